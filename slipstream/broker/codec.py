@@ -1,0 +1,36 @@
+"""Records to bytes and back. The value is the record as JSON; the request id travels in a header."""
+
+from collections.abc import Sequence
+
+from pydantic import ValidationError
+
+from slipstream.contracts.events import Record
+from slipstream.contracts.topics import Topic
+
+REQUEST_ID = "request_id"
+
+
+class MalformedRecordError(ValueError):
+    """The bytes are not a record of this topic; the text says why."""
+
+
+def encode(record: Record) -> bytes:
+    """The record as JSON. Fields at their default are left out, since readers fill them in."""
+    return record.model_dump_json(exclude_defaults=True).encode()
+
+
+def decode(topic: Topic, value: bytes | None) -> Record:
+    """The record in these bytes; raises `MalformedRecordError`."""
+    try:
+        return topic.record.model_validate_json(value or b"")
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise MalformedRecordError(f"{'.'.join(map(str, first['loc'])) or 'value'}: {first['msg']}") from error
+
+
+def headers(request_id: str) -> list[tuple[str, bytes]]:
+    return [(REQUEST_ID, request_id.encode())] if request_id else []
+
+
+def request_id_of(record_headers: Sequence[tuple[str, bytes]]) -> str:
+    return next((value.decode(errors="replace") for name, value in record_headers if name == REQUEST_ID), "")

@@ -1,0 +1,234 @@
+"""Read records: in a group that shares the partitions, or all of them from the beginning."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
+from kafka.errors import CommitFailedError, KafkaError, RebalanceInProgressError
+
+from slipstream.broker import codec
+from slipstream.broker.kafka import BrokerUnavailableError, connection, physical, topic_ids
+from slipstream.chassis.logging import get_logger
+from slipstream.chassis.metrics import Metrics
+from slipstream.chassis.settings import KafkaSettings
+from slipstream.contracts.events import Record
+from slipstream.contracts.topics import Topic
+
+log = get_logger(__name__)
+
+R = TypeVar("R", bound=Record)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a record stands: offsets count within one partition of one incarnation (`topic_id`) of a topic."""
+
+    topic: str
+    topic_id: str
+    partition: int
+
+
+@dataclass(frozen=True, slots=True)
+class Message(Generic[R]):
+    """A record with its place in the stream."""
+
+    source: Source
+    offset: int
+    key: str
+    record: R
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """Bytes on a topic that are not its record, and why."""
+
+    source: Source
+    offset: int
+    value: bytes
+    reason: str
+    request_id: str
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one poll gave. `next_offsets` is what to commit once all of it has had its effect."""
+
+    messages: list[Message[Any]] = field(default_factory=list)
+    malformed: list[Malformed] = field(default_factory=list)
+    next_offsets: dict[tuple[str, int], int] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.messages or self.malformed)
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+    def __init__(self, assigned: Callable[[], None], revoked: Callable[[], None]) -> None:
+        self._assigned, self._revoked = assigned, revoked
+
+    def on_partitions_assigned(self, assigned: Any) -> None:  # noqa: ARG002
+        self._assigned()
+
+    def on_partitions_revoked(self, revoked: Any) -> None:  # noqa: ARG002
+        self._revoked()
+
+
+class Consumer:
+    """Reads `topics` at least once, in order within a partition. Not thread-safe: poll, commit and close in one thread.
+
+    With a `group`, partitions are shared with the group's other members and reading goes on from the committed offset
+    (from the beginning where there is none). Without, every partition is read from its beginning, and nothing is committed.
+    `on_revoked` runs before partitions are given away: finish and commit what is under way there.
+    """
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        namespace: str,
+        topics: Sequence[Topic],
+        group: str | None,
+        *,
+        max_poll_records: int = 2_000,
+        on_revoked: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._settings = settings
+        self._by_name = {physical(namespace, topic): topic for topic in topics}
+        self._ids: dict[str, str] = {}
+        self._stale = threading.Event()
+        self._stale.set()
+        try:
+            self._consumer = KafkaConsumer(
+                **connection(settings),
+                group_id=f"{namespace}.{group}" if group else None,
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",
+                fetch_max_wait_ms=settings.fetch_max_wait_ms,
+                max_poll_records=max_poll_records,
+                session_timeout_ms=settings.session_timeout_ms,
+                heartbeat_interval_ms=settings.session_timeout_ms // 10,
+                metrics_enabled=False,
+            )
+            if group:
+                self._consumer.subscribe(list(self._by_name), listener=_Listener(self._stale.set, on_revoked))
+            else:
+                partitions = [
+                    TopicPartition(name, number) for name, topic in self._by_name.items() for number in range(topic.partitions)
+                ]
+                self._consumer.assign(partitions)
+                self._consumer.seek_to_beginning(*partitions)
+        except KafkaError as error:
+            raise BrokerUnavailableError(f"no Kafka broker answers at {settings.bootstrap_servers}: {error}") from error
+
+    def poll(self, timeout_s: float) -> Batch:
+        """The next records, or an empty batch after `timeout_s`."""
+        polled: Mapping[Any, list[Any]] = self._consumer.poll(timeout_s * 1000)
+        batch = Batch()
+        if not polled:
+            return batch
+        if self._stale.is_set():
+            self._ids = topic_ids(self._settings, list(self._by_name))
+            self._stale.clear()
+        for partition, records in polled.items():
+            topic = self._by_name[partition.topic]
+            source = Source(topic.name, self._ids[partition.topic], partition.partition)
+            for record in records:
+                rid = codec.request_id_of(record.headers)
+                if record.value is None:
+                    continue
+                try:
+                    decoded = codec.decode(topic, record.value)
+                except codec.MalformedRecordError as error:
+                    batch.malformed.append(Malformed(source, record.offset, record.value, str(error), rid))
+                else:
+                    batch.messages.append(
+                        Message(source, record.offset, (record.key or b"").decode(errors="replace"), decoded, rid)
+                    )
+            batch.next_offsets[(partition.topic, partition.partition)] = records[-1].offset + 1
+        return batch
+
+    def commit(self, next_offsets: Mapping[tuple[str, int], int]) -> bool:
+        """Say that everything before these offsets has had its effect. False when the partitions now belong to another
+        member, who will read them again: harmless, since effects are applied once."""
+        if not next_offsets:
+            return True
+        offsets = {TopicPartition(*place): OffsetAndMetadata(offset, "", -1) for place, offset in next_offsets.items()}
+        try:
+            self._consumer.commit(offsets)
+        except (CommitFailedError, RebalanceInProgressError):
+            return False
+        return True
+
+    def lag(self) -> dict[str, int]:
+        """Records not yet read, by topic, as far as the last fetches tell; no call to the broker."""
+        behind: dict[str, int] = {}
+        for partition in self._consumer.assignment():
+            highwater = self._consumer.highwater(partition)
+            if highwater is not None:
+                name = self._by_name[partition.topic].name
+                behind[name] = behind.get(name, 0) + max(0, highwater - (self._consumer.position(partition) or 0))
+        return behind
+
+    def end_offsets(self) -> dict[tuple[str, int], int]:
+        """Where each assigned partition ends now."""
+        ends = self._consumer.end_offsets(list(self._consumer.assignment()))
+        return {(partition.topic, partition.partition): offset for partition, offset in ends.items()}
+
+    def close(self) -> None:
+        """Leave the group, so that others need not wait for the session's end."""
+        self._consumer.close(autocommit=False, timeout_ms=2_000)
+
+
+def consume(
+    consumer: Consumer,
+    handle: Callable[[Batch], None],
+    stop: threading.Event,
+    *,
+    metrics: Metrics | None = None,
+    poll_s: float = 0.5,
+    commit: bool = True,
+) -> None:
+    """Poll, handle, commit, until `stop` is set; then leave the group. `handle` must have had its effect when it returns.
+
+    Its effect may happen twice for one record (after a failure between handling and committing): make it idempotent.
+    """
+    last_lag = 0.0
+    try:
+        while not stop.is_set():
+            batch = consumer.poll(poll_s)
+            if batch:
+                handle(batch)
+                if commit:
+                    consumer.commit(batch.next_offsets)
+            if metrics is not None:
+                observe(batch, metrics)
+                if time.monotonic() - last_lag > 1:
+                    last_lag = time.monotonic()
+                    for topic, records in consumer.lag().items():
+                        metrics.consumer_lag.labels(topic).set(records)
+    finally:
+        consumer.close()
+
+
+def observe(batch: Batch, metrics: Metrics) -> None:
+    """Count a batch, and trace each record at debug level, so that one request id can be followed through the services."""
+    for message in batch.messages:
+        metrics.consumed.labels(message.source.topic).inc()
+        log.debug(
+            "consumed",
+            topic=message.source.topic,
+            partition=message.source.partition,
+            offset=message.offset,
+            request_id=message.request_id,
+        )
+    for malformed in batch.malformed:
+        metrics.malformed.labels(malformed.source.topic).inc()
+        log.warning(
+            "malformed record",
+            topic=malformed.source.topic,
+            offset=malformed.offset,
+            reason=malformed.reason,
+            request_id=malformed.request_id,
+        )

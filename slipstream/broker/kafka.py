@@ -1,0 +1,75 @@
+"""What the producer and the consumer share: how to connect, and the topics' existence."""
+
+import ssl
+from typing import Any
+
+from kafka import KafkaAdminClient
+from kafka.admin import NewTopic
+from kafka.errors import KafkaError, TopicAlreadyExistsError
+
+from slipstream.chassis.settings import KafkaSettings
+from slipstream.contracts.topics import TOPICS, Topic
+
+
+class BrokerUnavailableError(Exception):
+    """The broker did not answer or acknowledge in time."""
+
+
+def connection(settings: KafkaSettings) -> dict[str, Any]:
+    """The client arguments that say where the broker is and how to speak to it."""
+    arguments: dict[str, Any] = {
+        "bootstrap_servers": settings.bootstrap_servers.split(","),
+        "security_protocol": settings.security_protocol,
+        "bootstrap_timeout_ms": 10_000,
+        "reconnect_backoff_max_ms": 1_000,
+    }
+    if "SASL" in settings.security_protocol:
+        arguments |= {
+            "sasl_mechanism": settings.sasl_mechanism,
+            "sasl_plain_username": settings.sasl_username,
+            "sasl_plain_password": settings.sasl_password.get_secret_value(),
+        }
+    if "SSL" in settings.security_protocol:
+        arguments["ssl_context"] = ssl.create_default_context(cafile=settings.ssl_cafile or None)
+    return arguments
+
+
+def physical(namespace: str, topic: Topic) -> str:
+    """The topic's name on the broker."""
+    return f"{namespace}.{topic.name}"
+
+
+def ensure_topics(settings: KafkaSettings, namespace: str, topics: tuple[Topic, ...] = TOPICS) -> None:
+    """Create the topics that do not exist yet. Existing ones are left as they are; safe to call from several services at once.
+
+    Raises `BrokerUnavailableError` when no broker answers.
+    """
+    try:
+        admin = KafkaAdminClient(**connection(settings))
+    except KafkaError as error:
+        raise BrokerUnavailableError(f"no Kafka broker answers at {settings.bootstrap_servers}: {error}") from error
+    try:
+        existing = set(admin.list_topics())
+        for topic in topics:
+            if physical(namespace, topic) in existing:
+                continue
+            configs = {"cleanup.policy": "compact"} if topic.compacted else {"retention.ms": str(topic.retention_ms)}
+            new = NewTopic(physical(namespace, topic), topic.partitions, settings.replication_factor, topic_configs=configs)
+            try:
+                admin.create_topics([new])
+            except TopicAlreadyExistsError:
+                continue
+    except KafkaError as error:
+        raise BrokerUnavailableError(f"topics could not be created at {settings.bootstrap_servers}: {error}") from error
+    finally:
+        admin.close()
+
+
+def topic_ids(settings: KafkaSettings, names: list[str]) -> dict[str, str]:
+    """The broker's id of each topic: a topic that was deleted and made again has another one, so that its offsets are not
+    taken for those of the old one."""
+    admin = KafkaAdminClient(**connection(settings))
+    try:
+        return {entry["name"]: str(entry["topic_id"]) for entry in admin.describe_topics(names)}
+    finally:
+        admin.close()

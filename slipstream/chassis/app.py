@@ -1,0 +1,129 @@
+"""Build and run a service's HTTP app: middleware, error bodies, health, metrics, graceful stop."""
+
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import uvicorn
+from fastapi import APIRouter, Depends, FastAPI
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from slipstream.chassis import health, metrics
+from slipstream.chassis.auth import require_api_token
+from slipstream.chassis.errors import install_error_handlers, unexpected
+from slipstream.chassis.logging import get_logger, request_id
+from slipstream.chassis.settings import ServiceSettings
+
+log = get_logger(__name__)
+
+#: Each service's own port, used where none is set.
+PORTS = {"ingestion": 8001, "features": 8002, "training": 8003, "serving": 8004, "monitoring": 8005}
+SLOW_REQUEST_S = 1.0
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+
+class RequestMiddleware:
+    """Gives each request its id (the caller's `X-Request-Id`, or a new one), times it, and logs failures and slowness.
+
+    Plain ASGI, since Starlette's BaseHTTPMiddleware costs as much as a whole small route.
+    """
+
+    def __init__(self, app: ASGIApp, measured: metrics.Metrics) -> None:
+        self.app = app
+        self.seconds = measured.http_seconds
+        self._children: dict[tuple[str, str, int], Any] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+        rid = given.decode("latin-1")[:64] or uuid.uuid4().hex
+        token = request_id.set(rid)
+        status = 0
+        started = time.perf_counter()
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", rid.encode("latin-1"))]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_with_id)
+        except Exception as error:
+            log.error("request failed", method=scope["method"], path=scope["path"], exc_info=error)
+            if status:  # the answer had begun: all that is left is to cut the connection
+                raise
+            await unexpected(error)(scope, receive, send_with_id)
+        finally:
+            self._observe(scope, status or 500, time.perf_counter() - started)
+            request_id.reset(token)
+
+    def _observe(self, scope: Scope, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", None) or "unmatched"
+        key = (route, scope["method"], status)
+        child = self._children.get(key)
+        if child is None:
+            child = self._children[key] = self.seconds.labels(*map(str, key))
+        child.observe(seconds)
+        emit = log.debug
+        if status >= 500 or seconds > SLOW_REQUEST_S:
+            emit = log.warning
+        elif status >= 400:
+            emit = log.info
+        emit("request", method=scope["method"], path=scope["path"], status=status, ms=round(seconds * 1000, 2))
+
+
+def create_service(
+    name: str,
+    settings: ServiceSettings,
+    *,
+    description: str,
+    lifespan: Lifespan,
+    routers: Sequence[APIRouter],
+    token_protected: bool = True,
+) -> FastAPI:
+    """A service's app.
+
+    `lifespan` opens what the service needs, puts it on `app.state`, adds readiness checks to `app.state.health`, and
+    closes all of it on stop. `app.state` already holds `settings`, `metrics` and `health` by then.
+    """
+
+    @asynccontextmanager
+    async def run(app: FastAPI) -> Any:
+        async with lifespan(app):
+            log.info("started")
+            yield
+        log.info("stopped")
+
+    app = FastAPI(title=f"Slipstream {name}", description=description, version="1", lifespan=run)
+    app.state.settings = settings
+    app.state.metrics = metrics.Metrics(name)
+    app.state.health = health.Health()
+    install_error_handlers(app)
+    app.include_router(health.router)
+    app.include_router(metrics.router)
+    for router in routers:
+        app.include_router(router, dependencies=[Depends(require_api_token)] if token_protected else [])
+    app.add_middleware(RequestMiddleware, measured=app.state.metrics)
+    return app
+
+
+def serve(app: FastAPI, settings: ServiceSettings, name: str) -> None:
+    """Run until SIGTERM or SIGINT; then answer what is under way, close, and return."""
+    config = uvicorn.Config(
+        app,
+        host=settings.http.host,
+        port=settings.http.port or PORTS[name],
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=settings.http.shutdown_grace_s,
+        backlog=2048,
+    )
+    uvicorn.Server(config).run()

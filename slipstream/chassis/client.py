@@ -1,0 +1,89 @@
+"""REST calls to another service: a deadline on each, a bounded number of retries where a repeat is harmless."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from slipstream.chassis.logging import request_id
+
+
+class PeerError(Exception):
+    """A peer did not answer, or answered with an error; the text says who and what."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Peer:
+    """A client for one other service. Safe to use from several threads.
+
+    GETs are retried (`retries` times, pauses doubling from 0.1 s) after a connection error or a 502-504; other methods
+    only when the connection was never made.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        *,
+        timeout_s: float = 5.0,
+        retries: int = 2,
+        token: str = "",
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self.name = name
+        self._retries = retries
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._client = httpx.Client(base_url=url, timeout=timeout_s, headers=headers, transport=transport)
+
+    def close(self) -> None:
+        self._client.close()
+
+    def get(self, path: str, **params: Any) -> Any:
+        """The JSON body of a GET."""
+        return self._request("GET", path, params=params).json()
+
+    def post(self, path: str, body: Any) -> Any:
+        """The JSON body of a POST of a JSON body."""
+        return self._request("POST", path, json=body).json()
+
+    def download(self, path: str, to: Path) -> None:
+        """Stream a GET's body into a file, which is complete or absent afterwards."""
+        partial = to.with_name(to.name + ".part")
+        try:
+            with self._client.stream("GET", path) as response:
+                if response.status_code != 200:
+                    raise PeerError(f"{self.name} answered {response.status_code} to GET {path}", response.status_code)
+                with partial.open("wb") as file:
+                    for chunk in response.iter_bytes(1 << 20):
+                        file.write(chunk)
+        except httpx.HTTPError as error:
+            partial.unlink(missing_ok=True)
+            raise PeerError(f"{self.name} at {self._client.base_url}: {error!r}") from error
+        partial.rename(to)
+
+    def _request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        headers = {"X-Request-Id": request_id.get()} if request_id.get() else {}
+        for attempt in range(self._retries + 1):
+            last = attempt == self._retries
+            try:
+                response = self._client.request(method, path, headers=headers, **arguments)
+            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+                if last:
+                    raise PeerError(f"{self.name} at {self._client.base_url} can't be reached: {error}") from error
+            except httpx.HTTPError as error:
+                if last or method != "GET":
+                    raise PeerError(f"{self.name} at {self._client.base_url}: {error!r}") from error
+            else:
+                if response.status_code < 400:
+                    return response
+                if last or method != "GET" or response.status_code not in (502, 503, 504):
+                    raise PeerError(
+                        f"{self.name} answered {response.status_code} to {method} {path}: {response.text[:300]}",
+                        response.status_code,
+                    )
+            time.sleep(0.1 * 2**attempt)
+        raise AssertionError("the last attempt returns or raises")

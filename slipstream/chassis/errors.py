@@ -1,0 +1,102 @@
+"""Errors that a client sees: problem+json (RFC 9457) with a stable `code`, from one place."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from slipstream.chassis.logging import request_id
+from slipstream.contracts.rest import PROBLEM_JSON, Problem
+
+
+class ServiceError(Exception):
+    """An error with the HTTP status and the stable code that it is answered with. `detail` says what to do about it."""
+
+    status = 500
+    code = "internal_error"
+    title = "Something went wrong"
+
+    def __init__(self, detail: str, *, code: str | None = None, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.code = code or type(self).code
+        self.headers = dict(headers or {})
+
+
+class InvalidRequestError(ServiceError):
+    status, code, title = 400, "invalid_request", "The request is not valid"
+
+
+class UnauthorizedError(ServiceError):
+    status, code, title = 401, "unauthorized", "Credentials are missing or wrong"
+
+
+class NotFoundError(ServiceError):
+    status, code, title = 404, "not_found", "There is no such thing"
+
+
+class ConflictError(ServiceError):
+    status, code, title = 409, "conflict", "That does not fit the present state"
+
+
+class TooLargeError(ServiceError):
+    status, code, title = 413, "too_large", "The request is too large"
+
+
+class UnavailableError(ServiceError):
+    """A dependency is away; the client should try again after `retry_after_s`."""
+
+    status, code, title = 503, "unavailable", "A dependency is not available"
+
+    def __init__(self, detail: str, *, code: str | None = None, retry_after_s: int = 1) -> None:
+        super().__init__(detail, code=code, headers={"Retry-After": str(retry_after_s)})
+
+
+def problem(
+    status: int,
+    code: str,
+    title: str,
+    detail: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    errors: list[dict[str, Any]] | None = None,
+) -> Response:
+    """A problem+json response."""
+    body = Problem(title=title, status=status, detail=detail, code=code, request_id=request_id.get(), errors=errors or [])
+    return Response(body.model_dump_json(), status, dict(headers or {}), PROBLEM_JSON)
+
+
+def unexpected(error: Exception) -> Response:
+    """The answer to a failure that nobody foresaw: it names the kind, and leaves the rest to the log."""
+    return problem(
+        500, "internal_error", "Something went wrong", f"{type(error).__name__}; the log has more under this request id"
+    )
+
+
+_HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large", 401: "unauthorized"}
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Answer every failure that a route foresees as problem+json; the request middleware answers the others."""
+
+    async def service_error(_request: Request, error: Exception) -> Response:
+        assert isinstance(error, ServiceError)  # noqa: S101
+        return problem(error.status, error.code, error.title, error.detail, headers=error.headers)
+
+    async def invalid(_request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)  # noqa: S101
+        errors = [{"field": ".".join(map(str, e["loc"])), "reason": e["msg"], "code": e["type"]} for e in error.errors()]
+        detail = "; ".join(f"{e['field']}: {e['reason']}" for e in errors[:5])
+        return problem(422, "invalid_request", "The request is not valid", detail, errors=errors)
+
+    async def http_error(_request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)  # noqa: S101
+        code = _HTTP_CODES.get(error.status_code, f"http_{error.status_code}")
+        return problem(error.status_code, code, str(error.detail), str(error.detail), headers=error.headers)
+
+    app.add_exception_handler(ServiceError, service_error)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, http_error)

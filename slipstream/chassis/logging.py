@@ -1,0 +1,88 @@
+"""Structured logs: one JSON object a line on standard output, with the service, and the request id that an event keeps
+from its HTTP call through Kafka to every consumer."""
+
+import logging
+import sys
+from contextvars import ContextVar
+from typing import Any
+
+import orjson
+import structlog
+
+from slipstream.chassis.settings import LogSettings
+
+#: The id of the request or record being handled; empty outside one.
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+
+
+def _add_request_id(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    current = request_id.get()
+    if current and "request_id" not in event:
+        event["request_id"] = current
+    return event
+
+
+def _orjson(value: Any, default: Any = None) -> str:
+    return orjson.dumps(value, default=default or str).decode()
+
+
+def configure_logging(settings: LogSettings, service: str) -> None:
+    """Set up this process's logs, those of libraries included. Called once, at the entry point."""
+    level = getattr(logging, settings.level.upper())
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        _add_request_id,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+    ]
+    renderer: structlog.typing.Processor
+    if settings.format == "json":
+        shared.append(structlog.processors.format_exc_info)
+        renderer = structlog.processors.JSONRenderer(serializer=_orjson)
+    else:
+        renderer = structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer]
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    # Clients narrate every reconnect and fetch; what matters of it is logged by us.
+    for chatty, at_least in (
+        ("kafka", logging.ERROR),
+        ("httpx", logging.WARNING),
+        ("httpcore", logging.WARNING),
+        ("uvicorn.access", logging.ERROR),
+    ):
+        logging.getLogger(chatty).setLevel(at_least)
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(service=service)
+    _service_everywhere(service, handler)
+
+
+def _service_everywhere(service: str, handler: logging.Handler) -> None:
+    """Threads start with empty context variables, so the service's name is put on each record as well."""
+    formatter = handler.formatter
+    assert isinstance(formatter, structlog.stdlib.ProcessorFormatter)  # noqa: S101
+
+    def add_service(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        event.setdefault("service", service)
+        return event
+
+    formatter.processors = (add_service, *formatter.processors)
+
+
+def get_logger(name: str) -> structlog.typing.FilteringBoundLogger:
+    """A logger for a module; safe at import, since it binds to the configuration on first use."""
+    logger: structlog.typing.FilteringBoundLogger = structlog.get_logger(name)
+    return logger

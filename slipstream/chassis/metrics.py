@@ -1,0 +1,50 @@
+"""Prometheus metrics. One registry an app, so that several apps can live in one process."""
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import PROCESS_COLLECTOR as _PROCESS
+from prometheus_client.process_collector import ProcessCollector
+
+LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+
+
+class Metrics:
+    """The metrics that every service has. A service makes its own on `registry`."""
+
+    def __init__(self, service: str) -> None:
+        self.registry = CollectorRegistry(auto_describe=True)
+        if _PROCESS is not None:
+            ProcessCollector(registry=self.registry)
+        info = Gauge("slipstream_service_info", "1, with the service's name", ["service"], registry=self.registry)
+        info.labels(service).set(1)
+        self.http_seconds = Histogram(
+            "slipstream_http_request_seconds",
+            "Time to answer, by route",
+            ["route", "method", "status"],
+            buckets=LATENCY_BUCKETS,
+            registry=self.registry,
+        )
+        self.consumed = Counter(
+            "slipstream_consumed_records_total", "Records handled, by topic", ["topic"], registry=self.registry
+        )
+        self.malformed = Counter(
+            "slipstream_malformed_records_total", "Records that could not be decoded", ["topic"], registry=self.registry
+        )
+        self.consumer_lag = Gauge(
+            "slipstream_consumer_lag_records", "Records not yet handled, by topic", ["topic"], registry=self.registry
+        )
+        self.worker_restarts = Counter(
+            "slipstream_worker_restarts_total",
+            "Restarts after a failure, by worker",
+            ["worker"],
+            registry=self.registry,
+        )
+
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/metrics", include_in_schema=False)
+async def metrics(request: Request) -> Response:
+    """The registry in Prometheus' text format."""
+    return Response(generate_latest(request.app.state.metrics.registry), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,122 @@
+"""Settings that every service shares. Each field is an environment variable `SLIPSTREAM_<SECTION>__<FIELD>`.
+
+Settings are read once, at the entry point, and passed down; they are frozen. `docs/configuration.md` is generated from
+these classes.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Section(BaseModel):
+    """A group of settings; frozen, and an unknown name is an error rather than a silent default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class KafkaSettings(Section):
+    """How to reach the Kafka-protocol broker."""
+
+    bootstrap_servers: str = Field("127.0.0.1:9092", description="host:port, several separated by commas")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: str = Field("PLAIN", description="used with a SASL_ protocol: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512")
+    sasl_username: str = ""
+    sasl_password: SecretStr = SecretStr("")
+    ssl_cafile: str = Field("", description="CA certificate file; empty takes the system's")
+    replication_factor: int = Field(1, ge=1, description="of topics that we create; 3 on a cluster")
+    session_timeout_ms: int = Field(
+        10_000,
+        ge=1_000,
+        description="a consumer silent for so long is replaced; the embedded broker holds a join for half of it",
+    )
+    fetch_max_wait_ms: int = Field(20, ge=1, description="how long a broker may hold an empty fetch; bounds the delay of a click")
+    delivery_timeout_ms: int = Field(10_000, ge=1_000, description="give up on an acknowledgement after this")
+
+
+class RedisSettings(Section):
+    """How to reach the Redis or Valkey server that holds the online store."""
+
+    url: SecretStr = Field(SecretStr("redis://127.0.0.1:6379/0"), description="redis:// or rediss:// (TLS)")
+    timeout_s: float = Field(1.0, gt=0, description="deadline of one command")
+    max_connections: int = Field(64, ge=1)
+
+
+class DatabaseSettings(Section):
+    """The SQL database for metadata."""
+
+    url: SecretStr = Field(
+        SecretStr("sqlite:///.slipstream/metadata.db"),
+        description="SQLAlchemy URL; PostgreSQL: postgresql+psycopg://user:password@host/db",
+    )
+
+
+class LakeSettings(Section):
+    """The Delta lake that holds history."""
+
+    uri: str = Field(".slipstream/lake", description="a folder, or s3://bucket/prefix")
+    storage_options: dict[str, str] = Field(default_factory=dict, description="passed to delta-rs, as JSON")
+
+
+class ArtifactSettings(Section):
+    """Where model bundles are kept."""
+
+    directory: Path = Field(Path(".slipstream/models"), description="a folder that outlives the process")
+
+
+class HttpSettings(Section):
+    """The HTTP server."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(0, ge=0, le=65_535, description="0 takes the service's own port (8001-8005)")
+    api_token: SecretStr = Field(
+        SecretStr(""),
+        description="when set, every service but ingestion asks for it as a bearer token, and sends it to its peers",
+    )
+    shutdown_grace_s: int = Field(10, ge=0, description="how long requests under way may take after a stop signal")
+
+
+class LogSettings(Section):
+    """What is logged. At info, requests appear that failed or took over a second; at debug, all, and every record consumed."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["json", "console"] = "json"
+
+
+class PeerSettings(Section):
+    """Where the other services answer."""
+
+    ingestion_url: str = "http://127.0.0.1:8001"
+    features_url: str = "http://127.0.0.1:8002"
+    training_url: str = "http://127.0.0.1:8003"
+    serving_url: str = "http://127.0.0.1:8004"
+    monitoring_url: str = "http://127.0.0.1:8005"
+    timeout_s: float = Field(5.0, gt=0)
+
+
+class ServiceSettings(BaseSettings):
+    """Base of each service's settings; a service adds a section of its own name."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SLIPSTREAM_",
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="ignore",
+        nested_model_default_partial_update=True,
+    )
+
+    namespace: str = Field(
+        "slipstream",
+        pattern=r"^[a-z][a-z0-9-]{0,39}$",
+        description="prefix of all topics, keys and groups, so that tenants share a cluster",
+    )
+    kafka: KafkaSettings = KafkaSettings()
+    redis: RedisSettings = RedisSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    lake: LakeSettings = LakeSettings()
+    artifacts: ArtifactSettings = ArtifactSettings()
+    http: HttpSettings = HttpSettings()
+    log: LogSettings = LogSettings()
+    peers: PeerSettings = PeerSettings()

@@ -1,0 +1,155 @@
+"""The records on the topics, one class a kind. All are JSON objects; unknown fields are ignored, so that a producer may
+add one (adding keeps the topic's major version, anything else needs a new topic).
+
+Times are integer milliseconds since the epoch in UTC. `timestamp` is when the thing happened, `received_at` when we heard.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from slipstream.contracts.vocabulary import MAX_ID_BYTES
+
+
+def _short_enough(value: str) -> str:
+    if len(value.encode()) > MAX_ID_BYTES:
+        raise ValueError(f"an id may have at most {MAX_ID_BYTES} bytes")
+    return value
+
+
+Id = Annotated[str, Field(min_length=1), AfterValidator(_short_enough)]
+#: Lower-case token: view, click, cart, purchase, rate, search, impression, or a custom type of the same form.
+EventType = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+#: 0 to year 9999: more is a wrong unit (seconds are caught by a check at ingestion, microseconds here).
+Millis = Annotated[int, Field(ge=0, lt=253_402_300_800_000)]
+
+
+class Record(BaseModel):
+    """Base of all records on a topic."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+class Interaction(Record):
+    """`interactions.v1`, key `user_id`: something that a visitor did.
+
+    `user_id` is the visitor that the event counts for: the user where known, else the anonymous visitor.
+    `recommendation_id` names the slate that led here, `position` the place in it (0 is first).
+    """
+
+    event_id: Id
+    event_type: EventType
+    user_id: Id
+    timestamp: Millis
+    received_at: Millis
+    item_id: Id | None = None
+    anonymous_id: Id | None = None
+    session_id: Id | None = None
+    value: float | None = None
+    recommendation_id: Id | None = None
+    position: Annotated[int, Field(ge=0)] | None = None
+    source: str = ""
+    properties: dict[str, Any] = Field(default_factory=dict)
+
+
+class CatalogRecord(Record):
+    """`catalog.v1`, key `<entity>:<entity_id>`: the newest state of an item or a user, whole.
+
+    `deleted` is a tombstone: the entity is gone from `timestamp` on, and its history stays.
+    """
+
+    entity: Literal["item", "user"]
+    entity_id: Id
+    attributes: dict[str, Any] = Field(default_factory=dict)
+    available: bool = True
+    deleted: bool = False
+    timestamp: Millis
+    source: str = ""
+
+
+class DeadLetter(Record):
+    """`dead-letters.v1`, key `source`: a record that could not be taken, with the reason, and the original as it came."""
+
+    source: str
+    code: str
+    reason: str
+    field: str | None = None
+    original: Any
+    received_at: Millis
+    request_id: str = ""
+
+
+class FeatureUpdate(Record):
+    """`feature-updates.v1`, key `entity_id`: what changed for an entity, and how far event time has come."""
+
+    view: Literal["visitor", "item"]
+    entity_id: Id
+    features: dict[str, float]
+    watermark: Millis
+    updated_at: Millis
+
+
+class SlateItem(Record):
+    """One recommended item: its place is its index in the slate. `source` names the retriever that spoke most for it."""
+
+    item_id: str
+    score: float
+    source: str
+
+
+class Slate(Record):
+    """`recommendations.v1`, key `user_id`: what was answered to whom, by which model and step, on which features."""
+
+    recommendation_id: Id
+    user_id: Id
+    timestamp: Millis
+    items: list[SlateItem]
+    #: which step of the fallback chain answered: `model`, `similar`, `trending` or `none`
+    answered_by: str
+    model_version: str | None = None
+    variant: str = "champion"
+    placement: str = ""
+    features: dict[str, float] = Field(default_factory=dict)
+    latency_ms: float = 0.0
+
+
+class ModelEventType(StrEnum):
+    """What can happen to a model version."""
+
+    REGISTERED = "registered"
+    PROMOTED = "promoted"
+    REFUSED = "refused"
+    ROLLED_BACK = "rolled_back"
+
+
+class ModelEvent(Record):
+    """`model-events.v1`, key `model`: a version was registered, an alias moved or the gate refused; `reason` in words."""
+
+    event: ModelEventType
+    model: str = "recommender"
+    version: str
+    alias: str | None = None
+    previous: str | None = None
+    reason: str = ""
+    metrics: dict[str, float] = Field(default_factory=dict)
+    timestamp: Millis
+
+
+class Severity(StrEnum):
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+
+class AlertEvent(Record):
+    """`alerts.v1`, key `rule`: an alert opened or closed, with the evidence that a person needs to judge it."""
+
+    alert_id: str
+    rule: str
+    severity: Severity
+    state: Literal["opened", "closed"]
+    summary: str
+    evidence: dict[str, Any] = Field(default_factory=dict)
+    #: what is asked of training: `retrain`, or nothing
+    action: Literal["retrain", "none"] = "none"
+    timestamp: Millis

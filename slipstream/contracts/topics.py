@@ -1,0 +1,67 @@
+"""The topics, as a table. One producer service a topic; everybody else reads.
+
+`docs/topics.md` is generated from this table, and a test compares what services subscribe to with `consumers`.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from slipstream.contracts.events import (
+    AlertEvent,
+    CatalogRecord,
+    DeadLetter,
+    FeatureUpdate,
+    Interaction,
+    ModelEvent,
+    Record,
+    Slate,
+)
+
+DAY_MS: Final = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic's promise: what is in it, in which order (per key), who writes, who reads, how long it stays."""
+
+    name: str
+    record: type[Record]
+    key: str
+    partitions: int
+    producers: tuple[str, ...]
+    consumers: tuple[str, ...]
+    carries: str
+    retention_ms: int = 7 * DAY_MS
+    compacted: bool = False
+
+
+INTERACTIONS: Final = Topic(
+    "interactions.v1", Interaction, "user_id", 12, ("ingestion",), ("features", "training", "monitoring"),
+    "what visitors did, with the recommendation it came from, if any",
+)  # fmt: skip
+CATALOG: Final = Topic(
+    "catalog.v1", CatalogRecord, "entity:entity_id", 12, ("ingestion",), ("features", "serving"),
+    "the newest state of each item and user", compacted=True,
+)  # fmt: skip
+DEAD_LETTERS: Final = Topic(
+    "dead-letters.v1", DeadLetter, "source", 3, ("ingestion", "features"), (),
+    "records that could not be taken, and why", retention_ms=30 * DAY_MS,
+)  # fmt: skip
+FEATURE_UPDATES: Final = Topic(
+    "feature-updates.v1", FeatureUpdate, "entity_id", 12, ("features",), ("monitoring",),
+    "what changed for an entity, and the watermark", retention_ms=DAY_MS,
+)  # fmt: skip
+RECOMMENDATIONS: Final = Topic(
+    "recommendations.v1", Slate, "user_id", 12, ("serving",), ("monitoring", "features"),
+    "every slate that was answered",
+)  # fmt: skip
+MODEL_EVENTS: Final = Topic(
+    "model-events.v1", ModelEvent, "model", 1, ("training",), ("serving", "monitoring"),
+    "versions registered, promoted, refused, rolled back", retention_ms=365 * DAY_MS,
+)  # fmt: skip
+ALERTS: Final = Topic(
+    "alerts.v1", AlertEvent, "rule", 1, ("monitoring",), ("training",),
+    "alerts opened and closed, with evidence", retention_ms=30 * DAY_MS,
+)  # fmt: skip
+
+TOPICS: Final = (INTERACTIONS, CATALOG, DEAD_LETTERS, FEATURE_UPDATES, RECOMMENDATIONS, MODEL_EVENTS, ALERTS)

@@ -1,0 +1,43 @@
+"""Names that several services and files must spell alike."""
+
+from typing import Final
+
+VIEW: Final = "view"
+CLICK: Final = "click"
+CART: Final = "cart"
+PURCHASE: Final = "purchase"
+RATE: Final = "rate"
+LIKE: Final = "like"
+WISHLIST: Final = "wishlist"
+SEARCH: Final = "search"
+IMPRESSION: Final = "impression"
+REMOVE: Final = "remove"
+
+#: Types that say nothing of a visitor's liking for an item: they are kept and counted, but neither train a model nor
+#: enter the sequence that recommendations are made from.
+WITHOUT_SIGNAL: Final = frozenset({SEARCH, IMPRESSION, REMOVE})
+
+#: Types that count as a conversion of a recommended slate, the others being clicks.
+CONVERSIONS: Final = frozenset({CART, PURCHASE})
+
+#: How strongly each type speaks for an item. A type that is not named here (a custom event on an item) weighs 1.
+SIGNAL_WEIGHTS: Final[dict[str, float]] = {
+    VIEW: 1.0,
+    CLICK: 1.0,
+    LIKE: 2.0,
+    WISHLIST: 2.0,
+    RATE: 1.0,
+    CART: 2.0,
+    PURCHASE: 3.0,
+    SEARCH: 0.0,
+    IMPRESSION: 0.0,
+    REMOVE: 0.0,
+}
+
+#: Longest id of a visitor, an item, an event or a slate, in bytes of UTF-8.
+MAX_ID_BYTES: Final = 256
+
+
+def signal_weight(event_type: str) -> float:
+    """How strongly an event of this type speaks for its item, at least 0; 1 for a type not listed."""
+    return SIGNAL_WEIGHTS.get(event_type, 1.0)

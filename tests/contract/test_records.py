@@ -1,0 +1,25 @@
+"""Old samples of every topic's record still parse, and mean what they meant."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from slipstream.broker import codec
+from slipstream.contracts.topics import TOPICS, Topic
+
+SAMPLES = Path(__file__).parent / "samples"
+
+
+@pytest.mark.parametrize("topic", TOPICS, ids=lambda topic: topic.name)
+def test_recorded_sample_still_parses_to_the_same_record(topic: Topic) -> None:
+    sample = (SAMPLES / f"{topic.name}.json").read_bytes()
+    record = codec.decode(topic, sample)
+    assert json.loads(codec.encode(record)) == json.loads(sample)
+
+
+def test_every_topic_has_one_writer_per_kind_and_known_services() -> None:
+    services = {"ingestion", "features", "training", "serving", "monitoring"}
+    for topic in TOPICS:
+        assert set(topic.producers) <= services and set(topic.consumers) <= services
+        assert len(topic.producers) == 1 or topic.name == "dead-letters.v1"

@@ -1,0 +1,46 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slipstream.broker import codec
+from slipstream.contracts.events import Interaction
+from slipstream.contracts.topics import CATALOG, INTERACTIONS
+
+ids = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=60)
+millis = st.integers(0, 4_000_000_000_000)
+interactions = st.builds(
+    Interaction,
+    event_id=ids,
+    event_type=st.from_regex(r"[a-z][a-z0-9_]{0,20}", fullmatch=True),
+    user_id=ids,
+    item_id=st.none() | ids,
+    timestamp=millis,
+    received_at=millis,
+    value=st.none() | st.floats(allow_nan=False, allow_infinity=False),
+    position=st.none() | st.integers(0, 1_000),
+    properties=st.dictionaries(
+        st.text(max_size=8), st.none() | st.booleans() | st.integers(-5, 5) | st.text(max_size=8), max_size=3
+    ),
+)
+
+
+@given(interactions)
+def test_record_survives_the_wire(interaction: Interaction) -> None:
+    assert codec.decode(INTERACTIONS, codec.encode(interaction)) == interaction
+
+
+@pytest.mark.parametrize("value", [None, b"", b"{", b"[]", b'{"event_id": "1"}', b"\xff\xfe"])
+def test_bytes_that_are_no_record_are_malformed_with_a_reason(value: bytes | None) -> None:
+    with pytest.raises(codec.MalformedRecordError) as caught:
+        codec.decode(INTERACTIONS, value)
+    assert str(caught.value)
+
+
+def test_reason_names_the_field() -> None:
+    with pytest.raises(codec.MalformedRecordError, match="entity_id"):
+        codec.decode(CATALOG, b'{"entity": "item", "timestamp": 1}')
+
+
+def test_request_id_travels_in_a_header() -> None:
+    assert codec.request_id_of(codec.headers("r-1")) == "r-1"
+    assert codec.request_id_of(codec.headers("")) == ""

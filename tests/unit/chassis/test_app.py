@@ -1,0 +1,125 @@
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from fastapi import APIRouter, FastAPI
+from fastapi.testclient import TestClient
+from pydantic import BaseModel
+
+from slipstream.chassis.app import create_service
+from slipstream.chassis.errors import NotFoundError, UnavailableError
+from slipstream.chassis.logging import request_id
+from slipstream.chassis.settings import ServiceSettings
+
+
+class Body(BaseModel):
+    size: int
+
+
+def an_app(settings: ServiceSettings | None = None, *, checks: dict[str, Exception | None] | None = None) -> FastAPI:
+    router = APIRouter()
+
+    @router.get("/echo")
+    async def echo() -> dict[str, str]:
+        return {"request_id": request_id.get()}
+
+    @router.get("/missing")
+    async def missing() -> None:
+        raise NotFoundError("no item 'x'", code="unknown_item")
+
+    @router.get("/away")
+    async def away() -> None:
+        raise UnavailableError("the broker is away", retry_after_s=7)
+
+    @router.get("/broken")
+    async def broken() -> None:
+        raise ZeroDivisionError("oops")
+
+    @router.post("/body")
+    async def body(body: Body) -> Body:
+        return body
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        for name, failure in (checks or {}).items():
+
+            async def check(failure: Exception | None = failure) -> None:
+                if failure:
+                    raise failure
+
+            app.state.health.add(name, check)
+        yield
+
+    return create_service("probe", settings or ServiceSettings(), description="A probe.", lifespan=lifespan, routers=[router])
+
+
+def test_request_id_of_the_caller_is_kept_and_returned() -> None:
+    with TestClient(an_app()) as client:
+        response = client.get("/echo", headers={"X-Request-Id": "abc"})
+    assert response.json() == {"request_id": "abc"}
+    assert response.headers["x-request-id"] == "abc"
+
+
+def test_request_id_is_made_where_none_is_given() -> None:
+    with TestClient(an_app()) as client:
+        first, second = client.get("/echo").json()["request_id"], client.get("/echo").json()["request_id"]
+    assert first and second and first != second
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/missing", 404, "unknown_item"),
+        ("GET", "/nowhere", 404, "not_found"),
+        ("POST", "/echo", 405, "method_not_allowed"),
+        ("GET", "/away", 503, "unavailable"),
+        ("GET", "/broken", 500, "internal_error"),
+    ],
+)
+def test_errors_are_problem_json_with_a_stable_code(method: str, path: str, status: int, code: str) -> None:
+    with TestClient(an_app(), raise_server_exceptions=False) as client:
+        response = client.request(method, path)
+    assert response.status_code == status
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.json()["code"] == code
+    assert response.json()["request_id"]
+
+
+def test_unavailable_says_when_to_try_again() -> None:
+    with TestClient(an_app()) as client:
+        assert client.get("/away").headers["retry-after"] == "7"
+
+
+def test_invalid_body_names_the_field() -> None:
+    with TestClient(an_app()) as client:
+        response = client.post("/body", json={"size": "big"})
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["field"] == "body.size"
+
+
+def test_ready_names_what_is_down() -> None:
+    with TestClient(an_app(checks={"redis": ConnectionError("refused"), "kafka": None})) as client:
+        live, ready = client.get("/health/live"), client.get("/health/ready")
+    assert live.status_code == 200
+    assert ready.status_code == 503
+    assert ready.json()["down"] == ["redis"]
+    assert "refused" in ready.json()["checks"]["redis"]
+    assert ready.json()["checks"]["kafka"] == "ok"
+
+
+def test_metrics_count_requests_by_route_not_by_path() -> None:
+    with TestClient(an_app()) as client:
+        client.get("/echo")
+        client.get("/nowhere/at/all")
+        text = client.get("/metrics").text
+    assert 'slipstream_http_request_seconds_count{method="GET",route="/echo",status="200"} 1.0' in text
+    assert 'route="unmatched"' in text and "/nowhere" not in text
+
+
+def test_api_token_is_asked_for_when_set_but_not_by_health() -> None:
+    settings = ServiceSettings(http={"api_token": "s3cret"})  # type: ignore[arg-type]
+    with TestClient(an_app(settings)) as client:
+        assert client.get("/echo").status_code == 401
+        assert client.get("/echo", headers={"Authorization": "Bearer wrong"}).json()["code"] == "unauthorized"
+        assert client.get("/echo", headers={"Authorization": "Bearer s3cret"}).status_code == 200
+        assert client.get("/health/live").status_code == 200

@@ -1,0 +1,55 @@
+from pathlib import Path
+
+import httpx
+import pytest
+
+from slipstream.chassis.client import Peer, PeerError
+
+
+def a_peer(handler: httpx.MockTransport, retries: int = 2) -> Peer:
+    return Peer("training", "http://training", retries=retries, transport=handler)
+
+
+def test_get_is_retried_after_a_503() -> None:
+    answers = iter([httpx.Response(503), httpx.Response(200, json={"ok": True})])
+    assert a_peer(httpx.MockTransport(lambda request: next(answers))).get("/v1/x") == {"ok": True}
+
+
+def test_post_is_not_retried_after_a_503() -> None:
+    calls: list[httpx.Request] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        calls.append(request)
+        return httpx.Response(503, text="busy")
+
+    with pytest.raises(PeerError, match="training answered 503 to POST /v1/runs: busy"):
+        a_peer(httpx.MockTransport(handler)).post("/v1/runs", {})
+    assert len(calls) == 1
+
+
+def test_peer_away_is_named_in_the_error() -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused")
+
+    with pytest.raises(PeerError, match=r"training at http://training/? can't be reached: refused"):
+        a_peer(httpx.MockTransport(handler), retries=0).get("/v1/x")
+
+
+def test_error_keeps_its_status() -> None:
+    with pytest.raises(PeerError) as caught:
+        a_peer(httpx.MockTransport(lambda request: httpx.Response(404))).get("/v1/aliases/champion")
+    assert caught.value.status == 404
+
+
+def test_download_leaves_no_file_when_it_fails(tmp_path: Path) -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        raise httpx.ReadError("cut off")
+
+    with pytest.raises(PeerError):
+        a_peer(httpx.MockTransport(handler)).download("/file", tmp_path / "model.npy")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_download_writes_the_body(tmp_path: Path) -> None:
+    a_peer(httpx.MockTransport(lambda request: httpx.Response(200, content=b"12345"))).download("/file", tmp_path / "model.npy")
+    assert (tmp_path / "model.npy").read_bytes() == b"12345"

@@ -1,0 +1,54 @@
+import json
+import logging
+import threading
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from slipstream.chassis.logging import configure_logging, get_logger, request_id
+from slipstream.chassis.settings import LogSettings
+
+
+@pytest.fixture(autouse=True)
+def restored_logging() -> Iterator[None]:
+    handlers, level = logging.getLogger().handlers[:], logging.getLogger().level
+    yield
+    logging.getLogger().handlers[:] = handlers
+    logging.getLogger().setLevel(level)
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+
+
+def test_line_is_json_with_service_and_request_id_in_any_thread(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(LogSettings(), "features")
+
+    def work() -> None:
+        request_id.set("r-1")
+        get_logger("anywhere").info("applied", visitor="ada", count=3)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    line = json.loads(capsys.readouterr().out)
+    assert line["event"] == "applied" and line["level"] == "info" and line["count"] == 3
+    assert line["service"] == "features" and line["request_id"] == "r-1" and line["timestamp"].endswith("Z")
+
+
+def test_lines_below_the_level_are_left_out_and_libraries_are_included(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(LogSettings(level="warning"), "features")
+    get_logger("ours").info("quiet")
+    logging.getLogger("some.library").warning("disk is slow")
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["event"] for line in lines] == ["disk is slow"]
+    assert lines[0]["service"] == "features"
+
+
+def test_exception_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(LogSettings(), "features")
+    try:
+        raise ValueError("bad offset")
+    except ValueError:
+        get_logger("ours").exception("failed")
+    line = json.loads(capsys.readouterr().out)
+    assert "ValueError: bad offset" in line["exception"]
