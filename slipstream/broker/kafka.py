@@ -1,5 +1,6 @@
 """What the producer and the consumer share: how to connect, and the topics' existence."""
 
+import asyncio
 import ssl
 from typing import Any
 
@@ -20,7 +21,7 @@ def connection(settings: KafkaSettings) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         "bootstrap_servers": settings.bootstrap_servers.split(","),
         "security_protocol": settings.security_protocol,
-        "bootstrap_timeout_ms": 10_000,
+        "bootstrap_timeout_ms": 5_000,
         "reconnect_backoff_max_ms": 1_000,
     }
     if "SASL" in settings.security_protocol:
@@ -32,6 +33,24 @@ def connection(settings: KafkaSettings) -> dict[str, Any]:
     if "SSL" in settings.security_protocol:
         arguments["ssl_context"] = ssl.create_default_context(cafile=settings.ssl_cafile or None)
     return arguments
+
+
+async def reachable(settings: KafkaSettings) -> None:
+    """Return when one of the bootstrap servers accepts a connection; else raise `BrokerUnavailableError`.
+
+    (The client's own `bootstrap_connected` says in 3.0.12 whether a bootstrap is still going on.)
+    """
+    failure: OSError | None = None
+    for server in settings.bootstrap_servers.split(","):
+        host, _, port = server.strip().rpartition(":")
+        try:
+            _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+        except OSError as error:
+            failure = error
+        else:
+            writer.close()
+            return
+    raise BrokerUnavailableError(f"no Kafka broker answers at {settings.bootstrap_servers}: {failure}")
 
 
 def physical(namespace: str, topic: Topic) -> str:

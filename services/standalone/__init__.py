@@ -1,0 +1,1 @@
+"""Slipstream on one machine: the embedded servers and the five services as supervised child processes."""

@@ -1,0 +1,146 @@
+"""Child processes that never outlive this one."""
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import IO
+
+PR_SET_PDEATHSIG = 1
+
+
+class StartError(Exception):
+    """A child did not start; the text says which and why."""
+
+
+class Child:
+    """A server or service as a child process on a port of 127.0.0.1. It can be stopped or killed, and started again.
+
+    The child leads a process group of its own: a terminal's Ctrl-C does not reach it, so that whoever started it decides the
+    order of stopping. On Linux the kernel kills it when the *thread* that started it ends, in whatever way; so start it from a
+    thread that lives as long as the child should.
+
+    `answers` asks it one question in its protocol. `output` takes what it prints. `grace_s` is its time to obey SIGTERM.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        port: int,
+        command: Sequence[str],
+        answers: Callable[[int], bool],
+        *,
+        grace_s: float,
+        environment: Mapping[str, str] | None = None,
+        output: int | IO[bytes] = subprocess.DEVNULL,
+    ) -> None:
+        self.name, self.port, self.output = name, port, output
+        self.address = f"127.0.0.1:{port}"
+        self.process: subprocess.Popen[bytes] | None = None
+        self._command, self._environment = command, environment
+        self._answers, self._grace_s = answers, grace_s
+
+    def launch(self) -> None:
+        """Start it and return at once."""
+        self.process = subprocess.Popen(
+            self._command,
+            env=None if self._environment is None else dict(self._environment),
+            stdin=subprocess.DEVNULL,
+            stdout=self.output,
+            stderr=subprocess.STDOUT,
+            process_group=0,
+            preexec_fn=_die_with(os.getpid()) if sys.platform == "linux" else None,
+        )
+
+    def start(self, timeout_s: float = 15.0) -> "Child":
+        """Start it and wait until it answers. Raises `StartError` when it can't, or does not answer in `timeout_s`."""
+        if not is_free(self.port):
+            raise StartError(f"{self.name} can't start: port {self.port} is in use")
+        self.launch()
+        deadline = time.monotonic() + timeout_s
+        while not self.answers():
+            if not self.alive:
+                raise StartError(f"{self.name} ended with status {self.status} while starting on port {self.port}")
+            if time.monotonic() > deadline:
+                self.kill()
+                raise StartError(f"{self.name} does not answer on port {self.port} after {timeout_s:g} s")
+            time.sleep(0.01)
+        return self
+
+    def answers(self) -> bool:
+        """Whether it answers in its protocol now."""
+        try:
+            return self._answers(self.port)
+        except OSError:
+            return False
+
+    @property
+    def alive(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    @property
+    def status(self) -> int | None:
+        """The exit status, negative for a signal; None while it runs, or before the first start."""
+        return None if self.process is None else self.process.poll()
+
+    def terminate(self) -> None:
+        """Ask it to end, and return at once."""
+        if self.process is not None and self.alive:
+            self.process.terminate()
+
+    def stop(self) -> bool:
+        """Ask it to end, wait its time of grace, and kill what is left of its group. False when it had to be killed."""
+        if self.process is None:
+            return True
+        self.terminate()
+        try:
+            self.process.wait(self._grace_s)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return False
+        self.kill()
+        return True
+
+    def kill(self) -> None:
+        """End it and whatever it started at once, as a crash would."""
+        if self.process is None:
+            return
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            self.process.kill()
+        self.process.wait()
+
+
+def is_free(port: int) -> bool:
+    """Whether nothing listens on the port of 127.0.0.1."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+    return port
+
+
+def _die_with(parent: int) -> Callable[[], None]:
+    prctl = ctypes.CDLL(None, use_errno=True).prctl  # resolved before the fork: the child only calls
+
+    def in_child() -> None:
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it was gone before the line above
+            os._exit(1)
+
+    return in_child

