@@ -1,7 +1,9 @@
 """Read records: in a group that shares the partitions, or all of them from the beginning."""
 
+import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -81,6 +83,8 @@ class Consumer:
 
     With a `group`, partitions are shared with the group's other members and reading goes on from the committed offset
     (from the beginning where there is none). Without, every partition is read from its beginning, and nothing is committed.
+    A reader without a group does not notice that the embedded broker was restarted and has forgotten everything: it waits for an
+    offset that is far away; start it again then.
     `on_revoked` runs before partitions are given away: finish and commit what is under way there.
     """
 
@@ -97,6 +101,7 @@ class Consumer:
         self._settings = settings
         self._by_name = {physical(namespace, topic): topic for topic in topics}
         self._ids: dict[str, str] = {}
+        self._next: dict[Any, int] = {}
         self._stale = threading.Event()
         self._stale.set()
         try:
@@ -112,7 +117,7 @@ class Consumer:
                 metrics_enabled=False,
             )
             if group:
-                self._consumer.subscribe(list(self._by_name), listener=_Listener(self._stale.set, on_revoked))
+                self._consumer.subscribe(list(self._by_name), listener=_Listener(self._assigned, on_revoked))
             else:
                 partitions = [
                     TopicPartition(name, number) for name, topic in self._by_name.items() for number in range(topic.partitions)
@@ -122,32 +127,58 @@ class Consumer:
         except KafkaError as error:
             raise BrokerUnavailableError(f"no Kafka broker answers at {settings.bootstrap_servers}: {error}") from error
 
+    def _assigned(self) -> None:
+        self._next.clear()
+        self._stale.set()
+
     def poll(self, timeout_s: float) -> Batch:
         """The next records, or an empty batch after `timeout_s`."""
         polled: Mapping[Any, list[Any]] = self._consumer.poll(timeout_s * 1000)
         batch = Batch()
         if not polled:
             return batch
-        if self._stale.is_set():
+        if self._stale.is_set() or self._went_back(polled):
             self._ids = topic_ids(self._settings, list(self._by_name))
             self._stale.clear()
         for partition, records in polled.items():
             topic = self._by_name[partition.topic]
             source = Source(topic.name, self._ids[partition.topic], partition.partition)
             for record in records:
-                rid = codec.request_id_of(record.headers)
                 if record.value is None:
                     continue
+                rid = codec.request_id_of(record.headers)
                 try:
                     decoded = codec.decode(topic, record.value)
                 except codec.MalformedRecordError as error:
                     batch.malformed.append(Malformed(source, record.offset, record.value, str(error), rid))
                 else:
-                    batch.messages.append(
-                        Message(source, record.offset, (record.key or b"").decode(errors="replace"), decoded, rid)
-                    )
-            batch.next_offsets[(partition.topic, partition.partition)] = records[-1].offset + 1
+                    key = record.key.decode(errors="replace") if record.key else ""
+                    batch.messages.append(Message(source, record.offset, key, decoded, rid))
+            self._next[partition] = batch.next_offsets[(partition.topic, partition.partition)] = records[-1].offset + 1
         return batch
+
+    def _went_back(self, polled: Mapping[Any, list[Any]]) -> bool:
+        """Whether offsets began again without our asking: the topic was deleted and made again, under another id."""
+        return any(records[0].offset < self._next.get(partition, 0) for partition, records in polled.items())
+
+    def rewind(self) -> None:
+        """Read again from what the group has committed, or from the beginning where it has committed nothing."""
+        self._next.clear()
+        for partition in self._consumer.assignment():
+            committed = self._consumer.committed(partition)
+            if committed is None:
+                self._consumer.seek_to_beginning(partition)
+            else:
+                self._consumer.seek(partition, committed)
+
+    def remaining(self) -> int | None:
+        """How many records lie between what `poll` has returned and the present ends of the assigned partitions, as the broker
+        says now; None while no partition is assigned."""
+        partitions = list(self._consumer.assignment())
+        if not partitions:
+            return None
+        ends = self._consumer.end_offsets(partitions)
+        return sum(max(0, end - (self._consumer.position(partition) or 0)) for partition, end in ends.items())
 
     def commit(self, next_offsets: Mapping[tuple[str, int], int]) -> bool:
         """Say that everything before these offsets has had its effect. False when the partitions now belong to another
@@ -214,15 +245,17 @@ def consume(
 
 def observe(batch: Batch, metrics: Metrics) -> None:
     """Count a batch, and trace each record at debug level, so that one request id can be followed through the services."""
-    for message in batch.messages:
-        metrics.consumed.labels(message.source.topic).inc()
-        log.debug(
-            "consumed",
-            topic=message.source.topic,
-            partition=message.source.partition,
-            offset=message.offset,
-            request_id=message.request_id,
-        )
+    for topic, records in Counter(message.source.topic for message in batch.messages).items():
+        metrics.consumed.labels(topic).inc(records)
+    if log.is_enabled_for(logging.DEBUG):
+        for message in batch.messages:
+            log.debug(
+                "consumed",
+                topic=message.source.topic,
+                partition=message.source.partition,
+                offset=message.offset,
+                request_id=message.request_id,
+            )
     for malformed in batch.malformed:
         metrics.malformed.labels(malformed.source.topic).inc()
         log.warning(

@@ -151,6 +151,39 @@ async def test_publish_fails_in_time_when_the_broker_is_away(own_broker: OwnBrok
     producer.close()
 
 
+async def test_consumer_goes_on_when_the_broker_was_restarted_and_has_forgotten_all(
+    own_broker: OwnBroker, namespace: str
+) -> None:
+    settings, server = own_broker()
+    ensure_topics(settings, namespace)
+    producer = Producer(settings, namespace)
+    await producer.publish(outgoing(range(100), users=5))
+    consumer = Consumer(settings, namespace, [INTERACTIONS], "g")
+    before = await asyncio.to_thread(read_until, consumer, lambda b: count(b) >= 100)
+    for batch in before:
+        consumer.commit(batch.next_offsets)
+    server.kill()
+    for _ in range(5):
+        consumer.poll(0.1)
+    server.start()
+    ensure_topics(settings, namespace)
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            await producer.publish(outgoing(range(100, 110)))
+            break
+        except BrokerUnavailableError:
+            assert time.monotonic() < deadline, "the producer did not recover"
+            await asyncio.sleep(0.1)
+    after = await asyncio.to_thread(read_until, consumer, lambda b: count(b) >= 10)
+    assert {m.record.event_id for b in after for m in b.messages} == {f"e{n}" for n in range(100, 110)}
+    assert {m.source.topic_id for b in after for m in b.messages}.isdisjoint(
+        {m.source.topic_id for b in before for m in b.messages}
+    )
+    consumer.close()
+    producer.close()
+
+
 def test_no_broker_is_a_clear_error() -> None:
     settings = KafkaSettings(bootstrap_servers="127.0.0.1:1")
     with pytest.raises(BrokerUnavailableError, match=r"no Kafka broker answers at 127.0.0.1:1"):
