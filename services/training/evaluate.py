@@ -1,0 +1,221 @@
+"""Offline evaluation: fit on one part of a file, predict the other, through the stages that serve.
+
+Leave-last-out, next-click and time-split as `slipstream.evaluation.splits` defines them; every item of the catalogue competes.
+"""
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from slipstream.datasets.interactions import read_interactions, read_items, read_queries
+from slipstream.evaluation import metrics, splits
+from slipstream.evaluation.significance import bootstrap_mean
+from slipstream.models.base import EventWeights, History, InteractionLog
+from slipstream.recommender import encoding
+from slipstream.recommender.bundle import Bundle
+from slipstream.recommender.encoding import Query
+from slipstream.recommender.fit import PROFILES, Holdout, fit_log
+from slipstream.recommender.stages import rank, shortlist
+
+PROTOCOLS = ("leave-last-out", "next-click", "time-split")
+TEST_SHARE = 0.2
+MOST_QUERIES = 100_000
+_VALIDATION_SESSIONS = 5_000
+_FURTHER_VALIDATION = 3
+"""Where few visitors make a choice of parameters uncertain, so many more events of each are predicted, always without having
+been fitted on; the final models are fitted on them too."""
+_RANKING = {"hit_rate": metrics.hit_rate, "ndcg": metrics.ndcg, "mrr": metrics.mrr}
+
+Progress = Callable[[str, float], None]
+"""Called with what is being done and how much of it is done, 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a protocol makes of a file."""
+
+    log: InteractionLog
+    """What may be fitted on."""
+    holdout: Holdout | None
+    queries: Sequence[Query]
+    repeats: bool | None
+    """Whether items of the history may be recommended again; None: as the data suggest."""
+
+
+def evaluate(
+    interactions_path: str | Path,
+    protocol: str,
+    items: str | Path | None = None,
+    queries: str | Path | None = None,
+    profile: str = "fast",
+    ks: Sequence[int] = (10, 20),
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Fits on the file and measures; the result is one JSON value.
+
+    It has data, protocol, profile, repeats, seconds, peak_memory_mb, queries, metrics, ablation and parameters.
+
+    Metrics are hit_rate, ndcg, mrr (means over queries, with 95 % bootstrap intervals) and coverage at each k. `ablation`
+    has the same means for each retriever `alone`, and for the blend `without` each, whose other exponents stay. Of more
+    than 100,000 queries a sample is asked. Raises ValueError for an unknown protocol, a missing or superfluous query file,
+    and a file that leaves nothing to predict; InteractionFileError for a file that is not in the format.
+    """
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"unknown protocol {protocol!r}; there are {', '.join(PROTOCOLS)}")
+    if (protocol == "next-click") != (queries is not None):
+        raise ValueError("a query file is needed for next-click, and only for that")
+    if profile not in PROFILES:
+        raise ValueError(f"unknown profile {profile!r}; there are {', '.join(PROFILES)}")
+    if not ks or min(ks) < 1:
+        raise ValueError("k must be at least 1")
+    say = progress or (lambda _what, _done: None)
+    say("reading", 0.0)
+    interactions = read_interactions(interactions_path)
+    item_table = read_items(items) if items is not None else None
+    item_ids = encoding.catalogue(interactions, item_table)
+    weights = EventWeights()
+    log = encoding.encode(interactions, item_ids, weights)
+    task = _task(protocol, log, list(_prefixes(read_queries(queries), item_ids)) if queries is not None else [], profile)
+    if not len(task.queries):
+        raise ValueError(f"{interactions_path}: nothing to predict under {protocol}")
+
+    began = time.perf_counter()
+    bundle = fit_log(
+        task.log,
+        item_ids,
+        encoding.attributes(item_table, item_ids),
+        holdout=task.holdout,
+        profile=profile,
+        seed=seed,
+        event_weights=weights,
+        repeats=task.repeats,
+        progress=lambda what: say(what, 0.0),
+    )
+    fitted = time.perf_counter()
+    asked = task.queries
+    if len(asked) > MOST_QUERIES:
+        chosen = np.sort(np.random.default_rng(seed).choice(len(asked), MOST_QUERIES, replace=False))
+        asked = [asked[place] for place in chosen]
+    ranks, shown = _ranks(bundle, asked, max(ks), say)
+    return {
+        "data": _summary(interactions_path, log, bundle),
+        "protocol": protocol,
+        "profile": profile,
+        "repeats": bundle.repeats,
+        "seconds": {"fit": fitted - began, "evaluate": time.perf_counter() - fitted},
+        "peak_memory_mb": _peak_memory_mb(),
+        "queries": len(asked),
+        "metrics": _metrics(ranks[:, 0], shown, len(item_ids), ks, seed),
+        "ablation": _ablation(ranks, list(bundle.retrievers), ks),
+        "parameters": bundle.manifest.parameters,
+    }
+
+
+def _task(protocol: str, log: InteractionLog, prefixes: Sequence[Query], profile: str) -> Task:
+    if protocol == "leave-last-out":
+        split = splits.leave_last_out(log.user)
+        scarce = len(split.validation) < PROFILES[profile].queries
+        inner = splits.hold_out_last(log.user[split.training], _FURTHER_VALIDATION if scarce else 0)
+        validation = np.sort(np.concatenate((split.validation, split.training[inner.validation])))
+        holdout = Holdout(split.training[inner.training], validation, split.training)
+        return Task(log, holdout, encoding.queries(log, split.test), repeats=False)
+    if protocol == "time-split":
+        split = splits.time_split(log.user, log.timestamp, TEST_SHARE)
+        return Task(log.select(split.training), None, encoding.queries(log, split.test), repeats=None)
+    split = splits.next_click(log.user, log.timestamp, _VALIDATION_SESSIONS)
+    holdout = Holdout(split.training, split.validation, np.arange(len(log)))
+    return Task(_by_position(log), holdout, prefixes, repeats=True)
+
+
+def _by_position(log: InteractionLog) -> InteractionLog:
+    """Sessions in which each click is one millisecond after the last: the prefixes of a query file have no times either."""
+    starts = splits.history_starts(log.user)
+    return replace(log, timestamp=log.timestamp[starts] + np.arange(len(log)) - starts)
+
+
+def _prefixes(query_table: pa.Table, item_ids: list[str]) -> Iterator[Query]:
+    """Sessions of views without times; a label that is not in the catalogue can never be found, and stays a miss."""
+    index = {item_id: place for place, item_id in enumerate(item_ids)}
+    for prefix, label in zip(query_table["prefix"].to_pylist(), query_table["label"].to_pylist(), strict=True):
+        item = np.array([index[item_id] for item_id in prefix or () if item_id in index], np.int32)
+        history = History(item, np.ones(len(item), np.float32), np.arange(len(item), dtype=np.int64))
+        yield Query(history, index.get(label, -1))
+
+
+def _ranks(bundle: Bundle, asked: Sequence[Query], depth: int, say: Progress) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """The label's rank for each query, in columns: the blend, each retriever alone, the blend without each; and the lists.
+
+    A list is padded with -1. Ties go to the item that comes first in the catalogue, as they do in serving.
+    """
+    weights = _variants(bundle)
+    ranks = np.full((len(asked), weights.shape[1]), metrics.UNRANKED, np.int64)
+    shown = np.full((len(asked), depth), -1, np.int32)
+    for row, query in enumerate(asked):
+        if row % 500 == 0:
+            say("predicting", row / len(asked))
+        seen = set() if bundle.repeats else {bundle.item_ids[item] for item in query.history.item}
+        candidates = shortlist(bundle, query.history, depth, exclude=seen)
+        best = np.argsort(-rank(bundle, candidates), kind="stable")[:depth]
+        shown[row, : len(best)] = candidates.items[best]
+        for place in np.flatnonzero(candidates.items == query.label):
+            scores = candidates.features @ weights
+            ahead = (scores > scores[place]).sum(axis=0) + (scores[:place] == scores[place]).sum(axis=0)
+            ranks[row] = ahead
+    say("predicting", 1.0)
+    return ranks, shown
+
+
+def _variants(bundle: Bundle) -> NDArray[np.float32]:
+    """The exponents of the blend, of each retriever alone, and of the blend without each, as columns."""
+    alone = np.eye(len(bundle.retrievers), dtype=np.float32)
+    whole = bundle.blend.weights[:, None]
+    return np.hstack((whole, alone, whole * (1 - alone)))
+
+
+def _metrics(
+    ranks: NDArray[np.int64], shown: NDArray[np.int32], n_items: int, ks: Sequence[int], seed: int
+) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = {}
+    for k in ks:
+        for name, metric in _RANKING.items():
+            found[f"{name}@{k}"] = bootstrap_mean(metric(ranks, k), seed)._asdict()
+        found[f"coverage@{k}"] = {"value": metrics.coverage(shown[:, :k], n_items)}
+    return found
+
+
+def _ablation(ranks: NDArray[np.int64], names: Sequence[str], ks: Sequence[int]) -> dict[str, dict[str, dict[str, float]]]:
+    means = [
+        {f"{name}@{k}": float(metric(column, k).mean()) for k in ks for name, metric in _RANKING.items()}
+        for column in ranks.T[1:]
+    ]
+    return {
+        "alone": dict(zip(names, means[: len(names)], strict=True)),
+        "without": dict(zip(names, means[len(names) :], strict=True)),
+    }
+
+
+def _summary(path: str | Path, log: InteractionLog, bundle: Bundle) -> dict[str, Any]:
+    return {
+        "file": str(path),
+        "visitors": len(np.unique(log.user)),
+        "items": len(bundle.item_ids),
+        "events": len(log),
+        "from": int(log.timestamp.min()),
+        "until": int(log.timestamp.max()),
+        "fitted_on": bundle.manifest.data.model_dump(by_alias=True),
+    }
+
+
+def _peak_memory_mb() -> float:
+    """The largest resident size of this process so far (Linux counts in KiB, macOS in bytes)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)

@@ -1,0 +1,1 @@
+"""Splits, ranking metrics, significance and drift: pure functions on arrays."""

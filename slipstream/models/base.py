@@ -1,0 +1,107 @@
+"""What every retriever is fitted on, what it is asked, and what it answers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple, Protocol, Self, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slipstream.contracts.vocabulary import RATE, SIGNAL_WEIGHTS
+
+Indices: TypeAlias = NDArray[np.int32]
+Scores: TypeAlias = NDArray[np.float32]
+Arrays: TypeAlias = Mapping[str, NDArray[Any]]
+Parameters: TypeAlias = Mapping[str, Any]
+"""JSON values."""
+
+
+@dataclass(frozen=True)
+class EventWeights:
+    """How much one event says about a visitor's taste. 0 means nothing: such events are left out altogether."""
+
+    by_type: Mapping[str, float] = field(default_factory=lambda: dict(SIGNAL_WEIGHTS))
+    otherwise: float = 1.0
+    """The weight of a type that is not named."""
+    rating_scale: float | None = None
+    """The rating that counts in full, lower ones in proportion; None: a rating counts in full, whatever its value."""
+
+    def weight(self, event_type: str, value: float | None = None) -> float:
+        """The weight of one event, never negative."""
+        weight = self.by_type.get(event_type, self.otherwise)
+        if event_type == RATE and value is not None and self.rating_scale:
+            weight *= min(max(value / self.rating_scale, 0.0), 1.0)
+        return weight
+
+
+@dataclass(frozen=True)
+class InteractionLog:
+    """Encoded interactions, sorted by user, then time, then their order in the source. All arrays have one entry an event.
+
+    `item` is an index into a catalogue of `n_items`, `timestamp` is in ms, `weight` > 0.
+    """
+
+    user: Indices
+    item: Indices
+    timestamp: NDArray[np.int64]
+    weight: Scores
+    n_items: int
+
+    def __len__(self) -> int:
+        return len(self.item)
+
+    def select(self, keep: NDArray[np.bool_] | NDArray[np.int64]) -> "InteractionLog":
+        """The events of a mask or of ascending row numbers."""
+        return InteractionLog(self.user[keep], self.item[keep], self.timestamp[keep], self.weight[keep], self.n_items)
+
+
+class History(NamedTuple):
+    """One visitor's encoded events, oldest first: item indices, weights > 0, and times in ms."""
+
+    item: Indices
+    weight: Scores
+    timestamp: NDArray[np.int64]
+
+
+class Scored(NamedTuple):
+    """A sparse vector of scores over the catalogue: each item at most once, in ascending order of index."""
+
+    item: Indices
+    score: Scores
+
+    def at(self, items: Indices) -> Scores:
+        """The scores of `items`; 0 for an item that is not in here."""
+        if not len(self.item):
+            return np.zeros(len(items), np.float32)
+        place = np.minimum(np.searchsorted(self.item, items), len(self.item) - 1)
+        return np.where(self.item[place] == items, self.score[place], np.float32(0))
+
+
+class Retriever(Protocol):
+    """Proposes items for a history at a cost that does not grow with the catalogue.
+
+    `kind` names the class in a saved bundle. `logarithmic` says how a score becomes a log-probability in the blend: true for
+    shares and counts (log of the score's share), false for scores on a linear scale, which may be negative.
+    """
+
+    kind: ClassVar[str]
+
+    @property
+    def logarithmic(self) -> bool: ...
+
+    def score(self, history: History) -> Scored:
+        """What it has to say about the next item; empty where it has nothing to go by."""
+        ...
+
+    def score_at(self, scored: Scored, items: Indices) -> Scores:
+        """The scores of any `items`, given what `score` answered for the same history."""
+        ...
+
+    def arrays(self) -> Arrays:
+        """What must be saved; together with `parameters` enough for `restore`."""
+        ...
+
+    def parameters(self) -> Parameters: ...
+
+    @classmethod
+    def restore(cls, arrays: Arrays, parameters: Parameters) -> Self: ...

@@ -1,0 +1,79 @@
+"""From tables with names to arrays with numbers: the catalogue, the interaction log, and queries cut out of it."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from slipstream.contracts.vocabulary import RATE
+from slipstream.evaluation.splits import history_starts
+from slipstream.models.base import EventWeights, History, InteractionLog
+
+
+class Query(NamedTuple):
+    """What a visitor had done, and the index of the item that came next."""
+
+    history: History
+    label: int
+
+
+def catalogue(interactions: pa.Table, items: pa.Table | None = None) -> list[str]:
+    """Every item of either table, sorted by id."""
+    ids = pc.unique(interactions["item_id"]).drop_null().to_pylist()
+    return sorted({*ids, *(items["item_id"].to_pylist() if items is not None else ())})
+
+
+def encode(interactions: pa.Table, item_ids: list[str], weights: EventWeights) -> InteractionLog:
+    """The log of the events that have a weight and an item of the catalogue. Users are numbered as they first appear.
+
+    Needs `user_id`, `item_id`, `event_type`, `timestamp`; `value` where ratings weigh by their value.
+    """
+    weight = event_weights(interactions, weights)
+    item = pc.fill_null(pc.index_in(interactions["item_id"], pa.array(item_ids, pa.string())), -1).to_numpy()
+    kept = (weight > 0) & (item >= 0)
+    users = interactions["user_id"].combine_chunks().dictionary_encode().indices.to_numpy()[kept]
+    _, users = np.unique(users, return_inverse=True)
+    timestamp = interactions["timestamp"].to_numpy()[kept]
+    order = np.lexsort((timestamp, users))  # stable: events of the same moment stay in the order of the table
+    return InteractionLog(
+        users[order].astype(np.int32),
+        item[kept][order].astype(np.int32),
+        timestamp[order].astype(np.int64),
+        weight[kept][order],
+        len(item_ids),
+    )
+
+
+def event_weights(interactions: pa.Table, weights: EventWeights) -> NDArray[np.float32]:
+    """The weight of each row, as `EventWeights.weight` has it for one event."""
+    encoded = interactions["event_type"].combine_chunks().dictionary_encode()
+    by_code = np.array([weights.weight(name) for name in encoded.dictionary.to_pylist()], np.float32)
+    result = by_code[encoded.indices.to_numpy()] if len(by_code) else np.empty(0, np.float32)
+    if weights.rating_scale and "value" in interactions.column_names:
+        share = np.clip(interactions["value"].to_numpy() / weights.rating_scale, 0, 1)
+        rated = pc.equal(interactions["event_type"], RATE).to_numpy() & ~np.isnan(share)
+        result = np.where(rated, result * share, result).astype(np.float32)
+    return result
+
+
+def queries(log: InteractionLog, rows: NDArray[np.int64]) -> list[Query]:
+    """One query a row: the same user's earlier events, and the row's item."""
+    starts = history_starts(log.user)
+    return [
+        Query(History(log.item[begin:row], log.weight[begin:row], log.timestamp[begin:row]), int(log.item[row]))
+        for begin, row in zip(starts[rows].tolist(), rows.tolist(), strict=True)
+    ]
+
+
+def attributes(items: pa.Table | None, item_ids: list[str]) -> dict[str, dict[str, Any]]:
+    """What the item table says of each item of the catalogue that it has; nulls are left out."""
+    if items is None:
+        return {}
+    known = set(item_ids)
+    return {
+        row["item_id"]: {name: value for name, value in row.items() if name != "item_id" and value is not None}
+        for row in items.to_pylist()
+        if row["item_id"] in known
+    }

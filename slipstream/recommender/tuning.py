@@ -1,0 +1,144 @@
+"""Choosing the parameters of each retriever on validation queries, one parameter at a time."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slipstream.models.base import InteractionLog
+from slipstream.models.ease import EaseParameters, item_gram, solve
+from slipstream.models.neighbours import ItemToItem
+from slipstream.models.popularity import fit_popularity
+from slipstream.models.rules import RulesParameters, fit_rules
+from slipstream.recommender.encoding import Query
+
+Parameters = TypeVar("Parameters", bound=Any)
+Step = tuple[str, Sequence[Any]]
+
+FEWEST_QUERIES = 30
+"""With fewer validation queries than this, defaults are better than a choice by chance."""
+_DENSEST_ITEMS = 4_000
+"""EASE's λ is chosen on at most so many items: it counts visitors, not items, so it carries over to the larger inverse."""
+
+_SCORES_AT_ONCE = 5_000_000
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The parameters to fit with."""
+
+    popularity_half_life_ms: float | None = None
+    rules: RulesParameters = field(default_factory=RulesParameters)
+    ease: EaseParameters = field(default_factory=EaseParameters)
+
+
+def tune(log: InteractionLog, validation: Sequence[Query], start: Tuned, *, repeats: bool) -> Tuned:
+    """The parameters under which the validation items rank best; `start` where there is too little to choose by."""
+    if len(validation) < FEWEST_QUERIES or not len(log):
+        return start
+
+    def quality(retriever: ItemToItem) -> float:
+        return mean_gain(retriever, validation, repeats=repeats)
+
+    def popular(half_life: float | None) -> float:
+        share = np.tile(fit_popularity(log, half_life).share, (len(asked), 1))
+        return float((1 / np.log2(ranks(share, asked, repeats=repeats) + 2)).mean())
+
+    span = float(np.ptp(log.timestamp))
+    half_lives = [None, *(span / part for part in (4, 16, 64, 256) if span > 0)]
+    asked = validation[: max(1, _SCORES_AT_ONCE // log.n_items)]
+    popularity = max(half_lives, key=popular)
+    return Tuned(popularity, tune_rules(log, quality, start.rules), tune_ease(log, quality, start.ease))
+
+
+def tune_rules(log: InteractionLog, quality: Callable[[ItemToItem], float], start: RulesParameters) -> RulesParameters:
+    same_user = log.user[1:] == log.user[:-1]
+    gaps = np.diff(log.timestamp)[same_user]
+    gaps = gaps[gaps > 0]
+    half_lives = [10 * float(gap) for gap in np.unique(np.quantile(gaps, [0.5, 0.75, 0.9]))] if len(gaps) else []
+    steps: list[Step] = [
+        ("weighting.position_exponent", (2.0,)),
+        ("backward", (0.3, 0.6)),
+        ("popularity_exponent", (0.2, 0.4)),
+        ("distance_exponent", (0.5, 1.5)),
+        ("window", (30, 3)),
+        ("half_life_ms", half_lives),
+        ("weighting.position_exponent", (0.5, 0.75, 1.5)),
+        ("weighting.half_life_ms", half_lives),
+    ]
+    counted: dict[RulesParameters, ItemToItem] = {}
+
+    def fitted(parameters: RulesParameters) -> ItemToItem:
+        """The rules do not depend on how a history will be weighted."""
+        key = replace(parameters, weighting=start.weighting)
+        if key not in counted:
+            counted.clear()
+            counted[key] = fit_rules(log, key)
+        return replace(counted[key], weighting=parameters.weighting)
+
+    return coordinate_search(start, steps, lambda parameters: quality(fitted(parameters)))
+
+
+def tune_ease(log: InteractionLog, quality: Callable[[ItemToItem], float], start: EaseParameters) -> EaseParameters:
+    chosen, gram = item_gram(log, min(start.max_items, _DENSEST_ITEMS))
+    solved: dict[float, ItemToItem] = {}
+
+    def fitted(parameters: EaseParameters) -> ItemToItem:
+        """The inverse depends on λ alone."""
+        if parameters.regularisation not in solved:
+            solved[parameters.regularisation] = solve(chosen, gram, log.n_items, parameters)
+        return replace(solved[parameters.regularisation], weighting=parameters.weighting)
+
+    steps: list[Step] = [
+        ("regularisation", (500.0,)),
+        ("weighting.position_exponent", (0.25, 0.75, 1.0, 1.5)),
+        ("regularisation", (50.0, 200.0, 1_000.0)),
+    ]
+    return coordinate_search(start, steps, lambda parameters: quality(fitted(parameters)))
+
+
+def coordinate_search(start: Parameters, steps: Sequence[Step], objective: Callable[[Parameters], float]) -> Parameters:
+    """Tries each step's values in turn, keeping the best so far; a dot in a name reaches into a nested dataclass."""
+    best, best_quality = start, objective(start)
+    for name, values in steps:
+        origin = best
+        for value in values:
+            candidate = with_value(origin, name, value)
+            if candidate != origin and (quality := objective(candidate)) > best_quality:
+                best, best_quality = candidate, quality
+    return best
+
+
+def with_value(parameters: Parameters, name: str, value: Any) -> Parameters:
+    head, _, rest = name.partition(".")
+    return replace(parameters, **{head: with_value(getattr(parameters, head), rest, value) if rest else value})
+
+
+def mean_gain(retriever: ItemToItem, validation: Sequence[Query], *, repeats: bool) -> float:
+    """The mean of 1 / log2(rank + 2) of the next item among all items: NDCG without a cut-off, which varies less.
+
+    Items of equal score share their mean rank; what a retriever says nothing of has score 0. Without `repeats`, items of
+    the history do not compete.
+    """
+    batch = max(1, _SCORES_AT_ONCE // max(retriever.n_items, 1))
+    total = 0.0
+    for begin in range(0, len(validation), batch):
+        asked = validation[begin : begin + batch]
+        scores = retriever.score_all([query.history for query in asked])
+        total += float((1 / np.log2(ranks(scores, asked, repeats=repeats) + 2)).sum())
+    return total / len(validation)
+
+
+def ranks(scores: NDArray[np.float32], asked: Sequence[Query], *, repeats: bool) -> NDArray[np.float64]:
+    """The mean rank of each query's label in its row of `scores`, which is used up."""
+    rows, labels = np.arange(len(asked)), np.array([query.label for query in asked])
+    own = scores[rows, labels]
+    if not repeats:
+        lengths = [len(query.history.item) for query in asked]
+        scores[np.repeat(rows, lengths), np.concatenate([query.history.item for query in asked])] = -np.inf
+        scores[rows, labels] = own
+    above = (scores > own[:, None]).sum(axis=1)
+    level = (scores == own[:, None]).sum(axis=1) - 1
+    return np.asarray(above + level / 2, np.float64)

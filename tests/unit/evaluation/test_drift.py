@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from slipstream.evaluation.drift import histogram, kolmogorov_smirnov, population_stability_index, reference_bins
+
+VALUES = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=80).map(np.array)
+COUNTS = st.lists(st.integers(0, 500), min_size=4, max_size=4).map(np.array)
+
+
+@given(VALUES, VALUES, st.integers(1, 12))
+def test_histogram_counts_every_value_once(reference: np.ndarray, current: np.ndarray, bins: int) -> None:
+    edges = reference_bins(reference, bins)
+    assert (np.diff(edges) > 0).all()
+    counts = histogram(current, edges)
+    assert len(counts) == len(edges) - 1 <= bins
+    assert counts.sum() == len(current)
+
+
+def test_histogram_puts_what_lies_beyond_into_the_outermost_bins() -> None:
+    assert histogram(np.array([-9, 0, 1, 1.5, 2, 99]), np.array([0.0, 1.0, 2.0])).tolist() == [2, 4]
+
+
+def test_histogram_refuses_nan() -> None:
+    with pytest.raises(ValueError, match="NaN"):
+        histogram(np.array([1.0, np.nan]), np.array([0.0, 1.0]))
+
+
+def test_reference_bins_hold_equal_shares() -> None:
+    values = np.arange(1_000.0)
+    assert histogram(values, reference_bins(values)).tolist() == [100] * 10
+
+
+def test_reference_bins_of_a_constant_are_one_bin_around_it() -> None:
+    edges = reference_bins(np.full(9, 3.0))
+    assert histogram(np.full(4, 3.0), edges).tolist() == [4]
+    with pytest.raises(ValueError, match="no values"):
+        reference_bins(np.empty(0))
+
+
+@given(COUNTS, COUNTS)
+def test_psi_is_symmetric_and_not_negative(first: np.ndarray, second: np.ndarray) -> None:
+    index = population_stability_index(first, second)
+    assert 0 <= index < np.inf
+    assert index == pytest.approx(population_stability_index(second, first))
+    assert population_stability_index(first, first) == 0
+
+
+def test_psi_tells_a_moved_distribution_from_a_resampled_one() -> None:
+    random = np.random.default_rng(0)
+    reference = random.normal(size=5_000)
+    edges = reference_bins(reference)
+    same, moved = random.normal(size=2_000), random.normal(0.7, 1, size=2_000)
+    before = histogram(reference, edges)
+    assert population_stability_index(before, histogram(same, edges)) < 0.1
+    assert population_stability_index(before, histogram(moved, edges)) > 0.25
+    with pytest.raises(ValueError, match="cannot be compared"):
+        population_stability_index(before, before[1:])
+
+
+@given(VALUES, VALUES)
+def test_kolmogorov_smirnov_distance_is_the_largest_gap(first: np.ndarray, second: np.ndarray) -> None:
+    gaps = [abs((first <= point).mean() - (second <= point).mean()) for point in [*first, *second]]
+    assert kolmogorov_smirnov(first, second).distance == pytest.approx(max(gaps), abs=1e-12)
+
+
+def test_kolmogorov_smirnov_p_value_is_near_scipys() -> None:
+    random = np.random.default_rng(4)
+    first, second = random.normal(size=400), random.normal(0.12, 1, size=300)
+    found = kolmogorov_smirnov(first, second)
+    assert found.p_value == pytest.approx(stats.ks_2samp(first, second, method="exact").pvalue, abs=0.02)
+    assert kolmogorov_smirnov(first, first) == (0.0, 1.0)
+    with pytest.raises(ValueError, match="need values"):
+        kolmogorov_smirnov(first, np.empty(0))

@@ -1,0 +1,117 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from slipstream.recommender.bundle import Bundle, BundleError, load_bundle, save_bundle
+from slipstream.recommender.stages import Event, recommend, similar_items
+from tests.unit.recommender.chain import item_name
+
+HISTORY = [Event(item_name(4), "view", 1_700_000_000_000), Event(item_name(5), "cart", 1_700_000_060_000)]
+
+
+@pytest.fixture
+def saved(bundle: Bundle, tmp_path: Path) -> Path:
+    save_bundle(bundle, tmp_path / "bundle")
+    return tmp_path / "bundle"
+
+
+def test_loaded_bundle_answers_as_the_saved_one(bundle: Bundle, saved: Path) -> None:
+    loaded = load_bundle(saved)
+    assert recommend(loaded, HISTORY, 20) == recommend(bundle, HISTORY, 20)
+    assert similar_items(loaded, "new-mauve", 5) == similar_items(bundle, "new-mauve", 5)
+    assert loaded.item_ids == bundle.item_ids
+    assert loaded.attributes == bundle.attributes
+    assert loaded.event_weights == bundle.event_weights
+    assert loaded.manifest.data == bundle.manifest.data
+
+
+def test_arrays_are_memory_mapped_and_read_only(saved: Path) -> None:
+    data = load_bundle(saved).retrievers["ease"].arrays()["data"]
+    assert isinstance(data.base, np.memmap) or isinstance(data, np.memmap)
+    with pytest.raises(ValueError, match="read-only"):
+        data[0] = 1
+
+
+def test_directory_holds_only_arrays_and_json_and_no_temporary_is_left(saved: Path) -> None:
+    assert {path.suffix for path in saved.iterdir()} == {".npy", ".json"}
+    assert [path.name for path in saved.parent.iterdir()] == ["bundle"]
+    manifest = json.loads((saved / "manifest.json").read_text())
+    assert set(manifest["files"]) == {path.name for path in saved.iterdir()} - {"manifest.json"}
+    assert manifest["data"]["from"] == 1_700_000_000_000
+
+
+def test_a_bundle_is_never_overwritten(bundle: Bundle, saved: Path) -> None:
+    with pytest.raises(FileExistsError):
+        save_bundle(bundle, saved)
+
+
+def test_a_failed_save_leaves_nothing(bundle: Bundle, tmp_path: Path) -> None:
+    broken = Bundle(bundle.manifest, [*bundle.item_ids, "\ud800"], bundle.retrievers, bundle.blend)
+    with pytest.raises(UnicodeEncodeError):
+        save_bundle(broken, tmp_path / "bundle")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_load_refuses_a_changed_file(saved: Path) -> None:
+    file = saved / "ease.data.npy"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(bytes(content))
+    with pytest.raises(BundleError, match=r"ease\.data\.npy"):
+        load_bundle(saved)
+
+
+def test_load_refuses_a_missing_file(saved: Path) -> None:
+    (saved / "rules.indptr.npy").unlink()
+    with pytest.raises(BundleError, match="missing"):
+        load_bundle(saved)
+
+
+def test_load_refuses_a_file_that_the_manifest_does_not_name(saved: Path) -> None:
+    (saved / "attributes2.json").write_text("{}")
+    with pytest.raises(BundleError, match="not in the manifest"):
+        load_bundle(saved)
+
+
+def test_load_refuses_a_file_outside_the_directory(saved: Path) -> None:
+    manifest = json.loads((saved / "manifest.json").read_text())
+    manifest["files"]["../other.json"] = {"sha256": "0", "bytes": 0}
+    (saved.parent / "other.json").write_text("")
+    (saved / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match="missing"):
+        load_bundle(saved)
+
+
+def test_load_refuses_another_schema_version(saved: Path) -> None:
+    manifest = json.loads((saved / "manifest.json").read_text())
+    (saved / "manifest.json").write_text(json.dumps(manifest | {"schema_version": 99}))
+    with pytest.raises(BundleError, match="schema version 99"):
+        load_bundle(saved)
+
+
+def test_load_refuses_a_directory_without_a_manifest(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"manifest\.json"):
+        load_bundle(tmp_path)
+
+
+def test_loading_and_scoring_need_no_learning_library(saved: Path) -> None:
+    program = f"""
+import sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("sklearn", "torch", "scipy", "mlflow"):
+            raise ImportError(name + " is blocked")
+
+sys.meta_path.insert(0, Blocked())
+from slipstream.recommender.bundle import load_bundle
+from slipstream.recommender.stages import Event, recommend
+print(recommend(load_bundle({str(saved)!r}), [Event({item_name(4)!r}), Event({item_name(5)!r})], 1)[0].item_id)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == item_name(6)

@@ -1,0 +1,66 @@
+import numpy as np
+import pyarrow as pa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slipstream.models.base import EventWeights
+from slipstream.recommender.encoding import attributes, catalogue, encode, event_weights, queries
+
+ROWS = st.lists(
+    st.tuples(
+        st.sampled_from("abc"),
+        st.sampled_from(["x", "y", "z"]),
+        st.sampled_from(["view", "search", "rate", "purchase"]),
+        st.integers(0, 5),
+        st.none() | st.floats(0, 5),
+    ),
+    max_size=30,
+)
+
+
+def _table(rows: list[tuple[str, str, str, int, float | None]]) -> pa.Table:
+    columns = list(zip(*rows, strict=True)) or [()] * 5
+    types = (pa.string(), pa.string(), pa.string(), pa.int64(), pa.float64())
+    names = ("user_id", "item_id", "event_type", "timestamp", "value")
+    return pa.table({name: pa.array(column, type_) for name, column, type_ in zip(names, columns, types, strict=True)})
+
+
+@given(ROWS)
+def test_encode_sorts_by_user_and_time_and_keeps_the_order_of_the_table(
+    rows: list[tuple[str, str, str, int, float | None]],
+) -> None:
+    table = _table(rows)
+    ids = catalogue(table)
+    log = encode(table, ids, EventWeights())
+    expected: dict[str, list[tuple[int, str]]] = {}
+    for user, item, event_type, timestamp, _ in rows:
+        if event_type != "search":
+            expected.setdefault(user, []).append((timestamp, item))
+    lists = [[ids[item] for item in log.item[log.user == user]] for user in np.unique(log.user)]
+    wanted = [[item for _, item in sorted(events, key=lambda event: event[0])] for events in expected.values()]
+    assert sorted(lists) == sorted(wanted)
+    assert (np.diff(log.user) >= 0).all()
+
+
+@given(ROWS, st.none() | st.just(5.0))
+def test_event_weights_of_a_table_are_those_of_each_event(
+    rows: list[tuple[str, str, str, int, float | None]], scale: float | None
+) -> None:
+    weights = EventWeights(rating_scale=scale)
+    expected = [weights.weight(event_type, value) for _, _, event_type, _, value in rows]
+    np.testing.assert_allclose(event_weights(_table(rows), weights), expected, rtol=1e-6, atol=1e-30)
+
+
+def test_queries_have_the_earlier_events_of_the_same_user() -> None:
+    table = _table([("a", "x", "view", 1, None), ("a", "y", "view", 2, None), ("b", "z", "view", 3, None)])
+    log = encode(table, catalogue(table), EventWeights())
+    first, second = queries(log, np.array([1, 2]))
+    assert (first.history.item.tolist(), first.label) == ([0], 1)
+    assert (second.history.item.tolist(), second.label) == ([], 2)
+
+
+def test_catalogue_has_the_items_of_both_tables() -> None:
+    interactions = _table([("a", "x", "view", 1, None)])
+    items = pa.table({"item_id": ["new", "x"], "title": ["New", None]})
+    assert catalogue(interactions, items) == ["new", "x"]
+    assert attributes(items, ["new", "x"]) == {"new": {"title": "New"}, "x": {}}

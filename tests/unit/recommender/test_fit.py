@@ -1,0 +1,83 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from slipstream.recommender.fit import fit
+from slipstream.recommender.stages import Event, recommend
+from tests.unit.recommender.chain import chain_interactions, item_name
+
+
+def test_fit_gives_the_same_bundle_for_the_same_input() -> None:
+    first, second = (fit(chain_interactions(visitors=120), repeats=False) for _ in range(2))
+    assert first.manifest.parameters == second.manifest.parameters
+    for name, retriever in first.retrievers.items():
+        for array_name, array in retriever.arrays().items():
+            np.testing.assert_array_equal(array, second.retrievers[name].arrays()[array_name])
+
+
+def test_fit_uses_the_latest_events_too() -> None:
+    extra = pa.table(
+        {
+            "user_id": pa.array([f"late-{visitor}" for visitor in range(30) for _ in range(2)], pa.string()),
+            "item_id": pa.array(["brand-new-a", "brand-new-b"] * 30, pa.string()),
+            "event_type": pa.array(["view"] * 60, pa.string()),
+            "timestamp": pa.array([1_800_000_000_000 + row for row in range(60)], pa.int64()),
+        }
+    )
+    bundle = fit(pa.concat_tables([chain_interactions(), extra]))
+    assert recommend(bundle, [Event("brand-new-a")], 1)[0].item_id == "brand-new-b"
+
+
+def test_fit_records_what_it_did() -> None:
+    bundle = fit(chain_interactions(), version="seven", seed=3)
+    manifest = bundle.manifest
+    assert (manifest.version, manifest.profile, manifest.seed) == ("seven", "fast", 3)
+    assert (manifest.data.visitors, manifest.data.items, manifest.data.events) == (300, 40, 2_400)
+    assert set(manifest.parameters["blend"]) == set(bundle.retrievers)  # type: ignore[arg-type]
+    assert manifest.metrics["validation"]["hit_rate@10"] > 0.5  # type: ignore[index, call-overload, operator]
+
+
+def test_fit_finds_out_whether_visitors_come_back() -> None:
+    once = chain_interactions(visitors=60, length=4)
+    twice = pa.concat_tables([once, once.set_column(3, "timestamp", pa.array(once["timestamp"].to_numpy() + 300_000))])
+    assert "revisits" not in fit(once).retrievers or not fit(once).repeats
+    bundle = fit(twice)
+    assert bundle.repeats
+    assert "revisits" in bundle.retrievers
+
+
+@pytest.mark.parametrize("events", [1, 2, 7])
+def test_fit_works_on_next_to_nothing(events: int) -> None:
+    bundle = fit(chain_interactions(visitors=1, length=events))
+    assert len(recommend(bundle, [], 3)) >= 1
+
+
+def test_fit_refuses_no_events() -> None:
+    with pytest.raises(ValueError, match="no interactions"):
+        fit(chain_interactions().slice(0, 0))
+
+
+def test_fit_refuses_events_without_weight_only() -> None:
+    table = chain_interactions(visitors=2)
+    searches = table.set_column(2, "event_type", pa.array(["search"] * table.num_rows, pa.string()))
+    with pytest.raises(ValueError, match="no interactions"):
+        fit(searches)
+
+
+def test_fit_refuses_an_unknown_profile() -> None:
+    with pytest.raises(ValueError, match="unknown profile 'slow'"):
+        fit(chain_interactions(visitors=2), profile="slow")
+
+
+def test_weights_of_events_count() -> None:
+    rows = [("a", "bought")] * 1 + [("b", "viewed")] * 2
+    table = pa.table(
+        {
+            "user_id": pa.array([f"{user}{row}" for row, (user, _) in enumerate(rows)], pa.string()),
+            "item_id": pa.array([item for _, item in rows], pa.string()),
+            "event_type": pa.array(["purchase", "view", "view"], pa.string()),
+            "timestamp": pa.array([1, 1, 1], pa.int64()),
+        }
+    )
+    assert recommend(fit(table), [], 1)[0].item_id == "bought"
+    assert item_name(0) not in fit(table).index

@@ -1,0 +1,113 @@
+import numpy as np
+import pytest
+
+from slipstream.recommender.bundle import Bundle
+from slipstream.recommender.stages import (
+    Event,
+    encode_history,
+    filter_candidates,
+    rank,
+    recommend,
+    retrieve,
+    similar_items,
+)
+from tests.unit.recommender.chain import item_name
+
+
+def _events(*places: int) -> list[Event]:
+    return [Event(item_name(place), "view", 1_700_000_000_000 + step * 60_000) for step, place in enumerate(places)]
+
+
+@pytest.mark.parametrize("last", [5, 17, 33])
+def test_recommend_puts_the_next_item_of_the_ring_first(bundle: Bundle, last: int) -> None:
+    found = recommend(bundle, _events(last - 2, last - 1, last), 5)
+    assert found[0].item_id == item_name(last + 1)
+    assert found[0].source in {"rules", "ease"}
+
+
+def test_recommend_changes_with_one_more_click(bundle: Bundle) -> None:
+    before = recommend(bundle, _events(4, 5), 5)
+    after = recommend(bundle, [*_events(4, 5), Event(item_name(20), "view", 1_700_000_300_000)], 5)
+    assert item_name(21) in [one.item_id for one in after]
+    assert item_name(21) not in [one.item_id for one in before]
+
+
+def test_recommend_gives_what_is_popular_for_an_empty_history(bundle: Bundle) -> None:
+    popularity = bundle.retrievers["popularity"].share  # type: ignore[attr-defined]
+    expected = [bundle.item_ids[place] for place in np.argsort(-popularity, kind="stable")[:10]]
+    found = recommend(bundle, [], 10)
+    assert [one.item_id for one in found] == expected
+    assert {one.source for one in found[:3]} == {"popularity"}
+
+
+def test_recommend_skips_unknown_items_and_events_without_weight(bundle: Bundle) -> None:
+    noise = [Event("no-such-item"), Event(item_name(30), "impression"), Event(item_name(31), "remove")]
+    assert recommend(bundle, [*_events(4, 5), *noise], 5, exclude={"x"}, repeats=True) == recommend(
+        bundle, _events(4, 5), 5, exclude={"x"}, repeats=True
+    )
+
+
+def test_recommend_leaves_out_the_history_unless_repeats_are_asked_for(bundle: Bundle) -> None:
+    history = _events(4, 5, 6)
+    seen = {event.item_id for event in history}
+    assert not seen & {one.item_id for one in recommend(bundle, history, 30)}
+    assert seen & {one.item_id for one in recommend(bundle, history, 30, repeats=True)}
+
+
+def test_recommend_goes_deeper_when_filters_leave_too_few(bundle: Bundle) -> None:
+    rare = {item_name(place) for place in (2, 3, 25, 26)}
+    found = recommend(bundle, _events(10, 11), 4, allowed=lambda item_id: item_id in rare, limit=1)
+    assert {one.item_id for one in found} == rare
+
+
+def test_recommend_is_ordered_and_its_scores_are_probabilities(bundle: Bundle) -> None:
+    scores = [one.score for one in recommend(bundle, _events(7, 8), len(bundle.item_ids))]
+    assert scores == sorted(scores, reverse=True)
+    assert sum(scores) == pytest.approx(1, abs=1e-4)
+
+
+def test_mask_and_predicate_allow_the_same(bundle: Bundle) -> None:
+    mask = np.arange(len(bundle.item_ids)) % 3 == 0
+    by_mask = recommend(bundle, _events(7, 8), 10, allowed=mask)
+    by_predicate = recommend(bundle, _events(7, 8), 10, allowed=lambda item_id: bool(mask[bundle.index[item_id]]))
+    assert by_mask == by_predicate
+    assert by_mask
+
+
+def test_retrieve_scores_each_candidate_by_every_retriever(bundle: Bundle) -> None:
+    history = encode_history(bundle, _events(7, 8))
+    candidates = retrieve(bundle, history, limit=3)
+    assert len(candidates) <= 3 * len(bundle.retrievers)
+    for column, retriever in enumerate(bundle.retrievers.values()):
+        whole = retriever.score_at(retriever.score(history), np.arange(len(bundle.item_ids), dtype=np.int32))
+        np.testing.assert_allclose(candidates.scores[:, column], whole[candidates.items], rtol=1e-6)
+
+
+def test_filter_keeps_the_scores_of_what_remains(bundle: Bundle) -> None:
+    candidates = retrieve(bundle, encode_history(bundle, _events(7, 8)))
+    unwanted = bundle.item_ids[candidates.items[0]]
+    kept = filter_candidates(bundle, candidates, exclude={unwanted, "no-such-item"})
+    np.testing.assert_array_equal(kept.items, candidates.items[1:])
+    np.testing.assert_array_equal(rank(bundle, kept), rank(bundle, candidates)[1:])
+
+
+def test_similar_items_finds_neighbours_and_never_the_item_itself(bundle: Bundle) -> None:
+    found = [one.item_id for one in similar_items(bundle, item_name(12), 5)]
+    assert item_name(13) in found
+    assert item_name(12) not in found
+
+
+def test_similar_items_of_an_item_nobody_has_seen_come_from_content(bundle: Bundle) -> None:
+    found = similar_items(bundle, "new-mauve", 2)
+    assert {one.item_id for one in found} == {item_name(0), item_name(1)}
+    assert {one.source for one in found} == {"content"}
+
+
+def test_an_item_nobody_has_seen_can_be_recommended(bundle: Bundle) -> None:
+    found = recommend(bundle, _events(0, 1), len(bundle.item_ids))
+    assert "new-mauve" in [one.item_id for one in found]
+    assert next(one for one in found if one.item_id == "new-mauve").source == "content"
+
+
+def test_similar_items_of_an_unknown_item_are_none(bundle: Bundle) -> None:
+    assert similar_items(bundle, "no-such-item") == []
