@@ -1,0 +1,65 @@
+"""docker-compose.yml agrees with the code and with the images."""
+
+import re
+
+import pytest
+
+from slipstream.chassis.app import PORTS
+from tests.deploy.declared import (
+    ADDRESSES,
+    COMPOSE,
+    ROOT,
+    SERVICES,
+    build_settings,
+    compose_environment,
+    image_environment,
+    names_a_setting,
+)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_compose_builds_and_publishes_each_service_on_this_machine_only(service: str) -> None:
+    entry = COMPOSE["services"][service]
+    assert entry["build"]["args"]["SERVICE"] == service
+    assert entry["image"] == f"slipstream/{service}:local"
+    assert entry["ports"] == [f"127.0.0.1:{PORTS[service]}:{PORTS[service]}"]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_compose_environment_makes_valid_settings(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = compose_environment(service)
+    assert set(environment) >= ADDRESSES[service]
+    settings = build_settings(service, image_environment(service) | environment, monkeypatch)
+    assert (settings.http.host, settings.http.port) == ("0.0.0.0", PORTS[service])
+    assert settings.kafka.bootstrap_servers == "kafka:9092"
+    for name, port in PORTS.items():
+        assert getattr(settings.peers, f"{name}_url") == f"http://{name}:{port}"
+
+
+def test_compose_sets_only_variables_that_settings_know() -> None:
+    given = {v for service in SERVICES for v in COMPOSE["services"][service]["environment"]}
+    assert [v for v in given if not names_a_setting(v)] == []
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_compose_waits_for_servers_that_have_a_health_check(service: str) -> None:
+    waits = COMPOSE["services"][service]["depends_on"]
+    assert "kafka" in waits
+    for server, condition in waits.items():
+        assert condition == {"condition": "service_healthy"}
+        assert "healthcheck" in COMPOSE["services"][server]
+
+
+def test_compose_header_documents_every_variable_with_its_default() -> None:
+    text = (ROOT / "docker-compose.yml").read_text()
+    header, body = text.split("\nname: slipstream\n")
+    documented = dict(re.findall(r"^#   ([A-Z][A-Z_]+) +(\S+) ", header, re.MULTILINE))
+    used = dict(re.findall(r"\$\{(\w+):-([^}]*)\}", body))
+    assert {name: value or "(none)" for name, value in used.items()} == documented
+
+
+def test_compose_keeps_the_lake_between_its_writer_and_its_reader() -> None:
+    volumes = {service: COMPOSE["services"][service].get("volumes", []) for service in SERVICES}
+    lake = image_environment("features")["SLIPSTREAM_LAKE__URI"]
+    assert f"lake:{lake}" in volumes["features"]
+    assert f"lake:{lake}:ro" in volumes["training"]
