@@ -1,7 +1,7 @@
 """Liveness and readiness. Live: the process turns. Ready: every dependency answers; the answer names what does not."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
@@ -14,11 +14,24 @@ class Health:
 
     def __init__(self, limit_s: float = 2.0) -> None:
         self._checks: dict[str, Check] = {}
+        self._optional: set[str] = set()
         self._limit_s = limit_s
 
-    def add(self, name: str, check: Check) -> None:
-        """Add a check; the name is what an operator reads when it fails."""
+    def add(self, name: str, check: Check, *, required: bool = True) -> None:
+        """Add a check; the name is what an operator reads when it fails.
+
+        A service that goes on answering, only worse, without a dependency adds its check with `required=False`: it is then named
+        as down, but the service stays ready, since taking every replica out of service would answer nobody.
+        """
         self._checks[name] = check
+        if not required:
+            self._optional.add(name)
+
+    def status(self, down: Collection[str]) -> str:
+        """`ready`, `unready` when something required is down, or `degraded` when only something else is."""
+        if not down:
+            return "ready"
+        return "degraded" if self._optional.issuperset(down) else "unready"
 
     async def run(self) -> dict[str, str]:
         """All checks at once: name → `ok`, or what is wrong in words."""
@@ -47,9 +60,9 @@ async def live() -> dict[str, str]:
 
 @router.get("/ready", responses={503: {"description": "a dependency is down; the body names it"}})
 async def ready(request: Request) -> Response:
-    """Every dependency answers; 503 with the name of what does not."""
+    """Every dependency answers; 503 with the name of what does not, or 200 and `degraded` where the service can do without."""
     health: Health = request.app.state.health
     checks = await health.run()
     down = sorted(name for name, verdict in checks.items() if verdict != "ok")
-    body = {"status": "unready" if down else "ready", "down": down, "checks": checks}
-    return JSONResponse(body, 503 if down else 200)
+    status = health.status(down)
+    return JSONResponse({"status": status, "down": down, "checks": checks}, 503 if status == "unready" else 200)

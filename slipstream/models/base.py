@@ -73,6 +73,8 @@ class Scored(NamedTuple):
         """The scores of `items`; 0 for an item that is not in here."""
         if not len(self.item):
             return np.zeros(len(items), np.float32)
+        if len(self.item) == self.item[-1] + 1 > items.max(initial=-1):  # every item up to the last one: no need to search
+            return self.score[items]
         place = np.minimum(np.searchsorted(self.item, items), len(self.item) - 1)
         return np.where(self.item[place] == items, self.score[place], np.float32(0))
 

@@ -1,0 +1,117 @@
+"""Wires serving together."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+from fastapi import FastAPI
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped, unused-ignore]
+
+from services.serving import api
+from services.serving.catalog import Catalog
+from services.serving.catalog_feed import CatalogFeed
+from services.serving.metrics import ServingMetrics
+from services.serving.model_holder import ModelHolder
+from services.serving.pipeline import Pipeline, warm_up
+from services.serving.settings import ServingSettings
+from slipstream.broker.consumer import Consumer
+from slipstream.broker.kafka import BrokerUnavailableError, ensure_topics
+from slipstream.broker.producer import Producer
+from slipstream.chassis.app import create_service
+from slipstream.chassis.client import Peer
+from slipstream.chassis.logging import request_id
+from slipstream.chassis.worker import Worker
+from slipstream.contracts.events import Slate
+from slipstream.contracts.topics import CATALOG, MODEL_EVENTS, RECOMMENDATIONS
+from slipstream.stores.online import OnlineReader, OnlineStore
+
+DESCRIPTION = "What to recommend to a visitor at this moment, from what they did up to the last click."
+#: So long may the broker take to start before serving gives up starting.
+BROKER_PATIENCE_S = 30
+#: How long a slate may wait for others to travel with. Every journey costs time of the event loop, and nobody waits for a slate.
+SLATE_LINGER_MS = 100
+#: How late a catalogue change or a promotion may be seen. Every fetch costs time of the event loop, full or empty.
+CATALOG_DELAY_MS = 500
+
+
+def create_app(settings: ServingSettings) -> FastAPI:
+    """The serving service; connects when it starts, not before."""
+    routers = [api.router, api.inference]
+    return create_service("serving", settings, description=DESCRIPTION, lifespan=_lifespan, routers=routers)
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    settings: ServingSettings = app.state.settings
+    chassis, health, own = app.state.metrics, app.state.health, settings.serving
+    measured = ServingMetrics(chassis.registry)
+    producer = await asyncio.to_thread(_connect, settings)
+    measured.watch_slate_failures(lambda: producer.failures)
+
+    def record(slate: Slate) -> None:
+        producer.send(RECOMMENDATIONS, slate.user_id, slate, request_id.get())
+
+    redis = settings.redis.model_copy(update={"timeout_s": min(settings.redis.timeout_s, own.redis_timeout_s)})
+    reader, store = OnlineReader(redis, settings.namespace), OnlineStore(settings.redis, settings.namespace)
+    kafka = settings.kafka.model_copy(update={"fetch_max_wait_ms": CATALOG_DELAY_MS})
+    consumer = partial(Consumer, kafka, settings.namespace, group=None)
+    catalog = Catalog()
+    feed = CatalogFeed(catalog, store.catalog_items, lambda: consumer([CATALOG]), chassis, measured)
+    training = Peer(
+        "training",
+        settings.peers.training_url,
+        timeout_s=settings.peers.timeout_s,
+        token=settings.http.api_token.get_secret_value(),
+    )
+    models = ModelHolder(training, own.cache_dir, measured, partial(warm_up, catalog=catalog))
+    app.state.catalog, app.state.models = catalog, models
+    app.state.pipeline = Pipeline(
+        reader,
+        lambda: models.current,
+        catalog,
+        measured,
+        record,
+        store_timeout_s=own.redis_timeout_s,
+        trending_refresh_s=own.trending_refresh_s,
+    )
+    workers = [
+        Worker("catalog-snapshot", feed.snapshot, chassis.worker_restarts),
+        Worker("catalog", feed.tail, chassis.worker_restarts),
+        Worker(
+            "model-events", lambda stop: models.follow_events(consumer([MODEL_EVENTS]), stop, chassis), chassis.worker_restarts
+        ),
+        Worker("champion", lambda stop: models.follow_alias(stop, own.champion_poll_s), chassis.worker_restarts),
+    ]
+    health.add("catalog", feed.check)
+    # Recommendations are answered without these, only worse.
+    health.add("redis", reader.ping, required=False)
+    health.add("kafka", producer.check, required=False)
+    for worker in workers:
+        worker.start()
+    try:
+        # The products of one request are small: a second BLAS thread would cost more to wake than it saves.
+        with threadpool_limits(1, user_api="blas"):
+            yield
+    finally:
+        await asyncio.gather(*(asyncio.to_thread(worker.stop) for worker in workers))
+        await reader.aclose()
+        store.close()
+        training.close()
+        await asyncio.to_thread(producer.close)
+
+
+def _connect(settings: ServingSettings) -> Producer:
+    """The producer of slates, once the broker is there; raises `BrokerUnavailableError` when it does not come."""
+    deadline = time.monotonic() + BROKER_PATIENCE_S
+    while True:
+        try:
+            ensure_topics(settings.kafka, settings.namespace)
+            producer = Producer(settings.kafka, settings.namespace, linger_ms=SLATE_LINGER_MS)
+            producer.warm_up([RECOMMENDATIONS])
+            return producer
+        except BrokerUnavailableError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)

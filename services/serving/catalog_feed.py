@@ -1,0 +1,69 @@
+"""Keeps the catalogue in memory up to date: a snapshot from the online store, and every record of `catalog.v1`.
+
+The topic may have forgotten what the store still has (the embedded broker starts empty), and the store may be away; either
+alone gives all that it knows, and the catalogue keeps the newer of the two for each item.
+"""
+
+import threading
+from collections.abc import Callable, Iterable
+
+from services.serving.catalog import Catalog
+from services.serving.metrics import ServingMetrics
+from slipstream.broker.consumer import Batch, Consumer
+from slipstream.broker.consumer import observe as observe_batch
+from slipstream.chassis.logging import get_logger
+from slipstream.chassis.metrics import Metrics
+from slipstream.contracts.events import CatalogRecord
+
+log = get_logger(__name__)
+
+
+class CatalogFeed:
+    """What two workers run: `snapshot` once, `tail` for as long as the service lives."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        snapshot: Callable[[], Iterable[CatalogRecord]],
+        consumer: Callable[[], Consumer],
+        chassis: Metrics,
+        measured: ServingMetrics,
+    ) -> None:
+        self._catalog, self._snapshot, self._consumer = catalog, snapshot, consumer
+        self._chassis, self._measured = chassis, measured
+        self._caught_up = threading.Event()
+
+    def snapshot(self, stop: threading.Event) -> None:
+        """Take in the online store's snapshot; raises when the store is away, so that the worker tries again."""
+        for record in self._snapshot():
+            if stop.is_set():
+                return
+            self._catalog.apply(record)
+        self._measured.catalog_items.set(len(self._catalog))
+        log.info("catalogue loaded", items=len(self._catalog))
+
+    def tail(self, stop: threading.Event) -> None:
+        """Read `catalog.v1` from its beginning until `stop` is set."""
+        consumer = self._consumer()
+        try:
+            ends = {place: end for place, end in consumer.end_offsets().items() if end > 0}
+            while not stop.is_set():
+                batch = consumer.poll(0.5)
+                self._take(batch)
+                ends = {place: end for place, end in ends.items() if batch.next_offsets.get(place, 0) < end}
+                if not batch or not ends:
+                    self._caught_up.set()
+        finally:
+            consumer.close()
+
+    async def check(self) -> None:
+        """A readiness check: raises until the topic was read to the end that it had at the start."""
+        if not self._caught_up.is_set():
+            raise RuntimeError("the catalogue is still being read")
+
+    def _take(self, batch: Batch) -> None:
+        for message in batch.messages:
+            self._catalog.apply(message.record)
+        if batch:
+            observe_batch(batch, self._chassis)
+            self._measured.catalog_items.set(len(self._catalog))

@@ -1,0 +1,63 @@
+"""What serving measures besides the chassis."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from time import perf_counter
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+STAGE_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25)
+
+
+class ServingMetrics:
+    """The metrics of one app, on its registry. Labels never hold the id of a visitor or an item."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+        self.answers = Counter(
+            "slipstream_recommendations_total", "Answers, by the step that gave them", ["step"], registry=registry
+        )
+        self.degraded = Counter(
+            "slipstream_recommendations_degraded_total",
+            "Times that something was missing or failed and the answer was made without it",
+            ["missing"],
+            registry=registry,
+        )
+        self.model = Gauge("slipstream_model_info", "1 for the model in service", ["version"], registry=registry)
+        self.model_loaded_at = Gauge("slipstream_model_loaded_timestamp_seconds", "When it came into service", registry=registry)
+        self.model_swaps = Counter(
+            "slipstream_model_swaps_total", "Attempts to take another model into service", ["outcome"], registry=registry
+        )
+        self.catalog_items = Gauge("slipstream_catalog_items", "Items in the catalogue that serving holds", registry=registry)
+        self._stages = Histogram(
+            "slipstream_recommendation_stage_seconds", "Time a stage took", ["stage"], buckets=STAGE_BUCKETS, registry=registry
+        )
+        self._children = {name: self._stages.labels(name) for name in ("features", "model", "similar", "trending", "response")}
+        self._answered = {name: self.answers.labels(name) for name in ("model", "similar", "trending", "none")}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Times what is done inside."""
+        started = perf_counter()
+        try:
+            yield
+        finally:
+            self._children[name].observe(perf_counter() - started)
+
+    def answered(self, step: str) -> None:
+        self._answered[step].inc()
+
+    def watch_slate_failures(self, failures: Callable[[], int]) -> None:
+        """Export how many slates could not be delivered to the broker, as counted elsewhere."""
+        self._registry.register(_SlateFailures(failures))
+
+
+class _SlateFailures(Collector):
+    def __init__(self, failures: Callable[[], int]) -> None:
+        self._failures = failures
+
+    def collect(self) -> Iterable[Metric]:
+        name, text = "slipstream_slate_failures", "Slates that did not reach the broker"
+        yield CounterMetricFamily(name, text, value=self._failures())

@@ -1,0 +1,180 @@
+"""Which model is in service. A new champion is downloaded, verified and warmed up before it takes over; what is in service
+stays until then, and whenever anything about a new one is wrong.
+"""
+
+import hashlib
+import json
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from pydantic import ValidationError
+
+from services.serving.metrics import ServingMetrics
+from slipstream.broker.consumer import Consumer
+from slipstream.chassis.client import Peer, PeerError
+from slipstream.chassis.logging import get_logger
+from slipstream.chassis.metrics import Metrics
+from slipstream.contracts.bundle import Manifest
+from slipstream.contracts.events import ModelEvent
+from slipstream.contracts.rest import ModelVersion
+from slipstream.recommender.bundle import Bundle, BundleError, load_bundle
+
+log = get_logger(__name__)
+
+CHAMPION = "champion"
+_KEPT = "models.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A loaded bundle, with the version that the registry knows it by, and since when it is here (ms)."""
+
+    version: str
+    bundle: Bundle
+    directory: Path
+    loaded_at: int
+
+
+class ModelHolder:
+    """Holds the champion and the model before it.
+
+    Requests read `current`, one reference that is replaced as a whole. `follow_events` and `follow_alias` are what two workers
+    run; `refresh` is called by one thread at a time. `warm_up` is called with a new model before it takes over, and what it
+    raises keeps the model out. Bundles are kept in `cache_dir`, each in a folder named by its manifest's digest, and
+    `models.json` there names the present and the previous one, so that a restart needs no training service.
+    """
+
+    def __init__(
+        self, training: Peer, cache_dir: Path, measured: ServingMetrics, warm_up: Callable[[Model], None] = lambda _: None
+    ) -> None:
+        self._training, self._cache, self._measured, self._warm_up = training, cache_dir, measured, warm_up
+        self._wake = threading.Event()
+        self.current: Model | None = None
+        self.previous: Model | None = None
+        self.problem = ""
+
+    def restore(self) -> bool:
+        """Take the newest good model of the cache into service; False when there is none."""
+        for kept in self._kept():
+            try:
+                self._take(self._load(kept["version"], self._cache / kept["directory"]))
+            except Exception as error:
+                log.warning("a cached model can't be used", version=kept.get("version"), reason=str(error))
+            else:
+                return True
+        return False
+
+    def refresh(self) -> bool:
+        """Take training's champion into service unless it already is; False when that did not succeed, and `problem` says why."""
+        try:
+            champion = ModelVersion.model_validate(self._training.get(f"/v1/aliases/{CHAMPION}"))
+            model = self._fetch(champion.version)
+            if model is not self.current:
+                self._take(model)
+                self._remember()
+        except Exception as error:
+            return self._keep(error)
+        self.problem = ""
+        return True
+
+    def follow_alias(self, stop: threading.Event, poll_s: float) -> None:
+        """Refresh at once, when an event says so, and every `poll_s` seconds, so that a lost event heals."""
+        if self.current is None:
+            self.restore()
+        while not stop.is_set():
+            self._wake.clear()
+            self.refresh()
+            deadline = time.monotonic() + poll_s
+            while not stop.is_set() and not self._wake.wait(0.1) and time.monotonic() < deadline:
+                pass
+
+    def follow_events(self, consumer: Consumer, stop: threading.Event, chassis: Metrics) -> None:
+        """Read `model-events.v1` until `stop` is set; whenever the champion may have changed, have it refreshed."""
+        try:
+            while not stop.is_set():
+                batch = consumer.poll(0.5)
+                for message in batch.messages:
+                    chassis.consumed.labels(message.source.topic).inc()
+                    event: ModelEvent = message.record
+                    if event.alias == CHAMPION:
+                        with_id = {"request_id": message.request_id} if message.request_id else {}
+                        log.info("the champion changed", version=event.version, event_type=event.event, **with_id)
+                        self._wake.set()
+        finally:
+            consumer.close()
+
+    def _fetch(self, version: str) -> Model:
+        """The version as a model: one of the two at hand, or from the cache, or downloaded into it."""
+        self._cache.mkdir(parents=True, exist_ok=True)
+        files = f"/v1/models/{quote(version, safe='')}/files"
+        incoming = self._cache / "incoming"
+        shutil.rmtree(incoming, ignore_errors=True)
+        incoming.mkdir()
+        self._training.download(f"{files}/manifest.json", incoming / "manifest.json")
+        text = (incoming / "manifest.json").read_bytes()
+        directory = self._cache / hashlib.sha256(text).hexdigest()[:32]
+        for model in (self.current, self.previous):
+            if model is not None and (model.directory, model.version) == (directory, version):
+                return model
+        if directory.exists():
+            try:
+                return self._load(version, directory)
+            except BundleError as error:
+                log.warning("the cached bundle is damaged and fetched again", version=version, reason=str(error))
+                shutil.rmtree(directory)
+        for name in Manifest.model_validate_json(text).files:
+            if Path(name).name != name:
+                raise BundleError(f"the manifest names a file outside its folder: {name}")
+            self._training.download(f"{files}/{quote(name, safe='')}", incoming / name)
+        bundle = load_bundle(incoming)
+        incoming.rename(directory)
+        return self._warm(version, bundle, directory)
+
+    def _load(self, version: str, directory: Path) -> Model:
+        return self._warm(version, load_bundle(directory), directory)
+
+    def _warm(self, version: str, bundle: Bundle, directory: Path) -> Model:
+        model = Model(version, bundle, directory, time.time_ns() // 1_000_000)
+        self._warm_up(model)
+        return model
+
+    def _take(self, model: Model) -> None:
+        self.previous, self.current = self.current, model
+        self._measured.model.clear()
+        self._measured.model.labels(model.version).set(1)
+        self._measured.model_loaded_at.set(model.loaded_at / 1000)
+        self._measured.model_swaps.labels("taken").inc()
+        log.info("model in service", version=model.version, previous=self.previous.version if self.previous else None)
+
+    def _keep(self, error: Exception) -> bool:
+        problem = f"{type(error).__name__}: {error}"
+        if isinstance(error, PeerError) and error.status == 404 and self.current is None:
+            problem = "training has no champion yet"
+        elif problem != self.problem:
+            self._measured.model_swaps.labels("failed").inc()
+            expected = isinstance(error, PeerError | BundleError | ValidationError | OSError)
+            log.warning("the champion could not be taken", reason=problem, exc_info=None if expected else error)
+        self.problem = problem
+        return False
+
+    def _kept(self) -> list[dict[str, str]]:
+        try:
+            return [dict(one) for one in json.loads((self._cache / _KEPT).read_text())]
+        except (OSError, ValueError):
+            return []
+
+    def _remember(self) -> None:
+        """Name the present and the previous model on disk, and drop the folders of all others."""
+        models = [model for model in (self.current, self.previous) if model is not None]
+        text = json.dumps([{"version": model.version, "directory": model.directory.name} for model in models])
+        (self._cache / f"{_KEPT}.part").write_text(text)
+        (self._cache / f"{_KEPT}.part").rename(self._cache / _KEPT)
+        kept = {model.directory.name for model in models}
+        for path in self._cache.iterdir():
+            if path.is_dir() and path.name not in kept:
+                shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,120 @@
+"""The Open Inference Protocol, version 2, for the one model here: tensors to requests, answers to tensors. Knows no HTTP.
+
+https://github.com/kserve/open-inference-protocol: `user_id` (BYTES, one or more visitors) goes in; `items` (BYTES) and `scores`
+(FP32) come out, a row a visitor, short rows filled up with "" and 0.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import BaseModel, Field, ValidationError
+
+from services.serving.pipeline import Answer, RecommendationRequest
+from slipstream.chassis.errors import InvalidRequestError
+from slipstream.contracts.vocabulary import MAX_ID_BYTES
+
+NAME = "recommender"
+MOST_ITEMS = 100
+MOST_VISITORS = 64
+
+
+class Tensor(BaseModel):
+    """An input. `data` may be flat or nested."""
+
+    name: str
+    shape: list[int]
+    datatype: str
+    data: list[Any]
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+
+class RequestedOutput(BaseModel):
+    """An output that is wanted; without any, all are given."""
+
+    name: str
+
+
+class InferenceRequest(BaseModel):
+    """An inference request. `parameters.n` says how many items are wanted for each visitor (10)."""
+
+    id: str = ""
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    inputs: list[Tensor]
+    outputs: list[RequestedOutput] = Field(default_factory=list)
+
+
+def metadata(version: str | None) -> dict[str, Any]:
+    """What the protocol tells of the model: its versions, inputs and outputs."""
+    return {
+        "name": NAME,
+        "versions": [version] if version else [],
+        "platform": "slipstream_bundle",
+        "inputs": [{"name": "user_id", "datatype": "BYTES", "shape": [-1]}],
+        "outputs": [
+            {"name": "items", "datatype": "BYTES", "shape": [-1, -1]},
+            {"name": "scores", "datatype": "FP32", "shape": [-1, -1]},
+        ],
+    }
+
+
+def parse(body: Any) -> InferenceRequest:
+    """The body of an inference request. Raises `InvalidRequestError`."""
+    try:
+        return InferenceRequest.model_validate(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise InvalidRequestError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+
+def requests(inference: InferenceRequest) -> list[RecommendationRequest]:
+    """One request a visitor. Raises `InvalidRequestError` for tensors that are not as `metadata` says."""
+    tensor = next((one for one in inference.inputs if one.name == "user_id"), None)
+    if tensor is None or len(inference.inputs) != 1 or tensor.datatype != "BYTES":
+        raise InvalidRequestError("send one input: 'user_id', of datatype BYTES")
+    visitors = list(_flat(tensor.data))
+    size = 1
+    for dimension in tensor.shape:
+        size *= dimension
+    if size != len(visitors) or not 1 <= size <= MOST_VISITORS:
+        raise InvalidRequestError(
+            f"'user_id' has shape {tensor.shape} and {len(visitors)} values; 1 to {MOST_VISITORS} are taken"
+        )
+    if not all(isinstance(one, str) and 0 < len(one.encode()) <= MAX_ID_BYTES for one in visitors):
+        raise InvalidRequestError(f"a value of 'user_id' is a string of 1 to {MAX_ID_BYTES} bytes")
+    n = inference.parameters.get("n", 10)
+    if not isinstance(n, int) or isinstance(n, bool) or not 1 <= n <= MOST_ITEMS:
+        raise InvalidRequestError(f"parameters.n is an integer from 1 to {MOST_ITEMS}")
+    if unknown := {one.name for one in inference.outputs} - {"items", "scores"}:
+        raise InvalidRequestError(f"there is no output {sorted(unknown)[0]!r}; there are 'items' and 'scores'")
+    return [RecommendationRequest(n=n, user_id=visitor, placement="inference") for visitor in visitors]
+
+
+def response(inference: InferenceRequest, answers: Sequence[Answer], version: str | None) -> dict[str, Any]:
+    """The answers, in the order of the visitors. `parameters` say by which step each was answered, and under which id."""
+    width = max(len(answer.items) for answer in answers)
+    shape = [len(answers), width]
+    items = [item_id for answer in answers for item_id in _padded([one.item_id for one in answer.items], width, "")]
+    scores = [score for answer in answers for score in _padded([one.score for one in answer.items], width, 0.0)]
+    outputs = [
+        {"name": "items", "datatype": "BYTES", "shape": shape, "data": items},
+        {"name": "scores", "datatype": "FP32", "shape": shape, "data": scores},
+    ]
+    wanted = {one.name for one in inference.outputs} or {"items", "scores"}
+    return {
+        "model_name": NAME,
+        "model_version": version or "none",
+        "id": inference.id,
+        "parameters": {
+            "answered_by": ",".join(answer.answered_by for answer in answers),
+            "recommendation_id": ",".join(answer.recommendation_id for answer in answers),
+        },
+        "outputs": [output for output in outputs if output["name"] in wanted],
+    }
+
+
+def _flat(data: Sequence[Any]) -> Sequence[Any]:
+    return [value for one in data for value in (_flat(one) if isinstance(one, list) else (one,))]
+
+
+def _padded(row: list[Any], width: int, filler: Any) -> list[Any]:
+    return row + [filler] * (width - len(row))

@@ -1,0 +1,87 @@
+"""A small recommender and in-memory stand-ins, handed to the pipeline in place of the real ones."""
+
+from pathlib import Path
+
+import pyarrow as pa
+from prometheus_client import CollectorRegistry
+
+from services.serving.catalog import Catalog
+from services.serving.metrics import ServingMetrics
+from services.serving.model_holder import Model
+from services.serving.pipeline import Pipeline
+from slipstream.contracts.events import CatalogRecord, Slate
+from slipstream.features.visitor import SequenceEvent, VisitorState
+from slipstream.recommender.bundle import Bundle
+from slipstream.recommender.fit import fit
+from slipstream.stores.online import StoreUnavailableError
+
+ITEMS = [f"item-{number:02}" for number in range(40)]
+
+
+def interactions() -> pa.Table:
+    """Two kinds of visitors who keep to their half of the items, walking through it in order."""
+    rows = [
+        (f"visitor-{visitor}", ITEMS[(visitor % 2) * 20 + (visitor // 2 + step) % 20], "view", visitor * 1_000 + step)
+        for visitor in range(60)
+        for step in range(8)
+    ]
+    users, items, types, times = zip(*rows, strict=True)
+    return pa.table({"user_id": users, "item_id": items, "event_type": types, "timestamp": times})
+
+
+def small_bundle(version: str = "1", repeats: bool = False) -> Bundle:
+    return fit(interactions(), version=version, repeats=repeats)
+
+
+def model(bundle: Bundle, version: str = "1") -> Model:
+    return Model(version, bundle, Path(), 0)
+
+
+def history(*item_ids: str) -> list[SequenceEvent]:
+    return [SequenceEvent(item_id, "view", at + 1) for at, item_id in enumerate(item_ids)]
+
+
+def visitor(*item_ids: str) -> VisitorState:
+    return VisitorState(history(*item_ids), {"view": len(item_ids)}, 1, len(item_ids))
+
+
+def item_record(item_id: str, timestamp: int = 1, **changes: object) -> CatalogRecord:
+    return CatalogRecord.model_validate({"entity": "item", "entity_id": item_id, "timestamp": timestamp, **changes})
+
+
+class FakeOnline:
+    """The online store as two dictionaries; `away` makes it fail as a store that refuses connections."""
+
+    def __init__(self, visitors: dict[str, VisitorState] | None = None, trending: list[tuple[str, float]] | None = None) -> None:
+        self.visitors, self.top = visitors or {}, trending or []
+        self.away = False
+
+    async def visitor(self, user_id: str) -> VisitorState | None:
+        self._answer()
+        return self.visitors.get(user_id)
+
+    async def trending(self, n: int) -> list[tuple[str, float]]:
+        self._answer()
+        return self.top[:n]
+
+    def _answer(self) -> None:
+        if self.away:
+            raise StoreUnavailableError("away")
+
+
+class Setting:
+    """A pipeline on fakes: change `model`, `online` or `catalog`, and read what was recorded from `slates`."""
+
+    def __init__(self, online: FakeOnline, model: Model | None = None, **options: float) -> None:
+        self.online, self.model = online, model
+        self.catalog = Catalog()
+        self.registry = CollectorRegistry()
+        self.slates: list[Slate] = []
+        self.pipeline = Pipeline(
+            online,
+            lambda: self.model,
+            self.catalog,
+            ServingMetrics(self.registry),
+            self.slates.append,
+            **options,  # type: ignore[arg-type]
+        )

@@ -1,0 +1,82 @@
+import time
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.serving.catalog import Catalog
+from slipstream.recommender.bundle import Bundle
+from tests.unit.serving.fakes import ITEMS, item_record, model
+
+
+def test_item_never_heard_of_may_be_shown() -> None:
+    assert Catalog().shown("anything")
+
+
+def test_mask_follows_the_catalogue_after_it_was_made(bundle: Bundle) -> None:
+    catalog, present = Catalog(), model(bundle)
+    catalog.apply(item_record("item-01", available=False))
+    mask = catalog.mask(present)
+    assert not mask[bundle.index["item-01"]]
+    assert mask.sum() == len(ITEMS) - 1
+    catalog.apply(item_record("item-01", timestamp=2))
+    catalog.apply(item_record("item-02", timestamp=2, deleted=True))
+    catalog.apply(item_record("not-in-the-model", available=False))
+    assert mask[bundle.index["item-01"]]
+    assert not mask[bundle.index["item-02"]]
+
+
+def test_item_is_hidden_from_the_moment_that_it_expires(bundle: Bundle) -> None:
+    catalog, present = Catalog(), model(bundle)
+    soon = time.time() * 1000 + 60
+    catalog.apply(item_record("item-01", attributes={"expires_at": soon}))
+    catalog.apply(item_record("item-02", attributes={"expires_at": "2020-01-01T00:00:00Z"}))
+    catalog.apply(item_record("item-03", attributes={"expires_at": "2999-01-01"}))
+    mask = catalog.mask(present)
+    assert catalog.shown("item-01")
+    assert mask[bundle.index["item-01"]]
+    assert not catalog.shown("item-02")
+    assert catalog.shown("item-03")
+    while time.time() * 1000 <= soon:
+        time.sleep(0.005)
+    assert not catalog.shown("item-01")
+    assert not catalog.mask(present)[bundle.index["item-01"]]
+
+
+def test_expiry_that_was_postponed_does_not_hide() -> None:
+    catalog = Catalog()
+    soon = time.time() * 1000 + 30
+    catalog.apply(item_record("a", attributes={"expires_at": soon}))
+    catalog.apply(item_record("a", timestamp=2, attributes={"expires_at": soon + 60_000}))
+    while time.time() * 1000 <= soon:
+        time.sleep(0.005)
+    assert catalog.shown("a")
+
+
+@given(st.permutations([item_record("a", at, attributes={"at": at}, available=at % 2 == 0) for at in range(5)]))
+def test_the_newest_record_counts_in_whatever_order_they_come(records: list[object]) -> None:
+    catalog = Catalog()
+    for record in records:
+        catalog.apply(record)  # type: ignore[arg-type]
+    assert catalog.attributes("a") == b'{"at":4}'
+    assert catalog.shown("a")
+
+
+def test_records_of_users_are_not_items() -> None:
+    catalog = Catalog()
+    catalog.apply(item_record("ada").model_copy(update={"entity": "user"}))
+    assert len(catalog) == 0
+
+
+def test_look_alikes_share_attributes_rare_ones_first_and_forget_what_changed() -> None:
+    catalog = Catalog()
+    for number in range(5):
+        catalog.apply(item_record(f"shoe-{number}", attributes={"category": "shoes", "title": "A shoe"}))
+    catalog.apply(item_record("boot", attributes={"categories": ["boots"], "category": "shoes"}))
+    catalog.apply(item_record("twin", attributes={"categories": ["boots"], "category": "shoes"}))
+    catalog.apply(item_record("hat", attributes={"category": "hats", "title": "A shoe"}))
+    assert catalog.look_alikes(["boot"], 1)[0][0] == "twin"
+    assert {item_id for item_id, _ in catalog.look_alikes(["boot"], 10)} == {"twin", *(f"shoe-{n}" for n in range(5))}
+    catalog.apply(item_record("twin", timestamp=2, attributes={"category": "hats"}))
+    assert "twin" not in {item_id for item_id, _ in catalog.look_alikes(["boot"], 10)}
+    catalog.apply(item_record("shoe-1", timestamp=2, attributes={"category": "shoes"}, available=False))
+    assert {item_id for item_id, _ in catalog.look_alikes(["boot"], 10, {"shoe-0"})} == {"shoe-2", "shoe-3", "shoe-4"}

@@ -1,0 +1,64 @@
+from typing import Any
+
+import pytest
+
+from services.serving import open_inference
+from services.serving.pipeline import Answer, Item, Step
+from slipstream.chassis.errors import InvalidRequestError
+
+
+def a_body(*visitors: Any, **changes: Any) -> dict[str, Any]:
+    tensor = {"name": "user_id", "shape": [len(visitors)], "datatype": "BYTES", "data": list(visitors)}
+    return {"id": "42", "inputs": [tensor | changes.pop("tensor", {})], **changes}
+
+
+def an_answer(*items: Item) -> Answer:
+    return Answer("r-1", "ada", items, Step.MODEL, "", "7", 1)
+
+
+def test_each_visitor_of_the_tensor_is_a_request() -> None:
+    asked = open_inference.requests(open_inference.parse(a_body("ada", "bob", parameters={"n": 3})))
+    assert [(one.user_id, one.n) for one in asked] == [("ada", 3), ("bob", 3)]
+
+
+def test_nested_data_is_read_row_by_row() -> None:
+    asked = open_inference.parse(a_body("ada", "bob", tensor={"shape": [2, 1], "data": [["ada"], ["bob"]]}))
+    assert [one.user_id for one in open_inference.requests(asked)] == ["ada", "bob"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"inputs": []},
+        a_body(),
+        a_body(1),
+        a_body(""),
+        a_body("x" * 257),
+        a_body("ada", tensor={"shape": [2]}),
+        a_body("ada", tensor={"datatype": "INT32"}),
+        a_body("ada", tensor={"name": "visitor"}),
+        a_body("ada", parameters={"n": 0}),
+        a_body("ada", parameters={"n": "3"}),
+        a_body("ada", outputs=[{"name": "embedding"}]),
+        a_body(*["ada"] * 65),
+    ],
+)
+def test_tensors_that_the_model_does_not_take_are_refused(body: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequestError):
+        open_inference.requests(open_inference.parse(body))
+
+
+def test_short_rows_are_filled_up_so_that_the_tensor_is_rectangular() -> None:
+    asked = open_inference.parse(a_body("ada", "bob"))
+    answers = [an_answer(Item("a", 0.5, "ease"), Item("b", 0.25, "ease")), an_answer(Item("c", 0.75, "ease"))]
+    items, scores = open_inference.response(asked, answers, "7")["outputs"]
+    assert (items["shape"], items["data"]) == ([2, 2], ["a", "b", "c", ""])
+    assert (scores["datatype"], scores["data"]) == ("FP32", [0.5, 0.25, 0.75, 0.0])
+
+
+def test_only_the_outputs_that_are_asked_for_are_given() -> None:
+    asked = open_inference.parse(a_body("ada", outputs=[{"name": "items"}]))
+    body = open_inference.response(asked, [an_answer()], None)
+    assert [output["name"] for output in body["outputs"]] == ["items"]
+    assert (body["id"], body["model_version"]) == ("42", "none")

@@ -1,0 +1,44 @@
+"""Training as serving sees it: the champion's version, and the files of bundles, over any HTTP transport."""
+
+import json
+from pathlib import Path
+
+import httpx
+
+from slipstream.recommender.bundle import Bundle, save_bundle
+
+
+class TrainingStub:
+    """Answers from bundle directories. `away` refuses connections, `spoiled` names a file that is sent damaged."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.champion: str | None = None
+        self.away = False
+        self.spoiled = ""
+        self.downloads: list[str] = []
+
+    def publish(self, bundle: Bundle, version: str) -> None:
+        """Register a bundle and make it champion."""
+        save_bundle(bundle, self.directory / version)
+        self.champion = version
+
+    def answer(self, path: str) -> tuple[int, bytes]:
+        """Status and body of a GET."""
+        if path == "/v1/aliases/champion":
+            if self.champion is None:
+                return 404, b'{"code":"no_model"}'
+            return 200, json.dumps({"version": self.champion, "aliases": ["champion"], "created_at": 1}).encode()
+        _, _, _, version, _, name = path.split("/")
+        self.downloads.append(name)
+        body = (self.directory / version / name).read_bytes()
+        return 200, body[:-1] + b"?" if name == self.spoiled else body
+
+    def transport(self) -> httpx.MockTransport:
+        def handle(request: httpx.Request) -> httpx.Response:
+            if self.away:
+                raise httpx.ConnectError("refused", request=request)
+            status, body = self.answer(request.url.path)
+            return httpx.Response(status, content=body)
+
+        return httpx.MockTransport(handle)
