@@ -1,0 +1,8 @@
+"""Features: folds the stream into the online store and the lake, and answers feature reads.
+
+Owns: the state of visitors and items, the catalogue as it is online, trending, the lake
+Consumes: interactions.v1, catalog.v1, recommendations.v1 (group "features")
+Produces: feature-updates.v1, dead-letters.v1
+Calls: no other service
+Stores: Redis (states, catalogue, trending), Delta lake (interactions, catalog, recommendations)
+"""

@@ -1,0 +1,68 @@
+"""Wiring of the features service."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from services.features import api
+from services.features.materializer import Materializer
+from services.features.settings import FeaturesSettings
+from services.features.upkeep import keep_lake
+from slipstream.broker.kafka import BrokerUnavailableError, ensure_topics
+from slipstream.broker.producer import Producer
+from slipstream.chassis.app import create_service
+from slipstream.chassis.worker import Worker
+from slipstream.stores.lake import Lake
+from slipstream.stores.online import OnlineReader, OnlineStore
+
+DESCRIPTION = "Folds the stream into features: online in Redis, history in a Delta lake; answers reads in Feast's shape."
+
+
+def create_app(settings: FeaturesSettings) -> FastAPI:
+    """The features service's app. Starting it fails with `BrokerUnavailableError` when no broker answers in 30 s."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        producer = await asyncio.to_thread(_connect, settings)
+        store = OnlineStore(settings.redis, settings.namespace, settings.retention())
+        reader = OnlineReader(settings.redis, settings.namespace)
+        lake = Lake(settings.lake, settings.namespace)
+        materializer = Materializer(settings, store, lake, producer, app.state.metrics)
+        app.state.reader, app.state.lake, app.state.materializer = reader, lake, materializer
+        restarts = app.state.metrics.worker_restarts
+        workers = [
+            Worker("materializer", materializer.run, restarts).start(),
+            Worker("lake-upkeep", lambda stop: keep_lake(lake, settings.features, stop), restarts).start(),
+        ]
+        checks = {"redis": reader.ping, "redis-writes": materializer.check_redis, "lake": materializer.check_lake}
+        for name, check in {**checks, "broker": producer.check}.items():
+            app.state.health.add(name, check)
+        for worker in workers:
+            app.state.health.add(worker.name, worker.check)
+        yield
+        for worker in workers:
+            await asyncio.to_thread(worker.stop)
+        materializer.close()
+        await reader.aclose()
+        store.close()
+        await asyncio.to_thread(producer.close)
+
+    app = create_service("features", settings, description=DESCRIPTION, lifespan=lifespan, routers=[api.router])
+    app.include_router(api.health)
+    return app
+
+
+def _connect(settings: FeaturesSettings, patience_s: float = 30.0) -> Producer:
+    """Topics that exist and a producer for them; waits for a broker that is still starting."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            ensure_topics(settings.kafka, settings.namespace)
+            return Producer(settings.kafka, settings.namespace, linger_ms=20)
+        except BrokerUnavailableError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)

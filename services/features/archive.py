@@ -1,0 +1,139 @@
+"""Writes the stream to the lake in portions, beside the consumer: a slow lake does not slow the online store down."""
+
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Final
+
+from services.features.rows import TABLES, Row, as_table
+from slipstream.broker.consumer import Batch, Source
+from slipstream.chassis.logging import get_logger
+from slipstream.stores.lake import Lake, LakeConflictError, LakeUnavailableError
+
+log = get_logger(__name__)
+
+#: While the lake can't be written, reading goes on until so many portions wait; then it pauses.
+PORTIONS_HELD: Final = 10
+_RETRY_S: Final = 1.0
+_CONFLICTS_TAKEN: Final = 20
+
+NextOffsets = dict[tuple[str, int], int]
+
+
+@dataclass(slots=True)
+class _Portion:
+    rows: dict[str, list[tuple[Source, int, Row]]] = field(default_factory=dict)
+    next_offsets: NextOffsets = field(default_factory=dict)
+    count: int = 0
+    since: float = 0.0
+
+
+class Archive:
+    """Rows on their way to the lake. One thread calls it; writing happens in another.
+
+    `failure` says why the lake can't be written now; None when it can.
+    """
+
+    def __init__(self, lake: Lake, *, flush_s: float, flush_rows: int) -> None:
+        self._lake = lake
+        self._flush_s, self._flush_rows = flush_s, flush_rows
+        self._filling, self._writing = _Portion(), _Portion()
+        self._job: Future[None] | None = None
+        self._retry_at = 0.0
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="lake-writer")
+        self.failure: str | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Everything that was added is in the lake."""
+        return not (self._filling.next_offsets or self._writing.next_offsets)
+
+    @property
+    def full(self) -> bool:
+        """Nothing more should be read before something has been written."""
+        return self._filling.count >= self._flush_rows * PORTIONS_HELD
+
+    def add(self, batch: Batch) -> None:
+        """Take a batch whose other effects have happened."""
+        portion = self._filling
+        if not portion.next_offsets:
+            portion.since = time.monotonic()
+        for message in batch.messages:
+            table, as_row = TABLES[message.source.topic]
+            portion.rows.setdefault(table, []).append((message.source, message.offset, as_row(message)))
+        portion.count += len(batch.messages)
+        portion.next_offsets.update(batch.next_offsets)
+
+    def step(self) -> Mapping[tuple[str, int], int]:
+        """Go on without waiting: begin to write what is due; the offsets whose rows have reached the lake since the last step."""
+        now = time.monotonic()
+        if self._job is None:
+            portion = self._filling
+            due = portion.count >= self._flush_rows or now - portion.since >= self._flush_s
+            if self._writing.next_offsets:  # a failed portion comes first
+                if now >= self._retry_at:
+                    self._job = self._writer.submit(self._write, self._writing)
+            elif portion.next_offsets and due:
+                self._filling, self._writing = _Portion(), portion
+                self._job = self._writer.submit(self._write, portion)
+        return self._finish() if self._job is not None and self._job.done() else {}
+
+    def drain(self, timeout_s: float) -> Mapping[tuple[str, int], int]:
+        """Write everything now; the offsets whose rows have reached the lake. Gives up on a failure, or after `timeout_s`."""
+        deadline = time.monotonic() + timeout_s
+        reached: NextOffsets = {}
+        while not self.empty:
+            self._filling.since = self._retry_at = 0.0
+            reached.update(self.step())
+            if self._job is None:
+                if self.failure:
+                    break
+                continue
+            try:
+                self._job.exception(max(0.0, deadline - time.monotonic()))
+            except TimeoutError:
+                break
+        return reached
+
+    def abandon(self) -> None:
+        """Forget what is not in the lake yet: it will be read again."""
+        self._filling, self._writing, self._job = _Portion(), _Portion(), None
+
+    def close(self) -> None:
+        self._writer.shutdown(wait=False, cancel_futures=True)
+
+    def _finish(self) -> Mapping[tuple[str, int], int]:
+        assert self._job is not None  # noqa: S101
+        job, self._job = self._job, None
+        try:
+            job.result()
+        except LakeUnavailableError as error:
+            if self.failure is None:
+                log.error("the lake can't be written; offsets wait", reason=str(error))
+            self.failure = str(error)
+            self._retry_at = time.monotonic() + _RETRY_S
+            return {}
+        if self.failure is not None:
+            log.info("the lake can be written again")
+        self.failure = None
+        written, self._writing = self._writing, _Portion()
+        return written.next_offsets
+
+    def _write(self, portion: _Portion) -> None:
+        for table, rows in portion.rows.items():
+            for attempt in range(_CONFLICTS_TAKEN):
+                try:
+                    _append_fresh(self._lake, table, rows)
+                    break
+                except LakeConflictError as error:
+                    if attempt == _CONFLICTS_TAKEN - 1:
+                        raise LakeUnavailableError(str(error)) from error
+
+
+def _append_fresh(lake: Lake, table: str, rows: list[tuple[Source, int, Row]]) -> None:
+    """Append the rows that the table does not hold yet."""
+    applied = lake.applied_offsets(table, list({source for source, _, _ in rows}))
+    fresh = [(source, offset, row) for source, offset, row in rows if offset > applied[source]]
+    if fresh:
+        lake.append(table, as_table(table, [row for _, _, row in fresh]), {source: offset for source, offset, _ in fresh})

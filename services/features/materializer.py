@@ -1,0 +1,254 @@
+"""The loop that turns the stream into state: online at once, in the lake in portions, offsets committed after both."""
+
+import asyncio
+import contextlib
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from services.features.archive import Archive, NextOffsets
+from services.features.screening import screened
+from services.features.settings import FeaturesSettings
+from slipstream.broker.consumer import Batch, Consumer, observe
+from slipstream.broker.producer import Outgoing, Producer
+from slipstream.chassis.logging import get_logger
+from slipstream.chassis.metrics import LATENCY_BUCKETS, Metrics
+from slipstream.contracts.events import FeatureUpdate
+from slipstream.contracts.topics import CATALOG, DEAD_LETTERS, FEATURE_UPDATES, INTERACTIONS, RECOMMENDATIONS
+from slipstream.features.applied import Placed
+from slipstream.features.views import VISITOR
+from slipstream.features.visitor import VisitorState, visitor_features
+from slipstream.stores.lake import Lake
+from slipstream.stores.online import OnlineStore, PlacedCatalog, StoreUnavailableError
+
+log = get_logger(__name__)
+
+TOPICS: Final = (INTERACTIONS, CATALOG, RECOMMENDATIONS)
+GROUP: Final = "features"
+_POLL_S: Final = 0.1
+_PAUSE_S: Final = 0.25
+_DRAIN_S: Final = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the stream has been followed. `lag`: records of the assigned partitions not yet read. `watermark`: newest event
+    time applied, in ms. `caught_up`: at a moment after the question, everything on the assigned partitions was read, applied
+    online and written to the lake."""
+
+    applied: int
+    lag: int
+    watermark: int
+    caught_up: bool
+
+
+class Materializer:
+    """Run `run` in a worker thread; the other methods may be called from any thread.
+
+    A record's effects: its visitor, item and trending, or catalogue entry, in Redis at once; its row in the lake within
+    `lake_flush_s`. Then its offset is committed. Whatever fails in between, the record is read again and finds its effects done.
+    """
+
+    def __init__(self, settings: FeaturesSettings, store: OnlineStore, lake: Lake, producer: Producer, metrics: Metrics) -> None:
+        self._settings, self._own = settings, settings.features
+        self._store, self._producer, self._metrics = store, producer, metrics
+        self._archive = Archive(lake, flush_s=self._own.lake_flush_s, flush_rows=self._own.lake_flush_rows)
+        self._consumer: Consumer | None = None
+        #: what is in both stores, and when it may be committed
+        self._to_commit: deque[tuple[float, Mapping[tuple[str, int], int]]] = deque()
+        self._updates_left, self._updates_at = float(self._own.feature_updates_per_s), time.monotonic()
+        self._progress = Progress(0, 0, 0, False)
+        self._answers = threading.Condition()
+        self._asked = self._answered = 0
+        self._redis_failure: str | None = None
+        self._races_counted = 0
+        self._seconds = Histogram(
+            "slipstream_features_apply_seconds",
+            "Time to fold a batch into the online store",
+            buckets=LATENCY_BUCKETS,
+            registry=metrics.registry,
+        )
+        self._races = Counter(
+            "slipstream_features_lost_races_total", "States read and folded again, since another writer was faster",
+            registry=metrics.registry,
+        )  # fmt: skip
+        self._watermark = Gauge(
+            "slipstream_features_watermark_seconds",
+            "Newest event time applied, seconds since the epoch",
+            registry=metrics.registry,
+        )
+
+    def run(self, stop: threading.Event) -> None:
+        """Follow the stream until `stop` is set; then write what waits, commit and leave the group."""
+        kafka, namespace = self._settings.kafka, self._settings.namespace
+        consumer = Consumer(
+            kafka, namespace, TOPICS, GROUP, max_poll_records=self._own.max_poll_records, on_revoked=self._hand_over
+        )
+        self._consumer = consumer
+        try:
+            with contextlib.suppress(StoreUnavailableError):
+                self._advance(0, self._store.watermark())
+            while not stop.is_set():
+                if self._archive.full:
+                    stop.wait(_PAUSE_S)
+                else:
+                    self._take(consumer.poll(_POLL_S), stop)
+                if reached := self._archive.step():
+                    self._to_commit.append((time.monotonic() + self._own.durable_after_s, reached))
+                self._commit_due(consumer)
+                self._answer(consumer)
+            self._hand_over(at_once=True)
+        finally:
+            self._archive.abandon()
+            self._to_commit.clear()
+            self._consumer = None
+            consumer.close()
+
+    def progress(self, timeout_s: float = 1.5) -> Progress:
+        """How far the stream has been followed, asked of the broker now. Not caught up when there is no answer in time."""
+        with self._answers:
+            self._asked += 1
+            question = self._asked
+            if self._answers.wait_for(lambda: self._answered >= question, timeout_s):
+                return self._progress
+        known = self._progress
+        return Progress(known.applied, known.lag, known.watermark, False)
+
+    async def check_lake(self) -> None:
+        """A readiness check: raises while the lake can't be written."""
+        if self._archive.failure:
+            raise RuntimeError(self._archive.failure)
+
+    async def check_redis(self) -> None:
+        """A readiness check: raises while states can't be written."""
+        if self._redis_failure:
+            raise RuntimeError(self._redis_failure)
+
+    def close(self) -> None:
+        """Release the writer; call after the worker has stopped."""
+        self._archive.close()
+
+    def _take(self, batch: Batch, stop: threading.Event) -> None:
+        if not batch:
+            self._archive.add(batch)  # perhaps offsets of records without a value, which have no other effect
+            return
+        observe(batch, self._metrics)
+        accepted, rejected = screened(batch, now_ms(), int(self._own.max_ahead_hours * 3_600_000))
+        if rejected:
+            asyncio.run(self._producer.publish([Outgoing(DEAD_LETTERS, GROUP, letter) for letter in rejected]))
+        interactions = [
+            Placed(f"{m.source.topic_id}:{m.source.partition}", m.offset, m.record)
+            for m in accepted.messages
+            if m.source.topic == INTERACTIONS.name
+        ]
+        entries = [
+            PlacedCatalog(f"{m.source.topic_id}:{m.source.partition}", m.offset, m.record)
+            for m in accepted.messages
+            if m.source.topic == CATALOG.name
+        ]
+        try:
+            with self._seconds.time():
+                changed = self._store.apply(interactions)
+                self._store.put_catalog(entries)
+        except StoreUnavailableError as error:
+            self._sit_out(error, stop)
+            return
+        self._archive.add(accepted)
+        self._advance(len(accepted.messages), max((placed.interaction.timestamp for placed in interactions), default=0))
+        self._announce(changed)
+
+    def _sit_out(self, error: StoreUnavailableError, stop: threading.Event) -> None:
+        """Wait until Redis answers, then read again from the last commit: it may have lost its last writes."""
+        self._redis_failure = str(error)
+        log.error("the online store can't be written; reading waits", reason=str(error))
+        while not stop.wait(_PAUSE_S):
+            try:
+                self._store.ping()
+            except StoreUnavailableError:
+                continue
+            self._redis_failure = None
+            self._read_again()
+            return
+
+    def _read_again(self) -> None:
+        self._archive.abandon()
+        self._to_commit.clear()
+        if self._consumer is not None:
+            self._consumer.rewind()
+        log.info("reading again from the last commit")
+
+    def _hand_over(self, at_once: bool = False) -> None:
+        """Write what waits and commit: before partitions go to another member, and (`at_once`) before the end."""
+        if self._consumer is None:
+            return
+        reached = self._archive.drain(_DRAIN_S)
+        self._to_commit.append((0.0 if at_once else time.monotonic() + self._own.durable_after_s, reached))
+        self._commit_due(self._consumer, everything=at_once)
+        self._archive.abandon()
+        self._to_commit.clear()
+
+    def _commit_due(self, consumer: Consumer, everything: bool = False) -> None:
+        """Commit what both stores have had for long enough, if the Redis that has it is still the same."""
+        offsets: NextOffsets = {}
+        while self._to_commit and (everything or self._to_commit[0][0] <= time.monotonic()):
+            offsets.update(self._to_commit.popleft()[1])
+        if not offsets:
+            return
+        try:
+            restarted = self._store.restarted()
+        except StoreUnavailableError:
+            restarted = True
+        if restarted:
+            self._read_again()
+        else:
+            consumer.commit(offsets)
+
+    def _advance(self, applied: int, newest: int) -> None:
+        known = self._progress
+        watermark = max(known.watermark, newest)
+        self._progress = Progress(known.applied + applied, known.lag, watermark, False)
+        self._watermark.set(watermark / 1000)
+        self._races.inc(self._store.lost_races - self._races_counted)
+        self._races_counted = self._store.lost_races
+
+    def _announce(self, changed: dict[str, VisitorState]) -> None:
+        """Tell who has changed, with the features as of each visitor's last event; a sample when there are too many."""
+        now = time.monotonic()
+        rate = self._own.feature_updates_per_s
+        self._updates_left = min(float(rate), self._updates_left + (now - self._updates_at) * rate)
+        self._updates_at = now
+        told = list(changed.items())
+        if len(told) > self._updates_left:
+            told = random.sample(told, int(self._updates_left))
+        self._updates_left -= len(told)
+        for user_id, state in told:
+            update = FeatureUpdate(
+                view=VISITOR.name,
+                entity_id=user_id,
+                features=visitor_features(state, state.last_seen),
+                watermark=self._progress.watermark,
+                updated_at=now_ms(),
+            )
+            self._producer.send(FEATURE_UPDATES, user_id, update)
+
+    def _answer(self, consumer: Consumer) -> None:
+        """Answer who asked for the progress. The question comes first, so that what was on the topics by then is counted."""
+        asked = self._asked
+        if asked == self._answered:
+            return
+        remaining = consumer.remaining()
+        known = self._progress
+        with self._answers:
+            self._progress = Progress(known.applied, remaining or 0, known.watermark, remaining == 0 and self._archive.empty)
+            self._answered = asked
+            self._answers.notify_all()
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000

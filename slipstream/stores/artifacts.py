@@ -1,0 +1,81 @@
+"""Where model bundles are kept: one directory a version, in a folder that outlives the process."""
+
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from slipstream.chassis.settings import ArtifactSettings
+
+#: A version becomes a directory's name, and must not lead out of the folder.
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+class ArtifactNotFoundError(LookupError):
+    """There is no bundle of this version."""
+
+
+class Artifacts:
+    """Bundle directories by version. A directory is there whole or not at all, and never changes once it is there."""
+
+    def __init__(self, settings: ArtifactSettings) -> None:
+        self.root = settings.directory.absolute()
+        self._bundles = self.root / "bundles"
+
+    def put(self, version: str, directory: Path) -> Path:
+        """Keep a copy of the directory as this version and return where it is.
+
+        Raises FileExistsError when the version is already there, ValueError for a version that can't be a file name.
+        """
+        target = self.place(version)
+        if target.exists():
+            raise FileExistsError(f"version {version} is already kept; a bundle never changes")
+        self._bundles.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{version}.", dir=self._bundles))
+        try:
+            shutil.copytree(directory, partial, dirs_exist_ok=True)
+            partial.chmod(0o755)
+            partial.rename(target)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        return target
+
+    def path(self, version: str) -> Path:
+        """The version's directory, to read from. Raises ArtifactNotFoundError."""
+        if not _VERSION.fullmatch(version) or not (place := self._bundles / version).is_dir():
+            raise ArtifactNotFoundError(f"no bundle of version {version} is kept")
+        return place
+
+    def versions(self) -> list[str]:
+        """All versions, ascending."""
+        if not self._bundles.is_dir():
+            return []
+        return sorted(entry.name for entry in self._bundles.iterdir() if not entry.name.startswith("."))
+
+    def delete(self, version: str) -> None:
+        """Remove a version; it is gone at once, even for who looks while its files are being removed."""
+        place = self.path(version)
+        doomed = place.with_name(f".{version}.deleted")
+        place.rename(doomed)
+        shutil.rmtree(doomed)
+
+    @contextmanager
+    def workspace(self) -> Iterator[Path]:
+        """An empty directory on the same disk, removed afterwards."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".work-", dir=self.root, ignore_cleanup_errors=True) as directory:
+            yield Path(directory)
+
+    def sweep(self) -> None:
+        """Remove what a killed process left half written. Only the writing service calls it, before it writes."""
+        for leftover in (*self.root.glob(".work-*"), *self._bundles.glob(".*")):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+    def place(self, version: str) -> Path:
+        """Where the version is, or would be. Raises ValueError for one that can't be a file name."""
+        if not _VERSION.fullmatch(version):
+            raise ValueError(f"{version!r} can't name a bundle: letters, digits, '.', '_' and '-', at most 128")
+        return self._bundles / version

@@ -1,0 +1,83 @@
+"""A seeded stream of shop events, and what must come of it."""
+
+import random
+import time
+from collections import Counter
+from collections.abc import Sequence
+
+from slipstream.broker.producer import Producer
+from slipstream.contracts.events import Interaction
+from slipstream.contracts.topics import INTERACTIONS
+from slipstream.contracts.vocabulary import signal_weight
+from slipstream.features import decay, item, visitor
+from slipstream.features.visitor import DAY_MS
+from slipstream.stores import lake
+from slipstream.stores.lake import Lake
+from slipstream.stores.online import OnlineStore
+
+TYPES = ("view", "view", "view", "click", "cart", "purchase", "search", "rate")
+
+
+def events(count: int, *, visitors: int = 150, items: int = 80, seed: int = 7, first: int = 0) -> list[Interaction]:
+    """Events of the last hours, mostly in order of time."""
+    chosen = random.Random(seed)
+    now = time.time_ns() // 1_000_000
+    made = []
+    for number in range(first, first + count):
+        kind = chosen.choice(TYPES)
+        made.append(
+            Interaction(
+                event_id=f"e{number}",
+                event_type=kind,
+                user_id=f"u{chosen.randrange(visitors)}",
+                item_id=None if kind == "search" else f"i{chosen.randrange(items)}",
+                timestamp=now - 3_600_000 + number * 100 + chosen.randrange(-60_000, 60_000),
+                received_at=now,
+                value=chosen.choice((1.0, 4.5, 5.0)) if kind == "rate" else None,
+                session_id=f"s{number % 50}",
+                properties={"n": number},
+            )
+        )
+    return made
+
+
+def send(producer: Producer, made: Sequence[Interaction]) -> None:
+    """Send all, and return when the broker has them."""
+    for event in made:
+        producer.send(INTERACTIONS, event.user_id, event)
+    producer.flush(30)
+    assert producer.failures == 0
+
+
+def assert_exactly(made: Sequence[Interaction], store: OnlineStore, history: Lake) -> None:
+    """Redis and the lake hold exactly these events: none missing, none twice."""
+    rows = history.read(lake.INTERACTIONS, columns=["event_id", "user_id", "timestamp"]).to_pylist()
+    twice = [event_id for event_id, count in Counter(row["event_id"] for row in rows).items() if count > 1]
+    assert twice == []
+    assert {(row["event_id"], row["user_id"], row["timestamp"]) for row in rows} == {
+        (event.event_id, event.user_id, event.timestamp) for event in made
+    }
+
+    by_visitor: dict[str, list[Interaction]] = {}
+    by_item: dict[str, list[Interaction]] = {}
+    masses: dict[str, float | None] = {}
+    for event in made:
+        by_visitor.setdefault(event.user_id, []).append(event)
+        if event.item_id is not None:
+            by_item.setdefault(event.item_id, []).append(event)
+            masses[event.item_id] = decay.add(masses.get(event.item_id), signal_weight(event.event_type), event.timestamp, DAY_MS)
+    for user_id, theirs in by_visitor.items():
+        held, due = store.visitor(user_id), visitor.fold_all(None, theirs)
+        assert held is not None, user_id
+        assert (held.counts, held.sequence) == (due.counts, due.sequence), user_id
+        assert (held.first_seen, held.last_seen) == (due.first_seen, due.last_seen), user_id
+    for item_id, state in zip(by_item, store.items(list(by_item)), strict=True):
+        due_item = item.fold_all(None, by_item[item_id])
+        assert state is not None, item_id
+        assert (state.counts, state.hours, state.days) == (due_item.counts, due_item.hours, due_item.days), item_id
+        assert state.mass is not None and due_item.mass is not None and abs(state.mass - due_item.mass) < 1e-6, item_id
+    newest = max(event.timestamp for event in made)
+    trending = dict(store.trending(len(by_item)))
+    assert trending.keys() == {item_id for item_id, mass in masses.items() if mass is not None}
+    for item_id, worth in trending.items():
+        assert abs(worth / decay.value(masses[item_id], newest, DAY_MS) - 1) < 1e-6, item_id

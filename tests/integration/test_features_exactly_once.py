@@ -1,0 +1,101 @@
+"""The features process is killed in the middle of a stream, several times; every event counts once."""
+
+import os
+import random
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+
+import orjson
+
+from services.standalone.processes import Child, free_port
+from slipstream.broker.kafka import ensure_topics
+from slipstream.broker.producer import Producer
+from slipstream.chassis.settings import KafkaSettings, LakeSettings, RedisSettings
+from slipstream.stores.lake import Lake
+from slipstream.stores.online import OnlineStore
+from tests.integration.shop_stream import assert_exactly, events, send
+
+ENTRY = """
+from services.features.app import create_app
+from services.features.settings import FeaturesSettings
+from slipstream.chassis.app import serve
+from slipstream.chassis.logging import configure_logging
+settings = FeaturesSettings()
+configure_logging(settings.log, "features")
+serve(create_app(settings), settings, "features")
+"""
+KILLS = 4
+EVENTS = 20_000
+
+
+def test_every_event_counts_once_when_features_is_killed_again_and_again(
+    broker: KafkaSettings, redis_settings: RedisSettings, lake_settings: LakeSettings, namespace: str
+) -> None:
+    store, history = OnlineStore(redis_settings, namespace), Lake(lake_settings, namespace)
+    ensure_topics(broker, namespace)
+    producer = Producer(broker, namespace)
+    made = events(EVENTS)
+    moments = random.Random(11)
+    process = _features(broker, redis_settings, lake_settings, namespace)
+    part = EVENTS // (KILLS + 1)
+    try:
+        for kill in range(KILLS):
+            process.launch()
+            before = store.watermark()
+            send(producer, made[kill * part : (kill + 1) * part])
+            _until(lambda since=before: store.watermark() != since)
+            time.sleep(moments.uniform(0.0, 1.5))  # somewhere between the first effect, the lake and the commit
+            process.kill()
+        process.start(30)
+        send(producer, made[KILLS * part :])
+        _until(lambda: bool(_get(process, "/v1/status").get("caught_up")))
+        status = _get(process, "/v1/status")
+        assert status["lake"]["interactions"] == EVENTS
+        assert status["lag"] == 0
+        assert status["watermark"] == max(event.timestamp for event in made)
+        assert process.stop(), "it did not obey SIGTERM in time"
+        assert_exactly(made, store, history)
+    finally:
+        process.kill()
+        producer.close()
+        store.close()
+
+
+def _features(kafka: KafkaSettings, redis: RedisSettings, lake: LakeSettings, namespace: str) -> Child:
+    port = free_port()
+    environment = os.environ | {
+        "SLIPSTREAM_NAMESPACE": namespace,
+        "SLIPSTREAM_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+        "SLIPSTREAM_KAFKA__SESSION_TIMEOUT_MS": str(kafka.session_timeout_ms),
+        "SLIPSTREAM_REDIS__URL": redis.url.get_secret_value(),
+        "SLIPSTREAM_LAKE__URI": lake.uri,
+        "SLIPSTREAM_HTTP__PORT": str(port),
+        "SLIPSTREAM_FEATURES__LAKE_FLUSH_S": "0.3",
+        "SLIPSTREAM_FEATURES__DURABLE_AFTER_S": "1.0",
+        "SLIPSTREAM_FEATURES__MAX_POLL_RECORDS": "500",
+    }
+    return Child("features", port, [sys.executable, "-c", ENTRY], _answers, grace_s=20.0, environment=environment)
+
+
+def _answers(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/live", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, TimeoutError):
+        return False
+
+
+def _get(process: Child, path: str) -> dict:
+    with urllib.request.urlopen(f"http://{process.address}{path}", timeout=10) as answer:
+        body: dict = orjson.loads(answer.read())
+        return body
+
+
+def _until(holds: Callable[[], bool], timeout_s: float = 60.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come to that in time"
+        time.sleep(0.02)

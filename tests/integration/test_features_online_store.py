@@ -1,0 +1,185 @@
+"""The online store on a real server: each record once, whoever applies it and whatever happens in between."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from slipstream.chassis.settings import RedisSettings
+from slipstream.contracts.events import CatalogRecord, Interaction
+from slipstream.features.applied import Placed
+from slipstream.features.visitor import DAY_MS, HOUR_MS, SequenceEvent
+from slipstream.stores import online
+from slipstream.stores.layout import Keys
+from slipstream.stores.online import OnlineReader, OnlineStore, PlacedCatalog, Retention, StoreUnavailableError
+from tests.conftest import OwnRedis
+from tests.integration.shop_stream import events
+
+NOW = 1_790_000_000_000
+
+
+@pytest.fixture
+def store(redis_settings: RedisSettings, namespace: str) -> Iterator[OnlineStore]:
+    made = OnlineStore(redis_settings, namespace)
+    yield made
+    made.close()
+
+
+def placed(made: list[Interaction], source: str = "t:0") -> list[Placed]:
+    return [Placed(source, offset, event) for offset, event in enumerate(made)]
+
+
+def view(item: str, at: int = NOW, user: str = "u", kind: str = "view") -> Interaction:
+    return Interaction(event_id=f"{item}{at}", event_type=kind, user_id=user, item_id=item, timestamp=at, received_at=at)
+
+
+def total(store: OnlineStore) -> tuple[int, int]:
+    visitors = [store.visitor(f"u{number}") for number in range(150)]
+    items = store.items([f"i{number}" for number in range(80)])
+    return sum(sum(v.counts.values()) for v in visitors if v), sum(sum(i.counts.values()) for i in items if i)
+
+
+def test_apply_returns_who_changed_and_a_second_time_nobody(store: OnlineStore) -> None:
+    records = placed([view("a"), view("b", NOW + 1), view("a", NOW + 2, "v")])
+    changed = store.apply(records)
+    assert changed["u"].sequence == [SequenceEvent("a", "view", NOW), SequenceEvent("b", "view", NOW + 1)]
+    assert changed.keys() == {"u", "v"}
+    assert store.visitor("u") == changed["u"]
+    assert store.visitor("u").applied == {"t:0": 1}
+    assert [state.counts if state else None for state in store.items(["a", "nobody", "b"])] == [{"view": 2}, None, {"view": 1}]
+    assert store.watermark() == NOW + 2
+    assert store.apply(records) == {}
+    assert store.visitor("nobody") is None
+
+
+def test_four_writers_at_once_count_every_record_once(redis_settings: RedisSettings, namespace: str, store: OnlineStore) -> None:
+    made = events(1_200)
+    by_source = [placed(made[n::4], f"t:{n}") for n in range(4)]
+    failures: list[BaseException] = []
+
+    def write(number: int) -> None:
+        own = OnlineStore(redis_settings, namespace)
+        try:
+            # each writes its own source, then its neighbour's again, as a member that was taken for dead would
+            for records in (by_source[number], by_source[(number + 1) % 4]):
+                for start in range(0, len(records), 60):
+                    own.apply(records[start : start + 60])
+        except BaseException as error:
+            failures.append(error)
+        finally:
+            own.close()
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert failures == []
+    assert total(store) == (len(made), sum(event.item_id is not None for event in made))
+
+
+def test_trending_is_ordered_by_decayed_weight_and_forgets_when_the_half_life_changes(
+    redis_settings: RedisSettings, namespace: str, store: OnlineStore
+) -> None:
+    store.apply(placed([view("old", NOW - DAY_MS), view("old", NOW - DAY_MS + 1), view("new"), view("bought", kind="purchase")]))
+    found = store.trending(10)
+    assert dict(found) == pytest.approx({"bought": 3.0, "new": 1.0, "old": 1.0}, rel=1e-6)
+    assert store.trending(1)[0][0] == "bought"
+    assert store.trending(0) == []
+
+    faster = OnlineStore(redis_settings, namespace, Retention(trending_half_life_ms=HOUR_MS))
+    faster.apply(placed([view("next", NOW + 1)], "t:1"))
+    assert faster.trending(10) == [("next", pytest.approx(1.0))]
+    faster.close()
+
+
+def test_trending_keeps_only_the_highest(store: OnlineStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(online, "TRENDING_KEPT", 20)
+    store.apply(placed([view(f"i{number:03}", NOW + number * 1000) for number in range(100)]))
+    assert {item for item, _ in store.trending(1_000)} == {f"i{number:03}" for number in range(80, 100)}
+
+
+def test_states_expire_when_nothing_comes(redis_settings: RedisSettings, namespace: str, redis_url: str) -> None:
+    store = OnlineStore(redis_settings, namespace, Retention(visitor_ttl_ms=50_000, item_ttl_ms=70_000))
+    store.apply(placed([view("a")]))
+    keys = Keys(namespace)
+    assert 40_000 < store._redis.pttl(keys.visitor("u")) <= 50_000
+    assert 60_000 < store._redis.pttl(keys.item("a")) <= 70_000
+    store.close()
+
+
+def test_catalogue_keeps_the_newest_and_forgets_the_deleted(store: OnlineStore) -> None:
+    def entry(offset: int, at: int, title: str = "", source: str = "c:0", deleted: bool = False) -> PlacedCatalog:
+        record = CatalogRecord(entity="item", entity_id="a", attributes={"title": title}, timestamp=at, deleted=deleted)
+        return PlacedCatalog(source, offset, record)
+
+    def title() -> object:
+        return next((record.attributes["title"] for record in store.catalog_items()), None)
+
+    store.put_catalog([entry(5, 10, "five"), entry(6, 10, "six"), entry(7, 9, "older")])
+    assert title() == "six"
+    store.put_catalog([entry(5, 10, "five")])
+    assert title() == "six", "a record read again must not take the newer one's place"
+    store.put_catalog([entry(0, 10, "again", "new:0")])
+    assert title() == "again", "offsets of another topic say nothing"
+    store.put_catalog([entry(8, 12, deleted=True)])
+    assert title() is None
+    store.put_catalog([entry(6, 10, "six")])
+    assert title() is None
+    store.put_catalog([entry(9, 13, "back")])
+    assert title() == "back"
+
+
+def test_catalogue_snapshot_gives_every_item_once(store: OnlineStore) -> None:
+    store.put_catalog(
+        [PlacedCatalog("c:0", n, CatalogRecord(entity="item", entity_id=f"ü{n}", timestamp=1)) for n in range(1_300)]
+        + [PlacedCatalog("c:1", 0, CatalogRecord(entity="user", entity_id="u", timestamp=1))]
+    )
+    assert sorted(record.entity_id for record in store.catalog_items()) == sorted(f"ü{n}" for n in range(1_300))
+
+
+def test_a_visitor_with_50_events_and_an_item_take_under_a_kilobyte_each(store: OnlineStore, namespace: str) -> None:
+    made = [view(f"B{n * 7_919_993 % 10**9:09d}", NOW + n * 41_077) for n in range(50)]
+    store.apply(placed(made, "01989c5e-7a1b-7c3d-8e4f-112233445566:3"))
+    for partition in range(12):  # an item that visitors of every partition came to, in every hour and day that is kept
+        source = f"01989c5e-7a1b-7c3d-8e4f-112233445566:{partition}"
+        store.apply([Placed(source, 10**6 + h, view("hot", NOW + h * HOUR_MS * 4, f"v{partition}")) for h in range(48)])
+    keys = Keys(namespace)
+    assert store._redis.memory_usage(keys.visitor("u"), samples=0) <= 1024
+    assert store._redis.memory_usage(keys.item("hot"), samples=0) <= 1024
+
+
+async def test_reader_reads_what_the_store_wrote(redis_settings: RedisSettings, namespace: str, store: OnlineStore) -> None:
+    store.apply(placed([view("a"), view("b", kind="purchase")]))
+    store.put_catalog([PlacedCatalog("c:0", 0, CatalogRecord(entity="item", entity_id="a", attributes={"x": 1}, timestamp=1))])
+    reader = OnlineReader(redis_settings, namespace)
+    try:
+        await reader.ping()
+        assert await reader.visitor("u") == store.visitor("u")
+        assert await reader.items(["b", "nobody"]) == store.items(["b", "nobody"])
+        assert await reader.trending(5) == store.trending(5)
+        found = await reader.catalog(["nobody", "a"])
+        assert found[0] is None and found[1] is not None and found[1].attributes == {"x": 1}
+        assert await reader.items([]) == await reader.catalog([]) == await reader.trending(0) == []
+    finally:
+        await reader.aclose()
+
+
+async def test_store_and_reader_say_when_redis_is_away_and_find_it_again(own_redis: OwnRedis, namespace: str) -> None:
+    settings, server = own_redis()
+    store, reader = OnlineStore(settings, namespace), OnlineReader(settings, namespace)
+    store.apply(placed([view("a")]))
+    assert await reader.visitor("u") is not None
+    server.kill()
+    with pytest.raises(StoreUnavailableError):
+        store.apply(placed([view("a"), view("b")]))
+    with pytest.raises(StoreUnavailableError):
+        await reader.visitor("u")
+    server.start()
+    assert store.restarted(), "what was written last may be lost"
+    assert not store.restarted()
+    store.apply(placed([view("a"), view("b")]))
+    state = await reader.visitor("u")
+    assert state is not None and state.counts == {"view": 2}
+    await reader.aclose()
+    store.close()

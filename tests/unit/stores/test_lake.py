@@ -1,0 +1,115 @@
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from slipstream.broker.consumer import Source
+from slipstream.chassis.settings import LakeSettings
+from slipstream.stores.lake import CATALOG, INTERACTIONS, SCHEMAS, Lake, LakeConflictError, LakeUnavailableError
+
+SOURCE = Source("interactions.v1", "topic-1", 3)
+OTHER = Source("interactions.v1", "topic-1", 4)
+
+
+@pytest.fixture
+def lake(lake_settings: LakeSettings) -> Lake:
+    return Lake(lake_settings, "shop")
+
+
+def rows(*event_ids: str, date: str = "2026-01-01") -> pa.Table:
+    schema = SCHEMAS[INTERACTIONS]
+    known = {"event_type": "view", "user_id": "u", "timestamp": 1, "received_at": 2, "received_date": date, "properties": "{}"}
+    return pa.Table.from_pylist([{**known, "event_id": event_id} for event_id in event_ids], schema=schema)
+
+
+def ids(lake: Lake, version: int | None = None) -> list[str]:
+    return sorted(lake.read(INTERACTIONS, version, ["event_id"])["event_id"].to_pylist())
+
+
+def test_a_lake_without_tables_reads_as_empty(lake: Lake) -> None:
+    assert (lake.version(INTERACTIONS), lake.count(INTERACTIONS), lake.read(INTERACTIONS).num_rows) == (None, 0, 0)
+    assert lake.read(INTERACTIONS).schema == SCHEMAS[INTERACTIONS]
+    assert (lake.compact(INTERACTIONS), lake.vacuum(INTERACTIONS, 1)) == (0, 0)
+
+
+def test_append_records_rows_and_offsets_together(lake: Lake, lake_settings: LakeSettings) -> None:
+    assert lake.applied_offset(INTERACTIONS, SOURCE) == -1
+    version = lake.append(INTERACTIONS, rows("a", "b"), {SOURCE: 7})
+    reopened = Lake(lake_settings, "shop")
+    assert reopened.version(INTERACTIONS) == version
+    assert reopened.applied_offsets(INTERACTIONS, [SOURCE, OTHER]) == {SOURCE: 7, OTHER: -1}
+    assert (ids(reopened), reopened.count(INTERACTIONS)) == (["a", "b"], 2)
+
+
+def test_an_older_version_reads_as_it_was_also_after_compaction(lake: Lake) -> None:
+    first = lake.append(INTERACTIONS, rows("a"), {SOURCE: 1})
+    for number in range(5):
+        lake.append(INTERACTIONS, rows(f"b{number}"), {SOURCE: 2 + number})
+    assert lake.compact(INTERACTIONS, 3) == 5
+    assert ids(lake, first) == ["a"]
+    assert (lake.count(INTERACTIONS, first), lake.count(INTERACTIONS)) == (1, 6)
+    assert lake.applied_offset(INTERACTIONS, SOURCE) == 6
+
+
+def test_append_is_refused_when_another_writer_took_the_source_meanwhile(lake: Lake, lake_settings: LakeSettings) -> None:
+    other = Lake(lake_settings, "shop")
+    assert lake.applied_offset(INTERACTIONS, SOURCE) == other.applied_offset(INTERACTIONS, SOURCE) == -1
+    other.append(INTERACTIONS, rows("a"), {SOURCE: 1})
+    with pytest.raises(LakeConflictError):
+        lake.append(INTERACTIONS, rows("a", "b"), {SOURCE: 2})
+    assert lake.applied_offset(INTERACTIONS, SOURCE) == 1
+    lake.append(INTERACTIONS, rows("b"), {SOURCE: 2})
+    assert ids(lake) == ["a", "b"]
+
+
+def test_writers_of_different_sources_do_not_disturb_each_other(lake: Lake, lake_settings: LakeSettings) -> None:
+    other = Lake(lake_settings, "shop")
+    for each, source in ((lake, SOURCE), (other, OTHER)):
+        each.applied_offset(INTERACTIONS, source)
+    other.append(INTERACTIONS, rows("a"), {OTHER: 0})
+    lake.append(INTERACTIONS, rows("b"), {SOURCE: 0})
+    assert ids(lake) == ["a", "b"]
+
+
+def test_compaction_leaves_partitions_alone_that_have_few_files(lake: Lake) -> None:
+    for number in range(4):
+        lake.append(INTERACTIONS, rows(f"a{number}"), {SOURCE: number})
+    lake.append(INTERACTIONS, rows("z", date="2026-01-02"), {SOURCE: 9})
+    assert lake.compact(INTERACTIONS, 5) == 0
+    assert lake.compact(INTERACTIONS, 4) == 3
+    assert len(ids(lake)) == 5
+
+
+def test_vacuum_deletes_what_only_older_versions_need(lake: Lake, tmp_path: Path) -> None:
+    first = lake.append(INTERACTIONS, rows("a"), {SOURCE: 0})
+    lake.append(INTERACTIONS, rows("b"), {SOURCE: 1})
+    lake.compact(INTERACTIONS, 2)
+    assert lake.vacuum(INTERACTIONS, 1) == 0
+    assert ids(lake, first) == ["a"]
+    assert lake.vacuum(INTERACTIONS, 0) == 2
+    assert ids(lake) == ["a", "b"]
+    with pytest.raises(LakeUnavailableError):
+        lake.read(INTERACTIONS, first)
+
+
+def test_the_unpartitioned_catalogue_is_compacted_too(lake: Lake) -> None:
+    entry = {"entity": "item", "entity_id": "a", "attributes": "{}", "available": True, "deleted": False, "timestamp": 1}
+    for number in range(3):
+        lake.append(CATALOG, pa.Table.from_pylist([entry], schema=SCHEMAS[CATALOG]), {SOURCE: number})
+    assert lake.compact(CATALOG, 3) == 2
+    assert lake.count(CATALOG) == 3
+
+
+def test_checkpoints_keep_opening_cheap(lake: Lake, tmp_path: Path) -> None:
+    for number in range(51):
+        lake.append(INTERACTIONS, rows(f"a{number}"), {SOURCE: number})
+    assert list((tmp_path / "lake" / "shop" / INTERACTIONS / "_delta_log").glob("*.checkpoint.parquet"))
+
+
+def test_a_lake_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    lake = Lake(LakeSettings(uri=str(tmp_path / "file" / "lake")), "shop")
+    with pytest.raises(LakeUnavailableError):
+        lake.applied_offset(INTERACTIONS, SOURCE)
+    with pytest.raises(LakeUnavailableError):
+        lake.append(INTERACTIONS, rows("a"), {SOURCE: 0})
