@@ -1,0 +1,172 @@
+"""Training's REST API: runs, model versions, aliases, and the files of bundles."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import FileResponse
+from pydantic import BaseModel, Field
+
+from services.training.publish import Publisher
+from services.training.registry import NoPreviousError, RegistryUnavailableError, UnknownVersionError
+from services.training.repository import Audit, Repository, TransitionError
+from services.training.runs import Runs
+from slipstream.chassis.errors import ConflictError, InvalidRequestError, NotFoundError, UnavailableError
+from slipstream.contracts.bundle import Manifest
+from slipstream.contracts.rest import ModelVersion, Run, RunRequest
+from slipstream.stores.artifacts import ArtifactNotFoundError
+
+
+class RunPage(BaseModel):
+    """Runs, newest first. `next_cursor` asks for the next page; null on the last."""
+
+    items: list[Run]
+    next_cursor: str | None = None
+
+
+class ModelPage(BaseModel):
+    """Model versions, newest first. `next_cursor` asks for the next page; null on the last."""
+
+    items: list[ModelVersion]
+    next_cursor: str | None = None
+
+
+class Reason(BaseModel):
+    """Why a person moves an alias; it is kept with the event."""
+
+    reason: str = Field("by request", max_length=1_000)
+
+
+class Context:
+    """What the routes work with; `app.py` puts it on `app.state.training`."""
+
+    def __init__(self, repository: Repository, runs: Runs, publisher: Publisher) -> None:
+        self.repository, self.runs, self.publisher = repository, runs, publisher
+        self.registry, self.artifacts = publisher.registry, publisher.artifacts
+
+
+def _context(request: Request) -> Context:
+    context: Context = request.app.state.training
+    return context
+
+
+Training = Annotated[Context, Depends(_context)]
+Limit = Annotated[int, Query(ge=1, le=500)]
+
+router = APIRouter(prefix="/v1", tags=["training"])
+
+
+@router.post("/runs", status_code=202)
+def request_run(training: Training, asked: RunRequest | None = None) -> Run:
+    """Queue a run. If one of the same profile waits already, that one is returned: it will see the same data."""
+    return training.runs.request(asked or RunRequest())
+
+
+@router.get("/runs")
+def list_runs(training: Training, limit: Limit = 50, cursor: str | None = None) -> RunPage:
+    """Runs, newest first."""
+    if cursor is not None and not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
+        raise InvalidRequestError(f"not a cursor: {cursor}", code="invalid_cursor")
+    runs, following = training.repository.page(limit, int(cursor) if cursor is not None else None)
+    return RunPage(items=runs, next_cursor=str(following) if following is not None else None)
+
+
+@router.get("/runs/{run_id}")
+def get_run(training: Training, run_id: str) -> Run:
+    """A run's state, stage and progress; once it has succeeded, its model and the gate's decision."""
+    run = training.repository.get(run_id)
+    if run is None:
+        raise NotFoundError(f"there is no run {run_id}", code="no_run")
+    return run
+
+
+@router.get("/runs/{run_id}/decisions")
+def list_decisions(training: Training, run_id: str) -> list[Audit]:
+    """The gate's audit record of a run: the decision, its reason, every number and setting that it rested on."""
+    get_run(training, run_id)
+    return training.repository.decisions(run_id)
+
+
+@router.post("/runs/{run_id}:cancel", status_code=202)
+def cancel_run(training: Training, run_id: str) -> Run:
+    """Take a run off the queue, or stop it. A running one is `cancelled` a moment after the answer."""
+    try:
+        return training.runs.cancel(run_id)
+    except LookupError as error:
+        raise NotFoundError(str(error), code="no_run") from error
+    except TransitionError as error:
+        raise ConflictError(str(error), code="run_ended") from error
+
+
+@router.get("/models")
+def list_models(training: Training, limit: Limit = 50, cursor: str | None = None) -> ModelPage:
+    """Registered versions, newest first, with the aliases that point at them."""
+    try:
+        models, following = training.registry.versions(limit, cursor)
+    except ValueError as error:
+        raise InvalidRequestError(str(error), code="invalid_cursor") from error
+    except RegistryUnavailableError as error:
+        raise _unavailable(error) from error
+    return ModelPage(items=models, next_cursor=following)
+
+
+@router.get("/models/{version}")
+def get_model(training: Training, version: str) -> ModelVersion:
+    """A version: its figures, the lake version that it was fitted on, its files."""
+    try:
+        return training.registry.get(version)
+    except UnknownVersionError as error:
+        raise NotFoundError(str(error), code="no_model") from error
+    except RegistryUnavailableError as error:
+        raise _unavailable(error) from error
+
+
+@router.post("/models/{version}:promote")
+def promote_model(training: Training, version: str, why: Reason | None = None) -> ModelVersion:
+    """Make a version the champion whatever the gate said; serving takes it within seconds."""
+    try:
+        return training.publisher.promote(version, (why or Reason()).reason)
+    except UnknownVersionError as error:
+        raise NotFoundError(str(error), code="no_model") from error
+    except RegistryUnavailableError as error:
+        raise _unavailable(error) from error
+
+
+@router.post("/models:rollback")
+def rollback_model(training: Training, why: Reason | None = None) -> ModelVersion:
+    """Make the champion before the present one champion again, and return it."""
+    try:
+        return training.publisher.rollback((why or Reason()).reason)
+    except NoPreviousError as error:
+        raise ConflictError(str(error), code="no_previous_champion") from error
+    except RegistryUnavailableError as error:
+        raise _unavailable(error) from error
+
+
+@router.get("/aliases/{alias}")
+def get_alias(training: Training, alias: Literal["champion", "challenger"]) -> ModelVersion:
+    """The version that an alias points at. 404 with code `no_model` while there is none."""
+    try:
+        model = training.registry.alias(alias)
+    except RegistryUnavailableError as error:
+        raise _unavailable(error) from error
+    if model is None:
+        raise NotFoundError(f"no model is {alias} yet: a training run makes the first", code="no_model")
+    return model
+
+
+@router.get("/models/{version}/files/{name}", response_class=FileResponse)
+def get_file(training: Training, version: str, name: str) -> FileResponse:
+    """One file of a bundle: `manifest.json`, or any that it names."""
+    try:
+        directory = training.artifacts.path(version)
+        manifest = Manifest.model_validate_json((directory / "manifest.json").read_bytes())
+    except (ArtifactNotFoundError, FileNotFoundError) as error:
+        raise NotFoundError(f"no bundle of version {version} is kept", code="no_model") from error
+    # Only names that the manifest lists reach the file system, so no name can lead out of the directory.
+    if name != "manifest.json" and name not in manifest.files:
+        raise NotFoundError(f"version {version} has no file {name}", code="no_file")
+    return FileResponse(directory / name)
+
+
+def _unavailable(error: RegistryUnavailableError) -> UnavailableError:
+    return UnavailableError(str(error), code="registry_starting")

@@ -1,0 +1,119 @@
+"""Wiring of the training service."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from threading import Event
+
+from fastapi import FastAPI
+
+from services.training import api
+from services.training.job import Job
+from services.training.metrics import TrainingMetrics
+from services.training.process import run_in_child
+from services.training.publish import Publisher
+from services.training.registry import CHAMPION, Registry, tracking_uri
+from services.training.repository import Repository
+from services.training.runs import Runs
+from services.training.settings import TrainingSettings
+from services.training.triggers import Triggers
+from slipstream.broker.consumer import Consumer, consume
+from slipstream.broker.kafka import BrokerUnavailableError, ensure_topics
+from slipstream.broker.producer import Producer
+from slipstream.chassis.app import create_service
+from slipstream.chassis.worker import Worker
+from slipstream.contracts.rest import Run
+from slipstream.contracts.topics import ALERTS
+from slipstream.stores import metadata
+from slipstream.stores.artifacts import Artifacts
+from slipstream.stores.lake import INTERACTIONS, Lake
+
+DESCRIPTION = "Fits models on the lake, measures them against the champion, and promotes the better one."
+
+
+def create_app(settings: TrainingSettings) -> FastAPI:
+    """The training service's app. Starting it fails with `BrokerUnavailableError` when no broker answers in 30 s."""
+    return create_service("training", settings, description=DESCRIPTION, lifespan=_lifespan, routers=[api.router])
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    settings: TrainingSettings = app.state.settings
+    own, chassis, measured = settings.training, app.state.metrics, TrainingMetrics(app.state.metrics.registry)
+    engine = metadata.engine(settings.database)
+    artifacts, lake = Artifacts(settings.artifacts), Lake(settings.lake, settings.namespace)
+    registry = Registry(tracking_uri(own.tracking_uri.get_secret_value(), settings.database), artifacts)
+    # First of all, since it takes longest; the rest of the start goes on meanwhile.
+    workers = [Worker("registry", lambda _stop: _open(registry, measured), chassis.worker_restarts).start()]
+    repository = await asyncio.to_thread(Repository, engine)
+    producer = await asyncio.to_thread(_connect, settings)
+    publisher = Publisher(registry, repository, artifacts, producer, own, measured, settings.lake.uri)
+    runs = Runs(
+        repository,
+        artifacts,
+        prepare=partial(_job, settings, registry, artifacts),
+        compute=partial(run_in_child, log=settings.log),
+        publish=publisher.publish,
+        metrics=measured,
+        timeout_s=own.run_timeout_s,
+    )
+    triggers = Triggers(runs, repository, lambda: lake.count(INTERACTIONS), own)
+
+    def work(stop: Event) -> None:
+        while not registry.wait_opened(0.2):
+            if stop.is_set():
+                return
+        runs.work(stop)
+
+    def hear_alerts(stop: Event) -> None:
+        consume(Consumer(settings.kafka, settings.namespace, [ALERTS], "training"), triggers.on_alerts, stop, metrics=chassis)
+
+    targets = {"runs": work, "triggers": triggers.watch, "alerts": hear_alerts}
+    workers += [Worker(name, target, chassis.worker_restarts).start() for name, target in targets.items()]
+    checks = {"registry": registry.check, "database": repository.check}
+    for name, check in checks.items():
+        app.state.health.add(name, partial(asyncio.to_thread, check))
+    for worker in workers[1:]:
+        app.state.health.add(worker.name, worker.check)
+    app.state.health.add("broker", producer.check)
+    app.state.training = api.Context(repository, runs, publisher)
+    yield
+    for worker in reversed(workers):
+        await asyncio.to_thread(worker.stop)
+    await asyncio.to_thread(producer.close)
+    engine.dispose()
+
+
+def _open(registry: Registry, measured: TrainingMetrics) -> None:
+    registry.open()
+    if champion := registry.alias(CHAMPION):
+        measured.champion(champion.version)
+
+
+def _job(settings: TrainingSettings, registry: Registry, artifacts: Artifacts, run: Run, output: Path) -> Job:
+    champion = registry.alias(CHAMPION)
+    return Job(
+        version=run.run_id,
+        profile=run.profile,
+        namespace=settings.namespace,
+        lake=settings.lake,
+        training=settings.training,
+        output=output,
+        champion=artifacts.place(champion.version) if champion else None,
+    )
+
+
+def _connect(settings: TrainingSettings, patience_s: float = 30.0) -> Producer:
+    """Topics that exist and a producer for them; waits for a broker that is still starting."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            ensure_topics(settings.kafka, settings.namespace)
+            return Producer(settings.kafka, settings.namespace)
+        except BrokerUnavailableError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)

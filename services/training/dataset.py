@@ -1,0 +1,137 @@
+"""What a run is fitted on: the lake at one recorded version, and visitors as they were at a moment in it."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from slipstream.contracts.events import Interaction
+from slipstream.features.visitor import VisitorState, fold_all
+from slipstream.models.base import EventWeights
+from slipstream.recommender import encoding
+from slipstream.stores.lake import Lake
+
+Rows = NDArray[np.int64]
+
+_COLUMNS = ("event_id", "user_id", "item_id", "event_type", "timestamp", "value")
+#: The fields of an interaction that no model reads. Given, since filling in defaults costs more than all the rest.
+_UNREAD: dict[str, Any] = {
+    "received_at": 0, "anonymous_id": None, "session_id": None, "recommendation_id": None, "position": None, "source": "",
+    "properties": {},
+}  # fmt: skip
+
+
+class TooLittleDataError(Exception):
+    """The history is too small to learn from; the message says what there is and what is needed."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """History at one lake version.
+
+    `interactions` holds every event (searches and impressions too), by time and then event id; `item_ids` the catalogue, with
+    the items of interactions and without deleted ones; `lake_rows` the rows of the lake's table, which triggers count from.
+    """
+
+    interactions: pa.Table
+    item_ids: list[str]
+    attributes: dict[str, dict[str, Any]]
+    lake_version: int
+    catalog_version: int | None
+    lake_rows: int
+
+    def signals(self, weights: EventWeights) -> NDArray[np.bool_]:
+        """Which events say that a visitor likes an item of the catalogue: those that models are fitted and asked on."""
+        known = pc.is_in(self.interactions["item_id"], pa.array(self.item_ids, pa.string()))
+        found: NDArray[np.bool_] = known.to_numpy() & (encoding.event_weights(self.interactions, weights) > 0)
+        return found
+
+    def digest(self) -> str:
+        """SHA-256 of the interactions: equal for equal data, however the lake keeps its files."""
+        found = hashlib.sha256()
+        for batch in self.interactions.select(_COLUMNS).combine_chunks().to_batches(max_chunksize=65_536):
+            for name in _COLUMNS:
+                found.update(repr(batch[name].to_pylist()).encode())
+        return found.hexdigest()
+
+
+class Moment(NamedTuple):
+    """An event, and what was known of its visitor just before it (events of the same millisecond are not known yet)."""
+
+    state: VisitorState
+    item_id: str | None
+    timestamp: int
+
+
+def read_dataset(lake: Lake) -> Dataset:
+    """The newest version of the lake. Raises TooLittleDataError when nothing was ever written to it."""
+    version = lake.version("interactions")
+    if version is None:
+        raise TooLittleDataError("the lake holds no interactions yet: send events to ingestion first")
+    interactions = lake.read("interactions", version, list(_COLUMNS))
+    interactions = interactions.sort_by([("timestamp", "ascending"), ("event_id", "ascending")])
+    catalog_version = lake.version("catalog")
+    attributes, deleted = _items(lake.read("catalog", catalog_version)) if catalog_version is not None else ({}, set())
+    item_ids = sorted(set(encoding.catalogue(interactions)).union(attributes) - deleted)
+    return Dataset(interactions, item_ids, attributes, version, catalog_version, lake.count("interactions", version))
+
+
+def require(dataset: Dataset, signals: NDArray[np.bool_], events: int, visitors: int, items: int) -> None:
+    """Raises TooLittleDataError when the events with signal are fewer than asked for, or of too few visitors or items."""
+    table = dataset.interactions.filter(pa.array(signals))
+    found = {
+        "events on items": (table.num_rows, events),
+        "visitors": (len(pc.unique(table["user_id"])), visitors),
+        "items": (len(pc.unique(table["item_id"])), items),
+    }
+    lacking = [f"{have} {what} (at least {need})" for what, (have, need) in found.items() if have < need]
+    if lacking:
+        raise TooLittleDataError(f"too little data to train on: the lake has {', '.join(lacking)}")
+
+
+def moments(interactions: pa.Table, rows: Rows) -> Iterator[Moment]:
+    """The moments of these rows, by visitor and time. Only events strictly before a row's own time are in its state.
+
+    The state is folded by the functions that fold the stream, so that it is the one that serving would have read.
+    """
+    wanted = pc.unique(interactions["user_id"].take(pa.array(rows)))
+    asked = np.zeros(interactions.num_rows, np.bool_)
+    asked[rows] = True
+    table = interactions.append_column("asked", pa.array(asked)).filter(pc.is_in(interactions["user_id"], wanted))
+    table = table.sort_by([("user_id", "ascending"), ("timestamp", "ascending"), ("event_id", "ascending")])
+    visitor: str | None = None
+    state, waiting = VisitorState(), list[Interaction]()
+    for row in table.to_pylist():
+        if row["user_id"] != visitor:
+            visitor, state, waiting = row["user_id"], VisitorState(), []
+        if row.pop("asked"):
+            now = row["timestamp"]
+            state = fold_all(state, (event for event in waiting if event.timestamp < now))
+            waiting = [event for event in waiting if event.timestamp >= now]
+            yield Moment(state, row["item_id"], now)
+        # The lake holds what was validated on its way in.
+        waiting.append(Interaction.model_construct(**row, **_UNREAD))
+
+
+def sample(rows: Rows, size: int, seed: int) -> Rows:
+    """At most `size` of the rows, in their order."""
+    if len(rows) <= size:
+        return rows
+    return np.sort(np.random.default_rng(seed).choice(rows, size, replace=False))
+
+
+def _items(catalog: pa.Table) -> tuple[dict[str, dict[str, Any]], set[str]]:
+    """What is known of each item by its newest record, and the items that were deleted."""
+    newest: dict[str, dict[str, Any]] = {}
+    records = catalog.filter(pc.equal(catalog["entity"], "item")).sort_by([("timestamp", "ascending"), ("offset", "ascending")])
+    for record in records.select(["entity_id", "attributes", "deleted"]).to_pylist():
+        newest[record["entity_id"]] = record
+    deleted = {item_id for item_id, record in newest.items() if record["deleted"]}
+    kept: Sequence[str] = [item_id for item_id in newest if item_id not in deleted]
+    return {item_id: json.loads(newest[item_id]["attributes"] or "{}") for item_id in kept}, deleted

@@ -1,0 +1,131 @@
+"""What becomes of a bundle: registered, judged by the gate, promoted or refused, announced. And promotion by hand, rollback."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.training import gate
+from services.training.job import Trained
+from services.training.metrics import TrainingMetrics
+from services.training.registry import CHALLENGER, CHAMPION, Lineage, Registry
+from services.training.repository import Audit, Repository, now_ms
+from services.training.settings import TrainingSection
+from slipstream.broker.kafka import BrokerUnavailableError
+from slipstream.broker.producer import Outgoing, Producer
+from slipstream.chassis.logging import get_logger, request_id
+from slipstream.contracts.bundle import Manifest
+from slipstream.contracts.events import ModelEvent, ModelEventType
+from slipstream.contracts.rest import ModelVersion
+from slipstream.contracts.topics import MODEL_EVENTS
+from slipstream.stores.artifacts import Artifacts
+
+log = get_logger(__name__)
+
+HOUR_MS = 3_600_000
+
+
+@dataclass(frozen=True)
+class Publisher:
+    """The only place where an alias moves. Blocking: call it from a thread."""
+
+    registry: Registry
+    repository: Repository
+    artifacts: Artifacts
+    producer: Producer
+    settings: TrainingSection
+    metrics: TrainingMetrics
+    lake_uri: str
+
+    def publish(self, run_id: str, directory: Path, trained: Trained) -> gate.Decision:
+        """Take the bundle of a run into the registry and let the gate decide. Every decision is an audit record."""
+        kept = self.artifacts.put(run_id, directory)
+        manifest = Manifest.model_validate_json((kept / "manifest.json").read_bytes())
+        champion = self.registry.alias(CHAMPION)
+        self.registry.register(manifest, kept, self._lineage(run_id, manifest, trained))
+        self._announce([_event(ModelEventType.REGISTERED, run_id, CHALLENGER, metrics=trained.metrics)])
+
+        decision = gate.decide(
+            trained.popularity, self._defender(champion, trained), trained.against_champion, self.settings.gate
+        )
+        defended = champion.version if champion else None
+        self.repository.record(
+            Audit(run_id, run_id, defended, decision.outcome, decision.reason, decision.numbers, self.settings.gate.model_dump())
+        )
+        self.metrics.decisions.labels(decision.outcome).inc()
+        numbers = {f"gate/{name}": value for name, value in decision.numbers.items()}
+        self.registry.note(run_id, {"decision": decision.outcome, "decision_reason": decision.reason}, numbers)
+        if decision.promoted:
+            self.promote(run_id, decision.reason)
+        else:
+            refused = _event(
+                ModelEventType.REFUSED, run_id, None, previous=defended, reason=decision.reason, metrics=trained.metrics
+            )
+            self._announce([refused])
+        log.info("gate", version=run_id, outcome=decision.outcome, reason=decision.reason)
+        for version in self.registry.prune(self.settings.keep_models):
+            log.info("model deleted, as newer ones are kept", version=version, keep=self.settings.keep_models)
+        return decision
+
+    def promote(self, version: str, reason: str) -> ModelVersion:
+        """Make a version the champion and tell everyone. Raises UnknownVersionError."""
+        before = self.registry.promote(version)
+        model = self.registry.get(version)
+        self.metrics.champion(version)
+        event = _event(ModelEventType.PROMOTED, version, CHAMPION, previous=before, reason=reason, metrics=model.metrics)
+        self._announce([event])
+        return model
+
+    def rollback(self, reason: str) -> ModelVersion:
+        """Go back to the champion before the present one and tell everyone. Raises NoPreviousError."""
+        version, bad = self.registry.rollback()
+        self.metrics.champion(version)
+        self._announce([_event(ModelEventType.ROLLED_BACK, version, CHAMPION, previous=bad, reason=reason)])
+        return self.registry.get(version)
+
+    def _defender(self, champion: ModelVersion | None, trained: Trained) -> gate.Champion | None:
+        if champion is None:
+            return None
+        if trained.champion_error:
+            log.error(
+                "the champion's bundle can't be loaded, so it does not stand",
+                version=champion.version,
+                why=trained.champion_error,
+            )
+            return None
+        return gate.Champion(champion.version, (now_ms() - champion.created_at) / HOUR_MS)
+
+    def _lineage(self, run_id: str, manifest: Manifest, trained: Trained) -> Lineage:
+        tags = {
+            "lake_version": str(trained.lake_version),
+            "catalog_version": str(trained.catalog_version),
+            "code_commit": trained.code_commit or "unknown",
+            "data_sha256": trained.data_sha256,
+            "profile": manifest.profile,
+            "peak_memory_mb": str(trained.peak_memory_mb),
+        }
+        seconds = {f"seconds/{stage.replace(' ', '_')}": value for stage, value in trained.seconds.items()}
+        parameters = {**trained.parameters, "seed": manifest.seed, "profile": manifest.profile}
+        return Lineage(run_id, {**trained.metrics, **seconds}, parameters, tags, self.lake_uri, trained.data_sha256)
+
+    def _announce(self, events: Sequence[ModelEvent]) -> None:
+        """Tell the topic. Without a broker the change stands all the same: serving asks for the champion now and then."""
+        records = [Outgoing(MODEL_EVENTS, event.model, event, request_id.get()) for event in events]
+        try:
+            asyncio.run(self.producer.publish(records))
+        except BrokerUnavailableError as error:
+            log.warning("model event not announced", events=[event.event for event in events], error=str(error))
+
+
+def _event(
+    kind: ModelEventType,
+    version: str,
+    alias: str | None,
+    *,
+    previous: str | None = None,
+    reason: str = "",
+    metrics: dict[str, float] | None = None,
+) -> ModelEvent:
+    return ModelEvent(
+        event=kind, version=version, alias=alias, previous=previous, reason=reason, metrics=metrics or {}, timestamp=now_ms()
+    )

@@ -1,0 +1,175 @@
+"""Runs: queued in SQL, one at a time, each in a process of its own, cancellable, accounted for whatever happens."""
+
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from services.training.gate import Decision
+from services.training.job import Job, Trained
+from services.training.metrics import TrainingMetrics
+from services.training.process import GivenUpError, RunFailedError
+from services.training.repository import ENDED, Repository, TransitionError
+from slipstream.chassis.logging import get_logger
+from slipstream.contracts.rest import Run, RunRequest
+from slipstream.stores.artifacts import Artifacts
+
+log = get_logger(__name__)
+
+MOST_ATTEMPTS = 2
+"""How often work that a stop interrupted is taken up: what stops the service each time must not do so for ever."""
+
+INTERRUPTED = "the service stopped while the run was under way"
+
+
+class Compute(Protocol):
+    """Trains, elsewhere; see `process.run_in_child`."""
+
+    def __call__(self, job: Job, *, on_progress: Callable[[dict[str, Any]], None], give_up: Callable[[], bool]) -> Trained: ...
+
+
+class Runs:
+    """The queue and what works it off. `request`, `cancel` may be called from any thread; `work` runs in one."""
+
+    def __init__(
+        self,
+        repository: Repository,
+        artifacts: Artifacts,
+        *,
+        prepare: Callable[[Run, Path], Job],
+        compute: Compute,
+        publish: Callable[[str, Path, Trained], Decision],
+        metrics: TrainingMetrics,
+        timeout_s: float,
+    ) -> None:
+        self._repository, self._artifacts, self._metrics, self._timeout_s = repository, artifacts, metrics, timeout_s
+        self._prepare, self._compute, self._publish = prepare, compute, publish
+        self._asking = threading.Lock()
+        self._queued = threading.Event()
+        self._cancelled: set[str] = set()
+
+    def request(self, asked: RunRequest) -> Run:
+        """Queue a run. One of the same profile that is queued already is returned instead: it has not read the lake yet, and
+        will see the same data."""
+        with self._asking:
+            waiting = [run for run in self._repository.in_state("queued") if run.profile == asked.profile]
+            run = waiting[0] if waiting else self._repository.add(new_run_id(), asked.trigger, asked.reason, asked.profile)
+        self._queued.set()
+        return run
+
+    def request_unless_busy(self, asked: RunRequest) -> Run | None:
+        """For runs that nobody asked for: None when one is queued or running."""
+        if self._repository.in_state("queued", "running"):
+            return None
+        return self.request(asked)
+
+    def cancel(self, run_id: str) -> Run:
+        """Take a run off the queue, or stop it: it is `cancelled` a moment later. Raises TransitionError once it has ended."""
+        run = self._repository.get(run_id)
+        if run is None:
+            raise LookupError(f"there is no run {run_id}")
+        if run.state in ENDED:
+            raise TransitionError(f"run {run_id} is {run.state} already")
+        self._cancelled.add(run_id)
+        if run.state == "queued":
+            try:
+                return self._ended(run_id, "cancelled")
+            except TransitionError:  # it began just now, and `work` sees the wish
+                return self._repository.get(run_id) or run
+        return run
+
+    def recover(self) -> None:
+        """Settle what a killed service left: nothing is under way when a service starts."""
+        self._artifacts.sweep()
+        for run in self._repository.in_state("running"):
+            self._interrupted(run)
+
+    def work(self, stop: threading.Event) -> None:
+        """Work off the queue until `stop` is set; a run under way is then killed and queued again."""
+        self.recover()
+        while not stop.is_set():
+            waiting = self._repository.in_state("queued")
+            if waiting:
+                self._execute(waiting[0].run_id, stop)
+            else:
+                self._queued.wait(0.2)
+                self._queued.clear()
+
+    def _execute(self, run_id: str, stop: threading.Event) -> None:
+        try:
+            run = self._repository.start(run_id)
+        except TransitionError:  # cancelled in the meantime
+            return
+        log.info("run started", run_id=run_id, trigger=run.trigger, reason=run.reason, profile=run.profile)
+        deadline = time.monotonic() + self._timeout_s
+
+        def give_up() -> bool:
+            return stop.is_set() or run_id in self._cancelled or time.monotonic() > deadline
+
+        self._metrics.running.set(1)
+        try:
+            with self._artifacts.workspace() as place:
+                output = place / "bundle"
+                trained = self._compute(
+                    self._prepare(run, output), on_progress=lambda it: self._note(run_id, it), give_up=give_up
+                )
+                self._repository.note(run_id, stage="publishing", progress=0.99)
+                decision = self._publish(run_id, output, trained)
+            self._ended(
+                run_id,
+                "succeeded",
+                stage="",
+                progress=1.0,
+                model_version=run_id,
+                decision=decision.outcome,
+                decision_reason=decision.reason,
+                metrics=trained.metrics,
+            )
+        except GivenUpError:
+            self._given_up(run, stop)
+        except RunFailedError as error:
+            self._ended(run_id, "failed", error=str(error))
+        except Exception as error:
+            log.error("run failed", run_id=run_id, exc_info=error)
+            self._ended(run_id, "failed", error=f"{type(error).__name__}: {error}")
+        finally:
+            self._metrics.running.set(0)
+            self._cancelled.discard(run_id)
+
+    def _given_up(self, run: Run, stop: threading.Event) -> None:
+        if run.run_id in self._cancelled:
+            self._ended(run.run_id, "cancelled")
+        elif stop.is_set():
+            self._interrupted(run)
+        else:
+            self._ended(
+                run.run_id, "failed", error=f"took longer than {self._timeout_s:g} s (SLIPSTREAM_TRAINING__RUN_TIMEOUT_S)"
+            )
+
+    def _interrupted(self, run: Run) -> None:
+        """The run failed; another takes its work up, unless that happened before."""
+        attempt = self._repository.attempt(run.run_id)
+        self._ended(run.run_id, "failed", error=INTERRUPTED)
+        if attempt < MOST_ATTEMPTS:
+            self._repository.add(new_run_id(), run.trigger, run.reason, run.profile, attempt + 1)
+
+    def _note(self, run_id: str, message: dict[str, Any]) -> None:
+        known = {name: message[name] for name in ("stage", "progress", "lake_version", "lake_rows") if name in message}
+        self._repository.note(run_id, **known)
+
+    def _ended(self, run_id: str, state: str, **outcome: Any) -> Run:
+        run = self._repository.finish(run_id, state, **outcome)
+        self._metrics.runs.labels(state).inc()
+        if run.started_at is not None and run.finished_at is not None:
+            self._metrics.seconds.labels(state).observe((run.finished_at - run.started_at) / 1000)
+        emit = log.warning if state == "failed" else log.info
+        emit("run ended", run_id=run_id, state=state, error=run.error, decision=run.decision)
+        return run
+
+
+def new_run_id() -> str:
+    """The time and a random part: sorts by time, and is never used twice. A run's model has it as its version."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"

@@ -1,0 +1,205 @@
+"""A training run, from the lake to a bundle on disk that was measured against what it would replace.
+
+It knows no registry, no broker and no HTTP, and runs in a process of its own: what becomes of the bundle is decided by
+`publish.py` in the service.
+"""
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from services.training.code_version import code_commit
+from services.training.dataset import Dataset, Moment, Rows, TooLittleDataError, moments, read_dataset, require, sample
+from services.training.job import Job, Trained
+from services.training.judge import Judged, compare, judge, popularity_of
+from services.training.settings import TrainingSection
+from slipstream.contracts.bundle import Histogram
+from slipstream.evaluation.drift import histogram, reference_bins
+from slipstream.features.views import VISITOR
+from slipstream.features.visitor import visitor_features
+from slipstream.models.base import EventWeights
+from slipstream.recommender import encoding
+from slipstream.recommender.bundle import Bundle, BundleError, load_bundle, save_bundle
+from slipstream.recommender.fit import fit_log
+from slipstream.stores.lake import Lake
+
+REFERENCE_SAMPLE = 2_000
+"""How many moments the reference histograms are taken of."""
+
+
+class Report:
+    """Where a run says how far it is: `send` gets stage and progress (0 to 1), and the lake's version when it is known.
+
+    Keeps how long each stage took.
+    """
+
+    def __init__(self, send: Callable[[dict[str, Any]], None]) -> None:
+        self._send = send
+        self._stage = ""
+        self._since = time.perf_counter()
+        self.seconds: dict[str, float] = {}
+
+    def stage(self, name: str, progress: float, detail: str = "", **facts: Any) -> None:
+        """A stage begins or goes on, with a detail in words."""
+        now = time.perf_counter()
+        if name != self._stage:
+            self.finish()
+            self._stage, self._since = name, now
+        self._send({"stage": f"{name}: {detail}" if detail else name, "progress": round(progress, 4), **facts})
+
+    def finish(self) -> None:
+        if self._stage:
+            self.seconds[self._stage] = round(time.perf_counter() - self._since, 3)
+
+
+def train(job: Job, report: Report) -> Trained:
+    """Read, split, fit, judge, refit, save. Raises TooLittleDataError when there is not enough to learn from."""
+    settings, weights = job.training, EventWeights()
+
+    report.stage("reading the lake", 0.0)
+    dataset = read_dataset(Lake(job.lake, job.namespace))
+    report.stage("reading the lake", 0.03, lake_version=dataset.lake_version, lake_rows=dataset.lake_rows)
+    signals = dataset.signals(weights)
+    require(dataset, signals, settings.min_events, settings.min_visitors, settings.min_items)
+    champion, champion_error = _champion(job.champion)
+
+    held_out = hold_out(dataset, signals, champion.manifest.data.until if champion else None, settings)
+    report.stage("fitting the challenger", 0.05)
+    challenger = _fit(dataset, held_out.fit, job, weights, lambda what: report.stage("fitting the challenger", 0.2, what))
+
+    queries = [moment for moment in moments(dataset.interactions, held_out.test) if moment.state.sequence]
+    if not queries:
+        raise TooLittleDataError("too little data to train on: no visitor of the test period has a history to recommend from")
+    judged = _judge_all(challenger, champion, queries, report)
+    everyone = np.ones(len(queries), np.bool_)
+    popularity = compare(judged["challenger"], judged["popularity"], everyone, settings.seed)
+    against_champion = None
+    if champion and held_out.unseen_by_champion:
+        against_champion = compare(judged["challenger"], judged["champion"], everyone, settings.seed)
+    metrics = judged["challenger"].metrics() | {"queries": float(len(queries))}
+    metrics |= {f"popularity_{name}": value for name, value in judged["popularity"].metrics().items()}
+    if against_champion:
+        metrics |= {f"champion_{name}": value for name, value in judged["champion"].metrics().items()}
+
+    report.stage("fitting on everything", 0.6)
+    shipped = _fit(dataset, signals, job, weights, lambda what: report.stage("fitting on everything", 0.75, what))
+    report.stage("measuring the reference of features", 0.94)
+    reference = reference_histograms(dataset, sample(np.flatnonzero(signals), REFERENCE_SAMPLE, settings.seed))
+    commit = settings.code_commit or code_commit()
+    report.stage("saving the bundle", 0.97)
+    manifest = shipped.manifest.model_copy(
+        update={
+            "code_commit": commit,
+            "lake_version": dataset.lake_version,
+            "metrics": {**shipped.manifest.metrics, **metrics},
+            "features": list(VISITOR.feature_names),
+            "reference": reference,
+        }
+    )
+    save_bundle(replace(shipped, manifest=manifest), job.output)
+    report.finish()
+    return Trained(
+        lake_version=dataset.lake_version,
+        catalog_version=dataset.catalog_version,
+        data_sha256=dataset.digest(),
+        code_commit=commit,
+        metrics=metrics,
+        parameters=dict(manifest.parameters),
+        popularity=popularity,
+        against_champion=against_champion,
+        champion_error=champion_error,
+        seconds=report.seconds,
+        peak_memory_mb=_peak_memory_mb(),
+    )
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Which events the challenger is fitted on (a mask), and the rows that it is asked. `cut` is the first time held out."""
+
+    fit: NDArray[np.bool_]
+    test: Rows
+    cut: int
+    unseen_by_champion: bool
+
+
+def hold_out(dataset: Dataset, signals: NDArray[np.bool_], champion_until: int | None, settings: TrainingSection) -> HeldOut:
+    """The last share of the events by time is the test, but none of what the champion was fitted on, where enough is left.
+
+    A champion has seen everything up to its last training run. Asking it about that would flatter it, so the cut moves to
+    just after it. When too little is newer, the cut stays, and the two can't be compared (`unseen_by_champion` is false).
+    """
+    times = dataset.interactions["timestamp"].to_numpy()
+    of_signals = times[signals]
+    cut = int(of_signals[int(len(of_signals) * (1 - settings.test_share))])
+    unseen = champion_until is None or champion_until < cut
+    if not unseen and champion_until is not None and (of_signals > champion_until).sum() >= settings.gate.min_queries:
+        cut, unseen = champion_until + 1, True
+    fit = signals & (times < cut)
+    if not fit.any():
+        raise TooLittleDataError("too little data to train on: all events happened at the same moment")
+    return HeldOut(fit, sample(np.flatnonzero(signals & (times >= cut)), settings.max_test_queries, settings.seed), cut, unseen)
+
+
+def reference_histograms(dataset: Dataset, rows: Rows) -> dict[str, Histogram]:
+    """How the visitor features were distributed at these moments, each as it would have been read just then."""
+    found = [visitor_features(moment.state, moment.timestamp) for moment in moments(dataset.interactions, rows)]
+    histograms = {}
+    for name in VISITOR.feature_names:
+        values = np.array([features[name] for features in found], np.float64)
+        edges = reference_bins(values)
+        histograms[name] = Histogram(edges=edges.tolist(), counts=histogram(values, edges).tolist())
+    return histograms
+
+
+def _fit(dataset: Dataset, rows: NDArray[np.bool_], job: Job, weights: EventWeights, progress: Callable[[str], None]) -> Bundle:
+    log = encoding.encode(dataset.interactions.filter(pa.array(rows)), dataset.item_ids, weights)
+    return fit_log(
+        log,
+        dataset.item_ids,
+        dataset.attributes,
+        version=job.version,
+        profile=job.profile,
+        seed=job.training.seed,
+        event_weights=weights,
+        progress=progress,
+    )
+
+
+def _judge_all(challenger: Bundle, champion: Bundle | None, queries: list[Moment], report: Report) -> dict[str, Judged]:
+    contestants = {"challenger": challenger, "popularity": popularity_of(challenger)} | (
+        {"champion": champion} if champion else {}
+    )
+    asked, total = 0, len(contestants) * len(queries)
+
+    def step() -> None:
+        nonlocal asked
+        asked += 1
+        if asked % 200 == 0:
+            report.stage("judging", 0.4 + 0.2 * asked / total, f"{asked:,} of {total:,} questions")
+
+    report.stage("judging", 0.4)
+    return {name: judge(bundle, queries, step) for name, bundle in contestants.items()}
+
+
+def _champion(directory: Path | None) -> tuple[Bundle | None, str]:
+    """The champion's bundle, or why it can't be loaded: one that nobody can load must be replaced, not defended."""
+    if directory is None:
+        return None, ""
+    try:
+        return load_bundle(directory), ""
+    except BundleError as error:
+        return None, str(error)
+
+
+def _peak_memory_mb() -> float:
+    unit = 1024**2 if sys.platform == "darwin" else 1024
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)

@@ -1,0 +1,87 @@
+"""What starts a run that nobody asked for: time, new events in the lake, an alert.
+
+New events are counted in the lake and not on the topic: a count is one look at the table's statistics (a few milliseconds,
+whatever has happened since), where consuming the topic would decode every event a third time; and the lake is what a run reads.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+from services.training.repository import LastRun, Repository, now_ms
+from services.training.runs import Runs
+from services.training.settings import TrainingSection
+from slipstream.broker.consumer import Batch
+from slipstream.chassis.logging import get_logger
+from slipstream.contracts.events import AlertEvent
+from slipstream.contracts.rest import RunRequest
+
+log = get_logger(__name__)
+
+MINUTE_MS = 60_000
+
+
+class Due(NamedTuple):
+    """A run should start, and why."""
+
+    trigger: Literal["schedule", "events", "alert"]
+    reason: str
+
+
+def cooling(last: LastRun | None, now: int, settings: TrainingSection) -> bool:
+    """Whether a run is under way or waiting, or ended less than the cooldown ago."""
+    if last is None:
+        return False
+    return last.finished_at is None or now - last.finished_at < settings.cooldown_minutes * MINUTE_MS
+
+
+def due(last: LastRun | None, rows: int, started_at: int, now: int, settings: TrainingSection) -> Due | None:
+    """Whether time or new events call for a run. `rows` is what the lake has now, `started_at` when the service started.
+
+    Times in ms. The schedule counts from the end of the last run, of whatever trigger, or from the start of the service.
+    """
+    if last is not None and last.finished_at is None:
+        return None
+    seen = (last.lake_rows or 0) if last else 0
+    new = rows - seen if rows >= seen else rows  # fewer than before: the lake was made anew
+    if settings.new_events and new >= settings.new_events and not cooling(last, now, settings):
+        return Due("events", f"{new:,} new interactions since the last run (limit {settings.new_events:,})")
+    idle = now - (last.finished_at if last and last.finished_at is not None else started_at)
+    if settings.schedule_minutes and rows and idle >= settings.schedule_minutes * MINUTE_MS:
+        return Due("schedule", f"{idle // MINUTE_MS:,} minutes since the last run")
+    return None
+
+
+def asked_by(alert: AlertEvent, last: LastRun | None, now: int, settings: TrainingSection) -> Due | None:
+    """Whether an alert calls for a run: one that opened, asks for retraining, and comes after the cooldown."""
+    if alert.action != "retrain" or alert.state != "opened":
+        return None
+    if cooling(last, now, settings):
+        log.info("alert starts no run: one is under way, or ended too lately", rule=alert.rule, alert_id=alert.alert_id)
+        return None
+    return Due("alert", f"{alert.rule}: {alert.summary}")
+
+
+class Triggers:
+    """Looks at the clock and the lake, and listens to alerts; what is due goes to the queue."""
+
+    def __init__(self, runs: Runs, repository: Repository, rows: Callable[[], int], settings: TrainingSection) -> None:
+        self._runs, self._repository, self._rows, self._settings = runs, repository, rows, settings
+
+    def watch(self, stop: threading.Event) -> None:
+        """Look every `check_seconds` until `stop` is set."""
+        started_at = now_ms()
+        while not stop.wait(self._settings.check_seconds):
+            self._start(due(self._repository.last_run(), self._rows(), started_at, now_ms(), self._settings))
+
+    def on_alerts(self, batch: Batch) -> None:
+        """Handle a batch of alerts.v1. Hearing of one twice starts one run: the second time a run is there already."""
+        for message in batch.messages:
+            self._start(asked_by(message.record, self._repository.last_run(), now_ms(), self._settings))
+
+    def _start(self, found: Due | None) -> None:
+        if found is None:
+            return
+        asked = RunRequest(trigger=found.trigger, reason=found.reason, profile=self._settings.schedule_profile)
+        if run := self._runs.request_unless_busy(asked):
+            log.info("run queued", run_id=run.run_id, trigger=found.trigger, reason=found.reason)

@@ -1,0 +1,49 @@
+"""A lake, a registry and a database of the test's own."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from services.training.registry import Registry
+from services.training.repository import Repository
+from slipstream.chassis.settings import ArtifactSettings, DatabaseSettings, LakeSettings
+from slipstream.stores import metadata
+from slipstream.stores.artifacts import Artifacts
+from slipstream.stores.lake import Lake
+from tests.unit.training.registries import mlflow_template
+
+__all__ = ["mlflow_template"]
+
+
+@pytest.fixture
+def lake(lake_settings: LakeSettings) -> Lake:
+    return Lake(lake_settings, "test")
+
+
+@pytest.fixture
+def engine(database_settings: DatabaseSettings) -> Iterator[Engine]:
+    made = metadata.engine(database_settings)
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def repository(engine: Engine) -> Repository:
+    return Repository(engine)
+
+
+@pytest.fixture
+def registry(mlflow_template: Path, tmp_path: Path, artifacts: Artifacts) -> Registry:
+    """A real MLflow, opened, with no version in it."""
+    shutil.copy(mlflow_template, tmp_path / "mlflow.db")
+    opened = Registry(f"sqlite:///{tmp_path / 'mlflow.db'}", artifacts)
+    opened.open()
+    return opened
+
+
+@pytest.fixture
+def artifacts(tmp_path: Path) -> Artifacts:
+    return Artifacts(ArtifactSettings(directory=tmp_path / "models"))

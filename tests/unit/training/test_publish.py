@@ -1,0 +1,103 @@
+"""From a bundle to a decision in force: registry on real MLflow, audit in real SQL; the broker's answers are the test's own."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from services.training.gate import Comparison
+from services.training.job import Trained
+from services.training.metrics import TrainingMetrics
+from services.training.publish import Publisher
+from services.training.registry import CHALLENGER, CHAMPION, Registry
+from services.training.repository import Repository
+from services.training.settings import GateSettings, TrainingSection
+from slipstream.broker.kafka import BrokerUnavailableError
+from slipstream.broker.producer import Outgoing
+from slipstream.contracts.bundle import DataSummary, Manifest
+from slipstream.evaluation.significance import Interval
+from slipstream.stores.artifacts import Artifacts
+
+
+class Broker:
+    """Takes what is published, or refuses it while `away`."""
+
+    def __init__(self) -> None:
+        self.away = False
+        self.heard: list[tuple[str, str, str | None]] = []
+
+    async def publish(self, records: Sequence[Outgoing]) -> None:
+        if self.away:
+            raise BrokerUnavailableError("gone")
+        events = [SimpleNamespace(**record.record.model_dump()) for record in records]
+        self.heard += [(event.event, event.version, event.previous) for event in events]
+
+
+@pytest.fixture
+def scene(registry: Registry, artifacts: Artifacts, repository: Repository) -> tuple[Publisher, Broker]:
+    broker, settings = Broker(), TrainingSection(gate=GateSettings(champion_max_age_hours=10**9))
+    metrics = TrainingMetrics(CollectorRegistry())
+    return Publisher(registry, repository, artifacts, broker, settings, metrics, "/lake"), broker  # type: ignore[arg-type]
+
+
+def bundle(folder: Path, version: str) -> Path:
+    directory = folder / f"run-{version}"
+    directory.mkdir()
+    manifest = Manifest(
+        version=version, created_at=1_700_000_000_000, profile="fast", data=DataSummary(visitors=2, items=2, events=9)
+    )
+    (directory / "manifest.json").write_text(manifest.model_dump_json(by_alias=True))
+    return directory
+
+
+def found(popularity: float, champion: float | None = None) -> Trained:
+    """A run whose challenger is so much better (or worse) than the two, beyond doubt."""
+
+    def compared(difference: float) -> Comparison:
+        return Comparison(100, 0.1 + difference, 0.1, Interval(difference, difference - 0.001, difference + 0.001))
+
+    return Trained(
+        lake_version=3, catalog_version=None, data_sha256="ab" * 32, code_commit=None, metrics={"ndcg@10": 0.1}, parameters={},
+        popularity=compared(popularity), against_champion=None if champion is None else compared(champion),
+        seconds={"judging": 1.0}, peak_memory_mb=1.0,
+    )  # fmt: skip
+
+
+def test_champion_changes_only_for_the_better_and_every_step_is_told(scene: tuple[Publisher, Broker], tmp_path: Path) -> None:
+    publisher, broker = scene
+    registry, repository = publisher.registry, publisher.repository
+
+    def champion() -> str | None:
+        model = registry.alias(CHAMPION)
+        return model.version if model else None
+
+    assert not publisher.publish("a", bundle(tmp_path, "a"), found(popularity=-0.05)).promoted
+    assert champion() is None
+    assert publisher.publish("b", bundle(tmp_path, "b"), found(popularity=0.05)).promoted
+    assert not publisher.publish("c", bundle(tmp_path, "c"), found(popularity=0.05, champion=-0.02)).promoted
+    assert champion() == "b"
+    challenger = registry.alias(CHALLENGER)
+    assert challenger is not None
+    assert challenger.version == "c"
+    assert publisher.publish("d", bundle(tmp_path, "d"), found(popularity=0.05, champion=0.02)).promoted
+    assert publisher.rollback("worse in service").version == "b" == champion()
+
+    assert broker.heard == [
+        ("registered", "a", None), ("refused", "a", None),
+        ("registered", "b", None), ("promoted", "b", None),
+        ("registered", "c", None), ("refused", "c", "b"),
+        ("registered", "d", None), ("promoted", "d", "b"),
+        ("rolled_back", "b", "d"),
+    ]  # fmt: skip
+    audits = [repository.decisions(version)[0] for version in "abcd"]
+    assert [(audit.outcome, audit.champion_version) for audit in audits] == [
+        ("refused", None), ("promoted", None), ("refused", "b"), ("promoted", "b"),
+    ]  # fmt: skip
+    assert audits[3].numbers["champion_difference"] == pytest.approx(0.02)
+    assert audits[3].settings["min_queries"] == 20
+
+    broker.away = True
+    assert publisher.promote("d", "by hand").aliases == ["champion"]
+    assert champion() == "d"

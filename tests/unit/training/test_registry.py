@@ -1,0 +1,166 @@
+"""The registry on a real MLflow with SQLite. Each test has a database of its own."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from services.training.registry import (
+    CHALLENGER,
+    CHAMPION,
+    Lineage,
+    NoPreviousError,
+    Registry,
+    RegistryUnavailableError,
+    UnknownVersionError,
+    tracking_uri,
+)
+from slipstream.chassis.settings import DatabaseSettings
+from slipstream.contracts.bundle import DataSummary, FileEntry, Manifest
+from slipstream.contracts.rest import ModelVersion
+from slipstream.stores.artifacts import Artifacts
+
+Add = Callable[[str], ModelVersion]
+
+
+@pytest.fixture
+def add(registry: Registry, artifacts: Artifacts, tmp_path: Path) -> Add:
+    def register(version: str) -> ModelVersion:
+        source = tmp_path / f"new-{version}"
+        source.mkdir()
+        manifest = Manifest(
+            version=version, created_at=1_700_000_000_000, profile="fast", lake_version=3, metrics={"ndcg@10": 0.25},
+            data=DataSummary(visitors=2, items=3, events=4), files={"a.npy": FileEntry(sha256="0" * 64, bytes=1)},
+        )  # fmt: skip
+        (source / "manifest.json").write_text(manifest.model_dump_json(by_alias=True))
+        (source / "a.npy").write_bytes(b"x")
+        lineage = Lineage(version, {"ndcg@10": 0.25}, {"ease": {"regularisation": 10}}, {"lake_version": "3"}, "/lake", "ab" * 32)
+        return registry.register(manifest, artifacts.put(version, source), lineage)
+
+    return register
+
+
+def version_of(model: ModelVersion | None) -> str | None:
+    return model.version if model else None
+
+
+def test_register_makes_the_challenger(registry: Registry, add: Add) -> None:
+    made = add("a")
+    assert made == registry.get("a") == registry.alias(CHALLENGER)
+    assert (made.aliases, made.metrics, made.lake_version, made.files) == (
+        ["challenger"], {"ndcg@10": 0.25}, 3, ["manifest.json", "a.npy"],
+    )  # fmt: skip
+    assert registry.alias(CHAMPION) is None
+
+
+def test_register_records_lineage_where_mlflow_shows_it(registry: Registry, add: Add, artifacts: Artifacts) -> None:
+    from mlflow import MlflowClient
+
+    add("a")
+    registry.note("a", {"decision": "promoted"}, {"gate/queries": 30.0})
+    registry.promote("a")
+    client = MlflowClient(registry._uri, registry._uri)
+    version = client.get_model_version_by_alias("recommender", "champion")
+    run = client.get_run(version.run_id)
+    assert version.source == artifacts.path("a").as_uri()
+    assert run.data.params == {"ease.regularisation": "10"}
+    assert run.data.metrics == {"ndcg_at_10": 0.25, "gate/queries": 30.0}
+    assert (run.data.tags["lake_version"], run.data.tags["decision"]) == ("3", "promoted")
+    assert run.inputs.dataset_inputs[0].dataset.digest == ("ab" * 32)[:36]
+    assert [file.path for file in client.list_artifacts(version.run_id)] == ["manifest.json"]
+
+
+def test_promote_moves_champion_and_frees_challenger(registry: Registry, add: Add) -> None:
+    add("a")
+    assert registry.promote("a") is None
+    add("b")
+    assert registry.promote("b") == "a"
+    assert registry.get("b").aliases == ["champion"]
+    assert registry.get("a").aliases == []
+    assert registry.alias(CHALLENGER) is None
+
+
+def test_rollback_goes_back_step_by_step(registry: Registry, add: Add) -> None:
+    for version in "abc":
+        add(version)
+        registry.promote(version)
+    assert registry.rollback() == ("b", "c")
+    assert registry.rollback() == ("a", "b")
+    with pytest.raises(NoPreviousError):
+        registry.rollback()
+    assert version_of(registry.alias(CHAMPION)) == "a"
+
+
+def test_rollback_after_promoting_champion_again_still_knows_the_one_before(registry: Registry, add: Add) -> None:
+    for version in "ab":
+        add(version)
+        registry.promote(version)
+    registry.promote("b")
+    assert registry.rollback() == ("a", "b")
+
+
+def test_rollback_without_any_champion_is_refused(registry: Registry) -> None:
+    with pytest.raises(NoPreviousError):
+        registry.rollback()
+
+
+def test_promote_without_bundle_is_refused_and_changes_nothing(registry: Registry, add: Add, artifacts: Artifacts) -> None:
+    for version in "ab":
+        add(version)
+    registry.promote("a")
+    artifacts.delete("b")
+    with pytest.raises(UnknownVersionError, match="bundle"):
+        registry.promote("b")
+    assert version_of(registry.alias(CHAMPION)) == "a"
+
+
+@pytest.mark.parametrize("version", ["nope", "x' or name = 'recommender", ""])
+def test_get_unknown_version_raises(registry: Registry, add: Add, version: str) -> None:
+    add("a")
+    with pytest.raises(UnknownVersionError):
+        registry.get(version)
+
+
+def test_versions_page_newest_first(registry: Registry, add: Add) -> None:
+    for version in "abc":
+        add(version)
+    first, token = registry.versions(2)
+    rest, end = registry.versions(2, token)
+    assert [model.version for model in [*first, *rest]] == ["c", "b", "a"]
+    assert end is None
+    assert first[0].aliases == ["challenger"]
+
+
+def test_versions_foreign_token_is_an_error(registry: Registry, add: Add) -> None:
+    add("a")
+    with pytest.raises(ValueError, match="cursor"):
+        registry.versions(2, "nonsense")
+
+
+def test_prune_keeps_champion_its_predecessor_and_the_newest(registry: Registry, add: Add, artifacts: Artifacts) -> None:
+    for version in "abcde":
+        add(version)
+    registry.promote("a")
+    registry.promote("b")
+    assert registry.prune(keep=2) == ["c"]
+    assert artifacts.versions() == ["a", "b", "d", "e"]
+    assert [model.version for model in registry.versions(10)[0]] == ["e", "d", "b", "a"]
+    assert registry.rollback() == ("a", "b")
+
+
+def test_registry_not_opened_yet_says_so(tmp_path: Path, artifacts: Artifacts) -> None:
+    closed = Registry(f"sqlite:///{tmp_path / 'mlflow.db'}", artifacts, patience_s=0.01)
+    for call in (closed.check, lambda: closed.alias(CHAMPION), lambda: closed.get("a")):
+        with pytest.raises(RegistryUnavailableError, match="starting"):
+            call()
+
+
+def test_tracking_uri_is_beside_sqlite_or_in_the_same_postgresql() -> None:
+    def database(url: str) -> DatabaseSettings:
+        return DatabaseSettings(url=SecretStr(url))
+
+    assert tracking_uri("", database("sqlite:////data/metadata.db")) == "sqlite:////data/mlflow.db"
+    postgresql = "postgresql+psycopg://user:secret@host/db"
+    assert tracking_uri("", database(postgresql)) == postgresql
+    assert tracking_uri("sqlite:////own.db", database(postgresql)) == "sqlite:////own.db"

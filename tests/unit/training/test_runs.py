@@ -1,0 +1,192 @@
+"""The queue and what becomes of runs, on real SQL; the computing is the test's own."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from services.training.gate import Comparison, Decision
+from services.training.job import Job, Trained
+from services.training.metrics import TrainingMetrics
+from services.training.process import GivenUpError, RunFailedError
+from services.training.repository import Repository, TransitionError
+from services.training.runs import INTERRUPTED, Runs
+from services.training.settings import TrainingSection
+from slipstream.chassis.settings import LakeSettings
+from slipstream.contracts.rest import Run, RunRequest
+from slipstream.evaluation.significance import Interval
+from slipstream.stores.artifacts import Artifacts
+
+TRAINED = Trained(
+    lake_version=1, catalog_version=None, data_sha256="", code_commit=None, metrics={"ndcg@10": 0.1}, parameters={},
+    popularity=Comparison(1, 0.1, 0.1, Interval(0, 0, 0)), seconds={}, peak_memory_mb=1,
+)  # fmt: skip
+
+
+class Scene:
+    """A queue whose computing waits for `go`, then does what `outcome` says."""
+
+    def __init__(self, repository: Repository, artifacts: Artifacts, timeout_s: float = 60) -> None:
+        self.repository = repository
+        self.started, self.go, self.stop = threading.Event(), threading.Event(), threading.Event()
+        self.outcome: Callable[[], Trained] = lambda: TRAINED
+        self.published: list[str] = []
+        self.registry = CollectorRegistry()
+        self.runs = Runs(
+            repository, artifacts, prepare=self.prepare, compute=self.compute, publish=self.publish,
+            metrics=TrainingMetrics(self.registry), timeout_s=timeout_s,
+        )  # fmt: skip
+        self.thread = threading.Thread(target=self.runs.work, args=(self.stop,))
+
+    def prepare(self, run: Run, output: Path) -> Job:
+        return Job(
+            version=run.run_id, profile=run.profile, namespace="t", lake=LakeSettings(), training=TrainingSection(), output=output
+        )
+
+    def compute(self, job: Job, *, on_progress: Callable[[dict[str, Any]], None], give_up: Callable[[], bool]) -> Trained:
+        on_progress({"stage": "fitting", "progress": 0.5, "lake_version": 4, "lake_rows": 99})
+        self.started.set()
+        while not self.go.wait(0.005):
+            if give_up():
+                raise GivenUpError
+        return self.outcome()
+
+    def publish(self, run_id: str, directory: Path, trained: Trained) -> Decision:
+        self.published.append(run_id)
+        return Decision("promoted", "better", {})
+
+    def until(self, run_id: str, *states: str) -> Run:
+        deadline = time.monotonic() + 10
+        while (run := self.repository.get(run_id)) is None or run.state not in states:
+            assert time.monotonic() < deadline, f"{run} never became {states}"
+            time.sleep(0.005)
+        return run
+
+    def counted(self, state: str) -> float | None:
+        return self.registry.get_sample_value("slipstream_training_runs_total", {"state": state})
+
+    def end(self) -> None:
+        self.stop.set()
+        if self.thread.ident is not None:
+            self.thread.join(10)
+            assert not self.thread.is_alive()
+
+
+@pytest.fixture
+def scene(repository: Repository, artifacts: Artifacts) -> Iterator[Scene]:
+    made = Scene(repository, artifacts)
+    yield made
+    made.end()
+
+
+def fail(error: Exception) -> Callable[[], Trained]:
+    def outcome() -> Trained:
+        raise error
+
+    return outcome
+
+
+def test_run_succeeds_and_keeps_its_decision(scene: Scene) -> None:
+    run_id = scene.runs.request(RunRequest(reason="please")).run_id
+    scene.go.set()
+    scene.thread.start()
+    run = scene.until(run_id, "succeeded", "failed")
+    assert (run.state, run.decision, run.decision_reason, run.model_version) == ("succeeded", "promoted", "better", run_id)
+    assert (run.progress, run.lake_version, run.metrics, run.error) == (1.0, 4, {"ndcg@10": 0.1}, None)
+    assert scene.published == [run_id]
+    assert scene.counted("succeeded") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(RunFailedError("too little data"), "too little data"), (ValueError("odd"), "ValueError: odd")],
+)
+def test_run_that_fails_publishes_nothing_and_the_next_goes_on(scene: Scene, error: Exception, told: str) -> None:
+    scene.outcome = fail(error)
+    run_id = scene.runs.request(RunRequest()).run_id
+    scene.go.set()
+    scene.thread.start()
+    assert scene.until(run_id, "failed").error == told
+    assert scene.published == []
+    scene.outcome = lambda: TRAINED
+    scene.until(scene.runs.request(RunRequest()).run_id, "succeeded")
+
+
+def test_runs_are_worked_off_one_at_a_time_in_order(scene: Scene) -> None:
+    scene.thread.start()
+    first = scene.runs.request(RunRequest(profile="fast")).run_id
+    scene.until(first, "running")
+    second = scene.runs.request(RunRequest(profile="best")).run_id
+    third = scene.runs.request(RunRequest(profile="fast")).run_id
+    assert [run.run_id for run in scene.repository.in_state("running")] == [first]
+    scene.go.set()
+    scene.until(third, "succeeded")
+    assert scene.published == [first, second, third]
+
+
+def test_request_while_one_of_the_profile_waits_returns_that_one(scene: Scene) -> None:
+    first = scene.runs.request(RunRequest())
+    assert scene.runs.request(RunRequest(reason="again")).run_id == first.run_id
+    assert scene.runs.request(RunRequest(profile="best")).run_id != first.run_id
+    assert scene.runs.request_unless_busy(RunRequest(trigger="alert")) is None
+
+
+def test_cancel_queued_run_never_starts(scene: Scene) -> None:
+    run_id = scene.runs.request(RunRequest()).run_id
+    assert scene.runs.cancel(run_id).state == "cancelled"
+    scene.thread.start()
+    scene.go.set()
+    scene.until(scene.runs.request(RunRequest()).run_id, "succeeded")
+    assert run_id not in scene.published
+
+
+def test_cancel_running_run_stops_it(scene: Scene) -> None:
+    run_id = scene.runs.request(RunRequest()).run_id
+    scene.thread.start()
+    assert scene.started.wait(10)
+    scene.runs.cancel(run_id)
+    assert scene.until(run_id, "cancelled").error is None
+    with pytest.raises(TransitionError, match="cancelled already"):
+        scene.runs.cancel(run_id)
+    assert scene.published == []
+
+
+def test_cancel_unknown_run_raises(scene: Scene) -> None:
+    with pytest.raises(LookupError, match="no run"):
+        scene.runs.cancel("nope")
+
+
+def test_run_over_the_time_limit_fails(repository: Repository, artifacts: Artifacts) -> None:
+    scene = Scene(repository, artifacts, timeout_s=0.05)
+    run_id = scene.runs.request(RunRequest()).run_id
+    scene.thread.start()
+    run = scene.until(run_id, "failed")
+    scene.end()
+    assert run.error is not None
+    assert "longer than 0.05 s" in run.error
+
+
+def test_stop_during_a_run_queues_its_work_again(scene: Scene) -> None:
+    run_id = scene.runs.request(RunRequest(trigger="alert", reason="drift")).run_id
+    scene.thread.start()
+    assert scene.started.wait(10)
+    scene.end()
+    stopped = scene.repository.get(run_id)
+    assert stopped is not None
+    assert (stopped.state, stopped.error) == ("failed", INTERRUPTED)
+    (again,) = scene.repository.in_state("queued")
+    assert (again.trigger, again.reason) == ("alert", "drift")
+
+
+def test_recover_after_a_kill_takes_work_up_once_more_only(scene: Scene) -> None:
+    run_id = scene.runs.request(RunRequest()).run_id
+    scene.repository.start(run_id)  # and then the process was killed
+    scene.runs.recover()
+    (again,) = scene.repository.in_state("queued")
+    scene.repository.start(again.run_id)
+    scene.runs.recover()
+    assert [run.state for run in scene.repository.page(10)[0]] == ["failed", "failed"]

@@ -1,0 +1,134 @@
+"""A whole run on a small lake, with the real models."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from services.training.dataset import TooLittleDataError, read_dataset
+from services.training.job import Job
+from services.training.settings import TrainingSection
+from services.training.train import Report, hold_out, train
+from slipstream.chassis.settings import LakeSettings
+from slipstream.features.views import VISITOR
+from slipstream.models.base import EventWeights
+from slipstream.recommender.bundle import load_bundle
+from slipstream.recommender.stages import Event, recommend
+from slipstream.stores.lake import Lake
+from tests.unit.training.histories import DAY_MS, START_MS, chain, events, write, write_items
+
+Make = Callable[..., Job]
+
+
+@pytest.fixture
+def job(lake_settings: LakeSettings, tmp_path: Path) -> Make:
+    def make(version: str, champion: Path | None = None, **training: Any) -> Job:
+        return Job(
+            version=version, profile="fast", namespace="test", lake=lake_settings, output=tmp_path / version, champion=champion,
+            training=TrainingSection(**training),
+        )  # fmt: skip
+
+    return make
+
+
+def quiet() -> Report:
+    return Report(lambda _message: None)
+
+
+def test_train_writes_a_bundle_that_recommends_what_comes_next(lake: Lake, job: Make) -> None:
+    write(lake, chain())
+    write_items(lake, [(f"i{n}", {"title": f"Item {n}"}, False, 0) for n in range(12)])
+    told: list[dict[str, Any]] = []
+    trained = train(job("v1"), Report(told.append))
+
+    bundle = load_bundle(job("v1").output)
+    history = [Event("i3", "view", START_MS), Event("i4", "view", START_MS + 1_000)]
+    assert recommend(bundle, history, 1)[0].item_id == "i5"
+    manifest = bundle.manifest
+    assert (manifest.version, manifest.lake_version, manifest.data.events) == ("v1", trained.lake_version, 360)
+    assert trained.lake_version == lake.version("interactions")
+    assert set(manifest.reference) == set(VISITOR.feature_names) == set(manifest.features)
+    assert all(sum(one.counts) == 360 for one in manifest.reference.values())
+    assert manifest.metrics["ndcg@10"] == trained.metrics["ndcg@10"] > trained.metrics["popularity_ndcg@10"]
+    assert bundle.attributes is not None
+    assert bundle.attributes["i0"] == {"title": "Item 0"}
+
+    assert trained.popularity.queries == trained.metrics["queries"] > 20
+    assert trained.against_champion is None
+    progress = [message["progress"] for message in told]
+    assert progress == sorted(progress)
+    assert any(message.get("lake_rows") == 360 for message in told)
+    assert set(trained.seconds) >= {"reading the lake", "fitting the challenger", "judging", "fitting on everything"}
+
+
+def test_train_same_lake_version_and_seed_gives_same_model(lake: Lake, job: Make) -> None:
+    write(lake, chain())
+    first, second = train(job("v1"), quiet()), train(job("v2"), quiet())
+    assert first.metrics == second.metrics
+    assert first.data_sha256 == second.data_sha256
+    arrays = [{p.name: p.read_bytes() for p in job(version).output.glob("*.npy")} for version in ("v1", "v2")]
+    assert arrays[0] == arrays[1]
+
+
+def test_train_compares_with_champion_on_what_it_has_not_seen(lake: Lake, job: Make) -> None:
+    write(lake, chain())
+    train(job("v1"), quiet())
+    write(lake, chain(seed=1, start_ms=START_MS + 20 * DAY_MS))
+    trained = train(job("v2", champion=job("v1").output), quiet())
+    assert trained.against_champion is not None
+    assert trained.against_champion.queries == trained.metrics["queries"]
+    assert trained.against_champion.other == trained.metrics["champion_ndcg@10"] > 0.2
+    low, high = trained.against_champion.difference[1:]
+    assert low <= trained.against_champion.difference.value <= high
+
+
+def test_train_again_on_same_data_compares_with_nothing(lake: Lake, job: Make) -> None:
+    write(lake, chain())
+    train(job("v1"), quiet())
+    trained = train(job("v2", champion=job("v1").output), quiet())
+    assert trained.against_champion is None
+    assert "champion_ndcg@10" not in trained.metrics
+
+
+def test_train_champion_that_cannot_be_loaded_is_named(lake: Lake, job: Make, tmp_path: Path) -> None:
+    write(lake, chain())
+    trained = train(job("v1", champion=tmp_path / "lost"), quiet())
+    assert "manifest.json" in trained.champion_error
+    assert trained.against_champion is None
+
+
+def test_train_too_little_data_says_what_is_needed_and_writes_nothing(lake: Lake, job: Make) -> None:
+    write(lake, chain(visitors=3))
+    with pytest.raises(TooLittleDataError, match=r"36 events on items \(at least 200\)"):
+        train(job("v1"), quiet())
+    assert not job("v1").output.exists()
+
+
+def test_train_events_of_one_moment_cannot_be_split(lake: Lake, job: Make) -> None:
+    write(lake, events([(f"v{n % 5}", f"i{n % 7}", "view", START_MS) for n in range(300)]))
+    with pytest.raises(TooLittleDataError, match="same moment"):
+        train(job("v1"), quiet())
+
+
+def test_train_strangers_only_leave_nothing_to_ask(lake: Lake, job: Make) -> None:
+    write(lake, events([(f"v{n}", f"i{n % 7}", "view", START_MS + n) for n in range(300)]))
+    with pytest.raises(TooLittleDataError, match="no visitor of the test period has a history"):
+        train(job("v1"), quiet())
+
+
+@pytest.mark.parametrize(
+    ("champion_until", "cut", "unseen"),
+    [(None, 900, True), (899, 900, True), (900, 901, True), (979, 980, True), (980, 900, False), (5_000, 900, False)],
+)
+def test_hold_out_moves_past_what_the_champion_was_fitted_on(
+    lake: Lake, champion_until: int | None, cut: int, unseen: bool
+) -> None:
+    write(lake, events([(f"v{n % 5}", f"i{n % 7}", "view", n) for n in range(1_000)]))
+    dataset = read_dataset(lake)
+    held_out = hold_out(dataset, dataset.signals(EventWeights()), champion_until, TrainingSection(test_share=0.1))
+    assert (held_out.cut, held_out.unseen_by_champion) == (cut, unseen)
+    times = dataset.interactions["timestamp"].to_numpy()
+    assert times[held_out.fit].max() < cut <= times[held_out.test].min()
+    assert not np.isin(np.flatnonzero(held_out.fit), held_out.test).any()
