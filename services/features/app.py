@@ -1,7 +1,6 @@
 """Wiring of the features service."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -11,8 +10,7 @@ from services.features import api
 from services.features.materializer import Materializer
 from services.features.settings import FeaturesSettings
 from services.features.upkeep import keep_lake
-from slipstream.broker.kafka import BrokerUnavailableError, ensure_topics
-from slipstream.broker.producer import Producer
+from slipstream.broker.producer import open_producer
 from slipstream.chassis.app import create_service
 from slipstream.chassis.worker import Worker
 from slipstream.stores.lake import Lake
@@ -26,7 +24,7 @@ def create_app(settings: FeaturesSettings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        producer = await asyncio.to_thread(_connect, settings)
+        producer = await open_producer(settings.kafka, settings.namespace, linger_ms=20)
         store = OnlineStore(settings.redis, settings.namespace, settings.retention())
         reader = OnlineReader(settings.redis, settings.namespace)
         lake = Lake(settings.lake, settings.namespace)
@@ -53,16 +51,3 @@ def create_app(settings: FeaturesSettings) -> FastAPI:
     app = create_service("features", settings, description=DESCRIPTION, lifespan=lifespan, routers=[api.router])
     app.include_router(api.health)
     return app
-
-
-def _connect(settings: FeaturesSettings, patience_s: float = 30.0) -> Producer:
-    """Topics that exist and a producer for them; waits for a broker that is still starting."""
-    deadline = time.monotonic() + patience_s
-    while True:
-        try:
-            ensure_topics(settings.kafka, settings.namespace)
-            return Producer(settings.kafka, settings.namespace, linger_ms=20)
-        except BrokerUnavailableError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.5)

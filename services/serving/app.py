@@ -1,7 +1,6 @@
 """Wires serving together."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -17,8 +16,7 @@ from services.serving.model_holder import ModelHolder
 from services.serving.pipeline import Pipeline, warm_up
 from services.serving.settings import ServingSettings
 from slipstream.broker.consumer import Consumer
-from slipstream.broker.kafka import BrokerUnavailableError, ensure_topics
-from slipstream.broker.producer import Producer
+from slipstream.broker.producer import open_producer
 from slipstream.chassis.app import create_service
 from slipstream.chassis.client import Peer
 from slipstream.chassis.logging import request_id
@@ -47,7 +45,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: ServingSettings = app.state.settings
     chassis, health, own = app.state.metrics, app.state.health, settings.serving
     measured = ServingMetrics(chassis.registry)
-    producer = await asyncio.to_thread(_connect, settings)
+    producer = await open_producer(settings.kafka, settings.namespace, [RECOMMENDATIONS], linger_ms=SLATE_LINGER_MS)
     measured.watch_slate_failures(lambda: producer.failures)
 
     def record(slate: Slate) -> None:
@@ -100,18 +98,3 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         store.close()
         training.close()
         await asyncio.to_thread(producer.close)
-
-
-def _connect(settings: ServingSettings) -> Producer:
-    """The producer of slates, once the broker is there; raises `BrokerUnavailableError` when it does not come."""
-    deadline = time.monotonic() + BROKER_PATIENCE_S
-    while True:
-        try:
-            ensure_topics(settings.kafka, settings.namespace)
-            producer = Producer(settings.kafka, settings.namespace, linger_ms=SLATE_LINGER_MS)
-            producer.warm_up([RECOMMENDATIONS])
-            return producer
-        except BrokerUnavailableError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.5)

@@ -1,7 +1,6 @@
 """Wiring of the training service."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -21,8 +20,7 @@ from services.training.runs import Runs
 from services.training.settings import TrainingSettings
 from services.training.triggers import Triggers
 from slipstream.broker.consumer import Consumer, consume
-from slipstream.broker.kafka import BrokerUnavailableError, ensure_topics
-from slipstream.broker.producer import Producer
+from slipstream.broker.producer import open_producer
 from slipstream.chassis.app import create_service
 from slipstream.chassis.worker import Worker
 from slipstream.contracts.rest import Run
@@ -49,7 +47,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     # First of all, since it takes longest; the rest of the start goes on meanwhile.
     workers = [Worker("registry", lambda _stop: _open(registry, measured), chassis.worker_restarts).start()]
     repository = await asyncio.to_thread(Repository, engine)
-    producer = await asyncio.to_thread(_connect, settings)
+    producer = await open_producer(settings.kafka, settings.namespace)
     publisher = Publisher(registry, repository, artifacts, producer, own, measured, settings.lake.uri)
     runs = Runs(
         repository,
@@ -104,16 +102,3 @@ def _job(settings: TrainingSettings, registry: Registry, artifacts: Artifacts, r
         output=output,
         champion=artifacts.place(champion.version) if champion else None,
     )
-
-
-def _connect(settings: TrainingSettings, patience_s: float = 30.0) -> Producer:
-    """Topics that exist and a producer for them; waits for a broker that is still starting."""
-    deadline = time.monotonic() + patience_s
-    while True:
-        try:
-            ensure_topics(settings.kafka, settings.namespace)
-            return Producer(settings.kafka, settings.namespace)
-        except BrokerUnavailableError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.5)

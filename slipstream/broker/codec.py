@@ -1,8 +1,12 @@
 """Records to bytes and back. The value is the record as JSON; the request id travels in a header."""
 
 from collections.abc import Sequence
+from functools import cache
+from typing import Any
 
+import orjson
 from pydantic import ValidationError
+from pydantic_core import to_jsonable_python
 
 from slipstream.contracts.events import Record
 from slipstream.contracts.topics import Topic
@@ -15,8 +19,14 @@ class MalformedRecordError(ValueError):
 
 
 def encode(record: Record) -> bytes:
-    """The record as JSON. Fields at their default are left out, since readers fill them in."""
-    return record.model_dump_json(exclude_defaults=True).encode()
+    """The record as JSON. Its fields at their default are left out, since readers fill them in."""
+    defaults = _defaults(type(record))
+    fields = {name: value for name, value in record.__dict__.items() if value != defaults[name]}
+    try:
+        return orjson.dumps(fields, to_jsonable_python)
+    except orjson.JSONEncodeError:
+        # Free-form properties may hold what orjson refuses, such as a key that is no string or a number of over 64 bits.
+        return record.model_dump_json(exclude_defaults=True).encode()
 
 
 def decode(topic: Topic, value: bytes | None) -> Record:
@@ -34,3 +44,8 @@ def headers(request_id: str) -> list[tuple[str, bytes]]:
 
 def request_id_of(record_headers: Sequence[tuple[str, bytes]]) -> str:
     return next((value.decode(errors="replace") for name, value in record_headers if name == REQUEST_ID), "")
+
+
+@cache
+def _defaults(kind: type[Record]) -> dict[str, Any]:
+    return {name: field.get_default(call_default_factory=True) for name, field in kind.model_fields.items()}

@@ -102,6 +102,7 @@ class Consumer:
         self._by_name = {physical(namespace, topic): topic for topic in topics}
         self._ids: dict[str, str] = {}
         self._next: dict[Any, int] = {}
+        self._connections: set[Any] = set()
         self._stale = threading.Event()
         self._stale.set()
         try:
@@ -137,9 +138,8 @@ class Consumer:
         batch = Batch()
         if not polled:
             return batch
-        if self._stale.is_set() or self._went_back(polled):
-            self._ids = topic_ids(self._settings, list(self._by_name))
-            self._stale.clear()
+        if self._doubtful(polled) and self._another_topic():
+            return batch
         for partition, records in polled.items():
             topic = self._by_name[partition.topic]
             source = Source(topic.name, self._ids[partition.topic], partition.partition)
@@ -157,9 +157,31 @@ class Consumer:
             self._next[partition] = batch.next_offsets[(partition.topic, partition.partition)] = records[-1].offset + 1
         return batch
 
-    def _went_back(self, polled: Mapping[Any, list[Any]]) -> bool:
-        """Whether offsets began again without our asking: the topic was deleted and made again, under another id."""
+    def _doubtful(self, polled: Mapping[Any, list[Any]]) -> bool:
+        """Whether the topics may be others than those whose ids are known, so that these records would get a wrong `Source`.
+
+        The client fetches by name. After a broker that keeps nothing has restarted, it goes on in the middle of the new topic
+        until the group has gone through; only its connections tell.
+        """
+        connections = set(self._consumer._manager._conns.values())
+        fresh = not connections <= self._connections
+        self._connections = connections
+        if self._stale.is_set() or fresh:
+            self._stale.clear()
+            return True
         return any(records[0].offset < self._next.get(partition, 0) for partition, records in polled.items())
+
+    def _another_topic(self) -> bool:
+        """Learn the topics' ids; whether one has changed. Those topics are then read from their beginning: what was polled may
+        come from either, and reading again is harmless."""
+        known, self._ids = self._ids, topic_ids(self._settings, list(self._by_name))
+        changed = {name for name, topic_id in self._ids.items() if known.get(name, topic_id) != topic_id}
+        partitions = [partition for partition in self._consumer.assignment() if partition.topic in changed]
+        if partitions:
+            log.warning("topics were made anew; reading them from the beginning", topics=sorted(changed))
+            self._next.clear()
+            self._consumer.seek_to_beginning(*partitions)
+        return bool(changed)
 
     def rewind(self) -> None:
         """Read again from what the group has committed, or from the beginning where it has committed nothing."""
@@ -173,12 +195,15 @@ class Consumer:
 
     def remaining(self) -> int | None:
         """How many records lie between what `poll` has returned and the present ends of the assigned partitions, as the broker
-        says now; None while no partition is assigned."""
+        says now; None while no partition is assigned, or when the broker does not say."""
         partitions = list(self._consumer.assignment())
         if not partitions:
             return None
-        ends = self._consumer.end_offsets(partitions)
-        return sum(max(0, end - (self._consumer.position(partition) or 0)) for partition, end in ends.items())
+        try:
+            ends = self._consumer.end_offsets(partitions, timeout_ms=2_000)
+        except KafkaError:
+            return None
+        return sum(max(0, int(end) - (self._consumer.position(partition) or 0)) for partition, end in ends.items())
 
     def commit(self, next_offsets: Mapping[tuple[str, int], int]) -> bool:
         """Say that everything before these offsets has had its effect. False when the partitions now belong to another

@@ -1,13 +1,17 @@
 """Send records and know when the broker has them."""
 
 import asyncio
+import contextlib
+import itertools
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from kafka import KafkaProducer
 from kafka.errors import InvalidTopicError, KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
+from kafka.partitioner import DefaultPartitioner
+from kafka.partitioner.default import murmur2
 
 from slipstream.broker import codec
 from slipstream.broker.kafka import BrokerUnavailableError, connection, ensure_topics, physical, reachable
@@ -22,14 +26,54 @@ log = get_logger(__name__)
 _OF_THE_RECORD = (InvalidTopicError, MessageSizeTooLargeError, RecordListTooLargeError)
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+#: So many records are worth a journey of their own.
+_ENOUGH = 64
+
+
+class Outgoing(NamedTuple):
     """A record on its way: its topic, its key (decides the partition, and so the order), and the request it came from."""
 
     topic: Topic
     key: str
     record: Record
     request_id: str = ""
+
+
+_Waiting = tuple[Sequence[Outgoing], "asyncio.Future[None]"]
+_Handed = tuple[list[Any], "asyncio.Future[None]"]
+
+
+def client_arguments(settings: KafkaSettings, linger_ms: int = 1) -> dict[str, Any]:
+    """What the client library is asked for."""
+    return {
+        **connection(settings),
+        "acks": "all",
+        "linger_ms": linger_ms,
+        "batch_size": 131_072,
+        "compression_type": "lz4",
+        "max_block_ms": 2_000,
+        # A topic made by accident would have the broker's default number of partitions.
+        "allow_auto_create_topics": False,
+        "request_timeout_ms": min(5_000, settings.delivery_timeout_ms - linger_ms - 1),
+        "delivery_timeout_ms": settings.delivery_timeout_ms,
+        "metrics_enabled": False,
+        "partitioner": _KeyPartitioner(),
+    }
+
+
+class _KeyPartitioner(DefaultPartitioner):  # type: ignore[misc]
+    """The partition that every Kafka client takes for a key, with the hash remembered: in Python it costs as much as the rest
+    of a send, and a visitor comes again."""
+
+    _hash = staticmethod(lru_cache(65_536)(murmur2))
+
+    def partition(
+        self, topic: str, key: Any, serialized_key: bytes | None, value: Any, serialized_value: bytes | None, cluster: Any
+    ) -> int:
+        partitions = cluster.partitions_for_topic(topic)
+        if serialized_key is None or not partitions:
+            return int(super().partition(topic, key, serialized_key, value, serialized_value, cluster))
+        return int((self._hash(serialized_key) & 0x7FFFFFFF) % len(partitions))
 
 
 class Producer:
@@ -46,6 +90,8 @@ class Producer:
         self._names: dict[str, str] = {}
         self._reviving = threading.Lock()
         self._closed = threading.Event()
+        self._linger_s = linger_ms / 1000
+        self._waiting: dict[asyncio.AbstractEventLoop, list[_Waiting]] = {}
         self.failures = 0
         self._producer = self._connect()
 
@@ -69,41 +115,72 @@ class Producer:
     async def publish(self, records: Sequence[Outgoing]) -> None:
         """Send all and return when the broker has acknowledged every one; records of one key keep their order.
 
-        Raises `BrokerUnavailableError` when any was not acknowledged in time. Some of them may be on the topic then:
-        sending all again is safe, since consumers drop repeats by event id or overwrite by key.
+        Calls within `linger_ms` of each other travel together, large ones go at once. Raises `BrokerUnavailableError` when any
+        was not acknowledged in time. Some of them may be on the topic all the same: records that are sent again then stand
+        there twice, under two offsets.
         """
         if not records:
             return
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
-        remaining = len(records)
-        failure: Exception | None = None
-        lock = threading.Lock()
+        if len(records) >= _ENOUGH:
+            self._hand_over_all([(records, done)], loop)
+        else:
+            waiting = self._waiting.setdefault(loop, [])
+            waiting.append((records, done))
+            if len(waiting) == 1:
+                loop.call_later(self._linger_s, lambda: self._hand_over_all(self._waiting.pop(loop), loop))
+        await done
 
-        def settle() -> None:
-            if not done.done():
+    def _hand_over_all(self, waiting: list[_Waiting], loop: asyncio.AbstractEventLoop) -> None:
+        """Give the library all that was published since the last time, in one go: each record that it gets alone wakes its
+        thread, which costs more than the record, and so does waking the event loop for each request."""
+        handed: list[_Handed] = []
+        for records, done in waiting:
+            try:
+                handed.append(([self._hand_over(record) for record in records], done))
+            except Exception as error:
+                # One caller's failure, of whatever kind, is told to that caller and no other.
+                broker = isinstance(error, KafkaError | BrokerUnavailableError)
+                if broker:
+                    self._failed(error)
+                if not done.done():
+                    done.set_exception(BrokerUnavailableError(f"the broker does not take records: {error}") if broker else error)
+        if not handed:
+            return
+        # next() on a counter is atomic, so that no lock is needed. The last acknowledgement of all wakes the loop, once.
+        count = itertools.count(1).__next__
+        expected = sum(len(futures) for futures, _ in handed)
+
+        late = loop.call_later(self._timeout_s + 1, self._settle, handed)
+
+        def all_acknowledged() -> None:
+            late.cancel()
+            self._settle(handed)
+
+        def acknowledged(_outcome: object) -> None:
+            if count() == expected:
+                loop.call_soon_threadsafe(all_acknowledged)
+
+        for futures, _ in handed:
+            for future in futures:
+                future.add_both(acknowledged)
+
+    def _settle(self, handed: list[_Handed]) -> None:
+        """Tell each caller whether its own records were all acknowledged; what has no answer by now has failed."""
+        for futures, done in handed:
+            failure: Exception | None = None
+            for future in futures:
+                if not future.succeeded():
+                    failure = future.exception or TimeoutError("no answer in time")
+                    self._failed(failure)
+                    break
+            if done.done():
+                continue
+            if failure is None:
                 done.set_result(None)
-
-        def acknowledged(outcome: object) -> None:
-            nonlocal remaining, failure
-            with lock:
-                remaining -= 1
-                if isinstance(outcome, Exception):
-                    failure = outcome
-                last = remaining == 0
-            if last:
-                loop.call_soon_threadsafe(settle)
-
-        try:
-            for record in records:
-                self._hand_over(record).add_both(acknowledged)
-            await asyncio.wait_for(done, self._timeout_s + 1)
-        except (KafkaError, TimeoutError) as error:
-            self._failed(error)
-            raise BrokerUnavailableError(f"the broker did not acknowledge: {error or 'no answer in time'}") from error
-        if failure is not None:
-            self._failed(failure)
-            raise BrokerUnavailableError(f"the broker did not acknowledge: {failure}")
+            else:
+                done.set_exception(BrokerUnavailableError(f"the broker did not acknowledge: {failure}"))
 
     async def check(self) -> None:
         """A readiness check: raises when the broker can't be reached."""
@@ -130,19 +207,7 @@ class Producer:
 
     def _connect(self) -> KafkaProducer:
         try:
-            return KafkaProducer(
-                **connection(self._settings),
-                acks="all",
-                linger_ms=self._linger_ms,
-                batch_size=131_072,
-                compression_type="lz4",
-                max_block_ms=2_000,
-                # A topic made by accident would have the broker's default number of partitions.
-                allow_auto_create_topics=False,
-                request_timeout_ms=min(5_000, self._settings.delivery_timeout_ms - self._linger_ms - 1),
-                delivery_timeout_ms=self._settings.delivery_timeout_ms,
-                metrics_enabled=False,
-            )
+            return KafkaProducer(**client_arguments(self._settings, self._linger_ms))
         except KafkaError as error:
             raise BrokerUnavailableError(f"no Kafka broker answers at {self._settings.bootstrap_servers}: {error}") from error
 
@@ -157,7 +222,8 @@ class Producer:
 
     def _revive(self) -> None:
         try:
-            self._producer.close(0)
+            with contextlib.suppress(KafkaError):  # what it still holds can't be delivered any more
+                self._producer.close(0)
             while not self._closed.wait(0.2):
                 try:
                     ensure_topics(self._settings, self._namespace)
@@ -169,3 +235,28 @@ class Producer:
                     log.warning("no connection to the broker", error=str(error))
         finally:
             self._reviving.release()
+
+
+async def open_producer(
+    settings: KafkaSettings, namespace: str, topics: Sequence[Topic] = (), *, linger_ms: int = 1, patience_s: float = 30.0
+) -> Producer:
+    """A producer for topics that exist, knowing the partitions of `topics`.
+
+    Waits for a broker that is still starting; raises `BrokerUnavailableError` when none has answered after `patience_s`.
+    """
+
+    def connect() -> Producer:
+        ensure_topics(settings, namespace)
+        producer = Producer(settings, namespace, linger_ms=linger_ms)
+        producer.warm_up(topics)
+        return producer
+
+    deadline = asyncio.get_running_loop().time() + patience_s
+    while True:
+        try:
+            return await asyncio.to_thread(connect)
+        except BrokerUnavailableError as error:
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+            log.warning("waiting for the broker", reason=str(error))
+            await asyncio.sleep(0.5)

@@ -36,7 +36,7 @@ class Topic:
 
 
 INTERACTIONS: Final = Topic(
-    "interactions.v1", Interaction, "user_id", 12, ("ingestion",), ("features", "training", "monitoring"),
+    "interactions.v1", Interaction, "user_id", 12, ("ingestion",), ("features", "monitoring"),
     "what visitors did, with the recommendation it came from, if any",
 )  # fmt: skip
 CATALOG: Final = Topic(
