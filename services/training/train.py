@@ -25,10 +25,10 @@ from slipstream.contracts.bundle import Histogram
 from slipstream.evaluation.drift import histogram, reference_bins
 from slipstream.features.views import VISITOR
 from slipstream.features.visitor import visitor_features
-from slipstream.models.base import EventWeights
+from slipstream.models.base import EventWeights, InteractionLog
 from slipstream.recommender import encoding
 from slipstream.recommender.bundle import Bundle, BundleError, load_bundle, save_bundle
-from slipstream.recommender.fit import fit_log
+from slipstream.recommender.fit import fit_log, refit
 from slipstream.stores.lake import Lake
 
 REFERENCE_SAMPLE = 2_000
@@ -90,7 +90,10 @@ def train(job: Job, report: Report) -> Trained:
         metrics |= {f"champion_{name}": value for name, value in judged["champion"].metrics().items()}
 
     report.stage("fitting on everything", 0.6)
-    shipped = _fit(dataset, signals, job, weights, lambda what: report.stage("fitting on everything", 0.75, what))
+    if "validation" in challenger.manifest.metrics:
+        shipped = refit(challenger, _log(dataset, signals, weights))
+    else:  # so little data that parameters could not be chosen yet: with all of it they may be
+        shipped = _fit(dataset, signals, job, weights, lambda what: report.stage("fitting on everything", 0.75, what))
     report.stage("measuring the reference of features", 0.94)
     reference = reference_histograms(dataset, sample(np.flatnonzero(signals), REFERENCE_SAMPLE, settings.seed))
     commit = settings.code_commit or code_commit()
@@ -161,9 +164,8 @@ def reference_histograms(dataset: Dataset, rows: Rows) -> dict[str, Histogram]:
 
 
 def _fit(dataset: Dataset, rows: NDArray[np.bool_], job: Job, weights: EventWeights, progress: Callable[[str], None]) -> Bundle:
-    log = encoding.encode(dataset.interactions.filter(pa.array(rows)), dataset.item_ids, weights)
     return fit_log(
-        log,
+        _log(dataset, rows, weights),
         dataset.item_ids,
         dataset.attributes,
         version=job.version,
@@ -172,6 +174,10 @@ def _fit(dataset: Dataset, rows: NDArray[np.bool_], job: Job, weights: EventWeig
         event_weights=weights,
         progress=progress,
     )
+
+
+def _log(dataset: Dataset, rows: NDArray[np.bool_], weights: EventWeights) -> InteractionLog:
+    return encoding.encode(dataset.interactions.filter(pa.array(rows)), dataset.item_ids, weights)
 
 
 def _judge_all(challenger: Bundle, champion: Bundle | None, queries: list[Moment], report: Report) -> dict[str, Judged]:

@@ -149,6 +149,22 @@ def fit_log(
     return bundle
 
 
+def refit(bundle: Bundle, log: InteractionLog) -> Bundle:
+    """The same recommender, by the same parameters and blend, fitted on another log of the same catalogue.
+
+    What was judged on a part of the events can so be shipped fitted on all of them, at a fraction of the time of a new fit.
+    """
+    if log.n_items != len(bundle.item_ids):
+        raise ValueError(f"the log is of {log.n_items} items, the bundle of {len(bundle.item_ids)}")
+    old = bundle.manifest
+    tuned = Tuned.of(old.parameters)
+    manifest = _manifest(log, bundle.item_ids, old.version, old.profile, old.seed, tuned)
+    manifest.metrics.update(old.metrics)
+    manifest.parameters.update(old.parameters)
+    retrievers = _retrievers(log, tuned, bundle.retrievers.get("content"), repeats=bundle.repeats)
+    return replace(bundle, manifest=manifest, retrievers=retrievers)
+
+
 def _retrievers(log: InteractionLog, tuned: Tuned, content: Retriever | None, *, repeats: bool) -> dict[str, Retriever]:
     found: dict[str, Retriever] = {
         "popularity": fit_popularity(log, tuned.popularity_half_life_ms),

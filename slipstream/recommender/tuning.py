@@ -1,15 +1,15 @@
 """Choosing the parameters of each retriever on validation queries, one parameter at a time."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slipstream.models.base import InteractionLog
 from slipstream.models.ease import EaseParameters, item_gram, solve
-from slipstream.models.neighbours import ItemToItem
+from slipstream.models.neighbours import HistoryWeighting, ItemToItem
 from slipstream.models.popularity import fit_popularity
 from slipstream.models.rules import RulesParameters, fit_rules
 from slipstream.recommender.encoding import Query
@@ -32,6 +32,19 @@ class Tuned:
     popularity_half_life_ms: float | None = None
     rules: RulesParameters = field(default_factory=RulesParameters)
     ease: EaseParameters = field(default_factory=EaseParameters)
+
+    @classmethod
+    def of(cls, parameters: Mapping[str, Any]) -> Self:
+        """What `dataclasses.asdict` took apart, as it stands in a manifest; other entries are left out."""
+
+        def unpacked(values: Mapping[str, Any]) -> dict[str, Any]:
+            return {**values, "weighting": HistoryWeighting(**values["weighting"])}
+
+        return cls(
+            parameters["popularity_half_life_ms"],
+            RulesParameters(**unpacked(parameters["rules"])),
+            EaseParameters(**unpacked(parameters["ease"])),
+        )
 
 
 def tune(log: InteractionLog, validation: Sequence[Query], start: Tuned, *, repeats: bool) -> Tuned:

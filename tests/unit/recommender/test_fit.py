@@ -2,7 +2,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from slipstream.recommender.fit import fit
+from slipstream.models.base import EventWeights
+from slipstream.recommender import encoding
+from slipstream.recommender.fit import fit, refit
 from slipstream.recommender.stages import Event, recommend
 from tests.unit.recommender.chain import chain_interactions, item_name
 
@@ -81,3 +83,25 @@ def test_weights_of_events_count() -> None:
     )
     assert recommend(fit(table), [], 1)[0].item_id == "bought"
     assert item_name(0) not in fit(table).index
+
+
+def test_refit_keeps_parameters_and_blend_and_follows_the_new_log() -> None:
+    interactions = chain_interactions()
+    bundle = fit(interactions, version="v", seed=3)
+    log = encoding.encode(interactions, bundle.item_ids, EventWeights())
+    same = refit(bundle, log)
+    assert same.manifest.parameters == bundle.manifest.parameters and same.manifest.version == "v"
+    np.testing.assert_array_equal(same.blend.weights, bundle.blend.weights)
+    for name, retriever in bundle.retrievers.items():
+        for array_name, array in retriever.arrays().items():
+            np.testing.assert_allclose(same.retrievers[name].arrays()[array_name], array, rtol=1e-5, atol=1e-6)
+    half = refit(bundle, log.select(np.arange(len(log) // 2)))
+    assert half.manifest.data.events == len(log) // 2
+    assert not np.array_equal(half.retrievers["popularity"].arrays()["share"], bundle.retrievers["popularity"].arrays()["share"])
+
+
+def test_refit_on_another_catalogue_is_refused() -> None:
+    bundle = fit(chain_interactions(), version="v")
+    log = encoding.encode(chain_interactions(), [*bundle.item_ids, "new"], EventWeights())
+    with pytest.raises(ValueError, match="the log is of"):
+        refit(bundle, log)
