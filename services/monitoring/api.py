@@ -1,0 +1,187 @@
+"""REST routes: the page, reports, alerts, the state of the services."""
+
+import base64
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import HTMLResponse
+from pydantic import BaseModel, Field
+
+from services.monitoring import quality
+from services.monitoring.alert_repository import AlertBook
+from services.monitoring.alerting import Alert
+from services.monitoring.attribution import BUCKET_MS
+from services.monitoring.checkup import HOUR_MS, Checkup
+from services.monitoring.drift_monitor import DriftReport
+from services.monitoring.probes import ServiceState
+from services.monitoring.repository import SlateLog
+from services.monitoring.settings import MonitoringSection
+from services.monitoring.snapshot import Snapshot
+from slipstream.chassis.errors import InvalidRequestError, UnavailableError
+from slipstream.contracts.events import ModelEvent, Severity
+from slipstream.contracts.rest import Problem
+from slipstream.contracts.topics import DAY_MS
+
+PAGE = Path(__file__).with_name("page.html")
+#: The page loads nothing from elsewhere, and may be framed by nobody.
+PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; "
+    "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-cache",
+}
+STEPS_MS = {"5m": BUCKET_MS, "hour": HOUR_MS, "day": DAY_MS}
+MODEL_EVENTS_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Monitor:
+    """What the routes read; the app builds it."""
+
+    slates: SlateLog
+    book: AlertBook
+    checkup: Checkup
+    settings: MonitoringSection
+    clock: Callable[[], int]
+
+    def snapshot(self) -> Snapshot:
+        if self.checkup.latest is None:
+            raise UnavailableError("The first round of checks is under way; try again in a few seconds", code="not_checked_yet")
+        return self.checkup.latest
+
+
+def monitor(request: Request) -> Monitor:
+    found: Monitor = request.app.state.monitor
+    return found
+
+
+TheMonitor = Annotated[Monitor, Depends(monitor)]
+NOT_CHECKED_YET: dict[int | str, dict[str, Any]] = {503: {"model": Problem, "description": "the first round is under way"}}
+
+
+class AlertBody(BaseModel):
+    """An alert: open until `closed_at`. `action` is what was asked of training when it opened. Milliseconds."""
+
+    alert_id: str
+    rule: str
+    severity: Severity
+    state: Literal["open", "closed"]
+    summary: str
+    evidence: dict[str, Any]
+    action: Literal["retrain", "none"]
+    opened_at: int
+    checked_at: int
+    closed_at: int | None
+
+    @classmethod
+    def of(cls, alert: Alert) -> "AlertBody":
+        state: Literal["open", "closed"] = "open" if alert.closed_at is None else "closed"
+        return cls(
+            alert_id=alert.alert_id,
+            rule=alert.rule,
+            severity=alert.severity,
+            state=state,
+            summary=alert.summary,
+            evidence=dict(alert.evidence),
+            action=alert.action,
+            opened_at=alert.opened_at,
+            checked_at=alert.checked_at,
+            closed_at=alert.closed_at,
+        )
+
+
+class AlertPage(BaseModel):
+    """Alerts, newest first; `next_cursor` is null on the last page."""
+
+    items: list[AlertBody]
+    next_cursor: str | None
+
+
+class ServicesReport(BaseModel):
+    """Every service at `checked_at` (milliseconds)."""
+
+    checked_at: int
+    items: list[ServiceState]
+
+
+class Overview(BaseModel):
+    """The newest snapshot, and the model versions' latest events."""
+
+    snapshot: Snapshot
+    check_interval_s: float
+    model_events: list[ModelEvent] = Field(description="newest first")
+
+
+pages = APIRouter(tags=["page"])
+router = APIRouter(prefix="/v1", tags=["monitoring"])
+
+
+@pages.get("/", response_class=HTMLResponse, summary="The first page")
+def page() -> HTMLResponse:
+    """Everything below, for people. The page itself holds no data, so it needs no token; it asks for one where one is set."""
+    return HTMLResponse(PAGE.read_text("utf-8"), headers=PAGE_HEADERS)
+
+
+@router.get("/overview", summary="The newest round of checks, whole", responses=NOT_CHECKED_YET)
+def overview(monitor: TheMonitor) -> Overview:
+    """Services, champion and latest runs, freshness, drift, click-through by version."""
+    return Overview(
+        snapshot=monitor.snapshot(),
+        check_interval_s=monitor.settings.check_interval_s,
+        model_events=monitor.slates.latest_model_events(MODEL_EVENTS_SHOWN),
+    )
+
+
+@router.get("/services", summary="State of every service", responses=NOT_CHECKED_YET)
+def services(monitor: TheMonitor) -> ServicesReport:
+    """As `/health/ready` of each told in the newest round of checks."""
+    snapshot = monitor.snapshot()
+    return ServicesReport(checked_at=snapshot.checked_at, items=snapshot.services)
+
+
+@router.get("/reports/quality", summary="Click-through and conversion of slates")
+def quality_report(
+    monitor: TheMonitor,
+    hours: Annotated[int, Query(ge=1, le=24 * 90, description="how far back from now")] = 24,
+    step: Annotated[Literal["5m", "hour", "day"], Query(description="of the series")] = "hour",
+) -> quality.QualityReport:
+    """By model version, by answering step, and over time, with 95 % intervals. An interaction counts for the slate that it
+    names, else for the visitor's newest slate with the item within the attribution window; each item of a slate counts once."""
+    now_ms = monitor.clock()
+    since = now_ms - hours * HOUR_MS
+    since -= since % BUCKET_MS
+    window_ms = monitor.settings.attribution_window_s * 1000
+    return quality.report(monitor.slates.counts(since, now_ms + 1), since, now_ms, STEPS_MS[step], window_ms)
+
+
+@router.get("/reports/drift", summary="Drift of the model's features since training", responses=NOT_CHECKED_YET)
+def drift_report(monitor: TheMonitor) -> DriftReport:
+    """Population stability index of each feature in recent slates against the champion's reference, and the mix of steps."""
+    return monitor.snapshot().drift
+
+
+@router.get("/alerts", summary="Alerts, newest first", responses={400: {"model": Problem, "description": "invalid_cursor"}})
+def alerts(
+    monitor: TheMonitor,
+    state: Annotated[Literal["open", "closed", "all"], Query()] = "all",
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    cursor: Annotated[str | None, Query(max_length=1_000, description="`next_cursor` of the page before")] = None,
+) -> AlertPage:
+    """Open and closed alerts with their evidence."""
+    found = monitor.book.page(state, limit + 1, _place(cursor) if cursor else None)
+    last = found[limit - 1] if len(found) > limit else None
+    return AlertPage(items=[AlertBody.of(alert) for alert in found[:limit]], next_cursor=_cursor(last) if last else None)
+
+
+def _cursor(alert: Alert) -> str:
+    return base64.urlsafe_b64encode(f"{alert.opened_at}:{alert.alert_id}".encode()).decode().rstrip("=")
+
+
+def _place(cursor: str) -> tuple[int, str]:
+    try:
+        opened_at, alert_id = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode().split(":", 1)
+        return int(opened_at), alert_id
+    except ValueError as error:
+        raise InvalidRequestError("This cursor was not given out by this list", code="invalid_cursor") from error

@@ -1,0 +1,88 @@
+"""Wiring of the monitoring service."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from services.monitoring import api
+from services.monitoring.alert_repository import AlertBook
+from services.monitoring.checkup import Checkup
+from services.monitoring.consumer import consumer_target
+from services.monitoring.gauges import SnapshotCollector
+from services.monitoring.probes import Probes
+from services.monitoring.repository import SlateLog
+from services.monitoring.rules import rules
+from services.monitoring.settings import MonitoringSettings
+from slipstream.broker.producer import Outgoing, open_producer
+from slipstream.chassis.app import create_service
+from slipstream.chassis.client import Peer
+from slipstream.chassis.worker import Worker
+from slipstream.contracts.events import AlertEvent
+from slipstream.contracts.topics import ALERTS
+from slipstream.stores.metadata import engine
+
+DESCRIPTION = (
+    "Click-through and conversion of what was recommended, drift of the features that models answer on, and alerts. "
+    "The first page for people is at `/`."
+)
+
+
+def create_app(settings: MonitoringSettings) -> FastAPI:
+    """The monitoring service's app. Starting it fails with `BrokerUnavailableError` when no broker answers in 30 s."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        producer = await open_producer(settings.kafka, settings.namespace)
+        database = engine(settings.database)
+        slates = await asyncio.to_thread(SlateLog, database, settings.monitoring.attribution_window_s * 1000)
+        book = await asyncio.to_thread(AlertBook, database)
+        probes = _probes(settings)
+
+        def announce(events: Sequence[AlertEvent]) -> None:
+            asyncio.run(producer.publish([Outgoing(ALERTS, event.rule, event) for event in events]))
+
+        judged = rules(settings.monitoring)
+        checkup = Checkup(slates, book, probes, judged, settings.monitoring, announce, now_ms)
+        SnapshotCollector(checkup, (rule.name for rule in judged), app.state.metrics.registry)
+        app.state.monitor = api.Monitor(slates, book, checkup, settings.monitoring, now_ms)
+        restarts = app.state.metrics.worker_restarts
+        workers = [
+            Worker("consumer", consumer_target(settings, slates, app.state.metrics, now_ms), restarts).start(),
+            Worker("checks", checkup.run, restarts).start(),
+        ]
+        app.state.health.add("broker", producer.check)
+        app.state.health.add("database", lambda: asyncio.to_thread(slates.ping))
+        for worker in workers:
+            app.state.health.add(worker.name, worker.check)
+        yield
+        for worker in workers:
+            await asyncio.to_thread(worker.stop)
+        await asyncio.to_thread(probes.close)
+        await asyncio.to_thread(producer.close)
+        database.dispose()
+
+    app = create_service("monitoring", settings, description=DESCRIPTION, lifespan=lifespan, routers=[api.router])
+    app.include_router(api.pages)
+    return app
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _probes(settings: MonitoringSettings) -> Probes:
+    peers, timeout_s = settings.peers, settings.monitoring.probe_timeout_s
+    token = settings.http.api_token.get_secret_value()
+    urls = {
+        "ingestion": peers.ingestion_url,
+        "features": peers.features_url,
+        "training": peers.training_url,
+        "serving": peers.serving_url,
+        "monitoring": peers.monitoring_url,
+    }
+    training = Peer("training", peers.training_url, timeout_s=timeout_s, retries=0, token=token)
+    features = Peer("features", peers.features_url, timeout_s=timeout_s, retries=0, token=token)
+    return Probes(urls, training, features, timeout_s=timeout_s)

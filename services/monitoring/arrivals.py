@@ -1,0 +1,55 @@
+"""What a batch of records brings to monitoring."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from services.monitoring.attribution import Response, ShownSlate
+from slipstream.broker.consumer import Message
+from slipstream.contracts.events import FeatureUpdate, Interaction, ModelEvent, Slate
+from slipstream.contracts.topics import FEATURE_UPDATES, INTERACTIONS
+
+
+@dataclass(frozen=True, slots=True)
+class Watermark:
+    """How far a topic has come: the newest event time in it, and the newest moment at which its producer heard of one."""
+
+    event_time: int
+    heard_at: int
+
+
+@dataclass(slots=True)
+class Arrivals:
+    """What one batch of the topics brought. `features` are those of slates, by recommendation id."""
+
+    slates: list[ShownSlate] = field(default_factory=list)
+    features: dict[str, Mapping[str, float]] = field(default_factory=dict)
+    responses: list[Response] = field(default_factory=list)
+    model_events: list[ModelEvent] = field(default_factory=list)
+    watermarks: dict[str, Watermark] = field(default_factory=dict)
+
+    def mark(self, topic: str, event_time: int, heard_at: int) -> None:
+        known = self.watermarks.get(topic, Watermark(0, 0))
+        self.watermarks[topic] = Watermark(max(known.event_time, event_time), max(known.heard_at, heard_at))
+
+
+def arrivals(messages: Iterable[Message[Any]], oldest_ms: int) -> Arrivals:
+    """What a batch brings. Slates answered before `oldest_ms` are left out, since theirs may be counted and forgotten already;
+    so are interactions before it that name no slate."""
+    brought = Arrivals()
+    for message in messages:
+        record = message.record
+        if isinstance(record, Interaction):
+            brought.mark(INTERACTIONS.name, record.timestamp, record.received_at)
+            response = Response.of(record)
+            if response is not None and (response.named is not None or response.timestamp >= oldest_ms):
+                brought.responses.append(response)
+        elif isinstance(record, Slate):
+            if record.timestamp >= oldest_ms:
+                brought.slates.append(ShownSlate.of(record))
+                brought.features[record.recommendation_id] = record.features
+        elif isinstance(record, FeatureUpdate):
+            brought.mark(FEATURE_UPDATES.name, record.watermark, record.updated_at)
+        elif isinstance(record, ModelEvent):
+            brought.model_events.append(record)
+    return brought

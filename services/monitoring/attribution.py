@@ -1,0 +1,175 @@
+"""Which slate an interaction came from, and what that makes of the slates. Pure functions.
+
+The result depends on the set of slates and interactions alone: not on the order in which they arrive, nor on how often.
+Rules and reasons: docs/adr/0008-attribution-and-drift.md.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from slipstream.contracts.events import Interaction, Slate
+from slipstream.contracts.vocabulary import CONVERSIONS, WITHOUT_SIGNAL
+
+BUCKET_MS = 300_000
+
+
+@dataclass(frozen=True, slots=True)
+class ShownSlate:
+    """What attribution needs of a slate. Times are milliseconds of event time."""
+
+    recommendation_id: str
+    user_id: str
+    timestamp: int
+    answered_by: str
+    model_version: str
+    items: frozenset[str]
+
+    @classmethod
+    def of(cls, slate: Slate) -> "ShownSlate":
+        items = frozenset(item.item_id for item in slate.items)
+        return cls(slate.recommendation_id, slate.user_id, slate.timestamp, slate.answered_by, slate.model_version or "", items)
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What attribution needs of an interaction: a visitor acted on an item. `converted` else clicked.
+
+    `named` is the slate that the interaction names itself, if any.
+    """
+
+    event_id: str
+    user_id: str
+    item_id: str
+    timestamp: int
+    converted: bool
+    named: str | None
+
+    @classmethod
+    def of(cls, interaction: Interaction) -> "Response | None":
+        """None for an interaction that says nothing of an item: it has none, or its type carries no signal."""
+        if interaction.item_id is None or interaction.event_type in WITHOUT_SIGNAL:
+            return None
+        return cls(
+            interaction.event_id,
+            interaction.user_id,
+            interaction.item_id,
+            interaction.timestamp,
+            interaction.event_type in CONVERSIONS,
+            interaction.recommendation_id,
+        )
+
+
+class Outcome(NamedTuple):
+    """How many of a slate's items were clicked and converted, each item once."""
+
+    clicked: int = 0
+    converted: int = 0
+
+
+class Bucket(NamedTuple):
+    """Slates are counted together that were answered in the same five minutes by the same version and step."""
+
+    start: int
+    model_version: str
+    answered_by: str
+
+
+@dataclass(slots=True)
+class Counts:
+    """What became of a number of slates. `shown` are those with items; only these can be clicked."""
+
+    slates: int = 0
+    shown: int = 0
+    items: int = 0
+    clicked_slates: int = 0
+    clicked_items: int = 0
+    converted_slates: int = 0
+    converted_items: int = 0
+
+    def add(self, other: "Counts") -> None:
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+def attribute(response: Response, slates: Iterable[ShownSlate], window_ms: int) -> ShownSlate | None:
+    """The slate that led to a response: the one it names, else the newest of the same visitor that was answered at most
+    `window_ms` before. Either must contain the item; of two equally new, the greater id.
+    """
+    if response.named is not None:
+        candidates = [slate for slate in slates if slate.recommendation_id == response.named]
+    else:
+        candidates = [
+            slate
+            for slate in slates
+            if slate.user_id == response.user_id and 0 <= response.timestamp - slate.timestamp <= window_ms
+        ]
+    containing = (slate for slate in candidates if response.item_id in slate.items)
+    return max(containing, key=lambda slate: (slate.timestamp, slate.recommendation_id), default=None)
+
+
+def join(slates: Mapping[str, ShownSlate], responses: Iterable[Response], window_ms: int) -> dict[str, str | None]:
+    """Event id of each response → id of the slate among these that led to it, or None."""
+    by_visitor: dict[str, list[ShownSlate]] = {}
+    for slate in slates.values():
+        by_visitor.setdefault(slate.user_id, []).append(slate)
+    targets: dict[str, str | None] = {}
+    for response in responses:
+        if response.named is None:
+            candidates: Sequence[ShownSlate] = by_visitor.get(response.user_id, ())
+        else:
+            candidates = [slates[response.named]] if response.named in slates else ()
+        found = attribute(response, candidates, window_ms)
+        targets[response.event_id] = found.recommendation_id if found else None
+    return targets
+
+
+def outcome(responses: Iterable[tuple[str, bool]]) -> Outcome:
+    """What (item, converted) pairs attributed to one slate amount to."""
+    clicked: set[str] = set()
+    converted: set[str] = set()
+    for item_id, is_conversion in responses:
+        (converted if is_conversion else clicked).add(item_id)
+    return Outcome(len(clicked), len(converted))
+
+
+def bucket_of(slate: ShownSlate) -> Bucket:
+    return Bucket(slate.timestamp - slate.timestamp % BUCKET_MS, slate.model_version, slate.answered_by)
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts by bucket, or the change of them."""
+
+    buckets: dict[Bucket, Counts] = field(default_factory=dict)
+
+    def add_slate(self, slate: ShownSlate) -> None:
+        counts = self.buckets.setdefault(bucket_of(slate), Counts())
+        counts.add(Counts(slates=1, shown=int(bool(slate.items)), items=len(slate.items)))
+
+    def add_change(self, slate: ShownSlate, before: Outcome, after: Outcome) -> None:
+        """The slate's outcome went from `before` to `after`."""
+        counts = self.buckets.setdefault(bucket_of(slate), Counts())
+        counts.add(
+            Counts(
+                clicked_slates=int(after.clicked > 0) - int(before.clicked > 0),
+                clicked_items=after.clicked - before.clicked,
+                converted_slates=int(after.converted > 0) - int(before.converted > 0),
+                converted_items=after.converted - before.converted,
+            )
+        )
+
+
+def tally(slates: Iterable[ShownSlate], responses: Iterable[Response], window_ms: int) -> Tally:
+    """The counts of all these slates and responses at once: what any way of counting them in pieces must arrive at."""
+    by_id = {slate.recommendation_id: slate for slate in slates}
+    by_event = {response.event_id: response for response in responses}
+    following: dict[str, list[tuple[str, bool]]] = {}
+    for event_id, target in join(by_id, by_event.values(), window_ms).items():
+        if target is not None:
+            following.setdefault(target, []).append((by_event[event_id].item_id, by_event[event_id].converted))
+    result = Tally()
+    for slate in by_id.values():
+        result.add_slate(slate)
+        result.add_change(slate, Outcome(), outcome(following.get(slate.recommendation_id, ())))
+    return result

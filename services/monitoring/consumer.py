@@ -1,0 +1,33 @@
+"""From the topics into the slate log."""
+
+import threading
+from collections.abc import Callable
+
+from services.monitoring.arrivals import arrivals
+from services.monitoring.checkup import HOUR_MS
+from services.monitoring.repository import SlateLog
+from services.monitoring.settings import MonitoringSettings
+from slipstream.broker.consumer import Batch, Consumer, consume
+from slipstream.chassis.metrics import Metrics
+from slipstream.contracts.topics import FEATURE_UPDATES, INTERACTIONS, MODEL_EVENTS, RECOMMENDATIONS
+
+TOPICS = (INTERACTIONS, RECOMMENDATIONS, FEATURE_UPDATES, MODEL_EVENTS)
+#: Reports may be this old: larger batches make fewer transactions.
+_FETCH_MAX_WAIT_MS = 250
+
+
+def consumer_target(
+    settings: MonitoringSettings, slates: SlateLog, metrics: Metrics, clock: Callable[[], int]
+) -> Callable[[threading.Event], None]:
+    """A worker's target: reads in the group until stopped. Offsets are committed after the transaction."""
+    kafka = settings.kafka.model_copy(update={"fetch_max_wait_ms": _FETCH_MAX_WAIT_MS})
+    retention_ms = settings.monitoring.slate_retention_h * HOUR_MS
+
+    def handle(batch: Batch) -> None:
+        now_ms = clock()
+        slates.record(arrivals(batch.messages, now_ms - retention_ms), now_ms)
+
+    def run(stop: threading.Event) -> None:
+        consume(Consumer(kafka, settings.namespace, TOPICS, "monitoring"), handle, stop, metrics=metrics)
+
+    return run

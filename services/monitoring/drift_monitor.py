@@ -1,0 +1,117 @@
+"""Do visitors still look as they did in training? Recent features against the reference in the champion's manifest.
+
+Compared are the features of slates that the model answered: its own input, in which busy visitors weigh more, as in the
+reference. A verdict needs enough different visitors, since the slates of one visitor resemble each other. Thresholds are
+those of Evidently and of credit scoring: a population stability index (PSI) of 0.1 is worth a look, 0.25 is another population.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, Field
+
+from slipstream.contracts.bundle import Histogram
+from slipstream.evaluation.drift import histogram, population_stability_index
+
+Level = Literal["stable", "warning", "critical", "unknown"]
+
+
+class Thresholds(BaseModel):
+    """From which PSI on something is worth a warning or critical, and how much a verdict needs: different visitors for a
+    feature, slates for the mix."""
+
+    warning: float
+    critical: float
+    min_samples: int
+
+    def level(self, psi: float, samples: int) -> Level:
+        if samples < self.min_samples:
+            return "unknown"
+        return "critical" if psi >= self.critical else "warning" if psi >= self.warning else "stable"
+
+
+class FeatureDrift(BaseModel):
+    """One feature: bins `edges[i] <= x < edges[i + 1]` (outermost ones open), their shares in training and lately."""
+
+    feature: str
+    psi: float | None = Field(description="null without a single recent value")
+    level: Level
+    slates: int
+    visitors: int
+    edges: list[float]
+    reference: list[float]
+    recent: list[float]
+
+
+class MixDrift(BaseModel):
+    """Which step answered: shares before and lately, by step. A rise of fallbacks is a drift that no feature shows."""
+
+    psi: float | None
+    level: Level
+    before: dict[str, float]
+    recent: dict[str, float]
+    before_slates: int
+    recent_slates: int
+
+
+class DriftReport(BaseModel):
+    """Drift against the reference of `model_version`; without one (null), `features` is empty and `reason` says why."""
+
+    checked_at: int
+    window_ms: int
+    model_version: str | None
+    reason: str = ""
+    thresholds: Thresholds
+    features: list[FeatureDrift]
+    answered_by: MixDrift
+
+
+def feature_drift(
+    reference: Mapping[str, Histogram], recent: Sequence[tuple[str, Mapping[str, float]]], thresholds: Thresholds
+) -> list[FeatureDrift]:
+    """Each feature of the reference, the most drifted first. `recent` are (visitor, features) of slates."""
+    drifts = [
+        _feature_drift(name, shape, [(user_id, f[name]) for user_id, f in recent if name in f], thresholds)
+        for name, shape in reference.items()
+    ]
+    return sorted(drifts, key=lambda drift: (-(drift.psi or 0.0), drift.feature))
+
+
+def _feature_drift(name: str, shape: Histogram, recent: list[tuple[str, float]], thresholds: Thresholds) -> FeatureDrift:
+    values = [value for _, value in recent]
+    visitors = len({user_id for user_id, _ in recent})
+    expected = np.asarray(shape.counts, np.int64)
+    actual = histogram(np.asarray(values, np.float64), np.asarray(shape.edges, np.float64))
+    psi = population_stability_index(expected, actual) if values else None
+    return FeatureDrift(
+        feature=name,
+        psi=psi,
+        level=thresholds.level(psi or 0.0, visitors),
+        slates=len(values),
+        visitors=visitors,
+        edges=shape.edges,
+        reference=_shares(expected.tolist()),
+        recent=_shares(actual.tolist()),
+    )
+
+
+def mix_drift(before: Mapping[str, int], recent: Mapping[str, int], thresholds: Thresholds) -> MixDrift:
+    """Slates by answering step, in a period and in the window after it."""
+    steps = sorted(before.keys() | recent.keys())
+    old, new = ([counts.get(step, 0) for step in steps] for counts in (before, recent))
+    samples = min(sum(old), sum(new))
+    psi = population_stability_index(np.asarray(old, np.int64), np.asarray(new, np.int64)) if samples else None
+    return MixDrift(
+        psi=psi,
+        level=thresholds.level(psi or 0.0, samples),
+        before=dict(zip(steps, _shares(old), strict=True)),
+        recent=dict(zip(steps, _shares(new), strict=True)),
+        before_slates=sum(old),
+        recent_slates=sum(new),
+    )
+
+
+def _shares(counts: Sequence[int]) -> list[float]:
+    total = sum(counts) or 1
+    return [count / total for count in counts]

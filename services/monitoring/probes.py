@@ -1,0 +1,138 @@
+"""Questions to the other services: are you ready, what is in service, how far are you. Each has a deadline; none raises."""
+
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
+
+import httpx
+from pydantic import BaseModel, Field, ValidationError
+
+from slipstream.chassis.client import Peer, PeerError
+from slipstream.chassis.logging import get_logger
+from slipstream.contracts.bundle import Histogram, Manifest
+from slipstream.contracts.rest import ModelVersion, Run
+
+log = get_logger(__name__)
+
+RUNS_SHOWN = 5
+
+
+class ServiceState(BaseModel):
+    """A service as its `/health/ready` told: `ready`, `unready` (it names what is down), or `away` (no useful answer)."""
+
+    name: str
+    state: Literal["ready", "unready", "away"]
+    down: list[str] = []
+    detail: str = ""
+    latency_ms: float
+
+
+class FeaturesStatus(BaseModel):
+    """What features says of itself: records applied, records it is behind, its event time, whether it has caught up."""
+
+    applied: int
+    lag: int
+    watermark: int | None = None
+    caught_up: bool
+
+
+class Champion(BaseModel):
+    """The model in service, with the distributions of visitor features that it was trained on."""
+
+    model: ModelVersion
+    reference: dict[str, Histogram] = Field({}, exclude=True)
+
+
+class Training(BaseModel):
+    """What training told. `reached` false: it could not be asked, so that no champion means nothing."""
+
+    reached: bool
+    detail: str = ""
+    champion: Champion | None = None
+    runs: list[Run] = []
+
+
+class Probes:
+    """Asks all services at once; safe to use from one thread at a time."""
+
+    def __init__(
+        self,
+        urls: Mapping[str, str],
+        training: Peer,
+        features: Peer,
+        *,
+        timeout_s: float,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._urls = urls
+        self._training = training
+        self._features = features
+        self._http = httpx.Client(timeout=timeout_s, transport=transport)
+        self._threads = ThreadPoolExecutor(len(urls) + 2, "probe")
+        self._references: dict[str, dict[str, Histogram]] = {}
+
+    def ask(self) -> tuple[list[ServiceState], Training, FeaturesStatus | None]:
+        """State of every service in the order of the URLs, what training and features tell; at most a few deadlines long."""
+        training = self._threads.submit(self._ask_training)
+        features = self._threads.submit(self._ask_features)
+        services = list(self._threads.map(self._ask_ready, self._urls.items()))
+        return services, training.result(), features.result()
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        for client in (self._http, self._training, self._features):
+            client.close()
+
+    def _ask_ready(self, service: tuple[str, str]) -> ServiceState:
+        name, url = service
+        asked = time.perf_counter()
+        try:
+            response = self._http.get(f"{url}/health/ready")
+            latency_ms = (time.perf_counter() - asked) * 1000
+            checks: dict[str, str] = response.json()["checks"]
+        except httpx.HTTPError as error:
+            return ServiceState(name=name, state="away", detail=f"{type(error).__name__}: {error}", latency_ms=0.0)
+        except (ValueError, KeyError, TypeError):
+            detail = f"{response.status_code} without a readiness body"
+            return ServiceState(name=name, state="away", detail=detail, latency_ms=latency_ms)
+        down = {check: verdict for check, verdict in checks.items() if verdict != "ok"}
+        return ServiceState(
+            name=name,
+            state="unready" if down or response.status_code != 200 else "ready",
+            down=sorted(down),
+            detail="; ".join(f"{check}: {verdict}" for check, verdict in sorted(down.items())),
+            latency_ms=latency_ms,
+        )
+
+    def _ask_training(self) -> Training:
+        try:
+            runs = [Run.model_validate(run) for run in self._training.get("/v1/runs", limit=RUNS_SHOWN)["items"]]
+            try:
+                model = ModelVersion.model_validate(self._training.get("/v1/aliases/champion"))
+            except PeerError as error:
+                if error.status != 404:
+                    raise
+                return Training(reached=True, runs=runs)
+            champion = Champion(model=model, reference=self._reference(model.version))
+            return Training(reached=True, champion=champion, runs=runs)
+        except (PeerError, ValidationError, ValueError, KeyError, TypeError) as error:
+            return Training(reached=False, detail=_words(error))
+
+    def _reference(self, version: str) -> dict[str, Histogram]:
+        """A version's manifest never changes, so it is fetched once."""
+        if version not in self._references:
+            manifest = Manifest.model_validate(self._training.get(f"/v1/models/{version}/files/manifest.json"))
+            self._references = {version: manifest.reference}
+        return self._references[version]
+
+    def _ask_features(self) -> FeaturesStatus | None:
+        try:
+            return FeaturesStatus.model_validate(self._features.get("/v1/status"))
+        except (PeerError, ValidationError, ValueError) as error:
+            log.info("features told no status", reason=_words(error))
+            return None
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:300]

@@ -1,0 +1,114 @@
+"""Click-through and conversion from counted slates: rates with their uncertainty, by model version, by step, over time.
+
+A slate is one trial: it was clicked when at least one of its items was. Item rates count each item of a slate once; their
+intervals take items as independent, which items of one slate are not, so compare versions by slate.
+"""
+
+from collections.abc import Callable, Mapping
+from math import sqrt
+from typing import TypeVar
+
+from pydantic import BaseModel, Field
+
+from services.monitoring.attribution import Bucket, Counts
+
+_Z95 = 1.959963984540054
+
+K = TypeVar("K")
+
+
+class Rate(BaseModel):
+    """A share with its 95 % Wilson interval, as fractions; `value` is null where there was nothing to count."""
+
+    value: float | None
+    low: float
+    high: float
+    count: int
+    of: int
+
+
+class QualityRow(BaseModel):
+    """What became of a group of slates. `shown` are slates with at least one item."""
+
+    model_version: str | None = Field(None, description="null for all, '' for slates that no model answered")
+    answered_by: str | None = Field(None, description="null for all")
+    start: int | None = Field(None, description="start of the step in a series, milliseconds")
+    slates: int
+    shown: int
+    items: int
+    click_through: Rate = Field(description="slates with a click, of slates shown")
+    conversion: Rate = Field(description="slates with a cart or purchase, of slates shown")
+    item_click_through: Rate
+    item_conversion: Rate
+
+
+class QualityReport(BaseModel):
+    """Slates answered in `from <= t < until`; the newest `window_ms` of them may still be clicked, so their rates still rise."""
+
+    from_: int = Field(serialization_alias="from")
+    until: int
+    window_ms: int
+    total: QualityRow
+    by_model: list[QualityRow]
+    by_answered_by: list[QualityRow]
+    series: list[QualityRow] = Field(description="by step and model version, oldest first; steps without slates are left out")
+
+
+def wilson(count: int, of: int) -> Rate:
+    """The interval of E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927.
+
+    None of none has no value, and the interval (0, 1).
+    """
+    if of == 0:
+        return Rate(value=None, low=0.0, high=1.0, count=count, of=of)
+    share = count / of
+    spread = _Z95 * sqrt(share * (1 - share) / of + _Z95**2 / (4 * of**2))
+    middle, scale = share + _Z95**2 / (2 * of), 1 + _Z95**2 / of
+    low = 0.0 if count == 0 else (middle - spread) / scale
+    high = 1.0 if count == of else (middle + spread) / scale
+    return Rate(value=share, low=low, high=high, count=count, of=of)
+
+
+def row(
+    counts: Counts, *, model_version: str | None = None, answered_by: str | None = None, start: int | None = None
+) -> QualityRow:
+    return QualityRow(
+        model_version=model_version,
+        answered_by=answered_by,
+        start=start,
+        slates=counts.slates,
+        shown=counts.shown,
+        items=counts.items,
+        click_through=wilson(counts.clicked_slates, counts.shown),
+        conversion=wilson(counts.converted_slates, counts.shown),
+        item_click_through=wilson(counts.clicked_items, counts.items),
+        item_conversion=wilson(counts.converted_items, counts.items),
+    )
+
+
+def grouped(counts: Mapping[Bucket, Counts], key: Callable[[Bucket], K]) -> dict[K, Counts]:
+    """Counts added up over the buckets of one key."""
+    groups: dict[K, Counts] = {}
+    for bucket, each in counts.items():
+        groups.setdefault(key(bucket), Counts()).add(each)
+    return groups
+
+
+def report(counts: Mapping[Bucket, Counts], since: int, until: int, step_ms: int, window_ms: int) -> QualityReport:
+    """The report over all of `counts`."""
+    by_model = grouped(counts, lambda bucket: bucket.model_version)
+    by_step = grouped(counts, lambda bucket: bucket.answered_by)
+    series = grouped(counts, lambda bucket: (bucket.start - bucket.start % step_ms, bucket.model_version))
+    return QualityReport(
+        from_=since,
+        until=until,
+        window_ms=window_ms,
+        total=row(total(counts)),
+        by_model=[row(group, model_version=version) for version, group in sorted(by_model.items(), reverse=True)],
+        by_answered_by=[row(group, answered_by=answered_by) for answered_by, group in sorted(by_step.items())],
+        series=[row(group, start=start, model_version=version) for (start, version), group in sorted(series.items())],
+    )
+
+
+def total(counts: Mapping[Bucket, Counts]) -> Counts:
+    return grouped(counts, lambda _: None).get(None, Counts())

@@ -1,0 +1,171 @@
+"""What is an alert. Each rule judges a snapshot; each has a section of its name in docs/runbook.md.
+
+`judgeable` is false while the snapshot says too little: the rule is then passed over, which neither opens nor closes an alert.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+from services.monitoring.alerting import Action, Finding
+from services.monitoring.quality import wilson
+from services.monitoring.settings import MonitoringSection
+from services.monitoring.snapshot import Snapshot
+from slipstream.contracts.events import Severity
+
+
+class Rule(Protocol):
+    """`name` is stable: it is the key on the topic, a label in Prometheus and an anchor in the runbook."""
+
+    name: ClassVar[str]
+    action: ClassVar[Action]
+
+    def judgeable(self, snapshot: Snapshot) -> bool: ...
+
+    def check(self, snapshot: Snapshot) -> Finding | None: ...
+
+
+@dataclass(frozen=True)
+class ServiceDown:
+    """A service does not answer (critical), or says itself that it is not ready (warning)."""
+
+    name: ClassVar[str] = "service_down"
+    action: ClassVar[Action] = "none"
+
+    def judgeable(self, snapshot: Snapshot) -> bool:
+        return bool(snapshot.services)
+
+    def check(self, snapshot: Snapshot) -> Finding | None:
+        troubled = [service for service in snapshot.services if service.state != "ready"]
+        if not troubled:
+            return None
+        away = any(service.state == "away" for service in troubled)
+        words = ", ".join(f"{s.name} is {s.state}" + (f" ({', '.join(s.down)} down)" if s.down else "") for s in troubled)
+        evidence = {service.name: service.detail for service in troubled}
+        return Finding(Severity.CRITICAL if away else Severity.WARNING, words, evidence)
+
+
+@dataclass(frozen=True)
+class NoChampion:
+    """Training says that no model is in service."""
+
+    name: ClassVar[str] = "no_champion"
+    action: ClassVar[Action] = "none"
+
+    def judgeable(self, snapshot: Snapshot) -> bool:
+        return snapshot.training.reached
+
+    def check(self, snapshot: Snapshot) -> Finding | None:
+        if snapshot.training.champion is not None:
+            return None
+        return Finding(Severity.WARNING, "no model is in service: visitors get similar or trending items", {})
+
+
+@dataclass(frozen=True)
+class FeatureDrift:
+    """Features that the model answers on are no longer distributed as in its training."""
+
+    name: ClassVar[str] = "feature_drift"
+    action: ClassVar[Action] = "retrain"
+
+    def judgeable(self, snapshot: Snapshot) -> bool:
+        return any(feature.level != "unknown" for feature in snapshot.drift.features)
+
+    def check(self, snapshot: Snapshot) -> Finding | None:
+        drifted = [feature for feature in snapshot.drift.features if feature.level in ("warning", "critical")]
+        if not drifted:
+            return None
+        critical = any(feature.level == "critical" for feature in drifted)
+        worst = max(drifted, key=lambda feature: feature.psi or 0.0)
+        return Finding(
+            Severity.CRITICAL if critical else Severity.WARNING,
+            f"{len(drifted)} of {len(snapshot.drift.features)} features drifted since training, most of all {worst.feature} "
+            f"(PSI {worst.psi:.2f})",
+            {
+                "model_version": snapshot.drift.model_version,
+                "psi": {feature.feature: round(feature.psi or 0.0, 4) for feature in drifted},
+                "slates": worst.slates,
+                "visitors": worst.visitors,
+            },
+        )
+
+
+@dataclass(frozen=True)
+class ClickThroughDropped:
+    """Fewer of the model's slates are clicked than in the period before, by more than chance."""
+
+    min_slates: int
+    name: ClassVar[str] = "click_through_dropped"
+    action: ClassVar[Action] = "retrain"
+
+    def judgeable(self, snapshot: Snapshot) -> bool:
+        return min(snapshot.trend.current.shown, snapshot.trend.previous.shown) >= self.min_slates
+
+    def check(self, snapshot: Snapshot) -> Finding | None:
+        now, before = snapshot.trend.current.click_through, snapshot.trend.previous.click_through
+        if now.value is None or before.value is None or now.high >= before.low:
+            return None
+        return Finding(
+            Severity.WARNING,
+            f"click-through fell from {before.value:.1%} to {now.value:.1%}",
+            {"current": now.model_dump(), "previous": before.model_dump(), "period_ms": snapshot.trend.period_ms},
+        )
+
+
+@dataclass(frozen=True)
+class FallbackShareHigh:
+    """There is a model, but too many slates are answered without it, or clearly more than in the period before."""
+
+    threshold: float
+    min_slates: int
+    name: ClassVar[str] = "fallback_share_high"
+    action: ClassVar[Action] = "none"
+
+    def judgeable(self, snapshot: Snapshot) -> bool:
+        return snapshot.training.champion is not None and snapshot.drift.answered_by.recent_slates >= self.min_slates
+
+    def check(self, snapshot: Snapshot) -> Finding | None:
+        mix = snapshot.drift.answered_by
+        share = 1 - mix.recent.get("model", 0.0)
+        sure_of = wilson(round(share * mix.recent_slates), mix.recent_slates).low
+        rose = mix.level == "critical" and mix.recent.get("model", 0.0) < mix.before.get("model", 0.0)
+        if sure_of <= self.threshold and not rose:
+            return None
+        before = f", {1 - mix.before.get('model', 0.0):.0%} before" if mix.before_slates else ""
+        summary = f"{share:.0%} of slates were not answered by the model{before}"
+        return Finding(Severity.WARNING, summary, {"recent": mix.recent, "before": mix.before, "slates": mix.recent_slates})
+
+
+@dataclass(frozen=True)
+class FeaturesLagging:
+    """Features is behind: recommendations do not know the latest clicks."""
+
+    max_lag: int
+    max_delay_ms: int
+    name: ClassVar[str] = "features_lagging"
+    action: ClassVar[Action] = "none"
+
+    def judgeable(self, snapshot: Snapshot) -> bool:
+        return snapshot.features is not None or snapshot.freshness.delay_ms is not None
+
+    def check(self, snapshot: Snapshot) -> Finding | None:
+        lag = snapshot.features.lag if snapshot.features else 0
+        delay_ms = snapshot.freshness.delay_ms or 0
+        # A repeated interaction updates nothing: with no record left to apply, silence is no delay.
+        caught_up = snapshot.features is not None and lag == 0
+        if lag <= self.max_lag and (delay_ms <= self.max_delay_ms or caught_up):
+            return None
+        evidence = {"lag": lag, "delay_ms": delay_ms, "watermark": snapshot.freshness.features_watermark}
+        return Finding(Severity.WARNING, f"features is {lag:,} records and {delay_ms / 1000:,.0f} s behind ingestion", evidence)
+
+
+def rules(settings: MonitoringSection) -> Sequence[Rule]:
+    """All rules, in the order in which they are judged."""
+    return (
+        ServiceDown(),
+        NoChampion(),
+        FeatureDrift(),
+        ClickThroughDropped(settings.quality_min_slates),
+        FallbackShareHigh(settings.fallback_share_warning, settings.quality_min_slates),
+        FeaturesLagging(settings.features_lag_warning, settings.features_delay_warning_s * 1000),
+    )

@@ -1,0 +1,110 @@
+"""All that one round of checks knows, as rules judge it, the page shows it and Prometheus scrapes it."""
+
+from collections.abc import Mapping
+
+from pydantic import BaseModel, Field
+
+from services.monitoring.arrivals import Watermark
+from services.monitoring.attribution import BUCKET_MS, Counts
+from services.monitoring.drift_monitor import DriftReport, Thresholds, feature_drift, mix_drift
+from services.monitoring.probes import FeaturesStatus, ServiceState, Training
+from services.monitoring.quality import QualityRow, grouped, row, total
+from services.monitoring.repository import SlateLog
+from services.monitoring.settings import MonitoringSection
+from slipstream.contracts.topics import FEATURE_UPDATES, INTERACTIONS
+
+
+class Freshness(BaseModel):
+    """How far the online features are behind the interactions; null where nothing was heard yet. Milliseconds."""
+
+    interactions_watermark: int | None = Field(description="newest event time of an interaction")
+    features_watermark: int | None = Field(description="newest event time that features has applied")
+    last_interaction_at: int | None = Field(description="when ingestion last received one")
+    last_update_at: int | None = Field(description="when features last updated one")
+    delay_ms: int | None = Field(description="from the last update to the last interaction, 0 when the update is the newer")
+
+
+class QualityTrend(BaseModel):
+    """Slates that the model answered, in the last full period and in the one before it. Both have had their attribution
+    window, so that the newer is not below the older merely for being new."""
+
+    period_ms: int
+    current: QualityRow
+    previous: QualityRow
+
+
+class Snapshot(BaseModel):
+    """The state of the platform at `checked_at`."""
+
+    checked_at: int
+    services: list[ServiceState]
+    training: Training
+    features: FeaturesStatus | None
+    freshness: Freshness
+    drift: DriftReport
+    trend: QualityTrend
+    versions: list[QualityRow] = Field(description="by model version, slates of the last period up to now")
+
+
+def freshness(marks: Mapping[str, Watermark]) -> Freshness:
+    interactions, updates = marks.get(INTERACTIONS.name), marks.get(FEATURE_UPDATES.name)
+    delay = max(0, interactions.heard_at - updates.heard_at) if interactions and updates else None
+    return Freshness(
+        interactions_watermark=interactions.event_time if interactions else None,
+        features_watermark=updates.event_time if updates else None,
+        last_interaction_at=interactions.heard_at if interactions else None,
+        last_update_at=updates.heard_at if updates else None,
+        delay_ms=delay,
+    )
+
+
+def drift_report(log: SlateLog, training: Training, settings: MonitoringSection, now_ms: int) -> DriftReport:
+    """Features of the recent window against the champion's reference, and the mix of steps against the period before."""
+    window_ms = settings.drift_window_s * 1000
+    thresholds = Thresholds(warning=settings.psi_warning, critical=settings.psi_critical, min_samples=settings.drift_min_visitors)
+    since = now_ms - window_ms
+    recent_counts = log.counts(since, now_ms + 1)
+    before_counts = log.counts(since - settings.quality_period_s * 1000, since)
+    champion = training.champion
+    reason = ""
+    if champion is None:
+        reason = "no model is in service" if training.reached else f"training could not be asked: {training.detail}"
+    elif not champion.reference:
+        reason = "the model's manifest holds no reference distributions"
+    recent = log.recent_features(since, settings.drift_max_samples) if champion else []
+    return DriftReport(
+        checked_at=now_ms,
+        window_ms=window_ms,
+        model_version=champion.model.version if champion else None,
+        reason=reason,
+        thresholds=thresholds,
+        features=feature_drift(champion.reference, recent, thresholds) if champion else [],
+        answered_by=mix_drift(
+            {step: counts.slates for step, counts in grouped(before_counts, lambda bucket: bucket.answered_by).items()},
+            {step: counts.slates for step, counts in grouped(recent_counts, lambda bucket: bucket.answered_by).items()},
+            thresholds.model_copy(update={"min_samples": settings.quality_min_slates}),
+        ),
+    )
+
+
+def quality_trend(log: SlateLog, settings: MonitoringSection, now_ms: int) -> QualityTrend:
+    period_ms = settings.quality_period_s * 1000
+    matured = now_ms - settings.attribution_window_s * 1000
+    until = matured - matured % BUCKET_MS
+
+    def answered_by_model(since: int) -> QualityRow:
+        counts = log.counts(since, since + period_ms)
+        return row(total({bucket: each for bucket, each in counts.items() if bucket.answered_by == "model"}))
+
+    return QualityTrend(
+        period_ms=period_ms,
+        current=answered_by_model(until - period_ms),
+        previous=answered_by_model(until - 2 * period_ms),
+    )
+
+
+def versions(log: SlateLog, settings: MonitoringSection, now_ms: int) -> list[QualityRow]:
+    counts: Mapping[str, Counts] = grouped(
+        log.counts(now_ms - settings.quality_period_s * 1000, now_ms + 1), lambda bucket: bucket.model_version
+    )
+    return [row(each, model_version=version) for version, each in sorted(counts.items()) if version]

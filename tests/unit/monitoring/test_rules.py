@@ -1,0 +1,119 @@
+"""When each rule has a finding, and when it holds its tongue."""
+
+from pathlib import Path
+
+import pytest
+
+from services.monitoring.drift_monitor import MixDrift
+from services.monitoring.probes import FeaturesStatus, Training
+from services.monitoring.rules import (
+    ClickThroughDropped,
+    FallbackShareHigh,
+    FeatureDrift,
+    FeaturesLagging,
+    NoChampion,
+    Rule,
+    ServiceDown,
+    rules,
+)
+from services.monitoring.settings import MonitoringSection
+from slipstream.contracts.events import Severity
+from tests.unit.monitoring.builders import feature, service, slates_clicked, snapshot
+
+RUNBOOK = Path(__file__).parents[3] / "docs" / "runbook.md"
+
+
+def _mix(recent_model: float, before_model: float, level: str = "stable", slates: int = 1_000) -> MixDrift:
+    recent, before = ({"model": share, "trending": 1 - share} for share in (recent_model, before_model))
+    return MixDrift(psi=0.0, level=level, before=before, recent=recent, before_slates=slates, recent_slates=slates)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("rule", rules(MonitoringSection()), ids=lambda rule: rule.name)
+def test_every_rule_is_content_with_a_platform_in_good_order(rule: Rule) -> None:
+    good = snapshot(
+        features=FeaturesStatus(applied=10, lag=0, caught_up=True),
+        delay_ms=0,
+        drift=[feature("views", 0.01, "stable")],
+        mix=_mix(0.9, 0.9),
+        current=slates_clicked(100, 1_000),
+        previous=slates_clicked(100, 1_000),
+    )
+    assert rule.judgeable(good)
+    assert rule.check(good) is None
+
+
+@pytest.mark.parametrize("rule", rules(MonitoringSection()), ids=lambda rule: rule.name)
+def test_every_rule_has_a_section_in_the_runbook(rule: Rule) -> None:
+    assert f"## {rule.name}\n" in RUNBOOK.read_text("utf-8")
+
+
+def test_service_down_is_critical_when_one_is_away_and_names_what_is_down() -> None:
+    found = ServiceDown().check(snapshot(services=[service("features", "unready", ("redis",)), service("serving", "away")]))
+    assert found is not None
+    assert found.severity is Severity.CRITICAL
+    assert found.summary == "features is unready (redis down), serving is away"
+
+
+def test_service_down_is_a_warning_when_all_answer() -> None:
+    found = ServiceDown().check(snapshot(services=[service("features", "unready", ("redis",))]))
+    assert found is not None
+    assert found.severity is Severity.WARNING
+
+
+def test_no_champion_is_found_only_when_training_says_so() -> None:
+    assert NoChampion().check(snapshot(training=Training(reached=True))) is not None
+    assert not NoChampion().judgeable(snapshot(training=Training(reached=False)))
+
+
+def test_feature_drift_is_as_severe_as_the_worst_feature() -> None:
+    found = FeatureDrift().check(snapshot(drift=[feature("views", 0.3, "critical"), feature("events_1d", 0.15, "warning")]))
+    assert found is not None
+    assert found.severity is Severity.CRITICAL
+    assert found.evidence["psi"] == {"views": 0.3, "events_1d": 0.15}
+    assert FeatureDrift().action == "retrain"
+
+
+def test_feature_drift_gives_no_verdict_without_enough_visitors() -> None:
+    assert not FeatureDrift().judgeable(snapshot(drift=[feature("views", 3.0, "unknown")]))
+    assert not FeatureDrift().judgeable(snapshot(drift=[]))
+
+
+def test_click_through_dropped_needs_intervals_that_do_not_overlap() -> None:
+    rule = ClickThroughDropped(min_slates=200)
+    assert rule.check(snapshot(current=slates_clicked(90, 1_000), previous=slates_clicked(100, 1_000))) is None
+    found = rule.check(snapshot(current=slates_clicked(40, 1_000), previous=slates_clicked(100, 1_000)))
+    assert found is not None
+    assert found.summary == "click-through fell from 10.0% to 4.0%"
+    assert rule.check(snapshot(current=slates_clicked(100, 1_000), previous=slates_clicked(40, 1_000))) is None
+
+
+def test_click_through_dropped_gives_no_verdict_on_few_slates() -> None:
+    rule = ClickThroughDropped(min_slates=200)
+    assert not rule.judgeable(snapshot(current=slates_clicked(0, 199), previous=slates_clicked(100, 1_000)))
+    assert not rule.judgeable(snapshot(current=slates_clicked(0, 1_000), previous=slates_clicked(100, 199)))
+
+
+def test_fallback_share_high_is_found_above_the_threshold_and_on_a_clear_rise() -> None:
+    rule = FallbackShareHigh(threshold=0.5, min_slates=200)
+    assert rule.check(snapshot(mix=_mix(0.4, 0.4))) is not None
+    assert rule.check(snapshot(mix=_mix(0.6, 0.9, "critical"))) is not None
+    assert rule.check(snapshot(mix=_mix(0.9, 0.6, "critical"))) is None
+
+
+def test_fallback_share_high_gives_no_verdict_without_a_model_or_on_few_slates() -> None:
+    rule = FallbackShareHigh(threshold=0.5, min_slates=200)
+    assert not rule.judgeable(snapshot(training=Training(reached=True), mix=_mix(0.0, 0.0)))
+    assert not rule.judgeable(snapshot(mix=_mix(0.0, 0.0, slates=199)))
+
+
+@pytest.mark.parametrize(
+    ("lag", "delay_ms", "found"), [(100, 60_000, False), (101, 0, True), (1, 60_001, True), (0, 60_001, False)]
+)
+def test_features_lagging_by_records_or_by_silence(lag: int, delay_ms: int, found: bool) -> None:
+    rule = FeaturesLagging(max_lag=100, max_delay_ms=60_000)
+    status = FeaturesStatus(applied=1, lag=lag, caught_up=False)
+    assert (rule.check(snapshot(features=status, delay_ms=delay_ms)) is not None) is found
+
+
+def test_features_lagging_gives_no_verdict_when_nothing_is_known() -> None:
+    assert not FeaturesLagging(100, 60_000).judgeable(snapshot())
