@@ -110,8 +110,8 @@ class OnlineStore:
         if not records:
             return
         with _translated():
-            self._index("sadd", [r.record for r in records if not r.record.deleted])
-            kept = self._evaluate(
+            self._index([r.record for r in records])
+            self._evaluate(
                 "put_newer",
                 [
                     (
@@ -121,7 +121,6 @@ class OnlineStore:
                     for source, offset, record in records
                 ],
             )
-            self._index("srem", [r.record for r, was in zip(records, kept, strict=True) if was and r.record.deleted])
 
     def visitor(self, user_id: str) -> VisitorState | None:
         """A visitor's state; None when never seen, or not for as long as states are kept."""
@@ -139,7 +138,11 @@ class OnlineStore:
         return states
 
     def catalog_items(self) -> Iterator[CatalogRecord]:
-        """The catalogue's items, each once, deleted ones left out, in no order; entries that change meanwhile may be missed."""
+        """The catalogue's items, each once, in no order; entries that change meanwhile may be missed.
+
+        A deleted item comes as its tombstone for as long as that is kept, so that a reader which still has the item from
+        elsewhere (a model, say) learns that it is gone.
+        """
         with _translated():
             cursor, seen = -1, set[bytes]()
             while cursor != 0:
@@ -151,7 +154,7 @@ class OnlineStore:
                     pipeline.hget(self._keys.catalog("item", item_id.decode()), "record")
                 for value in pipeline.execute():
                     record = layout.decode_catalog(value)
-                    if record is not None and not record.deleted:
+                    if record is not None:
                         yield record
 
     def trending(self, n: int) -> list[tuple[str, float]]:
@@ -237,13 +240,14 @@ class OnlineStore:
                 return
             self.lost_races += 1
 
-    def _index(self, command: str, records: Sequence[CatalogRecord]) -> None:
-        """The set of ids is only an index, in another slot than the entries: added to before, removed from after."""
+    def _index(self, records: Sequence[CatalogRecord]) -> None:
+        """Put ids into the set of all ids, which is only an index, in another slot than the entries: so before them. An id stays
+        in it when its tombstone has expired, and is skipped then."""
         ids: dict[str, list[str]] = {}
         for record in records:
             ids.setdefault(record.entity, []).append(record.entity_id)
         for entity, members in ids.items():
-            self._redis.execute_command(command.upper(), self._keys.catalog_index(entity), *members)
+            self._redis.sadd(self._keys.catalog_index(entity), *members)
 
     def _evaluate(self, name: str, calls: Sequence[tuple[list[str], list[Any]]]) -> list[Any]:
         """Run a script for each (keys, arguments), in one pipeline. Fails once on a restarted server (see `restarted`)."""
