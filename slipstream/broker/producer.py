@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import itertools
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -28,6 +29,8 @@ _OF_THE_RECORD = (InvalidTopicError, MessageSizeTooLargeError, RecordListTooLarg
 
 #: So many records are worth a journey of their own.
 _ENOUGH = 64
+#: The longest that published records wait for others.
+_GATHER_S = 0.01
 
 
 class Outgoing(NamedTuple):
@@ -41,6 +44,15 @@ class Outgoing(NamedTuple):
 
 _Waiting = tuple[Sequence[Outgoing], "asyncio.Future[None]"]
 _Handed = tuple[list[Any], "asyncio.Future[None]"]
+
+
+@dataclass(slots=True)
+class _Outbox:
+    """What was published on one event loop and not yet handed over, and how many handovers have no answer yet."""
+
+    waiting: list[_Waiting] = field(default_factory=list)
+    under_way: int = 0
+    departure: asyncio.Handle | None = None
 
 
 def client_arguments(settings: KafkaSettings, linger_ms: int = 1) -> dict[str, Any]:
@@ -90,8 +102,7 @@ class Producer:
         self._names: dict[str, str] = {}
         self._reviving = threading.Lock()
         self._closed = threading.Event()
-        self._linger_s = linger_ms / 1000
-        self._waiting: dict[asyncio.AbstractEventLoop, list[_Waiting]] = {}
+        self._outboxes: dict[asyncio.AbstractEventLoop, _Outbox] = {}
         self.failures = 0
         self._producer = self._connect()
 
@@ -115,9 +126,9 @@ class Producer:
     async def publish(self, records: Sequence[Outgoing]) -> None:
         """Send all and return when the broker has acknowledged every one; records of one key keep their order.
 
-        Calls within `linger_ms` of each other travel together, large ones go at once. Raises `BrokerUnavailableError` when any
-        was not acknowledged in time. Some of them may be on the topic all the same: records that are sent again then stand
-        there twice, under two offsets.
+        What is published while the records before it are not yet acknowledged travels together, after at most 10 ms. Raises
+        `BrokerUnavailableError` when any record was not acknowledged in time. Some of them may be on the topic then: sending all
+        again is safe, since consumers drop repeats by event id or overwrite by key.
         """
         if not records:
             return
@@ -126,15 +137,39 @@ class Producer:
         if len(records) >= _ENOUGH:
             self._hand_over_all([(records, done)], loop)
         else:
-            waiting = self._waiting.setdefault(loop, [])
-            waiting.append((records, done))
-            if len(waiting) == 1:
-                loop.call_later(self._linger_s, lambda: self._hand_over_all(self._waiting.pop(loop), loop))
+            outbox = self._outboxes.setdefault(loop, _Outbox())
+            outbox.waiting.append((records, done))
+            if outbox.departure is None:
+                outbox.departure = (
+                    loop.call_later(_GATHER_S, self._depart, loop) if outbox.under_way else loop.call_soon(self._depart, loop)
+                )
         await done
 
-    def _hand_over_all(self, waiting: list[_Waiting], loop: asyncio.AbstractEventLoop) -> None:
-        """Give the library all that was published since the last time, in one go: each record that it gets alone wakes its
-        thread, which costs more than the record, and so does waking the event loop for each request."""
+    def _depart(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Hand over what has gathered; once it is acknowledged, what has gathered since then."""
+        outbox = self._outboxes[loop]
+        if outbox.departure is not None:
+            outbox.departure.cancel()
+            outbox.departure = None
+        waiting, outbox.waiting = outbox.waiting, []
+        outbox.under_way += 1
+
+        def returned() -> None:
+            outbox.under_way -= 1
+            if outbox.under_way:
+                return
+            if outbox.waiting:
+                self._depart(loop)
+            else:
+                self._outboxes.pop(loop, None)
+
+        self._hand_over_all(waiting, loop, returned)
+
+    def _hand_over_all(
+        self, waiting: list[_Waiting], loop: asyncio.AbstractEventLoop, returned: Callable[[], None] = lambda: None
+    ) -> None:
+        """Give the library records in one go: each that it gets alone wakes its thread, which costs more than the record, and so
+        does waking the event loop for each request. `returned` is called once all have an answer."""
         handed: list[_Handed] = []
         for records, done in waiting:
             try:
@@ -147,21 +182,23 @@ class Producer:
                 if not done.done():
                     done.set_exception(BrokerUnavailableError(f"the broker does not take records: {error}") if broker else error)
         if not handed:
+            loop.call_soon(returned)
             return
         # next() on a counter is atomic, so that no lock is needed. The last acknowledgement of all wakes the loop, once.
         count = itertools.count(1).__next__
         expected = sum(len(futures) for futures, _ in handed)
 
-        late = loop.call_later(self._timeout_s + 1, self._settle, handed)
-
-        def all_acknowledged() -> None:
-            late.cancel()
-            self._settle(handed)
+        def settle() -> None:
+            if not late.cancelled():
+                late.cancel()
+                self._settle(handed)
+                returned()
 
         def acknowledged(_outcome: object) -> None:
             if count() == expected:
-                loop.call_soon_threadsafe(all_acknowledged)
+                loop.call_soon_threadsafe(settle)
 
+        late = loop.call_later(self._timeout_s + 1, settle)
         for futures, _ in handed:
             for future in futures:
                 future.add_both(acknowledged)

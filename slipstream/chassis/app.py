@@ -1,7 +1,8 @@
 """Build and run a service's HTTP app: middleware, error bodies, health, metrics, graceful stop."""
 
+import gc
+import random
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -40,8 +41,9 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        # Random by arithmetic: asking the system would let another thread take the interpreter in every request.
         given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-        rid = given.decode("latin-1")[:64] or uuid.uuid4().hex
+        rid = given.decode("latin-1")[:64] or f"{random.getrandbits(128):032x}"
         token = request_id.set(rid)
         status = 0
         started = time.perf_counter()
@@ -126,4 +128,8 @@ def serve(app: FastAPI, settings: ServiceSettings, name: str) -> None:
         timeout_graceful_shutdown=settings.http.shutdown_grace_s,
         backlog=2048,
     )
+    # What is loaded by now stays for good: spare the garbage collector from looking through all of it after every few requests.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
     uvicorn.Server(config).run()

@@ -1,0 +1,63 @@
+"""Runs a benchmark by name against a stack, with what it needs to have beforehand."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import pyarrow.parquet as pq
+
+from services.benchmarks.report import Row
+from services.demo.story import Demo
+from services.standalone.plan import Plan
+from services.standalone.terminal import Terminal
+from slipstream.chassis.settings import KafkaSettings
+
+NAMES = ("ingestion", "freshness", "serving")
+#: Clicked on by the benchmarks' visitors.
+POPULAR = 100
+
+
+@dataclass(frozen=True)
+class Target:
+    """The stack that is measured. Without `items`, what is trending there is clicked on."""
+
+    urls: dict[str, str]
+    write_key: str
+    kafka: KafkaSettings
+    namespace: str
+    items: Sequence[str] = ()
+
+
+def prepare(name: str, plan: Plan, terminal: Terminal, start: Callable[[], None]) -> Target:
+    """Start a stack of the benchmark's own, with events and a model in service where it measures recommendations."""
+    items: Sequence[str] = ()
+    if name == "ingestion":
+        start()
+    else:
+        files = Demo(plan, terminal).prepare(start)
+        counted = Counter(pq.read_table(files.interactions, columns=["item_id"])["item_id"].to_pylist())
+        items = [item_id for item_id, _ in counted.most_common(POPULAR)]
+    return target_of(plan.description, items)
+
+
+def target_of(description: dict[str, str], items: Sequence[str] = ()) -> Target:
+    """The stack of which this is the `Plan.description`."""
+    kafka = KafkaSettings(bootstrap_servers=description["kafka"])
+    return Target(description, description["write_key"], kafka, description["namespace"], items)
+
+
+def measure(name: str, target: Target) -> list[Row]:
+    """The rows of the benchmark called `name`."""
+    urls, key = target.urls, target.write_key
+    if name == "ingestion":
+        from services.benchmarks import ingestion
+
+        return ingestion.run(urls["ingestion"], key, target.kafka, target.namespace)
+    if name == "freshness":
+        from services.benchmarks import freshness
+
+        return freshness.run(urls["ingestion"], urls["serving"], key, items=list(target.items) or None)
+    from services.benchmarks import serving
+
+    visitors = serving.known_visitors(urls["serving"], urls["ingestion"], key, target.items)
+    return serving.run(urls["serving"], visitors)

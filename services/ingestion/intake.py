@@ -1,0 +1,93 @@
+"""From a request's body to its answer, without HTTP: who sends, what is in it, and what the broker acknowledged."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from services.ingestion import catalog
+from services.ingestion.publisher import Publisher
+from services.ingestion.segment import read_message
+from services.ingestion.settings import IngestionSection
+from services.ingestion.verdicts import Origin, Outcome, answer
+from services.ingestion.write_keys import WriteKeys, key_in_header
+from slipstream.chassis.errors import InvalidRequestError, TooLargeError, UnauthorizedError
+from slipstream.chassis.logging import request_id
+
+Body = dict[str, Any]
+#: What a body means: an outcome for each of its messages. The third argument is the limit of one message, None where the whole
+#: body is within it.
+Reader = Callable[[Body, Origin, int | None], list[Outcome]]
+
+
+class Intake:
+    """Takes bodies: authenticates, reads, publishes, and answers with a verdict for each message."""
+
+    def __init__(self, settings: IngestionSection, keys: WriteKeys, publisher: Publisher) -> None:
+        self.max_body_bytes = settings.max_body_bytes
+        self._max_event_bytes = settings.max_event_bytes
+        self._max_messages = settings.max_batch_events
+        self._keys = keys
+        self._publisher = publisher
+
+    async def message(self, raw: bytes, authorization: str | None, kind: str) -> bytes:
+        """One tracking call: `track`, `page` or `identify`."""
+
+        def read(body: Body, origin: Origin, limit: int | None) -> list[Outcome]:
+            return [read_message(body, kind, {}, origin, limit)]
+
+        return await self._take(raw, authorization, read)
+
+    async def batch(self, raw: bytes, authorization: str | None) -> bytes:
+        """Segment's batch: messages of any type."""
+
+        def read(body: Body, origin: Origin, limit: int | None) -> list[Outcome]:
+            return [read_message(message, None, body, origin, limit) for message in self._list(body, "batch")]
+
+        return await self._take(raw, authorization, read)
+
+    async def entries(self, raw: bytes, authorization: str | None, entity: catalog.Entity) -> bytes:
+        """A bulk upsert of items or users."""
+
+        def read(body: Body, origin: Origin, limit: int | None) -> list[Outcome]:
+            return [catalog.read_entry(entry, entity, origin, limit) for entry in self._list(body, f"{entity}s")]
+
+        return await self._take(raw, authorization, read)
+
+    async def delete_item(self, item_id: str, authorization: str | None) -> bytes:
+        """An item that is gone for good."""
+        return await self._take(b"{}", authorization, lambda _body, origin, _limit: [catalog.deletion(item_id, origin)])
+
+    async def _take(self, raw: bytes, authorization: str | None, read: Reader) -> bytes:
+        try:
+            body = orjson.loads(raw)
+        except orjson.JSONDecodeError as error:
+            raise InvalidRequestError(f"The body is not JSON: {error}", code="invalid_json") from error
+        if type(body) is not dict:
+            raise InvalidRequestError("The body must be a JSON object", code="invalid_body")
+        origin = Origin(self._source(authorization, body), request_id.get(), int(time.time() * 1000))
+        outcomes = read(body, origin, self._max_event_bytes if len(raw) > self._max_event_bytes else None)
+        await self._publisher.publish(outcomes, origin)
+        return orjson.dumps(answer(outcomes))
+
+    def _source(self, authorization: str | None, body: Body) -> str:
+        """The name of the write key. The key is taken out of the body, since the body may end in the dead letters."""
+        in_body = body.pop("writeKey", None)
+        key = (key_in_header(authorization) if authorization else None) or in_body
+        name = self._keys.name_of(key) if type(key) is str else None
+        if name is None:
+            raise UnauthorizedError(
+                "Send a write key: Basic authentication with the key as user name and no password, or writeKey in the body",
+                code="invalid_write_key",
+                headers={"WWW-Authenticate": 'Basic realm="slipstream"'},
+            )
+        return name
+
+    def _list(self, body: Body, name: str) -> list[Any]:
+        messages = body.get(name)
+        if type(messages) is not list:
+            raise InvalidRequestError(f"The body must have a list: {name}", code="invalid_body")
+        if len(messages) > self._max_messages:
+            raise TooLargeError(f"{name} has {len(messages)} entries; send at most {self._max_messages} at once")
+        return messages

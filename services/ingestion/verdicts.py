@@ -1,0 +1,108 @@
+"""What becomes of each thing that was sent: accepted, or rejected with a stable code, the field, and the reason in words."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from slipstream.contracts.events import CatalogRecord, Interaction
+
+
+class Code(StrEnum):
+    """Why an event is rejected. Stable: clients and dead-letter tooling branch on it."""
+
+    NOT_AN_OBJECT = "not_an_object"
+    EVENT_TOO_LARGE = "event_too_large"
+    NESTED_TOO_DEEPLY = "nested_too_deeply"
+    UNSUPPORTED_TYPE = "unsupported_type"
+    MISSING_USER = "missing_user"
+    MISSING_ITEM = "missing_item"
+    MISSING_NAME = "missing_name"
+    INVALID_NAME = "invalid_name"
+    INVALID_ID = "invalid_id"
+    INVALID_OBJECT = "invalid_object"
+    INVALID_VALUE = "invalid_value"
+    INVALID_TIMESTAMP = "invalid_timestamp"
+    TIMESTAMP_IN_SECONDS = "timestamp_in_seconds"
+    TIMESTAMP_IN_FUTURE = "timestamp_in_future"
+
+
+class RejectedError(Exception):
+    """An event can't be taken; `field` is its path in the event as it was sent."""
+
+    def __init__(self, code: Code, reason: str, field: str | None = None) -> None:
+        super().__init__(reason)
+        self.code, self.reason, self.field = code, reason, field
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a request came from: the name of its write key, its id, and when it was received (ms)."""
+
+    source: str
+    request_id: str
+    received_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A message that is fine, and the records that it makes."""
+
+    message_id: str
+    records: list[Interaction | CatalogRecord]
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A message that is not, why, and the message itself for the dead letters."""
+
+    message_id: str | None
+    error: RejectedError
+    original: Any
+
+
+Outcome = Taken | Rejected
+
+
+class Verdict(BaseModel):
+    """What became of the message at `index`. `code`, `field` and `reason` are there when it was rejected."""
+
+    index: int
+    message_id: str | None
+    status: Literal["accepted", "duplicate", "rejected"]
+    code: Code | None = None
+    field: str | None = None
+    reason: str | None = None
+
+
+class Answer(BaseModel):
+    """The verdicts on a request, in the order of its messages. Accepted means: the broker has acknowledged it."""
+
+    accepted: int
+    duplicates: int
+    rejected: int
+    results: list[Verdict]
+
+
+def answer(outcomes: list[Outcome]) -> dict[str, Any]:
+    """The outcomes as the JSON of an `Answer`, built by hand since a batch has thousands of them."""
+    results: list[dict[str, Any]] = []
+    rejected = 0
+    for index, outcome in enumerate(outcomes):
+        if isinstance(outcome, Taken):
+            results.append({"index": index, "message_id": outcome.message_id, "status": "accepted"})
+            continue
+        rejected += 1
+        error = outcome.error
+        results.append(
+            {
+                "index": index,
+                "message_id": outcome.message_id,
+                "status": "rejected",
+                "code": error.code,
+                "field": error.field,
+                "reason": error.reason,
+            }
+        )
+    return {"accepted": len(outcomes) - rejected, "duplicates": 0, "rejected": rejected, "results": results}

@@ -1,0 +1,221 @@
+"""Replay against a server of its own that answers as ingestion does."""
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from slipstream.datasets import replay as module
+from slipstream.datasets.replay import ReplayError, replay
+
+
+class Collector(ThreadingHTTPServer):
+    """Keeps what it is sent. Rejects events of the visitor `nobody`; answers with the statuses in `refusals` first."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+        self.bodies: list[tuple[str, dict[str, Any], float]] = []
+        self.refusals: list[tuple[int, str]] = []
+        self.lock = threading.Lock()
+
+    def events(self) -> list[dict[str, Any]]:
+        return [event for path, body, _ in self.bodies if path == "/v1/batch" for event in body["batch"]]
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Collector
+
+    def do_POST(self) -> None:
+        body = orjson.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with self.server.lock:
+            refusal = self.server.refusals.pop() if self.server.refusals else None
+            if refusal is None:
+                self.server.bodies.append((self.path, body, time.perf_counter()))
+        if refusal is not None:
+            self.answer(refusal[0], b"{}", {"Retry-After": refusal[1]})
+            return
+        entries = body.get("batch") or body.get("items")
+        results = [
+            {"index": i, "status": "rejected", "code": "bad"}
+            if e.get("userId") == "nobody"
+            else {"index": i, "status": "accepted"}
+            for i, e in enumerate(entries)
+        ]
+        rejected = sum(r["status"] == "rejected" for r in results)
+        verdicts = {"accepted": len(results) - rejected, "duplicates": 0, "rejected": rejected, "results": results}
+        self.answer(200, orjson.dumps(verdicts), {})
+
+    def answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    server = Collector()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(module, "LONGEST_PAUSE_S", 0.01)
+
+
+def write(path: Path, **columns: list[Any]) -> Path:
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+@pytest.fixture
+def shuffled(tmp_path: Path) -> Path:
+    """1,000 events of 37 visitors, not in order of time."""
+    count = 1_000
+    return write(
+        tmp_path / "events.parquet",
+        user_id=[f"u{n % 37}" for n in range(count)],
+        item_id=[f"i{n % 11}" for n in range(count)],
+        event_type=["view"] * count,
+        timestamp=[1_600_000_000_000 + n * 7919 % count * 10 for n in range(count)],
+        position=[n % 5 for n in range(count)],
+        value=[None if n % 2 else 2.5 for n in range(count)],
+    )
+
+
+def test_every_event_arrives_once_and_each_visitor_s_in_order(collector: Collector, shuffled: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    report = replay(
+        shuffled,
+        url=collector.url,
+        write_key="k",
+        batch_size=20,
+        concurrency=3,
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    events = collector.events()
+    assert (report.events, report.accepted, report.rejected) == (1_000, 1_000, 0)
+    assert len({event["messageId"] for event in events}) == 1_000
+    by_visitor: dict[str, list[int]] = defaultdict(list)
+    for event in events:
+        by_visitor[event["userId"]].append(event["timestamp"])
+    assert all(times == sorted(times) for times in by_visitor.values())
+    assert all(len(body["batch"]) <= 20 for _, body, _ in collector.bodies)
+    assert seen[-1] == (1_000, 1_000)
+    assert report.events_per_s > 0
+
+
+def test_event_is_a_track_call_with_its_columns_as_properties(collector: Collector, tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "one.parquet",
+        user_id=["u"], item_id=["i"], event_type=["rate"], timestamp=[1_600_000_000_123], value=[4.0], position=[2], land=[None],
+    )  # fmt: skip
+    replay(path, url=collector.url, write_key="k")
+    (event,) = collector.events()
+    assert event.pop("messageId")
+    assert event == {
+        "type": "track", "event": "rate", "userId": "u", "timestamp": 1_600_000_000_123,
+        "properties": {"item_id": "i", "value": 4.0, "position": 2},
+    }  # fmt: skip
+
+
+def test_repeated_replay_sends_the_same_message_ids(collector: Collector, shuffled: Path) -> None:
+    replay(shuffled, url=collector.url, write_key="k")
+    first = sorted(event["messageId"] for event in collector.events())
+    collector.bodies.clear()
+    replay(shuffled, url=collector.url, write_key="k", batch_size=7)
+    assert sorted(event["messageId"] for event in collector.events()) == first
+
+
+def test_equal_rows_are_different_events(collector: Collector, tmp_path: Path) -> None:
+    path = write(tmp_path / "twice.parquet", user_id=["u", "u"], item_id=["i", "i"], timestamp=[1_600_000_000_000] * 2)
+    replay(path, url=collector.url, write_key="k")
+    assert len({event["messageId"] for event in collector.events()}) == 2
+
+
+def test_items_go_first_with_their_attributes(collector: Collector, shuffled: Path, tmp_path: Path) -> None:
+    items = write(tmp_path / "items.parquet", item_id=["i0", "i1"], title=["A", "B"], categories=[["x"], ["y", "z"]])
+    report = replay(shuffled, url=collector.url, write_key="k", items=items)
+    path, body, _ = collector.bodies[0]
+    assert path == "/v1/items"
+    assert body["items"][1] == {"item_id": "i1", "title": "B", "categories": ["y", "z"]}
+    assert (report.items, report.items_rejected) == (2, 0)
+
+
+def test_rejections_are_counted_by_code(collector: Collector, tmp_path: Path) -> None:
+    path = write(tmp_path / "bad.parquet", user_id=["u", "nobody"], item_id=["i", "i"], timestamp=[1_600_000_000_000] * 2)
+    report = replay(path, url=collector.url, write_key="k")
+    assert (report.accepted, report.rejected, report.rejected_by_code) == (1, 1, {"bad": 1})
+
+
+def test_refused_batches_are_sent_again(collector: Collector, shuffled: Path) -> None:
+    collector.refusals = [(503, "0"), (429, "0"), (503, "")] * 2
+    report = replay(shuffled, url=collector.url, write_key="k", batch_size=100)
+    assert report.accepted == 1_000
+    assert len({event["messageId"] for event in collector.events()}) == 1_000
+
+
+def test_refused_write_key_ends_the_replay_with_the_reason(collector: Collector, shuffled: Path) -> None:
+    collector.refusals = [(401, "")] * 100
+    with pytest.raises(ReplayError, match="401"):
+        replay(shuffled, url=collector.url, write_key="k")
+    assert not collector.bodies
+
+
+def test_absent_server_ends_the_replay_with_the_address(shuffled: Path) -> None:
+    with pytest.raises(ReplayError, match=r"127\.0\.0\.1:1"):
+        replay(shuffled, url="http://127.0.0.1:1", write_key="k")
+
+
+def test_bodies_stay_below_the_limit(collector: Collector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_BODY_BYTES", 1_000)
+    path = write(
+        tmp_path / "long.parquet",
+        user_id=["u"] * 20,
+        item_id=["i"] * 20,
+        timestamp=list(range(1_600_000_000_000, 1_600_000_000_020)),
+        text=["x" * 300] * 20,
+    )
+    assert replay(path, url=collector.url, write_key="k").accepted == 20
+    assert len(collector.bodies) > 5
+
+
+def test_speed_keeps_the_pace_of_the_events(collector: Collector, tmp_path: Path) -> None:
+    """Three events a second apart, ten times faster: the third arrives no earlier than 0.2 s after the first."""
+    path = write(
+        tmp_path / "slow.parquet",
+        user_id=["u", "v", "w"],
+        item_id=["i"] * 3,
+        timestamp=[1_600_000_000_000, 1_600_000_001_000, 1_600_000_002_000],
+    )
+    replay(path, url=collector.url, write_key="k", speed=10)
+    times = [at for _, _, at in collector.bodies]
+    assert len(times) == 3
+    assert times[2] - times[0] >= 0.19
+
+
+def test_speed_must_be_positive(shuffled: Path) -> None:
+    with pytest.raises(ValueError, match="speed"):
+        replay(shuffled, url="http://127.0.0.1:1", write_key="k", speed=0)

@@ -1,0 +1,67 @@
+from typing import Any
+
+import pytest
+
+from services.ingestion.catalog import deletion, read_entry
+from services.ingestion.verdicts import Code, Origin, Rejected, Taken
+from slipstream.contracts.events import CatalogRecord
+
+ORIGIN = Origin("shop", "request-1", 1_760_000_000_000)
+
+
+def record(entry: Any, entity: Any = "item") -> CatalogRecord:
+    outcome = read_entry(entry, entity, ORIGIN)
+    assert isinstance(outcome, Taken), outcome
+    (made,) = outcome.records
+    assert isinstance(made, CatalogRecord)
+    return made
+
+
+def test_item_keeps_attributes_beside_its_id_and_under_attributes() -> None:
+    made = record({"item_id": "sku-1", "title": "Blue shoes", "attributes": {"price": 9.5}})
+    assert (made.entity, made.entity_id, made.attributes, made.available) == (
+        "item",
+        "sku-1",
+        {"title": "Blue shoes", "price": 9.5},
+        True,
+    )
+    assert (made.timestamp, made.source) == (ORIGIN.received_at, "shop")
+
+
+def test_item_can_be_made_unavailable() -> None:
+    made = record({"item_id": 7, "available": False})
+    assert (made.entity_id, made.available, made.attributes) == ("7", False, {})
+
+
+def test_user_is_a_user_s_entry() -> None:
+    assert record({"user_id": "ada", "country": "NZ"}, "user").entity == "user"
+
+
+def test_deletion_is_a_record_that_says_so() -> None:
+    outcome = deletion("sku/1", ORIGIN)
+    assert isinstance(outcome, Taken)
+    assert outcome.records == [
+        CatalogRecord(entity="item", entity_id="sku/1", deleted=True, timestamp=ORIGIN.received_at, source="shop")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("entry", "code", "field"),
+    [
+        ("sku-1", Code.NOT_AN_OBJECT, None),
+        ({}, Code.INVALID_ID, "item_id"),
+        ({"item_id": None}, Code.INVALID_ID, "item_id"),
+        ({"item_id": "a", "available": "yes"}, Code.INVALID_VALUE, "available"),
+        ({"item_id": "a", "attributes": []}, Code.INVALID_OBJECT, "attributes"),
+    ],
+)
+def test_bad_entry_is_rejected_with_code_and_field(entry: Any, code: Code, field: str | None) -> None:
+    outcome = read_entry(entry, "item", ORIGIN)
+    assert isinstance(outcome, Rejected)
+    assert (outcome.error.code, outcome.error.field) == (code, field)
+
+
+def test_entry_above_the_limit_is_rejected() -> None:
+    outcome = read_entry({"item_id": "a", "text": "x" * 500}, "item", ORIGIN, 300)
+    assert isinstance(outcome, Rejected)
+    assert outcome.error.code is Code.EVENT_TOO_LARGE
