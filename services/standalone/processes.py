@@ -92,18 +92,22 @@ class Child:
         if self.process is not None and self.alive:
             self.process.terminate()
 
-    def stop(self) -> bool:
-        """Ask it to end, wait its time of grace, and kill what is left of its group. False when it had to be killed."""
+    def finish(self) -> bool:
+        """Wait its time of grace after `terminate`, and kill what is left of its group. False when it had to be killed."""
         if self.process is None:
             return True
-        self.terminate()
         try:
             self.process.wait(self._grace_s)
         except subprocess.TimeoutExpired:
             self.kill()
-            return False
+            return not self._grace_s
         self.kill()
         return True
+
+    def stop(self) -> bool:
+        """`terminate` and `finish`."""
+        self.terminate()
+        return self.finish()
 
     def kill(self) -> None:
         """End it and whatever it started at once, as a crash would."""

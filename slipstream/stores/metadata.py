@@ -4,6 +4,8 @@ A service declares its tables on `new_metadata()` and calls `prepare` when it st
 there is one writer at a time for all services that share the file, and the others wait for it.
 """
 
+import sqlite3
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -110,9 +112,23 @@ def _configure_sqlite(connection: Any, _entry: ConnectionPoolEntry) -> None:
     # The driver's own idea of when a transaction begins is switched off: `_begin_immediate` says it.
     connection.isolation_level = None
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+    _use_write_ahead_log(cursor)
+    for pragma in ("synchronous=NORMAL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _use_write_ahead_log(cursor: sqlite3.Cursor) -> None:
+    """Services that start at once all turn a new file to write-ahead logging; for this SQLite does not wait for the others."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
 
 
 def _begin_immediate(connection: Connection) -> None:

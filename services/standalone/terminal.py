@@ -1,0 +1,63 @@
+"""What long commands say while they work: a line that rewrites itself on a terminal, plain lines elsewhere."""
+
+import sys
+import threading
+from collections.abc import Callable
+from typing import NoReturn, TextIO
+
+
+class Terminal:
+    """Writes lines, and one line of progress below them. Safe to use from several threads."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._tty = self._stream.isatty()
+        self._progress = ""
+        self._lock = threading.Lock()
+
+    def line(self, text: str) -> None:
+        """A line that stays."""
+        with self._lock:
+            self._clear()
+            self._stream.write(text + "\n")
+            self._draw()
+
+    def progress(self, text: str) -> None:
+        """Replace the line of progress; off a terminal, a line each time that the text changes. Empty ends it."""
+        with self._lock:
+            if text == self._progress:
+                return
+            self._clear()
+            self._progress = text
+            if text and not self._tty:
+                self._stream.write(text + "\n")
+            self._draw()
+
+    def bar(self, unit: str) -> Callable[[int, int], None]:
+        """A bar to be told how many of how many are done; off a terminal, a line each tenth."""
+        from tqdm import tqdm
+
+        shown: tqdm[NoReturn] | None = None
+        tenth = -1
+
+        def update(done: int, total: int) -> None:
+            nonlocal shown, tenth
+            if self._tty:
+                shown = shown or tqdm(total=total, unit=f" {unit}", file=self._stream, leave=False, dynamic_ncols=True)
+                shown.update(done - shown.n)
+                if done >= total:
+                    shown.close()
+            elif done * 10 // max(total, 1) > tenth:
+                tenth = done * 10 // max(total, 1)
+                self.line(f"{done:,} of {total:,} {unit}")
+
+        return update
+
+    def _clear(self) -> None:
+        if self._tty and self._progress:
+            self._stream.write("\r\x1b[K")
+
+    def _draw(self) -> None:
+        if self._tty and self._progress:
+            self._stream.write(self._progress)
+        self._stream.flush()

@@ -1,0 +1,76 @@
+"""The rules of the house that a program can check: names, sizes, imports, and pages that are written from the code."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from services.reference_pages import pages
+from slipstream.contracts.topics import TOPICS
+
+ROOT = Path(__file__).parents[2]
+SOURCES = sorted(path for folder in ("slipstream", "services", "tests") for path in (ROOT / folder).rglob("*.py"))
+FORBIDDEN_NAMES = {"utils", "util", "helpers", "common", "misc", "core", "manager"}
+MOST_LINES = 400
+#: Files that are longer, each with its reason.
+LONG_FOR_A_REASON: dict[str, str] = {}
+
+
+def test_no_file_has_a_name_that_says_nothing() -> None:
+    assert [str(path.relative_to(ROOT)) for path in SOURCES if path.stem in FORBIDDEN_NAMES] == []
+
+
+def test_no_file_is_long_without_a_reason() -> None:
+    lengths = {str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines()) for path in SOURCES}
+    assert {name: lines for name, lines in lengths.items() if lines > MOST_LINES and name not in LONG_FOR_A_REASON} == {}
+
+
+def test_import_rules_hold() -> None:
+    checked = subprocess.run(
+        [sys.executable, "-c", "from importlinter.cli import lint_imports_command as run; run()", "--no-cache"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_fastapi_is_imported_only_by_the_chassis_and_by_routes() -> None:
+    allowed = {
+        ROOT / "slipstream" / "chassis",
+        *(ROOT / "services").glob("*/app.py"),
+        *(ROOT / "services").glob("*/api.py"),
+        ROOT / "services" / "benchmarks" / "empty_route.py",  # the ceiling that routes are measured against
+    }
+    offenders = [
+        str(path.relative_to(ROOT))
+        for path in SOURCES
+        if "tests" not in path.relative_to(ROOT).parts and "fastapi" in _imported(path) and not allowed & {path, path.parent}
+    ]
+    assert offenders == []
+
+
+@pytest.mark.parametrize("name", sorted(pages()))
+def test_page_is_what_the_code_says(name: str) -> None:
+    path = ROOT / name
+    assert path.exists() and path.read_text(encoding="utf-8") == pages()[name], "out of date: run `make docs`"
+
+
+def test_every_topic_is_documented_with_its_fields() -> None:
+    text = pages()["docs/topics.md"]
+    for topic in TOPICS:
+        assert f"## {topic.name}" in text
+        assert all(f"| `{field}` |" in text for field in topic.record.model_fields)
+
+
+def _imported(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.partition(".")[0])
+    return names

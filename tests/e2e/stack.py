@@ -1,0 +1,118 @@
+"""Slipstream as a user has it: `slipstream up` in a process of its own, and its services over REST."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+
+from services.standalone.plan import SERVICES
+from services.standalone.supervisor import running_stack
+
+START_LIMIT_S = 180.0
+T = TypeVar("T")
+
+
+class Stack:
+    """A running `slipstream up`, with a client for each service."""
+
+    def __init__(self, directory: Path, process: subprocess.Popen[str], urls: dict[str, str]) -> None:
+        self.directory, self.process, self.urls = directory, process, urls
+        self.write_key = urls["write_key"]
+        self.clients = {name: httpx.Client(base_url=urls[name], timeout=10) for name in SERVICES}
+
+    def get(self, service: str, path: str, **parameters: Any) -> Any:
+        """The JSON body of a GET that succeeds."""
+        return self.clients[service].get(path, params=parameters).raise_for_status().json()
+
+    def post(self, service: str, path: str, body: Any) -> Any:
+        """The JSON body of a POST that succeeds; to ingestion, with the write key."""
+        auth = httpx.BasicAuth(self.write_key, "") if service == "ingestion" else None
+        return self.clients[service].post(path, json=body, auth=auth).raise_for_status().json()
+
+    @property
+    def children(self) -> dict[str, int]:
+        """Process ids of what the supervisor runs, by name: the five services, `tansu` and `valkey-server`."""
+        return dict(_descendants(self.process.pid))
+
+    def stop(self) -> int:
+        """Stop it as Ctrl-C or a container's end would; the exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(60)
+
+    def close(self) -> None:
+        for client in self.clients.values():
+            client.close()
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+
+@contextmanager
+def running(directory: Path, **settings: str) -> Iterator[Stack]:
+    """Start Slipstream on `directory` and on free ports; `settings` are environment variables. Ends it, whatever happened."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("SLIPSTREAM_")}
+    output = directory / "up.log"
+    with output.open("w") as file:
+        command = [sys.executable, "-m", "services", "up", "--any-ports", "--data-dir", str(directory)]
+        process = subprocess.Popen(command, env={**inherited, **settings}, stdout=file, stderr=file, text=True)
+    stack: Stack | None = None
+    try:
+        deadline = time.monotonic() + START_LIMIT_S
+        while "Ctrl-C stops everything" not in output.read_text():
+            assert process.poll() is None and time.monotonic() < deadline, output.read_text()
+            time.sleep(0.1)
+        stack = Stack(directory, process, running_stack(directory))
+        yield stack
+    except BaseException:
+        sys.stderr.write(output.read_text())
+        raise
+    finally:
+        if stack:
+            stack.close()
+        elif process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def wait_for(condition: Callable[[], T | None], what: str, limit_s: float = 30.0) -> T:
+    """What `condition` returns once it is neither None nor False; connection failures count as not yet."""
+    deadline = time.monotonic() + limit_s
+    while True:
+        try:
+            found = condition()
+            if found is not None and found is not False:
+                return found
+        except (httpx.TransportError, httpx.HTTPStatusError) as error:
+            last: object = error
+        else:
+            last = found
+        assert time.monotonic() < deadline, f"waited {limit_s:g} s for {what}; last: {last}"
+        time.sleep(0.02)
+
+
+def alive(pids: list[int]) -> list[int]:
+    """Those of the processes that still run. A zombie has ended, and only waits for the machine's init."""
+    return [pid for pid in pids if _state(pid) not in ("", "Z", "X")]
+
+
+def _state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def _descendants(pid: int) -> Iterator[tuple[str, int]]:
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            arguments = Path(f"/proc/{child}/cmdline").read_text().split("\0")
+            name = arguments[3] if arguments[1:3] == ["-m", "services"] else Path(arguments[0]).name
+            yield name, int(child)
+            yield from _descendants(int(child))

@@ -1,0 +1,34 @@
+import io
+
+from services.standalone.terminal import Terminal
+
+
+class _Tty(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_is_plain_lines_off_a_terminal() -> None:
+    stream = io.StringIO()
+    terminal = Terminal(stream)
+    for text in ("one", "one", "two", ""):
+        terminal.progress(text)
+    terminal.line("done")
+    assert stream.getvalue() == "one\ntwo\ndone\n"
+
+
+def test_progress_rewrites_itself_below_the_lines_on_a_terminal() -> None:
+    stream = _Tty()
+    terminal = Terminal(stream)
+    terminal.progress("half")
+    terminal.line("note")
+    terminal.progress("")
+    assert stream.getvalue() == "half\r\x1b[Knote\nhalf\r\x1b[K"
+
+
+def test_bar_writes_a_line_each_tenth_off_a_terminal() -> None:
+    stream = io.StringIO()
+    bar = Terminal(stream).bar("events")
+    for done in range(0, 1001, 50):
+        bar(done, 1000)
+    assert stream.getvalue().splitlines()[::5] == ["0 of 1,000 events", "500 of 1,000 events", "1,000 of 1,000 events"]
