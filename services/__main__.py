@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
+from services.standalone.plan import DATA_DIR, DEFAULT_DATA_DIR
+
 if TYPE_CHECKING:
     from services.benchmarks.runner import Target
     from services.standalone.plan import Plan
@@ -25,16 +27,43 @@ SERVICES = {
     "serving": "Answers recommendations.",
     "monitoring": "Reports quality and drift, and raises alerts.",
 }
+_KAFKA = "SLIPSTREAM_KAFKA__BOOTSTRAP_SERVERS=kafka:9092"
+_REDIS = "SLIPSTREAM_REDIS__URL=redis://redis:6379/0"
+_DATABASE = "SLIPSTREAM_DATABASE__URL=postgresql+psycopg://user:password@db/slipstream"
+_TRAINING = "SLIPSTREAM_PEERS__TRAINING_URL=http://training:8003"
+#: What each service has to be told where not all runs on one machine.
+NEEDED_SETTINGS = {
+    "ingestion": (_KAFKA, "SLIPSTREAM_INGESTION__WRITE_KEYS=shop:s3cret"),
+    "features": (_KAFKA, _REDIS, "SLIPSTREAM_LAKE__URI=s3://history/lake"),
+    "training": (_KAFKA, _DATABASE, "SLIPSTREAM_LAKE__URI=s3://history/lake"),
+    "serving": (_KAFKA, _REDIS, _TRAINING),
+    "monitoring": (
+        _KAFKA,
+        _DATABASE,
+        _TRAINING,
+        "SLIPSTREAM_PEERS__FEATURES_URL=http://features:8002",
+        "SLIPSTREAM_PEERS__SERVING_URL=http://serving:8004",
+        "SLIPSTREAM_PEERS__INGESTION_URL=http://ingestion:8001",
+    ),
+}
 INTERRUPTED = 130
 T = TypeVar("T")
 
 data_dir = click.option(
     "--data-dir",
     type=click.Path(file_okay=False, path_type=Path),
-    default=Path(".slipstream"),
-    envvar="SLIPSTREAM_DATA_DIR",
+    default=DEFAULT_DATA_DIR,
+    envvar=DATA_DIR,
+    show_envvar=True,
     show_default=True,
     help="Where everything that outlives the processes is kept.",
+)
+demo_data_dir = click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=lambda: Path(os.environ.get(DATA_DIR) or DEFAULT_DATA_DIR) / "demo",
+    show_default=f"{DEFAULT_DATA_DIR}/demo, or demo in {DATA_DIR}",
+    help="Where the demo keeps everything, apart from your own data.",
 )
 ports = click.option(
     "--port",
@@ -69,7 +98,7 @@ def cli() -> None:
 
 
 @cli.command()
-@data_dir
+@demo_data_dir
 @ports
 @any_ports
 @click.option("--exit", "exit_after", is_flag=True, help="Stop everything and exit when all has been shown.")
@@ -87,13 +116,13 @@ def demo(data_dir: Path, ports: tuple[str, ...], any_ports: bool, exit_after: bo
     Example:  slipstream demo --exit
     """
     from services.demo.story import Demo
-    from services.standalone.session import Session
+    from services.standalone.running import Running
     from services.standalone.terminal import Terminal
 
     terminal = Terminal()
     # The demo asks for its run itself, when all events are in, rather than in the middle of them.
     plan = _plan(data_dir, ports, any_ports, {"SLIPSTREAM_TRAINING__NEW_EVENTS": "0"})
-    with Session(plan, terminal) as stack:
+    with Running(plan, terminal) as stack:
         _explained(lambda: Demo(plan, terminal, movielens).tell(stack.start))
         if not exit_after:
             terminal.line("\nCtrl-C stops everything; what it knows is kept, and the next demo starts in seconds.")
@@ -113,17 +142,17 @@ def up(data_dir: Path, ports: tuple[str, ...], any_ports: bool) -> None:
     \b
     Example:  slipstream up --port serving=9004
     """
-    from services.standalone.session import Session
+    from services.standalone.running import Running
     from services.standalone.terminal import Terminal
 
     terminal = Terminal()
     plan = _plan(data_dir, ports, any_ports)
-    with Session(plan, terminal) as stack:
+    with Running(plan, terminal) as stack:
         stack.start()
         for name, url in plan.urls.items():
-            terminal.line(f"{name:<11} {url}/docs")
-        terminal.line(f"\nWrite key: {plan.write_key}    Logs: {plan.directory / 'logs'}    Ctrl-C stops everything.")
-        terminal.line(f"Next: slipstream replay events.parquet --url {plan.urls['ingestion']} --write-key {plan.write_key}")
+            terminal.show(f"{name:<11} {url}/docs")
+        terminal.show(f"\nWrite key: {plan.write_key}    Logs: {plan.directory / 'logs'}    Ctrl-C stops everything.")
+        terminal.show(f"Next: slipstream replay events.parquet --url {plan.urls['ingestion']} --write-key {plan.write_key}")
         stack.wait()
 
 
@@ -139,11 +168,11 @@ def _service_command(name: str, purpose: str) -> click.Command:
         try:
             settings = getattr(settings_module, f"{name.capitalize()}Settings")()
         except ValidationError as error:
-            wrong = "; ".join(f"SLIPSTREAM_{'__'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
-            raise click.ClickException(f"settings: {wrong}") from error
+            raise click.ClickException(f"settings: {'; '.join(map(_wrong_setting, error.errors()))}") from error
         configure_logging(settings.log, name)
         serve(app_module.create_app(settings), settings, name)
 
+    example = " \\\n          ".join((*NEEDED_SETTINGS[name], f"slipstream {name}"))
     return click.Command(
         name,
         callback=run,
@@ -152,11 +181,19 @@ def _service_command(name: str, purpose: str) -> click.Command:
         One service, against the servers that its settings name (docs/configuration.md). Logs are JSON lines on standard output.
 
         \b
-        Example:  SLIPSTREAM_KAFKA__BOOTSTRAP_SERVERS=kafka:9092 SLIPSTREAM_REDIS__URL=redis://redis:6379/0 slipstream {name}
-        Port:     SLIPSTREAM_HTTP__PORT
+        Example:
+          {example}
+        Port:
+          SLIPSTREAM_HTTP__PORT
         """,
         short_help=purpose,
     )
+
+
+def _wrong_setting(error: Mapping[str, Any]) -> str:
+    variable = f"SLIPSTREAM_{'__'.join(map(str, error['loc'])).upper()}"
+    what = str(error["msg"]).removeprefix("Value error, ")
+    return what if what.startswith(variable) else f"{variable}: {what}"
 
 
 for _name, _purpose in SERVICES.items():
@@ -261,6 +298,10 @@ def evaluate(
 def bench(name: str, running: bool, data_dir: Path, json_path: Path | None) -> None:
     """Measure on this machine, and against the ceiling measured in the same run.
 
+    The ceiling of ingestion is a bare producer for batches, and a route that does nothing for single events; the latter is also
+    serving's. That of freshness is the least time that its way allows: a record from producer to consumer through the same broker,
+    and one answer of serving that says nothing.
+
     A stack of its own is started in a temporary folder, and stopped afterwards; with films, ratings and a model in it where
     recommendations are measured.
 
@@ -268,7 +309,7 @@ def bench(name: str, running: bool, data_dir: Path, json_path: Path | None) -> N
     Example:  slipstream bench freshness --json freshness.json
     """
     from services.benchmarks import report, runner
-    from services.standalone.session import Session
+    from services.standalone.running import Running
     from services.standalone.terminal import Terminal
 
     where = report.machine()
@@ -279,7 +320,7 @@ def bench(name: str, running: bool, data_dir: Path, json_path: Path | None) -> N
             directory = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="slipstream-bench-")))
             terminal = Terminal()
             plan = _plan(directory, (), True, {"SLIPSTREAM_TRAINING__NEW_EVENTS": "0"})
-            stack = opened.enter_context(Session(plan, terminal))
+            stack = opened.enter_context(Running(plan, terminal))
             target = _explained(lambda: runner.prepare(name, plan, terminal, stack.start))
         rows = _explained(lambda: runner.measure(name, target))
     click.echo(report.table(rows))
@@ -336,7 +377,7 @@ def _running_target(directory: Path) -> "Target":
     running = running_stack(directory)
     if not running:
         raise click.ClickException(f"nothing runs on {directory}; start it with: slipstream up")
-    return target_of(running)
+    return target_of(running, token=os.environ.get("SLIPSTREAM_HTTP__API_TOKEN", ""))
 
 
 def _explained(measure: Callable[[], T]) -> T:

@@ -9,6 +9,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
+from services.standalone.plan import DATA_DIR, DEFAULT_DATA_DIR
 from slipstream.chassis.settings import Section, ServiceSettings
 from slipstream.contracts.topics import TOPICS, Topic
 
@@ -54,6 +55,12 @@ def pages() -> dict[str, str]:
 
 
 def _chapters() -> Iterator[Chapter]:
+    folder = f"the data folder, unless `--data-dir` names one; the demo's is `demo` in it ({DEFAULT_DATA_DIR}/demo by default)"
+    yield Chapter(
+        "Commands",
+        "For `slipstream up`, `demo`, `replay` and `bench`; the services have a setting for each of their folders.",
+        [Setting(DATA_DIR, "path", str(DEFAULT_DATA_DIR), folder)],
+    )
     yield from _of_class(ServiceSettings, "Every service", skip=frozenset())
     shared = frozenset(ServiceSettings.model_fields)
     for name in SERVICES:

@@ -19,12 +19,14 @@ POPULAR = 100
 
 @dataclass(frozen=True)
 class Target:
-    """The stack that is measured. Without `items`, what is trending there is clicked on."""
+    """The stack that is measured. `token` is the services' API token, where they ask for one. Without `items`, what is trending
+    there is clicked on."""
 
     urls: dict[str, str]
     write_key: str
     kafka: KafkaSettings
     namespace: str
+    token: str = ""
     items: Sequence[str] = ()
 
 
@@ -37,13 +39,13 @@ def prepare(name: str, plan: Plan, terminal: Terminal, start: Callable[[], None]
         files = Demo(plan, terminal).prepare(start)
         counted = Counter(pq.read_table(files.interactions, columns=["item_id"])["item_id"].to_pylist())
         items = [item_id for item_id, _ in counted.most_common(POPULAR)]
-    return target_of(plan.description, items)
+    return target_of(plan.description, items, plan.environment.get("SLIPSTREAM_HTTP__API_TOKEN", ""))
 
 
-def target_of(description: dict[str, str], items: Sequence[str] = ()) -> Target:
-    """The stack of which this is the `Plan.description`."""
+def target_of(description: dict[str, str], items: Sequence[str] = (), token: str = "") -> Target:
+    """The stack of which this is the `Plan.description`, which leaves the API token out."""
     kafka = KafkaSettings(bootstrap_servers=description["kafka"])
-    return Target(description, description["write_key"], kafka, description["namespace"], items)
+    return Target(description, description["write_key"], kafka, description["namespace"], token, items)
 
 
 def measure(name: str, target: Target) -> list[Row]:
@@ -56,8 +58,10 @@ def measure(name: str, target: Target) -> list[Row]:
     if name == "freshness":
         from services.benchmarks import freshness
 
-        return freshness.run(urls["ingestion"], urls["serving"], key, items=list(target.items) or None)
+        return freshness.run(
+            urls["ingestion"], urls["serving"], key, target.kafka, target.namespace, items=target.items, token=target.token
+        )
     from services.benchmarks import serving
 
-    visitors = serving.known_visitors(urls["serving"], urls["ingestion"], key, target.items)
-    return serving.run(urls["serving"], visitors)
+    visitors = serving.known_visitors(urls["serving"], urls["ingestion"], key, target.items, token=target.token)
+    return serving.run(urls["serving"], visitors, token=target.token)

@@ -40,7 +40,7 @@ def _marked(before: list[Film], after: list[Film]) -> Iterator[str]:
 
 
 def where_to_look(plan: Plan, user_id: str) -> str:
-    """The URLs, and two commands to copy."""
+    """The URLs, two commands to copy, and how to go on with data of one's own."""
     urls = plan.urls
     lines = ["", *(f"{name:<11} {url}/docs   {url}/metrics" for name, url in urls.items())]
     lines += ["", f"What became of the recommendations: {urls['monitoring']}/", "", "Try it:"]
@@ -49,6 +49,8 @@ def where_to_look(plan: Plan, user_id: str) -> str:
         f"  curl -u {plan.write_key}: {urls['ingestion']}/v1/track -H 'content-type: application/json' "
         f"""-d '{{"userId": "{user_id}", "event": "click", "properties": {{"item_id": "50"}}}}'"""
     )
+    lines += ["", f"Your own data, apart from this (the demo's is in {plan.directory}):"]
+    lines += ["  slipstream up", "  slipstream replay events.parquet --items items.parquet     (in a second terminal)"]
     return "\n".join(lines)
 
 

@@ -49,7 +49,7 @@ class Demo:
         with self._explained():
             self._show(visitors, items)
         self._terminal.line(f"\nFrom the start to here: {time.perf_counter() - began:.0f} s")
-        self._terminal.line(screen.where_to_look(self._plan, visitors[0].user_id))
+        self._terminal.show(screen.where_to_look(self._plan, visitors[0].user_id))
 
     def prepare(self, start: Callable[[], None]) -> MovieLens:
         """Bring the stack up, all events into it, and a model trained on them into service. Raises `DemoError`."""
@@ -147,8 +147,12 @@ class Demo:
         if run["state"] != "succeeded":
             raise DemoError(f"the training run {run['state']}: {run['error']}")
         champion = self._champion()
-        if champion is None or champion != run["model_version"]:
+        if champion is None:
             raise DemoError(f"the gate did not promote version {run['model_version']}: {run['decision_reason']}")
+        if champion != run["model_version"]:
+            self._terminal.line(f"{'model':<12} version {run['model_version']} stays in reserve: {run['decision_reason']}")
+            self._terminal.line(f"{'':<12} the gate promotes only what is surely better, so version {champion} goes on")
+            return champion
         shown = ", ".join(f"{name} {value:.3f}" for name, value in sorted(run["metrics"].items()) if name.endswith("@10"))
         self._terminal.line(f"{'model':<12} version {champion} promoted: {run['decision_reason']} ({shown})")
         return champion
@@ -157,7 +161,7 @@ class Demo:
         films = {row["item_id"]: row for row in items.to_pylist()}
         slates = [self._recommended(visitor.user_id) for visitor in visitors]
         for visitor, slate in zip(visitors, slates, strict=True):
-            self._terminal.line(screen.visitor(visitor, [films[item] for item in self._sequence(visitor.user_id)], slate))
+            self._terminal.show(screen.visitor(visitor, [films[item] for item in self._sequence(visitor.user_id)], slate))
         self._click(visitors[0], slates[0], slates[1:])
 
     def _sequence(self, user_id: str) -> list[str]:
@@ -168,7 +172,10 @@ class Demo:
     def _recommended(self, user_id: str) -> list[dict[str, Any]]:
         answer = self._peers["serving"].get(f"/v1/recommendations/{user_id}", n=SLATE, attributes=True)
         if answer["answered_by"] != "model":
-            raise DemoError(f"visitor {user_id} was answered by {answer['answered_by']}: {answer['reason']}")
+            raise DemoError(
+                f"visitor {user_id} was answered by {answer['answered_by']}: {answer['reason']}. Where the champion was trained on "
+                "other data, --data-dir gives the demo a folder of its own."
+            )
         slate: list[dict[str, Any]] = answer["items"]
         return slate
 
@@ -187,9 +194,9 @@ class Demo:
                 time.sleep(0.002)
             elapsed = time.perf_counter() - accepted
             if after is not None:
-                self._terminal.line(screen.change(visitor.user_id, film, before, after, elapsed))
+                self._terminal.show(screen.change(visitor.user_id, film, before, after, elapsed))
                 return
-            self._terminal.line(f"\nThe click on {film['attributes']['title']} left the ten films as they were; another one:")
+            self._terminal.show(f"\nThe click on {film['attributes']['title']} left the ten films as they were; another one:")
         raise DemoError("no click changed the recommendations")
 
     def _send_click(self, user_id: str, item_id: str) -> float:

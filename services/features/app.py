@@ -36,7 +36,7 @@ def create_app(settings: FeaturesSettings) -> FastAPI:
             Worker("lake-upkeep", lambda stop: keep_lake(lake, settings.features, stop), restarts).start(),
         ]
         checks = {"redis": reader.ping, "redis-writes": materializer.check_redis, "lake": materializer.check_lake}
-        for name, check in {**checks, "broker": producer.check}.items():
+        for name, check in {**checks, "kafka": producer.check}.items():
             app.state.health.add(name, check)
         for worker in workers:
             app.state.health.add(worker.name, worker.check)

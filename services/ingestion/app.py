@@ -24,7 +24,7 @@ TOPICS = (INTERACTIONS, CATALOG, DEAD_LETTERS)
 
 
 def create_app(settings: IngestionSettings) -> FastAPI:
-    """Ingestion. Raises ValueError when no write key is configured."""
+    """Ingestion, for the write keys in its settings."""
     keys = WriteKeys(settings.ingestion.write_keys.get_secret_value())
 
     @asynccontextmanager

@@ -1,7 +1,8 @@
 """Ingestion's settings."""
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 
+from services.ingestion.write_keys import WriteKeys
 from slipstream.chassis.settings import Section, ServiceSettings
 
 
@@ -10,6 +11,7 @@ class IngestionSection(Section):
 
     write_keys: SecretStr = Field(
         SecretStr(""),
+        validate_default=True,
         description="name:key, several separated by commas; required. The name becomes the `source` of its events",
     )
     max_event_bytes: int = Field(32_768, ge=256, description="a larger event is rejected")
@@ -17,8 +19,15 @@ class IngestionSection(Section):
     max_batch_events: int = Field(2_500, ge=1, description="more events, items or users in one body are answered with 413")
     linger_ms: int = Field(1, ge=0, le=1_000, description="how long the Kafka client waits for more records of a partition")
 
+    @field_validator("write_keys")
+    @classmethod
+    def _at_least_one_key(cls, keys: SecretStr) -> SecretStr:
+        WriteKeys(keys.get_secret_value())
+        return keys
+
 
 class IngestionSettings(ServiceSettings):
     """All that ingestion reads from its environment."""
 
-    ingestion: IngestionSection = IngestionSection()
+    # Not an instance, which would have to have a key: validated like what comes from the environment.
+    ingestion: IngestionSection = Field(default_factory=dict)  # type: ignore[assignment]

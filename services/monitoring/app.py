@@ -53,7 +53,7 @@ def create_app(settings: MonitoringSettings) -> FastAPI:
             Worker("consumer", consumer_target(settings, slates, app.state.metrics, now_ms), restarts).start(),
             Worker("checks", checkup.run, restarts).start(),
         ]
-        app.state.health.add("broker", producer.check)
+        app.state.health.add("kafka", producer.check)
         app.state.health.add("database", lambda: asyncio.to_thread(slates.ping))
         for worker in workers:
             app.state.health.add(worker.name, worker.check)

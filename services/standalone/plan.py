@@ -19,6 +19,8 @@ DEFAULT_PORTS = {
 }
 #: The setting that names an external server instead of the embedded one.
 EXTERNAL = {"broker": "SLIPSTREAM_KAFKA__BOOTSTRAP_SERVERS", "valkey": "SLIPSTREAM_REDIS__URL"}
+#: The variable that names the data folder, and the folder where it names none.
+DATA_DIR, DEFAULT_DATA_DIR = "SLIPSTREAM_DATA_DIR", Path(".slipstream")
 #: The write key of a stack that was not told one.
 DEVELOPMENT_KEY = "dev"
 

@@ -7,13 +7,25 @@ from typing import NoReturn, TextIO
 
 
 class Terminal:
-    """Writes lines, and one line of progress below them. Safe to use from several threads."""
+    """Writes lines, and one line of progress below them. Safe to use from several threads.
 
-    def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = stream or sys.stderr
+    What a command says of its work goes to `stream` (standard error); what it was asked for, to `output` (standard output).
+    """
+
+    def __init__(self, stream: TextIO | None = None, output: TextIO | None = None) -> None:
+        self._stream, self._output = stream or sys.stderr, output or sys.stdout
         self._tty = self._stream.isatty()
         self._progress = ""
         self._lock = threading.Lock()
+
+    def show(self, text: str) -> None:
+        """What was asked for: lists, addresses. It can be piped on without the rest."""
+        with self._lock:
+            self._clear()
+            self._stream.flush()
+            self._output.write(text + "\n")
+            self._output.flush()
+            self._draw()
 
     def line(self, text: str) -> None:
         """A line that stays."""

@@ -76,7 +76,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.health.add(name, partial(asyncio.to_thread, check))
     for worker in workers[1:]:
         app.state.health.add(worker.name, worker.check)
-    app.state.health.add("broker", producer.check)
+    app.state.health.add("kafka", producer.check)
     app.state.training = api.Context(repository, runs, publisher)
     yield
     for worker in reversed(workers):

@@ -127,8 +127,8 @@ class Producer:
         """Send all and return when the broker has acknowledged every one; records of one key keep their order.
 
         What is published while the records before it are not yet acknowledged travels together, after at most 10 ms. Raises
-        `BrokerUnavailableError` when any record was not acknowledged in time. Some of them may be on the topic then: sending all
-        again is safe, since consumers drop repeats by event id or overwrite by key.
+        `BrokerUnavailableError` when any record was not acknowledged in time. Some of them may be on the topic all the same:
+        records that are sent again then stand there twice, under two offsets.
         """
         if not records:
             return

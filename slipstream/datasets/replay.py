@@ -1,7 +1,8 @@
 """Send an interaction file through ingestion's REST API, as a shop would have sent it at the time.
 
 Events go out in the order of their timestamps, as Segment track calls that keep their original timestamps; those of one visitor
-stay in order. Message ids are made from the events themselves, so that a file sent twice is the same events, not twice as many.
+stay in order. Message ids are made from the events themselves, so that a file sent twice has the same ids; nothing drops the
+repeats yet, so that its events count twice.
 """
 
 import asyncio

@@ -100,7 +100,7 @@ async def test_reads_statuses_health_and_feast_answers(client: httpx.AsyncClient
     assert (await client.get("/health")).status_code == 200
     ready = await client.get("/health/ready")
     assert ready.status_code == 200, ready.text
-    assert {"redis", "lake", "broker", "materializer"} <= ready.json()["checks"].keys()
+    assert {"redis", "lake", "kafka", "materializer"} <= ready.json()["checks"].keys()
 
 
 async def test_readiness_names_redis_and_reads_say_unavailable_while_it_is_away(client: httpx.AsyncClient) -> None:

@@ -13,14 +13,14 @@ from services.standalone.terminal import Terminal
 INTERRUPTED = 130
 
 
-class Session:
+class Running:
     """A supervised stack around a command: the first SIGINT or SIGTERM stops it in order, a second one at once."""
 
     def __init__(self, plan: Plan, terminal: Terminal) -> None:
         self._supervisor = Supervisor(plan, terminal)
         self._signals = 0
 
-    def __enter__(self) -> "Session":
+    def __enter__(self) -> "Running":
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._on_signal)
         return self
