@@ -15,7 +15,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from services.features.archive import Archive, NextOffsets
 from services.features.screening import screened
 from services.features.settings import FeaturesSettings
-from slipstream.broker.consumer import Batch, Consumer, observe
+from slipstream.broker.consumer import Batch, Consumer, LagGauge, observe
 from slipstream.broker.producer import Outgoing, Producer
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.metrics import LATENCY_BUCKETS, Metrics
@@ -91,6 +91,7 @@ class Materializer:
             kafka, namespace, TOPICS, GROUP, max_poll_records=self._own.max_poll_records, on_revoked=self._hand_over
         )
         self._consumer = consumer
+        lag = LagGauge(consumer, self._metrics)
         try:
             with contextlib.suppress(StoreUnavailableError):
                 self._advance(0, self._store.watermark())
@@ -102,6 +103,7 @@ class Materializer:
                 if reached := self._archive.step():
                     self._to_commit.append((time.monotonic() + self._own.durable_after_s, reached))
                 self._commit_due(consumer)
+                lag.update()
                 self._answer(consumer)
             self._hand_over(at_once=True)
         finally:
@@ -140,8 +142,6 @@ class Materializer:
             return
         observe(batch, self._metrics)
         accepted, rejected = screened(batch, now_ms(), int(self._own.max_ahead_hours * 3_600_000))
-        if rejected:
-            asyncio.run(self._producer.publish([Outgoing(DEAD_LETTERS, GROUP, letter) for letter in rejected]))
         interactions = [
             Placed(f"{m.source.topic_id}:{m.source.partition}", m.offset, m.record)
             for m in accepted.messages
@@ -159,12 +159,20 @@ class Materializer:
         except StoreUnavailableError as error:
             self._sit_out(error, stop)
             return
+        self._redis_failure = None
+        if rejected:  # only now: what is read again before this point must not become a letter each time
+            letters = [Outgoing(DEAD_LETTERS, GROUP, letter, letter.request_id) for letter in rejected]
+            asyncio.run(self._producer.publish(letters))
         self._archive.add(accepted)
         self._advance(len(accepted.messages), max((placed.interaction.timestamp for placed in interactions), default=0))
-        self._announce(changed)
+        newest = {m.record.user_id: m.request_id for m in accepted.messages if m.source.topic == INTERACTIONS.name}
+        self._announce(changed, newest)
 
     def _sit_out(self, error: StoreUnavailableError, stop: threading.Event) -> None:
-        """Wait until Redis answers, then read again from the last commit: it may have lost its last writes."""
+        """Wait until Redis answers, then read again from the last commit: it may have lost its last writes.
+
+        The failure stands until a write has succeeded: a Redis that is full or read-only answers, too.
+        """
         self._redis_failure = str(error)
         log.error("the online store can't be written; reading waits", reason=str(error))
         while not stop.wait(_PAUSE_S):
@@ -172,7 +180,6 @@ class Materializer:
                 self._store.ping()
             except StoreUnavailableError:
                 continue
-            self._redis_failure = None
             self._read_again()
             return
 
@@ -217,8 +224,11 @@ class Materializer:
         self._races.inc(self._store.lost_races - self._races_counted)
         self._races_counted = self._store.lost_races
 
-    def _announce(self, changed: dict[str, VisitorState]) -> None:
-        """Tell who has changed, with the features as of each visitor's last event; a sample when there are too many."""
+    def _announce(self, changed: dict[str, VisitorState], newest: Mapping[str, str]) -> None:
+        """Tell who has changed, with the features as of each visitor's last event; a sample when there are too many.
+
+        `newest` is the request id of each visitor's newest message in the batch.
+        """
         now = time.monotonic()
         rate = self._own.feature_updates_per_s
         self._updates_left = min(float(rate), self._updates_left + (now - self._updates_at) * rate)
@@ -235,7 +245,7 @@ class Materializer:
                 watermark=self._progress.watermark,
                 updated_at=now_ms(),
             )
-            self._producer.send(FEATURE_UPDATES, user_id, update)
+            self._producer.send(FEATURE_UPDATES, user_id, update, newest.get(user_id, ""))
 
     def _answer(self, consumer: Consumer) -> None:
         """Answer who asked for the progress. The question comes first, so that what was on the topics by then is counted."""

@@ -36,6 +36,8 @@ def as_id(value: Any, field: str, room: int = 0) -> str | None:
         return None
     if type(value) is not str:
         raise RejectedError(Code.INVALID_ID, f"{field} must be a string", field)
+    if "\x00" in value:  # PostgreSQL's text can't hold it
+        raise RejectedError(Code.INVALID_ID, f"{field} has a NUL character", field)
     # A character has at most four bytes, so that most ids need not be encoded to be measured.
     if len(value) > (MAX_ID_BYTES - room) // 4 and len(value.encode()) > MAX_ID_BYTES - room:
         raise RejectedError(Code.INVALID_ID, f"{field} has more than {MAX_ID_BYTES - room} bytes", field)

@@ -25,6 +25,8 @@ INDEX_ROOM = 6
 #: products must not become a thousand copies of everything.
 SHARED = ("order_id", "checkout_id", "cart_id", "list_id", "category", "currency", "coupon", "affiliation", "query", "placement")
 SHARED_LENGTH = 256
+#: Each product becomes a record; a small body must not become a large load.
+MAX_PRODUCTS = 500
 
 
 def read_message(
@@ -110,6 +112,8 @@ def _interaction(shared: dict[str, Any], properties: dict[str, Any], message_id:
 def _one_a_product(shared: dict[str, Any], properties: dict[str, Any], products: Any, message_id: str) -> list[Made]:
     if type(products) is not list or not products:
         raise RejectedError(Code.MISSING_ITEM, "products must be a list with at least one product", "properties.products")
+    if len(products) > MAX_PRODUCTS:
+        raise RejectedError(Code.EVENT_TOO_LARGE, f"products may have at most {MAX_PRODUCTS} entries", "properties.products")
     event_type = shared["event_type"]
     slate = fields.as_id(properties.get("recommendation_id"), "properties.recommendation_id")
     common = {

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -212,19 +212,23 @@ class Supervisor:
                 self._terminal.line(f"{child.name} did not stop in time and was killed")
 
     def _drain(self) -> None:
+        """Wait for features to take in what was accepted: the embedded broker forgets it. Gives up when nothing moves."""
+        least = remaining = None
         deadline = time.monotonic() + DRAIN_LIMIT_S
         while self._watched["features"].child.alive and time.monotonic() < deadline and not self._killed.is_set():
-            try:
+            with suppress(OSError, HTTPException, ValueError):
                 code, status = _get(self.plan.ports["features"], "/v1/status", self._authorization())
-            except (OSError, HTTPException, ValueError):
-                return
-            if code != 200 or status.get("caught_up", True):
-                return
-            lag = status.get("lag", 0)
+                if code == 200 and status.get("caught_up"):
+                    return
+                remaining = int(status["lag"]) if code == 200 else remaining
+            if remaining is not None and (least is None or remaining < least):
+                least, deadline = remaining, time.monotonic() + DRAIN_LIMIT_S
             self._terminal.progress(
-                f"stopping: features takes in {lag:,} more records" if lag else "stopping: features writes the lake"
+                f"stopping: features takes in {remaining:,} more records" if remaining else "stopping: features writes the lake"
             )
             time.sleep(0.1)
+        if remaining and "broker" in self._watched:
+            self._terminal.line(f"about {remaining:,} accepted records were not taken in, and are gone with the embedded broker")
 
     def _authorization(self) -> dict[str, str]:
         token = self.plan.environment.get("SLIPSTREAM_HTTP__API_TOKEN")

@@ -3,6 +3,7 @@
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NoReturn, TextIO
 
 
@@ -22,16 +23,14 @@ class Terminal:
         """What was asked for: lists, addresses. It can be piped on without the rest."""
         with self._lock:
             self._clear()
-            self._stream.flush()
-            self._output.write(text + "\n")
-            self._output.flush()
+            self._put(text + "\n", self._output)
             self._draw()
 
     def line(self, text: str) -> None:
         """A line that stays."""
         with self._lock:
             self._clear()
-            self._stream.write(text + "\n")
+            self._put(text + "\n")
             self._draw()
 
     def progress(self, text: str) -> None:
@@ -42,7 +41,7 @@ class Terminal:
             self._clear()
             self._progress = text
             if text and not self._tty:
-                self._stream.write(text + "\n")
+                self._put(text + "\n")
             self._draw()
 
     def bar(self, unit: str) -> Callable[[int, int], None]:
@@ -65,11 +64,17 @@ class Terminal:
 
         return update
 
+    def _put(self, text: str, to: TextIO | None = None) -> None:
+        """Write, unless nobody listens any more: a closed pipe or terminal must not keep a supervisor from stopping in order."""
+        stream = to or self._stream
+        with suppress(OSError, ValueError):
+            stream.write(text)
+            stream.flush()
+
     def _clear(self) -> None:
         if self._tty and self._progress:
-            self._stream.write("\r\x1b[K")
+            self._put("\r\x1b[K")
 
     def _draw(self) -> None:
         if self._tty and self._progress:
-            self._stream.write(self._progress)
-        self._stream.flush()
+            self._put(self._progress)

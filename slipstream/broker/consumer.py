@@ -4,7 +4,8 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -13,13 +14,15 @@ from kafka.errors import CommitFailedError, KafkaError, RebalanceInProgressError
 
 from slipstream.broker import codec
 from slipstream.broker.kafka import BrokerUnavailableError, connection, physical, topic_ids
-from slipstream.chassis.logging import get_logger
+from slipstream.chassis.logging import get_logger, request_id
 from slipstream.chassis.metrics import Metrics
 from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.events import Record
 from slipstream.contracts.topics import Topic
 
 log = get_logger(__name__)
+
+_LAG_EVERY_S = 1.0
 
 R = TypeVar("R", bound=Record)
 
@@ -83,8 +86,7 @@ class Consumer:
 
     With a `group`, partitions are shared with the group's other members and reading goes on from the committed offset
     (from the beginning where there is none). Without, every partition is read from its beginning, and nothing is committed.
-    A reader without a group does not notice that the embedded broker was restarted and has forgotten everything: it waits for an
-    offset that is far away; start it again then.
+    A topic that was made anew meanwhile (the embedded broker forgets everything when it stops) is read from its beginning.
     `on_revoked` runs before partitions are given away: finish and commit what is under way there.
     """
 
@@ -99,6 +101,7 @@ class Consumer:
         on_revoked: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = settings
+        self._group = group
         self._by_name = {physical(namespace, topic): topic for topic in topics}
         self._ids: dict[str, str] = {}
         self._next: dict[Any, int] = {}
@@ -137,6 +140,8 @@ class Consumer:
         polled: Mapping[Any, list[Any]] = self._consumer.poll(timeout_s * 1000)
         batch = Batch()
         if not polled:
+            if self._group is None and self._doubtful(polled):
+                self._another_topic()
             return batch
         if self._doubtful(polled) and self._another_topic():
             return batch
@@ -207,8 +212,8 @@ class Consumer:
 
     def commit(self, next_offsets: Mapping[tuple[str, int], int]) -> bool:
         """Say that everything before these offsets has had its effect. False when the partitions now belong to another
-        member, who will read them again: harmless, since effects are applied once."""
-        if not next_offsets:
+        member, who will read them again: harmless, since effects are applied once. Without a group there is nothing to say."""
+        if not next_offsets or self._group is None:
             return True
         offsets = {TopicPartition(*place): OffsetAndMetadata(offset, "", -1) for place, offset in next_offsets.items()}
         try:
@@ -218,13 +223,15 @@ class Consumer:
         return True
 
     def lag(self) -> dict[str, int]:
-        """Records not yet read, by topic, as far as the last fetches tell; no call to the broker."""
-        behind: dict[str, int] = {}
+        """Records not yet read, by topic, as far as the last fetches tell; no call to the broker. 0 for a topic of which no
+        partition is assigned: what another member is behind is not this one's."""
+        behind = {topic.name: 0 for topic in self._by_name.values()}
         for partition in self._consumer.assignment():
             highwater = self._consumer.highwater(partition)
-            if highwater is not None:
-                name = self._by_name[partition.topic].name
-                behind[name] = behind.get(name, 0) + max(0, highwater - (self._consumer.position(partition) or 0))
+            # The client's own `position` asks the broker where it does not know, and waits for the answer.
+            position = self._consumer._subscription.position(partition)
+            if highwater is not None and position is not None:
+                behind[self._by_name[partition.topic].name] += max(0, highwater - position.offset)
         return behind
 
     def end_offsets(self) -> dict[tuple[str, int], int]:
@@ -237,33 +244,50 @@ class Consumer:
         self._consumer.close(autocommit=False, timeout_ms=2_000)
 
 
+class LagGauge:
+    """Tells `slipstream_consumer_lag_records` of one consumer. Every loop that polls has one: without it, no alert on lag."""
+
+    def __init__(self, consumer: Consumer, metrics: Metrics) -> None:
+        self._consumer, self._gauge = consumer, metrics.consumer_lag
+        self._due = 0.0
+
+    def update(self) -> None:
+        """Set the gauge for each topic; call it in the polling thread as often as you like, it works at most once a second."""
+        now = time.monotonic()
+        if now < self._due:
+            return
+        self._due = now + _LAG_EVERY_S
+        for topic, records in self._consumer.lag().items():
+            self._gauge.labels(topic).set(records)
+
+
+@contextmanager
+def carrying(rid: str) -> Iterator[None]:
+    """Within the block, `rid` is the request that log lines, calls to other services and events belong to ("": none)."""
+    token = request_id.set(rid)
+    try:
+        yield
+    finally:
+        request_id.reset(token)
+
+
 def consume(
-    consumer: Consumer,
-    handle: Callable[[Batch], None],
-    stop: threading.Event,
-    *,
-    metrics: Metrics | None = None,
-    poll_s: float = 0.5,
-    commit: bool = True,
+    consumer: Consumer, handle: Callable[[Batch], None], stop: threading.Event, *, metrics: Metrics, poll_s: float = 0.5
 ) -> None:
     """Poll, handle, commit, until `stop` is set; then leave the group. `handle` must have had its effect when it returns.
 
     Its effect may happen twice for one record (after a failure between handling and committing): make it idempotent.
+    Where it goes message by message, it does so in `carrying(message.request_id)`.
     """
-    last_lag = 0.0
+    lag = LagGauge(consumer, metrics)
     try:
         while not stop.is_set():
             batch = consumer.poll(poll_s)
             if batch:
                 handle(batch)
-                if commit:
-                    consumer.commit(batch.next_offsets)
-            if metrics is not None:
+                consumer.commit(batch.next_offsets)
                 observe(batch, metrics)
-                if time.monotonic() - last_lag > 1:
-                    last_lag = time.monotonic()
-                    for topic, records in consumer.lag().items():
-                        metrics.consumer_lag.labels(topic).set(records)
+            lag.update()
     finally:
         consumer.close()
 

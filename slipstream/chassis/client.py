@@ -66,7 +66,9 @@ class Peer:
         partial.rename(to)
 
     def _request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
-        headers = {"X-Request-Id": request_id.get()} if request_id.get() else {}
+        rid = request_id.get()
+        # One that came over Kafka may be any text, and a header may not.
+        headers = {"X-Request-Id": rid} if rid and rid.isascii() and rid.isprintable() else {}
         for attempt in range(self._retries + 1):
             last = attempt == self._retries
             try:

@@ -15,6 +15,8 @@ from slipstream.contracts.vocabulary import MAX_ID_BYTES
 def _short_enough(value: str) -> str:
     if len(value.encode()) > MAX_ID_BYTES:
         raise ValueError(f"an id may have at most {MAX_ID_BYTES} bytes")
+    if "\x00" in value:
+        raise ValueError("an id may not have a NUL character")
     return value
 
 

@@ -14,6 +14,7 @@ import redis
 import redis.asyncio
 from redis.exceptions import RedisError
 
+from slipstream.chassis.logging import get_logger
 from slipstream.chassis.settings import RedisSettings
 from slipstream.contracts.events import CatalogRecord, Interaction
 from slipstream.contracts.vocabulary import signal_weight
@@ -24,6 +25,8 @@ from slipstream.features.visitor import DAY_MS, VisitorState
 from slipstream.stores import layout
 from slipstream.stores.layout import Keys, TrendingState
 
+log = get_logger(__name__)
+
 TRENDING_KEPT: Final = 10_000
 #: A deletion is kept for so long, so that an older upsert that is read again does not bring the entry back.
 TOMBSTONE_TTL_MS: Final = 30 * DAY_MS
@@ -33,7 +36,8 @@ S = TypeVar("S", VisitorState, ItemState)
 
 
 class StoreUnavailableError(Exception):
-    """Redis is away, still loading, out of memory or read-only: nothing is known to be written; try again."""
+    """Redis is away, still loading, out of memory or read-only: nothing is known to be written; try again. Reads also raise it
+    for a value that this version can't read."""
 
 
 class PlacedCatalog(NamedTuple):
@@ -126,7 +130,7 @@ class OnlineStore:
         """A visitor's state; None when never seen, or not for as long as states are kept."""
         with _translated():
             value = self._redis.get(self._keys.visitor(user_id))
-        return layout.decode_visitor(value) if value else None
+            return layout.decode_visitor(value) if value else None
 
     def items(self, item_ids: Sequence[str]) -> list[ItemState | None]:
         """The items' states, in the order asked."""
@@ -195,7 +199,12 @@ class OnlineStore:
             writes: dict[str, S] = {}
             calls = []
             for entity_id, value in zip(pending, values, strict=True):
-                state = kind.decode(value) if value else None
+                try:
+                    state = kind.decode(value) if value else None
+                except layout.LayoutError as error:
+                    # Folding from nothing would lose counts unseen, and stopping would hold up everybody else.
+                    log.error("a state can't be read; its records are left out", key=kind.key(entity_id), reason=str(error))
+                    continue
                 applied, fresh = advance(state.applied if state else {}, groups[entity_id])
                 if not fresh:
                     continue
@@ -215,7 +224,11 @@ class OnlineStore:
     def _add_trending(self, records: Sequence[Placed]) -> None:
         while True:
             value = self._redis.get(self._keys.trending)
-            state = layout.decode_trending(value) if value else TrendingState(half_life_ms=self._half_life_ms)
+            try:
+                state = layout.decode_trending(value) if value else TrendingState(half_life_ms=self._half_life_ms)
+            except layout.LayoutError as error:
+                log.error("the trending state can't be read; records are left out", reason=str(error))
+                return
             applied, fresh = advance(state.applied, records)
             if not fresh:
                 return
@@ -289,12 +302,14 @@ class OnlineReader:
     async def visitors(self, user_ids: Sequence[str]) -> list[VisitorState | None]:
         """The visitors' states, in the order asked."""
         values = await self._values([self._keys.visitor(user_id) for user_id in user_ids])
-        return [layout.decode_visitor(value) if value else None for value in values]
+        with _translated():
+            return [layout.decode_visitor(value) if value else None for value in values]
 
     async def items(self, item_ids: Sequence[str]) -> list[ItemState | None]:
         """The items' states, in the order asked."""
         values = await self._values([self._keys.item(item_id) for item_id in item_ids])
-        return [layout.decode_item(value) if value else None for value in values]
+        with _translated():
+            return [layout.decode_item(value) if value else None for value in values]
 
     async def catalog(self, item_ids: Sequence[str]) -> list[CatalogRecord | None]:
         """The items' catalogue records, in the order asked; a deleted item's says so."""
@@ -351,6 +366,8 @@ def _translated() -> Iterator[None]:
         yield
     except (RedisError, OSError) as error:
         raise StoreUnavailableError(f"Redis: {type(error).__name__}: {error}") from error
+    except layout.LayoutError as error:
+        raise StoreUnavailableError(f"what Redis holds can't be read by this version: {error}") from error
 
 
 @asynccontextmanager

@@ -151,14 +151,15 @@ async def test_publish_fails_in_time_when_the_broker_is_away(own_broker: OwnBrok
     producer.close()
 
 
+@pytest.mark.parametrize("group", ["g", None])
 async def test_consumer_goes_on_when_the_broker_was_restarted_and_has_forgotten_all(
-    own_broker: OwnBroker, namespace: str
+    own_broker: OwnBroker, namespace: str, group: str | None
 ) -> None:
     settings, server = own_broker()
     ensure_topics(settings, namespace)
     producer = Producer(settings, namespace)
     await producer.publish(outgoing(range(100), users=5))
-    consumer = Consumer(settings, namespace, [INTERACTIONS], "g")
+    consumer = Consumer(settings, namespace, [INTERACTIONS], group)
     before = await asyncio.to_thread(read_until, consumer, lambda b: count(b) >= 100)
     for batch in before:
         consumer.commit(batch.next_offsets)

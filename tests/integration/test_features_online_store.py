@@ -183,3 +183,13 @@ async def test_store_and_reader_say_when_redis_is_away_and_find_it_again(own_red
     assert state is not None and state.counts == {"view": 2}
     await reader.aclose()
     store.close()
+
+
+def test_state_that_cannot_be_read_holds_nobody_else_up(store: OnlineStore, namespace: str) -> None:
+    key = Keys(namespace).visitor("broken")
+    store._redis.set(key, b"12345678\xffwritten by another version")
+    changed = store.apply(placed([view("a", user="broken"), view("a", NOW + 1, "v")]))
+    assert changed.keys() == {"v"}
+    assert store._redis.get(key) == b"12345678\xffwritten by another version", "nothing is folded from empty unseen"
+    with pytest.raises(StoreUnavailableError, match="can't be read"):
+        store.visitor("broken")

@@ -234,6 +234,12 @@ def test_bad_message_is_rejected_with_code_and_field(message: Any, code: Code, f
     assert rejection(message) == (code, field)
 
 
+def test_nul_in_an_id_and_too_many_products_are_rejected() -> None:
+    assert rejection(track(properties={"product_id": "a\x00b"}))[0] == Code.INVALID_ID
+    products = [{"product_id": str(number)} for number in range(501)]
+    assert rejection(track("Order Completed", {"products": products})) == (Code.EVENT_TOO_LARGE, "properties.products")
+
+
 def test_event_above_the_limit_is_rejected() -> None:
     assert rejection(track(properties={"sku": "a", "text": "x" * 400}), limit=300)[0] is Code.EVENT_TOO_LARGE
 

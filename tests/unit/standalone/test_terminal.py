@@ -26,9 +26,30 @@ def test_progress_rewrites_itself_below_the_lines_on_a_terminal() -> None:
     assert stream.getvalue() == "half\r\x1b[Knote\nhalf\r\x1b[K"
 
 
+def test_what_was_asked_for_goes_to_the_output_alone_and_progress_goes_on() -> None:
+    stream, output = _Tty(), io.StringIO()
+    terminal = Terminal(stream, output)
+    terminal.progress("half")
+    terminal.show("a list")
+    terminal.line("note")
+    assert output.getvalue() == "a list\n"
+    assert stream.getvalue() == "half\r\x1b[Khalf\r\x1b[Knote\nhalf"
+
+
 def test_bar_writes_a_line_each_tenth_off_a_terminal() -> None:
     stream = io.StringIO()
     bar = Terminal(stream).bar("events")
     for done in range(0, 1001, 50):
         bar(done, 1000)
     assert stream.getvalue().splitlines()[::5] == ["0 of 1,000 events", "500 of 1,000 events", "1,000 of 1,000 events"]
+
+
+def test_terminal_that_has_gone_away_is_no_failure() -> None:
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    terminal = Terminal(Gone(), Gone())
+    terminal.line("stopping")
+    terminal.progress("waiting")
+    terminal.show("lists")
