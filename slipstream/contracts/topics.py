@@ -1,6 +1,6 @@
 """The topics, as a table. One producer service a topic; everybody else reads.
 
-`docs/topics.md` is generated from this table, and a test compares what services subscribe to with `consumers`.
+`docs/topics.md` is generated from this table; a test compares what features and monitoring subscribe to with `consumers`.
 """
 
 from dataclasses import dataclass
