@@ -1,6 +1,5 @@
 """The `slipstream` command. Nothing heavy is imported before the command that needs it is known."""
 
-import importlib
 import json
 import os
 import sys
@@ -14,38 +13,13 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
+from services.service_command import SERVICES, service_command
 from services.standalone.plan import DATA_DIR, DEFAULT_DATA_DIR
 
 if TYPE_CHECKING:
     from services.benchmarks.runner import Target
     from services.standalone.plan import Plan
 
-SERVICES = {
-    "ingestion": "Takes events and catalogue records over REST.",
-    "features": "Folds events into the online store and the lake.",
-    "training": "Trains models, and promotes the better ones.",
-    "serving": "Answers recommendations.",
-    "monitoring": "Reports quality and drift, and raises alerts.",
-}
-_KAFKA = "SLIPSTREAM_KAFKA__BOOTSTRAP_SERVERS=kafka:9092"
-_REDIS = "SLIPSTREAM_REDIS__URL=redis://redis:6379/0"
-_DATABASE = "SLIPSTREAM_DATABASE__URL=postgresql+psycopg://user:password@db/slipstream"
-_TRAINING = "SLIPSTREAM_PEERS__TRAINING_URL=http://training:8003"
-#: What each service has to be told where not all runs on one machine.
-NEEDED_SETTINGS = {
-    "ingestion": (_KAFKA, "SLIPSTREAM_INGESTION__WRITE_KEYS=shop:s3cret"),
-    "features": (_KAFKA, _REDIS, "SLIPSTREAM_LAKE__URI=s3://history/lake"),
-    "training": (_KAFKA, _DATABASE, "SLIPSTREAM_LAKE__URI=s3://history/lake"),
-    "serving": (_KAFKA, _REDIS, _TRAINING),
-    "monitoring": (
-        _KAFKA,
-        _DATABASE,
-        _TRAINING,
-        "SLIPSTREAM_PEERS__FEATURES_URL=http://features:8002",
-        "SLIPSTREAM_PEERS__SERVING_URL=http://serving:8004",
-        "SLIPSTREAM_PEERS__INGESTION_URL=http://ingestion:8001",
-    ),
-}
 INTERRUPTED = 130
 T = TypeVar("T")
 
@@ -156,48 +130,8 @@ def up(data_dir: Path, ports: tuple[str, ...], any_ports: bool) -> None:
         stack.wait()
 
 
-def _service_command(name: str, purpose: str) -> click.Command:
-    def run() -> None:
-        app_module = importlib.import_module(f"services.{name}.app")
-        settings_module = importlib.import_module(f"services.{name}.settings")
-        from pydantic import ValidationError
-
-        from slipstream.chassis.app import serve
-        from slipstream.chassis.logging import configure_logging
-
-        try:
-            settings = getattr(settings_module, f"{name.capitalize()}Settings")()
-        except ValidationError as error:
-            raise click.ClickException(f"settings: {'; '.join(map(_wrong_setting, error.errors()))}") from error
-        configure_logging(settings.log, name)
-        serve(app_module.create_app(settings), settings, name)
-
-    example = " \\\n          ".join((*NEEDED_SETTINGS[name], f"slipstream {name}"))
-    return click.Command(
-        name,
-        callback=run,
-        help=f"""{purpose}
-
-        One service, against the servers that its settings name (docs/configuration.md). Logs are JSON lines on standard output.
-
-        \b
-        Example:
-          {example}
-        Port:
-          SLIPSTREAM_HTTP__PORT
-        """,
-        short_help=purpose,
-    )
-
-
-def _wrong_setting(error: Mapping[str, Any]) -> str:
-    variable = f"SLIPSTREAM_{'__'.join(map(str, error['loc'])).upper()}"
-    what = str(error["msg"]).removeprefix("Value error, ")
-    return what if what.startswith(variable) else f"{variable}: {what}"
-
-
-for _name, _purpose in SERVICES.items():
-    cli.add_command(_service_command(_name, _purpose))
+for _name in SERVICES:
+    cli.add_command(service_command(_name))
 
 
 @cli.command()
@@ -299,8 +233,8 @@ def bench(name: str, running: bool, data_dir: Path, json_path: Path | None) -> N
     """Measure on this machine, and against the ceiling measured in the same run.
 
     The ceiling of ingestion is a bare producer for batches, and a route that does nothing for single events; the latter is also
-    serving's. That of freshness is the least time that its way allows: a record from producer to consumer through the same broker,
-    and one answer of serving that says nothing.
+    serving's. That of freshness is the least time that its way allows: a record from producer to consumer through the same
+    broker, and one answer of serving that says nothing.
 
     A stack of its own is started in a temporary folder, and stopped afterwards; with films, ratings and a model in it where
     recommendations are measured.

@@ -4,12 +4,16 @@ While clicks arrive at a fixed rate through `POST /v1/track`, a visitor with a h
 that ingestion has answered 200, `GET /v1/recommendations/{visitor}` is asked again and again until it was made from the longer
 history (`history_length`). Every probe has a visitor of its own, whose history was in effect before.
 
+The ceiling is a floor here: before each click, under the same load, the way of one record from producer to consumer through the
+same broker, and one answer of serving that says nothing. No click can be followed by a changed list any sooner.
+
 The events are real ones for the stack that they are sent to: run this against a stack of its own.
 """
 
 import multiprocessing
 import time
 import uuid
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
@@ -17,8 +21,10 @@ import httpx
 import numpy as np
 import orjson
 
+from services.benchmarks.floor import Floor
 from services.benchmarks.load import Load, basic_auth, open_loop, request
 from services.benchmarks.report import Row
+from slipstream.chassis.settings import KafkaSettings
 
 TARGET_MS = 100.0
 HISTORY = 5
@@ -35,19 +41,25 @@ def run(
     ingestion_url: str,
     serving_url: str,
     write_key: str,
+    kafka: KafkaSettings,
+    namespace: str,
     *,
     rate: float = 200.0,
     probes: int = 200,
     seconds: float = 20.0,
-    items: list[str] | None = None,
+    items: Sequence[str] = (),
+    token: str = "",
 ) -> list[Row]:
     """Measure `probes` clicks spread over `seconds` of load at `rate` events/s. `items` are those that are clicked on; by default
-    what is trending now, else made-up ones. `ceiling` in the row is the target, `ratio` p95 over it: below 1 is within."""
+    what is trending now, else made-up ones. `kafka` and `namespace` are those of the stack, `token` is serving's, where it asks
+    for one. `ceiling` in the row is the floor's p95 and `ratio` p95 over it: the nearer to 1, the better."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
     with (
         httpx.Client(base_url=ingestion_url, auth=(write_key, ""), timeout=15) as ingestion,
-        httpx.Client(base_url=serving_url, timeout=15) as serving,
+        httpx.Client(base_url=serving_url, headers=headers, timeout=15) as serving,
+        Floor(kafka, namespace, serving_url) as floor,
     ):
-        clicked = items or _known_items(serving)
+        clicked = list(items) or _known_items(serving)
         run_id = uuid.uuid4().hex[:8]
         visitors = [f"probe-{run_id}-{number}" for number in range(probes)]
         _give_history(ingestion, visitors, clicked)
@@ -57,24 +69,26 @@ def run(
             # A process takes a moment to start: the probes begin once it can send.
             pool.submit(time.time).result()
             under_load = pool.submit(open_loop, ingestion_url, load, rate=rate, seconds=seconds)
-            took, changed = _probe(ingestion, serving, visitors, clicked, seconds - 1.0)
+            took, least, changed = _probe(ingestion, serving, visitors, clicked, seconds - 1.0, floor.measure)
             background: Load = under_load.result()
     if background.failed:
         raise FreshnessError(f"{background.failed} of the background's clicks failed: {background.statuses}")
     p50, p90, p95, p99 = (float(value) for value in np.percentile(took, (50, 90, 95, 99)))
+    ceiling = float(np.percentile(least, 95))
     return [
         Row(
             name="click to changed recommendation, p95",
             value=p95,
             unit="ms",
-            ceiling=TARGET_MS,
-            ratio=p95 / TARGET_MS,
+            ceiling=ceiling,
+            ratio=p95 / ceiling,
             p50_ms=p50,
             p90_ms=p90,
             p95_ms=p95,
             p99_ms=p99,
-            note=f"{len(took)} clicks under {background.answered / seconds:.0f} events/s, {changed} of them changed the "
-            "ten items themselves; ceiling is the target, so lower is better",
+            note=f"ceiling: a record through the same broker and one empty answer, p95, so lower is better; the target of "
+            f"{TARGET_MS:g} ms is {'met' if p95 <= TARGET_MS else 'missed'}; {len(took)} clicks under "
+            f"{background.answered / seconds:.0f} events/s, {changed} of them changed the ten items themselves",
         ),
         Row(
             name="click accepted, under that load",
@@ -135,15 +149,22 @@ def _background(run_id: str, url: str, write_key: str, items: list[str]) -> list
 
 
 def _probe(
-    ingestion: httpx.Client, serving: httpx.Client, visitors: list[str], items: list[str], seconds: float
-) -> tuple[list[float], int]:
+    ingestion: httpx.Client,
+    serving: httpx.Client,
+    visitors: list[str],
+    items: list[str],
+    seconds: float,
+    floor: Callable[[], float],
+) -> tuple[list[float], list[float], int]:
     """Milliseconds from accepted click to the answer that knows of it, for each visitor, evenly over `seconds` where the answers
-    allow it; and how many lists differ from those before."""
+    allow it; what `floor` took just before each; and how many lists differ from those before."""
     took: list[float] = []
+    least: list[float] = []
     changed = 0
     started = time.perf_counter()
     for number, visitor in enumerate(visitors):
         time.sleep(max(0.0, started + seconds * number / len(visitors) - time.perf_counter()))
+        least.append(floor())
         length, listed = _answer(serving, visitor)
         _accepted(ingestion.post("/v1/track", json=_click(visitor, items[(HISTORY + number) % len(items)])))
         accepted = time.perf_counter()
@@ -157,4 +178,4 @@ def _probe(
             if now - accepted > GIVE_UP_S:
                 raise FreshnessError(f"a click of {visitor} changed nothing within {GIVE_UP_S:g} s")
             time.sleep(POLL_S)
-    return took, changed
+    return took, least, changed

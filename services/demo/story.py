@@ -173,8 +173,8 @@ class Demo:
         answer = self._peers["serving"].get(f"/v1/recommendations/{user_id}", n=SLATE, attributes=True)
         if answer["answered_by"] != "model":
             raise DemoError(
-                f"visitor {user_id} was answered by {answer['answered_by']}: {answer['reason']}. Where the champion was trained on "
-                "other data, --data-dir gives the demo a folder of its own."
+                f"visitor {user_id} was answered by {answer['answered_by']}: {answer['reason']}. Where the champion was trained "
+                "on other data, --data-dir gives the demo a folder of its own."
             )
         slate: list[dict[str, Any]] = answer["items"]
         return slate

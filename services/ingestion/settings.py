@@ -21,7 +21,7 @@ class IngestionSection(Section):
 
     @field_validator("write_keys")
     @classmethod
-    def _at_least_one_key(cls, keys: SecretStr) -> SecretStr:
+    def _well_formed(cls, keys: SecretStr) -> SecretStr:
         WriteKeys(keys.get_secret_value())
         return keys
 

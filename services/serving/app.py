@@ -26,8 +26,6 @@ from slipstream.contracts.topics import CATALOG, MODEL_EVENTS, RECOMMENDATIONS
 from slipstream.stores.online import OnlineReader, OnlineStore
 
 DESCRIPTION = "What to recommend to a visitor at this moment, from what they did up to the last click."
-#: So long may the broker take to start before serving gives up starting.
-BROKER_PATIENCE_S = 30
 #: How long a slate may wait for others to travel with. Every journey costs time of the event loop, and nobody waits for a slate.
 SLATE_LINGER_MS = 100
 #: How late a catalogue change or a promotion may be seen. Every fetch costs time of the event loop, full or empty.

@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterable
 
 from services.serving.catalog import Catalog
 from services.serving.metrics import ServingMetrics
-from slipstream.broker.consumer import Batch, Consumer
-from slipstream.broker.consumer import observe as observe_batch
+from slipstream.broker.consumer import Batch, Consumer, LagGauge, observe
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.metrics import Metrics
 from slipstream.contracts.events import CatalogRecord
@@ -45,11 +44,13 @@ class CatalogFeed:
     def tail(self, stop: threading.Event) -> None:
         """Read `catalog.v1` from its beginning until `stop` is set."""
         consumer = self._consumer()
+        lag = LagGauge(consumer, self._chassis)
         try:
             ends = {place: end for place, end in consumer.end_offsets().items() if end > 0}
             while not stop.is_set():
                 batch = consumer.poll(0.5)
                 self._take(batch)
+                lag.update()
                 ends = {place: end for place, end in ends.items() if batch.next_offsets.get(place, 0) < end}
                 if not batch or not ends:
                     self._caught_up.set()
@@ -65,5 +66,5 @@ class CatalogFeed:
         for message in batch.messages:
             self._catalog.apply(message.record)
         if batch:
-            observe_batch(batch, self._chassis)
+            observe(batch, self._chassis)
             self._measured.catalog_items.set(len(self._catalog))

@@ -15,12 +15,11 @@ from urllib.parse import quote
 from pydantic import ValidationError
 
 from services.serving.metrics import ServingMetrics
-from slipstream.broker.consumer import Consumer
+from slipstream.broker.consumer import Batch, Consumer, carrying, consume
 from slipstream.chassis.client import Peer, PeerError
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.metrics import Metrics
 from slipstream.contracts.bundle import Manifest
-from slipstream.contracts.events import ModelEvent
 from slipstream.contracts.rest import ModelVersion
 from slipstream.recommender.bundle import Bundle, BundleError, load_bundle
 
@@ -54,6 +53,7 @@ class ModelHolder:
     ) -> None:
         self._training, self._cache, self._measured, self._warm_up = training, cache_dir, measured, warm_up
         self._wake = threading.Event()
+        self._request = ""
         self.current: Model | None = None
         self.previous: Model | None = None
         self.problem = ""
@@ -88,25 +88,25 @@ class ModelHolder:
             self.restore()
         while not stop.is_set():
             self._wake.clear()
-            self.refresh()
+            request, self._request = self._request, ""
+            with carrying(request):
+                self.refresh()
             deadline = time.monotonic() + poll_s
             while not stop.is_set() and not self._wake.wait(0.1) and time.monotonic() < deadline:
                 pass
 
     def follow_events(self, consumer: Consumer, stop: threading.Event, chassis: Metrics) -> None:
         """Read `model-events.v1` until `stop` is set; whenever the champion may have changed, have it refreshed."""
-        try:
-            while not stop.is_set():
-                batch = consumer.poll(0.5)
-                for message in batch.messages:
-                    chassis.consumed.labels(message.source.topic).inc()
-                    event: ModelEvent = message.record
-                    if event.alias == CHAMPION:
-                        with_id = {"request_id": message.request_id} if message.request_id else {}
-                        log.info("the champion changed", version=event.version, event_type=event.event, **with_id)
-                        self._wake.set()
-        finally:
-            consumer.close()
+        consume(consumer, self._on_events, stop, metrics=chassis)
+
+    def _on_events(self, batch: Batch) -> None:
+        for message in batch.messages:
+            if message.record.alias != CHAMPION:
+                continue
+            with carrying(message.request_id):
+                log.info("the champion changed", version=message.record.version, event_type=message.record.event)
+            self._request = message.request_id
+            self._wake.set()
 
     def _fetch(self, version: str) -> Model:
         """The version as a model: one of the two at hand, or from the cache, or downloaded into it."""

@@ -15,7 +15,7 @@ from typing import Any
 from services.training.dataset import TooLittleDataError
 from services.training.job import Order
 from services.training.train import Report, train
-from slipstream.chassis.logging import configure_logging, get_logger
+from slipstream.chassis.logging import configure_logging, get_logger, request_id
 
 log = get_logger(__name__)
 
@@ -32,6 +32,7 @@ def main() -> int:
     threading.Thread(target=_die_at_end_of_input, daemon=True).start()
     os.nice(order.job.training.niceness)
     configure_logging(order.log, "training")
+    request_id.set(order.request_id)
     with os.fdopen(int(sys.argv[1]), "w", buffering=1) as pipe:
 
         def send(message: dict[str, Any]) -> None:

@@ -47,3 +47,4 @@ class Order(BaseModel):
     job: Job
     log: LogSettings
     parent: int
+    request_id: str = ""

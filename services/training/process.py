@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from services.training.job import Job, Order, Trained
+from slipstream.chassis.logging import request_id
 from slipstream.chassis.settings import LogSettings
 
 _LISTEN_S = 0.1
@@ -42,7 +43,7 @@ def run_in_child(
             os.close(writing)
         with _no_longer_than_this(child):
             assert child.stdin is not None  # noqa: S101
-            order = Order(job=job, log=log, parent=os.getpid())
+            order = Order(job=job, log=log, parent=os.getpid(), request_id=request_id.get())
             child.stdin.write(order.model_dump_json().encode() + b"\n")
             child.stdin.flush()
             for message in _messages(pipe.fileno(), give_up):

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 MODEL: Final = "recommender"
 CHAMPION: Final = "champion"
 CHALLENGER: Final = "challenger"
-ALIASES: Final = (CHAMPION, CHALLENGER)
 
 _VERSION_TAG = "version"
 _PREVIOUS_TAG = "previous_champion"

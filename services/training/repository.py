@@ -51,6 +51,8 @@ _run = Table(
     Column("metrics", Text, nullable=False, default="{}"),
     #: how many times work was lost to a stop before this run took it up
     Column("attempt", Integer, nullable=False, default=1),
+    #: the request that the run came from; empty for one that nobody asked for
+    Column("request_id", Text, nullable=False, server_default=""),
 )
 
 _decision = Table(
@@ -66,6 +68,8 @@ _decision = Table(
     Column("settings", Text, nullable=False),
     Column("decided_at", BigInteger, nullable=False),
 )
+
+_MIGRATIONS: Final = (("ALTER TABLE training_run ADD COLUMN request_id TEXT NOT NULL DEFAULT ''",),)
 
 #: Where a run may go from each state. A run that has ended never moves again.
 TRANSITIONS: Final[Mapping[str, frozenset[str]]] = {
@@ -110,13 +114,13 @@ class Repository:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        prepare(engine, "training", _metadata)
+        prepare(engine, "training", _metadata, _MIGRATIONS)
 
-    def add(self, run_id: str, trigger: str, reason: str, profile: str, attempt: int = 1) -> Run:
+    def add(self, run_id: str, trigger: str, reason: str, profile: str, attempt: int = 1, request_id: str = "") -> Run:
         """Queue a run."""
         row = {
             "run_id": run_id, "state": "queued", "trigger": trigger, "reason": reason, "profile": profile,
-            "attempt": attempt, "created_at": now_ms(),
+            "attempt": attempt, "request_id": request_id, "created_at": now_ms(),
         }  # fmt: skip
         with self._engine.begin() as connection:
             connection.execute(insert(_run).values(row))
@@ -131,6 +135,11 @@ class Repository:
         """Which attempt at the same work the run is, 1 for the first."""
         with self._engine.connect() as connection:
             return int(_one(connection, run_id).attempt)
+
+    def request_id(self, run_id: str) -> str:
+        """The id of the request that the run came from, empty where there was none."""
+        with self._engine.connect() as connection:
+            return str(_one(connection, run_id).request_id)
 
     def page(self, limit: int, before: int | None = None) -> tuple[list[Run], int | None]:
         """Runs, newest first, those before a number; and the number to go on from, None at the end."""

@@ -13,7 +13,8 @@ from services.training.job import Job, Trained
 from services.training.metrics import TrainingMetrics
 from services.training.process import GivenUpError, RunFailedError
 from services.training.repository import ENDED, Repository, TransitionError
-from slipstream.chassis.logging import get_logger
+from slipstream.broker.consumer import carrying
+from slipstream.chassis.logging import get_logger, request_id
 from slipstream.contracts.rest import Run, RunRequest
 from slipstream.stores.artifacts import Artifacts
 
@@ -52,11 +53,13 @@ class Runs:
         self._cancelled: set[str] = set()
 
     def request(self, asked: RunRequest) -> Run:
-        """Queue a run. One of the same profile that is queued already is returned instead: it has not read the lake yet, and
-        will see the same data."""
+        """Queue a run, which keeps the id of the present request. One of the same profile that is queued already is returned
+        instead: it has not read the lake yet, and will see the same data."""
         with self._asking:
             waiting = [run for run in self._repository.in_state("queued") if run.profile == asked.profile]
-            run = waiting[0] if waiting else self._repository.add(new_run_id(), asked.trigger, asked.reason, asked.profile)
+            run = waiting[0] if waiting else self._add(asked.trigger, asked.reason, asked.profile)
+        told = "a run of the profile is queued already" if waiting else "run queued"
+        log.info(told, run_id=run.run_id, trigger=asked.trigger, reason=asked.reason)
         self._queued.set()
         return run
 
@@ -85,7 +88,8 @@ class Runs:
         """Settle what a killed service left: nothing is under way when a service starts."""
         self._artifacts.sweep()
         for run in self._repository.in_state("running"):
-            self._interrupted(run)
+            with carrying(self._repository.request_id(run.run_id)):
+                self._interrupted(run)
 
     def work(self, stop: threading.Event) -> None:
         """Work off the queue until `stop` is set; a run under way is then killed and queued again."""
@@ -93,7 +97,9 @@ class Runs:
         while not stop.is_set():
             waiting = self._repository.in_state("queued")
             if waiting:
-                self._execute(waiting[0].run_id, stop)
+                run_id = waiting[0].run_id
+                with carrying(self._repository.request_id(run_id)):
+                    self._execute(run_id, stop)
             else:
                 self._queued.wait(0.2)
                 self._queued.clear()
@@ -154,7 +160,10 @@ class Runs:
         attempt = self._repository.attempt(run.run_id)
         self._ended(run.run_id, "failed", error=INTERRUPTED)
         if attempt < MOST_ATTEMPTS:
-            self._repository.add(new_run_id(), run.trigger, run.reason, run.profile, attempt + 1)
+            self._add(run.trigger, run.reason, run.profile, attempt + 1)
+
+    def _add(self, trigger: str, reason: str, profile: str, attempt: int = 1) -> Run:
+        return self._repository.add(new_run_id(), trigger, reason, profile, attempt, request_id.get())
 
     def _note(self, run_id: str, message: dict[str, Any]) -> None:
         known = {name: message[name] for name in ("stage", "progress", "lake_version", "lake_rows") if name in message}

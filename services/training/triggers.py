@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 from services.training.repository import LastRun, Repository, now_ms
 from services.training.runs import Runs
 from services.training.settings import TrainingSection
-from slipstream.broker.consumer import Batch
+from slipstream.broker.consumer import Batch, carrying
 from slipstream.chassis.logging import get_logger
 from slipstream.contracts.events import AlertEvent
 from slipstream.contracts.rest import RunRequest
@@ -77,11 +77,11 @@ class Triggers:
     def on_alerts(self, batch: Batch) -> None:
         """Handle a batch of alerts.v1. Hearing of one twice starts one run: the second time a run is there already."""
         for message in batch.messages:
-            self._start(asked_by(message.record, self._repository.last_run(), now_ms(), self._settings))
+            with carrying(message.request_id):
+                self._start(asked_by(message.record, self._repository.last_run(), now_ms(), self._settings))
 
     def _start(self, found: Due | None) -> None:
         if found is None:
             return
         asked = RunRequest(trigger=found.trigger, reason=found.reason, profile=self._settings.schedule_profile)
-        if run := self._runs.request_unless_busy(asked):
-            log.info("run queued", run_id=run.run_id, trigger=found.trigger, reason=found.reason)
+        self._runs.request_unless_busy(asked)

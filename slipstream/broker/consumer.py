@@ -22,7 +22,8 @@ from slipstream.contracts.topics import Topic
 
 log = get_logger(__name__)
 
-_LAG_EVERY_S = 1.0
+#: The lag costs a question to the broker.
+_LAG_EVERY_S = 5.0
 
 R = TypeVar("R", bound=Record)
 
@@ -198,17 +199,33 @@ class Consumer:
             else:
                 self._consumer.seek(partition, committed)
 
-    def remaining(self) -> int | None:
-        """How many records lie between what `poll` has returned and the present ends of the assigned partitions, as the broker
-        says now; None while no partition is assigned, or when the broker does not say."""
-        partitions = list(self._consumer.assignment())
-        if not partitions:
+    def lag(self) -> dict[str, int] | None:
+        """How many records lie between what `poll` has returned and the present ends of the assigned partitions, by topic, as
+        the broker says now; 0 for a topic of which no partition is assigned. None when the broker does not say, or when it is
+        not yet known where reading begins.
+
+        What the client remembers of its fetches would cost nothing, but it knows only the partitions that it has come to: of a
+        backlog it tells a small part.
+        """
+        # The client's own `position` asks the broker where it does not know, and waits for the answer without limit.
+        known = {partition: self._consumer._subscription.position(partition) for partition in self._consumer.assignment()}
+        behind = {topic.name: 0 for topic in self._by_name.values()}
+        if not known:
+            return behind
+        if None in known.values():
             return None
         try:
-            ends = self._consumer.end_offsets(partitions, timeout_ms=2_000)
+            ends = self._consumer.end_offsets(list(known), timeout_ms=2_000)
         except KafkaError:
             return None
-        return sum(max(0, int(end) - (self._consumer.position(partition) or 0)) for partition, end in ends.items())
+        for partition, end in ends.items():
+            behind[self._by_name[partition.topic].name] += max(0, int(end) - known[partition].offset)
+        return behind
+
+    def remaining(self) -> int | None:
+        """The sum of `lag`; None also while no partition is assigned."""
+        behind = self.lag() if self._consumer.assignment() else None
+        return None if behind is None else sum(behind.values())
 
     def commit(self, next_offsets: Mapping[tuple[str, int], int]) -> bool:
         """Say that everything before these offsets has had its effect. False when the partitions now belong to another
@@ -221,18 +238,6 @@ class Consumer:
         except (CommitFailedError, RebalanceInProgressError):
             return False
         return True
-
-    def lag(self) -> dict[str, int]:
-        """Records not yet read, by topic, as far as the last fetches tell; no call to the broker. 0 for a topic of which no
-        partition is assigned: what another member is behind is not this one's."""
-        behind = {topic.name: 0 for topic in self._by_name.values()}
-        for partition in self._consumer.assignment():
-            highwater = self._consumer.highwater(partition)
-            # The client's own `position` asks the broker where it does not know, and waits for the answer.
-            position = self._consumer._subscription.position(partition)
-            if highwater is not None and position is not None:
-                behind[self._by_name[partition.topic].name] += max(0, highwater - position.offset)
-        return behind
 
     def end_offsets(self) -> dict[tuple[str, int], int]:
         """Where each assigned partition ends now."""
@@ -252,12 +257,13 @@ class LagGauge:
         self._due = 0.0
 
     def update(self) -> None:
-        """Set the gauge for each topic; call it in the polling thread as often as you like, it works at most once a second."""
+        """Set the gauge for each topic; call it in the polling thread as often as you like: it asks the broker every few
+        seconds, and waits at most 2 s for the answer. Where there is none, the gauge stays as it is."""
         now = time.monotonic()
         if now < self._due:
             return
         self._due = now + _LAG_EVERY_S
-        for topic, records in self._consumer.lag().items():
+        for topic, records in (self._consumer.lag() or {}).items():
             self._gauge.labels(topic).set(records)
 
 

@@ -39,46 +39,52 @@ class Stack:
     @property
     def children(self) -> dict[str, int]:
         """Process ids of what the supervisor runs, by name: the five services, `tansu` and `valkey-server`."""
-        return dict(_descendants(self.process.pid))
+        return dict(children(self.process.pid))
 
-    def stop(self) -> int:
-        """Stop it as Ctrl-C or a container's end would; the exit status."""
-        self.process.send_signal(signal.SIGTERM)
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Stop it as a container's end would, or with SIGINT as Ctrl-C; the exit status."""
+        self.process.send_signal(number)
         return self.process.wait(60)
 
     def close(self) -> None:
+        """Close the clients."""
         for client in self.clients.values():
             client.close()
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
 
 
 @contextmanager
-def running(directory: Path, **settings: str) -> Iterator[Stack]:
-    """Start Slipstream on `directory` and on free ports; `settings` are environment variables. Ends it, whatever happened."""
+def launched(directory: Path, **settings: str) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """`slipstream up` on `directory` and on free ports, which may not be ready yet, and the file with what it prints. `settings`
+    are environment variables. Ends it, whatever happened."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("SLIPSTREAM_")}
     output = directory / "up.log"
     with output.open("w") as file:
         command = [sys.executable, "-m", "services", "up", "--any-ports", "--data-dir", str(directory)]
         process = subprocess.Popen(command, env={**inherited, **settings}, stdout=file, stderr=file, text=True)
-    stack: Stack | None = None
     try:
+        yield process, output
+    except BaseException:
+        sys.stderr.write(output.read_text())
+        raise
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+@contextmanager
+def running(directory: Path, **settings: str) -> Iterator[Stack]:
+    """A running Slipstream, started as `launched` does."""
+    with launched(directory, **settings) as (process, output):
         deadline = time.monotonic() + START_LIMIT_S
         while "Ctrl-C stops everything" not in output.read_text():
             assert process.poll() is None and time.monotonic() < deadline, output.read_text()
             time.sleep(0.1)
         stack = Stack(directory, process, running_stack(directory))
-        yield stack
-    except BaseException:
-        sys.stderr.write(output.read_text())
-        raise
-    finally:
-        if stack:
+        try:
+            yield stack
+        finally:
             stack.close()
-        elif process.poll() is None:
-            process.kill()
-            process.wait()
 
 
 def wait_for(condition: Callable[[], T | None], what: str, limit_s: float = 30.0) -> T:
@@ -109,10 +115,11 @@ def _state(pid: int) -> str:
         return ""
 
 
-def _descendants(pid: int) -> Iterator[tuple[str, int]]:
+def children(pid: int) -> Iterator[tuple[str, int]]:
+    """Name and process id of all that the process has started, and what these have."""
     for task in Path(f"/proc/{pid}/task").iterdir():
         for child in (task / "children").read_text().split():
             arguments = Path(f"/proc/{child}/cmdline").read_text().split("\0")
             name = arguments[3] if arguments[1:3] == ["-m", "services"] else Path(arguments[0]).name
             yield name, int(child)
-            yield from _descendants(int(child))
+            yield from children(int(child))

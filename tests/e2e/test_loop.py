@@ -3,12 +3,18 @@
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e import shop
+from slipstream.chassis.settings import LakeSettings
+from slipstream.datasets.replay import replay
+from slipstream.stores.lake import INTERACTIONS, Lake
+from tests.e2e import replayed, shop
 from tests.e2e.stack import Stack, alive, running, wait_for
 
 BATCH = 500
@@ -107,6 +113,47 @@ def test_a_service_that_was_killed_is_started_again(stack: Stack) -> None:
     wait_for(lambda: stack.get("features", "/health/ready")["status"] == "ready", "features to be ready", 60)
 
 
+def test_features_killed_in_the_middle_of_a_replay_counts_every_event_once(stack: Stack, tmp_path: Path) -> None:
+    rows = replayed.interactions()
+    before = wait_for(lambda: _caught_up(stack), "the lake to have what was sent before")["lake"]["interactions"]
+    sent: list[int] = [0]
+    with ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(
+            replay,
+            replayed.write(rows, tmp_path / "interactions.csv"),
+            url=stack.urls["ingestion"],
+            write_key=stack.write_key,
+            speed=replayed.SPEED,
+            batch_size=100,
+            progress=lambda done, _: sent.append(done),
+        )
+        wait_for(lambda: sent[-1] >= len(rows) // 3, "a third of the replay")
+        killed = stack.children["features"]
+        _kill(killed)
+        assert sent[-1] < len(rows), "the replay was over before the kill"
+        report = sending.result(60)
+    assert (report.accepted, report.rejected, report.duplicates) == (len(rows), 0, 0)
+    wait_for(lambda: stack.children.get("features", killed) != killed, "a new process")
+    status = wait_for(lambda: _caught_up(stack), "features to catch up", 60)
+
+    # Redis: each visitor's and each item's counts. A loss makes one smaller, a repetition one larger.
+    for view, due in (("visitor", replayed.counts(rows, "user_id")), ("item", replayed.counts(rows, "item_id"))):
+        held = {name: Counter(stack.get("features", f"/v1/features/{view}/{name}")["counts"]) for name in due}
+        assert held == due
+    # The lake: the very events, each in one row.
+    history = Lake(LakeSettings(uri=str(stack.directory / "lake")), "slipstream")
+    table = history.read(INTERACTIONS, columns=["event_id", *replayed.COLUMNS])
+    kept = [row for row in table.to_pylist() if row["user_id"].startswith(replayed.PREFIX)]
+    assert sorted(tuple(row[name] for name in replayed.COLUMNS) for row in kept) == sorted(rows)
+    assert len({row["event_id"] for row in kept}) == len(rows)
+    assert status["lake"]["interactions"] == before + len(rows)
+
+
+def _caught_up(stack: Stack) -> dict[str, Any] | None:
+    status: dict[str, Any] = stack.get("features", "/v1/status")
+    return status if status["caught_up"] else None
+
+
 def test_a_broker_that_was_killed_is_started_again_and_events_flow(stack: Stack) -> None:
     before = stack.get("features", "/v1/status")["lake"]["interactions"]
     broker = next(pid for name, pid in stack.children.items() if name.startswith("tansu"))
@@ -148,5 +195,4 @@ def _by_model(stack: Stack) -> dict[str, Any] | None:
 
 
 def _kill(pid: int) -> None:
-
     os.kill(pid, signal.SIGKILL)

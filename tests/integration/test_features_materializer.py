@@ -45,12 +45,17 @@ class Running:
         self.producer = Producer(settings.kafka, settings.namespace)
         self.store = OnlineStore(settings.redis, settings.namespace, settings.retention())
         self.lake = Lake(settings.lake, settings.namespace)
-        self.materializer = Materializer(settings, self.store, self.lake, self.producer, Metrics("features"))
+        self.metrics = Metrics("features")
+        self.materializer = Materializer(settings, self.store, self.lake, self.producer, self.metrics)
         self.worker = Worker("materializer", self.materializer.run).start()
 
     def settle(self, timeout_s: float = 60.0) -> None:
         """Wait until everything on the topics is applied and in the lake."""
         until(lambda: self.materializer.progress().caught_up, timeout_s)
+
+    def lag(self, topic: Topic) -> float | None:
+        """What the service exports."""
+        return self.metrics.registry.get_sample_value("slipstream_consumer_lag_records", {"topic": topic.name})
 
     def stop(self) -> None:
         self.worker.stop(30)
@@ -174,6 +179,24 @@ def test_lake_away_delays_the_commit_but_not_redis(settings: FeaturesSettings, t
         run.settle()
         assert failure(run.materializer.check_lake) is None
         assert_exactly(made, run.store, run.lake)
+
+
+def test_lag_is_exported_while_reading_pauses_and_falls_to_none(settings: FeaturesSettings, tmp_path: Path) -> None:
+    own = OWN.model_copy(update={"lake_flush_rows": 50})  # 500 rows may wait for the lake
+    settings = settings.model_copy(update={"features": own})
+    made = events(3_000)
+    ensure_topics(settings.kafka, settings.namespace)
+    producer = Producer(settings.kafka, settings.namespace)
+    send(producer, made)
+    producer.close()
+    blocked = tmp_path / "lake"
+    blocked.write_text("a file where the folder should be")
+    with running(settings) as run:
+        until(lambda: run.materializer.progress().applied >= 500)
+        until(lambda: run.lag(INTERACTIONS) == len(made) - run.materializer.progress().applied > 0)
+        blocked.unlink()
+        run.settle()
+        until(lambda: [run.lag(topic) for topic in TOPICS] == [0, 0, 0])
 
 
 def test_catalogue_and_slates_reach_their_stores(settings: FeaturesSettings) -> None:

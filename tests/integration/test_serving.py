@@ -253,6 +253,8 @@ def test_every_route_on_the_wire(broker: KafkaSettings, redis_settings: RedisSet
         too_many = client.get("/v1/recommendations/ada?n=101")
         assert (too_many.status_code, too_many.headers["content-type"]) == (422, "application/problem+json")
         assert client.get(f"/v1/recommendations/{'x' * 257}").status_code == 422
+        exported = [f'slipstream_consumer_lag_records{{topic="{topic.name}"}} 0.0' for topic in (CATALOG, MODEL_EVENTS)]
+        wait_until(lambda: all(line in client.get("/metrics").text for line in exported))
 
 
 def test_open_inference_protocol_on_the_wire(

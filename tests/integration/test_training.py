@@ -87,13 +87,13 @@ def ended(client: httpx.Client, run_id: str) -> dict[str, Any]:
     return found
 
 
-def model_events(settings: TrainingSettings, count: int) -> list[tuple[str, str]]:
+def model_events(settings: TrainingSettings, count: int) -> list[tuple[str, str, str]]:
     consumer = Consumer(settings.kafka, settings.namespace, [MODEL_EVENTS], group=None)
-    heard: list[tuple[str, str]] = []
+    heard: list[tuple[str, str, str]] = []
     try:
         deadline = time.monotonic() + 20
         while len(heard) < count and time.monotonic() < deadline:
-            heard += [(message.record.event.value, message.record.version) for message in consumer.poll(0.2).messages]
+            heard += [(it.record.event.value, it.record.version, it.request_id) for it in consumer.poll(0.2).messages]
     finally:
         consumer.close()
     return heard
@@ -108,7 +108,7 @@ def test_request_trains_promotes_announces_and_offers_the_bundle(make_settings: 
         assert (missing.status_code, missing.json()["code"]) == (404, "no_model")
         assert client.post("/v1/models:rollback").json()["code"] == "no_previous_champion"
 
-        asked = client.post("/v1/runs", json={"reason": "first"})
+        asked = client.post("/v1/runs", json={"reason": "first"}, headers={"X-Request-Id": "r-first"})
         assert (asked.status_code, asked.json()["state"]) == (202, "queued")
         run = ended(client, asked.json()["run_id"])
         assert (run["state"], run["decision"], run["error"]) == ("succeeded", "promoted", None), run
@@ -116,7 +116,7 @@ def test_request_trains_promotes_announces_and_offers_the_bundle(make_settings: 
         version = run["model_version"]
         champion = client.get("/v1/aliases/champion").json()
         assert (champion["version"], champion["aliases"], champion["run_id"]) == (version, ["champion"], run["run_id"])
-        assert model_events(settings, 2) == [("registered", version), ("promoted", version)]
+        assert model_events(settings, 2) == [("registered", version, "r-first"), ("promoted", version, "r-first")]
         (audit,) = client.get(f"/v1/runs/{run['run_id']}/decisions").json()
         assert audit["outcome"] == "promoted"
 

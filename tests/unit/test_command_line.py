@@ -1,13 +1,25 @@
 import json
 import os
+import shlex
 import subprocess
 import sys
+import threading
+from contextlib import nullcontext
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from services import __main__ as main
 from services.__main__ import SERVICES, cli
+from services.benchmarks import freshness, runner
+from services.service_command import NEEDED_SETTINGS
+from services.standalone.plan import DATA_DIR
+from services.standalone.processes import Child, free_port
+from services.standalone.supervisor import is_ready
+from slipstream.chassis.settings import KafkaSettings
+from tests.deploy.declared import names_a_setting, settings_class
 
 COMMANDS = ["demo", "up", *SERVICES, "replay", "evaluate", "bench", "docs"]
 
@@ -72,6 +84,91 @@ def test_a_service_names_the_setting_that_is_wrong() -> None:
     assert ended.returncode == 1
     assert ended.stderr.startswith("Error: settings: SLIPSTREAM_HTTP__PORT: ")
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("keys", "complaint"),
+    [
+        ({}, "SLIPSTREAM_INGESTION__WRITE_KEYS is not set: give at least one name:key"),
+        ({"SLIPSTREAM_INGESTION__LINGER_MS": "2"}, "SLIPSTREAM_INGESTION__WRITE_KEYS is not set: give at least one name:key"),
+        (
+            {"SLIPSTREAM_INGESTION__WRITE_KEYS": "s3cret"},
+            "SLIPSTREAM_INGESTION__WRITE_KEYS: each entry is name:key, several separated by commas",
+        ),
+    ],
+)
+def test_ingestion_without_a_write_key_gets_one_clear_line_and_status_1(keys: dict[str, str], complaint: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "services", "ingestion"], env=_no_settings() | keys, capture_output=True, text=True, timeout=60
+    )
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == f"Error: settings: {complaint}\n"
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_the_example_of_a_service_is_a_command_with_settings_that_it_accepts(
+    service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = CliRunner().invoke(cli, [service, "--help"]).output.partition("Example:")[2].partition("Port:")[0]
+    *settings, command, name = shlex.split(shown.replace("\\\n", " "))
+    assert (command, name) == ("slipstream", service)
+    assert tuple(settings) == NEEDED_SETTINGS[service]
+    for variable in [v for v in os.environ if v.startswith("SLIPSTREAM_")]:
+        monkeypatch.delenv(variable)
+    for variable, _, value in (setting.partition("=") for setting in settings):
+        assert names_a_setting(variable), variable
+        monkeypatch.setenv(variable, value)
+    settings_class(service)()
+
+
+def test_ingestion_runs_with_the_settings_of_its_example(broker: KafkaSettings, namespace: str) -> None:
+    example = dict(setting.split("=", 1) for setting in NEEDED_SETTINGS["ingestion"])
+    example["SLIPSTREAM_KAFKA__BOOTSTRAP_SERVERS"] = broker.bootstrap_servers
+    port = free_port()
+    environment = _no_settings() | example | {"SLIPSTREAM_HTTP__PORT": str(port), "SLIPSTREAM_NAMESPACE": namespace}
+    child = Child(
+        "ingestion", port, [sys.executable, "-m", "services", "ingestion"], is_ready, grace_s=10, environment=environment
+    )
+    try:
+        child.start(60)
+    finally:
+        assert child.stop()
+
+
+def test_the_demo_keeps_its_data_apart_from_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    folders: list[Path] = []
+    monkeypatch.setattr(main, "_plan", lambda directory, *_: folders.append(directory) or sys.exit(0))
+    for environment in ({DATA_DIR: None}, {DATA_DIR: "/data"}):
+        for command in ("up", "demo"):
+            CliRunner().invoke(cli, [command], env=environment)
+    assert folders == [Path(".slipstream"), Path(".slipstream/demo"), Path("/data"), Path("/data/demo")]
+
+
+@pytest.mark.parametrize("name", ["freshness", "serving"])
+def test_benchmarks_send_the_api_token_of_the_stack_that_they_measure(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.headers.get("Authorization", ""))
+            self.send_error(500)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Answers) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        monkeypatch.setattr(freshness, "Floor", lambda *_: nullcontext())
+        description = {"ingestion": url, "serving": url, "write_key": "k", "kafka": "127.0.0.1:1", "namespace": "n"}
+        with pytest.raises((ValueError, RuntimeError)):  # no answer is what it should be
+            runner.measure(name, runner.target_of(description, token="s3cret"))
+        server.shutdown()
+    assert set(asked) == {"Bearer s3cret"}
+
+
+def _no_settings() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("SLIPSTREAM_")}
 
 
 def test_up_refuses_a_data_folder_that_is_in_use(tmp_path: Path) -> None:

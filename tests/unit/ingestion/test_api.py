@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from services.ingestion.api import events, router
 from services.ingestion.intake import Intake
@@ -52,15 +53,15 @@ def client(producer: Acknowledging) -> Iterator[TestClient]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         publisher = Publisher(cast(Producer, producer), app.state.metrics.registry)
-        app.state.intake = Intake(
-            IngestionSection(max_batch_events=20, max_event_bytes=1_000, max_body_bytes=20_000), keys, publisher
-        )
+        app.state.intake = Intake(settings.ingestion, keys, publisher)
         yield
 
     keys = WriteKeys("shop:s3cret")
-    app = create_service(
-        "ingestion", IngestionSettings(), description="", lifespan=lifespan, routers=[router], token_protected=False
+    section = IngestionSection(
+        write_keys=SecretStr("shop:s3cret"), max_batch_events=20, max_event_bytes=1_000, max_body_bytes=20_000
     )
+    settings = IngestionSettings(ingestion=section)
+    app = create_service("ingestion", settings, description="", lifespan=lifespan, routers=[router], token_protected=False)
     app.router.routes[:0] = events.routes
     with TestClient(app, raise_server_exceptions=False) as client:
         yield client

@@ -1,12 +1,16 @@
 import threading
 from pathlib import Path
 
+import httpx
 import pytest
 from prometheus_client import CollectorRegistry
 
 from services.serving.metrics import ServingMetrics
 from services.serving.model_holder import Model, ModelHolder
+from slipstream.broker.consumer import Batch, Malformed, Message, Source
 from slipstream.chassis.client import Peer
+from slipstream.chassis.metrics import Metrics
+from slipstream.contracts.events import ModelEvent, ModelEventType
 from slipstream.recommender.bundle import Bundle
 from tests.unit.serving.fakes import small_bundle
 from tests.unit.serving.training_stub import TrainingStub
@@ -15,6 +19,33 @@ from tests.unit.serving.training_stub import TrainingStub
 @pytest.fixture
 def training(tmp_path: Path) -> TrainingStub:
     return TrainingStub(tmp_path / "training")
+
+
+EVENTS = Source("model-events.v1", "t", 0)
+
+
+class Heard:
+    """A consumer of `model-events.v1` that gives one batch, and then nothing until it is stopped."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.batches = [batch]
+        self.read = threading.Event()
+
+    def poll(self, timeout_s: float) -> Batch:
+        if self.batches:
+            return self.batches.pop()
+        self.read.set()
+        threading.Event().wait(0.01)
+        return Batch()
+
+    def commit(self, next_offsets: object) -> bool:
+        return True
+
+    def lag(self) -> dict[str, int]:
+        return {EVENTS.topic: 3}
+
+    def close(self) -> None:
+        pass
 
 
 def a_holder(training: TrainingStub, cache: Path, **options: object) -> ModelHolder:
@@ -166,3 +197,39 @@ def test_following_the_alias_heals_a_lost_event(training: TrainingStub, tmp_path
         stop.set()
         follower.join(5)
     assert versions(holder) == ("1", None)
+
+
+@pytest.mark.parametrize(("rid", "asked_with"), [("r-7", "r-7"), ("no header: \u00fc", None)])
+def test_an_event_has_the_champion_fetched_for_its_request_and_bad_records_are_counted(
+    training: TrainingStub, tmp_path: Path, bundle: Bundle, rid: str, asked_with: str | None
+) -> None:
+    asked: list[str | None] = []
+    metrics, stop, taken = Metrics("serving"), threading.Event(), threading.Event()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/v1/aliases/champion":
+            asked.append(request.headers.get("x-request-id"))
+        status, body = training.answer(request.url.path)
+        return httpx.Response(status, content=body)
+
+    peer = Peer("training", "http://training", retries=0, transport=httpx.MockTransport(answer))
+    holder = ModelHolder(peer, tmp_path / "cache", ServingMetrics(CollectorRegistry()), lambda _: taken.set())
+    champion = ModelEvent(event=ModelEventType.PROMOTED, version="1", alias="champion", timestamp=1)
+    heard = Heard(Batch([Message(EVENTS, 0, "m", champion, rid)], [Malformed(EVENTS, 1, b"{", "not JSON", "")]))
+    alias = threading.Thread(target=holder.follow_alias, args=(stop, 600))
+    alias.start()
+    events = threading.Thread(target=holder.follow_events, args=(heard, stop, metrics))
+    try:
+        while not holder.problem:  # the first look found no champion, and the next is ten minutes away
+            assert not stop.wait(0.01)
+        training.publish(bundle, "1")
+        events.start()
+        assert taken.wait(10)
+        assert heard.read.wait(10)
+    finally:
+        stop.set()
+        alias.join(5)
+        events.join(5)
+    assert asked == [None, asked_with]
+    names = ("consumed_records_total", "malformed_records_total", "consumer_lag_records")
+    assert [metrics.registry.get_sample_value(f"slipstream_{name}", {"topic": EVENTS.topic}) for name in names] == [1, 1, 3]

@@ -14,6 +14,7 @@ from services.training.publish import Publisher
 from services.training.registry import CHALLENGER, CHAMPION, Registry
 from services.training.repository import Repository
 from services.training.settings import GateSettings, TrainingSection
+from slipstream.broker.consumer import carrying
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.producer import Outgoing
 from slipstream.contracts.bundle import DataSummary, Manifest
@@ -27,11 +28,13 @@ class Broker:
     def __init__(self) -> None:
         self.away = False
         self.heard: list[tuple[str, str, str | None]] = []
+        self.request_ids: list[str] = []
 
     async def publish(self, records: Sequence[Outgoing]) -> None:
         if self.away:
             raise BrokerUnavailableError("gone")
         events = [SimpleNamespace(**record.record.model_dump()) for record in records]
+        self.request_ids += [record.request_id for record in records]
         self.heard += [(event.event, event.version, event.previous) for event in events]
 
 
@@ -75,7 +78,8 @@ def test_champion_changes_only_for_the_better_and_every_step_is_told(scene: tupl
 
     assert not publisher.publish("a", bundle(tmp_path, "a"), found(popularity=-0.05)).promoted
     assert champion() is None
-    assert publisher.publish("b", bundle(tmp_path, "b"), found(popularity=0.05)).promoted
+    with carrying("r-7"):
+        assert publisher.publish("b", bundle(tmp_path, "b"), found(popularity=0.05)).promoted
     assert not publisher.publish("c", bundle(tmp_path, "c"), found(popularity=0.05, champion=-0.02)).promoted
     assert champion() == "b"
     challenger = registry.alias(CHALLENGER)
@@ -91,6 +95,7 @@ def test_champion_changes_only_for_the_better_and_every_step_is_told(scene: tupl
         ("registered", "d", None), ("promoted", "d", "b"),
         ("rolled_back", "b", "d"),
     ]  # fmt: skip
+    assert broker.request_ids == ["", "", "r-7", "r-7", "", "", "", "", ""]
     audits = [repository.decisions(version)[0] for version in "abcd"]
     assert [(audit.outcome, audit.champion_version) for audit in audits] == [
         ("refused", None), ("promoted", None), ("refused", "b"), ("promoted", "b"),

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import Engine, text
 
 from services.training.repository import ENDED, TRANSITIONS, Audit, Repository, TransitionError
 
@@ -114,3 +115,14 @@ def test_record_keeps_every_decision_in_order(repository: Repository) -> None:
     repository.record(second)
     assert repository.decisions("r1") == [first, second]
     assert repository.decisions("r2") == []
+
+
+def test_tables_of_the_version_without_request_ids_are_brought_up_to_date_with_their_runs(engine: Engine) -> None:
+    Repository(engine).add("old", "request", "kept", "fast")
+    with engine.begin() as connection:  # as the version before made them
+        connection.execute(text("ALTER TABLE training_run DROP COLUMN request_id"))
+        connection.execute(text("UPDATE schema_version SET version = 1 WHERE component = 'training'"))
+    repository = Repository(engine)
+    repository.add("new", "request", "", "fast", request_id="r-1")
+    assert [run.run_id for run in repository.in_state("queued")] == ["old", "new"]
+    assert [repository.request_id(run_id) for run_id in ("old", "new")] == ["", "r-1"]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
+from sqlalchemy import Engine
 
 from services.training.gate import Comparison, Decision
 from services.training.job import Job, Trained
@@ -16,6 +17,8 @@ from services.training.process import GivenUpError, RunFailedError
 from services.training.repository import Repository, TransitionError
 from services.training.runs import INTERRUPTED, Runs
 from services.training.settings import TrainingSection
+from slipstream.broker.consumer import carrying
+from slipstream.chassis.logging import request_id
 from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.rest import Run, RunRequest
 from slipstream.evaluation.significance import Interval
@@ -31,10 +34,11 @@ class Scene:
     """A queue whose computing waits for `go`, then does what `outcome` says."""
 
     def __init__(self, repository: Repository, artifacts: Artifacts, timeout_s: float = 60) -> None:
-        self.repository = repository
+        self.repository, self.artifacts = repository, artifacts
         self.started, self.go, self.stop = threading.Event(), threading.Event(), threading.Event()
         self.outcome: Callable[[], Trained] = lambda: TRAINED
         self.published: list[str] = []
+        self.carried: list[str] = []
         self.registry = CollectorRegistry()
         self.runs = Runs(
             repository, artifacts, prepare=self.prepare, compute=self.compute, publish=self.publish,
@@ -57,6 +61,7 @@ class Scene:
 
     def publish(self, run_id: str, directory: Path, trained: Trained) -> Decision:
         self.published.append(run_id)
+        self.carried.append(request_id.get())
         return Decision("promoted", "better", {})
 
     def until(self, run_id: str, *states: str) -> Run:
@@ -190,3 +195,33 @@ def test_recover_after_a_kill_takes_work_up_once_more_only(scene: Scene) -> None
     scene.repository.start(again.run_id)
     scene.runs.recover()
     assert [run.state for run in scene.repository.page(10)[0]] == ["failed", "failed"]
+
+
+def test_request_id_of_each_request_is_there_when_its_run_is_published(scene: Scene) -> None:
+    with carrying("r-1"):
+        scene.runs.request(RunRequest(profile="fast"))
+    with carrying("r-2"):
+        scene.runs.request(RunRequest(profile="best"))
+        scene.runs.request(RunRequest(profile="fast"))  # joins the one of r-1
+    scene.go.set()
+    scene.thread.start()
+    last = scene.runs.request(RunRequest(profile="fast")).run_id
+    scene.until(last, "succeeded")
+    scene.until(scene.runs.request(RunRequest(profile="best")).run_id, "succeeded")
+    assert scene.carried[:2] == ["r-1", "r-2"]
+    assert set(scene.carried[2:]) <= {""}
+
+
+def test_request_id_is_kept_when_a_kill_queues_the_work_again(scene: Scene, engine: Engine) -> None:
+    with carrying("r-1"):
+        run_id = scene.runs.request(RunRequest()).run_id
+    scene.repository.start(run_id)
+    restarted = Scene(Repository(engine), scene.artifacts)
+    restarted.go.set()
+    restarted.thread.start()
+    try:
+        restarted.until(run_id, "failed")
+        restarted.until(restarted.repository.page(1)[0][0].run_id, "succeeded")
+    finally:
+        restarted.end()
+    assert restarted.carried == ["r-1"]

@@ -1,11 +1,18 @@
 """When a run starts that nobody asked for."""
 
-import pytest
+from typing import Any
 
-from services.training.repository import LastRun
+import pytest
+from prometheus_client import CollectorRegistry
+
+from services.training.metrics import TrainingMetrics
+from services.training.repository import LastRun, Repository
+from services.training.runs import Runs
 from services.training.settings import TrainingSection
-from services.training.triggers import MINUTE_MS, Due, asked_by, due
+from services.training.triggers import MINUTE_MS, Due, Triggers, asked_by, due
+from slipstream.broker.consumer import Batch, Message, Source
 from slipstream.contracts.events import AlertEvent, Severity
+from slipstream.stores.artifacts import Artifacts
 
 NOW = 1_700_000_000_000
 SETTINGS = TrainingSection(schedule_minutes=60, new_events=1_000, cooldown_minutes=30)
@@ -65,3 +72,16 @@ def test_asked_by_other_alerts_is_nothing(heard: AlertEvent) -> None:
 @pytest.mark.parametrize("last", [ended(29), LastRun(NOW, None, None)])
 def test_asked_by_alert_during_cooldown_or_run_is_nothing(last: LastRun) -> None:
     assert asked_by(alert(), last, NOW, SETTINGS) is None
+
+
+def test_on_alerts_queues_one_run_with_the_request_id_of_the_alert(repository: Repository, artifacts: Artifacts) -> None:
+    def never(*_: Any, **__: Any) -> Any:
+        raise AssertionError("nothing is worked off here")
+
+    metrics = TrainingMetrics(CollectorRegistry())
+    runs = Runs(repository, artifacts, prepare=never, compute=never, publish=never, metrics=metrics, timeout_s=1)
+    source = Source("alerts.v1", "t", 0)
+    heard = [Message(source, offset, "drift", alert(), f"r-{offset}") for offset in range(2)]
+    Triggers(runs, repository, lambda: 0, SETTINGS).on_alerts(Batch(messages=heard))
+    (run,) = repository.in_state("queued")
+    assert (run.trigger, repository.request_id(run.run_id)) == ("alert", "r-0")

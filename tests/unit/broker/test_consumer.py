@@ -1,0 +1,100 @@
+"""What loops tell of their reading; the reading itself is tested on the real wire."""
+
+import threading
+from typing import Any
+
+import pytest
+
+from slipstream.broker import consumer as module
+from slipstream.broker.consumer import Batch, LagGauge, Malformed, Message, Source, carrying, consume
+from slipstream.chassis.logging import request_id
+from slipstream.chassis.metrics import Metrics
+from slipstream.contracts.events import Interaction
+
+SOURCE = Source("interactions.v1", "t", 0)
+
+
+class Scripted:
+    """Gives `batches`, then sets `stop`; says that it is `behind`."""
+
+    def __init__(self, *batches: Batch) -> None:
+        self.batches, self.stop = list(batches), threading.Event()
+        self.behind = {SOURCE.topic: 0}
+        self.committed: list[Any] = []
+        self.closed = False
+
+    def poll(self, timeout_s: float) -> Batch:
+        if len(self.batches) <= 1:
+            self.stop.set()
+        return self.batches.pop(0) if self.batches else Batch()
+
+    def commit(self, next_offsets: Any) -> bool:
+        self.committed.append(next_offsets)
+        return True
+
+    def lag(self) -> dict[str, int]:
+        return self.behind
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics("test")
+
+
+def told(metrics: Metrics, name: str) -> float | None:
+    return metrics.registry.get_sample_value(f"slipstream_{name}", {"topic": SOURCE.topic})
+
+
+def a_message(offset: int) -> Message[Interaction]:
+    event = Interaction(event_id=f"e{offset}", event_type="view", user_id="ada", item_id="i", timestamp=1, received_at=1)
+    return Message(SOURCE, offset, "ada", event, f"r-{offset}")
+
+
+def test_lag_gauge_follows_the_consumer_once_a_second(metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    consumer = Scripted()
+    gauge = LagGauge(consumer, metrics)  # type: ignore[arg-type]
+    values = []
+    for now[0], consumer.behind[SOURCE.topic] in ((100.0, 5), (100.9, 6), (101.0, 7), (101.5, 8), (102.1, 0)):
+        gauge.update()
+        values.append(told(metrics, "consumer_lag_records"))
+    assert values == [5, 5, 7, 7, 0]
+
+
+def test_consume_commits_after_handling_and_tells_records_malformed_ones_and_lag(metrics: Metrics) -> None:
+    bad = Malformed(SOURCE, 2, b"{", "not JSON", "r-2")
+    batch = Batch([a_message(0), a_message(1)], [bad], {(SOURCE.topic, 0): 3})
+    consumer = Scripted(batch)
+    consumer.behind = {SOURCE.topic: 12}
+    handled: list[tuple[Batch, int]] = []
+
+    consume(consumer, lambda it: handled.append((it, len(consumer.committed))), consumer.stop, metrics=metrics)  # type: ignore[arg-type]
+    assert handled == [(batch, 0)]
+    assert consumer.committed == [{(SOURCE.topic, 0): 3}]
+    assert consumer.closed
+    names = ("consumed_records_total", "malformed_records_total", "consumer_lag_records")
+    assert [told(metrics, name) for name in names] == [2, 1, 12]
+
+
+def test_consume_leaves_the_group_and_commits_nothing_when_handling_fails(metrics: Metrics) -> None:
+    consumer = Scripted(Batch([a_message(0)]))
+
+    def fail(_: Batch) -> None:
+        raise ValueError("odd")
+
+    with pytest.raises(ValueError, match="odd"):
+        consume(consumer, fail, consumer.stop, metrics=metrics)  # type: ignore[arg-type]
+    assert (consumer.committed, consumer.closed) == ([], True)
+
+
+def test_carrying_ends_with_its_block_whatever_happens() -> None:
+    with carrying("outer"):
+        with pytest.raises(ValueError, match="odd"), carrying("inner"):
+            assert request_id.get() == "inner"
+            raise ValueError("odd")
+        assert request_id.get() == "outer"
+    assert request_id.get() == ""
