@@ -181,24 +181,6 @@ def test_lake_away_delays_the_commit_but_not_redis(settings: FeaturesSettings, t
         assert_exactly(made, run.store, run.lake)
 
 
-def test_lag_is_exported_while_reading_pauses_and_falls_to_none(settings: FeaturesSettings, tmp_path: Path) -> None:
-    own = OWN.model_copy(update={"lake_flush_rows": 50})  # 500 rows may wait for the lake
-    settings = settings.model_copy(update={"features": own})
-    made = events(3_000)
-    ensure_topics(settings.kafka, settings.namespace)
-    producer = Producer(settings.kafka, settings.namespace)
-    send(producer, made)
-    producer.close()
-    blocked = tmp_path / "lake"
-    blocked.write_text("a file where the folder should be")
-    with running(settings) as run:
-        until(lambda: run.materializer.progress().applied >= 500)
-        until(lambda: run.lag(INTERACTIONS) == len(made) - run.materializer.progress().applied > 0)
-        blocked.unlink()
-        run.settle()
-        until(lambda: [run.lag(topic) for topic in TOPICS] == [0, 0, 0])
-
-
 def test_catalogue_and_slates_reach_their_stores(settings: FeaturesSettings) -> None:
     entries = [
         CatalogRecord(entity="item", entity_id="a", attributes={"title": "old"}, timestamp=1),

@@ -6,7 +6,7 @@ from slipstream.broker import codec
 from slipstream.contracts.events import Interaction
 from slipstream.contracts.topics import CATALOG, INTERACTIONS
 
-ids = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=60)
+ids = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\x00"), min_size=1, max_size=60)
 millis = st.integers(0, 4_000_000_000_000)
 interactions = st.builds(
     Interaction,
