@@ -16,6 +16,7 @@ from services.features.archive import Archive, NextOffsets
 from services.features.screening import screened
 from services.features.settings import FeaturesSettings
 from slipstream.broker.consumer import Batch, Consumer, LagGauge, observe
+from slipstream.broker.kafka import ensure_topics
 from slipstream.broker.producer import Outgoing, Producer
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.metrics import LATENCY_BUCKETS, Metrics
@@ -60,6 +61,7 @@ class Materializer:
         self._store, self._producer, self._metrics = store, producer, metrics
         self._archive = Archive(lake, flush_s=self._own.lake_flush_s, flush_rows=self._own.lake_flush_rows)
         self._consumer: Consumer | None = None
+        self._lag: LagGauge | None = None
         #: what is in both stores, and when it may be committed
         self._to_commit: deque[tuple[float, Mapping[tuple[str, int], int]]] = deque()
         self._updates_left, self._updates_at = float(self._own.feature_updates_per_s), time.monotonic()
@@ -87,11 +89,13 @@ class Materializer:
     def run(self, stop: threading.Event) -> None:
         """Follow the stream until `stop` is set; then write what waits, commit and leave the group."""
         kafka, namespace = self._settings.kafka, self._settings.namespace
+        # A consumer that subscribes to topics which a restarted broker does not have yet would look for them minutes later.
+        ensure_topics(kafka, namespace)
         consumer = Consumer(
             kafka, namespace, TOPICS, GROUP, max_poll_records=self._own.max_poll_records, on_revoked=self._hand_over
         )
         self._consumer = consumer
-        lag = LagGauge(consumer, self._metrics)
+        lag = self._lag = LagGauge(consumer, self._metrics)
         try:
             with contextlib.suppress(StoreUnavailableError):
                 self._advance(0, self._store.watermark())
@@ -176,6 +180,8 @@ class Materializer:
         self._redis_failure = str(error)
         log.error("the online store can't be written; reading waits", reason=str(error))
         while not stop.wait(_PAUSE_S):
+            if self._lag is not None:
+                self._lag.update()
             try:
                 self._store.ping()
             except StoreUnavailableError:

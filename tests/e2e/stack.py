@@ -116,10 +116,26 @@ def _state(pid: int) -> str:
 
 
 def children(pid: int) -> Iterator[tuple[str, int]]:
-    """Name and process id of all that the process has started, and what these have."""
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            arguments = Path(f"/proc/{child}/cmdline").read_text().split("\0")
+    """Name and process id of all that the process has started, and what these have; what ends meanwhile is left out."""
+    for task in _listed(Path(f"/proc/{pid}/task")):
+        for child in _read(task / "children").split():
+            arguments = _read(Path(f"/proc/{child}/cmdline")).split("\0")
+            if arguments == [""]:
+                continue
             name = arguments[3] if arguments[1:3] == ["-m", "services"] else Path(arguments[0]).name
             yield name, int(child)
             yield from children(int(child))
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""

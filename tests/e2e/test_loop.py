@@ -175,7 +175,7 @@ def test_stop_leaves_no_process_and_a_second_start_goes_on(stack: Stack) -> None
     before = list(stack.children.values())
     assert len(before) >= 7
     assert stack.stop() == 0
-    assert alive(before) == []
+    wait_for(lambda: not alive(before), "what the kernel ends with the supervisor to be gone", 3)
 
     with running(stack.directory) as again:
         assert again.get("features", "/v1/status")["lake"]["interactions"] == rows

@@ -15,7 +15,7 @@ def test_ctrl_c_on_a_running_stack_stops_everything_and_is_no_failure(tmp_path: 
         before = list(stack.children.values())
         assert len(before) >= 7
         assert stack.stop(signal.SIGINT) == 0
-        assert alive(before) == []
+        wait_for(lambda: not alive(before), "what the kernel ends with the supervisor to be gone", 3)
 
 
 def test_ctrl_c_while_the_stack_starts_stops_what_has_started(tmp_path: Path) -> None:
@@ -25,4 +25,4 @@ def test_ctrl_c_while_the_stack_starts_stops_what_has_started(tmp_path: Path) ->
         assert len(before) >= 7
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
-        assert alive(before) == []
+        wait_for(lambda: not alive(before), "what the kernel ends with the supervisor to be gone", 3)

@@ -13,13 +13,13 @@ from kafka import KafkaProducer
 
 from services.features.materializer import GROUP, TOPICS, Materializer
 from services.features.settings import FeaturesSection, FeaturesSettings
-from slipstream.broker.consumer import Consumer
+from slipstream.broker.consumer import Consumer, Message
 from slipstream.broker.kafka import ensure_topics, physical
 from slipstream.broker.producer import Producer
 from slipstream.chassis.metrics import Metrics
 from slipstream.chassis.settings import KafkaSettings, LakeSettings, RedisSettings
 from slipstream.chassis.worker import Worker
-from slipstream.contracts.events import CatalogRecord, DeadLetter, FeatureUpdate, Interaction, Record, Slate, SlateItem
+from slipstream.contracts.events import CatalogRecord, DeadLetter, FeatureUpdate, Interaction, Slate, SlateItem
 from slipstream.contracts.topics import CATALOG, DEAD_LETTERS, FEATURE_UPDATES, INTERACTIONS, RECOMMENDATIONS, Topic
 from slipstream.stores import lake
 from slipstream.stores.lake import Lake
@@ -79,14 +79,14 @@ def until(holds: Callable[[], bool], timeout_s: float = 60.0) -> None:
         time.sleep(0.02)
 
 
-def records(settings: FeaturesSettings, topic: Topic, at_least: int) -> list[Any]:
-    """The topic's records, once there are so many."""
+def messages(settings: FeaturesSettings, topic: Topic, at_least: int) -> list[Message[Any]]:
+    """What is on the topic, once there is so much."""
     consumer = Consumer(settings.kafka, settings.namespace, [topic], None)
-    found: list[Record] = []
+    found: list[Message[Any]] = []
     deadline = time.monotonic() + 30
     try:
         while len(found) < at_least and time.monotonic() < deadline:
-            found += [message.record for message in consumer.poll(0.2).messages]
+            found += consumer.poll(0.2).messages
     finally:
         consumer.close()
     return found
@@ -181,6 +181,25 @@ def test_lake_away_delays_the_commit_but_not_redis(settings: FeaturesSettings, t
         assert_exactly(made, run.store, run.lake)
 
 
+def test_lag_is_exported_while_reading_pauses_and_falls_to_none(settings: FeaturesSettings, tmp_path: Path) -> None:
+    own = OWN.model_copy(update={"lake_flush_rows": 50})  # 500 rows may wait for the lake
+    settings = settings.model_copy(update={"features": own})
+    made = events(3_000)
+    ensure_topics(settings.kafka, settings.namespace)
+    producer = Producer(settings.kafka, settings.namespace)
+    send(producer, made)
+    producer.close()
+    blocked = tmp_path / "lake"
+    blocked.write_text("a file where the folder should be")
+    with running(settings) as run:
+        until(lambda: run.materializer.progress().applied >= 500)
+        # Not all that waits: of each partition's newest batch the embedded broker counts only the first record.
+        until(lambda: 1_000 < (run.lag(INTERACTIONS) or 0) <= len(made) - run.materializer.progress().applied)
+        blocked.unlink()
+        run.settle()
+        until(lambda: [run.lag(topic) for topic in TOPICS] == [0, 0, 0])
+
+
 def test_catalogue_and_slates_reach_their_stores(settings: FeaturesSettings) -> None:
     entries = [
         CatalogRecord(entity="item", entity_id="a", attributes={"title": "old"}, timestamp=1),
@@ -223,14 +242,17 @@ def test_bad_records_become_dead_letters_and_block_nothing(settings: FeaturesSet
             raw.send(physical(settings.namespace, INTERACTIONS), value, good[0].user_id.encode())
         raw.flush()
         raw.close()
-        send(run.producer, [ahead, *good])
+        run.producer.send(INTERACTIONS, ahead.user_id, ahead, "r-ahead")
+        send(run.producer, good)
         until(lambda: run.materializer.progress().applied == len(good))
         run.settle()
         assert_exactly(good, run.store, run.lake)
-        letters: list[DeadLetter] = records(settings, DEAD_LETTERS, 4)
+        told = messages(settings, DEAD_LETTERS, 4)
+        letters: list[DeadLetter] = [message.record for message in told]
+        assert sorted(message.request_id for message in told) == ["", "", "", "r-ahead"]
         assert sorted(letter.code for letter in letters) == ["malformed_record"] * 3 + ["timestamp_ahead"]
         assert Interaction.model_validate_json(next(x.original for x in letters if x.code == "timestamp_ahead")) == ahead
-        updates: list[FeatureUpdate] = records(settings, FEATURE_UPDATES, 1)
+        updates: list[FeatureUpdate] = [message.record for message in messages(settings, FEATURE_UPDATES, 1)]
         assert updates[0].view == "visitor" and updates[0].features["history_length"] >= 0
 
 

@@ -19,7 +19,7 @@ class Scripted:
 
     def __init__(self, *batches: Batch) -> None:
         self.batches, self.stop = list(batches), threading.Event()
-        self.behind = {SOURCE.topic: 0}
+        self.behind: dict[str, int] | None = {SOURCE.topic: 0}
         self.committed: list[Any] = []
         self.closed = False
 
@@ -32,7 +32,7 @@ class Scripted:
         self.committed.append(next_offsets)
         return True
 
-    def lag(self) -> dict[str, int]:
+    def lag(self) -> dict[str, int] | None:
         return self.behind
 
     def close(self) -> None:
@@ -59,10 +59,12 @@ def test_lag_gauge_follows_the_consumer_every_few_seconds(metrics: Metrics, monk
     consumer = Scripted()
     gauge = LagGauge(consumer, metrics)  # type: ignore[arg-type]
     values = []
-    for now[0], consumer.behind[SOURCE.topic] in ((100.0, 5), (104.9, 6), (105.0, 7), (106.0, 8), (110.1, 0)):
+    # None: the broker did not answer
+    for now[0], behind in ((100.0, 5), (104.9, 6), (105.0, 7), (106.0, 8), (110.1, None), (115.2, 0)):
+        consumer.behind = None if behind is None else {SOURCE.topic: behind}
         gauge.update()
         values.append(told(metrics, "consumer_lag_records"))
-    assert values == [5, 5, 7, 7, 0]
+    assert values == [5, 5, 7, 7, 7, 0]
 
 
 def test_consume_commits_after_handling_and_tells_records_malformed_ones_and_lag(metrics: Metrics) -> None:

@@ -1,5 +1,6 @@
 """A run's real process: what it tells, how it is stopped, and that it never outlives us."""
 
+import json
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from services.training.job import Job
 from services.training.process import GivenUpError, RunFailedError, run_in_child
 from services.training.settings import TrainingSection
+from slipstream.broker.consumer import carrying
 from slipstream.chassis.settings import LakeSettings, LogSettings
 from slipstream.recommender.bundle import load_bundle
 from slipstream.stores.lake import Lake
@@ -116,3 +118,12 @@ def test_child_dies_with_a_killed_service(job: Job, tmp_path: Path) -> None:
         while is_running(child):
             assert time.monotonic() < deadline, "the training process outlived its service"
             time.sleep(0.02)
+
+
+def test_run_in_child_logs_with_the_request_id_of_the_run(job: Job, capfd: pytest.CaptureFixture[str]) -> None:
+    for entry in Path(job.lake.uri).rglob("_delta_log/*.json"):
+        entry.write_text("not what it was")
+    with carrying("r-1"), pytest.raises(RunFailedError):
+        run_in_child(job, LOG, on_progress=lambda _: None, give_up=lambda: False)
+    lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert [(line["event"], line["request_id"]) for line in lines] == [("training failed", "r-1")]
