@@ -24,6 +24,7 @@ log = get_logger(__name__)
 
 #: The lag costs a question to the broker.
 _LAG_EVERY_S = 5.0
+_STALLED_AFTER = 2
 
 R = TypeVar("R", bound=Record)
 
@@ -119,6 +120,8 @@ class Consumer:
                 max_poll_records=max_poll_records,
                 session_timeout_ms=settings.session_timeout_ms,
                 heartbeat_interval_ms=settings.session_timeout_ms // 10,
+                # A consumer that looked while a restarted broker had no topics yet must not wait for minutes to look again.
+                metadata_max_age_ms=5_000,
                 metrics_enabled=False,
             )
             if group:
@@ -141,7 +144,7 @@ class Consumer:
         polled: Mapping[Any, list[Any]] = self._consumer.poll(timeout_s * 1000)
         batch = Batch()
         if not polled:
-            if self._group is None and self._doubtful(polled):
+            if self._doubtful(polled):
                 self._another_topic()
             return batch
         if self._doubtful(polled) and self._another_topic():
@@ -181,7 +184,9 @@ class Consumer:
         """Learn the topics' ids; whether one has changed. Those topics are then read from their beginning: what was polled may
         come from either, and reading again is harmless."""
         known, self._ids = self._ids, topic_ids(self._settings, list(self._by_name))
-        changed = {name for name, topic_id in self._ids.items() if known.get(name, topic_id) != topic_id}
+        changed = {name for name, topic_id in known.items() if self._ids.get(name) != topic_id}
+        if len(self._ids) < len(self._by_name):  # a broker that has just restarted gets its topics back in a moment
+            self._stale.set()
         partitions = [partition for partition in self._consumer.assignment() if partition.topic in changed]
         if partitions:
             log.warning("topics were made anew; reading them from the beginning", topics=sorted(changed))
@@ -257,15 +262,24 @@ class LagGauge:
     def __init__(self, consumer: Consumer, metrics: Metrics) -> None:
         self._consumer, self._gauge = consumer, metrics.consumer_lag
         self._due = 0.0
+        self._unanswered = 0
 
     def update(self) -> None:
         """Set the gauge for each topic; call it in the polling thread as often as you like: it asks the broker every few
-        seconds, and waits at most 2 s for the answer. Where there is none, the gauge stays as it is."""
+        seconds, and waits at most 2 s for the answer. Where there is none, the gauge stays as it is.
+
+        Raises `BrokerUnavailableError` when there was none several times in a row: the broker is away, or the client goes on
+        looking for where to begin, as 3.0.12 may do for ever after a restart of the embedded broker. A new consumer helps.
+        """
         now = time.monotonic()
         if now < self._due:
             return
         self._due = now + _LAG_EVERY_S
-        for topic, records in (self._consumer.lag() or {}).items():
+        behind = self._consumer.lag()
+        self._unanswered = 0 if behind is not None else self._unanswered + 1
+        if self._unanswered >= _STALLED_AFTER:
+            raise BrokerUnavailableError("the broker does not say where reading begins")
+        for topic, records in (behind or {}).items():
             self._gauge.labels(topic).set(records)
 
 

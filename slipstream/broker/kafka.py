@@ -86,9 +86,9 @@ def ensure_topics(settings: KafkaSettings, namespace: str, topics: tuple[Topic, 
 
 def topic_ids(settings: KafkaSettings, names: list[str]) -> dict[str, str]:
     """The broker's id of each topic: a topic that was deleted and made again has another one, so that its offsets are not
-    taken for those of the old one."""
+    taken for those of the old one. Topics that do not exist are left out."""
     admin = KafkaAdminClient(**connection(settings))
     try:
-        return {entry["name"]: str(entry["topic_id"]) for entry in admin.describe_topics(names)}
+        return {entry["name"]: str(entry["topic_id"]) for entry in admin.describe_topics(names) if not entry["error_code"]}
     finally:
         admin.close()

@@ -7,6 +7,7 @@ import pytest
 
 from slipstream.broker import consumer as module
 from slipstream.broker.consumer import Batch, LagGauge, Malformed, Message, Source, carrying, consume
+from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.chassis.logging import request_id
 from slipstream.chassis.metrics import Metrics
 from slipstream.contracts.events import Interaction
@@ -100,3 +101,15 @@ def test_carrying_ends_with_its_block_whatever_happens() -> None:
             raise ValueError("odd")
         assert request_id.get() == "outer"
     assert request_id.get() == ""
+
+
+def test_reader_that_never_learns_where_to_begin_is_given_up(metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    consumer = Scripted()
+    gauge = LagGauge(consumer, metrics)  # type: ignore[arg-type]
+    consumer.behind = None
+    gauge.update()
+    now[0] = 106.0
+    with pytest.raises(BrokerUnavailableError):
+        gauge.update()
