@@ -145,7 +145,10 @@ class Consumer:
         batch = Batch()
         if not polled:
             if self._doubtful(polled):
-                self._another_topic()
+                try:
+                    self._another_topic()
+                except KafkaError:  # away: looked at again when it is back, before anything is read
+                    self._stale.set()
             return batch
         if self._doubtful(polled) and self._another_topic():
             return batch
