@@ -12,7 +12,6 @@ from services.standalone.plan import Plan
 from services.standalone.terminal import Terminal
 from slipstream.chassis.settings import KafkaSettings
 
-NAMES = ("ingestion", "freshness", "serving")
 #: Clicked on by the benchmarks' visitors.
 POPULAR = 100
 

@@ -11,13 +11,12 @@ from pydantic import BaseModel, Field
 from services.serving import open_inference
 from services.serving.catalog import Catalog
 from services.serving.model_holder import Model, ModelHolder
-from services.serving.pipeline import Answer, Pipeline, RecommendationRequest, Step
+from services.serving.pipeline import MOST_ITEMS, Answer, Pipeline, RecommendationRequest, Step
 from slipstream.chassis.errors import NotFoundError, ServiceError
 from slipstream.contracts.events import EventType, Id, Millis
 from slipstream.contracts.rest import Problem, RecommendationResponse
 from slipstream.features.visitor import SEQUENCE_LENGTH, SequenceEvent
 
-MOST_ITEMS = 100
 MOST_RANKED = 1_000
 MOST_EXCLUDED = 500
 

@@ -9,12 +9,11 @@ from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
 
-from services.serving.pipeline import Answer, RecommendationRequest
+from services.serving.pipeline import MOST_ITEMS, Answer, RecommendationRequest
 from slipstream.chassis.errors import InvalidRequestError
 from slipstream.contracts.vocabulary import MAX_ID_BYTES
 
 NAME = "recommender"
-MOST_ITEMS = 100
 MOST_VISITORS = 64
 
 

@@ -24,6 +24,8 @@ from slipstream.stores.online import StoreUnavailableError
 
 log = get_logger(__name__)
 
+#: What one request may ask for.
+MOST_ITEMS = 100
 #: So many of the latest items of a history speak for what is similar to it.
 _SEEDS = 5
 #: So long is the list of what the model found popular, which stands in for what is trending.

@@ -119,13 +119,6 @@ def moments(interactions: pa.Table, rows: Rows) -> Iterator[Moment]:
         waiting.append(Interaction.model_construct(**row, **_UNREAD))
 
 
-def sample(rows: Rows, size: int, seed: int) -> Rows:
-    """At most `size` of the rows, in their order."""
-    if len(rows) <= size:
-        return rows
-    return np.sort(np.random.default_rng(seed).choice(rows, size, replace=False))
-
-
 def _items(catalog: pa.Table) -> tuple[dict[str, dict[str, Any]], set[str]]:
     """What is known of each item by its newest record, and the items that were deleted."""
     newest: dict[str, dict[str, Any]] = {}

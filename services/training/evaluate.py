@@ -3,8 +3,6 @@
 Leave-last-out, next-click and time-split as `slipstream.evaluation.splits` defines them; every item of the catalogue competes.
 """
 
-import resource
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from services.training.memory import peak_memory_mb
 from slipstream.datasets.interactions import read_interactions, read_items, read_queries
 from slipstream.evaluation import metrics, splits
 from slipstream.evaluation.significance import bootstrap_mean
@@ -112,7 +111,7 @@ def evaluate(
         "profile": profile,
         "repeats": bundle.repeats,
         "seconds": {"fit": fitted - began, "evaluate": time.perf_counter() - fitted},
-        "peak_memory_mb": _peak_memory_mb(),
+        "peak_memory_mb": peak_memory_mb(),
         "queries": len(asked),
         "metrics": _metrics(ranks[:, 0], shown, len(item_ids), ks, seed),
         "ablation": _ablation(ranks, list(bundle.retrievers), ks),
@@ -213,9 +212,3 @@ def _summary(path: str | Path, log: InteractionLog, bundle: Bundle) -> dict[str,
         "until": int(log.timestamp.max()),
         "fitted_on": bundle.manifest.data.model_dump(by_alias=True),
     }
-
-
-def _peak_memory_mb() -> float:
-    """The largest resident size of this process so far (Linux counts in KiB, macOS in bytes)."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)

@@ -4,8 +4,6 @@ It knows no registry, no broker and no HTTP, and runs in a process of its own: w
 `publish.py` in the service.
 """
 
-import resource
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,9 +15,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from services.training.code_version import code_commit
-from services.training.dataset import Dataset, Moment, Rows, TooLittleDataError, moments, read_dataset, require, sample
+from services.training.dataset import Dataset, Moment, Rows, TooLittleDataError, moments, read_dataset, require
 from services.training.job import Job, Trained
 from services.training.judge import Judged, compare, judge, popularity_of
+from services.training.memory import peak_memory_mb
 from services.training.settings import TrainingSection
 from slipstream.contracts.bundle import Histogram
 from slipstream.evaluation.drift import histogram, reference_bins
@@ -28,7 +27,7 @@ from slipstream.features.visitor import visitor_features
 from slipstream.models.base import EventWeights, InteractionLog
 from slipstream.recommender import encoding
 from slipstream.recommender.bundle import Bundle, BundleError, load_bundle, save_bundle
-from slipstream.recommender.fit import fit_log, refit
+from slipstream.recommender.fit import fit_log, refit, sample
 from slipstream.stores.lake import Lake
 
 REFERENCE_SAMPLE = 2_000
@@ -120,7 +119,7 @@ def train(job: Job, report: Report) -> Trained:
         against_champion=against_champion,
         champion_error=champion_error,
         seconds=report.seconds,
-        peak_memory_mb=_peak_memory_mb(),
+        peak_memory_mb=round(peak_memory_mb(), 1),
     )
 
 
@@ -204,8 +203,3 @@ def _champion(directory: Path | None) -> tuple[Bundle | None, str]:
         return load_bundle(directory), ""
     except BundleError as error:
         return None, str(error)
-
-
-def _peak_memory_mb() -> float:
-    unit = 1024**2 if sys.platform == "darwin" else 1024
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)

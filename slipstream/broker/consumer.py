@@ -271,8 +271,8 @@ class LagGauge:
         """Set the gauge for each topic; call it in the polling thread as often as you like: it asks the broker every few
         seconds, and waits at most 2 s for the answer. Where there is none, the gauge stays as it is.
 
-        Raises `BrokerUnavailableError` when there was none several times in a row: the broker is away, or the client goes on
-        looking for where to begin, as 3.0.12 may do for ever after a restart of the embedded broker. A new consumer helps.
+        Raises `BrokerUnavailableError` when there was none several times in a row: the broker is away, or the client does not
+        find where to begin. A new consumer looks anew.
         """
         now = time.monotonic()
         if now < self._due:

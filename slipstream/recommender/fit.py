@@ -116,7 +116,7 @@ def fit_log(
         split = time_split(log.user, log.timestamp, _VALIDATION_SHARE)
         holdout = Holdout(split.training, split.test, np.arange(len(log)))
     training, final = log.select(holdout.training), log.select(holdout.final)
-    validation = encoding.queries(log, _sample(holdout.validation, effort.queries, seed))
+    validation = encoding.queries(log, sample(holdout.validation, effort.queries, seed))
     if repeats is None:
         repeats = _come_back(final)
 
@@ -216,7 +216,8 @@ def _come_back(log: InteractionLog) -> bool:
     return later > 0 and (len(log) - pairs) / later >= _REPEATS_FROM
 
 
-def _sample(rows: NDArray[np.int64], size: int, seed: int) -> NDArray[np.int64]:
+def sample(rows: NDArray[np.int64], size: int, seed: int) -> NDArray[np.int64]:
+    """At most `size` of the rows, in their order."""
     if len(rows) <= size:
         return rows
     return np.sort(np.random.default_rng(seed).choice(rows, size, replace=False))

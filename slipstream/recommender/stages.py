@@ -35,15 +35,12 @@ class Event(NamedTuple):
 
 
 class Recommendation(NamedTuple):
-    """An item, its probability among the candidates, and what brought it here.
-
-    `sources` has each retriever's part of the score, in nats above (or below) its average candidate; `source` names the largest.
-    """
+    """An item, its probability among the candidates, and what brought it here: the retriever with the largest part of the score,
+    each counted above (or below) its average candidate."""
 
     item_id: str
     score: float
     source: str
-    sources: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -206,8 +203,8 @@ def _recommendations(bundle: Bundle, candidates: Candidates, n: int, blend: Blen
     probability /= probability.sum()
     parts = (candidates.features[rows] - candidates.features.mean(axis=0)) * blend.weights
     names = list(bundle.retrievers)
-    columns = (candidates.items[rows], probability[rows], parts.argmax(axis=1), parts)
+    columns = (candidates.items[rows], probability[rows], parts.argmax(axis=1))
     return [
-        Recommendation(bundle.item_ids[item], score_of_item, names[largest], dict(zip(names, part, strict=True)))
-        for item, score_of_item, largest, part in zip(*(column.tolist() for column in columns), strict=True)
+        Recommendation(bundle.item_ids[item], score_of_item, names[largest])
+        for item, score_of_item, largest in zip(*(column.tolist() for column in columns), strict=True)
     ]
