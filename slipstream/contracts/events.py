@@ -38,6 +38,10 @@ class Interaction(Record):
 
     `user_id` is the visitor that the event counts for: the user where known, else the anonymous visitor.
     `recommendation_id` names the slate that led here, `position` the place in it (0 is first).
+
+    `maybe_repeat`: ingestion does not know whether this event is on the topic already (an earlier attempt to send it had no
+    answer, or the store of message ids was away). Every copy but the first says so; who counts, looks for the first.
+    `imported`: history sent on purpose, which may be as old as it likes.
     """
 
     event_id: Id
@@ -53,15 +57,20 @@ class Interaction(Record):
     position: Annotated[int, Field(ge=0)] | None = None
     source: str = ""
     properties: dict[str, Any] = Field(default_factory=dict)
+    maybe_repeat: bool = False
+    imported: bool = False
 
 
 class CatalogRecord(Record):
-    """`catalog.v1`, key `<entity>:<entity_id>`: the newest state of an item or a user, whole.
+    """`catalog.v1`, key `<entity>:<entity_id>`: the newest state of an item or a user, whole; or who a visitor is.
 
-    `deleted` is a tombstone: the entity is gone from `timestamp` on, and its history stays.
+    `deleted` is a tombstone: the entity is gone from `timestamp` on. Of an item the history stays; of a user it goes, too
+    (erasure: its state, its rows in the lake, and those of the visitors that were merged into it).
+    An `identity` says that the visitor `entity_id` is the user `attributes[MERGED_INTO]`: the history of the one is part of the
+    other's from now on. The first one told of a visitor counts; it is never undone.
     """
 
-    entity: Literal["item", "user"]
+    entity: Literal["item", "user", "identity"]
     entity_id: Id
     attributes: dict[str, Any] = Field(default_factory=dict)
     available: bool = True

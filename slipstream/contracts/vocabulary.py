@@ -34,6 +34,9 @@ SIGNAL_WEIGHTS: Final[dict[str, float]] = {
     REMOVE: 0.0,
 }
 
+#: The attribute of an `identity` record that names the user whom a visitor was merged into.
+MERGED_INTO: Final = "user_id"
+
 #: Longest id of a visitor, an item, an event or a slate, in bytes of UTF-8.
 MAX_ID_BYTES: Final = 256
 
