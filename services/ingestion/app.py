@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from services.ingestion import tracker
 from services.ingestion.api import events, router
 from services.ingestion.documentation import SECURITY_SCHEMES
 from services.ingestion.intake import Intake
@@ -44,6 +45,7 @@ def create_app(settings: IngestionSettings) -> FastAPI:
         token_protected=False,
     )
     app.router.routes[:0] = events.routes
+    app.add_api_route("/v1/slipstream.js", tracker.serve, methods=["GET", "HEAD"], include_in_schema=False)
     _document_security(app)
     return app
 
