@@ -18,7 +18,7 @@ PORTIONS_HELD: Final = 10
 _RETRY_S: Final = 1.0
 _CONFLICTS_TAKEN: Final = 20
 
-NextOffsets = dict[tuple[str, int], int]
+NextOffsets = dict[Source, int]
 
 
 @dataclass(slots=True)
@@ -65,7 +65,7 @@ class Archive:
         portion.count += len(batch.messages)
         portion.next_offsets.update(batch.next_offsets)
 
-    def step(self) -> Mapping[tuple[str, int], int]:
+    def step(self) -> Mapping[Source, int]:
         """Go on without waiting: begin to write what is due; the offsets whose rows have reached the lake since the last step."""
         now = time.monotonic()
         if self._job is None:
@@ -79,7 +79,7 @@ class Archive:
                 self._job = self._writer.submit(self._write, portion)
         return self._finish() if self._job is not None and self._job.done() else {}
 
-    def drain(self, timeout_s: float) -> Mapping[tuple[str, int], int]:
+    def drain(self, timeout_s: float) -> Mapping[Source, int]:
         """Write everything now; the offsets whose rows have reached the lake. Gives up on a failure, or after `timeout_s`."""
         deadline = time.monotonic() + timeout_s
         reached: NextOffsets = {}
@@ -97,13 +97,14 @@ class Archive:
         return reached
 
     def abandon(self) -> None:
-        """Forget what is not in the lake yet: it will be read again."""
+        """Forget what is not in the lake yet, and why it could not be written: it will be read again."""
         self._filling, self._writing, self._job = _Portion(), _Portion(), None
+        self.failure, self._retry_at = None, 0.0
 
     def close(self) -> None:
         self._writer.shutdown(wait=False, cancel_futures=True)
 
-    def _finish(self) -> Mapping[tuple[str, int], int]:
+    def _finish(self) -> Mapping[Source, int]:
         assert self._job is not None  # noqa: S101
         job, self._job = self._job, None
         try:

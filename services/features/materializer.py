@@ -15,8 +15,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from services.features.archive import Archive, NextOffsets
 from services.features.screening import screened
 from services.features.settings import FeaturesSettings
-from slipstream.broker.consumer import Batch, Consumer, LagGauge, observe
-from slipstream.broker.kafka import ensure_topics
+from slipstream.broker.consumer import Batch, Consumer, LagGauge, Source, observe
 from slipstream.broker.producer import Outgoing, Producer
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.metrics import LATENCY_BUCKETS, Metrics
@@ -63,7 +62,7 @@ class Materializer:
         self._consumer: Consumer | None = None
         self._lag: LagGauge | None = None
         #: what is in both stores, and when it may be committed
-        self._to_commit: deque[tuple[float, Mapping[tuple[str, int], int]]] = deque()
+        self._to_commit: deque[tuple[float, Mapping[Source, int]]] = deque()
         self._updates_left, self._updates_at = float(self._own.feature_updates_per_s), time.monotonic()
         self._progress = Progress(0, 0, 0, False)
         self._answers = threading.Condition()
@@ -89,8 +88,6 @@ class Materializer:
     def run(self, stop: threading.Event) -> None:
         """Follow the stream until `stop` is set; then write what waits, commit and leave the group."""
         kafka, namespace = self._settings.kafka, self._settings.namespace
-        # A consumer that subscribes to topics which a restarted broker does not have yet would look for them minutes later.
-        ensure_topics(kafka, namespace)
         consumer = Consumer(
             kafka, namespace, TOPICS, GROUP, max_poll_records=self._own.max_poll_records, on_revoked=self._hand_over
         )

@@ -66,7 +66,7 @@ class Batch:
 
     messages: list[Message[Any]] = field(default_factory=list)
     malformed: list[Malformed] = field(default_factory=list)
-    next_offsets: dict[tuple[str, int], int] = field(default_factory=dict)
+    next_offsets: dict[Source, int] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return bool(self.messages or self.malformed)
@@ -105,6 +105,7 @@ class Consumer:
         self._settings = settings
         self._group = group
         self._by_name = {physical(namespace, topic): topic for topic in topics}
+        self._physical = {topic.name: name for name, topic in self._by_name.items()}
         self._ids: dict[str, str] = {}
         self._next: dict[Any, int] = {}
         self._connections: set[Any] = set()
@@ -166,7 +167,7 @@ class Consumer:
                 else:
                     key = record.key.decode(errors="replace") if record.key else ""
                     batch.messages.append(Message(source, record.offset, key, decoded, rid))
-            self._next[partition] = batch.next_offsets[(partition.topic, partition.partition)] = records[-1].offset + 1
+            self._next[partition] = batch.next_offsets[source] = records[-1].offset + 1
         return batch
 
     def _doubtful(self, polled: Mapping[Any, list[Any]]) -> bool:
@@ -237,22 +238,42 @@ class Consumer:
         behind = self.lag() if self._consumer.assignment() else None
         return None if behind is None else sum(behind.values())
 
-    def commit(self, next_offsets: Mapping[tuple[str, int], int]) -> bool:
+    def commit(self, next_offsets: Mapping[Source, int]) -> bool:
         """Say that everything before these offsets has had its effect. False when the partitions now belong to another
-        member, who will read them again: harmless, since effects are applied once. Without a group there is nothing to say."""
+        member, or the broker is away: they will be read again, which is harmless, since effects are applied once. Without a
+        group there is nothing to say.
+
+        Offsets of a topic that was made anew meanwhile are left out: in its place they would skip records that nobody has read.
+        """
         if not next_offsets or self._group is None:
             return True
-        offsets = {TopicPartition(*place): OffsetAndMetadata(offset, "", -1) for place, offset in next_offsets.items()}
+        if self._doubtful({}):
+            try:
+                self._another_topic()
+            except KafkaError:
+                self._stale.set()
+                return False
+        offsets = {
+            TopicPartition(name, source.partition): OffsetAndMetadata(offset, "", -1)
+            for source, offset in next_offsets.items()
+            if self._ids.get(name := self._physical[source.topic]) == source.topic_id
+        }
+        if not offsets:
+            return True
         try:
             self._consumer.commit(offsets)
         except (CommitFailedError, RebalanceInProgressError):
             return False
         return True
 
-    def end_offsets(self) -> dict[tuple[str, int], int]:
+    def end_offsets(self) -> dict[Source, int]:
         """Where each assigned partition ends now."""
         ends = self._consumer.end_offsets(list(self._consumer.assignment()))
-        return {(partition.topic, partition.partition): offset for partition, offset in ends.items()}
+        ids = self._ids or topic_ids(self._settings, list(self._by_name))
+        return {
+            Source(self._by_name[partition.topic].name, ids.get(partition.topic, ""), partition.partition): offset
+            for partition, offset in ends.items()
+        }
 
     def close(self) -> None:
         """Leave the group, so that others need not wait for the session's end."""

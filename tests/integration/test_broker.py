@@ -185,6 +185,32 @@ async def test_consumer_goes_on_when_the_broker_was_restarted_and_has_forgotten_
     producer.close()
 
 
+async def test_offsets_of_a_topic_that_was_made_anew_are_not_committed_in_its_place(
+    own_broker: OwnBroker, namespace: str
+) -> None:
+    settings, server = own_broker()
+    ensure_topics(settings, namespace)
+    producer = Producer(settings, namespace)
+    await producer.publish(outgoing(range(100)))
+    consumer = Consumer(settings, namespace, [INTERACTIONS], "g")
+    before = await asyncio.to_thread(read_until, consumer, lambda b: count(b) >= 100)
+    producer.close()
+    server.kill()
+    server.start()
+    ensure_topics(settings, namespace)
+    producer = Producer(settings, namespace)
+    await producer.publish(outgoing(range(100, 300)))
+    producer.close()
+    consumer.commit(before[-1].next_offsets)  # before it has noticed anything
+    await asyncio.to_thread(read_until, consumer, lambda b: count(b) >= 200)
+    consumer.commit(before[-1].next_offsets)  # and after
+    consumer.close()
+    follower = Consumer(settings, namespace, [INTERACTIONS], "g")
+    after = await asyncio.to_thread(read_until, follower, lambda b: count(b) >= 200)
+    follower.close()
+    assert [m.record.event_id for b in after for m in b.messages] == [f"e{n}" for n in range(100, 300)]
+
+
 def test_no_broker_is_a_clear_error() -> None:
     settings = KafkaSettings(bootstrap_servers="127.0.0.1:1")
     with pytest.raises(BrokerUnavailableError, match=r"no Kafka broker answers at 127.0.0.1:1"):

@@ -13,8 +13,8 @@ from kafka import KafkaProducer
 
 from services.features.materializer import GROUP, TOPICS, Materializer
 from services.features.settings import FeaturesSection, FeaturesSettings
-from slipstream.broker.consumer import Consumer, Message
-from slipstream.broker.kafka import ensure_topics, physical
+from slipstream.broker.consumer import Consumer, Message, Source
+from slipstream.broker.kafka import ensure_topics, physical, topic_ids
 from slipstream.broker.producer import Producer
 from slipstream.chassis.metrics import Metrics
 from slipstream.chassis.settings import KafkaSettings, LakeSettings, RedisSettings
@@ -103,7 +103,8 @@ def test_whole_topic_read_again_changes_nothing(settings: FeaturesSettings) -> N
     member = Consumer(settings.kafka, settings.namespace, TOPICS, GROUP)
     until(lambda: bool(member.poll(0.1)) or member.remaining() is not None)
     assert member.remaining() == 0, "the first run left its last offsets uncommitted"
-    assert member.commit({(physical(settings.namespace, INTERACTIONS), n): 0 for n in range(INTERACTIONS.partitions)})
+    topic_id = topic_ids(settings.kafka, [physical(settings.namespace, INTERACTIONS)]).popitem()[1]
+    assert member.commit({Source(INTERACTIONS.name, topic_id, n): 0 for n in range(INTERACTIONS.partitions)})
     member.close()
 
     with running(settings) as second:

@@ -70,14 +70,14 @@ def test_lag_gauge_follows_the_consumer_every_few_seconds(metrics: Metrics, monk
 
 def test_consume_commits_after_handling_and_tells_records_malformed_ones_and_lag(metrics: Metrics) -> None:
     bad = Malformed(SOURCE, 2, b"{", "not JSON", "r-2")
-    batch = Batch([a_message(0), a_message(1)], [bad], {(SOURCE.topic, 0): 3})
+    batch = Batch([a_message(0), a_message(1)], [bad], {SOURCE: 3})
     consumer = Scripted(batch)
     consumer.behind = {SOURCE.topic: 12}
     handled: list[tuple[Batch, int]] = []
 
     consume(consumer, lambda it: handled.append((it, len(consumer.committed))), consumer.stop, metrics=metrics)  # type: ignore[arg-type]
     assert handled == [(batch, 0)]
-    assert consumer.committed == [{(SOURCE.topic, 0): 3}]
+    assert consumer.committed == [{SOURCE: 3}]
     assert consumer.closed
     names = ("consumed_records_total", "malformed_records_total", "consumer_lag_records")
     assert [told(metrics, name) for name in names] == [2, 1, 12]

@@ -49,14 +49,14 @@ def batch(first: int, count: int) -> Batch:
         Message(SOURCE, n, "u", Interaction(event_id=f"e{n}", event_type="view", user_id="u", timestamp=n, received_at=n), "")
         for n in range(first, first + count)
     ]
-    return Batch(messages, [], {("shop.interactions.v1", 0): first + count})
+    return Batch(messages, [], {SOURCE: first + count})
 
 
 def ids(lake: Lake) -> list[str]:
     return sorted(lake.read(INTERACTIONS, columns=["event_id"])["event_id"].to_pylist())
 
 
-def stepped(archive: Archive, timeout_s: float = 20.0) -> Mapping[tuple[str, int], int]:
+def stepped(archive: Archive, timeout_s: float = 20.0) -> Mapping[Source, int]:
     deadline = time.monotonic() + timeout_s
     while not (reached := archive.step()):
         assert time.monotonic() < deadline
@@ -68,13 +68,13 @@ def test_rows_wait_until_there_are_enough_and_offsets_follow_the_write(archive: 
     archive.add(batch(0, 3))
     assert archive.step() == {} and ids(lake) == [] and not archive.empty
     archive.add(batch(3, 1))
-    assert stepped(archive) == {("shop.interactions.v1", 0): 4}
+    assert stepped(archive) == {SOURCE: 4}
     assert (ids(lake), archive.empty) == (["e0", "e1", "e2", "e3"], True)
 
 
 def test_drain_writes_at_once(archive: Archive, lake: TroubledLake) -> None:
     archive.add(batch(0, 2))
-    assert archive.drain(20) == {("shop.interactions.v1", 0): 2}
+    assert archive.drain(20) == {SOURCE: 2}
     assert (ids(lake), archive.drain(1)) == (["e0", "e1"], {})
 
 
@@ -82,7 +82,7 @@ def test_rows_read_again_are_not_written_again(archive: Archive, lake: TroubledL
     archive.add(batch(0, 4))
     archive.drain(20)
     archive.add(batch(2, 4))
-    assert archive.drain(20) == {("shop.interactions.v1", 0): 6}
+    assert archive.drain(20) == {SOURCE: 6}
     assert ids(lake) == [f"e{n}" for n in range(6)]
 
 
@@ -95,7 +95,7 @@ def test_a_failed_write_is_tried_again_and_leaves_no_row_twice(archive: Archive,
         time.sleep(0.005)
     assert archive.failure == "disk full" and not archive.empty
     archive.add(batch(4, 1))
-    assert stepped(archive) == {("shop.interactions.v1", 0): 4}
+    assert stepped(archive) == {SOURCE: 4}
     assert archive.failure is None
     archive.drain(20)
     assert ids(lake) == [f"e{n}" for n in range(5)]
@@ -108,7 +108,7 @@ def test_a_conflict_is_settled_by_looking_again(archive: Archive, lake: Troubled
     other.close()
     lake.before.append(LakeConflictError("somebody was faster"))
     archive.add(batch(0, 4))
-    assert archive.drain(20) == {("shop.interactions.v1", 0): 4}
+    assert archive.drain(20) == {SOURCE: 4}
     assert ids(lake) == [f"e{n}" for n in range(4)]
 
 
@@ -118,7 +118,7 @@ def test_drain_gives_up_on_a_lake_that_fails(archive: Archive, lake: TroubledLak
     assert archive.drain(20) == {}
     assert not archive.empty
     archive.abandon()
-    assert archive.empty and archive.step() == {}
+    assert archive.empty and archive.step() == {} and archive.failure is None
 
 
 def test_reading_is_to_pause_when_too_much_waits(archive: Archive) -> None:

@@ -23,9 +23,9 @@ def message(offset: int, **changes: object) -> Message[Interaction]:
 )
 def test_interactions_that_cannot_be_applied_become_letters_with_the_original(changes: dict, code: str, field: str) -> None:
     bad = message(7, **changes)
-    batch, letters = screened(Batch([message(6), bad, message(8)], [], {("x", 2): 9}), NOW, HOUR_MS)
+    batch, letters = screened(Batch([message(6), bad, message(8)], [], {SOURCE: 9}), NOW, HOUR_MS)
     assert [kept.offset for kept in batch.messages] == [6, 8]
-    assert batch.next_offsets == {("x", 2): 9}
+    assert batch.next_offsets == {SOURCE: 9}
     assert [(letter.code, letter.field, letter.request_id) for letter in letters] == [(code, field, "request-1")]
     assert Interaction.model_validate_json(letters[0].original) == bad.record
     assert letters[0].reason.startswith("interactions.v1:2:7: ")
