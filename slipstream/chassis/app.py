@@ -8,12 +8,12 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import uvicorn
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import APIRouter, FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from slipstream.chassis import health, metrics
-from slipstream.chassis.auth import require_api_token
 from slipstream.chassis.errors import install_error_handlers, unexpected
+from slipstream.chassis.guard import Guard
 from slipstream.chassis.logging import get_logger, request_id
 from slipstream.chassis.settings import ServiceSettings
 
@@ -94,6 +94,9 @@ def create_service(
 
     `lifespan` opens what the service needs, puts it on `app.state`, adds readiness checks to `app.state.health`, and
     closes all of it on stop. `app.state` already holds `settings`, `metrics` and `health` by then.
+
+    The routes of `routers` ask for the API token, those that are included afterwards do not, and no body is taken that is larger
+    than `http.max_body_bytes`. A service that is not `token_protected` looks after both itself.
     """
 
     @asynccontextmanager
@@ -110,8 +113,11 @@ def create_service(
     install_error_handlers(app)
     app.include_router(health.router)
     app.include_router(metrics.router)
+    without_token = len(app.router.routes)
     for router in routers:
-        app.include_router(router, dependencies=[Depends(require_api_token)] if token_protected else [])
+        app.include_router(router)
+    if token_protected:
+        app.add_middleware(Guard, settings=settings.http, protected=app.router.routes[without_token:])
     app.add_middleware(RequestMiddleware, measured=app.state.metrics)
     return app
 

@@ -75,6 +75,9 @@ class HttpSettings(Section):
         SecretStr(""),
         description="when set, every service but ingestion asks for it as a bearer token, and sends it to its peers",
     )
+    max_body_bytes: int = Field(
+        4_194_304, ge=1_024, description="a larger request body is answered with 413; ingestion has a limit of its own"
+    )
     shutdown_grace_s: int = Field(10, ge=0, description="how long requests under way may take after a stop signal")
 
 

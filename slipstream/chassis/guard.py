@@ -1,0 +1,72 @@
+"""What stands before a service's routes: who calls without the token is refused before the body is read, and so is what is too
+large to be read."""
+
+import hmac
+from collections.abc import Sequence
+
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Match
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from slipstream.chassis.errors import ServiceError, TooLargeError, UnauthorizedError, problem
+from slipstream.chassis.settings import HttpSettings
+
+
+class Guard:
+    """Answers 401 on the `protected` routes without the bearer token, where one is set, and 413 to a body of more bytes than
+    `max_body_bytes`. Plain ASGI: a dependency would be asked after FastAPI has read the whole body.
+    """
+
+    def __init__(self, app: ASGIApp, settings: HttpSettings, protected: Sequence[BaseRoute]) -> None:
+        self.app = app
+        self._token, self._most, self._protected = (
+            settings.api_token.get_secret_value().encode(),
+            settings.max_body_bytes,
+            protected,
+        )
+        self._too_large = f"The body has more than {self._most} bytes (SLIPSTREAM_HTTP__MAX_BODY_BYTES on the server)"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        if self._token and not self._trusted(scope) and any(r.matches(scope)[0] is not Match.NONE for r in self._protected):
+            await _refused(
+                UnauthorizedError("Send the API token: 'Authorization: Bearer …' (SLIPSTREAM_HTTP__API_TOKEN on the server)")
+            )(scope, receive, send)
+            return
+        announced = _header(scope, b"content-length")
+        if announced is None:
+            receive = self._counted(receive)
+        elif not announced.isdigit() or int(announced[:20]) > self._most:
+            # Whoever sends it is not listened to any further.
+            await _refused(TooLargeError(self._too_large, headers={"Connection": "close"}))(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+    def _trusted(self, scope: Scope) -> bool:
+        scheme, _, given = (_header(scope, b"authorization") or b"").partition(b" ")
+        return scheme.lower() == b"bearer" and hmac.compare_digest(given, self._token)
+
+    def _counted(self, receive: Receive) -> Receive:
+        """A body of unknown length is read until it is too long. What is raised then passes through FastAPI unchanged."""
+        received = 0
+
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._most:
+                raise HTTPException(413, self._too_large, {"Connection": "close"})
+            return message
+
+        return counted
+
+
+def _refused(error: ServiceError) -> Response:
+    return problem(error.status, error.code, error.title, error.detail, headers=error.headers)
+
+
+def _header(scope: Scope, name: bytes) -> bytes | None:
+    return next((value for key, value in scope["headers"] if key == name), None)
