@@ -16,6 +16,10 @@ class BrokerUnavailableError(Exception):
     """The broker did not answer or acknowledge in time."""
 
 
+class NotAcknowledgedError(BrokerUnavailableError):
+    """Records were handed over and have no acknowledgement: some of them may be on the topic all the same."""
+
+
 def connection(settings: KafkaSettings) -> dict[str, Any]:
     """The client arguments that say where the broker is and how to speak to it."""
     arguments: dict[str, Any] = {
@@ -35,16 +39,21 @@ def connection(settings: KafkaSettings) -> dict[str, Any]:
     return arguments
 
 
+def addresses(settings: KafkaSettings) -> list[tuple[str, int]]:
+    """Host and port of each bootstrap server."""
+    pairs = (server.strip().rpartition(":") for server in settings.bootstrap_servers.split(","))
+    return [(host.strip("[]"), int(port)) for host, _, port in pairs]
+
+
 async def reachable(settings: KafkaSettings) -> None:
     """Return when one of the bootstrap servers accepts a connection; else raise `BrokerUnavailableError`.
 
     (The client's own `bootstrap_connected` says in 3.0.12 whether a bootstrap is still going on.)
     """
     failure: OSError | None = None
-    for server in settings.bootstrap_servers.split(","):
-        host, _, port = server.strip().rpartition(":")
+    for host, port in addresses(settings):
         try:
-            _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+            _, writer = await asyncio.open_connection(host, port)
         except OSError as error:
             failure = error
         else:

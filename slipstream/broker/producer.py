@@ -3,19 +3,25 @@
 import asyncio
 import contextlib
 import itertools
+import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, NamedTuple
 
-from kafka import KafkaProducer
+from kafka import TopicPartition
 from kafka.errors import InvalidTopicError, KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
-from kafka.partitioner import DefaultPartitioner
-from kafka.partitioner.default import murmur2
 
 from slipstream.broker import codec
-from slipstream.broker.kafka import BrokerUnavailableError, connection, ensure_topics, physical, reachable
+from slipstream.broker.client import Client, client_arguments, partition_of
+from slipstream.broker.kafka import (
+    BrokerUnavailableError,
+    NotAcknowledgedError,
+    addresses,
+    ensure_topics,
+    physical,
+    reachable,
+)
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.events import Record
@@ -25,25 +31,27 @@ log = get_logger(__name__)
 
 #: Failures that say something of one record, and nothing of the connection.
 _OF_THE_RECORD = (InvalidTopicError, MessageSizeTooLargeError, RecordListTooLargeError)
-
-
 #: So many records are worth a journey of their own.
 _ENOUGH = 64
 #: The longest that published records wait for others.
 _GATHER_S = 0.01
+#: Without an answer for so long, the broker is asked whether it is there at all.
+_DOUBT_S = 1.0
 
 
 class Outgoing(NamedTuple):
-    """A record on its way: its topic, its key (decides the partition, and so the order), and the request it came from."""
+    """A record on its way: its topic, its key (decides the partition, and so the order), and the request it came from. A record
+    that is encoded already is taken as it is."""
 
     topic: Topic
     key: str
-    record: Record
+    record: Record | bytes
     request_id: str = ""
 
 
+#: What went wrong with a caller's records: a `BrokerUnavailableError`, or what can't be encoded says of itself.
+Failure = Exception | None
 _Waiting = tuple[Sequence[Outgoing], "asyncio.Future[None]"]
-_Handed = tuple[list[Any], "asyncio.Future[None]"]
 
 
 @dataclass(slots=True)
@@ -55,61 +63,42 @@ class _Outbox:
     departure: asyncio.Handle | None = None
 
 
-def client_arguments(settings: KafkaSettings, linger_ms: int = 1) -> dict[str, Any]:
-    """What the client library is asked for."""
-    return {
-        **connection(settings),
-        "acks": "all",
-        "linger_ms": linger_ms,
-        "batch_size": 131_072,
-        "compression_type": "lz4",
-        "max_block_ms": 2_000,
-        # A topic made by accident would have the broker's default number of partitions.
-        "allow_auto_create_topics": False,
-        "request_timeout_ms": min(5_000, settings.delivery_timeout_ms - linger_ms - 1),
-        "delivery_timeout_ms": settings.delivery_timeout_ms,
-        "metrics_enabled": False,
-        "partitioner": _KeyPartitioner(),
-    }
-
-
-class _KeyPartitioner(DefaultPartitioner):  # type: ignore[misc]
-    """The partition that every Kafka client takes for a key, with the hash remembered: in Python it costs as much as the rest
-    of a send, and a visitor comes again."""
-
-    _hash = staticmethod(lru_cache(65_536)(murmur2))
-
-    def partition(
-        self, topic: str, key: Any, serialized_key: bytes | None, value: Any, serialized_value: bytes | None, cluster: Any
-    ) -> int:
-        partitions = cluster.partitions_for_topic(topic)
-        if serialized_key is None or not partitions:
-            return int(super().partition(topic, key, serialized_key, value, serialized_value, cluster))
-        return int((self._hash(serialized_key) & 0x7FFFFFFF) % len(partitions))
-
-
 class Producer:
     """An idempotent producer with `acks=all`. Safe to use from several threads and from an event loop.
 
-    `publish` returns only when the broker has acknowledged; `send` does not wait, and counts what failed in `failures`.
+    `publish` returns only when the broker has acknowledged; `send` does not wait, and counts what failed in `failures`. While no
+    bootstrap server can be reached, records are refused at once. The client is replaced when it can't go on
+    (`Client.broken`), and only then, since whatever else it has under way fails with it.
     """
 
-    def __init__(self, settings: KafkaSettings, namespace: str, *, linger_ms: int = 1) -> None:
+    def __init__(self, settings: KafkaSettings, namespace: str, *, linger_ms: int = 1, connect: bool = True) -> None:
+        """Connects, or raises `BrokerUnavailableError`; without `connect` the broker is looked for in the background."""
         self._settings = settings
         self._namespace = namespace
         self._linger_ms = linger_ms
         self._timeout_s = settings.delivery_timeout_ms / 1000
         self._names: dict[str, str] = {}
-        self._reviving = threading.Lock()
+        self._places: dict[tuple[str, int], TopicPartition] = {}
+        self._looking = threading.Lock()
         self._closed = threading.Event()
         self._outboxes: dict[asyncio.AbstractEventLoop, _Outbox] = {}
+        self._away = not connect
         self.failures = 0
-        self._producer = self._connect()
+        self._producer: Client | None = self._connect() if connect else None
+        if not connect:
+            self._look_after()
+
+    @property
+    def away(self) -> bool:
+        """No bootstrap server can be reached; it is looked for."""
+        return self._away
 
     def warm_up(self, topics: Sequence[Topic]) -> None:
-        """Learn where the topics' partitions are, so that the first `send` from an event loop does not wait for it."""
+        """Learn where the topics' partitions are: records of a topic that is not known yet are refused."""
         for topic in topics:
-            self._producer.partitions_for(physical(self._namespace, topic))
+            name = self._name(topic)
+            if self._producer is not None:
+                self._producer.partitions_for(name)
 
     def send(self, topic: Topic, key: str, record: Record, request_id: str = "") -> None:
         """Hand the record over and return; a failure to deliver is counted in `failures`."""
@@ -119,7 +108,8 @@ class Producer:
             self._failed(error)
 
         try:
-            self._hand_over(Outgoing(topic, key, record, request_id)).add_errback(failed)
+            client = self._usable()
+            client.send(self._name(topic), codec.encode(record), key.encode(), codec.headers(request_id)).add_errback(failed)
         except (KafkaError, BrokerUnavailableError) as error:
             failed(error)
 
@@ -127,23 +117,30 @@ class Producer:
         """Send all and return when the broker has acknowledged every one; records of one key keep their order.
 
         What is published while the records before it are not yet acknowledged travels together, after at most 10 ms. Raises
-        `BrokerUnavailableError` when any record was not acknowledged in time. Some of them may be on the topic all the same:
-        records that are sent again then stand there twice, under two offsets.
+        `BrokerUnavailableError` when any record was not acknowledged in time. If it is a `NotAcknowledgedError`, some of them may
+        be on the topic all the same: records that are sent again then stand there twice, under two offsets.
         """
         if not records:
             return
         loop = asyncio.get_running_loop()
-        done: asyncio.Future[None] = loop.create_future()
         if len(records) >= _ENOUGH:
-            self._hand_over_all([(records, done)], loop)
-        else:
-            outbox = self._outboxes.setdefault(loop, _Outbox())
-            outbox.waiting.append((records, done))
-            if outbox.departure is None:
-                outbox.departure = (
-                    loop.call_later(_GATHER_S, self._depart, loop) if outbox.under_way else loop.call_soon(self._depart, loop)
-                )
+            (failure,) = await self.publish_each([records])
+            if failure is not None:
+                raise failure
+            return
+        done: asyncio.Future[None] = loop.create_future()
+        outbox = self._outboxes.setdefault(loop, _Outbox())
+        outbox.waiting.append((records, done))
+        if outbox.departure is None:
+            outbox.departure = (
+                loop.call_later(_GATHER_S, self._depart, loop) if outbox.under_way else loop.call_soon(self._depart, loop)
+            )
         await done
+
+    async def publish_each(self, lists: Sequence[Sequence[Outgoing]]) -> list[Failure]:
+        """Send several callers' records in one go, at once, and return when each has its answer: what went wrong with it, if
+        anything, in the order given."""
+        return await self._hand_over(lists, asyncio.get_running_loop())
 
     def _depart(self, loop: asyncio.AbstractEventLoop) -> None:
         """Hand over what has gathered; once it is acknowledged, what has gathered since then."""
@@ -154,7 +151,15 @@ class Producer:
         waiting, outbox.waiting = outbox.waiting, []
         outbox.under_way += 1
 
-        def returned() -> None:
+        def returned(outcome: "asyncio.Future[list[Failure]]") -> None:
+            failures = outcome.result()
+            for (_, done), failure in zip(waiting, failures, strict=True):
+                if done.done():
+                    continue
+                if failure is None:
+                    done.set_result(None)
+                else:
+                    done.set_exception(failure)
             outbox.under_way -= 1
             if outbox.under_way:
                 return
@@ -163,123 +168,186 @@ class Producer:
             else:
                 self._outboxes.pop(loop, None)
 
-        self._hand_over_all(waiting, loop, returned)
+        self._hand_over([records for records, _ in waiting], loop).add_done_callback(returned)
 
-    def _hand_over_all(
-        self, waiting: list[_Waiting], loop: asyncio.AbstractEventLoop, returned: Callable[[], None] = lambda: None
-    ) -> None:
-        """Give the library records in one go: each that it gets alone wakes its thread, which costs more than the record, and so
-        does waking the event loop for each request. `returned` is called once all have an answer."""
-        handed: list[_Handed] = []
-        for records, done in waiting:
-            try:
-                handed.append(([self._hand_over(record) for record in records], done))
-            except Exception as error:
-                # One caller's failure, of whatever kind, is told to that caller and no other.
-                broker = isinstance(error, KafkaError | BrokerUnavailableError)
-                if broker:
-                    self._failed(error)
-                if not done.done():
-                    done.set_exception(BrokerUnavailableError(f"the broker does not take records: {error}") if broker else error)
-        if not handed:
-            loop.call_soon(returned)
-            return
-        # next() on a counter is atomic, so that no lock is needed. The last acknowledgement of all wakes the loop, once.
+    def _hand_over(self, lists: Sequence[Sequence[Outgoing]], loop: asyncio.AbstractEventLoop) -> "asyncio.Future[list[Failure]]":
+        """Give the client records in one go: each that it gets alone wakes its thread, which costs more than the record. The last
+        answer of all wakes the event loop, once."""
+        outcome: asyncio.Future[list[Failure]] = loop.create_future()
+        failures: list[Failure] = [None] * len(lists)
+        handed: list[dict[int, Any]] = [{} for _ in lists]
+        try:
+            client = self._usable()
+        except BrokerUnavailableError as error:
+            outcome.set_result([error] * len(lists))
+            return outcome
+        with client.appending():
+            for place, records in enumerate(lists):
+                try:
+                    self._append(client, records, handed[place])
+                except Exception as error:
+                    # One caller's failure, of whatever kind, is told to that caller and no other.
+                    failures[place] = error
+                    if isinstance(error, KafkaError | BrokerUnavailableError):
+                        self._failed(error)
+                        kind = NotAcknowledgedError if handed[place] else BrokerUnavailableError
+                        failures[place] = kind(f"the broker does not take records: {error}")
+        answers = {key: future for futures in handed for key, future in futures.items()}
+        # next() on a counter is atomic, so that no lock is needed.
         count = itertools.count(1).__next__
-        expected = sum(len(futures) for futures, _ in handed)
 
         def settle() -> None:
-            if not late.cancelled():
-                late.cancel()
-                self._settle(handed)
-                returned()
+            if outcome.done():
+                return
+            doubt.cancel()
+            late.cancel()
+            outcome.set_result(
+                [failure or self._answer(futures.values()) for failure, futures in zip(failures, handed, strict=True)]
+            )
 
-        def acknowledged(_outcome: object) -> None:
-            if count() == expected:
-                loop.call_soon_threadsafe(settle)
+        def answered(_result: object) -> None:
+            if count() == len(answers):
+                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+                    loop.call_soon_threadsafe(settle)
 
+        doubt = loop.call_later(_DOUBT_S, self._look_after)
         late = loop.call_later(self._timeout_s + 1, settle)
-        for futures, _ in handed:
-            for future in futures:
-                future.add_both(acknowledged)
+        for future in answers.values():
+            future.add_both(answered)
+        if not answers:
+            settle()
+        return outcome
 
-    def _settle(self, handed: list[_Handed]) -> None:
-        """Tell each caller whether its own records were all acknowledged; what has no answer by now has failed."""
-        for futures, done in handed:
-            failure: Exception | None = None
-            for future in futures:
-                if not future.succeeded():
-                    failure = future.exception or TimeoutError("no answer in time")
-                    self._failed(failure)
-                    break
-            if done.done():
+    def _append(self, client: Client, records: Sequence[Outgoing], handed: dict[int, Any]) -> None:
+        """Hand over one caller's records. `handed` gets the futures of the batches that they are in."""
+        topic, name, partitions, request_id, headers = None, "", 0, None, codec.headers("")
+        for record in records:
+            if record.topic is not topic:
+                topic, name = record.topic, self._name(record.topic)
+                partitions = client.partitions_known(name)
+            if record.request_id != request_id:
+                request_id, headers = record.request_id, codec.headers(record.request_id)
+            value = record.record if isinstance(record.record, bytes) else codec.encode(record.record)
+            key = record.key.encode()
+            partition = partition_of(key, partitions)
+            place = self._places.get((name, partition))
+            if place is None:
+                place = self._places[name, partition] = TopicPartition(name, partition)
+            future = client.append(place, key, value, headers)
+            handed[id(future)] = future
+
+    def _answer(self, futures: Iterable[Any]) -> Failure:
+        """Whether all of one caller's records were acknowledged; what has no answer by now has failed."""
+        for future in futures:
+            if future.is_done and future.exception is None and future.value[2] is None:
                 continue
-            if failure is None:
-                done.set_result(None)
-            else:
-                done.set_exception(BrokerUnavailableError(f"the broker did not acknowledge: {failure}"))
+            failure = future.exception or (future.value[2](0) if future.is_done else TimeoutError("no answer in time"))
+            self._failed(failure)
+            return NotAcknowledgedError(f"the broker did not acknowledge: {failure}")
+        return None
 
     async def check(self) -> None:
         """A readiness check: raises when the broker can't be reached."""
-        if self._reviving.locked():
+        if self._away:
             raise BrokerUnavailableError("no connection to the broker; it is being looked for")
         await reachable(self._settings)
 
     def flush(self, timeout_s: float = 10.0) -> None:
         """Wait until all that was handed over is delivered or has failed."""
-        self._producer.flush(timeout_s)
+        if self._producer is not None:
+            self._producer.flush(timeout_s)
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Deliver what is under way, then close."""
         self._closed.set()
-        self._producer.close(timeout_s)
+        if self._producer is not None:
+            try:
+                self._producer.close(timeout_s)
+            except KafkaError as error:  # what it still holds can't be delivered
+                log.warning("closed with records that were not acknowledged", reason=str(error))
+                self._producer.abandon()
 
-    def _hand_over(self, record: Outgoing) -> Any:
-        if self._reviving.locked():
+    def _name(self, topic: Topic) -> str:
+        return self._names.get(topic.name) or self._names.setdefault(topic.name, physical(self._namespace, topic))
+
+    def _usable(self) -> Client:
+        client = self._producer
+        if self._away or client is None:
             raise BrokerUnavailableError("no connection to the broker; it is being looked for")
-        name = self._names.get(record.topic.name) or self._names.setdefault(
-            record.topic.name, physical(self._namespace, record.topic)
-        )
-        return self._producer.send(name, codec.encode(record.record), record.key.encode(), codec.headers(record.request_id))
+        if client.broken:
+            self._look_after()
+            raise BrokerUnavailableError("the connection to the broker is being made anew")
+        return client
 
-    def _connect(self) -> KafkaProducer:
+    def _connect(self) -> Client:
         try:
-            return KafkaProducer(**client_arguments(self._settings, self._linger_ms))
+            return Client(**client_arguments(self._settings, self._linger_ms))
         except KafkaError as error:
             raise BrokerUnavailableError(f"no Kafka broker answers at {self._settings.bootstrap_servers}: {error}") from error
 
     def _failed(self, error: Exception) -> None:
-        """Replace the client after a failure of the connection or of the producer's identity.
+        if not isinstance(error, _OF_THE_RECORD) or (self._producer is not None and self._producer.broken):
+            self._look_after()
 
-        A client whose producer id the broker no longer knows (a fenced one, or any after the embedded broker's restart) never
-        recovers by itself, and can't be told from one that would. Until the new client stands, records are refused at once.
-        """
-        if not isinstance(error, _OF_THE_RECORD) and self._reviving.acquire(blocking=False):
-            threading.Thread(target=self._revive, name="producer-revival", daemon=True).start()
+    def _look_after(self) -> None:
+        """See in the background whether the broker is there and the client can go on with it."""
+        if not self._closed.is_set() and self._looking.acquire(blocking=False):
+            threading.Thread(target=self._mend, name="producer-mending", daemon=True).start()
 
-    def _revive(self) -> None:
+    def _mend(self) -> None:
         try:
-            with contextlib.suppress(KafkaError):  # what it still holds can't be delivered any more
-                self._producer.close(0)
-            while not self._closed.wait(0.2):
+            pause = 0.0
+            while not self._closed.wait(pause):
+                pause = 0.2
                 try:
-                    ensure_topics(self._settings, self._namespace)
-                    self._producer = self._connect()
-                    for name in list(self._names.values()):
-                        self._producer.partitions_for(name)
+                    self._reach()
+                    client = self._producer
+                    if client is not None and client.recovering:
+                        continue
+                    if client is None or client.broken:
+                        self._replace(client)
+                    self._away = False
                     return
                 except (KafkaError, BrokerUnavailableError) as error:
+                    self._away = True
                     log.warning("no connection to the broker", error=str(error))
         finally:
-            self._reviving.release()
+            self._looking.release()
+
+    def _reach(self) -> None:
+        """Return when the broker is there, with the topics: the embedded one forgets them."""
+        for host, port in addresses(self._settings):
+            with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=1.0):
+                break
+        else:
+            raise BrokerUnavailableError(f"no Kafka broker answers at {self._settings.bootstrap_servers}")
+        ensure_topics(self._settings, self._namespace)
+
+    def _replace(self, broken: Client | None) -> None:
+        if broken is not None:
+            log.warning("the connection to the broker is made anew")
+            broken.abandon()
+        fresh = self._connect()
+        for name in list(self._names.values()):
+            fresh.partitions_for(name)
+        self._producer = fresh
+        if self._closed.is_set():
+            fresh.abandon()
 
 
 async def open_producer(
-    settings: KafkaSettings, namespace: str, topics: Sequence[Topic] = (), *, linger_ms: int = 1, patience_s: float = 30.0
+    settings: KafkaSettings,
+    namespace: str,
+    topics: Sequence[Topic] = (),
+    *,
+    linger_ms: int = 1,
+    patience_s: float = 30.0,
+    required: bool = True,
 ) -> Producer:
     """A producer for topics that exist, knowing the partitions of `topics`.
 
-    Waits for a broker that is still starting; raises `BrokerUnavailableError` when none has answered after `patience_s`.
+    Waits for a broker that is still starting. When none has answered after `patience_s` it raises `BrokerUnavailableError`; or,
+    where that is not `required`, gives a producer that goes on looking for one.
     """
 
     def connect() -> Producer:
@@ -294,6 +362,10 @@ async def open_producer(
             return await asyncio.to_thread(connect)
         except BrokerUnavailableError as error:
             if asyncio.get_running_loop().time() > deadline:
-                raise
+                if required:
+                    raise
+                producer = Producer(settings, namespace, linger_ms=linger_ms, connect=False)
+                producer.warm_up(topics)
+                return producer
             log.warning("waiting for the broker", reason=str(error))
             await asyncio.sleep(0.5)
