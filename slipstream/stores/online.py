@@ -311,6 +311,18 @@ class OnlineReader:
         with _translated():
             return [layout.decode_item(value) if value else None for value in values]
 
+    async def states(
+        self, user_ids: Sequence[str], item_ids: Sequence[str]
+    ) -> tuple[list[VisitorState | None], list[ItemState | None]]:
+        """Visitors' and items' states, in the orders asked, in one round trip."""
+        keys = [self._keys.visitor(user_id) for user_id in user_ids] + [self._keys.item(item_id) for item_id in item_ids]
+        values = await self._values(keys)
+        with _translated():
+            return (
+                [layout.decode_visitor(value) if value else None for value in values[: len(user_ids)]],
+                [layout.decode_item(value) if value else None for value in values[len(user_ids) :]],
+            )
+
     async def catalog(self, item_ids: Sequence[str]) -> list[CatalogRecord | None]:
         """The items' catalogue records, in the order asked; a deleted item's says so."""
         if not item_ids:
