@@ -28,6 +28,11 @@ class FeaturesSection(Section):
     lake_small_files: int = Field(16, ge=2, description="so many small files of a partition are merged")
     lake_vacuum_every_hours: float = Field(24.0, gt=0, description="how often files that no kept version needs are deleted")
     lake_retention_days: float = Field(30, gt=0, description="how long every version of a table can be read")
+    lake_erasure_hours: float = Field(
+        48,
+        ge=1,
+        description="versions from before an erasure can be read for so long; then the next vacuum deletes the erased rows' files",
+    )
     durable_after_s: float = Field(
         2.0,
         ge=0,

@@ -1,4 +1,5 @@
-"""Keeps the lake's tables in shape: small files are merged, files that no kept version needs are deleted."""
+"""Keeps the lake's tables in shape: small files are merged, files that no kept version needs are deleted, and so are those that
+hold what was erased."""
 
 import threading
 import time
@@ -22,7 +23,7 @@ def keep_lake(lake: Lake, settings: FeaturesSection, stop: threading.Event) -> N
             if time.monotonic() >= vacuum_at:
                 vacuum_at = time.monotonic() + settings.lake_vacuum_every_hours * 3600
                 for table in SCHEMAS:
-                    deleted = lake.vacuum(table, int(settings.lake_retention_days * 24))
+                    deleted = lake.vacuum(table, int(settings.lake_retention_days * 24), settings.lake_erasure_hours)
                     if deleted:
                         log.info("deleted files that no kept version needs", table=table, files=deleted)
         except LakeUnavailableError as error:

@@ -2,85 +2,42 @@
 
 An append and the offsets that it covers are one commit (Delta application transactions, one a source), so rows are in the lake
 exactly once if the caller drops what `applied_offset` already covers. Every commit is a version that can be read later, for as
-long as `vacuum` keeps it. Tables are partitioned by the day of arrival: see docs/adr/0005-delta-lake.md.
+long as `vacuum` keeps it. Tables are partitioned by the day of arrival: see docs/adr/0005-delta-lake.md. What they hold is in
+`tables`, what is done to one of them in `delta`.
 """
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake import DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from slipstream.broker.consumer import Source
 from slipstream.chassis.settings import LakeSettings
-
-INTERACTIONS: Final = "interactions"
-CATALOG: Final = "catalog"
-RECOMMENDATIONS: Final = "recommendations"
-
-_PLACE: Final = [("topic_id", pa.string()), ("partition", pa.int32()), ("offset", pa.int64())]
-_DATE: Final = [("received_date", pa.string())]
-_SLATE_ITEM: Final = pa.struct([("item_id", pa.string()), ("score", pa.float64()), ("source", pa.string())])
-
-#: Every table's columns. Times are ms since the epoch; `received_date` is "YYYY-MM-DD" (UTC); `attributes`, `properties` and
-#: `features` are JSON objects as text.
-SCHEMAS: Final[dict[str, pa.Schema]] = {
-    INTERACTIONS: pa.schema(
-        [
-            ("event_id", pa.string()),
-            ("event_type", pa.string()),
-            ("user_id", pa.string()),
-            ("item_id", pa.string()),
-            ("timestamp", pa.int64()),
-            ("received_at", pa.int64()),
-            ("anonymous_id", pa.string()),
-            ("session_id", pa.string()),
-            ("value", pa.float64()),
-            ("recommendation_id", pa.string()),
-            ("position", pa.int64()),
-            ("source", pa.string()),
-            ("properties", pa.string()),
-            *_PLACE,
-            *_DATE,
-        ]
-    ),
-    CATALOG: pa.schema(
-        [
-            ("entity", pa.string()),
-            ("entity_id", pa.string()),
-            ("attributes", pa.string()),
-            ("available", pa.bool_()),
-            ("deleted", pa.bool_()),
-            ("timestamp", pa.int64()),
-            ("source", pa.string()),
-            *_PLACE,
-        ]
-    ),
-    RECOMMENDATIONS: pa.schema(
-        [
-            ("recommendation_id", pa.string()),
-            ("user_id", pa.string()),
-            ("timestamp", pa.int64()),
-            ("items", pa.list_(_SLATE_ITEM)),
-            ("answered_by", pa.string()),
-            ("model_version", pa.string()),
-            ("variant", pa.string()),
-            ("placement", pa.string()),
-            ("features", pa.string()),
-            ("latency_ms", pa.float64()),
-            *_PLACE,
-            *_DATE,
-        ]
-    ),
-}
+from slipstream.stores import delta
+from slipstream.stores.tables import CATALOG as CATALOG
+from slipstream.stores.tables import INTERACTIONS as INTERACTIONS
+from slipstream.stores.tables import RECOMMENDATIONS as RECOMMENDATIONS
+from slipstream.stores.tables import SCHEMAS as SCHEMAS
 
 #: A file below this is merged with its like.
 _TARGET_BYTES: Final = 128 * 1024 * 1024
-_CHECKPOINT_EVERY: Final = 50
+#: The log is kept for so long, whatever the files are.
+_LOG_DAYS: Final = 30
+#: Later than every row.
+_ALWAYS: Final = 2**62
+#: Which rows are a visitor's: the columns with ids, when the row was there, and what else must hold.
+_OF_A_VISITOR: Final = {
+    INTERACTIONS: (("user_id", "anonymous_id"), "received_at", ""),
+    RECOMMENDATIONS: (("user_id",), "timestamp", ""),
+    CATALOG: (("entity_id",), "timestamp", " AND entity = 'user'"),
+}
 
 
 class LakeUnavailableError(Exception):
@@ -105,7 +62,8 @@ class Lake:
     def append(self, table: str, rows: pa.Table, offsets: Mapping[Source, int]) -> int:
         """Add rows and record the last offset that they cover of each source, in one commit; the new version.
 
-        The table is made when it does not exist. Rows must have the table's columns; the cast to its types is checked.
+        The table is made when it does not exist, and gains the columns that a newer version of this program added. Rows must
+        have the columns of `SCHEMAS`; the cast to its types is checked. Columns of the table that are not known here are null.
         Raises `LakeConflictError` when another writer recorded one of the sources since `applied_offset` was asked here, and
         `LakeUnavailableError` when storage fails.
         """
@@ -114,15 +72,10 @@ class Lake:
         with self._lock:
             opened = self._writable(table)
             try:
-                write_deltalake(
-                    opened,
-                    rows.select(schema.names).cast(schema),
-                    mode="append",
-                    commit_properties=CommitProperties(app_transactions=transactions),
-                )
+                delta.append(opened, rows.select(schema.names).cast(schema), transactions)
             except CommitFailedError as error:
                 self._tables.pop(table, None)
-                if "oncurrent" in str(error):
+                if "oncurrent" in str(error) or "Metadata changed" in str(error):
                     raise LakeConflictError(f"{table}: {error}") from error
                 raise LakeUnavailableError(f"{table}: {error}") from error
             except (DeltaError, OSError) as error:
@@ -146,25 +99,48 @@ class Lake:
                 raise LakeUnavailableError(f"{table}: {error}") from error
         return {source: -1 if offset is None else offset for source, offset in found.items()}
 
+    def covered(self, table: str, version: int) -> Callable[[str], int]:
+        """Asks, of "<topic id>:<partition>", for the last offset whose row is in the table at this version; -1 when none is."""
+        opened = self._open(table, version)
+
+        def offset(source: str) -> int:
+            found = None if opened is None else opened.transaction_version(source)
+            return -1 if found is None else int(found)
+
+        return offset
+
     def version(self, table: str) -> int | None:
         """The table's newest version; None when there is no table yet."""
         opened = self._open(table)
         return None if opened is None else int(opened.version())
 
-    def read(self, table: str, version: int | None = None, columns: Sequence[str] | None = None) -> pa.Table:
+    def read(
+        self, table: str, version: int | None = None, columns: Sequence[str] | None = None, *, received_since: str | None = None
+    ) -> pa.Table:
         """The table's rows, in no promised order, as of a version (the newest when None); no rows when there is no table yet.
 
-        Raises `LakeUnavailableError` for a version that is not there or no longer kept.
+        A column that the version does not have is null. `received_since` ("YYYY-MM-DD") leaves out the partitions of the days
+        before, unread. Raises `LakeUnavailableError` for a version that is not there or no longer kept.
         """
+        found = list(self.scan(table, version, columns, received_since=received_since))
+        return pa.Table.from_batches(found, schema=_wanted(table, columns))
+
+    def scan(
+        self, table: str, version: int | None = None, columns: Sequence[str] | None = None, *, received_since: str | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """`read` in batches, of which few are held at once."""
         opened = self._open(table, version)
-        names = list(columns) if columns is not None else SCHEMAS[table].names
-        wanted = pa.schema([SCHEMAS[table].field(name) for name in names])
         if opened is None:
-            return wanted.empty_table()
+            return
         try:
-            return opened.to_pyarrow_table(columns=names).cast(wanted)
+            yield from delta.batches(opened, _wanted(table, columns), received_since)
         except (DeltaError, OSError) as error:
             raise LakeUnavailableError(f"{table} at version {opened.version()}: {error}") from error
+
+    def files(self, table: str, version: int) -> list[str]:
+        """Where the Parquet files of a version are, for other engines. `received_date` is in their paths, not in them."""
+        opened = self._open(table, version)
+        return [] if opened is None else list(opened.file_uris())
 
     def count(self, table: str, version: int | None = None) -> int:
         """How many rows the table has, from its files' statistics."""
@@ -172,6 +148,26 @@ class Lake:
         if opened is None:
             return 0
         return int(opened.count())
+
+    def erase(self, user_ids: Sequence[str], before: int | None = None) -> int:
+        """Delete what is kept of these visitors: their interactions (also those that name them as `anonymous_id`), the slates
+        that they were shown, and their records as users; how many rows that were.
+
+        With `before`, only rows received up to then (ms): a request that is read again must not take what came after it. The
+        identity links stay, since they say whose the next event is. Safe beside writers, and again. The newest version is
+        without the rows at once; older ones, and so the files, are for as long as `vacuum` keeps them.
+        Raises `LakeUnavailableError`; some rows may be gone then.
+        """
+        deleted = 0
+        for table, (columns, time_column, also) in _OF_A_VISITOR.items():
+            if user_ids and self._open(table) is not None:
+                open_newest = partial(DeltaTable, self._uri(table), storage_options=self._options)
+                until = _ALWAYS if before is None else before
+                try:
+                    deleted += delta.erase(open_newest, columns, list(user_ids), time_column, until, also)
+                except (DeltaError, OSError) as error:
+                    raise LakeUnavailableError(f"{table}: {error}") from error
+        return deleted
 
     def compact(self, table: str, min_small_files: int = 16) -> int:
         """Merge the small files of each partition that has so many of them; how many files that took away.
@@ -183,7 +179,7 @@ class Lake:
             return 0
         before = len(opened.file_uris())
         try:
-            for partition in _crowded(opened, min_small_files):
+            for partition in delta.crowded(opened, min_small_files, _TARGET_BYTES // 8):
                 opened.optimize.compact(partition_filters=partition, target_size=_TARGET_BYTES)
         except CommitFailedError:
             return 0
@@ -191,15 +187,25 @@ class Lake:
             raise LakeUnavailableError(f"{table}: {error}") from error
         return before - len(opened.file_uris())
 
-    def vacuum(self, table: str, retention_h: int) -> int:
-        """Delete files that only versions older than `retention_h` need, and say how many; those versions can't be read then."""
+    def vacuum(self, table: str, retention_h: int, erasure_h: float | None = None) -> int:
+        """Delete files that only versions older than `retention_h` need, and files that were never committed, and say how many.
+        Those versions can't be read then.
+
+        With `erasure_h`, versions from before an erasure that is so long ago go, too, however young they are: they hold the rows
+        that were erased. 0 as a retention is for tests, where nobody writes meanwhile.
+        """
         opened = self._open(table)
         if opened is None:
             return 0
+        if erasure_h is not None:
+            erased = delta.erased_h(opened, erasure_h, within_days=min(_LOG_DAYS, timedelta(hours=retention_h).days + 1))
+            retention_h = retention_h if erased is None else min(retention_h, erased)
         try:
-            if not opened.vacuum(retention_hours=retention_h, dry_run=True, enforce_retention_duration=False):
+            # "Full": files that no commit names, since the log forgets what it no longer needs before it is this old.
+            doomed = opened.vacuum(retention_hours=retention_h, dry_run=True, enforce_retention_duration=False, full=True)
+            if not doomed:
                 return 0  # a real vacuum commits versions of its own
-            return len(opened.vacuum(retention_hours=retention_h, dry_run=False, enforce_retention_duration=False))
+            return len(opened.vacuum(retention_hours=retention_h, dry_run=False, enforce_retention_duration=False, full=True))
         except CommitFailedError:
             return 0
         except (DeltaError, OSError) as error:
@@ -221,18 +227,7 @@ class Lake:
             try:
                 if self._local:
                     os.makedirs(self._uri(table), exist_ok=True)  # noqa: PTH103
-                schema = SCHEMAS[table]
-                opened = DeltaTable.create(
-                    self._uri(table),
-                    schema,
-                    mode="ignore",
-                    partition_by=[name for name, _ in _DATE if name in schema.names],
-                    configuration={
-                        "delta.checkpointInterval": str(_CHECKPOINT_EVERY),
-                        "delta.logRetentionDuration": "interval 30 days",
-                    },
-                    storage_options=self._options,
-                )
+                opened = delta.make(self._uri(table), table, self._options)
             except (DeltaError, OSError) as error:
                 raise LakeUnavailableError(f"{table}: {error}") from error
             self._tables[table] = opened
@@ -246,13 +241,6 @@ def _app_id(source: Source) -> str:
     return f"{source.topic_id}:{source.partition}"
 
 
-def _crowded(table: DeltaTable, at_least: int) -> list[list[tuple[str, str, Any]] | None]:
-    """The partitions (as filters; None is all of an unpartitioned table) with so many small files."""
-    actions = pa.table(table.get_add_actions(flatten=True))
-    partitioned = "partition.received_date" in actions.schema.names
-    dates = actions["partition.received_date"].to_pylist() if partitioned else [None] * actions.num_rows
-    small: dict[Any, int] = {}
-    for date, size in zip(dates, actions["size_bytes"].to_pylist(), strict=True):
-        if size < _TARGET_BYTES // 8:
-            small[date] = small.get(date, 0) + 1
-    return [[("received_date", "=", date)] if partitioned else None for date, n in small.items() if n >= at_least]
+def _wanted(table: str, columns: Sequence[str] | None) -> pa.Schema:
+    schema = SCHEMAS[table]
+    return schema if columns is None else pa.schema([schema.field(name) for name in columns])

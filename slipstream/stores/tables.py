@@ -1,0 +1,69 @@
+"""What the lake's tables hold, column by column.
+
+A column may be added at any time, as one that can be null: a table that an older version made gains it when it is next written,
+and reads as nulls before that. Anything else (another type, another meaning) is another column.
+"""
+
+from typing import Final
+
+import pyarrow as pa
+
+INTERACTIONS: Final = "interactions"
+CATALOG: Final = "catalog"
+RECOMMENDATIONS: Final = "recommendations"
+
+_PLACE: Final = [("topic_id", pa.string()), ("partition", pa.int32()), ("offset", pa.int64())]
+_DATE: Final = [("received_date", pa.string())]
+_SLATE_ITEM: Final = pa.struct([("item_id", pa.string()), ("score", pa.float64()), ("source", pa.string())])
+
+#: Every table's columns. Times are ms since the epoch; `received_date` is "YYYY-MM-DD" (UTC); `attributes`, `properties` and
+#: `features` are JSON objects as text.
+SCHEMAS: Final[dict[str, pa.Schema]] = {
+    INTERACTIONS: pa.schema(
+        [
+            ("event_id", pa.string()),
+            ("event_type", pa.string()),
+            ("user_id", pa.string()),
+            ("item_id", pa.string()),
+            ("timestamp", pa.int64()),
+            ("received_at", pa.int64()),
+            ("anonymous_id", pa.string()),
+            ("session_id", pa.string()),
+            ("value", pa.float64()),
+            ("recommendation_id", pa.string()),
+            ("position", pa.int64()),
+            ("source", pa.string()),
+            ("properties", pa.string()),
+            *_PLACE,
+            *_DATE,
+        ]
+    ),
+    CATALOG: pa.schema(
+        [
+            ("entity", pa.string()),
+            ("entity_id", pa.string()),
+            ("attributes", pa.string()),
+            ("available", pa.bool_()),
+            ("deleted", pa.bool_()),
+            ("timestamp", pa.int64()),
+            ("source", pa.string()),
+            *_PLACE,
+        ]
+    ),
+    RECOMMENDATIONS: pa.schema(
+        [
+            ("recommendation_id", pa.string()),
+            ("user_id", pa.string()),
+            ("timestamp", pa.int64()),
+            ("items", pa.list_(_SLATE_ITEM)),
+            ("answered_by", pa.string()),
+            ("model_version", pa.string()),
+            ("variant", pa.string()),
+            ("placement", pa.string()),
+            ("features", pa.string()),
+            ("latency_ms", pa.float64()),
+            *_PLACE,
+            *_DATE,
+        ]
+    ),
+}

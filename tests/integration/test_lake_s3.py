@@ -1,0 +1,101 @@
+"""The lake on object storage: moto's S3 server, where it is installed (pip install 'moto[server]')."""
+
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from services.standalone.processes import free_port
+from slipstream.broker.consumer import Source
+from slipstream.chassis.settings import LakeSettings
+from slipstream.stores.lake import INTERACTIONS, Lake, LakeConflictError
+from tests.unit.stores.lake_rows import rows
+
+MOTO = shutil.which("moto_server", path=str(Path(sys.executable).parent)) or shutil.which("moto_server")
+pytestmark = pytest.mark.skipif(MOTO is None, reason="moto_server is not installed: pip install 'moto[server]'")
+SOURCE = Source("interactions.v1", "topic-1", 0)
+
+
+@pytest.fixture
+def bucket() -> Iterator[LakeSettings]:
+    port = free_port()
+    server = subprocess.Popen(
+        [str(MOTO), "-H", "127.0.0.1", "-p", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                httpx.put(f"{url}/history").raise_for_status()
+                break
+            except httpx.HTTPError:
+                assert time.monotonic() < deadline, "moto did not start"
+                time.sleep(0.1)
+        yield LakeSettings(
+            uri="s3://history/lake",
+            storage_options={
+                "AWS_ENDPOINT_URL": url,
+                "AWS_ALLOW_HTTP": "true",
+                "AWS_REGION": "us-east-1",
+                "AWS_ACCESS_KEY_ID": "key",
+                "AWS_SECRET_ACCESS_KEY": "secret",
+            },
+        )
+    finally:
+        server.kill()
+        server.wait()
+
+
+def test_a_lake_in_a_bucket_is_written_read_compacted_erased_and_vacuumed(bucket: LakeSettings) -> None:
+    lake = Lake(bucket, "shop")
+    first = lake.append(INTERACTIONS, rows("a", user_id="ada"), {SOURCE: 0})
+    lake.append(INTERACTIONS, rows("b", user_id="bob"), {SOURCE: 1})
+    assert Lake(bucket, "shop").applied_offset(INTERACTIONS, SOURCE) == 1
+    assert lake.compact(INTERACTIONS, 2) == 1
+    assert lake.read(INTERACTIONS, first)["event_id"].to_pylist() == ["a"]
+    assert lake.erase(["ada"]) == 1
+    assert lake.vacuum(INTERACTIONS, 0) == 3
+    assert lake.read(INTERACTIONS)["event_id"].to_pylist() == ["b"]
+    assert lake.files(INTERACTIONS, lake.version(INTERACTIONS) or 0)[0].startswith("s3://history/lake/shop/interactions/")
+
+
+def test_writers_of_one_bucket_lose_nothing_and_write_nothing_twice(bucket: LakeSettings) -> None:
+    """No lock service: a commit is an object that is put only where there is none (conditional put)."""
+    Lake(bucket, "shop").append(INTERACTIONS, rows("first"), {SOURCE: 0})
+    failures: list[Exception] = []
+
+    def write(partition: int) -> None:
+        lake, source, offset = Lake(bucket, "shop"), Source("interactions.v1", "topic-1", partition), 0
+        try:
+            while offset < 8:
+                offset = lake.applied_offset(INTERACTIONS, source) + 1
+                try:
+                    lake.append(INTERACTIONS, rows(f"{partition}-{offset}"), {source: offset})
+                except LakeConflictError:
+                    continue
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=write, args=(partition,)) for partition in range(1, 5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    ids = Lake(bucket, "shop").read(INTERACTIONS)["event_id"].to_pylist()
+    assert sorted(ids) == sorted(["first", *(f"{partition}-{offset}" for partition in range(1, 5) for offset in range(9))])
+
+
+def test_a_source_that_another_writer_took_is_refused_there_too(bucket: LakeSettings) -> None:
+    one, other = Lake(bucket, "shop"), Lake(bucket, "shop")
+    assert one.applied_offset(INTERACTIONS, SOURCE) == other.applied_offset(INTERACTIONS, SOURCE) == -1
+    other.append(INTERACTIONS, rows("a"), {SOURCE: 0})
+    with pytest.raises(LakeConflictError):
+        one.append(INTERACTIONS, rows("a"), {SOURCE: 0})
