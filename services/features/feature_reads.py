@@ -6,13 +6,14 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 from slipstream.features.item import ItemState, item_features
-from slipstream.features.views import VIEWS, FeatureView
+from slipstream.features.views import ITEM, VISITOR, FeatureView
 from slipstream.features.visitor import VisitorState, visitor_features
 from slipstream.stores.online import OnlineReader
 
 PRESENT: Final = "PRESENT"
 NOT_FOUND: Final = "NOT_FOUND"
 OUTSIDE_MAX_AGE: Final = "OUTSIDE_MAX_AGE"
+_VIEWS: Final = (VISITOR, ITEM)
 _NEVER: Final = "1970-01-01T00:00:00Z"
 
 
@@ -115,11 +116,11 @@ def _detail(
 
 def _reference(reference: str) -> tuple[FeatureView, str]:
     view_name, _, name = reference.partition(":")
-    view = next((view for view in VIEWS if view.name == view_name), None)
+    view = next((view for view in _VIEWS if view.name == view_name), None)
     if view is None:
-        raise UnknownFeatureError(f"no feature view {view_name!r}; there are {', '.join(view.name for view in VIEWS)}")
-    if name not in view.feature_names:
-        raise UnknownFeatureError(f"no feature {name!r} in view {view_name!r}; there are {', '.join(view.feature_names)}")
+        raise UnknownFeatureError(f"no feature view {view_name!r}; there are {', '.join(view.name for view in _VIEWS)}")
+    if name not in view.numbers:
+        raise UnknownFeatureError(f"no feature {name!r} in view {view_name!r}; there are {', '.join(view.numbers)}")
     return view, name
 
 
@@ -135,7 +136,7 @@ def _as_id(value: Any) -> str:
 
 def _typed(view: FeatureView, name: str, value: float) -> float | int:
     dtype = next(feature.dtype for feature in view.fields if feature.name == name)
-    return int(value) if dtype == "int64" else value
+    return int(value) if dtype == "Int64" else value
 
 
 def _rfc3339(millis: int) -> str:

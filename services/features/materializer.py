@@ -22,7 +22,6 @@ from slipstream.chassis.metrics import LATENCY_BUCKETS, Metrics
 from slipstream.contracts.events import FeatureUpdate
 from slipstream.contracts.topics import CATALOG, DEAD_LETTERS, FEATURE_UPDATES, INTERACTIONS, RECOMMENDATIONS
 from slipstream.features.applied import Placed
-from slipstream.features.views import VISITOR
 from slipstream.features.visitor import VisitorState, visitor_features
 from slipstream.stores.lake import Lake
 from slipstream.stores.online import OnlineStore, PlacedCatalog, StoreUnavailableError
@@ -242,7 +241,7 @@ class Materializer:
         self._updates_left -= len(told)
         for user_id, state in told:
             update = FeatureUpdate(
-                view=VISITOR.name,
+                view="visitor",
                 entity_id=user_id,
                 features=visitor_features(state, state.last_seen),
                 watermark=self._progress.watermark,

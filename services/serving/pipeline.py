@@ -17,6 +17,7 @@ from services.serving.model_holder import Model
 from services.serving.trending import Trending, TrendingItem
 from slipstream.chassis.logging import get_logger
 from slipstream.contracts.events import Slate, SlateItem
+from slipstream.features.views import RECOMMENDER, VISITOR
 from slipstream.features.visitor import SequenceEvent, VisitorState, visitor_features
 from slipstream.recommender import stages
 from slipstream.recommender.bundle import Bundle
@@ -28,6 +29,8 @@ log = get_logger(__name__)
 MOST_ITEMS = 100
 #: So many of the latest items of a history speak for what is similar to it.
 _SEEDS = 5
+#: The features of a visitor that a slate is written down with.
+_WRITTEN_DOWN = RECOMMENDER.of(VISITOR)
 #: So long is the list of what the model found popular, which stands in for what is trending.
 _POPULAR = 250
 
@@ -218,7 +221,7 @@ class Pipeline:
             except (StoreUnavailableError, TimeoutError):
                 self._measured.degraded.labels("online_store").inc()
                 return _Visitor(problem="the online store does not answer, so the visitor's history is not known")
-            features = visitor_features(state, time.time_ns() // 1_000_000)
+            features = visitor_features(state, time.time_ns() // 1_000_000, _WRITTEN_DOWN)
         if state is None:
             return _Visitor(features=features, problem="the visitor is not known")
         return _Visitor(state.sequence, features, "" if state.sequence else "the visitor has done nothing with items yet")

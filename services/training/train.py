@@ -22,7 +22,7 @@ from services.training.memory import peak_memory_mb
 from services.training.settings import TrainingSection
 from slipstream.contracts.bundle import Histogram
 from slipstream.evaluation.drift import histogram, reference_bins
-from slipstream.features.views import VISITOR
+from slipstream.features.views import RECOMMENDER, VISITOR
 from slipstream.features.visitor import visitor_features
 from slipstream.models.base import EventWeights, InteractionLog
 from slipstream.recommender import encoding
@@ -102,7 +102,7 @@ def train(job: Job, report: Report) -> Trained:
             "code_commit": commit,
             "lake_version": dataset.lake_version,
             "metrics": {**shipped.manifest.metrics, **metrics},
-            "features": list(VISITOR.feature_names),
+            "features": list(RECOMMENDER.of(VISITOR)),
             "reference": reference,
         }
     )
@@ -152,10 +152,11 @@ def hold_out(dataset: Dataset, signals: NDArray[np.bool_], champion_until: int |
 
 
 def reference_histograms(dataset: Dataset, rows: Rows) -> dict[str, Histogram]:
-    """How the visitor features were distributed at these moments, each as it would have been read just then."""
-    found = [visitor_features(moment.state, moment.timestamp) for moment in moments(dataset.interactions, rows)]
+    """How the visitor features that serving writes down were distributed at these moments, as they would have been read then."""
+    names = RECOMMENDER.of(VISITOR)
+    found = [visitor_features(moment.state, moment.timestamp, names) for moment in moments(dataset.interactions, rows)]
     histograms = {}
-    for name in VISITOR.feature_names:
+    for name in names:
         values = np.array([features[name] for features in found], np.float64)
         edges = reference_bins(values)
         histograms[name] = Histogram(edges=edges.tolist(), counts=histogram(values, edges).tolist())

@@ -1,18 +1,26 @@
-"""An item's counts, windows and decayed popularity."""
+"""An item's counts, windows, rates, decayed popularity, and the items that are visited with it."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from slipstream.contracts.events import Interaction
-from slipstream.contracts.vocabulary import PURCHASE, VIEW, WITHOUT_SIGNAL, signal_weight
-from slipstream.features import decay
+from slipstream.contracts.vocabulary import CART, CLICK, IMPRESSION, PURCHASE, VIEW, WITHOUT_SIGNAL, signal_weight
+from slipstream.features import decay, rates
+from slipstream.features import tiles as tiling
+from slipstream.features.covisits import Covisit
+from slipstream.features.tiles import GROUP_OF, OTHER, Tiles, TileSize
 from slipstream.features.visitor import DAY_MS, HOUR_MS
 
 POPULARITY_HALF_LIFE_MS: Final = 7 * DAY_MS
-#: Windows are read over 24 hours and 7 days; a day more is kept, since a clock may run ahead by as much.
-HOURS_KEPT: Final = 48
-DAYS_KEPT: Final = 8
+NEIGHBOUR_HALF_LIFE_MS: Final = 14 * DAY_MS
+#: Windows are read over 24 hours and 30 days; a day more is kept, since a clock may run ahead by as much.
+HOURS: Final = TileSize(HOUR_MS, 48)
+DAYS: Final = TileSize(DAY_MS, 31)
+#: So many neighbours are given out; some more are kept, so that one that comes often is not lost to one that came last.
+NEIGHBOURS: Final = 20
+NEIGHBOURS_KEPT: Final = 24
+_MASS_UNITS: Final = 1_000_000
 
 
 @dataclass(slots=True)
@@ -20,18 +28,20 @@ class ItemState:
     """What is kept of an item.
 
     `counts`: all events by type. `mass`: decayed popularity (see `decay`, half-life `POPULARITY_HALF_LIFE_MS`) of the events
-    with signal, each by the weight of its type; None before the first. `hours`, `days`: events with signal by hour and by day
-    since the epoch, for the newest `HOURS_KEPT` and `DAYS_KEPT`. `first_seen`, `last_seen`: event times in ms.
-    `applied`: last offset by source, see `slipstream.features.applied`.
+    with signal, each by the weight of its type; None before the first. `hours`, `days`: events with signal and impressions, in
+    tiles. `first_seen`, `last_seen`: event times in ms. `applied`: last offset by source, see `slipstream.features.applied`.
+    `neighbours`: the decayed mass of the pairs with each other item (see `covisits`; half-life `NEIGHBOUR_HALF_LIFE_MS`), in
+    whole millionths of `decay`'s, which cost less to keep; the heaviest `NEIGHBOURS_KEPT`.
     """
 
     counts: dict[str, int] = field(default_factory=dict)
     mass: float | None = None
-    hours: dict[int, int] = field(default_factory=dict)
-    days: dict[int, int] = field(default_factory=dict)
+    hours: Tiles = field(default_factory=Tiles)
+    days: Tiles = field(default_factory=Tiles)
     first_seen: int = 0
     last_seen: int = 0
     applied: dict[str, int] = field(default_factory=dict)
+    neighbours: dict[str, int] = field(default_factory=dict)
 
 
 def fold(state: ItemState | None, interaction: Interaction) -> ItemState:
@@ -39,44 +49,143 @@ def fold(state: ItemState | None, interaction: Interaction) -> ItemState:
     return fold_all(state, (interaction,))
 
 
-def fold_all(state: ItemState | None, interactions: Iterable[Interaction]) -> ItemState:
-    """The state after these events, in whatever order they come. The given state is left as it is."""
+def fold_all(state: ItemState | None, interactions: Iterable[Interaction], covisits: Iterable[Covisit] = ()) -> ItemState:
+    """The state after these events and pairs of this item, in whatever order they come. The given state is left as it is.
+
+    `covisits` are those of `covisits.pairs` whose `item_id` is this item. A record counts once by its source and offset: all
+    that it brings for an item, the event itself and its pairs, belongs into one call, with the events and pairs of other
+    records as one likes. What is kept of the neighbours is the same in every order as long as there are no more than are kept.
+    """
     state = state or ItemState()
     counts, hours, days = state.counts.copy(), state.hours.copy(), state.days.copy()
     mass, first_seen, last_seen = state.mass, state.first_seen, state.last_seen
     for event in interactions:
-        when = event.timestamp
+        kind, when = event.event_type, event.timestamp
         first_seen = min(first_seen, when) if counts else when
         last_seen = max(last_seen, when)
-        counts[event.event_type] = counts.get(event.event_type, 0) + 1
-        if event.event_type in WITHOUT_SIGNAL:
+        counts[kind] = counts.get(kind, 0) + 1
+        if kind not in WITHOUT_SIGNAL:
+            mass = decay.add(mass, signal_weight(kind), when, POPULARITY_HALF_LIFE_MS)
+        elif kind != IMPRESSION:
             continue
-        mass = decay.add(mass, signal_weight(event.event_type), when, POPULARITY_HALF_LIFE_MS)
-        hours[when // HOUR_MS] = hours.get(when // HOUR_MS, 0) + 1
-        days[when // DAY_MS] = days.get(when // DAY_MS, 0) + 1
-    return ItemState(counts, mass, _newest(hours, HOURS_KEPT), _newest(days, DAYS_KEPT), first_seen, last_seen, state.applied)
+        group = GROUP_OF.get(kind, OTHER)
+        tiling.add(hours, HOURS, when, group)
+        tiling.add(days, DAYS, when, group)
+    neighbours = _with(state.neighbours, covisits)
+    return ItemState(counts, mass, hours, days, first_seen, last_seen, state.applied, neighbours)
 
 
-def item_features(state: ItemState | None, now_ms: int) -> dict[str, float]:
-    """The features of `slipstream.features.views.ITEM` at `now_ms`; the defaults for an item never seen.
+def neighbours_of(state: ItemState | None, now_ms: int, n: int = NEIGHBOURS) -> list[tuple[str, float]]:
+    """The items most visited together with this one, heaviest first, and what that is worth at `now_ms`: a pair that is made
+    then is worth 1, one a half-life before a half."""
+    if state is None:
+        return []
+    heaviest = sorted(state.neighbours.items(), key=_heaviest_first)[:n]
+    return [(other, decay.value(mass / _MASS_UNITS, now_ms, NEIGHBOUR_HALF_LIFE_MS)) for other, mass in heaviest]
 
-    `events_1d` counts the hour of `now_ms` and the 23 before it, `events_7d` its day (UTC) and the 6 before it.
+
+def item_features(state: ItemState | None, now_ms: int, names: Iterable[str] | None = None) -> dict[str, float]:
+    """The features of `slipstream.features.views.ITEM` at `now_ms`, or those of them that are named; the defaults for an item
+    never seen.
+
+    Windows are whole tiles: a day is the hour of `now_ms` and the 23 before it, 7 and 30 days its day (UTC) and those before it.
+    A state answers for the moment of its newest event and every later one. Asked for an earlier moment, windows leave out the
+    tiles from that of `now_ms` on, but counts ever, popularity and neighbours hold what came later: who needs an earlier moment
+    folds only the events up to it.
     """
-    state = state or ItemState()
-    hour, day = now_ms // HOUR_MS, now_ms // DAY_MS
-    return {
-        "views": float(state.counts.get(VIEW, 0)),
-        "purchases": float(state.counts.get(PURCHASE, 0)),
-        "popularity": decay.value(state.mass, now_ms, POPULARITY_HALF_LIFE_MS),
-        "events_1d": float(sum(count for at, count in state.hours.items() if hour - 24 < at <= hour)),
-        "events_7d": float(sum(count for at, count in state.days.items() if day - 7 < at <= day)),
-        "age_hours": max(0, now_ms - state.first_seen) / HOUR_MS if state.counts else -1.0,
-    }
+    reading = _Reading(state or ItemState(), now_ms)
+    return {name: FEATURES[name](reading) for name in (FEATURES if names is None else names)}
 
 
-def _newest(buckets: dict[int, int], kept: int) -> dict[int, int]:
-    """The buckets within `kept` of the newest one, in order of time."""
-    if not buckets:
-        return buckets
-    oldest = max(buckets) - kept
-    return {at: buckets[at] for at in sorted(buckets) if at > oldest}
+class _Window(NamedTuple):
+    hourly: bool
+    length: int
+
+
+_WINDOWS: Final = {"1d": _Window(True, 24), "7d": _Window(False, 7), "30d": _Window(False, 30)}
+_OF_TYPE: Final = {"views": VIEW, "clicks": CLICK, "carts": CART, "purchases": PURCHASE, "impressions": IMPRESSION}
+_SIGNAL: Final = tuple(group for group in range(OTHER + 1) if group != GROUP_OF[IMPRESSION])
+
+
+class _Reading:
+    """A state as it is read at a moment."""
+
+    def __init__(self, state: ItemState, now_ms: int) -> None:
+        self.state, self.now_ms = state, now_ms
+        self.ahead = state.last_seen > now_ms
+
+    def within(self, groups: tuple[int, ...], window: _Window) -> float:
+        tiles, size = (self.state.hours, HOURS) if window.hourly else (self.state.days, DAYS)
+        return float(tiling.total(tiles, groups, self.now_ms // size.ms - self.ahead, window.length - self.ahead))
+
+    def click_through(self, window: _Window | None) -> float:
+        return rates.smoothed(self.number(CLICK, window), self.number(IMPRESSION, window), rates.CLICK_THROUGH)
+
+    def conversion(self, window: _Window | None) -> float:
+        """Of visits: views or clicks, of which a visit may have both, so whichever were recorded more."""
+        visits = max(self.number(VIEW, window), self.number(CLICK, window))
+        return rates.smoothed(self.number(PURCHASE, window), visits, rates.CONVERSION)
+
+    def number(self, kind: str, window: _Window | None) -> float:
+        return float(self.state.counts.get(kind, 0)) if window is None else self.within((GROUP_OF[kind],), window)
+
+    def momentum(self) -> float:
+        lately, usually = self.within(_SIGNAL, _WINDOWS["1d"]), self.within(_SIGNAL, _WINDOWS["7d"]) / 7
+        return (1.0 + lately) / (1.0 + usually)
+
+    def hours_since(self, moment: int) -> float:
+        return max(0, self.now_ms - moment) / HOUR_MS if self.state.counts else -1.0
+
+
+def _within(groups: tuple[int, ...], window: _Window) -> Callable[[_Reading], float]:
+    return lambda reading: reading.within(groups, window)
+
+
+def _number(kind: str, window: _Window | None) -> Callable[[_Reading], float]:
+    return lambda reading: reading.number(kind, window)
+
+
+def _click_through(window: _Window | None) -> Callable[[_Reading], float]:
+    return lambda reading: reading.click_through(window)
+
+
+def _conversion(window: _Window | None) -> Callable[[_Reading], float]:
+    return lambda reading: reading.conversion(window)
+
+
+#: How each feature of an item is read.
+FEATURES: Final[dict[str, Callable[[_Reading], float]]] = {
+    **{name: _number(kind, None) for name, kind in _OF_TYPE.items()},
+    "popularity": lambda reading: decay.value(reading.state.mass, reading.now_ms, POPULARITY_HALF_LIFE_MS),
+    **{f"events_{span}": _within(_SIGNAL, window) for span, window in _WINDOWS.items()},
+    **{f"{name}_{span}": _number(kind, window) for name, kind in _OF_TYPE.items() for span, window in _WINDOWS.items()},
+    "click_through": _click_through(None),
+    "click_through_7d": _click_through(_WINDOWS["7d"]),
+    "click_through_30d": _click_through(_WINDOWS["30d"]),
+    "conversion": _conversion(None),
+    "conversion_7d": _conversion(_WINDOWS["7d"]),
+    "conversion_30d": _conversion(_WINDOWS["30d"]),
+    "momentum": lambda reading: reading.momentum(),
+    "age_hours": lambda reading: reading.hours_since(reading.state.first_seen),
+    "hours_since_last": lambda reading: reading.hours_since(reading.state.last_seen),
+}
+
+
+def _with(neighbours: dict[str, int], covisits: Iterable[Covisit]) -> dict[str, int]:
+    """The neighbours with these pairs added, heaviest first."""
+    gained: dict[str, float | None] = {}
+    for _, other, timestamp in covisits:
+        gained[other] = decay.add(gained.get(other), 1.0, timestamp, NEIGHBOUR_HALF_LIFE_MS)
+    if not gained:
+        return neighbours
+    after = neighbours.copy()
+    for other, mass in gained.items():
+        held = after.get(other)
+        joined = decay.join(None if held is None else held / _MASS_UNITS, mass)
+        if joined is not None:
+            after[other] = round(joined * _MASS_UNITS)
+    return dict(sorted(after.items(), key=_heaviest_first)[:NEIGHBOURS_KEPT])
+
+
+def _heaviest_first(neighbour: tuple[str, int]) -> tuple[int, str]:
+    return -neighbour[1], neighbour[0]

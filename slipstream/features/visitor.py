@@ -1,16 +1,25 @@
-"""A visitor's recent sequence and counters."""
+"""A visitor's recent sequence, counts and windows.
 
-from bisect import insort
-from collections.abc import Iterable
+The sequence has the newest events one by one. Windows count those from it, to the millisecond; what has left the sequence, or
+never enters it (searches, impressions), is counted in tiles. So a visitor with a short history has nothing in tiles.
+"""
+
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 from slipstream.contracts.events import Interaction
-from slipstream.contracts.vocabulary import PURCHASE, VIEW, WITHOUT_SIGNAL
+from slipstream.contracts.vocabulary import CART, CLICK, IMPRESSION, PURCHASE, VIEW, WITHOUT_SIGNAL
+from slipstream.features import tiles as tiling
+from slipstream.features.tiles import GROUP_OF, OTHER, Tiles, TileSize
 
 SEQUENCE_LENGTH: Final = 100
 HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS
+#: Five minutes for the window of an hour, hours for that of a day, days for those of 7 and 30 days.
+TILE_SIZES: Final = (TileSize(HOUR_MS // 12, 12), TileSize(HOUR_MS, 24), TileSize(DAY_MS, 31))
 
 
 class SequenceEvent(NamedTuple):
@@ -29,6 +38,8 @@ class VisitorState:
     `sequence`: the newest `SEQUENCE_LENGTH` events that have an item and signal, oldest first by event time (events of one
     millisecond in the order of item id, type and value, so that their arrival does not matter). `counts`: all events by type.
     `first_seen`, `last_seen`: event times in ms. `applied`: last offset by source, see `slipstream.features.applied`.
+    `recent`: the time of the newest event by type. `tiles`: the events that are not in the sequence, by `TILE_SIZES`; empty
+    when all are. `merged`: the visitors whose history is part of this one, each with its own last offset by source.
     """
 
     sequence: list[SequenceEvent] = field(default_factory=list)
@@ -36,6 +47,9 @@ class VisitorState:
     first_seen: int = 0
     last_seen: int = 0
     applied: dict[str, int] = field(default_factory=dict)
+    recent: dict[str, int] = field(default_factory=dict)
+    tiles: list[Tiles] = field(default_factory=list)
+    merged: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 def fold(state: VisitorState | None, interaction: Interaction) -> VisitorState:
@@ -46,44 +60,175 @@ def fold(state: VisitorState | None, interaction: Interaction) -> VisitorState:
 def fold_all(state: VisitorState | None, interactions: Iterable[Interaction]) -> VisitorState:
     """The state after these events, in whatever order they come. The given state is left as it is."""
     state = state or VisitorState()
-    sequence, counts = state.sequence.copy(), state.counts.copy()
+    sequence, counts, recent = state.sequence.copy(), state.counts.copy(), state.recent.copy()
     first_seen, last_seen = state.first_seen, state.last_seen
+    tiles: list[Tiles] | None = None
     for event in interactions:
-        first_seen = min(first_seen, event.timestamp) if counts else event.timestamp
-        last_seen = max(last_seen, event.timestamp)
-        counts[event.event_type] = counts.get(event.event_type, 0) + 1
-        if event.item_id is not None and event.event_type not in WITHOUT_SIGNAL:
-            _enter(sequence, SequenceEvent(event.item_id, event.event_type, event.timestamp, event.value))
-    return VisitorState(sequence, counts, first_seen, last_seen, state.applied)
+        kind, when = event.event_type, event.timestamp
+        first_seen = min(first_seen, when) if counts else when
+        last_seen = max(last_seen, when)
+        counts[kind] = counts.get(kind, 0) + 1
+        recent[kind] = max(recent.get(kind, 0), when)
+        if event.item_id is not None and kind not in WITHOUT_SIGNAL:
+            left = enter(sequence, SequenceEvent(event.item_id, kind, when, event.value))
+            if left is None:
+                continue
+            kind, when = left.event_type, left.timestamp
+        tiles = tiles or _own(state.tiles)
+        for size, kept in zip(TILE_SIZES, tiles, strict=True):
+            tiling.add(kept, size, when, GROUP_OF.get(kind, OTHER))
+    if tiles is None:
+        tiles = state.tiles
+    return VisitorState(sequence, counts, first_seen, last_seen, state.applied, recent, tiles, state.merged)
 
 
-def visitor_features(state: VisitorState | None, now_ms: int) -> dict[str, float]:
-    """The features of `slipstream.features.views.VISITOR` at `now_ms`; the defaults for a visitor never seen.
+def join(one: VisitorState, other: VisitorState) -> VisitorState:
+    """The state of a visitor who did what both did: what folding all their events into one would have given.
 
-    Windows end at `now_ms`, inclusive, and count events of the sequence, so at most `SEQUENCE_LENGTH`.
+    It has the `applied` of `one`. Neither is changed.
     """
-    state = state or VisitorState()
-    ages = [now_ms - event.timestamp for event in state.sequence]
-    return {
-        "history_length": float(len(state.sequence)),
-        "distinct_items": float(len({event.item_id for event in state.sequence})),
-        "events_1h": float(sum(0 <= age < HOUR_MS for age in ages)),
-        "events_1d": float(sum(0 <= age < DAY_MS for age in ages)),
-        "events_7d": float(sum(0 <= age < 7 * DAY_MS for age in ages)),
-        "hours_since_last": max(0, now_ms - state.last_seen) / HOUR_MS if state.counts else -1.0,
-        "views": float(state.counts.get(VIEW, 0)),
-        "purchases": float(state.counts.get(PURCHASE, 0)),
-    }
+    if not one.counts or not other.counts:
+        seen = one if one.counts else other
+        return VisitorState(seen.sequence, seen.counts, seen.first_seen, seen.last_seen, one.applied, seen.recent, seen.tiles)
+    sequence = sorted(one.sequence + other.sequence, key=_order)
+    counts, recent = one.counts.copy(), one.recent.copy()
+    for kind, count in other.counts.items():
+        counts[kind] = counts.get(kind, 0) + count
+    for kind, when in other.recent.items():
+        recent[kind] = max(recent.get(kind, 0), when)
+    tiles = one.tiles or other.tiles
+    if one.tiles and other.tiles:
+        tiles = [tiling.join(*both) for both in zip(one.tiles, other.tiles, TILE_SIZES, strict=True)]
+    left = sequence[:-SEQUENCE_LENGTH]
+    if left:
+        tiles = _own(tiles)
+        for event in left:
+            for size, kept in zip(TILE_SIZES, tiles, strict=True):
+                tiling.add(kept, size, event.timestamp, GROUP_OF.get(event.event_type, OTHER))
+    return VisitorState(
+        sequence[-SEQUENCE_LENGTH:],
+        counts,
+        min(one.first_seen, other.first_seen),
+        max(one.last_seen, other.last_seen),
+        one.applied,
+        recent,
+        tiles,
+    )
+
+
+def visitor_features(state: VisitorState | None, now_ms: int, names: Iterable[str] | None = None) -> dict[str, float]:
+    """The numbers of `slipstream.features.views.VISITOR` at `now_ms`, or those of them that are named; the defaults for a visitor
+    never seen.
+
+    Windows end at `now_ms`, inclusive: to the millisecond for events of the sequence, by whole tiles for those that are not in
+    it. A state answers for the moment of its newest event and every later one. Asked for an earlier moment (a device whose clock
+    is ahead), it leaves out all that happened after it: events of the sequence exactly, tiles from the one of `now_ms` on, so
+    that it may count too little there but never what came later.
+    """
+    reading = _Reading(state or VisitorState(), now_ms)
+    return {name: FEATURES[name](reading) for name in (FEATURES if names is None else names)}
+
+
+class _Window(NamedTuple):
+    ms: int
+    tiles: int
+    length: int
+
+
+_WINDOWS: Final = {
+    "1h": _Window(HOUR_MS, 0, 12),
+    "1d": _Window(DAY_MS, 1, 24),
+    "7d": _Window(7 * DAY_MS, 2, 7),
+    "30d": _Window(30 * DAY_MS, 2, 30),
+}
+_OF_TYPE: Final = {"views": VIEW, "clicks": CLICK, "carts": CART, "purchases": PURCHASE, "impressions": IMPRESSION}
+_time = attrgetter("timestamp")
+
+
+class _Reading:
+    """A state as it is read at a moment."""
+
+    def __init__(self, state: VisitorState, now_ms: int) -> None:
+        self.state, self.now_ms = state, now_ms
+        self.ahead = state.last_seen > now_ms
+        self.sequence = state.sequence
+        if self.ahead:
+            self.sequence = state.sequence[: bisect_right(state.sequence, now_ms, key=_time)]
+
+    def within(self, kind: str | None, window: _Window) -> float:
+        """The events of a type in a window; of all types but impressions for None."""
+        first = bisect_left(self.sequence, self.now_ms - window.ms + 1, key=_time)
+        found = len(self.sequence) - first
+        if kind is not None and found:
+            found = sum(event.event_type == kind for event in self.sequence[first:])
+        if self.state.tiles:
+            until = self.now_ms // TILE_SIZES[window.tiles].ms - self.ahead
+            found += tiling.total(self.state.tiles[window.tiles], _groups(kind), until, window.length - self.ahead)
+        return float(found)
+
+    def ever(self, kind: str | None) -> float:
+        counts = self.state.counts
+        found = sum(counts.values()) - counts.get(IMPRESSION, 0) if kind is None else counts.get(kind, 0)
+        if self.ahead and found:
+            found -= sum(kind in (None, event.event_type) for event in self.state.sequence[len(self.sequence) :])
+            if self.state.tiles:
+                days, today = self.state.tiles[2], self.now_ms // DAY_MS
+                found -= tiling.total(days, _groups(kind), max(days.newest, today), max(days.newest - today, 0) + 1)
+        return float(max(0, found))
+
+    def hours_since(self, kind: str | None) -> float:
+        """Since the newest event of a type, or of any; -1 when there is none."""
+        newest = self.state.recent.get(kind) if kind is not None else self.state.last_seen if self.state.counts else None
+        if newest is None or newest > self.now_ms:
+            theirs = (event.timestamp for event in reversed(self.sequence) if kind in (None, event.event_type))
+            newest = next(theirs, None)
+        return -1.0 if newest is None else (self.now_ms - newest) / HOUR_MS
+
+
+def _groups(kind: str | None) -> tuple[int, ...]:
+    return _ALL_BUT_IMPRESSIONS if kind is None else (GROUP_OF[kind],)
+
+
+_ALL_BUT_IMPRESSIONS: Final = tuple(group for group in range(OTHER + 1) if group != GROUP_OF[IMPRESSION])
+
+
+def _within(kind: str | None, window: _Window) -> Callable[[_Reading], float]:
+    return lambda reading: reading.within(kind, window)
+
+
+def _ever(kind: str | None) -> Callable[[_Reading], float]:
+    return lambda reading: reading.ever(kind)
+
+
+def _hours_since(kind: str | None) -> Callable[[_Reading], float]:
+    return lambda reading: reading.hours_since(kind)
+
+
+#: How each feature of a visitor is read.
+FEATURES: Final[dict[str, Callable[[_Reading], float]]] = {
+    "history_length": lambda reading: float(len(reading.sequence)),
+    "distinct_items": lambda reading: float(len({event.item_id for event in reading.sequence})),
+    **{f"events_{name}": _within(None, window) for name, window in _WINDOWS.items()},
+    "hours_since_last": _hours_since(None),
+    "events": _ever(None),
+    **{name: _ever(kind) for name, kind in _OF_TYPE.items()},
+    **{f"{name}_{span}": _within(kind, window) for name, kind in _OF_TYPE.items() for span, window in _WINDOWS.items()},
+    **{f"hours_since_{kind}": _hours_since(kind) for kind in (VIEW, CLICK, CART, PURCHASE)},
+}
+
+
+def enter(sequence: list[SequenceEvent], event: SequenceEvent) -> SequenceEvent | None:
+    """Put an event into its place in a sequence; the event that has to leave for it, if one has to."""
+    if not sequence or sequence[-1].timestamp < event.timestamp:
+        sequence.append(event)
+    else:
+        insort(sequence, event, key=_order)
+    return sequence.pop(0) if len(sequence) > SEQUENCE_LENGTH else None
 
 
 def _order(event: SequenceEvent) -> tuple[int, str, str, float]:
     return event.timestamp, event.item_id, event.event_type, float("-inf") if event.value is None else event.value
 
 
-def _enter(sequence: list[SequenceEvent], event: SequenceEvent) -> None:
-    if not sequence or sequence[-1].timestamp < event.timestamp:
-        sequence.append(event)
-    else:
-        insort(sequence, event, key=_order)
-    if len(sequence) > SEQUENCE_LENGTH:
-        del sequence[0]
+def _own(tiles: list[Tiles]) -> list[Tiles]:
+    return [kept.copy() for kept in tiles] if tiles else [Tiles() for _ in TILE_SIZES]

@@ -8,17 +8,26 @@ bytes in a table: that costs 230 bytes more a visitor (docs/adr/0004-exactly-onc
 import secrets
 import zlib
 from dataclasses import dataclass, field
-from itertools import accumulate
+from functools import partial
+from itertools import accumulate, repeat
+from operator import sub
 from typing import Any, Final
 
 import orjson
 
 from slipstream.contracts.events import CatalogRecord
-from slipstream.features.item import ItemState
+from slipstream.features import tiles as tiling
+from slipstream.features.item import DAYS, HOURS, ItemState
+from slipstream.features.tiles import OTHER, Tiles, TileSize
 from slipstream.features.visitor import SequenceEvent, VisitorState
 
 REVISION_BYTES: Final = 8
-_FORMAT: Final = b"\x01"
+#: Without tiles and neighbours; such states are still read, and written anew in today's format.
+_FIRST_FORMAT: Final = b"\x01"
+_FORMAT: Final = b"\x02"
+#: The format of a marker that stands in a merged visitor's place.
+_MOVED: Final = b"\xf0"
+_sequence_event = partial(tuple.__new__, SequenceEvent)
 
 
 class LayoutError(ValueError):
@@ -33,6 +42,15 @@ class TrendingState:
     applied: dict[str, int] = field(default_factory=dict)
     newest: int = 0
     half_life_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """Stands in a visitor's place once it is known to be the visitor `to`. While `state` is there, it is not yet certain that
+    the other has taken it in."""
+
+    to: str
+    state: VisitorState | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,56 +91,103 @@ def revision_of(value: bytes | None) -> bytes:
 
 
 def encode_visitor(state: VisitorState, revision: bytes) -> bytes:
-    types = {name: place for place, name in enumerate(state.counts)}
-    times = [event.timestamp for event in state.sequence]
-    values = [event.value for event in state.sequence]
+    places = {name: place for place, name in enumerate(state.counts)}
+    items, types, times, values = zip(*state.sequence, strict=True) if state.sequence else ((), (), (), ())
+    recent = [state.last_seen - state.recent[name] if name in state.recent else -1 for name in state.counts]
     return _pack(
         revision,
         [
-            _pack_applied(state.applied),
+            _pack_held(state),
             state.counts,
             state.first_seen,
             state.last_seen - state.first_seen,
-            [event.item_id for event in state.sequence],
-            [types[event.event_type] for event in state.sequence],
-            [time - before for before, time in zip([state.first_seen, *times], times, strict=False)],
-            values if any(value is not None for value in values) else [],
+            items,
+            [*map(places.__getitem__, types)],
+            [*map(sub, times, (state.first_seen, *times))],
+            () if values.count(None) == len(values) else values,
+            recent,
+            [_pack_tiles(tiles) for tiles in state.tiles],
         ],
     )
 
 
 def decode_visitor(value: bytes) -> VisitorState:
-    """Raises `LayoutError`."""
-    applied, counts, first_seen, span, items, types, gaps, values = _unpack(value, 8)
+    """Raises `LayoutError`. A state in the first format has no tiles, and of recent types those of its sequence."""
+    parts = _unpack(value, 8, 10)
+    applied, counts, first_seen, span, items, types, gaps, values = parts[:8]
     names = list(counts)
-    times = list(accumulate(gaps, initial=first_seen))[1:]
-    sequence = [
-        SequenceEvent(item, names[kind], time, number)
-        for item, kind, time, number in zip(items, types, times, values or [None] * len(items), strict=True)
-    ]
-    return VisitorState(sequence, counts, first_seen, first_seen + span, _unpack_applied(applied))
+    times = accumulate(gaps, initial=first_seen)
+    next(times)
+    rows = zip(items, map(names.__getitem__, types), times, values or repeat(None, len(items)), strict=True)
+    sequence = [*map(_sequence_event, rows)]
+    last_seen = first_seen + span
+    if len(parts) == 8:
+        recent, tiles = {event.event_type: event.timestamp for event in sequence}, []
+    else:
+        recent = {name: last_seen - gap for name, gap in zip(names, parts[8], strict=True) if gap >= 0}
+        tiles = [_unpack_tiles(packed) for packed in parts[9]]
+    held, merged = _unpack_held(applied)
+    return VisitorState(sequence, counts, first_seen, last_seen, held, recent, tiles, merged)
+
+
+def encode_moved(moved: Moved, revision: bytes) -> bytes:
+    to = moved.to.encode()
+    state = encode_visitor(moved.state, b"") if moved.state is not None else b""
+    return revision + _MOVED + len(to).to_bytes(2) + to + state
+
+
+def decode_known(value: bytes) -> VisitorState | Moved:
+    """What a visitor's key holds: a state, or where it has gone. Raises `LayoutError`."""
+    if value[REVISION_BYTES : REVISION_BYTES + 1] != _MOVED:
+        return decode_visitor(value)
+    start = REVISION_BYTES + 3
+    end = start + int.from_bytes(value[start - 2 : start])
+    to, state = value[start:end], value[end:]
+    return Moved(to.decode(), decode_visitor(bytes(REVISION_BYTES) + state) if state else None)
 
 
 def encode_item(state: ItemState, revision: bytes) -> bytes:
+    masses = [*state.neighbours.values()]
     return _pack(
         revision,
         [
             _pack_applied(state.applied),
             state.counts,
             state.mass,
-            _pack_buckets(state.hours),
-            _pack_buckets(state.days),
+            _pack_tiles(state.hours),
+            _pack_tiles(state.days),
             state.first_seen,
             state.last_seen - state.first_seen,
+            [*state.neighbours],
+            [*map(sub, masses, (0, *masses))],
         ],
     )
 
 
 def decode_item(value: bytes) -> ItemState:
-    """Raises `LayoutError`."""
-    applied, counts, mass, hours, days, first_seen, span = _unpack(value, 7)
+    """Raises `LayoutError`. A state in the first format has no neighbours, and its windows do not know types."""
+    parts = _unpack(value, 7, 9)
+    applied, counts, mass, hours, days, first_seen, span = parts[:7]
+    if len(parts) == 7:
+        return ItemState(
+            counts,
+            mass,
+            _untyped(hours, HOURS),
+            _untyped(days, DAYS),
+            first_seen,
+            first_seen + span,
+            _unpack_applied(applied),
+        )
+    others, gaps = parts[7:]
     return ItemState(
-        counts, mass, _unpack_buckets(hours), _unpack_buckets(days), first_seen, first_seen + span, _unpack_applied(applied)
+        counts,
+        mass,
+        _unpack_tiles(hours),
+        _unpack_tiles(days),
+        first_seen,
+        first_seen + span,
+        _unpack_applied(applied),
+        dict(zip(others, accumulate(gaps), strict=True)),
     )
 
 
@@ -132,7 +197,7 @@ def encode_trending(state: TrendingState, revision: bytes) -> bytes:
 
 def decode_trending(value: bytes) -> TrendingState:
     """Raises `LayoutError`."""
-    applied, newest, half_life_ms = _unpack(value, 3)
+    applied, newest, half_life_ms = _unpack(value, 3, 3)
     return TrendingState(_unpack_applied(applied), newest, half_life_ms)
 
 
@@ -147,15 +212,17 @@ def _pack(revision: bytes, parts: list[Any]) -> bytes:
     return revision + _FORMAT + deflate.compress(orjson.dumps(parts)) + deflate.flush()
 
 
-def _unpack(value: bytes, length: int) -> list[Any]:
-    if value[REVISION_BYTES : REVISION_BYTES + 1] != _FORMAT:
+def _unpack(value: bytes, first: int, now: int) -> list[Any]:
+    """The parts of a state: `first` of them in the first format, `now` in today's."""
+    known = {_FIRST_FORMAT: first, _FORMAT: now}.get(value[REVISION_BYTES : REVISION_BYTES + 1])
+    if known is None:
         raise LayoutError(f"unknown format {value[REVISION_BYTES : REVISION_BYTES + 1]!r}")
     try:
         parts = orjson.loads(zlib.decompress(value[REVISION_BYTES + 1 :], -zlib.MAX_WBITS))
     except (zlib.error, orjson.JSONDecodeError) as error:
         raise LayoutError(f"unreadable: {error}") from error
-    if not isinstance(parts, list) or len(parts) != length:
-        raise LayoutError(f"expected {length} parts")
+    if not isinstance(parts, list) or len(parts) != known:
+        raise LayoutError(f"expected {known} parts")
     return parts
 
 
@@ -176,14 +243,29 @@ def _unpack_applied(topics: dict[str, list[int]]) -> dict[str, int]:
     }
 
 
-def _pack_buckets(buckets: dict[int, int]) -> list[int]:
-    """Gap to the bucket before, count, gap, count, ..."""
-    flat, before = [], 0
-    for at, count in buckets.items():
-        flat += [at - before, count]
-        before = at
-    return flat
+def _pack_held(state: VisitorState) -> Any:
+    """Which records a visitor holds: its own, and those of each visitor that was merged into it."""
+    applied = _pack_applied(state.applied)
+    return [applied, {name: _pack_applied(theirs) for name, theirs in state.merged.items()}] if state.merged else applied
 
 
-def _unpack_buckets(flat: list[int]) -> dict[int, int]:
-    return dict(zip(accumulate(flat[::2]), flat[1::2], strict=True))
+def _unpack_held(packed: Any) -> tuple[dict[str, int], dict[str, dict[str, int]]]:
+    if isinstance(packed, dict):
+        return _unpack_applied(packed), {}
+    return _unpack_applied(packed[0]), {name: _unpack_applied(theirs) for name, theirs in packed[1].items()}
+
+
+def _pack_tiles(tiles: Tiles) -> list[Any]:
+    return [tiles.newest, *tiles.counts] if tiles.counts else []
+
+
+def _unpack_tiles(packed: list[Any]) -> Tiles:
+    return Tiles(packed[0], packed[1:]) if packed else Tiles()
+
+
+def _untyped(buckets: list[int], size: TileSize) -> Tiles:
+    """Buckets of the first format: gap to the bucket before, count, gap, count, ..."""
+    tiles = Tiles()
+    for at, count in zip(accumulate(buckets[::2]), buckets[1::2], strict=True):
+        tiling.add(tiles, size, at * size.ms, OTHER, count)
+    return tiles

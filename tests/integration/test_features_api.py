@@ -59,11 +59,11 @@ async def test_reads_statuses_health_and_feast_answers(client: httpx.AsyncClient
 
     detail = (await client.get("/v1/features/visitor/u0")).json()
     assert sum(detail["counts"].values()) == 60
-    assert tuple(detail["features"]) == VISITOR.feature_names
+    assert tuple(detail["features"]) == VISITOR.numbers
     assert detail["sequence"][-1].keys() == {"item_id", "event_type", "timestamp", "value"}
     assert (await client.get("/v1/features/visitor/gone/by")).json()["last_seen"] == OLD
     item = (await client.get("/v1/features/item/i1")).json()
-    assert tuple(item["features"]) == ITEM.feature_names
+    assert tuple(item["features"]) == ITEM.numbers
     missing = await client.get("/v1/features/item/never")
     assert (missing.status_code, missing.json()["code"]) == (404, "unknown_item")
     assert (await client.get("/v1/features/shop/u0")).status_code == 422
@@ -93,9 +93,13 @@ async def test_reads_statuses_health_and_feast_answers(client: httpx.AsyncClient
         assert (refused.status_code, refused.json()["code"]) == (400, "unknown_feature"), wrong
 
     views = (await client.get("/v1/feature-views")).json()["items"]
-    assert [(view["name"], view["join_key"], view["ttl_s"] * 1000 // DAY_MS) for view in views] == [
-        ("visitor", "user_id", 90),
-        ("item", "item_id", 180),
+    assert [(view["name"], view["join_keys"], view["ttl_s"] * 1000 // DAY_MS) for view in views] == [
+        ("visitor", ["user_id"], 90),
+        ("session", ["user_id"], 90),
+        ("visitor_affinity", ["user_id"], 90),
+        ("item", ["item_id"], 180),
+        ("item_neighbours", ["item_id"], 180),
+        ("request", ["user_id", "item_id"], 90),
     ]
     assert (await client.get("/health")).status_code == 200
     ready = await client.get("/health/ready")

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slipstream.contracts.events import Interaction
-from slipstream.features.item import DAYS_KEPT, HOURS_KEPT, POPULARITY_HALF_LIFE_MS, ItemState, fold, fold_all, item_features
+from slipstream.features.item import DAYS, HOURS, POPULARITY_HALF_LIFE_MS, ItemState, fold, fold_all, item_features
 from slipstream.features.views import ITEM
 from slipstream.features.visitor import DAY_MS, HOUR_MS
 from tests.unit.features.strategies import START, interactions
@@ -43,7 +43,7 @@ def test_fold_gives_the_same_state_however_it_is_split(events: list[Interaction]
 def test_fold_leaves_the_given_state_as_it_was() -> None:
     state = fold(None, event(START))
     fold(state, event(START + 1, "purchase"))
-    assert (state.counts, sum(state.hours.values()), state.last_seen) == ({"view": 1}, 1, START)
+    assert (state.counts, state.hours.counts[0], state.last_seen) == ({"view": 1}, [1], START)
 
 
 def test_features_of_an_item_never_seen_are_the_declared_defaults() -> None:
@@ -66,6 +66,6 @@ def test_windows_count_whole_hours_and_days_up_to_the_asked_moment() -> None:
 
 
 def test_old_buckets_are_dropped_and_counts_stay() -> None:
-    state = fold_all(None, [event(START + number * HOUR_MS) for number in range(24 * 20)])
-    assert (len(state.hours), len(state.days)) == (HOURS_KEPT, DAYS_KEPT)
-    assert state.counts == {"view": 24 * 20}
+    state = fold_all(None, [event(START + number * HOUR_MS) for number in range(24 * 40)])
+    assert (len(state.hours.counts[0]), len(state.days.counts[0])) == (HOURS.kept, DAYS.kept)
+    assert state.counts == {"view": 24 * 40}

@@ -41,20 +41,21 @@ def test_revision_is_what_a_value_was_written_with_and_empty_for_none() -> None:
     assert layout.new_revision() != revision
 
 
-@pytest.mark.parametrize("value", [b"12345678", b"12345678\x02rest", b"12345678\x01not deflated", b""])
+@pytest.mark.parametrize("value", [b"12345678", b"12345678\x03rest", b"12345678\x02not deflated", b""])
 def test_bytes_of_another_format_are_refused(value: bytes) -> None:
     with pytest.raises(LayoutError):
         layout.decode_visitor(value)
 
 
 def test_value_of_another_kind_is_refused() -> None:
-    with pytest.raises(LayoutError, match="expected 8 parts"):
+    with pytest.raises(LayoutError, match="expected 10 parts"):
         layout.decode_visitor(layout.encode_trending(TrendingState(), layout.new_revision()))
 
 
 def test_visitor_with_50_events_on_ten_character_ids_fits_into_a_kilobyte() -> None:
     sequence = [SequenceEvent(f"B{n * 7_919_993 % 10**9:09d}", "view", 1_790_000_000_000 + n * 41_077, None) for n in range(50)]
-    state = VisitorState(sequence, {"view": 50}, sequence[0].timestamp, sequence[-1].timestamp, {f"{'0198ab' * 6}:11": 10**6})
+    first, last = sequence[0].timestamp, sequence[-1].timestamp
+    state = VisitorState(sequence, {"view": 50}, first, last, {f"{'0198ab' * 6}:11": 10**6}, {"view": last})
     # Redis adds about 80 bytes for the key and its entry.
     assert len(layout.encode_visitor(state, layout.new_revision())) < 1024 - 80
 

@@ -12,7 +12,7 @@ from services.training.job import Job
 from services.training.settings import TrainingSection
 from services.training.train import Report, hold_out, train
 from slipstream.chassis.settings import LakeSettings
-from slipstream.features.views import VISITOR
+from slipstream.features.views import RECOMMENDER, VISITOR
 from slipstream.models.base import EventWeights
 from slipstream.recommender.bundle import load_bundle
 from slipstream.recommender.stages import Event, recommend
@@ -49,7 +49,7 @@ def test_train_writes_a_bundle_that_recommends_what_comes_next(lake: Lake, job: 
     manifest = bundle.manifest
     assert (manifest.version, manifest.lake_version, manifest.data.events) == ("v1", trained.lake_version, 360)
     assert trained.lake_version == lake.version("interactions")
-    assert set(manifest.reference) == set(VISITOR.feature_names) == set(manifest.features)
+    assert set(manifest.reference) == set(RECOMMENDER.of(VISITOR)) == set(manifest.features)
     assert all(sum(one.counts) == 360 for one in manifest.reference.values())
     assert manifest.metrics["ndcg@10"] == trained.metrics["ndcg@10"] > trained.metrics["popularity_ndcg@10"]
     assert bundle.attributes is not None

@@ -1,0 +1,92 @@
+"""Counts by time in tiles: whole five minutes, hours or days since the epoch, for the newest so many.
+
+What is kept is judged from the newest tile, never from a clock, so the order in which events arrive does not change a state.
+A window that ends at a moment is the tile of that moment and those before it, as many as it is long: a window of 24 hours in
+hour tiles is this hour and the 23 before it.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from slipstream.contracts.vocabulary import CART, CLICK, IMPRESSION, PURCHASE, VIEW
+
+#: Counts are kept by group: these types each for itself, everything else together.
+GROUP_OF: Final = {VIEW: 0, CLICK: 1, CART: 2, PURCHASE: 3, IMPRESSION: 4}
+OTHER: Final = 5
+_GROUPS: Final = 6
+
+
+class TileSize(NamedTuple):
+    """How long a tile is, and how many are kept: the newest and those before it."""
+
+    ms: int
+    kept: int
+
+
+@dataclass(slots=True)
+class Tiles:
+    """Counts in tiles of one size. `counts` has a list for each group, oldest tile first, the last being tile number `newest`
+    (since the epoch), none beginning with zero; it is empty as long as nothing was counted."""
+
+    newest: int = 0
+    counts: list[list[int]] = field(default_factory=list)
+
+    def copy(self) -> "Tiles":
+        return Tiles(self.newest, [column.copy() for column in self.counts])
+
+
+def add(tiles: Tiles, size: TileSize, timestamp: int, group: int, number: int = 1) -> None:
+    """Count `number` (over 0) events of a group more, in place. What is older than is kept is let go."""
+    _add(tiles, timestamp // size.ms, size.kept, group, number)
+
+
+def join(one: Tiles, other: Tiles, size: TileSize) -> Tiles:
+    """Both together: what adding all their events to one would have given."""
+    joined = one.copy()
+    for group, column in enumerate(other.counts):
+        for place, number in enumerate(column):
+            if number:
+                _add(joined, other.newest - len(column) + 1 + place, size.kept, group, number)
+    return joined
+
+
+def total(tiles: Tiles, groups: Iterable[int], until: int, length: int) -> int:
+    """The events of these groups in tile number `until` and the `length` - 1 before it."""
+    if not tiles.counts:
+        return 0
+    beyond = max(0, tiles.newest - until)
+    found = 0
+    for group in groups:
+        column = tiles.counts[group]
+        end = len(column) - beyond
+        if end > 0:
+            found += sum(column[max(0, len(column) - (tiles.newest - until) - length) : end])
+    return found
+
+
+def _add(tiles: Tiles, at: int, kept: int, group: int, number: int) -> None:
+    if not tiles.counts:
+        tiles.newest, tiles.counts = at, [[] for _ in range(_GROUPS)]
+    back = tiles.newest - at
+    if back < 0:
+        _move(tiles, at, kept)
+        back = 0
+    if back >= kept:
+        return
+    column = tiles.counts[group]
+    if len(column) <= back:
+        column[:0] = [0] * (back + 1 - len(column))
+    column[-1 - back] += number
+
+
+def _move(tiles: Tiles, newest: int, kept: int) -> None:
+    """Make `newest` the last tile."""
+    empty = [0] * min(newest - tiles.newest, kept)
+    tiles.newest = newest
+    for column in tiles.counts:
+        if column:
+            column += empty
+            over = max(0, len(column) - kept)
+            first = next((place for place in range(over, len(column)) if column[place]), len(column))
+            del column[:first]
