@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from slipstream.contracts.events import Interaction
 from slipstream.contracts.vocabulary import CART, CLICK, IMPRESSION, PURCHASE, VIEW, WITHOUT_SIGNAL, signal_weight
@@ -82,6 +82,13 @@ def neighbours_of(state: ItemState | None, now_ms: int, n: int = NEIGHBOURS) -> 
         return []
     heaviest = sorted(state.neighbours.items(), key=_heaviest_first)[:n]
     return [(other, decay.value(mass / _MASS_UNITS, now_ms, NEIGHBOUR_HALF_LIFE_MS)) for other, mass in heaviest]
+
+
+def neighbour_features(state: ItemState | None, now_ms: int, names: Iterable[str] | None = None) -> dict[str, Any]:
+    """The features of `slipstream.features.views.ITEM_NEIGHBOURS` at `now_ms`, or those of them that are named."""
+    found = neighbours_of(state, now_ms)
+    features = {"neighbours": [other for other, _ in found], "neighbour_weights": [weight for _, weight in found]}
+    return features if names is None else {name: features[name] for name in names}
 
 
 def item_features(state: ItemState | None, now_ms: int, names: Iterable[str] | None = None) -> dict[str, float]:

@@ -8,7 +8,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from slipstream.contracts.events import Interaction
 from slipstream.contracts.vocabulary import CART, CLICK, IMPRESSION, PURCHASE, VIEW, WITHOUT_SIGNAL
@@ -129,6 +129,13 @@ def visitor_features(state: VisitorState | None, now_ms: int, names: Iterable[st
     return {name: FEATURES[name](reading) for name in (FEATURES if names is None else names)}
 
 
+def visitor_view(state: VisitorState | None, now_ms: int, names: Iterable[str]) -> dict[str, Any]:
+    """The named features of `slipstream.features.views.VISITOR` at `now_ms`: numbers as `visitor_features` gives them, and the
+    lists of the sequence."""
+    reading = _Reading(state or VisitorState(), now_ms)
+    return {name: FEATURES[name](reading) if name in FEATURES else _column(reading.sequence, name) for name in names}
+
+
 class _Window(NamedTuple):
     ms: int
     tiles: int
@@ -183,6 +190,13 @@ class _Reading:
             theirs = (event.timestamp for event in reversed(self.sequence) if kind in (None, event.event_type))
             newest = next(theirs, None)
         return -1.0 if newest is None else (self.now_ms - newest) / HOUR_MS
+
+
+def _column(sequence: list[SequenceEvent], name: str) -> list[Any]:
+    return [event[_COLUMNS[name]] for event in sequence]
+
+
+_COLUMNS: Final = {"recent_items": 0, "recent_types": 1, "recent_times": 2}
 
 
 def _groups(kind: str | None) -> tuple[int, ...]:
