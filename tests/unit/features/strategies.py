@@ -16,7 +16,11 @@ def interactions(draw: st.DrawFn) -> Interaction:
         event_type=kind,
         user_id="u",
         item_id=None if kind == "search" else draw(st.sampled_from(["a", "b", "ü", "c:1"])),
-        timestamp=START + draw(st.one_of(st.integers(0, 20), st.integers(0, 20 * DAY_MS))),
-        received_at=START + 20 * DAY_MS,
+        timestamp=START + draw(st.one_of(st.integers(0, 20), st.integers(0, DAY_MS), st.integers(0, 40 * DAY_MS))),
+        received_at=START + 40 * DAY_MS,
         value=draw(st.one_of(st.none(), st.floats(-1e6, 1e6))),
     )
+
+
+def event(at: int, item: str | None = "a", kind: str = "view", value: float | None = None) -> Interaction:
+    return Interaction(event_id="e", event_type=kind, user_id="u", item_id=item, timestamp=at, received_at=at, value=value)

@@ -4,22 +4,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slipstream.contracts.events import Interaction
+from slipstream.contracts.vocabulary import IMPRESSION, WITHOUT_SIGNAL
 from slipstream.features.views import VISITOR
 from slipstream.features.visitor import (
     DAY_MS,
     HOUR_MS,
     SEQUENCE_LENGTH,
+    TILE_SIZES,
     SequenceEvent,
     VisitorState,
     fold,
     fold_all,
+    join,
     visitor_features,
+    visitor_view,
 )
-from tests.unit.features.strategies import START, interactions
-
-
-def event(at: int, item: str | None = "a", kind: str = "view", value: float | None = None) -> Interaction:
-    return Interaction(event_id="e", event_type=kind, user_id="u", item_id=item, timestamp=at, received_at=at, value=value)
+from tests.unit.features.strategies import START, event, interactions
 
 
 @given(st.lists(interactions(), max_size=40), st.randoms(use_true_random=False))
@@ -78,3 +78,101 @@ def test_features_count_types_items_and_the_time_since_the_last_event() -> None:
     assert tuple(features) == VISITOR.numbers
     assert (features["views"], features["purchases"], features["distinct_items"]) == (2, 1, 2)
     assert features["hours_since_last"] == 0.5
+
+
+WINDOWS = {"1h": (HOUR_MS, 0, 12), "1d": (DAY_MS, 1, 24), "7d": (7 * DAY_MS, 2, 7), "30d": (30 * DAY_MS, 2, 30)}
+TYPES = {"views": "view", "clicks": "click", "carts": "cart", "purchases": "purchase", "impressions": "impression"}
+#: More than a sequence holds, so that some have to be counted in tiles.
+MANY = st.lists(interactions(), min_size=1, max_size=12).flatmap(
+    lambda few: st.integers(1, 40).map(
+        lambda times: [
+            each.model_copy(update={"timestamp": each.timestamp + number * 7_777_777}) for number in range(times) for each in few
+        ]
+    )
+)
+
+
+@given(MANY, st.randoms(use_true_random=False), st.integers(0, 3 * DAY_MS))
+def test_windows_count_every_event_in_whatever_order_they_come(
+    events: list[Interaction], chance: random.Random, later: int
+) -> None:
+    shuffled = events.copy()
+    chance.shuffle(shuffled)
+    state = fold_all(None, shuffled)
+    assert state == fold_all(None, events)
+    now = state.last_seen + later
+    features = visitor_features(state, now)
+    signals = [each for each in events if each.item_id is not None and each.event_type not in WITHOUT_SIGNAL]
+    signals.sort(key=lambda each: (each.timestamp, each.item_id, each.event_type, -1e9 if each.value is None else each.value))
+    exact = {id(each) for each in signals[-SEQUENCE_LENGTH:]}
+    for span, (length, size, tiles) in WINDOWS.items():
+        tile = TILE_SIZES[size].ms
+        inside = [
+            each.event_type
+            for each in events
+            if (each.timestamp > now - length if id(each) in exact else each.timestamp // tile > now // tile - tiles)
+        ]
+        assert features[f"events_{span}"] == sum(kind != IMPRESSION for kind in inside)
+        for name, kind in TYPES.items():
+            assert features[f"{name}_{span}"] == inside.count(kind), (name, span)
+
+
+@given(MANY, MANY)
+def test_joined_state_is_that_of_all_events(one: list[Interaction], other: list[Interaction]) -> None:
+    assert join(fold_all(None, one), fold_all(None, other)) == fold_all(None, one + other)
+
+
+def test_joining_with_nobody_changes_nothing() -> None:
+    state = fold_all(None, [event(START)])
+    assert join(state, VisitorState()) == join(VisitorState(), state) == state
+
+
+@given(MANY, st.floats(0, 1))
+def test_an_earlier_moment_sees_nothing_of_what_came_after_it(events: list[Interaction], share: float) -> None:
+    state = fold_all(None, events)
+    now = state.first_seen + int((state.last_seen - state.first_seen) * share)
+    earlier = [each for each in events if each.timestamp <= now]
+    seen, due = visitor_features(state, now), visitor_features(fold_all(None, earlier), now)
+    for name in (name for name in due if not name.startswith("hours")):
+        assert seen[name] <= due[name], name
+    if not state.tiles:
+        assert seen == due
+    assert all(seen[name] >= 0 or seen[name] == -1 for name in seen)
+
+
+@given(st.lists(interactions(), min_size=1, max_size=40), st.randoms(use_true_random=False))
+def test_an_event_that_is_a_day_late_counts_in_every_window(events: list[Interaction], chance: random.Random) -> None:
+    newest = max(each.timestamp for each in events)
+    late = [each for each in events if each.timestamp < newest - HOUR_MS]
+    in_time = [each for each in events if each.timestamp >= newest - HOUR_MS]
+    chance.shuffle(late)
+    assert visitor_features(fold_all(fold_all(None, in_time), late), newest) == visitor_features(fold_all(None, events), newest)
+
+
+def test_impressions_and_searches_count_in_their_windows_without_a_place_in_the_sequence() -> None:
+    now = START // DAY_MS * DAY_MS + DAY_MS - 1
+    made = [event(now - age, "a", kind) for age in (0, HOUR_MS, DAY_MS) for kind in ("impression", "search")]
+    features = visitor_features(fold_all(None, made), now)
+    assert [features[f"impressions_{span}"] for span in WINDOWS] == [1, 2, 3, 3]
+    assert [features[f"events_{span}"] for span in WINDOWS] == [1, 2, 3, 3]
+    assert (features["impressions"], features["events"], features["history_length"]) == (3, 3, 0)
+
+
+def test_recency_by_type_is_known_of_events_that_left_the_sequence() -> None:
+    state = fold_all(None, [event(START, "a", "purchase"), *(event(START + number) for number in range(1, 120))])
+    assert all(entry.event_type == "view" for entry in state.sequence)
+    features = visitor_features(state, START + HOUR_MS)
+    assert (features["hours_since_purchase"], features["hours_since_cart"]) == (1.0, -1.0)
+
+
+def test_the_lists_of_the_view_are_the_sequence_up_to_the_asked_moment() -> None:
+    state = fold_all(None, [event(START, "a"), event(START + 1, "b", "cart"), event(START + 5, "c")])
+    assert visitor_view(state, START + 1, ["recent_items", "recent_types", "recent_times", "views"]) == {
+        "recent_items": ["a", "b"],
+        "recent_types": ["view", "cart"],
+        "recent_times": [START, START + 1],
+        "views": 1.0,
+    }
+    assert visitor_view(None, START, VISITOR.feature_names) == {
+        f.name: list(f.default) if f.default == () else f.default for f in VISITOR.fields
+    }
