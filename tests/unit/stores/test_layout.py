@@ -4,10 +4,12 @@ from hypothesis import strategies as st
 
 from slipstream.contracts.events import Interaction
 from slipstream.features import item, visitor
-from slipstream.features.visitor import SequenceEvent, VisitorState
+from slipstream.features.covisits import Covisit
+from slipstream.features.item import item_features
+from slipstream.features.visitor import HOUR_MS, SequenceEvent, VisitorState
 from slipstream.stores import layout
 from slipstream.stores.layout import Keys, LayoutError, TrendingState
-from tests.unit.features.strategies import interactions
+from tests.unit.features.strategies import START, interactions
 
 APPLIED = st.dictionaries(
     st.builds(lambda topic, partition: f"{topic}:{partition}", st.sampled_from(["0198-ab", "x:y"]), st.integers(0, 300)),
@@ -15,16 +17,17 @@ APPLIED = st.dictionaries(
 )
 
 
-@given(st.lists(interactions(), min_size=1, max_size=30), APPLIED)
-def test_visitor_survives_encoding(events: list[Interaction], applied: dict[str, int]) -> None:
-    state = visitor.fold_all(None, events)
+@given(st.lists(interactions(), min_size=1, max_size=30), st.integers(1, 8), APPLIED)
+def test_visitor_survives_encoding(events: list[Interaction], times: int, applied: dict[str, int]) -> None:
+    state = visitor.fold_all(None, events * times)
     state.applied = applied
     assert layout.decode_visitor(layout.encode_visitor(state, layout.new_revision())) == state
 
 
 @given(st.lists(interactions(), min_size=1, max_size=30), APPLIED)
 def test_item_survives_encoding(events: list[Interaction], applied: dict[str, int]) -> None:
-    state = item.fold_all(None, events)
+    told = [Covisit("a", each.event_id, each.timestamp) for each in events]
+    state = item.fold_all(None, events, told)
     state.applied = applied
     assert layout.decode_item(layout.encode_item(state, layout.new_revision())) == state
 
@@ -52,12 +55,42 @@ def test_value_of_another_kind_is_refused() -> None:
         layout.decode_visitor(layout.encode_trending(TrendingState(), layout.new_revision()))
 
 
-def test_visitor_with_50_events_on_ten_character_ids_fits_into_a_kilobyte() -> None:
-    sequence = [SequenceEvent(f"B{n * 7_919_993 % 10**9:09d}", "view", 1_790_000_000_000 + n * 41_077, None) for n in range(50)]
-    first, last = sequence[0].timestamp, sequence[-1].timestamp
-    state = VisitorState(sequence, {"view": 50}, first, last, {f"{'0198ab' * 6}:11": 10**6}, {"view": last})
-    # Redis adds about 80 bytes for the key and its entry.
-    assert len(layout.encode_visitor(state, layout.new_revision())) < 1024 - 80
+def test_visitor_in_the_first_format_is_read_with_empty_tiles() -> None:
+    value = bytes.fromhex(
+        "7265766973696f6e013d8dd10a83300c45ff25cf77a3b1754e7fa5f4a14a610319a3ea7c10ff6c6ffbb1c5742c90f49c9b40fd4686dbeb29f6d4790bc7"
+        "0147d08a193461c746af7b5aa963d010f3ac90e39c149e4b1e6e712a32a52826f90e6e5af32f30d7951a3c4502f5d2c7fb7953807cc3a86095eca5dcb1"
+        "71aed02f91ed631947e870e75a21842f"
+    )
+    sequence = [
+        SequenceEvent("a", "view", START),
+        SequenceEvent("b", "cart", START + HOUR_MS),
+        SequenceEvent("a", "rate", START + 30 * HOUR_MS, 4.5),
+        SequenceEvent("ü", "purchase", START + 31 * HOUR_MS),
+    ]
+    counts = {"view": 1, "cart": 1, "rate": 1, "purchase": 1, "search": 1}
+    recent = {event.event_type: event.timestamp for event in sequence}
+    last = START + 32 * HOUR_MS
+    state = VisitorState(sequence, counts, START, last, {"0198-ab:3": 41, "0199:0": 7}, recent, [])
+    assert layout.decode_visitor(value) == state
+    assert layout.decode_visitor(layout.encode_visitor(state, layout.new_revision())) == state
+
+
+def test_item_in_the_first_format_keeps_its_windows_but_not_their_types() -> None:
+    state = layout.decode_item(
+        bytes.fromhex(
+            "7265766973696f6e013dc7410ac2301005d0bbccfa2b3393904972959045958059a8a5415d94debd15c1b77b652596144fd3857271f05237acf4eeed43"
+            "5941fd3e2f6d8cfe7c5016d0fc5aaeb769b4231b34053d73348b3e88b7e00cc5275355281c432a8ab2891d95efc412ff4138fe5277"
+        )
+    )
+    assert (state.counts, state.first_seen) == ({"view": 2, "impression": 1, "purchase": 1}, START)
+    features = item_features(state, state.last_seen)
+    assert (features["events_1d"], features["events_7d"], features["views_7d"], features["views"]) == (1, 3, 0, 2)
+    assert state.neighbours == {}
+
+
+def test_trending_state_in_the_first_format_is_read() -> None:
+    value = bytes.fromhex("7265766973696f6e018bae562a51b28a36d6b188add53134b73480031d6333305bcf201600")
+    assert layout.decode_trending(value) == TrendingState({"t:3": 8}, START, 3.6e6)
 
 
 def test_only_the_trending_keys_share_a_hash_tag() -> None:
