@@ -2,7 +2,7 @@
 
 Owns: the state of visitors and items, the catalogue as it is online, trending, the lake
 Consumes: interactions.v1, catalog.v1, recommendations.v1 (group "features")
-Produces: feature-updates.v1, dead-letters.v1
+Produces: feature-updates.v1, dead-letters.v1; interactions.v1 and catalog.v1 of what is pushed
 Calls: no other service
 Stores: Redis (states, catalogue, trending), Delta lake (interactions, catalog, recommendations)
 """

@@ -1,18 +1,28 @@
-"""Routes of features."""
+"""Routes of features. Those of Feast's feature server take and give what Feast's clients send and read."""
 
 from dataclasses import asdict
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar
 
-from fastapi import APIRouter, Path, Request
-from pydantic import BaseModel, Field
+import orjson
+from fastapi import APIRouter, Path, Request, Response
+from pydantic import BaseModel, Field, ValidationError
 
-from services.features import feature_reads
+from services.features import feast, feature_reads, pushes
 from services.features.materializer import Materializer, now_ms
-from slipstream.chassis.errors import InvalidRequestError, NotFoundError, UnavailableError
-from slipstream.features.views import VIEWS
+from services.features.settings import FeaturesSettings
+from services.features.view_reads import read_entities
+from slipstream.broker.kafka import BrokerUnavailableError
+from slipstream.broker.producer import Producer
+from slipstream.chassis.errors import InvalidRequestError, NotFoundError, UnavailableError, problem
+from slipstream.chassis.logging import request_id
+from slipstream.chassis.raw_route import RawRoute
+from slipstream.contracts.rest import Problem
+from slipstream.features.views import Registry
 from slipstream.stores.lake import CATALOG, INTERACTIONS, RECOMMENDATIONS, Lake, LakeUnavailableError
 from slipstream.stores.online import OnlineReader, StoreUnavailableError
 
+#: What a model asks for at every moment: matched before anything else.
+feast_router = APIRouter(tags=["feast"], route_class=RawRoute)
 router = APIRouter(tags=["features"])
 
 EntityId = Annotated[str, Path(min_length=1, max_length=256)]
@@ -20,15 +30,18 @@ MOST_ROWS = 1_000
 
 
 class OnlineFeaturesRequest(BaseModel):
-    """Feast's request: `features` as "view:feature", `entities` as lists of ids by join key (`user_id`, `item_id`)."""
+    """Feast's request: `features` as "view:feature", or a `feature_service`; `entities` as lists of ids by join key (`user_id`,
+    `item_id`), all of one length. Request-time features also look at `utc_offset_minutes` there."""
 
-    features: Annotated[list[str], Field(min_length=1, max_length=200)]
     entities: dict[str, Annotated[list[str | int], Field(min_length=1, max_length=MOST_ROWS)]]
+    features: Annotated[list[str], Field(max_length=200)] = []
+    feature_service: str | None = None
     full_feature_names: bool = False
+    include_feature_view_version_metadata: bool = False
 
 
 class FeatureVector(BaseModel):
-    """One feature over all rows."""
+    """One feature over all rows. Statuses are PRESENT, NULL_VALUE, NOT_FOUND and OUTSIDE_MAX_AGE."""
 
     values: list[Any]
     statuses: list[str]
@@ -38,8 +51,103 @@ class FeatureVector(BaseModel):
 class OnlineFeaturesResponse(BaseModel):
     """Feast's answer: `results[i]` belongs to `metadata.feature_names[i]`."""
 
-    metadata: dict[str, list[str]]
     results: list[FeatureVector]
+    metadata: dict[str, Any]
+
+
+class PushRequest(BaseModel):
+    """Feast's request: columns of equal length, pushed to `interactions`, `items` or `users`. Whatever `to` says, rows reach the
+    online store and the lake, since both follow the stream; the last two fields change nothing."""
+
+    push_source_name: str
+    df: dict[str, list[Any]]
+    to: Literal["online", "offline", "online_and_offline"] = "online"
+    allow_registry_cache: bool = True
+    transform_on_write: bool = True
+
+
+def _described(body: type[BaseModel]) -> dict[str, Any]:
+    """The arguments of a raw route that describe its body and its refusals."""
+    schema = body.model_json_schema()
+    return {
+        "openapi_extra": {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}},
+        "responses": {status: {"model": Problem} for status in (400, 413, 422, 503)},
+    }
+
+
+@feast_router.post("/get-online-features", response_model=OnlineFeaturesResponse, **_described(OnlineFeaturesRequest))
+async def get_online_features(request: Request) -> Response:
+    """Feast's feature server: one result for each join key and feature, over all entities asked."""
+    body = _parsed(OnlineFeaturesRequest, await request.body())
+    if isinstance(body, Response):
+        return body
+    reader: OnlineReader = request.app.state.reader
+    planner: feast.Planner = request.app.state.planner
+    try:
+        if body.feature_service is not None:
+            plan = planner.of_service(body.feature_service, body.full_feature_names)
+        else:
+            plan = planner.of(tuple(body.features), body.full_feature_names)
+        rows = feast.rows_of(body.entities, plan)
+        offsets = feast.offsets_of(body.entities, len(next(iter(rows.values()))))
+        entities = await read_entities(reader, plan, rows)
+    except feast.ReadRefusedError as error:
+        return _refused(error, error.code, error.feast_class)
+    except StoreUnavailableError as error:
+        raise UnavailableError(str(error)) from error
+    with_metadata = body.include_feature_view_version_metadata
+    answer = feast.answer(plan, rows, offsets, entities, now_ms(), metadata=with_metadata)
+    return Response(answer, media_type="application/json")
+
+
+@feast_router.post("/push", response_class=Response, **_described(PushRequest))
+async def push(request: Request) -> Response:
+    """Feast's feature server: rows for the stream. 200 when the broker has acknowledged all; one refused row refuses all."""
+    body = _parsed(PushRequest, await request.body())
+    if isinstance(body, Response):
+        return body
+    producer: Producer = request.app.state.producer
+    settings: FeaturesSettings = request.app.state.settings
+    max_ahead_ms = int(settings.features.max_ahead_hours * 3_600_000)
+    try:
+        records = pushes.records(body.push_source_name, body.df, now_ms(), max_ahead_ms, request_id.get())
+        await producer.publish(records)
+    except pushes.UnknownSourceError as error:
+        return _refused(error, "unknown_push_source", "PushSourceNotFoundException", 422)
+    except pushes.RefusedRowsError as error:
+        return problem(422, "invalid_rows", "Rows are not valid", f"nothing was pushed: {error}", errors=list(error.faults))
+    except BrokerUnavailableError as error:
+        raise UnavailableError(str(error)) from error
+    return Response()
+
+
+B = TypeVar("B", bound=BaseModel)
+
+#: The statuses that Feast's server answers its own errors with, where clients go by them.
+_FEAST_STATUS: Final = {"FeatureViewNotFoundException": 404, "FeatureServiceNotFoundException": 404}
+
+
+def _parsed(model: type[B], raw: bytes) -> B | Response:
+    """The body, or the answer that says what is wrong with it."""
+    try:
+        return model.model_validate_json(raw)
+    except ValidationError as error:
+        faults = [
+            {"field": ".".join(map(str, ("body", *fault["loc"]))), "reason": fault["msg"], "code": fault["type"]}
+            for fault in error.errors(include_url=False, include_context=False, include_input=False)[:20]
+        ]
+        detail = "; ".join(f"{fault['field']}: {fault['reason']}" for fault in faults[:5])
+        return problem(422, "invalid_request", "The request is not valid", detail, errors=faults)
+
+
+def _refused(error: ValueError, code: str, feast_class: str, status: int = 400) -> Response:
+    """What Feast's clients make their own exception of: a JSON string that holds an object with `module`, `class`, `message`. It
+    has our `code` as well. What Feast has no class for is answered like every other error of ours."""
+    if not feast_class:
+        raise InvalidRequestError(str(error), code=code) from error
+    told = {"module": "feast.errors", "class": feast_class, "message": str(error), "code": code, "request_id": request_id.get()}
+    text = orjson.dumps(told).decode()
+    return Response(orjson.dumps(text), _FEAST_STATUS.get(feast_class, status), media_type="application/json")
 
 
 @router.get("/v1/features/{view}/{entity_id:path}", responses={404: {"description": "the entity was never seen"}})
@@ -55,26 +163,18 @@ async def features(request: Request, view: Literal["visitor", "item"], entity_id
     return detail
 
 
-@router.post("/get-online-features")
-async def get_online_features(request: Request, body: OnlineFeaturesRequest) -> OnlineFeaturesResponse:
-    """Feast's feature server: one result for each join key and feature, over all entities asked."""
-    reader: OnlineReader = request.app.state.reader
-    try:
-        columns = await feature_reads.online_features(
-            reader, body.features, body.entities, now_ms(), full_names=body.full_feature_names
-        )
-    except feature_reads.UnknownFeatureError as error:
-        raise InvalidRequestError(str(error), code="unknown_feature") from error
-    except StoreUnavailableError as error:
-        raise UnavailableError(str(error)) from error
-    vectors = [FeatureVector(values=c.values, statuses=c.statuses, event_timestamps=c.event_timestamps) for c in columns]
-    return OnlineFeaturesResponse(metadata={"feature_names": [column.name for column in columns]}, results=vectors)
-
-
 @router.get("/v1/feature-views")
-async def feature_views() -> dict[str, Any]:
-    """The feature views as they are declared: entity, join key, features with type, default and description, time to live."""
-    return {"items": [asdict(view) for view in VIEWS], "next_cursor": None}
+async def feature_views(request: Request) -> dict[str, Any]:
+    """The feature views as they are declared: entity, join keys, features with type, default and description, time to live."""
+    registry: Registry = request.app.state.registry
+    return {"items": [asdict(view) | {"join_key": view.join_key} for view in registry.views], "next_cursor": None}
+
+
+@router.get("/v1/feature-services")
+async def feature_services(request: Request) -> dict[str, Any]:
+    """The feature services: lists of features, as "view:feature", that are read under one name."""
+    registry: Registry = request.app.state.registry
+    return {"items": [asdict(service) for service in registry.services], "next_cursor": None}
 
 
 @router.get("/v1/status")
@@ -94,7 +194,7 @@ def status(request: Request) -> dict[str, Any]:
 health = APIRouter(tags=["health"])
 
 
-@health.get("/health")
-async def feast_health() -> dict[str, str]:
-    """The process is up (where Feast's clients look)."""
-    return {"status": "live"}
+@health.get("/health", response_class=Response)
+async def feast_health() -> Response:
+    """The process is up (where Feast's clients look); Feast's own server answers without a body, too."""
+    return Response()

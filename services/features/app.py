@@ -7,16 +7,22 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from services.features import api
+from services.features.feast import Planner
 from services.features.materializer import Materializer
 from services.features.settings import FeaturesSettings
 from services.features.upkeep import keep_lake
 from slipstream.broker.producer import open_producer
 from slipstream.chassis.app import create_service
 from slipstream.chassis.worker import Worker
+from slipstream.contracts.topics import CATALOG, INTERACTIONS
+from slipstream.features.views import declare
 from slipstream.stores.lake import Lake
 from slipstream.stores.online import OnlineReader, OnlineStore
 
 DESCRIPTION = "Folds the stream into features: online in Redis, history in a Delta lake; answers reads in Feast's shape."
+
+#: Topics whose partitions are known before the first push.
+PUSHED = (INTERACTIONS, CATALOG)
 
 
 def create_app(settings: FeaturesSettings) -> FastAPI:
@@ -24,12 +30,15 @@ def create_app(settings: FeaturesSettings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        producer = await open_producer(settings.kafka, settings.namespace, linger_ms=20)
+        producer = await open_producer(settings.kafka, settings.namespace, PUSHED, linger_ms=20)
         store = OnlineStore(settings.redis, settings.namespace, settings.retention())
         reader = OnlineReader(settings.redis, settings.namespace)
         lake = Lake(settings.lake, settings.namespace)
         materializer = Materializer(settings, store, lake, producer, app.state.metrics)
         app.state.reader, app.state.lake, app.state.materializer = reader, lake, materializer
+        app.state.producer = producer
+        app.state.registry = declare([name.strip() for name in settings.features.affinity_attributes.split(",") if name.strip()])
+        app.state.planner = Planner(app.state.registry)
         restarts = app.state.metrics.worker_restarts
         workers = [
             Worker("materializer", materializer.run, restarts).start(),
@@ -48,6 +57,6 @@ def create_app(settings: FeaturesSettings) -> FastAPI:
         store.close()
         await asyncio.to_thread(producer.close)
 
-    app = create_service("features", settings, description=DESCRIPTION, lifespan=lifespan, routers=[api.router])
+    app = create_service("features", settings, description=DESCRIPTION, lifespan=lifespan, routers=[api.feast_router, api.router])
     app.include_router(api.health)
     return app

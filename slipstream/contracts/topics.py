@@ -1,4 +1,5 @@
-"""The topics, as a table. One producer service a topic; everybody else reads.
+"""The topics, as a table. One producer service a topic, everybody else reads; but features publishes what is pushed to it
+(`POST /push`) on the two topics that ingestion fills, so that a pushed row goes the way of every other event, and is counted once.
 
 `docs/topics.md` is generated from this table; a test compares what features and monitoring subscribe to with `consumers`.
 """
@@ -36,11 +37,11 @@ class Topic:
 
 
 INTERACTIONS: Final = Topic(
-    "interactions.v1", Interaction, "user_id", 12, ("ingestion",), ("features", "monitoring"),
+    "interactions.v1", Interaction, "user_id", 12, ("ingestion", "features"), ("features", "monitoring"),
     "what visitors did, with the recommendation it came from, if any",
 )  # fmt: skip
 CATALOG: Final = Topic(
-    "catalog.v1", CatalogRecord, "entity:entity_id", 12, ("ingestion",), ("features", "serving"),
+    "catalog.v1", CatalogRecord, "entity:entity_id", 12, ("ingestion", "features"), ("features", "serving"),
     "the newest state of each item and user", compacted=True,
 )  # fmt: skip
 DEAD_LETTERS: Final = Topic(

@@ -1,6 +1,7 @@
 """The service's REST API, on the real servers, through the whole app."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import httpx
@@ -41,6 +42,10 @@ async def put(client: httpx.AsyncClient, broker: KafkaSettings, namespace: str, 
         producer.send(INTERACTIONS, event.user_id, event)
     await asyncio.to_thread(producer.flush)
     await asyncio.to_thread(producer.close)
+    return await caught_up(client)
+
+
+async def caught_up(client: httpx.AsyncClient) -> dict:
     async with asyncio.timeout(60):
         while not (status := (await client.get("/v1/status")).json())["caught_up"]:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
@@ -78,19 +83,18 @@ async def test_reads_statuses_health_and_feast_answers(client: httpx.AsyncClient
     assert by_name["user_id"]["values"] == ["u0", "gone/by", "never"]
     assert by_name["views"]["statuses"] == ["PRESENT", "OUTSIDE_MAX_AGE", "NOT_FOUND"]
     assert by_name["views"]["values"] == [detail["features"]["views"], None, None]
-    assert by_name["views"]["event_timestamps"][1:] == ["2001-09-09T01:46:40.000Z", "1970-01-01T00:00:00Z"]
+    assert by_name["views"]["event_timestamps"][1:] == ["2001-09-09T01:46:40Z", "1970-01-01T00:00:00Z"]
     assert by_name["popularity"]["statuses"] == ["PRESENT", "PRESENT", "NOT_FOUND"]
     full = (await client.post("/get-online-features", json=body | {"full_feature_names": True})).json()
     assert full["metadata"]["feature_names"][2] == "visitor__views"
 
-    for wrong in (
-        {"features": ["shop:views"], "entities": {"user_id": ["u0"]}},
-        {"features": ["visitor:nothing"], "entities": {"user_id": ["u0"]}},
-        {"features": ["visitor:views"], "entities": {"item_id": ["i0"]}},
-        {"features": ["visitor:views", "item:views"], "entities": {"user_id": ["u0"], "item_id": ["i0", "i1"]}},
+    for wrong, code in (
+        ({"features": ["visitor:nothing"], "entities": {"user_id": ["u0"]}}, "unknown_feature"),
+        ({"features": ["visitor:views"], "entities": {"item_id": ["i0"]}}, "missing_entity"),
+        ({"features": ["visitor:views"], "entities": {"user_id": ["u0"], "item_id": ["i0", "i1"]}}, "unequal_entities"),
     ):
         refused = await client.post("/get-online-features", json=wrong)
-        assert (refused.status_code, refused.json()["code"]) == (400, "unknown_feature"), wrong
+        assert (refused.status_code, refused.json()["code"]) == (400, code), wrong
 
     views = (await client.get("/v1/feature-views")).json()["items"]
     assert [(view["name"], view["join_keys"], view["ttl_s"] * 1000 // DAY_MS) for view in views] == [
@@ -105,6 +109,54 @@ async def test_reads_statuses_health_and_feast_answers(client: httpx.AsyncClient
     ready = await client.get("/health/ready")
     assert ready.status_code == 200, ready.text
     assert {"redis", "lake", "kafka", "materializer"} <= ready.json()["checks"].keys()
+
+
+async def test_what_is_pushed_is_online_and_in_the_lake_once(client: httpx.AsyncClient) -> None:
+    now = int(time.time() * 1000)
+    items = {"item_id": ["i1", "i2"], "category": ["shoes", "hats"], "price": [10.0, 30.0]}
+    assert (await client.post("/push", json={"push_source_name": "items", "df": items, "to": "offline"})).status_code == 200
+    rows = {
+        "user_id": ["p/1"] * 3, "event_type": ["view", "purchase", "view"], "item_id": ["i1", "i1", "i2"],
+        "event_timestamp": [now - 60_000, now - 30_000, now - 10_000], "event_id": ["a", "b", "c"],
+    }  # fmt: skip
+    for to in ("online_and_offline", "online"):  # the second time as after an answer that was lost
+        pushed = await client.post("/push", json={"push_source_name": "interactions", "df": rows, "to": to})
+        assert (pushed.status_code, pushed.content) == (200, b"")
+    status = await caught_up(client)
+    assert status["lake"]["catalog"] == 2
+
+    body = {
+        "features": [
+            "visitor:history_length", "visitor:recent_items", "session:minutes", "visitor_affinity:top_category",
+            "visitor_affinity:price_high", "item:purchases", "item_neighbours:neighbours", "request:item_price",
+            "request:item_events",
+        ],
+        "entities": {"user_id": ["p/1", "never"], "item_id": ["i1", "i3"]},
+    }  # fmt: skip
+    answer = (await client.post("/get-online-features", json=body)).json()
+    found = {
+        name: list(zip(result["values"], result["statuses"], strict=True))
+        for name, result in zip(answer["metadata"]["feature_names"], answer["results"], strict=True)
+    }
+    gone = (None, "NOT_FOUND")
+    assert found["recent_items"] == [(["i1", "i1", "i2"], "PRESENT"), gone]
+    assert found["top_category"] == [("shoes", "PRESENT"), gone]
+    assert found["price_high"] == [(10.0, "PRESENT"), gone]
+    assert found["purchases"] == [(1, "PRESENT"), gone]
+    assert found["item_price"] == [(10.0, "PRESENT"), (-1.0, "PRESENT")]
+    assert found["item_events"] == [(2, "PRESENT"), (0, "PRESENT")]
+    assert found["minutes"][0][1] == "PRESENT"
+
+
+@pytest.mark.parametrize("path", ["/get-online-features", "/push"])
+@pytest.mark.parametrize("text", ['"\\ud800"', '"\\udfff\\ud800"', '"a\\ud83dz"', "1" * 5_000, "[[[]]]", "NaN", '"\\u0000"'])
+async def test_odd_ids_are_no_failure_of_the_server(client: httpx.AsyncClient, path: str, text: str) -> None:
+    bodies = {
+        "/get-online-features": '{"features": ["visitor:views"], "entities": {"user_id": [%s]}}',
+        "/push": '{"push_source_name": "interactions", "df": {"user_id": [%s], "event_type": ["view"]}}',
+    }
+    answer = await client.post(path, content=bodies[path] % text)
+    assert answer.status_code == 422 or (text == '"\\u0000"' and answer.status_code == 200)
 
 
 async def test_readiness_names_redis_and_reads_say_unavailable_while_it_is_away(client: httpx.AsyncClient) -> None:

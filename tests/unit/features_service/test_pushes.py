@@ -1,0 +1,138 @@
+"""Rows that are pushed become records, or are refused with the place and the reason."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.features import pushes
+from services.features.pushes import RefusedRowsError, UnknownSourceError
+from slipstream.broker.producer import Outgoing
+from slipstream.contracts.events import CatalogRecord, Interaction
+
+NOW = 1_790_000_000_000
+DAY = 86_400_000
+VIEWED = {"user_id": ["u"], "event_type": ["view"]}
+COLUMNS = (
+    "event_id",
+    "user_id",
+    "item_id",
+    "event_type",
+    "timestamp",
+    "event_timestamp",
+    "value",
+    "position",
+    "attributes",
+    "deleted",
+)
+
+
+def push(source: str, **columns: list[Any]) -> list[Outgoing]:
+    return pushes.records(source, columns, NOW, DAY, "request-1")
+
+
+def faults(source: str, **columns: list[Any]) -> list[tuple[str, str]]:
+    with pytest.raises(RefusedRowsError) as refused:
+        push(source, **columns)
+    assert all(fault["reason"] for fault in refused.value.faults)
+    return [(fault["field"], fault["code"]) for fault in refused.value.faults]
+
+
+def test_interactions_take_the_fields_of_the_record_and_keep_the_rest_as_properties() -> None:
+    made = push(
+        "interactions",
+        user_id=["u1", 7], event_type=["view", "purchase"], item_id=["i1", 12], value=[None, 9.5], event_id=["e1", None],
+        event_timestamp=["2026-09-21T10:13:20", "2026-09-21T12:13:20.250+02:00"], position=[3, None], colour=["red", None],
+        properties=[None, {"size": 42}],
+    )  # fmt: skip
+    assert [(one.topic.name, one.key, one.request_id) for one in made] == [
+        ("interactions.v1", "u1", "request-1"),
+        ("interactions.v1", "7", "request-1"),
+    ]
+    first, second = (one.record for one in made)
+    assert isinstance(first, Interaction) and isinstance(second, Interaction)
+    assert first == Interaction(
+        event_id="e1", event_type="view", user_id="u1", item_id="i1", timestamp=1_789_985_600_000, received_at=NOW, position=3,
+        source="push", properties={"colour": "red"}, maybe_repeat=True, imported=True,
+    )  # fmt: skip
+    assert (second.item_id, second.value, second.timestamp) == ("12", 9.5, 1_789_985_600_250)
+    assert (second.properties, second.maybe_repeat, second.imported) == ({"size": 42}, False, True)
+    assert second.event_id
+
+
+def test_items_and_users_take_the_rest_as_attributes() -> None:
+    made = push("items", item_id=["i1", "i2"], price=[3.5, None], available=[None, False], attributes=[{"brand": "b"}, "{}"])
+    assert [(one.topic.name, one.key) for one in made] == [("catalog.v1", "item:i1"), ("catalog.v1", "item:i2")]
+    assert made[0].record == CatalogRecord(
+        entity="item", entity_id="i1", attributes={"price": 3.5, "brand": "b"}, timestamp=NOW, source="push"
+    )
+    assert made[1].record == CatalogRecord(entity="item", entity_id="i2", available=False, timestamp=NOW, source="push")
+    erased = push("users", user_id=["u1"], deleted=[True], timestamp=[NOW - 5])
+    assert erased[0].record == CatalogRecord(entity="user", entity_id="u1", deleted=True, timestamp=NOW - 5, source="push")
+
+
+@pytest.mark.parametrize(
+    ("source", "columns", "expected"),
+    [
+        ("interactions", {"user_id": ["u"]}, ("df.event_type.0", "missing")),
+        ("interactions", {"user_id": [None], "event_type": ["view"]}, ("df.user_id.0", "missing")),
+        ("interactions", {"user_id": [""], "event_type": ["view"]}, ("df.user_id.0", "string_too_short")),
+        ("interactions", {"user_id": [1.5], "event_type": ["view"]}, ("df.user_id.0", "string_type")),
+        ("interactions", {"user_id": ["u" * 257], "event_type": ["view"]}, ("df.user_id.0", "value_error")),
+        ("interactions", {"user_id": ["u"], "event_type": ["Product Viewed"]}, ("df.event_type.0", "string_pattern_mismatch")),
+        ("interactions", VIEWED | {"timestamp": [1_790_000_000]}, ("df.timestamp.0", "invalid_timestamp")),
+        ("interactions", VIEWED | {"timestamp": ["soon"]}, ("df.timestamp.0", "invalid_timestamp")),
+        ("interactions", VIEWED | {"timestamp": [NOW + 2 * DAY]}, ("df.timestamp.0", "timestamp_ahead")),
+        ("interactions", VIEWED | {"timestamp": ["1950-01-01"]}, ("df.timestamp.0", "invalid_timestamp")),
+        ("interactions", VIEWED | {"position": [2**31]}, ("df.position.0", "position_out_of_range")),
+        ("interactions", VIEWED | {"properties": ["[]"]}, ("df.properties.0", "invalid_value")),
+        ("interactions", VIEWED | {"big": [10**30]}, ("df.0", "invalid_value")),
+        ("interactions", VIEWED | {"long": ["x" * 40_000]}, ("df.0", "row_too_large")),
+        ("items", {"item_id": ["i"], "available": ["perhaps"]}, ("df.available.0", "bool_parsing")),
+        ("items", {"price": [3.0]}, ("df.item_id.0", "missing")),
+        ("users", {"item_id": ["i"]}, ("df.user_id.0", "missing")),
+        ("users", {}, ("df", "unequal_columns")),
+        ("users", {"user_id": []}, ("df", "too_many_rows")),
+        ("users", {"user_id": ["u", "v"], "age": [3]}, ("df", "unequal_columns")),
+    ],
+)  # fmt: skip
+def test_a_bad_row_is_refused_with_its_place(source: str, columns: dict[str, list[Any]], expected: tuple[str, str]) -> None:
+    assert faults(source, **columns) == [expected]
+
+
+def test_one_bad_row_refuses_all_and_others_are_told_too() -> None:
+    assert faults("interactions", user_id=["u", "", "w"], event_type=["view", "view", "No"]) == [
+        ("df.user_id.1", "string_too_short"),
+        ("df.event_type.2", "string_pattern_mismatch"),
+    ]
+
+
+def test_an_unknown_source_is_told_apart() -> None:
+    with pytest.raises(UnknownSourceError, match="interactions, items, users"):
+        push("shops", user_id=["u"])
+
+
+@given(
+    source=st.sampled_from(pushes.SOURCES),
+    frame=st.dictionaries(
+        st.sampled_from(COLUMNS),
+        st.lists(
+            st.recursive(
+                st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.just("view"),
+                lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+                max_leaves=5,
+            ),
+            min_size=1, max_size=2,
+        ),
+    ),
+)  # fmt: skip
+def test_whatever_is_pushed_becomes_records_or_is_refused(source: str, frame: dict[str, list[Any]]) -> None:
+    try:
+        made = pushes.records(source, frame, NOW, DAY)
+    except RefusedRowsError as refused:
+        assert refused.faults
+    else:
+        assert len(made) == len(next(iter(frame.values())))
+        assert all(json.loads(one.record.model_dump_json()) and one.key for one in made)
