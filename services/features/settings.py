@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from slipstream.chassis.settings import Section, ServiceSettings
+from slipstream.features.views import AFFINITY_ATTRIBUTES
 from slipstream.features.visitor import DAY_MS, HOUR_MS
 from slipstream.stores.online import Retention
 
@@ -18,6 +19,9 @@ class FeaturesSection(Section):
     max_ahead_hours: float = Field(
         24, ge=0, description="an event so far ahead of its arrival has a wrong clock and goes to the dead letters"
     )
+    affinity_attributes: str = Field(
+        ",".join(AFFINITY_ATTRIBUTES), description="attributes of items that affinities are computed for, separated by commas"
+    )
     max_poll_records: int = Field(4_000, ge=1, description="most records folded at once")
     feature_updates_per_s: int = Field(500, ge=0, description="most feature updates announced in a second; a sample beyond it")
     lake_flush_s: float = Field(
@@ -31,7 +35,7 @@ class FeaturesSection(Section):
     lake_erasure_hours: float = Field(
         48,
         ge=1,
-        description="versions from before an erasure can be read for so long; then the next vacuum deletes the erased rows' files",
+        description="versions from before an erasure can be read for so long; the next vacuum deletes the files of erased rows",
     )
     durable_after_s: float = Field(
         2.0,
