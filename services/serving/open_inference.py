@@ -21,7 +21,7 @@ class Tensor(BaseModel):
     """An input. `data` may be flat or nested."""
 
     name: str
-    shape: list[int]
+    shape: list[int] = Field(max_length=32)
     datatype: str
     data: list[Any]
     parameters: dict[str, Any] = Field(default_factory=dict)
@@ -36,7 +36,7 @@ class RequestedOutput(BaseModel):
 class InferenceRequest(BaseModel):
     """An inference request. `parameters.n` says how many items are wanted for each visitor (10)."""
 
-    id: str = ""
+    id: str = Field("", max_length=1_024)  # given back as it came
     parameters: dict[str, Any] = Field(default_factory=dict)
     inputs: list[Tensor]
     outputs: list[RequestedOutput] = Field(default_factory=list)
@@ -78,7 +78,7 @@ def requests(inference: InferenceRequest) -> list[RecommendationRequest]:
         raise InvalidRequestError(
             f"'user_id' has shape {tensor.shape} and {len(visitors)} values; 1 to {MOST_VISITORS} are taken"
         )
-    if not all(isinstance(one, str) and 0 < len(one.encode()) <= MAX_ID_BYTES for one in visitors):
+    if not all(_is_id(one) for one in visitors):
         raise InvalidRequestError(f"a value of 'user_id' is a string of 1 to {MAX_ID_BYTES} bytes")
     n = inference.parameters.get("n", 10)
     if not isinstance(n, int) or isinstance(n, bool) or not 1 <= n <= MOST_ITEMS:
@@ -111,8 +111,18 @@ def response(inference: InferenceRequest, answers: Sequence[Answer], version: st
     }
 
 
+def _is_id(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and 0 < len(value.encode()) <= MAX_ID_BYTES
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
+
+
 def _flat(data: Sequence[Any]) -> Sequence[Any]:
-    return [value for one in data for value in (_flat(one) if isinstance(one, list) else (one,))]
+    """The values of nested lists, level by level: a body may be nested deeper than calls may be."""
+    while any(isinstance(one, list) for one in data):
+        data = [value for one in data for value in (one if isinstance(one, list) else (one,))]
+    return data
 
 
 def _padded(row: list[Any], width: int, filler: Any) -> list[Any]:

@@ -12,6 +12,13 @@ def a_body(*visitors: Any, **changes: Any) -> dict[str, Any]:
     return {"id": "42", "inputs": [tensor | changes.pop("tensor", {})], **changes}
 
 
+def nested(depth: int) -> list[Any]:
+    found: list[Any] = []
+    for _ in range(depth):
+        found = [found]
+    return found
+
+
 def an_answer(*items: Item) -> Answer:
     return Answer("r-1", "ada", items, Step.MODEL, "", "7", 1)
 
@@ -35,6 +42,9 @@ def test_nested_data_is_read_row_by_row() -> None:
         a_body(1),
         a_body(""),
         a_body("x" * 257),
+        a_body("\ud800"),
+        a_body("ada", id="\ud800"),
+        a_body(nested(900)),
         a_body("ada", tensor={"shape": [2]}),
         a_body("ada", tensor={"datatype": "INT32"}),
         a_body("ada", tensor={"name": "visitor"}),
