@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
+from services.dead_letters_command import dead_letters
 from services.service_command import SERVICES, service_command
 from services.standalone.plan import DATA_DIR, DEFAULT_DATA_DIR
 
@@ -57,7 +58,7 @@ class _Group(click.Group):
     """Adds the services as commands, in the order of the way of the data."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        return ["demo", "up", *SERVICES, "replay", "evaluate", "bench", "docs"]
+        return ["demo", "up", *SERVICES, "replay", "dead-letters", "evaluate", "bench", "docs"]
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -132,6 +133,7 @@ def up(data_dir: Path, ports: tuple[str, ...], any_ports: bool) -> None:
 
 for _name in SERVICES:
     cli.add_command(service_command(_name))
+cli.add_command(dead_letters)
 
 
 @cli.command()

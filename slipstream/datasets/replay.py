@@ -96,8 +96,8 @@ async def _replay(
     report = ReplayReport()
     async with httpx.AsyncClient(base_url=url, auth=(write_key, ""), timeout=60) as client:
         if catalogue is not None:
-            for body, _ in _bodies(map(_encode, catalogue.to_pylist()), "items", ITEMS_A_BODY):
-                verdicts = await _post(client, "/v1/items", body)
+            for body, _ in bodies(map(_encode, catalogue.to_pylist()), "items", ITEMS_A_BODY):
+                verdicts = await post(client, "/v1/items", body)
                 report.items += verdicts["accepted"]
                 report.items_rejected += verdicts["rejected"]
         started = time.perf_counter()
@@ -156,8 +156,8 @@ class _Lane:
 
     async def _send(self) -> None:
         while (batch := await self._queue.get()) is not None:
-            for body, count in _bodies(iter(batch), "batch", self._batch_size):
-                self._add(await _post(self._client, "/v1/batch", body), count)
+            for body, count in bodies(iter(batch), "batch", self._batch_size):
+                self._add(await post(self._client, "/v1/batch", body), count)
 
     def _add(self, verdicts: dict[str, Any], count: int) -> None:
         report = self._report
@@ -217,7 +217,7 @@ def _encode(value: Any) -> bytes:
     return orjson.dumps(value, default=str)
 
 
-def _bodies(encoded: Iterator[bytes], name: str, most: int) -> Iterator[tuple[bytes, int]]:
+def bodies(encoded: Iterator[bytes], name: str, most: int) -> Iterator[tuple[bytes, int]]:
     """Bodies `{name: […]}` of at most `most` entries and about `MAX_BODY_BYTES`, each with its number of entries."""
 
     def body() -> bytes:
@@ -235,7 +235,7 @@ def _bodies(encoded: Iterator[bytes], name: str, most: int) -> Iterator[tuple[by
         yield body(), len(gathered)
 
 
-async def _post(client: httpx.AsyncClient, path: str, body: bytes) -> dict[str, Any]:
+async def post(client: httpx.AsyncClient, path: str, body: bytes) -> dict[str, Any]:
     """The verdicts on a body, whatever attempts it takes."""
     pause = FIRST_PAUSE_S
     for attempt in range(1, ATTEMPTS + 1):
