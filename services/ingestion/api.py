@@ -1,32 +1,32 @@
-"""Ingestion's REST API: Segment's tracking calls, and the catalogue. Bodies go unparsed to `Intake`."""
+"""Ingestion's REST API: Segment's tracking calls, a pixel, and the catalogue. Bodies go unparsed to `Intake`."""
 
+from typing import Any, Final
+from urllib.parse import parse_qs, quote
+
+import orjson
 from fastapi import APIRouter, Request, Response
-from fastapi.routing import APIRoute
-from starlette.types import Receive, Scope, Send
 
+from services.ingestion import bodies
 from services.ingestion import documentation as docs
 from services.ingestion.documentation import described
 from services.ingestion.intake import Intake
-from slipstream.chassis.errors import TooLargeError
-
-
-class RawRoute(APIRoute):
-    """A route whose endpoint takes the request as it is and returns a response. FastAPI documents it, and is passed by: solving
-    no dependencies and validating no answer costs it more than half of what ingestion does with an event."""
-
-    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["method"] not in (self.methods or ()):
-            await super().handle(scope, receive, send)
-            return
-        response: Response = await self.endpoint(Request(scope, receive, send))
-        await response(scope, receive, send)
-
+from slipstream.chassis.errors import InvalidRequestError, ServiceError
+from slipstream.chassis.raw_route import RawRoute
 
 #: What is called for every event; matched before anything else.
 events = APIRouter(prefix="/v1", route_class=RawRoute)
 router = APIRouter(prefix="/v1")
 
 JSON = "application/json"
+#: What pages of the allowed origins may do.
+CORS: Final[dict[str, Any]] = {
+    "allow_methods": ["GET", "POST"],
+    "allow_headers": ["Authorization", "Content-Type", "X-Request-Id"],
+    "expose_headers": ["Retry-After", "X-Request-Id", "X-Slipstream-Verdict"],
+    "max_age": 86_400,
+}
+#: The smallest picture that browsers take: one transparent dot.
+PIXEL = bytes.fromhex("47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002014c003b")
 
 
 @events.post("/track", tags=["events"], **described(docs.Track))
@@ -35,62 +35,140 @@ async def track(request: Request) -> Response:
     return await _message(request, "track")
 
 
+@events.post("/batch", tags=["events"], **described(docs.Batch))
+async def batch(request: Request) -> Response:
+    """Several calls at once. A bad message is rejected alone, the others are accepted."""
+    return await _messages(request, imported=False)
+
+
 @events.post("/page", tags=["events"], **described(docs.Page))
 async def page(request: Request) -> Response:
     """A page view."""
     return await _message(request, "page")
 
 
+@events.post("/screen", tags=["events"], **described(docs.Screen))
+async def screen(request: Request) -> Response:
+    """A screen of an app that was seen."""
+    return await _message(request, "screen")
+
+
 @events.post("/identify", tags=["events"], **described(docs.Identify))
 async def identify(request: Request) -> Response:
-    """What is known of a user."""
+    """What is known of a user; with anonymousId also who that visitor is."""
     return await _message(request, "identify")
 
 
-@events.post("/batch", tags=["events"], **described(docs.Batch))
-async def batch(request: Request) -> Response:
-    """Several calls at once. A bad message is rejected alone, the others are accepted."""
+@events.post("/group", tags=["events"], **described(docs.Group))
+async def group(request: Request) -> Response:
+    """That a visitor belongs to a group."""
+    return await _message(request, "group")
+
+
+@events.post("/alias", tags=["events"], **described(docs.Alias))
+async def alias(request: Request) -> Response:
+    """That two ids are one visitor: the history of previousId becomes part of that of userId."""
+    return await _message(request, "alias")
+
+
+@events.post("/import", tags=["events"], **described(docs.Batch))
+async def import_history(request: Request) -> Response:
+    """A batch of history: events of any age are accepted, and marked as imported."""
+    return await _messages(request, imported=True)
+
+
+@events.get("/pixel.gif", tags=["events"], **docs.PIXEL)
+async def pixel(request: Request) -> Response:
+    """One message in a picture's address, for mails and pages without script."""
+    query = parse_qs(request.scope["query_string"].decode("latin-1"), keep_blank_values=True)
     intake: Intake = request.app.state.intake
-    return Response(await intake.batch(await _body(request, intake), request.headers.get("authorization")), media_type=JSON)
+    status, headers = 200, {"Cache-Control": "no-store"}
+    try:
+        if "data" not in query:
+            raise InvalidRequestError("data is missing: the message as JSON, or as the Base64 of it", code="invalid_body")
+        body = bodies.of_pixel(query["data"][0], query.get("writeKey", [""])[0])
+        authorization, agent, _ = _told(request)
+        (verdict,) = orjson.loads(await intake.message(body, authorization, None, agent))["results"]
+        told = verdict["status"]
+    except ServiceError as error:
+        verdict, told, status = {"code": error.code}, "refused", error.status
+        headers |= error.headers
+    details = "".join(f"; {name}={quote(verdict[name])}" for name in ("code", "field") if verdict.get(name))
+    headers["X-Slipstream-Verdict"] = told + details
+    return Response(PIXEL, status, headers, "image/gif")
+
+
+for _short, _endpoint in (("t", track), ("p", page), ("s", screen), ("i", identify), ("g", group), ("a", alias)):
+    # The addresses that Segment's browser library sends to.
+    events.add_api_route(f"/{_short}", _endpoint, methods=["POST"], include_in_schema=False)
 
 
 @router.post("/items", tags=["catalogue"], **described(docs.Items))
 async def upsert_items(request: Request) -> Response:
     """Insert or replace items."""
     intake: Intake = request.app.state.intake
-    taken = await intake.entries(await _body(request, intake), request.headers.get("authorization"), "item")
-    return Response(taken, media_type=JSON)
+    authorization, _, encoding = _told(request)
+    return Response(await intake.entries(await _body(request, intake, encoding), authorization, "item"), media_type=JSON)
 
 
 @router.post("/users", tags=["catalogue"], **described(docs.Users))
 async def upsert_users(request: Request) -> Response:
     """Insert or replace users."""
     intake: Intake = request.app.state.intake
-    taken = await intake.entries(await _body(request, intake), request.headers.get("authorization"), "user")
-    return Response(taken, media_type=JSON)
+    authorization, _, encoding = _told(request)
+    return Response(await intake.entries(await _body(request, intake, encoding), authorization, "user"), media_type=JSON)
 
 
 @router.delete("/items/{item_id:path}", tags=["catalogue"], **described())
 async def delete_item(item_id: str, request: Request) -> Response:
     """Delete an item: it is no longer recommended."""
     intake: Intake = request.app.state.intake
-    return Response(await intake.delete_item(item_id, request.headers.get("authorization")), media_type=JSON)
+    return Response(await intake.delete("item", item_id, _told(request)[0]), media_type=JSON)
+
+
+@router.delete("/users/{user_id:path}", tags=["catalogue"], **described())
+async def erase_user(user_id: str, request: Request) -> Response:
+    """Erase a user: what is known of them goes, and their history, with that of the visitors merged into them."""
+    intake: Intake = request.app.state.intake
+    return Response(await intake.delete("user", user_id, _told(request)[0]), media_type=JSON)
 
 
 async def _message(request: Request, kind: str) -> Response:
     intake: Intake = request.app.state.intake
-    body = await _body(request, intake)
-    return Response(await intake.message(body, request.headers.get("authorization"), kind), media_type=JSON)
+    authorization, agent, encoding = _told(request)
+    body = await _body(request, intake, encoding)
+    return Response(await intake.message(body, authorization, kind, agent), media_type=JSON)
 
 
-async def _body(request: Request, intake: Intake) -> bytes:
-    """The body, unless it is larger than allowed, which is noticed before it is all read."""
+async def _messages(request: Request, *, imported: bool) -> Response:
+    intake: Intake = request.app.state.intake
+    authorization, agent, encoding = _told(request)
+    body = await _body(request, intake, encoding)
+    return Response(await intake.batch(body, authorization, agent, imported=imported), media_type=JSON)
+
+
+def _told(request: Request) -> tuple[str | None, str, str]:
+    """`Authorization`, `User-Agent` and `Content-Encoding`, in one walk over the headers."""
+    authorization, agent, encoding = None, "", ""
+    for name, value in request.scope["headers"]:
+        if name == b"authorization":
+            authorization = value.decode("latin-1")
+        elif name == b"user-agent":
+            agent = value.decode("latin-1")
+        elif name == b"content-encoding":
+            encoding = value.decode("latin-1").strip().lower()
+    return authorization, agent, encoding
+
+
+async def _body(request: Request, intake: Intake, encoding: str) -> bytes:
+    """The body, unpacked, unless it is larger than allowed, which is noticed before it is all read."""
     limit = intake.max_body_bytes
     chunks: list[bytes] = []
     size = 0
     async for chunk in request.stream():
         size += len(chunk)
         if size > limit:
-            raise TooLargeError(f"The body has more than {limit} bytes; send smaller batches")
+            raise bodies.too_large(limit)
         chunks.append(chunk)
-    return b"".join(chunks)
+    body = b"".join(chunks)
+    return bodies.unpacked(body, encoding, limit) if encoding else body

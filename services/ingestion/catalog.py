@@ -1,20 +1,23 @@
 """Items and users that a shop upserts in bulk or deletes, as catalogue records: the newest state of each, whole."""
 
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any, Final, Literal
 
 import orjson
 
 from services.ingestion import fields
+from services.ingestion.rules import Rules
 from services.ingestion.verdicts import Code, Origin, Outcome, Rejected, RejectedError, Taken
 from slipstream.contracts.events import CatalogRecord
 
 Entity = Literal["item", "user"]
 
 
-def read_entry(entry: Any, entity: Entity, origin: Origin, max_bytes: int | None = None) -> Outcome:
+def read_entry(entry: Any, entity: Entity, origin: Origin, rules: Rules, max_bytes: int | None = None) -> Outcome:
     """What an entry means, or why it is rejected: `item_id` or `user_id`, and any attributes beside it or under `attributes`.
 
-    `available: false` keeps an item out of recommendations until it is sent again without.
+    `available: false` keeps an item out of recommendations until it is sent again without. The attributes of an item that
+    others read are checked, see `WELL_KNOWN`.
     """
     key = f"{entity}_id"
     entity_id = None
@@ -30,27 +33,59 @@ def read_entry(entry: Any, entity: Entity, origin: Origin, max_bytes: int | None
         available = entry.get("available", True)
         if type(available) is not bool:
             raise RejectedError(Code.INVALID_VALUE, "available must be true or false", "available")
-        attributes = fields.as_object(entry.get("attributes"), "attributes")
-        beside = {name: value for name, value in entry.items() if name not in (key, "attributes", "available")}
+        under = fields.as_object(entry.get("attributes"), "attributes")
+        beside = {name: value for name, value in entry.items() if name not in (key, "attributes", "available", "writeKey")}
+        attributes = {**beside, **under}
+        if entity == "item":
+            for name, check in WELL_KNOWN.items():
+                if (value := attributes.get(name)) is not None:
+                    check(value, f"attributes.{name}" if name in under else name)
         record = CatalogRecord(
             entity=entity,
             entity_id=entity_id,
-            attributes={**beside, **attributes},
+            attributes=attributes if entity == "item" else rules.privacy.published(attributes),
             available=available,
             timestamp=origin.received_at,
             source=origin.source,
         )
     except RejectedError as error:
-        return Rejected(entity_id, error, entry)
+        return Rejected(entity_id, error, rules.privacy.original(entry))
     return Taken(entity_id, [record])
 
 
-def deletion(item_id: str, origin: Origin) -> Outcome:
-    """An item that is gone for good: it is no longer recommended, its history stays."""
+def deletion(entity: Entity, entity_id: str, origin: Origin) -> Outcome:
+    """An item that is gone for good: it is no longer recommended, its history stays. A user: the history goes, too."""
+    key = f"{entity}_id"
     try:
-        if (valid := fields.as_id(item_id, "item_id")) is None:
-            raise RejectedError(Code.INVALID_ID, "item_id is required", "item_id")
+        if (valid := fields.as_id(entity_id, key)) is None:
+            raise RejectedError(Code.INVALID_ID, f"{key} is required", key)
     except RejectedError as error:
-        return Rejected(None, error, {"item_id": item_id, "deleted": True})
-    record = CatalogRecord(entity="item", entity_id=valid, deleted=True, timestamp=origin.received_at, source=origin.source)
+        return Rejected(None, error, {key: entity_id, "deleted": True})
+    record = CatalogRecord(entity=entity, entity_id=valid, deleted=True, timestamp=origin.received_at, source=origin.source)
     return Taken(valid, [record])
+
+
+def _price(value: Any, field: str) -> None:
+    if type(value) not in (int, float) or not value >= 0:
+        raise RejectedError(Code.INVALID_VALUE, f"{field} must be a number of at least 0", field)
+
+
+def _text(value: Any, field: str) -> None:
+    if type(value) is not str:
+        raise RejectedError(Code.INVALID_VALUE, f"{field} must be a string", field)
+
+
+def _texts(value: Any, field: str) -> None:
+    if type(value) is not list or any(type(one) is not str for one in value):
+        raise RejectedError(Code.INVALID_VALUE, f"{field} must be a list of strings", field)
+
+
+#: What others read of an item, with its one form; null is as good as missing. Every other attribute is free.
+WELL_KNOWN: Final[dict[str, Callable[[Any, str], object]]] = {
+    "title": _text,
+    "description": _text,
+    "categories": _texts,
+    "price": _price,
+    "image_url": _text,
+    "expires_at": fields.as_millis,
+}

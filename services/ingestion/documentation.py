@@ -8,16 +8,19 @@ from pydantic import BaseModel, ConfigDict, Field
 from services.ingestion.verdicts import Answer
 from slipstream.contracts.rest import PROBLEM_JSON, Problem
 
+Id = str | int
+Time = str | int
+
 
 class _Call(BaseModel):
     model_config = ConfigDict(extra="allow")
 
-    messageId: str | None = Field(None, description="unique; made and returned when missing. Becomes the event's id")
-    userId: str | None = Field(None, description="this or anonymousId is required")
-    anonymousId: str | None = None
-    timestamp: str | int | None = Field(None, description="ISO 8601 or milliseconds; when missing, the moment of receipt")
-    sentAt: str | int | None = Field(None, description="the client's clock when it sent; corrects timestamp for clock skew")
-    context: dict[str, Any] | None = Field(None, description="sessionId is read")
+    messageId: Id | None = Field(None, description="unique; made and returned when missing. Becomes the event's id")
+    userId: Id | None = Field(None, description="this or anonymousId is required")
+    anonymousId: Id | None = None
+    timestamp: Time | None = Field(None, description="ISO 8601 or milliseconds; when missing, the moment of receipt")
+    sentAt: Time | None = Field(None, description="the client's clock when it sent; corrects timestamp for clock skew")
+    context: dict[str, Any] | None = Field(None, description="sessionId and userAgent are read")
     writeKey: str | None = Field(None, description="where Basic authentication can't be used")
 
 
@@ -25,9 +28,10 @@ class Track(_Call):
     """Something that a visitor did."""
 
     event: str = Field(description="'Product Viewed' and the like, or a type: view, click, cart, purchase, rate, search, …")
-    properties: dict[str, Any] = Field(
-        default_factory=dict,
-        description="item_id (or product_id, sku), or products; value, rating, price, quantity, position, recommendation_id, …",
+    properties: dict[str, Any] | None = Field(
+        None,
+        description="item_id (or product_id, sku), or products; value, rating, price, quantity, position, recommendation_id, …; "
+        "impressions, a list of the items that were shown beside it",
         examples=[{"product_id": "sku-1", "price": 19.9, "recommendation_id": "…", "position": 0}],
     )
 
@@ -36,38 +40,70 @@ class Page(_Call):
     """A page view; one with an item's id is a view of the item."""
 
     name: str | None = None
-    properties: dict[str, Any] = Field(default_factory=dict)
+    category: str | None = None
+    properties: dict[str, Any] | None = None
+
+
+class Screen(Page):
+    """A screen of an app; one with an item's id is a view of the item."""
 
 
 class Identify(_Call):
-    """What is known of a user; replaces what was known before."""
+    """What is known of a user; replaces what was known before. With userId and anonymousId: who the anonymous visitor is."""
 
-    traits: dict[str, Any] = Field(default_factory=dict)
+    traits: dict[str, Any] | None = None
+
+
+class Group(_Call):
+    """That a visitor belongs to a group."""
+
+    groupId: Id
+    traits: dict[str, Any] | None = Field(None, description="what is known of the group")
+
+
+class Alias(_Call):
+    """That two ids are one visitor."""
+
+    userId: Id = Field(description="who the visitor is from now on")
+    previousId: Id | None = Field(None, description="who the visitor was; when missing, anonymousId")
 
 
 class Message(_Call):
-    """A call within a batch."""
+    """A call within a batch, with the fields of its type."""
 
-    type: Literal["track", "page", "identify"]
+    type: Literal["track", "page", "screen", "identify", "group", "alias"]
+    event: str | None = None
+    name: str | None = None
+    category: str | None = None
+    properties: dict[str, Any] | None = None
+    traits: dict[str, Any] | None = None
+    groupId: Id | None = None
+    previousId: Id | None = None
 
 
 class Batch(BaseModel):
     """Several calls. `context` and `sentAt` count for each message that has none of its own."""
 
     batch: list[Message]
-    sentAt: str | int | None = None
+    sentAt: Time | None = None
     context: dict[str, Any] | None = None
     writeKey: str | None = None
 
 
 class Item(BaseModel):
-    """An item; every further field is an attribute."""
+    """An item; every further field is an attribute, beside these or under `attributes`."""
 
     model_config = ConfigDict(extra="allow")
 
-    item_id: str
+    item_id: Id
     available: bool = Field(True, description="false keeps it out of recommendations")
-    attributes: dict[str, Any] = Field(default_factory=dict)
+    title: str | None = None
+    description: str | None = None
+    categories: list[str] | None = None
+    price: float | None = Field(None, ge=0)
+    image_url: str | None = None
+    expires_at: Time | None = Field(None, description="no longer recommended from then on; ISO 8601 or milliseconds")
+    attributes: dict[str, Any] | None = None
 
 
 class Items(BaseModel):
@@ -81,8 +117,8 @@ class User(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    user_id: str
-    attributes: dict[str, Any] = Field(default_factory=dict)
+    user_id: Id
+    attributes: dict[str, Any] | None = None
 
 
 class Users(BaseModel):
@@ -98,24 +134,68 @@ def described(body: type[BaseModel] | None = None) -> dict[str, Any]:
     """The arguments of a route that describe its body, its answers and its authentication, at no cost to a request."""
     extra: dict[str, Any] = {"security": [{"writeKey": []}]}
     if body is not None:
+        extra["security"].append({})  # the key may be in the body
         schema = body.model_json_schema()
         # References inside one operation would have to name a place in the whole document: put the definitions in their place.
         schema = _inlined(schema, schema.pop("$defs", {}))
-        extra["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
-
-    def refusal(description: str) -> dict[str, Any]:
-        return {"description": description, "content": {PROBLEM_JSON: {"schema": Problem.model_json_schema()}}}
-
+        extra["requestBody"] = {
+            "required": True,
+            "description": "At most 500 KB of JSON, whatever the content type says; may be sent with Content-Encoding: gzip",
+            "content": {"application/json": {"schema": schema}},
+        }
     return {
         "openapi_extra": extra,
         "responses": {
             200: {"model": Answer, "description": "A verdict for each message; accepted ones are acknowledged by the broker"},
-            400: refusal("The body is not JSON, or not of the documented shape"),
-            401: refusal("The write key is missing or wrong"),
-            413: refusal("Too many bytes, or too many messages"),
-            503: refusal("The broker is away: nothing was accepted, try again after `Retry-After` seconds"),
+            **{status: _refusal(description) for status, description in REFUSALS.items()},
         },
     }
+
+
+REFUSALS = {
+    400: "The body is not JSON, or not of the documented shape",
+    401: "The write key is missing or wrong",
+    413: "Too many bytes, or too many messages",
+    503: "The broker is away: nothing was accepted, try again after `Retry-After` seconds",
+}
+
+
+def _refusal(description: str) -> dict[str, Any]:
+    return {"description": description, "content": {PROBLEM_JSON: {"schema": Problem.model_json_schema()}}}
+
+
+_VERDICT_HEADER = {
+    "X-Slipstream-Verdict": {
+        "description": "`accepted`, `duplicate`, `rejected; code=…; field=…` or, of the whole request, `refused; code=…`",
+        "required": True,
+        "schema": {"type": "string"},
+    }
+}
+
+
+def _gif(description: str) -> dict[str, Any]:
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    return {"description": description, "headers": _VERDICT_HEADER, "content": {"image/gif": binary}}
+
+
+def _in_query(name: str, description: str, *, required: bool) -> dict[str, Any]:
+    return {"name": name, "in": "query", "required": required, "description": description, "schema": {"type": "string"}}
+
+
+#: The same for the pixel, which answers with a picture whatever becomes of the message.
+PIXEL: dict[str, Any] = {
+    "openapi_extra": {
+        "security": [{"writeKey": []}, {}],
+        "parameters": [
+            _in_query("data", "a message as JSON or its Base64, of either alphabet; without `type` a track call", required=True),
+            _in_query("writeKey", "unless it is in the message or in the header", required=False),
+        ],
+    },
+    "responses": {
+        200: _gif("A picture of one dot; the verdict is in the header"),
+        **{status: _gif(description) for status, description in REFUSALS.items()},
+    },
+}
 
 
 def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:

@@ -5,17 +5,23 @@ Names are compared in lower case with everything but letters and digits as `_`, 
 """
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final, NamedTuple
+
+import orjson
 
 from services.ingestion.verdicts import Code, RejectedError
 from slipstream.contracts import vocabulary as v
 
-#: Segment's e-commerce specification, version 2 and, below it, version 1.
+#: Segment's e-commerce specification, version 2 and, below it, version 1. What is not here is its own type: `Cart Viewed`,
+#: `Checkout Started`, `Order Updated`, `Coupon Applied` and the like say nothing new of an item.
 SEGMENT_NAMES: Final[dict[str, str]] = {
     "products_searched": v.SEARCH,
     "product_list_viewed": v.IMPRESSION,
     "product_list_filtered": v.IMPRESSION,
+    "promotion_viewed": v.IMPRESSION,
+    "promotion_clicked": v.CLICK,
     "product_clicked": v.CLICK,
     "product_viewed": v.VIEW,
     "product_added": v.CART,
@@ -26,34 +32,86 @@ SEGMENT_NAMES: Final[dict[str, str]] = {
     "product_added_to_wishlist": v.WISHLIST,
     "product_removed_from_wishlist": v.REMOVE,
     "wishlist_product_added_to_cart": v.CART,
+    "product_shared": "share",
     "product_reviewed": v.RATE,
     "viewed_product_category": v.IMPRESSION,
+    "viewed_promotion": v.IMPRESSION,
+    "clicked_promotion": v.CLICK,
     "viewed_product": v.VIEW,
     "added_product": v.CART,
     "removed_product": v.REMOVE,
     "completed_order": v.PURCHASE,
 }
+#: Names that the specification also knows without products, a whole order's refund or a category without its list. Such an event
+#: is its own type.
+WITH_OR_WITHOUT: Final = frozenset(
+    {
+        "product_list_viewed", "product_list_filtered", "promotion_viewed", "promotion_clicked", "order_refunded",
+        "order_cancelled", "viewed_product_category", "viewed_promotion", "clicked_promotion",
+    }
+)  # fmt: skip
 
 #: Types that say something of an item, and so must name one.
 OF_AN_ITEM: Final = frozenset({v.VIEW, v.CLICK, v.CART, v.PURCHASE, v.RATE, v.LIKE, v.WISHLIST, v.REMOVE, v.IMPRESSION})
 
 _TOKEN = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_REMEMBERED = 4096
 
 
 class EventName(NamedTuple):
-    """What a name means. `of_an_item`: the event must name an item, or list `products`, each of which makes an interaction."""
+    """What a name means. `of_an_item`: the event is about an item, or lists `products`, each of which makes an interaction; when
+    it names none, it is of the type `otherwise`, or is rejected where that is None."""
 
     event_type: str
     of_an_item: bool
+    otherwise: str | None = None
 
 
-@lru_cache(4096)
-def classify(name: str) -> EventName:
-    """The type for a track event's name; rejects one that gives no token of at most 64 letters, digits and `_`."""
-    token = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
-    event_type = SEGMENT_NAMES.get(token, token)
-    if not _TOKEN.fullmatch(event_type):
-        raise RejectedError(
-            Code.INVALID_NAME, "event must give a name of at most 64 letters (a-z), digits and _, a letter first", "event"
-        )
-    return EventName(event_type, event_type in OF_AN_ITEM)
+@lru_cache(_REMEMBERED)
+def token(name: str) -> str:
+    """The one spelling of a name."""
+    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+
+
+class EventNames:
+    """What names mean: Segment's, and `added`, which come first. Raises ValueError for a name or a type that is none."""
+
+    def __init__(self, added: Mapping[str, str] | None = None) -> None:
+        self._added: dict[str, str] = {}
+        self._known: dict[str, EventName] = {}
+        for name, event_type in (added or {}).items():
+            if not (known := token(name)):
+                raise ValueError(f"{name!r} has neither letters nor digits")
+            if type(event_type) is not str or not _TOKEN.fullmatch(event_type):
+                raise ValueError(f"{name!r} must be given a type: at most 64 small letters (a-z), digits and _, a letter first")
+            if self._added.setdefault(known, event_type) != event_type:
+                raise ValueError(f"{name!r} is there twice, spelt in two ways, with two types")
+
+    def classify(self, name: str) -> EventName:
+        """The type for a track event's name; rejects one that gives no token of at most 64 letters, digits and `_`."""
+        known = self._known.get(name)
+        if known is None:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            known = self._known[name] = self._classify(token(name))
+        return known
+
+    def _classify(self, name: str) -> EventName:
+        event_type = self._added.get(name) or SEGMENT_NAMES.get(name, name)
+        if not _TOKEN.fullmatch(event_type):
+            raise RejectedError(
+                Code.INVALID_NAME, "event must give a name of at most 64 letters (a-z), digits and _, a letter first", "event"
+            )
+        otherwise = name if name in WITH_OR_WITHOUT and name not in self._added else None
+        return EventName(event_type, event_type in OF_AN_ITEM, otherwise)
+
+
+def read_mapping(data: bytes) -> EventNames:
+    """Names from a mapping file, `{"Produkt angesehen": "view"}`; ValueError says what is wrong with it."""
+    try:
+        mapping = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise ValueError(f"it is not JSON: {error}") from error
+    if type(mapping) is not dict:
+        raise ValueError("it must be a JSON object of types by event name")
+    return EventNames(mapping)

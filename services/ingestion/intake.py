@@ -8,6 +8,7 @@ import orjson
 
 from services.ingestion import catalog
 from services.ingestion.publisher import Publisher
+from services.ingestion.rules import Rules
 from services.ingestion.segment import read_message
 from services.ingestion.settings import IngestionSection
 from services.ingestion.verdicts import Origin, Outcome, answer
@@ -24,49 +25,50 @@ Reader = Callable[[Body, Origin, int | None], list[Outcome]]
 class Intake:
     """Takes bodies: authenticates, reads, publishes, and answers with a verdict for each message."""
 
-    def __init__(self, settings: IngestionSection, keys: WriteKeys, publisher: Publisher) -> None:
+    def __init__(self, settings: IngestionSection, keys: WriteKeys, publisher: Publisher, rules: Rules | None = None) -> None:
         self.max_body_bytes = settings.max_body_bytes
         self._max_event_bytes = settings.max_event_bytes
         self._max_messages = settings.max_batch_events
         self._keys = keys
         self._publisher = publisher
+        self._rules = Rules.of(settings) if rules is None else rules
 
-    async def message(self, raw: bytes, authorization: str | None, kind: str) -> bytes:
-        """One tracking call: `track`, `page` or `identify`."""
-
-        def read(body: Body, origin: Origin, limit: int | None) -> list[Outcome]:
-            return [read_message(body, kind, {}, origin, limit)]
-
-        return await self._take(raw, authorization, read)
-
-    async def batch(self, raw: bytes, authorization: str | None) -> bytes:
-        """Segment's batch: messages of any type."""
+    async def message(self, raw: bytes, authorization: str | None, kind: str | None, agent: str = "") -> bytes:
+        """One tracking call of the given kind, None where the message names its own; `agent` is the `User-Agent`."""
 
         def read(body: Body, origin: Origin, limit: int | None) -> list[Outcome]:
-            return [read_message(message, None, body, origin, limit) for message in self._list(body, "batch")]
+            return [read_message(body, kind, {}, origin, self._rules, limit)]
 
-        return await self._take(raw, authorization, read)
+        return await self._take(raw, authorization, read, agent)
+
+    async def batch(self, raw: bytes, authorization: str | None, agent: str = "", *, imported: bool = False) -> bytes:
+        """Segment's batch: messages of any type. `imported` ones are history, of whatever age."""
+
+        def read(body: Body, origin: Origin, limit: int | None) -> list[Outcome]:
+            return [read_message(message, None, body, origin, self._rules, limit) for message in self._list(body, "batch")]
+
+        return await self._take(raw, authorization, read, agent, imported)
 
     async def entries(self, raw: bytes, authorization: str | None, entity: catalog.Entity) -> bytes:
         """A bulk upsert of items or users."""
 
         def read(body: Body, origin: Origin, limit: int | None) -> list[Outcome]:
-            return [catalog.read_entry(entry, entity, origin, limit) for entry in self._list(body, f"{entity}s")]
+            return [catalog.read_entry(entry, entity, origin, self._rules, limit) for entry in self._list(body, f"{entity}s")]
 
         return await self._take(raw, authorization, read)
 
-    async def delete_item(self, item_id: str, authorization: str | None) -> bytes:
-        """An item that is gone for good."""
-        return await self._take(b"{}", authorization, lambda _body, origin, _limit: [catalog.deletion(item_id, origin)])
+    async def delete(self, entity: catalog.Entity, entity_id: str, authorization: str | None) -> bytes:
+        """An item that is gone for good, or a user who is to be forgotten."""
+        return await self._take(b"{}", authorization, lambda _body, origin, _limit: [catalog.deletion(entity, entity_id, origin)])
 
-    async def _take(self, raw: bytes, authorization: str | None, read: Reader) -> bytes:
+    async def _take(self, raw: bytes, authorization: str | None, read: Reader, agent: str = "", imported: bool = False) -> bytes:
         try:
             body = orjson.loads(raw)
         except orjson.JSONDecodeError as error:
             raise InvalidRequestError(f"The body is not JSON: {error}", code="invalid_json") from error
         if type(body) is not dict:
             raise InvalidRequestError("The body must be a JSON object", code="invalid_body")
-        origin = Origin(self._source(authorization, body), request_id.get(), int(time.time() * 1000))
+        origin = Origin(self._source(authorization, body), request_id.get(), int(time.time() * 1000), agent, imported)
         outcomes = read(body, origin, self._max_event_bytes if len(raw) > self._max_event_bytes else None)
         await self._publisher.publish(outcomes, origin)
         return orjson.dumps(answer(outcomes))

@@ -6,7 +6,7 @@ import orjson
 from prometheus_client import CollectorRegistry, Counter
 
 from services.ingestion import fields
-from services.ingestion.verdicts import Origin, Outcome, Rejected, RejectedError, Taken
+from services.ingestion.verdicts import NOT_KEPT, Origin, Outcome, Rejected, RejectedError, Taken
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.producer import Outgoing, Producer
 from slipstream.chassis.errors import UnavailableError
@@ -43,7 +43,7 @@ class Publisher:
                         outgoing.append(Outgoing(INTERACTIONS, record.user_id, record, origin.request_id))
                     else:
                         outgoing.append(Outgoing(CATALOG, f"{record.entity}:{record.entity_id}", record, origin.request_id))
-            else:
+            elif outcome.error.code not in NOT_KEPT:
                 outgoing.append(Outgoing(DEAD_LETTERS, origin.source, _dead_letter(outcome, origin), origin.request_id))
         try:
             await self._producer.publish(outgoing)

@@ -1,36 +1,36 @@
-"""Segment's tracking payloads as records: track and page make interactions, identify makes a user's catalogue entry.
+"""Segment's tracking payloads as records: track, page, screen and group make interactions, identify a user's catalogue entry,
+alias and identify the record of who a visitor is.
 
 https://segment.com/docs/connections/spec/ and its e-commerce part. `docs/events.md` has the mapping for people.
 """
 
 import random
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
 import orjson
 
 from services.ingestion import fields
-from services.ingestion.event_names import EventName, classify
-from services.ingestion.verdicts import Code, Origin, Outcome, Rejected, RejectedError, Taken
+from services.ingestion.bots import is_bot
+from services.ingestion.event_names import EventName
+from services.ingestion.interactions import INDEX_ROOM, ITEM_KEYS, read_interactions
+from services.ingestion.rules import Rules
+from services.ingestion.verdicts import NOT_KEPT, Code, Origin, Outcome, Rejected, RejectedError, Taken
 from slipstream.contracts.events import CatalogRecord, Interaction
-from slipstream.contracts.vocabulary import IMPRESSION, RATE, VIEW
+from slipstream.contracts.vocabulary import MERGED_INTO, VIEW
 
-Made = Interaction | CatalogRecord
+Message = dict[str, Any]
+Records = list[Interaction | CatalogRecord]
 
 PAGE = EventName("page", of_an_item=False)
-PAGE_OF_AN_ITEM = EventName(VIEW, of_an_item=True)
-ITEM_KEYS = ("item_id", "product_id", "sku")
-#: The bytes that ":" and an index need behind a message id.
-INDEX_ROOM = 6
-#: What each product of an event keeps of the event's own properties, where it is a short scalar: an order of a thousand
-#: products must not become a thousand copies of everything.
-SHARED = ("order_id", "checkout_id", "cart_id", "list_id", "category", "currency", "coupon", "affiliation", "query", "placement")
-SHARED_LENGTH = 256
-#: Each product becomes a record; a small body must not become a large load.
-MAX_PRODUCTS = 500
+SCREEN = EventName("screen", of_an_item=False)
+VIEW_OF_AN_ITEM = EventName(VIEW, of_an_item=True)
+GROUP = "group"
+LONGEST_NAME = 256
 
 
 def read_message(
-    message: Any, kind: str | None, envelope: dict[str, Any], origin: Origin, max_bytes: int | None = None
+    message: Any, kind: str | None, envelope: Message, origin: Origin, rules: Rules, max_bytes: int | None = None
 ) -> Outcome:
     """What a message means, or why it is rejected.
 
@@ -41,44 +41,45 @@ def read_message(
     try:
         if type(message) is not dict:
             raise RejectedError(Code.NOT_AN_OBJECT, "an event must be a JSON object")
+        if rules.refuse_bots and is_bot(_agent(message, envelope) or origin.agent):
+            raise RejectedError(Code.BOT, "the user agent is that of a crawler", "context.userAgent")
         fields.refuse_deep(message)
         if max_bytes is not None and len(orjson.dumps(message)) > max_bytes:
             raise RejectedError(Code.EVENT_TOO_LARGE, f"an event may have at most {max_bytes} bytes")
-        message_id = fields.as_id(message.get("messageId"), "messageId", INDEX_ROOM) or f"{random.getrandbits(128):032x}"
-        return Taken(message_id, _records(message, message_id, kind or message.get("type"), envelope, origin))
+        given = message_id = fields.as_id(message.get("messageId"), "messageId", INDEX_ROOM)
+        if message_id is None:
+            message_id = f"{random.getrandbits(128):032x}"
+        return Taken(message_id, _records(message, message_id, kind, envelope, origin, rules), given is not None)
     except RejectedError as error:
-        return Rejected(message_id, error, message)
+        return Rejected(message_id, error, None if error.code in NOT_KEPT else rules.privacy.original(message, kind))
 
 
-def _records(message: dict[str, Any], message_id: str, kind: Any, envelope: dict[str, Any], origin: Origin) -> list[Made]:
+def _records(message: Message, message_id: str, kind: str | None, envelope: Message, origin: Origin, rules: Rules) -> Records:
+    call = kind or message.get("type")
     user_id = fields.as_id(message.get("userId"), "userId")
     anonymous_id = fields.as_id(message.get("anonymousId"), "anonymousId")
     visitor = user_id or anonymous_id
     if visitor is None:
         raise RejectedError(Code.MISSING_USER, "userId or anonymousId is required", "userId")
     timestamp = _timestamp(message, envelope, origin.received_at)
-    if kind == "identify":
-        return _traits(message, visitor, timestamp, origin.source)
-    properties = fields.as_object(message.get("properties"), "properties")
-    if kind == "track":
-        event = message.get("event")
-        if event is None or event == "":
-            raise RejectedError(Code.MISSING_NAME, "event, the name of what happened, is required", "event")
-        if type(event) is not str:
-            raise RejectedError(Code.INVALID_NAME, "event must be a string", "event")
-        name = classify(event)
-    elif kind == "page":
-        name = PAGE_OF_AN_ITEM if any(properties.get(key) for key in ITEM_KEYS) else PAGE
-        if message.get("name") is not None:
-            properties = {"name": message["name"], **properties}
-    else:
-        raise RejectedError(Code.UNSUPPORTED_TYPE, "type must be track, page or identify", "type")
+    if call == "identify":
+        return _identify(message, user_id, anonymous_id, timestamp, origin, rules)
+    if call == "alias":
+        return _alias(message, user_id, anonymous_id, timestamp, origin)
+    read = _EVENTS.get(call) if type(call) is str else None
+    if read is None:
+        raise RejectedError(Code.UNSUPPORTED_TYPE, "type must be track, page, screen, identify, group or alias", "type")
+    name, properties = read(message, rules)
+    if not origin.imported and rules.max_late_ms is not None and timestamp < origin.received_at - rules.max_late_ms:
+        hours = rules.max_late_ms / 3_600_000
+        raise RejectedError(
+            Code.TIMESTAMP_TOO_OLD, f"it happened more than {hours:g} hours ago; send history to /v1/import", _time_field(message)
+        )
     context = fields.as_object(message.get("context", envelope.get("context")), "context")
     session_id = fields.as_id(properties.get("session_id"), "properties.session_id") or fields.as_id(
         context.get("sessionId"), "context.sessionId"
     )
     shared: dict[str, Any] = {
-        "event_type": name.event_type,
         "user_id": visitor,
         "anonymous_id": anonymous_id,
         "session_id": session_id,
@@ -86,97 +87,108 @@ def _records(message: dict[str, Any], message_id: str, kind: Any, envelope: dict
         "received_at": origin.received_at,
         "source": origin.source,
     }
-    products = properties.get("products")
-    if name.of_an_item and products is not None and _item_id(properties, "properties") is None:
-        return _one_a_product(shared, properties, products, message_id)
-    return [_interaction(shared, properties, message_id, name)]
+    if origin.imported:
+        shared["imported"] = True
+    return read_interactions(shared, properties, message_id, name)  # type: ignore[return-value]
 
 
-def _interaction(shared: dict[str, Any], properties: dict[str, Any], message_id: str, name: EventName) -> Interaction:
-    item_id = _item_id(properties, "properties")
-    if item_id is None and name.of_an_item:
-        raise RejectedError(
-            Code.MISSING_ITEM, f"a {name.event_type} needs an item: item_id, product_id, sku or products", "properties.item_id"
+def _track(message: Message, rules: Rules) -> tuple[EventName, Message]:
+    properties = fields.as_object(message.get("properties"), "properties")
+    event = message.get("event")
+    if event is None or event == "":
+        raise RejectedError(Code.MISSING_NAME, "event, the name of what happened, is required", "event")
+    if type(event) is not str or len(event) > LONGEST_NAME:
+        raise RejectedError(Code.INVALID_NAME, f"event must be a string of at most {LONGEST_NAME} characters", "event")
+    name = rules.names.classify(event)
+    if rules.plan is not None:
+        rules.plan.check(event, properties)
+    return name, rules.privacy.published(properties)
+
+
+def _page(message: Message, rules: Rules) -> tuple[EventName, Message]:
+    return _shown(PAGE, message, rules)
+
+
+def _screen(message: Message, rules: Rules) -> tuple[EventName, Message]:
+    return _shown(SCREEN, message, rules)
+
+
+def _shown(plain: EventName, message: Message, rules: Rules) -> tuple[EventName, Message]:
+    """A page or a screen; one that shows an item is a view of it."""
+    properties = fields.as_object(message.get("properties"), "properties")
+    for key in ("category", "name"):
+        if message.get(key) is not None:
+            properties = {key: message[key], **properties}
+    return VIEW_OF_AN_ITEM if any(properties.get(key) for key in ITEM_KEYS) else plain, rules.privacy.published(properties)
+
+
+def _group(message: Message, rules: Rules) -> tuple[EventName, Message]:
+    """That a visitor belongs to a group, kept as an event: an entry of the user would replace what `identify` told."""
+    group_id = fields.as_id(message.get("groupId"), "groupId")
+    if group_id is None:
+        raise RejectedError(Code.MISSING_GROUP, "groupId is required", "groupId")
+    traits = fields.as_object(message.get("traits"), "traits")
+    properties: Message = {"groupId": group_id}
+    if traits:
+        properties["traits"] = rules.privacy.published(traits)
+    return EventName(GROUP, of_an_item=False), properties
+
+
+_EVENTS: Final[dict[str, Callable[[Message, Rules], tuple[EventName, Message]]]] = {
+    "track": _track,
+    "page": _page,
+    "screen": _screen,
+    "group": _group,
+}
+
+
+def _identify(
+    message: Message, user_id: str | None, anonymous_id: str | None, timestamp: int, origin: Origin, rules: Rules
+) -> Records:
+    """A user's catalogue entry, none without traits, since an entry replaces the one before; and who the anonymous visitor is."""
+    records: Records = []
+    if user_id is not None and anonymous_id is not None and user_id != anonymous_id:
+        records.append(_identity(anonymous_id, user_id, timestamp, origin))
+    traits = rules.privacy.published(fields.as_object(message.get("traits"), "traits"))
+    if traits:
+        entity_id = user_id or anonymous_id
+        assert entity_id is not None  # noqa: S101
+        records.append(
+            CatalogRecord(entity="user", entity_id=entity_id, attributes=traits, timestamp=timestamp, source=origin.source)
         )
-    return Interaction(
-        **shared,
-        event_id=message_id,
-        item_id=item_id,
-        value=_value(properties, name.event_type, "properties"),
-        recommendation_id=fields.as_id(properties.get("recommendation_id"), "properties.recommendation_id"),
-        position=fields.position_or_none(properties.get("position")),
-        properties={key: value for key, value in properties.items() if key not in _OWN_FIELD},
+    return records
+
+
+def _alias(message: Message, user_id: str | None, anonymous_id: str | None, timestamp: int, origin: Origin) -> Records:
+    """That the visitor `previousId`, else `anonymousId`, is the user `userId`; nothing where the two are the same."""
+    if user_id is None:
+        raise RejectedError(Code.MISSING_USER, "userId, who the visitor is from now on, is required", "userId")
+    previous = fields.as_id(message.get("previousId"), "previousId") or anonymous_id
+    if previous is None:
+        raise RejectedError(Code.MISSING_USER, "previousId, who the visitor was, is required", "previousId")
+    return [] if previous == user_id else [_identity(previous, user_id, timestamp, origin)]
+
+
+def _identity(visitor: str, user_id: str, timestamp: int, origin: Origin) -> CatalogRecord:
+    return CatalogRecord(
+        entity="identity", entity_id=visitor, attributes={MERGED_INTO: user_id}, timestamp=timestamp, source=origin.source
     )
 
 
-def _one_a_product(shared: dict[str, Any], properties: dict[str, Any], products: Any, message_id: str) -> list[Made]:
-    if type(products) is not list or not products:
-        raise RejectedError(Code.MISSING_ITEM, "products must be a list with at least one product", "properties.products")
-    if len(products) > MAX_PRODUCTS:
-        raise RejectedError(Code.EVENT_TOO_LARGE, f"products may have at most {MAX_PRODUCTS} entries", "properties.products")
-    event_type = shared["event_type"]
-    slate = fields.as_id(properties.get("recommendation_id"), "properties.recommendation_id")
-    common = {
-        key: value
-        for key in SHARED
-        if type(value := properties.get(key)) in (int, float, bool) or (type(value) is str and len(value) <= SHARED_LENGTH)
-    }
-    made: list[Made] = []
-    for index, entry in enumerate(products):
-        field = f"properties.products.{index}"
-        product = entry if type(entry) is dict else {"item_id": entry}
-        item_id = _item_id(product, field)
-        if item_id is None:
-            raise RejectedError(Code.MISSING_ITEM, "a product needs item_id, product_id or sku", field)
-        position = fields.position_or_none(product.get("position"))
-        own = {key: value for key, value in product.items() if key not in _OWN_FIELD}
-        value = _value(product, event_type, field)
-        if value is None and len(products) == 1:
-            value = _value(properties, event_type, "properties")
-        made.append(
-            Interaction(
-                **shared,
-                event_id=f"{message_id}:{index}",
-                item_id=item_id,
-                value=value,
-                recommendation_id=fields.as_id(product.get("recommendation_id"), f"{field}.recommendation_id") or slate,
-                # What was shown stood in this order; the order of what was bought says nothing.
-                position=index if position is None and event_type == IMPRESSION else position,
-                properties={**common, **own},
-            )
-        )
-    return made
+def _agent(message: Message, envelope: Message) -> str:
+    """The visitor's user agent as the client tells it; empty when it does not."""
+    context = message.get("context", envelope.get("context"))
+    agent = context.get("userAgent") if type(context) is dict else None
+    return agent if type(agent) is str else ""
 
 
-#: Properties that have a field of their own in an interaction.
-_OWN_FIELD = frozenset({"item_id", "products", "recommendation_id", "session_id", "value"})
+def _time_field(message: Message) -> str:
+    return "timestamp" if message.get("timestamp") is not None else "originalTimestamp"
 
 
-def _item_id(properties: dict[str, Any], field: str) -> str | None:
-    for key in ITEM_KEYS:
-        if (value := properties.get(key)) is not None and (found := fields.as_id(value, f"{field}.{key}")):
-            return found
-    return None
-
-
-def _value(properties: dict[str, Any], event_type: str, field: str) -> float | None:
-    """`value`, or a rating, or what it brought in. Money that is no number ("19,99 €") is left to the properties."""
-    if (value := properties.get("value")) is not None:
-        return fields.as_value(value, f"{field}.value")
-    if event_type == RATE:
-        rating = properties.get("rating")
-        return None if rating is None else fields.as_value(rating, f"{field}.rating")
-    if "revenue" in properties and (revenue := fields.number_or_none(properties["revenue"])) is not None:
-        return revenue
-    if "price" not in properties or (price := fields.number_or_none(properties["price"])) is None:
-        return None
-    quantity = fields.number_or_none(properties.get("quantity", 1))
-    return fields.number_or_none(price * (1.0 if quantity is None else quantity))
-
-
-def _timestamp(message: dict[str, Any], envelope: dict[str, Any], received_at: int) -> int:
+def _timestamp(message: Message, envelope: Message, received_at: int) -> int:
     """When it happened by our clock: the client's time, moved by how far its clock was off when it sent the message."""
-    field = "timestamp" if message.get("timestamp") is not None else "originalTimestamp"
+    field = _time_field(message)
     value = message.get(field)
     if value is None:
         return received_at
@@ -187,11 +199,3 @@ def _timestamp(message: dict[str, Any], envelope: dict[str, Any], received_at: i
         if happened < 0:
             raise RejectedError(Code.INVALID_TIMESTAMP, f"{field} and sentAt together lie before 1970", field)
     return fields.refuse_future(happened, received_at, field)
-
-
-def _traits(message: dict[str, Any], visitor: str, timestamp: int, source: str) -> list[Made]:
-    """A user's catalogue entry; none without traits, since an entry replaces the one before."""
-    traits = fields.as_object(message.get("traits"), "traits")
-    if not traits:
-        return []
-    return [CatalogRecord(entity="user", entity_id=visitor, attributes=traits, timestamp=timestamp, source=source)]

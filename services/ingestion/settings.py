@@ -1,7 +1,10 @@
 """Ingestion's settings."""
 
-from pydantic import Field, SecretStr, field_validator
+from typing import Self
 
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from services.ingestion.privacy import Privacy
 from services.ingestion.write_keys import WriteKeys
 from slipstream.chassis.settings import Section, ServiceSettings
 
@@ -19,11 +22,42 @@ class IngestionSection(Section):
     max_batch_events: int = Field(2_500, ge=1, description="more events, items or users in one body are answered with 413")
     linger_ms: int = Field(1, ge=0, le=1_000, description="how long the Kafka client waits for more records of a partition")
 
+    max_late_hours: float = Field(
+        24.0, ge=0, description="an event older than this is rejected, unless it comes by /v1/import; 0 takes any age"
+    )
+    event_mapping: str = Field("", description="JSON file of types by event name, beside Segment's; read again when it changes")
+    tracking_plan: str = Field("", description="JSON file with a JSON Schema by event name; read again when it changes")
+    bot_filter: bool = Field(True, description="reject what is sent with the user agent of a crawler")
+    truncate_ip: bool = Field(True, description="keep IP addresses only without their last part")
+    pii_drop: str = Field("", description="properties and traits to drop: names or dotted paths, several separated by commas")
+    pii_hash: str = Field("", description="properties and traits to keep hashed only: names or dotted paths, as above")
+    pii_key: SecretStr = Field(SecretStr(""), description="the key of these hashes; required with pii_hash")
+    cors_origins: str = Field("", description="origins whose pages may send and read answers, several separated by commas, or *")
+
     @field_validator("write_keys")
     @classmethod
     def _well_formed(cls, keys: SecretStr) -> SecretStr:
         WriteKeys(keys.get_secret_value())
         return keys
+
+    @model_validator(mode="after")
+    def _privacy_is_whole(self) -> Self:
+        self.privacy()
+        return self
+
+    def privacy(self) -> Privacy:
+        """What is dropped, hashed and shortened."""
+        return Privacy(
+            drop=listed(self.pii_drop),
+            hashed=listed(self.pii_hash),
+            key=self.pii_key.get_secret_value(),
+            truncate_ip=self.truncate_ip,
+        )
+
+
+def listed(text: str) -> list[str]:
+    """The parts of a setting that holds several, separated by commas."""
+    return [part for part in map(str.strip, text.split(",")) if part]
 
 
 class IngestionSettings(ServiceSettings):

@@ -17,6 +17,7 @@ class Code(StrEnum):
     NESTED_TOO_DEEPLY = "nested_too_deeply"
     UNSUPPORTED_TYPE = "unsupported_type"
     MISSING_USER = "missing_user"
+    MISSING_GROUP = "missing_group"
     MISSING_ITEM = "missing_item"
     MISSING_NAME = "missing_name"
     INVALID_NAME = "invalid_name"
@@ -26,6 +27,13 @@ class Code(StrEnum):
     INVALID_TIMESTAMP = "invalid_timestamp"
     TIMESTAMP_IN_SECONDS = "timestamp_in_seconds"
     TIMESTAMP_IN_FUTURE = "timestamp_in_future"
+    TIMESTAMP_TOO_OLD = "timestamp_too_old"
+    PLAN_VIOLATION = "plan_violation"
+    BOT = "bot"
+
+
+#: Rejections that are counted and answered, but not kept as dead letters: crawlers would fill the topic.
+NOT_KEPT = frozenset({Code.BOT})
 
 
 class RejectedError(Exception):
@@ -38,24 +46,31 @@ class RejectedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a request came from: the name of its write key, its id, and when it was received (ms)."""
+    """Where a request came from: the name of its write key, its id, and when it was received (ms).
+
+    `agent` is the `User-Agent` that it was sent with. `imported`: it is history sent on purpose, of whatever age.
+    """
 
     source: str
     request_id: str
     received_at: int
+    agent: str = ""
+    imported: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A message that is fine, and the records that it makes."""
+    """A message that is fine, and the records that it makes. `named`: the client gave its `messageId`, so that a repeat can be
+    known by it."""
 
     message_id: str
     records: list[Interaction | CatalogRecord]
+    named: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A message that is not, why, and the message itself for the dead letters."""
+    """A message that is not, why, and the message itself for the dead letters, without what may not be kept (see `Privacy`)."""
 
     message_id: str | None
     error: RejectedError

@@ -1,4 +1,4 @@
-"""Send an interaction file through ingestion's REST API, as a shop would have sent it at the time.
+"""Send an interaction file through ingestion's REST API, as a shop would send its history: by `/v1/import`, at any age.
 
 Events go out in the order of their timestamps, as Segment track calls that keep their original timestamps; those of one visitor
 stay in order. Message ids are made from the events themselves, so that a file sent twice has the same ids; nothing drops the
@@ -157,7 +157,7 @@ class _Lane:
     async def _send(self) -> None:
         while (batch := await self._queue.get()) is not None:
             for body, count in bodies(iter(batch), "batch", self._batch_size):
-                self._add(await post(self._client, "/v1/batch", body), count)
+                self._add(await post(self._client, "/v1/import", body), count)
 
     def _add(self, verdicts: dict[str, Any], count: int) -> None:
         report = self._report

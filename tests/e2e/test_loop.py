@@ -48,7 +48,7 @@ def test_a_visitors_events_become_recommendations_and_these_become_a_report(stac
     events = shop.history()
     for start in range(0, len(events), BATCH):
         batch = events[start : start + BATCH]
-        assert stack.post("ingestion", "/v1/batch", {"batch": batch})["accepted"] == len(batch)
+        assert stack.post("ingestion", "/v1/import", {"batch": batch})["accepted"] == len(batch)
 
     # Features takes them in: all of them, into the online store and into the lake.
     wait_for(lambda: stack.get("features", "/v1/status")["caught_up"], "features to catch up")

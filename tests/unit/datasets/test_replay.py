@@ -30,7 +30,7 @@ class Collector(ThreadingHTTPServer):
         self.lock = threading.Lock()
 
     def events(self) -> list[dict[str, Any]]:
-        return [event for path, body, _ in self.bodies if path == "/v1/batch" for event in body["batch"]]
+        return [event for path, body, _ in self.bodies if path == "/v1/import" for event in body["batch"]]
 
 
 class Handler(BaseHTTPRequestHandler):

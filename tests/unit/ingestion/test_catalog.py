@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 
 from services.ingestion.catalog import deletion, read_entry
+from services.ingestion.rules import Rules
 from services.ingestion.verdicts import Code, Origin, Rejected, Taken
 from slipstream.contracts.events import CatalogRecord
 
@@ -10,7 +11,7 @@ ORIGIN = Origin("shop", "request-1", 1_760_000_000_000)
 
 
 def record(entry: Any, entity: Any = "item") -> CatalogRecord:
-    outcome = read_entry(entry, entity, ORIGIN)
+    outcome = read_entry(entry, entity, ORIGIN, Rules())
     assert isinstance(outcome, Taken), outcome
     (made,) = outcome.records
     assert isinstance(made, CatalogRecord)
@@ -38,7 +39,7 @@ def test_user_is_a_user_s_entry() -> None:
 
 
 def test_deletion_is_a_record_that_says_so() -> None:
-    outcome = deletion("sku/1", ORIGIN)
+    outcome = deletion("item", "sku/1", ORIGIN)
     assert isinstance(outcome, Taken)
     assert outcome.records == [
         CatalogRecord(entity="item", entity_id="sku/1", deleted=True, timestamp=ORIGIN.received_at, source="shop")
@@ -56,12 +57,12 @@ def test_deletion_is_a_record_that_says_so() -> None:
     ],
 )
 def test_bad_entry_is_rejected_with_code_and_field(entry: Any, code: Code, field: str | None) -> None:
-    outcome = read_entry(entry, "item", ORIGIN)
+    outcome = read_entry(entry, "item", ORIGIN, Rules())
     assert isinstance(outcome, Rejected)
     assert (outcome.error.code, outcome.error.field) == (code, field)
 
 
 def test_entry_above_the_limit_is_rejected() -> None:
-    outcome = read_entry({"item_id": "a", "text": "x" * 500}, "item", ORIGIN, 300)
+    outcome = read_entry({"item_id": "a", "text": "x" * 500}, "item", ORIGIN, Rules(), 300)
     assert isinstance(outcome, Rejected)
     assert outcome.error.code is Code.EVENT_TOO_LARGE
