@@ -46,9 +46,10 @@ class Plan:
 
     @property
     def description(self) -> dict[str, str]:
-        """What other commands need to reach it: the services' URLs by name, `write_key`, `kafka` and `namespace`."""
-        kafka, namespace = self.environment[EXTERNAL["broker"]], self.environment.get("SLIPSTREAM_NAMESPACE")
-        return {**self.urls, "write_key": self.write_key, "kafka": kafka, "namespace": namespace or "slipstream"}
+        """What other commands need to reach it: the services' URLs by name, `write_key`, `kafka`, `redis` and `namespace`."""
+        servers = {"kafka": self.environment[EXTERNAL["broker"]], "redis": self.environment[EXTERNAL["valkey"]]}
+        namespace = self.environment.get("SLIPSTREAM_NAMESPACE") or "slipstream"
+        return {**self.urls, **servers, "write_key": self.write_key, "namespace": namespace}
 
     def service_environment(self, name: str) -> dict[str, str]:
         """The environment of one service's process."""

@@ -1,0 +1,37 @@
+"""`make faults`: the long fault test, with a report."""
+
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import click
+
+from services.standalone.plan import SERVICES
+from tests.faults.run import Case, run
+
+
+@click.command()
+@click.option("--seconds", type=float, default=170.0, show_default=True, help="How long events come and services are killed.")
+@click.option("--kills", type=int, default=10, show_default=True, help="Kills of each service.")
+@click.option("--rate", type=float, default=300.0, show_default=True, help="Events a second.")
+@click.option("--seed", type=int, default=1, show_default=True)
+@click.option("--valkey", is_flag=True, help="Kill Valkey, once, instead of the services.")
+@click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write JSON here.")
+def main(seconds: float, kills: int, rate: float, seed: int, valkey: bool, json_path: Path | None) -> None:
+    """Send events to a stack of its own, kill services at random moments, and compare its stores with what was acknowledged."""
+    case = Case(seconds, 1 if valkey else kills, ("valkey",) if valkey else SERVICES, rate, seed)
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="slipstream-faults-") as directory:
+        result = run(case, Path(directory))
+    click.echo(result.table())
+    click.echo(f"{'all in all':<24} {time.monotonic() - start:.0f} s")
+    if json_path:
+        json_path.write_text(json.dumps(result.as_json(), indent=2) + "\n")
+    if faults := result.faults:
+        raise click.ClickException("not exact:\n" + "\n".join(faults))
+    click.echo("Every acknowledged event is in Redis and in the lake exactly once.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""Kills services of a stack with SIGKILL at random moments, as a machine that runs out of memory would."""
+
+import os
+import random
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+
+class Killer(threading.Thread):
+    """Kills each of `names` `times` times within `seconds`, at moments that follow from the seed.
+
+    `pids` tells the process of each name that runs now. A name that does not run at its moment is killed as soon as it does:
+    such a kill comes while it starts. `kills` counts by name.
+    """
+
+    def __init__(
+        self, pids: Callable[[], Mapping[str, int]], names: Sequence[str], times: int, seconds: float, seed: int
+    ) -> None:
+        super().__init__(name="killer", daemon=True)
+        chance = random.Random(seed)
+        self._pids = pids
+        self._moments = sorted((chance.uniform(0.02, 1.0) * seconds, name) for name in names for _ in range(times))
+        self._ended = threading.Event()
+        self.kills: Counter[str] = Counter()
+
+    @property
+    def busy(self) -> bool:
+        return self.is_alive() and not self._ended.is_set()
+
+    def run(self) -> None:
+        start = time.monotonic()
+        killed: dict[str, int] = {}
+        while self._moments and not self._ended.is_set():
+            due = [(moment, name) for moment, name in self._moments if moment <= time.monotonic() - start]
+            running = self._pids() if due else {}
+            for entry in due:
+                pid = running.get(entry[1])
+                if pid is not None and pid != killed.get(entry[1]):
+                    os.kill(pid, signal.SIGKILL)
+                    killed[entry[1]] = pid
+                    self.kills[entry[1]] += 1
+                    self._moments.remove(entry)
+            time.sleep(0.02)
+
+    def end(self) -> None:
+        """Kill nothing more."""
+        self._ended.set()
+        self.join()

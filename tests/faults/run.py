@@ -1,0 +1,117 @@
+"""One fault test: a stack, a client, a killer, and the reckoning."""
+
+import signal
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+from pydantic import SecretStr
+
+from services.standalone.plan import SERVICES
+from slipstream.chassis.settings import KafkaSettings, LakeSettings, RedisSettings
+from tests.e2e.stack import Stack, children, running, wait_for
+from tests.faults.client import Client
+from tests.faults.killer import Killer
+from tests.faults.reckoning import Findings, Stores, reckon
+
+#: What the supervisor's child is called by its command line.
+VALKEY = "valkey-server"
+PATIENCE_S = 60.0
+
+
+@dataclass(frozen=True)
+class Case:
+    """`times` kills of each of `killed` within `seconds`, under `rate` events a second. Everything follows from the seed but the
+    machine's own timing."""
+
+    seconds: float
+    times: int
+    killed: tuple[str, ...] = SERVICES
+    rate: float = 300.0
+    seed: int = 1
+    settings: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Result:
+    """What was done and what was found. `kills` by name, `figures` of client and stores."""
+
+    case: Case
+    kills: dict[str, int]
+    figures: dict[str, int]
+    findings: Findings
+
+    @property
+    def faults(self) -> list[str]:
+        """What is wrong, in words; empty when everything is exact."""
+        return list(self.findings.lines())
+
+    def table(self) -> str:
+        figures, wrong = self.figures, self.findings.wrong
+        rows = [
+            ("kills", ", ".join(f"{name} {count}" for name, count in self.kills.items())),
+            ("under load", f"{figures['seconds']:,} s, {figures['events'] / max(1, figures['seconds']):.0f} events/s"),
+            ("messages sent", f"{figures['messages']:,} that make {figures['events']:,} events"),
+            ("acknowledged", f"{figures['acknowledged']:,} messages, {figures['events_due']:,} events"),
+            ("of them as duplicates", f"{figures.get('duplicate', 0):,} messages"),
+            ("sent again", f"{figures.get('retried_messages', 0):,} messages in {figures.get('retried_requests', 0):,} requests"),
+            ("answers thrown away", f"{figures.get('answers_lost', 0):,} requests"),
+            ("on the topic", f"{figures['records_on_topic']:,} records, {figures['repeats_on_topic']:,} of them repeats"),
+            ("marked as maybe repeats", f"{figures['marked_maybe_repeat']:,} records"),
+            ("in the lake", f"{figures['rows_in_lake']:,} rows"),
+            ("in Redis", f"{figures['visitors']:,} visitors, {figures['visitors_merged']:,} merged, {figures['items']:,} items"),
+            ("lost", f"{len(wrong.get('lost', ())):,}"),
+            ("double", f"{len(wrong.get('double', ())):,}"),
+            ("anything else wrong", f"{sum(len(found) for kind, found in wrong.items() if kind not in ('lost', 'double')):,}"),
+        ]
+        return "\n".join(f"{name:<24} {value}" for name, value in rows)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "case": asdict(self.case),
+            "kills": self.kills,
+            "figures": self.figures,
+            "wrong": {kind: {"count": len(found), "such_as": found[:20]} for kind, found in self.findings.wrong.items()},
+        }
+
+
+def run(case: Case, directory: Path) -> Result:
+    """Start a stack on `directory`, do it, and compare. The stack is stopped when this returns."""
+    settings = {"SLIPSTREAM_TRAINING__NEW_EVENTS": "0", **case.settings}
+    with running(directory, **settings) as stack:
+        client = Client(stack.urls["ingestion"], stack.write_key, case.seed, case.rate)
+        killer = Killer(lambda: _processes(stack), case.killed, case.times, case.seconds, case.seed)
+        killer.start()
+        client.run(case.seconds, PATIENCE_S, lambda: killer.busy)
+        killer.end()
+        wait_for(lambda: all(_ready(stack, name) for name in SERVICES), "every service to be ready again", PATIENCE_S)
+        wait_for(lambda: stack.get("features", "/v1/status")["caught_up"], "features to have caught up", PATIENCE_S)
+        findings = reckon(_stores(stack), client.acknowledged, client.unacknowledged)
+        for rejected in client.rejected:
+            findings.say("rejected", rejected)
+        for name in case.killed:
+            if killer.kills[name] < case.times:
+                findings.say("not killed as often as it should be", f"{name}: {killer.kills[name]} of {case.times}")
+        figures = {**client.figures, **findings.figures, "acknowledged": len(client.acknowledged)}
+        if status := stack.stop(signal.SIGTERM):
+            findings.say("exit status", str(status))
+    return Result(case, dict(killer.kills), figures, findings)
+
+
+def _processes(stack: Stack) -> dict[str, int]:
+    wanted = {*SERVICES, VALKEY}
+    return {("valkey" if name == VALKEY else name): pid for name, pid in children(stack.process.pid) if name in wanted}
+
+
+def _ready(stack: Stack, name: str) -> bool:
+    return stack.clients[name].get("/health/ready").status_code == httpx.codes.OK
+
+
+def _stores(stack: Stack) -> Stores:
+    return Stores(
+        KafkaSettings(bootstrap_servers=stack.urls["kafka"]),
+        RedisSettings(url=SecretStr(stack.urls["redis"])),
+        LakeSettings(uri=str(stack.directory / "lake")),
+        stack.urls["namespace"],
+    )
