@@ -1,0 +1,34 @@
+"""Ingestion as a process of its own, for clients that need an address."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from services.standalone.processes import Child, free_port
+from services.standalone.supervisor import is_ready
+from slipstream.chassis.settings import KafkaSettings, RedisSettings
+
+KEY = "s3cret"
+
+
+@contextmanager
+def ingestion_process(kafka: KafkaSettings, redis: RedisSettings, namespace: str, **settings: str) -> Iterator[str]:
+    """Its URL, while it runs. `settings` are its own: `cors_origins="*"`. The write key is `KEY`, its name `shop`."""
+    port = free_port()
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("SLIPSTREAM_")},
+        "SLIPSTREAM_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+        "SLIPSTREAM_REDIS__URL": redis.url.get_secret_value(),
+        "SLIPSTREAM_NAMESPACE": namespace,
+        "SLIPSTREAM_HTTP__PORT": str(port),
+        "SLIPSTREAM_INGESTION__WRITE_KEYS": f"shop:{KEY}",
+        **{f"SLIPSTREAM_INGESTION__{name.upper()}": value for name, value in settings.items()},
+    }
+    command = [sys.executable, "-m", "services", "ingestion"]
+    child = Child("ingestion", port, command, is_ready, grace_s=10, environment=environment)
+    try:
+        child.start(60)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        child.stop()
