@@ -16,12 +16,12 @@ import click
 from services.dead_letters_command import dead_letters
 from services.service_command import SERVICES, service_command
 from services.standalone.plan import DATA_DIR, DEFAULT_DATA_DIR
+from services.standalone.processes import INTERRUPTED
 
 if TYPE_CHECKING:
     from services.benchmarks.runner import Target
     from services.standalone.plan import Plan
 
-INTERRUPTED = 130
 T = TypeVar("T")
 
 data_dir = click.option(
@@ -164,7 +164,7 @@ def replay(
     \b
     Example:  slipstream replay events.csv.gz --items items.csv --speed 60
     """
-    from services.standalone.supervisor import running_stack
+    from services.standalone.data_folder import running_stack
     from services.standalone.terminal import Terminal
 
     running = running_stack(data_dir)
@@ -308,7 +308,7 @@ def _plan(directory: Path, ports: tuple[str, ...], any_ports: bool, defaults: Ma
 
 def _running_target(directory: Path) -> "Target":
     from services.benchmarks.runner import target_of
-    from services.standalone.supervisor import running_stack
+    from services.standalone.data_folder import running_stack
 
     running = running_stack(directory)
     if not running:

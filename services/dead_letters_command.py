@@ -189,7 +189,7 @@ def _choice(codes: tuple[str, ...], sources: tuple[str, ...], since: int) -> "Ch
 
 def _running(data_dir: Path) -> dict[str, str]:
     """The stack on this folder, unless the environment names another broker."""
-    from services.standalone.supervisor import running_stack
+    from services.standalone.data_folder import running_stack
 
     running = running_stack(data_dir)
     named = os.environ.get(EXTERNAL["broker"])

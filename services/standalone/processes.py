@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import IO
 
 PR_SET_PDEATHSIG = 1
+#: The exit status of a command that Ctrl-C ended before it was done, as shells have it.
+INTERRUPTED = 130
 
 
 class StartError(Exception):
@@ -56,13 +58,14 @@ class Child:
             preexec_fn=_die_with(os.getpid()) if sys.platform == "linux" else None,
         )
 
-    def start(self, timeout_s: float = 15.0) -> "Child":
-        """Start it and wait until it answers. Raises `StartError` when it can't, or does not answer in `timeout_s`."""
+    def start(self, timeout_s: float = 15.0, wanted: Callable[[], bool] = lambda: True) -> "Child":
+        """Start it and wait until it answers, or is no longer `wanted`. Raises `StartError` when it can't, or does not answer in
+        `timeout_s`."""
         if not is_free(self.port):
             raise StartError(f"{self.name} can't start: port {self.port} is in use")
         self.launch()
         deadline = time.monotonic() + timeout_s
-        while not self.answers():
+        while wanted() and not self.answers():
             if not self.alive:
                 raise StartError(f"{self.name} ended with status {self.status} while starting on port {self.port}")
             if time.monotonic() > deadline:

@@ -6,11 +6,9 @@ from types import FrameType
 import click
 
 from services.standalone.plan import Plan
-from services.standalone.processes import StartError
+from services.standalone.processes import INTERRUPTED, StartError
 from services.standalone.supervisor import Supervisor
 from services.standalone.terminal import Terminal
-
-INTERRUPTED = 130
 
 
 class Running:
@@ -22,7 +20,8 @@ class Running:
 
     def __enter__(self) -> "Running":
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, self._on_signal)
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # `nohup`
+                signal.signal(number, self._on_signal)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:

@@ -1,38 +1,37 @@
 """Runs a local stack: starts it in order, restarts what dies, stops it without losing what was accepted."""
 
-import fcntl
 import json
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from services.standalone import servers
+from services.standalone.data_folder import held
 from services.standalone.logs import Log, error_in
 from services.standalone.plan import SERVICES, Plan
 from services.standalone.processes import Child, StartError
+from services.standalone.restarts import Restarts
 from services.standalone.terminal import Terminal
 
 START_LIMIT_S = 180.0
 DRAIN_LIMIT_S = 10.0
 SERVICE_GRACE_S = 15.0
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0
-#: A child that was up for so long and then died is restarted at once, as if it never had before.
-STEADY_S = 60.0
+SERVERS = ("broker", "valkey")
 
 
 @dataclass
 class _Watched:
     child: Child
     log: Log
-    pause_s: float = FIRST_PAUSE_S
-    started: float = 0.0
+    restarts: Restarts = field(default_factory=Restarts)
     restart_at: float | None = None
+    #: it was started again and has not answered since
+    coming_up: bool = False
 
 
 class Supervisor:
@@ -48,6 +47,7 @@ class Supervisor:
         self._ready = threading.Event()
         self._stop = threading.Event()
         self._killed = threading.Event()
+        self._ended = threading.Event()
         self._failure: str | None = None
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
 
@@ -55,15 +55,16 @@ class Supervisor:
         """Start everything and wait until every service is ready. Raises `StartError`, with nothing left running."""
         self._thread.start()
         while not self._ready.wait(0.2):
-            if not self._thread.is_alive():
+            if self._ended.is_set():
                 raise StartError(self._failure or "stopped while starting")
         return self
 
     def stop(self) -> None:
-        """Ingestion first; then features takes in what was accepted; then the others; the servers last."""
+        """Ingestion first; then features takes in what was accepted; then the others; the servers last. Returns when all of them
+        are gone."""
         self._stop.set()
         if self._thread.ident is not None:
-            self._thread.join()
+            self._ended.wait()
 
     def kill(self) -> None:
         """End all children at once. Safe in a signal handler; `stop()` returns soon after."""
@@ -73,37 +74,39 @@ class Supervisor:
             watched.child.kill()
 
     def wait(self, timeout_s: float | None = None) -> None:
-        """Until the stack has stopped, or the time is over."""
-        self._thread.join(timeout_s)
+        """Until the stack has stopped, or the time is over.
 
-    @property
-    def pids(self) -> dict[str, int]:
-        """The process of each child that runs."""
-        return {name: w.child.process.pid for name, w in self._watched.items() if w.child.process and w.child.alive}
+        Not by joining the thread: when a signal handler raises in `Thread.join`, Python 3.11 takes the thread for ended, and
+        whoever joins it next goes on at once, with everything still running.
+        """
+        self._ended.wait(timeout_s)
 
     # ---- everything below runs in the supervisor's thread
 
     def _run(self) -> None:
         try:
-            with _locked(self.plan):
+            with held(self.plan):
                 try:
                     self._start_all()
                     if not self._stop.is_set():
                         self._terminal.progress("")
                         self._ready.set()
-                    while not self._stop.wait(0.25):
+                    while not self._stop.wait(0.1):
                         for name in self._watched:
                             self._look_after(name)
                 finally:
                     self._stop_all()
         except StartError as error:
             self._failure = str(error)
+        finally:
+            self._ended.set()
 
     def _start_all(self) -> None:
-        for name in ("broker", "valkey"):
-            if name in self.plan.ports:
-                self._terminal.progress(f"starting {name}")
+        for name in SERVERS:
+            if name in self.plan.ports and not self._stop.is_set():
                 self._start_server(name)
+        if self._stop.is_set():
+            return
         for name in SERVICES:
             self._start_service(name)
         deadline = time.monotonic() + START_LIMIT_S
@@ -112,8 +115,10 @@ class Supervisor:
             if not waiting:
                 return
             self._terminal.progress(f"waiting for {', '.join(waiting)}")
-            for name in SERVICES:
-                if not self._watched[name].child.alive:
+            for name in self._watched:
+                if name in SERVERS:
+                    self._look_after(name)
+                elif not self._watched[name].child.alive:
                     raise StartError(self._obituary(name))
             if time.monotonic() > deadline:
                 raise StartError(f"not ready after {START_LIMIT_S:g} s: {self._unready(waiting)}")
@@ -126,8 +131,10 @@ class Supervisor:
             if name == "broker"
             else servers.valkey(port, self.plan.directory / "valkey", output=log.fd)
         )
-        self._watched[name] = _Watched(child, log, started=time.monotonic())
-        child.start()
+        self._watched[name] = _Watched(child, log)
+        self._terminal.progress(f"starting {name}")
+        # Valkey reads its file first, which takes as long as the file is large.
+        child.start(START_LIMIT_S, wanted=lambda: not self._stop.is_set())
 
     def _start_service(self, name: str) -> None:
         log = self._log(name)
@@ -140,7 +147,7 @@ class Supervisor:
             grace_s=SERVICE_GRACE_S,
             output=log.fd,
         )
-        self._watched[name] = _Watched(child, log, started=time.monotonic())
+        self._watched[name] = _Watched(child, log)
         child.launch()
 
     def _log(self, name: str) -> Log:
@@ -151,30 +158,22 @@ class Supervisor:
         return Log(self.plan.directory / "logs" / f"{name}.log", show)
 
     def _look_after(self, name: str) -> None:
-        watched = self._watched[name]
-        now = time.monotonic()
-        if watched.restart_at is None:
-            if watched.child.alive:
-                return
-            if now - watched.started > STEADY_S:
-                watched.pause_s = FIRST_PAUSE_S
-            watched.restart_at = now + watched.pause_s
+        """Start it again when it has died, after a pause; returns at once, whatever it does."""
+        watched, now = self._watched[name], time.monotonic()
+        if watched.restart_at is not None:
+            if now >= watched.restart_at:
+                watched.restart_at = None
+                watched.child.kill()  # what it may have started and left behind
+                watched.child.launch()
+                watched.coming_up = True
+        elif not watched.child.alive:
+            pause_s = watched.restarts.pause_after(now)
+            watched.restart_at, watched.coming_up = now + pause_s, False
             ending = _ending(watched.child.status)
-            self._terminal.line(f"{name} died ({ending}); it starts again in {watched.pause_s:g} s; see {watched.log.path}")
-            watched.pause_s = min(watched.pause_s * 2, LONGEST_PAUSE_S)
-        elif now >= watched.restart_at:
-            watched.restart_at = None
-            watched.started = now
-            watched.child.kill()  # what it may have started and left behind
-            try:
-                if name in SERVICES:
-                    watched.child.launch()
-                    return
-                watched.child.start()
-                if name == "broker":
-                    self._make_topics_again()
-            except StartError as error:
-                self._terminal.line(str(error))
+            self._terminal.line(f"{name} died ({ending}); it starts again in {pause_s:g} s; see {watched.log.path}")
+        elif name == "broker" and watched.coming_up and watched.child.answers():
+            watched.coming_up = False
+            self._make_topics_again()
 
     def _make_topics_again(self) -> None:
         """A broker that kept nothing has no topics, and the services made theirs when they started."""
@@ -195,7 +194,7 @@ class Supervisor:
             self._drain()
         self._terminal.progress("stopping: services" if self._watched else "")
         self._end([name for name in SERVICES if name in self._watched])
-        for name in ("valkey", "broker"):
+        for name in reversed(SERVERS):
             self._end([name])
         for watched in self._watched.values():
             watched.log.close()
@@ -273,38 +272,6 @@ def _get(port: int, path: str, headers: Mapping[str, str]) -> tuple[int, Any]:
         return response.status, json.loads(response.read())
     finally:
         connection.close()
-
-
-def running_stack(directory: Path) -> dict[str, str]:
-    """The `Plan.description` of the stack that runs on this folder; empty when none does."""
-    try:
-        with (directory / "lock").open("r") as file:
-            if _try_lock(file):
-                return {}
-            return dict(json.load(file))
-    except (OSError, ValueError):
-        return {}
-
-
-@contextmanager
-def _locked(plan: Plan) -> Iterator[None]:
-    """Hold the data folder: a second stack on it is refused while this one runs, and only then."""
-    plan.directory.mkdir(parents=True, exist_ok=True)
-    with (plan.directory / "lock").open("a+") as file:
-        if not _try_lock(file):
-            raise StartError(f"Slipstream already runs on {plan.directory}; stop it, or give another folder with --data-dir")
-        file.truncate(0)
-        json.dump(plan.description, file)
-        file.flush()
-        yield
-
-
-def _try_lock(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _ending(status: int | None) -> str:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import httpx
 
 from services.standalone.plan import SERVICES
-from services.standalone.supervisor import running_stack
+from services.standalone.data_folder import running_stack
 
 START_LIMIT_S = 180.0
 T = TypeVar("T")

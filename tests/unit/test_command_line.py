@@ -171,20 +171,6 @@ def _no_settings() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("SLIPSTREAM_")}
 
 
-def test_up_refuses_a_data_folder_that_is_in_use(tmp_path: Path) -> None:
-    from services.standalone.plan import make_plan
-    from services.standalone.processes import StartError
-    from services.standalone.supervisor import Supervisor, _locked, running_stack
-    from services.standalone.terminal import Terminal
-
-    plan = make_plan(tmp_path, {}, any_ports=True)
-    with _locked(plan):
-        assert running_stack(tmp_path)["serving"] == plan.urls["serving"]
-        with pytest.raises(StartError, match="already runs on"):
-            Supervisor(plan, Terminal()).start()
-    assert running_stack(tmp_path) == {}
-
-
 def test_the_command_of_one_service_loads_nothing_of_another() -> None:
     code = """
 import sys, importlib
