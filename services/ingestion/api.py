@@ -26,7 +26,7 @@ CORS: Final[dict[str, Any]] = {
     "max_age": 86_400,
 }
 #: The smallest picture that browsers take: one transparent dot.
-PIXEL = bytes.fromhex("47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002014c003b")
+PIXEL = bytes.fromhex("474946383961 0100 0100 800000 000000 ffffff 21f90401000000 00 2c 0000 0000 0100 0100 00 02 02 4401 00 3b")
 
 
 @events.post("/track", tags=["events"], **described(docs.Track))

@@ -48,11 +48,11 @@ class Privacy:
         return fields
 
     def original(self, message: Any, kind: str | None = None) -> Any:
-        """A message as it may be kept, with the call that it came by as its `type` where it names none, so that it can be sent
+        """A message as it may be kept, with the call that it came by as its `type`, so that it can be sent
         again in a batch."""
         kept = self._cleaned(message)
         if kind is not None and type(kept) is dict:
-            kept.setdefault("type", kind)
+            kept["type"] = kind
         return kept
 
     def _cleaned(self, value: Any) -> Any:

@@ -34,6 +34,15 @@ def test_item_can_be_made_unavailable() -> None:
     assert (made.entity_id, made.available, made.attributes) == ("7", False, {})
 
 
+def test_well_known_attributes_are_kept_as_they_came_and_null_is_as_good_as_missing() -> None:
+    known = {"title": "A", "description": "B", "categories": ["c"], "price": 9, "image_url": "https://x", "text": ["free"]}
+    for expires_at in (1_800_000_000_000, "2027-01-15T08:00:00Z"):
+        assert record({"item_id": "a", **known, "expires_at": expires_at}).attributes == {**known, "expires_at": expires_at}
+    nothing = dict.fromkeys((*known, "expires_at"))
+    assert record({"item_id": "a", **nothing}).attributes == nothing
+    assert record({"user_id": "ada", "price": "any"}, "user").attributes == {"price": "any"}
+
+
 def test_user_is_a_user_s_entry() -> None:
     assert record({"user_id": "ada", "country": "NZ"}, "user").entity == "user"
 
@@ -54,6 +63,15 @@ def test_deletion_is_a_record_that_says_so() -> None:
         ({"item_id": None}, Code.INVALID_ID, "item_id"),
         ({"item_id": "a", "available": "yes"}, Code.INVALID_VALUE, "available"),
         ({"item_id": "a", "attributes": []}, Code.INVALID_OBJECT, "attributes"),
+        ({"item_id": "a", "price": "9.50"}, Code.INVALID_VALUE, "price"),
+        ({"item_id": "a", "price": True}, Code.INVALID_VALUE, "price"),
+        ({"item_id": "a", "attributes": {"price": -1}}, Code.INVALID_VALUE, "attributes.price"),
+        ({"item_id": "a", "categories": "shoes"}, Code.INVALID_VALUE, "categories"),
+        ({"item_id": "a", "categories": ["shoes", 1]}, Code.INVALID_VALUE, "categories"),
+        ({"item_id": "a", "image_url": {}}, Code.INVALID_VALUE, "image_url"),
+        ({"item_id": "a", "title": 1}, Code.INVALID_VALUE, "title"),
+        ({"item_id": "a", "expires_at": "soon"}, Code.INVALID_TIMESTAMP, "expires_at"),
+        ({"item_id": "a", "expires_at": 1_800_000_000}, Code.TIMESTAMP_IN_SECONDS, "expires_at"),
     ],
 )
 def test_bad_entry_is_rejected_with_code_and_field(entry: Any, code: Code, field: str | None) -> None:

@@ -1,0 +1,71 @@
+"""Ingestion's app in front of a producer that acknowledges everything, after encoding it as the real one does."""
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, cast
+
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from pydantic import SecretStr
+
+from services.ingestion.app import create_app
+from services.ingestion.intake import Intake
+from services.ingestion.publisher import Publisher
+from services.ingestion.settings import IngestionSection, IngestionSettings
+from services.ingestion.write_keys import WriteKeys
+from slipstream.broker import codec
+from slipstream.broker.kafka import BrokerUnavailableError
+from slipstream.broker.producer import Outgoing, Producer
+from slipstream.contracts.events import CatalogRecord, DeadLetter, Interaction
+
+KEY = "s3cret"
+AUTH = (KEY, "")
+
+
+class Acknowledging:
+    """Takes what is published; away, it acknowledges nothing."""
+
+    def __init__(self) -> None:
+        self.published: list[Outgoing] = []
+        self.away = False
+
+    async def publish(self, records: Sequence[Outgoing]) -> None:
+        if self.away:
+            raise BrokerUnavailableError("gone")
+        for record in records:
+            assert codec.decode(record.topic, codec.encode(record.record)) == record.record
+        self.published += records
+
+    @property
+    def interactions(self) -> list[Interaction]:
+        return [o.record for o in self.published if isinstance(o.record, Interaction)]
+
+    @property
+    def entries(self) -> list[CatalogRecord]:
+        return [o.record for o in self.published if isinstance(o.record, CatalogRecord)]
+
+    @property
+    def letters(self) -> list[DeadLetter]:
+        return [o.record for o in self.published if isinstance(o.record, DeadLetter)]
+
+
+def make_app(producer: Acknowledging, **section: Any) -> FastAPI:
+    """The app as it is served, on `producer` instead of a broker; `section` are settings of ingestion."""
+    settings = IngestionSettings(ingestion=IngestionSection(write_keys=SecretStr(f"shop:{KEY}"), **section))
+    app = create_app(settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        publisher = Publisher(cast(Producer, producer), app.state.metrics.registry)
+        app.state.intake = Intake(settings.ingestion, WriteKeys(f"shop:{KEY}"), publisher)
+        yield
+
+    app.router.lifespan_context = lifespan
+    return app
+
+
+@contextmanager
+def collecting(producer: Acknowledging, **section: Any) -> Iterator[TestClient]:
+    """A client of such an app."""
+    with TestClient(make_app(producer, **section), raise_server_exceptions=False) as client:
+        yield client
