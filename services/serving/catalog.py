@@ -27,6 +27,7 @@ _IDENTIFYING = frozenset({"title", "name", "description", "url", "link", "image"
 _LONGEST_TERM = 64
 #: An attribute value stands for at most so many items, those described last, so that a look-up costs the same in any catalogue.
 _POSTINGS = 1_000
+_SURPLUS = 1_000
 
 
 @dataclass(slots=True)
@@ -73,8 +74,8 @@ class Catalog:
                 self._describe(record.entity_id, known, record.attributes)
             self._items[record.entity_id] = item
             self._show(record.entity_id, not item.hidden and expires_at > _now())
-            if not item.hidden and _now() < expires_at < math.inf:
-                heapq.heappush(self._expiring, (expires_at, record.entity_id))
+            if _will_expire(item):
+                self._remember_expiry(record.entity_id, item)
 
     def shown(self, item_id: str) -> bool:
         """Whether the item may be shown now: not deleted, not unavailable, not expired."""
@@ -113,7 +114,10 @@ class Catalog:
 
     def _describe(self, item_id: str, known: _Item | None, attributes: dict[str, Any]) -> None:
         for term in _terms(orjson.loads(known.attributes)) if known is not None else ():
-            self._alike[term].pop(item_id, None)
+            alike = self._alike.get(term, {})
+            alike.pop(item_id, None)
+            if not alike:
+                self._alike.pop(term, None)
         for term in _terms(attributes):
             alike = self._alike[term]
             alike[item_id] = None
@@ -130,6 +134,13 @@ class Catalog:
             if place is not None:
                 mask[place] = shown
 
+    def _remember_expiry(self, item_id: str, item: _Item) -> None:
+        """Moments that an item no longer has stay in the heap; it is made anew when most of it is such."""
+        heapq.heappush(self._expiring, (item.expires_at, item_id))
+        if len(self._expiring) > 2 * len(self._items) + _SURPLUS:
+            self._expiring = [(one.expires_at, name) for name, one in self._items.items() if _will_expire(one)]
+            heapq.heapify(self._expiring)
+
     def _expire(self) -> None:
         if not self._expiring or self._expiring[0][0] > _now():
             return
@@ -138,6 +149,10 @@ class Catalog:
                 moment, item_id = heapq.heappop(self._expiring)
                 if self._items[item_id].expires_at == moment:
                     self._show(item_id, False)
+
+
+def _will_expire(item: _Item) -> bool:
+    return not item.hidden and _now() < item.expires_at < math.inf
 
 
 def _terms(attributes: dict[str, Any]) -> Iterator[str]:

@@ -5,6 +5,7 @@ alone gives all that it knows, and the catalogue keeps the newer of the two for 
 """
 
 import threading
+import time
 from collections.abc import Callable, Iterable
 
 from services.serving.catalog import Catalog
@@ -15,6 +16,9 @@ from slipstream.chassis.metrics import Metrics
 from slipstream.contracts.events import CatalogRecord
 
 log = get_logger(__name__)
+
+#: A store that is away keeps serving from being ready for so long; then it goes on with what the topic tells.
+PATIENCE_S = 30.0
 
 
 class CatalogFeed:
@@ -30,15 +34,19 @@ class CatalogFeed:
     ) -> None:
         self._catalog, self._snapshot, self._consumer = catalog, snapshot, consumer
         self._chassis, self._measured = chassis, measured
-        self._caught_up = threading.Event()
+        self._caught_up, self._snapshot_taken = threading.Event(), threading.Event()
+        self._first_tried: float | None = None
 
     def snapshot(self, stop: threading.Event) -> None:
         """Take in the online store's snapshot; raises when the store is away, so that the worker tries again."""
+        if self._first_tried is None:
+            self._first_tried = time.monotonic()
         for record in self._snapshot():
             if stop.is_set():
                 return
             self._catalog.apply(record)
         self._measured.catalog_items.set(len(self._catalog))
+        self._snapshot_taken.set()
         log.info("catalogue loaded", items=len(self._catalog))
 
     def tail(self, stop: threading.Event) -> None:
@@ -58,9 +66,13 @@ class CatalogFeed:
             consumer.close()
 
     async def check(self) -> None:
-        """A readiness check: raises until the topic was read to the end that it had at the start."""
+        """A readiness check: raises until the topic was read to the end that it had at the start, and the snapshot was taken in:
+        else an item that is gone could be shown. Without a store it does so for `PATIENCE_S` only."""
         if not self._caught_up.is_set():
             raise RuntimeError("the catalogue is still being read")
+        waited_s = time.monotonic() - self._first_tried if self._first_tried is not None else 0.0
+        if not self._snapshot_taken.is_set() and waited_s < PATIENCE_S:
+            raise RuntimeError("the online store's catalogue is still being read")
 
     def _take(self, batch: Batch) -> None:
         for message in batch.messages:

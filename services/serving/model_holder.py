@@ -27,6 +27,7 @@ log = get_logger(__name__)
 
 CHAMPION = "champion"
 _KEPT = "models.json"
+_INCOMING = ".slipstream-incoming"
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +46,8 @@ class ModelHolder:
     Requests read `current`, one reference that is replaced as a whole. `follow_events` and `follow_alias` are what two workers
     run; `refresh` is called by one thread at a time. `warm_up` is called with a new model before it takes over, and what it
     raises keeps the model out. Bundles are kept in `cache_dir`, each in a folder named by its manifest's digest, and
-    `models.json` there names the present and the previous one, so that a restart needs no training service.
+    `models.json` there names the present and the previous one, so that a restart needs no training service. Nothing else
+    in that folder is touched.
     """
 
     def __init__(
@@ -79,6 +81,8 @@ class ModelHolder:
                 self._remember()
         except Exception as error:
             return self._keep(error)
+        finally:
+            shutil.rmtree(self._cache / _INCOMING, ignore_errors=True)
         self.problem = ""
         return True
 
@@ -112,12 +116,12 @@ class ModelHolder:
         """The version as a model: one of the two at hand, or from the cache, or downloaded into it."""
         self._cache.mkdir(parents=True, exist_ok=True)
         files = f"/v1/models/{quote(version, safe='')}/files"
-        incoming = self._cache / "incoming"
+        incoming = self._cache / _INCOMING
         shutil.rmtree(incoming, ignore_errors=True)
         incoming.mkdir()
         self._training.download(f"{files}/manifest.json", incoming / "manifest.json")
         text = (incoming / "manifest.json").read_bytes()
-        directory = self._cache / hashlib.sha256(text).hexdigest()[:32]
+        directory = self._cache / _digest(text)
         for model in (self.current, self.previous):
             if model is not None and (model.directory, model.version) == (directory, version):
                 return model
@@ -169,12 +173,26 @@ class ModelHolder:
             return []
 
     def _remember(self) -> None:
-        """Name the present and the previous model on disk, and drop the folders of all others."""
+        """Name the present and the previous model on disk, and drop the bundles of all others. What else is in the folder is not
+        ours: somebody may have named one that holds other things, too."""
         models = [model for model in (self.current, self.previous) if model is not None]
         text = json.dumps([{"version": model.version, "directory": model.directory.name} for model in models])
         (self._cache / f"{_KEPT}.part").write_text(text)
         (self._cache / f"{_KEPT}.part").rename(self._cache / _KEPT)
         kept = {model.directory.name for model in models}
         for path in self._cache.iterdir():
-            if path.is_dir() and path.name not in kept:
+            if path.name not in kept and _is_bundle(path):
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def _digest(manifest: bytes) -> str:
+    """The name of a bundle's folder, from its manifest."""
+    return hashlib.sha256(manifest).hexdigest()[:32]
+
+
+def _is_bundle(path: Path) -> bool:
+    """Whether it is a bundle that this cache has put there: named by its own manifest."""
+    try:
+        return not path.is_symlink() and path.name == _digest((path / "manifest.json").read_bytes())
+    except OSError:
+        return False

@@ -1,8 +1,10 @@
 import time
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.serving import catalog as catalog_module
 from services.serving.catalog import Catalog
 from slipstream.recommender.bundle import Bundle
 from tests.unit.serving.fakes import ITEMS, item_record, model
@@ -42,6 +44,20 @@ def test_item_is_hidden_from_the_moment_that_it_expires(bundle: Bundle) -> None:
     assert not catalog.mask(present)[bundle.index["item-01"]]
 
 
+def test_items_still_expire_when_the_moments_were_sorted_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog_module, "_SURPLUS", 2)
+    catalog = Catalog()
+    soon = time.time() * 1000 + 60
+    catalog.apply(item_record("b", attributes={"expires_at": soon}))
+    for number in range(50):
+        catalog.apply(item_record("a", timestamp=number, attributes={"expires_at": soon + 60_000 + number}))
+    assert catalog.shown("b")
+    while time.time() * 1000 <= soon:
+        time.sleep(0.005)
+    assert not catalog.shown("b")
+    assert catalog.shown("a")
+
+
 def test_expiry_that_was_postponed_does_not_hide() -> None:
     catalog = Catalog()
     soon = time.time() * 1000 + 30
@@ -61,10 +77,20 @@ def test_the_newest_record_counts_in_whatever_order_they_come(records: list[obje
     assert catalog.shown("a")
 
 
-def test_records_of_users_are_not_items() -> None:
+@pytest.mark.parametrize("entity", ["user", "identity"])
+def test_records_of_users_and_of_who_they_are_are_not_items(entity: str) -> None:
     catalog = Catalog()
-    catalog.apply(item_record("ada").model_copy(update={"entity": "user"}))
+    catalog.apply(item_record("ada").model_copy(update={"entity": entity}))
     assert len(catalog) == 0
+
+
+def test_an_item_that_changes_all_the_time_takes_no_more_room() -> None:
+    catalog, soon = Catalog(), time.time() * 1000 + 60_000
+    for number in range(10_000):
+        attributes = {"updated": f"at {number}", "category": "shoes", "expires_at": soon + number}
+        catalog.apply(item_record("a", timestamp=number, attributes=attributes))
+    assert len(catalog._expiring) < 2_000
+    assert set(catalog._alike) == {"updated=at 9999", "category=shoes"}
 
 
 def test_look_alikes_share_attributes_rare_ones_first_and_forget_what_changed() -> None:

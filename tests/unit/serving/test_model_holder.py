@@ -174,6 +174,20 @@ def test_only_the_present_and_the_previous_bundle_stay_on_disk(training: Trainin
     assert folders == {holder.current.directory.name, holder.previous.directory.name}
 
 
+def test_what_others_keep_in_the_cache_folder_stays(training: TrainingStub, tmp_path: Path, bundle: Bundle) -> None:
+    cache = tmp_path / "home"
+    foreign = [cache / "documents" / "letter.txt", cache / "incoming" / "post.txt", cache / ("a" * 32) / "manifest.json"]
+    for path in foreign:
+        path.parent.mkdir(parents=True)
+        path.write_text("mine")
+    holder = a_holder(training, cache)
+    for version in ("1", "2", "3"):
+        training.publish(small_bundle(version), version)
+        assert holder.refresh()
+    assert all(path.read_text() == "mine" for path in foreign)
+    assert len([path for path in cache.iterdir() if path.is_dir()]) == 2 + len(foreign)
+
+
 def test_a_manifest_that_names_a_path_outside_its_folder_is_refused(
     training: TrainingStub, tmp_path: Path, bundle: Bundle
 ) -> None:
