@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
+from services.backfill_command import backfill
 from services.dead_letters_command import dead_letters
 from services.service_command import SERVICES, service_command
 from services.standalone.plan import DATA_DIR, DEFAULT_DATA_DIR
 from services.standalone.processes import INTERRUPTED
+from services.write_keys_command import write_keys
 
 if TYPE_CHECKING:
     from services.benchmarks.runner import Target
@@ -58,7 +60,7 @@ class _Group(click.Group):
     """Adds the services as commands, in the order of the way of the data."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        return ["demo", "up", *SERVICES, "replay", "dead-letters", "evaluate", "bench", "docs"]
+        return ["demo", "up", *SERVICES, "replay", "write-keys", "dead-letters", "backfill", "evaluate", "bench", "docs"]
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -134,6 +136,8 @@ def up(data_dir: Path, ports: tuple[str, ...], any_ports: bool) -> None:
 for _name in SERVICES:
     cli.add_command(service_command(_name))
 cli.add_command(dead_letters)
+cli.add_command(write_keys)
+cli.add_command(backfill)
 
 
 @cli.command()
@@ -227,7 +231,7 @@ def evaluate(
 
 
 @cli.command()
-@click.argument("name", type=click.Choice(["ingestion", "freshness", "serving"]))
+@click.argument("name", type=click.Choice(["ingestion", "features", "freshness", "serving"]))
 @click.option("--running", is_flag=True, help="Measure the stack that runs on the data folder; it keeps the events of it.")
 @data_dir
 @json_out
@@ -235,8 +239,9 @@ def bench(name: str, running: bool, data_dir: Path, json_path: Path | None) -> N
     """Measure on this machine, and against the ceiling measured in the same run.
 
     The ceiling of ingestion is a bare producer for batches, and a route that does nothing for single events; the latter is also
-    serving's. That of freshness is the least time that its way allows: a record from producer to consumer through the same
-    broker, and one answer of serving that says nothing.
+    serving's. Those of features are a bare consumer, Feast's own feature server (installed once into the data folder, where a
+    package index can be reached) and a kilobyte of Redis. That of freshness is the least time that its way allows: a record from
+    producer to consumer through the same broker, and one answer of serving that says nothing.
 
     A stack of its own is started in a temporary folder, and stopped afterwards; with films, ratings and a model in it where
     recommendations are measured.
@@ -250,15 +255,17 @@ def bench(name: str, running: bool, data_dir: Path, json_path: Path | None) -> N
 
     where = report.machine()
     with ExitStack() as opened:
+        if running and name == "features":
+            raise click.UsageError("features are measured on servers of their own; leave --running out")
         if running:
             target = _running_target(data_dir)
+            rows = _explained(lambda: runner.measure(name, target))
         else:
             directory = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="slipstream-bench-")))
             terminal = Terminal()
             plan = _plan(directory, (), True, {"SLIPSTREAM_TRAINING__NEW_EVENTS": "0"})
             stack = opened.enter_context(Running(plan, terminal))
-            target = _explained(lambda: runner.prepare(name, plan, terminal, stack.start))
-        rows = _explained(lambda: runner.measure(name, target))
+            rows = _explained(lambda: runner.measure_own(name, plan, terminal, stack.start, data_dir))
     click.echo(report.table(rows))
     if json_path:
         report.write_json(json_path, rows, where)

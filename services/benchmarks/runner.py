@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow.parquet as pq
 
@@ -64,3 +65,12 @@ def measure(name: str, target: Target) -> list[Row]:
 
     visitors = serving.known_visitors(urls["serving"], urls["ingestion"], key, target.items, token=target.token)
     return serving.run(urls["serving"], visitors, token=target.token)
+
+
+def measure_own(name: str, plan: Plan, terminal: Terminal, start: Callable[[], None], data_dir: Path) -> list[Row]:
+    """The rows of the benchmark called `name`, on what it starts itself. Feast is kept in `data_dir` for the next time."""
+    if name == "features":  # one service and its servers: the others would take the time that is measured
+        from services.benchmarks import features
+
+        return features.run(plan, data_dir / "feast", terminal)
+    return measure(name, prepare(name, plan, terminal, start))

@@ -5,7 +5,8 @@ and an entity that was never seen is `NOT_FOUND` (with Redis, Feast calls it `PR
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import date, timedelta
+from functools import lru_cache
 from typing import Any, Final
 
 import orjson
@@ -148,43 +149,57 @@ def answer(
 class _Table:
     """A view's features of all rows. Those of equal rows are computed once."""
 
-    def __init__(self, read: ViewRead, names: tuple[str, ...], keys: list[RowKey], entities: Entities, now_ms: int) -> None:
-        self._keys = keys
-        self._found: dict[RowKey, Mapping[str, Any]] = {}
-        marks: dict[RowKey, tuple[str, str]] = {}
+    def __init__(self, read: ViewRead, names: tuple[str, ...], keys: Sequence[RowKey], entities: Entities, now_ms: int) -> None:
+        places = {key: place for place, key in enumerate(dict.fromkeys(keys))}
+        #: which of the distinct rows each row is; None when they are all distinct
+        self._places = None if len(places) == len(keys) else [places[key] for key in keys]
+        self._found: list[Mapping[str, Any] | None] = []
+        statuses: list[str] = []
+        times: list[str] = []
+        states = read.states(entities)
         oldest = now_ms - read.view.ttl_s * 1000
-        for key in dict.fromkeys(keys):
-            if read.view.kind == "request":  # there is something to say of whoever asks
-                marks[key] = PRESENT, NEVER
-            elif (state := read.state(key, entities)) is None:
-                marks[key] = NOT_FOUND, NEVER
-                continue
-            elif state.last_seen < oldest:
-                marks[key] = OUTSIDE_MAX_AGE, rfc3339(state.last_seen)
-                continue
-            else:
-                marks[key] = PRESENT, rfc3339(state.last_seen)
-            self._found[key] = read.compute(key, entities, now_ms, names)
+        for key in places:
+            status, time = PRESENT, NEVER
+            if read.view.kind != "request":  # of a request there is something to say whoever asks
+                state = states.get(key)
+                if state is None:
+                    status = NOT_FOUND
+                else:
+                    time = rfc3339(state.last_seen)
+                    if state.last_seen < oldest:
+                        status = OUTSIDE_MAX_AGE
+            self._found.append(read.compute(key, entities, now_ms, names) if status is PRESENT else None)
+            statuses.append(status)
+            times.append(time)
         # The same for each feature of the view, so made once.
-        self._statuses = [marks[key][0] for key in keys]
-        self._statuses_json = orjson.Fragment(orjson.dumps(self._statuses))
-        self._times_json = orjson.Fragment(orjson.dumps([marks[key][1] for key in keys]))
+        self._statuses = statuses
+        self._statuses_json = orjson.Fragment(orjson.dumps(self._spread(statuses)))
+        self._times_json = orjson.Fragment(orjson.dumps(self._spread(times)))
 
     def column(self, name: str, whole: bool) -> dict[str, Any]:
-        values: list[Any] = [self._found[key][name] if key in self._found else None for key in self._keys]
+        values: list[Any] = [None if features is None else features[name] for features in self._found]
         statuses: Any = self._statuses_json
         if whole:
             values = [value if value is None else int(value) for value in values]
         elif None in values:
-            statuses = [
-                NULL_VALUE if value is None and status is PRESENT else status
-                for value, status in zip(values, self._statuses, strict=True)
-            ]
-        return {"values": values, "statuses": statuses, "event_timestamps": self._times_json}
+            marks = zip(values, self._statuses, strict=True)
+            statuses = self._spread([NULL_VALUE if value is None and mark is PRESENT else mark for value, mark in marks])
+        return {"values": self._spread(values), "statuses": statuses, "event_timestamps": self._times_json}
+
+    def _spread(self, of_distinct: list[Any]) -> list[Any]:
+        """A value for each row, of those for the distinct ones."""
+        return of_distinct if self._places is None else [of_distinct[place] for place in self._places]
 
 
+@lru_cache(16_384)
 def rfc3339(millis: int) -> str:
     """A time as protobuf's JSON has it: without a fraction where there is none."""
-    moment = datetime.fromtimestamp(millis // 1000, UTC)
-    fraction = f".{millis % 1000:03d}" if millis % 1000 else ""
-    return f"{moment:%Y-%m-%dT%H:%M:%S}{fraction}Z"
+    seconds, fraction = divmod(millis, 1000)
+    day, second = divmod(seconds, 86_400)
+    text = f"{_date(day)}T{second // 3600:02d}:{second // 60 % 60:02d}:{second % 60:02d}"
+    return f"{text}.{fraction:03d}Z" if fraction else f"{text}Z"
+
+
+@lru_cache(1_024)
+def _date(day: int) -> str:
+    return (date(1970, 1, 1) + timedelta(day)).isoformat()

@@ -3,7 +3,7 @@ attributes of items in a second one where a view is made of them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from slipstream.features.affinity import Attributes, affinity_features
 from slipstream.features.item import ItemState, item_features, neighbour_features
@@ -22,12 +22,8 @@ MOST_WITH_ATTRIBUTES: Final = 100
 State = VisitorState | ItemState
 
 
-class RowKey(NamedTuple):
-    """What one row of a request asks about, as far as a view goes by it."""
-
-    user_id: str = ""
-    item_id: str = ""
-    utc_offset_minutes: int = 0
+#: What one row of a request asks a view about: an id, or of a request-time view visitor, item and minutes from UTC.
+RowKey = str | tuple[str, str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +35,8 @@ class Entities:
     attributes: Mapping[str, Attributes] = field(default_factory=dict)
 
 
-#: The features of a row at a moment (ms), by name: at least those that are named.
-Compute = Callable[[RowKey, Entities, int, Sequence[str]], Mapping[str, Any]]
+#: The features of a row at a moment (ms), by name: at least those that are named. What it is read off is there.
+Compute = Callable[[Any, Entities, int, Sequence[str]], Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +47,15 @@ class ViewRead:
     compute: Compute
     dtypes: Mapping[str, str]
 
-    def keys(self, rows: Mapping[str, Sequence[str]], offsets: Sequence[int]) -> list[RowKey]:
+    def keys(self, rows: Mapping[str, Sequence[str]], offsets: Sequence[int]) -> Sequence[RowKey]:
         """What each row asks of this view: equal keys have equal features."""
         if self.view.kind == "request":
-            return [RowKey(*row) for row in zip(rows[USER], rows[ITEM_ID], offsets, strict=True)]
-        if self.of_visitors:
-            return [RowKey(user_id) for user_id in rows[USER]]
-        return [RowKey("", item_id) for item_id in rows[ITEM_ID]]
+            return list(zip(rows[USER], rows[ITEM_ID], offsets, strict=True))
+        return rows[self.view.join_key]
 
-    def state(self, key: RowKey, entities: Entities) -> State | None:
-        """The state that the view is read off; None for one never seen."""
-        return entities.visitors.get(key.user_id) if self.of_visitors else entities.items.get(key.item_id)
+    def states(self, entities: Entities) -> Mapping[Any, State]:
+        """What the view is read off, by row key."""
+        return entities.visitors if self.of_visitors else entities.items
 
     @property
     def of_visitors(self) -> bool:
@@ -92,19 +86,19 @@ def view_reads(registry: Registry) -> dict[str, ViewRead]:
     """By name, in the order of their declaration."""
     attributes = registry.affinity_attributes
 
-    def affinity(key: RowKey, entities: Entities, now_ms: int, _names: Sequence[str]) -> Mapping[str, Any]:
-        return affinity_features(entities.visitors[key.user_id].sequence, entities.attributes, now_ms, attributes)
+    def affinity(user_id: str, entities: Entities, now_ms: int, _names: Sequence[str]) -> Mapping[str, Any]:
+        return affinity_features(entities.visitors[user_id].sequence, entities.attributes, now_ms, attributes)
 
-    def request(key: RowKey, entities: Entities, now_ms: int, _names: Sequence[str]) -> Mapping[str, Any]:
-        context = RequestContext(now_ms, key.item_id, key.utc_offset_minutes)
-        visitor = entities.visitors.get(key.user_id)
-        return request_features(context, visitor, entities.attributes, attributes[0] if attributes else "")
+    def request(key: tuple[str, str, int], entities: Entities, now_ms: int, _names: Sequence[str]) -> Mapping[str, Any]:
+        user_id, item_id, offset = key
+        context = RequestContext(now_ms, item_id, offset)
+        return request_features(context, entities.visitors.get(user_id), entities.attributes, attributes[0] if attributes else "")
 
     computes: dict[str, Compute] = {
-        VISITOR.name: lambda key, entities, now_ms, names: visitor_view(entities.visitors[key.user_id], now_ms, names),
-        SESSION.name: lambda key, entities, now_ms, names: session_features(entities.visitors[key.user_id], now_ms, names),
-        ITEM.name: lambda key, entities, now_ms, names: item_features(entities.items[key.item_id], now_ms, names),
-        ITEM_NEIGHBOURS.name: lambda key, entities, now_ms, names: neighbour_features(entities.items[key.item_id], now_ms, names),
+        VISITOR.name: lambda user_id, entities, now_ms, names: visitor_view(entities.visitors[user_id], now_ms, names),
+        SESSION.name: lambda user_id, entities, now_ms, names: session_features(entities.visitors[user_id], now_ms, names),
+        ITEM.name: lambda item_id, entities, now_ms, names: item_features(entities.items[item_id], now_ms, names),
+        ITEM_NEIGHBOURS.name: lambda item_id, entities, now_ms, names: neighbour_features(entities.items[item_id], now_ms, names),
         REQUEST.name: request,
     }
     return {

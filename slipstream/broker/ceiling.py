@@ -1,4 +1,4 @@
-"""How fast the client library itself is here and now: what the benchmark of ingestion is measured against."""
+"""How fast the client library itself is here and now: what the benchmarks of ingestion and features are measured against."""
 
 import time
 from collections.abc import Sequence
@@ -11,6 +11,8 @@ from slipstream.broker.client import client_arguments
 from slipstream.broker.kafka import connection, physical
 from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.topics import Topic
+
+_CONSUMER_TIMEOUT_S = 120.0
 
 
 class Bytes(NamedTuple):
@@ -64,3 +66,29 @@ def raw_producer_rate(settings: KafkaSettings, namespace: str, topic: Topic, mes
         return sent / took
     finally:
         producer.close(5)
+
+
+def raw_consumer_rate(settings: KafkaSettings, namespace: str, topic: Topic, max_poll_records: int) -> float:
+    """Messages a second that one kafka-python consumer reads of a topic from its beginning to its end, with the arguments that
+    `Consumer` gives it, doing nothing else with them."""
+    consumer = KafkaConsumer(
+        **connection(settings),
+        group_id=None,
+        enable_auto_commit=False,
+        fetch_max_wait_ms=settings.fetch_max_wait_ms,
+        max_poll_records=max_poll_records,
+        metrics_enabled=False,
+    )
+    partitions = [TopicPartition(physical(namespace, topic), number) for number in range(topic.partitions)]
+    consumer.assign(partitions)
+    consumer.seek_to_beginning(*partitions)
+    expected = sum(consumer.end_offsets(partitions).values())
+    started = time.perf_counter()
+    found = 0
+    while found < expected:
+        found += sum(map(len, consumer.poll(500).values()))
+        if time.perf_counter() - started > _CONSUMER_TIMEOUT_S:
+            raise RuntimeError(f"the raw consumer read only {found} of {expected} messages")
+    took = time.perf_counter() - started
+    consumer.close(autocommit=False)
+    return found / took
