@@ -15,7 +15,7 @@ from slipstream.features.visitor import HOUR_MS, SequenceEvent, VisitorState, en
 
 WINDOW_MS: Final = HOUR_MS // 2
 #: An event pairs with at most so many items, those nearest in time: each is a state to be written.
-PARTNERS: Final = 5
+PARTNERS: Final = 3
 
 _time = attrgetter("timestamp")
 

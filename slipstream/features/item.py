@@ -57,7 +57,7 @@ def fold_all(state: ItemState | None, interactions: Iterable[Interaction], covis
     records as one likes. What is kept of the neighbours is the same in every order as long as there are no more than are kept.
     """
     state = state or ItemState()
-    counts, hours, days = state.counts.copy(), state.hours.copy(), state.days.copy()
+    counts, hours, days = state.counts.copy(), state.hours, state.days
     mass, first_seen, last_seen = state.mass, state.first_seen, state.last_seen
     for event in interactions:
         kind, when = event.event_type, event.timestamp
@@ -69,6 +69,8 @@ def fold_all(state: ItemState | None, interactions: Iterable[Interaction], covis
         elif kind != IMPRESSION:
             continue
         group = GROUP_OF.get(kind, OTHER)
+        if hours is state.hours:
+            hours, days = hours.copy(), days.copy()
         tiling.add(hours, HOURS, when, group)
         tiling.add(days, DAYS, when, group)
     neighbours = _with(state.neighbours, covisits)
@@ -179,7 +181,7 @@ FEATURES: Final[dict[str, Callable[[_Reading], float]]] = {
 
 
 def _with(neighbours: dict[str, int], covisits: Iterable[Covisit]) -> dict[str, int]:
-    """The neighbours with these pairs added, heaviest first."""
+    """The neighbours with these pairs added, the heaviest of them."""
     gained: dict[str, float | None] = {}
     for _, other, timestamp in covisits:
         gained[other] = decay.add(gained.get(other), 1.0, timestamp, NEIGHBOUR_HALF_LIFE_MS)
@@ -191,7 +193,7 @@ def _with(neighbours: dict[str, int], covisits: Iterable[Covisit]) -> dict[str, 
         joined = decay.join(None if held is None else held / _MASS_UNITS, mass)
         if joined is not None:
             after[other] = round(joined * _MASS_UNITS)
-    return dict(sorted(after.items(), key=_heaviest_first)[:NEIGHBOURS_KEPT])
+    return after if len(after) <= NEIGHBOURS_KEPT else dict(sorted(after.items(), key=_heaviest_first)[:NEIGHBOURS_KEPT])
 
 
 def _heaviest_first(neighbour: tuple[str, int]) -> tuple[int, str]:

@@ -53,16 +53,13 @@ def join(one: Tiles, other: Tiles, size: TileSize) -> Tiles:
 
 def total(tiles: Tiles, groups: Iterable[int], until: int, length: int) -> int:
     """The events of these groups in tile number `until` and the `length` - 1 before it."""
-    if not tiles.counts:
+    beyond = tiles.newest - until
+    if not tiles.counts or length + beyond <= 0:
         return 0
-    beyond = max(0, tiles.newest - until)
-    found = 0
-    for group in groups:
-        column = tiles.counts[group]
-        end = len(column) - beyond
-        if end > 0:
-            found += sum(column[max(0, len(column) - (tiles.newest - until) - length) : end])
-    return found
+    columns = [tiles.counts[group] for group in groups]
+    if beyond <= 0:
+        return sum([sum(column[-length - beyond :]) for column in columns if column])
+    return sum([sum(column[-length - beyond : -beyond]) for column in columns if column])
 
 
 def _add(tiles: Tiles, at: int, kept: int, group: int, number: int) -> None:

@@ -161,13 +161,19 @@ class _Reading:
         self.sequence = state.sequence
         if self.ahead:
             self.sequence = state.sequence[: bisect_right(state.sequence, now_ms, key=_time)]
+        self._types: list[str] | None = None
+        self._firsts: dict[int, int] = {}
 
     def within(self, kind: str | None, window: _Window) -> float:
         """The events of a type in a window; of all types but impressions for None."""
-        first = bisect_left(self.sequence, self.now_ms - window.ms + 1, key=_time)
+        first = self._firsts.get(window.ms)
+        if first is None:
+            first = self._firsts[window.ms] = bisect_left(self.sequence, self.now_ms - window.ms + 1, key=_time)
         found = len(self.sequence) - first
         if kind is not None and found:
-            found = sum(event.event_type == kind for event in self.sequence[first:])
+            if self._types is None:
+                self._types = [event.event_type for event in self.sequence]
+            found = self._types[first:].count(kind)
         if self.state.tiles:
             until = self.now_ms // TILE_SIZES[window.tiles].ms - self.ahead
             found += tiling.total(self.state.tiles[window.tiles], _groups(kind), until, window.length - self.ahead)

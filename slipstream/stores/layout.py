@@ -7,8 +7,9 @@ bytes in a table: that costs 230 bytes more a visitor (docs/adr/0004-exactly-onc
 
 import secrets
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from itertools import accumulate, repeat
 from operator import sub
 from typing import Any, Final
@@ -16,6 +17,7 @@ from typing import Any, Final
 import orjson
 
 from slipstream.contracts.events import CatalogRecord
+from slipstream.features import decay
 from slipstream.features import tiles as tiling
 from slipstream.features.item import DAYS, HOURS, ItemState
 from slipstream.features.tiles import OTHER, Tiles, TileSize
@@ -70,6 +72,11 @@ class Keys:
 
     def catalog_index(self, entity: str) -> str:
         return f"{self.namespace}:catalog-ids:{entity}"
+
+    @property
+    def hold(self) -> str:
+        """There while nothing is to be applied: see `slipstream.stores.rebuild`."""
+        return f"{self.namespace}:hold"
 
     @property
     def trending(self) -> str:
@@ -201,6 +208,14 @@ def decode_trending(value: bytes) -> TrendingState:
     return TrendingState(_unpack_applied(applied), newest, half_life_ms)
 
 
+def worth(scores: Sequence[tuple[bytes, float]], state: bytes | None) -> list[tuple[str, float]]:
+    """Trending items with their weight at the newest event, from the scores and the value of the state."""
+    if not scores or state is None:
+        return []
+    trending = decode_trending(state)
+    return [(item_id.decode(), decay.value(mass, trending.newest, trending.half_life_ms)) for item_id, mass in scores]
+
+
 def decode_catalog(value: bytes | None) -> CatalogRecord | None:
     """The record of a catalogue entry's `record` field; None for no entry."""
     return None if value is None else CatalogRecord.model_validate_json(value)
@@ -230,17 +245,28 @@ def _pack_applied(applied: dict[str, int]) -> dict[str, list[int]]:
     """Each topic's id once: partition, offset, partition, offset, ..."""
     topics: dict[str, list[int]] = {}
     for source, offset in applied.items():
-        topic_id, _, partition = source.rpartition(":")
-        topics.setdefault(topic_id, []).extend((int(partition), offset))
+        topic_id, partition = _parts_of(source)
+        topics.setdefault(topic_id, []).extend((partition, offset))
     return topics
 
 
 def _unpack_applied(topics: dict[str, list[int]]) -> dict[str, int]:
     return {
-        f"{topic_id}:{partition}": offset
+        _source(topic_id, partition): offset
         for topic_id, places in topics.items()
         for partition, offset in zip(places[::2], places[1::2], strict=True)
     }
+
+
+@lru_cache(maxsize=4096)
+def _parts_of(source: str) -> tuple[str, int]:
+    topic_id, _, partition = source.rpartition(":")
+    return topic_id, int(partition)
+
+
+@lru_cache(maxsize=4096)
+def _source(topic_id: str, partition: int) -> str:
+    return f"{topic_id}:{partition}"
 
 
 def _pack_held(state: VisitorState) -> Any:
