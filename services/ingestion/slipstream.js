@@ -325,7 +325,9 @@
 
   function clicked(event) {
     const element = event.target.closest && event.target.closest('[' + ITEM + ']');
-    if (element && (event.type === 'click' || event.button === 1)) track('Product Clicked', product(element));
+    if (!element || (event.type === 'auxclick' && event.button !== 1)) return;
+    track('Product Clicked', product(element));
+    flush(); // the next recommendations should know of it
   }
 
   // ---- beginning

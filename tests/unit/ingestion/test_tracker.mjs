@@ -360,6 +360,7 @@ test('a click within an item is attributed to its recommendation', async () => {
   const tile = browser.add({ item: 'kettle', recommendation: 'slate-1', position: '2' });
   browser.loaded();
   browser.tell('click', { target: browser.add({}, tile), button: 0 });
+  assert.equal(browser.requests.length, 1); // at once: what is recommended next depends on it
   browser.tell('auxclick', { target: tile, button: 1 }); // into a new tab
   browser.tell('auxclick', { target: tile, button: 2 }); // the context menu
   browser.tell('click', { target: browser.add({}), button: 0 });
