@@ -1,7 +1,7 @@
 """Which records a state already holds, so that a record read twice counts once."""
 
 from collections.abc import Iterable, Mapping
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 from slipstream.contracts.events import Interaction
 
@@ -18,22 +18,35 @@ class Placed(NamedTuple):
     interaction: Interaction
 
 
-def advance(applied: Mapping[str, int], records: Iterable[Placed]) -> tuple[dict[str, int], list[Interaction]]:
-    """The interactions that `applied` (source → last offset) does not cover yet, in the order given, and `applied` after them.
+class Positioned(Protocol):
+    """Something that a record of the stream brings, with the record's place."""
+
+    @property
+    def source(self) -> str: ...
+
+    @property
+    def offset(self) -> int: ...
+
+
+P = TypeVar("P", bound=Positioned)
+
+
+def advance(applied: Mapping[str, int], records: Iterable[P]) -> tuple[dict[str, int], list[P]]:
+    """`applied` (source → last offset) after these records, and those of them that it did not cover yet, in the order given.
 
     The records of one source must come in the order of their offsets, as a log gives them.
     """
     after = dict(applied)
     fresh = []
-    for source, offset, interaction in records:
-        if offset > after.get(source, -1):
-            after[source] = offset
-            fresh.append(interaction)
-    return _newest_topics(after), fresh
+    for record in records:
+        if record.offset > after.get(record.source, -1):
+            after[record.source] = record.offset
+            fresh.append(record)
+    return newest_topics(after), fresh
 
 
-def _newest_topics(applied: dict[str, int]) -> dict[str, int]:
-    """Sources stand in the order in which they first appeared; those of the oldest topics go."""
+def newest_topics(applied: dict[str, int]) -> dict[str, int]:
+    """The offsets without those of the oldest topics. Sources stand in the order in which they first appeared."""
     if len(applied) <= TOPICS_KEPT:
         return applied
     topics = list(dict.fromkeys(source.rpartition(":")[0] for source in applied))

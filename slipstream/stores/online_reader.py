@@ -1,0 +1,123 @@
+"""The online store's reads as coroutines."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final, cast
+
+import redis.asyncio
+
+from slipstream.chassis.settings import RedisSettings
+from slipstream.contracts.events import CatalogRecord
+from slipstream.features.item import ItemState
+from slipstream.features.visitor import VisitorState
+from slipstream.stores import layout
+from slipstream.stores.connection import translated
+from slipstream.stores.decoded import Decoded
+from slipstream.stores.layout import Keys, Moved, worth
+from slipstream.stores.visitors import MOST_HOPS, as_read, further_of
+
+#: Decoded items that a reader keeps, of about five kilobytes each.
+ITEMS_KEPT: Final = 4_096
+
+
+class OnlineReader:
+    """The reads as coroutines, for request handlers. Made and used in one event loop.
+
+    Methods raise `StoreUnavailableError` when Redis does not answer.
+    """
+
+    def __init__(self, settings: RedisSettings, namespace: str) -> None:
+        self._keys = Keys(namespace)
+        #: the same items are asked for again and again, far more often than they change
+        self._items = Decoded(layout.decode_item, ITEMS_KEPT)
+        pool = redis.asyncio.BlockingConnectionPool.from_url(
+            settings.url.get_secret_value(),
+            socket_timeout=settings.timeout_s,
+            socket_connect_timeout=settings.timeout_s,
+            max_connections=settings.max_connections,
+            timeout=settings.timeout_s,
+        )
+        self._redis: Any = redis.asyncio.Redis.from_pool(pool)
+
+    async def visitor(self, user_id: str) -> VisitorState | None:
+        """The state of the user whom a visitor is known to be, else of the visitor; None when never seen, or not for as long
+        as states are kept."""
+        return (await self.visitors([user_id]))[0]
+
+    async def visitors(self, user_ids: Sequence[str]) -> list[VisitorState | None]:
+        """The visitors' states, in the order asked."""
+        return (await self.states(user_ids, ()))[0]
+
+    async def items(self, item_ids: Sequence[str]) -> list[ItemState | None]:
+        """The items' states, in the order asked."""
+        return (await self.states((), item_ids))[1]
+
+    async def states(
+        self, user_ids: Sequence[str], item_ids: Sequence[str]
+    ) -> tuple[list[VisitorState | None], list[ItemState | None]]:
+        """Visitors' and items' states, in the orders asked, in one round trip; one more for each marker that a visitor's leads
+        to. An anonymous visitor who is known to be a user gets the user's state."""
+        keys = [self._keys.visitor(user_id) for user_id in user_ids] + [self._keys.item(item_id) for item_id in item_ids]
+        values = await self._values(keys)
+        with translated():
+            known = [layout.decode_known(value) if value else None for value in values[: len(user_ids)]]
+            of_items = zip(keys[len(user_ids) :], values[len(user_ids) :], strict=True)
+            items = [self._items.state(key, value) if value else None for key, value in of_items]
+        if any(isinstance(one, Moved) for one in known):
+            return await self._followed(dict(zip(user_ids, known, strict=True)), user_ids), items
+        return cast("list[VisitorState | None]", known), items
+
+    async def catalog(self, item_ids: Sequence[str]) -> list[CatalogRecord | None]:
+        """The items' catalogue records, in the order asked; a deleted item's says so."""
+        if not item_ids:
+            return []
+        async with translated_async():
+            pipeline = self._redis.pipeline(transaction=False)
+            for item_id in item_ids:
+                pipeline.hget(self._keys.catalog("item", item_id), "record")
+            values = await pipeline.execute()
+        return [layout.decode_catalog(value) for value in values]
+
+    async def trending(self, n: int) -> list[tuple[str, float]]:
+        """The `n` items with the most weight lately, highest first; the weight is as it was at the newest event."""
+        if n <= 0:
+            return []
+        async with translated_async():
+            pipeline = self._redis.pipeline(transaction=False)
+            pipeline.zrevrange(self._keys.trending_scores, 0, n - 1, withscores=True)
+            pipeline.get(self._keys.trending)
+            scores, state = await pipeline.execute()
+        return worth(scores, state)
+
+    async def ping(self) -> None:
+        """A readiness check: returns when Redis answers."""
+        async with translated_async():
+            await self._redis.ping()
+
+    async def aclose(self) -> None:
+        await self._redis.aclose()
+
+    async def _followed(
+        self, known: dict[str, VisitorState | Moved | None], user_ids: Sequence[str]
+    ) -> list[VisitorState | None]:
+        for _ in range(MOST_HOPS):
+            further = list(further_of(known.values()) - known.keys())
+            if not further:
+                break
+            values = await self._values([self._keys.visitor(user_id) for user_id in further])
+            with translated():
+                known |= {one: layout.decode_known(value) if value else None for one, value in zip(further, values, strict=True)}
+        return [as_read(known, user_id) for user_id in user_ids]
+
+    async def _values(self, keys: list[str]) -> list[bytes | None]:
+        if not keys:
+            return []
+        async with translated_async():
+            values: list[bytes | None] = await self._redis.mget(keys)
+        return values
+
+
+@asynccontextmanager
+async def translated_async() -> AsyncIterator[None]:
+    with translated():
+        yield
