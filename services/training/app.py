@@ -10,6 +10,7 @@ from threading import Event
 from fastapi import FastAPI
 
 from services.training import api
+from services.training.alert_repository import WaitingAlerts
 from services.training.job import Job
 from services.training.metrics import TrainingMetrics
 from services.training.process import run_in_child
@@ -55,10 +56,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         prepare=partial(_job, settings, registry, artifacts),
         compute=partial(run_in_child, log=settings.log),
         publish=publisher.publish,
+        resume=publisher.resume,
         metrics=measured,
         timeout_s=own.run_timeout_s,
     )
-    triggers = Triggers(runs, repository, lambda: lake.count(INTERACTIONS), own)
+    alerts = await asyncio.to_thread(WaitingAlerts, engine)
+    triggers = Triggers(runs, repository, alerts, lambda: lake.count(INTERACTIONS), own)
 
     def work(stop: Event) -> None:
         while not registry.wait_opened(0.2):

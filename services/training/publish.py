@@ -18,7 +18,7 @@ from slipstream.contracts.bundle import Manifest
 from slipstream.contracts.events import ModelEvent, ModelEventType
 from slipstream.contracts.rest import ModelVersion
 from slipstream.contracts.topics import MODEL_EVENTS
-from slipstream.stores.artifacts import Artifacts
+from slipstream.stores.artifacts import ArtifactNotFoundError, Artifacts
 
 log = get_logger(__name__)
 
@@ -38,11 +38,18 @@ class Publisher:
     lake_uri: str
 
     def publish(self, run_id: str, directory: Path, trained: Trained) -> gate.Decision:
-        """Take the bundle of a run into the registry and let the gate decide. Every decision is an audit record."""
+        """Take the bundle of a run into the registry and let the gate decide. Every decision is an audit record.
+
+        Raises when there is no decision; the bundle is gone then. Once there is one it is in force, whatever fails after it.
+        """
         kept = self.artifacts.put(run_id, directory)
-        manifest = Manifest.model_validate_json((kept / "manifest.json").read_bytes())
-        champion = self.registry.alias(CHAMPION)
-        self.registry.register(manifest, kept, self._lineage(run_id, manifest, trained))
+        try:
+            manifest = Manifest.model_validate_json((kept / "manifest.json").read_bytes())
+            champion = self.registry.alias(CHAMPION)
+            self.registry.register(manifest, kept, self._lineage(run_id, manifest, trained))
+        except BaseException:
+            self._discard(run_id)
+            raise
         self._announce([_event(ModelEventType.REGISTERED, run_id, CHALLENGER, metrics=trained.metrics)])
 
         decision = gate.decide(
@@ -53,28 +60,42 @@ class Publisher:
             Audit(run_id, run_id, defended, decision.outcome, decision.reason, decision.numbers, self.settings.gate.model_dump())
         )
         self.metrics.decisions.labels(decision.outcome).inc()
-        numbers = {f"gate/{name}": value for name, value in decision.numbers.items()}
-        self.registry.note(run_id, {"decision": decision.outcome, "decision_reason": decision.reason}, numbers)
         if decision.promoted:
-            self.promote(run_id, decision.reason)
+            self._promote(run_id, decision.reason, trained.metrics)
         else:
             refused = _event(
                 ModelEventType.REFUSED, run_id, None, previous=defended, reason=decision.reason, metrics=trained.metrics
             )
             self._announce([refused])
         log.info("gate", version=run_id, outcome=decision.outcome, reason=decision.reason)
-        for version in self.registry.prune(self.settings.keep_models):
-            log.info("model deleted, as newer ones are kept", version=version, keep=self.settings.keep_models)
+        self._tidy(run_id, decision)
         return decision
+
+    def resume(self, run_id: str) -> gate.Decision | None:
+        """What a service that was killed had decided of a run, put in force if that had not happened. None when it had not come
+        to a decision; what it left of the bundle is gone then."""
+        decided = self.repository.decisions(run_id)
+        if not decided:
+            self._discard(run_id)
+            return None
+        audit = decided[-1]
+        if audit.outcome == "promoted":
+            champion = self.registry.alias(CHAMPION)
+            if champion is None or champion.version != run_id:
+                self._promote(run_id, audit.reason, self.registry.get(run_id).metrics)
+            return gate.Decision("promoted", audit.reason, dict(audit.numbers))
+        return gate.Decision("refused", audit.reason, dict(audit.numbers))
 
     def promote(self, version: str, reason: str) -> ModelVersion:
         """Make a version the champion and tell everyone. Raises UnknownVersionError."""
+        self._promote(version, reason, self.registry.get(version).metrics)
+        return self.registry.get(version)
+
+    def _promote(self, version: str, reason: str, metrics: dict[str, float]) -> None:
         before = self.registry.promote(version)
-        model = self.registry.get(version)
         self.metrics.champion(version)
-        event = _event(ModelEventType.PROMOTED, version, CHAMPION, previous=before, reason=reason, metrics=model.metrics)
+        event = _event(ModelEventType.PROMOTED, version, CHAMPION, previous=before, reason=reason, metrics=metrics)
         self._announce([event])
-        return model
 
     def rollback(self, reason: str) -> ModelVersion:
         """Go back to the champion before the present one and tell everyone. Raises NoPreviousError."""
@@ -82,6 +103,30 @@ class Publisher:
         self.metrics.champion(version)
         self._announce([_event(ModelEventType.ROLLED_BACK, version, CHAMPION, previous=bad, reason=reason)])
         return self.registry.get(version)
+
+    def _tidy(self, run_id: str, decision: gate.Decision) -> None:
+        """What would be good to have after a decision, and changes nothing about it: a failure here is logged."""
+        numbers = {f"gate/{name}": value for name, value in decision.numbers.items()}
+        try:
+            self.registry.note(run_id, {"decision": decision.outcome, "decision_reason": decision.reason}, numbers)
+        except Exception as error:
+            log.error("the decision could not be noted in the registry", version=run_id, exc_info=error)
+        try:
+            for version in self.registry.prune(self.settings.keep_models):
+                log.info("model deleted, as newer ones are kept", version=version, keep=self.settings.keep_models)
+        except Exception as error:
+            log.error("old models could not be deleted; the next run tries again", exc_info=error)
+
+    def _discard(self, run_id: str) -> None:
+        """Delete a bundle that no version stands for. One that may be registered stays."""
+        try:
+            if self.registry.knows(run_id):
+                return
+            self.artifacts.delete(run_id)
+        except ArtifactNotFoundError:
+            return
+        except Exception as error:
+            log.error("a bundle without a version could not be deleted", version=run_id, exc_info=error)
 
     def _defender(self, champion: ModelVersion | None, trained: Trained) -> gate.Champion | None:
         if champion is None:

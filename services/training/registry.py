@@ -10,6 +10,7 @@ import logging
 import os
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -111,17 +112,21 @@ class Registry:
         from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag
 
         client = self._ready()
-        run = client.create_run(self._experiment, run_name=manifest.version)
-        run_id = run.info.run_id
-        client.log_batch(
-            run_id,
-            [Metric(_metric_name(name), value, manifest.created_at, 0) for name, value in lineage.metrics.items()],
-            [Param(name, value) for name, value in _flat(lineage.parameters).items()],
-            [RunTag(name, value) for name, value in {**lineage.tags, _VERSION_TAG: manifest.version}.items()],
-        )
-        dataset = Dataset("interactions", lineage.data_sha256[:36], "delta", lineage.lake_uri)
-        client.log_inputs(run_id, [DatasetInput(dataset)])
-        client.log_artifact(run_id, str(directory / "manifest.json"))
+        run_id = client.create_run(self._experiment, run_name=manifest.version).info.run_id
+        try:
+            client.log_batch(
+                run_id,
+                [Metric(_metric_name(name), value, manifest.created_at, 0) for name, value in lineage.metrics.items()],
+                [Param(name, value) for name, value in _flat(lineage.parameters).items()],
+                [RunTag(name, value) for name, value in {**lineage.tags, _VERSION_TAG: manifest.version}.items()],
+            )
+            dataset = Dataset("interactions", lineage.data_sha256[:36], "delta", lineage.lake_uri)
+            client.log_inputs(run_id, [DatasetInput(dataset)])
+            client.log_artifact(run_id, str(directory / "manifest.json"))
+        except Exception:
+            with suppress(Exception):  # what went wrong is worth more than that this does, too
+                client.set_terminated(run_id, "FAILED")
+            raise
         client.set_terminated(run_id)
         tags = {_VERSION_TAG: manifest.version, "training_run": lineage.run_id, **lineage.tags}
         made = client.create_model_version(MODEL, directory.as_uri(), run_id, tags=tags, await_creation_for=0)
@@ -150,6 +155,14 @@ class Registry:
             raise ValueError(f"not a cursor: {token}") from error
         aliases = self._aliases()
         return [self._described(one.tags[_VERSION_TAG], aliases.get(int(one.version), [])) for one in page], page.token or None
+
+    def knows(self, version: str) -> bool:
+        """Whether the version is registered."""
+        try:
+            self._find(version)
+        except UnknownVersionError:
+            return False
+        return True
 
     def get(self, version: str) -> ModelVersion:
         """Raises UnknownVersionError."""

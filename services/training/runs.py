@@ -43,14 +43,17 @@ class Runs:
         prepare: Callable[[Run, Path], Job],
         compute: Compute,
         publish: Callable[[str, Path, Trained], Decision],
+        resume: Callable[[str], Decision | None],
         metrics: TrainingMetrics,
         timeout_s: float,
     ) -> None:
         self._repository, self._artifacts, self._metrics, self._timeout_s = repository, artifacts, metrics, timeout_s
-        self._prepare, self._compute, self._publish = prepare, compute, publish
+        self._prepare, self._compute, self._publish, self._resume = prepare, compute, publish, resume
         self._asking = threading.Lock()
         self._queued = threading.Event()
+        self._cancelling = threading.Lock()
         self._cancelled: set[str] = set()
+        self._publishing: str | None = None
 
     def request(self, asked: RunRequest) -> Run:
         """Queue a run, which keeps the id of the present request. One of the same profile that is queued already is returned
@@ -70,13 +73,17 @@ class Runs:
         return self.request(asked)
 
     def cancel(self, run_id: str) -> Run:
-        """Take a run off the queue, or stop it: it is `cancelled` a moment later. Raises TransitionError once it has ended."""
+        """Take a run off the queue, or stop it: it is `cancelled` a moment later. Raises TransitionError once it has ended, and
+        while it is being published: its model may be the champion in a moment."""
         run = self._repository.get(run_id)
         if run is None:
             raise LookupError(f"there is no run {run_id}")
         if run.state in ENDED:
             raise TransitionError(f"run {run_id} is {run.state} already")
-        self._cancelled.add(run_id)
+        with self._cancelling:
+            if run_id == self._publishing:
+                raise TransitionError(f"run {run_id} is being published")
+            self._cancelled.add(run_id)
         if run.state == "queued":
             try:
                 return self._ended(run_id, "cancelled")
@@ -89,7 +96,7 @@ class Runs:
         self._artifacts.sweep()
         for run in self._repository.in_state("running"):
             with carrying(self._repository.request_id(run.run_id)):
-                self._interrupted(run)
+                self._settle(run)
 
     def work(self, stop: threading.Event) -> None:
         """Work off the queue until `stop` is set; a run under way is then killed and queued again."""
@@ -122,18 +129,9 @@ class Runs:
                 trained = self._compute(
                     self._prepare(run, output), on_progress=lambda it: self._note(run_id, it), give_up=give_up
                 )
-                self._repository.note(run_id, stage="publishing", progress=0.99)
+                self._begin_publishing(run_id)
                 decision = self._publish(run_id, output, trained)
-            self._ended(
-                run_id,
-                "succeeded",
-                stage="",
-                progress=1.0,
-                model_version=run_id,
-                decision=decision.outcome,
-                decision_reason=decision.reason,
-                metrics=trained.metrics,
-            )
+            self._succeeded(run_id, decision, trained.metrics)
         except GivenUpError:
             self._given_up(run, stop)
         except RunFailedError as error:
@@ -143,7 +141,37 @@ class Runs:
             self._ended(run_id, "failed", error=f"{type(error).__name__}: {error}")
         finally:
             self._metrics.running.set(0)
-            self._cancelled.discard(run_id)
+            with self._cancelling:
+                self._publishing = None
+                self._cancelled.discard(run_id)
+
+    def _begin_publishing(self, run_id: str) -> None:
+        """From here on the run can't be cancelled. Raises GivenUpError when somebody was faster."""
+        with self._cancelling:
+            if run_id in self._cancelled:
+                raise GivenUpError
+            self._publishing = run_id
+        self._note(run_id, {"stage": "publishing", "progress": 0.99})
+
+    def _settle(self, run: Run) -> None:
+        """A run that a killed service left under way: done if it had come to a decision, else to be taken up again."""
+        decision = self._resume(run.run_id)
+        if decision is not None:
+            self._succeeded(run.run_id, decision, {})
+        else:
+            self._interrupted(run)
+
+    def _succeeded(self, run_id: str, decision: Decision, metrics: dict[str, float]) -> None:
+        self._ended(
+            run_id,
+            "succeeded",
+            stage="",
+            progress=1.0,
+            model_version=run_id,
+            decision=decision.outcome,
+            decision_reason=decision.reason,
+            metrics=metrics,
+        )
 
     def _given_up(self, run: Run, stop: threading.Event) -> None:
         if run.run_id in self._cancelled:
@@ -166,8 +194,12 @@ class Runs:
         return self._repository.add(new_run_id(), trigger, reason, profile, attempt, request_id.get())
 
     def _note(self, run_id: str, message: dict[str, Any]) -> None:
+        """Progress is for those who watch: that it can't be written ends no run."""
         known = {name: message[name] for name in ("stage", "progress", "lake_version", "lake_rows") if name in message}
-        self._repository.note(run_id, **known)
+        try:
+            self._repository.note(run_id, **known)
+        except Exception as error:
+            log.warning("progress not noted", run_id=run_id, stage=message.get("stage"), reason=str(error))
 
     def _ended(self, run_id: str, state: str, **outcome: Any) -> Run:
         run = self._repository.finish(run_id, state, **outcome)

@@ -49,7 +49,7 @@ class TrainingSection(Section):
         50_000, ge=0, description="a run when the lake has so many more interactions than the last run read; 0 is off"
     )
     check_seconds: float = Field(15.0, gt=0, description="how often the schedule and the lake's count are looked at")
-    cooldown_minutes: float = Field(30.0, ge=0, description="after a run, alerts and new events start none for so long")
+    cooldown_minutes: float = Field(30.0, ge=0, description="after a run, new events start none for so long, and alerts wait")
     gate: GateSettings = GateSettings()
 
 

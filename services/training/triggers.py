@@ -5,9 +5,10 @@ whatever has happened since), where consuming the topic would decode every event
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
+from services.training.alert_repository import WaitingAlert, WaitingAlerts
 from services.training.repository import LastRun, Repository, now_ms
 from services.training.runs import Runs
 from services.training.settings import TrainingSection
@@ -52,33 +53,57 @@ def due(last: LastRun | None, rows: int, started_at: int, now: int, settings: Tr
     return None
 
 
-def asked_by(alert: AlertEvent, last: LastRun | None, now: int, settings: TrainingSection) -> Due | None:
-    """Whether an alert calls for a run: one that opened, asks for retraining, and comes after the cooldown."""
-    if alert.action != "retrain" or alert.state != "opened":
+def overdue(waiting: Sequence[WaitingAlert], last: LastRun | None, now: int, settings: TrainingSection) -> Due | None:
+    """Whether alerts that wait call for a run: once none is under way and the cooldown is over, and not when the last run was
+    asked for after they had opened."""
+    unmet = [alert for alert in waiting if last is None or alert.opened_at > last.created_at]
+    if not unmet or cooling(last, now, settings):
         return None
-    if cooling(last, now, settings):
-        log.info("alert starts no run: one is under way, or ended too lately", rule=alert.rule, alert_id=alert.alert_id)
-        return None
-    return Due("alert", f"{alert.rule}: {alert.summary}")
+    others = f" (and {len(unmet) - 1} more)" if len(unmet) > 1 else ""
+    return Due("alert", f"{unmet[0].rule}: {unmet[0].summary}{others}")
 
 
 class Triggers:
     """Looks at the clock and the lake, and listens to alerts; what is due goes to the queue."""
 
-    def __init__(self, runs: Runs, repository: Repository, rows: Callable[[], int], settings: TrainingSection) -> None:
-        self._runs, self._repository, self._rows, self._settings = runs, repository, rows, settings
+    def __init__(
+        self, runs: Runs, repository: Repository, alerts: WaitingAlerts, rows: Callable[[], int], settings: TrainingSection
+    ) -> None:
+        self._runs, self._repository, self._alerts, self._rows, self._settings = runs, repository, alerts, rows, settings
 
     def watch(self, stop: threading.Event) -> None:
         """Look every `check_seconds` until `stop` is set."""
         started_at = now_ms()
         while not stop.wait(self._settings.check_seconds):
-            self._start(due(self._repository.last_run(), self._rows(), started_at, now_ms(), self._settings))
+            self.look(started_at)
+
+    def look(self, started_at: int) -> None:
+        """Start what is due now. `started_at` is when the service started."""
+        self._heed()
+        self._start(due(self._repository.last_run(), self._rows(), started_at, now_ms(), self._settings))
 
     def on_alerts(self, batch: Batch) -> None:
-        """Handle a batch of alerts.v1. Hearing of one twice starts one run: the second time a run is there already."""
+        """Handle a batch of alerts.v1. An alert that asks for retraining waits until a run may start, unless it closes before;
+        hearing of one twice starts one run."""
         for message in batch.messages:
-            with carrying(message.request_id):
-                self._start(asked_by(message.record, self._repository.last_run(), now_ms(), self._settings))
+            alert: AlertEvent = message.record
+            if alert.state == "closed":
+                self._alerts.close(alert.rule)
+            elif alert.action == "retrain":
+                self._alerts.add(alert, message.request_id)
+                if cooling(self._repository.last_run(), now_ms(), self._settings):
+                    log.info("alert waits: a run is under way, or ended too lately", rule=alert.rule, alert_id=alert.alert_id)
+            self._heed()
+
+    def _heed(self) -> None:
+        """Start a run when alerts wait and one may start; forget those that have had theirs."""
+        waiting = self._alerts.all()
+        if not waiting:
+            return
+        with carrying(waiting[0].request_id):
+            self._start(overdue(waiting, self._repository.last_run(), now_ms(), self._settings))
+        if (last := self._repository.last_run()) is not None:
+            self._alerts.met_by(last.created_at)
 
     def _start(self, found: Due | None) -> None:
         if found is None:

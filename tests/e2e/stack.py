@@ -122,7 +122,8 @@ def children(pid: int) -> Iterator[tuple[str, int]]:
             arguments = _read(Path(f"/proc/{child}/cmdline")).split("\0")
             if arguments == [""]:
                 continue
-            name = arguments[3] if arguments[1:3] == ["-m", "services"] else Path(arguments[0]).name
+            # Valkey puts its address behind its name.
+            name = arguments[3] if arguments[1:3] == ["-m", "services"] else Path(arguments[0]).name.split()[0]
             yield name, int(child)
             yield from children(int(child))
 

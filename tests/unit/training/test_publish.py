@@ -106,3 +106,70 @@ def test_champion_changes_only_for_the_better_and_every_step_is_told(scene: tupl
     broker.away = True
     assert publisher.promote("d", "by hand").aliases == ["champion"]
     assert champion() == "d"
+
+
+def broken(*_: object, **__: object) -> None:
+    raise OSError("no space left")
+
+
+def test_what_fails_after_the_decision_does_not_undo_it(
+    scene: tuple[Publisher, Broker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publisher, broker = scene
+    for name in ("prune", "note"):
+        monkeypatch.setattr(publisher.registry, name, broken)
+    assert publisher.publish("a", bundle(tmp_path, "a"), found(popularity=0.05)).promoted
+    champion = publisher.registry.alias(CHAMPION)
+    assert champion is not None and champion.version == "a"
+    assert [event for event, *_ in broker.heard] == ["registered", "promoted"]
+
+
+def test_a_bundle_that_can_not_be_registered_is_not_kept(
+    scene: tuple[Publisher, Broker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publisher, broker = scene
+    client = publisher.registry._client
+    assert client is not None
+    monkeypatch.setattr(client, "log_inputs", broken)
+    with pytest.raises(OSError, match="no space left"):
+        publisher.publish("a", bundle(tmp_path, "a"), found(popularity=0.05))
+    assert publisher.artifacts.versions() == []
+    (run,) = client.search_runs([publisher.registry._experiment])
+    assert run.info.status == "FAILED"
+    monkeypatch.undo()
+    monkeypatch.setattr(client, "set_registered_model_alias", broken)
+    with pytest.raises(OSError, match="no space left"):
+        publisher.publish("b", bundle(tmp_path, "b"), found(popularity=0.05))
+    assert publisher.artifacts.versions() == ["b"]  # its version is registered by now
+    assert broker.heard == []
+
+
+@pytest.mark.parametrize("lost", ["_promote", "_announce", "_tidy"])
+def test_a_decision_stands_when_the_service_is_killed_before_it_is_in_force(
+    scene: tuple[Publisher, Broker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    publisher, _ = scene
+    made = bundle(tmp_path, "a")
+    with monkeypatch.context() as killed:
+        killed.setattr(Publisher, "_discard", lambda *_: None)
+        killed.setattr(Publisher, lost, broken)
+        with pytest.raises(OSError, match="no space left"):
+            publisher.publish("a", made, found(popularity=0.05))
+    decision = publisher.resume("a")
+    champion = publisher.registry.alias(CHAMPION)
+    if lost == "_announce":  # which came before the decision
+        assert decision is None and champion is None
+        assert publisher.artifacts.versions() == ["a"]
+    else:
+        assert decision is not None and decision.promoted and decision.numbers
+        assert champion is not None and champion.version == "a"
+
+
+def test_a_bundle_of_a_run_that_was_killed_before_it_was_registered_is_removed(
+    scene: tuple[Publisher, Broker], tmp_path: Path
+) -> None:
+    publisher, _ = scene
+    publisher.artifacts.put("a", bundle(tmp_path, "a"))
+    assert publisher.resume("a") is None
+    assert publisher.resume("never-came-so-far") is None
+    assert publisher.artifacts.versions() == []

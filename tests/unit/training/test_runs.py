@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
 
 from services.training.gate import Comparison, Decision
 from services.training.job import Job, Trained
@@ -39,9 +40,11 @@ class Scene:
         self.outcome: Callable[[], Trained] = lambda: TRAINED
         self.published: list[str] = []
         self.carried: list[str] = []
+        self.decided: dict[str, Decision] = {}
+        self.publishing: Callable[[str], None] = lambda _: None
         self.registry = CollectorRegistry()
         self.runs = Runs(
-            repository, artifacts, prepare=self.prepare, compute=self.compute, publish=self.publish,
+            repository, artifacts, prepare=self.prepare, compute=self.compute, publish=self.publish, resume=self.decided.get,
             metrics=TrainingMetrics(self.registry), timeout_s=timeout_s,
         )  # fmt: skip
         self.thread = threading.Thread(target=self.runs.work, args=(self.stop,))
@@ -60,6 +63,7 @@ class Scene:
         return self.outcome()
 
     def publish(self, run_id: str, directory: Path, trained: Trained) -> Decision:
+        self.publishing(run_id)
         self.published.append(run_id)
         self.carried.append(request_id.get())
         return Decision("promoted", "better", {})
@@ -158,6 +162,58 @@ def test_cancel_running_run_stops_it(scene: Scene) -> None:
     with pytest.raises(TransitionError, match="cancelled already"):
         scene.runs.cancel(run_id)
     assert scene.published == []
+
+
+def test_run_that_is_being_published_can_not_be_cancelled(scene: Scene) -> None:
+    refusals: list[str] = []
+
+    def cancel(run_id: str) -> None:
+        with pytest.raises(TransitionError) as refused:
+            scene.runs.cancel(run_id)
+        refusals.append(str(refused.value))
+
+    scene.publishing = cancel
+    scene.go.set()
+    scene.thread.start()
+    run_id = scene.runs.request(RunRequest()).run_id
+    assert scene.until(run_id, "succeeded", "failed", "cancelled").state == "succeeded"
+    assert refusals == [f"run {run_id} is being published"]
+
+
+def test_run_that_is_cancelled_when_it_has_just_been_computed_is_not_published(scene: Scene) -> None:
+    run_id = scene.runs.request(RunRequest()).run_id
+
+    def outcome() -> Trained:
+        scene.runs.cancel(run_id)
+        return TRAINED
+
+    scene.outcome = outcome
+    scene.go.set()
+    scene.thread.start()
+    scene.until(run_id, "cancelled")
+    assert scene.published == []
+
+
+def test_run_whose_progress_can_not_be_noted_goes_on(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    def locked(*_: Any, **__: Any) -> None:
+        raise OperationalError("UPDATE", {}, Exception("database is locked"))
+
+    monkeypatch.setattr(scene.repository, "note", locked)
+    run_id = scene.runs.request(RunRequest()).run_id
+    scene.go.set()
+    scene.thread.start()
+    assert scene.until(run_id, "succeeded", "failed").state == "succeeded"
+
+
+def test_run_that_had_been_decided_when_the_service_was_killed_has_succeeded(scene: Scene) -> None:
+    run_id = scene.runs.request(RunRequest()).run_id
+    scene.repository.start(run_id)
+    scene.decided[run_id] = Decision("promoted", "better", {})
+    scene.runs.recover()
+    run = scene.repository.get(run_id)
+    assert run is not None
+    assert (run.state, run.model_version, run.decision) == ("succeeded", run_id, "promoted")
+    assert scene.repository.in_state("queued") == []
 
 
 def test_cancel_unknown_run_raises(scene: Scene) -> None:

@@ -4,12 +4,14 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
+from sqlalchemy import Engine
 
+from services.training.alert_repository import WaitingAlert, WaitingAlerts
 from services.training.metrics import TrainingMetrics
-from services.training.repository import LastRun, Repository
+from services.training.repository import LastRun, Repository, now_ms
 from services.training.runs import Runs
 from services.training.settings import TrainingSection
-from services.training.triggers import MINUTE_MS, Due, Triggers, asked_by, due
+from services.training.triggers import MINUTE_MS, Due, Triggers, due, overdue
 from slipstream.broker.consumer import Batch, Message, Source
 from slipstream.contracts.events import AlertEvent, Severity
 from slipstream.stores.artifacts import Artifacts
@@ -50,38 +52,95 @@ def test_due_switched_off_never_starts() -> None:
     assert due(None, 10**9, 0, NOW, off) is None
 
 
-def alert(action: str = "retrain", state: str = "opened") -> AlertEvent:
+def alert(action: str = "retrain", state: str = "opened", rule: str = "drift", timestamp: int = NOW) -> AlertEvent:
     return AlertEvent.model_validate(
         {
-            "alert_id": "a1", "rule": "drift", "severity": Severity.WARNING, "state": state, "summary": "views shifted",
-            "action": action, "timestamp": NOW,
+            "alert_id": "a1", "rule": rule, "severity": Severity.WARNING, "state": state, "summary": "views shifted",
+            "action": action, "timestamp": timestamp,
         }
     )  # fmt: skip
 
 
-def test_asked_by_alert_that_asks_for_retraining() -> None:
-    assert asked_by(alert(), None, NOW, SETTINGS) == Due("alert", "drift: views shifted")
-    assert asked_by(alert(), ended(31), NOW, SETTINGS) is not None
+WAITING = WaitingAlert("drift", "views shifted", "r-1", NOW - MINUTE_MS)
+
+
+def test_overdue_an_alert_that_waits_calls_for_a_run() -> None:
+    assert overdue([WAITING], None, NOW, SETTINGS) == Due("alert", "drift: views shifted")
+    assert overdue([WAITING, WAITING], ended(31), NOW, SETTINGS) == Due("alert", "drift: views shifted (and 1 more)")
+    assert overdue([], ended(31), NOW, SETTINGS) is None
+
+
+@pytest.mark.parametrize("last", [ended(29), LastRun(NOW - 2 * MINUTE_MS, None, None)])
+def test_overdue_during_cooldown_or_run_is_nothing(last: LastRun) -> None:
+    assert overdue([WAITING], last, NOW, SETTINGS) is None
+
+
+def test_overdue_after_a_run_that_was_asked_for_since_is_nothing() -> None:
+    assert overdue([WAITING], LastRun(NOW, NOW, None), NOW + 60 * MINUTE_MS, SETTINGS) is None
+
+
+class Scene:
+    """Triggers on real SQL, with a queue that nobody works off. `hear` gives them alerts."""
+
+    def __init__(self, engine: Engine, artifacts: Artifacts, settings: TrainingSection = SETTINGS) -> None:
+        def never(*_: Any, **__: Any) -> Any:
+            raise AssertionError("nothing is worked off here")
+
+        self.repository, self.alerts = Repository(engine), WaitingAlerts(engine)
+        metrics = TrainingMetrics(CollectorRegistry())
+        runs = Runs(
+            self.repository, artifacts, prepare=never, compute=never, publish=never, resume=never, metrics=metrics, timeout_s=1
+        )
+        self.triggers = Triggers(runs, self.repository, self.alerts, lambda: 0, settings)
+
+    def hear(self, *alerts: AlertEvent) -> None:
+        source = Source("alerts.v1", "t", 0)
+        self.triggers.on_alerts(Batch(messages=[Message(source, at, one.rule, one, f"r-{at}") for at, one in enumerate(alerts)]))
+
+    def end_run(self) -> None:
+        (run,) = self.repository.in_state("queued")
+        self.repository.start(run.run_id)
+        self.repository.finish(run.run_id, "succeeded")
+
+    def queued(self) -> list[tuple[str, str]]:
+        return [(run.trigger, self.repository.request_id(run.run_id)) for run in self.repository.in_state("queued")]
+
+
+def test_on_alerts_queues_one_run_with_the_request_id_of_the_alert(engine: Engine, artifacts: Artifacts) -> None:
+    scene = Scene(engine, artifacts)
+    scene.hear(alert(), alert())
+    assert scene.queued() == [("alert", "r-0")]
+    scene.end_run()
+    scene.hear(alert())  # read again, after the run
+    assert scene.queued() == []
 
 
 @pytest.mark.parametrize("heard", [alert(action="none"), alert(state="closed")])
-def test_asked_by_other_alerts_is_nothing(heard: AlertEvent) -> None:
-    assert asked_by(heard, None, NOW, SETTINGS) is None
+def test_other_alerts_start_nothing(engine: Engine, artifacts: Artifacts, heard: AlertEvent) -> None:
+    scene = Scene(engine, artifacts)
+    scene.hear(heard)
+    assert scene.queued() == []
+    assert scene.alerts.all() == []
 
 
-@pytest.mark.parametrize("last", [ended(29), LastRun(NOW, None, None)])
-def test_asked_by_alert_during_cooldown_or_run_is_nothing(last: LastRun) -> None:
-    assert asked_by(alert(), last, NOW, SETTINGS) is None
+def test_alert_within_the_cooldown_starts_a_run_when_it_is_over_even_after_a_restart(
+    engine: Engine, artifacts: Artifacts
+) -> None:
+    scene = Scene(engine, artifacts)
+    scene.repository.add("r1", "request", "", "fast")
+    scene.end_run()
+    scene.hear(alert(timestamp=now_ms() + 1))
+    assert scene.queued() == []
+
+    restarted = Scene(engine, artifacts, SETTINGS.model_copy(update={"cooldown_minutes": 0}))  # it is over
+    restarted.triggers.look(now_ms())
+    assert restarted.queued() == [("alert", "r-0")]
 
 
-def test_on_alerts_queues_one_run_with_the_request_id_of_the_alert(repository: Repository, artifacts: Artifacts) -> None:
-    def never(*_: Any, **__: Any) -> Any:
-        raise AssertionError("nothing is worked off here")
-
-    metrics = TrainingMetrics(CollectorRegistry())
-    runs = Runs(repository, artifacts, prepare=never, compute=never, publish=never, metrics=metrics, timeout_s=1)
-    source = Source("alerts.v1", "t", 0)
-    heard = [Message(source, offset, "drift", alert(), f"r-{offset}") for offset in range(2)]
-    Triggers(runs, repository, lambda: 0, SETTINGS).on_alerts(Batch(messages=heard))
-    (run,) = repository.in_state("queued")
-    assert (run.trigger, repository.request_id(run.run_id)) == ("alert", "r-0")
+def test_alert_that_closes_while_it_waits_starts_nothing(engine: Engine, artifacts: Artifacts) -> None:
+    scene = Scene(engine, artifacts)
+    scene.repository.add("r1", "request", "", "fast")
+    scene.end_run()
+    opened = now_ms() + 1
+    scene.hear(alert(timestamp=opened), alert(state="closed", timestamp=opened + 1))
+    assert scene.alerts.all() == []
