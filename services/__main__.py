@@ -279,7 +279,7 @@ def bench(name: str, running: bool, data_dir: Path, json_path: Path | None) -> N
     "--directory", type=click.Path(exists=True, file_okay=False, path_type=Path), default=Path(), help="The repository."
 )
 def docs(check: bool, directory: Path) -> None:
-    """Write docs/configuration.md, docs/topics.md and .env.example from the code that they describe.
+    """Write the pages of docs, and .env.example, that are made from the code that they describe.
 
     \b
     Example:  slipstream docs --check

@@ -1,4 +1,4 @@
-"""The pages that are written from the code: docs/configuration.md, docs/topics.md and .env.example."""
+"""The pages that are written from the code: docs/configuration.md, docs/features.md, docs/topics.md and .env.example."""
 
 import importlib
 import types
@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 from services.standalone.plan import DATA_DIR, DEFAULT_DATA_DIR
 from slipstream.chassis.settings import Section, ServiceSettings
 from slipstream.contracts.topics import TOPICS, Topic
+from slipstream.features.views import REGISTRY, FeatureView, Registry
 
 SERVICES = ("ingestion", "features", "training", "serving", "monitoring")
 _KINDS = {
@@ -49,6 +50,7 @@ def pages() -> dict[str, str]:
     chapters = list(_chapters())
     return {
         "docs/configuration.md": _configuration(chapters),
+        "docs/features.md": _features(REGISTRY),
         "docs/topics.md": _topics(),
         ".env.example": _env_example(chapters),
     }
@@ -170,6 +172,54 @@ def _env_example(chapters: list[Chapter]) -> str:
             lines.append(f"#{setting.variable}={setting.default}")
         lines.append("")
     return "\n".join(lines)
+
+
+def _features(registry: Registry) -> str:
+    lines = [
+        "# Features",
+        "",
+        f"<!-- {_GENERATED} -->",
+        "",
+        "What `slipstream/features/views.py` declares; a running service tells the same at `GET /v1/feature-views` and",
+        "`GET /v1/feature-services`. Types have Feast's names. A default stands for an entity that was never seen. A value is",
+        "marked `OUTSIDE_MAX_AGE` and left out once its entity has had no event for the view's time to live.",
+        "",
+        "Event time decides: an event that comes late, by up to 24 hours, counts in every window as if it had come in time. A",
+        "visitor's windows end at the moment of asking, to the millisecond for the newest 100 events on items; events before",
+        "those, and searches and impressions, count by tiles of five minutes (1 h), hours (1 d) or days (7 d, 30 d). An item's",
+        "windows are whole hours or days.",
+        "",
+        "| View | Of | Join keys | Kind | Time to live | |",
+        "|---|---|---|---|---|---|",
+    ]
+    for view in registry.views:
+        keys = ", ".join(f"`{key}`" for key in view.join_keys)
+        days = view.ttl_s // 86_400
+        lines.append(
+            f"| [`{view.name}`](#{view.name}) | {view.entity} | {keys} | {view.kind} | {days} days | {view.description} |"
+        )
+    lines += [
+        "",
+        "Kinds: `stored` is read off the state that the stream keeps; `derived` is computed when it is asked for, of the state",
+        "and of the catalogue as it is then; `request` also needs what the request says.",
+        "",
+    ]
+    for view in registry.views:
+        lines += _view(view)
+    lines += ["## Feature services", "", "A feature service is a list of features under a name.", ""]
+    for service in registry.services:
+        lines += [f"### {service.name}", "", f"{service.description[0].upper()}{service.description[1:]}.", ""]
+        lines += [", ".join(f"`{name}`" for name in service.features), ""]
+    return "\n".join(lines)
+
+
+def _view(view: FeatureView) -> Iterator[str]:
+    yield from (f"## {view.name}", "", f"{view.description[0].upper()}{view.description[1:]}.", "")
+    yield from ("| Feature | Type | Default | |", "|---|---|---|---|")
+    for feature in view.fields:
+        default = "empty" if feature.default in ((), "") else f"{feature.default:g}"
+        yield f"| `{feature.name}` | {feature.dtype} | {default} | {feature.description} |"
+    yield ""
 
 
 def _topics() -> str:

@@ -1,6 +1,6 @@
 import random
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slipstream.contracts.events import Interaction
@@ -84,7 +84,7 @@ WINDOWS = {"1h": (HOUR_MS, 0, 12), "1d": (DAY_MS, 1, 24), "7d": (7 * DAY_MS, 2, 
 TYPES = {"views": "view", "clicks": "click", "carts": "cart", "purchases": "purchase", "impressions": "impression"}
 #: More than a sequence holds, so that some have to be counted in tiles.
 MANY = st.lists(interactions(), min_size=1, max_size=12).flatmap(
-    lambda few: st.integers(1, 40).map(
+    lambda few: st.integers(1, 16).map(
         lambda times: [
             each.model_copy(update={"timestamp": each.timestamp + number * 7_777_777}) for number in range(times) for each in few
         ]
@@ -92,6 +92,7 @@ MANY = st.lists(interactions(), min_size=1, max_size=12).flatmap(
 )
 
 
+@settings(max_examples=40, deadline=None)
 @given(MANY, st.randoms(use_true_random=False), st.integers(0, 3 * DAY_MS))
 def test_windows_count_every_event_in_whatever_order_they_come(
     events: list[Interaction], chance: random.Random, later: int
@@ -117,6 +118,7 @@ def test_windows_count_every_event_in_whatever_order_they_come(
             assert features[f"{name}_{span}"] == inside.count(kind), (name, span)
 
 
+@settings(max_examples=40, deadline=None)
 @given(MANY, MANY)
 def test_joined_state_is_that_of_all_events(one: list[Interaction], other: list[Interaction]) -> None:
     assert join(fold_all(None, one), fold_all(None, other)) == fold_all(None, one + other)
@@ -127,6 +129,7 @@ def test_joining_with_nobody_changes_nothing() -> None:
     assert join(state, VisitorState()) == join(VisitorState(), state) == state
 
 
+@settings(max_examples=40, deadline=None)
 @given(MANY, st.floats(0, 1))
 def test_an_earlier_moment_sees_nothing_of_what_came_after_it(events: list[Interaction], share: float) -> None:
     state = fold_all(None, events)
