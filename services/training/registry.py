@@ -21,6 +21,7 @@ from slipstream.chassis.settings import DatabaseSettings
 from slipstream.contracts.bundle import Manifest
 from slipstream.contracts.rest import ModelVersion
 from slipstream.stores.artifacts import ArtifactNotFoundError, Artifacts
+from slipstream.stores.metadata import with_connect_timeout
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -64,7 +65,7 @@ def tracking_uri(configured: str, database: DatabaseSettings) -> str:
         return configured
     url = make_url(database.url.get_secret_value())
     if url.get_backend_name() != "sqlite":
-        return url.render_as_string(hide_password=False)
+        return with_connect_timeout(url).render_as_string(hide_password=False)
     folder = Path(url.database or "metadata.db").absolute().parent
     return f"sqlite:///{folder / 'mlflow.db'}"
 

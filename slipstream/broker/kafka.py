@@ -2,7 +2,9 @@
 
 import asyncio
 import ssl
-from typing import Any
+import struct
+from functools import lru_cache
+from typing import Any, Final
 
 from kafka import KafkaAdminClient
 from kafka.admin import NewTopic
@@ -10,6 +12,10 @@ from kafka.errors import KafkaError, TopicAlreadyExistsError
 
 from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.topics import TOPICS, Topic
+
+#: The question that every broker answers, before authentication too: ApiVersions v0 (key 18, version 0, no client id).
+_CORRELATION_ID: Final = struct.pack(">i", 7)
+_API_VERSIONS: Final = struct.pack(">ihh", 10, 18, 0) + _CORRELATION_ID + struct.pack(">h", -1)
 
 
 class BrokerUnavailableError(Exception):
@@ -35,7 +41,7 @@ def connection(settings: KafkaSettings) -> dict[str, Any]:
             "sasl_plain_password": settings.sasl_password.get_secret_value(),
         }
     if "SSL" in settings.security_protocol:
-        arguments["ssl_context"] = ssl.create_default_context(cafile=settings.ssl_cafile or None)
+        arguments["ssl_context"] = _tls(settings.ssl_cafile)
     return arguments
 
 
@@ -45,21 +51,33 @@ def addresses(settings: KafkaSettings) -> list[tuple[str, int]]:
     return [(host.strip("[]"), int(port)) for host, _, port in pairs]
 
 
-async def reachable(settings: KafkaSettings) -> None:
-    """Return when one of the bootstrap servers accepts a connection; else raise `BrokerUnavailableError`.
+async def reachable(settings: KafkaSettings, timeout_s: float = 2.0) -> None:
+    """Return when one of the bootstrap servers answers in Kafka's protocol, each within `timeout_s`; else raise
+    `BrokerUnavailableError`. A broker that hangs still accepts connections: the kernel does that.
 
     (The client's own `bootstrap_connected` says in 3.0.12 whether a bootstrap is still going on.)
     """
-    failure: OSError | None = None
+    secure = _tls(settings.ssl_cafile) if "SSL" in settings.security_protocol else None
+    failure = ""
     for host, port in addresses(settings):
         try:
-            _, writer = await asyncio.open_connection(host, port)
-        except OSError as error:
-            failure = error
-        else:
-            writer.close()
-            return
+            async with asyncio.timeout(timeout_s):
+                reader, writer = await asyncio.open_connection(host, port, ssl=secure)
+                try:
+                    writer.write(_API_VERSIONS)
+                    if (await reader.readexactly(8))[4:] == _CORRELATION_ID:
+                        return
+                    failure = "what answers there is no Kafka broker"
+                finally:
+                    writer.close()
+        except (OSError, asyncio.IncompleteReadError) as error:
+            failure = str(error) or f"no answer within {timeout_s:g} s"
     raise BrokerUnavailableError(f"no Kafka broker answers at {settings.bootstrap_servers}: {failure}")
+
+
+@lru_cache(1)
+def _tls(cafile: str | None) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=cafile or None)
 
 
 def physical(namespace: str, topic: Topic) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import uvicorn
 from fastapi import APIRouter, FastAPI
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from slipstream.chassis import health, metrics
@@ -22,6 +23,8 @@ log = get_logger(__name__)
 #: Each service's own port, used where none is set.
 PORTS = {"ingestion": 8001, "features": 8002, "training": 8003, "serving": 8004, "monitoring": 8005}
 SLOW_REQUEST_S = 1.0
+#: What is counted when the client went away before all of its request was there; nginx's number, since HTTP has none.
+CLIENT_GONE = 499
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
@@ -57,6 +60,8 @@ class RequestMiddleware:
 
         try:
             await self.app(scope, receive, send_with_id)
+        except ClientDisconnect:  # nobody is left to answer
+            status = CLIENT_GONE
         except Exception as error:
             log.error("request failed", method=scope["method"], path=scope["path"], exc_info=error)
             if status:  # the answer had begun: all that is left is to cut the connection

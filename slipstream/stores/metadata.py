@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import (
+    URL,
     Column,
     Connection,
     Engine,
@@ -39,6 +40,7 @@ NAMING_CONVENTION: Final = {
     "pk": "pk_%(table_name)s",
 }
 BUSY_TIMEOUT_MS: Final = 10_000
+CONNECT_TIMEOUT_S: Final = 5
 #: An arbitrary key of PostgreSQL's advisory locks: services that start at once prepare one after the other.
 _PREPARE_LOCK: Final = 0x51_1B_57_4E
 
@@ -69,13 +71,21 @@ def engine(settings: DatabaseSettings) -> Engine:
     """
     url = make_url(settings.url.get_secret_value())
     if url.get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True)
+        return create_engine(with_connect_timeout(url), pool_pre_ping=True)
     if url.database and url.database != ":memory:":
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     made = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000})
     event.listen(made, "connect", _configure_sqlite)
     event.listen(made, "begin", _begin_immediate)
     return made
+
+
+def with_connect_timeout(url: URL) -> URL:
+    """The URL of a PostgreSQL database with a limit to how long connecting may take, unless it names one: a host that is gone
+    answers nothing, and without a limit whoever asks would wait for minutes."""
+    if url.get_backend_name() != "postgresql" or "connect_timeout" in url.query:
+        return url
+    return url.update_query_dict({"connect_timeout": str(CONNECT_TIMEOUT_S)})
 
 
 def prepare(engine: Engine, component: str, metadata: MetaData, migrations: Sequence[Sequence[str]] = ()) -> None:

@@ -2,9 +2,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from fastapi import APIRouter, FastAPI
+import structlog
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.testclient import TestClient
 from pydantic import BaseModel
+from starlette.types import Message
 
 from slipstream.chassis.app import create_service
 from slipstream.chassis.errors import NotFoundError, UnavailableError
@@ -38,6 +40,10 @@ def an_app(settings: ServiceSettings | None = None, *, checks: dict[str, Excepti
     @router.post("/body")
     async def body(body: Body) -> Body:
         return body
+
+    @router.post("/raw")
+    async def raw(request: Request) -> int:
+        return len(await request.body())
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -114,6 +120,28 @@ def test_metrics_count_requests_by_route_not_by_path() -> None:
         text = client.get("/metrics").text
     assert 'slipstream_http_request_seconds_count{method="GET",route="/echo",status="200"} 1.0' in text
     assert 'route="unmatched"' in text and "/nowhere" not in text
+
+
+async def test_a_client_that_goes_away_in_the_middle_is_no_failure_of_ours() -> None:
+    app = an_app()
+    sent: list[Message] = []
+    coming: list[Message] = [{"type": "http.request", "body": b"half", "more_body": True}, {"type": "http.disconnect"}]
+
+    async def receive() -> Message:
+        return coming.pop(0)
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/raw", "raw_path": b"/raw", "query_string": b"", "headers": []}
+    with structlog.testing.capture_logs() as logged:
+        await app(scope, receive, send)
+    assert sent == []
+    assert [entry for entry in logged if entry["log_level"] in ("warning", "error")] == []
+    counted = app.state.metrics.registry.get_sample_value(
+        "slipstream_http_request_seconds_count", {"method": "POST", "route": "/raw", "status": "499"}
+    )
+    assert counted == 1
 
 
 def test_api_token_is_asked_for_when_set_but_not_by_health() -> None:

@@ -37,6 +37,7 @@ def test_engine_sqlite_uses_wal_and_foreign_keys(db: Engine) -> None:
 def test_engine_postgresql_is_made_without_connecting() -> None:
     made = engine(DatabaseSettings(url=SecretStr("postgresql+psycopg://u:p@nowhere.invalid/db")))
     assert made.dialect.name == "postgresql"
+    assert made.url.query["connect_timeout"] == "5"
 
 
 def test_transaction_is_rolled_back_on_failure(db: Engine) -> None:

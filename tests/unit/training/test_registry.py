@@ -162,5 +162,6 @@ def test_tracking_uri_is_beside_sqlite_or_in_the_same_postgresql() -> None:
 
     assert tracking_uri("", database("sqlite:////data/metadata.db")) == "sqlite:////data/mlflow.db"
     postgresql = "postgresql+psycopg://user:secret@host/db"
-    assert tracking_uri("", database(postgresql)) == postgresql
+    assert tracking_uri("", database(postgresql)) == f"{postgresql}?connect_timeout=5"
+    assert tracking_uri("", database(f"{postgresql}?connect_timeout=9")) == f"{postgresql}?connect_timeout=9"
     assert tracking_uri("sqlite:////own.db", database(postgresql)) == "sqlite:////own.db"

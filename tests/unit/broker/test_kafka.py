@@ -1,0 +1,42 @@
+import asyncio
+import socket
+
+import pytest
+
+from slipstream.broker.kafka import BrokerUnavailableError, reachable
+from slipstream.chassis.settings import KafkaSettings
+
+
+def settings(*ports: int) -> KafkaSettings:
+    return KafkaSettings(bootstrap_servers=",".join(f"127.0.0.1:{port}" for port in ports))
+
+
+async def test_a_broker_that_answers_is_reachable(broker: KafkaSettings) -> None:
+    await reachable(broker)
+
+
+async def test_a_broker_that_hangs_is_not_though_the_kernel_accepts_connections_for_it(broker: KafkaSettings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as hanging:
+        port = hanging.getsockname()[1]
+        with pytest.raises(BrokerUnavailableError, match=r"no answer within 0\.1 s"):
+            await reachable(settings(port), timeout_s=0.1)
+        await reachable(settings(port, int(broker.bootstrap_servers.rpartition(":")[2])), timeout_s=5)
+
+
+async def test_something_else_on_the_port_is_not() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        with pytest.raises(BrokerUnavailableError, match="is no Kafka broker"):
+            await reachable(settings(server.sockets[0].getsockname()[1]))
+
+
+async def test_nothing_on_the_port_is_not() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as once:
+        port = once.getsockname()[1]
+    with pytest.raises(BrokerUnavailableError, match="no Kafka broker answers"):
+        await reachable(settings(port))
