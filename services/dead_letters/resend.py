@@ -13,6 +13,7 @@ import orjson
 
 from services.dead_letters.letters import Letter
 from services.dead_letters.originals import LIST_NAME, NoWayBackError, Resend, resend
+from services.ingestion.verdicts import NOT_KEPT
 from slipstream.datasets.replay import Progress, bodies, post
 
 #: In the data folder. A file, since the message ids that ingestion remembers cover a day and letters stay for 30; and not a
@@ -32,13 +33,15 @@ class Memory:
         return letter.id in self._ids
 
     def add(self, verdicts: Iterable[tuple[Letter, str]]) -> None:
-        """Remember these, with what ingestion said: a letter that was rejected again is done, too, since it has a new one."""
+        """Remember these, with what ingestion said. A letter that was rejected again is done, too, since it has a new one; but not
+        where ingestion keeps none, as of what was too much at once."""
         now = int(time.time() * 1000)
-        lines = [orjson.dumps({"letter": letter.id, "verdict": said, "at": now}) + b"\n" for letter, said in verdicts]
+        done = [(letter.id, said) for letter, said in verdicts if said not in NOT_KEPT]
+        lines = [orjson.dumps({"letter": name, "verdict": said, "at": now}) + b"\n" for name, said in done]
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("ab") as file:
             file.write(b"\n" + b"".join(lines))  # the line before may have been cut short
-        self._ids |= {orjson.loads(line)["letter"] for line in lines}
+        self._ids |= {name for name, _ in done}
 
     def _entries(self) -> Iterator[dict[str, Any]]:
         if not self._path.exists():

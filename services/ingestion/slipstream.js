@@ -203,18 +203,24 @@
     const headers = { 'Content-Type': 'text/plain' };
     window
       .fetch(url(), { method: 'POST', body: body(batch), headers, keepalive: true, credentials: 'omit' })
-      .then((response) => answered(batch, response.status, response.headers.get('Retry-After')), () => answered(batch, 0));
+      .then((response) => {
+        const verdicts = response.json().then((told) => told.results, () => null);
+        return verdicts.then((results) => answered(batch, response.status, response.headers.get('Retry-After'), results));
+      }, () => answered(batch, 0));
   }
 
-  function answered(batch, status, retryAfter) {
+  function answered(batch, status, retryAfter, results) {
     sending = false;
     unreachable = status === 0;
     if (permission() !== 'yes') return;
-    if (status === 0 || status === 408 || status === 429 || status >= 500) {
+    const all = status === 0 || status === 408 || status === 429 || status >= 500;
+    // In a batch that was taken, events above the visitor's rate are turned away alone.
+    const again = all ? batch : batch.filter((_, index) => results && results[index] && results[index].code === 'rate_limited');
+    if (again.length) {
       const asked = Number(retryAfter) * 1000 || Date.parse(retryAfter) - Date.now() || 0;
       const backoff = Math.min(1000 * Math.pow(2, failures++), 60000) * (0.5 + Math.random() / 2);
       notBefore = Date.now() + Math.min(Math.max(asked, backoff), 3600000);
-      queue = batch.concat(queue); // the same events under the same message ids
+      queue = again.concat(queue); // the same events under the same message ids
       save();
       return schedule(notBefore - Date.now());
     }

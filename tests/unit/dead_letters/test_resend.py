@@ -15,7 +15,7 @@ from tests.unit.dead_letters.test_originals import NOW, letter
 
 
 class Ingestion:
-    """Answers like ingestion: rejects events named `bad`."""
+    """Answers like ingestion: rejects events named `bad`, and without a letter those named `crawled`."""
 
     def __init__(self) -> None:
         self.bodies: list[tuple[str, dict[str, Any]]] = []
@@ -27,8 +27,9 @@ class Ingestion:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 outer.bodies.append((self.path, body))
                 (entries,) = body.values()
-                rejected = {"status": "rejected", "code": "invalid_name"}
-                results = [rejected if entry.get("event") == "bad" else {"status": "accepted"} for entry in entries]
+                codes = {"bad": "invalid_name", "crawled": "bot"}
+                verdicts = [codes.get(entry.get("event")) for entry in entries]
+                results = [{"status": "rejected", "code": code} if code else {"status": "accepted"} for code in verdicts]
                 self.send_response(outer.status)
                 self.end_headers()
                 self.wfile.write(json.dumps({"results": results}).encode())
@@ -67,6 +68,14 @@ def test_letters_are_sent_once_whatever_was_said_of_them(ingestion: Ingestion, t
     assert (again.total, again.replayed) == (0, 3)
     assert prepare(letters, Memory(tmp_path / "new"), NOW, again=True).total == 3
     assert Memory(tmp_path / "elsewhere") is not None and not (tmp_path / "elsewhere").exists()
+
+
+def test_what_is_turned_away_without_a_new_letter_can_be_replayed_later(ingestion: Ingestion, tmp_path: Path) -> None:
+    letters = [track("good", "t:0:1"), track("crawled", "t:0:2")]
+    report = send(prepare(letters, Memory(tmp_path), NOW), Memory(tmp_path), ingestion.url, "key")
+    assert report.verdicts == {"accepted": 1, "bot": 1}
+    (left,) = prepare(letters, Memory(tmp_path), NOW).sendable["/v1/batch"]
+    assert left[0] == letters[1]
 
 
 def test_what_was_not_answered_is_not_remembered(ingestion: Ingestion, tmp_path: Path) -> None:

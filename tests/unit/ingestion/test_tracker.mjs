@@ -107,6 +107,17 @@ for (const status of [429, 503]) {
   });
 }
 
+test('of a batch that was taken, events above the rate are sent again, and no others', async () => {
+  const browser = new Browser();
+  const results = [{ status: 'accepted' }, { status: 'rejected', code: 'rate_limited' }, { status: 'rejected', code: 'missing_item' }];
+  browser.replies.push({ results });
+  const tracker = browser.loaded();
+  ['a', 'b', 'c'].forEach((name) => tracker.track(name));
+  await browser.pass(10 * SECOND);
+  assert.deepEqual(browser.requests.map((request) => names(request.batch)), [['a', 'b', 'c'], ['b']]);
+  assert.equal(browser.sent[3].messageId, browser.sent[1].messageId);
+});
+
 test('without Retry-After pauses grow up to a minute', async () => {
   const browser = new Browser();
   browser.replies.push(...Array(12).fill({ status: 500 }));

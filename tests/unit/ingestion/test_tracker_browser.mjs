@@ -134,9 +134,10 @@ export class Browser {
 
   fetch(url, options) {
     this.requests.push({ url, options, ...JSON.parse(options.body) });
-    const { status = 200, retryAfter = null, unreachable = false } = this.replies.shift() || {};
+    const { status = 200, retryAfter = null, unreachable = false, results } = this.replies.shift() || {};
     if (unreachable) return Promise.reject(new TypeError('Failed to fetch'));
-    return Promise.resolve({ status, headers: { get: (name) => (name === 'Retry-After' ? retryAfter : null) } });
+    const json = () => (results ? Promise.resolve({ results }) : Promise.reject(new SyntaxError('no JSON')));
+    return Promise.resolve({ status, json, headers: { get: (name) => (name === 'Retry-After' ? retryAfter : null) } });
   }
   beacon(url, body) {
     if (this.refusesBeacons) return false;
