@@ -33,8 +33,8 @@ class Memory:
         return letter.id in self._ids
 
     def add(self, verdicts: Iterable[tuple[Letter, str]]) -> None:
-        """Remember these, with what ingestion said. A letter that was rejected again is done, too, since it has a new one; but not
-        where ingestion keeps none, as of what was too much at once."""
+        """Remember these, with what ingestion said. A letter that was rejected again is done, too, since it has a new one; but
+        not where ingestion keeps none, as of what was too much at once."""
         now = int(time.time() * 1000)
         done = [(letter.id, said) for letter, said in verdicts if said not in NOT_KEPT]
         lines = [orjson.dumps({"letter": name, "verdict": said, "at": now}) + b"\n" for name, said in done]
