@@ -1,7 +1,7 @@
-"""Records as rows of the lake."""
+"""Records as rows of the lake, and rows as the records that they were."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final
@@ -12,10 +12,21 @@ import pyarrow as pa
 from slipstream.broker.consumer import Message
 from slipstream.contracts.events import CatalogRecord, Interaction, Slate
 from slipstream.contracts.topics import CATALOG, INTERACTIONS, RECOMMENDATIONS
+from slipstream.features.applied import Placed
 from slipstream.features.visitor import DAY_MS
 from slipstream.stores import lake
 
 Row = tuple[Any, ...]
+
+#: What is read of an interaction to fold it.
+FOLDED_COLUMNS: Final = (
+    "event_id", "event_type", "user_id", "item_id", "timestamp", "received_at", "value", "topic_id", "partition", "offset",
+)  # fmt: skip
+#: The fields of an interaction that no feature reads. Given, since filling in defaults costs more than all the rest.
+_UNREAD: Final[dict[str, Any]] = {
+    "anonymous_id": None, "session_id": None, "recommendation_id": None, "position": None, "source": "", "properties": {},
+    "maybe_repeat": False, "imported": False,
+}  # fmt: skip
 
 
 def interaction_row(message: Message[Interaction]) -> Row:
@@ -84,6 +95,26 @@ def as_table(table: str, rows: Sequence[Row]) -> pa.Table:
     schema = lake.SCHEMAS[table]
     arrays = [pa.array(column, kind) for column, kind in zip(zip(*rows, strict=True), schema.types, strict=True)]
     return pa.table(arrays, schema=schema)
+
+
+def placed(columns: Mapping[str, Sequence[Any]]) -> list[Placed]:
+    """Rows of the lake, given as their `FOLDED_COLUMNS`, as records with their places. Missing values are None or NaN."""
+    records = []
+    for row in zip(*(columns[name] for name in FOLDED_COLUMNS), strict=True):
+        event_id, event_type, user_id, item_id, timestamp, received_at, value, topic_id, partition, offset = row
+        # The lake holds what was validated on its way in.
+        interaction = Interaction.model_construct(
+            event_id=event_id,
+            event_type=event_type,
+            user_id=user_id,
+            item_id=item_id if isinstance(item_id, str) else None,
+            timestamp=timestamp,
+            received_at=received_at,
+            value=None if value is None or value != value else value,
+            **_UNREAD,
+        )
+        records.append(Placed(f"{topic_id}:{partition}", offset, interaction))
+    return records
 
 
 def _place(message: Message[Any]) -> tuple[str, int, int]:

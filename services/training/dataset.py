@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +13,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from slipstream.contracts.events import Interaction
-from slipstream.features.visitor import VisitorState, fold_all
+from slipstream.contracts.vocabulary import MERGED_INTO
+from slipstream.features import history
+from slipstream.features.applied import Placed
+from slipstream.features.identity import Identities, Link
+from slipstream.features.visitor import VisitorState
 from slipstream.models.base import EventWeights
 from slipstream.recommender import encoding
 from slipstream.stores.lake import Lake
@@ -23,7 +28,7 @@ _COLUMNS = ("event_id", "user_id", "item_id", "event_type", "timestamp", "value"
 #: The fields of an interaction that no model reads. Given, since filling in defaults costs more than all the rest.
 _UNREAD: dict[str, Any] = {
     "received_at": 0, "anonymous_id": None, "session_id": None, "recommendation_id": None, "position": None, "source": "",
-    "properties": {},
+    "properties": {}, "maybe_repeat": False, "imported": False,
 }  # fmt: skip
 
 
@@ -35,8 +40,8 @@ class TooLittleDataError(Exception):
 class Dataset:
     """History at one lake version.
 
-    `interactions` holds every event (searches and impressions too), by time and then event id; `item_ids` the catalogue, with
-    the items of interactions and without deleted ones; `lake_rows` the rows of the lake's table, which triggers count from.
+    `interactions` holds every event (searches and impressions too), by time and then event id, each of the visitor whom it is
+    known to be by now (see `slipstream.features.identity`); `item_ids` the catalogue, with the items of interactions and without deleted ones; `lake_rows` the rows of the lake's table, which triggers count from.
     """
 
     interactions: pa.Table
@@ -77,7 +82,9 @@ def read_dataset(lake: Lake) -> Dataset:
     interactions = lake.read("interactions", version, list(_COLUMNS))
     interactions = interactions.sort_by([("timestamp", "ascending"), ("event_id", "ascending")])
     catalog_version = lake.version("catalog")
-    attributes, deleted = _items(lake.read("catalog", catalog_version)) if catalog_version is not None else ({}, set())
+    catalog = lake.read("catalog", catalog_version)
+    interactions = _resolved(interactions, catalog)
+    attributes, deleted = _items(catalog)
     item_ids = sorted(set(encoding.catalogue(interactions)).union(attributes) - deleted)
     return Dataset(interactions, item_ids, attributes, version, catalog_version, lake.count("interactions", version))
 
@@ -101,22 +108,35 @@ def moments(interactions: pa.Table, rows: Rows) -> Iterator[Moment]:
     The state is folded by the functions that fold the stream, so that it is the one that serving would have read.
     """
     wanted = pc.unique(interactions["user_id"].take(pa.array(rows)))
-    asked = np.zeros(interactions.num_rows, np.bool_)
-    asked[rows] = True
-    table = interactions.append_column("asked", pa.array(asked)).filter(pc.is_in(interactions["user_id"], wanted))
-    table = table.sort_by([("user_id", "ascending"), ("timestamp", "ascending"), ("event_id", "ascending")])
-    visitor: str | None = None
-    state, waiting = VisitorState(), list[Interaction]()
-    for row in table.to_pylist():
-        if row["user_id"] != visitor:
-            visitor, state, waiting = row["user_id"], VisitorState(), []
-        if row.pop("asked"):
-            now = row["timestamp"]
-            state = fold_all(state, (event for event in waiting if event.timestamp < now))
-            waiting = [event for event in waiting if event.timestamp >= now]
-            yield Moment(state, row["item_id"], now)
-        # The lake holds what was validated on its way in.
-        waiting.append(Interaction.model_construct(**row, **_UNREAD))
+    asked = set(rows.tolist())
+    table = interactions.append_column("row", pa.array(np.arange(interactions.num_rows)))
+    table = table.filter(pc.is_in(interactions["user_id"], wanted)).sort_by("user_id")
+    for _, theirs in groupby(_records(table), key=lambda record: record.interaction.user_id):
+        for record, state in history.moments(theirs, lambda record: record.offset in asked):
+            yield Moment(state, record.interaction.item_id, record.interaction.timestamp)
+
+
+def _records(table: pa.Table) -> Iterator[Placed]:
+    """The rows as interactions, each placed by its number."""
+    for batch in table.to_batches(max_chunksize=16_384):
+        for row in batch.to_pylist():
+            # The lake holds what was validated on its way in.
+            yield Placed("", row.pop("row"), Interaction.model_construct(**row, **_UNREAD))
+
+
+def _resolved(interactions: pa.Table, catalog: pa.Table) -> pa.Table:
+    """The interactions, those of a visitor who turned out to be a user under the user's id."""
+    records = catalog.filter(pc.equal(catalog["entity"], "identity"))
+    merged = Identities(
+        Link(row["entity_id"], json.loads(row["attributes"])[MERGED_INTO], row["topic_id"], row["offset"], row["timestamp"])
+        for row in records.to_pylist()
+    ).merged()
+    if not merged:
+        return interactions
+    users = interactions["user_id"]
+    place = pc.index_in(users, pa.array(list(merged), pa.string()))
+    resolved = pc.coalesce(pa.array(list(merged.values()), pa.string()).take(place.combine_chunks()), users.combine_chunks())
+    return interactions.set_column(interactions.schema.get_field_index("user_id"), "user_id", resolved)
 
 
 def _items(catalog: pa.Table) -> tuple[dict[str, dict[str, Any]], set[str]]:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import CommitFailedError
@@ -64,10 +65,19 @@ def append(opened: DeltaTable, rows: pa.Table, transactions: list[Transaction]) 
     write_deltalake(opened, rows, mode="append", commit_properties=CommitProperties(app_transactions=transactions))
 
 
-def batches(opened: DeltaTable, wanted: pa.Schema, received_since: str | None = None) -> Iterator[pa.RecordBatch]:
-    """The table's rows, in no promised order; a column that this version does not have yet is null. Holds a few batches."""
+def batches(
+    opened: DeltaTable, wanted: pa.Schema, received_since: str | None = None, without: DeltaTable | None = None
+) -> Iterator[pa.RecordBatch]:
+    """The table's rows, in no promised order; a column that this version does not have yet is null. Holds a few batches.
+
+    `without` leaves out the files of another version of the table.
+    """
     since = [(RECEIVED_DATE, ">=", received_since)] if received_since else None
     dataset = opened.to_pyarrow_dataset(file_pruning_predicate=since)
+    if without is not None:
+        known = {fragment.path for fragment in without.to_pyarrow_dataset().get_fragments()}
+        fragments = [fragment for fragment in dataset.get_fragments() if fragment.path not in known]
+        dataset = ds.FileSystemDataset(fragments, dataset.schema, dataset.format, dataset.filesystem)
     present = [name for name in wanted.names if name in dataset.schema.names]
     # No filter on texts here: a file that a delete has rewritten calls them string views, and its statistics can't be compared.
     scanner = dataset.scanner(columns=present, batch_size=_BATCH_ROWS, batch_readahead=2, fragment_readahead=2)

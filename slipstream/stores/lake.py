@@ -8,13 +8,14 @@ long as `vacuum` keeps it. Tables are partitioned by the day of arrival: see doc
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import timedelta
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from deltalake import DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
@@ -36,8 +37,16 @@ _ALWAYS: Final = 2**62
 _OF_A_VISITOR: Final = {
     INTERACTIONS: (("user_id", "anonymous_id"), "received_at", ""),
     RECOMMENDATIONS: (("user_id",), "timestamp", ""),
-    CATALOG: (("entity_id",), "timestamp", " AND entity = 'user'"),
+    CATALOG: (("entity_id",), "timestamp", " AND entity = 'user' AND NOT deleted"),
 }
+
+
+class Place(NamedTuple):
+    """Where a record stands in the stream."""
+
+    topic_id: str
+    partition: int
+    offset: int
 
 
 class LakeUnavailableError(Exception):
@@ -137,6 +146,30 @@ class Lake:
         except (DeltaError, OSError) as error:
             raise LakeUnavailableError(f"{table} at version {opened.version()}: {error}") from error
 
+    def scan_since(self, table: str, version: int, before: int, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """The rows of the files of `version` that version `before` did not have: all that were appended since, and perhaps some
+        older ones that were merged or rewritten with them."""
+        opened, earlier = self._open(table, version), self._open(table, before)
+        if opened is None:
+            return
+        try:
+            yield from delta.batches(opened, _wanted(table, columns), without=earlier)
+        except (DeltaError, OSError) as error:
+            raise LakeUnavailableError(f"{table} at version {version}: {error}") from error
+
+    def places(self, table: str, event_ids: Collection[str], since_ms: int) -> dict[str, list[Place]]:
+        """Where rows with these event ids stand in the stream, of the rows received since the day of `since_ms`; ids that no row
+        has are left out. Reads the event ids of those days. Raises `LakeUnavailableError`."""
+        wanted = pa.array(event_ids, pa.string())
+        since = datetime.fromtimestamp(max(0, since_ms) / 1000, UTC).strftime("%Y-%m-%d")
+        columns = ("event_id", "topic_id", "partition", "offset")
+        found: dict[str, list[Place]] = {}
+        for batch in self.scan(table, columns=columns, received_since=since):
+            hits = batch.filter(pc.is_in(batch["event_id"], wanted))
+            for event_id, *place in zip(*(hits[name].to_pylist() for name in columns), strict=True):
+                found.setdefault(event_id, []).append(Place(*place))
+        return found
+
     def files(self, table: str, version: int) -> list[str]:
         """Where the Parquet files of a version are, for other engines. `received_date` is in their paths, not in them."""
         opened = self._open(table, version)
@@ -153,8 +186,9 @@ class Lake:
         """Delete what is kept of these visitors: their interactions (also those that name them as `anonymous_id`), the slates
         that they were shown, and their records as users; how many rows that were.
 
-        With `before`, only rows received up to then (ms): a request that is read again must not take what came after it. The
-        identity links stay, since they say whose the next event is. Safe beside writers, and again. The newest version is
+        With `before`, only rows received up to then (ms): a request that is read again must not take what came after it. What
+        stays are ids without anything about them: the request itself (the user's deletion), and the identity links, since they
+        say whose the next event is. Safe beside writers, and again. The newest version is
         without the rows at once; older ones, and so the files, are for as long as `vacuum` keeps them.
         Raises `LakeUnavailableError`; some rows may be gone then.
         """

@@ -1,0 +1,103 @@
+"""Spark folds the same history to the same rows and states. Needs PySpark (make test-spark brings it) and Java 17."""
+
+import importlib.util
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from services.features.local_engine import LocalEngine, Sinks, Trending
+from services.features.snapshot import Snapshot
+from services.features.spark_engine import SparkEngine, SparkMissingError
+from services.features.training_files import TrainingFiles
+from slipstream.chassis.settings import LakeSettings
+from slipstream.contracts.events import Interaction
+from slipstream.features.applied import Placed
+from slipstream.features.history import asks_for
+from slipstream.features.visitor import DAY_MS, HOUR_MS
+from slipstream.stores.lake import Lake
+from slipstream.stores.layout import TrendingState
+from slipstream.stores.rebuild import RebuiltItem, RebuiltVisitor
+from tests.unit.features.placed_events import KINDS, START
+from tests.unit.features_service.lake_history import links, write, write_catalog
+
+MISSING = [
+    what for what, there in (("PySpark", importlib.util.find_spec("pyspark")), ("Java", shutil.which("java"))) if there is None
+]
+needs_spark = pytest.mark.skipif(bool(MISSING), reason=f"{' and '.join(MISSING)} not installed: make test-spark")
+WINDOW = (START + 6 * HOUR_MS, START + 40 * HOUR_MS)
+
+
+def shop_history(count: int = 1_500, seed: int = 3) -> list[Placed]:
+    """Forty visitors over two days, up to a day late, from two partitions."""
+    chosen = random.Random(seed)
+    drawn = sorted((START + chosen.randrange(2 * DAY_MS), chosen.randrange(DAY_MS)) for _ in range(count))
+    records = []
+    for offset, (at, late) in enumerate(sorted(drawn, key=sum)):
+        user, kind = chosen.randrange(40), chosen.choice(KINDS)
+        event = Interaction(
+            event_id=f"e{offset}",
+            event_type=kind,
+            user_id=f"u{user}",
+            item_id=None if kind == "search" else f"i{chosen.randrange(25)}",
+            timestamp=at // 60_000 * 60_000,
+            received_at=at + late,
+            value=chosen.choice((None, 2.5)),
+        )
+        records.append(Placed(f"t:{user % 2}", offset, event))
+    return records
+
+
+class Kept:
+    """What an engine made of a snapshot."""
+
+    def __init__(self) -> None:
+        self.visitors: list[RebuiltVisitor] = []
+        self.items: list[RebuiltItem] = []
+        self.trending = Trending(20, TrendingState(half_life_ms=float(DAY_MS)))
+        self.sinks = Sinks(self.visitors.extend, self.items.extend, self.trending)
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    found = [row for path in sorted(folder.glob("*.parquet")) for row in pq.ParquetFile(path).read().to_pylist()]
+    return sorted(found, key=lambda row: (row["topic_id"], row["partition"], row["offset"]))
+
+
+def quiet(_what: str, _done: float) -> None:
+    pass
+
+
+@needs_spark
+@pytest.mark.timeout(300)
+@pytest.mark.filterwarnings("ignore")
+def test_spark_and_one_process_agree_to_the_last_bit(tmp_path: Path, lake_settings: LakeSettings) -> None:
+    lake = Lake(lake_settings, "shop")
+    write(lake, shop_history(), random.Random(1))
+    lake.erase(["u7"])  # files that a delete has rewritten are of another kind than appended ones
+    shoes = ("item", "i1", {"category": ["shoes", "sale"], "price": "9.5"}, START)
+    write_catalog(lake, [shoes, *links(("u1", "u2"), ("g", "h"))])
+    snapshot = Snapshot(lake, ("category", "brand"))
+
+    local, local_files = Kept(), TrainingFiles(tmp_path / "local")
+    (tmp_path / "work").mkdir()
+    LocalEngine(snapshot, tmp_path / "work", quiet, bucket_rows=400).run(local.sinks, local_files, asks_for(*WINDOW))
+    local_files.complete({})
+    spark, spark_files = Kept(), TrainingFiles(tmp_path / "spark")
+    SparkEngine(snapshot, float(DAY_MS), "local[2]", quiet).run(spark.sinks, spark_files, *WINDOW)
+    spark_files.complete({})
+
+    assert local_files.rows == spark_files.rows > 500
+    assert rows(tmp_path / "spark") == rows(tmp_path / "local")
+    assert sorted(spark.visitors, key=lambda one: one.user_id) == sorted(local.visitors, key=lambda one: one.user_id)
+    assert sorted(spark.items, key=lambda one: one.item_id) == sorted(local.items, key=lambda one: one.item_id)
+    assert spark.trending.by_item() == local.trending.by_item() and len(local.trending.heap) == 20
+    assert spark.trending.state == local.trending.state
+
+
+@pytest.mark.skipif("PySpark" not in MISSING, reason="PySpark is installed")
+def test_without_pyspark_it_says_what_to_install(lake_settings: LakeSettings) -> None:
+    with pytest.raises(SparkMissingError, match=r"slipstream\[spark\]"):
+        SparkEngine(Snapshot(Lake(lake_settings, "shop"), ()), 1.0, "local[1]", quiet)

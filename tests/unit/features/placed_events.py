@@ -1,0 +1,68 @@
+"""Random histories of a few visitors and items, with their places in the stream."""
+
+from math import isclose
+from typing import Any
+
+from hypothesis import strategies as st
+
+from slipstream.contracts.events import Interaction
+from slipstream.features.applied import Placed
+from slipstream.features.visitor import DAY_MS, HOUR_MS
+
+START = 1_790_000_000_000 // DAY_MS * DAY_MS
+KINDS = ("view", "view", "click", "cart", "purchase", "search", "impression")
+
+
+def placed(offset: int, at: int, *, user: str = "u", received: int | None = None, source: str = "t:0") -> Placed:
+    return Placed(
+        source,
+        offset,
+        Interaction(
+            event_id=f"e{offset:03}", event_type="view", user_id=user, item_id=f"i{offset % 7}", timestamp=at,
+            received_at=at if received is None else received,
+        ),
+    )  # fmt: skip
+
+
+@st.composite
+def histories(draw: st.DrawFn, sources: int = 1) -> list[Placed]:
+    """Up to 40 events of two visitors on three items over two days, many at the same moment, up to 24 h late, in the order in
+    which they were received."""
+    moments = st.one_of(st.integers(0, 3), st.integers(0, 2 * HOUR_MS), st.integers(0, 2 * DAY_MS))
+    drawn = draw(
+        st.lists(
+            st.tuples(
+                moments,
+                st.integers(0, DAY_MS),
+                st.sampled_from("uv"),
+                st.sampled_from("abc"),
+                st.sampled_from(KINDS),
+                st.one_of(st.none(), st.floats(0, 10)),
+                st.integers(0, sources - 1),
+            ),
+            min_size=1,
+            max_size=40,
+        )
+    )
+    records = []
+    for offset, (at, late, user, item, kind, value, source) in enumerate(sorted(drawn, key=lambda each: each[0] + each[1])):
+        event = Interaction(
+            event_id=f"e{offset % 5}",
+            event_type=kind,
+            user_id=user,
+            item_id=None if kind == "search" else item,
+            timestamp=START + at,
+            received_at=START + at + late,
+            value=value,
+        )
+        records.append(Placed(f"t:{source}", offset, event))
+    return records
+
+
+def like(found: Any, due: Any) -> bool:
+    """Equal, but for the rounding of sums of floats."""
+    if isinstance(found, list | tuple):
+        return len(found) == len(due) and all(like(one, other) for one, other in zip(found, due, strict=True))
+    if isinstance(found, float) or isinstance(due, float):
+        return isclose(found, due, rel_tol=1e-7, abs_tol=1e-9)
+    return bool(found == due)

@@ -1,0 +1,50 @@
+"""Records as the features service would have put them into the lake."""
+
+import json
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from services.features.rows import as_table, interaction_row
+from slipstream.broker.consumer import Message, Source
+from slipstream.contracts.vocabulary import MERGED_INTO
+from slipstream.features.applied import Placed
+from slipstream.stores.lake import CATALOG, INTERACTIONS, SCHEMAS, Lake
+
+Entry = tuple[str, str, dict[str, Any], int]
+
+
+def write(lake: Lake, records: Sequence[Placed], chance: random.Random) -> None:
+    """In a few appends, the rows of each in any order."""
+    rest = list(records)
+    while rest:
+        size = chance.randrange(1, len(rest) + 1)
+        portion, rest = rest[:size], rest[size:]
+        offsets: dict[Source, int] = {}
+        rows = []
+        for source, offset, event in chance.sample(portion, len(portion)):
+            topic_id, _, partition = source.rpartition(":")
+            place = Source("interactions.v1", topic_id, int(partition))
+            offsets[place] = max(offset, offsets.get(place, -1))
+            rows.append(interaction_row(Message(place, offset, event.user_id, event, "")))
+        lake.append(INTERACTIONS, as_table(INTERACTIONS, rows), offsets)
+
+
+def links(*pairs: tuple[str, str], at: int = 1) -> list[Entry]:
+    """Identity records: visitor, user."""
+    return [("identity", visitor, {MERGED_INTO: user}, at) for visitor, user in pairs]
+
+
+def write_catalog(lake: Lake, entries: Sequence[Entry], first: int = 0) -> None:
+    """Catalogue records of (entity, id, attributes, time)."""
+    rows = [
+        {
+            "entity": entity, "entity_id": entity_id, "attributes": json.dumps(attributes), "available": True, "deleted": False,
+            "timestamp": at, "source": "", "topic_id": "c", "partition": 0, "offset": offset,
+        }
+        for offset, (entity, entity_id, attributes, at) in enumerate(entries, first)
+    ]  # fmt: skip
+    table = pa.Table.from_pylist(rows, SCHEMAS[CATALOG])
+    lake.append(CATALOG, table, {Source("catalog.v1", "c", 0): first + len(rows) - 1})
