@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from slipstream.features.affinity import Attributes, affinity_features
-from slipstream.features.item import ItemState, item_features, neighbour_features
+from slipstream.features.item import MOVING, ItemState, item_features, neighbour_features
 from slipstream.features.request import RequestContext, request_features
 from slipstream.features.session import session_features
 from slipstream.features.views import ITEM, ITEM_NEIGHBOURS, REQUEST, SESSION, VISITOR, FeatureView, Registry
-from slipstream.features.visitor import VisitorState, visitor_view
-from slipstream.stores.online import OnlineReader
+from slipstream.features.visitor import HOUR_MS, VisitorState, visitor_view
+from slipstream.stores.online_reader import ITEMS_KEPT, OnlineReader
 
 USER, ITEM_ID, UTC_OFFSET = "user_id", "item_id", "utc_offset_minutes"
 #: The columns that a request's entities may have, beside those that nobody reads.
@@ -82,6 +82,31 @@ class Plan:
         return any(read.needs_attributes for read, _ in self.views)
 
 
+class ItemReads:
+    """Computes the features of items. What changes only with the state, or by the hour, is remembered for as long: the same
+    features of the same items are asked for again and again."""
+
+    def __init__(self, size: int = ITEMS_KEPT) -> None:
+        self._size = size
+        self._known: dict[tuple[str, Sequence[str]], tuple[ItemState, int, dict[str, float]]] = {}
+
+    def __call__(self, item_id: str, entities: Entities, now_ms: int, names: Sequence[str]) -> Mapping[str, Any]:
+        state = entities.items[item_id]
+        if state.last_seen > now_ms:
+            return item_features(state, now_ms, names)
+        hour, asked = now_ms // HOUR_MS, (item_id, names)
+        known = self._known.get(asked)
+        # A state that is read again without having been written is the same object (see `slipstream.stores.decoded`).
+        if known is None or known[0] is not state or known[1] != hour:
+            steady = item_features(state, now_ms, [name for name in names if name not in MOVING])
+            self._known.pop(asked, None)
+            if len(self._known) >= self._size:
+                del self._known[next(iter(self._known))]
+            self._known[asked] = known = state, hour, steady
+        moving = [name for name in names if name in MOVING]
+        return {**known[2], **item_features(state, now_ms, moving)} if moving else known[2]
+
+
 def view_reads(registry: Registry) -> dict[str, ViewRead]:
     """By name, in the order of their declaration."""
     attributes = registry.affinity_attributes
@@ -97,7 +122,7 @@ def view_reads(registry: Registry) -> dict[str, ViewRead]:
     computes: dict[str, Compute] = {
         VISITOR.name: lambda user_id, entities, now_ms, names: visitor_view(entities.visitors[user_id], now_ms, names),
         SESSION.name: lambda user_id, entities, now_ms, names: session_features(entities.visitors[user_id], now_ms, names),
-        ITEM.name: lambda item_id, entities, now_ms, names: item_features(entities.items[item_id], now_ms, names),
+        ITEM.name: ItemReads(),
         ITEM_NEIGHBOURS.name: lambda item_id, entities, now_ms, names: neighbour_features(entities.items[item_id], now_ms, names),
         REQUEST.name: request,
     }

@@ -162,6 +162,10 @@ def _conversion(window: _Window | None) -> Callable[[_Reading], float]:
     return lambda reading: reading.conversion(window)
 
 
+#: The features that change from one moment to the next. All others change with the state, and once an hour with the tiles that a
+#: window takes in, as long as the state has nothing that is ahead of the moment.
+MOVING: Final = frozenset({"popularity", "age_hours", "hours_since_last"})
+
 #: How each feature of an item is read.
 FEATURES: Final[dict[str, Callable[[_Reading], float]]] = {
     **{name: _number(kind, None) for name, kind in _OF_TYPE.items()},
