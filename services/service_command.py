@@ -19,7 +19,7 @@ _DATABASE = "SLIPSTREAM_DATABASE__URL=postgresql+psycopg://user:password@db/slip
 _TRAINING = "SLIPSTREAM_PEERS__TRAINING_URL=http://training:8003"
 #: What each service has to be told where not all runs on one machine.
 NEEDED_SETTINGS = {
-    "ingestion": (_KAFKA, "SLIPSTREAM_INGESTION__WRITE_KEYS=shop:s3cret"),
+    "ingestion": (_KAFKA, _REDIS, "SLIPSTREAM_INGESTION__WRITE_KEYS=shop:s3cret"),
     "features": (_KAFKA, _REDIS, "SLIPSTREAM_LAKE__URI=s3://history/lake"),
     "training": (_KAFKA, _DATABASE, "SLIPSTREAM_LAKE__URI=s3://history/lake"),
     "serving": (_KAFKA, _REDIS, _TRAINING),

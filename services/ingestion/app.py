@@ -3,24 +3,30 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from services.ingestion import tracker
+from services.ingestion.admission import Admission
 from services.ingestion.api import CORS, events, router
+from services.ingestion.carrier import SpooledCarrier
 from services.ingestion.documentation import SECURITY_SCHEMES
 from services.ingestion.intake import Intake
 from services.ingestion.publisher import Publisher
 from services.ingestion.rules import Rules
 from services.ingestion.settings import IngestionSettings, listed
+from services.ingestion.spool import Spool
 from services.ingestion.watched_files import follow
-from services.ingestion.write_keys import WriteKeys
+from services.ingestion.write_keys import WriteKeys, follow_stored
 from slipstream.broker.producer import open_producer
 from slipstream.chassis.app import create_service
 from slipstream.chassis.logging import get_logger
 from slipstream.contracts.topics import CATALOG, DEAD_LETTERS, INTERACTIONS
+from slipstream.stores.admission import AdmissionStore, close_quietly
+from slipstream.stores.write_keys import WriteKeyStore
 
 log = get_logger(__name__)
 
@@ -34,13 +40,39 @@ def create_app(settings: IngestionSettings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        producer = await open_producer(settings.kafka, settings.namespace, TOPICS, linger_ms=settings.ingestion.linger_ms)
-        app.state.intake = Intake(settings.ingestion, keys, Publisher(producer, app.state.metrics.registry), rules)
-        app.state.health.add("kafka", producer.check)
-        following = asyncio.create_task(follow(rules.files))
+        section, registry, health = settings.ingestion, app.state.metrics.registry, app.state.health
+        spool = Spool(Path(section.spool_dir), section.spool_max_mb * 2**20) if section.spool_dir else None
+        producer = await open_producer(
+            settings.kafka,
+            settings.namespace,
+            TOPICS,
+            linger_ms=section.linger_ms,
+            patience_s=30.0 if spool is None else 1.0,
+            required=spool is None,
+        )
+        # With a spool, ingestion goes on without the broker; without Redis it always does.
+        health.add("kafka", producer.check, required=spool is None)
+        spooled = None if spool is None else SpooledCarrier(producer, spool, registry).start()
+        if spooled is not None:
+            health.add("spool", spooled.check)
+        rates = {"source_rate": section.source_rate(), "visitor_rate": section.visitor_rate()}
+        store = AdmissionStore(settings.redis, settings.namespace, window_ms=section.window_ms(), **rates)
+        stored_keys = WriteKeyStore(settings.redis, settings.namespace)
+        health.add("redis", store.ping, required=False)
+        publisher = Publisher(spooled or producer, registry, Admission(store, **rates))
+        app.state.intake = Intake(section, keys, publisher, rules)
+        following = [
+            asyncio.create_task(follow(rules.files)),
+            asyncio.create_task(follow_stored(keys, stored_keys.all)),
+        ]
         yield
-        following.cancel()
+        for task in following:
+            task.cancel()
+        if spooled is not None:
+            await spooled.aclose(limit_s=settings.http.shutdown_grace_s)
         await asyncio.to_thread(producer.close)
+        await close_quietly(store)
+        await stored_keys.aclose()
 
     app = create_service(
         "ingestion",

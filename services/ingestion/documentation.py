@@ -156,6 +156,7 @@ REFUSALS = {
     400: "The body is not JSON, or not of the documented shape",
     401: "The write key is missing or wrong",
     413: "Too many bytes, or too many messages",
+    429: "The write key, or the visitor of a single event, has sent too much: again after `Retry-After` seconds",
     503: "The broker is away: nothing was accepted, try again after `Retry-After` seconds",
 }
 

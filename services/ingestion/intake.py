@@ -39,7 +39,7 @@ class Intake:
         def read(body: Body, origin: Origin, limit: int | None) -> list[Outcome]:
             return [read_message(body, kind, {}, origin, self._rules, limit)]
 
-        return await self._take(raw, authorization, read, agent)
+        return await self._take(raw, authorization, read, agent, single=True)
 
     async def batch(self, raw: bytes, authorization: str | None, agent: str = "", *, imported: bool = False) -> bytes:
         """Segment's batch: messages of any type. `imported` ones are history, of whatever age."""
@@ -61,7 +61,16 @@ class Intake:
         """An item that is gone for good, or a user who is to be forgotten."""
         return await self._take(b"{}", authorization, lambda _body, origin, _limit: [catalog.deletion(entity, entity_id, origin)])
 
-    async def _take(self, raw: bytes, authorization: str | None, read: Reader, agent: str = "", imported: bool = False) -> bytes:
+    async def _take(
+        self,
+        raw: bytes,
+        authorization: str | None,
+        read: Reader,
+        agent: str = "",
+        imported: bool = False,
+        *,
+        single: bool = False,
+    ) -> bytes:
         try:
             body = orjson.loads(raw)
         except orjson.JSONDecodeError as error:
@@ -70,8 +79,7 @@ class Intake:
             raise InvalidRequestError("The body must be a JSON object", code="invalid_body")
         origin = Origin(self._source(authorization, body), request_id.get(), int(time.time() * 1000), agent, imported)
         outcomes = read(body, origin, self._max_event_bytes if len(raw) > self._max_event_bytes else None)
-        await self._publisher.publish(outcomes, origin)
-        return orjson.dumps(answer(outcomes))
+        return orjson.dumps(answer(await self._publisher.publish(outcomes, origin, single=single)))
 
     def _source(self, authorization: str | None, body: Body) -> str:
         """The name of the write key. The key is taken out of the body, since the body may end in the dead letters."""

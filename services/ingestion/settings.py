@@ -7,6 +7,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from services.ingestion.privacy import Privacy
 from services.ingestion.write_keys import WriteKeys
 from slipstream.chassis.settings import Section, ServiceSettings
+from slipstream.stores.admission import Rate
 
 
 class IngestionSection(Section):
@@ -21,6 +22,25 @@ class IngestionSection(Section):
     max_body_bytes: int = Field(512_000, ge=1_024, description="a larger request body is answered with 413")
     max_batch_events: int = Field(2_500, ge=1, description="more events, items or users in one body are answered with 413")
     linger_ms: int = Field(1, ge=0, le=1_000, description="how long the Kafka client waits for more records of a partition")
+
+    dedupe_window_hours: float = Field(
+        24.0, ge=0, description="how long a `messageId` is remembered (in Redis), so that a repeat is a duplicate; 0: not at all"
+    )
+    key_events_per_s: float = Field(0.0, ge=0, description="events a second that a write key may send, else 429; 0: no limit")
+    key_burst: int = Field(10_000, ge=1, description="how many of them at once; a larger batch is taken when nothing came lately")
+    # Off: what is refused is lost, and no rate fits both a browser and a shop's server, which may send a user's day at once.
+    visitor_events_per_s: float = Field(
+        0.0,
+        ge=0,
+        description="events a second of one visitor, more are rejected; 0: no limit; 50 is far above what a person does",
+    )
+    visitor_burst: int = Field(
+        2_500, ge=1, description="how many of them at once; a batch of a server may be all of one visitor's"
+    )
+    spool_dir: str = Field(
+        "", description="folder for what can't be sent while the broker is away, of each replica its own; empty: 503 meanwhile"
+    )
+    spool_max_mb: int = Field(1_024, ge=1, description="largest size of the spool; beyond it 503")
 
     max_late_hours: float = Field(
         24.0, ge=0, description="an event older than this is rejected, unless it comes by /v1/import; 0 takes any age"
@@ -53,6 +73,15 @@ class IngestionSection(Section):
             key=self.pii_key.get_secret_value(),
             truncate_ip=self.truncate_ip,
         )
+
+    def source_rate(self) -> Rate:
+        return Rate(self.key_events_per_s, self.key_burst)
+
+    def visitor_rate(self) -> Rate:
+        return Rate(self.visitor_events_per_s, self.visitor_burst)
+
+    def window_ms(self) -> int:
+        return int(self.dedupe_window_hours * 3_600_000)
 
 
 def listed(text: str) -> list[str]:

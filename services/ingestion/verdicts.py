@@ -30,10 +30,11 @@ class Code(StrEnum):
     TIMESTAMP_TOO_OLD = "timestamp_too_old"
     PLAN_VIOLATION = "plan_violation"
     BOT = "bot"
+    RATE_LIMITED = "rate_limited"
 
 
-#: Rejections that are counted and answered, but not kept as dead letters: crawlers would fill the topic.
-NOT_KEPT = frozenset({Code.BOT})
+#: Rejections that are counted and answered, but not kept as dead letters: crawlers and floods would fill the topic.
+NOT_KEPT = frozenset({Code.BOT, Code.RATE_LIMITED})
 
 
 class RejectedError(Exception):
@@ -77,7 +78,14 @@ class Rejected:
     original: Any
 
 
-Outcome = Taken | Rejected
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """A message that was taken before, or stands in the same request before."""
+
+    message_id: str
+
+
+Outcome = Taken | Rejected | Duplicate
 
 
 class Verdict(BaseModel):
@@ -103,21 +111,27 @@ class Answer(BaseModel):
 def answer(outcomes: list[Outcome]) -> dict[str, Any]:
     """The outcomes as the JSON of an `Answer`, built by hand since a batch has thousands of them."""
     results: list[dict[str, Any]] = []
-    rejected = 0
+    duplicates = rejected = 0
     for index, outcome in enumerate(outcomes):
-        if isinstance(outcome, Taken):
+        kind = type(outcome)
+        if kind is Taken:
             results.append({"index": index, "message_id": outcome.message_id, "status": "accepted"})
-            continue
-        rejected += 1
-        error = outcome.error
-        results.append(
-            {
-                "index": index,
-                "message_id": outcome.message_id,
-                "status": "rejected",
-                "code": error.code,
-                "field": error.field,
-                "reason": error.reason,
-            }
-        )
-    return {"accepted": len(outcomes) - rejected, "duplicates": 0, "rejected": rejected, "results": results}
+        elif kind is Duplicate:
+            duplicates += 1
+            results.append({"index": index, "message_id": outcome.message_id, "status": "duplicate"})
+        else:
+            assert isinstance(outcome, Rejected)  # noqa: S101
+            rejected += 1
+            error = outcome.error
+            results.append(
+                {
+                    "index": index,
+                    "message_id": outcome.message_id,
+                    "status": "rejected",
+                    "code": error.code,
+                    "field": error.field,
+                    "reason": error.reason,
+                }
+            )
+    accepted = len(outcomes) - duplicates - rejected
+    return {"accepted": accepted, "duplicates": duplicates, "rejected": rejected, "results": results}

@@ -26,6 +26,10 @@ class NotAcknowledgedError(BrokerUnavailableError):
     """Records were handed over and have no acknowledgement: some of them may be on the topic all the same."""
 
 
+class RecordRefusedError(BrokerUnavailableError):
+    """The broker is there, and will never take one of these records: it is too large, say."""
+
+
 def connection(settings: KafkaSettings) -> dict[str, Any]:
     """The client arguments that say where the broker is and how to speak to it."""
     arguments: dict[str, Any] = {

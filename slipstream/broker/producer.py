@@ -17,6 +17,7 @@ from slipstream.broker.client import Client, client_arguments, partition_of
 from slipstream.broker.kafka import (
     BrokerUnavailableError,
     NotAcknowledgedError,
+    RecordRefusedError,
     addresses,
     ensure_topics,
     physical,
@@ -189,8 +190,11 @@ class Producer:
                     # One caller's failure, of whatever kind, is told to that caller and no other.
                     failures[place] = error
                     if isinstance(error, KafkaError | BrokerUnavailableError):
+                        kind: type[BrokerUnavailableError]
                         self._failed(error)
                         kind = NotAcknowledgedError if handed[place] else BrokerUnavailableError
+                        if isinstance(error, _OF_THE_RECORD):
+                            kind = RecordRefusedError
                         failures[place] = kind(f"the broker does not take records: {error}")
         answers = {key: future for futures in handed for key, future in futures.items()}
         # next() on a counter is atomic, so that no lock is needed.
@@ -243,7 +247,8 @@ class Producer:
                 continue
             failure = future.exception or (future.value[2](0) if future.is_done else TimeoutError("no answer in time"))
             self._failed(failure)
-            return NotAcknowledgedError(f"the broker did not acknowledge: {failure}")
+            kind = RecordRefusedError if isinstance(failure, _OF_THE_RECORD) else NotAcknowledgedError
+            return kind(f"the broker did not acknowledge: {failure}")
         return None
 
     async def check(self) -> None:

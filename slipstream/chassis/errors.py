@@ -46,6 +46,16 @@ class TooLargeError(ServiceError):
     status, code, title = 413, "too_large", "The request is too large"
 
 
+class TooManyRequestsError(ServiceError):
+    """More was sent than is allowed, `limit` at once; there is room again after `retry_after_s`."""
+
+    status, code, title = 429, "rate_limited", "Too much was sent"
+
+    def __init__(self, detail: str, *, retry_after_s: int, limit: int) -> None:
+        headers = {"RateLimit-Limit": limit, "RateLimit-Remaining": 0, "RateLimit-Reset": retry_after_s}
+        super().__init__(detail, headers={"Retry-After": str(retry_after_s), **{k: str(v) for k, v in headers.items()}})
+
+
 class UnavailableError(ServiceError):
     """A dependency is away; the client should try again after `retry_after_s`."""
 

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 SERVICES = sorted(PORTS)
 #: Settings without which a service can't work in a container, since their defaults name this machine.
 ADDRESSES = {
-    "ingestion": {"SLIPSTREAM_KAFKA__BOOTSTRAP_SERVERS", "SLIPSTREAM_INGESTION__WRITE_KEYS"},
+    "ingestion": {"SLIPSTREAM_KAFKA__BOOTSTRAP_SERVERS", "SLIPSTREAM_REDIS__URL", "SLIPSTREAM_INGESTION__WRITE_KEYS"},
     "features": {"SLIPSTREAM_KAFKA__BOOTSTRAP_SERVERS", "SLIPSTREAM_REDIS__URL"},
     "training": {"SLIPSTREAM_KAFKA__BOOTSTRAP_SERVERS", "SLIPSTREAM_DATABASE__URL"},
     "serving": {"SLIPSTREAM_KAFKA__BOOTSTRAP_SERVERS", "SLIPSTREAM_REDIS__URL", "SLIPSTREAM_PEERS__TRAINING_URL"},

@@ -2,7 +2,8 @@
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, cast
+from itertools import chain
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
@@ -15,8 +16,8 @@ from services.ingestion.settings import IngestionSection, IngestionSettings
 from services.ingestion.write_keys import WriteKeys
 from slipstream.broker import codec
 from slipstream.broker.kafka import BrokerUnavailableError
-from slipstream.broker.producer import Outgoing, Producer
-from slipstream.contracts.events import CatalogRecord, DeadLetter, Interaction
+from slipstream.broker.producer import Failure, Outgoing
+from slipstream.contracts.events import CatalogRecord, DeadLetter, Interaction, Record
 
 KEY = "s3cret"
 AUTH = (KEY, "")
@@ -29,12 +30,14 @@ class Acknowledging:
         self.published: list[Outgoing] = []
         self.away = False
 
-    async def publish(self, records: Sequence[Outgoing]) -> None:
+    async def publish_each(self, lists: Sequence[Sequence[Outgoing]]) -> list[Failure]:
         if self.away:
-            raise BrokerUnavailableError("gone")
-        for record in records:
+            return [BrokerUnavailableError("gone")] * len(lists)
+        for record in chain.from_iterable(lists):
+            assert isinstance(record.record, Record)
             assert codec.decode(record.topic, codec.encode(record.record)) == record.record
-        self.published += records
+            self.published.append(record)
+        return [None] * len(lists)
 
     @property
     def interactions(self) -> list[Interaction]:
@@ -56,7 +59,7 @@ def make_app(producer: Acknowledging, **section: Any) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        publisher = Publisher(cast(Producer, producer), app.state.metrics.registry)
+        publisher = Publisher(producer, app.state.metrics.registry)
         app.state.intake = Intake(settings.ingestion, WriteKeys(f"shop:{KEY}"), publisher)
         yield
 

@@ -1,0 +1,99 @@
+"""What of a request is let in: the messages that were not taken before, and no more than is allowed."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from services.ingestion.verdicts import Code, Duplicate, Origin, Outcome, Rejected, RejectedError, Taken
+from slipstream.chassis.errors import TooManyRequestsError
+from slipstream.contracts.events import Interaction
+from slipstream.stores.admission import DONE, LIMITED, PENDING, AdmissionStore, Asked, Judged, Rate
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What the store is asked about a request. `repeated` are the places of messages that stand in it twice."""
+
+    asked: Asked
+    repeated: frozenset[int]
+
+    def taken(self, outcomes: Sequence[Outcome]) -> list[str]:
+        """The ids that are done with once the request, with these final outcomes, is acknowledged."""
+        return [key for key, outcome in zip(self.asked.ids, outcomes, strict=True) if key and type(outcome) is Taken]
+
+
+class Admission:
+    """Asks the store, and says what its letters mean for a request."""
+
+    def __init__(self, store: AdmissionStore, source_rate: Rate, visitor_rate: Rate) -> None:
+        self.store = store
+        self._source_rate, self._visitor_rate = source_rate, visitor_rate
+
+    def question(self, outcomes: Sequence[Outcome], origin: Origin) -> Question | None:
+        """What there is to ask about a request; None for nothing."""
+        if not self.store.asks:
+            return None
+        ids: list[str | None] = []
+        visitors: list[str | None] = []
+        seen: set[str] = set()
+        repeated: set[int] = set()
+        remembers, key_of, source = self.store.remembers, self.store.message_key, origin.source
+        # History comes in bursts by its nature: its visitors are not counted.
+        counts = self.store.limits_visitors and not origin.imported
+        for place, outcome in enumerate(outcomes):
+            key = visitor = None
+            if type(outcome) is Taken and outcome.records:
+                record = outcome.records[0]
+                interaction = type(record) is Interaction
+                if remembers and outcome.named:
+                    key = key_of(source, "" if interaction else record.entity, outcome.message_id)  # type: ignore[union-attr]
+                    if key in seen:
+                        repeated.add(place)
+                        key = None
+                    else:
+                        seen.add(key)
+                if counts and place not in repeated:
+                    visitor = record.user_id if interaction else record.entity_id  # type: ignore[union-attr]
+            ids.append(key)
+            visitors.append(visitor)
+        return Question(Asked(source, ids, visitors), frozenset(repeated))
+
+    def outcomes(self, outcomes: list[Outcome], question: Question, judged: Judged) -> list[Outcome]:
+        """The outcomes of the request after it was judged. Raises `TooManyRequestsError` when the write key has sent too much."""
+        if judged.wait_ms:
+            rate = self._source_rate
+            raise TooManyRequestsError(
+                f"This write key may send {rate.events_per_s:g} events a second, and {rate.burst} at once",
+                retry_after_s=math.ceil(judged.wait_ms / 1000),
+                limit=rate.burst,
+            )
+        letters = judged.letters
+        if not question.repeated and not letters.translate(None, b"f."):
+            return outcomes
+        return [
+            self._outcome(outcome, letter, place in question.repeated)
+            for place, (outcome, letter) in enumerate(zip(outcomes, letters, strict=True))
+        ]
+
+    def refuse_single(self, outcome: Outcome) -> None:
+        """Raises `TooManyRequestsError` where a request's only message is above its visitor's rate."""
+        if isinstance(outcome, Rejected) and outcome.error.code == Code.RATE_LIMITED:
+            wait_s = max(1, math.ceil(self._visitor_rate.interval_ms / 1000))
+            raise TooManyRequestsError(outcome.error.reason, retry_after_s=wait_s, limit=self._visitor_rate.burst)
+
+    def _outcome(self, outcome: Outcome, letter: int, repeated: bool) -> Outcome:
+        if not isinstance(outcome, Taken):
+            return outcome
+        if repeated or letter == DONE:
+            return Duplicate(outcome.message_id)
+        if letter == LIMITED:
+            rate = self._visitor_rate
+            reason = f"a visitor may send {rate.events_per_s:g} events a second, and {rate.burst} at once"
+            return Rejected(outcome.message_id, RejectedError(Code.RATE_LIMITED, reason), None)
+        if letter == PENDING:
+            records = [
+                record.model_copy(update={"maybe_repeat": True}) if isinstance(record, Interaction) else record
+                for record in outcome.records
+            ]
+            return Taken(outcome.message_id, records, outcome.named)
+        return outcome

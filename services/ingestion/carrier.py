@@ -1,0 +1,203 @@
+"""Brings records to the broker; where a spool is switched on, by way of the disk for as long as the broker is away."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from typing import Protocol, TypeVar
+
+from prometheus_client import CollectorRegistry, Gauge
+
+from services.ingestion.spool import Entry, Spool, SpoolFullError, now_ms
+from slipstream.broker import codec
+from slipstream.broker.kafka import BrokerUnavailableError, NotAcknowledgedError, RecordRefusedError
+from slipstream.broker.producer import Failure, Outgoing
+from slipstream.chassis.logging import get_logger
+from slipstream.contracts.topics import CATALOG, DEAD_LETTERS, INTERACTIONS
+
+log = get_logger(__name__)
+
+TOPICS = {topic.name: topic for topic in (INTERACTIONS, CATALOG, DEAD_LETTERS)}
+#: Records that are drained at once; as many may stand twice on the topic after a kill, and are marked.
+CHUNK = 500
+PAUSE_S = 0.2
+T = TypeVar("T")
+
+
+class Carrier(Protocol):
+    """What brings records to their topics, or keeps them so that they will get there."""
+
+    async def publish_each(self, lists: Sequence[Sequence[Outgoing]]) -> list[Failure]:
+        """Several callers' records. Returns when each has its answer: what went wrong with it, if anything."""
+        ...
+
+
+class AwayCarrier(Carrier, Protocol):
+    """A carrier that knows when it can't."""
+
+    @property
+    def away(self) -> bool: ...
+
+
+class SpooledCarrier:
+    """A carrier that keeps on disk what the other one can't bring, and brings it in order when it can again.
+
+    While anything is on disk, new records go behind it, so that the order of each visitor's records is kept.
+    """
+
+    def __init__(self, carrier: AwayCarrier, spool: Spool, registry: CollectorRegistry) -> None:
+        self._carrier, self._spool = carrier, spool
+        self._disk = ThreadPoolExecutor(1, thread_name_prefix="spool")
+        self._pending: list[tuple[list[Entry], asyncio.Future[None]]] = []
+        self._committing: asyncio.Task[None] | None = None
+        self._filled, self._emptied = asyncio.Event(), asyncio.Event()
+        # A chunk that was under way when the process before this one ended may be on its topic.
+        self._doubtful = not spool.empty
+        self._oldest = 0 if spool.empty else now_ms()
+        self._full = False
+        self._draining: asyncio.Task[None] | None = None
+        size = Gauge("slipstream_ingestion_spool_bytes", "Records on disk that the broker does not have yet", registry=registry)
+        size.set_function(lambda: max(0, spool.waiting_bytes))
+        age = Gauge(
+            "slipstream_ingestion_spool_age_seconds", "Time since the oldest of them came; 0 when empty", registry=registry
+        )
+        age.set_function(lambda: (now_ms() - self._oldest) / 1000 if self._oldest else 0.0)
+
+    def start(self) -> "SpooledCarrier":
+        """Begin to drain what is there."""
+        if not self._spool.empty:
+            self._filled.set()
+        self._draining = asyncio.create_task(self._drain())
+        return self
+
+    async def publish_each(self, lists: Sequence[Sequence[Outgoing]]) -> list[Failure]:
+        """Several callers' records: acknowledged by the broker, or else on this disk."""
+        if self._filled.is_set() or self._carrier.away:
+            return await self._keep_each(lists, [None] * len(lists))
+        failures = await self._carrier.publish_each(lists)
+        return failures if not any(failures) else await self._keep_each(lists, failures)
+
+    async def check(self) -> None:
+        """A readiness check: raises while new records would be refused."""
+        if self._full and self._filled.is_set():
+            raise SpoolFullError("the spool is full, and the broker does not take what is in it")
+
+    async def aclose(self, limit_s: float) -> None:
+        """Bring what can be brought within the limit; the rest stays on disk for the next start."""
+        if self._filled.is_set() and not self._carrier.away:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._emptied.wait(), limit_s)
+        if self._draining is not None:
+            self._draining.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._draining
+        if self._filled.is_set():
+            log.warning("records stay in the spool", bytes=self._spool.waiting_bytes)
+        await self._on_disk(self._spool.close)
+        self._disk.shutdown(wait=False)
+
+    async def _keep_each(self, lists: Sequence[Sequence[Outgoing]], failures: list[Failure]) -> list[Failure]:
+        """Write those that have not failed of themselves to disk. `failures`: what became of the attempt to bring each, or all
+        None where none was made."""
+        attempted = any(failures)
+        kept = [
+            place
+            for place, (records, failure) in enumerate(zip(lists, failures, strict=True))
+            if records and (failure is not None or not attempted) and _may_be_kept(failure)
+        ]
+        entries = [_entry(record, failures[place]) for place in kept for record in lists[place]]
+        if not entries:
+            return failures
+        try:
+            await self._append(entries)
+        except SpoolFullError as error:
+            self._full = True
+            full = BrokerUnavailableError(f"the broker is away, and {error}")
+            return [full if place in kept else failure for place, failure in enumerate(failures)]
+        self._full = False
+        return [None if place in kept else failure for place, failure in enumerate(failures)]
+
+    async def _append(self, entries: list[Entry]) -> None:
+        """On disk when this returns. What comes while the disk is busy is written together."""
+        self._filled.set()
+        self._emptied.clear()
+        self._oldest = self._oldest or now_ms()
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._pending.append((entries, done))
+        if self._committing is None:
+            self._committing = asyncio.create_task(self._commit())
+        await done
+
+    async def _commit(self) -> None:
+        while self._pending:
+            pending, self._pending = self._pending, []
+            failure: Exception | None = None
+            try:
+                await self._on_disk(partial(self._spool.append, [entry for entries, _ in pending for entry in entries]))
+            except SpoolFullError as error:
+                failure = error
+            for _, done in pending:
+                if not done.done():
+                    if failure is None:
+                        done.set_result(None)
+                    else:
+                        done.set_exception(failure)
+        self._committing = None
+
+    async def _drain(self) -> None:
+        while True:
+            await self._filled.wait()
+            try:
+                if self._carrier.away or not await self._drain_chunk():
+                    await asyncio.sleep(PAUSE_S)
+            except OSError as error:
+                log.error("the spool can't be read", reason=str(error))
+                await asyncio.sleep(1.0)
+
+    async def _drain_chunk(self) -> bool:
+        """Bring the next records; False when the broker did not take them."""
+        entries, behind = await self._on_disk(partial(self._spool.read, CHUNK))
+        if entries:
+            self._oldest = entries[0].at
+            records = [_outgoing(entry, self._doubtful) for entry in entries]
+            (failure,) = await self._carrier.publish_each([records])
+            if isinstance(failure, RecordRefusedError):
+                for record, failed in zip(records, await self._carrier.publish_each([[r] for r in records]), strict=True):
+                    if isinstance(failed, RecordRefusedError):
+                        log.error("the broker refuses a record, which is lost", topic=record.topic.name, reason=str(failed))
+                    else:
+                        failure = failed or (None if isinstance(failure, RecordRefusedError) else failure)
+            if failure is not None:
+                self._doubtful = self._doubtful or isinstance(failure, NotAcknowledgedError)
+                return False
+            self._doubtful = False
+            await self._on_disk(partial(self._spool.advance, behind))
+        if self._spool.empty and not self._pending and self._committing is None:
+            self._filled.clear()
+            self._emptied.set()
+            self._full, self._oldest = False, 0
+            log.info("the spool is empty")
+        return True
+
+    async def _on_disk(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._disk, work)
+
+
+def _may_be_kept(failure: Failure) -> bool:
+    return failure is None or (isinstance(failure, BrokerUnavailableError) and not isinstance(failure, RecordRefusedError))
+
+
+def _entry(record: Outgoing, failure: Failure) -> Entry:
+    value = record.record if isinstance(record.record, bytes) else codec.encode(record.record)
+    return Entry(
+        record.topic.name, record.key, record.request_id, isinstance(failure, NotAcknowledgedError), now_ms(), value.decode()
+    )
+
+
+def _outgoing(entry: Entry, doubtful: bool) -> Outgoing:
+    value = entry.value.encode()
+    if entry.topic == INTERACTIONS.name and (entry.attempted or doubtful):
+        # A record is a JSON object; of a name that stands in it twice the last one counts.
+        value = value[:-1] + b',"maybe_repeat":true}'
+    return Outgoing(TOPICS[entry.topic], entry.key, value, entry.request_id)

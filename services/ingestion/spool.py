@@ -1,0 +1,211 @@
+"""Records on disk, in order, for as long as the broker is away: an append-only log that survives a kill at any byte.
+
+A segment is a file of frames: length and CRC-32 of the payload (four bytes each, little-endian), then the payload, JSON. A torn
+frame ends the log: it was never acknowledged to anybody, and is cut off. `position` says up to where the broker has everything;
+it may lag behind, so that what stands first after a start may be on its topic already.
+"""
+
+import fcntl
+import os
+import struct
+import time
+import zlib
+from collections.abc import Iterator, Sequence
+from io import FileIO
+from pathlib import Path
+from typing import NamedTuple
+
+import orjson
+
+from slipstream.chassis.logging import get_logger
+
+log = get_logger(__name__)
+
+_FRAME = struct.Struct("<II")
+SEGMENT_BYTES = 16 * 2**20
+
+
+class SpoolFullError(Exception):
+    """There is no room for these records, in the spool or on the disk."""
+
+
+class SpoolInUseError(Exception):
+    """Another process writes to this folder."""
+
+
+class Entry(NamedTuple):
+    """A record on its way to a topic. `attempted`: it may have reached the broker before. `at`: when it came here (ms)."""
+
+    topic: str
+    key: str
+    request_id: str
+    attempted: bool
+    at: int
+    value: str
+
+
+class Position(NamedTuple):
+    """A place in the log: a segment, and a byte in it."""
+
+    segment: int
+    offset: int
+
+
+class Spool:
+    """The log of one folder. For one thread at a time. Opening it cuts off a torn tail."""
+
+    def __init__(self, directory: Path, max_bytes: int, segment_bytes: int = SEGMENT_BYTES) -> None:
+        """Raises `SpoolInUseError`, or OSError when the folder can't be written."""
+        self._directory = directory
+        self._max_bytes, self._segment_bytes = max_bytes, segment_bytes
+        directory.mkdir(parents=True, exist_ok=True)
+        self._lock = (directory / "lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._lock.close()
+            raise SpoolInUseError(f"{directory} is the spool of another process; each replica needs its own") from error
+        self._position = self._stored_position()
+        segments = self._segments()
+        for number in segments:
+            if number < self._position.segment:
+                self._path(number).unlink()
+        segments = [number for number in segments if number >= self._position.segment]
+        self._last = segments[-1] if segments else self._position.segment
+        if not segments or self._last > self._position.segment:
+            self._position = Position(segments[0] if segments else self._last, self._position.offset if segments else 0)
+        self._file = self._open_last()
+        self._bytes = sum(self._path(number).stat().st_size for number in self._segments()) - self._position.offset
+
+    @property
+    def waiting_bytes(self) -> int:
+        """How much the broker does not have yet."""
+        return self._bytes
+
+    @property
+    def empty(self) -> bool:
+        return self._bytes <= 0
+
+    @property
+    def position(self) -> Position:
+        """Where reading begins."""
+        return self._position
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Write behind all others, and return when the disk has it. Raises `SpoolFullError`, with nothing written."""
+        data = bytearray()
+        for entry in entries:
+            payload = orjson.dumps(tuple(entry))
+            data += _FRAME.pack(len(payload), zlib.crc32(payload)) + payload
+        if self._bytes + len(data) > self._max_bytes:
+            raise SpoolFullError(f"the spool holds {self._bytes} bytes of at most {self._max_bytes}")
+        if self._file.tell() >= self._segment_bytes:
+            self._file.close()
+            self._last += 1
+            self._file = self._open_last()
+        before = self._file.tell()
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[self._file.write(rest) :]
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            self._file.truncate(before)
+            self._file.seek(before)
+            raise SpoolFullError(f"the spool can't be written: {error}") from error
+        self._bytes += len(data)
+
+    def read(self, count: int) -> tuple[list[Entry], Position]:
+        """The next entries, at most `count`, and the position behind them, for `advance`."""
+        found: list[Entry] = []
+        segment, offset = self._position
+        while True:
+            path = self._path(segment)
+            for payload, end in _frames(path, offset):
+                found.append(Entry(*orjson.loads(payload)))
+                offset = end
+                if len(found) == count:
+                    return found, Position(segment, offset)
+            if segment >= self._last:
+                return found, Position(segment, offset)
+            if offset < path.stat().st_size:
+                log.error("a part of the spool is damaged and is left out", file=str(path), from_byte=offset)
+            segment, offset = segment + 1, 0
+
+    def advance(self, position: Position) -> None:
+        """What stands before `position` is on its topic: it is forgotten, for good when this returns."""
+        for number in range(self._position.segment, position.segment):
+            self._bytes -= self._path(number).stat().st_size - (self._position.offset if number == self._position.segment else 0)
+        begin = self._position.offset if position.segment == self._position.segment else 0
+        self._bytes -= position.offset - begin
+        self._store(position)
+        for number in range(self._position.segment, position.segment):
+            self._path(number).unlink(missing_ok=True)
+        self._position = position
+
+    def close(self) -> None:
+        self._file.close()
+        self._lock.close()
+
+    def _open_last(self) -> FileIO:
+        path = self._path(self._last)
+        is_new = not path.exists()
+        file = path.open("ab+", buffering=0)
+        if is_new:
+            _sync_folder(self._directory)
+        else:
+            start = self._position.offset if self._last == self._position.segment else 0
+            whole = start
+            for _, whole in _frames(path, start):  # noqa: B007
+                pass
+            file.truncate(whole)
+            file.seek(whole)
+        return file
+
+    def _segments(self) -> list[int]:
+        return sorted(int(path.stem) for path in self._directory.glob("*.spool"))
+
+    def _path(self, number: int) -> Path:
+        return self._directory / f"{number:012}.spool"
+
+    def _stored_position(self) -> Position:
+        try:
+            segment, offset = (self._directory / "position").read_text().split()
+        except FileNotFoundError:
+            return Position(0, 0)
+        return Position(int(segment), int(offset))
+
+    def _store(self, position: Position) -> None:
+        draft = self._directory / "position.new"
+        with draft.open("w") as file:
+            file.write(f"{position.segment} {position.offset}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(self._directory / "position")
+        _sync_folder(self._directory)
+
+
+def now_ms() -> int:
+    return int(time.time() * 1000)
+
+
+def _frames(path: Path, offset: int) -> Iterator[tuple[bytes, int]]:
+    """The whole frames from `offset` on, each with the place behind it."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        while len(head := file.read(_FRAME.size)) == _FRAME.size:
+            length, checksum = _FRAME.unpack(head)
+            payload = file.read(length)
+            if len(payload) < length or zlib.crc32(payload) != checksum:
+                return
+            offset += _FRAME.size + length
+            yield payload, offset
+
+
+def _sync_folder(directory: Path) -> None:
+    """A file's name is on disk only when its folder is."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

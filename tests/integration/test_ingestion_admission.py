@@ -1,0 +1,217 @@
+"""Repeats, limits and keys of ingestion, on a real broker and a real Redis."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from pydantic import SecretStr
+
+from services.ingestion.app import create_app
+from services.ingestion.settings import IngestionSection, IngestionSettings
+from slipstream.chassis.settings import KafkaSettings, RedisSettings
+from slipstream.contracts.topics import INTERACTIONS
+from slipstream.stores.admission import DONE, FIRST, LIMITED, NOT_ASKED, PENDING, AdmissionStore, Asked, Rate
+from slipstream.stores.write_keys import WriteKeyStore
+from tests.conftest import OwnRedis
+from tests.integration.test_ingestion import AUTH, records, track
+
+Judging = Callable[..., AdmissionStore]
+HOUR_MS = 3_600_000
+
+
+def app_of(kafka: KafkaSettings, redis: RedisSettings, namespace: str, **section: Any) -> FastAPI:
+    return create_app(
+        IngestionSettings(
+            namespace=namespace,
+            kafka=kafka,
+            redis=redis,
+            ingestion=IngestionSection(write_keys=SecretStr("shop:s3cret"), **section),
+        )
+    )
+
+
+@contextmanager
+def ingestion(kafka: KafkaSettings, redis: RedisSettings, namespace: str, **section: Any) -> Iterator[TestClient]:
+    with TestClient(app_of(kafka, redis, namespace, **section)) as client:
+        yield client
+
+
+def verdicts(answer: Any) -> list[str]:
+    return [result["status"] for result in answer.json()["results"]]
+
+
+def until(condition: Callable[[], bool], what: str, limit_s: float = 30.0) -> None:
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+
+
+def test_message_that_comes_again_is_a_duplicate_and_not_published(
+    broker: KafkaSettings, redis_settings: RedisSettings, namespace: str
+) -> None:
+    with ingestion(broker, redis_settings, namespace) as client:
+        twice = client.post("/v1/batch", json={"batch": [track("ada", "a", "m-0"), track("ada", "a", "m-0")]}, auth=AUTH)
+        assert verdicts(twice) == ["accepted", "duplicate"]
+        # The note that it is done follows the answer a moment later.
+        time.sleep(0.5)
+        again = client.post("/v1/track", json=track("ada", "a", "m-0"), auth=AUTH).json()
+        assert (again["accepted"], again["duplicates"], again["results"][0]["message_id"]) == (0, 1, "m-0")
+        other = client.post("/v1/batch", json={"batch": [track("ada", "a", "m-0"), track("bob", "b", "m-1")]}, auth=AUTH)
+        assert verdicts(other) == ["duplicate", "accepted"]
+        assert 'verdict="duplicate"} 3.0' in client.get("/metrics").text
+    taken = [message.record for message in records(broker, namespace, INTERACTIONS, 2)]
+    assert sorted((i.event_id, i.maybe_repeat) for i in taken) == [("m-0", False), ("m-1", False)]
+
+
+def test_copies_that_come_at_the_same_time_are_all_but_one_marked(
+    broker: KafkaSettings, redis_settings: RedisSettings, namespace: str
+) -> None:
+    app = app_of(broker, redis_settings, namespace)
+
+    async def send() -> list[str]:
+        async with app.router.lifespan_context(app):
+            transport = httpx.ASGITransport(app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://ingestion", auth=AUTH, timeout=30) as client:
+                calls = [client.post("/v1/track", json=track("ada", "a", "same")) for _ in range(20)]
+                return [status for answer in await asyncio.gather(*calls) for status in verdicts(answer)]
+
+    statuses = asyncio.run(send())
+    assert set(statuses) <= {"accepted", "duplicate"}
+    copies = [message.record for message in records(broker, namespace, INTERACTIONS, statuses.count("accepted"))]
+    assert [copy.maybe_repeat for copy in copies].count(False) == 1
+
+
+async def test_message_whose_first_attempt_has_no_end_is_marked(
+    broker: KafkaSettings, redis_settings: RedisSettings, namespace: str
+) -> None:
+    # What a killed replica leaves behind: the id was asked for, and nothing acknowledged.
+    store = AdmissionStore(redis_settings, namespace, window_ms=HOUR_MS, source_rate=Rate(), visitor_rate=Rate())
+    await store.judge([Asked("shop", [store.message_key("shop", "", "m-0")], [None])])
+    await store.aclose()
+
+    def send() -> None:
+        with ingestion(broker, redis_settings, namespace) as client:
+            assert verdicts(client.post("/v1/track", json=track("ada", "a", "m-0"), auth=AUTH)) == ["accepted"]
+
+    await asyncio.to_thread(send)
+    (message,) = await asyncio.to_thread(records, broker, namespace, INTERACTIONS, 1)
+    assert message.record.maybe_repeat
+
+
+def test_redis_away_refuses_nothing_and_what_was_taken_is_known_afterwards(
+    broker: KafkaSettings, own_redis: OwnRedis, namespace: str
+) -> None:
+    redis, server = own_redis()
+    with ingestion(broker, redis, namespace) as client:
+        server.kill()
+        answer = client.post("/v1/track", json=track("ada", "a", "m-0"), auth=AUTH)
+        assert verdicts(answer) == ["accepted"]
+        ready = client.get("/health/ready")
+        assert (ready.status_code, ready.json()["status"], ready.json()["down"]) == (200, "degraded", ["redis"])
+        server.start()
+        until(lambda: client.get("/health/ready").json()["status"] == "ready", "Redis is not seen again")
+        until(
+            lambda: verdicts(client.post("/v1/track", json=track("ada", "a", "m-0"), auth=AUTH)) == ["duplicate"],
+            "what was taken meanwhile was forgotten",
+        )
+        assert verdicts(client.post("/v1/track", json=track("ada", "a", "m-1"), auth=AUTH)) == ["accepted"]
+    taken = {m.record.event_id: m.record.maybe_repeat for m in records(broker, namespace, INTERACTIONS, 2)}
+    # m-1 is new, but while Redis was away another replica might have taken it.
+    assert taken == {"m-0": True, "m-1": True}
+
+
+def test_write_key_above_its_rate_is_answered_with_429(
+    broker: KafkaSettings, redis_settings: RedisSettings, namespace: str
+) -> None:
+    with ingestion(broker, redis_settings, namespace, key_events_per_s=0.1, key_burst=3) as client:
+        batch = {"batch": [track("ada", "a", f"m-{n}") for n in range(3)]}
+        assert client.post("/v1/batch", json=batch, auth=AUTH).status_code == 200
+        refused = client.post("/v1/batch", json={"batch": [track("ada", "a", "m-3")]}, auth=AUTH)
+        assert (refused.status_code, refused.json()["code"]) == (429, "rate_limited")
+        assert 0 < int(refused.headers["retry-after"]) <= 10
+        assert refused.headers["ratelimit-reset"] == refused.headers["retry-after"]
+        assert (refused.headers["ratelimit-limit"], refused.headers["ratelimit-remaining"]) == ("3", "0")
+    assert len(records(broker, namespace, INTERACTIONS, 3)) == 3
+
+
+def test_visitor_above_its_rate_is_refused_alone(broker: KafkaSettings, redis_settings: RedisSettings, namespace: str) -> None:
+    with ingestion(broker, redis_settings, namespace, visitor_events_per_s=0.1, visitor_burst=2) as client:
+        messages = [track("ada", "a", "m-0"), track("ada", "a", "m-1"), track("ada", "a", "m-2"), track("bob", "a", "m-3")]
+        answer = client.post("/v1/batch", json={"batch": messages}, auth=AUTH).json()
+        assert [(r["status"], r.get("code")) for r in answer["results"]] == [
+            ("accepted", None), ("accepted", None), ("rejected", "rate_limited"), ("accepted", None),
+        ]  # fmt: skip
+        single = client.post("/v1/track", json=track("ada", "a", "m-4"), auth=AUTH)
+        assert (single.status_code, int(single.headers["retry-after"]) > 0) == (429, True)
+        # What was taken before is a duplicate, whatever the rate says; what was refused is not known.
+        time.sleep(0.3)
+        again = client.post("/v1/batch", json={"batch": [messages[0], messages[2]]}, auth=AUTH).json()
+        assert [r["status"] for r in again["results"]] == ["duplicate", "rejected"]
+        history = client.post("/v1/import", json={"batch": [track("ada", "a", "m-5")]}, auth=AUTH).json()
+        assert history["accepted"] == 1
+
+
+async def test_keys_are_rotated_and_revoked_while_ingestion_runs(
+    broker: KafkaSettings, redis_settings: RedisSettings, namespace: str
+) -> None:
+    store = WriteKeyStore(redis_settings, namespace)
+    first = await store.add("app")
+    app = app_of(broker, redis_settings, namespace)
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://ingestion", timeout=30) as client:
+
+            async def status(key: str) -> int:
+                answer = await client.post("/v1/track", json=track("ada", "a", "m-0"), auth=(key, ""))
+                return answer.status_code
+
+            async def becomes(key: str, wanted: int) -> None:
+                deadline = time.monotonic() + 20
+                while (found := await status(key)) != wanted:
+                    assert time.monotonic() < deadline, f"{found} instead of {wanted}"
+                    await asyncio.sleep(0.1)
+
+            await becomes(first, 200)
+            second = await store.rotate("app", grace_ms=HOUR_MS)
+            await becomes(second, 200)
+            assert await status(first) == 200, "the old key counts for the grace period"
+            third = await store.rotate("app", grace_ms=0)
+            await becomes(third, 200)
+            assert (await status(first), await status(second)) == (401, 401)
+            assert await store.revoke("app") == 1
+            await becomes(third, 401)
+            assert await status("s3cret") == 200, "the key in the settings is another matter"
+    kept = await store.all()
+    assert len(kept) == 3 and not any(key in str(kept) for key in (first, second, third))
+    await store.aclose()
+
+
+async def test_letters_of_the_store(redis_settings: RedisSettings, namespace: str) -> None:
+    store = AdmissionStore(redis_settings, namespace, window_ms=HOUR_MS, source_rate=Rate(0.01, 6), visitor_rate=Rate(0.01, 1))
+    a, b = (store.message_key("s", "", name) for name in "ab")
+    first, other = await store.judge([Asked("s", [a, None, b], ["v", "v", None]), Asked("t", [a], [None])])
+    assert list(first.letters) == [FIRST, LIMITED, FIRST] and list(other.letters) == [PENDING]
+    store.acknowledged([a])
+    (again,) = await store.judge([Asked("s", [a, b, None], ["v", None, None])])
+    assert list(again.letters) == [DONE, PENDING, NOT_ASKED]
+    (refused,) = await store.judge([Asked("s", [b], [None])])
+    assert refused.wait_ms > 0 and list(refused.letters) == [NOT_ASKED]
+    await store.aclose()
+
+
+@pytest.mark.parametrize("events", [1, 50])
+async def test_a_request_above_the_burst_is_taken_when_nothing_is_owed(
+    redis_settings: RedisSettings, namespace: str, events: int
+) -> None:
+    store = AdmissionStore(redis_settings, namespace, window_ms=0, source_rate=Rate(0.01, 10), visitor_rate=Rate())
+    asked = Asked("s", [None] * events, [None] * events)
+    waits = [(await store.judge([asked]))[0].wait_ms > 0 for _ in range(12)]
+    assert waits == ([False] * 10 + [True] * 2 if events == 1 else [False] + [True] * 11)
+    await store.aclose()
