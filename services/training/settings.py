@@ -37,6 +37,11 @@ class TrainingSection(Section):
     min_events: int = Field(200, ge=2, description="with fewer events on items a run fails and the champion goes on")
     min_visitors: int = Field(2, ge=1)
     min_items: int = Field(2, ge=1)
+    rating_scale: float = Field(
+        0.0,
+        ge=0,
+        description="the rating that counts in full, lower ones in proportion; 0: all count in full, whatever their value",
+    )
     run_timeout_s: float = Field(7_200.0, gt=0, description="a run that takes longer is stopped and fails")
     niceness: int = Field(
         10, ge=0, le=19, description="priority given up by a run's process, so that serving beside it stays quick"

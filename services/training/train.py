@@ -61,7 +61,8 @@ class Report:
 
 def train(job: Job, report: Report) -> Trained:
     """Read, split, fit, judge, refit, save. Raises TooLittleDataError when there is not enough to learn from."""
-    settings, weights = job.training, EventWeights()
+    settings = job.training
+    weights = EventWeights(rating_scale=settings.rating_scale or None)
 
     report.stage("reading the lake", 0.0)
     dataset = read_dataset(Lake(job.lake, job.namespace))

@@ -1,22 +1,13 @@
-"""Has a distribution changed since training? Pure functions on histograms and samples.
+"""Has a distribution changed since training? Pure functions on histograms.
 
 The population stability index is the symmetrised Kullback-Leibler divergence of two histograms (S. Kullback, R. Leibler, 1951);
 credit scoring's rule of thumb is: below 0.1 stable, above 0.25 changed (N. Siddiqi, "Credit Risk Scorecards", 2006).
 """
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
 
 Values = NDArray[np.float64]
-
-
-class Shift(NamedTuple):
-    """The Kolmogorov-Smirnov distance of two samples, and how likely one so large is when nothing changed."""
-
-    distance: float
-    p_value: float
 
 
 def reference_bins(values: Values, bins: int = 10) -> Values:
@@ -55,19 +46,3 @@ def population_stability_index(reference: NDArray[np.int64], current: NDArray[np
     expected = (reference + 0.5) / (reference.sum() + 0.5 * len(reference))
     actual = (current + 0.5) / (current.sum() + 0.5 * len(current))
     return float(((actual - expected) * np.log(actual / expected)).sum())
-
-
-def kolmogorov_smirnov(reference: Values, current: Values) -> Shift:
-    """Distance of the two empirical distributions and its asymptotic p-value. Raises ValueError for an empty sample."""
-    if not len(reference) or not len(current):
-        raise ValueError("both samples need values")
-    points = np.concatenate((reference, current))
-    below = [np.searchsorted(np.sort(sample), points, side="right") / len(sample) for sample in (reference, current)]
-    distance = float(np.abs(below[0] - below[1]).max())
-    size = np.sqrt(len(reference) * len(current) / (len(reference) + len(current)))
-    scaled = (size + 0.12 + 0.11 / size) * distance
-    if scaled < 0.2:  # the series does not converge there, and its value is 1 to ten digits
-        return Shift(distance, 1.0)
-    terms = np.arange(1, 101)
-    series = 2 * float(((-1.0) ** (terms - 1) * np.exp(-2 * (terms * scaled) ** 2)).sum())
-    return Shift(distance, min(max(series, 0.0), 1.0))

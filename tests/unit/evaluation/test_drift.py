@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
 
-from slipstream.evaluation.drift import histogram, kolmogorov_smirnov, population_stability_index, reference_bins
+from slipstream.evaluation.drift import histogram, population_stability_index, reference_bins
 
 VALUES = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=80).map(np.array)
 COUNTS = st.lists(st.integers(0, 500), min_size=4, max_size=4).map(np.array)
@@ -58,19 +57,3 @@ def test_psi_tells_a_moved_distribution_from_a_resampled_one() -> None:
     assert population_stability_index(before, histogram(moved, edges)) > 0.25
     with pytest.raises(ValueError, match="cannot be compared"):
         population_stability_index(before, before[1:])
-
-
-@given(VALUES, VALUES)
-def test_kolmogorov_smirnov_distance_is_the_largest_gap(first: np.ndarray, second: np.ndarray) -> None:
-    gaps = [abs((first <= point).mean() - (second <= point).mean()) for point in [*first, *second]]
-    assert kolmogorov_smirnov(first, second).distance == pytest.approx(max(gaps), abs=1e-12)
-
-
-def test_kolmogorov_smirnov_p_value_is_near_scipys() -> None:
-    random = np.random.default_rng(4)
-    first, second = random.normal(size=400), random.normal(0.12, 1, size=300)
-    found = kolmogorov_smirnov(first, second)
-    assert found.p_value == pytest.approx(stats.ks_2samp(first, second, method="exact").pvalue, abs=0.02)
-    assert kolmogorov_smirnov(first, first) == (0.0, 1.0)
-    with pytest.raises(ValueError, match="need values"):
-        kolmogorov_smirnov(first, np.empty(0))

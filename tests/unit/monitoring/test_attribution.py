@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.monitoring.attribution import Bucket, Counts, Outcome, Response, ShownSlate, attribute, join, outcome, tally
+from services.monitoring.attribution import Bucket, Counts, Outcome, Response, ShownSlate, attribute, join, outcome
 from slipstream.contracts.events import Interaction, Slate, SlateItem
 from tests.unit.monitoring.builders import T0, WINDOW_MS, response, shown
+from tests.unit.monitoring.counting import tally
 from tests.unit.monitoring.strategies import traffic
 
 

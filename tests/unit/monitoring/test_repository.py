@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from sqlalchemy.exc import IntegrityError
 
 from services.monitoring.arrivals import Arrivals, Watermark
-from services.monitoring.attribution import Bucket, Counts, Response, ShownSlate, tally
+from services.monitoring.attribution import Bucket, Counts, Response, ShownSlate
 from services.monitoring.repository import SlateLog
 from slipstream.contracts.events import ModelEvent, ModelEventType
 from tests.unit.monitoring.builders import T0, WINDOW_MS, database, response, shown
+from tests.unit.monitoring.counting import tally
 from tests.unit.monitoring.strategies import traffic
 
 ALL_TIME = (0, 2**60)

@@ -63,6 +63,14 @@ def test_train_writes_a_bundle_that_recommends_what_comes_next(lake: Lake, job: 
     assert set(trained.seconds) >= {"reading the lake", "fitting the challenger", "judging", "fitting on everything"}
 
 
+def test_train_ratings_count_by_their_value_where_there_is_a_scale(lake: Lake, job: Make) -> None:
+    write(lake, chain())
+    train(job("scaled", rating_scale=5.0), quiet())
+    train(job("plain"), quiet())
+    scales = [load_bundle(job(version).output).event_weights.rating_scale for version in ("scaled", "plain")]
+    assert scales == [5.0, None]
+
+
 def test_train_same_lake_version_and_seed_gives_same_model(lake: Lake, job: Make) -> None:
     write(lake, chain())
     first, second = train(job("v1"), quiet()), train(job("v2"), quiet())
