@@ -27,13 +27,14 @@ class TileSize(NamedTuple):
 @dataclass(slots=True)
 class Tiles:
     """Counts in tiles of one size. `counts` has a list for each group, oldest tile first, the last being tile number `newest`
-    (since the epoch), none beginning with zero; it is empty as long as nothing was counted."""
+    (since the epoch), none beginning with zero; it is empty as long as nothing was counted. The inner lists are shared between
+    copies, and replaced when they change."""
 
     newest: int = 0
     counts: list[list[int]] = field(default_factory=list)
 
     def copy(self) -> "Tiles":
-        return Tiles(self.newest, [column.copy() for column in self.counts])
+        return Tiles(self.newest, self.counts.copy())
 
 
 def add(tiles: Tiles, size: TileSize, timestamp: int, group: int, number: int = 1) -> None:
@@ -72,18 +73,17 @@ def _add(tiles: Tiles, at: int, kept: int, group: int, number: int) -> None:
     if back >= kept:
         return
     column = tiles.counts[group]
-    if len(column) <= back:
-        column[:0] = [0] * (back + 1 - len(column))
+    column = [0] * (back + 1 - len(column)) + column
     column[-1 - back] += number
+    tiles.counts[group] = column
 
 
 def _move(tiles: Tiles, newest: int, kept: int) -> None:
     """Make `newest` the last tile."""
     empty = [0] * min(newest - tiles.newest, kept)
     tiles.newest = newest
-    for column in tiles.counts:
+    for group, column in enumerate(tiles.counts):
         if column:
-            column += empty
-            over = max(0, len(column) - kept)
-            first = next((place for place in range(over, len(column)) if column[place]), len(column))
-            del column[:first]
+            moved = (column + empty)[-kept:]
+            first = next((place for place, number in enumerate(moved) if number), kept)
+            tiles.counts[group] = moved[first:]
