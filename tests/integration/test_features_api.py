@@ -55,7 +55,14 @@ async def caught_up(client: httpx.AsyncClient) -> dict:
 async def test_reads_statuses_health_and_feast_answers(client: httpx.AsyncClient, broker: KafkaSettings, namespace: str) -> None:
     made = events(60, visitors=1, items=3)
     old = made[0].model_copy(
-        update={"user_id": "gone/by", "event_id": "old", "timestamp": OLD, "event_type": "view", "item_id": "x"}
+        update={
+            "user_id": "gone/by",
+            "event_id": "old",
+            "timestamp": OLD,
+            "event_type": "view",
+            "item_id": "x",
+            "imported": True,
+        }
     )
     status = await put(client, broker, namespace, [*made, old])
     assert (status["applied"], status["lag"], status["lake"]["interactions"]) == (61, 0, 61)
