@@ -1,15 +1,16 @@
 """Writes the stream to the lake in portions, beside the consumer: a slow lake does not slow the online store down."""
 
 import time
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from services.features.rows import TABLES, Row, as_table
 from slipstream.broker.consumer import Batch, Source
 from slipstream.chassis.logging import get_logger
-from slipstream.stores.lake import Lake, LakeConflictError, LakeUnavailableError
+from slipstream.stores.lake import CATALOG, INTERACTIONS, Lake, LakeConflictError, LakeUnavailableError, Place
 
 log = get_logger(__name__)
 
@@ -21,9 +22,20 @@ _CONFLICTS_TAKEN: Final = 20
 NextOffsets = dict[Source, int]
 
 
+class Erasure(NamedTuple):
+    """Rows of these visitors that were received up to `before` (ms) are to go, as the record at this place of the catalogue's
+    topic asks, if one does."""
+
+    user_ids: Sequence[str]
+    before: int
+    source: Source | None = None
+    offset: int = -1
+
+
 @dataclass(slots=True)
 class _Portion:
     rows: dict[str, list[tuple[Source, int, Row]]] = field(default_factory=dict)
+    erasures: list[Erasure] = field(default_factory=list)
     next_offsets: NextOffsets = field(default_factory=dict)
     count: int = 0
     since: float = 0.0
@@ -39,6 +51,7 @@ class Archive:
         self._lake = lake
         self._flush_s, self._flush_rows = flush_s, flush_rows
         self._filling, self._writing = _Portion(), _Portion()
+        self._closed: deque[_Portion] = deque()
         self._job: Future[None] | None = None
         self._retry_at = 0.0
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="lake-writer")
@@ -47,15 +60,25 @@ class Archive:
     @property
     def empty(self) -> bool:
         """Everything that was added is in the lake."""
-        return not (self._filling.next_offsets or self._writing.next_offsets)
+        return not (self._filling.next_offsets or self._writing.next_offsets or self._closed)
 
     @property
     def full(self) -> bool:
         """Nothing more should be read before something has been written."""
-        return self._filling.count >= self._flush_rows * PORTIONS_HELD
+        waiting = self._filling.count + sum(portion.count for portion in self._closed)
+        return waiting >= self._flush_rows * PORTIONS_HELD
 
-    def add(self, batch: Batch) -> None:
-        """Take a batch whose other effects have happened."""
+    def places(self, event_ids: Collection[str]) -> dict[str, list[Place]]:
+        """Where interactions with these event ids stand that are not known to be in the lake yet."""
+        found: dict[str, list[Place]] = {}
+        for portion in (self._writing, *self._closed, self._filling):
+            for source, offset, row in portion.rows.get(INTERACTIONS, ()):
+                if row[0] in event_ids:
+                    found.setdefault(row[0], []).append(Place(source.topic_id, source.partition, offset))
+        return found
+
+    def add(self, batch: Batch, erasures: Sequence[Erasure] = ()) -> None:
+        """Take a batch whose other effects have happened. Erasures take rows of this batch and those before, no later ones."""
         portion = self._filling
         if not portion.next_offsets:
             portion.since = time.monotonic()
@@ -64,6 +87,10 @@ class Archive:
             portion.rows.setdefault(table, []).append((message.source, message.offset, as_row(message)))
         portion.count += len(batch.messages)
         portion.next_offsets.update(batch.next_offsets)
+        if erasures:
+            portion.erasures += erasures
+            self._closed.append(portion)
+            self._filling = _Portion()
 
     def step(self) -> Mapping[Source, int]:
         """Go on without waiting: begin to write what is due; the offsets whose rows have reached the lake since the last step."""
@@ -74,6 +101,9 @@ class Archive:
             if self._writing.next_offsets:  # a failed portion comes first
                 if now >= self._retry_at:
                     self._job = self._writer.submit(self._write, self._writing)
+            elif self._closed:
+                self._writing = self._closed.popleft()
+                self._job = self._writer.submit(self._write, self._writing)
             elif portion.next_offsets and due:
                 self._filling, self._writing = _Portion(), portion
                 self._job = self._writer.submit(self._write, portion)
@@ -99,6 +129,7 @@ class Archive:
     def abandon(self) -> None:
         """Forget what is not in the lake yet, and why it could not be written: it will be read again."""
         self._filling, self._writing, self._job = _Portion(), _Portion(), None
+        self._closed.clear()
         self.failure, self._retry_at = None, 0.0
 
     def close(self) -> None:
@@ -122,7 +153,10 @@ class Archive:
         return written.next_offsets
 
     def _write(self, portion: _Portion) -> None:
-        for table, rows in portion.rows.items():
+        # The catalogue comes last: that it has the record of an erasure says that the rows are gone.
+        for table, rows in sorted(portion.rows.items(), key=lambda entry: entry[0] == CATALOG):
+            if table == CATALOG:
+                self._erase(portion.erasures)
             for attempt in range(_CONFLICTS_TAKEN):
                 try:
                     _append_fresh(self._lake, table, rows)
@@ -130,6 +164,14 @@ class Archive:
                 except LakeConflictError as error:
                     if attempt == _CONFLICTS_TAKEN - 1:
                         raise LakeUnavailableError(str(error)) from error
+
+    def _erase(self, erasures: Sequence[Erasure]) -> None:
+        sources = list({erasure.source for erasure in erasures if erasure.source is not None})
+        applied = self._lake.applied_offsets(CATALOG, sources) if sources else {}
+        for erasure in erasures:
+            if erasure.source is None or erasure.offset > applied[erasure.source]:
+                rows = self._lake.erase(erasure.user_ids, erasure.before)
+                log.info("a user was erased from the lake", visitors=len(erasure.user_ids), rows=rows)
 
 
 def _append_fresh(lake: Lake, table: str, rows: list[tuple[Source, int, Row]]) -> None:

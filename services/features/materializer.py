@@ -6,24 +6,27 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
-from prometheus_client import Counter, Gauge, Histogram
-
 from services.features.archive import Archive, NextOffsets
-from services.features.screening import screened
+from services.features.metrics import HOUR_MS, FeaturesMetrics
+from services.features.people import Settled, is_of_people, name_of, settle
+from services.features.repeats import without_repeats
+from services.features.screening import Limits, screened
 from services.features.settings import FeaturesSettings
 from slipstream.broker.consumer import Batch, Consumer, LagGauge, Source, observe
 from slipstream.broker.producer import Outgoing, Producer
 from slipstream.chassis.logging import get_logger
-from slipstream.chassis.metrics import LATENCY_BUCKETS, Metrics
-from slipstream.contracts.events import FeatureUpdate
+from slipstream.chassis.metrics import Metrics
+from slipstream.contracts.events import DeadLetter, FeatureUpdate
 from slipstream.contracts.topics import CATALOG, DEAD_LETTERS, FEATURE_UPDATES, INTERACTIONS, RECOMMENDATIONS
 from slipstream.features.applied import Placed
+from slipstream.features.views import RECOMMENDER, VISITOR
 from slipstream.features.visitor import VisitorState, visitor_features
-from slipstream.stores.lake import Lake
+from slipstream.stores.lake import INTERACTIONS as INTERACTIONS_TABLE
+from slipstream.stores.lake import Lake, LakeUnavailableError
 from slipstream.stores.online import OnlineStore, PlacedCatalog, StoreUnavailableError
 
 log = get_logger(__name__)
@@ -33,6 +36,10 @@ GROUP: Final = "features"
 _POLL_S: Final = 0.1
 _PAUSE_S: Final = 0.25
 _DRAIN_S: Final = 8.0
+#: A rebuild asks for 30 s, and waits for half of it.
+_ASK_HOLD_S: Final = 0.5
+#: The features of a visitor that are announced.
+_ANNOUNCED: Final = RECOMMENDER.of(VISITOR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +58,14 @@ class Materializer:
     """Run `run` in a worker thread; the other methods may be called from any thread.
 
     A record's effects: its visitor, item and trending, or catalogue entry, in Redis at once; its row in the lake within
-    `lake_flush_s`. Then its offset is committed. Whatever fails in between, the record is read again and finds its effects done.
+    `lake_flush_s`. A link between a visitor and a user merges them, a user's deletion erases what is kept of it. Then its offset
+    is committed. Whatever fails in between, the record is read again and finds its effects done.
     """
 
     def __init__(self, settings: FeaturesSettings, store: OnlineStore, lake: Lake, producer: Producer, metrics: Metrics) -> None:
         self._settings, self._own = settings, settings.features
         self._store, self._producer, self._metrics = store, producer, metrics
+        self._lake = lake
         self._archive = Archive(lake, flush_s=self._own.lake_flush_s, flush_rows=self._own.lake_flush_rows)
         self._consumer: Consumer | None = None
         self._lag: LagGauge | None = None
@@ -67,22 +76,11 @@ class Materializer:
         self._answers = threading.Condition()
         self._asked = self._answered = 0
         self._redis_failure: str | None = None
+        self._lake_failure: str | None = None
+        self._limits = Limits(int(self._own.max_ahead_hours * HOUR_MS), int(self._own.max_late_hours * HOUR_MS))
+        self._hold, self._ask_hold_at = False, 0.0
         self._races_counted = 0
-        self._seconds = Histogram(
-            "slipstream_features_apply_seconds",
-            "Time to fold a batch into the online store",
-            buckets=LATENCY_BUCKETS,
-            registry=metrics.registry,
-        )
-        self._races = Counter(
-            "slipstream_features_lost_races_total", "States read and folded again, since another writer was faster",
-            registry=metrics.registry,
-        )  # fmt: skip
-        self._watermark = Gauge(
-            "slipstream_features_watermark_seconds",
-            "Newest event time applied, seconds since the epoch",
-            registry=metrics.registry,
-        )
+        self._measured = FeaturesMetrics(metrics.registry)
 
     def run(self, stop: threading.Event) -> None:
         """Follow the stream until `stop` is set; then write what waits, commit and leave the group."""
@@ -96,7 +94,7 @@ class Materializer:
             with contextlib.suppress(StoreUnavailableError):
                 self._advance(0, self._store.watermark())
             while not stop.is_set():
-                if self._archive.full:
+                if self._archive.full or self._held():
                     stop.wait(_PAUSE_S)
                 else:
                     self._take(consumer.poll(_POLL_S), stop)
@@ -123,9 +121,9 @@ class Materializer:
         return Progress(known.applied, known.lag, known.watermark, False)
 
     async def check_lake(self) -> None:
-        """A readiness check: raises while the lake can't be written."""
-        if self._archive.failure:
-            raise RuntimeError(self._archive.failure)
+        """A readiness check: raises while the lake can't be written, or not be asked for the first copy of a repeat."""
+        if failure := self._archive.failure or self._lake_failure:
+            raise RuntimeError(failure)
 
     async def check_redis(self) -> None:
         """A readiness check: raises while states can't be written."""
@@ -141,46 +139,68 @@ class Materializer:
             self._archive.add(batch)  # perhaps offsets of records without a value, which have no other effect
             return
         observe(batch, self._metrics)
-        accepted, rejected = screened(batch, now_ms(), int(self._own.max_ahead_hours * 3_600_000))
-        interactions = [
-            Placed(f"{m.source.topic_id}:{m.source.partition}", m.offset, m.record)
-            for m in accepted.messages
-            if m.source.topic == INTERACTIONS.name
-        ]
-        entries = [
-            PlacedCatalog(f"{m.source.topic_id}:{m.source.partition}", m.offset, m.record)
-            for m in accepted.messages
-            if m.source.topic == CATALOG.name
-        ]
+        accepted, letters, late = screened(batch, now_ms(), self._limits)
         try:
-            with self._seconds.time():
-                changed = self._store.apply(interactions)
-                self._store.put_catalog(entries)
+            messages, repeats = without_repeats(
+                accepted.messages, self._lake, self._archive.places, int(self._own.repeat_lookback_hours * HOUR_MS)
+            )
+            accepted = replace(accepted, messages=messages)
+            self._lake_failure = None
+            interactions = [m for m in messages if m.source.topic == INTERACTIONS.name]
+            entries = [m for m in messages if m.source.topic == CATALOG.name]
+            with self._measured.apply_seconds.time():
+                changed = self._store.apply([Placed(name_of(m.source), m.offset, m.record) for m in interactions])
+                kept = [m for m in entries if not is_of_people(m.record)]
+                self._store.put_catalog([PlacedCatalog(name_of(m.source), m.offset, m.record) for m in kept])
+                settled = settle(self._store, [m for m in entries if is_of_people(m.record)])
+        except LakeUnavailableError as error:
+            self._lake_failure = str(error)
+            log.error("the lake can't be asked what may be a repeat; reading waits", reason=str(error))
+            self._sit_out(lambda: self._lake.version(INTERACTIONS_TABLE), stop)
+            return
         except StoreUnavailableError as error:
-            self._sit_out(error, stop)
+            # It stands until a write has succeeded: a Redis that is full or read-only answers, too.
+            self._redis_failure = str(error)
+            log.error("the online store can't be written; reading waits", reason=str(error))
+            self._sit_out(self._store.ping, stop)
             return
         self._redis_failure = None
-        if rejected:  # only now: what is read again before this point must not become a letter each time
-            letters = [Outgoing(DEAD_LETTERS, GROUP, letter, letter.request_id) for letter in rejected]
-            asyncio.run(self._producer.publish(letters))
-        self._archive.add(accepted)
-        self._advance(len(accepted.messages), max((placed.interaction.timestamp for placed in interactions), default=0))
-        newest = {m.record.user_id: m.request_id for m in accepted.messages if m.source.topic == INTERACTIONS.name}
-        self._announce(changed, newest)
+        self._send_letters(letters)  # only now: what is read again before this point must not become a letter each time
+        self._archive.add(accepted, settled.erasures)
+        self._advance(len(messages), max((m.record.timestamp for m in interactions), default=0))
+        self._count(late, repeats, settled)
+        self._announce(changed | settled.changed, {m.record.user_id: m.request_id for m in interactions})
 
-    def _sit_out(self, error: StoreUnavailableError, stop: threading.Event) -> None:
-        """Wait until Redis answers, then read again from the last commit: it may have lost its last writes.
+    def _send_letters(self, letters: Sequence[DeadLetter]) -> None:
+        if letters:
+            asyncio.run(self._producer.publish([Outgoing(DEAD_LETTERS, GROUP, one, one.request_id) for one in letters]))
+        for letter in letters:
+            self._measured.rejected.labels(letter.code).inc()
 
-        The failure stands until a write has succeeded: a Redis that is full or read-only answers, too.
-        """
-        self._redis_failure = str(error)
-        log.error("the online store can't be written; reading waits", reason=str(error))
+    def _count(self, late: Mapping[int, int], repeats: int, settled: Settled) -> None:
+        for hours, events in late.items():
+            self._measured.late.labels(str(hours)).inc(events)
+        for outcome, links in settled.links.items():
+            self._measured.links.labels(outcome).inc(links)
+        self._measured.repeats.inc(repeats)
+        self._measured.erasures.inc(sum(erasure.source is not None for erasure in settled.erasures))
+
+    def _held(self) -> bool:
+        """Whether a rebuild waits for the lake to come to where the online store is. Asked now and then, since it is rare."""
+        if time.monotonic() >= self._ask_hold_at:
+            self._ask_hold_at = time.monotonic() + _ASK_HOLD_S
+            with contextlib.suppress(StoreUnavailableError):
+                self._hold = self._store.held()
+        return self._hold
+
+    def _sit_out(self, answers: Callable[[], object], stop: threading.Event) -> None:
+        """Wait until a store answers, then read again from the last commit: it may have lost its last writes."""
         while not stop.wait(_PAUSE_S):
             if self._lag is not None:
                 self._lag.update()
             try:
-                self._store.ping()
-            except StoreUnavailableError:
+                answers()
+            except (StoreUnavailableError, LakeUnavailableError):
                 continue
             self._read_again()
             return
@@ -222,12 +242,12 @@ class Materializer:
         known = self._progress
         watermark = max(known.watermark, newest)
         self._progress = Progress(known.applied + applied, known.lag, watermark, False)
-        self._watermark.set(watermark / 1000)
-        self._races.inc(self._store.lost_races - self._races_counted)
+        self._measured.watermark.set(watermark / 1000)
+        self._measured.lost_races.inc(self._store.lost_races - self._races_counted)
         self._races_counted = self._store.lost_races
 
     def _announce(self, changed: dict[str, VisitorState], newest: Mapping[str, str]) -> None:
-        """Tell who has changed, with the features as of each visitor's last event; a sample when there are too many.
+        """Tell who has changed, with the features of `RECOMMENDER` as of each visitor's last event; a sample when too many.
 
         `newest` is the request id of each visitor's newest message in the batch.
         """
@@ -243,7 +263,7 @@ class Materializer:
             update = FeatureUpdate(
                 view="visitor",
                 entity_id=user_id,
-                features=visitor_features(state, state.last_seen),
+                features=visitor_features(state, state.last_seen, _ANNOUNCED),
                 watermark=self._progress.watermark,
                 updated_at=now_ms(),
             )

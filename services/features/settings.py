@@ -19,6 +19,12 @@ class FeaturesSection(Section):
     max_ahead_hours: float = Field(
         24, ge=0, description="an event so far ahead of its arrival has a wrong clock and goes to the dead letters"
     )
+    max_late_hours: float = Field(
+        24, ge=0, description="an event so far behind its arrival goes to the dead letters, unless it was imported"
+    )
+    repeat_lookback_hours: float = Field(
+        72, gt=0, description="an event that may be a repeat is looked for in the lake among those that came so long before"
+    )
     affinity_attributes: str = Field(
         ",".join(AFFINITY_ATTRIBUTES), description="attributes of items that affinities are computed for, separated by commas"
     )

@@ -3,7 +3,7 @@
 import random
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from slipstream.broker.producer import Producer
 from slipstream.contracts.events import Interaction
@@ -49,8 +49,10 @@ def send(producer: Producer, made: Sequence[Interaction]) -> None:
     assert producer.failures == 0
 
 
-def assert_exactly(made: Sequence[Interaction], store: OnlineStore, history: Lake) -> None:
-    """Redis and the lake hold exactly these events: none missing, none twice."""
+def assert_exactly(
+    made: Sequence[Interaction], store: OnlineStore, history: Lake, merged: Mapping[str, str] | None = None
+) -> None:
+    """Redis and the lake hold exactly these events: none missing, none twice. `merged`: visitors and the users that they are."""
     rows = history.read(lake.INTERACTIONS, columns=["event_id", "user_id", "timestamp"]).to_pylist()
     twice = [event_id for event_id, count in Counter(row["event_id"] for row in rows).items() if count > 1]
     assert twice == []
@@ -62,7 +64,7 @@ def assert_exactly(made: Sequence[Interaction], store: OnlineStore, history: Lak
     by_item: dict[str, list[Interaction]] = {}
     masses: dict[str, float | None] = {}
     for event in made:
-        by_visitor.setdefault(event.user_id, []).append(event)
+        by_visitor.setdefault((merged or {}).get(event.user_id, event.user_id), []).append(event)
         if event.item_id is not None:
             by_item.setdefault(event.item_id, []).append(event)
             masses[event.item_id] = decay.add(masses.get(event.item_id), signal_weight(event.event_type), event.timestamp, DAY_MS)
@@ -71,6 +73,8 @@ def assert_exactly(made: Sequence[Interaction], store: OnlineStore, history: Lak
         assert held is not None, user_id
         assert (held.counts, held.sequence) == (due.counts, due.sequence), user_id
         assert (held.first_seen, held.last_seen) == (due.first_seen, due.last_seen), user_id
+    for visitor_id, user_id in (merged or {}).items():
+        assert store.visitor(visitor_id) == store.visitor(user_id)
     for item_id, state in zip(by_item, store.items(list(by_item)), strict=True):
         due_item = item.fold_all(None, by_item[item_id])
         assert state is not None, item_id

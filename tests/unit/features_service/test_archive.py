@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 import pyarrow as pa
 import pytest
 
-from services.features.archive import PORTIONS_HELD, Archive
+from services.features.archive import PORTIONS_HELD, Archive, Erasure
 from slipstream.broker.consumer import Batch, Message, Source
 from slipstream.chassis.settings import LakeSettings
-from slipstream.contracts.events import Interaction
-from slipstream.stores.lake import INTERACTIONS, Lake, LakeConflictError, LakeUnavailableError
+from slipstream.contracts.events import CatalogRecord, Interaction
+from slipstream.stores.lake import CATALOG, INTERACTIONS, Lake, LakeConflictError, LakeUnavailableError
 
 SOURCE = Source("interactions.v1", "topic-1", 0)
 
@@ -125,3 +125,24 @@ def test_reading_is_to_pause_when_too_much_waits(archive: Archive) -> None:
     assert not archive.full
     archive.add(batch(0, 4 * PORTIONS_HELD))
     assert archive.full
+
+
+def test_erasure_takes_what_came_before_it_and_is_done_once(archive: Archive, lake: TroubledLake) -> None:
+    catalog = Source("catalog.v1", "topic-2", 0)
+    gone = CatalogRecord(entity="user", entity_id="u", deleted=True, timestamp=5)
+    record = Batch([Message(catalog, 0, "", gone, "")], [], {catalog: 1})
+    erasure = Erasure(["u"], 100, catalog, 0)
+    archive.add(batch(0, 2))
+    archive.drain(20)
+    archive.add(batch(2, 1))
+    archive.add(record, [erasure])
+    archive.add(batch(3, 1))  # before the erasure is in the lake, and yet after it
+    lake.before.append(LakeUnavailableError("disk full"))
+    while archive.failure is None:
+        archive.step()
+        time.sleep(0.005)
+    archive.drain(20)
+    assert (ids(lake), lake.count(CATALOG)) == (["e3"], 1)
+    archive.add(record, [erasure])
+    archive.drain(20)
+    assert ids(lake) == ["e3"], "an erasure that is read again takes nothing that came after it"
