@@ -8,7 +8,7 @@ PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3,\
 	$(if $(shell $(p) -c 'import sys; print(*["yes"] * (sys.version_info >= (3, 11)))' 2>/dev/null),$(p))))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test lint format node-sdk docs clean
+.PHONY: help install demo up test faults test-spark lint format node-sdk docs clean
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,13 @@ up: $(STAMP) ## Start all services on embedded servers, until Ctrl-C
 test: $(STAMP) ## Run every test (TEST_ARGS="-k word" for some)
 	@$(VENV)/bin/python -m pytest $(TEST_ARGS)
 
+faults: $(STAMP) ## Kill services at random for minutes, and compare every state (FAULTS_ARGS=--valkey kills Valkey)
+	@timeout 300 $(VENV)/bin/python -m tests.faults $(FAULTS_ARGS)
+
+test-spark: $(STAMP) ## Run the test that needs PySpark and Java 17, with PySpark in a folder of its own (half a gigabyte)
+	@test -d .spark/pyspark || $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --target .spark "pyspark>=4.0" py4j
+	@PYTHONPATH=.spark $(VENV)/bin/python -m pytest -ra tests/integration/test_backfill_spark.py
+
 lint: $(STAMP) ## Check style, types and the rules of who may import what
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -45,7 +52,7 @@ format: $(STAMP) ## Put the code into its one format
 node-sdk: ## Install Segment's SDK for Node, which an optional test sends with (needs npm)
 	@npm install --silent --no-save --prefix .node-sdk @segment/analytics-node@3
 
-docs: $(STAMP) ## Write docs/configuration.md, docs/topics.md and .env.example from the code
+docs: $(STAMP) ## Write the pages of docs, and .env.example, that are made from the code
 	@$(VENV)/bin/slipstream docs
 
 clean: ## Remove .venv, caches, and what the embedded servers and the demo kept
