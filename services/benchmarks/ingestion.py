@@ -4,12 +4,16 @@ Batches: events/s through `POST /v1/batch` against messages/s of a bare kafka-py
 same broker. Single events: requests/s of `POST /v1/track` against an empty FastAPI route under the same server settings. Each
 server, the raw producer and the load generator have a process of their own. Ceilings and figures are measured in turns, and the
 best round of each is compared, since other work on the machine only ever takes away. The service's own count must say that
-every event was accepted.
+every event was accepted. Every event has an id that was never sent before, and ids are looked up as they are by default.
+
+`run_alone` starts ingestion and its two servers and nothing else: what reads the topic would take the time that is measured, and
+nobody reads what the bare producer sends.
 
 The events are real ones for the stack that they are sent to: run this against a stack of its own.
 """
 
 import re
+import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -20,19 +24,47 @@ import orjson
 from services.benchmarks.empty_route import running_empty_route
 from services.benchmarks.load import Load, basic_auth, closed_loop, in_own_process, request
 from services.benchmarks.report import Row
+from services.standalone import servers
+from services.standalone.plan import Plan
+from services.standalone.processes import Child
+from services.standalone.supervisor import is_ready
 from slipstream.broker.ceiling import newest_messages, raw_producer_rate
 from slipstream.broker.kafka import ensure_topics
 from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.topics import INTERACTIONS
 
 BATCH = 500
-BODIES = 100
+#: So many that none comes twice within a round; `_check_verdicts` would notice.
+BODIES = 300
+SINGLES = 40_000
 VISITORS = 3_000
 ITEMS = 2_000
 
 
 class BenchmarkError(RuntimeError):
     """What was measured is not what was meant: events were refused or requests failed."""
+
+
+def run_alone(plan: Plan) -> list[Row]:
+    """Measure an ingestion service that is started for it, with a broker and Redis."""
+    broker = servers.broker(plan.ports["broker"]) if "broker" in plan.ports else None
+    valkey = servers.valkey(plan.ports["valkey"], plan.directory / "valkey") if "valkey" in plan.ports else None
+    plan.directory.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "services", "ingestion"]
+    with (plan.directory / "ingestion.log").open("wb") as log:
+        service = Child(
+            "ingestion", plan.ports["ingestion"], command, is_ready, grace_s=15.0, output=log.fileno(),
+            environment=plan.service_environment("ingestion"),
+        )  # fmt: skip
+        children = [child for child in (broker, valkey, service) if child is not None]
+        try:
+            for child in children:
+                child.start(timeout_s=60)
+            kafka = KafkaSettings(bootstrap_servers=plan.description["kafka"])
+            return run(plan.urls["ingestion"], plan.write_key, kafka, plan.description["namespace"])
+        finally:
+            for child in reversed(children):
+                child.kill()
 
 
 def run(
@@ -47,15 +79,10 @@ def run(
 ) -> list[Row]:
     """Measure the ingestion service at `url`; `kafka` and `namespace` are those that it publishes to. About
     `4 * rounds * (seconds + 1)` seconds."""
-    events = list(_events(BATCH * BODIES))
     headers = basic_auth(write_key)
     batch_url, track_url = f"{url}/v1/batch", f"{url}/v1/track"
-    batches = [
-        request("POST", batch_url, orjson.dumps({"batch": events[at : at + BATCH]}), headers)
-        for at in range(0, len(events), BATCH)
-    ]
-    singles = [request("POST", track_url, orjson.dumps(event), headers) for event in events[:5_000]]
-    _check_accepted(batch_url, events[:BATCH], headers)
+    first = list(_events(BATCH))
+    _check_accepted(batch_url, first, headers)
     scratch = f"{namespace}-bench"[:40]
     ensure_topics(kafka, scratch, (INTERACTIONS,))
     recorded = newest_messages(kafka, namespace, INTERACTIONS, 5 * BATCH)
@@ -66,8 +93,10 @@ def run(
     single: list[Load] = []
     empty: list[Load] = []
     with running_empty_route() as empty_url:
-        nothing = [request("POST", empty_url, orjson.dumps(events[0]))]
+        nothing = [request("POST", empty_url, orjson.dumps(first[0]))]
         for _ in range(rounds):
+            batches = [request("POST", batch_url, orjson.dumps({"batch": part}), headers) for part in _parts(BODIES)]
+            singles = [request("POST", track_url, orjson.dumps(event), headers) for event in _events(SINGLES)]
             raw.append(in_own_process(raw_producer_rate, kafka, scratch, INTERACTIONS, recorded, seconds))
             batched.append(in_own_process(closed_loop, batch_url, batches, connections=4, seconds=seconds))
             empty.append(in_own_process(closed_loop, empty_url, nothing, connections=connections, seconds=seconds))
@@ -81,11 +110,11 @@ def run(
     return [
         _row(
             "batches of 500", "events/s", [load.rate * BATCH for load in batched], raw, batched,
-            "ceiling: a bare kafka-python producer, same bytes, acks=all",
+            "ceiling: a bare kafka-python producer, same bytes, acks=all; ids looked up",
         ),
         _row(
             "single events", "requests/s", [load.rate for load in single], [load.rate for load in empty], single,
-            f"ceiling: an empty FastAPI route, same server settings; {connections} connections",
+            f"ceiling: an empty FastAPI route, same server settings; {connections} connections; ids looked up",
         ),
     ]  # fmt: skip
 
@@ -119,6 +148,12 @@ def _events(count: int) -> Iterator[dict[str, object]]:
             "timestamp": now - count + number,
             "properties": {"product_id": f"bench-item-{number * 104_729 % ITEMS}", "price": 19.99, "category": "shoes"},
         }
+
+
+def _parts(count: int) -> Iterator[list[dict[str, object]]]:
+    """The events of so many batches."""
+    events = list(_events(BATCH * count))
+    return (events[at : at + BATCH] for at in range(0, len(events), BATCH))
 
 
 def _check_accepted(batch_url: str, events: list[dict[str, object]], headers: dict[str, str]) -> None:

@@ -30,15 +30,11 @@ class Target:
     items: Sequence[str] = ()
 
 
-def prepare(name: str, plan: Plan, terminal: Terminal, start: Callable[[], None]) -> Target:
-    """Start a stack of the benchmark's own, with events and a model in service where it measures recommendations."""
-    items: Sequence[str] = ()
-    if name == "ingestion":
-        start()
-    else:
-        files = Demo(plan, terminal).prepare(start)
-        counted = Counter(pq.read_table(files.interactions, columns=["item_id"])["item_id"].to_pylist())
-        items = [item_id for item_id, _ in counted.most_common(POPULAR)]
+def prepare(plan: Plan, terminal: Terminal, start: Callable[[], None]) -> Target:
+    """Start a stack of the benchmark's own, with events and a model in service."""
+    files = Demo(plan, terminal).prepare(start)
+    counted = Counter(pq.read_table(files.interactions, columns=["item_id"])["item_id"].to_pylist())
+    items = [item_id for item_id, _ in counted.most_common(POPULAR)]
     return target_of(plan.description, items, plan.environment.get("SLIPSTREAM_HTTP__API_TOKEN", ""))
 
 
@@ -73,4 +69,8 @@ def measure_own(name: str, plan: Plan, terminal: Terminal, start: Callable[[], N
         from services.benchmarks import features
 
         return features.run(plan, data_dir / "feast", terminal)
-    return measure(name, prepare(name, plan, terminal, start))
+    if name == "ingestion":
+        from services.benchmarks import ingestion
+
+        return ingestion.run_alone(plan)
+    return measure(name, prepare(plan, terminal, start))

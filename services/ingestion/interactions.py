@@ -57,7 +57,7 @@ def _interaction(
     own = {key: value for key, value in properties.items() if key not in _OWN_FIELD}
     if impressions:
         del own["impressions"]
-    return Interaction(
+    return Interaction.of_checked(
         **shared,
         event_type=event_type,
         event_id=message_id,
@@ -97,7 +97,7 @@ def _of_a_list(
         if value is None and len(entries) == 1 and listed == "products":
             value = _value(properties, event_type, "properties")
         made.append(
-            Interaction(
+            Interaction.of_checked(
                 **shared,
                 event_type=event_type,
                 event_id=f"{prefix}{index}",

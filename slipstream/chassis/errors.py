@@ -79,6 +79,11 @@ def problem(
     return Response(body.model_dump_json(), status, dict(headers or {}), PROBLEM_JSON)
 
 
+def problem_of(error: ServiceError) -> Response:
+    """The answer that an error stands for."""
+    return problem(error.status, error.code, error.title, error.detail, headers=error.headers)
+
+
 def unexpected(error: Exception) -> Response:
     """The answer to a failure that nobody foresaw: it names the kind, and leaves the rest to the log."""
     return problem(
@@ -94,7 +99,7 @@ def install_error_handlers(app: FastAPI) -> None:
 
     async def service_error(_request: Request, error: Exception) -> Response:
         assert isinstance(error, ServiceError)  # noqa: S101
-        return problem(error.status, error.code, error.title, error.detail, headers=error.headers)
+        return problem_of(error)
 
     async def invalid(_request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)  # noqa: S101

@@ -5,7 +5,8 @@ Times are integer milliseconds since the epoch in UTC. `timestamp` is when the t
 """
 
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from functools import cache
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -31,6 +32,26 @@ class Record(BaseModel):
     """Base of all records on a topic."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    @classmethod
+    def of_checked(cls, **values: Any) -> Self:
+        """A record of values that have been checked to be as declared, at a fifth of what validation costs. Missing ones are at
+        their default. For who makes thousands a second of what it has just read field by field."""
+        record = cls.__new__(cls)
+        set_attribute = object.__setattr__
+        set_attribute(record, "__dict__", {**_defaults(cls), **values})
+        set_attribute(record, "__pydantic_fields_set__", set(values))
+        set_attribute(record, "__pydantic_extra__", None)
+        set_attribute(record, "__pydantic_private__", None)
+        return record
+
+
+@cache
+def _defaults(kind: type[Record]) -> dict[str, Any]:
+    """The fields that need not be given. Shared by all records: these are frozen."""
+    return {
+        name: field.get_default(call_default_factory=True) for name, field in kind.model_fields.items() if not field.is_required()
+    }
 
 
 class Interaction(Record):
