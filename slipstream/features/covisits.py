@@ -5,7 +5,7 @@ away in event time. What a record tells depends on the state before it alone, so
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from operator import attrgetter
 from typing import Final, NamedTuple
 
@@ -72,9 +72,15 @@ def _between(sequence: list[SequenceEvent], first: int, last: int) -> list[Seque
     return sequence[bisect_left(sequence, first, key=_time) : bisect_right(sequence, last, key=_time)]
 
 
-def _nearest(sequence: list[SequenceEvent], timestamp: int) -> Iterator[SequenceEvent]:
+def _nearest(sequence: list[SequenceEvent], timestamp: int) -> Iterable[SequenceEvent]:
     """The events within the window, nearest first; of two as near, the earlier."""
     window = _between(sequence, timestamp - WINDOW_MS, timestamp + WINDOW_MS)
+    if window and window[-1].timestamp > timestamp:
+        return _outwards(window, timestamp)
+    return reversed(window)
+
+
+def _outwards(window: list[SequenceEvent], timestamp: int) -> Iterator[SequenceEvent]:
     after = bisect_right(window, timestamp, key=_time)
     before = after - 1
     while before >= 0 or after < len(window):

@@ -22,6 +22,11 @@ def join(mass: float | None, other: float | None) -> float | None:
     """The mass of both together."""
     if mass is None or other is None:
         return other if mass is None else mass
+    return both(mass, other)
+
+
+def both(mass: float, other: float) -> float:
+    """The mass of two together, neither of which is nothing."""
     high, low = (mass, other) if mass >= other else (other, mass)
     return high + log2(1.0 + 2.0 ** (low - high))
 

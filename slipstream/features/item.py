@@ -186,17 +186,16 @@ FEATURES: Final[dict[str, Callable[[_Reading], float]]] = {
 
 def _with(neighbours: dict[str, int], covisits: Iterable[Covisit]) -> dict[str, int]:
     """The neighbours with these pairs added, the heaviest of them."""
-    gained: dict[str, float | None] = {}
+    gained: dict[str, float] = {}
     for _, other, timestamp in covisits:
-        gained[other] = decay.add(gained.get(other), 1.0, timestamp, NEIGHBOUR_HALF_LIFE_MS)
+        mass = timestamp / NEIGHBOUR_HALF_LIFE_MS  # of one pair: log2 of its weight is 0
+        gained[other] = decay.both(gained[other], mass) if other in gained else mass
     if not gained:
         return neighbours
     after = neighbours.copy()
     for other, mass in gained.items():
         held = after.get(other)
-        joined = decay.join(None if held is None else held / _MASS_UNITS, mass)
-        if joined is not None:
-            after[other] = round(joined * _MASS_UNITS)
+        after[other] = round((mass if held is None else decay.both(held / _MASS_UNITS, mass)) * _MASS_UNITS)
     return after if len(after) <= NEIGHBOURS_KEPT else dict(sorted(after.items(), key=_heaviest_first)[:NEIGHBOURS_KEPT])
 
 
