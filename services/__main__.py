@@ -270,7 +270,8 @@ def bench(name: str, running: bool, data_dir: Path, json_path: Path | None) -> N
     if json_path:
         report.write_json(json_path, rows, where)
         click.echo(f"Wrote {json_path}.")
-    click.echo("Next: the same on your data: slipstream up, slipstream replay, and this with --running.")
+    if name != "features":
+        click.echo("Next: the same on your data: slipstream up, slipstream replay, and this with --running.")
 
 
 @cli.command()

@@ -44,7 +44,7 @@ class FeaturesBenchmarkError(RuntimeError):
 
 
 def run(
-    plan: Plan, feast_directory: Path, terminal: Terminal, *, events: int = EVENTS, seconds: float = 4.0, rounds: int = 3
+    plan: Plan, feast_directory: Path, terminal: Terminal, *, events: int = EVENTS, seconds: float = 3.0, rounds: int = 3
 ) -> list[Row]:
     """All rows. `plan` says where the servers and the features process run and keep their data; Feast is installed into
     `feast_directory` on first use, and its row is left out where that is not possible."""
