@@ -31,7 +31,7 @@ def weights(redis_settings: RedisSettings, values: dict[str, bytes]) -> list[int
     client = redis.Redis.from_url(redis_settings.url.get_secret_value())
     for key, value in values.items():
         client.set(key, value, px=90 * DAY_MS)
-    found = [int(client.memory_usage(key)) for key in values]
+    found = [client.memory_usage(key) or 0 for key in values]
     client.delete(*values)
     client.close()
     return found

@@ -18,7 +18,11 @@ from slipstream.features.visitor import VisitorState, fold, fold_all, visitor_vi
 from slipstream.stores import layout
 from tests.unit.features.strategies import interactions
 
-ITEMS = {"a": {"category": "shoes", "price": 5}, "b": {"category": "wool", "price": "7.5"}, "c:1": {"category": ["wool", "hats"]}}
+ITEMS: dict[str, dict[str, Any]] = {
+    "a": {"category": "shoes", "price": 5},
+    "b": {"category": "wool", "price": "7.5"},
+    "c:1": {"category": ["wool", "hats"]},
+}
 
 
 def everything(state: VisitorState | None, now: int) -> dict[str, Any]:
