@@ -25,7 +25,7 @@ from slipstream.stores.layout import TrendingState
 from slipstream.stores.rebuild import RebuiltItem, RebuiltVisitor
 
 #: A bucket of so many events takes some hundred MB while it is folded.
-BUCKET_ROWS: Final = 200_000
+BUCKET_ROWS: Final = 100_000
 _MOST_BUCKETS: Final = 512
 _ROWS_AT_ONCE: Final = 2_000
 _STATES_AT_ONCE: Final = 500
@@ -89,7 +89,7 @@ class Sinks:
 
 
 class LocalEngine:
-    """One run over a snapshot. `folder` is for what does not fit into memory, about twice the size of the history in Arrow."""
+    """One run over a snapshot. `folder` is for what does not fit into memory: about 150 bytes an event, and up to 3 KB a row."""
 
     def __init__(self, snapshot: Snapshot, folder: Path, progress: Progress, bucket_rows: int = BUCKET_ROWS) -> None:
         self._snapshot, self._known, self._progress = snapshot, snapshot.known, progress
