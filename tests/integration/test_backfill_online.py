@@ -15,7 +15,7 @@ from services.features.backfill import Report, Request, backfill
 from services.features.rows import as_table, catalog_row, interaction_row
 from services.features.settings import FeaturesSection, FeaturesSettings
 from slipstream.broker.consumer import Message, Source
-from slipstream.chassis.settings import LakeSettings, RedisSettings
+from slipstream.chassis.settings import KafkaSettings, LakeSettings, RedisSettings
 from slipstream.contracts.events import CatalogRecord, Interaction
 from slipstream.contracts.vocabulary import MERGED_INTO
 from slipstream.features.applied import Placed
@@ -24,6 +24,9 @@ from slipstream.features.visitor import VisitorState
 from slipstream.stores.connection import connect
 from slipstream.stores.lake import CATALOG, INTERACTIONS, Lake
 from slipstream.stores.online import OnlineStore, PlacedCatalog
+from slipstream.stores.rebuild import Rebuild
+from tests.integration.shop_stream import events, send
+from tests.integration.test_features_materializer import running, until
 from tests.unit.features.placed_events import like
 
 PARTITIONS = 3
@@ -266,3 +269,29 @@ def _all_records(lake: Lake) -> list[Placed]:
 
     records = placed(lake.read(INTERACTIONS, columns=FOLDED_COLUMNS).to_pydict())
     return sorted(records, key=lambda record: record.offset)
+
+
+def test_the_features_service_holds_while_it_is_asked_and_the_lake_comes_to_where_it_is(
+    broker: KafkaSettings, shop: Shop
+) -> None:
+    settings = shop.settings.model_copy(update={"kafka": broker, "features": FeaturesSection(lake_flush_s=0.2)})
+    asking = Rebuild(settings.redis, settings.namespace, settings.retention(), lambda _source: -1)
+    with running(settings) as features:
+        send(features.producer, events(100))
+        until(lambda: features.lake.count(INTERACTIONS) == 100)
+        asking.hold(30)
+        time.sleep(1.0)
+        send(features.producer, events(50, first=100))
+        time.sleep(1.0)
+        assert features.lake.count(INTERACTIONS) == 100
+        assert sum(shop.lake.applied_offset(INTERACTIONS, s) + 1 for s in _sources(asking)) == 100
+        asking.release()
+        features.settle()
+        assert features.lake.count(INTERACTIONS) == 150
+    asking.close()
+    assert backfill(settings, Request(settle_s=0), lambda _what, _done: None).complete
+
+
+def _sources(rebuild: Rebuild) -> list[Source]:
+    places = [source.rpartition(":") for source in rebuild.trending_applied()]
+    return [Source("interactions.v1", topic_id, int(partition)) for topic_id, _, partition in places]
