@@ -29,7 +29,8 @@ class Carrier(Protocol):
     """What brings records to their topics, or keeps them so that they will get there."""
 
     async def publish_each(self, lists: Sequence[Sequence[Outgoing]]) -> list[Failure]:
-        """Several callers' records. Returns when each has its answer: what went wrong with it, if anything."""
+        """Several callers' records, which are taken, in the order of calls, before anything is waited for. Returns when each has
+        its answer: what went wrong with it, if anything."""
         ...
 
 

@@ -17,7 +17,7 @@ from services.ingestion.admission import Admission, Question
 from services.ingestion.carrier import Carrier
 from services.ingestion.verdicts import NOT_KEPT, Duplicate, Origin, Outcome, Rejected, RejectedError, Taken
 from slipstream.broker.kafka import BrokerUnavailableError
-from slipstream.broker.producer import Outgoing
+from slipstream.broker.producer import Failure, Outgoing
 from slipstream.chassis.errors import ServiceError, UnavailableError
 from slipstream.chassis.logging import get_logger
 from slipstream.contracts.events import DeadLetter, Interaction
@@ -53,6 +53,8 @@ class Publisher:
         self._waiting: list[_Parcel] = []
         self._departure: asyncio.Handle | None = None
         self._under_way: set[asyncio.Task[None]] = set()
+        #: the ids that are being looked up, until their records are handed over
+        self._looked_up: dict[str, asyncio.Future[None]] = {}
         self._events = Counter(
             "slipstream_ingestion_events_total",
             "Messages that were answered, by source and verdict (accepted, duplicate, or the code of the rejection)",
@@ -99,9 +101,8 @@ class Publisher:
 
     async def _send(self, parcels: list[_Parcel]) -> None:
         try:
-            admitted = await self._admit(parcels)
-            lists = [_records(outcomes, parcel.origin) for parcel, outcomes in admitted]
-            failures = await self._carrier.publish_each(lists)
+            admitted, published = await self._judge_and_hand_over(parcels)
+            failures = await published
         except Exception as error:  # a fault of ours: nobody may wait for ever
             for parcel in parcels:
                 if not parcel.done.done():
@@ -118,6 +119,30 @@ class Publisher:
                 parcel.done.set_result(outcomes)
             else:
                 parcel.done.set_exception(_unavailable(parcel, failure))
+
+    async def _judge_and_hand_over(
+        self, parcels: list[_Parcel]
+    ) -> tuple[list[tuple[_Parcel, list[Outcome]]], "asyncio.Task[list[Failure]]"]:
+        """The parcels that were let in, and what becomes of their records, which the carrier has by now.
+
+        Of two copies of a message, the one that is judged first must be first on its topic, too: the other one says that it may
+        be a repeat, and whoever reads that looks for what stands before it. So a copy waits while another one is between the two.
+        """
+        keys = {key for parcel in parcels if parcel.question for key in parcel.question.asked.ids if key}
+        while (other := next((self._looked_up[key] for key in keys if key in self._looked_up), None)) is not None:
+            await other
+        handed_over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._looked_up.update(dict.fromkeys(keys, handed_over))
+        try:
+            admitted = await self._admit(parcels)
+            lists = [_records(outcomes, parcel.origin) for parcel, outcomes in admitted]
+            published = asyncio.ensure_future(self._carrier.publish_each(lists))
+            await asyncio.sleep(0)  # a carrier takes records before it waits for anything
+        finally:
+            for key in keys:
+                del self._looked_up[key]
+            handed_over.set_result(None)
+        return admitted, published
 
     async def _admit(self, parcels: list[_Parcel]) -> list[tuple[_Parcel, list[Outcome]]]:
         """The parcels that may go on, with what becomes of their messages; the others have their answer."""

@@ -10,6 +10,13 @@ import click
 from services.standalone.plan import SERVICES
 from tests.faults.run import Case, run
 
+#: So that there are runs to be interrupted.
+TRAINING = {
+    "SLIPSTREAM_TRAINING__NEW_EVENTS": "5000",
+    "SLIPSTREAM_TRAINING__COOLDOWN_MINUTES": "0",
+    "SLIPSTREAM_TRAINING__CHECK_SECONDS": "2",
+}
+
 
 @click.command()
 @click.option("--seconds", type=float, default=170.0, show_default=True, help="How long events come and services are killed.")
@@ -20,7 +27,7 @@ from tests.faults.run import Case, run
 @click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write JSON here.")
 def main(seconds: float, kills: int, rate: float, seed: int, valkey: bool, json_path: Path | None) -> None:
     """Send events to a stack of its own, kill services at random moments, and compare its stores with what was acknowledged."""
-    case = Case(seconds, 1 if valkey else kills, ("valkey",) if valkey else SERVICES, rate, seed)
+    case = Case(seconds, 1 if valkey else kills, ("valkey",) if valkey else SERVICES, rate, seed, TRAINING)
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="slipstream-faults-") as directory:
         result = run(case, Path(directory))

@@ -25,6 +25,8 @@ class Killer(threading.Thread):
         self._moments = sorted((chance.uniform(0.02, 1.0) * seconds, name) for name in names for _ in range(times))
         self._ended = threading.Event()
         self.kills: Counter[str] = Counter()
+        #: the longest that a name had no process; how long it takes to be ready is its own affair
+        self.slowest_restart_s = 0.0
 
     @property
     def busy(self) -> bool:
@@ -33,15 +35,19 @@ class Killer(threading.Thread):
     def run(self) -> None:
         start = time.monotonic()
         killed: dict[str, int] = {}
-        while self._moments and not self._ended.is_set():
-            due = [(moment, name) for moment, name in self._moments if moment <= time.monotonic() - start]
-            running = self._pids() if due else {}
+        down: dict[str, float] = {}
+        while (self._moments or down) and not self._ended.is_set():
+            now = time.monotonic()
+            due = [(moment, name) for moment, name in self._moments if moment <= now - start]
+            running = self._pids() if due or down else {}
+            for name in [name for name in down if name in running and running[name] != killed[name]]:
+                self.slowest_restart_s = max(self.slowest_restart_s, now - down.pop(name))
             for entry in due:
-                pid = running.get(entry[1])
-                if pid is not None and pid != killed.get(entry[1]):
-                    os.kill(pid, signal.SIGKILL)
-                    killed[entry[1]] = pid
-                    self.kills[entry[1]] += 1
+                _, name = entry
+                if name in running and running[name] != killed.get(name):
+                    os.kill(running[name], signal.SIGKILL)
+                    killed[name], down[name] = running[name], now
+                    self.kills[name] += 1
                     self._moments.remove(entry)
             time.sleep(0.02)
 

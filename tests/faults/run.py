@@ -1,6 +1,8 @@
 """One fault test: a stack, a client, a killer, and the reckoning."""
 
 import signal
+import time
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,7 @@ class Result:
 
     case: Case
     kills: dict[str, int]
+    slowest_restart_s: float
     figures: dict[str, int]
     findings: Findings
 
@@ -51,6 +54,7 @@ class Result:
         figures, wrong = self.figures, self.findings.wrong
         rows = [
             ("kills", ", ".join(f"{name} {count}" for name, count in self.kills.items())),
+            ("down at most", f"{self.slowest_restart_s:.1f} s until a new process"),
             ("under load", f"{figures['seconds']:,} s, {figures['events'] / max(1, figures['seconds']):.0f} events/s"),
             ("messages sent", f"{figures['messages']:,} that make {figures['events']:,} events"),
             ("acknowledged", f"{figures['acknowledged']:,} messages, {figures['events_due']:,} events"),
@@ -61,16 +65,24 @@ class Result:
             ("marked as maybe repeats", f"{figures['marked_maybe_repeat']:,} records"),
             ("in the lake", f"{figures['rows_in_lake']:,} rows"),
             ("in Redis", f"{figures['visitors']:,} visitors, {figures['visitors_merged']:,} merged, {figures['items']:,} items"),
+            ("training runs", ", ".join(self._runs()) or "none"),
             ("lost", f"{len(wrong.get('lost', ())):,}"),
             ("double", f"{len(wrong.get('double', ())):,}"),
             ("anything else wrong", f"{sum(len(found) for kind, found in wrong.items() if kind not in ('lost', 'double')):,}"),
         ]
         return "\n".join(f"{name:<24} {value}" for name, value in rows)
 
+    def _runs(self) -> list[str]:
+        prefix = "training_runs_"
+        return [
+            f"{count} {name.removeprefix(prefix)}" for name, count in self.figures.items() if name.startswith(prefix) and count
+        ]
+
     def as_json(self) -> dict[str, Any]:
         return {
             "case": asdict(self.case),
             "kills": self.kills,
+            "slowest_restart_s": round(self.slowest_restart_s, 2),
             "figures": self.figures,
             "wrong": {kind: {"count": len(found), "such_as": found[:20]} for kind, found in self.findings.wrong.items()},
         }
@@ -87,16 +99,30 @@ def run(case: Case, directory: Path) -> Result:
         killer.end()
         wait_for(lambda: all(_ready(stack, name) for name in SERVICES), "every service to be ready again", PATIENCE_S)
         wait_for(lambda: stack.get("features", "/v1/status")["caught_up"], "features to have caught up", PATIENCE_S)
+        runs = _runs(stack)
         findings = reckon(_stores(stack), client.acknowledged, client.unacknowledged)
         for rejected in client.rejected:
             findings.say("rejected", rejected)
         for name in case.killed:
             if killer.kills[name] < case.times:
                 findings.say("not killed as often as it should be", f"{name}: {killer.kills[name]} of {case.times}")
+        if runs["running"] or runs["queued"]:
+            findings.say("training runs that do not end", str(dict(runs)))
         figures = {**client.figures, **findings.figures, "acknowledged": len(client.acknowledged)}
+        figures |= {f"training_runs_{state}": count for state, count in runs.items()}
         if status := stack.stop(signal.SIGTERM):
             findings.say("exit status", str(status))
-    return Result(case, dict(killer.kills), figures, findings)
+    return Result(case, dict(killer.kills), killer.slowest_restart_s, figures, findings)
+
+
+def _runs(stack: Stack) -> Counter[str]:
+    """Training's runs by state, once none is under way, or after a while all the same."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        states = Counter[str](run["state"] for run in stack.get("training", "/v1/runs", limit=500)["items"])
+        if not (states["running"] or states["queued"]) or time.monotonic() > deadline:
+            return states
+        time.sleep(0.5)
 
 
 def _processes(stack: Stack) -> dict[str, int]:

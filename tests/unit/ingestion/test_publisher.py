@@ -1,0 +1,108 @@
+"""In which order copies of a message get to their topic."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from services.ingestion.admission import Admission
+from services.ingestion.publisher import Publisher
+from services.ingestion.verdicts import Origin, Outcome, Taken
+from slipstream.broker.producer import Failure, Outgoing
+from slipstream.contracts.events import Interaction
+from slipstream.stores.admission import FIRST, PENDING, Asked, Judged, Rate
+
+ORIGIN = Origin("shop", "r", 1_700_000_000_000)
+
+
+class SlowAnswers:
+    """Knows ids at once, as Redis does, and answers when the test says so, in whatever order."""
+
+    asks = remembers = True
+    limits_visitors = False
+
+    def __init__(self) -> None:
+        self.seen: set[str] = set()
+        self.calls: list[tuple[list[str], asyncio.Event]] = []
+
+    def message_key(self, source: str, kind: str, message_id: str) -> str:
+        return message_id
+
+    def acknowledged(self, keys: Sequence[str]) -> None:
+        pass
+
+    async def judge(self, requests: Sequence[Asked]) -> list[Judged]:
+        judged = []
+        for request in requests:
+            judged.append(Judged(bytes(PENDING if key in self.seen else FIRST for key in request.ids)))
+            self.seen.update(key for key in request.ids if key)
+        self.calls.append(([key for request in requests for key in request.ids if key], asyncio.Event()))
+        await self.calls[-1][1].wait()
+        return judged
+
+
+class Topic:
+    """A carrier that never acknowledges."""
+
+    def __init__(self) -> None:
+        self.records: list[tuple[str, bool]] = []
+
+    async def publish_each(self, lists: Sequence[Sequence[Outgoing]]) -> list[Failure]:
+        for record in (one.record for records in lists for one in records):
+            assert isinstance(record, Interaction)
+            self.records.append((record.event_id, record.maybe_repeat))
+        await asyncio.Event().wait()
+        return []
+
+
+def message(message_id: str) -> list[Outcome]:
+    at = ORIGIN.received_at
+    event = Interaction(event_id=message_id, event_type="view", user_id="u", item_id="i", timestamp=at, received_at=at)
+    return [Taken(message_id, [event], True)]
+
+
+async def turns() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_the_copy_that_is_judged_first_is_first_on_the_topic() -> None:
+    store, topic = SlowAnswers(), Topic()
+    fake: Any = store
+    publisher = Publisher(topic, CollectorRegistry(), Admission(fake, Rate(), Rate()))
+    requests = []
+    for message_id in ("a", "a", "b"):
+        requests.append(asyncio.ensure_future(publisher.publish(message(message_id), ORIGIN)))
+        await turns()
+        publisher._depart()  # its time is over
+        await turns()
+    assert [keys for keys, _ in store.calls] == [["a"], ["b"]], "the second copy waits, and others do not"
+    store.calls[1][1].set()
+    await turns()
+    assert topic.records == [("b", False)]
+    store.calls[0][1].set()
+    await turns()
+    store.calls[2][1].set()
+    await turns()
+    assert topic.records == [("b", False), ("a", False), ("a", True)]
+    for request in requests:
+        request.cancel()
+
+
+async def test_copies_in_one_go_stay_in_order() -> None:
+    store, topic = SlowAnswers(), Topic()
+    fake: Any = store
+    publisher = Publisher(topic, CollectorRegistry(), Admission(fake, Rate(), Rate()))
+    requests = [asyncio.ensure_future(publisher.publish(message("a"), ORIGIN)) for _ in range(2)]
+    await turns()
+    store.calls[0][1].set()
+    await turns()
+    assert topic.records == [("a", False), ("a", True)]
+    requests.append(asyncio.ensure_future(publisher.publish(message("a"), ORIGIN)))
+    await turns()
+    publisher._depart()
+    await turns()
+    assert len(store.calls) == 2, "nobody waits for what has been handed over"
+    for request in requests:
+        request.cancel()
