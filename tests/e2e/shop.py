@@ -40,12 +40,14 @@ def history(seed: int = 1) -> list[dict[str, Any]]:
     return [event for at, event in sorted(events, key=lambda pair: pair[0]) if at < now]
 
 
-def track(user_id: str, event: str, item_id: str, at_s: float, **properties: Any) -> dict[str, Any]:
-    """One track call."""
+def track(
+    user_id: str | None, event: str, item_id: str, at_s: float, *, anonymous_id: str | None = None, **properties: Any
+) -> dict[str, Any]:
+    """One track call, of a user or of a visitor who has not said a name yet."""
     return {
         "type": "track",
-        "messageId": f"{user_id}-{event}-{item_id}-{at_s}",
-        "userId": user_id,
+        "messageId": f"{user_id or anonymous_id}-{event}-{item_id}-{at_s}",
+        **({"userId": user_id} if user_id else {"anonymousId": anonymous_id}),
         "event": event,
         "timestamp": datetime.fromtimestamp(at_s, UTC).isoformat(),
         "properties": {"item_id": item_id, **properties},

@@ -86,6 +86,20 @@ def test_a_visitors_events_become_recommendations_and_these_become_a_report(stac
     changed = wait_for(lambda: _more_coffee(stack, coffee_before), "the clicks to change the list", 5)
     assert ids(changed) != ids(tea)
 
+    # A client that does not know whether its click arrived sends it again: it is told so, and the click counts once.
+    again = shop.track("tea-lover-0", "click", "coffee-3", clicked_at + 3 / 100)
+    assert [verdict["status"] for verdict in stack.post("ingestion", "/v1/batch", {"batch": [again]})["results"]] == ["duplicate"]
+
+    # Somebody looks around without a name, then logs in: what was looked at before counts for the user from then on.
+    for number in (5, 6, 7):
+        stack.post("ingestion", "/v1/track", shop.track(None, "view", f"coffee-{number}", time.time(), anonymous_id="device-1"))
+    stack.post("ingestion", "/v1/identify", {"anonymousId": "device-1", "userId": "newcomer", "traits": {"plan": "free"}})
+    wait_for(lambda: _history(stack, "newcomer") == 3, "the history of the device to become the user's", 10)
+    assert kinds(recommended(stack, "newcomer")).count("coffee") >= SHOWN - 1
+    # The device that goes on without saying who uses it still counts for the user.
+    stack.post("ingestion", "/v1/track", shop.track(None, "view", "coffee-8", time.time(), anonymous_id="device-1"))
+    wait_for(lambda: _history(stack, "newcomer") == 4, "the next view on the device to be the user's", 10)
+
     # A click on a recommendation names its slate; the report counts it for the model that made the list.
     taken = ids(coffee)[0]
     click = shop.track("coffee-lover-0", "click", taken, time.time(), recommendation_id=coffee["recommendation_id"], position=0)
@@ -99,6 +113,11 @@ def test_a_visitors_events_become_recommendations_and_these_become_a_report(stac
     row = wait_for(reported, "the click to appear in the report", 30)
     assert row["shown"] >= 2
     assert row["click_through"]["value"] == row["click_through"]["count"] / row["shown"]
+
+
+def _history(stack: Stack, user_id: str) -> int:
+    answer = stack.clients["features"].get(f"/v1/features/visitor/{user_id}")
+    return int(answer.json()["features"]["history_length"]) if answer.is_success else 0
 
 
 def _more_coffee(stack: Stack, before: int) -> dict[str, Any] | None:
