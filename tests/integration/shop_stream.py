@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from slipstream.broker.producer import Producer
-from slipstream.contracts.events import Interaction
-from slipstream.contracts.topics import INTERACTIONS
-from slipstream.contracts.vocabulary import signal_weight
+from slipstream.contracts.events import CatalogRecord, Interaction
+from slipstream.contracts.topics import CATALOG, INTERACTIONS
+from slipstream.contracts.vocabulary import MERGED_INTO, signal_weight
 from slipstream.features import decay, item, visitor
 from slipstream.features.visitor import DAY_MS
 from slipstream.stores import lake
@@ -45,6 +45,16 @@ def send(producer: Producer, made: Sequence[Interaction]) -> None:
     """Send all, and return when the broker has them."""
     for event in made:
         producer.send(INTERACTIONS, event.user_id, event)
+    producer.flush(30)
+    assert producer.failures == 0
+
+
+def tell(producer: Producer, links: Sequence[tuple[str, str]]) -> None:
+    """Say of these visitors whom they are."""
+    now = time.time_ns() // 1_000_000
+    for visitor_id, user_id in links:
+        record = CatalogRecord(entity="identity", entity_id=visitor_id, attributes={MERGED_INTO: user_id}, timestamp=now)
+        producer.send(CATALOG, f"identity:{visitor_id}", record)
     producer.flush(30)
     assert producer.failures == 0
 

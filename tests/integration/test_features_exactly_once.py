@@ -1,4 +1,4 @@
-"""The features process is killed in the middle of a stream, several times; every event counts once."""
+"""Features processes are killed in the middle of a stream with links in it; every event counts once, every link is made once."""
 
 import os
 import random
@@ -16,7 +16,8 @@ from slipstream.broker.producer import Producer
 from slipstream.chassis.settings import KafkaSettings, LakeSettings, RedisSettings
 from slipstream.stores.lake import Lake
 from slipstream.stores.online import OnlineStore
-from tests.integration.shop_stream import assert_exactly, events, send
+from tests.conftest import OwnRedis
+from tests.integration.shop_stream import assert_exactly, events, send, tell
 
 ENTRY = """
 from services.features.app import create_app
@@ -29,6 +30,8 @@ serve(create_app(settings), settings, "features")
 """
 KILLS = 4
 EVENTS = 20_000
+#: Every third visitor of the stream turns out to be the one before it.
+MERGED = {f"u{n}": f"u{n - 1}" for n in range(1, 150, 3)}
 
 
 def test_every_event_counts_once_when_features_is_killed_again_and_again(
@@ -46,6 +49,7 @@ def test_every_event_counts_once_when_features_is_killed_again_and_again(
             process.launch()
             before = store.watermark()
             send(producer, made[kill * part : (kill + 1) * part])
+            tell(producer, list(MERGED.items())[kill::KILLS])
             _until(lambda since=before: store.watermark() != since)
             time.sleep(moments.uniform(0.0, 1.5))  # somewhere between the first effect, the lake and the commit
             process.kill()
@@ -57,9 +61,41 @@ def test_every_event_counts_once_when_features_is_killed_again_and_again(
         assert status["lag"] == 0
         assert status["watermark"] == max(event.timestamp for event in made)
         assert process.stop(), "it did not obey SIGTERM in time"
-        assert_exactly(made, store, history)
+        assert_exactly(made, store, history, MERGED)
     finally:
         process.kill()
+        producer.close()
+        store.close()
+
+
+def test_one_of_two_consumers_is_killed_and_redis_restarts(
+    broker: KafkaSettings, own_redis: OwnRedis, lake_settings: LakeSettings, namespace: str
+) -> None:
+    redis, server = own_redis()
+    store, history = OnlineStore(redis, namespace), Lake(lake_settings, namespace)
+    ensure_topics(broker, namespace)
+    producer = Producer(broker, namespace)
+    made = events(12_000)
+    survivor, victim = (_features(broker, redis, lake_settings, namespace) for _ in range(2))
+    try:
+        survivor.start(30)
+        victim.start(30)
+        for part in range(4):
+            send(producer, made[part * 3_000 : (part + 1) * 3_000])
+            tell(producer, list(MERGED.items())[part::4])
+            if part == 1:
+                _until(lambda: min(_get(one, "/v1/status")["applied"] for one in (survivor, victim)) > 0)
+                victim.kill()
+            if part == 2:
+                server.kill()
+                server.start()
+        _until(lambda: history.count("interactions") == len(made))
+        _until(lambda: bool(_get(survivor, "/v1/status").get("caught_up")))
+        assert survivor.stop(), "it did not obey SIGTERM in time"
+        assert_exactly(made, store, history, MERGED)
+    finally:
+        survivor.kill()
+        victim.kill()
         producer.close()
         store.close()
 

@@ -312,3 +312,42 @@ def test_history_resolves_ids_as_the_stream_did(store: OnlineStore) -> None:
     for one in PEOPLE:
         assert store.visitor(one) == store.visitor(resolved.resolve(one))
     assert resolved.merged() == {"a": "v", "u": "v", "b": "v"}
+
+
+def neighbours(store: OnlineStore) -> dict[str, dict[str, int]]:
+    """Each item's neighbours; the masses are compared to a ten-thousandth, since sums of floats depend on their order."""
+    ids = [f"i{n}" for n in range(7)]
+    return {
+        item_id: {other: round(mass / 100) for other, mass in state.neighbours.items()}
+        for item_id, state in zip(ids, store.items(ids), strict=True)
+        if state is not None
+    }
+
+
+@pytest.mark.parametrize("again", [1, 3, 12])
+def test_pairs_count_once_for_both_items_wherever_a_writer_is_stopped(
+    redis_settings: RedisSettings, store: OnlineStore, again: int
+) -> None:
+    steps = [view(PEOPLE[number % 2], number, "t:0") for number in range(12)]
+    for start in range(0, 12, 4):
+        store.apply(steps[start : start + 4])
+    due = neighbours(store)
+    assert due["i0"] and due["i6"]
+    for writes in itertools.count():
+        namespace = f"t-{uuid.uuid4().hex[:12]}"
+        stopped, done = interrupted_store(redis_settings, namespace, writes), 0
+        try:
+            for done in range(0, 12, 4):
+                stopped.apply(steps[done : done + 4])
+            finished = True
+        except StoppedError:
+            finished = False
+        stopped.close()
+        after = OnlineStore(redis_settings, namespace)
+        for start in range(max(0, done - 4), 12, again):  # other batches than before
+            after.apply(steps[start : start + again])
+        assert neighbours(after) == due
+        after.close()
+        if finished:
+            break
+    assert writes > 20
