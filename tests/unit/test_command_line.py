@@ -21,19 +21,7 @@ from services.standalone.supervisor import is_ready
 from slipstream.chassis.settings import KafkaSettings
 from tests.deploy.declared import names_a_setting, settings_class
 
-COMMANDS = [
-    "demo",
-    "up",
-    *SERVICES,
-    "replay",
-    "write-keys",
-    "write-keys",
-    "dead-letters",
-    "backfill",
-    "evaluate",
-    "bench",
-    "docs",
-]
+COMMANDS = ["demo", "up", *SERVICES, "replay", "write-keys", "dead-letters", "backfill", "evaluate", "bench", "docs"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
