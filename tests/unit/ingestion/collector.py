@@ -59,8 +59,9 @@ def make_app(producer: Acknowledging, **section: Any) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        publisher = Publisher(producer, app.state.metrics.registry)
-        app.state.intake = Intake(settings.ingestion, WriteKeys(f"shop:{KEY}"), publisher)
+        if not hasattr(app.state, "intake"):  # a second client of one app begins here again
+            publisher = Publisher(producer, app.state.metrics.registry)
+            app.state.intake = Intake(settings.ingestion, WriteKeys(f"shop:{KEY}"), publisher)
         yield
 
     app.router.lifespan_context = lifespan

@@ -314,3 +314,9 @@ def test_any_json_body_is_answered_and_every_rejection_explained(client: TestCli
 )
 def test_any_bytes_are_answered_without_a_failure(client: TestClient, body: bytes) -> None:
     assert client.post("/v1/batch", content=body, auth=AUTH).status_code in (200, 400)
+
+
+@pytest.mark.parametrize("header", [b"Basic \x80", b"Basic =", b"Basic gA==", b"Bearer x", b"\xff"])
+def test_authorization_that_can_t_be_read_is_refused(client: TestClient, header: bytes) -> None:
+    answer = client.post("/v1/track", json=track(), headers=[(b"Authorization", header)])  # type: ignore[arg-type]
+    assert (answer.status_code, answer.json()["code"]) == (401, "invalid_write_key")
