@@ -30,7 +30,7 @@ RETRY_AFTER_S = 2
 #: So many messages are worth a journey of their own.
 ENOUGH = 64
 #: The longest that a request waits for others while some are under way.
-GATHER_S = 0.01
+GATHER_S = 0.02
 
 
 @dataclass(slots=True)

@@ -93,15 +93,14 @@ class AdmissionStore:
         self._gap = False
         self.failures = 0
         limit_s = min(settings.timeout_s, LIMIT_S)
-        pool = redis.asyncio.BlockingConnectionPool.from_url(
+        # One connection: what comes in at the same time travels in one call, and a pool costs as much as the call.
+        self._redis: Any = redis.asyncio.Redis.from_url(
             settings.url.get_secret_value(),
+            single_connection_client=True,
             socket_timeout=limit_s,
             socket_connect_timeout=limit_s,
-            max_connections=settings.max_connections,
-            timeout=limit_s,
             retry=Retry(NoBackoff(), 0),
         )
-        self._redis: Any = redis.asyncio.Redis.from_pool(pool)
 
     @property
     def asks(self) -> bool:

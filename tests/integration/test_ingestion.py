@@ -128,7 +128,8 @@ def test_broker_away_is_503_until_it_is_back(own_broker: Callable[[], Any], name
         answer = client.post("/v1/track", json=track("ada", "a", "m-1"), auth=AUTH)
         assert (answer.status_code, answer.json()["code"]) == (503, "broker_unavailable")
         assert int(answer.headers["retry-after"]) > 0
-        assert client.get("/health/ready").json()["down"] == ["kafka"]
+        ready = client.get("/health/ready")
+        assert ready.status_code == 503 and "kafka" in ready.json()["down"]
 
         server.start()
         deadline = time.monotonic() + 30
