@@ -14,7 +14,7 @@ from slipstream.contracts.vocabulary import MAX_ID_BYTES
 
 
 def _short_enough(value: str) -> str:
-    if len(value.encode()) > MAX_ID_BYTES:
+    if len(value) * 4 > MAX_ID_BYTES and len(value.encode()) > MAX_ID_BYTES:
         raise ValueError(f"an id may have at most {MAX_ID_BYTES} bytes")
     if "\x00" in value:
         raise ValueError("an id may not have a NUL character")

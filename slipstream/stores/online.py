@@ -4,7 +4,7 @@ Every state is read, folded here and replaced by a script that refuses when some
 itself says which records it holds. So a record that is read twice, by one consumer or by two, counts once.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
@@ -310,16 +310,19 @@ class OnlineStore:
 
 
 def _by_item(records: Iterable[Placed], told: Mapping[tuple[str, int], list[Covisit]]) -> dict[str, list[Brought]]:
-    """What each item is brought, in the order of the records, one entry a record."""
-    groups: dict[str, list[Brought]] = {}
+    """What each item is brought, in the order of the records, one entry a record, which pairs its item with another once."""
+    groups: defaultdict[str, list[Brought]] = defaultdict(list)
     for source, offset, event in records:
-        if event.item_id is not None:
-            groups.setdefault(event.item_id, []).append(Brought(source, offset, event, []))
+        item_id = event.item_id
+        if item_id is None:
+            continue
+        own: list[Covisit] = []
+        groups[item_id].append(Brought(source, offset, event, own))
         for pair in told.get((source, offset), ()):
-            entries = groups.setdefault(pair.item_id, [])
-            if not entries or entries[-1].offset != offset or entries[-1].source != source:
-                entries.append(Brought(source, offset, None, []))
-            entries[-1].pairs.append(pair)
+            if pair.item_id == item_id:
+                own.append(pair)
+            else:
+                groups[pair.item_id].append(Brought(source, offset, None, [pair]))
     return groups
 
 
