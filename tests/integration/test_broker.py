@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
+from slipstream.broker import codec
 from slipstream.broker.consumer import Batch, Consumer, consume
-from slipstream.broker.kafka import BrokerUnavailableError, ensure_topics, physical, topic_ids
+from slipstream.broker.kafka import BrokerUnavailableError, RecordRefusedError, ensure_topics, physical, topic_ids
 from slipstream.broker.producer import Outgoing, Producer
 from slipstream.chassis.metrics import Metrics
 from slipstream.chassis.settings import KafkaSettings
@@ -223,3 +224,53 @@ def test_ensure_topics_twice_changes_nothing(broker: KafkaSettings, namespace: s
     before = topic_ids(broker, [name])
     ensure_topics(broker, namespace)
     assert topic_ids(broker, [name]) == before
+
+
+async def test_records_handed_over_together_lie_where_the_library_puts_them(
+    broker: KafkaSettings, namespace: str, producer: Producer
+) -> None:
+    records = outgoing(range(200), users=30)
+    for topic, key, record, request_id in records:
+        producer.send(topic, key, record, request_id)
+    producer.flush()
+    await producer.publish(records)
+    await producer.publish([o._replace(record=codec.encode(o.record)) for o in records])
+    consumer = Consumer(broker, namespace, [INTERACTIONS], None)
+    batches = await asyncio.to_thread(read_until, consumer, lambda b: count(b) >= 600)
+    consumer.close()
+    producer.close()
+    found: dict[tuple[str, int], list[tuple[str, str, Interaction]]] = {}
+    for message in (message for batch in batches for message in batch.messages):
+        found.setdefault(message.source, []).append((message.key, message.request_id, message.record))
+    for messages in found.values():
+        third = len(messages) // 3
+        assert messages[:third] == messages[third : 2 * third] == messages[2 * third :]
+
+
+async def test_refused_record_fails_alone_and_the_client_stays(broker: KafkaSettings, namespace: str, producer: Producer) -> None:
+    client = producer._producer
+    await producer.publish(outgoing(range(1)))
+    large = Outgoing(INTERACTIONS, "u", b"x" * 2_000_000)
+    fine, refused = await producer.publish_each([outgoing(range(1)), [large]])
+    assert fine is None and isinstance(refused, RecordRefusedError)
+    await asyncio.sleep(0.5)
+    assert producer._producer is client
+    producer.close()
+
+
+async def test_unknown_partitions_do_not_hold_up_the_event_loop(broker: KafkaSettings, namespace: str) -> None:
+    # The topics do not exist: the library's own send would wait two seconds for them, in the event loop.
+    producer = Producer(broker, namespace)
+    started = time.monotonic()
+    with pytest.raises(BrokerUnavailableError):
+        await producer.publish(outgoing(range(1)))
+    assert time.monotonic() - started < 1.5
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            await producer.publish(outgoing(range(1)))
+            break
+        except BrokerUnavailableError:
+            assert time.monotonic() < deadline, "the topics were not made"
+            await asyncio.sleep(0.1)
+    producer.close()

@@ -3,6 +3,7 @@ import base64
 import pytest
 
 from services.ingestion.write_keys import WriteKeys, key_in_header
+from slipstream.stores.write_keys import StoredKey, digest_of
 
 
 def basic(credentials: str) -> str:
@@ -35,3 +36,17 @@ def test_key_is_the_user_name_of_basic_authentication() -> None:
 @pytest.mark.parametrize("header", ["", "Basic", "Basic !!", "Bearer s3cret", "Basic " + base64.b64encode(b"\xff:").decode()])
 def test_other_headers_hold_no_key(header: str) -> None:
     assert key_in_header(header) is None
+
+
+def test_stored_keys_count_beside_the_configured_ones_until_they_end() -> None:
+    keys = WriteKeys("shop:s3cret")
+    keys.replace_stored(
+        [
+            StoredKey(digest_of("one"), "app", 1),
+            StoredKey(digest_of("two"), "app", 1, expires=2),
+            StoredKey(digest_of("three"), "app", 1, revoked=2),
+        ]
+    )
+    assert [keys.name_of(key) for key in ("s3cret", "one", "two", "three")] == ["shop", "app", None, None]
+    keys.replace_stored([])
+    assert keys.name_of("one") is None
