@@ -19,7 +19,7 @@ TRAINING = {
 
 
 @click.command()
-@click.option("--seconds", type=float, default=170.0, show_default=True, help="How long events come and services are killed.")
+@click.option("--seconds", type=float, default=150.0, show_default=True, help="How long events come and services are killed.")
 @click.option("--kills", type=int, default=10, show_default=True, help="Kills of each service.")
 @click.option("--rate", type=float, default=300.0, show_default=True, help="Events a second.")
 @click.option("--seed", type=int, default=1, show_default=True)

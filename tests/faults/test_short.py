@@ -1,0 +1,15 @@
+"""The fault test, as short as it can be and still kill everything; `make faults` is the long one."""
+
+from pathlib import Path
+
+import pytest
+
+from services.standalone.plan import SERVICES
+from tests.faults.run import Case, run
+
+pytestmark = pytest.mark.timeout(240)
+
+
+def test_every_acknowledged_event_counts_once_when_each_service_and_valkey_are_killed(tmp_path: Path) -> None:
+    result = run(Case(seconds=10, times=1, killed=(*SERVICES, "valkey"), rate=150), tmp_path)
+    assert result.faults == [], result.table()
