@@ -8,7 +8,7 @@ PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3,\
 	$(if $(shell $(p) -c 'import sys; print(*["yes"] * (sys.version_info >= (3, 11)))' 2>/dev/null),$(p))))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test faults test-spark lint format node-sdk docs clean
+.PHONY: help install demo up test fuzz faults test-spark lint format node-sdk docs clean
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ up: $(STAMP) ## Start all services on embedded servers, until Ctrl-C
 
 test: $(STAMP) ## Run every test (TEST_ARGS="-k word" for some)
 	@$(VENV)/bin/python -m pytest $(TEST_ARGS)
+
+fuzz: $(STAMP) ## Send ingestion thousands of bad requests (FUZZ_CASES of each of 30 kinds)
+	@FUZZ_CASES=$${FUZZ_CASES:-100} $(VENV)/bin/python -m pytest -q --show-capture=no tests/unit/ingestion/test_bad_input.py
 
 faults: $(STAMP) ## Kill services at random for minutes, and compare every state (FAULTS_ARGS=--valkey kills Valkey)
 	@timeout 300 $(VENV)/bin/python -m tests.faults $(FAULTS_ARGS)

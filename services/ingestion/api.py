@@ -5,6 +5,7 @@ from urllib.parse import parse_qs, quote
 
 import orjson
 from fastapi import APIRouter, Request, Response
+from starlette.convertors import PathConvertor, register_url_convertor
 
 from services.ingestion import bodies
 from services.ingestion import documentation as docs
@@ -12,6 +13,15 @@ from services.ingestion.documentation import described
 from services.ingestion.intake import Intake
 from slipstream.chassis.errors import InvalidRequestError, ServiceError
 from slipstream.chassis.raw_route import RawRoute
+
+
+class IdConvertor(PathConvertor):
+    """An id in a path: any characters, also the line break that `path` stops at."""
+
+    regex = r"[\s\S]*"
+
+
+register_url_convertor("id", IdConvertor())
 
 #: What is called for every event; matched before anything else.
 events = APIRouter(prefix="/v1", route_class=RawRoute)
@@ -119,14 +129,14 @@ async def upsert_users(request: Request) -> Response:
     return Response(await intake.entries(await _body(request, intake, encoding), authorization, "user"), media_type=JSON)
 
 
-@router.delete("/items/{item_id:path}", tags=["catalogue"], **described())
+@router.delete("/items/{item_id:id}", tags=["catalogue"], **described())
 async def delete_item(item_id: str, request: Request) -> Response:
     """Delete an item: it is no longer recommended."""
     intake: Intake = request.app.state.intake
     return Response(await intake.delete("item", item_id, _told(request)[0]), media_type=JSON)
 
 
-@router.delete("/users/{user_id:path}", tags=["catalogue"], **described())
+@router.delete("/users/{user_id:id}", tags=["catalogue"], **described())
 async def erase_user(user_id: str, request: Request) -> Response:
     """Erase a user: what is known of them goes, and their history, with that of the visitors merged into them."""
     intake: Intake = request.app.state.intake

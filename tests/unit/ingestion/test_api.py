@@ -122,6 +122,12 @@ def test_items_and_users_are_upserted_and_items_deleted(client: TestClient, prod
     ]
 
 
+@pytest.mark.parametrize("item_id", ["a\nb", "a\n", " ", "ü/?#"])
+def test_item_of_any_id_can_be_deleted(client: TestClient, producer: Acknowledging, item_id: str) -> None:
+    assert client.delete(f"/v1/items/{quote(item_id, safe='')}", auth=AUTH).json()["accepted"] == 1
+    assert producer.entries[0].entity_id == item_id
+
+
 def test_user_is_erased(client: TestClient, producer: Acknowledging) -> None:
     assert client.delete("/v1/users/ada%40home", auth=AUTH).json()["accepted"] == 1
     (entry,) = producer.entries
