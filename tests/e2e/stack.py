@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 import httpx
 
-from services.standalone.plan import SERVICES
 from services.standalone.data_folder import running_stack
+from services.standalone.plan import SERVICES
 
 START_LIMIT_S = 180.0
 T = TypeVar("T")
