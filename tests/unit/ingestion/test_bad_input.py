@@ -100,8 +100,8 @@ def session(request: pytest.FixtureRequest) -> Iterator[Session]:
         yield session
     if "FUZZ_CASES" in os.environ:
         requests = sum(count for what, count in session.seen.items() if what.startswith("status"))
-        terminal = request.config.pluginmanager.getplugin("terminalreporter")
-        terminal.write_line(f"\n{requests} requests: {dict(session.seen.most_common())}")
+        with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+            print(f"\n{requests} requests: {dict(session.seen.most_common())}")
 
 
 def test_every_operation_of_the_document_is_tried(session: Session) -> None:
