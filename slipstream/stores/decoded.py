@@ -23,8 +23,12 @@ class Decoded(Generic[S]):
         if known is not None and known[0] == revision:
             return known[1]
         state = self._decode(value)
+        self.remember(key, revision, state)
+        return state
+
+    def remember(self, key: str, revision: bytes, state: S) -> None:
+        """What a value of this revision says, for who has just written it."""
         self._known.pop(key, None)
         if len(self._known) >= self._size:
             del self._known[next(iter(self._known))]  # the one that has been there for longest
         self._known[key] = revision, state
-        return state

@@ -21,6 +21,7 @@ from slipstream.features.visitor import DAY_MS, VisitorState
 from slipstream.stores import layout
 from slipstream.stores.connection import Call, Scripts, connect, translated
 from slipstream.stores.connection import StoreUnavailableError as StoreUnavailableError
+from slipstream.stores.decoded import Decoded
 from slipstream.stores.layout import Keys, TrendingState
 from slipstream.stores.online_reader import OnlineReader as OnlineReader
 from slipstream.stores.visitors import MOST_HOPS, Visitors, as_read, further_of
@@ -30,6 +31,8 @@ log = get_logger(__name__)
 TRENDING_KEPT: Final = 10_000
 #: A deletion is kept for so long, so that an older upsert that is read again does not bring the entry back.
 TOMBSTONE_TTL_MS: Final = 30 * DAY_MS
+#: What was written lately is read again soon: so many items need not be decoded then (about 4 KB each).
+_ITEMS_REMEMBERED: Final = 10_000
 _CHUNK: Final = 500
 
 
@@ -82,6 +85,7 @@ class OnlineStore:
         self._item_ttl_ms = retention.item_ttl_ms
         self._redis = connect(settings)
         self._scripts = Scripts(self._redis)
+        self._items = Decoded(layout.decode_item, _ITEMS_REMEMBERED)
         self._visitors = Visitors(self._redis, self._scripts, self._keys, retention.visitor_ttl_ms)
 
     @property
@@ -229,11 +233,12 @@ class OnlineStore:
         """Compare-and-set each item's state; those that lost a race are read and folded again."""
         pending = list(groups)
         while pending:
-            values = self._redis.mget([self._keys.item(item_id) for item_id in pending])
+            keys = [self._keys.item(item_id) for item_id in pending]
+            values = self._redis.mget(keys)
             calls, item_ids = list[Call](), list[str]()
-            for item_id, value in zip(pending, values, strict=True):
+            for item_id, key, value in zip(pending, keys, values, strict=True):
                 try:
-                    state = layout.decode_item(value) if value else None
+                    state = self._items.state(key, value) if value else None
                 except layout.LayoutError as error:
                     log.error("a state can't be read; its records are left out", item=item_id, reason=str(error))
                     continue
@@ -243,8 +248,9 @@ class OnlineStore:
                 events = [brought.event for brought in fresh if brought.event is not None]
                 state = item.fold_all(state, events, [pair for brought in fresh for pair in brought.pairs])
                 state.applied = applied
-                encoded = layout.encode_item(state, layout.new_revision())
-                calls.append(Call([self._keys.item(item_id)], [layout.revision_of(value), encoded, self._item_ttl_ms]))
+                revision = layout.new_revision()
+                calls.append(Call([key], [layout.revision_of(value), layout.encode_item(state, revision), self._item_ttl_ms]))
+                self._items.remember(key, revision, state)
                 item_ids.append(item_id)
             done = self._scripts.replace(calls)
             pending = [item_id for item_id, ok in zip(item_ids, done, strict=True) if not ok]

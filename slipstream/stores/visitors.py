@@ -23,12 +23,15 @@ from slipstream.features.identity import has_taken_in, taken_in
 from slipstream.features.visitor import VisitorState
 from slipstream.stores import layout
 from slipstream.stores.connection import Call, Scripts
+from slipstream.stores.decoded import Decoded
 from slipstream.stores.layout import Keys, LayoutError, Moved
 
 log = get_logger(__name__)
 
 #: Readers follow so many markers. Writers follow all, and let what they come by point to the end.
 MOST_HOPS: Final = 8
+#: So many visitors that were written lately need not be decoded when they are read again (up to 15 KB each).
+_REMEMBERED: Final = 5_000
 
 #: merged: it is now. known: it was before. other: the visitor is somebody else already. itself: the user is that visitor.
 LinkOutcome = Literal["merged", "known", "other", "itself", "unreadable"]
@@ -58,6 +61,7 @@ class Visitors:
 
     def __init__(self, client: Any, scripts: Scripts, keys: Keys, ttl_ms: int) -> None:
         self._redis, self._scripts, self._keys, self._ttl_ms = client, scripts, keys, ttl_ms
+        self._decoded = Decoded(layout.decode_known, _REMEMBERED)
 
     def fold(self, groups: Mapping[str, list[Placed]]) -> dict[str, Folded]:
         """The states after these records (by visitor, those of one source in order of offsets), by where each is kept. Nothing
@@ -243,10 +247,11 @@ class Visitors:
     def _read(self, visitor_ids: Sequence[str]) -> dict[str, Known]:
         """What the visitors' keys hold, without those that can't be read."""
         known: dict[str, Known] = {}
-        values = self._redis.mget([self._keys.visitor(visitor_id) for visitor_id in visitor_ids]) if visitor_ids else []
-        for visitor_id, value in zip(visitor_ids, values, strict=True):
+        keys = [self._keys.visitor(visitor_id) for visitor_id in visitor_ids]
+        values = self._redis.mget(keys) if keys else []
+        for visitor_id, key, value in zip(visitor_ids, keys, values, strict=True):
             try:
-                known[visitor_id] = Known(layout.revision_of(value), layout.decode_known(value) if value else None)
+                known[visitor_id] = Known(layout.revision_of(value), self._decoded.state(key, value) if value else None)
             except LayoutError as error:
                 # Folding from nothing would lose counts unseen, and stopping would hold up everybody else.
                 log.error("a state can't be read; its records are left out", visitor=visitor_id, reason=str(error))
@@ -260,9 +265,10 @@ class Visitors:
         return self._scripts.replace([self._call(visitor_id, revision, content)])[0]
 
     def _call(self, visitor_id: str, revision: bytes, content: VisitorState | Moved) -> Call:
-        new = layout.new_revision()
+        new, key = layout.new_revision(), self._keys.visitor(visitor_id)
         encoded = layout.encode_moved(content, new) if isinstance(content, Moved) else layout.encode_visitor(content, new)
-        return Call([self._keys.visitor(visitor_id)], [revision, encoded, self._ttl_ms])
+        self._decoded.remember(key, new, content)
+        return Call([key], [revision, encoded, self._ttl_ms])
 
 
 def further_of(contents: Iterable[VisitorState | Moved | None]) -> set[str]:
