@@ -41,7 +41,8 @@ class Dataset:
     """History at one lake version.
 
     `interactions` holds every event (searches and impressions too), by time and then event id, each of the visitor whom it is
-    known to be by now (see `slipstream.features.identity`); `item_ids` the catalogue, with the items of interactions and without deleted ones; `lake_rows` the rows of the lake's table, which triggers count from.
+    known to be by now (see `slipstream.features.identity`); `item_ids` the catalogue, with the items of interactions and without
+    deleted ones; `lake_rows` the rows of the lake's table, which triggers count from.
     """
 
     interactions: pa.Table

@@ -1,5 +1,5 @@
 """The topics, as a table. One producer service a topic, everybody else reads; but features publishes what is pushed to it
-(`POST /push`) on the two topics that ingestion fills, so that a pushed row goes the way of every other event, and is counted once.
+(`POST /push`) on the two topics that ingestion fills, so that a pushed row goes the way of every other event, and counts once.
 
 `docs/topics.md` is generated from this table; a test compares what features and monitoring subscribe to with `consumers`.
 """
