@@ -58,7 +58,13 @@ def create_app(settings: IngestionSettings) -> FastAPI:
         if spooled is not None:
             health.add("spool", spooled.check)
         rates = {"source_rate": section.source_rate(), "visitor_rate": section.visitor_rate()}
-        store = AdmissionStore(settings.redis, settings.namespace, window_ms=section.window_ms(), **rates)
+        store = AdmissionStore(
+            settings.redis,
+            settings.namespace,
+            window_ms=section.window_ms(),
+            log_id=lambda: producer.topic_id(INTERACTIONS),
+            **rates,
+        )
         stored_keys = WriteKeyStore(settings.redis, settings.namespace)
         health.add("redis", store.ping, required=False)
         publisher = Publisher(spooled or producer, registry, Admission(store, **rates))

@@ -52,7 +52,9 @@ class IngestionSection(Section):
     pii_drop: str = Field("", description="properties and traits to drop: names or dotted paths, several separated by commas")
     pii_hash: str = Field("", description="properties and traits to keep hashed only: names or dotted paths, as above")
     pii_key: SecretStr = Field(SecretStr(""), description="the key of these hashes; required with pii_hash")
-    cors_origins: str = Field("", description="origins whose pages may send and read answers, several separated by commas, or *")
+    cors_origins: str = Field(
+        "*", description="origins whose pages may read answers, several separated by commas; *: all, since no cookie is used"
+    )
 
     @field_validator("write_keys")
     @classmethod

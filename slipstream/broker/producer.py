@@ -22,6 +22,7 @@ from slipstream.broker.kafka import (
     ensure_topics,
     physical,
     reachable,
+    topic_ids,
 )
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.settings import KafkaSettings
@@ -79,6 +80,7 @@ class Producer:
         self._linger_ms = linger_ms
         self._timeout_s = settings.delivery_timeout_ms / 1000
         self._names: dict[str, str] = {}
+        self._ids: dict[str, str] = {}
         self._places: dict[tuple[str, int], TopicPartition] = {}
         self._looking = threading.Lock()
         self._closed = threading.Event()
@@ -96,10 +98,13 @@ class Producer:
 
     def warm_up(self, topics: Sequence[Topic]) -> None:
         """Learn where the topics' partitions are: records of a topic that is not known yet are refused."""
-        for topic in topics:
-            name = self._name(topic)
-            if self._producer is not None:
-                self._producer.partitions_for(name)
+        names = [self._name(topic) for topic in topics]
+        if self._producer is not None:
+            self._know(self._producer, names)
+
+    def topic_id(self, topic: Topic) -> str:
+        """The broker's id of a topic whose partitions are known, as of the client's last connection; "" where it did not say."""
+        return self._ids.get(self._name(topic), "")
 
     def send(self, topic: Topic, key: str, record: Record, request_id: str = "") -> None:
         """Hand the record over and return; a failure to deliver is counted in `failures`."""
@@ -328,13 +333,18 @@ class Producer:
             raise BrokerUnavailableError(f"no Kafka broker answers at {self._settings.bootstrap_servers}")
         ensure_topics(self._settings, self._namespace)
 
+    def _know(self, client: Client, names: list[str]) -> None:
+        for name in names:
+            client.partitions_for(name)
+        with contextlib.suppress(KafkaError):
+            self._ids |= topic_ids(self._settings, names)
+
     def _replace(self, broken: Client | None) -> None:
         if broken is not None:
             log.warning("the connection to the broker is made anew")
             broken.abandon()
         fresh = self._connect()
-        for name in list(self._names.values()):
-            fresh.partitions_for(name)
+        self._know(fresh, list(self._names.values()))
         self._producer = fresh
         if self._closed.is_set():
             fresh.abandon()

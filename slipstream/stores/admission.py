@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -80,11 +80,22 @@ class AdmissionStore:
     """Judges requests. Made and used in one event loop. Redis away is no failure here: nothing is limited then, every id that was
     asked for is `PENDING`, and what was acknowledged is told to Redis when it is back."""
 
-    def __init__(self, settings: RedisSettings, namespace: str, *, window_ms: int, source_rate: Rate, visitor_rate: Rate) -> None:
-        """Ids are kept for `window_ms`; 0: they are not looked at."""
+    def __init__(
+        self,
+        settings: RedisSettings,
+        namespace: str,
+        *,
+        window_ms: int,
+        source_rate: Rate,
+        visitor_rate: Rate,
+        log_id: Callable[[], str] = lambda: "",
+    ) -> None:
+        """Ids are kept for `window_ms`; 0: they are not looked at. `log_id` names the log that messages are taken into: what was
+        `DONE` in another one is `PENDING`."""
         self._prefix = f"{{{namespace}:admission}}:"
         self._window_ms = window_ms
         self._rates = source_rate, visitor_rate
+        self._log_id = log_id
         self._marks: deque[str] = deque(maxlen=MOST_MARKS)
         self._marking: asyncio.Handle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -201,7 +212,8 @@ class AdmissionStore:
             answer: list[Any] = await self._redis.execute_command(
                 "EVALSHA", self._sha, 1 + len(marks) + len(call.keys), f"{self._prefix}gap", *marks, *call.keys,
                 self._window_ms or 1, GAP_MS if self._gap else 0, len(marks),
-                b"".join(call.plan), source.interval_ms, source.burst, visitor.interval_ms, visitor.burst, *call.events,
+                b"".join(call.plan), source.interval_ms, source.burst, visitor.interval_ms, visitor.burst, self._log_id(),
+                *call.events,
             )  # fmt: skip
         except NoScriptError:
             # It has restarted, and may have forgotten what it was told last.

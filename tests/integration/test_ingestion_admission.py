@@ -105,6 +105,27 @@ async def test_message_whose_first_attempt_has_no_end_is_marked(
     assert message.record.maybe_repeat
 
 
+async def test_what_was_taken_into_a_log_that_is_gone_may_be_sent_again(redis_settings: RedisSettings, namespace: str) -> None:
+    """The embedded broker keeps nothing: what it had acknowledged before it was killed may be nowhere else."""
+    log_id = "first"
+    store = AdmissionStore(
+        redis_settings, namespace, window_ms=HOUR_MS, source_rate=Rate(), visitor_rate=Rate(), log_id=lambda: log_id
+    )
+    asked = Asked("shop", [store.message_key("shop", "", "m-0")], [None])
+
+    async def judged() -> int:
+        return (await store.judge([asked]))[0].letters[0]
+
+    assert await judged() == FIRST
+    store.acknowledged([key for key in asked.ids if key])
+    assert await judged() == DONE
+    log_id = "second"
+    assert await judged() == PENDING
+    store.acknowledged([key for key in asked.ids if key])
+    assert await judged() == DONE
+    await store.aclose()
+
+
 def test_redis_away_refuses_nothing_and_what_was_taken_is_known_afterwards(
     broker: KafkaSettings, own_redis: OwnRedis, namespace: str
 ) -> None:
