@@ -13,7 +13,7 @@ from typing import Final
 from services.features.archive import Archive, NextOffsets
 from services.features.metrics import HOUR_MS, FeaturesMetrics
 from services.features.people import Settled, is_of_people, name_of, settle
-from services.features.repeats import without_repeats
+from services.features.repeats import Repeats
 from services.features.screening import Limits, screened
 from services.features.settings import FeaturesSettings
 from slipstream.broker.consumer import Batch, Consumer, LagGauge, Source, observe
@@ -67,6 +67,7 @@ class Materializer:
         self._store, self._producer, self._metrics = store, producer, metrics
         self._lake = lake
         self._archive = Archive(lake, flush_s=self._own.lake_flush_s, flush_rows=self._own.lake_flush_rows)
+        self._repeats = Repeats(lake, self._archive.places, int(self._own.repeat_lookback_hours * HOUR_MS))
         self._consumer: Consumer | None = None
         self._lag: LagGauge | None = None
         #: what is in both stores, and when it may be committed
@@ -141,9 +142,7 @@ class Materializer:
         observe(batch, self._metrics)
         accepted, letters, late = screened(batch, now_ms(), self._limits)
         try:
-            messages, repeats = without_repeats(
-                accepted.messages, self._lake, self._archive.places, int(self._own.repeat_lookback_hours * HOUR_MS)
-            )
+            messages, repeats = self._repeats.without(accepted.messages)
             accepted = replace(accepted, messages=messages)
             self._lake_failure = None
             interactions = [m for m in messages if m.source.topic == INTERACTIONS.name]
@@ -221,6 +220,7 @@ class Materializer:
         self._commit_due(self._consumer, everything=at_once)
         self._archive.abandon()
         self._to_commit.clear()
+        self._repeats.forget()
 
     def _commit_due(self, consumer: Consumer, everything: bool = False) -> None:
         """Commit what both stores have had for long enough, if the Redis that has it is still the same."""

@@ -47,6 +47,7 @@ def interaction_row(message: Message[Interaction]) -> Row:
         _json(event.properties),
         *_place(message),
         _date(event.received_at),
+        event.maybe_repeat,
     )
 
 

@@ -161,13 +161,23 @@ class Lake:
         """Where rows with these event ids stand in the stream, of the rows received since the day of `since_ms`; ids that no row
         has are left out. Reads the event ids of those days. Raises `LakeUnavailableError`."""
         wanted = pa.array(event_ids, pa.string())
-        since = datetime.fromtimestamp(max(0, since_ms) / 1000, UTC).strftime("%Y-%m-%d")
         columns = ("event_id", "topic_id", "partition", "offset")
         found: dict[str, list[Place]] = {}
-        for batch in self.scan(table, columns=columns, received_since=since):
+        for batch in self.scan(table, columns=columns, received_since=_date(since_ms)):
             hits = batch.filter(pc.is_in(batch["event_id"], wanted))
             for event_id, *place in zip(*(hits[name].to_pylist() for name in columns), strict=True):
                 found.setdefault(event_id, []).append(Place(*place))
+        return found
+
+    def marked(self, table: str, since_ms: int) -> dict[str, tuple[Place, int]]:
+        """By event id: where the rows stand in the stream that may be repeats by their mark, and when they were received (ms), of
+        the rows received since the day of `since_ms`. Raises `LakeUnavailableError`."""
+        columns = ("event_id", "topic_id", "partition", "offset", "received_at")
+        found: dict[str, tuple[Place, int]] = {}
+        for batch in self.scan(table, columns=("maybe_repeat", *columns), received_since=_date(since_ms)):
+            hits = batch.filter(batch["maybe_repeat"])
+            for event_id, *place, received_at in zip(*(hits[name].to_pylist() for name in columns), strict=True):
+                found[event_id] = Place(*place), received_at
         return found
 
     def files(self, table: str, version: int) -> list[str]:
@@ -273,6 +283,10 @@ class Lake:
 
 def _app_id(source: Source) -> str:
     return f"{source.topic_id}:{source.partition}"
+
+
+def _date(millis: int) -> str:
+    return datetime.fromtimestamp(max(0, millis) / 1000, UTC).strftime("%Y-%m-%d")
 
 
 def _wanted(table: str, columns: Sequence[str] | None) -> pa.Schema:

@@ -36,6 +36,7 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
             ("properties", pa.string()),
             *_PLACE,
             *_DATE,
+            ("maybe_repeat", pa.bool_()),
         ]
     ),
     CATALOG: pa.schema(

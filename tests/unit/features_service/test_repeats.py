@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from services.features.archive import Archive
-from services.features.repeats import without_repeats
+from services.features.repeats import OVERTAKEN_MS, Repeats
 from slipstream.broker.consumer import Batch, Message, Source
 from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.events import CatalogRecord, Interaction
@@ -36,9 +36,11 @@ def archive(lake: Lake) -> Iterator[Archive]:
     made.close()
 
 
-def take(archive: Archive, lake: Lake, messages: Sequence[Copy], into: str = "lake") -> list[int]:
-    """The offsets of the messages that count; they are on their way to the lake then, or there."""
-    kept, dropped = without_repeats(messages, lake, archive.places, 2 * DAY_MS)
+def take(archive: Archive, lake: Lake, messages: Sequence[Copy], into: str = "lake", repeats: Repeats | None = None) -> list[int]:
+    """The offsets of the messages that count, judged by one who has just started unless `repeats` is given; they are on their way
+    to the lake then, or there."""
+    repeats = repeats or Repeats(lake, archive.places, 2 * DAY_MS)
+    kept, dropped = repeats.without(messages)
     assert dropped == len(messages) - len(kept)
     if into != "nowhere":
         archive.add(Batch(kept, [], {message.source: message.offset + 1 for message in messages}))
@@ -52,19 +54,34 @@ def test_a_marked_first_copy_counts_and_a_marked_second_does_not(lake: Lake, arc
     assert take(archive, lake, [copy(3)], into) == [3]
     assert take(archive, lake, [copy(5), copy(6, "f")], into) == [6]
     assert take(archive, lake, [copy(1, source=OTHER)], into) == [], "sent by another user name"
-    assert take(archive, lake, [copy(7, marked=False)], into) == [7], "who sent it is sure"
+    assert take(archive, lake, [copy(7, "g", marked=False)], into) == [7]
 
 
 def test_within_a_batch_the_first_counts(lake: Lake, archive: Archive) -> None:
     batch = [copy(0, marked=False), copy(1), copy(2, "f"), copy(3, "f"), copy(0, "f", OTHER)]
     assert take(archive, lake, batch, "nowhere") == [0, 2]
     entry = Message(Source("catalog.v1", "t", 0), 0, "", CatalogRecord(entity="item", entity_id="e", timestamp=1), "")
-    assert without_repeats([entry, copy(0)], lake, archive.places, DAY_MS)[1] == 0
+    assert Repeats(lake, archive.places, DAY_MS).without([entry, copy(0)])[1] == 0
 
 
 def test_a_copy_on_the_topic_of_before_counts(lake: Lake, archive: Archive) -> None:
     assert take(archive, lake, [copy(900, source=OLD, marked=False)]) == [900]
     assert take(archive, lake, [copy(0)]) == []
+
+
+def test_a_copy_that_was_overtaken_by_its_marked_one_does_not_count(lake: Lake, archive: Archive) -> None:
+    """Two replicas of ingestion had one copy each under way."""
+    running = Repeats(lake, archive.places, DAY_MS)
+    assert take(archive, lake, [copy(3), copy(4, marked=False)], repeats=running) == [3], "in one batch"
+    assert take(archive, lake, [copy(5, "f")], "way", running) == [5]
+    assert take(archive, lake, [copy(6, "f", marked=False)], repeats=running) == [], "in the next one"
+    archive.drain(20)
+    assert take(archive, lake, [copy(6, "f", marked=False)]) == [], "after a restart in between"
+    running.forget()
+    assert take(archive, lake, [copy(6, "f", marked=False)], repeats=running) == [], "after partitions have moved"
+    assert take(archive, lake, [copy(3), copy(4, marked=False), copy(5, "f")]) == [3, 5], "read again from the beginning"
+    assert take(archive, lake, [copy(9, marked=False, at=NOW + OVERTAKEN_MS + 1)]) == [9], "the id was used again"
+    assert take(archive, lake, [copy(2, "f", marked=False)]) == [2], "it stood before its marked copy"
 
 
 @pytest.mark.parametrize("batches", [[[0, 1, 2, 3]], [[0], [1], [2, 3]], [[0, 1], [2], [3]]])

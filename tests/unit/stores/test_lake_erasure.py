@@ -22,12 +22,14 @@ def lake(lake_settings: LakeSettings) -> Lake:
 
 @pytest.fixture
 def shop(lake: Lake) -> Lake:
-    """Two days of Ada, who was the device d-1 before, and of Bob."""
+    """Two days of Ada, who was the device phone-1 before, and of Bob."""
     for number, date in enumerate(("2026-01-01", "2026-01-02")):
         lake.append(INTERACTIONS, rows(f"ada-{number}", user_id="ada", date=date), {SOURCE: 10 * number})
         lake.append(INTERACTIONS, rows(f"bob-{number}", user_id="bob", date=date), {SOURCE: 10 * number + 1})
-        lake.append(INTERACTIONS, rows(f"dev-{number}", user_id="x", anonymous_id="d-1", date=date), {SOURCE: 10 * number + 2})
-    lake.append(RECOMMENDATIONS, slates("ada", "bob", "d-1"), {SOURCE: 0})
+        lake.append(
+            INTERACTIONS, rows(f"dev-{number}", user_id="x", anonymous_id="phone-1", date=date), {SOURCE: 10 * number + 2}
+        )
+    lake.append(RECOMMENDATIONS, slates("ada", "bob", "phone-1"), {SOURCE: 0})
     lake.append(CATALOG, catalog_rows(("user", "ada"), ("user", "bob"), ("item", "ada")), {SOURCE: 0})
     return lake
 
@@ -46,9 +48,9 @@ def values_on_disk(folder: Path) -> Iterator[str]:
 
 
 def test_rows_of_a_visitor_go_from_all_tables_and_others_stay(shop: Lake) -> None:
-    assert shop.erase(["ada", "d-1"]) == 4 + 2 + 1
+    assert shop.erase(["ada", "phone-1"]) == 4 + 2 + 1
     assert everything(shop) == {INTERACTIONS: ["bob-0", "bob-1"], RECOMMENDATIONS: ["bob"], CATALOG: ["ada", "bob"]}
-    assert shop.erase(["ada", "d-1"]) == 0
+    assert shop.erase(["ada", "phone-1"]) == 0
     assert shop.applied_offset(INTERACTIONS, SOURCE) == 12
 
 
@@ -61,18 +63,18 @@ def test_a_request_read_again_leaves_what_came_after_it(lake: Lake) -> None:
 
 def test_erased_rows_are_gone_from_the_files_after_vacuum(shop: Lake, tmp_path: Path) -> None:
     shop.compact(INTERACTIONS, 2)
-    assert {"ada", "d-1"} <= set(values_on_disk(tmp_path))
-    shop.erase(["ada", "d-1"])
+    assert {"ada", "phone-1"} <= set(values_on_disk(tmp_path))
+    shop.erase(["ada", "phone-1"])
     for table in SCHEMAS:
         shop.vacuum(table, 0)
     left = set(values_on_disk(tmp_path / "lake" / "shop" / INTERACTIONS)) | set(
         values_on_disk(tmp_path / "lake" / "shop" / RECOMMENDATIONS)
     )
-    assert "bob" in left and not left & {"ada", "d-1", "ada-0", "ada-1", "dev-0", "dev-1"}
+    assert "bob" in left and not left & {"ada", "phone-1", "ada-0", "ada-1", "dev-0", "dev-1"}
     raw = b"".join(path.read_bytes() for path in tmp_path.rglob("*.parquet"))
     assert b"ada-0" not in raw and b"dev-1" not in raw, "the files of the log hold no ids either"
     log = "".join(path.read_text() for path in (tmp_path / "lake").rglob("_delta_log/*.json"))
-    assert '"ada' not in log and "'ada" not in log and "d-1" not in log
+    assert '"ada' not in log and "'ada" not in log and "phone-1" not in log
 
 
 def test_vacuum_after_an_erasure_takes_what_was_before_it_and_only_that(shop: Lake) -> None:
