@@ -87,7 +87,7 @@ class FeastUnavailableError(RuntimeError):
 
 def installed(directory: Path, say: Callable[[str], None]) -> Path:
     """The Python of a virtual environment with Feast in `directory`, made on first use (half a gigabyte)."""
-    python = directory / "bin" / "python"
+    python = (directory / "bin" / "python").absolute()  # it is called from the folder of a repository, too
     done = directory / f"feast-{RELEASE}.installed"
     if done.exists():
         return python

@@ -22,7 +22,7 @@ from slipstream.stores.online import OnlineReader, OnlineStore
 
 #: States are made and dropped by the thousand, without cycles. Looking for cycles after every 700 of them took a quarter of the
 #: time of a batch; after so many, next to nothing.
-COLLECT_AFTER = 100_000
+COLLECT_AFTER = 1_000_000
 
 DESCRIPTION = "Folds the stream into features: online in Redis, history in a Delta lake; answers reads in Feast's shape."
 

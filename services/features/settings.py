@@ -28,7 +28,9 @@ class FeaturesSection(Section):
     affinity_attributes: str = Field(
         ",".join(AFFINITY_ATTRIBUTES), description="attributes of items that affinities are computed for, separated by commas"
     )
-    max_poll_records: int = Field(4_000, ge=1, description="most records folded at once")
+    max_poll_records: int = Field(
+        12_000, ge=1, description="most records folded at once: of a backlog, the more at once, the fewer writes"
+    )
     feature_updates_per_s: int = Field(200, ge=0, description="most feature updates announced in a second; a sample beyond it")
     lake_flush_s: float = Field(
         2.0, gt=0, description="rows wait at most so long before they are written; offsets are committed after"

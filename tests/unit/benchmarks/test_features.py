@@ -1,6 +1,7 @@
 """What the benchmark of features sends, asks for and weighs is what it says."""
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -45,3 +46,10 @@ def test_states_are_weighed_on_the_server(redis_settings: RedisSettings, namespa
 def test_feast_that_can_not_be_installed_is_said_to_be_unavailable() -> None:
     with pytest.raises(FeastUnavailableError, match="feast failed"):
         feast_server._run(["/nowhere/pip"], None, "feast")
+
+
+def test_feast_is_called_from_other_folders_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("feast").mkdir()
+    Path("feast", f"feast-{feast_server.RELEASE}.installed").touch()
+    assert feast_server.installed(Path("feast"), print) == tmp_path / "feast" / "bin" / "python"
