@@ -8,14 +8,13 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.middleware import Middleware
-from fastapi.middleware.cors import CORSMiddleware
 
 from services.ingestion import tracker
 from services.ingestion.admission import Admission
 from services.ingestion.api import CORS, events, router
 from services.ingestion.carrier import SpooledCarrier
 from services.ingestion.documentation import SECURITY_SCHEMES
-from services.ingestion.hot_path import HotPath
+from services.ingestion.hot_path import HotPath, PageOrigins
 from services.ingestion.intake import Intake
 from services.ingestion.publisher import Publisher
 from services.ingestion.rules import Rules
@@ -94,7 +93,7 @@ def create_app(settings: IngestionSettings) -> FastAPI:
     app.user_middleware.append(Middleware(HotPath, routes=events.routes))
     app.add_api_route("/v1/slipstream.js", tracker.serve, methods=["GET", "HEAD"], include_in_schema=False)
     if origins := listed(settings.ingestion.cors_origins):
-        app.add_middleware(CORSMiddleware, allow_origins=origins, **CORS)
+        app.add_middleware(PageOrigins, allow_origins=origins, **CORS)
     _document_security(app)
     return app
 

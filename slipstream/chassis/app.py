@@ -1,6 +1,7 @@
 """Build and run a service's HTTP app: middleware, error bodies, health, metrics, graceful stop."""
 
 import gc
+import logging
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -78,11 +79,14 @@ class RequestMiddleware:
         if child is None:
             child = self._children[key] = self.seconds.labels(*map(str, key))
         child.observe(seconds)
-        emit = log.debug
         if status >= 500 or seconds > SLOW_REQUEST_S:
             emit = log.warning
         elif status >= 400:
             emit = log.info
+        elif log.is_enabled_for(logging.DEBUG):
+            emit = log.debug
+        else:
+            return
         emit("request", method=scope["method"], path=scope["path"], status=status, ms=round(seconds * 1000, 2))
 
 
