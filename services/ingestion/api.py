@@ -6,6 +6,7 @@ from urllib.parse import parse_qs, quote
 import orjson
 from fastapi import APIRouter, Request, Response
 from starlette.convertors import PathConvertor, register_url_convertor
+from starlette.requests import ClientDisconnect
 
 from services.ingestion import bodies
 from services.ingestion import documentation as docs
@@ -174,11 +175,16 @@ async def _body(request: Request, intake: Intake, encoding: str) -> bytes:
     """The body, unpacked, unless it is larger than allowed, which is noticed before it is all read."""
     limit = intake.max_body_bytes
     chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
+    size, more = 0, True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk = message.get("body", b"")
         size += len(chunk)
         if size > limit:
             raise bodies.too_large(limit)
         chunks.append(chunk)
+        more = message.get("more_body", False)
     body = b"".join(chunks)
     return bodies.unpacked(body, encoding, limit) if encoding else body

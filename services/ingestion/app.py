@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.middleware import Middleware
 
 from services.ingestion import tracker
 from services.ingestion.admission import Admission
 from services.ingestion.api import CORS, events, router
 from services.ingestion.carrier import SpooledCarrier
 from services.ingestion.documentation import SECURITY_SCHEMES
-from services.ingestion.hot_path import HotPath, PageOrigins
+from services.ingestion.hot_path import Collector, HotPath, PageOrigins
 from services.ingestion.intake import Intake
 from services.ingestion.publisher import Publisher
 from services.ingestion.rules import Rules
@@ -23,7 +22,7 @@ from services.ingestion.spool import Spool
 from services.ingestion.watched_files import follow
 from services.ingestion.write_keys import WriteKeys, follow_stored
 from slipstream.broker.producer import open_producer
-from slipstream.chassis.app import create_service
+from slipstream.chassis.app import RequestMiddleware, create_service
 from slipstream.chassis.logging import get_logger
 from slipstream.contracts.topics import CATALOG, DEAD_LETTERS, INTERACTIONS
 from slipstream.stores.admission import AdmissionStore, close_quietly
@@ -88,12 +87,16 @@ def create_app(settings: IngestionSettings) -> FastAPI:
         lifespan=lifespan,
         routers=[router],
         token_protected=False,
+        kind=Collector,
     )
     app.router.routes[:0] = events.routes
-    app.user_middleware.append(Middleware(HotPath, routes=events.routes))
+    assert isinstance(app, Collector)  # noqa: S101
+    app.hot_path = HotPath(events.routes)
+    app.shortcut = RequestMiddleware(app.hot_path, app.state.metrics)
     app.add_api_route("/v1/slipstream.js", tracker.serve, methods=["GET", "HEAD"], include_in_schema=False)
     if origins := listed(settings.ingestion.cors_origins):
         app.add_middleware(PageOrigins, allow_origins=origins, **CORS)
+        app.shortcut = PageOrigins(app.shortcut, allow_origins=origins, **CORS)
     _document_security(app)
     return app
 

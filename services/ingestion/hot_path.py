@@ -1,10 +1,11 @@
-"""The shortest way to what is called for every event: by its path alone, past the framework's routing and its three inner layers,
-which cost as much as reading an event does. What is not found here goes the usual way; so does the documentation. And past what
-only pages need, for who is not one."""
+"""The shortest way to what is called for every event: by its path alone, past the framework's routing and its layers, which cost
+more than reading an event does. What is not found here goes the usual way; so does the documentation. And past what only pages
+need, for who is not one."""
 
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
+from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
@@ -24,22 +25,34 @@ class PageOrigins(CORSMiddleware):
 
 
 class HotPath:
-    """ASGI middleware, the innermost one. `routes` have a path without parameters, and an endpoint that takes the request as it
-    is and returns a response."""
+    """Answers requests for `routes`, which have a path without parameters, and an endpoint that takes the request as it is and
+    returns a response."""
 
-    def __init__(self, app: ASGIApp, routes: Iterable[Any]) -> None:
-        self.app = app
+    def __init__(self, routes: Iterable[Any]) -> None:
         self._routes = {(method, route.path): route for route in routes for method in route.methods}
 
+    def serves(self, scope: Scope) -> bool:
+        return scope["type"] == "http" and (scope["method"], scope["path"]) in self._routes
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        route = self._routes.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
-        if route is None:
-            await self.app(scope, receive, send)
-            return
-        scope["route"] = route  # names the request in the metrics
+        route = scope["route"] = self._routes[scope["method"], scope["path"]]  # names the request in the metrics
         endpoint: Endpoint = route.endpoint
         try:
             response = await endpoint(Request(scope, receive, send))
         except ServiceError as error:
             response = problem_of(error)
         await response(scope, receive, send)
+
+
+class Collector(FastAPI):
+    """An app with a shorter way for the requests that `hot_path` serves: `shortcut`, which is it and what is around it."""
+
+    hot_path: HotPath | None = None
+    shortcut: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.hot_path is not None and self.hot_path.serves(scope):
+            scope["app"] = self
+            await self.shortcut(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)

@@ -98,6 +98,7 @@ def create_service(
     lifespan: Lifespan,
     routers: Sequence[APIRouter],
     token_protected: bool = True,
+    kind: type[FastAPI] = FastAPI,
 ) -> FastAPI:
     """A service's app.
 
@@ -105,7 +106,7 @@ def create_service(
     closes all of it on stop. `app.state` already holds `settings`, `metrics` and `health` by then.
 
     The routes of `routers` ask for the API token, those that are included afterwards do not, and no body is taken that is larger
-    than `http.max_body_bytes`. A service that is not `token_protected` looks after both itself.
+    than `http.max_body_bytes`. A service that is not `token_protected` looks after both itself. `kind` is the app's class.
     """
 
     @asynccontextmanager
@@ -115,7 +116,7 @@ def create_service(
             yield
         log.info("stopped")
 
-    app = FastAPI(title=f"Slipstream {name}", description=description, version="1", lifespan=run)
+    app = kind(title=f"Slipstream {name}", description=description, version="1", lifespan=run)
     app.state.settings = settings
     app.state.metrics = metrics.Metrics(name)
     app.state.health = health.Health()
