@@ -5,11 +5,10 @@ need, for who is not one."""
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from slipstream.chassis.errors import ServiceError, problem_of
 
@@ -42,17 +41,3 @@ class HotPath:
         except ServiceError as error:
             response = problem_of(error)
         await response(scope, receive, send)
-
-
-class Collector(FastAPI):
-    """An app with a shorter way for the requests that `hot_path` serves: `shortcut`, which is it and what is around it."""
-
-    hot_path: HotPath | None = None
-    shortcut: ASGIApp
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self.hot_path is not None and self.hot_path.serves(scope):
-            scope["app"] = self
-            await self.shortcut(scope, receive, send)
-        else:
-            await super().__call__(scope, receive, send)
