@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from services.backfill_command import backfill
+from services.data_dir_option import data_dir_option
 from services.dead_letters_command import dead_letters
 from services.service_command import SERVICES, service_command
 from services.standalone.plan import DATA_DIR, DEFAULT_DATA_DIR
@@ -26,15 +27,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-data_dir = click.option(
-    "--data-dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=DEFAULT_DATA_DIR,
-    envvar=DATA_DIR,
-    show_envvar=True,
-    show_default=True,
-    help="Where everything that outlives the processes is kept.",
-)
+data_dir = data_dir_option("Where everything that outlives the processes is kept.")
 demo_data_dir = click.option(
     "--data-dir",
     type=click.Path(file_okay=False, path_type=Path),

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from services.standalone.plan import DATA_DIR, DEFAULT_DATA_DIR, EXTERNAL
+from services.data_dir_option import data_dir_option
+from services.standalone.plan import EXTERNAL
 
 if TYPE_CHECKING:
     from services.features.settings import FeaturesSettings
@@ -41,15 +42,7 @@ def _moment(_context: click.Context, _parameter: click.Parameter, value: str | N
     help="For what does not fit into memory; without it, the system's folder for temporary files.",
 )
 @click.option("--spark-master", default="local[*]", show_default=True, help="Spark's master, for --engine spark.")
-@click.option(
-    "--data-dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=DEFAULT_DATA_DIR,
-    envvar=DATA_DIR,
-    show_envvar=True,
-    show_default=True,
-    help="The folder of the stack whose lake and store these are, where the environment does not name others.",
-)
+@data_dir_option("The folder of the stack whose lake and store these are, where the environment does not name others.")
 @click.option("--json", "json_path", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="Write JSON here.")
 def backfill(
     engine: str,

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from services.standalone.plan import DATA_DIR, DEFAULT_DATA_DIR, EXTERNAL
+from services.data_dir_option import data_dir_option
+from services.standalone.plan import EXTERNAL
 
 if TYPE_CHECKING:
     from services.dead_letters.letters import Choice, Letter
@@ -38,15 +39,7 @@ def _moment(_context: click.Context, _parameter: click.Parameter, value: str | N
 
 def _choosing(command: Any) -> Any:
     for option in (
-        click.option(
-            "--data-dir",
-            type=click.Path(file_okay=False, path_type=Path),
-            default=DEFAULT_DATA_DIR,
-            envvar=DATA_DIR,
-            show_envvar=True,
-            show_default=True,
-            help="The folder of the stack whose letters these are; it also keeps which have been replayed.",
-        ),
+        data_dir_option("The folder of the stack whose letters these are; it also keeps which have been replayed."),
         click.option(
             "--since", callback=_moment, metavar="AGE|TIME", help="Received since: 90m, 2h, 3d, or an ISO 8601 time (UTC)."
         ),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from services.standalone.plan import DATA_DIR, DEFAULT_DATA_DIR
+from services.data_dir_option import data_dir_option
 
 if TYPE_CHECKING:
     from slipstream.stores.write_keys import StoredKey, WriteKeyStore
@@ -18,15 +18,7 @@ T = TypeVar("T")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
-data_dir = click.option(
-    "--data-dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=DEFAULT_DATA_DIR,
-    envvar=DATA_DIR,
-    show_envvar=True,
-    show_default=True,
-    help="The folder of the stack whose keys these are, where one runs; else SLIPSTREAM_REDIS__URL counts.",
-)
+data_dir = data_dir_option("The folder of the stack whose keys these are, where one runs; else SLIPSTREAM_REDIS__URL counts.")
 
 
 class _Duration(click.ParamType[timedelta]):
