@@ -11,7 +11,7 @@ PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3,\
 .PHONY: help install demo up test fuzz faults test-spark lint format node-sdk docs clean
 
 help: ## List what make can do
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## Make .venv and install everything, the embedded servers and the development tools too
 
@@ -36,7 +36,7 @@ fuzz: $(STAMP) ## Send ingestion thousands of bad requests (FUZZ_CASES of each o
 	@FUZZ_CASES=$${FUZZ_CASES:-100} $(VENV)/bin/python -m pytest -q --show-capture=no tests/unit/ingestion/test_bad_input.py
 
 faults: $(STAMP) ## Kill services at random for minutes, and compare every state (FAULTS_ARGS=--valkey kills Valkey)
-	@timeout 300 $(VENV)/bin/python -m tests.faults $(FAULTS_ARGS)
+	@timeout --foreground --signal=INT --kill-after=30 300 $(VENV)/bin/python -m tests.faults $(FAULTS_ARGS)
 
 test-spark: $(STAMP) ## Run the test that needs PySpark and Java 17, with PySpark in a folder of its own (half a gigabyte)
 	@test -d .spark/pyspark || $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --target .spark "pyspark>=4.0" py4j
@@ -59,4 +59,4 @@ docs: $(STAMP) ## Write the pages of docs, and .env.example, that are made from 
 	@$(VENV)/bin/slipstream docs
 
 clean: ## Remove .venv, caches, and what the embedded servers and the demo kept
-	rm -rf $(VENV) .node-sdk .slipstream .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
+	rm -rf $(VENV) .node-sdk .spark .slipstream .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info

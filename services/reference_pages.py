@@ -60,7 +60,7 @@ def _chapters() -> Iterator[Chapter]:
     folder = f"the data folder, unless `--data-dir` names one; the demo's is `demo` in it ({DEFAULT_DATA_DIR}/demo by default)"
     yield Chapter(
         "Commands",
-        "For `slipstream up`, `demo`, `replay` and `bench`; the services have a setting for each of their folders.",
+        "For the commands that take `--data-dir`; the services have a setting for each of their folders.",
         [Setting(DATA_DIR, "path", str(DEFAULT_DATA_DIR), folder)],
     )
     yield from _of_class(ServiceSettings, "Every service", skip=frozenset())

@@ -30,7 +30,7 @@ class _Watched:
     log: Log
     restarts: Restarts = field(default_factory=Restarts)
     restart_at: float | None = None
-    #: it was started again and has not answered since
+    #: it was started again, and what has to follow (the broker's topics) has not happened yet
     coming_up: bool = False
 
 

@@ -61,7 +61,8 @@ class Interaction(Record):
     `recommendation_id` names the slate that led here, `position` the place in it (0 is first).
 
     `maybe_repeat`: ingestion does not know whether this event is on the topic already (an earlier attempt to send it had no
-    answer, or the store of message ids was away). Every copy but the first says so; who counts, looks for the first.
+    answer, or the store of message ids was away). As a rule every copy but the first says so (the exceptions: docs/adr/0013); who
+    counts, looks for the first.
     `imported`: history sent on purpose, which may be as old as it likes.
     """
 

@@ -1,8 +1,8 @@
 """Send an interaction file through ingestion's REST API, as a shop would send its history: by `/v1/import`, at any age.
 
 Events go out in the order of their timestamps, as Segment track calls that keep their original timestamps; those of one visitor
-stay in order. Message ids are made from the events themselves, so that a file sent twice has the same ids; nothing drops the
-repeats yet, so that its events count twice.
+stay in order. Message ids are made from the events themselves, so that a file sent twice has the same ids: what comes again
+within the window that ingestion remembers ids for (24 h) is a duplicate, and counts once.
 """
 
 import asyncio

@@ -227,6 +227,8 @@ def _topics(found: Findings, stores: Stores) -> None:
                     found.say("dead letter", f"{message.record.code}: {message.record.reason}")
     finally:
         consumer.close()
+    if ends:
+        found.say("topics not read to their end", str(ends))
     for event_id, places in copies.items():
         if not all(marked for _, marked in sorted(places)[1:]):
             found.say("repeat that does not say so", f"{event_id}: {sorted(places)}")

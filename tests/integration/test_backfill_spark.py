@@ -27,7 +27,10 @@ from tests.unit.features_service.lake_history import links, write, write_catalog
 MISSING = [
     what for what, there in (("PySpark", importlib.util.find_spec("pyspark")), ("Java", shutil.which("java"))) if there is None
 ]
-needs_spark = pytest.mark.skipif(bool(MISSING), reason=f"{' and '.join(MISSING)} not installed: make test-spark")
+needs_spark = pytest.mark.skipif(
+    bool(MISSING),
+    reason=f"{' and '.join(MISSING)} not installed: make test-spark brings PySpark; Java 17: apt install openjdk-17-jre-headless",
+)
 WINDOW = (START + 6 * HOUR_MS, START + 40 * HOUR_MS)
 
 
