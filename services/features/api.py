@@ -18,6 +18,7 @@ from slipstream.chassis.logging import request_id
 from slipstream.chassis.raw_route import RawRoute
 from slipstream.contracts.rest import Problem
 from slipstream.features.views import Registry
+from slipstream.features.visitor import HOUR_MS
 from slipstream.stores.lake import CATALOG, INTERACTIONS, RECOMMENDATIONS, Lake, LakeUnavailableError
 from slipstream.stores.online import OnlineReader, StoreUnavailableError
 
@@ -108,7 +109,7 @@ async def push(request: Request) -> Response:
         return body
     producer: Producer = request.app.state.producer
     settings: FeaturesSettings = request.app.state.settings
-    max_ahead_ms = int(settings.features.max_ahead_hours * 3_600_000)
+    max_ahead_ms = int(settings.features.max_ahead_hours * HOUR_MS)
     try:
         records = pushes.records(body.push_source_name, body.df, now_ms(), max_ahead_ms, request_id.get())
         await producer.publish(records)

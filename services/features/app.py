@@ -1,7 +1,6 @@
 """Wiring of the features service."""
 
 import asyncio
-import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -20,8 +19,7 @@ from slipstream.features.views import declare
 from slipstream.stores.lake import Lake
 from slipstream.stores.online import OnlineReader, OnlineStore
 
-#: States are made and dropped by the thousand, without cycles. Looking for cycles after every 700 of them took a quarter of the
-#: time of a batch; after so many, next to nothing.
+#: States are made and dropped by the thousand, without cycles: cycles are looked for only after so many.
 COLLECT_AFTER = 1_000_000
 
 DESCRIPTION = "Folds the stream into features: online in Redis, history in a Delta lake; answers reads in Feast's shape."
@@ -35,8 +33,6 @@ def create_app(settings: FeaturesSettings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        gc.freeze()  # the modules stay; nothing is to be looked for in them
-        gc.set_threshold(COLLECT_AFTER)
         producer = await open_producer(settings.kafka, settings.namespace, PUSHED, linger_ms=20)
         store = OnlineStore(settings.redis, settings.namespace, settings.retention())
         reader = OnlineReader(settings.redis, settings.namespace)
@@ -44,7 +40,7 @@ def create_app(settings: FeaturesSettings) -> FastAPI:
         materializer = Materializer(settings, store, lake, producer, app.state.metrics)
         app.state.reader, app.state.lake, app.state.materializer = reader, lake, materializer
         app.state.producer = producer
-        app.state.registry = declare([name.strip() for name in settings.features.affinity_attributes.split(",") if name.strip()])
+        app.state.registry = declare(settings.attributes())
         app.state.planner = Planner(app.state.registry)
         restarts = app.state.metrics.worker_restarts
         workers = [
@@ -66,4 +62,5 @@ def create_app(settings: FeaturesSettings) -> FastAPI:
 
     app = create_service("features", settings, description=DESCRIPTION, lifespan=lifespan, routers=[api.feast_router, api.router])
     app.include_router(api.health)
+    app.state.collect_after = COLLECT_AFTER
     return app

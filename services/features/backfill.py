@@ -2,7 +2,6 @@
 
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -66,7 +65,7 @@ def backfill(settings: FeaturesSettings, request: Request, progress: Progress) -
     Raises `LakeUnavailableError`, `StoreUnavailableError`, and `OutputError` when the output folder holds something else.
     """
     begun = time.monotonic()
-    attributes = attributes_of(settings)
+    attributes = settings.attributes()
     files = TrainingFiles(request.output) if request.output is not None else None
     if request.online:
         progress("waiting for the lake", 0.0)
@@ -97,12 +96,6 @@ def backfill(settings: FeaturesSettings, request: Request, progress: Progress) -
         files.complete({**_told(report), **window, "columns": {field.name: str(field.type) for field in schema}})
     report.seconds = time.monotonic() - begun
     return report
-
-
-def attributes_of(settings: FeaturesSettings) -> Sequence[str]:
-    """The attributes of items that affinities are computed for."""
-    names = (name.strip() for name in settings.features.affinity_attributes.split(","))
-    return tuple(dict.fromkeys(name for name in names if name))
 
 
 def _told(report: Report) -> dict[str, object]:

@@ -13,7 +13,7 @@ from typing import Final
 from services.features.local_engine import Trending
 from services.features.rows import FOLDED_COLUMNS, placed
 from services.features.snapshot import Snapshot
-from slipstream.features import covisits, history, item, visitor
+from slipstream.features import covisits, history, visitor
 from slipstream.features.applied import Placed
 from slipstream.features.history import Covisited
 from slipstream.features.identity import taken_in
@@ -148,12 +148,8 @@ def _without(present: VisitorState | None, records: list[Placed]) -> VisitorStat
 
 
 def _item(one: RebuiltItem, records: list[Placed], told: list[Covisited]) -> RebuiltItem:
-    state = item.fold_all(one.state, (record.interaction for record in records), (each.pair for each in told))
-    applied = dict(state.applied)
-    for source, offset, _ in (*records, *told):
-        applied[source] = max(offset, applied.get(source, -1))
     last = max([one.last_received, *(record.interaction.received_at for record in records)])
-    return RebuiltItem(one.item_id, replace(state, applied=applied), last)
+    return RebuiltItem(one.item_id, history.item_state(records, told, one.state), last)
 
 
 def _written(behind: Behind, rebuild: Rebuild) -> Behind:

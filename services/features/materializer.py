@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from services.features.archive import Archive, NextOffsets
-from services.features.metrics import HOUR_MS, FeaturesMetrics
-from services.features.people import Settled, is_of_people, name_of, settle
+from services.features.metrics import FeaturesMetrics
+from services.features.people import Settled, is_of_people, settle
 from services.features.repeats import Repeats
 from services.features.screening import Limits, screened
 from services.features.settings import FeaturesSettings
@@ -24,7 +24,7 @@ from slipstream.contracts.events import DeadLetter, FeatureUpdate
 from slipstream.contracts.topics import CATALOG, DEAD_LETTERS, FEATURE_UPDATES, INTERACTIONS, RECOMMENDATIONS
 from slipstream.features.applied import Placed
 from slipstream.features.views import RECOMMENDER, VISITOR
-from slipstream.features.visitor import VisitorState, visitor_features
+from slipstream.features.visitor import HOUR_MS, VisitorState, visitor_features
 from slipstream.stores.lake import INTERACTIONS as INTERACTIONS_TABLE
 from slipstream.stores.lake import Lake, LakeUnavailableError
 from slipstream.stores.online import OnlineStore, PlacedCatalog, StoreUnavailableError
@@ -148,9 +148,9 @@ class Materializer:
             interactions = [m for m in messages if m.source.topic == INTERACTIONS.name]
             entries = [m for m in messages if m.source.topic == CATALOG.name]
             with self._measured.apply_seconds.time():
-                changed = self._store.apply([Placed(name_of(m.source), m.offset, m.record) for m in interactions])
+                changed = self._store.apply([Placed(m.source.name, m.offset, m.record) for m in interactions])
                 kept = [m for m in entries if not is_of_people(m.record)]
-                self._store.put_catalog([PlacedCatalog(name_of(m.source), m.offset, m.record) for m in kept])
+                self._store.put_catalog([PlacedCatalog(m.source.name, m.offset, m.record) for m in kept])
                 settled = settle(self._store, [m for m in entries if is_of_people(m.record)])
         except LakeUnavailableError as error:
             self._lake_failure = str(error)

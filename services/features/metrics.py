@@ -6,7 +6,6 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from slipstream.chassis.metrics import LATENCY_BUCKETS
 
-HOUR_MS: Final = 3_600_000
 #: Accepted events that are later than this are counted under the longest of these that they are over (hours).
 LATE_OVER_H: Final = (24, 6, 1)
 

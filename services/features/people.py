@@ -1,11 +1,12 @@
 """What the catalogue says of people: who is whom, and who is to be forgotten."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import groupby
 
 from services.features.archive import Erasure
-from slipstream.broker.consumer import Message, Source
+from slipstream.broker.consumer import Message
 from slipstream.contracts.events import CatalogRecord
 from slipstream.features.visitor import VisitorState
 from slipstream.stores.online import OnlineStore, PlacedCatalog
@@ -16,7 +17,7 @@ class Settled:
     """The states that have changed, how many links came to what, and what is to be erased from the lake."""
 
     changed: dict[str, VisitorState] = field(default_factory=dict)
-    links: dict[str, int] = field(default_factory=dict)
+    links: Counter[str] = field(default_factory=Counter)
     erasures: list[Erasure] = field(default_factory=list)
 
 
@@ -33,8 +34,7 @@ def settle(store: OnlineStore, messages: Iterable[Message[CatalogRecord]]) -> Se
         if is_link:
             linked = store.link([_placed(message) for message in group])
             settled.changed |= linked.changed
-            for outcome, count in linked.outcomes.items():
-                settled.links[outcome] = settled.links.get(outcome, 0) + count
+            settled.links.update(linked.outcomes)
             settled.erasures += [Erasure([visitor_id], at) for visitor_id, at in linked.erased]
             continue
         for message in group:
@@ -46,9 +46,4 @@ def settle(store: OnlineStore, messages: Iterable[Message[CatalogRecord]]) -> Se
 
 
 def _placed(message: Message[CatalogRecord]) -> PlacedCatalog:
-    return PlacedCatalog(name_of(message.source), message.offset, message.record)
-
-
-def name_of(source: Source) -> str:
-    """How states call a source: "<topic id>:<partition>"."""
-    return f"{source.topic_id}:{source.partition}"
+    return PlacedCatalog(message.source.name, message.offset, message.record)

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from slipstream.broker.producer import Outgoing
 from slipstream.contracts.events import CatalogRecord, Interaction
 from slipstream.contracts.topics import CATALOG, INTERACTIONS
+from slipstream.contracts.vocabulary import MAX_POSITION
 
 Frame = Mapping[str, Sequence[Any]]
 
@@ -22,7 +23,6 @@ MOST_ROWS: Final = 5_000
 MOST_ROW_BYTES: Final = 32_768
 #: Faults told of one push.
 _FAULTS_TOLD: Final = 20
-_LARGEST_POSITION: Final = 2**31 - 1
 #: A number below this is a time in seconds: in milliseconds it would be a day of 1973 or before.
 _EARLIEST_MS: Final = 100_000_000_000
 _LATEST_MS: Final = 253_402_300_800_000
@@ -117,8 +117,8 @@ def _record(source: str, row: dict[str, Any], now_ms: int, max_ahead_ms: int, re
 
 def _interaction(row: dict[str, Any], ids: dict[str, Any], timestamp: int, now_ms: int, request_id: str) -> Outgoing:
     beside = {name: value for name, value in row.items() if name not in _OF_INTERACTION and name not in _TIMES}
-    if isinstance(position := row.get("position"), int) and position > _LARGEST_POSITION:
-        raise _RowError("position", f"is over {_LARGEST_POSITION}", "position_out_of_range")
+    if isinstance(position := row.get("position"), int) and position > MAX_POSITION:
+        raise _RowError("position", f"is over {MAX_POSITION}", "position_out_of_range")
     event = Interaction.model_validate(
         {
             "event_id": uuid4().hex,

@@ -4,13 +4,14 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
-from services.features.metrics import HOUR_MS, LATE_OVER_H
+from services.features.metrics import LATE_OVER_H
 from slipstream.broker.consumer import Batch, Malformed, Message
 from slipstream.contracts.events import DeadLetter, Interaction
+from slipstream.contracts.vocabulary import MAX_POSITION
+from slipstream.features.visitor import HOUR_MS
 
 #: Of an original that is too long for a letter, the beginning is kept.
 _LONGEST_ORIGINAL: Final = 64 * 1024
-_LARGEST_POSITION: Final = 2**31 - 1
 
 
 class Limits(NamedTuple):
@@ -59,8 +60,8 @@ def _fault(event: Interaction, limits: Limits) -> tuple[str, str, str] | None:
         return "timestamp_ahead", f"timestamp is {ahead_ms / HOUR_MS:.1f} h ahead of its arrival", "timestamp"
     if -ahead_ms > limits.late_ms and not event.imported:
         return "timestamp_late", f"timestamp is {-ahead_ms / HOUR_MS:.1f} h before its arrival", "timestamp"
-    if event.position is not None and event.position > _LARGEST_POSITION:
-        return "position_out_of_range", f"position is over {_LARGEST_POSITION}", "position"
+    if event.position is not None and event.position > MAX_POSITION:
+        return "position_out_of_range", f"position is over {MAX_POSITION}", "position"
     return None
 
 

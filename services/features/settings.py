@@ -57,6 +57,11 @@ class FeaturesSettings(ServiceSettings):
 
     features: FeaturesSection = FeaturesSection()
 
+    def attributes(self) -> tuple[str, ...]:
+        """The attributes of items that affinities are computed for."""
+        names = (name.strip() for name in self.features.affinity_attributes.split(","))
+        return tuple(dict.fromkeys(name for name in names if name))
+
     def retention(self) -> Retention:
         """How long the online store keeps what."""
         return Retention(

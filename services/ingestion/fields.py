@@ -6,11 +6,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from services.ingestion.verdicts import Code, RejectedError
-from slipstream.contracts.vocabulary import MAX_ID_BYTES
+from slipstream.contracts.vocabulary import MAX_ID_BYTES, MAX_POSITION
 
 #: Deepest nesting of objects and lists in a message; consumers' JSON parsers stop somewhere beyond a hundred.
 MAX_DEPTH = 32
-MAX_POSITION = 2**31 - 1
 DAY_MS = 86_400_000
 #: A number below this is a time in seconds, until the year 5138: as milliseconds it would lie before March 1973.
 SECONDS_BELOW = 100_000_000_000

@@ -37,6 +37,11 @@ class Source:
     topic_id: str
     partition: int
 
+    @property
+    def name(self) -> str:
+        """How states and the lake call it: "<topic id>:<partition>"."""
+        return f"{self.topic_id}:{self.partition}"
+
 
 @dataclass(frozen=True, slots=True)
 class Message(Generic[R]):

@@ -147,5 +147,5 @@ def serve(app: FastAPI, settings: ServiceSettings, name: str) -> None:
     # What is loaded by now stays for good: spare the garbage collector from looking through all of it after every few requests.
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 20, 50)
+    gc.set_threshold(getattr(app.state, "collect_after", 10_000), 20, 50)
     uvicorn.Server(config).run()

@@ -40,6 +40,9 @@ MERGED_INTO: Final = "user_id"
 #: Longest id of a visitor, an item, an event or a slate, in bytes of UTF-8.
 MAX_ID_BYTES: Final = 256
 
+#: The last place in a slate that is taken for one.
+MAX_POSITION: Final = 2**31 - 1
+
 
 def signal_weight(event_type: str) -> float:
     """How strongly an event of this type speaks for its item, at least 0; 1 for a type not listed."""

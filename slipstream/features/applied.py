@@ -45,6 +45,13 @@ def advance(applied: Mapping[str, int], records: Iterable[P]) -> tuple[dict[str,
     return newest_topics(after), fresh
 
 
+def furthest(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    """Both, each source with the higher offset; the other's come last, as those of the newest topics."""
+    both = {source: offset for source, offset in one.items() if source not in other}
+    both.update((source, max(offset, one.get(source, -1))) for source, offset in other.items())
+    return newest_topics(both)
+
+
 def newest_topics(applied: dict[str, int]) -> dict[str, int]:
     """The offsets without those of the oldest topics. Sources stand in the order in which they first appeared."""
     if len(applied) <= TOPICS_KEPT:

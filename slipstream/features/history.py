@@ -139,13 +139,14 @@ def covisits(user_id: str, arrived: Sequence[Placed], links: Iterable[Link] = ()
     return told
 
 
-def item_state(records: Iterable[Placed], told: Iterable[Covisited]) -> ItemState:
-    """The state of an item after all its events and pairs; sums of floats in one order, in whichever they are given."""
+def item_state(records: Iterable[Placed], told: Iterable[Covisited], before: ItemState | None = None) -> ItemState:
+    """The state of an item after these events and pairs; sums of floats in one order, in whichever they are given."""
     records, told = in_order_of_time(records), sorted(told)
-    state = item.fold_all(None, (record.interaction for record in records), (each.pair for each in told))
+    state = item.fold_all(before, (record.interaction for record in records), (each.pair for each in told))
+    applied = dict(state.applied)
     for source, offset, _ in (*records, *told):
-        state.applied[source] = max(offset, state.applied.get(source, -1))
-    return replace(state, applied=newest_topics(state.applied))
+        applied[source] = max(offset, applied.get(source, -1))
+    return replace(state, applied=newest_topics(applied))
 
 
 def visitor_rows(

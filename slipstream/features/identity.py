@@ -5,12 +5,12 @@ close a circle says nothing. The stream applies links as they come (`slipstream.
 ids by the same rule with `Identities`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final, NamedTuple
 
 from slipstream.features import visitor
-from slipstream.features.applied import newest_topics
+from slipstream.features.applied import furthest
 from slipstream.features.visitor import VisitorState
 
 #: Of so many visitors merged into one user it is kept up to which record each was taken in; the first ones go.
@@ -68,7 +68,7 @@ def taken_in(state: VisitorState | None, visitor_id: str, other: VisitorState) -
     state = state or VisitorState()
     merged = {name: dict(offsets) for name, offsets in state.merged.items()}
     for name, offsets in ({visitor_id: other.applied} | other.merged).items():
-        merged[name] = _furthest(merged.pop(name, {}), offsets)
+        merged[name] = furthest(merged.pop(name, {}), offsets)
     while len(merged) > MERGED_KEPT:
         del merged[next(iter(merged))]
     return replace(visitor.join(state, other), applied=state.applied, merged=merged)
@@ -81,10 +81,3 @@ def has_taken_in(state: VisitorState | None, visitor_id: str, other: VisitorStat
     """
     held = state.merged.get(visitor_id) if state is not None else None
     return held is not None and all(held.get(source, -1) >= offset for source, offset in other.applied.items())
-
-
-def _furthest(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
-    """Both, each source with the higher offset; the other's come last, as those of the newest topics."""
-    both = {source: offset for source, offset in one.items() if source not in other}
-    both.update((source, max(offset, one.get(source, -1))) for source, offset in other.items())
-    return newest_topics(both)

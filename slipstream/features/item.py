@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from slipstream.contracts.events import Interaction
-from slipstream.contracts.vocabulary import CART, CLICK, IMPRESSION, PURCHASE, VIEW, WITHOUT_SIGNAL, signal_weight
+from slipstream.contracts.vocabulary import CLICK, IMPRESSION, PURCHASE, VIEW, WITHOUT_SIGNAL, signal_weight
 from slipstream.features import decay, rates
 from slipstream.features import tiles as tiling
 from slipstream.features.covisits import Covisit
-from slipstream.features.tiles import GROUP_OF, OTHER, Tiles, TileSize
+from slipstream.features.tiles import ALL_BUT_IMPRESSIONS, GROUP_OF, OF_TYPE, OTHER, Tiles, TileSize
 from slipstream.features.visitor import DAY_MS, HOUR_MS
 
 POPULARITY_HALF_LIFE_MS: Final = 7 * DAY_MS
@@ -44,11 +44,6 @@ class ItemState:
     neighbours: dict[str, int] = field(default_factory=dict)
 
 
-def fold(state: ItemState | None, interaction: Interaction) -> ItemState:
-    """The state after one more event on this item; None is an item never seen. The given state is left as it is."""
-    return fold_all(state, (interaction,))
-
-
 def fold_all(state: ItemState | None, interactions: Iterable[Interaction], covisits: Iterable[Covisit] = ()) -> ItemState:
     """The state after these events and pairs of this item, in whatever order they come. The given state is left as it is.
 
@@ -77,12 +72,12 @@ def fold_all(state: ItemState | None, interactions: Iterable[Interaction], covis
     return ItemState(counts, mass, hours, days, first_seen, last_seen, state.applied, neighbours)
 
 
-def neighbours_of(state: ItemState | None, now_ms: int, n: int = NEIGHBOURS) -> list[tuple[str, float]]:
+def neighbours_of(state: ItemState | None, now_ms: int) -> list[tuple[str, float]]:
     """The items most visited together with this one, heaviest first, and what that is worth at `now_ms`: a pair that is made
     then is worth 1, one a half-life before a half."""
     if state is None:
         return []
-    heaviest = sorted(state.neighbours.items(), key=_heaviest_first)[:n]
+    heaviest = sorted(state.neighbours.items(), key=_heaviest_first)[:NEIGHBOURS]
     return [(other, decay.value(mass / _MASS_UNITS, now_ms, NEIGHBOUR_HALF_LIFE_MS)) for other, mass in heaviest]
 
 
@@ -112,8 +107,6 @@ class _Window(NamedTuple):
 
 
 _WINDOWS: Final = {"1d": _Window(True, 24), "7d": _Window(False, 7), "30d": _Window(False, 30)}
-_OF_TYPE: Final = {"views": VIEW, "clicks": CLICK, "carts": CART, "purchases": PURCHASE, "impressions": IMPRESSION}
-_SIGNAL: Final = tuple(group for group in range(OTHER + 1) if group != GROUP_OF[IMPRESSION])
 
 
 class _Reading:
@@ -139,7 +132,7 @@ class _Reading:
         return float(self.state.counts.get(kind, 0)) if window is None else self.within((GROUP_OF[kind],), window)
 
     def momentum(self) -> float:
-        lately, usually = self.within(_SIGNAL, _WINDOWS["1d"]), self.within(_SIGNAL, _WINDOWS["7d"]) / 7
+        lately, usually = self.within(ALL_BUT_IMPRESSIONS, _WINDOWS["1d"]), self.within(ALL_BUT_IMPRESSIONS, _WINDOWS["7d"]) / 7
         return (1.0 + lately) / (1.0 + usually)
 
     def hours_since(self, moment: int) -> float:
@@ -168,10 +161,10 @@ MOVING: Final = frozenset({"popularity", "age_hours", "hours_since_last"})
 
 #: How each feature of an item is read.
 FEATURES: Final[dict[str, Callable[[_Reading], float]]] = {
-    **{name: _number(kind, None) for name, kind in _OF_TYPE.items()},
+    **{name: _number(kind, None) for name, kind in OF_TYPE.items()},
     "popularity": lambda reading: decay.value(reading.state.mass, reading.now_ms, POPULARITY_HALF_LIFE_MS),
-    **{f"events_{span}": _within(_SIGNAL, window) for span, window in _WINDOWS.items()},
-    **{f"{name}_{span}": _number(kind, window) for name, kind in _OF_TYPE.items() for span, window in _WINDOWS.items()},
+    **{f"events_{span}": _within(ALL_BUT_IMPRESSIONS, window) for span, window in _WINDOWS.items()},
+    **{f"{name}_{span}": _number(kind, window) for name, kind in OF_TYPE.items() for span, window in _WINDOWS.items()},
     "click_through": _click_through(None),
     "click_through_7d": _click_through(_WINDOWS["7d"]),
     "click_through_30d": _click_through(_WINDOWS["30d"]),

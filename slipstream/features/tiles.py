@@ -15,6 +15,9 @@ from slipstream.contracts.vocabulary import CART, CLICK, IMPRESSION, PURCHASE, V
 GROUP_OF: Final = {VIEW: 0, CLICK: 1, CART: 2, PURCHASE: 3, IMPRESSION: 4}
 OTHER: Final = 5
 _GROUPS: Final = 6
+ALL_BUT_IMPRESSIONS: Final = tuple(group for group in range(_GROUPS) if group != GROUP_OF[IMPRESSION])
+#: What counts of a type are called.
+OF_TYPE: Final = {"views": VIEW, "clicks": CLICK, "carts": CART, "purchases": PURCHASE, "impressions": IMPRESSION}
 
 
 class TileSize(NamedTuple):

@@ -287,4 +287,3 @@ def declare(affinity_attributes: Sequence[str] = AFFINITY_ATTRIBUTES) -> Registr
 
 
 REGISTRY: Final = declare()
-VIEWS: Final = REGISTRY.views

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 from slipstream.contracts.events import Interaction
 from slipstream.contracts.vocabulary import CART, CLICK, IMPRESSION, PURCHASE, VIEW, WITHOUT_SIGNAL
 from slipstream.features import tiles as tiling
-from slipstream.features.tiles import GROUP_OF, OTHER, Tiles, TileSize
+from slipstream.features.tiles import ALL_BUT_IMPRESSIONS, GROUP_OF, OF_TYPE, OTHER, Tiles, TileSize
 
 SEQUENCE_LENGTH: Final = 100
 HOUR_MS: Final = 3_600_000
@@ -50,11 +50,6 @@ class VisitorState:
     recent: dict[str, int] = field(default_factory=dict)
     tiles: list[Tiles] = field(default_factory=list)
     merged: dict[str, dict[str, int]] = field(default_factory=dict)
-
-
-def fold(state: VisitorState | None, interaction: Interaction) -> VisitorState:
-    """The state after one more event of this visitor; None is a visitor never seen. The given state is left as it is."""
-    return fold_all(state, (interaction,))
 
 
 def fold_all(state: VisitorState | None, interactions: Iterable[Interaction]) -> VisitorState:
@@ -148,7 +143,6 @@ _WINDOWS: Final = {
     "7d": _Window(7 * DAY_MS, 2, 7),
     "30d": _Window(30 * DAY_MS, 2, 30),
 }
-_OF_TYPE: Final = {"views": VIEW, "clicks": CLICK, "carts": CART, "purchases": PURCHASE, "impressions": IMPRESSION}
 _time = attrgetter("timestamp")
 
 
@@ -206,10 +200,7 @@ _COLUMNS: Final = {"recent_items": 0, "recent_types": 1, "recent_times": 2}
 
 
 def _groups(kind: str | None) -> tuple[int, ...]:
-    return _ALL_BUT_IMPRESSIONS if kind is None else (GROUP_OF[kind],)
-
-
-_ALL_BUT_IMPRESSIONS: Final = tuple(group for group in range(OTHER + 1) if group != GROUP_OF[IMPRESSION])
+    return ALL_BUT_IMPRESSIONS if kind is None else (GROUP_OF[kind],)
 
 
 def _within(kind: str | None, window: _Window) -> Callable[[_Reading], float]:
@@ -231,8 +222,8 @@ FEATURES: Final[dict[str, Callable[[_Reading], float]]] = {
     **{f"events_{name}": _within(None, window) for name, window in _WINDOWS.items()},
     "hours_since_last": _hours_since(None),
     "events": _ever(None),
-    **{name: _ever(kind) for name, kind in _OF_TYPE.items()},
-    **{f"{name}_{span}": _within(kind, window) for name, kind in _OF_TYPE.items() for span, window in _WINDOWS.items()},
+    **{name: _ever(kind) for name, kind in OF_TYPE.items()},
+    **{f"{name}_{span}": _within(kind, window) for name, kind in OF_TYPE.items() for span, window in _WINDOWS.items()},
     **{f"hours_since_{kind}": _hours_since(kind) for kind in (VIEW, CLICK, CART, PURCHASE)},
 }
 

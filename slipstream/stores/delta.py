@@ -14,10 +14,10 @@ from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import CommitFailedError
 
+from slipstream.features.visitor import DAY_MS, HOUR_MS
 from slipstream.stores.tables import SCHEMAS
 
 RECEIVED_DATE: Final = "received_date"
-DAY_MS: Final = 86_400_000
 #: Files that no version needs any more are remembered for as long as the log is kept: what is forgotten is not vacuumed as such.
 _PROPERTIES: Final = {
     "delta.checkpointInterval": "50",
@@ -131,7 +131,7 @@ def erased_h(opened: DeltaTable, at_least_h: float, within_days: int) -> int | N
     """How many whole hours ago rows were last erased, of the erasures that are at least so long ago; None when there was none."""
     now = _now_ms()
     days = [opened.transaction_version(f"{_ERASURE}:{now // DAY_MS - back}") for back in range(within_days + 1)]
-    ages = [(now - at) / 3_600_000 for at in days if at is not None]
+    ages = [(now - at) / HOUR_MS for at in days if at is not None]
     return min((int(age) for age in ages if age >= at_least_h), default=None)
 
 

@@ -1,7 +1,7 @@
 """The lake: Delta tables that hold history. The only user of Delta's client.
 
 An append and the offsets that it covers are one commit (Delta application transactions, one a source), so rows are in the lake
-exactly once if the caller drops what `applied_offset` already covers. Every commit is a version that can be read later, for as
+exactly once if the caller drops what `applied_offsets` already covers. Every commit is a version that can be read later, for as
 long as `vacuum` keeps it. Tables are partitioned by the day of arrival: see docs/adr/0005-delta-lake.md. What they hold is in
 `tables`, what is done to one of them in `delta`.
 """
@@ -54,7 +54,7 @@ class LakeUnavailableError(Exception):
 
 
 class LakeConflictError(Exception):
-    """Another writer has committed the same sources meanwhile: ask `applied_offset` again and drop what it covers."""
+    """Another writer has committed the same sources meanwhile: ask `applied_offsets` again and drop what it covers."""
 
 
 class Lake:
@@ -73,11 +73,11 @@ class Lake:
 
         The table is made when it does not exist, and gains the columns that a newer version of this program added. Rows must
         have the columns of `SCHEMAS`; the cast to its types is checked. Columns of the table that are not known here are null.
-        Raises `LakeConflictError` when another writer recorded one of the sources since `applied_offset` was asked here, and
+        Raises `LakeConflictError` when another writer recorded one of the sources since `applied_offsets` was asked here, and
         `LakeUnavailableError` when storage fails.
         """
         schema = SCHEMAS[table]
-        transactions = [Transaction(_app_id(source), offset) for source, offset in offsets.items()]
+        transactions = [Transaction(source.name, offset) for source, offset in offsets.items()]
         with self._lock:
             opened = self._writable(table)
             try:
@@ -92,17 +92,14 @@ class Lake:
                 raise LakeUnavailableError(f"{table}: {error}") from error
             return int(opened.version())
 
-    def applied_offset(self, table: str, source: Source) -> int:
-        """The last offset of the source whose row is in the table; -1 when none is. Later appends are checked against this."""
-        return self.applied_offsets(table, [source])[source]
-
     def applied_offsets(self, table: str, sources: Sequence[Source]) -> dict[Source, int]:
-        """`applied_offset` of several sources, all as of the table's newest version."""
+        """Of each source the last offset whose row is in the table's newest version; -1 where none is. Later appends are checked
+        against this."""
         with self._lock:
             opened = self._writable(table)
             try:
                 opened.update_incremental()
-                found = {source: opened.transaction_version(_app_id(source)) for source in sources}
+                found = {source: opened.transaction_version(source.name) for source in sources}
             except (DeltaError, OSError) as error:
                 self._tables.pop(table, None)
                 raise LakeUnavailableError(f"{table}: {error}") from error
@@ -279,10 +276,6 @@ class Lake:
 
     def _uri(self, table: str) -> str:
         return f"{self._root}/{table}"
-
-
-def _app_id(source: Source) -> str:
-    return f"{source.topic_id}:{source.partition}"
 
 
 def _date(millis: int) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from slipstream.chassis.settings import RedisSettings
-from slipstream.features.applied import newest_topics
+from slipstream.features.applied import furthest
 from slipstream.features.item import ItemState
 from slipstream.features.visitor import VisitorState
 from slipstream.stores import layout
@@ -81,7 +81,7 @@ class Rebuild:
             present = layout.decode_trending(value) if value else TrendingState()
             if not self._covers(present.applied):
                 return False
-            after = replace(state, applied=_furthest(present.applied, state.applied), newest=max(state.newest, present.newest))
+            after = replace(state, applied=furthest(present.applied, state.applied), newest=max(state.newest, present.newest))
             arguments = [layout.revision_of(value), layout.encode_trending(after, layout.new_revision()), TRENDING_KEPT, 1]
             for item_id, mass in masses.items():
                 arguments += [item_id, repr(mass)]
@@ -147,8 +147,8 @@ class Rebuild:
         one, present = visit.rebuilt, visit.present or VisitorState()
         merged = dict(present.merged)
         for name, offsets in one.state.merged.items():
-            merged[name] = _furthest(merged.pop(name, {}), offsets)
-        state = replace(one.state, applied=_furthest(present.applied, one.state.applied), merged=merged)
+            merged[name] = furthest(merged.pop(name, {}), offsets)
+        state = replace(one.state, applied=furthest(present.applied, one.state.applied), merged=merged)
         encoded = layout.encode_visitor(state, layout.new_revision())
         ttl_ms = _ttl(self._retention.visitor_ttl_ms, one.last_received, now_ms)
         return Call([self._keys.visitor(one.user_id)], [visit.revisions[one.user_id], encoded, ttl_ms])
@@ -163,7 +163,7 @@ class Rebuild:
             if not self._covers(present):
                 left.append(one)
                 continue
-            state = replace(one.state, applied=_furthest(present, one.state.applied))
+            state = replace(one.state, applied=furthest(present, one.state.applied))
             encoded = layout.encode_item(state, layout.new_revision())
             ttl_ms = _ttl(self._retention.item_ttl_ms, one.last_received, now_ms)
             calls.append(self._call(self._keys.item(one.item_id), layout.revision_of(value), encoded, ttl_ms))
@@ -183,10 +183,3 @@ class Rebuild:
 def _ttl(ttl_ms: int, last_received: int, now_ms: int) -> int:
     """What is left of a time to live that began when the last record arrived."""
     return min(ttl_ms, ttl_ms - (now_ms - last_received))
-
-
-def _furthest(present: Mapping[str, int], rebuilt: Mapping[str, int]) -> dict[str, int]:
-    """Both, each source with the higher offset. What history has nothing of, was there and is gone: erased, or without effect."""
-    both = {source: offset for source, offset in present.items() if source not in rebuilt}
-    both.update((source, max(offset, present.get(source, -1))) for source, offset in rebuilt.items())
-    return newest_topics(both)

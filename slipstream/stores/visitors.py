@@ -258,8 +258,9 @@ class Visitors:
         return known
 
     def _read_one(self, visitor_id: str) -> Known:
-        value = self._redis.get(self._keys.visitor(visitor_id))
-        return Known(layout.revision_of(value), layout.decode_known(value) if value else None)
+        key = self._keys.visitor(visitor_id)
+        value = self._redis.get(key)
+        return Known(layout.revision_of(value), self._decoded.state(key, value) if value else None)
 
     def _replace(self, visitor_id: str, revision: bytes, content: VisitorState | Moved) -> bool:
         return self._scripts.replace([self._call(visitor_id, revision, content)])[0]

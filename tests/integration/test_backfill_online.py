@@ -284,7 +284,7 @@ def test_the_features_service_holds_while_it_is_asked_and_the_lake_comes_to_wher
         send(features.producer, events(50, first=100))
         time.sleep(1.0)
         assert features.lake.count(INTERACTIONS) == 100
-        assert sum(shop.lake.applied_offset(INTERACTIONS, s) + 1 for s in _sources(asking)) == 100
+        assert sum(shop.lake.applied_offsets(INTERACTIONS, [s])[s] + 1 for s in _sources(asking)) == 100
         asking.release()
         features.settle()
         assert features.lake.count(INTERACTIONS) == 150

@@ -57,7 +57,7 @@ def test_a_lake_in_a_bucket_is_written_read_compacted_erased_and_vacuumed(bucket
     lake = Lake(bucket, "shop")
     first = lake.append(INTERACTIONS, rows("a", user_id="ada"), {SOURCE: 0})
     lake.append(INTERACTIONS, rows("b", user_id="bob"), {SOURCE: 1})
-    assert Lake(bucket, "shop").applied_offset(INTERACTIONS, SOURCE) == 1
+    assert Lake(bucket, "shop").applied_offsets(INTERACTIONS, [SOURCE])[SOURCE] == 1
     assert lake.compact(INTERACTIONS, 2) == 1
     assert lake.read(INTERACTIONS, first)["event_id"].to_pylist() == ["a"]
     assert lake.erase(["ada"]) == 1
@@ -75,7 +75,7 @@ def test_writers_of_one_bucket_lose_nothing_and_write_nothing_twice(bucket: Lake
         lake, source, offset = Lake(bucket, "shop"), Source("interactions.v1", "topic-1", partition), 0
         try:
             while offset < 8:
-                offset = lake.applied_offset(INTERACTIONS, source) + 1
+                offset = lake.applied_offsets(INTERACTIONS, [source])[source] + 1
                 try:
                     lake.append(INTERACTIONS, rows(f"{partition}-{offset}"), {source: offset})
                 except LakeConflictError:
@@ -95,7 +95,7 @@ def test_writers_of_one_bucket_lose_nothing_and_write_nothing_twice(bucket: Lake
 
 def test_a_source_that_another_writer_took_is_refused_there_too(bucket: LakeSettings) -> None:
     one, other = Lake(bucket, "shop"), Lake(bucket, "shop")
-    assert one.applied_offset(INTERACTIONS, SOURCE) == other.applied_offset(INTERACTIONS, SOURCE) == -1
+    assert one.applied_offsets(INTERACTIONS, [SOURCE])[SOURCE] == other.applied_offsets(INTERACTIONS, [SOURCE])[SOURCE] == -1
     other.append(INTERACTIONS, rows("a"), {SOURCE: 0})
     with pytest.raises(LakeConflictError):
         one.append(INTERACTIONS, rows("a"), {SOURCE: 0})

@@ -39,9 +39,9 @@ def streamed(records: list[Placed], of: Placed, chance: random.Random) -> dict[s
     its: ItemState | None = None
     for record in before:
         if record.interaction.user_id == of.interaction.user_id:
-            mine = visitor.fold(mine, record.interaction)
+            mine = visitor.fold_all(mine, [record.interaction])
         if record.interaction.item_id == of.interaction.item_id:
-            its = item.fold(its, record.interaction)
+            its = item.fold_all(its, [record.interaction])
     known = CATALOGUE.before(now_ms)
     sequence = mine.sequence if mine else []
     views = {
@@ -109,7 +109,7 @@ def test_rebuilt_states_are_what_the_stream_left(records: list[Placed], chance: 
         user_id = record.interaction.user_id
         [made] = covisits.pairs(streamed_states.get(user_id), [record.interaction])
         told += [Covisited(record.source, record.offset, pair) for pair in made]
-        state = visitor.fold(streamed_states.get(user_id), record.interaction)
+        state = visitor.fold_all(streamed_states.get(user_id), [record.interaction])
         state.applied = {**state.applied, record.source: record.offset}
         streamed_states[user_id] = state
     rebuilt: list[Covisited] = []
@@ -141,7 +141,7 @@ def test_a_merged_visitor_is_rebuilt_as_the_stream_merged_it(records: list[Place
     def take(record: Placed, into: str) -> None:
         [made] = covisits.pairs(states.get(into), [record.interaction])
         told.extend(Covisited(record.source, record.offset, pair) for pair in made)
-        states[into] = visitor.fold(states.get(into), record.interaction)
+        states[into] = visitor.fold_all(states.get(into), [record.interaction])
 
     for record in arrived[:at]:
         take(record, record.interaction.user_id)

@@ -14,7 +14,6 @@ from slipstream.features.item import (
     NEIGHBOURS_KEPT,
     POPULARITY_HALF_LIFE_MS,
     ItemState,
-    fold,
     fold_all,
     item_features,
     neighbour_features,
@@ -53,13 +52,13 @@ def test_fold_gives_the_same_state_however_it_is_split(events: list[Interaction]
     assert alike(fold_all(fold_all(None, events[:cut]), events[cut:]), together)
     one_by_one: ItemState | None = None
     for each in events:
-        one_by_one = fold(one_by_one, each)
+        one_by_one = fold_all(one_by_one, [each])
     assert one_by_one is not None and alike(one_by_one, together)
 
 
 def test_fold_leaves_the_given_state_as_it_was() -> None:
-    state = fold(None, event(START))
-    fold(state, event(START + 1, "purchase"))
+    state = fold_all(None, [event(START)])
+    fold_all(state, [event(START + 1, "purchase")])
     assert (state.counts, state.hours.counts[0], state.last_seen) == ({"view": 1}, [1], START)
 
 

@@ -14,7 +14,7 @@ from slipstream.features.item import item_features, neighbour_features
 from slipstream.features.request import RequestContext, request_features
 from slipstream.features.session import session_features
 from slipstream.features.views import VISITOR
-from slipstream.features.visitor import VisitorState, fold, fold_all, visitor_view
+from slipstream.features.visitor import VisitorState, fold_all, visitor_view
 from slipstream.stores import layout
 from tests.unit.features.strategies import interactions
 
@@ -46,7 +46,7 @@ def test_rows_of_earlier_events_equal_the_stream_at_that_moment(
     chance.shuffle(earlier)
     streamed: VisitorState | None = None
     for each in earlier:  # as the consumer does: read, fold, written
-        streamed = layout.decode_visitor(layout.encode_visitor(fold(streamed, each), b"revision"))
+        streamed = layout.decode_visitor(layout.encode_visitor(fold_all(streamed, [each]), b"revision"))
     assert everything(streamed, asked) == row
 
 

@@ -13,7 +13,6 @@ from slipstream.features.visitor import (
     TILE_SIZES,
     SequenceEvent,
     VisitorState,
-    fold,
     fold_all,
     join,
     visitor_features,
@@ -35,7 +34,7 @@ def test_fold_gives_the_same_state_however_it_is_split(events: list[Interaction]
     assert fold_all(fold_all(None, events[:cut]), events[cut:]) == together
     one_by_one: VisitorState | None = None
     for each in events:
-        one_by_one = fold(one_by_one, each)
+        one_by_one = fold_all(one_by_one, [each])
     assert one_by_one == together
 
 
@@ -48,8 +47,8 @@ def test_sequence_keeps_the_newest_whatever_arrives_last(order: list[int]) -> No
 
 
 def test_fold_leaves_the_given_state_as_it_was() -> None:
-    state = fold(None, event(START))
-    fold(state, event(START + 1, "b", "cart"))
+    state = fold_all(None, [event(START)])
+    fold_all(state, [event(START + 1, "b", "cart")])
     assert state == VisitorState([SequenceEvent("a", "view", START, None)], {"view": 1}, START, START, {}, {"view": START})
 
 

@@ -33,7 +33,7 @@ def test_a_lake_without_tables_reads_as_empty(lake: Lake) -> None:
 
 
 def test_append_records_rows_and_offsets_together(lake: Lake, lake_settings: LakeSettings) -> None:
-    assert lake.applied_offset(INTERACTIONS, SOURCE) == -1
+    assert lake.applied_offsets(INTERACTIONS, [SOURCE])[SOURCE] == -1
     version = lake.append(INTERACTIONS, rows("a", "b"), {SOURCE: 7})
     reopened = Lake(lake_settings, "shop")
     assert reopened.version(INTERACTIONS) == version
@@ -48,16 +48,16 @@ def test_an_older_version_reads_as_it_was_also_after_compaction(lake: Lake) -> N
     assert lake.compact(INTERACTIONS, 3) == 5
     assert ids(lake, first) == ["a"]
     assert (lake.count(INTERACTIONS, first), lake.count(INTERACTIONS)) == (1, 6)
-    assert lake.applied_offset(INTERACTIONS, SOURCE) == 6
+    assert lake.applied_offsets(INTERACTIONS, [SOURCE])[SOURCE] == 6
 
 
 def test_append_is_refused_when_another_writer_took_the_source_meanwhile(lake: Lake, lake_settings: LakeSettings) -> None:
     other = Lake(lake_settings, "shop")
-    assert lake.applied_offset(INTERACTIONS, SOURCE) == other.applied_offset(INTERACTIONS, SOURCE) == -1
+    assert lake.applied_offsets(INTERACTIONS, [SOURCE])[SOURCE] == other.applied_offsets(INTERACTIONS, [SOURCE])[SOURCE] == -1
     other.append(INTERACTIONS, rows("a"), {SOURCE: 1})
     with pytest.raises(LakeConflictError):
         lake.append(INTERACTIONS, rows("a", "b"), {SOURCE: 2})
-    assert lake.applied_offset(INTERACTIONS, SOURCE) == 1
+    assert lake.applied_offsets(INTERACTIONS, [SOURCE])[SOURCE] == 1
     lake.append(INTERACTIONS, rows("b"), {SOURCE: 2})
     assert ids(lake) == ["a", "b"]
 
@@ -65,7 +65,7 @@ def test_append_is_refused_when_another_writer_took_the_source_meanwhile(lake: L
 def test_writers_of_different_sources_do_not_disturb_each_other(lake: Lake, lake_settings: LakeSettings) -> None:
     other = Lake(lake_settings, "shop")
     for each, source in ((lake, SOURCE), (other, OTHER)):
-        each.applied_offset(INTERACTIONS, source)
+        each.applied_offsets(INTERACTIONS, [source])[source]
     other.append(INTERACTIONS, rows("a"), {OTHER: 0})
     lake.append(INTERACTIONS, rows("b"), {SOURCE: 0})
     assert ids(lake) == ["a", "b"]
@@ -110,6 +110,6 @@ def test_a_lake_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     lake = Lake(LakeSettings(uri=str(tmp_path / "file" / "lake")), "shop")
     with pytest.raises(LakeUnavailableError):
-        lake.applied_offset(INTERACTIONS, SOURCE)
+        lake.applied_offsets(INTERACTIONS, [SOURCE])[SOURCE]
     with pytest.raises(LakeUnavailableError):
         lake.append(INTERACTIONS, rows("a"), {SOURCE: 0})

@@ -51,7 +51,7 @@ def test_rows_of_a_visitor_go_from_all_tables_and_others_stay(shop: Lake) -> Non
     assert shop.erase(["ada", "phone-1"]) == 4 + 2 + 1
     assert everything(shop) == {INTERACTIONS: ["bob-0", "bob-1"], RECOMMENDATIONS: ["bob"], CATALOG: ["ada", "bob"]}
     assert shop.erase(["ada", "phone-1"]) == 0
-    assert shop.applied_offset(INTERACTIONS, SOURCE) == 12
+    assert shop.applied_offsets(INTERACTIONS, [SOURCE])[SOURCE] == 12
 
 
 def test_a_request_read_again_leaves_what_came_after_it(lake: Lake) -> None:
@@ -94,7 +94,7 @@ def test_erasing_beside_a_writer_loses_no_row_of_others(lake: Lake, lake_setting
     lake.append(INTERACTIONS, rows("ada-old", user_id="ada"), {Source("interactions.v1", "topic-0", 0): 0})
 
     def write() -> None:
-        offset = writer.applied_offset(INTERACTIONS, SOURCE)
+        offset = writer.applied_offsets(INTERACTIONS, [SOURCE])[SOURCE]
         while not stop.wait(0.02):
             offset += 1
             try:
@@ -102,7 +102,7 @@ def test_erasing_beside_a_writer_loses_no_row_of_others(lake: Lake, lake_setting
                 writer.append(INTERACTIONS, rows(both[0]["event_id"], user_id="ada"), {SOURCE: 2 * offset})
                 writer.append(INTERACTIONS, rows(both[1]["event_id"], user_id="bob"), {SOURCE: 2 * offset + 1})
             except LakeConflictError:
-                offset = -(-writer.applied_offset(INTERACTIONS, SOURCE) // 2)
+                offset = -(-writer.applied_offsets(INTERACTIONS, [SOURCE])[SOURCE] // 2)
             else:
                 written.append(f"bob-{offset}")
 

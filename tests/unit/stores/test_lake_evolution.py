@@ -34,7 +34,7 @@ def test_an_older_table_gains_columns_and_its_rows_and_versions_read_as_nulls(
     schemas[INTERACTIONS] = NOW
     lake = Lake(lake_settings, "shop")
     assert lake.read(INTERACTIONS, columns=["event_id", "value"]).to_pylist() == [{"event_id": "old", "value": None}]
-    assert lake.applied_offset(INTERACTIONS, SOURCE) == 0
+    assert lake.applied_offsets(INTERACTIONS, [SOURCE])[SOURCE] == 0
     lake.append(INTERACTIONS, rows("new", value=2.5), {SOURCE: 1})
     assert sorted(lake.read(INTERACTIONS, columns=["event_id", "value"]).to_pylist(), key=lambda row: row["event_id"]) == [
         {"event_id": "new", "value": 2.5},
@@ -54,7 +54,7 @@ def test_a_newer_table_can_be_read_and_written_and_keeps_its_columns(
     lake = Lake(lake_settings, "shop")
     lake.append(INTERACTIONS, rows("old"), {SOURCE: 1})
     assert lake.read(INTERACTIONS).schema == NOW
-    assert lake.applied_offset(INTERACTIONS, SOURCE) == 1
+    assert lake.applied_offsets(INTERACTIONS, [SOURCE])[SOURCE] == 1
     assert lake.compact(INTERACTIONS, 2) == 1
     schemas[INTERACTIONS] = NEWER
     found = {row["event_id"]: row["consent"] for row in newer.read(INTERACTIONS, columns=["event_id", "consent"]).to_pylist()}
@@ -69,7 +69,7 @@ def test_a_writer_that_has_the_table_open_goes_on_when_another_adds_a_column(
     schemas[INTERACTIONS] = NEWER
     Lake(lake_settings, "shop").append(INTERACTIONS, rows("b", schema=NEWER), {Source("interactions.v1", "topic-1", 4): 0})
     schemas[INTERACTIONS] = NOW
-    assert lake.applied_offset(INTERACTIONS, SOURCE) == 0
+    assert lake.applied_offsets(INTERACTIONS, [SOURCE])[SOURCE] == 0
     lake.append(INTERACTIONS, rows("c"), {SOURCE: 1})
     assert sorted(lake.read(INTERACTIONS, columns=["event_id"])["event_id"].to_pylist()) == ["a", "b", "c"]
 
