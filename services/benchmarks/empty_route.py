@@ -7,9 +7,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import httpx
 from fastapi import FastAPI
 
+from services.benchmarks.load import answering
 from services.standalone.processes import Child, free_port
 from slipstream.chassis.app import serve
 from slipstream.chassis.settings import HttpSettings, ServiceSettings
@@ -32,18 +32,11 @@ def running_empty_route() -> Iterator[str]:
     """The route's URL, served by a process of its own while the context lasts."""
     port = free_port()
     command = [sys.executable, "-m", "services.benchmarks.empty_route", str(port)]
-    server = Child("empty route", port, command, _answers, grace_s=2.0).start(timeout_s=30)
+    server = Child("empty route", port, command, answering("/"), grace_s=2.0).start(timeout_s=30)
     try:
         yield f"http://127.0.0.1:{port}/"
     finally:
         server.kill()
-
-
-def _answers(port: int) -> bool:
-    try:
-        return httpx.get(f"http://127.0.0.1:{port}/", timeout=2).status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 if __name__ == "__main__":

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-import httpx
-
+from services.benchmarks.load import answering
 from services.standalone.processes import Child, free_port
 
 #: The release whose requests and answers the contract tests hold.
@@ -133,18 +132,11 @@ def running_feast(python: Path, repository: Path) -> Iterator[str]:
     # By default a worker ends after a thousand requests, which would count against it here.
     command = [str(python.parent / "feast"), "--chdir", str(repository), "serve", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--workers", "1", "--no-access-log", "--max-requests", "0", "--max-requests-jitter", "0"]
-    server = Child("feast", port, command, _answers, grace_s=3.0).start(timeout_s=90)
+    server = Child("feast", port, command, answering("/health"), grace_s=3.0).start(timeout_s=90)
     try:
         yield f"http://127.0.0.1:{port}"
     finally:
         server.stop()
-
-
-def _answers(port: int) -> bool:
-    try:
-        return httpx.get(f"http://127.0.0.1:{port}/health", timeout=2).status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 def _run(command: list[str], directory: Path | None, what: str) -> None:

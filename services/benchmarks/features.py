@@ -16,7 +16,7 @@ from typing import Any, Final
 import httpx
 
 from services.benchmarks import feature_reads, footprint
-from services.benchmarks.load import in_own_process
+from services.benchmarks.load import answering, in_own_process
 from services.benchmarks.report import Row
 from services.benchmarks.traffic import visits
 from services.standalone import servers
@@ -88,20 +88,13 @@ def _features(plan: Plan) -> Iterator[str]:
     """One features process of this benchmark's own namespace; its URL."""
     port = plan.ports["features"]
     environment = {**os.environ, **plan.service_environment("features"), "SLIPSTREAM_NAMESPACE": NAMESPACE}
-    command = [sys.executable, "-m", "services", "features"]
+    command, alive = [sys.executable, "-m", "services", "features"], answering("/health/live")
     with (plan.directory / "features.log").open("wb") as output:
-        child = Child("features", port, command, _alive, grace_s=15.0, environment=environment, output=output).start(timeout_s=60)
+        child = Child("features", port, command, alive, grace_s=15.0, environment=environment, output=output).start(timeout_s=60)
         try:
             yield f"http://127.0.0.1:{port}"
         finally:
             child.stop()
-
-
-def _alive(port: int) -> bool:
-    try:
-        return httpx.get(f"http://127.0.0.1:{port}/health/live", timeout=2).status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 def _produce(kafka: KafkaSettings, events: Sequence[Interaction]) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from services.benchmarks.report import Row
+from services.benchmarks.traffic import TYPES
 from slipstream.chassis.settings import RedisSettings
 from slipstream.contracts.events import Interaction
 from slipstream.features import item, visitor
@@ -23,7 +24,6 @@ EVENTS: Final = 50
 #: The most that a visitor or an item should take.
 BAR_BYTES: Final = 1_024
 _NOW: Final = 1_790_000_000_000
-_TYPES: Final = ("view",) * 10 + ("click",) * 5 + ("cart",) * 2 + ("purchase",)
 _PARTITIONS: Final = 12
 #: States of which it is checked that folding gives the same.
 _CHECKED: Final = 50
@@ -68,7 +68,7 @@ def _visitors(chance: random.Random, count: int) -> Iterator[tuple[str, VisitorS
         favourites = chance.sample(catalogue, 20)
         times = sorted(_NOW - int(chance.random() * 30 * DAY_MS) for _ in range(EVENTS))
         sequence = [
-            SequenceEvent(chance.choice(favourites if chance.random() < 0.6 else catalogue), chance.choice(_TYPES), time)
+            SequenceEvent(chance.choice(favourites if chance.random() < 0.6 else catalogue), chance.choice(TYPES), time)
             for time in times
         ]
         state = _visitor(sequence)
@@ -92,7 +92,7 @@ def _items(chance: random.Random, count: int) -> Iterator[tuple[str, ItemState]]
     topic = uuid.UUID(int=chance.getrandbits(128))
     pool = [
         _interaction(
-            SequenceEvent("i", chance.choice((*_TYPES, *("impression",) * 20)), _NOW - int(chance.random() * 30 * DAY_MS))
+            SequenceEvent("i", chance.choice((*TYPES, *("impression",) * 20)), _NOW - int(chance.random() * 30 * DAY_MS))
         )
         for _ in range(20_000)
     ]

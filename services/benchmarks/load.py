@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import httptools
+import httpx
 import numpy as np
 import uvloop
 
@@ -51,6 +52,18 @@ class Load:
     def percentile(self, share: float) -> float:
         """The latency that `share` percent of the requests did not exceed, in ms; NaN without any answer."""
         return float(np.percentile(self.latencies_ms, share)) if self.latencies_ms else float("nan")
+
+
+def answering(path: str) -> Callable[[int], bool]:
+    """Whether a GET of `path` on a port of this machine is answered with 200, as a check of a child that starts."""
+
+    def answers(port: int) -> bool:
+        try:
+            return httpx.get(f"http://127.0.0.1:{port}{path}", timeout=2).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    return answers
 
 
 def request(

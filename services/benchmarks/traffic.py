@@ -8,7 +8,7 @@ from typing import Final
 
 from slipstream.contracts.events import Interaction
 
-_TYPES: Final = ("view",) * 10 + ("click",) * 5 + ("cart",) * 2 + ("purchase",)
+TYPES: Final = ("view",) * 10 + ("click",) * 5 + ("cart",) * 2 + ("purchase",)
 #: Events of a visit, and seconds from one to the next, at most.
 _VISIT: Final = (1, 12)
 _PAUSE_S: Final = (3, 120)
@@ -36,7 +36,7 @@ def _visit(chance: random.Random, visitor: str, demand: list[float], end_ms: int
         when -= chance.randint(*_PAUSE_S) * 1_000
         yield Interaction(
             event_id=f"{chance.getrandbits(128):032x}",
-            event_type=chance.choice(_TYPES),
+            event_type=chance.choice(TYPES),
             user_id=visitor,
             item_id=f"i{bisect.bisect_left(demand, chance.random() * demand[-1])}",
             timestamp=when,

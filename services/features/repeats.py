@@ -59,14 +59,14 @@ class Repeats:
         kept = []
         for message in messages:
             event = message.record
-            if isinstance(event, Interaction):
+            if isinstance(event, Interaction) and (event.event_id in known or event.event_id in self._counted):
                 own = Place(message.source.topic_id, message.source.partition, message.offset)
                 if event.maybe_repeat:
                     places = known[event.event_id]
                     if own not in places and any(_counts_before(place, own) for place in places):
                         continue
                     self._counted[event.event_id] = own, event.received_at
-                elif event.event_id in self._counted and self._overtook(event, own):
+                elif self._overtook(event, own):
                     continue
                 if event.event_id in known:
                     known[event.event_id].add(own)
@@ -94,6 +94,8 @@ class Repeats:
 
     def _overtook(self, event: Interaction, own: Place) -> bool:
         """Whether the marked copy of an unmarked event stands before it."""
+        if event.event_id not in self._counted:
+            return False
         place, received_at = self._counted[event.event_id]
         return place[:2] == own[:2] and place.offset < own.offset and abs(event.received_at - received_at) <= OVERTAKEN_MS
 

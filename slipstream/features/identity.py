@@ -5,10 +5,11 @@ close a circle says nothing. The stream applies links as they come (`slipstream.
 ids by the same rule with `Identities`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
+from slipstream.contracts.vocabulary import MAX_ID_BYTES, MERGED_INTO
 from slipstream.features import visitor
 from slipstream.features.applied import furthest
 from slipstream.features.visitor import VisitorState
@@ -25,6 +26,12 @@ class Link(NamedTuple):
     topic_id: str
     offset: int
     timestamp: int
+
+
+def named(attributes: Mapping[str, Any]) -> str | None:
+    """Whom an identity record names as the user; None when it names nobody, and so says nothing."""
+    user_id = attributes.get(MERGED_INTO)
+    return user_id if isinstance(user_id, str) and 0 < len(user_id.encode()) <= MAX_ID_BYTES else None
 
 
 class Identities:

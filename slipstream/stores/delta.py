@@ -66,11 +66,16 @@ def append(opened: DeltaTable, rows: pa.Table, transactions: list[Transaction]) 
 
 
 def batches(
-    opened: DeltaTable, wanted: pa.Schema, received_since: str | None = None, without: DeltaTable | None = None
+    opened: DeltaTable,
+    wanted: pa.Schema,
+    received_since: str | None = None,
+    without: DeltaTable | None = None,
+    only: str | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """The table's rows, in no promised order; a column that this version does not have yet is null. Holds a few batches.
 
-    `without` leaves out the files of another version of the table.
+    `without` leaves out the files of another version of the table. `only` names a column of truths: rows where it is not true are
+    left out, and files that have none are hardly read.
     """
     since = [(RECEIVED_DATE, ">=", received_since)] if received_since else None
     dataset = opened.to_pyarrow_dataset(file_pruning_predicate=since)
@@ -78,9 +83,12 @@ def batches(
         known = {fragment.path for fragment in without.to_pyarrow_dataset().get_fragments()}
         fragments = [fragment for fragment in dataset.get_fragments() if fragment.path not in known]
         dataset = ds.FileSystemDataset(fragments, dataset.schema, dataset.format, dataset.filesystem)
+    if only is not None and only not in dataset.schema.names:
+        return
     present = [name for name in wanted.names if name in dataset.schema.names]
     # No filter on texts here: a file that a delete has rewritten calls them string views, and its statistics can't be compared.
-    scanner = dataset.scanner(columns=present, batch_size=_BATCH_ROWS, batch_readahead=2, fragment_readahead=2)
+    chosen = None if only is None else ds.field(only)
+    scanner = dataset.scanner(columns=present, filter=chosen, batch_size=_BATCH_ROWS, batch_readahead=2, fragment_readahead=2)
     for batch in scanner.to_batches():
         columns = [
             batch[field.name].cast(field.type) if field.name in present else pa.nulls(batch.num_rows, field.type)

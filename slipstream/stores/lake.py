@@ -132,14 +132,20 @@ class Lake:
         return pa.Table.from_batches(found, schema=_wanted(table, columns))
 
     def scan(
-        self, table: str, version: int | None = None, columns: Sequence[str] | None = None, *, received_since: str | None = None
+        self,
+        table: str,
+        version: int | None = None,
+        columns: Sequence[str] | None = None,
+        *,
+        received_since: str | None = None,
+        only: str | None = None,
     ) -> Iterator[pa.RecordBatch]:
-        """`read` in batches, of which few are held at once."""
+        """`read` in batches, of which few are held at once. `only`: the rows in which this column is true."""
         opened = self._open(table, version)
         if opened is None:
             return
         try:
-            yield from delta.batches(opened, _wanted(table, columns), received_since)
+            yield from delta.batches(opened, _wanted(table, columns), received_since, only=only)
         except (DeltaError, OSError) as error:
             raise LakeUnavailableError(f"{table} at version {opened.version()}: {error}") from error
 
@@ -171,9 +177,8 @@ class Lake:
         the rows received since the day of `since_ms`. Raises `LakeUnavailableError`."""
         columns = ("event_id", "topic_id", "partition", "offset", "received_at")
         found: dict[str, tuple[Place, int]] = {}
-        for batch in self.scan(table, columns=("maybe_repeat", *columns), received_since=_date(since_ms)):
-            hits = batch.filter(batch["maybe_repeat"])
-            for event_id, *place, received_at in zip(*(hits[name].to_pylist() for name in columns), strict=True):
+        for batch in self.scan(table, columns=columns, received_since=_date(since_ms), only="maybe_repeat"):
+            for event_id, *place, received_at in zip(*(batch[name].to_pylist() for name in columns), strict=True):
                 found[event_id] = Place(*place), received_at
         return found
 

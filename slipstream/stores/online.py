@@ -12,10 +12,11 @@ from typing import Any, Final, NamedTuple
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.settings import RedisSettings
 from slipstream.contracts.events import CatalogRecord, Interaction
-from slipstream.contracts.vocabulary import MAX_ID_BYTES, MERGED_INTO, signal_weight
+from slipstream.contracts.vocabulary import signal_weight
 from slipstream.features import decay, item
 from slipstream.features.applied import Placed, advance
 from slipstream.features.covisits import Covisit
+from slipstream.features.identity import named
 from slipstream.features.item import ItemState
 from slipstream.features.visitor import DAY_MS, VisitorState
 from slipstream.stores import layout
@@ -123,7 +124,7 @@ class OnlineStore:
     def link(self, records: Sequence[PlacedCatalog]) -> Linked:
         """Merge visitors into the users that they are, as `identity` records say: each once, in whatever order they come."""
         linked = Linked()
-        links = [(record.entity_id, _user_of(record), record) for _, _, record in records]
+        links = [(record.entity_id, named(record.attributes), record) for _, _, record in records]
         valid = [(visitor_id, user_id, record) for visitor_id, user_id, record in links if user_id is not None]
         linked.outcomes["invalid"] = len(links) - len(valid)
         with translated():
@@ -330,9 +331,3 @@ def _by_item(records: Iterable[Placed], told: Mapping[tuple[str, int], list[Covi
             else:
                 groups[pair.item_id].append(Brought(source, offset, None, [pair]))
     return groups
-
-
-def _user_of(record: CatalogRecord) -> str | None:
-    """Whom an identity record names; None when it names nobody."""
-    user_id = record.attributes.get(MERGED_INTO)
-    return user_id if isinstance(user_id, str) and 0 < len(user_id.encode()) <= MAX_ID_BYTES else None

@@ -23,6 +23,13 @@ def test_a_value_is_decoded_once_for_each_revision() -> None:
     assert calls == [value(1, b"x"), value(2, b"y"), value(2, b"z"), value(1, b"x")]
 
 
+def test_what_was_written_need_not_be_decoded_unless_the_write_was_lost() -> None:
+    decoded = Decoded(lambda one: one[REVISION_BYTES:], 10)
+    decoded.remember("a", bytes([3] * REVISION_BYTES), b"written")
+    assert decoded.state("a", value(3, b"not looked at")) == b"written"
+    assert decoded.state("a", value(4, b"another's")) == b"another's"
+
+
 def test_no_more_are_kept_than_it_may() -> None:
     calls: list[bytes] = []
     decoded = Decoded(calls.append, 2)
