@@ -207,6 +207,7 @@ class Materializer:
     def _read_again(self) -> None:
         self._archive.abandon()
         self._to_commit.clear()
+        self._repeats.forget()
         if self._consumer is not None:
             self._consumer.rewind()
         log.info("reading again from the last commit")

@@ -34,7 +34,7 @@ class Repeats:
         self._forget_at = _MANY
 
     def forget(self) -> None:
-        """Partitions have come or gone: others may have counted marked copies there."""
+        """Reading goes on elsewhere: partitions have come or gone, or what was read is read again."""
         self._counted.clear()
         self._known_since = None
 
@@ -72,7 +72,7 @@ class Repeats:
                     known[event.event_id].add(own)
             kept.append(message)
         if len(self._counted) > self._forget_at:
-            self._forget_old(max(event.received_at for event in events))
+            self._forget_old(messages)
         return kept, len(messages) - len(kept)
 
     def _know(self, received_at: int) -> None:
@@ -99,8 +99,18 @@ class Repeats:
         place, received_at = self._counted[event.event_id]
         return place[:2] == own[:2] and place.offset < own.offset and abs(event.received_at - received_at) <= OVERTAKEN_MS
 
-    def _forget_old(self, newest: int) -> None:
-        self._counted = {one: known for one, known in self._counted.items() if known[1] > newest - 2 * OVERTAKEN_MS}
+    def _forget_old(self, messages: Sequence[Message[Any]]) -> None:
+        """Those that no copy can follow: of each partition by how far it has come itself, since one may be far behind."""
+        newest: dict[tuple[str, int], int] = {}
+        for message in messages:
+            if isinstance(message.record, Interaction):
+                partition = message.source.topic_id, message.source.partition
+                newest[partition] = max(message.record.received_at, newest.get(partition, 0))
+        self._counted = {
+            event_id: (place, received_at)
+            for event_id, (place, received_at) in self._counted.items()
+            if received_at > newest.get(place[:2], 0) - 2 * OVERTAKEN_MS
+        }
         self._forget_at = max(_MANY, 2 * len(self._counted))
 
 

@@ -13,7 +13,6 @@ from services.ingestion import documentation as docs
 from services.ingestion.documentation import described
 from services.ingestion.intake import Intake
 from slipstream.chassis.errors import InvalidRequestError, ServiceError
-from slipstream.chassis.raw_route import RawRoute
 
 
 class IdConvertor(PathConvertor):
@@ -24,8 +23,8 @@ class IdConvertor(PathConvertor):
 
 register_url_convertor("id", IdConvertor())
 
-#: What is called for every event; matched before anything else.
-events = APIRouter(prefix="/v1", route_class=RawRoute)
+#: What is called for every event; answered by `hot_path`.
+events = APIRouter(prefix="/v1")
 router = APIRouter(prefix="/v1")
 
 JSON = "application/json"

@@ -1,20 +1,22 @@
 """Ingestion's app."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from services.ingestion import tracker
+from services.ingestion import hot_path, tracker
 from services.ingestion.admission import Admission
 from services.ingestion.api import CORS, events, router
 from services.ingestion.carrier import SpooledCarrier
 from services.ingestion.documentation import SECURITY_SCHEMES
-from services.ingestion.hot_path import HotPath, PageOrigins
+from services.ingestion.hot_path import PageOrigins
 from services.ingestion.intake import Intake
 from services.ingestion.publisher import Publisher
 from services.ingestion.rules import Rules
@@ -24,28 +26,26 @@ from services.ingestion.watched_files import follow
 from services.ingestion.write_keys import WriteKeys, follow_stored
 from slipstream.broker.producer import open_producer
 from slipstream.chassis.app import RequestMiddleware, create_service
-from slipstream.chassis.logging import get_logger
 from slipstream.contracts.topics import CATALOG, DEAD_LETTERS, INTERACTIONS
-from slipstream.stores.admission import AdmissionStore, close_quietly
+from slipstream.stores.admission import AdmissionStore
 from slipstream.stores.write_keys import WriteKeyStore
-
-log = get_logger(__name__)
 
 TOPICS = (INTERACTIONS, CATALOG, DEAD_LETTERS)
 
 
 class Collector(FastAPI):
-    """An app with a shorter way for the requests that `hot_path` serves: `shortcut`, which is it and what is around it."""
+    """An app with a shorter way for some requests: those of the routes in `hot`, by method and path, go to `shortcut`."""
 
-    hot_path: HotPath | None = None
+    hot: Mapping[tuple[str, str], Any] = MappingProxyType({})
     shortcut: ASGIApp
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self.hot_path is not None and self.hot_path.serves(scope):
-            scope["app"] = self
-            await self.shortcut(scope, receive, send)
-        else:
+        route = self.hot.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
+        if route is None:
             await super().__call__(scope, receive, send)
+            return
+        scope["app"], scope["route"] = self, route  # the route names the request in the metrics, too
+        await self.shortcut(scope, receive, send)
 
 
 def create_app(settings: IngestionSettings) -> FastAPI:
@@ -75,7 +75,8 @@ def create_app(settings: IngestionSettings) -> FastAPI:
             settings.redis,
             settings.namespace,
             window_ms=section.window_ms(),
-            log_id=lambda: producer.topic_id(INTERACTIONS),
+            # The end of it tells incarnations apart as well, and is kept with each id.
+            log_id=lambda: producer.topic_id(INTERACTIONS)[-8:],
             **rates,
         )
         stored_keys = WriteKeyStore(settings.redis, settings.namespace)
@@ -92,7 +93,7 @@ def create_app(settings: IngestionSettings) -> FastAPI:
         if spooled is not None:
             await spooled.aclose(limit_s=settings.http.shutdown_grace_s)
         await asyncio.to_thread(producer.close)
-        await close_quietly(store)
+        await store.aclose()
         await stored_keys.aclose()
 
     app = create_service(
@@ -100,14 +101,15 @@ def create_app(settings: IngestionSettings) -> FastAPI:
         settings,
         description="Takes events and the catalogue, gives a verdict on each, and answers when the broker has acknowledged.",
         lifespan=lifespan,
-        routers=[router],
+        routers=[events, router],
         token_protected=False,
         kind=Collector,
     )
-    app.router.routes[:0] = events.routes
     assert isinstance(app, Collector)  # noqa: S101
-    app.hot_path = HotPath(events.routes)
-    app.shortcut = RequestMiddleware(app.hot_path, app.state.metrics)
+    app.hot = {
+        (method, route.path): route for route in events.routes if isinstance(route, APIRoute) for method in route.methods or ()
+    }
+    app.shortcut = RequestMiddleware(hot_path.answer, app.state.metrics)
     app.add_api_route("/v1/slipstream.js", tracker.serve, methods=["GET", "HEAD"], include_in_schema=False)
     if origins := listed(settings.ingestion.cors_origins):
         app.add_middleware(PageOrigins, allow_origins=origins, **CORS)

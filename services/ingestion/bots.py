@@ -13,7 +13,11 @@ _BOTS = re.compile(
 _LONGEST = 512
 
 
-@lru_cache(4096)
 def is_bot(agent: str) -> bool:
     """Whether a `User-Agent` is that of a crawler, a previewer or a monitor. An empty one is not."""
-    return _BOTS.search(agent[:_LONGEST]) is not None
+    return _names_itself_bot(agent[:_LONGEST])
+
+
+@lru_cache(4096)
+def _names_itself_bot(agent: str) -> bool:
+    return _BOTS.search(agent) is not None

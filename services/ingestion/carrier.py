@@ -136,7 +136,7 @@ class SpooledCarrier:
             failure: Exception | None = None
             try:
                 await self._on_disk(partial(self._spool.append, [entry for entries, _ in pending for entry in entries]))
-            except SpoolFullError as error:
+            except Exception as error:  # whatever it is, nobody may wait for ever
                 failure = error
             for _, done in pending:
                 if not done.done():
@@ -164,11 +164,11 @@ class SpooledCarrier:
             records = [_outgoing(entry, self._doubtful) for entry in entries]
             (failure,) = await self._carrier.publish_each([records])
             if isinstance(failure, RecordRefusedError):
-                for record, failed in zip(records, await self._carrier.publish_each([[r] for r in records]), strict=True):
+                failures = await self._carrier.publish_each([[record] for record in records])
+                for record, failed in zip(records, failures, strict=True):
                     if isinstance(failed, RecordRefusedError):
                         log.error("the broker refuses a record, which is lost", topic=record.topic.name, reason=str(failed))
-                    else:
-                        failure = failed or (None if isinstance(failure, RecordRefusedError) else failure)
+                failure = next((failed for failed in failures if failed and not isinstance(failed, RecordRefusedError)), None)
             if failure is not None:
                 self._doubtful = self._doubtful or isinstance(failure, NotAcknowledgedError)
                 return False

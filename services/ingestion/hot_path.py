@@ -2,8 +2,7 @@
 more than reading an event does. What is not found here goes the usual way; so does the documentation. And past what only pages
 need, for who is not one."""
 
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
@@ -23,21 +22,11 @@ class PageOrigins(CORSMiddleware):
         await (super().__call__ if of_page else self.app)(scope, receive, send)
 
 
-class HotPath:
-    """Answers requests for `routes`, which have a path without parameters, and an endpoint that takes the request as it is and
-    returns a response."""
-
-    def __init__(self, routes: Iterable[Any]) -> None:
-        self._routes = {(method, route.path): route for route in routes for method in route.methods}
-
-    def serves(self, scope: Scope) -> bool:
-        return scope["type"] == "http" and (scope["method"], scope["path"]) in self._routes
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        route = scope["route"] = self._routes[scope["method"], scope["path"]]  # names the request in the metrics
-        endpoint: Endpoint = route.endpoint
-        try:
-            response = await endpoint(Request(scope, receive, send))
-        except ServiceError as error:
-            response = problem_of(error)
-        await response(scope, receive, send)
+async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a request by its `scope["route"]`, whose endpoint takes the request as it is and returns a response."""
+    endpoint: Endpoint = scope["route"].endpoint
+    try:
+        response = await endpoint(Request(scope, receive, send))
+    except ServiceError as error:
+        response = problem_of(error)
+    await response(scope, receive, send)

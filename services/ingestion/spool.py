@@ -86,11 +86,6 @@ class Spool:
     def empty(self) -> bool:
         return self._bytes <= 0
 
-    @property
-    def position(self) -> Position:
-        """Where reading begins."""
-        return self._position
-
     def append(self, entries: Sequence[Entry]) -> None:
         """Write behind all others, and return when the disk has it. Raises `SpoolFullError`, with nothing written."""
         data = bytearray()
@@ -99,10 +94,11 @@ class Spool:
             data += _FRAME.pack(len(payload), zlib.crc32(payload)) + payload
         if self._bytes + len(data) > self._max_bytes:
             raise SpoolFullError(f"the spool holds {self._bytes} bytes of at most {self._max_bytes}")
-        if self._file.tell() >= self._segment_bytes:
-            self._file.close()
-            self._last += 1
-            self._file = self._open_last()
+        try:
+            if self._file.tell() >= self._segment_bytes:
+                self._begin_segment()
+        except OSError as error:
+            raise SpoolFullError(f"the spool can't be written: {error}") from error
         before = self._file.tell()
         try:
             rest = memoryview(data)
@@ -146,6 +142,16 @@ class Spool:
     def close(self) -> None:
         self._file.close()
         self._lock.close()
+
+    def _begin_segment(self) -> None:
+        self._last += 1
+        try:
+            fresh = self._open_last()
+        except OSError:
+            self._last -= 1
+            raise
+        self._file.close()
+        self._file = fresh
 
     def _open_last(self) -> FileIO:
         path = self._path(self._last)

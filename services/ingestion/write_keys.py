@@ -4,7 +4,6 @@ import asyncio
 import base64
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from functools import lru_cache
 
 from slipstream.chassis.logging import get_logger
 from slipstream.stores.write_keys import StoredKey, digest_of
@@ -63,7 +62,6 @@ async def follow_stored(keys: WriteKeys, read: Callable[[], Awaitable[list[Store
         await asyncio.sleep(REFRESH_S)
 
 
-@lru_cache(1_024)
 def key_in_header(authorization: str) -> str | None:
     """The write key in a Basic `Authorization` header, where it is the user name, as Segment's SDKs send it."""
     scheme, _, credentials = authorization.partition(" ")

@@ -40,7 +40,8 @@ class Publisher:
     def publish(self, run_id: str, directory: Path, trained: Trained) -> gate.Decision:
         """Take the bundle of a run into the registry and let the gate decide. Every decision is an audit record.
 
-        Raises when there is no decision; the bundle is gone then. Once there is one it is in force, whatever fails after it.
+        Raises when no decision could be made, or it could not be put in force; a bundle that is not in the registry is gone then.
+        Once the decision is in force, it is whatever fails after it.
         """
         kept = self.artifacts.put(run_id, directory)
         try:

@@ -73,6 +73,10 @@ class Client(KafkaProducer):  # type: ignore[misc]
             raise KafkaTimeoutError(f"the partitions of {topic} are not known yet")
         return len(partitions)
 
+    def topic_id(self, topic: str) -> str:
+        """The topic's id by the newest metadata; "" where that does not have it."""
+        return str(self._metadata.topic_id(topic) or "")
+
     def append(self, place: TopicPartition, key: bytes, value: bytes, headers: Headers) -> Any:
         """Put a record behind the others of its partition; returns the library's future of the whole batch that it is in.
 

@@ -3,10 +3,8 @@
 import asyncio
 import contextlib
 import itertools
-import socket
 import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from kafka import TopicPartition
@@ -18,11 +16,9 @@ from slipstream.broker.kafka import (
     BrokerUnavailableError,
     NotAcknowledgedError,
     RecordRefusedError,
-    addresses,
     ensure_topics,
     physical,
     reachable,
-    topic_ids,
 )
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.settings import KafkaSettings
@@ -33,10 +29,6 @@ log = get_logger(__name__)
 
 #: Failures that say something of one record, and nothing of the connection.
 _OF_THE_RECORD = (InvalidTopicError, MessageSizeTooLargeError, RecordListTooLargeError)
-#: So many records are worth a journey of their own.
-_ENOUGH = 64
-#: The longest that published records wait for others.
-_GATHER_S = 0.01
 #: Without an answer for so long, the broker is asked whether it is there at all.
 _DOUBT_S = 1.0
 
@@ -53,16 +45,6 @@ class Outgoing(NamedTuple):
 
 #: What went wrong with a caller's records: a `BrokerUnavailableError`, or what can't be encoded says of itself.
 Failure = Exception | None
-_Waiting = tuple[Sequence[Outgoing], "asyncio.Future[None]"]
-
-
-@dataclass(slots=True)
-class _Outbox:
-    """What was published on one event loop and not yet handed over, and how many handovers have no answer yet."""
-
-    waiting: list[_Waiting] = field(default_factory=list)
-    under_way: int = 0
-    departure: asyncio.Handle | None = None
 
 
 class Producer:
@@ -80,11 +62,9 @@ class Producer:
         self._linger_ms = linger_ms
         self._timeout_s = settings.delivery_timeout_ms / 1000
         self._names: dict[str, str] = {}
-        self._ids: dict[str, str] = {}
         self._places: dict[tuple[str, int], TopicPartition] = {}
         self._looking = threading.Lock()
         self._closed = threading.Event()
-        self._outboxes: dict[asyncio.AbstractEventLoop, _Outbox] = {}
         self._away = not connect
         self.failures = 0
         self._producer: Client | None = self._connect() if connect else None
@@ -100,11 +80,11 @@ class Producer:
         """Learn where the topics' partitions are: records of a topic that is not known yet are refused."""
         names = [self._name(topic) for topic in topics]
         if self._producer is not None:
-            self._know(self._producer, names)
+            _learn(self._producer, names)
 
     def topic_id(self, topic: Topic) -> str:
-        """The broker's id of a topic whose partitions are known, as of the client's last connection; "" where it did not say."""
-        return self._ids.get(self._name(topic), "")
+        """The broker's id of a topic that is in use, as the client knows it now; "" where it does not."""
+        return self._producer.topic_id(self._name(topic)) if self._producer is not None else ""
 
     def send(self, topic: Topic, key: str, record: Record, request_id: str = "") -> None:
         """Hand the record over and return; a failure to deliver is counted in `failures`."""
@@ -122,71 +102,27 @@ class Producer:
     async def publish(self, records: Sequence[Outgoing]) -> None:
         """Send all and return when the broker has acknowledged every one; records of one key keep their order.
 
-        What is published while the records before it are not yet acknowledged travels together, after at most 10 ms. Raises
-        `BrokerUnavailableError` when any record was not acknowledged in time. If it is a `NotAcknowledgedError`, some of them may
-        be on the topic all the same: records that are sent again then stand there twice, under two offsets.
+        Raises `BrokerUnavailableError` when any record was not acknowledged in time. If it is a `NotAcknowledgedError`, some of
+        them may be on the topic all the same: records that are sent again then stand there twice, under two offsets.
         """
         if not records:
             return
-        loop = asyncio.get_running_loop()
-        if len(records) >= _ENOUGH:
-            (failure,) = await self.publish_each([records])
-            if failure is not None:
-                raise failure
-            return
-        done: asyncio.Future[None] = loop.create_future()
-        outbox = self._outboxes.setdefault(loop, _Outbox())
-        outbox.waiting.append((records, done))
-        if outbox.departure is None:
-            outbox.departure = (
-                loop.call_later(_GATHER_S, self._depart, loop) if outbox.under_way else loop.call_soon(self._depart, loop)
-            )
-        await done
+        (failure,) = await self.publish_each([records])
+        if failure is not None:
+            raise failure
 
     async def publish_each(self, lists: Sequence[Sequence[Outgoing]]) -> list[Failure]:
         """Send several callers' records in one go, at once, and return when each has its answer: what went wrong with it, if
-        anything, in the order given."""
-        return await self._hand_over(lists, asyncio.get_running_loop())
-
-    def _depart(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Hand over what has gathered; once it is acknowledged, what has gathered since then."""
-        outbox = self._outboxes[loop]
-        if outbox.departure is not None:
-            outbox.departure.cancel()
-            outbox.departure = None
-        waiting, outbox.waiting = outbox.waiting, []
-        outbox.under_way += 1
-
-        def returned(outcome: "asyncio.Future[list[Failure]]") -> None:
-            failures = outcome.result()
-            for (_, done), failure in zip(waiting, failures, strict=True):
-                if done.done():
-                    continue
-                if failure is None:
-                    done.set_result(None)
-                else:
-                    done.set_exception(failure)
-            outbox.under_way -= 1
-            if outbox.under_way:
-                return
-            if outbox.waiting:
-                self._depart(loop)
-            else:
-                self._outboxes.pop(loop, None)
-
-        self._hand_over([records for records, _ in waiting], loop).add_done_callback(returned)
-
-    def _hand_over(self, lists: Sequence[Sequence[Outgoing]], loop: asyncio.AbstractEventLoop) -> "asyncio.Future[list[Failure]]":
-        """Give the client records in one go: each that it gets alone wakes its thread, which costs more than the record. The last
-        answer of all wakes the event loop, once."""
+        anything, in the order given. The client gets them in one go, since each that it gets alone wakes its thread, which costs
+        more than the record; the last answer of all wakes the event loop, once."""
+        loop = asyncio.get_running_loop()
         outcome: asyncio.Future[list[Failure]] = loop.create_future()
         failures: list[Failure] = [None] * len(lists)
         handed: list[dict[int, Any]] = [{} for _ in lists]
         try:
             client = self._usable()
         except BrokerUnavailableError as error:
-            outcome.set_result([error] * len(lists))
-            return outcome
+            return [error] * len(lists)
         with client.appending():
             for place, records in enumerate(lists):
                 try:
@@ -225,7 +161,7 @@ class Producer:
             future.add_both(answered)
         if not answers:
             settle()
-        return outcome
+        return await outcome
 
     def _append(self, client: Client, records: Sequence[Outgoing], handed: dict[int, Any]) -> None:
         """Hand over one caller's records. `handed` gets the futures of the batches that they are in."""
@@ -326,28 +262,24 @@ class Producer:
 
     def _reach(self) -> None:
         """Return when the broker is there, with the topics: the embedded one forgets them."""
-        for host, port in addresses(self._settings):
-            with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=1.0):
-                break
-        else:
-            raise BrokerUnavailableError(f"no Kafka broker answers at {self._settings.bootstrap_servers}")
+        asyncio.run(reachable(self._settings, 1.0))
         ensure_topics(self._settings, self._namespace)
-
-    def _know(self, client: Client, names: list[str]) -> None:
-        for name in names:
-            client.partitions_for(name)
-        with contextlib.suppress(KafkaError):
-            self._ids |= topic_ids(self._settings, names)
 
     def _replace(self, broken: Client | None) -> None:
         if broken is not None:
             log.warning("the connection to the broker is made anew")
             broken.abandon()
         fresh = self._connect()
-        self._know(fresh, list(self._names.values()))
+        _learn(fresh, list(self._names.values()))
         self._producer = fresh
         if self._closed.is_set():
             fresh.abandon()
+
+
+def _learn(client: Client, names: Sequence[str]) -> None:
+    """Where the partitions of these topics are."""
+    for name in names:
+        client.partitions_for(name)
 
 
 async def open_producer(

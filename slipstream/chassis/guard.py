@@ -5,11 +5,10 @@ import hmac
 from collections.abc import Sequence
 
 from starlette.exceptions import HTTPException
-from starlette.responses import Response
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from slipstream.chassis.errors import ServiceError, TooLargeError, UnauthorizedError, problem
+from slipstream.chassis.errors import TooLargeError, UnauthorizedError, problem_of
 from slipstream.chassis.settings import HttpSettings
 
 
@@ -32,7 +31,7 @@ class Guard:
             await self.app(scope, receive, send)
             return
         if self._token and not self._trusted(scope) and any(r.matches(scope)[0] is not Match.NONE for r in self._protected):
-            await _refused(
+            await problem_of(
                 UnauthorizedError("Send the API token: 'Authorization: Bearer …' (SLIPSTREAM_HTTP__API_TOKEN on the server)")
             )(scope, receive, send)
             return
@@ -41,7 +40,7 @@ class Guard:
             receive = self._counted(receive)
         elif not announced.isdigit() or int(announced[:20]) > self._most:
             # Whoever sends it is not listened to any further.
-            await _refused(TooLargeError(self._too_large, headers={"Connection": "close"}))(scope, receive, send)
+            await problem_of(TooLargeError(self._too_large, headers={"Connection": "close"}))(scope, receive, send)
             return
         await self.app(scope, receive, send)
 
@@ -62,10 +61,6 @@ class Guard:
             return message
 
         return counted
-
-
-def _refused(error: ServiceError) -> Response:
-    return problem(error.status, error.code, error.title, error.detail, headers=error.headers)
 
 
 def _header(scope: Scope, name: bytes) -> bytes | None:

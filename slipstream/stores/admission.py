@@ -102,8 +102,7 @@ class AdmissionStore:
         self._sha = ""
         self._not_before = 0.0
         self._gap = False
-        self.failures = 0
-        limit_s = min(settings.timeout_s, LIMIT_S)
+        self._limit_s = limit_s = min(settings.timeout_s, LIMIT_S)
         # One connection: what comes in at the same time travels in one call, and a pool costs as much as the call.
         self._redis: Any = redis.asyncio.Redis.from_url(
             settings.url.get_secret_value(),
@@ -165,12 +164,13 @@ class AdmissionStore:
         await self._redis.ping()
 
     async def aclose(self) -> None:
-        """Tell Redis what it was not told yet, and close."""
+        """Tell Redis what it was not told yet, and close, whether it is there or not."""
         if self._marking is not None:
             self._marking.cancel()
         while self._marks and await self._run(_Call()) is not None:
             pass
-        await self._redis.aclose()
+        with suppress(RedisError, OSError):
+            await self._redis.aclose()
 
     def _plan(self, request: Asked, call: _Call) -> None:
         if self.limits_sources:
@@ -205,25 +205,13 @@ class AdmissionStore:
         if time.monotonic() < self._not_before:
             return None
         marks = [self._marks.popleft() for _ in range(min(len(self._marks), MARKS_A_CALL))]
-        source, visitor = (rate if rate.events_per_s else Rate(1.0) for rate in self._rates)
         try:
-            if not self._sha:
-                self._sha = await self._redis.script_load(files(__package__).joinpath("admit.lua").read_text())
-            answer: list[Any] = await self._redis.execute_command(
-                "EVALSHA", self._sha, 1 + len(marks) + len(call.keys), f"{self._prefix}gap", *marks, *call.keys,
-                self._window_ms or 1, GAP_MS if self._gap else 0, len(marks),
-                b"".join(call.plan), source.interval_ms, source.burst, visitor.interval_ms, visitor.burst, self._log_id(),
-                *call.events,
-            )  # fmt: skip
-        except NoScriptError:
-            # It has restarted, and may have forgotten what it was told last.
-            self._sha, self._gap = "", True
-            self._marks.extendleft(reversed(marks))
-            return await self._run(call)
-        except (RedisError, OSError, TimeoutError) as error:
+            # There is one connection, and waiting for it counts, too.
+            async with asyncio.timeout(self._limit_s):
+                answer = await self._evaluate(call, marks)
+        except (RedisError, OSError) as error:
             if not self._gap:
                 log.warning("message ids can't be looked up; what comes in may be repeats", reason=str(error))
-            self.failures += 1
             self._not_before, self._gap = time.monotonic() + PAUSE_S, True
             self._marks.extendleft(reversed(marks))
             return None
@@ -232,8 +220,18 @@ class AdmissionStore:
             self._gap = False
         return answer
 
-
-async def close_quietly(store: AdmissionStore) -> None:
-    """Close, whether Redis is there or not."""
-    with suppress(RedisError, OSError):
-        await store.aclose()
+    async def _evaluate(self, call: _Call, marks: Sequence[str]) -> list[Any]:
+        source, visitor = (rate if rate.events_per_s else Rate(1.0) for rate in self._rates)
+        while True:
+            if not self._sha:
+                self._sha = await self._redis.script_load(files(__package__).joinpath("admit.lua").read_text())
+            try:
+                answer: list[Any] = await self._redis.execute_command(
+                    "EVALSHA", self._sha, 1 + len(marks) + len(call.keys), f"{self._prefix}gap", *marks, *call.keys,
+                    self._window_ms or 1, GAP_MS if self._gap else 0, len(marks), b"".join(call.plan),
+                    source.interval_ms, source.burst, visitor.interval_ms, visitor.burst, self._log_id(), *call.events,
+                )  # fmt: skip
+                return answer
+            except NoScriptError:
+                # It has restarted, and may have forgotten what it was told last.
+                self._sha, self._gap = "", True

@@ -6,7 +6,6 @@ Ingestion reads it every few seconds; `slipstream write-keys` writes it.
 import hashlib
 import secrets
 import time
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import orjson
@@ -30,7 +29,6 @@ class StoredKey(NamedTuple):
         return self.revoked is None and (self.expires is None or now_ms < self.expires)
 
 
-@lru_cache(1_024)
 def digest_of(key: str) -> str:
     """What is kept of a key. Keys are long and random, so that a fast hash is as good as a slow one."""
     return hashlib.sha256(key.encode()).hexdigest()

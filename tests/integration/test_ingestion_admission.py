@@ -1,6 +1,7 @@
 """Repeats, limits and keys of ingestion, on a real broker and a real Redis."""
 
 import asyncio
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,11 +15,12 @@ from pydantic import SecretStr
 
 from services.ingestion.app import create_app
 from services.ingestion.settings import IngestionSection, IngestionSettings
+from slipstream.broker.kafka import ensure_topics
 from slipstream.chassis.settings import KafkaSettings, RedisSettings
 from slipstream.contracts.topics import INTERACTIONS
-from slipstream.stores.admission import DONE, FIRST, LIMITED, NOT_ASKED, PENDING, AdmissionStore, Asked, Rate
+from slipstream.stores.admission import DONE, FIRST, LIMIT_S, LIMITED, NOT_ASKED, PENDING, AdmissionStore, Asked, Rate
 from slipstream.stores.write_keys import WriteKeyStore
-from tests.conftest import OwnRedis
+from tests.conftest import OwnBroker, OwnRedis
 from tests.integration.test_ingestion import AUTH, records, track
 
 Judging = Callable[..., AdmissionStore]
@@ -124,6 +126,44 @@ async def test_what_was_taken_into_a_log_that_is_gone_may_be_sent_again(redis_se
     store.acknowledged([key for key in asked.ids if key])
     assert await judged() == DONE
     await store.aclose()
+
+
+def test_what_a_killed_broker_took_with_it_is_taken_again(
+    own_broker: OwnBroker, redis_settings: RedisSettings, namespace: str
+) -> None:
+    """Also where nothing but repeats comes after the restart, so that no failure tells the producer of it."""
+    kafka, server = own_broker()
+    with ingestion(kafka, redis_settings, namespace) as client:
+        assert verdicts(client.post("/v1/track", json=track("ada", "a", "m-0"), auth=AUTH)) == ["accepted"]
+        time.sleep(0.5)
+        server.kill()
+        server.start()
+        ensure_topics(kafka, namespace)
+
+        def taken() -> bool:
+            answer = client.post("/v1/track", json=track("ada", "a", "m-0"), auth=AUTH)
+            return answer.is_success and verdicts(answer) == ["accepted"]
+
+        until(taken, "what is nowhere is called a duplicate")
+    (message,) = records(kafka, namespace, INTERACTIONS, 1)
+    assert (message.record.event_id, message.record.maybe_repeat) == ("m-0", True)
+
+
+async def test_nobody_waits_in_line_for_a_redis_that_hangs(own_redis: OwnRedis, namespace: str) -> None:
+    redis, server = own_redis()
+    store = AdmissionStore(redis, namespace, window_ms=HOUR_MS, source_rate=Rate(), visitor_rate=Rate())
+    asked = [Asked("shop", [store.message_key("shop", "", f"m-{number}")], [None]) for number in range(20)]
+    await store.judge(asked[:1])
+    assert server.process is not None
+    server.process.send_signal(signal.SIGSTOP)
+    try:
+        begun = time.monotonic()
+        judged = await asyncio.gather(*(store.judge([one]) for one in asked))
+        assert time.monotonic() - begun < 10 * LIMIT_S, "one after the other they take twenty times the limit"
+        assert [one[0].letters[0] for one in judged] == [PENDING] * 20
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+        await store.aclose()
 
 
 def test_redis_away_refuses_nothing_and_what_was_taken_is_known_afterwards(

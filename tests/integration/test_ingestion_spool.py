@@ -157,7 +157,9 @@ def test_kill_while_it_drains_loses_nothing_and_marks_what_may_be_there(
     assert len(set(unmarked(found))) == len(unmarked(found))
 
 
-def test_stop_drains_what_the_broker_takes(own_broker: OwnBroker, start: Start, namespace: str, tmp_path: Path) -> None:
+def test_what_a_stop_does_not_drain_in_time_comes_with_the_next_start(
+    own_broker: OwnBroker, start: Start, namespace: str
+) -> None:
     kafka, server = own_broker()
     child = start(kafka)
     server.kill()

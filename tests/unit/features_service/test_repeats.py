@@ -84,6 +84,17 @@ def test_a_copy_that_was_overtaken_by_its_marked_one_does_not_count(lake: Lake, 
     assert take(archive, lake, [copy(2, "f", marked=False)]) == [2], "it stood before its marked copy"
 
 
+def test_a_partition_that_is_behind_does_not_forget_by_the_clock_of_another(
+    lake: Lake, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.features.repeats._MANY", 1)
+    running = Repeats(lake, archive.places, DAY_MS)
+    hour = 3_600_000
+    ahead = [copy(number, f"o{number}", OTHER, at=NOW + hour) for number in range(3)]
+    assert take(archive, lake, [copy(3), *ahead], "way", running) == [3, 0, 1, 2]
+    assert take(archive, lake, [copy(4, marked=False)], "way", running) == []
+
+
 @pytest.mark.parametrize("batches", [[[0, 1, 2, 3]], [[0], [1], [2, 3]], [[0, 1], [2], [3]]])
 def test_what_is_read_again_gets_the_same_verdict(lake: Lake, archive: Archive, batches: list[list[int]]) -> None:
     stream = [copy(0), copy(1, "f", marked=False), copy(2), copy(3, "f")]

@@ -93,6 +93,22 @@ def test_full_spool_takes_nothing_and_has_room_again_when_it_is_drained(tmp_path
     spool.append(entries(2))
 
 
+def test_a_segment_that_can_t_be_begun_is_begun_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = Spool(tmp_path, 10**6, segment_bytes=1)
+    written.append(entries(1))
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "open", _no_room)
+        for _ in range(2):
+            with pytest.raises(SpoolFullError):
+                written.append(entries(1, 1))
+    written.append(entries(2, 1))
+    assert drained(written) == entries(3)
+
+
+def _no_room(*_arguments: object, **_options: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
 def test_two_processes_can_t_share_a_folder(tmp_path: Path) -> None:
     spool = Spool(tmp_path, 300)
     with pytest.raises(SpoolInUseError, match="its own"):
