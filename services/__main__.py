@@ -17,6 +17,7 @@ from services.backfill_command import backfill
 from services.data_dir_option import data_dir_option
 from services.dead_letters_command import dead_letters
 from services.service_command import SERVICES, service_command
+from services.simulate_command import simulate
 from services.standalone.plan import DATA_DIR, DEFAULT_DATA_DIR
 from services.standalone.processes import INTERRUPTED
 from services.write_keys_command import write_keys
@@ -53,7 +54,19 @@ class _Group(click.Group):
     """Adds the services as commands, in the order of the way of the data."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        return ["demo", "up", *SERVICES, "replay", "write-keys", "dead-letters", "backfill", "evaluate", "bench", "docs"]
+        return [
+            "demo",
+            "up",
+            *SERVICES,
+            "replay",
+            "write-keys",
+            "dead-letters",
+            "backfill",
+            "simulate",
+            "evaluate",
+            "bench",
+            "docs",
+        ]
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -131,6 +144,7 @@ for _name in SERVICES:
 cli.add_command(dead_letters)
 cli.add_command(write_keys)
 cli.add_command(backfill)
+cli.add_command(simulate)
 
 
 @cli.command()

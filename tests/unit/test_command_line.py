@@ -21,7 +21,7 @@ from services.standalone.supervisor import is_ready
 from slipstream.chassis.settings import KafkaSettings
 from tests.deploy.declared import names_a_setting, settings_class
 
-COMMANDS = ["demo", "up", *SERVICES, "replay", "write-keys", "dead-letters", "backfill", "evaluate", "bench", "docs"]
+COMMANDS = ["demo", "up", *SERVICES, "replay", "write-keys", "dead-letters", "backfill", "simulate", "evaluate", "bench", "docs"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -42,6 +42,8 @@ def test_all_commands_are_listed() -> None:
         (["evaluate", "missing.csv", "--protocol", "next-click"], "'missing.csv' does not exist"),
         (["evaluate", __file__, "--protocol", "guess"], "'guess' is not one of"),
         (["evaluate", __file__, "--protocol", "next-click", "--k", "ten"], "'ten' is not a list of whole numbers"),
+        (["simulate", "shop", "--visitors", "0", "--items", "1", "--events", "1"], "0 is not in the range x>=1"),
+        (["simulate", "shop", "--visitors", "5"], "Missing option '--items'"),
         (["bench", "everything"], "'everything' is not one of"),
         (["up", "--port", "serving"], "'serving': expected NAME=PORT"),
         (["unknown"], "No such command 'unknown'"),
@@ -74,6 +76,31 @@ def test_evaluate_prints_metrics_with_intervals_and_writes_json(tmp_path: Path) 
     assert result["queries"] == 60
     assert result["metrics"]["hit_rate@5"]["value"] > 0.5  # everybody walks the same way round
     assert any(line.startswith("hit_rate@5") and "[" in line for line in answer.output.splitlines())
+
+
+def test_simulate_writes_a_shop_and_names_commands_that_take_it(tmp_path: Path) -> None:
+    sizes = ["--visitors", "50", "--items", "20", "--events", "300", "--days", "7"]
+    answer = CliRunner().invoke(cli, ["simulate", str(tmp_path / "shop"), *sizes])
+    assert answer.exit_code == 0, answer.output
+    assert "300 of 300 events" in answer.stderr
+    counts = [int(line.split()[1].replace(",", "")) for line in answer.stdout.splitlines()[:3]]
+    assert sum(counts) == 300
+    offered = [line.partition("slipstream ")[2].rpartition("slipstream ") for line in answer.stdout.splitlines()[-2:]]
+    commands = [shlex.split(last) for _, _, last in offered]
+    assert [command[0] for command in commands] == ["evaluate", "replay"]
+    for name in ("interactions", "items"):
+        assert all(str(tmp_path / "shop" / f"{name}.parquet") in command for command in commands)
+    again = CliRunner().invoke(cli, ["simulate", str(tmp_path / "shop"), *sizes])
+    assert again.exit_code == 1 and "interactions.parquet is there already" in again.output
+
+
+@pytest.mark.parametrize("events", ["40", "20000"])
+def test_simulate_says_which_numbers_do_not_fit(tmp_path: Path, events: str) -> None:
+    sizes = ["--visitors", "50", "--items", "20", "--events", events, "--days", "7"]
+    answer = CliRunner().invoke(cli, ["simulate", str(tmp_path / "shop"), *sizes])
+    assert answer.exit_code == 1
+    assert answer.output.startswith("Error: ") and "for 50 visitors" in answer.output
+    assert not (tmp_path / "shop").exists()
 
 
 def test_a_service_names_the_setting_that_is_wrong() -> None:

@@ -1,0 +1,238 @@
+"""The visitors of the simulated shop: who does how much, when they come, and what they do while they are there.
+
+Pure functions on arrays, with the source of chance as an argument. Moments are milliseconds since the simulation's start.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from slipstream.contracts.vocabulary import CART, PURCHASE, VIEW
+from slipstream.datasets.simulated_catalogue import COMPLEMENTS, Catalogue, Floats, Ints
+
+Flags = NDArray[np.bool_]
+
+HOUR, DAY = 3_600_000, 86_400_000
+MOST_A_DAY = 100
+"""Events of the busiest visitors a day, about: the day has room for the visits that they make."""
+TYPES = (VIEW, CART, PURCHASE)
+_VIEW, _CART, _PURCHASE = range(len(TYPES))
+_ALIKE, _COMPLEMENT, _BACK, _BROWSE = range(4)
+_MOST_A_VISIT = 50
+_PAUSE = 31 * 60_000
+"""The least between two visits: the half hour without an event that ends a session, and a minute."""
+_SECONDS_BETWEEN, _SPREAD_BETWEEN, _MOST_BETWEEN = 25, 1.0, 600
+_HOURS = (4, 2, 1, 1, 1, 2, 4, 7, 9, 10, 11, 11, 12, 12, 11, 11, 12, 13, 15, 18, 20, 19, 14, 8)
+_WEEKDAYS = (10, 10, 10, 10, 9, 12, 14)
+"""From Monday, which the first day is."""
+_SEGMENTS = 24
+_FAVOURITES = (0.55, 0.3, 0.15)
+"""How often each of a visitor's favourite categories is the one that is looked into."""
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """How visitors behave. Where nothing else is said, a share of what is named, 0 to 1."""
+
+    once: float = 0.35
+    """Visitors who come once, whatever they do then; many others have too few events to come twice."""
+    spread: float = 1.4
+    """How unequal the others are: the standard deviation of the logarithm of their events."""
+    visit: float = 6.0
+    """Events of a visit, on average."""
+    loyalty: float = 0.75
+    """Favourite categories that are of the visitor's home department; the others are of any."""
+    drift: float = 0.5
+    """How far favourites have given way to others by the last day."""
+    exploration: float = 0.15
+    """Turns to a category that is no favourite."""
+    taste: float = 0.8
+    """How much a brand and a price that are liked count against chance, as a factor."""
+    novelty: float = 0.3
+    """Choices with one of the newest items among the candidates."""
+    resumption: float = 0.2
+    """Visits that begin with the item that the one before began with."""
+    alike: float = 0.42
+    """Views that go on to a similar item."""
+    complement: float = 0.08
+    """Views that go on to what goes with the item."""
+    back: float = 0.12
+    """Views that go back to the item before."""
+    browse: float = 0.2
+    """Views that go on to any other item of the category. The rest turn to another category."""
+    carting: float = 0.08
+    """Views that a cart follows, where the price is as the visitor likes it; more for a lower, fewer for a higher one."""
+    after_cart: float = 0.4
+    """Views after a cart or a purchase that are of what goes with the item."""
+    checkout: float = 0.16
+    """Steps with an item in the cart that buy it."""
+
+
+@dataclass(frozen=True)
+class Visits:
+    """An entry for each visit, by visitor, then time. A visit's events follow one another, from `first_event`."""
+
+    visitor: Ints
+    begins: Ints
+    first_event: Ints
+    length: Ints
+
+
+@dataclass(frozen=True)
+class Events:
+    """An entry for each event, by visitor, then time. `kind` is a place in `TYPES`; `value` is NaN for views."""
+
+    visitor: Ints
+    item: Ints
+    kind: Ints
+    moment: Ints
+    value: Floats
+
+
+def activity(rng: Generator, visitors: int, events: int, days: int, behaviour: Behaviour) -> tuple[Ints, Flags]:
+    """How many events each visitor has, at least one and `events` together, and who comes once."""
+    once = rng.random(visitors) < behaviour.once
+    weight = np.where(once, rng.exponential(0.5, visitors), rng.lognormal(0, behaviour.spread, visitors))
+    until = np.cumsum(np.minimum(weight, weight.mean() * days * MOST_A_DAY * visitors / events))
+    until = np.rint(until / until[-1] * (events - visitors)).astype(np.int64)
+    return 1 + np.diff(until, prepend=0), once
+
+
+def visits(rng: Generator, counts: Ints, once: Flags, days: int, behaviour: Behaviour) -> tuple[Visits, Ints]:
+    """When visitors with so many events come, and the moment of each event: in the rhythm of days and weeks, at least `_PAUSE`
+    between two visits of a visitor, at least a second between two events."""
+    visitor = np.repeat(np.arange(len(counts)), counts)
+    begins = ~once[visitor] & (rng.random(len(visitor)) < 1 / behaviour.visit)
+    begins[np.cumsum(counts) - counts] = True
+    events = np.arange(len(visitor))
+    begins |= (events - np.maximum.accumulate(np.where(begins, events, 0))) % _MOST_A_VISIT == 0
+    first_event = np.flatnonzero(begins)
+    length = np.diff(first_event, append=len(visitor))
+    of = visitor[first_event]
+
+    between = np.clip(_SECONDS_BETWEEN * rng.lognormal(0, _SPREAD_BETWEEN, len(visitor)), 1, _MOST_BETWEEN)
+    passed = np.cumsum(np.where(begins, 0, (between * 1000).astype(np.int64)))
+    passed -= np.repeat(passed[first_event], length)
+
+    # A visitor comes between two moments, which are far enough apart for all that is done.
+    needed = np.minimum(counts / (days * MOST_A_DAY), 1)
+    since = (1 - needed) * rng.random(len(counts))
+    until = since + needed + (1 - since - needed) * rng.random(len(counts))
+    share = np.sort(of + since[of] + (until - since)[of] * rng.random(len(of))) - of
+    begins_at = _apart(of, _in_rhythm(share, days), passed[first_event + length - 1] + _PAUSE)
+    return Visits(of, begins_at, first_event, length), np.repeat(begins_at, length) + passed
+
+
+def _in_rhythm(share: Floats, days: int) -> Ints:
+    """The moments at which such shares of all visits have begun."""
+    weight = np.outer(np.resize(_WEEKDAYS, days), _HOURS).ravel()
+    until = np.concatenate(([0], np.cumsum(weight)))
+    return np.interp(share, until / until[-1], np.arange(len(until)) * HOUR).astype(np.int64)
+
+
+def _apart(visitor: Ints, begins: Ints, takes: Ints) -> Ints:
+    """The beginnings, each as much later as the visits of the visitor before it take."""
+    before = np.cumsum(takes) - takes
+    apart = visitor * int(begins.max() + takes.sum()) - before
+    latest: Ints = np.maximum.accumulate(begins + apart)
+    return latest - apart
+
+
+@dataclass(frozen=True)
+class Shoppers:
+    """Visitors in the shop: what each of them likes."""
+
+    catalogue: Catalogue
+    behaviour: Behaviour
+    likings: Floats
+    """segments x brands: visitors of a segment like the same brands."""
+    segment: Ints
+    budget: Floats
+    """The dearness of what a visitor likes best."""
+    favourites: Ints
+    """visitors x 2 (at first, later) x categories."""
+
+    @classmethod
+    def of(cls, rng: Generator, count: int, catalogue: Catalogue, behaviour: Behaviour, likings: Floats) -> "Shoppers":
+        """So many visitors; `likings` is that of all."""
+        shape = (count, 2, len(_FAVOURITES))
+        home = np.broadcast_to(catalogue.department[catalogue.any_category(rng, (count, 1, 1))], shape)
+        loyal = rng.random(shape) < behaviour.loyalty
+        favourites = np.where(loyal, catalogue.category_in(rng, home), catalogue.any_category(rng, shape))
+        return cls(catalogue, behaviour, likings, rng.integers(0, len(likings), count), rng.normal(0, 1, count), favourites)
+
+    def category(self, rng: Generator, visitor: Ints, moment: Ints) -> Ints:
+        """A category that each visitor turns to."""
+        later = rng.random(len(visitor)) < self.behaviour.drift * moment / self.catalogue.horizon
+        which = rng.choice(len(_FAVOURITES), len(visitor), p=_FAVOURITES)
+        favourite = self.favourites[visitor, later.astype(np.int64), which]
+        explores = rng.random(len(visitor)) < self.behaviour.exploration
+        return np.where(explores, self.catalogue.any_category(rng, visitor.shape), favourite)
+
+    def choice(self, rng: Generator, visitor: Ints, category: Ints, moment: Ints) -> Ints:
+        """An item of each category: of two popular ones, or a popular and a new one, the one that is liked more."""
+        begin, end = self.catalogue.offered(category, moment)
+        one, other = self.catalogue.popular(rng, begin, end), self.catalogue.popular(rng, begin, end)
+        other = np.where(rng.random(len(other)) < self.behaviour.novelty, self.catalogue.newest(rng, begin, end), other)
+        better = self._liking(visitor, one) - self._liking(visitor, other) + rng.logistic(0, 1, len(one)) > 0
+        return np.where(better, one, other)
+
+    def _liking(self, visitor: Ints, item: Ints) -> Floats:
+        brand = self.catalogue.brand[self.catalogue.collection[item]]
+        misfit = np.abs(self.catalogue.dearness[item] - self.budget[visitor])
+        return self.behaviour.taste * (self.likings[self.segment[visitor], brand] - misfit)
+
+    def carts(self, rng: Generator, visitor: Ints, item: Ints) -> Flags:
+        """Whether the visitor puts the item into the cart."""
+        dearer = self.catalogue.dearness[item] - self.budget[visitor]
+        return rng.random(len(item)) < self.behaviour.carting * np.exp(-0.3 * dearer)
+
+    def next_view(self, rng: Generator, visitor: Ints, item: Ints, before: Ints, after_cart: Flags, moment: Ints) -> Ints:
+        """What is viewed after `item`, which was viewed after `before`; the first of a visit was viewed after itself."""
+        rates = np.cumsum((self.behaviour.alike, self.behaviour.complement, self.behaviour.back, self.behaviour.browse))
+        way = np.searchsorted(rates, rng.random(len(item)), side="right")
+        way[after_cart & (rng.random(len(item)) < self.behaviour.after_cart)] = _COMPLEMENT
+        way[(way == _BACK) & (before == item)] = _BROWSE
+        following = before.copy()
+        on = np.flatnonzero(way == _ALIKE)
+        following[on] = self.catalogue.alike(rng, item[on], moment[on])
+        on = np.flatnonzero(way == _COMPLEMENT)
+        following[on] = self.catalogue.complements[item[on], rng.integers(0, COMPLEMENTS, len(on))]
+        on = np.flatnonzero(way >= _BROWSE)
+        turns = self.category(rng, visitor[on], moment[on])
+        category = np.where(way[on] == _BROWSE, self.catalogue.category[item[on]], turns)
+        following[on] = self.choice(rng, visitor[on], category, moment[on])
+        return following
+
+
+def brand_likings(rng: Generator, catalogue: Catalogue) -> Floats:
+    """How much the visitors of each segment like each brand, in standard deviations."""
+    return rng.normal(0, 1, (_SEGMENTS, int(catalogue.brand.max()) + 1))
+
+
+def browse(rng: Generator, shoppers: Shoppers, came: Visits, moments: Ints) -> Events:
+    """What is done in the visits, an event at each of the moments: all visits at once, step by step."""
+    catalogue, behaviour = shoppers.catalogue, shoppers.behaviour
+    viewed = shoppers.choice(rng, came.visitor, shoppers.category(rng, came.visitor, came.begins), came.begins)
+    resumes = (rng.random(len(viewed)) < behaviour.resumption) & (np.diff(came.visitor, prepend=-1) == 0)
+    viewed = viewed[np.maximum.accumulate(np.where(resumes, 0, np.arange(len(viewed))))]
+    before, in_cart, last = viewed.copy(), np.full(len(viewed), -1), np.full(len(viewed), _VIEW)
+    item, kind = np.repeat(viewed, came.length), np.full(len(moments), _VIEW)
+    for step in range(1, int(came.length.max())):
+        on = np.flatnonzero(came.length > step)
+        buys = (in_cart[on] >= 0) & (rng.random(len(on)) < behaviour.checkout)
+        carts = ~buys & (last[on] == _VIEW) & shoppers.carts(rng, came.visitor[on], viewed[on])
+        looks = on[~buys & ~carts]
+        after_cart = last[looks] != _VIEW
+        following = shoppers.next_view(rng, came.visitor[looks], viewed[looks], before[looks], after_cart, came.begins[looks])
+        before[looks], viewed[looks] = viewed[looks], following
+        last[on] = np.where(buys, _PURCHASE, np.where(carts, _CART, _VIEW))
+        event = came.first_event[on] + step
+        item[event] = np.where(buys, in_cart[on], viewed[on])
+        kind[event] = last[on]
+        in_cart[on] = np.where(buys, -1, np.where(carts, viewed[on], in_cart[on]))
+    quantity = np.where(kind == _PURCHASE, rng.geometric(0.9, len(kind)), 1)
+    value = np.where(kind == _VIEW, np.nan, np.round(catalogue.price[item] * quantity, 2))
+    return Events(np.repeat(came.visitor, came.length), item, kind, moments, value)

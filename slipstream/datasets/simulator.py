@@ -1,0 +1,158 @@
+"""A shop that never was: what its visitors did with its items, as files in the format that everything else reads.
+
+It is made so that recommenders differ on it. Popularity follows Zipf's law, and items appear over time. Visitors have favourite
+categories, most in one department, that change slowly, and a liking for brands that they share with others. A visit has an
+order: on to a similar item, to what goes with it, back to the one before, away to something else; into the cart, and some of
+that is bought. How it is drawn is in `simulated_catalogue` and `simulated_visits`.
+
+A portion of visitors is made at a time, so that memory grows with the number of visitors and items, but not with the events.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from slipstream.datasets.simulated_catalogue import Ints, item_table, make_catalogue
+from slipstream.datasets.simulated_visits import (
+    DAY,
+    MOST_A_DAY,
+    TYPES,
+    Behaviour,
+    Events,
+    Shoppers,
+    activity,
+    brand_likings,
+    browse,
+    visits,
+)
+
+_PORTION = 400_000
+"""Events that are made at a time, and rows of a row group."""
+_SCHEMA = pa.schema(
+    [
+        ("user_id", pa.string()),
+        ("item_id", pa.string()),
+        ("event_type", pa.string()),
+        ("timestamp", pa.int64()),
+        ("value", pa.float64()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """What is simulated. The same gives the same files. Raises ValueError, with what to change, for numbers that don't fit."""
+
+    visitors: int
+    items: int
+    events: int
+    seed: int = 0
+    days: int = 90
+    start: int = 1_736_121_600_000
+    """Midnight before the first day, in milliseconds since the epoch, UTC; Monday 2025-01-06."""
+    zipf: float = 1.0
+    """The exponent of the items' popularity."""
+    stocked: float = 0.7
+    """The share of the items that are there from the first day; the others appear one by one."""
+    behaviour: Behaviour = field(default_factory=Behaviour)
+
+    def __post_init__(self) -> None:
+        for name in ("visitors", "items", "events", "days"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.events < self.visitors:
+            raise ValueError(f"{self.events:,} events are too few for {self.visitors:,} visitors: each has one or more")
+        if self.events > self.visitors * self.days * MOST_A_DAY // 2:
+            raise ValueError(
+                f"{self.events:,} events are too many for {self.visitors:,} visitors in {self.days} days: take more visitors or "
+                f"days; {MOST_A_DAY // 2} events a visitor and day is the most"
+            )
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """The files, and how many events of each type are in them."""
+
+    interactions: Path
+    items: Path
+    by_type: Counter[str]
+
+
+#: Called with (events written so far, events in all).
+Progress = Callable[[int, int], None]
+
+
+def simulate(folder: Path, simulation: Simulation, progress: Progress = lambda _done, _all: None) -> Simulated:
+    """Write `interactions.parquet` and `items.parquet` into a folder, which is made where there is none.
+
+    Every visitor has an event, not every item has. Events go by visitor, then time; two of a visitor are a second or more apart,
+    two visits more than half an hour. Carts and purchases have what they are worth as `value`, views have none. A visit that
+    begins on the last day may end after it.
+
+    Both files are there in the end, or none. Raises FileExistsError where one of them is there already.
+    """
+    files = Simulated(folder / "interactions.parquet", folder / "items.parquet", Counter())
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng((simulation.seed, 0))
+    catalogue = make_catalogue(rng, simulation.items, simulation.days * DAY, simulation.zipf, simulation.stocked)
+    likings = brand_likings(rng, catalogue)
+    counts, once = activity(rng, simulation.visitors, simulation.events, simulation.days, simulation.behaviour)
+    item_ids = _ids("i", np.arange(simulation.items))
+    with _whole(files.interactions, files.items) as (interactions, items), pq.ParquetWriter(interactions, _SCHEMA) as writer:
+        pq.write_table(item_table(catalogue, item_ids), items)
+        for number, portion in enumerate(_portions(counts)):
+            rng = np.random.default_rng((simulation.seed, 1, number))
+            came, moments = visits(rng, counts[portion], once[portion], simulation.days, simulation.behaviour)
+            shoppers = Shoppers.of(rng, len(counts[portion]), catalogue, simulation.behaviour, likings)
+            events = browse(rng, shoppers, came, moments)
+            writer.write_table(_table(events, portion.start, simulation.start, item_ids))
+            files.by_type.update(dict(zip(TYPES, np.bincount(events.kind, minlength=len(TYPES)).tolist(), strict=True)))
+            progress(files.by_type.total(), simulation.events)
+    return files
+
+
+def _portions(counts: Ints) -> Iterator[slice]:
+    """The visitors, in portions of about `_PORTION` events."""
+    until = np.cumsum(counts)
+    bounds = np.searchsorted(until, np.arange(_PORTION, until[-1], _PORTION), side="right")
+    for begin, end in pairwise(np.unique(np.concatenate(([0], bounds, [len(counts)]))).tolist()):
+        yield slice(begin, end)
+
+
+def _table(events: Events, first_visitor: int, start: int, item_ids: pa.Array) -> pa.Table:
+    columns = [
+        _ids("u", events.visitor + first_visitor),
+        item_ids.take(pa.array(events.item)),
+        pa.array(TYPES).take(pa.array(events.kind)),
+        pa.array(events.moment + start),
+        pa.array(events.value, from_pandas=True),  # NaN is null
+    ]
+    return pa.table(columns, schema=_SCHEMA)
+
+
+def _ids(prefix: str, numbers: Ints) -> pa.Array:
+    return pc.binary_join_element_wise(prefix, pa.array(numbers).cast(pa.string()), "")
+
+
+@contextmanager
+def _whole(*paths: Path) -> Iterator[list[Path]]:
+    """Where to write the files, so that they have their names only when all are whole. Raises FileExistsError."""
+    for path in paths:
+        if path.exists():
+            raise FileExistsError(f"{path} is there already: name another folder, or remove it")
+    parts = [path.with_name(f"{path.name}.part") for path in paths]
+    try:
+        yield parts
+        for part, path in zip(parts, paths, strict=True):
+            part.rename(path)
+    finally:
+        for part in parts:
+            part.unlink(missing_ok=True)

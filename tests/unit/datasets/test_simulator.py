@@ -1,0 +1,190 @@
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from numpy.typing import NDArray
+
+from slipstream.contracts.vocabulary import CART, PURCHASE, VIEW
+from slipstream.datasets import simulator
+from slipstream.datasets.interactions import read_interactions, read_items
+from slipstream.datasets.simulator import Simulation, simulate
+
+SHOP = Simulation(visitors=4_000, items=900, events=40_000, seed=3, days=30)
+SESSION_ENDS = 30 * 60_000
+
+
+class Shop:
+    """What was written, as arrays: an entry for each event, and `category` and `price` one for each item."""
+
+    def __init__(self, folder: Path) -> None:
+        self.events = read_interactions(folder / "interactions.parquet")
+        self.items = read_items(folder / "items.parquet")
+        self.user, self.item = _numbers(self.events["user_id"]), _numbers(self.events["item_id"])
+        self.time = self.events["timestamp"].to_numpy()
+        self.type = self.events["event_type"].to_numpy()
+        self.path = np.array(self.items["categories"].to_pylist())
+        self.category = np.unique(self.path[:, 1], return_inverse=True)[1]
+        self.department = np.unique(self.path[:, 0], return_inverse=True)[1]
+        self.price = self.items["price"].to_numpy()
+        self.follows = self.user[1:] == self.user[:-1]
+        self.in_visit = self.follows & (np.diff(self.time) <= SESSION_ENDS)
+
+
+def _numbers(ids: pa.ChunkedArray) -> NDArray[np.int64]:
+    return np.array([int(name[1:]) for name in ids.to_pylist()])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shop")
+    simulate(folder, SHOP)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shop(folder: Path) -> Shop:
+    return Shop(folder)
+
+
+def test_files_have_what_was_asked_for(shop: Shop) -> None:
+    assert shop.events.num_rows == SHOP.events
+    assert len(np.unique(shop.user)) == SHOP.visitors
+    assert shop.items.num_rows == SHOP.items == len(np.unique(shop.items["title"].to_pylist()))
+    assert shop.events.schema.names == ["user_id", "item_id", "event_type", "timestamp", "value"]
+    assert set(shop.item) <= set(_numbers(shop.items["item_id"]))
+
+
+def test_same_seed_gives_the_same_files_and_another_seed_others(folder: Path, tmp_path: Path) -> None:
+    simulate(tmp_path / "same", SHOP)
+    simulate(tmp_path / "other", replace(SHOP, seed=4))
+    for name in ("interactions.parquet", "items.parquet"):
+        assert (tmp_path / "same" / name).read_bytes() == (folder / name).read_bytes()
+        assert not pq.read_table(tmp_path / "other" / name).equals(pq.read_table(folder / name))
+
+
+def test_row_groups_are_portions_of_visitors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(simulator, "_PORTION", 5_000)
+    told: list[tuple[int, int]] = []
+    simulate(tmp_path, SHOP, progress=lambda done, total: told.append((done, total)))
+    portions = pq.ParquetFile(tmp_path / "interactions.parquet")
+    rows = [portions.metadata.row_group(number).num_rows for number in range(portions.num_row_groups)]
+    assert told == [(done, SHOP.events) for done in np.cumsum(rows)]
+    assert told[-1][0] == SHOP.events and len(rows) == 8 and max(rows) < 7_000
+    assert len(np.unique(_numbers(portions.read()["user_id"]))) == SHOP.visitors
+
+
+def test_events_of_a_visitor_are_in_order_and_visits_apart(shop: Shop) -> None:
+    assert (np.diff(shop.user) >= 0).all()
+    assert np.diff(shop.time)[shop.follows].min() >= 1_000
+    assert shop.time.min() >= SHOP.start
+    assert shop.time.max() < SHOP.start + (SHOP.days + 1) * 86_400_000
+
+
+def test_activity_is_unequal_and_many_come_once(shop: Shop) -> None:
+    counts = np.bincount(shop.user)
+    assert counts.max() > 20 * counts.mean() and np.median(counts) < 0.7 * counts.mean()
+    visits = 1 + np.bincount(shop.user[1:][shop.follows & ~shop.in_visit], minlength=SHOP.visitors)
+    assert 0.4 < (visits == 1).mean() < 0.8
+
+
+def test_popularity_is_heavy_tailed_and_items_appear_over_time(shop: Shop) -> None:
+    seen = np.sort(np.bincount(shop.item, minlength=SHOP.items))[::-1]
+    assert seen[:9].sum() / SHOP.events > 0.08  # a hundredth of the items
+    assert seen[:90].sum() / SHOP.events > 0.35
+    first = np.full(SHOP.items, np.iinfo(np.int64).max)
+    np.minimum.at(first, shop.item, shop.time)
+    late = first > SHOP.start + SHOP.days * 43_200_000
+    assert 0.08 < late.mean() < 0.3
+
+
+def test_visits_stay_in_a_category_and_visitors_in_a_department(shop: Shop) -> None:
+    category, department = shop.category[shop.item], shop.department[shop.item]
+    views = shop.in_visit & (shop.type[1:] == VIEW) & (shop.type[:-1] == VIEW)
+    assert _stays(category)[views].mean() > 10 * _by_chance(category)
+    between = shop.follows & ~shop.in_visit
+    assert _stays(department)[between].mean() > 1.5 * _by_chance(department)
+
+
+def test_the_next_item_can_be_told_from_the_one_before(shop: Shop) -> None:
+    """The ten most frequent followers, learnt on other visitors, against the ten most popular items."""
+    views = np.flatnonzero(shop.in_visit & (shop.type[1:] == VIEW) & (shop.item[1:] != shop.item[:-1]))
+    learn, ask = views[shop.user[views] % 5 > 0], views[shop.user[views] % 5 == 0]
+    followers = np.zeros((SHOP.items, SHOP.items))
+    np.add.at(followers, (shop.item[learn], shop.item[learn + 1]), 1)
+    told = np.argsort(-followers, axis=1)[:, :10]
+    popular = np.argsort(-followers.sum(axis=0))[:10]
+    found = (told[shop.item[ask]] == shop.item[ask + 1][:, None]).any(axis=1).mean()
+    assert found > 3 * np.isin(shop.item[ask + 1], popular).mean() > 0
+    assert found < 0.8
+
+
+def test_carts_and_purchases_follow_views_and_have_the_price_as_value(shop: Shop) -> None:
+    shares = {kind: (shop.type == kind).mean() for kind in (VIEW, CART, PURCHASE)}
+    assert shares[VIEW] + shares[CART] + shares[PURCHASE] == 1
+    assert 0.03 < shares[CART] < 0.12 and 0.2 * shares[CART] < shares[PURCHASE] < 0.6 * shares[CART]
+    carts = np.flatnonzero(shop.type == CART)
+    assert (shop.item[carts - 1] == shop.item[carts]).all() and (shop.type[carts - 1] == VIEW).all()
+    bought = set(zip(shop.user[shop.type == PURCHASE], shop.item[shop.type == PURCHASE], strict=True))
+    assert bought <= set(zip(shop.user[carts], shop.item[carts], strict=True))
+    value = shop.events["value"].to_numpy()
+    assert np.isnan(value[shop.type == VIEW]).all()
+    assert (value[carts] == shop.price[shop.item[carts]]).all()
+    quantity = value[shop.type == PURCHASE] / shop.price[shop.item[shop.type == PURCHASE]]
+    assert np.allclose(quantity, np.rint(quantity), atol=0.01) and quantity.min() > 0.99
+
+
+def test_days_and_weeks_have_a_rhythm(shop: Shop) -> None:
+    hours = np.bincount(shop.time // 3_600_000 % 24)
+    assert hours[20] > 4 * hours[3]
+    weekdays = np.bincount((shop.time[shop.time < SHOP.start + 28 * 86_400_000] - SHOP.start) // 86_400_000 % 7)
+    assert weekdays[5:].min() > weekdays[:5].max()
+
+
+@pytest.mark.parametrize(("visitors", "items", "events", "days"), [(1, 1, 1, 1), (1, 2, 50, 1), (3, 1, 40, 1), (50, 7, 50, 2)])
+def test_the_smallest_shops_work(tmp_path: Path, visitors: int, items: int, events: int, days: int) -> None:
+    written = simulate(tmp_path, Simulation(visitors, items, events, days=days))
+    assert written.by_type.total() == read_interactions(written.interactions).num_rows == events
+    assert read_items(written.items).num_rows == items
+
+
+@pytest.mark.parametrize(
+    ("simulation", "complaint"),
+    [
+        (partial(Simulation, 0, 5, 5), "visitors must be at least 1, not 0"),
+        (partial(Simulation, 10, 5, 9), "9 events are too few for 10 visitors"),
+        (partial(Simulation, 10, 5, 1001, days=2), "take more visitors or days; 50 events a visitor and day is the most"),
+    ],
+)
+def test_numbers_that_do_not_fit_are_refused(simulation: partial[Simulation], complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        simulation()
+
+
+def test_what_is_there_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "items.parquet").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"items\.parquet is there already"):
+        simulate(tmp_path, SHOP)
+    assert [path.name for path in tmp_path.iterdir()] == ["items.parquet"]
+    assert (tmp_path / "items.parquet").read_text() == "mine"
+
+
+def test_an_interrupt_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(done: int, total: int) -> None:
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["interactions.parquet.part", "items.parquet.part"]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        simulate(tmp_path, SHOP, progress=interrupt)
+    assert list(tmp_path.iterdir()) == []
+
+
+def _stays(group: NDArray[np.int64]) -> NDArray[np.bool_]:
+    return group[1:] == group[:-1]
+
+
+def _by_chance(group: NDArray[np.int64]) -> float:
+    return float((np.bincount(group) ** 2).sum() / len(group) ** 2)
