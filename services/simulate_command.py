@@ -14,7 +14,10 @@ _count = click.IntRange(min=1)
 @click.option("--events", type=_count, required=True, help="Views, carts and purchases together.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The same seed gives the same files.")
 @click.option("--days", type=_count, default=90, show_default=True, help="The time that it takes in the shop.")
-def simulate(folder: Path, visitors: int, items: int, events: int, seed: int, days: int) -> None:
+@click.option(
+    "--impressions", is_flag=True, help="Tell the lists, too, that some views came from; they come on top of the events."
+)
+def simulate(folder: Path, visitors: int, items: int, events: int, seed: int, days: int, impressions: bool) -> None:
     """Write interactions.parquet and items.parquet of a shop that never was: for load, for development, and to compare models on.
 
     Popularity is unequal, items appear over time, visitors have tastes that drift, visits have an order, and some views lead
@@ -29,7 +32,7 @@ def simulate(folder: Path, visitors: int, items: int, events: int, seed: int, da
     from slipstream.datasets.simulator import simulate as write
 
     try:
-        simulation = Simulation(visitors, items, events, seed, days)
+        simulation = Simulation(visitors, items, events, seed, days, impressions=impressions)
         files = write(folder, simulation, Terminal().bar("events"))
     except (ValueError, OSError) as error:
         raise click.ClickException(str(error)) from error

@@ -4,21 +4,19 @@ Pure functions on arrays, with the source of chance as an argument. Moments are 
 """
 
 from dataclasses import dataclass
+from enum import IntEnum
 
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import NDArray
 
-from slipstream.contracts.vocabulary import CART, PURCHASE, VIEW
-from slipstream.datasets.simulated_catalogue import COMPLEMENTS, Catalogue, Floats, Ints
-
-Flags = NDArray[np.bool_]
+from slipstream.contracts.vocabulary import CART, IMPRESSION, PURCHASE, VIEW
+from slipstream.datasets.simulated_catalogue import COMPLEMENTS, Catalogue, Flags, Floats, Ints
 
 HOUR, DAY = 3_600_000, 86_400_000
 MOST_A_DAY = 100
 """Events of the busiest visitors a day, about: the day has room for the visits that they make."""
-TYPES = (VIEW, CART, PURCHASE)
-_VIEW, _CART, _PURCHASE = range(len(TYPES))
+TYPES = (VIEW, CART, PURCHASE, IMPRESSION)
+NONE = -1
 _ALIKE, _COMPLEMENT, _BACK, _BROWSE = range(4)
 _MOST_A_VISIT = 50
 _PAUSE = 31 * 60_000
@@ -30,6 +28,12 @@ _WEEKDAYS = (10, 10, 10, 10, 9, 12, 14)
 _SEGMENTS = 24
 _FAVOURITES = (0.55, 0.3, 0.15)
 """How often each of a visitor's favourite categories is the one that is looked into."""
+
+
+class Kind(IntEnum):
+    """The type of an event, as a place in `TYPES`."""
+
+    VIEW, CART, PURCHASE, IMPRESSION = range(len(TYPES))
 
 
 @dataclass(frozen=True)
@@ -82,13 +86,18 @@ class Visits:
 
 @dataclass(frozen=True)
 class Events:
-    """An entry for each event, by visitor, then time. `kind` is a place in `TYPES`; `value` is NaN for views."""
+    """An entry for each event, by visitor, then time."""
 
     visitor: Ints
     item: Ints
     kind: Ints
     moment: Ints
     value: Floats
+    """NaN for all but carts and purchases."""
+    slate: Ints
+    """The number of the list that the item was shown in, or `NONE`."""
+    position: Ints
+    """The item's place in it, from 0, or `NONE`."""
 
 
 def activity(rng: Generator, visitors: int, events: int, days: int, behaviour: Behaviour) -> tuple[Ints, Flags]:
@@ -218,21 +227,22 @@ def browse(rng: Generator, shoppers: Shoppers, came: Visits, moments: Ints) -> E
     viewed = shoppers.choice(rng, came.visitor, shoppers.category(rng, came.visitor, came.begins), came.begins)
     resumes = (rng.random(len(viewed)) < behaviour.resumption) & (np.diff(came.visitor, prepend=-1) == 0)
     viewed = viewed[np.maximum.accumulate(np.where(resumes, 0, np.arange(len(viewed))))]
-    before, in_cart, last = viewed.copy(), np.full(len(viewed), -1), np.full(len(viewed), _VIEW)
-    item, kind = np.repeat(viewed, came.length), np.full(len(moments), _VIEW)
+    before, in_cart, last = viewed.copy(), np.full(len(viewed), NONE), np.full(len(viewed), Kind.VIEW)
+    item, kind = np.repeat(viewed, came.length), np.full(len(moments), Kind.VIEW)
     for step in range(1, int(came.length.max())):
         on = np.flatnonzero(came.length > step)
-        buys = (in_cart[on] >= 0) & (rng.random(len(on)) < behaviour.checkout)
-        carts = ~buys & (last[on] == _VIEW) & shoppers.carts(rng, came.visitor[on], viewed[on])
+        buys = (in_cart[on] != NONE) & (rng.random(len(on)) < behaviour.checkout)
+        carts = ~buys & (last[on] == Kind.VIEW) & shoppers.carts(rng, came.visitor[on], viewed[on])
         looks = on[~buys & ~carts]
-        after_cart = last[looks] != _VIEW
+        after_cart = last[looks] != Kind.VIEW
         following = shoppers.next_view(rng, came.visitor[looks], viewed[looks], before[looks], after_cart, came.begins[looks])
         before[looks], viewed[looks] = viewed[looks], following
-        last[on] = np.where(buys, _PURCHASE, np.where(carts, _CART, _VIEW))
+        last[on] = np.where(buys, Kind.PURCHASE, np.where(carts, Kind.CART, Kind.VIEW))
         event = came.first_event[on] + step
         item[event] = np.where(buys, in_cart[on], viewed[on])
         kind[event] = last[on]
-        in_cart[on] = np.where(buys, -1, np.where(carts, viewed[on], in_cart[on]))
-    quantity = np.where(kind == _PURCHASE, rng.geometric(0.9, len(kind)), 1)
-    value = np.where(kind == _VIEW, np.nan, np.round(catalogue.price[item] * quantity, 2))
-    return Events(np.repeat(came.visitor, came.length), item, kind, moments, value)
+        in_cart[on] = np.where(buys, NONE, np.where(carts, viewed[on], in_cart[on]))
+    quantity = np.where(kind == Kind.PURCHASE, rng.geometric(0.9, len(kind)), 1)
+    value = np.where(kind == Kind.VIEW, np.nan, np.round(catalogue.price[item] * quantity, 2))
+    none = np.full(len(moments), NONE)
+    return Events(np.repeat(came.visitor, came.length), item, kind, moments, value, none, none)

@@ -3,7 +3,7 @@
 It is made so that recommenders differ on it. Popularity follows Zipf's law, and items appear over time. Visitors have favourite
 categories, most in one department, that change slowly, and a liking for brands that they share with others. A visit has an
 order: on to a similar item, to what goes with it, back to the one before, away to something else; into the cart, and some of
-that is bought. How it is drawn is in `simulated_catalogue` and `simulated_visits`.
+that is bought. How it is drawn is in `simulated_catalogue`, `simulated_visits` and `simulated_slates`.
 
 A portion of visitors is made at a time, so that memory grows with the number of visitors and items, but not with the events.
 """
@@ -21,9 +21,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from slipstream.datasets.simulated_catalogue import Ints, item_table, make_catalogue
+from slipstream.datasets.simulated_slates import with_slates
 from slipstream.datasets.simulated_visits import (
     DAY,
     MOST_A_DAY,
+    NONE,
     TYPES,
     Behaviour,
     Events,
@@ -45,6 +47,7 @@ _SCHEMA = pa.schema(
         ("value", pa.float64()),
     ]
 )
+_SHOWN = pa.schema([*_SCHEMA, ("recommendation_id", pa.string()), ("position", pa.int32())])
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,8 @@ class Simulation:
     """The exponent of the items' popularity."""
     stocked: float = 0.7
     """The share of the items that are there from the first day; the others appear one by one."""
+    impressions: bool = False
+    """Whether the lists that some views came from are told, too; they come on top of the events."""
     behaviour: Behaviour = field(default_factory=Behaviour)
 
     def __post_init__(self) -> None:
@@ -95,7 +100,8 @@ def simulate(folder: Path, simulation: Simulation, progress: Progress = lambda _
 
     Every visitor has an event, not every item has. Events go by visitor, then time; two of a visitor are a second or more apart,
     two visits more than half an hour. Carts and purchases have what they are worth as `value`, views have none. A visit that
-    begins on the last day may end after it.
+    begins on the last day may end after it. Where impressions are told, `recommendation_id` and `position` say which list an
+    impression, or a view, is of, and where it stood: see `with_slates`.
 
     Both files are there in the end, or none. Raises FileExistsError where one of them is there already.
     """
@@ -106,16 +112,23 @@ def simulate(folder: Path, simulation: Simulation, progress: Progress = lambda _
     likings = brand_likings(rng, catalogue)
     counts, once = activity(rng, simulation.visitors, simulation.events, simulation.days, simulation.behaviour)
     item_ids = _ids("i", np.arange(simulation.items))
-    with _whole(files.interactions, files.items) as (interactions, items), pq.ParquetWriter(interactions, _SCHEMA) as writer:
+    schema = _SHOWN if simulation.impressions else _SCHEMA
+    done = 0
+    with _whole(files.interactions, files.items) as (interactions, items), pq.ParquetWriter(interactions, schema) as writer:
         pq.write_table(item_table(catalogue, item_ids), items)
         for number, portion in enumerate(_portions(counts)):
             rng = np.random.default_rng((simulation.seed, 1, number))
             came, moments = visits(rng, counts[portion], once[portion], simulation.days, simulation.behaviour)
             shoppers = Shoppers.of(rng, len(counts[portion]), catalogue, simulation.behaviour, likings)
             events = browse(rng, shoppers, came, moments)
-            writer.write_table(_table(events, portion.start, simulation.start, item_ids))
-            files.by_type.update(dict(zip(TYPES, np.bincount(events.kind, minlength=len(TYPES)).tolist(), strict=True)))
-            progress(files.by_type.total(), simulation.events)
+            if simulation.impressions:
+                events = with_slates(rng, catalogue, events)
+            table = _table(events, portion.start, done, simulation.start, item_ids)
+            writer.write_table(table.select(schema.names).cast(schema))
+            for kind, count in zip(*np.unique(events.kind, return_counts=True), strict=True):
+                files.by_type[TYPES[kind]] += int(count)
+            done += len(moments)
+            progress(done, simulation.events)
     return files
 
 
@@ -127,15 +140,20 @@ def _portions(counts: Ints) -> Iterator[slice]:
         yield slice(begin, end)
 
 
-def _table(events: Events, first_visitor: int, start: int, item_ids: pa.Array) -> pa.Table:
-    columns = [
-        _ids("u", events.visitor + first_visitor),
-        item_ids.take(pa.array(events.item)),
-        pa.array(TYPES).take(pa.array(events.kind)),
-        pa.array(events.moment + start),
-        pa.array(events.value, from_pandas=True),  # NaN is null
-    ]
-    return pa.table(columns, schema=_SCHEMA)
+def _table(events: Events, first_visitor: int, first_event: int, start: int, item_ids: pa.Array) -> pa.Table:
+    """The events in all columns that there may be; what is NaN or `NONE` is null."""
+    shown = events.slate != NONE
+    return pa.table(
+        {
+            "user_id": _ids("u", events.visitor + first_visitor),
+            "item_id": item_ids.take(pa.array(events.item)),
+            "event_type": pa.array(TYPES).take(pa.array(events.kind)),
+            "timestamp": pa.array(events.moment + start),
+            "value": pa.array(events.value, from_pandas=True),
+            "recommendation_id": _ids("s", np.ma.array(events.slate + first_event, mask=~shown)),
+            "position": pa.array(events.position, mask=~shown),
+        }
+    )
 
 
 def _ids(prefix: str, numbers: Ints) -> pa.Array:

@@ -1,16 +1,19 @@
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
-from slipstream.contracts.vocabulary import CART, PURCHASE, VIEW
+from slipstream.contracts.vocabulary import CART, IMPRESSION, PURCHASE, VIEW
 from slipstream.datasets import simulator
 from slipstream.datasets.interactions import read_interactions, read_items
+from slipstream.datasets.simulated_slates import EXAMINED, LENGTH
 from slipstream.datasets.simulator import Simulation, simulate
 
 SHOP = Simulation(visitors=4_000, items=900, events=40_000, seed=3, days=30)
@@ -144,10 +147,35 @@ def test_days_and_weeks_have_a_rhythm(shop: Shop) -> None:
     assert weekdays[5:].min() > weekdays[:5].max()
 
 
+def test_impressions_are_lists_before_views_whose_places_are_looked_at_unequally(tmp_path: Path, shop: Shop) -> None:
+    written = simulate(tmp_path, replace(SHOP, impressions=True))
+    rows = read_interactions(written.interactions)
+    acted = rows.filter(pc.not_equal(rows["event_type"], IMPRESSION))
+    assert acted.select(shop.events.schema.names).equals(shop.events)
+    assert written.by_type[IMPRESSION] == rows.num_rows - SHOP.events
+
+    lists: dict[str, list[dict[str, Any]]] = {}
+    for row in rows.to_pylist():
+        if row["recommendation_id"]:
+            lists.setdefault(row["recommendation_id"], []).append(row)
+    assert 0.2 * SHOP.events < len(lists) < 0.5 * SHOP.events
+    for *shown, view in lists.values():
+        assert [row["position"] for row in shown] == list(range(len(shown)))
+        assert len({row["item_id"] for row in shown}) == len(shown) <= LENGTH
+        assert {(row["user_id"], row["event_type"]) for row in shown} == {(view["user_id"], IMPRESSION)}
+        assert view["event_type"] == VIEW and shown[view["position"]]["item_id"] == view["item_id"]
+        assert {view["timestamp"] - row["timestamp"] for row in shown} == {500}
+    whole = [view["position"] for *shown, view in lists.values() if len(shown) == LENGTH]
+    clicks = np.bincount(whole, minlength=LENGTH) / len(whole)
+    assert clicks == pytest.approx(EXAMINED / EXAMINED.sum(), abs=0.02)
+
+
+@pytest.mark.parametrize("impressions", [False, True])
 @pytest.mark.parametrize(("visitors", "items", "events", "days"), [(1, 1, 1, 1), (1, 2, 50, 1), (3, 1, 40, 1), (50, 7, 50, 2)])
-def test_the_smallest_shops_work(tmp_path: Path, visitors: int, items: int, events: int, days: int) -> None:
-    written = simulate(tmp_path, Simulation(visitors, items, events, days=days))
-    assert written.by_type.total() == read_interactions(written.interactions).num_rows == events
+def test_the_smallest_shops_work(tmp_path: Path, visitors: int, items: int, events: int, days: int, impressions: bool) -> None:
+    written = simulate(tmp_path, Simulation(visitors, items, events, days=days, impressions=impressions))
+    assert written.by_type.total() == read_interactions(written.interactions).num_rows
+    assert written.by_type.total() - written.by_type[IMPRESSION] == events
     assert read_items(written.items).num_rows == items
 
 
