@@ -125,11 +125,11 @@ def visits(rng: Generator, counts: Ints, once: Flags, days: int, behaviour: Beha
     passed = np.cumsum(np.where(begins, 0, (between * 1000).astype(np.int64)))
     passed -= np.repeat(passed[first_event], length)
 
-    # A visitor comes between two moments, which are far enough apart for all that is done.
+    # A visitor comes within a span that has room for all that is done. Where it goes beyond the end it goes on from the start, so
+    # that the shop has as many visitors at its ends as in between.
     needed = np.minimum(counts / (days * MOST_A_DAY), 1)
-    since = (1 - needed) * rng.random(len(counts))
-    until = since + needed + (1 - since - needed) * rng.random(len(counts))
-    share = np.sort(of + since[of] + (until - since)[of] * rng.random(len(of))) - of
+    span = needed + (1 - needed) * rng.random(len(counts))
+    share = np.sort(of + (rng.random(len(counts))[of] + span[of] * rng.random(len(of))) % 1) - of
     begins_at = _apart(of, _in_rhythm(share, days), passed[first_event + length - 1] + _PAUSE)
     return Visits(of, begins_at, first_event, length), np.repeat(begins_at, length) + passed
 

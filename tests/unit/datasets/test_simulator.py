@@ -14,6 +14,7 @@ from slipstream.contracts.vocabulary import CART, IMPRESSION, PURCHASE, VIEW
 from slipstream.datasets import simulator
 from slipstream.datasets.interactions import read_interactions, read_items
 from slipstream.datasets.simulated_slates import EXAMINED, LENGTH
+from slipstream.datasets.simulated_visits import Behaviour
 from slipstream.datasets.simulator import Simulation, simulate
 
 SHOP = Simulation(visitors=4_000, items=900, events=40_000, seed=3, days=30)
@@ -108,26 +109,44 @@ def test_visits_stay_in_a_category_and_visitors_in_a_department(shop: Shop) -> N
     category, department = shop.category[shop.item], shop.department[shop.item]
     views = shop.in_visit & (shop.type[1:] == VIEW) & (shop.type[:-1] == VIEW)
     assert _stays(category)[views].mean() > 10 * _by_chance(category)
-    between = shop.follows & ~shop.in_visit
-    assert _stays(department)[between].mean() > 1.5 * _by_chance(department)
+    elsewhere = shop.follows & ~shop.in_visit & ~_stays(category)
+    by_chance = (_by_chance(department) - _by_chance(category)) / (1 - _by_chance(category))
+    assert _stays(department)[elsewhere].mean() > 1.3 * by_chance
+
+
+def test_tastes_drift(tmp_path: Path) -> None:
+    """How often visits of the last third begin in the category that the visitor's very first one began in."""
+    returns = []
+    for drift in (0.0, 1.0):
+        simulate(tmp_path / str(drift), replace(SHOP, behaviour=Behaviour(drift=drift, resumption=0)))
+        shop = Shop(tmp_path / str(drift))
+        entries = np.flatnonzero(np.concatenate(([True], ~shop.in_visit)))
+        very_first = np.searchsorted(shop.user, shop.user[entries])
+        late = (shop.time[entries] > SHOP.start + 20 * 86_400_000) & (shop.time[very_first] < SHOP.start + 10 * 86_400_000)
+        category = shop.category[shop.item]
+        returns.append((category[entries] == category[very_first])[late].mean())
+    assert returns[1] < 0.7 * returns[0]
 
 
 def test_the_next_item_can_be_told_from_the_one_before(shop: Shop) -> None:
-    """The ten most frequent followers, learnt on other visitors, against the ten most popular items."""
+    """Five most frequent followers, counted on other visitors, against the five most popular of its category, and of all."""
     views = np.flatnonzero(shop.in_visit & (shop.type[1:] == VIEW) & (shop.item[1:] != shop.item[:-1]))
     learn, ask = views[shop.user[views] % 5 > 0], views[shop.user[views] % 5 == 0]
     followers = np.zeros((SHOP.items, SHOP.items))
     np.add.at(followers, (shop.item[learn], shop.item[learn + 1]), 1)
-    told = np.argsort(-followers, axis=1)[:, :10]
-    popular = np.argsort(-followers.sum(axis=0))[:10]
-    found = (told[shop.item[ask]] == shop.item[ask + 1][:, None]).any(axis=1).mean()
-    assert found > 3 * np.isin(shop.item[ask + 1], popular).mean() > 0
-    assert found < 0.8
+    popularity = np.broadcast_to(followers.sum(axis=0), followers.shape)
+    in_category = popularity * (shop.category[:, None] == shop.category)
+
+    def found(scores: NDArray[np.float64]) -> float:
+        lists = np.argsort(-scores, axis=1)[:, :5]
+        return float((lists[shop.item[ask]] == shop.item[ask + 1][:, None]).any(axis=1).mean())
+
+    assert 0.7 > found(followers) > 1.25 * found(in_category) > 2 * found(popularity) > 0
 
 
 def test_carts_and_purchases_follow_views_and_have_the_price_as_value(shop: Shop) -> None:
     shares = {kind: (shop.type == kind).mean() for kind in (VIEW, CART, PURCHASE)}
-    assert shares[VIEW] + shares[CART] + shares[PURCHASE] == 1
+    assert sum(shares.values()) == pytest.approx(1)
     assert 0.03 < shares[CART] < 0.12 and 0.2 * shares[CART] < shares[PURCHASE] < 0.6 * shares[CART]
     carts = np.flatnonzero(shop.type == CART)
     assert (shop.item[carts - 1] == shop.item[carts]).all() and (shop.type[carts - 1] == VIEW).all()
@@ -167,6 +186,7 @@ def test_impressions_are_lists_before_views_whose_places_are_looked_at_unequally
         assert {view["timestamp"] - row["timestamp"] for row in shown} == {500}
     whole = [view["position"] for *shown, view in lists.values() if len(shown) == LENGTH]
     clicks = np.bincount(whole, minlength=LENGTH) / len(whole)
+    assert clicks[0] > 5 * clicks[-1]
     assert clicks == pytest.approx(EXAMINED / EXAMINED.sum(), abs=0.02)
 
 
