@@ -1,0 +1,70 @@
+"""What is reported of a recommender: every metric with its interval, for all queries and for each cohort."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slipstream.evaluation import metrics
+from slipstream.evaluation.metrics import Lists, Ranks
+from slipstream.evaluation.significance import Interval, bootstrap_mean
+
+K = 10
+"""How many items of a list are looked at."""
+DEPTH = 20
+"""How far down the item that came next is looked for, by MRR alone."""
+
+
+@dataclass(frozen=True)
+class Past:
+    """What had happened before the queries, one entry an event: visitors numbered from 0, and indices of `n_items` items."""
+
+    users: NDArray[np.int32]
+    items: NDArray[np.int32]
+    n_items: int
+
+    def counts(self) -> NDArray[np.int64]:
+        """Each item's events."""
+        return np.bincount(self.items, minlength=self.n_items)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Of one recommender on `queries` queries. `means` have 95 % bootstrap intervals over the queries; `totals` are about all
+    lists together, which have none."""
+
+    queries: int
+    means: dict[str, Interval]
+    totals: dict[str, float]
+
+    def values(self) -> dict[str, float]:
+        """Name to figure, the number of queries among them."""
+        return {name: mean.value for name, mean in self.means.items()} | self.totals | {"queries": float(self.queries)}
+
+
+def figures(
+    ranks: Ranks, shown: Lists, past: Past, cohorts: Mapping[str, NDArray[np.bool_]], seed: int = 0
+) -> dict[str, Figures]:
+    """By cohort, see `slipstream.evaluation.cohorts`. `ranks` and `shown` have one entry a query, as `metrics` has them."""
+    lists, counts = shown[:, :K], past.counts()
+    values = {
+        f"hit_rate@{K}": metrics.hit_rate(ranks, K),
+        f"ndcg@{K}": metrics.ndcg(ranks, K),
+        f"map@{K}": metrics.mrr(ranks, K),  # with one relevant item it is the same
+        f"mrr@{DEPTH}": metrics.mrr(ranks, DEPTH),
+        f"novelty@{K}": metrics.novelty(lists, counts),
+        f"diversity@{K}": metrics.diversity(lists, past.users, past.items, past.n_items),
+        f"long_tail@{K}": metrics.long_tail(lists, counts),
+    }
+    return {
+        name: Figures(
+            int(mask.sum()),
+            {metric: bootstrap_mean(value[mask], seed) for metric, value in values.items()},
+            {
+                f"coverage@{K}": metrics.coverage(lists[mask], past.n_items),
+                f"gini@{K}": metrics.gini(lists[mask], past.n_items),
+            },
+        )
+        for name, mask in cohorts.items()
+    }
