@@ -26,6 +26,7 @@ SWAP_LIMIT_S = 60.0
 CHANGE_LIMIT_S = 2.0
 CLICKS = 3
 SLATE = 10
+_SHOWN = ("hit_rate@10", "ndcg@10", "coverage@10")
 
 
 class DemoError(RuntimeError):
@@ -153,7 +154,7 @@ class Demo:
             self._terminal.line(f"{'model':<12} version {run['model_version']} stays in reserve: {run['decision_reason']}")
             self._terminal.line(f"{'':<12} the gate promotes only what is surely better, so version {champion} goes on")
             return champion
-        shown = ", ".join(f"{name} {value:.3f}" for name, value in sorted(run["metrics"].items()) if name.endswith("@10"))
+        shown = ", ".join(f"{name} {value:.3f}" for name, value in run["metrics"].items() if name in _SHOWN)
         self._terminal.line(f"{'model':<12} version {champion} promoted: {run['decision_reason']} ({shown})")
         return champion
 

@@ -1,22 +1,27 @@
 """The gate: may this challenger replace the champion? A pure function of measurements.
 
-The rule, on one metric (NDCG@10), every difference paired on the same queries with a 95 % bootstrap interval:
+Quality is NDCG@10, every difference paired on the same queries with a 95 % bootstrap interval.
 
-1. A challenger that is worse than recommending what is popular is refused.
-2. Without a champion, it is promoted.
-3. When the lower end of challenger - champion is above the margin, it is promoted: surely better.
-4. When the champion is older than the limit and that lower end is above minus the tolerance, it is promoted: fresher, and
+1. A challenger that is worse than recommending what is popular is refused: on all queries, and in each cohort that is large.
+2. One that takes too long to answer, or too much space, is refused.
+3. Without a champion, it is promoted.
+4. When the lower end of challenger - champion is above the margin, it is promoted: surely better.
+5. When the champion is older than the limit and that lower end is above minus the tolerance, it is promoted: fresher, and
    surely not much worse.
-5. Anything else is refused, too few queries to compare on included: the champion has earned its place.
+6. Anything else is refused, too few queries to compare on included: the champion has earned its place.
 
-Margin and tolerance are shares of the champion's figure, since one catalogue's 0.02 is another's 0.2.
+Margin and tolerance are shares of the champion's figure, since one catalogue's 0.02 is another's 0.2. A refusal names every rule
+that speaks against the challenger, so that one look tells all that is wrong with it.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from services.training.settings import GateSettings
 from slipstream.evaluation.significance import Interval
+
+_MIB = 2**20
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,19 @@ class Comparison:
     challenger: float
     other: float
     difference: Interval
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured of a challenger: against popularity, on all queries and by cohort; against the champion, None where
+    there was nothing to compare on; the processor time of one query through the stages that serve; the size of its bundle."""
+
+    popularity: Comparison
+    latency_p95_ms: float
+    bundle_bytes: int
+    cohorts: Mapping[str, Comparison] = field(default_factory=dict)
+    champion: Comparison | None = None
+    champion_latency_p95_ms: float | None = None
 
 
 @dataclass(frozen=True)
@@ -50,50 +68,77 @@ class Decision:
         return self.outcome == "promoted"
 
 
-def decide(
-    popularity: Comparison, champion: Champion | None, against_champion: Comparison | None, settings: GateSettings
-) -> Decision:
-    """Promote or refuse. `against_champion` is None when there is no champion or nothing to compare it on."""
-    numbers = _numbers("popularity", popularity)
-    if popularity.difference.value < 0:
-        return Decision("refused", f"worse than popularity: {_words(popularity)}", numbers)
+def decide(measured: Measured, champion: Champion | None, settings: GateSettings) -> Decision:
+    """Promote or refuse. Without a champion, what was measured against it does not count."""
+    against = [*_worse_than_popularity(measured, settings), *_over_budget(measured, settings)]
+    wanted, reason = _wanted(measured, champion, settings)
+    if not wanted:
+        against.append(reason)
+    numbers = _numbers(measured, champion)
+    if against:
+        return Decision("refused", "; ".join(against), numbers)
+    return Decision("promoted", reason, numbers)
+
+
+def _worse_than_popularity(measured: Measured, settings: GateSettings) -> Iterator[str]:
+    if measured.popularity.difference.value < 0:
+        yield f"worse than popularity: {_words(measured.popularity)}"
+    for cohort, comparison in measured.cohorts.items():
+        if comparison.queries >= settings.cohort_min_queries and comparison.difference.value < 0:
+            yield f"worse than popularity in cohort {cohort}: {_words(comparison)}"
+
+
+def _over_budget(measured: Measured, settings: GateSettings) -> Iterator[str]:
+    latency, size = measured.latency_p95_ms, measured.bundle_bytes / _MIB
+    if latency > settings.max_latency_ms:
+        yield f"too slow: {latency:.1f} ms of processor time a query at p95, the budget is {settings.max_latency_ms:g} ms"
+    if size > settings.max_bundle_mb:
+        yield f"too large: a bundle of {size:.1f} MiB, the budget is {settings.max_bundle_mb:g} MiB"
+
+
+def _wanted(measured: Measured, champion: Champion | None, settings: GateSettings) -> tuple[bool, str]:
+    """Whether the challenger is worth a change, and why."""
     if champion is None:
-        return Decision("promoted", f"there is no champion, and it is not worse than popularity: {_words(popularity)}", numbers)
-    numbers["champion_age_hours"] = champion.age_hours
-    if against_champion is None or against_champion.queries < settings.min_queries:
-        found = against_champion.queries if against_champion else 0
-        reason = (
-            f"only {found} test events are newer than what champion {champion.version} was fitted on, "
+        return True, f"there is no champion, and it is not worse than popularity: {_words(measured.popularity)}"
+    found = measured.champion
+    if found is None or found.queries < settings.min_queries:
+        return False, (
+            f"only {found.queries if found else 0} test events are newer than what champion {champion.version} was fitted on, "
             f"{settings.min_queries} are needed to compare"
         )
-        return Decision("refused", reason, numbers)
-    numbers |= _numbers("champion", against_champion)
-    low = against_champion.difference.low
-    margin, tolerance = settings.margin * against_champion.other, settings.tolerance * against_champion.other
+    low, margin, tolerance = found.difference.low, settings.margin * found.other, settings.tolerance * found.other
     if low > margin:
-        return Decision("promoted", f"surely better than champion {champion.version}: {_words(against_champion)}", numbers)
+        return True, f"surely better than champion {champion.version}: {_words(found)}"
     old = champion.age_hours > settings.champion_max_age_hours
     if old and low > -tolerance:
-        reason = (
+        return True, (
             f"champion {champion.version} is {champion.age_hours:.0f} h old (limit {settings.champion_max_age_hours:.0f} h) "
-            f"and the challenger is not worse by more than {tolerance:.4f}: {_words(against_champion)}"
+            f"and the challenger is not worse by more than {tolerance:.4f}: {_words(found)}"
         )
-        return Decision("promoted", reason, numbers)
-    wanted = f"above {-tolerance:.4f}, as the champion is old" if old else f"above {margin:.4f}"
-    reason = f"not surely better than champion {champion.version}: {_words(against_champion)}, the lower end must be {wanted}"
-    return Decision("refused", reason, numbers)
+    limit = f"{-tolerance:.4f}, as the champion is old" if old else f"{margin:.4f}"
+    return False, (f"not surely better than champion {champion.version}: {_words(found)}, the lower end must be above {limit}")
 
 
-def _numbers(other: str, comparison: Comparison) -> dict[str, float]:
-    difference = comparison.difference
-    return {
-        f"{other}_queries": float(comparison.queries),
-        f"{other}_challenger_ndcg@10": comparison.challenger,
-        f"{other}_ndcg@10": comparison.other,
-        f"{other}_difference": difference.value,
-        f"{other}_difference_low": difference.low,
-        f"{other}_difference_high": difference.high,
-    }
+def _numbers(measured: Measured, champion: Champion | None) -> dict[str, float]:
+    """All that was measured, by name."""
+    found = {"latency_p95_ms": measured.latency_p95_ms, "bundle_bytes": float(measured.bundle_bytes)}
+    compared = {"popularity": measured.popularity} | {f"popularity/{name}": it for name, it in measured.cohorts.items()}
+    if champion:
+        found["champion/age_hours"] = champion.age_hours
+        if measured.champion:
+            compared["champion"] = measured.champion
+        if measured.champion_latency_p95_ms is not None:
+            found["champion/latency_p95_ms"] = measured.champion_latency_p95_ms
+    for other, comparison in compared.items():
+        found |= {
+            f"{other}/queries": float(comparison.queries),
+            f"{other}/challenger": comparison.challenger,
+            f"{other}/other": comparison.other,
+            f"{other}/difference": comparison.difference.value,
+            f"{other}/difference_low": comparison.difference.low,
+            f"{other}/difference_high": comparison.difference.high,
+        }
+    return found
 
 
 def _words(comparison: Comparison) -> str:

@@ -5,9 +5,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from services.training.gate import Comparison
+from services.training.gate import Measured
 from services.training.settings import TrainingSection
 from slipstream.chassis.settings import LakeSettings, LogSettings
+from slipstream.evaluation.figures import Figures
 
 
 class Job(BaseModel):
@@ -22,20 +23,45 @@ class Job(BaseModel):
     champion: Path | None = None
 
 
+class SampleItem(BaseModel):
+    """An item as people are shown it; `source` is the retriever that spoke most for it, where it was recommended."""
+
+    item_id: str
+    title: str = ""
+    source: str = ""
+
+
+class Sample(BaseModel):
+    """One visitor of the test: the last events (oldest first), what came next, and what each model would have recommended.
+
+    `champion` is None where there was none.
+    """
+
+    cohorts: list[str]
+    history: list[SampleItem]
+    next_item: SampleItem
+    champion: list[SampleItem] | None
+    challenger: list[SampleItem]
+
+
 class Trained(BaseModel):
     """What a run found. The bundle itself is at the job's `output`.
 
-    `against_champion` is None when there was none or nothing to compare on; `champion_error` says why one could not be loaded.
+    `metrics` are the figures of all models that were asked under flat names: the challenger's own (`ndcg@10`), by cohort
+    (`cohort/new/ndcg@10`), and `champion/ndcg@10`, `popularity/ndcg@10`. `figures` are the same with intervals, of each model, by
+    cohort. `measured` is what the gate decides on; `champion_error` says why the champion could not be loaded.
     """
 
     lake_version: int
     catalog_version: int | None
     data_sha256: str
     code_commit: str | None
+    environment: dict[str, str] = {}
     metrics: dict[str, float]
+    figures: dict[str, dict[str, Figures]] = {}
     parameters: dict[str, Any]
-    popularity: Comparison
-    against_champion: Comparison | None = None
+    measured: Measured
+    samples: list[Sample] = []
     champion_error: str = ""
     seconds: dict[str, float]
     peak_memory_mb: float

@@ -53,9 +53,7 @@ class Publisher:
             raise
         self._announce([_event(ModelEventType.REGISTERED, run_id, CHALLENGER, metrics=trained.metrics)])
 
-        decision = gate.decide(
-            trained.popularity, self._defender(champion, trained), trained.against_champion, self.settings.gate
-        )
+        decision = gate.decide(trained.measured, self._defender(champion, trained), self.settings.gate)
         defended = champion.version if champion else None
         self.repository.record(
             Audit(run_id, run_id, defended, decision.outcome, decision.reason, decision.numbers, self.settings.gate.model_dump())
@@ -149,6 +147,7 @@ class Publisher:
             "data_sha256": trained.data_sha256,
             "profile": manifest.profile,
             "peak_memory_mb": str(trained.peak_memory_mb),
+            **{f"environment/{name}": value for name, value in trained.environment.items()},
         }
         seconds = {f"seconds/{stage.replace(' ', '_')}": value for stage, value in trained.seconds.items()}
         parameters = {**trained.parameters, "seed": manifest.seed, "profile": manifest.profile}

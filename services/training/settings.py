@@ -22,6 +22,13 @@ class GateSettings(Section):
     )
     champion_max_age_hours: float = Field(168.0, gt=0, description="an older champion is replaced by one that is not worse")
     min_queries: int = Field(20, ge=1, description="fewer queries that the champion has not seen are no comparison")
+    cohort_min_queries: int = Field(
+        100, ge=1, description="it may not be worse than popularity in any cohort (see `cohort/...` of a run) of so many queries"
+    )
+    max_latency_ms: float = Field(20.0, gt=0, description="most processor time of one query, at the 95th percentile")
+    max_bundle_mb: float = Field(
+        1_024.0, gt=0, description="largest bundle, in MiB: each replica of serving fetches and keeps it"
+    )
 
 
 class TrainingSection(Section):

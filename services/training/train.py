@@ -16,12 +16,15 @@ from numpy.typing import NDArray
 
 from services.training.code_version import code_commit
 from services.training.dataset import Dataset, Moment, Rows, TooLittleDataError, moments, read_dataset, require
+from services.training.environment import environment
 from services.training.job import Job, Trained
-from services.training.judge import Judged, compare, judge, popularity_of
+from services.training.judge import CHALLENGER, CHAMPION, POPULARITY, Judgement, flat, intervals, judge_all, popularity_of
 from services.training.memory import peak_memory_mb
+from services.training.samples import samples
 from services.training.settings import TrainingSection
 from slipstream.contracts.bundle import Histogram
 from slipstream.evaluation.drift import histogram, reference_bins
+from slipstream.evaluation.figures import Past
 from slipstream.features.views import RECOMMENDER, VISITOR
 from slipstream.features.visitor import visitor_features
 from slipstream.models.base import EventWeights, InteractionLog
@@ -73,27 +76,24 @@ def train(job: Job, report: Report) -> Trained:
 
     held_out = hold_out(dataset, signals, champion.manifest.data.until if champion else None, settings)
     report.stage("fitting the challenger", 0.05)
-    challenger = _fit(dataset, held_out.fit, job, weights, lambda what: report.stage("fitting the challenger", 0.2, what))
+    known = _log(dataset, held_out.fit, weights)
+    challenger = _fit(dataset, known, job, weights, lambda what: report.stage("fitting the challenger", 0.2, what))
 
     queries = [moment for moment in moments(dataset.interactions, held_out.test) if moment.state.sequence]
     if not queries:
         raise TooLittleDataError("too little data to train on: no visitor of the test period has a history to recommend from")
-    judged = _judge_all(challenger, champion, queries, report)
-    everyone = np.ones(len(queries), np.bool_)
-    popularity = compare(judged["challenger"], judged["popularity"], everyone, settings.seed)
-    against_champion = None
-    if champion and held_out.unseen_by_champion:
-        against_champion = compare(judged["challenger"], judged["champion"], everyone, settings.seed)
-    metrics = judged["challenger"].metrics() | {"queries": float(len(queries))}
-    metrics |= {f"popularity_{name}": value for name, value in judged["popularity"].metrics().items()}
-    if against_champion:
-        metrics |= {f"champion_{name}": value for name, value in judged["champion"].metrics().items()}
+    comparable = champion if held_out.unseen_by_champion else None
+    judgement = _judge(challenger, comparable, queries, Past(known.user, known.item, known.n_items), settings.seed, report)
+    figures = judgement.figures()
+    metrics = flat(figures)
+    shown = samples(queries, judgement.cohorts, challenger, champion, dataset.attributes, settings.seed)
 
     report.stage("fitting on everything", 0.6)
+    everything = _log(dataset, signals, weights)
     if "validation" in challenger.manifest.metrics:
-        shipped = refit(challenger, _log(dataset, signals, weights))
+        shipped = refit(challenger, everything)
     else:  # so little data that parameters could not be chosen yet: with all of it they may be
-        shipped = _fit(dataset, signals, job, weights, lambda what: report.stage("fitting on everything", 0.75, what))
+        shipped = _fit(dataset, everything, job, weights, lambda what: report.stage("fitting on everything", 0.75, what))
     report.stage("measuring the reference of features", 0.94)
     reference = reference_histograms(dataset, sample(np.flatnonzero(signals), REFERENCE_SAMPLE, settings.seed))
     commit = settings.code_commit or code_commit()
@@ -102,22 +102,24 @@ def train(job: Job, report: Report) -> Trained:
         update={
             "code_commit": commit,
             "lake_version": dataset.lake_version,
-            "metrics": {**shipped.manifest.metrics, **metrics},
+            "metrics": {**shipped.manifest.metrics, **metrics, "intervals": intervals(figures)},
             "features": list(RECOMMENDER.of(VISITOR)),
             "reference": reference,
         }
     )
-    save_bundle(replace(shipped, manifest=manifest), job.output)
+    saved = save_bundle(replace(shipped, manifest=manifest), job.output)
     report.finish()
     return Trained(
         lake_version=dataset.lake_version,
         catalog_version=dataset.catalog_version,
         data_sha256=dataset.digest(),
         code_commit=commit,
+        environment=environment(),
         metrics=metrics,
+        figures=figures,
         parameters=dict(manifest.parameters),
-        popularity=popularity,
-        against_champion=against_champion,
+        measured=judgement.measured(sum(file.bytes for file in saved.files.values())),
+        samples=shown,
         champion_error=champion_error,
         seconds=report.seconds,
         peak_memory_mb=round(peak_memory_mb(), 1),
@@ -164,9 +166,9 @@ def reference_histograms(dataset: Dataset, rows: Rows) -> dict[str, Histogram]:
     return histograms
 
 
-def _fit(dataset: Dataset, rows: NDArray[np.bool_], job: Job, weights: EventWeights, progress: Callable[[str], None]) -> Bundle:
+def _fit(dataset: Dataset, log: InteractionLog, job: Job, weights: EventWeights, progress: Callable[[str], None]) -> Bundle:
     return fit_log(
-        _log(dataset, rows, weights),
+        log,
         dataset.item_ids,
         dataset.attributes,
         version=job.version,
@@ -181,10 +183,10 @@ def _log(dataset: Dataset, rows: NDArray[np.bool_], weights: EventWeights) -> In
     return encoding.encode(dataset.interactions.filter(pa.array(rows)), dataset.item_ids, weights)
 
 
-def _judge_all(challenger: Bundle, champion: Bundle | None, queries: list[Moment], report: Report) -> dict[str, Judged]:
-    contestants = {"challenger": challenger, "popularity": popularity_of(challenger)} | (
-        {"champion": champion} if champion else {}
-    )
+def _judge(
+    challenger: Bundle, champion: Bundle | None, queries: list[Moment], past: Past, seed: int, report: Report
+) -> Judgement:
+    contestants = {CHALLENGER: challenger, POPULARITY: popularity_of(challenger)} | ({CHAMPION: champion} if champion else {})
     asked, total = 0, len(contestants) * len(queries)
 
     def step() -> None:
@@ -194,7 +196,7 @@ def _judge_all(challenger: Bundle, champion: Bundle | None, queries: list[Moment
             report.stage("judging", 0.4 + 0.2 * asked / total, f"{asked:,} of {total:,} questions")
 
     report.stage("judging", 0.4)
-    return {name: judge(bundle, queries, step) for name, bundle in contestants.items()}
+    return judge_all(contestants, queries, past, seed, step)
 
 
 def _champion(directory: Path | None) -> tuple[Bundle | None, str]:

@@ -1,12 +1,22 @@
-"""The gate's rule as a table of cases."""
+"""The gate's rules as tables of cases."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from services.training.gate import Champion, Comparison, decide
+from services.training.gate import Champion, Comparison, Measured, decide
 from services.training.settings import GateSettings
 from slipstream.evaluation.significance import Interval
 
-SETTINGS = GateSettings(margin=0.0, tolerance=0.05, champion_max_age_hours=24, min_queries=20)
+SETTINGS = GateSettings(
+    margin=0.0,
+    tolerance=0.05,
+    champion_max_age_hours=24,
+    min_queries=20,
+    cohort_min_queries=50,
+    max_latency_ms=20,
+    max_bundle_mb=10,
+)
 
 
 def against(value: float, low: float, high: float, queries: int = 100) -> Comparison:
@@ -20,12 +30,24 @@ WORSE = against(-0.03, -0.04, -0.02)
 YOUNG, OLD = Champion("v1", 1.0), Champion("v1", 25.0)
 
 
+def measured(
+    popularity: Comparison = BETTER,
+    champion: Comparison | None = BETTER,
+    *,
+    cohorts: dict[str, Comparison] | None = None,
+    latency_p95_ms: float = 2.0,
+    bundle_bytes: int = 1_000,
+) -> Measured:
+    return Measured(popularity, latency_p95_ms, bundle_bytes, cohorts or {}, champion, champion_latency_p95_ms=1.5)
+
+
 @pytest.mark.parametrize(
     ("popularity", "champion", "against_champion", "outcome", "words"),
     [
         pytest.param(BETTER, None, None, "promoted", "no champion", id="first and better than popularity"),
         pytest.param(EQUAL, None, None, "promoted", "no champion", id="first and as good as popularity"),
         pytest.param(WORSE, None, None, "refused", "worse than popularity", id="first but worse than popularity"),
+        pytest.param(BETTER, None, WORSE, "promoted", "no champion", id="a champion that does not stand"),
         pytest.param(BETTER, YOUNG, BETTER, "promoted", "surely better", id="surely better"),
         pytest.param(WORSE, YOUNG, BETTER, "refused", "worse than popularity", id="better than a bad champion only"),
         pytest.param(BETTER, YOUNG, UNSURE, "refused", "not surely better", id="unsure against a young champion"),
@@ -40,27 +62,89 @@ YOUNG, OLD = Champion("v1", 1.0), Champion("v1", 25.0)
 def test_decide(
     popularity: Comparison, champion: Champion | None, against_champion: Comparison | None, outcome: str, words: str
 ) -> None:
-    decision = decide(popularity, champion, against_champion, SETTINGS)
+    decision = decide(measured(popularity, against_champion), champion, SETTINGS)
     assert decision.outcome == outcome
     assert decision.promoted == (outcome == "promoted")
     assert words in decision.reason
 
 
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        pytest.param(
+            {"cohorts": {"new": against(-0.01, -0.03, 0.01, 50)}}, "worse than popularity in cohort new: NDCG@10 0.0900"
+        ),
+        pytest.param({"cohorts": {"new": BETTER, "cold": WORSE}}, "in cohort cold"),
+        pytest.param({"latency_p95_ms": 20.1}, "too slow: 20.1 ms of processor time a query at p95, the budget is 20 ms"),
+        pytest.param({"bundle_bytes": 11 * 2**20}, "too large: a bundle of 11.0 MiB, the budget is 10 MiB"),
+    ],
+)
+@pytest.mark.parametrize("champion", [None, YOUNG])
+def test_decide_what_is_better_on_the_whole_is_refused_by_any_other_rule(
+    champion: Champion | None, changed: dict[str, object], words: str
+) -> None:
+    decision = decide(measured(**changed), champion, SETTINGS)  # type: ignore[arg-type]
+    assert not decision.promoted
+    assert words in decision.reason
+    assert "surely" not in decision.reason and "no champion" not in decision.reason
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        pytest.param({"cohorts": {"new": against(-0.03, -0.04, -0.02, 49)}}, id="worse in a cohort that is small"),
+        pytest.param({"cohorts": {"cold": EQUAL}}, id="as good in a cohort"),
+        pytest.param({"latency_p95_ms": 20.0, "bundle_bytes": 10 * 2**20}, id="just within the budgets"),
+    ],
+)
+def test_decide_what_is_not_against_it_does_not_count(changed: dict[str, object]) -> None:
+    assert decide(measured(**changed), YOUNG, SETTINGS).promoted  # type: ignore[arg-type]
+
+
+def test_decide_names_every_rule_that_refuses() -> None:
+    bad = measured(WORSE, UNSURE, cohorts={"returning": WORSE}, latency_p95_ms=99, bundle_bytes=2**30)
+    reasons = decide(bad, YOUNG, SETTINGS).reason.split("; ")
+    assert [reason.split(":")[0] for reason in reasons] == [
+        "worse than popularity", "worse than popularity in cohort returning", "too slow", "too large",
+        "not surely better than champion v1",
+    ]  # fmt: skip
+
+
+DIFFERENCES = st.floats(-0.05, 0.05)
+
+
+@given(DIFFERENCES, DIFFERENCES, DIFFERENCES, st.floats(0, 30), st.integers(0, 2**24), st.floats(0, 0.05))
+def test_decide_never_refuses_for_being_better(
+    popularity: float, newcomers: float, champion: float, latency: float, size: int, gain: float
+) -> None:
+    def decided(more: float, less: float) -> bool:
+        shifted = (against(value + more, value + more - 0.01, value + more + 0.01) for value in (popularity, champion, newcomers))
+        overall, of_champion, of_new = shifted
+        found = measured(
+            overall, of_champion, cohorts={"new": of_new}, latency_p95_ms=latency * less, bundle_bytes=int(size * less)
+        )
+        return decide(found, YOUNG, SETTINGS).promoted
+
+    assert decided(gain, 0.9) >= decided(0, 1)
+
+
 def test_decide_improvement_below_margin_is_refused() -> None:
     asking_more = SETTINGS.model_copy(update={"margin": 0.2})  # a fifth of the champion's 0.10
-    assert not decide(BETTER, YOUNG, BETTER, asking_more).promoted
-    assert decide(BETTER, YOUNG, against(0.03, 0.021, 0.04), asking_more).promoted
+    assert not decide(measured(), YOUNG, asking_more).promoted
+    assert decide(measured(champion=against(0.03, 0.021, 0.04)), YOUNG, asking_more).promoted
 
 
 def test_decide_tolerance_is_a_share_of_the_champions_figure() -> None:
     # 5 % of 0.10 is 0.005
-    assert decide(BETTER, OLD, against(-0.001, -0.0049, 0.002), SETTINGS).promoted
-    assert not decide(BETTER, OLD, against(-0.001, -0.0051, 0.002), SETTINGS).promoted
+    assert decide(measured(champion=against(-0.001, -0.0049, 0.002)), OLD, SETTINGS).promoted
+    assert not decide(measured(champion=against(-0.001, -0.0051, 0.002)), OLD, SETTINGS).promoted
 
 
 def test_decide_gives_every_number_it_used() -> None:
-    numbers = decide(BETTER, YOUNG, UNSURE, SETTINGS).numbers
-    assert numbers["champion_difference_low"] == -0.003
-    assert numbers["champion_age_hours"] == 1.0
-    assert numbers["popularity_ndcg@10"] == 0.10
-    assert numbers["champion_queries"] == 100
+    numbers = decide(measured(champion=UNSURE, cohorts={"new": WORSE}), YOUNG, SETTINGS).numbers
+    assert numbers["champion/difference_low"] == -0.003
+    assert numbers["champion/age_hours"] == 1.0
+    assert numbers["popularity/other"] == 0.10
+    assert numbers["popularity/new/challenger"] == pytest.approx(0.07)
+    assert numbers["champion/queries"] == 100
+    assert (numbers["latency_p95_ms"], numbers["champion/latency_p95_ms"], numbers["bundle_bytes"]) == (2.0, 1.5, 1_000)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from prometheus_client import CollectorRegistry
 
-from services.training.gate import Comparison
+from services.training.gate import Comparison, Measured
 from services.training.job import Trained
 from services.training.metrics import TrainingMetrics
 from services.training.publish import Publisher
@@ -63,8 +63,8 @@ def found(popularity: float, champion: float | None = None) -> Trained:
 
     return Trained(
         lake_version=3, catalog_version=None, data_sha256="ab" * 32, code_commit=None, metrics={"ndcg@10": 0.1}, parameters={},
-        popularity=compared(popularity), against_champion=None if champion is None else compared(champion),
-        seconds={"judging": 1.0}, peak_memory_mb=1.0,
+        measured=Measured(compared(popularity), 2.0, 1_000, champion=None if champion is None else compared(champion)),
+        environment={"numpy": "2.0"}, seconds={"judging": 1.0}, peak_memory_mb=1.0,
     )  # fmt: skip
 
 
@@ -100,12 +100,23 @@ def test_champion_changes_only_for_the_better_and_every_step_is_told(scene: tupl
     assert [(audit.outcome, audit.champion_version) for audit in audits] == [
         ("refused", None), ("promoted", None), ("refused", "b"), ("promoted", "b"),
     ]  # fmt: skip
-    assert audits[3].numbers["champion_difference"] == pytest.approx(0.02)
+    assert audits[3].numbers["champion/difference"] == pytest.approx(0.02)
     assert audits[3].settings["min_queries"] == 20
 
     broker.away = True
     assert publisher.promote("d", "by hand").aliases == ["champion"]
     assert champion() == "d"
+
+
+def test_a_version_tells_what_it_was_made_of_and_on(scene: tuple[Publisher, Broker], tmp_path: Path) -> None:
+    publisher, _ = scene
+    publisher.publish("a", bundle(tmp_path, "a"), found(popularity=0.05))
+    client = publisher.registry._client
+    assert client is not None
+    (run,) = client.search_runs([publisher.registry._experiment])
+    tags, metrics = run.data.tags, run.data.metrics
+    assert (tags["lake_version"], tags["environment/numpy"], tags["decision"]) == ("3", "2.0", "promoted")
+    assert (metrics["seconds/judging"], metrics["gate/latency_p95_ms"], metrics["gate/bundle_bytes"]) == (1.0, 2.0, 1_000)
 
 
 def broken(*_: object, **__: object) -> None:

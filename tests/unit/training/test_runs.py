@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
-from services.training.gate import Comparison, Decision
+from services.training.gate import Comparison, Decision, Measured
 from services.training.job import Job, Trained
 from services.training.metrics import TrainingMetrics
 from services.training.process import GivenUpError, RunFailedError
@@ -27,7 +27,7 @@ from slipstream.stores.artifacts import Artifacts
 
 TRAINED = Trained(
     lake_version=1, catalog_version=None, data_sha256="", code_commit=None, metrics={"ndcg@10": 0.1}, parameters={},
-    popularity=Comparison(1, 0.1, 0.1, Interval(0, 0, 0)), seconds={}, peak_memory_mb=1,
+    measured=Measured(Comparison(1, 0.1, 0.1, Interval(0, 0, 0)), 1.0, 1), seconds={}, peak_memory_mb=1,
 )  # fmt: skip
 
 

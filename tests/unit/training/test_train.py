@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from services.training.dataset import TooLittleDataError, read_dataset
-from services.training.job import Job
+from services.training.job import Job, Trained
 from services.training.settings import TrainingSection
 from services.training.train import Report, hold_out, train
 from slipstream.chassis.settings import LakeSettings
@@ -51,12 +51,24 @@ def test_train_writes_a_bundle_that_recommends_what_comes_next(lake: Lake, job: 
     assert trained.lake_version == lake.version("interactions")
     assert set(manifest.reference) == set(RECOMMENDER.of(VISITOR)) == set(manifest.features)
     assert all(sum(one.counts) == 360 for one in manifest.reference.values())
-    assert manifest.metrics["ndcg@10"] == trained.metrics["ndcg@10"] > trained.metrics["popularity_ndcg@10"]
+    assert manifest.metrics["ndcg@10"] == trained.metrics["ndcg@10"] > trained.metrics["popularity/ndcg@10"]
     assert bundle.attributes is not None
     assert bundle.attributes["i0"] == {"title": "Item 0"}
 
-    assert trained.popularity.queries == trained.metrics["queries"] > 20
-    assert trained.against_champion is None
+    measured = trained.measured
+    assert measured.popularity.queries == trained.metrics["queries"] > 20
+    assert measured.champion is None
+    assert measured.bundle_bytes == sum(
+        path.stat().st_size for path in job("v1").output.iterdir() if path.name != "manifest.json"
+    )
+    returning = trained.figures["challenger"]["returning"]
+    assert trained.metrics["cohort/returning/queries"] == returning.queries == measured.cohorts["returning"].queries
+    mean = returning.means["ndcg@10"]
+    assert manifest.metrics["cohort/returning/ndcg@10"] == mean.value
+    assert load_bundle(job("v1").output).manifest.metrics["intervals"]["cohort/returning/ndcg@10"] == [mean.low, mean.high]  # type: ignore[index,call-overload]
+    assert {item.title for one in trained.samples for item in one.challenger} <= {f"Item {n}" for n in range(12)}
+    assert trained.environment["numpy"] == np.__version__
+    assert Trained.model_validate_json(trained.model_dump_json()) == trained
     progress = [message["progress"] for message in told]
     assert progress == sorted(progress)
     assert any(message.get("lake_rows") == 360 for message in told)
@@ -85,26 +97,28 @@ def test_train_compares_with_champion_on_what_it_has_not_seen(lake: Lake, job: M
     train(job("v1"), quiet())
     write(lake, chain(seed=1, start_ms=START_MS + 20 * DAY_MS))
     trained = train(job("v2", champion=job("v1").output), quiet())
-    assert trained.against_champion is not None
-    assert trained.against_champion.queries == trained.metrics["queries"]
-    assert trained.against_champion.other == trained.metrics["champion_ndcg@10"] > 0.2
-    low, high = trained.against_champion.difference[1:]
-    assert low <= trained.against_champion.difference.value <= high
+    against = trained.measured.champion
+    assert against is not None
+    assert against.queries == trained.metrics["queries"]
+    assert against.other == trained.metrics["champion/ndcg@10"] > 0.2
+    assert against.difference.low <= against.difference.value <= against.difference.high
+    assert all(one.champion and one.challenger for one in trained.samples)
 
 
 def test_train_again_on_same_data_compares_with_nothing(lake: Lake, job: Make) -> None:
     write(lake, chain())
     train(job("v1"), quiet())
     trained = train(job("v2", champion=job("v1").output), quiet())
-    assert trained.against_champion is None
-    assert "champion_ndcg@10" not in trained.metrics
+    assert trained.measured.champion is None
+    assert "champion/ndcg@10" not in trained.metrics
+    assert all(one.champion for one in trained.samples)  # which people may compare all the same
 
 
 def test_train_champion_that_cannot_be_loaded_is_named(lake: Lake, job: Make, tmp_path: Path) -> None:
     write(lake, chain())
     trained = train(job("v1", champion=tmp_path / "lost"), quiet())
     assert "manifest.json" in trained.champion_error
-    assert trained.against_champion is None
+    assert trained.measured.champion is None
 
 
 def test_train_too_little_data_says_what_is_needed_and_writes_nothing(lake: Lake, job: Make) -> None:
