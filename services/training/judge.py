@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped, unused-ignore]
 
 from services.training.dataset import Moment
 from services.training.gate import Comparison, Measured
@@ -62,7 +63,14 @@ def judge(bundle: Bundle, queries: Sequence[Moment], index: Mapping[str, int], s
 def popularity_of(bundle: Bundle) -> Bundle:
     """The bundle's popularity alone: the least that a personal model must reach."""
     popularity = bundle.retrievers["popularity"]
-    return replace(bundle, retrievers={"popularity": popularity}, blend=initial_blend([popularity.logarithmic]))
+    return Bundle(
+        bundle.manifest,
+        bundle.item_ids,
+        {"popularity": popularity},
+        initial_blend([popularity.logarithmic]),
+        event_weights=bundle.event_weights,
+        repeats=bundle.repeats,
+    )
 
 
 @dataclass(frozen=True)
@@ -102,11 +110,15 @@ class Judgement:
 def judge_all(
     contestants: Mapping[str, Bundle], queries: Sequence[Moment], past: Past, seed: int, step: Callable[[], None] = lambda: None
 ) -> Judgement:
-    """Ask them all. The challenger's catalogue is that of the judgement: of `past`, and of what the queries ask for."""
+    """Ask them all, with one thread for linear algebra, as serving has it: so small a product is slower on more.
+
+    The challenger's catalogue is that of the judgement: of `past`, and of what the queries ask for.
+    """
     index = contestants[CHALLENGER].index
     labels = [index[str(query.item_id)] for query in queries]
     known = np.array([len(query.state.sequence) for query in queries])
-    judged = {name: judge(bundle, queries, index, step) for name, bundle in contestants.items()}
+    with threadpool_limits(1, user_api="blas"):
+        judged = {name: judge(bundle, queries, index, step) for name, bundle in contestants.items()}
     return Judgement(judged, cohorts(known, past.counts()[labels]), past, seed)
 
 
