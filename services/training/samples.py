@@ -28,7 +28,10 @@ def samples(
     attributes: Mapping[str, Mapping[str, Any]],
     seed: int,
 ) -> list[Sample]:
-    """Of each cohort but `all` two queries at most, each once, with the two lists of ten for it."""
+    """Of each cohort but `all` two queries at most, each once, with the two lists of ten for it.
+
+    A champion that could not be compared, since it was fitted on the test, may have met here what came next.
+    """
     random = np.random.default_rng(seed)
     drawn: list[int] = []
     for cohort, mask in cohorts.items():
