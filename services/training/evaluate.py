@@ -21,8 +21,9 @@ from slipstream.models.base import EventWeights, History, InteractionLog
 from slipstream.recommender import encoding
 from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.encoding import Query
-from slipstream.recommender.fit import PROFILES, Holdout, fit_log
-from slipstream.recommender.stages import rank, shortlist
+from slipstream.recommender.fit import Holdout, fit_log
+from slipstream.recommender.profiles import PROFILES
+from slipstream.recommender.stages import RANKED, rank, shortlist
 
 PROTOCOLS = ("leave-last-out", "next-click", "time-split")
 TEST_SHARE = 0.2
@@ -97,7 +98,7 @@ def evaluate(
         seed=seed,
         event_weights=weights,
         repeats=task.repeats,
-        progress=lambda what: say(what, 0.0),
+        progress=lambda step: say(step.what, step.done),
     )
     fitted = time.perf_counter()
     asked = task.queries
@@ -122,7 +123,7 @@ def evaluate(
 def _task(protocol: str, log: InteractionLog, prefixes: Sequence[Query], profile: str) -> Task:
     if protocol == "leave-last-out":
         split = splits.leave_last_out(log.user)
-        scarce = len(split.validation) < PROFILES[profile].queries
+        scarce = len(split.validation) < PROFILES[profile].ranking_queries
         inner = splits.hold_out_last(log.user[split.training], _FURTHER_VALIDATION if scarce else 0)
         validation = np.sort(np.concatenate((split.validation, split.training[inner.validation])))
         holdout = Holdout(split.training[inner.training], validation, split.training)
@@ -151,22 +152,24 @@ def _prefixes(query_table: pa.Table, item_ids: list[str]) -> Iterator[Query]:
 
 
 def _ranks(bundle: Bundle, asked: Sequence[Query], depth: int, say: Progress) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """The label's rank for each query, in columns: the blend, each retriever alone, the blend without each; and the lists.
+    """The label's rank for each query, in columns: as served, by the blend, by each retriever alone, by the blend without each; and
+    the lists.
 
     A list is padded with -1. Ties go to the item that comes first in the catalogue, as they do in serving.
     """
     weights = _variants(bundle)
-    ranks = np.full((len(asked), weights.shape[1]), metrics.UNRANKED, np.int64)
+    ranks = np.full((len(asked), 1 + weights.shape[1]), metrics.UNRANKED, np.int64)
     shown = np.full((len(asked), depth), -1, np.int32)
     for row, query in enumerate(asked):
         if row % 500 == 0:
             say("predicting", row / len(asked))
         seen = set() if bundle.repeats else {bundle.item_ids[item] for item in query.history.item}
         candidates = shortlist(bundle, query.history, depth, exclude=seen)
-        best = np.argsort(-rank(bundle, candidates), kind="stable")[:depth]
+        ranked = rank(bundle, query.history, candidates, max(RANKED, depth))
+        best = np.argsort(-ranked, kind="stable")[:depth]
         shown[row, : len(best)] = candidates.items[best]
         for place in np.flatnonzero(candidates.items == query.label):
-            scores = candidates.features @ weights
+            scores = np.hstack((ranked[:, None], candidates.features @ weights))
             ahead = (scores > scores[place]).sum(axis=0) + (scores[:place] == scores[place]).sum(axis=0)
             ranks[row] = ahead
     say("predicting", 1.0)
@@ -197,8 +200,9 @@ def _ablation(ranks: NDArray[np.int64], names: Sequence[str], ks: Sequence[int])
         for column in ranks.T[1:]
     ]
     return {
-        "alone": dict(zip(names, means[: len(names)], strict=True)),
-        "without": dict(zip(names, means[len(names) :], strict=True)),
+        "blend": {"without ranker": means[0]},
+        "alone": dict(zip(names, means[1 : 1 + len(names)], strict=True)),
+        "without": dict(zip(names, means[1 + len(names) :], strict=True)),
     }
 
 

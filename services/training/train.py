@@ -30,7 +30,7 @@ from slipstream.features.visitor import visitor_features
 from slipstream.models.base import EventWeights, InteractionLog
 from slipstream.recommender import encoding
 from slipstream.recommender.bundle import Bundle, BundleError, load_bundle, save_bundle
-from slipstream.recommender.fit import fit_log, refit, sample
+from slipstream.recommender.fit import FitStep, Progress, fit_log, refit, sample
 from slipstream.stores.lake import Lake
 
 REFERENCE_SAMPLE = 2_000
@@ -57,6 +57,11 @@ class Report:
             self._stage, self._since = name, now
         self._send({"stage": f"{name}: {detail}" if detail else name, "progress": round(progress, 4), **facts})
 
+    def fit(self, name: str, begin: float, end: float, step: FitStep) -> None:
+        """A step of a fit that takes the run from the share `begin` to `end`."""
+        network = {"epoch": step.epoch, "epochs": step.epochs, "loss": step.loss}
+        self.stage(name, begin + (end - begin) * step.done, step.what, **network)
+
     def finish(self) -> None:
         if self._stage:
             self.seconds[self._stage] = round(time.perf_counter() - self._since, 3)
@@ -77,7 +82,7 @@ def train(job: Job, report: Report) -> Trained:
     held_out = hold_out(dataset, signals, champion.manifest.data.until if champion else None, settings)
     report.stage("fitting the challenger", 0.05)
     known = _log(dataset, held_out.fit, weights)
-    challenger = _fit(dataset, known, job, weights, lambda what: report.stage("fitting the challenger", 0.2, what))
+    challenger = _fit(dataset, known, job, weights, champion, lambda step: report.fit("fitting the challenger", 0.05, 0.4, step))
 
     queries = [moment for moment in moments(dataset.interactions, held_out.test) if moment.state.sequence]
     if not queries:
@@ -93,7 +98,9 @@ def train(job: Job, report: Report) -> Trained:
     if "validation" in challenger.manifest.metrics:
         shipped = refit(challenger, everything)
     else:  # so little data that parameters could not be chosen yet: with all of it they may be
-        shipped = _fit(dataset, everything, job, weights, lambda what: report.stage("fitting on everything", 0.75, what))
+        shipped = _fit(
+            dataset, everything, job, weights, champion, lambda step: report.fit("fitting on everything", 0.6, 0.9, step)
+        )
     report.stage("measuring the reference of features", 0.94)
     reference = reference_histograms(dataset, sample(np.flatnonzero(signals), REFERENCE_SAMPLE, settings.seed))
     commit = settings.code_commit or code_commit()
@@ -166,7 +173,9 @@ def reference_histograms(dataset: Dataset, rows: Rows) -> dict[str, Histogram]:
     return histograms
 
 
-def _fit(dataset: Dataset, log: InteractionLog, job: Job, weights: EventWeights, progress: Callable[[str], None]) -> Bundle:
+def _fit(
+    dataset: Dataset, log: InteractionLog, job: Job, weights: EventWeights, champion: Bundle | None, progress: Progress
+) -> Bundle:
     return fit_log(
         log,
         dataset.item_ids,
@@ -176,6 +185,7 @@ def _fit(dataset: Dataset, log: InteractionLog, job: Job, weights: EventWeights,
         seed=job.training.seed,
         event_weights=weights,
         progress=progress,
+        start_from=champion,
     )
 
 

@@ -2,7 +2,8 @@
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-BUNDLE_SCHEMA_VERSION = 1
+BUNDLE_SCHEMA_VERSION = 2
+"""2 may have networks, session neighbours and a ranker; older ones can still be read."""
 
 
 class Histogram(BaseModel):

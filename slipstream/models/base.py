@@ -1,6 +1,6 @@
 """What every retriever is fitted on, what it is asked, and what it answers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Protocol, Self, TypeAlias
 
@@ -64,10 +64,14 @@ class History(NamedTuple):
 
 
 class Scored(NamedTuple):
-    """A sparse vector of scores over the catalogue: each item at most once, in ascending order of index."""
+    """A sparse vector of scores over the catalogue: each item at most once, in ascending order of index.
+
+    `state` is what a retriever keeps to score further items by.
+    """
 
     item: Indices
     score: Scores
+    state: Scores | None = None
 
     def at(self, items: Indices) -> Scores:
         """The scores of `items`; 0 for an item that is not in here."""
@@ -107,3 +111,12 @@ class Retriever(Protocol):
 
     @classmethod
     def restore(cls, arrays: Arrays, parameters: Parameters) -> Self: ...
+
+
+class Dense(Protocol):
+    """Scores the whole catalogue for many histories at once: (histories, items)."""
+
+    @property
+    def n_items(self) -> int: ...
+
+    def score_all(self, histories: Sequence[History]) -> Scores: ...

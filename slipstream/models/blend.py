@@ -20,7 +20,7 @@ _LINEAR = -1.0
 _PRIOR = 0.3
 """Strength of the pull towards the starting point, in queries: matters only where validation has next to nothing to say."""
 
-_SMALLEST = 1e-3
+SILENT = 1e-3
 """The least exponent: where all other retrievers are silent, as for a newcomer, even this one decides the order.
 
 None is negative: likelihood, which rewards an order of the tail that nobody sees, would otherwise turn popularity against the
@@ -101,7 +101,7 @@ def fit_blend(scores: Scores, totals: Scores, queries: NDArray[np.int64], labels
         away = point - origin
         return (value + _PRIOR * float(away @ away)) / n_queries, (gradient + 2 * _PRIOR * away) / n_queries
 
-    bounds = [(_SMALLEST, None)] * n_retrievers + [(np.log(1e-7), np.log(0.1))] * len(logarithmic)
+    bounds = [(SILENT, None)] * n_retrievers + [(np.log(1e-7), np.log(0.1))] * len(logarithmic)
     found = minimize(loss, origin, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 50}).x
     floors = start.floors.copy()
     floors[logarithmic] = np.exp(found[n_retrievers:])

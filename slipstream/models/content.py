@@ -7,11 +7,14 @@ term ("colour=blue"), each word of a free text another.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from slipstream.models.neighbours import HistoryWeighting, ItemToItem
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 NEIGHBOURS = 50
 _ROWS_AT_ONCE = 1_024
@@ -25,14 +28,11 @@ def fit_content(attributes: Sequence[Mapping[str, Any]], neighbours: int = NEIGH
     An item without attributes has no neighbours. Cost is items^2 x shared terms, a block of rows at a time.
     """
     from scipy import sparse
-    from sklearn.feature_extraction.text import TfidfVectorizer
 
     size = len(attributes)
-    empty = sparse.csr_array((size, size), dtype=np.float32)
-    if not any(True for entry in attributes for _ in terms(entry)):
-        return ItemToItem.of(empty, _WEIGHTING)
-    vectorizer = TfidfVectorizer(analyzer=lambda entry: list(terms(entry)), dtype=np.float32, sublinear_tf=True)
-    vectors = sparse.csr_array(vectorizer.fit_transform(attributes))
+    vectors = term_matrix(attributes)
+    if vectors is None:
+        return ItemToItem.of(sparse.csr_array((size, size), dtype=np.float32), _WEIGHTING)
     columns = vectors.T.tocsr()
     data, indices, lengths = [], [], np.zeros(size, np.int64)
     for begin in range(0, size, _ROWS_AT_ONCE):
@@ -52,6 +52,23 @@ def fit_content(attributes: Sequence[Mapping[str, Any]], neighbours: int = NEIGH
     indptr = np.concatenate(([0], np.cumsum(lengths)))
     matrix = sparse.csr_array((np.concatenate(data), np.concatenate(indices), indptr), shape=(size, size))
     return ItemToItem.of(matrix, _WEIGHTING)
+
+
+def term_matrix(
+    attributes: Sequence[Mapping[str, Any]], rarest: int = 1, most: int | None = None
+) -> "sparse.csr_array[Any, Any] | None":
+    """TF-IDF (items, terms), rows of length 1, of the terms that at least `rarest` items have, at `most` so many; None where
+    there are none."""
+    from scipy import sparse
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    vectorizer = TfidfVectorizer(
+        analyzer=lambda entry: list(terms(entry)), dtype=np.float32, sublinear_tf=True, min_df=rarest, max_features=most
+    )
+    try:
+        return sparse.csr_array(vectorizer.fit_transform(attributes))
+    except ValueError:  # its word for no terms at all, or none that so many items have
+        return None
 
 
 def terms(attributes: Mapping[str, Any]) -> Iterator[str]:

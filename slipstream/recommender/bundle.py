@@ -5,6 +5,7 @@
     item_ids.npy, item_ends.npy  the catalogue: UTF-8 bytes, and where each id ends
     attributes.json              what is known of the items, where the bundle carries it
     <retriever>.<array>.npy      memory-mapped when loaded
+    ranker.…, items.<array>.npy  where the bundle has a ranker
 
 Loading imports neither scikit-learn nor torch nor SciPy, and never unpickles anything.
 """
@@ -13,7 +14,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,16 +24,32 @@ import numpy as np
 from pydantic import ValidationError
 
 from slipstream.contracts.bundle import BUNDLE_SCHEMA_VERSION, FileEntry, Manifest
-from slipstream.models.base import EventWeights, Retriever
+from slipstream.models.base import Arrays, EventWeights, History, Indices, Retriever, Scores
 from slipstream.models.blend import Blend
 from slipstream.models.neighbours import ItemToItem
 from slipstream.models.popularity import Popularity
+from slipstream.models.ranker import Ranker
+from slipstream.models.sessions import Sessions
+from slipstream.models.transformer import Transformer
+from slipstream.recommender.ranking_features import ItemTable, ranking_features
 
-_KINDS: dict[str, type[Retriever]] = {kind.kind: kind for kind in (ItemToItem, Popularity)}
+_KINDS: dict[str, type[Retriever]] = {kind.kind: kind for kind in (ItemToItem, Popularity, Sessions, Transformer)}
 
 
 class BundleError(ValueError):
     """The directory is not a bundle that this version can serve; the message says what is wrong with which file."""
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """A ranker and what it is told of the items."""
+
+    ranker: Ranker
+    items: ItemTable
+
+    def correct(self, history: History, items: Indices, by_retriever: Scores) -> Scores:
+        """What to add to the blend's score of each candidate; `by_retriever` are its features."""
+        return self.ranker.correct(ranking_features(self.items, history, items, by_retriever))
 
 
 @dataclass(frozen=True)
@@ -46,6 +63,7 @@ class Bundle:
     item_ids: list[str]
     retrievers: Mapping[str, Retriever]
     blend: Blend
+    ranking: Ranking | None = None
     event_weights: EventWeights = field(default_factory=EventWeights)
     repeats: bool = False
     attributes: Mapping[str, Mapping[str, Any]] | None = None
@@ -90,8 +108,12 @@ def load_bundle(directory: str | Path) -> Bundle:
     content = json.loads((directory / "recommender.json").read_text())
     retrievers: dict[str, Retriever] = {}
     for entry in content["retrievers"]:
-        arrays = {name: _array(directory / f"{entry['name']}.{name}.npy") for name in entry["arrays"]}
+        arrays = _arrays(directory, entry["name"], entry["arrays"])
         retrievers[entry["name"]] = _KINDS[entry["kind"]].restore(arrays, entry["parameters"])
+    ranking = None
+    if ranked := content.get("ranking"):  # bundles of before there was a ranker say nothing
+        ranker, items = (_arrays(directory, name, ranked[name]) for name in ("ranker", "items"))
+        ranking = Ranking(Ranker.restore(ranker), ItemTable.restore(items))
     ids = _array(directory / "item_ids.npy").tobytes()
     ends = _array(directory / "item_ends.npy").tolist()
     item_ids = [ids[begin:end].decode() for begin, end in zip([0, *ends[:-1]], ends, strict=True)] if ends else []
@@ -100,6 +122,7 @@ def load_bundle(directory: str | Path) -> Bundle:
         manifest=manifest,
         item_ids=item_ids,
         retrievers=retrievers,
+        ranking=ranking,
         blend=Blend(*(np.array(content["blend"][name], np.float32) for name in ("weights", "floors"))),
         event_weights=EventWeights(**content["event_weights"]),
         repeats=content["repeats"],
@@ -108,7 +131,7 @@ def load_bundle(directory: str | Path) -> Bundle:
 
 
 def _write_files(bundle: Bundle, directory: Path) -> None:
-    content = {
+    content: dict[str, Any] = {
         "event_weights": asdict(bundle.event_weights),
         "repeats": bundle.repeats,
         "blend": {"weights": bundle.blend.weights.tolist(), "floors": bundle.blend.floors.tolist()},
@@ -117,14 +140,19 @@ def _write_files(bundle: Bundle, directory: Path) -> None:
             for name, one in bundle.retrievers.items()
         ],
     }
+    tables: dict[str, Arrays] = {name: retriever.arrays() for name, retriever in bundle.retrievers.items()}
+    if bundle.ranking is not None:
+        ranked = {"ranker": bundle.ranking.ranker.arrays(), "items": bundle.ranking.items.arrays()}
+        content["ranking"] = {name: sorted(arrays) for name, arrays in ranked.items()}
+        tables |= ranked
     (directory / "recommender.json").write_text(json.dumps(content, indent=2))
     if bundle.attributes is not None:
         (directory / "attributes.json").write_text(json.dumps(bundle.attributes, ensure_ascii=False))
     encoded = [item_id.encode() for item_id in bundle.item_ids]
     np.save(directory / "item_ids.npy", np.frombuffer(b"".join(encoded), np.uint8))
     np.save(directory / "item_ends.npy", np.cumsum([len(item_id) for item_id in encoded], dtype=np.int64))
-    for name, retriever in bundle.retrievers.items():
-        for array_name, array in retriever.arrays().items():
+    for name, arrays in tables.items():
+        for array_name, array in arrays.items():
             np.save(directory / f"{name}.{array_name}.npy", np.ascontiguousarray(array), allow_pickle=False)
 
 
@@ -133,8 +161,8 @@ def _checked_manifest(directory: Path) -> Manifest:
         manifest = Manifest.model_validate_json((directory / "manifest.json").read_text())
     except (OSError, ValidationError) as error:
         raise BundleError(f"{directory}: no readable manifest.json: {error}") from error
-    if manifest.schema_version != BUNDLE_SCHEMA_VERSION:
-        raise BundleError(f"{directory}: schema version {manifest.schema_version}, expected {BUNDLE_SCHEMA_VERSION}")
+    if not 1 <= manifest.schema_version <= BUNDLE_SCHEMA_VERSION:
+        raise BundleError(f"{directory}: schema version {manifest.schema_version}, expected {BUNDLE_SCHEMA_VERSION} or older")
     for name, entry in manifest.files.items():
         path = directory / name
         if path.parent != directory or not path.is_file():
@@ -149,6 +177,10 @@ def _checked_manifest(directory: Path) -> Manifest:
 def _entry(path: Path) -> FileEntry:
     with path.open("rb") as file:
         return FileEntry(sha256=hashlib.file_digest(file, "sha256").hexdigest(), bytes=path.stat().st_size)
+
+
+def _arrays(directory: Path, owner: str, names: Sequence[str]) -> Arrays:
+    return {name: _array(directory / f"{owner}.{name}.npy") for name in names}
 
 
 def _array(path: Path) -> np.ndarray[Any, Any]:

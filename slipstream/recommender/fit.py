@@ -1,4 +1,5 @@
-"""Fitting a bundle: encode, choose parameters on validation, fit each retriever, fit the blend, measure.
+"""Fitting a bundle: encode, choose parameters on validation, fit each retriever, train the network, fit blend and ranker,
+measure.
 
 Validation is cut from the given interactions: the last tenth of the events by time, as a bundle in service will meet them, and
 the final retrievers are then fitted on everything. A protocol that says otherwise passes its own split.
@@ -7,46 +8,52 @@ the final retrievers are then fitted on everything. A protocol that says otherwi
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from slipstream.contracts.bundle import DataSummary, Manifest
-from slipstream.evaluation.metrics import UNRANKED, hit_rate, mrr, ndcg
 from slipstream.evaluation.splits import time_split
-from slipstream.models.base import EventWeights, InteractionLog, Retriever
-from slipstream.models.blend import fit_blend, initial_blend
-from slipstream.models.content import fit_content
-from slipstream.models.ease import fit_ease
-from slipstream.models.popularity import fit_popularity
-from slipstream.models.revisits import revisits
-from slipstream.models.rules import fit_rules
+from slipstream.models.base import EventWeights, InteractionLog
+from slipstream.models.blend import initial_blend
+from slipstream.models.content import fit_content, term_matrix
+from slipstream.models.transformer import Transformer
+from slipstream.models.transformer_parameters import TransformerParameters
 from slipstream.recommender import encoding
 from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.encoding import Query
-from slipstream.recommender.stages import Candidates, shortlist
+from slipstream.recommender.profiles import FEWEST_EVENTS, PROFILES, transformer_parameters
+from slipstream.recommender.ranking import fit_ranking
+from slipstream.recommender.ranking_features import item_table
+from slipstream.recommender.retrievers import NETWORK, can_learn, fit_retrievers, go_on, train_network
 from slipstream.recommender.tuning import FEWEST_QUERIES, Tuned, tune
 
-Progress = Callable[[str], None]
+if TYPE_CHECKING:
+    from scipy import sparse
+
+    from slipstream.models.transformer_fit import Epoch
 
 _VALIDATION_SHARE = 0.1
-_BLEND_CANDIDATES = 50
 _REPEATS_FROM = 0.02
 """Where at least this share of next items was in the history already, repeats are worth recommending."""
+_RAREST_TERM, _MOST_TERMS = 3, 5_000
+"""Which of the items' terms the network learns vectors of."""
 
 
-@dataclass(frozen=True)
-class Profile:
-    """How much effort a fit takes."""
+class FitStep(NamedTuple):
+    """How far a fit is: what is being done, which share of the whole is done, and while a network is trained, how far that is."""
 
-    queries: int
-    """Validation queries to choose parameters and the blend by, at most."""
-    ease_items: int
+    what: str
+    done: float
+    epoch: int | None = None
+    epochs: int | None = None
+    loss: float | None = None
 
 
-PROFILES: Mapping[str, Profile] = {"fast": Profile(2_000, 8_000), "best": Profile(5_000, 20_000)}
+Progress = Callable[[FitStep], None]
 
 
 @dataclass(frozen=True)
@@ -105,8 +112,14 @@ def fit_log(
     event_weights: EventWeights | None = None,
     repeats: bool | None = None,
     progress: Progress | None = None,
+    start_from: Bundle | None = None,
+    checkpoints: Path | None = None,
 ) -> Bundle:
-    """`fit` from encoded interactions, with the validation of a protocol where one is given."""
+    """`fit` from encoded interactions, with the validation of a protocol where one is given.
+
+    The network of `start_from`, an earlier bundle of the same profile, is gone on from; in `checkpoints` an interrupted fit
+    finds how far its network was.
+    """
     if not len(log):
         raise ValueError("there are no interactions to fit on")
     if profile not in PROFILES:
@@ -116,18 +129,41 @@ def fit_log(
         split = time_split(log.user, log.timestamp, _VALIDATION_SHARE)
         holdout = Holdout(split.training, split.test, np.arange(len(log)))
     training, final = log.select(holdout.training), log.select(holdout.final)
-    validation = encoding.queries(log, sample(holdout.validation, effort.queries, seed))
+    rows = sample(holdout.validation, effort.ranking_queries, seed)
+    validation = encoding.queries(log, rows)
+    enough = len(validation) >= FEWEST_QUERIES
+    if not enough:  # parameters and weights stay what they are by default
+        training, validation = final, []
     if repeats is None:
         repeats = _come_back(final)
 
-    say(f"choosing parameters on {len(validation):,} validation queries")
+    say(FitStep(f"choosing parameters on {min(len(validation), effort.tuning_queries):,} validation queries", 0.0))
     start = Tuned()
     start = replace(start, ease=replace(start.ease, max_items=effort.ease_items))
-    tuned = tune(training, validation, start, repeats=repeats)
-    content = fit_content([attributes.get(item_id, {}) for item_id in item_ids]) if attributes else None
-    say("fitting the retrievers")
-    enough = len(validation) >= FEWEST_QUERIES
-    fitted = _retrievers(training if enough else final, tuned, content, repeats=repeats)
+    tuned = tune(training, _every(validation, effort.tuning_queries), start, repeats=repeats)
+    described = [attributes.get(item_id, {}) for item_id in item_ids] if attributes else []
+    content = fit_content(described) if described else None
+    say(FitStep("fitting the retrievers", 0.2))
+    fitted = fit_retrievers(training, tuned, content, repeats=repeats)
+    parameters = transformer_parameters(effort, training)
+    terms = term_matrix(described, _RAREST_TERM, _MOST_TERMS) if described else None
+    if can_learn(training, FEWEST_EVENTS):
+
+        def learned(epoch: "Epoch") -> None:
+            say(FitStep("training the network", 0.25 + 0.5 * epoch.epoch / epoch.epochs, *epoch[:3]))
+
+        say(FitStep("training the network", 0.25))
+        fitted[NETWORK] = train_network(
+            training,
+            parameters,
+            validation,
+            repeats=repeats,
+            terms=terms,
+            start=_network_of(start_from, item_ids, parameters.dim),
+            progress=learned,
+            checkpoints=checkpoints,
+            seed=seed,
+        )
     bundle = Bundle(
         manifest=_manifest(final, item_ids, version, profile, seed, tuned),
         item_ids=item_ids,
@@ -138,14 +174,17 @@ def fit_log(
         attributes=attributes or None,
     )
     if enough:
-        say("fitting the blend")
-        bundle, metrics = _blended(bundle, validation)
+        say(FitStep("fitting blend and ranker", 0.75))
+        table = item_table(training, item_ids, attributes)
+        bundle, metrics = fit_ranking(bundle, validation, log.user[rows], table, seed)
         bundle.manifest.metrics["validation"] = dict(metrics)
         if len(final) > len(training):
-            say("fitting the retrievers on everything")
-            bundle = replace(bundle, retrievers=_retrievers(final, tuned, content, repeats=repeats))
-    bundle.manifest.parameters["blend"] = dict(zip(fitted, bundle.blend.weights.tolist(), strict=True))
+            say(FitStep("fitting on everything", 0.85))
+            bundle = _fitted_on(bundle, final, tuned, parameters, terms)
+    bundle.manifest.parameters["blend"] = dict(zip(bundle.retrievers, bundle.blend.weights.tolist(), strict=True))
     bundle.manifest.parameters["repeats"] = repeats
+    bundle.manifest.parameters["network"] = asdict(parameters) if NETWORK in bundle.retrievers else None
+    bundle.manifest.parameters["ranker"] = bundle.ranking is not None
     return bundle
 
 
@@ -161,52 +200,42 @@ def refit(bundle: Bundle, log: InteractionLog) -> Bundle:
     manifest = _manifest(log, bundle.item_ids, old.version, old.profile, old.seed, tuned)
     manifest.metrics.update(old.metrics)
     manifest.parameters.update(old.parameters)
-    retrievers = _retrievers(log, tuned, bundle.retrievers.get("content"), repeats=bundle.repeats)
-    return replace(bundle, manifest=manifest, retrievers=retrievers)
+    described = [(bundle.attributes or {}).get(item_id, {}) for item_id in bundle.item_ids] if bundle.attributes else []
+    terms = term_matrix(described, _RAREST_TERM, _MOST_TERMS) if described else None
+    network = old.parameters.get("network")
+    parameters = TransformerParameters(**network) if isinstance(network, dict) else None  # type: ignore[arg-type]
+    return _fitted_on(replace(bundle, manifest=manifest), log, tuned, parameters, terms)
 
 
-def _retrievers(log: InteractionLog, tuned: Tuned, content: Retriever | None, *, repeats: bool) -> dict[str, Retriever]:
-    found: dict[str, Retriever] = {
-        "popularity": fit_popularity(log, tuned.popularity_half_life_ms),
-        "rules": fit_rules(log, tuned.rules),
-        "ease": fit_ease(log, tuned.ease),
-    }
-    if content is not None:
-        found["content"] = content
-    if repeats:
-        found["revisits"] = revisits(log.n_items)
-    return found
+def _fitted_on(
+    bundle: Bundle,
+    log: InteractionLog,
+    tuned: Tuned,
+    parameters: TransformerParameters | None,
+    terms: "sparse.csr_array[Any, Any] | None",
+) -> Bundle:
+    """The bundle with the same retrievers, fitted on another log, to which the network goes on; blend and ranker stay."""
+    fitted = fit_retrievers(log, tuned, bundle.retrievers.get("content"), repeats=bundle.repeats)
+    network = bundle.retrievers.get(NETWORK)
+    if isinstance(network, Transformer) and parameters is not None:
+        fitted[NETWORK] = go_on(network, log, parameters, terms=terms, seed=bundle.manifest.seed)
+    ranking = bundle.ranking
+    if ranking is not None:
+        ranking = replace(ranking, items=item_table(log, bundle.item_ids, bundle.attributes or {}))
+    return replace(bundle, retrievers={name: fitted[name] for name in bundle.retrievers}, ranking=ranking)
 
 
-def _blended(bundle: Bundle, validation: Sequence[Query]) -> tuple[Bundle, dict[str, float]]:
-    """The bundle with its blend fitted on the validation queries whose item is among the candidates, and what it reaches."""
-    found = [_open_candidates(bundle, query) for query in validation]
-    places = [np.flatnonzero(one.items == query.label) for one, query in zip(found, validation, strict=True)]
-    usable = [(one, int(place[0])) for one, place in zip(found, places, strict=True) if len(place)]
-    if usable:
-        lengths = np.array([len(one) for one, _ in usable])
-        begins = np.concatenate(([0], np.cumsum(lengths)[:-1]))
-        scores = np.concatenate([one.scores for one, _ in usable])
-        totals = np.stack([one.totals for one, _ in usable])
-        labels = begins + np.array([place for _, place in usable])
-        bundle = replace(bundle, blend=fit_blend(scores, totals, begins, labels, bundle.blend))
-    ranks = np.array([_label_rank(bundle, one, place) for one, place in zip(found, places, strict=True)])
-    named = (("hit_rate", hit_rate), ("ndcg", ndcg), ("mrr", mrr))
-    return bundle, {f"{name}@{k}": float(metric(ranks, k).mean()) for name, metric in named for k in (10, 20)}
+def _network_of(bundle: Bundle | None, item_ids: list[str], dim: int) -> Transformer | None:
+    """The network of an earlier bundle, its items in the places that they have now."""
+    network = bundle.retrievers.get(NETWORK) if bundle else None
+    if bundle is None or not isinstance(network, Transformer) or network.items.vectors.shape[1] != dim:
+        return None
+    return network.rearranged([bundle.index.get(item_id, -1) for item_id in item_ids])
 
 
-def _open_candidates(bundle: Bundle, query: Query) -> Candidates:
-    """The candidates that compete for the next place: without the history's items unless these may come again."""
-    seen = set() if bundle.repeats else {bundle.item_ids[item] for item in query.history.item}
-    return shortlist(bundle, query.history, 1, exclude=seen, limit=_BLEND_CANDIDATES)
-
-
-def _label_rank(bundle: Bundle, candidates: Candidates, place: NDArray[np.int64]) -> int:
-    """How many candidates the blend puts before the one at `place`; UNRANKED where it is not among them."""
-    if not len(place):
-        return int(UNRANKED)
-    score = bundle.blend.score(bundle.blend.features(candidates.scores, candidates.totals))
-    return int((score > score[place[0]]).sum())
+def _every(queries: Sequence[Query], most: int) -> Sequence[Query]:
+    """At most `most` of the queries, evenly spread."""
+    return queries[:: max(1, -(-len(queries) // most))]
 
 
 def _come_back(log: InteractionLog) -> bool:

@@ -16,6 +16,8 @@ from slipstream.recommender.bundle import Bundle
 
 CANDIDATES = 250
 """How many items each retriever proposes."""
+RANKED = 200
+"""How many of the candidates the ranker looks at, unless more are asked for."""
 
 Allowed = Callable[[str], bool] | NDArray[np.bool_]
 """Which items may be shown: a predicate on item ids, or a mask over the bundle's catalogue."""
@@ -108,9 +110,20 @@ def filter_candidates(
     return candidates.select(keep)
 
 
-def rank(bundle: Bundle, candidates: Candidates) -> Scores:
-    """The blend's score of each candidate, a log-probability up to a constant; higher is better."""
-    return bundle.blend.score(candidates.features)
+def rank(bundle: Bundle, history: History, candidates: Candidates, depth: int = RANKED) -> Scores:
+    """The score of each candidate, a log-probability up to a constant; higher is better.
+
+    The ranker looks at the blend's `depth` best only; the others are -inf then, if the bundle has one.
+    """
+    score = bundle.blend.score(candidates.features)
+    if bundle.ranking is None or not len(candidates):
+        return score
+    best = np.arange(len(score))
+    if len(score) > depth:
+        best = np.argpartition(-score, depth - 1)[:depth]
+    corrected = np.full_like(score, -np.inf)
+    corrected[best] = score[best] + bundle.ranking.correct(history, candidates.items[best], candidates.features[best])
+    return corrected
 
 
 def shortlist(
@@ -151,8 +164,9 @@ def recommend(
     events = list(history)
     if not (bundle.repeats if repeats is None else repeats):
         exclude = exclude | {event[0] for event in events}
-    candidates = shortlist(bundle, encode_history(bundle, events), n, exclude=exclude, allowed=allowed, limit=limit)
-    return _recommendations(bundle, candidates, n, bundle.blend)
+    encoded = encode_history(bundle, events)
+    candidates = shortlist(bundle, encoded, n, exclude=exclude, allowed=allowed, limit=limit)
+    return _recommendations(bundle, candidates, n, rank(bundle, encoded, candidates, max(n, RANKED)), bundle.blend)
 
 
 def similar_items(
@@ -168,7 +182,8 @@ def similar_items(
     found = retrieve(bundle, encode_history(bundle, [Event(item_id)]), limit)
     found = found.select(np.any(found.scores[:, related] > 0, axis=1))
     candidates = filter_candidates(bundle, found, exclude={item_id}, allowed=allowed)
-    return _recommendations(bundle, candidates, n, bundle.blend.only(related))
+    blend = bundle.blend.only(related)
+    return _recommendations(bundle, candidates, n, blend.score(candidates.features), blend)
 
 
 def rank_items(bundle: Bundle, history: Iterable[AnyEvent], item_ids: Iterable[str]) -> list[Recommendation]:
@@ -177,7 +192,8 @@ def rank_items(bundle: Bundle, history: Iterable[AnyEvent], item_ids: Iterable[s
     encoded = encode_history(bundle, history)
     scored = [retriever.score(encoded) for retriever in bundle.retrievers.values()]
     candidates = _candidates(bundle, scored, np.array(sorted(places), np.int32))
-    return _recommendations(bundle, candidates, len(places), bundle.blend)
+    score = rank(bundle, encoded, candidates, max(1, len(candidates)))
+    return _recommendations(bundle, candidates, len(places), score, bundle.blend)
 
 
 def _union(proposals: Sequence[Indices]) -> Indices:
@@ -194,10 +210,9 @@ def _best(scored: Scored, limit: int) -> Indices:
     return scored.item[np.argpartition(-scored.score, limit - 1)[:limit]]
 
 
-def _recommendations(bundle: Bundle, candidates: Candidates, n: int, blend: Blend) -> list[Recommendation]:
+def _recommendations(bundle: Bundle, candidates: Candidates, n: int, score: Scores, blend: Blend) -> list[Recommendation]:
     if not len(candidates):
         return []
-    score = blend.score(candidates.features)
     rows = np.argsort(-score, kind="stable")[:n]
     probability = np.exp(score - score.max())
     probability /= probability.sum()

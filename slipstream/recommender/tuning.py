@@ -7,11 +7,12 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from slipstream.models.base import InteractionLog
+from slipstream.models.base import Dense, InteractionLog
 from slipstream.models.ease import EaseParameters, item_gram, solve
 from slipstream.models.neighbours import HistoryWeighting, ItemToItem
 from slipstream.models.popularity import fit_popularity
 from slipstream.models.rules import RulesParameters, fit_rules
+from slipstream.models.sessions import SessionsParameters, fit_sessions
 from slipstream.recommender.encoding import Query
 
 Parameters = TypeVar("Parameters", bound=Any)
@@ -32,6 +33,7 @@ class Tuned:
     popularity_half_life_ms: float | None = None
     rules: RulesParameters = field(default_factory=RulesParameters)
     ease: EaseParameters = field(default_factory=EaseParameters)
+    sessions: SessionsParameters = field(default_factory=SessionsParameters)
 
     @classmethod
     def of(cls, parameters: Mapping[str, Any]) -> Self:
@@ -44,6 +46,7 @@ class Tuned:
             parameters["popularity_half_life_ms"],
             RulesParameters(**unpacked(parameters["rules"])),
             EaseParameters(**unpacked(parameters["ease"])),
+            SessionsParameters(**parameters["sessions"]),
         )
 
 
@@ -52,7 +55,7 @@ def tune(log: InteractionLog, validation: Sequence[Query], start: Tuned, *, repe
     if len(validation) < FEWEST_QUERIES or not len(log):
         return start
 
-    def quality(retriever: ItemToItem) -> float:
+    def quality(retriever: Dense) -> float:
         return mean_gain(retriever, validation, repeats=repeats)
 
     def popular(half_life: float | None) -> float:
@@ -63,10 +66,15 @@ def tune(log: InteractionLog, validation: Sequence[Query], start: Tuned, *, repe
     half_lives = [None, *(span / part for part in (4, 16, 64, 256) if span > 0)]
     asked = validation[: max(1, _SCORES_AT_ONCE // log.n_items)]
     popularity = max(half_lives, key=popular)
-    return Tuned(popularity, tune_rules(log, quality, start.rules), tune_ease(log, quality, start.ease))
+    return Tuned(
+        popularity,
+        tune_rules(log, quality, start.rules),
+        tune_ease(log, quality, start.ease),
+        tune_sessions(log, quality, start.sessions),
+    )
 
 
-def tune_rules(log: InteractionLog, quality: Callable[[ItemToItem], float], start: RulesParameters) -> RulesParameters:
+def tune_rules(log: InteractionLog, quality: Callable[[Dense], float], start: RulesParameters) -> RulesParameters:
     same_user = log.user[1:] == log.user[:-1]
     gaps = np.diff(log.timestamp)[same_user]
     gaps = gaps[gaps > 0]
@@ -94,7 +102,7 @@ def tune_rules(log: InteractionLog, quality: Callable[[ItemToItem], float], star
     return coordinate_search(start, steps, lambda parameters: quality(fitted(parameters)))
 
 
-def tune_ease(log: InteractionLog, quality: Callable[[ItemToItem], float], start: EaseParameters) -> EaseParameters:
+def tune_ease(log: InteractionLog, quality: Callable[[Dense], float], start: EaseParameters) -> EaseParameters:
     chosen, gram = item_gram(log, min(start.max_items, _DENSEST_ITEMS))
     solved: dict[float, ItemToItem] = {}
 
@@ -110,6 +118,20 @@ def tune_ease(log: InteractionLog, quality: Callable[[ItemToItem], float], start
         ("regularisation", (50.0, 200.0, 1_000.0)),
     ]
     return coordinate_search(start, steps, lambda parameters: quality(fitted(parameters)))
+
+
+def tune_sessions(log: InteractionLog, quality: Callable[[Dense], float], start: SessionsParameters) -> SessionsParameters:
+    fitted = fit_sessions(log, start)
+    steps: list[Step] = [
+        ("backward", (1.0, 0.2)),
+        ("distance_decay", (0.9, 0.5)),
+        ("half_life", (0.3, 0.1)),
+        ("position_decay", (0.5, 0.85)),
+        ("length_exponent", (0.0, 1.0)),
+        ("rarity", (0.0, 0.4)),
+        ("neighbours", (100, 400)),
+    ]
+    return coordinate_search(start, steps, lambda parameters: quality(replace(fitted, own=parameters)))
 
 
 def coordinate_search(start: Parameters, steps: Sequence[Step], objective: Callable[[Parameters], float]) -> Parameters:
@@ -129,7 +151,7 @@ def with_value(parameters: Parameters, name: str, value: Any) -> Parameters:
     return replace(parameters, **{head: with_value(getattr(parameters, head), rest, value) if rest else value})
 
 
-def mean_gain(retriever: ItemToItem, validation: Sequence[Query], *, repeats: bool) -> float:
+def mean_gain(retriever: Dense, validation: Sequence[Query], *, repeats: bool) -> float:
     """The mean of 1 / log2(rank + 2) of the next item among all items: NDCG without a cut-off, which varies less.
 
     Items of equal score share their mean rank; what a retriever says nothing of has score 0. Without `repeats`, items of

@@ -84,11 +84,12 @@ def test_retrieve_scores_each_candidate_by_every_retriever(bundle: Bundle) -> No
 
 
 def test_filter_keeps_the_scores_of_what_remains(bundle: Bundle) -> None:
-    candidates = retrieve(bundle, encode_history(bundle, _events(7, 8)))
+    history = encode_history(bundle, _events(7, 8))
+    candidates = retrieve(bundle, history)
     unwanted = bundle.item_ids[candidates.items[0]]
     kept = filter_candidates(bundle, candidates, exclude={unwanted, "no-such-item"})
     np.testing.assert_array_equal(kept.items, candidates.items[1:])
-    np.testing.assert_array_equal(rank(bundle, kept), rank(bundle, candidates)[1:])
+    np.testing.assert_array_equal(rank(bundle, history, kept), rank(bundle, history, candidates)[1:])
 
 
 def test_similar_items_finds_neighbours_and_never_the_item_itself(bundle: Bundle) -> None:

@@ -1,0 +1,162 @@
+"""Session k-nearest-neighbours: what visits like this one came to, found through an inverted index.
+
+B. Kersbergen, O. Sprangers, S. Schelter, "Serenade: Low-Latency Session-Based Recommendation in e-Commerce at Scale", SIGMOD 2022
+(VMIS-kNN: of each item only the most recent visits are kept); D. Garg et al., "Sequence and Time Aware Neighborhood for
+Session-based Recommendations: STAN", SIGIR 2019 (the three decays: of the items of the visit, of a visit's age, and of the
+distance between what both visits share and what is recommended).
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slipstream.evaluation.splits import history_starts
+from slipstream.models.base import Arrays, History, Indices, InteractionLog, Parameters, Scored, Scores
+
+LONGEST_VISIT = 30
+"""A longer history is cut into visits of this length: its ends have little to do with each other."""
+
+
+@dataclass(frozen=True)
+class SessionsParameters:
+    neighbours: int = 200
+    """So many of the most similar visits vote."""
+    recent: int = 500
+    """Of the visits with an item only so many, the latest, are compared."""
+    max_events: int = 10
+    """Only so many of the latest events of a history are compared."""
+    position_decay: float = 0.7
+    """What the item before the latest counts; the one before that the square of it, and so on."""
+    distance_decay: float = 0.7
+    """The same from the shared item of a neighbour to the items around it."""
+    backward: float = 0.5
+    """What items before the shared item count, relative to those after it."""
+    length_exponent: float = 0.5
+    """A visit's similarity is divided by its length to this power."""
+    rarity: float = 0.2
+    """A vote counts (share of visits with the item) ** -rarity."""
+    half_life: float | None = None
+    """So many visits later, as a share of all, a visit counts half; None: age does not count."""
+
+
+@dataclass(frozen=True)
+class Sessions:
+    """`items` are those of one visit after the other, each ending in `ends`, the latest visits last. `visits` and `places` are,
+    for one item after the other, each ending in `item_ends`, the visits that it occurs in, and where in `items`."""
+
+    items: Indices
+    ends: NDArray[np.int64]
+    visits: Indices
+    places: NDArray[np.int64]
+    item_ends: NDArray[np.int64]
+    own: SessionsParameters
+
+    kind: ClassVar[str] = "sessions"
+    logarithmic: ClassVar[bool] = True
+
+    @property
+    def n_items(self) -> int:
+        return len(self.item_ends)
+
+    def score(self, history: History) -> Scored:
+        neighbours = self._neighbours(history)
+        if neighbours is None:
+            return Scored(np.empty(0, np.int32), np.empty(0, np.float32))
+        visits, shared, similarity = neighbours
+        end = self.ends[visits]
+        length = end - self._begin(visits)
+        voter = np.repeat(np.arange(len(visits)), length)
+        place = np.arange(len(voter)) + np.repeat(end - np.cumsum(length), length)
+        distance = place - shared[voter]
+        direction = np.where(distance > 0, 1.0, np.where(distance < 0, self.own.backward, 0.0))
+        votes = similarity[voter] * self.own.distance_decay ** np.abs(distance) * direction
+        found, where = np.unique(self.items[place], return_inverse=True)
+        total = np.asarray(np.bincount(where, votes), np.float64)
+        if self.own.rarity:
+            begin = np.where(found > 0, self.item_ends[found - 1], 0)
+            total *= ((self.item_ends[found] - begin) / len(self.ends)) ** -self.own.rarity
+        voted = total > 0
+        return Scored(found[voted].astype(np.int32), total[voted].astype(np.float32))
+
+    def score_all(self, histories: Sequence[History]) -> Scores:
+        """`score` of many histories, dense (histories, items)."""
+        scores = np.zeros((len(histories), self.n_items), np.float32)
+        for row, history in enumerate(histories):
+            found = self.score(history)
+            scores[row, found.item] = found.score
+        return scores
+
+    def score_at(self, scored: Scored, items: Indices) -> Scores:
+        return scored.at(items)
+
+    def _neighbours(self, history: History) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]] | None:
+        """The most similar visits, the place of the item of each that is latest in the history, and how similar they are."""
+        item = np.array(list(dict.fromkeys(history.item[::-1][: self.own.max_events].tolist())), np.int64)
+        end = self.item_ends[item]
+        begin = np.maximum(np.where(item > 0, self.item_ends[item - 1], 0), end - self.own.recent)
+        length = end - begin
+        if not length.any():
+            return None
+        entries = np.arange(length.sum()) + np.repeat(end - np.cumsum(length), length)
+        weights = np.repeat(self.own.position_decay ** np.arange(len(item)), length)
+        visits, first, where = np.unique(self.visits[entries], return_index=True, return_inverse=True)
+        similarity = np.asarray(np.bincount(where, weights), np.float64)
+        if self.own.length_exponent:
+            similarity /= (self.ends[visits] - self._begin(visits)) ** self.own.length_exponent
+        if self.own.half_life is not None:
+            similarity *= np.exp2((visits - len(self.ends)) / (self.own.half_life * len(self.ends)))
+        if len(visits) > self.own.neighbours:
+            best = np.argpartition(-similarity, self.own.neighbours)[: self.own.neighbours]
+            visits, first, similarity = visits[best], first[best], similarity[best]
+        return visits.astype(np.int64), self.places[entries[first]], similarity
+
+    def _begin(self, visits: NDArray[Any]) -> NDArray[np.int64]:
+        return np.where(visits > 0, self.ends[visits - 1], 0)
+
+    def arrays(self) -> Arrays:
+        names = ("items", "ends", "visits", "places", "item_ends")
+        return {name: getattr(self, name) for name in names}
+
+    def parameters(self) -> Parameters:
+        return asdict(self.own)
+
+    @classmethod
+    def restore(cls, arrays: Arrays, parameters: Parameters) -> Self:
+        return cls(**arrays, own=SessionsParameters(**parameters))
+
+
+def fit_sessions(log: InteractionLog, parameters: SessionsParameters) -> Sessions:
+    """Cuts the log into visits, in the order in which they ended, and indexes what would be looked at."""
+    rows = np.arange(len(log))
+    starts = history_starts(log.user)
+    heads = (rows - starts) % LONGEST_VISIT == 0
+    visit = np.cumsum(heads) - 1
+    lasts = np.append(np.flatnonzero(heads)[1:], len(log)) - 1
+    rank = np.empty(len(lasts), np.int64)
+    rank[np.argsort(log.timestamp[lasts], kind="stable")] = np.arange(len(lasts))
+    order = np.argsort(rank[visit], kind="stable")
+    items, visits = log.item[order], rank[visit][order]
+    ends = np.cumsum(np.bincount(visits, minlength=len(lasts)))
+    # Of an item that occurs several times in a visit, its last place counts.
+    by_item = np.lexsort((rows, visits, items))
+    last = np.append((np.diff(items[by_item]) != 0) | (np.diff(visits[by_item]) != 0), True)
+    by_item = by_item[last]
+    places = _latest(items[by_item], parameters.recent)
+    entries = by_item[places]
+    return Sessions(
+        items,
+        ends.astype(np.int64),
+        visits[entries].astype(np.int32),
+        entries.astype(np.int64),
+        np.cumsum(np.bincount(items[entries], minlength=log.n_items)).astype(np.int64),
+        parameters,
+    )
+
+
+def _latest(items: Indices, most: int) -> NDArray[np.int64]:
+    """Places of the last `most` entries of each item; `items` is ascending."""
+    ends = np.searchsorted(items, items, side="right")
+    return np.flatnonzero(ends - np.arange(len(items)) <= most)

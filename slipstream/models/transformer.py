@@ -1,0 +1,141 @@
+"""A transformer over the visitor's sequence, read in NumPy: the next item's probability, of every item.
+
+W.-C. Kang, J. McAuley, "Self-Attentive Sequential Recommendation", ICDM 2018 (SASRec), with what later work found better: blocks
+normalised before each part, its output gated (LiGR: "From Features to Transformers", 2025; eSASRec: RecSys 2025), a SwiGLU
+feed-forward (N. Shazeer, 2020), and attention biases by distance in events and in time (J. Zhai et al., "Actions Speak Louder
+than Words", ICML 2024). `transformer_fit` trains it with torch; what serves needs NumPy alone, and a request reads the state of
+the last event only.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slipstream.models.base import Arrays, History, Indices, Parameters, Scored, Scores
+from slipstream.models.nearest import Nearest
+
+BUCKETS = 32
+_NEAR = 16
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the arrays mean. `kinds` are the event weights that are told apart, ascending."""
+
+    window: int
+    """Only so many of the latest events are read."""
+    heads: int
+    kinds: tuple[float, ...]
+
+
+def distance_buckets(length: int) -> NDArray[np.int64]:
+    """(length, length): in which bucket the distance from event i back to event j falls. Below 16 each distance has its own, then
+    four to each doubling."""
+    places = np.arange(length)
+    apart = np.maximum(places[:, None] - places[None], 0)
+    far = _NEAR + 4 * np.log2(np.maximum(apart, 1) / _NEAR)
+    return np.asarray(np.where(apart < _NEAR, apart, np.minimum(far, BUCKETS - 1)), np.int64)
+
+
+def gap_buckets(gaps_ms: NDArray[Any]) -> NDArray[np.int64]:
+    """In which bucket times between events fall: one a doubling, from a second to centuries."""
+    return np.asarray(np.minimum(np.log2(np.maximum(gaps_ms, 0) / 1_000 + 1), BUCKETS - 1), np.int64)
+
+
+def kind_of(weights: NDArray[Any], kinds: tuple[float, ...]) -> NDArray[np.int64]:
+    """Which of `kinds` (ascending) each weight is, or comes right after."""
+    return np.clip(np.searchsorted(np.array(kinds, np.float32), weights, side="right") - 1, 0, len(kinds) - 1)
+
+
+@dataclass(frozen=True)
+class Transformer:
+    """`weights` as `transformer_fit.Network` names them, those of blocks stacked; `items` finds the best items for a state.
+
+    Its scores are probabilities over the catalogue.
+    """
+
+    weights: Arrays
+    items: Nearest
+    shape: Shape
+
+    kind: ClassVar[str] = "transformer"
+    logarithmic: ClassVar[bool] = True
+
+    def score(self, history: History) -> Scored:
+        if not len(history.item):
+            return Scored(np.empty(0, np.int32), np.empty(0, np.float32))
+        return self.items.probabilities(self.state(history))
+
+    def score_at(self, scored: Scored, items: Indices) -> Scores:
+        return self.items.probabilities_of(scored, items)
+
+    def state(self, history: History) -> Scores:
+        """What the sequence comes to at its last event (dim)."""
+        w, shape = self.weights, self.shape
+        item, time = history.item[-shape.window :], history.timestamp[-shape.window :]
+        x = self.items.vectors[item] * np.float32(np.sqrt(self.items.vectors.shape[1]))
+        x = x + w["kinds"][kind_of(history.weight[-shape.window :], shape.kinds)]
+        near, late = distance_buckets(len(item)), gap_buckets(time[:, None] - time[None])
+        unseen = np.triu(np.full((len(item), len(item)), -1e9, np.float32), 1)
+        last = len(w["qkv"]) - 1
+        for block in range(last + 1):
+            # The last block is asked for the last event alone.
+            own = slice(len(item) - 1, None) if block == last else slice(None)
+            bias = w["distance"][block][:, near[own]] + w["gap"][block][:, late[own]] + unseen[own]
+            x = self._block(x, own, bias, block)
+        return np.asarray(_normal(x[-1], w["norm"]), np.float32)
+
+    def _block(self, x: Scores, own: slice, bias: Scores, block: int) -> Scores:
+        w, heads = self.weights, self.shape.heads
+        y = _normal(x, w["attention_norm"][block])
+        queries, keys, values = np.split(y @ w["qkv"][block].T, 3, axis=1)
+        x, y = x[own], y[own]
+        queries, keys, values = (_by_head(part, heads) for part in (queries[own], keys, values))
+        attention = _softmax(queries @ keys.transpose(0, 2, 1) / np.float32(np.sqrt(queries.shape[2])) + bias)
+        seen = (attention @ values).transpose(1, 0, 2).reshape(len(x), -1) @ w["out"][block].T
+        x = x + _sigmoid(y @ w["attention_gate"][block].T + w["attention_gate_bias"][block]) * seen
+        y = _normal(x, w["feed_norm"][block])
+        up, gate = np.split(y @ w["up"][block].T, 2, axis=1)
+        fed = (gate * _sigmoid(gate) * up) @ w["down"][block].T
+        result: Scores = x + _sigmoid(y @ w["feed_gate"][block].T + w["feed_gate_bias"][block]) * fed
+        return result
+
+    def rearranged(self, places: Sequence[int]) -> "Transformer":
+        """The same network for another catalogue: its item i is this one's `places[i]`, or an unknown one where that is -1, whose
+        vector is 0."""
+        at = np.array(places, np.int64)
+        vectors = np.where(at[:, None] >= 0, self.items.vectors[at], np.float32(0))
+        return Transformer(self.weights, Nearest.of(vectors), self.shape)
+
+    def arrays(self) -> Arrays:
+        return {**self.weights, **self.items.arrays()}
+
+    def parameters(self) -> Parameters:
+        return {"shape": asdict(self.shape)}
+
+    @classmethod
+    def restore(cls, arrays: Arrays, parameters: Parameters) -> Self:
+        nearest = Nearest.restore(arrays)
+        shape = Shape(**{**parameters["shape"], "kinds": tuple(parameters["shape"]["kinds"])})
+        return cls({name: array for name, array in arrays.items() if name not in nearest.arrays()}, nearest, shape)
+
+
+def _by_head(x: Scores, heads: int) -> Scores:
+    return x.reshape(len(x), heads, -1).transpose(1, 0, 2)
+
+
+def _normal(x: Scores, scale: Scores) -> Scores:
+    """B. Zhang, R. Sennrich, "Root Mean Square Layer Normalization", NeurIPS 2019."""
+    return np.asarray(x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + np.float32(1e-6)) * scale, np.float32)
+
+
+def _sigmoid(x: Scores) -> Scores:
+    return np.asarray(1 / (1 + np.exp(-np.clip(x, -30, 30))), np.float32)
+
+
+def _softmax(x: Scores) -> Scores:
+    x = np.exp(x - x.max(axis=-1, keepdims=True))
+    return np.asarray(x / x.sum(axis=-1, keepdims=True), np.float32)

@@ -1,0 +1,162 @@
+"""The network of `transformer` as a torch module, and its loss.
+
+The loss is the softmax over the catalogue (A. Klenitskiy, A. Vasilev, "Turning Dross Into Gold Loss", RecSys 2023), of which a
+large catalogue gets a sample, corrected for how likely each negative was drawn (X. Yi et al., "Sampling-Bias-Corrected Neural
+Modeling for Large Corpus Item Recommendations", RecSys 2019); the positive is always there, so it is not corrected.
+"""
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from slipstream.models.base import History
+from slipstream.models.transformer import BUCKETS, Shape, distance_buckets, gap_buckets, kind_of
+from slipstream.models.transformer_parameters import TransformerParameters
+
+if TYPE_CHECKING:
+    from scipy import sparse
+
+_ROWS_AT_ONCE = 512
+
+
+class Network(nn.Module):
+    """The module that `Transformer` reads in NumPy; parameter names are those of its arrays."""
+
+    def __init__(self, n_items: int, parameters: TransformerParameters, shape: Shape, terms: "sparse.csr_array[Any, Any] | None"):
+        super().__init__()
+        self.shape, dim, blocks = shape, parameters.dim, parameters.blocks
+        hidden = dim * 8 // 3
+        self.has: Tensor
+        self.begins: Tensor
+        self.much: Tensor
+        """Which terms the items have, from where on each item's, and how much."""
+
+        def matrix(*size: int) -> nn.Parameter:
+            return nn.Parameter(torch.randn(blocks, *size) * math.sqrt(2 / sum(size)))
+
+        self.own = nn.Parameter(torch.randn(n_items, dim) * 0.1)
+        self.terms = nn.Parameter(torch.randn(terms.shape[1], dim) * 0.1) if terms is not None else None
+        if terms is not None:
+            for name, array in (("has", terms.indices), ("begins", terms.indptr[:-1])):
+                self.register_buffer(name, torch.from_numpy(array.astype(np.int64)), persistent=False)
+            self.register_buffer("much", torch.from_numpy(terms.data.astype(np.float32)), persistent=False)
+        self.kinds = nn.Parameter(torch.zeros(len(shape.kinds), dim))
+        self.distance = nn.Parameter(torch.zeros(blocks, parameters.heads, BUCKETS))
+        self.gap = nn.Parameter(torch.zeros(blocks, parameters.heads, BUCKETS))
+        self.attention_norm, self.feed_norm = nn.Parameter(torch.ones(blocks, dim)), nn.Parameter(torch.ones(blocks, dim))
+        self.norm = nn.Parameter(torch.ones(dim))
+        self.qkv, self.out = matrix(3 * dim, dim), matrix(dim, dim)
+        self.up, self.down = matrix(2 * hidden, dim), matrix(dim, hidden)
+        self.attention_gate, self.feed_gate = matrix(dim, dim), matrix(dim, dim)
+        # Open at first: a block that starts closed learns late.
+        self.attention_gate_bias = nn.Parameter(torch.ones(blocks, dim))
+        self.feed_gate_bias = nn.Parameter(torch.ones(blocks, dim))
+        self.dropout = nn.Dropout(parameters.dropout)
+
+    def vectors(self) -> Tensor:
+        """(items, dim): what each item is, by itself and by its attributes."""
+        if self.terms is None:
+            return self.own
+        return self.own + F.embedding_bag(self.has, self.terms, self.begins, mode="sum", per_sample_weights=self.much)
+
+    def states(self, vectors: Tensor, batch: "Batch") -> Tensor:
+        """(sequences, length, dim): what each sequence comes to at each of its events."""
+        length = batch.items.shape[1]
+        unseen = torch.full((length, length), -1e9, device=vectors.device).triu(1)
+        x = F.embedding(batch.items, vectors) * math.sqrt(vectors.shape[1]) + self.kinds[batch.kinds]
+        x = self.dropout(x)
+        for block in range(len(self.qkv)):
+            bias = self.distance[block][:, batch.near] + self.gap[block][:, batch.late].transpose(0, 1) + unseen
+            x = self._block(x, bias, block)
+        normal: Tensor = F.rms_norm(x, (x.shape[-1],), self.norm, 1e-6)
+        return normal
+
+    def _block(self, x: Tensor, bias: Tensor, block: int) -> Tensor:
+        sequences, length, dim = x.shape
+        y = F.rms_norm(x, (dim,), self.attention_norm[block], 1e-6)
+        qkv = F.linear(y, self.qkv[block]).view(sequences, length, 3, self.shape.heads, -1).permute(2, 0, 3, 1, 4)
+        queries, keys, values = qkv.unbind(0)
+        attention = (queries @ keys.transpose(-1, -2) / math.sqrt(queries.shape[-1]) + bias).softmax(-1)
+        seen = (self.dropout(attention) @ values).transpose(1, 2).reshape(sequences, length, dim)
+        seen = self.dropout(F.linear(seen, self.out[block]))
+        x = x + torch.sigmoid(F.linear(y, self.attention_gate[block], self.attention_gate_bias[block])) * seen
+        y = F.rms_norm(x, (dim,), self.feed_norm[block], 1e-6)
+        up, gate = F.linear(y, self.up[block]).chunk(2, -1)
+        fed = self.dropout(F.linear(F.silu(gate) * up, self.down[block]))
+        result: Tensor = x + torch.sigmoid(F.linear(y, self.feed_gate[block], self.feed_gate_bias[block])) * fed
+        return result
+
+    def forward(self, batch: "Batch", negatives: Tensor | None, log_drawn: Tensor) -> Tensor:
+        """The mean loss of predicting each event from those before it, each target by its weight."""
+        vectors = self.vectors()
+        states = self.states(vectors, batch)[:, :-1][batch.real[:, 1:]]
+        labels, weights = batch.items[:, 1:][batch.real[:, 1:]], batch.weights[:, 1:][batch.real[:, 1:]]
+        with torch.autocast(vectors.device.type, enabled=False):
+            states, weights = states.float(), weights / weights.sum()
+            if negatives is None:
+                whole: Tensor = _WholeSoftmax.apply(states, vectors, labels, weights)  # type: ignore[no-untyped-call]
+                return whole
+            logits = states @ vectors[negatives].T - log_drawn
+            logits = logits.masked_fill(negatives == labels[:, None], -1e9)
+            positive = (states * vectors[labels]).sum(1)
+            return ((torch.logsumexp(torch.cat((positive[:, None], logits), 1), 1) - positive) * weights).sum()
+
+
+class _WholeSoftmax(torch.autograd.Function):
+    """The weighted sum of cross-entropies over the whole catalogue and its gradients in one pass, a block of rows at a time: the
+    logits of all rows at once would not stay in the processor's caches."""
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, vectors: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+        by_state, by_vector, loss = torch.empty_like(states), torch.zeros_like(vectors), states.new_zeros(())
+        for begin in range(0, len(states), _ROWS_AT_ONCE):
+            rows = slice(begin, begin + _ROWS_AT_ONCE)
+            logits = states[rows] @ vectors.T
+            place = torch.arange(len(logits), device=logits.device), labels[rows]
+            own = logits[place]
+            top = logits.amax(1, keepdim=True)
+            total = logits.sub_(top).exp_().sum(1, keepdim=True)
+            loss += ((top[:, 0] + total[:, 0].log() - own) * weights[rows]).sum()
+            logits *= weights[rows, None] / total
+            logits[place] -= weights[rows]
+            by_state[rows] = logits @ vectors
+            by_vector.addmm_(logits.T, states[rows])
+        ctx.save_for_backward(by_state, by_vector)
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        by_state, by_vector = ctx.saved_tensors
+        return by_state * outer[0], by_vector * outer[0], None, None
+
+
+class Batch(NamedTuple):
+    """Sequences of like length, (sequences, length) each; `real` is false where a shorter one is filled up."""
+
+    items: Tensor
+    kinds: Tensor
+    weights: Tensor
+    near: Tensor
+    """(length, length): buckets of distances."""
+    late: Tensor
+    """(sequences, length, length): buckets of times between events."""
+    real: Tensor
+
+    @classmethod
+    def of(cls, history: History, real: NDArray[np.bool_], kinds: tuple[float, ...], device: torch.device) -> "Batch":
+        """From arrays of (sequences, length)."""
+        times = history.timestamp
+        arrays = (
+            history.item.astype(np.int64),
+            kind_of(history.weight, kinds),
+            history.weight,
+            distance_buckets(times.shape[1]),
+            gap_buckets(times[:, :, None] - times[:, None]),
+            real,
+        )
+        return cls(*(torch.from_numpy(array).to(device) for array in arrays))

@@ -1,0 +1,22 @@
+"""How the transformer is built and trained."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TransformerParameters:
+    dim: int = 64
+    blocks: int = 2
+    heads: int = 2
+    window: int = 50
+    dropout: float = 0.3
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.01
+    batch: int = 1_500
+    """Events a step, of all processes together."""
+    negatives: int = 1_500
+    """Items drawn a step to stand for a catalogue of more than twice as many; a smaller one is compared whole."""
+    average: float = 0.995
+    epochs: int = 30
+    patience: int = 3
+    """So many epochs without a better validation end the training."""

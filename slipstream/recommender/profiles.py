@@ -1,0 +1,54 @@
+"""How much effort a fit takes, and what that means for data of a given shape. Nothing here knows a data set by name."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from slipstream.models.base import InteractionLog
+from slipstream.models.transformer_parameters import TransformerParameters
+
+FEWEST_EVENTS = 5_000
+"""Of fewer events a network learns nothing that rules do not say."""
+_SHORTEST_WINDOW, _LONGEST_WINDOW = 10, 200
+_LARGE_CATALOGUE = 20_000
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How much effort a fit takes."""
+
+    tuning_queries: int
+    """Validation queries to choose the retrievers' parameters by, at most."""
+    ranking_queries: int
+    """Validation queries to fit blend and ranker on, at most."""
+    ease_items: int
+    events: int
+    """What the network reads while it is trained, at most, counted over all epochs."""
+    epochs: int
+    dim: int
+    negatives: int
+
+
+PROFILES: Mapping[str, Profile] = {
+    "fast": Profile(
+        tuning_queries=1_000, ranking_queries=3_000, ease_items=8_000, events=3_000_000, epochs=25, dim=64, negatives=1_000
+    ),
+    "best": Profile(
+        tuning_queries=3_000, ranking_queries=8_000, ease_items=15_000, events=12_000_000, epochs=60, dim=96, negatives=2_000
+    ),
+}
+
+
+def transformer_parameters(profile: Profile, log: InteractionLog) -> TransformerParameters:
+    """A window that holds nearly every history, larger steps where each costs a pass over a large catalogue, and as many epochs
+    as the profile allows."""
+    lengths = np.bincount(log.user)
+    window = int(np.clip(np.quantile(lengths[lengths > 0], 0.98), _SHORTEST_WINDOW, _LONGEST_WINDOW))
+    return TransformerParameters(
+        dim=profile.dim,
+        window=window,
+        batch=1_500 if log.n_items <= _LARGE_CATALOGUE else 4_000,
+        negatives=profile.negatives,
+        epochs=int(np.clip(profile.events // len(log), 1, profile.epochs)),
+    )

@@ -1,0 +1,139 @@
+"""What the ranker is told of a candidate: what the retrievers say, what the item is, and how it matches what the visitor did.
+
+All of it comes from the history at the moment of the question and from items as they were when the bundle was fitted, so that a
+validation query sees nothing of its own answer or later.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slipstream.models.base import Arrays, History, Indices, InteractionLog, Scores
+
+TOP = 20
+"""The places of a retriever's list that are told apart."""
+_MOST_ATTRIBUTES = 6
+_LATEST = 20
+_TREND_PARTS = 20
+_LEAST = 1e-7
+
+
+@dataclass(frozen=True)
+class ItemTable:
+    """One entry an item: `numbers` (items, 3) are the logarithm of its share of all events, of how much larger its share of the
+    latest twentieth of them is, and its age as a share of the log's span; `codes` (attributes, items) which value it has of each
+    of the telling attributes, -1 for none; `price` the logarithm of its price, 0 for none."""
+
+    numbers: Scores
+    codes: NDArray[np.int32]
+    price: Scores
+
+    def arrays(self) -> Arrays:
+        return {"numbers": self.numbers, "codes": self.codes, "price": self.price}
+
+    @classmethod
+    def restore(cls, arrays: Arrays) -> Self:
+        return cls(**arrays)
+
+
+def item_table(log: InteractionLog, item_ids: Sequence[str], attributes: Mapping[str, Mapping[str, Any]]) -> ItemTable:
+    """What is known of the items as of the end of the log."""
+    n_items = log.n_items
+    count = np.bincount(log.item, log.weight, n_items)
+    latest = log.timestamp >= np.quantile(log.timestamp, 1 - 1 / _TREND_PARTS)
+    recent = np.bincount(log.item[latest], log.weight[latest], n_items)
+    share, recent_share = count / max(count.sum(), _LEAST), recent / max(recent.sum(), _LEAST)
+    first = np.full(n_items, log.timestamp.max(), np.int64)
+    np.minimum.at(first, log.item, log.timestamp)
+    span = max(1, int(np.ptp(log.timestamp)))
+    numbers = np.stack(
+        (np.log(share + _LEAST), np.log((recent_share + 1e-5) / (share + 1e-5)), (log.timestamp.max() - first) / span), axis=1
+    )
+    codes = [_coded(name, item_ids, attributes) for name in _telling(attributes)]
+    price = [_price(attributes.get(item_id, {}).get("price")) for item_id in item_ids]
+    return ItemTable(
+        numbers.astype(np.float32),
+        np.stack(codes) if codes else np.empty((0, n_items), np.int32),
+        np.log1p(np.array(price, np.float64)).astype(np.float32),
+    )
+
+
+def ranking_features(table: ItemTable, history: History, items: Indices, by_retriever: Scores) -> Scores:
+    """(candidates, features) for one history; `by_retriever` (candidates, retrievers) are the blend's features of the
+    candidates."""
+    size, retrievers = by_retriever.shape
+    numbers, attributes = table.numbers.shape[1], len(table.codes)
+    found = np.zeros((size, 2 * retrievers + numbers + attributes + 6), np.float32)
+    if not size:
+        return found
+    found[:, :retrievers] = by_retriever - by_retriever.max(axis=0)
+    found[:, retrievers : 2 * retrievers] = _reciprocal_ranks(by_retriever)
+    column = 2 * retrievers
+    found[:, column : column + numbers] = table.numbers[items]
+    column += numbers
+
+    latest = history.item[::-1][:_LATEST]
+    weight = 1 / np.arange(1, len(latest) + 1, dtype=np.float32)
+    weight /= max(float(weight.sum()), _LEAST)
+    for codes in table.codes:
+        own, theirs = codes[latest], codes[items]
+        known = own >= 0
+        match = np.bincount(own[known], weight[known], int(theirs.max(initial=0)) + 1) if known.any() else np.zeros(1)
+        found[:, column] = np.where((theirs >= 0) & (theirs < len(match)), match[np.minimum(theirs, len(match) - 1)], 0)
+        column += 1
+    again = items[:, None] == latest
+    found[:, column] = (again * weight).sum(axis=1)
+    found[:, column + 1] = again.any(axis=1)
+    prices = table.price[latest]
+    if (prices > 0).any():
+        usual = float((prices * weight)[prices > 0].sum() / weight[prices > 0].sum())
+        found[:, column + 2] = np.where(table.price[items] > 0, table.price[items] - usual, 0)
+    found[:, column + 3] = np.log1p(len(history.item))
+    found[:, column + 4] = len(set(latest.tolist())) / max(1, len(latest))
+    if len(history.item) > 1:
+        found[:, column + 5] = np.log1p(max(0, int(history.timestamp[-1] - history.timestamp[-2])) / 1_000)
+    return found
+
+
+def _reciprocal_ranks(scores: Scores) -> Scores:
+    """1 for each column's largest, 1/2 for the next, and so on down to `TOP`, then 0."""
+    result = np.zeros_like(scores)
+    top = min(TOP, len(scores))
+    best = np.argpartition(-scores, top - 1, axis=0)[:top]
+    order = np.take_along_axis(best, np.argsort(-np.take_along_axis(scores, best, 0), axis=0, kind="stable"), 0)
+    np.put_along_axis(result, order, (1 / np.arange(1, top + 1, dtype=np.float32))[:, None], 0)
+    return result
+
+
+def _telling(attributes: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Attributes that half of the described items have, with at least two values, and on average three items or more a value; the
+    most detailed first."""
+    values: dict[str, list[str]] = {}
+    for entry in attributes.values():
+        for name, value in entry.items():
+            if (one := _value(value)) is not None:
+                values.setdefault(name, []).append(one)
+    distinct = {name: len(set(found)) for name, found in values.items() if 2 * len(found) >= len(attributes)}
+    telling = [name for name, number in distinct.items() if 2 <= number <= len(values[name]) / 3]
+    return sorted(telling, key=lambda name: (-distinct[name], name))[:_MOST_ATTRIBUTES]
+
+
+def _coded(name: str, item_ids: Sequence[str], attributes: Mapping[str, Mapping[str, Any]]) -> NDArray[np.int32]:
+    values = [_value(attributes.get(item_id, {}).get(name)) for item_id in item_ids]
+    code = {value: place for place, value in enumerate(sorted({value for value in values if value is not None}))}
+    return np.array([-1 if value is None else code[value] for value in values], np.int32)
+
+
+def _value(value: Any) -> str | None:
+    """What an attribute says, of a list the first element; None for nothing."""
+    if isinstance(value, list | tuple):
+        value = value[0] if value else None
+    return None if value is None or value == "" else str(value)
+
+
+def _price(value: Any) -> float:
+    """0 for none."""
+    return float(value) if isinstance(value, int | float) and value > 0 else 0.0

@@ -1,0 +1,186 @@
+"""The network: NumPy reads what torch trained, it learns an order, goes on after a kill, and starts from an earlier one."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from slipstream.models.base import Dense, History, InteractionLog
+from slipstream.models.nearest import Nearest
+from slipstream.models.transformer import BUCKETS, Transformer, distance_buckets, gap_buckets
+from slipstream.models.transformer_fit import Epoch, fit_transformer
+from slipstream.models.transformer_parameters import TransformerParameters
+from tests.unit.models.logs import log_of
+
+ITEMS = 12
+SMALL = TransformerParameters(dim=16, window=6, batch=200, epochs=8, dropout=0.1, learning_rate=1e-2, average=0.9)
+
+
+def ring(users: int = 120, length: int = 8, seed: int = 0) -> InteractionLog:
+    """Everyone walks around the ring of items, from anywhere."""
+    starts = np.random.default_rng(seed).integers(ITEMS, size=users)
+    return log_of([[int(start + step) % ITEMS for step in range(length)] for start in starts], ITEMS)
+
+
+def history_of(items: list[int], gap_ms: int = 1_000) -> History:
+    size = len(items)
+    return History(np.array(items, np.int32), np.ones(size, np.float32), np.arange(size, dtype=np.int64) * gap_ms)
+
+
+@pytest.fixture(scope="module")
+def model() -> Transformer:
+    return fit_transformer(ring(), SMALL).model
+
+
+def test_it_learns_what_follows_what(model: Transformer) -> None:
+    right = [
+        model.score(history_of([start, (start + 1) % ITEMS])).score.argmax() == (start + 2) % ITEMS for start in range(ITEMS)
+    ]
+    assert sum(right) >= ITEMS - 1
+
+
+def test_its_scores_are_probabilities_of_every_item(model: Transformer) -> None:
+    scored = model.score(history_of([3]))
+    assert len(scored.item) == ITEMS
+    assert scored.score.sum() == pytest.approx(1, abs=1e-5)
+    some = np.array([7, 2], np.int32)
+    np.testing.assert_allclose(model.score_at(scored, some), scored.score[some])
+
+
+def test_an_empty_history_says_nothing(model: Transformer) -> None:
+    scored = model.score(history_of([]))
+    assert len(scored.item) == 0
+    np.testing.assert_array_equal(model.score_at(scored, np.array([1], np.int32)), [0])
+
+
+def test_numpy_reads_what_torch_trained() -> None:
+    """Histories shorter and longer than the window, of several weights and gaps, alone and side by side."""
+    random = np.random.default_rng(1)
+    log = ring(40)
+    log = InteractionLog(log.user, log.item, log.timestamp, random.choice([1, 2, 3], len(log)).astype(np.float32), ITEMS)
+    histories = [
+        History(
+            random.integers(ITEMS, size=size).astype(np.int32),
+            random.choice([1, 2, 3], size).astype(np.float32),
+            np.cumsum(random.integers(0, 10**7, size)),
+        )
+        for size in (1, 2, 5, 6, 9)
+    ]
+    answers = []
+
+    def quality(dense: Dense) -> float:
+        answers.append(dense.score_all(histories))
+        return float(len(answers))
+
+    found = fit_transformer(log, TransformerParameters(dim=16, window=6, batch=100, epochs=2, average=0.5), quality=quality).model
+    for row, history in enumerate(histories):
+        np.testing.assert_allclose(found.items.vectors @ found.state(history), answers[-1][row], rtol=1e-3, atol=1e-4)
+
+
+def test_the_best_epoch_is_kept_and_training_stops_when_it_gets_no_better() -> None:
+    qualities = iter([0.1, 0.3, 0.2, 0.2, 0.2, 0.9])
+    found = fit_transformer(ring(20), SMALL, quality=lambda _: next(qualities))
+    assert found.epochs == 2
+    assert [epoch.quality for epoch in found.curve] == [0.1, 0.3, 0.2, 0.2, 0.2]
+
+
+def test_the_same_seed_gives_the_same_model_and_another_one_does_not() -> None:
+    short = TransformerParameters(dim=8, window=6, batch=100, epochs=1)
+    first, second, other = (fit_transformer(ring(30), short, seed=seed).model for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first.items.vectors, second.items.vectors)
+    assert np.abs(first.items.vectors - other.items.vectors).max() > 0
+
+
+def test_a_training_that_was_killed_goes_on_to_the_same_result(tmp_path: Path) -> None:
+    class KilledError(Exception):
+        pass
+
+    def kill(epoch: Epoch) -> None:
+        if epoch.epoch == 3:
+            raise KilledError
+
+    log = ring(30)
+    with pytest.raises(KilledError):
+        fit_transformer(log, SMALL, progress=kill, checkpoints=tmp_path)
+    seen: list[int] = []
+    resumed = fit_transformer(log, SMALL, progress=lambda epoch: seen.append(epoch.epoch), checkpoints=tmp_path)
+    assert seen == [4, 5, 6, 7, 8]
+    np.testing.assert_allclose(resumed.model.items.vectors, fit_transformer(log, SMALL).model.items.vectors, rtol=1e-4, atol=1e-5)
+
+
+def test_another_trainings_checkpoint_and_half_a_file_are_passed_over(tmp_path: Path) -> None:
+    short = TransformerParameters(dim=8, window=6, batch=100, epochs=1)
+    fit_transformer(ring(30), short, checkpoints=tmp_path)
+    assert len(fit_transformer(ring(31), short, checkpoints=tmp_path).curve) == 1
+    whole = (tmp_path / "transformer.pt").read_bytes()
+    (tmp_path / "transformer.pt").write_bytes(whole[: len(whole) // 2])
+    assert len(fit_transformer(ring(31), short, checkpoints=tmp_path).curve) == 1
+
+
+def test_going_on_from_a_model_begins_where_it_was(model: Transformer) -> None:
+    losses: list[float] = []
+    fit_transformer(ring(seed=5), SMALL, start=model, progress=lambda epoch: losses.append(epoch.loss))
+    fresh: list[float] = []
+    fit_transformer(ring(seed=5), SMALL, progress=lambda epoch: fresh.append(epoch.loss))
+    assert losses[0] < fresh[0] / 2
+
+
+def test_a_model_can_be_carried_to_another_catalogue(model: Transformer) -> None:
+    moved = model.rearranged([-1, *range(ITEMS)])
+    scored = moved.score(history_of([4, 5]))
+    assert scored.score.argmax() == model.score(history_of([3, 4])).score.argmax() + 1
+
+
+def test_an_item_nobody_has_seen_is_placed_by_its_attributes() -> None:
+    """Items 0 to 3 are alike, and items 4 to 9; of those without events, 12 is like the former, 10 and 11 like the latter."""
+    from scipy import sparse
+
+    log = log_of([[0, 4, 1, 5], [2, 6, 3, 7], [1, 4, 2, 5], [3, 8, 0, 9]] * 20, ITEMS + 1)
+    terms = np.zeros((ITEMS + 1, 2), np.float32)
+    terms[[0, 1, 2, 3, ITEMS], 0] = 1
+    terms[4:ITEMS, 1] = 1
+    found = fit_transformer(log, replace(SMALL, epochs=60), terms=sparse.csr_array(terms)).model
+    after_4, after_0 = (found.score(history_of(seen)).score for seen in ([0, 4], [4, 0]))
+    assert after_4[ITEMS] > after_4[10]
+    assert after_0[ITEMS] < after_0[10]
+
+
+def test_no_sequence_is_refused() -> None:
+    with pytest.raises(ValueError, match="no sequence"):
+        fit_transformer(log_of([[1], [2], [3]], ITEMS), SMALL)
+
+
+def test_it_is_what_it_was_after_saving(model: Transformer) -> None:
+    restored = Transformer.restore(model.arrays(), model.parameters())
+    history = history_of([1, 2, 3])
+    np.testing.assert_array_equal(restored.score(history).score, model.score(history).score)
+
+
+def test_buckets_are_finer_near_by() -> None:
+    near = distance_buckets(300)
+    assert near[5].tolist()[:6] == [5, 4, 3, 2, 1, 0]
+    assert near.max() <= BUCKETS - 1
+    assert (np.diff(near[299][::-1]) >= 0).all()
+    assert gap_buckets(np.array([-5, 0, 999, 1_000, 10**18])).tolist() == [0, 0, 0, 1, BUCKETS - 1]
+
+
+def test_clusters_find_nearly_what_comparing_all_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("slipstream.models.nearest.EXACT_UP_TO", 500)
+    monkeypatch.setattr("slipstream.models.nearest._PROBED", 400)
+    random = np.random.default_rng(0)
+    centres = random.normal(size=(40, 8))
+    vectors = (centres[random.integers(40, size=4_000)] + 0.3 * random.normal(size=(4_000, 8))).astype(np.float32)
+    none = Nearest.of(vectors[:10])
+    nearest, exact = Nearest.of(vectors), Nearest(vectors, none.centres, none.members, none.ends)
+    hits = []
+    for _ in range(50):
+        state = (centres[random.integers(40)] + 0.3 * random.normal(size=8)).astype(np.float32) * 2
+        some = nearest.probabilities(state)
+        assert len(some.item) < 900
+        best = set(exact.probabilities(state).score.argsort()[-10:].tolist())
+        hits.append(len(best & set(some.item[some.score.argsort()[-10:]].tolist())))
+        unseen = np.setdiff1d(np.arange(4_000, dtype=np.int32), some.item)[:3]
+        ratio = nearest.probabilities_of(some, unseen) / np.exp(vectors[unseen] @ state)
+        np.testing.assert_allclose(ratio, ratio[0], rtol=1e-3)
+    assert np.mean(hits) > 9
