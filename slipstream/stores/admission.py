@@ -24,7 +24,7 @@ from slipstream.chassis.settings import RedisSettings
 
 log = get_logger(__name__)
 
-#: After Redis was away, ids that it does not know may have been taken meanwhile. Clients try again within this.
+#: After Redis has restarted, ids that it does not know may be those that it forgot. Clients try again within this.
 GAP_MS: Final = 300_000
 #: No request waits longer for Redis than this.
 LIMIT_S: Final = 0.25
@@ -101,7 +101,7 @@ class AdmissionStore:
         self._tasks: set[asyncio.Task[None]] = set()
         self._sha = ""
         self._not_before = 0.0
-        self._gap = False
+        self._away = self._gap = False
         self._limit_s = limit_s = min(settings.timeout_s, LIMIT_S)
         # One connection: what comes in at the same time travels in one call, and a pool costs as much as the call.
         self._redis: Any = redis.asyncio.Redis.from_url(
@@ -210,14 +210,17 @@ class AdmissionStore:
             async with asyncio.timeout(self._limit_s):
                 answer = await self._evaluate(call, marks)
         except (RedisError, OSError) as error:
-            if not self._gap:
-                log.warning("message ids can't be looked up; what comes in may be repeats", reason=str(error))
-            self._not_before, self._gap = time.monotonic() + PAUSE_S, True
+            if not self._away:
+                reason = str(error) or f"no answer within {self._limit_s:g} s"
+                log.warning("message ids can't be looked up; what comes in may be repeats", reason=reason)
+            self._not_before, self._away = time.monotonic() + PAUSE_S, True
+            # One that was only slow has forgotten nothing. One that we have not known yet may have, before it came back.
+            self._gap = self._gap or not self._sha
             self._marks.extendleft(reversed(marks))
             return None
-        if self._gap:
+        if self._away:
             log.info("message ids are looked up again")
-            self._gap = False
+        self._away = self._gap = False
         return answer
 
     async def _evaluate(self, call: _Call, marks: Sequence[str]) -> list[Any]:

@@ -17,7 +17,7 @@ local now = tonumber(time[1]) * 1000 + tonumber(time[2]) / 1000
 if begin_gap > 0 then
     redis.call('SET', KEYS[1], '1', 'PX', begin_gap)
 end
--- After a gap nobody knows what was sent in it.
+-- Within a gap nobody knows what was forgotten.
 local unseen = redis.call('EXISTS', KEYS[1]) == 1 and 'p' or 'f'
 local at = 2
 for _ = 1, marks do

@@ -149,6 +149,11 @@ def test_what_a_killed_broker_took_with_it_is_taken_again(
     assert (message.record.event_id, message.record.maybe_repeat) == ("m-0", True)
 
 
+async def letter(store: AdmissionStore, asked: Asked) -> int:
+    (judged,) = await store.judge([asked])
+    return judged.letters[0]
+
+
 async def test_nobody_waits_in_line_for_a_redis_that_hangs(own_redis: OwnRedis, namespace: str) -> None:
     redis, server = own_redis()
     store = AdmissionStore(redis, namespace, window_ms=HOUR_MS, source_rate=Rate(), visitor_rate=Rate())
@@ -164,6 +169,30 @@ async def test_nobody_waits_in_line_for_a_redis_that_hangs(own_redis: OwnRedis, 
     finally:
         server.process.send_signal(signal.SIGCONT)
         await store.aclose()
+
+
+async def test_a_redis_that_was_slow_has_forgotten_nothing(own_redis: OwnRedis, namespace: str) -> None:
+    """Else every event of the next minutes would be looked for in the lake, for one answer that came late."""
+    redis, server = own_redis()
+    store = AdmissionStore(redis, namespace, window_ms=HOUR_MS, source_rate=Rate(), visitor_rate=Rate())
+    before, meanwhile, later, last = (Asked("shop", [store.message_key("shop", "", name)], [None]) for name in "abcd")
+    assert await letter(store, before) == FIRST
+    assert server.process is not None
+    server.process.send_signal(signal.SIGSTOP)
+    try:
+        assert await letter(store, meanwhile) == PENDING
+        store.acknowledged([key for key in meanwhile.ids if key])
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+    deadline = time.monotonic() + 30
+    while await letter(store, meanwhile) != DONE:  # what was taken meanwhile is told when it is asked again
+        assert time.monotonic() < deadline, "what was taken meanwhile was forgotten"
+        await asyncio.sleep(0.1)
+    assert [await letter(store, one) for one in (before, later)] == [PENDING, FIRST]
+    server.kill()
+    server.start()
+    assert await letter(store, last) == PENDING, "one that has restarted may have forgotten this one"
+    await store.aclose()
 
 
 def test_redis_away_refuses_nothing_and_what_was_taken_is_known_afterwards(
@@ -184,7 +213,7 @@ def test_redis_away_refuses_nothing_and_what_was_taken_is_known_afterwards(
         )
         assert verdicts(client.post("/v1/track", json=track("ada", "a", "m-1"), auth=AUTH)) == ["accepted"]
     taken = {m.record.event_id: m.record.maybe_repeat for m in records(broker, namespace, INTERACTIONS, 2)}
-    # m-1 is new, but while Redis was away another replica might have taken it.
+    # m-1 is new, but a Redis that has restarted may have forgotten it.
     assert taken == {"m-0": True, "m-1": True}
 
 
