@@ -13,6 +13,7 @@ from slipstream.contracts.topics import FEATURE_UPDATES, INTERACTIONS, MODEL_EVE
 
 TOPICS = (INTERACTIONS, RECOMMENDATIONS, FEATURE_UPDATES, MODEL_EVENTS)
 #: Reports may be this old: larger batches make fewer transactions.
+_REST_S = 1.0
 _FETCH_MAX_WAIT_MS = 250
 
 
@@ -28,6 +29,7 @@ def consumer_target(
         slates.record(arrivals(batch.messages, now_ms - retention_ms), now_ms)
 
     def run(stop: threading.Event) -> None:
-        consume(Consumer(kafka, settings.namespace, TOPICS, "monitoring"), handle, stop, metrics=metrics)
+        consumer = Consumer(kafka, settings.namespace, TOPICS, "monitoring")
+        consume(consumer, handle, stop, metrics=metrics, rest_s=_REST_S)
 
     return run

@@ -31,6 +31,8 @@ from slipstream.stores.artifacts import Artifacts
 from slipstream.stores.lake import INTERACTIONS, Lake
 
 DESCRIPTION = "Fits models on the lake, measures them against the champion, and promotes the better one."
+#: How late an alert may be heard. A run takes minutes, and every fetch costs time of everybody, full or empty.
+ALERT_DELAY_MS = 500
 
 
 def create_app(settings: TrainingSettings) -> FastAPI:
@@ -69,8 +71,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
                 return
         runs.work(stop)
 
+    kafka = settings.kafka.model_copy(update={"fetch_max_wait_ms": ALERT_DELAY_MS})
+
     def hear_alerts(stop: Event) -> None:
-        consume(Consumer(settings.kafka, settings.namespace, [ALERTS], "training"), triggers.on_alerts, stop, metrics=chassis)
+        consume(Consumer(kafka, settings.namespace, [ALERTS], "training"), triggers.on_alerts, stop, metrics=chassis)
 
     targets = {"runs": work, "triggers": triggers.watch, "alerts": hear_alerts}
     workers += [Worker(name, target, chassis.worker_restarts).start() for name, target in targets.items()]

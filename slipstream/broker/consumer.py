@@ -25,6 +25,8 @@ log = get_logger(__name__)
 #: The lag costs a question to the broker.
 _LAG_EVERY_S = 5.0
 _STALLED_AFTER = 2
+#: After a batch of so many records more are likely to wait.
+_BACKLOG = 1_000
 
 R = TypeVar("R", bound=Record)
 
@@ -323,9 +325,18 @@ def carrying(rid: str) -> Iterator[None]:
 
 
 def consume(
-    consumer: Consumer, handle: Callable[[Batch], None], stop: threading.Event, *, metrics: Metrics, poll_s: float = 0.5
+    consumer: Consumer,
+    handle: Callable[[Batch], None],
+    stop: threading.Event,
+    *,
+    metrics: Metrics,
+    poll_s: float = 0.5,
+    rest_s: float = 0.0,
 ) -> None:
     """Poll, handle, commit, until `stop` is set; then leave the group. `handle` must have had its effect when it returns.
+
+    Who need not know at once rests for `rest_s` after a batch, unless it is behind: a batch costs the more in total, here and at
+    the broker, the fewer records it brings.
 
     Its effect may happen twice for one record (after a failure between handling and committing): make it idempotent.
     Where it goes message by message, it does so in `carrying(message.request_id)`.
@@ -339,6 +350,8 @@ def consume(
                 consumer.commit(batch.next_offsets)
                 observe(batch, metrics)
             lag.update()
+            if batch and len(batch.messages) < _BACKLOG:
+                stop.wait(rest_s)
     finally:
         consumer.close()
 

@@ -94,6 +94,16 @@ def test_consume_leaves_the_group_and_commits_nothing_when_handling_fails(metric
     assert (consumer.committed, consumer.closed) == ([], True)
 
 
+def test_consume_rests_after_a_batch_unless_more_is_likely_to_wait(metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_BACKLOG", 2)
+    consumer = Scripted(Batch([a_message(0)]), Batch(), Batch([a_message(1), a_message(2)]), Batch([a_message(3)]))
+    rests: list[tuple[float, int]] = []
+    monkeypatch.setattr(consumer.stop, "wait", lambda seconds: rests.append((seconds, len(consumer.committed))))
+
+    consume(consumer, lambda _: None, consumer.stop, metrics=metrics, rest_s=7.0)  # type: ignore[arg-type]
+    assert rests == [(7.0, 1), (7.0, 3)], "after the first and the last batch, and after their commits"
+
+
 def test_carrying_ends_with_its_block_whatever_happens() -> None:
     with carrying("outer"):
         with pytest.raises(ValueError, match="odd"), carrying("inner"):
