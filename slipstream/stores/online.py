@@ -257,7 +257,7 @@ class OnlineStore:
             pending = [item_id for item_id, ok in zip(item_ids, done, strict=True) if not ok]
 
     def _add_trending(self, records: Sequence[Placed]) -> None:
-        while True:
+        while records:
             value = self._redis.get(self._keys.trending)
             try:
                 state = layout.decode_trending(value) if value else TrendingState(half_life_ms=self._half_life_ms)
