@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from services.training.memory import peak_memory_mb
+from services.training.predict import predict
 from slipstream.datasets.interactions import read_interactions, read_items, read_queries
 from slipstream.evaluation import metrics, splits
 from slipstream.evaluation.significance import bootstrap_mean
@@ -23,7 +24,6 @@ from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.encoding import Query
 from slipstream.recommender.fit import Holdout, fit_log
 from slipstream.recommender.profiles import PROFILES
-from slipstream.recommender.stages import RANKED, rank, shortlist
 
 PROTOCOLS = ("leave-last-out", "next-click", "time-split")
 TEST_SHARE = 0.2
@@ -105,7 +105,7 @@ def evaluate(
     if len(asked) > MOST_QUERIES:
         chosen = np.sort(np.random.default_rng(seed).choice(len(asked), MOST_QUERIES, replace=False))
         asked = [asked[place] for place in chosen]
-    ranks, shown = _ranks(bundle, asked, max(ks), say)
+    ranks, shown = predict(bundle, asked, max(ks), lambda done: say("predicting", done))
     return {
         "data": _summary(interactions_path, log, bundle),
         "protocol": protocol,
@@ -149,38 +149,6 @@ def _prefixes(query_table: pa.Table, item_ids: list[str]) -> Iterator[Query]:
         item = np.array([index[item_id] for item_id in prefix or () if item_id in index], np.int32)
         history = History(item, np.ones(len(item), np.float32), np.arange(len(item), dtype=np.int64))
         yield Query(history, index.get(label, -1))
-
-
-def _ranks(bundle: Bundle, asked: Sequence[Query], depth: int, say: Progress) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """The label's rank for each query, in columns: as served, by the blend, by each retriever alone, by the blend without each; and
-    the lists.
-
-    A list is padded with -1. Ties go to the item that comes first in the catalogue, as they do in serving.
-    """
-    weights = _variants(bundle)
-    ranks = np.full((len(asked), 1 + weights.shape[1]), metrics.UNRANKED, np.int64)
-    shown = np.full((len(asked), depth), -1, np.int32)
-    for row, query in enumerate(asked):
-        if row % 500 == 0:
-            say("predicting", row / len(asked))
-        seen = set() if bundle.repeats else {bundle.item_ids[item] for item in query.history.item}
-        candidates = shortlist(bundle, query.history, depth, exclude=seen)
-        ranked = rank(bundle, query.history, candidates, max(RANKED, depth))
-        best = np.argsort(-ranked, kind="stable")[:depth]
-        shown[row, : len(best)] = candidates.items[best]
-        for place in np.flatnonzero(candidates.items == query.label):
-            scores = np.hstack((ranked[:, None], candidates.features @ weights))
-            ahead = (scores > scores[place]).sum(axis=0) + (scores[:place] == scores[place]).sum(axis=0)
-            ranks[row] = ahead
-    say("predicting", 1.0)
-    return ranks, shown
-
-
-def _variants(bundle: Bundle) -> NDArray[np.float32]:
-    """The exponents of the blend, of each retriever alone, and of the blend without each, as columns."""
-    alone = np.eye(len(bundle.retrievers), dtype=np.float32)
-    whole = bundle.blend.weights[:, None]
-    return np.hstack((whole, alone, whole * (1 - alone)))
 
 
 def _metrics(
