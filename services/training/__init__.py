@@ -4,5 +4,6 @@ Owns:     training runs, the gate's decisions, the model registry and its aliase
 Consumes: alerts.v1 (group `training`): an alert with the action `retrain` queues a run.
 Produces: model-events.v1.
 Calls:    no other service.
-Stores:   SQL (`training_run`, `gate_decision`), MLflow (a database beside it), bundles in a folder; reads the lake.
+Stores:   SQL (`training_run`, `gate_decision`), MLflow (a database beside it), bundles and the checkpoints of runs under way in a
+          folder; reads the lake.
 """

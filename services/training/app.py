@@ -98,7 +98,7 @@ def _open(registry: Registry, measured: TrainingMetrics) -> None:
         measured.champion(champion.version)
 
 
-def _job(settings: TrainingSettings, registry: Registry, artifacts: Artifacts, run: Run, output: Path) -> Job:
+def _job(settings: TrainingSettings, registry: Registry, artifacts: Artifacts, run: Run, output: Path, checkpoints: Path) -> Job:
     champion = registry.alias(CHAMPION)
     return Job(
         version=run.run_id,
@@ -107,5 +107,8 @@ def _job(settings: TrainingSettings, registry: Registry, artifacts: Artifacts, r
         lake=settings.lake,
         training=settings.training,
         output=output,
+        checkpoints=checkpoints,
         champion=artifacts.place(champion.version) if champion else None,
+        lake_version=run.lake_version,
+        catalog_version=run.catalog_version,
     )

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from slipstream.chassis.logging import get_logger
 from slipstream.contracts.events import Interaction
 from slipstream.contracts.vocabulary import MERGED_INTO
 from slipstream.features import history
@@ -20,7 +21,9 @@ from slipstream.features.identity import Identities, Link
 from slipstream.features.visitor import VisitorState
 from slipstream.models.base import EventWeights
 from slipstream.recommender import encoding
-from slipstream.stores.lake import Lake
+from slipstream.stores.lake import Lake, LakeUnavailableError
+
+log = get_logger(__name__)
 
 Rows = NDArray[np.int64]
 
@@ -75,14 +78,23 @@ class Moment(NamedTuple):
     timestamp: int
 
 
-def read_dataset(lake: Lake) -> Dataset:
-    """The newest version of the lake. Raises TooLittleDataError when nothing was ever written to it."""
-    version = lake.version("interactions")
-    if version is None:
+def read_dataset(lake: Lake, version: int | None = None, catalog_version: int | None = None) -> Dataset:
+    """The lake at these versions of its interactions and its catalogue, by default the newest, and at the newest where these are
+    no longer kept. Raises TooLittleDataError when nothing was ever written to it."""
+    if version is not None:
+        try:
+            return _read(lake, version, lake.version("catalog") if catalog_version is None else catalog_version)
+        except LakeUnavailableError as error:
+            log.warning("the lake is read at its newest version", wanted=version, reason=str(error))
+    newest = lake.version("interactions")
+    if newest is None:
         raise TooLittleDataError("the lake holds no interactions yet: send events to ingestion first")
+    return _read(lake, newest, lake.version("catalog"))
+
+
+def _read(lake: Lake, version: int, catalog_version: int | None) -> Dataset:
     interactions = lake.read("interactions", version, list(_COLUMNS))
     interactions = interactions.sort_by([("timestamp", "ascending"), ("event_id", "ascending")])
-    catalog_version = lake.version("catalog")
     catalog = lake.read("catalog", catalog_version)
     interactions = _resolved(interactions, catalog)
     attributes, deleted = _items(catalog)

@@ -12,7 +12,11 @@ from slipstream.evaluation.figures import Figures
 
 
 class Job(BaseModel):
-    """What a run is told. `champion` is the directory of the present champion's bundle, `output` where the new one goes."""
+    """What a run is told. `champion` is the directory of the present champion's bundle, `output` where the new one goes.
+
+    What is put into `checkpoints` outlives a kill: the next attempt finds it there, and is told the versions of the lake that it
+    came from. Without these the newest are read.
+    """
 
     version: str
     profile: str
@@ -20,7 +24,10 @@ class Job(BaseModel):
     lake: LakeSettings
     training: TrainingSection
     output: Path
+    checkpoints: Path
     champion: Path | None = None
+    lake_version: int | None = None
+    catalog_version: int | None = None
 
 
 class SampleItem(BaseModel):

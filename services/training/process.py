@@ -21,6 +21,10 @@ class RunFailedError(Exception):
     """The run ended without a model; the message is the reason, for people."""
 
 
+class KilledError(RunFailedError):
+    """The run's process was ended by a signal from outside, or for want of memory: the same run may succeed another time."""
+
+
 class GivenUpError(Exception):
     """The run was stopped because `give_up` said so."""
 
@@ -31,8 +35,9 @@ def run_in_child(
     """Train in a process of its own and return what it found; its bundle is at the job's `output` then.
 
     `on_progress` gets each message; `give_up` is asked ten times a second, and the process is killed once it says yes
-    (GivenUpError). Raises RunFailedError with the reason otherwise. No process is left when this returns or raises. Call it
-    from a thread that lives as long as the service: on Linux the process dies with the thread that started it.
+    (GivenUpError). Raises KilledError when a signal ended the process, RunFailedError with the reason otherwise. No process is
+    left when this returns or raises. Call it from a thread that lives as long as the service: on Linux the process dies with the
+    thread that started it.
     """
     reading, writing = os.pipe()
     command = [sys.executable, "-m", "services.training.child", str(writing)]
@@ -52,7 +57,7 @@ def run_in_child(
                 if "failed" in message:
                     raise RunFailedError(message["failed"])
                 on_progress(message)
-            raise RunFailedError(_broken(child.wait(10)))
+            raise _broken(child.wait(10))
 
 
 def _messages(descriptor: int, give_up: Callable[[], bool]) -> Iterator[dict[str, Any]]:
@@ -84,9 +89,9 @@ def _no_longer_than_this(child: "subprocess.Popen[bytes]") -> Iterator[None]:
         child.wait()
 
 
-def _broken(status: int) -> str:
+def _broken(status: int) -> RunFailedError:
     if status == -signal.SIGKILL:
-        return "the training process was killed (signal 9), most likely for want of memory"
+        return KilledError("the training process was killed (signal 9), most likely for want of memory")
     if status < 0:
-        return f"the training process died of signal {-status}"
-    return f"the training process ended without a result (status {status}); the log has more"
+        return KilledError(f"the training process died of signal {-status}")
+    return RunFailedError(f"the training process ended without a result (status {status}); the log has more")

@@ -39,18 +39,29 @@ _run = Table(
     Column("profile", String(16), nullable=False),
     Column("stage", Text, nullable=False, default=""),
     Column("progress", Float, nullable=False, default=0.0),
+    Column("epoch", Integer),
+    Column("epochs", Integer),
+    Column("loss", Float),
+    #: when a running run should end
+    Column("expected_at", BigInteger),
     Column("created_at", BigInteger, nullable=False),
     Column("started_at", BigInteger),
     Column("finished_at", BigInteger),
     Column("error", Text),
     Column("lake_version", BigInteger),
     Column("lake_rows", BigInteger),
+    Column("catalog_version", BigInteger),
     Column("model_version", String(128)),
     Column("decision", String(16)),
     Column("decision_reason", Text, nullable=False, default=""),
     Column("metrics", Text, nullable=False, default="{}"),
-    #: how many times work was lost to a stop before this run took it up
+    #: seconds of each stage of a run that has succeeded, in their order
+    Column("seconds", Text, nullable=False, server_default="{}"),
+    #: how many runs have tried to do the same work, with this one
     Column("attempt", Integer, nullable=False, default=1),
+    #: the first of them, and the one after this one
+    Column("resumes", String(64)),
+    Column("resumed_by", String(64)),
     #: the request that the run came from; empty for one that nobody asked for
     Column("request_id", Text, nullable=False, server_default=""),
 )
@@ -69,7 +80,22 @@ _decision = Table(
     Column("decided_at", BigInteger, nullable=False),
 )
 
-_MIGRATIONS: Final = (("ALTER TABLE training_run ADD COLUMN request_id TEXT NOT NULL DEFAULT ''",),)
+_MIGRATIONS: Final = (
+    ("ALTER TABLE training_run ADD COLUMN request_id TEXT NOT NULL DEFAULT ''",),
+    (
+        "ALTER TABLE training_run ADD COLUMN epoch INTEGER",
+        "ALTER TABLE training_run ADD COLUMN epochs INTEGER",
+        "ALTER TABLE training_run ADD COLUMN loss FLOAT",
+        "ALTER TABLE training_run ADD COLUMN expected_at BIGINT",
+        "ALTER TABLE training_run ADD COLUMN catalog_version BIGINT",
+        "ALTER TABLE training_run ADD COLUMN seconds TEXT NOT NULL DEFAULT '{}'",
+        "ALTER TABLE training_run ADD COLUMN resumes VARCHAR(64)",
+        "ALTER TABLE training_run ADD COLUMN resumed_by VARCHAR(64)",
+    ),
+)
+
+#: What a run that takes up the work of another one has from it.
+_CARRIED: Final = ("trigger", "reason", "profile", "request_id", "lake_version", "lake_rows", "catalog_version")
 
 #: Where a run may go from each state. A run that has ended never moves again.
 TRANSITIONS: Final[Mapping[str, frozenset[str]]] = {
@@ -102,11 +128,13 @@ class Audit:
 
 @dataclass(frozen=True)
 class LastRun:
-    """What the triggers must know of the newest run: when it ended (None while it has not), and the rows it read."""
+    """What the triggers must know of the newest run: when it ended (None while it has not), and what the last run that read the
+    lake found there."""
 
     created_at: int
     finished_at: int | None
     lake_rows: int | None
+    catalog_version: int | None = None
 
 
 class Repository:
@@ -116,25 +144,33 @@ class Repository:
         self._engine = engine
         prepare(engine, "training", _metadata, _MIGRATIONS)
 
-    def add(self, run_id: str, trigger: str, reason: str, profile: str, attempt: int = 1, request_id: str = "") -> Run:
+    def add(self, run_id: str, trigger: str, reason: str, profile: str, request_id: str = "") -> Run:
         """Queue a run."""
         row = {
             "run_id": run_id, "state": "queued", "trigger": trigger, "reason": reason, "profile": profile,
-            "attempt": attempt, "request_id": request_id, "created_at": now_ms(),
+            "request_id": request_id, "created_at": now_ms(),
         }  # fmt: skip
         with self._engine.begin() as connection:
             connection.execute(insert(_run).values(row))
             return _to_run(_one(connection, run_id))
 
+    def resume(self, run_id: str, new_id: str, error: str) -> Run:
+        """running → failed, and its work is queued as a new run, which knows what of the lake it had read; the failed run."""
+        with self._engine.begin() as connection:
+            _move(connection, run_id, "failed", finished_at=now_ms(), error=error, resumed_by=new_id)
+            failed = _one(connection, run_id)
+            carried = {name: failed._mapping[name] for name in _CARRIED}
+            row = {
+                **carried, "run_id": new_id, "state": "queued", "attempt": failed.attempt + 1,
+                "resumes": failed.resumes or run_id, "created_at": now_ms(),
+            }  # fmt: skip
+            connection.execute(insert(_run).values(row))
+        return _to_run(failed)
+
     def get(self, run_id: str) -> Run | None:
         with self._engine.connect() as connection:
             row = connection.execute(select(_run).where(_run.c.run_id == run_id)).one_or_none()
         return _to_run(row) if row else None
-
-    def attempt(self, run_id: str) -> int:
-        """Which attempt at the same work the run is, 1 for the first."""
-        with self._engine.connect() as connection:
-            return int(_one(connection, run_id).attempt)
 
     def request_id(self, run_id: str) -> str:
         """The id of the request that the run came from, empty where there was none."""
@@ -157,12 +193,22 @@ class Repository:
         return [_to_run(row) for row in rows]
 
     def last_run(self) -> LastRun | None:
-        """The newest run, and how many rows of the lake the last run that read it saw."""
+        """The newest run, and what the last run that read the lake found there."""
+        newest_first = select(_run).order_by(_run.c.number.desc()).limit(1)
         with self._engine.connect() as connection:
-            newest = connection.execute(select(_run).order_by(_run.c.number.desc()).limit(1)).one_or_none()
-            reading = select(_run.c.lake_rows).where(_run.c.lake_rows.is_not(None)).order_by(_run.c.number.desc()).limit(1)
-            rows = connection.scalar(reading)
-        return LastRun(newest.created_at, newest.finished_at, rows) if newest else None
+            newest = connection.execute(newest_first).one_or_none()
+            reader = connection.execute(newest_first.where(_run.c.lake_rows.is_not(None))).one_or_none()
+        if newest is None:
+            return None
+        found = (reader.lake_rows, reader.catalog_version) if reader else (None, None)
+        return LastRun(newest.created_at, newest.finished_at, *found)
+
+    def stage_seconds(self, profile: str) -> dict[str, float]:
+        """How long each stage of the last run of a profile took that succeeded at once, in their order; empty without one."""
+        at_once = (_run.c.state == "succeeded", _run.c.attempt == 1, _run.c.profile == profile)
+        with self._engine.connect() as connection:
+            found = connection.scalar(select(_run.c.seconds).where(*at_once).order_by(_run.c.number.desc()).limit(1))
+        return dict(json.loads(found or "{}"))
 
     def start(self, run_id: str) -> Run:
         """queued → running."""
@@ -173,7 +219,7 @@ class Repository:
         return self._move(run_id, state, finished_at=now_ms(), **outcome)
 
     def note(self, run_id: str, **progress: Any) -> None:
-        """Record how far a running run is: stage, progress, lake_version, lake_rows."""
+        """Record how far a running run is, by the names of the columns."""
         with self._engine.begin() as connection:
             connection.execute(update(_run).where(_run.c.run_id == run_id, _run.c.state == "running").values(progress))
 
@@ -206,22 +252,21 @@ class Repository:
             connection.execute(select(literal(1)))
 
     def _move(self, run_id: str, state: str, **values: Any) -> Run:
-        if "metrics" in values:
-            values["metrics"] = json.dumps(values["metrics"])
         with self._engine.begin() as connection:
-            # The condition makes the move safe against another one at the same moment: only one of them finds the old state.
-            allowed = _leading_to(state)
-            moved = connection.execute(
-                update(_run).where(_run.c.run_id == run_id, _run.c.state.in_(allowed)).values(state=state, **values)
-            )
-            row = _one(connection, run_id)
-        if moved.rowcount != 1:
-            raise TransitionError(f"run {run_id} is {row.state} and can't become {state}")
-        return _to_run(row)
+            _move(connection, run_id, state, **values)
+            return _to_run(_one(connection, run_id))
 
 
 def now_ms() -> int:
     return time.time_ns() // 1_000_000
+
+
+def _move(connection: Connection, run_id: str, state: str, **values: Any) -> None:
+    as_text = {name: json.dumps(value) for name, value in values.items() if isinstance(value, dict)}
+    # The condition makes the move safe against another one at the same moment: only one of them finds the old state.
+    possible = update(_run).where(_run.c.run_id == run_id, _run.c.state.in_(_leading_to(state)))
+    if connection.execute(possible.values(state=state, **(values | as_text))).rowcount != 1:
+        raise TransitionError(f"run {run_id} is {_one(connection, run_id).state} and can't become {state}")
 
 
 def _leading_to(state: str) -> Iterable[str]:
@@ -237,4 +282,5 @@ def _one(connection: Connection, run_id: str) -> Row[Any]:
 
 def _to_run(row: Row[Any]) -> Run:
     shared = {name: value for name, value in row._mapping.items() if name in Run.model_fields and name != "metrics"}
-    return Run(**shared, metrics=json.loads(row.metrics))
+    left_ms = row.expected_at - now_ms() if row.state == "running" and row.expected_at is not None else 0
+    return Run(**shared, metrics=json.loads(row.metrics), eta_s=round(left_ms / 1000) if left_ms > 0 else None)

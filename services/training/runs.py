@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from services.training.checkpoints import Checkpoints
 from services.training.gate import Decision
 from services.training.job import Job, Trained
 from services.training.metrics import TrainingMetrics
-from services.training.process import GivenUpError, RunFailedError
+from services.training.process import GivenUpError, KilledError, RunFailedError
 from services.training.repository import ENDED, Repository, TransitionError
 from slipstream.broker.consumer import carrying
 from slipstream.chassis.logging import get_logger, request_id
@@ -21,7 +22,9 @@ from slipstream.stores.artifacts import Artifacts
 log = get_logger(__name__)
 
 MOST_ATTEMPTS = 2
-"""How often work that a stop interrupted is taken up: what stops the service each time must not do so for ever."""
+"""How often work is tried that a stop or a kill interrupts: what stops the service each time must not do so for ever."""
+
+_NOTED = ("stage", "progress", "lake_version", "lake_rows", "catalog_version")
 
 INTERRUPTED = "the service stopped while the run was under way"
 
@@ -40,7 +43,7 @@ class Runs:
         repository: Repository,
         artifacts: Artifacts,
         *,
-        prepare: Callable[[Run, Path], Job],
+        prepare: Callable[[Run, Path, Path], Job],
         compute: Compute,
         publish: Callable[[str, Path, Trained], Decision],
         resume: Callable[[str], Decision | None],
@@ -48,6 +51,7 @@ class Runs:
         timeout_s: float,
     ) -> None:
         self._repository, self._artifacts, self._metrics, self._timeout_s = repository, artifacts, metrics, timeout_s
+        self._checkpoints = Checkpoints(artifacts.root / "checkpoints")
         self._prepare, self._compute, self._publish, self._resume = prepare, compute, publish, resume
         self._asking = threading.Lock()
         self._queued = threading.Event()
@@ -60,7 +64,7 @@ class Runs:
         instead: it has not read the lake yet, and will see the same data."""
         with self._asking:
             waiting = [run for run in self._repository.in_state("queued") if run.profile == asked.profile]
-            run = waiting[0] if waiting else self._add(asked.trigger, asked.reason, asked.profile)
+            run = waiting[0] if waiting else self._add(asked)
         told = "a run of the profile is queued already" if waiting else "run queued"
         log.info(told, run_id=run.run_id, trigger=asked.trigger, reason=asked.reason)
         self._queued.set()
@@ -97,6 +101,7 @@ class Runs:
         for run in self._repository.in_state("running"):
             with carrying(self._repository.request_id(run.run_id)):
                 self._settle(run)
+        self._checkpoints.keep_only({work_of(run) for run in self._repository.in_state("queued")})
 
     def work(self, stop: threading.Event) -> None:
         """Work off the queue until `stop` is set; a run under way is then killed and queued again."""
@@ -126,14 +131,12 @@ class Runs:
         try:
             with self._artifacts.workspace() as place:
                 output = place / "bundle"
-                trained = self._compute(
-                    self._prepare(run, output), on_progress=lambda it: self._note(run_id, it), give_up=give_up
-                )
+                trained = self._compute(self._job(run, output), on_progress=lambda it: self._note(run_id, it), give_up=give_up)
                 self._begin_publishing(run_id)
                 decision = self._publish(run_id, output, trained)
             self._succeeded(run_id, decision, trained.metrics)
-        except GivenUpError:
-            self._given_up(run, stop)
+        except (GivenUpError, KilledError) as error:
+            self._stopped(run, stop, killed=str(error))
         except RunFailedError as error:
             self._ended(run_id, "failed", error=str(error))
         except Exception as error:
@@ -144,6 +147,12 @@ class Runs:
             with self._cancelling:
                 self._publishing = None
                 self._cancelled.discard(run_id)
+
+    def _job(self, run: Run, output: Path) -> Job:
+        checkpoints = self._checkpoints.of(work_of(run))
+        if not any(checkpoints.iterdir()):  # what was done belongs to the data that it was done on; nothing was
+            run = run.model_copy(update={"lake_version": None, "catalog_version": None})
+        return self._prepare(run, output, checkpoints)
 
     def _begin_publishing(self, run_id: str) -> None:
         """From here on the run can't be cancelled. Raises GivenUpError when somebody was faster."""
@@ -159,7 +168,7 @@ class Runs:
         if decision is not None:
             self._succeeded(run.run_id, decision, {})
         else:
-            self._interrupted(run)
+            self._interrupted(run, INTERRUPTED)
 
     def _succeeded(self, run_id: str, decision: Decision, metrics: dict[str, float]) -> None:
         self._ended(
@@ -173,29 +182,30 @@ class Runs:
             metrics=metrics,
         )
 
-    def _given_up(self, run: Run, stop: threading.Event) -> None:
+    def _stopped(self, run: Run, stop: threading.Event, killed: str) -> None:
+        """A run did not come to its end: because of us, or because its process was `killed`, which says how."""
         if run.run_id in self._cancelled:
             self._ended(run.run_id, "cancelled")
-        elif stop.is_set():
-            self._interrupted(run)
+        elif stop.is_set() or killed:
+            self._interrupted(run, INTERRUPTED if stop.is_set() else killed)
         else:
             self._ended(
                 run.run_id, "failed", error=f"took longer than {self._timeout_s:g} s (SLIPSTREAM_TRAINING__RUN_TIMEOUT_S)"
             )
 
-    def _interrupted(self, run: Run) -> None:
+    def _interrupted(self, run: Run, error: str) -> None:
         """The run failed; another takes its work up, unless that happened before."""
-        attempt = self._repository.attempt(run.run_id)
-        self._ended(run.run_id, "failed", error=INTERRUPTED)
-        if attempt < MOST_ATTEMPTS:
-            self._add(run.trigger, run.reason, run.profile, attempt + 1)
+        if run.attempt < MOST_ATTEMPTS:
+            self._account(self._repository.resume(run.run_id, new_run_id(), error))
+        else:
+            self._ended(run.run_id, "failed", error=error)
 
-    def _add(self, trigger: str, reason: str, profile: str, attempt: int = 1) -> Run:
-        return self._repository.add(new_run_id(), trigger, reason, profile, attempt, request_id.get())
+    def _add(self, asked: RunRequest) -> Run:
+        return self._repository.add(new_run_id(), asked.trigger, asked.reason, asked.profile, request_id.get())
 
     def _note(self, run_id: str, message: dict[str, Any]) -> None:
         """Progress is for those who watch: that it can't be written ends no run."""
-        known = {name: message[name] for name in ("stage", "progress", "lake_version", "lake_rows") if name in message}
+        known = {name: message[name] for name in _NOTED if name in message}
         try:
             self._repository.note(run_id, **known)
         except Exception as error:
@@ -203,12 +213,28 @@ class Runs:
 
     def _ended(self, run_id: str, state: str, **outcome: Any) -> Run:
         run = self._repository.finish(run_id, state, **outcome)
-        self._metrics.runs.labels(state).inc()
-        if run.started_at is not None and run.finished_at is not None:
-            self._metrics.seconds.labels(state).observe((run.finished_at - run.started_at) / 1000)
-        emit = log.warning if state == "failed" else log.info
-        emit("run ended", run_id=run_id, state=state, error=run.error, decision=run.decision)
+        self._checkpoints.drop(work_of(run))
+        self._account(run)
         return run
+
+    def _account(self, run: Run) -> None:
+        self._metrics.runs.labels(run.state).inc()
+        if run.started_at is not None and run.finished_at is not None:
+            self._metrics.seconds.labels(run.state).observe((run.finished_at - run.started_at) / 1000)
+        emit = log.warning if run.state == "failed" else log.info
+        emit(
+            "run ended",
+            run_id=run.run_id,
+            state=run.state,
+            error=run.error,
+            decision=run.decision,
+            resumed_by=run.resumed_by,
+        )
+
+
+def work_of(run: Run) -> str:
+    """What all attempts at the same work have in common."""
+    return run.resumes or run.run_id
 
 
 def new_run_id() -> str:

@@ -73,8 +73,9 @@ def train(job: Job, report: Report) -> Trained:
     weights = EventWeights(rating_scale=settings.rating_scale or None)
 
     report.stage("reading the lake", 0.0)
-    dataset = read_dataset(Lake(job.lake, job.namespace))
-    report.stage("reading the lake", 0.03, lake_version=dataset.lake_version, lake_rows=dataset.lake_rows)
+    dataset = read_dataset(Lake(job.lake, job.namespace), job.lake_version, job.catalog_version)
+    facts = {name: getattr(dataset, name) for name in ("lake_version", "lake_rows", "catalog_version")}
+    report.stage("reading the lake", 0.03, **facts)
     signals = dataset.signals(weights)
     require(dataset, signals, settings.min_events, settings.min_visitors, settings.min_items)
     champion, champion_error = _champion(job.champion)

@@ -49,13 +49,18 @@ class RecommendationResponse(BaseModel):
 class RunRequest(BaseModel):
     """Ask training for a run. `trigger` says who asks, `reason` why, both are kept with the run."""
 
-    trigger: Literal["request", "schedule", "events", "alert"] = "request"
+    trigger: Literal["request", "schedule", "events", "catalog", "alert"] = "request"
     reason: str = ""
     profile: Literal["fast", "best"] = "fast"
 
 
 class Run(BaseModel):
-    """A training run. `state` goes queued → running → succeeded | failed | cancelled; `decision` is the gate's."""
+    """A training run. `state` goes queued → running → succeeded | failed | cancelled; `decision` is the gate's.
+
+    `progress` goes from 0 to 1; `epoch` of `epochs` and `loss` are those of the model that is being fitted now, where it has any.
+    `eta_s` is in how many seconds the run should end, null while that can't be told. A run that was killed has failed, and
+    `resumed_by` is the run that took its work up; of that one `attempt` is 2, and `resumes` the first run of this work.
+    """
 
     run_id: str
     state: Literal["queued", "running", "succeeded", "failed", "cancelled"]
@@ -64,11 +69,19 @@ class Run(BaseModel):
     profile: str = "fast"
     stage: str = ""
     progress: float = 0.0
+    epoch: int | None = None
+    epochs: int | None = None
+    loss: float | None = None
+    eta_s: int | None = None
+    attempt: int = 1
+    resumes: str | None = None
+    resumed_by: str | None = None
     created_at: int
     started_at: int | None = None
     finished_at: int | None = None
     error: str | None = None
     lake_version: int | None = None
+    catalog_version: int | None = None
     model_version: str | None = None
     decision: str | None = None
     decision_reason: str = ""

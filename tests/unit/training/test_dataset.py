@@ -29,6 +29,17 @@ def test_read_dataset_takes_newest_item_record_and_drops_deleted(lake: Lake) -> 
     assert dataset.lake_rows == 3
 
 
+def test_read_dataset_at_a_version_is_what_it_was_and_the_newest_where_it_is_gone(lake: Lake) -> None:
+    first = write(lake, events([("v", "a", "view", 1)]))
+    catalog = write_items(lake, [("b", {"n": 1}, False, 1)])
+    write(lake, events([("v", "c", "view", 2)], first=1))
+    write_items(lake, [("b", {"n": 2}, False, 2), ("d", {}, False, 2)])
+    then = read_dataset(lake, first, catalog)
+    assert (then.item_ids, then.attributes, then.lake_rows) == (["a", "b"], {"b": {"n": 1}}, 1)
+    assert (then.lake_version, then.catalog_version) == (first, catalog)
+    assert read_dataset(lake, 99, catalog).item_ids == ["a", "b", "c", "d"]
+
+
 def test_read_dataset_same_events_in_other_files_have_same_digest(lake_settings: LakeSettings) -> None:
     whole, parts = Lake(lake_settings, "whole"), Lake(lake_settings, "parts")
     table = chain(visitors=5)

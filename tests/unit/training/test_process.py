@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from services.training.job import Job
-from services.training.process import GivenUpError, RunFailedError, run_in_child
+from services.training.process import GivenUpError, KilledError, RunFailedError, run_in_child
 from services.training.settings import TrainingSection
 from slipstream.broker.consumer import carrying
 from slipstream.chassis.settings import LakeSettings, LogSettings
@@ -26,8 +26,9 @@ LOG = LogSettings(level="error")
 
 def make_job(lake_settings: LakeSettings, tmp_path: Path) -> Job:
     return Job(
-        version="v1", profile="fast", namespace="test", lake=lake_settings, training=TrainingSection(), output=tmp_path / "bundle"
-    )
+        version="v1", profile="fast", namespace="test", lake=lake_settings, training=TrainingSection(),
+        output=tmp_path / "bundle", checkpoints=tmp_path,
+    )  # fmt: skip
 
 
 def children() -> set[int]:
@@ -83,7 +84,7 @@ def test_run_in_child_killed_says_so(job: Job) -> None:
         for pid in children() - before:
             os.kill(pid, signal.SIGKILL)
 
-    with pytest.raises(RunFailedError, match="killed"):
+    with pytest.raises(KilledError, match="signal 9"):
         run_in_child(job, LOG, on_progress=kill, give_up=lambda: False)
 
 

@@ -2,13 +2,14 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, text
 
-from services.training.repository import ENDED, TRANSITIONS, Audit, Repository, TransitionError
+from services.training.repository import ENDED, TRANSITIONS, Audit, Repository, TransitionError, now_ms
 
 
 def move(repository: Repository, run_id: str, state: str) -> None:
@@ -100,12 +101,12 @@ def test_last_run_remembers_rows_of_the_last_that_read(repository: Repository) -
     assert repository.last_run() is None
     repository.add("r1", "request", "", "fast")
     repository.start("r1")
-    repository.note("r1", lake_rows=500)
+    repository.note("r1", lake_rows=500, catalog_version=3)
     repository.finish("r1", "succeeded")
     repository.add("r2", "request", "", "fast")
     last = repository.last_run()
     assert last is not None
-    assert (last.finished_at, last.lake_rows) == (None, 500)
+    assert (last.finished_at, last.lake_rows, last.catalog_version) == (None, 500, 3)
 
 
 def test_record_keeps_every_decision_in_order(repository: Repository) -> None:
@@ -117,12 +118,89 @@ def test_record_keeps_every_decision_in_order(repository: Repository) -> None:
     assert repository.decisions("r2") == []
 
 
-def test_tables_of_the_version_without_request_ids_are_brought_up_to_date_with_their_runs(engine: Engine) -> None:
+def test_resume_queues_the_same_work_once_with_what_is_known_of_it(repository: Repository) -> None:
+    repository.add("r1", "alert", "drift", "best", request_id="r-1")
+    repository.start("r1")
+    repository.note("r1", lake_version=7, lake_rows=1_000, catalog_version=3, epoch=2)
+    failed = repository.resume("r1", "r2", "killed")
+    assert (failed.state, failed.error, failed.resumed_by) == ("failed", "killed", "r2")
+    with pytest.raises(TransitionError):
+        repository.resume("r1", "r3", "killed")
+    (again,) = repository.in_state("queued")
+    assert (again.run_id, again.attempt, again.resumes, again.epoch) == ("r2", 2, "r1", None)
+    assert (again.trigger, again.reason, again.profile, again.lake_version, again.catalog_version) == (
+        "alert",
+        "drift",
+        "best",
+        7,
+        3,
+    )
+    assert repository.request_id("r2") == "r-1"
+    repository.start("r2")
+    repository.resume("r2", "r3", "killed again")
+    third = repository.get("r3")
+    assert third is not None
+    assert (third.attempt, third.resumes) == (3, "r1")
+
+
+def test_eta_counts_down_to_when_a_running_run_is_expected_to_end(repository: Repository) -> None:
+    def eta_s() -> int | None:
+        run = repository.get("r1")
+        assert run is not None
+        return run.eta_s
+
+    repository.add("r1", "request", "", "fast")
+    repository.start("r1")
+    assert eta_s() is None
+    repository.note("r1", expected_at=now_ms() + 60_400)
+    assert eta_s() in (59, 60)
+    repository.note("r1", expected_at=now_ms() - 1)
+    assert eta_s() is None
+    repository.note("r1", expected_at=now_ms() + 60_400)
+    repository.finish("r1", "succeeded")
+    assert eta_s() is None
+
+
+def test_stage_seconds_are_those_of_the_last_run_of_the_profile_that_succeeded_at_once(repository: Repository) -> None:
+    def run(run_id: str, profile: str, state: str, **outcome: Any) -> None:
+        repository.add(run_id, "request", "", profile)
+        repository.start(run_id)
+        repository.finish(run_id, state, **outcome)
+
+    assert repository.stage_seconds("fast") == {}
+    run("r1", "fast", "succeeded", seconds={"reading": 1.0, "fitting": 9.0, "asking": 2.0})
+    run("r2", "best", "succeeded", seconds={"reading": 5.0})
+    run("r3", "fast", "failed")
+    repository.add("r4", "request", "", "fast")
+    repository.start("r4")
+    repository.resume("r4", "r5", "killed")
+    repository.start("r5")
+    repository.finish("r5", "succeeded", seconds={"reading": 0.1})
+    assert list(repository.stage_seconds("fast").items()) == [("reading", 1.0), ("fitting", 9.0), ("asking", 2.0)]
+
+
+@pytest.mark.parametrize(
+    ("version", "lacking"),
+    [
+        (1, ("request_id", "epoch", "epochs", "loss", "expected_at", "catalog_version", "seconds", "resumes", "resumed_by")),
+        (2, ("epoch", "epochs", "loss", "expected_at", "catalog_version", "seconds", "resumes", "resumed_by")),
+    ],
+)
+def test_tables_of_an_older_version_are_brought_up_to_date_with_their_runs(
+    engine: Engine, version: int, lacking: tuple[str, ...]
+) -> None:
     Repository(engine).add("old", "request", "kept", "fast")
     with engine.begin() as connection:  # as the version before made them
-        connection.execute(text("ALTER TABLE training_run DROP COLUMN request_id"))
-        connection.execute(text("UPDATE schema_version SET version = 1 WHERE component = 'training'"))
+        for column in lacking:
+            connection.execute(text(f"ALTER TABLE training_run DROP COLUMN {column}"))
+        connection.execute(
+            text("UPDATE schema_version SET version = :version WHERE component = 'training'"), {"version": version}
+        )
     repository = Repository(engine)
     repository.add("new", "request", "", "fast", request_id="r-1")
     assert [run.run_id for run in repository.in_state("queued")] == ["old", "new"]
     assert [repository.request_id(run_id) for run_id in ("old", "new")] == ["", "r-1"]
+    repository.start("old")
+    repository.note("old", epoch=1, loss=0.5)
+    repository.finish("old", "succeeded")
+    assert repository.stage_seconds("fast") == {}

@@ -14,7 +14,7 @@ from sqlalchemy.exc import OperationalError
 from services.training.gate import Comparison, Decision, Measured
 from services.training.job import Job, Trained
 from services.training.metrics import TrainingMetrics
-from services.training.process import GivenUpError, RunFailedError
+from services.training.process import GivenUpError, KilledError, RunFailedError
 from services.training.repository import Repository, TransitionError
 from services.training.runs import INTERRUPTED, Runs
 from services.training.settings import TrainingSection
@@ -39,6 +39,8 @@ class Scene:
         self.started, self.go, self.stop = threading.Event(), threading.Event(), threading.Event()
         self.outcome: Callable[[], Trained] = lambda: TRAINED
         self.published: list[str] = []
+        self.saving = True
+        self.found: list[tuple[int | None, list[str]]] = []
         self.carried: list[str] = []
         self.decided: dict[str, Decision] = {}
         self.publishing: Callable[[str], None] = lambda _: None
@@ -49,13 +51,17 @@ class Scene:
         )  # fmt: skip
         self.thread = threading.Thread(target=self.runs.work, args=(self.stop,))
 
-    def prepare(self, run: Run, output: Path) -> Job:
+    def prepare(self, run: Run, output: Path, checkpoints: Path) -> Job:
         return Job(
-            version=run.run_id, profile=run.profile, namespace="t", lake=LakeSettings(), training=TrainingSection(), output=output
-        )
+            version=run.run_id, profile=run.profile, namespace="t", lake=LakeSettings(), training=TrainingSection(),
+            output=output, checkpoints=checkpoints, lake_version=run.lake_version,
+        )  # fmt: skip
 
     def compute(self, job: Job, *, on_progress: Callable[[dict[str, Any]], None], give_up: Callable[[], bool]) -> Trained:
         on_progress({"stage": "fitting", "progress": 0.5, "lake_version": 4, "lake_rows": 99})
+        self.found.append((job.lake_version, [file.name for file in job.checkpoints.iterdir()]))
+        if self.saving:
+            (job.checkpoints / f"of {job.version}").touch()
         self.started.set()
         while not self.go.wait(0.005):
             if give_up():
@@ -74,6 +80,10 @@ class Scene:
             assert time.monotonic() < deadline, f"{run} never became {states}"
             time.sleep(0.005)
         return run
+
+    def kept(self) -> list[str]:
+        """Of which runs there are checkpoints."""
+        return sorted(directory.name for directory in (self.artifacts.root / "checkpoints").iterdir())
 
     def counted(self, state: str) -> float | None:
         return self.registry.get_sample_value("slipstream_training_runs_total", {"state": state})
@@ -107,6 +117,7 @@ def test_run_succeeds_and_keeps_its_decision(scene: Scene) -> None:
     assert (run.state, run.decision, run.decision_reason, run.model_version) == ("succeeded", "promoted", "better", run_id)
     assert (run.progress, run.lake_version, run.metrics, run.error) == (1.0, 4, {"ndcg@10": 0.1}, None)
     assert scene.published == [run_id]
+    scene.end()
     assert scene.counted("succeeded") == 1
 
 
@@ -240,7 +251,63 @@ def test_stop_during_a_run_queues_its_work_again(scene: Scene) -> None:
     assert stopped is not None
     assert (stopped.state, stopped.error) == ("failed", INTERRUPTED)
     (again,) = scene.repository.in_state("queued")
-    assert (again.trigger, again.reason) == ("alert", "drift")
+    assert (again.trigger, again.reason, again.attempt, again.resumes) == ("alert", "drift", 2, run_id)
+    assert stopped.resumed_by == again.run_id
+
+
+def test_run_whose_process_was_killed_is_taken_up_once_and_finds_what_it_had_done(scene: Scene) -> None:
+    scene.outcome = fail(KilledError("killed (signal 9)"))
+    first = scene.runs.request(RunRequest()).run_id
+    scene.go.set()
+    scene.thread.start()
+    second = scene.until(first, "failed").resumed_by
+    assert second is not None
+    last = scene.until(second, "failed")
+    assert (last.error, last.resumed_by, last.lake_version) == ("killed (signal 9)", None, 4)
+    assert scene.found == [(None, []), (4, [f"of {first}"])]
+    scene.end()
+    assert scene.kept() == []
+
+
+def test_run_that_had_nothing_to_keep_when_it_was_killed_begins_on_the_newest_data(scene: Scene) -> None:
+    scene.saving, scene.outcome = False, fail(KilledError("killed (signal 9)"))
+    first = scene.runs.request(RunRequest()).run_id
+    scene.go.set()
+    scene.thread.start()
+    second = scene.until(first, "failed").resumed_by
+    assert second is not None
+    scene.until(second, "failed")
+    assert scene.found == [(None, []), (None, [])]
+
+
+def test_run_that_was_killed_while_being_cancelled_is_cancelled(scene: Scene) -> None:
+    run_id = scene.runs.request(RunRequest()).run_id
+
+    def outcome() -> Trained:
+        scene.runs.cancel(run_id)
+        raise KilledError("killed (signal 15)")
+
+    scene.outcome = outcome
+    scene.go.set()
+    scene.thread.start()
+    scene.until(run_id, "cancelled")
+    scene.end()
+    assert scene.repository.in_state("queued") == []
+    assert scene.kept() == []
+
+
+def test_checkpoints_stay_through_a_restart_and_go_with_the_run(scene: Scene, engine: Engine) -> None:
+    run_id = scene.runs.request(RunRequest()).run_id
+    scene.thread.start()
+    assert scene.started.wait(10)
+    scene.end()
+    (scene.artifacts.root / "checkpoints" / "of a run that ended with a kill").mkdir()
+    restarted = Scene(Repository(engine), scene.artifacts)
+    restarted.runs.recover()
+    assert restarted.kept() == [run_id]
+    (waiting,) = restarted.repository.in_state("queued")
+    restarted.runs.cancel(waiting.run_id)
+    assert restarted.kept() == []
 
 
 def test_recover_after_a_kill_takes_work_up_once_more_only(scene: Scene) -> None:

@@ -26,8 +26,8 @@ Make = Callable[..., Job]
 def job(lake_settings: LakeSettings, tmp_path: Path) -> Make:
     def make(version: str, champion: Path | None = None, **training: Any) -> Job:
         return Job(
-            version=version, profile="fast", namespace="test", lake=lake_settings, output=tmp_path / version, champion=champion,
-            training=TrainingSection(**training),
+            version=version, profile="fast", namespace="test", lake=lake_settings, output=tmp_path / version,
+            checkpoints=tmp_path / "checkpoints", champion=champion, training=TrainingSection(**training),
         )  # fmt: skip
 
     return make
