@@ -28,7 +28,7 @@ from slipstream.contracts.rest import Run
 from slipstream.contracts.topics import ALERTS
 from slipstream.stores import metadata
 from slipstream.stores.artifacts import Artifacts
-from slipstream.stores.lake import INTERACTIONS, Lake
+from slipstream.stores.lake import Lake
 
 DESCRIPTION = "Fits models on the lake, measures them against the champion, and promotes the better one."
 #: How late an alert may be heard. A run takes minutes, and every fetch costs time of everybody, full or empty.
@@ -63,7 +63,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         timeout_s=own.run_timeout_s,
     )
     alerts = await asyncio.to_thread(WaitingAlerts, engine)
-    triggers = Triggers(runs, repository, alerts, lambda: lake.count(INTERACTIONS), own)
+    triggers = Triggers(runs, repository, alerts, lake, own)
 
     def work(stop: Event) -> None:
         while not registry.wait_opened(0.2):

@@ -60,8 +60,13 @@ class TrainingSection(Section):
     new_events: int = Field(
         50_000, ge=0, description="a run when the lake has so many more interactions than the last run read; 0 is off"
     )
+    catalog_changes: int = Field(
+        1_000,
+        ge=0,
+        description="a run when so many items were added, changed or deleted since the last run read the catalogue; 0 is off",
+    )
     check_seconds: float = Field(15.0, gt=0, description="how often the schedule and the lake's count are looked at")
-    cooldown_minutes: float = Field(30.0, ge=0, description="after a run, new events start none for so long, and alerts wait")
+    cooldown_minutes: float = Field(30.0, ge=0, description="after a run, new events and items start none, and alerts wait")
     gate: GateSettings = GateSettings()
 
 

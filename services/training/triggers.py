@@ -1,4 +1,4 @@
-"""What starts a run that nobody asked for: time, new events in the lake, an alert.
+"""What starts a run that nobody asked for: time, new events in the lake, a changed catalogue, an alert.
 
 New events are counted in the lake and not on the topic: a count is one look at the table's statistics (a few milliseconds,
 whatever has happened since), where consuming the topic would decode every event a third time; and the lake is what a run reads.
@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 from services.training.alert_repository import WaitingAlert, WaitingAlerts
+from services.training.catalog_changes import CatalogChanges
 from services.training.repository import LastRun, Repository, now_ms
 from services.training.runs import Runs
 from services.training.settings import TrainingSection
@@ -16,6 +17,7 @@ from slipstream.broker.consumer import Batch, carrying
 from slipstream.chassis.logging import get_logger
 from slipstream.contracts.events import AlertEvent
 from slipstream.contracts.rest import RunRequest
+from slipstream.stores.lake import INTERACTIONS, Lake
 
 log = get_logger(__name__)
 
@@ -25,7 +27,7 @@ MINUTE_MS = 60_000
 class Due(NamedTuple):
     """A run should start, and why."""
 
-    trigger: Literal["schedule", "events", "alert"]
+    trigger: Literal["schedule", "events", "catalog", "alert"]
     reason: str
 
 
@@ -36,10 +38,14 @@ def cooling(last: LastRun | None, now: int, settings: TrainingSection) -> bool:
     return last.finished_at is None or now - last.finished_at < settings.cooldown_minutes * MINUTE_MS
 
 
-def due(last: LastRun | None, rows: int, started_at: int, now: int, settings: TrainingSection) -> Due | None:
-    """Whether time or new events call for a run. `rows` is what the lake has now, `started_at` when the service started.
+def due(
+    last: LastRun | None, rows: int, changed: Callable[[int | None], int], started_at: int, now: int, settings: TrainingSection
+) -> Due | None:
+    """Whether time, new events or a changed catalogue call for a run.
 
-    Times in ms. The schedule counts from the end of the last run, of whatever trigger, or from the start of the service.
+    `rows` is how many interactions the lake has now, `changed` says how many items have changed since a version of the catalogue,
+    `started_at` is when the service started. Times in ms. The schedule counts from the end of the last run, of whatever trigger,
+    or from the start of the service. The catalogue alone starts no first run.
     """
     if last is not None and last.finished_at is None:
         return None
@@ -47,6 +53,10 @@ def due(last: LastRun | None, rows: int, started_at: int, now: int, settings: Tr
     new = rows - seen if rows >= seen else rows  # fewer than before: the lake was made anew
     if settings.new_events and new >= settings.new_events and not cooling(last, now, settings):
         return Due("events", f"{new:,} new interactions since the last run (limit {settings.new_events:,})")
+    if settings.catalog_changes and last is not None and rows and not cooling(last, now, settings):
+        items = changed(last.catalog_version)
+        if items >= settings.catalog_changes:
+            return Due("catalog", f"{items:,} items changed since the last run (limit {settings.catalog_changes:,})")
     idle = now - (last.finished_at if last and last.finished_at is not None else started_at)
     if settings.schedule_minutes and rows and idle >= settings.schedule_minutes * MINUTE_MS:
         return Due("schedule", f"{idle // MINUTE_MS:,} minutes since the last run")
@@ -66,10 +76,9 @@ def overdue(waiting: Sequence[WaitingAlert], last: LastRun | None, now: int, set
 class Triggers:
     """Looks at the clock and the lake, and listens to alerts; what is due goes to the queue."""
 
-    def __init__(
-        self, runs: Runs, repository: Repository, alerts: WaitingAlerts, rows: Callable[[], int], settings: TrainingSection
-    ) -> None:
-        self._runs, self._repository, self._alerts, self._rows, self._settings = runs, repository, alerts, rows, settings
+    def __init__(self, runs: Runs, repository: Repository, alerts: WaitingAlerts, lake: Lake, settings: TrainingSection) -> None:
+        self._runs, self._repository, self._alerts, self._lake, self._settings = runs, repository, alerts, lake, settings
+        self._catalog = CatalogChanges(lake)
 
     def watch(self, stop: threading.Event) -> None:
         """Look every `check_seconds` until `stop` is set."""
@@ -80,7 +89,8 @@ class Triggers:
     def look(self, started_at: int) -> None:
         """Start what is due now. `started_at` is when the service started."""
         self._heed()
-        self._start(due(self._repository.last_run(), self._rows(), started_at, now_ms(), self._settings))
+        last, rows = self._repository.last_run(), self._lake.count(INTERACTIONS)
+        self._start(due(last, rows, self._catalog.since, started_at, now_ms(), self._settings))
 
     def on_alerts(self, batch: Batch) -> None:
         """Handle a batch of alerts.v1. An alert that asks for retraining waits until a run may start, unless it closes before;

@@ -42,13 +42,17 @@ def write(lake: Lake, table: pa.Table) -> int:
     return lake.append(INTERACTIONS, table, {Source("interactions.v1", "t", 0): table.num_rows - 1})
 
 
-def write_items(lake: Lake, items: Sequence[tuple[str, dict[str, object], bool, int]]) -> int:
-    """Append item records (id, attributes, deleted, time)."""
+def write_items(
+    lake: Lake, items: Sequence[tuple[str, dict[str, object], bool, int]], *, entity: str = "item", first: int = 0
+) -> int:
+    """Append item records (id, attributes, deleted, time), from offset `first` on; the lake's version."""
     rows = [
         {
-            "entity": "item", "entity_id": item_id, "attributes": json.dumps(attributes), "available": not deleted,
+            "entity": entity, "entity_id": item_id, "attributes": json.dumps(attributes), "available": not deleted,
             "deleted": deleted, "timestamp": at, "source": "", "topic_id": "c", "partition": 0, "offset": offset,
         }
-        for offset, (item_id, attributes, deleted, at) in enumerate(items)
+        for offset, (item_id, attributes, deleted, at) in enumerate(items, first)
     ]  # fmt: skip
-    return lake.append(CATALOG, pa.Table.from_pylist(rows, SCHEMAS[CATALOG]), {Source("catalog.v1", "c", 0): len(rows) - 1})
+    return lake.append(
+        CATALOG, pa.Table.from_pylist(rows, SCHEMAS[CATALOG]), {Source("catalog.v1", "c", 0): first + len(rows) - 1}
+    )

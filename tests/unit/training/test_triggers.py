@@ -1,5 +1,6 @@
 """When a run starts that nobody asked for."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,16 +14,24 @@ from services.training.runs import Runs
 from services.training.settings import TrainingSection
 from services.training.triggers import MINUTE_MS, Due, Triggers, due, overdue
 from slipstream.broker.consumer import Batch, Message, Source
+from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.events import AlertEvent, Severity
 from slipstream.stores.artifacts import Artifacts
+from slipstream.stores.lake import Lake
+from tests.unit.training.histories import START_MS, events, write, write_items
 
 NOW = 1_700_000_000_000
-SETTINGS = TrainingSection(schedule_minutes=60, new_events=1_000, cooldown_minutes=30)
+SETTINGS = TrainingSection(schedule_minutes=60, new_events=1_000, catalog_changes=100, cooldown_minutes=30)
 
 
 def ended(minutes_ago: float, rows: int | None = 5_000) -> LastRun:
     at = int(NOW - minutes_ago * MINUTE_MS)
-    return LastRun(at - MINUTE_MS, at, rows)
+    return LastRun(at - MINUTE_MS, at, rows, catalog_version=7)
+
+
+def changed(items: int) -> Callable[[int | None], int]:
+    """A catalogue of which so many items have changed since version 7."""
+    return lambda version: items if version == 7 else 0
 
 
 @pytest.mark.parametrize(
@@ -43,13 +52,32 @@ def ended(minutes_ago: float, rows: int | None = 5_000) -> LastRun:
     ],
 )
 def test_due(last: LastRun | None, rows: int, running_minutes: int, trigger: str | None) -> None:
-    found = due(last, rows, NOW - running_minutes * MINUTE_MS, NOW, SETTINGS)
+    found = due(last, rows, changed(0), NOW - running_minutes * MINUTE_MS, NOW, SETTINGS)
     assert (found.trigger if found else None) == trigger
 
 
+@pytest.mark.parametrize(
+    ("last", "rows", "items", "trigger"),
+    [
+        pytest.param(ended(45), 5_000, 100, "catalog", id="enough items"),
+        pytest.param(ended(45), 5_000, 99, None, id="too few items"),
+        pytest.param(ended(45), 6_000, 100, "events", id="events come first"),
+        pytest.param(ended(29), 5_000, 100, None, id="cooling down"),
+        pytest.param(LastRun(NOW, None, 5_000, 7), 5_000, 100, None, id="a run is under way"),
+        pytest.param(None, 5, 100, None, id="no run has read the catalogue"),
+        pytest.param(LastRun(NOW, NOW - 45 * MINUTE_MS, None, 7), 0, 100, None, id="nothing to learn from"),
+    ],
+)
+def test_due_by_changes_of_the_catalogue(last: LastRun | None, rows: int, items: int, trigger: str | None) -> None:
+    found = due(last, rows, changed(items), NOW, NOW, SETTINGS)
+    assert (found.trigger if found else None) == trigger
+    assert trigger != "catalog" or found == Due("catalog", "100 items changed since the last run (limit 100)")
+
+
 def test_due_switched_off_never_starts() -> None:
-    off = SETTINGS.model_copy(update={"schedule_minutes": 0, "new_events": 0})
-    assert due(None, 10**9, 0, NOW, off) is None
+    off = SETTINGS.model_copy(update={"schedule_minutes": 0, "new_events": 0, "catalog_changes": 0})
+    assert due(None, 10**9, changed(10**9), 0, NOW, off) is None
+    assert due(ended(45), 10**9, changed(10**9), 0, NOW, off) is None
 
 
 def alert(action: str = "retrain", state: str = "opened", rule: str = "drift", timestamp: int = NOW) -> AlertEvent:
@@ -91,7 +119,8 @@ class Scene:
         runs = Runs(
             self.repository, artifacts, prepare=never, compute=never, publish=never, resume=never, metrics=metrics, timeout_s=1
         )
-        self.triggers = Triggers(runs, self.repository, self.alerts, lambda: 0, settings)
+        self.lake = Lake(LakeSettings(uri=str(artifacts.root / "lake")), "test")
+        self.triggers = Triggers(runs, self.repository, self.alerts, self.lake, settings)
 
     def hear(self, *alerts: AlertEvent) -> None:
         source = Source("alerts.v1", "t", 0)
@@ -144,3 +173,18 @@ def test_alert_that_closes_while_it_waits_starts_nothing(engine: Engine, artifac
     opened = now_ms() + 1
     scene.hear(alert(timestamp=opened), alert(state="closed", timestamp=opened + 1))
     assert scene.alerts.all() == []
+
+
+def test_look_starts_a_run_when_the_catalogue_has_changed_since_the_last_one(engine: Engine, artifacts: Artifacts) -> None:
+    scene = Scene(engine, artifacts, SETTINGS.model_copy(update={"catalog_changes": 2, "cooldown_minutes": 0}))
+    write(scene.lake, events([("v", "a", "view", START_MS)]))
+    read = write_items(scene.lake, [("a", {}, False, 1), ("b", {}, False, 1)])
+    scene.repository.add("r1", "request", "", "fast")
+    scene.repository.start("r1")
+    scene.repository.note("r1", lake_rows=1, catalog_version=read)
+    scene.repository.finish("r1", "succeeded")
+    scene.triggers.look(now_ms())
+    assert scene.queued() == []
+    write_items(scene.lake, [("a", {}, True, 2), ("c", {}, False, 2)], first=2)
+    scene.triggers.look(now_ms())
+    assert scene.queued() == [("catalog", "")]
