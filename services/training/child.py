@@ -14,7 +14,8 @@ from typing import Any
 
 from services.training.dataset import TooLittleDataError
 from services.training.job import Order
-from services.training.train import Report, train
+from services.training.progress import Report
+from services.training.train import train
 from slipstream.chassis.logging import configure_logging, get_logger, request_id
 
 log = get_logger(__name__)

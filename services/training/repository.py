@@ -205,7 +205,7 @@ class Repository:
 
     def stage_seconds(self, profile: str) -> dict[str, float]:
         """How long each stage of the last run of a profile took that succeeded at once, in their order; empty without one."""
-        at_once = (_run.c.state == "succeeded", _run.c.attempt == 1, _run.c.profile == profile)
+        at_once = (_run.c.state == "succeeded", _run.c.seconds != "{}", _run.c.attempt == 1, _run.c.profile == profile)
         with self._engine.connect() as connection:
             found = connection.scalar(select(_run.c.seconds).where(*at_once).order_by(_run.c.number.desc()).limit(1))
         return dict(json.loads(found or "{}"))

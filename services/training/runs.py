@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from services.training.checkpoints import Checkpoints
+from services.training.eta import Eta
 from services.training.gate import Decision
 from services.training.job import Job, Trained
 from services.training.metrics import TrainingMetrics
 from services.training.process import GivenUpError, KilledError, RunFailedError
-from services.training.repository import ENDED, Repository, TransitionError
+from services.training.repository import ENDED, Repository, TransitionError, now_ms
 from slipstream.broker.consumer import carrying
 from slipstream.chassis.logging import get_logger, request_id
 from slipstream.contracts.rest import Run, RunRequest
@@ -24,7 +25,7 @@ log = get_logger(__name__)
 MOST_ATTEMPTS = 2
 """How often work is tried that a stop or a kill interrupts: what stops the service each time must not do so for ever."""
 
-_NOTED = ("stage", "progress", "lake_version", "lake_rows", "catalog_version")
+_FACTS = ("lake_version", "lake_rows", "catalog_version")
 
 INTERRUPTED = "the service stopped while the run was under way"
 
@@ -131,10 +132,10 @@ class Runs:
         try:
             with self._artifacts.workspace() as place:
                 output = place / "bundle"
-                trained = self._compute(self._job(run, output), on_progress=lambda it: self._note(run_id, it), give_up=give_up)
+                trained = self._compute(self._job(run, output), on_progress=self._noting(run), give_up=give_up)
                 self._begin_publishing(run_id)
                 decision = self._publish(run_id, output, trained)
-            self._succeeded(run_id, decision, trained.metrics)
+            self._succeeded(run_id, decision, metrics=trained.metrics, seconds=trained.seconds)
         except (GivenUpError, KilledError) as error:
             self._stopped(run, stop, killed=str(error))
         except RunFailedError as error:
@@ -160,17 +161,17 @@ class Runs:
             if run_id in self._cancelled:
                 raise GivenUpError
             self._publishing = run_id
-        self._note(run_id, {"stage": "publishing", "progress": 0.99})
+        self._note(run_id, {"stage": "publishing", "progress": 0.99}, None)
 
     def _settle(self, run: Run) -> None:
         """A run that a killed service left under way: done if it had come to a decision, else to be taken up again."""
         decision = self._resume(run.run_id)
         if decision is not None:
-            self._succeeded(run.run_id, decision, {})
+            self._succeeded(run.run_id, decision)
         else:
             self._interrupted(run, INTERRUPTED)
 
-    def _succeeded(self, run_id: str, decision: Decision, metrics: dict[str, float]) -> None:
+    def _succeeded(self, run_id: str, decision: Decision, **found: dict[str, float]) -> None:
         self._ended(
             run_id,
             "succeeded",
@@ -179,7 +180,7 @@ class Runs:
             model_version=run_id,
             decision=decision.outcome,
             decision_reason=decision.reason,
-            metrics=metrics,
+            **found,
         )
 
     def _stopped(self, run: Run, stop: threading.Event, killed: str) -> None:
@@ -203,11 +204,23 @@ class Runs:
     def _add(self, asked: RunRequest) -> Run:
         return self._repository.add(new_run_id(), asked.trigger, asked.reason, asked.profile, request_id.get())
 
-    def _note(self, run_id: str, message: dict[str, Any]) -> None:
+    def _noting(self, run: Run) -> Callable[[dict[str, Any]], None]:
+        """What notes a run's messages. A second attempt is quick where the first one has been: when it ends can't be told."""
+        eta = Eta(self._repository.stage_seconds(run.profile), time.monotonic()) if run.attempt == 1 else None
+
+        def note(message: dict[str, Any]) -> None:
+            left_s = eta.left_s(message["stage"], message["progress"], message.get("done"), time.monotonic()) if eta else None
+            self._note(run.run_id, message, None if left_s is None else now_ms() + int(left_s * 1000))
+
+        return note
+
+    def _note(self, run_id: str, message: dict[str, Any], expected_at: int | None) -> None:
         """Progress is for those who watch: that it can't be written ends no run."""
-        known = {name: message[name] for name in _NOTED if name in message}
+        facts = {name: message[name] for name in _FACTS if name in message}
+        fitting = {name: message.get(name) for name in ("epoch", "epochs", "loss")}
+        stage = ": ".join(filter(None, (message["stage"], message.get("detail"))))
         try:
-            self._repository.note(run_id, **known)
+            self._repository.note(run_id, stage=stage, progress=message["progress"], expected_at=expected_at, **fitting, **facts)
         except Exception as error:
             log.warning("progress not noted", run_id=run_id, stage=message.get("stage"), reason=str(error))
 

@@ -4,11 +4,8 @@ It knows no registry, no broker and no HTTP, and runs in a process of its own: w
 `publish.py` in the service.
 """
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +17,7 @@ from services.training.environment import environment
 from services.training.job import Job, Trained
 from services.training.judge import CHALLENGER, CHAMPION, POPULARITY, Judgement, flat, intervals, judge_all, popularity_of
 from services.training.memory import peak_memory_mb
+from services.training.progress import Report
 from services.training.samples import samples
 from services.training.settings import TrainingSection
 from slipstream.contracts.bundle import Histogram
@@ -30,41 +28,11 @@ from slipstream.features.visitor import visitor_features
 from slipstream.models.base import EventWeights, InteractionLog
 from slipstream.recommender import encoding
 from slipstream.recommender.bundle import Bundle, BundleError, load_bundle, save_bundle
-from slipstream.recommender.fit import FitStep, Progress, fit_log, refit, sample
+from slipstream.recommender.fit import FitStep, fit_log, refit, sample
 from slipstream.stores.lake import Lake
 
 REFERENCE_SAMPLE = 2_000
 """How many moments the reference histograms are taken of."""
-
-
-class Report:
-    """Where a run says how far it is: `send` gets stage and progress (0 to 1), and the lake's version when it is known.
-
-    Keeps how long each stage took.
-    """
-
-    def __init__(self, send: Callable[[dict[str, Any]], None]) -> None:
-        self._send = send
-        self._stage = ""
-        self._since = time.perf_counter()
-        self.seconds: dict[str, float] = {}
-
-    def stage(self, name: str, progress: float, detail: str = "", **facts: Any) -> None:
-        """A stage begins or goes on, with a detail in words."""
-        now = time.perf_counter()
-        if name != self._stage:
-            self.finish()
-            self._stage, self._since = name, now
-        self._send({"stage": f"{name}: {detail}" if detail else name, "progress": round(progress, 4), **facts})
-
-    def fit(self, name: str, begin: float, end: float, step: FitStep) -> None:
-        """A step of a fit that takes the run from the share `begin` to `end`."""
-        network = {"epoch": step.epoch, "epochs": step.epochs, "loss": step.loss}
-        self.stage(name, begin + (end - begin) * step.done, step.what, **network)
-
-    def finish(self) -> None:
-        if self._stage:
-            self.seconds[self._stage] = round(time.perf_counter() - self._since, 3)
 
 
 def train(job: Job, report: Report) -> Trained:
@@ -72,18 +40,17 @@ def train(job: Job, report: Report) -> Trained:
     settings = job.training
     weights = EventWeights(rating_scale=settings.rating_scale or None)
 
-    report.stage("reading the lake", 0.0)
+    report.stage("reading the lake", 0.0, 0.05)
     dataset = read_dataset(Lake(job.lake, job.namespace), job.lake_version, job.catalog_version)
-    facts = {name: getattr(dataset, name) for name in ("lake_version", "lake_rows", "catalog_version")}
-    report.stage("reading the lake", 0.03, **facts)
+    report.fact(lake_version=dataset.lake_version, lake_rows=dataset.lake_rows, catalog_version=dataset.catalog_version)
     signals = dataset.signals(weights)
     require(dataset, signals, settings.min_events, settings.min_visitors, settings.min_items)
     champion, champion_error = _champion(job.champion)
 
     held_out = hold_out(dataset, signals, champion.manifest.data.until if champion else None, settings)
-    report.stage("fitting the challenger", 0.05)
+    report.stage("fitting the challenger", 0.05, 0.4)
     known = _log(dataset, held_out.fit, weights)
-    challenger = _fit(dataset, known, job, weights, champion, lambda step: report.fit("fitting the challenger", 0.05, 0.4, step))
+    challenger = _fit(dataset, known, job, weights, champion, report)
 
     queries = [moment for moment in moments(dataset.interactions, held_out.test) if moment.state.sequence]
     if not queries:
@@ -94,18 +61,16 @@ def train(job: Job, report: Report) -> Trained:
     metrics = flat(figures)
     shown = samples(queries, judgement.cohorts, challenger, champion, dataset.attributes, settings.seed)
 
-    report.stage("fitting on everything", 0.6)
+    report.stage("fitting on everything", 0.6, 0.94)
     everything = _log(dataset, signals, weights)
     if "validation" in challenger.manifest.metrics:
         shipped = refit(challenger, everything)
     else:  # so little data that parameters could not be chosen yet: with all of it they may be
-        shipped = _fit(
-            dataset, everything, job, weights, champion, lambda step: report.fit("fitting on everything", 0.6, 0.9, step)
-        )
-    report.stage("measuring the reference of features", 0.94)
+        shipped = _fit(dataset, everything, job, weights, champion, report)
+    report.stage("measuring the reference of features", 0.94, 0.97)
     reference = reference_histograms(dataset, sample(np.flatnonzero(signals), REFERENCE_SAMPLE, settings.seed))
     commit = settings.code_commit or code_commit()
-    report.stage("saving the bundle", 0.97)
+    report.stage("saving the bundle", 0.97, 0.99)
     manifest = shipped.manifest.model_copy(
         update={
             "code_commit": commit,
@@ -175,8 +140,11 @@ def reference_histograms(dataset: Dataset, rows: Rows) -> dict[str, Histogram]:
 
 
 def _fit(
-    dataset: Dataset, log: InteractionLog, job: Job, weights: EventWeights, champion: Bundle | None, progress: Progress
+    dataset: Dataset, log: InteractionLog, job: Job, weights: EventWeights, champion: Bundle | None, report: Report
 ) -> Bundle:
+    def told(step: FitStep) -> None:
+        report.step(step.done, step.what, epoch=step.epoch, epochs=step.epochs, loss=step.loss)
+
     return fit_log(
         log,
         dataset.item_ids,
@@ -185,7 +153,7 @@ def _fit(
         profile=job.profile,
         seed=job.training.seed,
         event_weights=weights,
-        progress=progress,
+        progress=told,
         start_from=champion,
     )
 
@@ -204,9 +172,9 @@ def _judge(
         nonlocal asked
         asked += 1
         if asked % 200 == 0:
-            report.stage("judging", 0.4 + 0.2 * asked / total, f"{asked:,} of {total:,} questions")
+            report.step(asked / total, f"{asked:,} of {total:,} questions")
 
-    report.stage("judging", 0.4)
+    report.stage("judging", 0.4, 0.6)
     return judge_all(contestants, queries, past, seed, step)
 
 

@@ -171,6 +171,7 @@ def test_stage_seconds_are_those_of_the_last_run_of_the_profile_that_succeeded_a
     run("r1", "fast", "succeeded", seconds={"reading": 1.0, "fitting": 9.0, "asking": 2.0})
     run("r2", "best", "succeeded", seconds={"reading": 5.0})
     run("r3", "fast", "failed")
+    run("settled", "fast", "succeeded")
     repository.add("r4", "request", "", "fast")
     repository.start("r4")
     repository.resume("r4", "r5", "killed")

@@ -31,6 +31,9 @@ TRAINED = Trained(
 )  # fmt: skip
 
 
+FITTING = {"stage": "fitting", "detail": "the transformer", "progress": 0.5, "done": 0.6, "epoch": 3, "epochs": 5, "loss": 1.5}
+
+
 class Scene:
     """A queue whose computing waits for `go`, then does what `outcome` says."""
 
@@ -58,7 +61,8 @@ class Scene:
         )  # fmt: skip
 
     def compute(self, job: Job, *, on_progress: Callable[[dict[str, Any]], None], give_up: Callable[[], bool]) -> Trained:
-        on_progress({"stage": "fitting", "progress": 0.5, "lake_version": 4, "lake_rows": 99})
+        on_progress({"stage": "reading", "progress": 0.1, "lake_version": 4, "lake_rows": 99})
+        on_progress(FITTING)
         self.found.append((job.lake_version, [file.name for file in job.checkpoints.iterdir()]))
         if self.saving:
             (job.checkpoints / f"of {job.version}").touch()
@@ -119,6 +123,24 @@ def test_run_succeeds_and_keeps_its_decision(scene: Scene) -> None:
     assert scene.published == [run_id]
     scene.end()
     assert scene.counted("succeeded") == 1
+
+
+def test_progress_of_a_run_is_shown_while_it_goes_on_and_its_end_is_foretold_by_the_last_one(scene: Scene) -> None:
+    scene.go.set()
+    scene.outcome = lambda: TRAINED.model_copy(update={"seconds": {"reading": 1.0, "fitting": 100.0}})
+    scene.thread.start()
+    scene.until(scene.runs.request(RunRequest()).run_id, "succeeded")
+    scene.started.clear()
+    scene.go.clear()
+    run_id = scene.runs.request(RunRequest()).run_id
+    assert scene.started.wait(10)
+    run = scene.repository.get(run_id)
+    assert run is not None
+    assert (run.stage, run.progress, run.epoch, run.epochs, run.loss) == ("fitting: the transformer", 0.5, 3, 5, 1.5)
+    assert run.eta_s is not None
+    scene.go.set()
+    ended = scene.until(run_id, "succeeded")
+    assert (ended.stage, ended.epoch, ended.loss, ended.eta_s) == ("", None, None, None)
 
 
 @pytest.mark.parametrize(

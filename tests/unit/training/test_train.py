@@ -9,8 +9,9 @@ import pytest
 
 from services.training.dataset import TooLittleDataError, read_dataset
 from services.training.job import Job, Trained
+from services.training.progress import Report
 from services.training.settings import TrainingSection
-from services.training.train import Report, hold_out, train
+from services.training.train import hold_out, train
 from slipstream.chassis.settings import LakeSettings
 from slipstream.features.views import RECOMMENDER, VISITOR
 from slipstream.models.base import EventWeights
