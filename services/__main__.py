@@ -16,6 +16,8 @@ import click
 from services.backfill_command import backfill
 from services.data_dir_option import data_dir_option
 from services.dead_letters_command import dead_letters
+from services.models_command import models
+from services.runs_command import runs
 from services.service_command import SERVICES, service_command
 from services.simulate_command import simulate
 from services.standalone.plan import DATA_DIR, DEFAULT_DATA_DIR
@@ -59,6 +61,8 @@ class _Group(click.Group):
             "up",
             *SERVICES,
             "replay",
+            "runs",
+            "models",
             "write-keys",
             "dead-letters",
             "backfill",
@@ -141,6 +145,8 @@ def up(data_dir: Path, ports: tuple[str, ...], any_ports: bool) -> None:
 
 for _name in SERVICES:
     cli.add_command(service_command(_name))
+cli.add_command(runs)
+cli.add_command(models)
 cli.add_command(dead_letters)
 cli.add_command(write_keys)
 cli.add_command(backfill)

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from services.data_dir_option import data_dir_option
+from services.service_clients import environment_settings
 from services.standalone.plan import EXTERNAL
 
 if TYPE_CHECKING:
     from services.dead_letters.letters import Choice, Letter
     from services.dead_letters.resend import Prepared
-    from slipstream.chassis.settings import ServiceSettings
 
 UNITS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 STDOUT = "-"
@@ -152,7 +152,7 @@ def replay(
             click.echo(f"would send  {len(pairs):,} to {path}")
         click.echo("Nothing was sent." if prepared.total else "There is nothing to send.")
         return
-    url = url or running.get("ingestion") or _settings().peers.ingestion_url
+    url = url or running.get("ingestion") or environment_settings().peers.ingestion_url
     key = write_key or running.get("write_key", "dev")
     try:
         report = send(prepared, memory, url, key, Terminal().bar("letters"))
@@ -189,23 +189,12 @@ def _running(data_dir: Path) -> dict[str, str]:
     return {} if named and named != running.get("kafka") else running
 
 
-def _settings() -> "ServiceSettings":
-    from pydantic import ValidationError
-
-    from slipstream.chassis.settings import ServiceSettings
-
-    try:
-        return ServiceSettings()
-    except ValidationError as error:
-        raise click.ClickException(f"settings: {error.errors()[0]['msg']}") from error
-
-
 def _read(data_dir: Path, choice: "Choice") -> "list[Letter]":
     from services.dead_letters.letters import read_letters
     from services.standalone.terminal import Terminal
     from slipstream.broker.kafka import BrokerUnavailableError
 
-    settings, running = _settings(), _running(data_dir)
+    settings, running = environment_settings(), _running(data_dir)
     kafka, namespace = settings.kafka, settings.namespace
     if running:
         kafka, namespace = kafka.model_copy(update={"bootstrap_servers": running["kafka"]}), running["namespace"]

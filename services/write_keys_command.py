@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from services.data_dir_option import data_dir_option
+from services.service_clients import environment_settings
+from services.showing import when
 
 if TYPE_CHECKING:
     from slipstream.stores.write_keys import StoredKey, WriteKeyStore
@@ -71,7 +73,7 @@ def list_keys(data_dir: Path) -> None:
     keys = _with_store(data_dir, lambda store: store.all())
     now = int(datetime.now(UTC).timestamp() * 1000)
     for key in keys:
-        click.echo(f"{key.name:<20} {key.digest[:12]}  made {_when(key.created)}  {_state(key, now)}")
+        click.echo(f"{key.name:<20} {key.digest[:12]}  made {when(key.created)}  {_state(key, now)}")
     if not keys:
         click.echo("No key was made yet: slipstream write-keys add NAME", err=True)
 
@@ -97,15 +99,11 @@ def revoke(name: str, data_dir: Path) -> None:
     click.echo(f"{count} key{'s' if count > 1 else ''} of {name} revoked; within seconds they are refused.")
 
 
-def _when(millis: int) -> str:
-    return datetime.fromtimestamp(millis / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-
-
 def _state(key: "StoredKey", now: int) -> str:
     if key.revoked is not None:
-        return f"revoked {_when(key.revoked)}"
+        return f"revoked {when(key.revoked)}"
     if key.expires is not None:
-        return f"{'ends' if key.valid(now) else 'ended'} {_when(key.expires)}"
+        return f"{'ends' if key.valid(now) else 'ended'} {when(key.expires)}"
     return "counts"
 
 
@@ -113,10 +111,10 @@ def _with_store(data_dir: Path, work: "Callable[[WriteKeyStore], Awaitable[T]]")
     from pydantic import SecretStr
 
     from services.standalone.data_folder import running_stack
-    from slipstream.chassis.settings import RedisSettings, ServiceSettings
+    from slipstream.chassis.settings import RedisSettings
     from slipstream.stores.write_keys import WriteKeyStore
 
-    settings = ServiceSettings()
+    settings = environment_settings()
     running = running_stack(data_dir)
     redis, namespace = settings.redis, settings.namespace
     if "redis" in running:

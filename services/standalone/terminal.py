@@ -2,8 +2,8 @@
 
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import NoReturn, TextIO
 
 
@@ -63,6 +63,27 @@ class Terminal:
                 self.line(f"{done:,} of {total:,} {unit}")
 
         return update
+
+    @contextmanager
+    def gauge(self) -> Iterator[Callable[[float, str, str], None]]:
+        """A bar, for the block, to be told what share (0 to 1) is done, in which words, and an aside that changes all the time;
+        off a terminal, a line each time that the words change."""
+        from tqdm import tqdm
+
+        layout = "{percentage:3.0f}% |{bar:24}| {desc}"
+        options = {"file": self._stream, "leave": False, "dynamic_ncols": True, "disable": not self._tty}
+        with tqdm(total=100, bar_format=layout, **options) as shown:
+            said = ""
+
+            def update(share: float, words: str, aside: str) -> None:
+                nonlocal said
+                line = ", ".join(filter(None, (words, aside)))
+                if not self._tty and words != said:
+                    self.line(f"{share:4.0%}  {line}")
+                said, shown.n = words, round(100 * share, 1)
+                shown.set_description_str(line)
+
+            yield update
 
     def _put(self, text: str, to: TextIO | None = None) -> None:
         """Write, unless nobody listens any more: a closed pipe or terminal must not keep a supervisor from stopping in order."""

@@ -5,16 +5,19 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from pydantic import ValidationError
 
 from slipstream.chassis.logging import request_id
+from slipstream.contracts.rest import Problem
 
 
 class PeerError(Exception):
-    """A peer did not answer, or answered with an error; the text says who and what."""
+    """A peer did not answer, or answered with an error; the text says who and what. `detail` is what the peer said, for people;
+    `status` is None when it did not answer."""
 
-    def __init__(self, message: str, status: int | None = None) -> None:
+    def __init__(self, message: str, status: int | None = None, detail: str = "") -> None:
         super().__init__(message)
-        self.status = status
+        self.status, self.detail = status, detail or message
 
 
 class Peer:
@@ -86,6 +89,15 @@ class Peer:
                     raise PeerError(
                         f"{self.name} answered {response.status_code} to {method} {path}: {response.text[:300]}",
                         response.status_code,
+                        _detail(response),
                     )
             time.sleep(0.1 * 2**attempt)
         raise AssertionError("the last attempt returns or raises")
+
+
+def _detail(response: httpx.Response) -> str:
+    """What an error body says, where it is one of ours."""
+    try:
+        return Problem.model_validate_json(response.content).detail
+    except ValidationError:
+        return ""

@@ -21,12 +21,17 @@ from services.standalone.supervisor import is_ready
 from slipstream.chassis.settings import KafkaSettings
 from tests.deploy.declared import names_a_setting, settings_class
 
-COMMANDS = ["demo", "up", *SERVICES, "replay", "write-keys", "dead-letters", "backfill", "simulate", "evaluate", "bench", "docs"]
+COMMANDS = [
+    "demo", "up", *SERVICES, "replay", "runs", "models", "write-keys", "dead-letters", "backfill", "simulate", "evaluate",
+    "bench", "docs",
+]  # fmt: skip
+RUNS = [f"runs {name}" for name in ("list", "show", "start", "follow", "cancel")]
+MODELS = [f"models {name}" for name in ("list", "show", "promote", "rollback")]
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*COMMANDS, *RUNS, *MODELS])
 def test_every_command_has_help_with_an_example(command: str) -> None:
-    answer = CliRunner().invoke(cli, [command, "--help"])
+    answer = CliRunner().invoke(cli, [*command.split(), "--help"])
     assert answer.exit_code == 0
     assert "Example:" in answer.output
 

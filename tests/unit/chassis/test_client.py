@@ -41,6 +41,13 @@ def test_error_keeps_its_status() -> None:
     assert caught.value.status == 404
 
 
+def test_error_tells_what_the_peer_says_of_it() -> None:
+    problem = {"title": "No", "status": 409, "detail": "run r1 is succeeded already", "code": "run_ended"}
+    with pytest.raises(PeerError) as caught:
+        a_peer(httpx.MockTransport(lambda request: httpx.Response(409, json=problem))).post("/v1/runs/r1:cancel", {})
+    assert caught.value.detail == "run r1 is succeeded already"
+
+
 def test_download_leaves_no_file_when_it_fails(tmp_path: Path) -> None:
     def handler(request: httpx.Request) -> httpx.Response:
         raise httpx.ReadError("cut off")

@@ -1,0 +1,44 @@
+"""How commands show things: times, spans, tables, JSON."""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+
+def when(millis: int) -> str:
+    """A moment, in UTC."""
+    return datetime.fromtimestamp(millis / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def span(seconds: float) -> str:
+    """How long something takes, in its two largest units at most."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s" if whole % 60 and whole < 600 else f"{round(whole / 60)} min"
+    hours, minutes = divmod(round(whole / 60), 60)
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+
+
+def show_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Columns as wide as what is in them."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    for row in (header, *rows):
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def show_facts(facts: Sequence[tuple[str, str]]) -> None:
+    """A name and what there is to say of it, a line each; what is empty is left out."""
+    width = max((len(name) for name, value in facts if value), default=0)
+    for name, value in facts:
+        if value:
+            click.echo(f"{name.ljust(width)}  {value}")
+
+
+def show_json(value: Any) -> None:
+    """For programs that read what a command prints."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
