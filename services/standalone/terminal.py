@@ -70,18 +70,18 @@ class Terminal:
         off a terminal, a line each time that the words change."""
         from tqdm import tqdm
 
-        layout = "{percentage:3.0f}% |{bar:24}| {desc}"
+        layout = "{percentage:3.0f}% |{bar:20}| {desc}"
         options = {"file": self._stream, "leave": False, "dynamic_ncols": True, "disable": not self._tty}
         with tqdm(total=100, bar_format=layout, **options) as shown:
             said = ""
 
             def update(share: float, words: str, aside: str) -> None:
                 nonlocal said
-                line = ", ".join(filter(None, (words, aside)))
                 if not self._tty and words != said:
-                    self.line(f"{share:4.0%}  {line}")
+                    self.line(f"{share:4.0%}  {', '.join(filter(None, (words, aside)))}")
                 said, shown.n = words, round(100 * share, 1)
-                shown.set_description_str(line)
+                # What a narrow terminal has no room for is cut off at the end.
+                shown.set_description_str(", ".join(filter(None, (aside, words))))
 
             yield update
 

@@ -172,7 +172,7 @@ def _judge(
         nonlocal asked
         asked += 1
         if asked % 200 == 0:
-            report.step(asked / total, f"{asked:,} of {total:,} questions")
+            report.step(asked / total, f"{total:,} questions")
 
     report.stage("judging", 0.4, 0.6)
     return judge_all(contestants, queries, past, seed, step)

@@ -57,8 +57,8 @@ def test_gauge_is_a_bar_on_a_terminal_and_leaves_nothing() -> None:
     stream = _Tty()
     with Terminal(stream).gauge() as shown:
         shown(0.25, "fitting", "about 9 s left")
-    assert " 25% |######" in stream.getvalue()
-    assert "| fitting, about 9 s left" in stream.getvalue()
+    assert " 25% |#####" in stream.getvalue()
+    assert "| about 9 s left, fitting" in stream.getvalue()
     assert stream.getvalue().endswith("\r")
 
 
