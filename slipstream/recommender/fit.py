@@ -147,13 +147,14 @@ def fit_log(
     fitted = fit_retrievers(training, tuned, content, repeats=repeats)
     parameters = transformer_parameters(effort, training)
     terms = term_matrix(described, _RAREST_TERM, _MOST_TERMS) if described else None
+    curve: dict[str, Any] = {}
     if can_learn(training, FEWEST_EVENTS):
 
         def learned(epoch: "Epoch") -> None:
             say(FitStep("training the network", 0.25 + 0.5 * epoch.epoch / epoch.epochs, *epoch[:3]))
 
         say(FitStep("training the network", 0.25))
-        fitted[NETWORK] = train_network(
+        network = train_network(
             training,
             parameters,
             validation,
@@ -164,6 +165,12 @@ def fit_log(
             checkpoints=checkpoints,
             seed=seed,
         )
+        fitted[NETWORK] = network.model
+        curve = {
+            "kept": network.epochs,
+            "loss": [one.loss for one in network.curve],
+            "quality": [one.quality for one in network.curve],
+        }
     bundle = Bundle(
         manifest=_manifest(final, item_ids, version, profile, seed, tuned),
         item_ids=item_ids,
@@ -173,6 +180,8 @@ def fit_log(
         repeats=repeats,
         attributes=attributes or None,
     )
+    if curve:
+        bundle.manifest.metrics["curve"] = curve
     if enough:
         say(FitStep("fitting blend and ranker", 0.75))
         table = item_table(training, item_ids, attributes)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,9 +10,10 @@ from numpy.typing import NDArray
 from slipstream.evaluation.metrics import UNRANKED, hit_rate, mrr, ndcg
 from slipstream.models.blend import SILENT, fit_blend
 from slipstream.models.ranker import fit_ranker
+from slipstream.recommender.ablation import Lists, ablation, importance
 from slipstream.recommender.bundle import Bundle, Ranking
 from slipstream.recommender.encoding import Query
-from slipstream.recommender.ranking_features import ItemTable, ranking_features
+from slipstream.recommender.ranking_features import ItemTable, feature_names, ranking_features
 from slipstream.recommender.stages import Candidates, rank, shortlist
 
 _CANDIDATES = 50
@@ -22,9 +24,11 @@ _KEPT = frozenset({"popularity", "content"})
 
 def fit_ranking(
     bundle: Bundle, validation: Sequence[Query], users: NDArray[np.int32], table: ItemTable, seed: int
-) -> tuple[Bundle, dict[str, float]]:
+) -> tuple[Bundle, dict[str, Any]]:
     """The bundle with its blend and, where one earns its place, its ranker, and without the retrievers that have no say; and
-    what it reaches on the validation queries. `users` says who asks each query."""
+    what it reaches on the validation queries, with its `ablation` and, of a ranker, each feature's `importance`. `users` says who
+    asks each query."""
+    apart: dict[str, Any] = {}
     asked = [_open_candidates(bundle, query) for query in validation]
     places = [np.flatnonzero(one.items == query.label) for one, query in zip(asked, validation, strict=True)]
     usable = [row for row, place in enumerate(places) if len(place)]
@@ -43,17 +47,22 @@ def fit_ranking(
             blend=replace(blend, weights=blend.weights[heard], floors=blend.floors[heard]),
         )
         asked = [_heard(bundle, one, heard) for one in asked]
-        blended = np.concatenate([bundle.blend.score(asked[row].features) for row in usable])
+        weighed = np.concatenate([asked[row].features for row in usable])
+        blended = bundle.blend.score(weighed)
         features = np.concatenate(
             [ranking_features(table, validation[row].history, asked[row].items, asked[row].features) for row in usable]
         )
+        lists = Lists(begins, labels, len(validation))
+        apart["ablation"] = ablation(lists, scores, weighed, bundle.blend, names, heard)
         if ranker := fit_ranker(features, blended, begins, labels, users[usable], seed):
             bundle = replace(bundle, ranking=Ranking(ranker, table))
+            told = feature_names(list(bundle.retrievers), bundle.attributes or {})
+            apart["importance"] = importance(lists, ranker, features, blended, told, seed)
     ranks = np.array(
         [_label_rank(bundle, query, one, place) for query, one, place in zip(validation, asked, places, strict=True)], np.int64
     )
     named = (("hit_rate", hit_rate), ("ndcg", ndcg), ("mrr", mrr))
-    return bundle, {f"{name}@{k}": float(metric(ranks, k).mean()) for name, metric in named for k in (10, 20)}
+    return bundle, {f"{name}@{k}": float(metric(ranks, k).mean()) for name, metric in named for k in (10, 20)} | apart
 
 
 def _open_candidates(bundle: Bundle, query: Query) -> Candidates:

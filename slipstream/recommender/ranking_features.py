@@ -98,6 +98,17 @@ def ranking_features(table: ItemTable, history: History, items: Indices, by_retr
     return found
 
 
+def feature_names(retrievers: Sequence[str], attributes: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What each column of `ranking_features` says, for people; of a table made with these attributes."""
+    return [
+        *(f"{name} score" for name in retrievers),
+        *(f"{name} rank" for name in retrievers),
+        *("item popularity", "item trend", "item age"),
+        *(f"same {name}" for name in _telling(attributes)),
+        *("seen lately", "seen", "price against usual", "history length", "history variety", "last pause"),
+    ]
+
+
 def _reciprocal_ranks(scores: Scores) -> Scores:
     """1 for each column's largest, 1/2 for the next, and so on down to `TOP`, then 0."""
     result = np.zeros_like(scores)

@@ -21,7 +21,7 @@ from slipstream.recommender.tuning import Tuned, mean_gain
 if TYPE_CHECKING:  # torch is imported only where a network is trained
     from scipy import sparse
 
-    from slipstream.models.transformer_fit import Epoch
+    from slipstream.models.transformer_fit import Epoch, Fitted
 
 NETWORK = "transformer"
 _STOPPING_QUERIES = 2_000
@@ -53,7 +53,7 @@ def train_network(
     progress: "Callable[[Epoch], None]" = lambda _: None,
     checkpoints: Path | None = None,
     seed: int = 0,
-) -> Transformer:
+) -> "Fitted":
     """The network after the epoch that ranks the validation items best; without validation after all epochs."""
     from slipstream.models.transformer_fit import fit_transformer
 
@@ -64,7 +64,7 @@ def train_network(
     def quality(dense: Dense) -> float:
         return mean_gain(dense, asked, repeats=repeats)
 
-    fitted = fit_transformer(
+    return fit_transformer(
         log,
         parameters,
         terms=terms,
@@ -74,7 +74,6 @@ def train_network(
         checkpoints=checkpoints,
         seed=seed,
     )
-    return fitted.model
 
 
 def go_on(
@@ -88,7 +87,7 @@ def go_on(
 ) -> Transformer:
     """The network after some more epochs on a log that has events which it has not seen."""
     further = replace(parameters, epochs=epochs)
-    return train_network(log, further, (), repeats=True, terms=terms, start=network, seed=seed)
+    return train_network(log, further, (), repeats=True, terms=terms, start=network, seed=seed).model
 
 
 def can_learn(log: InteractionLog, fewest: int) -> bool:

@@ -1,3 +1,6 @@
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -5,6 +8,7 @@ import pytest
 from slipstream.models.base import EventWeights
 from slipstream.recommender import encoding
 from slipstream.recommender.fit import fit, refit
+from slipstream.recommender.profiles import PROFILES
 from slipstream.recommender.stages import Event, recommend
 from tests.unit.recommender.chain import chain_interactions, item_name
 
@@ -37,6 +41,18 @@ def test_fit_records_what_it_did() -> None:
     assert (manifest.data.visitors, manifest.data.items, manifest.data.events) == (300, 40, 2_400)
     assert set(manifest.parameters["blend"]) == set(bundle.retrievers)  # type: ignore[arg-type]
     assert manifest.metrics["validation"]["hit_rate@10"] > 0.5  # type: ignore[index, call-overload, operator]
+
+
+def test_fit_records_what_each_part_adds_and_how_the_network_learned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("slipstream.recommender.fit.FEWEST_EVENTS", 100)
+    monkeypatch.setitem(PROFILES, "fast", replace(PROFILES["fast"], epochs=2, dim=8))  # type: ignore[arg-type]
+    metrics: Any = fit(chain_interactions(visitors=100)).manifest.metrics
+    curve, ablation = metrics["curve"], metrics["validation"]["ablation"]
+    assert len(curve["loss"]) == len(curve["quality"]) == 2
+    assert 1 <= curve["kept"] <= 2 and min(curve["loss"]) > 0
+    assert ablation["alone"]["rules"] > ablation["alone"]["popularity"]
+    assert "transformer" in ablation["alone"] and ablation["without"]["popularity"] > 0
+    assert metrics["validation"]["ndcg@10"] == pytest.approx(ablation["blend"])  # so few queries fit no ranker
 
 
 def test_fit_finds_out_whether_visitors_come_back() -> None:
