@@ -9,6 +9,7 @@ the last event only.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -50,6 +51,12 @@ def kind_of(weights: NDArray[Any], kinds: tuple[float, ...]) -> NDArray[np.int64
     return np.clip(np.searchsorted(np.array(kinds, np.float32), weights, side="right") - 1, 0, len(kinds) - 1)
 
 
+@lru_cache(maxsize=256)
+def _places(length: int) -> tuple[NDArray[np.int64], Scores]:
+    """Of a sequence of this length: the buckets of distances, and what keeps an event from seeing later ones."""
+    return distance_buckets(length), np.triu(np.full((length, length), -1e9, np.float32), 1)
+
+
 @dataclass(frozen=True)
 class Transformer:
     """`weights` as `transformer_fit.Network` names them, those of blocks stacked; `items` finds the best items for a state.
@@ -76,29 +83,33 @@ class Transformer:
         """What the sequence comes to at its last event (dim)."""
         w, shape = self.weights, self.shape
         item, time = history.item[-shape.window :], history.timestamp[-shape.window :]
-        x = self.items.vectors[item] * np.float32(np.sqrt(self.items.vectors.shape[1]))
-        x = x + w["kinds"][kind_of(history.weight[-shape.window :], shape.kinds)]
-        near, late = distance_buckets(len(item)), gap_buckets(time[:, None] - time[None])
-        unseen = np.triu(np.full((len(item), len(item)), -1e9, np.float32), 1)
+        length = len(item)
+        x = self.items.vectors(item) * np.float32(np.sqrt(self.items.rows.shape[1]))
+        x += w["kinds"][kind_of(history.weight[-shape.window :], shape.kinds)]
+        near, unseen = _places(length)
+        late = gap_buckets(time[:, None] - time)
         last = len(w["qkv"]) - 1
         for block in range(last + 1):
             # The last block is asked for the last event alone.
-            own = slice(len(item) - 1, None) if block == last else slice(None)
+            own = slice(length - 1, None) if block == last else slice(None)
             bias = w["distance"][block][:, near[own]] + w["gap"][block][:, late[own]] + unseen[own]
             x = self._block(x, own, bias, block)
-        return np.asarray(_normal(x[-1], w["norm"]), np.float32)
+        return np.asarray(_normal(x[-1:], w["norm"])[0], np.float32)
 
     def _block(self, x: Scores, own: slice, bias: Scores, block: int) -> Scores:
         w, heads = self.weights, self.shape.heads
+        dim = x.shape[1]
         y = _normal(x, w["attention_norm"][block])
-        queries, keys, values = np.split(y @ w["qkv"][block].T, 3, axis=1)
+        qkv = (y @ w["qkv"][block].T).reshape(len(x), 3, heads, dim // heads).transpose(1, 2, 0, 3)
         x, y = x[own], y[own]
-        queries, keys, values = (_by_head(part, heads) for part in (queries[own], keys, values))
-        attention = _softmax(queries @ keys.transpose(0, 2, 1) / np.float32(np.sqrt(queries.shape[2])) + bias)
-        seen = (attention @ values).transpose(1, 0, 2).reshape(len(x), -1) @ w["out"][block].T
+        attention = qkv[0][:, own] @ qkv[1].transpose(0, 2, 1) * np.float32((dim // heads) ** -0.5) + bias
+        attention = np.exp(attention - attention.max(axis=-1, keepdims=True))
+        attention /= attention.sum(axis=-1, keepdims=True)
+        seen = (attention @ qkv[2]).transpose(1, 0, 2).reshape(len(x), dim) @ w["out"][block].T
         x = x + _sigmoid(y @ w["attention_gate"][block].T + w["attention_gate_bias"][block]) * seen
         y = _normal(x, w["feed_norm"][block])
-        up, gate = np.split(y @ w["up"][block].T, 2, axis=1)
+        up_gate = y @ w["up"][block].T
+        up, gate = up_gate[:, : up_gate.shape[1] // 2], up_gate[:, up_gate.shape[1] // 2 :]
         fed = (gate * _sigmoid(gate) * up) @ w["down"][block].T
         result: Scores = x + _sigmoid(y @ w["feed_gate"][block].T + w["feed_gate_bias"][block]) * fed
         return result
@@ -107,7 +118,7 @@ class Transformer:
         """The same network for another catalogue: its item i is this one's `places[i]`, or an unknown one where that is -1, whose
         vector is 0."""
         at = np.array(places, np.int64)
-        vectors = np.where(at[:, None] >= 0, self.items.vectors[at], np.float32(0))
+        vectors = np.where(at[:, None] >= 0, self.items.vectors(np.maximum(at, 0).astype(np.int32)), np.float32(0))
         return Transformer(self.weights, Nearest.of(vectors), self.shape)
 
     def arrays(self) -> Arrays:
@@ -123,19 +134,11 @@ class Transformer:
         return cls({name: array for name, array in arrays.items() if name not in nearest.arrays()}, nearest, shape)
 
 
-def _by_head(x: Scores, heads: int) -> Scores:
-    return x.reshape(len(x), heads, -1).transpose(1, 0, 2)
-
-
 def _normal(x: Scores, scale: Scores) -> Scores:
     """B. Zhang, R. Sennrich, "Root Mean Square Layer Normalization", NeurIPS 2019."""
-    return np.asarray(x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + np.float32(1e-6)) * scale, np.float32)
+    squares = np.einsum("ij,ij->i", x, x) / np.float32(x.shape[1])
+    return np.asarray(x * (1 / np.sqrt(squares + np.float32(1e-6)))[:, None] * scale, np.float32)
 
 
 def _sigmoid(x: Scores) -> Scores:
-    return np.asarray(1 / (1 + np.exp(-np.clip(x, -30, 30))), np.float32)
-
-
-def _softmax(x: Scores) -> Scores:
-    x = np.exp(x - x.max(axis=-1, keepdims=True))
-    return np.asarray(x / x.sum(axis=-1, keepdims=True), np.float32)
+    return np.asarray(1 / (1 + np.exp(-np.maximum(x, np.float32(-60)))), np.float32)

@@ -119,11 +119,15 @@ class _Training:
             kinds = np.quantile(kinds, np.linspace(0, 1, _MOST_KINDS), method="lower")
         shape = Shape(parameters.window, parameters.heads, tuple(float(kind) for kind in kinds))
         self.network = Network(log.n_items, parameters, shape, terms).to(self.device)
-        if start is not None and start.items.vectors.shape == self.network.own.shape:
+        if start is not None and start.items.rows.shape == self.network.own.shape:
             self._go_on_from(start, terms)
         self.wrapped = self.group.wrap(self.network)
         self.optimiser = torch.optim.AdamW(
-            self.network.parameters(), lr=parameters.learning_rate, weight_decay=parameters.weight_decay, betas=(0.9, 0.98)
+            self.network.parameters(),
+            lr=parameters.learning_rate,
+            weight_decay=parameters.weight_decay,
+            betas=(0.9, 0.98),
+            fused=True,
         )
         self.average = self._weights()
         self.best = _Best(0, -math.inf, self.average)
@@ -217,7 +221,7 @@ class _Training:
 
     def _go_on_from(self, start: Transformer, terms: "sparse.csr_array[Any, Any] | None") -> None:
         """Its weights where they fit; what attributes explain of its vectors goes to the attributes' own."""
-        vectors = start.items.vectors
+        vectors = start.items.vectors(np.arange(len(start.items.rows), dtype=np.int32))
         with torch.no_grad():
             for name, value in self.network.named_parameters():
                 if name in start.weights and value.shape == start.weights[name].shape:

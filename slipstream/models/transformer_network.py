@@ -82,7 +82,7 @@ class Network(nn.Module):
         qkv = F.linear(y, self.qkv[block]).view(sequences, length, 3, self.shape.heads, -1).permute(2, 0, 3, 1, 4)
         queries, keys, values = qkv.unbind(0)
         attention = (queries @ keys.transpose(-1, -2) / math.sqrt(queries.shape[-1]) + bias).softmax(-1)
-        seen = (self.dropout(attention) @ values).transpose(1, 2).reshape(sequences, length, dim)
+        seen = (attention @ values).transpose(1, 2).reshape(sequences, length, dim)
         seen = self.dropout(F.linear(seen, self.out[block]))
         x = x + torch.sigmoid(F.linear(y, self.attention_gate[block], self.attention_gate_bias[block])) * seen
         y = F.rms_norm(x, (dim,), self.feed_norm[block], 1e-6)
@@ -101,10 +101,13 @@ class Network(nn.Module):
             if negatives is None:
                 whole: Tensor = _WholeSoftmax.apply(states, vectors, labels, weights)  # type: ignore[no-untyped-call]
                 return whole
-            logits = states @ vectors[negatives].T - log_drawn
-            logits = logits.masked_fill(negatives == labels[:, None], -1e9)
-            positive = (states * vectors[labels]).sum(1)
-            return ((torch.logsumexp(torch.cat((positive[:, None], logits), 1), 1) - positive) * weights).sum()
+            # One look-up, since each costs a gradient as large as the catalogue.
+            found = vectors[torch.cat((negatives, labels))]
+            negative, positive = found[: len(negatives)], found[len(negatives) :]
+            sampled: Tensor = _SampledSoftmax.apply(  # type: ignore[no-untyped-call]
+                states, negative, positive, negatives, log_drawn, labels, weights
+            )
+            return sampled
 
 
 class _WholeSoftmax(torch.autograd.Function):
@@ -133,6 +136,46 @@ class _WholeSoftmax(torch.autograd.Function):
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, Tensor, None, None]:
         by_state, by_vector = ctx.saved_tensors
         return by_state * outer[0], by_vector * outer[0], None, None
+
+
+class _SampledSoftmax(torch.autograd.Function):
+    """The same over each row's positive and the negatives that all rows share, each negative's logit less the logarithm of how
+    often it was expected to be drawn; a negative that is a row's positive is left out there."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        states: Tensor,
+        negative: Tensor,
+        positive: Tensor,
+        negatives: Tensor,
+        log_drawn: Tensor,
+        labels: Tensor,
+        weights: Tensor,
+    ) -> Tensor:
+        by_state, by_negative, loss = torch.empty_like(states), torch.zeros_like(negative), states.new_zeros(())
+        own = (states * positive).sum(1)
+        share_of_own = torch.empty_like(own)
+        for begin in range(0, len(states), _ROWS_AT_ONCE):
+            rows = slice(begin, begin + _ROWS_AT_ONCE)
+            logits = torch.addmm(-log_drawn, states[rows], negative.T)
+            logits.masked_fill_(negatives == labels[rows, None], -1e9)
+            top = torch.maximum(logits.amax(1), own[rows])
+            share = logits.sub_(top[:, None]).exp_()
+            of_own = (own[rows] - top).exp()
+            total = share.sum(1) + of_own
+            loss += ((top + total.log() - own[rows]) * weights[rows]).sum()
+            share *= (weights[rows] / total)[:, None]
+            share_of_own[rows] = (of_own / total - 1) * weights[rows]
+            by_state[rows] = share @ negative
+            by_negative.addmm_(share.T, states[rows])
+        by_state.addcmul_(positive, share_of_own[:, None])
+        ctx.save_for_backward(by_state, by_negative, states * share_of_own[:, None])
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
+        return (*(gradient * outer[0] for gradient in ctx.saved_tensors), None, None, None, None)
 
 
 class Batch(NamedTuple):

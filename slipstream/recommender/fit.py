@@ -237,7 +237,7 @@ def _fitted_on(
 def _network_of(bundle: Bundle | None, item_ids: list[str], dim: int) -> Transformer | None:
     """The network of an earlier bundle, its items in the places that they have now."""
     network = bundle.retrievers.get(NETWORK) if bundle else None
-    if bundle is None or not isinstance(network, Transformer) or network.items.vectors.shape[1] != dim:
+    if bundle is None or not isinstance(network, Transformer) or network.items.rows.shape[1] != dim:
         return None
     return network.rearranged([bundle.index.get(item_id, -1) for item_id in item_ids])
 

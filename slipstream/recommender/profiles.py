@@ -32,10 +32,10 @@ class Profile:
 
 PROFILES: Mapping[str, Profile] = {
     "fast": Profile(
-        tuning_queries=1_000, ranking_queries=3_000, ease_items=8_000, events=3_000_000, epochs=25, dim=64, negatives=1_000
+        tuning_queries=1_000, ranking_queries=3_000, ease_items=8_000, events=2_500_000, epochs=25, dim=64, negatives=1_000
     ),
     "best": Profile(
-        tuning_queries=3_000, ranking_queries=8_000, ease_items=15_000, events=12_000_000, epochs=60, dim=96, negatives=2_000
+        tuning_queries=3_000, ranking_queries=8_000, ease_items=15_000, events=9_000_000, epochs=50, dim=96, negatives=2_000
     ),
 }
 

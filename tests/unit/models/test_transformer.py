@@ -75,7 +75,7 @@ def test_numpy_reads_what_torch_trained() -> None:
 
     found = fit_transformer(log, TransformerParameters(dim=16, window=6, batch=100, epochs=2, average=0.5), quality=quality).model
     for row, history in enumerate(histories):
-        np.testing.assert_allclose(found.items.vectors @ found.state(history), answers[-1][row], rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(found.items.rows @ found.state(history), answers[-1][row], rtol=1e-3, atol=1e-4)
 
 
 def test_the_best_epoch_is_kept_and_training_stops_when_it_gets_no_better() -> None:
@@ -88,8 +88,8 @@ def test_the_best_epoch_is_kept_and_training_stops_when_it_gets_no_better() -> N
 def test_the_same_seed_gives_the_same_model_and_another_one_does_not() -> None:
     short = TransformerParameters(dim=8, window=6, batch=100, epochs=1)
     first, second, other = (fit_transformer(ring(30), short, seed=seed).model for seed in (1, 1, 2))
-    np.testing.assert_array_equal(first.items.vectors, second.items.vectors)
-    assert np.abs(first.items.vectors - other.items.vectors).max() > 0
+    np.testing.assert_array_equal(first.items.rows, second.items.rows)
+    assert np.abs(first.items.rows - other.items.rows).max() > 0
 
 
 def test_a_training_that_was_killed_goes_on_to_the_same_result(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_a_training_that_was_killed_goes_on_to_the_same_result(tmp_path: Path) -
     seen: list[int] = []
     resumed = fit_transformer(log, SMALL, progress=lambda epoch: seen.append(epoch.epoch), checkpoints=tmp_path)
     assert seen == [4, 5, 6, 7, 8]
-    np.testing.assert_allclose(resumed.model.items.vectors, fit_transformer(log, SMALL).model.items.vectors, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(resumed.model.items.rows, fit_transformer(log, SMALL).model.items.rows, rtol=1e-4, atol=1e-5)
 
 
 def test_another_trainings_checkpoint_and_half_a_file_are_passed_over(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_clusters_find_nearly_what_comparing_all_finds(monkeypatch: pytest.Monke
     centres = random.normal(size=(40, 8))
     vectors = (centres[random.integers(40, size=4_000)] + 0.3 * random.normal(size=(4_000, 8))).astype(np.float32)
     none = Nearest.of(vectors[:10])
-    nearest, exact = Nearest.of(vectors), Nearest(vectors, none.centres, none.members, none.ends)
+    nearest, exact = Nearest.of(vectors), Nearest(vectors, none.items, none.place, none.centres, none.ends)
     hits = []
     for _ in range(50):
         state = (centres[random.integers(40)] + 0.3 * random.normal(size=8)).astype(np.float32) * 2
