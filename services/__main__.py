@@ -214,14 +214,25 @@ def replay(
 @click.option("--queries", type=existing_file, help="Session prefixes and what came next; for next-click.")
 @click.option("--profile", type=click.Choice(["fast", "best"]), default="fast", show_default=True)
 @click.option("--k", "ks", default="10,20", show_default=True, metavar="K[,K...]", help="Lengths of the lists that are judged.")
+@click.option(
+    "--search-minutes", type=click.FloatRange(0), default=0, help="First try other parameters of the network for so long."
+)
 @json_out
 def evaluate(
-    file: Path, protocol: str, items: Path | None, queries: Path | None, profile: str, ks: str, json_path: Path | None
+    file: Path,
+    protocol: str,
+    items: Path | None,
+    queries: Path | None,
+    profile: str,
+    ks: str,
+    search_minutes: float,
+    json_path: Path | None,
 ) -> None:
     """Train on a file and measure on what was kept out of it, with 95 % confidence intervals.
 
     \b
     Example:  slipstream evaluate events.parquet --protocol leave-last-out --k 10
+              slipstream evaluate events.parquet --protocol time-split --search-minutes 30 --json found.json
     """
     try:
         lengths = [int(k) for k in ks.split(",")]
@@ -231,12 +242,16 @@ def evaluate(
     from slipstream.datasets.interactions import InteractionFileError
 
     try:
-        result = measure(file, protocol, items, queries, profile, lengths, progress=_stages())
+        result = measure(file, protocol, items, queries, profile, lengths, progress=_stages(), search_minutes=search_minutes)
     except (InteractionFileError, ValueError) as error:
         raise click.ClickException(str(error)) from error
     for name, metric in result["metrics"].items():
         interval = f"   [{metric['low']:.4f}, {metric['high']:.4f}]" if "low" in metric else ""
         click.echo(f"{name:<14} {metric['value']:.4f}{interval}")
+    if search_minutes:
+        ended = [trial for trial in result["search"] if trial["state"] == "complete"]
+        best = f", the best was trial {max(ended, key=lambda trial: trial['quality'])['number'] + 1}" if ended else ""
+        click.echo(f"{'trials':<14} {len(result['search'])}{best or ': too few events for a network'}")
     _write_json(json_path, result)
     click.echo(
         "Next: slipstream up, and replay the file, to serve what was measured." if not json_path else f"Wrote {json_path}."

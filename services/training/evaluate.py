@@ -59,10 +59,12 @@ def evaluate(
     ks: Sequence[int] = (10, 20),
     seed: int = 0,
     progress: Progress | None = None,
+    search_minutes: float = 0.0,
 ) -> dict[str, Any]:
     """Fits on the file and measures; the result is one JSON value.
 
-    It has data, protocol, profile, repeats, seconds, peak_memory_mb, queries, metrics, ablation and parameters.
+    It has data, protocol, profile, repeats, seconds, peak_memory_mb, queries, metrics, ablation, parameters, and the trials of
+    the `search` for the network's parameters, which takes `search_minutes` of the fit and knows validation alone.
 
     Metrics are hit_rate, ndcg, mrr (means over queries, with 95 % bootstrap intervals) and coverage at each k. `ablation`
     has the same means for each retriever `alone`, and for the blend `without` each, whose other exponents stay. Of more
@@ -99,6 +101,7 @@ def evaluate(
         event_weights=weights,
         repeats=task.repeats,
         progress=lambda step: say(step.what, step.done),
+        search_s=60 * search_minutes,
     )
     fitted = time.perf_counter()
     asked = task.queries
@@ -117,6 +120,7 @@ def evaluate(
         "metrics": _metrics(ranks[:, 0], shown, len(item_ids), ks, seed),
         "ablation": _ablation(ranks, list(bundle.retrievers), ks),
         "parameters": bundle.manifest.parameters,
+        "search": bundle.manifest.metrics.get("search", []),
     }
 
 

@@ -67,7 +67,7 @@ class Publisher:
             )
             self._announce([refused])
         log.info("gate", version=run_id, outcome=decision.outcome, reason=decision.reason)
-        self._tidy(run_id, decision)
+        self._tidy(run_id, decision, manifest)
         return decision
 
     def resume(self, run_id: str) -> gate.Decision | None:
@@ -103,13 +103,14 @@ class Publisher:
         self._announce([_event(ModelEventType.ROLLED_BACK, version, CHAMPION, previous=bad, reason=reason)])
         return self.registry.get(version)
 
-    def _tidy(self, run_id: str, decision: gate.Decision) -> None:
+    def _tidy(self, run_id: str, decision: gate.Decision, manifest: Manifest) -> None:
         """What would be good to have after a decision, and changes nothing about it: a failure here is logged."""
         numbers = {f"gate/{name}": value for name, value in decision.numbers.items()}
         try:
             self.registry.note(run_id, {"decision": decision.outcome, "decision_reason": decision.reason}, numbers)
+            self.registry.log_trials(run_id, manifest.metrics.get("search", []))  # type: ignore[arg-type]
         except Exception as error:
-            log.error("the decision could not be noted in the registry", version=run_id, exc_info=error)
+            log.error("decision and trials could not be noted in the registry", version=run_id, exc_info=error)
         try:
             for version in self.registry.prune(self.settings.keep_models):
                 log.info("model deleted, as newer ones are kept", version=version, keep=self.settings.keep_models)

@@ -9,7 +9,7 @@ MLflow takes seconds to import, and as long to create its tables: `open` does bo
 import logging
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,6 +142,22 @@ class Registry:
             client.set_tag(found.run_id, name, value)
         for name, number in metrics.items():
             client.log_metric(found.run_id, _metric_name(name), number)
+
+    def log_trials(self, version: str, trials: Sequence[Mapping[str, Any]]) -> None:
+        """Record each trial of a search as a run of its own below the version's; MLflow's UI shows them together."""
+        from mlflow.entities import Metric, Param
+
+        client, parent = self._ready(), self._find(version).run_id
+        for trial in trials:
+            tags = {"mlflow.parentRunId": parent, "state": trial["state"]}
+            run = client.create_run(self._experiment, run_name=f"trial {trial['number'] + 1}", tags=tags)
+            figures = {name: trial[name] for name in ("quality", "epochs", "seconds") if trial[name] is not None}
+            client.log_batch(
+                run.info.run_id,
+                [Metric(name, value, run.info.start_time, 0) for name, value in figures.items()],
+                [Param(name, value) for name, value in _flat(trial["parameters"]).items()],
+            )
+            client.set_terminated(run.info.run_id, "FINISHED" if trial["state"] == "complete" else "KILLED")
 
     def versions(self, limit: int, token: str | None = None) -> tuple[list[ModelVersion], str | None]:
         """Versions, newest first, and the token of the next page. Raises ValueError for a token that is none of ours."""

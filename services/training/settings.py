@@ -56,6 +56,12 @@ class TrainingSection(Section):
     code_commit: str = Field("", description="of this program, kept with each model; empty asks git, where there is a repository")
     keep_models: int = Field(20, ge=2, description="bundles kept on disk; those of an alias and of its predecessor always are")
     schedule_profile: Literal["fast", "best"] = Field("fast", description="of runs that nobody asked for")
+    search_minutes: float = Field(
+        0.0,
+        ge=0,
+        description="a run of profile best tries other parameters of the network for so long, at least until one training has "
+        "ended, and later runs begin with the best; part of run_timeout_s; 0 is off",
+    )
     schedule_minutes: int = Field(1_440, ge=0, description="a run so long after the last one; 0 is off")
     new_events: int = Field(
         50_000, ge=0, description="a run when the lake has so many more interactions than the last run read; 0 is off"

@@ -155,6 +155,7 @@ def _fit(
         event_weights=weights,
         progress=told,
         start_from=champion,
+        search_s=60 * job.training.search_minutes if job.profile == "best" else 0.0,
     )
 
 

@@ -29,12 +29,13 @@ from slipstream.recommender.profiles import FEWEST_EVENTS, PROFILES, transformer
 from slipstream.recommender.ranking import fit_ranking
 from slipstream.recommender.ranking_features import item_table
 from slipstream.recommender.retrievers import NETWORK, can_learn, fit_retrievers, go_on, train_network
+from slipstream.recommender.search import memory, remembered, search
 from slipstream.recommender.tuning import FEWEST_QUERIES, Tuned, tune
 
 if TYPE_CHECKING:
     from scipy import sparse
 
-    from slipstream.models.transformer_fit import Epoch
+    from slipstream.models.transformer_fit import Epoch, Fitted
 
 _VALIDATION_SHARE = 0.1
 _REPEATS_FROM = 0.02
@@ -114,11 +115,13 @@ def fit_log(
     progress: Progress | None = None,
     start_from: Bundle | None = None,
     checkpoints: Path | None = None,
+    search_s: float = 0.0,
 ) -> Bundle:
     """`fit` from encoded interactions, with the validation of a protocol where one is given.
 
     The network of `start_from`, an earlier bundle of the same profile, is gone on from; in `checkpoints` an interrupted fit
-    finds how far its network was.
+    finds how far its network was. For `search_s` seconds, where there are any, other parameters of the network are tried, each
+    from the beginning; what a search has found is used by those who start from this bundle.
     """
     if not len(log):
         raise ValueError("there are no interactions to fit on")
@@ -145,26 +148,37 @@ def fit_log(
     content = fit_content(described) if described else None
     say(FitStep("fitting the retrievers", 0.2))
     fitted = fit_retrievers(training, tuned, content, repeats=repeats)
-    parameters = transformer_parameters(effort, training)
+    defaults = transformer_parameters(effort, training)
+    parameters, found = remembered(start_from, profile, defaults), None
     terms = term_matrix(described, _RAREST_TERM, _MOST_TERMS) if described else None
     curve: dict[str, Any] = {}
     if can_learn(training, FEWEST_EVENTS):
+
+        def trained(own: TransformerParameters, learned: "Callable[[Epoch], None]", start: Transformer | None = None) -> "Fitted":
+            return train_network(
+                training,
+                own,
+                validation,
+                repeats=repeats,
+                terms=terms,
+                start=start,
+                progress=learned,
+                checkpoints=checkpoints,
+                seed=seed,
+            )
+
+        def tried(trial: int, done: float, epoch: "Epoch") -> None:
+            say(FitStep(f"searching the network's parameters, trial {trial + 1}", 0.25 + 0.5 * done, *epoch[:3]))
 
         def learned(epoch: "Epoch") -> None:
             say(FitStep("training the network", 0.25 + 0.5 * epoch.epoch / epoch.epochs, *epoch[:3]))
 
         say(FitStep("training the network", 0.25))
-        network = train_network(
-            training,
-            parameters,
-            validation,
-            repeats=repeats,
-            terms=terms,
-            start=_network_of(start_from, item_ids, parameters.dim),
-            progress=learned,
-            checkpoints=checkpoints,
-            seed=seed,
-        )
+        if search_s > 0 and enough:
+            found = search(trained, defaults, parameters, log.n_items, search_s, seed=seed, progress=tried)
+            network, parameters = found.network, found.parameters
+        else:
+            network = trained(parameters, learned, _network_of(start_from, item_ids, parameters.dim))
         fitted[NETWORK] = network.model
         curve = {
             "kept": network.epochs,
@@ -182,6 +196,8 @@ def fit_log(
     )
     if curve:
         bundle.manifest.metrics["curve"] = curve
+    if found:
+        bundle.manifest.metrics["search"] = [trial.record() for trial in found.trials]
     if enough:
         say(FitStep("fitting blend and ranker", 0.75))
         table = item_table(training, item_ids, attributes)
@@ -193,6 +209,7 @@ def fit_log(
     bundle.manifest.parameters["blend"] = dict(zip(bundle.retrievers, bundle.blend.weights.tolist(), strict=True))
     bundle.manifest.parameters["repeats"] = repeats
     bundle.manifest.parameters["network"] = asdict(parameters) if NETWORK in bundle.retrievers else None
+    bundle.manifest.parameters["searched"] = memory(start_from, profile, bundle.version, parameters if found else None)
     bundle.manifest.parameters["ranker"] = bundle.ranking is not None
     return bundle
 

@@ -71,6 +71,23 @@ def test_register_records_lineage_where_mlflow_shows_it(registry: Registry, add:
     assert [file.path for file in client.list_artifacts(version.run_id)] == ["manifest.json"]
 
 
+def test_trials_of_a_search_are_runs_below_that_of_the_version(registry: Registry, add: Add) -> None:
+    from mlflow import MlflowClient
+
+    add("a")
+    shared = {"seconds": 1.5, "epochs": 3, "parameters": {"dim": 64}}
+    states = {"complete": 0.2, "diverged": None}
+    trials = [{"number": number, "state": state, "quality": states[state], **shared} for number, state in enumerate(states)]
+    registry.log_trials("a", trials)
+    client = MlflowClient(registry._uri, registry._uri)
+    parent = client.search_model_versions("name = 'recommender'")[0].run_id
+    runs = client.search_runs([registry._experiment], f"tags.mlflow.parentRunId = '{parent}'", order_by=["attribute.start_time"])
+    assert {run.info.run_name: run.info.status for run in runs} == {"trial 1": "FINISHED", "trial 2": "KILLED"}
+    first = next(run for run in runs if run.info.run_name == "trial 1")
+    assert first.data.metrics == {"quality": 0.2, "epochs": 3, "seconds": 1.5}
+    assert (first.data.params, first.data.tags["state"]) == ({"dim": "64"}, "complete")
+
+
 def test_promote_moves_champion_and_frees_challenger(registry: Registry, add: Add) -> None:
     add("a")
     assert registry.promote("a") is None

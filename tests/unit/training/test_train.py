@@ -155,3 +155,18 @@ def test_hold_out_moves_past_what_the_champion_was_fitted_on(
     times = dataset.interactions["timestamp"].to_numpy()
     assert times[held_out.fit].max() < cut <= times[held_out.test].min()
     assert not np.isin(np.flatnonzero(held_out.fit), held_out.test).any()
+
+
+def test_only_runs_of_the_best_profile_search(lake: Lake, job: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(lake, chain())
+
+    class AskedError(Exception):
+        pass
+
+    def fit_log(*_: Any, search_s: float, **__: Any) -> None:
+        raise AskedError(search_s)
+
+    monkeypatch.setattr("services.training.train.fit_log", fit_log)
+    for profile, seconds in (("fast", 0), ("best", 90)):
+        with pytest.raises(AskedError, match=f"^{seconds}"):
+            train(job("v1", search_minutes=1.5).model_copy(update={"profile": profile}), quiet())

@@ -1,0 +1,169 @@
+"""Searching the network's parameters within a time, on validation alone.
+
+T. Akiba et al., "Optuna: A Next-generation Hyperparameter Optimization Framework", KDD 2019; J. Bergstra et al., "Algorithms for
+Hyper-Parameter Optimization", NeurIPS 2011 (the tree-structured Parzen estimator); D. Golovin et al., "Google Vizier", KDD 2017
+(the median rule: a trial ends that is worse after an epoch than half of those before it were).
+
+How many trials fit into the time depends on the machine, so that a search can't be repeated; a fit with what it found can.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, fields, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from slipstream.models.transformer_parameters import TransformerParameters
+from slipstream.recommender.bundle import Bundle
+
+if TYPE_CHECKING:  # Optuna is imported only where something is searched
+    from optuna.distributions import BaseDistribution
+
+    from slipstream.models.transformer_fit import Epoch, Fitted
+
+_RANDOM_TRIALS, _UNPRUNED_TRIALS, _UNPRUNED_EPOCHS = 5, 3, 1
+
+Train = Callable[[TransformerParameters, "Callable[[Epoch], None]"], "Fitted"]
+"""Trains a network and tells of each epoch. What that raises must end the training, and be let through."""
+
+
+class Trial(NamedTuple):
+    """One training. `state` is `complete`, or why it ended before: `pruned` (worse than half of those before it), `out of time`,
+    `diverged`. `quality` is that of its best epoch, None where it had none."""
+
+    number: int
+    state: str
+    quality: float | None
+    epochs: int
+    seconds: float
+    parameters: TransformerParameters
+
+    def record(self) -> dict[str, Any]:
+        """JSON values."""
+        return {**self._asdict(), "parameters": asdict(self.parameters)}
+
+
+class Found(NamedTuple):
+    """The best network, what it was trained with, and all trials in their order."""
+
+    network: "Fitted"
+    parameters: TransformerParameters
+    trials: list[Trial]
+
+
+class _EndedError(Exception):
+    """A trial is not gone on with; the text is its state."""
+
+
+def search(
+    train: Train,
+    defaults: TransformerParameters,
+    start: TransformerParameters,
+    n_items: int,
+    seconds: float,
+    *,
+    seed: int = 0,
+    progress: "Callable[[int, float, Epoch], None]" = lambda _trial, _done, _epoch: None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Found:
+    """The network whose best epoch has the highest quality, of all that are trained in `seconds`.
+
+    The first trial is `start`, which is not ended before its time, the next the defaults, where these differ; the epoch under
+    way when the time is over is the last. `progress` gets a trial's number, the share of the time that is over, and each epoch
+    that has ended. In one process only: several would end trials at different moments.
+    """
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=_RANDOM_TRIALS)
+    pruner = optuna.pruners.MedianPruner(_UNPRUNED_TRIALS, _UNPRUNED_EPOCHS)
+    study = optuna.create_study(direction="maximize", sampler=sampler, pruner=pruner)
+    space = search_space(defaults, start, n_items)
+    for known in dict.fromkeys((start, defaults)):
+        study.enqueue_trial({name: getattr(known, name) for name in space})
+    began = clock()
+
+    def attempt(asked: optuna.Trial) -> "tuple[Trial, Fitted | None]":
+        since, qualities = clock(), list[float]()
+
+        def learned(epoch: "Epoch") -> None:
+            progress(asked.number, min(1.0, (clock() - began) / seconds), epoch)
+            if epoch.quality is None or not math.isfinite(epoch.loss):
+                raise _EndedError("diverged")
+            qualities.append(epoch.quality)
+            asked.report(epoch.quality, epoch.epoch)
+            if asked.number and asked.should_prune():
+                raise _EndedError("pruned")
+            if asked.number and clock() - began >= seconds:
+                raise _EndedError("out of time")
+
+        parameters, network, state = replace(start, **asked.params), None, "complete"
+        try:
+            network = train(parameters, learned)
+        except _EndedError as ended:
+            state = str(ended)
+        seconds_taken = round(clock() - since, 3)
+        return Trial(asked.number, state, max(qualities, default=None), len(qualities), seconds_taken, parameters), network
+
+    best, trials = None, list[Trial]()
+    while not trials or clock() - began < seconds:
+        asked = study.ask(dict(space))
+        trial, network = attempt(asked)
+        trials.append(trial)
+        if network is None or trial.quality is None:
+            study.tell(asked, state=optuna.trial.TrialState.PRUNED if trial.epochs else optuna.trial.TrialState.FAIL)
+            continue
+        study.tell(asked, trial.quality)
+        if best is None or trial.quality > best[0]:
+            best = trial.quality, network, trial.parameters
+    if best is None:  # not even the first learned anything: as without a search
+        return Found(train(start, lambda _: None), start, trials)
+    return Found(best[1], best[2], trials)
+
+
+def search_space(defaults: TransformerParameters, start: TransformerParameters, n_items: int) -> "Mapping[str, BaseDistribution]":
+    """Around a profile's defaults, and with all values of `start`; a longer window than the defaults' holds nothing more."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+    def with_known(name: str, *values: int) -> list[int]:
+        return sorted({*values, getattr(defaults, name), getattr(start, name)})
+
+    def between(name: str, low: float, high: float, *, log: bool) -> FloatDistribution:
+        known = (low, high, getattr(defaults, name), getattr(start, name))
+        return FloatDistribution(min(known), max(known), log=log)
+
+    dims = with_known("dim", defaults.dim // 2, 2 * defaults.dim)
+    choices = {
+        "dim": dims,
+        "heads": [heads for heads in with_known("heads", 1, 2, 4) if all(dim % heads == 0 for dim in dims)],
+        "blocks": with_known("blocks", 1, 2, 3),
+        "window": with_known("window", max(2, defaults.window // 2)),
+        "batch": with_known("batch", defaults.batch // 2, 2 * defaults.batch),
+    }
+    if n_items > defaults.negatives:  # else the whole catalogue is compared, whatever the number
+        choices["negatives"] = with_known("negatives", defaults.negatives // 2, 2 * defaults.negatives)
+    return {
+        **{name: CategoricalDistribution(values) for name, values in choices.items()},
+        "dropout": between("dropout", 0.0, 0.6, log=False),
+        "learning_rate": between("learning_rate", 5e-4, 8e-3, log=True),
+        "weight_decay": between("weight_decay", 1e-4, 0.3, log=True),
+    }
+
+
+def remembered(bundle: Bundle | None, profile: str, defaults: TransformerParameters) -> TransformerParameters:
+    """What an earlier search for this profile has found, as the bundle knows it; the defaults where there was none. Epochs are
+    granted by the profile anew."""
+    found = _searched(bundle).get(profile, {}).get("network", {})
+    known = {one.name for one in fields(defaults)} - {"epochs", "patience"}
+    return replace(defaults, **{name: value for name, value in found.items() if name in known})
+
+
+def memory(bundle: Bundle | None, profile: str, version: str, found: TransformerParameters | None) -> dict[str, Any]:
+    """By profile, what the latest search has found, and the version of the bundle that it was made for: what the bundle knew,
+    and what was found now."""
+    now = {profile: {"version": version, "network": asdict(found)}} if found else {}
+    return {**_searched(bundle), **now}
+
+
+def _searched(bundle: Bundle | None) -> dict[str, Any]:
+    return dict(bundle.manifest.parameters.get("searched") or {}) if bundle else {}  # type: ignore[arg-type]

@@ -1,0 +1,156 @@
+"""The search: what it begins with, what it keeps, when it ends a trial and itself, and what later fits remember of it."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from typing import Any
+
+import pytest
+
+from slipstream.models.base import EventWeights
+from slipstream.models.transformer_fit import Epoch, Fitted
+from slipstream.models.transformer_parameters import TransformerParameters
+from slipstream.recommender import encoding
+from slipstream.recommender.fit import fit_log
+from slipstream.recommender.profiles import PROFILES
+from slipstream.recommender.search import memory, remembered, search, search_space
+from tests.unit.recommender.chain import chain_interactions
+
+DEFAULTS = TransformerParameters(dim=64, epochs=4)
+ONE_EPOCH_S = 1.0
+
+
+class Trainings:
+    """Stands for training: an epoch takes a second, and its quality follows from the parameters alone."""
+
+    def __init__(self, quality: Callable[[TransformerParameters], float], loss: float = 1.0) -> None:
+        self._quality, self._loss = quality, loss
+        self.now, self.tried = 0.0, list[TransformerParameters]()
+
+    def clock(self) -> float:
+        return self.now
+
+    def __call__(self, parameters: TransformerParameters, learned: Callable[[Epoch], None]) -> Fitted:
+        self.tried.append(parameters)
+        curve = []
+        for epoch in range(1, parameters.epochs + 1):
+            self.now += ONE_EPOCH_S
+            curve.append(Epoch(epoch, parameters.epochs, self._loss, self._quality(parameters) * epoch))
+            learned(curve[-1])
+        return Fitted(parameters, len(curve), curve)  # type: ignore[arg-type]
+
+    def search(self, seconds: float, start: TransformerParameters = DEFAULTS, **more: Any) -> Any:
+        return search(self, DEFAULTS, start, 10_000, seconds, clock=self.clock, **more)
+
+
+def wide_is_good(parameters: TransformerParameters) -> float:
+    return parameters.dim / 128 - parameters.dropout / 10
+
+
+def test_the_best_of_all_trials_is_kept() -> None:
+    trainings = Trainings(wide_is_good)
+    found = trainings.search(60)
+    assert trainings.tried[0] == DEFAULTS
+    assert found.parameters.dim == 128 and wide_is_good(found.parameters) > wide_is_good(DEFAULTS)
+    assert found.network.model == found.parameters
+    best = max(trial.quality for trial in found.trials if trial.state == "complete")
+    assert best == pytest.approx(4 * wide_is_good(found.parameters))
+    assert [trial.parameters for trial in found.trials] == trainings.tried
+
+
+def test_the_same_seed_tries_the_same() -> None:
+    first, second, other = Trainings(wide_is_good), Trainings(wide_is_good), Trainings(wide_is_good)
+    first.search(30, seed=3), second.search(30, seed=3), other.search(30, seed=4)
+    assert first.tried == second.tried != other.tried
+
+
+def test_what_is_worse_than_half_of_the_others_is_ended_early() -> None:
+    found = Trainings(wide_is_good).search(100)
+    pruned = [trial for trial in found.trials if trial.state == "pruned"]
+    assert pruned and all(trial.epochs < DEFAULTS.epochs for trial in pruned)
+    assert {trial.state for trial in found.trials[:3]} == {"complete"}
+
+
+def test_what_was_found_before_comes_first_and_then_the_defaults() -> None:
+    trainings, start = Trainings(wide_is_good), replace(DEFAULTS, dim=32, dropout=0.7)
+    found = trainings.search(9, start)
+    assert trainings.tried[:2] == [start, DEFAULTS]
+    assert found.parameters == DEFAULTS
+
+
+@pytest.mark.parametrize("seconds", [0.5, 4.0])
+def test_the_first_trial_runs_to_its_end_and_no_other_begins_after_the_time(seconds: float) -> None:
+    found = Trainings(wide_is_good).search(seconds)
+    assert [(trial.state, trial.epochs) for trial in found.trials] == [("complete", 4)]
+    assert found.parameters == DEFAULTS
+
+
+def test_a_trial_under_way_when_the_time_is_over_is_not_chosen() -> None:
+    trainings = Trainings(lambda parameters: 0.0 if parameters == DEFAULTS else 1.0)
+    found = trainings.search(6)
+    assert [trial.state for trial in found.trials] == ["complete", "out of time"]
+    assert found.parameters == DEFAULTS and trainings.now == 6
+
+
+def test_what_diverges_is_never_chosen() -> None:
+    found = Trainings(wide_is_good, loss=float("nan")).search(3)
+    assert {trial.state for trial in found.trials} == {"diverged"} and found.trials[0].quality is None
+    assert found.parameters == DEFAULTS
+
+
+def test_how_far_it_is_can_be_told() -> None:
+    told: list[tuple[int, float, int]] = []
+    Trainings(wide_is_good).search(8, progress=lambda trial, done, epoch: told.append((trial, done, epoch.epoch)))
+    assert told == [(number // 4, (number + 1) / 8, number % 4 + 1) for number in range(8)]
+
+
+def test_heads_always_divide_the_vectors_and_small_catalogues_are_compared_whole() -> None:
+    odd = replace(DEFAULTS, dim=12, heads=3)
+    space: Any = search_space(odd, odd, 100)
+    assert space["dim"].choices == (6, 12, 24) and space["heads"].choices == (1, 2, 3)
+    assert "negatives" not in space and "negatives" in search_space(odd, odd, odd.negatives + 1)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A network of two epochs, which stays in the bundle however little it has learned."""
+    monkeypatch.setattr("slipstream.recommender.fit.FEWEST_EVENTS", 100)
+    monkeypatch.setattr("slipstream.recommender.ranking._KEPT", {"popularity", "transformer"})
+    monkeypatch.setitem(PROFILES, "fast", replace(PROFILES["fast"], epochs=2, dim=8))  # type: ignore[arg-type]
+    yield
+
+
+@pytest.mark.usefixtures("small")
+def test_later_fits_begin_with_what_was_found() -> None:
+    interactions = chain_interactions(visitors=100)
+    item_ids = encoding.catalogue(interactions)
+    log = encoding.encode(interactions, item_ids, EventWeights())
+    steps: list[str] = []
+    bundle = fit_log(log, item_ids, {}, version="one", search_s=0.001, progress=lambda step: steps.append(step.what))
+    assert "searching the network's parameters, trial 1" in steps
+    trials: Any = bundle.manifest.metrics["search"]
+    assert [(trial["number"], trial["state"]) for trial in trials] == [(0, "complete")]
+    network: Any = bundle.manifest.parameters["network"]
+    assert trials[0]["parameters"] == network and network["dim"] == 8
+    assert bundle.manifest.parameters["searched"] == {"fast": {"version": "one", "network": network}}
+
+    # As if another width had been found.
+    narrow = replace(TransformerParameters(**network), dim=4, epochs=99)
+    bundle.manifest.parameters["searched"] = memory(bundle, "fast", "one", narrow)
+    later = fit_log(log, item_ids, {}, version="two", start_from=bundle)
+    assert later.manifest.parameters["network"] == {**network, "dim": 4}
+    assert later.manifest.parameters["searched"] == {"fast": {"version": "one", "network": asdict(narrow)}}
+    assert "search" not in later.manifest.metrics
+
+
+def test_each_profile_has_its_own_memory_and_fields_of_other_times_are_left_out() -> None:
+    interactions = chain_interactions(visitors=10)
+    item_ids = encoding.catalogue(interactions)
+    bundle = fit_log(encoding.encode(interactions, item_ids, EventWeights()), item_ids, {})
+    assert bundle.manifest.parameters["searched"] == {}
+    assert remembered(None, "fast", DEFAULTS) == remembered(bundle, "fast", DEFAULTS) == DEFAULTS
+    both = memory(bundle, "fast", "one", replace(DEFAULTS, dim=32))
+    both["fast"]["network"]["gone"] = 1
+    bundle.manifest.parameters["searched"] = both
+    assert remembered(bundle, "fast", DEFAULTS) == replace(DEFAULTS, dim=32)
+    assert remembered(bundle, "best", DEFAULTS) == DEFAULTS
+    assert set(memory(bundle, "best", "two", DEFAULTS)) == {"fast", "best"}
