@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 NEIGHBOURS = 50
 _ROWS_AT_ONCE = 1_024
+_FEW, _COMMONEST = 20_000, 2_000
+"""Of more items than the former, what more than the latter have in common does not make alike: comparing them all takes too
+long."""
 _WORD = re.compile(r"\w\w+")
 _WEIGHTING = HistoryWeighting(position_exponent=0.5, max_events=20)
 
@@ -30,7 +33,7 @@ def fit_content(attributes: Sequence[Mapping[str, Any]], neighbours: int = NEIGH
     from scipy import sparse
 
     size = len(attributes)
-    vectors = term_matrix(attributes)
+    vectors = term_matrix(attributes, commonest=size if size <= _FEW else _COMMONEST)
     if vectors is None:
         return ItemToItem.of(sparse.csr_array((size, size), dtype=np.float32), _WEIGHTING)
     columns = vectors.T.tocsr()
@@ -55,15 +58,20 @@ def fit_content(attributes: Sequence[Mapping[str, Any]], neighbours: int = NEIGH
 
 
 def term_matrix(
-    attributes: Sequence[Mapping[str, Any]], rarest: int = 1, most: int | None = None
+    attributes: Sequence[Mapping[str, Any]], rarest: int = 1, most: int | None = None, commonest: int | None = None
 ) -> "sparse.csr_array[Any, Any] | None":
-    """TF-IDF (items, terms), rows of length 1, of the terms that at least `rarest` items have, at `most` so many; None where
-    there are none."""
+    """TF-IDF (items, terms), rows of length 1, of the terms that at least `rarest` and at most `commonest` items have, no more than
+    `most` terms; None where there are none."""
     from scipy import sparse
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     vectorizer = TfidfVectorizer(
-        analyzer=lambda entry: list(terms(entry)), dtype=np.float32, sublinear_tf=True, min_df=rarest, max_features=most
+        analyzer=lambda entry: list(terms(entry)),
+        dtype=np.float32,
+        sublinear_tf=True,
+        min_df=rarest,
+        max_features=most,
+        max_df=commonest or 1.0,
     )
     try:
         return sparse.csr_array(vectorizer.fit_transform(attributes))
