@@ -27,10 +27,10 @@ log = get_logger(__name__)
 
 Rows = NDArray[np.int64]
 
-_COLUMNS = ("event_id", "user_id", "item_id", "event_type", "timestamp", "value")
+_COLUMNS = ("event_id", "user_id", "item_id", "event_type", "timestamp", "value", "recommendation_id", "position")
 #: The fields of an interaction that no model reads. Given, since filling in defaults costs more than all the rest.
 _UNREAD: dict[str, Any] = {
-    "received_at": 0, "anonymous_id": None, "session_id": None, "recommendation_id": None, "position": None, "source": "",
+    "received_at": 0, "anonymous_id": None, "session_id": None, "source": "",
     "properties": {}, "maybe_repeat": False, "imported": False,
 }  # fmt: skip
 

@@ -1,6 +1,6 @@
 """Settings of the training service: `SLIPSTREAM_TRAINING__<FIELD>`."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr
 
@@ -48,6 +48,17 @@ class TrainingSection(Section):
         0.0,
         ge=0,
         description="the rating that counts in full, lower ones in proportion; 0: all count in full, whatever their value",
+    )
+    event_weights: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        default={},
+        description='how much events of a type say, as JSON, such as {"purchase": 5, "view": 0.5}; 0 leaves a type out, and '
+        "types that are not named keep their weight (view, click 1; cart, like, wishlist 2; purchase 3; others 1)",
+    )
+    usual_value: float = Field(
+        0.0,
+        ge=0,
+        description="a cart or purchase of this value counts in full, others by the square root of the proportion, between half "
+        "and double; 0: all count in full",
     )
     run_timeout_s: float = Field(7_200.0, gt=0, description="a run that takes longer is stopped and fails")
     niceness: int = Field(

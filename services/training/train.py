@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from services.training.code_version import code_commit
@@ -21,6 +22,7 @@ from services.training.progress import Report
 from services.training.samples import samples
 from services.training.settings import TrainingSection
 from slipstream.contracts.bundle import Histogram
+from slipstream.contracts.vocabulary import IMPRESSION, SIGNAL_WEIGHTS
 from slipstream.evaluation.drift import histogram, reference_bins
 from slipstream.evaluation.figures import Past
 from slipstream.features.views import RECOMMENDER, VISITOR
@@ -38,7 +40,7 @@ REFERENCE_SAMPLE = 2_000
 def train(job: Job, report: Report) -> Trained:
     """Read, split, fit, judge, refit, save. Raises TooLittleDataError when there is not enough to learn from."""
     settings = job.training
-    weights = EventWeights(rating_scale=settings.rating_scale or None)
+    weights = event_weights(settings)
 
     report.stage("reading the lake", 0.0, 0.05)
     dataset = read_dataset(Lake(job.lake, job.namespace), job.lake_version, job.catalog_version)
@@ -160,7 +162,16 @@ def _fit(
 
 
 def _log(dataset: Dataset, rows: NDArray[np.bool_], weights: EventWeights) -> InteractionLog:
-    return encoding.encode(dataset.interactions.filter(pa.array(rows)), dataset.item_ids, weights)
+    """The signals of these rows, and the lists that were shown up to the last of them."""
+    times = dataset.interactions["timestamp"].to_numpy()
+    shown = pc.equal(dataset.interactions["event_type"], IMPRESSION).to_numpy() & (times <= times[rows].max(initial=0))
+    return encoding.encode(dataset.interactions.filter(pa.array(rows | shown)), dataset.item_ids, weights)
+
+
+def event_weights(settings: TrainingSection) -> EventWeights:
+    """How much each type of event says, as configured; types that are not named keep their usual weight."""
+    by_type = {**SIGNAL_WEIGHTS, **settings.event_weights}
+    return EventWeights(by_type, rating_scale=settings.rating_scale or None, usual_value=settings.usual_value or None)
 
 
 def _judge(

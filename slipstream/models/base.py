@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, Self, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from slipstream.contracts.vocabulary import RATE, SIGNAL_WEIGHTS
+from slipstream.contracts.vocabulary import CONVERSIONS, RATE, SIGNAL_WEIGHTS
 
 Indices: TypeAlias = NDArray[np.int32]
 Scores: TypeAlias = NDArray[np.float32]
@@ -25,20 +25,41 @@ class EventWeights:
     """The weight of a type that is not named."""
     rating_scale: float | None = None
     """The rating that counts in full, lower ones in proportion; None: a rating counts in full, whatever its value."""
+    usual_value: float | None = None
+    """A cart or purchase of this value counts in full, others by the square root of the proportion, between half and double;
+    None: all count in full."""
 
     def weight(self, event_type: str, value: float | None = None) -> float:
         """The weight of one event, never negative."""
         weight = self.by_type.get(event_type, self.otherwise)
         if event_type == RATE and value is not None and self.rating_scale:
             weight *= min(max(value / self.rating_scale, 0.0), 1.0)
+        if event_type in CONVERSIONS and value is not None and self.usual_value:
+            weight *= min(max(value / self.usual_value, 0.25), 4.0) ** 0.5
         return weight
+
+
+@dataclass(frozen=True)
+class Impressions:
+    """Items that were shown: one entry a place of a list, `taken` where the visitor took the item from it."""
+
+    item: Indices
+    position: Indices
+    timestamp: NDArray[np.int64]
+    taken: NDArray[np.bool_]
+
+    def until(self, timestamp: int) -> "Impressions":
+        """Those up to a time."""
+        kept = self.timestamp <= timestamp
+        return Impressions(self.item[kept], self.position[kept], self.timestamp[kept], self.taken[kept])
 
 
 @dataclass(frozen=True)
 class InteractionLog:
     """Encoded interactions, sorted by user, then time, then their order in the source. All arrays have one entry an event.
 
-    `item` is an index into a catalogue of `n_items`, `timestamp` is in ms, `weight` > 0.
+    `item` is an index into a catalogue of `n_items`, `timestamp` is in ms, `weight` > 0. `impressions` are the lists that were
+    shown meanwhile, where anybody wrote them down.
     """
 
     user: Indices
@@ -46,13 +67,16 @@ class InteractionLog:
     timestamp: NDArray[np.int64]
     weight: Scores
     n_items: int
+    impressions: Impressions | None = None
 
     def __len__(self) -> int:
         return len(self.item)
 
     def select(self, keep: NDArray[np.bool_] | NDArray[np.int64]) -> "InteractionLog":
-        """The events of a mask or of ascending row numbers."""
-        return InteractionLog(self.user[keep], self.item[keep], self.timestamp[keep], self.weight[keep], self.n_items)
+        """The events of a mask or of ascending row numbers, and what was shown up to the last of them."""
+        timestamp = self.timestamp[keep]
+        shown = self.impressions.until(int(timestamp.max(initial=0))) if self.impressions else None
+        return InteractionLog(self.user[keep], self.item[keep], timestamp, self.weight[keep], self.n_items, shown)
 
 
 class History(NamedTuple):

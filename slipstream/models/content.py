@@ -60,8 +60,8 @@ def fit_content(attributes: Sequence[Mapping[str, Any]], neighbours: int = NEIGH
 def term_matrix(
     attributes: Sequence[Mapping[str, Any]], rarest: int = 1, most: int | None = None, commonest: int | None = None
 ) -> "sparse.csr_array[Any, Any] | None":
-    """TF-IDF (items, terms), rows of length 1, of the terms that at least `rarest` and at most `commonest` items have, no more than
-    `most` terms; None where there are none."""
+    """TF-IDF (items, terms), rows of length 1, of the terms that at least `rarest` and at most `commonest` items have, no more
+    than `most` terms; None where there are none."""
     from scipy import sparse
     from sklearn.feature_extraction.text import TfidfVectorizer
 

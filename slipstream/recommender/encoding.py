@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from slipstream.contracts.vocabulary import RATE
+from slipstream.contracts.vocabulary import CONVERSIONS, IMPRESSION, MAX_POSITION, RATE
 from slipstream.evaluation.splits import history_starts
-from slipstream.models.base import EventWeights, History, InteractionLog
+from slipstream.models.base import EventWeights, History, Impressions, InteractionLog
 
 
 class Query(NamedTuple):
@@ -43,6 +43,26 @@ def encode(interactions: pa.Table, item_ids: list[str], weights: EventWeights) -
         timestamp[order].astype(np.int64),
         weight[kept][order],
         len(item_ids),
+        _impressions(interactions, item, kept, len(item_ids)),
+    )
+
+
+def _impressions(interactions: pa.Table, item: NDArray[np.int64], signals: NDArray[np.bool_], n_items: int) -> Impressions | None:
+    """The places of lists that were shown, where the table tells of any; an item was taken where a signal names the same list."""
+    if not {"recommendation_id", "position"} <= set(interactions.column_names):
+        return None
+    lists = interactions["recommendation_id"].combine_chunks().dictionary_encode().indices
+    at = pc.fill_null(interactions["position"], -1).to_numpy()
+    key = pc.fill_null(lists, -1).to_numpy().astype(np.int64) * n_items + item
+    named = (pc.is_valid(lists).to_numpy(zero_copy_only=False)) & (item >= 0)
+    shown = named & (at >= 0) & pc.equal(interactions["event_type"], IMPRESSION).to_numpy()
+    if not shown.any():
+        return None
+    return Impressions(
+        item[shown].astype(np.int32),
+        np.minimum(at[shown], MAX_POSITION).astype(np.int32),
+        interactions["timestamp"].to_numpy()[shown].astype(np.int64),
+        np.isin(key[shown], key[named & signals]),
     )
 
 
@@ -55,6 +75,10 @@ def event_weights(interactions: pa.Table, weights: EventWeights) -> NDArray[np.f
         share = np.clip(interactions["value"].to_numpy() / weights.rating_scale, 0, 1)
         rated = pc.equal(interactions["event_type"], RATE).to_numpy() & ~np.isnan(share)
         result = np.where(rated, result * share, result).astype(np.float32)
+    if weights.usual_value and "value" in interactions.column_names:
+        proportion = np.sqrt(np.clip(interactions["value"].to_numpy() / weights.usual_value, 0.25, 4))
+        valued = pc.is_in(interactions["event_type"], pa.array(sorted(CONVERSIONS))).to_numpy() & ~np.isnan(proportion)
+        result = np.where(valued, result * proportion, result).astype(np.float32)
     return result
 
 

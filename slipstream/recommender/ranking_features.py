@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from slipstream.models.appeal import fit_appeal
 from slipstream.models.base import Arrays, History, Indices, InteractionLog, Scores
 
 TOP = 20
@@ -23,9 +24,9 @@ _LEAST = 1e-7
 
 @dataclass(frozen=True)
 class ItemTable:
-    """One entry an item: `numbers` (items, 3) are the logarithm of its share of all events, of how much larger its share of the
-    latest twentieth of them is, and its age as a share of the log's span; `codes` (attributes, items) which value it has of each
-    of the telling attributes, -1 for none; `price` the logarithm of its price, 0 for none."""
+    """One entry an item: `numbers` (items, 4) are the logarithm of its share of all events, of how much larger its share of the
+    latest twentieth of them is, its age as a share of the log's span, and its appeal where it was shown; `codes` (attributes,
+    items) which value it has of each of the telling attributes, -1 for none; `price` the logarithm of its price, 0 for none."""
 
     numbers: Scores
     codes: NDArray[np.int32]
@@ -49,9 +50,9 @@ def item_table(log: InteractionLog, item_ids: Sequence[str], attributes: Mapping
     first = np.full(n_items, log.timestamp.max(), np.int64)
     np.minimum.at(first, log.item, log.timestamp)
     span = max(1, int(np.ptp(log.timestamp)))
-    numbers = np.stack(
-        (np.log(share + _LEAST), np.log((recent_share + 1e-5) / (share + 1e-5)), (log.timestamp.max() - first) / span), axis=1
-    )
+    trend = np.log((recent_share + 1e-5) / (share + 1e-5))
+    appeal = fit_appeal(log.impressions, n_items)[0] if log.impressions else np.zeros(n_items)
+    numbers = np.stack((np.log(share + _LEAST), trend, (log.timestamp.max() - first) / span, appeal), axis=1)
     codes = [_coded(name, item_ids, attributes) for name in _telling(attributes)]
     price = [_price(attributes.get(item_id, {}).get("price")) for item_id in item_ids]
     return ItemTable(
@@ -103,7 +104,7 @@ def feature_names(retrievers: Sequence[str], attributes: Mapping[str, Mapping[st
     return [
         *(f"{name} score" for name in retrievers),
         *(f"{name} rank" for name in retrievers),
-        *("item popularity", "item trend", "item age"),
+        *("item popularity", "item trend", "item age", "item appeal"),
         *(f"same {name}" for name in _telling(attributes)),
         *("seen lately", "seen", "price against usual", "history length", "history variety", "last pause"),
     ]

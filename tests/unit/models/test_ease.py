@@ -31,7 +31,7 @@ def test_ease_is_the_closed_form_of_the_paper(sequences: list[list[int]], regula
 
 
 def test_a_large_catalogue_is_solved_in_the_space_of_its_largest_directions() -> None:
-    """Visitors of six tastes, each of ten items: six directions tell the tastes apart, and with nearly all the answer is exact."""
+    """Visitors of six tastes, each of ten items: six directions tell the tastes apart; with nearly all the answer is exact."""
     random = np.random.default_rng(0)
     sequences = [(random.permutation(10)[:6] + 10 * random.integers(6)).tolist() for _ in range(600)]
     log = log_of(sequences, 62)  # two items have no events

@@ -64,3 +64,41 @@ def test_catalogue_has_the_items_of_both_tables() -> None:
     items = pa.table({"item_id": ["new", "x"], "title": ["New", None]})
     assert catalogue(interactions, items) == ["new", "x"]
     assert attributes(items, ["new", "x"]) == {"new": {"title": "New"}, "x": {}}
+
+
+def test_what_was_shown_is_taken_where_a_signal_names_the_same_list() -> None:
+    rows = [
+        ("u", "a", "impression", 1, "r1", 0),
+        ("u", "b", "impression", 1, "r1", 1),
+        ("u", "b", "view", 2, "r1", 1),
+        ("v", "b", "impression", 3, "r2", 0),
+        ("v", "b", "view", 4, None, None),
+        ("v", "a", "impression", 5, None, 0),
+        ("v", "zzz", "impression", 5, "r2", 2),
+        ("v", "a", "search", 6, "r2", None),
+    ]
+    columns = zip(*rows, strict=True)
+    names = ("user_id", "item_id", "event_type", "timestamp", "recommendation_id", "position")
+    kinds = (pa.string(), pa.string(), pa.string(), pa.int64(), pa.string(), pa.int64())
+    table = pa.table({name: pa.array(column, kind) for name, column, kind in zip(names, columns, kinds, strict=True)})
+    log = encode(table, ["a", "b"], EventWeights())
+    shown = log.impressions
+    assert shown is not None
+    assert list(zip(shown.item.tolist(), shown.position.tolist(), shown.taken.tolist(), strict=True)) == [
+        (0, 0, False),
+        (1, 1, True),
+        (1, 0, False),
+    ]
+    first = log.select(log.timestamp <= 2).impressions
+    assert first is not None
+    assert len(first.item) == 2
+
+
+def test_a_cart_or_purchase_of_greater_value_can_count_more() -> None:
+    weights = EventWeights(usual_value=100.0)
+    events = [("view", 400.0), ("purchase", 100.0), ("purchase", 400.0), ("purchase", 10_000.0), ("cart", 1.0), ("cart", None)]
+    table = pa.table(
+        {"event_type": [kind for kind, _ in events], "value": pa.array([value for _, value in events], pa.float64())}
+    )
+    assert event_weights(table, weights).tolist() == [1, 3, 6, 6, 1, 2]
+    assert [weights.weight(kind, value) for kind, value in events] == [1, 3, 6, 6, 1, 2]

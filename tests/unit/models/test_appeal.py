@@ -1,0 +1,59 @@
+"""Appeal: what is taken as often from a place that few look at is liked more, and what is shown in vain less."""
+
+import numpy as np
+
+from slipstream.models.appeal import fit_appeal
+from slipstream.models.base import Impressions
+
+LOOKED = np.array([1.0, 0.6, 0.3, 0.1])
+LIKED = np.array([0.1, 0.2, 0.4, 0.1, 0.3])
+
+
+def shown(items: list[int], positions: list[int], taken: list[bool]) -> Impressions:
+    size = len(items)
+    return Impressions(np.array(items, np.int32), np.array(positions, np.int32), np.arange(size), np.array(taken, np.bool_))
+
+
+def simulated(rounds: int = 40_000) -> Impressions:
+    """Item 2, the best liked, nearly always stands last, item 0 nearly always first."""
+    random = np.random.default_rng(0)
+    usual = np.array([0, 1, 4, 2])
+    lists = np.array([usual if random.random() < 0.8 else random.permutation(5)[:4] for _ in range(rounds)])
+    places = np.tile(np.arange(4), rounds)
+    item = lists.ravel()
+    taken = random.random(len(item)) < LOOKED[places] * LIKED[item]
+    return Impressions(item.astype(np.int32), places.astype(np.int32), np.arange(len(item)), taken)
+
+
+def test_liking_is_told_from_where_an_item_stood() -> None:
+    impressions = simulated()
+    rate = np.bincount(impressions.item, impressions.taken) / np.bincount(impressions.item)
+    assert rate[2] < rate[1]  # by clicks alone the best liked item looks worse than the one above it
+    appeal, looked = fit_appeal(impressions, 6)
+    np.testing.assert_allclose(looked[:4], LOOKED, rtol=0.15)
+    relative = np.exp(appeal[:5] - appeal[1])
+    np.testing.assert_allclose(relative, LIKED / LIKED[1], rtol=0.2)
+    assert appeal[5] == 0  # was never shown
+
+
+def test_what_is_shown_in_vain_loses_appeal_the_more_the_higher_it_stands() -> None:
+    rows = (
+        [(0, 0, False)] * 60
+        + [(1, 3, False)] * 60
+        + [(2, 0, True)] * 30
+        + [(2, 0, False)] * 30
+        + [(3, 3, True)] * 5
+        + [(3, 3, False)] * 55
+    )
+    appeal, _ = fit_appeal(shown(*(list(column) for column in zip(*rows, strict=True))), 5)  # type: ignore[arg-type]
+    assert appeal[0] < appeal[1] < appeal[4] == 0 < appeal[2]
+
+
+def test_nothing_taken_says_nothing() -> None:
+    appeal, looked = fit_appeal(shown([0, 1], [0, 200], [False, False]), 2)
+    assert not appeal.any()
+    assert (looked == 1).all()
+
+
+def test_impressions_end_where_they_are_told_to() -> None:
+    assert simulated(10).until(5).timestamp.tolist() == [0, 1, 2, 3, 4, 5]
