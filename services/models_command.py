@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from services.service_clients import json_flag, segment, serving, training, training_options
-from services.showing import show_facts, show_json, show_table, when
+from services.showing import figures, show_facts, show_json, show_table, when
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,7 +76,7 @@ def show_model(version: str, as_json: bool, url: str | None, data_dir: Path) -> 
             ("made", when(model["created_at"])),
             ("run", model["run_id"]),
             ("lake", f"version {model['lake_version']}" if model["lake_version"] is not None else ""),
-            *((name, f"{value:.4f}") for name, value in sorted(model["metrics"].items())),
+            *figures(model["metrics"]),
             *((f"decided {when(it['decided_at'])}", f"{it['outcome']}: {it['reason']}") for it in decisions),
         ]
     )

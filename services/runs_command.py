@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from services.service_clients import json_flag, segment, training, training_options
-from services.showing import show_facts, show_json, show_table, span, when
+from services.showing import figures, show_facts, show_json, show_table, span, when
 from services.standalone.processes import INTERRUPTED
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def _show(run: "Run") -> None:
         ("outcome", _outcome(run)),
         ("model", run.model_version),
         ("lake", f"version {run.lake_version}" if run.lake_version is not None else ""),
-        *((name, f"{value:.4f}") for name, value in sorted(run.metrics.items()) if "/" not in name),
+        *figures(run.metrics),
     ]
     show_facts(facts)
 

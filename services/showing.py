@@ -1,7 +1,7 @@
 """How commands show things: times, spans, tables, JSON."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -37,6 +37,11 @@ def show_facts(facts: Sequence[tuple[str, str]]) -> None:
     for name, value in facts:
         if value:
             click.echo(f"{name.ljust(width)}  {value}")
+
+
+def figures(metrics: Mapping[str, float]) -> list[tuple[str, str]]:
+    """What was measured of a model over all queries, as facts; names with a slash are of a part of them, or of another model."""
+    return [(name, f"{value:.4f}") for name, value in sorted(metrics.items()) if "/" not in name]
 
 
 def show_json(value: Any) -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from services.showing import show_facts, show_table, span
+from services.showing import figures, show_facts, show_table, span
 
 
 @pytest.mark.parametrize(
@@ -18,3 +18,8 @@ def test_table_is_aligned_and_facts_leave_out_what_is_empty(capsys: pytest.Captu
     show_table(("a", "long"), [("wider", "x"), ("y", "")])
     show_facts([("one", "1"), ("nothing", ""), ("three", "3")])
     assert capsys.readouterr().out == "a      long\nwider  x\ny\none    1\nthree  3\n"
+
+
+def test_figures_are_those_of_the_whole_alone() -> None:
+    metrics = {"ndcg@10": 0.25, "cohort/new/ndcg@10": 0.1, "champion/ndcg@10": 0.2}
+    assert figures(metrics) == [("ndcg@10", "0.2500")]

@@ -13,15 +13,17 @@ DAY_MS = 86_400_000
 START_MS = 1_700_000_000_000
 
 
-def chain(visitors: int = 30, items: int = 12, steps: int = 12, *, seed: int = 0, start_ms: int = START_MS) -> pa.Table:
-    """Each visitor starts somewhere and goes from item i to i + 1, one in ten steps elsewhere; over ten days."""
+def chain(
+    visitors: int = 30, items: int = 12, steps: int = 12, *, seed: int = 0, start_ms: int = START_MS, stride: int = 1
+) -> pa.Table:
+    """Each visitor starts somewhere and goes from item i to i + `stride`, one in ten steps elsewhere; over ten days."""
     random = np.random.default_rng(seed)
     rows = []
     for visitor in range(visitors):
         item = int(random.integers(items))
         at = start_ms + int(random.integers(9 * DAY_MS))
         for _ in range(steps):
-            item = (item + 1) % items if random.random() < 0.9 else int(random.integers(items))
+            item = (item + stride) % items if random.random() < 0.9 else int(random.integers(items))
             at += int(random.integers(60_000, 7_200_000))
             rows.append((f"v{visitor}", f"i{item}", "view", at))
     return events(rows)
