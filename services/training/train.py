@@ -42,7 +42,7 @@ def train(job: Job, report: Report) -> Trained:
     settings = job.training
     weights = event_weights(settings)
 
-    report.stage("reading the lake", 0.0, 0.05)
+    report.stage("reading the lake", 0.0, 0.02)
     dataset = read_dataset(Lake(job.lake, job.namespace), job.lake_version, job.catalog_version)
     report.fact(lake_version=dataset.lake_version, lake_rows=dataset.lake_rows, catalog_version=dataset.catalog_version)
     signals = dataset.signals(weights)
@@ -50,7 +50,7 @@ def train(job: Job, report: Report) -> Trained:
     champion, champion_error = _champion(job.champion)
 
     held_out = hold_out(dataset, signals, champion.manifest.data.until if champion else None, settings)
-    report.stage("fitting the challenger", 0.05, 0.4)
+    report.stage("fitting the challenger", 0.02, 0.75)
     known = _log(dataset, held_out.fit, weights)
     challenger = _fit(dataset, known, job, weights, champion, report)
 
@@ -63,16 +63,16 @@ def train(job: Job, report: Report) -> Trained:
     metrics = flat(figures)
     shown = samples(queries, judgement.cohorts, challenger, champion, dataset.attributes, settings.seed)
 
-    report.stage("fitting on everything", 0.6, 0.94)
+    report.stage("fitting on everything", 0.87, 0.96)
     everything = _log(dataset, signals, weights)
     if "validation" in challenger.manifest.metrics:
         shipped = refit(challenger, everything)
     else:  # so little data that parameters could not be chosen yet: with all of it they may be
         shipped = _fit(dataset, everything, job, weights, champion, report)
-    report.stage("measuring the reference of features", 0.94, 0.97)
+    report.stage("measuring the reference of features", 0.96, 0.98)
     reference = reference_histograms(dataset, sample(np.flatnonzero(signals), REFERENCE_SAMPLE, settings.seed))
     commit = settings.code_commit or code_commit()
-    report.stage("saving the bundle", 0.97, 0.99)
+    report.stage("saving the bundle", 0.98, 0.99)
     manifest = shipped.manifest.model_copy(
         update={
             "code_commit": commit,
@@ -157,6 +157,7 @@ def _fit(
         event_weights=weights,
         progress=told,
         start_from=champion,
+        checkpoints=job.checkpoints,
         search_s=60 * job.training.search_minutes if job.profile == "best" else 0.0,
     )
 
@@ -186,7 +187,7 @@ def _judge(
         if asked % 200 == 0:
             report.step(asked / total, f"{total:,} questions")
 
-    report.stage("judging", 0.4, 0.6)
+    report.stage("judging", 0.75, 0.87)
     return judge_all(contestants, queries, past, seed, step)
 
 

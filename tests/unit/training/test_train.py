@@ -16,6 +16,7 @@ from slipstream.chassis.settings import LakeSettings
 from slipstream.features.views import RECOMMENDER, VISITOR
 from slipstream.models.base import EventWeights
 from slipstream.recommender.bundle import load_bundle
+from slipstream.recommender.fit import FitStep
 from slipstream.recommender.stages import Event, recommend
 from slipstream.stores.lake import Lake
 from tests.unit.training.histories import DAY_MS, START_MS, chain, events, write, write_items
@@ -91,6 +92,30 @@ def test_train_same_lake_version_and_seed_gives_same_model(lake: Lake, job: Make
     assert first.data_sha256 == second.data_sha256
     arrays = [{p.name: p.read_bytes() for p in job(version).output.glob("*.npy")} for version in ("v1", "v2")]
     assert arrays[0] == arrays[1]
+
+
+def test_train_gives_the_fit_what_outlives_it_and_tells_how_far_it_is(
+    lake: Lake, job: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class KilledError(Exception): ...
+
+    def killed(*_: Any, checkpoints: Path, progress: Callable[[FitStep], None], **__: Any) -> None:
+        (checkpoints / "network").touch()
+        progress(FitStep("training the network", 0.5, epoch=2, epochs=4, loss=1.5))
+        raise KilledError
+
+    monkeypatch.setattr("services.training.train.fit_log", killed)
+    write(lake, chain())
+    told: list[dict[str, Any]] = []
+    asked = job("v1")
+    asked.checkpoints.mkdir()
+    with pytest.raises(KilledError):
+        train(asked, Report(told.append))
+    assert (asked.checkpoints / "network").exists()
+    assert told[-2]["progress"] < told[-1]["progress"] < 1
+    assert [told[-1][name] for name in ("stage", "detail", "done", "epoch", "epochs", "loss")] == [
+        "fitting the challenger", "training the network", 0.5, 2, 4, 1.5,
+    ]  # fmt: skip
 
 
 def test_train_compares_with_champion_on_what_it_has_not_seen(lake: Lake, job: Make) -> None:
