@@ -50,7 +50,7 @@ def train(job: Job, report: Report) -> Trained:
     champion, champion_error = _champion(job.champion)
 
     held_out = hold_out(dataset, signals, champion.manifest.data.until if champion else None, settings)
-    report.stage("fitting the challenger", 0.02, 0.75)
+    report.stage("fitting the challenger", 0.02, 0.85)
     known = _log(dataset, held_out.fit, weights)
     challenger = _fit(dataset, known, job, weights, champion, report)
 
@@ -63,13 +63,13 @@ def train(job: Job, report: Report) -> Trained:
     metrics = flat(figures)
     shown = samples(queries, judgement.cohorts, challenger, champion, dataset.attributes, settings.seed)
 
-    report.stage("fitting on everything", 0.87, 0.96)
+    report.stage("fitting on everything", 0.92, 0.97)
     everything = _log(dataset, signals, weights)
     if "validation" in challenger.manifest.metrics:
         shipped = refit(challenger, everything)
     else:  # so little data that parameters could not be chosen yet: with all of it they may be
         shipped = _fit(dataset, everything, job, weights, champion, report)
-    report.stage("measuring the reference of features", 0.96, 0.98)
+    report.stage("measuring the reference of features", 0.97, 0.98)
     reference = reference_histograms(dataset, sample(np.flatnonzero(signals), REFERENCE_SAMPLE, settings.seed))
     commit = settings.code_commit or code_commit()
     report.stage("saving the bundle", 0.98, 0.99)
@@ -187,7 +187,7 @@ def _judge(
         if asked % 200 == 0:
             report.step(asked / total, f"{total:,} questions")
 
-    report.stage("judging", 0.75, 0.87)
+    report.stage("judging", 0.85, 0.92)
     return judge_all(contestants, queries, past, seed, step)
 
 
