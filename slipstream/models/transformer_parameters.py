@@ -10,7 +10,7 @@ class TransformerParameters:
     heads: int = 2
     window: int = 50
     dropout: float = 0.3
-    learning_rate: float = 2e-3
+    learning_rate: float = 4e-3
     weight_decay: float = 0.01
     batch: int = 1_500
     """Events a step, of all processes together."""
@@ -20,3 +20,5 @@ class TransformerParameters:
     epochs: int = 30
     patience: int = 3
     """So many epochs without a better validation end the training."""
+    further: int = 1
+    """Epochs on everything, once validation has said what is best."""

@@ -10,7 +10,7 @@ from slipstream.models.transformer_parameters import TransformerParameters
 
 FEWEST_EVENTS = 5_000
 """Of fewer events a network learns nothing that rules do not say."""
-_SHORTEST_WINDOW, _LONGEST_WINDOW = 10, 200
+_SHORTEST_WINDOW = 10
 _LARGE_CATALOGUE = 20_000
 
 
@@ -26,16 +26,36 @@ class Profile:
     events: int
     """What the network reads while it is trained, at most, counted over all epochs."""
     epochs: int
+    window: int
+    """The longest history that it reads."""
     dim: int
     negatives: int
+    further: int
+    """Epochs on everything, once validation has said what is best."""
 
 
 PROFILES: Mapping[str, Profile] = {
     "fast": Profile(
-        tuning_queries=1_000, ranking_queries=3_000, ease_items=8_000, events=2_500_000, epochs=25, dim=64, negatives=1_000
+        tuning_queries=1_000,
+        ranking_queries=3_000,
+        ease_items=8_000,
+        events=1_500_000,
+        epochs=10,
+        window=50,
+        dim=64,
+        negatives=1_000,
+        further=1,
     ),
     "best": Profile(
-        tuning_queries=3_000, ranking_queries=8_000, ease_items=15_000, events=9_000_000, epochs=50, dim=96, negatives=2_000
+        tuning_queries=3_000,
+        ranking_queries=8_000,
+        ease_items=15_000,
+        events=9_000_000,
+        epochs=30,
+        window=100,
+        dim=96,
+        negatives=2_000,
+        further=2,
     ),
 }
 
@@ -44,11 +64,12 @@ def transformer_parameters(profile: Profile, log: InteractionLog) -> Transformer
     """A window that holds nearly every history, larger steps where each costs a pass over a large catalogue, and as many epochs
     as the profile allows."""
     lengths = np.bincount(log.user)
-    window = int(np.clip(np.quantile(lengths[lengths > 0], 0.98), _SHORTEST_WINDOW, _LONGEST_WINDOW))
+    window = int(np.clip(np.quantile(lengths[lengths > 0], 0.98), _SHORTEST_WINDOW, profile.window))
     return TransformerParameters(
         dim=profile.dim,
         window=window,
         batch=1_500 if log.n_items <= _LARGE_CATALOGUE else 4_000,
         negatives=profile.negatives,
         epochs=int(np.clip(profile.events // len(log), 1, profile.epochs)),
+        further=profile.further,
     )

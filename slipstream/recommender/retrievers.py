@@ -83,10 +83,9 @@ def go_on(
     *,
     terms: "sparse.csr_array[Any, Any] | None",
     seed: int,
-    epochs: int = 2,
 ) -> Transformer:
     """The network after some more epochs on a log that has events which it has not seen."""
-    further = replace(parameters, epochs=epochs)
+    further = replace(parameters, epochs=parameters.further)
     return train_network(log, further, (), repeats=True, terms=terms, start=network, seed=seed).model
 
 
