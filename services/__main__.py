@@ -374,6 +374,9 @@ def _write_json(path: Path | None, value: Any) -> None:
 
 def main() -> NoReturn:
     """The entry point of the `slipstream` script."""
+    # Read by OpenMP when torch loads it, here and in child processes. By default a thread that waits for another spins: beside
+    # other processes, such as serving, a training step then takes 3.3 s instead of 0.09 s.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         cli(standalone_mode=True)
     except KeyboardInterrupt:

@@ -1,5 +1,6 @@
 """Fixtures on the real servers: one embedded broker and one Valkey for the whole run, told apart by `namespace`."""
 
+import os
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,9 @@ from pydantic import SecretStr
 from services.standalone import servers
 from services.standalone.processes import Child, free_port
 from slipstream.chassis.settings import DatabaseSettings, KafkaSettings, LakeSettings, RedisSettings
+
+# As the program itself has it (services/__main__.py): tests that train a network share the processors with servers.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 OwnBroker = Callable[[], tuple[KafkaSettings, Child]]
 OwnRedis = Callable[[], tuple[RedisSettings, Child]]
