@@ -77,6 +77,28 @@ def show_run(run_id: str, as_json: bool, url: str | None, data_dir: Path) -> Non
         show_facts([(f"  {name}", f"{value:.6g}") for name, value in decision["numbers"].items()])
 
 
+@runs.command("report", short_help="Fetch a run's report, a page with plots.")
+@click.argument("run_id")
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Where to; by default RUN_ID.html here.")
+@click.option("--open", "opening", is_flag=True, help="Show it in the browser.")
+@training_options
+def report(run_id: str, output: Path | None, opening: bool, url: str | None, data_dir: Path) -> None:
+    """Fetch the report of a run that came to a model: data, figures, the gate's decision, lists before and after. One HTML file.
+
+    \b
+    Example:  slipstream runs report 20261124-101500-3fa9c1 --open
+    """
+    output = output or Path(f"{run_id}.html")
+    with training(url, data_dir) as peer:
+        try:
+            peer.download(f"/v1/runs/{segment(run_id)}/report", output)
+        except OSError as error:
+            raise click.ClickException(f"{output}: {error.strerror}") from error
+    click.echo(f"Wrote {output}.")
+    if opening and click.launch(str(output)):
+        click.echo("No browser could be started: open the file yourself.", err=True)
+
+
 @runs.command("start", short_help="Ask for a run.")
 @click.option("--profile", type=click.Choice(["fast", "best"]), default="fast", show_default=True, help="Minutes, or a night.")
 @click.option("--reason", default="", help="Why; it is kept with the run.")
@@ -158,7 +180,7 @@ def _follow(peer: "Peer", run_id: str, as_json: bool) -> None:
     if run.state != "succeeded":
         raise SystemExit(1)
     if not as_json:
-        click.echo(f"Next: slipstream models show {run.model_version}")
+        click.echo(f"Next: slipstream models show {run.model_version}, slipstream runs report {run.run_id}")
 
 
 def _show(run: "Run") -> None:

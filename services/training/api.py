@@ -3,7 +3,7 @@
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, HTMLResponse
 from pydantic import BaseModel, Field
 
 from services.training.publish import Publisher
@@ -52,6 +52,9 @@ def _context(request: Request) -> Context:
 Training = Annotated[Context, Depends(_context)]
 Limit = Annotated[int, Query(ge=1, le=500)]
 
+_PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+"""A report asks for nothing and runs nothing, whatever its data say."""
+
 router = APIRouter(prefix="/v1", tags=["training"])
 
 
@@ -84,6 +87,17 @@ def list_decisions(training: Training, run_id: str) -> list[Audit]:
     """The gate's audit record of a run: the decision, its reason, every number and setting that it rested on."""
     get_run(training, run_id)
     return training.repository.decisions(run_id)
+
+
+@router.get("/runs/{run_id}/report", response_class=HTMLResponse)
+def get_report(training: Training, run_id: str) -> FileResponse:
+    """A page about a run that came to a model: data, figures, decision, lists before and after. Kept as long as the model."""
+    get_run(training, run_id)
+    try:
+        page = training.artifacts.report(run_id)
+    except ArtifactNotFoundError as error:
+        raise NotFoundError(f"run {run_id} has no report: it came to no model, or that was deleted", code="no_report") from error
+    return FileResponse(page, media_type="text/html", headers={"Content-Security-Policy": _PAGE_POLICY})
 
 
 @router.post("/runs/{run_id}:cancel", status_code=202)

@@ -9,6 +9,7 @@ from services.training import gate
 from services.training.job import Trained
 from services.training.metrics import TrainingMetrics
 from services.training.registry import CHALLENGER, CHAMPION, Lineage, Registry
+from services.training.report import report
 from services.training.repository import Audit, Repository, now_ms
 from services.training.settings import TrainingSection
 from slipstream.broker.kafka import BrokerUnavailableError
@@ -67,7 +68,7 @@ class Publisher:
             )
             self._announce([refused])
         log.info("gate", version=run_id, outcome=decision.outcome, reason=decision.reason)
-        self._tidy(run_id, decision, manifest)
+        self._tidy(run_id, decision, manifest, trained)
         return decision
 
     def resume(self, run_id: str) -> gate.Decision | None:
@@ -103,7 +104,7 @@ class Publisher:
         self._announce([_event(ModelEventType.ROLLED_BACK, version, CHAMPION, previous=bad, reason=reason)])
         return self.registry.get(version)
 
-    def _tidy(self, run_id: str, decision: gate.Decision, manifest: Manifest) -> None:
+    def _tidy(self, run_id: str, decision: gate.Decision, manifest: Manifest, trained: Trained) -> None:
         """What would be good to have after a decision, and changes nothing about it: a failure here is logged."""
         numbers = {f"gate/{name}": value for name, value in decision.numbers.items()}
         try:
@@ -111,6 +112,11 @@ class Publisher:
             self.registry.log_trials(run_id, manifest.metrics.get("search", []))  # type: ignore[arg-type]
         except Exception as error:
             log.error("decision and trials could not be noted in the registry", version=run_id, exc_info=error)
+        try:
+            page = report(self.repository.get(run_id), manifest, trained, self.repository.decisions(run_id)[-1])
+            self.registry.log_page(run_id, self.artifacts.put_report(run_id, page))
+        except Exception as error:
+            log.error("the run's report could not be written", run_id=run_id, exc_info=error)
         try:
             for version in self.registry.prune(self.settings.keep_models):
                 log.info("model deleted, as newer ones are kept", version=version, keep=self.settings.keep_models)

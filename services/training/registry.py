@@ -143,6 +143,10 @@ class Registry:
         for name, number in metrics.items():
             client.log_metric(found.run_id, _metric_name(name), number)
 
+    def log_page(self, version: str, page: Path) -> None:
+        """Keep a copy of a page about the version with its run, where MLflow's UI shows it."""
+        self._ready().log_artifact(self._find(version).run_id, str(page))
+
     def log_trials(self, version: str, trials: Sequence[Mapping[str, Any]]) -> None:
         """Record each trial of a search as a run of its own below the version's; MLflow's UI shows them together."""
         from mlflow.entities import Metric, Param

@@ -59,7 +59,9 @@ class Peer:
         try:
             with self._client.stream("GET", path) as response:
                 if response.status_code != 200:
-                    raise PeerError(f"{self.name} answered {response.status_code} to GET {path}", response.status_code)
+                    response.read()
+                    said = _detail(response)
+                    raise PeerError(f"{self.name} answered {response.status_code} to GET {path}", response.status_code, said)
                 with partial.open("wb") as file:
                     for chunk in response.iter_bytes(1 << 20):
                         file.write(chunk)

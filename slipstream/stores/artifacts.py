@@ -1,4 +1,4 @@
-"""Where model bundles are kept: one directory a version, in a folder that outlives the process."""
+"""Where model bundles are kept: one directory a version, in a folder that outlives the process; beside them a report of each."""
 
 import re
 import shutil
@@ -22,7 +22,7 @@ class Artifacts:
 
     def __init__(self, settings: ArtifactSettings) -> None:
         self.root = settings.directory.absolute()
-        self._bundles = self.root / "bundles"
+        self._bundles, self._reports = self.root / "bundles", self.root / "reports"
 
     def put(self, version: str, directory: Path) -> Path:
         """Keep a copy of the directory as this version and return where it is.
@@ -49,6 +49,20 @@ class Artifacts:
             raise ArtifactNotFoundError(f"no bundle of version {version} is kept")
         return place
 
+    def put_report(self, version: str, page: str) -> Path:
+        """Keep a page (HTML) about this version, in place of one that there is, and return where it is."""
+        target = self._reports / f"{self.place(version).name}.html"
+        self._reports.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{target.name}")
+        partial.write_text(page, encoding="utf-8")
+        return partial.replace(target)
+
+    def report(self, version: str) -> Path:
+        """The page about this version. Raises ArtifactNotFoundError."""
+        if not _VERSION.fullmatch(version) or not (found := self._reports / f"{version}.html").is_file():
+            raise ArtifactNotFoundError(f"no report of version {version} is kept")
+        return found
+
     def versions(self) -> list[str]:
         """All versions, ascending."""
         if not self._bundles.is_dir():
@@ -56,8 +70,9 @@ class Artifacts:
         return sorted(entry.name for entry in self._bundles.iterdir() if not entry.name.startswith("."))
 
     def delete(self, version: str) -> None:
-        """Remove a version; it is gone at once, even for who looks while its files are being removed."""
+        """Remove a version and its report; it is gone at once, even for who looks while its files are being removed."""
         place = self.path(version)
+        (self._reports / f"{version}.html").unlink(missing_ok=True)
         doomed = place.with_name(f".{version}.deleted")
         place.rename(doomed)
         shutil.rmtree(doomed)
@@ -73,6 +88,8 @@ class Artifacts:
         """Remove what a killed process left half written. Only the writing service calls it, before it writes."""
         for leftover in (*self.root.glob(".work-*"), *self._bundles.glob(".*")):
             shutil.rmtree(leftover, ignore_errors=True)
+        for unfinished in self._reports.glob(".*"):
+            unfinished.unlink(missing_ok=True)
 
     def place(self, version: str) -> Path:
         """Where the version is, or would be. Raises ValueError for one that can't be a file name."""

@@ -51,6 +51,13 @@ def test_request_trains_promotes_announces_and_offers_the_bundle(make_settings: 
         assert model_events(settings, 2) == [("registered", version, "r-first"), ("promoted", version, "r-first")]
         (audit,) = client.get(f"/v1/runs/{run['run_id']}/decisions").json()
         assert audit["outcome"] == "promoted"
+        page = client.get(f"/v1/runs/{run['run_id']}/report")
+        assert (
+            page.headers["Content-Type"].startswith("text/html")
+            and "default-src 'none'" in page.headers["Content-Security-Policy"]
+        )
+        assert f"Training run {version}" in page.text and "there is no champion" in page.text.lower()
+        assert client.get("/v1/runs/none/report").json()["code"] == "no_run"
 
         fetched = tmp_path / "fetched"
         fetched.mkdir()

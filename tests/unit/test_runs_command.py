@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -44,6 +45,15 @@ def test_show_of_a_running_run_says_how_far_it_is(answers: Answers) -> None:
     running = RUN | {"state": "running", "finished_at": None, "decision": None, "progress": 0.3, "stage": "fitting", "eta_s": 65}
     answers.by_request |= {"GET /v1/runs/r1": running, "GET /v1/runs/r1/decisions": []}
     assert "state      30%, fitting, about 1 min 5 s left" in invoke("show", "r1").output
+
+
+def test_report_is_written_where_it_is_asked_for(answers: Answers, tmp_path: Path) -> None:
+    answers.by_request |= {"GET /v1/runs/r1/report": "page", "GET /v1/runs/r2/report": problem(404, "run r2 has no report")}
+    written = tmp_path / "r1.html"
+    assert f"Wrote {written}." in invoke("report", "r1", "--output", str(written)).output
+    assert written.read_text() == '"page"'
+    assert invoke("report", "r2", "--output", str(tmp_path / "r2.html")).output.strip() == "Error: run r2 has no report"
+    assert "No such file" in invoke("report", "r1", "--output", str(tmp_path / "no" / "folder.html")).output
 
 
 def test_start_sends_what_it_was_told_and_says_how_to_follow(answers: Answers) -> None:

@@ -19,7 +19,7 @@ from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.producer import Outgoing
 from slipstream.contracts.bundle import DataSummary, Manifest
 from slipstream.evaluation.significance import Interval
-from slipstream.stores.artifacts import Artifacts
+from slipstream.stores.artifacts import ArtifactNotFoundError, Artifacts
 
 
 class Broker:
@@ -184,3 +184,30 @@ def test_a_bundle_of_a_run_that_was_killed_before_it_was_registered_is_removed(
     assert publisher.resume("a") is None
     assert publisher.resume("never-came-so-far") is None
     assert publisher.artifacts.versions() == []
+
+
+def test_a_report_is_kept_beside_the_bundle_and_in_mlflow_until_the_model_is_deleted(
+    scene: tuple[Publisher, Broker], tmp_path: Path
+) -> None:
+    from mlflow import MlflowClient
+
+    publisher, _ = scene
+    publisher.publish("a", bundle(tmp_path, "a"), found(popularity=-0.05))
+    page = publisher.artifacts.report("a").read_text()
+    assert "Training run a" in page and "Worse than popularity" in page
+    client = MlflowClient(publisher.registry._uri, publisher.registry._uri)
+    run_id = client.search_model_versions("name = 'recommender'")[0].run_id
+    assert "a.html" in [file.path for file in client.list_artifacts(run_id)]
+    publisher.artifacts.delete("a")
+    with pytest.raises(ArtifactNotFoundError, match="no report"):
+        publisher.artifacts.report("a")
+
+
+def test_a_report_that_fails_changes_no_decision(
+    scene: tuple[Publisher, Broker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.training.publish.report", lambda *_: 1 / 0)
+    publisher, _ = scene
+    assert publisher.publish("a", bundle(tmp_path, "a"), found(popularity=0.05)).promoted
+    with pytest.raises(ArtifactNotFoundError):
+        publisher.artifacts.report("a")
