@@ -163,7 +163,7 @@ def fit_log(
                 terms=terms,
                 start=start,
                 progress=learned,
-                checkpoints=checkpoints,
+                checkpoints=None if search_s > 0 else checkpoints,  # a trial must tell of each of its epochs
                 seed=seed,
             )
 
