@@ -80,6 +80,8 @@ def fit_transformer(
         run.go_back_to(state)
     while run.epoch < parameters.epochs and run.epoch - run.best.epoch < parameters.patience:
         loss = run.train_epoch()
+        if run.diverged():  # what was best before stays
+            break
         with run.averaged() as dense:
             found = quality(dense) if quality else None
         run.judged(loss, found)
@@ -130,7 +132,7 @@ class _Training:
             fused=True,
         )
         self.average = self._weights()
-        self.best = _Best(0, -math.inf, self.average)
+        self.best = _Best(0, -math.inf, self._weights())
         self.epoch = self.step = 0
         self.curve: list[Epoch] = []
         count = np.bincount(log.item, minlength=log.n_items).astype(np.float64)
@@ -162,6 +164,10 @@ class _Training:
                     self.average[name].lerp_(value, 1 - decay)
         self.epoch += 1
         return float(np.mean(losses)) if losses else 0.0
+
+    def diverged(self) -> bool:
+        """Whether the weights are no numbers any more, so that scores would compare with nothing."""
+        return not all(bool(value.isfinite().all()) for value in self.average.values())
 
     @contextmanager
     def averaged(self) -> Iterator[Dense]:

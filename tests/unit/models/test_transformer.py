@@ -146,6 +146,12 @@ def test_an_item_nobody_has_seen_is_placed_by_its_attributes() -> None:
     assert after_0[ITEMS] < after_0[10]
 
 
+def test_a_training_that_diverges_leaves_finite_weights() -> None:
+    found = fit_transformer(ring(30), replace(SMALL, learning_rate=1e30))
+    assert np.isfinite(found.model.items.rows).all()
+    assert len(found.curve) < SMALL.epochs
+
+
 def test_no_sequence_is_refused() -> None:
     with pytest.raises(ValueError, match="no sequence"):
         fit_transformer(log_of([[1], [2], [3]], ITEMS), SMALL)
