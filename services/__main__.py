@@ -214,6 +214,7 @@ def replay(
 @click.option("--queries", type=existing_file, help="Session prefixes and what came next; for next-click.")
 @click.option("--profile", type=click.Choice(["fast", "best"]), default="fast", show_default=True)
 @click.option("--k", "ks", default="10,20", show_default=True, metavar="K[,K...]", help="Lengths of the lists that are judged.")
+@click.option("--last-days", type=float, help="What a time-split keeps out; by default the last fifth of the events.")
 @click.option(
     "--search-minutes", type=click.FloatRange(0), default=0, help="First try other parameters of the network for so long."
 )
@@ -225,6 +226,7 @@ def evaluate(
     queries: Path | None,
     profile: str,
     ks: str,
+    last_days: float | None,
     search_minutes: float,
     json_path: Path | None,
 ) -> None:
@@ -242,7 +244,17 @@ def evaluate(
     from slipstream.datasets.interactions import InteractionFileError
 
     try:
-        result = measure(file, protocol, items, queries, profile, lengths, progress=_stages(), search_minutes=search_minutes)
+        result = measure(
+            file,
+            protocol,
+            items,
+            queries,
+            profile,
+            lengths,
+            progress=_stages(),
+            search_minutes=search_minutes,
+            last_days=last_days,
+        )
     except (InteractionFileError, ValueError) as error:
         raise click.ClickException(str(error)) from error
     for name, metric in result["metrics"].items():

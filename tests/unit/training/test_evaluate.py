@@ -75,6 +75,19 @@ def test_time_split_predicts_the_last_events_from_the_first(files: Path) -> None
     assert found["metrics"]["hit_rate@1"]["value"] > 0.6
 
 
+def test_a_time_split_can_keep_out_the_last_days(files: Path) -> None:
+    whole = evaluate(files / "interactions.parquet", "time-split", ks=(1,))["data"]
+    days = (whole["until"] - whole["from"]) / 86_400_000
+    found = evaluate(files / "interactions.parquet", "time-split", ks=(1,), last_days=days / 10)
+    assert found["data"]["fitted_on"]["until"] <= whole["until"] - (whole["until"] - whole["from"]) / 10
+    assert found["data"]["fitted_on"]["until"] > whole["fitted_on"]["until"]
+    assert found["ablation"]["ahead"]["popularity"]["ndcg@1"]["low"] > 0
+    with pytest.raises(ValueError, match="nothing is left to fit on"):
+        evaluate(files / "interactions.parquet", "time-split", last_days=2 * days)
+    with pytest.raises(ValueError, match="of a time-split only"):
+        evaluate(files / "interactions.parquet", "leave-last-out", last_days=1)
+
+
 def test_a_list_measured_is_the_list_served(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The figure is recomputed with `recommend`, the function behind the endpoint."""
     bundles = []
