@@ -4,7 +4,7 @@ import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
-_PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "onnxruntime", "slipstream")
+_PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "optuna", "slipstream")
 
 
 def environment() -> dict[str, str]:

@@ -62,9 +62,10 @@ class Runs:
 
     def request(self, asked: RunRequest) -> Run:
         """Queue a run, which keeps the id of the present request. One of the same profile that is queued already is returned
-        instead: it has not read the lake yet, and will see the same data."""
+        instead: it has not read the lake yet, and will see the same data (one that goes on with a killed run's work will not)."""
         with self._asking:
-            waiting = [run for run in self._repository.in_state("queued") if run.profile == asked.profile]
+            queued = self._repository.in_state("queued")
+            waiting = [run for run in queued if run.profile == asked.profile and run.resumes is None]
             run = waiting[0] if waiting else self._add(asked)
         told = "a run of the profile is queued already" if waiting else "run queued"
         log.info(told, run_id=run.run_id, trigger=asked.trigger, reason=asked.reason)

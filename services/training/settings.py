@@ -1,8 +1,8 @@
 """Settings of the training service: `SLIPSTREAM_TRAINING__<FIELD>`."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 
 from slipstream.chassis.settings import Section, ServiceSettings
 
@@ -60,7 +60,7 @@ class TrainingSection(Section):
         description="a cart or purchase of this value counts in full, others by the square root of the proportion, between half "
         "and double; 0: all count in full",
     )
-    run_timeout_s: float = Field(7_200.0, gt=0, description="a run that takes longer is stopped and fails")
+    run_timeout_s: float = Field(43_200.0, gt=0, description="a run that takes longer is stopped and fails")
     niceness: int = Field(
         10, ge=0, le=19, description="priority given up by a run's process, so that serving beside it stays quick"
     )
@@ -85,6 +85,12 @@ class TrainingSection(Section):
     check_seconds: float = Field(15.0, gt=0, description="how often the schedule and the lake's count are looked at")
     cooldown_minutes: float = Field(30.0, ge=0, description="after a run, new events and items start none, and alerts wait")
     gate: GateSettings = GateSettings()
+
+    @model_validator(mode="after")
+    def _search_leaves_time(self) -> Self:
+        if 60 * self.search_minutes >= self.run_timeout_s:
+            raise ValueError("search_minutes must leave time of run_timeout_s for the rest of the run")
+        return self
 
 
 class TrainingSettings(ServiceSettings):

@@ -28,13 +28,17 @@ class Checkpoint:
         return state if state.get("digest") == self.digest else None
 
     def write(self, state: dict[str, Any]) -> None:
-        """Replaces the file; tensors and plain values only."""
+        """Replaces the file; tensors and plain values only. Where that fails, as on a full disk, the one before stays: a
+        checkpoint saves time and nothing else."""
         if self.path is None:
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = self.path.with_suffix(".unfinished")
-        torch.save({**state, "digest": self.digest}, unfinished)
-        unfinished.replace(self.path)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            torch.save({**state, "digest": self.digest}, unfinished)
+            unfinished.replace(self.path)
+        except (OSError, RuntimeError):
+            unfinished.unlink(missing_ok=True)
 
 
 def digest(settings: object, *arrays: np.ndarray[Any, Any]) -> str:

@@ -5,6 +5,7 @@ are shared (data parallel: S. Li et al., "PyTorch Distributed", VLDB 2020), and 
 """
 
 import os
+import shutil
 from dataclasses import dataclass
 
 import torch
@@ -20,8 +21,9 @@ class Group:
     device: torch.device
 
     def wrap(self, network: nn.Module) -> nn.Module:
-        """The network, its gradients averaged over the group where there is one; compiled where there is a GPU."""
-        if self.device.type == "cuda":
+        """The network, its gradients averaged over the group where there is one; compiled where there are a GPU and a C compiler,
+        which Triton needs."""
+        if self.device.type == "cuda" and shutil.which(os.environ.get("CC", "cc")):
             network.compile(dynamic=True)
         return nn.parallel.DistributedDataParallel(network) if self.size > 1 else network
 

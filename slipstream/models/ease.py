@@ -20,6 +20,7 @@ from slipstream.models.base import InteractionLog
 from slipstream.models.neighbours import HistoryWeighting, ItemToItem, neighbours_kept
 
 _ROWS_AT_ONCE = 512
+_VALUES_AT_ONCE = 20_000_000
 
 
 @dataclass(frozen=True)
@@ -113,8 +114,9 @@ def solve_in_low_rank(chosen: NDArray[np.int32], log: InteractionLog, parameters
     left = 1 - np.einsum("ij,ij->i", kept, kept)
 
     def rows() -> Iterator[NDArray[np.float32]]:
-        for begin in range(0, size, _ROWS_AT_ONCE):
-            block = kept[begin : begin + _ROWS_AT_ONCE] @ kept.T
+        at_once = max(1, min(_ROWS_AT_ONCE, _VALUES_AT_ONCE // size))
+        for begin in range(0, size, at_once):
+            block = kept[begin : begin + at_once] @ kept.T
             block /= left
             block[np.arange(len(block)), np.arange(begin, begin + len(block))] = 0
             yield block

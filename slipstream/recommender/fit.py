@@ -119,7 +119,8 @@ def fit_log(
 ) -> Bundle:
     """`fit` from encoded interactions, with the validation of a protocol where one is given.
 
-    The network of `start_from`, an earlier bundle of the same profile, is gone on from; in `checkpoints` an interrupted fit
+    The network of `start_from`, an earlier bundle of the same profile, is gone on from if that was fitted before the first
+    validation query; in `checkpoints` an interrupted fit
     finds how far its network was. For `search_s` seconds, where there are any, other parameters of the network are tried, each
     from the beginning; what a search has found is used by those who start from this bundle.
     """
@@ -178,7 +179,10 @@ def fit_log(
             found = search(trained, defaults, parameters, log.n_items, search_s, seed=seed, progress=tried)
             network, parameters = found.network, found.parameters
         else:
-            network = trained(parameters, learned, _network_of(start_from, item_ids, parameters.dim))
+            # Weights that have seen what they are asked would stop too late and be listened to too much.
+            fresh = start_from is not None and _began_later(log, rows, start_from)
+            earlier = _network_of(start_from if fresh else None, item_ids, parameters.dim)
+            network = trained(parameters, learned, earlier)
         fitted[NETWORK] = network.model
         curve = {
             "kept": network.epochs,
@@ -249,6 +253,12 @@ def _fitted_on(
     if ranking is not None:
         ranking = replace(ranking, items=item_table(log, bundle.item_ids, bundle.attributes or {}))
     return replace(bundle, retrievers={name: fitted[name] for name in bundle.retrievers}, ranking=ranking)
+
+
+def _began_later(log: InteractionLog, rows: NDArray[np.int64], bundle: Bundle) -> bool:
+    """Whether all of these rows, if there are any, happened after what a bundle was fitted on."""
+    until = bundle.manifest.data.until
+    return until is not None and until < int(log.timestamp[rows].min(initial=np.iinfo(np.int64).max))
 
 
 def _network_of(bundle: Bundle | None, item_ids: list[str], dim: int) -> Transformer | None:

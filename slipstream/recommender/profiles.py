@@ -24,7 +24,7 @@ class Profile:
     """Validation queries to fit blend and ranker on, at most."""
     ease_items: int
     events: int
-    """What the network reads while it is trained, at most, counted over all epochs."""
+    """What the network reads until validation stops it, at most, counted over all epochs; but once the whole log at least."""
     epochs: int
     window: int
     """The longest history that it reads."""

@@ -1,0 +1,74 @@
+"""A fit with a network: it is heard, survives saving, and starts from an earlier bundle only where that is fair."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from slipstream.models.base import EventWeights
+from slipstream.recommender import encoding
+from slipstream.recommender import fit as fitting
+from slipstream.recommender.bundle import Bundle, load_bundle, save_bundle
+from slipstream.recommender.fit import fit, fit_log, refit
+from slipstream.recommender.stages import Event, recommend
+from tests.unit.recommender.chain import chain_interactions, chain_items, item_name
+
+SHOP = chain_interactions(visitors=900)
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    return fit(SHOP, chain_items("new-mauve"), repeats=False)
+
+
+def answers(bundle: Bundle) -> list[list[tuple[str, float]]]:
+    return [
+        [(one.item_id, one.score) for one in recommend(bundle, [Event(item_name(place)), Event(item_name(place + 1))], 5)]
+        for place in range(0, 40, 7)
+    ]
+
+
+def test_the_network_is_heard_and_the_chain_is_found(bundle: Bundle) -> None:
+    assert bundle.manifest.parameters["blend"]["transformer"] > 0.01  # type: ignore[index, call-overload, operator]
+    right = [recommend(bundle, [Event(item_name(place))], 1)[0].item_id == item_name(place + 1) for place in range(40)]
+    assert sum(right) > 35
+
+
+def test_a_saved_bundle_answers_as_before(bundle: Bundle, tmp_path: Path) -> None:
+    save_bundle(bundle, tmp_path / "bundle")
+    loaded = load_bundle(tmp_path / "bundle")
+    assert (loaded.ranking is None) == (bundle.ranking is None)
+    for ours, theirs in zip(answers(bundle), answers(loaded), strict=True):
+        assert [item for item, _ in ours] == [item for item, _ in theirs]
+        np.testing.assert_allclose([score for _, score in ours], [score for _, score in theirs], rtol=1e-5)
+
+
+def test_refit_goes_on_with_the_network(bundle: Bundle) -> None:
+    log = encoding.encode(SHOP, bundle.item_ids, EventWeights())
+    again = refit(bundle, log)
+    assert set(again.retrievers) == set(bundle.retrievers)
+    assert recommend(again, [Event(item_name(3))], 1)[0].item_id == item_name(4)
+
+
+@pytest.mark.parametrize(("until", "gone_on_from"), [(0, True), (10**15, False)])
+def test_a_network_that_has_seen_the_questions_is_not_gone_on_from(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, until: int, gone_on_from: bool
+) -> None:
+    """Else training would stop too late, and the blend would listen to the network too much."""
+    starts: list[Any] = []
+
+    def remember(*arguments: Any, start: Any = None, **named: Any) -> Any:
+        starts.append(start)
+        return train(*arguments, start=start, **named)
+
+    train = fitting.train_network
+    monkeypatch.setattr(fitting, "train_network", remember)
+    data = bundle.manifest.data.model_copy(update={"until": until})
+    earlier = replace(bundle, manifest=bundle.manifest.model_copy(update={"data": data}))
+    item_ids: Sequence[str] = bundle.item_ids
+    log = encoding.encode(SHOP, list(item_ids), EventWeights())
+    fit_log(log, list(item_ids), bundle.attributes or {}, repeats=False, start_from=earlier)
+    assert (starts[0] is not None) == gone_on_from
