@@ -15,6 +15,8 @@ Arrays: TypeAlias = Mapping[str, NDArray[Any]]
 Parameters: TypeAlias = Mapping[str, Any]
 """JSON values."""
 
+NEVER = np.iinfo(np.int64).max
+
 
 @dataclass(frozen=True)
 class EventWeights:
@@ -41,17 +43,23 @@ class EventWeights:
 
 @dataclass(frozen=True)
 class Impressions:
-    """Items that were shown: one entry a place of a list, `taken` where the visitor took the item from it."""
+    """Items that were shown: one entry a place of a list. `taken_at` is when the visitor took the item from it, in ms, `NEVER`
+    where that was not seen."""
 
     item: Indices
     position: Indices
     timestamp: NDArray[np.int64]
-    taken: NDArray[np.bool_]
+    taken_at: NDArray[np.int64]
+
+    @property
+    def taken(self) -> NDArray[np.bool_]:
+        return self.taken_at < NEVER
 
     def until(self, timestamp: int) -> "Impressions":
-        """Those up to a time."""
+        """As they were known at a time."""
         kept = self.timestamp <= timestamp
-        return Impressions(self.item[kept], self.position[kept], self.timestamp[kept], self.taken[kept])
+        taken_at = np.where(self.taken_at <= timestamp, self.taken_at, NEVER)
+        return Impressions(self.item[kept], self.position[kept], self.timestamp[kept], taken_at[kept])
 
 
 @dataclass(frozen=True)

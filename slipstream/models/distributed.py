@@ -1,7 +1,7 @@
 """One process, or several under torchrun: where this one computes, and which part of the data is its own.
 
 Under `torchrun --nproc-per-node 2 …` every process runs the same program. What is cheap is computed by each; a network's steps
-are shared (data parallel: S. Li et al., "PyTorch Distributed", VLDB 2020), and what is written is written by the first.
+are shared (data parallel: S. Li et al., "PyTorch Distributed", VLDB 2020), and checkpoints are written by the first.
 """
 
 import os

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from slipstream.models.base import Arrays, Indices, Scored, Scores
 
 EXACT_UP_TO = 20_000
-"""Up to so many items every one is compared."""
+"""Up to so many items every one is compared, see `clusters`."""
 _PROBED = 10_000
 """Beyond, about so many are."""
 _NAMED = 1_000
@@ -34,21 +34,10 @@ class Nearest:
     ends: NDArray[np.int64]
 
     @classmethod
-    def of(cls, vectors: NDArray[np.float32], seed: int = 0) -> Self:
-        """Clusters a catalogue that is too large to be compared whole."""
-        n_items, dim = vectors.shape
-        if n_items <= EXACT_UP_TO:
-            none = np.empty(0, np.int32)
-            return cls(vectors, none, none, np.empty((0, dim), np.float32), np.empty(0, np.int64))
-        from sklearn.cluster import MiniBatchKMeans
-
-        clusters = int(np.sqrt(n_items))
-        means = MiniBatchKMeans(clusters, batch_size=8_192, n_init=1, max_iter=20, random_state=seed).fit(vectors)
-        items = np.argsort(means.labels_, kind="stable").astype(np.int32)
-        place = np.empty(n_items, np.int32)
-        place[items] = np.arange(n_items, dtype=np.int32)
-        ends = np.cumsum(np.bincount(means.labels_, minlength=clusters)).astype(np.int64)
-        return cls(np.ascontiguousarray(vectors[items]), items, place, means.cluster_centers_.astype(np.float32), ends)
+    def compared_whole(cls, vectors: NDArray[np.float32]) -> Self:
+        """Without clusters, however large."""
+        none = np.empty(0, np.int32)
+        return cls(vectors, none, none, np.empty((0, vectors.shape[1]), np.float32), np.empty(0, np.int64))
 
     def vectors(self, items: Indices) -> NDArray[np.float32]:
         """Those of any items (items, dim)."""

@@ -37,7 +37,7 @@ class SessionsParameters:
     length_exponent: float = 0.5
     """A visit's similarity is divided by its length to this power."""
     rarity: float = 0.2
-    """A vote counts (share of visits with the item) ** -rarity."""
+    """A vote counts (share of visits with the item, of which `recent` are counted at most) ** -rarity."""
     half_life: float | None = None
     """So many visits later, as a share of all, a visit counts half; None: age does not count."""
 

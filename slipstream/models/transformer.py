@@ -59,7 +59,7 @@ def _places(length: int) -> tuple[NDArray[np.int64], Scores]:
 
 @dataclass(frozen=True)
 class Transformer:
-    """`weights` as `transformer_fit.Network` names them, those of blocks stacked; `items` finds the best items for a state.
+    """`weights` as `transformer_network.Network` names them, those of blocks stacked; `items` finds the best items for a state.
 
     Its scores are probabilities over the catalogue.
     """
@@ -119,7 +119,7 @@ class Transformer:
         vector is 0."""
         at = np.array(places, np.int64)
         vectors = np.where(at[:, None] >= 0, self.items.vectors(np.maximum(at, 0).astype(np.int32)), np.float32(0))
-        return Transformer(self.weights, Nearest.of(vectors), self.shape)
+        return Transformer(self.weights, Nearest.compared_whole(vectors), self.shape)
 
     def arrays(self) -> Arrays:
         return {**self.weights, **self.items.arrays()}

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from slipstream.models import distributed
 from slipstream.models.base import Dense, History, InteractionLog, Scores
 from slipstream.models.checkpoint import Checkpoint, digest
-from slipstream.models.nearest import Nearest
+from slipstream.models.clusters import clustered
 from slipstream.models.sequences import filled, sequences
 from slipstream.models.transformer import Shape, Transformer
 from slipstream.models.transformer_network import Batch, Network
@@ -72,9 +72,10 @@ def fit_transformer(
     many processes.
     """
     run = _Training(log, parameters, terms, start, seed)
-    settings = (parameters, seed, run.group.size, log.n_items)
+    sizes = [(name, tuple(value.shape)) for name, value in run.network.named_parameters()]
+    arrays = [log.user, log.item, log.timestamp, log.weight, *((terms.indices, terms.data) if terms is not None else ())]
     checkpoint = Checkpoint(
-        checkpoints / "transformer.pt" if checkpoints else None, digest(settings, log.user, log.item, log.timestamp, log.weight)
+        checkpoints / "transformer.pt" if checkpoints else None, digest((parameters, seed, run.group.size, sizes), *arrays)
     )
     if state := checkpoint.read(run.device):
         run.go_back_to(state)
@@ -117,7 +118,9 @@ class _Training:
         self.device = self.group.device
         torch.manual_seed(seed)
         kinds = np.unique(log.weight)
-        if len(kinds) > _MOST_KINDS:
+        if start is not None:  # else its vectors of kinds would be lost, or mean others
+            kinds = np.array(start.shape.kinds, np.float32)
+        elif len(kinds) > _MOST_KINDS:
             kinds = np.quantile(kinds, np.linspace(0, 1, _MOST_KINDS), method="lower")
         shape = Shape(parameters.window, parameters.heads, tuple(float(kind) for kind in kinds))
         self.network = Network(log.n_items, parameters, shape, terms).to(self.device)
@@ -219,7 +222,7 @@ class _Training:
                 for name, value in self.network.named_parameters()
                 if name not in ("own", "terms")
             }
-        return Transformer(arrays, Nearest.of(vectors.cpu().numpy(), self.seed), self.network.shape)
+        return Transformer(arrays, clustered(vectors.cpu().numpy(), self.seed), self.network.shape)
 
     def _weights(self) -> dict[str, Tensor]:
         """A copy of the parameters as they are."""
@@ -233,9 +236,11 @@ class _Training:
                 if name in start.weights and value.shape == start.weights[name].shape:
                     value.copy_(torch.from_numpy(np.array(start.weights[name])))
             if terms is not None and self.network.terms is not None:
-                explained = _ridge(terms, vectors)
+                # An item that the other one did not know has only its attributes to begin with.
+                known: NDArray[np.bool_] = np.asarray(vectors.any(axis=1))
+                explained = _ridge(terms[known], vectors[known])
                 self.network.terms.copy_(torch.from_numpy(explained))
-                vectors = vectors - terms @ explained
+                vectors = np.where(known[:, None], vectors - terms @ explained, np.float32(0))
             self.network.own.copy_(torch.from_numpy(np.array(vectors)))
 
     def _negatives(self) -> tuple[Tensor | None, Tensor]:
@@ -271,10 +276,12 @@ class _Answers:
 
     def __init__(self, network: Network, n_items: int) -> None:
         self._network, self.n_items = network, n_items
+        with torch.no_grad():
+            self._vectors = network.vectors()
 
     @torch.no_grad()
     def score_all(self, histories: Sequence[History]) -> Scores:
-        shape, vectors = self._network.shape, self._network.vectors()
+        shape, vectors = self._network.shape, self._vectors
         length = np.array([min(max(1, len(history.item)), shape.window) for history in histories])
         tables: list[NDArray[Any]] = [np.zeros((len(histories), length.max()), kind) for kind in (np.int32, np.float32, np.int64)]
         for row, history in enumerate(histories):

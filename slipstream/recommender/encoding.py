@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from slipstream.contracts.vocabulary import CONVERSIONS, IMPRESSION, MAX_POSITION, RATE
 from slipstream.evaluation.splits import history_starts
-from slipstream.models.base import EventWeights, History, Impressions, InteractionLog
+from slipstream.models.base import NEVER, EventWeights, History, Impressions, InteractionLog
 
 
 class Query(NamedTuple):
@@ -55,15 +55,24 @@ def _impressions(interactions: pa.Table, item: NDArray[np.int64], signals: NDArr
     at = pc.fill_null(interactions["position"], -1).to_numpy()
     key = pc.fill_null(lists, -1).to_numpy().astype(np.int64) * n_items + item
     named = (pc.is_valid(lists).to_numpy(zero_copy_only=False)) & (item >= 0)
+    times = interactions["timestamp"].to_numpy().astype(np.int64)
     shown = named & (at >= 0) & pc.equal(interactions["event_type"], IMPRESSION).to_numpy()
     if not shown.any():
         return None
     return Impressions(
         item[shown].astype(np.int32),
         np.minimum(at[shown], MAX_POSITION).astype(np.int32),
-        interactions["timestamp"].to_numpy()[shown].astype(np.int64),
-        np.isin(key[shown], key[named & signals]),
+        times[shown],
+        _first_time(key[named & signals], times[named & signals], key[shown]),
     )
+
+
+def _first_time(keys: NDArray[np.int64], times: NDArray[np.int64], asked: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The earliest time of each key that is asked, `NEVER` for one that does not occur."""
+    order = np.lexsort((times, keys))
+    keys, times = np.append(keys[order], NEVER), np.append(times[order], NEVER)
+    place = np.searchsorted(keys, asked)
+    return np.where(keys[place] == asked, times[place], NEVER)
 
 
 def event_weights(interactions: pa.Table, weights: EventWeights) -> NDArray[np.float32]:

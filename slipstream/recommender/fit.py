@@ -135,7 +135,7 @@ def fit_log(
     training, final = log.select(holdout.training), log.select(holdout.final)
     rows = sample(holdout.validation, effort.ranking_queries, seed)
     validation = encoding.queries(log, rows)
-    enough = len(validation) >= FEWEST_QUERIES
+    enough = len(validation) >= FEWEST_QUERIES and len(training) > 0
     if not enough:  # parameters and weights stay what they are by default
         training, validation = final, []
     if repeats is None:
@@ -183,7 +183,8 @@ def fit_log(
             fresh = start_from is not None and _began_later(log, rows, start_from)
             earlier = _network_of(start_from if fresh else None, item_ids, parameters.dim)
             network = trained(parameters, learned, earlier)
-        fitted[NETWORK] = network.model
+        if network.epochs:  # none was good where it diverged at once
+            fitted[NETWORK] = network.model
         curve = {
             "kept": network.epochs,
             "loss": [one.loss for one in network.curve],
@@ -245,7 +246,7 @@ def _fitted_on(
     terms: "sparse.csr_array[Any, Any] | None",
 ) -> Bundle:
     """The bundle with the same retrievers, fitted on another log, to which the network goes on; blend and ranker stay."""
-    fitted = fit_retrievers(log, tuned, bundle.retrievers.get("content"), repeats=bundle.repeats)
+    fitted = fit_retrievers(log, tuned, bundle.retrievers.get("content"), repeats=bundle.repeats, names=set(bundle.retrievers))
     network = bundle.retrievers.get(NETWORK)
     if isinstance(network, Transformer) and parameters is not None:
         fitted[NETWORK] = go_on(network, log, parameters, terms=terms, seed=bundle.manifest.seed)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from slipstream.evaluation.metrics import UNRANKED, hit_rate, mrr, ndcg
 from slipstream.models.blend import SILENT, fit_blend
-from slipstream.models.ranker import fit_ranker
+from slipstream.models.ranker_fit import fit_ranker
 from slipstream.recommender.ablation import Lists, ablation, importance
 from slipstream.recommender.bundle import Bundle, Ranking
 from slipstream.recommender.encoding import Query
@@ -18,8 +18,8 @@ from slipstream.recommender.stages import Candidates, rank, shortlist
 
 _CANDIDATES = 50
 """How many items of each retriever compete for a validation query's place."""
-_KEPT = frozenset({"popularity", "content"})
-"""Retrievers that stay whatever validation says of them: for newcomers, and for items that nobody has seen."""
+_KEPT = frozenset({"popularity", "content", "rules"})
+"""Retrievers that stay whatever validation says of them: for newcomers, for items that nobody has seen, for what is similar."""
 
 
 def fit_ranking(

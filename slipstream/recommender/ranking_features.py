@@ -19,6 +19,8 @@ TOP = 20
 _MOST_ATTRIBUTES = 6
 _LATEST = 20
 _TREND_PARTS = 20
+_LONGEST = 100
+"""So long is a history in service, see slipstream.features.visitor."""
 _LEAST = 1e-7
 
 
@@ -92,7 +94,7 @@ def ranking_features(table: ItemTable, history: History, items: Indices, by_retr
     if (prices > 0).any():
         usual = float((prices * weight)[prices > 0].sum() / weight[prices > 0].sum())
         found[:, column + 2] = np.where(table.price[items] > 0, table.price[items] - usual, 0)
-    found[:, column + 3] = np.log1p(len(history.item))
+    found[:, column + 3] = np.log1p(min(len(history.item), _LONGEST))
     found[:, column + 4] = len(set(latest.tolist())) / max(1, len(latest))
     if len(history.item) > 1:
         found[:, column + 5] = np.log1p(max(0, int(history.timestamp[-1] - history.timestamp[-2])) / 1_000)

@@ -1,6 +1,6 @@
 """The retrievers of a bundle, fitted by parameters that were chosen before; and the network among them, which takes longest."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,19 +27,25 @@ NETWORK = "transformer"
 _STOPPING_QUERIES = 2_000
 
 
-def fit_retrievers(log: InteractionLog, tuned: Tuned, content: Retriever | None, *, repeats: bool) -> dict[str, Retriever]:
-    """All but the network."""
-    found: dict[str, Retriever] = {
-        "popularity": fit_popularity(log, tuned.popularity_half_life_ms),
-        "rules": fit_rules(log, tuned.rules),
-        "sessions": fit_sessions(log, tuned.sessions),
-        "ease": fit_ease(log, tuned.ease),
+def fit_retrievers(
+    log: InteractionLog,
+    tuned: Tuned,
+    content: Retriever | None,
+    *,
+    repeats: bool,
+    names: Collection[str] = ("popularity", "rules", "sessions", "ease", "content", "revisits"),
+) -> dict[str, Retriever]:
+    """Those of `names`, but the network; content where there is any, and revisits where visitors come back to what they had."""
+    fits: dict[str, Callable[[], Retriever | None]] = {
+        "popularity": lambda: fit_popularity(log, tuned.popularity_half_life_ms),
+        "rules": lambda: fit_rules(log, tuned.rules),
+        "sessions": lambda: fit_sessions(log, tuned.sessions),
+        "ease": lambda: fit_ease(log, tuned.ease),
+        "content": lambda: content,
+        "revisits": lambda: revisits(log.n_items) if repeats else None,
     }
-    if content is not None:
-        found["content"] = content
-    if repeats:
-        found["revisits"] = revisits(log.n_items)
-    return found
+    found = {name: fit() for name, fit in fits.items() if name in names}
+    return {name: retriever for name, retriever in found.items() if retriever is not None}
 
 
 def train_network(

@@ -24,6 +24,7 @@ _DENSEST_ITEMS = 4_000
 """EASE's λ is chosen on at most so many items: it counts visitors, not items, so it carries over to the larger inverse."""
 
 _SCORES_AT_ONCE = 5_000_000
+_HISTORIES_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def tune(log: InteractionLog, validation: Sequence[Query], start: Tuned, *, repe
 
     span = float(np.ptp(log.timestamp))
     half_lives = [None, *(span / part for part in (4, 16, 64, 256) if span > 0)]
-    asked = validation[: max(1, _SCORES_AT_ONCE // log.n_items)]
+    asked = validation[:: -(-len(validation) // max(1, _SCORES_AT_ONCE // log.n_items))]
     popularity = max(half_lives, key=popular)
     return Tuned(
         popularity,
@@ -157,7 +158,7 @@ def mean_gain(retriever: Dense, validation: Sequence[Query], *, repeats: bool) -
     Items of equal score share their mean rank; what a retriever says nothing of has score 0. Without `repeats`, items of
     the history do not compete.
     """
-    batch = max(1, _SCORES_AT_ONCE // max(retriever.n_items, 1))
+    batch = min(_HISTORIES_AT_ONCE, max(1, _SCORES_AT_ONCE // max(retriever.n_items, 1)))
     total = 0.0
     for begin in range(0, len(validation), batch):
         asked = validation[begin : begin + batch]

@@ -26,7 +26,7 @@ def outgoing(numbers: range, users: int = 1) -> list[Outgoing]:
     return [Outgoing(INTERACTIONS, f"u{n % users}", an_interaction(n, f"u{n % users}"), f"r{n}") for n in numbers]
 
 
-def read_until(consumer: Consumer, enough: Callable[[list[Batch]], bool], limit_s: float = 20.0) -> list[Batch]:
+def read_until(consumer: Consumer, enough: Callable[[list[Batch]], bool], limit_s: float = 60.0) -> list[Batch]:
     batches: list[Batch] = []
     deadline = time.monotonic() + limit_s
     while not enough(batches):

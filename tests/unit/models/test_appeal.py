@@ -3,7 +3,7 @@
 import numpy as np
 
 from slipstream.models.appeal import fit_appeal
-from slipstream.models.base import Impressions
+from slipstream.models.base import NEVER, Impressions
 
 LOOKED = np.array([1.0, 0.6, 0.3, 0.1])
 LIKED = np.array([0.1, 0.2, 0.4, 0.1, 0.3])
@@ -11,7 +11,9 @@ LIKED = np.array([0.1, 0.2, 0.4, 0.1, 0.3])
 
 def shown(items: list[int], positions: list[int], taken: list[bool]) -> Impressions:
     size = len(items)
-    return Impressions(np.array(items, np.int32), np.array(positions, np.int32), np.arange(size), np.array(taken, np.bool_))
+    return Impressions(
+        np.array(items, np.int32), np.array(positions, np.int32), np.arange(size), np.where(taken, np.arange(size), NEVER)
+    )
 
 
 def simulated(rounds: int = 40_000) -> Impressions:
@@ -22,7 +24,8 @@ def simulated(rounds: int = 40_000) -> Impressions:
     places = np.tile(np.arange(4), rounds)
     item = lists.ravel()
     taken = random.random(len(item)) < LOOKED[places] * LIKED[item]
-    return Impressions(item.astype(np.int32), places.astype(np.int32), np.arange(len(item)), taken)
+    times = np.arange(len(item))
+    return Impressions(item.astype(np.int32), places.astype(np.int32), times, np.where(taken, times, NEVER))
 
 
 def test_liking_is_told_from_where_an_item_stood() -> None:
@@ -55,5 +58,8 @@ def test_nothing_taken_says_nothing() -> None:
     assert (looked == 1).all()
 
 
-def test_impressions_end_where_they_are_told_to() -> None:
-    assert simulated(10).until(5).timestamp.tolist() == [0, 1, 2, 3, 4, 5]
+def test_what_was_taken_later_was_not_known_before() -> None:
+    some = Impressions(*(np.array([0, 0, 0], np.int32) for _ in range(2)), np.array([1, 2, 9]), np.array([8, 3, 9]))
+    known = some.until(5)
+    assert known.timestamp.tolist() == [1, 2]
+    assert known.taken.tolist() == [False, True]

@@ -4,7 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slipstream.models.base import Scores
-from slipstream.models.ranker import Ranker, fit_ranker
+from slipstream.models.ranker import Ranker
+from slipstream.models.ranker_fit import fit_ranker
 
 QUERIES, CANDIDATES = 700, 12
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from slipstream.models.base import Dense, History, InteractionLog
+from slipstream.models.clusters import clustered
 from slipstream.models.nearest import Nearest
 from slipstream.models.transformer import BUCKETS, Transformer, distance_buckets, gap_buckets
 from slipstream.models.transformer_fit import Epoch, fit_transformer
@@ -177,8 +178,7 @@ def test_clusters_find_nearly_what_comparing_all_finds(monkeypatch: pytest.Monke
     random = np.random.default_rng(0)
     centres = random.normal(size=(40, 8))
     vectors = (centres[random.integers(40, size=4_000)] + 0.3 * random.normal(size=(4_000, 8))).astype(np.float32)
-    none = Nearest.of(vectors[:10])
-    nearest, exact = Nearest.of(vectors), Nearest(vectors, none.items, none.place, none.centres, none.ends)
+    nearest, exact = clustered(vectors), Nearest.compared_whole(vectors)
     hits = []
     for _ in range(50):
         state = (centres[random.integers(40)] + 0.3 * random.normal(size=8)).astype(np.float32) * 2
