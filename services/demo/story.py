@@ -21,7 +21,7 @@ from slipstream.datasets.movielens import EVENTS, DatasetError, MovieLens, fetch
 from slipstream.datasets.replay import ReplayError, replay
 
 CATCH_UP_LIMIT_S = 120.0
-TRAINING_LIMIT_S = 300.0
+TRAINING_LIMIT_S = 900.0
 SWAP_LIMIT_S = 60.0
 CHANGE_LIMIT_S = 2.0
 CLICKS = 3
