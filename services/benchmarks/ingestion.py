@@ -35,8 +35,8 @@ from slipstream.contracts.topics import INTERACTIONS
 
 BATCH = 500
 #: So many that none comes twice within a round; `_check_verdicts` would notice.
-BODIES = 300
-SINGLES = 40_000
+BODIES = 800
+SINGLES = 80_000
 VISITORS = 3_000
 ITEMS = 2_000
 
