@@ -21,7 +21,7 @@ class IngestionSection(Section):
     max_event_bytes: int = Field(32_768, ge=256, description="a larger event is rejected")
     max_body_bytes: int = Field(512_000, ge=1_024, description="a larger request body is answered with 413")
     max_batch_events: int = Field(2_500, ge=1, description="more events, items or users in one body are answered with 413")
-    linger_ms: int = Field(1, ge=0, le=1_000, description="how long the Kafka client waits for more records of a partition")
+    linger_ms: int = Field(0, ge=0, le=1_000, description="how long the Kafka client waits for more records of a partition")
 
     dedupe_window_hours: float = Field(
         24.0, ge=0, description="how long a `messageId` is remembered (in Redis), so that a repeat is a duplicate; 0: not at all"
