@@ -17,6 +17,8 @@ from services.training.memory import peak_memory_mb
 from services.training.predict import predict
 from slipstream.datasets.interactions import read_interactions, read_items, read_queries
 from slipstream.evaluation import metrics, splits
+from slipstream.evaluation.cohorts import cohorts
+from slipstream.evaluation.figures import Past, figures
 from slipstream.evaluation.significance import bootstrap_difference, bootstrap_mean
 from slipstream.models.base import EventWeights, History, InteractionLog
 from slipstream.recommender import encoding
@@ -50,6 +52,12 @@ class Task:
     repeats: bool | None
     """Whether items of the history may be recommended again; None: as the data suggest."""
 
+    @property
+    def past(self) -> Past:
+        """What had happened before the queries."""
+        log = self.log.select(self.holdout.final) if self.holdout else self.log
+        return Past(log.user, log.item, log.n_items)
+
 
 def evaluate(
     interactions_path: str | Path,
@@ -65,11 +73,13 @@ def evaluate(
 ) -> dict[str, Any]:
     """Fits on the file and measures; the result is one JSON value.
 
-    It has data, protocol, profile, repeats, seconds, peak_memory_mb, queries, metrics, ablation, parameters, and the trials of
-    the `search` for the network's parameters, which takes `search_minutes` of the fit and knows validation alone. `last_days` is
-    how much of the time a time-split keeps out, instead of a fifth of the events.
+    It has data, protocol, profile, repeats, seconds, peak_memory_mb, queries, metrics, cohorts, ablation, parameters, and the
+    trials of the `search` for the network's parameters, which takes `search_minutes` of the fit and knows validation alone.
+    `last_days` is how much of the time a time-split keeps out, instead of a fifth of the events.
 
-    Metrics are hit_rate, ndcg, mrr (means over queries, with 95 % bootstrap intervals) and coverage at each k. `ablation`
+    Metrics are hit_rate, ndcg, mrr (means over queries, with 95 % bootstrap intervals) and coverage at each k; `cohorts` has, for
+    all queries and for those of new and returning visitors and of cold items, what a training run reports, novelty, diversity and
+    the bias to what is popular among it (`slipstream.evaluation.figures`, by lists of 10 or the longest k). `ablation`
     has the same means for each retriever `alone`, and for the blend `without` each, whose other exponents stay; `ahead` is what
     is served less each retriever alone, in NDCG at the first k, paired on the queries, with its interval. Of more than 100,000
     queries a sample is asked. Raises ValueError for an unknown protocol, a missing or superfluous query file, and a file that
@@ -125,6 +135,7 @@ def evaluate(
         "peak_memory_mb": peak_memory_mb(),
         "queries": len(asked),
         "metrics": _metrics(ranks[:, 0], shown, len(item_ids), ks, seed),
+        "cohorts": _cohorts(ranks[:, 0], shown, asked, task.past, seed),
         "ablation": _ablation(ranks, list(bundle.retrievers), ks, seed),
         "parameters": bundle.manifest.parameters,
         "search": bundle.manifest.metrics.get("search", []),
@@ -140,12 +151,12 @@ def _task(protocol: str, log: InteractionLog, prefixes: Sequence[Query], profile
         holdout = Holdout(split.training[inner.training], validation, split.training)
         return Task(log, holdout, encoding.queries(log, split.test), repeats=False)
     if protocol == "time-split":
-        share = TEST_SHARE
-        if last_days is not None:
-            share = float((log.timestamp > log.timestamp.max() - last_days * DAY_MS).mean())
-            if share == 1:
-                raise ValueError(f"all events are of the last {last_days:g} days: nothing is left to fit on")
-        split = splits.time_split(log.user, log.timestamp, share)
+        if last_days is None:
+            split = splits.time_split(log.user, log.timestamp, TEST_SHARE)
+        else:
+            split = splits.split_at(log.user, log.timestamp, int(log.timestamp.max() - last_days * DAY_MS) + 1)
+        if not len(split.training):
+            raise ValueError(f"all events are of the last {last_days:g} days: nothing is left to fit on")
         return Task(log.select(split.training), None, encoding.queries(log, split.test), repeats=None)
     split = splits.next_click(log.user, log.timestamp, _VALIDATION_SESSIONS)
     holdout = Holdout(split.training, split.validation, np.arange(len(log)))
@@ -176,6 +187,19 @@ def _metrics(
             found[f"{name}@{k}"] = bootstrap_mean(metric(ranks, k), seed)._asdict()
         found[f"coverage@{k}"] = {"value": metrics.coverage(shown[:, :k], n_items)}
     return found
+
+
+def _cohorts(
+    ranks: NDArray[np.int64], shown: NDArray[np.int32], asked: Sequence[Query], past: Past, seed: int
+) -> dict[str, dict[str, Any]]:
+    known = np.array([len(query.history.item) for query in asked])
+    labels = np.array([query.label for query in asked])
+    met = np.where(labels >= 0, past.counts()[labels], 0)  # what is not in the catalogue has been met by nobody
+    found = figures(ranks, shown, past, cohorts(known, met), seed)
+    return {
+        name: {"queries": one.queries, **{metric: mean._asdict() for metric, mean in one.means.items()}, **one.totals}
+        for name, one in found.items()
+    }
 
 
 def _ablation(ranks: NDArray[np.int64], names: Sequence[str], ks: Sequence[int], seed: int) -> dict[str, dict[str, Any]]:

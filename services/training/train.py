@@ -31,6 +31,7 @@ from slipstream.models.base import EventWeights, InteractionLog
 from slipstream.recommender import encoding
 from slipstream.recommender.bundle import Bundle, BundleError, load_bundle, save_bundle
 from slipstream.recommender.fit import FitStep, fit_log, refit, sample
+from slipstream.recommender.profiles import PROFILES
 from slipstream.stores.lake import Lake
 
 REFERENCE_SAMPLE = 2_000
@@ -49,7 +50,8 @@ def train(job: Job, report: Report) -> Trained:
     require(dataset, signals, settings.min_events, settings.min_visitors, settings.min_items)
     champion, champion_error = _champion(job.champion)
 
-    held_out = hold_out(dataset, signals, champion.manifest.data.until if champion else None, settings)
+    champion_until = champion.manifest.data.until if champion else None
+    held_out = hold_out(dataset, signals, champion_until, settings, PROFILES[job.profile].ranking_queries)
     report.stage("fitting the challenger", 0.02, 0.85)
     known = _log(dataset, held_out.fit, weights)
     challenger = _fit(dataset, known, job, weights, champion, report)
@@ -111,18 +113,27 @@ class HeldOut:
     unseen_by_champion: bool
 
 
-def hold_out(dataset: Dataset, signals: NDArray[np.bool_], champion_until: int | None, settings: TrainingSection) -> HeldOut:
+def hold_out(
+    dataset: Dataset, signals: NDArray[np.bool_], champion_until: int | None, settings: TrainingSection, questions: int
+) -> HeldOut:
     """The last share of the events by time is the test, but none of what the champion was fitted on, where enough is left.
 
     A champion has seen everything up to its last training run. Asking it about that would flatter it, so the cut moves to
-    just after it. When too little is newer, the cut stays, and the two can't be compared (`unseen_by_champion` is false).
+    just after it; or, where so much is newer that both halves are enough, between them: then the challenger's validation, of
+    which `questions` are asked, is new to the champion, too, and its network can be gone on from. When too little is newer, the
+    cut stays, and the two can't be compared (`unseen_by_champion` is false).
     """
     times = dataset.interactions["timestamp"].to_numpy()
     of_signals = times[signals]
     cut = int(of_signals[int(len(of_signals) * (1 - settings.test_share))])
     unseen = champion_until is None or champion_until < cut
-    if not unseen and champion_until is not None and (of_signals > champion_until).sum() >= settings.gate.min_queries:
-        cut, unseen = champion_until + 1, True
+    if champion_until is not None:
+        newer = of_signals[of_signals > champion_until]
+        half = len(newer) // 2
+        if half >= max(settings.max_test_queries, questions) and newer[half] > newer[0]:
+            cut, unseen = max(cut, int(newer[half])), True
+        elif not unseen and len(newer) >= settings.gate.min_queries:
+            cut, unseen = champion_until + 1, True
     fit = signals & (times < cut)
     if not fit.any():
         raise TooLittleDataError("too little data to train on: all events happened at the same moment")

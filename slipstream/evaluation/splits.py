@@ -55,15 +55,18 @@ def _from_end(users: NDArray[np.int32]) -> tuple[Rows, Rows]:
 
 
 def time_split(users: NDArray[np.int32], timestamps: NDArray[np.int64], share: float) -> Split:
-    """The last `share` of the events by time is held out; each of them that has a history is a test row.
+    """The last `share` of the events by time is held out, see `split_at`. Raises ValueError for a share of nothing or all."""
+    if not 0 < share < 1:
+        raise ValueError(f"share must be between 0 and 1, not {share}")
+    cut = np.sort(timestamps)[int(len(timestamps) * (1 - share))] if len(timestamps) else 0
+    return split_at(users, timestamps, int(cut))
+
+
+def split_at(users: NDArray[np.int32], timestamps: NDArray[np.int64], cut: int) -> Split:
+    """What happened at `cut` or later is held out; each of those events that has a history is a test row.
 
     Events at the very moment of the cut are all held out, so that no model is fitted on what happened at the same time.
     """
-    if not 0 < share < 1:
-        raise ValueError(f"share must be between 0 and 1, not {share}")
-    if not len(users):
-        return Split(*(np.empty(0, np.int64) for _ in range(3)))
-    cut = np.sort(timestamps)[int(len(timestamps) * (1 - share))]
     later = timestamps >= cut
     has_history = history_starts(users) < np.arange(len(users))
     return Split(np.flatnonzero(~later), np.empty(0, np.int64), np.flatnonzero(later & has_history))

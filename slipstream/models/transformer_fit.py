@@ -149,10 +149,13 @@ class _Training:
         torch.manual_seed(self.seed * 1_000_003 + self.epoch * 1_009 + self.group.rank)
         self.network.train()
         losses = []
-        for batch in self._batches(np.random.default_rng([self.seed, self.epoch])):
+        batches = self._batches(np.random.default_rng([self.seed, self.epoch]))
+        for place, (begin, length) in enumerate(batches):
             self.step += 1
+            left = 1 - (self.epoch + place / len(batches)) / own.epochs
             for group in self.optimiser.param_groups:
-                group["lr"] = own.learning_rate * min(1.0, self.step / _WARM_UP)
+                group["lr"] = own.learning_rate * min(1.0, self.step / _WARM_UP) * (left if own.decay else 1.0)
+            batch = self._batch(begin, length)
             negatives, log_drawn = self._negatives()
             with torch.autocast(self.device.type, torch.bfloat16, enabled=distributed.quick_in_bfloat16(self.device)):
                 loss = self.wrapped(batch, negatives, log_drawn)
@@ -251,16 +254,16 @@ class _Training:
         drawn = torch.multinomial(self.drawn, wanted, replacement=True)
         return drawn, self.drawn[drawn].log() + math.log(wanted)
 
-    def _batches(self, random: np.random.Generator) -> Iterator[Batch]:
-        """This process's share of the epoch, in random order."""
+    def _batches(self, random: np.random.Generator) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """This process's share of the epoch, in random order: where the sequences of each batch begin, and how long they are."""
         begin, length = sequences(self.log.user, self.parameters.window, random)
         order = np.lexsort((random.random(len(length)), length))
         room = max(1, self.parameters.batch // self.group.size)
         groups = list(filled(length[order], room))
         random.shuffle(groups)
         whole = len(groups) - len(groups) % self.group.size
-        for group in groups[self.group.rank : whole : self.group.size]:
-            yield self._batch(begin[order[group]], length[order[group]])
+        mine = groups[self.group.rank : whole : self.group.size]
+        return [(begin[order[group]], length[order[group]]) for group in mine]
 
     def _batch(self, begin: NDArray[np.int64], length: NDArray[np.int64]) -> Batch:
         places = np.arange(length.max())

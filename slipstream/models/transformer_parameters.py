@@ -20,5 +20,8 @@ class TransformerParameters:
     epochs: int = 30
     patience: int = 3
     """So many epochs without a better validation end the training."""
+    decay: bool = False
+    """Whether steps get smaller, down to nothing at the end: for a training that goes on from good weights, and that no
+    validation stops."""
     further: int = 1
-    """Epochs on everything, once validation has said what is best."""
+    """Epochs on everything, with steps that decay, once validation has said what is best."""

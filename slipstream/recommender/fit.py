@@ -16,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from slipstream.contracts.bundle import DataSummary, Manifest
-from slipstream.evaluation.splits import time_split
+from slipstream.evaluation.splits import split_at, time_split
 from slipstream.models.base import EventWeights, InteractionLog
 from slipstream.models.blend import initial_blend
 from slipstream.models.content import fit_content, term_matrix
@@ -120,9 +120,9 @@ def fit_log(
     """`fit` from encoded interactions, with the validation of a protocol where one is given.
 
     The network of `start_from`, an earlier bundle of the same profile, is gone on from if that was fitted before the first
-    validation query; in `checkpoints` an interrupted fit
-    finds how far its network was. For `search_s` seconds, where there are any, other parameters of the network are tried, each
-    from the beginning; what a search has found is used by those who start from this bundle.
+    validation query; where enough is newer than that bundle, only what is newer is validation. In `checkpoints` an interrupted
+    fit finds how far its network was. For `search_s` seconds, where there are any, other parameters of the network are tried,
+    each from the beginning; what a search has found is used by those who start from this bundle.
     """
     if not len(log):
         raise ValueError("there are no interactions to fit on")
@@ -130,8 +130,7 @@ def fit_log(
         raise ValueError(f"unknown profile {profile!r}; there are {', '.join(PROFILES)}")
     effort, say = PROFILES[profile], progress or (lambda _: None)
     if holdout is None:
-        split = time_split(log.user, log.timestamp, _VALIDATION_SHARE)
-        holdout = Holdout(split.training, split.test, np.arange(len(log)))
+        holdout = _newest(log, start_from, effort.ranking_queries)
     training, final = log.select(holdout.training), log.select(holdout.final)
     rows = sample(holdout.validation, effort.ranking_queries, seed)
     validation = encoding.queries(log, rows)
@@ -254,6 +253,18 @@ def _fitted_on(
     if ranking is not None:
         ranking = replace(ranking, items=item_table(log, bundle.item_ids, bundle.attributes or {}))
     return replace(bundle, retrievers={name: fitted[name] for name in bundle.retrievers}, ranking=ranking)
+
+
+def _newest(log: InteractionLog, start_from: Bundle | None, wanted: int) -> Holdout:
+    """The last tenth of the events by time is validation; of these only what an earlier bundle was not fitted on, where that is
+    `wanted` queries or more."""
+    split = time_split(log.user, log.timestamp, _VALIDATION_SHARE)
+    until = start_from.manifest.data.until if start_from else None
+    if until is not None:
+        unseen = split_at(log.user, log.timestamp, until + 1)
+        if wanted <= len(unseen.test) < len(split.test):
+            split = unseen
+    return Holdout(split.training, split.test, np.arange(len(log)))
 
 
 def _began_later(log: InteractionLog, rows: NDArray[np.int64], bundle: Bundle) -> bool:

@@ -91,7 +91,7 @@ def go_on(
     seed: int,
 ) -> Transformer:
     """The network after some more epochs on a log that has events which it has not seen."""
-    further = replace(parameters, epochs=parameters.further)
+    further = replace(parameters, epochs=parameters.further, decay=True)
     return train_network(log, further, (), repeats=True, terms=terms, start=network, seed=seed).model
 
 

@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from slipstream.models.base import Dense, History, InteractionLog
 from slipstream.models.clusters import clustered
@@ -190,3 +192,20 @@ def test_clusters_find_nearly_what_comparing_all_finds(monkeypatch: pytest.Monke
         ratio = nearest.probabilities_of(some, unseen) / np.exp(vectors[unseen] @ state)
         np.testing.assert_allclose(ratio, ratio[0], rtol=1e-3)
     assert np.mean(hits) > 9
+
+
+def test_steps_that_decay_end_at_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates: list[float] = []
+
+    class Optimiser(torch.optim.AdamW):
+        def step(self, *_: Any, **__: Any) -> None:
+            rates.append(self.param_groups[0]["lr"])
+
+    monkeypatch.setattr("torch.optim.AdamW", Optimiser)
+    monkeypatch.setattr("slipstream.models.transformer_fit._WARM_UP", 2)
+    for decay in (False, True):
+        fit_transformer(ring(), replace(SMALL, epochs=3, decay=decay))
+    whole, steps = np.split(np.array(rates), 2)
+    assert whole[-1] == SMALL.learning_rate
+    assert (np.diff(steps[2:]) < 0).all()
+    assert 0 < steps[-1] < 0.1 * SMALL.learning_rate

@@ -13,6 +13,7 @@ from slipstream.recommender import encoding
 from slipstream.recommender import fit as fitting
 from slipstream.recommender.bundle import Bundle, load_bundle, save_bundle
 from slipstream.recommender.fit import fit, fit_log, refit
+from slipstream.recommender.profiles import PROFILES
 from slipstream.recommender.stages import Event, recommend
 from tests.unit.recommender.chain import chain_interactions, chain_items, item_name
 
@@ -72,3 +73,24 @@ def test_a_network_that_has_seen_the_questions_is_not_gone_on_from(
     log = encoding.encode(SHOP, list(item_ids), EventWeights())
     fit_log(log, list(item_ids), bundle.attributes or {}, repeats=False, start_from=earlier)
     assert (starts[0] is not None) == gone_on_from
+
+
+@pytest.mark.parametrize(("wanted", "only_newer"), [(200, True), (500, False)])
+def test_where_enough_is_newer_than_the_earlier_bundle_only_that_is_validation(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, wanted: int, only_newer: bool
+) -> None:
+    class AskedError(Exception):
+        pass
+
+    def ask(training: Any, *_: Any, **__: Any) -> Any:
+        raise AskedError(int(training.timestamp.max()))
+
+    log = encoding.encode(SHOP, bundle.item_ids, EventWeights())
+    until = int(np.quantile(log.timestamp, 0.95, method="lower"))  # some 360 events are newer
+    monkeypatch.setattr(fitting, "train_network", ask)
+    monkeypatch.setattr(fitting, "PROFILES", {"fast": replace(PROFILES["fast"], ranking_queries=wanted)})
+    data = bundle.manifest.data.model_copy(update={"until": until})
+    earlier = replace(bundle, manifest=bundle.manifest.model_copy(update={"data": data}))
+    with pytest.raises(AskedError) as asked:
+        fit_log(log, list(bundle.item_ids), bundle.attributes or {}, repeats=False, start_from=earlier)
+    assert (asked.value.args[0] == until) == only_newer

@@ -49,7 +49,8 @@ def test_leave_last_out_is_fitted_without_the_last_two_events_of_each_visitor(le
 
 def test_result_is_json_of_the_promised_shape(left_out: dict[str, Any]) -> None:
     assert json.loads(json.dumps(left_out)) == left_out
-    assert {"data", "protocol", "profile", "seconds", "peak_memory_mb", "queries", "metrics", "ablation"} <= set(left_out)
+    promised = {"data", "protocol", "profile", "seconds", "peak_memory_mb", "queries", "metrics", "cohorts", "ablation"}
+    assert promised <= set(left_out)
     assert set(left_out["seconds"]) == {"fit", "evaluate"}
     names = {f"{name}@{k}" for name in ("hit_rate", "ndcg", "mrr", "coverage") for k in (1, 10)}
     assert set(left_out["metrics"]) == names
@@ -60,12 +61,22 @@ def test_result_is_json_of_the_promised_shape(left_out: dict[str, Any]) -> None:
     assert left_out["peak_memory_mb"] > 10
 
 
+def test_a_cohort_is_told_of_as_a_training_run_tells_of_it(left_out: dict[str, Any]) -> None:
+    whole, returning = left_out["cohorts"]["all"], left_out["cohorts"]["returning"]
+    assert whole["queries"] == returning["queries"] == 300  # each has six events before
+    assert whole["hit_rate@10"]["value"] == left_out["metrics"]["hit_rate@10"]["value"]
+    assert whole["coverage@10"] == left_out["metrics"]["coverage@10"]["value"]
+    assert whole["novelty@10"]["value"] > 0
+    assert 0 < whole["diversity@10"]["value"] <= 1
+
+
 def test_next_click_counts_what_serving_would_show(files: Path) -> None:
     found = evaluate(files / "interactions.parquet", "next-click", queries=files / "queries.parquet", ks=(10,), profile="fast")
     queries = pq.read_table(files / "queries.parquet").to_pylist()
     assert found["queries"] == len(queries) == 41
     assert found["repeats"] is True
     assert 0.5 < found["metrics"]["hit_rate@10"]["value"] <= 40 / 41
+    assert found["cohorts"]["cold"]["queries"] == 1  # the item that is not in the catalogue
 
 
 def test_time_split_predicts_the_last_events_from_the_first(files: Path) -> None:

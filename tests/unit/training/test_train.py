@@ -167,15 +167,21 @@ def test_train_strangers_only_leave_nothing_to_ask(lake: Lake, job: Make) -> Non
 
 
 @pytest.mark.parametrize(
-    ("champion_until", "cut", "unseen"),
-    [(None, 900, True), (899, 900, True), (900, 901, True), (979, 980, True), (980, 900, False), (5_000, 900, False)],
-)
+    ("champion_until", "questions", "cut", "unseen"),
+    [
+        (None, 600, 900, True), (899, 600, 900, True), (900, 600, 901, True), (979, 600, 980, True), (980, 600, 900, False),
+        (5_000, 600, 900, False),
+        # so much is newer that the challenger's validation and the test are both new to the champion
+        (899, 50, 950, True), (699, 50, 900, True), (949, 50, 950, True), (949, 25, 975, True),
+    ],
+)  # fmt: skip
 def test_hold_out_moves_past_what_the_champion_was_fitted_on(
-    lake: Lake, champion_until: int | None, cut: int, unseen: bool
+    lake: Lake, champion_until: int | None, questions: int, cut: int, unseen: bool
 ) -> None:
     write(lake, events([(f"v{n % 5}", f"i{n % 7}", "view", n) for n in range(1_000)]))
     dataset = read_dataset(lake)
-    held_out = hold_out(dataset, dataset.signals(EventWeights()), champion_until, TrainingSection(test_share=0.1))
+    settings = TrainingSection(test_share=0.1, max_test_queries=20)
+    held_out = hold_out(dataset, dataset.signals(EventWeights()), champion_until, settings, questions)
     assert (held_out.cut, held_out.unseen_by_champion) == (cut, unseen)
     times = dataset.interactions["timestamp"].to_numpy()
     assert times[held_out.fit].max() < cut <= times[held_out.test].min()
