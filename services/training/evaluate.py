@@ -26,6 +26,7 @@ from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.encoding import Query
 from slipstream.recommender.fit import Holdout, fit_log
 from slipstream.recommender.profiles import PROFILES
+from slipstream.recommender.progress import FitStep
 
 PROTOCOLS = ("leave-last-out", "next-click", "time-split")
 TEST_SHARE = 0.2
@@ -73,9 +74,10 @@ def evaluate(
 ) -> dict[str, Any]:
     """Fits on the file and measures; the result is one JSON value.
 
-    It has data, protocol, profile, repeats, seconds, peak_memory_mb, queries, metrics, cohorts, ablation, parameters, and the
-    trials of the `search` for the network's parameters, which takes `search_minutes` of the fit and knows validation alone.
-    `last_days` is how much of the time a time-split keeps out, instead of a fifth of the events.
+    It has data, protocol, profile, repeats, seconds, peak_memory_mb, queries, metrics, cohorts, ablation, parameters, how the
+    network learned (`curve`, on validation), and the trials of the `search` for the network's parameters, which takes
+    `search_minutes` of the fit and knows validation alone. `last_days` is how much of the time a time-split keeps out, instead of
+    a fifth of the events.
 
     Metrics are hit_rate, ndcg, mrr (means over queries, with 95 % bootstrap intervals) and coverage at each k; `cohorts` has, for
     all queries and for those of new and returning visitors and of cold items, what a training run reports, novelty, diversity and
@@ -117,7 +119,7 @@ def evaluate(
         seed=seed,
         event_weights=weights,
         repeats=task.repeats,
-        progress=lambda step: say(step.what, step.done),
+        progress=lambda step: say(_said(step), step.done),
         search_s=60 * search_minutes,
     )
     fitted = time.perf_counter()
@@ -138,8 +140,13 @@ def evaluate(
         "cohorts": _cohorts(ranks[:, 0], shown, asked, task.past, seed),
         "ablation": _ablation(ranks, list(bundle.retrievers), ks, seed),
         "parameters": bundle.manifest.parameters,
+        "curve": bundle.manifest.metrics.get("curve", {}),
         "search": bundle.manifest.metrics.get("search", []),
     }
+
+
+def _said(step: FitStep) -> str:
+    return f"{step.what}, {step.epoch} of {step.epochs} epochs" if step.epoch else step.what
 
 
 def _task(protocol: str, log: InteractionLog, prefixes: Sequence[Query], profile: str, last_days: float | None) -> Task:

@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped, unus
 from slipstream.evaluation import metrics
 from slipstream.recommender.bundle import Bundle, load_bundle, save_bundle
 from slipstream.recommender.encoding import Query
-from slipstream.recommender.stages import RANKED, rank, shortlist
+from slipstream.recommender.stages import RANKED, rank, shortlist, unwanted
 
 Answers = tuple[NDArray[np.int64], NDArray[np.int32]]
 
@@ -58,15 +58,13 @@ def _answers(bundle: Bundle, asked: Sequence[Query], depth: int) -> Answers:
     shown = np.full((len(asked), depth), -1, np.int32)
     with threadpool_limits(1):  # as in serving: for vectors so small a second thread costs more than it does
         for row, query in enumerate(asked):
-            seen = set() if bundle.repeats else {bundle.item_ids[item] for item in query.history.item}
-            candidates = shortlist(bundle, query.history, depth, exclude=seen)
+            candidates = shortlist(bundle, query.history, depth, exclude=unwanted(bundle, query.history))
             ranked = rank(bundle, query.history, candidates, max(RANKED, depth))
             best = np.argsort(-ranked, kind="stable")[:depth]
             shown[row, : len(best)] = candidates.items[best]
             for place in np.flatnonzero(candidates.items == query.label):
                 scores = np.hstack((ranked[:, None], candidates.features @ weights))
-                ahead = (scores > scores[place]).sum(axis=0) + (scores[:place] == scores[place]).sum(axis=0)
-                ranks[row] = ahead
+                ranks[row] = metrics.rank_in(scores, int(place))
     return ranks, shown
 
 

@@ -30,8 +30,9 @@ from slipstream.features.visitor import visitor_features
 from slipstream.models.base import EventWeights, InteractionLog
 from slipstream.recommender import encoding
 from slipstream.recommender.bundle import Bundle, BundleError, load_bundle, save_bundle
-from slipstream.recommender.fit import FitStep, fit_log, refit, sample
+from slipstream.recommender.fit import fit_log, refit, sample
 from slipstream.recommender.profiles import PROFILES
+from slipstream.recommender.progress import FitStep
 from slipstream.stores.lake import Lake
 
 REFERENCE_SAMPLE = 2_000
@@ -68,7 +69,7 @@ def train(job: Job, report: Report) -> Trained:
     report.stage("fitting on everything", 0.92, 0.97)
     everything = _log(dataset, signals, weights)
     if "validation" in challenger.manifest.metrics:
-        shipped = refit(challenger, everything)
+        shipped = refit(challenger, everything, report.step)
     else:  # so little data that parameters could not be chosen yet: with all of it they may be
         shipped = _fit(dataset, everything, job, weights, champion, report)
     report.stage("measuring the reference of features", 0.97, 0.98)

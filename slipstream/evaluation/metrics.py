@@ -26,6 +26,13 @@ HEAD_SHARE = 0.8
 _MOST_VISITORS = 20_000
 
 
+def rank_in(scores: NDArray[np.float32], place: int) -> Ranks:
+    """The rank of the candidate at `place` in each column of `scores` (candidates, columns): how many come before it. Of equal
+    scores the first comes first, as in a stable sort."""
+    own = scores[place]
+    return np.asarray((scores > own).sum(axis=0) + (scores[:place] == own).sum(axis=0), np.int64)
+
+
 def hit_rate(ranks: Ranks, k: int) -> Values:
     """1 where the item is among the first k (with one relevant item, recall@k), else 0."""
     return (ranks < k).astype(np.float64)

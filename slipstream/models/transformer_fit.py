@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 _MOST_KINDS = 16
 _WARM_UP = 100
 _CLIP = 5.0
+_TOLD_EVERY = 50
+"""So many steps take some seconds."""
 
 
 class Epoch(NamedTuple):
@@ -60,6 +62,7 @@ def fit_transformer(
     start: Transformer | None = None,
     quality: Callable[[Dense], float] | None = None,
     progress: Callable[[Epoch], None] = lambda _: None,
+    underway: Callable[[float], None] = lambda _: None,
     checkpoints: Path | None = None,
     seed: int = 0,
 ) -> Fitted:
@@ -67,7 +70,8 @@ def fit_transformer(
 
     `terms` (items, terms) says what the items are besides themselves, so that an item without events has a vector, too. `start`
     is a model of the same catalogue to go on from, if its vectors are as long. `quality` is asked after each epoch, higher is
-    better; the best epoch's weights are kept. Without it all epochs are trained. An interrupted training that finds its own
+    better; the best epoch's weights are kept. Without it all epochs are trained. `progress` gets each epoch that has ended,
+    `underway`, now and then within one, the share of all epochs that is done. An interrupted training that finds its own
     checkpoint goes on after the last whole epoch. The same input and seed give the same model on one kind of machine with as
     many processes.
     """
@@ -80,7 +84,7 @@ def fit_transformer(
     if state := checkpoint.read(run.device):
         run.go_back_to(state)
     while run.epoch < parameters.epochs and run.epoch - run.best.epoch < parameters.patience:
-        loss = run.train_epoch()
+        loss = run.train_epoch(underway)
         if run.diverged():  # what was best before stays
             break
         with run.averaged() as dense:
@@ -143,7 +147,7 @@ class _Training:
         drawn = np.where(self.known, count, 0.1) ** 0.75
         self.drawn = torch.from_numpy(drawn / drawn.sum()).float().to(self.device)
 
-    def train_epoch(self) -> float:
+    def train_epoch(self, underway: Callable[[float], None]) -> float:
         """One pass over all sequences; the mean loss of its steps."""
         own = self.parameters
         torch.manual_seed(self.seed * 1_000_003 + self.epoch * 1_009 + self.group.rank)
@@ -152,9 +156,11 @@ class _Training:
         batches = self._batches(np.random.default_rng([self.seed, self.epoch]))
         for place, (begin, length) in enumerate(batches):
             self.step += 1
-            left = 1 - (self.epoch + place / len(batches)) / own.epochs
+            done = (self.epoch + place / len(batches)) / own.epochs
+            if self.step % _TOLD_EVERY == 0:
+                underway(done)
             for group in self.optimiser.param_groups:
-                group["lr"] = own.learning_rate * min(1.0, self.step / _WARM_UP) * (left if own.decay else 1.0)
+                group["lr"] = own.learning_rate * min(1.0, self.step / _WARM_UP) * (1 - done if own.decay else 1)
             batch = self._batch(begin, length)
             negatives, log_drawn = self._negatives()
             with torch.autocast(self.device.type, torch.bfloat16, enabled=distributed.quick_in_bfloat16(self.device)):

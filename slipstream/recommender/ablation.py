@@ -36,6 +36,14 @@ class Lists:
         ahead = (score > own) | ((score == own) & (np.arange(len(score)) < at))
         return float(ndcg(np.add.reduceat(ahead.astype(np.int64), self.begins), K).sum()) / self.queries
 
+    def every(self, step: int, size: int) -> "tuple[Lists, NDArray[np.int64]]":
+        """Every so many queries, and which rows of all, `size`, are their candidates."""
+        lengths = np.diff(np.append(self.begins, size))[::step]
+        begins = np.concatenate(([0], np.cumsum(lengths)[:-1]))
+        moved = self.begins[::step] - begins
+        rows = np.repeat(moved, lengths) + np.arange(lengths.sum())
+        return Lists(begins, self.labels[::step] - moved, len(begins)), rows
+
 
 def ablation(
     lists: Lists, scores: Scores, features: Scores, blend: Blend, names: Sequence[str], heard: Sequence[int]
@@ -62,13 +70,11 @@ def importance(
     """How much NDCG@10 the ranker loses when one feature is shuffled, for each feature by name; negative where chance is better.
 
     L. Breiman, "Random Forests", Machine Learning 45, 2001 (permutation importance). What is the same for all candidates of a
-    query is shuffled between queries. Of more than 1,000 queries the first are looked at.
+    query is shuffled between queries. Of more than 1,000 queries so many are looked at, evenly spread.
     """
-    asked = min(len(lists.begins), _MOST_QUERIES)
-    rows = int(lists.begins[asked]) if asked < len(lists.begins) else len(features)
-    part = Lists(lists.begins[:asked], lists.labels[:asked], asked)
-    features, blended = features[:rows].copy(), blended[:rows]
-    lengths = np.diff(np.append(part.begins, rows))
+    part, rows = lists.every(-(-len(lists.begins) // _MOST_QUERIES), len(features))
+    features, blended = features[rows], blended[rows]
+    lengths = np.diff(np.append(part.begins, len(rows)))
     random = np.random.default_rng(seed)
     whole, lost = part.ndcg(blended + ranker.correct(features)), {}
     for column, name in enumerate(names):

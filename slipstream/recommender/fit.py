@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,36 +25,24 @@ from slipstream.models.transformer_parameters import TransformerParameters
 from slipstream.recommender import encoding
 from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.encoding import Query
+from slipstream.recommender.network import NETWORK, can_learn, earlier_network, go_on, learn
 from slipstream.recommender.profiles import FEWEST_EVENTS, PROFILES, transformer_parameters
+from slipstream.recommender.progress import FitStep, Progress
 from slipstream.recommender.ranking import fit_ranking
 from slipstream.recommender.ranking_features import item_table
-from slipstream.recommender.retrievers import NETWORK, can_learn, fit_retrievers, go_on, train_network
-from slipstream.recommender.search import memory, remembered, search
+from slipstream.recommender.retrievers import fit_retrievers
+from slipstream.recommender.search import memory, remembered
 from slipstream.recommender.tuning import FEWEST_QUERIES, Tuned, tune
 
 if TYPE_CHECKING:
     from scipy import sparse
 
-    from slipstream.models.transformer_fit import Epoch, Fitted
 
 _VALIDATION_SHARE = 0.1
 _REPEATS_FROM = 0.02
 """Where at least this share of next items was in the history already, repeats are worth recommending."""
 _RAREST_TERM, _MOST_TERMS = 3, 5_000
 """Which of the items' terms the network learns vectors of."""
-
-
-class FitStep(NamedTuple):
-    """How far a fit is: what is being done, which share of the whole is done, and while a network is trained, how far that is."""
-
-    what: str
-    done: float
-    epoch: int | None = None
-    epochs: int | None = None
-    loss: float | None = None
-
-
-Progress = Callable[[FitStep], None]
 
 
 @dataclass(frozen=True)
@@ -149,46 +137,27 @@ def fit_log(
     say(FitStep("fitting the retrievers", 0.2))
     fitted = fit_retrievers(training, tuned, content, repeats=repeats)
     defaults = transformer_parameters(effort, training)
-    parameters, found = remembered(start_from, profile, defaults), None
+    parameters = remembered(start_from, profile, defaults)
     terms = term_matrix(described, _RAREST_TERM, _MOST_TERMS) if described else None
-    curve: dict[str, Any] = {}
+    learned = None
     if can_learn(training, FEWEST_EVENTS):
-
-        def trained(own: TransformerParameters, learned: "Callable[[Epoch], None]", start: Transformer | None = None) -> "Fitted":
-            return train_network(
-                training,
-                own,
-                validation,
-                repeats=repeats,
-                terms=terms,
-                start=start,
-                progress=learned,
-                checkpoints=None if search_s > 0 else checkpoints,  # a trial must tell of each of its epochs
-                seed=seed,
-            )
-
-        def tried(trial: int, done: float, epoch: "Epoch") -> None:
-            say(FitStep(f"searching the network's parameters, trial {trial + 1}", 0.25 + 0.5 * done, *epoch[:3]))
-
-        def learned(epoch: "Epoch") -> None:
-            say(FitStep("training the network", 0.25 + 0.5 * epoch.epoch / epoch.epochs, *epoch[:3]))
-
-        say(FitStep("training the network", 0.25))
-        if search_s > 0 and enough:
-            found = search(trained, defaults, parameters, log.n_items, search_s, seed=seed, progress=tried)
-            network, parameters = found.network, found.parameters
-        else:
-            # Weights that have seen what they are asked would stop too late and be listened to too much.
-            fresh = start_from is not None and _began_later(log, rows, start_from)
-            earlier = _network_of(start_from if fresh else None, item_ids, parameters.dim)
-            network = trained(parameters, learned, earlier)
-        if network.epochs:  # none was good where it diverged at once
-            fitted[NETWORK] = network.model
-        curve = {
-            "kept": network.epochs,
-            "loss": [one.loss for one in network.curve],
-            "quality": [one.quality for one in network.curve],
-        }
+        asked_from = int(log.timestamp[rows].min(initial=np.iinfo(np.int64).max))
+        learned = learn(
+            training,
+            validation,
+            defaults,
+            parameters,
+            repeats=repeats,
+            terms=terms,
+            start=earlier_network(start_from, item_ids, parameters.dim, asked_from),
+            checkpoints=checkpoints,
+            search_s=search_s,
+            seed=seed,
+            progress=lambda step: say(step._replace(done=0.25 + 0.5 * step.done)),
+        )
+        parameters = learned.parameters
+        if learned.model:
+            fitted[NETWORK] = learned.model
     bundle = Bundle(
         manifest=_manifest(final, item_ids, version, profile, seed, tuned),
         item_ids=item_ids,
@@ -198,10 +167,10 @@ def fit_log(
         repeats=repeats,
         attributes=attributes or None,
     )
-    if curve:
-        bundle.manifest.metrics["curve"] = curve
-    if found:
-        bundle.manifest.metrics["search"] = [trial.record() for trial in found.trials]
+    if learned:
+        bundle.manifest.metrics["curve"] = learned.curve
+    if learned and learned.trials:
+        bundle.manifest.metrics["search"] = [trial.record() for trial in learned.trials]
     if enough:
         say(FitStep("fitting blend and ranker", 0.75))
         table = item_table(training, item_ids, attributes)
@@ -209,17 +178,21 @@ def fit_log(
         bundle.manifest.metrics["validation"] = dict(metrics)
         if len(final) > len(training):
             say(FitStep("fitting on everything", 0.85))
-            bundle = _fitted_on(bundle, final, tuned, parameters, terms)
+            bundle = _fitted_on(
+                bundle, final, tuned, parameters, terms, lambda done: say(FitStep("fitting on everything", 0.85 + 0.15 * done))
+            )
     bundle.manifest.parameters["blend"] = dict(zip(bundle.retrievers, bundle.blend.weights.tolist(), strict=True))
     bundle.manifest.parameters["repeats"] = repeats
     bundle.manifest.parameters["network"] = asdict(parameters) if NETWORK in bundle.retrievers else None
-    bundle.manifest.parameters["searched"] = memory(start_from, profile, bundle.version, parameters if found else None)
+    searched = parameters if learned and learned.trials else None
+    bundle.manifest.parameters["searched"] = memory(start_from, profile, bundle.version, searched)
     bundle.manifest.parameters["ranker"] = bundle.ranking is not None
     return bundle
 
 
-def refit(bundle: Bundle, log: InteractionLog) -> Bundle:
-    """The same recommender, by the same parameters and blend, fitted on another log of the same catalogue.
+def refit(bundle: Bundle, log: InteractionLog, progress: Callable[[float], None] = lambda _: None) -> Bundle:
+    """The same recommender, by the same parameters and blend, fitted on another log of the same catalogue. `progress` gets the
+    share of the network's epochs that is done.
 
     What was judged on a part of the events can so be shipped fitted on all of them, at a fraction of the time of a new fit.
     """
@@ -234,7 +207,7 @@ def refit(bundle: Bundle, log: InteractionLog) -> Bundle:
     terms = term_matrix(described, _RAREST_TERM, _MOST_TERMS) if described else None
     network = old.parameters.get("network")
     parameters = TransformerParameters(**network) if isinstance(network, dict) else None  # type: ignore[arg-type]
-    return _fitted_on(replace(bundle, manifest=manifest), log, tuned, parameters, terms)
+    return _fitted_on(replace(bundle, manifest=manifest), log, tuned, parameters, terms, progress)
 
 
 def _fitted_on(
@@ -243,12 +216,13 @@ def _fitted_on(
     tuned: Tuned,
     parameters: TransformerParameters | None,
     terms: "sparse.csr_array[Any, Any] | None",
+    underway: Callable[[float], None],
 ) -> Bundle:
     """The bundle with the same retrievers, fitted on another log, to which the network goes on; blend and ranker stay."""
     fitted = fit_retrievers(log, tuned, bundle.retrievers.get("content"), repeats=bundle.repeats, names=set(bundle.retrievers))
     network = bundle.retrievers.get(NETWORK)
     if isinstance(network, Transformer) and parameters is not None:
-        fitted[NETWORK] = go_on(network, log, parameters, terms=terms, seed=bundle.manifest.seed)
+        fitted[NETWORK] = go_on(network, log, parameters, terms=terms, underway=underway, seed=bundle.manifest.seed)
     ranking = bundle.ranking
     if ranking is not None:
         ranking = replace(ranking, items=item_table(log, bundle.item_ids, bundle.attributes or {}))
@@ -265,20 +239,6 @@ def _newest(log: InteractionLog, start_from: Bundle | None, wanted: int) -> Hold
         if wanted <= len(unseen.test) < len(split.test):
             split = unseen
     return Holdout(split.training, split.test, np.arange(len(log)))
-
-
-def _began_later(log: InteractionLog, rows: NDArray[np.int64], bundle: Bundle) -> bool:
-    """Whether all of these rows, if there are any, happened after what a bundle was fitted on."""
-    until = bundle.manifest.data.until
-    return until is not None and until < int(log.timestamp[rows].min(initial=np.iinfo(np.int64).max))
-
-
-def _network_of(bundle: Bundle | None, item_ids: list[str], dim: int) -> Transformer | None:
-    """The network of an earlier bundle, its items in the places that they have now."""
-    network = bundle.retrievers.get(NETWORK) if bundle else None
-    if bundle is None or not isinstance(network, Transformer) or network.items.rows.shape[1] != dim:
-        return None
-    return network.rearranged([bundle.index.get(item_id, -1) for item_id in item_ids])
 
 
 def _every(queries: Sequence[Query], most: int) -> Sequence[Query]:

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slipstream.evaluation.metrics import UNRANKED, hit_rate, mrr, ndcg
+from slipstream.evaluation.metrics import UNRANKED, hit_rate, mrr, ndcg, rank_in
 from slipstream.models.blend import SILENT, fit_blend
 from slipstream.models.ranker_fit import fit_ranker
 from slipstream.recommender.ablation import Lists, ablation, importance
 from slipstream.recommender.bundle import Bundle, Ranking
 from slipstream.recommender.encoding import Query
 from slipstream.recommender.ranking_features import ItemTable, feature_names, ranking_features
-from slipstream.recommender.stages import Candidates, rank, shortlist
+from slipstream.recommender.stages import Candidates, rank, shortlist, unwanted
 
 _CANDIDATES = 50
 """How many items of each retriever compete for a validation query's place."""
@@ -67,8 +67,7 @@ def fit_ranking(
 
 def _open_candidates(bundle: Bundle, query: Query) -> Candidates:
     """The candidates that compete for the next place: without the history's items unless these may come again."""
-    seen = set() if bundle.repeats else {bundle.item_ids[item] for item in query.history.item}
-    return shortlist(bundle, query.history, 1, exclude=seen, limit=_CANDIDATES)
+    return shortlist(bundle, query.history, 1, exclude=unwanted(bundle, query.history), limit=_CANDIDATES)
 
 
 def _heard(bundle: Bundle, candidates: Candidates, columns: list[int]) -> Candidates:
@@ -81,5 +80,4 @@ def _label_rank(bundle: Bundle, query: Query, candidates: Candidates, place: NDA
     """How many candidates come before the one at `place`; UNRANKED where it is not among them."""
     if not len(place):
         return int(UNRANKED)
-    score = rank(bundle, query.history, candidates)
-    return int((score > score[place[0]]).sum())
+    return int(rank_in(rank(bundle, query.history, candidates), int(place[0])))

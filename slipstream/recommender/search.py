@@ -102,6 +102,8 @@ def search(
             network = train(parameters, learned)
         except _EndedError as ended:
             state = str(ended)
+        if state == "complete" and not qualities:  # not one epoch was any good
+            state = "diverged"
         seconds_taken = round(clock() - since, 3)
         return Trial(asked.number, state, max(qualities, default=None), len(qualities), seconds_taken, parameters), network
 

@@ -126,6 +126,11 @@ def rank(bundle: Bundle, history: History, candidates: Candidates, depth: int = 
     return corrected
 
 
+def unwanted(bundle: Bundle, history: History) -> set[str]:
+    """What is not to be shown to somebody with this history: its items, unless visitors come back to what they had."""
+    return set() if bundle.repeats else {bundle.item_ids[item] for item in history.item}
+
+
 def shortlist(
     bundle: Bundle,
     history: History,

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slipstream.evaluation.metrics import UNRANKED, coverage, diversity, gini, hit_rate, long_tail, mrr, ndcg, novelty
+from slipstream.evaluation.metrics import UNRANKED, coverage, diversity, gini, hit_rate, long_tail, mrr, ndcg, novelty, rank_in
 
 RANKS = st.lists(st.integers(0, 50) | st.just(int(UNRANKED)), min_size=1, max_size=30).map(np.array)
 ITEMS = 8
@@ -11,6 +11,15 @@ LISTS = st.lists(
     st.lists(st.integers(0, ITEMS - 1), min_size=5, max_size=5, unique=True), min_size=1, max_size=10
 ).map(np.array)  # fmt: skip
 EVENTS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, ITEMS - 1)), max_size=40)
+
+
+@given(st.lists(st.lists(st.integers(0, 3), min_size=2, max_size=2), min_size=1, max_size=12), st.data())
+def test_a_rank_is_the_place_in_a_stable_order(rows: list[list[int]], data: st.DataObject) -> None:
+    scores = np.array(rows, np.float32)
+    place = data.draw(st.integers(0, len(rows) - 1))
+    orders = np.argsort(-scores, axis=0, kind="stable")
+    assert rank_in(scores, place).tolist() == [order.tolist().index(place) for order in orders.T]
+    assert rank_in(scores[:, 0], place) == rank_in(scores, place)[0]
 
 
 def test_metrics_of_known_ranks() -> None:

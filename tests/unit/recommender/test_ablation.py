@@ -20,6 +20,15 @@ def test_what_is_beyond_the_tenth_place_counts_nothing() -> None:
     assert Lists(np.array([0]), np.array([10]), queries=1).ndcg(np.zeros(11, np.float32)) == 0
 
 
+def test_every_second_query_takes_its_candidates_along() -> None:
+    lists = Lists(np.array([0, 3, 4]), np.array([1, 3, 6]), queries=5)
+    part, rows = lists.every(2, 7)
+    assert rows.tolist() == [0, 1, 2, 4, 5, 6]
+    assert (part.begins.tolist(), part.labels.tolist(), part.queries) == ([0, 3], [1, 5], 2)
+    whole, rows = lists.every(1, 7)
+    assert (whole.begins.tolist(), whole.labels.tolist(), rows.tolist()) == ([0, 3, 4], [1, 3, 6], list(range(7)))
+
+
 def test_each_retriever_alone_and_the_blend_without_each() -> None:
     """The first knows the answer, the second the opposite, the third, which is not heard, nothing."""
     lists = Lists(np.array([0, 2]), np.array([0, 3]), queries=2)

@@ -63,10 +63,10 @@ def test_a_network_that_has_seen_the_questions_is_not_gone_on_from(
 
     def remember(*arguments: Any, start: Any = None, **named: Any) -> Any:
         starts.append(start)
-        return train(*arguments, start=start, **named)
+        return learn(*arguments, start=start, **named)
 
-    train = fitting.train_network
-    monkeypatch.setattr(fitting, "train_network", remember)
+    learn = fitting.learn
+    monkeypatch.setattr(fitting, "learn", remember)
     data = bundle.manifest.data.model_copy(update={"until": until})
     earlier = replace(bundle, manifest=bundle.manifest.model_copy(update={"data": data}))
     item_ids: Sequence[str] = bundle.item_ids
@@ -87,7 +87,7 @@ def test_where_enough_is_newer_than_the_earlier_bundle_only_that_is_validation(
 
     log = encoding.encode(SHOP, bundle.item_ids, EventWeights())
     until = int(np.quantile(log.timestamp, 0.95, method="lower"))  # some 360 events are newer
-    monkeypatch.setattr(fitting, "train_network", ask)
+    monkeypatch.setattr(fitting, "learn", ask)
     monkeypatch.setattr(fitting, "PROFILES", {"fast": replace(PROFILES["fast"], ranking_queries=wanted)})
     data = bundle.manifest.data.model_copy(update={"until": until})
     earlier = replace(bundle, manifest=bundle.manifest.model_copy(update={"data": data}))

@@ -16,7 +16,7 @@ from slipstream.chassis.settings import LakeSettings
 from slipstream.features.views import RECOMMENDER, VISITOR
 from slipstream.models.base import EventWeights
 from slipstream.recommender.bundle import load_bundle
-from slipstream.recommender.fit import FitStep
+from slipstream.recommender.progress import FitStep
 from slipstream.recommender.stages import Event, recommend
 from slipstream.stores.lake import Lake
 from tests.unit.training.histories import DAY_MS, START_MS, chain, events, write, write_items
