@@ -19,6 +19,7 @@ from services.dead_letters_command import dead_letters
 from services.models_command import models
 from services.runs_command import runs
 from services.service_command import SERVICES, service_command
+from services.showing import span
 from services.simulate_command import simulate
 from services.standalone.plan import DATA_DIR, DEFAULT_DATA_DIR
 from services.standalone.processes import INTERRUPTED
@@ -257,9 +258,7 @@ def evaluate(
         )
     except (InteractionFileError, ValueError) as error:
         raise click.ClickException(str(error)) from error
-    for name, metric in result["metrics"].items():
-        interval = f"   [{metric['low']:.4f}, {metric['high']:.4f}]" if "low" in metric else ""
-        click.echo(f"{name:<14} {metric['value']:.4f}{interval}")
+    _show_evaluation(result, f"ndcg@{lengths[0]}")
     if search_minutes:
         ended = [trial for trial in result["search"] if trial["state"] == "complete"]
         best = f", the best was trial {max(ended, key=lambda trial: trial['quality'])['number'] + 1}" if ended else ""
@@ -267,6 +266,20 @@ def evaluate(
     _write_json(json_path, result)
     click.echo(
         "Next: slipstream up, and replay the file, to serve what was measured." if not json_path else f"Wrote {json_path}."
+    )
+
+
+def _show_evaluation(result: dict[str, Any], by: str) -> None:
+    for name, metric in result["metrics"].items():
+        interval = f"   [{metric['low']:.4f}, {metric['high']:.4f}]" if "low" in metric else ""
+        click.echo(f"{name:<14} {metric['value']:.4f}{interval}")
+    part, alone = max(result["ablation"]["alone"].items(), key=lambda one: one[1][by])
+    ahead = result["ablation"]["ahead"][part][by]
+    interval = f"[{ahead['low']:+.4f}, {ahead['high']:+.4f}]"
+    click.echo(f"{'best part':<14} {part}: {by} {alone[by]:.4f}, behind the whole by {ahead['value']:.4f}   {interval}")
+    fitted, asked = (span(result["seconds"][step]) for step in ("fit", "evaluate"))
+    click.echo(
+        f"{'took':<14} {fitted}, and {asked} for {result['queries']:,} questions; {result['peak_memory_mb']:,.0f} MB at most"
     )
 
 

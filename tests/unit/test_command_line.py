@@ -80,6 +80,8 @@ def test_evaluate_prints_metrics_with_intervals_and_writes_json(tmp_path: Path) 
     assert result["queries"] == 60
     assert result["metrics"]["hit_rate@5"]["value"] > 0.5  # everybody walks the same way round
     assert any(line.startswith("hit_rate@5") and "[" in line for line in answer.output.splitlines())
+    assert any(line.startswith("best part") and "ndcg@5" in line for line in answer.output.splitlines())
+    assert "60 questions" in answer.output
     assert result["search"] == [] and "trials         0: too few events for a network" in answer.output
 
 
