@@ -1,6 +1,5 @@
 """The `slipstream` command. Nothing heavy is imported before the command that needs it is known."""
 
-import json
 import os
 import sys
 import tempfile
@@ -9,17 +8,18 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import click
 
 from services.backfill_command import backfill
 from services.data_dir_option import data_dir_option
 from services.dead_letters_command import dead_letters
+from services.evaluate_command import evaluate
+from services.file_options import existing_file, json_out, write_json
 from services.models_command import models
 from services.runs_command import runs
 from services.service_command import SERVICES, service_command
-from services.showing import span
 from services.simulate_command import simulate
 from services.standalone.plan import DATA_DIR, DEFAULT_DATA_DIR
 from services.standalone.processes import INTERRUPTED
@@ -47,10 +47,6 @@ ports = click.option(
     help="Fix a port, as in serving=9004 or broker=19092. A default port that is taken gives way to the next free one.",
 )
 any_ports = click.option("--any-ports", is_flag=True, help="Take whatever ports are free.")
-existing_file = click.Path(exists=True, dir_okay=False, path_type=Path)
-json_out = click.option(
-    "--json", "json_path", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="Write JSON here."
-)
 
 
 class _Group(click.Group):
@@ -152,6 +148,7 @@ cli.add_command(dead_letters)
 cli.add_command(write_keys)
 cli.add_command(backfill)
 cli.add_command(simulate)
+cli.add_command(evaluate)
 
 
 @cli.command()
@@ -203,84 +200,9 @@ def replay(
     if items:
         click.echo(f"items       {report.items:,} accepted, {report.items_rejected:,} rejected")
     click.echo(f"{report.events_per_s:,.0f} events/s over {report.seconds:.1f} s")
-    _write_json(json_path, {**asdict(report), "events_per_s": report.events_per_s})
+    write_json(json_path, {**asdict(report), "events_per_s": report.events_per_s})
     features_url = running.get("features", "http://127.0.0.1:8002")
     click.echo(f"Next: curl {features_url}/v1/status shows how far features has come with them.")
-
-
-@cli.command()
-@click.argument("file", type=existing_file)
-@click.option("--protocol", type=click.Choice(["leave-last-out", "next-click", "time-split"]), required=True)
-@click.option("--items", type=existing_file, help="A file of items with their attributes.")
-@click.option("--queries", type=existing_file, help="Session prefixes and what came next; for next-click.")
-@click.option("--profile", type=click.Choice(["fast", "best"]), default="fast", show_default=True)
-@click.option("--k", "ks", default="10,20", show_default=True, metavar="K[,K...]", help="Lengths of the lists that are judged.")
-@click.option("--last-days", type=float, help="What a time-split keeps out; by default the last fifth of the events.")
-@click.option(
-    "--search-minutes", type=click.FloatRange(0), default=0, help="First try other parameters of the network for so long."
-)
-@json_out
-def evaluate(
-    file: Path,
-    protocol: str,
-    items: Path | None,
-    queries: Path | None,
-    profile: str,
-    ks: str,
-    last_days: float | None,
-    search_minutes: float,
-    json_path: Path | None,
-) -> None:
-    """Train on a file and measure on what was kept out of it, with 95 % confidence intervals.
-
-    \b
-    Example:  slipstream evaluate events.parquet --protocol leave-last-out --k 10
-              slipstream evaluate events.parquet --protocol time-split --search-minutes 30 --json found.json
-    """
-    try:
-        lengths = [int(k) for k in ks.split(",")]
-    except ValueError as error:
-        raise click.BadParameter(f"{ks!r} is not a list of whole numbers", param_hint="--k") from error
-    from services.training.evaluate import evaluate as measure
-    from slipstream.datasets.interactions import InteractionFileError
-
-    try:
-        result = measure(
-            file,
-            protocol,
-            items,
-            queries,
-            profile,
-            lengths,
-            progress=_stages(),
-            search_minutes=search_minutes,
-            last_days=last_days,
-        )
-    except (InteractionFileError, ValueError) as error:
-        raise click.ClickException(str(error)) from error
-    _show_evaluation(result, f"ndcg@{lengths[0]}")
-    if search_minutes:
-        ended = [trial for trial in result["search"] if trial["state"] == "complete"]
-        best = f", the best was trial {max(ended, key=lambda trial: trial['quality'])['number'] + 1}" if ended else ""
-        click.echo(f"{'trials':<14} {len(result['search'])}{best or ': too few events for a network'}")
-    _write_json(json_path, result)
-    click.echo(
-        "Next: slipstream up, and replay the file, to serve what was measured." if not json_path else f"Wrote {json_path}."
-    )
-
-
-def _show_evaluation(result: dict[str, Any], by: str) -> None:
-    for name, metric in result["metrics"].items():
-        interval = f"   [{metric['low']:.4f}, {metric['high']:.4f}]" if "low" in metric else ""
-        click.echo(f"{name:<14} {metric['value']:.4f}{interval}")
-    part, alone = max(result["ablation"]["alone"].items(), key=lambda one: one[1][by])
-    ahead = result["ablation"]["ahead"][part][by]
-    interval = f"[{ahead['low']:+.4f}, {ahead['high']:+.4f}]"
-    click.echo(f"{'best part':<14} {part}: {by} {alone[by]:.4f}, behind the whole by {ahead['value']:.4f}   {interval}")
-    fitted, asked = (span(result["seconds"][step]) for step in ("fit", "evaluate"))
-    click.echo(
-        f"{'took':<14} {fitted}, and {asked} for {result['queries']:,} questions; {result['peak_memory_mb']:,.0f} MB at most"
-    )
 
 
 @cli.command()
@@ -383,18 +305,6 @@ def _explained(measure: Callable[[], T]) -> T:
         return measure()
     except RuntimeError as error:
         raise click.ClickException(str(error)) from error
-
-
-def _stages() -> Callable[[str, float], None]:
-    from services.standalone.terminal import Terminal
-
-    terminal = Terminal()
-    return lambda what, done: terminal.progress(f"{what} ({done:.0%})" if done < 1 else "")
-
-
-def _write_json(path: Path | None, value: Any) -> None:
-    if path:
-        path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
 def main() -> NoReturn:
