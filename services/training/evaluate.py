@@ -75,9 +75,9 @@ def evaluate(
     """Fits on the file and measures; the result is one JSON value.
 
     It has data, protocol, profile, repeats, seconds, peak_memory_mb, queries, metrics, cohorts, ablation, parameters, how the
-    network learned (`curve`, on validation), and in `search` what was tried for its parameters, where that was more than one
-    training; a search takes `search_minutes` of the fit and knows validation alone. `last_days` is how much of the time a
-    time-split keeps out, instead of a fifth of the events.
+    network learned (`curve`, on validation), and the trials of the `search` for the network's parameters, which takes
+    `search_minutes` of the fit and knows validation alone. `last_days` is how much of the time a time-split keeps out, instead of
+    a fifth of the events.
 
     Metrics are hit_rate, ndcg, mrr (means over queries, with 95 % bootstrap intervals) and coverage at each k; `cohorts` has, for
     all queries and for those of new and returning visitors and of cold items, what a training run reports, novelty, diversity and

@@ -26,7 +26,7 @@ from slipstream.recommender import encoding
 from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.encoding import Query
 from slipstream.recommender.network import NETWORK, can_learn, earlier_network, go_on, learn
-from slipstream.recommender.profiles import FEWEST_EVENTS, PROFILES, alternatives, transformer_parameters
+from slipstream.recommender.profiles import FEWEST_EVENTS, PROFILES, transformer_parameters
 from slipstream.recommender.progress import FitStep, Progress
 from slipstream.recommender.ranking import fit_ranking
 from slipstream.recommender.ranking_features import item_table
@@ -147,7 +147,6 @@ def fit_log(
             validation,
             defaults,
             parameters,
-            alternatives(effort, parameters),
             repeats=repeats,
             terms=terms,
             start=earlier_network(start_from, item_ids, parameters.dim, asked_from),

@@ -14,7 +14,7 @@ from slipstream.models.transformer_parameters import TransformerParameters
 from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.encoding import Query
 from slipstream.recommender.progress import FitStep, Progress
-from slipstream.recommender.search import Trial, compare, search
+from slipstream.recommender.search import Trial, search
 from slipstream.recommender.tuning import mean_gain
 
 if TYPE_CHECKING:  # torch is imported only where a network is trained
@@ -30,7 +30,7 @@ _TRAINING = "training the network"
 @dataclass(frozen=True)
 class Learned:
     """`model` is None where no epoch was any good; `curve` has the loss and the validation quality of each, and how many were
-    kept; `trials` is what a search has tried, or what was compared, where that was more than one training."""
+    kept; `trials` is what a search has tried."""
 
     model: Transformer | None
     parameters: TransformerParameters
@@ -48,7 +48,6 @@ def learn(
     validation: Sequence[Query],
     defaults: TransformerParameters,
     parameters: TransformerParameters,
-    others: Sequence[TransformerParameters] = (),
     *,
     repeats: bool,
     terms: "sparse.csr_array[Any, Any] | None",
@@ -60,60 +59,42 @@ def learn(
 ) -> Learned:
     """The network after the epoch that ranks the validation items best; without validation after all epochs.
 
-    It is trained by `parameters`, from `start` where there is one. Without one, and with validation, it is trained by each of
-    `others`, too, and the best is kept; or, for `search_s` seconds, where there are any, by the profile's `defaults` and whatever
-    a search comes to.
+    It is trained by `parameters`, from `start` where there is one; or, for `search_s` seconds, where there are any and validation
+    too, by these, the profile's `defaults` and others, each from the beginning.
     """
 
-    candidates = [parameters, *others] if validation and start is None else [parameters]
-    searched = search_s > 0 and bool(validation)
-
-    def train(own: TransformerParameters, learned: "Callable[[Epoch], None]") -> "Fitted":
-        number = candidates.index(own) if own in candidates else 0
-        ended: list[Epoch] = []
-
-        def told(epoch: "Epoch") -> None:
-            ended.append(epoch)
-            learned(epoch)
-
-        def underway(done: float) -> None:
-            if not searched:  # else time says how far it is
-                whole = (number + done) / len(candidates)
-                progress(FitStep(_TRAINING, whole, *ended[-1][:3] if ended else ()))
-
+    def train(own: TransformerParameters, learned: "Callable[[Epoch], None]", start: Transformer | None = None) -> "Fitted":
+        # A trial must tell of each of its epochs.
+        kept = None if search_s > 0 else checkpoints
         return _train(
-            log,
-            own,
-            validation,
-            repeats=repeats,
-            terms=terms,
-            start=None if searched else start,
-            progress=told,
-            underway=underway,
-            # A trial of a search must tell of each of its epochs.
-            checkpoints=checkpoints / str(number) if checkpoints and not searched else None,
-            seed=seed,
-        )
+            log, own, validation, repeats=repeats, terms=terms, start=start, progress=learned, underway=underway,
+            checkpoints=kept, seed=seed,
+        )  # fmt: skip
 
     def tried(trial: int, done: float, epoch: "Epoch") -> None:
         progress(FitStep(f"searching the network's parameters, trial {trial + 1}", done, *epoch[:3]))
 
-    def learned(number: int, epoch: "Epoch") -> None:
-        progress(FitStep(_TRAINING, (number + epoch.epoch / epoch.epochs) / len(candidates), *epoch[:3]))
+    def learned(epoch: "Epoch") -> None:
+        ended.append(epoch)
+        progress(FitStep(_TRAINING, epoch.epoch / epoch.epochs, *epoch[:3]))
 
+    def underway(done: float) -> None:
+        if search_s <= 0:  # else time says how far it is
+            progress(FitStep(_TRAINING, done, *ended[-1][:3] if ended else ()))
+
+    ended: list[Epoch] = []
+    trials: list[Trial] = []
     progress(FitStep(_TRAINING, 0.0))
-    if searched:
+    if search_s > 0 and validation:
         network, parameters, trials = search(train, defaults, parameters, log.n_items, search_s, seed=seed, progress=tried)
     else:
-        network, parameters, trials = compare(train, candidates, learned)
+        network = train(parameters, learned, start)
     curve = {
         "kept": network.epochs,
         "loss": [one.loss for one in network.curve],
         "quality": [one.quality for one in network.curve],
     }
-    return Learned(
-        network.model if network.epochs else None, parameters, curve, trials if searched or len(candidates) > 1 else []
-    )
+    return Learned(network.model if network.epochs else None, parameters, curve, trials)
 
 
 def go_on(

@@ -1,7 +1,7 @@
 """How much effort a fit takes, and what that means for data of a given shape. Nothing here knows a data set by name."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -32,8 +32,6 @@ class Profile:
     negatives: int
     further: int
     """Epochs on everything, once validation has said what is best."""
-    dropouts: tuple[float, ...]
-    """One is usual; the others are tried, too, where the log is small enough for all epochs."""
 
 
 PROFILES: Mapping[str, Profile] = {
@@ -47,7 +45,6 @@ PROFILES: Mapping[str, Profile] = {
         dim=64,
         negatives=1_000,
         further=1,
-        dropouts=(0.3,),
     ),
     "best": Profile(
         tuning_queries=3_000,
@@ -59,7 +56,6 @@ PROFILES: Mapping[str, Profile] = {
         dim=96,
         negatives=2_000,
         further=2,
-        dropouts=(0.3, 0.5),
     ),
 }
 
@@ -76,13 +72,4 @@ def transformer_parameters(profile: Profile, log: InteractionLog) -> Transformer
         negatives=profile.negatives,
         epochs=int(np.clip(profile.events // len(log), 1, profile.epochs)),
         further=profile.further,
-        dropout=profile.dropouts[0],
     )
-
-
-def alternatives(profile: Profile, parameters: TransformerParameters) -> list[TransformerParameters]:
-    """What is worth a training of its own besides `parameters`: of items that few have met a network easily learns too much by
-    heart, of others it can't learn too much, and validation alone tells which. None where a training takes long."""
-    if parameters.epochs < profile.epochs:
-        return []
-    return [replace(parameters, dropout=dropout) for dropout in profile.dropouts if dropout != parameters.dropout]

@@ -1,17 +1,16 @@
-"""Searching the network's parameters, on validation alone: the best of a few, or whatever is found within a time.
+"""Searching the network's parameters within a time, on validation alone.
 
 T. Akiba et al., "Optuna: A Next-generation Hyperparameter Optimization Framework", KDD 2019; J. Bergstra et al., "Algorithms for
 Hyper-Parameter Optimization", NeurIPS 2011 (the tree-structured Parzen estimator); D. Golovin et al., "Google Vizier", KDD 2017
 (the median rule: a trial ends that is worse after an epoch than half of those before it were).
 
-How many trials fit into a time depends on the machine, so that such a search can't be repeated; a fit with what it found can.
+How many trials fit into the time depends on the machine, so that a search can't be repeated; a fit with what it found can.
 """
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from slipstream.models.transformer_parameters import TransformerParameters
@@ -50,25 +49,6 @@ class Found(NamedTuple):
     network: "Fitted"
     parameters: TransformerParameters
     trials: list[Trial]
-
-
-def compare(
-    train: Train,
-    candidates: Sequence[TransformerParameters],
-    progress: "Callable[[int, Epoch], None]" = lambda _trial, _epoch: None,
-) -> Found:
-    """The network whose best epoch has the highest quality, of one for each of the candidates, all trained to their end; the
-    first of equals. `progress` gets a trial's number and each epoch that has ended."""
-    networks: list[Fitted] = []
-    trials: list[Trial] = []
-    for number, parameters in enumerate(candidates):
-        since = time.monotonic()
-        networks.append(train(parameters, partial(progress, number)))
-        qualities = [epoch.quality for epoch in networks[-1].curve if epoch.quality is not None]
-        state, seconds = "complete" if qualities else "diverged", round(time.monotonic() - since, 3)
-        trials.append(Trial(number, state, max(qualities, default=None), len(qualities), seconds, parameters))
-    best = max(trials, key=lambda trial: -math.inf if trial.quality is None else trial.quality)
-    return Found(networks[best.number], best.parameters, trials)
 
 
 class _EndedError(Exception):

@@ -12,7 +12,7 @@ from slipstream.models.transformer_parameters import TransformerParameters
 from slipstream.recommender import encoding
 from slipstream.recommender.fit import fit_log
 from slipstream.recommender.profiles import PROFILES
-from slipstream.recommender.search import compare, memory, remembered, search, search_space
+from slipstream.recommender.search import memory, remembered, search, search_space
 from tests.unit.recommender.chain import chain_interactions
 
 DEFAULTS = TransformerParameters(dim=64, epochs=4)
@@ -55,23 +55,6 @@ def test_the_best_of_all_trials_is_kept() -> None:
     best = max(trial.quality for trial in found.trials if trial.state == "complete")
     assert best == pytest.approx(4 * wide_is_good(found.parameters))
     assert [trial.parameters for trial in found.trials] == trainings.tried
-
-
-def test_of_a_few_candidates_the_best_is_kept_and_each_is_trained_to_its_end() -> None:
-    trainings, told = Trainings(wide_is_good), list[tuple[int, int]]()
-    candidates = [replace(DEFAULTS, dropout=dropout) for dropout in (0.3, 0.1, 0.5)]
-    found = compare(trainings, candidates, lambda number, epoch: told.append((number, epoch.epoch)))
-    assert trainings.tried == candidates
-    assert told == [(number, epoch) for number in range(3) for epoch in range(1, 5)]
-    assert (found.parameters, found.network.model) == (candidates[1], candidates[1])
-    assert [(trial.state, trial.epochs) for trial in found.trials] == [("complete", 4)] * 3
-
-
-def test_where_nobody_can_tell_which_is_better_it_is_the_first() -> None:
-    nothing = Fitted(None, 0, [])  # type: ignore[arg-type]
-    found = compare(lambda _, __: nothing, [DEFAULTS, replace(DEFAULTS, dropout=0.5)])
-    assert found.parameters == DEFAULTS
-    assert {trial.state for trial in found.trials} == {"diverged"}
 
 
 def test_the_same_seed_tries_the_same() -> None:
