@@ -68,10 +68,15 @@ class Network(nn.Module):
         """(sequences, length, dim): what each sequence comes to at each of its events."""
         length = batch.items.shape[1]
         unseen = torch.full((length, length), -1e9, device=vectors.device).triu(1)
-        x = F.embedding(batch.items, vectors) * math.sqrt(vectors.shape[1]) + self.kinds[batch.kinds]
+        x = F.embedding(batch.items, vectors) * math.sqrt(vectors.shape[1]) + F.embedding(batch.kinds, self.kinds)
         x = self.dropout(x)
-        for block in range(len(self.qkv)):
-            bias = self.distance[block][:, batch.near] + self.gap[block][:, batch.late].transpose(0, 1) + unseen
+        # All look-ups are embeddings: the gradients of indexing are added up in whatever order threads come to it.
+        near, late = (
+            F.embedding(buckets, of_bucket.flatten(0, 1).T)
+            for buckets, of_bucket in ((batch.near, self.distance), (batch.late, self.gap))
+        )
+        biases = ((near + late).permute(0, 3, 1, 2) + unseen).chunk(len(self.qkv), 1)
+        for block, bias in enumerate(biases):
             x = self._block(x, bias, block)
         normal: Tensor = F.rms_norm(x, (x.shape[-1],), self.norm, 1e-6)
         return normal
@@ -102,7 +107,7 @@ class Network(nn.Module):
                 whole: Tensor = _WholeSoftmax.apply(states, vectors, labels, weights)  # type: ignore[no-untyped-call]
                 return whole
             # One look-up, since each costs a gradient as large as the catalogue.
-            found = vectors[torch.cat((negatives, labels))]
+            found = F.embedding(torch.cat((negatives, labels)), vectors)
             negative, positive = found[: len(negatives)], found[len(negatives) :]
             sampled: Tensor = _SampledSoftmax.apply(  # type: ignore[no-untyped-call]
                 states, negative, positive, negatives, log_drawn, labels, weights

@@ -209,3 +209,18 @@ def test_steps_that_decay_end_at_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
     assert whole[-1] == SMALL.learning_rate
     assert (np.diff(steps[2:]) < 0).all()
     assert 0 < steps[-1] < 0.1 * SMALL.learning_rate
+
+
+def test_several_threads_give_the_same_model_to_the_bit() -> None:
+    """Batches so large that threads share the work of each operation."""
+    log, threads = ring(users=400, length=30), torch.get_num_threads()
+    large = replace(SMALL, window=29, batch=3_000, epochs=2)
+    torch.set_num_threads(4)
+    try:
+        first, *others = (fit_transformer(log, large).model for _ in range(3))
+    finally:
+        torch.set_num_threads(threads)
+    for other in others:
+        np.testing.assert_array_equal(other.items.rows, first.items.rows)
+        for name, array in first.weights.items():
+            np.testing.assert_array_equal(other.weights[name], array)
