@@ -72,8 +72,8 @@ def fit_transformer(
     is a model of the same catalogue to go on from, if its vectors are as long. `quality` is asked after each epoch, higher is
     better; the best epoch's weights are kept. Without it all epochs are trained. `progress` gets each epoch that has ended,
     `underway`, now and then within one, the share of all epochs that is done. An interrupted training that finds its own
-    checkpoint goes on after the last whole epoch. The same input and seed give the same model on one kind of machine with as
-    many processes.
+    checkpoint goes on after the last whole epoch. The same input and seed give the same model to the bit on one kind of machine
+    with as many processes and threads.
     """
     run = _Training(log, parameters, terms, start, seed)
     sizes = [(name, tuple(value.shape)) for name, value in run.network.named_parameters()]
