@@ -163,7 +163,8 @@ def _task(protocol: str, log: InteractionLog, prefixes: Sequence[Query], profile
         else:
             split = splits.split_at(log.user, log.timestamp, int(log.timestamp.max() - last_days * DAY_MS) + 1)
         if not len(split.training):
-            raise ValueError(f"all events are of the last {last_days:g} days: nothing is left to fit on")
+            kept_out = "happened at the same moment" if last_days is None else f"are of the last {last_days:g} days"
+            raise ValueError(f"all events {kept_out}: nothing is left to fit on")
         return Task(log.select(split.training), None, encoding.queries(log, split.test), repeats=None)
     split = splits.next_click(log.user, log.timestamp, _VALIDATION_SESSIONS)
     holdout = Holdout(split.training, split.validation, np.arange(len(log)))

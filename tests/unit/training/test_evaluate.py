@@ -99,6 +99,13 @@ def test_a_time_split_can_keep_out_the_last_days(files: Path) -> None:
         evaluate(files / "interactions.parquet", "leave-last-out", last_days=1)
 
 
+def test_events_of_one_moment_cannot_be_split(tmp_path: Path) -> None:
+    rows = "\n".join(f"u{number % 9},i{number % 7},1700000000000" for number in range(60))
+    (tmp_path / "events.csv").write_text("user_id,item_id,timestamp\n" + rows)
+    with pytest.raises(ValueError, match="same moment: nothing is left to fit on"):
+        evaluate(tmp_path / "events.csv", "time-split")
+
+
 def test_a_list_measured_is_the_list_served(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The figure is recomputed with `recommend`, the function behind the endpoint."""
     bundles = []
