@@ -6,10 +6,14 @@ are shared (data parallel: S. Li et al., "PyTorch Distributed", VLDB 2020), and 
 
 import os
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 
 @dataclass(frozen=True)
@@ -27,16 +31,45 @@ class Group:
             network.compile(dynamic=True)
         return nn.parallel.DistributedDataParallel(network) if self.size > 1 else network
 
+    def of_first(self, answer: Callable[[], float]) -> float:
+        """What the first process finds, on all of them: where sums differ in the last bit from process to process, two would
+        stop at different epochs, and the one that goes on would wait for the other's gradients."""
+        if self.size == 1:
+            return answer()
+        found = torch.tensor([0.0 if self.rank else answer()], dtype=torch.float64, device=self.device)
+        torch.distributed.broadcast(found, src=0)
+        return float(found)
 
-def join() -> Group:
-    """This process's group, which it joins on the first call."""
+
+@contextmanager
+def joined() -> Iterator[Group]:
+    """This process's group, while the block runs.
+
+    Who comes to the end of the block waits for the others there: a process that ends closes connections from which another may
+    still be reading. One that fails waits for nobody, so that torchrun sees it at once.
+    """
     number = int(os.environ.get("LOCAL_RANK", "0"))
     device = torch.device("cuda", number) if torch.cuda.is_available() else torch.device("cpu")
     if "TORCHELASTIC_RUN_ID" not in os.environ:
-        return Group(1, 0, device)
-    if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    return Group(torch.distributed.get_world_size(), torch.distributed.get_rank(), device)
+        yield Group(1, 0, device)
+        return
+    store, rank, size = next(rendezvous("env://"))
+    meeting = _meet(store, size)
+    own = PrefixStore(f"group {meeting}", store)
+    torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", store=own, rank=rank, world_size=size)
+    yield Group(size, rank, device)
+    _meet(store, size)
+    torch.distributed.destroy_process_group()
+
+
+def _meet(store: Store, size: int) -> int:
+    """Waits until all processes are here; how many such meetings there were. The store is torchrun's own, and outlives them."""
+    arrived = store.add("arrived", 1)
+    meeting = -(-arrived // size)
+    if arrived == meeting * size:
+        store.set(f"met {meeting}", "")
+    store.wait([f"met {meeting}"])
+    return meeting
 
 
 def quick_in_bfloat16(device: torch.device) -> bool:

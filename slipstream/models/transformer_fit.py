@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -74,26 +75,31 @@ def fit_transformer(
     `underway`, now and then within one, the share of all epochs that is done. An interrupted training that finds its own
     checkpoint goes on after the last whole epoch. The same input and seed give the same model to the bit on one kind of machine
     with as many processes and threads.
+
+    Under torchrun the processes train one network: `quality` is asked of the first alone, and all must see one `checkpoints`.
     """
-    run = _Training(log, parameters, terms, start, seed)
-    sizes = [(name, tuple(value.shape)) for name, value in run.network.named_parameters()]
-    arrays = [log.user, log.item, log.timestamp, log.weight, *((terms.indices, terms.data) if terms is not None else ())]
-    checkpoint = Checkpoint(
-        checkpoints / "transformer.pt" if checkpoints else None, digest((parameters, seed, run.group.size, sizes), *arrays)
-    )
-    if state := checkpoint.read(run.device):
-        run.go_back_to(state)
-    while run.epoch < parameters.epochs and run.epoch - run.best.epoch < parameters.patience:
-        loss = run.train_epoch(underway)
-        if run.diverged():  # what was best before stays
-            break
-        with run.averaged() as dense:
-            found = quality(dense) if quality else None
-        run.judged(loss, found)
-        if not run.group.rank:
-            checkpoint.write(run.state())
-        progress(run.curve[-1])
-    return Fitted(run.model(), run.best.epoch, run.curve)
+    if not (log.user[1:] == log.user[:-1]).any():
+        raise ValueError("no visitor has two events: there is no sequence to learn from")
+    with distributed.joined() as group:
+        run = _Training(group, log, parameters, terms, start, seed)
+        sizes = [(name, tuple(value.shape)) for name, value in run.network.named_parameters()]
+        arrays = [log.user, log.item, log.timestamp, log.weight, *((terms.indices, terms.data) if terms is not None else ())]
+        checkpoint = Checkpoint(
+            checkpoints / "transformer.pt" if checkpoints else None, digest((parameters, seed, group.size, sizes), *arrays)
+        )
+        if state := checkpoint.read(run.device):
+            run.go_back_to(state)
+        while run.epoch < parameters.epochs and run.epoch - run.best.epoch < parameters.patience:
+            loss = run.train_epoch(underway)
+            if run.diverged():  # what was best before stays
+                break
+            with run.averaged() as dense:
+                found = group.of_first(partial(quality, dense)) if quality else None
+            run.judged(loss, found)
+            if not group.rank:
+                checkpoint.write(run.state())
+            progress(run.curve[-1])
+        return Fitted(run.model(), run.best.epoch, run.curve)
 
 
 class _Best(NamedTuple):
@@ -109,17 +115,15 @@ class _Training:
 
     def __init__(
         self,
+        group: distributed.Group,
         log: InteractionLog,
         parameters: TransformerParameters,
         terms: "sparse.csr_array[Any, Any] | None",
         start: Transformer | None,
         seed: int,
     ) -> None:
-        if not (log.user[1:] == log.user[:-1]).any():
-            raise ValueError("no visitor has two events: there is no sequence to learn from")
-        self.log, self.parameters, self.seed = log, parameters, seed
-        self.group = distributed.join()
-        self.device = self.group.device
+        self.group, self.log, self.parameters, self.seed = group, log, parameters, seed
+        self.device = group.device
         torch.manual_seed(seed)
         kinds = np.unique(log.weight)
         if start is not None:  # else its vectors of kinds would be lost, or mean others
