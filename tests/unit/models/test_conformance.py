@@ -37,7 +37,7 @@ CASES = {
     "popularity": Case(fit_popularity, Popularity),
     "rules": Case(lambda log: fit_rules(log, RulesParameters()), ItemToItem),
     "ease": Case(lambda log: fit_ease(log, EaseParameters(5.0)), ItemToItem),
-    "ease in low rank": Case(lambda log: fit_ease(log, EaseParameters(5.0, max_items=6, rank=4)), ItemToItem),
+    "ease of a large catalogue": Case(lambda log: fit_ease(log, EaseParameters(5.0, max_items=6)), ItemToItem),
     "sessions": Case(lambda log: fit_sessions(log, SessionsParameters()), Sessions),
     "transformer": Case(lambda log: fit_transformer(log, NETWORK).model, Transformer),
     "content": Case(lambda log: fit_content([{"colour": item % 3} for item in range(log.n_items)]), ItemToItem, learns=False),
