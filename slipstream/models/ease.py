@@ -3,8 +3,7 @@
 H. Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019: B = I - P / diag(P) with P = (X'X + λI)^-1.
 
 The inverse takes 4 bytes x items^2 and about items^3 operations. Of a larger catalogue the `max_items` most popular items are
-solved, and the others have no neighbours here: most of the events are of the first, and of items that few have met a closed form
-has little to say.
+solved, and the others have no neighbours here: of items that few have met a closed form has little to say.
 """
 
 from dataclasses import dataclass, field
