@@ -26,7 +26,8 @@ class Child:
     order of stopping. On Linux the kernel kills it when the *thread* that started it ends, in whatever way; so start it from a
     thread that lives as long as the child should.
 
-    `answers` asks it one question in its protocol. `output` takes what it prints. `grace_s` is its time to obey SIGTERM.
+    `answers` asks it one question in its protocol. `output` takes what it prints. `start_s` is its time to answer after a start,
+    `grace_s` its time to obey `stop_signal`. It runs as `user` where that is given, which only root can do.
     """
 
     def __init__(
@@ -37,6 +38,9 @@ class Child:
         answers: Callable[[int], bool],
         *,
         grace_s: float,
+        start_s: float = 15.0,
+        stop_signal: signal.Signals = signal.SIGTERM,
+        user: str | None = None,
         environment: Mapping[str, str] | None = None,
         output: int | IO[bytes] = subprocess.DEVNULL,
     ) -> None:
@@ -44,7 +48,8 @@ class Child:
         self.address = f"127.0.0.1:{port}"
         self.process: subprocess.Popen[bytes] | None = None
         self._command, self._environment = command, environment
-        self._answers, self._grace_s = answers, grace_s
+        self._answers, self._grace_s, self._start_s = answers, grace_s, start_s
+        self._stop_signal, self._user = stop_signal, user
 
     def launch(self) -> None:
         """Start it and return at once."""
@@ -55,23 +60,15 @@ class Child:
             stdout=self.output,
             stderr=subprocess.STDOUT,
             process_group=0,
+            user=self._user,
+            extra_groups=[] if self._user else None,
             preexec_fn=_die_with(os.getpid()) if sys.platform == "linux" else None,
         )
 
-    def start(self, timeout_s: float = 15.0, wanted: Callable[[], bool] = lambda: True) -> "Child":
+    def start(self, timeout_s: float | None = None, wanted: Callable[[], bool] = lambda: True) -> "Child":
         """Start it and wait until it answers, or is no longer `wanted`. Raises `StartError` when it can't, or does not answer in
-        `timeout_s`."""
-        if not is_free(self.port):
-            raise StartError(f"{self.name} can't start: port {self.port} is in use")
-        self.launch()
-        deadline = time.monotonic() + timeout_s
-        while wanted() and not self.answers():
-            if not self.alive:
-                raise StartError(f"{self.name} ended with status {self.status} while starting on port {self.port}")
-            if time.monotonic() > deadline:
-                self.kill()
-                raise StartError(f"{self.name} does not answer on port {self.port} after {timeout_s:g} s")
-            time.sleep(0.01)
+        `timeout_s` (None: in its own time)."""
+        start_together([self], timeout_s, wanted)
         return self
 
     def answers(self) -> bool:
@@ -93,7 +90,18 @@ class Child:
     def terminate(self) -> None:
         """Ask it to end, and return at once."""
         if self.process is not None and self.alive:
-            self.process.terminate()
+            self.process.send_signal(self._stop_signal)
+
+    def wait_until_it_answers(self, since: float, timeout_s: float | None, wanted: Callable[[], bool]) -> None:
+        """The second half of `start`, for a child that was launched at `since` (monotonic seconds)."""
+        limit_s = self._start_s if timeout_s is None else timeout_s
+        while wanted() and not self.answers():
+            if not self.alive:
+                raise StartError(f"{self.name} ended with status {self.status} while starting on port {self.port}")
+            if time.monotonic() > since + limit_s:
+                self.kill()
+                raise StartError(f"{self.name} does not answer on port {self.port} after {limit_s:g} s")
+            time.sleep(0.01)
 
     def finish(self) -> bool:
         """Wait its time of grace after `terminate`, and kill what is left of its group. False when it had to be killed."""
@@ -121,6 +129,18 @@ class Child:
         except (ProcessLookupError, PermissionError):
             self.process.kill()
         self.process.wait()
+
+
+def start_together(children: Sequence[Child], timeout_s: float | None = None, wanted: Callable[[], bool] = lambda: True) -> None:
+    """`Child.start` for children that answer only once all of them run, as the nodes of a cluster do."""
+    for child in children:
+        if not is_free(child.port):
+            raise StartError(f"{child.name} can't start: port {child.port} is in use")
+    since = time.monotonic()
+    for child in children:
+        child.launch()
+    for child in children:
+        child.wait_until_it_answers(since, timeout_s, wanted)
 
 
 def is_free(port: int) -> bool:

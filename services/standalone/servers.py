@@ -20,7 +20,7 @@ def broker(port: int, *, output: int | IO[bytes] = subprocess.DEVNULL) -> Child:
     url = f"tcp://127.0.0.1:{port}"
     command = [binary, "broker", "--listener-url", url, "--advertised-listener-url", url, "--storage-engine", "memory://tansu/"]
     # It takes seconds to obey SIGTERM and has nothing to save, so it gets no time for it.
-    return Child("broker", port, command, _kafka_answers, grace_s=0.0, output=output)
+    return Child("broker", port, command, kafka_answers, grace_s=0.0, output=output)
 
 
 def valkey(port: int, directory: Path, *, output: int | IO[bytes] = subprocess.DEVNULL) -> Child:
@@ -34,24 +34,31 @@ def valkey(port: int, directory: Path, *, output: int | IO[bytes] = subprocess.D
         binary = get_binary_path()
     except ValkeyBinaryNotFoundError as error:
         raise StartError(f"the embedded Valkey can't run here: {error}") from error
+    return Child("valkey", port, [str(binary), *redis_arguments(port, directory)], redis_answers, grace_s=10.0, output=output)
+
+
+def redis_arguments(port: int, directory: Path) -> list[str]:
+    """How Redis and Valkey are started: an append-only file in `directory`, which is made, and nothing ever evicted."""
     directory.mkdir(parents=True, exist_ok=True)
-    command = [str(binary), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(directory.resolve())]
-    command += ["--appendonly", "yes", "--save", "", "--daemonize", "no", "--maxmemory-policy", "noeviction"]
-    return Child("valkey", port, command, _valkey_answers, grace_s=10.0, output=output)
+    arguments = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(directory.resolve())]
+    return [*arguments, "--appendonly", "yes", "--save", "", "--daemonize", "no", "--maxmemory-policy", "noeviction"]
 
 
-def _valkey_answers(port: int) -> bool:
+def redis_answers(port: int) -> bool:
+    """Whether Redis or Valkey on this port takes commands."""
     # An error (-LOADING …) means that it is still reading its append-only file.
-    return _ask(port, b"PING\r\n").startswith(b"+PONG")
+    return ask(port, b"PING\r\n").startswith(b"+PONG")
 
 
-def _kafka_answers(port: int) -> bool:
+def kafka_answers(port: int) -> bool:
+    """Whether a broker on this port speaks Kafka's protocol."""
     # ApiVersions v0: api key 18, version 0, correlation id 7, no client id. The answer repeats the correlation id.
     request = struct.pack(">hhih", 18, 0, 7, -1)
-    return _ask(port, struct.pack(">i", len(request)) + request)[4:8] == struct.pack(">i", 7)
+    return ask(port, struct.pack(">i", len(request)) + request)[4:8] == struct.pack(">i", 7)
 
 
-def _ask(port: int, question: bytes) -> bytes:
+def ask(port: int, question: bytes) -> bytes:
+    """The first bytes of the answer of whoever listens on this port. Raises OSError when nobody does, or is silent."""
     with socket.create_connection(("127.0.0.1", port), timeout=1.0) as connection:
         connection.sendall(question)
         return connection.recv(4096)

@@ -1,0 +1,135 @@
+"""The installed servers: they start where they should, keep what they acknowledged, and say what is missing."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis
+
+from services.standalone import apache_kafka, installed_servers, postgresql
+from services.standalone.processes import Child, StartError, free_port, start_together
+from slipstream.broker.kafka import ensure_topics, physical, topic_ids
+from slipstream.chassis.settings import KafkaSettings
+from slipstream.contracts.topics import TOPICS
+
+ABSENT = installed_servers.absent(os.environ)
+needs_all = pytest.mark.skipif(bool(ABSENT), reason=f"absent here: {'; '.join(ABSENT)}")
+
+
+@pytest.fixture
+def started() -> Iterator[list[Child]]:
+    """Servers that are killed after the test."""
+    servers: list[Child] = []
+    yield servers
+    for server in servers:
+        server.kill()
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user can enter, as the server's must."""
+    with tempfile.TemporaryDirectory(prefix="slipstream-postgresql-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+def kafka_home() -> Path:
+    home = apache_kafka.home_of(os.environ)
+    assert home is not None
+    return home
+
+
+def ids(server: Child, namespace: str) -> dict[str, str]:
+    return topic_ids(KafkaSettings(bootstrap_servers=server.address), [physical(namespace, topic) for topic in TOPICS])
+
+
+@needs_all
+def test_kafka_takes_topics_once_it_answers_and_keeps_them_through_a_kill_and_a_stop(
+    tmp_path: Path, namespace: str, started: list[Child]
+) -> None:
+    started.append(server := apache_kafka.kafka(kafka_home(), free_port(), tmp_path))
+    ensure_topics(KafkaSettings(bootstrap_servers=server.start().address), namespace)
+    made = ids(server, namespace)
+    assert len(made) == len(TOPICS)
+    server.kill()
+    assert not server.answers()
+    server.start()
+    assert ids(server, namespace) == made
+    assert server.stop()
+    assert ids(server.start(), namespace) == made
+
+
+@needs_all
+def test_kafka_cluster_takes_topics_of_three_replicas_and_goes_on_without_one_node(
+    tmp_path: Path, namespace: str, started: list[Child]
+) -> None:
+    nodes = apache_kafka.kafka_cluster(kafka_home(), [free_port() for _ in range(3)], tmp_path)
+    started += nodes
+    start_together(nodes)
+    ensure_topics(KafkaSettings(bootstrap_servers=nodes[0].address, replication_factor=3), namespace)
+    nodes[0].kill()
+    made = ids(nodes[1], namespace)
+    assert len(made) == len(TOPICS)
+    nodes[0].start()
+    assert ids(nodes[0], namespace) == made
+
+
+@needs_all
+def test_redis_keeps_what_it_acknowledged_after_a_crash(tmp_path: Path, started: list[Child]) -> None:
+    started.append(server := installed_servers.redis(free_port(), tmp_path))
+    for expected in (None, b"1"):
+        server.start()
+        with redis.Redis(port=server.port) as client:
+            assert client.get("seen") == expected
+            client.set("seen", "1")
+            assert client.info("server")["executable"].endswith("redis-server")
+        server.kill()
+        assert not server.answers()
+
+
+@needs_all
+def test_postgresql_keeps_databases_until_they_are_dropped(open_folder: Path, started: list[Child]) -> None:
+    started.append(server := postgresql.postgresql(free_port(), open_folder, durable=False).start())
+    url = postgresql.create_database(server, "one")
+    plain = url.replace("postgresql+psycopg", "postgresql")
+    with psycopg.connect(plain) as connection:
+        connection.execute("CREATE TABLE kept (number int)")
+    held = psycopg.connect(plain)
+    server.kill()
+    server.start()
+    held.close()
+    with psycopg.connect(plain) as connection:
+        assert connection.execute("SELECT count(*) FROM kept").fetchone() == (0,)
+    with psycopg.connect(plain):  # whoever still uses it
+        postgresql.drop_database(server, "one")
+    with pytest.raises(StartError, match=r'dropdb failed.*database "one" does not exist'):
+        postgresql.drop_database(server, "one")
+    with psycopg.connect(postgresql.create_database(server, "two").replace("+psycopg", "")):
+        assert server.stop(), "clients are sent away"
+
+
+@needs_all
+def test_postgresql_says_why_it_cannot_make_its_files(open_folder: Path) -> None:
+    (open_folder / "data").mkdir()
+    (open_folder / "data" / "other").touch()
+    with pytest.raises(StartError, match=r"PostgreSQL's initdb failed: .*exists but is not empty"):
+        postgresql.postgresql(free_port(), open_folder)
+
+
+def test_what_is_absent_is_said_with_the_way_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    told = "\n".join(installed_servers.absent({"KAFKA_HOME": str(tmp_path)}))
+    assert "Kafka: unpack a binary from kafka.apache.org/downloads, and set KAFKA_HOME" in told
+    assert "apt-get install default-jre-headless" in told
+    assert "apt-get install redis-server" in told
+    (tmp_path / "libs").mkdir()
+    (tmp_path / "libs" / "kafka-clients-1.jar").touch()
+    assert "unpack" not in "\n".join(installed_servers.absent({"KAFKA_HOME": str(tmp_path)}))
+    with pytest.raises(StartError, match="Java 17 or newer"):
+        apache_kafka.kafka(tmp_path, free_port(), tmp_path)
+    with pytest.raises(StartError, match="Redis is not installed; Debian"):
+        installed_servers.redis(free_port(), tmp_path)
