@@ -24,8 +24,8 @@ from services.standalone.plan import EXTERNAL, Plan
 from services.standalone.processes import Child
 from services.standalone.terminal import Terminal
 from slipstream.broker.ceiling import raw_consumer_rate
-from slipstream.broker.kafka import ensure_topics
 from slipstream.broker.producer import Producer
+from slipstream.broker.topics import ensure_topics
 from slipstream.chassis.settings import KafkaSettings, RedisSettings
 from slipstream.contracts.events import Interaction
 from slipstream.contracts.topics import INTERACTIONS
@@ -101,7 +101,6 @@ def _produce(kafka: KafkaSettings, events: Sequence[Interaction]) -> None:
     ensure_topics(kafka, NAMESPACE)
     producer = Producer(kafka, NAMESPACE, linger_ms=20)
     try:
-        producer.warm_up((INTERACTIONS,))
         for number, event in enumerate(events, 1):
             producer.send(INTERACTIONS, event.user_id, event)
             if not number % 5_000:

@@ -9,8 +9,8 @@ from types import TracebackType
 import httpx
 
 from slipstream.broker.consumer import Consumer
-from slipstream.broker.kafka import ensure_topics
 from slipstream.broker.producer import Producer
+from slipstream.broker.topics import ensure_topics
 from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.events import Interaction
 from slipstream.contracts.topics import INTERACTIONS
@@ -32,7 +32,6 @@ class Floor:
         scratch = f"{namespace}-bench"[:40]
         ensure_topics(kafka, scratch, (INTERACTIONS,))
         self._producer = Producer(kafka, scratch)
-        self._producer.warm_up((INTERACTIONS,))
         self._consumer = Consumer(kafka, scratch, (INTERACTIONS,), None)
         self._client = httpx.Client(base_url=url, timeout=15)
         self._arrived: Queue[tuple[str, float]] = Queue()

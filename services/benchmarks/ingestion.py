@@ -29,7 +29,7 @@ from services.standalone.plan import Plan
 from services.standalone.processes import Child
 from services.standalone.supervisor import is_ready
 from slipstream.broker.ceiling import newest_messages, raw_producer_rate
-from slipstream.broker.kafka import ensure_topics
+from slipstream.broker.topics import ensure_topics
 from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.topics import INTERACTIONS
 

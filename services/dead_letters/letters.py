@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from slipstream.broker.consumer import Consumer, Message, Source
-from slipstream.broker.kafka import BrokerUnavailableError, physical, topic_ids
+from slipstream.broker.kafka import BrokerUnavailableError
+from slipstream.broker.topics import physical, topic_ids
 from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.events import DeadLetter
 from slipstream.contracts.topics import DEAD_LETTERS

@@ -14,7 +14,6 @@ from services.features.upkeep import keep_lake
 from slipstream.broker.producer import open_producer
 from slipstream.chassis.app import create_service
 from slipstream.chassis.worker import Worker
-from slipstream.contracts.topics import CATALOG, INTERACTIONS
 from slipstream.features.views import declare
 from slipstream.stores.lake import Lake
 from slipstream.stores.online import OnlineReader, OnlineStore
@@ -24,16 +23,13 @@ COLLECT_AFTER = 1_000_000
 
 DESCRIPTION = "Folds the stream into features: online in Redis, history in a Delta lake; answers reads in Feast's shape."
 
-#: Topics whose partitions are known before the first push.
-PUSHED = (INTERACTIONS, CATALOG)
-
 
 def create_app(settings: FeaturesSettings) -> FastAPI:
     """The features service's app. Starting it fails with `BrokerUnavailableError` when no broker answers in 30 s."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        producer = await open_producer(settings.kafka, settings.namespace, PUSHED, linger_ms=20)
+        producer = await open_producer(settings.kafka, settings.namespace, linger_ms=20)
         store = OnlineStore(settings.redis, settings.namespace, settings.retention())
         reader = OnlineReader(settings.redis, settings.namespace)
         lake = Lake(settings.lake, settings.namespace)
@@ -47,7 +43,12 @@ def create_app(settings: FeaturesSettings) -> FastAPI:
             Worker("materializer", materializer.run, restarts).start(),
             Worker("lake-upkeep", lambda stop: keep_lake(lake, settings.features, stop), restarts).start(),
         ]
-        checks = {"redis": reader.ping, "redis-writes": materializer.check_redis, "lake": materializer.check_lake}
+        checks = {
+            "redis": reader.ping,
+            "redis-writes": materializer.check_redis,
+            "lake": materializer.check_lake,
+            "stream": materializer.watch.check,
+        }
         for name, check in {**checks, "kafka": producer.check}.items():
             app.state.health.add(name, check)
         for worker in workers:

@@ -16,8 +16,10 @@ from services.features.people import Settled, is_of_people, settle
 from services.features.repeats import Repeats
 from services.features.screening import Limits, screened
 from services.features.settings import FeaturesSettings
-from slipstream.broker.consumer import Batch, Consumer, LagGauge, Source, observe
+from slipstream.broker.consumer import Batch, Consumer, Source
+from slipstream.broker.loop import observe
 from slipstream.broker.producer import Outgoing, Producer
+from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.metrics import Metrics
 from slipstream.contracts.events import DeadLetter, FeatureUpdate
@@ -69,7 +71,7 @@ class Materializer:
         self._archive = Archive(lake, flush_s=self._own.lake_flush_s, flush_rows=self._own.lake_flush_rows)
         self._repeats = Repeats(lake, self._archive.places, int(self._own.repeat_lookback_hours * HOUR_MS))
         self._consumer: Consumer | None = None
-        self._lag: LagGauge | None = None
+        self.watch = ConsumerWatch(metrics)
         #: what is in both stores, and when it may be committed
         self._to_commit: deque[tuple[float, Mapping[Source, int]]] = deque()
         self._updates_left, self._updates_at = float(self._own.feature_updates_per_s), time.monotonic()
@@ -87,10 +89,10 @@ class Materializer:
         """Follow the stream until `stop` is set; then write what waits, commit and leave the group."""
         kafka, namespace = self._settings.kafka, self._settings.namespace
         consumer = Consumer(
-            kafka, namespace, TOPICS, GROUP, max_poll_records=self._own.max_poll_records, on_revoked=self._hand_over
+            kafka, namespace, TOPICS, GROUP, max_poll_records=self._own.max_poll_records, on_revoked=self._abandon
         )
         self._consumer = consumer
-        lag = self._lag = LagGauge(consumer, self._metrics)
+        self.watch.begin(consumer)
         try:
             with contextlib.suppress(StoreUnavailableError):
                 self._advance(0, self._store.watermark())
@@ -102,9 +104,9 @@ class Materializer:
                 if reached := self._archive.step():
                     self._to_commit.append((time.monotonic() + self._own.durable_after_s, reached))
                 self._commit_due(consumer)
-                lag.update()
+                self.watch.update()
                 self._answer(consumer)
-            self._hand_over(at_once=True)
+            self._finish(consumer)
         finally:
             self._archive.abandon()
             self._to_commit.clear()
@@ -195,8 +197,7 @@ class Materializer:
     def _sit_out(self, answers: Callable[[], object], stop: threading.Event) -> None:
         """Wait until a store answers, then read again from the last commit: it may have lost its last writes."""
         while not stop.wait(_PAUSE_S):
-            if self._lag is not None:
-                self._lag.update()
+            self.watch.update()
             try:
                 answers()
             except (StoreUnavailableError, LakeUnavailableError):
@@ -212,13 +213,15 @@ class Materializer:
             self._consumer.rewind()
         log.info("reading again from the last commit")
 
-    def _hand_over(self, at_once: bool = False) -> None:
-        """Write what waits and commit: before partitions go to another member, and (`at_once`) before the end."""
-        if self._consumer is None:
-            return
-        reached = self._archive.drain(_DRAIN_S)
-        self._to_commit.append((0.0 if at_once else time.monotonic() + self._own.durable_after_s, reached))
-        self._commit_due(self._consumer, everything=at_once)
+    def _finish(self, consumer: Consumer) -> None:
+        """Write what waits and commit it, before the end."""
+        self._to_commit.append((0.0, self._archive.drain(_DRAIN_S)))
+        self._commit_due(consumer, everything=True)
+        self._abandon()
+
+    def _abandon(self) -> None:
+        """Drop what is not committed, before partitions go to another member: whoever has them next reads it again. The client's
+        thread calls this, and sends no heartbeat meanwhile, so that there is no time to write."""
         self._archive.abandon()
         self._to_commit.clear()
         self._repeats.forget()

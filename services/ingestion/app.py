@@ -26,11 +26,9 @@ from services.ingestion.watched_files import follow
 from services.ingestion.write_keys import WriteKeys, follow_stored
 from slipstream.broker.producer import open_producer
 from slipstream.chassis.app import RequestMiddleware, create_service
-from slipstream.contracts.topics import CATALOG, DEAD_LETTERS, INTERACTIONS
+from slipstream.contracts.topics import INTERACTIONS
 from slipstream.stores.admission import AdmissionStore
 from slipstream.stores.write_keys import WriteKeyStore
-
-TOPICS = (INTERACTIONS, CATALOG, DEAD_LETTERS)
 
 
 class Collector(FastAPI):
@@ -60,9 +58,7 @@ def create_app(settings: IngestionSettings) -> FastAPI:
         producer = await open_producer(
             settings.kafka,
             settings.namespace,
-            TOPICS,
             linger_ms=section.linger_ms,
-            patience_s=30.0 if spool is None else 1.0,
             required=spool is None,
         )
         # With a spool, ingestion goes on without the broker; without Redis it always does.

@@ -17,6 +17,7 @@ from services.monitoring.repository import SlateLog
 from services.monitoring.rules import rules
 from services.monitoring.settings import MonitoringSettings
 from slipstream.broker.producer import Outgoing, open_producer
+from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.app import create_service
 from slipstream.chassis.client import Peer
 from slipstream.chassis.worker import Worker
@@ -48,12 +49,13 @@ def create_app(settings: MonitoringSettings) -> FastAPI:
         checkup = Checkup(slates, book, probes, judged, settings.monitoring, announce, now_ms)
         SnapshotCollector(checkup, (rule.name for rule in judged), app.state.metrics.registry)
         app.state.monitor = api.Monitor(slates, book, checkup, settings.monitoring, now_ms)
-        restarts = app.state.metrics.worker_restarts
+        restarts, watch = app.state.metrics.worker_restarts, ConsumerWatch(app.state.metrics)
         workers = [
-            Worker("consumer", consumer_target(settings, slates, app.state.metrics, now_ms), restarts).start(),
+            Worker("consumer", consumer_target(settings, slates, watch, now_ms), restarts).start(),
             Worker("checks", checkup.run, restarts).start(),
         ]
         app.state.health.add("kafka", producer.check)
+        app.state.health.add("stream", watch.check)
         app.state.health.add("database", lambda: asyncio.to_thread(slates.ping))
         for worker in workers:
             app.state.health.add(worker.name, worker.check)

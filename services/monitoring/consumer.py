@@ -7,8 +7,9 @@ from services.monitoring.arrivals import arrivals
 from services.monitoring.checkup import HOUR_MS
 from services.monitoring.repository import SlateLog
 from services.monitoring.settings import MonitoringSettings
-from slipstream.broker.consumer import Batch, Consumer, consume
-from slipstream.chassis.metrics import Metrics
+from slipstream.broker.consumer import Batch, Consumer
+from slipstream.broker.loop import consume
+from slipstream.broker.watch import ConsumerWatch
 from slipstream.contracts.topics import FEATURE_UPDATES, INTERACTIONS, MODEL_EVENTS, RECOMMENDATIONS
 
 TOPICS = (INTERACTIONS, RECOMMENDATIONS, FEATURE_UPDATES, MODEL_EVENTS)
@@ -18,7 +19,7 @@ _FETCH_MAX_WAIT_MS = 250
 
 
 def consumer_target(
-    settings: MonitoringSettings, slates: SlateLog, metrics: Metrics, clock: Callable[[], int]
+    settings: MonitoringSettings, slates: SlateLog, watch: ConsumerWatch, clock: Callable[[], int]
 ) -> Callable[[threading.Event], None]:
     """A worker's target: reads in the group until stopped. Offsets are committed after the transaction."""
     kafka = settings.kafka.model_copy(update={"fetch_max_wait_ms": _FETCH_MAX_WAIT_MS})
@@ -30,6 +31,6 @@ def consumer_target(
 
     def run(stop: threading.Event) -> None:
         consumer = Consumer(kafka, settings.namespace, TOPICS, "monitoring")
-        consume(consumer, handle, stop, metrics=metrics, rest_s=_REST_S)
+        consume(consumer, handle, stop, watch, rest_s=_REST_S)
 
     return run

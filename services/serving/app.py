@@ -17,6 +17,7 @@ from services.serving.pipeline import Pipeline, warm_up
 from services.serving.settings import ServingSettings
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.producer import open_producer
+from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.app import create_service
 from slipstream.chassis.client import Peer
 from slipstream.chassis.logging import request_id
@@ -43,7 +44,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: ServingSettings = app.state.settings
     chassis, health, own = app.state.metrics, app.state.health, settings.serving
     measured = ServingMetrics(chassis.registry)
-    producer = await open_producer(settings.kafka, settings.namespace, [RECOMMENDATIONS], linger_ms=SLATE_LINGER_MS)
+    producer = await open_producer(settings.kafka, settings.namespace, linger_ms=SLATE_LINGER_MS)
     measured.watch_slate_failures(lambda: producer.failures)
 
     def record(slate: Slate) -> None:
@@ -72,15 +73,18 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         store_timeout_s=own.redis_timeout_s,
         trending_refresh_s=own.trending_refresh_s,
     )
+    promotions = ConsumerWatch(chassis)
     workers = [
         Worker("catalog-snapshot", feed.snapshot, chassis.worker_restarts),
         Worker("catalog", feed.tail, chassis.worker_restarts),
         Worker(
-            "model-events", lambda stop: models.follow_events(consumer([MODEL_EVENTS]), stop, chassis), chassis.worker_restarts
+            "model-events", lambda stop: models.follow_events(consumer([MODEL_EVENTS]), stop, promotions), chassis.worker_restarts
         ),
         Worker("champion", lambda stop: models.follow_alias(stop, own.champion_poll_s), chassis.worker_restarts),
     ]
     health.add("catalog", feed.check)
+    health.add("catalog-stream", feed.watch.check, required=False)
+    health.add("model-events-stream", promotions.check, required=False)
     # Recommendations are answered without these, only worse.
     health.add("redis", reader.ping, required=False)
     health.add("kafka", producer.check, required=False)

@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterable
 
 from services.serving.catalog import Catalog
 from services.serving.metrics import ServingMetrics
-from slipstream.broker.consumer import Batch, Consumer, LagGauge, observe
+from slipstream.broker.consumer import Batch, Consumer
+from slipstream.broker.loop import observe
+from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.metrics import Metrics
 from slipstream.contracts.events import CatalogRecord
@@ -34,6 +36,7 @@ class CatalogFeed:
     ) -> None:
         self._catalog, self._snapshot, self._consumer = catalog, snapshot, consumer
         self._chassis, self._measured = chassis, measured
+        self.watch = ConsumerWatch(chassis)
         self._caught_up, self._snapshot_taken = threading.Event(), threading.Event()
         self._first_tried: float | None = None
 
@@ -52,16 +55,14 @@ class CatalogFeed:
     def tail(self, stop: threading.Event) -> None:
         """Read `catalog.v1` from its beginning until `stop` is set."""
         consumer = self._consumer()
-        lag = LagGauge(consumer, self._chassis)
+        self.watch.begin(consumer)
         try:
-            ends = {place: end for place, end in consumer.end_offsets().items() if end > 0}
+            ends = consumer.ends()
             while not stop.is_set():
-                batch = consumer.poll(0.5)
-                self._take(batch)
-                lag.update()
-                ends = {place: end for place, end in ends.items() if batch.next_offsets.get(place, 0) < end}
-                if not batch or not ends:
+                self._take(consumer.poll(0.5))
+                if not self._caught_up.is_set() and consumer.has_reached(ends):
                     self._caught_up.set()
+                self.watch.update()
         finally:
             consumer.close()
 

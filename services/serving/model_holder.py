@@ -15,10 +15,11 @@ from urllib.parse import quote
 from pydantic import ValidationError
 
 from services.serving.metrics import ServingMetrics
-from slipstream.broker.consumer import Batch, Consumer, carrying, consume
+from slipstream.broker.consumer import Batch, Consumer
+from slipstream.broker.loop import consume
+from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.client import Peer, PeerError
-from slipstream.chassis.logging import get_logger
-from slipstream.chassis.metrics import Metrics
+from slipstream.chassis.logging import carrying, get_logger
 from slipstream.contracts.bundle import Manifest
 from slipstream.contracts.rest import ModelVersion
 from slipstream.recommender.bundle import Bundle, BundleError, load_bundle
@@ -99,9 +100,9 @@ class ModelHolder:
             while not stop.is_set() and not self._wake.wait(0.1) and time.monotonic() < deadline:
                 pass
 
-    def follow_events(self, consumer: Consumer, stop: threading.Event, chassis: Metrics) -> None:
+    def follow_events(self, consumer: Consumer, stop: threading.Event, watch: ConsumerWatch) -> None:
         """Read `model-events.v1` until `stop` is set; whenever the champion may have changed, have it refreshed."""
-        consume(consumer, self._on_events, stop, metrics=chassis)
+        consume(consumer, self._on_events, stop, watch)
 
     def _on_events(self, batch: Batch) -> None:
         for message in batch.messages:

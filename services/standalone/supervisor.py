@@ -177,7 +177,8 @@ class Supervisor:
 
     def _make_topics_again(self) -> None:
         """A broker that kept nothing has no topics, and the services made theirs when they started."""
-        from slipstream.broker.kafka import BrokerUnavailableError, ensure_topics
+        from slipstream.broker.kafka import BrokerUnavailableError
+        from slipstream.broker.topics import ensure_topics
         from slipstream.chassis.settings import KafkaSettings
 
         settings = KafkaSettings(bootstrap_servers=self._watched["broker"].child.address)

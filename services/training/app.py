@@ -20,8 +20,10 @@ from services.training.repository import Repository
 from services.training.runs import Runs
 from services.training.settings import TrainingSettings
 from services.training.triggers import Triggers
-from slipstream.broker.consumer import Consumer, consume
+from slipstream.broker.consumer import Consumer
+from slipstream.broker.loop import consume
 from slipstream.broker.producer import open_producer
+from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.app import create_service
 from slipstream.chassis.worker import Worker
 from slipstream.contracts.rest import Run
@@ -72,9 +74,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         runs.work(stop)
 
     kafka = settings.kafka.model_copy(update={"fetch_max_wait_ms": ALERT_DELAY_MS})
+    watch = ConsumerWatch(chassis)
 
     def hear_alerts(stop: Event) -> None:
-        consume(Consumer(kafka, settings.namespace, [ALERTS], "training"), triggers.on_alerts, stop, metrics=chassis)
+        consume(Consumer(kafka, settings.namespace, [ALERTS], "training"), triggers.on_alerts, stop, watch)
 
     targets = {"runs": work, "triggers": triggers.watch, "alerts": hear_alerts}
     workers += [Worker(name, target, chassis.worker_restarts).start() for name, target in targets.items()]
@@ -83,6 +86,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.health.add(name, partial(asyncio.to_thread, check))
     for worker in workers[1:]:
         app.state.health.add(worker.name, worker.check)
+    app.state.health.add("alerts-stream", watch.check)
     app.state.health.add("kafka", producer.check)
     app.state.training = api.Context(repository, runs, publisher)
     yield

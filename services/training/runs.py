@@ -15,8 +15,7 @@ from services.training.job import Job, Trained
 from services.training.metrics import TrainingMetrics
 from services.training.process import GivenUpError, KilledError, RunFailedError
 from services.training.repository import ENDED, Repository, TransitionError, now_ms
-from slipstream.broker.consumer import carrying
-from slipstream.chassis.logging import get_logger, request_id
+from slipstream.chassis.logging import carrying, get_logger, request_id
 from slipstream.contracts.rest import Run, RunRequest
 from slipstream.stores.artifacts import Artifacts
 

@@ -8,7 +8,8 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.partitioner import DefaultPartitioner
 
 from slipstream.broker.client import client_arguments
-from slipstream.broker.kafka import connection, physical
+from slipstream.broker.kafka import connection
+from slipstream.broker.topics import physical
 from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.topics import Topic
 

@@ -1,17 +1,18 @@
-"""kafka-python's producer with two things that it lacks: a way in for many records at once, and a word on whether it can go on.
+"""kafka-python's producer and consumer with what they lack; the only module that uses the library's private parts.
 
-Both lean on the library's inner parts as they are in 3.0.12. `tests/integration/test_broker.py` compares what the way in puts on
-a topic with what `send` does, and provokes the states that `broken` tells.
+The producer gets a way in for many records at once and says whether it can go on. The consumer always finishes a join that it
+began, and tells its place in the group. All of it leans on 3.0.12: `tests/integration/test_broker_client.py` has a test for each
+private part, which fails when the library changes.
 """
 
 import contextlib
 import time
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
-from kafka import KafkaProducer, TopicPartition
-from kafka.errors import IllegalStateError, KafkaTimeoutError, MessageSizeTooLargeError
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.errors import IllegalStateError, KafkaError, MessageSizeTooLargeError
 from kafka.partitioner import DefaultPartitioner
 from kafka.partitioner.default import murmur2
 from kafka.producer.producer_batch import ProducerBatch
@@ -65,13 +66,22 @@ class Client(KafkaProducer):  # type: ignore[misc]
             self._accumulator._appends_in_progress.decrement()
             self._sender.wakeup()
 
+    def learn(self, topics: list[str]) -> None:
+        """Ask for the partitions of these topics, all at once, and wait for the answer; a topic that is not there has none."""
+        deadline = time.monotonic() + self.config["max_block_ms"] / 1000
+        while min(map(self.partitions_known, topics)) == 0 and time.monotonic() < deadline:  # each one is asked for
+            time.sleep(0.005)
+
     def partitions_known(self, topic: str) -> int:
-        """How many partitions the topic has; `KafkaTimeoutError` where that is not known now. Never waits, as `send` does."""
+        """Partitions of the topic by the newest metadata; 0 where that does not have it, which is then asked for.
+
+        Never waits, as `send` does. A real broker tells only of the topics that it was asked about.
+        """
         partitions = self._metadata.partitions_for_topic(topic)
         if not partitions:
             self._sender.add_topic(topic)
-            raise KafkaTimeoutError(f"the partitions of {topic} are not known yet")
-        return len(partitions)
+            self._metadata.request_update()  # which `add_topic` leaves out for a topic that was asked for before
+        return len(partitions or ())
 
     def topic_id(self, topic: str) -> str:
         """The topic's id by the newest metadata; "" where that does not have it."""
@@ -123,6 +133,64 @@ class Client(KafkaProducer):  # type: ignore[misc]
         self._unregister_cleanup()
         self._closed = True
         self._sender.force_close()
+
+
+class Membership(NamedTuple):
+    """A consumer's place in its group: whether it has joined, and the seconds since the broker last confirmed it."""
+
+    joined: bool
+    silent_s: float
+
+
+class ConsumerClient(KafkaConsumer):  # type: ignore[misc]
+    """A consumer whose joins always end, and which tells its place in the group without asking the broker."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        coordinator = self._coordinator
+        by_library = coordinator.need_rejoin
+        # A join that outlives the poll which began it is only awaited by a later poll that finds a rejoin needed. The leader of a
+        # group takes the newest metadata as its own while it joins, after which none may be needed: nobody takes the result, the
+        # member stays without heartbeats, and the broker evicts it for good (docs/upstream/kafka-python-unfinished-join.md).
+        coordinator.need_rejoin = lambda: coordinator._join_task is not None or by_library()
+
+    @property
+    def membership(self) -> Membership:
+        """Its place in the group, as far as the client knows."""
+        heartbeat = self._coordinator.heartbeat
+        confirmed = max(heartbeat.last_receive, heartbeat.last_reset)
+        return Membership(self._coordinator.stable(), time.monotonic() - confirmed)
+
+    def positions(self) -> dict[TopicPartition, int | None]:
+        """The next offset to read of each assigned partition; None where it is not known yet where reading begins.
+
+        The library's `position` would ask the broker for those, and wait for the answer without limit.
+        """
+        # A rebalance on the library's thread may take partitions away meanwhile.
+        states = dict(self._subscription.assignment)
+        return {partition: state.position.offset if state.position else None for partition, state in states.items()}
+
+    def committed_offsets(self, partitions: list[TopicPartition], timeout_ms: int) -> dict[TopicPartition, int]:
+        """The group's committed offsets, all in one request; partitions without one are left out. Raises `KafkaError`."""
+        found = self._coordinator.fetch_committed_offsets(partitions, timeout_ms=timeout_ms)
+        return {partition: offset.offset for partition, offset in found.items() if offset.offset >= 0}
+
+    def connections(self) -> set[Any]:
+        """Its present connections to brokers, each an object of its own."""
+        return set(self._manager._conns.values())
+
+    def ends(self, partitions: list[TopicPartition], timeout_ms: int) -> dict[TopicPartition, int] | None:
+        """The end offset of each partition as the broker says now; None when it does not."""
+        try:
+            ends = self.end_offsets(partitions, timeout_ms=timeout_ms)
+        except (KafkaError, KeyError):  # KeyError: 3.0.12 raises it for a topic that a restarted broker does not have yet
+            return None
+        states = dict(self._subscription.assignment)
+        # Of its newest batch of records the embedded broker counts only the first here; a fetch tells the true end.
+        return {
+            partition: max(int(end), (states[partition].highwater or 0) if partition in states else 0)
+            for partition, end in ends.items()
+        }
 
 
 def client_arguments(settings: KafkaSettings, linger_ms: int = 1) -> dict[str, Any]:

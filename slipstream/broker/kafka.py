@@ -1,4 +1,4 @@
-"""What the producer and the consumer share: how to connect, and the topics' existence."""
+"""How to reach the broker, and the ways in which it fails."""
 
 import asyncio
 import ssl
@@ -6,19 +6,15 @@ import struct
 from functools import lru_cache
 from typing import Any, Final
 
-from kafka import KafkaAdminClient
-from kafka.admin import NewTopic
-from kafka.errors import KafkaError, TopicAlreadyExistsError
-
+from slipstream.chassis.dependencies import DependencyUnavailableError
 from slipstream.chassis.settings import KafkaSettings
-from slipstream.contracts.topics import TOPICS, Topic
 
 #: The question that every broker answers, before authentication too: ApiVersions v0 (key 18, version 0, no client id).
 _CORRELATION_ID: Final = struct.pack(">i", 7)
 _API_VERSIONS: Final = struct.pack(">ihh", 10, 18, 0) + _CORRELATION_ID + struct.pack(">h", -1)
 
 
-class BrokerUnavailableError(Exception):
+class BrokerUnavailableError(DependencyUnavailableError):
     """The broker did not answer or acknowledge in time."""
 
 
@@ -82,44 +78,3 @@ async def reachable(settings: KafkaSettings, timeout_s: float = 2.0) -> None:
 @lru_cache(1)
 def _tls(cafile: str | None) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=cafile or None)
-
-
-def physical(namespace: str, topic: Topic) -> str:
-    """The topic's name on the broker."""
-    return f"{namespace}.{topic.name}"
-
-
-def ensure_topics(settings: KafkaSettings, namespace: str, topics: tuple[Topic, ...] = TOPICS) -> None:
-    """Create the topics that do not exist yet. Existing ones are left as they are; safe to call from several services at once.
-
-    Raises `BrokerUnavailableError` when no broker answers.
-    """
-    try:
-        admin = KafkaAdminClient(**connection(settings))
-    except KafkaError as error:
-        raise BrokerUnavailableError(f"no Kafka broker answers at {settings.bootstrap_servers}: {error}") from error
-    try:
-        existing = set(admin.list_topics())
-        for topic in topics:
-            if physical(namespace, topic) in existing:
-                continue
-            configs = {"cleanup.policy": "compact"} if topic.compacted else {"retention.ms": str(topic.retention_ms)}
-            new = NewTopic(physical(namespace, topic), topic.partitions, settings.replication_factor, topic_configs=configs)
-            try:
-                admin.create_topics([new])
-            except TopicAlreadyExistsError:
-                continue
-    except KafkaError as error:
-        raise BrokerUnavailableError(f"topics could not be created at {settings.bootstrap_servers}: {error}") from error
-    finally:
-        admin.close()
-
-
-def topic_ids(settings: KafkaSettings, names: list[str]) -> dict[str, str]:
-    """The broker's id of each topic: a topic that was deleted and made again has another one, so that its offsets are not
-    taken for those of the old one. Topics that do not exist are left out."""
-    admin = KafkaAdminClient(**connection(settings))
-    try:
-        return {entry["name"]: str(entry["topic_id"]) for entry in admin.describe_topics(names) if not entry["error_code"]}
-    finally:
-        admin.close()

@@ -12,18 +12,12 @@ from kafka.errors import InvalidTopicError, KafkaError, MessageSizeTooLargeError
 
 from slipstream.broker import codec
 from slipstream.broker.client import Client, client_arguments, partition_of
-from slipstream.broker.kafka import (
-    BrokerUnavailableError,
-    NotAcknowledgedError,
-    RecordRefusedError,
-    ensure_topics,
-    physical,
-    reachable,
-)
+from slipstream.broker.kafka import BrokerUnavailableError, NotAcknowledgedError, RecordRefusedError, reachable
+from slipstream.broker.topics import ensure_topics, physical, topic_differences
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.events import Record
-from slipstream.contracts.topics import Topic
+from slipstream.contracts.topics import TOPICS, Topic
 
 log = get_logger(__name__)
 
@@ -31,6 +25,7 @@ log = get_logger(__name__)
 _OF_THE_RECORD = (InvalidTopicError, MessageSizeTooLargeError, RecordListTooLargeError)
 #: Without an answer for so long, the broker is asked whether it is there at all.
 _DOUBT_S = 1.0
+_ASK_AGAIN_S = 0.02
 
 
 class Outgoing(NamedTuple):
@@ -61,7 +56,7 @@ class Producer:
         self._namespace = namespace
         self._linger_ms = linger_ms
         self._timeout_s = settings.delivery_timeout_ms / 1000
-        self._names: dict[str, str] = {}
+        self._names = {topic.name: physical(namespace, topic) for topic in TOPICS}
         self._places: dict[tuple[str, int], TopicPartition] = {}
         self._looking = threading.Lock()
         self._closed = threading.Event()
@@ -76,12 +71,6 @@ class Producer:
         """No bootstrap server can be reached; it is looked for."""
         return self._away
 
-    def warm_up(self, topics: Sequence[Topic]) -> None:
-        """Learn where the topics' partitions are: records of a topic that is not known yet are refused."""
-        names = [self._name(topic) for topic in topics]
-        if self._producer is not None:
-            _learn(self._producer, names)
-
     def topic_id(self, topic: Topic) -> str:
         """The broker's id of a topic that is in use, as the client knows it now; "" where it does not."""
         return self._producer.topic_id(self._name(topic)) if self._producer is not None else ""
@@ -94,8 +83,10 @@ class Producer:
             self._failed(error)
 
         try:
-            client = self._usable()
-            client.send(self._name(topic), codec.encode(record), key.encode(), codec.headers(request_id)).add_errback(failed)
+            client, name = self._usable(), self._name(topic)
+            if not client.partitions_known(name):  # the library would wait for them, here
+                raise BrokerUnavailableError(f"the broker has not told the partitions of {name}")
+            client.send(name, codec.encode(record), key.encode(), codec.headers(request_id)).add_errback(failed)
         except (KafkaError, BrokerUnavailableError) as error:
             failed(error)
 
@@ -114,15 +105,42 @@ class Producer:
     async def publish_each(self, lists: Sequence[Sequence[Outgoing]]) -> list[Failure]:
         """Send several callers' records in one go, at once, and return when each has its answer: what went wrong with it, if
         anything, in the order given. The client gets them in one go, since each that it gets alone wakes its thread, which costs
-        more than the record; the last answer of all wakes the event loop, once."""
-        loop = asyncio.get_running_loop()
-        outcome: asyncio.Future[list[Failure]] = loop.create_future()
-        failures: list[Failure] = [None] * len(lists)
-        handed: list[dict[int, Any]] = [{} for _ in lists]
+        more than the record; the last answer of all wakes the event loop, once.
+
+        Records of a topic whose partitions are not known wait for them, up to the time that a delivery may take. A topic that is
+        missing is made.
+        """
         try:
             client = self._usable()
         except BrokerUnavailableError as error:
             return [error] * len(lists)
+        topics = {record.topic.name for records in lists for record in records}
+        unknown = {topic for topic in topics if not self._knows(client, topic)}
+        if not unknown:
+            return await self._hand_over(client, lists)
+        early = [place for place, records in enumerate(lists) if all(record.topic.name not in unknown for record in records)]
+        late = [place for place in range(len(lists)) if place not in early]
+
+        self._look_after()
+
+        async def when_known() -> list[Failure]:
+            deadline = asyncio.get_running_loop().time() + self._timeout_s
+            while not all(self._knows(client, topic) for topic in unknown):
+                if asyncio.get_running_loop().time() > deadline:
+                    missing = BrokerUnavailableError(f"the broker does not tell the partitions of {', '.join(sorted(unknown))}")
+                    return [missing] * len(late)
+                await asyncio.sleep(_ASK_AGAIN_S)
+            return await self._hand_over(client, [lists[place] for place in late])
+
+        outcomes = await asyncio.gather(self._hand_over(client, [lists[place] for place in early]), when_known())
+        failures = dict(zip((*early, *late), (*outcomes[0], *outcomes[1]), strict=True))
+        return [failures[place] for place in range(len(lists))]
+
+    async def _hand_over(self, client: Client, lists: Sequence[Sequence[Outgoing]]) -> list[Failure]:
+        loop = asyncio.get_running_loop()
+        outcome: asyncio.Future[list[Failure]] = loop.create_future()
+        failures: list[Failure] = [None] * len(lists)
+        handed: list[dict[int, Any]] = [{} for _ in lists]
         with client.appending():
             for place, records in enumerate(lists):
                 try:
@@ -170,6 +188,8 @@ class Producer:
             if record.topic is not topic:
                 topic, name = record.topic, self._name(record.topic)
                 partitions = client.partitions_known(name)
+                if not partitions:
+                    raise BrokerUnavailableError(f"the broker does not tell the partitions of {name}")
             if record.request_id != request_id:
                 request_id, headers = record.request_id, codec.headers(record.request_id)
             value = record.record if isinstance(record.record, bytes) else codec.encode(record.record)
@@ -213,8 +233,12 @@ class Producer:
                 log.warning("closed with records that were not acknowledged", reason=str(error))
                 self._producer.abandon()
 
+    def _knows(self, client: Client, topic: str) -> bool:
+        """Whether the client knows the topic's partitions; asks for them where not."""
+        return client.partitions_known(self._names[topic]) > 0
+
     def _name(self, topic: Topic) -> str:
-        return self._names.get(topic.name) or self._names.setdefault(topic.name, physical(self._namespace, topic))
+        return self._names[topic.name]
 
     def _usable(self) -> Client:
         client = self._producer
@@ -226,8 +250,12 @@ class Producer:
         return client
 
     def _connect(self) -> Client:
+        """A client that knows the partitions of all topics that exist. A real broker tells only of those that it is asked about,
+        and the first record of a topic would have to wait for the answer."""
         try:
-            return Client(**client_arguments(self._settings, self._linger_ms))
+            client = Client(**client_arguments(self._settings, self._linger_ms))
+            client.learn(list(self._names.values()))
+            return client
         except KafkaError as error:
             raise BrokerUnavailableError(f"no Kafka broker answers at {self._settings.bootstrap_servers}: {error}") from error
 
@@ -270,49 +298,28 @@ class Producer:
             log.warning("the connection to the broker is made anew")
             broken.abandon()
         fresh = self._connect()
-        _learn(fresh, list(self._names.values()))
         self._producer = fresh
         if self._closed.is_set():
             fresh.abandon()
 
 
-def _learn(client: Client, names: Sequence[str]) -> None:
-    """Where the partitions of these topics are."""
-    for name in names:
-        client.partitions_for(name)
+async def open_producer(settings: KafkaSettings, namespace: str, *, linger_ms: int = 1, required: bool = True) -> Producer:
+    """A producer for topics that exist, with a leader for each partition.
 
-
-async def open_producer(
-    settings: KafkaSettings,
-    namespace: str,
-    topics: Sequence[Topic] = (),
-    *,
-    linger_ms: int = 1,
-    patience_s: float = 30.0,
-    required: bool = True,
-) -> Producer:
-    """A producer for topics that exist, knowing the partitions of `topics`.
-
-    Waits for a broker that is still starting. When none has answered after `patience_s` it raises `BrokerUnavailableError`; or,
-    where that is not `required`, gives a producer that goes on looking for one.
+    Logs where an existing topic is not as it is wanted. Raises `BrokerUnavailableError` when no broker answers; or, where that is
+    not `required`, gives a producer that goes on looking for one.
     """
 
     def connect() -> Producer:
         ensure_topics(settings, namespace)
-        producer = Producer(settings, namespace, linger_ms=linger_ms)
-        producer.warm_up(topics)
-        return producer
+        for difference in topic_differences(settings, namespace):
+            log.warning("a topic is not as it is wanted", difference=difference)
+        return Producer(settings, namespace, linger_ms=linger_ms)
 
-    deadline = asyncio.get_running_loop().time() + patience_s
-    while True:
-        try:
-            return await asyncio.to_thread(connect)
-        except BrokerUnavailableError as error:
-            if asyncio.get_running_loop().time() > deadline:
-                if required:
-                    raise
-                producer = Producer(settings, namespace, linger_ms=linger_ms, connect=False)
-                producer.warm_up(topics)
-                return producer
-            log.warning("waiting for the broker", reason=str(error))
-            await asyncio.sleep(0.5)
+    try:
+        return await asyncio.to_thread(connect)
+    except BrokerUnavailableError as error:
+        if required:
+            raise
+        log.warning("going on without the broker", reason=str(error))
+        return Producer(settings, namespace, linger_ms=linger_ms, connect=False)

@@ -3,6 +3,8 @@ from its HTTP call through Kafka to every consumer."""
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -13,6 +15,16 @@ from slipstream.chassis.settings import LogSettings
 
 #: The id of the request or record being handled; empty outside one.
 request_id: ContextVar[str] = ContextVar("request_id", default="")
+
+
+@contextmanager
+def carrying(rid: str) -> Iterator[None]:
+    """Within the block, `rid` is the request that log lines, calls to other services and events belong to ("": none)."""
+    token = request_id.set(rid)
+    try:
+        yield
+    finally:
+        request_id.reset(token)
 
 
 def _add_request_id(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

@@ -33,6 +33,12 @@ class Metrics:
         self.consumer_lag = Gauge(
             "slipstream_consumer_lag_records", "Records not yet handled, by topic", ["topic"], registry=self.registry
         )
+        self.consumer_stalls = Counter(
+            "slipstream_consumer_stalls_total",
+            "Consumers made anew since they had stopped reading, by symptom",
+            ["symptom"],
+            registry=self.registry,
+        )
         self.worker_restarts = Counter(
             "slipstream_worker_restarts_total",
             "Restarts after a failure, by worker",

@@ -4,10 +4,11 @@ Settings are read once, at the entry point, and passed down; they are frozen. `d
 these classes.
 """
 
+import socket
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -30,10 +31,20 @@ class KafkaSettings(Section):
     session_timeout_ms: int = Field(
         10_000,
         ge=1_000,
-        description="a consumer silent for so long is replaced; the embedded broker holds a join for half of it",
+        description="a consumer silent for so long is replaced; Kafka takes 6000 or more, unless told otherwise",
+    )
+    instance_id: str = Field(
+        "",
+        description="stable name of this replica, unique among its service's replicas: one that restarts under it reads again at "
+        "once, not when its predecessor's session has ended; {hostname} stands for the machine's name",
     )
     fetch_max_wait_ms: int = Field(20, ge=1, description="how long a broker may hold an empty fetch; bounds the delay of a click")
     delivery_timeout_ms: int = Field(10_000, ge=1_000, description="give up on an acknowledgement after this")
+
+    @field_validator("instance_id")
+    @classmethod
+    def _with_hostname(cls, value: str) -> str:
+        return value.replace("{hostname}", socket.gethostname())
 
 
 class RedisSettings(Section):

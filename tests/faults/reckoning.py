@@ -215,7 +215,7 @@ def _topics(found: Findings, stores: Stores) -> None:
     copies: dict[str, list[tuple[int, bool]]] = defaultdict(list)
     empty = 0
     try:
-        ends = {source: end for source, end in consumer.end_offsets().items() if end > 0}
+        ends = {source: end for source, end in consumer.ends().items() if end > 0}
         while ends and empty < 5:
             batch = consumer.poll(1.0)
             empty = 0 if batch else empty + 1

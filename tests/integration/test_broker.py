@@ -8,13 +8,16 @@ from collections.abc import Callable
 import pytest
 
 from slipstream.broker import codec
-from slipstream.broker.consumer import Batch, Consumer, consume
-from slipstream.broker.kafka import BrokerUnavailableError, RecordRefusedError, ensure_topics, physical, topic_ids
-from slipstream.broker.producer import Outgoing, Producer
+from slipstream.broker.consumer import Batch, Consumer
+from slipstream.broker.kafka import BrokerUnavailableError, RecordRefusedError
+from slipstream.broker.loop import consume
+from slipstream.broker.producer import Outgoing, Producer, open_producer
+from slipstream.broker.topics import ensure_topics, physical, topic_ids
+from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.metrics import Metrics
 from slipstream.chassis.settings import KafkaSettings
-from slipstream.contracts.events import Interaction
-from slipstream.contracts.topics import INTERACTIONS
+from slipstream.contracts.events import CatalogRecord, Interaction
+from slipstream.contracts.topics import CATALOG, INTERACTIONS, TOPICS
 from tests.conftest import OwnBroker
 
 
@@ -88,7 +91,7 @@ async def test_two_members_share_the_partitions_and_the_survivor_takes_over(
         def handle(batch: Batch) -> None:
             seen[name] += [message.record.event_id for message in batch.messages]
 
-        consume(Consumer(broker, namespace, [INTERACTIONS], "g"), handle, stops[name], metrics=Metrics(name), poll_s=0.1)
+        consume(Consumer(broker, namespace, [INTERACTIONS], "g"), handle, stops[name], ConsumerWatch(Metrics(name)), poll_s=0.1)
 
     threads = {name: threading.Thread(target=run, args=(name,)) for name in seen}
     for thread in threads.values():
@@ -258,19 +261,24 @@ async def test_refused_record_fails_alone_and_the_client_stays(broker: KafkaSett
     producer.close()
 
 
-async def test_unknown_partitions_do_not_hold_up_the_event_loop(broker: KafkaSettings, namespace: str) -> None:
-    # The topics do not exist: the library's own send would wait two seconds for them, in the event loop.
-    producer = Producer(broker, namespace)
+async def test_publish_waits_for_partitions_without_holding_up_the_event_loop(broker: KafkaSettings, namespace: str) -> None:
+    await asyncio.to_thread(ensure_topics, broker, namespace, [CATALOG])
+    producer = await asyncio.to_thread(Producer, broker, namespace)  # one of its topics does not exist
+    entry = Outgoing(CATALOG, "item:kettle", CatalogRecord(entity="item", entity_id="kettle", timestamp=1))
+    publishing = asyncio.create_task(producer.publish_each([outgoing(range(3)), [entry]]))
     started = time.monotonic()
-    with pytest.raises(BrokerUnavailableError):
-        await producer.publish(outgoing(range(1)))
-    assert time.monotonic() - started < 1.5
-    deadline = time.monotonic() + 20
-    while True:
-        try:
-            await producer.publish(outgoing(range(1)))
-            break
-        except BrokerUnavailableError:
-            assert time.monotonic() < deadline, "the topics were not made"
-            await asyncio.sleep(0.1)
+    await asyncio.sleep(0.01)
+    assert time.monotonic() - started < 1.0, "the library's own send waits for two seconds, in the event loop"
+    assert await publishing == [None, None]
+    producer.send(INTERACTIONS, "u0", an_interaction(3))
+    producer.flush()
+    assert producer.failures == 0
+    producer.close()
+
+
+async def test_a_topic_that_nobody_has_written_to_takes_its_first_record_at_once(broker: KafkaSettings, namespace: str) -> None:
+    # A real broker tells a client only of the topics that it was asked about.
+    producer = await open_producer(broker, namespace)
+    for topic in TOPICS:
+        assert producer._producer.partitions_known(physical(namespace, topic)) == topic.partitions
     producer.close()

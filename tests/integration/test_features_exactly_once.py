@@ -11,8 +11,8 @@ from collections.abc import Callable
 import orjson
 
 from services.standalone.processes import Child, free_port
-from slipstream.broker.kafka import ensure_topics
 from slipstream.broker.producer import Producer
+from slipstream.broker.topics import ensure_topics
 from slipstream.chassis.settings import KafkaSettings, LakeSettings, RedisSettings
 from slipstream.stores.lake import Lake
 from slipstream.stores.online import OnlineStore

@@ -8,8 +8,8 @@ import pytest
 from services.features.materializer import GROUP, TOPICS
 from services.features.settings import FeaturesSettings
 from slipstream.broker.consumer import Consumer, Source
-from slipstream.broker.kafka import physical, topic_ids
 from slipstream.broker.producer import Producer
+from slipstream.broker.topics import physical, topic_ids
 from slipstream.chassis.settings import KafkaSettings, LakeSettings, RedisSettings
 from slipstream.contracts.events import CatalogRecord
 from slipstream.contracts.topics import CATALOG, DEAD_LETTERS, INTERACTIONS

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from services.ingestion.app import create_app
 from services.ingestion.settings import IngestionSection, IngestionSettings
-from slipstream.broker.kafka import ensure_topics
+from slipstream.broker.topics import ensure_topics
 from slipstream.chassis.settings import KafkaSettings, RedisSettings
 from slipstream.contracts.topics import INTERACTIONS
 from slipstream.stores.admission import DONE, FIRST, LIMIT_S, LIMITED, NOT_ASKED, PENDING, AdmissionStore, Asked, Rate

@@ -16,8 +16,8 @@ from pydantic import SecretStr
 from services.monitoring.app import create_app
 from services.monitoring.settings import MonitoringSection, MonitoringSettings
 from slipstream.broker.consumer import Consumer
-from slipstream.broker.kafka import ensure_topics
 from slipstream.broker.producer import Outgoing, Producer
+from slipstream.broker.topics import ensure_topics
 from slipstream.chassis.settings import DatabaseSettings, HttpSettings, KafkaSettings, PeerSettings
 from slipstream.contracts.events import (
     AlertEvent,

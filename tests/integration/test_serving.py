@@ -16,8 +16,8 @@ from fastapi import FastAPI, Response
 from services.serving.app import create_app
 from services.serving.settings import ServingSection, ServingSettings
 from slipstream.broker.consumer import Consumer
-from slipstream.broker.kafka import ensure_topics
 from slipstream.broker.producer import Outgoing, Producer
+from slipstream.broker.topics import ensure_topics
 from slipstream.chassis.settings import HttpSettings, KafkaSettings, PeerSettings, RedisSettings
 from slipstream.contracts.events import Interaction, ModelEvent, ModelEventType, Slate
 from slipstream.contracts.topics import CATALOG, MODEL_EVENTS, RECOMMENDATIONS

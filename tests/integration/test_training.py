@@ -5,8 +5,8 @@ from pathlib import Path
 
 from services.training.settings import TrainingSettings
 from slipstream.broker.consumer import Consumer
-from slipstream.broker.kafka import ensure_topics
 from slipstream.broker.producer import Producer
+from slipstream.broker.topics import ensure_topics
 from slipstream.contracts.events import AlertEvent, Severity
 from slipstream.contracts.topics import ALERTS, MODEL_EVENTS
 from slipstream.recommender.bundle import load_bundle

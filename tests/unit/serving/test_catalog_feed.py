@@ -11,40 +11,20 @@ from services.serving import catalog_feed
 from services.serving.catalog import Catalog
 from services.serving.catalog_feed import CatalogFeed
 from services.serving.metrics import ServingMetrics
-from slipstream.broker.consumer import Batch
 from slipstream.chassis.metrics import Metrics
 from slipstream.contracts.events import CatalogRecord
 from slipstream.stores.online import StoreUnavailableError
+from tests.unit.broker.scripted import ScriptedConsumer
 from tests.unit.serving.fakes import item_record
 
 
-class EmptyTopic:
-    """A consumer of a topic that has nothing, as after a restart of the embedded broker. It ends the reading after one look."""
-
-    def __init__(self, stop: threading.Event) -> None:
-        self._stop = stop
-
-    def end_offsets(self) -> dict[Any, int]:
-        return {}
-
-    def poll(self, timeout_s: float) -> Batch:
-        self._stop.set()
-        return Batch()
-
-    def lag(self) -> dict[str, int]:
-        return {}
-
-    def close(self) -> None:
-        pass
-
-
 class Scene:
-    """A feed whose topic is empty; the snapshot is what `stored` gives, or raises."""
+    """A feed that looks at its topic once; the snapshot is what `stored` gives, or raises."""
 
     def __init__(self) -> None:
-        self.catalog, self.stop = Catalog(), threading.Event()
+        self.catalog, self.consumer = Catalog(), ScriptedConsumer()
         self.stored: list[CatalogRecord] | None = None
-        consumer: Any = EmptyTopic(self.stop)
+        consumer: Any = self.consumer
         self.feed = CatalogFeed(
             self.catalog, self._records, lambda: consumer, Metrics("serving"), ServingMetrics(CollectorRegistry())
         )
@@ -59,7 +39,7 @@ async def test_not_ready_before_the_snapshot_nor_before_the_topic_was_read() -> 
     scene = Scene()
     with pytest.raises(RuntimeError, match="is still being read"):
         await scene.feed.check()
-    scene.feed.tail(scene.stop)
+    scene.feed.tail(scene.consumer.stop)
     with pytest.raises(RuntimeError, match="online store's catalogue is still being read"):
         await scene.feed.check()
     scene.stored = [item_record("gone", deleted=True)]
@@ -70,10 +50,24 @@ async def test_not_ready_before_the_snapshot_nor_before_the_topic_was_read() -> 
 
 async def test_a_store_that_stays_away_keeps_it_from_being_ready_for_a_while_only(monkeypatch: pytest.MonkeyPatch) -> None:
     scene = Scene()
-    scene.feed.tail(scene.stop)
+    scene.feed.tail(scene.consumer.stop)
     with pytest.raises(StoreUnavailableError):
         scene.feed.snapshot(threading.Event())
     with pytest.raises(RuntimeError, match="online store's catalogue"):
         await scene.feed.check()
     monkeypatch.setattr(catalog_feed, "PATIENCE_S", 0.0)
+    await scene.feed.check()
+
+
+async def test_an_empty_poll_short_of_the_end_is_not_taken_for_the_end() -> None:
+    scene = Scene()
+    scene.consumer.end = 5
+    scene.stored = []
+    scene.feed.snapshot(threading.Event())
+    scene.feed.tail(scene.consumer.stop)
+    with pytest.raises(RuntimeError, match="the catalogue is still being read"):
+        await scene.feed.check()
+    scene.consumer.stop.clear()
+    scene.consumer.position = 5
+    scene.feed.tail(scene.consumer.stop)
     await scene.feed.check()

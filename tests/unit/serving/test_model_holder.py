@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 from services.serving.metrics import ServingMetrics
 from services.serving.model_holder import Model, ModelHolder
 from slipstream.broker.consumer import Batch, Malformed, Message, Source
+from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.client import Peer
 from slipstream.chassis.metrics import Metrics
 from slipstream.contracts.events import ModelEvent, ModelEventType
@@ -30,6 +31,7 @@ class Heard:
     def __init__(self, batch: Batch) -> None:
         self.batches = [batch]
         self.read = threading.Event()
+        self.membership = None
 
     def poll(self, timeout_s: float) -> Batch:
         if self.batches:
@@ -41,7 +43,10 @@ class Heard:
     def commit(self, next_offsets: object) -> bool:
         return True
 
-    def lag(self) -> dict[str, int]:
+    def standing(self) -> None:
+        return None
+
+    def behind(self, standing: None) -> dict[str, int]:
         return {EVENTS.topic: 3}
 
     def close(self) -> None:
@@ -232,7 +237,7 @@ def test_an_event_has_the_champion_fetched_for_its_request_and_bad_records_are_c
     heard = Heard(Batch([Message(EVENTS, 0, "m", champion, rid)], [Malformed(EVENTS, 1, b"{", "not JSON", "")]))
     alias = threading.Thread(target=holder.follow_alias, args=(stop, 600))
     alias.start()
-    events = threading.Thread(target=holder.follow_events, args=(heard, stop, metrics))
+    events = threading.Thread(target=holder.follow_events, args=(heard, stop, ConsumerWatch(metrics)))
     try:
         while not holder.problem:  # the first look found no champion, and the next is ten minutes away
             assert not stop.wait(0.01)

@@ -11,7 +11,7 @@ import redis
 
 from services.standalone import servers
 from services.standalone.processes import StartError, free_port
-from slipstream.broker.kafka import ensure_topics
+from slipstream.broker.topics import ensure_topics
 from slipstream.chassis.settings import KafkaSettings
 from tests.conftest import OwnBroker, OwnRedis
 

@@ -15,7 +15,7 @@ import pytest
 from services.training.job import Job
 from services.training.process import GivenUpError, KilledError, RunFailedError, run_in_child
 from services.training.settings import TrainingSection
-from slipstream.broker.consumer import carrying
+from slipstream.chassis.logging import carrying
 from slipstream.chassis.settings import LakeSettings, LogSettings
 from slipstream.recommender.bundle import load_bundle
 from slipstream.stores.lake import Lake

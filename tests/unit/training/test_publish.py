@@ -14,9 +14,9 @@ from services.training.publish import Publisher
 from services.training.registry import CHALLENGER, CHAMPION, Registry
 from services.training.repository import Repository
 from services.training.settings import GateSettings, TrainingSection
-from slipstream.broker.consumer import carrying
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.producer import Outgoing
+from slipstream.chassis.logging import carrying
 from slipstream.contracts.bundle import DataSummary, Manifest
 from slipstream.evaluation.significance import Interval
 from slipstream.stores.artifacts import ArtifactNotFoundError, Artifacts

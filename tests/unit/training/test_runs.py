@@ -18,8 +18,7 @@ from services.training.process import GivenUpError, KilledError, RunFailedError
 from services.training.repository import Repository, TransitionError
 from services.training.runs import INTERRUPTED, Runs
 from services.training.settings import TrainingSection
-from slipstream.broker.consumer import carrying
-from slipstream.chassis.logging import request_id
+from slipstream.chassis.logging import carrying, request_id
 from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.rest import Run, RunRequest
 from slipstream.evaluation.significance import Interval

@@ -1,0 +1,78 @@
+"""The loop of a consumer: poll, handle, commit."""
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+from slipstream.broker.consumer import Batch, Consumer
+from slipstream.broker.watch import ConsumerWatch
+from slipstream.chassis.logging import get_logger
+from slipstream.chassis.metrics import Metrics
+
+log = get_logger(__name__)
+
+#: After a batch of so many records more are likely to wait.
+_BACKLOG: Final = 1_000
+
+
+def consume(
+    consumer: Consumer,
+    handle: Callable[[Batch], None],
+    stop: threading.Event,
+    watch: ConsumerWatch,
+    *,
+    poll_s: float = 0.5,
+    rest_s: float = 0.0,
+) -> None:
+    """Poll, handle, commit, until `stop` is set; then leave the group.
+
+    An effect may happen twice for one record (after a failure between handling and committing): make it idempotent. Handle
+    messages one by one in `carrying(message.request_id)`.
+
+    Args:
+        consumer: Read until the end, and closed then.
+        handle: Takes each batch; must have had its effect when it returns.
+        stop: Ends the loop.
+        watch: Tells lag and health of the consumer.
+        poll_s: Longest wait for records, in seconds.
+        rest_s: Pause after a batch, unless more is likely to wait. A batch costs the more in total, the fewer records it brings.
+    """
+    watch.begin(consumer)
+    try:
+        while not stop.is_set():
+            batch = consumer.poll(poll_s)
+            if batch:
+                handle(batch)
+                consumer.commit(batch.next_offsets)
+                observe(batch, watch.metrics)
+            watch.update()
+            if batch and len(batch.messages) < _BACKLOG:
+                stop.wait(rest_s)
+    finally:
+        consumer.close()
+
+
+def observe(batch: Batch, metrics: Metrics) -> None:
+    """Count a batch, and trace each record at debug level, so that one request id can be followed through the services."""
+    for topic, records in Counter(message.source.topic for message in batch.messages).items():
+        metrics.consumed.labels(topic).inc(records)
+    if log.is_enabled_for(logging.DEBUG):
+        for message in batch.messages:
+            log.debug(
+                "consumed",
+                topic=message.source.topic,
+                partition=message.source.partition,
+                offset=message.offset,
+                request_id=message.request_id,
+            )
+    for malformed in batch.malformed:
+        metrics.malformed.labels(malformed.source.topic).inc()
+        log.warning(
+            "malformed record",
+            topic=malformed.source.topic,
+            offset=malformed.offset,
+            reason=malformed.reason,
+            request_id=malformed.request_id,
+        )

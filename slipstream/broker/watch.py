@@ -1,0 +1,131 @@
+"""A service's consumer under watch: how far it is behind, and whether it reads at all."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
+
+from slipstream.broker.consumer import Consumer
+from slipstream.broker.kafka import BrokerUnavailableError
+from slipstream.chassis.logging import get_logger
+from slipstream.chassis.metrics import Metrics
+
+log = get_logger(__name__)
+
+#: Each look costs a question to the broker.
+_LOOK_EVERY_S: Final = 5.0
+_UNANSWERED_LIMIT: Final = 2
+#: How long a consumer may be out of its group, silent or stuck before it is unready and made anew.
+PATIENCE_S: Final = 30.0
+
+
+class ConsumerStalledError(BrokerUnavailableError):
+    """A consumer does not read, and its client does not recover by itself. A new one begins at the last commit."""
+
+
+class Symptom(NamedTuple):
+    """A sign that a consumer does not read: a short name for the metric, and a sentence for people."""
+
+    name: str
+    words: str
+
+
+class _Mark(NamedTuple):
+    """The last moment at which a consumer moved on: where it stood, where its topics ended, and its count of polls."""
+
+    positions: Mapping[Any, int]
+    end: int
+    polls: int
+
+
+class ConsumerWatch:
+    """Watches one consumer of a service and those that replace it: its lag as a metric, a readiness check, and renewal.
+
+    `begin` and `update` belong to the polling thread, `check` to the event loop. Every loop that polls has a watch: without it
+    there is no alert on lag, and a consumer that has silently stopped goes unseen.
+    """
+
+    def __init__(self, metrics: Metrics, *, patience_s: float = PATIENCE_S, clock: Callable[[], float] = time.monotonic) -> None:
+        self.metrics = metrics
+        self._patience_s, self._clock = patience_s, clock
+        self._consumer: Consumer | None = None
+        self._began = self._turned = clock()
+        self._due = 0.0
+        self._unanswered = 0
+        self._mark: _Mark | None = None
+        self._spare_until = 0.0
+        self._symptom: Symptom | None = None
+        self._since = 0.0
+
+    def begin(self, consumer: Consumer) -> None:
+        """Watch a new consumer. A symptom of the one before stands until this one is seen to read."""
+        self._consumer, self._mark = consumer, None
+        self._began = self._turned = self._clock()
+        self._due, self._unanswered = 0.0, 0
+
+    def update(self) -> None:
+        """Set `slipstream_consumer_lag_records` of each topic and look for symptoms.
+
+        Call it after each poll: it asks the broker only every few seconds, and waits at most 2 s for the answer. Where there is
+        none, the gauge stays as it is.
+
+        Raises `ConsumerStalledError` for a consumer that has not read for the time of patience, and `BrokerUnavailableError` when
+        there was no answer several times in a row: the broker is away, or the client does not find where to begin.
+        """
+        now = self._turned = self._clock()
+        if now < self._due or self._consumer is None:
+            return
+        self._due = now + _LOOK_EVERY_S
+        standing = self._consumer.standing()
+        behind = self._consumer.behind(standing)
+        for topic, records in (behind or {}).items():
+            self.metrics.consumer_lag.labels(topic).set(records)
+        self._note(self._look(self._consumer, standing, now), now)
+        self._unanswered = 0 if behind is not None else self._unanswered + 1
+        if self._unanswered >= _UNANSWERED_LIMIT:
+            raise BrokerUnavailableError("the broker does not say where reading begins")
+
+    async def check(self) -> None:
+        """A readiness check: raises while the consumer has not read for the time of patience, and says why."""
+        now = self._clock()
+        if now - self._turned > self._patience_s:
+            raise RuntimeError(f"no records were asked for in {now - self._turned:.0f} s")
+        if self._symptom is not None and now - self._since > self._patience_s:
+            raise RuntimeError(f"{self._symptom.words}, for {now - self._since:.0f} s")
+
+    def _note(self, symptom: Symptom | None, now: float) -> None:
+        if symptom is None:
+            self._symptom = None
+            return
+        if self._symptom is None:
+            self._since = now
+        self._symptom = symptom
+        if now - max(self._since, self._began) > self._patience_s:
+            self.metrics.consumer_stalls.labels(symptom.name).inc()
+            raise ConsumerStalledError(f"{symptom.words}; a new consumer takes its place")
+
+    def _look(self, consumer: Consumer, standing: Mapping[Any, tuple[int, int]] | None, now: float) -> Symptom | None:
+        membership = consumer.membership
+        if membership is not None and not membership.joined:
+            return Symptom("outside", f"the consumer is not in its group {consumer.group}")
+        if membership is not None and membership.silent_s > self._patience_s:
+            return Symptom("silent", f"the broker has answered no heartbeat in {membership.silent_s:.0f} s")
+        if standing is None:
+            return self._symptom
+        if not standing:
+            return None if self._spare(consumer, now) else Symptom("unassigned", "the consumer has no partition to read")
+        positions = {partition: position for partition, (position, _) in standing.items()}
+        end = sum(end for _, end in standing.values())
+        mark = self._mark
+        if mark is None or positions != mark.positions or end < mark.end:
+            self._mark = _Mark(positions, end, consumer.polls)
+            return None
+        # Whoever does not poll has its reasons, and a check of its own for them.
+        if end > mark.end and consumer.polls > mark.polls + 1:
+            return Symptom("stuck", f"the consumer gets no records, and its topics have grown by {end - mark.end:,}")
+        return None
+
+    def _spare(self, consumer: Consumer, now: float) -> bool:
+        """Whether the group has more members than partitions, so that this one rightly has none."""
+        if now >= self._spare_until and consumer.others_have_all():
+            self._spare_until = now + self._patience_s
+        return now < self._spare_until

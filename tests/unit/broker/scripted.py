@@ -1,0 +1,56 @@
+"""A consumer whose batches and whose place in its group are written down beforehand."""
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from slipstream.broker.client import Membership
+from slipstream.broker.consumer import Batch, Source
+
+SOURCE = Source("interactions.v1", "t", 0)
+
+
+class ScriptedConsumer:
+    """Gives `batches`, then sets `stop`. It stands at `position` of `end` in one partition; without `end` nobody says so."""
+
+    group = "shop.features"
+
+    def __init__(self, *batches: Batch) -> None:
+        self.batches, self.stop = list(batches), threading.Event()
+        self.position, self.end = 0, 0
+        self.membership: Membership | None = Membership(joined=True, silent_s=0.0)
+        self.answers = self.assigned = self.taken = True
+        self.polls = self.questions = 0
+        self.committed: list[Any] = []
+        self.closed = False
+
+    def poll(self, timeout_s: float) -> Batch:
+        self.polls += 1
+        if len(self.batches) <= 1:
+            self.stop.set()
+        return self.batches.pop(0) if self.batches else Batch()
+
+    def commit(self, next_offsets: Any) -> bool:
+        self.committed.append(next_offsets)
+        return True
+
+    def standing(self) -> dict[Any, tuple[int, int]] | None:
+        if not self.answers:
+            return None
+        return {0: (self.position, self.end)} if self.assigned else {}
+
+    def behind(self, standing: Mapping[Any, tuple[int, int]] | None) -> dict[str, int] | None:
+        return None if standing is None else {SOURCE.topic: sum(end - position for position, end in standing.values())}
+
+    def ends(self) -> dict[Source, int]:
+        return {SOURCE: self.end}
+
+    def has_reached(self, ends: Mapping[Source, int]) -> bool:
+        return self.position >= ends[SOURCE]
+
+    def others_have_all(self) -> bool:
+        self.questions += 1
+        return self.taken
+
+    def close(self) -> None:
+        self.closed = True
