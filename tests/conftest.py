@@ -1,4 +1,7 @@
-"""Fixtures on the real servers: one embedded broker and one Valkey for the whole run, told apart by `namespace`."""
+"""Fixtures on servers that run: one broker, one Redis and one PostgreSQL for the whole run, told apart by `namespace`.
+
+Which servers these are, TEST_SERVERS says: `embedded` (as `slipstream up` has them, with SQLite) or `real` (as production has).
+"""
 
 import os
 import uuid
@@ -8,9 +11,12 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from services.standalone import servers
-from services.standalone.processes import Child, free_port
+from services.standalone import postgresql
+from services.standalone.processes import Child, StartError
 from slipstream.chassis.settings import DatabaseSettings, KafkaSettings, LakeSettings, RedisSettings
+from tests.servers import Servers, chosen, kafka_settings, postgresql_server
+from tests.servers import redis_settings as settings_of_redis
+from tests.topics import delete_topics
 
 # As the program itself has it (services/__main__.py): tests that train a network share the processors with servers.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -19,51 +25,70 @@ OwnBroker = Callable[[], tuple[KafkaSettings, Child]]
 OwnRedis = Callable[[], tuple[RedisSettings, Child]]
 
 
-def _kafka_settings(server: Child) -> KafkaSettings:
-    # The embedded broker holds a group's first join for half of the session timeout.
-    return KafkaSettings(bootstrap_servers=server.address, session_timeout_ms=2_000)
+SERVERS = pytest.StashKey[Servers]()
 
 
-def _redis_settings(server: Child) -> RedisSettings:
-    return RedisSettings(url=SecretStr(f"redis://{server.address}/0"))
+def pytest_configure(config: pytest.Config) -> None:
+    try:
+        config.stash[SERVERS] = chosen()
+    except StartError as error:
+        raise pytest.UsageError(str(error)) from error
 
 
-@pytest.fixture
-def namespace() -> str:
-    """A prefix that no other test uses, so that topics, keys and groups are this test's own."""
-    return f"t-{uuid.uuid4().hex[:12]}"
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    kind = item.config.stash[SERVERS].kind
+    for mark in item.iter_markers("servers"):
+        if kind not in mark.args:
+            pytest.skip(f"about the {' and '.join(mark.args)} servers; these are the {kind} ones")
 
 
 @pytest.fixture(scope="session")
-def broker() -> Iterator[KafkaSettings]:
+def servers(pytestconfig: pytest.Config) -> Servers:
+    """The kind of servers that this run is on."""
+    return pytestconfig.stash[SERVERS]
+
+
+@pytest.fixture
+def namespace(request: pytest.FixtureRequest, servers: Servers) -> Iterator[str]:
+    """A prefix that no other test uses, so that topics, keys and groups are this test's own."""
+    name = f"t-{uuid.uuid4().hex[:12]}"
+    # Before the test: fixtures can't be asked for after it.
+    shared = request.getfixturevalue("broker") if "broker" in request.fixturenames and servers.kind == "real" else None
+    yield name
+    if shared:  # hundreds of topics would slow it down
+        delete_topics(shared, name)
+
+
+@pytest.fixture(scope="session")
+def broker(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaSettings]:
     """The broker that all tests share. It is up for the whole run: a test that stops one takes `own_broker`."""
-    server = servers.broker(free_port()).start()
-    yield _kafka_settings(server)
+    server = servers.broker(tmp_path_factory.mktemp("broker")).start()
+    yield kafka_settings(servers, server)
     server.kill()
 
 
 @pytest.fixture(scope="session")
-def redis_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisSettings]:
-    """The Valkey that all tests share, with an append-only file; keys are told apart by `namespace`."""
-    server = servers.valkey(free_port(), tmp_path_factory.mktemp("valkey")).start()
-    yield _redis_settings(server)
+def redis_settings(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisSettings]:
+    """The Redis that all tests share, with an append-only file; keys are told apart by `namespace`."""
+    server = servers.redis(tmp_path_factory.mktemp("redis")).start()
+    yield settings_of_redis(server)
     server.kill()
 
 
 @pytest.fixture(scope="session")
 def redis_url(redis_settings: RedisSettings) -> str:
-    """The URL of the Valkey that all tests share."""
+    """The URL of the Redis that all tests share."""
     return redis_settings.url.get_secret_value()
 
 
 @pytest.fixture
-def own_broker() -> Iterator[OwnBroker]:
+def own_broker(servers: Servers, tmp_path: Path) -> Iterator[OwnBroker]:
     """Makes brokers of the test's own: `settings, server = own_broker()`, then `server.kill()`, `server.start()`."""
     started: list[Child] = []
 
     def make() -> tuple[KafkaSettings, Child]:
-        started.append(servers.broker(free_port()).start())
-        return _kafka_settings(started[-1]), started[-1]
+        started.append(servers.broker(tmp_path / f"broker-{len(started)}").start())
+        return kafka_settings(servers, started[-1]), started[-1]
 
     yield make
     for server in started:
@@ -71,13 +96,13 @@ def own_broker() -> Iterator[OwnBroker]:
 
 
 @pytest.fixture
-def own_redis(tmp_path: Path) -> Iterator[OwnRedis]:
-    """Makes Valkeys of the test's own: `settings, server = own_redis()`, then `server.kill()`, `server.start()`."""
+def own_redis(servers: Servers, tmp_path: Path) -> Iterator[OwnRedis]:
+    """Makes Redis servers of the test's own: `settings, server = own_redis()`, then `server.kill()`, `server.start()`."""
     started: list[Child] = []
 
     def make() -> tuple[RedisSettings, Child]:
-        started.append(servers.valkey(free_port(), tmp_path / f"valkey-{len(started)}").start())
-        return _redis_settings(started[-1]), started[-1]
+        started.append(servers.redis(tmp_path / f"redis-{len(started)}").start())
+        return settings_of_redis(started[-1]), started[-1]
 
     yield make
     for server in started:
@@ -90,7 +115,20 @@ def lake_settings(tmp_path: Path) -> LakeSettings:
     return LakeSettings(uri=str(tmp_path / "lake"))
 
 
+@pytest.fixture(scope="session")
+def postgresql_for_all() -> Iterator[Child]:
+    """The PostgreSQL that all tests share."""
+    with postgresql_server() as server:
+        yield server
+
+
 @pytest.fixture
-def database_settings(tmp_path: Path) -> DatabaseSettings:
-    """An empty SQLite database of the test's own."""
-    return DatabaseSettings(url=SecretStr(f"sqlite:///{tmp_path / 'metadata.db'}"))
+def database_settings(request: pytest.FixtureRequest, servers: Servers, tmp_path: Path) -> Iterator[DatabaseSettings]:
+    """An empty database of the test's own: a SQLite file, or on the real servers one of PostgreSQL's."""
+    if servers.kind != "real":
+        yield DatabaseSettings(url=SecretStr(f"sqlite:///{tmp_path / 'metadata.db'}"))
+        return
+    server = request.getfixturevalue("postgresql_for_all")
+    name = f"t_{uuid.uuid4().hex[:12]}"
+    yield DatabaseSettings(url=SecretStr(postgresql.create_database(server, name)))
+    postgresql.drop_database(server, name)

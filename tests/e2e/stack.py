@@ -1,4 +1,7 @@
-"""Slipstream as a user has it: `slipstream up` in a process of its own, and its services over REST."""
+"""Slipstream as a user has it: `slipstream up` in a process of its own, and its services over REST.
+
+Its servers are the supervisor's embedded ones, or those of `tests.servers.outside`: `Outside` is handed to whoever starts it.
+"""
 
 import os
 import signal
@@ -14,16 +17,19 @@ import httpx
 
 from services.standalone.data_folder import running_stack
 from services.standalone.plan import SERVICES
+from tests.servers import Outside
 
 START_LIMIT_S = 180.0
+#: What the programs of the embedded servers begin with, and what they are.
+EMBEDDED = {"tansu": "broker", "valkey-server": "redis"}
 T = TypeVar("T")
 
 
 class Stack:
     """A running `slipstream up`, with a client for each service."""
 
-    def __init__(self, directory: Path, process: subprocess.Popen[str], urls: dict[str, str]) -> None:
-        self.directory, self.process, self.urls = directory, process, urls
+    def __init__(self, directory: Path, process: subprocess.Popen[str], urls: dict[str, str], outside: Outside) -> None:
+        self.directory, self.process, self.urls, self.outside = directory, process, urls, outside
         self.write_key = urls["write_key"]
         self.clients = {name: httpx.Client(base_url=urls[name], timeout=10) for name in SERVICES}
 
@@ -38,8 +44,13 @@ class Stack:
 
     @property
     def children(self) -> dict[str, int]:
-        """Process ids of what the supervisor runs, by name: the five services, `tansu` and `valkey-server`."""
+        """Process ids of what the supervisor runs, by name: the five services, and `broker` and `redis` if embedded."""
         return dict(children(self.process.pid))
+
+    @property
+    def processes(self) -> dict[str, int]:
+        """`children`, with the servers in any case."""
+        return {**self.children, **self.outside.pids}
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Stop it as a container's end would, or with SIGINT as Ctrl-C; the exit status."""
@@ -53,14 +64,16 @@ class Stack:
 
 
 @contextmanager
-def launched(directory: Path, **settings: str) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+def launched(directory: Path, outside: Outside, **settings: str) -> Iterator[tuple[subprocess.Popen[str], Path]]:
     """`slipstream up` on `directory` and on free ports, which may not be ready yet, and the file with what it prints. `settings`
     are environment variables. Ends it, whatever happened."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("SLIPSTREAM_")}
     output = directory / "up.log"
     with output.open("w") as file:
         command = [sys.executable, "-m", "services", "up", "--any-ports", "--data-dir", str(directory)]
-        process = subprocess.Popen(command, env={**inherited, **settings}, stdout=file, stderr=file, text=True)
+        process = subprocess.Popen(
+            command, env={**inherited, **outside.environment, **settings}, stdout=file, stderr=file, text=True
+        )
     try:
         yield process, output
     except BaseException:
@@ -73,14 +86,14 @@ def launched(directory: Path, **settings: str) -> Iterator[tuple[subprocess.Pope
 
 
 @contextmanager
-def running(directory: Path, **settings: str) -> Iterator[Stack]:
+def running(directory: Path, outside: Outside, **settings: str) -> Iterator[Stack]:
     """A running Slipstream, started as `launched` does."""
-    with launched(directory, **settings) as (process, output):
+    with launched(directory, outside, **settings) as (process, output):
         deadline = time.monotonic() + START_LIMIT_S
         while "Ctrl-C stops everything" not in output.read_text():
             assert process.poll() is None and time.monotonic() < deadline, output.read_text()
             time.sleep(0.1)
-        stack = Stack(directory, process, running_stack(directory))
+        stack = Stack(directory, process, running_stack(directory), outside)
         try:
             yield stack
         finally:
@@ -122,10 +135,14 @@ def children(pid: int) -> Iterator[tuple[str, int]]:
             arguments = _read(Path(f"/proc/{child}/cmdline")).split("\0")
             if arguments == [""]:
                 continue
-            # Valkey puts its address behind its name.
-            name = arguments[3] if arguments[1:3] == ["-m", "services"] else Path(arguments[0]).name.split()[0]
-            yield name, int(child)
+            yield arguments[3] if arguments[1:3] == ["-m", "services"] else _server(arguments[0]), int(child)
             yield from children(int(child))
+
+
+def _server(program: str) -> str:
+    # Valkey puts its address behind its name, and the broker its version.
+    name = Path(program).name.split()[0]
+    return next((role for prefix, role in EMBEDDED.items() if name.startswith(prefix)), name)
 
 
 def _listed(folder: Path) -> list[Path]:

@@ -16,6 +16,7 @@ from slipstream.datasets.replay import replay
 from slipstream.stores.lake import INTERACTIONS, Lake
 from tests.e2e import replayed, shop
 from tests.e2e.stack import Stack, alive, running, wait_for
+from tests.servers import Servers, outside
 
 BATCH = 500
 SHOWN = 5
@@ -23,9 +24,12 @@ pytestmark = pytest.mark.timeout(240)
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     # Training waits for our request, so that the story has one run.
-    with running(tmp_path_factory.mktemp("slipstream"), SLIPSTREAM_TRAINING__NEW_EVENTS="0") as stack:
+    with (
+        outside(servers, tmp_path_factory.mktemp("servers")) as found,
+        running(tmp_path_factory.mktemp("slipstream"), found, SLIPSTREAM_TRAINING__NEW_EVENTS="0") as stack,
+    ):
         yield stack
 
 
@@ -175,8 +179,7 @@ def _caught_up(stack: Stack) -> dict[str, Any] | None:
 
 def test_a_broker_that_was_killed_is_started_again_and_events_flow(stack: Stack) -> None:
     before = stack.get("features", "/v1/status")["lake"]["interactions"]
-    broker = next(pid for name, pid in stack.children.items() if name.startswith("tansu"))
-    _kill(broker)
+    _kill(stack.processes["broker"])
     event = shop.track("late-visitor", "view", "tea-1", time.time())
     wait_for(lambda: stack.post("ingestion", "/v1/batch", {"batch": [event]})["accepted"] == 1, "ingestion to accept", 60)
     wait_for(
@@ -192,11 +195,11 @@ def test_stop_leaves_no_process_and_a_second_start_goes_on(stack: Stack) -> None
     rows = stack.get("features", "/v1/status")["lake"]["interactions"]
     version = stack.get("training", "/v1/aliases/champion")["version"]
     before = list(stack.children.values())
-    assert len(before) >= 7
+    assert len(stack.processes) >= 7
     assert stack.stop() == 0
     wait_for(lambda: not alive(before), "what the kernel ends with the supervisor to be gone", 3)
 
-    with running(stack.directory) as again:
+    with running(stack.directory, stack.outside) as again:
         assert again.get("features", "/v1/status")["lake"]["interactions"] == rows
         wait_for(lambda: again.get("serving", "/v1/model")["version"] == version, "the model to be there again")
         answer = wait_for(lambda: _by_model(again), "an answer from the model", 20)

@@ -1,6 +1,7 @@
 """Ctrl-C, whenever it comes, leaves nothing running, and nothing that was accepted behind."""
 
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,14 +10,21 @@ from slipstream.chassis.settings import LakeSettings
 from slipstream.stores.lake import INTERACTIONS, Lake
 from tests.e2e.shop import history
 from tests.e2e.stack import alive, children, launched, running, wait_for
+from tests.servers import Outside, Servers, outside
 
 pytestmark = pytest.mark.timeout(240)
 
 
-def test_ctrl_c_on_a_running_stack_stops_everything_once_what_was_accepted_is_in_the_lake(tmp_path: Path) -> None:
-    with running(tmp_path) as stack:
+@pytest.fixture
+def found(servers: Servers, tmp_path: Path) -> Iterator[Outside]:
+    with outside(servers, tmp_path / "servers") as made:
+        yield made
+
+
+def test_ctrl_c_on_a_running_stack_stops_everything_once_what_was_accepted_is_in_the_lake(tmp_path: Path, found: Outside) -> None:
+    with running(tmp_path, found) as stack:
         before = list(stack.children.values())
-        assert len(before) >= 7
+        assert len({*before, *found.pids.values()}) >= 7
         events = history()
         parts = [events[start : start + 500] for start in range(0, len(events), 500)]
         accepted = sum(stack.post("ingestion", "/v1/import", {"batch": part})["accepted"] for part in parts)
@@ -27,11 +35,11 @@ def test_ctrl_c_on_a_running_stack_stops_everything_once_what_was_accepted_is_in
     assert Lake(LakeSettings(uri=str(tmp_path / "lake")), "slipstream").count(INTERACTIONS) == accepted
 
 
-def test_ctrl_c_while_the_stack_starts_stops_what_has_started(tmp_path: Path) -> None:
-    with launched(tmp_path) as (process, output):
+def test_ctrl_c_while_the_stack_starts_stops_what_has_started(tmp_path: Path, found: Outside) -> None:
+    with launched(tmp_path, found) as (process, output):
         wait_for(lambda: "waiting for" in output.read_text(), "the services to be on their way")
         before = [pid for _, pid in children(process.pid)]
-        assert len(before) >= 7
+        assert len({*before, *found.pids.values()}) >= 7
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
         assert alive(before) == []

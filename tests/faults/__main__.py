@@ -8,7 +8,9 @@ from pathlib import Path
 import click
 
 from services.standalone.plan import SERVICES
+from services.standalone.processes import StartError
 from tests.faults.run import Case, run
+from tests.servers import chosen
 
 #: So that there are runs to be interrupted.
 TRAINING = {
@@ -23,14 +25,22 @@ TRAINING = {
 @click.option("--kills", type=int, default=10, show_default=True, help="Kills of each service.")
 @click.option("--rate", type=float, default=300.0, show_default=True, help="Events a second.")
 @click.option("--seed", type=int, default=1, show_default=True)
-@click.option("--valkey", is_flag=True, help="Kill Valkey, once, instead of the services.")
+@click.option("--redis", is_flag=True, help="Kill Redis (Valkey, on the embedded servers), once, instead of the services.")
 @click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write JSON here.")
-def main(seconds: float, kills: int, rate: float, seed: int, valkey: bool, json_path: Path | None) -> None:
-    """Send events to a stack of its own, kill services at random moments, and compare its stores with what was acknowledged."""
-    case = Case(seconds, 1 if valkey else kills, ("valkey",) if valkey else SERVICES, rate, seed, TRAINING)
+def main(seconds: float, kills: int, rate: float, seed: int, redis: bool, json_path: Path | None) -> None:
+    """Send events to a stack of its own, kill services at random moments, and compare its stores with what was acknowledged.
+
+    TEST_SERVERS=real has it on Apache Kafka, Redis and PostgreSQL instead of the embedded servers.
+    """
+    try:
+        servers = chosen()
+    except StartError as error:
+        raise click.ClickException(str(error)) from error
+    case = Case(seconds, 1 if redis else kills, ("redis",) if redis else SERVICES, rate, seed, TRAINING)
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="slipstream-faults-") as directory:
-        result = run(case, Path(directory))
+        result = run(case, Path(directory), servers)
+    click.echo(f"{'servers':<24} {servers.kind}: {servers.description}")
     click.echo(result.table())
     click.echo(f"{'all in all':<24} {time.monotonic() - start:.0f} s")
     if json_path:

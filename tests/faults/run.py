@@ -12,20 +12,19 @@ from pydantic import SecretStr
 
 from services.standalone.plan import SERVICES
 from slipstream.chassis.settings import KafkaSettings, LakeSettings, RedisSettings
-from tests.e2e.stack import Stack, children, running, wait_for
+from tests.e2e.stack import Stack, running, wait_for
 from tests.faults.client import Client
 from tests.faults.killer import Killer
 from tests.faults.reckoning import Findings, Stores, reckon
+from tests.servers import Servers, outside
 
-#: What the supervisor's child is called by its command line.
-VALKEY = "valkey-server"
 PATIENCE_S = 60.0
 
 
 @dataclass(frozen=True)
 class Case:
-    """`times` kills of each of `killed` within `seconds`, under `rate` events a second. Everything follows from the seed but the
-    machine's own timing."""
+    """`times` kills of each of `killed` (services, `redis`) within `seconds`, under `rate` events a second. Everything follows
+    from the seed but the machine's own timing."""
 
     seconds: float
     times: int
@@ -88,12 +87,12 @@ class Result:
         }
 
 
-def run(case: Case, directory: Path) -> Result:
-    """Start a stack on `directory`, do it, and compare. The stack is stopped when this returns."""
+def run(case: Case, directory: Path, servers: Servers) -> Result:
+    """Start a stack on `directory` and on servers of its own, do it, and compare. All is stopped when this returns."""
     settings = {"SLIPSTREAM_TRAINING__NEW_EVENTS": "0", **case.settings}
-    with running(directory, **settings) as stack:
+    with outside(servers, directory / "servers") as found, running(directory, found, **settings) as stack:
         client = Client(stack.urls["ingestion"], stack.write_key, case.seed, case.rate)
-        killer = Killer(lambda: _processes(stack), case.killed, case.times, case.seconds, case.seed)
+        killer = Killer(lambda: stack.processes, case.killed, case.times, case.seconds, case.seed)
         killer.start()
         client.run(case.seconds, PATIENCE_S, lambda: killer.busy)
         killer.end()
@@ -123,11 +122,6 @@ def _runs(stack: Stack) -> Counter[str]:
         if not (states["running"] or states["queued"]) or time.monotonic() > deadline:
             return states
         time.sleep(0.5)
-
-
-def _processes(stack: Stack) -> dict[str, int]:
-    wanted = {*SERVICES, VALKEY}
-    return {("valkey" if name == VALKEY else name): pid for name, pid in children(stack.process.pid) if name in wanted}
 
 
 def _ready(stack: Stack, name: str) -> bool:

@@ -6,10 +6,11 @@ import pytest
 
 from services.standalone.plan import SERVICES
 from tests.faults.run import Case, run
+from tests.servers import Servers
 
 pytestmark = pytest.mark.timeout(240)
 
 
-def test_every_acknowledged_event_counts_once_when_each_service_and_valkey_are_killed(tmp_path: Path) -> None:
-    result = run(Case(seconds=10, times=1, killed=(*SERVICES, "valkey"), rate=150), tmp_path)
+def test_every_acknowledged_event_counts_once_when_each_service_and_redis_are_killed(tmp_path: Path, servers: Servers) -> None:
+    result = run(Case(seconds=10, times=1, killed=(*SERVICES, "redis"), rate=150), tmp_path, servers)
     assert result.faults == [], result.table()

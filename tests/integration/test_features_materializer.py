@@ -302,7 +302,7 @@ def test_redis_that_lost_its_last_writes_gets_them_again(
     slow = OWN.model_copy(update={"durable_after_s": 3.0})
     settings = FeaturesSettings(kafka=broker, redis=redis, lake=lake_settings, namespace=namespace, features=slow)
     made = events(900)
-    data = next(tmp_path.glob("valkey-*"))
+    data = next(tmp_path.glob("redis-*"))
     with running(settings) as run:
         send(run.producer, made[:400])
         run.settle()

@@ -206,7 +206,7 @@ def test_catalogue_comes_from_the_store_and_from_the_topic(
         wait_until(lambda: first()["item_id"] != "item-06")
 
 
-def test_valkey_killed_and_back(serving: Serve, own_redis: OwnRedis, broker: KafkaSettings, namespace: str) -> None:
+def test_redis_killed_and_back(serving: Serve, own_redis: OwnRedis, broker: KafkaSettings, namespace: str) -> None:
     redis, server = own_redis()
     remember(redis, namespace, "ada", "item-03", "item-04")
     with serving(broker, redis) as client:

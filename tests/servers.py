@@ -1,0 +1,159 @@
+"""The servers that tests run on: the embedded ones or, with TEST_SERVERS=real, those that production has."""
+
+import os
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from pydantic import SecretStr
+
+from services.standalone import apache_kafka, installed_servers, postgresql, servers
+from services.standalone.processes import Child, StartError, free_port
+from slipstream.chassis.settings import KafkaSettings, RedisSettings
+
+VARIABLE: Final = "TEST_SERVERS"
+
+
+class Servers(Protocol):
+    """One kind of server, of which brokers and Redis are made. Each is a child that the caller starts and kills."""
+
+    @property
+    def kind(self) -> str:
+        """What TEST_SERVERS calls it."""
+
+    @property
+    def description(self) -> str:
+        """The servers by their names."""
+
+    @property
+    def session_timeout_ms(self) -> int:
+        """The shortest that its broker takes."""
+
+    def broker(self, directory: Path) -> Child:
+        """A broker with its records in `directory`, if it keeps them."""
+
+    def redis(self, directory: Path) -> Child:
+        """A Redis, or Valkey, with an append-only file in `directory`."""
+
+
+class Embedded:
+    """What `slipstream up` starts: Tansu, which keeps its records in memory, and Valkey."""
+
+    kind = "embedded"
+    description = "Tansu, Valkey, SQLite"
+    # It holds a group's first join for half of that.
+    session_timeout_ms = 2_000
+
+    def broker(self, directory: Path) -> Child:
+        return servers.broker(free_port())
+
+    def redis(self, directory: Path) -> Child:
+        return servers.valkey(free_port(), directory)
+
+
+@dataclass(frozen=True)
+class Real:
+    """What production has: Apache Kafka, from the distribution in `kafka_home`, and Redis; for SQL, PostgreSQL."""
+
+    kafka_home: Path
+    kind = "real"
+    description = "Apache Kafka, Redis, PostgreSQL"
+    session_timeout_ms = 6_000
+
+    def broker(self, directory: Path) -> Child:
+        return apache_kafka.kafka(self.kafka_home, free_port(), directory)
+
+    def redis(self, directory: Path) -> Child:
+        return installed_servers.redis(free_port(), directory)
+
+
+def chosen(environment: Mapping[str, str] = os.environ) -> Servers:
+    """The kind that `TEST_SERVERS` names. Raises `StartError` when it names none, or one that can't be started here."""
+    kind = environment.get(VARIABLE) or Embedded.kind
+    if kind == Embedded.kind:
+        return Embedded()
+    if kind != Real.kind:
+        raise StartError(f"{VARIABLE} is {kind!r}; it can be {Embedded.kind} or {Real.kind}")
+    if absent := installed_servers.absent(environment):
+        raise StartError(f"{VARIABLE}=real, but absent here:\n  " + "\n  ".join(absent))
+    home = apache_kafka.home_of(environment)
+    assert home is not None
+    return Real(home)
+
+
+def kafka_settings(servers: Servers, broker: Child) -> KafkaSettings:
+    """How to reach the broker."""
+    return KafkaSettings(bootstrap_servers=broker.address, session_timeout_ms=servers.session_timeout_ms)
+
+
+def redis_settings(redis: Child) -> RedisSettings:
+    """How to reach the Redis."""
+    return RedisSettings(url=SecretStr(f"redis://{redis.address}/0"))
+
+
+@contextmanager
+def postgresql_server() -> Iterator[Child]:
+    """A PostgreSQL that runs until the block ends."""
+    with tempfile.TemporaryDirectory(prefix="slipstream-postgresql-") as folder:
+        Path(folder).chmod(0o755)  # the server is another user than root
+        server = postgresql.postgresql(free_port(), Path(folder), durable=False).start()
+        try:
+            yield server
+        finally:
+            server.kill()
+
+
+class Outside:
+    """The servers that a stack finds by its environment. `children` has `broker` and `redis`, and starts again what dies."""
+
+    def __init__(self, environment: Mapping[str, str], children: Mapping[str, Child]) -> None:
+        self.environment, self.children = environment, children
+        self._ended = threading.Event()
+        self._starting = threading.Thread(target=self._run, name="servers")
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """The processes that run now, by name."""
+        return {name: child.process.pid for name, child in self.children.items() if child.process and child.alive}
+
+    def _run(self) -> None:
+        while not self._ended.wait(0.1):
+            for child in self.children.values():
+                if not child.alive:
+                    child.launch()
+
+    @contextmanager
+    def watched(self) -> Iterator["Outside"]:
+        """Started, and started again when they die, until the block ends."""
+        for child in self.children.values():
+            child.start()
+        self._starting.start()
+        try:
+            yield self
+        finally:
+            self._ended.set()
+            self._starting.join()
+            for child in self.children.values():
+                child.kill()
+
+
+@contextmanager
+def outside(servers: Servers, directory: Path) -> Iterator[Outside]:
+    """The servers of one stack that are no children of its supervisor: none of the embedded kind, all of the real one."""
+    if not isinstance(servers, Real):
+        yield Outside({}, {})
+        return
+    with ExitStack() as stack:
+        database = postgresql.create_database(stack.enter_context(postgresql_server()), "slipstream")
+        broker, redis = servers.broker(directory / "broker"), servers.redis(directory / "redis")
+        environment = {
+            "SLIPSTREAM_KAFKA__BOOTSTRAP_SERVERS": broker.address,
+            "SLIPSTREAM_KAFKA__SESSION_TIMEOUT_MS": str(servers.session_timeout_ms),
+            "SLIPSTREAM_REDIS__URL": redis_settings(redis).url.get_secret_value(),
+            "SLIPSTREAM_DATABASE__URL": database,
+        }
+        yield stack.enter_context(Outside(environment, {"broker": broker, "redis": redis}).watched())
