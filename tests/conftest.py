@@ -12,8 +12,9 @@ import pytest
 from pydantic import SecretStr
 
 from services.standalone import postgresql
-from services.standalone.processes import Child, StartError
+from services.standalone.processes import Child, StartError, free_port
 from slipstream.chassis.settings import DatabaseSettings, KafkaSettings, LakeSettings, RedisSettings
+from tests.kafka_proxy import KafkaProxy, proxied
 from tests.servers import Servers, chosen, kafka_settings, postgresql_server
 from tests.servers import redis_settings as settings_of_redis
 from tests.topics import delete_topics
@@ -93,6 +94,23 @@ def own_broker(servers: Servers, tmp_path: Path) -> Iterator[OwnBroker]:
     yield make
     for server in started:
         server.kill()
+
+
+@pytest.fixture(scope="module")
+def broker_behind_proxy(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[KafkaSettings, KafkaProxy]]:
+    """A broker that a module's tests share, reached through a proxy whose rules they set; take `proxied_broker`."""
+    port = free_port()
+    server = servers.broker(tmp_path_factory.mktemp("broker"), port).start()
+    with proxied(port, server.port) as proxy:
+        yield kafka_settings(servers, server).model_copy(update={"bootstrap_servers": f"127.0.0.1:{port}"}), proxy
+    server.kill()
+
+
+@pytest.fixture
+def proxied_broker(broker_behind_proxy: tuple[KafkaSettings, KafkaProxy]) -> Iterator[tuple[KafkaSettings, KafkaProxy]]:
+    """A broker behind a proxy that has no rules yet: `settings, proxy = proxied_broker`."""
+    yield broker_behind_proxy
+    broker_behind_proxy[1].rules.clear()
 
 
 @pytest.fixture

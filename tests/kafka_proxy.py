@@ -133,12 +133,17 @@ def proxied(port: int, broker_port: int) -> Iterator[KafkaProxy]:
         async with server:
             await server.serve_forever()
 
-    async def main() -> None:
+    def main() -> None:
         with suppress(asyncio.CancelledError):
-            await task
+            loop.run_until_complete(task)
+        rest = asyncio.all_tasks(loop)
+        for connection in rest:
+            connection.cancel()
+        loop.run_until_complete(asyncio.gather(*rest, return_exceptions=True))
+        loop.close()
 
     task = loop.create_task(run())
-    thread = threading.Thread(target=lambda: loop.run_until_complete(main()), name="kafka-proxy", daemon=True)
+    thread = threading.Thread(target=main, name="kafka-proxy", daemon=True)
     thread.start()
     assert started.wait(10), "the proxy did not start"
     try:

@@ -33,8 +33,8 @@ class Servers(Protocol):
     def session_timeout_ms(self) -> int:
         """The shortest that its broker takes."""
 
-    def broker(self, directory: Path) -> Child:
-        """A broker with its records in `directory`, if it keeps them."""
+    def broker(self, directory: Path, advertised_port: int = 0) -> Child:
+        """A broker with its records in `directory`, if it keeps them. It sends clients to `advertised_port`; 0: to its own."""
 
     def redis(self, directory: Path) -> Child:
         """A Redis, or Valkey, with an append-only file in `directory`."""
@@ -48,8 +48,8 @@ class Embedded:
     # It holds a group's first join for half of that.
     session_timeout_ms = 2_000
 
-    def broker(self, directory: Path) -> Child:
-        return servers.broker(free_port())
+    def broker(self, directory: Path, advertised_port: int = 0) -> Child:
+        return servers.broker(free_port(), advertised_port=advertised_port)
 
     def redis(self, directory: Path) -> Child:
         return servers.valkey(free_port(), directory)
@@ -64,8 +64,8 @@ class Real:
     description = "Apache Kafka, Redis, PostgreSQL"
     session_timeout_ms = 6_000
 
-    def broker(self, directory: Path) -> Child:
-        return apache_kafka.kafka(self.kafka_home, free_port(), directory)
+    def broker(self, directory: Path, advertised_port: int = 0) -> Child:
+        return apache_kafka.kafka(self.kafka_home, free_port(), directory, advertised_port=advertised_port)
 
     def redis(self, directory: Path) -> Child:
         return installed_servers.redis(free_port(), directory)

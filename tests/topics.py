@@ -4,7 +4,8 @@ import time
 
 from kafka import KafkaAdminClient
 
-from slipstream.broker.kafka import connection, ensure_topics
+from slipstream.broker.kafka import connection
+from slipstream.broker.topics import ensure_topics
 from slipstream.chassis.settings import KafkaSettings
 
 LIMIT_S = 60.0
@@ -15,7 +16,7 @@ def delete_topics(settings: KafkaSettings, namespace: str) -> None:
     admin = KafkaAdminClient(**connection(settings))
     try:
         if names := _topics(admin, namespace):
-            admin.delete_topics(names)
+            admin.delete_topics(names, raise_errors=False)  # one may be gone meanwhile
     finally:
         admin.close()
 

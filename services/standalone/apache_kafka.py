@@ -6,6 +6,7 @@ import shutil
 import struct
 import subprocess
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO, Final
 
@@ -34,13 +35,23 @@ def java() -> str | None:
     return shutil.which("java", path=f"{os.environ['JAVA_HOME']}/bin") if "JAVA_HOME" in os.environ else shutil.which("java")
 
 
-def kafka(home: Path, port: int, directory: Path, *, output: int | IO[bytes] = subprocess.DEVNULL) -> Child:
-    """A node that is broker and controller, with its records in `directory`: it goes on from what it finds there."""
-    return kafka_cluster(home, [port], directory, output=output)[0]
+def kafka(
+    home: Path, port: int, directory: Path, *, advertised_port: int = 0, output: int | IO[bytes] = subprocess.DEVNULL
+) -> Child:
+    """A node that is broker and controller, with its records in `directory`: it goes on from what it finds there.
+
+    Clients are sent to `advertised_port`, where a proxy may listen; 0: to its own port.
+    """
+    return kafka_cluster(home, [port], directory, advertised_ports=[advertised_port or port], output=output)[0]
 
 
 def kafka_cluster(
-    home: Path, ports: Sequence[int], directory: Path, *, output: int | IO[bytes] = subprocess.DEVNULL
+    home: Path,
+    ports: Sequence[int],
+    directory: Path,
+    *,
+    advertised_ports: Sequence[int] = (),
+    output: int | IO[bytes] = subprocess.DEVNULL,
 ) -> list[Child]:
     """A cluster of as many nodes as `ports`, each with a folder in `directory`; start it with `start_together`.
 
@@ -52,14 +63,14 @@ def kafka_cluster(
             controllers.append(port)
     voters = ",".join(f"{node}@127.0.0.1:{port}" for node, port in enumerate(controllers, 1))
     nodes = []
-    for node, (port, controller) in enumerate(zip(ports, controllers, strict=True), 1):
+    for node, (port, controller, advertised) in enumerate(zip(ports, controllers, advertised_ports or ports, strict=True), 1):
         folder = directory.resolve() / f"kafka-{node}"
         folder.mkdir(parents=True, exist_ok=True)
         lines = {
             "node.id": node,
             "controller.quorum.voters": voters,
             "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}",
-            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
+            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{advertised}",
             "log.dirs": folder / "data",
             **_settings(replicas=min(len(ports), 3)),
             # A node that was killed is taken for alive for so long, and may not come back before. Alone, nobody stands in for it.
@@ -68,7 +79,8 @@ def kafka_cluster(
         }
         (folder / "server.properties").write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
         name = "kafka" if len(ports) == 1 else f"kafka {node}"
-        nodes.append(Child(name, port, _command(home, folder), _serves, grace_s=_GRACE_S, start_s=_START_S, output=output))
+        answers = partial(_serves, advertised_port=advertised)
+        nodes.append(Child(name, port, _command(home, folder), answers, grace_s=_GRACE_S, start_s=_START_S, output=output))
     return nodes
 
 
@@ -116,10 +128,10 @@ def _command(home: Path, folder: Path) -> list[str]:
     return ["/bin/sh", "-c", script + shlex.join([*start, "kafka.Kafka", properties])]
 
 
-def _serves(port: int) -> bool:
+def _serves(port: int, advertised_port: int) -> bool:
     # A node answers before it counts as alive, and takes no topics until then: it is ready when it names itself.
     answer = ask(port, struct.pack(">i", len(_METADATA)) + _METADATA)
-    return answer[4:8] == struct.pack(">i", 7) and port in _broker_ports(answer[8:])
+    return answer[4:8] == struct.pack(">i", 7) and advertised_port in _broker_ports(answer[8:])
 
 
 def _broker_ports(body: bytes) -> list[int]:

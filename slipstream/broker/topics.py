@@ -55,7 +55,8 @@ def topic_differences(settings: KafkaSettings, namespace: str, topics: Sequence[
     """
     wanted = {physical(namespace, topic): topic for topic in topics}
     with _admin(settings, "topics could not be compared") as admin:
-        partitions = {entry["name"]: len(entry["partitions"]) for entry in admin.describe_topics(list(wanted))}
+        described = admin.describe_topics(list(wanted))
+        partitions = {entry["name"]: len(entry["partitions"]) for entry in described if not entry["error_code"]}
         asked = [
             ConfigResource(ConfigResourceType.TOPIC, name, dict.fromkeys(_configuration(topic))) for name, topic in wanted.items()
         ]

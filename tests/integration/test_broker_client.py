@@ -1,0 +1,204 @@
+"""The private parts of kafka-python that we lean on, each in a test that fails when the library changes; and lost answers.
+
+The parts of the producer's way in are in `test_broker.py`, compared with what the library's own `send` does.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterator
+
+import pytest
+from kafka import OffsetAndMetadata, TopicPartition
+
+from slipstream.broker.client import ConsumerClient
+from slipstream.broker.consumer import Consumer
+from slipstream.broker.kafka import BrokerUnavailableError, connection
+from slipstream.broker.producer import Outgoing, Producer
+from slipstream.broker.topics import ensure_topics, physical
+from slipstream.chassis.settings import KafkaSettings
+from slipstream.contracts.events import Interaction
+from slipstream.contracts.topics import CATALOG, INTERACTIONS, RECOMMENDATIONS
+from tests.kafka_proxy import Api, KafkaProxy, Rule
+from tests.servers import Servers
+
+ProxiedBroker = tuple[KafkaSettings, KafkaProxy]
+
+
+def records(numbers: range) -> list[Outgoing]:
+    return [
+        Outgoing(
+            INTERACTIONS,
+            f"u{n % 7}",
+            Interaction(event_id=f"e{n}", event_type="view", user_id=f"u{n % 7}", item_id="i", timestamp=n, received_at=n),
+        )
+        for n in numbers
+    ]
+
+
+def poll_until_assigned(consumer: Consumer, poll_s: float = 0.1, limit_s: float = 15.0) -> None:
+    deadline = time.monotonic() + limit_s
+    while not consumer._client.assignment():
+        assert time.monotonic() < deadline, f"not assigned after {limit_s} s; {consumer.membership}"
+        consumer.poll(poll_s)
+
+
+def event_ids(consumer: Consumer, enough: int, limit_s: float = 30.0) -> list[str]:
+    """The ids of what comes until `enough` have come, and for a second longer: what was doubled would come then."""
+    found: list[str] = []
+    deadline, end = time.monotonic() + limit_s, float("inf")
+    while time.monotonic() < end:
+        assert time.monotonic() < deadline, f"{len(found)} of {enough} came"
+        batch = consumer.poll(0.1)
+        found += [message.record.event_id for message in batch.messages]
+        if len(found) >= enough:
+            end = min(end, time.monotonic() + 1.0)
+    return found
+
+
+@pytest.fixture
+def client(broker: KafkaSettings, namespace: str) -> Iterator[ConsumerClient]:
+    """A consumer of interactions that is alone in its group, before its first poll."""
+    ensure_topics(broker, namespace, [INTERACTIONS])
+    made = ConsumerClient(
+        **connection(broker),
+        group_id=f"{namespace}.g",
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        session_timeout_ms=broker.session_timeout_ms,
+        heartbeat_interval_ms=broker.session_timeout_ms // 10,
+    )
+    made.subscribe([physical(namespace, INTERACTIONS)])
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize(("poll_s", "spare"), [(0.1, 0), (0.1, 1), (0.005, 0)])
+async def test_a_join_that_outlives_its_poll_is_finished(
+    proxied_broker: ProxiedBroker, namespace: str, poll_s: float, spare: int
+) -> None:
+    settings, proxy = proxied_broker
+    await asyncio.to_thread(ensure_topics, settings, namespace, [INTERACTIONS, CATALOG, RECOMMENDATIONS])
+    proxy.rules.append(Rule(Api.SYNC_GROUP, hold_s=0.3, spare=spare))
+    for attempt in range(2):
+        consumer = await asyncio.to_thread(Consumer, settings, namespace, [INTERACTIONS, CATALOG, RECOMMENDATIONS], f"g{attempt}")
+        await asyncio.to_thread(poll_until_assigned, consumer, poll_s)
+        await asyncio.to_thread(consumer.close)
+    assert proxy.applied[Api.SYNC_GROUP]
+
+
+async def test_metadata_that_come_late_delay_a_join_and_no_more(proxied_broker: ProxiedBroker, namespace: str) -> None:
+    settings, proxy = proxied_broker
+    await asyncio.to_thread(ensure_topics, settings, namespace, [INTERACTIONS])
+    proxy.rules.append(Rule(Api.METADATA, hold_s=0.5, spare=1))
+    consumer = await asyncio.to_thread(Consumer, settings, namespace, [INTERACTIONS], "g")
+    await asyncio.to_thread(poll_until_assigned, consumer)
+    await asyncio.to_thread(consumer.close)
+
+
+async def test_lost_answers_of_the_broker_double_nothing(proxied_broker: ProxiedBroker, namespace: str) -> None:
+    settings, proxy = proxied_broker
+    await asyncio.to_thread(ensure_topics, settings, namespace, [INTERACTIONS])
+    producer = await asyncio.to_thread(Producer, settings, namespace)
+    await producer.publish(records(range(10)))
+    proxy.rules.append(Rule(Api.PRODUCE, lose_answer=True, times=2))
+    proxy.rules.append(Rule(Api.PRODUCE, cut=True, times=1, spare=1))
+    await producer.publish(records(range(10, 300)))
+    assert proxy.applied[Api.PRODUCE] >= 2
+    await asyncio.to_thread(producer.close)
+    consumer = await asyncio.to_thread(Consumer, settings, namespace, [INTERACTIONS], None)
+    found = await asyncio.to_thread(event_ids, consumer, 300)
+    await asyncio.to_thread(consumer.close)
+    assert sorted(found) == sorted(f"e{n}" for n in range(300))
+
+
+async def test_a_commit_whose_answer_is_lost_counts(proxied_broker: ProxiedBroker, namespace: str) -> None:
+    settings, proxy = proxied_broker
+    await asyncio.to_thread(ensure_topics, settings, namespace, [INTERACTIONS])
+    producer = await asyncio.to_thread(Producer, settings, namespace)
+    await producer.publish(records(range(50)))
+    first = await asyncio.to_thread(Consumer, settings, namespace, [INTERACTIONS], "g")
+    offsets = {}
+    seen = 0
+    while seen < 50:
+        batch = await asyncio.to_thread(first.poll, 0.1)
+        seen += len(batch.messages)
+        offsets |= batch.next_offsets
+    proxy.rules.append(Rule(Api.OFFSET_COMMIT, lose_answer=True, times=1))
+    await asyncio.to_thread(first.commit, offsets)
+    assert proxy.applied[Api.OFFSET_COMMIT] == 1
+    await asyncio.to_thread(first.close)
+    await producer.publish(records(range(50, 60)))
+    second = await asyncio.to_thread(Consumer, settings, namespace, [INTERACTIONS], "g")
+    assert sorted(await asyncio.to_thread(event_ids, second, 10)) == sorted(f"e{n}" for n in range(50, 60))
+    await asyncio.to_thread(second.close)
+    await asyncio.to_thread(producer.close)
+
+
+def test_membership_follows_joins_and_heartbeats(client: ConsumerClient) -> None:
+    assert not client.membership.joined
+    deadline = time.monotonic() + 20
+    while not client.membership.joined:
+        assert time.monotonic() < deadline
+        client.poll(100)
+    time.sleep(1.0)  # some heartbeats, which the client's own thread sends
+    assert client.membership.joined and client.membership.silent_s < 1.0
+    client._coordinator._disable_heartbeat()
+    time.sleep(0.5)
+    first = client.membership.silent_s
+    time.sleep(0.5)
+    assert client.membership.silent_s > first
+    assert client._coordinator._join_task is None, "a join that has ended is not held on to"
+
+
+def test_positions_commits_ends_and_connections_are_what_the_library_knows(client: ConsumerClient, namespace: str) -> None:
+    assert client.positions() == {}
+    partitions = [TopicPartition(physical(namespace, INTERACTIONS), number) for number in range(INTERACTIONS.partitions)]
+    deadline = time.monotonic() + 20
+    while len(client.positions()) < len(partitions) or None in client.positions().values():
+        assert time.monotonic() < deadline
+        client.poll(100)
+    assert client.positions() == dict.fromkeys(partitions, 0)
+    assert client.connections()
+    assert client.committed_offsets(partitions, 5_000) == {}
+    client.commit({partitions[3]: OffsetAndMetadata(5, "", -1)}, timeout_ms=5_000)
+    assert client.committed_offsets(partitions, 5_000) == {partitions[3]: 5}
+    assert client.ends(partitions, 5_000) == dict.fromkeys(partitions, 0)
+    client.seek(partitions[0], 0)
+    assert client.positions()[partitions[0]] == 0
+
+
+def test_positions_of_an_assignment_without_a_beginning_are_none(broker: KafkaSettings, namespace: str) -> None:
+    ensure_topics(broker, namespace, [INTERACTIONS])
+    client = ConsumerClient(**connection(broker), group_id=None, enable_auto_commit=False)
+    partition = TopicPartition(physical(namespace, INTERACTIONS), 0)
+    client.assign([partition])
+    assert client.positions() == {partition: None}
+    client.close()
+
+
+@pytest.mark.servers("real")  # the embedded broker knows no static members
+class TestStaticMembership:
+    def test_a_replica_that_died_is_replaced_at_once_by_one_of_the_same_name(
+        self, broker: KafkaSettings, namespace: str, servers: Servers
+    ) -> None:
+        settings = broker.model_copy(update={"instance_id": "features-0", "session_timeout_ms": 45_000})
+        ensure_topics(settings, namespace, [INTERACTIONS])
+        dead = Consumer(settings, namespace, [INTERACTIONS], "g")
+        poll_until_assigned(dead)
+        dead._client._net.stop()  # its thread ends as with the process: no heartbeat, no farewell
+        heir = Consumer(settings, namespace, [INTERACTIONS], "g")
+        poll_until_assigned(heir, limit_s=20)  # far from the session's 45 s
+        heir.close()
+
+    def test_two_replicas_of_one_name_are_told_so(self, broker: KafkaSettings, namespace: str) -> None:
+        settings = broker.model_copy(update={"instance_id": "features-0"})
+        ensure_topics(settings, namespace, [INTERACTIONS])
+        first = Consumer(settings, namespace, [INTERACTIONS], "g")
+        poll_until_assigned(first)
+        second = Consumer(settings, namespace, [INTERACTIONS], "g")
+        poll_until_assigned(second)
+        with pytest.raises(BrokerUnavailableError, match="give each replica a SLIPSTREAM_KAFKA__INSTANCE_ID of its own"):
+            source = next(iter(first.ends()))
+            first.commit({source: 0})
+        first.close()
+        second.close()

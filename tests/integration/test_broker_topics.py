@@ -1,0 +1,183 @@
+"""Topics on the broker: made, compared, lost and made anew; and what consumers and their lag say of it."""
+
+import asyncio
+import time
+
+import pytest
+from kafka import KafkaAdminClient
+from kafka.admin import NewTopic
+
+from slipstream.broker.consumer import Consumer
+from slipstream.broker.kafka import connection
+from slipstream.broker.producer import Outgoing, Producer
+from slipstream.broker.topics import ensure_topics, physical, topic_differences, topic_ids
+from slipstream.broker.watch import ConsumerWatch
+from slipstream.chassis.dependencies import RefusedSettingsError
+from slipstream.chassis.metrics import Metrics
+from slipstream.chassis.settings import KafkaSettings
+from slipstream.contracts.events import CatalogRecord, Interaction
+from slipstream.contracts.topics import ALERTS, CATALOG, INTERACTIONS, TOPICS
+from tests.topics import make_topics_anew
+
+
+def interactions(numbers: range) -> list[Outgoing]:
+    return [
+        Outgoing(
+            INTERACTIONS,
+            f"u{n % 5}",
+            Interaction(event_id=f"e{n}", event_type="view", user_id=f"u{n % 5}", item_id="i", timestamp=n, received_at=n),
+        )
+        for n in numbers
+    ]
+
+
+def items(numbers: range) -> list[Outgoing]:
+    return [Outgoing(CATALOG, f"item:i{n}", CatalogRecord(entity="item", entity_id=f"i{n}", timestamp=n)) for n in numbers]
+
+
+def test_new_topics_have_a_leader_for_each_partition_when_they_count_as_made(broker: KafkaSettings, namespace: str) -> None:
+    ensure_topics(broker, namespace)
+    admin = KafkaAdminClient(**connection(broker))
+    told = admin.describe_topics([physical(namespace, topic) for topic in TOPICS])
+    admin.close()
+    assert {entry["name"]: len(entry["partitions"]) for entry in told} == {physical(namespace, t): t.partitions for t in TOPICS}
+    assert all(partition["leader_id"] >= 0 for entry in told for partition in entry["partitions"])
+    assert topic_differences(broker, namespace) == []
+
+
+def test_a_topic_that_is_not_as_wanted_is_told_with_the_way_to_mend_it(broker: KafkaSettings, namespace: str) -> None:
+    name = physical(namespace, ALERTS)
+    admin = KafkaAdminClient(**connection(broker))
+    admin.create_topics([NewTopic(name, 2, 1, topic_configs={"cleanup.policy": "compact"})], wait_for_metadata=True)
+    admin.close()
+    ensure_topics(broker, namespace)
+    partitions, *settings = topic_differences(broker, namespace)
+    assert partitions == f"{name} has 2 partitions, and 1 are wanted"
+    for difference in settings:  # the embedded broker tells none
+        assert f"--entity-name {name} --add-config" in difference
+
+
+@pytest.mark.servers("real")
+def test_a_topics_cleanup_and_retention_are_compared(broker: KafkaSettings, namespace: str) -> None:
+    admin = KafkaAdminClient(**connection(broker))
+    wrong = {"cleanup.policy": "compact", "retention.ms": "1000"}
+    admin.create_topics([NewTopic(physical(namespace, ALERTS), 1, 1, topic_configs=wrong)], wait_for_metadata=True)
+    admin.close()
+    assert [difference.partition(" has ")[2].split(",")[0] for difference in topic_differences(broker, namespace, [ALERTS])] == [
+        "cleanup.policy=compact",
+        "retention.ms=1000",
+    ]
+
+
+@pytest.mark.servers("real")
+def test_a_session_timeout_that_the_broker_refuses_is_said_in_one_sentence(broker: KafkaSettings, namespace: str) -> None:
+    ensure_topics(broker, namespace, [INTERACTIONS])
+    consumer = Consumer(broker.model_copy(update={"session_timeout_ms": 2_000}), namespace, [INTERACTIONS], "g")
+    with pytest.raises(RefusedSettingsError, match=r"refuses SLIPSTREAM_KAFKA__SESSION_TIMEOUT_MS=2000: .*6000 by default"):
+        for _ in range(50):
+            consumer.poll(0.2)
+    consumer.close()
+
+
+async def test_one_topic_made_anew_under_load_on_another_loses_nothing_of_either(broker: KafkaSettings, namespace: str) -> None:
+    await asyncio.to_thread(ensure_topics, broker, namespace, [INTERACTIONS])
+    catalog = f"{namespace}-other"  # a consumer has one namespace, so that the topics of two are given to it by hand
+    await asyncio.to_thread(ensure_topics, broker, catalog, [CATALOG])
+    producer = await asyncio.to_thread(Producer, broker, namespace)
+    entries = await asyncio.to_thread(Producer, broker, catalog)
+    consumer = await asyncio.to_thread(Consumer, broker, namespace, [INTERACTIONS], "g")
+    consumer._by_name[physical(catalog, CATALOG)] = CATALOG
+    consumer._physical[CATALOG.name] = physical(catalog, CATALOG)
+    consumer._client.subscribe(list(consumer._by_name), listener=consumer._client._subscription.rebalance_listener)
+
+    watch = ConsumerWatch(Metrics("test"))
+    watch.begin(consumer)
+    seen: dict[str, set[str]] = {INTERACTIONS.name: set(), CATALOG.name: set()}
+    stopped = asyncio.Event()
+
+    def read() -> None:
+        batch = consumer.poll(0.1)
+        watch.update()
+        for message in batch.messages:
+            record = message.record
+            seen[message.source.topic].add(record.event_id if isinstance(record, Interaction) else record.entity_id)
+        if batch:
+            consumer.commit(batch.next_offsets)
+
+    async def keep_reading() -> None:
+        while not stopped.is_set():
+            await asyncio.to_thread(read)
+
+    async def until(topic: str, wanted: set[str], limit_s: float = 60.0) -> None:
+        deadline = time.monotonic() + limit_s
+        while not wanted <= seen[topic]:
+            assert time.monotonic() < deadline, f"lost: {sorted(wanted - seen[topic])[:5]}"
+            await asyncio.sleep(0.05)
+
+    reading = asyncio.create_task(keep_reading())
+    await entries.publish(items(range(20)))
+    await until(CATALOG.name, {f"i{n}" for n in range(20)})
+    sent = 0
+    anew = asyncio.create_task(asyncio.to_thread(make_topics_anew, broker, catalog))
+    while not anew.done() or sent < 400:
+        await producer.publish(interactions(range(sent, sent + 10)))
+        sent += 10
+        await asyncio.sleep(0.02)
+    await anew
+    await entries.publish(items(range(20, 30)))
+    await until(INTERACTIONS.name, {f"e{n}" for n in range(sent)})
+    await until(CATALOG.name, {f"i{n}" for n in range(20, 30)})
+    stopped.set()
+    await reading
+    await asyncio.to_thread(consumer.close)
+    await asyncio.to_thread(producer.close)
+    await asyncio.to_thread(entries.close)
+
+
+async def test_records_of_a_topic_that_is_missing_for_a_moment_come_again(
+    broker: KafkaSettings, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await asyncio.to_thread(ensure_topics, broker, namespace, [INTERACTIONS])
+    producer = await asyncio.to_thread(Producer, broker, namespace)
+    await producer.publish(interactions(range(50)))
+    consumer = await asyncio.to_thread(Consumer, broker, namespace, [INTERACTIONS], "g")
+    answers = iter([{}, {}])  # the broker's metadata leave the topic out, twice
+    monkeypatch.setattr(
+        "slipstream.broker.consumer.topic_ids", lambda settings, names: next(answers, None) or topic_ids(settings, names)
+    )
+    found: list[str] = []
+    deadline = time.monotonic() + 30
+    while len(found) < 50:
+        assert time.monotonic() < deadline, f"{len(found)} of 50 came"
+        batch = await asyncio.to_thread(consumer.poll, 0.1)
+        found += [message.record.event_id for message in batch.messages]
+    assert sorted(found) == sorted(f"e{n}" for n in range(50))
+    await asyncio.to_thread(consumer.close)
+    await asyncio.to_thread(producer.close)
+
+
+@pytest.mark.servers("real")  # of a partition's newest records the embedded broker counts only the first
+async def test_the_lag_of_a_consumer_outside_its_group_is_what_the_group_has_not_committed(
+    broker: KafkaSettings, namespace: str
+) -> None:
+    await asyncio.to_thread(ensure_topics, broker, namespace, [INTERACTIONS])
+    producer = await asyncio.to_thread(Producer, broker, namespace)
+    await producer.publish(interactions(range(40)))
+    consumer = await asyncio.to_thread(Consumer, broker, namespace, [INTERACTIONS], "g")
+    assert await asyncio.to_thread(consumer.lag) == {INTERACTIONS.name: 40}, "it has not joined yet"
+    seen = 0
+    deadline = time.monotonic() + 30
+    while seen < 40:
+        assert time.monotonic() < deadline
+        batch = await asyncio.to_thread(consumer.poll, 0.1)
+        seen += len(batch.messages)
+        await asyncio.to_thread(consumer.commit, batch.next_offsets)
+    assert await asyncio.to_thread(consumer.lag) == {INTERACTIONS.name: 0}
+    assert await asyncio.to_thread(consumer.others_have_all), "one member has all partitions"
+    await asyncio.to_thread(consumer.close)
+    assert not await asyncio.to_thread(consumer.others_have_all)
+    evicted = await asyncio.to_thread(Consumer, broker, namespace, [INTERACTIONS], "g")
+    await producer.publish(interactions(range(40, 65)))
+    assert await asyncio.to_thread(evicted.lag) == {INTERACTIONS.name: 25}
+    await asyncio.to_thread(evicted.close)
+    await asyncio.to_thread(producer.close)
