@@ -4,7 +4,8 @@ import time
 
 from kafka import KafkaAdminClient
 
-from slipstream.broker.kafka import connection, ensure_topics
+from slipstream.broker.kafka import connection
+from slipstream.broker.topics import ensure_topics
 from slipstream.chassis.settings import KafkaSettings
 
 LIMIT_S = 60.0

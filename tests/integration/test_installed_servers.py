@@ -11,7 +11,7 @@ import redis
 
 from services.standalone import apache_kafka, installed_servers, postgresql
 from services.standalone.processes import Child, StartError, free_port, start_together
-from slipstream.broker.kafka import ensure_topics, physical, topic_ids
+from slipstream.broker.topics import ensure_topics, physical, topic_ids
 from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.topics import TOPICS
 
