@@ -13,16 +13,18 @@ from pydantic import SecretStr
 
 from services.standalone import postgresql
 from services.standalone.processes import Child, StartError, free_port
+from slipstream.broker.topics import ensure_topics
 from slipstream.chassis.settings import DatabaseSettings, KafkaSettings, LakeSettings, RedisSettings
 from tests.kafka_proxy import KafkaProxy, proxied
 from tests.servers import Servers, chosen, kafka_settings, postgresql_server
 from tests.servers import redis_settings as settings_of_redis
-from tests.topics import delete_topics
+from tests.topics import delete_topics, make_topics_anew
 
 # As the program itself has it (services/__main__.py): tests that train a network share the processors with servers.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 OwnBroker = Callable[[], tuple[KafkaSettings, Child]]
+Renewal = tuple[KafkaSettings, Callable[[], None]]
 OwnRedis = Callable[[], tuple[RedisSettings, Child]]
 
 
@@ -111,6 +113,24 @@ def proxied_broker(broker_behind_proxy: tuple[KafkaSettings, KafkaProxy]) -> Ite
     """A broker behind a proxy that has no rules yet: `settings, proxy = proxied_broker`."""
     yield broker_behind_proxy
     broker_behind_proxy[1].rules.clear()
+
+
+@pytest.fixture(params=["broker restarted", "topics made anew"])
+def renewal(request: pytest.FixtureRequest, broker: KafkaSettings, own_broker: OwnBroker, namespace: str) -> Renewal:
+    """A broker with the namespace's topics, and what befalls it when it is called: a crash and a start, which the embedded one's
+    records don't outlive and the real one's do; or that its topics are deleted with all that is in them, and made anew."""
+    if request.param == "topics made anew":
+        ensure_topics(broker, namespace)
+        return broker, lambda: make_topics_anew(broker, namespace)
+    settings, server = own_broker()
+    ensure_topics(settings, namespace)
+
+    def restart() -> None:
+        server.kill()
+        server.start()
+        ensure_topics(settings, namespace)
+
+    return settings, restart
 
 
 @pytest.fixture

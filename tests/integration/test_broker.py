@@ -18,7 +18,7 @@ from slipstream.chassis.metrics import Metrics
 from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.events import CatalogRecord, Interaction
 from slipstream.contracts.topics import CATALOG, INTERACTIONS, TOPICS
-from tests.conftest import OwnBroker
+from tests.conftest import OwnBroker, Renewal
 
 
 def an_interaction(number: int, user: str = "ada") -> Interaction:
@@ -156,22 +156,15 @@ async def test_publish_fails_in_time_when_the_broker_is_away(own_broker: OwnBrok
 
 
 @pytest.mark.parametrize("group", ["g", None])
-async def test_consumer_goes_on_when_the_broker_was_restarted_and_has_forgotten_all(
-    own_broker: OwnBroker, namespace: str, group: str | None
-) -> None:
-    settings, server = own_broker()
-    ensure_topics(settings, namespace)
+async def test_consumer_goes_on_after_a_renewal(renewal: Renewal, namespace: str, group: str | None) -> None:
+    settings, renew = renewal
     producer = Producer(settings, namespace)
     await producer.publish(outgoing(range(100), users=5))
     consumer = Consumer(settings, namespace, [INTERACTIONS], group)
     before = await asyncio.to_thread(read_until, consumer, lambda b: count(b) >= 100)
     for batch in before:
         consumer.commit(batch.next_offsets)
-    server.kill()
-    for _ in range(3):
-        assert not consumer.poll(0.1), "a broker that is away is waited for"
-    server.start()
-    ensure_topics(settings, namespace)
+    renew()
     deadline = time.monotonic() + 20
     while True:
         try:
@@ -182,26 +175,21 @@ async def test_consumer_goes_on_when_the_broker_was_restarted_and_has_forgotten_
             await asyncio.sleep(0.1)
     after = await asyncio.to_thread(read_until, consumer, lambda b: count(b) >= 10)
     assert {m.record.event_id for b in after for m in b.messages} == {f"e{n}" for n in range(100, 110)}
-    assert {m.source.topic_id for b in after for m in b.messages}.isdisjoint(
-        {m.source.topic_id for b in before for m in b.messages}
+    assert {m.source.topic_id for b in after for m in b.messages} == set(
+        topic_ids(settings, [physical(namespace, INTERACTIONS)]).values()
     )
     consumer.close()
     producer.close()
 
 
-async def test_offsets_of_a_topic_that_was_made_anew_are_not_committed_in_its_place(
-    own_broker: OwnBroker, namespace: str
-) -> None:
-    settings, server = own_broker()
-    ensure_topics(settings, namespace)
+async def test_offsets_from_before_a_renewal_pass_nothing_that_came_after_it(renewal: Renewal, namespace: str) -> None:
+    settings, renew = renewal
     producer = Producer(settings, namespace)
     await producer.publish(outgoing(range(100)))
     consumer = Consumer(settings, namespace, [INTERACTIONS], "g")
     before = await asyncio.to_thread(read_until, consumer, lambda b: count(b) >= 100)
     producer.close()
-    server.kill()
-    server.start()
-    ensure_topics(settings, namespace)
+    renew()
     producer = Producer(settings, namespace)
     await producer.publish(outgoing(range(100, 300)))
     producer.close()
@@ -213,6 +201,16 @@ async def test_offsets_of_a_topic_that_was_made_anew_are_not_committed_in_its_pl
     after = await asyncio.to_thread(read_until, follower, lambda b: count(b) >= 200)
     follower.close()
     assert [m.record.event_id for b in after for m in b.messages] == [f"e{n}" for n in range(100, 300)]
+
+
+def test_broker_that_is_away_is_waited_for(own_broker: OwnBroker, namespace: str) -> None:
+    settings, server = own_broker()
+    ensure_topics(settings, namespace)
+    consumer = Consumer(settings, namespace, [INTERACTIONS], "g")
+    server.kill()
+    for _ in range(3):
+        assert not consumer.poll(0.1)
+    consumer.close()
 
 
 def test_no_broker_is_a_clear_error() -> None:

@@ -24,7 +24,7 @@ from slipstream.contracts.topics import CATALOG, DEAD_LETTERS, FEATURE_UPDATES, 
 from slipstream.stores import lake
 from slipstream.stores.lake import Lake
 from slipstream.stores.online import OnlineStore
-from tests.conftest import OwnBroker, OwnRedis
+from tests.conftest import OwnRedis, Renewal
 from tests.integration.shop_stream import assert_exactly, events, send
 
 OWN = FeaturesSection(lake_flush_s=0.2, durable_after_s=0.1, max_poll_records=200)
@@ -129,17 +129,16 @@ def test_two_consumers_share_the_partitions_and_count_once(settings: FeaturesSet
         assert_exactly(made, first.store, first.lake)
 
 
-def test_broker_that_forgot_everything_begins_new_offsets(
-    own_broker: OwnBroker, redis_settings: RedisSettings, lake_settings: LakeSettings, namespace: str
+def test_events_that_come_after_a_renewal_between_two_runs_count_with_those_before(
+    renewal: Renewal, redis_settings: RedisSettings, lake_settings: LakeSettings, namespace: str
 ) -> None:
-    kafka, server = own_broker()
+    kafka, renew = renewal
     settings = FeaturesSettings(kafka=kafka, redis=redis_settings, lake=lake_settings, namespace=namespace, features=OWN)
     before, after = events(800), events(600, seed=8, first=800)
     with running(settings) as first:
         send(first.producer, before)
         first.settle()
-    server.kill()
-    server.start()
+    renew()
     with running(settings) as second:
         send(second.producer, after)
         second.settle()
@@ -275,20 +274,18 @@ def failure(check: Callable[[], Any]) -> Exception | None:
     return outcome[0] if outcome else None
 
 
-def test_broker_that_restarts_empty_under_a_running_consumer_loses_nothing(
-    own_broker: OwnBroker, redis_settings: RedisSettings, lake_settings: LakeSettings, namespace: str
+def test_renewal_under_a_running_consumer_loses_nothing(
+    renewal: Renewal, redis_settings: RedisSettings, lake_settings: LakeSettings, namespace: str
 ) -> None:
-    kafka, server = own_broker()
+    kafka, renew = renewal
     settings = FeaturesSettings(kafka=kafka, redis=redis_settings, lake=lake_settings, namespace=namespace, features=OWN)
     before, after = events(300), events(900, seed=8, first=300)
     with running(settings) as run:
         send(run.producer, before)
         run.settle()
-        server.kill()
-        server.start()
-        ensure_topics(kafka, namespace)
+        renew()
         other = Producer(kafka, namespace)
-        send(other, after)  # more than before: the old positions lie within the new topic
+        send(other, after)  # more than before: the old positions lie within a new topic
         other.close()
         until(lambda: run.lake.count(lake.INTERACTIONS) == len(before) + len(after))
         run.settle()

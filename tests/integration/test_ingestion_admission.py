@@ -128,10 +128,12 @@ async def test_what_was_taken_into_a_log_that_is_gone_may_be_sent_again(redis_se
     await store.aclose()
 
 
+@pytest.mark.servers("embedded")
 def test_what_a_killed_broker_took_with_it_is_taken_again(
     own_broker: OwnBroker, redis_settings: RedisSettings, namespace: str
 ) -> None:
-    """Also where nothing but repeats comes after the restart, so that no failure tells the producer of it."""
+    """Only the embedded one does that. Also where nothing but repeats comes after the restart, so that no failure tells the
+    producer of it."""
     kafka, server = own_broker()
     with ingestion(kafka, redis_settings, namespace) as client:
         assert verdicts(client.post("/v1/track", json=track("ada", "a", "m-0"), auth=AUTH)) == ["accepted"]
