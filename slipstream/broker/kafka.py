@@ -10,6 +10,7 @@ from kafka import KafkaAdminClient
 from kafka.admin import NewTopic
 from kafka.errors import KafkaError, TopicAlreadyExistsError
 
+from slipstream.chassis.dependencies import DependencyUnavailableError
 from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.topics import TOPICS, Topic
 
@@ -18,8 +19,10 @@ _CORRELATION_ID: Final = struct.pack(">i", 7)
 _API_VERSIONS: Final = struct.pack(">ihh", 10, 18, 0) + _CORRELATION_ID + struct.pack(">h", -1)
 
 
-class BrokerUnavailableError(Exception):
+class BrokerUnavailableError(DependencyUnavailableError):
     """The broker did not answer or acknowledge in time."""
+
+    dependency = "kafka"
 
 
 class NotAcknowledgedError(BrokerUnavailableError):
