@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import FastAPI
 
@@ -19,7 +19,6 @@ from services.monitoring.settings import MonitoringSettings
 from slipstream.broker.producer import Outgoing, open_producer
 from slipstream.chassis.app import create_service
 from slipstream.chassis.client import Peer
-from slipstream.chassis.worker import Worker
 from slipstream.contracts.events import AlertEvent
 from slipstream.contracts.topics import ALERTS
 from slipstream.stores.metadata import engine
@@ -31,15 +30,24 @@ DESCRIPTION = (
 
 
 def create_app(settings: MonitoringSettings) -> FastAPI:
-    """The monitoring service's app. Starting it fails with `BrokerUnavailableError` when no broker answers in 30 s."""
+    """The monitoring service's app. It opens when the database and a broker answer."""
+    app = create_service("monitoring", settings, description=DESCRIPTION, lifespan=_lifespan, routers=[api.router])
+    app.include_router(api.pages)
+    return app
 
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        producer = await open_producer(settings.kafka, settings.namespace)
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    settings: MonitoringSettings = app.state.settings
+    async with AsyncExitStack() as stack:
         database = engine(settings.database)
+        stack.callback(database.dispose)
         slates = await asyncio.to_thread(SlateLog, database, settings.monitoring.attribution_window_s * 1000)
         book = await asyncio.to_thread(AlertBook, database)
+        producer = await open_producer(settings.kafka, settings.namespace, [ALERTS], patience_s=0)
+        stack.push_async_callback(asyncio.to_thread, producer.close)
         probes = _probes(settings)
+        stack.push_async_callback(asyncio.to_thread, probes.close)
 
         def announce(events: Sequence[AlertEvent]) -> None:
             asyncio.run(producer.publish([Outgoing(ALERTS, event.rule, event) for event in events]))
@@ -48,25 +56,12 @@ def create_app(settings: MonitoringSettings) -> FastAPI:
         checkup = Checkup(slates, book, probes, judged, settings.monitoring, announce, now_ms)
         SnapshotCollector(checkup, (rule.name for rule in judged), app.state.metrics.registry)
         app.state.monitor = api.Monitor(slates, book, checkup, settings.monitoring, now_ms)
-        restarts = app.state.metrics.worker_restarts
-        workers = [
-            Worker("consumer", consumer_target(settings, slates, app.state.metrics, now_ms), restarts).start(),
-            Worker("checks", checkup.run, restarts).start(),
-        ]
         app.state.health.add("kafka", producer.check)
         app.state.health.add("database", lambda: asyncio.to_thread(slates.ping))
-        for worker in workers:
-            app.state.health.add(worker.name, worker.check)
+        stack.push_async_callback(app.state.workers.stop)
+        app.state.workers.start("consumer", consumer_target(settings, slates, app.state.metrics, now_ms))
+        app.state.workers.start("checks", checkup.run)
         yield
-        for worker in workers:
-            await asyncio.to_thread(worker.stop)
-        await asyncio.to_thread(probes.close)
-        await asyncio.to_thread(producer.close)
-        database.dispose()
-
-    app = create_service("monitoring", settings, description=DESCRIPTION, lifespan=lifespan, routers=[api.router])
-    app.include_router(api.pages)
-    return app
 
 
 def now_ms() -> int:
