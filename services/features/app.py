@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import FastAPI
 
@@ -13,7 +13,6 @@ from services.features.settings import FeaturesSettings
 from services.features.upkeep import keep_lake
 from slipstream.broker.producer import open_producer
 from slipstream.chassis.app import create_service
-from slipstream.chassis.worker import Worker
 from slipstream.features.views import declare
 from slipstream.stores.lake import Lake
 from slipstream.stores.online import OnlineReader, OnlineStore
@@ -25,24 +24,31 @@ DESCRIPTION = "Folds the stream into features: online in Redis, history in a Del
 
 
 def create_app(settings: FeaturesSettings) -> FastAPI:
-    """The features service's app. Starting it fails with `BrokerUnavailableError` when no broker answers in 30 s."""
+    """The features service's app. It opens when a broker answers; Redis and the lake may come later."""
+    routers = [api.feast_router, api.router]
+    app = create_service("features", settings, description=DESCRIPTION, lifespan=_lifespan, routers=routers)
+    app.include_router(api.health)
+    app.state.collect_after = COLLECT_AFTER
+    return app
 
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    settings: FeaturesSettings = app.state.settings
+    async with AsyncExitStack() as stack:
         producer = await open_producer(settings.kafka, settings.namespace, linger_ms=20)
+        stack.push_async_callback(asyncio.to_thread, producer.close)
         store = OnlineStore(settings.redis, settings.namespace, settings.retention())
+        stack.callback(store.close)
         reader = OnlineReader(settings.redis, settings.namespace)
+        stack.push_async_callback(reader.aclose)
         lake = Lake(settings.lake, settings.namespace)
         materializer = Materializer(settings, store, lake, producer, app.state.metrics)
+        stack.callback(materializer.close)
         app.state.reader, app.state.lake, app.state.materializer = reader, lake, materializer
         app.state.producer = producer
         app.state.registry = declare(settings.attributes())
         app.state.planner = Planner(app.state.registry)
-        restarts = app.state.metrics.worker_restarts
-        workers = [
-            Worker("materializer", materializer.run, restarts).start(),
-            Worker("lake-upkeep", lambda stop: keep_lake(lake, settings.features, stop), restarts).start(),
-        ]
         checks = {
             "redis": reader.ping,
             "redis-writes": materializer.check_redis,
@@ -51,17 +57,7 @@ def create_app(settings: FeaturesSettings) -> FastAPI:
         }
         for name, check in {**checks, "kafka": producer.check}.items():
             app.state.health.add(name, check)
-        for worker in workers:
-            app.state.health.add(worker.name, worker.check)
+        stack.push_async_callback(app.state.workers.stop)
+        app.state.workers.start("materializer", materializer.run)
+        app.state.workers.start("lake-upkeep", lambda stop: keep_lake(lake, settings.features, stop))
         yield
-        for worker in workers:
-            await asyncio.to_thread(worker.stop)
-        materializer.close()
-        await reader.aclose()
-        store.close()
-        await asyncio.to_thread(producer.close)
-
-    app = create_service("features", settings, description=DESCRIPTION, lifespan=lifespan, routers=[api.feast_router, api.router])
-    app.include_router(api.health)
-    app.state.collect_after = COLLECT_AFTER
-    return app

@@ -1,8 +1,8 @@
 """Ingestion's app."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -45,15 +45,54 @@ class Collector(FastAPI):
         scope["app"], scope["route"] = self, route  # the route names the request in the metrics, too
         await self.shortcut(scope, receive, send)
 
+    @contextmanager
+    def taking(self) -> Iterator[None]:
+        """Within the block the shortcut is open. It leads past what refuses requests while the service waits to start."""
+        self.hot = {
+            (method, route.path): route
+            for route in events.routes
+            if isinstance(route, APIRoute)
+            for method in route.methods or ()
+        }
+        try:
+            yield
+        finally:
+            self.hot = MappingProxyType({})
 
-def create_app(settings: IngestionSettings) -> FastAPI:
-    """Ingestion, for the write keys in its settings."""
+
+def create_app(settings: IngestionSettings) -> Collector:
+    """Ingestion, for the write keys in its settings. It opens when a broker answers, with a spool without one; Redis may come
+    later."""
     keys = WriteKeys(settings.ingestion.write_keys.get_secret_value())
     rules = Rules.of(settings.ingestion)
+    app = create_service(
+        "ingestion",
+        settings,
+        description="Takes events and the catalogue, gives a verdict on each, and answers when the broker has acknowledged.",
+        lifespan=_lifespan,
+        routers=[events, router],
+        token_protected=False,
+        kind=Collector,
+    )
+    assert isinstance(app, Collector)  # noqa: S101
+    app.shortcut = RequestMiddleware(hot_path.answer, app.state.metrics)
+    app.add_api_route("/v1/slipstream.js", tracker.serve, methods=["GET", "HEAD"], include_in_schema=False)
+    if origins := listed(settings.ingestion.cors_origins):
+        app.add_middleware(PageOrigins, allow_origins=origins, **CORS)
+        app.shortcut = PageOrigins(app.shortcut, allow_origins=origins, **CORS)
+    _document_security(app)
+    app.state.keys, app.state.rules = keys, rules
+    return app
 
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        section, registry, health = settings.ingestion, app.state.metrics.registry, app.state.health
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    assert isinstance(app, Collector)  # noqa: S101
+    settings: IngestionSettings = app.state.settings
+    keys: WriteKeys = app.state.keys
+    rules: Rules = app.state.rules
+    section, registry, health = settings.ingestion, app.state.metrics.registry, app.state.health
+    async with AsyncExitStack() as stack:
         spool = Spool(Path(section.spool_dir), section.spool_max_mb * 2**20) if section.spool_dir else None
         producer = await open_producer(
             settings.kafka,
@@ -61,10 +100,12 @@ def create_app(settings: IngestionSettings) -> FastAPI:
             linger_ms=section.linger_ms,
             required=spool is None,
         )
+        stack.push_async_callback(asyncio.to_thread, producer.close)
         # With a spool, ingestion goes on without the broker; without Redis it always does.
         health.add("kafka", producer.check, required=spool is None)
         spooled = None if spool is None else SpooledCarrier(producer, spool, registry).start()
         if spooled is not None:
+            stack.push_async_callback(spooled.aclose, limit_s=settings.http.shutdown_grace_s)
             health.add("spool", spooled.check)
         rates = {"source_rate": section.source_rate(), "visitor_rate": section.visitor_rate()}
         store = AdmissionStore(
@@ -75,43 +116,16 @@ def create_app(settings: IngestionSettings) -> FastAPI:
             log_id=lambda: producer.topic_id(INTERACTIONS)[-8:],
             **rates,
         )
+        stack.push_async_callback(store.aclose)
         stored_keys = WriteKeyStore(settings.redis, settings.namespace)
+        stack.push_async_callback(stored_keys.aclose)
         health.add("redis", store.ping, required=False)
         publisher = Publisher(spooled or producer, registry, Admission(store, **rates))
         app.state.intake = Intake(section, keys, publisher, rules)
-        following = [
-            asyncio.create_task(follow(rules.files)),
-            asyncio.create_task(follow_stored(keys, stored_keys.all)),
-        ]
+        for following in (follow(rules.files), follow_stored(keys, stored_keys.all)):
+            stack.callback(asyncio.create_task(following).cancel)
+        stack.enter_context(app.taking())
         yield
-        for task in following:
-            task.cancel()
-        if spooled is not None:
-            await spooled.aclose(limit_s=settings.http.shutdown_grace_s)
-        await asyncio.to_thread(producer.close)
-        await store.aclose()
-        await stored_keys.aclose()
-
-    app = create_service(
-        "ingestion",
-        settings,
-        description="Takes events and the catalogue, gives a verdict on each, and answers when the broker has acknowledged.",
-        lifespan=lifespan,
-        routers=[events, router],
-        token_protected=False,
-        kind=Collector,
-    )
-    assert isinstance(app, Collector)  # noqa: S101
-    app.hot = {
-        (method, route.path): route for route in events.routes if isinstance(route, APIRoute) for method in route.methods or ()
-    }
-    app.shortcut = RequestMiddleware(hot_path.answer, app.state.metrics)
-    app.add_api_route("/v1/slipstream.js", tracker.serve, methods=["GET", "HEAD"], include_in_schema=False)
-    if origins := listed(settings.ingestion.cors_origins):
-        app.add_middleware(PageOrigins, allow_origins=origins, **CORS)
-        app.shortcut = PageOrigins(app.shortcut, allow_origins=origins, **CORS)
-    _document_security(app)
-    return app
 
 
 def _document_security(app: FastAPI) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import FastAPI
 
@@ -20,7 +20,6 @@ from slipstream.broker.producer import Outgoing, open_producer
 from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.app import create_service
 from slipstream.chassis.client import Peer
-from slipstream.chassis.worker import Worker
 from slipstream.contracts.events import AlertEvent
 from slipstream.contracts.topics import ALERTS
 from slipstream.stores.metadata import engine
@@ -32,15 +31,24 @@ DESCRIPTION = (
 
 
 def create_app(settings: MonitoringSettings) -> FastAPI:
-    """The monitoring service's app. Starting it fails with `BrokerUnavailableError` when no broker answers in 30 s."""
+    """The monitoring service's app. It opens when the database and a broker answer."""
+    app = create_service("monitoring", settings, description=DESCRIPTION, lifespan=_lifespan, routers=[api.router])
+    app.include_router(api.pages)
+    return app
 
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        producer = await open_producer(settings.kafka, settings.namespace)
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    settings: MonitoringSettings = app.state.settings
+    async with AsyncExitStack() as stack:
         database = engine(settings.database)
+        stack.callback(database.dispose)
         slates = await asyncio.to_thread(SlateLog, database, settings.monitoring.attribution_window_s * 1000)
         book = await asyncio.to_thread(AlertBook, database)
+        producer = await open_producer(settings.kafka, settings.namespace)
+        stack.push_async_callback(asyncio.to_thread, producer.close)
         probes = _probes(settings)
+        stack.push_async_callback(asyncio.to_thread, probes.close)
 
         def announce(events: Sequence[AlertEvent]) -> None:
             asyncio.run(producer.publish([Outgoing(ALERTS, event.rule, event) for event in events]))
@@ -49,26 +57,14 @@ def create_app(settings: MonitoringSettings) -> FastAPI:
         checkup = Checkup(slates, book, probes, judged, settings.monitoring, announce, now_ms)
         SnapshotCollector(checkup, (rule.name for rule in judged), app.state.metrics.registry)
         app.state.monitor = api.Monitor(slates, book, checkup, settings.monitoring, now_ms)
-        restarts, watch = app.state.metrics.worker_restarts, ConsumerWatch(app.state.metrics)
-        workers = [
-            Worker("consumer", consumer_target(settings, slates, watch, now_ms), restarts).start(),
-            Worker("checks", checkup.run, restarts).start(),
-        ]
+        watch = ConsumerWatch(app.state.metrics)
         app.state.health.add("kafka", producer.check)
         app.state.health.add("stream", watch.check)
         app.state.health.add("database", lambda: asyncio.to_thread(slates.ping))
-        for worker in workers:
-            app.state.health.add(worker.name, worker.check)
+        stack.push_async_callback(app.state.workers.stop)
+        app.state.workers.start("consumer", consumer_target(settings, slates, watch, now_ms))
+        app.state.workers.start("checks", checkup.run)
         yield
-        for worker in workers:
-            await asyncio.to_thread(worker.stop)
-        await asyncio.to_thread(probes.close)
-        await asyncio.to_thread(producer.close)
-        database.dispose()
-
-    app = create_service("monitoring", settings, description=DESCRIPTION, lifespan=lifespan, routers=[api.router])
-    app.include_router(api.pages)
-    return app
 
 
 def now_ms() -> int:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 from fastapi import FastAPI
@@ -21,7 +21,6 @@ from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.app import create_service
 from slipstream.chassis.client import Peer
 from slipstream.chassis.logging import request_id
-from slipstream.chassis.worker import Worker
 from slipstream.contracts.events import Slate
 from slipstream.contracts.topics import CATALOG, MODEL_EVENTS, RECOMMENDATIONS
 from slipstream.stores.online import OnlineReader, OnlineStore
@@ -34,7 +33,7 @@ CATALOG_DELAY_MS = 500
 
 
 def create_app(settings: ServingSettings) -> FastAPI:
-    """The serving service; connects when it starts, not before."""
+    """The serving service's app. It opens when a broker answers; Redis and training may come later."""
     routers = [api.router, api.inference]
     return create_service("serving", settings, description=DESCRIPTION, lifespan=_lifespan, routers=routers)
 
@@ -43,60 +42,53 @@ def create_app(settings: ServingSettings) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: ServingSettings = app.state.settings
     chassis, health, own = app.state.metrics, app.state.health, settings.serving
-    measured = ServingMetrics(chassis.registry)
-    producer = await open_producer(settings.kafka, settings.namespace, linger_ms=SLATE_LINGER_MS)
-    measured.watch_slate_failures(lambda: producer.failures)
+    async with AsyncExitStack() as stack:
+        producer = await open_producer(settings.kafka, settings.namespace, linger_ms=SLATE_LINGER_MS)
+        stack.push_async_callback(asyncio.to_thread, producer.close)
+        measured = ServingMetrics(chassis.registry)
+        measured.watch_slate_failures(lambda: producer.failures)
 
-    def record(slate: Slate) -> None:
-        producer.send(RECOMMENDATIONS, slate.user_id, slate, request_id.get())
+        def record(slate: Slate) -> None:
+            producer.send(RECOMMENDATIONS, slate.user_id, slate, request_id.get())
 
-    redis = settings.redis.model_copy(update={"timeout_s": min(settings.redis.timeout_s, own.redis_timeout_s)})
-    reader, store = OnlineReader(redis, settings.namespace), OnlineStore(settings.redis, settings.namespace)
-    kafka = settings.kafka.model_copy(update={"fetch_max_wait_ms": CATALOG_DELAY_MS})
-    consumer = partial(Consumer, kafka, settings.namespace, group=None)
-    catalog = Catalog()
-    feed = CatalogFeed(catalog, store.catalog_items, lambda: consumer([CATALOG]), chassis, measured)
-    training = Peer(
-        "training",
-        settings.peers.training_url,
-        timeout_s=settings.peers.timeout_s,
-        token=settings.http.api_token.get_secret_value(),
-    )
-    models = ModelHolder(training, own.cache_dir, measured, partial(warm_up, catalog=catalog))
-    app.state.catalog, app.state.models = catalog, models
-    app.state.pipeline = Pipeline(
-        reader,
-        lambda: models.current,
-        catalog,
-        measured,
-        record,
-        store_timeout_s=own.redis_timeout_s,
-        trending_refresh_s=own.trending_refresh_s,
-    )
-    promotions = ConsumerWatch(chassis)
-    workers = [
-        Worker("catalog-snapshot", feed.snapshot, chassis.worker_restarts),
-        Worker("catalog", feed.tail, chassis.worker_restarts),
-        Worker(
-            "model-events", lambda stop: models.follow_events(consumer([MODEL_EVENTS]), stop, promotions), chassis.worker_restarts
-        ),
-        Worker("champion", lambda stop: models.follow_alias(stop, own.champion_poll_s), chassis.worker_restarts),
-    ]
-    health.add("catalog", feed.check)
-    health.add("catalog-stream", feed.watch.check, required=False)
-    health.add("model-events-stream", promotions.check, required=False)
-    # Recommendations are answered without these, only worse.
-    health.add("redis", reader.ping, required=False)
-    health.add("kafka", producer.check, required=False)
-    for worker in workers:
-        worker.start()
-    try:
+        redis = settings.redis.model_copy(update={"timeout_s": min(settings.redis.timeout_s, own.redis_timeout_s)})
+        reader, store = OnlineReader(redis, settings.namespace), OnlineStore(settings.redis, settings.namespace)
+        stack.push_async_callback(reader.aclose)
+        stack.callback(store.close)
+        kafka = settings.kafka.model_copy(update={"fetch_max_wait_ms": CATALOG_DELAY_MS})
+        consumer = partial(Consumer, kafka, settings.namespace, group=None)
+        catalog = Catalog()
+        feed = CatalogFeed(catalog, store.catalog_items, lambda: consumer([CATALOG]), chassis, measured)
+        token = settings.http.api_token.get_secret_value()
+        training = Peer("training", settings.peers.training_url, timeout_s=settings.peers.timeout_s, token=token)
+        stack.callback(training.close)
+        models = ModelHolder(training, own.cache_dir, measured, partial(warm_up, catalog=catalog))
+        app.state.catalog, app.state.models = catalog, models
+        app.state.pipeline = Pipeline(
+            reader,
+            lambda: models.current,
+            catalog,
+            measured,
+            record,
+            store_timeout_s=own.redis_timeout_s,
+            trending_refresh_s=own.trending_refresh_s,
+        )
+        promotions = ConsumerWatch(chassis)
+        health.add("catalog", feed.check)
+        # Recommendations are answered without these, only worse; and without the workers below, whose work these checks tell.
+        health.add("redis", reader.ping, required=False)
+        health.add("kafka", producer.check, required=False)
+        health.add("catalog-stream", feed.watch.check, required=False)
+        health.add("model-events-stream", promotions.check, required=False)
+        stack.push_async_callback(app.state.workers.stop)
+        targets = {
+            "catalog-snapshot": feed.snapshot,
+            "catalog": feed.tail,
+            "model-events": lambda stop: models.follow_events(consumer([MODEL_EVENTS]), stop, promotions),
+            "champion": lambda stop: models.follow_alias(stop, own.champion_poll_s),
+        }
+        for name, target in targets.items():
+            app.state.workers.start(name, target, checked=False)
         # The products of one request are small: a second BLAS thread would cost more to wake than it saves.
-        with threadpool_limits(1, user_api="blas"):
-            yield
-    finally:
-        await asyncio.gather(*(asyncio.to_thread(worker.stop) for worker in workers))
-        await reader.aclose()
-        store.close()
-        training.close()
-        await asyncio.to_thread(producer.close)
+        stack.enter_context(threadpool_limits(1, user_api="blas"))
+        yield

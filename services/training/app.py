@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -11,8 +11,10 @@ from fastapi import FastAPI
 
 from services.training import api
 from services.training.alert_repository import WaitingAlerts
+from services.training.announcer import Announcer
 from services.training.job import Job
 from services.training.metrics import TrainingMetrics
+from services.training.model_event_repository import ModelEventBook
 from services.training.process import run_in_child
 from services.training.publish import Publisher
 from services.training.registry import CHAMPION, Registry, tracking_uri
@@ -25,7 +27,6 @@ from slipstream.broker.loop import consume
 from slipstream.broker.producer import open_producer
 from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.app import create_service
-from slipstream.chassis.worker import Worker
 from slipstream.contracts.rest import Run
 from slipstream.contracts.topics import ALERTS
 from slipstream.stores import metadata
@@ -38,62 +39,62 @@ ALERT_DELAY_MS = 500
 
 
 def create_app(settings: TrainingSettings) -> FastAPI:
-    """The training service's app. Starting it fails with `BrokerUnavailableError` when no broker answers in 30 s."""
+    """The training service's app. It opens when the database and a broker answer; the registry follows some seconds later."""
     return create_service("training", settings, description=DESCRIPTION, lifespan=_lifespan, routers=[api.router])
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: TrainingSettings = app.state.settings
-    own, chassis, measured = settings.training, app.state.metrics, TrainingMetrics(app.state.metrics.registry)
-    engine = metadata.engine(settings.database)
-    artifacts, lake = Artifacts(settings.artifacts), Lake(settings.lake, settings.namespace)
-    registry = Registry(tracking_uri(own.tracking_uri.get_secret_value(), settings.database), artifacts)
-    # First of all, since it takes longest; the rest of the start goes on meanwhile.
-    workers = [Worker("registry", lambda _stop: _open(registry, measured), chassis.worker_restarts).start()]
-    repository = await asyncio.to_thread(Repository, engine)
-    producer = await open_producer(settings.kafka, settings.namespace)
-    publisher = Publisher(registry, repository, artifacts, producer, own, measured, settings.lake.uri)
-    runs = Runs(
-        repository,
-        artifacts,
-        prepare=partial(_job, settings, registry, artifacts),
-        compute=partial(run_in_child, log=settings.log),
-        publish=publisher.publish,
-        resume=publisher.resume,
-        metrics=measured,
-        timeout_s=own.run_timeout_s,
-    )
-    alerts = await asyncio.to_thread(WaitingAlerts, engine)
-    triggers = Triggers(runs, repository, alerts, lake, own)
+    own, chassis, health = settings.training, app.state.metrics, app.state.health
+    async with AsyncExitStack() as stack:
+        engine = metadata.engine(settings.database)
+        stack.callback(engine.dispose)
+        repository = await asyncio.to_thread(Repository, engine)
+        alerts = await asyncio.to_thread(WaitingAlerts, engine)
+        events = await asyncio.to_thread(ModelEventBook, engine)
+        producer = await open_producer(settings.kafka, settings.namespace)
+        stack.push_async_callback(asyncio.to_thread, producer.close)
+        measured = TrainingMetrics(chassis.registry)
+        artifacts, lake = Artifacts(settings.artifacts), Lake(settings.lake, settings.namespace)
+        registry = Registry(tracking_uri(own.tracking_uri.get_secret_value(), settings.database), artifacts)
+        announcer = Announcer(events, producer.publish)
+        publisher = Publisher(registry, repository, artifacts, events, announcer.wake, own, measured, settings.lake.uri)
+        runs = Runs(
+            repository,
+            artifacts,
+            prepare=partial(_job, settings, registry, artifacts),
+            compute=partial(run_in_child, log=settings.log),
+            publish=publisher.publish,
+            resume=publisher.resume,
+            metrics=measured,
+            timeout_s=own.run_timeout_s,
+        )
+        triggers = Triggers(runs, repository, alerts, lake, own)
+        kafka = settings.kafka.model_copy(update={"fetch_max_wait_ms": ALERT_DELAY_MS})
+        watch = ConsumerWatch(chassis)
 
-    def work(stop: Event) -> None:
-        while not registry.wait_opened(0.2):
-            if stop.is_set():
-                return
-        runs.work(stop)
+        def work(stop: Event) -> None:
+            while not registry.wait_opened(0.2):
+                if stop.is_set():
+                    return
+            runs.work(stop)
 
-    kafka = settings.kafka.model_copy(update={"fetch_max_wait_ms": ALERT_DELAY_MS})
-    watch = ConsumerWatch(chassis)
+        def hear_alerts(stop: Event) -> None:
+            consume(Consumer(kafka, settings.namespace, [ALERTS], "training"), triggers.on_alerts, stop, watch)
 
-    def hear_alerts(stop: Event) -> None:
-        consume(Consumer(kafka, settings.namespace, [ALERTS], "training"), triggers.on_alerts, stop, watch)
-
-    targets = {"runs": work, "triggers": triggers.watch, "alerts": hear_alerts}
-    workers += [Worker(name, target, chassis.worker_restarts).start() for name, target in targets.items()]
-    checks = {"registry": registry.check, "database": repository.check}
-    for name, check in checks.items():
-        app.state.health.add(name, partial(asyncio.to_thread, check))
-    for worker in workers[1:]:
-        app.state.health.add(worker.name, worker.check)
-    app.state.health.add("alerts-stream", watch.check)
-    app.state.health.add("kafka", producer.check)
-    app.state.training = api.Context(repository, runs, publisher)
-    yield
-    for worker in reversed(workers):
-        await asyncio.to_thread(worker.stop)
-    await asyncio.to_thread(producer.close)
-    engine.dispose()
+        app.state.training = api.Context(repository, runs, publisher)
+        health.add("registry", partial(asyncio.to_thread, registry.check))
+        health.add("database", partial(asyncio.to_thread, repository.check))
+        health.add("kafka", producer.check)
+        health.add("alerts-stream", watch.check)
+        stack.push_async_callback(app.state.workers.stop)
+        # It ends once the registry is open, which the registry's own check tells.
+        app.state.workers.start("registry", lambda _stop: _open(registry, measured), checked=False)
+        targets = {"announcer": announcer.run, "runs": work, "triggers": triggers.watch, "alerts": hear_alerts}
+        for name, target in targets.items():
+            app.state.workers.start(name, target)
+        yield
 
 
 def _open(registry: Registry, measured: TrainingMetrics) -> None:

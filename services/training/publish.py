@@ -1,24 +1,22 @@
 """What becomes of a bundle: registered, judged by the gate, promoted or refused, announced. And promotion by hand, rollback."""
 
-import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from services.training import gate
 from services.training.job import Trained
 from services.training.metrics import TrainingMetrics
+from services.training.model_event_repository import ModelEventBook
 from services.training.registry import CHALLENGER, CHAMPION, Lineage, Registry
 from services.training.report import report
 from services.training.repository import Audit, Repository, now_ms
 from services.training.settings import TrainingSection
-from slipstream.broker.kafka import BrokerUnavailableError
-from slipstream.broker.producer import Outgoing, Producer
 from slipstream.chassis.logging import get_logger, request_id
 from slipstream.contracts.bundle import Manifest
 from slipstream.contracts.events import ModelEvent, ModelEventType
 from slipstream.contracts.rest import ModelVersion
-from slipstream.contracts.topics import MODEL_EVENTS
 from slipstream.stores.artifacts import ArtifactNotFoundError, Artifacts
 
 log = get_logger(__name__)
@@ -28,15 +26,21 @@ HOUR_MS = 3_600_000
 
 @dataclass(frozen=True)
 class Publisher:
-    """The only place where an alias moves. Blocking: call it from a thread."""
+    """The only place where an alias moves. Blocking: call it from a thread.
+
+    What happens to a version is kept in `events`, in the transaction of the gate's decision where there is one; `wake` has it
+    announced. An alias that moves is told once it has moved.
+    """
 
     registry: Registry
     repository: Repository
     artifacts: Artifacts
-    producer: Producer
+    events: ModelEventBook
+    wake: Callable[[], None]
     settings: TrainingSection
     metrics: TrainingMetrics
     lake_uri: str
+    _moving: threading.Lock = field(default_factory=threading.Lock)
 
     def publish(self, run_id: str, directory: Path, trained: Trained) -> gate.Decision:
         """Take the bundle of a run into the registry and let the gate decide. Every decision is an audit record.
@@ -52,37 +56,37 @@ class Publisher:
         except BaseException:
             self._discard(run_id)
             raise
-        self._announce([_event(ModelEventType.REGISTERED, run_id, CHALLENGER, metrics=trained.metrics)])
+        events = [_event(ModelEventType.REGISTERED, run_id, CHALLENGER, metrics=trained.metrics)]
 
         decision = gate.decide(trained.measured, self._defender(champion, trained), self.settings.gate)
         defended = champion.version if champion else None
-        self.repository.record(
-            Audit(run_id, run_id, defended, decision.outcome, decision.reason, decision.numbers, self.settings.gate.model_dump())
-        )
+        if not decision.promoted:
+            told = _event(
+                ModelEventType.REFUSED, run_id, None, previous=defended, reason=decision.reason, metrics=trained.metrics
+            )
+            events.append(told)
+        settings = self.settings.gate.model_dump()
+        audit = Audit(run_id, run_id, defended, decision.outcome, decision.reason, decision.numbers, settings)
+        self.repository.record(audit, events, request_id.get())
+        self.wake()
         self.metrics.decisions.labels(decision.outcome).inc()
         if decision.promoted:
             self._promote(run_id, decision.reason, trained.metrics)
-        else:
-            refused = _event(
-                ModelEventType.REFUSED, run_id, None, previous=defended, reason=decision.reason, metrics=trained.metrics
-            )
-            self._announce([refused])
         log.info("gate", version=run_id, outcome=decision.outcome, reason=decision.reason)
         self._tidy(run_id, decision, manifest, trained)
         return decision
 
     def resume(self, run_id: str) -> gate.Decision | None:
-        """What a service that was killed had decided of a run, put in force if that had not happened. None when it had not come
-        to a decision; what it left of the bundle is gone then."""
+        """What a service that was killed had decided of a run, put in force and told if that had not happened. None when it had
+        not come to a decision; what it left of the bundle is gone then."""
         decided = self.repository.decisions(run_id)
         if not decided:
             self._discard(run_id)
             return None
         audit = decided[-1]
         if audit.outcome == "promoted":
-            champion = self.registry.alias(CHAMPION)
-            if champion is None or champion.version != run_id:
-                self._promote(run_id, audit.reason, self.registry.get(run_id).metrics)
+            if not self.events.has(run_id, ModelEventType.PROMOTED):
+                self._finish_promotion(run_id, audit)
             return gate.Decision("promoted", audit.reason, dict(audit.numbers))
         return gate.Decision("refused", audit.reason, dict(audit.numbers))
 
@@ -92,16 +96,26 @@ class Publisher:
         return self.registry.get(version)
 
     def _promote(self, version: str, reason: str, metrics: dict[str, float]) -> None:
-        before = self.registry.promote(version)
+        with self._moving:
+            before = self.registry.promote(version)
+            self._tell(_event(ModelEventType.PROMOTED, version, CHAMPION, previous=before, reason=reason, metrics=metrics))
         self.metrics.champion(version)
-        event = _event(ModelEventType.PROMOTED, version, CHAMPION, previous=before, reason=reason, metrics=metrics)
-        self._announce([event])
+
+    def _finish_promotion(self, version: str, audit: Audit) -> None:
+        """Promote, unless the alias has moved already and only the event is missing."""
+        found, champion = self.registry.get(version), self.registry.alias(CHAMPION)
+        if champion is None or champion.version != version:
+            self._promote(version, audit.reason, found.metrics)
+            return
+        previous, reason = audit.champion_version, audit.reason
+        self._tell(_event(ModelEventType.PROMOTED, version, CHAMPION, previous=previous, reason=reason, metrics=found.metrics))
 
     def rollback(self, reason: str) -> ModelVersion:
         """Go back to the champion before the present one and tell everyone. Raises NoPreviousError."""
-        version, bad = self.registry.rollback()
+        with self._moving:
+            version, bad = self.registry.rollback()
+            self._tell(_event(ModelEventType.ROLLED_BACK, version, CHAMPION, previous=bad, reason=reason))
         self.metrics.champion(version)
-        self._announce([_event(ModelEventType.ROLLED_BACK, version, CHAMPION, previous=bad, reason=reason)])
         return self.registry.get(version)
 
     def _tidy(self, run_id: str, decision: gate.Decision, manifest: Manifest, trained: Trained) -> None:
@@ -160,13 +174,9 @@ class Publisher:
         parameters = {**trained.parameters, "seed": manifest.seed, "profile": manifest.profile}
         return Lineage(run_id, {**trained.metrics, **seconds}, parameters, tags, self.lake_uri, trained.data_sha256)
 
-    def _announce(self, events: Sequence[ModelEvent]) -> None:
-        """Tell the topic. Without a broker the change stands all the same: serving asks for the champion now and then."""
-        records = [Outgoing(MODEL_EVENTS, event.model, event, request_id.get()) for event in events]
-        try:
-            asyncio.run(self.producer.publish(records))
-        except BrokerUnavailableError as error:
-            log.warning("model event not announced", events=[event.event for event in events], error=str(error))
+    def _tell(self, event: ModelEvent) -> None:
+        self.events.add(event, request_id.get())
+        self.wake()
 
 
 def _event(

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy.engine import make_url
 
+from slipstream.chassis.dependencies import DependencyUnavailableError
 from slipstream.chassis.settings import DatabaseSettings
 from slipstream.contracts.bundle import Manifest
 from slipstream.contracts.rest import ModelVersion
 from slipstream.stores.artifacts import ArtifactNotFoundError, Artifacts
-from slipstream.stores.metadata import with_connect_timeout
+from slipstream.stores.metadata import reach, with_connect_timeout
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -35,8 +36,10 @@ _PREVIOUS_TAG = "previous_champion"
 _LONGEST_PARAMETER = 500
 
 
-class RegistryUnavailableError(Exception):
+class RegistryUnavailableError(DependencyUnavailableError):
     """The registry is still starting, or its database does not answer."""
+
+    dependency = "registry"
 
 
 class UnknownVersionError(LookupError):
@@ -81,7 +84,11 @@ class Registry:
         self._moving = threading.Lock()
 
     def open(self) -> None:
-        """Import MLflow, create or migrate its tables, and make sure of the experiment and the model. Takes seconds."""
+        """Import MLflow, create or migrate its tables, and make sure of the experiment and the model. Takes seconds.
+
+        Raises `DatabaseUnavailableError` where its database does not answer: MLflow itself would say so late, and at length.
+        """
+        reach(self._uri)
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_CONFIGURE_LOGGING", "false")
         for chatty in ("alembic", "mlflow"):

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -23,6 +23,8 @@ from sqlalchemy import (
     update,
 )
 
+from services.training.model_event_repository import insert_events
+from slipstream.contracts.events import ModelEvent
 from slipstream.contracts.rest import Run
 from slipstream.stores.metadata import new_metadata, prepare
 
@@ -223,8 +225,8 @@ class Repository:
         with self._engine.begin() as connection:
             connection.execute(update(_run).where(_run.c.run_id == run_id, _run.c.state == "running").values(progress))
 
-    def record(self, audit: Audit) -> None:
-        """Keep a decision; records are never changed."""
+    def record(self, audit: Audit, events: Sequence[ModelEvent] = (), request_id: str = "") -> None:
+        """Keep a decision, and with it what is to be told of it (see `ModelEventBook`); records are never changed."""
         row = {
             **{name: getattr(audit, name) for name in ("run_id", "model_version", "champion_version", "outcome", "reason")},
             "numbers": json.dumps(dict(audit.numbers)),
@@ -233,6 +235,7 @@ class Repository:
         }
         with self._engine.begin() as connection:
             connection.execute(insert(_decision).values(row))
+            insert_events(connection, events, request_id)
 
     def decisions(self, run_id: str) -> list[Audit]:
         """The decisions of a run, in order."""

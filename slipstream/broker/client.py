@@ -175,6 +175,14 @@ class ConsumerClient(KafkaConsumer):  # type: ignore[misc]
         found = self._coordinator.fetch_committed_offsets(partitions, timeout_ms=timeout_ms)
         return {partition: offset.offset for partition, offset in found.items() if offset.offset >= 0}
 
+    def topic_id(self, topic: str) -> str:
+        """The topic's id by the newest metadata; "" where that does not have it."""
+        return str(self._cluster.topic_id(topic) or "")
+
+    def refresh_metadata(self, timeout_ms: int) -> None:
+        """Ask for the metadata now, and wait for the answer. Raises `KafkaError`."""
+        self._net.run(self._manager.wait_for, self._cluster.request_update(), timeout_ms)
+
     def connections(self) -> set[Any]:
         """Its present connections to brokers, each an object of its own."""
         return set(self._manager._conns.values())

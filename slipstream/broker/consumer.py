@@ -221,12 +221,13 @@ class Consumer:
         """Whether the topics may be others than those whose ids are known, so that these records would get a wrong `Source`.
 
         The client fetches by name. After a broker that keeps nothing has restarted, it goes on in the middle of the new topic
-        until the group has gone through; only its connections tell.
+        until the group has gone through; its connections tell. Of a topic that was deleted and made again, its metadata do.
         """
         connections = self._client.connections()
         fresh = not connections <= self._connections
         self._connections = connections
-        if self._stale.is_set() or fresh:
+        renewed = any(self._client.topic_id(name) not in ("", topic_id) for name, topic_id in self._ids.items())
+        if self._stale.is_set() or fresh or renewed:
             self._stale.clear()
             return True
         return any(records[0].offset < self._next.get(partition, 0) for partition, records in polled.items())
@@ -331,12 +332,13 @@ class Consumer:
         """
         if not next_offsets or self.group is None:
             return True
-        if self._doubtful({}):
-            try:
+        try:
+            self._client.refresh_metadata(_ANSWER_MS)
+            if self._doubtful({}):
                 self._learn_ids()
-            except BrokerUnavailableError:
-                self._stale.set()
-                return False
+        except (BrokerUnavailableError, KafkaError):
+            self._stale.set()
+            return False
         offsets = {
             TopicPartition(name, source.partition): OffsetAndMetadata(offset, "", -1)
             for source, offset in next_offsets.items()

@@ -17,6 +17,8 @@ _API_VERSIONS: Final = struct.pack(">ihh", 10, 18, 0) + _CORRELATION_ID + struct
 class BrokerUnavailableError(DependencyUnavailableError):
     """The broker did not answer or acknowledge in time."""
 
+    dependency = "kafka"
+
 
 class NotAcknowledgedError(BrokerUnavailableError):
     """Records were handed over and have no acknowledgement: some of them may be on the topic all the same."""

@@ -1,11 +1,11 @@
-"""Build and run a service's HTTP app: middleware, error bodies, health, metrics, graceful stop."""
+"""Build and run a service's HTTP app: middleware, error bodies, health, metrics, workers, graceful stop."""
 
 import gc
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import uvicorn
@@ -14,10 +14,13 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from slipstream.chassis import health, metrics
+from slipstream.chassis.ending import Ending
 from slipstream.chassis.errors import install_error_handlers, unexpected
 from slipstream.chassis.guard import Guard
 from slipstream.chassis.logging import get_logger, request_id
+from slipstream.chassis.opening import Lifespan, opening
 from slipstream.chassis.settings import ServiceSettings
+from slipstream.chassis.worker import Workers
 
 log = get_logger(__name__)
 
@@ -26,8 +29,6 @@ PORTS = {"ingestion": 8001, "features": 8002, "training": 8003, "serving": 8004,
 SLOW_REQUEST_S = 1.0
 #: What is counted when the client went away before all of its request was there; nginx's number, since HTTP has none.
 CLIENT_GONE = 499
-
-Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
 class RequestMiddleware:
@@ -79,6 +80,8 @@ class RequestMiddleware:
         if child is None:
             child = self._children[key] = self.seconds.labels(*map(str, key))
         child.observe(seconds)
+        if route == health.READY and status == 503 and not log.is_enabled_for(logging.DEBUG):
+            return  # it is asked every few seconds, and its body says why
         if status >= 500 or seconds > SLOW_REQUEST_S:
             emit = log.warning
         elif status >= 400:
@@ -102,24 +105,21 @@ def create_service(
 ) -> FastAPI:
     """A service's app.
 
-    `lifespan` opens what the service needs, puts it on `app.state`, adds readiness checks to `app.state.health`, and
-    closes all of it on stop. `app.state` already holds `settings`, `metrics` and `health` by then.
+    `lifespan` opens what the service needs, puts it on `app.state`, adds readiness checks to `app.state.health`, starts workers
+    by `app.state.workers`, and closes all of it on stop. `app.state` already holds `settings`, `metrics`, `health`, `workers` and
+    `ending` by then. Where a server is away it raises `DependencyUnavailableError` and is entered again later: it closes what it
+    has opened by then, and registers metrics only when nothing can be away any more.
 
     The routes of `routers` ask for the API token, those that are included afterwards do not, and no body is taken that is larger
     than `http.max_body_bytes`. A service that is not `token_protected` looks after both itself. `kind` is the app's class.
     """
 
-    @asynccontextmanager
-    async def run(app: FastAPI) -> Any:
-        async with lifespan(app):
-            log.info("started")
-            yield
-        log.info("stopped")
-
-    app = kind(title=f"Slipstream {name}", description=description, version="1", lifespan=run)
+    app = kind(title=f"Slipstream {name}", description=description, version="1", lifespan=partial(opening, lifespan=lifespan))
     app.state.settings = settings
     app.state.metrics = metrics.Metrics(name)
     app.state.health = health.Health()
+    app.state.ending = Ending()
+    app.state.workers = Workers(app.state.health, app.state.metrics.worker_restarts, app.state.ending.ask)
     install_error_handlers(app)
     app.include_router(health.router)
     app.include_router(metrics.router)
@@ -133,7 +133,8 @@ def create_service(
 
 
 def serve(app: FastAPI, settings: ServiceSettings, name: str) -> None:
-    """Run until SIGTERM or SIGINT; then answer what is under way, close, and return."""
+    """Run until SIGTERM or SIGINT; then answer what is under way, close, and return. Where the service itself asked for its end,
+    the process ends with status 1."""
     config = uvicorn.Config(
         app,
         host=settings.http.host,
@@ -148,4 +149,9 @@ def serve(app: FastAPI, settings: ServiceSettings, name: str) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(getattr(app.state, "collect_after", 10_000), 20, 50)
-    uvicorn.Server(config).run()
+    server = uvicorn.Server(config)
+    ending: Ending = getattr(app.state, "ending", None) or Ending()
+    ending.calls(lambda: setattr(server, "should_exit", True))
+    server.run()
+    if ending.reason:
+        raise SystemExit(1)

@@ -4,8 +4,11 @@
 class DependencyUnavailableError(Exception):
     """A server that is needed does not answer now. The same call may succeed later, so callers wait and try again.
 
-    Adapters derive their own error from this one. The text names the server and is one line, fit for a log.
+    Adapters derive their own error from this one. The text names the server and is one line, fit for a log. `dependency` is how
+    readiness calls it.
     """
+
+    dependency = "dependency"
 
 
 class RefusedSettingsError(Exception):

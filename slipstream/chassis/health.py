@@ -8,6 +8,9 @@ from fastapi.responses import JSONResponse
 
 Check = Callable[[], Awaitable[None]]
 
+#: Where readiness is asked for.
+READY = "/health/ready"
+
 
 class Health:
     """Named readiness checks. A check passes by returning, and fails by raising or by taking over `limit_s` seconds."""
@@ -16,6 +19,7 @@ class Health:
         self._checks: dict[str, Check] = {}
         self._optional: set[str] = set()
         self._limit_s = limit_s
+        self._waited_for: tuple[str, Exception] | None = None
 
     def add(self, name: str, check: Check, *, required: bool = True) -> None:
         """Add a check; the name is what an operator reads when it fails.
@@ -27,6 +31,17 @@ class Health:
         if not required:
             self._optional.add(name)
 
+    def wait_for(self, name: str, why: Exception) -> None:
+        """Report this one dependency as down and nothing else: the service can't open without it. Checks so far are dropped,
+        since the next opening adds its own."""
+        self._waited_for = name, why
+        self._checks.clear()
+        self._optional.clear()
+
+    def go_on(self) -> None:
+        """Report the checks: the service is open."""
+        self._waited_for = None
+
     def status(self, down: Collection[str]) -> str:
         """`ready`, `unready` when something required is down, or `degraded` when only something else is."""
         if not down:
@@ -35,6 +50,9 @@ class Health:
 
     async def run(self) -> dict[str, str]:
         """All checks at once: name → `ok`, or what is wrong in words."""
+        if self._waited_for is not None:
+            name, why = self._waited_for
+            return {name: f"{type(why).__name__}: {why}"}
 
         async def one(check: Check) -> str:
             try:

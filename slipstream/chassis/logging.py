@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from time import monotonic
 from typing import Any
 
 import orjson
@@ -25,6 +26,28 @@ def carrying(rid: str) -> Iterator[None]:
         yield
     finally:
         request_id.reset(token)
+
+
+#: A line that a client library repeats is left out for so long.
+REPEATED_AFTER_S = 60.0
+
+
+class _Repetitions(logging.Filter):
+    """Leaves out what the Kafka client says over and over while no broker answers: twice a second, for each connection."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith("kafka"):
+            return True
+        line, now = record.getMessage(), monotonic()
+        self._said = {known: at for known, at in self._said.items() if now - at < REPEATED_AFTER_S}
+        if line in self._said:
+            return False
+        self._said[line] = now
+        return True
 
 
 def _add_request_id(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
@@ -61,6 +84,7 @@ def configure_logging(settings: LogSettings, service: str) -> None:
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stdout)
+    handler.addFilter(_Repetitions())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer]

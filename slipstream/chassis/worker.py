@@ -1,14 +1,19 @@
 """Background threads that must keep running: restarted with a growing pause after a failure, visible in readiness."""
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable
 
 from prometheus_client import Counter
 
+from slipstream.chassis.dependencies import DependencyUnavailableError, RefusedSettingsError
+from slipstream.chassis.health import Health
 from slipstream.chassis.logging import get_logger
 
 log = get_logger(__name__)
+
+Target = Callable[[threading.Event], None]
 
 
 class Worker:
@@ -16,12 +21,16 @@ class Worker:
 
     `target` must return soon after `stop` is set. When it raises, the failure is logged and `target` is called again
     after a pause (0.5 s, doubling to 15 s): a consumer built inside `target` then reads again from its last commit.
+    Refused settings are told to `refused`, and end the worker.
     """
 
-    def __init__(self, name: str, target: Callable[[threading.Event], None], restarts: Counter | None = None) -> None:
+    def __init__(
+        self, name: str, target: Target, restarts: Counter | None = None, refused: Callable[[str], None] = lambda _: None
+    ) -> None:
         self.name = name
         self._target = target
         self._restarts = restarts
+        self._refused = refused
         self._stop = threading.Event()
         self._failure: str | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -53,13 +62,43 @@ class Worker:
             try:
                 self._target(self._stop)
                 return
+            except RefusedSettingsError as error:
+                self._failure = str(error)
+                self._refused(str(error))
+                return
             except Exception as error:
                 if time.monotonic() - started > 60:
                     pause = 0.5
                 self._failure = f"{type(error).__name__}: {error}"
-                log.error("worker failed", worker=self.name, again_in_s=pause, exc_info=error)
-                if self._restarts is not None:
-                    self._restarts.labels(self.name).inc()
+                self._tell(error, pause)
             self._stop.wait(pause)
             pause = min(pause * 2, 15.0)
             self._failure = None
+
+    def _tell(self, error: Exception, pause: float) -> None:
+        if isinstance(error, DependencyUnavailableError):
+            log.warning("worker waits", worker=self.name, waits_for=error.dependency, reason=str(error), again_in_s=pause)
+        else:
+            log.error("worker failed", worker=self.name, again_in_s=pause, exc_info=error)
+        if self._restarts is not None:
+            self._restarts.labels(self.name).inc()
+
+
+class Workers:
+    """The workers of one service. They are counted in `restarts`, and end the service by `refused` where settings are refused."""
+
+    def __init__(self, health: Health, restarts: Counter, refused: Callable[[str], None]) -> None:
+        self._health, self._restarts, self._refused = health, restarts, refused
+        self._running: list[Worker] = []
+
+    def start(self, name: str, target: Target, *, checked: bool = True) -> None:
+        """Start a worker. Readiness asks for it by its name, unless the service does without (`checked=False`)."""
+        worker = Worker(name, target, self._restarts, self._refused).start()
+        self._running.append(worker)
+        if checked:
+            self._health.add(name, worker.check)
+
+    async def stop(self) -> None:
+        """Stop all, at once."""
+        stopping, self._running = self._running, []
+        await asyncio.gather(*(asyncio.to_thread(worker.stop) for worker in stopping))

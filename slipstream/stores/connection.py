@@ -8,13 +8,16 @@ from typing import Any, NamedTuple
 import redis
 from redis.exceptions import RedisError
 
+from slipstream.chassis.dependencies import DependencyUnavailableError
 from slipstream.chassis.settings import RedisSettings
 from slipstream.stores import layout
 
 
-class StoreUnavailableError(Exception):
+class StoreUnavailableError(DependencyUnavailableError):
     """Redis is away, still loading, out of memory or read-only: nothing is known to be written; try again. Reads also raise it
     for a value that this version can't read."""
+
+    dependency = "redis"
 
 
 class Call(NamedTuple):

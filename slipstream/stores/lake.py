@@ -20,6 +20,7 @@ from deltalake import DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from slipstream.broker.consumer import Source
+from slipstream.chassis.dependencies import DependencyUnavailableError
 from slipstream.chassis.settings import LakeSettings
 from slipstream.stores import delta
 from slipstream.stores.tables import CATALOG as CATALOG
@@ -49,8 +50,10 @@ class Place(NamedTuple):
     offset: int
 
 
-class LakeUnavailableError(Exception):
+class LakeUnavailableError(DependencyUnavailableError):
     """The lake can't be read or written now: storage is full, away, or refuses us. Nothing was written; try again."""
+
+    dependency = "lake"
 
 
 class LakeConflictError(Exception):

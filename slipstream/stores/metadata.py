@@ -2,6 +2,8 @@
 
 A service declares its tables on `new_metadata()` and calls `prepare` when it starts. Transactions should be short: on SQLite
 there is one writer at a time for all services that share the file, and the others wait for it.
+
+Whatever is asked of an engine of ours, a database that can't be reached is a `DatabaseUnavailableError`.
 """
 
 import sqlite3
@@ -10,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from pydantic import SecretStr
 from sqlalchemy import (
     URL,
     Column,
@@ -26,9 +29,11 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import ExceptionContext, make_url
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from slipstream.chassis.dependencies import DependencyUnavailableError
 from slipstream.chassis.settings import DatabaseSettings
 
 #: Constraints have predictable names, so that a later migration can name them on every database.
@@ -43,6 +48,17 @@ BUSY_TIMEOUT_MS: Final = 10_000
 CONNECT_TIMEOUT_S: Final = 5
 #: An arbitrary key of PostgreSQL's advisory locks: services that start at once prepare one after the other.
 _PREPARE_LOCK: Final = 0x51_1B_57_4E
+#: SQLite's word for a file that others hold, or that can't be read, written or opened now; its other errors are of the statement.
+_SQLITE_UNAVAILABLE: Final = frozenset(
+    {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN}
+)
+
+
+class DatabaseUnavailableError(DependencyUnavailableError):
+    """The database does not answer, is locked for long, or refuses us: a wrong password, a database that does not exist yet.
+    Nothing was written."""
+
+    dependency = "database"
 
 
 class SchemaVersionError(RuntimeError):
@@ -71,13 +87,29 @@ def engine(settings: DatabaseSettings) -> Engine:
     """
     url = make_url(settings.url.get_secret_value())
     if url.get_backend_name() != "sqlite":
-        return create_engine(with_connect_timeout(url), pool_pre_ping=True)
-    if url.database and url.database != ":memory:":
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-    made = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000})
-    event.listen(made, "connect", _configure_sqlite)
-    event.listen(made, "begin", _begin_immediate)
+        made = create_engine(with_connect_timeout(url), pool_pre_ping=True)
+    else:
+        if url.database and url.database != ":memory:":
+            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        made = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000})
+        event.listen(made, "connect", _configure_sqlite)
+        event.listen(made, "begin", _begin_immediate)
+    event.listen(made, "handle_error", _translate)
     return made
+
+
+def reach(url: str) -> None:
+    """Return when a PostgreSQL database takes connections, else raise `DatabaseUnavailableError`.
+
+    For libraries that bring an engine of their own and tell its failures at length. Any other URL is taken as it is.
+    """
+    if make_url(url).get_backend_name() != "postgresql":
+        return
+    made = engine(DatabaseSettings(url=SecretStr(url)))
+    try:
+        made.connect().close()
+    finally:
+        made.dispose()
 
 
 def with_connect_timeout(url: URL) -> URL:
@@ -112,6 +144,19 @@ def prepare(engine: Engine, component: str, metadata: MetaData, migrations: Sequ
             connection.execute(insert(_schema_version).values(component=component, version=newest))
         else:
             connection.execute(update(_schema_version).where(_schema_version.c.component == component).values(version=newest))
+
+
+def _translate(context: ExceptionContext) -> None:
+    """Raise `DatabaseUnavailableError` in place of a failure that is the database's, and not the statement's."""
+    original = context.original_exception
+    if isinstance(original, sqlite3.Error):
+        away = getattr(original, "sqlite_errorcode", 0) & 0xFF in _SQLITE_UNAVAILABLE
+    else:
+        away = context.connection is None or context.is_disconnect or isinstance(context.sqlalchemy_exception, OperationalError)
+    # What the pool asks of a connection before it lends it is not an answer yet: it connects anew.
+    if away and not context.is_pre_ping:
+        where = f" {context.engine.url.set(query={}).render_as_string()}" if context.engine is not None else ""
+        raise DatabaseUnavailableError(f"the database{where} is not available: {' '.join(str(original).split())}") from original
 
 
 def _version(connection: Connection, component: str) -> int | None:

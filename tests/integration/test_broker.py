@@ -31,8 +31,11 @@ def outgoing(numbers: range, users: int = 1) -> list[Outgoing]:
 
 def read_until(consumer: Consumer, enough: Callable[[list[Batch]], bool], limit_s: float = 60.0) -> list[Batch]:
     batches: list[Batch] = []
+    watch = ConsumerWatch(Metrics("test"))  # as every loop has one
+    watch.begin(consumer)
     deadline = time.monotonic() + limit_s
     while not enough(batches):
+        watch.update()
         assert time.monotonic() < deadline, f"only {sum(len(b.messages) for b in batches)} messages came"
         if batch := consumer.poll(0.2):
             batches.append(batch)

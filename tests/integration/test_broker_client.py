@@ -14,7 +14,7 @@ from slipstream.broker.client import ConsumerClient
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.kafka import BrokerUnavailableError, connection
 from slipstream.broker.producer import Outgoing, Producer
-from slipstream.broker.topics import ensure_topics, physical
+from slipstream.broker.topics import ensure_topics, physical, topic_ids
 from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.events import Interaction
 from slipstream.contracts.topics import CATALOG, INTERACTIONS, RECOMMENDATIONS
@@ -150,7 +150,9 @@ def test_membership_follows_joins_and_heartbeats(client: ConsumerClient) -> None
     assert client._coordinator._join_task is None, "a join that has ended is not held on to"
 
 
-def test_positions_commits_ends_and_connections_are_what_the_library_knows(client: ConsumerClient, namespace: str) -> None:
+def test_positions_commits_ends_ids_and_connections_are_what_the_library_knows(
+    client: ConsumerClient, broker: KafkaSettings, namespace: str
+) -> None:
     assert client.positions() == {}
     partitions = [TopicPartition(physical(namespace, INTERACTIONS), number) for number in range(INTERACTIONS.partitions)]
     deadline = time.monotonic() + 20
@@ -159,6 +161,8 @@ def test_positions_commits_ends_and_connections_are_what_the_library_knows(clien
         client.poll(100)
     assert client.positions() == dict.fromkeys(partitions, 0)
     assert client.connections()
+    client.refresh_metadata(5_000)
+    assert client.topic_id(partitions[0].topic) == topic_ids(broker, [partitions[0].topic])[partitions[0].topic]
     assert client.committed_offsets(partitions, 5_000) == {}
     client.commit({partitions[3]: OffsetAndMetadata(5, "", -1)}, timeout_ms=5_000)
     assert client.committed_offsets(partitions, 5_000) == {partitions[3]: 5}

@@ -52,3 +52,19 @@ def test_exception_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
         get_logger("ours").exception("failed")
     line = json.loads(capsys.readouterr().out)
     assert "ValueError: bad offset" in line["exception"]
+
+
+def test_what_the_kafka_client_repeats_is_said_once_a_minute(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("slipstream.chassis.logging.monotonic", lambda: clock[0])
+    configure_logging(LogSettings(), "features")
+    for clock[0] in (0.0, 0.5, 59.0, 61.0):
+        logging.getLogger("kafka.net.manager").error("Connection failed: %s", "refused")
+        get_logger("ours").warning("ours")
+    logging.getLogger("kafka.net.manager").error("Connection failed: %s", "no route")
+    events = [json.loads(line)["event"] for line in capsys.readouterr().out.splitlines()]
+    assert events.count("Connection failed: refused") == 2
+    assert events.count("Connection failed: no route") == 1
+    assert events.count("ours") == 4

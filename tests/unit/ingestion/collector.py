@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
-from services.ingestion.app import create_app
+from services.ingestion.app import Collector, create_app
 from services.ingestion.intake import Intake
 from services.ingestion.publisher import Publisher
 from services.ingestion.settings import IngestionSection, IngestionSettings
@@ -58,11 +58,12 @@ def make_app(producer: Acknowledging, **section: Any) -> FastAPI:
     app = create_app(settings)
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: Collector) -> AsyncIterator[None]:
         if not hasattr(app.state, "intake"):  # a second client of one app begins here again
             publisher = Publisher(producer, app.state.metrics.registry)
             app.state.intake = Intake(settings.ingestion, WriteKeys(f"shop:{KEY}"), publisher)
-        yield
+        with app.taking():
+            yield
 
     app.router.lifespan_context = lifespan
     return app

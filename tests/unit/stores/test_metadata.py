@@ -1,5 +1,7 @@
 """The metadata database on a real SQLite file."""
 
+import socket
+import struct
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -7,9 +9,10 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, func, insert, inspect, select, text, update
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from slipstream.chassis.settings import DatabaseSettings
-from slipstream.stores.metadata import SchemaVersionError, engine, new_metadata, prepare
+from slipstream.stores.metadata import DatabaseUnavailableError, SchemaVersionError, engine, new_metadata, prepare, reach
 
 
 def settings(folder: Path) -> DatabaseSettings:
@@ -125,3 +128,58 @@ def test_prepare_failing_migration_changes_nothing(db: Engine) -> None:
 def test_new_metadata_names_constraints() -> None:
     _, note = tables()
     assert note.primary_key.name == "pk_note"
+
+
+def test_a_statement_that_is_wrong_is_no_absence_of_the_database(db: Engine) -> None:
+    with pytest.raises(OperationalError, match="no such table"), db.connect() as connection:
+        connection.execute(text("SELECT * FROM nowhere"))
+    metadata, note = tables()
+    prepare(db, "notes", metadata)
+    with pytest.raises(IntegrityError), db.begin() as connection:
+        connection.execute(insert(note), [{"id": 1}, {"id": 1}])
+
+
+def test_sqlite_that_another_holds_for_long_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("slipstream.stores.metadata.BUSY_TIMEOUT_MS", 10)
+    first, second = engine(settings(tmp_path)), engine(settings(tmp_path))
+    with first.begin(), pytest.raises(DatabaseUnavailableError, match="is not available: database is locked"):
+        prepare(second, "notes", tables()[0])
+    prepare(second, "notes", tables()[0])
+
+
+def test_postgresql_that_does_not_answer_is_one_line_without_the_password() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and never listens
+        made = engine(DatabaseSettings(url=SecretStr(f"postgresql+psycopg://u:s3cret@127.0.0.1:{taken.getsockname()[1]}/shop")))
+        with pytest.raises(DatabaseUnavailableError) as failure:
+            prepare(made, "notes", tables()[0])
+    said = str(failure.value)
+    assert said.startswith("the database postgresql+psycopg://u:***@127.0.0.1:") and "refused" in said
+    assert "\n" not in said and "s3cret" not in said
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [("28P01", 'password authentication failed for user "u"'), ("3D000", 'database "shop" does not exist')],
+)
+def test_postgresql_that_lets_nobody_in_is_waited_for_in_its_own_words(state: str, words: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        refusing = threading.Thread(target=refuse, args=(server, state, words), daemon=True)
+        refusing.start()
+        with pytest.raises(DatabaseUnavailableError) as failure:
+            reach(f"postgresql+psycopg://u:s3cret@127.0.0.1:{port}/shop?sslmode=disable&gssencmode=disable")
+        refusing.join(30)
+    assert words in str(failure.value)
+    assert "\n" not in str(failure.value) and "s3cret" not in str(failure.value)
+
+
+def refuse(server: socket.socket, state: str, words: str) -> None:
+    """Answer one start-up message as PostgreSQL answers who may not come in."""
+    connection, _ = server.accept()
+    with connection:
+        connection.recv(4096)
+        fields = (
+            b"".join(kind + value.encode() + b"\0" for kind, value in ((b"S", "FATAL"), (b"C", state), (b"M", words))) + b"\0"
+        )
+        connection.sendall(b"E" + struct.pack(">i", 4 + len(fields)) + fields)

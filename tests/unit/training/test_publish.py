@@ -1,15 +1,17 @@
 """From a bundle to a decision in force: registry on real MLflow, audit in real SQL; the broker's answers are the test's own."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from prometheus_client import CollectorRegistry
+from sqlalchemy import Engine
 
-from services.training.gate import Comparison, Measured
-from services.training.job import Trained
+from services.training.announcer import Announcer
 from services.training.metrics import TrainingMetrics
+from services.training.model_event_repository import ModelEventBook
 from services.training.publish import Publisher
 from services.training.registry import CHALLENGER, CHAMPION, Registry
 from services.training.repository import Repository
@@ -17,9 +19,8 @@ from services.training.settings import GateSettings, TrainingSection
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.producer import Outgoing
 from slipstream.chassis.logging import carrying
-from slipstream.contracts.bundle import DataSummary, Manifest
-from slipstream.evaluation.significance import Interval
 from slipstream.stores.artifacts import ArtifactNotFoundError, Artifacts
+from tests.unit.training.challengers import bundle, found
 
 
 class Broker:
@@ -39,33 +40,18 @@ class Broker:
 
 
 @pytest.fixture
-def scene(registry: Registry, artifacts: Artifacts, repository: Repository) -> tuple[Publisher, Broker]:
+def scene(registry: Registry, artifacts: Artifacts, repository: Repository, engine: Engine) -> tuple[Publisher, Broker]:
+    """A publisher whose events are announced in the same thread, as soon as they are added."""
     broker, settings = Broker(), TrainingSection(gate=GateSettings(champion_max_age_hours=10**9))
+    book = ModelEventBook(engine)
+    announcer = Announcer(book, broker.publish)
+
+    def announce() -> None:
+        with suppress(BrokerUnavailableError):
+            announcer.announce()
+
     metrics = TrainingMetrics(CollectorRegistry())
-    return Publisher(registry, repository, artifacts, broker, settings, metrics, "/lake"), broker  # type: ignore[arg-type]
-
-
-def bundle(folder: Path, version: str) -> Path:
-    directory = folder / f"run-{version}"
-    directory.mkdir()
-    manifest = Manifest(
-        version=version, created_at=1_700_000_000_000, profile="fast", data=DataSummary(visitors=2, items=2, events=9)
-    )
-    (directory / "manifest.json").write_text(manifest.model_dump_json(by_alias=True))
-    return directory
-
-
-def found(popularity: float, champion: float | None = None) -> Trained:
-    """A run whose challenger is so much better (or worse) than the two, beyond doubt."""
-
-    def compared(difference: float) -> Comparison:
-        return Comparison(100, 0.1 + difference, 0.1, Interval(difference, difference - 0.001, difference + 0.001))
-
-    return Trained(
-        lake_version=3, catalog_version=None, data_sha256="ab" * 32, code_commit=None, metrics={"ndcg@10": 0.1}, parameters={},
-        measured=Measured(compared(popularity), 2.0, 1_000, champion=None if champion is None else compared(champion)),
-        environment={"numpy": "2.0"}, seconds={"judging": 1.0}, peak_memory_mb=1.0,
-    )  # fmt: skip
+    return Publisher(registry, repository, artifacts, book, announce, settings, metrics, "/lake"), broker
 
 
 def test_champion_changes_only_for_the_better_and_every_step_is_told(scene: tuple[Publisher, Broker], tmp_path: Path) -> None:
@@ -106,6 +92,11 @@ def test_champion_changes_only_for_the_better_and_every_step_is_told(scene: tupl
     broker.away = True
     assert publisher.promote("d", "by hand").aliases == ["champion"]
     assert champion() == "d"
+    publisher.rollback("worse")
+    assert (champion(), len(broker.heard)) == ("b", 9)
+    broker.away = False
+    publisher.wake()
+    assert broker.heard[9:] == [("promoted", "d", "b"), ("rolled_back", "b", "d")]
 
 
 def test_a_version_tells_what_it_was_made_of_and_on(scene: tuple[Publisher, Broker], tmp_path: Path) -> None:
@@ -155,25 +146,27 @@ def test_a_bundle_that_can_not_be_registered_is_not_kept(
     assert broker.heard == []
 
 
-@pytest.mark.parametrize("lost", ["_promote", "_announce", "_tidy"])
+@pytest.mark.parametrize("lost", ["_defender", "_promote", "_tell", "_tidy"])
 def test_a_decision_stands_when_the_service_is_killed_before_it_is_in_force(
     scene: tuple[Publisher, Broker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
 ) -> None:
-    publisher, _ = scene
+    publisher, broker = scene
     made = bundle(tmp_path, "a")
     with monkeypatch.context() as killed:
         killed.setattr(Publisher, "_discard", lambda *_: None)
         killed.setattr(Publisher, lost, broken)
         with pytest.raises(OSError, match="no space left"):
             publisher.publish("a", made, found(popularity=0.05))
-    decision = publisher.resume("a")
+    decisions = [publisher.resume("a"), publisher.resume("a")]
     champion = publisher.registry.alias(CHAMPION)
-    if lost == "_announce":  # which came before the decision
-        assert decision is None and champion is None
+    if lost == "_defender":  # which came before the decision
+        assert decisions == [None, None] and champion is None
         assert publisher.artifacts.versions() == ["a"]
+        assert broker.heard == []
     else:
-        assert decision is not None and decision.promoted and decision.numbers
+        assert all(decision is not None and decision.promoted and decision.numbers for decision in decisions)
         assert champion is not None and champion.version == "a"
+        assert broker.heard == [("registered", "a", None), ("promoted", "a", None)]
 
 
 def test_a_bundle_of_a_run_that_was_killed_before_it_was_registered_is_removed(

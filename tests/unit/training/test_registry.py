@@ -1,5 +1,6 @@
 """The registry on a real MLflow with SQLite. Each test has a database of its own."""
 
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from slipstream.chassis.settings import DatabaseSettings
 from slipstream.contracts.bundle import DataSummary, FileEntry, Manifest
 from slipstream.contracts.rest import ModelVersion
 from slipstream.stores.artifacts import Artifacts
+from slipstream.stores.metadata import DatabaseUnavailableError
 
 Add = Callable[[str], ModelVersion]
 
@@ -182,3 +184,13 @@ def test_tracking_uri_is_beside_sqlite_or_in_the_same_postgresql() -> None:
     assert tracking_uri("", database(postgresql)) == f"{postgresql}?connect_timeout=5"
     assert tracking_uri("", database(f"{postgresql}?connect_timeout=9")) == f"{postgresql}?connect_timeout=9"
     assert tracking_uri("sqlite:////own.db", database(postgresql)) == "sqlite:////own.db"
+
+
+def test_a_database_that_is_away_is_said_in_one_line_before_mlflow_says_it_in_many(artifacts: Artifacts) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and never listens
+        registry = Registry(f"postgresql+psycopg://u:s3cret@127.0.0.1:{taken.getsockname()[1]}/shop", artifacts)
+        with pytest.raises(DatabaseUnavailableError) as failure:
+            registry.open()
+    assert "\n" not in str(failure.value)
+    assert not registry.wait_opened(0)

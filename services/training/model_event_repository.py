@@ -1,0 +1,67 @@
+"""Model events in SQL, each until the broker has it and after: a broker that is away, or a restart, must not lose one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Boolean, Column, Connection, Engine, Integer, String, Table, Text, insert, literal, select, update
+
+from slipstream.contracts.events import ModelEvent, ModelEventType
+from slipstream.stores.metadata import new_metadata, prepare
+
+_metadata: Final = new_metadata()
+_model_event: Final = Table(
+    "training_model_event",
+    _metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("version", String(128), nullable=False, index=True),
+    Column("event", String(16), nullable=False),
+    Column("body", Text, nullable=False),
+    #: the request that it came from; empty for one that nobody asked for
+    Column("request_id", Text, nullable=False),
+    Column("announced", Boolean, nullable=False, index=True),
+)
+
+
+@dataclass(frozen=True)
+class WaitingEvent:
+    """A model event that the broker has not acknowledged; `number` is its place in the order."""
+
+    number: int
+    event: ModelEvent
+    request_id: str
+
+
+class ModelEventBook:
+    """Model events in the order in which they happened. Each method is one transaction; safe to use from several threads."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        prepare(engine, "training_model_events", _metadata)
+
+    def add(self, event: ModelEvent, request_id: str) -> None:
+        with self._engine.begin() as connection:
+            insert_events(connection, [event], request_id)
+
+    def has(self, version: str, event: ModelEventType) -> bool:
+        """Whether this has happened to the version, announced or not."""
+        found = (_model_event.c.version == version, _model_event.c.event == event.value)
+        with self._engine.connect() as connection:
+            return connection.scalar(select(literal(1)).where(*found).limit(1)) is not None
+
+    def unannounced(self) -> list[WaitingEvent]:
+        """Events that were not yet told on the topic, in order."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(select(_model_event).where(~_model_event.c.announced).order_by(_model_event.c.number)).all()
+        return [WaitingEvent(row.number, ModelEvent.model_validate_json(row.body), row.request_id) for row in rows]
+
+    def mark_announced(self, number: int) -> None:
+        with self._engine.begin() as connection:
+            connection.execute(update(_model_event).where(_model_event.c.number == number).values(announced=True))
+
+
+def insert_events(connection: Connection, events: Sequence[ModelEvent], request_id: str) -> None:
+    """Add events within a transaction of the caller's, so that they stand with what caused them, or not at all."""
+    for event in events:
+        row = {"version": event.version, "event": event.event.value, "body": event.model_dump_json(), "request_id": request_id}
+        connection.execute(insert(_model_event).values(**row, announced=False))

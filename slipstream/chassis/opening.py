@@ -1,0 +1,135 @@
+"""The opening of a service: at once where all that it needs is there, else again and again, alive and not ready meanwhile."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from typing import Final
+
+from fastapi import FastAPI
+from starlette.types import Receive, Scope, Send
+
+from slipstream.chassis.dependencies import DependencyUnavailableError, RefusedSettingsError
+from slipstream.chassis.ending import Ending
+from slipstream.chassis.errors import UnavailableError
+from slipstream.chassis.health import Health
+from slipstream.chassis.logging import get_logger
+
+log = get_logger(__name__)
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+FIRST_PAUSE_S: Final = 0.5
+LONGEST_PAUSE_S: Final = 5.0
+#: How often a reason that has not changed is logged again.
+REMIND_EVERY_S: Final = 30.0
+#: What is answered as usual while a service waits.
+OBSERVED: Final = frozenset({"/health/live", "/health/ready", "/metrics"})
+
+
+class StartingError(UnavailableError):
+    """The service waits for a server that it needs, and takes no requests yet."""
+
+    code, title = "starting", "The service is starting"
+
+
+@asynccontextmanager
+async def opening(app: FastAPI, lifespan: Lifespan) -> AsyncIterator[None]:
+    """Within the block the service is open, or waits to be. Raises when it failed otherwise than for want of a server.
+
+    Entering takes until `lifespan` is entered, or its first try has found a server away. It is then tried again, with pauses,
+    until it succeeds. Refused settings end the service by `app.state.ending`, and so does any other failure of a later try.
+    """
+    attempts = _Attempts(app, lifespan)
+    task = asyncio.create_task(attempts.run(), name="opening")
+    try:
+        await asyncio.wait({task, attempts.settled}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            task.result()
+        yield
+    finally:
+        attempts.stop.set()
+        await task
+
+
+class _Attempts:
+    """Enters a lifespan until that succeeds, and leaves it on `stop`, in one task. `settled` is done when HTTP may begin."""
+
+    def __init__(self, app: FastAPI, lifespan: Lifespan) -> None:
+        self._app, self._lifespan = app, lifespan
+        self._health: Health = app.state.health
+        self._ending: Ending = app.state.ending
+        self._usual = app.router.middleware_stack
+        self._told, self._told_at = "", 0.0
+        self.stop = asyncio.Event()
+        self.settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def run(self) -> None:
+        pause = FIRST_PAUSE_S
+        while not self.stop.is_set():
+            try:
+                failure = await self._open()
+            except RefusedSettingsError as error:
+                self._wait_for("settings", error)
+                self._ending.ask(str(error))
+                return
+            except Exception as error:
+                if not self.settled.done() or self.stop.is_set():
+                    raise
+                log.error("start failed", exc_info=error)
+                self._ending.ask(f"the start failed: {type(error).__name__}: {error}")
+                return
+            if failure is None:
+                return
+            self._wait_for(failure.dependency, failure)
+            self._tell(failure)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.stop.wait(), pause)
+            pause = min(pause * 2, LONGEST_PAUSE_S)
+
+    async def _open(self) -> DependencyUnavailableError | None:
+        """Enter the lifespan, and leave it on `stop`; or what is away."""
+        opened = False
+        try:
+            async with self._lifespan(self._app):
+                opened = True
+                self._take_requests()
+                await self.stop.wait()
+            log.info("stopped")
+        except DependencyUnavailableError as error:
+            if opened:
+                raise
+            return error
+        return None
+
+    def _take_requests(self) -> None:
+        self._health.go_on()
+        self._app.router.middleware_stack = self._usual
+        self._settle()
+        log.info("started")
+
+    def _wait_for(self, name: str, why: Exception) -> None:
+        """Be not ready, and refuse requests. The innermost layer is replaced, so that an open service pays nothing for this."""
+        usual = self._usual
+
+        async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] != "http" or scope["path"] in OBSERVED:
+                await usual(scope, receive, send)
+                return
+            raise StartingError(
+                f"The service is starting and waits for {name}; /health/ready says why", retry_after_s=round(LONGEST_PAUSE_S)
+            )
+
+        self._health.wait_for(name, why)
+        self._app.router.middleware_stack = refuse
+        self._settle()
+
+    def _settle(self) -> None:
+        if not self.settled.done():
+            self.settled.set_result(None)
+
+    def _tell(self, failure: DependencyUnavailableError) -> None:
+        reason, now = str(failure), time.monotonic()
+        if reason != self._told or now - self._told_at >= REMIND_EVERY_S:
+            self._told, self._told_at = reason, now
+            log.warning("waiting to start", waits_for=failure.dependency, reason=reason)

@@ -1,0 +1,31 @@
+"""Bundles without a model in them, and what was measured of them, for whoever has the gate decide."""
+
+from pathlib import Path
+
+from services.training.gate import Comparison, Measured
+from services.training.job import Trained
+from slipstream.contracts.bundle import DataSummary, Manifest
+from slipstream.evaluation.significance import Interval
+
+
+def bundle(folder: Path, version: str) -> Path:
+    directory = folder / f"run-{version}"
+    directory.mkdir()
+    manifest = Manifest(
+        version=version, created_at=1_700_000_000_000, profile="fast", data=DataSummary(visitors=2, items=2, events=9)
+    )
+    (directory / "manifest.json").write_text(manifest.model_dump_json(by_alias=True))
+    return directory
+
+
+def found(popularity: float, champion: float | None = None) -> Trained:
+    """A run whose challenger is so much better (or worse) than the two, beyond doubt."""
+
+    def compared(difference: float) -> Comparison:
+        return Comparison(100, 0.1 + difference, 0.1, Interval(difference, difference - 0.001, difference + 0.001))
+
+    return Trained(
+        lake_version=3, catalog_version=None, data_sha256="ab" * 32, code_commit=None, metrics={"ndcg@10": 0.1}, parameters={},
+        measured=Measured(compared(popularity), 2.0, 1_000, champion=None if champion is None else compared(champion)),
+        environment={"numpy": "2.0"}, seconds={"judging": 1.0}, peak_memory_mb=1.0,
+    )  # fmt: skip
