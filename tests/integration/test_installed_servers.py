@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import redis
 
 from services.standalone import apache_kafka, installed_servers, postgresql
 from services.standalone.processes import Child, StartError, free_port, start_together
+from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.topics import ensure_topics, physical, topic_ids
 from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.topics import TOPICS
@@ -41,6 +43,13 @@ def kafka_home() -> Path:
     return home
 
 
+def told(server: Child, namespace: str) -> dict[str, str] | None:
+    try:
+        return ids(server, namespace)
+    except BrokerUnavailableError:
+        return None
+
+
 def ids(server: Child, namespace: str) -> dict[str, str]:
     return topic_ids(KafkaSettings(bootstrap_servers=server.address), [physical(namespace, topic) for topic in TOPICS])
 
@@ -67,9 +76,13 @@ def test_kafka_cluster_takes_topics_of_three_replicas_and_goes_on_without_one_no
     started += nodes
     start_together(nodes)
     ensure_topics(KafkaSettings(bootstrap_servers=nodes[0].address, replication_factor=3), namespace)
-    nodes[0].kill()
     made = ids(nodes[1], namespace)
     assert len(made) == len(TOPICS)
+    nodes[0].kill()
+    deadline = time.monotonic() + 60
+    while told(nodes[1], namespace) != made:  # until the others know that it is gone, clients may be sent to it
+        assert time.monotonic() < deadline, "two nodes of three do not go on"
+        time.sleep(0.2)
     nodes[0].start()
     assert ids(nodes[0], namespace) == made
 
