@@ -7,11 +7,15 @@ REQUIREMENTS := pyproject.toml $(wildcard slipstream/requirements.txt services/*
 PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3,\
 	$(if $(shell $(p) -c 'import sys; print(*["yes"] * (sys.version_info >= (3, 11)))' 2>/dev/null),$(p))))
 
+# Where Apache Kafka was unpacked: the folder that has libs/.
+KAFKA_HOME ?= $(firstword $(wildcard /opt/kafka $(abspath ../shared/kafka)))
+export KAFKA_HOME
+
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test fuzz faults test-spark lint format node-sdk docs clean
+.PHONY: help install demo up test test-servers servers fuzz faults test-spark lint format node-sdk docs clean
 
 help: ## List what make can do
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## Make .venv and install everything, the embedded servers and the development tools too
 
@@ -31,6 +35,18 @@ up: $(STAMP) ## Start all services on embedded servers, until Ctrl-C
 
 test: $(STAMP) ## Run every test (TEST_ARGS="-k word" for some)
 	@$(VENV)/bin/python -m pytest $(TEST_ARGS)
+
+test-servers: $(STAMP) servers ## Run the tests that need servers on Apache Kafka, Redis and PostgreSQL (TEST_ARGS="-k word" for some)
+	@TEST_SERVERS=real $(VENV)/bin/python -m pytest tests/integration tests/e2e tests/faults --durations=15 $(TEST_ARGS)
+
+# Installs what Debian has of them, as root; what is absent then, the tests say with the way to get it.
+servers:
+	@command -v apt-get >/dev/null && test "$$(id -u)" = 0 || exit 0; \
+	missing="$$(command -v java >/dev/null || echo default-jre-headless) $$(command -v redis-server >/dev/null || echo redis-server) \
+	  $$(ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || echo postgresql)"; \
+	test -n "$$(echo $$missing)" || exit 0; \
+	echo "installing $$(echo $$missing)"; \
+	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing >/dev/null
 
 fuzz: $(STAMP) ## Send ingestion thousands of bad requests (FUZZ_CASES of each of 30 kinds)
 	@FUZZ_CASES=$${FUZZ_CASES:-100} $(VENV)/bin/python -m pytest -q --show-capture=no tests/unit/ingestion/test_bad_input.py

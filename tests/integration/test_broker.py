@@ -206,10 +206,14 @@ async def test_offsets_from_before_a_renewal_pass_nothing_that_came_after_it(ren
     assert [m.record.event_id for b in after for m in b.messages] == [f"e{n}" for n in range(100, 300)]
 
 
-def test_broker_that_is_away_is_waited_for(own_broker: OwnBroker, namespace: str) -> None:
+async def test_broker_that_is_away_is_waited_for(own_broker: OwnBroker, namespace: str) -> None:
     settings, server = own_broker()
     ensure_topics(settings, namespace)
+    producer = Producer(settings, namespace)
+    await producer.publish(outgoing(range(1)))
+    producer.close()
     consumer = Consumer(settings, namespace, [INTERACTIONS], "g")
+    await asyncio.to_thread(read_until, consumer, lambda b: count(b) >= 1)
     server.kill()
     for _ in range(3):
         assert not consumer.poll(0.1)

@@ -46,7 +46,7 @@ def command(broker: KafkaSettings, namespace: str, tmp_path: Path) -> Command:
 
 def publish(kafka: KafkaSettings, namespace: str, letter: DeadLetter) -> None:
     async def send() -> None:
-        producer = await open_producer(kafka, namespace, [DEAD_LETTERS])
+        producer = await open_producer(kafka, namespace)
         await producer.publish([Outgoing(DEAD_LETTERS, letter.source, letter, "")])
         await asyncio.to_thread(producer.close)
 

@@ -231,7 +231,9 @@ def test_overview_services_and_metrics_tell_what_the_checks_found(
         eventually(
             lambda: client.get("/metrics").text, lambda text: 'slipstream_click_through_ratio{model_version="4"} 1.0' in text
         )
-        assert client.get("/health/ready").json()["checks"] == dict.fromkeys(("kafka", "database", "consumer", "checks"), "ok")
+        assert client.get("/health/ready").json()["checks"] == dict.fromkeys(
+            ("kafka", "database", "stream", "consumer", "checks"), "ok"
+        )
 
 
 def test_alerts_page_by_cursor_and_refuse_a_foreign_one(settings: MonitoringSettings, peers: Peers) -> None:
