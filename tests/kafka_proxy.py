@@ -133,17 +133,16 @@ def proxied(port: int, broker_port: int) -> Iterator[KafkaProxy]:
         async with server:
             await server.serve_forever()
 
-    def main() -> None:
+    async def main() -> None:
         with suppress(asyncio.CancelledError):
-            loop.run_until_complete(task)
-        rest = asyncio.all_tasks(loop)
-        for connection in rest:
+            await task
+        connections = asyncio.all_tasks() - {asyncio.current_task()}
+        for connection in connections:
             connection.cancel()
-        loop.run_until_complete(asyncio.gather(*rest, return_exceptions=True))
-        loop.close()
+        await asyncio.gather(*connections, return_exceptions=True)
 
     task = loop.create_task(run())
-    thread = threading.Thread(target=main, name="kafka-proxy", daemon=True)
+    thread = threading.Thread(target=lambda: loop.run_until_complete(main()), name="kafka-proxy", daemon=True)
     thread.start()
     assert started.wait(10), "the proxy did not start"
     try:

@@ -107,6 +107,16 @@ def postgresql_server() -> Iterator[Child]:
             server.kill()
 
 
+@contextmanager
+def database(servers: Servers, directory: Path) -> Iterator[str]:
+    """The URL of an empty database: a SQLite file in `directory`, or one of a PostgreSQL that runs until the block ends."""
+    if not isinstance(servers, Real):
+        yield f"sqlite:///{directory / 'metadata.db'}"
+        return
+    with postgresql_server() as server:
+        yield postgresql.create_database(server, "slipstream")
+
+
 class Outside:
     """The servers that a stack finds by its environment. `children` has `broker` and `redis`, and starts again what dies."""
 
@@ -148,12 +158,12 @@ def outside(servers: Servers, directory: Path) -> Iterator[Outside]:
         yield Outside({}, {})
         return
     with ExitStack() as stack:
-        database = postgresql.create_database(stack.enter_context(postgresql_server()), "slipstream")
+        url = stack.enter_context(database(servers, directory))
         broker, redis = servers.broker(directory / "broker"), servers.redis(directory / "redis")
         environment = {
             "SLIPSTREAM_KAFKA__BOOTSTRAP_SERVERS": broker.address,
             "SLIPSTREAM_KAFKA__SESSION_TIMEOUT_MS": str(servers.session_timeout_ms),
             "SLIPSTREAM_REDIS__URL": redis_settings(redis).url.get_secret_value(),
-            "SLIPSTREAM_DATABASE__URL": database,
+            "SLIPSTREAM_DATABASE__URL": url,
         }
         yield stack.enter_context(Outside(environment, {"broker": broker, "redis": redis}).watched())

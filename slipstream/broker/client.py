@@ -170,6 +170,14 @@ class ConsumerClient(KafkaConsumer):  # type: ignore[misc]
         states = dict(self._subscription.assignment)
         return {partition: state.position.offset if state.position else None for partition, state in states.items()}
 
+    def forget_positions(self) -> None:
+        """Let reading begin at the committed offsets when partitions are assigned next, as Java's client does.
+
+        For `on_partitions_revoked`. The library keeps the position of a partition that it gets back, and so passes over records
+        that were dropped when it was revoked.
+        """
+        self._subscription.assign_from_subscribed([])
+
     def committed_offsets(self, partitions: list[TopicPartition], timeout_ms: int) -> dict[TopicPartition, int]:
         """The group's committed offsets, all in one request; partitions without one are left out. Raises `KafkaError`."""
         found = self._coordinator.fetch_committed_offsets(partitions, timeout_ms=timeout_ms)

@@ -103,7 +103,7 @@ class Consumer:
     (from the beginning where there is none). Without, every partition is read from its beginning, and nothing is committed.
     A topic that was made anew meanwhile (the embedded broker forgets everything when it stops) is read from its beginning.
     `on_revoked` runs before partitions are given away, on the client's own thread: it must be quick, since no heartbeat goes out
-    meanwhile, and it can't commit.
+    meanwhile, and it can't commit. After that every partition, one that stays too, is read from its committed offset.
     """
 
     def __init__(
@@ -117,6 +117,7 @@ class Consumer:
         on_revoked: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = settings
+        self._on_revoked = on_revoked
         self._by_name = {physical(namespace, topic): topic for topic in topics}
         self._physical = {topic.name: name for name, topic in self._by_name.items()}
         #: each topic's id as last seen; a topic that the broker does not have now keeps it
@@ -147,7 +148,7 @@ class Consumer:
                 metrics_enabled=False,
             )
             if group:
-                self._client.subscribe(list(self._by_name), listener=_Listener(self._assigned, on_revoked))
+                self._client.subscribe(list(self._by_name), listener=_Listener(self._assigned, self._revoked))
             else:
                 self._client.assign(self._partitions())
                 self._client.seek_to_beginning(*self._partitions())
@@ -156,6 +157,10 @@ class Consumer:
 
     def _partitions(self) -> list[TopicPartition]:
         return [TopicPartition(name, number) for name, topic in self._by_name.items() for number in range(topic.partitions)]
+
+    def _revoked(self) -> None:
+        self._on_revoked()
+        self._client.forget_positions()
 
     def _assigned(self) -> None:
         self._next.clear()

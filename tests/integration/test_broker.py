@@ -119,6 +119,28 @@ async def test_two_members_share_the_partitions_and_the_survivor_takes_over(
     assert not any(thread.is_alive() for thread in threads.values())
 
 
+async def test_what_was_not_committed_is_read_again_after_a_rebalance_also_by_a_member_that_stays(
+    broker: KafkaSettings, namespace: str, producer: Producer
+) -> None:
+    await producer.publish(outgoing(range(200), users=60))
+    revoked = threading.Event()
+    first = Consumer(broker, namespace, [INTERACTIONS], "g", on_revoked=revoked.set)
+    await asyncio.to_thread(read_until, first, lambda b: count(b) >= 200)
+    revoked.clear()
+    second = Consumer(broker, namespace, [INTERACTIONS], "g")
+    again: set[str] = set()
+    deadline = time.monotonic() + 60
+    while len(again) < 200:  # each reads its half
+        assert time.monotonic() < deadline, f"{len(again)} of 200 were read again"
+        for batch in await asyncio.gather(asyncio.to_thread(first.poll, 0.2), asyncio.to_thread(second.poll, 0.2)):
+            if revoked.is_set():
+                again |= {message.record.event_id for message in batch.messages}
+    assert len(first._client.assignment()) == len(second._client.assignment()) == 6
+    first.close()
+    second.close()
+    producer.close()
+
+
 async def test_bytes_that_are_no_record_come_as_malformed_and_do_not_block(
     broker: KafkaSettings, namespace: str, producer: Producer
 ) -> None:

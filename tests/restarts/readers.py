@@ -1,0 +1,83 @@
+"""What each service reads from the broker, and how one can see that it has read it."""
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import httpx
+from sqlalchemy import Engine, exists, select
+
+from services.monitoring.repository import slates
+from services.training.alert_repository import WaitingAlerts
+from services.training.repository import Repository
+from slipstream.broker.producer import Outgoing
+from slipstream.contracts.events import AlertEvent, CatalogRecord, Interaction, Severity, Slate
+from slipstream.contracts.topics import ALERTS, CATALOG, INTERACTIONS, RECOMMENDATIONS
+
+
+class Reader(NamedTuple):
+    """A service that reads. `record` makes a record of a name that nobody used before; `has_read` says whether it had effect."""
+
+    service: str
+    record: Callable[[str], Outgoing]
+    has_read: Callable[[str], bool]
+
+
+def features(url: str) -> Reader:
+    """The visitor of a new event has features."""
+
+    def record(name: str) -> Outgoing:
+        event = Interaction(event_id=name, event_type="view", user_id=name, item_id="i", timestamp=_now(), received_at=_now())
+        return Outgoing(INTERACTIONS, name, event)
+
+    return Reader("features", record, lambda name: _found(f"{url}/v1/features/visitor/{name}"))
+
+
+def serving(url: str) -> Reader:
+    """A new item of the catalogue is known. Its reader has no group, and begins anew each time."""
+
+    def record(name: str) -> Outgoing:
+        return Outgoing(CATALOG, f"item:{name}", CatalogRecord(entity="item", entity_id=name, timestamp=_now()))
+
+    return Reader("serving", record, lambda name: _found(f"{url}/v1/similar/{name}"))
+
+
+def monitoring(engine: Engine) -> Reader:
+    """A new slate is in the log."""
+
+    def record(name: str) -> Outgoing:
+        slate = Slate(recommendation_id=name, user_id=name, timestamp=_now(), items=[], answered_by="none")
+        return Outgoing(RECOMMENDATIONS, name, slate)
+
+    def has_read(name: str) -> bool:
+        with engine.connect() as connection:
+            return bool(connection.scalar(select(exists().where(slates.c.recommendation_id == name))))
+
+    return Reader("monitoring", record, has_read)
+
+
+def training(engine: Engine) -> Reader:
+    """A new alert waits for its run, or has one."""
+    alerts, runs = WaitingAlerts(engine), Repository(engine)
+
+    def record(name: str) -> Outgoing:
+        alert = AlertEvent(
+            alert_id=name, rule=name, severity=Severity.WARNING, state="opened", summary="", action="retrain", timestamp=_now()
+        )
+        return Outgoing(ALERTS, name, alert)
+
+    def has_read(name: str) -> bool:
+        return any(alert.rule == name for alert in alerts.all()) or any(name in run.reason for run in runs.page(5)[0])
+
+    return Reader("training", record, has_read)
+
+
+def _found(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=5).status_code == httpx.codes.OK
+    except httpx.TransportError:
+        return False
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,207 @@
+"""One restart test: four services on servers of their own, killed side by side, and the time until each reads again."""
+
+import os
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from pydantic import SecretStr
+
+from services.standalone.processes import Child, free_port
+from services.standalone.supervisor import is_ready
+from slipstream.broker.producer import Producer
+from slipstream.broker.topics import ensure_topics
+from slipstream.chassis.settings import DatabaseSettings, KafkaSettings
+from slipstream.stores import metadata
+from tests.kafka_proxy import Api, KafkaProxy, Rule, proxied
+from tests.restarts import readers
+from tests.restarts.readers import Reader
+from tests.servers import Servers, database, kafka_settings, redis_settings
+
+NAMES: Final = ("features", "training", "monitoring", "serving")
+LIMIT_S: Final = 15.0
+_START_S: Final = 90.0
+#: Long enough to outlive the time of any poll, as an answer that comes late by a garbage collection or a retransmission does.
+_HELD_S: Final = 0.3
+
+
+@dataclass(frozen=True)
+class Case:
+    """`plain` restarts of each service, every other one at once and the rest after its session has ended; then `held` ones with
+    late answers to SyncGroup. `instance_ids` says whether services are static members of their groups."""
+
+    plain: int
+    held: int
+    instance_ids: bool = False
+
+
+@dataclass
+class Result:
+    """Seconds from each start until a new record had its effect, by service and kind of restart; None: not within the limit."""
+
+    case: Case
+    seconds: dict[str, dict[str, list[float | None]]] = field(
+        default_factory=lambda: {name: {"at once": [], "later": [], "held": []} for name in NAMES}
+    )
+
+    @property
+    def faults(self) -> list[str]:
+        """Restarts after which a service did not read, in words."""
+        return [
+            f"{name}: {took.count(None)} of {len(took)} restarts ({kind}) had not read a new record within {LIMIT_S:g} s"
+            for name, kinds in self.seconds.items()
+            for kind, took in kinds.items()
+            if None in took
+        ]
+
+    def table(self) -> str:
+        """One line a service: how many restarts read again, and the median and slowest of each kind."""
+        lines = []
+        for name, kinds in self.seconds.items():
+            done = [seconds for took in kinds.values() for seconds in took if seconds is not None]
+            parts = [f"{kind} {_spread(took)}" for kind, took in kinds.items() if took]
+            lines.append(f"{name:<12} {len(done)} of {sum(map(len, kinds.values()))}   " + "   ".join(parts))
+        return "\n".join(lines)
+
+
+def _spread(took: list[float | None]) -> str:
+    done = sorted(seconds for seconds in took if seconds is not None)
+    return f"{done[len(done) // 2]:.1f} s (slowest {done[-1]:.1f})" if done else "never"
+
+
+def run(case: Case, directory: Path, servers: Servers, progress: Callable[[str], None] = lambda _: None) -> Result:
+    """Do it, on servers in `directory`. `progress` is told each restart. All is stopped when this returns."""
+    result = Result(case)
+    with _bed(servers, directory, case) as (bed, proxy):
+        # All services have done their plain restarts when the proxy begins to hold.
+        hold = threading.Barrier(len(NAMES), lambda: proxy.rules.append(Rule(Api.SYNC_GROUP, hold_s=_HELD_S, spare=1)))
+        # A child dies with the thread that started it: each service has one thread until the end.
+        threads = [threading.Thread(target=_restart, args=(bed, name, hold, result, progress)) for name in NAMES]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    return result
+
+
+@dataclass
+class _Bed:
+    children: Mapping[str, Child]
+    readers: Mapping[str, Reader]
+    publish: Callable[[Reader, str], None]
+    session_s: float
+
+
+def _restart(bed: _Bed, name: str, hold: threading.Barrier, result: Result, progress: Callable[[str], None]) -> None:
+    """Kill and start one service as often as the case says."""
+    case, later_s = result.case, bed.session_s + 1.0
+    kinds = ["at once" if turn % 2 == 0 else "later" for turn in range(case.plain)] + ["held"] * case.held
+    for turn, kind in enumerate(kinds):
+        if turn == case.plain:
+            hold.wait()
+        bed.children[name].kill()
+        time.sleep(0.0 if kind == "at once" else later_s)
+        seconds = _until_read(bed, name)
+        result.seconds[name][kind].append(seconds)
+        progress(f"{name} ({kind}): " + ("did not read" if seconds is None else f"read after {seconds:.1f} s"))
+
+
+def _until_read(bed: _Bed, name: str) -> float | None:
+    """Start a service; the seconds until it has read a record that is sent now, None past the limit."""
+    bed.children[name].launch()
+    started = time.monotonic()
+    record = f"r-{uuid.uuid4().hex[:12]}"
+    bed.publish(bed.readers[name], record)
+    while not bed.readers[name].has_read(record):
+        if time.monotonic() - started > LIMIT_S:
+            return None
+        time.sleep(0.05)
+    return time.monotonic() - started
+
+
+@contextmanager
+def _bed(servers: Servers, directory: Path, case: Case) -> Iterator[tuple[_Bed, KafkaProxy]]:
+    with ExitStack() as stack:
+        proxy_port = free_port()
+        broker = stack.enter_context(_running(servers.broker(directory / "broker", proxy_port)))
+        redis = stack.enter_context(_running(servers.redis(directory / "redis")))
+        url = stack.enter_context(database(servers, directory))
+        proxy = stack.enter_context(proxied(proxy_port, broker.port))
+        kafka = kafka_settings(servers, broker).model_copy(update={"bootstrap_servers": f"127.0.0.1:{proxy_port}"})
+        ensure_topics(kafka, "slipstream")
+        engine = metadata.engine(DatabaseSettings(url=SecretStr(url)))
+        stack.callback(engine.dispose)
+        producer = Producer(kafka, "slipstream")
+        stack.callback(producer.close)
+        environment = _environment(kafka, redis_settings(redis).url.get_secret_value(), url, directory, case)
+        children = {name: _service(name, environment, directory) for name in NAMES}
+        for child in children.values():
+            child.launch()
+            stack.callback(child.kill)
+        _await_ready(children)
+        followed = {
+            "features": readers.features(f"http://{children['features'].address}"),
+            "serving": readers.serving(f"http://{children['serving'].address}"),
+            "monitoring": readers.monitoring(engine),
+            "training": readers.training(engine),
+        }
+
+        def publish(reader: Reader, name: str) -> None:
+            topic, key, record, request_id = reader.record(name)
+            assert not isinstance(record, bytes)
+            producer.send(topic, key, record, request_id)
+
+        yield _Bed(children, followed, publish, kafka.session_timeout_ms / 1000), proxy
+
+
+@contextmanager
+def _running(server: Child) -> Iterator[Child]:
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+def _environment(kafka: KafkaSettings, redis: str, database_url: str, directory: Path, case: Case) -> dict[str, str]:
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith("SLIPSTREAM_")},
+        "SLIPSTREAM_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+        "SLIPSTREAM_KAFKA__SESSION_TIMEOUT_MS": str(kafka.session_timeout_ms),
+        "SLIPSTREAM_KAFKA__INSTANCE_ID": "replica-0" if case.instance_ids else "",
+        "SLIPSTREAM_REDIS__URL": redis,
+        "SLIPSTREAM_DATABASE__URL": database_url,
+        "SLIPSTREAM_LAKE__URI": str(directory / "lake"),
+        "SLIPSTREAM_ARTIFACTS__DIRECTORY": str(directory / "models"),
+        "SLIPSTREAM_SERVING__CACHE_DIR": str(directory / "serving"),
+        # Alerts wait in a table, where it is seen that they came.
+        "SLIPSTREAM_TRAINING__COOLDOWN_MINUTES": "1000",
+        "SLIPSTREAM_TRAINING__NEW_EVENTS": "0",
+    }
+
+
+def _service(name: str, environment: Mapping[str, str], directory: Path) -> Child:
+    port = free_port()
+    with (directory / f"{name}.log").open("ab") as log:
+        return Child(
+            name,
+            port,
+            [sys.executable, "-m", "services", name],
+            is_ready,
+            environment={**environment, "SLIPSTREAM_HTTP__PORT": str(port)},
+            grace_s=15,
+            output=os.dup(log.fileno()),
+        )
+
+
+def _await_ready(children: Mapping[str, Child]) -> None:
+    deadline = time.monotonic() + _START_S
+    while waiting := [name for name, child in children.items() if not child.answers()]:
+        assert time.monotonic() < deadline, f"not ready: {waiting}"
+        time.sleep(0.2)
