@@ -12,7 +12,7 @@ KAFKA_HOME ?= $(firstword $(wildcard /opt/kafka $(abspath ../shared/kafka)))
 export KAFKA_HOME
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test test-servers servers fuzz faults test-spark lint format node-sdk docs clean
+.PHONY: help install demo up test test-servers servers fuzz faults restarts test-spark lint format node-sdk docs clean
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ fuzz: $(STAMP) ## Send ingestion thousands of bad requests (FUZZ_CASES of each o
 
 faults: $(STAMP) ## Kill services at random for minutes, and compare every state (FAULTS_ARGS=--redis kills Redis)
 	@timeout --foreground --signal=INT --kill-after=30 300 $(VENV)/bin/python -m tests.faults $(FAULTS_ARGS)
+
+restarts: $(STAMP) servers ## Kill each consuming service 36 times and see it read again (TEST_SERVERS=embedded: not on real ones)
+	@TEST_SERVERS=$${TEST_SERVERS:-real} $(VENV)/bin/python -m tests.restarts $(RESTARTS_ARGS)
 
 test-spark: $(STAMP) ## Run the test that needs PySpark and Java 17, with PySpark in a folder of its own (half a gigabyte)
 	@test -d .spark/pyspark || $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --target .spark "pyspark>=4.0" py4j
