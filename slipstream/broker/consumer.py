@@ -10,6 +10,7 @@ from kafka.errors import (
     CommitFailedError,
     FencedInstanceIdError,
     InvalidSessionTimeoutError,
+    KafkaConnectionError,
     KafkaError,
     KafkaTimeoutError,
     RebalanceInProgressError,
@@ -198,7 +199,12 @@ class Consumer:
             ) from error
         except FencedInstanceIdError as error:
             raise BrokerUnavailableError(self._fenced()) from error
+        except KafkaError as error:
+            raise BrokerUnavailableError(self._away(error)) from error
         return polled
+
+    def _away(self, error: KafkaError) -> str:
+        return f"{self._settings.bootstrap_servers} can't be read from: {error}"
 
     def _fenced(self) -> str:
         return (
@@ -258,10 +264,14 @@ class Consumer:
         return renewed | self._missing
 
     def rewind(self) -> None:
-        """Read again from what the group has committed, or from the beginning where it has committed nothing."""
+        """Read again from what the group has committed, or from the beginning where it has committed nothing. Raises
+        `BrokerUnavailableError`."""
         self._next.clear()
         assigned = list(self._client.assignment())
-        committed = self._client.committed_offsets(assigned, _ANSWER_MS) if assigned else {}
+        try:
+            committed = self._client.committed_offsets(assigned, _ANSWER_MS) if assigned else {}
+        except KafkaError as error:
+            raise BrokerUnavailableError(self._away(error)) from error
         for partition in assigned:
             if partition in committed:
                 self._client.seek(partition, committed[partition])
@@ -355,7 +365,7 @@ class Consumer:
             self._client.commit(offsets, timeout_ms=_COMMIT_MS)
         except FencedInstanceIdError as error:
             raise BrokerUnavailableError(self._fenced()) from error
-        except (CommitFailedError, RebalanceInProgressError, KafkaTimeoutError):
+        except (CommitFailedError, RebalanceInProgressError, KafkaTimeoutError, KafkaConnectionError):
             return False
         return True
 
