@@ -1,6 +1,6 @@
 """The rules of the house that a program can check: names, sizes, imports, and pages that are written from the code."""
 
-import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -67,10 +67,5 @@ def test_every_topic_is_documented_with_its_fields() -> None:
 
 
 def _imported(path: Path) -> set[str]:
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module.partition(".")[0])
-    return names
+    # Not by `ast`: CPython 3.11's parser fails now and then while other threads import (python/cpython issue 106905).
+    return set(re.findall(r"^\s*(?:from|import)\s+(\w+)", path.read_text(encoding="utf-8"), re.MULTILINE))
