@@ -51,8 +51,8 @@ servers:
 fuzz: $(STAMP) ## Send ingestion thousands of bad requests (FUZZ_CASES of each of 30 kinds)
 	@FUZZ_CASES=$${FUZZ_CASES:-100} $(VENV)/bin/python -m pytest -q --show-capture=no tests/unit/ingestion/test_bad_input.py
 
-faults: $(STAMP) ## Kill services at random for minutes, and compare every state (FAULTS_ARGS=--redis kills Redis)
-	@timeout --foreground --signal=INT --kill-after=30 300 $(VENV)/bin/python -m tests.faults $(FAULTS_ARGS)
+faults: $(STAMP) ## Kill services at random for minutes, and compare every state (FAULTS_ARGS=--help: others, other servers)
+	@$(VENV)/bin/python -m tests.faults $(FAULTS_ARGS)
 
 restarts: $(STAMP) servers ## Kill each consuming service 36 times and see it read again (TEST_SERVERS=embedded: not on real ones)
 	@TEST_SERVERS=$${TEST_SERVERS:-real} $(VENV)/bin/python -m tests.restarts $(RESTARTS_ARGS)

@@ -2,17 +2,16 @@
 
 import os
 import sys
-import tempfile
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from services.backfill_command import backfill
+from services.bench_command import bench
 from services.data_dir_option import data_dir_option
 from services.dead_letters_command import dead_letters
 from services.evaluate_command import evaluate
@@ -26,10 +25,7 @@ from services.standalone.processes import INTERRUPTED
 from services.write_keys_command import write_keys
 
 if TYPE_CHECKING:
-    from services.benchmarks.runner import Target
     from services.standalone.plan import Plan
-
-T = TypeVar("T")
 
 data_dir = data_dir_option("Where everything that outlives the processes is kept.")
 demo_data_dir = click.option(
@@ -107,7 +103,10 @@ def demo(data_dir: Path, ports: tuple[str, ...], any_ports: bool, exit_after: bo
     # The demo asks for its run itself, when all events are in, rather than in the middle of them.
     plan = _plan(data_dir, ports, any_ports, {"SLIPSTREAM_TRAINING__NEW_EVENTS": "0"})
     with Running(plan, terminal) as stack:
-        _explained(lambda: Demo(plan, terminal, movielens).tell(stack.start))
+        try:
+            Demo(plan, terminal, movielens).tell(stack.start)
+        except RuntimeError as error:  # how the demo says what went wrong
+            raise click.ClickException(str(error)) from error
         if not exit_after:
             terminal.line("\nCtrl-C stops everything; what it knows is kept, and the next demo starts in seconds.")
             stack.wait()
@@ -149,6 +148,7 @@ cli.add_command(write_keys)
 cli.add_command(backfill)
 cli.add_command(simulate)
 cli.add_command(evaluate)
+cli.add_command(bench)
 
 
 @cli.command()
@@ -206,50 +206,6 @@ def replay(
 
 
 @cli.command()
-@click.argument("name", type=click.Choice(["ingestion", "features", "freshness", "serving"]))
-@click.option("--running", is_flag=True, help="Measure the stack that runs on the data folder; it keeps the events of it.")
-@data_dir
-@json_out
-def bench(name: str, running: bool, data_dir: Path, json_path: Path | None) -> None:
-    """Measure on this machine, and against the ceiling measured in the same run.
-
-    The ceiling of ingestion is a bare producer for batches, and a route that does nothing for single events; the latter is also
-    serving's. Those of features are a bare consumer, Feast's own feature server (installed once into the data folder, where a
-    package index can be reached) and a kilobyte of Redis. That of freshness is the least time that its way allows: a record from
-    producer to consumer through the same broker, and one answer of serving that says nothing.
-
-    A stack of its own is started in a temporary folder, and stopped afterwards; with films, ratings and a model in it where
-    recommendations are measured.
-
-    \b
-    Example:  slipstream bench freshness --json freshness.json
-    """
-    from services.benchmarks import report, runner
-    from services.standalone.running import Running
-    from services.standalone.terminal import Terminal
-
-    where = report.machine()
-    with ExitStack() as opened:
-        if running and name == "features":
-            raise click.UsageError("features are measured on servers of their own; leave --running out")
-        if running:
-            target = _running_target(data_dir)
-            rows = _explained(lambda: runner.measure(name, target))
-        else:
-            directory = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="slipstream-bench-")))
-            terminal = Terminal()
-            plan = _plan(directory, (), True, {"SLIPSTREAM_TRAINING__NEW_EVENTS": "0"})
-            stack = opened.enter_context(Running(plan, terminal))
-            rows = _explained(lambda: runner.measure_own(name, plan, terminal, stack.start, data_dir))
-    click.echo(report.table(rows))
-    if json_path:
-        report.write_json(json_path, rows, where)
-        click.echo(f"Wrote {json_path}.")
-    if name != "features":
-        click.echo("Next: the same on your data: slipstream up, slipstream replay, and this with --running.")
-
-
-@cli.command()
 @click.option("--check", is_flag=True, help="Change nothing; exit 1 where a page is not what would be written.")
 @click.option(
     "--directory", type=click.Path(exists=True, file_okay=False, path_type=Path), default=Path(), help="The repository."
@@ -286,24 +242,6 @@ def _plan(directory: Path, ports: tuple[str, ...], any_ports: bool, defaults: Ma
     try:
         return make_plan(directory, {**defaults, **os.environ}, fixed, any_ports=any_ports)
     except StartError as error:
-        raise click.ClickException(str(error)) from error
-
-
-def _running_target(directory: Path) -> "Target":
-    from services.benchmarks.runner import target_of
-    from services.standalone.data_folder import running_stack
-
-    running = running_stack(directory)
-    if not running:
-        raise click.ClickException(f"nothing runs on {directory}; start it with: slipstream up")
-    return target_of(running, token=os.environ.get("SLIPSTREAM_HTTP__API_TOKEN", ""))
-
-
-def _explained(measure: Callable[[], T]) -> T:
-    """What `measure` returns; a RuntimeError is how benchmarks and the demo say what went wrong."""
-    try:
-        return measure()
-    except RuntimeError as error:
         raise click.ClickException(str(error)) from error
 
 

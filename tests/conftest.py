@@ -16,7 +16,7 @@ from services.standalone.processes import Child, StartError, free_port
 from slipstream.broker.topics import ensure_topics
 from slipstream.chassis.settings import DatabaseSettings, KafkaSettings, LakeSettings, RedisSettings
 from tests.kafka_proxy import KafkaProxy, proxied
-from tests.servers import Servers, chosen, kafka_settings, postgresql_server
+from tests.servers import Servers, chosen, kafka_settings
 from tests.servers import redis_settings as settings_of_redis
 from tests.topics import delete_topics, make_topics_anew
 
@@ -156,7 +156,7 @@ def lake_settings(tmp_path: Path) -> LakeSettings:
 @pytest.fixture(scope="session")
 def postgresql_for_all() -> Iterator[Child]:
     """The PostgreSQL that all tests share."""
-    with postgresql_server() as server:
+    with postgresql.temporary_postgresql(durable=False) as server:
         yield server
 
 

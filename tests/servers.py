@@ -1,7 +1,7 @@
 """The servers that tests run on: the embedded ones or, with TEST_SERVERS=real, those that production has."""
 
 import os
-import tempfile
+import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -12,7 +12,7 @@ from typing import Final, Protocol
 from pydantic import SecretStr
 
 from services.standalone import apache_kafka, installed_servers, postgresql, servers
-from services.standalone.processes import Child, StartError, free_port
+from services.standalone.processes import Child, StartError, free_port, start_together
 from slipstream.chassis.settings import KafkaSettings, RedisSettings
 
 VARIABLE: Final = "TEST_SERVERS"
@@ -26,8 +26,8 @@ class Servers(Protocol):
         """What TEST_SERVERS calls it."""
 
     @property
-    def description(self) -> str:
-        """The servers by their names."""
+    def versions(self) -> str:
+        """The servers' names and versions."""
 
     @property
     def session_timeout_ms(self) -> int:
@@ -44,9 +44,12 @@ class Embedded:
     """What `slipstream up` starts: Tansu, which keeps its records in memory, and Valkey."""
 
     kind = "embedded"
-    description = "Tansu, Valkey, SQLite"
     # It holds a group's first join for half of that.
     session_timeout_ms = 2_000
+
+    @property
+    def versions(self) -> str:
+        return f"{servers.broker_version()}, {servers.valkey_version()}, SQLite {sqlite3.sqlite_version}"
 
     def broker(self, directory: Path, advertised_port: int = 0) -> Child:
         return servers.broker(free_port(), advertised_port=advertised_port)
@@ -61,8 +64,11 @@ class Real:
 
     kafka_home: Path
     kind = "real"
-    description = "Apache Kafka, Redis, PostgreSQL"
     session_timeout_ms = 6_000
+
+    @property
+    def versions(self) -> str:
+        return installed_servers.versions(self.kafka_home)
 
     def broker(self, directory: Path, advertised_port: int = 0) -> Child:
         return apache_kafka.kafka(self.kafka_home, free_port(), directory, advertised_port=advertised_port)
@@ -78,11 +84,7 @@ def chosen(environment: Mapping[str, str] = os.environ) -> Servers:
         return Embedded()
     if kind != Real.kind:
         raise StartError(f"{VARIABLE} is {kind!r}; it can be {Embedded.kind} or {Real.kind}")
-    if absent := installed_servers.absent(environment):
-        raise StartError(f"{VARIABLE}=real, but absent here:\n  " + "\n  ".join(absent))
-    home = apache_kafka.home_of(environment)
-    assert home is not None
-    return Real(home)
+    return Real(installed_servers.kafka_home(environment))
 
 
 def kafka_settings(servers: Servers, broker: Child) -> KafkaSettings:
@@ -96,29 +98,18 @@ def redis_settings(redis: Child) -> RedisSettings:
 
 
 @contextmanager
-def postgresql_server() -> Iterator[Child]:
-    """A PostgreSQL that runs until the block ends."""
-    with tempfile.TemporaryDirectory(prefix="slipstream-postgresql-") as folder:
-        Path(folder).chmod(0o755)  # the server is another user than root
-        server = postgresql.postgresql(free_port(), Path(folder), durable=False).start()
-        try:
-            yield server
-        finally:
-            server.kill()
-
-
-@contextmanager
 def database(servers: Servers, directory: Path) -> Iterator[str]:
     """The URL of an empty database: a SQLite file in `directory`, or one of a PostgreSQL that runs until the block ends."""
     if not isinstance(servers, Real):
         yield f"sqlite:///{directory / 'metadata.db'}"
         return
-    with postgresql_server() as server:
+    with postgresql.temporary_postgresql(durable=False) as server:
         yield postgresql.create_database(server, "slipstream")
 
 
 class Outside:
-    """The servers that a stack finds by its environment. `children` has `broker` and `redis`, and starts again what dies."""
+    """The servers that a stack finds by its environment. `children` has `redis` and `broker`, or `broker 1` and so on by the ids
+    of a cluster's nodes; what dies of them is started again."""
 
     def __init__(self, environment: Mapping[str, str], children: Mapping[str, Child]) -> None:
         self.environment, self.children = environment, children
@@ -139,31 +130,34 @@ class Outside:
     @contextmanager
     def watched(self) -> Iterator["Outside"]:
         """Started, and started again when they die, until the block ends."""
-        for child in self.children.values():
-            child.start()
-        self._starting.start()
         try:
+            start_together([*self.children.values()])
+            self._starting.start()
             yield self
         finally:
             self._ended.set()
-            self._starting.join()
+            if self._starting.ident is not None:
+                self._starting.join()
             for child in self.children.values():
                 child.kill()
 
 
 @contextmanager
-def outside(servers: Servers, directory: Path) -> Iterator[Outside]:
-    """The servers of one stack that are no children of its supervisor: none of the embedded kind, all of the real one."""
+def outside(servers: Servers, directory: Path, brokers: int = 1) -> Iterator[Outside]:
+    """The servers of one stack that are no children of its supervisor: none of the embedded kind, all of the real one, which has
+    so many brokers."""
     if not isinstance(servers, Real):
         yield Outside({}, {})
         return
     with ExitStack() as stack:
         url = stack.enter_context(database(servers, directory))
-        broker, redis = servers.broker(directory / "broker"), servers.redis(directory / "redis")
+        ports = [free_port() for _ in range(brokers)]
+        nodes = apache_kafka.kafka_cluster(servers.kafka_home, ports, directory / "broker")
+        redis = servers.redis(directory / "redis")
         environment = {
-            "SLIPSTREAM_KAFKA__BOOTSTRAP_SERVERS": broker.address,
+            **installed_servers.settings(nodes, redis, url),
             "SLIPSTREAM_KAFKA__SESSION_TIMEOUT_MS": str(servers.session_timeout_ms),
-            "SLIPSTREAM_REDIS__URL": redis_settings(redis).url.get_secret_value(),
-            "SLIPSTREAM_DATABASE__URL": url,
         }
-        yield stack.enter_context(Outside(environment, {"broker": broker, "redis": redis}).watched())
+        names = ["broker"] if brokers == 1 else [f"broker {node}" for node in range(1, brokers + 1)]
+        children = {**dict(zip(names, nodes, strict=True)), "redis": redis}
+        yield stack.enter_context(Outside(environment, children).watched())

@@ -1,8 +1,9 @@
-"""Topics that go, and topics that are made anew under their old names."""
+"""Topics that go, are made anew under their old names, or are led by these brokers or those."""
 
 import time
 
 from kafka import KafkaAdminClient
+from kafka.errors import KafkaError
 
 from slipstream.broker.kafka import connection
 from slipstream.broker.topics import ensure_topics
@@ -33,6 +34,25 @@ def make_topics_anew(settings: KafkaSettings, namespace: str) -> None:
     finally:
         admin.close()
     ensure_topics(settings, namespace)
+
+
+def leaders(settings: KafkaSettings, name: str) -> set[int]:
+    """The ids of the brokers that lead a partition of the topic `name` now; none while no broker tells."""
+    try:
+        admin = KafkaAdminClient(**connection(settings))
+    except KafkaError:
+        return set()
+    try:
+        return {
+            partition["leader_id"]
+            for topic in admin.describe_topics([name])
+            for partition in topic["partitions"]
+            if partition["leader_id"] >= 0
+        }
+    except KafkaError:
+        return set()
+    finally:
+        admin.close()
 
 
 def _topics(admin: KafkaAdminClient, namespace: str) -> list[str]:

@@ -40,10 +40,10 @@ def machine() -> dict[str, Any]:
     }
 
 
-def write_json(path: str | Path, rows: Sequence[Row], where: dict[str, Any] | None = None) -> None:
-    """Write `{"machine": …, "results": […]}`; figures are rounded to what they can mean."""
+def write_json(path: str | Path, rows: Sequence[Row], servers: str, where: dict[str, Any]) -> None:
+    """Write `{"machine": …, "servers": …, "results": […]}`; figures are rounded to what they can mean."""
     results = [{key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()} for row in rows]
-    body = {"machine": where or machine(), "results": results}
+    body = {"machine": where, "servers": servers, "results": results}
     Path(path).write_bytes(orjson.dumps(body, option=orjson.OPT_INDENT_2) + b"\n")
 
 

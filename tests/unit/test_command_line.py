@@ -50,6 +50,8 @@ def test_all_commands_are_listed() -> None:
         (["simulate", "shop", "--visitors", "0", "--items", "1", "--events", "1"], "0 is not in the range x>=1"),
         (["simulate", "shop", "--visitors", "5"], "Missing option '--items'"),
         (["bench", "everything"], "'everything' is not one of"),
+        (["bench", "features", "--running"], "features are measured on servers of their own"),
+        (["bench", "ingestion", "--running", "--servers", "real"], "a running stack has its servers already"),
         (["up", "--port", "serving"], "'serving': expected NAME=PORT"),
         (["unknown"], "No such command 'unknown'"),
     ],
@@ -176,6 +178,16 @@ def test_the_demo_keeps_its_data_apart_from_ones_own(monkeypatch: pytest.MonkeyP
         for command in ("up", "demo"):
             CliRunner().invoke(cli, [command], env=environment)
     assert folders == [Path(".slipstream"), Path(".slipstream/demo"), Path("/data"), Path("/data/demo")]
+
+
+def test_bench_says_which_real_servers_are_absent_and_how_to_get_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("KAFKA_HOME", raising=False)
+    answer = CliRunner().invoke(cli, ["bench", "ingestion", "--servers", "real"])
+    assert answer.exit_code == 1
+    assert "Apache Kafka: unpack a binary from kafka.apache.org/downloads" in answer.output
+    assert "Redis: Debian, Ubuntu: apt-get install redis-server" in answer.output
+    assert "PostgreSQL" not in answer.output, "no SQL takes part in it"
 
 
 @pytest.mark.parametrize("name", ["freshness", "serving"])
