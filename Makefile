@@ -12,7 +12,7 @@ KAFKA_HOME ?= $(firstword $(wildcard /opt/kafka $(abspath ../shared/kafka)))
 export KAFKA_HOME
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test test-servers servers fuzz faults restarts test-spark lint format node-sdk docs clean
+.PHONY: help install demo up test test-servers servers fuzz faults restarts test-compose test-spark lint format node-sdk docs clean
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ faults: $(STAMP) ## Kill services at random for minutes, and compare every state
 
 restarts: $(STAMP) servers ## Kill each consuming service 36 times and see it read again (TEST_SERVERS=embedded: not on real ones)
 	@TEST_SERVERS=$${TEST_SERVERS:-real} $(VENV)/bin/python -m tests.restarts $(RESTARTS_ARGS)
+
+test-compose: $(STAMP) ## Run docker-compose.yml from nothing, and kill each container once (COMPOSE_ARGS=--keep; needs Docker)
+	@$(VENV)/bin/python -m tests.compose $(COMPOSE_ARGS)
 
 test-spark: $(STAMP) ## Run the test that needs PySpark and Java 17, with PySpark in a folder of its own (half a gigabyte)
 	@test -d .spark/pyspark || $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --target .spark "pyspark>=4.0" py4j

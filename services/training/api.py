@@ -183,4 +183,4 @@ def get_file(training: Training, version: str, name: str) -> FileResponse:
 
 
 def _unavailable(error: RegistryUnavailableError) -> UnavailableError:
-    return UnavailableError(str(error), code="registry_starting")
+    return UnavailableError(str(error), code="registry_unavailable")

@@ -12,8 +12,9 @@ import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from sqlalchemy.engine import make_url
 
@@ -34,12 +35,37 @@ CHALLENGER: Final = "challenger"
 _VERSION_TAG = "version"
 _PREVIOUS_TAG = "previous_champion"
 _LONGEST_PARAMETER = 500
+#: MLflow's code for an operational error of its database.
+_AWAY: Final = "TEMPORARILY_UNAVAILABLE"
 
 
 class RegistryUnavailableError(DependencyUnavailableError):
     """The registry is still starting, or its database does not answer."""
 
     dependency = "registry"
+
+
+class _Answering:
+    """MLflow's client, with a RegistryUnavailableError from each call that its database does not answer."""
+
+    def __init__(self, client: "MlflowClient") -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        call = getattr(self._client, name)
+
+        @wraps(call)
+        def asked(*arguments: Any, **named: Any) -> Any:
+            from mlflow.exceptions import MlflowException
+
+            try:
+                return call(*arguments, **named)
+            except MlflowException as error:
+                if error.error_code != _AWAY:
+                    raise
+                raise RegistryUnavailableError("the model registry's database does not answer") from error
+
+        return asked
 
 
 class UnknownVersionError(LookupError):
@@ -97,7 +123,7 @@ class Registry:
 
         if self._uri.startswith("sqlite:///"):
             Path(self._uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-        client = MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
+        client = cast("MlflowClient", _Answering(MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)))
         found = client.get_experiment_by_name(MODEL)
         place = (self._artifacts.root / "experiments").as_uri()
         self._experiment = found.experiment_id if found else client.create_experiment(MODEL, artifact_location=place)

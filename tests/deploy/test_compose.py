@@ -1,6 +1,7 @@
 """docker-compose.yml agrees with the code and with the images."""
 
 import re
+import socket
 
 import pytest
 
@@ -15,6 +16,9 @@ from tests.deploy.declared import (
     image_environment,
     names_a_setting,
 )
+
+#: Services that share out the partitions of their topics, or go on where they were.
+GROUP_MEMBERS = {"features", "training", "monitoring"}
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -34,6 +38,12 @@ def test_compose_environment_makes_valid_settings(service: str, monkeypatch: pyt
     assert settings.kafka.bootstrap_servers == "kafka:9092"
     for name, port in PORTS.items():
         assert getattr(settings.peers, f"{name}_url") == f"http://{name}:{port}"
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_compose_names_the_members_of_groups_by_their_containers(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = build_settings(service, image_environment(service) | compose_environment(service), monkeypatch)
+    assert settings.kafka.instance_id == (socket.gethostname() if service in GROUP_MEMBERS else "")
 
 
 def test_compose_sets_only_variables_that_settings_know() -> None:

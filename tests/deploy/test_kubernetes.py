@@ -16,6 +16,8 @@ from tests.deploy.declared import ADDRESSES, COMPOSE, ROOT, SERVICES, build_sett
 
 KUBERNETES = ROOT / "deploy" / "kubernetes"
 LOCAL = KUBERNETES / "overlays" / "local"
+#: Services whose pods keep their names.
+NAMED = {"features"}
 
 
 def documents(path: Path) -> list[dict[str, Any]]:
@@ -27,8 +29,12 @@ def manifest(service: str, kind: str) -> dict[str, Any]:
     return found
 
 
+def workload(service: str) -> dict[str, Any]:
+    return manifest(service, "StatefulSet" if service in NAMED else "Deployment")
+
+
 def container(service: str) -> dict[str, Any]:
-    (found,) = manifest(service, "Deployment")["spec"]["template"]["spec"]["containers"]
+    (found,) = workload(service)["spec"]["template"]["spec"]["containers"]
     return dict(found)
 
 
@@ -44,10 +50,10 @@ def literals(folder: Path, generator: str, name: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_manifest_of_a_service_carries_its_name_everywhere(service: str) -> None:
-    deployment = manifest(service, "Deployment")
-    pod = deployment["spec"]["template"]
+    found = workload(service)
+    pod = found["spec"]["template"]
     selector = {"app.kubernetes.io/name": service}
-    assert deployment["spec"]["selector"]["matchLabels"] == selector
+    assert found["spec"]["selector"]["matchLabels"] == selector
     assert manifest(service, "Service")["spec"]["selector"] == selector
     assert selector.items() <= pod["metadata"]["labels"].items()
     assert pod["spec"]["serviceAccountName"] == manifest(service, "ServiceAccount")["metadata"]["name"] == service
@@ -72,8 +78,18 @@ def test_manifest_probes_paths_and_port_that_the_service_has(service: str) -> No
 
 
 @pytest.mark.parametrize("service", SERVICES)
+def test_manifest_names_a_group_member_where_the_pods_name_outlives_the_pod(service: str) -> None:
+    variables = {variable["name"]: variable["valueFrom"] for variable in container(service)["env"]}
+    assert {v for v in variables if not names_a_setting(v)} <= {"OMP_NUM_THREADS"}
+    named = {"fieldRef": {"fieldPath": "metadata.name"}} if service in NAMED else None
+    assert variables.get("SLIPSTREAM_KAFKA__INSTANCE_ID") == named
+    if service in NAMED:
+        assert workload(service)["spec"]["serviceName"] == manifest(service, "Service")["metadata"]["name"]
+
+
+@pytest.mark.parametrize("service", SERVICES)
 def test_manifest_is_restricted_and_bounded(service: str) -> None:
-    pod = manifest(service, "Deployment")["spec"]["template"]["spec"]
+    pod = workload(service)["spec"]["template"]["spec"]
     assert pod["automountServiceAccountToken"] is False
     assert pod["securityContext"].items() >= {"runAsNonRoot": True, "runAsUser": 10001, "fsGroup": 10001}.items()
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}

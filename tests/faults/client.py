@@ -47,14 +47,24 @@ class Client:
         self.rejected: list[str] = []
         self.figures: Counter[str] = Counter()
 
-    def run(self, seconds: float, patience_s: float, going_on: Callable[[], bool] = lambda: True) -> None:
-        """Send for `seconds`, and longer while `going_on` says so; return once all is acknowledged, or `patience_s` later."""
+    def run(
+        self, seconds: float, patience_s: float, going_on: Callable[[], bool] = lambda: True, at_most_s: float | None = None
+    ) -> None:
+        """Send for `seconds`, and longer while `going_on` says so; return once all is acknowledged, or `patience_s` later.
+
+        Args:
+            seconds: how long in any case.
+            patience_s: how long the last messages may take.
+            going_on: whether to send on.
+            at_most_s: how long, whatever that says; None takes twice the `seconds`.
+        """
+        at_most_s = 2 * seconds if at_most_s is None else at_most_s
         senders = [threading.Thread(target=self._send_all, args=(number,), daemon=True) for number in range(THREADS)]
         for sender in senders:
             sender.start()
         start = time.monotonic()
         made = 0
-        while (elapsed := time.monotonic() - start) < seconds or (going_on() and elapsed < 2 * seconds):
+        while (elapsed := time.monotonic() - start) < seconds or (going_on() and elapsed < at_most_s):
             while made < self._rate * elapsed:
                 batch = [next(self._traffic) for _ in range(self._chance.randint(1, LARGEST_BATCH))]
                 made += sum(len(sent.events) for sent in batch)

@@ -58,7 +58,7 @@ def reckon(stores: Stores, acknowledged: Sequence[Sent], unacknowledged: Sequenc
     found = Findings()
     history = Lake(stores.lake, stores.namespace)
     rows = history.read(lake.INTERACTIONS, columns=[*_FIELDS, *_PLACE])
-    present = _events(found, rows, acknowledged, unacknowledged)
+    present = compare_events(found, rows, acknowledged, unacknowledged)
     links = [sent.link for sent in acknowledged if sent.link] + _told_links(history, unacknowledged)
     users = _users(links)
     with redis.Redis.from_url(stores.redis.url.get_secret_value()) as client:
@@ -72,7 +72,7 @@ def reckon(stores: Stores, acknowledged: Sequence[Sent], unacknowledged: Sequenc
     return found
 
 
-def _events(found: Findings, rows: pa.Table, acknowledged: Sequence[Sent], unacknowledged: Sequence[Sent]) -> list[Event]:
+def compare_events(found: Findings, rows: pa.Table, acknowledged: Sequence[Sent], unacknowledged: Sequence[Sent]) -> list[Event]:
     """Compare the lake's interactions; the events that must be counted elsewhere."""
     due = {event.event_id: event for sent in acknowledged for event in sent.events}
     perhaps = {event.event_id: event for sent in unacknowledged for event in sent.events}

@@ -1,7 +1,9 @@
 """The registry on a real MLflow with SQLite. Each test has a database of its own."""
 
 import socket
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -173,6 +175,27 @@ def test_registry_not_opened_yet_says_so(tmp_path: Path, artifacts: Artifacts) -
     for call in (closed.check, lambda: closed.alias(CHAMPION), lambda: closed.get("a")):
         with pytest.raises(RegistryUnavailableError, match="starting"):
             call()
+
+
+def test_a_registry_whose_database_does_not_answer_says_so(registry: Registry, add: Add, tmp_path: Path) -> None:
+    add("a")
+    tables = ("registered_models", "model_versions")
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
+        for table in tables:
+            database.execute(f"ALTER TABLE {table} RENAME TO {table}_away")
+        asked: list[Callable[[], object]] = [
+            lambda: registry.alias(CHAMPION),
+            lambda: registry.versions(5),
+            lambda: registry.get("a"),
+        ]
+        for call in (registry.check, *asked):
+            with pytest.raises(RegistryUnavailableError, match="does not answer"):
+                call()
+        for table in tables:
+            database.execute(f"ALTER TABLE {table}_away RENAME TO {table}")
+    assert registry.get("a").version == "a"
+    with pytest.raises(ValueError, match="not a cursor"):
+        registry.versions(5, "none of ours")
 
 
 def test_tracking_uri_is_beside_sqlite_or_in_the_same_postgresql() -> None:

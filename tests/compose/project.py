@@ -1,0 +1,167 @@
+"""A Compose project of the repository's own docker-compose.yml, with its containers and a client for each service."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from slipstream.chassis.app import PORTS
+from slipstream.chassis.settings import LakeSettings
+from slipstream.stores.lake import Lake
+
+ROOT = Path(__file__).parents[2]
+#: Another than the file's, so that the volumes of whoever uses it stay as they are.
+NAME = "slipstream-test"
+WRITE_KEY = "dev"
+NAMESPACE = "slipstream"
+#: What an .env file or the shell may have otherwise, and the test relies on.
+ENVIRONMENT = {
+    "SLIPSTREAM_INGESTION__WRITE_KEYS": f"test:{WRITE_KEY}",
+    "SLIPSTREAM_HTTP__API_TOKEN": "",
+    "SLIPSTREAM_NAMESPACE": NAMESPACE,
+}
+NEEDED = (
+    "a Docker engine that `docker info` reaches and Docker Compose 2.24 or newer are needed (docs.docker.com/engine/install); "
+    "they pull the images that docker-compose.yml and the Dockerfile name"
+)
+
+
+class ComposeError(RuntimeError):
+    """Docker is absent, or refuses a command; the text says what is needed or what it said."""
+
+
+@dataclass(frozen=True)
+class Container:
+    """A container as the engine tells of it now. Times are seconds since the epoch."""
+
+    service: str
+    id: str
+    pid: int
+    healthy: bool
+    #: how often the engine started it again by itself
+    restarts: int
+    started: float
+    #: when its process last ended; 0 where none has
+    ended: float
+
+
+class Project:
+    """The containers of docker-compose.yml (or of COMPOSE_FILE) under a project name of the test's own."""
+
+    def __init__(self) -> None:
+        if shutil.which("docker") is None or not _succeeds("docker", "info") or not _succeeds("docker", "compose", "version"):
+            raise ComposeError(NEEDED)
+        self.clients = {name: httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) for name, port in PORTS.items()}
+
+    def get(self, service: str, path: str, **parameters: Any) -> Any:
+        """The JSON body of a GET that succeeds."""
+        return self.clients[service].get(path, params=parameters).raise_for_status().json()
+
+    def post(self, service: str, path: str, body: Any) -> Any:
+        """The JSON body of a POST that succeeds; to ingestion, with the write key."""
+        auth = httpx.BasicAuth(WRITE_KEY, "") if service == "ingestion" else None
+        return self.clients[service].post(path, json=body, auth=auth).raise_for_status().json()
+
+    def build(self) -> None:
+        """Build the five images; what is built already is taken from the engine's cache."""
+        self._compose("build")
+
+    def up(self) -> None:
+        """Start everything; returns once all containers are healthy."""
+        self._compose("up", "--detach", "--wait")
+
+    def down(self) -> None:
+        """Remove the containers, and the volumes with all their data."""
+        self._compose("down", "--volumes", "--remove-orphans", "--timeout", "30")
+
+    def stop(self, service: str) -> None:
+        """Stop a service as `docker compose stop` does: SIGTERM, and time to end."""
+        self._compose("stop", service)
+
+    def show_logs(self, lines: int = 40) -> None:
+        """Print the end of each container's log."""
+        self._compose("logs", "--no-color", "--tail", str(lines))
+
+    def containers(self) -> dict[str, Container]:
+        """All containers, by their service."""
+        listed = self._output("docker", "compose", "--project-name", NAME, "ps", "--all", "--quiet").split()
+        described = json.loads(self._output("docker", "inspect", *listed)) if listed else []
+        return {container.service: container for container in map(_container, described)}
+
+    def crash(self, service: str) -> None:
+        """End a container's process with SIGKILL, as the kernel does when memory runs out: the restart policy starts it again.
+
+        After `docker kill` it would not, since the engine takes that for the wish of whoever typed it. The process is killed
+        from a container that shares the machine's processes, so that neither root nor Linux is needed here.
+        """
+        target = self.containers()[service]
+        image = self._output("docker", "inspect", "--format", "{{.Image}}", self.containers()["features"].id).strip()
+        kill = f"import os; os.kill({target.pid}, 9)"
+        self._output(
+            *("docker", "run", "--rm", "--pid", "host", "--user", "0", "--network", "none"),
+            *("--entrypoint", "python", image, "-c", kill),
+        )
+
+    def lake(self, folder: Path) -> Lake:
+        """A copy of the lake in `folder`, as it is now."""
+        self._output("docker", "cp", "--quiet", f"{self.containers()['features'].id}:/data/lake", str(folder))
+        return Lake(LakeSettings(uri=str(folder / "lake")), NAMESPACE)
+
+    def _compose(self, *arguments: str) -> None:
+        """Run a command of compose, its output shown."""
+        command = ["docker", "compose", "--project-name", NAME, "--progress", "plain", *arguments]
+        if subprocess.run(command, cwd=ROOT, env=os.environ | ENVIRONMENT).returncode:
+            raise ComposeError(f"`{' '.join(command)}` failed, for the reason above")
+
+    def _output(self, *command: str) -> str:
+        done = subprocess.run(command, cwd=ROOT, env=os.environ | ENVIRONMENT, capture_output=True, text=True)
+        if done.returncode:
+            raise ComposeError(f"`{' '.join(command)}` failed: {done.stderr.strip()}")
+        return done.stdout
+
+
+@contextmanager
+def from_nothing(*, keep: bool) -> Iterator[Project]:
+    """A project without containers and volumes. Shows the logs of one that fails; `keep` leaves it running at the end."""
+    project = Project()
+    project.down()
+    try:
+        yield project
+    except Exception:
+        project.show_logs()
+        raise
+    finally:
+        for client in project.clients.values():
+            client.close()
+        if not keep:
+            project.down()
+
+
+def _succeeds(*command: str) -> bool:
+    return subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
+
+
+def _container(described: dict[str, Any]) -> Container:
+    state = described["State"]
+    return Container(
+        described["Config"]["Labels"]["com.docker.compose.service"],
+        described["Id"],
+        state["Pid"],
+        state["Running"] and state.get("Health", {}).get("Status") == "healthy",
+        described["RestartCount"],
+        _seconds(state["StartedAt"]),
+        _seconds(state["FinishedAt"]),
+    )
+
+
+def _seconds(text: str) -> float:
+    # The engine's year 1 says "never".
+    return 0.0 if text.startswith("0001") else datetime.fromisoformat(text).timestamp()
