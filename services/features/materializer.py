@@ -279,9 +279,7 @@ class Materializer:
         if asked == self._answered:
             return
         remaining, known = consumer.remaining(), self._progress
-        # Outside its group it may be the only reader: then everything that is not committed lies before it.
-        behind = consumer.lag() if remaining is None else {}
-        lag = remaining if remaining is not None else sum(behind.values()) if behind is not None else known.lag
+        lag = self.watch.lag if remaining is None else remaining
         with self._answers:
             self._progress = Progress(known.applied, lag, known.watermark, remaining == 0 and self._archive.empty)
             self._answered = asked

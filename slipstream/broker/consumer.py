@@ -31,6 +31,8 @@ log = get_logger(__name__)
 #: How long the broker may take to say where topics end, and to take a commit.
 _ANSWER_MS: Final = 2_000
 _COMMIT_MS: Final = 10_000
+#: The same for a consumer outside its group. A join that waits for the next poll must not wait for longer than a session.
+_OUTSIDE_ANSWER_MS: Final = 500
 
 R = TypeVar("R", bound=Record)
 
@@ -322,10 +324,10 @@ class Consumer:
     def _uncommitted(self) -> dict[TopicPartition, tuple[int, int]] | None:
         """What the group has committed of each partition, and where the partition ends."""
         try:
-            committed = self._client.committed_offsets(self._partitions(), _ANSWER_MS)
+            committed = self._client.committed_offsets(self._partitions(), _OUTSIDE_ANSWER_MS)
         except KafkaError:
             return None
-        ends = self._client.ends(self._partitions(), _ANSWER_MS)
+        ends = self._client.ends(self._partitions(), _OUTSIDE_ANSWER_MS)
         return None if ends is None else {partition: (committed.get(partition, 0), end) for partition, end in ends.items()}
 
     def remaining(self) -> int | None:

@@ -47,6 +47,8 @@ class ConsumerWatch:
     def __init__(self, metrics: Metrics, *, patience_s: float = PATIENCE_S, clock: Callable[[], float] = time.monotonic) -> None:
         self.metrics = metrics
         self._patience_s, self._clock = patience_s, clock
+        #: records behind, of all topics together, when it was last known
+        self.lag = 0
         self._consumer: Consumer | None = None
         self._began = self._turned = clock()
         self._due = 0.0
@@ -77,8 +79,10 @@ class ConsumerWatch:
         self._due = now + _LOOK_EVERY_S
         standing = self._consumer.standing()
         behind = self._consumer.behind(standing)
-        for topic, records in (behind or {}).items():
-            self.metrics.consumer_lag.labels(topic).set(records)
+        if behind is not None:
+            self.lag = sum(behind.values())
+            for topic, records in behind.items():
+                self.metrics.consumer_lag.labels(topic).set(records)
         self._note(self._look(self._consumer, standing, now), now)
         self._unanswered = 0 if behind is not None else self._unanswered + 1
         if self._unanswered >= _UNANSWERED_LIMIT:

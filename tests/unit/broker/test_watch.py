@@ -46,6 +46,7 @@ def test_lag_is_asked_for_every_few_seconds_and_stays_where_there_is_no_answer(s
         scene.watch.update()
         values.append(scene.told("consumer_lag_records", topic=SOURCE.topic))
     assert values == [5, 5, 7, 7, 7, 0]
+    assert scene.watch.lag == 0
 
 
 def test_a_reader_that_never_learns_where_to_begin_is_given_up(scene: Scene) -> None:
