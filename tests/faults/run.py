@@ -65,7 +65,7 @@ class Result:
         figures, wrong = self.figures, self.findings.wrong
         rows = [
             ("servers", self.servers),
-            ("kills", ", ".join(f"{name} {count}" for name, count in self.kills.items())),
+            ("kills", ", ".join(f"{name} ×{count}" for name, count in sorted(self.kills.items()))),
             ("down at most", f"{self.slowest_restart_s:.1f} s until a new process"),
             ("under load", f"{figures['seconds']:,} s, {figures['events'] / max(1, figures['seconds']):.0f} events/s"),
             ("messages sent", f"{figures['messages']:,} that make {figures['events']:,} events"),
