@@ -20,7 +20,7 @@ def main(plain: int, held: int, instance_ids: bool) -> None:
     The servers are those that TEST_SERVERS names: embedded, or real.
     """
     servers = chosen()
-    click.echo(f"{plain + held} restarts of each of {', '.join(NAMES)}, on {servers.description}")
+    click.echo(f"{plain + held} restarts of each of {', '.join(NAMES)}, on {servers.versions}")
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="slipstream-restarts-") as directory:
         result = run(Case(plain, held, instance_ids), Path(directory), servers, click.echo)

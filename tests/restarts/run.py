@@ -141,16 +141,16 @@ def _bed(servers: Servers, directory: Path, case: Case) -> Iterator[tuple[_Bed, 
         stack.callback(producer.close)
         environment = _environment(kafka, redis_settings(redis).url.get_secret_value(), url, directory, case)
         children = {name: _service(name, environment, directory) for name in NAMES}
-        for child in children.values():
-            child.launch()
-            stack.callback(child.kill)
-        _await_ready(children)
         followed = {
             "features": readers.features(f"http://{children['features'].address}"),
             "serving": readers.serving(f"http://{children['serving'].address}"),
             "monitoring": readers.monitoring(engine),
             "training": readers.training(engine),
         }
+        for child in children.values():
+            child.launch()
+            stack.callback(child.kill)
+        _await_ready(children)
 
         def publish(reader: Reader, name: str) -> None:
             topic, key, record, request_id = reader.record(name)
