@@ -4,7 +4,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from slipstream.broker.consumer import Consumer, Message, Source
+from slipstream.broker.batch import Message, Source
+from slipstream.broker.consumer import Consumer
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.topics import physical, topic_ids
 from slipstream.chassis.settings import KafkaSettings

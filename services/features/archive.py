@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from services.features.rows import TABLES, Row, as_table
-from slipstream.broker.consumer import Batch, Source
+from slipstream.broker.batch import Batch, Source
 from slipstream.chassis.logging import get_logger
 from slipstream.stores.lake import CATALOG, INTERACTIONS, Lake, LakeConflictError, LakeUnavailableError, Place
 

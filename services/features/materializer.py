@@ -16,7 +16,8 @@ from services.features.people import Settled, is_of_people, settle
 from services.features.repeats import Repeats
 from services.features.screening import Limits, screened
 from services.features.settings import FeaturesSettings
-from slipstream.broker.consumer import Batch, Consumer, Source
+from slipstream.broker.batch import Batch, Source
+from slipstream.broker.consumer import Consumer
 from slipstream.broker.loop import observe
 from slipstream.broker.producer import Outgoing, Producer
 from slipstream.broker.watch import ConsumerWatch

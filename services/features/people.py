@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from services.features.archive import Erasure
-from slipstream.broker.consumer import Message
+from slipstream.broker.batch import Message
 from slipstream.contracts.events import CatalogRecord
 from slipstream.features.visitor import VisitorState
 from slipstream.stores.online import OnlineStore, PlacedCatalog

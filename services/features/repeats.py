@@ -8,7 +8,7 @@ unmarked one that comes after its marked copy does not count.
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
-from slipstream.broker.consumer import Message
+from slipstream.broker.batch import Message
 from slipstream.contracts.events import Interaction
 from slipstream.features.visitor import DAY_MS
 from slipstream.stores.lake import INTERACTIONS, Lake, Place

@@ -9,7 +9,7 @@ from typing import Any, Final
 import orjson
 import pyarrow as pa
 
-from slipstream.broker.consumer import Message
+from slipstream.broker.batch import Message
 from slipstream.contracts.events import CatalogRecord, Interaction, Slate
 from slipstream.contracts.topics import CATALOG, INTERACTIONS, RECOMMENDATIONS
 from slipstream.features.applied import Placed

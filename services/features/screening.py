@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 from services.features.metrics import LATE_OVER_H
-from slipstream.broker.consumer import Batch, Malformed, Message
+from slipstream.broker.batch import Batch, Malformed, Message
 from slipstream.contracts.events import DeadLetter, Interaction
 from slipstream.contracts.vocabulary import MAX_POSITION
 from slipstream.features.visitor import HOUR_MS

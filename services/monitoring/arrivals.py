@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from services.monitoring.attribution import Response, ShownSlate
-from slipstream.broker.consumer import Message
+from slipstream.broker.batch import Message
 from slipstream.contracts.events import FeatureUpdate, Interaction, ModelEvent, Slate
 from slipstream.contracts.topics import FEATURE_UPDATES, INTERACTIONS
 

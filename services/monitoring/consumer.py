@@ -7,7 +7,8 @@ from services.monitoring.arrivals import arrivals
 from services.monitoring.checkup import HOUR_MS
 from services.monitoring.repository import SlateLog
 from services.monitoring.settings import MonitoringSettings
-from slipstream.broker.consumer import Batch, Consumer
+from slipstream.broker.batch import Batch
+from slipstream.broker.consumer import Consumer
 from slipstream.broker.loop import consume
 from slipstream.broker.watch import ConsumerWatch
 from slipstream.contracts.topics import FEATURE_UPDATES, INTERACTIONS, MODEL_EVENTS, RECOMMENDATIONS

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable
 
 from services.serving.catalog import Catalog
 from services.serving.metrics import ServingMetrics
-from slipstream.broker.consumer import Batch, Consumer
+from slipstream.broker.batch import Batch
+from slipstream.broker.consumer import Consumer
 from slipstream.broker.loop import observe
 from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.logging import get_logger

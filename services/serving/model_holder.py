@@ -15,7 +15,8 @@ from urllib.parse import quote
 from pydantic import ValidationError
 
 from services.serving.metrics import ServingMetrics
-from slipstream.broker.consumer import Batch, Consumer
+from slipstream.broker.batch import Batch
+from slipstream.broker.consumer import Consumer
 from slipstream.broker.loop import consume
 from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.client import Peer, PeerError

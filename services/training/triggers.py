@@ -13,7 +13,7 @@ from services.training.catalog_changes import CatalogChanges
 from services.training.repository import LastRun, Repository, now_ms
 from services.training.runs import Runs
 from services.training.settings import TrainingSection
-from slipstream.broker.consumer import Batch
+from slipstream.broker.batch import Batch
 from slipstream.chassis.logging import carrying, get_logger
 from slipstream.contracts.events import AlertEvent
 from slipstream.contracts.rest import RunRequest

@@ -2,8 +2,7 @@
 
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final
 
 from kafka import ConsumerRebalanceListener, OffsetAndMetadata, TopicPartition
 from kafka.errors import (
@@ -16,14 +15,13 @@ from kafka.errors import (
     RebalanceInProgressError,
 )
 
-from slipstream.broker import codec
+from slipstream.broker.batch import Batch, Source
 from slipstream.broker.client import ConsumerClient, Membership
 from slipstream.broker.kafka import BrokerUnavailableError, connection
 from slipstream.broker.topics import assigned_partitions, physical, topic_ids
 from slipstream.chassis.dependencies import RefusedSettingsError
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.settings import KafkaSettings
-from slipstream.contracts.events import Record
 from slipstream.contracts.topics import Topic
 
 log = get_logger(__name__)
@@ -33,56 +31,6 @@ _ANSWER_MS: Final = 2_000
 _COMMIT_MS: Final = 10_000
 #: The same for a consumer outside its group. A join that waits for the next poll must not wait for longer than a session.
 _OUTSIDE_ANSWER_MS: Final = 500
-
-R = TypeVar("R", bound=Record)
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where a record stands: offsets count within one partition of one incarnation (`topic_id`) of a topic."""
-
-    topic: str
-    topic_id: str
-    partition: int
-
-    @property
-    def name(self) -> str:
-        """How states and the lake call it: "<topic id>:<partition>"."""
-        return f"{self.topic_id}:{self.partition}"
-
-
-@dataclass(frozen=True, slots=True)
-class Message(Generic[R]):
-    """A record with its place in the stream."""
-
-    source: Source
-    offset: int
-    key: str
-    record: R
-    request_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Malformed:
-    """Bytes on a topic that are not its record, and why."""
-
-    source: Source
-    offset: int
-    value: bytes
-    reason: str
-    request_id: str
-
-
-@dataclass(slots=True)
-class Batch:
-    """What one poll gave. `next_offsets` is what to commit once all of it has had its effect."""
-
-    messages: list[Message[Any]] = field(default_factory=list)
-    malformed: list[Malformed] = field(default_factory=list)
-    next_offsets: dict[Source, int] = field(default_factory=dict)
-
-    def __bool__(self) -> bool:
-        return bool(self.messages or self.malformed)
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -188,7 +136,9 @@ class Consumer:
                 if partition.topic in self._missing:  # it may come back as it was: these records come again
                     self._client.seek(partition, records[0].offset)
                 continue
-            self._decode(partition, records, batch)
+            topic = self._by_name[partition.topic]
+            batch.add(topic, Source(topic.name, self._ids[partition.topic], partition.partition), records)
+            self._next[partition] = records[-1].offset + 1
         return batch
 
     def _poll(self, timeout_s: float) -> Mapping[Any, list[Any]]:
@@ -213,22 +163,6 @@ class Consumer:
             f"another consumer of the group {self.group} took over the name {self._settings.instance_id}: "
             "give each replica a SLIPSTREAM_KAFKA__INSTANCE_ID of its own"
         )
-
-    def _decode(self, partition: TopicPartition, records: Sequence[Any], batch: Batch) -> None:
-        topic = self._by_name[partition.topic]
-        source = Source(topic.name, self._ids[partition.topic], partition.partition)
-        for record in records:
-            if record.value is None:
-                continue
-            rid = codec.request_id_of(record.headers)
-            try:
-                decoded = codec.decode(topic, record.value)
-            except codec.MalformedRecordError as error:
-                batch.malformed.append(Malformed(source, record.offset, record.value, str(error), rid))
-            else:
-                key = record.key.decode(errors="replace") if record.key else ""
-                batch.messages.append(Message(source, record.offset, key, decoded, rid))
-        self._next[partition] = batch.next_offsets[source] = records[-1].offset + 1
 
     def _doubtful(self, polled: Mapping[Any, list[Any]]) -> bool:
         """Whether the topics may be others than those whose ids are known, so that these records would get a wrong `Source`.

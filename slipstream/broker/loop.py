@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
-from slipstream.broker.consumer import Batch, Consumer
+from slipstream.broker.batch import Batch
+from slipstream.broker.consumer import Consumer
 from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.metrics import Metrics

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
-from slipstream.broker.consumer import Source
+from slipstream.broker.batch import Source
 from slipstream.chassis.dependencies import DependencyUnavailableError
 from slipstream.chassis.settings import LakeSettings
 from slipstream.stores import delta

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from slipstream.broker.consumer import Source
+from slipstream.broker.batch import Source
 from slipstream.chassis.settings import LakeSettings
 from slipstream.stores.lake import INTERACTIONS, Lake
 from tests.compose.comparison import COLUMNS, Accepted, compare_counts, compare_lake

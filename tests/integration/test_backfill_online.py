@@ -14,7 +14,7 @@ import pytest
 from services.features.backfill import Report, Request, backfill
 from services.features.rows import as_table, catalog_row, interaction_row
 from services.features.settings import FeaturesSection, FeaturesSettings
-from slipstream.broker.consumer import Message, Source
+from slipstream.broker.batch import Message, Source
 from slipstream.chassis.settings import KafkaSettings, LakeSettings, RedisSettings
 from slipstream.contracts.events import CatalogRecord, Interaction
 from slipstream.contracts.vocabulary import MERGED_INTO

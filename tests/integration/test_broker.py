@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from slipstream.broker import codec
-from slipstream.broker.consumer import Batch, Consumer
+from slipstream.broker.batch import Batch
+from slipstream.broker.consumer import Consumer
 from slipstream.broker.kafka import BrokerUnavailableError, RecordRefusedError
 from slipstream.broker.loop import consume
 from slipstream.broker.producer import Outgoing, Producer, open_producer
@@ -19,14 +20,7 @@ from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.events import CatalogRecord, Interaction
 from slipstream.contracts.topics import CATALOG, INTERACTIONS, TOPICS
 from tests.conftest import OwnBroker, Renewal
-
-
-def an_interaction(number: int, user: str = "ada") -> Interaction:
-    return Interaction(event_id=f"e{number}", event_type="view", user_id=user, item_id="i", timestamp=number, received_at=number)
-
-
-def outgoing(numbers: range, users: int = 1) -> list[Outgoing]:
-    return [Outgoing(INTERACTIONS, f"u{n % users}", an_interaction(n, f"u{n % users}"), f"r{n}") for n in numbers]
+from tests.integration.records import an_interaction, outgoing
 
 
 def read_until(consumer: Consumer, enough: Callable[[list[Batch]], bool], limit_s: float = 60.0) -> list[Batch]:

@@ -13,26 +13,15 @@ from kafka import OffsetAndMetadata, TopicPartition
 from slipstream.broker.client import ConsumerClient
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.kafka import BrokerUnavailableError, connection
-from slipstream.broker.producer import Outgoing, Producer
+from slipstream.broker.producer import Producer
 from slipstream.broker.topics import ensure_topics, physical, topic_ids
 from slipstream.chassis.settings import KafkaSettings
-from slipstream.contracts.events import Interaction
 from slipstream.contracts.topics import CATALOG, INTERACTIONS, RECOMMENDATIONS
+from tests.integration.records import outgoing
 from tests.kafka_proxy import Api, KafkaProxy, Rule
 from tests.servers import Servers
 
 ProxiedBroker = tuple[KafkaSettings, KafkaProxy]
-
-
-def records(numbers: range) -> list[Outgoing]:
-    return [
-        Outgoing(
-            INTERACTIONS,
-            f"u{n % 7}",
-            Interaction(event_id=f"e{n}", event_type="view", user_id=f"u{n % 7}", item_id="i", timestamp=n, received_at=n),
-        )
-        for n in numbers
-    ]
 
 
 def poll_until_assigned(consumer: Consumer, poll_s: float = 0.1, limit_s: float = 15.0) -> None:
@@ -99,10 +88,10 @@ async def test_lost_answers_of_the_broker_double_nothing(proxied_broker: Proxied
     settings, proxy = proxied_broker
     await asyncio.to_thread(ensure_topics, settings, namespace, [INTERACTIONS])
     producer = await asyncio.to_thread(Producer, settings, namespace)
-    await producer.publish(records(range(10)))
+    await producer.publish(outgoing(range(10), users=7))
     proxy.rules.append(Rule(Api.PRODUCE, lose_answer=True, times=2))
     proxy.rules.append(Rule(Api.PRODUCE, cut=True, times=1, spare=1))
-    await producer.publish(records(range(10, 300)))
+    await producer.publish(outgoing(range(10, 300), users=7))
     assert proxy.applied[Api.PRODUCE] >= 2
     await asyncio.to_thread(producer.close)
     consumer = await asyncio.to_thread(Consumer, settings, namespace, [INTERACTIONS], None)
@@ -115,7 +104,7 @@ async def test_a_commit_whose_answer_is_lost_counts(proxied_broker: ProxiedBroke
     settings, proxy = proxied_broker
     await asyncio.to_thread(ensure_topics, settings, namespace, [INTERACTIONS])
     producer = await asyncio.to_thread(Producer, settings, namespace)
-    await producer.publish(records(range(50)))
+    await producer.publish(outgoing(range(50), users=7))
     first = await asyncio.to_thread(Consumer, settings, namespace, [INTERACTIONS], "g")
     offsets = {}
     seen = 0
@@ -127,7 +116,7 @@ async def test_a_commit_whose_answer_is_lost_counts(proxied_broker: ProxiedBroke
     await asyncio.to_thread(first.commit, offsets)
     assert proxy.applied[Api.OFFSET_COMMIT] == 1
     await asyncio.to_thread(first.close)
-    await producer.publish(records(range(50, 60)))
+    await producer.publish(outgoing(range(50, 60), users=7))
     second = await asyncio.to_thread(Consumer, settings, namespace, [INTERACTIONS], "g")
     assert sorted(await asyncio.to_thread(event_ids, second, 10)) == sorted(f"e{n}" for n in range(50, 60))
     await asyncio.to_thread(second.close)

@@ -17,18 +17,8 @@ from slipstream.chassis.metrics import Metrics
 from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.events import CatalogRecord, Interaction
 from slipstream.contracts.topics import ALERTS, CATALOG, INTERACTIONS, TOPICS
+from tests.integration.records import outgoing
 from tests.topics import make_topics_anew
-
-
-def interactions(numbers: range) -> list[Outgoing]:
-    return [
-        Outgoing(
-            INTERACTIONS,
-            f"u{n % 5}",
-            Interaction(event_id=f"e{n}", event_type="view", user_id=f"u{n % 5}", item_id="i", timestamp=n, received_at=n),
-        )
-        for n in numbers
-    ]
 
 
 def items(numbers: range) -> list[Outgoing]:
@@ -120,7 +110,7 @@ async def test_one_topic_made_anew_under_load_on_another_loses_nothing_of_either
     sent = 0
     anew = asyncio.create_task(asyncio.to_thread(make_topics_anew, broker, catalog))
     while not anew.done() or sent < 400:
-        await producer.publish(interactions(range(sent, sent + 10)))
+        await producer.publish(outgoing(range(sent, sent + 10), users=5))
         sent += 10
         await asyncio.sleep(0.02)
     await anew
@@ -139,7 +129,7 @@ async def test_records_of_a_topic_that_is_missing_for_a_moment_come_again(
 ) -> None:
     await asyncio.to_thread(ensure_topics, broker, namespace, [INTERACTIONS])
     producer = await asyncio.to_thread(Producer, broker, namespace)
-    await producer.publish(interactions(range(50)))
+    await producer.publish(outgoing(range(50), users=5))
     consumer = await asyncio.to_thread(Consumer, broker, namespace, [INTERACTIONS], "g")
     answers = iter([{}, {}])  # the broker's metadata leave the topic out, twice
     monkeypatch.setattr(
@@ -162,7 +152,7 @@ async def test_the_lag_of_a_consumer_outside_its_group_is_what_the_group_has_not
 ) -> None:
     await asyncio.to_thread(ensure_topics, broker, namespace, [INTERACTIONS])
     producer = await asyncio.to_thread(Producer, broker, namespace)
-    await producer.publish(interactions(range(40)))
+    await producer.publish(outgoing(range(40), users=5))
     consumer = await asyncio.to_thread(Consumer, broker, namespace, [INTERACTIONS], "g")
     assert await asyncio.to_thread(consumer.lag) == {INTERACTIONS.name: 40}, "it has not joined yet"
     seen = 0
@@ -177,7 +167,7 @@ async def test_the_lag_of_a_consumer_outside_its_group_is_what_the_group_has_not
     await asyncio.to_thread(consumer.close)
     assert not await asyncio.to_thread(consumer.others_have_all)
     evicted = await asyncio.to_thread(Consumer, broker, namespace, [INTERACTIONS], "g")
-    await producer.publish(interactions(range(40, 65)))
+    await producer.publish(outgoing(range(40, 65), users=5))
     assert await asyncio.to_thread(evicted.lag) == {INTERACTIONS.name: 25}
     await asyncio.to_thread(evicted.close)
     await asyncio.to_thread(producer.close)

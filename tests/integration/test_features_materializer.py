@@ -13,7 +13,8 @@ from kafka import KafkaProducer
 
 from services.features.materializer import GROUP, TOPICS, Materializer
 from services.features.settings import FeaturesSection, FeaturesSettings
-from slipstream.broker.consumer import Consumer, Message, Source
+from slipstream.broker.batch import Message, Source
+from slipstream.broker.consumer import Consumer
 from slipstream.broker.producer import Producer
 from slipstream.broker.topics import ensure_topics, physical, topic_ids
 from slipstream.chassis.metrics import Metrics

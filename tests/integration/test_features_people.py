@@ -7,7 +7,8 @@ import pytest
 
 from services.features.materializer import GROUP, TOPICS
 from services.features.settings import FeaturesSettings
-from slipstream.broker.consumer import Consumer, Source
+from slipstream.broker.batch import Source
+from slipstream.broker.consumer import Consumer
 from slipstream.broker.producer import Producer
 from slipstream.broker.topics import physical, topic_ids
 from slipstream.chassis.settings import KafkaSettings, LakeSettings, RedisSettings

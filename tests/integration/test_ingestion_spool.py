@@ -13,7 +13,8 @@ import pytest
 
 from services.standalone.processes import Child, free_port
 from services.standalone.supervisor import is_ready
-from slipstream.broker.consumer import Consumer, Message
+from slipstream.broker.batch import Message
+from slipstream.broker.consumer import Consumer
 from slipstream.broker.topics import ensure_topics
 from slipstream.chassis.settings import KafkaSettings, RedisSettings
 from slipstream.contracts.topics import INTERACTIONS

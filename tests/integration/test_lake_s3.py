@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from services.standalone.processes import free_port
-from slipstream.broker.consumer import Source
+from slipstream.broker.batch import Source
 from slipstream.chassis.settings import LakeSettings
 from slipstream.stores.lake import INTERACTIONS, Lake, LakeConflictError
 from tests.unit.stores.lake_rows import rows

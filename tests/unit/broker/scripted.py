@@ -4,8 +4,8 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
+from slipstream.broker.batch import Batch, Source
 from slipstream.broker.client import Membership
-from slipstream.broker.consumer import Batch, Source
 
 SOURCE = Source("interactions.v1", "t", 0)
 

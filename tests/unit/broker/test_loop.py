@@ -3,7 +3,7 @@
 import pytest
 
 from slipstream.broker import loop as module
-from slipstream.broker.consumer import Batch, Malformed, Message
+from slipstream.broker.batch import Batch, Malformed, Message
 from slipstream.broker.loop import consume
 from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.logging import carrying, request_id

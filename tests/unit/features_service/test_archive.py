@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from services.features.archive import PORTIONS_HELD, Archive, Erasure
-from slipstream.broker.consumer import Batch, Message, Source
+from slipstream.broker.batch import Batch, Message, Source
 from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.events import CatalogRecord, Interaction
 from slipstream.stores.lake import CATALOG, INTERACTIONS, Lake, LakeConflictError, LakeUnavailableError

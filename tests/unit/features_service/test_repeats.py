@@ -6,7 +6,7 @@ import pytest
 
 from services.features.archive import Archive
 from services.features.repeats import OVERTAKEN_MS, Repeats
-from slipstream.broker.consumer import Batch, Message, Source
+from slipstream.broker.batch import Batch, Message, Source
 from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.events import CatalogRecord, Interaction
 from slipstream.features.visitor import DAY_MS

@@ -1,7 +1,7 @@
 import pytest
 
 from services.features.screening import Limits, screened
-from slipstream.broker.consumer import Batch, Malformed, Message, Source
+from slipstream.broker.batch import Batch, Malformed, Message, Source
 from slipstream.contracts.events import CatalogRecord, Interaction
 
 SOURCE = Source("interactions.v1", "t", 2)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from services.monitoring.arrivals import Watermark, arrivals
-from slipstream.broker.consumer import Message, Source
+from slipstream.broker.batch import Message, Source
 from slipstream.contracts.events import FeatureUpdate, Interaction, ModelEvent, ModelEventType, Slate, SlateItem
 from tests.unit.monitoring.builders import T0
 

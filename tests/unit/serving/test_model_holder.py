@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry
 
 from services.serving.metrics import ServingMetrics
 from services.serving.model_holder import Model, ModelHolder
-from slipstream.broker.consumer import Batch, Malformed, Message, Source
+from slipstream.broker.batch import Batch, Malformed, Message, Source
 from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.client import Peer
 from slipstream.chassis.metrics import Metrics

@@ -3,7 +3,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from slipstream.broker.consumer import Source
+from slipstream.broker.batch import Source
 from slipstream.chassis.settings import LakeSettings
 from slipstream.stores.lake import CATALOG, INTERACTIONS, SCHEMAS, Lake, LakeConflictError, LakeUnavailableError
 

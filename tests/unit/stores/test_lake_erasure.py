@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from slipstream.broker.consumer import Source
+from slipstream.broker.batch import Source
 from slipstream.chassis.settings import LakeSettings
 from slipstream.stores.lake import CATALOG, INTERACTIONS, RECOMMENDATIONS, SCHEMAS, Lake, LakeConflictError, LakeUnavailableError
 from tests.unit.stores.lake_rows import catalog_rows, rows, slates

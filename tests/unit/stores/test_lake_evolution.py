@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pytest
 
-from slipstream.broker.consumer import Source
+from slipstream.broker.batch import Source
 from slipstream.chassis.settings import LakeSettings
 from slipstream.stores import tables
 from slipstream.stores.lake import CATALOG, INTERACTIONS, Lake

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from slipstream.broker.consumer import Source
+from slipstream.broker.batch import Source
 from slipstream.stores.lake import CATALOG, INTERACTIONS, SCHEMAS, Lake
 
 DAY_MS = 86_400_000

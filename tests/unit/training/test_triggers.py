@@ -13,7 +13,7 @@ from services.training.repository import LastRun, Repository, now_ms
 from services.training.runs import Runs
 from services.training.settings import TrainingSection
 from services.training.triggers import MINUTE_MS, Due, Triggers, due, overdue
-from slipstream.broker.consumer import Batch, Message, Source
+from slipstream.broker.batch import Batch, Message, Source
 from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.events import AlertEvent, Severity
 from slipstream.stores.artifacts import Artifacts

@@ -1,0 +1,74 @@
+"""Records as they are read: each with its place in the stream, and those of one poll together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from slipstream.broker import codec
+from slipstream.contracts.events import Record
+from slipstream.contracts.topics import Topic
+
+R = TypeVar("R", bound=Record)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a record stands: offsets count within one partition of one incarnation (`topic_id`) of a topic."""
+
+    topic: str
+    topic_id: str
+    partition: int
+
+    @property
+    def name(self) -> str:
+        """How states and the lake call it: "<topic id>:<partition>"."""
+        return f"{self.topic_id}:{self.partition}"
+
+
+@dataclass(frozen=True, slots=True)
+class Message(Generic[R]):
+    """A record with its place in the stream."""
+
+    source: Source
+    offset: int
+    key: str
+    record: R
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """Bytes on a topic that are not its record, and why."""
+
+    source: Source
+    offset: int
+    value: bytes
+    reason: str
+    request_id: str
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one poll gave. `next_offsets` is what to commit once all of it has had its effect."""
+
+    messages: list[Message[Any]] = field(default_factory=list)
+    malformed: list[Malformed] = field(default_factory=list)
+    next_offsets: dict[Source, int] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.messages or self.malformed)
+
+    def add(self, topic: Topic, source: Source, records: Sequence[Any]) -> None:
+        """Take in the client's records of one partition, in their order. Those without a value only move the offset."""
+        for record in records:
+            if record.value is None:
+                continue
+            rid = codec.request_id_of(record.headers)
+            try:
+                decoded = codec.decode(topic, record.value)
+            except codec.MalformedRecordError as error:
+                self.malformed.append(Malformed(source, record.offset, record.value, str(error), rid))
+            else:
+                key = record.key.decode(errors="replace") if record.key else ""
+                self.messages.append(Message(source, record.offset, key, decoded, rid))
+        self.next_offsets[source] = records[-1].offset + 1
