@@ -6,8 +6,9 @@ from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
 
 from slipstream.broker.kafka import connection
-from slipstream.broker.topics import ensure_topics
+from slipstream.broker.topics import ensure_topics, physical, topic_ids
 from slipstream.chassis.settings import KafkaSettings
+from slipstream.contracts.topics import TOPICS
 
 LIMIT_S = 60.0
 
@@ -23,16 +24,14 @@ def delete_topics(settings: KafkaSettings, namespace: str) -> None:
 
 
 def make_topics_anew(settings: KafkaSettings, namespace: str) -> None:
-    """Delete the namespace's topics with all that is in them, and make them again: they have new ids."""
+    """Delete the namespace's topics with all that is in them, and have them made again, by whoever is first, with new ids."""
+    names = [physical(namespace, topic) for topic in TOPICS]
+    before = topic_ids(settings, names)
     delete_topics(settings, namespace)
-    admin = KafkaAdminClient(**connection(settings))
     deadline = time.monotonic() + LIMIT_S
-    try:
-        while names := _topics(admin, namespace):
-            assert time.monotonic() < deadline, f"still there: {names}"
-            time.sleep(0.05)
-    finally:
-        admin.close()
+    while left := before.items() & topic_ids(settings, names).items():
+        assert time.monotonic() < deadline, f"still there: {left}"
+        time.sleep(0.05)
     ensure_topics(settings, namespace)
 
 

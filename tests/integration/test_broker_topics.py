@@ -69,6 +69,8 @@ def test_a_session_timeout_that_the_broker_refuses_is_said_in_one_sentence(broke
     consumer.close()
 
 
+# To a producer that knew the old topic, the embedded broker acknowledges records of the new one that nobody finds there.
+@pytest.mark.servers("real")
 async def test_one_topic_made_anew_under_load_on_another_loses_nothing_of_either(broker: KafkaSettings, namespace: str) -> None:
     await asyncio.to_thread(ensure_topics, broker, namespace, [INTERACTIONS])
     catalog = f"{namespace}-other"  # a consumer has one namespace, so that the topics of two are given to it by hand
