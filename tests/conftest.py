@@ -116,10 +116,16 @@ def proxied_broker(broker_behind_proxy: tuple[KafkaSettings, KafkaProxy]) -> Ite
 
 
 @pytest.fixture(params=["broker restarted", "topics made anew"])
-def renewal(request: pytest.FixtureRequest, broker: KafkaSettings, own_broker: OwnBroker, namespace: str) -> Renewal:
+def renewal(
+    request: pytest.FixtureRequest, servers: Servers, broker: KafkaSettings, own_broker: OwnBroker, namespace: str
+) -> Renewal:
     """A broker with the namespace's topics, and what befalls it when it is called: a crash and a start, which the embedded one's
     records don't outlive and the real one's do; or that its topics are deleted with all that is in them, and made anew."""
     if request.param == "topics made anew":
+        if servers.kind == "embedded":
+            pytest.skip(
+                "the embedded broker gives records by their topic's name: those of a new topic may pass for the old one's"
+            )
         ensure_topics(broker, namespace)
         return broker, lambda: make_topics_anew(broker, namespace)
     settings, server = own_broker()
