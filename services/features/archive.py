@@ -52,6 +52,8 @@ class Archive:
         self._flush_s, self._flush_rows = flush_s, flush_rows
         self._filling, self._writing = _Portion(), _Portion()
         self._closed: deque[_Portion] = deque()
+        #: where each source goes on behind the rows that were taken
+        self._taken: NextOffsets = {}
         self._job: Future[None] | None = None
         self._retry_at = 0.0
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="lake-writer")
@@ -83,10 +85,13 @@ class Archive:
         if not portion.next_offsets:
             portion.since = time.monotonic()
         for message in batch.messages:
+            if message.offset < self._taken.get(message.source, 0):
+                continue  # read again before it was written
             table, as_row = TABLES[message.source.topic]
             portion.rows.setdefault(table, []).append((message.source, message.offset, as_row(message)))
         portion.count += len(batch.messages)
         portion.next_offsets.update(batch.next_offsets)
+        self._taken.update(batch.next_offsets)
         if erasures:
             portion.erasures += erasures
             self._closed.append(portion)
@@ -130,6 +135,7 @@ class Archive:
         """Forget what is not in the lake yet, and why it could not be written: it will be read again."""
         self._filling, self._writing, self._job = _Portion(), _Portion(), None
         self._closed.clear()
+        self._taken.clear()
         self.failure, self._retry_at = None, 0.0
 
     def close(self) -> None:

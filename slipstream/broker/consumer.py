@@ -74,8 +74,6 @@ class Consumer:
         #: each topic's id as last seen; a topic that the broker does not have now keeps it
         self._ids: dict[str, str] = {}
         self._missing: set[str] = set()
-        #: topics made anew of which the group's committed offsets may still be those of their predecessors
-        self._renewed: set[str] = set()
         self._next: dict[Any, int] = {}
         self._connections: set[Any] = set()
         self._stale = threading.Event()
@@ -193,24 +191,13 @@ class Consumer:
         self._missing = self._by_name.keys() - present.keys()
         if self._missing:
             self._stale.set()
-        if renewed:
+        again = [partition for partition in self._client.assignment() if partition.topic in renewed]
+        if again:
             log.warning("topics were made anew; reading them from the beginning", topics=sorted(renewed))
-        self._renewed |= renewed
-        if again := [partition for partition in self._client.assignment() if partition.topic in self._renewed]:
-            self._begin_anew(again)
+            for partition in again:
+                self._next.pop(partition, None)
+            self._client.seek_to_beginning(*again)
         return renewed | self._missing
-
-    def _begin_anew(self, partitions: list[TopicPartition]) -> None:
-        """Read these from their beginning, and let the group do so: a commit under way may have come to the new topic."""
-        for partition in partitions:
-            self._next.pop(partition, None)
-        self._client.seek_to_beginning(*partitions)
-        try:
-            if self.group:
-                self._client.commit(dict.fromkeys(partitions, OffsetAndMetadata(0, "", -1)), timeout_ms=_ANSWER_MS)
-        except KafkaError:
-            return  # a rebalance is under way: after it, this is done again
-        self._renewed.difference_update({partition.topic for partition in partitions})
 
     def rewind(self) -> None:
         """Read again from what the group has committed, or from the beginning where it has committed nothing. Raises

@@ -78,6 +78,18 @@ def test_drain_writes_at_once(archive: Archive, lake: TroubledLake) -> None:
     assert (ids(lake), archive.drain(1)) == (["e0", "e1"], {})
 
 
+def test_rows_read_again_before_they_were_written_are_taken_once(archive: Archive, lake: TroubledLake) -> None:
+    archive.add(batch(0, 2))
+    archive.add(batch(0, 3))
+    archive.drain(20.0)
+    assert ids(lake) == ["e0", "e1", "e2"]
+    archive.add(batch(3, 1))
+    archive.abandon()
+    archive.add(batch(3, 1))
+    archive.drain(20.0)
+    assert ids(lake) == ["e0", "e1", "e2", "e3"]
+
+
 def test_rows_read_again_are_not_written_again(archive: Archive, lake: TroubledLake) -> None:
     archive.add(batch(0, 4))
     archive.drain(20)
