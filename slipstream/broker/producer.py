@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from kafka import TopicPartition
@@ -118,25 +118,31 @@ class Producer:
         unknown = {topic for topic in topics if not self._knows(client, topic)}
         if not unknown:
             return await self._hand_over(client, lists)
+        self._look_after()
         early = [place for place, records in enumerate(lists) if all(record.topic.name not in unknown for record in records)]
         late = [place for place in range(len(lists)) if place not in early]
-
-        self._look_after()
-
-        async def when_known() -> list[Failure]:
-            deadline = asyncio.get_running_loop().time() + self._timeout_s
-            while not all(self._knows(client, topic) for topic in unknown):
-                if asyncio.get_running_loop().time() > deadline:
-                    missing = BrokerUnavailableError(f"the broker does not tell the partitions of {', '.join(sorted(unknown))}")
-                    return [missing] * len(late)
-                await asyncio.sleep(_ASK_AGAIN_S)
-            return await self._hand_over(client, [lists[place] for place in late])
-
-        outcomes = await asyncio.gather(self._hand_over(client, [lists[place] for place in early]), when_known())
+        outcomes = await asyncio.gather(
+            self._hand_over(client, [lists[place] for place in early]),
+            self._hand_over_when_known(client, [lists[place] for place in late], unknown),
+        )
         failures = dict(zip((*early, *late), (*outcomes[0], *outcomes[1]), strict=True))
         return [failures[place] for place in range(len(lists))]
 
+    async def _hand_over_when_known(
+        self, client: Client, lists: Sequence[Sequence[Outgoing]], topics: Collection[str]
+    ) -> list[Failure]:
+        """Hand records over once the partitions of these topics are known; fail all of them when they are not in time."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._timeout_s
+        while not all(self._knows(client, topic) for topic in topics):
+            if loop.time() > deadline:
+                missing = BrokerUnavailableError(f"the broker does not tell the partitions of {', '.join(sorted(topics))}")
+                return [missing] * len(lists)
+            await asyncio.sleep(_ASK_AGAIN_S)
+        return await self._hand_over(client, lists)
+
     async def _hand_over(self, client: Client, lists: Sequence[Sequence[Outgoing]]) -> list[Failure]:
+        """Hand several callers' records to the client in one go, and wait for the answer to each caller."""
         loop = asyncio.get_running_loop()
         outcome: asyncio.Future[list[Failure]] = loop.create_future()
         failures: list[Failure] = [None] * len(lists)
