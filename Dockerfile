@@ -29,6 +29,8 @@ WORKDIR /src
 COPY pyproject.toml README.md ./
 COPY slipstream slipstream
 COPY services services
+# The person's tool too: `docker compose exec training slipstream runs list`.
+COPY slipstream_cli slipstream_cli
 RUN pip install --no-deps .
 
 FROM python:3.11-slim AS runtime

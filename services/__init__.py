@@ -1,1 +1,1 @@
-"""The five services, and the command that starts them."""
+"""The five deployed services. `python -m services NAME` starts one of them."""

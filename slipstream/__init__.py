@@ -1,1 +1,3 @@
-"""Slipstream's shared library: contracts, chassis, adapters and the pure parts that several services stand on."""
+"""Slipstream's shared library: contracts, chassis, adapters and the pure parts that several
+services stand on.
+"""

@@ -1,6 +1,8 @@
-"""Fixtures on servers that run: one broker, one Redis and one PostgreSQL for the whole run, told apart by `namespace`.
+"""Fixtures on servers that run: one broker, one Redis and one PostgreSQL for the whole run, told
+apart by `namespace`.
 
-Which servers these are, TEST_SERVERS says: `embedded` (as `slipstream up` has them, with SQLite) or `real` (as production has).
+Which servers these are, TEST_SERVERS says: `embedded` (as `slipstream up` has them, with SQLite) or
+`real` (as production has).
 """
 
 import os
@@ -11,16 +13,17 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from services.standalone import postgresql
-from services.standalone.processes import Child, StartError, free_port
 from slipstream.broker.topics import ensure_topics
 from slipstream.chassis.settings import DatabaseSettings, KafkaSettings, LakeSettings, RedisSettings
+from slipstream_cli.local import postgresql
+from slipstream_cli.local.processes import Child, StartError, free_port
 from tests.kafka_proxy import KafkaProxy, proxied
 from tests.servers import Servers, chosen, kafka_settings
 from tests.servers import redis_settings as settings_of_redis
 from tests.topics import delete_topics, make_topics_anew
 
-# As the program itself has it (services/__main__.py): tests that train a network share the processors with servers.
+# As the program itself has it (slipstream_cli/__main__.py): tests that train a network share the
+# processors with servers.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 OwnBroker = Callable[[], tuple[KafkaSettings, Child]]
@@ -56,7 +59,11 @@ def namespace(request: pytest.FixtureRequest, servers: Servers) -> Iterator[str]
     """A prefix that no other test uses, so that topics, keys and groups are this test's own."""
     name = f"t-{uuid.uuid4().hex[:12]}"
     # Before the test: fixtures can't be asked for after it.
-    shared = request.getfixturevalue("broker") if "broker" in request.fixturenames and servers.kind == "real" else None
+    shared = (
+        request.getfixturevalue("broker")
+        if "broker" in request.fixturenames and servers.kind == "real"
+        else None
+    )
     yield name
     if shared:  # hundreds of topics would slow it down
         delete_topics(shared, name)
@@ -64,14 +71,18 @@ def namespace(request: pytest.FixtureRequest, servers: Servers) -> Iterator[str]
 
 @pytest.fixture(scope="session")
 def broker(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaSettings]:
-    """The broker that all tests share. It is up for the whole run: a test that stops one takes `own_broker`."""
+    """The broker that all tests share. It is up for the whole run: a test that stops one takes
+    `own_broker`.
+    """
     server = servers.broker(tmp_path_factory.mktemp("broker")).start()
     yield kafka_settings(servers, server)
     server.kill()
 
 
 @pytest.fixture(scope="session")
-def redis_settings(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisSettings]:
+def redis_settings(
+    servers: Servers, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RedisSettings]:
     """The Redis that all tests share, with an append-only file; keys are told apart by `namespace`."""
     server = servers.redis(tmp_path_factory.mktemp("redis")).start()
     yield settings_of_redis(server)
@@ -86,7 +97,9 @@ def redis_url(redis_settings: RedisSettings) -> str:
 
 @pytest.fixture
 def own_broker(servers: Servers, tmp_path: Path) -> Iterator[OwnBroker]:
-    """Makes brokers of the test's own: `settings, server = own_broker()`, then `server.kill()`, `server.start()`."""
+    """Makes brokers of the test's own: `settings, server = own_broker()`, then `server.kill()`,
+    `server.start()`.
+    """
     started: list[Child] = []
 
     def make() -> tuple[KafkaSettings, Child]:
@@ -99,17 +112,28 @@ def own_broker(servers: Servers, tmp_path: Path) -> Iterator[OwnBroker]:
 
 
 @pytest.fixture(scope="module")
-def broker_behind_proxy(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[KafkaSettings, KafkaProxy]]:
-    """A broker that a module's tests share, reached through a proxy whose rules they set; take `proxied_broker`."""
+def broker_behind_proxy(
+    servers: Servers, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[KafkaSettings, KafkaProxy]]:
+    """A broker that a module's tests share, reached through a proxy whose rules they set; take
+    `proxied_broker`.
+    """
     port = free_port()
     server = servers.broker(tmp_path_factory.mktemp("broker"), port).start()
     with proxied(port, server.port) as proxy:
-        yield kafka_settings(servers, server).model_copy(update={"bootstrap_servers": f"127.0.0.1:{port}"}), proxy
+        yield (
+            kafka_settings(servers, server).model_copy(
+                update={"bootstrap_servers": f"127.0.0.1:{port}"}
+            ),
+            proxy,
+        )
     server.kill()
 
 
 @pytest.fixture
-def proxied_broker(broker_behind_proxy: tuple[KafkaSettings, KafkaProxy]) -> Iterator[tuple[KafkaSettings, KafkaProxy]]:
+def proxied_broker(
+    broker_behind_proxy: tuple[KafkaSettings, KafkaProxy],
+) -> Iterator[tuple[KafkaSettings, KafkaProxy]]:
     """A broker behind a proxy that has no rules yet: `settings, proxy = proxied_broker`."""
     yield broker_behind_proxy
     broker_behind_proxy[1].rules.clear()
@@ -117,10 +141,16 @@ def proxied_broker(broker_behind_proxy: tuple[KafkaSettings, KafkaProxy]) -> Ite
 
 @pytest.fixture(params=["broker restarted", "topics made anew"])
 def renewal(
-    request: pytest.FixtureRequest, servers: Servers, broker: KafkaSettings, own_broker: OwnBroker, namespace: str
+    request: pytest.FixtureRequest,
+    servers: Servers,
+    broker: KafkaSettings,
+    own_broker: OwnBroker,
+    namespace: str,
 ) -> Renewal:
-    """A broker with the namespace's topics, and what befalls it when it is called: a crash and a start, which the embedded one's
-    records don't outlive and the real one's do; or that its topics are deleted with all that is in them, and made anew."""
+    """A broker with the namespace's topics, and what befalls it when it is called: a crash and a
+    start, which the embedded one's records don't outlive and the real one's do; or that its topics
+    are deleted with all that is in them, and made anew.
+    """
     if request.param == "topics made anew":
         if servers.kind == "embedded":
             pytest.skip(
@@ -141,7 +171,9 @@ def renewal(
 
 @pytest.fixture
 def own_redis(servers: Servers, tmp_path: Path) -> Iterator[OwnRedis]:
-    """Makes Redis servers of the test's own: `settings, server = own_redis()`, then `server.kill()`, `server.start()`."""
+    """Makes Redis servers of the test's own: `settings, server = own_redis()`, then
+    `server.kill()`, `server.start()`.
+    """
     started: list[Child] = []
 
     def make() -> tuple[RedisSettings, Child]:
@@ -167,8 +199,12 @@ def postgresql_for_all() -> Iterator[Child]:
 
 
 @pytest.fixture
-def database_settings(request: pytest.FixtureRequest, servers: Servers, tmp_path: Path) -> Iterator[DatabaseSettings]:
-    """An empty database of the test's own: a SQLite file, or on the real servers one of PostgreSQL's."""
+def database_settings(
+    request: pytest.FixtureRequest, servers: Servers, tmp_path: Path
+) -> Iterator[DatabaseSettings]:
+    """An empty database of the test's own: a SQLite file, or on the real servers one of
+    PostgreSQL's.
+    """
     if servers.kind != "real":
         yield DatabaseSettings(url=SecretStr(f"sqlite:///{tmp_path / 'metadata.db'}"))
         return

@@ -1,8 +1,8 @@
 """A proxy before a Kafka broker that holds, loses or cuts requests by their kind.
 
-Clients reach the broker through it only when the broker advertises the proxy's address. Kafka's wire format is length-prefixed;
-a request begins with its API key, version and correlation id, a response with the correlation id
-(https://kafka.apache.org/protocol#protocol_messages).
+Clients reach the broker through it only when the broker advertises the proxy's address. Kafka's
+wire format is length-prefixed; a request begins with its API key, version and correlation id, a
+response with the correlation id (https://kafka.apache.org/protocol#protocol_messages).
 """
 
 import asyncio
@@ -51,7 +51,9 @@ class Rule:
     times: int | None = None
 
     def takes(self, nth: int) -> bool:
-        """Whether it applies to the nth request of its kind on a connection, counted from 1; spends one use."""
+        """Whether it applies to the nth request of its kind on a connection, counted from 1; spends
+        one use.
+        """
         if nth <= self.spare or self.times == 0:
             return False
         if self.times is not None:
@@ -60,7 +62,9 @@ class Rule:
 
 
 class KafkaProxy:
-    """Forwards connections on `port` to a broker. `rules` may change at any time; `seen` counts requests by API key."""
+    """Forwards connections on `port` to a broker. `rules` may change at any time; `seen` counts
+    requests by API key.
+    """
 
     def __init__(self, port: int, broker_port: int) -> None:
         self.port, self.broker_port = port, broker_port
@@ -88,7 +92,9 @@ class KafkaProxy:
             writer.close()
             to_broker.close()
 
-    async def _requests(self, reader: asyncio.StreamReader, to_broker: asyncio.StreamWriter, lost: set[int]) -> None:
+    async def _requests(
+        self, reader: asyncio.StreamReader, to_broker: asyncio.StreamWriter, lost: set[int]
+    ) -> None:
         count: Counter[int] = Counter()
         while (frame := await _frame(reader)) is not None:
             api, _, correlation_id = _REQUEST.unpack_from(frame, _LENGTH.size)
@@ -104,7 +110,9 @@ class KafkaProxy:
             to_broker.write(frame)
             await to_broker.drain()
 
-    async def _responses(self, from_broker: asyncio.StreamReader, writer: asyncio.StreamWriter, lost: set[int]) -> None:
+    async def _responses(
+        self, from_broker: asyncio.StreamReader, writer: asyncio.StreamWriter, lost: set[int]
+    ) -> None:
         while (frame := await _frame(from_broker)) is not None:
             if _LENGTH.unpack_from(frame, _LENGTH.size)[0] in lost:
                 return
@@ -143,7 +151,9 @@ def proxied(port: int, broker_port: int) -> Iterator[KafkaProxy]:
         await asyncio.gather(*connections, return_exceptions=True)
 
     task = loop.create_task(run())
-    thread = threading.Thread(target=lambda: loop.run_until_complete(main()), name="kafka-proxy", daemon=True)
+    thread = threading.Thread(
+        target=lambda: loop.run_until_complete(main()), name="kafka-proxy", daemon=True
+    )
     thread.start()
     assert started.wait(10), "the proxy did not start"
     try:

@@ -1,4 +1,6 @@
-"""The servers that tests run on: the embedded ones or, with TEST_SERVERS=real, those that production has."""
+"""The servers that tests run on: the embedded ones or, with TEST_SERVERS=real, those that
+production has.
+"""
 
 import os
 import sqlite3
@@ -11,15 +13,17 @@ from typing import Final, Protocol
 
 from pydantic import SecretStr
 
-from services.standalone import apache_kafka, installed_servers, postgresql, servers
-from services.standalone.processes import Child, StartError, free_port, start_together
 from slipstream.chassis.settings import KafkaSettings, RedisSettings
+from slipstream_cli.local import apache_kafka, installed_servers, postgresql, servers
+from slipstream_cli.local.processes import Child, StartError, free_port, start_together
 
 VARIABLE: Final = "TEST_SERVERS"
 
 
 class Servers(Protocol):
-    """One kind of server, of which brokers and Redis are made. Each is a child that the caller starts and kills."""
+    """One kind of server, of which brokers and Redis are made. Each is a child that the caller
+    starts and kills.
+    """
 
     @property
     def kind(self) -> str:
@@ -34,7 +38,9 @@ class Servers(Protocol):
         """The shortest that its broker takes."""
 
     def broker(self, directory: Path, advertised_port: int = 0) -> Child:
-        """A broker with its records in `directory`, if it keeps them. It sends clients to `advertised_port`; 0: to its own."""
+        """A broker with its records in `directory`, if it keeps them. It sends clients to
+        `advertised_port`; 0: to its own.
+        """
 
     def redis(self, directory: Path) -> Child:
         """A Redis, or Valkey, with an append-only file in `directory`."""
@@ -60,7 +66,9 @@ class Embedded:
 
 @dataclass(frozen=True)
 class Real:
-    """What production has: Apache Kafka, from the distribution in `kafka_home`, and Redis; for SQL, PostgreSQL."""
+    """What production has: Apache Kafka, from the distribution in `kafka_home`, and Redis; for SQL,
+    PostgreSQL.
+    """
 
     kafka_home: Path
     kind = "real"
@@ -71,14 +79,18 @@ class Real:
         return installed_servers.versions(self.kafka_home)
 
     def broker(self, directory: Path, advertised_port: int = 0) -> Child:
-        return apache_kafka.kafka(self.kafka_home, free_port(), directory, advertised_port=advertised_port)
+        return apache_kafka.kafka(
+            self.kafka_home, free_port(), directory, advertised_port=advertised_port
+        )
 
     def redis(self, directory: Path) -> Child:
         return installed_servers.redis(free_port(), directory)
 
 
 def chosen(environment: Mapping[str, str] = os.environ) -> Servers:
-    """The kind that `TEST_SERVERS` names. Raises `StartError` when it names none, or one that can't be started here."""
+    """The kind that `TEST_SERVERS` names. Raises `StartError` when it names none, or one that can't
+    be started here.
+    """
     kind = environment.get(VARIABLE) or Embedded.kind
     if kind == Embedded.kind:
         return Embedded()
@@ -89,7 +101,9 @@ def chosen(environment: Mapping[str, str] = os.environ) -> Servers:
 
 def kafka_settings(servers: Servers, broker: Child) -> KafkaSettings:
     """How to reach the broker."""
-    return KafkaSettings(bootstrap_servers=broker.address, session_timeout_ms=servers.session_timeout_ms)
+    return KafkaSettings(
+        bootstrap_servers=broker.address, session_timeout_ms=servers.session_timeout_ms
+    )
 
 
 def redis_settings(redis: Child) -> RedisSettings:
@@ -99,7 +113,9 @@ def redis_settings(redis: Child) -> RedisSettings:
 
 @contextmanager
 def database(servers: Servers, directory: Path) -> Iterator[str]:
-    """The URL of an empty database: a SQLite file in `directory`, or one of a PostgreSQL that runs until the block ends."""
+    """The URL of an empty database: a SQLite file in `directory`, or one of a PostgreSQL that runs
+    until the block ends.
+    """
     if not isinstance(servers, Real):
         yield f"sqlite:///{directory / 'metadata.db'}"
         return
@@ -108,8 +124,9 @@ def database(servers: Servers, directory: Path) -> Iterator[str]:
 
 
 class Outside:
-    """The servers that a stack finds by its environment. `children` has `redis` and `broker`, or `broker 1` and so on by the ids
-    of a cluster's nodes; what dies of them is started again."""
+    """The servers that a stack finds by its environment. `children` has `redis` and `broker`, or
+    `broker 1` and so on by the ids of a cluster's nodes; what dies of them is started again.
+    """
 
     def __init__(self, environment: Mapping[str, str], children: Mapping[str, Child]) -> None:
         self.environment, self.children = environment, children
@@ -119,7 +136,11 @@ class Outside:
     @property
     def pids(self) -> dict[str, int]:
         """The processes that run now, by name."""
-        return {name: child.process.pid for name, child in self.children.items() if child.process and child.alive}
+        return {
+            name: child.process.pid
+            for name, child in self.children.items()
+            if child.process and child.alive
+        }
 
     def _run(self) -> None:
         while not self._ended.wait(0.1):
@@ -144,8 +165,9 @@ class Outside:
 
 @contextmanager
 def outside(servers: Servers, directory: Path, brokers: int = 1) -> Iterator[Outside]:
-    """The servers of one stack that are no children of its supervisor: none of the embedded kind, all of the real one, which has
-    so many brokers."""
+    """The servers of one stack that are no children of its supervisor: none of the embedded kind,
+    all of the real one, which has so many brokers.
+    """
     if not isinstance(servers, Real):
         yield Outside({}, {})
         return

@@ -24,7 +24,9 @@ def delete_topics(settings: KafkaSettings, namespace: str) -> None:
 
 
 def make_topics_anew(settings: KafkaSettings, namespace: str) -> None:
-    """Delete the namespace's topics with all that is in them, and have them made again, by whoever is first, with new ids."""
+    """Delete the namespace's topics with all that is in them, and have them made again, by whoever
+    is first, with new ids.
+    """
     names = [physical(namespace, topic) for topic in TOPICS]
     before = topic_ids(settings, names)
     delete_topics(settings, namespace)
@@ -36,7 +38,9 @@ def make_topics_anew(settings: KafkaSettings, namespace: str) -> None:
 
 
 def leaders(settings: KafkaSettings, name: str) -> set[int]:
-    """The ids of the brokers that lead a partition of the topic `name` now; none while no broker tells."""
+    """The ids of the brokers that lead a partition of the topic `name` now; none while no broker
+    tells.
+    """
     try:
         admin = KafkaAdminClient(**connection(settings))
     except KafkaError:

@@ -1,4 +1,6 @@
-"""Routes of features. Those of Feast's feature server take and give what Feast's clients send and read."""
+"""Routes of features. Those of Feast's feature server take and give what Feast's clients send and
+read.
+"""
 
 from dataclasses import asdict
 from typing import Annotated, Any, Final, Literal, TypeVar
@@ -7,22 +9,29 @@ import orjson
 from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel, Field, ValidationError
 
-from services.features import feast, feature_reads, pushes
-from services.features.materializer import Materializer, now_ms
+from services.features import pushes
+from services.features.reads import feast, feature_reads
+from services.features.reads.view_reads import read_entities
 from services.features.settings import FeaturesSettings
-from services.features.view_reads import read_entities
+from services.features.stream.materializer import Materializer
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.producer import Producer
 from slipstream.chassis.errors import InvalidRequestError, NotFoundError, UnavailableError, problem
 from slipstream.chassis.logging import request_id
 from slipstream.chassis.raw_route import RawRoute
 from slipstream.contracts.rest import Problem
+from slipstream.contracts.times import HOUR_MS, now_ms
 from slipstream.features.views import Registry
-from slipstream.features.visitor import HOUR_MS
-from slipstream.stores.lake import CATALOG, INTERACTIONS, RECOMMENDATIONS, Lake, LakeUnavailableError
+from slipstream.stores.lake import (
+    CATALOG,
+    INTERACTIONS,
+    RECOMMENDATIONS,
+    Lake,
+    LakeUnavailableError,
+)
 from slipstream.stores.online import OnlineReader, StoreUnavailableError
 
-#: What a model asks for at every moment: matched before anything else.
+# What a model asks for at every moment: matched before anything else.
 feast_router = APIRouter(tags=["feast"], route_class=RawRoute)
 router = APIRouter(tags=["features"])
 
@@ -31,8 +40,10 @@ MOST_ROWS = 1_000
 
 
 class OnlineFeaturesRequest(BaseModel):
-    """Feast's request: `features` as "view:feature", or a `feature_service`; `entities` as lists of ids by join key (`user_id`,
-    `item_id`), all of one length. Request-time features also look at `utc_offset_minutes` there."""
+    """Feast's request: `features` as "view:feature", or a `feature_service`; `entities` as lists of
+    ids by join key (`user_id`, `item_id`), all of one length. Request-time features also look at
+    `utc_offset_minutes` there.
+    """
 
     entities: dict[str, Annotated[list[str | int], Field(min_length=1, max_length=MOST_ROWS)]]
     features: Annotated[list[str], Field(max_length=200)] = []
@@ -57,8 +68,10 @@ class OnlineFeaturesResponse(BaseModel):
 
 
 class PushRequest(BaseModel):
-    """Feast's request: columns of equal length, pushed to `interactions`, `items` or `users`. Whatever `to` says, rows reach the
-    online store and the lake, since both follow the stream; the last two fields change nothing."""
+    """Feast's request: columns of equal length, pushed to `interactions`, `items` or `users`.
+    Whatever `to` says, rows reach the online store and the lake, since both follow the stream; the
+    last two fields change nothing.
+    """
 
     push_source_name: str
     df: dict[str, list[Any]]
@@ -71,12 +84,18 @@ def _described(body: type[BaseModel]) -> dict[str, Any]:
     """The arguments of a raw route that describe its body and its refusals."""
     schema = body.model_json_schema()
     return {
-        "openapi_extra": {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}},
+        "openapi_extra": {
+            "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}
+        },
         "responses": {status: {"model": Problem} for status in (400, 413, 422, 503)},
     }
 
 
-@feast_router.post("/get-online-features", response_model=OnlineFeaturesResponse, **_described(OnlineFeaturesRequest))
+@feast_router.post(
+    "/get-online-features",
+    response_model=OnlineFeaturesResponse,
+    **_described(OnlineFeaturesRequest),
+)
 async def get_online_features(request: Request) -> Response:
     """Feast's feature server: one result for each join key and feature, over all entities asked."""
     body = _parsed(OnlineFeaturesRequest, await request.body())
@@ -103,7 +122,9 @@ async def get_online_features(request: Request) -> Response:
 
 @feast_router.post("/push", response_class=Response, **_described(PushRequest))
 async def push(request: Request) -> Response:
-    """Feast's feature server: rows for the stream. 200 when the broker has acknowledged all; one refused row refuses all."""
+    """Feast's feature server: rows for the stream. 200 when the broker has acknowledged all; one
+    refused row refuses all.
+    """
     body = _parsed(PushRequest, await request.body())
     if isinstance(body, Response):
         return body
@@ -111,12 +132,20 @@ async def push(request: Request) -> Response:
     settings: FeaturesSettings = request.app.state.settings
     max_ahead_ms = int(settings.features.max_ahead_hours * HOUR_MS)
     try:
-        records = pushes.records(body.push_source_name, body.df, now_ms(), max_ahead_ms, request_id.get())
+        records = pushes.records(
+            body.push_source_name, body.df, now_ms(), max_ahead_ms, request_id.get()
+        )
         await producer.publish(records)
     except pushes.UnknownSourceError as error:
         return _refused(error, "unknown_push_source", "PushSourceNotFoundException", 422)
     except pushes.RefusedRowsError as error:
-        return problem(422, "invalid_rows", "Rows are not valid", f"nothing was pushed: {error}", errors=list(error.faults))
+        return problem(
+            422,
+            "invalid_rows",
+            "Rows are not valid",
+            f"nothing was pushed: {error}",
+            errors=list(error.faults),
+        )
     except BrokerUnavailableError as error:
         raise UnavailableError(str(error)) from error
     return Response()
@@ -124,7 +153,7 @@ async def push(request: Request) -> Response:
 
 B = TypeVar("B", bound=BaseModel)
 
-#: The statuses that Feast's server answers its own errors with, where clients go by them.
+# The statuses that Feast's server answers its own errors with, where clients go by them.
 _FEAST_STATUS: Final = {"FeatureViewNotFoundException": 404, "FeatureServiceNotFoundException": 404}
 
 
@@ -134,25 +163,46 @@ def _parsed(model: type[B], raw: bytes) -> B | Response:
         return model.model_validate_json(raw)
     except ValidationError as error:
         faults = [
-            {"field": ".".join(map(str, ("body", *fault["loc"]))), "reason": fault["msg"], "code": fault["type"]}
-            for fault in error.errors(include_url=False, include_context=False, include_input=False)[:20]
+            {
+                "field": ".".join(map(str, ("body", *fault["loc"]))),
+                "reason": fault["msg"],
+                "code": fault["type"],
+            }
+            for fault in error.errors(
+                include_url=False, include_context=False, include_input=False
+            )[:20]
         ]
         detail = "; ".join(f"{fault['field']}: {fault['reason']}" for fault in faults[:5])
         return problem(422, "invalid_request", "The request is not valid", detail, errors=faults)
 
 
 def _refused(error: ValueError, code: str, feast_class: str, status: int = 400) -> Response:
-    """What Feast's clients make their own exception of: a JSON string that holds an object with `module`, `class`, `message`. It
-    has our `code` as well. What Feast has no class for is answered like every other error of ours."""
+    """What Feast's clients make their own exception of: a JSON string that holds an object with
+    `module`, `class`, `message`. It has our `code` as well. What Feast has no class for is answered
+    like every other error of ours.
+    """
     if not feast_class:
         raise InvalidRequestError(str(error), code=code) from error
-    told = {"module": "feast.errors", "class": feast_class, "message": str(error), "code": code, "request_id": request_id.get()}
+    told = {
+        "module": "feast.errors",
+        "class": feast_class,
+        "message": str(error),
+        "code": code,
+        "request_id": request_id.get(),
+    }
     text = orjson.dumps(told).decode()
-    return Response(orjson.dumps(text), _FEAST_STATUS.get(feast_class, status), media_type="application/json")
+    return Response(
+        orjson.dumps(text), _FEAST_STATUS.get(feast_class, status), media_type="application/json"
+    )
 
 
-@router.get("/v1/features/{view}/{entity_id:path}", responses={404: {"description": "the entity was never seen"}})
-async def features(request: Request, view: Literal["visitor", "item"], entity_id: EntityId) -> dict[str, Any]:
+@router.get(
+    "/v1/features/{view}/{entity_id:path}",
+    responses={404: {"description": "the entity was never seen"}},
+)
+async def features(
+    request: Request, view: Literal["visitor", "item"], entity_id: EntityId
+) -> dict[str, Any]:
     """All that is kept of a visitor or an item, with its features at this moment."""
     read = feature_reads.visitor_detail if view == "visitor" else feature_reads.item_detail
     try:
@@ -166,9 +216,14 @@ async def features(request: Request, view: Literal["visitor", "item"], entity_id
 
 @router.get("/v1/feature-views")
 async def feature_views(request: Request) -> dict[str, Any]:
-    """The feature views as they are declared: entity, join keys, features with type, default and description, time to live."""
+    """The feature views as they are declared: entity, join keys, features with type, default and
+    description, time to live.
+    """
     registry: Registry = request.app.state.registry
-    return {"items": [asdict(view) | {"join_key": view.join_key} for view in registry.views], "next_cursor": None}
+    return {
+        "items": [asdict(view) | {"join_key": view.join_key} for view in registry.views],
+        "next_cursor": None,
+    }
 
 
 @router.get("/v1/feature-services")
@@ -197,5 +252,7 @@ health = APIRouter(tags=["health"])
 
 @health.get("/health", response_class=Response)
 async def feast_health() -> Response:
-    """The process is up (where Feast's clients look); Feast's own server answers without a body, too."""
+    """The process is up (where Feast's clients look); Feast's own server answers without a body,
+    too.
+    """
     return Response()

@@ -7,26 +7,31 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from fastapi import FastAPI
 
 from services.features import api
-from services.features.feast import Planner
-from services.features.materializer import Materializer
+from services.features.reads.feast import Planner
 from services.features.settings import FeaturesSettings
-from services.features.upkeep import keep_lake
+from services.features.stream.materializer import Materializer
+from services.features.stream.upkeep import keep_lake
 from slipstream.broker.producer import open_producer
 from slipstream.chassis.app import create_service
 from slipstream.features.views import declare
 from slipstream.stores.lake import Lake
 from slipstream.stores.online import OnlineReader, OnlineStore
 
-#: States are made and dropped by the thousand, without cycles: cycles are looked for only after so many.
+# States are made and dropped by the thousand, without cycles: cycles are looked for only after so
+# many.
 COLLECT_AFTER = 1_000_000
 
 DESCRIPTION = "Folds the stream into features: online in Redis, history in a Delta lake; answers reads in Feast's shape."
 
 
 def create_app(settings: FeaturesSettings) -> FastAPI:
-    """The features service's app. It opens when a broker answers; Redis and the lake may come later."""
+    """The features service's app. It opens when a broker answers; Redis and the lake may come
+    later.
+    """
     routers = [api.feast_router, api.router]
-    app = create_service("features", settings, description=DESCRIPTION, lifespan=_lifespan, routers=routers)
+    app = create_service(
+        "features", settings, description=DESCRIPTION, lifespan=_lifespan, routers=routers
+    )
     app.include_router(api.health)
     app.state.collect_after = COLLECT_AFTER
     return app
@@ -59,5 +64,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             app.state.health.add(name, check)
         stack.push_async_callback(app.state.workers.stop)
         app.state.workers.start("materializer", materializer.run)
-        app.state.workers.start("lake-upkeep", lambda stop: keep_lake(lake, settings.features, stop))
+        app.state.workers.start(
+            "lake-upkeep", lambda stop: keep_lake(lake, settings.features, stop)
+        )
         yield

@@ -6,7 +6,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from slipstream.chassis.metrics import LATENCY_BUCKETS
 
-#: Accepted events that are later than this are counted under the longest of these that they are over (hours).
+# Accepted events that are later than this are counted under the longest of these that they are over
+# (hours).
 LATE_OVER_H: Final = (24, 6, 1)
 
 
@@ -23,19 +24,31 @@ class FeaturesMetrics:
             registry=registry,
         )  # fmt: skip
         self.watermark = Gauge(
-            "slipstream_features_watermark_seconds", "Newest event time applied, seconds since the epoch", registry=registry
+            "slipstream_features_watermark_seconds",
+            "Newest event time applied, seconds since the epoch",
+            registry=registry,
         )
         self.late = Counter(
             "slipstream_features_late_events_total", "Events taken so many hours after they happened", ["over_hours"],
             registry=registry,
         )  # fmt: skip
         self.rejected = Counter(
-            "slipstream_features_rejected_total", "Records that became dead letters", ["code"], registry=registry
+            "slipstream_features_rejected_total",
+            "Records that became dead letters",
+            ["code"],
+            registry=registry,
         )
         self.repeats = Counter(
-            "slipstream_features_repeats_total", "Interactions dropped since they were on the topic before", registry=registry
+            "slipstream_features_repeats_total",
+            "Interactions dropped since they were on the topic before",
+            registry=registry,
         )
         self.links = Counter(
-            "slipstream_features_links_total", "What became of links between a visitor and a user", ["outcome"], registry=registry
+            "slipstream_features_links_total",
+            "What became of links between a visitor and a user",
+            ["outcome"],
+            registry=registry,
         )
-        self.erasures = Counter("slipstream_features_erasures_total", "Users erased", registry=registry)
+        self.erasures = Counter(
+            "slipstream_features_erasures_total", "Users erased", registry=registry
+        )

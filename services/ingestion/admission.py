@@ -1,10 +1,20 @@
-"""What of a request is let in: the messages that were not taken before, and no more than is allowed."""
+"""What of a request is let in: the messages that were not taken before, and no more than is
+allowed.
+"""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.ingestion.verdicts import Code, Duplicate, Origin, Outcome, Rejected, RejectedError, Taken
+from services.ingestion.verdicts import (
+    Code,
+    Duplicate,
+    Origin,
+    Outcome,
+    Rejected,
+    RejectedError,
+    Taken,
+)
 from slipstream.chassis.errors import TooManyRequestsError
 from slipstream.contracts.events import Interaction
 from slipstream.stores.admission import DONE, LIMITED, PENDING, AdmissionStore, Asked, Judged, Rate
@@ -12,14 +22,20 @@ from slipstream.stores.admission import DONE, LIMITED, PENDING, AdmissionStore, 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What the store is asked about a request. `repeated` are the places of messages that stand in it twice."""
+    """What the store is asked about a request. `repeated` are the places of messages that stand in
+    it twice.
+    """
 
     asked: Asked
     repeated: frozenset[int]
 
     def taken(self, outcomes: Sequence[Outcome]) -> list[str]:
         """The ids that are done with once the request, with these final outcomes, is acknowledged."""
-        return [key for key, outcome in zip(self.asked.ids, outcomes, strict=True) if key and type(outcome) is Taken]
+        return [
+            key
+            for key, outcome in zip(self.asked.ids, outcomes, strict=True)
+            if key and type(outcome) is Taken
+        ]
 
 
 class Admission:
@@ -58,8 +74,12 @@ class Admission:
             visitors.append(visitor)
         return Question(Asked(source, ids, visitors), frozenset(repeated))
 
-    def outcomes(self, outcomes: list[Outcome], question: Question, judged: Judged) -> list[Outcome]:
-        """The outcomes of the request after it was judged. Raises `TooManyRequestsError` when the write key has sent too much."""
+    def outcomes(
+        self, outcomes: list[Outcome], question: Question, judged: Judged
+    ) -> list[Outcome]:
+        """The outcomes of the request after it was judged. Raises `TooManyRequestsError` when the
+        write key has sent too much.
+        """
         if judged.wait_ms:
             rate = self._source_rate
             raise TooManyRequestsError(
@@ -79,7 +99,9 @@ class Admission:
         """Raises `TooManyRequestsError` where a request's only message is above its visitor's rate."""
         if isinstance(outcome, Rejected) and outcome.error.code == Code.RATE_LIMITED:
             wait_s = max(1, math.ceil(self._visitor_rate.interval_ms / 1000))
-            raise TooManyRequestsError(outcome.error.reason, retry_after_s=wait_s, limit=self._visitor_rate.burst)
+            raise TooManyRequestsError(
+                outcome.error.reason, retry_after_s=wait_s, limit=self._visitor_rate.burst
+            )
 
     def _outcome(self, outcome: Outcome, letter: int, repeated: bool) -> Outcome:
         if not isinstance(outcome, Taken):
@@ -92,7 +114,9 @@ class Admission:
             return Rejected(outcome.message_id, RejectedError(Code.RATE_LIMITED, reason), None)
         if letter == PENDING:
             records = [
-                record.model_copy(update={"maybe_repeat": True}) if isinstance(record, Interaction) else record
+                record.model_copy(update={"maybe_repeat": True})
+                if isinstance(record, Interaction)
+                else record
                 for record in outcome.records
             ]
             return Taken(outcome.message_id, records, outcome.named)

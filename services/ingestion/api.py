@@ -1,4 +1,6 @@
-"""Ingestion's REST API: Segment's tracking calls, a pixel, and the catalogue. Bodies go unparsed to `Intake`."""
+"""Ingestion's REST API: Segment's tracking calls, a pixel, and the catalogue. Bodies go unparsed to
+`Intake`.
+"""
 
 from typing import Any, Final
 from urllib.parse import parse_qs, quote
@@ -23,20 +25,22 @@ class IdConvertor(PathConvertor):
 
 register_url_convertor("id", IdConvertor())
 
-#: What is called for every event; answered by `hot_path`.
+# What is called for every event; answered by `hot_path`.
 events = APIRouter(prefix="/v1")
 router = APIRouter(prefix="/v1")
 
 JSON = "application/json"
-#: What pages of the allowed origins may do.
+# What pages of the allowed origins may do.
 CORS: Final[dict[str, Any]] = {
     "allow_methods": ["GET", "POST"],
     "allow_headers": ["Authorization", "Content-Type", "X-Request-Id"],
     "expose_headers": ["Retry-After", "X-Request-Id", "X-Slipstream-Verdict"],
     "max_age": 86_400,
 }
-#: The smallest picture that browsers take: one transparent dot.
-PIXEL = bytes.fromhex("474946383961 0100 0100 800000 000000 ffffff 21f90401000000 00 2c 0000 0000 0100 0100 00 02 02 4401 00 3b")
+# The smallest picture that browsers take: one transparent dot.
+PIXEL = bytes.fromhex(
+    "474946383961 0100 0100 800000 000000 ffffff 21f90401000000 00 2c 0000 0000 0100 0100 00 02 02 4401 00 3b"
+)
 
 
 @events.post("/track", tags=["events"], **described(docs.Track))
@@ -95,7 +99,9 @@ async def pixel(request: Request) -> Response:
     status, headers = 200, {"Cache-Control": "no-store"}
     try:
         if "data" not in query:
-            raise InvalidRequestError("data is missing: the message as JSON, or as the Base64 of it", code="invalid_body")
+            raise InvalidRequestError(
+                "data is missing: the message as JSON, or as the Base64 of it", code="invalid_body"
+            )
         body = bodies.of_pixel(query["data"][0], query.get("writeKey", [""])[0])
         authorization, agent, _ = _told(request)
         (verdict,) = orjson.loads(await intake.message(body, authorization, None, agent))["results"]
@@ -103,12 +109,21 @@ async def pixel(request: Request) -> Response:
     except ServiceError as error:
         verdict, told, status = {"code": error.code}, "refused", error.status
         headers |= error.headers
-    details = "".join(f"; {name}={quote(verdict[name])}" for name in ("code", "field") if verdict.get(name))
+    details = "".join(
+        f"; {name}={quote(verdict[name])}" for name in ("code", "field") if verdict.get(name)
+    )
     headers["X-Slipstream-Verdict"] = told + details
     return Response(PIXEL, status, headers, "image/gif")
 
 
-for _short, _endpoint in (("t", track), ("p", page), ("s", screen), ("i", identify), ("g", group), ("a", alias)):
+for _short, _endpoint in (
+    ("t", track),
+    ("p", page),
+    ("s", screen),
+    ("i", identify),
+    ("g", group),
+    ("a", alias),
+):
     # The addresses that Segment's browser library sends to.
     events.add_api_route(f"/{_short}", _endpoint, methods=["POST"], include_in_schema=False)
 
@@ -118,7 +133,10 @@ async def upsert_items(request: Request) -> Response:
     """Insert or replace items."""
     intake: Intake = request.app.state.intake
     authorization, _, encoding = _told(request)
-    return Response(await intake.entries(await _body(request, intake, encoding), authorization, "item"), media_type=JSON)
+    return Response(
+        await intake.entries(await _body(request, intake, encoding), authorization, "item"),
+        media_type=JSON,
+    )
 
 
 @router.post("/users", tags=["catalogue"], **described(docs.Users))
@@ -126,7 +144,10 @@ async def upsert_users(request: Request) -> Response:
     """Insert or replace users."""
     intake: Intake = request.app.state.intake
     authorization, _, encoding = _told(request)
-    return Response(await intake.entries(await _body(request, intake, encoding), authorization, "user"), media_type=JSON)
+    return Response(
+        await intake.entries(await _body(request, intake, encoding), authorization, "user"),
+        media_type=JSON,
+    )
 
 
 @router.delete("/items/{item_id:id}", tags=["catalogue"], **described())
@@ -138,7 +159,9 @@ async def delete_item(item_id: str, request: Request) -> Response:
 
 @router.delete("/users/{user_id:id}", tags=["catalogue"], **described())
 async def erase_user(user_id: str, request: Request) -> Response:
-    """Erase a user: what is known of them goes, and their history, with that of the visitors merged into them."""
+    """Erase a user: what is known of them goes, and their history, with that of the visitors merged
+    into them.
+    """
     intake: Intake = request.app.state.intake
     return Response(await intake.delete("user", user_id, _told(request)[0]), media_type=JSON)
 
@@ -154,7 +177,9 @@ async def _messages(request: Request, *, imported: bool) -> Response:
     intake: Intake = request.app.state.intake
     authorization, agent, encoding = _told(request)
     body = await _body(request, intake, encoding)
-    return Response(await intake.batch(body, authorization, agent, imported=imported), media_type=JSON)
+    return Response(
+        await intake.batch(body, authorization, agent, imported=imported), media_type=JSON
+    )
 
 
 def _told(request: Request) -> tuple[str | None, str, str]:

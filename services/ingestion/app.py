@@ -32,7 +32,9 @@ from slipstream.stores.write_keys import WriteKeyStore
 
 
 class Collector(FastAPI):
-    """An app with a shorter way for some requests: those of the routes in `hot`, by method and path, go to `shortcut`."""
+    """An app with a shorter way for some requests: those of the routes in `hot`, by method and
+    path, go to `shortcut`.
+    """
 
     hot: Mapping[tuple[str, str], Any] = MappingProxyType({})
     shortcut: ASGIApp
@@ -42,12 +44,17 @@ class Collector(FastAPI):
         if route is None:
             await super().__call__(scope, receive, send)
             return
-        scope["app"], scope["route"] = self, route  # the route names the request in the metrics, too
+        scope["app"], scope["route"] = (
+            self,
+            route,
+        )  # the route names the request in the metrics, too
         await self.shortcut(scope, receive, send)
 
     @contextmanager
     def taking(self) -> Iterator[None]:
-        """Within the block the shortcut is open. It leads past what refuses requests while the service waits to start."""
+        """Within the block the shortcut is open. It leads past what refuses requests while the
+        service waits to start.
+        """
         self.hot = {
             (method, route.path): route
             for route in events.routes
@@ -61,8 +68,9 @@ class Collector(FastAPI):
 
 
 def create_app(settings: IngestionSettings) -> Collector:
-    """Ingestion, for the write keys in its settings. It opens when a broker answers, with a spool without one; Redis may come
-    later."""
+    """Ingestion, for the write keys in its settings. It opens when a broker answers, with a spool
+    without one; Redis may come later.
+    """
     keys = WriteKeys(settings.ingestion.write_keys.get_secret_value())
     rules = Rules.of(settings.ingestion)
     app = create_service(
@@ -76,7 +84,9 @@ def create_app(settings: IngestionSettings) -> Collector:
     )
     assert isinstance(app, Collector)  # noqa: S101
     app.shortcut = RequestMiddleware(hot_path.answer, app.state.metrics)
-    app.add_api_route("/v1/slipstream.js", tracker.serve, methods=["GET", "HEAD"], include_in_schema=False)
+    app.add_api_route(
+        "/v1/slipstream.js", tracker.serve, methods=["GET", "HEAD"], include_in_schema=False
+    )
     if origins := listed(settings.ingestion.cors_origins):
         app.add_middleware(PageOrigins, allow_origins=origins, **CORS)
         app.shortcut = PageOrigins(app.shortcut, allow_origins=origins, **CORS)
@@ -93,7 +103,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     rules: Rules = app.state.rules
     section, registry, health = settings.ingestion, app.state.metrics.registry, app.state.health
     async with AsyncExitStack() as stack:
-        spool = Spool(Path(section.spool_dir), section.spool_max_mb * 2**20) if section.spool_dir else None
+        spool = (
+            Spool(Path(section.spool_dir), section.spool_max_mb * 2**20)
+            if section.spool_dir
+            else None
+        )
         producer = await open_producer(
             settings.kafka,
             settings.namespace,
@@ -129,7 +143,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def _document_security(app: FastAPI) -> None:
-    """Name the write key in the OpenAPI document; a dependency would say it too, but cost time in each request."""
+    """Name the write key in the OpenAPI document; a dependency would say it too, but cost time in
+    each request.
+    """
     original = app.openapi
 
     def openapi() -> dict[str, Any]:

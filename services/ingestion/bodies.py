@@ -16,25 +16,34 @@ def too_large(limit: int) -> TooLargeError:
 
 
 def unpacked(raw: bytes, encoding: str, limit: int) -> bytes:
-    """A body that was sent with this `Content-Encoding`. Never unpacks more than `limit` bytes: a small body may hold a lot."""
+    """A body that was sent with this `Content-Encoding`. Never unpacks more than `limit` bytes: a
+    small body may hold a lot.
+    """
     if encoding == "identity":
         return raw
     if encoding != "gzip":
-        raise InvalidRequestError("Send the body as it is or with Content-Encoding: gzip", code="unsupported_encoding")
+        raise InvalidRequestError(
+            "Send the body as it is or with Content-Encoding: gzip", code="unsupported_encoding"
+        )
     unpacking = zlib.decompressobj(_GZIP)
     try:
         body = unpacking.decompress(raw, limit + 1)
     except zlib.error as error:
-        raise InvalidRequestError(f"The body is not gzip: {error}", code="unsupported_encoding") from error
+        raise InvalidRequestError(
+            f"The body is not gzip: {error}", code="unsupported_encoding"
+        ) from error
     if len(body) > limit:
         raise too_large(limit)
     if not unpacking.eof:
-        raise InvalidRequestError("The body ends in the middle of its gzip", code="unsupported_encoding")
+        raise InvalidRequestError(
+            "The body ends in the middle of its gzip", code="unsupported_encoding"
+        )
     return body
 
 
 def of_pixel(data: str, write_key: str | None) -> bytes:
-    """The message in a pixel's `data`, JSON or its Base64 in either alphabet; without a type it is a track call.
+    """The message in a pixel's `data`, JSON or its Base64 in either alphabet; without a type it is
+    a track call.
 
     Raises InvalidRequestError when it is neither.
     """
@@ -47,7 +56,9 @@ def of_pixel(data: str, write_key: str | None) -> bytes:
             text = text.replace(" ", "+").replace("-", "+").replace("_", "/").rstrip("=")
             message = orjson.loads(base64.b64decode(text + "=" * (-len(text) % 4), validate=True))
     except (binascii.Error, ValueError) as error:
-        raise InvalidRequestError("data must be a message as JSON, or as the Base64 of it", code="invalid_json") from error
+        raise InvalidRequestError(
+            "data must be a message as JSON, or as the Base64 of it", code="invalid_json"
+        ) from error
     if type(message) is not dict:
         raise InvalidRequestError("data must be a JSON object", code="invalid_body")
     message.setdefault("type", "track")

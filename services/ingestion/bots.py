@@ -1,9 +1,12 @@
-"""Is it a crawler? Told by the user agent, as those name themselves that mean well; who hides is not found this way."""
+"""Is it a crawler? Told by the user agent, as those name themselves that mean well; who hides is
+not found this way.
+"""
 
 import re
 from functools import lru_cache
 
-#: Phones of the make Cubot are no bots. Libraries (requests, okhttp, curl) are not listed: a shop's own servers send with them.
+# Phones of the make Cubot are no bots. Libraries (requests, okhttp, curl) are not listed: a shop's
+# own servers send with them.
 _BOTS = re.compile(
     r"(?<!cu)bot(?![a-z])|crawl|spider|slurp|archiver|headless|phantomjs|lighthouse|inspectiontool|googleother|mediapartners"
     r"|feedfetcher|facebookexternalhit|facebookcatalog|meta-external|bingpreview|link ?preview|page ?speed|pingdom|uptime"

@@ -1,4 +1,6 @@
-"""Brings records to the broker; where a spool is switched on, by way of the disk for as long as the broker is away."""
+"""Brings records to the broker; where a spool is switched on, by way of the disk for as long as the
+broker is away.
+"""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -9,17 +11,19 @@ from typing import Protocol, TypeVar
 
 from prometheus_client import CollectorRegistry, Gauge
 
-from services.ingestion.spool import Entry, Spool, SpoolFullError, now_ms
+from services.ingestion.spool import Entry, Spool, SpoolFullError
 from slipstream.broker import codec
 from slipstream.broker.kafka import BrokerUnavailableError, NotAcknowledgedError, RecordRefusedError
 from slipstream.broker.producer import Failure, Outgoing
 from slipstream.chassis.logging import get_logger
+from slipstream.contracts.times import now_ms
 from slipstream.contracts.topics import CATALOG, DEAD_LETTERS, INTERACTIONS
 
 log = get_logger(__name__)
 
 TOPICS = {topic.name: topic for topic in (INTERACTIONS, CATALOG, DEAD_LETTERS)}
-#: Records that are drained at once; as many may stand twice on the topic after a kill, and are marked.
+# Records that are drained at once; as many may stand twice on the topic after a kill, and are
+# marked.
 CHUNK = 500
 PAUSE_S = 0.2
 T = TypeVar("T")
@@ -29,8 +33,9 @@ class Carrier(Protocol):
     """What brings records to their topics, or keeps them so that they will get there."""
 
     async def publish_each(self, lists: Sequence[Sequence[Outgoing]]) -> list[Failure]:
-        """Several callers' records, which are taken, in the order of calls, before anything is waited for. Returns when each has
-        its answer: what went wrong with it, if anything."""
+        """Several callers' records, which are taken, in the order of calls, before anything is
+        waited for. Returns when each has its answer: what went wrong with it, if anything.
+        """
         ...
 
 
@@ -42,9 +47,11 @@ class AwayCarrier(Carrier, Protocol):
 
 
 class SpooledCarrier:
-    """A carrier that keeps on disk what the other one can't bring, and brings it in order when it can again.
+    """A carrier that keeps on disk what the other one can't bring, and brings it in order when it
+    can again.
 
-    While anything is on disk, new records go behind it, so that the order of each visitor's records is kept.
+    While anything is on disk, new records go behind it, so that the order of each visitor's records
+    is kept.
     """
 
     def __init__(self, carrier: AwayCarrier, spool: Spool, registry: CollectorRegistry) -> None:
@@ -58,10 +65,16 @@ class SpooledCarrier:
         self._oldest = 0 if spool.empty else now_ms()
         self._full = False
         self._draining: asyncio.Task[None] | None = None
-        size = Gauge("slipstream_ingestion_spool_bytes", "Records on disk that the broker does not have yet", registry=registry)
+        size = Gauge(
+            "slipstream_ingestion_spool_bytes",
+            "Records on disk that the broker does not have yet",
+            registry=registry,
+        )
         size.set_function(lambda: max(0, spool.waiting_bytes))
         age = Gauge(
-            "slipstream_ingestion_spool_age_seconds", "Time since the oldest of them came; 0 when empty", registry=registry
+            "slipstream_ingestion_spool_age_seconds",
+            "Time since the oldest of them came; 0 when empty",
+            registry=registry,
         )
         age.set_function(lambda: (now_ms() - self._oldest) / 1000 if self._oldest else 0.0)
 
@@ -98,9 +111,12 @@ class SpooledCarrier:
         await self._on_disk(self._spool.close)
         self._disk.shutdown(wait=False)
 
-    async def _keep_each(self, lists: Sequence[Sequence[Outgoing]], failures: list[Failure]) -> list[Failure]:
-        """Write those that have not failed of themselves to disk. `failures`: what became of the attempt to bring each, or all
-        None where none was made."""
+    async def _keep_each(
+        self, lists: Sequence[Sequence[Outgoing]], failures: list[Failure]
+    ) -> list[Failure]:
+        """Write those that have not failed of themselves to disk. `failures`: what became of the
+        attempt to bring each, or all None where none was made.
+        """
         attempted = any(failures)
         kept = [
             place
@@ -135,7 +151,11 @@ class SpooledCarrier:
             pending, self._pending = self._pending, []
             failure: Exception | None = None
             try:
-                await self._on_disk(partial(self._spool.append, [entry for entries, _ in pending for entry in entries]))
+                await self._on_disk(
+                    partial(
+                        self._spool.append, [entry for entries, _ in pending for entry in entries]
+                    )
+                )
             except Exception as error:  # whatever it is, nobody may wait for ever
                 failure = error
             for _, done in pending:
@@ -167,8 +187,19 @@ class SpooledCarrier:
                 failures = await self._carrier.publish_each([[record] for record in records])
                 for record, failed in zip(records, failures, strict=True):
                     if isinstance(failed, RecordRefusedError):
-                        log.error("the broker refuses a record, which is lost", topic=record.topic.name, reason=str(failed))
-                failure = next((failed for failed in failures if failed and not isinstance(failed, RecordRefusedError)), None)
+                        log.error(
+                            "the broker refuses a record, which is lost",
+                            topic=record.topic.name,
+                            reason=str(failed),
+                        )
+                failure = next(
+                    (
+                        failed
+                        for failed in failures
+                        if failed and not isinstance(failed, RecordRefusedError)
+                    ),
+                    None,
+                )
             if failure is not None:
                 self._doubtful = self._doubtful or isinstance(failure, NotAcknowledgedError)
                 return False
@@ -186,13 +217,20 @@ class SpooledCarrier:
 
 
 def _may_be_kept(failure: Failure) -> bool:
-    return failure is None or (isinstance(failure, BrokerUnavailableError) and not isinstance(failure, RecordRefusedError))
+    return failure is None or (
+        isinstance(failure, BrokerUnavailableError) and not isinstance(failure, RecordRefusedError)
+    )
 
 
 def _entry(record: Outgoing, failure: Failure) -> Entry:
     value = record.record if isinstance(record.record, bytes) else codec.encode(record.record)
     return Entry(
-        record.topic.name, record.key, record.request_id, isinstance(failure, NotAcknowledgedError), now_ms(), value.decode()
+        record.topic.name,
+        record.key,
+        record.request_id,
+        isinstance(failure, NotAcknowledgedError),
+        now_ms(),
+        value.decode(),
     )
 
 

@@ -1,4 +1,6 @@
-"""Items and users that a shop upserts in bulk or deletes, as catalogue records: the newest state of each, whole."""
+"""Items and users that a shop upserts in bulk or deletes, as catalogue records: the newest state of
+each, whole.
+"""
 
 from collections.abc import Callable
 from typing import Any, Final, Literal
@@ -13,11 +15,14 @@ from slipstream.contracts.events import CatalogRecord
 Entity = Literal["item", "user"]
 
 
-def read_entry(entry: Any, entity: Entity, origin: Origin, rules: Rules, max_bytes: int | None = None) -> Outcome:
-    """What an entry means, or why it is rejected: `item_id` or `user_id`, and any attributes beside it or under `attributes`.
+def read_entry(
+    entry: Any, entity: Entity, origin: Origin, rules: Rules, max_bytes: int | None = None
+) -> Outcome:
+    """What an entry means, or why it is rejected: `item_id` or `user_id`, and any attributes beside
+    it or under `attributes`.
 
-    `available: false` keeps an item out of recommendations until it is sent again without. The attributes of an item that
-    others read are checked, see `WELL_KNOWN`.
+    `available: false` keeps an item out of recommendations until it is sent again without. The
+    attributes of an item that others read are checked, see `WELL_KNOWN`.
     """
     key = f"{entity}_id"
     entity_id = None
@@ -26,7 +31,9 @@ def read_entry(entry: Any, entity: Entity, origin: Origin, rules: Rules, max_byt
             raise RejectedError(Code.NOT_AN_OBJECT, f"an entry must be an object with {key}")
         fields.refuse_deep(entry)
         if max_bytes is not None and len(orjson.dumps(entry)) > max_bytes:
-            raise RejectedError(Code.EVENT_TOO_LARGE, f"an entry may have at most {max_bytes} bytes")
+            raise RejectedError(
+                Code.EVENT_TOO_LARGE, f"an entry may have at most {max_bytes} bytes"
+            )
         entity_id = fields.as_id(entry.get(key), key)
         if entity_id is None:
             raise RejectedError(Code.INVALID_ID, f"{key} is required", key)
@@ -34,7 +41,11 @@ def read_entry(entry: Any, entity: Entity, origin: Origin, rules: Rules, max_byt
         if type(available) is not bool:
             raise RejectedError(Code.INVALID_VALUE, "available must be true or false", "available")
         under = fields.as_object(entry.get("attributes"), "attributes")
-        beside = {name: value for name, value in entry.items() if name not in (key, "attributes", "available", "writeKey")}
+        beside = {
+            name: value
+            for name, value in entry.items()
+            if name not in (key, "attributes", "available", "writeKey")
+        }
         attributes = {**beside, **under}
         if entity == "item":
             for name, check in WELL_KNOWN.items():
@@ -54,14 +65,22 @@ def read_entry(entry: Any, entity: Entity, origin: Origin, rules: Rules, max_byt
 
 
 def deletion(entity: Entity, entity_id: str, origin: Origin) -> Outcome:
-    """An item that is gone for good: it is no longer recommended, its history stays. A user: the history goes, too."""
+    """An item that is gone for good: it is no longer recommended, its history stays. A user: the
+    history goes, too.
+    """
     key = f"{entity}_id"
     try:
         if (valid := fields.as_id(entity_id, key)) is None:
             raise RejectedError(Code.INVALID_ID, f"{key} is required", key)
     except RejectedError as error:
         return Rejected(None, error, {key: entity_id, "deleted": True})
-    record = CatalogRecord(entity=entity, entity_id=valid, deleted=True, timestamp=origin.received_at, source=origin.source)
+    record = CatalogRecord(
+        entity=entity,
+        entity_id=valid,
+        deleted=True,
+        timestamp=origin.received_at,
+        source=origin.source,
+    )
     return Taken(valid, [record])
 
 
@@ -80,7 +99,8 @@ def _texts(value: Any, field: str) -> None:
         raise RejectedError(Code.INVALID_VALUE, f"{field} must be a list of strings", field)
 
 
-#: What others read of an item, with its one form; null is as good as missing. Every other attribute is free.
+# What others read of an item, with its one form; null is as good as missing. Every other attribute
+# is free.
 WELL_KNOWN: Final[dict[str, Callable[[Any, str], object]]] = {
     "title": _text,
     "description": _text,

@@ -1,5 +1,7 @@
-"""The bodies of the API as OpenAPI shows them. Requests are not checked against these models but by `segment` and `catalog`,
-which give a verdict for each message where a model would refuse the body whole."""
+"""The bodies of the API as OpenAPI shows them. Requests are not checked against these models but by
+`segment` and `catalog`, which give a verdict for each message where a model would refuse the body
+whole.
+"""
 
 from typing import Any, Literal
 
@@ -15,11 +17,17 @@ Time = str | int
 class _Call(BaseModel):
     model_config = ConfigDict(extra="allow")
 
-    messageId: Id | None = Field(None, description="unique; made and returned when missing. Becomes the event's id")
+    messageId: Id | None = Field(
+        None, description="unique; made and returned when missing. Becomes the event's id"
+    )
     userId: Id | None = Field(None, description="this or anonymousId is required")
     anonymousId: Id | None = None
-    timestamp: Time | None = Field(None, description="ISO 8601 or milliseconds; when missing, the moment of receipt")
-    sentAt: Time | None = Field(None, description="the client's clock when it sent; corrects timestamp for clock skew")
+    timestamp: Time | None = Field(
+        None, description="ISO 8601 or milliseconds; when missing, the moment of receipt"
+    )
+    sentAt: Time | None = Field(
+        None, description="the client's clock when it sent; corrects timestamp for clock skew"
+    )
     context: dict[str, Any] | None = Field(None, description="sessionId and userAgent are read")
     writeKey: str | None = Field(None, description="where Basic authentication can't be used")
 
@@ -27,7 +35,9 @@ class _Call(BaseModel):
 class Track(_Call):
     """Something that a visitor did."""
 
-    event: str = Field(description="'Product Viewed' and the like, or a type: view, click, cart, purchase, rate, search, …")
+    event: str = Field(
+        description="'Product Viewed' and the like, or a type: view, click, cart, purchase, rate, search, …"
+    )
     properties: dict[str, Any] | None = Field(
         None,
         description="item_id (or product_id, sku), or products; value, rating, price, quantity, position, recommendation_id, …; "
@@ -49,7 +59,9 @@ class Screen(Page):
 
 
 class Identify(_Call):
-    """What is known of a user; replaces what was known before. With userId and anonymousId: who the anonymous visitor is."""
+    """What is known of a user; replaces what was known before. With userId and anonymousId: who the
+    anonymous visitor is.
+    """
 
     traits: dict[str, Any] | None = None
 
@@ -65,7 +77,9 @@ class Alias(_Call):
     """That two ids are one visitor."""
 
     userId: Id = Field(description="who the visitor is from now on")
-    previousId: Id | None = Field(None, description="who the visitor was; when missing, anonymousId")
+    previousId: Id | None = Field(
+        None, description="who the visitor was; when missing, anonymousId"
+    )
 
 
 class Message(_Call):
@@ -102,14 +116,20 @@ class Item(BaseModel):
     categories: list[str] | None = None
     price: float | None = Field(None, ge=0)
     image_url: str | None = None
-    expires_at: Time | None = Field(None, description="no longer recommended from then on; ISO 8601 or milliseconds")
+    expires_at: Time | None = Field(
+        None, description="no longer recommended from then on; ISO 8601 or milliseconds"
+    )
     attributes: dict[str, Any] | None = None
 
 
 class Items(BaseModel):
     """Items to insert or replace."""
 
-    items: list[Item] = Field(examples=[[{"item_id": "sku-1", "title": "Blue shoes", "categories": ["shoes"], "price": 59.9}]])
+    items: list[Item] = Field(
+        examples=[
+            [{"item_id": "sku-1", "title": "Blue shoes", "categories": ["shoes"], "price": 59.9}]
+        ]
+    )
 
 
 class User(BaseModel):
@@ -127,16 +147,25 @@ class Users(BaseModel):
     users: list[User]
 
 
-SECURITY_SCHEMES = {"writeKey": {"type": "http", "scheme": "basic", "description": "The write key as user name, no password"}}
+SECURITY_SCHEMES = {
+    "writeKey": {
+        "type": "http",
+        "scheme": "basic",
+        "description": "The write key as user name, no password",
+    }
+}
 
 
 def described(body: type[BaseModel] | None = None) -> dict[str, Any]:
-    """The arguments of a route that describe its body, its answers and its authentication, at no cost to a request."""
+    """The arguments of a route that describe its body, its answers and its authentication, at no
+    cost to a request.
+    """
     extra: dict[str, Any] = {"security": [{"writeKey": []}]}
     if body is not None:
         extra["security"].append({})  # the key may be in the body
         schema = body.model_json_schema()
-        # References inside one operation would have to name a place in the whole document: put the definitions in their place.
+        # References inside one operation would have to name a place in the whole document: put the
+        # definitions in their place.
         schema = _inlined(schema, schema.pop("$defs", {}))
         extra["requestBody"] = {
             "required": True,
@@ -146,7 +175,10 @@ def described(body: type[BaseModel] | None = None) -> dict[str, Any]:
     return {
         "openapi_extra": extra,
         "responses": {
-            200: {"model": Answer, "description": "A verdict for each message; accepted ones are acknowledged by the broker"},
+            200: {
+                "model": Answer,
+                "description": "A verdict for each message; accepted ones are acknowledged by the broker",
+            },
             **{status: _refusal(description) for status, description in REFUSALS.items()},
         },
     }
@@ -162,7 +194,10 @@ REFUSALS = {
 
 
 def _refusal(description: str) -> dict[str, Any]:
-    return {"description": description, "content": {PROBLEM_JSON: {"schema": Problem.model_json_schema()}}}
+    return {
+        "description": description,
+        "content": {PROBLEM_JSON: {"schema": Problem.model_json_schema()}},
+    }
 
 
 _VERDICT_HEADER = {
@@ -176,19 +211,33 @@ _VERDICT_HEADER = {
 
 def _gif(description: str) -> dict[str, Any]:
     binary = {"schema": {"type": "string", "format": "binary"}}
-    return {"description": description, "headers": _VERDICT_HEADER, "content": {"image/gif": binary}}
+    return {
+        "description": description,
+        "headers": _VERDICT_HEADER,
+        "content": {"image/gif": binary},
+    }
 
 
 def _in_query(name: str, description: str, *, required: bool) -> dict[str, Any]:
-    return {"name": name, "in": "query", "required": required, "description": description, "schema": {"type": "string"}}
+    return {
+        "name": name,
+        "in": "query",
+        "required": required,
+        "description": description,
+        "schema": {"type": "string"},
+    }
 
 
-#: The same for the pixel, which answers with a picture whatever becomes of the message.
+# The same for the pixel, which answers with a picture whatever becomes of the message.
 PIXEL: dict[str, Any] = {
     "openapi_extra": {
         "security": [{"writeKey": []}, {}],
         "parameters": [
-            _in_query("data", "a message as JSON or its Base64, of either alphabet; without `type` a track call", required=True),
+            _in_query(
+                "data",
+                "a message as JSON or its Base64, of either alphabet; without `type` a track call",
+                required=True,
+            ),
             _in_query("writeKey", "unless it is in the message or in the header", required=False),
         ],
     },

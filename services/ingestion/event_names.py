@@ -1,7 +1,8 @@
 """From the name of a track event to an interaction's type.
 
-Names are compared in lower case with everything but letters and digits as `_`, so that `Product Viewed`, `product viewed` and
-`product_viewed` are one. A name that is not listed is its own type: `Video Started` is `video_started`, `click` is `click`.
+Names are compared in lower case with everything but letters and digits as `_`, so that `Product
+Viewed`, `product viewed` and `product_viewed` are one. A name that is not listed is its own type:
+`Video Started` is `video_started`, `click` is `click`.
 """
 
 import re
@@ -14,8 +15,9 @@ import orjson
 from services.ingestion.verdicts import Code, RejectedError
 from slipstream.contracts import vocabulary as v
 
-#: Segment's e-commerce specification, version 2 and, below it, version 1. What is not here is its own type: `Cart Viewed`,
-#: `Checkout Started`, `Order Updated`, `Coupon Applied` and the like say nothing new of an item.
+# Segment's e-commerce specification, version 2 and, below it, version 1. What is not here is its
+# own type: `Cart Viewed`, `Checkout Started`, `Order Updated`, `Coupon Applied` and the like say
+# nothing new of an item.
 SEGMENT_NAMES: Final[dict[str, str]] = {
     "products_searched": v.SEARCH,
     "product_list_viewed": v.IMPRESSION,
@@ -42,8 +44,8 @@ SEGMENT_NAMES: Final[dict[str, str]] = {
     "removed_product": v.REMOVE,
     "completed_order": v.PURCHASE,
 }
-#: Names that the specification also knows without products, a whole order's refund or a category without its list. Such an event
-#: is its own type.
+# Names that the specification also knows without products, a whole order's refund or a category
+# without its list. Such an event is its own type.
 WITH_OR_WITHOUT: Final = frozenset(
     {
         "product_list_viewed", "product_list_filtered", "promotion_viewed", "promotion_clicked", "order_refunded",
@@ -51,16 +53,20 @@ WITH_OR_WITHOUT: Final = frozenset(
     }
 )  # fmt: skip
 
-#: Types that say something of an item, and so must name one.
-OF_AN_ITEM: Final = frozenset({v.VIEW, v.CLICK, v.CART, v.PURCHASE, v.RATE, v.LIKE, v.WISHLIST, v.REMOVE, v.IMPRESSION})
+# Types that say something of an item, and so must name one.
+OF_AN_ITEM: Final = frozenset(
+    {v.VIEW, v.CLICK, v.CART, v.PURCHASE, v.RATE, v.LIKE, v.WISHLIST, v.REMOVE, v.IMPRESSION}
+)
 
 _TOKEN = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _REMEMBERED = 4096
 
 
 class EventName(NamedTuple):
-    """What a name means. `of_an_item`: the event is about an item, or lists `products`, each of which makes an interaction; when
-    it names none, it is of the type `otherwise`, or is rejected where that is None."""
+    """What a name means. `of_an_item`: the event is about an item, or lists `products`, each of
+    which makes an interaction; when it names none, it is of the type `otherwise`, or is rejected
+    where that is None.
+    """
 
     event_type: str
     of_an_item: bool
@@ -74,7 +80,9 @@ def token(name: str) -> str:
 
 
 class EventNames:
-    """What names mean: Segment's, and `added`, which come first. Raises ValueError for a name or a type that is none."""
+    """What names mean: Segment's, and `added`, which come first. Raises ValueError for a name or a
+    type that is none.
+    """
 
     def __init__(self, added: Mapping[str, str] | None = None) -> None:
         self._added: dict[str, str] = {}
@@ -83,12 +91,16 @@ class EventNames:
             if not (known := token(name)):
                 raise ValueError(f"{name!r} has neither letters nor digits")
             if type(event_type) is not str or not _TOKEN.fullmatch(event_type):
-                raise ValueError(f"{name!r} must be given a type: at most 64 small letters (a-z), digits and _, a letter first")
+                raise ValueError(
+                    f"{name!r} must be given a type: at most 64 small letters (a-z), digits and _, a letter first"
+                )
             if self._added.setdefault(known, event_type) != event_type:
                 raise ValueError(f"{name!r} is there twice, spelt in two ways, with two types")
 
     def classify(self, name: str) -> EventName:
-        """The type for a track event's name; rejects one that gives no token of at most 64 letters, digits and `_`."""
+        """The type for a track event's name; rejects one that gives no token of at most 64 letters,
+        digits and `_`.
+        """
         known = self._known.get(name)
         if known is None:
             if len(self._known) >= _REMEMBERED:
@@ -100,14 +112,18 @@ class EventNames:
         event_type = self._added.get(name) or SEGMENT_NAMES.get(name, name)
         if not _TOKEN.fullmatch(event_type):
             raise RejectedError(
-                Code.INVALID_NAME, "event must give a name of at most 64 letters (a-z), digits and _, a letter first", "event"
+                Code.INVALID_NAME,
+                "event must give a name of at most 64 letters (a-z), digits and _, a letter first",
+                "event",
             )
         otherwise = name if name in WITH_OR_WITHOUT and name not in self._added else None
         return EventName(event_type, event_type in OF_AN_ITEM, otherwise)
 
 
 def read_mapping(data: bytes) -> EventNames:
-    """Names from a mapping file, `{"Produkt angesehen": "view"}`; ValueError says what is wrong with it."""
+    """Names from a mapping file, `{"Produkt angesehen": "view"}`; ValueError says what is wrong
+    with it.
+    """
     try:
         mapping = orjson.loads(data)
     except orjson.JSONDecodeError as error:

@@ -1,17 +1,20 @@
-"""Read one field of a message that a client sent, or reject it. Written out by hand: this runs several times an event."""
+"""Read one field of a message that a client sent, or reject it. Written out by hand: this runs
+several times an event.
+"""
 
 import math
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from typing import Any
 
 from services.ingestion.verdicts import Code, RejectedError
+from slipstream.contracts.times import DAY_MS, parse_iso
 from slipstream.contracts.vocabulary import MAX_ID_BYTES, MAX_POSITION
 
-#: Deepest nesting of objects and lists in a message; consumers' JSON parsers stop somewhere beyond a hundred.
+# Deepest nesting of objects and lists in a message; consumers' JSON parsers stop somewhere beyond a
+# hundred.
 MAX_DEPTH = 32
-DAY_MS = 86_400_000
-#: A number below this is a time in seconds, until the year 5138: as milliseconds it would lie before March 1973.
+# A number below this is a time in seconds, until the year 5138: as milliseconds it would lie before
+# March 1973.
 SECONDS_BELOW = 100_000_000_000
 
 
@@ -39,7 +42,9 @@ def as_id(value: Any, field: str, room: int = 0) -> str | None:
         raise RejectedError(Code.INVALID_ID, f"{field} has a NUL character", field)
     # A character has at most four bytes, so that most ids need not be encoded to be measured.
     if len(value) > (MAX_ID_BYTES - room) // 4 and len(value.encode()) > MAX_ID_BYTES - room:
-        raise RejectedError(Code.INVALID_ID, f"{field} has more than {MAX_ID_BYTES - room} bytes", field)
+        raise RejectedError(
+            Code.INVALID_ID, f"{field} has more than {MAX_ID_BYTES - room} bytes", field
+        )
     return value
 
 
@@ -64,7 +69,9 @@ def number_or_none(value: Any) -> float | None:
 
 
 def position_or_none(value: Any) -> int | None:
-    """A place in a list, 0 or more; None where it is anything else, since shops also use the name for other things."""
+    """A place in a list, 0 or more; None where it is anything else, since shops also use the name
+    for other things.
+    """
     if value is None:
         return None
     number = number_or_none(value)
@@ -74,22 +81,31 @@ def position_or_none(value: Any) -> int | None:
 
 
 def as_millis(value: Any, field: str) -> int:
-    """A time, ISO 8601 (UTC where it names no zone) or milliseconds since the epoch, as milliseconds."""
+    """A time, ISO 8601 (UTC where it names no zone) or milliseconds since the epoch, as
+    milliseconds.
+    """
     kind = type(value)
     if kind is str:
         try:
-            moment = datetime.fromisoformat(value)
-            if moment.tzinfo is None:
-                moment = moment.replace(tzinfo=UTC)
-            millis = math.floor(moment.timestamp() * 1000 + 0.5)
-        except (ValueError, OverflowError):
-            raise RejectedError(Code.INVALID_TIMESTAMP, f"{field} is not an ISO 8601 time", field) from None
+            millis = parse_iso(value)
+        except ValueError:
+            raise RejectedError(
+                Code.INVALID_TIMESTAMP, f"{field} is not an ISO 8601 time", field
+            ) from None
     elif kind is int or kind is float:
         millis = int(value)
         if 0 < millis < SECONDS_BELOW:
-            raise RejectedError(Code.TIMESTAMP_IN_SECONDS, f"{field} looks like seconds; send milliseconds or ISO 8601", field)
+            raise RejectedError(
+                Code.TIMESTAMP_IN_SECONDS,
+                f"{field} looks like seconds; send milliseconds or ISO 8601",
+                field,
+            )
     else:
-        raise RejectedError(Code.INVALID_TIMESTAMP, f"{field} must be ISO 8601 or milliseconds since the epoch", field)
+        raise RejectedError(
+            Code.INVALID_TIMESTAMP,
+            f"{field} must be ISO 8601 or milliseconds since the epoch",
+            field,
+        )
     if millis < 0:
         raise RejectedError(Code.INVALID_TIMESTAMP, f"{field} lies before 1970", field)
     return millis
@@ -98,7 +114,9 @@ def as_millis(value: Any, field: str) -> int:
 def refuse_future(millis: int, received_at: int, field: str) -> int:
     """The time, unless it is more than a day after it was received."""
     if millis > received_at + DAY_MS:
-        raise RejectedError(Code.TIMESTAMP_IN_FUTURE, f"{field} lies more than 24 hours in the future", field)
+        raise RejectedError(
+            Code.TIMESTAMP_IN_FUTURE, f"{field} lies more than 24 hours in the future", field
+        )
     return millis
 
 
@@ -109,5 +127,7 @@ def refuse_deep(value: dict[str, Any] | list[Any], levels: int = MAX_DEPTH) -> N
         kind = type(inner)
         if kind is dict or kind is list:
             if levels <= 1:
-                raise RejectedError(Code.NESTED_TOO_DEEPLY, f"objects and lists may be nested {MAX_DEPTH} deep")
+                raise RejectedError(
+                    Code.NESTED_TOO_DEEPLY, f"objects and lists may be nested {MAX_DEPTH} deep"
+                )
             refuse_deep(inner, levels - 1)

@@ -1,6 +1,7 @@
-"""The shortest way to what is called for every event: by its path alone, past the framework's routing and its layers, which cost
-more than reading an event does. What is not found here goes the usual way; so does the documentation. And past what only pages
-need, for who is not one."""
+"""The shortest way to what is called for every event: by its path alone, past the framework's
+routing and its layers, which cost more than reading an event does. What is not found here goes the
+usual way; so does the documentation. And past what only pages need, for who is not one.
+"""
 
 from collections.abc import Awaitable, Callable
 
@@ -15,7 +16,9 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 class PageOrigins(CORSMiddleware):
-    """CORS for requests of pages. Others name no origin, and need not pay for a header on the answer that nobody reads."""
+    """CORS for requests of pages. Others name no origin, and need not pay for a header on the
+    answer that nobody reads.
+    """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         of_page = scope["type"] == "http" and any(name == b"origin" for name, _ in scope["headers"])
@@ -23,7 +26,9 @@ class PageOrigins(CORSMiddleware):
 
 
 async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer a request by its `scope["route"]`, whose endpoint takes the request as it is and returns a response."""
+    """Answer a request by its `scope["route"]`, whose endpoint takes the request as it is and
+    returns a response.
+    """
     endpoint: Endpoint = scope["route"].endpoint
     try:
         response = await endpoint(Request(scope, receive, send))

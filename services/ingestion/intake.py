@@ -1,4 +1,6 @@
-"""From a request's body to its answer, without HTTP: who sends, what is in it, and what the broker acknowledged."""
+"""From a request's body to its answer, without HTTP: who sends, what is in it, and what the broker
+acknowledged.
+"""
 
 import time
 from collections.abc import Callable
@@ -17,15 +19,21 @@ from slipstream.chassis.errors import InvalidRequestError, TooLargeError, Unauth
 from slipstream.chassis.logging import request_id
 
 Body = dict[str, Any]
-#: What a body means: an outcome for each of its messages. The third argument is the limit of one message, None where the whole
-#: body is within it.
+# What a body means: an outcome for each of its messages. The third argument is the limit of one
+# message, None where the whole body is within it.
 Reader = Callable[[Body, Origin, int | None], list[Outcome]]
 
 
 class Intake:
     """Takes bodies: authenticates, reads, publishes, and answers with a verdict for each message."""
 
-    def __init__(self, settings: IngestionSection, keys: WriteKeys, publisher: Publisher, rules: Rules | None = None) -> None:
+    def __init__(
+        self,
+        settings: IngestionSection,
+        keys: WriteKeys,
+        publisher: Publisher,
+        rules: Rules | None = None,
+    ) -> None:
         self.max_body_bytes = settings.max_body_bytes
         self._max_event_bytes = settings.max_event_bytes
         self._max_messages = settings.max_batch_events
@@ -33,19 +41,28 @@ class Intake:
         self._publisher = publisher
         self._rules = Rules.of(settings) if rules is None else rules
 
-    async def message(self, raw: bytes, authorization: str | None, kind: str | None, agent: str = "") -> bytes:
-        """One tracking call of the given kind, None where the message names its own; `agent` is the `User-Agent`."""
+    async def message(
+        self, raw: bytes, authorization: str | None, kind: str | None, agent: str = ""
+    ) -> bytes:
+        """One tracking call of the given kind, None where the message names its own; `agent` is the
+        `User-Agent`.
+        """
 
         def read(body: Body, origin: Origin, limit: int | None) -> list[Outcome]:
             return [read_message(body, kind, {}, origin, self._rules, limit)]
 
         return await self._take(raw, authorization, read, agent, single=True)
 
-    async def batch(self, raw: bytes, authorization: str | None, agent: str = "", *, imported: bool = False) -> bytes:
+    async def batch(
+        self, raw: bytes, authorization: str | None, agent: str = "", *, imported: bool = False
+    ) -> bytes:
         """Segment's batch: messages of any type. `imported` ones are history, of whatever age."""
 
         def read(body: Body, origin: Origin, limit: int | None) -> list[Outcome]:
-            return [read_message(message, None, body, origin, self._rules, limit) for message in self._list(body, "batch")]
+            return [
+                read_message(message, None, body, origin, self._rules, limit)
+                for message in self._list(body, "batch")
+            ]
 
         return await self._take(raw, authorization, read, agent, imported)
 
@@ -53,13 +70,22 @@ class Intake:
         """A bulk upsert of items or users."""
 
         def read(body: Body, origin: Origin, limit: int | None) -> list[Outcome]:
-            return [catalog.read_entry(entry, entity, origin, self._rules, limit) for entry in self._list(body, f"{entity}s")]
+            return [
+                catalog.read_entry(entry, entity, origin, self._rules, limit)
+                for entry in self._list(body, f"{entity}s")
+            ]
 
         return await self._take(raw, authorization, read)
 
-    async def delete(self, entity: catalog.Entity, entity_id: str, authorization: str | None) -> bytes:
+    async def delete(
+        self, entity: catalog.Entity, entity_id: str, authorization: str | None
+    ) -> bytes:
         """An item that is gone for good, or a user who is to be forgotten."""
-        return await self._take(b"{}", authorization, lambda _body, origin, _limit: [catalog.deletion(entity, entity_id, origin)])
+        return await self._take(
+            b"{}",
+            authorization,
+            lambda _body, origin, _limit: [catalog.deletion(entity, entity_id, origin)],
+        )
 
     async def _take(
         self,
@@ -74,15 +100,27 @@ class Intake:
         try:
             body = orjson.loads(raw)
         except orjson.JSONDecodeError as error:
-            raise InvalidRequestError(f"The body is not JSON: {error}", code="invalid_json") from error
+            raise InvalidRequestError(
+                f"The body is not JSON: {error}", code="invalid_json"
+            ) from error
         if type(body) is not dict:
             raise InvalidRequestError("The body must be a JSON object", code="invalid_body")
-        origin = Origin(self._source(authorization, body), request_id.get(), int(time.time() * 1000), agent, imported)
-        outcomes = read(body, origin, self._max_event_bytes if len(raw) > self._max_event_bytes else None)
+        origin = Origin(
+            self._source(authorization, body),
+            request_id.get(),
+            int(time.time() * 1000),
+            agent,
+            imported,
+        )
+        outcomes = read(
+            body, origin, self._max_event_bytes if len(raw) > self._max_event_bytes else None
+        )
         return orjson.dumps(answer(await self._publisher.publish(outcomes, origin, single=single)))
 
     def _source(self, authorization: str | None, body: Body) -> str:
-        """The name of the write key. The key is taken out of the body, since the body may end in the dead letters."""
+        """The name of the write key. The key is taken out of the body, since the body may end in
+        the dead letters.
+        """
         in_body = body.pop("writeKey", None)
         key = (key_in_header(authorization) if authorization else None) or in_body
         name = self._keys.name_of(key) if type(key) is str else None
@@ -99,5 +137,7 @@ class Intake:
         if type(messages) is not list:
             raise InvalidRequestError(f"The body must have a list: {name}", code="invalid_body")
         if len(messages) > self._max_messages:
-            raise TooLargeError(f"{name} has {len(messages)} entries; send at most {self._max_messages} at once")
+            raise TooLargeError(
+                f"{name} has {len(messages)} entries; send at most {self._max_messages} at once"
+            )
         return messages

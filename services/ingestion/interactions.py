@@ -1,4 +1,6 @@
-"""From an event's properties to interactions: of the item that it names, of each of its products, of each of its impressions."""
+"""From an event's properties to interactions: of the item that it names, of each of its products,
+of each of its impressions.
+"""
 
 from typing import Any
 
@@ -9,34 +11,62 @@ from slipstream.contracts.events import Interaction
 from slipstream.contracts.vocabulary import IMPRESSION, RATE
 
 ITEM_KEYS = ("item_id", "product_id", "sku")
-#: The bytes that ":", a letter and an index need behind a message id.
+# The bytes that ":", a letter and an index need behind a message id.
 INDEX_ROOM = 6
-#: What each product of an event keeps of the event's own properties, where it is a short scalar: an order of a thousand
-#: products must not become a thousand copies of everything.
-SHARED = ("order_id", "checkout_id", "cart_id", "list_id", "category", "currency", "coupon", "affiliation", "query", "placement")
+# What each product of an event keeps of the event's own properties, where it is a short scalar: an
+# order of a thousand products must not become a thousand copies of everything.
+SHARED = (
+    "order_id",
+    "checkout_id",
+    "cart_id",
+    "list_id",
+    "category",
+    "currency",
+    "coupon",
+    "affiliation",
+    "query",
+    "placement",
+)
 SHARED_LENGTH = 256
-#: Each product becomes a record; a small body must not become a large load.
+# Each product becomes a record; a small body must not become a large load.
 MAX_PRODUCTS = 500
-#: Properties that have a field of their own in an interaction.
+# Properties that have a field of their own in an interaction.
 _OWN_FIELD = frozenset({"item_id", "recommendation_id", "session_id", "value"})
 
 
-def read_interactions(shared: dict[str, Any], properties: dict[str, Any], message_id: str, name: EventName) -> list[Interaction]:
-    """What an event makes; `shared` are the fields that all of it have. Rejects one that is about an item and names none."""
+def read_interactions(
+    shared: dict[str, Any], properties: dict[str, Any], message_id: str, name: EventName
+) -> list[Interaction]:
+    """What an event makes; `shared` are the fields that all of it have. Rejects one that is about
+    an item and names none.
+    """
     products = properties.get("products")
     shown = properties.get("impressions")
     shown = shown if type(shown) is list and shown else None
     item_id = item_of(properties, "properties")
     made: list[Interaction] = []
-    if products is not None and item_id is None and name.of_an_item and not (name.otherwise is not None and not products):
+    if (
+        products is not None
+        and item_id is None
+        and name.of_an_item
+        and not (name.otherwise is not None and not products)
+    ):
         made = _of_a_list(shared, properties, products, message_id, "products", name.event_type)
     elif item_id is not None or not name.of_an_item:
-        made = [_interaction(shared, properties, message_id, name.event_type, item_id, shown is not None)]
+        made = [
+            _interaction(
+                shared, properties, message_id, name.event_type, item_id, shown is not None
+            )
+        ]
     elif name.otherwise is not None:
-        made = [_interaction(shared, properties, message_id, name.otherwise, None, shown is not None)]
+        made = [
+            _interaction(shared, properties, message_id, name.otherwise, None, shown is not None)
+        ]
     elif shown is None or name.event_type != IMPRESSION:
         raise RejectedError(
-            Code.MISSING_ITEM, f"a {name.event_type} needs an item: item_id, product_id, sku or products", "properties.item_id"
+            Code.MISSING_ITEM,
+            f"a {name.event_type} needs an item: item_id, product_id, sku or products",
+            "properties.item_id",
         )
     if shown is not None:
         made += _of_a_list(shared, properties, shown, message_id, "impressions", IMPRESSION)
@@ -46,13 +76,20 @@ def read_interactions(shared: dict[str, Any], properties: dict[str, Any], messag
 def item_of(properties: dict[str, Any], field: str) -> str | None:
     """The item that the properties name, None when they name none."""
     for key in ITEM_KEYS:
-        if (value := properties.get(key)) is not None and (found := fields.as_id(value, f"{field}.{key}")):
+        if (value := properties.get(key)) is not None and (
+            found := fields.as_id(value, f"{field}.{key}")
+        ):
             return found
     return None
 
 
 def _interaction(
-    shared: dict[str, Any], properties: dict[str, Any], message_id: str, event_type: str, item_id: str | None, impressions: bool
+    shared: dict[str, Any],
+    properties: dict[str, Any],
+    message_id: str,
+    event_type: str,
+    item_id: str | None,
+    impressions: bool,
 ) -> Interaction:
     own = {key: value for key, value in properties.items() if key not in _OWN_FIELD}
     if impressions:
@@ -63,26 +100,38 @@ def _interaction(
         event_id=message_id,
         item_id=item_id,
         value=_value(properties, event_type, "properties"),
-        recommendation_id=fields.as_id(properties.get("recommendation_id"), "properties.recommendation_id"),
+        recommendation_id=fields.as_id(
+            properties.get("recommendation_id"), "properties.recommendation_id"
+        ),
         position=fields.position_or_none(properties.get("position")),
         properties=own,
     )
 
 
 def _of_a_list(
-    shared: dict[str, Any], properties: dict[str, Any], entries: Any, message_id: str, listed: str, event_type: str
+    shared: dict[str, Any],
+    properties: dict[str, Any],
+    entries: Any,
+    message_id: str,
+    listed: str,
+    event_type: str,
 ) -> list[Interaction]:
     """An interaction for each entry, an id or an object, of the list `properties[listed]`."""
     whole = f"properties.{listed}"
     if type(entries) is not list or not entries:
-        raise RejectedError(Code.MISSING_ITEM, f"{listed} must be a list with at least one product", whole)
+        raise RejectedError(
+            Code.MISSING_ITEM, f"{listed} must be a list with at least one product", whole
+        )
     if len(entries) > MAX_PRODUCTS:
-        raise RejectedError(Code.EVENT_TOO_LARGE, f"{listed} may have at most {MAX_PRODUCTS} entries", whole)
+        raise RejectedError(
+            Code.EVENT_TOO_LARGE, f"{listed} may have at most {MAX_PRODUCTS} entries", whole
+        )
     slate = fields.as_id(properties.get("recommendation_id"), "properties.recommendation_id")
     common = {
         key: value
         for key in SHARED
-        if type(value := properties.get(key)) in (int, float, bool) or (type(value) is str and len(value) <= SHARED_LENGTH)
+        if type(value := properties.get(key)) in (int, float, bool)
+        or (type(value) is str and len(value) <= SHARED_LENGTH)
     }
     prefix = f"{message_id}:" if listed == "products" else f"{message_id}:i"
     made: list[Interaction] = []
@@ -91,7 +140,9 @@ def _of_a_list(
         product = entry if type(entry) is dict else {"item_id": entry}
         item_id = item_of(product, field)
         if item_id is None:
-            raise RejectedError(Code.MISSING_ITEM, f"an entry of {listed} needs item_id, product_id or sku", field)
+            raise RejectedError(
+                Code.MISSING_ITEM, f"an entry of {listed} needs item_id, product_id or sku", field
+            )
         position = fields.position_or_none(product.get("position"))
         value = _value(product, event_type, field)
         if value is None and len(entries) == 1 and listed == "products":
@@ -103,23 +154,34 @@ def _of_a_list(
                 event_id=f"{prefix}{index}",
                 item_id=item_id,
                 value=value,
-                recommendation_id=fields.as_id(product.get("recommendation_id"), f"{field}.recommendation_id") or slate,
+                recommendation_id=fields.as_id(
+                    product.get("recommendation_id"), f"{field}.recommendation_id"
+                )
+                or slate,
                 # What was shown stood in this order; the order of what was bought says nothing.
                 position=index if position is None and event_type == IMPRESSION else position,
-                properties={**common, **{key: value for key, value in product.items() if key not in _OWN_FIELD}},
+                properties={
+                    **common,
+                    **{key: value for key, value in product.items() if key not in _OWN_FIELD},
+                },
             )
         )
     return made
 
 
 def _value(properties: dict[str, Any], event_type: str, field: str) -> float | None:
-    """`value`, or a rating, or what it brought in. Money that is no number ("19,99 €") is left to the properties."""
+    """`value`, or a rating, or what it brought in. Money that is no number ("19,99 €") is left to
+    the properties.
+    """
     if (value := properties.get("value")) is not None:
         return fields.as_value(value, f"{field}.value")
     if event_type == RATE:
         rating = properties.get("rating")
         return None if rating is None else fields.as_value(rating, f"{field}.rating")
-    if "revenue" in properties and (revenue := fields.number_or_none(properties["revenue"])) is not None:
+    if (
+        "revenue" in properties
+        and (revenue := fields.number_or_none(properties["revenue"])) is not None
+    ):
         return revenue
     if "price" not in properties or (price := fields.number_or_none(properties["price"])) is None:
         return None

@@ -1,7 +1,8 @@
-"""Put what was taken on its topics, and what was rejected on the dead letters; return when the broker has all of it.
+"""Put what was taken on its topics, and what was rejected on the dead letters; return when the
+broker has all of it.
 
-Requests that come in at the same time travel together: one question to Redis, one handover to the producer, one answer for all.
-For a single event each of these costs more than the event itself.
+Requests that come in at the same time travel together: one question to Redis, one handover to the
+producer, one answer for all. For a single event each of these costs more than the event itself.
 """
 
 import asyncio
@@ -15,7 +16,15 @@ from prometheus_client import CollectorRegistry, Counter
 from services.ingestion import fields
 from services.ingestion.admission import Admission, Question
 from services.ingestion.carrier import Carrier
-from services.ingestion.verdicts import NOT_KEPT, Duplicate, Origin, Outcome, Rejected, RejectedError, Taken
+from services.ingestion.verdicts import (
+    NOT_KEPT,
+    Duplicate,
+    Origin,
+    Outcome,
+    Rejected,
+    RejectedError,
+    Taken,
+)
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.producer import Failure, Outgoing
 from slipstream.chassis.errors import ServiceError, UnavailableError
@@ -27,9 +36,9 @@ from slipstream.stores.admission import Judged
 log = get_logger(__name__)
 
 RETRY_AFTER_S = 2
-#: So many messages are worth a journey of their own.
+# So many messages are worth a journey of their own.
 ENOUGH = 64
-#: The longest that a request waits for others while some are under way.
+# The longest that a request waits for others while some are under way.
 GATHER_S = 0.02
 
 
@@ -46,14 +55,16 @@ class _Parcel:
 class Publisher:
     """Sends the outcomes of requests. Used in one event loop."""
 
-    def __init__(self, carrier: Carrier, registry: CollectorRegistry, admission: Admission | None = None) -> None:
+    def __init__(
+        self, carrier: Carrier, registry: CollectorRegistry, admission: Admission | None = None
+    ) -> None:
         """Without `admission` everything is let in."""
         self._carrier = carrier
         self._admission = admission
         self._waiting: list[_Parcel] = []
         self._departure: asyncio.Handle | None = None
         self._under_way: set[asyncio.Task[None]] = set()
-        #: the ids that are being looked up, until their records are handed over
+        # the ids that are being looked up, until their records are handed over
         self._looked_up: dict[str, asyncio.Future[None]] = {}
         self._events = Counter(
             "slipstream_ingestion_events_total",
@@ -63,12 +74,15 @@ class Publisher:
         )
         self._children: dict[tuple[str, str], Any] = {}
 
-    async def publish(self, outcomes: list[Outcome], origin: Origin, *, single: bool = False) -> list[Outcome]:
-        """Return when the broker has acknowledged every record and every dead letter, with what finally became of each message.
+    async def publish(
+        self, outcomes: list[Outcome], origin: Origin, *, single: bool = False
+    ) -> list[Outcome]:
+        """Return when the broker has acknowledged every record and every dead letter, with what
+        finally became of each message.
 
-        Raises `TooManyRequestsError`, or `UnavailableError` when the broker has not acknowledged: then nothing may be claimed
-        accepted, and the client sends everything again under the same message ids. `single`: the request is its only message, and
-        is refused with it.
+        Raises `TooManyRequestsError`, or `UnavailableError` when the broker has not acknowledged:
+        then nothing may be claimed accepted, and the client sends everything again under the same
+        message ids. `single`: the request is its only message, and is refused with it.
         """
         question = self._admission.question(outcomes, origin) if self._admission else None
         loop = asyncio.get_running_loop()
@@ -77,7 +91,11 @@ class Publisher:
         if len(outcomes) >= ENOUGH:
             self._depart()
         elif self._departure is None:
-            self._departure = loop.call_later(GATHER_S, self._depart) if self._under_way else loop.call_soon(self._depart)
+            self._departure = (
+                loop.call_later(GATHER_S, self._depart)
+                if self._under_way
+                else loop.call_soon(self._depart)
+            )
         final = await parcel.done
         if single and self._admission:
             self._admission.refuse_single(final[0])
@@ -123,13 +141,19 @@ class Publisher:
     async def _judge_and_hand_over(
         self, parcels: list[_Parcel]
     ) -> tuple[list[tuple[_Parcel, list[Outcome]]], "asyncio.Task[list[Failure]]"]:
-        """The parcels that were let in, and what becomes of their records, which the carrier has by now.
+        """The parcels that were let in, and what becomes of their records, which the carrier has by
+        now.
 
-        Of two copies of a message, the one that is judged first must be first on its topic, too: the other one says that it may
-        be a repeat, and whoever reads that looks for what stands before it. So a copy waits while another one is between the two.
+        Of two copies of a message, the one that is judged first must be first on its topic, too:
+        the other one says that it may be a repeat, and whoever reads that looks for what stands
+        before it. So a copy waits while another one is between the two.
         """
-        keys = {key for parcel in parcels if parcel.question for key in parcel.question.asked.ids if key}
-        while (other := next((self._looked_up[key] for key in keys if key in self._looked_up), None)) is not None:
+        keys = {
+            key for parcel in parcels if parcel.question for key in parcel.question.asked.ids if key
+        }
+        while (
+            other := next((self._looked_up[key] for key in keys if key in self._looked_up), None)
+        ) is not None:
             await other
         handed_over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._looked_up.update(dict.fromkeys(keys, handed_over))
@@ -145,11 +169,15 @@ class Publisher:
         return admitted, published
 
     async def _admit(self, parcels: list[_Parcel]) -> list[tuple[_Parcel, list[Outcome]]]:
-        """The parcels that may go on, with what becomes of their messages; the others have their answer."""
+        """The parcels that may go on, with what becomes of their messages; the others have their
+        answer.
+        """
         asking = [parcel for parcel in parcels if parcel.question is not None]
         judged: list[Judged] = []
         if self._admission and asking:
-            judged = await self._admission.store.judge([parcel.question.asked for parcel in asking if parcel.question])
+            judged = await self._admission.store.judge(
+                [parcel.question.asked for parcel in asking if parcel.question]
+            )
         verdicts = iter(judged)
         admitted: list[tuple[_Parcel, list[Outcome]]] = []
         for parcel in parcels:
@@ -179,12 +207,18 @@ def _records(outcomes: list[Outcome], origin: Origin) -> list[Outgoing]:
         if type(outcome) is Taken:
             for record in outcome.records:
                 if type(record) is Interaction:
-                    outgoing.append(Outgoing(INTERACTIONS, record.user_id, record, origin.request_id))
+                    outgoing.append(
+                        Outgoing(INTERACTIONS, record.user_id, record, origin.request_id)
+                    )
                 else:
                     key = f"{record.entity}:{record.entity_id}"  # type: ignore[union-attr]
                     outgoing.append(Outgoing(CATALOG, key, record, origin.request_id))
         elif isinstance(outcome, Rejected) and outcome.error.code not in NOT_KEPT:
-            outgoing.append(Outgoing(DEAD_LETTERS, origin.source, _dead_letter(outcome, origin), origin.request_id))
+            outgoing.append(
+                Outgoing(
+                    DEAD_LETTERS, origin.source, _dead_letter(outcome, origin), origin.request_id
+                )
+            )
     return outgoing
 
 
@@ -197,7 +231,12 @@ def _verdict(outcome: Outcome) -> str:
 def _unavailable(parcel: _Parcel, failure: Exception) -> Exception:
     if not isinstance(failure, BrokerUnavailableError):
         return failure
-    log.warning("not acknowledged", source=parcel.origin.source, messages=len(parcel.outcomes), reason=str(failure))
+    log.warning(
+        "not acknowledged",
+        source=parcel.origin.source,
+        messages=len(parcel.outcomes),
+        reason=str(failure),
+    )
     return UnavailableError(
         "The broker did not acknowledge; nothing of this request counts as accepted. Send it again",
         code="broker_unavailable",

@@ -7,15 +7,15 @@ from services.ingestion.privacy import Privacy
 from services.ingestion.settings import IngestionSection
 from services.ingestion.tracking_plan import TrackingPlan, read_plan
 from services.ingestion.watched_files import WatchedFile
-
-HOUR_MS = 3_600_000
+from slipstream.contracts.times import HOUR_MS
 
 
 @dataclass(slots=True)
 class Rules:
     """The rules of the moment; names and plan are replaced when their files have changed.
 
-    `max_late_ms`: how much older than its arrival an event may be that is not imported; None for any age.
+    `max_late_ms`: how much older than its arrival an event may be that is not imported; None for
+    any age.
     """
 
     names: EventNames = field(default_factory=EventNames)

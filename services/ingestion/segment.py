@@ -1,7 +1,8 @@
-"""Segment's tracking payloads as records: track, page, screen and group make interactions, identify a user's catalogue entry,
-alias and identify the record of who a visitor is.
+"""Segment's tracking payloads as records: track, page, screen and group make interactions, identify
+a user's catalogue entry, alias and identify the record of who a visitor is.
 
-https://segment.com/docs/connections/spec/ and its e-commerce part. `docs/events.md` has the mapping for people.
+https://segment.com/docs/connections/spec/ and its e-commerce part. `docs/events.md` has the mapping
+for people.
 """
 
 import random
@@ -15,7 +16,15 @@ from services.ingestion.bots import is_bot
 from services.ingestion.event_names import EventName
 from services.ingestion.interactions import INDEX_ROOM, ITEM_KEYS, read_interactions
 from services.ingestion.rules import Rules
-from services.ingestion.verdicts import NOT_KEPT, Code, Origin, Outcome, Rejected, RejectedError, Taken
+from services.ingestion.verdicts import (
+    NOT_KEPT,
+    Code,
+    Origin,
+    Outcome,
+    Rejected,
+    RejectedError,
+    Taken,
+)
 from slipstream.contracts.events import CatalogRecord, Interaction
 from slipstream.contracts.vocabulary import MERGED_INTO, VIEW
 
@@ -30,31 +39,56 @@ LONGEST_NAME = 256
 
 
 def read_message(
-    message: Any, kind: str | None, envelope: Message, origin: Origin, rules: Rules, max_bytes: int | None = None
+    message: Any,
+    kind: str | None,
+    envelope: Message,
+    origin: Origin,
+    rules: Rules,
+    max_bytes: int | None = None,
 ) -> Outcome:
     """What a message means, or why it is rejected.
 
-    `kind` is the call that it came by, None for a batch, whose messages name their `type`. `envelope` is the batch around it,
-    whose `context` and `sentAt` count where the message has none of its own. `max_bytes` is checked when given.
+    `kind` is the call that it came by, None for a batch, whose messages name their `type`.
+    `envelope` is the batch around it, whose `context` and `sentAt` count where the message has none
+    of its own. `max_bytes` is checked when given.
     """
     message_id = None
     try:
         if type(message) is not dict:
             raise RejectedError(Code.NOT_AN_OBJECT, "an event must be a JSON object")
         if rules.refuse_bots and is_bot(_agent(message, envelope) or origin.agent):
-            raise RejectedError(Code.BOT, "the user agent is that of a crawler", "context.userAgent")
+            raise RejectedError(
+                Code.BOT, "the user agent is that of a crawler", "context.userAgent"
+            )
         fields.refuse_deep(message)
         if max_bytes is not None and len(orjson.dumps(message)) > max_bytes:
-            raise RejectedError(Code.EVENT_TOO_LARGE, f"an event may have at most {max_bytes} bytes")
+            raise RejectedError(
+                Code.EVENT_TOO_LARGE, f"an event may have at most {max_bytes} bytes"
+            )
         given = message_id = fields.as_id(message.get("messageId"), "messageId", INDEX_ROOM)
         if message_id is None:
             message_id = f"{random.getrandbits(128):032x}"
-        return Taken(message_id, _records(message, message_id, kind, envelope, origin, rules), given is not None)
+        return Taken(
+            message_id,
+            _records(message, message_id, kind, envelope, origin, rules),
+            given is not None,
+        )
     except RejectedError as error:
-        return Rejected(message_id, error, None if error.code in NOT_KEPT else rules.privacy.original(message, kind))
+        return Rejected(
+            message_id,
+            error,
+            None if error.code in NOT_KEPT else rules.privacy.original(message, kind),
+        )
 
 
-def _records(message: Message, message_id: str, kind: str | None, envelope: Message, origin: Origin, rules: Rules) -> Records:
+def _records(
+    message: Message,
+    message_id: str,
+    kind: str | None,
+    envelope: Message,
+    origin: Origin,
+    rules: Rules,
+) -> Records:
     call = kind or message.get("type")
     user_id = fields.as_id(message.get("userId"), "userId")
     anonymous_id = fields.as_id(message.get("anonymousId"), "anonymousId")
@@ -68,17 +102,27 @@ def _records(message: Message, message_id: str, kind: str | None, envelope: Mess
         return _alias(message, user_id, anonymous_id, timestamp, origin)
     read = _EVENTS.get(call) if type(call) is str else None
     if read is None:
-        raise RejectedError(Code.UNSUPPORTED_TYPE, "type must be track, page, screen, identify, group or alias", "type")
+        raise RejectedError(
+            Code.UNSUPPORTED_TYPE,
+            "type must be track, page, screen, identify, group or alias",
+            "type",
+        )
     name, properties = read(message, rules)
-    if not origin.imported and rules.max_late_ms is not None and timestamp < origin.received_at - rules.max_late_ms:
+    if (
+        not origin.imported
+        and rules.max_late_ms is not None
+        and timestamp < origin.received_at - rules.max_late_ms
+    ):
         hours = rules.max_late_ms / 3_600_000
         raise RejectedError(
-            Code.TIMESTAMP_TOO_OLD, f"it happened more than {hours:g} hours ago; send history to /v1/import", _time_field(message)
+            Code.TIMESTAMP_TOO_OLD,
+            f"it happened more than {hours:g} hours ago; send history to /v1/import",
+            _time_field(message),
         )
     context = fields.as_object(message.get("context", envelope.get("context")), "context")
-    session_id = fields.as_id(properties.get("session_id"), "properties.session_id") or fields.as_id(
-        context.get("sessionId"), "context.sessionId"
-    )
+    session_id = fields.as_id(
+        properties.get("session_id"), "properties.session_id"
+    ) or fields.as_id(context.get("sessionId"), "context.sessionId")
     shared: dict[str, Any] = {
         "user_id": visitor,
         "anonymous_id": anonymous_id,
@@ -96,9 +140,15 @@ def _track(message: Message, rules: Rules) -> tuple[EventName, Message]:
     properties = fields.as_object(message.get("properties"), "properties")
     event = message.get("event")
     if event is None or event == "":
-        raise RejectedError(Code.MISSING_NAME, "event, the name of what happened, is required", "event")
+        raise RejectedError(
+            Code.MISSING_NAME, "event, the name of what happened, is required", "event"
+        )
     if type(event) is not str or len(event) > LONGEST_NAME:
-        raise RejectedError(Code.INVALID_NAME, f"event must be a string of at most {LONGEST_NAME} characters", "event")
+        raise RejectedError(
+            Code.INVALID_NAME,
+            f"event must be a string of at most {LONGEST_NAME} characters",
+            "event",
+        )
     name = rules.names.classify(event)
     if rules.plan is not None:
         rules.plan.check(event, properties)
@@ -119,11 +169,15 @@ def _shown(plain: EventName, message: Message, rules: Rules) -> tuple[EventName,
     for key in ("category", "name"):
         if message.get(key) is not None:
             properties = {key: message[key], **properties}
-    return VIEW_OF_AN_ITEM if any(properties.get(key) for key in ITEM_KEYS) else plain, rules.privacy.published(properties)
+    return VIEW_OF_AN_ITEM if any(
+        properties.get(key) for key in ITEM_KEYS
+    ) else plain, rules.privacy.published(properties)
 
 
 def _group(message: Message, rules: Rules) -> tuple[EventName, Message]:
-    """That a visitor belongs to a group, kept as an event: an entry of the user would replace what `identify` told."""
+    """That a visitor belongs to a group, kept as an event: an entry of the user would replace what
+    `identify` told.
+    """
     group_id = fields.as_id(message.get("groupId"), "groupId")
     if group_id is None:
         raise RejectedError(Code.MISSING_GROUP, "groupId is required", "groupId")
@@ -143,9 +197,16 @@ _EVENTS: Final[dict[str, Callable[[Message, Rules], tuple[EventName, Message]]]]
 
 
 def _identify(
-    message: Message, user_id: str | None, anonymous_id: str | None, timestamp: int, origin: Origin, rules: Rules
+    message: Message,
+    user_id: str | None,
+    anonymous_id: str | None,
+    timestamp: int,
+    origin: Origin,
+    rules: Rules,
 ) -> Records:
-    """A user's catalogue entry, none without traits, since an entry replaces the one before; and who the anonymous visitor is."""
+    """A user's catalogue entry, none without traits, since an entry replaces the one before; and
+    who the anonymous visitor is.
+    """
     records: Records = []
     if user_id is not None and anonymous_id is not None and user_id != anonymous_id:
         records.append(_identity(anonymous_id, user_id, timestamp, origin))
@@ -154,24 +215,42 @@ def _identify(
         entity_id = user_id or anonymous_id
         assert entity_id is not None  # noqa: S101
         records.append(
-            CatalogRecord(entity="user", entity_id=entity_id, attributes=traits, timestamp=timestamp, source=origin.source)
+            CatalogRecord(
+                entity="user",
+                entity_id=entity_id,
+                attributes=traits,
+                timestamp=timestamp,
+                source=origin.source,
+            )
         )
     return records
 
 
-def _alias(message: Message, user_id: str | None, anonymous_id: str | None, timestamp: int, origin: Origin) -> Records:
-    """That the visitor `previousId`, else `anonymousId`, is the user `userId`; nothing where the two are the same."""
+def _alias(
+    message: Message, user_id: str | None, anonymous_id: str | None, timestamp: int, origin: Origin
+) -> Records:
+    """That the visitor `previousId`, else `anonymousId`, is the user `userId`; nothing where the
+    two are the same.
+    """
     if user_id is None:
-        raise RejectedError(Code.MISSING_USER, "userId, who the visitor is from now on, is required", "userId")
+        raise RejectedError(
+            Code.MISSING_USER, "userId, who the visitor is from now on, is required", "userId"
+        )
     previous = fields.as_id(message.get("previousId"), "previousId") or anonymous_id
     if previous is None:
-        raise RejectedError(Code.MISSING_USER, "previousId, who the visitor was, is required", "previousId")
+        raise RejectedError(
+            Code.MISSING_USER, "previousId, who the visitor was, is required", "previousId"
+        )
     return [] if previous == user_id else [_identity(previous, user_id, timestamp, origin)]
 
 
 def _identity(visitor: str, user_id: str, timestamp: int, origin: Origin) -> CatalogRecord:
     return CatalogRecord(
-        entity="identity", entity_id=visitor, attributes={MERGED_INTO: user_id}, timestamp=timestamp, source=origin.source
+        entity="identity",
+        entity_id=visitor,
+        attributes={MERGED_INTO: user_id},
+        timestamp=timestamp,
+        source=origin.source,
     )
 
 
@@ -187,7 +266,9 @@ def _time_field(message: Message) -> str:
 
 
 def _timestamp(message: Message, envelope: Message, received_at: int) -> int:
-    """When it happened by our clock: the client's time, moved by how far its clock was off when it sent the message."""
+    """When it happened by our clock: the client's time, moved by how far its clock was off when it
+    sent the message.
+    """
     field = _time_field(message)
     value = message.get(field)
     if value is None:
@@ -197,5 +278,7 @@ def _timestamp(message: Message, envelope: Message, received_at: int) -> int:
     if sent is not None:
         happened += received_at - fields.as_millis(sent, "sentAt")
         if happened < 0:
-            raise RejectedError(Code.INVALID_TIMESTAMP, f"{field} and sentAt together lie before 1970", field)
+            raise RejectedError(
+                Code.INVALID_TIMESTAMP, f"{field} and sentAt together lie before 1970", field
+            )
     return fields.refuse_future(happened, received_at, field)

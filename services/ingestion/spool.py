@@ -1,8 +1,10 @@
-"""Records on disk, in order, for as long as the broker is away: an append-only log that survives a kill at any byte.
+"""Records on disk, in order, for as long as the broker is away: an append-only log that survives a
+kill at any byte.
 
-A segment is a file of frames: length and CRC-32 of the payload (four bytes each, little-endian), then the payload, JSON. A torn
-frame ends the log: it was never acknowledged to anybody, and is cut off. `position` says up to where the broker has everything;
-it may lag behind, so that what stands first after a start may be on its topic already.
+A segment is a file of frames: length and CRC-32 of the payload (four bytes each, little-endian),
+then the payload, JSON. A torn frame ends the log: it was never acknowledged to anybody, and is cut
+off. `position` says up to where the broker has everything; it may lag behind, so that what stands
+first after a start may be on its topic already.
 """
 
 import fcntl
@@ -34,7 +36,9 @@ class SpoolInUseError(Exception):
 
 
 class Entry(NamedTuple):
-    """A record on its way to a topic. `attempted`: it may have reached the broker before. `at`: when it came here (ms)."""
+    """A record on its way to a topic. `attempted`: it may have reached the broker before. `at`:
+    when it came here (ms).
+    """
 
     topic: str
     key: str
@@ -64,7 +68,9 @@ class Spool:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             self._lock.close()
-            raise SpoolInUseError(f"{directory} is the spool of another process; each replica needs its own") from error
+            raise SpoolInUseError(
+                f"{directory} is the spool of another process; each replica needs its own"
+            ) from error
         self._position = self._stored_position()
         segments = self._segments()
         for number in segments:
@@ -73,9 +79,14 @@ class Spool:
         segments = [number for number in segments if number >= self._position.segment]
         self._last = segments[-1] if segments else self._position.segment
         if not segments or self._last > self._position.segment:
-            self._position = Position(segments[0] if segments else self._last, self._position.offset if segments else 0)
+            self._position = Position(
+                segments[0] if segments else self._last, self._position.offset if segments else 0
+            )
         self._file = self._open_last()
-        self._bytes = sum(self._path(number).stat().st_size for number in self._segments()) - self._position.offset
+        self._bytes = (
+            sum(self._path(number).stat().st_size for number in self._segments())
+            - self._position.offset
+        )
 
     @property
     def waiting_bytes(self) -> int:
@@ -87,13 +98,17 @@ class Spool:
         return self._bytes <= 0
 
     def append(self, entries: Sequence[Entry]) -> None:
-        """Write behind all others, and return when the disk has it. Raises `SpoolFullError`, with nothing written."""
+        """Write behind all others, and return when the disk has it. Raises `SpoolFullError`, with
+        nothing written.
+        """
         data = bytearray()
         for entry in entries:
             payload = orjson.dumps(tuple(entry))
             data += _FRAME.pack(len(payload), zlib.crc32(payload)) + payload
         if self._bytes + len(data) > self._max_bytes:
-            raise SpoolFullError(f"the spool holds {self._bytes} bytes of at most {self._max_bytes}")
+            raise SpoolFullError(
+                f"the spool holds {self._bytes} bytes of at most {self._max_bytes}"
+            )
         try:
             if self._file.tell() >= self._segment_bytes:
                 self._begin_segment()
@@ -125,13 +140,21 @@ class Spool:
             if segment >= self._last:
                 return found, Position(segment, offset)
             if offset < path.stat().st_size:
-                log.error("a part of the spool is damaged and is left out", file=str(path), from_byte=offset)
+                log.error(
+                    "a part of the spool is damaged and is left out",
+                    file=str(path),
+                    from_byte=offset,
+                )
             segment, offset = segment + 1, 0
 
     def advance(self, position: Position) -> None:
-        """What stands before `position` is on its topic: it is forgotten, for good when this returns."""
+        """What stands before `position` is on its topic: it is forgotten, for good when this
+        returns.
+        """
         for number in range(self._position.segment, position.segment):
-            self._bytes -= self._path(number).stat().st_size - (self._position.offset if number == self._position.segment else 0)
+            self._bytes -= self._path(number).stat().st_size - (
+                self._position.offset if number == self._position.segment else 0
+            )
         begin = self._position.offset if position.segment == self._position.segment else 0
         self._bytes -= position.offset - begin
         self._store(position)

@@ -1,4 +1,6 @@
-"""The browser tracker, `GET /v1/slipstream.js`: a script that shops load from here (docs/tracker.md)."""
+"""The browser tracker, `GET /v1/slipstream.js`: a script that shops load from here
+(docs/tracker.md).
+"""
 
 import gzip
 import hashlib
@@ -10,7 +12,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 SCRIPT = Path(__file__).with_name("slipstream.js")
-#: An hour without asking; then a question that an unchanged script answers with 304, and for a day a page need not wait for that.
+# An hour without asking; then a question that an unchanged script answers with 304, and for a day a
+# page need not wait for that.
 CACHE_CONTROL = "public, max-age=3600, stale-while-revalidate=86400"
 
 
@@ -25,7 +28,9 @@ class _Script:
 def _script() -> _Script:
     plain = SCRIPT.read_bytes()
     # Weak, since it names the text whether it travels compressed or not.
-    return _Script(plain, gzip.compress(plain, mtime=0), f'W/"{hashlib.sha256(plain).hexdigest()[:20]}"')
+    return _Script(
+        plain, gzip.compress(plain, mtime=0), f'W/"{hashlib.sha256(plain).hexdigest()[:20]}"'
+    )
 
 
 async def serve(request: Request) -> Response:

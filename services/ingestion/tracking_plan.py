@@ -18,8 +18,9 @@ class _Validator(Protocol):
 class TrackingPlan:
     """The schemas, compiled.
 
-    Names are compared as everywhere (see `token`). An event that is not in the plan is allowed, unless `additional` is false.
-    Raises ValueError for what is no JSON Schema, with the event's name.
+    Names are compared as everywhere (see `token`). An event that is not in the plan is allowed,
+    unless `additional` is false. Raises ValueError for what is no JSON Schema, with the event's
+    name.
     """
 
     def __init__(self, events: Mapping[str, Any], *, additional: bool = True) -> None:
@@ -29,9 +30,16 @@ class TrackingPlan:
             if (known := token(name)) in self._validators:
                 raise ValueError(f"events: {name!r} is there twice, spelt in two ways")
             try:
-                # Values may be personal, so that no reason may quote them: a mask stands for each. Nothing is fetched.
-                validator = jsonschema_rs.validator_for(schema, mask="the value", validate_formats=True, offline=True)
-            except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as error:
+                # Values may be personal, so that no reason may quote them: a mask stands for each.
+                # Nothing is fetched.
+                validator = jsonschema_rs.validator_for(
+                    schema, mask="the value", validate_formats=True, offline=True
+                )
+            except (
+                jsonschema_rs.ValidationError,
+                jsonschema_rs.ReferencingError,
+                ValueError,
+            ) as error:
                 message = getattr(error, "message", str(error)).splitlines()[0]
                 raise ValueError(f"events: {name!r} is no JSON Schema: {message}") from error
             self._validators[known] = cast(_Validator, validator)
@@ -41,7 +49,9 @@ class TrackingPlan:
         validator = self._validators.get(token(event))
         if validator is None:
             if not self._additional:
-                raise RejectedError(Code.PLAN_VIOLATION, "the tracking plan has no such event", "event")
+                raise RejectedError(
+                    Code.PLAN_VIOLATION, "the tracking plan has no such event", "event"
+                )
             return
         if validator.is_valid(properties):
             return
@@ -49,20 +59,32 @@ class TrackingPlan:
         path = ["properties", *map(str, error.instance_path)]
         if error.kind.name == "required":
             path.append(error.kind.property)
-        raise RejectedError(Code.PLAN_VIOLATION, f"the tracking plan does not allow it: {error.message}", ".".join(path))
+        raise RejectedError(
+            Code.PLAN_VIOLATION,
+            f"the tracking plan does not allow it: {error.message}",
+            ".".join(path),
+        )
 
 
 def read_plan(data: bytes) -> TrackingPlan:
-    """A plan from its file, `{"events": {name: schema}, "additional": "allow"}`; ValueError says what is wrong with it."""
+    """A plan from its file, `{"events": {name: schema}, "additional": "allow"}`; ValueError says
+    what is wrong with it.
+    """
     try:
         plan = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         raise ValueError(f"it is not JSON: {error}") from error
     if type(plan) is not dict or type(plan.get("events")) is not dict:
-        raise ValueError('it must be a JSON object with "events", an object of JSON Schemas by event name')
+        raise ValueError(
+            'it must be a JSON object with "events", an object of JSON Schemas by event name'
+        )
     if unknown := sorted(plan.keys() - {"events", "additional"}):
-        raise ValueError(f"it has {', '.join(unknown)}, which a plan has not: only events and additional")
+        raise ValueError(
+            f"it has {', '.join(unknown)}, which a plan has not: only events and additional"
+        )
     additional = plan.get("additional", "allow")
     if additional not in ("allow", "reject"):
-        raise ValueError('additional must be "allow" or "reject": what becomes of an event that is not in the plan')
+        raise ValueError(
+            'additional must be "allow" or "reject": what becomes of an event that is not in the plan'
+        )
     return TrackingPlan(plan["events"], additional=additional == "allow")

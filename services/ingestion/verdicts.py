@@ -1,4 +1,6 @@
-"""What becomes of each thing that was sent: accepted, or rejected with a stable code, the field, and the reason in words."""
+"""What becomes of each thing that was sent: accepted, or rejected with a stable code, the field,
+and the reason in words.
+"""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -33,7 +35,8 @@ class Code(StrEnum):
     RATE_LIMITED = "rate_limited"
 
 
-#: Rejections that are counted and answered, but not kept as dead letters: crawlers and floods would fill the topic.
+# Rejections that are counted and answered, but not kept as dead letters: crawlers and floods would
+# fill the topic.
 NOT_KEPT = frozenset({Code.BOT, Code.RATE_LIMITED})
 
 
@@ -49,7 +52,8 @@ class RejectedError(Exception):
 class Origin:
     """Where a request came from: the name of its write key, its id, and when it was received (ms).
 
-    `agent` is the `User-Agent` that it was sent with. `imported`: it is history sent on purpose, of whatever age.
+    `agent` is the `User-Agent` that it was sent with. `imported`: it is history sent on purpose, of
+    whatever age.
     """
 
     source: str
@@ -61,8 +65,9 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A message that is fine, and the records that it makes. `named`: the client gave its `messageId`, so that a repeat can be
-    known by it."""
+    """A message that is fine, and the records that it makes. `named`: the client gave its
+    `messageId`, so that a repeat can be known by it.
+    """
 
     message_id: str
     records: list[Interaction | CatalogRecord]
@@ -71,7 +76,9 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A message that is not, why, and the message itself for the dead letters, without what may not be kept (see `Privacy`)."""
+    """A message that is not, why, and the message itself for the dead letters, without what may not
+    be kept (see `Privacy`).
+    """
 
     message_id: str | None
     error: RejectedError
@@ -89,7 +96,9 @@ Outcome = Taken | Rejected | Duplicate
 
 
 class Verdict(BaseModel):
-    """What became of the message at `index`. `code`, `field` and `reason` are there when it was rejected."""
+    """What became of the message at `index`. `code`, `field` and `reason` are there when it was
+    rejected.
+    """
 
     index: int
     message_id: str | None
@@ -100,7 +109,9 @@ class Verdict(BaseModel):
 
 
 class Answer(BaseModel):
-    """The verdicts on a request, in the order of its messages. Accepted means: the broker has acknowledged it."""
+    """The verdicts on a request, in the order of its messages. Accepted means: the broker has
+    acknowledged it.
+    """
 
     accepted: int
     duplicates: int
@@ -118,7 +129,9 @@ def answer(outcomes: list[Outcome]) -> dict[str, Any]:
             results.append({"index": index, "message_id": outcome.message_id, "status": "accepted"})
         elif kind is Duplicate:
             duplicates += 1
-            results.append({"index": index, "message_id": outcome.message_id, "status": "duplicate"})
+            results.append(
+                {"index": index, "message_id": outcome.message_id, "status": "duplicate"}
+            )
         else:
             assert isinstance(outcome, Rejected)  # noqa: S101
             rejected += 1
@@ -134,4 +147,9 @@ def answer(outcomes: list[Outcome]) -> dict[str, Any]:
                 }
             )
     accepted = len(outcomes) - duplicates - rejected
-    return {"accepted": accepted, "duplicates": duplicates, "rejected": rejected, "results": results}
+    return {
+        "accepted": accepted,
+        "duplicates": duplicates,
+        "rejected": rejected,
+        "results": results,
+    }

@@ -1,4 +1,6 @@
-"""Files that change while the service runs: what was read from one is replaced once the file has changed and is right."""
+"""Files that change while the service runs: what was read from one is replaced once the file has
+changed and is right.
+"""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -12,10 +14,11 @@ LOOK_EVERY_S = 3.0
 
 
 class WatchedFile:
-    """Gives a file's bytes to `take`, which raises ValueError when they are wrong: at once, and whenever the file has changed.
+    """Gives a file's bytes to `take`, which raises ValueError when they are wrong: at once, and
+    whenever the file has changed.
 
-    Raises ValueError, with the file's name, when it can't be read or is wrong at the start. Later a wrong or missing file is
-    logged, and what was taken last stays.
+    Raises ValueError, with the file's name, when it can't be read or is wrong at the start. Later a
+    wrong or missing file is logged, and what was taken last stays.
     """
 
     def __init__(self, path: str | Path, take: Callable[[bytes], None]) -> None:
@@ -37,7 +40,11 @@ class WatchedFile:
             self._take(self._path.read_bytes())
         except (OSError, ValueError) as error:
             if self._seen:
-                log.error("file not taken in; what was read before stays", path=str(self._path), reason=str(error))
+                log.error(
+                    "file not taken in; what was read before stays",
+                    path=str(self._path),
+                    reason=str(error),
+                )
             if isinstance(error, OSError):
                 self._seen = ()
             return

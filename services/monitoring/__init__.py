@@ -6,5 +6,6 @@ Produces: alerts.v1 (action "retrain" asks training for a run).
 Calls: every service's /health/ready; features /v1/status; training's champion, its manifest and its latest runs.
 Stores: slates, the interactions that may follow from them, the counts, alerts; SQL, tables `monitoring_*`.
 
-One replica a namespace: a second one would judge the same rules again. A restart loses nothing, so replace it in place.
+One replica a namespace: a second one would judge the same rules again. A restart loses nothing, so
+replace it in place.
 """

@@ -5,7 +5,20 @@ from dataclasses import asdict
 from typing import Any, Final
 
 import orjson
-from sqlalchemy import BigInteger, Boolean, Column, Engine, Integer, Row, String, Table, Text, select, tuple_, update
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Engine,
+    Integer,
+    Row,
+    String,
+    Table,
+    Text,
+    select,
+    tuple_,
+    update,
+)
 
 from services.monitoring.alerting import Alert, Streak
 from services.monitoring.repository import replacing, upsert
@@ -38,7 +51,9 @@ alerts = Table(
 
 
 class AlertBook:
-    """Alerts and the streaks of good and failing checks that open and close them. Creates its tables where they do not exist."""
+    """Alerts and the streaks of good and failing checks that open and close them. Creates its
+    tables where they do not exist.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -47,24 +62,41 @@ class AlertBook:
     def standing(self) -> tuple[dict[str, Streak], dict[str, Alert]]:
         """By rule: its streak, and its open alert, if any."""
         with self._engine.connect() as db:
-            streaks = {row.rule: Streak(row.failing, row.passing) for row in db.execute(select(streaks_table))}
-            opened = [_alert(row) for row in db.execute(select(alerts).where(alerts.c.closed_at.is_(None)))]
+            streaks = {
+                row.rule: Streak(row.failing, row.passing)
+                for row in db.execute(select(streaks_table))
+            }
+            opened = [
+                _alert(row)
+                for row in db.execute(select(alerts).where(alerts.c.closed_at.is_(None)))
+            ]
         return streaks, {alert.rule: alert for alert in opened}
 
     def save(self, streaks: Mapping[str, Streak], changed: Sequence[Alert]) -> None:
         """Keep the outcome of one round of checks, all of it or nothing."""
         rows = [
-            asdict(alert) | {"severity": alert.severity.value, "evidence": orjson.dumps(alert.evidence).decode()}
+            asdict(alert)
+            | {"severity": alert.severity.value, "evidence": orjson.dumps(alert.evidence).decode()}
             for alert in changed
         ]
         with self._engine.begin() as db:
-            upsert(db, streaks_table, [{"rule": rule, **streak._asdict()} for rule, streak in streaks.items()], replacing)
+            upsert(
+                db,
+                streaks_table,
+                [{"rule": rule, **streak._asdict()} for rule, streak in streaks.items()],
+                replacing,
+            )
             upsert(db, alerts, rows, replacing)
 
     def unannounced(self) -> list[Alert]:
         """Alerts whose present state was not yet told on the topic, oldest first."""
         with self._engine.connect() as db:
-            return [_alert(row) for row in db.execute(select(alerts).where(~alerts.c.announced).order_by(alerts.c.opened_at))]
+            return [
+                _alert(row)
+                for row in db.execute(
+                    select(alerts).where(~alerts.c.announced).order_by(alerts.c.opened_at)
+                )
+            ]
 
     def mark_announced(self, announced: Sequence[Alert]) -> None:
         ids = [alert.alert_id for alert in announced]
@@ -72,10 +104,18 @@ class AlertBook:
             db.execute(update(alerts).where(alerts.c.alert_id.in_(ids)).values(announced=True))
 
     def page(self, state: str, limit: int, after: tuple[int, str] | None) -> list[Alert]:
-        """At most `limit` alerts in `state` (open, closed or all), newest first, that come after (opened_at, alert_id)."""
-        query = select(alerts).order_by(alerts.c.opened_at.desc(), alerts.c.alert_id.desc()).limit(limit)
+        """At most `limit` alerts in `state` (open, closed or all), newest first, that come after
+        (opened_at, alert_id).
+        """
+        query = (
+            select(alerts)
+            .order_by(alerts.c.opened_at.desc(), alerts.c.alert_id.desc())
+            .limit(limit)
+        )
         if state != "all":
-            query = query.where(alerts.c.closed_at.is_(None) if state == "open" else alerts.c.closed_at.is_not(None))
+            query = query.where(
+                alerts.c.closed_at.is_(None) if state == "open" else alerts.c.closed_at.is_not(None)
+            )
         if after is not None:
             query = query.where(tuple_(alerts.c.opened_at, alerts.c.alert_id) < tuple_(*after))
         with self._engine.connect() as db:
@@ -84,4 +124,7 @@ class AlertBook:
 
 def _alert(row: Row[Any]) -> Alert:
     values = dict(row._mapping)
-    return Alert(**values | {"evidence": orjson.loads(values["evidence"]), "severity": Severity(values["severity"])})
+    return Alert(
+        **values
+        | {"evidence": orjson.loads(values["evidence"]), "severity": Severity(values["severity"])}
+    )

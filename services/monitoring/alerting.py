@@ -1,4 +1,6 @@
-"""When a finding becomes an alert, and when an alert ends. Pure: the streaks and alerts are kept by the repository."""
+"""When a finding becomes an alert, and when an alert ends. Pure: the streaks and alerts are kept by
+the repository.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -10,7 +12,9 @@ Action = Literal["retrain", "none"]
 
 
 class Finding(NamedTuple):
-    """What a rule has against the present state: how bad, in one sentence, and the figures behind it."""
+    """What a rule has against the present state: how bad, in one sentence, and the figures behind
+    it.
+    """
 
     severity: Severity
     summary: str
@@ -33,7 +37,9 @@ class Hysteresis(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """An alert; open until `closed_at`. `announced` says whether its present state was told on `alerts.v1`."""
+    """An alert; open until `closed_at`. `announced` says whether its present state was told on
+    `alerts.v1`.
+    """
 
     alert_id: str
     rule: str
@@ -62,19 +68,35 @@ class Alert:
 
 
 def step(
-    rule: str, action: Action, streak: Streak, alert: Alert | None, finding: Finding | None, limits: Hysteresis, now_ms: int
+    rule: str,
+    action: Action,
+    streak: Streak,
+    alert: Alert | None,
+    finding: Finding | None,
+    limits: Hysteresis,
+    now_ms: int,
 ) -> tuple[Streak, Alert | None]:
-    """One more check of a rule. Returns its streak, and its alert where one opened, went on or closed, else None.
+    """One more check of a rule. Returns its streak, and its alert where one opened, went on or
+    closed, else None.
 
-    An open alert takes the newest finding's words and figures. Its severity only rises, and a rise is announced again
-    under the same id.
+    An open alert takes the newest finding's words and figures. Its severity only rises, and a rise
+    is announced again under the same id.
     """
     if alert is None:
         failing = streak.failing + 1 if finding else 0
         if finding is None or failing < limits.to_open:
             return Streak(failing=failing), None
         alert_id = f"{rule}-{now_ms}"
-        return Streak(), Alert(alert_id, rule, finding.severity, finding.summary, finding.evidence, action, now_ms, now_ms)
+        return Streak(), Alert(
+            alert_id,
+            rule,
+            finding.severity,
+            finding.summary,
+            finding.evidence,
+            action,
+            now_ms,
+            now_ms,
+        )
     if finding is not None:
         worse = finding.severity is Severity.CRITICAL and alert.severity is not Severity.CRITICAL
         return Streak(), replace(

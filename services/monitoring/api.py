@@ -14,7 +14,7 @@ from services.monitoring import quality
 from services.monitoring.alert_repository import AlertBook
 from services.monitoring.alerting import Alert
 from services.monitoring.attribution import BUCKET_MS
-from services.monitoring.checkup import HOUR_MS, Checkup
+from services.monitoring.checkup import Checkup
 from services.monitoring.drift_monitor import DriftReport
 from services.monitoring.probes import ServiceState
 from services.monitoring.repository import SlateLog
@@ -23,10 +23,10 @@ from services.monitoring.snapshot import Snapshot
 from slipstream.chassis.errors import InvalidRequestError, UnavailableError
 from slipstream.contracts.events import ModelEvent, Severity
 from slipstream.contracts.rest import Problem
-from slipstream.contracts.topics import DAY_MS
+from slipstream.contracts.times import DAY_MS, HOUR_MS
 
 PAGE = Path(__file__).with_name("page.html")
-#: The page loads nothing from elsewhere, and may be framed by nobody.
+# The page loads nothing from elsewhere, and may be framed by nobody.
 PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; "
     "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -48,7 +48,10 @@ class Monitor:
 
     def snapshot(self) -> Snapshot:
         if self.checkup.latest is None:
-            raise UnavailableError("The first round of checks is under way; try again in a few seconds", code="not_checked_yet")
+            raise UnavailableError(
+                "The first round of checks is under way; try again in a few seconds",
+                code="not_checked_yet",
+            )
         return self.checkup.latest
 
 
@@ -58,11 +61,15 @@ def monitor(request: Request) -> Monitor:
 
 
 TheMonitor = Annotated[Monitor, Depends(monitor)]
-NOT_CHECKED_YET: dict[int | str, dict[str, Any]] = {503: {"model": Problem, "description": "the first round is under way"}}
+NOT_CHECKED_YET: dict[int | str, dict[str, Any]] = {
+    503: {"model": Problem, "description": "the first round is under way"}
+}
 
 
 class AlertBody(BaseModel):
-    """An alert: open until `closed_at`. `action` is what was asked of training when it opened. Milliseconds."""
+    """An alert: open until `closed_at`. `action` is what was asked of training when it opened.
+    Milliseconds.
+    """
 
     alert_id: str
     rule: str
@@ -120,7 +127,9 @@ router = APIRouter(prefix="/v1", tags=["monitoring"])
 
 @pages.get("/", response_class=HTMLResponse, summary="The first page")
 def page() -> HTMLResponse:
-    """Everything below, for people. The page itself holds no data, so it needs no token; it asks for one where one is set."""
+    """Everything below, for people. The page itself holds no data, so it needs no token; it asks
+    for one where one is set.
+    """
     return HTMLResponse(PAGE.read_text("utf-8"), headers=PAGE_HEADERS)
 
 
@@ -147,41 +156,68 @@ def quality_report(
     hours: Annotated[int, Query(ge=1, le=24 * 90, description="how far back from now")] = 24,
     step: Annotated[Literal["5m", "hour", "day"], Query(description="of the series")] = "hour",
 ) -> quality.QualityReport:
-    """By model version, by answering step, and over time, with 95 % intervals. An interaction counts for the slate that it
-    names, else for the visitor's newest slate with the item within the attribution window; each item of a slate counts once."""
+    """By model version, by answering step, and over time, with 95 % intervals. An interaction
+    counts for the slate that it names, else for the visitor's newest slate with the item within the
+    attribution window; each item of a slate counts once.
+    """
     now_ms = monitor.clock()
     since = now_ms - hours * HOUR_MS
     since -= since % BUCKET_MS
     window_ms = monitor.settings.attribution_window_s * 1000
-    return quality.report(monitor.slates.counts(since, now_ms + 1), since, now_ms, STEPS_MS[step], window_ms)
+    return quality.report(
+        monitor.slates.counts(since, now_ms + 1), since, now_ms, STEPS_MS[step], window_ms
+    )
 
 
-@router.get("/reports/drift", summary="Drift of the model's features since training", responses=NOT_CHECKED_YET)
+@router.get(
+    "/reports/drift",
+    summary="Drift of the model's features since training",
+    responses=NOT_CHECKED_YET,
+)
 def drift_report(monitor: TheMonitor) -> DriftReport:
-    """Population stability index of each feature in recent slates against the champion's reference, and the mix of steps."""
+    """Population stability index of each feature in recent slates against the champion's reference,
+    and the mix of steps.
+    """
     return monitor.snapshot().drift
 
 
-@router.get("/alerts", summary="Alerts, newest first", responses={400: {"model": Problem, "description": "invalid_cursor"}})
+@router.get(
+    "/alerts",
+    summary="Alerts, newest first",
+    responses={400: {"model": Problem, "description": "invalid_cursor"}},
+)
 def alerts(
     monitor: TheMonitor,
     state: Annotated[Literal["open", "closed", "all"], Query()] = "all",
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
-    cursor: Annotated[str | None, Query(max_length=1_000, description="`next_cursor` of the page before")] = None,
+    cursor: Annotated[
+        str | None, Query(max_length=1_000, description="`next_cursor` of the page before")
+    ] = None,
 ) -> AlertPage:
     """Open and closed alerts with their evidence."""
     found = monitor.book.page(state, limit + 1, _place(cursor) if cursor else None)
     last = found[limit - 1] if len(found) > limit else None
-    return AlertPage(items=[AlertBody.of(alert) for alert in found[:limit]], next_cursor=_cursor(last) if last else None)
+    return AlertPage(
+        items=[AlertBody.of(alert) for alert in found[:limit]],
+        next_cursor=_cursor(last) if last else None,
+    )
 
 
 def _cursor(alert: Alert) -> str:
-    return base64.urlsafe_b64encode(f"{alert.opened_at}:{alert.alert_id}".encode()).decode().rstrip("=")
+    return (
+        base64.urlsafe_b64encode(f"{alert.opened_at}:{alert.alert_id}".encode())
+        .decode()
+        .rstrip("=")
+    )
 
 
 def _place(cursor: str) -> tuple[int, str]:
     try:
-        opened_at, alert_id = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode().split(":", 1)
+        opened_at, alert_id = (
+            base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode().split(":", 1)
+        )
         return int(opened_at), alert_id
     except ValueError as error:
-        raise InvalidRequestError("This cursor was not given out by this list", code="invalid_cursor") from error
+        raise InvalidRequestError(
+            "This cursor was not given out by this list", code="invalid_cursor"
+        ) from error

@@ -1,7 +1,6 @@
 """Wiring of the monitoring service."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -21,6 +20,8 @@ from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.app import create_service
 from slipstream.chassis.client import Peer
 from slipstream.contracts.events import AlertEvent
+from slipstream.contracts.services import SERVICES
+from slipstream.contracts.times import now_ms
 from slipstream.contracts.topics import ALERTS
 from slipstream.stores.metadata import engine
 
@@ -32,7 +33,9 @@ DESCRIPTION = (
 
 def create_app(settings: MonitoringSettings) -> FastAPI:
     """The monitoring service's app. It opens when the database and a broker answer."""
-    app = create_service("monitoring", settings, description=DESCRIPTION, lifespan=_lifespan, routers=[api.router])
+    app = create_service(
+        "monitoring", settings, description=DESCRIPTION, lifespan=_lifespan, routers=[api.router]
+    )
     app.include_router(api.pages)
     return app
 
@@ -43,7 +46,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         database = engine(settings.database)
         stack.callback(database.dispose)
-        slates = await asyncio.to_thread(SlateLog, database, settings.monitoring.attribution_window_s * 1000)
+        slates = await asyncio.to_thread(
+            SlateLog, database, settings.monitoring.attribution_window_s * 1000
+        )
         book = await asyncio.to_thread(AlertBook, database)
         producer = await open_producer(settings.kafka, settings.namespace)
         stack.push_async_callback(asyncio.to_thread, producer.close)
@@ -67,20 +72,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
 
 
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
 def _probes(settings: MonitoringSettings) -> Probes:
     peers, timeout_s = settings.peers, settings.monitoring.probe_timeout_s
     token = settings.http.api_token.get_secret_value()
-    urls = {
-        "ingestion": peers.ingestion_url,
-        "features": peers.features_url,
-        "training": peers.training_url,
-        "serving": peers.serving_url,
-        "monitoring": peers.monitoring_url,
-    }
+    urls = {name: getattr(peers, f"{name}_url") for name in SERVICES}
     training = Peer("training", peers.training_url, timeout_s=timeout_s, retries=0, token=token)
     features = Peer("features", peers.features_url, timeout_s=timeout_s, retries=0, token=token)
     return Probes(urls, training, features, timeout_s=timeout_s)

@@ -12,7 +12,9 @@ from slipstream.contracts.topics import FEATURE_UPDATES, INTERACTIONS
 
 @dataclass(frozen=True, slots=True)
 class Watermark:
-    """How far a topic has come: the newest event time in it, and the newest moment at which its producer heard of one."""
+    """How far a topic has come: the newest event time in it, and the newest moment at which its
+    producer heard of one.
+    """
 
     event_time: int
     heard_at: int
@@ -30,19 +32,24 @@ class Arrivals:
 
     def mark(self, topic: str, event_time: int, heard_at: int) -> None:
         known = self.watermarks.get(topic, Watermark(0, 0))
-        self.watermarks[topic] = Watermark(max(known.event_time, event_time), max(known.heard_at, heard_at))
+        self.watermarks[topic] = Watermark(
+            max(known.event_time, event_time), max(known.heard_at, heard_at)
+        )
 
 
 def arrivals(messages: Iterable[Message[Any]], oldest_ms: int) -> Arrivals:
-    """What a batch brings. Slates answered before `oldest_ms` are left out, since theirs may be counted and forgotten already;
-    so are interactions before it that name no slate."""
+    """What a batch brings. Slates answered before `oldest_ms` are left out, since theirs may be
+    counted and forgotten already; so are interactions before it that name no slate.
+    """
     brought = Arrivals()
     for message in messages:
         record = message.record
         if isinstance(record, Interaction):
             brought.mark(INTERACTIONS.name, record.timestamp, record.received_at)
             response = Response.of(record)
-            if response is not None and (response.named is not None or response.timestamp >= oldest_ms):
+            if response is not None and (
+                response.named is not None or response.timestamp >= oldest_ms
+            ):
                 brought.responses.append(response)
         elif isinstance(record, Slate):
             if record.timestamp >= oldest_ms:

@@ -28,12 +28,20 @@ class ShownSlate:
     @classmethod
     def of(cls, slate: Slate) -> "ShownSlate":
         items = frozenset(item.item_id for item in slate.items)
-        return cls(slate.recommendation_id, slate.user_id, slate.timestamp, slate.answered_by, slate.model_version or "", items)
+        return cls(
+            slate.recommendation_id,
+            slate.user_id,
+            slate.timestamp,
+            slate.answered_by,
+            slate.model_version or "",
+            items,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What attribution needs of an interaction: a visitor acted on an item. `converted` else clicked.
+    """What attribution needs of an interaction: a visitor acted on an item. `converted` else
+    clicked.
 
     `named` is the slate that the interaction names itself, if any.
     """
@@ -47,7 +55,9 @@ class Response:
 
     @classmethod
     def of(cls, interaction: Interaction) -> "Response | None":
-        """None for an interaction that says nothing of an item: it has none, or its type carries no signal."""
+        """None for an interaction that says nothing of an item: it has none, or its type carries no
+        signal.
+        """
         if interaction.item_id is None or interaction.event_type in WITHOUT_SIGNAL:
             return None
         return cls(
@@ -68,7 +78,9 @@ class Outcome(NamedTuple):
 
 
 class Bucket(NamedTuple):
-    """Slates are counted together that were answered in the same five minutes by the same version and step."""
+    """Slates are counted together that were answered in the same five minutes by the same version
+    and step.
+    """
 
     start: int
     model_version: str
@@ -92,9 +104,12 @@ class Counts:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
-def attribute(response: Response, slates: Iterable[ShownSlate], window_ms: int) -> ShownSlate | None:
-    """The slate that led to a response: the one it names, else the newest of the same visitor that was answered at most
-    `window_ms` before. Either must contain the item; of two equally new, the greater id.
+def attribute(
+    response: Response, slates: Iterable[ShownSlate], window_ms: int
+) -> ShownSlate | None:
+    """The slate that led to a response: the one it names, else the newest of the same visitor that
+    was answered at most `window_ms` before. Either must contain the item; of two equally new, the
+    greater id.
     """
     if response.named is not None:
         candidates = [slate for slate in slates if slate.recommendation_id == response.named]
@@ -102,13 +117,18 @@ def attribute(response: Response, slates: Iterable[ShownSlate], window_ms: int) 
         candidates = [
             slate
             for slate in slates
-            if slate.user_id == response.user_id and 0 <= response.timestamp - slate.timestamp <= window_ms
+            if slate.user_id == response.user_id
+            and 0 <= response.timestamp - slate.timestamp <= window_ms
         ]
     containing = (slate for slate in candidates if response.item_id in slate.items)
-    return max(containing, key=lambda slate: (slate.timestamp, slate.recommendation_id), default=None)
+    return max(
+        containing, key=lambda slate: (slate.timestamp, slate.recommendation_id), default=None
+    )
 
 
-def join(slates: Mapping[str, ShownSlate], responses: Iterable[Response], window_ms: int) -> dict[str, str | None]:
+def join(
+    slates: Mapping[str, ShownSlate], responses: Iterable[Response], window_ms: int
+) -> dict[str, str | None]:
     """Event id of each response → id of the slate among these that led to it, or None."""
     by_visitor: dict[str, list[ShownSlate]] = {}
     for slate in slates.values():
@@ -134,7 +154,9 @@ def outcome(responses: Iterable[tuple[str, bool]]) -> Outcome:
 
 
 def bucket_of(slate: ShownSlate) -> Bucket:
-    return Bucket(slate.timestamp - slate.timestamp % BUCKET_MS, slate.model_version, slate.answered_by)
+    return Bucket(
+        slate.timestamp - slate.timestamp % BUCKET_MS, slate.model_version, slate.answered_by
+    )
 
 
 @dataclass(slots=True)

@@ -14,19 +14,20 @@ from services.monitoring.snapshot import Snapshot
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.chassis.logging import get_logger
 from slipstream.contracts.events import AlertEvent
-from slipstream.contracts.topics import DAY_MS
+from slipstream.contracts.times import DAY_MS, HOUR_MS
 
 log = get_logger(__name__)
 
-HOUR_MS = 3_600_000
 EXPIRE_EVERY_MS = 300_000
 
 
 class Checkup:
-    """Judges every `check_interval_s`. `latest` is the newest snapshot, None before the first; `open_alerts` belongs to it.
+    """Judges every `check_interval_s`. `latest` is the newest snapshot, None before the first;
+    `open_alerts` belongs to it.
 
-    `announce` hands alerts to the topic and raises `BrokerUnavailableError` when they did not arrive: they are then handed
-    over again in the next round, so that an event may arrive twice (same `alert_id` and `state`) but is never lost.
+    `announce` hands alerts to the topic and raises `BrokerUnavailableError` when they did not
+    arrive: they are then handed over again in the next round, so that an event may arrive twice
+    (same `alert_id` and `state`) but is never lost.
     """
 
     def __init__(
@@ -84,14 +85,24 @@ class Checkup:
                 continue
             streak, alert = streaks.get(rule.name, Streak()), opened.get(rule.name)
             streaks[rule.name], after = step(
-                rule.name, rule.action, streak, alert, rule.check(snapshot), self._limits, snapshot.checked_at
+                rule.name,
+                rule.action,
+                streak,
+                alert,
+                rule.check(snapshot),
+                self._limits,
+                snapshot.checked_at,
             )
             if after is not None:
                 changed[rule.name] = after
                 if alert is None or after.closed_at is not None:
-                    log.warning("alert", rule=rule.name, state=after.event().state, summary=after.summary)
+                    log.warning(
+                        "alert", rule=rule.name, state=after.event().state, summary=after.summary
+                    )
         self._book.save(streaks, list(changed.values()))
-        self.open_alerts = [alert for alert in (opened | changed).values() if alert.closed_at is None]
+        self.open_alerts = [
+            alert for alert in (opened | changed).values() if alert.closed_at is None
+        ]
 
     def _tell(self) -> None:
         alerts = self._book.unannounced()

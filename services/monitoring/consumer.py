@@ -4,17 +4,17 @@ import threading
 from collections.abc import Callable
 
 from services.monitoring.arrivals import arrivals
-from services.monitoring.checkup import HOUR_MS
 from services.monitoring.repository import SlateLog
 from services.monitoring.settings import MonitoringSettings
 from slipstream.broker.batch import Batch
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.loop import consume
 from slipstream.broker.watch import ConsumerWatch
+from slipstream.contracts.times import HOUR_MS
 from slipstream.contracts.topics import FEATURE_UPDATES, INTERACTIONS, MODEL_EVENTS, RECOMMENDATIONS
 
 TOPICS = (INTERACTIONS, RECOMMENDATIONS, FEATURE_UPDATES, MODEL_EVENTS)
-#: Reports may be this old: larger batches make fewer transactions.
+# Reports may be this old: larger batches make fewer transactions.
 _REST_S = 1.0
 _FETCH_MAX_WAIT_MS = 250
 
@@ -22,7 +22,9 @@ _FETCH_MAX_WAIT_MS = 250
 def consumer_target(
     settings: MonitoringSettings, slates: SlateLog, watch: ConsumerWatch, clock: Callable[[], int]
 ) -> Callable[[threading.Event], None]:
-    """A worker's target: reads in the group until stopped. Offsets are committed after the transaction."""
+    """A worker's target: reads in the group until stopped. Offsets are committed after the
+    transaction.
+    """
     kafka = settings.kafka.model_copy(update={"fetch_max_wait_ms": _FETCH_MAX_WAIT_MS})
     retention_ms = settings.monitoring.slate_retention_h * HOUR_MS
 

@@ -1,8 +1,10 @@
-"""Do visitors still look as they did in training? Recent features against the reference in the champion's manifest.
+"""Do visitors still look as they did in training? Recent features against the reference in the
+champion's manifest.
 
-Compared are the features of slates that the model answered: its own input, in which busy visitors weigh more, as in the
-reference. A verdict needs enough different visitors, since the slates of one visitor resemble each other. Thresholds are
-those of Evidently and of credit scoring: a population stability index (PSI) of 0.1 is worth a look, 0.25 is another population.
+Compared are the features of slates that the model answered: its own input, in which busy visitors
+weigh more, as in the reference. A verdict needs enough different visitors, since the slates of one
+visitor resemble each other. Thresholds are those of Evidently and of credit scoring: a population
+stability index (PSI) of 0.1 is worth a look, 0.25 is another population.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,8 +20,9 @@ Level = Literal["stable", "warning", "critical", "unknown"]
 
 
 class Thresholds(BaseModel):
-    """From which PSI on something is worth a warning or critical, and how much a verdict needs: different visitors for a
-    feature, slates for the mix."""
+    """From which PSI on something is worth a warning or critical, and how much a verdict needs:
+    different visitors for a feature, slates for the mix.
+    """
 
     warning: float
     critical: float
@@ -28,11 +31,15 @@ class Thresholds(BaseModel):
     def level(self, psi: float, samples: int) -> Level:
         if samples < self.min_samples:
             return "unknown"
-        return "critical" if psi >= self.critical else "warning" if psi >= self.warning else "stable"
+        return (
+            "critical" if psi >= self.critical else "warning" if psi >= self.warning else "stable"
+        )
 
 
 class FeatureDrift(BaseModel):
-    """One feature: bins `edges[i] <= x < edges[i + 1]` (outermost ones open), their shares in training and lately."""
+    """One feature: bins `edges[i] <= x < edges[i + 1]` (outermost ones open), their shares in
+    training and lately.
+    """
 
     feature: str
     psi: float | None = Field(description="null without a single recent value")
@@ -45,7 +52,9 @@ class FeatureDrift(BaseModel):
 
 
 class MixDrift(BaseModel):
-    """Which step answered: shares before and lately, by step. A rise of fallbacks is a drift that no feature shows."""
+    """Which step answered: shares before and lately, by step. A rise of fallbacks is a drift that
+    no feature shows.
+    """
 
     psi: float | None
     level: Level
@@ -56,7 +65,9 @@ class MixDrift(BaseModel):
 
 
 class DriftReport(BaseModel):
-    """Drift against the reference of `model_version`; without one (null), `features` is empty and `reason` says why."""
+    """Drift against the reference of `model_version`; without one (null), `features` is empty and
+    `reason` says why.
+    """
 
     checked_at: int
     window_ms: int
@@ -68,17 +79,25 @@ class DriftReport(BaseModel):
 
 
 def feature_drift(
-    reference: Mapping[str, Histogram], recent: Sequence[tuple[str, Mapping[str, float]]], thresholds: Thresholds
+    reference: Mapping[str, Histogram],
+    recent: Sequence[tuple[str, Mapping[str, float]]],
+    thresholds: Thresholds,
 ) -> list[FeatureDrift]:
-    """Each feature of the reference, the most drifted first. `recent` are (visitor, features) of slates."""
+    """Each feature of the reference, the most drifted first. `recent` are (visitor, features) of
+    slates.
+    """
     drifts = [
-        _feature_drift(name, shape, [(user_id, f[name]) for user_id, f in recent if name in f], thresholds)
+        _feature_drift(
+            name, shape, [(user_id, f[name]) for user_id, f in recent if name in f], thresholds
+        )
         for name, shape in reference.items()
     ]
     return sorted(drifts, key=lambda drift: (-(drift.psi or 0.0), drift.feature))
 
 
-def _feature_drift(name: str, shape: Histogram, recent: list[tuple[str, float]], thresholds: Thresholds) -> FeatureDrift:
+def _feature_drift(
+    name: str, shape: Histogram, recent: list[tuple[str, float]], thresholds: Thresholds
+) -> FeatureDrift:
     values = [value for _, value in recent]
     visitors = len({user_id for user_id, _ in recent})
     expected = np.asarray(shape.counts, np.int64)
@@ -96,12 +115,18 @@ def _feature_drift(name: str, shape: Histogram, recent: list[tuple[str, float]],
     )
 
 
-def mix_drift(before: Mapping[str, int], recent: Mapping[str, int], thresholds: Thresholds) -> MixDrift:
+def mix_drift(
+    before: Mapping[str, int], recent: Mapping[str, int], thresholds: Thresholds
+) -> MixDrift:
     """Slates by answering step, in a period and in the window after it."""
     steps = sorted(before.keys() | recent.keys())
     old, new = ([counts.get(step, 0) for step in steps] for counts in (before, recent))
     samples = min(sum(old), sum(new))
-    psi = population_stability_index(np.asarray(old, np.int64), np.asarray(new, np.int64)) if samples else None
+    psi = (
+        population_stability_index(np.asarray(old, np.int64), np.asarray(new, np.int64))
+        if samples
+        else None
+    )
     return MixDrift(
         psi=psi,
         level=thresholds.level(psi or 0.0, samples),

@@ -1,4 +1,6 @@
-"""Questions to the other services: are you ready, what is in service, how far are you. Each has a deadline; none raises."""
+"""Questions to the other services: are you ready, what is in service, how far are you. Each has a
+deadline; none raises.
+"""
 
 import time
 from collections.abc import Mapping
@@ -19,7 +21,9 @@ RUNS_SHOWN = 5
 
 
 class ServiceState(BaseModel):
-    """A service as its `/health/ready` told: `ready`, `unready` (it names what is down), or `away` (no useful answer)."""
+    """A service as its `/health/ready` told: `ready`, `unready` (it names what is down), or `away`
+    (no useful answer).
+    """
 
     name: str
     state: Literal["ready", "unready", "away"]
@@ -29,7 +33,9 @@ class ServiceState(BaseModel):
 
 
 class FeaturesStatus(BaseModel):
-    """What features says of itself: records applied, records it is behind, its event time, whether it has caught up."""
+    """What features says of itself: records applied, records it is behind, its event time, whether
+    it has caught up.
+    """
 
     applied: int
     lag: int
@@ -45,7 +51,9 @@ class Champion(BaseModel):
 
 
 class Training(BaseModel):
-    """What training told. `reached` false: it could not be asked, so that no champion means nothing."""
+    """What training told. `reached` false: it could not be asked, so that no champion means
+    nothing.
+    """
 
     reached: bool
     detail: str = ""
@@ -73,7 +81,9 @@ class Probes:
         self._references: dict[str, dict[str, Histogram]] = {}
 
     def ask(self) -> tuple[list[ServiceState], Training, FeaturesStatus | None]:
-        """State of every service in the order of the URLs, what training and features tell; at most a few deadlines long."""
+        """State of every service in the order of the URLs, what training and features tell; at most
+        a few deadlines long.
+        """
         training = self._threads.submit(self._ask_training)
         features = self._threads.submit(self._ask_features)
         services = list(self._threads.map(self._ask_ready, self._urls.items()))
@@ -92,7 +102,9 @@ class Probes:
             latency_ms = (time.perf_counter() - asked) * 1000
             checks: dict[str, str] = response.json()["checks"]
         except httpx.HTTPError as error:
-            return ServiceState(name=name, state="away", detail=f"{type(error).__name__}: {error}", latency_ms=0.0)
+            return ServiceState(
+                name=name, state="away", detail=f"{type(error).__name__}: {error}", latency_ms=0.0
+            )
         except (ValueError, KeyError, TypeError):
             detail = f"{response.status_code} without a readiness body"
             return ServiceState(name=name, state="away", detail=detail, latency_ms=latency_ms)
@@ -107,7 +119,10 @@ class Probes:
 
     def _ask_training(self) -> Training:
         try:
-            runs = [Run.model_validate(run) for run in self._training.get("/v1/runs", limit=RUNS_SHOWN)["items"]]
+            runs = [
+                Run.model_validate(run)
+                for run in self._training.get("/v1/runs", limit=RUNS_SHOWN)["items"]
+            ]
             try:
                 model = ModelVersion.model_validate(self._training.get("/v1/aliases/champion"))
             except PeerError as error:
@@ -122,7 +137,9 @@ class Probes:
     def _reference(self, version: str) -> dict[str, Histogram]:
         """A version's manifest never changes, so it is fetched once."""
         if version not in self._references:
-            manifest = Manifest.model_validate(self._training.get(f"/v1/models/{version}/files/manifest.json"))
+            manifest = Manifest.model_validate(
+                self._training.get(f"/v1/models/{version}/files/manifest.json")
+            )
             self._references = {version: manifest.reference}
         return self._references[version]
 

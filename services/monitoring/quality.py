@@ -1,7 +1,9 @@
-"""Click-through and conversion from counted slates: rates with their uncertainty, by model version, by step, over time.
+"""Click-through and conversion from counted slates: rates with their uncertainty, by model version,
+by step, over time.
 
-A slate is one trial: it was clicked when at least one of its items was. Item rates count each item of a slate once; their
-intervals take items as independent, which items of one slate are not, so compare versions by slate.
+A slate is one trial: it was clicked when at least one of its items was. Item rates count each item
+of a slate once; their intervals take items as independent, which items of one slate are not, so
+compare versions by slate.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,7 +20,9 @@ K = TypeVar("K")
 
 
 class Rate(BaseModel):
-    """A share with its 95 % Wilson interval, as fractions; `value` is null where there was nothing to count."""
+    """A share with its 95 % Wilson interval, as fractions; `value` is null where there was nothing
+    to count.
+    """
 
     value: float | None
     low: float
@@ -30,7 +34,9 @@ class Rate(BaseModel):
 class QualityRow(BaseModel):
     """What became of a group of slates. `shown` are slates with at least one item."""
 
-    model_version: str | None = Field(None, description="null for all, '' for slates that no model answered")
+    model_version: str | None = Field(
+        None, description="null for all, '' for slates that no model answered"
+    )
     answered_by: str | None = Field(None, description="null for all")
     start: int | None = Field(None, description="start of the step in a series, milliseconds")
     slates: int
@@ -43,7 +49,9 @@ class QualityRow(BaseModel):
 
 
 class QualityReport(BaseModel):
-    """Slates answered in `from <= t < until`; the newest `window_ms` of them may still be clicked, so their rates still rise."""
+    """Slates answered in `from <= t < until`; the newest `window_ms` of them may still be clicked,
+    so their rates still rise.
+    """
 
     from_: int = Field(serialization_alias="from")
     until: int
@@ -51,11 +59,14 @@ class QualityReport(BaseModel):
     total: QualityRow
     by_model: list[QualityRow]
     by_answered_by: list[QualityRow]
-    series: list[QualityRow] = Field(description="by step and model version, oldest first; steps without slates are left out")
+    series: list[QualityRow] = Field(
+        description="by step and model version, oldest first; steps without slates are left out"
+    )
 
 
 def wilson(count: int, of: int) -> Rate:
-    """The interval of E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927.
+    """The interval of E. B. Wilson, "Probable inference, the law of succession, and statistical
+    inference", JASA 1927.
 
     None of none has no value, and the interval (0, 1).
     """
@@ -70,7 +81,11 @@ def wilson(count: int, of: int) -> Rate:
 
 
 def row(
-    counts: Counts, *, model_version: str | None = None, answered_by: str | None = None, start: int | None = None
+    counts: Counts,
+    *,
+    model_version: str | None = None,
+    answered_by: str | None = None,
+    start: int | None = None,
 ) -> QualityRow:
     return QualityRow(
         model_version=model_version,
@@ -94,19 +109,31 @@ def grouped(counts: Mapping[Bucket, Counts], key: Callable[[Bucket], K]) -> dict
     return groups
 
 
-def report(counts: Mapping[Bucket, Counts], since: int, until: int, step_ms: int, window_ms: int) -> QualityReport:
+def report(
+    counts: Mapping[Bucket, Counts], since: int, until: int, step_ms: int, window_ms: int
+) -> QualityReport:
     """The report over all of `counts`."""
     by_model = grouped(counts, lambda bucket: bucket.model_version)
     by_step = grouped(counts, lambda bucket: bucket.answered_by)
-    series = grouped(counts, lambda bucket: (bucket.start - bucket.start % step_ms, bucket.model_version))
+    series = grouped(
+        counts, lambda bucket: (bucket.start - bucket.start % step_ms, bucket.model_version)
+    )
     return QualityReport(
         from_=since,
         until=until,
         window_ms=window_ms,
         total=row(total(counts)),
-        by_model=[row(group, model_version=version) for version, group in sorted(by_model.items(), reverse=True)],
-        by_answered_by=[row(group, answered_by=answered_by) for answered_by, group in sorted(by_step.items())],
-        series=[row(group, start=start, model_version=version) for (start, version), group in sorted(series.items())],
+        by_model=[
+            row(group, model_version=version)
+            for version, group in sorted(by_model.items(), reverse=True)
+        ],
+        by_answered_by=[
+            row(group, answered_by=answered_by) for answered_by, group in sorted(by_step.items())
+        ],
+        series=[
+            row(group, start=start, model_version=version)
+            for (start, version), group in sorted(series.items())
+        ],
     )
 
 

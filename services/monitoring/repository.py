@@ -1,7 +1,7 @@
 """The SQL tables of slates and what followed from them, and every query on them.
 
-`SlateLog` takes what the topics bring, in one transaction a batch, and has the effect of each record once. Any thread may
-read; one thread at a time records.
+`SlateLog` takes what the topics bring, in one transaction a batch, and has the effect of each
+record once. Any thread may read; one thread at a time records.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -32,7 +32,16 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from services.monitoring.arrivals import Arrivals, Watermark
-from services.monitoring.attribution import Bucket, Counts, Outcome, Response, ShownSlate, Tally, join, outcome
+from services.monitoring.attribution import (
+    Bucket,
+    Counts,
+    Outcome,
+    Response,
+    ShownSlate,
+    Tally,
+    join,
+    outcome,
+)
 from slipstream.contracts.events import ModelEvent
 from slipstream.stores.metadata import new_metadata, prepare
 
@@ -88,7 +97,7 @@ model_events = Table(
     Column("timestamp", BigInteger, primary_key=True),
     Column("body", Text, nullable=False),
 )
-#: Bound parameters of one statement; SQLite allows 32,766.
+# Bound parameters of one statement; SQLite allows 32,766.
 _IDS_AT_ONCE = 1_000
 
 T = TypeVar("T")
@@ -96,7 +105,9 @@ Merge = Callable[[Column[Any], ColumnElement[Any]], ColumnElement[Any]]
 
 
 class SlateLog:
-    """Slates, what followed from them, and the counts of both. Creates its tables where they do not exist."""
+    """Slates, what followed from them, and the counts of both. Creates its tables where they do not
+    exist.
+    """
 
     def __init__(self, engine: Engine, window_ms: int) -> None:
         self._engine = engine
@@ -109,28 +120,47 @@ class SlateLog:
             db.execute(select(1))
 
     def record(self, arrivals: Arrivals, now_ms: int) -> None:
-        """Take a batch: all of it or, when this raises, nothing. Recording a record again changes nothing."""
+        """Take a batch: all of it or, when this raises, nothing. Recording a record again changes
+        nothing.
+        """
         with self._engine.begin() as db:
-            new_slates = _unknown(db, slates.c.recommendation_id, {s.recommendation_id: s for s in arrivals.slates})
-            new_responses = _unknown(db, responses.c.event_id, {r.event_id: r for r in arrivals.responses})
+            new_slates = _unknown(
+                db, slates.c.recommendation_id, {s.recommendation_id: s for s in arrivals.slates}
+            )
+            new_responses = _unknown(
+                db, responses.c.event_id, {r.event_id: r for r in arrivals.responses}
+            )
             if new_slates or new_responses:
                 self._attribute(db, new_slates, new_responses, arrivals.features, now_ms)
             events = [
-                {"version": e.version, "event": e.event.value, "timestamp": e.timestamp, "body": e.model_dump_json()}
+                {
+                    "version": e.version,
+                    "event": e.event.value,
+                    "timestamp": e.timestamp,
+                    "body": e.model_dump_json(),
+                }
                 for e in arrivals.model_events
             ]
             upsert(db, model_events, events, replacing)
-            marks = [{"topic": topic, **asdict(mark)} for topic, mark in arrivals.watermarks.items()]
+            marks = [
+                {"topic": topic, **asdict(mark)} for topic, mark in arrivals.watermarks.items()
+            ]
             upsert(db, watermarks, marks, keeping_greater)
 
     def expire(self, *, slates_before: int, pending_before: int, counts_before: int) -> None:
-        """Forget slates answered before a time, with what followed from them; responses that found no slate and were stored
-        before a time; and counts of old periods. Counts of forgotten slates stay."""
+        """Forget slates answered before a time, with what followed from them; responses that found
+        no slate and were stored before a time; and counts of old periods. Counts of forgotten
+        slates stay.
+        """
         old = select(slates.c.recommendation_id).where(slates.c.timestamp < slates_before)
         with self._engine.begin() as db:
             db.execute(delete(responses).where(responses.c.attributed.in_(old)))
             db.execute(delete(slates).where(slates.c.timestamp < slates_before))
-            db.execute(delete(responses).where(responses.c.stored_at < pending_before, responses.c.attributed.is_(None)))
+            db.execute(
+                delete(responses).where(
+                    responses.c.stored_at < pending_before, responses.c.attributed.is_(None)
+                )
+            )
             db.execute(delete(quality).where(quality.c.start < counts_before))
 
     def counts(self, since: int, until: int) -> dict[Bucket, Counts]:
@@ -140,7 +170,9 @@ class SlateLog:
             return {Bucket(*row[:3]): Counts(*row[3:]) for row in db.execute(query)}
 
     def recent_features(self, since: int, limit: int) -> list[tuple[str, dict[str, float]]]:
-        """Visitor and features of the newest `limit` slates that the model answered since a time, the newest first."""
+        """Visitor and features of the newest `limit` slates that the model answered since a time,
+        the newest first.
+        """
         query = (
             select(slates.c.user_id, slates.c.features)
             .where(slates.c.timestamp >= since, slates.c.answered_by == "model")
@@ -153,7 +185,10 @@ class SlateLog:
     def watermarks(self) -> dict[str, Watermark]:
         """By topic name; a topic of which nothing was heard yet is missing."""
         with self._engine.connect() as db:
-            return {row.topic: Watermark(row.event_time, row.heard_at) for row in db.execute(select(watermarks))}
+            return {
+                row.topic: Watermark(row.event_time, row.heard_at)
+                for row in db.execute(select(watermarks))
+            }
 
     def latest_model_events(self, limit: int) -> list[ModelEvent]:
         """The newest first."""
@@ -169,16 +204,23 @@ class SlateLog:
         features: Mapping[str, Mapping[str, float]],
         now_ms: int,
     ) -> None:
-        """Attribute the new responses, and those known ones that a new slate may have led to; then carry what that changed
-        over to the slates' outcomes and to the counts."""
+        """Attribute the new responses, and those known ones that a new slate may have led to; then
+        carry what that changed over to the slates' outcomes and to the counts.
+        """
         known = _stored_responses(db, new_slates.values(), self._window_ms)
         considered = [*new_responses.values(), *(response for response, _ in known.values())]
         stored = _stored_slates(db, considered, self._window_ms)
         candidates = {**new_slates, **{slate_id: slate for slate_id, (slate, _) in stored.items()}}
 
         targets = join(candidates, considered, self._window_ms)
-        moved = {event_id: to for event_id, to in targets.items() if event_id in known and to != known[event_id][1]}
-        ends = [targets[event_id] for event_id in (*new_responses, *moved)] + [known[event_id][1] for event_id in moved]
+        moved = {
+            event_id: to
+            for event_id, to in targets.items()
+            if event_id in known and to != known[event_id][1]
+        }
+        ends = [targets[event_id] for event_id in (*new_responses, *moved)] + [
+            known[event_id][1] for event_id in moved
+        ]
         _insert_responses(db, new_responses.values(), targets, now_ms)
         _move_responses(db, moved)
 
@@ -190,8 +232,16 @@ class SlateLog:
         for slate_id, now in after.items():
             change.add_change(candidates[slate_id], before.get(slate_id, Outcome()), now)
         _insert_slates(db, new_slates.values(), features, after)
-        _update_outcomes(db, {slate_id: now for slate_id, now in after.items() if now != before.get(slate_id, now)})
-        upsert(db, quality, [bucket._asdict() | asdict(counts) for bucket, counts in change.buckets.items()], adding)
+        _update_outcomes(
+            db,
+            {slate_id: now for slate_id, now in after.items() if now != before.get(slate_id, now)},
+        )
+        upsert(
+            db,
+            quality,
+            [bucket._asdict() | asdict(counts) for bucket, counts in change.buckets.items()],
+            adding,
+        )
 
 
 def _chunks(ids: Iterable[str]) -> Iterator[list[str]]:
@@ -201,15 +251,18 @@ def _chunks(ids: Iterable[str]) -> Iterator[list[str]]:
 
 def _unknown(db: Connection, key: Column[str], records: Mapping[str, T]) -> dict[str, T]:
     """Those of the records whose key is not in the table."""
-    known = {found for ids in _chunks(records) for found in db.scalars(select(key).where(key.in_(ids)))}
+    known = {
+        found for ids in _chunks(records) for found in db.scalars(select(key).where(key.in_(ids)))
+    }
     return {record_id: record for record_id, record in records.items() if record_id not in known}
 
 
 def _stored_responses(
     db: Connection, new_slates: Collection[ShownSlate], window_ms: int
 ) -> dict[str, tuple[Response, str | None]]:
-    """Responses that name one of the slates, or that their visitors gave within the window after the first of them; with the
-    slate that each is attributed to."""
+    """Responses that name one of the slates, or that their visitors gave within the window after
+    the first of them; with the slate that each is attributed to.
+    """
     if not new_slates:
         return {}
     r = responses.c
@@ -218,13 +271,26 @@ def _stored_responses(
     conditions: list[ColumnElement[bool]] = [
         r.named.in_(ids) for ids in _chunks({slate.recommendation_id for slate in new_slates})
     ]
-    conditions += [and_(r.user_id.in_(ids), in_time, r.named.is_(None)) for ids in _chunks({s.user_id for s in new_slates})]
-    columns = select(r.event_id, r.user_id, r.item_id, r.timestamp, r.converted, r.named, r.attributed)
-    return {row[0]: (Response(*row[:6]), row[6]) for where in conditions for row in db.execute(columns.where(where))}
+    conditions += [
+        and_(r.user_id.in_(ids), in_time, r.named.is_(None))
+        for ids in _chunks({s.user_id for s in new_slates})
+    ]
+    columns = select(
+        r.event_id, r.user_id, r.item_id, r.timestamp, r.converted, r.named, r.attributed
+    )
+    return {
+        row[0]: (Response(*row[:6]), row[6])
+        for where in conditions
+        for row in db.execute(columns.where(where))
+    }
 
 
-def _stored_slates(db: Connection, considered: Collection[Response], window_ms: int) -> dict[str, tuple[ShownSlate, Outcome]]:
-    """Slates that the responses name, or that their visitors got within the window before the last of them."""
+def _stored_slates(
+    db: Connection, considered: Collection[Response], window_ms: int
+) -> dict[str, tuple[ShownSlate, Outcome]]:
+    """Slates that the responses name, or that their visitors got within the window before the last
+    of them.
+    """
     s = slates.c
     named = {response.named for response in considered if response.named is not None}
     conditions: list[ColumnElement[bool]] = [s.recommendation_id.in_(ids) for ids in _chunks(named)]
@@ -232,9 +298,19 @@ def _stored_slates(db: Connection, considered: Collection[Response], window_ms: 
     if unnamed:
         times = [response.timestamp for response in unnamed]
         in_time = s.timestamp.between(min(times) - window_ms, max(times))
-        conditions += [and_(s.user_id.in_(ids), in_time) for ids in _chunks({response.user_id for response in unnamed})]
+        conditions += [
+            and_(s.user_id.in_(ids), in_time)
+            for ids in _chunks({response.user_id for response in unnamed})
+        ]
     columns = select(
-        s.recommendation_id, s.user_id, s.timestamp, s.answered_by, s.model_version, s["items"], s.clicked, s.converted
+        s.recommendation_id,
+        s.user_id,
+        s.timestamp,
+        s.answered_by,
+        s.model_version,
+        s["items"],
+        s.clicked,
+        s.converted,
     )
     return {
         row[0]: (ShownSlate(*row[:5], frozenset(orjson.loads(row[5]))), Outcome(*row[6:]))
@@ -248,12 +324,16 @@ def _outcomes(db: Connection, slate_ids: Collection[str]) -> dict[str, Outcome]:
     following: dict[str, list[tuple[str, bool]]] = {slate_id: [] for slate_id in slate_ids}
     columns = select(responses.c.attributed, responses.c.item_id, responses.c.converted)
     for ids in _chunks(slate_ids):
-        for slate_id, item_id, converted in db.execute(columns.where(responses.c.attributed.in_(ids))):
+        for slate_id, item_id, converted in db.execute(
+            columns.where(responses.c.attributed.in_(ids))
+        ):
             following[slate_id].append((item_id, converted))
     return {slate_id: outcome(pairs) for slate_id, pairs in following.items()}
 
 
-def _insert_responses(db: Connection, new: Collection[Response], targets: Mapping[str, str | None], now_ms: int) -> None:
+def _insert_responses(
+    db: Connection, new: Collection[Response], targets: Mapping[str, str | None], now_ms: int
+) -> None:
     if new:
         rows = [
             {
@@ -273,7 +353,11 @@ def _insert_responses(db: Connection, new: Collection[Response], targets: Mappin
 
 def _move_responses(db: Connection, moved: Mapping[str, str | None]) -> None:
     if moved:
-        statement = update(responses).where(responses.c.event_id == bindparam("id")).values(attributed=bindparam("to"))
+        statement = (
+            update(responses)
+            .where(responses.c.event_id == bindparam("id"))
+            .values(attributed=bindparam("to"))
+        )
         db.execute(statement, [{"id": event_id, "to": to} for event_id, to in moved.items()])
 
 
@@ -303,7 +387,10 @@ def _insert_slates(
 def _update_outcomes(db: Connection, changed: Mapping[str, Outcome]) -> None:
     if changed:
         statement = update(slates).where(slates.c.recommendation_id == bindparam("id"))
-        rows = [{"id": slate_id, "c": now.clicked, "p": now.converted} for slate_id, now in changed.items()]
+        rows = [
+            {"id": slate_id, "c": now.clicked, "p": now.converted}
+            for slate_id, now in changed.items()
+        ]
         db.execute(statement.values(clicked=bindparam("c"), converted=bindparam("p")), rows)
 
 
@@ -323,6 +410,13 @@ def upsert(db: Connection, table: Table, rows: Sequence[Mapping[str, Any]], merg
     """Insert rows; where one with the same primary key stands, merge each other column into it."""
     if not rows:
         return
-    statement = postgresql.insert(table) if db.dialect.name == "postgresql" else sqlite.insert(table)
-    merged = {c.name: merge(c, statement.excluded[c.name]) for c in table.columns if not c.primary_key}
-    db.execute(statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=merged), list(rows))
+    statement = (
+        postgresql.insert(table) if db.dialect.name == "postgresql" else sqlite.insert(table)
+    )
+    merged = {
+        c.name: merge(c, statement.excluded[c.name]) for c in table.columns if not c.primary_key
+    }
+    db.execute(
+        statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=merged),
+        list(rows),
+    )

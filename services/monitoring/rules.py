@@ -1,6 +1,7 @@
 """What is an alert. Each rule judges a snapshot; each has a section of its name in docs/runbook.md.
 
-`judgeable` is false while the snapshot says too little: the rule is then passed over, which neither opens nor closes an alert.
+`judgeable` is false while the snapshot says too little: the rule is then passed over, which neither
+opens nor closes an alert.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,9 @@ from slipstream.contracts.events import Severity
 
 
 class Rule(Protocol):
-    """`name` is stable: it is the key on the topic, a label in Prometheus and an anchor in the runbook."""
+    """`name` is stable: it is the key on the topic, a label in Prometheus and an anchor in the
+    runbook.
+    """
 
     name: ClassVar[str]
     action: ClassVar[Action]
@@ -40,7 +43,10 @@ class ServiceDown:
         if not troubled:
             return None
         away = any(service.state == "away" for service in troubled)
-        words = ", ".join(f"{s.name} is {s.state}" + (f" ({', '.join(s.down)} down)" if s.down else "") for s in troubled)
+        words = ", ".join(
+            f"{s.name} is {s.state}" + (f" ({', '.join(s.down)} down)" if s.down else "")
+            for s in troubled
+        )
         evidence = {service.name: service.detail for service in troubled}
         return Finding(Severity.CRITICAL if away else Severity.WARNING, words, evidence)
 
@@ -58,7 +64,9 @@ class NoChampion:
     def check(self, snapshot: Snapshot) -> Finding | None:
         if snapshot.training.champion is not None:
             return None
-        return Finding(Severity.WARNING, "no model is in service: visitors get similar or trending items", {})
+        return Finding(
+            Severity.WARNING, "no model is in service: visitors get similar or trending items", {}
+        )
 
 
 @dataclass(frozen=True)
@@ -72,7 +80,11 @@ class FeatureDrift:
         return any(feature.level != "unknown" for feature in snapshot.drift.features)
 
     def check(self, snapshot: Snapshot) -> Finding | None:
-        drifted = [feature for feature in snapshot.drift.features if feature.level in ("warning", "critical")]
+        drifted = [
+            feature
+            for feature in snapshot.drift.features
+            if feature.level in ("warning", "critical")
+        ]
         if not drifted:
             return None
         critical = any(feature.level == "critical" for feature in drifted)
@@ -108,13 +120,19 @@ class ClickThroughDropped:
         return Finding(
             Severity.WARNING,
             f"click-through fell from {before.value:.1%} to {now.value:.1%}",
-            {"current": now.model_dump(), "previous": before.model_dump(), "period_ms": snapshot.trend.period_ms},
+            {
+                "current": now.model_dump(),
+                "previous": before.model_dump(),
+                "period_ms": snapshot.trend.period_ms,
+            },
         )
 
 
 @dataclass(frozen=True)
 class FallbackShareHigh:
-    """There is a model, but too many slates are answered without it, or clearly more than in the period before."""
+    """There is a model, but too many slates are answered without it, or clearly more than in the
+    period before.
+    """
 
     threshold: float
     min_slates: int
@@ -122,18 +140,27 @@ class FallbackShareHigh:
     action: ClassVar[Action] = "none"
 
     def judgeable(self, snapshot: Snapshot) -> bool:
-        return snapshot.training.champion is not None and snapshot.drift.answered_by.recent_slates >= self.min_slates
+        return (
+            snapshot.training.champion is not None
+            and snapshot.drift.answered_by.recent_slates >= self.min_slates
+        )
 
     def check(self, snapshot: Snapshot) -> Finding | None:
         mix = snapshot.drift.answered_by
         share = 1 - mix.recent.get("model", 0.0)
         sure_of = wilson(round(share * mix.recent_slates), mix.recent_slates).low
-        rose = mix.level == "critical" and mix.recent.get("model", 0.0) < mix.before.get("model", 0.0)
+        rose = mix.level == "critical" and mix.recent.get("model", 0.0) < mix.before.get(
+            "model", 0.0
+        )
         if sure_of <= self.threshold and not rose:
             return None
         before = f", {1 - mix.before.get('model', 0.0):.0%} before" if mix.before_slates else ""
         summary = f"{share:.0%} of slates were not answered by the model{before}"
-        return Finding(Severity.WARNING, summary, {"recent": mix.recent, "before": mix.before, "slates": mix.recent_slates})
+        return Finding(
+            Severity.WARNING,
+            summary,
+            {"recent": mix.recent, "before": mix.before, "slates": mix.recent_slates},
+        )
 
 
 @dataclass(frozen=True)
@@ -155,8 +182,16 @@ class FeaturesLagging:
         caught_up = snapshot.features is not None and lag == 0
         if lag <= self.max_lag and (delay_ms <= self.max_delay_ms or caught_up):
             return None
-        evidence = {"lag": lag, "delay_ms": delay_ms, "watermark": snapshot.freshness.features_watermark}
-        return Finding(Severity.WARNING, f"features is {lag:,} records and {delay_ms / 1000:,.0f} s behind ingestion", evidence)
+        evidence = {
+            "lag": lag,
+            "delay_ms": delay_ms,
+            "watermark": snapshot.freshness.features_watermark,
+        }
+        return Finding(
+            Severity.WARNING,
+            f"features is {lag:,} records and {delay_ms / 1000:,.0f} s behind ingestion",
+            evidence,
+        )
 
 
 def rules(settings: MonitoringSection) -> Sequence[Rule]:

@@ -1,4 +1,6 @@
-"""All that one round of checks knows, as rules judge it, the page shows it and Prometheus scrapes it."""
+"""All that one round of checks knows, as rules judge it, the page shows it and Prometheus scrapes
+it.
+"""
 
 from collections.abc import Mapping
 
@@ -15,18 +17,25 @@ from slipstream.contracts.topics import FEATURE_UPDATES, INTERACTIONS
 
 
 class Freshness(BaseModel):
-    """How far the online features are behind the interactions; null where nothing was heard yet. Milliseconds."""
+    """How far the online features are behind the interactions; null where nothing was heard yet.
+    Milliseconds.
+    """
 
     interactions_watermark: int | None = Field(description="newest event time of an interaction")
-    features_watermark: int | None = Field(description="newest event time that features has applied")
+    features_watermark: int | None = Field(
+        description="newest event time that features has applied"
+    )
     last_interaction_at: int | None = Field(description="when ingestion last received one")
     last_update_at: int | None = Field(description="when features last updated one")
-    delay_ms: int | None = Field(description="from the last update to the last interaction, 0 when the update is the newer")
+    delay_ms: int | None = Field(
+        description="from the last update to the last interaction, 0 when the update is the newer"
+    )
 
 
 class QualityTrend(BaseModel):
-    """Slates that the model answered, in the last full period and in the one before it. Both have had their attribution
-    window, so that the newer is not below the older merely for being new."""
+    """Slates that the model answered, in the last full period and in the one before it. Both have
+    had their attribution window, so that the newer is not below the older merely for being new.
+    """
 
     period_ms: int
     current: QualityRow
@@ -43,7 +52,9 @@ class Snapshot(BaseModel):
     freshness: Freshness
     drift: DriftReport
     trend: QualityTrend
-    versions: list[QualityRow] = Field(description="by model version, slates of the last period up to now")
+    versions: list[QualityRow] = Field(
+        description="by model version, slates of the last period up to now"
+    )
 
 
 def freshness(marks: Mapping[str, Watermark]) -> Freshness:
@@ -58,17 +69,29 @@ def freshness(marks: Mapping[str, Watermark]) -> Freshness:
     )
 
 
-def drift_report(log: SlateLog, training: Training, settings: MonitoringSection, now_ms: int) -> DriftReport:
-    """Features of the recent window against the champion's reference, and the mix of steps against the period before."""
+def drift_report(
+    log: SlateLog, training: Training, settings: MonitoringSection, now_ms: int
+) -> DriftReport:
+    """Features of the recent window against the champion's reference, and the mix of steps against
+    the period before.
+    """
     window_ms = settings.drift_window_s * 1000
-    thresholds = Thresholds(warning=settings.psi_warning, critical=settings.psi_critical, min_samples=settings.drift_min_visitors)
+    thresholds = Thresholds(
+        warning=settings.psi_warning,
+        critical=settings.psi_critical,
+        min_samples=settings.drift_min_visitors,
+    )
     since = now_ms - window_ms
     recent_counts = log.counts(since, now_ms + 1)
     before_counts = log.counts(since - settings.quality_period_s * 1000, since)
     champion = training.champion
     reason = ""
     if champion is None:
-        reason = "no model is in service" if training.reached else f"training could not be asked: {training.detail}"
+        reason = (
+            "no model is in service"
+            if training.reached
+            else f"training could not be asked: {training.detail}"
+        )
     elif not champion.reference:
         reason = "the model's manifest holds no reference distributions"
     recent = log.recent_features(since, settings.drift_max_samples) if champion else []
@@ -80,8 +103,18 @@ def drift_report(log: SlateLog, training: Training, settings: MonitoringSection,
         thresholds=thresholds,
         features=feature_drift(champion.reference, recent, thresholds) if champion else [],
         answered_by=mix_drift(
-            {step: counts.slates for step, counts in grouped(before_counts, lambda bucket: bucket.answered_by).items()},
-            {step: counts.slates for step, counts in grouped(recent_counts, lambda bucket: bucket.answered_by).items()},
+            {
+                step: counts.slates
+                for step, counts in grouped(
+                    before_counts, lambda bucket: bucket.answered_by
+                ).items()
+            },
+            {
+                step: counts.slates
+                for step, counts in grouped(
+                    recent_counts, lambda bucket: bucket.answered_by
+                ).items()
+            },
             thresholds.model_copy(update={"min_samples": settings.quality_min_slates}),
         ),
     )
@@ -94,7 +127,11 @@ def quality_trend(log: SlateLog, settings: MonitoringSection, now_ms: int) -> Qu
 
     def answered_by_model(since: int) -> QualityRow:
         counts = log.counts(since, since + period_ms)
-        return row(total({bucket: each for bucket, each in counts.items() if bucket.answered_by == "model"}))
+        return row(
+            total(
+                {bucket: each for bucket, each in counts.items() if bucket.answered_by == "model"}
+            )
+        )
 
     return QualityTrend(
         period_ms=period_ms,
@@ -105,6 +142,7 @@ def quality_trend(log: SlateLog, settings: MonitoringSection, now_ms: int) -> Qu
 
 def versions(log: SlateLog, settings: MonitoringSection, now_ms: int) -> list[QualityRow]:
     counts: Mapping[str, Counts] = grouped(
-        log.counts(now_ms - settings.quality_period_s * 1000, now_ms + 1), lambda bucket: bucket.model_version
+        log.counts(now_ms - settings.quality_period_s * 1000, now_ms + 1),
+        lambda bucket: bucket.model_version,
     )
     return [row(each, model_version=version) for version, each in sorted(counts.items()) if version]

@@ -1,4 +1,6 @@
-"""The routes of serving. Bodies are written by orjson straight from the answer: `RecommendationResponse` documents them."""
+"""The routes of serving. Bodies are written by orjson straight from the answer:
+`RecommendationResponse` documents them.
+"""
 
 import asyncio
 from collections.abc import Sequence
@@ -23,17 +25,26 @@ MOST_EXCLUDED = 500
 router = APIRouter(prefix="/v1", tags=["recommendations"])
 
 PathId = Annotated[Id, Path()]
-ANSWER: dict[int | str, dict[str, Any]] = {200: {"model": RecommendationResponse}, 422: {"model": Problem}}
+ANSWER: dict[int | str, dict[str, Any]] = {
+    200: {"model": RecommendationResponse},
+    422: {"model": Problem},
+}
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": Problem}}
 
 
 class AnswerQuery(BaseModel):
-    """What every GET that answers a slate takes. One model, since FastAPI takes half as long for it as for its fields."""
+    """What every GET that answers a slate takes. One model, since FastAPI takes half as long for it
+    as for its fields.
+    """
 
     n: int = Field(10, ge=1, le=MOST_ITEMS, description="how many items")
     attributes: bool = Field(False, description="with each item's attributes from the catalogue")
-    exclude: list[Id] = Field(default_factory=list, max_length=MOST_EXCLUDED, description="item ids that are not wanted")
-    placement: str = Field("", max_length=64, description="where it will be shown; kept with the slate")
+    exclude: list[Id] = Field(
+        default_factory=list, max_length=MOST_EXCLUDED, description="item ids that are not wanted"
+    )
+    placement: str = Field(
+        "", max_length=64, description="where it will be shown; kept with the slate"
+    )
 
 
 class ContextQuery(AnswerQuery):
@@ -43,7 +54,9 @@ class ContextQuery(AnswerQuery):
 
 
 class SessionEvent(BaseModel):
-    """Something that an anonymous visitor did. Without `timestamp`, the order of the list is the order of time."""
+    """Something that an anonymous visitor did. Without `timestamp`, the order of the list is the
+    order of time.
+    """
 
     item_id: Id
     event_type: EventType = "view"
@@ -72,15 +85,25 @@ class RankRequest(BaseModel):
 
 
 @router.get("/recommendations/{user_id:path}", response_class=Response, responses=ANSWER)
-async def recommendations(request: Request, user_id: PathId, query: Annotated[AnswerQuery, Query()]) -> Response:
-    """The `n` items that suit this visitor best at this moment; an unknown visitor gets what is trending."""
-    asked = RecommendationRequest(query.n, user_id, exclude=frozenset(query.exclude), placement=query.placement)
+async def recommendations(
+    request: Request, user_id: PathId, query: Annotated[AnswerQuery, Query()]
+) -> Response:
+    """The `n` items that suit this visitor best at this moment; an unknown visitor gets what is
+    trending.
+    """
+    asked = RecommendationRequest(
+        query.n, user_id, exclude=frozenset(query.exclude), placement=query.placement
+    )
     return _answer(request, await _pipeline(request).recommend(asked), query.attributes)
 
 
 @router.get("/similar/{item_id:path}", response_class=Response, responses=ANSWER | NOT_FOUND)
-async def similar(request: Request, item_id: PathId, query: Annotated[ContextQuery, Query()]) -> Response:
-    """The `n` items that go best with this one; 404 for an item that neither the model nor the catalogue knows."""
+async def similar(
+    request: Request, item_id: PathId, query: Annotated[ContextQuery, Query()]
+) -> Response:
+    """The `n` items that go best with this one; 404 for an item that neither the model nor the
+    catalogue knows.
+    """
     _require_known(request, item_id)
     asked = _without_history(query, (Step.SIMILAR, Step.TRENDING), similar_to=(item_id,))
     return _answer(request, await _pipeline(request).recommend(asked), query.attributes)
@@ -96,7 +119,10 @@ async def trending(request: Request, query: Annotated[ContextQuery, Query()]) ->
 @router.post("/sessions:recommend", response_class=Response, responses=ANSWER)
 async def recommend_for_session(request: Request, body: SessionRequest) -> Response:
     """The `n` items that suit a visitor of whom nothing is known but these events."""
-    events = [SequenceEvent(one.item_id, one.event_type, one.timestamp or 0, one.value) for one in body.events]
+    events = [
+        SequenceEvent(one.item_id, one.event_type, one.timestamp or 0, one.value)
+        for one in body.events
+    ]
     if all(one.timestamp is not None for one in body.events):
         events.sort(key=lambda event: event.timestamp)
     asked = RecommendationRequest(
@@ -108,7 +134,9 @@ async def recommend_for_session(request: Request, body: SessionRequest) -> Respo
 
 @router.post("/rank", response_class=Response, responses=ANSWER)
 async def rank(request: Request, body: RankRequest) -> Response:
-    """The caller's items, best first for this visitor. What can't be told apart keeps its order, at the end, with score 0."""
+    """The caller's items, best first for this visitor. What can't be told apart keeps its order, at
+    the end, with score 0.
+    """
     answer = await _pipeline(request).rank(body.user_id, body.items, body.placement)
     return _answer(request, answer, body.attributes)
 
@@ -120,7 +148,10 @@ async def model(request: Request) -> Response:
     if holder.current is None:
         raise NotFoundError(holder.problem or "no model is loaded yet", code="no_model")
     present, previous = holder.current, holder.previous
-    return _json(_described(present) | {"previous": previous.version if previous else None, "problem": holder.problem})
+    return _json(
+        _described(present)
+        | {"previous": previous.version if previous else None, "problem": holder.problem}
+    )
 
 
 def _described(model: Model) -> dict[str, Any]:
@@ -131,13 +162,16 @@ def _described(model: Model) -> dict[str, Any]:
         "items": len(model.bundle.item_ids),
         "retrievers": list(model.bundle.retrievers),
         "repeats": model.bundle.repeats,
-        **manifest.model_dump(mode="json", include={"created_at", "profile", "lake_version", "code_commit", "metrics"}),
+        **manifest.model_dump(
+            mode="json", include={"created_at", "profile", "lake_version", "code_commit", "metrics"}
+        ),
     }
 
 
 def _answer(request: Request, answer: Answer, attributes: bool) -> Response:
     items: list[dict[str, Any]] = [
-        {"item_id": item_id, "score": score, "source": source} for item_id, score, source in answer.items
+        {"item_id": item_id, "score": score, "source": source}
+        for item_id, score, source in answer.items
     ]
     if attributes:
         for item in items:
@@ -174,7 +208,9 @@ def _pipeline(request: Request) -> Pipeline:
     return pipeline
 
 
-def _without_history(query: ContextQuery, steps: Sequence[Step], similar_to: Sequence[str] = ()) -> RecommendationRequest:
+def _without_history(
+    query: ContextQuery, steps: Sequence[Step], similar_to: Sequence[str] = ()
+) -> RecommendationRequest:
     return RecommendationRequest(
         query.n,
         query.user_id or "",
@@ -188,12 +224,19 @@ def _without_history(query: ContextQuery, steps: Sequence[Step], similar_to: Seq
 
 def _require_known(request: Request, item_id: str) -> None:
     current: Model | None = request.app.state.models.current
-    if item_id not in request.app.state.catalog and (current is None or item_id not in current.bundle.index):
-        raise NotFoundError(f"neither the model nor the catalogue knows the item {item_id!r}", code="item_not_found")
+    if item_id not in request.app.state.catalog and (
+        current is None or item_id not in current.bundle.index
+    ):
+        raise NotFoundError(
+            f"neither the model nor the catalogue knows the item {item_id!r}", code="item_not_found"
+        )
 
 
 inference = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
-MODEL_PATHS = (f"/models/{open_inference.NAME}", f"/models/{open_inference.NAME}/versions/{{version}}")
+MODEL_PATHS = (
+    f"/models/{open_inference.NAME}",
+    f"/models/{open_inference.NAME}/versions/{{version}}",
+)
 
 
 @inference.get("")
@@ -210,7 +253,9 @@ async def live() -> dict[str, bool]:
 
 @inference.get("/health/ready", response_class=Response)
 async def ready(request: Request) -> Response:
-    """Whether a model is loaded; 503 while not, although the recommendation routes answer without one."""
+    """Whether a model is loaded; 503 while not, although the recommendation routes answer without
+    one.
+    """
     loaded = request.app.state.models.current is not None
     return _json({"ready": loaded}, 200 if loaded else 503)
 
@@ -237,13 +282,19 @@ async def model_ready(request: Request, version: str = "") -> Response:
 
 @inference.post(MODEL_PATHS[0] + "/infer", response_class=Response)
 @inference.post(MODEL_PATHS[1] + "/infer", response_class=Response)
-async def infer(request: Request, body: Annotated[dict[str, Any], Body()], version: str = "") -> Response:
-    """Recommendations for the visitors of a BYTES tensor `user_id`. Visitors that the model can't answer for get the same
-    fallbacks as on the other routes. Errors are `{"error": …}`, as the protocol has them."""
+async def infer(
+    request: Request, body: Annotated[dict[str, Any], Body()], version: str = ""
+) -> Response:
+    """Recommendations for the visitors of a BYTES tensor `user_id`. Visitors that the model can't
+    answer for get the same fallbacks as on the other routes. Errors are `{"error": …}`, as the
+    protocol has them.
+    """
     try:
         _require_version(request, version)
         asked = open_inference.parse(body)
-        answers = await asyncio.gather(*map(_pipeline(request).recommend, open_inference.requests(asked)))
+        answers = await asyncio.gather(
+            *map(_pipeline(request).recommend, open_inference.requests(asked))
+        )
     except ServiceError as error:
         return _json({"error": error.detail}, error.status)
     return _json(open_inference.response(asked, answers, _version(request)))
@@ -256,4 +307,7 @@ def _version(request: Request) -> str | None:
 
 def _require_version(request: Request, version: str) -> None:
     if version and version != _version(request):
-        raise NotFoundError(f"version {version!r} is not in service; {_version(request) or 'none'} is", code="no_model")
+        raise NotFoundError(
+            f"version {version!r} is not in service; {_version(request) or 'none'} is",
+            code="no_model",
+        )

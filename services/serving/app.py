@@ -25,17 +25,23 @@ from slipstream.contracts.events import Slate
 from slipstream.contracts.topics import CATALOG, MODEL_EVENTS, RECOMMENDATIONS
 from slipstream.stores.online import OnlineReader, OnlineStore
 
-DESCRIPTION = "What to recommend to a visitor at this moment, from what they did up to the last click."
-#: How long a slate may wait for others to travel with. Every journey costs time of the event loop, and nobody waits for a slate.
+DESCRIPTION = (
+    "What to recommend to a visitor at this moment, from what they did up to the last click."
+)
+# How long a slate may wait for others to travel with. Every journey costs time of the event loop,
+# and nobody waits for a slate.
 SLATE_LINGER_MS = 100
-#: How late a catalogue change or a promotion may be seen. Every fetch costs time of the event loop, full or empty.
+# How late a catalogue change or a promotion may be seen. Every fetch costs time of the event loop,
+# full or empty.
 CATALOG_DELAY_MS = 500
 
 
 def create_app(settings: ServingSettings) -> FastAPI:
     """The serving service's app. It opens when a broker answers; Redis and training may come later."""
     routers = [api.router, api.inference]
-    return create_service("serving", settings, description=DESCRIPTION, lifespan=_lifespan, routers=routers)
+    return create_service(
+        "serving", settings, description=DESCRIPTION, lifespan=_lifespan, routers=routers
+    )
 
 
 @asynccontextmanager
@@ -43,7 +49,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: ServingSettings = app.state.settings
     chassis, health, own = app.state.metrics, app.state.health, settings.serving
     async with AsyncExitStack() as stack:
-        producer = await open_producer(settings.kafka, settings.namespace, linger_ms=SLATE_LINGER_MS)
+        producer = await open_producer(
+            settings.kafka, settings.namespace, linger_ms=SLATE_LINGER_MS
+        )
         stack.push_async_callback(asyncio.to_thread, producer.close)
         measured = ServingMetrics(chassis.registry)
         measured.watch_slate_failures(lambda: producer.failures)
@@ -51,16 +59,25 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         def record(slate: Slate) -> None:
             producer.send(RECOMMENDATIONS, slate.user_id, slate, request_id.get())
 
-        redis = settings.redis.model_copy(update={"timeout_s": min(settings.redis.timeout_s, own.redis_timeout_s)})
-        reader, store = OnlineReader(redis, settings.namespace), OnlineStore(settings.redis, settings.namespace)
+        redis = settings.redis.model_copy(
+            update={"timeout_s": min(settings.redis.timeout_s, own.redis_timeout_s)}
+        )
+        reader, store = (
+            OnlineReader(redis, settings.namespace),
+            OnlineStore(settings.redis, settings.namespace),
+        )
         stack.push_async_callback(reader.aclose)
         stack.callback(store.close)
         kafka = settings.kafka.model_copy(update={"fetch_max_wait_ms": CATALOG_DELAY_MS})
         consumer = partial(Consumer, kafka, settings.namespace, group=None)
         catalog = Catalog()
-        feed = CatalogFeed(catalog, store.catalog_items, lambda: consumer([CATALOG]), chassis, measured)
+        feed = CatalogFeed(
+            catalog, store.catalog_items, lambda: consumer([CATALOG]), chassis, measured
+        )
         token = settings.http.api_token.get_secret_value()
-        training = Peer("training", settings.peers.training_url, timeout_s=settings.peers.timeout_s, token=token)
+        training = Peer(
+            "training", settings.peers.training_url, timeout_s=settings.peers.timeout_s, token=token
+        )
         stack.callback(training.close)
         models = ModelHolder(training, own.cache_dir, measured, partial(warm_up, catalog=catalog))
         app.state.catalog, app.state.models = catalog, models
@@ -75,7 +92,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         )
         promotions = ConsumerWatch(chassis)
         health.add("catalog", feed.check)
-        # Recommendations are answered without these, only worse; and without the workers below, whose work these checks tell.
+        # Recommendations are answered without these, only worse; and without the workers below,
+        # whose work these checks tell.
         health.add("redis", reader.ping, required=False)
         health.add("kafka", producer.check, required=False)
         health.add("catalog-stream", feed.watch.check, required=False)
@@ -84,11 +102,14 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         targets = {
             "catalog-snapshot": feed.snapshot,
             "catalog": feed.tail,
-            "model-events": lambda stop: models.follow_events(consumer([MODEL_EVENTS]), stop, promotions),
+            "model-events": lambda stop: models.follow_events(
+                consumer([MODEL_EVENTS]), stop, promotions
+            ),
             "champion": lambda stop: models.follow_alias(stop, own.champion_poll_s),
         }
         for name, target in targets.items():
             app.state.workers.start(name, target, checked=False)
-        # The products of one request are small: a second BLAS thread would cost more to wake than it saves.
+        # The products of one request are small: a second BLAS thread would cost more to wake than
+        # it saves.
         stack.enter_context(threadpool_limits(1, user_api="blas"))
         yield

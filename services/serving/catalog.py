@@ -1,7 +1,7 @@
 """The catalogue in memory: what may be shown, what is known of an item, and which items are alike.
 
-Filled from a snapshot in the online store and from `catalog.v1`, in any order: for each item the record of the latest
-`timestamp` counts.
+Filled from a snapshot in the online store and from `catalog.v1`, in any order: for each item the
+record of the latest `timestamp` counts.
 """
 
 import heapq
@@ -11,7 +11,6 @@ import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -21,11 +20,15 @@ from numpy.typing import NDArray
 
 from services.serving.model_holder import Model
 from slipstream.contracts.events import CatalogRecord
+from slipstream.contracts.times import parse_iso
 
-#: Attributes that name one item rather than say what it is like.
-_IDENTIFYING = frozenset({"title", "name", "description", "url", "link", "image", "image_url", "sku", "id", "expires_at"})
+# Attributes that name one item rather than say what it is like.
+_IDENTIFYING = frozenset(
+    {"title", "name", "description", "url", "link", "image", "image_url", "sku", "id", "expires_at"}
+)
 _LONGEST_TERM = 64
-#: An attribute value stands for at most so many items, those described last, so that a look-up costs the same in any catalogue.
+# An attribute value stands for at most so many items, those described last, so that a look-up costs
+# the same in any catalogue.
 _POSTINGS = 1_000
 _SURPLUS = 1_000
 
@@ -41,8 +44,8 @@ class _Item:
 class Catalog:
     """The newest state of each item. Written by one thread, read by others.
 
-    An item that the catalogue has never heard of may be shown. `attributes["expires_at"]` (ms since the epoch, or an ISO 8601
-    time) hides an item from that moment on.
+    An item that the catalogue has never heard of may be shown. `attributes["expires_at"]` (ms since
+    the epoch, or an ISO 8601 time) hides an item from that moment on.
     """
 
     def __init__(self) -> None:
@@ -60,7 +63,9 @@ class Catalog:
         return item_id in self._items
 
     def apply(self, record: CatalogRecord) -> None:
-        """Take in a record about an item; one older than what is known, or about a user, changes nothing."""
+        """Take in a record about an item; one older than what is known, or about a user, changes
+        nothing.
+        """
         if record.entity != "item":
             return
         with self._lock:
@@ -69,7 +74,9 @@ class Catalog:
                 return
             attributes = orjson.dumps(record.attributes)
             expires_at = _milliseconds(record.attributes.get("expires_at"))
-            item = _Item(attributes, record.timestamp, record.deleted or not record.available, expires_at)
+            item = _Item(
+                attributes, record.timestamp, record.deleted or not record.available, expires_at
+            )
             if known is None or known.attributes != attributes:
                 self._describe(record.entity_id, known, record.attributes)
             self._items[record.entity_id] = item
@@ -83,7 +90,9 @@ class Catalog:
         return item_id not in self._hidden
 
     def mask(self, model: Model) -> NDArray[np.bool_]:
-        """For each item of the model's catalogue whether it may be shown now. The array is kept up to date; don't write to it."""
+        """For each item of the model's catalogue whether it may be shown now. The array is kept up
+        to date; don't write to it.
+        """
         self._expire()
         mask = self._masks.get(model)
         if mask is None:
@@ -99,8 +108,12 @@ class Catalog:
         item = self._items.get(item_id)
         return item.attributes if item is not None else None
 
-    def look_alikes(self, seeds: Iterable[str], n: int, exclude: Collection[str] = ()) -> list[tuple[str, float]]:
-        """The `n` items whose attributes have most in common with those of the seeds, best first; rare values count more."""
+    def look_alikes(
+        self, seeds: Iterable[str], n: int, exclude: Collection[str] = ()
+    ) -> list[tuple[str, float]]:
+        """The `n` items whose attributes have most in common with those of the seeds, best first;
+        rare values count more.
+        """
         with self._lock:
             own = {seed: self._items[seed] for seed in seeds if seed in self._items}
             votes: dict[str, float] = defaultdict(float)
@@ -109,8 +122,16 @@ class Catalog:
                     alike = self._alike.get(term, {})
                     for item_id in alike:
                         votes[item_id] += 1 / math.log2(1 + len(alike))
-        kept = ((item_id, vote) for item_id, vote in votes.items() if item_id not in own and item_id not in exclude)
-        return heapq.nlargest(n, ((one, vote) for one, vote in kept if self.shown(one)), key=lambda pair: (pair[1], pair[0]))
+        kept = (
+            (item_id, vote)
+            for item_id, vote in votes.items()
+            if item_id not in own and item_id not in exclude
+        )
+        return heapq.nlargest(
+            n,
+            ((one, vote) for one, vote in kept if self.shown(one)),
+            key=lambda pair: (pair[1], pair[0]),
+        )
 
     def _describe(self, item_id: str, known: _Item | None, attributes: dict[str, Any]) -> None:
         for term in _terms(orjson.loads(known.attributes)) if known is not None else ():
@@ -135,10 +156,14 @@ class Catalog:
                 mask[place] = shown
 
     def _remember_expiry(self, item_id: str, item: _Item) -> None:
-        """Moments that an item no longer has stay in the heap; it is made anew when most of it is such."""
+        """Moments that an item no longer has stay in the heap; it is made anew when most of it is
+        such.
+        """
         heapq.heappush(self._expiring, (item.expires_at, item_id))
         if len(self._expiring) > 2 * len(self._items) + _SURPLUS:
-            self._expiring = [(one.expires_at, name) for name, one in self._items.items() if _will_expire(one)]
+            self._expiring = [
+                (one.expires_at, name) for name, one in self._items.items() if _will_expire(one)
+            ]
             heapq.heapify(self._expiring)
 
     def _expire(self) -> None:
@@ -170,10 +195,9 @@ def _milliseconds(moment: Any) -> float:
     if isinstance(moment, int | float) and not isinstance(moment, bool):
         return float(moment)
     try:
-        parsed = datetime.fromisoformat(moment)
+        return parse_iso(moment)
     except (TypeError, ValueError):
         return math.inf
-    return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp() * 1000
 
 
 def _now() -> float:

@@ -1,7 +1,9 @@
-"""Keeps the catalogue in memory up to date: a snapshot from the online store, and every record of `catalog.v1`.
+"""Keeps the catalogue in memory up to date: a snapshot from the online store, and every record of
+`catalog.v1`.
 
-The topic may have forgotten what the store still has (the embedded broker starts empty), and the store may be away; either
-alone gives all that it knows, and the catalogue keeps the newer of the two for each item.
+The topic may have forgotten what the store still has (the embedded broker starts empty), and the
+store may be away; either alone gives all that it knows, and the catalogue keeps the newer of the
+two for each item.
 """
 
 import threading
@@ -20,7 +22,8 @@ from slipstream.contracts.events import CatalogRecord
 
 log = get_logger(__name__)
 
-#: A store that is away keeps serving from being ready for so long; then it goes on with what the topic tells.
+# A store that is away keeps serving from being ready for so long; then it goes on with what the
+# topic tells.
 PATIENCE_S = 30.0
 
 
@@ -42,7 +45,9 @@ class CatalogFeed:
         self._first_tried: float | None = None
 
     def snapshot(self, stop: threading.Event) -> None:
-        """Take in the online store's snapshot; raises when the store is away, so that the worker tries again."""
+        """Take in the online store's snapshot; raises when the store is away, so that the worker
+        tries again.
+        """
         if self._first_tried is None:
             self._first_tried = time.monotonic()
         for record in self._snapshot():
@@ -68,8 +73,10 @@ class CatalogFeed:
             consumer.close()
 
     async def check(self) -> None:
-        """A readiness check: raises until the topic was read to the end that it had at the start, and the snapshot was taken in:
-        else an item that is gone could be shown. Without a store it does so for `PATIENCE_S` only."""
+        """A readiness check: raises until the topic was read to the end that it had at the start,
+        and the snapshot was taken in: else an item that is gone could be shown. Without a store it
+        does so for `PATIENCE_S` only.
+        """
         if not self._caught_up.is_set():
             raise RuntimeError("the catalogue is still being read")
         waited_s = time.monotonic() - self._first_tried if self._first_tried is not None else 0.0

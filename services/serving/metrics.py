@@ -17,7 +17,10 @@ class ServingMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
         self.answers = Counter(
-            "slipstream_recommendations_total", "Answers, by the step that gave them", ["step"], registry=registry
+            "slipstream_recommendations_total",
+            "Answers, by the step that gave them",
+            ["step"],
+            registry=registry,
         )
         self.degraded = Counter(
             "slipstream_recommendations_degraded_total",
@@ -25,17 +28,39 @@ class ServingMetrics:
             ["missing"],
             registry=registry,
         )
-        self.model = Gauge("slipstream_model_info", "1 for the model in service", ["version"], registry=registry)
-        self.model_loaded_at = Gauge("slipstream_model_loaded_timestamp_seconds", "When it came into service", registry=registry)
+        self.model = Gauge(
+            "slipstream_model_info", "1 for the model in service", ["version"], registry=registry
+        )
+        self.model_loaded_at = Gauge(
+            "slipstream_model_loaded_timestamp_seconds",
+            "When it came into service",
+            registry=registry,
+        )
         self.model_swaps = Counter(
-            "slipstream_model_swaps_total", "Attempts to take another model into service", ["outcome"], registry=registry
+            "slipstream_model_swaps_total",
+            "Attempts to take another model into service",
+            ["outcome"],
+            registry=registry,
         )
-        self.catalog_items = Gauge("slipstream_catalog_items", "Items in the catalogue that serving holds", registry=registry)
+        self.catalog_items = Gauge(
+            "slipstream_catalog_items",
+            "Items in the catalogue that serving holds",
+            registry=registry,
+        )
         self._stages = Histogram(
-            "slipstream_recommendation_stage_seconds", "Time a stage took", ["stage"], buckets=STAGE_BUCKETS, registry=registry
+            "slipstream_recommendation_stage_seconds",
+            "Time a stage took",
+            ["stage"],
+            buckets=STAGE_BUCKETS,
+            registry=registry,
         )
-        self._children = {name: self._stages.labels(name) for name in ("features", "model", "similar", "trending", "response")}
-        self._answered = {name: self.answers.labels(name) for name in ("model", "similar", "trending", "none")}
+        self._children = {
+            name: self._stages.labels(name)
+            for name in ("features", "model", "similar", "trending", "response")
+        }
+        self._answered = {
+            name: self.answers.labels(name) for name in ("model", "similar", "trending", "none")
+        }
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

@@ -1,5 +1,5 @@
-"""Which model is in service. A new champion is downloaded, verified and warmed up before it takes over; what is in service
-stays until then, and whenever anything about a new one is wrong.
+"""Which model is in service. A new champion is downloaded, verified and warmed up before it takes
+over; what is in service stays until then, and whenever anything about a new one is wrong.
 """
 
 import hashlib
@@ -23,6 +23,7 @@ from slipstream.chassis.client import Peer, PeerError
 from slipstream.chassis.logging import carrying, get_logger
 from slipstream.contracts.bundle import Manifest
 from slipstream.contracts.rest import ModelVersion
+from slipstream.contracts.times import now_ms
 from slipstream.recommender.bundle import Bundle, BundleError, load_bundle
 
 log = get_logger(__name__)
@@ -34,7 +35,9 @@ _INCOMING = ".slipstream-incoming"
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A loaded bundle, with the version that the registry knows it by, and since when it is here (ms)."""
+    """A loaded bundle, with the version that the registry knows it by, and since when it is here
+    (ms).
+    """
 
     version: str
     bundle: Bundle
@@ -45,17 +48,27 @@ class Model:
 class ModelHolder:
     """Holds the champion and the model before it.
 
-    Requests read `current`, one reference that is replaced as a whole. `follow_events` and `follow_alias` are what two workers
-    run; `refresh` is called by one thread at a time. `warm_up` is called with a new model before it takes over, and what it
-    raises keeps the model out. Bundles are kept in `cache_dir`, each in a folder named by its manifest's digest, and
-    `models.json` there names the present and the previous one, so that a restart needs no training service. Nothing else
-    in that folder is touched.
+    Requests read `current`, one reference that is replaced as a whole. `follow_events` and
+    `follow_alias` are what two workers run; `refresh` is called by one thread at a time. `warm_up`
+    is called with a new model before it takes over, and what it raises keeps the model out. Bundles
+    are kept in `cache_dir`, each in a folder named by its manifest's digest, and `models.json`
+    there names the present and the previous one, so that a restart needs no training service.
+    Nothing else in that folder is touched.
     """
 
     def __init__(
-        self, training: Peer, cache_dir: Path, measured: ServingMetrics, warm_up: Callable[[Model], None] = lambda _: None
+        self,
+        training: Peer,
+        cache_dir: Path,
+        measured: ServingMetrics,
+        warm_up: Callable[[Model], None] = lambda _: None,
     ) -> None:
-        self._training, self._cache, self._measured, self._warm_up = training, cache_dir, measured, warm_up
+        self._training, self._cache, self._measured, self._warm_up = (
+            training,
+            cache_dir,
+            measured,
+            warm_up,
+        )
         self._wake = threading.Event()
         self._request = ""
         self.current: Model | None = None
@@ -68,13 +81,17 @@ class ModelHolder:
             try:
                 self._take(self._load(kept["version"], self._cache / kept["directory"]))
             except Exception as error:
-                log.warning("a cached model can't be used", version=kept.get("version"), reason=str(error))
+                log.warning(
+                    "a cached model can't be used", version=kept.get("version"), reason=str(error)
+                )
             else:
                 return True
         return False
 
     def refresh(self) -> bool:
-        """Take training's champion into service unless it already is; False when that did not succeed, and `problem` says why."""
+        """Take training's champion into service unless it already is; False when that did not
+        succeed, and `problem` says why.
+        """
         try:
             champion = ModelVersion.model_validate(self._training.get(f"/v1/aliases/{CHAMPION}"))
             model = self._fetch(champion.version)
@@ -89,7 +106,9 @@ class ModelHolder:
         return True
 
     def follow_alias(self, stop: threading.Event, poll_s: float) -> None:
-        """Refresh at once, when an event says so, and every `poll_s` seconds, so that a lost event heals."""
+        """Refresh at once, when an event says so, and every `poll_s` seconds, so that a lost event
+        heals.
+        """
         if self.current is None:
             self.restore()
         while not stop.is_set():
@@ -101,8 +120,12 @@ class ModelHolder:
             while not stop.is_set() and not self._wake.wait(0.1) and time.monotonic() < deadline:
                 pass
 
-    def follow_events(self, consumer: Consumer, stop: threading.Event, watch: ConsumerWatch) -> None:
-        """Read `model-events.v1` until `stop` is set; whenever the champion may have changed, have it refreshed."""
+    def follow_events(
+        self, consumer: Consumer, stop: threading.Event, watch: ConsumerWatch
+    ) -> None:
+        """Read `model-events.v1` until `stop` is set; whenever the champion may have changed, have
+        it refreshed.
+        """
         consume(consumer, self._on_events, stop, watch)
 
     def _on_events(self, batch: Batch) -> None:
@@ -110,7 +133,11 @@ class ModelHolder:
             if message.record.alias != CHAMPION:
                 continue
             with carrying(message.request_id):
-                log.info("the champion changed", version=message.record.version, event_type=message.record.event)
+                log.info(
+                    "the champion changed",
+                    version=message.record.version,
+                    event_type=message.record.event,
+                )
             self._request = message.request_id
             self._wake.set()
 
@@ -131,7 +158,11 @@ class ModelHolder:
             try:
                 return self._load(version, directory)
             except BundleError as error:
-                log.warning("the cached bundle is damaged and fetched again", version=version, reason=str(error))
+                log.warning(
+                    "the cached bundle is damaged and fetched again",
+                    version=version,
+                    reason=str(error),
+                )
                 shutil.rmtree(directory)
         for name in Manifest.model_validate_json(text).files:
             if Path(name).name != name:
@@ -145,7 +176,7 @@ class ModelHolder:
         return self._warm(version, load_bundle(directory), directory)
 
     def _warm(self, version: str, bundle: Bundle, directory: Path) -> Model:
-        model = Model(version, bundle, directory, time.time_ns() // 1_000_000)
+        model = Model(version, bundle, directory, now_ms())
         self._warm_up(model)
         return model
 
@@ -155,7 +186,11 @@ class ModelHolder:
         self._measured.model.labels(model.version).set(1)
         self._measured.model_loaded_at.set(model.loaded_at / 1000)
         self._measured.model_swaps.labels("taken").inc()
-        log.info("model in service", version=model.version, previous=self.previous.version if self.previous else None)
+        log.info(
+            "model in service",
+            version=model.version,
+            previous=self.previous.version if self.previous else None,
+        )
 
     def _keep(self, error: Exception) -> bool:
         problem = f"{type(error).__name__}: {error}"
@@ -164,7 +199,11 @@ class ModelHolder:
         elif problem != self.problem:
             self._measured.model_swaps.labels("failed").inc()
             expected = isinstance(error, PeerError | BundleError | ValidationError | OSError)
-            log.warning("the champion could not be taken", reason=problem, exc_info=None if expected else error)
+            log.warning(
+                "the champion could not be taken",
+                reason=problem,
+                exc_info=None if expected else error,
+            )
         self.problem = problem
         return False
 
@@ -175,10 +214,13 @@ class ModelHolder:
             return []
 
     def _remember(self) -> None:
-        """Name the present and the previous model on disk, and drop the bundles of all others. What else is in the folder is not
-        ours: somebody may have named one that holds other things, too."""
+        """Name the present and the previous model on disk, and drop the bundles of all others. What
+        else is in the folder is not ours: somebody may have named one that holds other things, too.
+        """
         models = [model for model in (self.current, self.previous) if model is not None]
-        text = json.dumps([{"version": model.version, "directory": model.directory.name} for model in models])
+        text = json.dumps(
+            [{"version": model.version, "directory": model.directory.name} for model in models]
+        )
         (self._cache / f"{_KEPT}.part").write_text(text)
         (self._cache / f"{_KEPT}.part").rename(self._cache / _KEPT)
         kept = {model.directory.name for model in models}

@@ -1,7 +1,8 @@
-"""The Open Inference Protocol, version 2, for the one model here: tensors to requests, answers to tensors. Knows no HTTP.
+"""The Open Inference Protocol, version 2, for the one model here: tensors to requests, answers to
+tensors. Knows no HTTP.
 
-https://github.com/kserve/open-inference-protocol: `user_id` (BYTES, one or more visitors) goes in; `items` (BYTES) and `scores`
-(FP32) come out, a row a visitor, short rows filled up with "" and 0.
+https://github.com/kserve/open-inference-protocol: `user_id` (BYTES, one or more visitors) goes in;
+`items` (BYTES) and `scores` (FP32) come out, a row a visitor, short rows filled up with "" and 0.
 """
 
 from collections.abc import Sequence
@@ -66,7 +67,9 @@ def parse(body: Any) -> InferenceRequest:
 
 
 def requests(inference: InferenceRequest) -> list[RecommendationRequest]:
-    """One request a visitor. Raises `InvalidRequestError` for tensors that are not as `metadata` says."""
+    """One request a visitor. Raises `InvalidRequestError` for tensors that are not as `metadata`
+    says.
+    """
     tensor = next((one for one in inference.inputs if one.name == "user_id"), None)
     if tensor is None or len(inference.inputs) != 1 or tensor.datatype != "BYTES":
         raise InvalidRequestError("send one input: 'user_id', of datatype BYTES")
@@ -84,16 +87,32 @@ def requests(inference: InferenceRequest) -> list[RecommendationRequest]:
     if not isinstance(n, int) or isinstance(n, bool) or not 1 <= n <= MOST_ITEMS:
         raise InvalidRequestError(f"parameters.n is an integer from 1 to {MOST_ITEMS}")
     if unknown := {one.name for one in inference.outputs} - {"items", "scores"}:
-        raise InvalidRequestError(f"there is no output {sorted(unknown)[0]!r}; there are 'items' and 'scores'")
-    return [RecommendationRequest(n=n, user_id=visitor, placement="inference") for visitor in visitors]
+        raise InvalidRequestError(
+            f"there is no output {sorted(unknown)[0]!r}; there are 'items' and 'scores'"
+        )
+    return [
+        RecommendationRequest(n=n, user_id=visitor, placement="inference") for visitor in visitors
+    ]
 
 
-def response(inference: InferenceRequest, answers: Sequence[Answer], version: str | None) -> dict[str, Any]:
-    """The answers, in the order of the visitors. `parameters` say by which step each was answered, and under which id."""
+def response(
+    inference: InferenceRequest, answers: Sequence[Answer], version: str | None
+) -> dict[str, Any]:
+    """The answers, in the order of the visitors. `parameters` say by which step each was answered,
+    and under which id.
+    """
     width = max(len(answer.items) for answer in answers)
     shape = [len(answers), width]
-    items = [item_id for answer in answers for item_id in _padded([one.item_id for one in answer.items], width, "")]
-    scores = [score for answer in answers for score in _padded([one.score for one in answer.items], width, 0.0)]
+    items = [
+        item_id
+        for answer in answers
+        for item_id in _padded([one.item_id for one in answer.items], width, "")
+    ]
+    scores = [
+        score
+        for answer in answers
+        for score in _padded([one.score for one in answer.items], width, 0.0)
+    ]
     outputs = [
         {"name": "items", "datatype": "BYTES", "shape": shape, "data": items},
         {"name": "scores", "datatype": "FP32", "shape": shape, "data": scores},

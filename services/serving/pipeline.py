@@ -1,6 +1,8 @@
-"""The way of a recommendation: features → candidates → ranking → filtering → response, and what answers when a part is missing.
+"""The way of a recommendation: features → candidates → ranking → filtering → response, and what
+answers when a part is missing.
 
-Knows no HTTP. Candidates, ranking and filtering are `slipstream.recommender.stages`, the code that offline evaluation runs.
+Knows no HTTP. Candidates, ranking and filtering are `slipstream.recommender.stages`, the code that
+offline evaluation runs.
 """
 
 import asyncio
@@ -17,6 +19,7 @@ from services.serving.model_holder import Model
 from services.serving.trending import Trending, TrendingItem
 from slipstream.chassis.logging import get_logger
 from slipstream.contracts.events import Slate, SlateItem
+from slipstream.contracts.times import now_ms
 from slipstream.features.views import RECOMMENDER, VISITOR
 from slipstream.features.visitor import SequenceEvent, VisitorState, visitor_features
 from slipstream.recommender import stages
@@ -25,13 +28,13 @@ from slipstream.stores.online import StoreUnavailableError
 
 log = get_logger(__name__)
 
-#: What one request may ask for.
+# What one request may ask for.
 MOST_ITEMS = 100
-#: So many of the latest items of a history speak for what is similar to it.
+# So many of the latest items of a history speak for what is similar to it.
 _SEEDS = 5
-#: The features of a visitor that a slate is written down with.
+# The features of a visitor that a slate is written down with.
 _WRITTEN_DOWN = RECOMMENDER.of(VISITOR)
-#: So long is the list of what the model found popular, which stands in for what is trending.
+# So long is the list of what the model found popular, which stands in for what is trending.
 _POPULAR = 250
 
 
@@ -53,7 +56,9 @@ class OnlineFeatures(Protocol):
 
 
 class Item(NamedTuple):
-    """A recommended item. Scores compare within one answer; an item filled in from a later step than the first has 0."""
+    """A recommended item. Scores compare within one answer; an item filled in from a later step
+    than the first has 0.
+    """
 
     item_id: str
     score: float
@@ -62,10 +67,11 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RecommendationRequest:
-    """What is asked for. `history` (oldest first) stands in for what the online store knows of `user_id`.
+    """What is asked for. `history` (oldest first) stands in for what the online store knows of
+    `user_id`.
 
-    `similar_to` asks for what goes with these items, whoever asks. `repeats` says whether items of the history may come again;
-    None leaves it to the model. `steps` may answer, in this order.
+    `similar_to` asks for what goes with these items, whoever asks. `repeats` says whether items of
+    the history may come again; None leaves it to the model. `steps` may answer, in this order.
     """
 
     n: int = 10
@@ -80,7 +86,9 @@ class RecommendationRequest:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A slate. `answered_by` is the step that gave its first items; `reason`: why no earlier step did, and who filled up."""
+    """A slate. `answered_by` is the step that gave its first items; `reason`: why no earlier step
+    did, and who filled up.
+    """
 
     recommendation_id: str
     user_id: str
@@ -93,7 +101,9 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class _Context:
-    """What the steps work with. `n` items are wanted, none of `exclude`. Without a history, `no_history` says why."""
+    """What the steps work with. `n` items are wanted, none of `exclude`. Without a history,
+    `no_history` says why.
+    """
 
     n: int
     model: Model | None
@@ -112,10 +122,11 @@ class _Visitor:
 
 
 class Pipeline:
-    """Answers requests. Never fails for want of a model, of a visitor, of the online store or of the broker.
+    """Answers requests. Never fails for want of a model, of a visitor, of the online store or of
+    the broker.
 
-    `current_model` gives the model in service, `record` takes every slate and must not wait. `store_timeout_s` bounds what a
-    request waits for the online store.
+    `current_model` gives the model in service, `record` takes every slate and must not wait.
+    `store_timeout_s` bounds what a request waits for the online store.
     """
 
     def __init__(
@@ -141,37 +152,52 @@ class Pipeline:
     async def recommend(self, request: RecommendationRequest) -> Answer:
         """The best `n` items that there are for this request."""
         started = time.perf_counter()
-        # Taken once: a model that is swapped in while we wait can't mix with the one that we started with.
+        # Taken once: a model that is swapped in while we wait can't mix with the one that we
+        # started with.
         model = self._current_model()
 
-        # Features: what the visitor did lately, from the online store in one round trip, or as the caller tells it.
+        # Features: what the visitor did lately, from the online store in one round trip, or as the
+        # caller tells it.
         visitor = await self._visitor(request)
 
-        # What must not be shown. (The catalogue's say, about all items, is applied inside each step.)
+        # What must not be shown. (The catalogue's say, about all items, is applied inside each
+        # step.)
         exclude = set(request.exclude)
         if not _may_repeat(request.repeats, model):
             exclude.update(event.item_id for event in visitor.history)
         exclude.update(request.similar_to)
 
-        # Candidates, ranking, filtering: each step of the chain fills what those before it left open.
+        # Candidates, ranking, filtering: each step of the chain fills what those before it left
+        # open.
         items: list[Item] = []
         answered_by, reasons = Step.NONE, []
         for step in request.steps:
             wanted = request.n - len(items)
-            context = _Context(wanted, model, visitor.history, visitor.problem, request.similar_to, exclude, request.repeats)
+            context = _Context(
+                wanted,
+                model,
+                visitor.history,
+                visitor.problem,
+                request.similar_to,
+                exclude,
+                request.repeats,
+            )
             found, reason = await self._steps[step](context)
             if reason:
                 reasons.append(reason)
             if found and not items:
                 answered_by, items = step, found
             elif found:
-                reasons.append(f"{answered_by} had {len(items)} of {request.n} items; {len(found)} more are {step}")
+                reasons.append(
+                    f"{answered_by} had {len(items)} of {request.n} items; {len(found)} more are {step}"
+                )
                 items += [item._replace(score=0.0) for item in found]
             if len(items) >= request.n:
                 break
             exclude.update(item.item_id for item in found)
 
-        # Response: under an id that later interactions name, and on the record with the features that it was made from.
+        # Response: under an id that later interactions name, and on the record with the features
+        # that it was made from.
         answer = Answer(
             uuid.uuid4().hex,
             request.user_id,
@@ -185,8 +211,10 @@ class Pipeline:
         return answer
 
     async def rank(self, user_id: str, item_ids: Sequence[str], placement: str = "") -> Answer:
-        """All the given items, each once, best first: by the model for a visitor that it can tell something about, else by what
-        is trending. Items that neither knows stay in the given order at the end, with score 0."""
+        """All the given items, each once, best first: by the model for a visitor that it can tell
+        something about, else by what is trending. Items that neither knows stay in the given order
+        at the end, with score 0.
+        """
         started = time.perf_counter()
         model = self._current_model()
         visitor = await self._visitor(RecommendationRequest(user_id=user_id))
@@ -194,7 +222,10 @@ class Pipeline:
         answered_by, reason = Step.MODEL, _why_not_model(model, visitor.history, visitor.problem)
         with self._measured.stage("model"):
             if not reason and model is not None:
-                ranked = [Item(*one[:3]) for one in stages.rank_items(model.bundle, visitor.history, given)]
+                ranked = [
+                    Item(*one[:3])
+                    for one in stages.rank_items(model.bundle, visitor.history, given)
+                ]
             else:
                 answered_by, top = Step.TRENDING, dict(await self._top_trending(model))
                 found = sorted((one for one in given if one in top), key=lambda one: -top[one])
@@ -205,13 +236,17 @@ class Pipeline:
         known = {item.item_id for item in ranked}
         ranked += [Item(item_id, 0.0, Step.NONE) for item_id in given if item_id not in known]
         version = model.version if model is not None else None
-        answer = Answer(uuid.uuid4().hex, user_id, ranked, answered_by, reason, version, len(visitor.history))
+        answer = Answer(
+            uuid.uuid4().hex, user_id, ranked, answered_by, reason, version, len(visitor.history)
+        )
         self._publish(answer, visitor.features, placement, started)
         return answer
 
     async def _visitor(self, request: RecommendationRequest) -> _Visitor:
         if request.history is not None:
-            return _Visitor(request.history, problem="" if request.history else "the history is empty")
+            return _Visitor(
+                request.history, problem="" if request.history else "the history is empty"
+            )
         if not request.user_id:
             return _Visitor(problem="no visitor is named")
         with self._measured.stage("features"):
@@ -220,11 +255,17 @@ class Pipeline:
                     state = await self._online.visitor(request.user_id)
             except (StoreUnavailableError, TimeoutError):
                 self._measured.degraded.labels("online_store").inc()
-                return _Visitor(problem="the online store does not answer, so the visitor's history is not known")
-            features = visitor_features(state, time.time_ns() // 1_000_000, _WRITTEN_DOWN)
+                return _Visitor(
+                    problem="the online store does not answer, so the visitor's history is not known"
+                )
+            features = visitor_features(state, now_ms(), _WRITTEN_DOWN)
         if state is None:
             return _Visitor(features=features, problem="the visitor is not known")
-        return _Visitor(state.sequence, features, "" if state.sequence else "the visitor has done nothing with items yet")
+        return _Visitor(
+            state.sequence,
+            features,
+            "" if state.sequence else "the visitor has done nothing with items yet",
+        )
 
     async def _from_model(self, context: _Context) -> tuple[list[Item], str]:
         reason = _why_not_model(context.model, context.history, context.no_history)
@@ -240,22 +281,27 @@ class Pipeline:
                     allowed=self._catalog.mask(context.model),
                     repeats=context.repeats,
                 )
-            except Exception as error:  # whatever is wrong with a model, visitors still get something
+            except (
+                Exception
+            ) as error:  # whatever is wrong with a model, visitors still get something
                 log.error("the model failed", version=context.model.version, exc_info=error)
                 self._measured.degraded.labels("model").inc()
                 return [], "the model failed"
         return [Item(one.item_id, one.score, one.source) for one in found], ""
 
     async def _from_similar(self, context: _Context) -> tuple[list[Item], str]:
-        """What goes with the named items, or else with the latest of the history: as the model has it for those that it knows,
-        then by what the catalogue says of them."""
+        """What goes with the named items, or else with the latest of the history: as the model has
+        it for those that it knows, then by what the catalogue says of them.
+        """
         latest = list(dict.fromkeys(event.item_id for event in reversed(context.history)))[:_SEEDS]
         seeds = context.similar_to or latest
         with self._measured.stage("similar"):
             found = self._similar_by_model(context, seeds)
             taken = context.exclude | {item.item_id for item in found}
             alike = self._catalog.look_alikes(seeds, context.n - len(found), taken)
-            filler = [Item(item_id, 0.0 if found else score, "attributes") for item_id, score in alike]
+            filler = [
+                Item(item_id, 0.0 if found else score, "attributes") for item_id, score in alike
+            ]
         if not found and not filler:
             return [], "nothing similar is known" if seeds else ""
         return found + filler, ""
@@ -266,21 +312,34 @@ class Pipeline:
         bundle, mask = context.model.bundle, self._catalog.mask(context.model)
         best: dict[str, Item] = {}
         for seed in seeds:
-            for one in stages.similar_items(bundle, seed, context.n + len(context.exclude), allowed=mask):
+            for one in stages.similar_items(
+                bundle, seed, context.n + len(context.exclude), allowed=mask
+            ):
                 known = best.get(one.item_id)
-                if one.item_id not in context.exclude and (known is None or known.score < one.score):
+                if one.item_id not in context.exclude and (
+                    known is None or known.score < one.score
+                ):
                     best[one.item_id] = Item(one.item_id, one.score, one.source)
         return sorted(best.values(), key=lambda item: -item.score)[: context.n]
 
     async def _from_trending(self, context: _Context) -> tuple[list[Item], str]:
         with self._measured.stage("trending"):
             top = await self._top_trending(context.model)
-            shown = (pair for pair in top if pair[0] not in context.exclude and self._catalog.shown(pair[0]))
-            found = [Item(item_id, score, Step.TRENDING) for (item_id, score), _ in zip(shown, range(context.n), strict=False)]
+            shown = (
+                pair
+                for pair in top
+                if pair[0] not in context.exclude and self._catalog.shown(pair[0])
+            )
+            found = [
+                Item(item_id, score, Step.TRENDING)
+                for (item_id, score), _ in zip(shown, range(context.n), strict=False)
+            ]
         return found, "" if found else "nothing is trending yet"
 
     async def _top_trending(self, model: Model | None) -> Sequence[TrendingItem]:
-        """Of the online store; while it is away or empty, what the model found popular, or what was trending when last heard."""
+        """Of the online store; while it is away or empty, what the model found popular, or what was
+        trending when last heard.
+        """
         try:
             top = await self._trending.top()
         except StoreUnavailableError:
@@ -295,15 +354,20 @@ class Pipeline:
         except TimeoutError as error:
             raise StoreUnavailableError("no answer in time") from error
 
-    def _publish(self, answer: Answer, features: dict[str, float], placement: str, started: float) -> None:
+    def _publish(
+        self, answer: Answer, features: dict[str, float], placement: str, started: float
+    ) -> None:
         with self._measured.stage("response"):
             self._measured.answered(answer.answered_by)
             self._record(
                 Slate(
                     recommendation_id=answer.recommendation_id,
                     user_id=answer.user_id or f"anonymous:{answer.recommendation_id}",
-                    timestamp=time.time_ns() // 1_000_000,
-                    items=[SlateItem(item_id=one.item_id, score=one.score, source=one.source) for one in answer.items],
+                    timestamp=now_ms(),
+                    items=[
+                        SlateItem(item_id=one.item_id, score=one.score, source=one.source)
+                        for one in answer.items
+                    ],
                     answered_by=answer.answered_by,
                     model_version=answer.model_version,
                     placement=placement,
@@ -320,7 +384,10 @@ def _why_not_model(model: Model | None, history: Sequence[SequenceEvent], no_his
     if not history:
         return no_history
     index, weights = model.bundle.index, model.bundle.event_weights
-    if any(event.item_id in index and weights.weight(event.event_type, event.value) > 0 for event in reversed(history)):
+    if any(
+        event.item_id in index and weights.weight(event.event_type, event.value) > 0
+        for event in reversed(history)
+    ):
         return ""
     return "the model knows none of the items of the history"
 
@@ -337,13 +404,16 @@ def _popular(bundle: Bundle) -> Sequence[TrendingItem]:
 
 
 def warm_up(model: Model, catalog: Catalog) -> None:
-    """Let a model answer once before anybody waits for it, so that its files are in memory and its look-ups are built.
+    """Let a model answer once before anybody waits for it, so that its files are in memory and its
+    look-ups are built.
 
     Raises what the model raises when it can't answer.
     """
     catalog.mask(model)
     some = model.bundle.item_ids[:: max(1, len(model.bundle.item_ids) // 50)][:50]
-    if not stages.recommend(model.bundle, [stages.Event(item_id) for item_id in some], 10, repeats=True):
+    if not stages.recommend(
+        model.bundle, [stages.Event(item_id) for item_id in some], 10, repeats=True
+    ):
         raise ValueError("the model has nothing to recommend")
     for item_id in some[:5]:
         stages.similar_items(model.bundle, item_id, 10)

@@ -1,4 +1,6 @@
-"""The trending list of the online store, read at most once a second or so, however many requests want it."""
+"""The trending list of the online store, read at most once a second or so, however many requests
+want it.
+"""
 
 import asyncio
 import time
@@ -6,15 +8,17 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from slipstream.stores.online import StoreUnavailableError
 
-#: How much of the list is read: enough to be left with a full slate after filtering what a visitor has seen.
+# How much of the list is read: enough to be left with a full slate after filtering what a visitor
+# has seen.
 DEPTH = 500
 
 TrendingItem = tuple[str, float]
 
 
 class Trending:
-    """`read(n)` answers the `n` items in most demand, highest first. Its failure is remembered as long as an answer would be,
-    so that a store that hangs is not waited for by every request."""
+    """`read(n)` answers the `n` items in most demand, highest first. Its failure is remembered as
+    long as an answer would be, so that a store that hangs is not waited for by every request.
+    """
 
     def __init__(
         self,
@@ -26,7 +30,7 @@ class Trending:
         self._read_at = float("-inf")
         self._reading = asyncio.Lock()
         self._failure: StoreUnavailableError | None = None
-        #: the list as last read, however old; empty before the first read
+        # the list as last read, however old; empty before the first read
         self.last: Sequence[TrendingItem] = ()
 
     async def top(self) -> Sequence[TrendingItem]:

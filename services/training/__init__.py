@@ -1,4 +1,5 @@
-"""Training: turns history into a model, and lets it serve only when it is measured to be good enough.
+"""Training: turns history into a model, and lets it serve only when it is measured to be good
+enough.
 
 Owns:     training runs, the gate's decisions, the model registry and its aliases, the model bundles.
 Consumes: alerts.v1 (group `training`): an alert with the action `retrain` queues a run.

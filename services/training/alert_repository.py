@@ -30,7 +30,9 @@ class WaitingAlert:
 
 
 class WaitingAlerts:
-    """One alert a rule, the newest. Each method is one transaction; safe to use from several threads."""
+    """One alert a rule, the newest. Each method is one transaction; safe to use from several
+    threads.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -39,7 +41,12 @@ class WaitingAlerts:
     def add(self, alert: AlertEvent, request_id: str) -> None:
         with self._engine.begin() as connection:
             connection.execute(delete(_waiting).where(_waiting.c.rule == alert.rule))
-            row = {"rule": alert.rule, "summary": alert.summary, "request_id": request_id, "opened_at": alert.timestamp}
+            row = {
+                "rule": alert.rule,
+                "summary": alert.summary,
+                "request_id": request_id,
+                "opened_at": alert.timestamp,
+            }
             connection.execute(insert(_waiting).values(row))
 
     def close(self, rule: str) -> None:
@@ -48,12 +55,16 @@ class WaitingAlerts:
             connection.execute(delete(_waiting).where(_waiting.c.rule == rule))
 
     def met_by(self, created_at: int) -> None:
-        """A run was asked for at this time (ms): alerts that had opened by then have what they ask for."""
+        """A run was asked for at this time (ms): alerts that had opened by then have what they ask
+        for.
+        """
         with self._engine.begin() as connection:
             connection.execute(delete(_waiting).where(_waiting.c.opened_at <= created_at))
 
     def all(self) -> list[WaitingAlert]:
         """Oldest first."""
         with self._engine.connect() as connection:
-            rows = connection.execute(select(_waiting).order_by(_waiting.c.opened_at, _waiting.c.rule)).all()
+            rows = connection.execute(
+                select(_waiting).order_by(_waiting.c.opened_at, _waiting.c.rule)
+            ).all()
         return [WaitingAlert(row.rule, row.summary, row.request_id, row.opened_at) for row in rows]

@@ -13,16 +13,18 @@ from slipstream.contracts.topics import MODEL_EVENTS
 
 log = get_logger(__name__)
 
-#: How often it is tried again while the broker is away.
+# How often it is tried again while the broker is away.
 RETRY_S: Final = 1.0
-#: How late a stop is seen.
+# How late a stop is seen.
 _STOP_SEEN_S: Final = 0.2
 
 Publish = Callable[[Sequence[Outgoing]], Coroutine[Any, Any, None]]
 
 
 class Announcer:
-    """Tells the topic what the book has and the broker has not acknowledged. `run` is a worker's target."""
+    """Tells the topic what the book has and the broker has not acknowledged. `run` is a worker's
+    target.
+    """
 
     def __init__(self, book: ModelEventBook, publish: Publish) -> None:
         self._book, self._publish = book, publish
@@ -50,12 +52,21 @@ class Announcer:
                 stop.wait(RETRY_S)
 
     def announce(self) -> None:
-        """Announce all that waits, one after the other, so that none can overtake another. Raises `BrokerUnavailableError` at
-        the first that was not acknowledged: it may stand on the topic all the same, and is sent again the next time."""
+        """Announce all that waits, one after the other, so that none can overtake another. Raises
+        `BrokerUnavailableError` at the first that was not acknowledged: it may stand on the topic
+        all the same, and is sent again the next time.
+        """
         for waiting in self._book.unannounced():
             event = waiting.event
             try:
-                asyncio.run(self._publish([Outgoing(MODEL_EVENTS, event.model, event, waiting.request_id)]))
+                asyncio.run(
+                    self._publish([Outgoing(MODEL_EVENTS, event.model, event, waiting.request_id)])
+                )
             except RecordRefusedError as error:
-                log.error("the broker will never take this model event", version=event.version, told=event.event, exc_info=error)
+                log.error(
+                    "the broker will never take this model event",
+                    version=event.version,
+                    told=event.event,
+                    exc_info=error,
+                )
             self._book.mark_announced(waiting.number)

@@ -7,10 +7,19 @@ from fastapi.responses import FileResponse, HTMLResponse
 from pydantic import BaseModel, Field
 
 from services.training.publish import Publisher
-from services.training.registry import NoPreviousError, RegistryUnavailableError, UnknownVersionError
+from services.training.registry import (
+    NoPreviousError,
+    RegistryUnavailableError,
+    UnknownVersionError,
+)
 from services.training.repository import Audit, Repository, TransitionError
 from services.training.runs import Runs
-from slipstream.chassis.errors import ConflictError, InvalidRequestError, NotFoundError, UnavailableError
+from slipstream.chassis.errors import (
+    ConflictError,
+    InvalidRequestError,
+    NotFoundError,
+    UnavailableError,
+)
 from slipstream.contracts.bundle import Manifest
 from slipstream.contracts.rest import ModelVersion, Run, RunRequest
 from slipstream.stores.artifacts import ArtifactNotFoundError
@@ -52,15 +61,17 @@ def _context(request: Request) -> Context:
 Training = Annotated[Context, Depends(_context)]
 Limit = Annotated[int, Query(ge=1, le=500)]
 
+# A report asks for nothing and runs nothing, whatever its data say.
 _PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-"""A report asks for nothing and runs nothing, whatever its data say."""
 
 router = APIRouter(prefix="/v1", tags=["training"])
 
 
 @router.post("/runs", status_code=202)
 def request_run(training: Training, asked: RunRequest | None = None) -> Run:
-    """Queue a run. If one of the same profile waits already, that one is returned: it will see the same data."""
+    """Queue a run. If one of the same profile waits already, that one is returned: it will see the
+    same data.
+    """
     return training.runs.request(asked or RunRequest())
 
 
@@ -84,20 +95,29 @@ def get_run(training: Training, run_id: str) -> Run:
 
 @router.get("/runs/{run_id}/decisions")
 def list_decisions(training: Training, run_id: str) -> list[Audit]:
-    """The gate's audit record of a run: the decision, its reason, every number and setting that it rested on."""
+    """The gate's audit record of a run: the decision, its reason, every number and setting that it
+    rested on.
+    """
     get_run(training, run_id)
     return training.repository.decisions(run_id)
 
 
 @router.get("/runs/{run_id}/report", response_class=HTMLResponse)
 def get_report(training: Training, run_id: str) -> FileResponse:
-    """A page about a run that came to a model: data, figures, decision, lists before and after. Kept as long as the model."""
+    """A page about a run that came to a model: data, figures, decision, lists before and after.
+    Kept as long as the model.
+    """
     get_run(training, run_id)
     try:
         page = training.artifacts.report(run_id)
     except ArtifactNotFoundError as error:
-        raise NotFoundError(f"run {run_id} has no report: it came to no model, or that was deleted", code="no_report") from error
-    return FileResponse(page, media_type="text/html", headers={"Content-Security-Policy": _PAGE_POLICY})
+        raise NotFoundError(
+            f"run {run_id} has no report: it came to no model, or that was deleted",
+            code="no_report",
+        ) from error
+    return FileResponse(
+        page, media_type="text/html", headers={"Content-Security-Policy": _PAGE_POLICY}
+    )
 
 
 @router.post("/runs/{run_id}:cancel", status_code=202)
@@ -164,7 +184,9 @@ def get_alias(training: Training, alias: Literal["champion", "challenger"]) -> M
     except RegistryUnavailableError as error:
         raise _unavailable(error) from error
     if model is None:
-        raise NotFoundError(f"no model is {alias} yet: a training run makes the first", code="no_model")
+        raise NotFoundError(
+            f"no model is {alias} yet: a training run makes the first", code="no_model"
+        )
     return model
 
 
@@ -176,7 +198,8 @@ def get_file(training: Training, version: str, name: str) -> FileResponse:
         manifest = Manifest.model_validate_json((directory / "manifest.json").read_bytes())
     except (ArtifactNotFoundError, FileNotFoundError) as error:
         raise NotFoundError(f"no bundle of version {version} is kept", code="no_model") from error
-    # Only names that the manifest lists reach the file system, so no name can lead out of the directory.
+    # Only names that the manifest lists reach the file system, so no name can lead out of the
+    # directory.
     if name != "manifest.json" and name not in manifest.files:
         raise NotFoundError(f"version {version} has no file {name}", code="no_file")
     return FileResponse(directory / name)

@@ -12,13 +12,13 @@ from fastapi import FastAPI
 from services.training import api
 from services.training.alert_repository import WaitingAlerts
 from services.training.announcer import Announcer
-from services.training.job import Job
 from services.training.metrics import TrainingMetrics
 from services.training.model_event_repository import ModelEventBook
-from services.training.process import run_in_child
 from services.training.publish import Publisher
 from services.training.registry import CHAMPION, Registry, tracking_uri
 from services.training.repository import Repository
+from services.training.run.job import Job
+from services.training.run.process import run_in_child
 from services.training.runs import Runs
 from services.training.settings import TrainingSettings
 from services.training.triggers import Triggers
@@ -33,14 +33,21 @@ from slipstream.stores import metadata
 from slipstream.stores.artifacts import Artifacts
 from slipstream.stores.lake import Lake
 
-DESCRIPTION = "Fits models on the lake, measures them against the champion, and promotes the better one."
-#: How late an alert may be heard. A run takes minutes, and every fetch costs time of everybody, full or empty.
+DESCRIPTION = (
+    "Fits models on the lake, measures them against the champion, and promotes the better one."
+)
+# How late an alert may be heard. A run takes minutes, and every fetch costs time of everybody, full
+# or empty.
 ALERT_DELAY_MS = 500
 
 
 def create_app(settings: TrainingSettings) -> FastAPI:
-    """The training service's app. It opens when the database and a broker answer; the registry follows some seconds later."""
-    return create_service("training", settings, description=DESCRIPTION, lifespan=_lifespan, routers=[api.router])
+    """The training service's app. It opens when the database and a broker answer; the registry
+    follows some seconds later.
+    """
+    return create_service(
+        "training", settings, description=DESCRIPTION, lifespan=_lifespan, routers=[api.router]
+    )
 
 
 @asynccontextmanager
@@ -57,9 +64,20 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         stack.push_async_callback(asyncio.to_thread, producer.close)
         measured = TrainingMetrics(chassis.registry)
         artifacts, lake = Artifacts(settings.artifacts), Lake(settings.lake, settings.namespace)
-        registry = Registry(tracking_uri(own.tracking_uri.get_secret_value(), settings.database), artifacts)
+        registry = Registry(
+            tracking_uri(own.tracking_uri.get_secret_value(), settings.database), artifacts
+        )
         announcer = Announcer(events, producer.publish)
-        publisher = Publisher(registry, repository, artifacts, events, announcer.wake, own, measured, settings.lake.uri)
+        publisher = Publisher(
+            registry,
+            repository,
+            artifacts,
+            events,
+            announcer.wake,
+            own,
+            measured,
+            settings.lake.uri,
+        )
         runs = Runs(
             repository,
             artifacts,
@@ -81,7 +99,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             runs.work(stop)
 
         def hear_alerts(stop: Event) -> None:
-            consume(Consumer(kafka, settings.namespace, [ALERTS], "training"), triggers.on_alerts, stop, watch)
+            consume(
+                Consumer(kafka, settings.namespace, [ALERTS], "training"),
+                triggers.on_alerts,
+                stop,
+                watch,
+            )
 
         app.state.training = api.Context(repository, runs, publisher)
         health.add("registry", partial(asyncio.to_thread, registry.check))
@@ -91,7 +114,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         stack.push_async_callback(app.state.workers.stop)
         # It ends once the registry is open, which the registry's own check tells.
         app.state.workers.start("registry", lambda _stop: _open(registry, measured), checked=False)
-        targets = {"announcer": announcer.run, "runs": work, "triggers": triggers.watch, "alerts": hear_alerts}
+        targets = {
+            "announcer": announcer.run,
+            "runs": work,
+            "triggers": triggers.watch,
+            "alerts": hear_alerts,
+        }
         for name, target in targets.items():
             app.state.workers.start(name, target)
         yield
@@ -103,7 +131,14 @@ def _open(registry: Registry, measured: TrainingMetrics) -> None:
         measured.champion(champion.version)
 
 
-def _job(settings: TrainingSettings, registry: Registry, artifacts: Artifacts, run: Run, output: Path, checkpoints: Path) -> Job:
+def _job(
+    settings: TrainingSettings,
+    registry: Registry,
+    artifacts: Artifacts,
+    run: Run,
+    output: Path,
+    checkpoints: Path,
+) -> Job:
     champion = registry.alias(CHAMPION)
     return Job(
         version=run.run_id,

@@ -10,20 +10,29 @@ from slipstream.stores.lake import CATALOG, SCHEMAS, Lake, LakeUnavailableError
 
 log = get_logger(__name__)
 
-_SCHEMA = pa.schema([SCHEMAS[CATALOG].field(name) for name in ("entity", "entity_id", "topic_id", "partition", "offset")])
+_SCHEMA = pa.schema(
+    [
+        SCHEMAS[CATALOG].field(name)
+        for name in ("entity", "entity_id", "topic_id", "partition", "offset")
+    ]
+)
 
 
 class CatalogChanges:
-    """Counts items that were added, changed or deleted. Reads only files of the lake that are new, and each answer once."""
+    """Counts items that were added, changed or deleted. Reads only files of the lake that are new,
+    and each answer once.
+    """
 
     def __init__(self, lake: Lake) -> None:
         self._lake = lake
         self._answer: tuple[tuple[int, int | None], int] | None = None
 
     def since(self, version: int | None) -> int:
-        """How many items have a record that the catalogue's table did not have at this version; all that were ever told of, when
-        None. An item that was sent again counts, even one that says nothing new. 0 for a version that the lake no longer knows:
-        what has changed since then can't be told."""
+        """How many items have a record that the catalogue's table did not have at this version; all
+        that were ever told of, when None. An item that was sent again counts, even one that says
+        nothing new. 0 for a version that the lake no longer knows: what has changed since then
+        can't be told.
+        """
         newest = self._lake.version(CATALOG)
         if newest is None:
             return 0
@@ -34,23 +43,35 @@ class CatalogChanges:
 
     def _count(self, newest: int, before: int | None) -> int:
         if before is None:
-            return _items(pa.Table.from_batches(self._lake.scan(CATALOG, newest, _SCHEMA.names), _SCHEMA))
+            return _items(
+                pa.Table.from_batches(self._lake.scan(CATALOG, newest, _SCHEMA.names), _SCHEMA)
+            )
         try:
             covered = self._lake.covered(CATALOG, before)
-            found = pa.Table.from_batches(self._lake.scan_since(CATALOG, newest, before, _SCHEMA.names), _SCHEMA)
+            found = pa.Table.from_batches(
+                self._lake.scan_since(CATALOG, newest, before, _SCHEMA.names), _SCHEMA
+            )
         except LakeUnavailableError as error:
-            log.info("the catalogue's changes can't be counted", since_version=before, reason=str(error))
+            log.info(
+                "the catalogue's changes can't be counted", since_version=before, reason=str(error)
+            )
             return 0
         return _items(_later(found, covered))
 
 
 def _later(rows: pa.Table, covered: Callable[[str], int]) -> pa.Table:
     """The rows that were not there before; files that were merged since bring older ones along."""
-    sources = pc.binary_join_element_wise(rows["topic_id"], rows["partition"].cast(pa.string()), ":")
+    sources = pc.binary_join_element_wise(
+        rows["topic_id"], rows["partition"].cast(pa.string()), ":"
+    )
     known = pc.unique(sources)
     last = pa.array([covered(source) for source in known.to_pylist()], pa.int64())
-    return rows.filter(pc.greater(rows["offset"], last.take(pc.index_in(sources, known).combine_chunks())))
+    return rows.filter(
+        pc.greater(rows["offset"], last.take(pc.index_in(sources, known).combine_chunks()))
+    )
 
 
 def _items(rows: pa.Table) -> int:
-    return int(pc.count_distinct(rows["entity_id"].filter(pc.equal(rows["entity"], "item"))).as_py())
+    return int(
+        pc.count_distinct(rows["entity_id"].filter(pc.equal(rows["entity"], "item"))).as_py()
+    )

@@ -2,16 +2,20 @@
 
 Quality is NDCG@10, every difference paired on the same queries with a 95 % bootstrap interval.
 
-1. A challenger that is worse than recommending what is popular is refused: on all queries, and in each cohort that is large.
+1. A challenger that is worse than recommending what is popular is refused: on all queries, and in
+each cohort that is large.
 2. One that takes too long to answer, or too much space, is refused.
 3. Without a champion, it is promoted.
 4. When the lower end of challenger - champion is above the margin, it is promoted: surely better.
-5. When the champion is older than the limit and that lower end is above minus the tolerance, it is promoted: fresher, and
+5. When the champion is older than the limit and that lower end is above minus the tolerance, it is
+promoted: fresher, and
    surely not much worse.
-6. Anything else is refused, too few queries to compare on included: the champion has earned its place.
+6. Anything else is refused, too few queries to compare on included: the champion has earned its
+place.
 
-Margin and tolerance are shares of the champion's figure, since one catalogue's 0.02 is another's 0.2. A refusal names every rule
-that speaks against the challenger, so that one look tells all that is wrong with it.
+Margin and tolerance are shares of the champion's figure, since one catalogue's 0.02 is another's
+0.2. A refusal names every rule that speaks against the challenger, so that one look tells all that
+is wrong with it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -26,7 +30,9 @@ _MIB = 2**20
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two recommenders on the same `queries` queries: means of the metric, and challenger - other with its interval."""
+    """Two recommenders on the same `queries` queries: means of the metric, and challenger - other
+    with its interval.
+    """
 
     queries: int
     challenger: float
@@ -36,8 +42,10 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured of a challenger: against popularity, on all queries and by cohort; against the champion, None where
-    there was nothing to compare on; the processor time of one query through the stages that serve; the size of its bundle."""
+    """What was measured of a challenger: against popularity, on all queries and by cohort; against
+    the champion, None where there was nothing to compare on; the processor time of one query
+    through the stages that serve; the size of its bundle.
+    """
 
     popularity: Comparison
     latency_p95_ms: float
@@ -96,17 +104,26 @@ def _over_budget(measured: Measured, settings: GateSettings) -> Iterator[str]:
         yield f"too large: a bundle of {size:.1f} MiB, the budget is {settings.max_bundle_mb:g} MiB"
 
 
-def _wanted(measured: Measured, champion: Champion | None, settings: GateSettings) -> tuple[bool, str]:
+def _wanted(
+    measured: Measured, champion: Champion | None, settings: GateSettings
+) -> tuple[bool, str]:
     """Whether the challenger is worth a change, and why."""
     if champion is None:
-        return True, f"there is no champion, and it is not worse than popularity: {_words(measured.popularity)}"
+        return (
+            True,
+            f"there is no champion, and it is not worse than popularity: {_words(measured.popularity)}",
+        )
     found = measured.champion
     if found is None or found.queries < settings.min_queries:
         return False, (
             f"only {found.queries if found else 0} test events are newer than what champion {champion.version} was fitted on, "
             f"{settings.min_queries} are needed to compare"
         )
-    low, margin, tolerance = found.difference.low, settings.margin * found.other, settings.tolerance * found.other
+    low, margin, tolerance = (
+        found.difference.low,
+        settings.margin * found.other,
+        settings.tolerance * found.other,
+    )
     if low > margin:
         return True, f"surely better than champion {champion.version}: {_words(found)}"
     old = champion.age_hours > settings.champion_max_age_hours
@@ -116,13 +133,20 @@ def _wanted(measured: Measured, champion: Champion | None, settings: GateSetting
             f"and the challenger is not worse by more than {tolerance:.4f}: {_words(found)}"
         )
     limit = f"{-tolerance:.4f}, as the champion is old" if old else f"{margin:.4f}"
-    return False, (f"not surely better than champion {champion.version}: {_words(found)}, the lower end must be above {limit}")
+    return False, (
+        f"not surely better than champion {champion.version}: {_words(found)}, the lower end must be above {limit}"
+    )
 
 
 def _numbers(measured: Measured, champion: Champion | None) -> dict[str, float]:
     """All that was measured, by name."""
-    found = {"latency_p95_ms": measured.latency_p95_ms, "bundle_bytes": float(measured.bundle_bytes)}
-    compared = {"popularity": measured.popularity} | {f"popularity/{name}": it for name, it in measured.cohorts.items()}
+    found = {
+        "latency_p95_ms": measured.latency_p95_ms,
+        "bundle_bytes": float(measured.bundle_bytes),
+    }
+    compared = {"popularity": measured.popularity} | {
+        f"popularity/{name}": it for name, it in measured.cohorts.items()
+    }
     if champion:
         found["champion/age_hours"] = champion.age_hours
         if measured.champion:

@@ -1,10 +1,25 @@
-"""Model events in SQL, each until the broker has it and after: a broker that is away, or a restart, must not lose one."""
+"""Model events in SQL, each until the broker has it and after: a broker that is away, or a restart,
+must not lose one.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Boolean, Column, Connection, Engine, Integer, String, Table, Text, insert, literal, select, update
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Connection,
+    Engine,
+    Integer,
+    String,
+    Table,
+    Text,
+    insert,
+    literal,
+    select,
+    update,
+)
 
 from slipstream.contracts.events import ModelEvent, ModelEventType
 from slipstream.stores.metadata import new_metadata, prepare
@@ -17,7 +32,7 @@ _model_event: Final = Table(
     Column("version", String(128), nullable=False, index=True),
     Column("event", String(16), nullable=False),
     Column("body", Text, nullable=False),
-    #: the request that it came from; empty for one that nobody asked for
+    # the request that it came from; empty for one that nobody asked for
     Column("request_id", Text, nullable=False),
     Column("announced", Boolean, nullable=False, index=True),
 )
@@ -33,7 +48,9 @@ class WaitingEvent:
 
 
 class ModelEventBook:
-    """Model events in the order in which they happened. Each method is one transaction; safe to use from several threads."""
+    """Model events in the order in which they happened. Each method is one transaction; safe to use
+    from several threads.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -52,16 +69,32 @@ class ModelEventBook:
     def unannounced(self) -> list[WaitingEvent]:
         """Events that were not yet told on the topic, in order."""
         with self._engine.connect() as connection:
-            rows = connection.execute(select(_model_event).where(~_model_event.c.announced).order_by(_model_event.c.number)).all()
-        return [WaitingEvent(row.number, ModelEvent.model_validate_json(row.body), row.request_id) for row in rows]
+            rows = connection.execute(
+                select(_model_event)
+                .where(~_model_event.c.announced)
+                .order_by(_model_event.c.number)
+            ).all()
+        return [
+            WaitingEvent(row.number, ModelEvent.model_validate_json(row.body), row.request_id)
+            for row in rows
+        ]
 
     def mark_announced(self, number: int) -> None:
         with self._engine.begin() as connection:
-            connection.execute(update(_model_event).where(_model_event.c.number == number).values(announced=True))
+            connection.execute(
+                update(_model_event).where(_model_event.c.number == number).values(announced=True)
+            )
 
 
 def insert_events(connection: Connection, events: Sequence[ModelEvent], request_id: str) -> None:
-    """Add events within a transaction of the caller's, so that they stand with what caused them, or not at all."""
+    """Add events within a transaction of the caller's, so that they stand with what caused them, or
+    not at all.
+    """
     for event in events:
-        row = {"version": event.version, "event": event.event.value, "body": event.model_dump_json(), "request_id": request_id}
+        row = {
+            "version": event.version,
+            "event": event.event.value,
+            "body": event.model_dump_json(),
+            "request_id": request_id,
+        }
         connection.execute(insert(_model_event).values(**row, announced=False))

@@ -1,4 +1,6 @@
-"""What becomes of a bundle: registered, judged by the gate, promoted or refused, announced. And promotion by hand, rollback."""
+"""What becomes of a bundle: registered, judged by the gate, promoted or refused, announced. And
+promotion by hand, rollback.
+"""
 
 import threading
 from collections.abc import Callable
@@ -6,30 +8,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from services.training import gate
-from services.training.job import Trained
 from services.training.metrics import TrainingMetrics
 from services.training.model_event_repository import ModelEventBook
 from services.training.registry import CHALLENGER, CHAMPION, Lineage, Registry
-from services.training.report import report
-from services.training.repository import Audit, Repository, now_ms
+from services.training.repository import Audit, Repository
+from services.training.run.job import Trained
+from services.training.run.report import report
 from services.training.settings import TrainingSection
 from slipstream.chassis.logging import get_logger, request_id
 from slipstream.contracts.bundle import Manifest
 from slipstream.contracts.events import ModelEvent, ModelEventType
 from slipstream.contracts.rest import ModelVersion
+from slipstream.contracts.times import HOUR_MS, now_ms
 from slipstream.stores.artifacts import ArtifactNotFoundError, Artifacts
 
 log = get_logger(__name__)
-
-HOUR_MS = 3_600_000
 
 
 @dataclass(frozen=True)
 class Publisher:
     """The only place where an alias moves. Blocking: call it from a thread.
 
-    What happens to a version is kept in `events`, in the transaction of the gate's decision where there is one; `wake` has it
-    announced. An alias that moves is told once it has moved.
+    What happens to a version is kept in `events`, in the transaction of the gate's decision where
+    there is one; `wake` has it announced. An alias that moves is told once it has moved.
     """
 
     registry: Registry
@@ -43,10 +44,11 @@ class Publisher:
     _moving: threading.Lock = field(default_factory=threading.Lock)
 
     def publish(self, run_id: str, directory: Path, trained: Trained) -> gate.Decision:
-        """Take the bundle of a run into the registry and let the gate decide. Every decision is an audit record.
+        """Take the bundle of a run into the registry and let the gate decide. Every decision is an
+        audit record.
 
-        Raises when no decision could be made, or it could not be put in force; a bundle that is not in the registry is gone then.
-        Once the decision is in force, it is whatever fails after it.
+        Raises when no decision could be made, or it could not be put in force; a bundle that is not
+        in the registry is gone then. Once the decision is in force, it is whatever fails after it.
         """
         kept = self.artifacts.put(run_id, directory)
         try:
@@ -58,15 +60,24 @@ class Publisher:
             raise
         events = [_event(ModelEventType.REGISTERED, run_id, CHALLENGER, metrics=trained.metrics)]
 
-        decision = gate.decide(trained.measured, self._defender(champion, trained), self.settings.gate)
+        decision = gate.decide(
+            trained.measured, self._defender(champion, trained), self.settings.gate
+        )
         defended = champion.version if champion else None
         if not decision.promoted:
             told = _event(
-                ModelEventType.REFUSED, run_id, None, previous=defended, reason=decision.reason, metrics=trained.metrics
+                ModelEventType.REFUSED,
+                run_id,
+                None,
+                previous=defended,
+                reason=decision.reason,
+                metrics=trained.metrics,
             )
             events.append(told)
         settings = self.settings.gate.model_dump()
-        audit = Audit(run_id, run_id, defended, decision.outcome, decision.reason, decision.numbers, settings)
+        audit = Audit(
+            run_id, run_id, defended, decision.outcome, decision.reason, decision.numbers, settings
+        )
         self.repository.record(audit, events, request_id.get())
         self.wake()
         self.metrics.decisions.labels(decision.outcome).inc()
@@ -77,8 +88,10 @@ class Publisher:
         return decision
 
     def resume(self, run_id: str) -> gate.Decision | None:
-        """What a service that was killed had decided of a run, put in force and told if that had not happened. None when it had
-        not come to a decision; what it left of the bundle is gone then."""
+        """What a service that was killed had decided of a run, put in force and told if that had
+        not happened. None when it had not come to a decision; what it left of the bundle is gone
+        then.
+        """
         decided = self.repository.decisions(run_id)
         if not decided:
             self._discard(run_id)
@@ -98,7 +111,16 @@ class Publisher:
     def _promote(self, version: str, reason: str, metrics: dict[str, float]) -> None:
         with self._moving:
             before = self.registry.promote(version)
-            self._tell(_event(ModelEventType.PROMOTED, version, CHAMPION, previous=before, reason=reason, metrics=metrics))
+            self._tell(
+                _event(
+                    ModelEventType.PROMOTED,
+                    version,
+                    CHAMPION,
+                    previous=before,
+                    reason=reason,
+                    metrics=metrics,
+                )
+            )
         self.metrics.champion(version)
 
     def _finish_promotion(self, version: str, audit: Audit) -> None:
@@ -108,32 +130,62 @@ class Publisher:
             self._promote(version, audit.reason, found.metrics)
             return
         previous, reason = audit.champion_version, audit.reason
-        self._tell(_event(ModelEventType.PROMOTED, version, CHAMPION, previous=previous, reason=reason, metrics=found.metrics))
+        self._tell(
+            _event(
+                ModelEventType.PROMOTED,
+                version,
+                CHAMPION,
+                previous=previous,
+                reason=reason,
+                metrics=found.metrics,
+            )
+        )
 
     def rollback(self, reason: str) -> ModelVersion:
         """Go back to the champion before the present one and tell everyone. Raises NoPreviousError."""
         with self._moving:
             version, bad = self.registry.rollback()
-            self._tell(_event(ModelEventType.ROLLED_BACK, version, CHAMPION, previous=bad, reason=reason))
+            self._tell(
+                _event(ModelEventType.ROLLED_BACK, version, CHAMPION, previous=bad, reason=reason)
+            )
         self.metrics.champion(version)
         return self.registry.get(version)
 
-    def _tidy(self, run_id: str, decision: gate.Decision, manifest: Manifest, trained: Trained) -> None:
-        """What would be good to have after a decision, and changes nothing about it: a failure here is logged."""
+    def _tidy(
+        self, run_id: str, decision: gate.Decision, manifest: Manifest, trained: Trained
+    ) -> None:
+        """What would be good to have after a decision, and changes nothing about it: a failure here
+        is logged.
+        """
         numbers = {f"gate/{name}": value for name, value in decision.numbers.items()}
         try:
-            self.registry.note(run_id, {"decision": decision.outcome, "decision_reason": decision.reason}, numbers)
+            self.registry.note(
+                run_id, {"decision": decision.outcome, "decision_reason": decision.reason}, numbers
+            )
             self.registry.log_trials(run_id, manifest.metrics.get("search", []))  # type: ignore[arg-type]
         except Exception as error:
-            log.error("decision and trials could not be noted in the registry", version=run_id, exc_info=error)
+            log.error(
+                "decision and trials could not be noted in the registry",
+                version=run_id,
+                exc_info=error,
+            )
         try:
-            page = report(self.repository.get(run_id), manifest, trained, self.repository.decisions(run_id)[-1])
+            page = report(
+                self.repository.get(run_id),
+                manifest,
+                trained,
+                self.repository.decisions(run_id)[-1],
+            )
             self.registry.log_page(run_id, self.artifacts.put_report(run_id, page))
         except Exception as error:
             log.error("the run's report could not be written", run_id=run_id, exc_info=error)
         try:
             for version in self.registry.prune(self.settings.keep_models):
-                log.info("model deleted, as newer ones are kept", version=version, keep=self.settings.keep_models)
+                log.info(
+                    "model deleted, as newer ones are kept",
+                    version=version,
+                    keep=self.settings.keep_models,
+                )
         except Exception as error:
             log.error("old models could not be deleted; the next run tries again", exc_info=error)
 
@@ -146,7 +198,9 @@ class Publisher:
         except ArtifactNotFoundError:
             return
         except Exception as error:
-            log.error("a bundle without a version could not be deleted", version=run_id, exc_info=error)
+            log.error(
+                "a bundle without a version could not be deleted", version=run_id, exc_info=error
+            )
 
     def _defender(self, champion: ModelVersion | None, trained: Trained) -> gate.Champion | None:
         if champion is None:
@@ -170,9 +224,18 @@ class Publisher:
             "peak_memory_mb": str(trained.peak_memory_mb),
             **{f"environment/{name}": value for name, value in trained.environment.items()},
         }
-        seconds = {f"seconds/{stage.replace(' ', '_')}": value for stage, value in trained.seconds.items()}
+        seconds = {
+            f"seconds/{stage.replace(' ', '_')}": value for stage, value in trained.seconds.items()
+        }
         parameters = {**trained.parameters, "seed": manifest.seed, "profile": manifest.profile}
-        return Lineage(run_id, {**trained.metrics, **seconds}, parameters, tags, self.lake_uri, trained.data_sha256)
+        return Lineage(
+            run_id,
+            {**trained.metrics, **seconds},
+            parameters,
+            tags,
+            self.lake_uri,
+            trained.data_sha256,
+        )
 
     def _tell(self, event: ModelEvent) -> None:
         self.events.add(event, request_id.get())
@@ -189,5 +252,11 @@ def _event(
     metrics: dict[str, float] | None = None,
 ) -> ModelEvent:
     return ModelEvent(
-        event=kind, version=version, alias=alias, previous=previous, reason=reason, metrics=metrics or {}, timestamp=now_ms()
+        event=kind,
+        version=version,
+        alias=alias,
+        previous=previous,
+        reason=reason,
+        metrics=metrics or {},
+        timestamp=now_ms(),
     )

@@ -1,9 +1,12 @@
-"""The model registry and the record of experiments: MLflow's, so that its UI, its API and its clients show them.
+"""The model registry and the record of experiments: MLflow's, so that its UI, its API and its
+clients show them.
 
-Model `recommender`, aliases `champion` and `challenger`. Our version is a name that is never used twice, whereas MLflow counts
-1, 2, 3 and starts again in an empty database: it is the tag `version` of MLflow's version, whose source is the bundle.
+Model `recommender`, aliases `champion` and `challenger`. Our version is a name that is never used
+twice, whereas MLflow counts 1, 2, 3 and starts again in an empty database: it is the tag `version`
+of MLflow's version, whose source is the bundle.
 
-MLflow takes seconds to import, and as long to create its tables: `open` does both, in a thread, once.
+MLflow takes seconds to import, and as long to create its tables: `open` does both, in a thread,
+once.
 """
 
 import logging
@@ -35,7 +38,7 @@ CHALLENGER: Final = "challenger"
 _VERSION_TAG = "version"
 _PREVIOUS_TAG = "previous_champion"
 _LONGEST_PARAMETER = 500
-#: MLflow's code for an operational error of its database.
+# MLflow's code for an operational error of its database.
 _AWAY: Final = "TEMPORARILY_UNAVAILABLE"
 
 
@@ -46,7 +49,9 @@ class RegistryUnavailableError(DependencyUnavailableError):
 
 
 class _Answering:
-    """MLflow's client, with a RegistryUnavailableError from each call that its database does not answer."""
+    """MLflow's client, with a RegistryUnavailableError from each call that its database does not
+    answer.
+    """
 
     def __init__(self, client: "MlflowClient") -> None:
         self._client = client
@@ -63,7 +68,9 @@ class _Answering:
             except MlflowException as error:
                 if error.error_code != _AWAY:
                     raise
-                raise RegistryUnavailableError("the model registry's database does not answer") from error
+                raise RegistryUnavailableError(
+                    "the model registry's database does not answer"
+                ) from error
 
         return asked
 
@@ -89,7 +96,9 @@ class Lineage:
 
 
 def tracking_uri(configured: str, database: DatabaseSettings) -> str:
-    """Where MLflow keeps its tables: as configured; else a file beside the SQLite metadata, or the same PostgreSQL database."""
+    """Where MLflow keeps its tables: as configured; else a file beside the SQLite metadata, or the
+    same PostgreSQL database.
+    """
     if configured:
         return configured
     url = make_url(database.url.get_secret_value())
@@ -110,9 +119,11 @@ class Registry:
         self._moving = threading.Lock()
 
     def open(self) -> None:
-        """Import MLflow, create or migrate its tables, and make sure of the experiment and the model. Takes seconds.
+        """Import MLflow, create or migrate its tables, and make sure of the experiment and the
+        model. Takes seconds.
 
-        Raises `DatabaseUnavailableError` where its database does not answer: MLflow itself would say so late, and at length.
+        Raises `DatabaseUnavailableError` where its database does not answer: MLflow itself would
+        say so late, and at length.
         """
         reach(self._uri)
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -123,12 +134,20 @@ class Registry:
 
         if self._uri.startswith("sqlite:///"):
             Path(self._uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-        client = cast("MlflowClient", _Answering(MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)))
+        client = cast(
+            "MlflowClient", _Answering(MlflowClient(tracking_uri=self._uri, registry_uri=self._uri))
+        )
         found = client.get_experiment_by_name(MODEL)
         place = (self._artifacts.root / "experiments").as_uri()
-        self._experiment = found.experiment_id if found else client.create_experiment(MODEL, artifact_location=place)
+        self._experiment = (
+            found.experiment_id
+            if found
+            else client.create_experiment(MODEL, artifact_location=place)
+        )
         if not client.search_registered_models(f"name = '{MODEL}'"):
-            client.create_registered_model(MODEL, description="Slipstream's recommender; a version's source is its bundle")
+            client.create_registered_model(
+                MODEL, description="Slipstream's recommender; a version's source is its bundle"
+            )
         self._client = client
         self._opened.set()
 
@@ -150,9 +169,15 @@ class Registry:
         try:
             client.log_batch(
                 run_id,
-                [Metric(_metric_name(name), value, manifest.created_at, 0) for name, value in lineage.metrics.items()],
+                [
+                    Metric(_metric_name(name), value, manifest.created_at, 0)
+                    for name, value in lineage.metrics.items()
+                ],
                 [Param(name, value) for name, value in _flat(lineage.parameters).items()],
-                [RunTag(name, value) for name, value in {**lineage.tags, _VERSION_TAG: manifest.version}.items()],
+                [
+                    RunTag(name, value)
+                    for name, value in {**lineage.tags, _VERSION_TAG: manifest.version}.items()
+                ],
             )
             dataset = Dataset("interactions", lineage.data_sha256[:36], "delta", lineage.lake_uri)
             client.log_inputs(run_id, [DatasetInput(dataset)])
@@ -163,12 +188,16 @@ class Registry:
             raise
         client.set_terminated(run_id)
         tags = {_VERSION_TAG: manifest.version, "training_run": lineage.run_id, **lineage.tags}
-        made = client.create_model_version(MODEL, directory.as_uri(), run_id, tags=tags, await_creation_for=0)
+        made = client.create_model_version(
+            MODEL, directory.as_uri(), run_id, tags=tags, await_creation_for=0
+        )
         client.set_registered_model_alias(MODEL, CHALLENGER, made.version)
         return self._described(manifest.version, [CHALLENGER])
 
     def note(self, version: str, tags: Mapping[str, str], metrics: Mapping[str, float]) -> None:
-        """Add to what is recorded with a version and the run that made it, such as the gate's decision."""
+        """Add to what is recorded with a version and the run that made it, such as the gate's
+        decision.
+        """
         client, found = self._ready(), self._find(version)
         for name, value in tags.items():
             client.set_model_version_tag(MODEL, str(found.version), name, value)
@@ -181,34 +210,54 @@ class Registry:
         self._ready().log_artifact(self._find(version).run_id, str(page))
 
     def log_trials(self, version: str, trials: Sequence[Mapping[str, Any]]) -> None:
-        """Record each trial of a search as a run of its own below the version's; MLflow's UI shows them together."""
+        """Record each trial of a search as a run of its own below the version's; MLflow's UI shows
+        them together.
+        """
         from mlflow.entities import Metric, Param
 
         client, parent = self._ready(), self._find(version).run_id
         for trial in trials:
             tags = {"mlflow.parentRunId": parent, "state": trial["state"]}
-            run = client.create_run(self._experiment, run_name=f"trial {trial['number'] + 1}", tags=tags)
-            figures = {name: trial[name] for name in ("quality", "epochs", "seconds") if trial[name] is not None}
+            run = client.create_run(
+                self._experiment, run_name=f"trial {trial['number'] + 1}", tags=tags
+            )
+            figures = {
+                name: trial[name]
+                for name in ("quality", "epochs", "seconds")
+                if trial[name] is not None
+            }
             client.log_batch(
                 run.info.run_id,
                 [Metric(name, value, run.info.start_time, 0) for name, value in figures.items()],
                 [Param(name, value) for name, value in _flat(trial["parameters"]).items()],
             )
-            client.set_terminated(run.info.run_id, "FINISHED" if trial["state"] == "complete" else "KILLED")
+            client.set_terminated(
+                run.info.run_id, "FINISHED" if trial["state"] == "complete" else "KILLED"
+            )
 
-    def versions(self, limit: int, token: str | None = None) -> tuple[list[ModelVersion], str | None]:
-        """Versions, newest first, and the token of the next page. Raises ValueError for a token that is none of ours."""
+    def versions(
+        self, limit: int, token: str | None = None
+    ) -> tuple[list[ModelVersion], str | None]:
+        """Versions, newest first, and the token of the next page. Raises ValueError for a token
+        that is none of ours.
+        """
         from mlflow.exceptions import MlflowException
 
         client = self._ready()
         try:
             page = client.search_model_versions(
-                f"name = '{MODEL}'", max_results=limit, order_by=["version_number DESC"], page_token=token
+                f"name = '{MODEL}'",
+                max_results=limit,
+                order_by=["version_number DESC"],
+                page_token=token,
             )
         except (MlflowException, ValueError) as error:
             raise ValueError(f"not a cursor: {token}") from error
         aliases = self._aliases()
-        return [self._described(one.tags[_VERSION_TAG], aliases.get(int(one.version), [])) for one in page], page.token or None
+        return [
+            self._described(one.tags[_VERSION_TAG], aliases.get(int(one.version), []))
+            for one in page
+        ], page.token or None
 
     def knows(self, version: str) -> bool:
         """Whether the version is registered."""
@@ -231,14 +280,18 @@ class Registry:
         return self._described(self._name_of(number), self._aliases().get(int(number), []))
 
     def promote(self, version: str) -> str | None:
-        """Make the version the champion; returns the champion before it. Raises UnknownVersionError, also without its bundle."""
+        """Make the version the champion; returns the champion before it. Raises
+        UnknownVersionError, also without its bundle.
+        """
         client = self._ready()
         with self._moving:
             self._bundle(version)
             found = self._find(version)
             before = self.alias(CHAMPION)
             if before is not None and before.version != version:
-                client.set_model_version_tag(MODEL, str(found.version), _PREVIOUS_TAG, before.version)
+                client.set_model_version_tag(
+                    MODEL, str(found.version), _PREVIOUS_TAG, before.version
+                )
             client.set_registered_model_alias(MODEL, CHAMPION, str(found.version))
             challenger = self.alias(CHALLENGER)
             if challenger is not None and challenger.version == version:
@@ -246,7 +299,8 @@ class Registry:
         return before.version if before else None
 
     def rollback(self) -> tuple[str, str]:
-        """Make the champion before the present one champion again; returns the new champion and the one that was.
+        """Make the champion before the present one champion again; returns the new champion and the
+        one that was.
 
         Raises NoPreviousError, also when its bundle is gone.
         """
@@ -260,21 +314,29 @@ class Registry:
                 self._bundle(previous)
                 found = self._find(previous)
             except UnknownVersionError as error:
-                raise NoPreviousError(f"the champion before {before.version} was {previous}: {error}") from error
+                raise NoPreviousError(
+                    f"the champion before {before.version} was {previous}: {error}"
+                ) from error
             client.set_registered_model_alias(MODEL, CHAMPION, str(found.version))
         return previous, before.version
 
     def prune(self, keep: int) -> list[str]:
-        """Delete the oldest versions and their bundles beyond `keep`, never one with an alias nor what a rollback needs.
+        """Delete the oldest versions and their bundles beyond `keep`, never one with an alias nor
+        what a rollback needs.
 
-        The runs stay in the experiment, with their parameters and figures. Returns the versions deleted.
+        The runs stay in the experiment, with their parameters and figures. Returns the versions
+        deleted.
         """
         client = self._ready()
-        numbers = client.search_model_versions(f"name = '{MODEL}'", order_by=["version_number DESC"])
+        numbers = client.search_model_versions(
+            f"name = '{MODEL}'", order_by=["version_number DESC"]
+        )
         champion = self.alias(CHAMPION)
         spared = {self._previous(champion.version)} if champion else set()
         doomed = [
-            one for one in numbers[keep:] if int(one.version) not in self._aliases() and one.tags[_VERSION_TAG] not in spared
+            one
+            for one in numbers[keep:]
+            if int(one.version) not in self._aliases() and one.tags[_VERSION_TAG] not in spared
         ]
         for one in doomed:
             client.delete_model_version(MODEL, str(one.version))
@@ -294,7 +356,9 @@ class Registry:
         pages = (
             []
             if "'" in version
-            else self._ready().search_model_versions(f"name = '{MODEL}' and tags.{_VERSION_TAG} = '{version}'")
+            else self._ready().search_model_versions(
+                f"name = '{MODEL}' and tags.{_VERSION_TAG} = '{version}'"
+            )
         )
         if not pages:
             raise UnknownVersionError(f"no model of version {version} is registered")
@@ -316,7 +380,9 @@ class Registry:
 
     def _bundle(self, version: str) -> Manifest:
         try:
-            return Manifest.model_validate_json((self._artifacts.path(version) / "manifest.json").read_bytes())
+            return Manifest.model_validate_json(
+                (self._artifacts.path(version) / "manifest.json").read_bytes()
+            )
         except (ArtifactNotFoundError, OSError) as error:
             raise UnknownVersionError(f"the bundle of version {version} is gone") from error
 
@@ -331,7 +397,9 @@ class Registry:
             aliases=aliases,
             run_id=version,
             created_at=manifest.created_at,
-            metrics={name: value for name, value in manifest.metrics.items() if isinstance(value, float)},
+            metrics={
+                name: value for name, value in manifest.metrics.items() if isinstance(value, float)
+            },
             lake_version=manifest.lake_version,
             files=["manifest.json", *sorted(manifest.files)],
         )

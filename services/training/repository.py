@@ -1,7 +1,8 @@
-"""The training service's tables: runs, and the gate's decisions as an audit record. The only place that knows their SQL."""
+"""The training service's tables: runs, and the gate's decisions as an audit record. The only place
+that knows their SQL.
+"""
 
 import json
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -26,6 +27,7 @@ from sqlalchemy import (
 from services.training.model_event_repository import insert_events
 from slipstream.contracts.events import ModelEvent
 from slipstream.contracts.rest import Run
+from slipstream.contracts.times import now_ms
 from slipstream.stores.metadata import new_metadata, prepare
 
 _metadata = new_metadata()
@@ -44,7 +46,7 @@ _run = Table(
     Column("epoch", Integer),
     Column("epochs", Integer),
     Column("loss", Float),
-    #: when a running run should end
+    # when a running run should end
     Column("expected_at", BigInteger),
     Column("created_at", BigInteger, nullable=False),
     Column("started_at", BigInteger),
@@ -57,14 +59,14 @@ _run = Table(
     Column("decision", String(16)),
     Column("decision_reason", Text, nullable=False, default=""),
     Column("metrics", Text, nullable=False, default="{}"),
-    #: seconds of each stage of a run that has succeeded, in their order
+    # seconds of each stage of a run that has succeeded, in their order
     Column("seconds", Text, nullable=False, server_default="{}"),
-    #: how many runs have tried to do the same work, with this one
+    # how many runs have tried to do the same work, with this one
     Column("attempt", Integer, nullable=False, default=1),
-    #: the first of them, and the one after this one
+    # the first of them, and the one after this one
     Column("resumes", String(64)),
     Column("resumed_by", String(64)),
-    #: the request that the run came from; empty for one that nobody asked for
+    # the request that the run came from; empty for one that nobody asked for
     Column("request_id", Text, nullable=False, server_default=""),
 )
 
@@ -96,10 +98,18 @@ _MIGRATIONS: Final = (
     ),
 )
 
-#: What a run that takes up the work of another one has from it.
-_CARRIED: Final = ("trigger", "reason", "profile", "request_id", "lake_version", "lake_rows", "catalog_version")
+# What a run that takes up the work of another one has from it.
+_CARRIED: Final = (
+    "trigger",
+    "reason",
+    "profile",
+    "request_id",
+    "lake_version",
+    "lake_rows",
+    "catalog_version",
+)
 
-#: Where a run may go from each state. A run that has ended never moves again.
+# Where a run may go from each state. A run that has ended never moves again.
 TRANSITIONS: Final[Mapping[str, frozenset[str]]] = {
     "queued": frozenset({"running", "cancelled"}),
     "running": frozenset({"succeeded", "failed", "cancelled"}),
@@ -130,8 +140,9 @@ class Audit:
 
 @dataclass(frozen=True)
 class LastRun:
-    """What the triggers must know of the newest run: when it ended (None while it has not), and what the last run that read the
-    lake found there."""
+    """What the triggers must know of the newest run: when it ended (None while it has not), and
+    what the last run that read the lake found there.
+    """
 
     created_at: int
     finished_at: int | None
@@ -146,7 +157,9 @@ class Repository:
         self._engine = engine
         prepare(engine, "training", _metadata, _MIGRATIONS)
 
-    def add(self, run_id: str, trigger: str, reason: str, profile: str, request_id: str = "") -> Run:
+    def add(
+        self, run_id: str, trigger: str, reason: str, profile: str, request_id: str = ""
+    ) -> Run:
         """Queue a run."""
         row = {
             "run_id": run_id, "state": "queued", "trigger": trigger, "reason": reason, "profile": profile,
@@ -157,9 +170,13 @@ class Repository:
             return _to_run(_one(connection, run_id))
 
     def resume(self, run_id: str, new_id: str, error: str) -> Run:
-        """running → failed, and its work is queued as a new run, which knows what of the lake it had read; the failed run."""
+        """running → failed, and its work is queued as a new run, which knows what of the lake it
+        had read; the failed run.
+        """
         with self._engine.begin() as connection:
-            _move(connection, run_id, "failed", finished_at=now_ms(), error=error, resumed_by=new_id)
+            _move(
+                connection, run_id, "failed", finished_at=now_ms(), error=error, resumed_by=new_id
+            )
             failed = _one(connection, run_id)
             carried = {name: failed._mapping[name] for name in _CARRIED}
             row = {
@@ -186,12 +203,16 @@ class Repository:
             query = query.where(_run.c.number < before)
         with self._engine.connect() as connection:
             rows = connection.execute(query).all()
-        return [_to_run(row) for row in rows[:limit]], rows[limit - 1].number if len(rows) > limit else None
+        return [_to_run(row) for row in rows[:limit]], rows[limit - 1].number if len(
+            rows
+        ) > limit else None
 
     def in_state(self, *states: str) -> list[Run]:
         """Runs in any of these states, oldest first."""
         with self._engine.connect() as connection:
-            rows = connection.execute(select(_run).where(_run.c.state.in_(states)).order_by(_run.c.number)).all()
+            rows = connection.execute(
+                select(_run).where(_run.c.state.in_(states)).order_by(_run.c.number)
+            ).all()
         return [_to_run(row) for row in rows]
 
     def last_run(self) -> LastRun | None:
@@ -199,17 +220,28 @@ class Repository:
         newest_first = select(_run).order_by(_run.c.number.desc()).limit(1)
         with self._engine.connect() as connection:
             newest = connection.execute(newest_first).one_or_none()
-            reader = connection.execute(newest_first.where(_run.c.lake_rows.is_not(None))).one_or_none()
+            reader = connection.execute(
+                newest_first.where(_run.c.lake_rows.is_not(None))
+            ).one_or_none()
         if newest is None:
             return None
         found = (reader.lake_rows, reader.catalog_version) if reader else (None, None)
         return LastRun(newest.created_at, newest.finished_at, *found)
 
     def stage_seconds(self, profile: str) -> dict[str, float]:
-        """How long each stage of the last run of a profile took that succeeded at once, in their order; empty without one."""
-        at_once = (_run.c.state == "succeeded", _run.c.seconds != "{}", _run.c.attempt == 1, _run.c.profile == profile)
+        """How long each stage of the last run of a profile took that succeeded at once, in their
+        order; empty without one.
+        """
+        at_once = (
+            _run.c.state == "succeeded",
+            _run.c.seconds != "{}",
+            _run.c.attempt == 1,
+            _run.c.profile == profile,
+        )
         with self._engine.connect() as connection:
-            found = connection.scalar(select(_run.c.seconds).where(*at_once).order_by(_run.c.number.desc()).limit(1))
+            found = connection.scalar(
+                select(_run.c.seconds).where(*at_once).order_by(_run.c.number.desc()).limit(1)
+            )
         return dict(json.loads(found or "{}"))
 
     def start(self, run_id: str) -> Run:
@@ -217,18 +249,29 @@ class Repository:
         return self._move(run_id, "running", started_at=now_ms())
 
     def finish(self, run_id: str, state: str, **outcome: Any) -> Run:
-        """running (or, for a cancellation, queued) → an end, with its error or its model and decision."""
+        """running (or, for a cancellation, queued) → an end, with its error or its model and
+        decision.
+        """
         return self._move(run_id, state, finished_at=now_ms(), **outcome)
 
     def note(self, run_id: str, **progress: Any) -> None:
         """Record how far a running run is, by the names of the columns."""
         with self._engine.begin() as connection:
-            connection.execute(update(_run).where(_run.c.run_id == run_id, _run.c.state == "running").values(progress))
+            connection.execute(
+                update(_run)
+                .where(_run.c.run_id == run_id, _run.c.state == "running")
+                .values(progress)
+            )
 
     def record(self, audit: Audit, events: Sequence[ModelEvent] = (), request_id: str = "") -> None:
-        """Keep a decision, and with it what is to be told of it (see `ModelEventBook`); records are never changed."""
+        """Keep a decision, and with it what is to be told of it (see `ModelEventBook`); records are
+        never changed.
+        """
         row = {
-            **{name: getattr(audit, name) for name in ("run_id", "model_version", "champion_version", "outcome", "reason")},
+            **{
+                name: getattr(audit, name)
+                for name in ("run_id", "model_version", "champion_version", "outcome", "reason")
+            },
             "numbers": json.dumps(dict(audit.numbers)),
             "settings": json.dumps(dict(audit.settings)),
             "decided_at": audit.decided_at or now_ms(),
@@ -240,7 +283,9 @@ class Repository:
     def decisions(self, run_id: str) -> list[Audit]:
         """The decisions of a run, in order."""
         with self._engine.connect() as connection:
-            rows = connection.execute(select(_decision).where(_decision.c.run_id == run_id).order_by(_decision.c.number)).all()
+            rows = connection.execute(
+                select(_decision).where(_decision.c.run_id == run_id).order_by(_decision.c.number)
+            ).all()
         return [
             Audit(
                 row.run_id, row.model_version, row.champion_version, row.outcome, row.reason,
@@ -260,16 +305,15 @@ class Repository:
             return _to_run(_one(connection, run_id))
 
 
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
 def _move(connection: Connection, run_id: str, state: str, **values: Any) -> None:
     as_text = {name: json.dumps(value) for name, value in values.items() if isinstance(value, dict)}
-    # The condition makes the move safe against another one at the same moment: only one of them finds the old state.
+    # The condition makes the move safe against another one at the same moment: only one of them
+    # finds the old state.
     possible = update(_run).where(_run.c.run_id == run_id, _run.c.state.in_(_leading_to(state)))
     if connection.execute(possible.values(state=state, **(values | as_text))).rowcount != 1:
-        raise TransitionError(f"run {run_id} is {_one(connection, run_id).state} and can't become {state}")
+        raise TransitionError(
+            f"run {run_id} is {_one(connection, run_id).state} and can't become {state}"
+        )
 
 
 def _leading_to(state: str) -> Iterable[str]:
@@ -284,6 +328,16 @@ def _one(connection: Connection, run_id: str) -> Row[Any]:
 
 
 def _to_run(row: Row[Any]) -> Run:
-    shared = {name: value for name, value in row._mapping.items() if name in Run.model_fields and name != "metrics"}
-    left_ms = row.expected_at - now_ms() if row.state == "running" and row.expected_at is not None else 0
-    return Run(**shared, metrics=json.loads(row.metrics), eta_s=round(left_ms / 1000) if left_ms > 0 else None)
+    shared = {
+        name: value
+        for name, value in row._mapping.items()
+        if name in Run.model_fields and name != "metrics"
+    }
+    left_ms = (
+        row.expected_at - now_ms() if row.state == "running" and row.expected_at is not None else 0
+    )
+    return Run(
+        **shared,
+        metrics=json.loads(row.metrics),
+        eta_s=round(left_ms / 1000) if left_ms > 0 else None,
+    )

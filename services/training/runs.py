@@ -1,4 +1,6 @@
-"""Runs: queued in SQL, one at a time, each in a process of its own, cancellable, accounted for whatever happens."""
+"""Runs: queued in SQL, one at a time, each in a process of its own, cancellable, accounted for
+whatever happens.
+"""
 
 import secrets
 import threading
@@ -8,21 +10,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from services.training.checkpoints import Checkpoints
-from services.training.eta import Eta
 from services.training.gate import Decision
-from services.training.job import Job, Trained
 from services.training.metrics import TrainingMetrics
-from services.training.process import GivenUpError, KilledError, RunFailedError
-from services.training.repository import ENDED, Repository, TransitionError, now_ms
+from services.training.repository import ENDED, Repository, TransitionError
+from services.training.run.checkpoints import Checkpoints
+from services.training.run.eta import Eta
+from services.training.run.job import Job, Trained
+from services.training.run.process import GivenUpError, KilledError, RunFailedError
 from slipstream.chassis.logging import carrying, get_logger, request_id
 from slipstream.contracts.rest import Run, RunRequest
+from slipstream.contracts.times import now_ms
 from slipstream.stores.artifacts import Artifacts
 
 log = get_logger(__name__)
 
+# How often work is tried that a stop or a kill interrupts: what stops the service each time must
+# not do so for ever.
 MOST_ATTEMPTS = 2
-"""How often work is tried that a stop or a kill interrupts: what stops the service each time must not do so for ever."""
 
 _FACTS = ("lake_version", "lake_rows", "catalog_version")
 
@@ -32,11 +36,19 @@ INTERRUPTED = "the service stopped while the run was under way"
 class Compute(Protocol):
     """Trains, elsewhere; see `process.run_in_child`."""
 
-    def __call__(self, job: Job, *, on_progress: Callable[[dict[str, Any]], None], give_up: Callable[[], bool]) -> Trained: ...
+    def __call__(
+        self,
+        job: Job,
+        *,
+        on_progress: Callable[[dict[str, Any]], None],
+        give_up: Callable[[], bool],
+    ) -> Trained: ...
 
 
 class Runs:
-    """The queue and what works it off. `request`, `cancel` may be called from any thread; `work` runs in one."""
+    """The queue and what works it off. `request`, `cancel` may be called from any thread; `work`
+    runs in one.
+    """
 
     def __init__(
         self,
@@ -50,9 +62,19 @@ class Runs:
         metrics: TrainingMetrics,
         timeout_s: float,
     ) -> None:
-        self._repository, self._artifacts, self._metrics, self._timeout_s = repository, artifacts, metrics, timeout_s
+        self._repository, self._artifacts, self._metrics, self._timeout_s = (
+            repository,
+            artifacts,
+            metrics,
+            timeout_s,
+        )
         self._checkpoints = Checkpoints(artifacts.root / "checkpoints")
-        self._prepare, self._compute, self._publish, self._resume = prepare, compute, publish, resume
+        self._prepare, self._compute, self._publish, self._resume = (
+            prepare,
+            compute,
+            publish,
+            resume,
+        )
         self._asking = threading.Lock()
         self._queued = threading.Event()
         self._cancelling = threading.Lock()
@@ -60,11 +82,15 @@ class Runs:
         self._publishing: str | None = None
 
     def request(self, asked: RunRequest) -> Run:
-        """Queue a run, which keeps the id of the present request. One of the same profile that is queued already is returned
-        instead: it has not read the lake yet, and will see the same data (one that goes on with a killed run's work will not)."""
+        """Queue a run, which keeps the id of the present request. One of the same profile that is
+        queued already is returned instead: it has not read the lake yet, and will see the same data
+        (one that goes on with a killed run's work will not).
+        """
         with self._asking:
             queued = self._repository.in_state("queued")
-            waiting = [run for run in queued if run.profile == asked.profile and run.resumes is None]
+            waiting = [
+                run for run in queued if run.profile == asked.profile and run.resumes is None
+            ]
             run = waiting[0] if waiting else self._add(asked)
         told = "a run of the profile is queued already" if waiting else "run queued"
         log.info(told, run_id=run.run_id, trigger=asked.trigger, reason=asked.reason)
@@ -78,8 +104,10 @@ class Runs:
         return self.request(asked)
 
     def cancel(self, run_id: str) -> Run:
-        """Take a run off the queue, or stop it: it is `cancelled` a moment later. Raises TransitionError once it has ended, and
-        while it is being published: its model may be the champion in a moment."""
+        """Take a run off the queue, or stop it: it is `cancelled` a moment later. Raises
+        TransitionError once it has ended, and while it is being published: its model may be the
+        champion in a moment.
+        """
         run = self._repository.get(run_id)
         if run is None:
             raise LookupError(f"there is no run {run_id}")
@@ -122,7 +150,13 @@ class Runs:
             run = self._repository.start(run_id)
         except TransitionError:  # cancelled in the meantime
             return
-        log.info("run started", run_id=run_id, trigger=run.trigger, reason=run.reason, profile=run.profile)
+        log.info(
+            "run started",
+            run_id=run_id,
+            trigger=run.trigger,
+            reason=run.reason,
+            profile=run.profile,
+        )
         deadline = time.monotonic() + self._timeout_s
 
         def give_up() -> bool:
@@ -132,7 +166,9 @@ class Runs:
         try:
             with self._artifacts.workspace() as place:
                 output = place / "bundle"
-                trained = self._compute(self._job(run, output), on_progress=self._noting(run), give_up=give_up)
+                trained = self._compute(
+                    self._job(run, output), on_progress=self._noting(run), give_up=give_up
+                )
                 self._begin_publishing(run_id)
                 decision = self._publish(run_id, output, trained)
             self._succeeded(run_id, decision, metrics=trained.metrics, seconds=trained.seconds)
@@ -151,7 +187,9 @@ class Runs:
 
     def _job(self, run: Run, output: Path) -> Job:
         checkpoints = self._checkpoints.of(work_of(run))
-        if not any(checkpoints.iterdir()):  # what was done belongs to the data that it was done on; nothing was
+        if not any(
+            checkpoints.iterdir()
+        ):  # what was done belongs to the data that it was done on; nothing was
             run = run.model_copy(update={"lake_version": None, "catalog_version": None})
         return self._prepare(run, output, checkpoints)
 
@@ -164,7 +202,9 @@ class Runs:
         self._note(run_id, {"stage": "publishing", "progress": 0.99}, None)
 
     def _settle(self, run: Run) -> None:
-        """A run that a killed service left under way: done if it had come to a decision, else to be taken up again."""
+        """A run that a killed service left under way: done if it had come to a decision, else to be
+        taken up again.
+        """
         decision = self._resume(run.run_id)
         if decision is not None:
             self._succeeded(run.run_id, decision)
@@ -184,14 +224,18 @@ class Runs:
         )
 
     def _stopped(self, run: Run, stop: threading.Event, killed: str) -> None:
-        """A run did not come to its end: because of us, or because its process was `killed`, which says how."""
+        """A run did not come to its end: because of us, or because its process was `killed`, which
+        says how.
+        """
         if run.run_id in self._cancelled:
             self._ended(run.run_id, "cancelled")
         elif stop.is_set() or killed:
             self._interrupted(run, INTERRUPTED if stop.is_set() else killed)
         else:
             self._ended(
-                run.run_id, "failed", error=f"took longer than {self._timeout_s:g} s (SLIPSTREAM_TRAINING__RUN_TIMEOUT_S)"
+                run.run_id,
+                "failed",
+                error=f"took longer than {self._timeout_s:g} s (SLIPSTREAM_TRAINING__RUN_TIMEOUT_S)",
             )
 
     def _interrupted(self, run: Run, error: str) -> None:
@@ -202,15 +246,31 @@ class Runs:
             self._ended(run.run_id, "failed", error=error)
 
     def _add(self, asked: RunRequest) -> Run:
-        return self._repository.add(new_run_id(), asked.trigger, asked.reason, asked.profile, request_id.get())
+        return self._repository.add(
+            new_run_id(), asked.trigger, asked.reason, asked.profile, request_id.get()
+        )
 
     def _noting(self, run: Run) -> Callable[[dict[str, Any]], None]:
-        """What notes a run's messages. A second attempt is quick where the first one has been: when it ends can't be told."""
-        eta = Eta(self._repository.stage_seconds(run.profile), time.monotonic()) if run.attempt == 1 else None
+        """What notes a run's messages. A second attempt is quick where the first one has been: when
+        it ends can't be told.
+        """
+        eta = (
+            Eta(self._repository.stage_seconds(run.profile), time.monotonic())
+            if run.attempt == 1
+            else None
+        )
 
         def note(message: dict[str, Any]) -> None:
-            left_s = eta.left_s(message["stage"], message["progress"], message.get("done"), time.monotonic()) if eta else None
-            self._note(run.run_id, message, None if left_s is None else now_ms() + int(left_s * 1000))
+            left_s = (
+                eta.left_s(
+                    message["stage"], message["progress"], message.get("done"), time.monotonic()
+                )
+                if eta
+                else None
+            )
+            self._note(
+                run.run_id, message, None if left_s is None else now_ms() + int(left_s * 1000)
+            )
 
         return note
 
@@ -220,9 +280,18 @@ class Runs:
         fitting = {name: message.get(name) for name in ("epoch", "epochs", "loss")}
         stage = ": ".join(filter(None, (message["stage"], message.get("detail"))))
         try:
-            self._repository.note(run_id, stage=stage, progress=message["progress"], expected_at=expected_at, **fitting, **facts)
+            self._repository.note(
+                run_id,
+                stage=stage,
+                progress=message["progress"],
+                expected_at=expected_at,
+                **fitting,
+                **facts,
+            )
         except Exception as error:
-            log.warning("progress not noted", run_id=run_id, stage=message.get("stage"), reason=str(error))
+            log.warning(
+                "progress not noted", run_id=run_id, stage=message.get("stage"), reason=str(error)
+            )
 
     def _ended(self, run_id: str, state: str, **outcome: Any) -> Run:
         run = self._repository.finish(run_id, state, **outcome)
@@ -233,7 +302,9 @@ class Runs:
     def _account(self, run: Run) -> None:
         self._metrics.runs.labels(run.state).inc()
         if run.started_at is not None and run.finished_at is not None:
-            self._metrics.seconds.labels(run.state).observe((run.finished_at - run.started_at) / 1000)
+            self._metrics.seconds.labels(run.state).observe(
+                (run.finished_at - run.started_at) / 1000
+            )
         emit = log.warning if run.state == "failed" else log.info
         emit(
             "run ended",
@@ -251,5 +322,7 @@ def work_of(run: Run) -> str:
 
 
 def new_run_id() -> str:
-    """The time and a random part: sorts by time, and is never used twice. A run's model has it as its version."""
+    """The time and a random part: sorts by time, and is never used twice. A run's model has it as
+    its version.
+    """
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"

@@ -1,1 +1,3 @@
-"""Produce to Kafka, and consume from it at least once; `kafka.py` is the only place that knows the client library."""
+"""Produce to Kafka, and consume from it at least once; `kafka.py` is the only place that knows the
+client library.
+"""

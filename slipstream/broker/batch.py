@@ -6,23 +6,10 @@ from typing import Any, Generic, TypeVar
 
 from slipstream.broker import codec
 from slipstream.contracts.events import Record
+from slipstream.contracts.positions import Source
 from slipstream.contracts.topics import Topic
 
 R = TypeVar("R", bound=Record)
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where a record stands: offsets count within one partition of one incarnation (`topic_id`) of a topic."""
-
-    topic: str
-    topic_id: str
-    partition: int
-
-    @property
-    def name(self) -> str:
-        """How states and the lake call it: "<topic id>:<partition>"."""
-        return f"{self.topic_id}:{self.partition}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +46,9 @@ class Batch:
         return bool(self.messages or self.malformed)
 
     def add(self, topic: Topic, source: Source, records: Sequence[Any]) -> None:
-        """Take in the client's records of one partition, in their order. Those without a value only move the offset."""
+        """Take in the client's records of one partition, in their order. Those without a value only
+        move the offset.
+        """
         for record in records:
             if record.value is None:
                 continue
@@ -67,7 +56,9 @@ class Batch:
             try:
                 decoded = codec.decode(topic, record.value)
             except codec.MalformedRecordError as error:
-                self.malformed.append(Malformed(source, record.offset, record.value, str(error), rid))
+                self.malformed.append(
+                    Malformed(source, record.offset, record.value, str(error), rid)
+                )
             else:
                 key = record.key.decode(errors="replace") if record.key else ""
                 self.messages.append(Message(source, record.offset, key, decoded, rid))

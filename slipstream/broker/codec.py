@@ -25,7 +25,8 @@ def encode(record: Record) -> bytes:
     try:
         return orjson.dumps(fields, to_jsonable_python)
     except orjson.JSONEncodeError:
-        # Free-form properties may hold what orjson refuses, such as a key that is no string or a number of over 64 bits.
+        # Free-form properties may hold what orjson refuses, such as a key that is no string or a
+        # number of over 64 bits.
         return record.model_dump_json(exclude_defaults=True).encode()
 
 
@@ -35,7 +36,9 @@ def decode(topic: Topic, value: bytes | None) -> Record:
         return topic.record.model_validate_json(value or b"")
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        raise MalformedRecordError(f"{'.'.join(map(str, first['loc'])) or 'value'}: {first['msg']}") from error
+        raise MalformedRecordError(
+            f"{'.'.join(map(str, first['loc'])) or 'value'}: {first['msg']}"
+        ) from error
 
 
 def headers(request_id: str) -> list[tuple[str, bytes]]:
@@ -43,9 +46,14 @@ def headers(request_id: str) -> list[tuple[str, bytes]]:
 
 
 def request_id_of(record_headers: Sequence[tuple[str, bytes]]) -> str:
-    return next((value.decode(errors="replace") for name, value in record_headers if name == REQUEST_ID), "")
+    return next(
+        (value.decode(errors="replace") for name, value in record_headers if name == REQUEST_ID), ""
+    )
 
 
 @cache
 def _defaults(kind: type[Record]) -> dict[str, Any]:
-    return {name: field.get_default(call_default_factory=True) for name, field in kind.model_fields.items()}
+    return {
+        name: field.get_default(call_default_factory=True)
+        for name, field in kind.model_fields.items()
+    }

@@ -9,7 +9,8 @@ from typing import Any, Final
 from slipstream.chassis.dependencies import DependencyUnavailableError
 from slipstream.chassis.settings import KafkaSettings
 
-#: The question that every broker answers, before authentication too: ApiVersions v0 (key 18, version 0, no client id).
+# The question that every broker answers, before authentication too: ApiVersions v0 (key 18, version
+# 0, no client id).
 _CORRELATION_ID: Final = struct.pack(">i", 7)
 _API_VERSIONS: Final = struct.pack(">ihh", 10, 18, 0) + _CORRELATION_ID + struct.pack(">h", -1)
 
@@ -21,7 +22,9 @@ class BrokerUnavailableError(DependencyUnavailableError):
 
 
 class NotAcknowledgedError(BrokerUnavailableError):
-    """Records were handed over and have no acknowledgement: some of them may be on the topic all the same."""
+    """Records were handed over and have no acknowledgement: some of them may be on the topic all
+    the same.
+    """
 
 
 class RecordRefusedError(BrokerUnavailableError):
@@ -54,8 +57,9 @@ def addresses(settings: KafkaSettings) -> list[tuple[str, int]]:
 
 
 async def reachable(settings: KafkaSettings, timeout_s: float = 2.0) -> None:
-    """Return when one of the bootstrap servers answers in Kafka's protocol, each within `timeout_s`; else raise
-    `BrokerUnavailableError`. A broker that hangs still accepts connections: the kernel does that.
+    """Return when one of the bootstrap servers answers in Kafka's protocol, each within
+    `timeout_s`; else raise `BrokerUnavailableError`. A broker that hangs still accepts connections:
+    the kernel does that.
 
     (The client's own `bootstrap_connected` says in 3.0.12 whether a bootstrap is still going on.)
     """
@@ -74,7 +78,9 @@ async def reachable(settings: KafkaSettings, timeout_s: float = 2.0) -> None:
                     writer.close()
         except (OSError, asyncio.IncompleteReadError) as error:
             failure = str(error) or f"no answer within {timeout_s:g} s"
-    raise BrokerUnavailableError(f"no Kafka broker answers at {settings.bootstrap_servers}: {failure}")
+    raise BrokerUnavailableError(
+        f"no Kafka broker answers at {settings.bootstrap_servers}: {failure}"
+    )
 
 
 @lru_cache(1)

@@ -14,7 +14,7 @@ from slipstream.chassis.metrics import Metrics
 
 log = get_logger(__name__)
 
-#: After a batch of so many records more are likely to wait.
+# After a batch of so many records more are likely to wait.
 _BACKLOG: Final = 1_000
 
 
@@ -29,8 +29,8 @@ def consume(
 ) -> None:
     """Poll, handle, commit, until `stop` is set; then leave the group.
 
-    An effect may happen twice for one record (after a failure between handling and committing): make it idempotent. Handle
-    messages one by one in `carrying(message.request_id)`.
+    An effect may happen twice for one record (after a failure between handling and committing):
+    make it idempotent. Handle messages one by one in `carrying(message.request_id)`.
 
     Args:
         consumer: Read until the end, and closed then.
@@ -56,7 +56,9 @@ def consume(
 
 
 def observe(batch: Batch, metrics: Metrics) -> None:
-    """Count a batch, and trace each record at debug level, so that one request id can be followed through the services."""
+    """Count a batch, and trace each record at debug level, so that one request id can be followed
+    through the services.
+    """
     for topic, records in Counter(message.source.topic for message in batch.messages).items():
         metrics.consumed.labels(topic).inc(records)
     if log.is_enabled_for(logging.DEBUG):

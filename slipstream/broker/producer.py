@@ -8,11 +8,21 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from kafka import TopicPartition
-from kafka.errors import InvalidTopicError, KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
+from kafka.errors import (
+    InvalidTopicError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+)
 
 from slipstream.broker import codec
 from slipstream.broker.client import Client, client_arguments, partition_of
-from slipstream.broker.kafka import BrokerUnavailableError, NotAcknowledgedError, RecordRefusedError, reachable
+from slipstream.broker.kafka import (
+    BrokerUnavailableError,
+    NotAcknowledgedError,
+    RecordRefusedError,
+    reachable,
+)
 from slipstream.broker.topics import ensure_topics, physical, topic_differences
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.settings import KafkaSettings
@@ -21,16 +31,17 @@ from slipstream.contracts.topics import TOPICS, Topic
 
 log = get_logger(__name__)
 
-#: Failures that say something of one record, and nothing of the connection.
+# Failures that say something of one record, and nothing of the connection.
 _OF_THE_RECORD = (InvalidTopicError, MessageSizeTooLargeError, RecordListTooLargeError)
-#: Without an answer for so long, the broker is asked whether it is there at all.
+# Without an answer for so long, the broker is asked whether it is there at all.
 _DOUBT_S = 1.0
 _ASK_AGAIN_S = 0.02
 
 
 class Outgoing(NamedTuple):
-    """A record on its way: its topic, its key (decides the partition, and so the order), and the request it came from. A record
-    that is encoded already is taken as it is."""
+    """A record on its way: its topic, its key (decides the partition, and so the order), and the
+    request it came from. A record that is encoded already is taken as it is.
+    """
 
     topic: Topic
     key: str
@@ -38,20 +49,27 @@ class Outgoing(NamedTuple):
     request_id: str = ""
 
 
-#: What went wrong with a caller's records: a `BrokerUnavailableError`, or what can't be encoded says of itself.
+# What went wrong with a caller's records: a `BrokerUnavailableError`, or what can't be encoded says
+# of itself.
 Failure = Exception | None
 
 
 class Producer:
-    """An idempotent producer with `acks=all`. Safe to use from several threads and from an event loop.
+    """An idempotent producer with `acks=all`. Safe to use from several threads and from an event
+    loop.
 
-    `publish` returns only when the broker has acknowledged; `send` does not wait, and counts what failed in `failures`. While no
-    bootstrap server can be reached, records are refused at once. The client is replaced when it can't go on
-    (`Client.broken`), and only then, since whatever else it has under way fails with it.
+    `publish` returns only when the broker has acknowledged; `send` does not wait, and counts what
+    failed in `failures`. While no bootstrap server can be reached, records are refused at once. The
+    client is replaced when it can't go on (`Client.broken`), and only then, since whatever else it
+    has under way fails with it.
     """
 
-    def __init__(self, settings: KafkaSettings, namespace: str, *, linger_ms: int = 1, connect: bool = True) -> None:
-        """Connects, or raises `BrokerUnavailableError`; without `connect` the broker is looked for in the background."""
+    def __init__(
+        self, settings: KafkaSettings, namespace: str, *, linger_ms: int = 1, connect: bool = True
+    ) -> None:
+        """Connects, or raises `BrokerUnavailableError`; without `connect` the broker is looked for
+        in the background.
+        """
         self._settings = settings
         self._namespace = namespace
         self._linger_ms = linger_ms
@@ -72,7 +90,9 @@ class Producer:
         return self._away
 
     def topic_id(self, topic: Topic) -> str:
-        """The broker's id of a topic that is in use, as the client knows it now; "" where it does not."""
+        """The broker's id of a topic that is in use, as the client knows it now; "" where it does
+        not.
+        """
         return self._producer.topic_id(self._name(topic)) if self._producer is not None else ""
 
     def send(self, topic: Topic, key: str, record: Record, request_id: str = "") -> None:
@@ -86,15 +106,19 @@ class Producer:
             client, name = self._usable(), self._name(topic)
             if not client.partitions_known(name):  # the library would wait for them, here
                 raise BrokerUnavailableError(f"the broker has not told the partitions of {name}")
-            client.send(name, codec.encode(record), key.encode(), codec.headers(request_id)).add_errback(failed)
+            client.send(
+                name, codec.encode(record), key.encode(), codec.headers(request_id)
+            ).add_errback(failed)
         except (KafkaError, BrokerUnavailableError) as error:
             failed(error)
 
     async def publish(self, records: Sequence[Outgoing]) -> None:
-        """Send all and return when the broker has acknowledged every one; records of one key keep their order.
+        """Send all and return when the broker has acknowledged every one; records of one key keep
+        their order.
 
-        Raises `BrokerUnavailableError` when any record was not acknowledged in time. If it is a `NotAcknowledgedError`, some of
-        them may be on the topic all the same: records that are sent again then stand there twice, under two offsets.
+        Raises `BrokerUnavailableError` when any record was not acknowledged in time. If it is a
+        `NotAcknowledgedError`, some of them may be on the topic all the same: records that are sent
+        again then stand there twice, under two offsets.
         """
         if not records:
             return
@@ -103,12 +127,13 @@ class Producer:
             raise failure
 
     async def publish_each(self, lists: Sequence[Sequence[Outgoing]]) -> list[Failure]:
-        """Send several callers' records in one go, at once, and return when each has its answer: what went wrong with it, if
-        anything, in the order given. The client gets them in one go, since each that it gets alone wakes its thread, which costs
-        more than the record; the last answer of all wakes the event loop, once.
+        """Send several callers' records in one go, at once, and return when each has its answer:
+        what went wrong with it, if anything, in the order given. The client gets them in one go,
+        since each that it gets alone wakes its thread, which costs more than the record; the last
+        answer of all wakes the event loop, once.
 
-        Records of a topic whose partitions are not known wait for them, up to the time that a delivery may take. A topic that is
-        missing is made.
+        Records of a topic whose partitions are not known wait for them, up to the time that a
+        delivery may take. A topic that is missing is made.
         """
         try:
             client = self._usable()
@@ -119,7 +144,11 @@ class Producer:
         if not unknown:
             return await self._hand_over(client, lists)
         self._look_after()
-        early = [place for place, records in enumerate(lists) if all(record.topic.name not in unknown for record in records)]
+        early = [
+            place
+            for place, records in enumerate(lists)
+            if all(record.topic.name not in unknown for record in records)
+        ]
         late = [place for place in range(len(lists)) if place not in early]
         outcomes = await asyncio.gather(
             self._hand_over(client, [lists[place] for place in early]),
@@ -131,18 +160,26 @@ class Producer:
     async def _hand_over_when_known(
         self, client: Client, lists: Sequence[Sequence[Outgoing]], topics: Collection[str]
     ) -> list[Failure]:
-        """Hand records over once the partitions of these topics are known; fail all of them when they are not in time."""
+        """Hand records over once the partitions of these topics are known; fail all of them when
+        they are not in time.
+        """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._timeout_s
         while not all(self._knows(client, topic) for topic in topics):
             if loop.time() > deadline:
-                missing = BrokerUnavailableError(f"the broker does not tell the partitions of {', '.join(sorted(topics))}")
+                missing = BrokerUnavailableError(
+                    f"the broker does not tell the partitions of {', '.join(sorted(topics))}"
+                )
                 return [missing] * len(lists)
             await asyncio.sleep(_ASK_AGAIN_S)
         return await self._hand_over(client, lists)
 
-    async def _hand_over(self, client: Client, lists: Sequence[Sequence[Outgoing]]) -> list[Failure]:
-        """Hand several callers' records to the client in one go, and wait for the answer to each caller."""
+    async def _hand_over(
+        self, client: Client, lists: Sequence[Sequence[Outgoing]]
+    ) -> list[Failure]:
+        """Hand several callers' records to the client in one go, and wait for the answer to each
+        caller.
+        """
         loop = asyncio.get_running_loop()
         outcome: asyncio.Future[list[Failure]] = loop.create_future()
         failures: list[Failure] = [None] * len(lists)
@@ -171,7 +208,10 @@ class Producer:
             doubt.cancel()
             late.cancel()
             outcome.set_result(
-                [failure or self._answer(futures.values()) for failure, futures in zip(failures, handed, strict=True)]
+                [
+                    failure or self._answer(futures.values())
+                    for failure, futures in zip(failures, handed, strict=True)
+                ]
             )
 
         def answered(_result: object) -> None:
@@ -188,17 +228,23 @@ class Producer:
         return await outcome
 
     def _append(self, client: Client, records: Sequence[Outgoing], handed: dict[int, Any]) -> None:
-        """Hand over one caller's records. `handed` gets the futures of the batches that they are in."""
+        """Hand over one caller's records. `handed` gets the futures of the batches that they are
+        in.
+        """
         topic, name, partitions, request_id, headers = None, "", 0, None, codec.headers("")
         for record in records:
             if record.topic is not topic:
                 topic, name = record.topic, self._name(record.topic)
                 partitions = client.partitions_known(name)
                 if not partitions:
-                    raise BrokerUnavailableError(f"the broker does not tell the partitions of {name}")
+                    raise BrokerUnavailableError(
+                        f"the broker does not tell the partitions of {name}"
+                    )
             if record.request_id != request_id:
                 request_id, headers = record.request_id, codec.headers(record.request_id)
-            value = record.record if isinstance(record.record, bytes) else codec.encode(record.record)
+            value = (
+                record.record if isinstance(record.record, bytes) else codec.encode(record.record)
+            )
             key = record.key.encode()
             partition = partition_of(key, partitions)
             place = self._places.get((name, partition))
@@ -208,13 +254,19 @@ class Producer:
             handed[id(future)] = future
 
     def _answer(self, futures: Iterable[Any]) -> Failure:
-        """Whether all of one caller's records were acknowledged; what has no answer by now has failed."""
+        """Whether all of one caller's records were acknowledged; what has no answer by now has
+        failed.
+        """
         for future in futures:
             if future.is_done and future.exception is None and future.value[2] is None:
                 continue
-            failure = future.exception or (future.value[2](0) if future.is_done else TimeoutError("no answer in time"))
+            failure = future.exception or (
+                future.value[2](0) if future.is_done else TimeoutError("no answer in time")
+            )
             self._failed(failure)
-            kind = RecordRefusedError if isinstance(failure, _OF_THE_RECORD) else NotAcknowledgedError
+            kind = (
+                RecordRefusedError if isinstance(failure, _OF_THE_RECORD) else NotAcknowledgedError
+            )
             return kind(f"the broker did not acknowledge: {failure}")
         return None
 
@@ -256,17 +308,23 @@ class Producer:
         return client
 
     def _connect(self) -> Client:
-        """A client that knows the partitions of all topics that exist. A real broker tells only of those that it is asked about,
-        and the first record of a topic would have to wait for the answer."""
+        """A client that knows the partitions of all topics that exist. A real broker tells only of
+        those that it is asked about, and the first record of a topic would have to wait for the
+        answer.
+        """
         try:
             client = Client(**client_arguments(self._settings, self._linger_ms))
             client.learn(list(self._names.values()))
             return client
         except KafkaError as error:
-            raise BrokerUnavailableError(f"no Kafka broker answers at {self._settings.bootstrap_servers}: {error}") from error
+            raise BrokerUnavailableError(
+                f"no Kafka broker answers at {self._settings.bootstrap_servers}: {error}"
+            ) from error
 
     def _failed(self, error: Exception) -> None:
-        if not isinstance(error, _OF_THE_RECORD) or (self._producer is not None and self._producer.broken):
+        if not isinstance(error, _OF_THE_RECORD) or (
+            self._producer is not None and self._producer.broken
+        ):
             self._look_after()
 
     def _look_after(self) -> None:
@@ -309,11 +367,13 @@ class Producer:
             fresh.abandon()
 
 
-async def open_producer(settings: KafkaSettings, namespace: str, *, linger_ms: int = 1, required: bool = True) -> Producer:
+async def open_producer(
+    settings: KafkaSettings, namespace: str, *, linger_ms: int = 1, required: bool = True
+) -> Producer:
     """A producer for topics that exist, with a leader for each partition.
 
-    Logs where an existing topic is not as it is wanted. Raises `BrokerUnavailableError` when no broker answers; or, where that is
-    not `required`, gives a producer that goes on looking for one.
+    Logs where an existing topic is not as it is wanted. Raises `BrokerUnavailableError` when no
+    broker answers; or, where that is not `required`, gives a producer that goes on looking for one.
     """
 
     def connect() -> Producer:

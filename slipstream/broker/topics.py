@@ -1,4 +1,6 @@
-"""The topics on the broker: made where they are missing, compared with what is wanted, and told apart by their ids."""
+"""The topics on the broker: made where they are missing, compared with what is wanted, and told
+apart by their ids.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,7 +14,7 @@ from slipstream.broker.kafka import BrokerUnavailableError, connection
 from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.topics import TOPICS, Topic
 
-#: How long a new topic may take to have a leader for each partition.
+# How long a new topic may take to have a leader for each partition.
 _LEADERS_MS: Final = 10_000
 
 
@@ -21,17 +23,24 @@ def physical(namespace: str, topic: Topic) -> str:
     return f"{namespace}.{topic.name}"
 
 
-def ensure_topics(settings: KafkaSettings, namespace: str, topics: Sequence[Topic] = TOPICS) -> None:
+def ensure_topics(
+    settings: KafkaSettings, namespace: str, topics: Sequence[Topic] = TOPICS
+) -> None:
     """Create the topics that do not exist yet, and return when each partition has a leader.
 
-    Existing ones are left as they are. Safe to call from several services at once. Raises `BrokerUnavailableError` when no broker
-    answers, or a topic can't be made.
+    Existing ones are left as they are. Safe to call from several services at once. Raises
+    `BrokerUnavailableError` when no broker answers, or a topic can't be made.
     """
     wanted = {physical(namespace, topic): topic for topic in topics}
     with _admin(settings, "topics could not be created") as admin:
         existing = set(admin.list_topics())
         new = [
-            NewTopic(name, topic.partitions, settings.replication_factor, topic_configs=dict(_configuration(topic)))
+            NewTopic(
+                name,
+                topic.partitions,
+                settings.replication_factor,
+                topic_configs=dict(_configuration(topic)),
+            )
             for name, topic in wanted.items()
             if name not in existing
         ]
@@ -44,21 +53,31 @@ def ensure_topics(settings: KafkaSettings, namespace: str, topics: Sequence[Topi
         try:
             admin.wait_for_topics(list(wanted), timeout_ms=_LEADERS_MS)
         except KafkaTimeoutError as error:
-            raise BrokerUnavailableError(f"topics have no leader at {settings.bootstrap_servers}: {error}") from error
+            raise BrokerUnavailableError(
+                f"topics have no leader at {settings.bootstrap_servers}: {error}"
+            ) from error
 
 
-def topic_differences(settings: KafkaSettings, namespace: str, topics: Sequence[Topic] = TOPICS) -> list[str]:
-    """Compare existing topics with what is wanted of them: one line for each difference, which says how to mend it.
+def topic_differences(
+    settings: KafkaSettings, namespace: str, topics: Sequence[Topic] = TOPICS
+) -> list[str]:
+    """Compare existing topics with what is wanted of them: one line for each difference, which says
+    how to mend it.
 
-    A broker that does not tell a topic's configuration, or not to this user, is not compared with. Raises
-    `BrokerUnavailableError`.
+    A broker that does not tell a topic's configuration, or not to this user, is not compared with.
+    Raises `BrokerUnavailableError`.
     """
     wanted = {physical(namespace, topic): topic for topic in topics}
     with _admin(settings, "topics could not be compared") as admin:
         described = admin.describe_topics(list(wanted))
-        partitions = {entry["name"]: len(entry["partitions"]) for entry in described if not entry["error_code"]}
+        partitions = {
+            entry["name"]: len(entry["partitions"])
+            for entry in described
+            if not entry["error_code"]
+        }
         asked = [
-            ConfigResource(ConfigResourceType.TOPIC, name, dict.fromkeys(_configuration(topic))) for name, topic in wanted.items()
+            ConfigResource(ConfigResourceType.TOPIC, name, dict.fromkeys(_configuration(topic)))
+            for name, topic in wanted.items()
         ]
         try:
             told = admin.describe_configs(asked, config_filter="all").get("topic", {})
@@ -72,16 +91,24 @@ def topic_differences(settings: KafkaSettings, namespace: str, topics: Sequence[
 
 
 def topic_ids(settings: KafkaSettings, names: Sequence[str]) -> dict[str, str]:
-    """The broker's id of each topic; topics that do not exist are left out. Raises `BrokerUnavailableError`.
+    """The broker's id of each topic; topics that do not exist are left out. Raises
+    `BrokerUnavailableError`.
 
-    A topic that was deleted and made again has another id, so that its offsets are not taken for those of the old one.
+    A topic that was deleted and made again has another id, so that its offsets are not taken for
+    those of the old one.
     """
     with _admin(settings, "topics could not be looked up") as admin:
-        return {entry["name"]: str(entry["topic_id"]) for entry in admin.describe_topics(list(names)) if not entry["error_code"]}
+        return {
+            entry["name"]: str(entry["topic_id"])
+            for entry in admin.describe_topics(list(names))
+            if not entry["error_code"]
+        }
 
 
 def assigned_partitions(settings: KafkaSettings, group: str) -> set[tuple[str, int]]:
-    """The partitions, by topic name and number, that the members of a group have now. Raises `BrokerUnavailableError`."""
+    """The partitions, by topic name and number, that the members of a group have now. Raises
+    `BrokerUnavailableError`.
+    """
     with _admin(settings, f"the group {group} could not be looked up") as admin:
         members = admin.describe_groups([group])[group]["members"]
     return {
@@ -101,7 +128,9 @@ def _configuration(topic: Topic) -> Mapping[str, str]:
     )
 
 
-def _differences(name: str, topic: Topic, partitions: int | None, told: Mapping[str, Any] | None) -> Iterator[str]:
+def _differences(
+    name: str, topic: Topic, partitions: int | None, told: Mapping[str, Any] | None
+) -> Iterator[str]:
     if partitions is not None and partitions != topic.partitions:
         yield f"{name} has {partitions} partitions, and {topic.partitions} are wanted"
     for key, value in _configuration(topic).items():
@@ -117,10 +146,14 @@ def _admin(settings: KafkaSettings, failed: str) -> Iterator[Any]:
     try:
         admin = KafkaAdminClient(**connection(settings))
     except KafkaError as error:
-        raise BrokerUnavailableError(f"no Kafka broker answers at {settings.bootstrap_servers}: {error}") from error
+        raise BrokerUnavailableError(
+            f"no Kafka broker answers at {settings.bootstrap_servers}: {error}"
+        ) from error
     try:
         yield admin
     except KafkaError as error:
-        raise BrokerUnavailableError(f"{failed} at {settings.bootstrap_servers}: {error}") from error
+        raise BrokerUnavailableError(
+            f"{failed} at {settings.bootstrap_servers}: {error}"
+        ) from error
     finally:
         admin.close()

@@ -11,15 +11,17 @@ from slipstream.chassis.metrics import Metrics
 
 log = get_logger(__name__)
 
-#: Each look costs a question to the broker.
+# Each look costs a question to the broker.
 _LOOK_EVERY_S: Final = 5.0
 _UNANSWERED_LIMIT: Final = 2
-#: How long a consumer may be out of its group, silent or stuck before it is unready and made anew.
+# How long a consumer may be out of its group, silent or stuck before it is unready and made anew.
 PATIENCE_S: Final = 30.0
 
 
 class ConsumerStalledError(BrokerUnavailableError):
-    """A consumer does not read, and its client does not recover by itself. A new one begins at the last commit."""
+    """A consumer does not read, and its client does not recover by itself. A new one begins at the
+    last commit.
+    """
 
 
 class Symptom(NamedTuple):
@@ -30,7 +32,9 @@ class Symptom(NamedTuple):
 
 
 class _Mark(NamedTuple):
-    """The last moment at which a consumer moved on: where it stood, where its topics ended, and its count of polls."""
+    """The last moment at which a consumer moved on: where it stood, where its topics ended, and its
+    count of polls.
+    """
 
     positions: Mapping[Any, int]
     end: int
@@ -38,16 +42,24 @@ class _Mark(NamedTuple):
 
 
 class ConsumerWatch:
-    """Watches one consumer of a service and those that replace it: its lag as a metric, a readiness check, and renewal.
+    """Watches one consumer of a service and those that replace it: its lag as a metric, a readiness
+    check, and renewal.
 
-    `begin` and `update` belong to the polling thread, `check` to the event loop. Every loop that polls has a watch: without it
-    there is no alert on lag, and a consumer that has silently stopped goes unseen.
+    `begin` and `update` belong to the polling thread, `check` to the event loop. Every loop that
+    polls has a watch: without it there is no alert on lag, and a consumer that has silently stopped
+    goes unseen.
     """
 
-    def __init__(self, metrics: Metrics, *, patience_s: float = PATIENCE_S, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        *,
+        patience_s: float = PATIENCE_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.metrics = metrics
         self._patience_s, self._clock = patience_s, clock
-        #: records behind, of all topics together, when it was last known
+        # records behind, of all topics together, when it was last known
         self.lag = 0
         self._consumer: Consumer | None = None
         self._began = self._turned = clock()
@@ -67,11 +79,12 @@ class ConsumerWatch:
     def update(self) -> None:
         """Set `slipstream_consumer_lag_records` of each topic and look for symptoms.
 
-        Call it after each poll: it asks the broker only every few seconds, and waits at most 2 s for the answer. Where there is
-        none, the gauge stays as it is.
+        Call it after each poll: it asks the broker only every few seconds, and waits at most 2 s
+        for the answer. Where there is none, the gauge stays as it is.
 
-        Raises `ConsumerStalledError` for a consumer that has not read for the time of patience, and `BrokerUnavailableError` when
-        there was no answer several times in a row: the broker is away, or the client does not find where to begin.
+        Raises `ConsumerStalledError` for a consumer that has not read for the time of patience, and
+        `BrokerUnavailableError` when there was no answer several times in a row: the broker is
+        away, or the client does not find where to begin.
         """
         now = self._turned = self._clock()
         if now < self._due or self._consumer is None:
@@ -89,7 +102,9 @@ class ConsumerWatch:
             raise BrokerUnavailableError("the broker does not say where reading begins")
 
     async def check(self) -> None:
-        """A readiness check: raises while the consumer has not read for the time of patience, and says why."""
+        """A readiness check: raises while the consumer has not read for the time of patience, and
+        says why.
+        """
         now = self._clock()
         if now - self._turned > self._patience_s:
             raise RuntimeError(f"no records were asked for in {now - self._turned:.0f} s")
@@ -107,16 +122,24 @@ class ConsumerWatch:
             self.metrics.consumer_stalls.labels(symptom.name).inc()
             raise ConsumerStalledError(f"{symptom.words}; a new consumer takes its place")
 
-    def _look(self, consumer: Consumer, standing: Mapping[Any, tuple[int, int]] | None, now: float) -> Symptom | None:
+    def _look(
+        self, consumer: Consumer, standing: Mapping[Any, tuple[int, int]] | None, now: float
+    ) -> Symptom | None:
         membership = consumer.membership
         if membership is not None and not membership.joined:
             return Symptom("outside", f"the consumer is not in its group {consumer.group}")
         if membership is not None and membership.silent_s > self._patience_s:
-            return Symptom("silent", f"the broker has answered no heartbeat in {membership.silent_s:.0f} s")
+            return Symptom(
+                "silent", f"the broker has answered no heartbeat in {membership.silent_s:.0f} s"
+            )
         if standing is None:
             return self._symptom
         if not standing:
-            return None if self._spare(consumer, now) else Symptom("unassigned", "the consumer has no partition to read")
+            return (
+                None
+                if self._spare(consumer, now)
+                else Symptom("unassigned", "the consumer has no partition to read")
+            )
         positions = {partition: position for partition, (position, _) in standing.items()}
         end = sum(end for _, end in standing.values())
         mark = self._mark
@@ -125,7 +148,10 @@ class ConsumerWatch:
             return None
         # Whoever does not poll has its reasons, and a check of its own for them.
         if end > mark.end and consumer.polls > mark.polls + 1:
-            return Symptom("stuck", f"the consumer gets no records, and its topics have grown by {end - mark.end:,}")
+            return Symptom(
+                "stuck",
+                f"the consumer gets no records, and its topics have grown by {end - mark.end:,}",
+            )
         return None
 
     def _spare(self, consumer: Consumer, now: float) -> bool:

@@ -1,4 +1,6 @@
-"""Build and run a service's HTTP app: middleware, error bodies, health, metrics, workers, graceful stop."""
+"""Build and run a service's HTTP app: middleware, error bodies, health, metrics, workers, graceful
+stop.
+"""
 
 import gc
 import logging
@@ -21,18 +23,19 @@ from slipstream.chassis.logging import get_logger, request_id
 from slipstream.chassis.opening import Lifespan, opening
 from slipstream.chassis.settings import ServiceSettings
 from slipstream.chassis.worker import Workers
+from slipstream.contracts.services import SERVICES
 
 log = get_logger(__name__)
 
-#: Each service's own port, used where none is set.
-PORTS = {"ingestion": 8001, "features": 8002, "training": 8003, "serving": 8004, "monitoring": 8005}
 SLOW_REQUEST_S = 1.0
-#: What is counted when the client went away before all of its request was there; nginx's number, since HTTP has none.
+# What is counted when the client went away before all of its request was there; nginx's number,
+# since HTTP has none.
 CLIENT_GONE = 499
 
 
 class RequestMiddleware:
-    """Gives each request its id (the caller's `X-Request-Id`, or a new one), times it, and logs failures and slowness.
+    """Gives each request its id (the caller's `X-Request-Id`, or a new one), times it, and logs
+    failures and slowness.
 
     Plain ASGI, since Starlette's BaseHTTPMiddleware costs as much as a whole small route.
     """
@@ -46,7 +49,8 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        # Random by arithmetic: asking the system would let another thread take the interpreter in every request.
+        # Random by arithmetic: asking the system would let another thread take the interpreter in
+        # every request.
         given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
         rid = given.decode("latin-1")[:64] or f"{random.getrandbits(128):032x}"
         token = request_id.set(rid)
@@ -57,7 +61,10 @@ class RequestMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), (b"x-request-id", rid.encode("latin-1"))]
+                message["headers"] = [
+                    *message.get("headers", ()),
+                    (b"x-request-id", rid.encode("latin-1")),
+                ]
             await send(message)
 
         try:
@@ -90,7 +97,13 @@ class RequestMiddleware:
             emit = log.debug
         else:
             return
-        emit("request", method=scope["method"], path=scope["path"], status=status, ms=round(seconds * 1000, 2))
+        emit(
+            "request",
+            method=scope["method"],
+            path=scope["path"],
+            status=status,
+            ms=round(seconds * 1000, 2),
+        )
 
 
 def create_service(
@@ -105,21 +118,30 @@ def create_service(
 ) -> FastAPI:
     """A service's app.
 
-    `lifespan` opens what the service needs, puts it on `app.state`, adds readiness checks to `app.state.health`, starts workers
-    by `app.state.workers`, and closes all of it on stop. `app.state` already holds `settings`, `metrics`, `health`, `workers` and
-    `ending` by then. Where a server is away it raises `DependencyUnavailableError` and is entered again later: it closes what it
-    has opened by then, and registers metrics only when nothing can be away any more.
+    `lifespan` opens what the service needs, puts it on `app.state`, adds readiness checks to
+    `app.state.health`, starts workers by `app.state.workers`, and closes all of it on stop.
+    `app.state` already holds `settings`, `metrics`, `health`, `workers` and `ending` by then. Where
+    a server is away it raises `DependencyUnavailableError` and is entered again later: it closes
+    what it has opened by then, and registers metrics only when nothing can be away any more.
 
-    The routes of `routers` ask for the API token, those that are included afterwards do not, and no body is taken that is larger
-    than `http.max_body_bytes`. A service that is not `token_protected` looks after both itself. `kind` is the app's class.
+    The routes of `routers` ask for the API token, those that are included afterwards do not, and no
+    body is taken that is larger than `http.max_body_bytes`. A service that is not `token_protected`
+    looks after both itself. `kind` is the app's class.
     """
 
-    app = kind(title=f"Slipstream {name}", description=description, version="1", lifespan=partial(opening, lifespan=lifespan))
+    app = kind(
+        title=f"Slipstream {name}",
+        description=description,
+        version="1",
+        lifespan=partial(opening, lifespan=lifespan),
+    )
     app.state.settings = settings
     app.state.metrics = metrics.Metrics(name)
     app.state.health = health.Health()
     app.state.ending = Ending()
-    app.state.workers = Workers(app.state.health, app.state.metrics.worker_restarts, app.state.ending.ask)
+    app.state.workers = Workers(
+        app.state.health, app.state.metrics.worker_restarts, app.state.ending.ask
+    )
     install_error_handlers(app)
     app.include_router(health.router)
     app.include_router(metrics.router)
@@ -127,25 +149,29 @@ def create_service(
     for router in routers:
         app.include_router(router)
     if token_protected:
-        app.add_middleware(Guard, settings=settings.http, protected=app.router.routes[without_token:])
+        app.add_middleware(
+            Guard, settings=settings.http, protected=app.router.routes[without_token:]
+        )
     app.add_middleware(RequestMiddleware, measured=app.state.metrics)
     return app
 
 
 def serve(app: FastAPI, settings: ServiceSettings, name: str) -> None:
-    """Run until SIGTERM or SIGINT; then answer what is under way, close, and return. Where the service itself asked for its end,
-    the process ends with status 1."""
+    """Run until SIGTERM or SIGINT; then answer what is under way, close, and return. Where the
+    service itself asked for its end, the process ends with status 1.
+    """
     config = uvicorn.Config(
         app,
         host=settings.http.host,
-        port=settings.http.port or PORTS[name],
+        port=settings.http.port or SERVICES[name].port,
         log_config=None,
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=settings.http.shutdown_grace_s,
         backlog=2048,
     )
-    # What is loaded by now stays for good: spare the garbage collector from looking through all of it after every few requests.
+    # What is loaded by now stays for good: spare the garbage collector from looking through all of
+    # it after every few requests.
     gc.collect()
     gc.freeze()
     gc.set_threshold(getattr(app.state, "collect_after", 10_000), 20, 50)

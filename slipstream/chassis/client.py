@@ -1,4 +1,6 @@
-"""REST calls to another service: a deadline on each, a bounded number of retries where a repeat is harmless."""
+"""REST calls to another service: a deadline on each, a bounded number of retries where a repeat is
+harmless.
+"""
 
 import time
 from pathlib import Path
@@ -12,8 +14,9 @@ from slipstream.contracts.rest import Problem
 
 
 class PeerError(Exception):
-    """A peer did not answer, or answered with an error; the text says who and what. `detail` is what the peer said, for people;
-    `status` is None when it did not answer."""
+    """A peer did not answer, or answered with an error; the text says who and what. `detail` is
+    what the peer said, for people; `status` is None when it did not answer.
+    """
 
     def __init__(self, message: str, status: int | None = None, detail: str = "") -> None:
         super().__init__(message)
@@ -23,8 +26,8 @@ class PeerError(Exception):
 class Peer:
     """A client for one other service. Safe to use from several threads.
 
-    GETs are retried (`retries` times, pauses doubling from 0.1 s) after a connection error or a 502-504; other methods
-    only when the connection was never made.
+    GETs are retried (`retries` times, pauses doubling from 0.1 s) after a connection error or a
+    502-504; other methods only when the connection was never made.
     """
 
     def __init__(
@@ -40,7 +43,9 @@ class Peer:
         self.name = name
         self._retries = retries
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._client = httpx.Client(base_url=url, timeout=timeout_s, headers=headers, transport=transport)
+        self._client = httpx.Client(
+            base_url=url, timeout=timeout_s, headers=headers, transport=transport
+        )
 
     def close(self) -> None:
         self._client.close()
@@ -61,7 +66,11 @@ class Peer:
                 if response.status_code != 200:
                     response.read()
                     said = _detail(response)
-                    raise PeerError(f"{self.name} answered {response.status_code} to GET {path}", response.status_code, said)
+                    raise PeerError(
+                        f"{self.name} answered {response.status_code} to GET {path}",
+                        response.status_code,
+                        said,
+                    )
                 with partial.open("wb") as file:
                     for chunk in response.iter_bytes(1 << 20):
                         file.write(chunk)
@@ -80,7 +89,9 @@ class Peer:
                 response = self._client.request(method, path, headers=headers, **arguments)
             except (httpx.ConnectError, httpx.ConnectTimeout) as error:
                 if last:
-                    raise PeerError(f"{self.name} at {self._client.base_url} can't be reached: {error}") from error
+                    raise PeerError(
+                        f"{self.name} at {self._client.base_url} can't be reached: {error}"
+                    ) from error
             except httpx.HTTPError as error:
                 if last or method != "GET":
                     raise PeerError(f"{self.name} at {self._client.base_url}: {error!r}") from error

@@ -9,7 +9,9 @@ log = get_logger(__name__)
 
 
 class Ending:
-    """Ends one service. `reason` is empty until somebody asked for the end; the process then ends with a non-zero status."""
+    """Ends one service. `reason` is empty until somebody asked for the end; the process then ends
+    with a non-zero status.
+    """
 
     def __init__(self) -> None:
         self.reason = ""
@@ -21,7 +23,9 @@ class Ending:
         self._end = end
 
     def ask(self, reason: str) -> None:
-        """End the service; `reason` is one sentence for its log. Asked twice, the first reason counts. Safe from any thread."""
+        """End the service; `reason` is one sentence for its log. Asked twice, the first reason
+        counts. Safe from any thread.
+        """
         with self._asking:
             if self.reason:
                 return

@@ -13,13 +13,17 @@ from slipstream.contracts.rest import PROBLEM_JSON, Problem
 
 
 class ServiceError(Exception):
-    """An error with the HTTP status and the stable code that it is answered with. `detail` says what to do about it."""
+    """An error with the HTTP status and the stable code that it is answered with. `detail` says
+    what to do about it.
+    """
 
     status = 500
     code = "internal_error"
     title = "Something went wrong"
 
-    def __init__(self, detail: str, *, code: str | None = None, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, detail: str, *, code: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.code = code or type(self).code
@@ -52,8 +56,15 @@ class TooManyRequestsError(ServiceError):
     status, code, title = 429, "rate_limited", "Too much was sent"
 
     def __init__(self, detail: str, *, retry_after_s: int, limit: int) -> None:
-        headers = {"RateLimit-Limit": limit, "RateLimit-Remaining": 0, "RateLimit-Reset": retry_after_s}
-        super().__init__(detail, headers={"Retry-After": str(retry_after_s), **{k: str(v) for k, v in headers.items()}})
+        headers = {
+            "RateLimit-Limit": limit,
+            "RateLimit-Remaining": 0,
+            "RateLimit-Reset": retry_after_s,
+        }
+        super().__init__(
+            detail,
+            headers={"Retry-After": str(retry_after_s), **{k: str(v) for k, v in headers.items()}},
+        )
 
 
 class UnavailableError(ServiceError):
@@ -75,7 +86,14 @@ def problem(
     errors: list[dict[str, Any]] | None = None,
 ) -> Response:
     """A problem+json response."""
-    body = Problem(title=title, status=status, detail=detail, code=code, request_id=request_id.get(), errors=errors or [])
+    body = Problem(
+        title=title,
+        status=status,
+        detail=detail,
+        code=code,
+        request_id=request_id.get(),
+        errors=errors or [],
+    )
     return Response(body.model_dump_json(), status, dict(headers or {}), PROBLEM_JSON)
 
 
@@ -85,9 +103,14 @@ def problem_of(error: ServiceError) -> Response:
 
 
 def unexpected(error: Exception) -> Response:
-    """The answer to a failure that nobody foresaw: it names the kind, and leaves the rest to the log."""
+    """The answer to a failure that nobody foresaw: it names the kind, and leaves the rest to the
+    log.
+    """
     return problem(
-        500, "internal_error", "Something went wrong", f"{type(error).__name__}; the log has more under this request id"
+        500,
+        "internal_error",
+        "Something went wrong",
+        f"{type(error).__name__}; the log has more under this request id",
     )
 
 
@@ -95,7 +118,9 @@ _HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large", 40
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    """Answer every failure that a route foresees as problem+json; the request middleware answers the others."""
+    """Answer every failure that a route foresees as problem+json; the request middleware answers
+    the others.
+    """
 
     async def service_error(_request: Request, error: Exception) -> Response:
         assert isinstance(error, ServiceError)  # noqa: S101
@@ -103,14 +128,19 @@ def install_error_handlers(app: FastAPI) -> None:
 
     async def invalid(_request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)  # noqa: S101
-        errors = [{"field": ".".join(map(str, e["loc"])), "reason": e["msg"], "code": e["type"]} for e in error.errors()]
+        errors = [
+            {"field": ".".join(map(str, e["loc"])), "reason": e["msg"], "code": e["type"]}
+            for e in error.errors()
+        ]
         detail = "; ".join(f"{e['field']}: {e['reason']}" for e in errors[:5])
         return problem(422, "invalid_request", "The request is not valid", detail, errors=errors)
 
     async def http_error(_request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101
         code = _HTTP_CODES.get(error.status_code, f"http_{error.status_code}")
-        return problem(error.status_code, code, str(error.detail), str(error.detail), headers=error.headers)
+        return problem(
+            error.status_code, code, str(error.detail), str(error.detail), headers=error.headers
+        )
 
     app.add_exception_handler(ServiceError, service_error)
     app.add_exception_handler(RequestValidationError, invalid)

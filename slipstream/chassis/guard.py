@@ -1,5 +1,6 @@
-"""What stands before a service's routes: who calls without the token is refused before the body is read, and so is what is too
-large to be read."""
+"""What stands before a service's routes: who calls without the token is refused before the body is
+read, and so is what is too large to be read.
+"""
 
 import hmac
 from collections.abc import Sequence
@@ -13,11 +14,14 @@ from slipstream.chassis.settings import HttpSettings
 
 
 class Guard:
-    """Answers 401 on the `protected` routes without the bearer token, where one is set, and 413 to a body of more bytes than
-    `max_body_bytes`. Plain ASGI: a dependency would be asked after FastAPI has read the whole body.
+    """Answers 401 on the `protected` routes without the bearer token, where one is set, and 413 to
+    a body of more bytes than `max_body_bytes`. Plain ASGI: a dependency would be asked after
+    FastAPI has read the whole body.
     """
 
-    def __init__(self, app: ASGIApp, settings: HttpSettings, protected: Sequence[BaseRoute]) -> None:
+    def __init__(
+        self, app: ASGIApp, settings: HttpSettings, protected: Sequence[BaseRoute]
+    ) -> None:
         self.app = app
         self._token, self._most, self._protected = (
             settings.api_token.get_secret_value().encode(),
@@ -30,9 +34,15 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        if self._token and not self._trusted(scope) and any(r.matches(scope)[0] is not Match.NONE for r in self._protected):
+        if (
+            self._token
+            and not self._trusted(scope)
+            and any(r.matches(scope)[0] is not Match.NONE for r in self._protected)
+        ):
             await problem_of(
-                UnauthorizedError("Send the API token: 'Authorization: Bearer …' (SLIPSTREAM_HTTP__API_TOKEN on the server)")
+                UnauthorizedError(
+                    "Send the API token: 'Authorization: Bearer …' (SLIPSTREAM_HTTP__API_TOKEN on the server)"
+                )
             )(scope, receive, send)
             return
         announced = _header(scope, b"content-length")
@@ -40,7 +50,9 @@ class Guard:
             receive = self._counted(receive)
         elif not announced.isdigit() or int(announced[:20]) > self._most:
             # Whoever sends it is not listened to any further.
-            await problem_of(TooLargeError(self._too_large, headers={"Connection": "close"}))(scope, receive, send)
+            await problem_of(TooLargeError(self._too_large, headers={"Connection": "close"}))(
+                scope, receive, send
+            )
             return
         await self.app(scope, receive, send)
 
@@ -49,7 +61,9 @@ class Guard:
         return scheme.lower() == b"bearer" and hmac.compare_digest(given, self._token)
 
     def _counted(self, receive: Receive) -> Receive:
-        """A body of unknown length is read until it is too long. What is raised then passes through FastAPI unchanged."""
+        """A body of unknown length is read until it is too long. What is raised then passes through
+        FastAPI unchanged.
+        """
         received = 0
 
         async def counted() -> Message:

@@ -1,5 +1,6 @@
-"""Structured logs: one JSON object a line on standard output, with the service, and the request id that an event keeps
-from its HTTP call through Kafka to every consumer."""
+"""Structured logs: one JSON object a line on standard output, with the service, and the request id
+that an event keeps from its HTTP call through Kafka to every consumer.
+"""
 
 import logging
 import sys
@@ -14,13 +15,15 @@ import structlog
 
 from slipstream.chassis.settings import LogSettings
 
-#: The id of the request or record being handled; empty outside one.
+# The id of the request or record being handled; empty outside one.
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 
 @contextmanager
 def carrying(rid: str) -> Iterator[None]:
-    """Within the block, `rid` is the request that log lines, calls to other services and events belong to ("": none)."""
+    """Within the block, `rid` is the request that log lines, calls to other services and events
+    belong to ("": none).
+    """
     token = request_id.set(rid)
     try:
         yield
@@ -28,12 +31,14 @@ def carrying(rid: str) -> Iterator[None]:
         request_id.reset(token)
 
 
-#: A line that a client library repeats is left out for so long.
+# A line that a client library repeats is left out for so long.
 REPEATED_AFTER_S = 60.0
 
 
 class _Repetitions(logging.Filter):
-    """Leaves out what the Kafka client says over and over while no broker answers: twice a second, for each connection."""
+    """Leaves out what the Kafka client says over and over while no broker answers: twice a second,
+    for each connection.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,7 +55,9 @@ class _Repetitions(logging.Filter):
         return True
 
 
-def _add_request_id(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+def _add_request_id(
+    _logger: object, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
     current = request_id.get()
     if current and "request_id" not in event:
         event["request_id"] = current
@@ -87,7 +94,8 @@ def configure_logging(settings: LogSettings, service: str) -> None:
     handler.addFilter(_Repetitions())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer]
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
     root = logging.getLogger()
@@ -107,11 +115,15 @@ def configure_logging(settings: LogSettings, service: str) -> None:
 
 
 def _service_everywhere(service: str, handler: logging.Handler) -> None:
-    """Threads start with empty context variables, so the service's name is put on each record as well."""
+    """Threads start with empty context variables, so the service's name is put on each record as
+    well.
+    """
     formatter = handler.formatter
     assert isinstance(formatter, structlog.stdlib.ProcessorFormatter)  # noqa: S101
 
-    def add_service(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    def add_service(
+        _logger: object, _method: str, event: structlog.typing.EventDict
+    ) -> structlog.typing.EventDict:
         event.setdefault("service", service)
         return event
 

@@ -1,7 +1,14 @@
 """Prometheus metrics. One registry an app, so that several apps can live in one process."""
 
 from fastapi import APIRouter, Request, Response
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
 from prometheus_client import PROCESS_COLLECTOR as _PROCESS
 from prometheus_client.process_collector import ProcessCollector
 
@@ -15,7 +22,12 @@ class Metrics:
         self.registry = CollectorRegistry(auto_describe=True)
         if _PROCESS is not None:
             ProcessCollector(registry=self.registry)
-        info = Gauge("slipstream_service_info", "1, with the service's name", ["service"], registry=self.registry)
+        info = Gauge(
+            "slipstream_service_info",
+            "1, with the service's name",
+            ["service"],
+            registry=self.registry,
+        )
         info.labels(service).set(1)
         self.http_seconds = Histogram(
             "slipstream_http_request_seconds",
@@ -25,13 +37,22 @@ class Metrics:
             registry=self.registry,
         )
         self.consumed = Counter(
-            "slipstream_consumed_records_total", "Records handled, by topic", ["topic"], registry=self.registry
+            "slipstream_consumed_records_total",
+            "Records handled, by topic",
+            ["topic"],
+            registry=self.registry,
         )
         self.malformed = Counter(
-            "slipstream_malformed_records_total", "Records that could not be decoded", ["topic"], registry=self.registry
+            "slipstream_malformed_records_total",
+            "Records that could not be decoded",
+            ["topic"],
+            registry=self.registry,
         )
         self.consumer_lag = Gauge(
-            "slipstream_consumer_lag_records", "Records not yet handled, by topic", ["topic"], registry=self.registry
+            "slipstream_consumer_lag_records",
+            "Records not yet handled, by topic",
+            ["topic"],
+            registry=self.registry,
         )
         self.consumer_stalls = Counter(
             "slipstream_consumer_stalls_total",
@@ -53,4 +74,6 @@ router = APIRouter(tags=["health"])
 @router.get("/metrics", include_in_schema=False)
 async def metrics(request: Request) -> Response:
     """The registry in Prometheus' text format."""
-    return Response(generate_latest(request.app.state.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+    return Response(
+        generate_latest(request.app.state.metrics.registry), media_type=CONTENT_TYPE_LATEST
+    )

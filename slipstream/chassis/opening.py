@@ -1,4 +1,6 @@
-"""The opening of a service: at once where all that it needs is there, else again and again, alive and not ready meanwhile."""
+"""The opening of a service: at once where all that it needs is there, else again and again, alive
+and not ready meanwhile.
+"""
 
 import asyncio
 import time
@@ -21,9 +23,9 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 FIRST_PAUSE_S: Final = 0.5
 LONGEST_PAUSE_S: Final = 5.0
-#: How often a reason that has not changed is logged again.
+# How often a reason that has not changed is logged again.
 REMIND_EVERY_S: Final = 30.0
-#: What is answered as usual while a service waits.
+# What is answered as usual while a service waits.
 OBSERVED: Final = frozenset({"/health/live", "/health/ready", "/metrics"})
 
 
@@ -35,10 +37,12 @@ class StartingError(UnavailableError):
 
 @asynccontextmanager
 async def opening(app: FastAPI, lifespan: Lifespan) -> AsyncIterator[None]:
-    """Within the block the service is open, or waits to be. Raises when it failed otherwise than for want of a server.
+    """Within the block the service is open, or waits to be. Raises when it failed otherwise than
+    for want of a server.
 
-    Entering takes until `lifespan` is entered, or its first try has found a server away. It is then tried again, with pauses,
-    until it succeeds. Refused settings end the service by `app.state.ending`, and so does any other failure of a later try.
+    Entering takes until `lifespan` is entered, or its first try has found a server away. It is then
+    tried again, with pauses, until it succeeds. Refused settings end the service by
+    `app.state.ending`, and so does any other failure of a later try.
     """
     attempts = _Attempts(app, lifespan)
     task = asyncio.create_task(attempts.run(), name="opening")
@@ -53,7 +57,9 @@ async def opening(app: FastAPI, lifespan: Lifespan) -> AsyncIterator[None]:
 
 
 class _Attempts:
-    """Enters a lifespan until that succeeds, and leaves it on `stop`, in one task. `settled` is done when HTTP may begin."""
+    """Enters a lifespan until that succeeds, and leaves it on `stop`, in one task. `settled` is
+    done when HTTP may begin.
+    """
 
     def __init__(self, app: FastAPI, lifespan: Lifespan) -> None:
         self._app, self._lifespan = app, lifespan
@@ -109,7 +115,9 @@ class _Attempts:
         log.info("started")
 
     def _wait_for(self, name: str, why: Exception) -> None:
-        """Be not ready, and refuse requests. The innermost layer is replaced, so that an open service pays nothing for this."""
+        """Be not ready, and refuse requests. The innermost layer is replaced, so that an open
+        service pays nothing for this.
+        """
         usual = self._usual
 
         async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
@@ -117,7 +125,8 @@ class _Attempts:
                 await usual(scope, receive, send)
                 return
             raise StartingError(
-                f"The service is starting and waits for {name}; /health/ready says why", retry_after_s=round(LONGEST_PAUSE_S)
+                f"The service is starting and waits for {name}; /health/ready says why",
+                retry_after_s=round(LONGEST_PAUSE_S),
             )
 
         self._health.wait_for(name, why)

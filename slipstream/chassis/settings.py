@@ -1,7 +1,8 @@
-"""Settings that every service shares. Each field is an environment variable `SLIPSTREAM_<SECTION>__<FIELD>`.
+"""Settings that every service shares. Each field is an environment variable
+`SLIPSTREAM_<SECTION>__<FIELD>`.
 
-Settings are read once, at the entry point, and passed down; they are frozen. `docs/configuration.md` is generated from
-these classes.
+Settings are read once, at the entry point, and passed down; they are frozen.
+`docs/configuration.md` is generated from these classes.
 """
 
 import socket
@@ -10,6 +11,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from slipstream.contracts.services import SERVICES
 
 
 class Section(BaseModel):
@@ -21,9 +24,13 @@ class Section(BaseModel):
 class KafkaSettings(Section):
     """How to reach the Kafka-protocol broker."""
 
-    bootstrap_servers: str = Field("127.0.0.1:9092", description="host:port, several separated by commas")
+    bootstrap_servers: str = Field(
+        "127.0.0.1:9092", description="host:port, several separated by commas"
+    )
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    sasl_mechanism: str = Field("PLAIN", description="used with a SASL_ protocol: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512")
+    sasl_mechanism: str = Field(
+        "PLAIN", description="used with a SASL_ protocol: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512"
+    )
     sasl_username: str = ""
     sasl_password: SecretStr = SecretStr("")
     ssl_cafile: str = Field("", description="CA certificate file; empty takes the system's")
@@ -38,8 +45,14 @@ class KafkaSettings(Section):
         description="stable name of this replica, unique among its service's replicas: one that restarts under it reads again at "
         "once, not when its predecessor's session has ended; {hostname} stands for the machine's name",
     )
-    fetch_max_wait_ms: int = Field(20, ge=1, description="how long a broker may hold an empty fetch; bounds the delay of a click")
-    delivery_timeout_ms: int = Field(10_000, ge=1_000, description="give up on an acknowledgement after this")
+    fetch_max_wait_ms: int = Field(
+        20,
+        ge=1,
+        description="how long a broker may hold an empty fetch; bounds the delay of a click",
+    )
+    delivery_timeout_ms: int = Field(
+        10_000, ge=1_000, description="give up on an acknowledgement after this"
+    )
 
     @field_validator("instance_id")
     @classmethod
@@ -50,7 +63,9 @@ class KafkaSettings(Section):
 class RedisSettings(Section):
     """How to reach the Redis or Valkey server that holds the online store."""
 
-    url: SecretStr = Field(SecretStr("redis://127.0.0.1:6379/0"), description="redis:// or rediss:// (TLS)")
+    url: SecretStr = Field(
+        SecretStr("redis://127.0.0.1:6379/0"), description="redis:// or rediss:// (TLS)"
+    )
     timeout_s: float = Field(1.0, gt=0, description="deadline of one command")
     max_connections: int = Field(64, ge=1)
 
@@ -68,13 +83,17 @@ class LakeSettings(Section):
     """The Delta lake that holds history."""
 
     uri: str = Field(".slipstream/lake", description="a folder, or s3://bucket/prefix")
-    storage_options: dict[str, str] = Field(default_factory=dict, description="passed to delta-rs, as JSON")
+    storage_options: dict[str, str] = Field(
+        default_factory=dict, description="passed to delta-rs, as JSON"
+    )
 
 
 class ArtifactSettings(Section):
     """Where model bundles are kept."""
 
-    directory: Path = Field(Path(".slipstream/models"), description="a folder that outlives the process")
+    directory: Path = Field(
+        Path(".slipstream/models"), description="a folder that outlives the process"
+    )
 
 
 class HttpSettings(Section):
@@ -87,13 +106,19 @@ class HttpSettings(Section):
         description="when set, every service but ingestion asks for it as a bearer token, and sends it to its peers",
     )
     max_body_bytes: int = Field(
-        4_194_304, ge=1_024, description="a larger request body is answered with 413; ingestion has a limit of its own"
+        4_194_304,
+        ge=1_024,
+        description="a larger request body is answered with 413; ingestion has a limit of its own",
     )
-    shutdown_grace_s: int = Field(10, ge=0, description="how long requests under way may take after a stop signal")
+    shutdown_grace_s: int = Field(
+        10, ge=0, description="how long requests under way may take after a stop signal"
+    )
 
 
 class LogSettings(Section):
-    """What is logged. At info, requests appear that failed or took over a second; at debug, all, and every record consumed."""
+    """What is logged. At info, requests appear that failed or took over a second; at debug, all,
+    and every record consumed.
+    """
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["json", "console"] = "json"
@@ -102,11 +127,11 @@ class LogSettings(Section):
 class PeerSettings(Section):
     """Where the other services answer."""
 
-    ingestion_url: str = "http://127.0.0.1:8001"
-    features_url: str = "http://127.0.0.1:8002"
-    training_url: str = "http://127.0.0.1:8003"
-    serving_url: str = "http://127.0.0.1:8004"
-    monitoring_url: str = "http://127.0.0.1:8005"
+    ingestion_url: str = SERVICES["ingestion"].local_url
+    features_url: str = SERVICES["features"].local_url
+    training_url: str = SERVICES["training"].local_url
+    serving_url: str = SERVICES["serving"].local_url
+    monitoring_url: str = SERVICES["monitoring"].local_url
     timeout_s: float = Field(5.0, gt=0)
 
 

@@ -1,4 +1,6 @@
-"""Background threads that must keep running: restarted with a growing pause after a failure, visible in readiness."""
+"""Background threads that must keep running: restarted with a growing pause after a failure,
+visible in readiness.
+"""
 
 import asyncio
 import threading
@@ -19,13 +21,18 @@ Target = Callable[[threading.Event], None]
 class Worker:
     """Runs `target(stop)` in a thread until `stop` is set.
 
-    `target` must return soon after `stop` is set. When it raises, the failure is logged and `target` is called again
-    after a pause (0.5 s, doubling to 15 s): a consumer built inside `target` then reads again from its last commit.
-    Refused settings are told to `refused`, and end the worker.
+    `target` must return soon after `stop` is set. When it raises, the failure is logged and
+    `target` is called again after a pause (0.5 s, doubling to 15 s): a consumer built inside
+    `target` then reads again from its last commit. Refused settings are told to `refused`, and end
+    the worker.
     """
 
     def __init__(
-        self, name: str, target: Target, restarts: Counter | None = None, refused: Callable[[str], None] = lambda _: None
+        self,
+        name: str,
+        target: Target,
+        restarts: Counter | None = None,
+        refused: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.name = name
         self._target = target
@@ -40,7 +47,9 @@ class Worker:
         return self
 
     def stop(self, timeout_s: float = 15.0) -> None:
-        """Ask the target to return and wait for it; a target that does not is left behind and logged."""
+        """Ask the target to return and wait for it; a target that does not is left behind and
+        logged.
+        """
         self._stop.set()
         if self._thread.ident is None:
             return
@@ -77,7 +86,13 @@ class Worker:
 
     def _tell(self, error: Exception, pause: float) -> None:
         if isinstance(error, DependencyUnavailableError):
-            log.warning("worker waits", worker=self.name, waits_for=error.dependency, reason=str(error), again_in_s=pause)
+            log.warning(
+                "worker waits",
+                worker=self.name,
+                waits_for=error.dependency,
+                reason=str(error),
+                again_in_s=pause,
+            )
         else:
             log.error("worker failed", worker=self.name, again_in_s=pause, exc_info=error)
         if self._restarts is not None:
@@ -85,14 +100,18 @@ class Worker:
 
 
 class Workers:
-    """The workers of one service. They are counted in `restarts`, and end the service by `refused` where settings are refused."""
+    """The workers of one service. They are counted in `restarts`, and end the service by `refused`
+    where settings are refused.
+    """
 
     def __init__(self, health: Health, restarts: Counter, refused: Callable[[str], None]) -> None:
         self._health, self._restarts, self._refused = health, restarts, refused
         self._running: list[Worker] = []
 
     def start(self, name: str, target: Target, *, checked: bool = True) -> None:
-        """Start a worker. Readiness asks for it by its name, unless the service does without (`checked=False`)."""
+        """Start a worker. Readiness asks for it by its name, unless the service does without
+        (`checked=False`).
+        """
         worker = Worker(name, target, self._restarts, self._refused).start()
         self._running.append(worker)
         if checked:

@@ -2,12 +2,13 @@
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+# 2 may have networks, session neighbours and a ranker; older ones can still be read.
 BUNDLE_SCHEMA_VERSION = 2
-"""2 may have networks, session neighbours and a ranker; older ones can still be read."""
 
 
 class Histogram(BaseModel):
-    """A distribution at training time: `counts[i]` values in the half-open bin `edges[i] <= x < edges[i + 1]`.
+    """A distribution at training time: `counts[i]` values in the half-open bin `edges[i] <= x <
+    edges[i + 1]`.
 
     The outermost bins also hold what lies beyond the edges, so `len(edges) == len(counts) + 1`.
     """
@@ -19,7 +20,9 @@ class Histogram(BaseModel):
 
 
 class DataSummary(BaseModel):
-    """What a bundle was fitted on. `from` and `until` are the first and last event times in milliseconds."""
+    """What a bundle was fitted on. `from` and `until` are the first and last event times in
+    milliseconds.
+    """
 
     model_config = ConfigDict(frozen=True, populate_by_name=True)
 
@@ -42,8 +45,8 @@ class FileEntry(BaseModel):
 class Manifest(BaseModel):
     """`manifest.json` of a bundle directory; times are milliseconds since the epoch, UTC.
 
-    `files` names every other file of the directory; a loader refuses a bundle whose files differ from it, and a
-    `schema_version` that it does not know. Serialise with `by_alias=True`.
+    `files` names every other file of the directory; a loader refuses a bundle whose files differ
+    from it, and a `schema_version` that it does not know. Serialise with `by_alias=True`.
     """
 
     version: str

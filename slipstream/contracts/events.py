@@ -1,7 +1,9 @@
-"""The records on the topics, one class a kind. All are JSON objects; unknown fields are ignored, so that a producer may
-add one (adding keeps the topic's major version, anything else needs a new topic).
+"""The records on the topics, one class a kind. All are JSON objects; unknown fields are ignored, so
+that a producer may add one (adding keeps the topic's major version, anything else needs a new
+topic).
 
-Times are integer milliseconds since the epoch in UTC. `timestamp` is when the thing happened, `received_at` when we heard.
+Times are integer milliseconds since the epoch in UTC. `timestamp` is when the thing happened,
+`received_at` when we heard.
 """
 
 from enum import StrEnum
@@ -22,9 +24,11 @@ def _short_enough(value: str) -> str:
 
 
 Id = Annotated[str, Field(min_length=1), AfterValidator(_short_enough)]
-#: Lower-case token: view, click, cart, purchase, rate, search, impression, or a custom type of the same form.
+# Lower-case token: view, click, cart, purchase, rate, search, impression, or a custom type of the
+# same form.
 EventType = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
-#: 0 to year 9999: more is a wrong unit (seconds are caught by a check at ingestion, microseconds here).
+# 0 to year 9999: more is a wrong unit (seconds are caught by a check at ingestion, microseconds
+# here).
 Millis = Annotated[int, Field(ge=0, lt=253_402_300_800_000)]
 
 
@@ -35,8 +39,10 @@ class Record(BaseModel):
 
     @classmethod
     def of_checked(cls, **values: Any) -> Self:
-        """A record of values that have been checked to be as declared, at a fifth of what validation costs. Missing ones are at
-        their default. For who makes thousands a second of what it has just read field by field."""
+        """A record of values that have been checked to be as declared, at a fifth of what
+        validation costs. Missing ones are at their default. For who makes thousands a second of
+        what it has just read field by field.
+        """
         record = cls.__new__(cls)
         set_attribute = object.__setattr__
         set_attribute(record, "__dict__", {**_defaults(cls), **values})
@@ -50,19 +56,22 @@ class Record(BaseModel):
 def _defaults(kind: type[Record]) -> dict[str, Any]:
     """The fields that need not be given. Shared by all records: these are frozen."""
     return {
-        name: field.get_default(call_default_factory=True) for name, field in kind.model_fields.items() if not field.is_required()
+        name: field.get_default(call_default_factory=True)
+        for name, field in kind.model_fields.items()
+        if not field.is_required()
     }
 
 
 class Interaction(Record):
     """`interactions.v1`, key `user_id`: something that a visitor did.
 
-    `user_id` is the visitor that the event counts for: the user where known, else the anonymous visitor.
-    `recommendation_id` names the slate that led here, `position` the place in it (0 is first).
+    `user_id` is the visitor that the event counts for: the user where known, else the anonymous
+    visitor. `recommendation_id` names the slate that led here, `position` the place in it (0 is
+    first).
 
-    `maybe_repeat`: ingestion does not know whether this event is on the topic already (an earlier attempt to send it had no
-    answer, or the store of message ids was away). As a rule every copy but the first says so (the exceptions: docs/adr/0013); who
-    counts, looks for the first.
+    `maybe_repeat`: ingestion does not know whether this event is on the topic already (an earlier
+    attempt to send it had no answer, or the store of message ids was away). As a rule every copy
+    but the first says so (the exceptions: docs/adr/0013); who counts, looks for the first.
     `imported`: history sent on purpose, which may be as old as it likes.
     """
 
@@ -84,12 +93,14 @@ class Interaction(Record):
 
 
 class CatalogRecord(Record):
-    """`catalog.v1`, key `<entity>:<entity_id>`: the newest state of an item or a user, whole; or who a visitor is.
+    """`catalog.v1`, key `<entity>:<entity_id>`: the newest state of an item or a user, whole; or
+    who a visitor is.
 
-    `deleted` is a tombstone: the entity is gone from `timestamp` on. Of an item the history stays; of a user it goes, too
-    (erasure: its state, its rows in the lake, and those of the visitors that were merged into it).
-    An `identity` says that the visitor `entity_id` is the user `attributes[MERGED_INTO]`: the history of the one is part of the
-    other's from now on. The first one told of a visitor counts; it is never undone.
+    `deleted` is a tombstone: the entity is gone from `timestamp` on. Of an item the history stays;
+    of a user it goes, too (erasure: its state, its rows in the lake, and those of the visitors that
+    were merged into it). An `identity` says that the visitor `entity_id` is the user
+    `attributes[MERGED_INTO]`: the history of the one is part of the other's from now on. The first
+    one told of a visitor counts; it is never undone.
     """
 
     entity: Literal["item", "user", "identity"]
@@ -102,7 +113,9 @@ class CatalogRecord(Record):
 
 
 class DeadLetter(Record):
-    """`dead-letters.v1`, key `source`: a record that could not be taken, with the reason, and the original as it came."""
+    """`dead-letters.v1`, key `source`: a record that could not be taken, with the reason, and the
+    original as it came.
+    """
 
     source: str
     code: str
@@ -114,7 +127,9 @@ class DeadLetter(Record):
 
 
 class FeatureUpdate(Record):
-    """`feature-updates.v1`, key `entity_id`: what changed for an entity, and how far event time has come."""
+    """`feature-updates.v1`, key `entity_id`: what changed for an entity, and how far event time has
+    come.
+    """
 
     view: Literal["visitor", "item"]
     entity_id: Id
@@ -124,7 +139,9 @@ class FeatureUpdate(Record):
 
 
 class SlateItem(Record):
-    """One recommended item: its place is its index in the slate. `source` names the retriever that spoke most for it."""
+    """One recommended item: its place is its index in the slate. `source` names the retriever that
+    spoke most for it.
+    """
 
     item_id: str
     score: float
@@ -132,13 +149,15 @@ class SlateItem(Record):
 
 
 class Slate(Record):
-    """`recommendations.v1`, key `user_id`: what was answered to whom, by which model and step, on which features."""
+    """`recommendations.v1`, key `user_id`: what was answered to whom, by which model and step, on
+    which features.
+    """
 
     recommendation_id: Id
     user_id: Id
     timestamp: Millis
     items: list[SlateItem]
-    #: which step of the fallback chain answered: `model`, `similar`, `trending` or `none`
+    # which step of the fallback chain answered: `model`, `similar`, `trending` or `none`
     answered_by: str
     model_version: str | None = None
     variant: str = "champion"
@@ -157,7 +176,9 @@ class ModelEventType(StrEnum):
 
 
 class ModelEvent(Record):
-    """`model-events.v1`, key `model`: a version was registered, an alias moved or the gate refused; `reason` in words."""
+    """`model-events.v1`, key `model`: a version was registered, an alias moved or the gate refused;
+    `reason` in words.
+    """
 
     event: ModelEventType
     model: str = "recommender"
@@ -175,7 +196,9 @@ class Severity(StrEnum):
 
 
 class AlertEvent(Record):
-    """`alerts.v1`, key `rule`: an alert opened or closed, with the evidence that a person needs to judge it."""
+    """`alerts.v1`, key `rule`: an alert opened or closed, with the evidence that a person needs to
+    judge it.
+    """
 
     alert_id: str
     rule: str
@@ -183,6 +206,6 @@ class AlertEvent(Record):
     state: Literal["opened", "closed"]
     summary: str
     evidence: dict[str, Any] = Field(default_factory=dict)
-    #: what is asked of training: `retrain`, or nothing
+    # what is asked of training: `retrain`, or nothing
     action: Literal["retrain", "none"] = "none"
     timestamp: Millis

@@ -11,7 +11,9 @@ PROBLEM_JSON = "application/problem+json"
 
 
 class Problem(BaseModel):
-    """RFC 9457 problem details. `code` is stable: clients may branch on it, `title` and `detail` are for people."""
+    """RFC 9457 problem details. `code` is stable: clients may branch on it, `title` and `detail`
+    are for people.
+    """
 
     type: str = "about:blank"
     title: str
@@ -23,7 +25,9 @@ class Problem(BaseModel):
 
 
 class RecommendedItem(BaseModel):
-    """One item of a slate. `source` names the retriever that spoke most for it; `attributes` come when asked for."""
+    """One item of a slate. `source` names the retriever that spoke most for it; `attributes` come
+    when asked for.
+    """
 
     item_id: str
     score: float
@@ -32,9 +36,11 @@ class RecommendedItem(BaseModel):
 
 
 class RecommendationResponse(BaseModel):
-    """A slate. `recommendation_id` belongs on every interaction that follows from it, so that it can be attributed.
+    """A slate. `recommendation_id` belongs on every interaction that follows from it, so that it
+    can be attributed.
 
-    `answered_by` is the step of the fallback chain that answered, `reason` says why the steps before it did not.
+    `answered_by` is the step of the fallback chain that answered, `reason` says why the steps
+    before it did not.
     """
 
     recommendation_id: str
@@ -55,11 +61,13 @@ class RunRequest(BaseModel):
 
 
 class Run(BaseModel):
-    """A training run. `state` goes queued → running → succeeded | failed | cancelled; `decision` is the gate's.
+    """A training run. `state` goes queued → running → succeeded | failed | cancelled; `decision` is
+    the gate's.
 
-    `progress` goes from 0 to 1; `epoch` of `epochs` and `loss` are those of the model that is being fitted now, where it has any.
-    `eta_s` is in how many seconds the run should end, null while that can't be told. A run that was killed has failed, and
-    `resumed_by` is the run that took its work up; of that one `attempt` is 2, and `resumes` the first run of this work.
+    `progress` goes from 0 to 1; `epoch` of `epochs` and `loss` are those of the model that is being
+    fitted now, where it has any. `eta_s` is in how many seconds the run should end, null while that
+    can't be told. A run that was killed has failed, and `resumed_by` is the run that took its work
+    up; of that one `attempt` is 2, and `resumes` the first run of this work.
     """
 
     run_id: str

@@ -1,7 +1,9 @@
-"""The topics, as a table. One producer service a topic, everybody else reads; but features publishes what is pushed to it
-(`POST /push`) on the two topics that ingestion fills, so that a pushed row goes the way of every other event, and counts once.
+"""The topics, as a table. One producer service a topic, everybody else reads; but features
+publishes what is pushed to it (`POST /push`) on the two topics that ingestion fills, so that a
+pushed row goes the way of every other event, and counts once.
 
-`docs/topics.md` is generated from this table; a test compares what features and monitoring subscribe to with `consumers`.
+`docs/topics.md` is generated from this table; a test compares what features and monitoring
+subscribe to with `consumers`.
 """
 
 from dataclasses import dataclass
@@ -17,13 +19,14 @@ from slipstream.contracts.events import (
     Record,
     Slate,
 )
-
-DAY_MS: Final = 86_400_000
+from slipstream.contracts.times import DAY_MS
 
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """A topic's promise: what is in it, in which order (per key), who writes, who reads, how long it stays."""
+    """A topic's promise: what is in it, in which order (per key), who writes, who reads, how long
+    it stays.
+    """
 
     name: str
     record: type[Record]
@@ -65,4 +68,12 @@ ALERTS: Final = Topic(
     "alerts opened and closed, with evidence", retention_ms=30 * DAY_MS,
 )  # fmt: skip
 
-TOPICS: Final = (INTERACTIONS, CATALOG, DEAD_LETTERS, FEATURE_UPDATES, RECOMMENDATIONS, MODEL_EVENTS, ALERTS)
+TOPICS: Final = (
+    INTERACTIONS,
+    CATALOG,
+    DEAD_LETTERS,
+    FEATURE_UPDATES,
+    RECOMMENDATIONS,
+    MODEL_EVENTS,
+    ALERTS,
+)

@@ -13,14 +13,15 @@ SEARCH: Final = "search"
 IMPRESSION: Final = "impression"
 REMOVE: Final = "remove"
 
-#: Types that say nothing of a visitor's liking for an item: they are kept and counted, but neither train a model nor
-#: enter the sequence that recommendations are made from.
+# Types that say nothing of a visitor's liking for an item: they are kept and counted, but neither
+# train a model nor enter the sequence that recommendations are made from.
 WITHOUT_SIGNAL: Final = frozenset({SEARCH, IMPRESSION, REMOVE})
 
-#: Types that count as a conversion of a recommended slate, the others being clicks.
+# Types that count as a conversion of a recommended slate, the others being clicks.
 CONVERSIONS: Final = frozenset({CART, PURCHASE})
 
-#: How strongly each type speaks for an item. A type that is not named here (a custom event on an item) weighs 1.
+# How strongly each type speaks for an item. A type that is not named here (a custom event on an
+# item) weighs 1.
 SIGNAL_WEIGHTS: Final[dict[str, float]] = {
     VIEW: 1.0,
     CLICK: 1.0,
@@ -34,13 +35,13 @@ SIGNAL_WEIGHTS: Final[dict[str, float]] = {
     REMOVE: 0.0,
 }
 
-#: The attribute of an `identity` record that names the user whom a visitor was merged into.
+# The attribute of an `identity` record that names the user whom a visitor was merged into.
 MERGED_INTO: Final = "user_id"
 
-#: Longest id of a visitor, an item, an event or a slate, in bytes of UTF-8.
+# Longest id of a visitor, an item, an event or a slate, in bytes of UTF-8.
 MAX_ID_BYTES: Final = 256
 
-#: The last place in a slate that is taken for one.
+# The last place in a slate that is taken for one.
 MAX_POSITION: Final = 2**31 - 1
 
 

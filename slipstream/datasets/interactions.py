@@ -1,8 +1,10 @@
-"""Interaction files: Parquet or CSV (plain, .gz, .zst, .bz2) with one event a row, and the item and query files beside them.
+"""Interaction files: Parquet or CSV (plain, .gz, .zst, .bz2) with one event a row, and the item and
+query files beside them.
 
-An interaction file has `user_id`, `item_id` and `timestamp` (milliseconds since the epoch, UTC), optionally `event_type`
-("view" where it is missing), `value`, and any further columns, which are kept as they are. An item file has `item_id` and any
-attributes. A query file has `prefix`, the item ids of a session so far, oldest first, and `label`, the item that came next.
+An interaction file has `user_id`, `item_id` and `timestamp` (milliseconds since the epoch, UTC),
+optionally `event_type` ("view" where it is missing), `value`, and any further columns, which are
+kept as they are. An item file has `item_id` and any attributes. A query file has `prefix`, the item
+ids of a session so far, oldest first, and `label`, the item that came next.
 """
 
 from pathlib import Path
@@ -16,15 +18,18 @@ from slipstream.contracts.vocabulary import MAX_ID_BYTES, SEARCH, VIEW
 
 
 class InteractionFileError(ValueError):
-    """The file is not in the format; the message names the file and the column or the (1-based) row."""
+    """The file is not in the format; the message names the file and the column or the (1-based)
+    row.
+    """
 
 
 def read_interactions(path: str | Path) -> pa.Table:
-    """The events of a file in file order: `user_id`, `item_id`, `event_type` (string), `timestamp` (int64 ms), then `value`
-    (float64) where there is one, then the other columns.
+    """The events of a file in file order: `user_id`, `item_id`, `event_type` (string), `timestamp`
+    (int64 ms), then `value` (float64) where there is one, then the other columns.
 
-    Only a search may have no item. Raises InteractionFileError for a missing column, an empty or overlong id, or a timestamp
-    that is not a whole number of milliseconds; FileNotFoundError for a missing file.
+    Only a search may have no item. Raises InteractionFileError for a missing column, an empty or
+    overlong id, or a timestamp that is not a whole number of milliseconds; FileNotFoundError for a
+    missing file.
     """
     table = _read(Path(path), required=("user_id", "item_id", "timestamp"))
     if "event_type" not in table.column_names:
@@ -54,7 +59,9 @@ def read_items(path: str | Path) -> pa.Table:
         seen: set[str] = set()
         for row, item_id in enumerate(item_ids.to_pylist(), start=1):
             if item_id in seen:
-                raise InteractionFileError(f"{path}: row {row}: item_id {item_id!r} appears a second time")
+                raise InteractionFileError(
+                    f"{path}: row {row}: item_id {item_id!r} appears a second time"
+                )
             seen.add(item_id)
     return table.set_column(table.column_names.index("item_id"), "item_id", item_ids)
 
@@ -62,14 +69,16 @@ def read_items(path: str | Path) -> pa.Table:
 def read_queries(path: str | Path) -> pa.Table:
     """The queries of a file: `prefix` (list of string, oldest first) and `label` (string).
 
-    In a CSV file the items of a prefix are separated by spaces. Raises InteractionFileError for a missing column or an
-    empty label.
+    In a CSV file the items of a prefix are separated by spaces. Raises InteractionFileError for a
+    missing column or an empty label.
     """
     table = _read(Path(path), required=("prefix", "label"))
     prefix = table["prefix"]
     if not (pa.types.is_list(prefix.type) or pa.types.is_large_list(prefix.type)):
         prefix = pc.split_pattern_regex(pc.utf8_trim_whitespace(prefix.cast(pa.string())), r"\s+")
-    return pa.table({"prefix": prefix.cast(pa.list_(pa.string())), "label": _ids(table, "label", path)})
+    return pa.table(
+        {"prefix": prefix.cast(pa.list_(pa.string())), "label": _ids(table, "label", path)}
+    )
 
 
 def _read(path: Path, required: tuple[str, ...]) -> pa.Table:
@@ -81,22 +90,32 @@ def _read(path: Path, required: tuple[str, ...]) -> pa.Table:
             table = pq.read_table(path)
         elif ".csv" in suffixes[-2:]:
             texts = ("user_id", "item_id", "event_type", "timestamp", "value", "prefix", "label")
-            options = pacsv.ConvertOptions(column_types={name: pa.string() for name in texts}, strings_can_be_null=True)
+            options = pacsv.ConvertOptions(
+                column_types={name: pa.string() for name in texts}, strings_can_be_null=True
+            )
             with pa.input_stream(str(path), compression="detect") as stream:
                 table = pacsv.read_csv(stream, convert_options=options)
         else:
-            raise InteractionFileError(f"{path}: expected .parquet or .csv, the latter also with .gz, .zst or .bz2")
+            raise InteractionFileError(
+                f"{path}: expected .parquet or .csv, the latter also with .gz, .zst or .bz2"
+            )
     except pa.ArrowInvalid as error:
         raise InteractionFileError(f"{path}: cannot be read: {error}") from error
     missing = [name for name in required if name not in table.column_names]
     if missing:
         found = ", ".join(table.column_names)
-        raise InteractionFileError(f"{path}: missing column {', '.join(missing)}; the file has {found}")
+        raise InteractionFileError(
+            f"{path}: missing column {', '.join(missing)}; the file has {found}"
+        )
     return table
 
 
-def _ids(table: pa.Table, name: str, path: str | Path, optional: pa.ChunkedArray | None = None) -> pa.ChunkedArray:
-    """The column as strings, refused where one is empty (unless `optional` is true there) or too long."""
+def _ids(
+    table: pa.Table, name: str, path: str | Path, optional: pa.ChunkedArray | None = None
+) -> pa.ChunkedArray:
+    """The column as strings, refused where one is empty (unless `optional` is true there) or too
+    long.
+    """
     column = table[name].cast(pa.string())
     column = pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
     absent = pc.is_null(column)
@@ -116,7 +135,9 @@ def _timestamps(table: pa.Table, path: str | Path) -> pa.ChunkedArray:
     return column
 
 
-def _cast(column: pa.ChunkedArray, target: pa.DataType, name: str, path: str | Path) -> pa.ChunkedArray:
+def _cast(
+    column: pa.ChunkedArray, target: pa.DataType, name: str, path: str | Path
+) -> pa.ChunkedArray:
     try:
         return column.cast(target)
     except pa.ArrowInvalid as error:
@@ -124,7 +145,9 @@ def _cast(column: pa.ChunkedArray, target: pa.DataType, name: str, path: str | P
             try:
                 value.cast(target)
             except pa.ArrowInvalid:
-                raise InteractionFileError(f"{path}: row {row}: {name} {value.as_py()!r} is not {target}") from error
+                raise InteractionFileError(
+                    f"{path}: row {row}: {name} {value.as_py()!r} is not {target}"
+                ) from error
         raise
 
 

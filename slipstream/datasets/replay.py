@@ -1,8 +1,10 @@
-"""Send an interaction file through ingestion's REST API, as a shop would send its history: by `/v1/import`, at any age.
+"""Send an interaction file through ingestion's REST API, as a shop would send its history: by
+`/v1/import`, at any age.
 
-Events go out in the order of their timestamps, as Segment track calls that keep their original timestamps; those of one visitor
-stay in order. Message ids are made from the events themselves, so that a file sent twice has the same ids: what comes again
-within the window that ingestion remembers ids for (24 h) is a duplicate, and counts once.
+Events go out in the order of their timestamps, as Segment track calls that keep their original
+timestamps; those of one visitor stay in order. Message ids are made from the events themselves, so
+that a file sent twice has the same ids: what comes again within the window that ingestion remembers
+ids for (24 h) is a duplicate, and counts once.
 """
 
 import asyncio
@@ -22,13 +24,13 @@ import pyarrow as pa
 
 from slipstream.datasets.interactions import read_interactions, read_items
 
-#: Stay below what ingestion takes in one body.
+# Stay below what ingestion takes in one body.
 MAX_BODY_BYTES = 400_000
 ITEMS_A_BODY = 500
 ATTEMPTS = 10
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 10.0
-#: With a speed, events that fall due within this time travel together.
+# With a speed, events that fall due within this time travel together.
 TICK_S = 0.05
 FIELDS = ("user_id", "item_id", "event_type", "timestamp")
 
@@ -39,7 +41,9 @@ class ReplayError(RuntimeError):
 
 @dataclass(slots=True)
 class ReplayReport:
-    """What became of a file. `rejected_by_code` has ingestion's codes; `seconds` and the rate count the events alone."""
+    """What became of a file. `rejected_by_code` has ingestion's codes; `seconds` and the rate count
+    the events alone.
+    """
 
     events: int = 0
     accepted: int = 0
@@ -55,7 +59,7 @@ class ReplayReport:
         return self.events / self.seconds if self.seconds else 0.0
 
 
-#: Called with (events answered so far, events in all), from the thread that called `replay`.
+# Called with (events answered so far, events in all), from the thread that called `replay`.
 Progress = Callable[[int, int], None]
 
 
@@ -72,15 +76,18 @@ def replay(
 ) -> ReplayReport:
     """Send the events of `path`, after the items of `items`, to the ingestion service at `url`.
 
-    `speed` is how many times faster than it happened; None sends as fast as it goes. Answers of 429 and 503 and broken
-    connections are tried again with growing pauses (or `Retry-After`). Raises ReplayError when that does not help, when the
-    write key is refused, and the file's own errors (see `read_interactions`).
+    `speed` is how many times faster than it happened; None sends as fast as it goes. Answers of 429
+    and 503 and broken connections are tried again with growing pauses (or `Retry-After`). Raises
+    ReplayError when that does not help, when the write key is refused, and the file's own errors
+    (see `read_interactions`).
     """
     if speed is not None and speed <= 0:
         raise ValueError("speed must be above 0")
     events = read_interactions(path).sort_by("timestamp")
     catalogue = read_items(items) if items is not None else None
-    return asyncio.run(_replay(events, catalogue, url, write_key, speed, batch_size, concurrency, progress))
+    return asyncio.run(
+        _replay(events, catalogue, url, write_key, speed, batch_size, concurrency, progress)
+    )
 
 
 async def _replay(
@@ -101,10 +108,13 @@ async def _replay(
                 report.items += verdicts["accepted"]
                 report.items_rejected += verdicts["rejected"]
         started = time.perf_counter()
-        lanes = [_Lane(client, report, batch_size, events.num_rows, progress) for _ in range(concurrency)]
+        lanes = [
+            _Lane(client, report, batch_size, events.num_rows, progress) for _ in range(concurrency)
+        ]
         try:
             async for visitor, encoded in _paced(events, lanes, speed):
-                # A visitor's events go through one lane, and a lane has one request under way, so that they stay in order.
+                # A visitor's events go through one lane, and a lane has one request under way, so
+                # that they stay in order.
                 await lanes[zlib.crc32(visitor.encode()) % concurrency].put(encoded)
             await asyncio.gather(*(lane.finish() for lane in lanes))
         finally:
@@ -115,10 +125,17 @@ async def _replay(
 
 
 class _Lane:
-    """Sends its events one batch after the other. Not more than three batches wait in it, so that lanes stay close in time."""
+    """Sends its events one batch after the other. Not more than three batches wait in it, so that
+    lanes stay close in time.
+    """
 
     def __init__(
-        self, client: httpx.AsyncClient, report: ReplayReport, batch_size: int, total: int, progress: Progress | None
+        self,
+        client: httpx.AsyncClient,
+        report: ReplayReport,
+        batch_size: int,
+        total: int,
+        progress: Progress | None,
     ) -> None:
         self._client, self._report, self._batch_size = client, report, batch_size
         self._total, self._progress = total, progress
@@ -166,12 +183,16 @@ class _Lane:
         report.duplicates += verdicts["duplicates"]
         report.rejected += verdicts["rejected"]
         if verdicts["rejected"]:
-            report.rejected_by_code.update(v["code"] for v in verdicts["results"] if v["status"] == "rejected")
+            report.rejected_by_code.update(
+                v["code"] for v in verdicts["results"] if v["status"] == "rejected"
+            )
         if self._progress is not None:
             self._progress(report.events, self._total)
 
 
-async def _paced(events: pa.Table, lanes: list[_Lane], speed: float | None) -> AsyncIterator[tuple[str, bytes]]:
+async def _paced(
+    events: pa.Table, lanes: list[_Lane], speed: float | None
+) -> AsyncIterator[tuple[str, bytes]]:
     """The events, each not before it is due. While none is due, lanes send what they have gathered."""
     first: int | None = None
     started = time.perf_counter()
@@ -186,7 +207,9 @@ async def _paced(events: pa.Table, lanes: list[_Lane], speed: float | None) -> A
 
 
 def _track_calls(events: pa.Table) -> Iterator[tuple[str, int, bytes]]:
-    """Visitor, timestamp and encoded track call of each event. Columns without a field of their own become properties."""
+    """Visitor, timestamp and encoded track call of each event. Columns without a field of their own
+    become properties.
+    """
     extra = [name for name in events.column_names if name not in FIELDS]
     now: int | None = None
     alike: Counter[tuple[str, ...]] = Counter()
@@ -198,7 +221,9 @@ def _track_calls(events: pa.Table) -> Iterator[tuple[str, int, bytes]]:
                 alike.clear()
             same = (visitor, item or "", event_type)
             alike[same] += 1
-            properties = {name: value for name, value in zip(extra, others, strict=True) if value is not None}
+            properties = {
+                name: value for name, value in zip(extra, others, strict=True) if value is not None
+            }
             if item is not None:
                 properties["item_id"] = item
             identity = "\0".join((*same, str(timestamp), str(alike[same])))
@@ -218,7 +243,9 @@ def _encode(value: Any) -> bytes:
 
 
 def bodies(encoded: Iterator[bytes], name: str, most: int) -> Iterator[tuple[bytes, int]]:
-    """Bodies `{name: […]}` of at most `most` entries and about `MAX_BODY_BYTES`, each with its number of entries."""
+    """Bodies `{name: […]}` of at most `most` entries and about `MAX_BODY_BYTES`, each with its
+    number of entries.
+    """
 
     def body() -> bytes:
         return b'{"%b":[%b]}' % (name.encode(), b",".join(gathered))
@@ -240,7 +267,9 @@ async def post(client: httpx.AsyncClient, path: str, body: bytes) -> dict[str, A
     pause = FIRST_PAUSE_S
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            response = await client.post(path, content=body, headers={"Content-Type": "application/json"})
+            response = await client.post(
+                path, content=body, headers={"Content-Type": "application/json"}
+            )
         except httpx.TransportError as error:
             complaint, wait = f"ingestion at {client.base_url} can't be reached: {error!r}", None
         else:

@@ -1,4 +1,6 @@
-"""The shelves of the simulated shop: items in categories and departments, with brands, prices and names; some appear later."""
+"""The shelves of the simulated shop: items in categories and departments, with brands, prices and
+names; some appear later.
+"""
 
 from dataclasses import dataclass
 
@@ -13,10 +15,11 @@ Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 COMPLEMENTS = 2
+# Added to each item's rank, so that Zipf's law does not give a tenth of everything to the first few
+# items.
 _HEAD = 5
-"""Added to each item's rank, so that Zipf's law does not give a tenth of everything to the first few items."""
+# Items that a brand brings out together, on average.
 _COLLECTION = 6
-"""Items that a brand brings out together, on average."""
 _CENTRAL_PRICE, _CATEGORY_SPREAD, _BRAND_SPREAD, _ITEM_SPREAD = 30.0, 0.8, 0.4, 0.3
 _SYLLABLES = (
     "ka",
@@ -55,17 +58,51 @@ _DEPARTMENTS = (
     "books",
 )
 _KINDS = (
-    *("bag", "bowl", "box", "brush", "cable", "case", "chair", "clock", "cloth", "cover", "cup", "frame", "glove", "hook", "jar"),
-    *("kit", "lamp", "mat", "mirror", "pad", "pan", "pen", "rack", "scale", "set", "shelf", "stand", "table", "towel", "tray"),
+    *(
+        "bag",
+        "bowl",
+        "box",
+        "brush",
+        "cable",
+        "case",
+        "chair",
+        "clock",
+        "cloth",
+        "cover",
+        "cup",
+        "frame",
+        "glove",
+        "hook",
+        "jar",
+    ),
+    *(
+        "kit",
+        "lamp",
+        "mat",
+        "mirror",
+        "pad",
+        "pan",
+        "pen",
+        "rack",
+        "scale",
+        "set",
+        "shelf",
+        "stand",
+        "table",
+        "towel",
+        "tray",
+    ),
 )
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """Items by number, in the order of department, category and appearance: what a category offers at a moment is one range.
+    """Items by number, in the order of department, category and appearance: what a category offers
+    at a moment is one range.
 
-    Arrays have an entry for each item, but `department` for each category; `first_item` and `first_category` end with the number
-    of all. Moments are milliseconds since the simulation's start.
+    Arrays have an entry for each item, but `department` for each category; `first_item` and
+    `first_category` end with the number of all. Moments are milliseconds since the simulation's
+    start.
     """
 
     horizon: int
@@ -73,29 +110,36 @@ class Catalogue:
     first_category: Ints
     first_item: Ints
     category: Ints
+    # category x (horizon + 1) + the moment when the item appears, ascending.
     shelf: Ints
-    """category x (horizon + 1) + the moment when the item appears, ascending."""
     collection: Ints
+    # The brand of each collection.
     brand: Ints
-    """The brand of each collection."""
     price: Floats
+    # How dear an item is for its category, in standard deviations.
     dearness: Floats
-    """How dear an item is for its category, in standard deviations."""
+    # Popularity, by Zipf's law.
     weight: Floats
-    """Popularity, by Zipf's law."""
     cumulative: Floats
+    # For each item `COMPLEMENTS` that go with it, of other categories, and there whenever it is.
     complements: Ints
-    """For each item `COMPLEMENTS` that go with it, of other categories, and there whenever it is."""
 
     def offered(self, category: Ints, moment: Ints) -> tuple[Ints, Ints]:
-        """For each category its first item and, at least one further, the end of those that have appeared by the moment."""
+        """For each category its first item and, at least one further, the end of those that have
+        appeared by the moment.
+        """
         wanted = category * (self.horizon + 1) + np.minimum(moment, self.horizon)
         return self.first_item[category], np.searchsorted(self.shelf, wanted, side="right")
 
     def popular(self, rng: Generator, begin: Ints, end: Ints) -> Ints:
         """An item of each range, by popularity."""
         low, high = self.cumulative[begin], self.cumulative[end]
-        drawn = np.searchsorted(self.cumulative, low + rng.random(begin.shape) * (high - low), side="right") - 1
+        drawn = (
+            np.searchsorted(
+                self.cumulative, low + rng.random(begin.shape) * (high - low), side="right"
+            )
+            - 1
+        )
         return np.clip(drawn, begin, end - 1)
 
     def newest(self, rng: Generator, begin: Ints, end: Ints) -> Ints:
@@ -110,24 +154,33 @@ class Catalogue:
 
     def any_category(self, rng: Generator, shape: tuple[int, ...]) -> Ints:
         """So many categories, by the popularity of their items."""
-        return self.category[self.popular(rng, np.zeros(shape, np.int64), np.full(shape, len(self.category)))]
+        return self.category[
+            self.popular(rng, np.zeros(shape, np.int64), np.full(shape, len(self.category)))
+        ]
 
     def alike(self, rng: Generator, item: Ints, moment: Ints) -> Ints:
-        """For each item the more popular of two neighbours: of its category, near it in the order of appearance, rather after
-        than before. In a small category it may be the item itself."""
+        """For each item the more popular of two neighbours: of its category, near it in the order
+        of appearance, rather after than before. In a small category it may be the item itself.
+        """
         begin, end = self.offered(self.category[item], moment)
-        hops = rng.geometric(0.5, (2, len(item))) * np.where(rng.random((2, len(item))) < 0.8, 1, -1)
+        hops = rng.geometric(0.5, (2, len(item))) * np.where(
+            rng.random((2, len(item))) < 0.8, 1, -1
+        )
         inside = (item + hops >= begin) & (item + hops < end)
         one, other = np.clip(np.where(inside, item + hops, item - hops), begin, end - 1)
         neighbour: Ints = np.where(self.weight[one] >= self.weight[other], one, other)
         return neighbour
 
 
-def make_catalogue(rng: Generator, items: int, horizon: int, zipf: float, stocked: float) -> Catalogue:
-    """A catalogue of so many items, the share `stocked` of which is there from the start; the others appear until the horizon.
+def make_catalogue(
+    rng: Generator, items: int, horizon: int, zipf: float, stocked: float
+) -> Catalogue:
+    """A catalogue of so many items, the share `stocked` of which is there from the start; the
+    others appear until the horizon.
 
-    There are about as many categories as the square root of the items, and as many departments as that of the categories, of
-    unequal sizes. `zipf` is the exponent of popularity, which nothing else of an item depends on.
+    There are about as many categories as the square root of the items, and as many departments as
+    that of the categories, of unequal sizes. `zipf` is the exponent of popularity, which nothing
+    else of an item depends on.
     """
     categories = max(1, round(items**0.5))
     departments = max(1, round(categories**0.5))
@@ -142,8 +195,12 @@ def make_catalogue(rng: Generator, items: int, horizon: int, zipf: float, stocke
     collection = np.cumsum(begins) - 1
     brands = max(2, items // 100)
     brand = (brands * rng.random(collection[-1] + 1) ** 2).astype(np.int64)
-    dearness = rng.normal(0, _BRAND_SPREAD, brands)[brand[collection]] + rng.normal(0, _ITEM_SPREAD, items)
-    price = _CENTRAL_PRICE * np.exp(rng.normal(0, _CATEGORY_SPREAD, categories)[category] + dearness)
+    dearness = rng.normal(0, _BRAND_SPREAD, brands)[brand[collection]] + rng.normal(
+        0, _ITEM_SPREAD, items
+    )
+    price = _CENTRAL_PRICE * np.exp(
+        rng.normal(0, _CATEGORY_SPREAD, categories)[category] + dearness
+    )
 
     weight = (rng.permutation(items).astype(np.float64) + 1 + _HEAD) ** -zipf
     catalogue = Catalogue(
@@ -170,22 +227,34 @@ def make_catalogue(rng: Generator, items: int, horizon: int, zipf: float, stocke
 
 
 def item_table(catalogue: Catalogue, item_ids: pa.Array) -> pa.Table:
-    """A file of items: `item_id`, `title`, `categories` (the department, then the category), `brand`, `price`."""
+    """A file of items: `item_id`, `title`, `categories` (the department, then the category),
+    `brand`, `price`.
+    """
     departments = _numbered(_DEPARTMENTS, len(catalogue.first_category) - 1)
     categories = _numbered(_KINDS, len(catalogue.department))
-    path = np.column_stack((catalogue.department[catalogue.category], len(departments) + catalogue.category))
+    path = np.column_stack(
+        (catalogue.department[catalogue.category], len(departments) + catalogue.category)
+    )
     paths = pa.array(departments + categories).take(pa.array(path.ravel()))
 
     brands = int(catalogue.brand.max()) + 1
-    brand = pa.array([_word(number) for number in range(brands)]).take(pa.array(catalogue.brand[catalogue.collection]))
-    collection = pa.array([_word(brands + number) for number in range(len(catalogue.brand))]).take(pa.array(catalogue.collection))
+    brand = pa.array([_word(number) for number in range(brands)]).take(
+        pa.array(catalogue.brand[catalogue.collection])
+    )
+    collection = pa.array([_word(brands + number) for number in range(len(catalogue.brand))]).take(
+        pa.array(catalogue.collection)
+    )
     kind = pa.array(categories).take(pa.array(catalogue.category))
-    number = pa.array(np.arange(len(item_ids)) - catalogue.first_item[catalogue.category] + 1).cast(pa.string())
+    number = pa.array(np.arange(len(item_ids)) - catalogue.first_item[catalogue.category] + 1).cast(
+        pa.string()
+    )
     return pa.table(
         {
             "item_id": item_ids,
             "title": pc.binary_join_element_wise(brand, collection, kind, number, " "),
-            "categories": pa.ListArray.from_arrays(pa.array(np.arange(0, path.size + 1, 2), pa.int32()), paths),
+            "categories": pa.ListArray.from_arrays(
+                pa.array(np.arange(0, path.size + 1, 2), pa.int32()), paths
+            ),
             "brand": brand,
             "price": pa.array(catalogue.price),
         }
@@ -208,8 +277,9 @@ def _word(number: int) -> str:
 
 
 def _grouped(rng: Generator, members: int, groups: int) -> tuple[Ints, Ints]:
-    """So many groups of unequal sizes, none empty: the group of each member, ascending, and each group's first member, then the
-    end."""
+    """So many groups of unequal sizes, none empty: the group of each member, ascending, and each
+    group's first member, then the end.
+    """
     share = (np.arange(groups) + 2.0) ** -0.7
     others = rng.choice(groups, members - groups, p=share / share.sum())
     group = np.sort(np.concatenate((np.arange(groups), others)))

@@ -1,8 +1,10 @@
-"""What the simulated shop showed before some views: lists in chance order, whose upper places are looked at more often.
+"""What the simulated shop showed before some views: lists in chance order, whose upper places are
+looked at more often.
 
-An item is clicked if its place is looked at and the item is wanted: the examination hypothesis, N. Craswell et al., "An
-experimental comparison of click position-bias models", WSDM 2008. Since the order of a list says nothing of its items, how often
-each place is clicked is how often it is looked at.
+An item is clicked if its place is looked at and the item is wanted: the examination hypothesis, N.
+Craswell et al., "An experimental comparison of click position-bias models", WSDM 2008. Since the
+order of a list says nothing of its items, how often each place is clicked is how often it is looked
+at.
 """
 
 import numpy as np
@@ -11,26 +13,29 @@ from numpy.random import Generator
 from slipstream.datasets.simulated_catalogue import Catalogue, Flags, Ints
 from slipstream.datasets.simulated_visits import NONE, Events, Kind
 
+# Items of a list; in small categories fewer.
 LENGTH = 10
-"""Items of a list; in small categories fewer."""
+# How often each place is looked at, in shares of the first.
 EXAMINED = 1 / np.arange(1.0, LENGTH + 1)
-"""How often each place is looked at, in shares of the first."""
+# Milliseconds from the list to the click.
 _AHEAD = 500
-"""Milliseconds from the list to the click."""
 
 
 def with_slates(rng: Generator, catalogue: Catalogue, events: Events) -> Events:
-    """The events, and before each view that turns to a category a list: what is then viewed, and others of the category.
+    """The events, and before each view that turns to a category a list: what is then viewed, and
+    others of the category.
 
-    Its impressions stand before the view in their order. They and the view have the view's row in `events` as their `slate`,
-    and their `position`.
+    Its impressions stand before the view in their order. They and the view have the view's row in
+    `events` as their `slate`, and their `position`.
     """
     category = catalogue.category[events.item]
     turns = (np.diff(category, prepend=-1) != 0) | (np.diff(events.visitor, prepend=-1) != 0)
     clicked = np.flatnonzero(turns & (events.kind == Kind.VIEW))
     begin, end = catalogue.offered(category[clicked], events.moment[clicked])
     shape = (len(clicked), 2 * LENGTH)
-    shown = catalogue.popular(rng, np.broadcast_to(begin[:, None], shape), np.broadcast_to(end[:, None], shape))
+    shown = catalogue.popular(
+        rng, np.broadcast_to(begin[:, None], shape), np.broadcast_to(end[:, None], shape)
+    )
     shown[:, 0] = events.item[clicked]
     kept = _different(shown)
     place = _places(rng, kept)
@@ -38,7 +43,9 @@ def with_slates(rng: Generator, catalogue: Catalogue, events: Events) -> Events:
     row = np.arange(len(events.item))
     view_place = np.full(len(row), NONE)
     view_place[clicked] = place[:, 0]
-    slate = np.concatenate((np.where(view_place == NONE, NONE, row), np.repeat(clicked, kept.sum(axis=1))))
+    slate = np.concatenate(
+        (np.where(view_place == NONE, NONE, row), np.repeat(clicked, kept.sum(axis=1)))
+    )
     source = np.concatenate((row, slate[len(row) :]))
     position = np.concatenate((view_place, place[kept]))
     impression = np.arange(len(source)) >= len(row)
@@ -64,9 +71,16 @@ def _different(shown: Ints) -> Flags:
 
 
 def _places(rng: Generator, kept: Flags) -> Ints:
-    """The place of each that is kept: of the first of a row, the clicked one, by `EXAMINED`, of the others by chance."""
+    """The place of each that is kept: of the first of a row, the clicked one, by `EXAMINED`, of the
+    others by chance.
+    """
     looked_at = np.concatenate(([0.0], np.cumsum(EXAMINED)))
-    of_clicked = np.searchsorted(looked_at, rng.random(len(kept)) * looked_at[kept.sum(axis=1)], side="right") - 1
+    of_clicked = (
+        np.searchsorted(
+            looked_at, rng.random(len(kept)) * looked_at[kept.sum(axis=1)], side="right"
+        )
+        - 1
+    )
     chance = np.where(kept, rng.random(kept.shape), 2)
     chance[:, 0] = -1
     rank = np.argsort(np.argsort(chance, axis=1), axis=1)

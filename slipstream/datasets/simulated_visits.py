@@ -1,6 +1,8 @@
-"""The visitors of the simulated shop: who does how much, when they come, and what they do while they are there.
+"""The visitors of the simulated shop: who does how much, when they come, and what they do while
+they are there.
 
-Pure functions on arrays, with the source of chance as an argument. Moments are milliseconds since the simulation's start.
+Pure functions on arrays, with the source of chance as an argument. Moments are milliseconds since
+the simulation's start.
 """
 
 from dataclasses import dataclass
@@ -13,21 +15,21 @@ from slipstream.contracts.vocabulary import CART, IMPRESSION, PURCHASE, VIEW
 from slipstream.datasets.simulated_catalogue import COMPLEMENTS, Catalogue, Flags, Floats, Ints
 
 HOUR, DAY = 3_600_000, 86_400_000
+# Events of the busiest visitors a day, about: the day has room for the visits that they make.
 MOST_A_DAY = 100
-"""Events of the busiest visitors a day, about: the day has room for the visits that they make."""
 TYPES = (VIEW, CART, PURCHASE, IMPRESSION)
 NONE = -1
 _ALIKE, _COMPLEMENT, _BACK, _BROWSE = range(4)
 _MOST_A_VISIT = 50
+# The least between two visits: the half hour without an event that ends a session, and a minute.
 _PAUSE = 31 * 60_000
-"""The least between two visits: the half hour without an event that ends a session, and a minute."""
 _SECONDS_BETWEEN, _SPREAD_BETWEEN, _MOST_BETWEEN = 25, 1.0, 600
 _HOURS = (4, 2, 1, 1, 1, 2, 4, 7, 9, 10, 11, 11, 12, 12, 11, 11, 12, 13, 15, 18, 20, 19, 14, 8)
+# From Monday, which the first day is.
 _WEEKDAYS = (10, 10, 10, 10, 9, 12, 14)
-"""From Monday, which the first day is."""
 _SEGMENTS = 24
+# How often each of a visitor's favourite categories is the one that is looked into.
 _FAVOURITES = (0.55, 0.3, 0.15)
-"""How often each of a visitor's favourite categories is the one that is looked into."""
 
 
 class Kind(IntEnum):
@@ -40,43 +42,46 @@ class Kind(IntEnum):
 class Behaviour:
     """How visitors behave. Where nothing else is said, a share of what is named, 0 to 1."""
 
+    # Visitors who come once, whatever they do then; many others have too few events to come twice.
     once: float = 0.35
-    """Visitors who come once, whatever they do then; many others have too few events to come twice."""
+    # How unequal the others are: the standard deviation of the logarithm of their events.
     spread: float = 1.4
-    """How unequal the others are: the standard deviation of the logarithm of their events."""
+    # Events of a visit, on average.
     visit: float = 6.0
-    """Events of a visit, on average."""
+    # Favourite categories that are of the visitor's home department; the others are of any.
     loyalty: float = 0.75
-    """Favourite categories that are of the visitor's home department; the others are of any."""
+    # How far favourites have given way to others by the last day.
     drift: float = 0.5
-    """How far favourites have given way to others by the last day."""
+    # Turns to a category that is no favourite.
     exploration: float = 0.15
-    """Turns to a category that is no favourite."""
+    # How much a brand and a price that are liked count against chance, as a factor.
     taste: float = 0.8
-    """How much a brand and a price that are liked count against chance, as a factor."""
+    # Choices with one of the newest items among the candidates.
     novelty: float = 0.3
-    """Choices with one of the newest items among the candidates."""
+    # Visits that begin with the item that the one before began with.
     resumption: float = 0.2
-    """Visits that begin with the item that the one before began with."""
+    # Views that go on to a similar item.
     alike: float = 0.42
-    """Views that go on to a similar item."""
+    # Views that go on to what goes with the item.
     complement: float = 0.08
-    """Views that go on to what goes with the item."""
+    # Views that go back to the item before.
     back: float = 0.12
-    """Views that go back to the item before."""
+    # Views that go on to any other item of the category. The rest turn to another category.
     browse: float = 0.2
-    """Views that go on to any other item of the category. The rest turn to another category."""
+    # Views that a cart follows, where the price is as the visitor likes it; more for a lower, fewer
+    # for a higher one.
     carting: float = 0.08
-    """Views that a cart follows, where the price is as the visitor likes it; more for a lower, fewer for a higher one."""
+    # Views after a cart or a purchase that are of what goes with the item.
     after_cart: float = 0.4
-    """Views after a cart or a purchase that are of what goes with the item."""
+    # Steps with an item in the cart that buy it.
     checkout: float = 0.16
-    """Steps with an item in the cart that buy it."""
 
 
 @dataclass(frozen=True)
 class Visits:
-    """An entry for each visit, by visitor, then time. A visit's events follow one another, from `first_event`."""
+    """An entry for each visit, by visitor, then time. A visit's events follow one another, from
+    `first_event`.
+    """
 
     visitor: Ints
     begins: Ints
@@ -92,26 +97,34 @@ class Events:
     item: Ints
     kind: Ints
     moment: Ints
+    # NaN for all but carts and purchases.
     value: Floats
-    """NaN for all but carts and purchases."""
+    # The number of the list that the item was shown in, or `NONE`.
     slate: Ints
-    """The number of the list that the item was shown in, or `NONE`."""
+    # The item's place in it, from 0, or `NONE`.
     position: Ints
-    """The item's place in it, from 0, or `NONE`."""
 
 
-def activity(rng: Generator, visitors: int, events: int, days: int, behaviour: Behaviour) -> tuple[Ints, Flags]:
+def activity(
+    rng: Generator, visitors: int, events: int, days: int, behaviour: Behaviour
+) -> tuple[Ints, Flags]:
     """How many events each visitor has, at least one and `events` together, and who comes once."""
     once = rng.random(visitors) < behaviour.once
-    weight = np.where(once, rng.exponential(0.5, visitors), rng.lognormal(0, behaviour.spread, visitors))
+    weight = np.where(
+        once, rng.exponential(0.5, visitors), rng.lognormal(0, behaviour.spread, visitors)
+    )
     until = np.cumsum(np.minimum(weight, weight.mean() * days * MOST_A_DAY * visitors / events))
     until = np.rint(until / until[-1] * (events - visitors)).astype(np.int64)
     return 1 + np.diff(until, prepend=0), once
 
 
-def visits(rng: Generator, counts: Ints, once: Flags, days: int, behaviour: Behaviour) -> tuple[Visits, Ints]:
-    """When visitors with so many events come, and the moment of each event: in the rhythm of days and weeks, at least `_PAUSE`
-    between two visits of a visitor, at least a second between two events."""
+def visits(
+    rng: Generator, counts: Ints, once: Flags, days: int, behaviour: Behaviour
+) -> tuple[Visits, Ints]:
+    """When visitors with so many events come, and the moment of each event: in the rhythm of days
+    and weeks, at least `_PAUSE` between two visits of a visitor, at least a second between two
+    events.
+    """
     visitor = np.repeat(np.arange(len(counts)), counts)
     begins = ~once[visitor] & (rng.random(len(visitor)) < 1 / behaviour.visit)
     begins[np.cumsum(counts) - counts] = True
@@ -121,12 +134,14 @@ def visits(rng: Generator, counts: Ints, once: Flags, days: int, behaviour: Beha
     length = np.diff(first_event, append=len(visitor))
     of = visitor[first_event]
 
-    between = np.clip(_SECONDS_BETWEEN * rng.lognormal(0, _SPREAD_BETWEEN, len(visitor)), 1, _MOST_BETWEEN)
+    between = np.clip(
+        _SECONDS_BETWEEN * rng.lognormal(0, _SPREAD_BETWEEN, len(visitor)), 1, _MOST_BETWEEN
+    )
     passed = np.cumsum(np.where(begins, 0, (between * 1000).astype(np.int64)))
     passed -= np.repeat(passed[first_event], length)
 
-    # A visitor comes within a span that has room for all that is done. Where it goes beyond the end it goes on from the start, so
-    # that the shop has as many visitors at its ends as in between.
+    # A visitor comes within a span that has room for all that is done. Where it goes beyond the end
+    # it goes on from the start, so that the shop has as many visitors at its ends as in between.
     needed = np.minimum(counts / (days * MOST_A_DAY), 1)
     span = needed + (1 - needed) * rng.random(len(counts))
     share = np.sort(of + (rng.random(len(counts))[of] + span[of] * rng.random(len(of))) % 1) - of
@@ -155,22 +170,35 @@ class Shoppers:
 
     catalogue: Catalogue
     behaviour: Behaviour
+    # segments x brands: visitors of a segment like the same brands.
     likings: Floats
-    """segments x brands: visitors of a segment like the same brands."""
     segment: Ints
+    # The dearness of what a visitor likes best.
     budget: Floats
-    """The dearness of what a visitor likes best."""
+    # visitors x 2 (at first, later) x categories.
     favourites: Ints
-    """visitors x 2 (at first, later) x categories."""
 
     @classmethod
-    def of(cls, rng: Generator, count: int, catalogue: Catalogue, behaviour: Behaviour, likings: Floats) -> "Shoppers":
+    def of(
+        cls, rng: Generator, count: int, catalogue: Catalogue, behaviour: Behaviour, likings: Floats
+    ) -> "Shoppers":
         """So many visitors; `likings` is that of all."""
         shape = (count, 2, len(_FAVOURITES))
-        home = np.broadcast_to(catalogue.department[catalogue.any_category(rng, (count, 1, 1))], shape)
+        home = np.broadcast_to(
+            catalogue.department[catalogue.any_category(rng, (count, 1, 1))], shape
+        )
         loyal = rng.random(shape) < behaviour.loyalty
-        favourites = np.where(loyal, catalogue.category_in(rng, home), catalogue.any_category(rng, shape))
-        return cls(catalogue, behaviour, likings, rng.integers(0, len(likings), count), rng.normal(0, 1, count), favourites)
+        favourites = np.where(
+            loyal, catalogue.category_in(rng, home), catalogue.any_category(rng, shape)
+        )
+        return cls(
+            catalogue,
+            behaviour,
+            likings,
+            rng.integers(0, len(likings), count),
+            rng.normal(0, 1, count),
+            favourites,
+        )
 
     def category(self, rng: Generator, visitor: Ints, moment: Ints) -> Ints:
         """A category that each visitor turns to."""
@@ -181,11 +209,23 @@ class Shoppers:
         return np.where(explores, self.catalogue.any_category(rng, visitor.shape), favourite)
 
     def choice(self, rng: Generator, visitor: Ints, category: Ints, moment: Ints) -> Ints:
-        """An item of each category: of two popular ones, or a popular and a new one, the one that is liked more."""
+        """An item of each category: of two popular ones, or a popular and a new one, the one that
+        is liked more.
+        """
         begin, end = self.catalogue.offered(category, moment)
-        one, other = self.catalogue.popular(rng, begin, end), self.catalogue.popular(rng, begin, end)
-        other = np.where(rng.random(len(other)) < self.behaviour.novelty, self.catalogue.newest(rng, begin, end), other)
-        better = self._liking(visitor, one) - self._liking(visitor, other) + rng.logistic(0, 1, len(one)) > 0
+        one, other = (
+            self.catalogue.popular(rng, begin, end),
+            self.catalogue.popular(rng, begin, end),
+        )
+        other = np.where(
+            rng.random(len(other)) < self.behaviour.novelty,
+            self.catalogue.newest(rng, begin, end),
+            other,
+        )
+        better = (
+            self._liking(visitor, one) - self._liking(visitor, other) + rng.logistic(0, 1, len(one))
+            > 0
+        )
         return np.where(better, one, other)
 
     def _liking(self, visitor: Ints, item: Ints) -> Floats:
@@ -198,9 +238,26 @@ class Shoppers:
         dearer = self.catalogue.dearness[item] - self.budget[visitor]
         return rng.random(len(item)) < self.behaviour.carting * np.exp(-0.3 * dearer)
 
-    def next_view(self, rng: Generator, visitor: Ints, item: Ints, before: Ints, after_cart: Flags, moment: Ints) -> Ints:
-        """What is viewed after `item`, which was viewed after `before`; the first of a visit was viewed after itself."""
-        rates = np.cumsum((self.behaviour.alike, self.behaviour.complement, self.behaviour.back, self.behaviour.browse))
+    def next_view(
+        self,
+        rng: Generator,
+        visitor: Ints,
+        item: Ints,
+        before: Ints,
+        after_cart: Flags,
+        moment: Ints,
+    ) -> Ints:
+        """What is viewed after `item`, which was viewed after `before`; the first of a visit was
+        viewed after itself.
+        """
+        rates = np.cumsum(
+            (
+                self.behaviour.alike,
+                self.behaviour.complement,
+                self.behaviour.back,
+                self.behaviour.browse,
+            )
+        )
         way = np.searchsorted(rates, rng.random(len(item)), side="right")
         way[after_cart & (rng.random(len(item)) < self.behaviour.after_cart)] = _COMPLEMENT
         way[(way == _BACK) & (before == item)] = _BROWSE
@@ -222,12 +279,22 @@ def brand_likings(rng: Generator, catalogue: Catalogue) -> Floats:
 
 
 def browse(rng: Generator, shoppers: Shoppers, came: Visits, moments: Ints) -> Events:
-    """What is done in the visits, an event at each of the moments: all visits at once, step by step."""
+    """What is done in the visits, an event at each of the moments: all visits at once, step by
+    step.
+    """
     catalogue, behaviour = shoppers.catalogue, shoppers.behaviour
-    viewed = shoppers.choice(rng, came.visitor, shoppers.category(rng, came.visitor, came.begins), came.begins)
-    resumes = (rng.random(len(viewed)) < behaviour.resumption) & (np.diff(came.visitor, prepend=-1) == 0)
+    viewed = shoppers.choice(
+        rng, came.visitor, shoppers.category(rng, came.visitor, came.begins), came.begins
+    )
+    resumes = (rng.random(len(viewed)) < behaviour.resumption) & (
+        np.diff(came.visitor, prepend=-1) == 0
+    )
     viewed = viewed[np.maximum.accumulate(np.where(resumes, 0, np.arange(len(viewed))))]
-    before, in_cart, last = viewed.copy(), np.full(len(viewed), NONE), np.full(len(viewed), Kind.VIEW)
+    before, in_cart, last = (
+        viewed.copy(),
+        np.full(len(viewed), NONE),
+        np.full(len(viewed), Kind.VIEW),
+    )
     item, kind = np.repeat(viewed, came.length), np.full(len(moments), Kind.VIEW)
     for step in range(1, int(came.length.max())):
         on = np.flatnonzero(came.length > step)
@@ -235,7 +302,9 @@ def browse(rng: Generator, shoppers: Shoppers, came: Visits, moments: Ints) -> E
         carts = ~buys & (last[on] == Kind.VIEW) & shoppers.carts(rng, came.visitor[on], viewed[on])
         looks = on[~buys & ~carts]
         after_cart = last[looks] != Kind.VIEW
-        following = shoppers.next_view(rng, came.visitor[looks], viewed[looks], before[looks], after_cart, came.begins[looks])
+        following = shoppers.next_view(
+            rng, came.visitor[looks], viewed[looks], before[looks], after_cart, came.begins[looks]
+        )
         before[looks], viewed[looks] = viewed[looks], following
         last[on] = np.where(buys, Kind.PURCHASE, np.where(carts, Kind.CART, Kind.VIEW))
         event = came.first_event[on] + step

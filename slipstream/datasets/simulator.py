@@ -1,11 +1,14 @@
-"""A shop that never was: what its visitors did with its items, as files in the format that everything else reads.
+"""A shop that never was: what its visitors did with its items, as files in the format that
+everything else reads.
 
-It is made so that recommenders differ on it. Popularity follows Zipf's law, and items appear over time. Visitors have favourite
-categories, most in one department, that change slowly, and a liking for brands that they share with others. A visit has an
-order: on to a similar item, to what goes with it, back to the one before, away to something else; into the cart, and some of
-that is bought. How it is drawn is in `simulated_catalogue`, `simulated_visits` and `simulated_slates`.
+It is made so that recommenders differ on it. Popularity follows Zipf's law, and items appear over
+time. Visitors have favourite categories, most in one department, that change slowly, and a liking
+for brands that they share with others. A visit has an order: on to a similar item, to what goes
+with it, back to the one before, away to something else; into the cart, and some of that is bought.
+How it is drawn is in `simulated_catalogue`, `simulated_visits` and `simulated_slates`.
 
-A portion of visitors is made at a time, so that memory grows with the number of visitors and items, but not with the events.
+A portion of visitors is made at a time, so that memory grows with the number of visitors and items,
+but not with the events.
 """
 
 from collections import Counter
@@ -36,8 +39,8 @@ from slipstream.datasets.simulated_visits import (
     visits,
 )
 
+# Events that are made at a time, and rows of a row group.
 _PORTION = 400_000
-"""Events that are made at a time, and rows of a row group."""
 _SCHEMA = pa.schema(
     [
         ("user_id", pa.string()),
@@ -52,21 +55,23 @@ _SHOWN = pa.schema([*_SCHEMA, ("recommendation_id", pa.string()), ("position", p
 
 @dataclass(frozen=True)
 class Simulation:
-    """What is simulated. The same gives the same files. Raises ValueError, with what to change, for numbers that don't fit."""
+    """What is simulated. The same gives the same files. Raises ValueError, with what to change, for
+    numbers that don't fit.
+    """
 
     visitors: int
     items: int
     events: int
     seed: int = 0
     days: int = 90
+    # Midnight before the first day, in milliseconds since the epoch, UTC; Monday 2025-01-06.
     start: int = 1_736_121_600_000
-    """Midnight before the first day, in milliseconds since the epoch, UTC; Monday 2025-01-06."""
+    # The exponent of the items' popularity.
     zipf: float = 1.0
-    """The exponent of the items' popularity."""
+    # The share of the items that are there from the first day; the others appear one by one.
     stocked: float = 0.7
-    """The share of the items that are there from the first day; the others appear one by one."""
+    # Whether the lists that some views came from are told, too; they come on top of the events.
     impressions: bool = False
-    """Whether the lists that some views came from are told, too; they come on top of the events."""
     behaviour: Behaviour = field(default_factory=Behaviour)
 
     def __post_init__(self) -> None:
@@ -74,7 +79,9 @@ class Simulation:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.events < self.visitors:
-            raise ValueError(f"{self.events:,} events are too few for {self.visitors:,} visitors: each has one or more")
+            raise ValueError(
+                f"{self.events:,} events are too few for {self.visitors:,} visitors: each has one or more"
+            )
         if self.events > self.visitors * self.days * MOST_A_DAY // 2:
             raise ValueError(
                 f"{self.events:,} events are too many for {self.visitors:,} visitors in {self.days} days: take more visitors or "
@@ -91,35 +98,51 @@ class Simulated:
     by_type: Counter[str]
 
 
-#: Called with (events written so far, events in all).
+# Called with (events written so far, events in all).
 Progress = Callable[[int, int], None]
 
 
-def simulate(folder: Path, simulation: Simulation, progress: Progress = lambda _done, _all: None) -> Simulated:
-    """Write `interactions.parquet` and `items.parquet` into a folder, which is made where there is none.
+def simulate(
+    folder: Path, simulation: Simulation, progress: Progress = lambda _done, _all: None
+) -> Simulated:
+    """Write `interactions.parquet` and `items.parquet` into a folder, which is made where there is
+    none.
 
-    Every visitor has an event, not every item has. Events go by visitor, then time; two of a visitor are a second or more apart,
-    two visits more than half an hour. Carts and purchases have what they are worth as `value`, views have none. A visit that
-    begins on the last day may end after it. Where impressions are told, `recommendation_id` and `position` say which list an
+    Every visitor has an event, not every item has. Events go by visitor, then time; two of a
+    visitor are a second or more apart, two visits more than half an hour. Carts and purchases have
+    what they are worth as `value`, views have none. A visit that begins on the last day may end
+    after it. Where impressions are told, `recommendation_id` and `position` say which list an
     impression, or a view, is of, and where it stood: see `with_slates`.
 
-    Both files are there in the end, or none. Raises FileExistsError where one of them is there already.
+    Both files are there in the end, or none. Raises FileExistsError where one of them is there
+    already.
     """
     files = Simulated(folder / "interactions.parquet", folder / "items.parquet", Counter())
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng((simulation.seed, 0))
-    catalogue = make_catalogue(rng, simulation.items, simulation.days * DAY, simulation.zipf, simulation.stocked)
+    catalogue = make_catalogue(
+        rng, simulation.items, simulation.days * DAY, simulation.zipf, simulation.stocked
+    )
     likings = brand_likings(rng, catalogue)
-    counts, once = activity(rng, simulation.visitors, simulation.events, simulation.days, simulation.behaviour)
+    counts, once = activity(
+        rng, simulation.visitors, simulation.events, simulation.days, simulation.behaviour
+    )
     item_ids = _ids("i", np.arange(simulation.items))
     schema = _SHOWN if simulation.impressions else _SCHEMA
     done = 0
-    with _whole(files.interactions, files.items) as (interactions, items), pq.ParquetWriter(interactions, schema) as writer:
+    with (
+        _whole(files.interactions, files.items) as (interactions, items),
+        pq.ParquetWriter(interactions, schema) as writer,
+    ):
         pq.write_table(item_table(catalogue, item_ids), items)
         for number, portion in enumerate(_portions(counts)):
             rng = np.random.default_rng((simulation.seed, 1, number))
-            came, moments = visits(rng, counts[portion], once[portion], simulation.days, simulation.behaviour)
-            shoppers = Shoppers.of(rng, len(counts[portion]), catalogue, simulation.behaviour, likings)
+            came, moments = visits(
+                rng, counts[portion], once[portion], simulation.days, simulation.behaviour
+            )
+            shoppers = Shoppers.of(
+                rng, len(counts[portion]), catalogue, simulation.behaviour, likings
+            )
             events = browse(rng, shoppers, came, moments)
             if simulation.impressions:
                 events = with_slates(rng, catalogue, events)
@@ -140,7 +163,9 @@ def _portions(counts: Ints) -> Iterator[slice]:
         yield slice(begin, end)
 
 
-def _table(events: Events, first_visitor: int, first_event: int, start: int, item_ids: pa.Array) -> pa.Table:
+def _table(
+    events: Events, first_visitor: int, first_event: int, start: int, item_ids: pa.Array
+) -> pa.Table:
     """The events in all columns that there may be; what is NaN or `NONE` is null."""
     shown = events.slate != NONE
     return pa.table(
@@ -162,7 +187,9 @@ def _ids(prefix: str, numbers: Ints) -> pa.Array:
 
 @contextmanager
 def _whole(*paths: Path) -> Iterator[list[Path]]:
-    """Where to write the files, so that they have their names only when all are whole. Raises FileExistsError."""
+    """Where to write the files, so that they have their names only when all are whole. Raises
+    FileExistsError.
+    """
     for path in paths:
         if path.exists():
             raise FileExistsError(f"{path} is there already: name another folder, or remove it")

@@ -1,7 +1,9 @@
-"""Who and what is asked about: queries by how well their visitor and their item are known. Pure functions on arrays.
+"""Who and what is asked about: queries by how well their visitor and their item are known. Pure
+functions on arrays.
 
-A mean over all queries hides those who are hard to serve: newcomers, of whom little is known (the cold start of A. I. Schein et
-al., "Methods and Metrics for Cold-Start Recommendations", SIGIR 2002), and items that few have met.
+A mean over all queries hides those who are hard to serve: newcomers, of whom little is known (the
+cold start of A. I. Schein et al., "Methods and Metrics for Cold-Start Recommendations", SIGIR
+2002), and items that few have met.
 """
 
 from collections.abc import Mapping
@@ -15,17 +17,20 @@ NEW: Final = "new"
 RETURNING: Final = "returning"
 COLD: Final = "cold"
 
+# A visitor with at most so many events is new.
 NEW_EVENTS: Final = 2
-"""A visitor with at most so many events is new."""
+# An item with at most so many events is cold.
 COLD_EVENTS: Final = 4
-"""An item with at most so many events is cold."""
 
 
-def cohorts(history_events: NDArray[np.int64], label_events: NDArray[np.int64]) -> Mapping[str, NDArray[np.bool_]]:
+def cohorts(
+    history_events: NDArray[np.int64], label_events: NDArray[np.int64]
+) -> Mapping[str, NDArray[np.bool_]]:
     """Masks over the queries, `all` first; without those that hold no query.
 
-    `history_events` is how many events of the query's visitor are known, `label_events` how many of the item that came next
-    were, before any query. `new` and `returning` visitors are all visitors; `cold` items are asked for by both.
+    `history_events` is how many events of the query's visitor are known, `label_events` how many of
+    the item that came next were, before any query. `new` and `returning` visitors are all visitors;
+    `cold` items are asked for by both.
     """
     found = {
         ALL: np.ones(len(history_events), np.bool_),

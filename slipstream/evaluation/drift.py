@@ -1,7 +1,8 @@
 """Has a distribution changed since training? Pure functions on histograms.
 
-The population stability index is the symmetrised Kullback-Leibler divergence of two histograms (S. Kullback, R. Leibler, 1951);
-credit scoring's rule of thumb is: below 0.1 stable, above 0.25 changed (N. Siddiqi, "Credit Risk Scorecards", 2006).
+The population stability index is the symmetrised Kullback-Leibler divergence of two histograms (S.
+Kullback, R. Leibler, 1951); credit scoring's rule of thumb is: below 0.1 stable, above 0.25 changed
+(N. Siddiqi, "Credit Risk Scorecards", 2006).
 """
 
 import numpy as np
@@ -11,7 +12,8 @@ Values = NDArray[np.float64]
 
 
 def reference_bins(values: Values, bins: int = 10) -> Values:
-    """Edges at the quantiles of a reference sample, ascending and distinct, so at most `bins` + 1 of them.
+    """Edges at the quantiles of a reference sample, ascending and distinct, so at most `bins` + 1
+    of them.
 
     A constant gives one bin around it. Raises ValueError for an empty sample.
     """
@@ -24,9 +26,11 @@ def reference_bins(values: Values, bins: int = 10) -> Values:
 
 
 def histogram(values: Values, bins: Values) -> NDArray[np.int64]:
-    """Counts between ascending edges, lower edge included; what lies beyond the edges counts in the outermost bins.
+    """Counts between ascending edges, lower edge included; what lies beyond the edges counts in the
+    outermost bins.
 
-    The counts add up to the number of values. NaN is refused with ValueError: count missing values apart.
+    The counts add up to the number of values. NaN is refused with ValueError: count missing values
+    apart.
     """
     values = np.asarray(values, np.float64)
     if np.isnan(values).any():
@@ -38,8 +42,8 @@ def histogram(values: Values, bins: Values) -> NDArray[np.int64]:
 def population_stability_index(reference: NDArray[np.int64], current: NDArray[np.int64]) -> float:
     """PSI of two histograms over the same bins, at least 0, and 0 for equal shares.
 
-    Half a count is added to every bin, so that an empty one gives a large figure and not infinity. Raises ValueError for
-    histograms of different length.
+    Half a count is added to every bin, so that an empty one gives a large figure and not infinity.
+    Raises ValueError for histograms of different length.
     """
     if len(reference) != len(current):
         raise ValueError(f"{len(reference)} and {len(current)} bins cannot be compared")

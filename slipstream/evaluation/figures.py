@@ -1,4 +1,6 @@
-"""What is reported of a recommender: every metric with its interval, for all queries and for each cohort."""
+"""What is reported of a recommender: every metric with its interval, for all queries and for each
+cohort.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,15 +12,17 @@ from slipstream.evaluation import metrics
 from slipstream.evaluation.metrics import Lists, Ranks
 from slipstream.evaluation.significance import Interval, bootstrap_mean
 
+# How many items of a list are looked at.
 K = 10
-"""How many items of a list are looked at."""
+# How far down the item that came next is looked for, by MRR alone.
 DEPTH = 20
-"""How far down the item that came next is looked for, by MRR alone."""
 
 
 @dataclass(frozen=True)
 class Past:
-    """What had happened before the queries, one entry an event: visitors numbered from 0, and indices of `n_items` items."""
+    """What had happened before the queries, one entry an event: visitors numbered from 0, and
+    indices of `n_items` items.
+    """
 
     users: NDArray[np.int32]
     items: NDArray[np.int32]
@@ -31,8 +35,9 @@ class Past:
 
 @dataclass(frozen=True)
 class Figures:
-    """Of one recommender on `queries` queries. `means` have 95 % bootstrap intervals over the queries; `totals` are about all
-    lists together, which have none."""
+    """Of one recommender on `queries` queries. `means` have 95 % bootstrap intervals over the
+    queries; `totals` are about all lists together, which have none.
+    """
 
     queries: int
     means: dict[str, Interval]
@@ -40,13 +45,19 @@ class Figures:
 
     def values(self) -> dict[str, float]:
         """Name to figure, the number of queries among them."""
-        return {name: mean.value for name, mean in self.means.items()} | self.totals | {"queries": float(self.queries)}
+        return (
+            {name: mean.value for name, mean in self.means.items()}
+            | self.totals
+            | {"queries": float(self.queries)}
+        )
 
 
 def figures(
     ranks: Ranks, shown: Lists, past: Past, cohorts: Mapping[str, NDArray[np.bool_]], seed: int = 0
 ) -> dict[str, Figures]:
-    """By cohort, see `slipstream.evaluation.cohorts`. `ranks` and `shown` have one entry a query, as `metrics` has them."""
+    """By cohort, see `slipstream.evaluation.cohorts`. `ranks` and `shown` have one entry a query,
+    as `metrics` has them.
+    """
     lists, counts = shown[:, :K], past.counts()
     values = {
         f"hit_rate@{K}": metrics.hit_rate(ranks, K),

@@ -1,15 +1,18 @@
 """Metrics over the full catalogue: how well lists are ranked, and what they are like.
 
-Ranking is for one relevant item a query: the item that came next. A rank is the place of the relevant item, 0 for the first,
-`UNRANKED` when it was not in the list at all. Ranks over sampled negatives are not offered: W. Krichene, S. Rendle, "On Sampled
-Metrics for Item Recommendation", KDD 2020.
+Ranking is for one relevant item a query: the item that came next. A rank is the place of the
+relevant item, 0 for the first, `UNRANKED` when it was not in the list at all. Ranks over sampled
+negatives are not offered: W. Krichene, S. Rendle, "On Sampled Metrics for Item Recommendation", KDD
+2020.
 
-Lists are catalogue indices, one row a query, negative entries padding: cut them to `[:, :k]` for a metric at k. `counts` are each
-item's events before the queries, so that all who are asked the same are measured by the same past.
+Lists are catalogue indices, one row a query, negative entries padding: cut them to `[:, :k]` for a
+metric at k. `counts` are each item's events before the queries, so that all who are asked the same
+are measured by the same past.
 
-Functions that return `Values` give one number a query (0 for an empty list), and their mean is the metric; the others are about
-all lists together. Beyond accuracy: S. Vargas, P. Castells, "Rank and Relevance in Novelty and Diversity Metrics for Recommender
-Systems", RecSys 2011; M. Kaminskas, D. Bridge, "Diversity, Serendipity, Novelty, and Coverage", ACM TiiS 7, 2017.
+Functions that return `Values` give one number a query (0 for an empty list), and their mean is the
+metric; the others are about all lists together. Beyond accuracy: S. Vargas, P. Castells, "Rank and
+Relevance in Novelty and Diversity Metrics for Recommender Systems", RecSys 2011; M. Kaminskas, D.
+Bridge, "Diversity, Serendipity, Novelty, and Coverage", ACM TiiS 7, 2017.
 """
 
 import numpy as np
@@ -21,14 +24,15 @@ Counts = NDArray[np.int64]
 Values = NDArray[np.float64]
 
 UNRANKED = np.iinfo(np.int64).max
+# The short head: the fewest items that have so much of all events. The rest is the long tail.
 HEAD_SHARE = 0.8
-"""The short head: the fewest items that have so much of all events. The rest is the long tail."""
 _MOST_VISITORS = 20_000
 
 
 def rank_in(scores: NDArray[np.float32], place: int) -> Ranks:
-    """The rank of the candidate at `place` in each column of `scores` (candidates, columns): how many come before it. Of equal
-    scores the first comes first, as in a stable sort."""
+    """The rank of the candidate at `place` in each column of `scores` (candidates, columns): how
+    many come before it. Of equal scores the first comes first, as in a stable sort.
+    """
     own = scores[place]
     return np.asarray((scores > own).sum(axis=0) + (scores[:place] == own).sum(axis=0), np.int64)
 
@@ -46,7 +50,8 @@ def ndcg(ranks: Ranks, k: int) -> Values:
 def mrr(ranks: Ranks, k: int) -> Values:
     """1 / (rank + 1) among the first k, else 0.
 
-    With one relevant item this is average precision, too: precision is only counted at its place. So MAP@k is MRR@k here.
+    With one relevant item this is average precision, too: precision is only counted at its place.
+    So MAP@k is MRR@k here.
     """
     return np.where(ranks < k, 1 / (np.minimum(ranks, k) + 1.0), 0.0)
 
@@ -59,30 +64,37 @@ def coverage(shown: Lists, n_items: int) -> float:
 
 
 def gini(shown: Lists, n_items: int) -> float:
-    """How unequally the lists expose the catalogue: 0 when each item is shown as often, 1 when only one is.
+    """How unequally the lists expose the catalogue: 0 when each item is shown as often, 1 when only
+    one is.
 
-    The Gini coefficient of exposure, normalised by n - 1: G. Shani, A. Gunawardana, "Evaluating Recommendation Systems",
-    Recommender Systems Handbook, 2011. 0 where nothing is shown, or the catalogue has one item only.
+    The Gini coefficient of exposure, normalised by n - 1: G. Shani, A. Gunawardana, "Evaluating
+    Recommendation Systems", Recommender Systems Handbook, 2011. 0 where nothing is shown, or the
+    catalogue has one item only.
     """
     exposure = np.sort(np.bincount(shown[shown >= 0], minlength=n_items))
     if n_items < 2 or not exposure[-1]:
         return 0.0
-    return float((2 * np.arange(1, n_items + 1) - n_items - 1) @ exposure / exposure.sum() / (n_items - 1))
+    return float(
+        (2 * np.arange(1, n_items + 1) - n_items - 1) @ exposure / exposure.sum() / (n_items - 1)
+    )
 
 
 def novelty(shown: Lists, counts: Counts) -> Values:
-    """Mean self-information of what is shown, in bits: -log2 of each item's share of the events, one added to each count.
+    """Mean self-information of what is shown, in bits: -log2 of each item's share of the events,
+    one added to each count.
 
-    T. Zhou et al., "Solving the apparent diversity-accuracy dilemma of recommender systems", PNAS 107, 2010.
+    T. Zhou et al., "Solving the apparent diversity-accuracy dilemma of recommender systems", PNAS
+    107, 2010.
     """
     return _mean(-np.log2((counts + 1) / (counts.sum() + len(counts))), shown)
 
 
 def long_tail(shown: Lists, counts: Counts) -> Values:
-    """The share of each list that is not in the short head (`HEAD_SHARE`): low where popular items crowd out the others.
+    """The share of each list that is not in the short head (`HEAD_SHARE`): low where popular items
+    crowd out the others.
 
-    H. Abdollahpouri, R. Burke, B. Mobasher, "Managing Popularity Bias in Recommender Systems with Personalized Re-ranking",
-    FLAIRS 2019 (average percentage of long tail items).
+    H. Abdollahpouri, R. Burke, B. Mobasher, "Managing Popularity Bias in Recommender Systems with
+    Personalized Re-ranking", FLAIRS 2019 (average percentage of long tail items).
     """
     order = np.argsort(-counts, kind="stable")
     before = np.concatenate(([0], np.cumsum(counts[order])[:-1]))
@@ -91,17 +103,23 @@ def long_tail(shown: Lists, counts: Counts) -> Values:
     return _mean(tail, shown)
 
 
-def diversity(shown: Lists, users: NDArray[np.int32], items: NDArray[np.int32], n_items: int) -> Values:
-    """Intra-list diversity: 1 - the mean similarity of two items of a list; 0 for a list of fewer than two.
+def diversity(
+    shown: Lists, users: NDArray[np.int32], items: NDArray[np.int32], n_items: int
+) -> Values:
+    """Intra-list diversity: 1 - the mean similarity of two items of a list; 0 for a list of fewer
+    than two.
 
-    C.-N. Ziegler et al., "Improving Recommendation Lists through Topic Diversification", WWW 2005. Two items are as similar as
-    the cosine of the sets of visitors who met them, so that it can be told of any catalogue, with attributes or without.
-    `users` (numbered from 0) and `items` are the events before the queries; of more than 20,000 visitors a sample is looked at.
-    An item that nobody has met resembles no other.
+    C.-N. Ziegler et al., "Improving Recommendation Lists through Topic Diversification", WWW 2005.
+    Two items are as similar as the cosine of the sets of visitors who met them, so that it can be
+    told of any catalogue, with attributes or without. `users` (numbered from 0) and `items` are the
+    events before the queries; of more than 20,000 visitors a sample is looked at. An item that
+    nobody has met resembles no other.
     """
     every = 1 + users.max(initial=0) // _MOST_VISITORS
     sampled = users % every == 0
-    met = np.unique(items[sampled].astype(np.int64) << 32 | users[sampled] // every)  # item by item, each visitor once
+    met = np.unique(
+        items[sampled].astype(np.int64) << 32 | users[sampled] // every
+    )  # item by item, each visitor once
     visitors = met & 0xFFFFFFFF
     begins = np.searchsorted(met >> 32, np.arange(n_items + 1))
     counts = np.diff(begins)
@@ -110,7 +128,8 @@ def diversity(shown: Lists, users: NDArray[np.int32], items: NDArray[np.int32], 
     for row, listed in enumerate(shown):
         places = listed[listed >= 0]
         if len(places) > 1:
-            # The mean of all cosines follows from the sum of the items' unit vectors: |sum|^2 = items + 2 x cosines.
+            # The mean of all cosines follows from the sum of the items' unit vectors: |sum|^2 =
+            # items + 2 x cosines.
             parts = [visitors[begins[place] : begins[place + 1]] for place in places]
             total = np.bincount(np.concatenate(parts), np.repeat(length[places], counts[places]))
             cosines = np.square(total).sum() - np.count_nonzero(counts[places])
@@ -121,5 +140,7 @@ def diversity(shown: Lists, users: NDArray[np.int32], items: NDArray[np.int32], 
 def _mean(of_item: Values, shown: Lists) -> Values:
     """The mean over each list."""
     listed = shown >= 0
-    means: Values = np.where(listed, of_item[shown], 0.0).sum(axis=1) / np.maximum(listed.sum(axis=1), 1)
+    means: Values = np.where(listed, of_item[shown], 0.0).sum(axis=1) / np.maximum(
+        listed.sum(axis=1), 1
+    )
     return means

@@ -1,7 +1,8 @@
-"""How events are divided into what a model is fitted on and what it is asked. Pure functions on arrays.
+"""How events are divided into what a model is fitted on and what it is asked. Pure functions on
+arrays.
 
-All take events sorted by user, then time, and return row numbers into them, ascending. The history of a test row is every
-earlier row of the same user, see `history_starts`.
+All take events sorted by user, then time, and return row numbers into them, ascending. The history
+of a test row is every earlier row of the same user, see `history_starts`.
 """
 
 from typing import NamedTuple
@@ -42,7 +43,9 @@ def leave_last_out(users: NDArray[np.int32]) -> Split:
 
 
 def hold_out_last(users: NDArray[np.int32], events: int) -> Split:
-    """The last `events` of each user, but at most a fifth of them, are validation, the rest training; there is no test."""
+    """The last `events` of each user, but at most a fifth of them, are validation, the rest
+    training; there is no test.
+    """
     from_end, count = _from_end(users)
     held_out = from_end < np.minimum(events, count // 5)
     return Split(np.flatnonzero(~held_out), np.flatnonzero(held_out), np.empty(0, np.int64))
@@ -55,7 +58,9 @@ def _from_end(users: NDArray[np.int32]) -> tuple[Rows, Rows]:
 
 
 def time_split(users: NDArray[np.int32], timestamps: NDArray[np.int64], share: float) -> Split:
-    """The last `share` of the events by time is held out, see `split_at`. Raises ValueError for a share of nothing or all."""
+    """The last `share` of the events by time is held out, see `split_at`. Raises ValueError for a
+    share of nothing or all.
+    """
     if not 0 < share < 1:
         raise ValueError(f"share must be between 0 and 1, not {share}")
     cut = np.sort(timestamps)[int(len(timestamps) * (1 - share))] if len(timestamps) else 0
@@ -63,24 +68,32 @@ def time_split(users: NDArray[np.int32], timestamps: NDArray[np.int64], share: f
 
 
 def split_at(users: NDArray[np.int32], timestamps: NDArray[np.int64], cut: int) -> Split:
-    """What happened at `cut` or later is held out; each of those events that has a history is a test row.
+    """What happened at `cut` or later is held out; each of those events that has a history is a
+    test row.
 
-    Events at the very moment of the cut are all held out, so that no model is fitted on what happened at the same time.
+    Events at the very moment of the cut are all held out, so that no model is fitted on what
+    happened at the same time.
     """
     later = timestamps >= cut
     has_history = history_starts(users) < np.arange(len(users))
     return Split(np.flatnonzero(~later), np.empty(0, np.int64), np.flatnonzero(later & has_history))
 
 
-def next_click(users: NDArray[np.int32], timestamps: NDArray[np.int64], validation_sessions: int) -> Split:
-    """Sessions (one user each) that began last are held out whole: each click after their first is a validation row.
+def next_click(
+    users: NDArray[np.int32], timestamps: NDArray[np.int64], validation_sessions: int
+) -> Split:
+    """Sessions (one user each) that began last are held out whole: each click after their first is
+    a validation row.
 
-    There is no test: that is what the query file is for. At most half of the sessions with two clicks or more are held out.
+    There is no test: that is what the query file is for. At most half of the sessions with two
+    clicks or more are held out.
     """
     starts = history_starts(users)
     heads = np.flatnonzero(starts == np.arange(len(users)))
     long_enough = heads[np.diff(np.append(heads, len(users))) >= 2]
-    latest = np.argsort(-timestamps[long_enough], kind="stable")[: min(validation_sessions, len(long_enough) // 2)]
+    latest = np.argsort(-timestamps[long_enough], kind="stable")[
+        : min(validation_sessions, len(long_enough) // 2)
+    ]
     held_out = np.isin(starts, long_enough[latest])
     later = starts < np.arange(len(users))
     return Split(np.flatnonzero(~held_out), np.flatnonzero(held_out & later), np.empty(0, np.int64))

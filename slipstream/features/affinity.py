@@ -1,18 +1,20 @@
-"""What a visitor is drawn to: values of item attributes, and prices, in the recent sequence, decayed by time.
+"""What a visitor is drawn to: values of item attributes, and prices, in the recent sequence,
+decayed by time.
 
-Nothing of it is stored. It is computed of the sequence and of the items' attributes as they are known when it is asked for, so
-a catalogue entry that comes late counts, and a correction does, too.
+Nothing of it is stored. It is computed of the sequence and of the items' attributes as they are
+known when it is asked for, so a catalogue entry that comes late counts, and a correction does, too.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import isfinite
 from typing import Any, Final, NamedTuple
 
+from slipstream.contracts.times import DAY_MS
 from slipstream.contracts.vocabulary import signal_weight
-from slipstream.features.visitor import DAY_MS, SequenceEvent
+from slipstream.features.visitor import SequenceEvent
 
 HALF_LIFE_MS: Final = 14 * DAY_MS
-#: So many values of an attribute are given out, the strongest.
+# So many values of an attribute are given out, the strongest.
 VALUES: Final = 10
 PRICE: Final = "price"
 NO_PRICE: Final = -1.0
@@ -33,8 +35,9 @@ def affinities(
 ) -> list[tuple[str, float]]:
     """The values of an attribute, strongest first, and the share of each, which add up to 1.
 
-    An event speaks for its item's value by the weight of its type, halved each `HALF_LIFE_MS`; for several values (a list), by an
-    equal part for each. Events after `now_ms`, and items of which `items` does not know the attribute, say nothing.
+    An event speaks for its item's value by the weight of its type, halved each `HALF_LIFE_MS`; for
+    several values (a list), by an equal part for each. Events after `now_ms`, and items of which
+    `items` does not know the attribute, say nothing.
     """
     found: dict[str, float] = {}
     for weight, attributes in _weighted(sequence, items, now_ms):
@@ -44,11 +47,18 @@ def affinities(
     total = sum(found.values())
     if total <= 0.0:
         return []
-    return [(value, weight / total) for value, weight in sorted(found.items(), key=lambda pair: (-pair[1], pair[0]))]
+    return [
+        (value, weight / total)
+        for value, weight in sorted(found.items(), key=lambda pair: (-pair[1], pair[0]))
+    ]
 
 
-def price_band(sequence: Sequence[SequenceEvent], items: Mapping[str, Attributes], now_ms: int) -> PriceBand:
-    """Where the prices lie of what the visitor dealt with up to `now_ms`, by the same weights as `affinities`."""
+def price_band(
+    sequence: Sequence[SequenceEvent], items: Mapping[str, Attributes], now_ms: int
+) -> PriceBand:
+    """Where the prices lie of what the visitor dealt with up to `now_ms`, by the same weights as
+    `affinities`.
+    """
     prices = []
     for weight, attributes in _weighted(sequence, items, now_ms):
         price = price_of(attributes)
@@ -74,9 +84,15 @@ def price_of(attributes: Attributes | None) -> float | None:
 
 
 def texts(value: Any) -> list[str]:
-    """The values of an attribute as texts, each once: one for a text, number or truth value, several for a list, else none."""
+    """The values of an attribute as texts, each once: one for a text, number or truth value,
+    several for a list, else none.
+    """
     if isinstance(value, list | tuple):
-        return list(dict.fromkeys(text for one in value if not isinstance(one, list | tuple) for text in texts(one)))
+        return list(
+            dict.fromkeys(
+                text for one in value if not isinstance(one, list | tuple) for text in texts(one)
+            )
+        )
     if isinstance(value, bool):
         return ["true" if value else "false"]
     if isinstance(value, str | int | float) and value != "":
@@ -90,7 +106,9 @@ def affinity_features(
     now_ms: int,
     attributes: Iterable[str],
 ) -> dict[str, Any]:
-    """The features of `slipstream.features.views.affinity_view(attributes)` at `now_ms`; the defaults where nothing is known."""
+    """The features of `slipstream.features.views.affinity_view(attributes)` at `now_ms`; the
+    defaults where nothing is known.
+    """
     features: dict[str, Any] = {}
     for attribute in attributes:
         strongest = affinities(sequence, items, attribute, now_ms)[:VALUES]
@@ -98,7 +116,11 @@ def affinity_features(
         features[f"{attribute}_values"] = [value for value, _ in strongest]
         features[f"{attribute}_shares"] = [share for _, share in strongest]
     band = price_band(sequence, items, now_ms)
-    return features | {"price_low": band.low, "price_typical": band.typical, "price_high": band.high}
+    return features | {
+        "price_low": band.low,
+        "price_typical": band.typical,
+        "price_high": band.high,
+    }
 
 
 def _weighted(
@@ -107,7 +129,9 @@ def _weighted(
     for event in sequence:
         attributes = items.get(event.item_id)
         if attributes and event.timestamp <= now_ms:
-            weight = signal_weight(event.event_type) * 2.0 ** ((event.timestamp - now_ms) / HALF_LIFE_MS)
+            weight = signal_weight(event.event_type) * 2.0 ** (
+                (event.timestamp - now_ms) / HALF_LIFE_MS
+            )
             if weight > 0.0:
                 yield weight, attributes
 

@@ -5,13 +5,16 @@ from typing import Final, NamedTuple, Protocol, TypeVar
 
 from slipstream.contracts.events import Interaction
 
-#: A topic that is deleted and made again has a new id, and so new sources. What stood before the last few is forgotten, since
-#: nobody can read it any more; else a state would grow with every restart of a broker that keeps nothing.
+# A topic that is deleted and made again has a new id, and so new sources. What stood before the
+# last few is forgotten, since nobody can read it any more; else a state would grow with every
+# restart of a broker that keeps nothing.
 TOPICS_KEPT: Final = 4
 
 
 class Placed(NamedTuple):
-    """An interaction with its place in the stream: `source` is "<topic id>:<partition>", offsets grow within a source."""
+    """An interaction with its place in the stream: `source` is "<topic id>:<partition>", offsets
+    grow within a source.
+    """
 
     source: str
     offset: int
@@ -32,7 +35,8 @@ P = TypeVar("P", bound=Positioned)
 
 
 def advance(applied: Mapping[str, int], records: Iterable[P]) -> tuple[dict[str, int], list[P]]:
-    """`applied` (source → last offset) after these records, and those of them that it did not cover yet, in the order given.
+    """`applied` (source → last offset) after these records, and those of them that it did not cover
+    yet, in the order given.
 
     The records of one source must come in the order of their offsets, as a log gives them.
     """
@@ -46,18 +50,26 @@ def advance(applied: Mapping[str, int], records: Iterable[P]) -> tuple[dict[str,
 
 
 def furthest(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
-    """Both, each source with the higher offset; the other's come last, as those of the newest topics."""
+    """Both, each source with the higher offset; the other's come last, as those of the newest
+    topics.
+    """
     both = {source: offset for source, offset in one.items() if source not in other}
     both.update((source, max(offset, one.get(source, -1))) for source, offset in other.items())
     return newest_topics(both)
 
 
 def newest_topics(applied: dict[str, int]) -> dict[str, int]:
-    """The offsets without those of the oldest topics. Sources stand in the order in which they first appeared."""
+    """The offsets without those of the oldest topics. Sources stand in the order in which they
+    first appeared.
+    """
     if len(applied) <= TOPICS_KEPT:
         return applied
     topics = list(dict.fromkeys(source.rpartition(":")[0] for source in applied))
     dropped = set(topics[:-TOPICS_KEPT])
     if not dropped:
         return applied
-    return {source: offset for source, offset in applied.items() if source.rpartition(":")[0] not in dropped}
+    return {
+        source: offset
+        for source, offset in applied.items()
+        if source.rpartition(":")[0] not in dropped
+    }

@@ -1,7 +1,9 @@
-"""Which items are visited together: the pairs that a visitor's event makes with the events around it.
+"""Which items are visited together: the pairs that a visitor's event makes with the events around
+it.
 
-A pair is told when the second of its two events arrives, and the first is then in the visitor's sequence, at most `WINDOW_MS`
-away in event time. What a record tells depends on the state before it alone, so reading a log again tells the same.
+A pair is told when the second of its two events arrives, and the first is then in the visitor's
+sequence, at most `WINDOW_MS` away in event time. What a record tells depends on the state before it
+alone, so reading a log again tells the same.
 """
 
 from bisect import bisect_left, bisect_right
@@ -10,18 +12,21 @@ from operator import attrgetter
 from typing import Final, NamedTuple
 
 from slipstream.contracts.events import Interaction
+from slipstream.contracts.times import HOUR_MS
 from slipstream.contracts.vocabulary import WITHOUT_SIGNAL
-from slipstream.features.visitor import HOUR_MS, SequenceEvent, VisitorState, enter
+from slipstream.features.visitor import SequenceEvent, VisitorState, enter
 
 WINDOW_MS: Final = HOUR_MS // 2
-#: An event pairs with at most so many items, those nearest in time: each is a state to be written.
+# An event pairs with at most so many items, those nearest in time: each is a state to be written.
 PARTNERS: Final = 3
 
 _time = attrgetter("timestamp")
 
 
 class Covisit(NamedTuple):
-    """One side of a pair: `item_id` gains `neighbour`. `timestamp` is that of the later of the two events."""
+    """One side of a pair: `item_id` gains `neighbour`. `timestamp` is that of the later of the two
+    events.
+    """
 
     item_id: str
     neighbour: str
@@ -29,10 +34,12 @@ class Covisit(NamedTuple):
 
 
 def pairs(before: VisitorState | None, fresh: Sequence[Interaction]) -> list[list[Covisit]]:
-    """For each of these events of a visitor, in order of arrival, the pairs that it makes, both sides of each.
+    """For each of these events of a visitor, in order of arrival, the pairs that it makes, both
+    sides of each.
 
-    `before` is the visitor's state before the first of them. An item that comes again within the window makes no pair a second
-    time: viewing and then buying it are one visit. Beyond `SEQUENCE_LENGTH` events within a window the oldest make no pairs.
+    `before` is the visitor's state before the first of them. An item that comes again within the
+    window makes no pair a second time: viewing and then buying it are one visit. Beyond
+    `SEQUENCE_LENGTH` events within a window the oldest make no pairs.
     """
     sequence = before.sequence.copy() if before else []
     told: list[list[Covisit]] = []
@@ -51,7 +58,9 @@ def _pairs(sequence: list[SequenceEvent], own: SequenceEvent) -> list[Covisit]:
         return []
     visits = [
         event.timestamp
-        for event in _between(sequence, own.timestamp - 2 * WINDOW_MS, own.timestamp + 2 * WINDOW_MS)
+        for event in _between(
+            sequence, own.timestamp - 2 * WINDOW_MS, own.timestamp + 2 * WINDOW_MS
+        )
         if event.item_id == own.item_id
     ]
     found: list[Covisit] = []
@@ -62,14 +71,19 @@ def _pairs(sequence: list[SequenceEvent], own: SequenceEvent) -> list[Covisit]:
         partners.add(event.item_id)
         if not any(abs(event.timestamp - visit) <= WINDOW_MS for visit in visits):
             later = max(event.timestamp, own.timestamp)
-            found += (Covisit(own.item_id, event.item_id, later), Covisit(event.item_id, own.item_id, later))
+            found += (
+                Covisit(own.item_id, event.item_id, later),
+                Covisit(event.item_id, own.item_id, later),
+            )
         if len(partners) > PARTNERS:
             break
     return found
 
 
 def _between(sequence: list[SequenceEvent], first: int, last: int) -> list[SequenceEvent]:
-    return sequence[bisect_left(sequence, first, key=_time) : bisect_right(sequence, last, key=_time)]
+    return sequence[
+        bisect_left(sequence, first, key=_time) : bisect_right(sequence, last, key=_time)
+    ]
 
 
 def _nearest(sequence: list[SequenceEvent], timestamp: int) -> Iterable[SequenceEvent]:
@@ -84,7 +98,10 @@ def _outwards(window: list[SequenceEvent], timestamp: int) -> Iterator[SequenceE
     after = bisect_right(window, timestamp, key=_time)
     before = after - 1
     while before >= 0 or after < len(window):
-        if after == len(window) or (before >= 0 and timestamp - window[before].timestamp <= window[after].timestamp - timestamp):
+        if after == len(window) or (
+            before >= 0
+            and timestamp - window[before].timestamp <= window[after].timestamp - timestamp
+        ):
             yield window[before]
             before -= 1
         else:

@@ -1,8 +1,10 @@
-"""History, folded by the functions that fold the stream: states as the stream would have left them, and training rows.
+"""History, folded by the functions that fold the stream: states as the stream would have left them,
+and training rows.
 
-A training row is an event on an item, and the features of all views as they were strictly before it: by event time, of the
-visitor whom the event is known to be today, and without any event of the same millisecond. So no row knows its own label, or
-anything later. Runners (a process, Spark) differ in how they bring the records of one visitor or item together, in nothing else.
+A training row is an event on an item, and the features of all views as they were strictly before
+it: by event time, of the visitor whom the event is known to be today, and without any event of the
+same millisecond. So no row knows its own label, or anything later. Runners (a process, Spark)
+differ in how they bring the records of one visitor or item together, in nothing else.
 """
 
 from bisect import bisect_left
@@ -19,12 +21,31 @@ from slipstream.features.identity import MERGED_KEPT, Link
 from slipstream.features.item import ItemState, item_features
 from slipstream.features.request import RequestContext, request_features
 from slipstream.features.session import session_features
-from slipstream.features.views import AFFINITY_ATTRIBUTES, ITEM, REQUEST, SESSION, VISITOR, Feature, affinity_view
+from slipstream.features.views import (
+    AFFINITY_ATTRIBUTES,
+    ITEM,
+    REQUEST,
+    SESSION,
+    VISITOR,
+    Feature,
+    affinity_view,
+)
 from slipstream.features.visitor import VisitorState, visitor_view
 
 Asked = Callable[[Placed], bool]
-#: What a row says of its event: the visitor (as known today) and what it did; and where the event stands in the lake.
-EVENT_COLUMNS: Final = ("user_id", "event_id", "timestamp", "item_id", "event_type", "value", "topic_id", "partition", "offset")
+# What a row says of its event: the visitor (as known today) and what it did; and where the event
+# stands in the lake.
+EVENT_COLUMNS: Final = (
+    "user_id",
+    "event_id",
+    "timestamp",
+    "item_id",
+    "event_type",
+    "value",
+    "topic_id",
+    "partition",
+    "offset",
+)
 
 
 class Covisited(NamedTuple):
@@ -38,8 +59,14 @@ class Covisited(NamedTuple):
 class Catalogue:
     """What was known of items, and when."""
 
-    def __init__(self, records: Iterable[tuple[str, int, Attributes]], attributes: Sequence[str] = AFFINITY_ATTRIBUTES) -> None:
-        """Of (item, time in ms, attributes), in the order in which they replace each other where times are equal."""
+    def __init__(
+        self,
+        records: Iterable[tuple[str, int, Attributes]],
+        attributes: Sequence[str] = AFFINITY_ATTRIBUTES,
+    ) -> None:
+        """Of (item, time in ms, attributes), in the order in which they replace each other where
+        times are equal.
+        """
         self._wanted = {*attributes, PRICE}
         self._known: dict[str, list[tuple[int, Attributes]]] = {}
         for item_id, timestamp, known in records:
@@ -49,8 +76,10 @@ class Catalogue:
             versions.sort(key=itemgetter(0))
 
     def before(self, now_ms: int) -> Mapping[str, Attributes]:
-        """Items by id, as the newest record from before that moment says. An item that was described only later has its first
-        description: the catalogue of a shop often comes after its history, and online a late entry counts, too."""
+        """Items by id, as the newest record from before that moment says. An item that was
+        described only later has its first description: the catalogue of a shop often comes after
+        its history, and online a late entry counts, too.
+        """
         return _Known(self._known, now_ms)
 
 
@@ -86,7 +115,9 @@ def in_order_of_time(records: Iterable[Placed]) -> list[Placed]:
 
 
 def visitor_state(user_id: str, arrived: Sequence[Placed]) -> VisitorState:
-    """The state of a user after all records of the user and of the visitors who turned out to be the user."""
+    """The state of a user after all records of the user and of the visitors who turned out to be
+    the user.
+    """
     state = visitor.fold_all(None, (record.interaction for record in arrived))
     held: dict[str, dict[str, int]] = {}
     for source, offset, event in arrived:
@@ -97,9 +128,13 @@ def visitor_state(user_id: str, arrived: Sequence[Placed]) -> VisitorState:
     return replace(state, applied=own, merged=merged)
 
 
-def covisits(user_id: str, arrived: Sequence[Placed], links: Iterable[Link] = ()) -> list[Covisited]:
-    """The pairs that these records told, each judged by the state that it was folded into: that of the visitor it names, or of
-    whom that visitor had been linked to when it came. `links` are the ones that lead to this user."""
+def covisits(
+    user_id: str, arrived: Sequence[Placed], links: Iterable[Link] = ()
+) -> list[Covisited]:
+    """The pairs that these records told, each judged by the state that it was folded into: that of
+    the visitor it names, or of whom that visitor had been linked to when it came. `links` are the
+    ones that lead to this user.
+    """
     waiting = sorted(links, key=lambda link: link.timestamp)
     to: dict[str, str] = {}
     states: dict[str, VisitorState] = {}
@@ -123,7 +158,11 @@ def covisits(user_id: str, arrived: Sequence[Placed], links: Iterable[Link] = ()
         run.clear()
 
     if not waiting:
-        to = {record.interaction.user_id: user_id for record in arrived if record.interaction.user_id != user_id}
+        to = {
+            record.interaction.user_id: user_id
+            for record in arrived
+            if record.interaction.user_id != user_id
+        }
     for record in arrived:
         while waiting and waiting[0].timestamp <= record.interaction.received_at:
             tell()
@@ -139,10 +178,16 @@ def covisits(user_id: str, arrived: Sequence[Placed], links: Iterable[Link] = ()
     return told
 
 
-def item_state(records: Iterable[Placed], told: Iterable[Covisited], before: ItemState | None = None) -> ItemState:
-    """The state of an item after these events and pairs; sums of floats in one order, in whichever they are given."""
+def item_state(
+    records: Iterable[Placed], told: Iterable[Covisited], before: ItemState | None = None
+) -> ItemState:
+    """The state of an item after these events and pairs; sums of floats in one order, in whichever
+    they are given.
+    """
     records, told = in_order_of_time(records), sorted(told)
-    state = item.fold_all(before, (record.interaction for record in records), (each.pair for each in told))
+    state = item.fold_all(
+        before, (record.interaction for record in records), (each.pair for each in told)
+    )
     applied = dict(state.applied)
     for source, offset, _ in (*records, *told):
         applied[source] = max(offset, applied.get(source, -1))
@@ -150,9 +195,15 @@ def item_state(records: Iterable[Placed], told: Iterable[Covisited], before: Ite
 
 
 def visitor_rows(
-    user_id: str, records: Iterable[Placed], asked: Asked, catalogue: Catalogue, attributes: Sequence[str] = AFFINITY_ATTRIBUTES
+    user_id: str,
+    records: Iterable[Placed],
+    asked: Asked,
+    catalogue: Catalogue,
+    attributes: Sequence[str] = AFFINITY_ATTRIBUTES,
 ) -> Iterator[dict[str, Any]]:
-    """The asked moments of one visitor in the order of time, with all features but those of the item itself."""
+    """The asked moments of one visitor in the order of time, with all features but those of the
+    item itself.
+    """
     for record, state in moments(records, asked):
         now_ms, item_id = record.interaction.timestamp, record.interaction.item_id or ""
         known = catalogue.before(now_ms)
@@ -160,13 +211,23 @@ def visitor_rows(
         row = _event(user_id, record)
         _put(row, VISITOR.name, visitor_view(state, now_ms, VISITOR.feature_names))
         _put(row, SESSION.name, session_features(state, now_ms))
-        _put(row, affinity_view(attributes).name, affinity_features(state.sequence, known, now_ms, attributes))
-        _put(row, REQUEST.name, request_features(context, state, known, attributes[0] if attributes else ""))
+        _put(
+            row,
+            affinity_view(attributes).name,
+            affinity_features(state.sequence, known, now_ms, attributes),
+        )
+        _put(
+            row,
+            REQUEST.name,
+            request_features(context, state, known, attributes[0] if attributes else ""),
+        )
         yield row
 
 
 def item_rows(records: Iterable[Placed], asked: Asked) -> Iterator[dict[str, Any]]:
-    """The asked moments among the events of one item in the order of time: their places, and the item's features."""
+    """The asked moments among the events of one item in the order of time: their places, and the
+    item's features.
+    """
     for record, state in _before(records, asked, None, item.fold_all):
         topic_id, _, partition = record.source.rpartition(":")
         row = {"topic_id": topic_id, "partition": int(partition), "offset": record.offset}
@@ -186,14 +247,18 @@ def training_rows(
     catalogue: Catalogue | None = None,
     attributes: Sequence[str] = AFFINITY_ATTRIBUTES,
 ) -> list[dict[str, Any]]:
-    """Training rows of a history that fits into memory: the records of each visitor, by who the visitor is known to be."""
+    """Training rows of a history that fits into memory: the records of each visitor, by who the
+    visitor is known to be.
+    """
     catalogue = catalogue or Catalogue(())
     by_item: dict[str, list[Placed]] = {}
     for records in visitors.values():
         for record in records:
             if record.interaction.item_id is not None:
                 by_item.setdefault(record.interaction.item_id, []).append(record)
-    of_items = {_place(row): row for records in by_item.values() for row in item_rows(records, asked)}
+    of_items = {
+        _place(row): row for records in by_item.values() for row in item_rows(records, asked)
+    }
     return [
         row | of_items[_place(row)]
         for user_id in sorted(visitors)
@@ -204,7 +269,8 @@ def training_rows(
 def feature_columns(attributes: Sequence[str] = AFFINITY_ATTRIBUTES) -> dict[str, Feature]:
     """The columns of a training row after those of the event, in order: "<view>__<feature>".
 
-    The neighbours of an item are not among them: which pairs its state keeps depends on the order in which events arrived.
+    The neighbours of an item are not among them: which pairs its state keeps depends on the order
+    in which events arrived.
     """
     views = (VISITOR, SESSION, affinity_view(attributes), REQUEST, ITEM)
     return {f"{view.name}__{feature.name}": feature for view in views for feature in view.fields}
@@ -215,12 +281,16 @@ def asks_for(since_ms: int | None = None, until_ms: int | None = None) -> Asked:
     first, end = since_ms or 0, until_ms if until_ms is not None else 2**62
 
     def asked(record: Placed) -> bool:
-        return record.interaction.item_id is not None and first <= record.interaction.timestamp < end
+        return (
+            record.interaction.item_id is not None and first <= record.interaction.timestamp < end
+        )
 
     return asked
 
 
-def _before(records: Iterable[Placed], asked: Asked, state: Any, fold_all: Callable[..., Any]) -> Iterator[tuple[Placed, Any]]:
+def _before(
+    records: Iterable[Placed], asked: Asked, state: Any, fold_all: Callable[..., Any]
+) -> Iterator[tuple[Placed, Any]]:
     waiting: list[Placed] = []
     for record in in_order_of_time(records):
         if asked(record):
@@ -240,7 +310,14 @@ def _time_order(record: Placed) -> tuple[int, str, str, int]:
 def _event(user_id: str, record: Placed) -> dict[str, Any]:
     event = record.interaction
     topic_id, _, partition = record.source.rpartition(":")
-    values = (user_id, event.event_id, event.timestamp, event.item_id, event.event_type, event.value)
+    values = (
+        user_id,
+        event.event_id,
+        event.timestamp,
+        event.item_id,
+        event.event_type,
+        event.value,
+    )
     return dict(zip(EVENT_COLUMNS, (*values, topic_id, int(partition), record.offset), strict=True))
 
 

@@ -5,19 +5,28 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from slipstream.contracts.events import Interaction
-from slipstream.contracts.vocabulary import CLICK, IMPRESSION, PURCHASE, VIEW, WITHOUT_SIGNAL, signal_weight
+from slipstream.contracts.times import DAY_MS, HOUR_MS
+from slipstream.contracts.vocabulary import (
+    CLICK,
+    IMPRESSION,
+    PURCHASE,
+    VIEW,
+    WITHOUT_SIGNAL,
+    signal_weight,
+)
 from slipstream.features import decay, rates
 from slipstream.features import tiles as tiling
 from slipstream.features.covisits import Covisit
 from slipstream.features.tiles import ALL_BUT_IMPRESSIONS, GROUP_OF, OF_TYPE, OTHER, Tiles, TileSize
-from slipstream.features.visitor import DAY_MS, HOUR_MS
 
 POPULARITY_HALF_LIFE_MS: Final = 7 * DAY_MS
 NEIGHBOUR_HALF_LIFE_MS: Final = 14 * DAY_MS
-#: Windows are read over 24 hours and 30 days; a day more is kept, since a clock may run ahead by as much.
+# Windows are read over 24 hours and 30 days; a day more is kept, since a clock may run ahead by as
+# much.
 HOURS: Final = TileSize(HOUR_MS, 48)
 DAYS: Final = TileSize(DAY_MS, 31)
-#: So many neighbours are given out; some more are kept, so that one that comes often is not lost to one that came last.
+# So many neighbours are given out; some more are kept, so that one that comes often is not lost to
+# one that came last.
 NEIGHBOURS: Final = 20
 NEIGHBOURS_KEPT: Final = 24
 _MASS_UNITS: Final = 1_000_000
@@ -27,11 +36,13 @@ _MASS_UNITS: Final = 1_000_000
 class ItemState:
     """What is kept of an item.
 
-    `counts`: all events by type. `mass`: decayed popularity (see `decay`, half-life `POPULARITY_HALF_LIFE_MS`) of the events
-    with signal, each by the weight of its type; None before the first. `hours`, `days`: events with signal and impressions, in
-    tiles. `first_seen`, `last_seen`: event times in ms. `applied`: last offset by source, see `slipstream.features.applied`.
-    `neighbours`: the decayed mass of the pairs with each other item (see `covisits`; half-life `NEIGHBOUR_HALF_LIFE_MS`), in
-    whole millionths of `decay`'s, which cost less to keep; the heaviest `NEIGHBOURS_KEPT`.
+    `counts`: all events by type. `mass`: decayed popularity (see `decay`, half-life
+    `POPULARITY_HALF_LIFE_MS`) of the events with signal, each by the weight of its type; None
+    before the first. `hours`, `days`: events with signal and impressions, in tiles. `first_seen`,
+    `last_seen`: event times in ms. `applied`: last offset by source, see
+    `slipstream.features.applied`. `neighbours`: the decayed mass of the pairs with each other item
+    (see `covisits`; half-life `NEIGHBOUR_HALF_LIFE_MS`), in whole millionths of `decay`'s, which
+    cost less to keep; the heaviest `NEIGHBOURS_KEPT`.
     """
 
     counts: dict[str, int] = field(default_factory=dict)
@@ -44,12 +55,16 @@ class ItemState:
     neighbours: dict[str, int] = field(default_factory=dict)
 
 
-def fold_all(state: ItemState | None, interactions: Iterable[Interaction], covisits: Iterable[Covisit] = ()) -> ItemState:
-    """The state after these events and pairs of this item, in whatever order they come. The given state is left as it is.
+def fold_all(
+    state: ItemState | None, interactions: Iterable[Interaction], covisits: Iterable[Covisit] = ()
+) -> ItemState:
+    """The state after these events and pairs of this item, in whatever order they come. The given
+    state is left as it is.
 
-    `covisits` are those of `covisits.pairs` whose `item_id` is this item. A record counts once by its source and offset: all
-    that it brings for an item, the event itself and its pairs, belongs into one call, with the events and pairs of other
-    records as one likes. What is kept of the neighbours is the same in every order as long as there are no more than are kept.
+    `covisits` are those of `covisits.pairs` whose `item_id` is this item. A record counts once by
+    its source and offset: all that it brings for an item, the event itself and its pairs, belongs
+    into one call, with the events and pairs of other records as one likes. What is kept of the
+    neighbours is the same in every order as long as there are no more than are kept.
     """
     state = state or ItemState()
     counts, hours, days = state.counts.copy(), state.hours, state.days
@@ -73,28 +88,42 @@ def fold_all(state: ItemState | None, interactions: Iterable[Interaction], covis
 
 
 def neighbours_of(state: ItemState | None, now_ms: int) -> list[tuple[str, float]]:
-    """The items most visited together with this one, heaviest first, and what that is worth at `now_ms`: a pair that is made
-    then is worth 1, one a half-life before a half."""
+    """The items most visited together with this one, heaviest first, and what that is worth at
+    `now_ms`: a pair that is made then is worth 1, one a half-life before a half.
+    """
     if state is None:
         return []
     heaviest = sorted(state.neighbours.items(), key=_heaviest_first)[:NEIGHBOURS]
-    return [(other, decay.value(mass / _MASS_UNITS, now_ms, NEIGHBOUR_HALF_LIFE_MS)) for other, mass in heaviest]
+    return [
+        (other, decay.value(mass / _MASS_UNITS, now_ms, NEIGHBOUR_HALF_LIFE_MS))
+        for other, mass in heaviest
+    ]
 
 
-def neighbour_features(state: ItemState | None, now_ms: int, names: Iterable[str] | None = None) -> dict[str, Any]:
-    """The features of `slipstream.features.views.ITEM_NEIGHBOURS` at `now_ms`, or those of them that are named."""
+def neighbour_features(
+    state: ItemState | None, now_ms: int, names: Iterable[str] | None = None
+) -> dict[str, Any]:
+    """The features of `slipstream.features.views.ITEM_NEIGHBOURS` at `now_ms`, or those of them
+    that are named.
+    """
     found = neighbours_of(state, now_ms)
-    features = {"neighbours": [other for other, _ in found], "neighbour_weights": [weight for _, weight in found]}
+    features = {
+        "neighbours": [other for other, _ in found],
+        "neighbour_weights": [weight for _, weight in found],
+    }
     return features if names is None else {name: features[name] for name in names}
 
 
-def item_features(state: ItemState | None, now_ms: int, names: Iterable[str] | None = None) -> dict[str, float]:
-    """The features of `slipstream.features.views.ITEM` at `now_ms`, or those of them that are named; the defaults for an item
-    never seen.
+def item_features(
+    state: ItemState | None, now_ms: int, names: Iterable[str] | None = None
+) -> dict[str, float]:
+    """The features of `slipstream.features.views.ITEM` at `now_ms`, or those of them that are
+    named; the defaults for an item never seen.
 
-    Windows are whole tiles: a day is the hour of `now_ms` and the 23 before it, 7 and 30 days its day (UTC) and those before it.
-    A state answers for the moment of its newest event and every later one. Asked for an earlier moment, windows leave out the
-    tiles from that of `now_ms` on, but counts ever, popularity and neighbours hold what came later: who needs an earlier moment
+    Windows are whole tiles: a day is the hour of `now_ms` and the 23 before it, 7 and 30 days its
+    day (UTC) and those before it. A state answers for the moment of its newest event and every
+    later one. Asked for an earlier moment, windows leave out the tiles from that of `now_ms` on,
+    but counts ever, popularity and neighbours hold what came later: who needs an earlier moment
     folds only the events up to it.
     """
     reading = _Reading(state or ItemState(), now_ms)
@@ -118,21 +147,36 @@ class _Reading:
 
     def within(self, groups: tuple[int, ...], window: _Window) -> float:
         tiles, size = (self.state.hours, HOURS) if window.hourly else (self.state.days, DAYS)
-        return float(tiling.total(tiles, groups, self.now_ms // size.ms - self.ahead, window.length - self.ahead))
+        return float(
+            tiling.total(
+                tiles, groups, self.now_ms // size.ms - self.ahead, window.length - self.ahead
+            )
+        )
 
     def click_through(self, window: _Window | None) -> float:
-        return rates.smoothed(self.number(CLICK, window), self.number(IMPRESSION, window), rates.CLICK_THROUGH)
+        return rates.smoothed(
+            self.number(CLICK, window), self.number(IMPRESSION, window), rates.CLICK_THROUGH
+        )
 
     def conversion(self, window: _Window | None) -> float:
-        """Of visits: views or clicks, of which a visit may have both, so whichever were recorded more."""
+        """Of visits: views or clicks, of which a visit may have both, so whichever were recorded
+        more.
+        """
         visits = max(self.number(VIEW, window), self.number(CLICK, window))
         return rates.smoothed(self.number(PURCHASE, window), visits, rates.CONVERSION)
 
     def number(self, kind: str, window: _Window | None) -> float:
-        return float(self.state.counts.get(kind, 0)) if window is None else self.within((GROUP_OF[kind],), window)
+        return (
+            float(self.state.counts.get(kind, 0))
+            if window is None
+            else self.within((GROUP_OF[kind],), window)
+        )
 
     def momentum(self) -> float:
-        lately, usually = self.within(ALL_BUT_IMPRESSIONS, _WINDOWS["1d"]), self.within(ALL_BUT_IMPRESSIONS, _WINDOWS["7d"]) / 7
+        lately, usually = (
+            self.within(ALL_BUT_IMPRESSIONS, _WINDOWS["1d"]),
+            self.within(ALL_BUT_IMPRESSIONS, _WINDOWS["7d"]) / 7,
+        )
         return (1.0 + lately) / (1.0 + usually)
 
     def hours_since(self, moment: int) -> float:
@@ -155,16 +199,23 @@ def _conversion(window: _Window | None) -> Callable[[_Reading], float]:
     return lambda reading: reading.conversion(window)
 
 
-#: The features that change from one moment to the next. All others change with the state, and once an hour with the tiles that a
-#: window takes in, as long as the state has nothing that is ahead of the moment.
+# The features that change from one moment to the next. All others change with the state, and once
+# an hour with the tiles that a window takes in, as long as the state has nothing that is ahead of
+# the moment.
 MOVING: Final = frozenset({"popularity", "age_hours", "hours_since_last"})
 
-#: How each feature of an item is read.
+# How each feature of an item is read.
 FEATURES: Final[dict[str, Callable[[_Reading], float]]] = {
     **{name: _number(kind, None) for name, kind in OF_TYPE.items()},
-    "popularity": lambda reading: decay.value(reading.state.mass, reading.now_ms, POPULARITY_HALF_LIFE_MS),
+    "popularity": lambda reading: decay.value(
+        reading.state.mass, reading.now_ms, POPULARITY_HALF_LIFE_MS
+    ),
     **{f"events_{span}": _within(ALL_BUT_IMPRESSIONS, window) for span, window in _WINDOWS.items()},
-    **{f"{name}_{span}": _number(kind, window) for name, kind in OF_TYPE.items() for span, window in _WINDOWS.items()},
+    **{
+        f"{name}_{span}": _number(kind, window)
+        for name, kind in OF_TYPE.items()
+        for span, window in _WINDOWS.items()
+    },
     "click_through": _click_through(None),
     "click_through_7d": _click_through(_WINDOWS["7d"]),
     "click_through_30d": _click_through(_WINDOWS["30d"]),
@@ -188,8 +239,14 @@ def _with(neighbours: dict[str, int], covisits: Iterable[Covisit]) -> dict[str, 
     after = neighbours.copy()
     for other, mass in gained.items():
         held = after.get(other)
-        after[other] = round((mass if held is None else decay.both(held / _MASS_UNITS, mass)) * _MASS_UNITS)
-    return after if len(after) <= NEIGHBOURS_KEPT else dict(sorted(after.items(), key=_heaviest_first)[:NEIGHBOURS_KEPT])
+        after[other] = round(
+            (mass if held is None else decay.both(held / _MASS_UNITS, mass)) * _MASS_UNITS
+        )
+    return (
+        after
+        if len(after) <= NEIGHBOURS_KEPT
+        else dict(sorted(after.items(), key=_heaviest_first)[:NEIGHBOURS_KEPT])
+    )
 
 
 def _heaviest_first(neighbour: tuple[str, int]) -> tuple[int, str]:

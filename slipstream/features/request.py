@@ -1,4 +1,6 @@
-"""Features of a request: what is known only when somebody asks, set against the states of the visitor and the item."""
+"""Features of a request: what is known only when somebody asks, set against the states of the
+visitor and the item.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +13,9 @@ from slipstream.features.visitor import VisitorState, visitor_features
 
 @dataclass(frozen=True, slots=True)
 class RequestContext:
-    """What a request brings: its moment, the item that is looked at (if one is), and how far the visitor's clock is from UTC."""
+    """What a request brings: its moment, the item that is looked at (if one is), and how far the
+    visitor's clock is from UTC.
+    """
 
     now_ms: int
     item_id: str = ""
@@ -26,8 +30,8 @@ def request_features(
 ) -> dict[str, Any]:
     """The features of `slipstream.features.views.REQUEST`.
 
-    `items` has the attributes of the request's item and of those of the visitor's sequence, as far as they are known;
-    `attribute` is the one that `item_affinity` is about.
+    `items` has the attributes of the request's item and of those of the visitor's sequence, as far
+    as they are known; `attribute` is the one that `item_affinity` is about.
     """
     now_ms = context.now_ms
     local = datetime.fromtimestamp(now_ms / 1000, UTC).timestamp() + context.utc_offset_minutes * 60
@@ -45,6 +49,8 @@ def request_features(
         "item_price": price if price is not None else -1.0,
         "price_to_typical": price / band.typical if known and price is not None else -1.0,
         "in_price_band": int(band.low <= price <= band.high) if known and price is not None else -1,
-        "item_events": sum(event.item_id == context.item_id and event.timestamp <= now_ms for event in sequence),
+        "item_events": sum(
+            event.item_id == context.item_id and event.timestamp <= now_ms for event in sequence
+        ),
         "item_affinity": max((shares.get(value, 0.0) for value in values), default=0.0),
     }

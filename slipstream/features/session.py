@@ -1,22 +1,27 @@
-"""The session that a visitor is in: the newest events of the sequence with less than 30 minutes from one to the next."""
+"""The session that a visitor is in: the newest events of the sequence with less than 30 minutes
+from one to the next.
+"""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from operator import attrgetter
 from typing import Any, Final
 
+from slipstream.contracts.times import HOUR_MS
 from slipstream.contracts.vocabulary import CART, PURCHASE, VIEW
-from slipstream.features.visitor import HOUR_MS, SequenceEvent, VisitorState
+from slipstream.features.visitor import SequenceEvent, VisitorState
 
 GAP_MS: Final = HOUR_MS // 2
-#: So many of the session's items are given out, the newest.
+# So many of the session's items are given out, the newest.
 ITEMS: Final = 20
 
 
 def session_of(sequence: Sequence[SequenceEvent], now_ms: int) -> Sequence[SequenceEvent]:
-    """The events of the session at `now_ms`, oldest first; none when the last event up to then is 30 minutes old or more.
+    """The events of the session at `now_ms`, oldest first; none when the last event up to then is
+    30 minutes old or more.
 
-    Events after `now_ms` are not seen. Of a session of more events than a sequence holds, the newest are told.
+    Events after `now_ms` are not seen. Of a session of more events than a sequence holds, the
+    newest are told.
     """
     end = bisect_right(sequence, now_ms, key=attrgetter("timestamp"))
     start, after = end, now_ms
@@ -26,9 +31,13 @@ def session_of(sequence: Sequence[SequenceEvent], now_ms: int) -> Sequence[Seque
     return sequence[start:end]
 
 
-def session_features(state: VisitorState | None, now_ms: int, names: Iterable[str] | None = None) -> dict[str, Any]:
-    """The features of `slipstream.features.views.SESSION` at `now_ms`, or those of them that are named; the defaults while the
-    visitor is in no session. They count what the sequence has: events on items, with signal."""
+def session_features(
+    state: VisitorState | None, now_ms: int, names: Iterable[str] | None = None
+) -> dict[str, Any]:
+    """The features of `slipstream.features.views.SESSION` at `now_ms`, or those of them that are
+    named; the defaults while the visitor is in no session. They count what the sequence has: events
+    on items, with signal.
+    """
     session = session_of(state.sequence if state else (), now_ms)
     items = list(dict.fromkeys(event.item_id for event in reversed(session)))
     types = [event.event_type for event in session]

@@ -1,8 +1,9 @@
-"""Counts by time in tiles: whole five minutes, hours or days since the epoch, for the newest so many.
+"""Counts by time in tiles: whole five minutes, hours or days since the epoch, for the newest so
+many.
 
-What is kept is judged from the newest tile, never from a clock, so the order in which events arrive does not change a state.
-A window that ends at a moment is the tile of that moment and those before it, as many as it is long: a window of 24 hours in
-hour tiles is this hour and the 23 before it.
+What is kept is judged from the newest tile, never from a clock, so the order in which events arrive
+does not change a state. A window that ends at a moment is the tile of that moment and those before
+it, as many as it is long: a window of 24 hours in hour tiles is this hour and the 23 before it.
 """
 
 from collections.abc import Iterable
@@ -11,13 +12,21 @@ from typing import Final, NamedTuple
 
 from slipstream.contracts.vocabulary import CART, CLICK, IMPRESSION, PURCHASE, VIEW
 
-#: Counts are kept by group: these types each for itself, everything else together.
+# Counts are kept by group: these types each for itself, everything else together.
 GROUP_OF: Final = {VIEW: 0, CLICK: 1, CART: 2, PURCHASE: 3, IMPRESSION: 4}
 OTHER: Final = 5
 _GROUPS: Final = 6
-ALL_BUT_IMPRESSIONS: Final = tuple(group for group in range(_GROUPS) if group != GROUP_OF[IMPRESSION])
-#: What counts of a type are called.
-OF_TYPE: Final = {"views": VIEW, "clicks": CLICK, "carts": CART, "purchases": PURCHASE, "impressions": IMPRESSION}
+ALL_BUT_IMPRESSIONS: Final = tuple(
+    group for group in range(_GROUPS) if group != GROUP_OF[IMPRESSION]
+)
+# What counts of a type are called.
+OF_TYPE: Final = {
+    "views": VIEW,
+    "clicks": CLICK,
+    "carts": CART,
+    "purchases": PURCHASE,
+    "impressions": IMPRESSION,
+}
 
 
 class TileSize(NamedTuple):
@@ -29,9 +38,10 @@ class TileSize(NamedTuple):
 
 @dataclass(slots=True)
 class Tiles:
-    """Counts in tiles of one size. `counts` has a list for each group, oldest tile first, the last being tile number `newest`
-    (since the epoch), none beginning with zero; it is empty as long as nothing was counted. The inner lists are shared between
-    copies, and replaced when they change."""
+    """Counts in tiles of one size. `counts` has a list for each group, oldest tile first, the last
+    being tile number `newest` (since the epoch), none beginning with zero; it is empty as long as
+    nothing was counted. The inner lists are shared between copies, and replaced when they change.
+    """
 
     newest: int = 0
     counts: list[list[int]] = field(default_factory=list)
@@ -41,7 +51,9 @@ class Tiles:
 
 
 def add(tiles: Tiles, size: TileSize, timestamp: int, group: int, number: int = 1) -> None:
-    """Count `number` (over 0) events of a group more, in place. What is older than is kept is let go."""
+    """Count `number` (over 0) events of a group more, in place. What is older than is kept is let
+    go.
+    """
     _add(tiles, timestamp // size.ms, size.kept, group, number)
 
 

@@ -1,8 +1,10 @@
-"""The feature views: which features there are, of what, of which type, with which defaults, how long they hold; and the feature
-services, which are named groups of them. Serving, training, the API and docs/features.md read this table.
+"""The feature views: which features there are, of what, of which type, with which defaults, how
+long they hold; and the feature services, which are named groups of them. Serving, training, the API
+and docs/features.md read this table.
 
-Types have Feast's names. A view is `stored` (read off a state that the stream keeps), `derived` (computed when it is asked for,
-of states and of the catalogue) or `request` (it also needs what the request says).
+Types have Feast's names. A view is `stored` (read off a state that the stream keeps), `derived`
+(computed when it is asked for, of states and of the catalogue) or `request` (it also needs what the
+request says).
 """
 
 from collections.abc import Sequence
@@ -13,7 +15,7 @@ from slipstream.features import rates
 
 DAY_S: Final = 86_400
 DType = Literal["Int64", "Float64", "String", "Array(String)", "Array(Int64)", "Array(Float64)"]
-#: Affinities are computed for these attributes of items where nothing else is configured.
+# Affinities are computed for these attributes of items where nothing else is configured.
 AFFINITY_ATTRIBUTES: Final = ("category", "brand")
 
 
@@ -29,7 +31,9 @@ class Feature:
 
 @dataclass(frozen=True, slots=True)
 class FeatureView:
-    """The features of one kind of entity. A value is stale, and not served as present, `ttl_s` after the entity's last event."""
+    """The features of one kind of entity. A value is stale, and not served as present, `ttl_s`
+    after the entity's last event.
+    """
 
     name: str
     description: str
@@ -51,7 +55,9 @@ class FeatureView:
     @property
     def numbers(self) -> tuple[str, ...]:
         """The features that are numbers, not texts or lists."""
-        return tuple(feature.name for feature in self.fields if feature.dtype in ("Int64", "Float64"))
+        return tuple(
+            feature.name for feature in self.fields if feature.dtype in ("Int64", "Float64")
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +70,11 @@ class FeatureService:
 
     def of(self, view: FeatureView) -> tuple[str, ...]:
         """The names of those that are of this view."""
-        return tuple(name for of_view, _, name in (one.partition(":") for one in self.features) if of_view == view.name)
+        return tuple(
+            name
+            for of_view, _, name in (one.partition(":") for one in self.features)
+            if of_view == view.name
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +101,20 @@ VISITOR: Final = FeatureView(
     "visitor",
     ("user_id",),
     (
-        Feature("history_length", "Int64", 0, "events on items in the recent sequence, at most 100"),
+        Feature(
+            "history_length", "Int64", 0, "events on items in the recent sequence, at most 100"
+        ),
         Feature("distinct_items", "Int64", 0, "different items in the recent sequence"),
-        *(Feature(f"events_{s}", "Int64", 0, f"events in the last {words}, without impressions") for s, words in _SPANS.items()),
-        Feature("hours_since_last", "Float64", -1.0, "hours since the last event of any type; -1 when there is none"),
+        *(
+            Feature(f"events_{s}", "Int64", 0, f"events in the last {words}, without impressions")
+            for s, words in _SPANS.items()
+        ),
+        Feature(
+            "hours_since_last",
+            "Float64",
+            -1.0,
+            "hours since the last event of any type; -1 when there is none",
+        ),
         Feature("events", "Int64", 0, "events ever, without impressions"),
         *(Feature(name, "Int64", 0, f"{name} ever") for name in _TYPES),
         *(
@@ -103,10 +123,20 @@ VISITOR: Final = FeatureView(
             for span, words in _SPANS.items()
         ),
         *(
-            Feature(f"hours_since_{kind}", "Float64", -1.0, f"hours since the last {kind}; -1 when there is none")
+            Feature(
+                f"hours_since_{kind}",
+                "Float64",
+                -1.0,
+                f"hours since the last {kind}; -1 when there is none",
+            )
             for kind in ("view", "click", "cart", "purchase")
         ),
-        Feature("recent_items", "Array(String)", (), "the items of the recent sequence, oldest first, at most 100"),
+        Feature(
+            "recent_items",
+            "Array(String)",
+            (),
+            "the items of the recent sequence, oldest first, at most 100",
+        ),
         Feature("recent_types", "Array(String)", (), "the event type of each"),
         Feature("recent_times", "Array(Int64)", (), "the time of each, in ms since the epoch"),
     ),
@@ -127,7 +157,12 @@ SESSION: Final = FeatureView(
         Feature("carts", "Int64", 0, "carts"),
         Feature("purchases", "Int64", 0, "purchases"),
         Feature("minutes", "Float64", 0.0, "minutes from its first event to its last"),
-        Feature("minutes_since_last", "Float64", -1.0, "minutes since its last event; -1 without a session"),
+        Feature(
+            "minutes_since_last",
+            "Float64",
+            -1.0,
+            "minutes since its last event; -1 without a session",
+        ),
         Feature("items", "Array(String)", (), "its items, the newest first, each once, at most 20"),
     ),
     ttl_s=90 * DAY_S,
@@ -141,9 +176,21 @@ ITEM: Final = FeatureView(
     ("item_id",),
     (
         *(Feature(name, "Int64", 0, f"{name} ever") for name in _TYPES),
-        Feature("popularity", "Float64", 0.0, "events by the weight of their type, decayed with a half-life of 7 days"),
-        *(Feature(f"events_{span}", "Int64", 0, f"events with signal {words}") for span, words in _ITEM_SPANS.items()),
-        *(Feature(f"{name}_{span}", "Int64", 0, f"{name} {words}") for name in _TYPES for span, words in _ITEM_SPANS.items()),
+        Feature(
+            "popularity",
+            "Float64",
+            0.0,
+            "events by the weight of their type, decayed with a half-life of 7 days",
+        ),
+        *(
+            Feature(f"events_{span}", "Int64", 0, f"events with signal {words}")
+            for span, words in _ITEM_SPANS.items()
+        ),
+        *(
+            Feature(f"{name}_{span}", "Int64", 0, f"{name} {words}")
+            for name in _TYPES
+            for span, words in _ITEM_SPANS.items()
+        ),
         *(
             Feature(
                 f"click_through{suffix}",
@@ -151,7 +198,11 @@ ITEM: Final = FeatureView(
                 rates.smoothed(0, 0, rates.CLICK_THROUGH),
                 f"clicks an impression {words}, smoothed by Beta(1, 19): 5 % before the first impression",
             )
-            for suffix, words in (("", "ever"), ("_7d", _ITEM_SPANS["7d"]), ("_30d", _ITEM_SPANS["30d"]))
+            for suffix, words in (
+                ("", "ever"),
+                ("_7d", _ITEM_SPANS["7d"]),
+                ("_30d", _ITEM_SPANS["30d"]),
+            )
         ),
         *(
             Feature(
@@ -160,13 +211,22 @@ ITEM: Final = FeatureView(
                 rates.smoothed(0, 0, rates.CONVERSION),
                 f"purchases a view or click {words}, smoothed by Beta(1, 49): 2 % before the first",
             )
-            for suffix, words in (("", "ever"), ("_7d", _ITEM_SPANS["7d"]), ("_30d", _ITEM_SPANS["30d"]))
+            for suffix, words in (
+                ("", "ever"),
+                ("_7d", _ITEM_SPANS["7d"]),
+                ("_30d", _ITEM_SPANS["30d"]),
+            )
         ),
         Feature(
-            "momentum", "Float64", 1.0, "events of a day now against a day of the last 7: (1 + events_1d) / (1 + events_7d / 7)"
+            "momentum",
+            "Float64",
+            1.0,
+            "events of a day now against a day of the last 7: (1 + events_1d) / (1 + events_7d / 7)",
         ),
         Feature("age_hours", "Float64", -1.0, "hours since the first event; -1 when there is none"),
-        Feature("hours_since_last", "Float64", -1.0, "hours since the last event; -1 when there is none"),
+        Feature(
+            "hours_since_last", "Float64", -1.0, "hours since the last event; -1 when there is none"
+        ),
     ),
     ttl_s=180 * DAY_S,
 )
@@ -178,8 +238,15 @@ ITEM_NEIGHBOURS: Final = FeatureView(
     "item",
     ("item_id",),
     (
-        Feature("neighbours", "Array(String)", (), "the items, most visited together first, at most 20"),
-        Feature("neighbour_weights", "Array(Float64)", (), "visits together of each, decayed with a half-life of 14 days"),
+        Feature(
+            "neighbours", "Array(String)", (), "the items, most visited together first, at most 20"
+        ),
+        Feature(
+            "neighbour_weights",
+            "Array(Float64)",
+            (),
+            "visits together of each, decayed with a half-life of 14 days",
+        ),
     ),
     ttl_s=180 * DAY_S,
 )
@@ -191,23 +258,46 @@ REQUEST: Final = FeatureView(
     "request",
     ("user_id", "item_id"),
     (
-        Feature("hour_of_day", "Int64", 0, "hour of the request's day, 0 to 23 (UTC, or by the request's `utc_offset_minutes`)"),
-        Feature("day_of_week", "Int64", 0, "day of the request's week, 0 is Monday"),
-        Feature("days_since_last_visit", "Float64", -1.0, "days since the visitor's last event; -1 when there is none"),
-        Feature("item_price", "Float64", -1.0, "the item's price; -1 when it is not known"),
-        Feature("price_to_typical", "Float64", -1.0, "the item's price by the visitor's typical price; -1 when one is not known"),
         Feature(
-            "in_price_band", "Int64", -1, "1 when the item's price is in the visitor's price band, else 0; -1 when not known"
+            "hour_of_day",
+            "Int64",
+            0,
+            "hour of the request's day, 0 to 23 (UTC, or by the request's `utc_offset_minutes`)",
         ),
-        Feature("item_events", "Int64", 0, "how often the item is in the visitor's recent sequence"),
+        Feature("day_of_week", "Int64", 0, "day of the request's week, 0 is Monday"),
         Feature(
-            "item_affinity", "Float64", 0.0, "the visitor's affinity to the item's category (the first attribute configured)"
+            "days_since_last_visit",
+            "Float64",
+            -1.0,
+            "days since the visitor's last event; -1 when there is none",
+        ),
+        Feature("item_price", "Float64", -1.0, "the item's price; -1 when it is not known"),
+        Feature(
+            "price_to_typical",
+            "Float64",
+            -1.0,
+            "the item's price by the visitor's typical price; -1 when one is not known",
+        ),
+        Feature(
+            "in_price_band",
+            "Int64",
+            -1,
+            "1 when the item's price is in the visitor's price band, else 0; -1 when not known",
+        ),
+        Feature(
+            "item_events", "Int64", 0, "how often the item is in the visitor's recent sequence"
+        ),
+        Feature(
+            "item_affinity",
+            "Float64",
+            0.0,
+            "the visitor's affinity to the item's category (the first attribute configured)",
         ),
     ),
     ttl_s=90 * DAY_S,
 )
 
-#: What serving writes down with each slate, and the drift reference of a model is taken of.
+# What serving writes down with each slate, and the drift reference of a model is taken of.
 RECOMMENDER: Final = FeatureService(
     "recommender",
     "what recommendations were made from: kept with each slate, and watched for drift against training",
@@ -228,14 +318,31 @@ RECOMMENDER: Final = FeatureService(
 
 
 def affinity_view(attributes: Sequence[str] = AFFINITY_ATTRIBUTES) -> FeatureView:
-    """The view of a visitor's affinities to the values of these attributes of items, and of the prices."""
+    """The view of a visitor's affinities to the values of these attributes of items, and of the
+    prices.
+    """
     fields = [
         feature
         for name in attributes
         for feature in (
-            Feature(f"top_{name}", "String", "", f"the {name} that the visitor is drawn to most; empty when not known"),
-            Feature(f"{name}_values", "Array(String)", (), f"values of {name}, strongest affinity first, at most 10"),
-            Feature(f"{name}_shares", "Array(Float64)", (), "the share of each, by event type, with a half-life of 14 days"),
+            Feature(
+                f"top_{name}",
+                "String",
+                "",
+                f"the {name} that the visitor is drawn to most; empty when not known",
+            ),
+            Feature(
+                f"{name}_values",
+                "Array(String)",
+                (),
+                f"values of {name}, strongest affinity first, at most 10",
+            ),
+            Feature(
+                f"{name}_shares",
+                "Array(Float64)",
+                (),
+                "the share of each, by event type, with a half-life of 14 days",
+            ),
         )
     ]
     prices = {"low": "lower quartile", "typical": "median", "high": "upper quartile"}
@@ -248,7 +355,12 @@ def affinity_view(attributes: Sequence[str] = AFFINITY_ATTRIBUTES) -> FeatureVie
         (
             *fields,
             *(
-                Feature(f"price_{name}", "Float64", -1.0, f"{words} of the prices that the visitor dealt with; -1: none known")
+                Feature(
+                    f"price_{name}",
+                    "Float64",
+                    -1.0,
+                    f"{words} of the prices that the visitor dealt with; -1: none known",
+                )
                 for name, words in prices.items()
             ),
         ),
@@ -272,13 +384,26 @@ def declare(affinity_attributes: Sequence[str] = AFFINITY_ATTRIBUTES) -> Registr
     profile = FeatureService(
         "profile",
         "all that is known of a visitor",
-        tuple(f"{view.name}:{name}" for view in (VISITOR, SESSION, affinity) for name in view.feature_names),
+        tuple(
+            f"{view.name}:{name}"
+            for view in (VISITOR, SESSION, affinity)
+            for name in view.feature_names
+        ),
     )
     item_page = FeatureService(
         "item_page",
         "what a page about an item shows",
         (
-            *(f"item:{name}" for name in ("popularity", "views_1d", "purchases_7d", "click_through_30d", "conversion_30d")),
+            *(
+                f"item:{name}"
+                for name in (
+                    "popularity",
+                    "views_1d",
+                    "purchases_7d",
+                    "click_through_30d",
+                    "conversion_30d",
+                )
+            ),
             *(f"item_neighbours:{name}" for name in ITEM_NEIGHBOURS.feature_names),
         ),
     )

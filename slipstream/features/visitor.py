@@ -1,7 +1,8 @@
 """A visitor's recent sequence, counts and windows.
 
-The sequence has the newest events one by one. Windows count those from it, to the millisecond; what has left the sequence, or
-never enters it (searches, impressions), is counted in tiles. So a visitor with a short history has nothing in tiles.
+The sequence has the newest events one by one. Windows count those from it, to the millisecond; what
+has left the sequence, or never enters it (searches, impressions), is counted in tiles. So a visitor
+with a short history has nothing in tiles.
 """
 
 from bisect import bisect_left, bisect_right, insort
@@ -11,14 +12,13 @@ from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 from slipstream.contracts.events import Interaction
+from slipstream.contracts.times import DAY_MS, HOUR_MS
 from slipstream.contracts.vocabulary import CART, CLICK, IMPRESSION, PURCHASE, VIEW, WITHOUT_SIGNAL
 from slipstream.features import tiles as tiling
 from slipstream.features.tiles import ALL_BUT_IMPRESSIONS, GROUP_OF, OF_TYPE, OTHER, Tiles, TileSize
 
 SEQUENCE_LENGTH: Final = 100
-HOUR_MS: Final = 3_600_000
-DAY_MS: Final = 24 * HOUR_MS
-#: Five minutes for the window of an hour, hours for that of a day, days for those of 7 and 30 days.
+# Five minutes for the window of an hour, hours for that of a day, days for those of 7 and 30 days.
 TILE_SIZES: Final = (TileSize(HOUR_MS // 12, 12), TileSize(HOUR_MS, 24), TileSize(DAY_MS, 31))
 
 
@@ -35,11 +35,13 @@ class SequenceEvent(NamedTuple):
 class VisitorState:
     """What is kept of a visitor.
 
-    `sequence`: the newest `SEQUENCE_LENGTH` events that have an item and signal, oldest first by event time (events of one
-    millisecond in the order of item id, type and value, so that their arrival does not matter). `counts`: all events by type.
-    `first_seen`, `last_seen`: event times in ms. `applied`: last offset by source, see `slipstream.features.applied`.
-    `recent`: the time of the newest event by type. `tiles`: the events that are not in the sequence, by `TILE_SIZES`; empty
-    when all are. `merged`: the visitors whose history is part of this one, each with its own last offset by source.
+    `sequence`: the newest `SEQUENCE_LENGTH` events that have an item and signal, oldest first by
+    event time (events of one millisecond in the order of item id, type and value, so that their
+    arrival does not matter). `counts`: all events by type. `first_seen`, `last_seen`: event times
+    in ms. `applied`: last offset by source, see `slipstream.features.applied`. `recent`: the time
+    of the newest event by type. `tiles`: the events that are not in the sequence, by `TILE_SIZES`;
+    empty when all are. `merged`: the visitors whose history is part of this one, each with its own
+    last offset by source.
     """
 
     sequence: list[SequenceEvent] = field(default_factory=list)
@@ -74,17 +76,28 @@ def fold_all(state: VisitorState | None, interactions: Iterable[Interaction]) ->
             tiling.add(kept, size, when, GROUP_OF.get(kind, OTHER))
     if tiles is None:
         tiles = state.tiles
-    return VisitorState(sequence, counts, first_seen, last_seen, state.applied, recent, tiles, state.merged)
+    return VisitorState(
+        sequence, counts, first_seen, last_seen, state.applied, recent, tiles, state.merged
+    )
 
 
 def join(one: VisitorState, other: VisitorState) -> VisitorState:
-    """The state of a visitor who did what both did: what folding all their events into one would have given.
+    """The state of a visitor who did what both did: what folding all their events into one would
+    have given.
 
     It has the `applied` of `one`. Neither is changed.
     """
     if not one.counts or not other.counts:
         seen = one if one.counts else other
-        return VisitorState(seen.sequence, seen.counts, seen.first_seen, seen.last_seen, one.applied, seen.recent, seen.tiles)
+        return VisitorState(
+            seen.sequence,
+            seen.counts,
+            seen.first_seen,
+            seen.last_seen,
+            one.applied,
+            seen.recent,
+            seen.tiles,
+        )
     sequence = sorted(one.sequence + other.sequence, key=_order)
     counts, recent = one.counts.copy(), one.recent.copy()
     for kind, count in other.counts.items():
@@ -93,7 +106,9 @@ def join(one: VisitorState, other: VisitorState) -> VisitorState:
         recent[kind] = max(recent.get(kind, 0), when)
     tiles = one.tiles or other.tiles
     if one.tiles and other.tiles:
-        tiles = [tiling.join(*both) for both in zip(one.tiles, other.tiles, TILE_SIZES, strict=True)]
+        tiles = [
+            tiling.join(*both) for both in zip(one.tiles, other.tiles, TILE_SIZES, strict=True)
+        ]
     left = sequence[:-SEQUENCE_LENGTH]
     if left:
         tiles = _own(tiles)
@@ -111,24 +126,31 @@ def join(one: VisitorState, other: VisitorState) -> VisitorState:
     )
 
 
-def visitor_features(state: VisitorState | None, now_ms: int, names: Iterable[str] | None = None) -> dict[str, float]:
-    """The numbers of `slipstream.features.views.VISITOR` at `now_ms`, or those of them that are named; the defaults for a visitor
-    never seen.
+def visitor_features(
+    state: VisitorState | None, now_ms: int, names: Iterable[str] | None = None
+) -> dict[str, float]:
+    """The numbers of `slipstream.features.views.VISITOR` at `now_ms`, or those of them that are
+    named; the defaults for a visitor never seen.
 
-    Windows end at `now_ms`, inclusive: to the millisecond for events of the sequence, by whole tiles for those that are not in
-    it. A state answers for the moment of its newest event and every later one. Asked for an earlier moment (a device whose clock
-    is ahead), it leaves out all that happened after it: events of the sequence exactly, tiles from the one of `now_ms` on, so
-    that it may count too little there but never what came later.
+    Windows end at `now_ms`, inclusive: to the millisecond for events of the sequence, by whole
+    tiles for those that are not in it. A state answers for the moment of its newest event and every
+    later one. Asked for an earlier moment (a device whose clock is ahead), it leaves out all that
+    happened after it: events of the sequence exactly, tiles from the one of `now_ms` on, so that it
+    may count too little there but never what came later.
     """
     reading = _Reading(state or VisitorState(), now_ms)
     return {name: FEATURES[name](reading) for name in (FEATURES if names is None else names)}
 
 
 def visitor_view(state: VisitorState | None, now_ms: int, names: Iterable[str]) -> dict[str, Any]:
-    """The named features of `slipstream.features.views.VISITOR` at `now_ms`: numbers as `visitor_features` gives them, and the
-    lists of the sequence."""
+    """The named features of `slipstream.features.views.VISITOR` at `now_ms`: numbers as
+    `visitor_features` gives them, and the lists of the sequence.
+    """
     reading = _Reading(state or VisitorState(), now_ms)
-    return {name: FEATURES[name](reading) if name in FEATURES else _column(reading.sequence, name) for name in names}
+    return {
+        name: FEATURES[name](reading) if name in FEATURES else _column(reading.sequence, name)
+        for name in names
+    }
 
 
 class _Window(NamedTuple):
@@ -162,7 +184,9 @@ class _Reading:
         """The events of a type in a window; of all types but impressions for None."""
         first = self._firsts.get(window.ms)
         if first is None:
-            first = self._firsts[window.ms] = bisect_left(self.sequence, self.now_ms - window.ms + 1, key=_time)
+            first = self._firsts[window.ms] = bisect_left(
+                self.sequence, self.now_ms - window.ms + 1, key=_time
+            )
         found = len(self.sequence) - first
         if kind is not None and found:
             if self._types is None:
@@ -170,24 +194,45 @@ class _Reading:
             found = self._types[first:].count(kind)
         if self.state.tiles:
             until = self.now_ms // TILE_SIZES[window.tiles].ms - self.ahead
-            found += tiling.total(self.state.tiles[window.tiles], _groups(kind), until, window.length - self.ahead)
+            found += tiling.total(
+                self.state.tiles[window.tiles], _groups(kind), until, window.length - self.ahead
+            )
         return float(found)
 
     def ever(self, kind: str | None) -> float:
         counts = self.state.counts
-        found = sum(counts.values()) - counts.get(IMPRESSION, 0) if kind is None else counts.get(kind, 0)
+        found = (
+            sum(counts.values()) - counts.get(IMPRESSION, 0)
+            if kind is None
+            else counts.get(kind, 0)
+        )
         if self.ahead and found:
-            found -= sum(kind in (None, event.event_type) for event in self.state.sequence[len(self.sequence) :])
+            found -= sum(
+                kind in (None, event.event_type)
+                for event in self.state.sequence[len(self.sequence) :]
+            )
             if self.state.tiles:
                 days, today = self.state.tiles[2], self.now_ms // DAY_MS
-                found -= tiling.total(days, _groups(kind), max(days.newest, today), max(days.newest - today, 0) + 1)
+                found -= tiling.total(
+                    days, _groups(kind), max(days.newest, today), max(days.newest - today, 0) + 1
+                )
         return float(max(0, found))
 
     def hours_since(self, kind: str | None) -> float:
         """Since the newest event of a type, or of any; -1 when there is none."""
-        newest = self.state.recent.get(kind) if kind is not None else self.state.last_seen if self.state.counts else None
+        newest = (
+            self.state.recent.get(kind)
+            if kind is not None
+            else self.state.last_seen
+            if self.state.counts
+            else None
+        )
         if newest is None or newest > self.now_ms:
-            theirs = (event.timestamp for event in reversed(self.sequence) if kind in (None, event.event_type))
+            theirs = (
+                event.timestamp
+                for event in reversed(self.sequence)
+                if kind in (None, event.event_type)
+            )
             newest = next(theirs, None)
         return -1.0 if newest is None else (self.now_ms - newest) / HOUR_MS
 
@@ -215,7 +260,7 @@ def _hours_since(kind: str | None) -> Callable[[_Reading], float]:
     return lambda reading: reading.hours_since(kind)
 
 
-#: How each feature of a visitor is read.
+# How each feature of a visitor is read.
 FEATURES: Final[dict[str, Callable[[_Reading], float]]] = {
     "history_length": lambda reading: float(len(reading.sequence)),
     "distinct_items": lambda reading: float(len({event.item_id for event in reading.sequence})),
@@ -223,7 +268,11 @@ FEATURES: Final[dict[str, Callable[[_Reading], float]]] = {
     "hours_since_last": _hours_since(None),
     "events": _ever(None),
     **{name: _ever(kind) for name, kind in OF_TYPE.items()},
-    **{f"{name}_{span}": _within(kind, window) for name, kind in OF_TYPE.items() for span, window in _WINDOWS.items()},
+    **{
+        f"{name}_{span}": _within(kind, window)
+        for name, kind in OF_TYPE.items()
+        for span, window in _WINDOWS.items()
+    },
     **{f"hours_since_{kind}": _hours_since(kind) for kind in (VIEW, CLICK, CART, PURCHASE)},
 }
 
@@ -238,7 +287,12 @@ def enter(sequence: list[SequenceEvent], event: SequenceEvent) -> SequenceEvent 
 
 
 def _order(event: SequenceEvent) -> tuple[int, str, str, float]:
-    return event.timestamp, event.item_id, event.event_type, float("-inf") if event.value is None else event.value
+    return (
+        event.timestamp,
+        event.item_id,
+        event.event_type,
+        float("-inf") if event.value is None else event.value,
+    )
 
 
 def _own(tiles: list[Tiles]) -> list[Tiles]:

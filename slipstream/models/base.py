@@ -12,24 +12,27 @@ from slipstream.contracts.vocabulary import CONVERSIONS, RATE, SIGNAL_WEIGHTS
 Indices: TypeAlias = NDArray[np.int32]
 Scores: TypeAlias = NDArray[np.float32]
 Arrays: TypeAlias = Mapping[str, NDArray[Any]]
+# JSON values.
 Parameters: TypeAlias = Mapping[str, Any]
-"""JSON values."""
 
 NEVER = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True)
 class EventWeights:
-    """How much one event says about a visitor's taste. 0 means nothing: such events are left out altogether."""
+    """How much one event says about a visitor's taste. 0 means nothing: such events are left out
+    altogether.
+    """
 
     by_type: Mapping[str, float] = field(default_factory=lambda: dict(SIGNAL_WEIGHTS))
+    # The weight of a type that is not named.
     otherwise: float = 1.0
-    """The weight of a type that is not named."""
+    # The rating that counts in full, lower ones in proportion; None: a rating counts in full,
+    # whatever its value.
     rating_scale: float | None = None
-    """The rating that counts in full, lower ones in proportion; None: a rating counts in full, whatever its value."""
+    # A cart or purchase of this value counts in full, others by the square root of the proportion,
+    # between half and double; None: all count in full.
     usual_value: float | None = None
-    """A cart or purchase of this value counts in full, others by the square root of the proportion, between half and double;
-    None: all count in full."""
 
     def weight(self, event_type: str, value: float | None = None) -> float:
         """The weight of one event, never negative."""
@@ -43,8 +46,9 @@ class EventWeights:
 
 @dataclass(frozen=True)
 class Impressions:
-    """Items that were shown: one entry a place of a list. `taken_at` is when the visitor took the item from it, in ms, `NEVER`
-    where that was not seen."""
+    """Items that were shown: one entry a place of a list. `taken_at` is when the visitor took the
+    item from it, in ms, `NEVER` where that was not seen.
+    """
 
     item: Indices
     position: Indices
@@ -59,15 +63,18 @@ class Impressions:
         """As they were known at a time."""
         kept = self.timestamp <= timestamp
         taken_at = np.where(self.taken_at <= timestamp, self.taken_at, NEVER)
-        return Impressions(self.item[kept], self.position[kept], self.timestamp[kept], taken_at[kept])
+        return Impressions(
+            self.item[kept], self.position[kept], self.timestamp[kept], taken_at[kept]
+        )
 
 
 @dataclass(frozen=True)
 class InteractionLog:
-    """Encoded interactions, sorted by user, then time, then their order in the source. All arrays have one entry an event.
+    """Encoded interactions, sorted by user, then time, then their order in the source. All arrays
+    have one entry an event.
 
-    `item` is an index into a catalogue of `n_items`, `timestamp` is in ms, `weight` > 0. `impressions` are the lists that were
-    shown meanwhile, where anybody wrote them down.
+    `item` is an index into a catalogue of `n_items`, `timestamp` is in ms, `weight` > 0.
+    `impressions` are the lists that were shown meanwhile, where anybody wrote them down.
     """
 
     user: Indices
@@ -81,10 +88,14 @@ class InteractionLog:
         return len(self.item)
 
     def select(self, keep: NDArray[np.bool_] | NDArray[np.int64]) -> "InteractionLog":
-        """The events of a mask or of ascending row numbers, and what was shown up to the last of them."""
+        """The events of a mask or of ascending row numbers, and what was shown up to the last of
+        them.
+        """
         timestamp = self.timestamp[keep]
         shown = self.impressions.until(int(timestamp.max(initial=0))) if self.impressions else None
-        return InteractionLog(self.user[keep], self.item[keep], timestamp, self.weight[keep], self.n_items, shown)
+        return InteractionLog(
+            self.user[keep], self.item[keep], timestamp, self.weight[keep], self.n_items, shown
+        )
 
 
 class History(NamedTuple):
@@ -96,7 +107,8 @@ class History(NamedTuple):
 
 
 class Scored(NamedTuple):
-    """A sparse vector of scores over the catalogue: each item at most once, in ascending order of index.
+    """A sparse vector of scores over the catalogue: each item at most once, in ascending order of
+    index.
 
     `state` is what a retriever keeps to score further items by.
     """
@@ -109,7 +121,9 @@ class Scored(NamedTuple):
         """The scores of `items`; 0 for an item that is not in here."""
         if not len(self.item):
             return np.zeros(len(items), np.float32)
-        if len(self.item) == self.item[-1] + 1 > items.max(initial=-1):  # every item up to the last one: no need to search
+        if (
+            len(self.item) == self.item[-1] + 1 > items.max(initial=-1)
+        ):  # every item up to the last one: no need to search
             return self.score[items]
         place = np.minimum(np.searchsorted(self.item, items), len(self.item) - 1)
         return np.where(self.item[place] == items, self.score[place], np.float32(0))
@@ -118,8 +132,9 @@ class Scored(NamedTuple):
 class Retriever(Protocol):
     """Proposes items for a history at a cost that does not grow with the catalogue.
 
-    `kind` names the class in a saved bundle. `logarithmic` says how a score becomes a log-probability in the blend: true for
-    shares and counts (log of the score's share), false for scores on a linear scale, which may be negative.
+    `kind` names the class in a saved bundle. `logarithmic` says how a score becomes a
+    log-probability in the blend: true for shares and counts (log of the score's share), false for
+    scores on a linear scale, which may be negative.
     """
 
     kind: ClassVar[str]

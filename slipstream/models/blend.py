@@ -1,11 +1,14 @@
-"""The blend: a weighted geometric mean of the retrievers' probabilities (a log-linear opinion pool).
+"""The blend: a weighted geometric mean of the retrievers' probabilities (a log-linear opinion
+pool).
 
-G. E. Hinton, "Products of Experts", ICANN 1999; C. Genest, J. V. Zidek, "Combining probability distributions", Statistical
-Science 1, 1986. The exponents are fitted by conditional log-likelihood of the next item among its candidates (a listwise
-softmax: Z. Cao et al., "Learning to Rank: From Pairwise Approach to Listwise Approach", ICML 2007).
+G. E. Hinton, "Products of Experts", ICANN 1999; C. Genest, J. V. Zidek, "Combining probability
+distributions", Statistical Science 1, 1986. The exponents are fitted by conditional log-likelihood
+of the next item among its candidates (a listwise softmax: Z. Cao et al., "Learning to Rank: From
+Pairwise Approach to Listwise Approach", ICML 2007).
 
-A logarithmic retriever's probability of an item is its share of the retriever's scores plus a floor, which is fitted too, so
-that silence of one retriever does not veto. A linear retriever's is a softmax, whose temperature is part of its exponent.
+A logarithmic retriever's probability of an item is its share of the retriever's scores plus a
+floor, which is fitted too, so that silence of one retriever does not veto. A linear retriever's is
+a softmax, whose temperature is part of its exponent.
 """
 
 from collections.abc import Sequence
@@ -17,26 +20,30 @@ from numpy.typing import NDArray
 from slipstream.models.base import Scores
 
 _LINEAR = -1.0
+# Strength of the pull towards the starting point, in queries: matters only where validation has
+# next to nothing to say.
 _PRIOR = 0.3
-"""Strength of the pull towards the starting point, in queries: matters only where validation has next to nothing to say."""
 
+# The least exponent: where all other retrievers are silent, as for a newcomer, even this one
+# decides the order. None is negative: likelihood, which rewards an order of the tail that nobody
+# sees, would otherwise turn popularity against the head of the list (on MovieLens-100K that costs a
+# tenth of NDCG@10).
 SILENT = 1e-3
-"""The least exponent: where all other retrievers are silent, as for a newcomer, even this one decides the order.
-
-None is negative: likelihood, which rewards an order of the tail that nobody sees, would otherwise turn popularity against the
-head of the list (on MovieLens-100K that costs a tenth of NDCG@10).
-"""
 
 
 @dataclass(frozen=True)
 class Blend:
-    """One exponent a retriever, in the bundle's order; `floors` is negative where the retriever is linear."""
+    """One exponent a retriever, in the bundle's order; `floors` is negative where the retriever is
+    linear.
+    """
 
     weights: Scores
     floors: Scores
 
     def features(self, scores: Scores, totals: Scores) -> Scores:
-        """Log-probabilities up to a constant, from raw scores (candidates, retrievers) and each retriever's sum of scores."""
+        """Log-probabilities up to a constant, from raw scores (candidates, retrievers) and each
+        retriever's sum of scores.
+        """
         return log_shares(scores, totals, self.floors)
 
     def score(self, features: Scores) -> Scores:
@@ -51,7 +58,9 @@ class Blend:
 
 
 def log_shares(scores: Scores, totals: Scores, floors: Scores) -> Scores:
-    """log(score / total + floor) by column, or the score itself where the floor is negative. A total of 0 gives log(floor)."""
+    """log(score / total + floor) by column, or the score itself where the floor is negative. A
+    total of 0 gives log(floor).
+    """
     result = np.array(scores, np.float32)
     for column in np.flatnonzero(floors >= 0):
         total = totals[..., column]
@@ -61,17 +70,25 @@ def log_shares(scores: Scores, totals: Scores, floors: Scores) -> Scores:
 
 
 def initial_blend(logarithmic: Sequence[bool]) -> Blend:
-    """Equal exponents that sum to 1: what a bundle starts with, and keeps where there is nothing to fit on."""
+    """Equal exponents that sum to 1: what a bundle starts with, and keeps where there is nothing to
+    fit on.
+    """
     floors = np.array([1e-4 if flag else _LINEAR for flag in logarithmic], np.float32)
     return Blend(np.full(len(floors), 1 / max(len(floors), 1), np.float32), floors)
 
 
-def fit_blend(scores: Scores, totals: Scores, queries: NDArray[np.int64], labels: NDArray[np.int64], start: Blend) -> Blend:
+def fit_blend(
+    scores: Scores,
+    totals: Scores,
+    queries: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    start: Blend,
+) -> Blend:
     """Maximises the likelihood of the labels.
 
-    `scores` (candidates, retrievers) holds the candidates of one query after the other, `totals` (queries, retrievers) each
-    retriever's sum of scores, `queries` the first row of each query, ascending from 0, `labels` the row of the item that came
-    next.
+    `scores` (candidates, retrievers) holds the candidates of one query after the other, `totals`
+    (queries, retrievers) each retriever's sum of scores, `queries` the first row of each query,
+    ascending from 0, `labels` the row of the item that came next.
     """
     from scipy.optimize import minimize
 
@@ -99,10 +116,14 @@ def fit_blend(scores: Scores, totals: Scores, queries: NDArray[np.int64], labels
         by_floor = (error @ (1 / (share[:, logarithmic] + floors))) * weights[logarithmic] * floors
         gradient = np.concatenate((error @ features, by_floor))
         away = point - origin
-        return (value + _PRIOR * float(away @ away)) / n_queries, (gradient + 2 * _PRIOR * away) / n_queries
+        return (value + _PRIOR * float(away @ away)) / n_queries, (
+            gradient + 2 * _PRIOR * away
+        ) / n_queries
 
     bounds = [(SILENT, None)] * n_retrievers + [(np.log(1e-7), np.log(0.1))] * len(logarithmic)
-    found = minimize(loss, origin, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 50}).x
+    found = minimize(
+        loss, origin, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 50}
+    ).x
     floors = start.floors.copy()
     floors[logarithmic] = np.exp(found[n_retrievers:])
     return Blend(found[:n_retrievers].astype(np.float32), floors)

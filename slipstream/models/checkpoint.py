@@ -1,4 +1,6 @@
-"""Where a training stands, in a file, so that one that was killed goes on instead of beginning anew."""
+"""Where a training stands, in a file, so that one that was killed goes on instead of beginning
+anew.
+"""
 
 import hashlib
 import pickle
@@ -28,8 +30,9 @@ class Checkpoint:
         return state if state.get("digest") == self.digest else None
 
     def write(self, state: dict[str, Any]) -> None:
-        """Replaces the file; tensors and plain values only. Where that fails, as on a full disk, the one before stays: a
-        checkpoint saves time and nothing else."""
+        """Replaces the file; tensors and plain values only. Where that fails, as on a full disk,
+        the one before stays: a checkpoint saves time and nothing else.
+        """
         if self.path is None:
             return
         unfinished = self.path.with_suffix(".unfinished")

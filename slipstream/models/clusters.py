@@ -1,4 +1,5 @@
-"""Clustering the vectors of a large catalogue, so that a question compares a part of them; what serves needs `nearest` alone.
+"""Clustering the vectors of a large catalogue, so that a question compares a part of them; what
+serves needs `nearest` alone.
 
 D. Sculley, "Web-Scale K-Means Clustering", WWW 2010.
 """
@@ -17,9 +18,17 @@ def clustered(vectors: NDArray[np.float32], seed: int = 0) -> Nearest:
     if n_items <= nearest.EXACT_UP_TO:
         return Nearest.compared_whole(vectors)
     clusters = int(np.sqrt(n_items))
-    means = MiniBatchKMeans(clusters, batch_size=8_192, n_init=1, max_iter=20, random_state=seed).fit(vectors)
+    means = MiniBatchKMeans(
+        clusters, batch_size=8_192, n_init=1, max_iter=20, random_state=seed
+    ).fit(vectors)
     items = np.argsort(means.labels_, kind="stable").astype(np.int32)
     place = np.empty(n_items, np.int32)
     place[items] = np.arange(n_items, dtype=np.int32)
     ends = np.cumsum(np.bincount(means.labels_, minlength=clusters)).astype(np.int64)
-    return Nearest(np.ascontiguousarray(vectors[items]), items, place, means.cluster_centers_.astype(np.float32), ends)
+    return Nearest(
+        np.ascontiguousarray(vectors[items]),
+        items,
+        place,
+        means.cluster_centers_.astype(np.float32),
+        ends,
+    )

@@ -1,8 +1,10 @@
-"""Content: items are alike when their texts and attributes are, so that a new item is found before anyone has seen it.
+"""Content: items are alike when their texts and attributes are, so that a new item is found before
+anyone has seen it.
 
-G. Salton, C. Buckley, "Term-weighting approaches in automatic text retrieval", Information Processing & Management 24, 1988
-(TF-IDF, cosine); P. Lops, M. de Gemmis, G. Semeraro, "Content-based Recommender Systems", 2011. Each attribute value is one
-term ("colour=blue"), each word of a free text another.
+G. Salton, C. Buckley, "Term-weighting approaches in automatic text retrieval", Information
+Processing & Management 24, 1988 (TF-IDF, cosine); P. Lops, M. de Gemmis, G. Semeraro,
+"Content-based Recommender Systems", 2011. Each attribute value is one term ("colour=blue"), each
+word of a free text another.
 """
 
 import re
@@ -18,17 +20,21 @@ if TYPE_CHECKING:
 
 NEIGHBOURS = 50
 _ROWS_AT_ONCE = 1_024
+# Of more items than the former, what more than the latter have in common does not make alike:
+# comparing them all takes too long.
 _FEW, _COMMONEST = 20_000, 2_000
-"""Of more items than the former, what more than the latter have in common does not make alike: comparing them all takes too
-long."""
 _WORD = re.compile(r"\w\w+")
 _WEIGHTING = HistoryWeighting(position_exponent=0.5, max_events=20)
 
 
-def fit_content(attributes: Sequence[Mapping[str, Any]], neighbours: int = NEIGHBOURS) -> ItemToItem:
-    """The `neighbours` items of greatest cosine for each item; `attributes` has one mapping an item of the catalogue.
+def fit_content(
+    attributes: Sequence[Mapping[str, Any]], neighbours: int = NEIGHBOURS
+) -> ItemToItem:
+    """The `neighbours` items of greatest cosine for each item; `attributes` has one mapping an item
+    of the catalogue.
 
-    An item without attributes has no neighbours. Cost is items^2 x shared terms, a block of rows at a time.
+    An item without attributes has no neighbours. Cost is items^2 x shared terms, a block of rows at
+    a time.
     """
     from scipy import sparse
 
@@ -53,15 +59,21 @@ def fit_content(attributes: Sequence[Mapping[str, Any]], neighbours: int = NEIGH
             data.append(cosine[order])
             lengths[begin + row] = len(alike)
     indptr = np.concatenate(([0], np.cumsum(lengths)))
-    matrix = sparse.csr_array((np.concatenate(data), np.concatenate(indices), indptr), shape=(size, size))
+    matrix = sparse.csr_array(
+        (np.concatenate(data), np.concatenate(indices), indptr), shape=(size, size)
+    )
     return ItemToItem.of(matrix, _WEIGHTING)
 
 
 def term_matrix(
-    attributes: Sequence[Mapping[str, Any]], rarest: int = 1, most: int | None = None, commonest: int | None = None
+    attributes: Sequence[Mapping[str, Any]],
+    rarest: int = 1,
+    most: int | None = None,
+    commonest: int | None = None,
 ) -> "sparse.csr_array[Any, Any] | None":
-    """TF-IDF (items, terms), rows of length 1, of the terms that at least `rarest` and at most `commonest` items have, no more
-    than `most` terms; None where there are none."""
+    """TF-IDF (items, terms), rows of length 1, of the terms that at least `rarest` and at most
+    `commonest` items have, no more than `most` terms; None where there are none.
+    """
     from scipy import sparse
     from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -80,7 +92,9 @@ def term_matrix(
 
 
 def terms(attributes: Mapping[str, Any]) -> Iterator[str]:
-    """`name=value` for each value (each element of a list), and the words of texts of several words; nothing for nulls."""
+    """`name=value` for each value (each element of a list), and the words of texts of several
+    words; nothing for nulls.
+    """
     for name, value in attributes.items():
         for element in value if isinstance(value, list | tuple) else (value,):
             if element is None or element == "":

@@ -1,7 +1,9 @@
-"""One process, or several under torchrun: where this one computes, and which part of the data is its own.
+"""One process, or several under torchrun: where this one computes, and which part of the data is
+its own.
 
-Under `torchrun --nproc-per-node 2 …` every process runs the same program. What is cheap is computed by each; a network's steps
-are shared (data parallel: S. Li et al., "PyTorch Distributed", VLDB 2020), and checkpoints are written by the first.
+Under `torchrun --nproc-per-node 2 …` every process runs the same program. What is cheap is computed
+by each; a network's steps are shared (data parallel: S. Li et al., "PyTorch Distributed", VLDB
+2020), and checkpoints are written by the first.
 """
 
 import os
@@ -25,18 +27,23 @@ class Group:
     device: torch.device
 
     def wrap(self, network: nn.Module) -> nn.Module:
-        """The network, its gradients averaged over the group where there is one; compiled where there are a GPU and a C compiler,
-        which Triton needs."""
+        """The network, its gradients averaged over the group where there is one; compiled where
+        there are a GPU and a C compiler, which Triton needs.
+        """
         if self.device.type == "cuda" and shutil.which(os.environ.get("CC", "cc")):
             network.compile(dynamic=True)
         return nn.parallel.DistributedDataParallel(network) if self.size > 1 else network
 
     def of_first(self, answer: Callable[[], float]) -> float:
-        """What the first process finds, on all of them: where sums differ in the last bit from process to process, two would
-        stop at different epochs, and the one that goes on would wait for the other's gradients."""
+        """What the first process finds, on all of them: where sums differ in the last bit from
+        process to process, two would stop at different epochs, and the one that goes on would wait
+        for the other's gradients.
+        """
         if self.size == 1:
             return answer()
-        found = torch.tensor([0.0 if self.rank else answer()], dtype=torch.float64, device=self.device)
+        found = torch.tensor(
+            [0.0 if self.rank else answer()], dtype=torch.float64, device=self.device
+        )
         torch.distributed.broadcast(found, src=0)
         return float(found)
 
@@ -45,8 +52,9 @@ class Group:
 def joined() -> Iterator[Group]:
     """This process's group, while the block runs.
 
-    Who comes to the end of the block waits for the others there: a process that ends closes connections from which another may
-    still be reading. One that fails waits for nobody, so that torchrun sees it at once.
+    Who comes to the end of the block waits for the others there: a process that ends closes
+    connections from which another may still be reading. One that fails waits for nobody, so that
+    torchrun sees it at once.
     """
     number = int(os.environ.get("LOCAL_RANK", "0"))
     device = torch.device("cuda", number) if torch.cuda.is_available() else torch.device("cpu")
@@ -56,14 +64,18 @@ def joined() -> Iterator[Group]:
     store, rank, size = next(rendezvous("env://"))
     meeting = _meet(store, size)
     own = PrefixStore(f"group {meeting}", store)
-    torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", store=own, rank=rank, world_size=size)
+    torch.distributed.init_process_group(
+        "nccl" if device.type == "cuda" else "gloo", store=own, rank=rank, world_size=size
+    )
     yield Group(size, rank, device)
     _meet(store, size)
     torch.distributed.destroy_process_group()
 
 
 def _meet(store: Store, size: int) -> int:
-    """Waits until all processes are here; how many such meetings there were. The store is torchrun's own, and outlives them."""
+    """Waits until all processes are here; how many such meetings there were. The store is
+    torchrun's own, and outlives them.
+    """
     arrived = store.add("arrived", 1)
     meeting = -(-arrived // size)
     if arrived == meeting * size:
@@ -77,4 +89,6 @@ def quick_in_bfloat16(device: torch.device) -> bool:
     if device.type != "cpu":
         return device.type == "cuda" and torch.cuda.is_bf16_supported()
     capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
+    return bool(
+        capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16")
+    )

@@ -1,9 +1,11 @@
 """EASE: a linear autoencoder over items with a zero diagonal, in closed form.
 
-H. Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019: B = I - P / diag(P) with P = (X'X + λI)^-1.
+H. Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019: B = I - P / diag(P) with
+P = (X'X + λI)^-1.
 
-The inverse takes 4 bytes x items^2 and about items^3 operations. Of a larger catalogue the `max_items` most popular items are
-solved, and the others have no neighbours here: of items that few have met a closed form has little to say.
+The inverse takes 4 bytes x items^2 and about items^3 operations. Of a larger catalogue the
+`max_items` most popular items are solved, and the others have no neighbours here: of items that few
+have met a closed form has little to say.
 """
 
 from dataclasses import dataclass, field
@@ -21,11 +23,13 @@ _ROWS_AT_ONCE = 512
 
 @dataclass(frozen=True)
 class EaseParameters:
+    # λ, in visitors.
     regularisation: float = 200.0
-    """λ, in visitors."""
+    # So many of the most popular items are solved.
     max_items: int = 8_000
-    """So many of the most popular items are solved."""
-    weighting: HistoryWeighting = field(default_factory=lambda: HistoryWeighting(position_exponent=0.5, by_event=False))
+    weighting: HistoryWeighting = field(
+        default_factory=lambda: HistoryWeighting(position_exponent=0.5, by_event=False)
+    )
 
 
 def fit_ease(log: InteractionLog, parameters: EaseParameters) -> ItemToItem:
@@ -35,18 +39,24 @@ def fit_ease(log: InteractionLog, parameters: EaseParameters) -> ItemToItem:
 
 
 def item_gram(log: InteractionLog, max_items: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """The most popular items, ascending, and in how many visitors' histories each two of them occur together."""
+    """The most popular items, ascending, and in how many visitors' histories each two of them occur
+    together.
+    """
     count = np.bincount(log.item, minlength=log.n_items)
     chosen = np.sort(np.argsort(-count, kind="stable")[: min(max_items, int((count > 0).sum()))])
     visits = visits_of(log, chosen)
     gram = np.zeros((len(chosen), len(chosen)), np.float32)
     columns = visits.T.tocsr()
     for begin in range(0, len(chosen), _ROWS_AT_ONCE):
-        gram[begin : begin + _ROWS_AT_ONCE] = (columns[begin : begin + _ROWS_AT_ONCE] @ visits).toarray()
+        gram[begin : begin + _ROWS_AT_ONCE] = (
+            columns[begin : begin + _ROWS_AT_ONCE] @ visits
+        ).toarray()
     return chosen.astype(np.int32), gram
 
 
-def visits_of(log: InteractionLog, chosen: NDArray[np.integer[Any]]) -> "sparse.csr_array[Any, Any]":
+def visits_of(
+    log: InteractionLog, chosen: NDArray[np.integer[Any]]
+) -> "sparse.csr_array[Any, Any]":
     """(visitors, chosen items): 1 where the visitor had the item. `chosen` is ascending."""
     place = np.full(log.n_items, -1, np.int32)
     place[chosen] = np.arange(len(chosen))
@@ -67,10 +77,14 @@ def solve(
     *,
     overwrite: bool = False,
 ) -> ItemToItem:
-    """The closed form, keeping each item's neighbours of largest magnitude. With `overwrite`, `gram` is used up."""
+    """The closed form, keeping each item's neighbours of largest magnitude. With `overwrite`,
+    `gram` is used up.
+    """
     size = len(chosen)
     if not size:
-        return ItemToItem.of(sparse.csr_array((n_items, n_items), dtype=np.float32), parameters.weighting)
+        return ItemToItem.of(
+            sparse.csr_array((n_items, n_items), dtype=np.float32), parameters.weighting
+        )
     regular = gram if overwrite else gram.copy()
     regular[np.diag_indices(size)] += parameters.regularisation
     # LAPACK works in place on columns: the transposed view is that, and the matrix is symmetric.
@@ -92,11 +106,17 @@ def solve(
     data = np.empty((size, keep), np.float32)
     for begin in range(0, size, _ROWS_AT_ONCE):
         rows = weights[begin : begin + _ROWS_AT_ONCE]
-        best = np.argpartition(-np.abs(rows), keep - 1, axis=1)[:, :keep] if keep < size else np.arange(size)[None]
+        best = (
+            np.argpartition(-np.abs(rows), keep - 1, axis=1)[:, :keep]
+            if keep < size
+            else np.arange(size)[None]
+        )
         best = np.sort(np.broadcast_to(best, (len(rows), keep)), axis=1)
         indices[begin : begin + len(rows)] = chosen[best]
         data[begin : begin + len(rows)] = np.take_along_axis(rows, best, axis=1)
     lengths = np.zeros(n_items, np.int64)
     lengths[chosen] = keep
     indptr = np.concatenate(([0], np.cumsum(lengths)))
-    return ItemToItem(data.ravel(), indices.ravel(), indptr, parameters.weighting, logarithmic=False)
+    return ItemToItem(
+        data.ravel(), indices.ravel(), indptr, parameters.weighting, logarithmic=False
+    )

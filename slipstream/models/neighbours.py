@@ -1,4 +1,6 @@
-"""Item-to-item retrieval: each item of a history votes for its neighbours. Rules, EASE and content all come down to this."""
+"""Item-to-item retrieval: each item of a history votes for its neighbours. Rules, EASE and content
+all come down to this.
+"""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -12,24 +14,25 @@ from slipstream.models.base import Arrays, History, Indices, Parameters, Scored,
 if TYPE_CHECKING:  # a server of saved bundles needs no SciPy
     from scipy import sparse
 
+# About how many neighbours a retriever stores in all (32 MB): a large catalogue keeps fewer for
+# each item.
 STORED_VALUES = 4_000_000
-"""About how many neighbours a retriever stores in all (32 MB): a large catalogue keeps fewer for each item."""
 
 
 @dataclass(frozen=True)
 class HistoryWeighting:
     """How much the vote of each event of a history counts."""
 
+    # Only so many of the latest events vote: this bounds the cost of a request.
     max_events: int = 50
-    """Only so many of the latest events vote: this bounds the cost of a request."""
+    # The k-th latest event (k = 1, 2, …) counts k ** -position_exponent.
     position_exponent: float = 0.0
-    """The k-th latest event (k = 1, 2, …) counts k ** -position_exponent."""
+    # An event this much older than the latest counts half.
     half_life_ms: float | None = None
-    """An event this much older than the latest counts half."""
+    # Whether a purchase counts more than a view; otherwise every event counts the same.
     by_event: bool = True
-    """Whether a purchase counts more than a view; otherwise every event counts the same."""
+    # Whether an item that occurs several times votes once, by its latest occurrence.
     distinct: bool = True
-    """Whether an item that occurs several times votes once, by its latest occurrence."""
 
     def __call__(self, history: History) -> tuple[Indices, Scores]:
         """The items that vote, latest first, and the weight of each."""
@@ -52,7 +55,8 @@ class HistoryWeighting:
 class ItemToItem:
     """A matrix of votes, rows by the item of the history, in arrays that may be memory-mapped.
 
-    CSR, or, where every item keeps every other, just the rows one after the other in `data` and no `indices`.
+    CSR, or, where every item keeps every other, just the rows one after the other in `data` and no
+    `indices`.
     """
 
     data: NDArray[np.float32]
@@ -64,7 +68,13 @@ class ItemToItem:
     kind: ClassVar[str] = "item-to-item"
 
     @classmethod
-    def of(cls, matrix: "sparse.csr_array[Any, Any]", weighting: HistoryWeighting, *, logarithmic: bool = True) -> Self:
+    def of(
+        cls,
+        matrix: "sparse.csr_array[Any, Any]",
+        weighting: HistoryWeighting,
+        *,
+        logarithmic: bool = True,
+    ) -> Self:
         """Keeps the strongest neighbours of each item (all of them while the catalogue is small)."""
         size = matrix.shape[0]
         if neighbours_kept(size) == size and matrix.nnz * 8 > size * size:
@@ -73,10 +83,14 @@ class ItemToItem:
         return cls(data, indices, indptr, weighting, logarithmic)
 
     @classmethod
-    def full(cls, matrix: NDArray[np.float32], weighting: HistoryWeighting, *, logarithmic: bool = True) -> Self:
+    def full(
+        cls, matrix: NDArray[np.float32], weighting: HistoryWeighting, *, logarithmic: bool = True
+    ) -> Self:
         """Keeps every value of a square matrix."""
         indptr = np.arange(len(matrix) + 1, dtype=np.int64) * len(matrix)
-        return cls(matrix.astype(np.float32).ravel(), np.empty(0, np.int32), indptr, weighting, logarithmic)
+        return cls(
+            matrix.astype(np.float32).ravel(), np.empty(0, np.int32), indptr, weighting, logarithmic
+        )
 
     @property
     def n_items(self) -> int:
@@ -94,7 +108,9 @@ class ItemToItem:
         spans = [slice(b, e) for b, e in zip(begin.tolist(), end.tolist(), strict=True)]
         voted = np.concatenate([self.indices[span] for span in spans])
         votes = np.concatenate([self.data[span] for span in spans]) * np.repeat(weight, end - begin)
-        if 4 * len(voted) > n_items:  # adding up over the whole catalogue is then cheaper than sorting
+        if (
+            4 * len(voted) > n_items
+        ):  # adding up over the whole catalogue is then cheaper than sorting
             total = np.bincount(voted, votes, n_items)
             found = np.flatnonzero(total).astype(np.int32)
             return Scored(found, total[found].astype(np.float32))
@@ -102,7 +118,9 @@ class ItemToItem:
         return Scored(found, np.bincount(place, votes).astype(np.float32))
 
     def score_all(self, histories: Sequence[History]) -> Scores:
-        """`score` of many histories at once, dense (histories, items): quicker, for as many as memory has room for."""
+        """`score` of many histories at once, dense (histories, items): quicker, for as many as
+        memory has room for.
+        """
         from scipy import sparse
 
         voters = [self.weighting(history) for history in histories]
@@ -133,7 +151,13 @@ class ItemToItem:
     @classmethod
     def restore(cls, arrays: Arrays, parameters: Parameters) -> Self:
         weighting = HistoryWeighting(**parameters["weighting"])
-        return cls(arrays["data"], arrays["indices"], arrays["indptr"], weighting, parameters["logarithmic"])
+        return cls(
+            arrays["data"],
+            arrays["indices"],
+            arrays["indptr"],
+            weighting,
+            parameters["logarithmic"],
+        )
 
 
 def neighbours_kept(n_items: int) -> int:
@@ -144,7 +168,9 @@ def neighbours_kept(n_items: int) -> int:
 def strongest(
     matrix: "sparse.csr_array[Any, Any]", keep: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int64]]:
-    """Data, indices and indptr of the `keep` values of largest magnitude of each row, columns ascending."""
+    """Data, indices and indptr of the `keep` values of largest magnitude of each row, columns
+    ascending.
+    """
     matrix.sum_duplicates()
     lengths = np.diff(matrix.indptr)
     kept = np.arange(matrix.nnz)

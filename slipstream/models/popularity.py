@@ -1,7 +1,8 @@
 """Popularity with a half-life: what is in demand at present, whoever asks.
 
-Exponential forgetting is the standard treatment of trends; see Y. Ji, A. Sun, J. Zhang, C. Li, "A Re-visit of the Popularity
-Baseline in Recommender Systems", SIGIR 2020, for why popularity must be counted as of a moment.
+Exponential forgetting is the standard treatment of trends; see Y. Ji, A. Sun, J. Zhang, C. Li, "A
+Re-visit of the Popularity Baseline in Recommender Systems", SIGIR 2020, for why popularity must be
+counted as of a moment.
 """
 
 from dataclasses import dataclass
@@ -10,15 +11,26 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from slipstream.models.base import Arrays, History, Indices, InteractionLog, Parameters, Scored, Scores
+from slipstream.models.base import (
+    Arrays,
+    History,
+    Indices,
+    InteractionLog,
+    Parameters,
+    Scored,
+    Scores,
+)
 
+# Only the most popular items are proposed, so that a request does not cost more in a larger
+# catalogue.
 HEAD = 1_000
-"""Only the most popular items are proposed, so that a request does not cost more in a larger catalogue."""
 
 
 @dataclass(frozen=True)
 class Popularity:
-    """`share` is each item's part of all (decayed) events, summing to 1; `head` the most popular items, by index."""
+    """`share` is each item's part of all (decayed) events, summing to 1; `head` the most popular
+    items, by index.
+    """
 
     share: NDArray[np.float32]
     head: Indices
@@ -44,7 +56,9 @@ class Popularity:
 
 
 def fit_popularity(log: InteractionLog, half_life_ms: float | None = None) -> Popularity:
-    """Counts weighted events, each halved for every `half_life_ms` before the last event of the log."""
+    """Counts weighted events, each halved for every `half_life_ms` before the last event of the
+    log.
+    """
     weight = log.weight.astype(np.float64)
     if half_life_ms is not None and len(log):
         weight *= np.exp2((log.timestamp - log.timestamp.max()) / half_life_ms)

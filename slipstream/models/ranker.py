@@ -1,7 +1,9 @@
-"""The ranker: a small network that corrects the blend by what it knows of item, visitor and their match.
+"""The ranker: a small network that corrects the blend by what it knows of item, visitor and their
+match.
 
-Z. Cao et al., "Learning to Rank: From Pairwise Approach to Listwise Approach", ICML 2007 (the softmax over the candidates of a
-query). It adds to the blend's score, so that an untrained ranker is the blend, and NumPy alone reads it.
+Z. Cao et al., "Learning to Rank: From Pairwise Approach to Listwise Approach", ICML 2007 (the
+softmax over the candidates of a query). It adds to the blend's score, so that an untrained ranker
+is the blend, and NumPy alone reads it.
 """
 
 from dataclasses import dataclass
@@ -33,7 +35,9 @@ class Ranker:
         return np.asarray(active @ self.out, np.float32)
 
     def arrays(self) -> Arrays:
-        return {name: getattr(self, name) for name in ("mean", "scale", "hidden", "hidden_bias", "out")}
+        return {
+            name: getattr(self, name) for name in ("mean", "scale", "hidden", "hidden_bias", "out")
+        }
 
     @classmethod
     def restore(cls, arrays: Arrays) -> Self:
@@ -41,5 +45,7 @@ class Ranker:
 
 
 def normalised(features: Scores, mean: NDArray[Any], scale: NDArray[Any]) -> Scores:
-    """Features in deviations from the mean, but none further than what was seen often enough to be understood."""
+    """Features in deviations from the mean, but none further than what was seen often enough to be
+    understood.
+    """
     return np.asarray(np.clip((features - mean) * scale, -_FURTHEST, _FURTHEST), np.float32)

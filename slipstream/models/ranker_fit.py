@@ -13,8 +13,8 @@ _EPOCHS = 40
 _PATIENCE = 4
 _QUERIES_A_STEP = 64
 _LEAST_DEVIATION = 1e-3
+# A smaller gain in likelihood is chance.
 _LEAST_GAIN = 1e-3
-"""A smaller gain in likelihood is chance."""
 
 
 def fit_ranker(
@@ -25,11 +25,13 @@ def fit_ranker(
     groups: NDArray[np.int32],
     seed: int = 0,
 ) -> Ranker | None:
-    """The ranker that makes the labels likeliest, or None where the blend alone predicts unseen queries as well.
+    """The ranker that makes the labels likeliest, or None where the blend alone predicts unseen
+    queries as well.
 
-    `features` (candidates, features) and `blended`, the blend's score, hold the candidates of one query after the other;
-    `queries` is the first row of each query, ascending from 0, `labels` the row of the item that came next, `groups` whose query
-    it is: a fifth of the groups decides when to stop, and whether the ranker earns its place.
+    `features` (candidates, features) and `blended`, the blend's score, hold the candidates of one
+    query after the other; `queries` is the first row of each query, ascending from 0, `labels` the
+    row of the item that came next, `groups` whose query it is: a fifth of the groups decides when
+    to stop, and whether the ranker earns its place.
     """
     if len(queries) < 10 * _QUERIES_A_STEP:
         return None
@@ -58,12 +60,17 @@ def fit_ranker(
         flat = rows.flatten()
         score = base[flat] + torch.relu(normal[flat] @ hidden + bias) @ out
         score = score.view(rows.shape).masked_fill(torch.from_numpy(~real), -1e9)
-        return torch.nn.functional.cross_entropy(score, torch.from_numpy(labels[chosen] - queries[chosen]))
+        return torch.nn.functional.cross_entropy(
+            score, torch.from_numpy(labels[chosen] - queries[chosen])
+        )
 
     def unseen_loss() -> float:
         rows = np.flatnonzero(unseen)
         with torch.no_grad():
-            parts = [(len(part), float(loss(part))) for part in np.array_split(rows, max(1, len(rows) // 256))]
+            parts = [
+                (len(part), float(loss(part)))
+                for part in np.array_split(rows, max(1, len(rows) // 256))
+            ]
         return sum(size * value for size, value in parts) / len(rows)
 
     best, kept, waited = unseen_loss(), None, 0

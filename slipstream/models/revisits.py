@@ -1,7 +1,8 @@
 """Revisits: the items of the history itself, the latest first.
 
-J. Anderson, R. Kumar, A. Tomkins, S. Vassilvitskii, "The Dynamics of Repeat Consumption", WWW 2014: recency is the best single
-predictor of what is taken up again. Shop sessions come back to the same product; a film is rated once. The blend learns which.
+J. Anderson, R. Kumar, A. Tomkins, S. Vassilvitskii, "The Dynamics of Repeat Consumption", WWW 2014:
+recency is the best single predictor of what is taken up again. Shop sessions come back to the same
+product; a film is rated once. The blend learns which.
 """
 
 import numpy as np
@@ -13,4 +14,6 @@ def revisits(n_items: int, position_exponent: float = 1.0) -> ItemToItem:
     """Each item votes for itself; nothing is fitted."""
     weighting = HistoryWeighting(position_exponent=position_exponent, distinct=False)
     ones = np.ones(n_items, np.float32)
-    return ItemToItem(ones, np.arange(n_items, dtype=np.int32), np.arange(n_items + 1, dtype=np.int64), weighting)
+    return ItemToItem(
+        ones, np.arange(n_items, dtype=np.int32), np.arange(n_items + 1, dtype=np.int64), weighting
+    )

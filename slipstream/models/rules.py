@@ -1,8 +1,10 @@
-"""Sequential item-to-item rules with distance and time decay: who saw i then saw j, the sooner the more.
+"""Sequential item-to-item rules with distance and time decay: who saw i then saw j, the sooner the
+more.
 
-M. Ludewig, D. Jannach, "Evaluation of session-based recommendation algorithms", User Modeling and User-Adapted Interaction 28,
-2018 (sequential rules, section 3.1), with three additions chosen on validation: decay by the time between the two events,
-a share for the reverse direction, and a discount for targets that follow everything.
+M. Ludewig, D. Jannach, "Evaluation of session-based recommendation algorithms", User Modeling and
+User-Adapted Interaction 28, 2018 (sequential rules, section 3.1), with three additions chosen on
+validation: decay by the time between the two events, a share for the reverse direction, and a
+discount for targets that follow everything.
 """
 
 from dataclasses import dataclass, field
@@ -20,26 +22,32 @@ _PAIRS_AT_ONCE = 20_000_000
 
 @dataclass(frozen=True)
 class RulesParameters:
+    # The largest distance, in events, between the two items of a pair.
     window: int = 10
-    """The largest distance, in events, between the two items of a pair."""
+    # A pair at distance d counts d ** -distance_exponent.
     distance_exponent: float = 1.0
-    """A pair at distance d counts d ** -distance_exponent."""
+    # A pair this far apart in time counts half.
     half_life_ms: float | None = None
-    """A pair this far apart in time counts half."""
+    # What a pair counts in the reverse direction, relative to forward.
     backward: float = 0.0
-    """What a pair counts in the reverse direction, relative to forward."""
+    # Votes are divided by (all votes for the target) ** popularity_exponent.
     popularity_exponent: float = 0.0
-    """Votes are divided by (all votes for the target) ** popularity_exponent."""
-    weighting: HistoryWeighting = field(default_factory=lambda: HistoryWeighting(position_exponent=1.0))
+    weighting: HistoryWeighting = field(
+        default_factory=lambda: HistoryWeighting(position_exponent=1.0)
+    )
 
 
 def fit_rules(log: InteractionLog, parameters: RulesParameters) -> ItemToItem:
-    """Adds up the pairs of each visitor's sequence; each item's votes are then shares of the transitions from it."""
+    """Adds up the pairs of each visitor's sequence; each item's votes are then shares of the
+    transitions from it.
+    """
     return ItemToItem.of(rule_matrix(log, parameters), parameters.weighting)
 
 
 def rule_matrix(log: InteractionLog, parameters: RulesParameters) -> "sparse.csr_array[Any, Any]":
-    """All rules before the weakest are dropped: rows sum to 1 where an item was followed by anything (0 otherwise)."""
+    """All rules before the weakest are dropped: rows sum to 1 where an item was followed by
+    anything (0 otherwise).
+    """
     shape = (log.n_items, log.n_items)
     total: Any = sparse.csr_array(shape, dtype=np.float32)
     pending: list[tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]] = []
@@ -56,7 +64,9 @@ def rule_matrix(log: InteractionLog, parameters: RulesParameters) -> "sparse.csr
         total = (total + parameters.backward * total.T).tocsr()
     if parameters.popularity_exponent:
         into = np.asarray(total.sum(axis=0)).ravel()
-        total.data = total.data / np.maximum(into, 1e-9)[total.indices] ** parameters.popularity_exponent
+        total.data = (
+            total.data / np.maximum(into, 1e-9)[total.indices] ** parameters.popularity_exponent
+        )
     out_of = np.asarray(total.sum(axis=1)).ravel()
     shares = total.data / np.repeat(np.maximum(out_of, 1e-12), np.diff(total.indptr))
     return sparse.csr_array((shares.astype(np.float32), total.indices, total.indptr), shape=shape)

@@ -1,4 +1,6 @@
-"""Sequences for a network that reads visitors' histories: pieces that fit its window, those of like length together."""
+"""Sequences for a network that reads visitors' histories: pieces that fit its window, those of like
+length together.
+"""
 
 from collections.abc import Iterator
 
@@ -6,15 +8,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def sequences(users: NDArray[np.int32], window: int, random: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """First row and length of pieces of at most `window` + 1 events of one user each, which together predict every event of a
-    user but the first exactly once. Where a long history is cut is drawn anew each time."""
-    starts = np.flatnonzero(np.append(True, users[1:] != users[:-1])) if len(users) else np.empty(0, np.int64)
+def sequences(
+    users: NDArray[np.int32], window: int, random: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First row and length of pieces of at most `window` + 1 events of one user each, which
+    together predict every event of a user but the first exactly once. Where a long history is cut
+    is drawn anew each time.
+    """
+    starts = (
+        np.flatnonzero(np.append(True, users[1:] != users[:-1]))
+        if len(users)
+        else np.empty(0, np.int64)
+    )
     ends = np.append(starts[1:], len(users))
     first, last = [], []
     short = ends - starts <= window + 1
     for start, end in zip(starts[~short].tolist(), ends[~short].tolist(), strict=True):
-        cuts = np.unique(np.append(np.arange(start + int(random.integers(1, window + 1)), end, window), end))
+        cuts = np.unique(
+            np.append(np.arange(start + int(random.integers(1, window + 1)), end, window), end)
+        )
         first.append(np.append(start, cuts[:-1] - 1))
         last.append(cuts)
     begin = np.concatenate([starts[short], *first]).astype(np.int64)
@@ -23,8 +35,9 @@ def sequences(users: NDArray[np.int32], window: int, random: np.random.Generator
 
 
 def filled(length: NDArray[np.int64], room: int) -> Iterator[NDArray[np.int64]]:
-    """Places of ascending lengths in groups which, each filled up to its longest, take at most `room` events (but one at
-    least)."""
+    """Places of ascending lengths in groups which, each filled up to its longest, take at most
+    `room` events (but one at least).
+    """
     begin = 0
     while begin < len(length):
         end = begin + 1

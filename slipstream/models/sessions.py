@@ -1,9 +1,10 @@
 """Session k-nearest-neighbours: what visits like this one came to, found through an inverted index.
 
-B. Kersbergen, O. Sprangers, S. Schelter, "Serenade: Low-Latency Session-Based Recommendation in e-Commerce at Scale", SIGMOD 2022
-(VMIS-kNN: of each item only the most recent visits are kept); D. Garg et al., "Sequence and Time Aware Neighborhood for
-Session-based Recommendations: STAN", SIGIR 2019 (the three decays: of the items of the visit, of a visit's age, and of the
-distance between what both visits share and what is recommended).
+B. Kersbergen, O. Sprangers, S. Schelter, "Serenade: Low-Latency Session-Based Recommendation in
+e-Commerce at Scale", SIGMOD 2022 (VMIS-kNN: of each item only the most recent visits are kept); D.
+Garg et al., "Sequence and Time Aware Neighborhood for Session-based Recommendations: STAN", SIGIR
+2019 (the three decays: of the items of the visit, of a visit's age, and of the distance between
+what both visits share and what is recommended).
 """
 
 from collections.abc import Sequence
@@ -14,38 +15,49 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slipstream.evaluation.splits import history_starts
-from slipstream.models.base import Arrays, History, Indices, InteractionLog, Parameters, Scored, Scores
+from slipstream.models.base import (
+    Arrays,
+    History,
+    Indices,
+    InteractionLog,
+    Parameters,
+    Scored,
+    Scores,
+)
 
+# A longer history is cut into visits of this length: its ends have little to do with each other.
 LONGEST_VISIT = 30
-"""A longer history is cut into visits of this length: its ends have little to do with each other."""
 
 
 @dataclass(frozen=True)
 class SessionsParameters:
+    # So many of the most similar visits vote.
     neighbours: int = 200
-    """So many of the most similar visits vote."""
+    # Of the visits with an item only so many, the latest, are compared.
     recent: int = 500
-    """Of the visits with an item only so many, the latest, are compared."""
+    # Only so many of the latest events of a history are compared.
     max_events: int = 10
-    """Only so many of the latest events of a history are compared."""
+    # What the item before the latest counts; the one before that the square of it, and so on.
     position_decay: float = 0.7
-    """What the item before the latest counts; the one before that the square of it, and so on."""
+    # The same from the shared item of a neighbour to the items around it.
     distance_decay: float = 0.7
-    """The same from the shared item of a neighbour to the items around it."""
+    # What items before the shared item count, relative to those after it.
     backward: float = 0.5
-    """What items before the shared item count, relative to those after it."""
+    # A visit's similarity is divided by its length to this power.
     length_exponent: float = 0.5
-    """A visit's similarity is divided by its length to this power."""
+    # A vote counts (share of visits with the item, of which `recent` are counted at most) **
+    # -rarity.
     rarity: float = 0.2
-    """A vote counts (share of visits with the item, of which `recent` are counted at most) ** -rarity."""
+    # So many visits later, as a share of all, a visit counts half; None: age does not count.
     half_life: float | None = None
-    """So many visits later, as a share of all, a visit counts half; None: age does not count."""
 
 
 @dataclass(frozen=True)
 class Sessions:
-    """`items` are those of one visit after the other, each ending in `ends`, the latest visits last. `visits` and `places` are,
-    for one item after the other, each ending in `item_ends`, the visits that it occurs in, and where in `items`."""
+    """`items` are those of one visit after the other, each ending in `ends`, the latest visits
+    last. `visits` and `places` are, for one item after the other, each ending in `item_ends`, the
+    visits that it occurs in, and where in `items`.
+    """
 
     items: Indices
     ends: NDArray[np.int64]
@@ -92,9 +104,15 @@ class Sessions:
     def score_at(self, scored: Scored, items: Indices) -> Scores:
         return scored.at(items)
 
-    def _neighbours(self, history: History) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]] | None:
-        """The most similar visits, the place of the item of each that is latest in the history, and how similar they are."""
-        item = np.array(list(dict.fromkeys(history.item[::-1][: self.own.max_events].tolist())), np.int64)
+    def _neighbours(
+        self, history: History
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]] | None:
+        """The most similar visits, the place of the item of each that is latest in the history, and
+        how similar they are.
+        """
+        item = np.array(
+            list(dict.fromkeys(history.item[::-1][: self.own.max_events].tolist())), np.int64
+        )
         end = self.item_ends[item]
         begin = np.maximum(np.where(item > 0, self.item_ends[item - 1], 0), end - self.own.recent)
         length = end - begin
@@ -102,7 +120,9 @@ class Sessions:
             return None
         entries = np.arange(length.sum()) + np.repeat(end - np.cumsum(length), length)
         weights = np.repeat(self.own.position_decay ** np.arange(len(item)), length)
-        visits, first, where = np.unique(self.visits[entries], return_index=True, return_inverse=True)
+        visits, first, where = np.unique(
+            self.visits[entries], return_index=True, return_inverse=True
+        )
         similarity = np.asarray(np.bincount(where, weights), np.float64)
         if self.own.length_exponent:
             similarity /= (self.ends[visits] - self._begin(visits)) ** self.own.length_exponent
@@ -129,7 +149,9 @@ class Sessions:
 
 
 def fit_sessions(log: InteractionLog, parameters: SessionsParameters) -> Sessions:
-    """Cuts the log into visits, in the order in which they ended, and indexes what would be looked at."""
+    """Cuts the log into visits, in the order in which they ended, and indexes what would be looked
+    at.
+    """
     rows = np.arange(len(log))
     starts = history_starts(log.user)
     heads = (rows - starts) % LONGEST_VISIT == 0

@@ -1,10 +1,12 @@
-"""A transformer over the visitor's sequence, read in NumPy: the next item's probability, of every item.
+"""A transformer over the visitor's sequence, read in NumPy: the next item's probability, of every
+item.
 
-W.-C. Kang, J. McAuley, "Self-Attentive Sequential Recommendation", ICDM 2018 (SASRec), with what later work found better: blocks
-normalised before each part, its output gated (LiGR: "From Features to Transformers", 2025; eSASRec: RecSys 2025), a SwiGLU
-feed-forward (N. Shazeer, 2020), and attention biases by distance in events and in time (J. Zhai et al., "Actions Speak Louder
-than Words", ICML 2024). `transformer_fit` trains it with torch; what serves needs NumPy alone, and a request reads the state of
-the last event only.
+W.-C. Kang, J. McAuley, "Self-Attentive Sequential Recommendation", ICDM 2018 (SASRec), with what
+later work found better: blocks normalised before each part, its output gated (LiGR: "From Features
+to Transformers", 2025; eSASRec: RecSys 2025), a SwiGLU feed-forward (N. Shazeer, 2020), and
+attention biases by distance in events and in time (J. Zhai et al., "Actions Speak Louder than
+Words", ICML 2024). `transformer_fit` trains it with torch; what serves needs NumPy alone, and a
+request reads the state of the last event only.
 """
 
 from collections.abc import Sequence
@@ -26,15 +28,16 @@ _NEAR = 16
 class Shape:
     """What the arrays mean. `kinds` are the event weights that are told apart, ascending."""
 
+    # Only so many of the latest events are read.
     window: int
-    """Only so many of the latest events are read."""
     heads: int
     kinds: tuple[float, ...]
 
 
 def distance_buckets(length: int) -> NDArray[np.int64]:
-    """(length, length): in which bucket the distance from event i back to event j falls. Below 16 each distance has its own, then
-    four to each doubling."""
+    """(length, length): in which bucket the distance from event i back to event j falls. Below 16
+    each distance has its own, then four to each doubling.
+    """
     places = np.arange(length)
     apart = np.maximum(places[:, None] - places[None], 0)
     far = _NEAR + 4 * np.log2(np.maximum(apart, 1) / _NEAR)
@@ -43,23 +46,30 @@ def distance_buckets(length: int) -> NDArray[np.int64]:
 
 def gap_buckets(gaps_ms: NDArray[Any]) -> NDArray[np.int64]:
     """In which bucket times between events fall: one a doubling, from a second to centuries."""
-    return np.asarray(np.minimum(np.log2(np.maximum(gaps_ms, 0) / 1_000 + 1), BUCKETS - 1), np.int64)
+    return np.asarray(
+        np.minimum(np.log2(np.maximum(gaps_ms, 0) / 1_000 + 1), BUCKETS - 1), np.int64
+    )
 
 
 def kind_of(weights: NDArray[Any], kinds: tuple[float, ...]) -> NDArray[np.int64]:
     """Which of `kinds` (ascending) each weight is, or comes right after."""
-    return np.clip(np.searchsorted(np.array(kinds, np.float32), weights, side="right") - 1, 0, len(kinds) - 1)
+    return np.clip(
+        np.searchsorted(np.array(kinds, np.float32), weights, side="right") - 1, 0, len(kinds) - 1
+    )
 
 
 @lru_cache(maxsize=256)
 def _places(length: int) -> tuple[NDArray[np.int64], Scores]:
-    """Of a sequence of this length: the buckets of distances, and what keeps an event from seeing later ones."""
+    """Of a sequence of this length: the buckets of distances, and what keeps an event from seeing
+    later ones.
+    """
     return distance_buckets(length), np.triu(np.full((length, length), -1e9, np.float32), 1)
 
 
 @dataclass(frozen=True)
 class Transformer:
-    """`weights` as `transformer_network.Network` names them, those of blocks stacked; `items` finds the best items for a state.
+    """`weights` as `transformer_network.Network` names them, those of blocks stacked; `items` finds
+    the best items for a state.
 
     Its scores are probabilities over the catalogue.
     """
@@ -102,7 +112,9 @@ class Transformer:
         y = _normal(x, w["attention_norm"][block])
         qkv = (y @ w["qkv"][block].T).reshape(len(x), 3, heads, dim // heads).transpose(1, 2, 0, 3)
         x, y = x[own], y[own]
-        attention = qkv[0][:, own] @ qkv[1].transpose(0, 2, 1) * np.float32((dim // heads) ** -0.5) + bias
+        attention = (
+            qkv[0][:, own] @ qkv[1].transpose(0, 2, 1) * np.float32((dim // heads) ** -0.5) + bias
+        )
         attention = np.exp(attention - attention.max(axis=-1, keepdims=True))
         attention /= attention.sum(axis=-1, keepdims=True)
         seen = (attention @ qkv[2]).transpose(1, 0, 2).reshape(len(x), dim) @ w["out"][block].T
@@ -111,14 +123,19 @@ class Transformer:
         up_gate = y @ w["up"][block].T
         up, gate = up_gate[:, : up_gate.shape[1] // 2], up_gate[:, up_gate.shape[1] // 2 :]
         fed = (gate * _sigmoid(gate) * up) @ w["down"][block].T
-        result: Scores = x + _sigmoid(y @ w["feed_gate"][block].T + w["feed_gate_bias"][block]) * fed
+        result: Scores = (
+            x + _sigmoid(y @ w["feed_gate"][block].T + w["feed_gate_bias"][block]) * fed
+        )
         return result
 
     def rearranged(self, places: Sequence[int]) -> "Transformer":
-        """The same network for another catalogue: its item i is this one's `places[i]`, or an unknown one where that is -1, whose
-        vector is 0."""
+        """The same network for another catalogue: its item i is this one's `places[i]`, or an
+        unknown one where that is -1, whose vector is 0.
+        """
         at = np.array(places, np.int64)
-        vectors = np.where(at[:, None] >= 0, self.items.vectors(np.maximum(at, 0).astype(np.int32)), np.float32(0))
+        vectors = np.where(
+            at[:, None] >= 0, self.items.vectors(np.maximum(at, 0).astype(np.int32)), np.float32(0)
+        )
         return Transformer(self.weights, Nearest.compared_whole(vectors), self.shape)
 
     def arrays(self) -> Arrays:
@@ -131,7 +148,11 @@ class Transformer:
     def restore(cls, arrays: Arrays, parameters: Parameters) -> Self:
         nearest = Nearest.restore(arrays)
         shape = Shape(**{**parameters["shape"], "kinds": tuple(parameters["shape"]["kinds"])})
-        return cls({name: array for name, array in arrays.items() if name not in nearest.arrays()}, nearest, shape)
+        return cls(
+            {name: array for name, array in arrays.items() if name not in nearest.arrays()},
+            nearest,
+            shape,
+        )
 
 
 def _normal(x: Scores, scale: Scores) -> Scores:

@@ -1,8 +1,9 @@
-"""Training the transformer of `transformer` with torch: on two processor cores, on a GPU, or on several under torchrun.
+"""Training the transformer of `transformer` with torch: on two processor cores, on a GPU, or on
+several under torchrun.
 
-Sequences of like length share a batch, so that hardly any padding is computed. The weights that count are a running average over
-steps (B. Polyak, A. Juditsky, "Acceleration of Stochastic Approximation by Averaging", 1992), and training stops when they no
-longer get better on validation.
+Sequences of like length share a batch, so that hardly any padding is computed. The weights that
+count are a running average over steps (B. Polyak, A. Juditsky, "Acceleration of Stochastic
+Approximation by Averaging", 1992), and training stops when they no longer get better on validation.
 """
 
 import math
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
 _MOST_KINDS = 16
 _WARM_UP = 100
 _CLIP = 5.0
+# So many steps take some seconds.
 _TOLD_EVERY = 50
-"""So many steps take some seconds."""
 
 
 class Epoch(NamedTuple):
@@ -69,23 +70,32 @@ def fit_transformer(
 ) -> Fitted:
     """Trains on the sequences of `log`. Raises ValueError when no user has two events.
 
-    `terms` (items, terms) says what the items are besides themselves, so that an item without events has a vector, too. `start`
-    is a model of the same catalogue to go on from, if its vectors are as long. `quality` is asked after each epoch, higher is
-    better; the best epoch's weights are kept. Without it all epochs are trained. `progress` gets each epoch that has ended,
-    `underway`, now and then within one, the share of all epochs that is done. An interrupted training that finds its own
-    checkpoint goes on after the last whole epoch. The same input and seed give the same model to the bit on one kind of machine
-    with as many processes and threads.
+    `terms` (items, terms) says what the items are besides themselves, so that an item without
+    events has a vector, too. `start` is a model of the same catalogue to go on from, if its vectors
+    are as long. `quality` is asked after each epoch, higher is better; the best epoch's weights are
+    kept. Without it all epochs are trained. `progress` gets each epoch that has ended, `underway`,
+    now and then within one, the share of all epochs that is done. An interrupted training that
+    finds its own checkpoint goes on after the last whole epoch. The same input and seed give the
+    same model to the bit on one kind of machine with as many processes and threads.
 
-    Under torchrun the processes train one network: `quality` is asked of the first alone, and all must see one `checkpoints`.
+    Under torchrun the processes train one network: `quality` is asked of the first alone, and all
+    must see one `checkpoints`.
     """
     if not (log.user[1:] == log.user[:-1]).any():
         raise ValueError("no visitor has two events: there is no sequence to learn from")
     with distributed.joined() as group:
         run = _Training(group, log, parameters, terms, start, seed)
         sizes = [(name, tuple(value.shape)) for name, value in run.network.named_parameters()]
-        arrays = [log.user, log.item, log.timestamp, log.weight, *((terms.indices, terms.data) if terms is not None else ())]
+        arrays = [
+            log.user,
+            log.item,
+            log.timestamp,
+            log.weight,
+            *((terms.indices, terms.data) if terms is not None else ()),
+        ]
         checkpoint = Checkpoint(
-            checkpoints / "transformer.pt" if checkpoints else None, digest((parameters, seed, group.size, sizes), *arrays)
+            checkpoints / "transformer.pt" if checkpoints else None,
+            digest((parameters, seed, group.size, sizes), *arrays),
         )
         if state := checkpoint.read(run.device):
             run.go_back_to(state)
@@ -164,10 +174,16 @@ class _Training:
             if self.step % _TOLD_EVERY == 0:
                 underway(done)
             for group in self.optimiser.param_groups:
-                group["lr"] = own.learning_rate * min(1.0, self.step / _WARM_UP) * (1 - done if own.decay else 1)
+                group["lr"] = (
+                    own.learning_rate
+                    * min(1.0, self.step / _WARM_UP)
+                    * (1 - done if own.decay else 1)
+                )
             batch = self._batch(begin, length)
             negatives, log_drawn = self._negatives()
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=distributed.quick_in_bfloat16(self.device)):
+            with torch.autocast(
+                self.device.type, torch.bfloat16, enabled=distributed.quick_in_bfloat16(self.device)
+            ):
                 loss = self.wrapped(batch, negatives, log_drawn)
             self.optimiser.zero_grad()
             loss.backward()
@@ -197,10 +213,16 @@ class _Training:
             self.network.load_state_dict(present, strict=False)
 
     def judged(self, loss: float, quality: float | None) -> None:
-        """An epoch has ended; its weights are kept if they are better than those before, or if nobody can tell."""
+        """An epoch has ended; its weights are kept if they are better than those before, or if
+        nobody can tell.
+        """
         self.curve.append(Epoch(self.epoch, self.parameters.epochs, loss, quality))
         if quality is None or quality > self.best.quality:
-            self.best = _Best(self.epoch, quality or 0.0, {name: value.clone() for name, value in self.average.items()})
+            self.best = _Best(
+                self.epoch,
+                quality or 0.0,
+                {name: value.clone() for name, value in self.average.items()},
+            )
 
     def state(self) -> dict[str, Any]:
         """All that must be known to go on."""
@@ -227,7 +249,9 @@ class _Training:
         self.network.load_state_dict(self.best.weights, strict=False)
         with torch.no_grad():
             vectors = self.network.vectors().detach().clone()
-            if self.network.terms is not None:  # an item without events has only its attributes to go by
+            if (
+                self.network.terms is not None
+            ):  # an item without events has only its attributes to go by
                 unknown = torch.from_numpy(~self.known).to(self.device)
                 vectors = torch.where(unknown[:, None], vectors - self.network.own, vectors)
             arrays = {
@@ -242,7 +266,9 @@ class _Training:
         return {name: value.detach().clone() for name, value in self.network.named_parameters()}
 
     def _go_on_from(self, start: Transformer, terms: "sparse.csr_array[Any, Any] | None") -> None:
-        """Its weights where they fit; what attributes explain of its vectors goes to the attributes' own."""
+        """Its weights where they fit; what attributes explain of its vectors goes to the
+        attributes' own.
+        """
         vectors = start.items.vectors(np.arange(len(start.items.rows), dtype=np.int32))
         with torch.no_grad():
             for name, value in self.network.named_parameters():
@@ -264,8 +290,12 @@ class _Training:
         drawn = torch.multinomial(self.drawn, wanted, replacement=True)
         return drawn, self.drawn[drawn].log() + math.log(wanted)
 
-    def _batches(self, random: np.random.Generator) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """This process's share of the epoch, in random order: where the sequences of each batch begin, and how long they are."""
+    def _batches(
+        self, random: np.random.Generator
+    ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """This process's share of the epoch, in random order: where the sequences of each batch
+        begin, and how long they are.
+        """
         begin, length = sequences(self.log.user, self.parameters.window, random)
         order = np.lexsort((random.random(len(length)), length))
         room = max(1, self.parameters.batch // self.group.size)
@@ -296,19 +326,28 @@ class _Answers:
     def score_all(self, histories: Sequence[History]) -> Scores:
         shape, vectors = self._network.shape, self._vectors
         length = np.array([min(max(1, len(history.item)), shape.window) for history in histories])
-        tables: list[NDArray[Any]] = [np.zeros((len(histories), length.max()), kind) for kind in (np.int32, np.float32, np.int64)]
+        tables: list[NDArray[Any]] = [
+            np.zeros((len(histories), length.max()), kind)
+            for kind in (np.int32, np.float32, np.int64)
+        ]
         for row, history in enumerate(histories):
             parts: tuple[NDArray[Any], ...] = history
             for table, part in zip(tables, parts, strict=True):
                 table[row, : length[row]] = part[-shape.window :] if len(part) else 0
         filled_up = History(*tables)
         device = vectors.device
-        states = self._network.states(vectors, Batch.of(filled_up, np.empty(0, np.bool_), shape.kinds, device))
-        last = states[torch.arange(len(histories), device=device), torch.from_numpy(length - 1).to(device)]
+        states = self._network.states(
+            vectors, Batch.of(filled_up, np.empty(0, np.bool_), shape.kinds, device)
+        )
+        last = states[
+            torch.arange(len(histories), device=device), torch.from_numpy(length - 1).to(device)
+        ]
         return np.asarray((last @ vectors.T).float().cpu().numpy(), np.float32)
 
 
-def _ridge(terms: "sparse.csr_array[Any, Any]", vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+def _ridge(
+    terms: "sparse.csr_array[Any, Any]", vectors: NDArray[np.float32]
+) -> NDArray[np.float32]:
     """The terms' vectors whose sums come nearest to those of the items."""
     gram = (terms.T @ terms).toarray()
     gram[np.diag_indices(len(gram))] += 1.0

@@ -1,8 +1,9 @@
 """The network of `transformer` as a torch module, and its loss.
 
-The loss is the softmax over the catalogue (A. Klenitskiy, A. Vasilev, "Turning Dross Into Gold Loss", RecSys 2023), of which a
-large catalogue gets a sample, corrected for how likely each negative was drawn (X. Yi et al., "Sampling-Bias-Corrected Neural
-Modeling for Large Corpus Item Recommendations", RecSys 2019); the positive is always there, so it is not corrected.
+The loss is the softmax over the catalogue (A. Klenitskiy, A. Vasilev, "Turning Dross Into Gold
+Loss", RecSys 2023), of which a large catalogue gets a sample, corrected for how likely each
+negative was drawn (X. Yi et al., "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item
+Recommendations", RecSys 2019); the positive is always there, so it is not corrected.
 """
 
 import math
@@ -27,7 +28,13 @@ _ROWS_AT_ONCE = 512
 class Network(nn.Module):
     """The module that `Transformer` reads in NumPy; parameter names are those of its arrays."""
 
-    def __init__(self, n_items: int, parameters: TransformerParameters, shape: Shape, terms: "sparse.csr_array[Any, Any] | None"):
+    def __init__(
+        self,
+        n_items: int,
+        parameters: TransformerParameters,
+        shape: Shape,
+        terms: "sparse.csr_array[Any, Any] | None",
+    ):
         super().__init__()
         self.shape, dim, blocks = shape, parameters.dim, parameters.blocks
         hidden = dim * 8 // 3
@@ -40,15 +47,24 @@ class Network(nn.Module):
             return nn.Parameter(torch.randn(blocks, *size) * math.sqrt(2 / sum(size)))
 
         self.own = nn.Parameter(torch.randn(n_items, dim) * 0.1)
-        self.terms = nn.Parameter(torch.randn(terms.shape[1], dim) * 0.1) if terms is not None else None
+        self.terms = (
+            nn.Parameter(torch.randn(terms.shape[1], dim) * 0.1) if terms is not None else None
+        )
         if terms is not None:
             for name, array in (("has", terms.indices), ("begins", terms.indptr[:-1])):
-                self.register_buffer(name, torch.from_numpy(array.astype(np.int64)), persistent=False)
-            self.register_buffer("much", torch.from_numpy(terms.data.astype(np.float32)), persistent=False)
+                self.register_buffer(
+                    name, torch.from_numpy(array.astype(np.int64)), persistent=False
+                )
+            self.register_buffer(
+                "much", torch.from_numpy(terms.data.astype(np.float32)), persistent=False
+            )
         self.kinds = nn.Parameter(torch.zeros(len(shape.kinds), dim))
         self.distance = nn.Parameter(torch.zeros(blocks, parameters.heads, BUCKETS))
         self.gap = nn.Parameter(torch.zeros(blocks, parameters.heads, BUCKETS))
-        self.attention_norm, self.feed_norm = nn.Parameter(torch.ones(blocks, dim)), nn.Parameter(torch.ones(blocks, dim))
+        self.attention_norm, self.feed_norm = (
+            nn.Parameter(torch.ones(blocks, dim)),
+            nn.Parameter(torch.ones(blocks, dim)),
+        )
         self.norm = nn.Parameter(torch.ones(dim))
         self.qkv, self.out = matrix(3 * dim, dim), matrix(dim, dim)
         self.up, self.down = matrix(2 * hidden, dim), matrix(dim, hidden)
@@ -62,15 +78,20 @@ class Network(nn.Module):
         """(items, dim): what each item is, by itself and by its attributes."""
         if self.terms is None:
             return self.own
-        return self.own + F.embedding_bag(self.has, self.terms, self.begins, mode="sum", per_sample_weights=self.much)
+        return self.own + F.embedding_bag(
+            self.has, self.terms, self.begins, mode="sum", per_sample_weights=self.much
+        )
 
     def states(self, vectors: Tensor, batch: "Batch") -> Tensor:
         """(sequences, length, dim): what each sequence comes to at each of its events."""
         length = batch.items.shape[1]
         unseen = torch.full((length, length), -1e9, device=vectors.device).triu(1)
-        x = F.embedding(batch.items, vectors) * math.sqrt(vectors.shape[1]) + F.embedding(batch.kinds, self.kinds)
+        x = F.embedding(batch.items, vectors) * math.sqrt(vectors.shape[1]) + F.embedding(
+            batch.kinds, self.kinds
+        )
         x = self.dropout(x)
-        # All look-ups are embeddings: the gradients of indexing are added up in whatever order threads come to it.
+        # All look-ups are embeddings: the gradients of indexing are added up in whatever order
+        # threads come to it.
         near, late = (
             F.embedding(buckets, of_bucket.flatten(0, 1).T)
             for buckets, of_bucket in ((batch.near, self.distance), (batch.late, self.gap))
@@ -84,23 +105,40 @@ class Network(nn.Module):
     def _block(self, x: Tensor, bias: Tensor, block: int) -> Tensor:
         sequences, length, dim = x.shape
         y = F.rms_norm(x, (dim,), self.attention_norm[block], 1e-6)
-        qkv = F.linear(y, self.qkv[block]).view(sequences, length, 3, self.shape.heads, -1).permute(2, 0, 3, 1, 4)
+        qkv = (
+            F.linear(y, self.qkv[block])
+            .view(sequences, length, 3, self.shape.heads, -1)
+            .permute(2, 0, 3, 1, 4)
+        )
         queries, keys, values = qkv.unbind(0)
-        attention = (queries @ keys.transpose(-1, -2) / math.sqrt(queries.shape[-1]) + bias).softmax(-1)
+        attention = (
+            queries @ keys.transpose(-1, -2) / math.sqrt(queries.shape[-1]) + bias
+        ).softmax(-1)
         seen = (attention @ values).transpose(1, 2).reshape(sequences, length, dim)
         seen = self.dropout(F.linear(seen, self.out[block]))
-        x = x + torch.sigmoid(F.linear(y, self.attention_gate[block], self.attention_gate_bias[block])) * seen
+        x = (
+            x
+            + torch.sigmoid(
+                F.linear(y, self.attention_gate[block], self.attention_gate_bias[block])
+            )
+            * seen
+        )
         y = F.rms_norm(x, (dim,), self.feed_norm[block], 1e-6)
         up, gate = F.linear(y, self.up[block]).chunk(2, -1)
         fed = self.dropout(F.linear(F.silu(gate) * up, self.down[block]))
-        result: Tensor = x + torch.sigmoid(F.linear(y, self.feed_gate[block], self.feed_gate_bias[block])) * fed
+        result: Tensor = (
+            x + torch.sigmoid(F.linear(y, self.feed_gate[block], self.feed_gate_bias[block])) * fed
+        )
         return result
 
     def forward(self, batch: "Batch", negatives: Tensor | None, log_drawn: Tensor) -> Tensor:
         """The mean loss of predicting each event from those before it, each target by its weight."""
         vectors = self.vectors()
         states = self.states(vectors, batch)[:, :-1][batch.real[:, 1:]]
-        labels, weights = batch.items[:, 1:][batch.real[:, 1:]], batch.weights[:, 1:][batch.real[:, 1:]]
+        labels, weights = (
+            batch.items[:, 1:][batch.real[:, 1:]],
+            batch.weights[:, 1:][batch.real[:, 1:]],
+        )
         with torch.autocast(vectors.device.type, enabled=False):
             states, weights = states.float(), weights / weights.sum()
             if negatives is None:
@@ -116,12 +154,20 @@ class Network(nn.Module):
 
 
 class _WholeSoftmax(torch.autograd.Function):
-    """The weighted sum of cross-entropies over the whole catalogue and its gradients in one pass, a block of rows at a time: the
-    logits of all rows at once would not stay in the processor's caches."""
+    """The weighted sum of cross-entropies over the whole catalogue and its gradients in one pass, a
+    block of rows at a time: the logits of all rows at once would not stay in the processor's
+    caches.
+    """
 
     @staticmethod
-    def forward(ctx: Any, states: Tensor, vectors: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-        by_state, by_vector, loss = torch.empty_like(states), torch.zeros_like(vectors), states.new_zeros(())
+    def forward(
+        ctx: Any, states: Tensor, vectors: Tensor, labels: Tensor, weights: Tensor
+    ) -> Tensor:
+        by_state, by_vector, loss = (
+            torch.empty_like(states),
+            torch.zeros_like(vectors),
+            states.new_zeros(()),
+        )
         for begin in range(0, len(states), _ROWS_AT_ONCE):
             rows = slice(begin, begin + _ROWS_AT_ONCE)
             logits = states[rows] @ vectors.T
@@ -144,8 +190,10 @@ class _WholeSoftmax(torch.autograd.Function):
 
 
 class _SampledSoftmax(torch.autograd.Function):
-    """The same over each row's positive and the negatives that all rows share, each negative's logit less the logarithm of how
-    often it was expected to be drawn; a negative that is a row's positive is left out there."""
+    """The same over each row's positive and the negatives that all rows share, each negative's
+    logit less the logarithm of how often it was expected to be drawn; a negative that is a row's
+    positive is left out there.
+    """
 
     @staticmethod
     def forward(
@@ -158,7 +206,11 @@ class _SampledSoftmax(torch.autograd.Function):
         labels: Tensor,
         weights: Tensor,
     ) -> Tensor:
-        by_state, by_negative, loss = torch.empty_like(states), torch.zeros_like(negative), states.new_zeros(())
+        by_state, by_negative, loss = (
+            torch.empty_like(states),
+            torch.zeros_like(negative),
+            states.new_zeros(()),
+        )
         own = (states * positive).sum(1)
         share_of_own = torch.empty_like(own)
         for begin in range(0, len(states), _ROWS_AT_ONCE):
@@ -184,19 +236,27 @@ class _SampledSoftmax(torch.autograd.Function):
 
 
 class Batch(NamedTuple):
-    """Sequences of like length, (sequences, length) each; `real` is false where a shorter one is filled up."""
+    """Sequences of like length, (sequences, length) each; `real` is false where a shorter one is
+    filled up.
+    """
 
     items: Tensor
     kinds: Tensor
     weights: Tensor
+    # (length, length): buckets of distances.
     near: Tensor
-    """(length, length): buckets of distances."""
+    # (sequences, length, length): buckets of times between events.
     late: Tensor
-    """(sequences, length, length): buckets of times between events."""
     real: Tensor
 
     @classmethod
-    def of(cls, history: History, real: NDArray[np.bool_], kinds: tuple[float, ...], device: torch.device) -> "Batch":
+    def of(
+        cls,
+        history: History,
+        real: NDArray[np.bool_],
+        kinds: tuple[float, ...],
+        device: torch.device,
+    ) -> "Batch":
         """From arrays of (sequences, length)."""
         times = history.timestamp
         arrays = (

@@ -12,16 +12,17 @@ class TransformerParameters:
     dropout: float = 0.3
     learning_rate: float = 4e-3
     weight_decay: float = 0.01
+    # Events a step, of all processes together.
     batch: int = 1_500
-    """Events a step, of all processes together."""
+    # Items drawn a step to stand for a catalogue of more than twice as many; a smaller one is
+    # compared whole.
     negatives: int = 1_500
-    """Items drawn a step to stand for a catalogue of more than twice as many; a smaller one is compared whole."""
     average: float = 0.995
     epochs: int = 30
+    # So many epochs without a better validation end the training.
     patience: int = 3
-    """So many epochs without a better validation end the training."""
+    # Whether steps get smaller, down to nothing at the end: for a training that goes on from good
+    # weights, and that no validation stops.
     decay: bool = False
-    """Whether steps get smaller, down to nothing at the end: for a training that goes on from good weights, and that no
-    validation stops."""
+    # Epochs on everything, with steps that decay, once validation has said what is best.
     further: int = 1
-    """Epochs on everything, with steps that decay, once validation has said what is best."""

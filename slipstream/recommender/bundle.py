@@ -33,11 +33,15 @@ from slipstream.models.sessions import Sessions
 from slipstream.models.transformer import Transformer
 from slipstream.recommender.ranking_features import ItemTable, ranking_features
 
-_KINDS: dict[str, type[Retriever]] = {kind.kind: kind for kind in (ItemToItem, Popularity, Sessions, Transformer)}
+_KINDS: dict[str, type[Retriever]] = {
+    kind.kind: kind for kind in (ItemToItem, Popularity, Sessions, Transformer)
+}
 
 
 class BundleError(ValueError):
-    """The directory is not a bundle that this version can serve; the message says what is wrong with which file."""
+    """The directory is not a bundle that this version can serve; the message says what is wrong
+    with which file.
+    """
 
 
 @dataclass(frozen=True)
@@ -54,9 +58,11 @@ class Ranking:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A fitted recommender. `item_ids[i]` is item i of every array; `retrievers` are in the order of the blend's weights.
+    """A fitted recommender. `item_ids[i]` is item i of every array; `retrievers` are in the order
+    of the blend's weights.
 
-    `repeats` says whether items of the history may be recommended again unless a request asks otherwise.
+    `repeats` says whether items of the history may be recommended again unless a request asks
+    otherwise.
     """
 
     manifest: Manifest
@@ -81,7 +87,8 @@ class Bundle:
 def save_bundle(bundle: Bundle, directory: str | Path) -> Manifest:
     """Writes the bundle and returns its manifest with the checksums filled in.
 
-    The directory appears whole or not at all. Raises FileExistsError when it is already there: a bundle never changes.
+    The directory appears whole or not at all. Raises FileExistsError when it is already there: a
+    bundle never changes.
     """
     directory = Path(directory)
     if directory.exists():
@@ -102,7 +109,9 @@ def save_bundle(bundle: Bundle, directory: str | Path) -> Manifest:
 
 
 def load_bundle(directory: str | Path) -> Bundle:
-    """Reads a bundle, with its arrays memory-mapped read-only. Raises BundleError when a file is missing or was changed."""
+    """Reads a bundle, with its arrays memory-mapped read-only. Raises BundleError when a file is
+    missing or was changed.
+    """
     directory = Path(directory)
     manifest = _checked_manifest(directory)
     content = json.loads((directory / "recommender.json").read_text())
@@ -116,14 +125,20 @@ def load_bundle(directory: str | Path) -> Bundle:
         ranking = Ranking(Ranker.restore(ranker), ItemTable.restore(items))
     ids = _array(directory / "item_ids.npy").tobytes()
     ends = _array(directory / "item_ends.npy").tolist()
-    item_ids = [ids[begin:end].decode() for begin, end in zip([0, *ends[:-1]], ends, strict=True)] if ends else []
+    item_ids = (
+        [ids[begin:end].decode() for begin, end in zip([0, *ends[:-1]], ends, strict=True)]
+        if ends
+        else []
+    )
     attributes_file = directory / "attributes.json"
     return Bundle(
         manifest=manifest,
         item_ids=item_ids,
         retrievers=retrievers,
         ranking=ranking,
-        blend=Blend(*(np.array(content["blend"][name], np.float32) for name in ("weights", "floors"))),
+        blend=Blend(
+            *(np.array(content["blend"][name], np.float32) for name in ("weights", "floors"))
+        ),
         event_weights=EventWeights(**content["event_weights"]),
         repeats=content["repeats"],
         attributes=json.loads(attributes_file.read_text()) if attributes_file.exists() else None,
@@ -136,24 +151,40 @@ def _write_files(bundle: Bundle, directory: Path) -> None:
         "repeats": bundle.repeats,
         "blend": {"weights": bundle.blend.weights.tolist(), "floors": bundle.blend.floors.tolist()},
         "retrievers": [
-            {"name": name, "kind": one.kind, "parameters": one.parameters(), "arrays": sorted(one.arrays())}
+            {
+                "name": name,
+                "kind": one.kind,
+                "parameters": one.parameters(),
+                "arrays": sorted(one.arrays()),
+            }
             for name, one in bundle.retrievers.items()
         ],
     }
-    tables: dict[str, Arrays] = {name: retriever.arrays() for name, retriever in bundle.retrievers.items()}
+    tables: dict[str, Arrays] = {
+        name: retriever.arrays() for name, retriever in bundle.retrievers.items()
+    }
     if bundle.ranking is not None:
         ranked = {"ranker": bundle.ranking.ranker.arrays(), "items": bundle.ranking.items.arrays()}
         content["ranking"] = {name: sorted(arrays) for name, arrays in ranked.items()}
         tables |= ranked
     (directory / "recommender.json").write_text(json.dumps(content, indent=2))
     if bundle.attributes is not None:
-        (directory / "attributes.json").write_text(json.dumps(bundle.attributes, ensure_ascii=False))
+        (directory / "attributes.json").write_text(
+            json.dumps(bundle.attributes, ensure_ascii=False)
+        )
     encoded = [item_id.encode() for item_id in bundle.item_ids]
     np.save(directory / "item_ids.npy", np.frombuffer(b"".join(encoded), np.uint8))
-    np.save(directory / "item_ends.npy", np.cumsum([len(item_id) for item_id in encoded], dtype=np.int64))
+    np.save(
+        directory / "item_ends.npy",
+        np.cumsum([len(item_id) for item_id in encoded], dtype=np.int64),
+    )
     for name, arrays in tables.items():
         for array_name, array in arrays.items():
-            np.save(directory / f"{name}.{array_name}.npy", np.ascontiguousarray(array), allow_pickle=False)
+            np.save(
+                directory / f"{name}.{array_name}.npy",
+                np.ascontiguousarray(array),
+                allow_pickle=False,
+            )
 
 
 def _checked_manifest(directory: Path) -> Manifest:
@@ -162,21 +193,29 @@ def _checked_manifest(directory: Path) -> Manifest:
     except (OSError, ValidationError) as error:
         raise BundleError(f"{directory}: no readable manifest.json: {error}") from error
     if not 1 <= manifest.schema_version <= BUNDLE_SCHEMA_VERSION:
-        raise BundleError(f"{directory}: schema version {manifest.schema_version}, expected {BUNDLE_SCHEMA_VERSION} or older")
+        raise BundleError(
+            f"{directory}: schema version {manifest.schema_version}, expected {BUNDLE_SCHEMA_VERSION} or older"
+        )
     for name, entry in manifest.files.items():
         path = directory / name
         if path.parent != directory or not path.is_file():
             raise BundleError(f"{directory}: {name} is missing")
         if _entry(path) != entry:
             raise BundleError(f"{directory}: {name} is not the file that the manifest describes")
-    if unlisted := {path.name for path in directory.iterdir()} - set(manifest.files) - {"manifest.json"}:
+    if (
+        unlisted := {path.name for path in directory.iterdir()}
+        - set(manifest.files)
+        - {"manifest.json"}
+    ):
         raise BundleError(f"{directory}: {', '.join(sorted(unlisted))} not in the manifest")
     return manifest
 
 
 def _entry(path: Path) -> FileEntry:
     with path.open("rb") as file:
-        return FileEntry(sha256=hashlib.file_digest(file, "sha256").hexdigest(), bytes=path.stat().st_size)
+        return FileEntry(
+            sha256=hashlib.file_digest(file, "sha256").hexdigest(), bytes=path.stat().st_size
+        )
 
 
 def _arrays(directory: Path, owner: str, names: Sequence[str]) -> Arrays:
@@ -184,7 +223,9 @@ def _arrays(directory: Path, owner: str, names: Sequence[str]) -> Arrays:
 
 
 def _array(path: Path) -> np.ndarray[Any, Any]:
-    """Memory-mapped; an empty array, which cannot be mapped, is read. A plain view: slicing `np.memmap` costs 10 µs more."""
+    """Memory-mapped; an empty array, which cannot be mapped, is read. A plain view: slicing
+    `np.memmap` costs 10 µs more.
+    """
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)  # type: ignore[no-any-return]
     except ValueError:

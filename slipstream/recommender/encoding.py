@@ -1,4 +1,6 @@
-"""From tables with names to arrays with numbers: the catalogue, the interaction log, and queries cut out of it."""
+"""From tables with names to arrays with numbers: the catalogue, the interaction log, and queries
+cut out of it.
+"""
 
 from typing import Any, NamedTuple
 
@@ -26,17 +28,23 @@ def catalogue(interactions: pa.Table, items: pa.Table | None = None) -> list[str
 
 
 def encode(interactions: pa.Table, item_ids: list[str], weights: EventWeights) -> InteractionLog:
-    """The log of the events that have a weight and an item of the catalogue. Users are numbered as they first appear.
+    """The log of the events that have a weight and an item of the catalogue. Users are numbered as
+    they first appear.
 
-    Needs `user_id`, `item_id`, `event_type`, `timestamp`; `value` where ratings weigh by their value.
+    Needs `user_id`, `item_id`, `event_type`, `timestamp`; `value` where ratings weigh by their
+    value.
     """
     weight = event_weights(interactions, weights)
-    item = pc.fill_null(pc.index_in(interactions["item_id"], pa.array(item_ids, pa.string())), -1).to_numpy()
+    item = pc.fill_null(
+        pc.index_in(interactions["item_id"], pa.array(item_ids, pa.string())), -1
+    ).to_numpy()
     kept = (weight > 0) & (item >= 0)
     users = interactions["user_id"].combine_chunks().dictionary_encode().indices.to_numpy()[kept]
     _, users = np.unique(users, return_inverse=True)
     timestamp = interactions["timestamp"].to_numpy()[kept]
-    order = np.lexsort((timestamp, users))  # stable: events of the same moment stay in the order of the table
+    order = np.lexsort(
+        (timestamp, users)
+    )  # stable: events of the same moment stay in the order of the table
     return InteractionLog(
         users[order].astype(np.int32),
         item[kept][order].astype(np.int32),
@@ -47,8 +55,12 @@ def encode(interactions: pa.Table, item_ids: list[str], weights: EventWeights) -
     )
 
 
-def _impressions(interactions: pa.Table, item: NDArray[np.int64], signals: NDArray[np.bool_], n_items: int) -> Impressions | None:
-    """The places of lists that were shown, where the table tells of any; an item was taken where a signal names the same list."""
+def _impressions(
+    interactions: pa.Table, item: NDArray[np.int64], signals: NDArray[np.bool_], n_items: int
+) -> Impressions | None:
+    """The places of lists that were shown, where the table tells of any; an item was taken where a
+    signal names the same list.
+    """
     if not {"recommendation_id", "position"} <= set(interactions.column_names):
         return None
     lists = interactions["recommendation_id"].combine_chunks().dictionary_encode().indices
@@ -67,7 +79,9 @@ def _impressions(interactions: pa.Table, item: NDArray[np.int64], signals: NDArr
     )
 
 
-def _first_time(keys: NDArray[np.int64], times: NDArray[np.int64], asked: NDArray[np.int64]) -> NDArray[np.int64]:
+def _first_time(
+    keys: NDArray[np.int64], times: NDArray[np.int64], asked: NDArray[np.int64]
+) -> NDArray[np.int64]:
     """The earliest time of each key that is asked, `NEVER` for one that does not occur."""
     order = np.lexsort((times, keys))
     keys, times = np.append(keys[order], NEVER), np.append(times[order], NEVER)
@@ -78,15 +92,21 @@ def _first_time(keys: NDArray[np.int64], times: NDArray[np.int64], asked: NDArra
 def event_weights(interactions: pa.Table, weights: EventWeights) -> NDArray[np.float32]:
     """The weight of each row, as `EventWeights.weight` has it for one event."""
     encoded = interactions["event_type"].combine_chunks().dictionary_encode()
-    by_code = np.array([weights.weight(name) for name in encoded.dictionary.to_pylist()], np.float32)
+    by_code = np.array(
+        [weights.weight(name) for name in encoded.dictionary.to_pylist()], np.float32
+    )
     result = by_code[encoded.indices.to_numpy()] if len(by_code) else np.empty(0, np.float32)
     if weights.rating_scale and "value" in interactions.column_names:
         share = np.clip(interactions["value"].to_numpy() / weights.rating_scale, 0, 1)
         rated = pc.equal(interactions["event_type"], RATE).to_numpy() & ~np.isnan(share)
         result = np.where(rated, result * share, result).astype(np.float32)
     if weights.usual_value and "value" in interactions.column_names:
-        proportion = np.sqrt(np.clip(interactions["value"].to_numpy() / weights.usual_value, 0.25, 4))
-        valued = pc.is_in(interactions["event_type"], pa.array(sorted(CONVERSIONS))).to_numpy() & ~np.isnan(proportion)
+        proportion = np.sqrt(
+            np.clip(interactions["value"].to_numpy() / weights.usual_value, 0.25, 4)
+        )
+        valued = pc.is_in(
+            interactions["event_type"], pa.array(sorted(CONVERSIONS))
+        ).to_numpy() & ~np.isnan(proportion)
         result = np.where(valued, result * proportion, result).astype(np.float32)
     return result
 
@@ -95,7 +115,10 @@ def queries(log: InteractionLog, rows: NDArray[np.int64]) -> list[Query]:
     """One query a row: the same user's earlier events, and the row's item."""
     starts = history_starts(log.user)
     return [
-        Query(History(log.item[begin:row], log.weight[begin:row], log.timestamp[begin:row]), int(log.item[row]))
+        Query(
+            History(log.item[begin:row], log.weight[begin:row], log.timestamp[begin:row]),
+            int(log.item[row]),
+        )
         for begin, row in zip(starts[rows].tolist(), rows.tolist(), strict=True)
     ]
 
@@ -106,7 +129,9 @@ def attributes(items: pa.Table | None, item_ids: list[str]) -> dict[str, dict[st
         return {}
     known = set(item_ids)
     return {
-        row["item_id"]: {name: value for name, value in row.items() if name != "item_id" and value is not None}
+        row["item_id"]: {
+            name: value for name, value in row.items() if name != "item_id" and value is not None
+        }
         for row in items.to_pylist()
         if row["item_id"] in known
     }

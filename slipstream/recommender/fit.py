@@ -1,11 +1,11 @@
-"""Fitting a bundle: encode, choose parameters on validation, fit each retriever, train the network, fit blend and ranker,
-measure.
+"""Fitting a bundle: encode, choose parameters on validation, fit each retriever, train the network,
+fit blend and ranker, measure.
 
-Validation is cut from the given interactions: the last tenth of the events by time, as a bundle in service will meet them, and
-the final retrievers are then fitted on everything. A protocol that says otherwise passes its own split.
+Validation is cut from the given interactions: the last tenth of the events by time, as a bundle in
+service will meet them, and the final retrievers are then fitted on everything. A protocol that says
+otherwise passes its own split.
 """
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,6 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from slipstream.contracts.bundle import DataSummary, Manifest
+from slipstream.contracts.times import now_ms
 from slipstream.evaluation.splits import split_at, time_split
 from slipstream.models.base import EventWeights, InteractionLog
 from slipstream.models.blend import initial_blend
@@ -39,16 +40,17 @@ if TYPE_CHECKING:
 
 
 _VALIDATION_SHARE = 0.1
+# Where at least this share of next items was in the history already, repeats are worth
+# recommending.
 _REPEATS_FROM = 0.02
-"""Where at least this share of next items was in the history already, repeats are worth recommending."""
+# Which of the items' terms the network learns vectors of.
 _RAREST_TERM, _MOST_TERMS = 3, 5_000
-"""Which of the items' terms the network learns vectors of."""
 
 
 @dataclass(frozen=True)
 class Holdout:
-    """Rows of the log. Parameters are chosen so that models of `training` predict `validation` well; with them the models
-    of the bundle are then fitted on `final`.
+    """Rows of the log. Parameters are chosen so that models of `training` predict `validation`
+    well; with them the models of the bundle are then fitted on `final`.
     """
 
     training: NDArray[np.int64]
@@ -67,11 +69,12 @@ def fit(
     repeats: bool | None = None,
     progress: Progress | None = None,
 ) -> Bundle:
-    """A bundle fitted on all the interactions (columns as of `read_interactions`), for the items of both tables.
+    """A bundle fitted on all the interactions (columns as of `read_interactions`), for the items of
+    both tables.
 
-    `version` names the bundle (by default the time); `repeats` None finds out whether visitors come back to what they had.
-    Raises ValueError when no event has both an item and a weight, and for an unknown profile. The same input and seed give
-    the same bundle, but for `created_at`.
+    `version` names the bundle (by default the time); `repeats` None finds out whether visitors come
+    back to what they had. Raises ValueError when no event has both an item and a weight, and for an
+    unknown profile. The same input and seed give the same bundle, but for `created_at`.
     """
     weights = event_weights or EventWeights()
     item_ids = encoding.catalogue(interactions, items)
@@ -107,10 +110,11 @@ def fit_log(
 ) -> Bundle:
     """`fit` from encoded interactions, with the validation of a protocol where one is given.
 
-    The network of `start_from`, an earlier bundle of the same profile, is gone on from if that was fitted before the first
-    validation query; where enough is newer than that bundle, only what is newer is validation. In `checkpoints` an interrupted
-    fit finds how far its network was. For `search_s` seconds, where there are any, other parameters of the network are tried,
-    each from the beginning; what a search has found is used by those who start from this bundle.
+    The network of `start_from`, an earlier bundle of the same profile, is gone on from if that was
+    fitted before the first validation query; where enough is newer than that bundle, only what is
+    newer is validation. In `checkpoints` an interrupted fit finds how far its network was. For
+    `search_s` seconds, where there are any, other parameters of the network are tried, each from
+    the beginning; what a search has found is used by those who start from this bundle.
     """
     if not len(log):
         raise ValueError("there are no interactions to fit on")
@@ -128,7 +132,12 @@ def fit_log(
     if repeats is None:
         repeats = _come_back(final)
 
-    say(FitStep(f"choosing parameters on {min(len(validation), effort.tuning_queries):,} validation queries", 0.0))
+    say(
+        FitStep(
+            f"choosing parameters on {min(len(validation), effort.tuning_queries):,} validation queries",
+            0.0,
+        )
+    )
     start = Tuned()
     start = replace(start, ease=replace(start.ease, max_items=effort.ease_items))
     tuned = tune(training, _every(validation, effort.tuning_queries), start, repeats=repeats)
@@ -179,22 +188,34 @@ def fit_log(
         if len(final) > len(training):
             say(FitStep("fitting on everything", 0.85))
             bundle = _fitted_on(
-                bundle, final, tuned, parameters, terms, lambda done: say(FitStep("fitting on everything", 0.85 + 0.15 * done))
+                bundle,
+                final,
+                tuned,
+                parameters,
+                terms,
+                lambda done: say(FitStep("fitting on everything", 0.85 + 0.15 * done)),
             )
-    bundle.manifest.parameters["blend"] = dict(zip(bundle.retrievers, bundle.blend.weights.tolist(), strict=True))
+    bundle.manifest.parameters["blend"] = dict(
+        zip(bundle.retrievers, bundle.blend.weights.tolist(), strict=True)
+    )
     bundle.manifest.parameters["repeats"] = repeats
-    bundle.manifest.parameters["network"] = asdict(parameters) if NETWORK in bundle.retrievers else None
+    bundle.manifest.parameters["network"] = (
+        asdict(parameters) if NETWORK in bundle.retrievers else None
+    )
     searched = parameters if learned and learned.trials else None
     bundle.manifest.parameters["searched"] = memory(start_from, profile, bundle.version, searched)
     bundle.manifest.parameters["ranker"] = bundle.ranking is not None
     return bundle
 
 
-def refit(bundle: Bundle, log: InteractionLog, progress: Callable[[float], None] = lambda _: None) -> Bundle:
-    """The same recommender, by the same parameters and blend, fitted on another log of the same catalogue. `progress` gets the
-    share of the network's epochs that is done.
+def refit(
+    bundle: Bundle, log: InteractionLog, progress: Callable[[float], None] = lambda _: None
+) -> Bundle:
+    """The same recommender, by the same parameters and blend, fitted on another log of the same
+    catalogue. `progress` gets the share of the network's epochs that is done.
 
-    What was judged on a part of the events can so be shipped fitted on all of them, at a fraction of the time of a new fit.
+    What was judged on a part of the events can so be shipped fitted on all of them, at a fraction
+    of the time of a new fit.
     """
     if log.n_items != len(bundle.item_ids):
         raise ValueError(f"the log is of {log.n_items} items, the bundle of {len(bundle.item_ids)}")
@@ -203,7 +224,11 @@ def refit(bundle: Bundle, log: InteractionLog, progress: Callable[[float], None]
     manifest = _manifest(log, bundle.item_ids, old.version, old.profile, old.seed, tuned)
     manifest.metrics.update(old.metrics)
     manifest.parameters.update(old.parameters)
-    described = [(bundle.attributes or {}).get(item_id, {}) for item_id in bundle.item_ids] if bundle.attributes else []
+    described = (
+        [(bundle.attributes or {}).get(item_id, {}) for item_id in bundle.item_ids]
+        if bundle.attributes
+        else []
+    )
     terms = term_matrix(described, _RAREST_TERM, _MOST_TERMS) if described else None
     network = old.parameters.get("network")
     parameters = TransformerParameters(**network) if isinstance(network, dict) else None  # type: ignore[arg-type]
@@ -218,20 +243,33 @@ def _fitted_on(
     terms: "sparse.csr_array[Any, Any] | None",
     underway: Callable[[float], None],
 ) -> Bundle:
-    """The bundle with the same retrievers, fitted on another log, to which the network goes on; blend and ranker stay."""
-    fitted = fit_retrievers(log, tuned, bundle.retrievers.get("content"), repeats=bundle.repeats, names=set(bundle.retrievers))
+    """The bundle with the same retrievers, fitted on another log, to which the network goes on;
+    blend and ranker stay.
+    """
+    fitted = fit_retrievers(
+        log,
+        tuned,
+        bundle.retrievers.get("content"),
+        repeats=bundle.repeats,
+        names=set(bundle.retrievers),
+    )
     network = bundle.retrievers.get(NETWORK)
     if isinstance(network, Transformer) and parameters is not None:
-        fitted[NETWORK] = go_on(network, log, parameters, terms=terms, underway=underway, seed=bundle.manifest.seed)
+        fitted[NETWORK] = go_on(
+            network, log, parameters, terms=terms, underway=underway, seed=bundle.manifest.seed
+        )
     ranking = bundle.ranking
     if ranking is not None:
         ranking = replace(ranking, items=item_table(log, bundle.item_ids, bundle.attributes or {}))
-    return replace(bundle, retrievers={name: fitted[name] for name in bundle.retrievers}, ranking=ranking)
+    return replace(
+        bundle, retrievers={name: fitted[name] for name in bundle.retrievers}, ranking=ranking
+    )
 
 
 def _newest(log: InteractionLog, start_from: Bundle | None, wanted: int) -> Holdout:
-    """The last tenth of the events by time is validation; of these only what an earlier bundle was not fitted on, where that is
-    `wanted` queries or more."""
+    """The last tenth of the events by time is validation; of these only what an earlier bundle was
+    not fitted on, where that is `wanted` queries or more.
+    """
     split = time_split(log.user, log.timestamp, _VALIDATION_SHARE)
     until = start_from.manifest.data.until if start_from else None
     if until is not None:
@@ -247,7 +285,9 @@ def _every(queries: Sequence[Query], most: int) -> Sequence[Query]:
 
 
 def _come_back(log: InteractionLog) -> bool:
-    """Whether at least `_REPEATS_FROM` of the events that have a history are of an item that is in it."""
+    """Whether at least `_REPEATS_FROM` of the events that have a history are of an item that is in
+    it.
+    """
     pairs = len(np.unique(log.user.astype(np.int64) * log.n_items + log.item))
     later = len(log) - len(np.unique(log.user))
     return later > 0 and (len(log) - pairs) / later >= _REPEATS_FROM
@@ -260,8 +300,10 @@ def sample(rows: NDArray[np.int64], size: int, seed: int) -> NDArray[np.int64]:
     return np.sort(np.random.default_rng(seed).choice(rows, size, replace=False))
 
 
-def _manifest(log: InteractionLog, item_ids: list[str], version: str, profile: str, seed: int, tuned: Tuned) -> Manifest:
-    created_at = time.time_ns() // 1_000_000
+def _manifest(
+    log: InteractionLog, item_ids: list[str], version: str, profile: str, seed: int, tuned: Tuned
+) -> Manifest:
+    created_at = now_ms()
     return Manifest(
         version=version or f"v{created_at}",
         created_at=created_at,

@@ -1,5 +1,6 @@
-"""The network among the retrievers, which takes longest: trained until validation says that it is enough, or after a search for
-better parameters of it; and gone on with on everything."""
+"""The network among the retrievers, which takes longest: trained until validation says that it is
+enough, or after a search for better parameters of it; and gone on with on everything.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -29,8 +30,9 @@ _TRAINING = "training the network"
 
 @dataclass(frozen=True)
 class Learned:
-    """`model` is None where no epoch was any good; `curve` has the loss and the validation quality of each, and how many were
-    kept; `trials` is what a search has tried."""
+    """`model` is None where no epoch was any good; `curve` has the loss and the validation quality
+    of each, and how many were kept; `trials` is what a search has tried.
+    """
 
     model: Transformer | None
     parameters: TransformerParameters
@@ -57,13 +59,19 @@ def learn(
     seed: int = 0,
     progress: Progress = lambda _: None,
 ) -> Learned:
-    """The network after the epoch that ranks the validation items best; without validation after all epochs.
+    """The network after the epoch that ranks the validation items best; without validation after
+    all epochs.
 
-    It is trained by `parameters`, from `start` where there is one; or, for `search_s` seconds, where there are any and validation
-    too, by these, the profile's `defaults` and others, each from the beginning.
+    It is trained by `parameters`, from `start` where there is one; or, for `search_s` seconds,
+    where there are any and validation too, by these, the profile's `defaults` and others, each from
+    the beginning.
     """
 
-    def train(own: TransformerParameters, learned: "Callable[[Epoch], None]", start: Transformer | None = None) -> "Fitted":
+    def train(
+        own: TransformerParameters,
+        learned: "Callable[[Epoch], None]",
+        start: Transformer | None = None,
+    ) -> "Fitted":
         # A trial must tell of each of its epochs.
         kept = None if search_s > 0 else checkpoints
         return _train(
@@ -72,7 +80,9 @@ def learn(
         )  # fmt: skip
 
     def tried(trial: int, done: float, epoch: "Epoch") -> None:
-        progress(FitStep(f"searching the network's parameters, trial {trial + 1}", done, *epoch[:3]))
+        progress(
+            FitStep(f"searching the network's parameters, trial {trial + 1}", done, *epoch[:3])
+        )
 
     def learned(epoch: "Epoch") -> None:
         ended.append(epoch)
@@ -86,7 +96,9 @@ def learn(
     trials: list[Trial] = []
     progress(FitStep(_TRAINING, 0.0))
     if search_s > 0 and validation:
-        network, parameters, trials = search(train, defaults, parameters, log.n_items, search_s, seed=seed, progress=tried)
+        network, parameters, trials = search(
+            train, defaults, parameters, log.n_items, search_s, seed=seed, progress=tried
+        )
     else:
         network = train(parameters, learned, start)
     curve = {
@@ -108,11 +120,18 @@ def go_on(
 ) -> Transformer:
     """The network after some more epochs on a log that has events which it has not seen."""
     further = replace(parameters, epochs=parameters.further, decay=True)
-    return _train(log, further, (), repeats=True, terms=terms, start=network, underway=underway, seed=seed).model
+    return _train(
+        log, further, (), repeats=True, terms=terms, start=network, underway=underway, seed=seed
+    ).model
 
 
 def _train(
-    log: InteractionLog, parameters: TransformerParameters, validation: Sequence[Query], *, repeats: bool, **more: Any
+    log: InteractionLog,
+    parameters: TransformerParameters,
+    validation: Sequence[Query],
+    *,
+    repeats: bool,
+    **more: Any,
 ) -> "Fitted":
     from slipstream.models.transformer_fit import fit_transformer
 
@@ -126,9 +145,13 @@ def _train(
     return fit_transformer(log, parameters, quality=quality if asked else None, **more)
 
 
-def earlier_network(bundle: Bundle | None, item_ids: Sequence[str], dim: int, asked_from: int) -> Transformer | None:
-    """The network of an earlier bundle, its items in the places that they have now; None where it has vectors of another length,
-    or may have seen what is asked at `asked_from` or later: it would be stopped too late, and listened to too much."""
+def earlier_network(
+    bundle: Bundle | None, item_ids: Sequence[str], dim: int, asked_from: int
+) -> Transformer | None:
+    """The network of an earlier bundle, its items in the places that they have now; None where it
+    has vectors of another length, or may have seen what is asked at `asked_from` or later: it would
+    be stopped too late, and listened to too much.
+    """
     network = bundle.retrievers.get(NETWORK) if bundle else None
     if bundle is None or not isinstance(network, Transformer) or network.items.rows.shape[1] != dim:
         return None

@@ -1,4 +1,6 @@
-"""How much effort a fit takes, and what that means for data of a given shape. Nothing here knows a data set by name."""
+"""How much effort a fit takes, and what that means for data of a given shape. Nothing here knows a
+data set by name.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,8 +10,8 @@ import numpy as np
 from slipstream.models.base import InteractionLog
 from slipstream.models.transformer_parameters import TransformerParameters
 
+# Of fewer events a network learns nothing that rules do not say.
 FEWEST_EVENTS = 5_000
-"""Of fewer events a network learns nothing that rules do not say."""
 _SHORTEST_WINDOW = 10
 _LARGE_CATALOGUE = 20_000
 
@@ -18,20 +20,21 @@ _LARGE_CATALOGUE = 20_000
 class Profile:
     """How much effort a fit takes."""
 
+    # Validation queries to choose the retrievers' parameters by, at most.
     tuning_queries: int
-    """Validation queries to choose the retrievers' parameters by, at most."""
+    # Validation queries to fit blend and ranker on, at most.
     ranking_queries: int
-    """Validation queries to fit blend and ranker on, at most."""
     ease_items: int
+    # What the network reads until validation stops it, at most, counted over all epochs; but once
+    # the whole log at least.
     events: int
-    """What the network reads until validation stops it, at most, counted over all epochs; but once the whole log at least."""
     epochs: int
+    # The longest history that it reads.
     window: int
-    """The longest history that it reads."""
     dim: int
     negatives: int
+    # Epochs on everything, once validation has said what is best.
     further: int
-    """Epochs on everything, once validation has said what is best."""
 
 
 PROFILES: Mapping[str, Profile] = {
@@ -61,8 +64,9 @@ PROFILES: Mapping[str, Profile] = {
 
 
 def transformer_parameters(profile: Profile, log: InteractionLog) -> TransformerParameters:
-    """A window that holds nearly every history, larger steps where each costs a pass over a large catalogue, and as many epochs
-    as the profile allows."""
+    """A window that holds nearly every history, larger steps where each costs a pass over a large
+    catalogue, and as many epochs as the profile allows.
+    """
     lengths = np.bincount(log.user)
     window = int(np.clip(np.quantile(lengths[lengths > 0], 0.98), _SHORTEST_WINDOW, profile.window))
     return TransformerParameters(

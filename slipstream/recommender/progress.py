@@ -5,7 +5,9 @@ from typing import NamedTuple
 
 
 class FitStep(NamedTuple):
-    """What is being done, which share of the whole is done, and while a network is trained, how far that is."""
+    """What is being done, which share of the whole is done, and while a network is trained, how far
+    that is.
+    """
 
     what: str
     done: float

@@ -1,4 +1,6 @@
-"""The order of the candidates, fitted on validation queries: the blend of what the retrievers say, corrected by the ranker."""
+"""The order of the candidates, fitted on validation queries: the blend of what the retrievers say,
+corrected by the ranker.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,21 +18,30 @@ from slipstream.recommender.encoding import Query
 from slipstream.recommender.ranking_features import ItemTable, feature_names, ranking_features
 from slipstream.recommender.stages import Candidates, rank, shortlist, unwanted
 
+# How many items of each retriever compete for a validation query's place.
 _CANDIDATES = 50
-"""How many items of each retriever compete for a validation query's place."""
+# Retrievers that stay whatever validation says of them: for newcomers, for items that nobody has
+# seen, for what is similar.
 _KEPT = frozenset({"popularity", "content", "rules"})
-"""Retrievers that stay whatever validation says of them: for newcomers, for items that nobody has seen, for what is similar."""
 
 
 def fit_ranking(
-    bundle: Bundle, validation: Sequence[Query], users: NDArray[np.int32], table: ItemTable, seed: int
+    bundle: Bundle,
+    validation: Sequence[Query],
+    users: NDArray[np.int32],
+    table: ItemTable,
+    seed: int,
 ) -> tuple[Bundle, dict[str, Any]]:
-    """The bundle with its blend and, where one earns its place, its ranker, and without the retrievers that have no say; and
-    what it reaches on the validation queries, with its `ablation` and, of a ranker, each feature's `importance`. `users` says who
-    asks each query."""
+    """The bundle with its blend and, where one earns its place, its ranker, and without the
+    retrievers that have no say; and what it reaches on the validation queries, with its `ablation`
+    and, of a ranker, each feature's `importance`. `users` says who asks each query.
+    """
     apart: dict[str, Any] = {}
     asked = [_open_candidates(bundle, query) for query in validation]
-    places = [np.flatnonzero(one.items == query.label) for one, query in zip(asked, validation, strict=True)]
+    places = [
+        np.flatnonzero(one.items == query.label)
+        for one, query in zip(asked, validation, strict=True)
+    ]
     usable = [row for row, place in enumerate(places) if len(place)]
     if usable:
         lengths = np.array([len(asked[row]) for row in usable])
@@ -40,7 +51,11 @@ def fit_ranking(
         totals = np.stack([asked[row].totals for row in usable])
         blend = fit_blend(scores, totals, begins, labels, bundle.blend)
         names = list(bundle.retrievers)
-        heard = [place for place, name in enumerate(names) if blend.weights[place] > SILENT or name in _KEPT]
+        heard = [
+            place
+            for place, name in enumerate(names)
+            if blend.weights[place] > SILENT or name in _KEPT
+        ]
         bundle = replace(
             bundle,
             retrievers={names[place]: bundle.retrievers[names[place]] for place in heard},
@@ -50,7 +65,12 @@ def fit_ranking(
         weighed = np.concatenate([asked[row].features for row in usable])
         blended = bundle.blend.score(weighed)
         features = np.concatenate(
-            [ranking_features(table, validation[row].history, asked[row].items, asked[row].features) for row in usable]
+            [
+                ranking_features(
+                    table, validation[row].history, asked[row].items, asked[row].features
+                )
+                for row in usable
+            ]
         )
         lists = Lists(begins, labels, len(validation))
         apart["ablation"] = ablation(lists, scores, weighed, bundle.blend, names, heard)
@@ -59,15 +79,25 @@ def fit_ranking(
             told = feature_names(list(bundle.retrievers), bundle.attributes or {})
             apart["importance"] = importance(lists, ranker, features, blended, told, seed)
     ranks = np.array(
-        [_label_rank(bundle, query, one, place) for query, one, place in zip(validation, asked, places, strict=True)], np.int64
+        [
+            _label_rank(bundle, query, one, place)
+            for query, one, place in zip(validation, asked, places, strict=True)
+        ],
+        np.int64,
     )
     named = (("hit_rate", hit_rate), ("ndcg", ndcg), ("mrr", mrr))
-    return bundle, {f"{name}@{k}": float(metric(ranks, k).mean()) for name, metric in named for k in (10, 20)} | apart
+    return bundle, {
+        f"{name}@{k}": float(metric(ranks, k).mean()) for name, metric in named for k in (10, 20)
+    } | apart
 
 
 def _open_candidates(bundle: Bundle, query: Query) -> Candidates:
-    """The candidates that compete for the next place: without the history's items unless these may come again."""
-    return shortlist(bundle, query.history, 1, exclude=unwanted(bundle, query.history), limit=_CANDIDATES)
+    """The candidates that compete for the next place: without the history's items unless these may
+    come again.
+    """
+    return shortlist(
+        bundle, query.history, 1, exclude=unwanted(bundle, query.history), limit=_CANDIDATES
+    )
 
 
 def _heard(bundle: Bundle, candidates: Candidates, columns: list[int]) -> Candidates:
@@ -76,7 +106,9 @@ def _heard(bundle: Bundle, candidates: Candidates, columns: list[int]) -> Candid
     return Candidates(candidates.items, scores, bundle.blend.features(scores, totals), totals)
 
 
-def _label_rank(bundle: Bundle, query: Query, candidates: Candidates, place: NDArray[np.int64]) -> int:
+def _label_rank(
+    bundle: Bundle, query: Query, candidates: Candidates, place: NDArray[np.int64]
+) -> int:
     """How many candidates come before the one at `place`; UNRANKED where it is not among them."""
     if not len(place):
         return int(UNRANKED)

@@ -1,7 +1,8 @@
-"""What the ranker is told of a candidate: what the retrievers say, what the item is, and how it matches what the visitor did.
+"""What the ranker is told of a candidate: what the retrievers say, what the item is, and how it
+matches what the visitor did.
 
-All of it comes from the history at the moment of the question and from items as they were when the bundle was fitted, so that a
-validation query sees nothing of its own answer or later.
+All of it comes from the history at the moment of the question and from items as they were when the
+bundle was fitted, so that a validation query sees nothing of its own answer or later.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,21 +15,23 @@ from numpy.typing import NDArray
 from slipstream.models.appeal import fit_appeal
 from slipstream.models.base import Arrays, History, Indices, InteractionLog, Scores
 
+# The places of a retriever's list that are told apart.
 TOP = 20
-"""The places of a retriever's list that are told apart."""
 _MOST_ATTRIBUTES = 6
 _LATEST = 20
 _TREND_PARTS = 20
+# So long is a history in service, see slipstream.features.visitor.
 _LONGEST = 100
-"""So long is a history in service, see slipstream.features.visitor."""
 _LEAST = 1e-7
 
 
 @dataclass(frozen=True)
 class ItemTable:
-    """One entry an item: `numbers` (items, 4) are the logarithm of its share of all events, of how much larger its share of the
-    latest twentieth of them is, its age as a share of the log's span, and its appeal where it was shown; `codes` (attributes,
-    items) which value it has of each of the telling attributes, -1 for none; `price` the logarithm of its price, 0 for none."""
+    """One entry an item: `numbers` (items, 4) are the logarithm of its share of all events, of how
+    much larger its share of the latest twentieth of them is, its age as a share of the log's span,
+    and its appeal where it was shown; `codes` (attributes, items) which value it has of each of the
+    telling attributes, -1 for none; `price` the logarithm of its price, 0 for none.
+    """
 
     numbers: Scores
     codes: NDArray[np.int32]
@@ -42,7 +45,9 @@ class ItemTable:
         return cls(**arrays)
 
 
-def item_table(log: InteractionLog, item_ids: Sequence[str], attributes: Mapping[str, Mapping[str, Any]]) -> ItemTable:
+def item_table(
+    log: InteractionLog, item_ids: Sequence[str], attributes: Mapping[str, Mapping[str, Any]]
+) -> ItemTable:
     """What is known of the items as of the end of the log."""
     n_items = log.n_items
     count = np.bincount(log.item, log.weight, n_items)
@@ -54,7 +59,9 @@ def item_table(log: InteractionLog, item_ids: Sequence[str], attributes: Mapping
     span = max(1, int(np.ptp(log.timestamp)))
     trend = np.log((recent_share + 1e-5) / (share + 1e-5))
     appeal = fit_appeal(log.impressions, n_items)[0] if log.impressions else np.zeros(n_items)
-    numbers = np.stack((np.log(share + _LEAST), trend, (log.timestamp.max() - first) / span, appeal), axis=1)
+    numbers = np.stack(
+        (np.log(share + _LEAST), trend, (log.timestamp.max() - first) / span, appeal), axis=1
+    )
     codes = [_coded(name, item_ids, attributes) for name in _telling(attributes)]
     price = [_price(attributes.get(item_id, {}).get("price")) for item_id in item_ids]
     return ItemTable(
@@ -64,9 +71,12 @@ def item_table(log: InteractionLog, item_ids: Sequence[str], attributes: Mapping
     )
 
 
-def ranking_features(table: ItemTable, history: History, items: Indices, by_retriever: Scores) -> Scores:
-    """(candidates, features) for one history; `by_retriever` (candidates, retrievers) are the blend's features of the
-    candidates."""
+def ranking_features(
+    table: ItemTable, history: History, items: Indices, by_retriever: Scores
+) -> Scores:
+    """(candidates, features) for one history; `by_retriever` (candidates, retrievers) are the
+    blend's features of the candidates.
+    """
     size, retrievers = by_retriever.shape
     numbers, attributes = table.numbers.shape[1], len(table.codes)
     found = np.zeros((size, 2 * retrievers + numbers + attributes + 6), np.float32)
@@ -84,8 +94,14 @@ def ranking_features(table: ItemTable, history: History, items: Indices, by_retr
     for codes in table.codes:
         own, theirs = codes[latest], codes[items]
         known = own >= 0
-        match = np.bincount(own[known], weight[known], int(theirs.max(initial=0)) + 1) if known.any() else np.zeros(1)
-        found[:, column] = np.where((theirs >= 0) & (theirs < len(match)), match[np.minimum(theirs, len(match) - 1)], 0)
+        match = (
+            np.bincount(own[known], weight[known], int(theirs.max(initial=0)) + 1)
+            if known.any()
+            else np.zeros(1)
+        )
+        found[:, column] = np.where(
+            (theirs >= 0) & (theirs < len(match)), match[np.minimum(theirs, len(match) - 1)], 0
+        )
         column += 1
     again = items[:, None] == latest
     found[:, column] = (again * weight).sum(axis=1)
@@ -97,18 +113,31 @@ def ranking_features(table: ItemTable, history: History, items: Indices, by_retr
     found[:, column + 3] = np.log1p(min(len(history.item), _LONGEST))
     found[:, column + 4] = len(set(latest.tolist())) / max(1, len(latest))
     if len(history.item) > 1:
-        found[:, column + 5] = np.log1p(max(0, int(history.timestamp[-1] - history.timestamp[-2])) / 1_000)
+        found[:, column + 5] = np.log1p(
+            max(0, int(history.timestamp[-1] - history.timestamp[-2])) / 1_000
+        )
     return found
 
 
-def feature_names(retrievers: Sequence[str], attributes: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """What each column of `ranking_features` says, for people; of a table made with these attributes."""
+def feature_names(
+    retrievers: Sequence[str], attributes: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
+    """What each column of `ranking_features` says, for people; of a table made with these
+    attributes.
+    """
     return [
         *(f"{name} score" for name in retrievers),
         *(f"{name} rank" for name in retrievers),
         *("item popularity", "item trend", "item age", "item appeal"),
         *(f"same {name}" for name in _telling(attributes)),
-        *("seen lately", "seen", "price against usual", "history length", "history variety", "last pause"),
+        *(
+            "seen lately",
+            "seen",
+            "price against usual",
+            "history length",
+            "history variety",
+            "last pause",
+        ),
     ]
 
 
@@ -117,27 +146,37 @@ def _reciprocal_ranks(scores: Scores) -> Scores:
     result = np.zeros_like(scores)
     top = min(TOP, len(scores))
     best = np.argpartition(-scores, top - 1, axis=0)[:top]
-    order = np.take_along_axis(best, np.argsort(-np.take_along_axis(scores, best, 0), axis=0, kind="stable"), 0)
+    order = np.take_along_axis(
+        best, np.argsort(-np.take_along_axis(scores, best, 0), axis=0, kind="stable"), 0
+    )
     np.put_along_axis(result, order, (1 / np.arange(1, top + 1, dtype=np.float32))[:, None], 0)
     return result
 
 
 def _telling(attributes: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Attributes that half of the described items have, with at least two values, and on average three items or more a value; the
-    most detailed first."""
+    """Attributes that half of the described items have, with at least two values, and on average
+    three items or more a value; the most detailed first.
+    """
     values: dict[str, list[str]] = {}
     for entry in attributes.values():
         for name, value in entry.items():
             if (one := _value(value)) is not None:
                 values.setdefault(name, []).append(one)
-    distinct = {name: len(set(found)) for name, found in values.items() if 2 * len(found) >= len(attributes)}
+    distinct = {
+        name: len(set(found)) for name, found in values.items() if 2 * len(found) >= len(attributes)
+    }
     telling = [name for name, number in distinct.items() if 2 <= number <= len(values[name]) / 3]
     return sorted(telling, key=lambda name: (-distinct[name], name))[:_MOST_ATTRIBUTES]
 
 
-def _coded(name: str, item_ids: Sequence[str], attributes: Mapping[str, Mapping[str, Any]]) -> NDArray[np.int32]:
+def _coded(
+    name: str, item_ids: Sequence[str], attributes: Mapping[str, Mapping[str, Any]]
+) -> NDArray[np.int32]:
     values = [_value(attributes.get(item_id, {}).get(name)) for item_id in item_ids]
-    code = {value: place for place, value in enumerate(sorted({value for value in values if value is not None}))}
+    code = {
+        value: place
+        for place, value in enumerate(sorted({value for value in values if value is not None}))
+    }
     return np.array([-1 if value is None else code[value] for value in values], np.int32)
 
 

@@ -19,7 +19,9 @@ def fit_retrievers(
     repeats: bool,
     names: Collection[str] = ("popularity", "rules", "sessions", "ease", "content", "revisits"),
 ) -> dict[str, Retriever]:
-    """Those of `names`; content where there is any, and revisits where visitors come back to what they had."""
+    """Those of `names`; content where there is any, and revisits where visitors come back to what
+    they had.
+    """
     fits: dict[str, Callable[[], Retriever | None]] = {
         "popularity": lambda: fit_popularity(log, tuned.popularity_half_life_ms),
         "rules": lambda: fit_rules(log, tuned.rules),

@@ -1,10 +1,12 @@
 """Searching the network's parameters within a time, on validation alone.
 
-T. Akiba et al., "Optuna: A Next-generation Hyperparameter Optimization Framework", KDD 2019; J. Bergstra et al., "Algorithms for
-Hyper-Parameter Optimization", NeurIPS 2011 (the tree-structured Parzen estimator); D. Golovin et al., "Google Vizier", KDD 2017
-(the median rule: a trial ends that is worse after an epoch than half of those before it were).
+T. Akiba et al., "Optuna: A Next-generation Hyperparameter Optimization Framework", KDD 2019; J.
+Bergstra et al., "Algorithms for Hyper-Parameter Optimization", NeurIPS 2011 (the tree-structured
+Parzen estimator); D. Golovin et al., "Google Vizier", KDD 2017 (the median rule: a trial ends that
+is worse after an epoch than half of those before it were).
 
-How many trials fit into the time depends on the machine, so that a search can't be repeated; a fit with what it found can.
+How many trials fit into the time depends on the machine, so that a search can't be repeated; a fit
+with what it found can.
 """
 
 import math
@@ -23,13 +25,16 @@ if TYPE_CHECKING:  # Optuna is imported only where something is searched
 
 _RANDOM_TRIALS, _UNPRUNED_TRIALS, _UNPRUNED_EPOCHS = 5, 3, 1
 
+# Trains a network and tells of each epoch. What that raises must end the training, and be let
+# through.
 Train = Callable[[TransformerParameters, "Callable[[Epoch], None]"], "Fitted"]
-"""Trains a network and tells of each epoch. What that raises must end the training, and be let through."""
 
 
 class Trial(NamedTuple):
-    """One training. `state` is `complete`, or why it ended before: `pruned` (worse than half of those before it), `out of time`,
-    `diverged`. `quality` is that of its best epoch, None where it had none."""
+    """One training. `state` is `complete`, or why it ended before: `pruned` (worse than half of
+    those before it), `out of time`, `diverged`. `quality` is that of its best epoch, None where it
+    had none.
+    """
 
     number: int
     state: str
@@ -68,9 +73,10 @@ def search(
 ) -> Found:
     """The network whose best epoch has the highest quality, of all that are trained in `seconds`.
 
-    The first trial is `start`, which is not ended before its time, the next the defaults, where these differ; the epoch under
-    way when the time is over is the last. `progress` gets a trial's number, the share of the time that is over, and each epoch
-    that has ended. In one process only: several would end trials at different moments.
+    The first trial is `start`, which is not ended before its time, the next the defaults, where
+    these differ; the epoch under way when the time is over is the last. `progress` gets a trial's
+    number, the share of the time that is over, and each epoch that has ended. In one process only:
+    several would end trials at different moments.
     """
     import optuna
 
@@ -105,7 +111,14 @@ def search(
         if state == "complete" and not qualities:  # not one epoch was any good
             state = "diverged"
         seconds_taken = round(clock() - since, 3)
-        return Trial(asked.number, state, max(qualities, default=None), len(qualities), seconds_taken, parameters), network
+        return Trial(
+            asked.number,
+            state,
+            max(qualities, default=None),
+            len(qualities),
+            seconds_taken,
+            parameters,
+        ), network
 
     best, trials = None, list[Trial]()
     while not trials or clock() - began < seconds:
@@ -113,7 +126,12 @@ def search(
         trial, network = attempt(asked)
         trials.append(trial)
         if network is None or trial.quality is None:
-            study.tell(asked, state=optuna.trial.TrialState.PRUNED if trial.epochs else optuna.trial.TrialState.FAIL)
+            study.tell(
+                asked,
+                state=optuna.trial.TrialState.PRUNED
+                if trial.epochs
+                else optuna.trial.TrialState.FAIL,
+            )
             continue
         study.tell(asked, trial.quality)
         if best is None or trial.quality > best[0]:
@@ -123,8 +141,12 @@ def search(
     return Found(best[1], best[2], trials)
 
 
-def search_space(defaults: TransformerParameters, start: TransformerParameters, n_items: int) -> "Mapping[str, BaseDistribution]":
-    """Around a profile's defaults, and with all values of `start`; a longer window than the defaults' holds nothing more."""
+def search_space(
+    defaults: TransformerParameters, start: TransformerParameters, n_items: int
+) -> "Mapping[str, BaseDistribution]":
+    """Around a profile's defaults, and with all values of `start`; a longer window than the
+    defaults' holds nothing more.
+    """
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 
     def with_known(name: str, *values: int) -> list[int]:
@@ -137,13 +159,17 @@ def search_space(defaults: TransformerParameters, start: TransformerParameters, 
     dims = with_known("dim", defaults.dim // 2, 2 * defaults.dim)
     choices = {
         "dim": dims,
-        "heads": [heads for heads in with_known("heads", 1, 2, 4) if all(dim % heads == 0 for dim in dims)],
+        "heads": [
+            heads for heads in with_known("heads", 1, 2, 4) if all(dim % heads == 0 for dim in dims)
+        ],
         "blocks": with_known("blocks", 1, 2, 3),
         "window": with_known("window", max(2, defaults.window // 2)),
         "batch": with_known("batch", defaults.batch // 2, 2 * defaults.batch),
     }
     if n_items > defaults.negatives:  # else the whole catalogue is compared, whatever the number
-        choices["negatives"] = with_known("negatives", defaults.negatives // 2, 2 * defaults.negatives)
+        choices["negatives"] = with_known(
+            "negatives", defaults.negatives // 2, 2 * defaults.negatives
+        )
     return {
         **{name: CategoricalDistribution(values) for name, values in choices.items()},
         "dropout": between("dropout", 0.0, 0.6, log=False),
@@ -152,17 +178,23 @@ def search_space(defaults: TransformerParameters, start: TransformerParameters, 
     }
 
 
-def remembered(bundle: Bundle | None, profile: str, defaults: TransformerParameters) -> TransformerParameters:
-    """What an earlier search for this profile has found, as the bundle knows it; the defaults where there was none. Epochs are
-    granted by the profile anew."""
+def remembered(
+    bundle: Bundle | None, profile: str, defaults: TransformerParameters
+) -> TransformerParameters:
+    """What an earlier search for this profile has found, as the bundle knows it; the defaults where
+    there was none. Epochs are granted by the profile anew.
+    """
     found = _searched(bundle).get(profile, {}).get("network", {})
     known = {one.name for one in fields(defaults)} - {"epochs", "patience"}
     return replace(defaults, **{name: value for name, value in found.items() if name in known})
 
 
-def memory(bundle: Bundle | None, profile: str, version: str, found: TransformerParameters | None) -> dict[str, Any]:
-    """By profile, what the latest search has found, and the version of the bundle that it was made for: what the bundle knew,
-    and what was found now."""
+def memory(
+    bundle: Bundle | None, profile: str, version: str, found: TransformerParameters | None
+) -> dict[str, Any]:
+    """By profile, what the latest search has found, and the version of the bundle that it was made
+    for: what the bundle knew, and what was found now.
+    """
     now = {profile: {"version": version, "network": asdict(found)}} if found else {}
     return {**_searched(bundle), **now}
 

@@ -1,6 +1,8 @@
-"""The stages of a recommendation: candidates, ranking, filtering. The REST endpoint and offline evaluation both run these.
+"""The stages of a recommendation: candidates, ranking, filtering. The REST endpoint and offline
+evaluation both run these.
 
-One request costs events of the history x neighbours of each, whatever the size of the catalogue, in NumPy alone.
+One request costs events of the history x neighbours of each, whatever the size of the catalogue, in
+NumPy alone.
 """
 
 from collections.abc import Callable, Iterable, Sequence, Set
@@ -14,17 +16,17 @@ from slipstream.models.base import History, Indices, Scored, Scores
 from slipstream.models.blend import Blend
 from slipstream.recommender.bundle import Bundle
 
+# How many items each retriever proposes.
 CANDIDATES = 250
-"""How many items each retriever proposes."""
+# How many of the candidates the ranker looks at, unless more are asked for.
 RANKED = 200
-"""How many of the candidates the ranker looks at, unless more are asked for."""
 
+# Which items may be shown: a predicate on item ids, or a mask over the bundle's catalogue.
 Allowed = Callable[[str], bool] | NDArray[np.bool_]
-"""Which items may be shown: a predicate on item ids, or a mask over the bundle's catalogue."""
 
 
+# Item id, event type, time in ms, value: what `Event` is, and an event of the feature store.
 AnyEvent = tuple[str, str, int, float | None]
-"""Item id, event type, time in ms, value: what `Event` is, and an event of the feature store."""
 
 
 class Event(NamedTuple):
@@ -37,8 +39,9 @@ class Event(NamedTuple):
 
 
 class Recommendation(NamedTuple):
-    """An item, its probability among the candidates, and what brought it here: the retriever with the largest part of the score,
-    each counted above (or below) its average candidate."""
+    """An item, its probability among the candidates, and what brought it here: the retriever with
+    the largest part of the score, each counted above (or below) its average candidate.
+    """
 
     item_id: str
     score: float
@@ -47,10 +50,11 @@ class Recommendation(NamedTuple):
 
 @dataclass(frozen=True)
 class Candidates:
-    """The items proposed for one history, each once, in ascending order of index. Columns are retrievers, in the bundle's order.
+    """The items proposed for one history, each once, in ascending order of index. Columns are
+    retrievers, in the bundle's order.
 
-    `scores` are their own scores, also of items that others proposed, `totals` the sums of all their scores, and `features`
-    the log-probabilities that the blend adds up.
+    `scores` are their own scores, also of items that others proposed, `totals` the sums of all
+    their scores, and `features` the log-probabilities that the blend adds up.
     """
 
     items: Indices
@@ -66,7 +70,9 @@ class Candidates:
 
 
 def encode_history(bundle: Bundle, history: Iterable[AnyEvent]) -> History:
-    """The events that say something (weight above 0) about an item that the bundle knows; the rest is skipped."""
+    """The events that say something (weight above 0) about an item that the bundle knows; the rest
+    is skipped.
+    """
     item, weight, timestamp = [], [], []
     index, weight_of = bundle.index, bundle.event_weights.weight
     for item_id, event_type, timestamp_ms, value in history:
@@ -75,7 +81,9 @@ def encode_history(bundle: Bundle, history: Iterable[AnyEvent]) -> History:
             item.append(place)
             weight.append(event_weight)
             timestamp.append(timestamp_ms)
-    return History(np.array(item, np.int32), np.array(weight, np.float32), np.array(timestamp, np.int64))
+    return History(
+        np.array(item, np.int32), np.array(weight, np.float32), np.array(timestamp, np.int64)
+    )
 
 
 def retrieve(bundle: Bundle, history: History, limit: int = CANDIDATES) -> Candidates:
@@ -93,7 +101,11 @@ def _candidates(bundle: Bundle, scored: Sequence[Scored], items: Indices) -> Can
 
 
 def filter_candidates(
-    bundle: Bundle, candidates: Candidates, *, exclude: Set[str] = frozenset(), allowed: Allowed | None = None
+    bundle: Bundle,
+    candidates: Candidates,
+    *,
+    exclude: Set[str] = frozenset(),
+    allowed: Allowed | None = None,
 ) -> Candidates:
     """Without the items of `exclude` and those that are not allowed."""
     keep = np.ones(len(candidates), np.bool_)
@@ -113,7 +125,8 @@ def filter_candidates(
 def rank(bundle: Bundle, history: History, candidates: Candidates, depth: int = RANKED) -> Scores:
     """The score of each candidate, a log-probability up to a constant; higher is better.
 
-    The ranker looks at the blend's `depth` best only; the others are -inf then, if the bundle has one.
+    The ranker looks at the blend's `depth` best only; the others are -inf then, if the bundle has
+    one.
     """
     score = bundle.blend.score(candidates.features)
     if bundle.ranking is None or not len(candidates):
@@ -122,12 +135,16 @@ def rank(bundle: Bundle, history: History, candidates: Candidates, depth: int = 
     if len(score) > depth:
         best = np.argpartition(-score, depth - 1)[:depth]
     corrected = np.full_like(score, -np.inf)
-    corrected[best] = score[best] + bundle.ranking.correct(history, candidates.items[best], candidates.features[best])
+    corrected[best] = score[best] + bundle.ranking.correct(
+        history, candidates.items[best], candidates.features[best]
+    )
     return corrected
 
 
 def unwanted(bundle: Bundle, history: History) -> set[str]:
-    """What is not to be shown to somebody with this history: its items, unless visitors come back to what they had."""
+    """What is not to be shown to somebody with this history: its items, unless visitors come back
+    to what they had.
+    """
     return set() if bundle.repeats else {bundle.item_ids[item] for item in history.item}
 
 
@@ -140,13 +157,17 @@ def shortlist(
     allowed: Allowed | None = None,
     limit: int = CANDIDATES,
 ) -> Candidates:
-    """Retrieval and filtering together: at least `n` candidates where the retrievers know as many that may be shown.
+    """Retrieval and filtering together: at least `n` candidates where the retrievers know as many
+    that may be shown.
 
-    Each retriever proposes `limit` items and one more for each excluded; when filters leave fewer than `n`, it goes deeper.
+    Each retriever proposes `limit` items and one more for each excluded; when filters leave fewer
+    than `n`, it goes deeper.
     """
     depth = limit + len(exclude)
     while True:
-        candidates = filter_candidates(bundle, retrieve(bundle, history, depth), exclude=exclude, allowed=allowed)
+        candidates = filter_candidates(
+            bundle, retrieve(bundle, history, depth), exclude=exclude, allowed=allowed
+        )
         if len(candidates) >= n or depth >= len(bundle.item_ids):
             return candidates
         depth *= 8
@@ -171,19 +192,31 @@ def recommend(
         exclude = exclude | {event[0] for event in events}
     encoded = encode_history(bundle, events)
     candidates = shortlist(bundle, encoded, n, exclude=exclude, allowed=allowed, limit=limit)
-    return _recommendations(bundle, candidates, n, rank(bundle, encoded, candidates, max(n, RANKED)), bundle.blend)
+    return _recommendations(
+        bundle, candidates, n, rank(bundle, encoded, candidates, max(n, RANKED)), bundle.blend
+    )
 
 
 def similar_items(
-    bundle: Bundle, item_id: str, n: int = 10, *, allowed: Allowed | None = None, limit: int = CANDIDATES
+    bundle: Bundle,
+    item_id: str,
+    n: int = 10,
+    *,
+    allowed: Allowed | None = None,
+    limit: int = CANDIDATES,
 ) -> list[Recommendation]:
-    """The `n` items that go best with one item, as if it were all that a visitor had looked at, however popular they are.
+    """The `n` items that go best with one item, as if it were all that a visitor had looked at,
+    however popular they are.
 
     Empty for an item that the bundle does not know.
     """
     if item_id not in bundle.index:
         return []
-    related = [place for place, retriever in enumerate(bundle.retrievers.values()) if retriever.kind == "item-to-item"]
+    related = [
+        place
+        for place, retriever in enumerate(bundle.retrievers.values())
+        if retriever.kind == "item-to-item"
+    ]
     found = retrieve(bundle, encode_history(bundle, [Event(item_id)]), limit)
     found = found.select(np.any(found.scores[:, related] > 0, axis=1))
     candidates = filter_candidates(bundle, found, exclude={item_id}, allowed=allowed)
@@ -191,8 +224,12 @@ def similar_items(
     return _recommendations(bundle, candidates, n, blend.score(candidates.features), blend)
 
 
-def rank_items(bundle: Bundle, history: Iterable[AnyEvent], item_ids: Iterable[str]) -> list[Recommendation]:
-    """The given items, each once, in the order in which they suit a history. Those that the bundle does not know are left out."""
+def rank_items(
+    bundle: Bundle, history: Iterable[AnyEvent], item_ids: Iterable[str]
+) -> list[Recommendation]:
+    """The given items, each once, in the order in which they suit a history. Those that the bundle
+    does not know are left out.
+    """
     places = {bundle.index[item_id] for item_id in item_ids if item_id in bundle.index}
     encoded = encode_history(bundle, history)
     scored = [retriever.score(encoded) for retriever in bundle.retrievers.values()]
@@ -202,7 +239,9 @@ def rank_items(bundle: Bundle, history: Iterable[AnyEvent], item_ids: Iterable[s
 
 
 def _union(proposals: Sequence[Indices]) -> Indices:
-    """Every item once, ascending. (np.unique hashes first, which takes four times as long for so few.)"""
+    """Every item once, ascending. (np.unique hashes first, which takes four times as long for so
+    few.)
+    """
     items = np.sort(np.concatenate(proposals))
     first = np.ones(len(items), np.bool_)
     np.not_equal(items[1:], items[:-1], out=first[1:])
@@ -215,7 +254,9 @@ def _best(scored: Scored, limit: int) -> Indices:
     return scored.item[np.argpartition(-scored.score, limit - 1)[:limit]]
 
 
-def _recommendations(bundle: Bundle, candidates: Candidates, n: int, score: Scores, blend: Blend) -> list[Recommendation]:
+def _recommendations(
+    bundle: Bundle, candidates: Candidates, n: int, score: Scores, blend: Blend
+) -> list[Recommendation]:
     if not len(candidates):
         return []
     rows = np.argsort(-score, kind="stable")[:n]
@@ -226,5 +267,7 @@ def _recommendations(bundle: Bundle, candidates: Candidates, n: int, score: Scor
     columns = (candidates.items[rows], probability[rows], parts.argmax(axis=1))
     return [
         Recommendation(bundle.item_ids[item], score_of_item, names[largest])
-        for item, score_of_item, largest in zip(*(column.tolist() for column in columns), strict=True)
+        for item, score_of_item, largest in zip(
+            *(column.tolist() for column in columns), strict=True
+        )
     ]

@@ -18,10 +18,11 @@ from slipstream.recommender.encoding import Query
 Parameters = TypeVar("Parameters", bound=Any)
 Step = tuple[str, Sequence[Any]]
 
+# With fewer validation queries than this, defaults are better than a choice by chance.
 FEWEST_QUERIES = 30
-"""With fewer validation queries than this, defaults are better than a choice by chance."""
+# EASE's λ is chosen on at most so many items: it counts visitors, not items, so it carries over to
+# the larger inverse.
 _DENSEST_ITEMS = 4_000
-"""EASE's λ is chosen on at most so many items: it counts visitors, not items, so it carries over to the larger inverse."""
 
 _SCORES_AT_ONCE = 5_000_000
 _HISTORIES_AT_ONCE = 256
@@ -38,7 +39,9 @@ class Tuned:
 
     @classmethod
     def of(cls, parameters: Mapping[str, Any]) -> Self:
-        """What `dataclasses.asdict` took apart, as it stands in a manifest; other entries are left out."""
+        """What `dataclasses.asdict` took apart, as it stands in a manifest; other entries are left
+        out.
+        """
 
         def unpacked(values: Mapping[str, Any]) -> dict[str, Any]:
             return {**values, "weighting": HistoryWeighting(**values["weighting"])}
@@ -52,7 +55,9 @@ class Tuned:
 
 
 def tune(log: InteractionLog, validation: Sequence[Query], start: Tuned, *, repeats: bool) -> Tuned:
-    """The parameters under which the validation items rank best; `start` where there is too little to choose by."""
+    """The parameters under which the validation items rank best; `start` where there is too little
+    to choose by.
+    """
     if len(validation) < FEWEST_QUERIES or not len(log):
         return start
 
@@ -75,11 +80,17 @@ def tune(log: InteractionLog, validation: Sequence[Query], start: Tuned, *, repe
     )
 
 
-def tune_rules(log: InteractionLog, quality: Callable[[Dense], float], start: RulesParameters) -> RulesParameters:
+def tune_rules(
+    log: InteractionLog, quality: Callable[[Dense], float], start: RulesParameters
+) -> RulesParameters:
     same_user = log.user[1:] == log.user[:-1]
     gaps = np.diff(log.timestamp)[same_user]
     gaps = gaps[gaps > 0]
-    half_lives = [10 * float(gap) for gap in np.unique(np.quantile(gaps, [0.5, 0.75, 0.9]))] if len(gaps) else []
+    half_lives = (
+        [10 * float(gap) for gap in np.unique(np.quantile(gaps, [0.5, 0.75, 0.9]))]
+        if len(gaps)
+        else []
+    )
     steps: list[Step] = [
         ("weighting.position_exponent", (2.0,)),
         ("backward", (0.3, 0.6)),
@@ -103,7 +114,9 @@ def tune_rules(log: InteractionLog, quality: Callable[[Dense], float], start: Ru
     return coordinate_search(start, steps, lambda parameters: quality(fitted(parameters)))
 
 
-def tune_ease(log: InteractionLog, quality: Callable[[Dense], float], start: EaseParameters) -> EaseParameters:
+def tune_ease(
+    log: InteractionLog, quality: Callable[[Dense], float], start: EaseParameters
+) -> EaseParameters:
     chosen, gram = item_gram(log, min(start.max_items, _DENSEST_ITEMS))
     solved: dict[float, ItemToItem] = {}
 
@@ -121,7 +134,9 @@ def tune_ease(log: InteractionLog, quality: Callable[[Dense], float], start: Eas
     return coordinate_search(start, steps, lambda parameters: quality(fitted(parameters)))
 
 
-def tune_sessions(log: InteractionLog, quality: Callable[[Dense], float], start: SessionsParameters) -> SessionsParameters:
+def tune_sessions(
+    log: InteractionLog, quality: Callable[[Dense], float], start: SessionsParameters
+) -> SessionsParameters:
     fitted = fit_sessions(log, start)
     steps: list[Step] = [
         ("backward", (1.0, 0.2)),
@@ -132,11 +147,17 @@ def tune_sessions(log: InteractionLog, quality: Callable[[Dense], float], start:
         ("rarity", (0.0, 0.4)),
         ("neighbours", (100, 400)),
     ]
-    return coordinate_search(start, steps, lambda parameters: quality(replace(fitted, own=parameters)))
+    return coordinate_search(
+        start, steps, lambda parameters: quality(replace(fitted, own=parameters))
+    )
 
 
-def coordinate_search(start: Parameters, steps: Sequence[Step], objective: Callable[[Parameters], float]) -> Parameters:
-    """Tries each step's values in turn, keeping the best so far; a dot in a name reaches into a nested dataclass."""
+def coordinate_search(
+    start: Parameters, steps: Sequence[Step], objective: Callable[[Parameters], float]
+) -> Parameters:
+    """Tries each step's values in turn, keeping the best so far; a dot in a name reaches into a
+    nested dataclass.
+    """
     best, best_quality = start, objective(start)
     for name, values in steps:
         origin = best
@@ -149,14 +170,17 @@ def coordinate_search(start: Parameters, steps: Sequence[Step], objective: Calla
 
 def with_value(parameters: Parameters, name: str, value: Any) -> Parameters:
     head, _, rest = name.partition(".")
-    return replace(parameters, **{head: with_value(getattr(parameters, head), rest, value) if rest else value})
+    return replace(
+        parameters, **{head: with_value(getattr(parameters, head), rest, value) if rest else value}
+    )
 
 
 def mean_gain(retriever: Dense, validation: Sequence[Query], *, repeats: bool) -> float:
-    """The mean of 1 / log2(rank + 2) of the next item among all items: NDCG without a cut-off, which varies less.
+    """The mean of 1 / log2(rank + 2) of the next item among all items: NDCG without a cut-off,
+    which varies less.
 
-    Items of equal score share their mean rank; what a retriever says nothing of has score 0. Without `repeats`, items of
-    the history do not compete.
+    Items of equal score share their mean rank; what a retriever says nothing of has score 0.
+    Without `repeats`, items of the history do not compete.
     """
     batch = min(_HISTORIES_AT_ONCE, max(1, _SCORES_AT_ONCE // max(retriever.n_items, 1)))
     total = 0.0
@@ -167,13 +191,17 @@ def mean_gain(retriever: Dense, validation: Sequence[Query], *, repeats: bool) -
     return total / len(validation)
 
 
-def ranks(scores: NDArray[np.float32], asked: Sequence[Query], *, repeats: bool) -> NDArray[np.float64]:
+def ranks(
+    scores: NDArray[np.float32], asked: Sequence[Query], *, repeats: bool
+) -> NDArray[np.float64]:
     """The mean rank of each query's label in its row of `scores`, which is used up."""
     rows, labels = np.arange(len(asked)), np.array([query.label for query in asked])
     own = scores[rows, labels]
     if not repeats:
         lengths = [len(query.history.item) for query in asked]
-        scores[np.repeat(rows, lengths), np.concatenate([query.history.item for query in asked])] = -np.inf
+        scores[
+            np.repeat(rows, lengths), np.concatenate([query.history.item for query in asked])
+        ] = -np.inf
         scores[rows, labels] = own
     above = (scores > own[:, None]).sum(axis=1)
     level = (scores == own[:, None]).sum(axis=1) - 1

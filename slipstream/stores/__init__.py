@@ -1,1 +1,3 @@
-"""Where state is kept: online (Redis), lake (Delta), and metadata (SQLAlchemy). The only home of these clients."""
+"""Where state is kept: online (Redis), lake (Delta), and metadata (SQLAlchemy). The only home of
+these clients.
+"""

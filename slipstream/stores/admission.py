@@ -1,7 +1,8 @@
-"""What ingestion keeps in Redis to judge an event by: the message ids of the last hours, and how much came from whom.
+"""What ingestion keeps in Redis to judge an event by: the message ids of the last hours, and how
+much came from whom.
 
-All of it lies in one slot of a cluster (one hash tag), since one script call judges everything that came in at the same time.
-Only ingestion uses this key space.
+All of it lies in one slot of a cluster (one hash tag), since one script call judges everything that
+came in at the same time. Only ingestion uses this key space.
 """
 
 import asyncio
@@ -24,13 +25,15 @@ from slipstream.chassis.settings import RedisSettings
 
 log = get_logger(__name__)
 
-#: After Redis has restarted, ids that it does not know may be those that it forgot. Clients try again within this.
+# After Redis has restarted, ids that it does not know may be those that it forgot. Clients try
+# again within this.
 GAP_MS: Final = 300_000
-#: No request waits longer for Redis than this.
+# No request waits longer for Redis than this.
 LIMIT_S: Final = 0.25
-#: How long Redis is left alone after it did not answer.
+# How long Redis is left alone after it did not answer.
 PAUSE_S: Final = 1.0
-#: Acknowledged ids wait this long for a script call to go along with, and so many are kept while Redis is away.
+# Acknowledged ids wait this long for a script call to go along with, and so many are kept while
+# Redis is away.
 MARK_AFTER_S: Final = 0.02
 MOST_MARKS: Final = 500_000
 MARKS_A_CALL: Final = 5_000
@@ -51,8 +54,9 @@ class Rate(NamedTuple):
 
 @dataclass(slots=True)
 class Asked:
-    """A request to judge: the name of its write key, and for each message the id to look up and the visitor to count, if any.
-    `ids` are those of `message_key`."""
+    """A request to judge: the name of its write key, and for each message the id to look up and the
+    visitor to count, if any. `ids` are those of `message_key`.
+    """
 
     source: str
     ids: Sequence[str | None]
@@ -60,8 +64,10 @@ class Asked:
 
 
 class Judged(NamedTuple):
-    """`wait_ms` is more than 0 where the whole request is above its write key's rate. Else there is a letter for each message:
-    `FIRST`; `PENDING`, which also means unknown; `DONE`; `LIMITED`, the visitor's rate; `NOT_ASKED`."""
+    """`wait_ms` is more than 0 where the whole request is above its write key's rate. Else there is
+    a letter for each message: `FIRST`; `PENDING`, which also means unknown; `DONE`; `LIMITED`, the
+    visitor's rate; `NOT_ASKED`.
+    """
 
     letters: bytes
     wait_ms: int = 0
@@ -77,8 +83,10 @@ class _Call:
 
 
 class AdmissionStore:
-    """Judges requests. Made and used in one event loop. Redis away is no failure here: nothing is limited then, every id that was
-    asked for is `PENDING`, and what was acknowledged is told to Redis when it is back."""
+    """Judges requests. Made and used in one event loop. Redis away is no failure here: nothing is
+    limited then, every id that was asked for is `PENDING`, and what was acknowledged is told to
+    Redis when it is back.
+    """
 
     def __init__(
         self,
@@ -90,8 +98,9 @@ class AdmissionStore:
         visitor_rate: Rate,
         log_id: Callable[[], str] = lambda: "",
     ) -> None:
-        """Ids are kept for `window_ms`; 0: they are not looked at. `log_id` names the log that messages are taken into: what was
-        `DONE` in another one is `PENDING`."""
+        """Ids are kept for `window_ms`; 0: they are not looked at. `log_id` names the log that
+        messages are taken into: what was `DONE` in another one is `PENDING`.
+        """
         self._prefix = f"{{{namespace}:admission}}:"
         self._window_ms = window_ms
         self._rates = source_rate, visitor_rate
@@ -103,7 +112,8 @@ class AdmissionStore:
         self._not_before = 0.0
         self._away = self._gap = False
         self._limit_s = limit_s = min(settings.timeout_s, LIMIT_S)
-        # One connection: what comes in at the same time travels in one call, and a pool costs as much as the call.
+        # One connection: what comes in at the same time travels in one call, and a pool costs as
+        # much as the call.
         self._redis: Any = redis.asyncio.Redis.from_url(
             settings.url.get_secret_value(),
             single_connection_client=True,
@@ -131,7 +141,9 @@ class AdmissionStore:
         return self._rates[1].events_per_s > 0
 
     def message_key(self, source: str, kind: str, message_id: str) -> str:
-        """The key of a message's id. 96 bits: among a billion ids, one in 10^11 is taken for another."""
+        """The key of a message's id. 96 bits: among a billion ids, one in 10^11 is taken for
+        another.
+        """
         digest = hashlib.blake2b(f"{source}\0{kind}\0{message_id}".encode(), digest_size=12)
         return f"{self._prefix}m:{digest.hexdigest()}"
 
@@ -142,7 +154,10 @@ class AdmissionStore:
             self._plan(request, call)
         answer = await self._run(call)
         if answer is None:
-            return [Judged(bytes(PENDING if key else NOT_ASKED for key in request.ids)) for request in requests]
+            return [
+                Judged(bytes(PENDING if key else NOT_ASKED for key in request.ids))
+                for request in requests
+            ]
         letters, waits = answer[0], iter(answer[1:])
         judged: list[Judged] = []
         at = 0
@@ -154,7 +169,9 @@ class AdmissionStore:
         return judged
 
     def acknowledged(self, keys: Iterable[str]) -> None:
-        """These messages are taken for good: their ids are `DONE` soon. Told along with the next judgement."""
+        """These messages are taken for good: their ids are `DONE` soon. Told along with the next
+        judgement.
+        """
         self._marks.extend(keys)
         if self._marks and self._marking is None:
             self._marking = asyncio.get_running_loop().call_later(MARK_AFTER_S, self._mark_soon)
@@ -212,9 +229,12 @@ class AdmissionStore:
         except (RedisError, OSError) as error:
             if not self._away:
                 reason = str(error) or f"no answer within {self._limit_s:g} s"
-                log.warning("message ids can't be looked up; what comes in may be repeats", reason=reason)
+                log.warning(
+                    "message ids can't be looked up; what comes in may be repeats", reason=reason
+                )
             self._not_before, self._away = time.monotonic() + PAUSE_S, True
-            # One that was only slow has forgotten nothing. One that we have not known yet may have, before it came back.
+            # One that was only slow has forgotten nothing. One that we have not known yet may have,
+            # before it came back.
             self._gap = self._gap or not self._sha
             self._marks.extendleft(reversed(marks))
             return None
@@ -227,7 +247,9 @@ class AdmissionStore:
         source, visitor = (rate if rate.events_per_s else Rate(1.0) for rate in self._rates)
         while True:
             if not self._sha:
-                self._sha = await self._redis.script_load(files(__package__).joinpath("admit.lua").read_text())
+                self._sha = await self._redis.script_load(
+                    files(__package__).joinpath("admit.lua").read_text()
+                )
             try:
                 answer: list[Any] = await self._redis.execute_command(
                     "EVALSHA", self._sha, 1 + len(marks) + len(call.keys), f"{self._prefix}gap", *marks, *call.keys,

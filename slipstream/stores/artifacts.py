@@ -1,4 +1,6 @@
-"""Where model bundles are kept: one directory a version, in a folder that outlives the process; beside them a report of each."""
+"""Where model bundles are kept: one directory a version, in a folder that outlives the process;
+beside them a report of each.
+"""
 
 import re
 import shutil
@@ -9,7 +11,7 @@ from pathlib import Path
 
 from slipstream.chassis.settings import ArtifactSettings
 
-#: A version becomes a directory's name, and must not lead out of the folder.
+# A version becomes a directory's name, and must not lead out of the folder.
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -18,7 +20,9 @@ class ArtifactNotFoundError(LookupError):
 
 
 class Artifacts:
-    """Bundle directories by version. A directory is there whole or not at all, and never changes once it is there."""
+    """Bundle directories by version. A directory is there whole or not at all, and never changes
+    once it is there.
+    """
 
     def __init__(self, settings: ArtifactSettings) -> None:
         self.root = settings.directory.absolute()
@@ -27,7 +31,8 @@ class Artifacts:
     def put(self, version: str, directory: Path) -> Path:
         """Keep a copy of the directory as this version and return where it is.
 
-        Raises FileExistsError when the version is already there, ValueError for a version that can't be a file name.
+        Raises FileExistsError when the version is already there, ValueError for a version that
+        can't be a file name.
         """
         target = self.place(version)
         if target.exists():
@@ -50,7 +55,9 @@ class Artifacts:
         return place
 
     def put_report(self, version: str, page: str) -> Path:
-        """Keep a page (HTML) about this version, in place of one that there is, and return where it is."""
+        """Keep a page (HTML) about this version, in place of one that there is, and return where it
+        is.
+        """
         target = self._reports / f"{self.place(version).name}.html"
         self._reports.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f".{target.name}")
@@ -59,7 +66,10 @@ class Artifacts:
 
     def report(self, version: str) -> Path:
         """The page about this version. Raises ArtifactNotFoundError."""
-        if not _VERSION.fullmatch(version) or not (found := self._reports / f"{version}.html").is_file():
+        if (
+            not _VERSION.fullmatch(version)
+            or not (found := self._reports / f"{version}.html").is_file()
+        ):
             raise ArtifactNotFoundError(f"no report of version {version} is kept")
         return found
 
@@ -67,10 +77,14 @@ class Artifacts:
         """All versions, ascending."""
         if not self._bundles.is_dir():
             return []
-        return sorted(entry.name for entry in self._bundles.iterdir() if not entry.name.startswith("."))
+        return sorted(
+            entry.name for entry in self._bundles.iterdir() if not entry.name.startswith(".")
+        )
 
     def delete(self, version: str) -> None:
-        """Remove a version and its report; it is gone at once, even for who looks while its files are being removed."""
+        """Remove a version and its report; it is gone at once, even for who looks while its files
+        are being removed.
+        """
         place = self.path(version)
         (self._reports / f"{version}.html").unlink(missing_ok=True)
         doomed = place.with_name(f".{version}.deleted")
@@ -81,11 +95,15 @@ class Artifacts:
     def workspace(self) -> Iterator[Path]:
         """An empty directory on the same disk, removed afterwards."""
         self.root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".work-", dir=self.root, ignore_cleanup_errors=True) as directory:
+        with tempfile.TemporaryDirectory(
+            prefix=".work-", dir=self.root, ignore_cleanup_errors=True
+        ) as directory:
             yield Path(directory)
 
     def sweep(self) -> None:
-        """Remove what a killed process left half written. Only the writing service calls it, before it writes."""
+        """Remove what a killed process left half written. Only the writing service calls it, before
+        it writes.
+        """
         for leftover in (*self.root.glob(".work-*"), *self._bundles.glob(".*")):
             shutil.rmtree(leftover, ignore_errors=True)
         for unfinished in self._reports.glob(".*"):
@@ -94,5 +112,7 @@ class Artifacts:
     def place(self, version: str) -> Path:
         """Where the version is, or would be. Raises ValueError for one that can't be a file name."""
         if not _VERSION.fullmatch(version):
-            raise ValueError(f"{version!r} can't name a bundle: letters, digits, '.', '_' and '-', at most 128")
+            raise ValueError(
+                f"{version!r} can't name a bundle: letters, digits, '.', '_' and '-', at most 128"
+            )
         return self._bundles / version

@@ -1,4 +1,6 @@
-"""What the parts of the online store share: the connection, its errors, and the scripts that all writing goes through."""
+"""What the parts of the online store share: the connection, its errors, and the scripts that all
+writing goes through.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,8 +16,9 @@ from slipstream.stores import layout
 
 
 class StoreUnavailableError(DependencyUnavailableError):
-    """Redis is away, still loading, out of memory or read-only: nothing is known to be written; try again. Reads also raise it
-    for a value that this version can't read."""
+    """Redis is away, still loading, out of memory or read-only: nothing is known to be written; try
+    again. Reads also raise it for a value that this version can't read.
+    """
 
     dependency = "redis"
 
@@ -43,14 +46,18 @@ class Scripts:
     def __init__(self, client: Any) -> None:
         self._redis = client
         self._shas: dict[str, str] = {}
-        #: how often another writer was faster, since the start
+        # how often another writer was faster, since the start
         self.lost_races = 0
 
     def run(self, name: str, calls: Sequence[Call]) -> list[Any]:
-        """Run a script for each call, in one pipeline. Fails once on a restarted server (see `restarted`)."""
+        """Run a script for each call, in one pipeline. Fails once on a restarted server (see
+        `restarted`).
+        """
         if not calls:
             return []
-        sha = self._shas.get(name) or self._shas.setdefault(name, self._redis.script_load(_script(name)))
+        sha = self._shas.get(name) or self._shas.setdefault(
+            name, self._redis.script_load(_script(name))
+        )
         pipeline = self._redis.pipeline(transaction=False)
         for keys, arguments in calls:
             pipeline.execute_command("EVALSHA", sha, len(keys), *keys, *arguments)
@@ -62,13 +69,17 @@ class Scripts:
         return outcomes
 
     def replace(self, calls: Sequence[Call]) -> list[bool]:
-        """Which of these values could be replaced, since they were as they had been read; counts the lost races."""
+        """Which of these values could be replaced, since they were as they had been read; counts
+        the lost races.
+        """
         done = [bool(outcome) for outcome in self.run("replace", calls)]
         self.lost_races += done.count(False)
         return done
 
     def restarted(self) -> bool:
-        """Whether this is not the server that was written to, or it has restarted since: it no longer knows our scripts."""
+        """Whether this is not the server that was written to, or it has restarted since: it no
+        longer knows our scripts.
+        """
         known = all(self._redis.script_exists(*self._shas.values())) if self._shas else True
         if not known:
             self._shas.clear()
@@ -83,7 +94,9 @@ def translated() -> Iterator[None]:
     except (RedisError, OSError) as error:
         raise StoreUnavailableError(f"Redis: {type(error).__name__}: {error}") from error
     except layout.LayoutError as error:
-        raise StoreUnavailableError(f"what Redis holds can't be read by this version: {error}") from error
+        raise StoreUnavailableError(
+            f"what Redis holds can't be read by this version: {error}"
+        ) from error
 
 
 def _script(name: str) -> str:

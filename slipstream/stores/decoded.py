@@ -9,8 +9,10 @@ S = TypeVar("S")
 
 
 class Decoded(Generic[S]):
-    """Decodes values, and remembers `size` of them by key and revision: each write gives a value a revision that none had before,
-    so what is remembered under it is what the value says. The states are shared: whoever gets one must not change it."""
+    """Decodes values, and remembers `size` of them by key and revision: each write gives a value a
+    revision that none had before, so what is remembered under it is what the value says. The states
+    are shared: whoever gets one must not change it.
+    """
 
     def __init__(self, decode: Callable[[bytes], S], size: int) -> None:
         self._decode, self._size = decode, size

@@ -1,4 +1,6 @@
-"""What is done to one open Delta table: made and brought up to date, read in batches, searched for small files, erased from."""
+"""What is done to one open Delta table: made and brought up to date, read in batches, searched for
+small files, erased from.
+"""
 
 import hashlib
 import random
@@ -14,29 +16,33 @@ from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import CommitFailedError
 
-from slipstream.features.visitor import DAY_MS, HOUR_MS
+from slipstream.contracts.times import DAY_MS, HOUR_MS, now_ms
 from slipstream.stores.tables import SCHEMAS
 
 RECEIVED_DATE: Final = "received_date"
-#: Files that no version needs any more are remembered for as long as the log is kept: what is forgotten is not vacuumed as such.
+# Files that no version needs any more are remembered for as long as the log is kept: what is
+# forgotten is not vacuumed as such.
 _PROPERTIES: Final = {
     "delta.checkpointInterval": "50",
     "delta.logRetentionDuration": "interval 30 days",
     "delta.deletedFileRetentionDuration": "interval 30 days",
-    # The smallest and largest value of each column stand in the log, which outlives the rows: no ids there.
+    # The smallest and largest value of each column stand in the log, which outlives the rows: no
+    # ids there.
     "delta.dataSkippingStatsColumns": "timestamp",
     # Erased rows are to be gone from the files, not marked in another file.
     "delta.enableDeletionVectors": "false",
 }
 _ERASURE: Final = "erasure"
 _ATTEMPTS: Final = 60
-#: Ids in one predicate.
+# Ids in one predicate.
 _IDS: Final = 200
 _BATCH_ROWS: Final = 32_768
 
 
 def make(uri: str, table: str, options: dict[str, str]) -> DeltaTable:
-    """The table at its newest version, made when it does not exist, with all columns that are known here."""
+    """The table at its newest version, made when it does not exist, with all columns that are known
+    here.
+    """
     schema = SCHEMAS[table]
     opened = DeltaTable.create(
         uri,
@@ -62,7 +68,12 @@ def append(opened: DeltaTable, rows: pa.Table, transactions: list[Transaction]) 
     for field in arrow_schema(opened):
         if field.name not in rows.schema.names:
             rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
-    write_deltalake(opened, rows, mode="append", commit_properties=CommitProperties(app_transactions=transactions))
+    write_deltalake(
+        opened,
+        rows,
+        mode="append",
+        commit_properties=CommitProperties(app_transactions=transactions),
+    )
 
 
 def batches(
@@ -72,41 +83,63 @@ def batches(
     without: DeltaTable | None = None,
     only: str | None = None,
 ) -> Iterator[pa.RecordBatch]:
-    """The table's rows, in no promised order; a column that this version does not have yet is null. Holds a few batches.
+    """The table's rows, in no promised order; a column that this version does not have yet is null.
+    Holds a few batches.
 
-    `without` leaves out the files of another version of the table. `only` names a column of truths: rows where it is not true are
-    left out, and files that have none are hardly read.
+    `without` leaves out the files of another version of the table. `only` names a column of truths:
+    rows where it is not true are left out, and files that have none are hardly read.
     """
     since = [(RECEIVED_DATE, ">=", received_since)] if received_since else None
     dataset = opened.to_pyarrow_dataset(file_pruning_predicate=since)
     if without is not None:
         known = {fragment.path for fragment in without.to_pyarrow_dataset().get_fragments()}
         fragments = [fragment for fragment in dataset.get_fragments() if fragment.path not in known]
-        dataset = ds.FileSystemDataset(fragments, dataset.schema, dataset.format, dataset.filesystem)
+        dataset = ds.FileSystemDataset(
+            fragments, dataset.schema, dataset.format, dataset.filesystem
+        )
     if only is not None and only not in dataset.schema.names:
         return
     present = [name for name in wanted.names if name in dataset.schema.names]
-    # No filter on texts here: a file that a delete has rewritten calls them string views, and its statistics can't be compared.
+    # No filter on texts here: a file that a delete has rewritten calls them string views, and its
+    # statistics can't be compared.
     chosen = None if only is None else ds.field(only)
-    scanner = dataset.scanner(columns=present, filter=chosen, batch_size=_BATCH_ROWS, batch_readahead=2, fragment_readahead=2)
+    scanner = dataset.scanner(
+        columns=present,
+        filter=chosen,
+        batch_size=_BATCH_ROWS,
+        batch_readahead=2,
+        fragment_readahead=2,
+    )
     for batch in scanner.to_batches():
         columns = [
-            batch[field.name].cast(field.type) if field.name in present else pa.nulls(batch.num_rows, field.type)
+            batch[field.name].cast(field.type)
+            if field.name in present
+            else pa.nulls(batch.num_rows, field.type)
             for field in wanted
         ]
         yield pa.RecordBatch.from_arrays(columns, schema=wanted)
 
 
-def crowded(opened: DeltaTable, at_least: int, small_bytes: int) -> list[list[tuple[str, str, Any]] | None]:
+def crowded(
+    opened: DeltaTable, at_least: int, small_bytes: int
+) -> list[list[tuple[str, str, Any]] | None]:
     """The partitions (as filters; None is all of an unpartitioned table) with so many small files."""
     actions = pa.table(opened.get_add_actions(flatten=True))
     partitioned = f"partition.{RECEIVED_DATE}" in actions.schema.names
-    dates = actions[f"partition.{RECEIVED_DATE}"].to_pylist() if partitioned else [None] * actions.num_rows
+    dates = (
+        actions[f"partition.{RECEIVED_DATE}"].to_pylist()
+        if partitioned
+        else [None] * actions.num_rows
+    )
     small: dict[Any, int] = {}
     for date, size in zip(dates, actions["size_bytes"].to_pylist(), strict=True):
         if size < small_bytes:
             small[date] = small.get(date, 0) + 1
-    return [[(RECEIVED_DATE, "=", date)] if partitioned else None for date, n in small.items() if n >= at_least]
+    return [
+        [(RECEIVED_DATE, "=", date)] if partitioned else None
+        for date, n in small.items()
+        if n >= at_least
+    ]
 
 
 def erase(
@@ -117,16 +150,19 @@ def erase(
     before: int,
     also: str = "",
 ) -> int:
-    """Delete the rows that have one of the ids in one of the columns and were there `before` (ms by `time_column`); how many.
+    """Delete the rows that have one of the ids in one of the columns and were there `before` (ms by
+    `time_column`); how many.
 
-    A day at a time: an append goes to today's partition, and a delete is refused only when rows came to a partition that it
-    has read. `also` is a further condition in SQL.
+    A day at a time: an append goes to today's partition, and a delete is refused only when rows
+    came to a partition that it has read. `also` is a further condition in SQL.
     """
     deleted = 0
     for begin in range(0, len(ids), _IDS):
         chunk = ids[begin : begin + _IDS]
         # The log keeps the predicate for as long as itself. It is not to name whom it forgot.
-        hashes = ", ".join(f"'{hashlib.md5(each.encode(), usedforsecurity=False).hexdigest()}'" for each in chunk)
+        hashes = ", ".join(
+            f"'{hashlib.md5(each.encode(), usedforsecurity=False).hexdigest()}'" for each in chunk
+        )
         theirs = " OR ".join(f"md5({column}) IN ({hashes})" for column in columns)
         predicate = f"({theirs}) AND {time_column} <= {before}{also}"
         for date in _dates_with(open_newest(), columns, chunk, time_column, before):
@@ -136,9 +172,14 @@ def erase(
 
 
 def erased_h(opened: DeltaTable, at_least_h: float, within_days: int) -> int | None:
-    """How many whole hours ago rows were last erased, of the erasures that are at least so long ago; None when there was none."""
-    now = _now_ms()
-    days = [opened.transaction_version(f"{_ERASURE}:{now // DAY_MS - back}") for back in range(within_days + 1)]
+    """How many whole hours ago rows were last erased, of the erasures that are at least so long
+    ago; None when there was none.
+    """
+    now = now_ms()
+    days = [
+        opened.transaction_version(f"{_ERASURE}:{now // DAY_MS - back}")
+        for back in range(within_days + 1)
+    ]
     ages = [(now - at) / HOUR_MS for at in days if at is not None]
     return min((int(age) for age in ages if age >= at_least_h), default=None)
 
@@ -158,24 +199,40 @@ def _evolved(opened: DeltaTable, schema: pa.Schema) -> DeltaTable:
     return opened
 
 
-def _dates_with(opened: DeltaTable, columns: Sequence[str], ids: Sequence[str], time_column: str, before: int) -> list[Any]:
-    """The partitions that hold such rows; one None where the table has no partitions and holds some."""
-    fields = [field for field in arrow_schema(opened) if field.name in (*columns, time_column, RECEIVED_DATE)]
+def _dates_with(
+    opened: DeltaTable, columns: Sequence[str], ids: Sequence[str], time_column: str, before: int
+) -> list[Any]:
+    """The partitions that hold such rows; one None where the table has no partitions and holds
+    some.
+    """
+    fields = [
+        field
+        for field in arrow_schema(opened)
+        if field.name in (*columns, time_column, RECEIVED_DATE)
+    ]
     wanted, found = pa.array(ids, pa.string()), set[Any]()
     for batch in batches(opened, pa.schema(fields)):
         theirs = pc.less_equal(batch[time_column], before)
         named = [pc.is_in(batch[column], wanted) for column in columns]
         rows = batch.filter(pc.and_(theirs, reduce(pc.or_, named)))
-        found.update(pc.unique(rows[RECEIVED_DATE]).to_pylist() if RECEIVED_DATE in rows.schema.names else [None] * rows.num_rows)
+        found.update(
+            pc.unique(rows[RECEIVED_DATE]).to_pylist()
+            if RECEIVED_DATE in rows.schema.names
+            else [None] * rows.num_rows
+        )
     return sorted(found) if found != {None} else [None]
 
 
 def _delete(open_newest: Callable[[], DeltaTable], predicate: str) -> int:
     for attempt in range(_ATTEMPTS):
-        now = _now_ms()
-        marker = CommitProperties(app_transactions=[Transaction(f"{_ERASURE}:{now // DAY_MS}", now)])
+        now = now_ms()
+        marker = CommitProperties(
+            app_transactions=[Transaction(f"{_ERASURE}:{now // DAY_MS}", now)]
+        )
         try:
-            return int(open_newest().delete(predicate, commit_properties=marker)["num_deleted_rows"])
+            return int(
+                open_newest().delete(predicate, commit_properties=marker)["num_deleted_rows"]
+            )
         except CommitFailedError:  # a writer or the upkeep was faster
             if attempt == _ATTEMPTS - 1:
                 raise
@@ -185,7 +242,3 @@ def _delete(open_newest: Callable[[], DeltaTable], predicate: str) -> int:
 
 def _pause(attempt: int) -> None:
     time.sleep(random.uniform(0.01, 0.05) * min(attempt + 1, 10))
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -1,8 +1,9 @@
 """The lake: Delta tables that hold history. The only user of Delta's client.
 
-An append and the offsets that it covers are one commit (Delta application transactions, one a source), so rows are in the lake
-exactly once if the caller drops what `applied_offsets` already covers. Every commit is a version that can be read later, for as
-long as `vacuum` keeps it. Tables are partitioned by the day of arrival: see docs/adr/0005-delta-lake.md. What they hold is in
+An append and the offsets that it covers are one commit (Delta application transactions, one a
+source), so rows are in the lake exactly once if the caller drops what `applied_offsets` already
+covers. Every commit is a version that can be read later, for as long as `vacuum` keeps it. Tables
+are partitioned by the day of arrival: see docs/adr/0005-delta-lake.md. What they hold is in
 `tables`, what is done to one of them in `delta`.
 """
 
@@ -19,22 +20,22 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
-from slipstream.broker.batch import Source
 from slipstream.chassis.dependencies import DependencyUnavailableError
 from slipstream.chassis.settings import LakeSettings
+from slipstream.contracts.positions import Source
 from slipstream.stores import delta
 from slipstream.stores.tables import CATALOG as CATALOG
 from slipstream.stores.tables import INTERACTIONS as INTERACTIONS
 from slipstream.stores.tables import RECOMMENDATIONS as RECOMMENDATIONS
 from slipstream.stores.tables import SCHEMAS as SCHEMAS
 
-#: A file below this is merged with its like.
+# A file below this is merged with its like.
 _TARGET_BYTES: Final = 128 * 1024 * 1024
-#: The log is kept for so long, whatever the files are.
+# The log is kept for so long, whatever the files are.
 _LOG_DAYS: Final = 30
-#: Later than every row.
+# Later than every row.
 _ALWAYS: Final = 2**62
-#: Which rows are a visitor's: the columns with ids, when the row was there, and what else must hold.
+# Which rows are a visitor's: the columns with ids, when the row was there, and what else must hold.
 _OF_A_VISITOR: Final = {
     INTERACTIONS: (("user_id", "anonymous_id"), "received_at", ""),
     RECOMMENDATIONS: (("user_id",), "timestamp", ""),
@@ -51,32 +52,42 @@ class Place(NamedTuple):
 
 
 class LakeUnavailableError(DependencyUnavailableError):
-    """The lake can't be read or written now: storage is full, away, or refuses us. Nothing was written; try again."""
+    """The lake can't be read or written now: storage is full, away, or refuses us. Nothing was
+    written; try again.
+    """
 
     dependency = "lake"
 
 
 class LakeConflictError(Exception):
-    """Another writer has committed the same sources meanwhile: ask `applied_offsets` again and drop what it covers."""
+    """Another writer has committed the same sources meanwhile: ask `applied_offsets` again and drop
+    what it covers.
+    """
 
 
 class Lake:
-    """The tables under `<uri>/<namespace>/`. Opens nothing before it is asked. Threads may share it."""
+    """The tables under `<uri>/<namespace>/`. Opens nothing before it is asked. Threads may share
+    it.
+    """
 
     def __init__(self, settings: LakeSettings, namespace: str) -> None:
         local = "://" not in settings.uri
-        self._root = f"{Path(settings.uri).absolute() if local else settings.uri.rstrip('/')}/{namespace}"
+        self._root = (
+            f"{Path(settings.uri).absolute() if local else settings.uri.rstrip('/')}/{namespace}"
+        )
         self._local = local
         self._options = dict(settings.storage_options)
         self._tables: dict[str, DeltaTable] = {}
         self._lock = threading.Lock()
 
     def append(self, table: str, rows: pa.Table, offsets: Mapping[Source, int]) -> int:
-        """Add rows and record the last offset that they cover of each source, in one commit; the new version.
+        """Add rows and record the last offset that they cover of each source, in one commit; the
+        new version.
 
-        The table is made when it does not exist, and gains the columns that a newer version of this program added. Rows must
-        have the columns of `SCHEMAS`; the cast to its types is checked. Columns of the table that are not known here are null.
-        Raises `LakeConflictError` when another writer recorded one of the sources since `applied_offsets` was asked here, and
+        The table is made when it does not exist, and gains the columns that a newer version of this
+        program added. Rows must have the columns of `SCHEMAS`; the cast to its types is checked.
+        Columns of the table that are not known here are null. Raises `LakeConflictError` when
+        another writer recorded one of the sources since `applied_offsets` was asked here, and
         `LakeUnavailableError` when storage fails.
         """
         schema = SCHEMAS[table]
@@ -96,8 +107,9 @@ class Lake:
             return int(opened.version())
 
     def applied_offsets(self, table: str, sources: Sequence[Source]) -> dict[Source, int]:
-        """Of each source the last offset whose row is in the table's newest version; -1 where none is. Later appends are checked
-        against this."""
+        """Of each source the last offset whose row is in the table's newest version; -1 where none
+        is. Later appends are checked against this.
+        """
         with self._lock:
             opened = self._writable(table)
             try:
@@ -109,7 +121,9 @@ class Lake:
         return {source: -1 if offset is None else offset for source, offset in found.items()}
 
     def covered(self, table: str, version: int) -> Callable[[str], int]:
-        """Asks, of "<topic id>:<partition>", for the last offset whose row is in the table at this version; -1 when none is."""
+        """Asks, of "<topic id>:<partition>", for the last offset whose row is in the table at this
+        version; -1 when none is.
+        """
         opened = self._open(table, version)
 
         def offset(source: str) -> int:
@@ -124,12 +138,19 @@ class Lake:
         return None if opened is None else int(opened.version())
 
     def read(
-        self, table: str, version: int | None = None, columns: Sequence[str] | None = None, *, received_since: str | None = None
+        self,
+        table: str,
+        version: int | None = None,
+        columns: Sequence[str] | None = None,
+        *,
+        received_since: str | None = None,
     ) -> pa.Table:
-        """The table's rows, in no promised order, as of a version (the newest when None); no rows when there is no table yet.
+        """The table's rows, in no promised order, as of a version (the newest when None); no rows
+        when there is no table yet.
 
-        A column that the version does not have is null. `received_since` ("YYYY-MM-DD") leaves out the partitions of the days
-        before, unread. Raises `LakeUnavailableError` for a version that is not there or no longer kept.
+        A column that the version does not have is null. `received_since` ("YYYY-MM-DD") leaves out
+        the partitions of the days before, unread. Raises `LakeUnavailableError` for a version that
+        is not there or no longer kept.
         """
         found = list(self.scan(table, version, columns, received_since=received_since))
         return pa.Table.from_batches(found, schema=_wanted(table, columns))
@@ -143,7 +164,9 @@ class Lake:
         received_since: str | None = None,
         only: str | None = None,
     ) -> Iterator[pa.RecordBatch]:
-        """`read` in batches, of which few are held at once. `only`: the rows in which this column is true."""
+        """`read` in batches, of which few are held at once. `only`: the rows in which this column
+        is true.
+        """
         opened = self._open(table, version)
         if opened is None:
             return
@@ -152,9 +175,12 @@ class Lake:
         except (DeltaError, OSError) as error:
             raise LakeUnavailableError(f"{table} at version {opened.version()}: {error}") from error
 
-    def scan_since(self, table: str, version: int, before: int, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
-        """The rows of the files of `version` that version `before` did not have: all that were appended since, and perhaps some
-        older ones that were merged or rewritten with them."""
+    def scan_since(
+        self, table: str, version: int, before: int, columns: Sequence[str] | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """The rows of the files of `version` that version `before` did not have: all that were
+        appended since, and perhaps some older ones that were merged or rewritten with them.
+        """
         opened, earlier = self._open(table, version), self._open(table, before)
         if opened is None:
             return
@@ -163,9 +189,13 @@ class Lake:
         except (DeltaError, OSError) as error:
             raise LakeUnavailableError(f"{table} at version {version}: {error}") from error
 
-    def places(self, table: str, event_ids: Collection[str], since_ms: int) -> dict[str, list[Place]]:
-        """Where rows with these event ids stand in the stream, of the rows received since the day of `since_ms`; ids that no row
-        has are left out. Reads the event ids of those days. Raises `LakeUnavailableError`."""
+    def places(
+        self, table: str, event_ids: Collection[str], since_ms: int
+    ) -> dict[str, list[Place]]:
+        """Where rows with these event ids stand in the stream, of the rows received since the day
+        of `since_ms`; ids that no row has are left out. Reads the event ids of those days. Raises
+        `LakeUnavailableError`.
+        """
         wanted = pa.array(event_ids, pa.string())
         columns = ("event_id", "topic_id", "partition", "offset")
         found: dict[str, list[Place]] = {}
@@ -176,17 +206,25 @@ class Lake:
         return found
 
     def marked(self, table: str, since_ms: int) -> dict[str, tuple[Place, int]]:
-        """By event id: where the rows stand in the stream that may be repeats by their mark, and when they were received (ms), of
-        the rows received since the day of `since_ms`. Raises `LakeUnavailableError`."""
+        """By event id: where the rows stand in the stream that may be repeats by their mark, and
+        when they were received (ms), of the rows received since the day of `since_ms`. Raises
+        `LakeUnavailableError`.
+        """
         columns = ("event_id", "topic_id", "partition", "offset", "received_at")
         found: dict[str, tuple[Place, int]] = {}
-        for batch in self.scan(table, columns=columns, received_since=_date(since_ms), only="maybe_repeat"):
-            for event_id, *place, received_at in zip(*(batch[name].to_pylist() for name in columns), strict=True):
+        for batch in self.scan(
+            table, columns=columns, received_since=_date(since_ms), only="maybe_repeat"
+        ):
+            for event_id, *place, received_at in zip(
+                *(batch[name].to_pylist() for name in columns), strict=True
+            ):
                 found[event_id] = Place(*place), received_at
         return found
 
     def files(self, table: str, version: int) -> list[str]:
-        """Where the Parquet files of a version are, for other engines. `received_date` is in their paths, not in them."""
+        """Where the Parquet files of a version are, for other engines. `received_date` is in their
+        paths, not in them.
+        """
         opened = self._open(table, version)
         return [] if opened is None else list(opened.file_uris())
 
@@ -198,14 +236,16 @@ class Lake:
         return int(opened.count())
 
     def erase(self, user_ids: Sequence[str], before: int | None = None) -> int:
-        """Delete what is kept of these visitors: their interactions (also those that name them as `anonymous_id`), the slates
-        that they were shown, and their records as users; how many rows that were.
+        """Delete what is kept of these visitors: their interactions (also those that name them as
+        `anonymous_id`), the slates that they were shown, and their records as users; how many rows
+        that were.
 
-        With `before`, only rows received up to then (ms): a request that is read again must not take what came after it. What
-        stays are ids without anything about them: the request itself (the user's deletion), and the identity links, since they
-        say whose the next event is. Safe beside writers, and again. The newest version is
-        without the rows at once; older ones, and so the files, are for as long as `vacuum` keeps them.
-        Raises `LakeUnavailableError`; some rows may be gone then.
+        With `before`, only rows received up to then (ms): a request that is read again must not
+        take what came after it. What stays are ids without anything about them: the request itself
+        (the user's deletion), and the identity links, since they say whose the next event is. Safe
+        beside writers, and again. The newest version is without the rows at once; older ones, and
+        so the files, are for as long as `vacuum` keeps them. Raises `LakeUnavailableError`; some
+        rows may be gone then.
         """
         deleted = 0
         for table, (columns, time_column, also) in _OF_A_VISITOR.items():
@@ -213,15 +253,19 @@ class Lake:
                 open_newest = partial(DeltaTable, self._uri(table), storage_options=self._options)
                 until = _ALWAYS if before is None else before
                 try:
-                    deleted += delta.erase(open_newest, columns, list(user_ids), time_column, until, also)
+                    deleted += delta.erase(
+                        open_newest, columns, list(user_ids), time_column, until, also
+                    )
                 except (DeltaError, OSError) as error:
                     raise LakeUnavailableError(f"{table}: {error}") from error
         return deleted
 
     def compact(self, table: str, min_small_files: int = 16) -> int:
-        """Merge the small files of each partition that has so many of them; how many files that took away.
+        """Merge the small files of each partition that has so many of them; how many files that
+        took away.
 
-        Safe beside writers; 0 also when another process was at it first. Raises `LakeUnavailableError`.
+        Safe beside writers; 0 also when another process was at it first. Raises
+        `LakeUnavailableError`.
         """
         opened = self._open(table)
         if opened is None:
@@ -237,24 +281,40 @@ class Lake:
         return before - len(opened.file_uris())
 
     def vacuum(self, table: str, retention_h: int, erasure_h: float | None = None) -> int:
-        """Delete files that only versions older than `retention_h` need, and files that were never committed, and say how many.
-        Those versions can't be read then.
+        """Delete files that only versions older than `retention_h` need, and files that were never
+        committed, and say how many. Those versions can't be read then.
 
-        With `erasure_h`, versions from before an erasure that is so long ago go, too, however young they are: they hold the rows
-        that were erased. 0 as a retention is for tests, where nobody writes meanwhile.
+        With `erasure_h`, versions from before an erasure that is so long ago go, too, however young
+        they are: they hold the rows that were erased. 0 as a retention is for tests, where nobody
+        writes meanwhile.
         """
         opened = self._open(table)
         if opened is None:
             return 0
         if erasure_h is not None:
-            erased = delta.erased_h(opened, erasure_h, within_days=min(_LOG_DAYS, timedelta(hours=retention_h).days + 1))
+            erased = delta.erased_h(
+                opened, erasure_h, within_days=min(_LOG_DAYS, timedelta(hours=retention_h).days + 1)
+            )
             retention_h = retention_h if erased is None else min(retention_h, erased)
         try:
-            # "Full": files that no commit names, since the log forgets what it no longer needs before it is this old.
-            doomed = opened.vacuum(retention_hours=retention_h, dry_run=True, enforce_retention_duration=False, full=True)
+            # "Full": files that no commit names, since the log forgets what it no longer needs
+            # before it is this old.
+            doomed = opened.vacuum(
+                retention_hours=retention_h,
+                dry_run=True,
+                enforce_retention_duration=False,
+                full=True,
+            )
             if not doomed:
                 return 0  # a real vacuum commits versions of its own
-            return len(opened.vacuum(retention_hours=retention_h, dry_run=False, enforce_retention_duration=False, full=True))
+            return len(
+                opened.vacuum(
+                    retention_hours=retention_h,
+                    dry_run=False,
+                    enforce_retention_duration=False,
+                    full=True,
+                )
+            )
         except CommitFailedError:
             return 0
         except (DeltaError, OSError) as error:

@@ -1,8 +1,9 @@
 """How states are laid out in Redis: the keys, and the bytes of a state.
 
-A state is one string value: an 8-byte revision, a byte for the format, then deflated JSON arrays without field names (times as
-gaps, types as places in the list of counts). One value and not a hash of fields, since Redis keeps a hash with a field over 64
-bytes in a table: that costs 230 bytes more a visitor (docs/adr/0004-exactly-once-effect.md has the measurement).
+A state is one string value: an 8-byte revision, a byte for the format, then deflated JSON arrays
+without field names (times as gaps, types as places in the list of counts). One value and not a hash
+of fields, since Redis keeps a hash with a field over 64 bytes in a table: that costs 230 bytes more
+a visitor (docs/adr/0004-exactly-once-effect.md has the measurement).
 """
 
 import random
@@ -24,23 +25,28 @@ from slipstream.features.tiles import OTHER, Tiles, TileSize
 from slipstream.features.visitor import SequenceEvent, VisitorState
 
 REVISION_BYTES: Final = 8
-#: Without tiles and neighbours; such states are still read, and written anew in today's format.
+# Without tiles and neighbours; such states are still read, and written anew in today's format.
 _FIRST_FORMAT: Final = b"\x01"
 _FORMAT: Final = b"\x02"
-#: The format of a marker that stands in a merged visitor's place.
+# The format of a marker that stands in a merged visitor's place.
 _MOVED: Final = b"\xf0"
-_chance = random.Random()  # seeded by the system; asking the system for each takes ten times as long
+_chance = (
+    random.Random()
+)  # seeded by the system; asking the system for each takes ten times as long
 _sequence_event = partial(tuple.__new__, SequenceEvent)
 
 
 class LayoutError(ValueError):
-    """The bytes are not a state in a format known here: a newer version wrote them, or somebody else did."""
+    """The bytes are not a state in a format known here: a newer version wrote them, or somebody
+    else did.
+    """
 
 
 @dataclass(slots=True)
 class TrendingState:
-    """What stands beside the trending scores: `applied` as in `slipstream.features.applied`, `newest` event time in ms, and the
-    half-life that the scores were made with."""
+    """What stands beside the trending scores: `applied` as in `slipstream.features.applied`,
+    `newest` event time in ms, and the half-life that the scores were made with.
+    """
 
     applied: dict[str, int] = field(default_factory=dict)
     newest: int = 0
@@ -49,8 +55,9 @@ class TrendingState:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """Stands in a visitor's place once it is known to be the visitor `to`. While `state` is there, it is not yet certain that
-    the other has taken it in."""
+    """Stands in a visitor's place once it is known to be the visitor `to`. While `state` is there,
+    it is not yet certain that the other has taken it in.
+    """
 
     to: str
     state: VisitorState | None = None
@@ -58,7 +65,9 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The keys of one namespace. Only the two of trending are touched together, so only they share a hash tag."""
+    """The keys of one namespace. Only the two of trending are touched together, so only they share
+    a hash tag.
+    """
 
     namespace: str
 
@@ -89,7 +98,9 @@ class Keys:
 
 
 def new_revision() -> bytes:
-    """A revision that no value had before. Random, not a count: a value that expired and began anew is not taken for the old."""
+    """A revision that no value had before. Random, not a count: a value that expired and began anew
+    is not taken for the old.
+    """
     return _chance.randbytes(REVISION_BYTES)
 
 
@@ -100,8 +111,13 @@ def revision_of(value: bytes | None) -> bytes:
 
 def encode_visitor(state: VisitorState, revision: bytes) -> bytes:
     places = {name: place for place, name in enumerate(state.counts)}
-    items, types, times, values = zip(*state.sequence, strict=True) if state.sequence else ((), (), (), ())
-    recent = [state.last_seen - state.recent[name] if name in state.recent else -1 for name in state.counts]
+    items, types, times, values = (
+        zip(*state.sequence, strict=True) if state.sequence else ((), (), (), ())
+    )
+    recent = [
+        state.last_seen - state.recent[name] if name in state.recent else -1
+        for name in state.counts
+    ]
     return _pack(
         revision,
         [
@@ -120,19 +136,25 @@ def encode_visitor(state: VisitorState, revision: bytes) -> bytes:
 
 
 def decode_visitor(value: bytes) -> VisitorState:
-    """Raises `LayoutError`. A state in the first format has no tiles, and of recent types those of its sequence."""
+    """Raises `LayoutError`. A state in the first format has no tiles, and of recent types those of
+    its sequence.
+    """
     parts = _unpack(value, 8, 10)
     applied, counts, first_seen, span, items, types, gaps, values = parts[:8]
     names = list(counts)
     times = accumulate(gaps, initial=first_seen)
     next(times)
-    rows = zip(items, map(names.__getitem__, types), times, values or repeat(None, len(items)), strict=True)
+    rows = zip(
+        items, map(names.__getitem__, types), times, values or repeat(None, len(items)), strict=True
+    )
     sequence = [*map(_sequence_event, rows)]
     last_seen = first_seen + span
     if len(parts) == 8:
         recent, tiles = {event.event_type: event.timestamp for event in sequence}, []
     else:
-        recent = {name: last_seen - gap for name, gap in zip(names, parts[8], strict=True) if gap >= 0}
+        recent = {
+            name: last_seen - gap for name, gap in zip(names, parts[8], strict=True) if gap >= 0
+        }
         tiles = [_unpack_tiles(packed) for packed in parts[9]]
     held, merged = _unpack_held(applied)
     return VisitorState(sequence, counts, first_seen, last_seen, held, recent, tiles, merged)
@@ -173,7 +195,9 @@ def encode_item(state: ItemState, revision: bytes) -> bytes:
 
 
 def decode_item(value: bytes) -> ItemState:
-    """Raises `LayoutError`. A state in the first format has no neighbours, and its windows do not know types."""
+    """Raises `LayoutError`. A state in the first format has no neighbours, and its windows do not
+    know types.
+    """
     parts = _unpack(value, 7, 9)
     applied, counts, mass, hours, days, first_seen, span = parts[:7]
     if len(parts) == 7:
@@ -210,11 +234,16 @@ def decode_trending(value: bytes) -> TrendingState:
 
 
 def worth(scores: Sequence[tuple[bytes, float]], state: bytes | None) -> list[tuple[str, float]]:
-    """Trending items with their weight at the newest event, from the scores and the value of the state."""
+    """Trending items with their weight at the newest event, from the scores and the value of the
+    state.
+    """
     if not scores or state is None:
         return []
     trending = decode_trending(state)
-    return [(item_id.decode(), decay.value(mass, trending.newest, trending.half_life_ms)) for item_id, mass in scores]
+    return [
+        (item_id.decode(), decay.value(mass, trending.newest, trending.half_life_ms))
+        for item_id, mass in scores
+    ]
 
 
 def decode_catalog(value: bytes | None) -> CatalogRecord | None:
@@ -223,7 +252,8 @@ def decode_catalog(value: bytes | None) -> CatalogRecord | None:
 
 
 def _pack(revision: bytes, parts: list[Any]) -> bytes:
-    # A state is small: with a small window and little memory deflate takes a fifth of the time, for the same length.
+    # A state is small: with a small window and little memory deflate takes a fifth of the time, for
+    # the same length.
     deflate = zlib.compressobj(1, zlib.DEFLATED, -12, 5)
     return revision + _FORMAT + deflate.compress(orjson.dumps(parts)) + deflate.flush()
 
@@ -273,13 +303,19 @@ def _source(topic_id: str, partition: int) -> str:
 def _pack_held(state: VisitorState) -> Any:
     """Which records a visitor holds: its own, and those of each visitor that was merged into it."""
     applied = _pack_applied(state.applied)
-    return [applied, {name: _pack_applied(theirs) for name, theirs in state.merged.items()}] if state.merged else applied
+    return (
+        [applied, {name: _pack_applied(theirs) for name, theirs in state.merged.items()}]
+        if state.merged
+        else applied
+    )
 
 
 def _unpack_held(packed: Any) -> tuple[dict[str, int], dict[str, dict[str, int]]]:
     if isinstance(packed, dict):
         return _unpack_applied(packed), {}
-    return _unpack_applied(packed[0]), {name: _unpack_applied(theirs) for name, theirs in packed[1].items()}
+    return _unpack_applied(packed[0]), {
+        name: _unpack_applied(theirs) for name, theirs in packed[1].items()
+    }
 
 
 def _pack_tiles(tiles: Tiles) -> list[Any]:

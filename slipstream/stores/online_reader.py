@@ -16,7 +16,7 @@ from slipstream.stores.decoded import Decoded
 from slipstream.stores.layout import Keys, Moved, worth
 from slipstream.stores.visitors import MOST_HOPS, as_read, further_of
 
-#: Decoded items that a reader keeps, of about five kilobytes each.
+# Decoded items that a reader keeps, of about five kilobytes each.
 ITEMS_KEPT: Final = 4_096
 
 
@@ -28,7 +28,7 @@ class OnlineReader:
 
     def __init__(self, settings: RedisSettings, namespace: str) -> None:
         self._keys = Keys(namespace)
-        #: the same items are asked for again and again, far more often than they change
+        # the same items are asked for again and again, far more often than they change
         self._items = Decoded(layout.decode_item, ITEMS_KEPT)
         pool = redis.asyncio.BlockingConnectionPool.from_url(
             settings.url.get_secret_value(),
@@ -40,8 +40,9 @@ class OnlineReader:
         self._redis: Any = redis.asyncio.Redis.from_pool(pool)
 
     async def visitor(self, user_id: str) -> VisitorState | None:
-        """The state of the user whom a visitor is known to be, else of the visitor; None when never seen, or not for as long
-        as states are kept."""
+        """The state of the user whom a visitor is known to be, else of the visitor; None when never
+        seen, or not for as long as states are kept.
+        """
         return (await self.visitors([user_id]))[0]
 
     async def visitors(self, user_ids: Sequence[str]) -> list[VisitorState | None]:
@@ -55,12 +56,18 @@ class OnlineReader:
     async def states(
         self, user_ids: Sequence[str], item_ids: Sequence[str]
     ) -> tuple[list[VisitorState | None], list[ItemState | None]]:
-        """Visitors' and items' states, in the orders asked, in one round trip; one more for each marker that a visitor's leads
-        to. An anonymous visitor who is known to be a user gets the user's state."""
-        keys = [self._keys.visitor(user_id) for user_id in user_ids] + [self._keys.item(item_id) for item_id in item_ids]
+        """Visitors' and items' states, in the orders asked, in one round trip; one more for each
+        marker that a visitor's leads to. An anonymous visitor who is known to be a user gets the
+        user's state.
+        """
+        keys = [self._keys.visitor(user_id) for user_id in user_ids] + [
+            self._keys.item(item_id) for item_id in item_ids
+        ]
         values = await self._values(keys)
         with translated():
-            known = [layout.decode_known(value) if value else None for value in values[: len(user_ids)]]
+            known = [
+                layout.decode_known(value) if value else None for value in values[: len(user_ids)]
+            ]
             of_items = zip(keys[len(user_ids) :], values[len(user_ids) :], strict=True)
             items = [self._items.state(key, value) if value else None for key, value in of_items]
         if any(isinstance(one, Moved) for one in known):
@@ -79,7 +86,9 @@ class OnlineReader:
         return [layout.decode_catalog(value) for value in values]
 
     async def trending(self, n: int) -> list[tuple[str, float]]:
-        """The `n` items with the most weight lately, highest first; the weight is as it was at the newest event."""
+        """The `n` items with the most weight lately, highest first; the weight is as it was at the
+        newest event.
+        """
         if n <= 0:
             return []
         async with translated_async():
@@ -106,7 +115,10 @@ class OnlineReader:
                 break
             values = await self._values([self._keys.visitor(user_id) for user_id in further])
             with translated():
-                known |= {one: layout.decode_known(value) if value else None for one, value in zip(further, values, strict=True)}
+                known |= {
+                    one: layout.decode_known(value) if value else None
+                    for one, value in zip(further, values, strict=True)
+                }
         return [as_read(known, user_id) for user_id in user_ids]
 
     async def _values(self, keys: list[str]) -> list[bytes | None]:

@@ -1,7 +1,8 @@
 """What the lake's tables hold, column by column.
 
-A column may be added at any time, as one that can be null: a table that an older version made gains it when it is next written,
-and reads as nulls before that. Anything else (another type, another meaning) is another column.
+A column may be added at any time, as one that can be null: a table that an older version made gains
+it when it is next written, and reads as nulls before that. Anything else (another type, another
+meaning) is another column.
 """
 
 from typing import Final
@@ -14,10 +15,12 @@ RECOMMENDATIONS: Final = "recommendations"
 
 _PLACE: Final = [("topic_id", pa.string()), ("partition", pa.int32()), ("offset", pa.int64())]
 _DATE: Final = [("received_date", pa.string())]
-_SLATE_ITEM: Final = pa.struct([("item_id", pa.string()), ("score", pa.float64()), ("source", pa.string())])
+_SLATE_ITEM: Final = pa.struct(
+    [("item_id", pa.string()), ("score", pa.float64()), ("source", pa.string())]
+)
 
-#: Every table's columns. Times are ms since the epoch; `received_date` is "YYYY-MM-DD" (UTC); `attributes`, `properties` and
-#: `features` are JSON objects as text.
+# Every table's columns. Times are ms since the epoch; `received_date` is "YYYY-MM-DD" (UTC);
+# `attributes`, `properties` and `features` are JSON objects as text.
 SCHEMAS: Final[dict[str, pa.Schema]] = {
     INTERACTIONS: pa.schema(
         [

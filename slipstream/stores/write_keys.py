@@ -1,4 +1,5 @@
-"""The write keys that were made by command: a Redis hash of digests, each with the name it belongs to. No key is stored.
+"""The write keys that were made by command: a Redis hash of digests, each with the name it belongs
+to. No key is stored.
 
 Ingestion reads it every few seconds; `slipstream write-keys` writes it.
 """
@@ -30,12 +31,16 @@ class StoredKey(NamedTuple):
 
 
 def digest_of(key: str) -> str:
-    """What is kept of a key. Keys are long and random, so that a fast hash is as good as a slow one."""
+    """What is kept of a key. Keys are long and random, so that a fast hash is as good as a slow
+    one.
+    """
     return hashlib.sha256(key.encode()).hexdigest()
 
 
 class WriteKeyStore:
-    """Reads and changes the hash. Made and used in one event loop; raises redis' errors when the server does not answer."""
+    """Reads and changes the hash. Made and used in one event loop; raises redis' errors when the
+    server does not answer.
+    """
 
     def __init__(self, settings: RedisSettings, namespace: str) -> None:
         self._key = f"{namespace}:write-keys"
@@ -49,7 +54,9 @@ class WriteKeyStore:
     async def all(self) -> list[StoredKey]:
         """Every key there was, oldest first."""
         entries = await self._redis.hgetall(self._key)
-        found = [StoredKey(digest.decode(), **orjson.loads(value)) for digest, value in entries.items()]
+        found = [
+            StoredKey(digest.decode(), **orjson.loads(value)) for digest, value in entries.items()
+        ]
         return sorted(found, key=lambda key: key.created)
 
     async def add(self, name: str) -> str:
@@ -59,11 +66,22 @@ class WriteKeyStore:
         return key
 
     async def rotate(self, name: str, grace_ms: int) -> str:
-        """A new key of this name. Those that it had end after `grace_ms`, or when they would have ended before."""
+        """A new key of this name. Those that it had end after `grace_ms`, or when they would have
+        ended before.
+        """
         key, now = secrets.token_urlsafe(24), _now_ms()
         ends = now + grace_ms
-        older = [stored._replace(expires=min(stored.expires or ends, ends)) for stored in await self.all() if stored.name == name]
-        await self._put([*(stored for stored in older if stored.revoked is None), StoredKey(digest_of(key), name, now)])
+        older = [
+            stored._replace(expires=min(stored.expires or ends, ends))
+            for stored in await self.all()
+            if stored.name == name
+        ]
+        await self._put(
+            [
+                *(stored for stored in older if stored.revoked is None),
+                StoredKey(digest_of(key), name, now),
+            ]
+        )
         return key
 
     async def revoke(self, name: str) -> int:
@@ -79,7 +97,10 @@ class WriteKeyStore:
 
     async def _put(self, keys: list[StoredKey]) -> None:
         fields = {
-            key.digest: orjson.dumps({name: value for name, value in key._asdict().items() if name != "digest"}) for key in keys
+            key.digest: orjson.dumps(
+                {name: value for name, value in key._asdict().items() if name != "digest"}
+            )
+            for key in keys
         }
         await self._redis.hset(self._key, mapping=fields)
 

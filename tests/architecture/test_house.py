@@ -1,4 +1,6 @@
-"""The rules of the house that a program can check: names, sizes, imports, and pages that are written from the code."""
+"""The rules of the house that a program can check: names, sizes, imports, and pages that are
+written from the code.
+"""
 
 import re
 import subprocess
@@ -7,14 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from services.reference_pages import pages
 from slipstream.contracts.topics import TOPICS
+from slipstream_cli.commands.reference_pages import pages
 
 ROOT = Path(__file__).parents[2]
-SOURCES = sorted(path for folder in ("slipstream", "services", "tests") for path in (ROOT / folder).rglob("*.py"))
+SOURCES = sorted(
+    path
+    for folder in ("slipstream", "services", "slipstream_cli", "tests")
+    for path in (ROOT / folder).rglob("*.py")
+)
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "common", "misc", "core", "manager"}
-MOST_LINES = 400
-#: Files that are longer, each with its reason.
+MOST_LINES = 600
+# Files that are longer, each with its reason.
 LONG_FOR_A_REASON: dict[str, str] = {}
 
 
@@ -23,13 +29,25 @@ def test_no_file_has_a_name_that_says_nothing() -> None:
 
 
 def test_no_file_is_long_without_a_reason() -> None:
-    lengths = {str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines()) for path in SOURCES}
-    assert {name: lines for name, lines in lengths.items() if lines > MOST_LINES and name not in LONG_FOR_A_REASON} == {}
+    lengths = {
+        str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines())
+        for path in SOURCES
+    }
+    assert {
+        name: lines
+        for name, lines in lengths.items()
+        if lines > MOST_LINES and name not in LONG_FOR_A_REASON
+    } == {}
 
 
 def test_import_rules_hold() -> None:
     checked = subprocess.run(
-        [sys.executable, "-c", "from importlinter.cli import lint_imports_command as run; run()", "--no-cache"],
+        [
+            sys.executable,
+            "-c",
+            "from importlinter.cli import lint_imports_command as run; run()",
+            "--no-cache",
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -43,12 +61,17 @@ def test_fastapi_is_imported_only_by_the_chassis_and_by_routes() -> None:
         ROOT / "slipstream" / "chassis",
         *(ROOT / "services").glob("*/app.py"),
         *(ROOT / "services").glob("*/api.py"),
-        ROOT / "services" / "benchmarks" / "empty_route.py",  # the ceiling that routes are measured against
+        ROOT
+        / "slipstream_cli"
+        / "benchmarks"
+        / "empty_route.py",  # the ceiling that routes are measured against
     }
     offenders = [
         str(path.relative_to(ROOT))
         for path in SOURCES
-        if "tests" not in path.relative_to(ROOT).parts and "fastapi" in _imported(path) and not allowed & {path, path.parent}
+        if "tests" not in path.relative_to(ROOT).parts
+        and "fastapi" in _imported(path)
+        and not allowed & {path, path.parent}
     ]
     assert offenders == []
 
@@ -56,7 +79,9 @@ def test_fastapi_is_imported_only_by_the_chassis_and_by_routes() -> None:
 @pytest.mark.parametrize("name", sorted(pages()))
 def test_page_is_what_the_code_says(name: str) -> None:
     path = ROOT / name
-    assert path.exists() and path.read_text(encoding="utf-8") == pages()[name], "out of date: run `make docs`"
+    assert path.exists() and path.read_text(encoding="utf-8") == pages()[name], (
+        "out of date: run `make docs`"
+    )
 
 
 def test_every_topic_is_documented_with_its_fields() -> None:
@@ -67,5 +92,8 @@ def test_every_topic_is_documented_with_its_fields() -> None:
 
 
 def _imported(path: Path) -> set[str]:
-    # Not by `ast`: CPython 3.11's parser fails now and then while other threads import (python/cpython issue 106905).
-    return set(re.findall(r"^\s*(?:from|import)\s+(\w+)", path.read_text(encoding="utf-8"), re.MULTILINE))
+    # Not by `ast`: CPython 3.11's parser fails now and then while other threads import
+    # (python/cpython issue 106905).
+    return set(
+        re.findall(r"^\s*(?:from|import)\s+(\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    )

@@ -1,1 +1,3 @@
-"""`make test-compose`: docker-compose.yml run for real, from nothing, with each of its containers killed once."""
+"""`make test-compose`: docker-compose.yml run for real, from nothing, with each of its containers
+killed once.
+"""

@@ -1,4 +1,6 @@
-"""What was accepted, compared with what is kept of it: in the lake event by event, in Redis by what it counts."""
+"""What was accepted, compared with what is kept of it: in the lake event by event, in Redis by what
+it counts.
+"""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -16,13 +18,15 @@ from tests.faults.reckoning import Findings, compare_events
 from tests.faults.traffic import Event, Sent
 
 COLUMNS = ("user_id", "item_id", "event_type", "timestamp")
-#: Visitors of the traffic that stay who they are.
+# Visitors of the traffic that stay who they are.
 UNMERGED = ("loner-", "probe-")
 
 
 @dataclass(frozen=True)
 class Accepted:
-    """What ingestion accepted: a history, all of it, and messages; what it never answered may be there, once."""
+    """What ingestion accepted: a history, all of it, and messages; what it never answered may be
+    there, once.
+    """
 
     history: Path
     acknowledged: Sequence[Sent]
@@ -35,11 +39,15 @@ class Accepted:
     def named(self) -> Iterator[tuple[str, str | None, str]]:
         """Visitor, item and type of each event that was accepted for sure."""
         yield from zip(*(self.replayed[name].to_pylist() for name in COLUMNS[:3]), strict=True)
-        yield from ((e.user_id, e.item_id, e.event_type) for sent in self.acknowledged for e in sent.events)
+        yield from (
+            (e.user_id, e.item_id, e.event_type) for sent in self.acknowledged for e in sent.events
+        )
 
 
 def compare_lake(found: Findings, lake: Lake, accepted: Accepted) -> None:
-    """Each accepted event is one row. Those of the history are known by what they say, the others by their ids."""
+    """Each accepted event is one row. Those of the history are known by what they say, the others
+    by their ids.
+    """
     rows = lake.read(INTERACTIONS, columns=[*Event._fields])
     of_history = pc.is_in(rows["user_id"], pc.unique(accepted.replayed["user_id"]))
     due, held = _counted(accepted.replayed), _counted(rows.filter(of_history))
@@ -47,18 +55,29 @@ def compare_lake(found: Findings, lake: Lake, accepted: Accepted) -> None:
         found.say("lost", f"{event} ×{times}")
     for event, times in (held - due).items():
         found.say("double" if event in due else "foreign", f"{event} ×{times}")
-    compare_events(found, rows.filter(pc.invert(of_history)), accepted.acknowledged, accepted.unacknowledged)
-    found.figures |= {"rows_in_lake": rows.num_rows, "distinct_ids_in_lake": len(pc.unique(rows["event_id"]))}
+    compare_events(
+        found, rows.filter(pc.invert(of_history)), accepted.acknowledged, accepted.unacknowledged
+    )
+    found.figures |= {
+        "rows_in_lake": rows.num_rows,
+        "distinct_ids_in_lake": len(pc.unique(rows["event_id"])),
+    }
     if rows.num_rows != found.figures["distinct_ids_in_lake"]:
         found.say("double", "event ids that more rows than one have")
 
 
-def compare_counts(found: Findings, told: Callable[[str, str], dict[str, int]], accepted: Accepted) -> None:
-    """Each visitor's and each item's events by type, as features tells them of a view ("visitor", "item") and an id.
+def compare_counts(
+    found: Findings, told: Callable[[str, str], dict[str, int]], accepted: Accepted
+) -> None:
+    """Each visitor's and each item's events by type, as features tells them of a view ("visitor",
+    "item") and an id.
 
     A visitor that became another is left out.
     """
-    views: dict[str, dict[str, Counter[str]]] = {"visitor": defaultdict(Counter), "item": defaultdict(Counter)}
+    views: dict[str, dict[str, Counter[str]]] = {
+        "visitor": defaultdict(Counter),
+        "item": defaultdict(Counter),
+    }
     replayed = set(accepted.replayed["user_id"].to_pylist())
     for visitor, item, event_type in accepted.named():
         if visitor in replayed or visitor.startswith(UNMERGED):

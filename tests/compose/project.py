@@ -1,4 +1,6 @@
-"""A Compose project of the repository's own docker-compose.yml, with its containers and a client for each service."""
+"""A Compose project of the repository's own docker-compose.yml, with its containers and a client
+for each service.
+"""
 
 import json
 import os
@@ -13,16 +15,16 @@ from typing import Any
 
 import httpx
 
-from slipstream.chassis.app import PORTS
 from slipstream.chassis.settings import LakeSettings
+from slipstream.contracts.services import SERVICES
 from slipstream.stores.lake import Lake
 
 ROOT = Path(__file__).parents[2]
-#: Another than the file's, so that the volumes of whoever uses it stay as they are.
+# Another than the file's, so that the volumes of whoever uses it stay as they are.
 NAME = "slipstream-test"
 WRITE_KEY = "dev"
 NAMESPACE = "slipstream"
-#: What an .env file or the shell may have otherwise, and the test relies on.
+# What an .env file or the shell may have otherwise, and the test relies on.
 ENVIRONMENT = {
     "SLIPSTREAM_INGESTION__WRITE_KEYS": f"test:{WRITE_KEY}",
     "SLIPSTREAM_HTTP__API_TOKEN": "",
@@ -46,20 +48,29 @@ class Container:
     id: str
     pid: int
     healthy: bool
-    #: how often the engine started it again by itself
+    # how often the engine started it again by itself
     restarts: int
     started: float
-    #: when its process last ended; 0 where none has
+    # when its process last ended; 0 where none has
     ended: float
 
 
 class Project:
-    """The containers of docker-compose.yml (or of COMPOSE_FILE) under a project name of the test's own."""
+    """The containers of docker-compose.yml (or of COMPOSE_FILE) under a project name of the test's
+    own.
+    """
 
     def __init__(self) -> None:
-        if shutil.which("docker") is None or not _succeeds("docker", "info") or not _succeeds("docker", "compose", "version"):
+        if (
+            shutil.which("docker") is None
+            or not _succeeds("docker", "info")
+            or not _succeeds("docker", "compose", "version")
+        ):
             raise ComposeError(NEEDED)
-        self.clients = {name: httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) for name, port in PORTS.items()}
+        self.clients = {
+            name: httpx.Client(base_url=f"http://127.0.0.1:{service.port}", timeout=10)
+            for name, service in SERVICES.items()
+        }
 
     def get(self, service: str, path: str, **parameters: Any) -> Any:
         """The JSON body of a GET that succeeds."""
@@ -92,18 +103,24 @@ class Project:
 
     def containers(self) -> dict[str, Container]:
         """All containers, by their service."""
-        listed = self._output("docker", "compose", "--project-name", NAME, "ps", "--all", "--quiet").split()
+        listed = self._output(
+            "docker", "compose", "--project-name", NAME, "ps", "--all", "--quiet"
+        ).split()
         described = json.loads(self._output("docker", "inspect", *listed)) if listed else []
         return {container.service: container for container in map(_container, described)}
 
     def crash(self, service: str) -> None:
-        """End a container's process with SIGKILL, as the kernel does when memory runs out: the restart policy starts it again.
+        """End a container's process with SIGKILL, as the kernel does when memory runs out: the
+        restart policy starts it again.
 
-        After `docker kill` it would not, since the engine takes that for the wish of whoever typed it. The process is killed
-        from a container that shares the machine's processes, so that neither root nor Linux is needed here.
+        After `docker kill` it would not, since the engine takes that for the wish of whoever typed
+        it. The process is killed from a container that shares the machine's processes, so that
+        neither root nor Linux is needed here.
         """
         target = self.containers()[service]
-        image = self._output("docker", "inspect", "--format", "{{.Image}}", self.containers()["features"].id).strip()
+        image = self._output(
+            "docker", "inspect", "--format", "{{.Image}}", self.containers()["features"].id
+        ).strip()
         kill = f"import os; os.kill({target.pid}, 9)"
         self._output(
             *("docker", "run", "--rm", "--pid", "host", "--user", "0", "--network", "none"),
@@ -112,7 +129,9 @@ class Project:
 
     def lake(self, folder: Path) -> Lake:
         """A copy of the lake in `folder`, as it is now."""
-        self._output("docker", "cp", "--quiet", f"{self.containers()['features'].id}:/data/lake", str(folder))
+        self._output(
+            "docker", "cp", "--quiet", f"{self.containers()['features'].id}:/data/lake", str(folder)
+        )
         return Lake(LakeSettings(uri=str(folder / "lake")), NAMESPACE)
 
     def _compose(self, *arguments: str) -> None:
@@ -122,7 +141,9 @@ class Project:
             raise ComposeError(f"`{' '.join(command)}` failed, for the reason above")
 
     def _output(self, *command: str) -> str:
-        done = subprocess.run(command, cwd=ROOT, env=os.environ | ENVIRONMENT, capture_output=True, text=True)
+        done = subprocess.run(
+            command, cwd=ROOT, env=os.environ | ENVIRONMENT, capture_output=True, text=True
+        )
         if done.returncode:
             raise ComposeError(f"`{' '.join(command)}` failed: {done.stderr.strip()}")
         return done.stdout
@@ -130,7 +151,9 @@ class Project:
 
 @contextmanager
 def from_nothing(*, keep: bool) -> Iterator[Project]:
-    """A project without containers and volumes. Shows the logs of one that fails; `keep` leaves it running at the end."""
+    """A project without containers and volumes. Shows the logs of one that fails; `keep` leaves it
+    running at the end.
+    """
     project = Project()
     project.down()
     try:
@@ -146,7 +169,10 @@ def from_nothing(*, keep: bool) -> Iterator[Project]:
 
 
 def _succeeds(*command: str) -> bool:
-    return subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
+    return (
+        subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode
+        == 0
+    )
 
 
 def _container(described: dict[str, Any]) -> Container:

@@ -1,4 +1,6 @@
-"""The scenario: a shop's history is sent, a model learns from it and answers, each container crashes once, nothing is lost."""
+"""The scenario: a shop's history is sent, a model learns from it and answers, each container
+crashes once, nothing is lost.
+"""
 
 import threading
 import time
@@ -19,18 +21,21 @@ from tests.faults.traffic import Event, Sent
 RATE = 30.0
 PATIENCE_S = 120.0
 RUN_LIMIT_S = 900.0
-#: Sooner, the engine would take the next crash for one of a container that never came up, and wait before it starts it again.
+# Sooner, the engine would take the next crash for one of a container that never came up, and wait
+# before it starts it again.
 SETTLED_S = 10.0
 
 
 @dataclass(frozen=True)
 class Crash:
-    """A container's crash, and seconds after it: until its process ran again, and until all containers were healthy."""
+    """A container's crash, and seconds after it: until its process ran again, and until all
+    containers were healthy.
+    """
 
     service: str
     started_s: float
     healthy_s: float
-    #: until a new event was applied; only of features
+    # until a new event was applied; only of features
     applied_s: float | None = None
 
 
@@ -50,14 +55,20 @@ class Result:
             yield f"{name:<32} {count:,}"
         for crash in self.crashes:
             told = f"runs after {crash.started_s:.1f} s, all healthy after {crash.healthy_s:.1f} s"
-            applied = "" if crash.applied_s is None else f", a new event applied after {crash.applied_s:.1f} s"
+            applied = (
+                ""
+                if crash.applied_s is None
+                else f", a new event applied after {crash.applied_s:.1f} s"
+            )
             yield f"{'crash of ' + crash.service:<32} {told}{applied}"
         for kind in ("lost", "double"):
             yield f"{kind:<32} {len(self.findings.wrong.get(kind, ())):,}"
 
 
 def run(project: Project, folder: Path, simulation: Simulation) -> Result:
-    """Build and start the project, take it through the scenario, and compare what its stores hold with what was accepted."""
+    """Build and start the project, take it through the scenario, and compare what its stores hold
+    with what was accepted.
+    """
     result = Result()
     files = simulate(folder / "shop", simulation)
 
@@ -74,10 +85,16 @@ def run(project: Project, folder: Path, simulation: Simulation) -> Result:
     client, probes = _crash_each(project, result)
     _answers(project)
 
-    wait_for(lambda: project.get("features", "/v1/status")["caught_up"], "features to catch up", PATIENCE_S)
+    wait_for(
+        lambda: project.get("features", "/v1/status")["caught_up"],
+        "features to catch up",
+        PATIENCE_S,
+    )
     acknowledged = [*client.acknowledged, *probes]
     sent = Accepted(files.interactions, acknowledged, client.unacknowledged)
-    compare_counts(result.findings, lambda view, name: dict(_features(project, view, name)["counts"]), sent)
+    compare_counts(
+        result.findings, lambda view, name: dict(_features(project, view, name)["counts"]), sent
+    )
     project.stop("features")  # so that its lake keeps still
     compare_lake(result.findings, project.lake(folder), sent)
     for rejected in client.rejected:
@@ -86,7 +103,9 @@ def run(project: Project, folder: Path, simulation: Simulation) -> Result:
     result.figures["events accepted in all"] = sum(
         result.figures[f"events accepted {when}"] for when in ("before", "while crashing")
     )
-    result.figures |= {name.replace("_", " "): count for name, count in result.findings.figures.items()}
+    result.figures |= {
+        name.replace("_", " "): count for name, count in result.findings.figures.items()
+    }
     return result
 
 
@@ -94,7 +113,11 @@ def _send(project: Project, result: Result, files: Simulated) -> None:
     url = str(project.clients["ingestion"].base_url)
     report = replay(files.interactions, url=url, write_key=WRITE_KEY, items=files.items)
     assert (report.accepted, report.duplicates, report.rejected) == (report.events, 0, 0), report
-    wait_for(lambda: project.get("features", "/v1/status")["caught_up"], "features to catch up", PATIENCE_S)
+    wait_for(
+        lambda: project.get("features", "/v1/status")["caught_up"],
+        "features to catch up",
+        PATIENCE_S,
+    )
     assert project.get("features", "/v1/status")["lake"]["interactions"] == report.accepted
     result.times["history sent in"] = report.seconds
     result.figures["events accepted before"] = report.accepted
@@ -111,7 +134,9 @@ def _train(project: Project, result: Result) -> None:
 
     run = wait_for(finished, "the training run", RUN_LIMIT_S)
     assert run["state"] == "succeeded", run
-    assert project.get("training", "/v1/aliases/champion")["version"] == run["model_version"], run["decision_reason"]
+    assert project.get("training", "/v1/aliases/champion")["version"] == run["model_version"], run[
+        "decision_reason"
+    ]
     _answers(project)
     result.times["trained, promoted and answering"] = time.monotonic() - at
 
@@ -122,16 +147,22 @@ def _answers(project: Project) -> None:
 
     def answered() -> bool:
         answer = project.get("serving", "/v1/recommendations/u0", n=5)
-        return (answer["answered_by"], answer["model_version"]) == ("model", version) and len(answer["items"]) == 5
+        return (answer["answered_by"], answer["model_version"]) == ("model", version) and len(
+            answer["items"]
+        ) == 5
 
     wait_for(answered, "an answer by the model", PATIENCE_S)
 
 
 def _crash_each(project: Project, result: Result) -> tuple[Client, list[Sent]]:
-    """Crash every container once under a little load; who sent that, with what became of it, and the probes that were sent."""
+    """Crash every container once under a little load; who sent that, with what became of it, and
+    the probes that were sent.
+    """
     over = threading.Event()
     client = Client(str(project.clients["ingestion"].base_url), WRITE_KEY, seed=1, rate=RATE)
-    sending = threading.Thread(target=client.run, args=(0, PATIENCE_S, lambda: not over.is_set(), 3_600.0), daemon=True)
+    sending = threading.Thread(
+        target=client.run, args=(0, PATIENCE_S, lambda: not over.is_set(), 3_600.0), daemon=True
+    )
     sending.start()
     probes: list[Sent] = []
     try:
@@ -142,7 +173,9 @@ def _crash_each(project: Project, result: Result) -> tuple[Client, list[Sent]]:
         sending.join()
     for service, container in project.containers().items():
         if container.restarts != 1:
-            result.findings.say("restarted otherwise than once", f"{service}: {container.restarts} times")
+            result.findings.say(
+                "restarted otherwise than once", f"{service}: {container.restarts} times"
+            )
     return client, probes
 
 
@@ -154,22 +187,35 @@ def _crash(project: Project, service: str, probes: list[Sent]) -> Crash:
 
     def all_healthy() -> bool:
         now = project.containers()
-        return now[service].started > before.started and all(container.healthy for container in now.values())
+        return now[service].started > before.started and all(
+            container.healthy for container in now.values()
+        )
 
     wait_for(all_healthy, f"all containers to be healthy after the crash of {service}", PATIENCE_S)
     healthy, now = time.time(), project.containers()[service]
-    return Crash(service, now.started - now.ended, healthy - now.ended, applied and applied - now.ended)
+    return Crash(
+        service, now.started - now.ended, healthy - now.ended, applied and applied - now.ended
+    )
 
 
 def _applied(project: Project, probes: list[Sent]) -> float:
     """Send an event of a new visitor; when features has applied it."""
     number, at = len(probes), time.time_ns() // 1_000_000
     event = Event(f"probe-{number}", f"probe-{number}", "view", "probe", at, None)
-    message = {"type": "track", "messageId": event.event_id, "userId": event.user_id, "timestamp": at}
+    message = {
+        "type": "track",
+        "messageId": event.event_id,
+        "userId": event.user_id,
+        "timestamp": at,
+    }
     message |= {"event": "Product Viewed", "properties": {"product_id": event.item_id}}
     assert project.post("ingestion", "/v1/batch", {"batch": [message]})["accepted"] == 1
     probes.append(Sent(message, (event,)))
-    wait_for(lambda: _features(project, "visitor", event.user_id)["counts"] == {"view": 1}, "the event to be applied", PATIENCE_S)
+    wait_for(
+        lambda: _features(project, "visitor", event.user_id)["counts"] == {"view": 1},
+        "the event to be applied",
+        PATIENCE_S,
+    )
     return time.time()
 
 

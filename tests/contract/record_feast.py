@@ -1,8 +1,10 @@
-"""Records what Feast's own feature server answers, for `test_feast.py`: `python -m tests.contract.record_feast`.
+"""Records what Feast's own feature server answers, for `test_feast.py`: `python -m
+tests.contract.record_feast`.
 
-Feast is installed into a virtual environment (see `services.benchmarks.feast_server`). Its online store is SQLite here, since
-with Redis it marks an entity that it never saw as PRESENT, with SQLite as NOT_FOUND. The repository has the views `visitor` and
-`item`, with made-up values for v0..v4 and i0..i4; v0's row is written anew with a null, i4's with an old timestamp. Run it again
+Feast is installed into a virtual environment (see `slipstream_cli.benchmarks.feast_server`). Its
+online store is SQLite here, since with Redis it marks an entity that it never saw as PRESENT, with
+SQLite as NOT_FOUND. The repository has the views `visitor` and `item`, with made-up values for
+v0..v4 and i0..i4; v0's row is written anew with a null, i4's with an old timestamp. Run it again
 when `feast_server.RELEASE` changes, and look at what changed.
 """
 
@@ -14,13 +16,13 @@ from typing import Any
 
 import httpx
 
-from services.benchmarks import feast_server
+from slipstream_cli.benchmarks import feast_server
 
 SAMPLES = Path(__file__).parent / "samples" / "feast"
 TWO = {"user_id": ["v1", "nobody"]}
 BOTH = {"user_id": ["v1", "v1", "nobody"], "item_id": ["i1", "nothing", "i2"]}
 
-#: name → (path, body)
+# name → (path, body)
 REQUESTS: dict[str, tuple[str, Any]] = {
     "scalars": ("/get-online-features", {"features": ["visitor:views", "visitor:hours_since_last"], "entities": TWO}),
     "sequences": ("/get-online-features", {"features": ["visitor:recent_items", "visitor:recent_times"], "entities": TWO}),
@@ -93,7 +95,9 @@ _PREPARE = {
 
 
 def main(environment: Path) -> None:
-    """Install, start, ask; one file a request: {"request": {path, body}, "response": {status, content_type, body}}."""
+    """Install, start, ask; one file a request: {"request": {path, body}, "response": {status,
+    content_type, body}}.
+    """
     python = feast_server.installed(environment, print)
     SAMPLES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as directory:
@@ -101,9 +105,15 @@ def main(environment: Path) -> None:
         with feast_server.running_feast(python, Path(directory)) as url:
             for name, (path, body) in REQUESTS.items():
                 if name in _PREPARE:
-                    answer = httpx.post(f"{url}/write-to-online-store", json=_PREPARE[name], timeout=30)
+                    answer = httpx.post(
+                        f"{url}/write-to-online-store", json=_PREPARE[name], timeout=30
+                    )
                     print(name, "prepared:", answer.status_code, answer.text[:300])
-                answer = httpx.post(url + path, json=body, timeout=30) if body is not None else httpx.get(url + path, timeout=30)
+                answer = (
+                    httpx.post(url + path, json=body, timeout=30)
+                    if body is not None
+                    else httpx.get(url + path, timeout=30)
+                )
                 recorded = {
                     "request": {"path": path, "body": body},
                     "response": {
@@ -112,7 +122,9 @@ def main(environment: Path) -> None:
                         "body": answer.json() if answer.content else None,
                     },
                 }
-                (SAMPLES / f"{name}.json").write_text(json.dumps(recorded, indent=1) + "\n", encoding="utf-8")
+                (SAMPLES / f"{name}.json").write_text(
+                    json.dumps(recorded, indent=1) + "\n", encoding="utf-8"
+                )
                 print(name, answer.status_code, answer.text[:400])
 
 

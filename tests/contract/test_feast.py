@@ -1,4 +1,6 @@
-"""What Feast 0.67's own feature server answered (`record_feast.py`), and what ours answers to the same requests."""
+"""What Feast 0.67's own feature server answered (`record_feast.py`), and what ours answers to the
+same requests.
+"""
 
 import json
 import re
@@ -12,12 +14,12 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from services.features import api
-from services.features.feast import Planner
-from services.features.materializer import now_ms
+from services.features.reads.feast import Planner
 from services.features.settings import FeaturesSettings
 from slipstream.broker.producer import Outgoing
 from slipstream.chassis.app import create_service
 from slipstream.contracts.events import Interaction
+from slipstream.contracts.times import now_ms
 from slipstream.features import item, visitor
 from slipstream.features.covisits import Covisit
 from slipstream.features.item import ItemState
@@ -25,12 +27,17 @@ from slipstream.features.views import declare
 from slipstream.features.visitor import VisitorState
 
 SAMPLES = {
-    path.stem: json.loads(path.read_text()) for path in sorted((Path(__file__).parent / "samples" / "feast").glob("*.json"))
+    path.stem: json.loads(path.read_text())
+    for path in sorted((Path(__file__).parent / "samples" / "feast").glob("*.json"))
 }
-ANSWERED = [name for name, sample in SAMPLES.items() if "results" in (sample["response"]["body"] or "")]
-#: Where Feast's clients make an exception of its own class of the answer.
-OF_A_CLASS = [name for name, sample in SAMPLES.items() if '"class"' in str(sample["response"]["body"])]
-#: What Feast calls a failure of the server is the caller's mistake here.
+ANSWERED = [
+    name for name, sample in SAMPLES.items() if "results" in (sample["response"]["body"] or "")
+]
+# Where Feast's clients make an exception of its own class of the answer.
+OF_A_CLASS = [
+    name for name, sample in SAMPLES.items() if '"class"' in str(sample["response"]["body"])
+]
+# What Feast calls a failure of the server is the caller's mistake here.
 MISTAKES = {
     "unknown-feature": 400, "no-feature": 400, "not-a-reference": 400, "missing-entity": 400, "unequal-lengths": 400,
     "no-rows": 422, "no-entities": 422, "push-unknown-target": 422, "push-missing-column": 422, "push-no-df": 422,
@@ -42,11 +49,17 @@ class Reader:
 
     def __init__(self) -> None:
         now = now_ms()
-        events = [event(now - 60_001 * step, user, f"i{step}") for step in range(1, 5) for user in ("v0", "v1", "v2", "v3", "v4")]
+        events = [
+            event(now - 60_001 * step, user, f"i{step}")
+            for step in range(1, 5)
+            for user in ("v0", "v1", "v2", "v3", "v4")
+        ]
         events.append(event(1_000_000_000_000, "v0", "i4"))
         ids = [f"{kind}{number}" for kind in "vi" for number in range(5)]
         self.visitors: dict[str, VisitorState] = {
-            one: visitor.fold_all(None, [e for e in events if e.user_id == one]) for one in ids if one[0] == "v"
+            one: visitor.fold_all(None, [e for e in events if e.user_id == one])
+            for one in ids
+            if one[0] == "v"
         }
         self.items: dict[str, ItemState] = {
             one: item.fold_all(
@@ -83,10 +96,20 @@ def event(timestamp: int, user: str, item_id: str) -> Interaction:
 def client() -> Iterator[TestClient]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.reader, app.state.producer, app.state.planner = Reader(), Producer(), Planner(declare())
+        app.state.reader, app.state.producer, app.state.planner = (
+            Reader(),
+            Producer(),
+            Planner(declare()),
+        )
         yield
 
-    app = create_service("features", FeaturesSettings(), description="", lifespan=lifespan, routers=[api.feast_router])
+    app = create_service(
+        "features",
+        FeaturesSettings(),
+        description="",
+        lifespan=lifespan,
+        routers=[api.feast_router],
+    )
     app.include_router(api.health)
     with TestClient(app, raise_server_exceptions=False) as made:
         yield made
@@ -96,7 +119,9 @@ def ask(client: TestClient, name: str) -> tuple[Any, dict[str, Any]]:
     """Our answer to a recorded request, and the recorded one."""
     request = SAMPLES[name]["request"]
     body = request["body"]
-    answer = client.get(request["path"]) if body is None else client.post(request["path"], json=body)
+    answer = (
+        client.get(request["path"]) if body is None else client.post(request["path"], json=body)
+    )
     return answer, SAMPLES[name]["response"]
 
 
@@ -111,7 +136,9 @@ def test_answers_have_the_recorded_shape(client: TestClient, name: str) -> None:
     ours, theirs = answer.json(), recorded["body"]
     assert ours.keys() == theirs.keys()
     assert ours["metadata"].keys() == theirs["metadata"].keys()
-    assert ours["metadata"].get("feature_view_metadata") == theirs["metadata"].get("feature_view_metadata")
+    assert ours["metadata"].get("feature_view_metadata") == theirs["metadata"].get(
+        "feature_view_metadata"
+    )
 
     our_names, their_names = ours["metadata"]["feature_names"], theirs["metadata"]["feature_names"]
     keys = [key for key in their_names if key in ("user_id", "item_id")]
@@ -120,7 +147,9 @@ def test_answers_have_the_recorded_shape(client: TestClient, name: str) -> None:
     assert set(our_names) >= set(their_names)  # the service's features are ours to name
     if asked:  # Feast gives them in no certain order, we in the order asked
         assert sorted(our_names) == sorted(their_names)
-        assert [one.split("__")[-1] for one in our_names[len(keys) :]] == [one.split(":")[1] for one in asked]
+        assert [one.split("__")[-1] for one in our_names[len(keys) :]] == [
+            one.split(":")[1] for one in asked
+        ]
 
     our_results = dict(zip(our_names, ours["results"], strict=True))
     for feature, vector in zip(their_names, theirs["results"], strict=True):
@@ -137,10 +166,14 @@ def test_answers_have_the_recorded_shape(client: TestClient, name: str) -> None:
             assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z", time)
         if name not in ("null", "old"):
             assert ours_of_it["statuses"] == vector["statuses"]
-            assert [value is None for value in ours_of_it["values"]] == [value is None for value in vector["values"]]
+            assert [value is None for value in ours_of_it["values"]] == [
+                value is None for value in vector["values"]
+            ]
 
 
-def test_a_value_beyond_its_time_to_live_is_told_apart_where_feast_gives_it_out(client: TestClient) -> None:
+def test_a_value_beyond_its_time_to_live_is_told_apart_where_feast_gives_it_out(
+    client: TestClient,
+) -> None:
     answer, recorded = ask(client, "old")
     assert recorded["body"]["results"][1]["statuses"] == ["PRESENT"]
     assert answer.json()["results"][1] == {
@@ -150,10 +183,15 @@ def test_a_value_beyond_its_time_to_live_is_told_apart_where_feast_gives_it_out(
 
 
 @pytest.mark.parametrize("name", OF_A_CLASS)
-def test_refusals_name_the_exception_that_feasts_clients_raise(client: TestClient, name: str) -> None:
+def test_refusals_name_the_exception_that_feasts_clients_raise(
+    client: TestClient, name: str
+) -> None:
     answer, recorded = ask(client, name)
     expected = 400 if recorded["status"] == 500 else recorded["status"]
-    assert (answer.status_code, answer.headers["content-type"]) == (expected, recorded["content_type"])
+    assert (answer.status_code, answer.headers["content-type"]) == (
+        expected,
+        recorded["content_type"],
+    )
     told, theirs = json.loads(answer.json()), json.loads(recorded["body"])
     assert (told["module"], told["class"]) == (theirs["module"], theirs["class"])
     assert told["message"] and told["code"]
@@ -167,7 +205,10 @@ def test_every_recorded_refusal_is_one_here() -> None:
 @pytest.mark.parametrize("name", MISTAKES)
 def test_mistakes_are_explained(client: TestClient, name: str) -> None:
     answer, _ = ask(client, name)
-    assert (answer.status_code, answer.headers["content-type"]) == (MISTAKES[name], "application/problem+json")
+    assert (answer.status_code, answer.headers["content-type"]) == (
+        MISTAKES[name],
+        "application/problem+json",
+    )
     # Feast's client looks for a JSON string here, and shows the whole text where there is none.
     assert answer.json()["detail"] and answer.json()["code"]
 
@@ -175,7 +216,17 @@ def test_mistakes_are_explained(client: TestClient, name: str) -> None:
 def test_push_and_health_answer_without_a_body(client: TestClient) -> None:
     answer, recorded = ask(client, "health")
     assert (answer.status_code, answer.content, recorded["body"]) == (200, b"", None)
-    rows = {"user_id": ["v0"], "event_type": ["view"], "item_id": ["i1"], "event_timestamp": ["2026-11-24 12:00:00"]}
-    answer = client.post("/push", json={"push_source_name": "interactions", "df": rows, "to": "online"})
+    rows = {
+        "user_id": ["v0"],
+        "event_type": ["view"],
+        "item_id": ["i1"],
+        "event_timestamp": ["2026-11-24 12:00:00"],
+    }
+    answer = client.post(
+        "/push", json={"push_source_name": "interactions", "df": rows, "to": "online"}
+    )
     assert (answer.status_code, answer.content) == (200, b"")
-    assert (SAMPLES["push"]["response"]["status"], SAMPLES["push"]["response"]["body"]) == (200, None)
+    assert (SAMPLES["push"]["response"]["status"], SAMPLES["push"]["response"]["body"]) == (
+        200,
+        None,
+    )

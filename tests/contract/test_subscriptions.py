@@ -1,6 +1,6 @@
 """Services read the topics that the table says they read."""
 
-from services.features import materializer
+from services.features.stream import materializer
 from services.monitoring import consumer as monitoring
 from slipstream.contracts.topics import TOPICS
 

@@ -10,23 +10,37 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from slipstream.chassis.app import PORTS
 from slipstream.chassis.settings import ServiceSettings
+from slipstream.contracts.services import SERVICES
 
 ROOT = Path(__file__).parents[2]
-SERVICES = sorted(PORTS)
-#: Settings without which a service can't work in a container, since their defaults name this machine.
+# Settings without which a service can't work in a container, since their defaults name this
+# machine.
 ADDRESSES = {
-    "ingestion": {"SLIPSTREAM_KAFKA__BOOTSTRAP_SERVERS", "SLIPSTREAM_REDIS__URL", "SLIPSTREAM_INGESTION__WRITE_KEYS"},
+    "ingestion": {
+        "SLIPSTREAM_KAFKA__BOOTSTRAP_SERVERS",
+        "SLIPSTREAM_REDIS__URL",
+        "SLIPSTREAM_INGESTION__WRITE_KEYS",
+    },
     "features": {"SLIPSTREAM_KAFKA__BOOTSTRAP_SERVERS", "SLIPSTREAM_REDIS__URL"},
     "training": {"SLIPSTREAM_KAFKA__BOOTSTRAP_SERVERS", "SLIPSTREAM_DATABASE__URL"},
-    "serving": {"SLIPSTREAM_KAFKA__BOOTSTRAP_SERVERS", "SLIPSTREAM_REDIS__URL", "SLIPSTREAM_PEERS__TRAINING_URL"},
-    "monitoring": {"SLIPSTREAM_KAFKA__BOOTSTRAP_SERVERS", "SLIPSTREAM_DATABASE__URL", "SLIPSTREAM_PEERS__TRAINING_URL"},
+    "serving": {
+        "SLIPSTREAM_KAFKA__BOOTSTRAP_SERVERS",
+        "SLIPSTREAM_REDIS__URL",
+        "SLIPSTREAM_PEERS__TRAINING_URL",
+    },
+    "monitoring": {
+        "SLIPSTREAM_KAFKA__BOOTSTRAP_SERVERS",
+        "SLIPSTREAM_DATABASE__URL",
+        "SLIPSTREAM_PEERS__TRAINING_URL",
+    },
 }
 
 
 def settings_class(service: str) -> type[ServiceSettings]:
-    found: type[ServiceSettings] = getattr(importlib.import_module(f"services.{service}.settings"), f"{service.title()}Settings")
+    found: type[ServiceSettings] = getattr(
+        importlib.import_module(f"services.{service}.settings"), f"{service.title()}Settings"
+    )
     return found
 
 
@@ -43,11 +57,15 @@ def _has_field(model: type[BaseModel], path: list[str]) -> bool:
     if len(path) == 1:
         return True
     return (
-        isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel) and _has_field(field.annotation, path[1:])
+        isinstance(field.annotation, type)
+        and issubclass(field.annotation, BaseModel)
+        and _has_field(field.annotation, path[1:])
     )
 
 
-def build_settings(service: str, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> ServiceSettings:
+def build_settings(
+    service: str, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> ServiceSettings:
     """The service's settings in exactly this environment, as its container would build them."""
     for variable in [v for v in os.environ if v.startswith("SLIPSTREAM_")]:
         monkeypatch.delenv(variable)
@@ -77,4 +95,7 @@ COMPOSE: dict[str, Any] = yaml.safe_load(_interpolated((ROOT / "docker-compose.y
 
 def compose_environment(service: str) -> dict[str, str]:
     """What a service's container gets, with none of the variables set."""
-    return {variable: value or "" for variable, value in COMPOSE["services"][service]["environment"].items()}
+    return {
+        variable: value or ""
+        for variable, value in COMPOSE["services"][service]["environment"].items()
+    }

@@ -5,19 +5,18 @@ import socket
 
 import pytest
 
-from slipstream.chassis.app import PORTS
+from slipstream.contracts.services import SERVICES
 from tests.deploy.declared import (
     ADDRESSES,
     COMPOSE,
     ROOT,
-    SERVICES,
     build_settings,
     compose_environment,
     image_environment,
     names_a_setting,
 )
 
-#: Services that share out the partitions of their topics, or go on where they were.
+# Services that share out the partitions of their topics, or go on where they were.
 GROUP_MEMBERS = {"features", "training", "monitoring"}
 
 
@@ -26,23 +25,29 @@ def test_compose_builds_and_publishes_each_service_on_this_machine_only(service:
     entry = COMPOSE["services"][service]
     assert entry["build"]["args"]["SERVICE"] == service
     assert entry["image"] == f"slipstream/{service}:local"
-    assert entry["ports"] == [f"127.0.0.1:{PORTS[service]}:{PORTS[service]}"]
+    assert entry["ports"] == [f"127.0.0.1:{SERVICES[service].port}:{SERVICES[service].port}"]
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_compose_environment_makes_valid_settings(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compose_environment_makes_valid_settings(
+    service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     environment = compose_environment(service)
     assert set(environment) >= ADDRESSES[service]
     settings = build_settings(service, image_environment(service) | environment, monkeypatch)
-    assert (settings.http.host, settings.http.port) == ("0.0.0.0", PORTS[service])
+    assert (settings.http.host, settings.http.port) == ("0.0.0.0", SERVICES[service].port)
     assert settings.kafka.bootstrap_servers == "kafka:9092"
-    for name, port in PORTS.items():
-        assert getattr(settings.peers, f"{name}_url") == f"http://{name}:{port}"
+    for name, peer in SERVICES.items():
+        assert getattr(settings.peers, f"{name}_url") == f"http://{name}:{peer.port}"
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_compose_names_the_members_of_groups_by_their_containers(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = build_settings(service, image_environment(service) | compose_environment(service), monkeypatch)
+def test_compose_names_the_members_of_groups_by_their_containers(
+    service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = build_settings(
+        service, image_environment(service) | compose_environment(service), monkeypatch
+    )
     assert settings.kafka.instance_id == (socket.gethostname() if service in GROUP_MEMBERS else "")
 
 

@@ -9,21 +9,27 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from slipstream.chassis.app import PORTS
-from tests.deploy.declared import DOCKERFILE, ROOT, SERVICES, image_environment, names_a_setting
+from slipstream.contracts.services import SERVICES
+from tests.deploy.declared import DOCKERFILE, ROOT, image_environment, names_a_setting
 
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_image_starts_its_own_service_on_its_own_port(service: str) -> None:
     stage = DOCKERFILE.split(f"FROM runtime AS start-{service}\n")[1].split("\n\n")[0].splitlines()
-    assert stage[:2] == [f"ENV SLIPSTREAM_HTTP__PORT={PORTS[service]}", f"EXPOSE {PORTS[service]}"]
+    assert stage[:2] == [
+        f"ENV SLIPSTREAM_HTTP__PORT={SERVICES[service].port}",
+        f"EXPOSE {SERVICES[service].port}",
+    ]
     assert stage[-1] == f'CMD ["{service}"]'
 
 
 def test_image_runs_unprivileged_and_keeps_its_data_in_data() -> None:
     assert "\nUSER 10001:10001\n" in DOCKERFILE
     environment = image_environment("serving")
-    kept = [environment[f"SLIPSTREAM_{name}"] for name in ("LAKE__URI", "ARTIFACTS__DIRECTORY", "SERVING__CACHE_DIR")]
+    kept = [
+        environment[f"SLIPSTREAM_{name}"]
+        for name in ("LAKE__URI", "ARTIFACTS__DIRECTORY", "SERVING__CACHE_DIR")
+    ]
     made = re.search(r"install -d -o slipstream -g slipstream (.*)", DOCKERFILE)
     assert made and set(kept) < set(made[1].split())
 
@@ -35,20 +41,36 @@ def test_image_sets_only_variables_that_settings_know() -> None:
 
 @pytest.mark.parametrize("service", ["ingestion", "features", "monitoring"])
 def test_requirements_of_a_light_image_hold_no_training_library(service: str) -> None:
-    lists = [ROOT / "slipstream" / "requirements.txt", ROOT / "services" / service / "requirements.txt"]
-    names = {name.lower() for path in lists for name in re.findall(r"^([A-Za-z0-9._-]+)", path.read_text(), re.MULTILINE)}
+    lists = [
+        ROOT / "slipstream" / "requirements.txt",
+        ROOT / "services" / service / "requirements.txt",
+    ]
+    names = {
+        name.lower()
+        for path in lists
+        for name in re.findall(r"^([A-Za-z0-9._-]+)", path.read_text(), re.MULTILINE)
+    }
     assert names
     assert names.isdisjoint({"torch", "scikit-learn", "mlflow", "pandas"})
 
 
-#: Imported only by `slipstream backfill --engine spark`, which says what to install where they are absent.
+# Imported only by `slipstream backfill --engine spark`, which says what to install where they are
+# absent.
 OF_AN_EXTRA = {"features": {"pandas", "pyspark"}}
 
 
 def _installed(service: str) -> set[str]:
     """The distributions that pip installs into a service's image: both lists, and what those need."""
-    lists = [ROOT / "slipstream" / "requirements.txt", ROOT / "services" / service / "requirements.txt"]
-    lines = [line for path in lists for line in path.read_text().splitlines() if line and not line.startswith("#")]
+    lists = [
+        ROOT / "slipstream" / "requirements.txt",
+        ROOT / "services" / service / "requirements.txt",
+    ]
+    lines = [
+        line
+        for path in lists
+        for line in path.read_text().splitlines()
+        if line and not line.startswith("#")
+    ]
     pending, seen = [Requirement(line) for line in lines], set[tuple[str, str]]()
     while pending:
         requirement = pending.pop()
@@ -58,20 +80,36 @@ def _installed(service: str) -> set[str]:
                 continue
             seen.add(key)
             needs = [Requirement(text) for text in metadata.requires(requirement.name) or []]
-            pending += [need for need in needs if need.marker is None or need.marker.evaluate({"extra": extra})]
+            pending += [
+                need
+                for need in needs
+                if need.marker is None or need.marker.evaluate({"extra": extra})
+            ]
     return {name for name, _ in seen}
 
 
 @pytest.fixture(scope="module")
 def imports() -> grimp.ImportGraph:
-    return grimp.build_graph("slipstream", "services", include_external_packages=True, exclude_type_checking_imports=True)
+    return grimp.build_graph(
+        "slipstream", "services", include_external_packages=True, exclude_type_checking_imports=True
+    )
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_image_holds_every_package_that_its_service_imports(service: str, imports: grimp.ImportGraph) -> None:
+def test_image_holds_every_package_that_its_service_imports(
+    service: str, imports: grimp.ImportGraph
+) -> None:
     reached = imports.find_upstream_modules(f"services.{service}", as_package=True)
-    external = {name.partition(".")[0] for name in reached} - {"slipstream", "services"} - sys.stdlib_module_names
+    external = (
+        {name.partition(".")[0] for name in reached}
+        - {"slipstream", "services"}
+        - sys.stdlib_module_names
+    )
     providers = metadata.packages_distributions()
     installed = _installed(service)
-    absent = {name for name in external if installed.isdisjoint(canonicalize_name(d) for d in providers.get(name, []))}
+    absent = {
+        name
+        for name in external
+        if installed.isdisjoint(canonicalize_name(d) for d in providers.get(name, []))
+    }
     assert absent - OF_AN_EXTRA.get(service, set()) == set()

@@ -11,12 +11,19 @@ import pytest
 import yaml
 
 from slipstream.chassis import health
-from slipstream.chassis.app import PORTS
-from tests.deploy.declared import ADDRESSES, COMPOSE, ROOT, SERVICES, build_settings, image_environment, names_a_setting
+from slipstream.contracts.services import SERVICES
+from tests.deploy.declared import (
+    ADDRESSES,
+    COMPOSE,
+    ROOT,
+    build_settings,
+    image_environment,
+    names_a_setting,
+)
 
 KUBERNETES = ROOT / "deploy" / "kubernetes"
 LOCAL = KUBERNETES / "overlays" / "local"
-#: Services whose pods keep their names.
+# Services whose pods keep their names.
 NAMED = {"features"}
 
 
@@ -56,22 +63,37 @@ def test_manifest_of_a_service_carries_its_name_everywhere(service: str) -> None
     assert found["spec"]["selector"]["matchLabels"] == selector
     assert manifest(service, "Service")["spec"]["selector"] == selector
     assert selector.items() <= pod["metadata"]["labels"].items()
-    assert pod["spec"]["serviceAccountName"] == manifest(service, "ServiceAccount")["metadata"]["name"] == service
+    assert (
+        pod["spec"]["serviceAccountName"]
+        == manifest(service, "ServiceAccount")["metadata"]["name"]
+        == service
+    )
     for document in documents(KUBERNETES / "base" / f"{service}.yaml"):
         assert document["metadata"]["name"] == service
         assert "namespace" not in document["metadata"]
-        assert set(document["metadata"]["labels"]) == {"app.kubernetes.io/name", "app.kubernetes.io/component"}
+        assert set(document["metadata"]["labels"]) == {
+            "app.kubernetes.io/name",
+            "app.kubernetes.io/component",
+        }
 
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_manifest_probes_paths_and_port_that_the_service_has(service: str) -> None:
     paths = {getattr(route, "path", "") for route in health.router.routes}
-    assert container(service)["ports"] == [{"name": "http", "containerPort": PORTS[service]}]
+    assert container(service)["ports"] == [
+        {"name": "http", "containerPort": SERVICES[service].port}
+    ]
     (port,) = manifest(service, "Service")["spec"]["ports"]
-    assert (port["port"], port["targetPort"]) == (PORTS[service], "http")
-    probes = {probe: container(service)[f"{probe}Probe"] for probe in ("startup", "liveness", "readiness")}
+    assert (port["port"], port["targetPort"]) == (SERVICES[service].port, "http")
+    probes = {
+        probe: container(service)[f"{probe}Probe"] for probe in ("startup", "liveness", "readiness")
+    }
     asked = {name: probe["httpGet"]["path"] for name, probe in probes.items()}
-    assert asked == {"startup": "/health/live", "liveness": "/health/live", "readiness": "/health/ready"}
+    assert asked == {
+        "startup": "/health/live",
+        "liveness": "/health/live",
+        "readiness": "/health/ready",
+    }
     assert set(asked.values()) <= paths
     # A dependency that hangs is named within the check's own limit; the probe must outwait it.
     assert probes["readiness"]["timeoutSeconds"] > health.Health()._limit_s
@@ -84,14 +106,20 @@ def test_manifest_names_a_group_member_where_the_pods_name_outlives_the_pod(serv
     named = {"fieldRef": {"fieldPath": "metadata.name"}} if service in NAMED else None
     assert variables.get("SLIPSTREAM_KAFKA__INSTANCE_ID") == named
     if service in NAMED:
-        assert workload(service)["spec"]["serviceName"] == manifest(service, "Service")["metadata"]["name"]
+        assert (
+            workload(service)["spec"]["serviceName"]
+            == manifest(service, "Service")["metadata"]["name"]
+        )
 
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_manifest_is_restricted_and_bounded(service: str) -> None:
     pod = workload(service)["spec"]["template"]["spec"]
     assert pod["automountServiceAccountToken"] is False
-    assert pod["securityContext"].items() >= {"runAsNonRoot": True, "runAsUser": 10001, "fsGroup": 10001}.items()
+    assert (
+        pod["securityContext"].items()
+        >= {"runAsNonRoot": True, "runAsUser": 10001, "fsGroup": 10001}.items()
+    )
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     assert container(service)["securityContext"] == {
         "allowPrivilegeEscalation": False,
@@ -107,7 +135,9 @@ def test_manifest_is_restricted_and_bounded(service: str) -> None:
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_manifest_of_local_overlay_makes_valid_settings(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_manifest_of_local_overlay_makes_valid_settings(
+    service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shared = literals(KUBERNETES / "base", "configMapGenerator", "slipstream-settings")
     shared |= literals(LOCAL, "configMapGenerator", "slipstream-settings")
     secrets = literals(LOCAL, "secretGenerator", "slipstream-secrets")
@@ -116,21 +146,29 @@ def test_manifest_of_local_overlay_makes_valid_settings(service: str, monkeypatc
         for variable in container(service)["env"]
         if "secretKeyRef" in variable["valueFrom"]
     }
-    missing = [r["key"] for r in references.values() if r["key"] not in secrets and not r.get("optional")]
+    missing = [
+        r["key"] for r in references.values() if r["key"] not in secrets and not r.get("optional")
+    ]
     assert missing == []
     own = {variable: secrets[r["key"]] for variable, r in references.items() if r["key"] in secrets}
     assert set(own) | set(shared) >= ADDRESSES[service]
     assert [v for v in {*shared, *references} if not names_a_setting(v)] == []
     settings = build_settings(service, image_environment(service) | shared | own, monkeypatch)
     assert settings.kafka.replication_factor == 1
-    for name, port in PORTS.items():
-        assert getattr(settings.peers, f"{name}_url") == f"http://{name}:{port}"
+    for name, peer in SERVICES.items():
+        assert getattr(settings.peers, f"{name}_url") == f"http://{name}:{peer.port}"
 
 
 def test_manifest_mounts_volumes_where_the_images_keep_their_data() -> None:
-    mounts = {s: {m["name"]: m["mountPath"] for m in container(s)["volumeMounts"]} for s in SERVICES}
+    mounts = {
+        s: {m["name"]: m["mountPath"] for m in container(s)["volumeMounts"]} for s in SERVICES
+    }
     environment = image_environment("training")
-    assert mounts["features"]["lake"] == mounts["training"]["lake"] == environment["SLIPSTREAM_LAKE__URI"]
+    assert (
+        mounts["features"]["lake"]
+        == mounts["training"]["lake"]
+        == environment["SLIPSTREAM_LAKE__URI"]
+    )
     assert mounts["training"]["models"] == environment["SLIPSTREAM_ARTIFACTS__DIRECTORY"]
     assert mounts["serving"]["bundles"] == environment["SLIPSTREAM_SERVING__CACHE_DIR"]
 
@@ -145,7 +183,9 @@ def test_kustomizations_list_every_file_image_and_the_version() -> None:
     assert {container(service)["image"] for service in SERVICES} == images
     for folder, listed in ((KUBERNETES / "base", base), (LOCAL, local)):
         named = {*listed["resources"], *(patch["path"] for patch in listed.get("patches", []))}
-        assert {p.name for p in folder.glob("*.yaml")} - {"kustomization.yaml"} == {n for n in named if n.endswith(".yaml")}
+        assert {p.name for p in folder.glob("*.yaml")} - {"kustomization.yaml"} == {
+            n for n in named if n.endswith(".yaml")
+        }
 
 
 def test_local_servers_are_configured_as_in_compose() -> None:
@@ -158,17 +198,24 @@ def test_local_servers_are_configured_as_in_compose() -> None:
         here = {v["name"]: v["value"] for v in server.get("env", []) if "value" in v}
         there = {k: str(v) for k, v in entry.get("environment", {}).items()}
         on_a_volume = {"KAFKA_LOG_DIRS", "PGDATA", "POSTGRES_PASSWORD"}
-        assert {k: v for k, v in here.items() if k not in on_a_volume} == {k: v for k, v in there.items() if k not in on_a_volume}
+        assert {k: v for k, v in here.items() if k not in on_a_volume} == {
+            k: v for k, v in there.items() if k not in on_a_volume
+        }
 
 
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="needs kubectl to render the overlay")
 def test_local_overlay_renders_with_every_reference_resolved() -> None:
-    rendered = subprocess.run(["kubectl", "kustomize", str(LOCAL)], check=True, capture_output=True, text=True, timeout=60).stdout
+    rendered = subprocess.run(
+        ["kubectl", "kustomize", str(LOCAL)], check=True, capture_output=True, text=True, timeout=60
+    ).stdout
     objects = list(yaml.safe_load_all(rendered))
     by_kind = {(o["kind"], o["metadata"]["name"]) for o in objects}
     referenced = {
         *(("ConfigMap", name) for name in re.findall(r"configMapRef:\n\s+name: (\S+)", rendered)),
-        *(("Secret", name) for name in re.findall(r"secretKeyRef:\n\s+key: \S+\n\s+name: (\S+)", rendered)),
+        *(
+            ("Secret", name)
+            for name in re.findall(r"secretKeyRef:\n\s+key: \S+\n\s+name: (\S+)", rendered)
+        ),
         *(("PersistentVolumeClaim", name) for name in re.findall(r"claimName: (\S+)", rendered)),
     }
     assert {kind for kind, _ in referenced} == {"ConfigMap", "Secret", "PersistentVolumeClaim"}

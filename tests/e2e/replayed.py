@@ -10,7 +10,7 @@ from pathlib import Path
 EVENTS = 6_000
 VISITORS = 200
 ITEMS = 50
-#: Real time passes in a replay as these many times as fast: it takes six seconds.
+# Real time passes in a replay as these many times as fast: it takes six seconds.
 SPACING_MS, SPEED = 500, 500.0
 PREFIX = "replayed-"
 COLUMNS = ("user_id", "item_id", "event_type", "timestamp")
@@ -44,5 +44,7 @@ def counts(rows: Sequence[Row], column: str) -> dict[str, Counter[str]]:
     """Events by type, for each visitor (`user_id`) or item (`item_id`)."""
     found: dict[str, Counter[str]] = {}
     for row in rows:
-        found.setdefault(row[COLUMNS.index(column)], Counter())[row[COLUMNS.index("event_type")]] += 1
+        found.setdefault(row[COLUMNS.index(column)], Counter())[
+            row[COLUMNS.index("event_type")]
+        ] += 1
     return found

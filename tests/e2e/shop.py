@@ -1,4 +1,6 @@
-"""A small shop whose visitors like either tea or coffee. Who likes what is known, so what is right to recommend is known too."""
+"""A small shop whose visitors like either tea or coffee. Who likes what is known, so what is right
+to recommend is known too.
+"""
 
 import random
 import time
@@ -21,8 +23,8 @@ ITEMS = [
 def history(seed: int = 1) -> list[dict[str, Any]]:
     """Views and purchases of the last ten days as Segment track calls, oldest first.
 
-    A visitor goes from an item to one of the next few of its kind, nine times of ten, and the first visitor of a kind always;
-    so there is something to learn in the order, too.
+    A visitor goes from an item to one of the next few of its kind, nine times of ten, and the first
+    visitor of a kind always; so there is something to learn in the order, too.
     """
     chance = random.Random(seed)
     events = []
@@ -36,12 +38,28 @@ def history(seed: int = 1) -> list[dict[str, Any]]:
                 loyal = visitor == 0 or chance.random() < 0.9
                 number = (number + chance.choice((1, 1, 1, 2, 3))) % ITEMS_OF_A_KIND
                 item = f"{kind}-{number}" if loyal else str(chance.choice(ITEMS)["item_id"])
-                events.append((at, track(f"{kind}-lover-{visitor}", "purchase" if chance.random() < 0.1 else "view", item, at)))
+                events.append(
+                    (
+                        at,
+                        track(
+                            f"{kind}-lover-{visitor}",
+                            "purchase" if chance.random() < 0.1 else "view",
+                            item,
+                            at,
+                        ),
+                    )
+                )
     return [event for at, event in sorted(events, key=lambda pair: pair[0]) if at < now]
 
 
 def track(
-    user_id: str | None, event: str, item_id: str, at_s: float, *, anonymous_id: str | None = None, **properties: Any
+    user_id: str | None,
+    event: str,
+    item_id: str,
+    at_s: float,
+    *,
+    anonymous_id: str | None = None,
+    **properties: Any,
 ) -> dict[str, Any]:
     """One track call, of a user or of a visitor who has not said a name yet."""
     return {

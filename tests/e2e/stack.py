@@ -1,6 +1,7 @@
 """Slipstream as a user has it: `slipstream up` in a process of its own, and its services over REST.
 
-Its servers are the supervisor's embedded ones, or those of `tests.servers.outside`: `Outside` is handed to whoever starts it.
+Its servers are the supervisor's embedded ones, or those of `tests.servers.outside`: `Outside` is
+handed to whoever starts it.
 """
 
 import os
@@ -15,12 +16,12 @@ from typing import Any, TypeVar
 
 import httpx
 
-from services.standalone.data_folder import running_stack
-from services.standalone.plan import SERVICES
+from slipstream.contracts.services import SERVICES
+from slipstream_cli.local.data_folder import running_stack
 from tests.servers import Outside
 
 START_LIMIT_S = 180.0
-#: What the programs of the embedded servers begin with, and what they are.
+# What the programs of the embedded servers begin with, and what they are.
 EMBEDDED = {"tansu": "broker", "valkey-server": "redis"}
 T = TypeVar("T")
 
@@ -28,7 +29,13 @@ T = TypeVar("T")
 class Stack:
     """A running `slipstream up`, with a client for each service."""
 
-    def __init__(self, directory: Path, process: subprocess.Popen[str], urls: dict[str, str], outside: Outside) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        process: subprocess.Popen[str],
+        urls: dict[str, str],
+        outside: Outside,
+    ) -> None:
         self.directory, self.process, self.urls, self.outside = directory, process, urls, outside
         self.write_key = urls["write_key"]
         self.clients = {name: httpx.Client(base_url=urls[name], timeout=10) for name in SERVICES}
@@ -44,7 +51,9 @@ class Stack:
 
     @property
     def children(self) -> dict[str, int]:
-        """Process ids of what the supervisor runs, by name: the five services, and `broker` and `redis` if embedded."""
+        """Process ids of what the supervisor runs, by name: the five services, and `broker` and
+        `redis` if embedded.
+        """
         return dict(children(self.process.pid))
 
     @property
@@ -64,15 +73,32 @@ class Stack:
 
 
 @contextmanager
-def launched(directory: Path, outside: Outside, **settings: str) -> Iterator[tuple[subprocess.Popen[str], Path]]:
-    """`slipstream up` on `directory` and on free ports, which may not be ready yet, and the file with what it prints. `settings`
-    are environment variables. Ends it, whatever happened."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("SLIPSTREAM_")}
+def launched(
+    directory: Path, outside: Outside, **settings: str
+) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """`slipstream up` on `directory` and on free ports, which may not be ready yet, and the file
+    with what it prints. `settings` are environment variables. Ends it, whatever happened.
+    """
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith("SLIPSTREAM_")
+    }
     output = directory / "up.log"
     with output.open("w") as file:
-        command = [sys.executable, "-m", "services", "up", "--any-ports", "--data-dir", str(directory)]
+        command = [
+            sys.executable,
+            "-m",
+            "slipstream_cli",
+            "up",
+            "--any-ports",
+            "--data-dir",
+            str(directory),
+        ]
         process = subprocess.Popen(
-            command, env={**inherited, **outside.environment, **settings}, stdout=file, stderr=file, text=True
+            command,
+            env={**inherited, **outside.environment, **settings},
+            stdout=file,
+            stderr=file,
+            text=True,
         )
     try:
         yield process, output
@@ -101,7 +127,9 @@ def running(directory: Path, outside: Outside, **settings: str) -> Iterator[Stac
 
 
 def wait_for(condition: Callable[[], T | None], what: str, limit_s: float = 30.0) -> T:
-    """What `condition` returns once it is neither None nor False; connection failures count as not yet."""
+    """What `condition` returns once it is neither None nor False; connection failures count as not
+    yet.
+    """
     deadline = time.monotonic() + limit_s
     while True:
         try:
@@ -117,7 +145,9 @@ def wait_for(condition: Callable[[], T | None], what: str, limit_s: float = 30.0
 
 
 def alive(pids: list[int]) -> list[int]:
-    """Those of the processes that still run. A zombie has ended, and only waits for the machine's init."""
+    """Those of the processes that still run. A zombie has ended, and only waits for the machine's
+    init.
+    """
     return [pid for pid in pids if _state(pid) not in ("", "Z", "X")]
 
 
@@ -129,13 +159,18 @@ def _state(pid: int) -> str:
 
 
 def children(pid: int) -> Iterator[tuple[str, int]]:
-    """Name and process id of all that the process has started, and what these have; what ends meanwhile is left out."""
+    """Name and process id of all that the process has started, and what these have; what ends
+    meanwhile is left out.
+    """
     for task in _listed(Path(f"/proc/{pid}/task")):
         for child in _read(task / "children").split():
             arguments = _read(Path(f"/proc/{child}/cmdline")).split("\0")
             if arguments == [""]:
                 continue
-            yield arguments[3] if arguments[1:3] == ["-m", "services"] else _server(arguments[0]), int(child)
+            yield (
+                arguments[3] if arguments[1:3] == ["-m", "services"] else _server(arguments[0]),
+                int(child),
+            )
             yield from children(int(child))
 
 

@@ -28,7 +28,9 @@ def stack(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     # Training waits for our request, so that the story has one run.
     with (
         outside(servers, tmp_path_factory.mktemp("servers")) as found,
-        running(tmp_path_factory.mktemp("slipstream"), found, SLIPSTREAM_TRAINING__NEW_EVENTS="0") as stack,
+        running(
+            tmp_path_factory.mktemp("slipstream"), found, SLIPSTREAM_TRAINING__NEW_EVENTS="0"
+        ) as stack,
     ):
         yield stack
 
@@ -48,7 +50,9 @@ def kinds(answer: dict[str, Any]) -> list[str]:
 
 def test_a_visitors_events_become_recommendations_and_these_become_a_report(stack: Stack) -> None:
     # A shop sends its catalogue and the events of its visitors.
-    assert stack.post("ingestion", "/v1/items", {"items": shop.ITEMS})["accepted"] == len(shop.ITEMS)
+    assert stack.post("ingestion", "/v1/items", {"items": shop.ITEMS})["accepted"] == len(
+        shop.ITEMS
+    )
     events = shop.history()
     for start in range(0, len(events), BATCH):
         batch = events[start : start + BATCH]
@@ -58,7 +62,9 @@ def test_a_visitors_events_become_recommendations_and_these_become_a_report(stac
     wait_for(lambda: stack.get("features", "/v1/status")["caught_up"], "features to catch up")
     assert stack.get("features", "/v1/status")["lake"]["interactions"] == len(events)
     own = [event for event in events if event["userId"] == "tea-lover-0"]
-    assert stack.get("features", "/v1/features/visitor/tea-lover-0")["features"]["history_length"] == len(own)
+    assert stack.get("features", "/v1/features/visitor/tea-lover-0")["features"][
+        "history_length"
+    ] == len(own)
 
     # Before there is a model, visitors get what is trending, and are told so.
     assert recommended(stack, "tea-lover-0")["answered_by"] != "model"
@@ -74,7 +80,9 @@ def test_a_visitors_events_become_recommendations_and_these_become_a_report(stac
     assert run["state"] == "succeeded", run
     version = stack.get("training", "/v1/aliases/champion")["version"]
     assert version == run["model_version"], run["decision_reason"]
-    wait_for(lambda: stack.get("serving", "/v1/model")["version"] == version, "serving to load the model")
+    wait_for(
+        lambda: stack.get("serving", "/v1/model")["version"] == version, "serving to load the model"
+    )
 
     # Recommendations are personal: each visitor gets, nearly only, what is to their taste.
     tea, coffee = recommended(stack, "tea-lover-0"), recommended(stack, "coffee-lover-0")
@@ -86,27 +94,64 @@ def test_a_visitors_events_become_recommendations_and_these_become_a_report(stac
     coffee_before = kinds(tea).count("coffee")
     clicked_at = time.time()
     for number in (3, 4):
-        stack.post("ingestion", "/v1/track", shop.track("tea-lover-0", "click", f"coffee-{number}", clicked_at + number / 100))
-    changed = wait_for(lambda: _more_coffee(stack, coffee_before), "the clicks to change the list", 5)
+        stack.post(
+            "ingestion",
+            "/v1/track",
+            shop.track("tea-lover-0", "click", f"coffee-{number}", clicked_at + number / 100),
+        )
+    changed = wait_for(
+        lambda: _more_coffee(stack, coffee_before), "the clicks to change the list", 5
+    )
     assert ids(changed) != ids(tea)
 
-    # A client that does not know whether its click arrived sends it again: it is told so, and the click counts once.
+    # A client that does not know whether its click arrived sends it again: it is told so, and the
+    # click counts once.
     again = shop.track("tea-lover-0", "click", "coffee-3", clicked_at + 3 / 100)
-    assert [verdict["status"] for verdict in stack.post("ingestion", "/v1/batch", {"batch": [again]})["results"]] == ["duplicate"]
+    assert [
+        verdict["status"]
+        for verdict in stack.post("ingestion", "/v1/batch", {"batch": [again]})["results"]
+    ] == ["duplicate"]
 
-    # Somebody looks around without a name, then logs in: what was looked at before counts for the user from then on.
+    # Somebody looks around without a name, then logs in: what was looked at before counts for the
+    # user from then on.
     for number in (5, 6, 7):
-        stack.post("ingestion", "/v1/track", shop.track(None, "view", f"coffee-{number}", time.time(), anonymous_id="device-1"))
-    stack.post("ingestion", "/v1/identify", {"anonymousId": "device-1", "userId": "newcomer", "traits": {"plan": "free"}})
-    wait_for(lambda: _history(stack, "newcomer") == 3, "the history of the device to become the user's", 10)
+        stack.post(
+            "ingestion",
+            "/v1/track",
+            shop.track(None, "view", f"coffee-{number}", time.time(), anonymous_id="device-1"),
+        )
+    stack.post(
+        "ingestion",
+        "/v1/identify",
+        {"anonymousId": "device-1", "userId": "newcomer", "traits": {"plan": "free"}},
+    )
+    wait_for(
+        lambda: _history(stack, "newcomer") == 3,
+        "the history of the device to become the user's",
+        10,
+    )
     assert kinds(recommended(stack, "newcomer")).count("coffee") >= SHOWN - 1
     # The device that goes on without saying who uses it still counts for the user.
-    stack.post("ingestion", "/v1/track", shop.track(None, "view", "coffee-8", time.time(), anonymous_id="device-1"))
-    wait_for(lambda: _history(stack, "newcomer") == 4, "the next view on the device to be the user's", 10)
+    stack.post(
+        "ingestion",
+        "/v1/track",
+        shop.track(None, "view", "coffee-8", time.time(), anonymous_id="device-1"),
+    )
+    wait_for(
+        lambda: _history(stack, "newcomer") == 4, "the next view on the device to be the user's", 10
+    )
 
-    # A click on a recommendation names its slate; the report counts it for the model that made the list.
+    # A click on a recommendation names its slate; the report counts it for the model that made the
+    # list.
     taken = ids(coffee)[0]
-    click = shop.track("coffee-lover-0", "click", taken, time.time(), recommendation_id=coffee["recommendation_id"], position=0)
+    click = shop.track(
+        "coffee-lover-0",
+        "click",
+        taken,
+        time.time(),
+        recommendation_id=coffee["recommendation_id"],
+        position=0,
+    )
     stack.post("ingestion", "/v1/track", click)
 
     def reported() -> dict[str, Any] | None:
@@ -133,12 +178,20 @@ def test_a_service_that_was_killed_is_started_again(stack: Stack) -> None:
     killed = stack.children["features"]
     _kill(killed)
     wait_for(lambda: stack.children.get("features", killed) != killed, "a new process")
-    wait_for(lambda: stack.get("features", "/health/ready")["status"] == "ready", "features to be ready", 60)
+    wait_for(
+        lambda: stack.get("features", "/health/ready")["status"] == "ready",
+        "features to be ready",
+        60,
+    )
 
 
-def test_features_killed_in_the_middle_of_a_replay_counts_every_event_once(stack: Stack, tmp_path: Path) -> None:
+def test_features_killed_in_the_middle_of_a_replay_counts_every_event_once(
+    stack: Stack, tmp_path: Path
+) -> None:
     rows = replayed.interactions()
-    before = wait_for(lambda: _caught_up(stack), "the lake to have what was sent before")["lake"]["interactions"]
+    before = wait_for(lambda: _caught_up(stack), "the lake to have what was sent before")["lake"][
+        "interactions"
+    ]
     sent: list[int] = [0]
     with ThreadPoolExecutor(1) as pool:
         sending = pool.submit(
@@ -159,9 +212,16 @@ def test_features_killed_in_the_middle_of_a_replay_counts_every_event_once(stack
     wait_for(lambda: stack.children.get("features", killed) != killed, "a new process")
     status = wait_for(lambda: _caught_up(stack), "features to catch up", 60)
 
-    # Redis: each visitor's and each item's counts. A loss makes one smaller, a repetition one larger.
-    for view, due in (("visitor", replayed.counts(rows, "user_id")), ("item", replayed.counts(rows, "item_id"))):
-        held = {name: Counter(stack.get("features", f"/v1/features/{view}/{name}")["counts"]) for name in due}
+    # Redis: each visitor's and each item's counts. A loss makes one smaller, a repetition one
+    # larger.
+    for view, due in (
+        ("visitor", replayed.counts(rows, "user_id")),
+        ("item", replayed.counts(rows, "item_id")),
+    ):
+        held = {
+            name: Counter(stack.get("features", f"/v1/features/{view}/{name}")["counts"])
+            for name in due
+        }
         assert held == due
     # The lake: the very events, each in one row.
     history = Lake(LakeSettings(uri=str(stack.directory / "lake")), "slipstream")
@@ -181,13 +241,24 @@ def test_a_broker_that_was_killed_is_started_again_and_events_flow(stack: Stack)
     before = stack.get("features", "/v1/status")["lake"]["interactions"]
     _kill(stack.processes["broker"])
     event = shop.track("late-visitor", "view", "tea-1", time.time())
-    wait_for(lambda: stack.post("ingestion", "/v1/batch", {"batch": [event]})["accepted"] == 1, "ingestion to accept", 60)
     wait_for(
-        lambda: stack.get("features", "/v1/features/visitor/late-visitor")["features"]["history_length"] >= 1,
+        lambda: stack.post("ingestion", "/v1/batch", {"batch": [event]})["accepted"] == 1,
+        "ingestion to accept",
+        60,
+    )
+    wait_for(
+        lambda: (
+            stack.get("features", "/v1/features/visitor/late-visitor")["features"]["history_length"]
+            >= 1
+        ),
         "features to take in an event from the new broker",
         60,
     )
-    wait_for(lambda: stack.get("features", "/v1/status")["lake"]["interactions"] > before, "the lake to grow", 60)
+    wait_for(
+        lambda: stack.get("features", "/v1/status")["lake"]["interactions"] > before,
+        "the lake to grow",
+        60,
+    )
 
 
 def test_stop_leaves_no_process_and_a_second_start_goes_on(stack: Stack) -> None:
@@ -201,7 +272,10 @@ def test_stop_leaves_no_process_and_a_second_start_goes_on(stack: Stack) -> None
 
     with running(stack.directory, stack.outside) as again:
         assert again.get("features", "/v1/status")["lake"]["interactions"] == rows
-        wait_for(lambda: again.get("serving", "/v1/model")["version"] == version, "the model to be there again")
+        wait_for(
+            lambda: again.get("serving", "/v1/model")["version"] == version,
+            "the model to be there again",
+        )
         answer = wait_for(lambda: _by_model(again), "an answer from the model", 20)
         assert kinds(answer).count("coffee") >= SHOWN - 1
         # Killed outright, the supervisor takes its children along: the kernel sees to it.

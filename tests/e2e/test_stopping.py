@@ -21,21 +21,29 @@ def found(servers: Servers, tmp_path: Path) -> Iterator[Outside]:
         yield made
 
 
-def test_ctrl_c_on_a_running_stack_stops_everything_once_what_was_accepted_is_in_the_lake(tmp_path: Path, found: Outside) -> None:
+def test_ctrl_c_on_a_running_stack_stops_everything_once_what_was_accepted_is_in_the_lake(
+    tmp_path: Path, found: Outside
+) -> None:
     with running(tmp_path, found) as stack:
         before = list(stack.children.values())
         assert len({*before, *found.pids.values()}) >= 7
         events = history()
         parts = [events[start : start + 500] for start in range(0, len(events), 500)]
-        accepted = sum(stack.post("ingestion", "/v1/import", {"batch": part})["accepted"] for part in parts)
+        accepted = sum(
+            stack.post("ingestion", "/v1/import", {"batch": part})["accepted"] for part in parts
+        )
         assert stack.stop(signal.SIGINT) == 0
         assert alive(before) == []
         assert "were not taken in" not in (tmp_path / "up.log").read_text()
     assert accepted == len(events) > 2_000
-    assert Lake(LakeSettings(uri=str(tmp_path / "lake")), "slipstream").count(INTERACTIONS) == accepted
+    assert (
+        Lake(LakeSettings(uri=str(tmp_path / "lake")), "slipstream").count(INTERACTIONS) == accepted
+    )
 
 
-def test_ctrl_c_while_the_stack_starts_stops_what_has_started(tmp_path: Path, found: Outside) -> None:
+def test_ctrl_c_while_the_stack_starts_stops_what_has_started(
+    tmp_path: Path, found: Outside
+) -> None:
     with launched(tmp_path, found) as (process, output):
         wait_for(lambda: "waiting for" in output.read_text(), "the services to be on their way")
         before = [pid for _, pid in children(process.pid)]

@@ -12,13 +12,13 @@ from types import FrameType
 
 import click
 
-from services.standalone.plan import SERVICES
-from services.standalone.processes import StartError
+from slipstream.contracts.services import SERVICES
+from slipstream_cli.local.processes import StartError
 from tests.e2e.stack import START_LIMIT_S
 from tests.faults.run import BROKER, PATIENCE_S, Case, run
 from tests.servers import VARIABLE, Embedded, Real, chosen
 
-#: So that there are runs to be interrupted.
+# So that there are runs to be interrupted.
 TRAINING = {
     "SLIPSTREAM_TRAINING__NEW_EVENTS": "5000",
     "SLIPSTREAM_TRAINING__COOLDOWN_MINUTES": "0",
@@ -27,8 +27,18 @@ TRAINING = {
 
 
 @click.command()
-@click.option("--seconds", type=float, default=150.0, show_default=True, help="How long events come and services are killed.")
-@click.option("--kills", type=click.IntRange(1), help="Kills of each service (10), of a broker (3), of Redis (1).")
+@click.option(
+    "--seconds",
+    type=float,
+    default=150.0,
+    show_default=True,
+    help="How long events come and services are killed.",
+)
+@click.option(
+    "--kills",
+    type=click.IntRange(1),
+    help="Kills of each service (10), of a broker (3), of Redis (1).",
+)
 @click.option("--rate", type=float, default=300.0, show_default=True, help="Events a second.")
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option(
@@ -36,9 +46,23 @@ TRAINING = {
     type=click.Choice([Embedded.kind, Real.kind]),
     help=f"The stack's: embedded, or real (Apache Kafka, Redis, PostgreSQL); by default as {VARIABLE} says, else embedded.",
 )
-@click.option("--redis", is_flag=True, help="Kill Redis (Valkey, on the embedded servers) instead of the services.")
-@click.option("--broker", is_flag=True, help="Kill the broker instead; of a cluster, one that leads partitions, each in turn.")
-@click.option("--brokers", type=click.IntRange(1, 9), default=1, show_default=True, help="The brokers of the cluster.")
+@click.option(
+    "--redis",
+    is_flag=True,
+    help="Kill Redis (Valkey, on the embedded servers) instead of the services.",
+)
+@click.option(
+    "--broker",
+    is_flag=True,
+    help="Kill the broker instead; of a cluster, one that leads partitions, each in turn.",
+)
+@click.option(
+    "--brokers",
+    type=click.IntRange(1, 9),
+    default=1,
+    show_default=True,
+    help="The brokers of the cluster.",
+)
 @click.option(
     "--pause",
     "pauses",
@@ -48,7 +72,9 @@ TRAINING = {
     show_default=True,
     help="Seconds until what was killed may start again; of several, each kill takes one.",
 )
-@click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write JSON here.")
+@click.option(
+    "--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write JSON here."
+)
 def main(
     seconds: float,
     kills: int | None,
@@ -61,7 +87,8 @@ def main(
     pauses: tuple[float, ...],
     json_path: Path | None,
 ) -> None:
-    """Send events to a stack of its own, kill services at random moments, and compare its stores with what was acknowledged.
+    """Send events to a stack of its own, kill services at random moments, and compare its stores
+    with what was acknowledged.
 
     \b
     Example:  make faults FAULTS_ARGS="--servers real --brokers 3 --broker"
@@ -78,11 +105,16 @@ def main(
             "the embedded broker runs alone and keeps its records in memory: killed, it forgets what it acknowledged; "
             "take --servers real"
         )
-    killed, times = (("redis",), 1) if redis else ((BROKER,), 3) if broker else (SERVICES, 10)
+    killed, times = (
+        (("redis",), 1) if redis else ((BROKER,), 3) if broker else (tuple(SERVICES), 10)
+    )
     case = Case(seconds, kills or times, killed, rate, seed, TRAINING, brokers, pauses)
     click.echo(f"on {told}", err=True)
     start = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="slipstream-faults-") as directory, limited(_limit_s(case)):
+    with (
+        tempfile.TemporaryDirectory(prefix="slipstream-faults-") as directory,
+        limited(_limit_s(case)),
+    ):
         result = run(case, Path(directory), kind)
     click.echo(result.table())
     click.echo(f"{'all in all':<24} {time.monotonic() - start:.0f} s")

@@ -1,7 +1,8 @@
-"""A client that sends as SDKs do: each message under its own id, again and again until it has a 200.
+"""A client that sends as SDKs do: each message under its own id, again and again until it has a
+200.
 
-It leaves out `sentAt`, which SDKs add: ingestion would move the times by the time on the way, and what must come of a message
-could not be said to the millisecond.
+It leaves out `sentAt`, which SDKs add: ingestion would move the times by the time on the way, and
+what must come of a message could not be said to the millisecond.
 """
 
 import base64
@@ -23,15 +24,17 @@ THREADS = 12
 LARGEST_BATCH = 8
 TIMEOUT_S = 10.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 2.0
-#: Of so many requests the answer is not waited for: the connection is closed, and the messages go out again at once.
+# Of so many requests the answer is not waited for: the connection is closed, and the messages go
+# out again at once.
 LOST_ANSWERS = 0.01
 
 
 class Client:
-    """Sends `rate` events a second for `seconds`, in small batches, from `THREADS` connections at once.
+    """Sends `rate` events a second for `seconds`, in small batches, from `THREADS` connections at
+    once.
 
-    After `run()`: `acknowledged` has the messages that had a 200, `unacknowledged` those that never had one, and `figures`
-    counts requests and messages.
+    After `run()`: `acknowledged` has the messages that had a 200, `unacknowledged` those that never
+    had one, and `figures` counts requests and messages.
     """
 
     def __init__(self, url: str, write_key: str, seed: int, rate: float) -> None:
@@ -48,9 +51,14 @@ class Client:
         self.figures: Counter[str] = Counter()
 
     def run(
-        self, seconds: float, patience_s: float, going_on: Callable[[], bool] = lambda: True, at_most_s: float | None = None
+        self,
+        seconds: float,
+        patience_s: float,
+        going_on: Callable[[], bool] = lambda: True,
+        at_most_s: float | None = None,
     ) -> None:
-        """Send for `seconds`, and longer while `going_on` says so; return once all is acknowledged, or `patience_s` later.
+        """Send for `seconds`, and longer while `going_on` says so; return once all is acknowledged,
+        or `patience_s` later.
 
         Args:
             seconds: how long in any case.
@@ -59,12 +67,17 @@ class Client:
             at_most_s: how long, whatever that says; None takes twice the `seconds`.
         """
         at_most_s = 2 * seconds if at_most_s is None else at_most_s
-        senders = [threading.Thread(target=self._send_all, args=(number,), daemon=True) for number in range(THREADS)]
+        senders = [
+            threading.Thread(target=self._send_all, args=(number,), daemon=True)
+            for number in range(THREADS)
+        ]
         for sender in senders:
             sender.start()
         start = time.monotonic()
         made = 0
-        while (elapsed := time.monotonic() - start) < seconds or (going_on() and elapsed < at_most_s):
+        while (elapsed := time.monotonic() - start) < seconds or (
+            going_on() and elapsed < at_most_s
+        ):
             while made < self._rate * elapsed:
                 batch = [next(self._traffic) for _ in range(self._chance.randint(1, LARGEST_BATCH))]
                 made += sum(len(sent.events) for sent in batch)
@@ -93,7 +106,11 @@ class Client:
 
     def _send(self, http: httpx.Client, batch: Sequence[Sent], chance: random.Random) -> None:
         body = orjson.dumps({"batch": [sent.message for sent in batch]})
-        headers = {"Authorization": self._authorization, "Content-Type": "application/json", "User-Agent": "analytics-python/2.3"}
+        headers = {
+            "Authorization": self._authorization,
+            "Content-Type": "application/json",
+            "User-Agent": "analytics-python/2.3",
+        }
         self._count(messages=len(batch), events=sum(len(sent.events) for sent in batch))
         pause, attempts = FIRST_PAUSE_S, 0
         if chance.random() < LOST_ANSWERS:
@@ -117,19 +134,25 @@ class Client:
         with self._lock:
             self.unacknowledged += batch
 
-    def _send_and_hang_up(self, body: bytes, headers: dict[str, str], chance: random.Random) -> None:
+    def _send_and_hang_up(
+        self, body: bytes, headers: dict[str, str], chance: random.Random
+    ) -> None:
         where = urlsplit(self._url)
         lines = [f"POST /v1/batch HTTP/1.1\r\nHost: {where.netloc}\r\nContent-Length: {len(body)}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         self._count(answers_lost=1)
         try:
-            with socket.create_connection((where.hostname or "", where.port or 80), timeout=1) as connection:
+            with socket.create_connection(
+                (where.hostname or "", where.port or 80), timeout=1
+            ) as connection:
                 connection.sendall("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
                 time.sleep(chance.uniform(0.0, 0.005))
         except OSError:
             return
 
-    def _acknowledge(self, batch: Sequence[Sent], results: Sequence[dict[str, str]], retried: bool) -> None:
+    def _acknowledge(
+        self, batch: Sequence[Sent], results: Sequence[dict[str, str]], retried: bool
+    ) -> None:
         with self._lock:
             for sent, verdict in zip(batch, results, strict=True):
                 self.figures[verdict["status"]] += 1

@@ -1,4 +1,6 @@
-"""Kills processes of a stack with SIGKILL at random moments, as a machine that runs out of memory would."""
+"""Kills processes of a stack with SIGKILL at random moments, as a machine that runs out of memory
+would.
+"""
 
 import os
 import random
@@ -28,11 +30,12 @@ class _Dead:
 class Killer(threading.Thread):
     """Kills each of `names` `times` times within `seconds`, at moments that follow from the seed.
 
-    A name that does not run at its moment is killed as soon as it does: such a kill comes while it starts. `kills` counts by the
-    name of the process.
+    A name that does not run at its moment is killed as soon as it does: such a kill comes while it
+    starts. `kills` counts by the name of the process.
 
-    Others start again what was killed. For a pause, the new process is held by SIGSTOP as soon as it is born, before it has
-    opened anything. (Redis is there within milliseconds, and may be caught with its port open.)
+    Others start again what was killed. For a pause, the new process is held by SIGSTOP as soon as
+    it is born, before it has opened anything. (Redis is there within milliseconds, and may be
+    caught with its port open.)
 
     Args:
         pids: Tells the process of each name that runs now.
@@ -57,13 +60,16 @@ class Killer(threading.Thread):
     ) -> None:
         super().__init__(name="killer", daemon=True)
         chance, pause = random.Random(seed), random.Random(seed)
-        moments = sorted((chance.uniform(0.02, 1.0) * seconds, name) for name in names for _ in range(times))
+        moments = sorted(
+            (chance.uniform(0.02, 1.0) * seconds, name) for name in names for _ in range(times)
+        )
         self._left = [_Due(moment, name, pause.choice(pauses)) for moment, name in moments]
         self._pids, self._victim = pids, victim
         self._dead: dict[str, _Dead] = {}
         self._ended = threading.Event()
         self.kills: Counter[str] = Counter()
-        #: the longest that a name had no process that ran; how long it takes to be ready is its own affair
+        # the longest that a name had no process that ran; how long it takes to be ready is its own
+        # affair
         self.slowest_restart_s = 0.0
 
     @property

@@ -14,10 +14,11 @@ import redis
 from slipstream.broker.consumer import Consumer
 from slipstream.chassis.settings import KafkaSettings, LakeSettings, RedisSettings
 from slipstream.contracts.events import Interaction
+from slipstream.contracts.times import DAY_MS
 from slipstream.contracts.topics import DEAD_LETTERS, INTERACTIONS
 from slipstream.contracts.vocabulary import WITHOUT_SIGNAL, signal_weight
 from slipstream.features import covisits, decay, item, visitor
-from slipstream.features.visitor import DAY_MS, SEQUENCE_LENGTH, SequenceEvent
+from slipstream.features.visitor import SEQUENCE_LENGTH, SequenceEvent
 from slipstream.stores import lake, layout
 from slipstream.stores.lake import Lake
 from slipstream.stores.online import OnlineStore
@@ -53,7 +54,9 @@ class Stores:
     namespace: str
 
 
-def reckon(stores: Stores, acknowledged: Sequence[Sent], unacknowledged: Sequence[Sent]) -> Findings:
+def reckon(
+    stores: Stores, acknowledged: Sequence[Sent], unacknowledged: Sequence[Sent]
+) -> Findings:
     """Compare everything with what must be there. What was never acknowledged may be there, once."""
     found = Findings()
     history = Lake(stores.lake, stores.namespace)
@@ -72,7 +75,9 @@ def reckon(stores: Stores, acknowledged: Sequence[Sent], unacknowledged: Sequenc
     return found
 
 
-def compare_events(found: Findings, rows: pa.Table, acknowledged: Sequence[Sent], unacknowledged: Sequence[Sent]) -> list[Event]:
+def compare_events(
+    found: Findings, rows: pa.Table, acknowledged: Sequence[Sent], unacknowledged: Sequence[Sent]
+) -> list[Event]:
     """Compare the lake's interactions; the events that must be counted elsewhere."""
     due = {event.event_id: event for sent in acknowledged for event in sent.events}
     perhaps = {event.event_id: event for sent in unacknowledged for event in sent.events}
@@ -101,7 +106,9 @@ def _told_links(history: Lake, sent: Sequence[Sent]) -> list[tuple[str, str]]:
 
 
 def _users(links: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Who each linked visitor is in the end. No two links of the traffic contradict each other, and none closes a circle."""
+    """Who each linked visitor is in the end. No two links of the traffic contradict each other, and
+    none closes a circle.
+    """
     to = dict(links)
 
     def end(visitor_id: str) -> str:
@@ -112,7 +119,9 @@ def _users(links: Iterable[tuple[str, str]]) -> dict[str, str]:
     return {visitor_id: end(visitor_id) for visitor_id in to}
 
 
-def _visitors(found: Findings, client: Any, namespace: str, present: Sequence[Event], users: dict[str, str]) -> None:
+def _visitors(
+    found: Findings, client: Any, namespace: str, present: Sequence[Event], users: dict[str, str]
+) -> None:
     theirs: dict[str, list[Event]] = defaultdict(list)
     for event in present:
         theirs[users.get(event.user_id, event.user_id)].append(event)
@@ -129,15 +138,25 @@ def _visitors(found: Findings, client: Any, namespace: str, present: Sequence[Ev
         due = visitor.fold_all(None, map(_interaction, events))
         for name in ("sequence", "counts", "first_seen", "last_seen", "recent", "tiles"):
             if getattr(held, name) != getattr(due, name):
-                found.say(f"visitor's {name}", f"{visitor_id}: {_difference(getattr(held, name), getattr(due, name))}")
+                found.say(
+                    f"visitor's {name}",
+                    f"{visitor_id}: {_difference(getattr(held, name), getattr(due, name))}",
+                )
         counts = Counter(event.event_type for event in events)
         newest = sorted(
-            ((e.timestamp, e.item_id, e.event_type, e.value) for e in events if e.item_id and e.event_type not in WITHOUT_SIGNAL),
+            (
+                (e.timestamp, e.item_id, e.event_type, e.value)
+                for e in events
+                if e.item_id and e.event_type not in WITHOUT_SIGNAL
+            ),
             key=lambda one: one[:3],
         )[-SEQUENCE_LENGTH:]
         listed = [(e.timestamp, e.item_id, e.event_type, e.value) for e in held.sequence]
         if (held.counts, sorted(listed)) != (dict(counts), sorted(newest)):
-            found.say("visitor, counted plainly", f"{visitor_id}: {_difference(held.counts, dict(counts))}")
+            found.say(
+                "visitor, counted plainly",
+                f"{visitor_id}: {_difference(held.counts, dict(counts))}",
+            )
     found.figures |= {"visitors": len(theirs)}
 
 
@@ -151,17 +170,30 @@ def _merges(found: Findings, client: Any, namespace: str, users: dict[str, str])
         elif held.state is not None:
             found.say("merge half done", visitor_id)
         elif users.get(held.to, held.to) != users[visitor_id]:
-            found.say("merged into another", f"{visitor_id}: {held.to} instead of {users[visitor_id]}")
+            found.say(
+                "merged into another", f"{visitor_id}: {held.to} instead of {users[visitor_id]}"
+            )
     found.figures |= {"visitors_merged": len(users)}
 
 
-def _items(found: Findings, store: OnlineStore, present: Sequence[Event], rows: pa.Table, users: dict[str, str]) -> None:
+def _items(
+    found: Findings,
+    store: OnlineStore,
+    present: Sequence[Event],
+    rows: pa.Table,
+    users: dict[str, str],
+) -> None:
     on: dict[str, list[Event]] = defaultdict(list)
     for event in present:
         if event.item_id is not None:
             on[event.item_id].append(event)
     pairs = _pairs(
-        rows, {event.user_id for event in present if event.user_id not in users and event.user_id.startswith("loner-")}
+        rows,
+        {
+            event.user_id
+            for event in present
+            if event.user_id not in users and event.user_id.startswith("loner-")
+        },
     )
     for item_id, held in zip(on, store.items(list(on)), strict=True):
         due = item.fold_all(None, map(_interaction, on[item_id]), pairs.get(item_id, ()))
@@ -170,22 +202,31 @@ def _items(found: Findings, store: OnlineStore, present: Sequence[Event], rows: 
             continue
         for name in ("counts", "hours", "days", "first_seen", "last_seen"):
             if getattr(held, name) != getattr(due, name):
-                found.say(f"item's {name}", f"{item_id}: {_difference(getattr(held, name), getattr(due, name))}")
+                found.say(
+                    f"item's {name}",
+                    f"{item_id}: {_difference(getattr(held, name), getattr(due, name))}",
+                )
         if held.counts != dict(Counter(event.event_type for event in on[item_id])):
             found.say("item, counted plainly", item_id)
         if held.mass is None or due.mass is None or abs(held.mass - due.mass) > 1e-6:
             found.say("item's popularity", f"{item_id}: {held.mass} instead of {due.mass}")
         if item_id.startswith("shelf-") and not _alike(held.neighbours, due.neighbours):
-            found.say("item's neighbours", f"{item_id}: {_difference(held.neighbours, due.neighbours)}")
+            found.say(
+                "item's neighbours", f"{item_id}: {_difference(held.neighbours, due.neighbours)}"
+            )
     found.figures |= {"items": len(on)}
 
 
 def _pairs(rows: pa.Table, visitors: set[str]) -> dict[str, list[covisits.Covisit]]:
-    """The pairs of items that these visitors make, by item. Which they are depends on the order of arrival, as the lake tells."""
+    """The pairs of items that these visitors make, by item. Which they are depends on the order of
+    arrival, as the lake tells.
+    """
     arrived: dict[str, list[tuple[int, Event]]] = defaultdict(list)
     for row in rows.to_pylist():
         if row["user_id"] in visitors:
-            arrived[row["user_id"]].append((row["offset"], Event(**{name: row[name] for name in _FIELDS})))
+            arrived[row["user_id"]].append(
+                (row["offset"], Event(**{name: row[name] for name in _FIELDS}))
+            )
     gained: dict[str, list[covisits.Covisit]] = defaultdict(list)
     for events in arrived.values():
         for told in covisits.pairs(None, [_interaction(event) for _, event in sorted(events)]):
@@ -199,9 +240,15 @@ def _trending(found: Findings, store: OnlineStore, present: Sequence[Event]) -> 
     for event in present:
         if event.item_id is not None:
             weight = signal_weight(event.event_type)
-            masses[event.item_id] = decay.add(masses.get(event.item_id), weight, event.timestamp, DAY_MS)
+            masses[event.item_id] = decay.add(
+                masses.get(event.item_id), weight, event.timestamp, DAY_MS
+            )
     newest = max((event.timestamp for event in present), default=0)
-    due = {item_id: decay.value(mass, newest, DAY_MS) for item_id, mass in masses.items() if mass is not None}
+    due = {
+        item_id: decay.value(mass, newest, DAY_MS)
+        for item_id, mass in masses.items()
+        if mass is not None
+    }
     held = dict(store.trending(len(due) + 1))
     for item_id in due.keys() | held.keys():
         if abs(held.get(item_id, 0.0) / due.get(item_id, 1e-9) - 1) > 1e-6:
@@ -209,8 +256,9 @@ def _trending(found: Findings, store: OnlineStore, present: Sequence[Event]) -> 
 
 
 def _topics(found: Findings, stores: Stores) -> None:
-    """No accepted event may end in the dead letters. Copies on the topic are no fault, since features finds them: but only if
-    every copy behind the first says that it may be one."""
+    """No accepted event may end in the dead letters. Copies on the topic are no fault, since
+    features finds them: but only if every copy behind the first says that it may be one.
+    """
     consumer = Consumer(stores.kafka, stores.namespace, [INTERACTIONS, DEAD_LETTERS], None)
     copies: dict[str, list[tuple[int, bool]]] = defaultdict(list)
     empty = 0
@@ -219,10 +267,16 @@ def _topics(found: Findings, stores: Stores) -> None:
         while ends and empty < 5:
             batch = consumer.poll(1.0)
             empty = 0 if batch else empty + 1
-            ends = {source: end for source, end in ends.items() if batch.next_offsets.get(source, 0) < end}
+            ends = {
+                source: end
+                for source, end in ends.items()
+                if batch.next_offsets.get(source, 0) < end
+            }
             for message in batch.messages:
                 if isinstance(message.record, Interaction):
-                    copies[message.record.event_id].append((message.offset, message.record.maybe_repeat))
+                    copies[message.record.event_id].append(
+                        (message.offset, message.record.maybe_repeat)
+                    )
                 else:
                     found.say("dead letter", f"{message.record.code}: {message.record.reason}")
     finally:
@@ -234,7 +288,11 @@ def _topics(found: Findings, stores: Stores) -> None:
             found.say("repeat that does not say so", f"{event_id}: {sorted(places)}")
     records = sum(map(len, copies.values()))
     marked = sum(marked for places in copies.values() for _, marked in places)
-    found.figures |= {"records_on_topic": records, "repeats_on_topic": records - len(copies), "marked_maybe_repeat": marked}
+    found.figures |= {
+        "records_on_topic": records,
+        "repeats_on_topic": records - len(copies),
+        "marked_maybe_repeat": marked,
+    }
 
 
 def _values(client: Any, prefix: str) -> dict[str, bytes]:
@@ -242,7 +300,9 @@ def _values(client: Any, prefix: str) -> dict[str, bytes]:
     return {
         name.decode().removeprefix(prefix): value
         for start in range(0, len(names), 500)
-        for name, value in zip(names[start : start + 500], client.mget(names[start : start + 500]), strict=True)
+        for name, value in zip(
+            names[start : start + 500], client.mget(names[start : start + 500]), strict=True
+        )
     }
 
 
@@ -258,7 +318,9 @@ def _alike(held: dict[str, int], due: dict[str, int]) -> bool:
 def _difference(held: Any, due: Any) -> str:
     if isinstance(held, dict) and isinstance(due, dict):
         return ", ".join(
-            f"{k} {held.get(k)} instead of {due.get(k)}" for k in sorted(held.keys() | due.keys()) if held.get(k) != due.get(k)
+            f"{k} {held.get(k)} instead of {due.get(k)}"
+            for k in sorted(held.keys() | due.keys())
+            if held.get(k) != due.get(k)
         )
     if isinstance(held, list) and held and isinstance(held[0], SequenceEvent):
         surplus, missing = Counter(held) - Counter(due), Counter(due) - Counter(held)

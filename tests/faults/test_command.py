@@ -17,7 +17,9 @@ def test_the_embedded_broker_is_not_killed_since_it_forgets(option: list[str]) -
     assert "killed, it forgets what it acknowledged; take --servers real" in answer.output
 
 
-def test_real_servers_that_are_absent_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_real_servers_that_are_absent_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     answer = CliRunner().invoke(main, ["--servers", "real"])
     assert answer.exit_code == 1

@@ -11,7 +11,9 @@ import pytest
 
 from tests.faults.killer import Killer
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="tells by /proc whether a process is held")
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="tells by /proc whether a process is held"
+)
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 
 
@@ -26,10 +28,15 @@ class Sleepers:
         self._thread.start()
 
     def pids(self) -> dict[str, int]:
-        return {name: process.pid for name, process in self.processes.items() if process.poll() is None}
+        return {
+            name: process.pid for name, process in self.processes.items() if process.poll() is None
+        }
 
     def states(self) -> list[str]:
-        return [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] for pid in self.pids().values()]
+        return [
+            Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+            for pid in self.pids().values()
+        ]
 
     def _run(self) -> None:
         while not self._ended.wait(0.005):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from services.standalone.plan import SERVICES
+from slipstream.contracts.services import SERVICES
 from tests.faults.run import Case, run
 from tests.servers import Servers
 
@@ -14,6 +14,12 @@ pytestmark = pytest.mark.timeout(240)
 def test_every_acknowledged_event_counts_once_when_each_service_and_its_servers_are_killed(
     tmp_path: Path, servers: Servers
 ) -> None:
-    brokers = ("broker",) if servers.kind == "real" else ()  # the embedded one forgets what it acknowledged
-    result = run(Case(seconds=10, times=1, killed=(*SERVICES, "redis", *brokers), rate=150), tmp_path, servers)
+    brokers = (
+        ("broker",) if servers.kind == "real" else ()
+    )  # the embedded one forgets what it acknowledged
+    result = run(
+        Case(seconds=10, times=1, killed=(*SERVICES, "redis", *brokers), rate=150),
+        tmp_path,
+        servers,
+    )
     assert result.faults == [], result.table()

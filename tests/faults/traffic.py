@@ -1,9 +1,10 @@
 """A seeded stream of Segment messages, each with what must come of it once it is acknowledged.
 
-Two groups of visitors that share no item. Those of the first browse alone; each stays within one shelf and within its sequence,
-so that the items visited together are known exactly, too. Those of the second begin on a device and become a user, by `identify`
-or `alias`, more devices than one for a user; the user may turn out to be another user. Links never contradict each other, so
-what must come of them does not depend on the order in which they arrive.
+Two groups of visitors that share no item. Those of the first browse alone; each stays within one
+shelf and within its sequence, so that the items visited together are known exactly, too. Those of
+the second begin on a device and become a user, by `identify` or `alias`, more devices than one for
+a user; the user may turn out to be another user. Links never contradict each other, so what must
+come of them does not depend on the order in which they arrive.
 """
 
 import random
@@ -18,7 +19,7 @@ SHELVES = 20
 LONERS_AT_ONCE, LONER_EVENTS = 40, 60
 TRAVELLERS_AT_ONCE, TRAVELLER_EVENTS = 30, 70
 TRAVELLER_ITEMS = 80
-#: Event names as SDKs send them, and the types that they mean.
+# Event names as SDKs send them, and the types that they mean.
 TRACKED = {
     "Product Viewed": "view",
     "Product Clicked": "click",
@@ -27,7 +28,7 @@ TRACKED = {
     "wave": "wave",
 }
 WEIGHTS = (50, 20, 10, 8, 2)
-#: An event is this much older than its message at most: it arrives out of order.
+# An event is this much older than its message at most: it arrives out of order.
 LATEST_MS = 30_000
 
 
@@ -72,7 +73,11 @@ class Traffic:
 
     def messages(self) -> Iterator[Sent]:
         while True:
-            group, fresh = (self._loners, self._loner) if self._chance.random() < 0.6 else (self._travellers, self._traveller)
+            group, fresh = (
+                (self._loners, self._loner)
+                if self._chance.random() < 0.6
+                else (self._travellers, self._traveller)
+            )
             place = self._chance.randrange(len(group))
             visitor = group[place]
             yield from self._turn(visitor)
@@ -85,8 +90,13 @@ class Traffic:
             for link in visitor.later:
                 yield self._linked(*link)
             visitor.later = []
-        # A device that is known may still send on its own: an older page that is open, or a message that was late.
-        who = {"userId": visitor.user, "anonymousId": visitor.device} if known and self._chance.random() < 0.7 else None
+        # A device that is known may still send on its own: an older page that is open, or a message
+        # that was late.
+        who = (
+            {"userId": visitor.user, "anonymousId": visitor.device}
+            if known and self._chance.random() < 0.7
+            else None
+        )
         yield self._event(who or {"anonymousId": visitor.device}, visitor)
         if known and self._chance.random() < 0.02:
             yield self._linked(visitor.device, str(visitor.user))  # SDKs identify at each login
@@ -99,13 +109,19 @@ class Traffic:
         if self._chance.random() < 0.04:
             items = self._chance.sample(visitor.shelf, 3)
             prices = [self._chance.randrange(1, 50) for _ in items]
-            products = [{"product_id": item, "price": price, "quantity": 2} for item, price in zip(items, prices, strict=True)]
+            products = [
+                {"product_id": item, "price": price, "quantity": 2}
+                for item, price in zip(items, prices, strict=True)
+            ]
             events = [
                 Event(f"{message_id}:{index}", user_id, "purchase", item, happened, 2.0 * price)
                 for index, (item, price) in enumerate(zip(items, prices, strict=True))
             ]
             visitor.left -= len(events)
-            order = {"event": "Order Completed", "properties": {"order_id": message_id, "products": products}}
+            order = {
+                "event": "Order Completed",
+                "properties": {"order_id": message_id, "products": products},
+            }
             return Sent({**head, **order}, tuple(events))
         visitor.left -= 1
         name = self._chance.choices(list(TRACKED), WEIGHTS)[0]
@@ -113,19 +129,31 @@ class Traffic:
         item_id = None if kind in ("search", "wave") else self._chance.choice(visitor.shelf)
         properties = {"query": "tea"} if item_id is None else {"product_id": item_id}
         return Sent(
-            {**head, "event": name, "properties": properties}, (Event(message_id, user_id, kind, item_id, happened, None),)
+            {**head, "event": name, "properties": properties},
+            (Event(message_id, user_id, kind, item_id, happened, None),),
         )
 
     def _linked(self, visitor: str, user: str) -> Sent:
-        head = {"messageId": self._message_id(), "timestamp": _iso(time.time_ns() // 1_000_000), "userId": user}
+        head = {
+            "messageId": self._message_id(),
+            "timestamp": _iso(time.time_ns() // 1_000_000),
+            "userId": user,
+        }
         if self._chance.random() < 0.5:
             return Sent({**head, "type": "alias", "previousId": visitor}, link=(visitor, user))
-        return Sent({**head, "type": "identify", "anonymousId": visitor, "traits": {"plan": "pro"}}, link=(visitor, user))
+        return Sent(
+            {**head, "type": "identify", "anonymousId": visitor, "traits": {"plan": "pro"}},
+            link=(visitor, user),
+        )
 
     def _loner(self) -> _Visitor:
         self._loners_made += 1
         shelf = self._loners_made % SHELVES
-        return _Visitor(f"loner-{self._loners_made}", [f"shelf-{shelf}-{place}" for place in range(SHELF)], LONER_EVENTS)
+        return _Visitor(
+            f"loner-{self._loners_made}",
+            [f"shelf-{shelf}-{place}" for place in range(SHELF)],
+            LONER_EVENTS,
+        )
 
     def _traveller(self) -> _Visitor:
         self._travellers_made += 1
@@ -151,4 +179,7 @@ class Traffic:
 
 def _iso(millis: int) -> str:
     # Of whole milliseconds: the text must give back the same number.
-    return datetime.fromtimestamp(millis // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{millis % 1000:03d}Z"
+    return (
+        datetime.fromtimestamp(millis // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        + f".{millis % 1000:03d}Z"
+    )

@@ -1,4 +1,6 @@
-"""An online store that stops after so many writes, as a process that is killed between two of them does."""
+"""An online store that stops after so many writes, as a process that is killed between two of them
+does.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +14,9 @@ class StoppedError(Exception):
 
 
 class Interrupted:
-    """A Redis client that does `writes` more writes and then none. Commands of a pipeline count one by one."""
+    """A Redis client that does `writes` more writes and then none. Commands of a pipeline count one
+    by one.
+    """
 
     def __init__(self, client: Any, writes: int) -> None:
         self._client, self.left = client, writes

@@ -5,16 +5,20 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from services.standalone.processes import Child, free_port
-from services.standalone.supervisor import is_ready
 from slipstream.chassis.settings import KafkaSettings, RedisSettings
+from slipstream_cli.local.processes import Child, free_port
+from slipstream_cli.local.supervisor import is_ready
 
 KEY = "s3cret"
 
 
 @contextmanager
-def ingestion_process(kafka: KafkaSettings, redis: RedisSettings, namespace: str, **settings: str) -> Iterator[str]:
-    """Its URL, while it runs. `settings` are its own: `cors_origins="*"`. The write key is `KEY`, its name `shop`."""
+def ingestion_process(
+    kafka: KafkaSettings, redis: RedisSettings, namespace: str, **settings: str
+) -> Iterator[str]:
+    """Its URL, while it runs. `settings` are its own: `cors_origins="*"`. The write key is `KEY`,
+    its name `shop`.
+    """
     port = free_port()
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("SLIPSTREAM_")},

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 
 from slipstream.broker.producer import Producer
 from slipstream.contracts.events import CatalogRecord, Interaction
+from slipstream.contracts.times import DAY_MS
 from slipstream.contracts.topics import CATALOG, INTERACTIONS
 from slipstream.contracts.vocabulary import MERGED_INTO, signal_weight
 from slipstream.features import decay, item, visitor
-from slipstream.features.visitor import DAY_MS
 from slipstream.stores import lake
 from slipstream.stores.lake import Lake
 from slipstream.stores.online import OnlineStore
@@ -18,7 +18,9 @@ from slipstream.stores.online import OnlineStore
 TYPES = ("view", "view", "view", "click", "cart", "purchase", "search", "rate")
 
 
-def events(count: int, *, visitors: int = 150, items: int = 80, seed: int = 7, first: int = 0) -> list[Interaction]:
+def events(
+    count: int, *, visitors: int = 150, items: int = 80, seed: int = 7, first: int = 0
+) -> list[Interaction]:
     """Events of the last hours, mostly in order of time."""
     chosen = random.Random(seed)
     now = time.time_ns() // 1_000_000
@@ -53,18 +55,32 @@ def tell(producer: Producer, links: Sequence[tuple[str, str]]) -> None:
     """Say of these visitors whom they are."""
     now = time.time_ns() // 1_000_000
     for visitor_id, user_id in links:
-        record = CatalogRecord(entity="identity", entity_id=visitor_id, attributes={MERGED_INTO: user_id}, timestamp=now)
+        record = CatalogRecord(
+            entity="identity",
+            entity_id=visitor_id,
+            attributes={MERGED_INTO: user_id},
+            timestamp=now,
+        )
         producer.send(CATALOG, f"identity:{visitor_id}", record)
     producer.flush(30)
     assert producer.failures == 0
 
 
 def assert_exactly(
-    made: Sequence[Interaction], store: OnlineStore, history: Lake, merged: Mapping[str, str] | None = None
+    made: Sequence[Interaction],
+    store: OnlineStore,
+    history: Lake,
+    merged: Mapping[str, str] | None = None,
 ) -> None:
-    """Redis and the lake hold exactly these events: none missing, none twice. `merged`: visitors and the users that they are."""
+    """Redis and the lake hold exactly these events: none missing, none twice. `merged`: visitors
+    and the users that they are.
+    """
     rows = history.read(lake.INTERACTIONS, columns=["event_id", "user_id", "timestamp"]).to_pylist()
-    twice = [event_id for event_id, count in Counter(row["event_id"] for row in rows).items() if count > 1]
+    twice = [
+        event_id
+        for event_id, count in Counter(row["event_id"] for row in rows).items()
+        if count > 1
+    ]
     assert twice == []
     assert {(row["event_id"], row["user_id"], row["timestamp"]) for row in rows} == {
         (event.event_id, event.user_id, event.timestamp) for event in made
@@ -77,7 +93,9 @@ def assert_exactly(
         by_visitor.setdefault((merged or {}).get(event.user_id, event.user_id), []).append(event)
         if event.item_id is not None:
             by_item.setdefault(event.item_id, []).append(event)
-            masses[event.item_id] = decay.add(masses.get(event.item_id), signal_weight(event.event_type), event.timestamp, DAY_MS)
+            masses[event.item_id] = decay.add(
+                masses.get(event.item_id), signal_weight(event.event_type), event.timestamp, DAY_MS
+            )
     for user_id, theirs in by_visitor.items():
         held, due = store.visitor(user_id), visitor.fold_all(None, theirs)
         assert held is not None, user_id
@@ -88,8 +106,16 @@ def assert_exactly(
     for item_id, state in zip(by_item, store.items(list(by_item)), strict=True):
         due_item = item.fold_all(None, by_item[item_id])
         assert state is not None, item_id
-        assert (state.counts, state.hours, state.days) == (due_item.counts, due_item.hours, due_item.days), item_id
-        assert state.mass is not None and due_item.mass is not None and abs(state.mass - due_item.mass) < 1e-6, item_id
+        assert (state.counts, state.hours, state.days) == (
+            due_item.counts,
+            due_item.hours,
+            due_item.days,
+        ), item_id
+        assert (
+            state.mass is not None
+            and due_item.mass is not None
+            and abs(state.mass - due_item.mass) < 1e-6
+        ), item_id
     newest = max(event.timestamp for event in made)
     trending = dict(store.trending(len(by_item)))
     assert trending.keys() == {item_id for item_id, mass in masses.items() if mass is not None}

@@ -1,4 +1,6 @@
-"""The online store rebuilt from the lake, on the real server: as the stream left it, and while the stream goes on."""
+"""The online store rebuilt from the lake, on the real server: as the stream left it, and while the
+stream goes on.
+"""
 
 import random
 import threading
@@ -11,12 +13,13 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from services.features.backfill import Report, Request, backfill
-from services.features.rows import as_table, catalog_row, interaction_row
+from services.features.history.backfill import Report, Request, backfill
+from services.features.history.rows import as_table, catalog_row, interaction_row
 from services.features.settings import FeaturesSection, FeaturesSettings
-from slipstream.broker.batch import Message, Source
+from slipstream.broker.batch import Message
 from slipstream.chassis.settings import KafkaSettings, LakeSettings, RedisSettings
 from slipstream.contracts.events import CatalogRecord, Interaction
+from slipstream.contracts.positions import Source
 from slipstream.contracts.vocabulary import MERGED_INTO
 from slipstream.features.applied import Placed
 from slipstream.features.item import ItemState
@@ -35,14 +38,18 @@ KINDS = ("view", "view", "click", "cart", "purchase", "search", "impression")
 
 @dataclass
 class Shop:
-    """A stream without a broker: what comes is applied online at once, and is in the lake when it is told."""
+    """A stream without a broker: what comes is applied online at once, and is in the lake when it
+    is told.
+    """
 
     settings: FeaturesSettings
     chosen: random.Random = field(default_factory=lambda: random.Random(5))
     offset: int = -1
 
     def __post_init__(self) -> None:
-        self.store = OnlineStore(self.settings.redis, self.settings.namespace, self.settings.retention())
+        self.store = OnlineStore(
+            self.settings.redis, self.settings.namespace, self.settings.retention()
+        )
         self.lake = Lake(self.settings.lake, self.settings.namespace)
         self.redis: Any = connect(self.settings.redis)
 
@@ -92,7 +99,10 @@ class Shop:
             self.lake.append(CATALOG, as_table(CATALOG, [row]), {place: self.offset})
 
     def wipe(self) -> None:
-        keys = [*self.redis.scan_iter(f"{self.settings.namespace}:*"), *self.redis.scan_iter(f"{{{self.settings.namespace}:*")]
+        keys = [
+            *self.redis.scan_iter(f"{self.settings.namespace}:*"),
+            *self.redis.scan_iter(f"{{{self.settings.namespace}:*"),
+        ]
         self.redis.delete(*keys)
 
     def held(self) -> dict[str, Any]:
@@ -103,16 +113,27 @@ class Shop:
             "visitors": {name: self.store.visitor(name) for name in names},
             "items": dict(zip(items, self.store.items(items), strict=True)),
             "trending": dict(self.store.trending(50)),
-            "catalog": sorted((record.entity_id, record.timestamp) for record in self.store.catalog_items()),
+            "catalog": sorted(
+                (record.entity_id, record.timestamp) for record in self.store.catalog_items()
+            ),
         }
 
     def backfill(self, output: Path | None = None) -> Report:
-        return backfill(self.settings, Request(output=output, settle_s=0), lambda _what, _done: None)
+        return backfill(
+            self.settings, Request(output=output, settle_s=0), lambda _what, _done: None
+        )
 
 
 @pytest.fixture
 def shop(redis_settings: RedisSettings, lake_settings: LakeSettings, namespace: str) -> Shop:
-    return Shop(FeaturesSettings(redis=redis_settings, lake=lake_settings, namespace=namespace, features=FeaturesSection()))
+    return Shop(
+        FeaturesSettings(
+            redis=redis_settings,
+            lake=lake_settings,
+            namespace=namespace,
+            features=FeaturesSection(),
+        )
+    )
 
 
 def assert_same(found: dict[str, Any], due: dict[str, Any]) -> None:
@@ -121,7 +142,8 @@ def assert_same(found: dict[str, Any], due: dict[str, Any]) -> None:
     for name, state in due["items"].items():
         mine, its = found["items"][name], state
         assert (mine.counts, mine.hours, mine.days) == (its.counts, its.hours, its.days), name
-        # A visitor whose state was gone may have told a pair that history does not tell; its record stays noted.
+        # A visitor whose state was gone may have told a pair that history does not tell; its record
+        # stays noted.
         assert all(mine.applied[source] >= offset for source, offset in its.applied.items()), name
         assert (mine.first_seen, mine.last_seen) == (its.first_seen, its.last_seen)
         assert like(mine.mass, its.mass)
@@ -133,7 +155,9 @@ def assert_same(found: dict[str, Any], due: dict[str, Any]) -> None:
 
 def assert_neighbours(mine: ItemState, its: ItemState) -> None:
     assert mine.neighbours.keys() == its.neighbours.keys()
-    assert all(abs(mass - its.neighbours[name]) <= 50 for name, mass in mine.neighbours.items()), "beyond rounding"
+    assert all(abs(mass - its.neighbours[name]) <= 50 for name, mass in mine.neighbours.items()), (
+        "beyond rounding"
+    )
 
 
 def as_told(state: VisitorState | None) -> Any:
@@ -142,23 +166,43 @@ def as_told(state: VisitorState | None) -> Any:
         return None
     merged = {name: dict(offsets) for name, offsets in state.merged.items() if offsets}
     tiles = [tiles for tiles in state.tiles if tiles.counts]
-    return (state.sequence, dict(state.counts), state.first_seen, state.last_seen, state.applied, state.recent, tiles, merged)
+    return (
+        state.sequence,
+        dict(state.counts),
+        state.first_seen,
+        state.last_seen,
+        state.applied,
+        state.recent,
+        tiles,
+        merged,
+    )
 
 
 def identity(visitor: str, user: str) -> CatalogRecord:
     now = time.time_ns() // 1_000_000
-    return CatalogRecord(entity="identity", entity_id=visitor, attributes={MERGED_INTO: user}, timestamp=now)
+    return CatalogRecord(
+        entity="identity", entity_id=visitor, attributes={MERGED_INTO: user}, timestamp=now
+    )
 
 
 def test_a_wiped_store_is_rebuilt_as_the_stream_left_it(shop: Shop, tmp_path: Path) -> None:
     shop.take(shop.events(300))
     shop.take(shop.events(15, "anonymous"))
-    shop.tell(CatalogRecord(entity="item", entity_id="i1", attributes={"category": "shoes"}, timestamp=5))
+    shop.tell(
+        CatalogRecord(entity="item", entity_id="i1", attributes={"category": "shoes"}, timestamp=5)
+    )
     time.sleep(0.01)
     shop.tell(identity("anonymous", "ada"))
     for records in (shop.events(10, "anonymous"), shop.events(10, "ada"), shop.events(100)):
-        time.sleep(0.005)  # received in another millisecond: partitions have no order among each other but that
-        shop.take([r._replace(interaction=r.interaction.model_copy(update={"received_at": _now()})) for r in records])
+        time.sleep(
+            0.005
+        )  # received in another millisecond: partitions have no order among each other but that
+        shop.take(
+            [
+                r._replace(interaction=r.interaction.model_copy(update={"received_at": _now()}))
+                for r in records
+            ]
+        )
     due = shop.held()
     assert due["visitors"]["anonymous"] == due["visitors"]["ada"] is not None
     shop.wipe()
@@ -171,14 +215,20 @@ def test_a_wiped_store_is_rebuilt_as_the_stream_left_it(shop: Shop, tmp_path: Pa
     later = shop.events(5, "anonymous")
     shop.take(later)
     ada = shop.store.visitor("ada")
-    assert ada is not None and sum(ada.counts.values()) == 40, "the rebuilt marker leads on, and offsets go on"
+    assert ada is not None and sum(ada.counts.values()) == 40, (
+        "the rebuilt marker leads on, and offsets go on"
+    )
     shop.store.apply(later)
     assert shop.store.visitor("ada") == ada
 
 
 def test_what_was_erased_does_not_come_back(shop: Shop) -> None:
     shop.take(shop.events(10, "erased") + shop.events(20))
-    shop.tell(CatalogRecord(entity="user", entity_id="erased", deleted=True, timestamp=time.time_ns() // 1_000_000))
+    shop.tell(
+        CatalogRecord(
+            entity="user", entity_id="erased", deleted=True, timestamp=time.time_ns() // 1_000_000
+        )
+    )
     shop.wipe()
     assert shop.backfill().complete
     assert shop.store.visitor("erased") is None
@@ -199,8 +249,8 @@ def test_rebuilding_twice_changes_nothing(shop: Shop) -> None:
 def test_a_state_that_is_ahead_of_the_lake_is_left_until_the_lake_has_come_to_it(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.features.catch_up.HOLD_S", 0.2)
-    monkeypatch.setattr("services.features.catch_up.ROUNDS", 1)
+    monkeypatch.setattr("services.features.history.catch_up.HOLD_S", 0.2)
+    monkeypatch.setattr("services.features.history.catch_up.ROUNDS", 1)
     shop.take(shop.events(100) + shop.events(5, "u1"))
     waiting = shop.events(4, "u1")
     shop.store.apply(waiting)
@@ -217,10 +267,11 @@ def test_a_state_that_is_ahead_of_the_lake_is_left_until_the_lake_has_come_to_it
 def test_a_backfill_beside_the_stream_loses_and_doubles_nothing(
     shop: Shop, cooperative: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The store is wiped, and rebuilt while events go on; the stream reaches the lake half a second late. A consumer that does
-    not hold when it is asked makes it slower, not wrong."""
+    """The store is wiped, and rebuilt while events go on; the stream reaches the lake half a second
+    late. A consumer that does not hold when it is asked makes it slower, not wrong.
+    """
     if not cooperative:
-        monkeypatch.setattr("services.features.catch_up.HOLD_S", 2.0)
+        monkeypatch.setattr("services.features.history.catch_up.HOLD_S", 2.0)
     shop.take(shop.events(600))
     shop.wipe()
     stop = threading.Event()
@@ -265,7 +316,7 @@ def _now() -> int:
 
 
 def _all_records(lake: Lake) -> list[Placed]:
-    from services.features.rows import FOLDED_COLUMNS, placed
+    from services.features.history.rows import FOLDED_COLUMNS, placed
 
     records = placed(lake.read(INTERACTIONS, columns=FOLDED_COLUMNS).to_pydict())
     return sorted(records, key=lambda record: record.offset)
@@ -274,7 +325,9 @@ def _all_records(lake: Lake) -> list[Placed]:
 def test_the_features_service_holds_while_it_is_asked_and_the_lake_comes_to_where_it_is(
     broker: KafkaSettings, shop: Shop
 ) -> None:
-    settings = shop.settings.model_copy(update={"kafka": broker, "features": FeaturesSection(lake_flush_s=0.2)})
+    settings = shop.settings.model_copy(
+        update={"kafka": broker, "features": FeaturesSection(lake_flush_s=0.2)}
+    )
     asking = Rebuild(settings.redis, settings.namespace, settings.retention(), lambda _source: -1)
     with running(settings) as features:
         send(features.producer, events(100))
@@ -284,7 +337,10 @@ def test_the_features_service_holds_while_it_is_asked_and_the_lake_comes_to_wher
         send(features.producer, events(50, first=100))
         time.sleep(1.0)
         assert features.lake.count(INTERACTIONS) == 100
-        assert sum(shop.lake.applied_offsets(INTERACTIONS, [s])[s] + 1 for s in _sources(asking)) == 100
+        assert (
+            sum(shop.lake.applied_offsets(INTERACTIONS, [s])[s] + 1 for s in _sources(asking))
+            == 100
+        )
         asking.release()
         features.settle()
         assert features.lake.count(INTERACTIONS) == 150
@@ -294,4 +350,6 @@ def test_the_features_service_holds_while_it_is_asked_and_the_lake_comes_to_wher
 
 def _sources(rebuild: Rebuild) -> list[Source]:
     places = [source.rpartition(":") for source in rebuild.trending_applied()]
-    return [Source("interactions.v1", topic_id, int(partition)) for topic_id, _, partition in places]
+    return [
+        Source("interactions.v1", topic_id, int(partition)) for topic_id, _, partition in places
+    ]

@@ -1,4 +1,6 @@
-"""Spark folds the same history to the same rows and states. Needs PySpark (make test-spark brings it) and Java 17."""
+"""Spark folds the same history to the same rows and states. Needs PySpark (make test-spark brings
+it) and Java 17.
+"""
 
 import importlib.util
 import random
@@ -9,15 +11,15 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from services.features.local_engine import LocalEngine, Sinks, Trending
-from services.features.snapshot import Snapshot
-from services.features.spark_engine import SparkEngine, SparkMissingError
-from services.features.training_files import TrainingFiles
+from services.features.history.local_engine import LocalEngine, Sinks, Trending
+from services.features.history.snapshot import Snapshot
+from services.features.history.spark_engine import SparkEngine, SparkMissingError
+from services.features.history.training_files import TrainingFiles
 from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.events import Interaction
+from slipstream.contracts.times import DAY_MS, HOUR_MS
 from slipstream.features.applied import Placed
 from slipstream.features.history import asks_for
-from slipstream.features.visitor import DAY_MS, HOUR_MS
 from slipstream.stores.lake import Lake
 from slipstream.stores.layout import TrendingState
 from slipstream.stores.rebuild import RebuiltItem, RebuiltVisitor
@@ -25,7 +27,12 @@ from tests.unit.features.placed_events import KINDS, START
 from tests.unit.features_service.lake_history import links, write, write_catalog
 
 MISSING = [
-    what for what, there in (("PySpark", importlib.util.find_spec("pyspark")), ("Java", shutil.which("java"))) if there is None
+    what
+    for what, there in (
+        ("PySpark", importlib.util.find_spec("pyspark")),
+        ("Java", shutil.which("java")),
+    )
+    if there is None
 ]
 needs_spark = pytest.mark.skipif(
     bool(MISSING),
@@ -37,7 +44,9 @@ WINDOW = (START + 6 * HOUR_MS, START + 40 * HOUR_MS)
 def shop_history(count: int = 1_500, seed: int = 3) -> list[Placed]:
     """Forty visitors over two days, up to a day late, from two partitions."""
     chosen = random.Random(seed)
-    drawn = sorted((START + chosen.randrange(2 * DAY_MS), chosen.randrange(DAY_MS)) for _ in range(count))
+    drawn = sorted(
+        (START + chosen.randrange(2 * DAY_MS), chosen.randrange(DAY_MS)) for _ in range(count)
+    )
     records = []
     for offset, (at, late) in enumerate(sorted(drawn, key=sum)):
         user, kind = chosen.randrange(40), chosen.choice(KINDS)
@@ -65,7 +74,11 @@ class Kept:
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
-    found = [row for path in sorted(folder.glob("*.parquet")) for row in pq.ParquetFile(path).read().to_pylist()]
+    found = [
+        row
+        for path in sorted(folder.glob("*.parquet"))
+        for row in pq.ParquetFile(path).read().to_pylist()
+    ]
     return sorted(found, key=lambda row: (row["topic_id"], row["partition"], row["offset"]))
 
 
@@ -76,7 +89,9 @@ def quiet(_what: str, _done: float) -> None:
 @needs_spark
 @pytest.mark.timeout(300)
 @pytest.mark.filterwarnings("ignore")
-def test_spark_and_one_process_agree_to_the_last_bit(tmp_path: Path, lake_settings: LakeSettings) -> None:
+def test_spark_and_one_process_agree_to_the_last_bit(
+    tmp_path: Path, lake_settings: LakeSettings
+) -> None:
     lake = Lake(lake_settings, "shop")
     write(lake, shop_history(), random.Random(1))
     lake.erase(["u7"])  # files that a delete has rewritten are of another kind than appended ones
@@ -86,7 +101,9 @@ def test_spark_and_one_process_agree_to_the_last_bit(tmp_path: Path, lake_settin
 
     local, local_files = Kept(), TrainingFiles(tmp_path / "local")
     (tmp_path / "work").mkdir()
-    LocalEngine(snapshot, tmp_path / "work", quiet, bucket_rows=400).run(local.sinks, local_files, asks_for(*WINDOW))
+    LocalEngine(snapshot, tmp_path / "work", quiet, bucket_rows=400).run(
+        local.sinks, local_files, asks_for(*WINDOW)
+    )
     local_files.complete({})
     spark, spark_files = Kept(), TrainingFiles(tmp_path / "spark")
     SparkEngine(snapshot, float(DAY_MS), "local[2]", quiet).run(spark.sinks, spark_files, *WINDOW)
@@ -94,8 +111,12 @@ def test_spark_and_one_process_agree_to_the_last_bit(tmp_path: Path, lake_settin
 
     assert local_files.rows == spark_files.rows > 500
     assert rows(tmp_path / "spark") == rows(tmp_path / "local")
-    assert sorted(spark.visitors, key=lambda one: one.user_id) == sorted(local.visitors, key=lambda one: one.user_id)
-    assert sorted(spark.items, key=lambda one: one.item_id) == sorted(local.items, key=lambda one: one.item_id)
+    assert sorted(spark.visitors, key=lambda one: one.user_id) == sorted(
+        local.visitors, key=lambda one: one.user_id
+    )
+    assert sorted(spark.items, key=lambda one: one.item_id) == sorted(
+        local.items, key=lambda one: one.item_id
+    )
     assert spark.trending.by_item() == local.trending.by_item() and len(local.trending.heap) == 20
     assert spark.trending.state == local.trending.state
 

@@ -23,14 +23,18 @@ from tests.conftest import OwnBroker, Renewal
 from tests.integration.records import an_interaction, outgoing
 
 
-def read_until(consumer: Consumer, enough: Callable[[list[Batch]], bool], limit_s: float = 60.0) -> list[Batch]:
+def read_until(
+    consumer: Consumer, enough: Callable[[list[Batch]], bool], limit_s: float = 60.0
+) -> list[Batch]:
     batches: list[Batch] = []
     watch = ConsumerWatch(Metrics("test"))  # as every loop has one
     watch.begin(consumer)
     deadline = time.monotonic() + limit_s
     while not enough(batches):
         watch.update()
-        assert time.monotonic() < deadline, f"only {sum(len(b.messages) for b in batches)} messages came"
+        assert time.monotonic() < deadline, (
+            f"only {sum(len(b.messages) for b in batches)} messages came"
+        )
         if batch := consumer.poll(0.2):
             batches.append(batch)
     return batches
@@ -59,11 +63,14 @@ async def test_acknowledged_records_are_read_in_order_with_their_request_id(
     assert [message.request_id for message in messages] == [f"r{n}" for n in range(500)]
     assert {message.key for message in messages} == {"u0"}
     assert (
-        messages[0].source.topic_id == topic_ids(broker, [physical(namespace, INTERACTIONS)])[physical(namespace, INTERACTIONS)]
+        messages[0].source.topic_id
+        == topic_ids(broker, [physical(namespace, INTERACTIONS)])[physical(namespace, INTERACTIONS)]
     )
 
 
-async def test_group_goes_on_from_what_was_committed(broker: KafkaSettings, namespace: str, producer: Producer) -> None:
+async def test_group_goes_on_from_what_was_committed(
+    broker: KafkaSettings, namespace: str, producer: Producer
+) -> None:
     await producer.publish(outgoing(range(100), users=5))
     first = Consumer(broker, namespace, [INTERACTIONS], "g", max_poll_records=40)
     batches = await asyncio.to_thread(read_until, first, lambda b: count(b) >= 40)
@@ -88,7 +95,13 @@ async def test_two_members_share_the_partitions_and_the_survivor_takes_over(
         def handle(batch: Batch) -> None:
             seen[name] += [message.record.event_id for message in batch.messages]
 
-        consume(Consumer(broker, namespace, [INTERACTIONS], "g"), handle, stops[name], ConsumerWatch(Metrics(name)), poll_s=0.1)
+        consume(
+            Consumer(broker, namespace, [INTERACTIONS], "g"),
+            handle,
+            stops[name],
+            ConsumerWatch(Metrics(name)),
+            poll_s=0.1,
+        )
 
     threads = {name: threading.Thread(target=run, args=(name,)) for name in seen}
     for thread in threads.values():
@@ -126,7 +139,9 @@ async def test_what_was_not_committed_is_read_again_after_a_rebalance_also_by_a_
     deadline = time.monotonic() + 60
     while len(again) < 200:  # each reads its half
         assert time.monotonic() < deadline, f"{len(again)} of 200 were read again"
-        for batch in await asyncio.gather(asyncio.to_thread(first.poll, 0.2), asyncio.to_thread(second.poll, 0.2)):
+        for batch in await asyncio.gather(
+            asyncio.to_thread(first.poll, 0.2), asyncio.to_thread(second.poll, 0.2)
+        ):
             if revoked.is_set():
                 again |= {message.record.event_id for message in batch.messages}
     assert len(first._client.assignment()) == len(second._client.assignment()) == 6
@@ -148,7 +163,9 @@ async def test_bytes_that_are_no_record_come_as_malformed_and_do_not_block(
     assert [m.value for m in malformed] == [b"{not json"] and malformed[0].reason
 
 
-async def test_publish_fails_in_time_when_the_broker_is_away(own_broker: OwnBroker, namespace: str) -> None:
+async def test_publish_fails_in_time_when_the_broker_is_away(
+    own_broker: OwnBroker, namespace: str
+) -> None:
     settings, server = own_broker()
     settings = settings.model_copy(update={"delivery_timeout_ms": 1_500})
     ensure_topics(settings, namespace)
@@ -175,7 +192,9 @@ async def test_publish_fails_in_time_when_the_broker_is_away(own_broker: OwnBrok
 
 
 @pytest.mark.parametrize("group", ["g", None])
-async def test_consumer_goes_on_after_a_renewal(renewal: Renewal, namespace: str, group: str | None) -> None:
+async def test_consumer_goes_on_after_a_renewal(
+    renewal: Renewal, namespace: str, group: str | None
+) -> None:
     settings, renew = renewal
     producer = Producer(settings, namespace)
     await producer.publish(outgoing(range(100), users=5))
@@ -193,7 +212,9 @@ async def test_consumer_goes_on_after_a_renewal(renewal: Renewal, namespace: str
             assert time.monotonic() < deadline, "the producer did not recover"
             await asyncio.sleep(0.1)
     after = await asyncio.to_thread(read_until, consumer, lambda b: count(b) >= 10)
-    assert {m.record.event_id for b in after for m in b.messages} == {f"e{n}" for n in range(100, 110)}
+    assert {m.record.event_id for b in after for m in b.messages} == {
+        f"e{n}" for n in range(100, 110)
+    }
     assert {m.source.topic_id for b in after for m in b.messages} == set(
         topic_ids(settings, [physical(namespace, INTERACTIONS)]).values()
     )
@@ -201,7 +222,9 @@ async def test_consumer_goes_on_after_a_renewal(renewal: Renewal, namespace: str
     producer.close()
 
 
-async def test_offsets_from_before_a_renewal_pass_nothing_that_came_after_it(renewal: Renewal, namespace: str) -> None:
+async def test_offsets_from_before_a_renewal_pass_nothing_that_came_after_it(
+    renewal: Renewal, namespace: str
+) -> None:
     settings, renew = renewal
     producer = Producer(settings, namespace)
     await producer.publish(outgoing(range(100)))
@@ -219,7 +242,9 @@ async def test_offsets_from_before_a_renewal_pass_nothing_that_came_after_it(ren
     follower = Consumer(settings, namespace, [INTERACTIONS], "g")
     after = await asyncio.to_thread(read_until, follower, lambda b: count(b) >= 200)
     follower.close()
-    assert [m.record.event_id for b in after for m in b.messages] == [f"e{n}" for n in range(100, 300)]
+    assert [m.record.event_id for b in after for m in b.messages] == [
+        f"e{n}" for n in range(100, 300)
+    ]
 
 
 async def test_broker_that_is_away_is_waited_for(own_broker: OwnBroker, namespace: str) -> None:
@@ -265,13 +290,17 @@ async def test_records_handed_over_together_lie_where_the_library_puts_them(
     producer.close()
     found: dict[tuple[str, int], list[tuple[str, str, Interaction]]] = {}
     for message in (message for batch in batches for message in batch.messages):
-        found.setdefault(message.source, []).append((message.key, message.request_id, message.record))
+        found.setdefault(message.source, []).append(
+            (message.key, message.request_id, message.record)
+        )
     for messages in found.values():
         third = len(messages) // 3
         assert messages[:third] == messages[third : 2 * third] == messages[2 * third :]
 
 
-async def test_refused_record_fails_alone_and_the_client_stays(broker: KafkaSettings, namespace: str, producer: Producer) -> None:
+async def test_refused_record_fails_alone_and_the_client_stays(
+    broker: KafkaSettings, namespace: str, producer: Producer
+) -> None:
     client = producer._producer
     await producer.publish(outgoing(range(1)))
     large = Outgoing(INTERACTIONS, "u", b"x" * 2_000_000)
@@ -282,14 +311,22 @@ async def test_refused_record_fails_alone_and_the_client_stays(broker: KafkaSett
     producer.close()
 
 
-async def test_publish_waits_for_partitions_without_holding_up_the_event_loop(broker: KafkaSettings, namespace: str) -> None:
+async def test_publish_waits_for_partitions_without_holding_up_the_event_loop(
+    broker: KafkaSettings, namespace: str
+) -> None:
     await asyncio.to_thread(ensure_topics, broker, namespace, [CATALOG])
-    producer = await asyncio.to_thread(Producer, broker, namespace)  # one of its topics does not exist
-    entry = Outgoing(CATALOG, "item:kettle", CatalogRecord(entity="item", entity_id="kettle", timestamp=1))
+    producer = await asyncio.to_thread(
+        Producer, broker, namespace
+    )  # one of its topics does not exist
+    entry = Outgoing(
+        CATALOG, "item:kettle", CatalogRecord(entity="item", entity_id="kettle", timestamp=1)
+    )
     publishing = asyncio.create_task(producer.publish_each([outgoing(range(3)), [entry]]))
     started = time.monotonic()
     await asyncio.sleep(0.01)
-    assert time.monotonic() - started < 1.0, "the library's own send waits for two seconds, in the event loop"
+    assert time.monotonic() - started < 1.0, (
+        "the library's own send waits for two seconds, in the event loop"
+    )
     assert await publishing == [None, None]
     producer.send(INTERACTIONS, "u0", an_interaction(3))
     producer.flush()
@@ -297,7 +334,9 @@ async def test_publish_waits_for_partitions_without_holding_up_the_event_loop(br
     producer.close()
 
 
-async def test_a_topic_that_nobody_has_written_to_takes_its_first_record_at_once(broker: KafkaSettings, namespace: str) -> None:
+async def test_a_topic_that_nobody_has_written_to_takes_its_first_record_at_once(
+    broker: KafkaSettings, namespace: str
+) -> None:
     # A real broker tells a client only of the topics that it was asked about.
     producer = await open_producer(broker, namespace)
     for topic in TOPICS:

@@ -1,6 +1,8 @@
-"""The private parts of kafka-python that we lean on, each in a test that fails when the library changes; and lost answers.
+"""The private parts of kafka-python that we lean on, each in a test that fails when the library
+changes; and lost answers.
 
-The parts of the producer's way in are in `test_broker.py`, compared with what the library's own `send` does.
+The parts of the producer's way in are in `test_broker.py`, compared with what the library's own
+`send` does.
 """
 
 import asyncio
@@ -32,7 +34,9 @@ def poll_until_assigned(consumer: Consumer, poll_s: float = 0.1, limit_s: float 
 
 
 def event_ids(consumer: Consumer, enough: int, limit_s: float = 30.0) -> list[str]:
-    """The ids of what comes until `enough` have come, and for a second longer: what was doubled would come then."""
+    """The ids of what comes until `enough` have come, and for a second longer: what was doubled
+    would come then.
+    """
     found: list[str] = []
     deadline, end = time.monotonic() + limit_s, float("inf")
     while time.monotonic() < end:
@@ -66,16 +70,22 @@ async def test_a_join_that_outlives_its_poll_is_finished(
     proxied_broker: ProxiedBroker, namespace: str, poll_s: float, spare: int
 ) -> None:
     settings, proxy = proxied_broker
-    await asyncio.to_thread(ensure_topics, settings, namespace, [INTERACTIONS, CATALOG, RECOMMENDATIONS])
+    await asyncio.to_thread(
+        ensure_topics, settings, namespace, [INTERACTIONS, CATALOG, RECOMMENDATIONS]
+    )
     proxy.rules.append(Rule(Api.SYNC_GROUP, hold_s=0.3, spare=spare))
     for attempt in range(2):
-        consumer = await asyncio.to_thread(Consumer, settings, namespace, [INTERACTIONS, CATALOG, RECOMMENDATIONS], f"g{attempt}")
+        consumer = await asyncio.to_thread(
+            Consumer, settings, namespace, [INTERACTIONS, CATALOG, RECOMMENDATIONS], f"g{attempt}"
+        )
         await asyncio.to_thread(poll_until_assigned, consumer, poll_s)
         await asyncio.to_thread(consumer.close)
     assert proxy.applied[Api.SYNC_GROUP]
 
 
-async def test_metadata_that_come_late_delay_a_join_and_no_more(proxied_broker: ProxiedBroker, namespace: str) -> None:
+async def test_metadata_that_come_late_delay_a_join_and_no_more(
+    proxied_broker: ProxiedBroker, namespace: str
+) -> None:
     settings, proxy = proxied_broker
     await asyncio.to_thread(ensure_topics, settings, namespace, [INTERACTIONS])
     proxy.rules.append(Rule(Api.METADATA, hold_s=0.5, spare=1))
@@ -84,7 +94,9 @@ async def test_metadata_that_come_late_delay_a_join_and_no_more(proxied_broker: 
     await asyncio.to_thread(consumer.close)
 
 
-async def test_lost_answers_of_the_broker_double_nothing(proxied_broker: ProxiedBroker, namespace: str) -> None:
+async def test_lost_answers_of_the_broker_double_nothing(
+    proxied_broker: ProxiedBroker, namespace: str
+) -> None:
     settings, proxy = proxied_broker
     await asyncio.to_thread(ensure_topics, settings, namespace, [INTERACTIONS])
     producer = await asyncio.to_thread(Producer, settings, namespace)
@@ -100,7 +112,9 @@ async def test_lost_answers_of_the_broker_double_nothing(proxied_broker: Proxied
     assert sorted(found) == sorted(f"e{n}" for n in range(300))
 
 
-async def test_a_commit_whose_answer_is_lost_counts(proxied_broker: ProxiedBroker, namespace: str) -> None:
+async def test_a_commit_whose_answer_is_lost_counts(
+    proxied_broker: ProxiedBroker, namespace: str
+) -> None:
     settings, proxy = proxied_broker
     await asyncio.to_thread(ensure_topics, settings, namespace, [INTERACTIONS])
     producer = await asyncio.to_thread(Producer, settings, namespace)
@@ -118,7 +132,9 @@ async def test_a_commit_whose_answer_is_lost_counts(proxied_broker: ProxiedBroke
     await asyncio.to_thread(first.close)
     await producer.publish(outgoing(range(50, 60), users=7))
     second = await asyncio.to_thread(Consumer, settings, namespace, [INTERACTIONS], "g")
-    assert sorted(await asyncio.to_thread(event_ids, second, 10)) == sorted(f"e{n}" for n in range(50, 60))
+    assert sorted(await asyncio.to_thread(event_ids, second, 10)) == sorted(
+        f"e{n}" for n in range(50, 60)
+    )
     await asyncio.to_thread(second.close)
     await asyncio.to_thread(producer.close)
 
@@ -143,7 +159,10 @@ def test_positions_commits_ends_ids_and_connections_are_what_the_library_knows(
     client: ConsumerClient, broker: KafkaSettings, namespace: str
 ) -> None:
     assert client.positions() == {}
-    partitions = [TopicPartition(physical(namespace, INTERACTIONS), number) for number in range(INTERACTIONS.partitions)]
+    partitions = [
+        TopicPartition(physical(namespace, INTERACTIONS), number)
+        for number in range(INTERACTIONS.partitions)
+    ]
     deadline = time.monotonic() + 20
     while len(client.positions()) < len(partitions) or None in client.positions().values():
         assert time.monotonic() < deadline
@@ -151,7 +170,10 @@ def test_positions_commits_ends_ids_and_connections_are_what_the_library_knows(
     assert client.positions() == dict.fromkeys(partitions, 0)
     assert client.connections()
     client.refresh_metadata(5_000)
-    assert client.topic_id(partitions[0].topic) == topic_ids(broker, [partitions[0].topic])[partitions[0].topic]
+    assert (
+        client.topic_id(partitions[0].topic)
+        == topic_ids(broker, [partitions[0].topic])[partitions[0].topic]
+    )
     assert client.committed_offsets(partitions, 5_000) == {}
     client.commit({partitions[3]: OffsetAndMetadata(5, "", -1)}, timeout_ms=5_000)
     assert client.committed_offsets(partitions, 5_000) == {partitions[3]: 5}
@@ -160,7 +182,9 @@ def test_positions_commits_ends_ids_and_connections_are_what_the_library_knows(
     assert client.positions()[partitions[0]] == 0
 
 
-def test_positions_of_an_assignment_without_a_beginning_are_none(broker: KafkaSettings, namespace: str) -> None:
+def test_positions_of_an_assignment_without_a_beginning_are_none(
+    broker: KafkaSettings, namespace: str
+) -> None:
     ensure_topics(broker, namespace, [INTERACTIONS])
     client = ConsumerClient(**connection(broker), group_id=None, enable_auto_commit=False)
     partition = TopicPartition(physical(namespace, INTERACTIONS), 0)
@@ -174,7 +198,9 @@ class TestStaticMembership:
     def test_a_replica_that_died_is_replaced_at_once_by_one_of_the_same_name(
         self, broker: KafkaSettings, namespace: str, servers: Servers
     ) -> None:
-        settings = broker.model_copy(update={"instance_id": "features-0", "session_timeout_ms": 45_000})
+        settings = broker.model_copy(
+            update={"instance_id": "features-0", "session_timeout_ms": 45_000}
+        )
         ensure_topics(settings, namespace, [INTERACTIONS])
         dead = Consumer(settings, namespace, [INTERACTIONS], "g")
         poll_until_assigned(dead)
@@ -183,14 +209,19 @@ class TestStaticMembership:
         poll_until_assigned(heir, limit_s=20)  # far from the session's 45 s
         heir.close()
 
-    def test_two_replicas_of_one_name_are_told_so(self, broker: KafkaSettings, namespace: str) -> None:
+    def test_two_replicas_of_one_name_are_told_so(
+        self, broker: KafkaSettings, namespace: str
+    ) -> None:
         settings = broker.model_copy(update={"instance_id": "features-0"})
         ensure_topics(settings, namespace, [INTERACTIONS])
         first = Consumer(settings, namespace, [INTERACTIONS], "g")
         poll_until_assigned(first)
         second = Consumer(settings, namespace, [INTERACTIONS], "g")
         poll_until_assigned(second)
-        with pytest.raises(BrokerUnavailableError, match="give each replica a SLIPSTREAM_KAFKA__INSTANCE_ID of its own"):
+        with pytest.raises(
+            BrokerUnavailableError,
+            match="give each replica a SLIPSTREAM_KAFKA__INSTANCE_ID of its own",
+        ):
             source = next(iter(first.ends()))
             first.commit({source: 0})
         first.close()

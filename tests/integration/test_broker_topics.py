@@ -1,4 +1,6 @@
-"""Topics on the broker: made, compared, lost and made anew; and what consumers and their lag say of it."""
+"""Topics on the broker: made, compared, lost and made anew; and what consumers and their lag say of
+it.
+"""
 
 import asyncio
 import time
@@ -22,23 +24,36 @@ from tests.topics import make_topics_anew
 
 
 def items(numbers: range) -> list[Outgoing]:
-    return [Outgoing(CATALOG, f"item:i{n}", CatalogRecord(entity="item", entity_id=f"i{n}", timestamp=n)) for n in numbers]
+    return [
+        Outgoing(
+            CATALOG, f"item:i{n}", CatalogRecord(entity="item", entity_id=f"i{n}", timestamp=n)
+        )
+        for n in numbers
+    ]
 
 
-def test_new_topics_have_a_leader_for_each_partition_when_they_count_as_made(broker: KafkaSettings, namespace: str) -> None:
+def test_new_topics_have_a_leader_for_each_partition_when_they_count_as_made(
+    broker: KafkaSettings, namespace: str
+) -> None:
     ensure_topics(broker, namespace)
     admin = KafkaAdminClient(**connection(broker))
     told = admin.describe_topics([physical(namespace, topic) for topic in TOPICS])
     admin.close()
-    assert {entry["name"]: len(entry["partitions"]) for entry in told} == {physical(namespace, t): t.partitions for t in TOPICS}
+    assert {entry["name"]: len(entry["partitions"]) for entry in told} == {
+        physical(namespace, t): t.partitions for t in TOPICS
+    }
     assert all(partition["leader_id"] >= 0 for entry in told for partition in entry["partitions"])
     assert topic_differences(broker, namespace) == []
 
 
-def test_a_topic_that_is_not_as_wanted_is_told_with_the_way_to_mend_it(broker: KafkaSettings, namespace: str) -> None:
+def test_a_topic_that_is_not_as_wanted_is_told_with_the_way_to_mend_it(
+    broker: KafkaSettings, namespace: str
+) -> None:
     name = physical(namespace, ALERTS)
     admin = KafkaAdminClient(**connection(broker))
-    admin.create_topics([NewTopic(name, 2, 1, topic_configs={"cleanup.policy": "compact"})], wait_for_metadata=True)
+    admin.create_topics(
+        [NewTopic(name, 2, 1, topic_configs={"cleanup.policy": "compact"})], wait_for_metadata=True
+    )
     admin.close()
     ensure_topics(broker, namespace)
     partitions, *settings = topic_differences(broker, namespace)
@@ -51,27 +66,42 @@ def test_a_topic_that_is_not_as_wanted_is_told_with_the_way_to_mend_it(broker: K
 def test_a_topics_cleanup_and_retention_are_compared(broker: KafkaSettings, namespace: str) -> None:
     admin = KafkaAdminClient(**connection(broker))
     wrong = {"cleanup.policy": "compact", "retention.ms": "1000"}
-    admin.create_topics([NewTopic(physical(namespace, ALERTS), 1, 1, topic_configs=wrong)], wait_for_metadata=True)
+    admin.create_topics(
+        [NewTopic(physical(namespace, ALERTS), 1, 1, topic_configs=wrong)], wait_for_metadata=True
+    )
     admin.close()
-    assert [difference.partition(" has ")[2].split(",")[0] for difference in topic_differences(broker, namespace, [ALERTS])] == [
+    assert [
+        difference.partition(" has ")[2].split(",")[0]
+        for difference in topic_differences(broker, namespace, [ALERTS])
+    ] == [
         "cleanup.policy=compact",
         "retention.ms=1000",
     ]
 
 
 @pytest.mark.servers("real")
-def test_a_session_timeout_that_the_broker_refuses_is_said_in_one_sentence(broker: KafkaSettings, namespace: str) -> None:
+def test_a_session_timeout_that_the_broker_refuses_is_said_in_one_sentence(
+    broker: KafkaSettings, namespace: str
+) -> None:
     ensure_topics(broker, namespace, [INTERACTIONS])
-    consumer = Consumer(broker.model_copy(update={"session_timeout_ms": 2_000}), namespace, [INTERACTIONS], "g")
-    with pytest.raises(RefusedSettingsError, match=r"refuses SLIPSTREAM_KAFKA__SESSION_TIMEOUT_MS=2000: .*6000 by default"):
+    consumer = Consumer(
+        broker.model_copy(update={"session_timeout_ms": 2_000}), namespace, [INTERACTIONS], "g"
+    )
+    with pytest.raises(
+        RefusedSettingsError,
+        match=r"refuses SLIPSTREAM_KAFKA__SESSION_TIMEOUT_MS=2000: .*6000 by default",
+    ):
         for _ in range(50):
             consumer.poll(0.2)
     consumer.close()
 
 
-# To a producer that knew the old topic, the embedded broker acknowledges records of the new one that nobody finds there.
+# To a producer that knew the old topic, the embedded broker acknowledges records of the new one
+# that nobody finds there.
 @pytest.mark.servers("real")
-async def test_one_topic_made_anew_under_load_on_another_loses_nothing_of_either(broker: KafkaSettings, namespace: str) -> None:
+async def test_one_topic_made_anew_under_load_on_another_loses_nothing_of_either(
+    broker: KafkaSettings, namespace: str
+) -> None:
     await asyncio.to_thread(ensure_topics, broker, namespace, [INTERACTIONS])
     catalog = f"{namespace}-other"  # a consumer has one namespace, so that the topics of two are given to it by hand
     await asyncio.to_thread(ensure_topics, broker, catalog, [CATALOG])
@@ -80,7 +110,9 @@ async def test_one_topic_made_anew_under_load_on_another_loses_nothing_of_either
     consumer = await asyncio.to_thread(Consumer, broker, namespace, [INTERACTIONS], "g")
     consumer._by_name[physical(catalog, CATALOG)] = CATALOG
     consumer._physical[CATALOG.name] = physical(catalog, CATALOG)
-    consumer._client.subscribe(list(consumer._by_name), listener=consumer._client._subscription.rebalance_listener)
+    consumer._client.subscribe(
+        list(consumer._by_name), listener=consumer._client._subscription.rebalance_listener
+    )
 
     watch = ConsumerWatch(Metrics("test"))
     watch.begin(consumer)
@@ -92,7 +124,9 @@ async def test_one_topic_made_anew_under_load_on_another_loses_nothing_of_either
         watch.update()
         for message in batch.messages:
             record = message.record
-            seen[message.source.topic].add(record.event_id if isinstance(record, Interaction) else record.entity_id)
+            seen[message.source.topic].add(
+                record.event_id if isinstance(record, Interaction) else record.entity_id
+            )
         if batch:
             consumer.commit(batch.next_offsets)
 
@@ -135,7 +169,8 @@ async def test_records_of_a_topic_that_is_missing_for_a_moment_come_again(
     consumer = await asyncio.to_thread(Consumer, broker, namespace, [INTERACTIONS], "g")
     answers = iter([{}, {}])  # the broker's metadata leave the topic out, twice
     monkeypatch.setattr(
-        "slipstream.broker.consumer.topic_ids", lambda settings, names: next(answers, None) or topic_ids(settings, names)
+        "slipstream.broker.consumer.topic_ids",
+        lambda settings, names: next(answers, None) or topic_ids(settings, names),
     )
     found: list[str] = []
     deadline = time.monotonic() + 30
@@ -148,7 +183,9 @@ async def test_records_of_a_topic_that_is_missing_for_a_moment_come_again(
     await asyncio.to_thread(producer.close)
 
 
-@pytest.mark.servers("real")  # of a partition's newest records the embedded broker counts only the first
+@pytest.mark.servers(
+    "real"
+)  # of a partition's newest records the embedded broker counts only the first
 async def test_the_lag_of_a_consumer_outside_its_group_is_what_the_group_has_not_committed(
     broker: KafkaSettings, namespace: str
 ) -> None:

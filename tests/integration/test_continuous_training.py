@@ -1,4 +1,6 @@
-"""A shop that learns for weeks: what the gate lets into service, what it keeps out, and the way back, seen from serving."""
+"""A shop that learns for weeks: what the gate lets into service, what it keeps out, and the way
+back, seen from serving.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -7,13 +9,21 @@ import httpx
 import pytest
 from click.testing import CliRunner
 
-from services.__main__ import cli
 from services.serving.app import create_app as create_serving
 from services.serving.settings import ServingSection, ServingSettings
 from slipstream.chassis.settings import HttpSettings, PeerSettings, RedisSettings
+from slipstream.contracts.times import DAY_MS
 from slipstream.stores.lake import Lake
-from tests.integration.training_service import Settings, ended, make_settings, running, served, until
-from tests.unit.training.histories import DAY_MS, START_MS, chain, write
+from slipstream_cli.__main__ import cli
+from tests.integration.training_service import (
+    Settings,
+    ended,
+    make_settings,
+    running,
+    served,
+    until,
+)
+from tests.unit.training.histories import START_MS, chain, write
 from tests.unit.training.registries import mlflow_template
 
 __all__ = ["make_settings", "mlflow_template"]
@@ -27,7 +37,10 @@ def test_a_degraded_challenger_is_refused_a_better_one_promoted_and_rolled_back(
     lake = Lake(settings.lake, settings.namespace)
 
     def weeks_later(weeks: int, visitors: int, stride: int) -> None:
-        write(lake, chain(visitors, seed=weeks, start_ms=START_MS + weeks * 14 * DAY_MS, stride=stride))
+        write(
+            lake,
+            chain(visitors, seed=weeks, start_ms=START_MS + weeks * 14 * DAY_MS, stride=stride),
+        )
 
     with running(settings) as training:
         serving_settings = ServingSettings(
@@ -39,31 +52,45 @@ def test_a_degraded_challenger_is_refused_a_better_one_promoted_and_rolled_back(
         first = _trained(training)
         assert first["decision"] == "promoted", first
         with served(create_serving(serving_settings)) as serving:
-            until(lambda: _answer(serving) == (first["model_version"], "i5"), "serving did not take the first model")
+            until(
+                lambda: _answer(serving) == (first["model_version"], "i5"),
+                "serving did not take the first model",
+            )
 
-            # For two weeks a broken tracker tells visits backwards. What is fitted on that is worse for those who come then.
+            # For two weeks a broken tracker tells visits backwards. What is fitted on that is worse
+            # for those who come then.
             weeks_later(1, visitors=60, stride=-1)
             weeks_later(2, visitors=12, stride=1)
             degraded = _trained(training)
             assert (degraded["state"], degraded["decision"]) == ("succeeded", "refused"), degraded
             assert training.get("/v1/aliases/champion").json()["version"] == first["model_version"]
-            assert training.get("/v1/aliases/challenger").json()["version"] == degraded["model_version"]
+            assert (
+                training.get("/v1/aliases/challenger").json()["version"]
+                == degraded["model_version"]
+            )
             assert _answer(serving) == (first["model_version"], "i5")
 
             # The shop is arranged anew, and who has seen that knows better what comes next.
             weeks_later(3, visitors=60, stride=5)
             better = _trained(training)
             assert better["decision"] == "promoted", better
-            until(lambda: _answer(serving)[0] == better["model_version"], "serving did not take the better model")
+            until(
+                lambda: _answer(serving)[0] == better["model_version"],
+                "serving did not take the better model",
+            )
 
             urls = ["--url", str(training.base_url), "--serving-url", str(serving.base_url)]
-            rolled_back = CliRunner().invoke(cli, ["models", "rollback", "--reason", "the shelves are back", *urls])
+            rolled_back = CliRunner().invoke(
+                cli, ["models", "rollback", "--reason", "the shelves are back", *urls]
+            )
             assert rolled_back.exit_code == 0, rolled_back.output
             assert f"{first['model_version']}  is the champion" in rolled_back.stdout
             assert _answer(serving) == (first["model_version"], "i5")
 
         newest = training.get("/v1/models", params={"limit": 1}).json()
-        others = training.get("/v1/models", params={"cursor": newest["next_cursor"]}).json()["items"]
+        others = training.get("/v1/models", params={"cursor": newest["next_cursor"]}).json()[
+            "items"
+        ]
         assert [model["version"] for model in (*newest["items"], *others)] == [
             run["model_version"] for run in (better, degraded, first)
         ]
@@ -72,7 +99,9 @@ def test_a_degraded_challenger_is_refused_a_better_one_promoted_and_rolled_back(
 
 def _trained(training: httpx.Client) -> dict[str, Any]:
     """A run, seen through to its end by the command."""
-    followed = CliRunner().invoke(cli, ["runs", "start", "--follow", "--url", str(training.base_url)])
+    followed = CliRunner().invoke(
+        cli, ["runs", "start", "--follow", "--url", str(training.base_url)]
+    )
     assert followed.exit_code == 0, followed.output
     assert "100%  succeeded" in followed.stderr
     (newest,) = training.get("/v1/runs", params={"limit": 1}).json()["items"]

@@ -10,12 +10,12 @@ import httpx
 import pytest
 from click.testing import CliRunner
 
-from services.__main__ import cli
-from services.dead_letters.resend import MEMORY
 from slipstream.broker.producer import Outgoing, open_producer
 from slipstream.chassis.settings import KafkaSettings, RedisSettings
 from slipstream.contracts.events import DeadLetter, Interaction
 from slipstream.contracts.topics import DEAD_LETTERS, INTERACTIONS
+from slipstream_cli.__main__ import cli
+from slipstream_cli.dead_letters.resend import MEMORY
 from tests.integration.ingestion_process import KEY, ingestion_process
 from tests.integration.test_ingestion import records
 
@@ -26,11 +26,16 @@ class Command:
     """The command line, for one namespace and data folder."""
 
     def __init__(self, kafka: KafkaSettings, namespace: str, data_dir: Path) -> None:
-        self.env = {"SLIPSTREAM_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers, "SLIPSTREAM_NAMESPACE": namespace}
+        self.env = {
+            "SLIPSTREAM_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+            "SLIPSTREAM_NAMESPACE": namespace,
+        }
         self.data_dir = data_dir
 
     def __call__(self, *arguments: str) -> str:
-        ended = CliRunner().invoke(cli, ["dead-letters", *arguments, "--data-dir", str(self.data_dir)], env=self.env)
+        ended = CliRunner().invoke(
+            cli, ["dead-letters", *arguments, "--data-dir", str(self.data_dir)], env=self.env
+        )
         assert ended.exit_code == 0, ended.output
         return ended.stdout
 
@@ -54,38 +59,87 @@ def publish(kafka: KafkaSettings, namespace: str, letter: DeadLetter) -> None:
 
 
 def test_letters_are_listed_sent_again_once_and_what_is_still_wrong_gets_a_new_one(
-    broker: KafkaSettings, redis_settings: RedisSettings, namespace: str, command: Command, tmp_path: Path
+    broker: KafkaSettings,
+    redis_settings: RedisSettings,
+    namespace: str,
+    command: Command,
+    tmp_path: Path,
 ) -> None:
     now = int(time.time() * 1000)
     left_out = Interaction(
-        event_id="m-9", event_type="view", user_id="bob", item_id="cup", timestamp=now - 3 * DAY, received_at=now, source="shop"
+        event_id="m-9",
+        event_type="view",
+        user_id="bob",
+        item_id="cup",
+        timestamp=now - 3 * DAY,
+        received_at=now,
+        source="shop",
     )
-    late = {"event": "Product Viewed", "userId": "ada", "messageId": "m-1", "properties": {"sku": "kettle"}}
-    with ingestion_process(broker, redis_settings, namespace) as url, httpx.Client(base_url=url, auth=(KEY, "")) as client:
-        assert client.post("/v1/track", json=late | {"timestamp": now - 2 * DAY}).json()["rejected"] == 1
-        assert client.post("/v1/page", json={"name": "nobody's"}, headers={"X-Request-Id": "rid-1"}).json()["rejected"] == 1
-        assert client.post("/v1/items", json={"items": [{"item_id": "a", "available": "no"}]}).json()["rejected"] == 1
+    late = {
+        "event": "Product Viewed",
+        "userId": "ada",
+        "messageId": "m-1",
+        "properties": {"sku": "kettle"},
+    }
+    with (
+        ingestion_process(broker, redis_settings, namespace) as url,
+        httpx.Client(base_url=url, auth=(KEY, "")) as client,
+    ):
+        assert (
+            client.post("/v1/track", json=late | {"timestamp": now - 2 * DAY}).json()["rejected"]
+            == 1
+        )
+        assert (
+            client.post(
+                "/v1/page", json={"name": "nobody's"}, headers={"X-Request-Id": "rid-1"}
+            ).json()["rejected"]
+            == 1
+        )
+        assert (
+            client.post("/v1/items", json={"items": [{"item_id": "a", "available": "no"}]}).json()[
+                "rejected"
+            ]
+            == 1
+        )
         letter = DeadLetter(
-            source="features", code="timestamp_late", reason="late", original=left_out.model_dump_json(), received_at=now
+            source="features",
+            code="timestamp_late",
+            reason="late",
+            original=left_out.model_dump_json(),
+            received_at=now,
         )
         publish(broker, namespace, letter)
 
         table = command("list")
-        assert all(code in table for code in ("timestamp_too_old", "missing_user", "invalid_value", "timestamp_late"))
+        assert all(
+            code in table
+            for code in ("timestamp_too_old", "missing_user", "invalid_value", "timestamp_late")
+        )
         assert "rid-1" in next(line for line in table.splitlines() if "missing_user" in line)
         assert "4 of 4 letters" in table
         (page,) = command.letters("--code", "missing_user", "--source", "shop", "--since", "1h")
-        assert (page["field"], page["original"]["type"], page["original"]["name"]) == ("userId", "page", "nobody's")
+        assert (page["field"], page["original"]["type"], page["original"]["name"]) == (
+            "userId",
+            "page",
+            "nobody's",
+        )
         assert command.letters("--source", "nobody") == []
         assert len(command.letters("--limit", "2")) == 2
 
         assert "would send  2 to /v1/import" in command("replay", "--dry-run")
         assert not (tmp_path / MEMORY).exists()
         told = command("replay", "--url", url, "--write-key", KEY)
-        assert "sent        4" in told and "accepted: 2" in told and "missing_user: 1" in told and "invalid_value: 1" in told
+        assert (
+            "sent        4" in told
+            and "accepted: 2" in told
+            and "missing_user: 1" in told
+            and "invalid_value: 1" in told
+        )
 
         again = [message.record for message in records(broker, namespace, INTERACTIONS, 2)]
-        assert sorted((e.event_id, e.user_id, e.item_id, e.timestamp, e.imported) for e in again) == [
+        assert sorted(
+            (e.event_id, e.user_id, e.item_id, e.timestamp, e.imported) for e in again
+        ) == [
             ("m-1", "ada", "kettle", now - 2 * DAY, True),
             ("m-9:replayed", "bob", "cup", now - 3 * DAY, True),
         ]
@@ -103,11 +157,17 @@ def test_a_namespace_in_which_nothing_ever_ran_has_no_letters(command: Command) 
 @pytest.mark.parametrize(
     ("arguments", "complaint", "status"),
     [
-        (["replay", "--url", "http://127.0.0.1:1", "--since", "yesterday"], "neither an age like 90m", 2),
+        (
+            ["replay", "--url", "http://127.0.0.1:1", "--since", "yesterday"],
+            "neither an age like 90m",
+            2,
+        ),
         (["list", "--limit", "0"], "0 is not in the range", 2),
     ],
 )
-def test_bad_arguments_get_one_clear_line(command: Command, arguments: list[str], complaint: str, status: int) -> None:
+def test_bad_arguments_get_one_clear_line(
+    command: Command, arguments: list[str], complaint: str, status: int
+) -> None:
     ended = CliRunner().invoke(cli, ["dead-letters", *arguments], env=command.env)
     assert ended.exit_code == status
     assert complaint in ended.output
@@ -115,6 +175,8 @@ def test_bad_arguments_get_one_clear_line(command: Command, arguments: list[str]
 
 def test_a_broker_that_is_away_is_said_in_one_line(command: Command) -> None:
     env = command.env | {"SLIPSTREAM_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:1"}
-    ended = CliRunner().invoke(cli, ["dead-letters", "list", "--data-dir", str(command.data_dir)], env=env)
+    ended = CliRunner().invoke(
+        cli, ["dead-letters", "list", "--data-dir", str(command.data_dir)], env=env
+    )
     assert ended.exit_code == 1
     assert "no Kafka broker answers at 127.0.0.1:1" in ended.output.splitlines()[-1]

@@ -12,9 +12,9 @@ from services.features.settings import FeaturesSection, FeaturesSettings
 from slipstream.broker.producer import Producer
 from slipstream.chassis.settings import KafkaSettings, LakeSettings
 from slipstream.contracts.events import Interaction
+from slipstream.contracts.times import DAY_MS
 from slipstream.contracts.topics import INTERACTIONS
 from slipstream.features.views import ITEM, VISITOR
-from slipstream.features.visitor import DAY_MS
 from tests.conftest import OwnRedis
 from tests.integration.shop_stream import events
 
@@ -27,16 +27,24 @@ async def client(
 ) -> AsyncIterator[httpx.AsyncClient]:
     redis, server = own_redis()
     own = FeaturesSection(lake_flush_s=0.2)
-    app = create_app(FeaturesSettings(kafka=broker, redis=redis, lake=lake_settings, namespace=namespace, features=own))
+    app = create_app(
+        FeaturesSettings(
+            kafka=broker, redis=redis, lake=lake_settings, namespace=namespace, features=own
+        )
+    )
     async with (
         app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://features", timeout=20) as made,
+        httpx.AsyncClient(
+            transport=httpx.ASGITransport(app), base_url="http://features", timeout=20
+        ) as made,
     ):
         made.redis = server  # type: ignore[attr-defined]
         yield made
 
 
-async def put(client: httpx.AsyncClient, broker: KafkaSettings, namespace: str, made: list[Interaction]) -> dict:
+async def put(
+    client: httpx.AsyncClient, broker: KafkaSettings, namespace: str, made: list[Interaction]
+) -> dict:
     producer = Producer(broker, namespace)
     for event in made:
         producer.send(INTERACTIONS, event.user_id, event)
@@ -52,7 +60,9 @@ async def caught_up(client: httpx.AsyncClient) -> dict:
     return status
 
 
-async def test_reads_statuses_health_and_feast_answers(client: httpx.AsyncClient, broker: KafkaSettings, namespace: str) -> None:
+async def test_reads_statuses_health_and_feast_answers(
+    client: httpx.AsyncClient, broker: KafkaSettings, namespace: str
+) -> None:
     made = events(60, visitors=1, items=3)
     old = made[0].model_copy(
         update={
@@ -85,26 +95,45 @@ async def test_reads_statuses_health_and_feast_answers(client: httpx.AsyncClient
         "entities": {"user_id": ["u0", "gone/by", "never"], "item_id": ["i0", "i1", "never"]},
     }
     answer = (await client.post("/get-online-features", json=body)).json()
-    assert answer["metadata"]["feature_names"] == ["user_id", "item_id", "views", "popularity", "hours_since_last"]
+    assert answer["metadata"]["feature_names"] == [
+        "user_id",
+        "item_id",
+        "views",
+        "popularity",
+        "hours_since_last",
+    ]
     by_name = dict(zip(answer["metadata"]["feature_names"], answer["results"], strict=True))
     assert by_name["user_id"]["values"] == ["u0", "gone/by", "never"]
     assert by_name["views"]["statuses"] == ["PRESENT", "OUTSIDE_MAX_AGE", "NOT_FOUND"]
     assert by_name["views"]["values"] == [detail["features"]["views"], None, None]
-    assert by_name["views"]["event_timestamps"][1:] == ["2001-09-09T01:46:40Z", "1970-01-01T00:00:00Z"]
+    assert by_name["views"]["event_timestamps"][1:] == [
+        "2001-09-09T01:46:40Z",
+        "1970-01-01T00:00:00Z",
+    ]
     assert by_name["popularity"]["statuses"] == ["PRESENT", "PRESENT", "NOT_FOUND"]
-    full = (await client.post("/get-online-features", json=body | {"full_feature_names": True})).json()
+    full = (
+        await client.post("/get-online-features", json=body | {"full_feature_names": True})
+    ).json()
     assert full["metadata"]["feature_names"][2] == "visitor__views"
 
     for wrong, code in (
         ({"features": ["visitor:nothing"], "entities": {"user_id": ["u0"]}}, "unknown_feature"),
         ({"features": ["visitor:views"], "entities": {"item_id": ["i0"]}}, "missing_entity"),
-        ({"features": ["visitor:views"], "entities": {"user_id": ["u0"], "item_id": ["i0", "i1"]}}, "unequal_entities"),
+        (
+            {
+                "features": ["visitor:views"],
+                "entities": {"user_id": ["u0"], "item_id": ["i0", "i1"]},
+            },
+            "unequal_entities",
+        ),
     ):
         refused = await client.post("/get-online-features", json=wrong)
         assert (refused.status_code, refused.json()["code"]) == (400, code), wrong
 
     views = (await client.get("/v1/feature-views")).json()["items"]
-    assert [(view["name"], view["join_keys"], view["ttl_s"] * 1000 // DAY_MS) for view in views] == [
+    assert [
+        (view["name"], view["join_keys"], view["ttl_s"] * 1000 // DAY_MS) for view in views
+    ] == [
         ("visitor", ["user_id"], 90),
         ("session", ["user_id"], 90),
         ("visitor_affinity", ["user_id"], 90),
@@ -121,13 +150,17 @@ async def test_reads_statuses_health_and_feast_answers(client: httpx.AsyncClient
 async def test_what_is_pushed_is_online_and_in_the_lake_once(client: httpx.AsyncClient) -> None:
     now = int(time.time() * 1000)
     items = {"item_id": ["i1", "i2"], "category": ["shoes", "hats"], "price": [10.0, 30.0]}
-    assert (await client.post("/push", json={"push_source_name": "items", "df": items, "to": "offline"})).status_code == 200
+    assert (
+        await client.post("/push", json={"push_source_name": "items", "df": items, "to": "offline"})
+    ).status_code == 200
     rows = {
         "user_id": ["p/1"] * 3, "event_type": ["view", "purchase", "view"], "item_id": ["i1", "i1", "i2"],
         "event_timestamp": [now - 60_000, now - 30_000, now - 10_000], "event_id": ["a", "b", "c"],
     }  # fmt: skip
     for to in ("online_and_offline", "online"):  # the second time as after an answer that was lost
-        pushed = await client.post("/push", json={"push_source_name": "interactions", "df": rows, "to": to})
+        pushed = await client.post(
+            "/push", json={"push_source_name": "interactions", "df": rows, "to": to}
+        )
         assert (pushed.status_code, pushed.content) == (200, b"")
     status = await caught_up(client)
     assert status["lake"]["catalog"] == 2
@@ -156,8 +189,13 @@ async def test_what_is_pushed_is_online_and_in_the_lake_once(client: httpx.Async
 
 
 @pytest.mark.parametrize("path", ["/get-online-features", "/push"])
-@pytest.mark.parametrize("text", ['"\\ud800"', '"\\udfff\\ud800"', '"a\\ud83dz"', "1" * 5_000, "[[[]]]", "NaN", '"\\u0000"'])
-async def test_odd_ids_are_no_failure_of_the_server(client: httpx.AsyncClient, path: str, text: str) -> None:
+@pytest.mark.parametrize(
+    "text",
+    ['"\\ud800"', '"\\udfff\\ud800"', '"a\\ud83dz"', "1" * 5_000, "[[[]]]", "NaN", '"\\u0000"'],
+)
+async def test_odd_ids_are_no_failure_of_the_server(
+    client: httpx.AsyncClient, path: str, text: str
+) -> None:
     bodies = {
         "/get-online-features": '{"features": ["visitor:views"], "entities": {"user_id": [%s]}}',
         "/push": '{"push_source_name": "interactions", "df": {"user_id": [%s], "event_type": ["view"]}}',
@@ -166,7 +204,9 @@ async def test_odd_ids_are_no_failure_of_the_server(client: httpx.AsyncClient, p
     assert answer.status_code == 422 or (text == '"\\u0000"' and answer.status_code == 200)
 
 
-async def test_readiness_names_redis_and_reads_say_unavailable_while_it_is_away(client: httpx.AsyncClient) -> None:
+async def test_readiness_names_redis_and_reads_say_unavailable_while_it_is_away(
+    client: httpx.AsyncClient,
+) -> None:
     await asyncio.to_thread(client.redis.kill)  # type: ignore[attr-defined]
     ready = await client.get("/health/ready")
     assert (ready.status_code, "redis" in ready.json()["down"]) == (503, True)

@@ -1,4 +1,6 @@
-"""Features processes are killed in the middle of a stream with links in it; every event counts once, every link is made once."""
+"""Features processes are killed in the middle of a stream with links in it; every event counts
+once, every link is made once.
+"""
 
 import os
 import random
@@ -10,12 +12,12 @@ from collections.abc import Callable
 
 import orjson
 
-from services.standalone.processes import Child, free_port
 from slipstream.broker.producer import Producer
 from slipstream.broker.topics import ensure_topics
 from slipstream.chassis.settings import KafkaSettings, LakeSettings, RedisSettings
 from slipstream.stores.lake import Lake
 from slipstream.stores.online import OnlineStore
+from slipstream_cli.local.processes import Child, free_port
 from tests.conftest import OwnRedis
 from tests.integration.shop_stream import assert_exactly, events, send, tell
 
@@ -30,12 +32,15 @@ serve(create_app(settings), settings, "features")
 """
 KILLS = 4
 EVENTS = 20_000
-#: Every third visitor of the stream turns out to be the one before it.
+# Every third visitor of the stream turns out to be the one before it.
 MERGED = {f"u{n}": f"u{n - 1}" for n in range(1, 150, 3)}
 
 
 def test_every_event_counts_once_when_features_is_killed_again_and_again(
-    broker: KafkaSettings, redis_settings: RedisSettings, lake_settings: LakeSettings, namespace: str
+    broker: KafkaSettings,
+    redis_settings: RedisSettings,
+    lake_settings: LakeSettings,
+    namespace: str,
 ) -> None:
     store, history = OnlineStore(redis_settings, namespace), Lake(lake_settings, namespace)
     ensure_topics(broker, namespace)
@@ -51,7 +56,9 @@ def test_every_event_counts_once_when_features_is_killed_again_and_again(
             send(producer, made[kill * part : (kill + 1) * part])
             tell(producer, list(MERGED.items())[kill::KILLS])
             _until(lambda since=before: store.watermark() != since)
-            time.sleep(moments.uniform(0.0, 1.5))  # somewhere between the first effect, the lake and the commit
+            time.sleep(
+                moments.uniform(0.0, 1.5)
+            )  # somewhere between the first effect, the lake and the commit
             process.kill()
         process.start(30)
         send(producer, made[KILLS * part :])
@@ -84,7 +91,11 @@ def test_one_of_two_consumers_is_killed_and_redis_restarts(
             send(producer, made[part * 3_000 : (part + 1) * 3_000])
             tell(producer, list(MERGED.items())[part::4])
             if part == 1:
-                _until(lambda: min(_get(one, "/v1/status")["applied"] for one in (survivor, victim)) > 0)
+                _until(
+                    lambda: (
+                        min(_get(one, "/v1/status")["applied"] for one in (survivor, victim)) > 0
+                    )
+                )
                 victim.kill()
             if part == 2:
                 server.kill()
@@ -100,7 +111,9 @@ def test_one_of_two_consumers_is_killed_and_redis_restarts(
         store.close()
 
 
-def _features(kafka: KafkaSettings, redis: RedisSettings, lake: LakeSettings, namespace: str) -> Child:
+def _features(
+    kafka: KafkaSettings, redis: RedisSettings, lake: LakeSettings, namespace: str
+) -> Child:
     port = free_port()
     environment = os.environ | {
         "SLIPSTREAM_NAMESPACE": namespace,
@@ -113,7 +126,14 @@ def _features(kafka: KafkaSettings, redis: RedisSettings, lake: LakeSettings, na
         "SLIPSTREAM_FEATURES__DURABLE_AFTER_S": "1.0",
         "SLIPSTREAM_FEATURES__MAX_POLL_RECORDS": "500",
     }
-    return Child("features", port, [sys.executable, "-c", ENTRY], _answers, grace_s=20.0, environment=environment)
+    return Child(
+        "features",
+        port,
+        [sys.executable, "-c", ENTRY],
+        _answers,
+        grace_s=20.0,
+        environment=environment,
+    )
 
 
 def _answers(port: int) -> bool:

@@ -1,4 +1,6 @@
-"""The loop on the real wire: redelivery, rebalance, a new topic id, Redis and the lake away, catalogue, slates, bad records."""
+"""The loop on the real wire: redelivery, rebalance, a new topic id, Redis and the lake away,
+catalogue, slates, bad records.
+"""
 
 import shutil
 import threading
@@ -11,17 +13,32 @@ from typing import Any
 import pytest
 from kafka import KafkaProducer
 
-from services.features.materializer import GROUP, TOPICS, Materializer
 from services.features.settings import FeaturesSection, FeaturesSettings
-from slipstream.broker.batch import Message, Source
+from services.features.stream.materializer import GROUP, TOPICS, Materializer
+from slipstream.broker.batch import Message
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.producer import Producer
 from slipstream.broker.topics import ensure_topics, physical, topic_ids
 from slipstream.chassis.metrics import Metrics
 from slipstream.chassis.settings import KafkaSettings, LakeSettings, RedisSettings
 from slipstream.chassis.worker import Worker
-from slipstream.contracts.events import CatalogRecord, DeadLetter, FeatureUpdate, Interaction, Slate, SlateItem
-from slipstream.contracts.topics import CATALOG, DEAD_LETTERS, FEATURE_UPDATES, INTERACTIONS, RECOMMENDATIONS, Topic
+from slipstream.contracts.events import (
+    CatalogRecord,
+    DeadLetter,
+    FeatureUpdate,
+    Interaction,
+    Slate,
+    SlateItem,
+)
+from slipstream.contracts.positions import Source
+from slipstream.contracts.topics import (
+    CATALOG,
+    DEAD_LETTERS,
+    FEATURE_UPDATES,
+    INTERACTIONS,
+    RECOMMENDATIONS,
+    Topic,
+)
 from slipstream.stores import lake
 from slipstream.stores.lake import Lake
 from slipstream.stores.online import OnlineStore
@@ -33,9 +50,14 @@ OWN = FeaturesSection(lake_flush_s=0.2, durable_after_s=0.1, max_poll_records=20
 
 @pytest.fixture
 def settings(
-    broker: KafkaSettings, redis_settings: RedisSettings, lake_settings: LakeSettings, namespace: str
+    broker: KafkaSettings,
+    redis_settings: RedisSettings,
+    lake_settings: LakeSettings,
+    namespace: str,
 ) -> FeaturesSettings:
-    return FeaturesSettings(kafka=broker, redis=redis_settings, lake=lake_settings, namespace=namespace, features=OWN)
+    return FeaturesSettings(
+        kafka=broker, redis=redis_settings, lake=lake_settings, namespace=namespace, features=OWN
+    )
 
 
 class Running:
@@ -47,7 +69,9 @@ class Running:
         self.store = OnlineStore(settings.redis, settings.namespace, settings.retention())
         self.lake = Lake(settings.lake, settings.namespace)
         self.metrics = Metrics("features")
-        self.materializer = Materializer(settings, self.store, self.lake, self.producer, self.metrics)
+        self.materializer = Materializer(
+            settings, self.store, self.lake, self.producer, self.metrics
+        )
         self.worker = Worker("materializer", self.materializer.run).start()
 
     def settle(self, timeout_s: float = 60.0) -> None:
@@ -56,7 +80,9 @@ class Running:
 
     def lag(self, topic: Topic) -> float | None:
         """What the service exports."""
-        return self.metrics.registry.get_sample_value("slipstream_consumer_lag_records", {"topic": topic.name})
+        return self.metrics.registry.get_sample_value(
+            "slipstream_consumer_lag_records", {"topic": topic.name}
+        )
 
     def stop(self) -> None:
         self.worker.stop(30)
@@ -105,7 +131,9 @@ def test_whole_topic_read_again_changes_nothing(settings: FeaturesSettings) -> N
     until(lambda: bool(member.poll(0.1)) or member.remaining() is not None)
     assert member.remaining() == 0, "the first run left its last offsets uncommitted"
     topic_id = topic_ids(settings.kafka, [physical(settings.namespace, INTERACTIONS)]).popitem()[1]
-    assert member.commit({Source(INTERACTIONS.name, topic_id, n): 0 for n in range(INTERACTIONS.partitions)})
+    assert member.commit(
+        {Source(INTERACTIONS.name, topic_id, n): 0 for n in range(INTERACTIONS.partitions)}
+    )
     member.close()
 
     with running(settings) as second:
@@ -124,7 +152,12 @@ def test_two_consumers_share_the_partitions_and_count_once(settings: FeaturesSet
             send(first.producer, made[1_000:2_000])
             until(lambda: second.materializer.progress().applied > 0)
             send(first.producer, made[2_000:])
-            until(lambda: first.materializer.progress().caught_up and second.materializer.progress().caught_up)
+            until(
+                lambda: (
+                    first.materializer.progress().caught_up
+                    and second.materializer.progress().caught_up
+                )
+            )
             until(lambda: first.lake.count(lake.INTERACTIONS) == len(made))
         first.settle()
         assert_exactly(made, first.store, first.lake)
@@ -134,7 +167,9 @@ def test_events_that_come_after_a_renewal_between_two_runs_count_with_those_befo
     renewal: Renewal, redis_settings: RedisSettings, lake_settings: LakeSettings, namespace: str
 ) -> None:
     kafka, renew = renewal
-    settings = FeaturesSettings(kafka=kafka, redis=redis_settings, lake=lake_settings, namespace=namespace, features=OWN)
+    settings = FeaturesSettings(
+        kafka=kafka, redis=redis_settings, lake=lake_settings, namespace=namespace, features=OWN
+    )
     before, after = events(800), events(600, seed=8, first=800)
     with running(settings) as first:
         send(first.producer, before)
@@ -150,7 +185,9 @@ def test_redis_away_delays_but_loses_nothing(
     broker: KafkaSettings, own_redis: OwnRedis, lake_settings: LakeSettings, namespace: str
 ) -> None:
     redis, server = own_redis()
-    settings = FeaturesSettings(kafka=broker, redis=redis, lake=lake_settings, namespace=namespace, features=OWN)
+    settings = FeaturesSettings(
+        kafka=broker, redis=redis, lake=lake_settings, namespace=namespace, features=OWN
+    )
     made = events(2_000)
     with running(settings) as run:
         send(run.producer, made[:1_000])
@@ -166,7 +203,9 @@ def test_redis_away_delays_but_loses_nothing(
         assert_exactly(made, run.store, run.lake)
 
 
-def test_lake_away_delays_the_commit_but_not_redis(settings: FeaturesSettings, tmp_path: Path) -> None:
+def test_lake_away_delays_the_commit_but_not_redis(
+    settings: FeaturesSettings, tmp_path: Path
+) -> None:
     made = events(500)
     blocked = tmp_path / "lake"
     blocked.write_text("a file where the folder should be")
@@ -175,14 +214,18 @@ def test_lake_away_delays_the_commit_but_not_redis(settings: FeaturesSettings, t
         until(lambda: failure(run.materializer.check_lake) is not None)
         until(lambda: run.materializer.progress().applied == len(made))
         assert not run.materializer.progress().caught_up
-        assert sum(sum(state.counts.values()) for n in range(150) if (state := run.store.visitor(f"u{n}"))) == len(made)
+        assert sum(
+            sum(state.counts.values()) for n in range(150) if (state := run.store.visitor(f"u{n}"))
+        ) == len(made)
         blocked.unlink()
         run.settle()
         assert failure(run.materializer.check_lake) is None
         assert_exactly(made, run.store, run.lake)
 
 
-def test_lag_is_exported_while_reading_pauses_and_falls_to_none(settings: FeaturesSettings, tmp_path: Path) -> None:
+def test_lag_is_exported_while_reading_pauses_and_falls_to_none(
+    settings: FeaturesSettings, tmp_path: Path
+) -> None:
     own = OWN.model_copy(update={"lake_flush_rows": 50})  # 500 rows may wait for the lake
     settings = settings.model_copy(update={"features": own})
     made = events(3_000)
@@ -194,8 +237,15 @@ def test_lag_is_exported_while_reading_pauses_and_falls_to_none(settings: Featur
     blocked.write_text("a file where the folder should be")
     with running(settings) as run:
         until(lambda: run.materializer.progress().applied >= 500)
-        # Not all that waits: of each partition's newest batch the embedded broker counts only the first record.
-        until(lambda: 1_000 < (run.lag(INTERACTIONS) or 0) <= len(made) - run.materializer.progress().applied)
+        # Not all that waits: of each partition's newest batch the embedded broker counts only the
+        # first record.
+        until(
+            lambda: (
+                1_000
+                < (run.lag(INTERACTIONS) or 0)
+                <= len(made) - run.materializer.progress().applied
+            )
+        )
         blocked.unlink()
         run.settle()
         until(lambda: [run.lag(topic) for topic in TOPICS] == [0, 0, 0])
@@ -204,7 +254,13 @@ def test_lag_is_exported_while_reading_pauses_and_falls_to_none(settings: Featur
 def test_catalogue_and_slates_reach_their_stores(settings: FeaturesSettings) -> None:
     entries = [
         CatalogRecord(entity="item", entity_id="a", attributes={"title": "old"}, timestamp=1),
-        CatalogRecord(entity="item", entity_id="b", attributes={"title": "B", "big": 2**70}, available=False, timestamp=1),
+        CatalogRecord(
+            entity="item",
+            entity_id="b",
+            attributes={"title": "B", "big": 2**70},
+            available=False,
+            timestamp=1,
+        ),
         CatalogRecord(entity="item", entity_id="c", timestamp=1),
         CatalogRecord(entity="item", entity_id="a", attributes={"title": "A"}, timestamp=3),
         CatalogRecord(entity="item", entity_id="a", attributes={"title": "late"}, timestamp=2),
@@ -226,17 +282,27 @@ def test_catalogue_and_slates_reach_their_stores(settings: FeaturesSettings) -> 
         run.producer.flush()
         until(lambda: run.materializer.progress().applied == len(entries) + 1)
         run.settle()
-        kept = {record.entity_id: record.attributes["title"] for record in run.store.catalog_items() if not record.deleted}
+        kept = {
+            record.entity_id: record.attributes["title"]
+            for record in run.store.catalog_items()
+            if not record.deleted
+        }
         assert kept == {"a": "A", "b": "B"}
         assert run.lake.count(lake.CATALOG) == len(entries)
         row = run.lake.read(lake.RECOMMENDATIONS).to_pylist()[0]
-        assert (row["recommendation_id"], row["items"][0]["item_id"], row["features"]) == ("r1", "a", '{"views":2.0}')
+        assert (row["recommendation_id"], row["items"][0]["item_id"], row["features"]) == (
+            "r1",
+            "a",
+            '{"views":2.0}',
+        )
         assert row["received_date"] == "2026-09-21"
 
 
 def test_bad_records_become_dead_letters_and_block_nothing(settings: FeaturesSettings) -> None:
     good = events(20)
-    ahead = good[0].model_copy(update={"event_id": "ahead", "timestamp": good[0].received_at + 90_000_000})
+    ahead = good[0].model_copy(
+        update={"event_id": "ahead", "timestamp": good[0].received_at + 90_000_000}
+    )
     with running(settings) as run:
         raw = KafkaProducer(bootstrap_servers=settings.kafka.bootstrap_servers.split(","))
         for value in (b"{not json", b'{"event_id":"x"}', b"\xff\xfe"):
@@ -251,9 +317,18 @@ def test_bad_records_become_dead_letters_and_block_nothing(settings: FeaturesSet
         told = messages(settings, DEAD_LETTERS, 4)
         letters: list[DeadLetter] = [message.record for message in told]
         assert sorted(message.request_id for message in told) == ["", "", "", "r-ahead"]
-        assert sorted(letter.code for letter in letters) == ["malformed_record"] * 3 + ["timestamp_ahead"]
-        assert Interaction.model_validate_json(next(x.original for x in letters if x.code == "timestamp_ahead")) == ahead
-        updates: list[FeatureUpdate] = [message.record for message in messages(settings, FEATURE_UPDATES, 1)]
+        assert sorted(letter.code for letter in letters) == ["malformed_record"] * 3 + [
+            "timestamp_ahead"
+        ]
+        assert (
+            Interaction.model_validate_json(
+                next(x.original for x in letters if x.code == "timestamp_ahead")
+            )
+            == ahead
+        )
+        updates: list[FeatureUpdate] = [
+            message.record for message in messages(settings, FEATURE_UPDATES, 1)
+        ]
         assert updates[0].view == "visitor" and updates[0].features["history_length"] >= 0
 
 
@@ -279,7 +354,9 @@ def test_renewal_under_a_running_consumer_loses_nothing(
     renewal: Renewal, redis_settings: RedisSettings, lake_settings: LakeSettings, namespace: str
 ) -> None:
     kafka, renew = renewal
-    settings = FeaturesSettings(kafka=kafka, redis=redis_settings, lake=lake_settings, namespace=namespace, features=OWN)
+    settings = FeaturesSettings(
+        kafka=kafka, redis=redis_settings, lake=lake_settings, namespace=namespace, features=OWN
+    )
     before, after = events(300), events(900, seed=8, first=300)
     with running(settings) as run:
         send(run.producer, before)
@@ -294,11 +371,17 @@ def test_renewal_under_a_running_consumer_loses_nothing(
 
 
 def test_redis_that_lost_its_last_writes_gets_them_again(
-    broker: KafkaSettings, own_redis: OwnRedis, lake_settings: LakeSettings, namespace: str, tmp_path: Path
+    broker: KafkaSettings,
+    own_redis: OwnRedis,
+    lake_settings: LakeSettings,
+    namespace: str,
+    tmp_path: Path,
 ) -> None:
     redis, server = own_redis()
     slow = OWN.model_copy(update={"durable_after_s": 3.0})
-    settings = FeaturesSettings(kafka=broker, redis=redis, lake=lake_settings, namespace=namespace, features=slow)
+    settings = FeaturesSettings(
+        kafka=broker, redis=redis, lake=lake_settings, namespace=namespace, features=slow
+    )
     made = events(900)
     data = next(tmp_path.glob("redis-*"))
     with running(settings) as run:
@@ -311,7 +394,23 @@ def test_redis_that_lost_its_last_writes_gets_them_again(
         shutil.rmtree(data)
         shutil.move(tmp_path / "earlier", data)
         server.start()
-        assert sum(sum(state.counts.values()) for n in range(150) if (state := run.store.visitor(f"u{n}"))) == 400
-        until(lambda: sum(sum(state.counts.values()) for n in range(150) if (state := run.store.visitor(f"u{n}"))) == len(made))
+        assert (
+            sum(
+                sum(state.counts.values())
+                for n in range(150)
+                if (state := run.store.visitor(f"u{n}"))
+            )
+            == 400
+        )
+        until(
+            lambda: (
+                sum(
+                    sum(state.counts.values())
+                    for n in range(150)
+                    if (state := run.store.visitor(f"u{n}"))
+                )
+                == len(made)
+            )
+        )
         run.settle()
         assert_exactly(made, run.store, run.lake)

@@ -1,4 +1,6 @@
-"""Visitors who turn out to be users: every event counts once, whatever the order, wherever a writer is stopped."""
+"""Visitors who turn out to be users: every event counts once, whatever the order, wherever a writer
+is stopped.
+"""
 
 import itertools
 import random
@@ -38,13 +40,23 @@ def store(redis_settings: RedisSettings, namespace: str) -> Iterator[OnlineStore
 def view(user: str, number: int, source: str = "", item_id: str = "") -> Placed:
     at = NOW + number * 60_000
     event = Interaction(
-        event_id=f"e{number}", event_type="view", user_id=user, item_id=item_id or f"i{number % 7}", timestamp=at, received_at=at
+        event_id=f"e{number}",
+        event_type="view",
+        user_id=user,
+        item_id=item_id or f"i{number % 7}",
+        timestamp=at,
+        received_at=at,
     )
     return Placed(source or f"t:{PEOPLE.index(user) % 3}", number, event)
 
 
 def link(visitor_id: str, user_id: str, number: int, source: str = "") -> PlacedCatalog:
-    record = CatalogRecord(entity="identity", entity_id=visitor_id, attributes={MERGED_INTO: user_id}, timestamp=NOW + number)
+    record = CatalogRecord(
+        entity="identity",
+        entity_id=visitor_id,
+        attributes={MERGED_INTO: user_id},
+        timestamp=NOW + number,
+    )
     return PlacedCatalog(source or f"c:{PEOPLE.index(visitor_id) % 2}", number, record)
 
 
@@ -55,19 +67,30 @@ def apply(store: OnlineStore, steps: Sequence[Step]) -> None:
 
 
 def contents(state: VisitorState | None) -> object:
-    return state and (state.sequence, state.counts, state.first_seen, state.last_seen, state.recent, state.tiles)
+    return state and (
+        state.sequence,
+        state.counts,
+        state.first_seen,
+        state.last_seen,
+        state.recent,
+        state.tiles,
+    )
 
 
 def assert_each_once(store: OnlineStore, steps: Sequence[Step]) -> None:
-    """Every visitor is read as the fold of the events of all who are the same user; items have every event.
+    """Every visitor is read as the fold of the events of all who are the same user; items have
+    every event.
 
-    Who is merged into whom may depend on what was read first, where links contradict each other or go round; not otherwise.
+    Who is merged into whom may depend on what was read first, where links contradict each other or
+    go round; not otherwise.
     """
     user_of = {one: store._visitors._end(one)[0] for one in PEOPLE}
     targets: dict[str, set[str]] = {}
     for step in steps:
         if isinstance(step, PlacedCatalog):
-            targets.setdefault(step.record.entity_id, set()).add(step.record.attributes[MERGED_INTO])
+            targets.setdefault(step.record.entity_id, set()).add(
+                step.record.attributes[MERGED_INTO]
+            )
     for one, said in targets.items():
         if len(said) == 1:
             assert user_of[one] == user_of[said.pop()]
@@ -84,7 +107,10 @@ def assert_each_once(store: OnlineStore, steps: Sequence[Step]) -> None:
     items = sorted({event.item_id for event in events if event.item_id})
     for item_id, state in zip(items, store.items(items), strict=True):
         assert state is not None
-        assert state.counts == item.fold_all(None, [event for event in events if event.item_id == item_id]).counts
+        assert (
+            state.counts
+            == item.fold_all(None, [event for event in events if event.item_id == item_id]).counts
+        )
 
 
 STORY: list[Step] = [
@@ -109,7 +135,14 @@ def test_events_before_and_after_a_link_are_the_users(store: OnlineStore) -> Non
 
 def test_the_first_link_counts_and_none_closes_a_circle(store: OnlineStore) -> None:
     store.apply([view(one, number) for number, one in enumerate(PEOPLE)])
-    told = [link("a", "u", 0), link("a", "v", 1), link("u", "a", 2), link("b", "b", 3), link("u", "c", 4), link("a", "c", 5)]
+    told = [
+        link("a", "u", 0),
+        link("a", "v", 1),
+        link("u", "a", 2),
+        link("b", "b", 3),
+        link("u", "c", 4),
+        link("a", "c", 5),
+    ]
     linked = store.link(told)
     assert linked.outcomes == {"merged": 2, "other": 1, "itself": 2, "known": 1, "invalid": 0}
     assert store.visitor("a") == store.visitor("c") == store.visitor("u")
@@ -126,7 +159,9 @@ def test_a_visitor_never_seen_is_the_user_from_the_first_event_on(store: OnlineS
 
 
 @pytest.mark.parametrize("batch", [1, 3, len(STORY)])
-def test_a_writer_stopped_after_any_write_goes_on_when_it_reads_again(redis_settings: RedisSettings, batch: int) -> None:
+def test_a_writer_stopped_after_any_write_goes_on_when_it_reads_again(
+    redis_settings: RedisSettings, batch: int
+) -> None:
     batches = [STORY[start : start + batch] for start in range(0, len(STORY), batch)]
     for writes in itertools.count():
         namespace = f"t-{uuid.uuid4().hex[:12]}"
@@ -175,7 +210,11 @@ def logs(draw: st.DrawFn) -> Log:
 
 
 @given(log=logs(), seed=st.integers(0, 2**32))
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 def test_whatever_the_order_and_wherever_it_stops_the_end_is_the_fold_of_all(
     redis_settings: RedisSettings, log: Log, seed: int
 ) -> None:
@@ -187,7 +226,9 @@ def test_whatever_the_order_and_wherever_it_stops_the_end_is_the_fold_of_all(
         try:
             for _ in range(chance.randrange(1, 8)):
                 batch: list[Step] = []
-                for source in chance.sample(sorted(log.sources), chance.randrange(1, len(log.sources) + 1)):
+                for source in chance.sample(
+                    sorted(log.sources), chance.randrange(1, len(log.sources) + 1)
+                ):
                     until = reading[source] + chance.randrange(4)
                     batch += log.sources[source][reading[source] : until]
                     reading[source] = min(until, len(log.sources[source]))
@@ -210,7 +251,10 @@ def test_writers_at_once_merge_and_fold_each_record_once(
 ) -> None:
     """Each source belongs to one writer, and for a while to its neighbour, too."""
     chance = random.Random(5)
-    steps: list[Step] = [view(chance.choice(PEOPLE), n) if n % 5 else link(*chance.sample(PEOPLE, 2), n) for n in range(400)]
+    steps: list[Step] = [
+        view(chance.choice(PEOPLE), n) if n % 5 else link(*chance.sample(PEOPLE, 2), n)
+        for n in range(400)
+    ]
     sources = Log(steps).sources
     failures: list[BaseException] = []
 
@@ -226,7 +270,10 @@ def test_writers_at_once_merge_and_fold_each_record_once(
             own.close()
 
     names = sorted(sources)
-    threads = [threading.Thread(target=write, args=([names[n], names[(n + 1) % len(names)]],)) for n in range(len(names))]
+    threads = [
+        threading.Thread(target=write, args=([names[n], names[(n + 1) % len(names)]],))
+        for n in range(len(names))
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -235,12 +282,19 @@ def test_writers_at_once_merge_and_fold_each_record_once(
     assert_each_once(store, steps)
 
 
-def test_two_who_were_merged_into_each_other_at_one_moment_become_one(store: OnlineStore, namespace: str) -> None:
+def test_two_who_were_merged_into_each_other_at_one_moment_become_one(
+    store: OnlineStore, namespace: str
+) -> None:
     store.apply([view("a", 0), view("u", 1), view("u", 2)])
     keys = Keys(namespace)
-    for one, other in (("a", "u"), ("u", "a")):  # what two writers do at the same moment, before either goes on
+    for one, other in (
+        ("a", "u"),
+        ("u", "a"),
+    ):  # what two writers do at the same moment, before either goes on
         state = layout.decode_visitor(store._redis.get(keys.visitor(one)))
-        store._redis.set(keys.visitor(one), layout.encode_moved(Moved(other, state), layout.new_revision()))
+        store._redis.set(
+            keys.visitor(one), layout.encode_moved(Moved(other, state), layout.new_revision())
+        )
     store.apply([view("u", 3)])
     assert store.visitor("a").counts == store.visitor("u").counts == {"view": 4}
 
@@ -253,9 +307,13 @@ async def test_reader_follows_markers_and_adds_what_waits(
         store.apply([view("a", 0), view("u", 1), view("b", 2)])
         keys = Keys(namespace)
         state = layout.decode_visitor(store._redis.get(keys.visitor("a")))
-        store._redis.set(keys.visitor("a"), layout.encode_moved(Moved("u", state), layout.new_revision()))
+        store._redis.set(
+            keys.visitor("a"), layout.encode_moved(Moved("u", state), layout.new_revision())
+        )
         waiting = await reader.visitor("a")
-        assert waiting is not None and waiting.counts == {"view": 2}, "a merge that was stopped half-way"
+        assert waiting is not None and waiting.counts == {"view": 2}, (
+            "a merge that was stopped half-way"
+        )
         assert contents(store.visitor("a")) == contents(waiting)
         store.link([link("a", "u", 3), link("u", "v", 4)])
         found = await reader.visitors(["a", "b", "u", "v"])
@@ -267,7 +325,12 @@ async def test_reader_follows_markers_and_adds_what_waits(
 
 def test_a_long_way_is_shortened_when_it_is_used(store: OnlineStore, namespace: str) -> None:
     ids = [f"p{n}" for n in range(12)]
-    store.apply([Placed("t:0", n, view("a", n)[2].model_copy(update={"user_id": one})) for n, one in enumerate(ids)])
+    store.apply(
+        [
+            Placed("t:0", n, view("a", n)[2].model_copy(update={"user_id": one}))
+            for n, one in enumerate(ids)
+        ]
+    )
     store.link([link("a", "u", 0)._replace(record=link("a", ids[n + 1], n)[2].model_copy(update={"entity_id": one}))
                 for n, one in enumerate(ids[:-1])])  # fmt: skip
     store.apply([Placed("t:0", 99, view("a", 99)[2].model_copy(update={"user_id": ids[0]}))])
@@ -276,7 +339,9 @@ def test_a_long_way_is_shortened_when_it_is_used(store: OnlineStore, namespace: 
     assert store.visitor(ids[0]).counts == {"view": 13}
 
 
-def test_a_visitor_that_was_forgotten_and_comes_again_can_be_linked_again(store: OnlineStore, namespace: str) -> None:
+def test_a_visitor_that_was_forgotten_and_comes_again_can_be_linked_again(
+    store: OnlineStore, namespace: str
+) -> None:
     store.apply([view("a", 0), view("u", 1)])
     store.link([link("a", "u", 2)])
     store._redis.delete(Keys(namespace).visitor("a"))  # its time to live
@@ -285,13 +350,21 @@ def test_a_visitor_that_was_forgotten_and_comes_again_can_be_linked_again(store:
     assert store.visitor("u").counts == {"view": 3}
 
 
-def test_erasure_forgets_user_and_merged_once_and_lets_nothing_come_back(store: OnlineStore) -> None:
+def test_erasure_forgets_user_and_merged_once_and_lets_nothing_come_back(
+    store: OnlineStore,
+) -> None:
     early = [view("a", 0), view("u", 1), view("b", 2)]
     store.apply(early)
     store.link([link("a", "u", 3)])
-    gone = PlacedCatalog("c:1", 5, CatalogRecord(entity="user", entity_id="u", deleted=True, timestamp=NOW + 5))
+    gone = PlacedCatalog(
+        "c:1", 5, CatalogRecord(entity="user", entity_id="u", deleted=True, timestamp=NOW + 5)
+    )
     assert store.erase(gone) == ["u", "a"]
-    assert store.visitor("u") == store.visitor("a") == VisitorState(applied={"t:0": 1, "c:1": 5}, merged={"a": {"t:0": 0}})
+    assert (
+        store.visitor("u")
+        == store.visitor("a")
+        == VisitorState(applied={"t:0": 1, "c:1": 5}, merged={"a": {"t:0": 0}})
+    )
     store.apply(early)
     assert store.visitor("u").counts == {}, "what is read again does not come back"
     store.apply([view("a", 6), view("u", 7)])
@@ -299,7 +372,9 @@ def test_erasure_forgets_user_and_merged_once_and_lets_nothing_come_back(store: 
     assert store.visitor("u").counts == {"view": 2}, "what came after it stays"
     late = store.link([link("b", "u", 4)])  # said before the erasure, read after it
     assert late.erased == [("b", NOW + 5)] and store.visitor("b").counts == {"view": 2}
-    assert store.erase(PlacedCatalog("c:1", 9, gone.record.model_copy(update={"entity_id": "c"}))) == ["c"], "never seen"
+    assert store.erase(
+        PlacedCatalog("c:1", 9, gone.record.model_copy(update={"entity_id": "c"}))
+    ) == ["c"], "never seen"
 
 
 def test_history_resolves_ids_as_the_stream_did(store: OnlineStore) -> None:
@@ -315,7 +390,9 @@ def test_history_resolves_ids_as_the_stream_did(store: OnlineStore) -> None:
 
 
 def neighbours(store: OnlineStore) -> dict[str, dict[str, int]]:
-    """Each item's neighbours; the masses are compared to a ten-thousandth, since sums of floats depend on their order."""
+    """Each item's neighbours; the masses are compared to a ten-thousandth, since sums of floats
+    depend on their order.
+    """
     ids = [f"i{n}" for n in range(7)]
     return {
         item_id: {other: round(mass / 100) for other, mass in state.neighbours.items()}

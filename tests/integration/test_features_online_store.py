@@ -1,4 +1,6 @@
-"""The online store on a real server: each record once, whoever applies it and whatever happens in between."""
+"""The online store on a real server: each record once, whoever applies it and whatever happens in
+between.
+"""
 
 import threading
 from collections.abc import Iterator
@@ -7,11 +9,18 @@ import pytest
 
 from slipstream.chassis.settings import RedisSettings
 from slipstream.contracts.events import CatalogRecord, Interaction
+from slipstream.contracts.times import DAY_MS, HOUR_MS
 from slipstream.features.applied import Placed
-from slipstream.features.visitor import DAY_MS, HOUR_MS, SequenceEvent
+from slipstream.features.visitor import SequenceEvent
 from slipstream.stores import online
 from slipstream.stores.layout import Keys
-from slipstream.stores.online import OnlineReader, OnlineStore, PlacedCatalog, Retention, StoreUnavailableError
+from slipstream.stores.online import (
+    OnlineReader,
+    OnlineStore,
+    PlacedCatalog,
+    Retention,
+    StoreUnavailableError,
+)
 from tests.conftest import OwnRedis
 from tests.integration.shop_stream import events
 
@@ -30,29 +39,47 @@ def placed(made: list[Interaction], source: str = "t:0") -> list[Placed]:
 
 
 def view(item: str, at: int = NOW, user: str = "u", kind: str = "view") -> Interaction:
-    return Interaction(event_id=f"{item}{at}", event_type=kind, user_id=user, item_id=item, timestamp=at, received_at=at)
+    return Interaction(
+        event_id=f"{item}{at}",
+        event_type=kind,
+        user_id=user,
+        item_id=item,
+        timestamp=at,
+        received_at=at,
+    )
 
 
 def total(store: OnlineStore) -> tuple[int, int]:
     visitors = [store.visitor(f"u{number}") for number in range(150)]
     items = store.items([f"i{number}" for number in range(80)])
-    return sum(sum(v.counts.values()) for v in visitors if v), sum(sum(i.counts.values()) for i in items if i)
+    return sum(sum(v.counts.values()) for v in visitors if v), sum(
+        sum(i.counts.values()) for i in items if i
+    )
 
 
 def test_apply_returns_who_changed_and_a_second_time_nobody(store: OnlineStore) -> None:
     records = placed([view("a"), view("b", NOW + 1), view("a", NOW + 2, "v")])
     changed = store.apply(records)
-    assert changed["u"].sequence == [SequenceEvent("a", "view", NOW), SequenceEvent("b", "view", NOW + 1)]
+    assert changed["u"].sequence == [
+        SequenceEvent("a", "view", NOW),
+        SequenceEvent("b", "view", NOW + 1),
+    ]
     assert changed.keys() == {"u", "v"}
     assert store.visitor("u") == changed["u"]
     assert store.visitor("u").applied == {"t:0": 1}
-    assert [state.counts if state else None for state in store.items(["a", "nobody", "b"])] == [{"view": 2}, None, {"view": 1}]
+    assert [state.counts if state else None for state in store.items(["a", "nobody", "b"])] == [
+        {"view": 2},
+        None,
+        {"view": 1},
+    ]
     assert store.watermark() == NOW + 2
     assert store.apply(records) == {}
     assert store.visitor("nobody") is None
 
 
-def test_four_writers_at_once_count_every_record_once(redis_settings: RedisSettings, namespace: str, store: OnlineStore) -> None:
+def test_four_writers_at_once_count_every_record_once(
+    redis_settings: RedisSettings, namespace: str, store: OnlineStore
+) -> None:
     made = events(1_200)
     by_source = [placed(made[n::4], f"t:{n}") for n in range(4)]
     failures: list[BaseException] = []
@@ -60,7 +87,8 @@ def test_four_writers_at_once_count_every_record_once(redis_settings: RedisSetti
     def write(number: int) -> None:
         own = OnlineStore(redis_settings, namespace)
         try:
-            # each writes its own source, then its neighbour's again, as a member that was taken for dead would
+            # each writes its own source, then its neighbour's again, as a member that was taken for
+            # dead would
             for records in (by_source[number], by_source[(number + 1) % 4]):
                 for start in range(0, len(records), 60):
                     own.apply(records[start : start + 60])
@@ -81,7 +109,16 @@ def test_four_writers_at_once_count_every_record_once(redis_settings: RedisSetti
 def test_trending_is_ordered_by_decayed_weight_and_forgets_when_the_half_life_changes(
     redis_settings: RedisSettings, namespace: str, store: OnlineStore
 ) -> None:
-    store.apply(placed([view("old", NOW - DAY_MS), view("old", NOW - DAY_MS + 1), view("new"), view("bought", kind="purchase")]))
+    store.apply(
+        placed(
+            [
+                view("old", NOW - DAY_MS),
+                view("old", NOW - DAY_MS + 1),
+                view("new"),
+                view("bought", kind="purchase"),
+            ]
+        )
+    )
     found = store.trending(10)
     assert dict(found) == pytest.approx({"bought": 3.0, "new": 1.0, "old": 1.0}, rel=1e-6)
     assert store.trending(1)[0][0] == "bought"
@@ -93,14 +130,22 @@ def test_trending_is_ordered_by_decayed_weight_and_forgets_when_the_half_life_ch
     faster.close()
 
 
-def test_trending_keeps_only_the_highest(store: OnlineStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trending_keeps_only_the_highest(
+    store: OnlineStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(online, "TRENDING_KEPT", 20)
     store.apply(placed([view(f"i{number:03}", NOW + number * 1000) for number in range(100)]))
-    assert {item for item, _ in store.trending(1_000)} == {f"i{number:03}" for number in range(80, 100)}
+    assert {item for item, _ in store.trending(1_000)} == {
+        f"i{number:03}" for number in range(80, 100)
+    }
 
 
-def test_states_expire_when_nothing_comes(redis_settings: RedisSettings, namespace: str, redis_url: str) -> None:
-    store = OnlineStore(redis_settings, namespace, Retention(visitor_ttl_ms=50_000, item_ttl_ms=70_000))
+def test_states_expire_when_nothing_comes(
+    redis_settings: RedisSettings, namespace: str, redis_url: str
+) -> None:
+    store = OnlineStore(
+        redis_settings, namespace, Retention(visitor_ttl_ms=50_000, item_ttl_ms=70_000)
+    )
     store.apply(placed([view("a")]))
     keys = Keys(namespace)
     assert 40_000 < store._redis.pttl(keys.visitor("u")) <= 50_000
@@ -109,12 +154,19 @@ def test_states_expire_when_nothing_comes(redis_settings: RedisSettings, namespa
 
 
 def test_catalogue_keeps_the_newest_and_the_tombstones_of_the_deleted(store: OnlineStore) -> None:
-    def entry(offset: int, at: int, title: str = "", source: str = "c:0", deleted: bool = False) -> PlacedCatalog:
-        record = CatalogRecord(entity="item", entity_id="a", attributes={"title": title}, timestamp=at, deleted=deleted)
+    def entry(
+        offset: int, at: int, title: str = "", source: str = "c:0", deleted: bool = False
+    ) -> PlacedCatalog:
+        record = CatalogRecord(
+            entity="item", entity_id="a", attributes={"title": title}, timestamp=at, deleted=deleted
+        )
         return PlacedCatalog(source, offset, record)
 
     def title() -> object:
-        return next("gone" if record.deleted else record.attributes["title"] for record in store.catalog_items())
+        return next(
+            "gone" if record.deleted else record.attributes["title"]
+            for record in store.catalog_items()
+        )
 
     store.put_catalog([entry(5, 10, "five"), entry(6, 10, "six"), entry(7, 9, "older")])
     assert title() == "six"
@@ -132,26 +184,50 @@ def test_catalogue_keeps_the_newest_and_the_tombstones_of_the_deleted(store: Onl
 
 def test_catalogue_snapshot_gives_every_item_once(store: OnlineStore) -> None:
     store.put_catalog(
-        [PlacedCatalog("c:0", n, CatalogRecord(entity="item", entity_id=f"ü{n}", timestamp=1)) for n in range(1_300)]
+        [
+            PlacedCatalog("c:0", n, CatalogRecord(entity="item", entity_id=f"ü{n}", timestamp=1))
+            for n in range(1_300)
+        ]
         + [PlacedCatalog("c:1", 0, CatalogRecord(entity="user", entity_id="u", timestamp=1))]
     )
-    assert sorted(record.entity_id for record in store.catalog_items()) == sorted(f"ü{n}" for n in range(1_300))
+    assert sorted(record.entity_id for record in store.catalog_items()) == sorted(
+        f"ü{n}" for n in range(1_300)
+    )
 
 
-def test_a_visitor_with_50_events_and_an_item_take_under_a_kilobyte_each(store: OnlineStore, namespace: str) -> None:
+def test_a_visitor_with_50_events_and_an_item_take_under_a_kilobyte_each(
+    store: OnlineStore, namespace: str
+) -> None:
     made = [view(f"B{n * 7_919_993 % 10**9:09d}", NOW + n * 41_077) for n in range(50)]
     store.apply(placed(made, "01989c5e-7a1b-7c3d-8e4f-112233445566:3"))
-    for partition in range(12):  # an item that visitors of every partition came to, in every hour and day that is kept
+    for partition in range(
+        12
+    ):  # an item that visitors of every partition came to, in every hour and day that is kept
         source = f"01989c5e-7a1b-7c3d-8e4f-112233445566:{partition}"
-        store.apply([Placed(source, 10**6 + h, view("hot", NOW + h * HOUR_MS * 4, f"v{partition}")) for h in range(48)])
+        store.apply(
+            [
+                Placed(source, 10**6 + h, view("hot", NOW + h * HOUR_MS * 4, f"v{partition}"))
+                for h in range(48)
+            ]
+        )
     keys = Keys(namespace)
     assert store._redis.memory_usage(keys.visitor("u"), samples=0) <= 1024
     assert store._redis.memory_usage(keys.item("hot"), samples=0) <= 1024
 
 
-async def test_reader_reads_what_the_store_wrote(redis_settings: RedisSettings, namespace: str, store: OnlineStore) -> None:
+async def test_reader_reads_what_the_store_wrote(
+    redis_settings: RedisSettings, namespace: str, store: OnlineStore
+) -> None:
     store.apply(placed([view("a"), view("b", kind="purchase")]))
-    store.put_catalog([PlacedCatalog("c:0", 0, CatalogRecord(entity="item", entity_id="a", attributes={"x": 1}, timestamp=1))])
+    store.put_catalog(
+        [
+            PlacedCatalog(
+                "c:0",
+                0,
+                CatalogRecord(entity="item", entity_id="a", attributes={"x": 1}, timestamp=1),
+            )
+        ]
+    )
     reader = OnlineReader(redis_settings, namespace)
     try:
         await reader.ping()
@@ -165,7 +241,9 @@ async def test_reader_reads_what_the_store_wrote(redis_settings: RedisSettings, 
         await reader.aclose()
 
 
-async def test_store_and_reader_say_when_redis_is_away_and_find_it_again(own_redis: OwnRedis, namespace: str) -> None:
+async def test_store_and_reader_say_when_redis_is_away_and_find_it_again(
+    own_redis: OwnRedis, namespace: str
+) -> None:
     settings, server = own_redis()
     store, reader = OnlineStore(settings, namespace), OnlineReader(settings, namespace)
     store.apply(placed([view("a")]))
@@ -190,6 +268,8 @@ def test_state_that_cannot_be_read_holds_nobody_else_up(store: OnlineStore, name
     store._redis.set(key, b"12345678\xffwritten by another version")
     changed = store.apply(placed([view("a", user="broken"), view("a", NOW + 1, "v")]))
     assert changed.keys() == {"v"}
-    assert store._redis.get(key) == b"12345678\xffwritten by another version", "nothing is folded from empty unseen"
+    assert store._redis.get(key) == b"12345678\xffwritten by another version", (
+        "nothing is folded from empty unseen"
+    )
     with pytest.raises(StoreUnavailableError, match="can't be read"):
         store.visitor("broken")

@@ -5,17 +5,17 @@ import time
 
 import pytest
 
-from services.features.materializer import GROUP, TOPICS
 from services.features.settings import FeaturesSettings
-from slipstream.broker.batch import Source
+from services.features.stream.materializer import GROUP, TOPICS
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.producer import Producer
 from slipstream.broker.topics import physical, topic_ids
 from slipstream.chassis.settings import KafkaSettings, LakeSettings, RedisSettings
 from slipstream.contracts.events import CatalogRecord
+from slipstream.contracts.positions import Source
+from slipstream.contracts.times import HOUR_MS
 from slipstream.contracts.topics import CATALOG, DEAD_LETTERS, INTERACTIONS
 from slipstream.contracts.vocabulary import MERGED_INTO
-from slipstream.features.visitor import HOUR_MS
 from slipstream.stores import lake
 from tests.integration.shop_stream import assert_exactly, events, send
 from tests.integration.test_features_materializer import OWN, Running, messages, running, until
@@ -23,9 +23,14 @@ from tests.integration.test_features_materializer import OWN, Running, messages,
 
 @pytest.fixture
 def settings(
-    broker: KafkaSettings, redis_settings: RedisSettings, lake_settings: LakeSettings, namespace: str
+    broker: KafkaSettings,
+    redis_settings: RedisSettings,
+    lake_settings: LakeSettings,
+    namespace: str,
 ) -> FeaturesSettings:
-    return FeaturesSettings(kafka=broker, redis=redis_settings, lake=lake_settings, namespace=namespace, features=OWN)
+    return FeaturesSettings(
+        kafka=broker, redis=redis_settings, lake=lake_settings, namespace=namespace, features=OWN
+    )
 
 
 def tell(producer: Producer, *records: CatalogRecord) -> None:
@@ -36,7 +41,9 @@ def tell(producer: Producer, *records: CatalogRecord) -> None:
 
 def link(visitor_id: str, user_id: str) -> CatalogRecord:
     now = time.time_ns() // 1_000_000
-    return CatalogRecord(entity="identity", entity_id=visitor_id, attributes={MERGED_INTO: user_id}, timestamp=now)
+    return CatalogRecord(
+        entity="identity", entity_id=visitor_id, attributes={MERGED_INTO: user_id}, timestamp=now
+    )
 
 
 def value(run: Running, name: str, **labels: str) -> float | None:
@@ -46,7 +53,9 @@ def value(run: Running, name: str, **labels: str) -> float | None:
 def test_links_and_repeats_among_the_events_and_all_of_it_again(settings: FeaturesSettings) -> None:
     chance = random.Random(3)
     made = events(1_200)
-    merged = {f"u{n}": f"u{n - 1}" for n in range(1, 150, 3)}  # every third visitor turns out to be the one before it
+    merged = {
+        f"u{n}": f"u{n - 1}" for n in range(1, 150, 3)
+    }  # every third visitor turns out to be the one before it
     copies = [one.model_copy(update={"maybe_repeat": True}) for one in chance.sample(made, 200)]
     first = made[0].model_copy(update={"event_id": "first", "maybe_repeat": True})
     with running(settings) as run:
@@ -73,11 +82,19 @@ def test_links_and_repeats_among_the_events_and_all_of_it_again(settings: Featur
 def test_a_user_is_erased_from_both_stores_and_begins_anew(settings: FeaturesSettings) -> None:
     made = events(400, visitors=6)
     with running(settings) as run:
-        tell(run.producer, CatalogRecord(entity="user", entity_id="u1", attributes={"plan": "pro"}, timestamp=1))
+        tell(
+            run.producer,
+            CatalogRecord(entity="user", entity_id="u1", attributes={"plan": "pro"}, timestamp=1),
+        )
         send(run.producer, made)
         tell(run.producer, link("u0", "u1"))
         run.settle()
-        tell(run.producer, CatalogRecord(entity="user", entity_id="u1", deleted=True, timestamp=time.time_ns() // 1_000_000))
+        tell(
+            run.producer,
+            CatalogRecord(
+                entity="user", entity_id="u1", deleted=True, timestamp=time.time_ns() // 1_000_000
+            ),
+        )
         until(lambda: value(run, "erasures") == 1)
         run.settle()
         rows = run.lake.read(lake.INTERACTIONS, columns=["user_id"])["user_id"].to_pylist()
@@ -98,10 +115,15 @@ def test_a_user_is_erased_from_both_stores_and_begins_anew(settings: FeaturesSet
 def test_late_events_become_letters_and_imported_ones_do_not(settings: FeaturesSettings) -> None:
     good = events(5)
     late = [
-        one.model_copy(update={"event_id": f"late-{n}", "timestamp": one.received_at - 30 * HOUR_MS})
+        one.model_copy(
+            update={"event_id": f"late-{n}", "timestamp": one.received_at - 30 * HOUR_MS}
+        )
         for n, one in enumerate(good)
     ]
-    history = [one.model_copy(update={"event_id": f"old-{n}", "imported": True}) for n, one in enumerate(late)]
+    history = [
+        one.model_copy(update={"event_id": f"old-{n}", "imported": True})
+        for n, one in enumerate(late)
+    ]
     with running(settings) as run:
         send(run.producer, good + late + history)
         until(lambda: value(run, "rejected", code="timestamp_late") == len(late))

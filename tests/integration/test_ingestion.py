@@ -24,7 +24,9 @@ AUTH = ("s3cret", "")
 @contextmanager
 def ingestion(kafka: KafkaSettings, namespace: str) -> Iterator[TestClient]:
     settings = IngestionSettings(
-        namespace=namespace, kafka=kafka, ingestion=IngestionSection(write_keys=SecretStr("shop:s3cret"))
+        namespace=namespace,
+        kafka=kafka,
+        ingestion=IngestionSection(write_keys=SecretStr("shop:s3cret")),
     )
     with TestClient(create_app(settings)) as client:
         yield client
@@ -54,7 +56,9 @@ def track(user: str, item: str, message_id: str, **fields: Any) -> dict[str, Any
     }
 
 
-def test_accepted_events_are_on_the_topic_and_rejected_ones_in_the_dead_letters(broker: KafkaSettings, namespace: str) -> None:
+def test_accepted_events_are_on_the_topic_and_rejected_ones_in_the_dead_letters(
+    broker: KafkaSettings, namespace: str
+) -> None:
     batch = [
         track("ada", "a", "m-0"),
         {
@@ -69,7 +73,9 @@ def test_accepted_events_are_on_the_topic_and_rejected_ones_in_the_dead_letters(
         track("bob", "b", "m-4", timestamp=int(time.time() * 1000) - 3_600_000),
     ]
     with ingestion(broker, namespace) as client:
-        answer = client.post("/v1/batch", json={"batch": batch}, auth=AUTH, headers={"X-Request-Id": "rid-7"})
+        answer = client.post(
+            "/v1/batch", json={"batch": batch}, auth=AUTH, headers={"X-Request-Id": "rid-7"}
+        )
         assert answer.status_code == 200
         assert (answer.json()["accepted"], answer.json()["rejected"]) == (4, 1)
         assert client.get("/health/ready").status_code == 200
@@ -83,7 +89,9 @@ def test_accepted_events_are_on_the_topic_and_rejected_ones_in_the_dead_letters(
             ("m-4", "bob", "b"),
         ]
         assert [i.event_id for i in interactions if i.user_id == "ada"] == ["m-0", "m-1:0", "m-1:1"]
-        assert {(message.key == message.record.user_id, message.request_id) for message in taken} == {(True, "rid-7")}
+        assert {
+            (message.key == message.record.user_id, message.request_id) for message in taken
+        } == {(True, "rid-7")}
 
         (letter,) = records(broker, namespace, DEAD_LETTERS, 1)
         dead: DeadLetter = letter.record
@@ -104,15 +112,22 @@ def test_concurrent_requests_are_each_acknowledged(broker: KafkaSettings, namesp
     import httpx
 
     settings = IngestionSettings(
-        namespace=namespace, kafka=broker, ingestion=IngestionSection(write_keys=SecretStr("shop:s3cret"))
+        namespace=namespace,
+        kafka=broker,
+        ingestion=IngestionSection(write_keys=SecretStr("shop:s3cret")),
     )
     app = create_app(settings)
 
     async def send() -> list[int]:
         async with app.router.lifespan_context(app):
             transport = httpx.ASGITransport(app)
-            async with httpx.AsyncClient(transport=transport, base_url="http://ingestion", auth=AUTH, timeout=30) as client:
-                calls = (client.post("/v1/track", json=track(f"u-{n % 20}", "a", f"m-{n}")) for n in range(300))
+            async with httpx.AsyncClient(
+                transport=transport, base_url="http://ingestion", auth=AUTH, timeout=30
+            ) as client:
+                calls = (
+                    client.post("/v1/track", json=track(f"u-{n % 20}", "a", f"m-{n}"))
+                    for n in range(300)
+                )
                 return [answer.status_code for answer in await asyncio.gather(*calls)]
 
     assert asyncio.run(send()) == [200] * 300
@@ -134,12 +149,16 @@ def test_broker_away_is_503_until_it_is_back(own_broker: Callable[[], Any], name
 
         server.start()
         deadline = time.monotonic() + 30
-        while (again := client.post("/v1/track", json=track("ada", "a", "m-1"), auth=AUTH)).status_code == 503:
+        while (
+            again := client.post("/v1/track", json=track("ada", "a", "m-1"), auth=AUTH)
+        ).status_code == 503:
             assert time.monotonic() < deadline, again.text
             time.sleep(0.1)
         assert again.json()["accepted"] == 1
         # Where the broker kept it, the first is there, too.
-        assert [message.record.event_id for message in records(kafka, namespace, INTERACTIONS, 1)][-1] == "m-1"
+        assert [message.record.event_id for message in records(kafka, namespace, INTERACTIONS, 1)][
+            -1
+        ] == "m-1"
 
 
 def test_service_without_a_write_key_does_not_start() -> None:

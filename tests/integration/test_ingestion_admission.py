@@ -17,14 +17,24 @@ from services.ingestion.app import create_app
 from services.ingestion.settings import IngestionSection, IngestionSettings
 from slipstream.broker.topics import ensure_topics
 from slipstream.chassis.settings import KafkaSettings, RedisSettings
+from slipstream.contracts.times import HOUR_MS
 from slipstream.contracts.topics import INTERACTIONS
-from slipstream.stores.admission import DONE, FIRST, LIMIT_S, LIMITED, NOT_ASKED, PENDING, AdmissionStore, Asked, Rate
+from slipstream.stores.admission import (
+    DONE,
+    FIRST,
+    LIMIT_S,
+    LIMITED,
+    NOT_ASKED,
+    PENDING,
+    AdmissionStore,
+    Asked,
+    Rate,
+)
 from slipstream.stores.write_keys import WriteKeyStore
 from tests.conftest import OwnBroker, OwnRedis
 from tests.integration.test_ingestion import AUTH, records, track
 
 Judging = Callable[..., AdmissionStore]
-HOUR_MS = 3_600_000
 
 
 def app_of(kafka: KafkaSettings, redis: RedisSettings, namespace: str, **section: Any) -> FastAPI:
@@ -39,7 +49,9 @@ def app_of(kafka: KafkaSettings, redis: RedisSettings, namespace: str, **section
 
 
 @contextmanager
-def ingestion(kafka: KafkaSettings, redis: RedisSettings, namespace: str, **section: Any) -> Iterator[TestClient]:
+def ingestion(
+    kafka: KafkaSettings, redis: RedisSettings, namespace: str, **section: Any
+) -> Iterator[TestClient]:
     with TestClient(app_of(kafka, redis, namespace, **section)) as client:
         yield client
 
@@ -59,13 +71,25 @@ def test_message_that_comes_again_is_a_duplicate_and_not_published(
     broker: KafkaSettings, redis_settings: RedisSettings, namespace: str
 ) -> None:
     with ingestion(broker, redis_settings, namespace) as client:
-        twice = client.post("/v1/batch", json={"batch": [track("ada", "a", "m-0"), track("ada", "a", "m-0")]}, auth=AUTH)
+        twice = client.post(
+            "/v1/batch",
+            json={"batch": [track("ada", "a", "m-0"), track("ada", "a", "m-0")]},
+            auth=AUTH,
+        )
         assert verdicts(twice) == ["accepted", "duplicate"]
         # The note that it is done follows the answer a moment later.
         time.sleep(0.5)
         again = client.post("/v1/track", json=track("ada", "a", "m-0"), auth=AUTH).json()
-        assert (again["accepted"], again["duplicates"], again["results"][0]["message_id"]) == (0, 1, "m-0")
-        other = client.post("/v1/batch", json={"batch": [track("ada", "a", "m-0"), track("bob", "b", "m-1")]}, auth=AUTH)
+        assert (again["accepted"], again["duplicates"], again["results"][0]["message_id"]) == (
+            0,
+            1,
+            "m-0",
+        )
+        other = client.post(
+            "/v1/batch",
+            json={"batch": [track("ada", "a", "m-0"), track("bob", "b", "m-1")]},
+            auth=AUTH,
+        )
         assert verdicts(other) == ["duplicate", "accepted"]
         assert 'verdict="duplicate"} 3.0' in client.get("/metrics").text
     taken = [message.record for message in records(broker, namespace, INTERACTIONS, 2)]
@@ -80,13 +104,22 @@ def test_copies_that_come_at_the_same_time_are_all_but_one_marked(
     async def send() -> list[str]:
         async with app.router.lifespan_context(app):
             transport = httpx.ASGITransport(app)
-            async with httpx.AsyncClient(transport=transport, base_url="http://ingestion", auth=AUTH, timeout=30) as client:
-                calls = [client.post("/v1/track", json=track("ada", "a", "same")) for _ in range(20)]
-                return [status for answer in await asyncio.gather(*calls) for status in verdicts(answer)]
+            async with httpx.AsyncClient(
+                transport=transport, base_url="http://ingestion", auth=AUTH, timeout=30
+            ) as client:
+                calls = [
+                    client.post("/v1/track", json=track("ada", "a", "same")) for _ in range(20)
+                ]
+                return [
+                    status for answer in await asyncio.gather(*calls) for status in verdicts(answer)
+                ]
 
     statuses = asyncio.run(send())
     assert set(statuses) <= {"accepted", "duplicate"}
-    copies = [message.record for message in records(broker, namespace, INTERACTIONS, statuses.count("accepted"))]
+    copies = [
+        message.record
+        for message in records(broker, namespace, INTERACTIONS, statuses.count("accepted"))
+    ]
     assert [copy.maybe_repeat for copy in copies].count(False) == 1
 
 
@@ -94,24 +127,37 @@ async def test_message_whose_first_attempt_has_no_end_is_marked(
     broker: KafkaSettings, redis_settings: RedisSettings, namespace: str
 ) -> None:
     # What a killed replica leaves behind: the id was asked for, and nothing acknowledged.
-    store = AdmissionStore(redis_settings, namespace, window_ms=HOUR_MS, source_rate=Rate(), visitor_rate=Rate())
+    store = AdmissionStore(
+        redis_settings, namespace, window_ms=HOUR_MS, source_rate=Rate(), visitor_rate=Rate()
+    )
     await store.judge([Asked("shop", [store.message_key("shop", "", "m-0")], [None])])
     await store.aclose()
 
     def send() -> None:
         with ingestion(broker, redis_settings, namespace) as client:
-            assert verdicts(client.post("/v1/track", json=track("ada", "a", "m-0"), auth=AUTH)) == ["accepted"]
+            assert verdicts(client.post("/v1/track", json=track("ada", "a", "m-0"), auth=AUTH)) == [
+                "accepted"
+            ]
 
     await asyncio.to_thread(send)
     (message,) = await asyncio.to_thread(records, broker, namespace, INTERACTIONS, 1)
     assert message.record.maybe_repeat
 
 
-async def test_what_was_taken_into_a_log_that_is_gone_may_be_sent_again(redis_settings: RedisSettings, namespace: str) -> None:
-    """The embedded broker keeps nothing: what it had acknowledged before it was killed may be nowhere else."""
+async def test_what_was_taken_into_a_log_that_is_gone_may_be_sent_again(
+    redis_settings: RedisSettings, namespace: str
+) -> None:
+    """The embedded broker keeps nothing: what it had acknowledged before it was killed may be
+    nowhere else.
+    """
     log_id = "first"
     store = AdmissionStore(
-        redis_settings, namespace, window_ms=HOUR_MS, source_rate=Rate(), visitor_rate=Rate(), log_id=lambda: log_id
+        redis_settings,
+        namespace,
+        window_ms=HOUR_MS,
+        source_rate=Rate(),
+        visitor_rate=Rate(),
+        log_id=lambda: log_id,
     )
     asked = Asked("shop", [store.message_key("shop", "", "m-0")], [None])
 
@@ -132,11 +178,14 @@ async def test_what_was_taken_into_a_log_that_is_gone_may_be_sent_again(redis_se
 def test_what_a_killed_broker_took_with_it_is_taken_again(
     own_broker: OwnBroker, redis_settings: RedisSettings, namespace: str
 ) -> None:
-    """Only the embedded one does that. Also where nothing but repeats comes after the restart, so that no failure tells the
-    producer of it."""
+    """Only the embedded one does that. Also where nothing but repeats comes after the restart, so
+    that no failure tells the producer of it.
+    """
     kafka, server = own_broker()
     with ingestion(kafka, redis_settings, namespace) as client:
-        assert verdicts(client.post("/v1/track", json=track("ada", "a", "m-0"), auth=AUTH)) == ["accepted"]
+        assert verdicts(client.post("/v1/track", json=track("ada", "a", "m-0"), auth=AUTH)) == [
+            "accepted"
+        ]
         time.sleep(0.5)
         server.kill()
         server.start()
@@ -156,28 +205,45 @@ async def letter(store: AdmissionStore, asked: Asked) -> int:
     return judged.letters[0]
 
 
-async def test_nobody_waits_in_line_for_a_redis_that_hangs(own_redis: OwnRedis, namespace: str) -> None:
+async def test_nobody_waits_in_line_for_a_redis_that_hangs(
+    own_redis: OwnRedis, namespace: str
+) -> None:
     redis, server = own_redis()
-    store = AdmissionStore(redis, namespace, window_ms=HOUR_MS, source_rate=Rate(), visitor_rate=Rate())
-    asked = [Asked("shop", [store.message_key("shop", "", f"m-{number}")], [None]) for number in range(20)]
+    store = AdmissionStore(
+        redis, namespace, window_ms=HOUR_MS, source_rate=Rate(), visitor_rate=Rate()
+    )
+    asked = [
+        Asked("shop", [store.message_key("shop", "", f"m-{number}")], [None])
+        for number in range(20)
+    ]
     await store.judge(asked[:1])
     assert server.process is not None
     server.process.send_signal(signal.SIGSTOP)
     try:
         begun = time.monotonic()
         judged = await asyncio.gather(*(store.judge([one]) for one in asked))
-        assert time.monotonic() - begun < 10 * LIMIT_S, "one after the other they take twenty times the limit"
+        assert time.monotonic() - begun < 10 * LIMIT_S, (
+            "one after the other they take twenty times the limit"
+        )
         assert [one[0].letters[0] for one in judged] == [PENDING] * 20
     finally:
         server.process.send_signal(signal.SIGCONT)
         await store.aclose()
 
 
-async def test_a_redis_that_was_slow_has_forgotten_nothing(own_redis: OwnRedis, namespace: str) -> None:
-    """Else every event of the next minutes would be looked for in the lake, for one answer that came late."""
+async def test_a_redis_that_was_slow_has_forgotten_nothing(
+    own_redis: OwnRedis, namespace: str
+) -> None:
+    """Else every event of the next minutes would be looked for in the lake, for one answer that
+    came late.
+    """
     redis, server = own_redis()
-    store = AdmissionStore(redis, namespace, window_ms=HOUR_MS, source_rate=Rate(), visitor_rate=Rate())
-    before, meanwhile, later, last = (Asked("shop", [store.message_key("shop", "", name)], [None]) for name in "abcd")
+    store = AdmissionStore(
+        redis, namespace, window_ms=HOUR_MS, source_rate=Rate(), visitor_rate=Rate()
+    )
+    before, meanwhile, later, last = (
+        Asked("shop", [store.message_key("shop", "", name)], [None]) for name in "abcd"
+    )
     assert await letter(store, before) == FIRST
     assert server.process is not None
     server.process.send_signal(signal.SIGSTOP)
@@ -187,13 +253,17 @@ async def test_a_redis_that_was_slow_has_forgotten_nothing(own_redis: OwnRedis, 
     finally:
         server.process.send_signal(signal.SIGCONT)
     deadline = time.monotonic() + 30
-    while await letter(store, meanwhile) != DONE:  # what was taken meanwhile is told when it is asked again
+    while (
+        await letter(store, meanwhile) != DONE
+    ):  # what was taken meanwhile is told when it is asked again
         assert time.monotonic() < deadline, "what was taken meanwhile was forgotten"
         await asyncio.sleep(0.1)
     assert [await letter(store, one) for one in (before, later)] == [PENDING, FIRST]
     server.kill()
     server.start()
-    assert await letter(store, last) == PENDING, "one that has restarted may have forgotten this one"
+    assert await letter(store, last) == PENDING, (
+        "one that has restarted may have forgotten this one"
+    )
     await store.aclose()
 
 
@@ -206,15 +276,30 @@ def test_redis_away_refuses_nothing_and_what_was_taken_is_known_afterwards(
         answer = client.post("/v1/track", json=track("ada", "a", "m-0"), auth=AUTH)
         assert verdicts(answer) == ["accepted"]
         ready = client.get("/health/ready")
-        assert (ready.status_code, ready.json()["status"], ready.json()["down"]) == (200, "degraded", ["redis"])
+        assert (ready.status_code, ready.json()["status"], ready.json()["down"]) == (
+            200,
+            "degraded",
+            ["redis"],
+        )
         server.start()
-        until(lambda: client.get("/health/ready").json()["status"] == "ready", "Redis is not seen again")
         until(
-            lambda: verdicts(client.post("/v1/track", json=track("ada", "a", "m-0"), auth=AUTH)) == ["duplicate"],
+            lambda: client.get("/health/ready").json()["status"] == "ready",
+            "Redis is not seen again",
+        )
+        until(
+            lambda: (
+                verdicts(client.post("/v1/track", json=track("ada", "a", "m-0"), auth=AUTH))
+                == ["duplicate"]
+            ),
             "what was taken meanwhile was forgotten",
         )
-        assert verdicts(client.post("/v1/track", json=track("ada", "a", "m-1"), auth=AUTH)) == ["accepted"]
-    taken = {m.record.event_id: m.record.maybe_repeat for m in records(broker, namespace, INTERACTIONS, 2)}
+        assert verdicts(client.post("/v1/track", json=track("ada", "a", "m-1"), auth=AUTH)) == [
+            "accepted"
+        ]
+    taken = {
+        m.record.event_id: m.record.maybe_repeat
+        for m in records(broker, namespace, INTERACTIONS, 2)
+    }
     # m-1 is new, but a Redis that has restarted may have forgotten it.
     assert taken == {"m-0": True, "m-1": True}
 
@@ -229,24 +314,41 @@ def test_write_key_above_its_rate_is_answered_with_429(
         assert (refused.status_code, refused.json()["code"]) == (429, "rate_limited")
         assert 0 < int(refused.headers["retry-after"]) <= 10
         assert refused.headers["ratelimit-reset"] == refused.headers["retry-after"]
-        assert (refused.headers["ratelimit-limit"], refused.headers["ratelimit-remaining"]) == ("3", "0")
+        assert (refused.headers["ratelimit-limit"], refused.headers["ratelimit-remaining"]) == (
+            "3",
+            "0",
+        )
     assert len(records(broker, namespace, INTERACTIONS, 3)) == 3
 
 
-def test_visitor_above_its_rate_is_refused_alone(broker: KafkaSettings, redis_settings: RedisSettings, namespace: str) -> None:
-    with ingestion(broker, redis_settings, namespace, visitor_events_per_s=0.1, visitor_burst=2) as client:
-        messages = [track("ada", "a", "m-0"), track("ada", "a", "m-1"), track("ada", "a", "m-2"), track("bob", "a", "m-3")]
+def test_visitor_above_its_rate_is_refused_alone(
+    broker: KafkaSettings, redis_settings: RedisSettings, namespace: str
+) -> None:
+    with ingestion(
+        broker, redis_settings, namespace, visitor_events_per_s=0.1, visitor_burst=2
+    ) as client:
+        messages = [
+            track("ada", "a", "m-0"),
+            track("ada", "a", "m-1"),
+            track("ada", "a", "m-2"),
+            track("bob", "a", "m-3"),
+        ]
         answer = client.post("/v1/batch", json={"batch": messages}, auth=AUTH).json()
         assert [(r["status"], r.get("code")) for r in answer["results"]] == [
             ("accepted", None), ("accepted", None), ("rejected", "rate_limited"), ("accepted", None),
         ]  # fmt: skip
         single = client.post("/v1/track", json=track("ada", "a", "m-4"), auth=AUTH)
         assert (single.status_code, int(single.headers["retry-after"]) > 0) == (429, True)
-        # What was taken before is a duplicate, whatever the rate says; what was refused is not known.
+        # What was taken before is a duplicate, whatever the rate says; what was refused is not
+        # known.
         time.sleep(0.3)
-        again = client.post("/v1/batch", json={"batch": [messages[0], messages[2]]}, auth=AUTH).json()
+        again = client.post(
+            "/v1/batch", json={"batch": [messages[0], messages[2]]}, auth=AUTH
+        ).json()
         assert [r["status"] for r in again["results"]] == ["duplicate", "rejected"]
-        history = client.post("/v1/import", json={"batch": [track("ada", "a", "m-5")]}, auth=AUTH).json()
+        history = client.post(
+            "/v1/import", json={"batch": [track("ada", "a", "m-5")]}, auth=AUTH
+        ).json()
         assert history["accepted"] == 1
 
 
@@ -258,10 +360,14 @@ async def test_keys_are_rotated_and_revoked_while_ingestion_runs(
     app = app_of(broker, redis_settings, namespace)
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://ingestion", timeout=30) as client:
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://ingestion", timeout=30
+        ) as client:
 
             async def status(key: str) -> int:
-                answer = await client.post("/v1/track", json=track("ada", "a", "m-0"), auth=(key, ""))
+                answer = await client.post(
+                    "/v1/track", json=track("ada", "a", "m-0"), auth=(key, "")
+                )
                 return answer.status_code
 
             async def becomes(key: str, wanted: int) -> None:
@@ -286,9 +392,17 @@ async def test_keys_are_rotated_and_revoked_while_ingestion_runs(
 
 
 async def test_letters_of_the_store(redis_settings: RedisSettings, namespace: str) -> None:
-    store = AdmissionStore(redis_settings, namespace, window_ms=HOUR_MS, source_rate=Rate(0.01, 6), visitor_rate=Rate(0.01, 1))
+    store = AdmissionStore(
+        redis_settings,
+        namespace,
+        window_ms=HOUR_MS,
+        source_rate=Rate(0.01, 6),
+        visitor_rate=Rate(0.01, 1),
+    )
     a, b = (store.message_key("s", "", name) for name in "ab")
-    first, other = await store.judge([Asked("s", [a, None, b], ["v", "v", None]), Asked("t", [a], [None])])
+    first, other = await store.judge(
+        [Asked("s", [a, None, b], ["v", "v", None]), Asked("t", [a], [None])]
+    )
     assert list(first.letters) == [FIRST, LIMITED, FIRST] and list(other.letters) == [PENDING]
     store.acknowledged([a])
     (again,) = await store.judge([Asked("s", [a, b, None], ["v", None, None])])
@@ -302,7 +416,9 @@ async def test_letters_of_the_store(redis_settings: RedisSettings, namespace: st
 async def test_a_request_above_the_burst_is_taken_when_nothing_is_owed(
     redis_settings: RedisSettings, namespace: str, events: int
 ) -> None:
-    store = AdmissionStore(redis_settings, namespace, window_ms=0, source_rate=Rate(0.01, 10), visitor_rate=Rate())
+    store = AdmissionStore(
+        redis_settings, namespace, window_ms=0, source_rate=Rate(0.01, 10), visitor_rate=Rate()
+    )
     asked = Asked("s", [None] * events, [None] * events)
     waits = [(await store.judge([asked]))[0].wait_ms > 0 for _ in range(12)]
     assert waits == ([False] * 10 + [True] * 2 if events == 1 else [False] + [True] * 11)

@@ -11,13 +11,13 @@ from typing import Any
 import httpx
 import pytest
 
-from services.standalone.processes import Child, free_port
-from services.standalone.supervisor import is_ready
 from slipstream.broker.batch import Message
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.topics import ensure_topics
 from slipstream.chassis.settings import KafkaSettings, RedisSettings
 from slipstream.contracts.topics import INTERACTIONS
+from slipstream_cli.local.processes import Child, free_port
+from slipstream_cli.local.supervisor import is_ready
 from tests.conftest import OwnBroker
 from tests.integration.test_ingestion import AUTH, track
 from tests.integration.test_ingestion_admission import until
@@ -43,7 +43,9 @@ def start(redis_settings: RedisSettings, namespace: str, tmp_path: Path) -> Iter
             "SLIPSTREAM_INGESTION__SPOOL_DIR": str(tmp_path / "spool"),
         }
         command = [sys.executable, "-m", "services", "ingestion"]
-        children.append(Child("ingestion", port, command, is_ready, environment=environment, grace_s=15.0))
+        children.append(
+            Child("ingestion", port, command, is_ready, environment=environment, grace_s=15.0)
+        )
         return children[-1].start(timeout_s=60)
 
     yield run
@@ -52,13 +54,19 @@ def start(redis_settings: RedisSettings, namespace: str, tmp_path: Path) -> Iter
 
 
 def send(child: Child, user: str, message_id: str) -> int:
-    answer = httpx.post(f"http://{child.address}/v1/track", json=track(user, "a", message_id), auth=AUTH, timeout=20)
+    answer = httpx.post(
+        f"http://{child.address}/v1/track", json=track(user, "a", message_id), auth=AUTH, timeout=20
+    )
     return answer.status_code
 
 
 def spooled_bytes(child: Child) -> float:
     lines = httpx.get(f"http://{child.address}/metrics", timeout=10).text.splitlines()
-    return next(float(line.split()[1]) for line in lines if line.startswith("slipstream_ingestion_spool_bytes "))
+    return next(
+        float(line.split()[1])
+        for line in lines
+        if line.startswith("slipstream_ingestion_spool_bytes ")
+    )
 
 
 def everything(kafka: KafkaSettings, namespace: str) -> list[Message[Any]]:
@@ -98,12 +106,17 @@ def test_broker_that_is_killed_and_comes_back_gets_everything_in_order(
     until(lambda: spooled_bytes(child) == 0, "the spool is not drained")
     assert send(child, "ada", "after") == 200
     ids = [message.record.event_id for message in everything(kafka, namespace)]
-    # What came before is there where the broker kept it. The first one after was under way when the broker went, and may be there
-    # twice, marked.
-    assert [message_id for message_id in dict.fromkeys(ids) if message_id != "before"] == [*sent, "after"]
+    # What came before is there where the broker kept it. The first one after was under way when the
+    # broker went, and may be there twice, marked.
+    assert [message_id for message_id in dict.fromkeys(ids) if message_id != "before"] == [
+        *sent,
+        "after",
+    ]
 
 
-def test_events_outlive_a_kill_of_ingestion_while_the_broker_is_away(own_broker: OwnBroker, start: Start, namespace: str) -> None:
+def test_events_outlive_a_kill_of_ingestion_while_the_broker_is_away(
+    own_broker: OwnBroker, start: Start, namespace: str
+) -> None:
     kafka, server = own_broker()
     child = start(kafka)
     server.kill()
@@ -133,7 +146,9 @@ def test_events_outlive_a_kill_of_ingestion_while_the_broker_is_away(own_broker:
     found = everything(kafka, namespace)
     ids = [message.record.event_id for message in found]
     assert answered | {"last"} <= set(ids)
-    assert len(set(unmarked(found))) == len(unmarked(found)), "a copy that is not marked would count twice"
+    assert len(set(unmarked(found))) == len(unmarked(found)), (
+        "a copy that is not marked would count twice"
+    )
 
 
 def test_kill_while_it_drains_loses_nothing_and_marks_what_may_be_there(

@@ -1,4 +1,6 @@
-"""The installed servers: they start where they should, keep what they acknowledged, and say what is missing."""
+"""The installed servers: they start where they should, keep what they acknowledged, and say what is
+missing.
+"""
 
 import os
 import tempfile
@@ -10,12 +12,12 @@ import psycopg
 import pytest
 import redis
 
-from services.standalone import apache_kafka, installed_servers, postgresql
-from services.standalone.processes import Child, StartError, free_port, is_free, start_together
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.topics import ensure_topics, physical, topic_ids
 from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.topics import TOPICS
+from slipstream_cli.local import apache_kafka, installed_servers, postgresql
+from slipstream_cli.local.processes import Child, StartError, free_port, is_free, start_together
 
 pytestmark = pytest.mark.servers("real")
 
@@ -51,7 +53,10 @@ def told(server: Child, namespace: str) -> dict[str, str] | None:
 
 
 def ids(server: Child, namespace: str) -> dict[str, str]:
-    return topic_ids(KafkaSettings(bootstrap_servers=server.address), [physical(namespace, topic) for topic in TOPICS])
+    return topic_ids(
+        KafkaSettings(bootstrap_servers=server.address),
+        [physical(namespace, topic) for topic in TOPICS],
+    )
 
 
 def test_kafka_takes_topics_once_it_answers_and_keeps_them_through_a_kill_and_a_stop(
@@ -75,19 +80,25 @@ def test_kafka_cluster_takes_topics_of_three_replicas_and_goes_on_without_one_no
     nodes = apache_kafka.kafka_cluster(kafka_home(), [free_port() for _ in range(3)], tmp_path)
     started += nodes
     start_together(nodes)
-    ensure_topics(KafkaSettings(bootstrap_servers=nodes[0].address, replication_factor=3), namespace)
+    ensure_topics(
+        KafkaSettings(bootstrap_servers=nodes[0].address, replication_factor=3), namespace
+    )
     made = ids(nodes[1], namespace)
     assert len(made) == len(TOPICS)
     nodes[0].kill()
     deadline = time.monotonic() + 60
-    while told(nodes[1], namespace) != made:  # until the others know that it is gone, clients may be sent to it
+    while (
+        told(nodes[1], namespace) != made
+    ):  # until the others know that it is gone, clients may be sent to it
         assert time.monotonic() < deadline, "two nodes of three do not go on"
         time.sleep(0.2)
     nodes[0].start()
     assert ids(nodes[0], namespace) == made
 
 
-def test_redis_keeps_what_it_acknowledged_after_a_crash(tmp_path: Path, started: list[Child]) -> None:
+def test_redis_keeps_what_it_acknowledged_after_a_crash(
+    tmp_path: Path, started: list[Child]
+) -> None:
     started.append(server := installed_servers.redis(free_port(), tmp_path))
     for expected in (None, b"1"):
         server.start()
@@ -99,7 +110,9 @@ def test_redis_keeps_what_it_acknowledged_after_a_crash(tmp_path: Path, started:
         assert not server.answers()
 
 
-def test_postgresql_keeps_databases_until_they_are_dropped(open_folder: Path, started: list[Child]) -> None:
+def test_postgresql_keeps_databases_until_they_are_dropped(
+    open_folder: Path, started: list[Child]
+) -> None:
     started.append(server := postgresql.postgresql(free_port(), open_folder, durable=False).start())
     url = postgresql.create_database(server, "one")
     plain = url.replace("postgresql+psycopg", "postgresql")
@@ -124,11 +137,15 @@ def test_all_of_them_run_for_one_command_and_are_gone_after_it() -> None:
         broker = settings["SLIPSTREAM_KAFKA__BOOTSTRAP_SERVERS"]
         ensure_topics(KafkaSettings(bootstrap_servers=broker), "slipstream")
         with redis.Redis.from_url(settings["SLIPSTREAM_REDIS__URL"]) as client:
-            assert f"Redis {client.info('server')['redis_version']}" in installed_servers.versions(kafka_home())
+            assert f"Redis {client.info('server')['redis_version']}" in installed_servers.versions(
+                kafka_home()
+            )
         database = settings["SLIPSTREAM_DATABASE__URL"].replace("+psycopg", "")
         with psycopg.connect(database) as connection:
             number = connection.info.server_version
-        assert installed_servers.versions(kafka_home()).endswith(f"PostgreSQL {number // 10_000}.{number % 10_000}")
+        assert installed_servers.versions(kafka_home()).endswith(
+            f"PostgreSQL {number // 10_000}.{number % 10_000}"
+        )
     with pytest.raises(psycopg.OperationalError):
         psycopg.connect(database)
     assert is_free(int(broker.rpartition(":")[2]))

@@ -11,14 +11,18 @@ from pathlib import Path
 import httpx
 import pytest
 
-from services.standalone.processes import free_port
-from slipstream.broker.batch import Source
 from slipstream.chassis.settings import LakeSettings
+from slipstream.contracts.positions import Source
 from slipstream.stores.lake import INTERACTIONS, Lake, LakeConflictError
+from slipstream_cli.local.processes import free_port
 from tests.unit.stores.lake_rows import rows
 
-MOTO = shutil.which("moto_server", path=str(Path(sys.executable).parent)) or shutil.which("moto_server")
-pytestmark = pytest.mark.skipif(MOTO is None, reason="moto_server is not installed: pip install 'moto[server]'")
+MOTO = shutil.which("moto_server", path=str(Path(sys.executable).parent)) or shutil.which(
+    "moto_server"
+)
+pytestmark = pytest.mark.skipif(
+    MOTO is None, reason="moto_server is not installed: pip install 'moto[server]'"
+)
 SOURCE = Source("interactions.v1", "topic-1", 0)
 
 
@@ -26,7 +30,9 @@ SOURCE = Source("interactions.v1", "topic-1", 0)
 def bucket() -> Iterator[LakeSettings]:
     port = free_port()
     server = subprocess.Popen(
-        [str(MOTO), "-H", "127.0.0.1", "-p", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [str(MOTO), "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     url = f"http://127.0.0.1:{port}"
     try:
@@ -53,7 +59,9 @@ def bucket() -> Iterator[LakeSettings]:
         server.wait()
 
 
-def test_a_lake_in_a_bucket_is_written_read_compacted_erased_and_vacuumed(bucket: LakeSettings) -> None:
+def test_a_lake_in_a_bucket_is_written_read_compacted_erased_and_vacuumed(
+    bucket: LakeSettings,
+) -> None:
     lake = Lake(bucket, "shop")
     first = lake.append(INTERACTIONS, rows("a", user_id="ada"), {SOURCE: 0})
     lake.append(INTERACTIONS, rows("b", user_id="bob"), {SOURCE: 1})
@@ -63,16 +71,24 @@ def test_a_lake_in_a_bucket_is_written_read_compacted_erased_and_vacuumed(bucket
     assert lake.erase(["ada"]) == 1
     assert lake.vacuum(INTERACTIONS, 0) == 3
     assert lake.read(INTERACTIONS)["event_id"].to_pylist() == ["b"]
-    assert lake.files(INTERACTIONS, lake.version(INTERACTIONS) or 0)[0].startswith("s3://history/lake/shop/interactions/")
+    assert lake.files(INTERACTIONS, lake.version(INTERACTIONS) or 0)[0].startswith(
+        "s3://history/lake/shop/interactions/"
+    )
 
 
 def test_writers_of_one_bucket_lose_nothing_and_write_nothing_twice(bucket: LakeSettings) -> None:
-    """No lock service: a commit is an object that is put only where there is none (conditional put)."""
+    """No lock service: a commit is an object that is put only where there is none (conditional
+    put).
+    """
     Lake(bucket, "shop").append(INTERACTIONS, rows("first"), {SOURCE: 0})
     failures: list[Exception] = []
 
     def write(partition: int) -> None:
-        lake, source, offset = Lake(bucket, "shop"), Source("interactions.v1", "topic-1", partition), 0
+        lake, source, offset = (
+            Lake(bucket, "shop"),
+            Source("interactions.v1", "topic-1", partition),
+            0,
+        )
         try:
             while offset < 8:
                 offset = lake.applied_offsets(INTERACTIONS, [source])[source] + 1
@@ -90,12 +106,18 @@ def test_writers_of_one_bucket_lose_nothing_and_write_nothing_twice(bucket: Lake
         thread.join()
     assert failures == []
     ids = Lake(bucket, "shop").read(INTERACTIONS)["event_id"].to_pylist()
-    assert sorted(ids) == sorted(["first", *(f"{partition}-{offset}" for partition in range(1, 5) for offset in range(9))])
+    assert sorted(ids) == sorted(
+        ["first", *(f"{partition}-{offset}" for partition in range(1, 5) for offset in range(9))]
+    )
 
 
 def test_a_source_that_another_writer_took_is_refused_there_too(bucket: LakeSettings) -> None:
     one, other = Lake(bucket, "shop"), Lake(bucket, "shop")
-    assert one.applied_offsets(INTERACTIONS, [SOURCE])[SOURCE] == other.applied_offsets(INTERACTIONS, [SOURCE])[SOURCE] == -1
+    assert (
+        one.applied_offsets(INTERACTIONS, [SOURCE])[SOURCE]
+        == other.applied_offsets(INTERACTIONS, [SOURCE])[SOURCE]
+        == -1
+    )
     other.append(INTERACTIONS, rows("a"), {SOURCE: 0})
     with pytest.raises(LakeConflictError):
         one.append(INTERACTIONS, rows("a"), {SOURCE: 0})

@@ -31,21 +31,30 @@ __all__ = ["mlflow_template"]
 
 
 def told(kafka: KafkaSettings, namespace: str, wanted: int) -> list[tuple[str, str, str]]:
-    """Event, version and request of what is on the topic, each once: what has no acknowledgement is sent twice."""
+    """Event, version and request of what is on the topic, each once: what has no acknowledgement is
+    sent twice.
+    """
     consumer = Consumer(kafka, namespace, [MODEL_EVENTS], group=None)
     heard: dict[tuple[str, str, str], None] = {}
     deadline = time.monotonic() + 60
     try:
         while len(heard) < wanted and time.monotonic() < deadline:
             batch = consumer.poll(0.2)
-            heard |= {(it.record.event.value, it.record.version, it.request_id): None for it in batch.messages}
+            heard |= {
+                (it.record.event.value, it.record.version, it.request_id): None
+                for it in batch.messages
+            }
     finally:
         consumer.close()
     return list(heard)
 
 
 def test_events_of_a_time_without_a_broker_are_told_in_order_when_it_is_back(
-    own_broker: OwnBroker, namespace: str, database_settings: DatabaseSettings, mlflow_template: Path, tmp_path: Path
+    own_broker: OwnBroker,
+    namespace: str,
+    database_settings: DatabaseSettings,
+    mlflow_template: Path,
+    tmp_path: Path,
 ) -> None:
     kafka, server = own_broker()
     kafka = kafka.model_copy(update={"delivery_timeout_ms": 2_000})
@@ -59,7 +68,9 @@ def test_events_of_a_time_without_a_broker_are_told_in_order_when_it_is_back(
     repository, book = Repository(engine), ModelEventBook(engine)
     announcer = Announcer(book, producer.publish)
     section, measured = TrainingSection(gate=GateSettings()), TrainingMetrics(CollectorRegistry())
-    publisher = Publisher(registry, repository, artifacts, book, announcer.wake, section, measured, "/lake")
+    publisher = Publisher(
+        registry, repository, artifacts, book, announcer.wake, section, measured, "/lake"
+    )
     worker = Worker("announcer", announcer.run).start()
     try:
         server.kill()
@@ -73,7 +84,9 @@ def test_events_of_a_time_without_a_broker_are_told_in_order_when_it_is_back(
             ("registered", "b", ""), ("refused", "b", ""),
             ("promoted", "b", ""), ("rolled_back", "a", ""),
         ]  # fmt: skip
-        waiting = [(it.event.event.value, it.event.version, it.request_id) for it in book.unannounced()]
+        waiting = [
+            (it.event.event.value, it.event.version, it.request_id) for it in book.unannounced()
+        ]
         assert waiting == expected
         server.start()
         until(lambda: not book.unannounced(), "the events were not announced", limit_s=90)

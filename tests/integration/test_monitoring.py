@@ -1,4 +1,6 @@
-"""The monitoring service on a real broker and SQLite: slates and interactions in, reports and alerts out."""
+"""The monitoring service on a real broker and SQLite: slates and interactions in, reports and
+alerts out.
+"""
 
 import asyncio
 import json
@@ -29,7 +31,14 @@ from slipstream.contracts.events import (
     Slate,
     SlateItem,
 )
-from slipstream.contracts.topics import ALERTS, FEATURE_UPDATES, INTERACTIONS, MODEL_EVENTS, RECOMMENDATIONS, Topic
+from slipstream.contracts.topics import (
+    ALERTS,
+    FEATURE_UPDATES,
+    INTERACTIONS,
+    MODEL_EVENTS,
+    RECOMMENDATIONS,
+    Topic,
+)
 
 MODEL = {"version": "4", "aliases": ["champion"], "created_at": 1, "metrics": {"ndcg@10": 0.12}}
 MANIFEST = {
@@ -50,7 +59,10 @@ class Peers:
             "/v1/runs": (200, {"items": [], "next_cursor": None}),
             "/v1/aliases/champion": (200, MODEL),
             "/v1/models/4/files/manifest.json": (200, MANIFEST),
-            "/v1/status": (200, {"applied": 1, "lag": 0, "lake": {}, "watermark": 1, "caught_up": True}),
+            "/v1/status": (
+                200,
+                {"applied": 1, "lag": 0, "lake": {}, "watermark": 1, "caught_up": True},
+            ),
         }
         answers = self.answers
 
@@ -83,11 +95,22 @@ def peers() -> Iterator[Peers]:
 
 
 @pytest.fixture
-def settings(broker: KafkaSettings, database_settings: DatabaseSettings, namespace: str, peers: Peers) -> MonitoringSettings:
-    """Monitoring with quick checks. It asks the stand-in for its own state too, since a test client listens on no port."""
-    urls = {f"{name}_url": peers.url for name in ("ingestion", "features", "training", "serving", "monitoring")}
+def settings(
+    broker: KafkaSettings, database_settings: DatabaseSettings, namespace: str, peers: Peers
+) -> MonitoringSettings:
+    """Monitoring with quick checks. It asks the stand-in for its own state too, since a test client
+    listens on no port.
+    """
+    urls = {
+        f"{name}_url": peers.url
+        for name in ("ingestion", "features", "training", "serving", "monitoring")
+    }
     section = MonitoringSection(
-        check_interval_s=0.1, failing_checks_to_open=2, passing_checks_to_close=2, drift_min_visitors=20, drift_window_s=600
+        check_interval_s=0.1,
+        failing_checks_to_open=2,
+        passing_checks_to_close=2,
+        drift_min_visitors=20,
+        drift_window_s=600,
     )
     return MonitoringSettings(
         namespace=namespace, kafka=broker, database=database_settings, peers=PeerSettings(**urls), monitoring=section
@@ -95,10 +118,14 @@ def settings(broker: KafkaSettings, database_settings: DatabaseSettings, namespa
 
 
 @pytest.fixture
-def publish(settings: MonitoringSettings) -> Iterator[Callable[[Sequence[tuple[Topic, str, Record]]], None]]:
+def publish(
+    settings: MonitoringSettings,
+) -> Iterator[Callable[[Sequence[tuple[Topic, str, Record]]], None]]:
     ensure_topics(settings.kafka, settings.namespace)
     producer = Producer(settings.kafka, settings.namespace)
-    yield lambda records: asyncio.run(producer.publish([Outgoing(topic, key, record) for topic, key, record in records]))
+    yield lambda records: asyncio.run(
+        producer.publish([Outgoing(topic, key, record) for topic, key, record in records])
+    )
     producer.close()
 
 
@@ -108,7 +135,9 @@ def running(settings: MonitoringSettings) -> Iterator[TestClient]:
         yield client
 
 
-def eventually(read: Callable[[], Any], wanted: Callable[[Any], bool], timeout_s: float = 30.0) -> Any:
+def eventually(
+    read: Callable[[], Any], wanted: Callable[[Any], bool], timeout_s: float = 30.0
+) -> Any:
     """What `read` gives once it is as wanted."""
     deadline = time.monotonic() + timeout_s
     while not wanted(value := read()):
@@ -121,7 +150,9 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def slate(number: int, *, version: str = "4", views: float = 5.0, at: int | None = None) -> tuple[Topic, str, Record]:
+def slate(
+    number: int, *, version: str = "4", views: float = 5.0, at: int | None = None
+) -> tuple[Topic, str, Record]:
     record = Slate(
         recommendation_id=f"slate-{number}",
         user_id=f"user-{number}",
@@ -134,7 +165,9 @@ def slate(number: int, *, version: str = "4", views: float = 5.0, at: int | None
     return RECOMMENDATIONS, record.user_id, record
 
 
-def click(number: int, event_type: str = "click", *, named: bool = True) -> tuple[Topic, str, Record]:
+def click(
+    number: int, event_type: str = "click", *, named: bool = True
+) -> tuple[Topic, str, Record]:
     record = Interaction(
         event_id=f"{event_type}-{number}",
         event_type=event_type,
@@ -151,7 +184,11 @@ def by_version(client: TestClient) -> dict[str, tuple[int, int, int]]:
     """Version → slates, clicked, converted."""
     report = client.get("/v1/reports/quality").json()
     return {
-        row["model_version"]: (row["slates"], row["click_through"]["count"], row["conversion"]["count"])
+        row["model_version"]: (
+            row["slates"],
+            row["click_through"]["count"],
+            row["conversion"]["count"],
+        )
         for row in report["by_model"]
     }
 
@@ -161,11 +198,14 @@ def test_report_after_a_restart_amid_a_stream_counts_everything_once(
 ) -> None:
     versions = {number: "3" if number % 2 else "4" for number in range(60)}
     slates = [slate(number, version=version) for number, version in versions.items()]
-    # Clicks on every third slate, before half of the slates are there; half of them do not name the slate.
+    # Clicks on every third slate, before half of the slates are there; half of them do not name the
+    # slate.
     clicks = [click(number, named=number % 2 == 0) for number in range(0, 60, 3)]
     with running(settings) as client:
         publish([*slates[:30], *clicks])
-        eventually(lambda: by_version(client), lambda counts: counts == {"3": (15, 5, 0), "4": (15, 5, 0)})
+        eventually(
+            lambda: by_version(client), lambda counts: counts == {"3": (15, 5, 0), "4": (15, 5, 0)}
+        )
     publish(slates[30:45])
     with running(settings) as client:
         # Delivered again, as after a consumer that died before it committed.
@@ -178,7 +218,9 @@ def test_report_after_a_restart_amid_a_stream_counts_everything_once(
 
 
 def test_drifted_features_open_an_alert_on_the_topic_and_close_it_again(
-    settings: MonitoringSettings, publish: Callable[[Sequence[tuple[Topic, str, Record]]], None], peers: Peers
+    settings: MonitoringSettings,
+    publish: Callable[[Sequence[tuple[Topic, str, Record]]], None],
+    peers: Peers,
 ) -> None:
     listener = Consumer(settings.kafka, settings.namespace, (ALERTS,), None)
     told: list[AlertEvent] = []
@@ -191,33 +233,59 @@ def test_drifted_features_open_an_alert_on_the_topic_and_close_it_again(
         with running(settings) as client:
             publish([slate(number, views=25.0) for number in range(30)])
             (opened,) = eventually(hear, bool)
-            assert (opened.state, opened.action, opened.severity) == ("opened", "retrain", "critical")
+            assert (opened.state, opened.action, opened.severity) == (
+                "opened",
+                "retrain",
+                "critical",
+            )
             assert set(opened.evidence["psi"]) == {"views"}
             (alert,) = client.get("/v1/alerts", params={"state": "open"}).json()["items"]
-            assert (alert["alert_id"], alert["state"], alert["action"]) == (opened.alert_id, "open", "retrain")
+            assert (alert["alert_id"], alert["state"], alert["action"]) == (
+                opened.alert_id,
+                "open",
+                "retrain",
+            )
             drift = client.get("/v1/reports/drift").json()
-            assert [(f["feature"], f["level"]) for f in drift["features"]] == [("views", "critical")]
+            assert [(f["feature"], f["level"]) for f in drift["features"]] == [
+                ("views", "critical")
+            ]
 
             # The same visitors come back with features as in training.
             publish([slate(100 + n, views=5.0 + 10 * (n % 3)) for n in range(300)])
             _, closed = eventually(hear, lambda events: len(events) > 1)
-            assert (closed.state, closed.alert_id, closed.action) == ("closed", opened.alert_id, "none")
-            eventually(lambda: client.get("/v1/alerts", params={"state": "open"}).json()["items"], lambda items: items == [])
+            assert (closed.state, closed.alert_id, closed.action) == (
+                "closed",
+                opened.alert_id,
+                "none",
+            )
+            eventually(
+                lambda: client.get("/v1/alerts", params={"state": "open"}).json()["items"],
+                lambda items: items == [],
+            )
     finally:
         listener.close()
 
 
 def test_overview_services_and_metrics_tell_what_the_checks_found(
-    settings: MonitoringSettings, publish: Callable[[Sequence[tuple[Topic, str, Record]]], None], peers: Peers
+    settings: MonitoringSettings,
+    publish: Callable[[Sequence[tuple[Topic, str, Record]]], None],
+    peers: Peers,
 ) -> None:
-    peers.answers["/health/ready"] = (503, {"status": "unready", "checks": {"redis": "no answer within 2 s"}})
+    peers.answers["/health/ready"] = (
+        503,
+        {"status": "unready", "checks": {"redis": "no answer within 2 s"}},
+    )
     event = ModelEvent(event=ModelEventType.PROMOTED, version="4", previous="3", timestamp=5)
     update = FeatureUpdate(view="visitor", entity_id="u", features={}, watermark=7, updated_at=9)
-    publish([(MODEL_EVENTS, "recommender", event), (FEATURE_UPDATES, "u", update), slate(1), click(1)])
+    publish(
+        [(MODEL_EVENTS, "recommender", event), (FEATURE_UPDATES, "u", update), slate(1), click(1)]
+    )
     with running(settings) as client:
         overview = eventually(
             lambda: client.get("/v1/overview").json(),
-            lambda body: body.get("model_events") and body["snapshot"]["freshness"]["last_update_at"] == 9,
+            lambda body: (
+                body.get("model_events") and body["snapshot"]["freshness"]["last_update_at"] == 9
+            ),
         )
         assert overview["model_events"][0]["version"] == "4"
         assert overview["snapshot"]["training"]["champion"]["model"]["metrics"] == {"ndcg@10": 0.12}
@@ -229,21 +297,29 @@ def test_overview_services_and_metrics_tell_what_the_checks_found(
         metrics = client.get("/metrics").text
         assert 'slipstream_service_up{name="serving"} 0.0' in metrics
         eventually(
-            lambda: client.get("/metrics").text, lambda text: 'slipstream_click_through_ratio{model_version="4"} 1.0' in text
+            lambda: client.get("/metrics").text,
+            lambda text: 'slipstream_click_through_ratio{model_version="4"} 1.0' in text,
         )
         assert client.get("/health/ready").json()["checks"] == dict.fromkeys(
             ("kafka", "database", "stream", "consumer", "checks"), "ok"
         )
 
 
-def test_alerts_page_by_cursor_and_refuse_a_foreign_one(settings: MonitoringSettings, peers: Peers) -> None:
+def test_alerts_page_by_cursor_and_refuse_a_foreign_one(
+    settings: MonitoringSettings, peers: Peers
+) -> None:
     peers.answers["/health/ready"] = (500, {})
     peers.answers["/v1/aliases/champion"] = (404, {"code": "no_model"})
     with running(settings) as client:
         eventually(lambda: client.get("/v1/alerts").json()["items"], lambda items: len(items) == 2)
         first = client.get("/v1/alerts", params={"limit": 1}).json()
-        second = client.get("/v1/alerts", params={"limit": 1, "cursor": first["next_cursor"]}).json()
-        assert {first["items"][0]["rule"], second["items"][0]["rule"]} == {"service_down", "no_champion"}
+        second = client.get(
+            "/v1/alerts", params={"limit": 1, "cursor": first["next_cursor"]}
+        ).json()
+        assert {first["items"][0]["rule"], second["items"][0]["rule"]} == {
+            "service_down",
+            "no_champion",
+        }
         assert second["next_cursor"] is None
         assert client.get("/v1/alerts", params={"state": "closed"}).json()["items"] == []
         refused = client.get("/v1/alerts", params={"cursor": "not one of ours"})
@@ -260,4 +336,6 @@ def test_page_needs_no_token_and_loads_nothing_from_elsewhere(settings: Monitori
         for external in ('src="http', 'href="http', "@import", "url(http"):
             assert external not in page.text
         assert client.get("/v1/alerts").status_code == 401
-        assert client.get("/v1/alerts", headers={"Authorization": "Bearer secret"}).status_code == 200
+        assert (
+            client.get("/v1/alerts", headers={"Authorization": "Bearer secret"}).status_code == 200
+        )

@@ -10,34 +10,61 @@ from tests.integration.test_ingestion import AUTH, ingestion, records, track
 
 
 def test_request_id_is_on_the_interaction_and_on_the_feature_update_that_follows(
-    broker: KafkaSettings, redis_settings: RedisSettings, lake_settings: LakeSettings, namespace: str
+    broker: KafkaSettings,
+    redis_settings: RedisSettings,
+    lake_settings: LakeSettings,
+    namespace: str,
 ) -> None:
     own = FeaturesSection(lake_flush_s=0.2)
     features = create_app(
-        FeaturesSettings(kafka=broker, redis=redis_settings, lake=lake_settings, namespace=namespace, features=own)
+        FeaturesSettings(
+            kafka=broker,
+            redis=redis_settings,
+            lake=lake_settings,
+            namespace=namespace,
+            features=own,
+        )
     )
 
     def ids(topic: Topic, count: int) -> list[tuple[str, str]]:
-        return sorted((message.key, message.request_id) for message in records(broker, namespace, topic, count))
+        return sorted(
+            (message.key, message.request_id)
+            for message in records(broker, namespace, topic, count)
+        )
 
     calls = [("r-ada", track("ada", "a", "m-0")), ("r-bob", track("bob", "b", "m-1"))]
     with ingestion(broker, namespace) as shop, TestClient(features):
         for rid, event in calls:
-            assert shop.post("/v1/track", json=event, auth=AUTH, headers={"X-Request-Id": rid}).status_code == 200
+            assert (
+                shop.post(
+                    "/v1/track", json=event, auth=AUTH, headers={"X-Request-Id": rid}
+                ).status_code
+                == 200
+            )
         assert ids(INTERACTIONS, 2) == [("ada", "r-ada"), ("bob", "r-bob")]
         assert ids(FEATURE_UPDATES, 2) == [("ada", "r-ada"), ("bob", "r-bob")]
 
 
 def test_feature_update_of_a_backlog_has_the_request_id_of_the_visitors_newest_event(
-    broker: KafkaSettings, redis_settings: RedisSettings, lake_settings: LakeSettings, namespace: str
+    broker: KafkaSettings,
+    redis_settings: RedisSettings,
+    lake_settings: LakeSettings,
+    namespace: str,
 ) -> None:
     with ingestion(broker, namespace) as shop:
         for number in range(3):
             sent = shop.post(
-                "/v1/track", json=track("ada", "a", f"m-{number}"), auth=AUTH, headers={"X-Request-Id": f"r-{number}"}
+                "/v1/track",
+                json=track("ada", "a", f"m-{number}"),
+                auth=AUTH,
+                headers={"X-Request-Id": f"r-{number}"},
             )
             assert sent.status_code == 200
-    features = create_app(FeaturesSettings(kafka=broker, redis=redis_settings, lake=lake_settings, namespace=namespace))
+    features = create_app(
+        FeaturesSettings(
+            kafka=broker, redis=redis_settings, lake=lake_settings, namespace=namespace
+        )
+    )
     with TestClient(features):
         updates = records(broker, namespace, FEATURE_UPDATES, 1)
     assert updates[-1].request_id == "r-2"

@@ -1,4 +1,6 @@
-"""Segment's own SDK for Python, as it is installed, against ingestion in a process of its own and a real broker."""
+"""Segment's own SDK for Python, as it is installed, against ingestion in a process of its own and a
+real broker.
+"""
 
 import os
 import subprocess
@@ -12,19 +14,21 @@ import httpx
 import pytest
 from segment.analytics.client import Client
 
-from services.standalone.processes import free_port
 from slipstream.broker.consumer import Consumer
 from slipstream.chassis.settings import KafkaSettings, RedisSettings
 from slipstream.contracts.events import CatalogRecord, Interaction
 from slipstream.contracts.topics import CATALOG, DEAD_LETTERS, INTERACTIONS, Topic
 from slipstream.contracts.vocabulary import MERGED_INTO
+from slipstream_cli.local.processes import free_port
 
 KEY = "s3cret"
 START_LIMIT_S = 60
 
 
 @pytest.fixture
-def ingestion_url(broker: KafkaSettings, redis_settings: RedisSettings, namespace: str) -> Iterator[str]:
+def ingestion_url(
+    broker: KafkaSettings, redis_settings: RedisSettings, namespace: str
+) -> Iterator[str]:
     """Where ingestion answers, started as a user starts it."""
     port = free_port()
     settings = {
@@ -34,8 +38,12 @@ def ingestion_url(broker: KafkaSettings, redis_settings: RedisSettings, namespac
         "SLIPSTREAM_INGESTION__WRITE_KEYS": f"shop:{KEY}",
         "SLIPSTREAM_HTTP__PORT": str(port),
     }
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("SLIPSTREAM_")}
-    process = subprocess.Popen([sys.executable, "-m", "services", "ingestion"], env={**inherited, **settings})
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith("SLIPSTREAM_")
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "services", "ingestion"], env={**inherited, **settings}
+    )
     url = f"http://127.0.0.1:{port}"
     try:
         deadline = time.monotonic() + START_LIMIT_S
@@ -74,15 +82,29 @@ def test_the_sdk_s_calls_arrive_as_interactions_and_entries(
     ingestion_url: str, broker: KafkaSettings, namespace: str, gzip: bool
 ) -> None:
     failures: list[Any] = []
-    sdk = Client(KEY, host=ingestion_url, gzip=gzip, max_retries=1, on_error=lambda *problem: failures.append(problem))
+    sdk = Client(
+        KEY,
+        host=ingestion_url,
+        gzip=gzip,
+        max_retries=1,
+        on_error=lambda *problem: failures.append(problem),
+    )
     happened = datetime.now(UTC) - timedelta(hours=1)
     sdk.page(anonymous_id="anon", name="Home", category="Shop", properties={"path": "/"})
     sdk.screen(anonymous_id="anon", name="Basket")
-    sdk.track(anonymous_id="anon", event="Product Viewed", properties={"sku": "a", "price": 9.5}, timestamp=happened)
+    sdk.track(
+        anonymous_id="anon",
+        event="Product Viewed",
+        properties={"sku": "a", "price": 9.5},
+        timestamp=happened,
+    )
     sdk.identify(user_id="ada", anonymous_id="anon", traits={"country": "NZ"})
     sdk.alias(previous_id="old-ada", user_id="ada")
     sdk.group(user_id="ada", group_id="g-1", traits={"plan": "gold"})
-    order = {"order_id": "o-1", "products": [{"product_id": "a", "price": 2, "quantity": 3}, {"product_id": "b"}]}
+    order = {
+        "order_id": "o-1",
+        "products": [{"product_id": "a", "price": 2, "quantity": 3}, {"product_id": "b"}],
+    }
     sdk.track("ada", "Order Completed", order, message_id="order-1")
     sdk.shutdown()
     assert failures == []
@@ -94,8 +116,14 @@ def test_the_sdk_s_calls_arrive_as_interactions_and_entries(
     }  # fmt: skip
     assert by_type["page", None].properties == {"name": "Home", "category": "Shop", "path": "/"}
     viewed = by_type["view", "a"]
-    assert (viewed.user_id, viewed.anonymous_id, viewed.value, viewed.source) == ("anon", "anon", 9.5, "shop")
-    # Corrected by how long the message was under way, which is how far the two clocks seem to be apart.
+    assert (viewed.user_id, viewed.anonymous_id, viewed.value, viewed.source) == (
+        "anon",
+        "anon",
+        9.5,
+        "shop",
+    )
+    # Corrected by how long the message was under way, which is how far the two clocks seem to be
+    # apart.
     assert abs(viewed.timestamp - happened.timestamp() * 1000) < 20_000
     assert by_type["group", None].properties == {"groupId": "g-1", "traits": {"plan": "gold"}}
     assert (by_type["purchase", "a"].event_id, by_type["purchase", "a"].value) == ("order-1:0", 6.0)
@@ -107,15 +135,23 @@ def test_the_sdk_s_calls_arrive_as_interactions_and_entries(
         ("user", "ada", str({"country": "NZ"})),
     ]
 
-    # Nothing was rejected: the one dead letter is of this last call, which the SDK is told was received.
+    # Nothing was rejected: the one dead letter is of this last call, which the SDK is told was
+    # received.
     answer = httpx.post(f"{ingestion_url}/v1/track", json={"event": "x"}, auth=(KEY, ""))
     assert answer.json()["rejected"] == 1
-    assert [letter.code for letter in _records(broker, namespace, DEAD_LETTERS, 1)] == ["missing_user"]
+    assert [letter.code for letter in _records(broker, namespace, DEAD_LETTERS, 1)] == [
+        "missing_user"
+    ]
 
 
 def test_the_sdk_reads_why_it_was_refused(ingestion_url: str) -> None:
     failures: list[Any] = []
-    sdk = Client("wrong", host=ingestion_url, max_retries=0, on_error=lambda error, _batch: failures.append(error))
+    sdk = Client(
+        "wrong",
+        host=ingestion_url,
+        max_retries=0,
+        on_error=lambda error, _batch: failures.append(error),
+    )
     sdk.track("ada", "Product Viewed", {"sku": "a"})
     sdk.shutdown()
     assert [error.status for error in failures] == [401]

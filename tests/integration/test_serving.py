@@ -32,7 +32,9 @@ from tests.unit.serving.training_stub import TrainingStub
 @contextmanager
 def running(app: FastAPI) -> Iterator[str]:
     """The app on a free port, served from a thread."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=1))
+    server = uvicorn.Server(
+        uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=1)
+    )
     thread = threading.Thread(target=server.run)
     thread.start()
     wait_until(lambda: server.started or not thread.is_alive())
@@ -80,7 +82,9 @@ Serve = Callable[[KafkaSettings, RedisSettings], Any]
 
 @pytest.fixture
 def serving(training_url: str, tmp_path: Path, namespace: str) -> Serve:
-    """`with serving(kafka, redis) as client:` runs the service. Only an event makes it look for another champion."""
+    """`with serving(kafka, redis) as client:` runs the service. Only an event makes it look for
+    another champion.
+    """
 
     @contextmanager
     def start(kafka: KafkaSettings, redis: RedisSettings) -> Iterator[httpx.Client]:
@@ -106,7 +110,12 @@ def remember(redis: RedisSettings, namespace: str, visitor: str, *item_ids: str)
     now = int(time.time() * 1000)
     views = [
         Interaction(
-            event_id=f"{visitor}-{at}", event_type="view", user_id=visitor, item_id=item_id, timestamp=now + at, received_at=now
+            event_id=f"{visitor}-{at}",
+            event_type="view",
+            user_id=visitor,
+            item_id=item_id,
+            timestamp=now + at,
+            received_at=now,
         )
         for at, item_id in enumerate(item_ids)
     ]
@@ -144,23 +153,37 @@ def test_known_visitor_is_recommended_by_the_model_and_the_slate_is_on_the_topic
 ) -> None:
     remember(redis_settings, namespace, "ada", "item-03", "item-04", "item-05")
     with serving(broker, redis_settings) as client:
-        response = client.get("/v1/recommendations/ada", params={"n": 3, "placement": "home"}, headers={"X-Request-Id": "r-7"})
+        response = client.get(
+            "/v1/recommendations/ada",
+            params={"n": 3, "placement": "home"},
+            headers={"X-Request-Id": "r-7"},
+        )
     body = response.json()
     assert (body["answered_by"], body["model_version"], body["history_length"]) == ("model", "1", 3)
     assert ids(response)[0] == "item-06"
     (slate,) = slates(broker, namespace, 1)
-    assert (slate.recommendation_id, slate.user_id, slate.placement) == (body["recommendation_id"], "ada", "home")
+    assert (slate.recommendation_id, slate.user_id, slate.placement) == (
+        body["recommendation_id"],
+        "ada",
+        "home",
+    )
     assert [item.item_id for item in slate.items] == ids(response)
     assert slate.features["history_length"] == 3
 
 
 def test_promotion_swaps_the_model_under_load_without_a_failed_request(
-    broker: KafkaSettings, redis_settings: RedisSettings, serving: Serve, namespace: str, training: TrainingStub
+    broker: KafkaSettings,
+    redis_settings: RedisSettings,
+    serving: Serve,
+    namespace: str,
+    training: TrainingStub,
 ) -> None:
     remember(redis_settings, namespace, "ada", "item-03")
     with serving(broker, redis_settings) as client:
         training.publish(small_bundle("2"), "2")
-        promoted = ModelEvent(event=ModelEventType.PROMOTED, version="2", alias="champion", previous="1", timestamp=1)
+        promoted = ModelEvent(
+            event=ModelEventType.PROMOTED, version="2", alias="champion", previous="1", timestamp=1
+        )
         answered: list[tuple[int, str]] = []
 
         def ask() -> bool:
@@ -177,12 +200,18 @@ def test_promotion_swaps_the_model_under_load_without_a_failed_request(
 
 
 def test_damaged_download_leaves_the_present_model_in_service(
-    broker: KafkaSettings, redis_settings: RedisSettings, serving: Serve, namespace: str, training: TrainingStub
+    broker: KafkaSettings,
+    redis_settings: RedisSettings,
+    serving: Serve,
+    namespace: str,
+    training: TrainingStub,
 ) -> None:
     with serving(broker, redis_settings) as client:
         training.publish(small_bundle("2"), "2")
         training.spoiled = "recommender.json"
-        promoted = ModelEvent(event=ModelEventType.PROMOTED, version="2", alias="champion", timestamp=1)
+        promoted = ModelEvent(
+            event=ModelEventType.PROMOTED, version="2", alias="champion", timestamp=1
+        )
         publish(broker, namespace, Outgoing(MODEL_EVENTS, promoted.model, promoted))
         wait_until(lambda: "recommender.json" in client.get("/v1/model").json()["problem"])
         assert client.get("/v1/model").json()["version"] == "1"
@@ -193,11 +222,15 @@ def test_catalogue_comes_from_the_store_and_from_the_topic(
 ) -> None:
     remember(redis_settings, namespace, "ada", "item-03", "item-04", "item-05")
     store = OnlineStore(redis_settings, namespace)
-    store.put_catalog([PlacedCatalog("t:0", 0, item_record("item-06", attributes={"title": "Six"}))])
+    store.put_catalog(
+        [PlacedCatalog("t:0", 0, item_record("item-06", attributes={"title": "Six"}))]
+    )
     with serving(broker, redis_settings) as client:
 
         def first() -> dict[str, Any]:
-            item: dict[str, Any] = client.get("/v1/recommendations/ada?n=1&attributes=true").json()["items"][0]
+            item: dict[str, Any] = client.get("/v1/recommendations/ada?n=1&attributes=true").json()[
+                "items"
+            ][0]
             return item
 
         wait_until(lambda: first()["attributes"] == {"title": "Six"})
@@ -206,7 +239,9 @@ def test_catalogue_comes_from_the_store_and_from_the_topic(
         wait_until(lambda: first()["item_id"] != "item-06")
 
 
-def test_redis_killed_and_back(serving: Serve, own_redis: OwnRedis, broker: KafkaSettings, namespace: str) -> None:
+def test_redis_killed_and_back(
+    serving: Serve, own_redis: OwnRedis, broker: KafkaSettings, namespace: str
+) -> None:
     redis, server = own_redis()
     remember(redis, namespace, "ada", "item-03", "item-04")
     with serving(broker, redis) as client:
@@ -218,7 +253,11 @@ def test_redis_killed_and_back(serving: Serve, own_redis: OwnRedis, broker: Kafk
         assert (answer["answered_by"], len(answer["items"])) == ("trending", 5)
         assert "the online store does not answer" in answer["reason"]
         ready = client.get("/health/ready")
-        assert (ready.status_code, ready.json()["status"], ready.json()["down"]) == (200, "degraded", ["redis"])
+        assert (ready.status_code, ready.json()["status"], ready.json()["down"]) == (
+            200,
+            "degraded",
+            ["redis"],
+        )
         server.start()
         wait_until(lambda: client.get("/v1/recommendations/ada").json()["answered_by"] == "model")
 
@@ -238,7 +277,9 @@ def test_broker_killed_does_not_fail_recommendations(
         wait_until(lambda: "slipstream_slate_failures_total 0.0" not in client.get("/metrics").text)
 
 
-def test_every_route_on_the_wire(broker: KafkaSettings, redis_settings: RedisSettings, serving: Serve, namespace: str) -> None:
+def test_every_route_on_the_wire(
+    broker: KafkaSettings, redis_settings: RedisSettings, serving: Serve, namespace: str
+) -> None:
     remember(redis_settings, namespace, "a/b ü", "item-03", "item-04")
     with serving(broker, redis_settings) as client:
         assert client.get("/v1/recommendations/a%2Fb%20%C3%BC").json()["answered_by"] == "model"
@@ -246,14 +287,23 @@ def test_every_route_on_the_wire(broker: KafkaSettings, redis_settings: RedisSet
         assert len(ids(client.get("/v1/similar/item-03?n=4&exclude=item-04"))) == 4
         unknown = client.get("/v1/similar/nothing")
         assert (unknown.status_code, unknown.json()["code"]) == (404, "item_not_found")
-        session = {"events": [{"item_id": "item-24"}, {"item_id": "item-25", "event_type": "cart"}], "n": 1}
+        session = {
+            "events": [{"item_id": "item-24"}, {"item_id": "item-25", "event_type": "cart"}],
+            "n": 1,
+        }
         assert ids(client.post("/v1/sessions:recommend", json=session)) == ["item-26"]
         ranked = client.post("/v1/rank", json={"user_id": "a/b ü", "items": ["item-33", "item-05"]})
         assert ids(ranked) == ["item-05", "item-33"]
         too_many = client.get("/v1/recommendations/ada?n=101")
-        assert (too_many.status_code, too_many.headers["content-type"]) == (422, "application/problem+json")
+        assert (too_many.status_code, too_many.headers["content-type"]) == (
+            422,
+            "application/problem+json",
+        )
         assert client.get(f"/v1/recommendations/{'x' * 257}").status_code == 422
-        exported = [f'slipstream_consumer_lag_records{{topic="{topic.name}"}} 0.0' for topic in (CATALOG, MODEL_EVENTS)]
+        exported = [
+            f'slipstream_consumer_lag_records{{topic="{topic.name}"}} 0.0'
+            for topic in (CATALOG, MODEL_EVENTS)
+        ]
         wait_until(lambda: all(line in client.get("/metrics").text for line in exported))
 
 
@@ -266,7 +316,10 @@ def test_open_inference_protocol_on_the_wire(
         assert client.get("/v2/health/live").json() == {"live": True}
         assert client.get("/v2/health/ready").json() == {"ready": True}
         assert client.get("/v2/models/recommender").json()["versions"] == ["1"]
-        assert client.get("/v2/models/recommender/versions/1/ready").json() == {"name": "recommender", "ready": True}
+        assert client.get("/v2/models/recommender/versions/1/ready").json() == {
+            "name": "recommender",
+            "ready": True,
+        }
         assert client.get("/v2/models/recommender/versions/9/ready").status_code == 503
         tensor = {"name": "user_id", "shape": [2], "datatype": "BYTES", "data": ["ada", "nobody"]}
         body = {"id": "42", "inputs": [tensor], "parameters": {"n": 2}}

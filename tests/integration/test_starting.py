@@ -17,14 +17,26 @@ import httpx
 import pytest
 from fastapi.testclient import TestClient
 
-from services.standalone import servers
-from services.standalone.processes import Child, free_port
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.producer import Producer, open_producer
-from slipstream.chassis.settings import ArtifactSettings, DatabaseSettings, KafkaSettings, LakeSettings, RedisSettings
+from slipstream.chassis.settings import (
+    ArtifactSettings,
+    DatabaseSettings,
+    KafkaSettings,
+    LakeSettings,
+    RedisSettings,
+)
+from slipstream_cli.local import servers
+from slipstream_cli.local.processes import Child, free_port
 
-#: By service, what it waits for where neither the broker nor the database nor Redis is there.
-AWAY = {"ingestion": "kafka", "features": "kafka", "training": "database", "serving": "kafka", "monitoring": "database"}
+# By service, what it waits for where neither the broker nor the database nor Redis is there.
+AWAY = {
+    "ingestion": "kafka",
+    "features": "kafka",
+    "training": "database",
+    "serving": "kafka",
+    "monitoring": "database",
+}
 PATIENCE_S = 90.0
 
 Launch = Callable[..., Child]
@@ -32,12 +44,18 @@ Launch = Callable[..., Child]
 
 @pytest.fixture
 def launch(tmp_path: Path) -> Iterator[Launch]:
-    """Starts a service with these settings and returns at once; its log is `<name>.log`. What runs at the end is killed."""
+    """Starts a service with these settings and returns at once; its log is `<name>.log`. What runs
+    at the end is killed.
+    """
     launched: list[Child] = []
 
     def start(name: str, **settings: str) -> Child:
         environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("SLIPSTREAM_")},
+            **{
+                name: value
+                for name, value in os.environ.items()
+                if not name.startswith("SLIPSTREAM_")
+            },
             "SLIPSTREAM_HTTP__PORT": str(port := free_port()),
             "SLIPSTREAM_LAKE__URI": str(tmp_path / "lake"),
             "SLIPSTREAM_ARTIFACTS__DIRECTORY": str(tmp_path / "models"),
@@ -47,7 +65,9 @@ def launch(tmp_path: Path) -> Iterator[Launch]:
         }
         command = [sys.executable, "-m", "services", name]
         with (tmp_path / f"{name}.log").open("wb") as log:
-            child = Child(name, port, command, lambda _: True, grace_s=30, environment=environment, output=log)
+            child = Child(
+                name, port, command, lambda _: True, grace_s=30, environment=environment, output=log
+            )
             launched.append(child)
             child.launch()
         return child
@@ -64,7 +84,12 @@ def answer(child: Child, path: str, **arguments: Any) -> httpx.Response:
         assert child.alive, f"{child.name} ended with status {child.status}"
         assert time.monotonic() < deadline, f"{child.name} does not listen"
         try:
-            return httpx.request(arguments.pop("method", "GET"), f"http://{child.address}{path}", timeout=10, **arguments)
+            return httpx.request(
+                arguments.pop("method", "GET"),
+                f"http://{child.address}{path}",
+                timeout=10,
+                **arguments,
+            )
         except httpx.ConnectError:
             time.sleep(0.05)
 
@@ -73,16 +98,23 @@ def lines(folder: Path, name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / f"{name}.log").read_text().splitlines()]
 
 
-def test_every_service_waits_alive_and_not_ready_and_says_for_what(launch: Launch, tmp_path: Path) -> None:
+def test_every_service_waits_alive_and_not_ready_and_says_for_what(
+    launch: Launch, tmp_path: Path
+) -> None:
     nowhere = f"127.0.0.1:{free_port()}"
-    settings = {"kafka__bootstrap_servers": nowhere, "database__url": f"postgresql+psycopg://shop:s3cret@{nowhere}/shop"}
+    settings = {
+        "kafka__bootstrap_servers": nowhere,
+        "database__url": f"postgresql+psycopg://shop:s3cret@{nowhere}/shop",
+    }
     children = {name: launch(name, **settings) for name in AWAY}
     for name, child in children.items():
         live, ready = answer(child, "/health/live"), answer(child, "/health/ready")
         assert (live.status_code, ready.status_code) == (200, 503), name
         assert ready.json()["down"] == [AWAY[name]], name
         assert nowhere.rpartition(":")[2] in ready.json()["checks"][AWAY[name]], name
-    refused = answer(children["ingestion"], "/v1/track", method="POST", json={"event": "x"}, auth=("s3cret", ""))
+    refused = answer(
+        children["ingestion"], "/v1/track", method="POST", json={"event": "x"}, auth=("s3cret", "")
+    )
     assert (refused.status_code, refused.json()["code"]) == (503, "starting")
     refused = answer(children["serving"], "/v1/recommendations/ada")
     assert (refused.status_code, refused.json()["code"]) == (503, "starting")
@@ -94,14 +126,20 @@ def test_every_service_waits_alive_and_not_ready_and_says_for_what(launch: Launc
         assert child.status == -signal.SIGTERM
         text = (tmp_path / f"{name}.log").read_text()
         assert "Traceback" not in text and "s3cret" not in text, text
-        said = [line for line in lines(tmp_path, name) if line["level"] not in ("debug", "info") and line["event"] != "request"]
+        said = [
+            line
+            for line in lines(tmp_path, name)
+            if line["level"] not in ("debug", "info") and line["event"] != "request"
+        ]
         assert len(said) <= 4, text  # ours, and each complaint of the client's once
         (waiting,) = [line for line in said if line["event"] == "waiting to start"]
         assert waiting["waits_for"] == AWAY[name]
         assert "\n" not in waiting["reason"]
 
 
-def test_a_service_opens_by_itself_when_what_it_waits_for_is_there(launch: Launch, tmp_path: Path) -> None:
+def test_a_service_opens_by_itself_when_what_it_waits_for_is_there(
+    launch: Launch, tmp_path: Path
+) -> None:
     port = free_port()
     child = launch(
         "monitoring",
@@ -136,7 +174,9 @@ def test_an_attempt_that_failed_is_in_nobodys_way(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The first attempt comes as far as the broker, the second has one: metrics, checks and threads are there once."""
+    """The first attempt comes as far as the broker, the second has one: metrics, checks and threads
+    are there once.
+    """
     tries, go_on = 0, threading.Event()
 
     async def away_at_first(*arguments: Any, **named: Any) -> Producer:
@@ -159,7 +199,9 @@ def test_an_attempt_that_failed_is_in_nobodys_way(
     )  # fmt: skip
     before = {thread.name for thread in threading.enumerate()}
     with TestClient(module.create_app(settings)) as client:
-        assert client.get("/health/ready").json()["checks"] == {"kafka": "BrokerUnavailableError: away at first"}
+        assert client.get("/health/ready").json()["checks"] == {
+            "kafka": "BrokerUnavailableError: away at first"
+        }
         go_on.set()
         deadline = time.monotonic() + PATIENCE_S
         while (checks := client.get("/health/ready").json()["checks"]).get("kafka") != "ok":
@@ -169,7 +211,11 @@ def test_an_attempt_that_failed_is_in_nobodys_way(
         running = [thread.name for thread in threading.enumerate() if thread.name in checks]
         assert len(running) == len(set(running))
     assert tries == 2
-    left = {thread.name for thread in threading.enumerate() if thread.name in {*checks, "registry", "champion"}}
+    left = {
+        thread.name
+        for thread in threading.enumerate()
+        if thread.name in {*checks, "registry", "champion"}
+    }
     assert left <= before
 
 
@@ -205,5 +251,9 @@ def test_refused_settings_end_the_process_with_one_sentence(where: str) -> None:
     assert ended.returncode == 1, ended.stdout + ended.stderr
     assert ended.stdout.count("its minimum is 6000") == 1
     assert "Traceback" not in ended.stdout + ended.stderr
-    (critical,) = [entry for entry in map(json.loads, ended.stdout.splitlines()) if entry["level"] not in ("debug", "info")]
+    (critical,) = [
+        entry
+        for entry in map(json.loads, ended.stdout.splitlines())
+        if entry["level"] not in ("debug", "info")
+    ]
     assert critical["reason"] == "Kafka refuses a session timeout of 2000 ms: its minimum is 6000"

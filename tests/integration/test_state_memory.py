@@ -1,4 +1,6 @@
-"""What states weigh in Redis: at most a kilobyte for a visitor with 50 events and for a busy item, key and all."""
+"""What states weigh in Redis: at most a kilobyte for a visitor with 50 events and for a busy item,
+key and all.
+"""
 
 import random
 import uuid
@@ -7,9 +9,9 @@ import redis
 
 from slipstream.chassis.settings import RedisSettings
 from slipstream.contracts.events import Interaction
+from slipstream.contracts.times import DAY_MS
 from slipstream.features import item, visitor
 from slipstream.features.covisits import Covisit
-from slipstream.features.visitor import DAY_MS
 from slipstream.stores import layout
 from slipstream.stores.layout import Keys
 
@@ -20,7 +22,14 @@ STATES = 100
 
 
 def made(kind: str, age_ms: float, item_id: str) -> Interaction:
-    return Interaction(event_id="e", event_type=kind, user_id="u", item_id=item_id, timestamp=NOW - int(age_ms), received_at=NOW)
+    return Interaction(
+        event_id="e",
+        event_type=kind,
+        user_id="u",
+        item_id=item_id,
+        timestamp=NOW - int(age_ms),
+        received_at=NOW,
+    )
 
 
 def item_id(chance: random.Random) -> str:
@@ -37,25 +46,37 @@ def weights(redis_settings: RedisSettings, values: dict[str, bytes]) -> list[int
     return found
 
 
-def test_visitors_with_50_events_over_a_month_weigh_at_most_a_kilobyte(redis_settings: RedisSettings) -> None:
+def test_visitors_with_50_events_over_a_month_weigh_at_most_a_kilobyte(
+    redis_settings: RedisSettings,
+) -> None:
     chance, keys = random.Random(5), Keys("slipstream")
     values = {}
     for _ in range(STATES):
-        events = [made(chance.choice(TYPES), chance.random() * 30 * DAY_MS, item_id(chance)) for _ in range(50)]
+        events = [
+            made(chance.choice(TYPES), chance.random() * 30 * DAY_MS, item_id(chance))
+            for _ in range(50)
+        ]
         state = visitor.fold_all(None, events)
         state.applied = {f"{uuid.uuid4()}:{chance.randrange(12)}": chance.randrange(10**7)}
-        values[keys.visitor(str(uuid.uuid4()))] = layout.encode_visitor(state, layout.new_revision())
+        values[keys.visitor(str(uuid.uuid4()))] = layout.encode_visitor(
+            state, layout.new_revision()
+        )
     found = weights(redis_settings, values)
     assert max(found) <= MOST_BYTES, found
 
 
-def test_items_with_a_month_of_events_and_all_neighbours_weigh_at_most_a_kilobyte(redis_settings: RedisSettings) -> None:
+def test_items_with_a_month_of_events_and_all_neighbours_weigh_at_most_a_kilobyte(
+    redis_settings: RedisSettings,
+) -> None:
     chance, keys = random.Random(6), Keys("slipstream")
     topic = uuid.uuid4()
     values = {}
     for number in range(STATES):
         kinds = (*TYPES, *("impression",) * (40 if number % 2 else 0))
-        events = [made(chance.choice(kinds), chance.random() * 30 * DAY_MS, "i") for _ in range(chance.choice((20, 200, 1000)))]
+        events = [
+            made(chance.choice(kinds), chance.random() * 30 * DAY_MS, "i")
+            for _ in range(chance.choice((20, 200, 1000)))
+        ]
         told = [
             Covisit("i", other, NOW - chance.randrange(20 * DAY_MS))
             for other in (item_id(chance) for _ in range(item.NEIGHBOURS_KEPT + 5))

@@ -13,22 +13,25 @@ from typing import Any
 import httpx
 import pytest
 
-from services.standalone.processes import free_port
 from slipstream.chassis.settings import KafkaSettings, RedisSettings
 from slipstream.contracts.events import Interaction
 from slipstream.contracts.topics import CATALOG, INTERACTIONS
 from slipstream.contracts.vocabulary import MERGED_INTO
+from slipstream_cli.local.processes import free_port
 from tests.integration.ingestion_process import KEY, ingestion_process
 from tests.integration.test_ingestion import records
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
 DRIVER = shutil.which("chromedriver")
 
 pytestmark = pytest.mark.skipif(
-    CHROMIUM is None or DRIVER is None, reason="no Chromium with its driver; Debian, Ubuntu: apt install chromium chromium-driver"
+    CHROMIUM is None or DRIVER is None,
+    reason="no Chromium with its driver; Debian, Ubuntu: apt install chromium chromium-driver",
 )
 
-#: Ten tall tiles, of which the window shows the first two; the first is a link to the next page.
+# Ten tall tiles, of which the window shows the first two; the first is a link to the next page.
 PAGE = """<!doctype html><meta charset="utf-8"><title>Kettles</title>
 <script>
   window.slipstream = window.slipstream || [];
@@ -52,10 +55,14 @@ PAGE = """<!doctype html><meta charset="utf-8"><title>Kettles</title>
 
 
 class Chromium:
-    """A headless browser, spoken to by WebDriver. Its user agent says nothing of that: a bot's events would be rejected."""
+    """A headless browser, spoken to by WebDriver. Its user agent says nothing of that: a bot's
+    events would be rejected.
+    """
 
     def __init__(self, port: int, profile: Path) -> None:
-        self._driver = subprocess.Popen([str(DRIVER), f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self._driver = subprocess.Popen(
+            [str(DRIVER), f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         self._http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60)
         deadline = time.monotonic() + 30
         while True:
@@ -66,9 +73,19 @@ class Chromium:
                 assert time.monotonic() < deadline
                 time.sleep(0.1)
         agent = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0 Safari/537.36"
-        arguments = ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=800,700"]
-        options = {"binary": CHROMIUM, "args": [*arguments, f"--user-agent={agent}", f"--user-data-dir={profile}"]}
-        answer = self._post("/session", {"capabilities": {"alwaysMatch": {"goog:chromeOptions": options}}})
+        arguments = [
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-dev-shm-usage",
+            "--window-size=800,700",
+        ]
+        options = {
+            "binary": CHROMIUM,
+            "args": [*arguments, f"--user-agent={agent}", f"--user-data-dir={profile}"],
+        }
+        answer = self._post(
+            "/session", {"capabilities": {"alwaysMatch": {"goog:chromeOptions": options}}}
+        )
         self._session = f"/session/{answer['sessionId']}"
 
     def open(self, url: str) -> None:
@@ -131,7 +148,11 @@ def interactions(kafka: KafkaSettings, namespace: str, count: int) -> list[Inter
 
 
 def test_a_visit_arrives_as_it_was(
-    broker: KafkaSettings, redis_settings: RedisSettings, namespace: str, chromium: Chromium, shop: tuple[Path, str]
+    broker: KafkaSettings,
+    redis_settings: RedisSettings,
+    namespace: str,
+    chromium: Chromium,
+    shop: tuple[Path, str],
 ) -> None:
     folder, address = shop
     with ingestion_process(broker, redis_settings, namespace, cors_origins=address) as url:
@@ -141,7 +162,9 @@ def test_a_visit_arrives_as_it_was(
         chromium.open(f"{address}/index.html")
         device = chromium.until("slipstream.anonymousId && slipstream.anonymousId()")
         chromium.run("slipstream.identify('ada', {country: 'NZ'})")
-        seen = interactions(broker, namespace, 4)  # the page, the search, and two tiles that were in view for a second
+        seen = interactions(
+            broker, namespace, 4
+        )  # the page, the search, and two tiles that were in view for a second
         assert sorted((e.event_type, e.item_id or "", e.position) for e in seen) == [
             ("impression", "item-0", 0),
             ("impression", "item-1", 1),
@@ -164,21 +187,38 @@ def test_a_visit_arrives_as_it_was(
         assert {e.recommendation_id for e in everything if e.item_id} == {"slate-1"}
         assert {e.anonymous_id for e in everything} == {device}
         assert len({e.session_id for e in everything}) == 1
-        assert {message.record.attributes.get(MERGED_INTO) for message in records(broker, namespace, CATALOG, 2)} == {None, "ada"}
+        assert {
+            message.record.attributes.get(MERGED_INTO)
+            for message in records(broker, namespace, CATALOG, 2)
+        } == {None, "ada"}
 
 
 def test_nothing_is_stored_before_consent(
-    broker: KafkaSettings, redis_settings: RedisSettings, namespace: str, chromium: Chromium, shop: tuple[Path, str]
+    broker: KafkaSettings,
+    redis_settings: RedisSettings,
+    namespace: str,
+    chromium: Chromium,
+    shop: tuple[Path, str],
 ) -> None:
     folder, address = shop
     with ingestion_process(broker, redis_settings, namespace, cors_origins=address) as url:
-        page = PAGE.format(host=url, key=KEY).replace("{ writeKey:", "{ requireConsent: true, writeKey:")
+        page = PAGE.format(host=url, key=KEY).replace(
+            "{ writeKey:", "{ requireConsent: true, writeKey:"
+        )
         (folder / "index.html").write_text(page)
         chromium.open(f"{address}/index.html")
         chromium.until("!!slipstream.anonymousId")
         time.sleep(1.5)
-        assert chromium.run("return [slipstream.anonymousId(), localStorage.length, document.cookie]") == [None, 0, ""]
+        assert chromium.run(
+            "return [slipstream.anonymousId(), localStorage.length, document.cookie]"
+        ) == [None, 0, ""]
         chromium.run("slipstream.consent(true)")
-        assert {e.event_type for e in interactions(broker, namespace, 4)} == {"page", "search", "impression"}
+        assert {e.event_type for e in interactions(broker, namespace, 4)} == {
+            "page",
+            "search",
+            "impression",
+        }
         chromium.run("slipstream.consent(false)")
-        assert chromium.run("return JSON.stringify(localStorage)") == '{"slipstream_consent":"denied"}'
+        assert (
+            chromium.run("return JSON.stringify(localStorage)") == '{"slipstream_consent":"denied"}'
+        )

@@ -1,4 +1,6 @@
-"""The training service over HTTP, on a real broker, SQLite, MLflow and a lake: from a request to a bundle that loads."""
+"""The training service over HTTP, on a real broker, SQLite, MLflow and a lake: from a request to a
+bundle that loads.
+"""
 
 import time
 from pathlib import Path
@@ -25,13 +27,18 @@ def model_events(settings: TrainingSettings, count: int) -> list[tuple[str, str,
     try:
         deadline = time.monotonic() + 20
         while len(heard) < count and time.monotonic() < deadline:
-            heard += [(it.record.event.value, it.record.version, it.request_id) for it in consumer.poll(0.2).messages]
+            heard += [
+                (it.record.event.value, it.record.version, it.request_id)
+                for it in consumer.poll(0.2).messages
+            ]
     finally:
         consumer.close()
     return heard
 
 
-def test_request_trains_promotes_announces_and_offers_the_bundle(make_settings: Settings, tmp_path: Path) -> None:
+def test_request_trains_promotes_announces_and_offers_the_bundle(
+    make_settings: Settings, tmp_path: Path
+) -> None:
     settings = make_settings()
     lake = Lake(settings.lake, settings.namespace)
     write(lake, chain())
@@ -40,15 +47,24 @@ def test_request_trains_promotes_announces_and_offers_the_bundle(make_settings: 
         assert (missing.status_code, missing.json()["code"]) == (404, "no_model")
         assert client.post("/v1/models:rollback").json()["code"] == "no_previous_champion"
 
-        asked = client.post("/v1/runs", json={"reason": "first"}, headers={"X-Request-Id": "r-first"})
+        asked = client.post(
+            "/v1/runs", json={"reason": "first"}, headers={"X-Request-Id": "r-first"}
+        )
         assert (asked.status_code, asked.json()["state"]) == (202, "queued")
         run = ended(client, asked.json()["run_id"])
         assert (run["state"], run["decision"], run["error"]) == ("succeeded", "promoted", None), run
 
         version = run["model_version"]
         champion = client.get("/v1/aliases/champion").json()
-        assert (champion["version"], champion["aliases"], champion["run_id"]) == (version, ["champion"], run["run_id"])
-        assert model_events(settings, 2) == [("registered", version, "r-first"), ("promoted", version, "r-first")]
+        assert (champion["version"], champion["aliases"], champion["run_id"]) == (
+            version,
+            ["champion"],
+            run["run_id"],
+        )
+        assert model_events(settings, 2) == [
+            ("registered", version, "r-first"),
+            ("promoted", version, "r-first"),
+        ]
         (audit,) = client.get(f"/v1/runs/{run['run_id']}/decisions").json()
         assert audit["outcome"] == "promoted"
         page = client.get(f"/v1/runs/{run['run_id']}/report")
@@ -56,13 +72,17 @@ def test_request_trains_promotes_announces_and_offers_the_bundle(make_settings: 
             page.headers["Content-Type"].startswith("text/html")
             and "default-src 'none'" in page.headers["Content-Security-Policy"]
         )
-        assert f"Training run {version}" in page.text and "there is no champion" in page.text.lower()
+        assert (
+            f"Training run {version}" in page.text and "there is no champion" in page.text.lower()
+        )
         assert client.get("/v1/runs/none/report").json()["code"] == "no_run"
 
         fetched = tmp_path / "fetched"
         fetched.mkdir()
         for name in champion["files"]:
-            (fetched / name).write_bytes(client.get(f"/v1/models/{version}/files/{name}").raise_for_status().content)
+            (fetched / name).write_bytes(
+                client.get(f"/v1/models/{version}/files/{name}").raise_for_status().content
+            )
         history = [Event("i3", "view", START_MS), Event("i4", "view", START_MS + 1_000)]
         assert recommend(load_bundle(fetched), history, 1)[0].item_id == "i5"
         for name in ("..%2fmanifest.json", "%2e%2e%2f%2e%2e%2fmetadata.db", "absent.npy"):
@@ -96,18 +116,30 @@ def test_stop_and_cancel_end_the_process_of_a_run(make_settings: Settings) -> No
     write(Lake(settings.lake, settings.namespace), chain(visitors=600))
     with running(settings) as client:
         run_id = client.post("/v1/runs").json()["run_id"]
-        until(lambda: client.get(f"/v1/runs/{run_id}").json()["stage"] != "", "the run did not begin")
+        until(
+            lambda: client.get(f"/v1/runs/{run_id}").json()["stage"] != "", "the run did not begin"
+        )
         assert client.post(f"/v1/runs/{run_id}:cancel").status_code == 202
         assert ended(client, run_id)["state"] == "cancelled"
         assert client.post(f"/v1/runs/{run_id}:cancel").json()["code"] == "run_ended"
         interrupted = client.post("/v1/runs").json()["run_id"]
-        until(lambda: client.get(f"/v1/runs/{interrupted}").json()["stage"] != "", "the run did not begin")
+        until(
+            lambda: client.get(f"/v1/runs/{interrupted}").json()["stage"] != "",
+            "the run did not begin",
+        )
     with running(settings) as client:
         again, stopped, _cancelled = client.get("/v1/runs").json()["items"]
         assert (stopped["run_id"], stopped["state"]) == (interrupted, "failed")
         assert "service stopped" in stopped["error"]
-        assert (again["resumes"], again["attempt"], stopped["resumed_by"]) == (interrupted, 2, again["run_id"])
-        until(lambda: client.get(f"/v1/runs/{again['run_id']}").json()["stage"] != "", "the work was not taken up")
+        assert (again["resumes"], again["attempt"], stopped["resumed_by"]) == (
+            interrupted,
+            2,
+            again["run_id"],
+        )
+        until(
+            lambda: client.get(f"/v1/runs/{again['run_id']}").json()["stage"] != "",
+            "the work was not taken up",
+        )
         client.post(f"/v1/runs/{again['run_id']}:cancel")
         assert ended(client, again["run_id"])["state"] == "cancelled"
 

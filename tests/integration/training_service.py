@@ -15,7 +15,13 @@ from fastapi import FastAPI
 
 from services.training.app import create_app
 from services.training.settings import TrainingSection, TrainingSettings
-from slipstream.chassis.settings import ArtifactSettings, DatabaseSettings, HttpSettings, KafkaSettings, LakeSettings
+from slipstream.chassis.settings import (
+    ArtifactSettings,
+    DatabaseSettings,
+    HttpSettings,
+    KafkaSettings,
+    LakeSettings,
+)
 
 Settings = Callable[..., TrainingSettings]
 
@@ -29,7 +35,9 @@ def make_settings(
     mlflow_template: Path,
     tmp_path: Path,
 ) -> Settings:
-    shutil.copy(mlflow_template, tmp_path / "mlflow.db")  # where the service keeps it: beside the metadata
+    shutil.copy(
+        mlflow_template, tmp_path / "mlflow.db"
+    )  # where the service keeps it: beside the metadata
 
     def make(**training: Any) -> TrainingSettings:
         return TrainingSettings(
@@ -55,7 +63,10 @@ def served(app: FastAPI) -> Iterator[httpx.Client]:
         until(lambda: server.started or not thread.is_alive(), "the service did not start")
         port = server.servers[0].sockets[0].getsockname()[1]
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
-            until(lambda: client.get("/health/ready").status_code == 200, "the service did not become ready")
+            until(
+                lambda: client.get("/health/ready").status_code == 200,
+                "the service did not become ready",
+            )
             yield client
     finally:
         server.should_exit = True

@@ -1,1 +1,3 @@
-"""Services killed and started again, one at a time: each must read again by itself, also where joining its group takes long."""
+"""Services killed and started again, one at a time: each must read again by itself, also where
+joining its group takes long.
+"""

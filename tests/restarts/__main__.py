@@ -11,11 +11,26 @@ from tests.servers import chosen
 
 
 @click.command()
-@click.option("--plain", type=int, default=30, show_default=True, help="Restarts of each service, half at once, half later.")
-@click.option("--held", type=int, default=6, show_default=True, help="Restarts more with late answers to SyncGroup.")
-@click.option("--instance-ids", is_flag=True, help="Make the services static members of their groups.")
+@click.option(
+    "--plain",
+    type=int,
+    default=30,
+    show_default=True,
+    help="Restarts of each service, half at once, half later.",
+)
+@click.option(
+    "--held",
+    type=int,
+    default=6,
+    show_default=True,
+    help="Restarts more with late answers to SyncGroup.",
+)
+@click.option(
+    "--instance-ids", is_flag=True, help="Make the services static members of their groups."
+)
 def main(plain: int, held: int, instance_ids: bool) -> None:
-    """Kill each service that reads from the broker, start it again, and wait until it has read a new record.
+    """Kill each service that reads from the broker, start it again, and wait until it has read a
+    new record.
 
     The servers are those that TEST_SERVERS names: embedded, or real.
     """

@@ -16,7 +16,9 @@ from slipstream.contracts.topics import ALERTS, CATALOG, INTERACTIONS, RECOMMEND
 
 
 class Reader(NamedTuple):
-    """A service that reads. `record` makes a record of a name that nobody used before; `has_read` says whether it had effect."""
+    """A service that reads. `record` makes a record of a name that nobody used before; `has_read`
+    says whether it had effect.
+    """
 
     service: str
     record: Callable[[str], Outgoing]
@@ -27,7 +29,14 @@ def features(url: str) -> Reader:
     """The visitor of a new event has features."""
 
     def record(name: str) -> Outgoing:
-        event = Interaction(event_id=name, event_type="view", user_id=name, item_id="i", timestamp=_now(), received_at=_now())
+        event = Interaction(
+            event_id=name,
+            event_type="view",
+            user_id=name,
+            item_id="i",
+            timestamp=_now(),
+            received_at=_now(),
+        )
         return Outgoing(INTERACTIONS, name, event)
 
     return Reader("features", record, lambda name: _found(f"{url}/v1/features/visitor/{name}"))
@@ -37,7 +46,9 @@ def serving(url: str) -> Reader:
     """A new item of the catalogue is known. Its reader has no group, and begins anew each time."""
 
     def record(name: str) -> Outgoing:
-        return Outgoing(CATALOG, f"item:{name}", CatalogRecord(entity="item", entity_id=name, timestamp=_now()))
+        return Outgoing(
+            CATALOG, f"item:{name}", CatalogRecord(entity="item", entity_id=name, timestamp=_now())
+        )
 
     return Reader("serving", record, lambda name: _found(f"{url}/v1/similar/{name}"))
 
@@ -46,18 +57,24 @@ def monitoring(engine: Engine) -> Reader:
     """A new slate is in the log."""
 
     def record(name: str) -> Outgoing:
-        slate = Slate(recommendation_id=name, user_id=name, timestamp=_now(), items=[], answered_by="none")
+        slate = Slate(
+            recommendation_id=name, user_id=name, timestamp=_now(), items=[], answered_by="none"
+        )
         return Outgoing(RECOMMENDATIONS, name, slate)
 
     def has_read(name: str) -> bool:
         with engine.connect() as connection:
-            return bool(connection.scalar(select(exists().where(slates.c.recommendation_id == name))))
+            return bool(
+                connection.scalar(select(exists().where(slates.c.recommendation_id == name)))
+            )
 
     return Reader("monitoring", record, has_read)
 
 
 def training(engine: Engine) -> Reader:
-    """A new alert waits for its run. A run has ended just now, so that no alert starts one within the cooldown."""
+    """A new alert waits for its run. A run has ended just now, so that no alert starts one within
+    the cooldown.
+    """
     alerts, runs = WaitingAlerts(engine), Repository(engine)
     runs.add("before", "request", "the run before", "fast")
     runs.start("before")
@@ -65,11 +82,19 @@ def training(engine: Engine) -> Reader:
 
     def record(name: str) -> Outgoing:
         alert = AlertEvent(
-            alert_id=name, rule=name, severity=Severity.WARNING, state="opened", summary="", action="retrain", timestamp=_now()
+            alert_id=name,
+            rule=name,
+            severity=Severity.WARNING,
+            state="opened",
+            summary="",
+            action="retrain",
+            timestamp=_now(),
         )
         return Outgoing(ALERTS, name, alert)
 
-    return Reader("training", record, lambda name: any(alert.rule == name for alert in alerts.all()))
+    return Reader(
+        "training", record, lambda name: any(alert.rule == name for alert in alerts.all())
+    )
 
 
 def _found(url: str) -> bool:

@@ -1,4 +1,6 @@
-"""One restart test: four services on servers of their own, killed side by side, and the time until each reads again."""
+"""One restart test: four services on servers of their own, killed side by side, and the time until
+each reads again.
+"""
 
 import os
 import sys
@@ -13,12 +15,12 @@ from typing import Final
 
 from pydantic import SecretStr
 
-from services.standalone.processes import Child, free_port
-from services.standalone.supervisor import is_ready
 from slipstream.broker.producer import Producer
 from slipstream.broker.topics import ensure_topics
 from slipstream.chassis.settings import DatabaseSettings, KafkaSettings
 from slipstream.stores import metadata
+from slipstream_cli.local.processes import Child, free_port
+from slipstream_cli.local.supervisor import is_ready
 from tests.kafka_proxy import Api, KafkaProxy, Rule, proxied
 from tests.restarts import readers
 from tests.restarts.readers import Reader
@@ -27,14 +29,17 @@ from tests.servers import Servers, database, kafka_settings, redis_settings
 NAMES: Final = ("features", "training", "monitoring", "serving")
 LIMIT_S: Final = 15.0
 _START_S: Final = 90.0
-#: Long enough to outlive the time of any poll, as an answer that comes late by a garbage collection or a retransmission does.
+# Long enough to outlive the time of any poll, as an answer that comes late by a garbage collection
+# or a retransmission does.
 _HELD_S: Final = 0.3
 
 
 @dataclass(frozen=True)
 class Case:
-    """`plain` restarts of each service, every other one at once and the rest after its session has ended; then `held` ones with
-    late answers to SyncGroup. `instance_ids` says whether services are static members of their groups."""
+    """`plain` restarts of each service, every other one at once and the rest after its session has
+    ended; then `held` ones with late answers to SyncGroup. `instance_ids` says whether services are
+    static members of their groups.
+    """
 
     plain: int
     held: int
@@ -43,7 +48,9 @@ class Case:
 
 @dataclass
 class Result:
-    """Seconds from each start until a new record had its effect, by service and kind of restart; None: not within the limit."""
+    """Seconds from each start until a new record had its effect, by service and kind of restart;
+    None: not within the limit.
+    """
 
     case: Case
     seconds: dict[str, dict[str, list[float | None]]] = field(
@@ -61,12 +68,16 @@ class Result:
         ]
 
     def table(self) -> str:
-        """One line a service: how many restarts read again, and the median and slowest of each kind."""
+        """One line a service: how many restarts read again, and the median and slowest of each
+        kind.
+        """
         lines = []
         for name, kinds in self.seconds.items():
             done = [seconds for took in kinds.values() for seconds in took if seconds is not None]
             parts = [f"{kind} {_spread(took)}" for kind, took in kinds.items() if took]
-            lines.append(f"{name:<12} {len(done)} of {sum(map(len, kinds.values()))}   " + "   ".join(parts))
+            lines.append(
+                f"{name:<12} {len(done)} of {sum(map(len, kinds.values()))}   " + "   ".join(parts)
+            )
         return "\n".join(lines)
 
 
@@ -75,14 +86,23 @@ def _spread(took: list[float | None]) -> str:
     return f"{done[len(done) // 2]:.1f} s (slowest {done[-1]:.1f})" if done else "never"
 
 
-def run(case: Case, directory: Path, servers: Servers, progress: Callable[[str], None] = lambda _: None) -> Result:
-    """Do it, on servers in `directory`. `progress` is told each restart. All is stopped when this returns."""
+def run(
+    case: Case, directory: Path, servers: Servers, progress: Callable[[str], None] = lambda _: None
+) -> Result:
+    """Do it, on servers in `directory`. `progress` is told each restart. All is stopped when this
+    returns.
+    """
     result = Result(case)
     with _bed(servers, directory, case) as (bed, proxy):
         # All services have done their plain restarts when the proxy begins to hold.
-        hold = threading.Barrier(len(NAMES), lambda: proxy.rules.append(Rule(Api.SYNC_GROUP, hold_s=_HELD_S, spare=1)))
+        hold = threading.Barrier(
+            len(NAMES), lambda: proxy.rules.append(Rule(Api.SYNC_GROUP, hold_s=_HELD_S, spare=1))
+        )
         # A child dies with the thread that started it: each service has one thread until the end.
-        threads = [threading.Thread(target=_restart, args=(bed, name, hold, result, progress)) for name in NAMES]
+        threads = [
+            threading.Thread(target=_restart, args=(bed, name, hold, result, progress))
+            for name in NAMES
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -98,10 +118,14 @@ class _Bed:
     session_s: float
 
 
-def _restart(bed: _Bed, name: str, hold: threading.Barrier, result: Result, progress: Callable[[str], None]) -> None:
+def _restart(
+    bed: _Bed, name: str, hold: threading.Barrier, result: Result, progress: Callable[[str], None]
+) -> None:
     """Kill and start one service as often as the case says."""
     case, later_s = result.case, bed.session_s + 1.0
-    kinds = ["at once" if turn % 2 == 0 else "later" for turn in range(case.plain)] + ["held"] * case.held
+    kinds = ["at once" if turn % 2 == 0 else "later" for turn in range(case.plain)] + [
+        "held"
+    ] * case.held
     for turn, kind in enumerate(kinds):
         if turn == case.plain:
             hold.wait()
@@ -109,11 +133,16 @@ def _restart(bed: _Bed, name: str, hold: threading.Barrier, result: Result, prog
         time.sleep(0.0 if kind == "at once" else later_s)
         seconds = _until_read(bed, name)
         result.seconds[name][kind].append(seconds)
-        progress(f"{name} ({kind}): " + ("did not read" if seconds is None else f"read after {seconds:.1f} s"))
+        progress(
+            f"{name} ({kind}): "
+            + ("did not read" if seconds is None else f"read after {seconds:.1f} s")
+        )
 
 
 def _until_read(bed: _Bed, name: str) -> float | None:
-    """Start a service; the seconds until it has read a record that is sent now, None past the limit."""
+    """Start a service; the seconds until it has read a record that is sent now, None past the
+    limit.
+    """
     bed.children[name].launch()
     started = time.monotonic()
     record = f"r-{uuid.uuid4().hex[:12]}"
@@ -133,13 +162,17 @@ def _bed(servers: Servers, directory: Path, case: Case) -> Iterator[tuple[_Bed, 
         redis = stack.enter_context(_running(servers.redis(directory / "redis")))
         url = stack.enter_context(database(servers, directory))
         proxy = stack.enter_context(proxied(proxy_port, broker.port))
-        kafka = kafka_settings(servers, broker).model_copy(update={"bootstrap_servers": f"127.0.0.1:{proxy_port}"})
+        kafka = kafka_settings(servers, broker).model_copy(
+            update={"bootstrap_servers": f"127.0.0.1:{proxy_port}"}
+        )
         ensure_topics(kafka, "slipstream")
         engine = metadata.engine(DatabaseSettings(url=SecretStr(url)))
         stack.callback(engine.dispose)
         producer = Producer(kafka, "slipstream")
         stack.callback(producer.close)
-        environment = _environment(kafka, redis_settings(redis).url.get_secret_value(), url, directory, case)
+        environment = _environment(
+            kafka, redis_settings(redis).url.get_secret_value(), url, directory, case
+        )
         children = {name: _service(name, environment, directory) for name in NAMES}
         followed = {
             "features": readers.features(f"http://{children['features'].address}"),
@@ -169,7 +202,9 @@ def _running(server: Child) -> Iterator[Child]:
         server.kill()
 
 
-def _environment(kafka: KafkaSettings, redis: str, database_url: str, directory: Path, case: Case) -> dict[str, str]:
+def _environment(
+    kafka: KafkaSettings, redis: str, database_url: str, directory: Path, case: Case
+) -> dict[str, str]:
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith("SLIPSTREAM_")},
         "SLIPSTREAM_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,

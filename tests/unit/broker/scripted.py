@@ -4,14 +4,17 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from slipstream.broker.batch import Batch, Source
+from slipstream.broker.batch import Batch
 from slipstream.broker.client import Membership
+from slipstream.contracts.positions import Source
 
 SOURCE = Source("interactions.v1", "t", 0)
 
 
 class ScriptedConsumer:
-    """Gives `batches`, then sets `stop`. It stands at `position` of `end` in one partition; without `end` nobody says so."""
+    """Gives `batches`, then sets `stop`. It stands at `position` of `end` in one partition; without
+    `end` nobody says so.
+    """
 
     group = "shop.features"
 
@@ -40,7 +43,11 @@ class ScriptedConsumer:
         return {0: (self.position, self.end)} if self.assigned else {}
 
     def behind(self, standing: Mapping[Any, tuple[int, int]] | None) -> dict[str, int] | None:
-        return None if standing is None else {SOURCE.topic: sum(end - position for position, end in standing.values())}
+        return (
+            None
+            if standing is None
+            else {SOURCE.topic: sum(end - position for position, end in standing.values())}
+        )
 
     def ends(self) -> dict[Source, int]:
         return {SOURCE: self.end}

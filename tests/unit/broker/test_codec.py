@@ -6,7 +6,9 @@ from slipstream.broker import codec
 from slipstream.contracts.events import Interaction
 from slipstream.contracts.topics import CATALOG, INTERACTIONS
 
-ids = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\x00"), min_size=1, max_size=60)
+ids = st.text(
+    st.characters(exclude_categories=("Cs",), exclude_characters="\x00"), min_size=1, max_size=60
+)
 millis = st.integers(0, 4_000_000_000_000)
 interactions = st.builds(
     Interaction,
@@ -19,7 +21,9 @@ interactions = st.builds(
     value=st.none() | st.floats(allow_nan=False, allow_infinity=False),
     position=st.none() | st.integers(0, 1_000),
     properties=st.dictionaries(
-        st.text(max_size=8), st.none() | st.booleans() | st.integers(-5, 5) | st.text(max_size=8), max_size=3
+        st.text(max_size=8),
+        st.none() | st.booleans() | st.integers(-5, 5) | st.text(max_size=8),
+        max_size=3,
     ),
 )
 

@@ -15,12 +15,16 @@ async def test_a_broker_that_answers_is_reachable(broker: KafkaSettings) -> None
     await reachable(broker)
 
 
-async def test_a_broker_that_hangs_is_not_though_the_kernel_accepts_connections_for_it(broker: KafkaSettings) -> None:
+async def test_a_broker_that_hangs_is_not_though_the_kernel_accepts_connections_for_it(
+    broker: KafkaSettings,
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as hanging:
         port = hanging.getsockname()[1]
         with pytest.raises(BrokerUnavailableError, match=r"no answer within 0\.1 s"):
             await reachable(settings(port), timeout_s=0.1)
-        await reachable(settings(port, int(broker.bootstrap_servers.rpartition(":")[2])), timeout_s=5)
+        await reachable(
+            settings(port, int(broker.bootstrap_servers.rpartition(":")[2])), timeout_s=5
+        )
 
 
 async def test_something_else_on_the_port_is_not() -> None:

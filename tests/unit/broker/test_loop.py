@@ -22,18 +22,32 @@ def told(metrics: Metrics, name: str) -> float | None:
 
 
 def a_message(offset: int) -> Message[Interaction]:
-    event = Interaction(event_id=f"e{offset}", event_type="view", user_id="ada", item_id="i", timestamp=1, received_at=1)
+    event = Interaction(
+        event_id=f"e{offset}",
+        event_type="view",
+        user_id="ada",
+        item_id="i",
+        timestamp=1,
+        received_at=1,
+    )
     return Message(SOURCE, offset, "ada", event, f"r-{offset}")
 
 
-def test_consume_commits_after_handling_and_tells_records_malformed_ones_and_lag(metrics: Metrics) -> None:
+def test_consume_commits_after_handling_and_tells_records_malformed_ones_and_lag(
+    metrics: Metrics,
+) -> None:
     bad = Malformed(SOURCE, 2, b"{", "not JSON", "r-2")
     batch = Batch([a_message(0), a_message(1)], [bad], {SOURCE: 3})
     consumer = ScriptedConsumer(batch)
     consumer.end = 12
     handled: list[tuple[Batch, int]] = []
 
-    consume(consumer, lambda it: handled.append((it, len(consumer.committed))), consumer.stop, ConsumerWatch(metrics))  # type: ignore[arg-type]
+    consume(
+        consumer,
+        lambda it: handled.append((it, len(consumer.committed))),
+        consumer.stop,
+        ConsumerWatch(metrics),
+    )  # type: ignore[arg-type]
     assert handled == [(batch, 0)]
     assert consumer.committed == [{SOURCE: 3}]
     assert consumer.closed
@@ -52,14 +66,22 @@ def test_consume_leaves_the_group_and_commits_nothing_when_handling_fails(metric
     assert (consumer.committed, consumer.closed) == ([], True)
 
 
-def test_consume_rests_after_a_batch_unless_more_is_likely_to_wait(metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_consume_rests_after_a_batch_unless_more_is_likely_to_wait(
+    metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "_BACKLOG", 2)
-    consumer = ScriptedConsumer(Batch([a_message(0)]), Batch(), Batch([a_message(1), a_message(2)]), Batch([a_message(3)]))
+    consumer = ScriptedConsumer(
+        Batch([a_message(0)]), Batch(), Batch([a_message(1), a_message(2)]), Batch([a_message(3)])
+    )
     rests: list[tuple[float, int]] = []
-    monkeypatch.setattr(consumer.stop, "wait", lambda seconds: rests.append((seconds, len(consumer.committed))))
+    monkeypatch.setattr(
+        consumer.stop, "wait", lambda seconds: rests.append((seconds, len(consumer.committed)))
+    )
 
     consume(consumer, lambda _: None, consumer.stop, ConsumerWatch(metrics), rest_s=7.0)  # type: ignore[arg-type]
-    assert rests == [(7.0, 1), (7.0, 3)], "after the first and the last batch, and after their commits"
+    assert rests == [(7.0, 1), (7.0, 3)], (
+        "after the first and the last batch, and after their commits"
+    )
 
 
 def test_carrying_ends_with_its_block_whatever_happens() -> None:

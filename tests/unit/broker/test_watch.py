@@ -10,7 +10,9 @@ from tests.unit.broker.scripted import SOURCE, ScriptedConsumer
 
 
 class Scene:
-    """A watched consumer and a clock; `look` lets five seconds pass, in which the consumer polls twice."""
+    """A watched consumer and a clock; `look` lets five seconds pass, in which the consumer polls
+    twice.
+    """
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -38,7 +40,9 @@ def scene() -> Scene:
     return Scene()
 
 
-def test_lag_is_asked_for_every_few_seconds_and_stays_where_there_is_no_answer(scene: Scene) -> None:
+def test_lag_is_asked_for_every_few_seconds_and_stays_where_there_is_no_answer(
+    scene: Scene,
+) -> None:
     values = []
     for now, end in ((100.0, 5), (104.9, 6), (105.0, 7), (106.0, 8), (110.1, None), (115.2, 0)):
         scene.now, scene.consumer.answers = now, end is not None
@@ -66,9 +70,16 @@ async def test_a_consumer_that_reads_is_well_however_far_it_is_behind(scene: Sce
 
 @pytest.mark.parametrize(
     ("symptom", "words"),
-    [("outside", "not in its group"), ("silent", "no heartbeat"), ("unassigned", "no partition"), ("stuck", "have grown")],
+    [
+        ("outside", "not in its group"),
+        ("silent", "no heartbeat"),
+        ("unassigned", "no partition"),
+        ("stuck", "have grown"),
+    ],
 )
-async def test_a_consumer_that_does_not_read_is_unready_says_why_and_is_made_anew(scene: Scene, symptom: str, words: str) -> None:
+async def test_a_consumer_that_does_not_read_is_unready_says_why_and_is_made_anew(
+    scene: Scene, symptom: str, words: str
+) -> None:
     scene.look()
     await scene.watch.check()
     for _ in range(7):
@@ -105,7 +116,9 @@ async def test_every_new_consumer_gets_the_time_of_patience(scene: Scene) -> Non
     assert scene.told("consumer_stalls_total", symptom="outside") == 3
 
 
-async def test_a_member_beyond_the_number_of_partitions_is_well_and_seldom_asks(scene: Scene) -> None:
+async def test_a_member_beyond_the_number_of_partitions_is_well_and_seldom_asks(
+    scene: Scene,
+) -> None:
     scene.consumer.assigned = False
     scene.look(20)
     await scene.watch.check()
@@ -120,7 +133,9 @@ async def test_a_reader_that_does_not_poll_on_purpose_is_not_made_anew(scene: Sc
     await scene.watch.check()
 
 
-async def test_a_topic_whose_end_stays_unreached_without_growing_is_no_symptom(scene: Scene) -> None:
+async def test_a_topic_whose_end_stays_unreached_without_growing_is_no_symptom(
+    scene: Scene,
+) -> None:
     scene.consumer.end = 7
     scene.look(20)
     await scene.watch.check()

@@ -18,7 +18,9 @@ class Body(BaseModel):
     size: int
 
 
-def an_app(settings: ServiceSettings | None = None, *, checks: dict[str, Exception | None] | None = None) -> FastAPI:
+def an_app(
+    settings: ServiceSettings | None = None, *, checks: dict[str, Exception | None] | None = None
+) -> FastAPI:
     router = APIRouter()
 
     @router.get("/echo")
@@ -56,7 +58,13 @@ def an_app(settings: ServiceSettings | None = None, *, checks: dict[str, Excepti
             app.state.health.add(name, check)
         yield
 
-    return create_service("probe", settings or ServiceSettings(), description="A probe.", lifespan=lifespan, routers=[router])
+    return create_service(
+        "probe",
+        settings or ServiceSettings(),
+        description="A probe.",
+        lifespan=lifespan,
+        routers=[router],
+    )
 
 
 def test_request_id_of_the_caller_is_kept_and_returned() -> None:
@@ -68,7 +76,10 @@ def test_request_id_of_the_caller_is_kept_and_returned() -> None:
 
 def test_request_id_is_made_where_none_is_given() -> None:
     with TestClient(an_app()) as client:
-        first, second = client.get("/echo").json()["request_id"], client.get("/echo").json()["request_id"]
+        first, second = (
+            client.get("/echo").json()["request_id"],
+            client.get("/echo").json()["request_id"],
+        )
     assert first and second and first != second
 
 
@@ -82,7 +93,9 @@ def test_request_id_is_made_where_none_is_given() -> None:
         ("GET", "/broken", 500, "internal_error"),
     ],
 )
-def test_errors_are_problem_json_with_a_stable_code(method: str, path: str, status: int, code: str) -> None:
+def test_errors_are_problem_json_with_a_stable_code(
+    method: str, path: str, status: int, code: str
+) -> None:
     with TestClient(an_app(), raise_server_exceptions=False) as client:
         response = client.request(method, path)
     assert response.status_code == status
@@ -118,14 +131,19 @@ def test_metrics_count_requests_by_route_not_by_path() -> None:
         client.get("/echo")
         client.get("/nowhere/at/all")
         text = client.get("/metrics").text
-    assert 'slipstream_http_request_seconds_count{method="GET",route="/echo",status="200"} 1.0' in text
+    assert (
+        'slipstream_http_request_seconds_count{method="GET",route="/echo",status="200"} 1.0' in text
+    )
     assert 'route="unmatched"' in text and "/nowhere" not in text
 
 
 async def test_a_client_that_goes_away_in_the_middle_is_no_failure_of_ours() -> None:
     app = an_app()
     sent: list[Message] = []
-    coming: list[Message] = [{"type": "http.request", "body": b"half", "more_body": True}, {"type": "http.disconnect"}]
+    coming: list[Message] = [
+        {"type": "http.request", "body": b"half", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
 
     async def receive() -> Message:
         return coming.pop(0)
@@ -133,13 +151,21 @@ async def test_a_client_that_goes_away_in_the_middle_is_no_failure_of_ours() -> 
     async def send(message: Message) -> None:
         sent.append(message)
 
-    scope = {"type": "http", "method": "POST", "path": "/raw", "raw_path": b"/raw", "query_string": b"", "headers": []}
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/raw",
+        "raw_path": b"/raw",
+        "query_string": b"",
+        "headers": [],
+    }
     with structlog.testing.capture_logs() as logged:
         await app(scope, receive, send)
     assert sent == []
     assert [entry for entry in logged if entry["log_level"] in ("warning", "error")] == []
     counted = app.state.metrics.registry.get_sample_value(
-        "slipstream_http_request_seconds_count", {"method": "POST", "route": "/raw", "status": "499"}
+        "slipstream_http_request_seconds_count",
+        {"method": "POST", "route": "/raw", "status": "499"},
     )
     assert counted == 1
 
@@ -148,6 +174,9 @@ def test_api_token_is_asked_for_when_set_but_not_by_health() -> None:
     settings = ServiceSettings(http={"api_token": "s3cret"})  # type: ignore[arg-type]
     with TestClient(an_app(settings)) as client:
         assert client.get("/echo").status_code == 401
-        assert client.get("/echo", headers={"Authorization": "Bearer wrong"}).json()["code"] == "unauthorized"
+        assert (
+            client.get("/echo", headers={"Authorization": "Bearer wrong"}).json()["code"]
+            == "unauthorized"
+        )
         assert client.get("/echo", headers={"Authorization": "Bearer s3cret"}).status_code == 200
         assert client.get("/health/live").status_code == 200

@@ -42,9 +42,16 @@ def test_error_keeps_its_status() -> None:
 
 
 def test_error_tells_what_the_peer_says_of_it() -> None:
-    problem = {"title": "No", "status": 409, "detail": "run r1 is succeeded already", "code": "run_ended"}
+    problem = {
+        "title": "No",
+        "status": 409,
+        "detail": "run r1 is succeeded already",
+        "code": "run_ended",
+    }
     with pytest.raises(PeerError) as caught:
-        a_peer(httpx.MockTransport(lambda request: httpx.Response(409, json=problem))).post("/v1/runs/r1:cancel", {})
+        a_peer(httpx.MockTransport(lambda request: httpx.Response(409, json=problem))).post(
+            "/v1/runs/r1:cancel", {}
+        )
     assert caught.value.detail == "run r1 is succeeded already"
 
 
@@ -58,5 +65,7 @@ def test_download_leaves_no_file_when_it_fails(tmp_path: Path) -> None:
 
 
 def test_download_writes_the_body(tmp_path: Path) -> None:
-    a_peer(httpx.MockTransport(lambda request: httpx.Response(200, content=b"12345"))).download("/file", tmp_path / "model.npy")
+    a_peer(httpx.MockTransport(lambda request: httpx.Response(200, content=b"12345"))).download(
+        "/file", tmp_path / "model.npy"
+    )
     assert (tmp_path / "model.npy").read_bytes() == b"12345"

@@ -60,10 +60,15 @@ class Unread(httpx.AsyncBaseTransport):
         return httpx.Response(sent[0]["status"], headers=sent[0]["headers"], content=content)
 
 
-@pytest.mark.parametrize("authorization", ["", "Bearer", "Bearer wrong", "Basic s3cret", "Bearer s3cret2", "Bearer ünïcode"])
+@pytest.mark.parametrize(
+    "authorization",
+    ["", "Bearer", "Bearer wrong", "Basic s3cret", "Bearer s3cret2", "Bearer ünïcode"],
+)
 def test_a_wrong_token_is_refused(authorization: str) -> None:
     with TestClient(guarded()) as client:
-        answer = client.post("/body", json={"size": 1}, headers={"Authorization": authorization.encode()})
+        answer = client.post(
+            "/body", json={"size": 1}, headers={"Authorization": authorization.encode()}
+        )
     assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["request_id"] == answer.headers["x-request-id"]
@@ -80,7 +85,11 @@ def test_a_body_that_is_announced_too_large_is_not_read() -> None:
     with TestClient(guarded()) as client:
         answer = client.post("/body", content=b" " * 1_025, headers=TOKEN)
         exact = client.post("/body", content=b'{"size": 1}'.ljust(1_024), headers=TOKEN | JSON)
-    assert (answer.status_code, answer.json()["code"], answer.headers["connection"]) == (413, "too_large", "close")
+    assert (answer.status_code, answer.json()["code"], answer.headers["connection"]) == (
+        413,
+        "too_large",
+        "close",
+    )
     assert exact.status_code == 200
 
 

@@ -20,7 +20,9 @@ def restored_logging() -> Iterator[None]:
     structlog.contextvars.clear_contextvars()
 
 
-def test_line_is_json_with_service_and_request_id_in_any_thread(capsys: pytest.CaptureFixture[str]) -> None:
+def test_line_is_json_with_service_and_request_id_in_any_thread(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     configure_logging(LogSettings(), "features")
 
     def work() -> None:
@@ -32,10 +34,16 @@ def test_line_is_json_with_service_and_request_id_in_any_thread(capsys: pytest.C
     thread.join()
     line = json.loads(capsys.readouterr().out)
     assert line["event"] == "applied" and line["level"] == "info" and line["count"] == 3
-    assert line["service"] == "features" and line["request_id"] == "r-1" and line["timestamp"].endswith("Z")
+    assert (
+        line["service"] == "features"
+        and line["request_id"] == "r-1"
+        and line["timestamp"].endswith("Z")
+    )
 
 
-def test_lines_below_the_level_are_left_out_and_libraries_are_included(capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_below_the_level_are_left_out_and_libraries_are_included(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     configure_logging(LogSettings(level="warning"), "features")
     get_logger("ours").info("quiet")
     logging.getLogger("some.library").warning("disk is slow")

@@ -21,19 +21,27 @@ class ShopClosedError(DependencyUnavailableError):
 
 
 class Scene:
-    """A service whose lifespan fails by `failures`, one after the other, and then opens. `let_go` holds later tries back."""
+    """A service whose lifespan fails by `failures`, one after the other, and then opens. `let_go`
+    holds later tries back.
+    """
 
     def __init__(self, *failures: Exception) -> None:
         self.failures = list(failures)
         self.held = self.closed = 0
-        self.held_again, self.let_go, self.opened = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self.held_again, self.let_go, self.opened = (
+            asyncio.Event(),
+            asyncio.Event(),
+            asyncio.Event(),
+        )
         router = APIRouter()
 
         @router.get("/answer")
         async def answer() -> int:
             return 42
 
-        self.app = create_service("probe", ServiceSettings(), description="", lifespan=self._lifespan, routers=[router])
+        self.app = create_service(
+            "probe", ServiceSettings(), description="", lifespan=self._lifespan, routers=[router]
+        )
 
     @asynccontextmanager
     async def _lifespan(self, app: FastAPI) -> AsyncIterator[None]:
@@ -76,32 +84,56 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opening, "FIRST_PAUSE_S", 0.001)
 
 
-async def test_it_is_alive_and_not_ready_and_refuses_requests_until_what_it_waits_for_is_there() -> None:
+async def test_it_is_alive_and_not_ready_and_refuses_requests_until_what_it_waits_for_is_there() -> (
+    None
+):
     scene = Scene(ShopClosedError("closed until nine"), ShopClosedError("closed until nine"))
     with logged() as entries:
         async with running(scene.app) as client:
-            await scene.held_again.wait()  # the second try is under way, with a check of its own that passes
+            await (
+                scene.held_again.wait()
+            )  # the second try is under way, with a check of its own that passes
             assert (await client.get("/health/live")).status_code == 200
             assert (await client.get("/metrics")).status_code == 200
             unready = await client.get("/health/ready")
             assert unready.status_code == 503
             reason = "ShopClosedError: closed until nine"
-            assert unready.json() == {"status": "unready", "down": ["shop"], "checks": {"shop": reason}}
+            assert unready.json() == {
+                "status": "unready",
+                "down": ["shop"],
+                "checks": {"shop": reason},
+            }
             refused = await client.get("/answer", headers={"X-Request-Id": "r-1"})
-            assert (refused.status_code, refused.headers["content-type"]) == (503, "application/problem+json")
+            assert (refused.status_code, refused.headers["content-type"]) == (
+                503,
+                "application/problem+json",
+            )
             assert (refused.json()["code"], refused.headers["retry-after"]) == ("starting", "5")
             assert "shop" in refused.json()["detail"] and refused.headers["x-request-id"] == "r-1"
             assert (await client.get("/docs")).status_code == 503
 
             scene.let_go.set()
             await scene.opened.wait()
-            assert (await client.get("/health/ready")).json() == {"status": "ready", "down": [], "checks": {"shop": "ok"}}
+            assert (await client.get("/health/ready")).json() == {
+                "status": "ready",
+                "down": [],
+                "checks": {"shop": "ok"},
+            }
             assert (await client.get("/answer")).json() == 42
             assert (scene.held, scene.closed) == (3, 2)
     assert scene.closed == 3
-    (waiting,) = [entry for entry in entries if entry["event"] == "waiting to start"]  # one line for two failures of one reason
-    assert (waiting["waits_for"], waiting["reason"], waiting["log_level"]) == ("shop", "closed until nine", "warning")
-    assert [entry["event"] for entry in entries if entry["event"] in ("started", "stopped")] == ["started", "stopped"]
+    (waiting,) = [
+        entry for entry in entries if entry["event"] == "waiting to start"
+    ]  # one line for two failures of one reason
+    assert (waiting["waits_for"], waiting["reason"], waiting["log_level"]) == (
+        "shop",
+        "closed until nine",
+        "warning",
+    )
+    assert [entry["event"] for entry in entries if entry["event"] in ("started", "stopped")] == [
+        "started",
+        "stopped",
+    ]
 
 
 async def test_another_reason_is_logged_again() -> None:
@@ -110,7 +142,10 @@ async def test_another_reason_is_logged_again() -> None:
     with logged() as entries:
         async with running(scene.app):
             await scene.opened.wait()
-    assert [entry["reason"] for entry in entries if entry["event"] == "waiting to start"] == ["closed", "on fire"]
+    assert [entry["reason"] for entry in entries if entry["event"] == "waiting to start"] == [
+        "closed",
+        "on fire",
+    ]
 
 
 async def test_a_service_that_opens_at_once_is_ready_when_its_start_has_completed() -> None:
@@ -159,7 +194,9 @@ async def test_refused_settings_end_the_service_with_one_sentence() -> None:
         async with asyncio.timeout(30), running(scene.app):
             await ended.wait()
     assert scene.app.state.ending.reason == sentence
-    (critical,) = [entry for entry in entries if entry["log_level"] in ("warning", "error", "critical")]
+    (critical,) = [
+        entry for entry in entries if entry["log_level"] in ("warning", "error", "critical")
+    ]
     assert (critical["log_level"], critical["reason"]) == ("critical", sentence)
     assert "exc_info" not in critical
 

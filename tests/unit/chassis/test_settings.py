@@ -4,7 +4,9 @@ from pydantic import ValidationError
 from slipstream.chassis.settings import ServiceSettings
 
 
-def test_environment_overrides_one_field_and_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_overrides_one_field_and_leaves_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("SLIPSTREAM_KAFKA__BOOTSTRAP_SERVERS", "kafka:9092")
     settings = ServiceSettings()
     assert settings.kafka.bootstrap_servers == "kafka:9092"

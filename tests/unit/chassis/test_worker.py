@@ -28,7 +28,12 @@ async def test_worker_runs_again_after_a_failure_and_is_counted() -> None:
     try:
         assert second.wait(5)
         await worker.check()
-        assert metrics.registry.get_sample_value("slipstream_worker_restarts_total", {"worker": "consumer"}) == 1
+        assert (
+            metrics.registry.get_sample_value(
+                "slipstream_worker_restarts_total", {"worker": "consumer"}
+            )
+            == 1
+        )
     finally:
         worker.stop()
 
@@ -99,10 +104,20 @@ def test_a_dependency_that_is_away_is_one_line_and_other_failures_have_a_traceba
         assert again.wait(30)
         worker.stop()
     waits, failed = entries
-    assert (waits["event"], waits["waits_for"], waits["reason"]) == ("worker waits", "shop", "closed until nine")
+    assert (waits["event"], waits["waits_for"], waits["reason"]) == (
+        "worker waits",
+        "shop",
+        "closed until nine",
+    )
     assert "exc_info" not in waits
-    assert (failed["event"], repr(failed["exc_info"])) == ("worker failed", repr(ZeroDivisionError("oops")))
-    assert metrics.registry.get_sample_value("slipstream_worker_restarts_total", {"worker": "reader"}) == 2
+    assert (failed["event"], repr(failed["exc_info"])) == (
+        "worker failed",
+        repr(ZeroDivisionError("oops")),
+    )
+    assert (
+        metrics.registry.get_sample_value("slipstream_worker_restarts_total", {"worker": "reader"})
+        == 2
+    )
 
 
 async def test_refused_settings_end_the_service_and_not_only_the_worker() -> None:
@@ -121,5 +136,7 @@ async def test_refused_settings_end_the_service_and_not_only_the_worker() -> Non
         assert ended.wait(30)
         await workers.stop()
     assert (ending.reason, calls) == ("Kafka refuses a session timeout of 2 s", 1)
-    assert [(entry["log_level"], entry["reason"]) for entry in entries] == [("critical", ending.reason)]
+    assert [(entry["log_level"], entry["reason"]) for entry in entries] == [
+        ("critical", ending.reason)
+    ]
     assert "refuses" in (await health.run())["reader"]

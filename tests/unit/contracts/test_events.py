@@ -30,4 +30,6 @@ def test_id_of_exactly_256_bytes_is_allowed() -> None:
 
 
 def test_field_added_by_a_newer_producer_is_ignored() -> None:
-    assert Interaction.model_validate(VALID | {"colour": "red"}) == Interaction.model_validate(VALID)
+    assert Interaction.model_validate(VALID | {"colour": "red"}) == Interaction.model_validate(
+        VALID
+    )

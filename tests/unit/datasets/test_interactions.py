@@ -5,7 +5,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from slipstream.datasets.interactions import InteractionFileError, read_interactions, read_items, read_queries
+from slipstream.datasets.interactions import (
+    InteractionFileError,
+    read_interactions,
+    read_items,
+    read_queries,
+)
 
 CSV = "user_id,item_id,event_type,timestamp,value,page\n007,42,rate,1700000000000,4.5,1\nu,i,,1700000000001,,2\n"
 
@@ -30,8 +35,22 @@ def test_read_interactions_reads_every_form_alike(tmp_path: Path, form: str) -> 
         path.write_text(CSV)
     table = read_interactions(path)
     assert table.to_pylist() == [
-        {"user_id": "007", "item_id": "42", "event_type": "rate", "timestamp": 1_700_000_000_000, "value": 4.5, "page": 1},
-        {"user_id": "u", "item_id": "i", "event_type": "view", "timestamp": 1_700_000_000_001, "value": None, "page": 2},
+        {
+            "user_id": "007",
+            "item_id": "42",
+            "event_type": "rate",
+            "timestamp": 1_700_000_000_000,
+            "value": 4.5,
+            "page": 1,
+        },
+        {
+            "user_id": "u",
+            "item_id": "i",
+            "event_type": "view",
+            "timestamp": 1_700_000_000_001,
+            "value": None,
+            "page": 2,
+        },
     ]
 
 
@@ -50,7 +69,9 @@ def test_read_interactions_turns_timestamps_of_any_unit_into_milliseconds(tmp_pa
 
 
 def test_read_interactions_lets_a_search_have_no_item(tmp_path: Path) -> None:
-    table = read_interactions(_file(tmp_path, "user_id,item_id,event_type,timestamp\nu,,search,1\n"))
+    table = read_interactions(
+        _file(tmp_path, "user_id,item_id,event_type,timestamp\nu,,search,1\n")
+    )
     assert table["item_id"].to_pylist() == [None]
 
 
@@ -64,7 +85,10 @@ def test_read_interactions_lets_a_search_have_no_item(tmp_path: Path) -> None:
         ("user_id,item_id,timestamp\nu,i,\n", "row 1: timestamp is empty"),
         ("user_id,item_id,timestamp\nu,i,-5\n", "row 1: timestamp is negative"),
         ("user_id,item_id,timestamp,value\nu,i,1,much\n", "row 1: value 'much' is not double"),
-        (f"user_id,item_id,timestamp\nu,i,1\nu,{'é' * 129},2\n", "row 2: item_id is longer than 256 bytes"),
+        (
+            f"user_id,item_id,timestamp\nu,i,1\nu,{'é' * 129},2\n",
+            "row 2: item_id is longer than 256 bytes",
+        ),
         ("user_id,item_id,timestamp\nu,i\n", "cannot be read"),
     ],
 )
@@ -84,7 +108,9 @@ def test_read_interactions_refuses_a_missing_file(tmp_path: Path) -> None:
 
 
 def test_read_items_keeps_attributes_and_refuses_a_second_row(tmp_path: Path) -> None:
-    assert read_items(_file(tmp_path, "item_id,title\n1,One\n")).to_pylist() == [{"item_id": "1", "title": "One"}]
+    assert read_items(_file(tmp_path, "item_id,title\n1,One\n")).to_pylist() == [
+        {"item_id": "1", "title": "One"}
+    ]
     with pytest.raises(InteractionFileError, match="row 3: item_id 'a' appears a second time"):
         read_items(_file(tmp_path, "item_id\na\nb\na\n"))
 

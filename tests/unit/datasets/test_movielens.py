@@ -9,7 +9,9 @@ from slipstream.datasets.interactions import read_interactions, read_items
 from slipstream.datasets.movielens import DatasetError, convert, fetch, readable_title
 
 FLAGS_DRAMA = "|".join("1" if name == "Drama" else "0" for name in movielens._GENRES)
-U_ITEM = f"1|Postman, The (1997)|01-Jan-1997||http://imdb|{FLAGS_DRAMA}\n2|Amélie|||http://imdb|1{'|0' * 18}\n".encode("latin-1")
+U_ITEM = f"1|Postman, The (1997)|01-Jan-1997||http://imdb|{FLAGS_DRAMA}\n2|Amélie|||http://imdb|1{'|0' * 18}\n".encode(
+    "latin-1"
+)
 RECBOLE_ITEM = (
     b"item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq\n"
     b"1\tPostman, The\t1997\tDrama\n2\tunkonwn\t\tunknown\n"
@@ -17,7 +19,9 @@ RECBOLE_ITEM = (
 
 
 def _events(count: int = movielens.EVENTS) -> bytes:
-    return b"".join(b"%d\t%d\t%d\t%d\n" % (n % 943, 1 + n % 2, 1 + n % 5, 874_724_710 + n) for n in range(count))
+    return b"".join(
+        b"%d\t%d\t%d\t%d\n" % (n % 943, 1 + n % 2, 1 + n % 5, 874_724_710 + n) for n in range(count)
+    )
 
 
 RECBOLE = {
@@ -32,7 +36,10 @@ RECBOLE = {
         ("Postman, The (1997)", "The Postman"),
         ("Toy Story (1995)", "Toy Story"),
         ("Good, The Bad and The Ugly, The (1966)", "The Good, The Bad and The Ugly"),
-        ("Horseman on the Roof, The (Hussard sur le toit, Le) (1995)", "The Horseman on the Roof (Le Hussard sur le toit)"),
+        (
+            "Horseman on the Roof, The (Hussard sur le toit, Le) (1995)",
+            "The Horseman on the Roof (Le Hussard sur le toit)",
+        ),
         ("Paris, Texas (1984)", "Paris, Texas"),
         ("Appartement, L' (1996)", "L'Appartement"),
         ("2001: A Space Odyssey", "2001: A Space Odyssey"),
@@ -45,7 +52,13 @@ def test_readable_title_puts_the_article_first(title: str, readable: str) -> Non
 def test_convert_reads_grouplens_files() -> None:
     interactions, items = convert({"u.data": _events(), "u.item": U_ITEM})
     assert interactions.slice(0, 1).to_pylist() == [
-        {"user_id": "0", "item_id": "1", "event_type": "rate", "timestamp": 874_724_710_000, "value": 1.0}
+        {
+            "user_id": "0",
+            "item_id": "1",
+            "event_type": "rate",
+            "timestamp": 874_724_710_000,
+            "value": 1.0,
+        }
     ]
     assert items.to_pylist() == [
         {"item_id": "1", "title": "The Postman", "categories": ["Drama"], "release_year": 1997},
@@ -56,7 +69,12 @@ def test_convert_reads_grouplens_files() -> None:
 def test_convert_reads_recbole_files() -> None:
     interactions, items = convert(RECBOLE)
     assert interactions.num_rows == movielens.EVENTS
-    assert items.to_pylist()[0] == {"item_id": "1", "title": "The Postman", "categories": ["Drama"], "release_year": 1997}
+    assert items.to_pylist()[0] == {
+        "item_id": "1",
+        "title": "The Postman",
+        "categories": ["Drama"],
+        "release_year": 1997,
+    }
     assert items.to_pylist()[1]["categories"] == []
 
 
@@ -81,12 +99,20 @@ def test_fetch_says_what_is_missing_from_a_folder(tmp_path: Path) -> None:
         fetch(tmp_path / "cache", tmp_path)
 
 
-def test_fetch_goes_to_the_package_index_where_grouplens_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fetch_goes_to_the_package_index_where_grouplens_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with zipfile.ZipFile(tmp_path / "recbole-1.2.1-py3-none-any.whl", "w") as wheel:
         for name, content in RECBOLE.items():
             wheel.writestr(movielens.WHEEL_FOLDER + name, content)
-        wheel.writestr("recbole-1.2.1.dist-info/METADATA", "Metadata-Version: 2.1\nName: recbole\nVersion: 1.2.1\n")
-        wheel.writestr("recbole-1.2.1.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(
+            "recbole-1.2.1.dist-info/METADATA",
+            "Metadata-Version: 2.1\nName: recbole\nVersion: 1.2.1\n",
+        )
+        wheel.writestr(
+            "recbole-1.2.1.dist-info/WHEEL",
+            "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        )
         wheel.writestr("recbole-1.2.1.dist-info/RECORD", "")
     monkeypatch.setattr(movielens, "GROUPLENS_URL", "http://127.0.0.1:1/ml-100k.zip")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
@@ -97,9 +123,13 @@ def test_fetch_goes_to_the_package_index_where_grouplens_is_away(tmp_path: Path,
     assert [line.partition(" from ")[2][:9] for line in heard] == ["GroupLens", "the packa"]
 
 
-def test_fetch_says_what_to_do_where_nothing_can_be_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fetch_says_what_to_do_where_nothing_can_be_reached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(movielens, "GROUPLENS_URL", "http://127.0.0.1:1/ml-100k.zip")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    with pytest.raises(DatasetError, match=r"(?s)GroupLens: .*package index.*give the folder with --movielens"):
+    with pytest.raises(
+        DatasetError, match=r"(?s)GroupLens: .*package index.*give the folder with --movielens"
+    ):
         fetch(tmp_path / "cache")
     assert not (tmp_path / "cache").exists()

@@ -18,7 +18,9 @@ from slipstream.datasets.replay import ReplayError, replay
 
 
 class Collector(ThreadingHTTPServer):
-    """Keeps what it is sent. Rejects events of the visitor `nobody`; answers with the statuses in `refusals` first."""
+    """Keeps what it is sent. Rejects events of the visitor `nobody`; answers with the statuses in
+    `refusals` first.
+    """
 
     daemon_threads = True
 
@@ -30,7 +32,12 @@ class Collector(ThreadingHTTPServer):
         self.lock = threading.Lock()
 
     def events(self) -> list[dict[str, Any]]:
-        return [event for path, body, _ in self.bodies if path == "/v1/import" for event in body["batch"]]
+        return [
+            event
+            for path, body, _ in self.bodies
+            if path == "/v1/import"
+            for event in body["batch"]
+        ]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -54,7 +61,12 @@ class Handler(BaseHTTPRequestHandler):
             for i, e in enumerate(entries)
         ]
         rejected = sum(r["status"] == "rejected" for r in results)
-        verdicts = {"accepted": len(results) - rejected, "duplicates": 0, "rejected": rejected, "results": results}
+        verdicts = {
+            "accepted": len(results) - rejected,
+            "duplicates": 0,
+            "rejected": rejected,
+            "results": results,
+        }
         self.answer(200, orjson.dumps(verdicts), {})
 
     def answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
@@ -105,7 +117,9 @@ def shuffled(tmp_path: Path) -> Path:
     )
 
 
-def test_every_event_arrives_once_and_each_visitor_s_in_order(collector: Collector, shuffled: Path) -> None:
+def test_every_event_arrives_once_and_each_visitor_s_in_order(
+    collector: Collector, shuffled: Path
+) -> None:
     seen: list[tuple[int, int]] = []
     report = replay(
         shuffled,
@@ -127,7 +141,9 @@ def test_every_event_arrives_once_and_each_visitor_s_in_order(collector: Collect
     assert report.events_per_s > 0
 
 
-def test_event_is_a_track_call_with_its_columns_as_properties(collector: Collector, tmp_path: Path) -> None:
+def test_event_is_a_track_call_with_its_columns_as_properties(
+    collector: Collector, tmp_path: Path
+) -> None:
     path = write(
         tmp_path / "one.parquet",
         user_id=["u"], item_id=["i"], event_type=["rate"], timestamp=[1_600_000_000_123], value=[4.0], position=[2], land=[None],
@@ -150,13 +166,25 @@ def test_repeated_replay_sends_the_same_message_ids(collector: Collector, shuffl
 
 
 def test_equal_rows_are_different_events(collector: Collector, tmp_path: Path) -> None:
-    path = write(tmp_path / "twice.parquet", user_id=["u", "u"], item_id=["i", "i"], timestamp=[1_600_000_000_000] * 2)
+    path = write(
+        tmp_path / "twice.parquet",
+        user_id=["u", "u"],
+        item_id=["i", "i"],
+        timestamp=[1_600_000_000_000] * 2,
+    )
     replay(path, url=collector.url, write_key="k")
     assert len({event["messageId"] for event in collector.events()}) == 2
 
 
-def test_items_go_first_with_their_attributes(collector: Collector, shuffled: Path, tmp_path: Path) -> None:
-    items = write(tmp_path / "items.parquet", item_id=["i0", "i1"], title=["A", "B"], categories=[["x"], ["y", "z"]])
+def test_items_go_first_with_their_attributes(
+    collector: Collector, shuffled: Path, tmp_path: Path
+) -> None:
+    items = write(
+        tmp_path / "items.parquet",
+        item_id=["i0", "i1"],
+        title=["A", "B"],
+        categories=[["x"], ["y", "z"]],
+    )
     report = replay(shuffled, url=collector.url, write_key="k", items=items)
     path, body, _ = collector.bodies[0]
     assert path == "/v1/items"
@@ -165,7 +193,12 @@ def test_items_go_first_with_their_attributes(collector: Collector, shuffled: Pa
 
 
 def test_rejections_are_counted_by_code(collector: Collector, tmp_path: Path) -> None:
-    path = write(tmp_path / "bad.parquet", user_id=["u", "nobody"], item_id=["i", "i"], timestamp=[1_600_000_000_000] * 2)
+    path = write(
+        tmp_path / "bad.parquet",
+        user_id=["u", "nobody"],
+        item_id=["i", "i"],
+        timestamp=[1_600_000_000_000] * 2,
+    )
     report = replay(path, url=collector.url, write_key="k")
     assert (report.accepted, report.rejected, report.rejected_by_code) == (1, 1, {"bad": 1})
 
@@ -177,7 +210,9 @@ def test_refused_batches_are_sent_again(collector: Collector, shuffled: Path) ->
     assert len({event["messageId"] for event in collector.events()}) == 1_000
 
 
-def test_refused_write_key_ends_the_replay_with_the_reason(collector: Collector, shuffled: Path) -> None:
+def test_refused_write_key_ends_the_replay_with_the_reason(
+    collector: Collector, shuffled: Path
+) -> None:
     collector.refusals = [(401, "")] * 100
     with pytest.raises(ReplayError, match="401"):
         replay(shuffled, url=collector.url, write_key="k")
@@ -189,7 +224,9 @@ def test_absent_server_ends_the_replay_with_the_address(shuffled: Path) -> None:
         replay(shuffled, url="http://127.0.0.1:1", write_key="k")
 
 
-def test_bodies_stay_below_the_limit(collector: Collector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bodies_stay_below_the_limit(
+    collector: Collector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "MAX_BODY_BYTES", 1_000)
     path = write(
         tmp_path / "long.parquet",
@@ -203,7 +240,9 @@ def test_bodies_stay_below_the_limit(collector: Collector, tmp_path: Path, monke
 
 
 def test_speed_keeps_the_pace_of_the_events(collector: Collector, tmp_path: Path) -> None:
-    """Three events a second apart, ten times faster: the third arrives no earlier than 0.2 s after the first."""
+    """Three events a second apart, ten times faster: the third arrives no earlier than 0.2 s after
+    the first.
+    """
     path = write(
         tmp_path / "slow.parquet",
         user_id=["u", "v", "w"],

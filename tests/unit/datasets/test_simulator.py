@@ -22,7 +22,9 @@ SESSION_ENDS = 30 * 60_000
 
 
 class Shop:
-    """What was written, as arrays: an entry for each event, and `category` and `price` one for each item."""
+    """What was written, as arrays: an entry for each event, and `category` and `price` one for each
+    item.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.events = read_interactions(folder / "interactions.parquet")
@@ -62,7 +64,9 @@ def test_files_have_what_was_asked_for(shop: Shop) -> None:
     assert set(shop.item) <= set(_numbers(shop.items["item_id"]))
 
 
-def test_same_seed_gives_the_same_files_and_another_seed_others(folder: Path, tmp_path: Path) -> None:
+def test_same_seed_gives_the_same_files_and_another_seed_others(
+    folder: Path, tmp_path: Path
+) -> None:
     simulate(tmp_path / "same", SHOP)
     simulate(tmp_path / "other", replace(SHOP, seed=4))
     for name in ("interactions.parquet", "items.parquet"):
@@ -70,12 +74,16 @@ def test_same_seed_gives_the_same_files_and_another_seed_others(folder: Path, tm
         assert not pq.read_table(tmp_path / "other" / name).equals(pq.read_table(folder / name))
 
 
-def test_row_groups_are_portions_of_visitors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_row_groups_are_portions_of_visitors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(simulator, "_PORTION", 5_000)
     told: list[tuple[int, int]] = []
     simulate(tmp_path, SHOP, progress=lambda done, total: told.append((done, total)))
     portions = pq.ParquetFile(tmp_path / "interactions.parquet")
-    rows = [portions.metadata.row_group(number).num_rows for number in range(portions.num_row_groups)]
+    rows = [
+        portions.metadata.row_group(number).num_rows for number in range(portions.num_row_groups)
+    ]
     assert told == [(done, SHOP.events) for done in np.cumsum(rows)]
     assert told[-1][0] == SHOP.events and len(rows) == 8 and max(rows) < 7_000
     assert len(np.unique(_numbers(portions.read()["user_id"]))) == SHOP.visitors
@@ -115,22 +123,32 @@ def test_visits_stay_in_a_category_and_visitors_in_a_department(shop: Shop) -> N
 
 
 def test_tastes_drift(tmp_path: Path) -> None:
-    """How often visits of the last third begin in the category that the visitor's very first one began in."""
+    """How often visits of the last third begin in the category that the visitor's very first one
+    began in.
+    """
     returns = []
     for drift in (0.0, 1.0):
-        simulate(tmp_path / str(drift), replace(SHOP, behaviour=Behaviour(drift=drift, resumption=0)))
+        simulate(
+            tmp_path / str(drift), replace(SHOP, behaviour=Behaviour(drift=drift, resumption=0))
+        )
         shop = Shop(tmp_path / str(drift))
         entries = np.flatnonzero(np.concatenate(([True], ~shop.in_visit)))
         very_first = np.searchsorted(shop.user, shop.user[entries])
-        late = (shop.time[entries] > SHOP.start + 20 * 86_400_000) & (shop.time[very_first] < SHOP.start + 10 * 86_400_000)
+        late = (shop.time[entries] > SHOP.start + 20 * 86_400_000) & (
+            shop.time[very_first] < SHOP.start + 10 * 86_400_000
+        )
         category = shop.category[shop.item]
         returns.append((category[entries] == category[very_first])[late].mean())
     assert returns[1] < 0.7 * returns[0]
 
 
 def test_the_next_item_can_be_told_from_the_one_before(shop: Shop) -> None:
-    """Five most frequent followers, counted on other visitors, against the five most popular of its category, and of all."""
-    views = np.flatnonzero(shop.in_visit & (shop.type[1:] == VIEW) & (shop.item[1:] != shop.item[:-1]))
+    """Five most frequent followers, counted on other visitors, against the five most popular of its
+    category, and of all.
+    """
+    views = np.flatnonzero(
+        shop.in_visit & (shop.type[1:] == VIEW) & (shop.item[1:] != shop.item[:-1])
+    )
     learn, ask = views[shop.user[views] % 5 > 0], views[shop.user[views] % 5 == 0]
     followers = np.zeros((SHOP.items, SHOP.items))
     np.add.at(followers, (shop.item[learn], shop.item[learn + 1]), 1)
@@ -150,7 +168,9 @@ def test_carts_and_purchases_follow_views_and_have_the_price_as_value(shop: Shop
     assert 0.03 < shares[CART] < 0.12 and 0.2 * shares[CART] < shares[PURCHASE] < 0.6 * shares[CART]
     carts = np.flatnonzero(shop.type == CART)
     assert (shop.item[carts - 1] == shop.item[carts]).all() and (shop.type[carts - 1] == VIEW).all()
-    bought = set(zip(shop.user[shop.type == PURCHASE], shop.item[shop.type == PURCHASE], strict=True))
+    bought = set(
+        zip(shop.user[shop.type == PURCHASE], shop.item[shop.type == PURCHASE], strict=True)
+    )
     assert bought <= set(zip(shop.user[carts], shop.item[carts], strict=True))
     value = shop.events["value"].to_numpy()
     assert np.isnan(value[shop.type == VIEW]).all()
@@ -162,11 +182,15 @@ def test_carts_and_purchases_follow_views_and_have_the_price_as_value(shop: Shop
 def test_days_and_weeks_have_a_rhythm(shop: Shop) -> None:
     hours = np.bincount(shop.time // 3_600_000 % 24)
     assert hours[20] > 4 * hours[3]
-    weekdays = np.bincount((shop.time[shop.time < SHOP.start + 28 * 86_400_000] - SHOP.start) // 86_400_000 % 7)
+    weekdays = np.bincount(
+        (shop.time[shop.time < SHOP.start + 28 * 86_400_000] - SHOP.start) // 86_400_000 % 7
+    )
     assert weekdays[5:].min() > weekdays[:5].max()
 
 
-def test_impressions_are_lists_before_views_whose_places_are_looked_at_unequally(tmp_path: Path, shop: Shop) -> None:
+def test_impressions_are_lists_before_views_whose_places_are_looked_at_unequally(
+    tmp_path: Path, shop: Shop
+) -> None:
     written = simulate(tmp_path, replace(SHOP, impressions=True))
     rows = read_interactions(written.interactions)
     acted = rows.filter(pc.not_equal(rows["event_type"], IMPRESSION))
@@ -181,7 +205,9 @@ def test_impressions_are_lists_before_views_whose_places_are_looked_at_unequally
     for *shown, view in lists.values():
         assert [row["position"] for row in shown] == list(range(len(shown)))
         assert len({row["item_id"] for row in shown}) == len(shown) <= LENGTH
-        assert {(row["user_id"], row["event_type"]) for row in shown} == {(view["user_id"], IMPRESSION)}
+        assert {(row["user_id"], row["event_type"]) for row in shown} == {
+            (view["user_id"], IMPRESSION)
+        }
         assert view["event_type"] == VIEW and shown[view["position"]]["item_id"] == view["item_id"]
         assert {view["timestamp"] - row["timestamp"] for row in shown} == {500}
     whole = [view["position"] for *shown, view in lists.values() if len(shown) == LENGTH]
@@ -191,9 +217,16 @@ def test_impressions_are_lists_before_views_whose_places_are_looked_at_unequally
 
 
 @pytest.mark.parametrize("impressions", [False, True])
-@pytest.mark.parametrize(("visitors", "items", "events", "days"), [(1, 1, 1, 1), (1, 2, 50, 1), (3, 1, 40, 1), (50, 7, 50, 2)])
-def test_the_smallest_shops_work(tmp_path: Path, visitors: int, items: int, events: int, days: int, impressions: bool) -> None:
-    written = simulate(tmp_path, Simulation(visitors, items, events, days=days, impressions=impressions))
+@pytest.mark.parametrize(
+    ("visitors", "items", "events", "days"),
+    [(1, 1, 1, 1), (1, 2, 50, 1), (3, 1, 40, 1), (50, 7, 50, 2)],
+)
+def test_the_smallest_shops_work(
+    tmp_path: Path, visitors: int, items: int, events: int, days: int, impressions: bool
+) -> None:
+    written = simulate(
+        tmp_path, Simulation(visitors, items, events, days=days, impressions=impressions)
+    )
     assert written.by_type.total() == read_interactions(written.interactions).num_rows
     assert written.by_type.total() - written.by_type[IMPRESSION] == events
     assert read_items(written.items).num_rows == items
@@ -204,10 +237,15 @@ def test_the_smallest_shops_work(tmp_path: Path, visitors: int, items: int, even
     [
         (partial(Simulation, 0, 5, 5), "visitors must be at least 1, not 0"),
         (partial(Simulation, 10, 5, 9), "9 events are too few for 10 visitors"),
-        (partial(Simulation, 10, 5, 1001, days=2), "take more visitors or days; 50 events a visitor and day is the most"),
+        (
+            partial(Simulation, 10, 5, 1001, days=2),
+            "take more visitors or days; 50 events a visitor and day is the most",
+        ),
     ],
 )
-def test_numbers_that_do_not_fit_are_refused(simulation: partial[Simulation], complaint: str) -> None:
+def test_numbers_that_do_not_fit_are_refused(
+    simulation: partial[Simulation], complaint: str
+) -> None:
     with pytest.raises(ValueError, match=complaint):
         simulation()
 
@@ -222,7 +260,10 @@ def test_what_is_there_is_not_overwritten(tmp_path: Path) -> None:
 
 def test_an_interrupt_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(done: int, total: int) -> None:
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["interactions.parquet.part", "items.parquet.part"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == [
+            "interactions.parquet.part",
+            "items.parquet.part",
+        ]
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

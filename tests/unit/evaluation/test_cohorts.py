@@ -18,8 +18,12 @@ def test_cohorts_of_known_queries() -> None:
 
 
 @given(QUERIES)
-def test_every_visitor_is_new_or_returning_and_no_cohort_is_empty(queries: list[tuple[int, int]]) -> None:
+def test_every_visitor_is_new_or_returning_and_no_cohort_is_empty(
+    queries: list[tuple[int, int]],
+) -> None:
     found = cohorts(*(np.array(column) for column in zip(*queries, strict=True)))
     assert found["all"].all() and len(found["all"]) == len(queries)
     assert all(mask.any() for mask in found.values())
-    assert (sum(found[name].astype(int) for name in ("new", "returning") if name in found) == 1).all()
+    assert (
+        sum(found[name].astype(int) for name in ("new", "returning") if name in found) == 1
+    ).all()

@@ -10,7 +10,9 @@ COUNTS = st.lists(st.integers(0, 500), min_size=4, max_size=4).map(np.array)
 
 
 @given(VALUES, VALUES, st.integers(1, 12))
-def test_histogram_counts_every_value_once(reference: np.ndarray, current: np.ndarray, bins: int) -> None:
+def test_histogram_counts_every_value_once(
+    reference: np.ndarray, current: np.ndarray, bins: int
+) -> None:
     edges = reference_bins(reference, bins)
     assert (np.diff(edges) > 0).all()
     counts = histogram(current, edges)

@@ -10,9 +10,15 @@ PAST = Past(np.array([0, 0, 1, 2], np.int32), np.array([0, 1, 0, 2], np.int32), 
 
 def test_figures_are_those_of_the_queries_of_each_cohort() -> None:
     ranks = np.array([0, 2, 15, UNRANKED])
-    shown = np.array([np.arange(DEPTH), np.arange(DEPTH), np.arange(5, 25), np.full(DEPTH, -1)], np.int32)
+    shown = np.array(
+        [np.arange(DEPTH), np.arange(DEPTH), np.arange(5, 25), np.full(DEPTH, -1)], np.int32
+    )
     found = figures(ranks, shown, PAST, cohorts(np.array([1, 9, 9, 1]), np.array([9, 9, 9, 9])))
-    assert {name: one.queries for name, one in found.items()} == {"all": 4, "new": 2, "returning": 2}
+    assert {name: one.queries for name, one in found.items()} == {
+        "all": 4,
+        "new": 2,
+        "returning": 2,
+    }
 
     everyone = found["all"].values()
     assert everyone["queries"] == 4
@@ -20,10 +26,14 @@ def test_figures_are_those_of_the_queries_of_each_cohort() -> None:
     assert everyone["ndcg@10"] == pytest.approx((1 + 0.5) / 4)
     assert everyone["map@10"] == pytest.approx((1 + 1 / 3) / 4)
     assert everyone["mrr@20"] == pytest.approx((1 + 1 / 3 + 1 / 16) / 4)
-    assert everyone["coverage@10"] == 15 / 30  # items 0 to 14: what is below the tenth place counts for nothing
+    assert (
+        everyone["coverage@10"] == 15 / 30
+    )  # items 0 to 14: what is below the tenth place counts for nothing
     assert found["new"].values()["ndcg@10"] == 0.5
     assert found["returning"].values()["mrr@20"] == pytest.approx((1 / 3 + 1 / 16) / 2)
-    assert all(mean.low <= mean.value <= mean.high for one in found.values() for mean in one.means.values())
+    assert all(
+        mean.low <= mean.value <= mean.high for one in found.values() for mean in one.means.values()
+    )
     assert set(everyone) == {
         "queries", "hit_rate@10", "ndcg@10", "map@10", "mrr@20", "coverage@10", "gini@10", "novelty@10", "diversity@10",
         "long_tail@10",

@@ -4,7 +4,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from slipstream.evaluation.splits import history_starts, hold_out_last, leave_last_out, next_click, time_split
+from slipstream.evaluation.splits import (
+    history_starts,
+    hold_out_last,
+    leave_last_out,
+    next_click,
+    time_split,
+)
 
 LENGTHS = st.lists(st.integers(1, 9), max_size=8)
 
@@ -24,7 +30,9 @@ def test_history_starts_at_the_first_row_of_the_user(lengths: list[int]) -> None
 
 
 @given(LENGTHS)
-def test_leave_last_out_divides_all_rows_and_takes_the_last_two_of_each_user(lengths: list[int]) -> None:
+def test_leave_last_out_divides_all_rows_and_takes_the_last_two_of_each_user(
+    lengths: list[int],
+) -> None:
     users = _users(lengths)
     split = leave_last_out(users)
     assert sorted(np.concatenate(split).tolist()) == list(range(len(users)))
@@ -47,7 +55,9 @@ def test_hold_out_last_takes_at_most_a_fifth_of_a_user(lengths: list[int], event
         )
 
 
-@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 20)), max_size=40), st.floats(0.05, 0.95))
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.integers(0, 20)), max_size=40), st.floats(0.05, 0.95)
+)
 def test_time_split_never_fits_on_the_future(rows: list[tuple[int, int]], share: float) -> None:
     rows = sorted(rows)
     users = np.array([user for user, _ in rows], np.int32)
@@ -75,7 +85,9 @@ def test_time_split_refuses_a_share_that_leaves_nothing(share: float) -> None:
 
 
 def test_time_split_of_nothing_is_nothing() -> None:
-    assert all(len(part) == 0 for part in time_split(np.empty(0, np.int32), np.empty(0, np.int64), 0.2))
+    assert all(
+        len(part) == 0 for part in time_split(np.empty(0, np.int32), np.empty(0, np.int64), 0.2)
+    )
 
 
 @given(LENGTHS, st.integers(0, 5), st.integers(0, 9))
@@ -85,7 +97,9 @@ def test_next_click_holds_out_whole_sessions(lengths: list[int], sessions: int, 
     held_out = set(users.tolist()) - set(users[split.training].tolist())
     long_enough = sum(length >= 2 for length in lengths)
     assert len(held_out) == min(sessions, long_enough // 2)
-    assert sorted(users[split.validation].tolist()) == sorted(user for user in held_out for _ in range(lengths[user] - 1))
+    assert sorted(users[split.validation].tolist()) == sorted(
+        user for user in held_out for _ in range(lengths[user] - 1)
+    )
 
 
 def test_next_click_holds_out_the_sessions_that_began_last() -> None:

@@ -6,14 +6,16 @@ from typing import Any
 from hypothesis import strategies as st
 
 from slipstream.contracts.events import Interaction
+from slipstream.contracts.times import DAY_MS, HOUR_MS
 from slipstream.features.applied import Placed
-from slipstream.features.visitor import DAY_MS, HOUR_MS
 
 START = 1_790_000_000_000 // DAY_MS * DAY_MS
 KINDS = ("view", "view", "click", "cart", "purchase", "search", "impression")
 
 
-def placed(offset: int, at: int, *, user: str = "u", received: int | None = None, source: str = "t:0") -> Placed:
+def placed(
+    offset: int, at: int, *, user: str = "u", received: int | None = None, source: str = "t:0"
+) -> Placed:
     return Placed(
         source,
         offset,
@@ -26,8 +28,9 @@ def placed(offset: int, at: int, *, user: str = "u", received: int | None = None
 
 @st.composite
 def histories(draw: st.DrawFn, sources: int = 1) -> list[Placed]:
-    """Up to 40 events of two visitors on three items over two days, many at the same moment, up to 24 h late, in the order in
-    which they were received."""
+    """Up to 40 events of two visitors on three items over two days, many at the same moment, up to
+    24 h late, in the order in which they were received.
+    """
     moments = st.one_of(st.integers(0, 3), st.integers(0, 2 * HOUR_MS), st.integers(0, 2 * DAY_MS))
     drawn = draw(
         st.lists(
@@ -45,7 +48,9 @@ def histories(draw: st.DrawFn, sources: int = 1) -> list[Placed]:
         )
     )
     records = []
-    for offset, (at, late, user, item, kind, value, source) in enumerate(sorted(drawn, key=lambda each: each[0] + each[1])):
+    for offset, (at, late, user, item, kind, value, source) in enumerate(
+        sorted(drawn, key=lambda each: each[0] + each[1])
+    ):
         event = Interaction(
             event_id=f"e{offset % 5}",
             event_type=kind,
@@ -62,7 +67,9 @@ def histories(draw: st.DrawFn, sources: int = 1) -> list[Placed]:
 def like(found: Any, due: Any) -> bool:
     """Equal, but for the rounding of sums of floats."""
     if isinstance(found, list | tuple):
-        return len(found) == len(due) and all(like(one, other) for one, other in zip(found, due, strict=True))
+        return len(found) == len(due) and all(
+            like(one, other) for one, other in zip(found, due, strict=True)
+        )
     if isinstance(found, float) or isinstance(due, float):
         return isclose(found, due, rel_tol=1e-7, abs_tol=1e-9)
     return bool(found == due)

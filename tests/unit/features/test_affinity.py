@@ -26,7 +26,11 @@ ITEMS: dict[str, dict[str, Any]] = {
 
 
 def test_affinity_is_the_share_by_event_type_and_age() -> None:
-    events = [event(START, "boots"), event(START, "scarf", "purchase"), event(START - HALF_LIFE_MS, "clogs", "cart")]
+    events = [
+        event(START, "boots"),
+        event(START, "scarf", "purchase"),
+        event(START - HALF_LIFE_MS, "clogs", "cart"),
+    ]
     found = affinities(fold_all(None, events).sequence, ITEMS, "category", START)
     assert [value for value, _ in found] == ["wool", "shoes"]
     assert [share for _, share in found] == pytest.approx([3 / 5, 2 / 5])
@@ -38,19 +42,26 @@ def test_affinities_of_a_list_are_shared_among_its_values() -> None:
 
 
 def test_affinities_see_nothing_after_the_asked_moment_and_nothing_of_unknown_items() -> None:
-    sequence = fold_all(None, [event(START, "boots"), event(START + 1, "scarf"), event(START, "unheard-of")]).sequence
+    sequence = fold_all(
+        None, [event(START, "boots"), event(START + 1, "scarf"), event(START, "unheard-of")]
+    ).sequence
     assert affinities(sequence, ITEMS, "category", START) == [("shoes", 1.0)]
     assert affinities(sequence, {}, "category", START) == []
 
 
 def test_price_band_is_the_weighted_quartiles() -> None:
-    events = [event(START + number, "scarf") for number in range(2)] + [event(START, "boots", "purchase"), event(START, "gift")]
+    events = [event(START + number, "scarf") for number in range(2)] + [
+        event(START, "boots", "purchase"),
+        event(START, "gift"),
+    ]
     band = price_band(fold_all(None, events).sequence, ITEMS, START + 1)
     assert band == PriceBand(10.0, 100.0, 100.0)
     assert price_band([], ITEMS, START) == PriceBand(NO_PRICE, NO_PRICE, NO_PRICE)
 
 
-@pytest.mark.parametrize("price", [None, True, "free", float("nan"), float("inf"), -1, 0, [5], 10**400, ""])
+@pytest.mark.parametrize(
+    "price", [None, True, "free", float("nan"), float("inf"), -1, 0, [5], 10**400, ""]
+)
 def test_what_is_no_price_is_not_taken_for_one(price: object) -> None:
     assert price_of({"price": price}) is None
 
@@ -64,9 +75,18 @@ def test_features_are_those_that_the_view_declares() -> None:
     attributes = ("category", "colours")
     view = affinity_view(attributes)
     none = affinity_features([], ITEMS, START, attributes)
-    assert none == {feature.name: list(feature.default) if feature.default == () else feature.default for feature in view.fields}
+    assert none == {
+        feature.name: list(feature.default) if feature.default == () else feature.default
+        for feature in view.fields
+    }
     many = {f"i{number}": {"category": f"c{number}", "price": 5} for number in range(30)}
-    sequence = fold_all(None, [event(START + number, f"i{number}") for number in range(30)]).sequence
+    sequence = fold_all(
+        None, [event(START + number, f"i{number}") for number in range(30)]
+    ).sequence
     features = affinity_features(sequence, many, START + 30, attributes)
     assert tuple(features) == view.feature_names
-    assert (len(features["category_values"]), features["top_category"], features["price_typical"]) == (VALUES, "c29", 5.0)
+    assert (
+        len(features["category_values"]),
+        features["top_category"],
+        features["price_typical"],
+    ) == (VALUES, "c29", 5.0)

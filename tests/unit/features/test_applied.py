@@ -9,24 +9,38 @@ from slipstream.features.applied import TOPICS_KEPT, Placed, advance
 
 def record(source: str, offset: int) -> Placed:
     return Placed(
-        source, offset, Interaction(event_id=f"{source}@{offset}", event_type="view", user_id="u", timestamp=1, received_at=1)
+        source,
+        offset,
+        Interaction(
+            event_id=f"{source}@{offset}",
+            event_type="view",
+            user_id="u",
+            timestamp=1,
+            received_at=1,
+        ),
     )
 
 
 @given(st.integers(1, 30), st.randoms(use_true_random=False))
-def test_advance_takes_each_record_once_however_often_reading_starts_again(count: int, chance: random.Random) -> None:
+def test_advance_takes_each_record_once_however_often_reading_starts_again(
+    count: int, chance: random.Random
+) -> None:
     log = {source: [record(source, offset) for offset in range(count)] for source in ("t:0", "t:1")}
     applied: dict[str, int] = {}
     taken: list[str] = []
     for _ in range(10):
         for source, records in log.items():
-            start = chance.randrange(applied.get(source, -1) + 2)  # from anywhere up to the first record not yet taken
+            start = chance.randrange(
+                applied.get(source, -1) + 2
+            )  # from anywhere up to the first record not yet taken
             applied, fresh = advance(applied, records[start : start + chance.randrange(count + 1)])
             taken += [one.interaction.event_id for one in fresh]
     for records in log.values():
         applied, fresh = advance(applied, records)
         taken += [one.interaction.event_id for one in fresh]
-    assert sorted(taken) == sorted(r.interaction.event_id for records in log.values() for r in records)
+    assert sorted(taken) == sorted(
+        r.interaction.event_id for records in log.values() for r in records
+    )
 
 
 def test_advance_leaves_the_given_offsets_as_they_were() -> None:
@@ -43,6 +57,10 @@ def test_a_new_topic_id_begins_its_own_offsets() -> None:
 def test_only_the_last_topic_ids_are_kept() -> None:
     applied: dict[str, int] = {}
     for incarnation in range(TOPICS_KEPT + 3):
-        applied, _ = advance(applied, [record(f"t{incarnation}:{partition}", 0) for partition in range(12)])
-    assert {source.split(":")[0] for source in applied} == {f"t{n}" for n in range(3, TOPICS_KEPT + 3)}
+        applied, _ = advance(
+            applied, [record(f"t{incarnation}:{partition}", 0) for partition in range(12)]
+        )
+    assert {source.split(":")[0] for source in applied} == {
+        f"t{n}" for n in range(3, TOPICS_KEPT + 3)
+    }
     assert len(applied) == TOPICS_KEPT * 12

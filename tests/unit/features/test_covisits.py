@@ -29,18 +29,39 @@ def test_a_late_event_makes_the_pairs_that_it_would_have_made_in_time() -> None:
 
 def test_coming_back_to_an_item_is_no_second_visit() -> None:
     assert (
-        len(told(event(START, "a"), event(START + 1, "b"), event(START + 2, "a", "cart"), event(START + 3, "b", "purchase"))) == 2
+        len(
+            told(
+                event(START, "a"),
+                event(START + 1, "b"),
+                event(START + 2, "a", "cart"),
+                event(START + 3, "b", "purchase"),
+            )
+        )
+        == 2
     )
     assert (
         len(
-            told(event(START, "a"), event(START + 1, "b"), event(START + 10 * WINDOW_MS, "a"), event(START + 10 * WINDOW_MS, "b"))
+            told(
+                event(START, "a"),
+                event(START + 1, "b"),
+                event(START + 10 * WINDOW_MS, "a"),
+                event(START + 10 * WINDOW_MS, "b"),
+            )
         )
         == 4
     )
 
 
 def test_events_without_item_or_signal_make_no_pairs() -> None:
-    assert told(event(START, "a"), event(START, None, "search"), event(START, "b", "impression"), event(START, "a")) == []
+    assert (
+        told(
+            event(START, "a"),
+            event(START, None, "search"),
+            event(START, "b", "impression"),
+            event(START, "a"),
+        )
+        == []
+    )
 
 
 def test_an_event_pairs_with_the_items_nearest_in_time() -> None:
@@ -51,11 +72,15 @@ def test_an_event_pairs_with_the_items_nearest_in_time() -> None:
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 3 * WINDOW_MS)), min_size=1, max_size=30),
+    st.lists(
+        st.tuples(st.sampled_from("abcdef"), st.integers(0, 3 * WINDOW_MS)), min_size=1, max_size=30
+    ),
     st.integers(0, 30),
     st.randoms(use_true_random=False),
 )
-def test_pairs_are_the_same_however_a_log_is_split(found: list[tuple[str, int]], cut: int, chance: random.Random) -> None:
+def test_pairs_are_the_same_however_a_log_is_split(
+    found: list[tuple[str, int]], cut: int, chance: random.Random
+) -> None:
     events = [event(START + at, item) for item, at in found]
     chance.shuffle(events)
     before = fold_all(None, events[:cut])
@@ -63,7 +88,9 @@ def test_pairs_are_the_same_however_a_log_is_split(found: list[tuple[str, int]],
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, 20 * WINDOW_MS)), max_size=20))
-def test_pairs_are_of_two_items_in_both_directions_within_the_window(found: list[tuple[str, int]]) -> None:
+def test_pairs_are_of_two_items_in_both_directions_within_the_window(
+    found: list[tuple[str, int]],
+) -> None:
     made = told(*(event(START + at, item) for item, at in found))
     assert Counter((a, b, at) for a, b, at in made) == Counter((b, a, at) for a, b, at in made)
     assert all(a != b for a, b, _ in made)

@@ -8,7 +8,11 @@ HALF_LIFE = 86_400_000.0
 NOW = 1_790_000_000_000
 
 
-@given(st.lists(st.tuples(st.floats(0.1, 10), st.integers(0, 10 * 86_400_000)), min_size=1, max_size=30))
+@given(
+    st.lists(
+        st.tuples(st.floats(0.1, 10), st.integers(0, 10 * 86_400_000)), min_size=1, max_size=30
+    )
+)
 def test_value_is_the_sum_of_decayed_weights(events: list[tuple[float, int]]) -> None:
     mass = None
     for weight, age in events:

@@ -1,4 +1,6 @@
-"""Training rows know what was before their event and nothing else, whoever folds the history and in whatever order it came."""
+"""Training rows know what was before their event and nothing else, whoever folds the history and in
+whatever order it came.
+"""
 
 import random
 from math import isclose
@@ -8,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slipstream.contracts.events import Interaction
+from slipstream.contracts.times import DAY_MS, HOUR_MS
 from slipstream.features import covisits, history, item, visitor
 from slipstream.features.affinity import affinity_features
 from slipstream.features.applied import Placed
@@ -17,7 +20,7 @@ from slipstream.features.item import ItemState, item_features
 from slipstream.features.request import RequestContext, request_features
 from slipstream.features.session import session_features
 from slipstream.features.views import VISITOR
-from slipstream.features.visitor import DAY_MS, HOUR_MS, VisitorState, visitor_view
+from slipstream.features.visitor import VisitorState, visitor_view
 from tests.unit.features.placed_events import START, histories, like, placed
 
 CATALOGUE = Catalogue(
@@ -31,7 +34,9 @@ EVERY = asks_for()
 
 
 def streamed(records: list[Placed], of: Placed, chance: random.Random) -> dict[str, Any]:
-    """What the online functions say just before an event of its visitor and item, had all that was before come in some order."""
+    """What the online functions say just before an event of its visitor and item, had all that was
+    before come in some order.
+    """
     now_ms = of.interaction.timestamp
     before = [record for record in records if record.interaction.timestamp < now_ms]
     chance.shuffle(before)
@@ -48,10 +53,16 @@ def streamed(records: list[Placed], of: Placed, chance: random.Random) -> dict[s
         "visitor": visitor_view(mine, now_ms, VISITOR.feature_names),
         "session": session_features(mine, now_ms),
         "visitor_affinity": affinity_features(sequence, known, now_ms, ("category", "brand")),
-        "request": request_features(RequestContext(now_ms, of.interaction.item_id or ""), mine, known, "category"),
+        "request": request_features(
+            RequestContext(now_ms, of.interaction.item_id or ""), mine, known, "category"
+        ),
         "item": item_features(its, now_ms),
     }
-    return {f"{view}__{name}": value for view, features in views.items() for name, value in features.items()}
+    return {
+        f"{view}__{name}": value
+        for view, features in views.items()
+        for name, value in features.items()
+    }
 
 
 def by_visitor(records: list[Placed]) -> dict[str, list[Placed]]:
@@ -63,7 +74,9 @@ def by_visitor(records: list[Placed]) -> dict[str, list[Placed]]:
 
 @given(histories(), st.randoms(use_true_random=False))
 @settings(max_examples=40)
-def test_rows_are_what_the_stream_would_have_served(records: list[Placed], chance: random.Random) -> None:
+def test_rows_are_what_the_stream_would_have_served(
+    records: list[Placed], chance: random.Random
+) -> None:
     chance.shuffle(records)
     rows = history.training_rows(by_visitor(records), EVERY, CATALOGUE)
     asked = {record.offset: record for record in records if record.interaction.item_id is not None}
@@ -93,14 +106,20 @@ def test_rows_do_not_know_their_label_or_anything_later(
 
     def told(of: list[Placed]) -> dict[int, dict[str, Any]]:
         rows = history.training_rows(by_visitor(of), EVERY, CATALOGUE)
-        return {row["offset"]: {name: row[name] for name in features} for row in rows if row["timestamp"] <= cut}
+        return {
+            row["offset"]: {name: row[name] for name in features}
+            for row in rows
+            if row["timestamp"] <= cut
+        }
 
     before, after = told(records), told(changed)
     assert before == {offset: after[offset] for offset in before}
 
 
 @given(histories(sources=2), st.randoms(use_true_random=False))
-def test_rebuilt_states_are_what_the_stream_left(records: list[Placed], chance: random.Random) -> None:
+def test_rebuilt_states_are_what_the_stream_left(
+    records: list[Placed], chance: random.Random
+) -> None:
     """Records as logs give them: each source in its order, sources mixed as they were received."""
     arrived = history.in_order_of_arrival(records)
     told: list[Covisited] = []
@@ -123,15 +142,24 @@ def test_rebuilt_states_are_what_the_stream_left(records: list[Placed], chance: 
     state = history.item_state(its, pairs)
     assert state.counts == item.fold_all(None, [record.interaction for record in its]).counts
     assert state.applied == {
-        source: max(r.offset for r in (*its, *pairs) if r.source == source) for source in {r.source for r in (*its, *pairs)}
+        source: max(r.offset for r in (*its, *pairs) if r.source == source)
+        for source in {r.source for r in (*its, *pairs)}
     }
 
 
 @given(histories(), st.integers(0, 30))
-def test_a_merged_visitor_is_rebuilt_as_the_stream_merged_it(records: list[Placed], at: int) -> None:
-    """u came as v until the link: v's state was taken in then, and what v did afterwards was folded into u."""
+def test_a_merged_visitor_is_rebuilt_as_the_stream_merged_it(
+    records: list[Placed], at: int
+) -> None:
+    """u came as v until the link: v's state was taken in then, and what v did afterwards was folded
+    into u.
+    """
     arrived = [
-        record._replace(interaction=record.interaction.model_copy(update={"received_at": START + 3 * DAY_MS + number}))
+        record._replace(
+            interaction=record.interaction.model_copy(
+                update={"received_at": START + 3 * DAY_MS + number}
+            )
+        )
         for number, record in enumerate(records)
     ]
     at = min(at, len(arrived))
@@ -149,9 +177,17 @@ def test_a_merged_visitor_is_rebuilt_as_the_stream_merged_it(records: list[Place
         states["u"] = taken_in(states.get("u"), "v", states.pop("v"))
     for record in arrived[at:]:
         take(record, "u")
-    when = arrived[at].interaction.received_at if at < len(arrived) else arrived[-1].interaction.received_at + 1
+    when = (
+        arrived[at].interaction.received_at
+        if at < len(arrived)
+        else arrived[-1].interaction.received_at + 1
+    )
     rebuilt = history.visitor_state("u", arrived)
-    assert (rebuilt.sequence, rebuilt.counts, rebuilt.tiles) == (states["u"].sequence, states["u"].counts, states["u"].tiles)
+    assert (rebuilt.sequence, rebuilt.counts, rebuilt.tiles) == (
+        states["u"].sequence,
+        states["u"].counts,
+        states["u"].tiles,
+    )
     assert rebuilt.merged.keys() == {r.interaction.user_id for r in arrived} - {"u"}
     assert sorted(history.covisits("u", arrived, [Link("v", "u", "c", 0, when)])) == sorted(told)
 
@@ -171,8 +207,16 @@ def test_a_window_chooses_rows_and_not_what_they_count() -> None:
 
 
 def test_sources_are_ordered_by_their_offsets_even_where_the_clock_went_back() -> None:
-    records = [placed(0, START, received=50), placed(1, START, received=10), placed(0, START, received=20, source="t:1")]
-    assert [(r.source, r.offset) for r in history.in_order_of_arrival(records)] == [("t:1", 0), ("t:0", 0), ("t:0", 1)]
+    records = [
+        placed(0, START, received=50),
+        placed(1, START, received=10),
+        placed(0, START, received=20, source="t:1"),
+    ]
+    assert [(r.source, r.offset) for r in history.in_order_of_arrival(records)] == [
+        ("t:1", 0),
+        ("t:0", 0),
+        ("t:0", 1),
+    ]
 
 
 def test_like_tells_floats_apart_from_rounding() -> None:

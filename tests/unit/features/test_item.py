@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slipstream.contracts.events import Interaction
+from slipstream.contracts.times import DAY_MS, HOUR_MS
 from slipstream.features.covisits import Covisit
 from slipstream.features.item import (
     DAYS,
@@ -20,12 +21,13 @@ from slipstream.features.item import (
     neighbours_of,
 )
 from slipstream.features.views import ITEM
-from slipstream.features.visitor import DAY_MS, HOUR_MS
 from tests.unit.features.strategies import START, interactions
 
 
 def event(at: int, kind: str = "view") -> Interaction:
-    return Interaction(event_id="e", event_type=kind, user_id="u", item_id="a", timestamp=at, received_at=at)
+    return Interaction(
+        event_id="e", event_type=kind, user_id="u", item_id="a", timestamp=at, received_at=at
+    )
 
 
 NAMES = ("counts", "hours", "days", "first_seen", "last_seen", "neighbours")
@@ -40,7 +42,9 @@ def alike(one: ItemState, other: ItemState) -> bool:
 
 
 @given(st.lists(interactions(), max_size=40), st.randoms(use_true_random=False))
-def test_fold_gives_the_same_state_in_any_order_of_arrival(events: list[Interaction], chance: random.Random) -> None:
+def test_fold_gives_the_same_state_in_any_order_of_arrival(
+    events: list[Interaction], chance: random.Random
+) -> None:
     shuffled = events.copy()
     chance.shuffle(shuffled)
     assert alike(fold_all(None, shuffled), fold_all(None, events))
@@ -88,7 +92,11 @@ def test_old_buckets_are_dropped_and_counts_stay() -> None:
     assert state.counts == {"view": 24 * 40}
 
 
-@given(st.lists(interactions(), min_size=1, max_size=60), st.randoms(use_true_random=False), st.integers(0, 3 * DAY_MS))
+@given(
+    st.lists(interactions(), min_size=1, max_size=60),
+    st.randoms(use_true_random=False),
+    st.integers(0, 3 * DAY_MS),
+)
 def test_windows_count_every_event_in_whatever_order_they_come(
     events: list[Interaction], chance: random.Random, later: int
 ) -> None:
@@ -96,16 +104,27 @@ def test_windows_count_every_event_in_whatever_order_they_come(
     chance.shuffle(shuffled)
     now = max(each.timestamp for each in events) + later
     features = item_features(fold_all(None, shuffled), now)
-    for span, (size, tiles) in {"1d": (HOUR_MS, 24), "7d": (DAY_MS, 7), "30d": (DAY_MS, 30)}.items():
-        inside = [each.event_type for each in events if each.timestamp // size > now // size - tiles]
-        assert features[f"events_{span}"] == sum(kind not in ("impression", "search") for kind in inside)
+    for span, (size, tiles) in {
+        "1d": (HOUR_MS, 24),
+        "7d": (DAY_MS, 7),
+        "30d": (DAY_MS, 30),
+    }.items():
+        inside = [
+            each.event_type for each in events if each.timestamp // size > now // size - tiles
+        ]
+        assert features[f"events_{span}"] == sum(
+            kind not in ("impression", "search") for kind in inside
+        )
         for kind in ("view", "click", "cart", "purchase", "impression"):
             assert features[f"{kind}s_{span}"] == inside.count(kind)
 
 
 def test_rates_set_clicks_against_impressions_and_purchases_against_visits() -> None:
     kinds = ["impression"] * 180 + ["click"] * 19 + ["view"] * 50 + ["purchase"] * 4
-    old = [event(START - 40 * DAY_MS, kind) for kind in ["impression"] * 800 + ["click"] * 80 + ["purchase"] * 96]
+    old = [
+        event(START - 40 * DAY_MS, kind)
+        for kind in ["impression"] * 800 + ["click"] * 80 + ["purchase"] * 96
+    ]
     features = item_features(fold_all(None, [*old, *(event(START, kind) for kind in kinds)]), START)
     assert features["click_through_7d"] == features["click_through_30d"] == pytest.approx(20 / 200)
     assert features["conversion_30d"] == pytest.approx(5 / 100)
@@ -125,8 +144,13 @@ def test_windows_of_an_earlier_moment_leave_out_what_came_after_it() -> None:
     assert item_features(state, START)["views_1d"] == 1
 
 
-@given(st.lists(st.tuples(st.sampled_from("bcde"), st.integers(0, 30 * DAY_MS)), max_size=40), st.integers(0, 40))
-def test_neighbours_weigh_the_decayed_pairs_however_they_are_split(found: list[tuple[str, int]], cut: int) -> None:
+@given(
+    st.lists(st.tuples(st.sampled_from("bcde"), st.integers(0, 30 * DAY_MS)), max_size=40),
+    st.integers(0, 40),
+)
+def test_neighbours_weigh_the_decayed_pairs_however_they_are_split(
+    found: list[tuple[str, int]], cut: int
+) -> None:
     told = [Covisit("a", other, START + at) for other, at in found]
     state = fold_all(fold_all(None, (), told[cut:]), [event(START)], told[:cut])
     now = START + 31 * DAY_MS

@@ -1,4 +1,6 @@
-"""Features for training, made of the events before a moment, are those that the stream would have given at that moment."""
+"""Features for training, made of the events before a moment, are those that the stream would have
+given at that moment.
+"""
 
 import random
 from typing import Any
@@ -35,7 +37,9 @@ def everything(state: VisitorState | None, now: int) -> dict[str, Any]:
     }
 
 
-@given(st.lists(interactions(), min_size=2, max_size=25), st.data(), st.randoms(use_true_random=False))
+@given(
+    st.lists(interactions(), min_size=2, max_size=25), st.data(), st.randoms(use_true_random=False)
+)
 @settings(max_examples=60)
 def test_rows_of_earlier_events_equal_the_stream_at_that_moment(
     events: list[Interaction], data: st.DataObject, chance: random.Random
@@ -46,13 +50,17 @@ def test_rows_of_earlier_events_equal_the_stream_at_that_moment(
     chance.shuffle(earlier)
     streamed: VisitorState | None = None
     for each in earlier:  # as the consumer does: read, fold, written
-        streamed = layout.decode_visitor(layout.encode_visitor(fold_all(streamed, [each]), b"revision"))
+        streamed = layout.decode_visitor(
+            layout.encode_visitor(fold_all(streamed, [each]), b"revision")
+        )
     assert everything(streamed, asked) == row
 
 
 @given(st.lists(interactions(), min_size=2, max_size=25), st.data())
 @settings(max_examples=60)
-def test_no_feature_changes_with_what_happens_after_the_moment(events: list[Interaction], data: st.DataObject) -> None:
+def test_no_feature_changes_with_what_happens_after_the_moment(
+    events: list[Interaction], data: st.DataObject
+) -> None:
     events = [each for each in events if each.event_type not in ("search", "impression")]
     if not events:
         return
@@ -71,12 +79,23 @@ def test_items_and_their_pairs_are_the_same_after_a_restart_at_any_point(
     before = fold_all(None, events[:cut])
     again = layout.decode_visitor(layout.encode_visitor(before, b"revision"))
     told = [pair for made in pairs(None, events) for pair in made if pair.item_id == "a"]
-    retold = [pair for made in pairs(None, events[:cut]) + pairs(again, events[cut:]) for pair in made if pair.item_id == "a"]
+    retold = [
+        pair
+        for made in pairs(None, events[:cut]) + pairs(again, events[cut:])
+        for pair in made
+        if pair.item_id == "a"
+    ]
     assert retold == told
     own = [each for each in events if each.item_id == "a"]
     whole = fold_item(None, own, told)
-    stored = layout.decode_item(layout.encode_item(fold_item(None, own[: cut // 2], told[:cut]), b"revision"))
+    stored = layout.decode_item(
+        layout.encode_item(fold_item(None, own[: cut // 2], told[:cut]), b"revision")
+    )
     parts = fold_item(stored, own[cut // 2 :], told[cut:])
-    assert neighbour_features(parts, now)["neighbours"] == neighbour_features(whole, now)["neighbours"]
+    assert (
+        neighbour_features(parts, now)["neighbours"] == neighbour_features(whole, now)["neighbours"]
+    )
     one, other = item_features(parts, now), item_features(whole, now)
-    assert {name: round(value, 6) for name, value in one.items()} == {name: round(value, 6) for name, value in other.items()}
+    assert {name: round(value, 6) for name, value in one.items()} == {
+        name: round(value, 6) for name, value in other.items()
+    }

@@ -13,5 +13,7 @@ def test_rate_begins_at_the_priors_mean_and_comes_to_be_the_plain_rate() -> None
 
 
 @given(st.integers(0, 10**6), st.integers(0, 10**6))
-def test_rate_lies_between_0_and_1_even_where_trials_were_not_recorded(successes: int, trials: int) -> None:
+def test_rate_lies_between_0_and_1_even_where_trials_were_not_recorded(
+    successes: int, trials: int
+) -> None:
     assert 0.0 < smoothed(successes, trials, CONVERSION) < 1.0

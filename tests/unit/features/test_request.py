@@ -1,16 +1,27 @@
 from datetime import UTC, datetime
 
+from slipstream.contracts.times import DAY_MS
 from slipstream.features.request import RequestContext, request_features
 from slipstream.features.views import REQUEST
-from slipstream.features.visitor import DAY_MS, fold_all
+from slipstream.features.visitor import fold_all
 from tests.unit.features.strategies import event
 
 SUNDAY = int(datetime(2026, 11, 22, 23, 30, tzinfo=UTC).timestamp() * 1000)
-ITEMS = {"a": {"category": "shoes", "price": 50.0}, "b": {"category": ["wool", "shoes"], "price": 100.0}}
+ITEMS = {
+    "a": {"category": "shoes", "price": 50.0},
+    "b": {"category": ["wool", "shoes"], "price": 100.0},
+}
 
 
 def test_request_features_set_the_item_against_the_visitor() -> None:
-    visitor = fold_all(None, [event(SUNDAY - 2 * DAY_MS, "a"), event(SUNDAY - 2 * DAY_MS, "a", "cart"), event(SUNDAY + 1, "b")])
+    visitor = fold_all(
+        None,
+        [
+            event(SUNDAY - 2 * DAY_MS, "a"),
+            event(SUNDAY - 2 * DAY_MS, "a", "cart"),
+            event(SUNDAY + 1, "b"),
+        ],
+    )
     features = request_features(RequestContext(SUNDAY, "b"), visitor, ITEMS, "category")
     assert features == {
         "hour_of_day": 23,
@@ -23,7 +34,10 @@ def test_request_features_set_the_item_against_the_visitor() -> None:
         "item_affinity": 1.0,
     }
     assert tuple(features) == REQUEST.feature_names
-    assert request_features(RequestContext(SUNDAY, "a"), visitor, ITEMS, "category")["in_price_band"] == 1
+    assert (
+        request_features(RequestContext(SUNDAY, "a"), visitor, ITEMS, "category")["in_price_band"]
+        == 1
+    )
 
 
 def test_hour_and_day_are_the_visitors_own_when_the_request_tells_the_offset() -> None:

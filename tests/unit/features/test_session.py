@@ -43,6 +43,9 @@ def test_features_of_a_session() -> None:
 
 
 def test_without_a_session_features_are_the_declared_defaults() -> None:
-    due = {feature.name: list(feature.default) if feature.default == () else feature.default for feature in SESSION.fields}
+    due = {
+        feature.name: list(feature.default) if feature.default == () else feature.default
+        for feature in SESSION.fields
+    }
     assert session_features(None, START) == due
     assert session_features(fold_all(None, [event(START)]), START + GAP_MS) == due

@@ -17,23 +17,31 @@ def tiled(events: list[tuple[int, int]]) -> Tiles:
 
 
 @given(EVENTS, st.randoms(use_true_random=False))
-def test_tiles_are_the_same_in_any_order_of_arrival(events: list[tuple[int, int]], chance: random.Random) -> None:
+def test_tiles_are_the_same_in_any_order_of_arrival(
+    events: list[tuple[int, int]], chance: random.Random
+) -> None:
     shuffled = events.copy()
     chance.shuffle(shuffled)
     assert tiled(shuffled) == tiled(events)
 
 
 @given(EVENTS, EVENTS)
-def test_joined_tiles_are_those_of_all_events(one: list[tuple[int, int]], other: list[tuple[int, int]]) -> None:
+def test_joined_tiles_are_those_of_all_events(
+    one: list[tuple[int, int]], other: list[tuple[int, int]]
+) -> None:
     assert join(tiled(one), tiled(other), SIZE) == tiled(one + other)
 
 
 @given(EVENTS, st.integers(0, 20), st.integers(1, SIZE.kept))
-def test_total_counts_the_tile_of_a_moment_and_those_before_it(events: list[tuple[int, int]], beyond: int, length: int) -> None:
+def test_total_counts_the_tile_of_a_moment_and_those_before_it(
+    events: list[tuple[int, int]], beyond: int, length: int
+) -> None:
     newest = max((when for when, _ in events), default=0) // SIZE.ms
     until = newest + beyond
     for groups in ((0,), (1, 3), tuple(range(6))):
-        due = sum(group in groups and until - length < when // SIZE.ms <= until for when, group in events)
+        due = sum(
+            group in groups and until - length < when // SIZE.ms <= until for when, group in events
+        )
         assert total(tiled(events), groups, until, length) == due
 
 
@@ -44,7 +52,10 @@ def test_total_of_a_moment_before_the_newest_leaves_out_what_is_later(
     newest = max((when for when, _ in events), default=0) // SIZE.ms
     until = newest - back
     kept = newest - SIZE.kept
-    due = sum(group == 2 and max(kept, until - length) < when // SIZE.ms <= until for when, group in events)
+    due = sum(
+        group == 2 and max(kept, until - length) < when // SIZE.ms <= until
+        for when, group in events
+    )
     assert total(tiled(events), (2,), until, length) == due
 
 

@@ -25,7 +25,9 @@ NOBODY = {
     "visitor_affinity": affinity.affinity_features([], {}, START, AFFINITY_ATTRIBUTES),
     "item": item.item_features(None, START),
     "item_neighbours": item.neighbour_features(None, START),
-    "request": request.request_features(request.RequestContext(START), None, {}, AFFINITY_ATTRIBUTES[0]),
+    "request": request.request_features(
+        request.RequestContext(START), None, {}, AFFINITY_ATTRIBUTES[0]
+    ),
 }
 PYTHON_TYPES = {"Int64": (int, float), "Float64": (int, float), "String": (str,)}
 
@@ -41,10 +43,14 @@ def test_of_an_entity_never_seen_the_defaults_are_told(view: FeatureView) -> Non
     of_the_moment = {"hour_of_day", "day_of_week"}
     for feature in view.fields:
         if feature.name not in of_the_moment:
-            assert NOBODY[view.name][feature.name] == (list(feature.default) if feature.default == () else feature.default)
+            assert NOBODY[view.name][feature.name] == (
+                list(feature.default) if feature.default == () else feature.default
+            )
 
 
-@pytest.mark.parametrize("feature", [f for view in REGISTRY.views for f in view.fields], ids=lambda feature: feature.name)
+@pytest.mark.parametrize(
+    "feature", [f for view in REGISTRY.views for f in view.fields], ids=lambda feature: feature.name
+)
 def test_defaults_are_of_the_declared_type(feature: Feature) -> None:
     if feature.dtype.startswith("Array"):
         assert feature.default == ()
@@ -68,7 +74,10 @@ def test_affinities_are_declared_for_the_attributes_that_are_configured() -> Non
     view = next(view for view in registry.views if view.name == "visitor_affinity")
     assert view == affinity_view(("colour", "size"))
     assert {"top_colour", "size_values", "size_shares", "price_typical"} <= set(view.feature_names)
-    assert "visitor_affinity:top_size" in next(s for s in registry.services if s.name == "profile").features
+    assert (
+        "visitor_affinity:top_size"
+        in next(s for s in registry.services if s.name == "profile").features
+    )
 
 
 def test_views_have_the_key_of_the_state_that_they_are_read_off() -> None:

@@ -4,11 +4,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slipstream.contracts.events import Interaction
+from slipstream.contracts.times import DAY_MS, HOUR_MS
 from slipstream.contracts.vocabulary import IMPRESSION, WITHOUT_SIGNAL
 from slipstream.features.views import VISITOR
 from slipstream.features.visitor import (
-    DAY_MS,
-    HOUR_MS,
     SEQUENCE_LENGTH,
     TILE_SIZES,
     SequenceEvent,
@@ -22,7 +21,9 @@ from tests.unit.features.strategies import START, event, interactions
 
 
 @given(st.lists(interactions(), max_size=40), st.randoms(use_true_random=False))
-def test_fold_gives_the_same_state_in_any_order_of_arrival(events: list[Interaction], chance: random.Random) -> None:
+def test_fold_gives_the_same_state_in_any_order_of_arrival(
+    events: list[Interaction], chance: random.Random
+) -> None:
     shuffled = events.copy()
     chance.shuffle(shuffled)
     assert fold_all(None, shuffled) == fold_all(None, events)
@@ -41,7 +42,9 @@ def test_fold_gives_the_same_state_however_it_is_split(events: list[Interaction]
 @given(st.permutations(range(SEQUENCE_LENGTH + 30)))
 def test_sequence_keeps_the_newest_whatever_arrives_last(order: list[int]) -> None:
     state = fold_all(None, [event(START + number, f"i{number}") for number in order])
-    assert [entry.item_id for entry in state.sequence] == [f"i{number}" for number in range(30, SEQUENCE_LENGTH + 30)]
+    assert [entry.item_id for entry in state.sequence] == [
+        f"i{number}" for number in range(30, SEQUENCE_LENGTH + 30)
+    ]
     assert state.counts == {"view": SEQUENCE_LENGTH + 30}
     assert (state.first_seen, state.last_seen) == (START, START + SEQUENCE_LENGTH + 29)
 
@@ -49,17 +52,28 @@ def test_sequence_keeps_the_newest_whatever_arrives_last(order: list[int]) -> No
 def test_fold_leaves_the_given_state_as_it_was() -> None:
     state = fold_all(None, [event(START)])
     fold_all(state, [event(START + 1, "b", "cart")])
-    assert state == VisitorState([SequenceEvent("a", "view", START, None)], {"view": 1}, START, START, {}, {"view": START})
+    assert state == VisitorState(
+        [SequenceEvent("a", "view", START, None)], {"view": 1}, START, START, {}, {"view": START}
+    )
 
 
 def test_events_without_item_or_signal_are_counted_but_not_in_the_sequence() -> None:
-    state = fold_all(None, [event(START, None, "search"), event(START, "a", "impression"), event(START, "a", "remove")])
+    state = fold_all(
+        None,
+        [
+            event(START, None, "search"),
+            event(START, "a", "impression"),
+            event(START, "a", "remove"),
+        ],
+    )
     assert state.sequence == []
     assert state.counts == {"search": 1, "impression": 1, "remove": 1}
 
 
 def test_features_of_a_visitor_never_seen_are_the_declared_defaults() -> None:
-    assert visitor_features(None, START) == {f.name: f.default for f in VISITOR.fields if f.name in VISITOR.numbers}
+    assert visitor_features(None, START) == {
+        f.name: f.default for f in VISITOR.fields if f.name in VISITOR.numbers
+    }
 
 
 def test_windows_end_at_the_asked_moment_and_leave_out_what_comes_later() -> None:
@@ -68,7 +82,12 @@ def test_windows_end_at_the_asked_moment_and_leave_out_what_comes_later() -> Non
     state = fold_all(None, [event(now - age, f"i{age}") for age in ages])
     features = visitor_features(state, now)
     assert (features["events_1h"], features["events_1d"], features["events_7d"]) == (2, 4, 6)
-    assert features["history_length"] == features["distinct_items"] == features["views"] == len(ages) - 1
+    assert (
+        features["history_length"]
+        == features["distinct_items"]
+        == features["views"]
+        == len(ages) - 1
+    )
 
 
 def test_features_count_types_items_and_the_time_since_the_last_event() -> None:
@@ -79,13 +98,26 @@ def test_features_count_types_items_and_the_time_since_the_last_event() -> None:
     assert features["hours_since_last"] == 0.5
 
 
-WINDOWS = {"1h": (HOUR_MS, 0, 12), "1d": (DAY_MS, 1, 24), "7d": (7 * DAY_MS, 2, 7), "30d": (30 * DAY_MS, 2, 30)}
-TYPES = {"views": "view", "clicks": "click", "carts": "cart", "purchases": "purchase", "impressions": "impression"}
-#: More than a sequence holds, so that some have to be counted in tiles.
+WINDOWS = {
+    "1h": (HOUR_MS, 0, 12),
+    "1d": (DAY_MS, 1, 24),
+    "7d": (7 * DAY_MS, 2, 7),
+    "30d": (30 * DAY_MS, 2, 30),
+}
+TYPES = {
+    "views": "view",
+    "clicks": "click",
+    "carts": "cart",
+    "purchases": "purchase",
+    "impressions": "impression",
+}
+# More than a sequence holds, so that some have to be counted in tiles.
 MANY = st.lists(interactions(), min_size=1, max_size=12).flatmap(
     lambda few: st.integers(1, 16).map(
         lambda times: [
-            each.model_copy(update={"timestamp": each.timestamp + number * 7_777_777}) for number in range(times) for each in few
+            each.model_copy(update={"timestamp": each.timestamp + number * 7_777_777})
+            for number in range(times)
+            for each in few
         ]
     )
 )
@@ -102,15 +134,30 @@ def test_windows_count_every_event_in_whatever_order_they_come(
     assert state == fold_all(None, events)
     now = state.last_seen + later
     features = visitor_features(state, now)
-    signals = [each for each in events if each.item_id is not None and each.event_type not in WITHOUT_SIGNAL]
-    signals.sort(key=lambda each: (each.timestamp, each.item_id, each.event_type, -1e9 if each.value is None else each.value))
+    signals = [
+        each
+        for each in events
+        if each.item_id is not None and each.event_type not in WITHOUT_SIGNAL
+    ]
+    signals.sort(
+        key=lambda each: (
+            each.timestamp,
+            each.item_id,
+            each.event_type,
+            -1e9 if each.value is None else each.value,
+        )
+    )
     exact = {id(each) for each in signals[-SEQUENCE_LENGTH:]}
     for span, (length, size, tiles) in WINDOWS.items():
         tile = TILE_SIZES[size].ms
         inside = [
             each.event_type
             for each in events
-            if (each.timestamp > now - length if id(each) in exact else each.timestamp // tile > now // tile - tiles)
+            if (
+                each.timestamp > now - length
+                if id(each) in exact
+                else each.timestamp // tile > now // tile - tiles
+            )
         ]
         assert features[f"events_{span}"] == sum(kind != IMPRESSION for kind in inside)
         for name, kind in TYPES.items():
@@ -119,7 +166,9 @@ def test_windows_count_every_event_in_whatever_order_they_come(
 
 @settings(max_examples=40, deadline=None)
 @given(MANY, MANY)
-def test_joined_state_is_that_of_all_events(one: list[Interaction], other: list[Interaction]) -> None:
+def test_joined_state_is_that_of_all_events(
+    one: list[Interaction], other: list[Interaction]
+) -> None:
     assert join(fold_all(None, one), fold_all(None, other)) == fold_all(None, one + other)
 
 
@@ -130,7 +179,9 @@ def test_joining_with_nobody_changes_nothing() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(MANY, st.floats(0, 1))
-def test_an_earlier_moment_sees_nothing_of_what_came_after_it(events: list[Interaction], share: float) -> None:
+def test_an_earlier_moment_sees_nothing_of_what_came_after_it(
+    events: list[Interaction], share: float
+) -> None:
     state = fold_all(None, events)
     now = state.first_seen + int((state.last_seen - state.first_seen) * share)
     earlier = [each for each in events if each.timestamp <= now]
@@ -143,17 +194,25 @@ def test_an_earlier_moment_sees_nothing_of_what_came_after_it(events: list[Inter
 
 
 @given(st.lists(interactions(), min_size=1, max_size=40), st.randoms(use_true_random=False))
-def test_an_event_that_is_a_day_late_counts_in_every_window(events: list[Interaction], chance: random.Random) -> None:
+def test_an_event_that_is_a_day_late_counts_in_every_window(
+    events: list[Interaction], chance: random.Random
+) -> None:
     newest = max(each.timestamp for each in events)
     late = [each for each in events if each.timestamp < newest - HOUR_MS]
     in_time = [each for each in events if each.timestamp >= newest - HOUR_MS]
     chance.shuffle(late)
-    assert visitor_features(fold_all(fold_all(None, in_time), late), newest) == visitor_features(fold_all(None, events), newest)
+    assert visitor_features(fold_all(fold_all(None, in_time), late), newest) == visitor_features(
+        fold_all(None, events), newest
+    )
 
 
 def test_impressions_and_searches_count_in_their_windows_without_a_place_in_the_sequence() -> None:
     now = START // DAY_MS * DAY_MS + DAY_MS - 1
-    made = [event(now - age, "a", kind) for age in (0, HOUR_MS, DAY_MS) for kind in ("impression", "search")]
+    made = [
+        event(now - age, "a", kind)
+        for age in (0, HOUR_MS, DAY_MS)
+        for kind in ("impression", "search")
+    ]
     features = visitor_features(fold_all(None, made), now)
     assert [features[f"impressions_{span}"] for span in WINDOWS] == [1, 2, 3, 3]
     assert [features[f"events_{span}"] for span in WINDOWS] == [1, 2, 3, 3]
@@ -161,15 +220,21 @@ def test_impressions_and_searches_count_in_their_windows_without_a_place_in_the_
 
 
 def test_recency_by_type_is_known_of_events_that_left_the_sequence() -> None:
-    state = fold_all(None, [event(START, "a", "purchase"), *(event(START + number) for number in range(1, 120))])
+    state = fold_all(
+        None, [event(START, "a", "purchase"), *(event(START + number) for number in range(1, 120))]
+    )
     assert all(entry.event_type == "view" for entry in state.sequence)
     features = visitor_features(state, START + HOUR_MS)
     assert (features["hours_since_purchase"], features["hours_since_cart"]) == (1.0, -1.0)
 
 
 def test_the_lists_of_the_view_are_the_sequence_up_to_the_asked_moment() -> None:
-    state = fold_all(None, [event(START, "a"), event(START + 1, "b", "cart"), event(START + 5, "c")])
-    assert visitor_view(state, START + 1, ["recent_items", "recent_types", "recent_times", "views"]) == {
+    state = fold_all(
+        None, [event(START, "a"), event(START + 1, "b", "cart"), event(START + 5, "c")]
+    )
+    assert visitor_view(
+        state, START + 1, ["recent_items", "recent_types", "recent_times", "views"]
+    ) == {
         "recent_items": ["a", "b"],
         "recent_types": ["view", "cart"],
         "recent_times": [START, START + 1],

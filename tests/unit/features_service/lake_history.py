@@ -7,8 +7,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from services.features.rows import as_table, interaction_row
-from slipstream.broker.batch import Message, Source
+from services.features.history.rows import as_table, interaction_row
+from slipstream.broker.batch import Message
+from slipstream.contracts.positions import Source
 from slipstream.contracts.vocabulary import MERGED_INTO
 from slipstream.features.applied import Placed
 from slipstream.stores.lake import CATALOG, INTERACTIONS, SCHEMAS, Lake

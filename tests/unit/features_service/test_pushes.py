@@ -63,14 +63,31 @@ def test_interactions_take_the_fields_of_the_record_and_keep_the_rest_as_propert
 
 
 def test_items_and_users_take_the_rest_as_attributes() -> None:
-    made = push("items", item_id=["i1", "i2"], price=[3.5, None], available=[None, False], attributes=[{"brand": "b"}, "{}"])
-    assert [(one.topic.name, one.key) for one in made] == [("catalog.v1", "item:i1"), ("catalog.v1", "item:i2")]
-    assert made[0].record == CatalogRecord(
-        entity="item", entity_id="i1", attributes={"price": 3.5, "brand": "b"}, timestamp=NOW, source="push"
+    made = push(
+        "items",
+        item_id=["i1", "i2"],
+        price=[3.5, None],
+        available=[None, False],
+        attributes=[{"brand": "b"}, "{}"],
     )
-    assert made[1].record == CatalogRecord(entity="item", entity_id="i2", available=False, timestamp=NOW, source="push")
+    assert [(one.topic.name, one.key) for one in made] == [
+        ("catalog.v1", "item:i1"),
+        ("catalog.v1", "item:i2"),
+    ]
+    assert made[0].record == CatalogRecord(
+        entity="item",
+        entity_id="i1",
+        attributes={"price": 3.5, "brand": "b"},
+        timestamp=NOW,
+        source="push",
+    )
+    assert made[1].record == CatalogRecord(
+        entity="item", entity_id="i2", available=False, timestamp=NOW, source="push"
+    )
     erased = push("users", user_id=["u1"], deleted=[True], timestamp=[NOW - 5])
-    assert erased[0].record == CatalogRecord(entity="user", entity_id="u1", deleted=True, timestamp=NOW - 5, source="push")
+    assert erased[0].record == CatalogRecord(
+        entity="user", entity_id="u1", deleted=True, timestamp=NOW - 5, source="push"
+    )
 
 
 @pytest.mark.parametrize(
@@ -98,7 +115,9 @@ def test_items_and_users_take_the_rest_as_attributes() -> None:
         ("users", {"user_id": ["u", "v"], "age": [3]}, ("df", "unequal_columns")),
     ],
 )  # fmt: skip
-def test_a_bad_row_is_refused_with_its_place(source: str, columns: dict[str, list[Any]], expected: tuple[str, str]) -> None:
+def test_a_bad_row_is_refused_with_its_place(
+    source: str, columns: dict[str, list[Any]], expected: tuple[str, str]
+) -> None:
     assert faults(source, **columns) == [expected]
 
 
@@ -128,7 +147,9 @@ def test_an_unknown_source_is_told_apart() -> None:
         ),
     ),
 )  # fmt: skip
-def test_whatever_is_pushed_becomes_records_or_is_refused(source: str, frame: dict[str, list[Any]]) -> None:
+def test_whatever_is_pushed_becomes_records_or_is_refused(
+    source: str, frame: dict[str, list[Any]]
+) -> None:
     try:
         made = pushes.records(source, frame, NOW, DAY)
     except RefusedRowsError as refused:

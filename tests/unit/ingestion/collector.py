@@ -1,4 +1,6 @@
-"""Ingestion's app in front of a producer that acknowledges everything, after encoding it as the real one does."""
+"""Ingestion's app in front of a producer that acknowledges everything, after encoding it as the
+real one does.
+"""
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -53,8 +55,12 @@ class Acknowledging:
 
 
 def make_app(producer: Acknowledging, **section: Any) -> FastAPI:
-    """The app as it is served, on `producer` instead of a broker; `section` are settings of ingestion."""
-    settings = IngestionSettings(ingestion=IngestionSection(write_keys=SecretStr(f"shop:{KEY}"), **section))
+    """The app as it is served, on `producer` instead of a broker; `section` are settings of
+    ingestion.
+    """
+    settings = IngestionSettings(
+        ingestion=IngestionSection(write_keys=SecretStr(f"shop:{KEY}"), **section)
+    )
     app = create_app(settings)
 
     @asynccontextmanager

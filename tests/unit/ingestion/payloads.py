@@ -27,7 +27,14 @@ def read(
 
 def track(event: str = "Product Viewed", properties: Any = None, **fields: Any) -> dict[str, Any]:
     properties = {"product_id": "sku-1"} if properties is None else properties
-    return {"type": "track", "event": event, "userId": "ada", "messageId": "m-1", "properties": properties, **fields}
+    return {
+        "type": "track",
+        "event": event,
+        "userId": "ada",
+        "messageId": "m-1",
+        "properties": properties,
+        **fields,
+    }
 
 
 def interactions(message: Any, **arguments: Any) -> list[Interaction]:
@@ -91,11 +98,22 @@ PROPERTIES = (
     "session_id",
 )
 CALLS = ("track", "page", "screen", "identify", "group", "alias")
-NAMES = st.sampled_from([*CALLS, "Product Viewed", "Order Completed", "Product List Viewed", "rate", "ada", "2025-10-01"])
+NAMES = st.sampled_from(
+    [
+        *CALLS,
+        "Product Viewed",
+        "Order Completed",
+        "Product List Viewed",
+        "rate",
+        "ada",
+        "2025-10-01",
+    ]
+)
 messages = st.fixed_dictionaries(
     {},
     optional={
         **dict.fromkeys(KNOWN, NAMES | json_values),
-        "properties": json_values | st.fixed_dictionaries({}, optional=dict.fromkeys(PROPERTIES, NAMES | json_values)),
+        "properties": json_values
+        | st.fixed_dictionaries({}, optional=dict.fromkeys(PROPERTIES, NAMES | json_values)),
     },
 )

@@ -34,11 +34,16 @@ class Broker:
 
 
 @pytest.mark.parametrize(("refused", "taken"), [({"a"}, ["b", "c"]), ({"a", "b", "c"}, [])])
-async def test_refused_records_do_not_stop_the_spool(tmp_path: Path, refused: set[str], taken: list[str]) -> None:
+async def test_refused_records_do_not_stop_the_spool(
+    tmp_path: Path, refused: set[str], taken: list[str]
+) -> None:
     broker = Broker(refused)
     spool = Spool(tmp_path, 10**6)
     carrier = SpooledCarrier(broker, spool, CollectorRegistry()).start()
-    assert await carrier.publish_each([[Outgoing(INTERACTIONS, key, b"{}")] for key in "abc"]) == [None] * 3
+    assert (
+        await carrier.publish_each([[Outgoing(INTERACTIONS, key, b"{}")] for key in "abc"])
+        == [None] * 3
+    )
     broker.away = False
     await carrier.aclose(30.0)
     assert (spool.empty, broker.taken) == (True, taken)

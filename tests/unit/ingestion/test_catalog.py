@@ -35,9 +35,19 @@ def test_item_can_be_made_unavailable() -> None:
 
 
 def test_well_known_attributes_are_kept_as_they_came_and_null_is_as_good_as_missing() -> None:
-    known = {"title": "A", "description": "B", "categories": ["c"], "price": 9, "image_url": "https://x", "text": ["free"]}
+    known = {
+        "title": "A",
+        "description": "B",
+        "categories": ["c"],
+        "price": 9,
+        "image_url": "https://x",
+        "text": ["free"],
+    }
     for expires_at in (1_800_000_000_000, "2027-01-15T08:00:00Z"):
-        assert record({"item_id": "a", **known, "expires_at": expires_at}).attributes == {**known, "expires_at": expires_at}
+        assert record({"item_id": "a", **known, "expires_at": expires_at}).attributes == {
+            **known,
+            "expires_at": expires_at,
+        }
     nothing = dict.fromkeys((*known, "expires_at"))
     assert record({"item_id": "a", **nothing}).attributes == nothing
     assert record({"user_id": "ada", "price": "any"}, "user").attributes == {"price": "any"}
@@ -51,7 +61,13 @@ def test_deletion_is_a_record_that_says_so() -> None:
     outcome = deletion("item", "sku/1", ORIGIN)
     assert isinstance(outcome, Taken)
     assert outcome.records == [
-        CatalogRecord(entity="item", entity_id="sku/1", deleted=True, timestamp=ORIGIN.received_at, source="shop")
+        CatalogRecord(
+            entity="item",
+            entity_id="sku/1",
+            deleted=True,
+            timestamp=ORIGIN.received_at,
+            source="shop",
+        )
     ]
 
 
@@ -74,7 +90,9 @@ def test_deletion_is_a_record_that_says_so() -> None:
         ({"item_id": "a", "expires_at": 1_800_000_000}, Code.TIMESTAMP_IN_SECONDS, "expires_at"),
     ],
 )
-def test_bad_entry_is_rejected_with_code_and_field(entry: Any, code: Code, field: str | None) -> None:
+def test_bad_entry_is_rejected_with_code_and_field(
+    entry: Any, code: Code, field: str | None
+) -> None:
     outcome = read_entry(entry, "item", ORIGIN, Rules())
     assert isinstance(outcome, Rejected)
     assert (outcome.error.code, outcome.error.field) == (code, field)

@@ -1,4 +1,6 @@
-"""The mapping file and the tracking plan: what they say, what is wrong with them, and what happens when they change."""
+"""The mapping file and the tracking plan: what they say, what is wrong with them, and what happens
+when they change.
+"""
 
 import asyncio
 import os
@@ -16,7 +18,11 @@ from services.ingestion.tracking_plan import TrackingPlan, read_plan
 from services.ingestion.verdicts import Code, RejectedError
 from services.ingestion.watched_files import follow
 
-PRICED = {"type": "object", "required": ["price"], "properties": {"price": {"type": "number", "minimum": 0}}}
+PRICED = {
+    "type": "object",
+    "required": ["price"],
+    "properties": {"price": {"type": "number", "minimum": 0}},
+}
 
 
 def violation(plan: TrackingPlan, event: str, properties: dict[str, Any]) -> tuple[str | None, str]:
@@ -27,8 +33,13 @@ def violation(plan: TrackingPlan, event: str, properties: dict[str, Any]) -> tup
 
 
 def test_mapping_adds_names_and_changes_segment_s() -> None:
-    names = read_mapping(b'{"Produkt angesehen": "view", "product viewed": "glance", "Heart": "like"}')
-    assert [names.classify(name) for name in ("produkt_angesehen", "Product Viewed", "heart", "Product Added")] == [
+    names = read_mapping(
+        b'{"Produkt angesehen": "view", "product viewed": "glance", "Heart": "like"}'
+    )
+    assert [
+        names.classify(name)
+        for name in ("produkt_angesehen", "Product Viewed", "heart", "Product Added")
+    ] == [
         ("view", True, None),
         ("glance", False, None),
         ("like", True, None),
@@ -57,7 +68,10 @@ def test_plan_names_the_field_that_breaks_it_and_never_its_value() -> None:
     plan = TrackingPlan(
         {
             "Product Viewed": PRICED,
-            "Order Completed": {"properties": {"products": {"items": {"required": ["sku"]}}}, "additionalProperties": False},
+            "Order Completed": {
+                "properties": {"products": {"items": {"required": ["sku"]}}},
+                "additionalProperties": False,
+            },
         }
     )
     plan.check("product_viewed", {"price": 1.5, "more": True})
@@ -65,7 +79,10 @@ def test_plan_names_the_field_that_breaks_it_and_never_its_value() -> None:
     assert violation(plan, "Product Viewed", {"price": "secret"})[0] == "properties.price"
     assert "secret" not in violation(plan, "Product Viewed", {"price": "secret"})[1]
     assert violation(plan, "Product Viewed", {})[0] == "properties.price"
-    assert violation(plan, "Order Completed", {"products": [{"sku": 1}, {}]})[0] == "properties.products.1.sku"
+    assert (
+        violation(plan, "Order Completed", {"products": [{"sku": 1}, {}]})[0]
+        == "properties.products.1.sku"
+    )
     assert violation(plan, "Order Completed", {"total": 1})[0] == "properties"
 
 
@@ -101,7 +118,9 @@ def write(path: Path, value: Any, age_s: float) -> None:
     os.utime(path, (1_700_000_000 - age_s,) * 2)
 
 
-def test_files_are_read_again_when_they_change_and_a_broken_one_changes_nothing(tmp_path: Path) -> None:
+def test_files_are_read_again_when_they_change_and_a_broken_one_changes_nothing(
+    tmp_path: Path,
+) -> None:
     mapping, plan = tmp_path / "mapping.json", tmp_path / "plan.json"
     write(mapping, {"Heart": "like"}, 9)
     write(plan, {"events": {}}, 9)

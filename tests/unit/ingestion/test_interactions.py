@@ -33,7 +33,11 @@ def test_order_makes_an_interaction_for_each_product() -> None:
     order = {
         "order_id": "o-1",
         "revenue": 100.0,
-        "products": [{"product_id": "a", "price": 10, "quantity": 3}, {"sku": "b", "price": "2.5"}, {"item_id": "c"}],
+        "products": [
+            {"product_id": "a", "price": 10, "quantity": 3},
+            {"sku": "b", "price": "2.5"},
+            {"item_id": "c"},
+        ],
     }
     bought = interactions(track("Order Completed", order))
     assert [(i.event_id, i.item_id, i.value, i.event_type) for i in bought] == [
@@ -45,14 +49,21 @@ def test_order_makes_an_interaction_for_each_product() -> None:
 
 
 def test_order_of_one_product_takes_the_order_s_revenue() -> None:
-    assert one(track("Order Completed", {"revenue": 12.0, "products": [{"product_id": "a"}]})).value == 12.0
+    assert (
+        one(track("Order Completed", {"revenue": 12.0, "products": [{"product_id": "a"}]})).value
+        == 12.0
+    )
 
 
 def test_product_list_makes_impressions_with_their_places() -> None:
     shown = interactions(
         track(
             "Product List Viewed",
-            {"list_id": "home", "recommendation_id": "r-9", "products": [{"product_id": "a"}, "b", {"sku": "c", "position": 7}]},
+            {
+                "list_id": "home",
+                "recommendation_id": "r-9",
+                "products": [{"product_id": "a"}, "b", {"sku": "c", "position": 7}],
+            },
         )
     )
     assert [(i.event_type, i.item_id, i.position, i.recommendation_id) for i in shown] == [
@@ -64,7 +75,10 @@ def test_product_list_makes_impressions_with_their_places() -> None:
 
 def test_large_properties_of_an_order_are_not_copied_to_each_product() -> None:
     bought = interactions(
-        track("Order Completed", {"coupon": "x" * 10_000, "note": "y", "products": [{"sku": "a"}, {"sku": "b"}]})
+        track(
+            "Order Completed",
+            {"coupon": "x" * 10_000, "note": "y", "products": [{"sku": "a"}, {"sku": "b"}]},
+        )
     )
     assert all(i.properties == {"sku": i.item_id} for i in bought)
 
@@ -81,8 +95,14 @@ SEGMENT_V2 = {
     "Wishlist Product Added to Cart": "cart", "Product Shared": "share", "Cart Shared": "cart_shared",
     "Product Reviewed": "rate",
 }  # fmt: skip
-#: The specification sends these with the products of an order, a cart or a list.
-OF_PRODUCTS = {"Product List Viewed", "Product List Filtered", "Order Completed", "Order Refunded", "Order Cancelled"}
+# The specification sends these with the products of an order, a cart or a list.
+OF_PRODUCTS = {
+    "Product List Viewed",
+    "Product List Filtered",
+    "Order Completed",
+    "Order Refunded",
+    "Order Cancelled",
+}
 
 
 @pytest.mark.parametrize("event", sorted(SEGMENT_V2))
@@ -104,7 +124,9 @@ def test_every_event_of_segment_s_e_commerce_specification_has_a_type(event: str
         ("Promotion Clicked", "promotion_clicked"),
     ],
 )
-def test_event_that_may_come_without_products_is_its_own_type_then(event: str, event_type: str) -> None:
+def test_event_that_may_come_without_products_is_its_own_type_then(
+    event: str, event_type: str
+) -> None:
     for properties in ({"order_id": "o-1"}, {"order_id": "o-1", "products": []}):
         interaction = one(track(event, properties))
         assert (interaction.event_type, interaction.item_id) == (event_type, None)
@@ -126,7 +148,9 @@ def test_impressions_beside_any_event_are_impressions() -> None:
     viewed, *shown = interactions(track(properties=properties))
     assert (viewed.event_type, viewed.item_id, viewed.event_id) == ("view", "a", "m-1")
     assert "impressions" not in viewed.properties
-    assert [(i.event_id, i.event_type, i.item_id, i.position, i.recommendation_id) for i in shown] == [
+    assert [
+        (i.event_id, i.event_type, i.item_id, i.position, i.recommendation_id) for i in shown
+    ] == [
         ("m-1:i0", "impression", "x", 0, "r-1"),
         ("m-1:i1", "impression", "7", 1, "r-1"),
         ("m-1:i2", "impression", "y", 9, "r-1"),
@@ -136,22 +160,34 @@ def test_impressions_beside_any_event_are_impressions() -> None:
     assert [i.event_type for i in interactions(page)] == ["page", "impression"]
     order = track("Order Completed", {"products": ["a", "b"], "impressions": ["x"]})
     assert [i.event_id for i in interactions(order)] == ["m-1:0", "m-1:1", "m-1:i0"]
-    assert [i.event_id for i in interactions(track("impression", {"impressions": ["x", "y"]}))] == ["m-1:i0", "m-1:i1"]
+    assert [i.event_id for i in interactions(track("impression", {"impressions": ["x", "y"]}))] == [
+        "m-1:i0",
+        "m-1:i1",
+    ]
 
 
 def test_impressions_that_are_a_number_are_a_property_like_any_other() -> None:
-    assert one(track("Campaign Reported", {"impressions": 1_000})).properties == {"impressions": 1_000}
+    assert one(track("Campaign Reported", {"impressions": 1_000})).properties == {
+        "impressions": 1_000
+    }
 
 
 def test_search_needs_no_item() -> None:
     interaction = one(track("Products Searched", {"query": "boots"}))
-    assert (interaction.event_type, interaction.item_id, interaction.properties) == ("search", None, {"query": "boots"})
+    assert (interaction.event_type, interaction.item_id, interaction.properties) == (
+        "search",
+        None,
+        {"query": "boots"},
+    )
 
 
 def test_nul_in_an_id_and_too_many_products_are_rejected() -> None:
     assert rejection(track(properties={"product_id": "a\x00b"}))[0] == Code.INVALID_ID
     products = [{"product_id": str(number)} for number in range(501)]
-    assert rejection(track("Order Completed", {"products": products})) == (Code.EVENT_TOO_LARGE, "properties.products")
+    assert rejection(track("Order Completed", {"products": products})) == (
+        Code.EVENT_TOO_LARGE,
+        "properties.products",
+    )
 
 
 def test_money_that_is_no_number_does_not_cost_the_event() -> None:

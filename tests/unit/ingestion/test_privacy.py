@@ -86,7 +86,9 @@ def test_settings_that_make_no_sense_are_refused(settings: Any) -> None:
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(0, 9) | st.text("ab", max_size=2),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3)
+    ),
     max_leaves=20,
 )
 

@@ -35,9 +35,13 @@ class SlowAnswers:
     async def judge(self, requests: Sequence[Asked]) -> list[Judged]:
         judged = []
         for request in requests:
-            judged.append(Judged(bytes(PENDING if key in self.seen else FIRST for key in request.ids)))
+            judged.append(
+                Judged(bytes(PENDING if key in self.seen else FIRST for key in request.ids))
+            )
             self.seen.update(key for key in request.ids if key)
-        self.calls.append(([key for request in requests for key in request.ids if key], asyncio.Event()))
+        self.calls.append(
+            ([key for request in requests for key in request.ids if key], asyncio.Event())
+        )
         await self.calls[-1][1].wait()
         return judged
 
@@ -58,7 +62,14 @@ class Topic:
 
 def message(message_id: str) -> list[Outcome]:
     at = ORIGIN.received_at
-    event = Interaction(event_id=message_id, event_type="view", user_id="u", item_id="i", timestamp=at, received_at=at)
+    event = Interaction(
+        event_id=message_id,
+        event_type="view",
+        user_id="u",
+        item_id="i",
+        timestamp=at,
+        received_at=at,
+    )
     return [Taken(message_id, [event], True)]
 
 
@@ -77,7 +88,9 @@ async def test_the_copy_that_is_judged_first_is_first_on_the_topic() -> None:
         await turns()
         publisher._depart()  # its time is over
         await turns()
-    assert [keys for keys, _ in store.calls] == [["a"], ["b"]], "the second copy waits, and others do not"
+    assert [keys for keys, _ in store.calls] == [["a"], ["b"]], (
+        "the second copy waits, and others do not"
+    )
     store.calls[1][1].set()
     await turns()
     assert topic.records == [("b", False)]

@@ -37,7 +37,9 @@ def test_fields_of_an_interaction_come_from_the_call() -> None:
         "session_id": "s-1",
         "colour": "blue",
     }
-    interaction = one(track("Product Added", properties, anonymousId="anon", timestamp="2025-10-09T00:00:00.250Z"))
+    interaction = one(
+        track("Product Added", properties, anonymousId="anon", timestamp="2025-10-09T00:00:00.250Z")
+    )
     assert interaction == Interaction(
         event_id="m-1",
         event_type="cart",
@@ -56,26 +58,47 @@ def test_fields_of_an_interaction_come_from_the_call() -> None:
 
 
 def test_screen_is_like_a_page() -> None:
-    screen = {"type": "screen", "userId": "ada", "name": "Home", "category": "Shop", "properties": {"tab": 1}}
-    assert (one(screen).event_type, one(screen).properties) == ("screen", {"name": "Home", "category": "Shop", "tab": 1})
+    screen = {
+        "type": "screen",
+        "userId": "ada",
+        "name": "Home",
+        "category": "Shop",
+        "properties": {"tab": 1},
+    }
+    assert (one(screen).event_type, one(screen).properties) == (
+        "screen",
+        {"name": "Home", "category": "Shop", "tab": 1},
+    )
     assert one({**screen, "properties": {"sku": "a"}}).event_type == "view"
 
 
 def test_group_is_an_event_without_an_item() -> None:
     group = {"type": "group", "userId": "ada", "groupId": 7, "traits": {"plan": "gold", "value": 3}}
     interaction = one(group)
-    assert (interaction.event_type, interaction.item_id, interaction.user_id) == ("group", None, "ada")
+    assert (interaction.event_type, interaction.item_id, interaction.user_id) == (
+        "group",
+        None,
+        "ada",
+    )
     assert interaction.properties == {"groupId": "7", "traits": {"plan": "gold", "value": 3}}
 
 
 def identity(visitor: str, user_id: str) -> CatalogRecord:
-    return CatalogRecord(entity="identity", entity_id=visitor, attributes={MERGED_INTO: user_id}, timestamp=NOW, source="shop")
+    return CatalogRecord(
+        entity="identity",
+        entity_id=visitor,
+        attributes={MERGED_INTO: user_id},
+        timestamp=NOW,
+        source="shop",
+    )
 
 
 def test_alias_says_who_a_visitor_is() -> None:
     alias = {"type": "alias", "userId": "ada", "previousId": "anon"}
     assert records(alias) == [identity("anon", "ada")]
-    assert records({"type": "alias", "userId": "ada", "anonymousId": "anon"}) == [identity("anon", "ada")]
+    assert records({"type": "alias", "userId": "ada", "anonymousId": "anon"}) == [
+        identity("anon", "ada")
+    ]
     assert records({**alias, "previousId": "ada"}) == []
 
 
@@ -98,13 +121,34 @@ def test_late_event_is_rejected_unless_it_is_imported() -> None:
 
 
 def test_lateness_is_judged_after_the_clock_is_corrected() -> None:
-    assert one(track(timestamp=NOW - 9 * DAY, sentAt=NOW - 9 * DAY + 1_000)).timestamp == NOW - 1_000
+    assert (
+        one(track(timestamp=NOW - 9 * DAY, sentAt=NOW - 9 * DAY + 1_000)).timestamp == NOW - 1_000
+    )
     assert rejection(track(timestamp=NOW - 2 * DAY, sentAt=NOW))[0] is Code.TIMESTAMP_TOO_OLD
 
 
 def test_late_traits_and_merges_are_taken_since_order_does_not_matter_to_them() -> None:
-    assert len(records({"type": "identify", "userId": "ada", "traits": {"a": 1}, "timestamp": NOW - 9 * DAY})) == 1
-    assert len(records({"type": "alias", "userId": "ada", "previousId": "b", "timestamp": NOW - 9 * DAY})) == 1
+    assert (
+        len(
+            records(
+                {
+                    "type": "identify",
+                    "userId": "ada",
+                    "traits": {"a": 1},
+                    "timestamp": NOW - 9 * DAY,
+                }
+            )
+        )
+        == 1
+    )
+    assert (
+        len(
+            records(
+                {"type": "alias", "userId": "ada", "previousId": "b", "timestamp": NOW - 9 * DAY}
+            )
+        )
+        == 1
+    )
 
 
 def test_message_that_the_client_named_is_told_from_one_that_was_given_a_name() -> None:
@@ -113,14 +157,23 @@ def test_message_that_the_client_named_is_told_from_one_that_was_given_a_name() 
 
 
 def test_plan_is_checked_and_mapped_names_count() -> None:
-    rules = Rules(names=EventNames({"Seen": "view"}), plan=TrackingPlan({"Seen": {"required": ["sku"]}}))
+    rules = Rules(
+        names=EventNames({"Seen": "view"}), plan=TrackingPlan({"Seen": {"required": ["sku"]}})
+    )
     assert one(track("Seen", {"sku": "a"}), rules=rules).event_type == "view"
-    assert rejection(track("seen", {"product_id": "a"}), rules=rules) == (Code.PLAN_VIOLATION, "properties.sku")
+    assert rejection(track("seen", {"product_id": "a"}), rules=rules) == (
+        Code.PLAN_VIOLATION,
+        "properties.sku",
+    )
 
 
 def test_page_with_a_product_is_a_view_and_any_other_a_page() -> None:
     page = {"type": "page", "anonymousId": "anon", "name": "Home", "properties": {"path": "/"}}
-    assert (one(page).event_type, one(page).item_id, one(page).properties) == ("page", None, {"name": "Home", "path": "/"})
+    assert (one(page).event_type, one(page).item_id, one(page).properties) == (
+        "page",
+        None,
+        {"name": "Home", "path": "/"},
+    )
     assert (one(page).user_id, one(page).anonymous_id) == ("anon", "anon")
     product_page = {**page, "properties": {"product_id": "sku-1"}}
     assert (one(product_page).event_type, one(product_page).item_id) == ("view", "sku-1")
@@ -130,7 +183,13 @@ def test_identify_makes_a_user_s_catalogue_entry() -> None:
     outcome = read({"userId": "ada", "traits": {"country": "NZ"}}, kind="identify")
     assert isinstance(outcome, Taken)
     assert outcome.records == [
-        CatalogRecord(entity="user", entity_id="ada", attributes={"country": "NZ"}, timestamp=NOW, source="shop")
+        CatalogRecord(
+            entity="user",
+            entity_id="ada",
+            attributes={"country": "NZ"},
+            timestamp=NOW,
+            source="shop",
+        )
     ]
 
 
@@ -150,7 +209,9 @@ def test_message_id_is_made_and_returned_when_missing() -> None:
     assert isinstance(first, Taken)
     assert isinstance(second, Taken)
     assert first.message_id != second.message_id
-    assert [record.event_id for record in first.records if isinstance(record, Interaction)] == [first.message_id]
+    assert [record.event_id for record in first.records if isinstance(record, Interaction)] == [
+        first.message_id
+    ]
 
 
 def test_timestamp_defaults_to_the_moment_of_receipt() -> None:
@@ -158,7 +219,8 @@ def test_timestamp_defaults_to_the_moment_of_receipt() -> None:
 
 
 @pytest.mark.parametrize(
-    "timestamp", [NOW - 5_000, "2025-10-09T08:53:15Z", "2025-10-09T08:53:15", "2025-10-09T10:53:15.000+02:00"]
+    "timestamp",
+    [NOW - 5_000, "2025-10-09T08:53:15Z", "2025-10-09T08:53:15", "2025-10-09T10:53:15.000+02:00"],
 )
 def test_timestamp_may_be_milliseconds_or_iso(timestamp: Any) -> None:
     assert one(track(timestamp=timestamp)).timestamp == NOW - 5_000
@@ -166,7 +228,9 @@ def test_timestamp_may_be_milliseconds_or_iso(timestamp: Any) -> None:
 
 @pytest.mark.parametrize("offset", [-3 * DAY, -1, 0, 7 * DAY])
 def test_clock_skew_is_corrected_from_sent_at(offset: int) -> None:
-    """The event happened two seconds before it was sent, and was received at once, whatever the client's clock says."""
+    """The event happened two seconds before it was sent, and was received at once, whatever the
+    client's clock says.
+    """
     sent = NOW + offset
     assert one(track(timestamp=sent - 2_000, sentAt=sent)).timestamp == NOW - 2_000
     assert one(track(timestamp=sent - 2_000), envelope={"sentAt": sent}).timestamp == NOW - 2_000
@@ -216,12 +280,17 @@ def test_clock_skew_is_corrected_from_sent_at(offset: int) -> None:
         (track(timestamp=NOW, sentAt="soon"), Code.INVALID_TIMESTAMP, "sentAt"),
     ],
 )  # fmt: skip
-def test_bad_message_is_rejected_with_code_and_field(message: Any, code: Code, field: str | None) -> None:
+def test_bad_message_is_rejected_with_code_and_field(
+    message: Any, code: Code, field: str | None
+) -> None:
     assert rejection(message) == (code, field)
 
 
 def test_event_above_the_limit_is_rejected() -> None:
-    assert rejection(track(properties={"sku": "a", "text": "x" * 400}), limit=300)[0] is Code.EVENT_TOO_LARGE
+    assert (
+        rejection(track(properties={"sku": "a", "text": "x" * 400}), limit=300)[0]
+        is Code.EVENT_TOO_LARGE
+    )
 
 
 def test_event_nested_too_deeply_is_rejected() -> None:
@@ -232,7 +301,9 @@ def test_event_nested_too_deeply_is_rejected() -> None:
 
 
 @given(json_values | messages, st.sampled_from([None, *CALLS]), messages)
-def test_any_json_is_taken_whole_or_rejected_with_a_reason(message: Any, kind: str | None, envelope: dict[str, Any]) -> None:
+def test_any_json_is_taken_whole_or_rejected_with_a_reason(
+    message: Any, kind: str | None, envelope: dict[str, Any]
+) -> None:
     outcome = read(message, kind, envelope)
     if isinstance(outcome, Rejected):
         assert outcome.error.reason

@@ -93,7 +93,9 @@ def test_full_spool_takes_nothing_and_has_room_again_when_it_is_drained(tmp_path
     spool.append(entries(2))
 
 
-def test_a_segment_that_can_t_be_begun_is_begun_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_segment_that_can_t_be_begun_is_begun_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     written = Spool(tmp_path, 10**6, segment_bytes=1)
     written.append(entries(1))
     with monkeypatch.context() as broken:

@@ -1,4 +1,6 @@
-"""The tracker as it is served; what it does in a page is tested in test_tracker.mjs, which runs in Node."""
+"""The tracker as it is served; what it does in a page is tested in test_tracker.mjs, which runs in
+Node.
+"""
 
 import gzip
 import shutil
@@ -13,15 +15,19 @@ from services.ingestion import tracker
 
 HERE = Path(__file__).parent
 NODE = shutil.which("node")
-needs_node = pytest.mark.skipif(NODE is None, reason="node is not installed; Debian, Ubuntu: apt install nodejs")
-#: The parser that Node itself is built with; it reads one edition of the language and nothing newer.
+needs_node = pytest.mark.skipif(
+    NODE is None, reason="node is not installed; Debian, Ubuntu: apt install nodejs"
+)
+# The parser that Node itself is built with; it reads one edition of the language and nothing newer.
 PARSE = "require('internal/deps/acorn/acorn/dist/acorn').parse(require('fs').readFileSync(0, 'utf8'), {ecmaVersion: 2017})"
 
 
 @pytest.fixture
 def client() -> TestClient:
     app = FastAPI()
-    app.add_api_route("/v1/slipstream.js", tracker.serve, methods=["GET", "HEAD"], include_in_schema=False)
+    app.add_api_route(
+        "/v1/slipstream.js", tracker.serve, methods=["GET", "HEAD"], include_in_schema=False
+    )
     return TestClient(app)
 
 
@@ -33,16 +39,31 @@ def test_it_is_served_with_a_tag_and_may_be_kept(client: TestClient) -> None:
     assert answer.headers["vary"] == "Accept-Encoding"
     for held in (answer.headers["etag"], f'"other", {answer.headers["etag"]}', "*"):
         again = client.get("/v1/slipstream.js", headers={"If-None-Match": held})
-        assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", answer.headers["etag"])
-    assert client.get("/v1/slipstream.js", headers={"If-None-Match": 'W/"other"'}).status_code == 200
+        assert (again.status_code, again.content, again.headers["etag"]) == (
+            304,
+            b"",
+            answer.headers["etag"],
+        )
+    assert (
+        client.get("/v1/slipstream.js", headers={"If-None-Match": 'W/"other"'}).status_code == 200
+    )
     assert client.head("/v1/slipstream.js").status_code == 200
 
 
 @pytest.mark.parametrize(
     ("accepted", "compressed"),
-    [("gzip, deflate, br", True), ("*", True), ("br;q=1.0, gzip;q=0.8", True), ("gzip;q=0", False), ("br", False), ("", False)],
+    [
+        ("gzip, deflate, br", True),
+        ("*", True),
+        ("br;q=1.0, gzip;q=0.8", True),
+        ("gzip;q=0", False),
+        ("br", False),
+        ("", False),
+    ],
 )
-def test_it_travels_compressed_where_that_is_accepted(client: TestClient, accepted: str, compressed: bool) -> None:
+def test_it_travels_compressed_where_that_is_accepted(
+    client: TestClient, accepted: str, compressed: bool
+) -> None:
     with client.stream("GET", "/v1/slipstream.js", headers={"Accept-Encoding": accepted}) as answer:
         raw = b"".join(answer.iter_raw())
         assert answer.headers.get("content-encoding") == ("gzip" if compressed else None)
@@ -56,7 +77,9 @@ def test_it_stays_small() -> None:
 @needs_node
 def test_it_is_javascript_of_2017() -> None:
     command = [str(NODE), "--expose-internals", "-e", PARSE]
-    ended = subprocess.run(command, input=tracker.SCRIPT.read_bytes(), capture_output=True, timeout=60)
+    ended = subprocess.run(
+        command, input=tracker.SCRIPT.read_bytes(), capture_output=True, timeout=60
+    )
     assert ended.returncode == 0, ended.stderr.decode()
 
 

@@ -33,7 +33,10 @@ def test_key_is_the_user_name_of_basic_authentication() -> None:
     assert key_in_header(basic("s3cret")) == "s3cret"
 
 
-@pytest.mark.parametrize("header", ["", "Basic", "Basic !!", "Bearer s3cret", "Basic " + base64.b64encode(b"\xff:").decode()])
+@pytest.mark.parametrize(
+    "header",
+    ["", "Basic", "Basic !!", "Bearer s3cret", "Basic " + base64.b64encode(b"\xff:").decode()],
+)
 def test_other_headers_hold_no_key(header: str) -> None:
     assert key_in_header(header) is None
 
@@ -47,6 +50,11 @@ def test_stored_keys_count_beside_the_configured_ones_until_they_end() -> None:
             StoredKey(digest_of("three"), "app", 1, revoked=2),
         ]
     )
-    assert [keys.name_of(key) for key in ("s3cret", "one", "two", "three")] == ["shop", "app", None, None]
+    assert [keys.name_of(key) for key in ("s3cret", "one", "two", "three")] == [
+        "shop",
+        "app",
+        None,
+        None,
+    ]
     keys.replace_stored([])
     assert keys.name_of("one") is None

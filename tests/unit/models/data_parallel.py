@@ -1,5 +1,6 @@
-"""One of several processes that train a network together, and then another; `torchrun … data_parallel.py FOLDER` writes what each
-came to."""
+"""One of several processes that train a network together, and then another; `torchrun …
+data_parallel.py FOLDER` writes what each came to.
+"""
 
 import os
 import sys
@@ -15,7 +16,9 @@ RANK = os.environ["RANK"]
 
 
 def quality(dense: Dense) -> float:
-    """To the first process each epoch is better than the one before, to the others worse: alone they would stop soon."""
+    """To the first process each epoch is better than the one before, to the others worse: alone
+    they would stop soon.
+    """
     found = float(dense.score_all([history_of([0, 1])])[0, 2])
     return found if RANK == "0" else -found
 
@@ -24,4 +27,7 @@ if __name__ == "__main__":
     for seed in (0, 1):
         found = fit_transformer(ring(), SMALL, quality=quality, seed=seed)
         np.save(Path(sys.argv[1]) / f"{RANK}-{seed}.npy", found.model.items.rows)
-        np.save(Path(sys.argv[1]) / f"{RANK}-{seed}-next.npy", found.model.score(history_of([0, 1])).score)
+        np.save(
+            Path(sys.argv[1]) / f"{RANK}-{seed}-next.npy",
+            found.model.score(history_of([0, 1])).score,
+        )

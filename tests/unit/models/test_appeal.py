@@ -1,4 +1,6 @@
-"""Appeal: what is taken as often from a place that few look at is liked more, and what is shown in vain less."""
+"""Appeal: what is taken as often from a place that few look at is liked more, and what is shown in
+vain less.
+"""
 
 import numpy as np
 
@@ -12,7 +14,10 @@ LIKED = np.array([0.1, 0.2, 0.4, 0.1, 0.3])
 def shown(items: list[int], positions: list[int], taken: list[bool]) -> Impressions:
     size = len(items)
     return Impressions(
-        np.array(items, np.int32), np.array(positions, np.int32), np.arange(size), np.where(taken, np.arange(size), NEVER)
+        np.array(items, np.int32),
+        np.array(positions, np.int32),
+        np.arange(size),
+        np.where(taken, np.arange(size), NEVER),
     )
 
 
@@ -20,18 +25,24 @@ def simulated(rounds: int = 40_000) -> Impressions:
     """Item 2, the best liked, nearly always stands last, item 0 nearly always first."""
     random = np.random.default_rng(0)
     usual = np.array([0, 1, 4, 2])
-    lists = np.array([usual if random.random() < 0.8 else random.permutation(5)[:4] for _ in range(rounds)])
+    lists = np.array(
+        [usual if random.random() < 0.8 else random.permutation(5)[:4] for _ in range(rounds)]
+    )
     places = np.tile(np.arange(4), rounds)
     item = lists.ravel()
     taken = random.random(len(item)) < LOOKED[places] * LIKED[item]
     times = np.arange(len(item))
-    return Impressions(item.astype(np.int32), places.astype(np.int32), times, np.where(taken, times, NEVER))
+    return Impressions(
+        item.astype(np.int32), places.astype(np.int32), times, np.where(taken, times, NEVER)
+    )
 
 
 def test_liking_is_told_from_where_an_item_stood() -> None:
     impressions = simulated()
     rate = np.bincount(impressions.item, impressions.taken) / np.bincount(impressions.item)
-    assert rate[2] < rate[1]  # by clicks alone the best liked item looks worse than the one above it
+    assert (
+        rate[2] < rate[1]
+    )  # by clicks alone the best liked item looks worse than the one above it
     appeal, looked = fit_appeal(impressions, 6)
     np.testing.assert_allclose(looked[:4], LOOKED, rtol=0.15)
     relative = np.exp(appeal[:5] - appeal[1])
@@ -59,7 +70,9 @@ def test_nothing_taken_says_nothing() -> None:
 
 
 def test_what_was_taken_later_was_not_known_before() -> None:
-    some = Impressions(*(np.array([0, 0, 0], np.int32) for _ in range(2)), np.array([1, 2, 9]), np.array([8, 3, 9]))
+    some = Impressions(
+        *(np.array([0, 0, 0], np.int32) for _ in range(2)), np.array([1, 2, 9]), np.array([8, 3, 9])
+    )
     known = some.until(5)
     assert known.timestamp.tolist() == [1, 2]
     assert known.taken.tolist() == [False, True]

@@ -7,7 +7,9 @@ from scipy.special import logsumexp
 from slipstream.models.blend import Blend, fit_blend, initial_blend, log_shares
 
 
-def _likelihood(blend: Blend, scores: np.ndarray, totals: np.ndarray, labels: np.ndarray, size: int) -> float:
+def _likelihood(
+    blend: Blend, scores: np.ndarray, totals: np.ndarray, labels: np.ndarray, size: int
+) -> float:
     total = 0.0
     for query in range(len(totals)):
         rows = slice(query * size, (query + 1) * size)
@@ -31,23 +33,34 @@ def test_fit_gives_the_weight_to_the_retriever_that_knows() -> None:
     start = initial_blend([True, True, False])
     blend = fit_blend(scores, totals, begins, labels, start)
     assert blend.weights[0] > 5 * max(blend.weights[1:])
-    assert _likelihood(blend, scores, totals, labels, 10) > _likelihood(start, scores, totals, labels, 10) + 100
+    assert (
+        _likelihood(blend, scores, totals, labels, 10)
+        > _likelihood(start, scores, totals, labels, 10) + 100
+    )
     assert blend.floors[2] < 0
 
 
 @given(st.integers(1, 30), st.integers(1, 6), st.integers(0, 20))
-def test_fit_never_has_a_negative_exponent_and_never_loses_likelihood(queries: int, size: int, seed: int) -> None:
+def test_fit_never_has_a_negative_exponent_and_never_loses_likelihood(
+    queries: int, size: int, seed: int
+) -> None:
     scores, totals, begins, labels = _problem(queries, size, seed)
     start = initial_blend([True, True, False])
     blend = fit_blend(scores, totals, begins, labels, start)
     assert (blend.weights > 0).all()
-    assert _likelihood(blend, scores, totals, labels, size) >= _likelihood(start, scores, totals, labels, size) - 1e-3
+    assert (
+        _likelihood(blend, scores, totals, labels, size)
+        >= _likelihood(start, scores, totals, labels, size) - 1e-3
+    )
 
 
 def test_fit_without_queries_is_the_start() -> None:
     start = initial_blend([True])
     empty = np.empty(0, np.int64)
-    assert fit_blend(np.empty((0, 1), np.float32), np.empty((0, 1), np.float32), empty, empty, start) is start
+    assert (
+        fit_blend(np.empty((0, 1), np.float32), np.empty((0, 1), np.float32), empty, empty, start)
+        is start
+    )
 
 
 def test_score_is_the_log_of_the_weighted_geometric_mean() -> None:

@@ -1,4 +1,6 @@
-"""What every retriever promises, whichever it is: fitting again refits, saving keeps scores, and odd questions get an answer."""
+"""What every retriever promises, whichever it is: fitting again refits, saving keeps scores, and
+odd questions get an answer.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +28,9 @@ NETWORK = TransformerParameters(dim=8, window=5, batch=100, epochs=2)
 
 @dataclass(frozen=True)
 class Case:
-    """How a model is fitted, and the class that reads it. `learns`: from the log, and not only from what the items are."""
+    """How a model is fitted, and the class that reads it. `learns`: from the log, and not only from
+    what the items are.
+    """
 
     fit: Callable[[InteractionLog], Retriever]
     kind: type[Retriever]
@@ -37,22 +41,34 @@ CASES = {
     "popularity": Case(fit_popularity, Popularity),
     "rules": Case(lambda log: fit_rules(log, RulesParameters()), ItemToItem),
     "ease": Case(lambda log: fit_ease(log, EaseParameters(5.0)), ItemToItem),
-    "ease of a large catalogue": Case(lambda log: fit_ease(log, EaseParameters(5.0, max_items=6)), ItemToItem),
+    "ease of a large catalogue": Case(
+        lambda log: fit_ease(log, EaseParameters(5.0, max_items=6)), ItemToItem
+    ),
     "sessions": Case(lambda log: fit_sessions(log, SessionsParameters()), Sessions),
     "transformer": Case(lambda log: fit_transformer(log, NETWORK).model, Transformer),
-    "content": Case(lambda log: fit_content([{"colour": item % 3} for item in range(log.n_items)]), ItemToItem, learns=False),
+    "content": Case(
+        lambda log: fit_content([{"colour": item % 3} for item in range(log.n_items)]),
+        ItemToItem,
+        learns=False,
+    ),
     "revisits": Case(lambda log: revisits(log.n_items), ItemToItem, learns=False),
 }
 
 
 def shop(seed: int) -> InteractionLog:
     random = np.random.default_rng(seed)
-    return log_of([random.integers(NEVER_SEEN, size=random.integers(2, 9)).tolist() for _ in range(60)], ITEMS)
+    return log_of(
+        [random.integers(NEVER_SEEN, size=random.integers(2, 9)).tolist() for _ in range(60)], ITEMS
+    )
 
 
 def history_of(*items: int) -> History:
     size = len(items)
-    return History(np.array(items, np.int32), np.ones(size, np.float32), np.arange(size, dtype=np.int64) * 1_000)
+    return History(
+        np.array(items, np.int32),
+        np.ones(size, np.float32),
+        np.arange(size, dtype=np.int64) * 1_000,
+    )
 
 
 @pytest.fixture(scope="module", params=CASES)
@@ -80,7 +96,9 @@ QUESTIONS = {
 
 
 @pytest.mark.parametrize("asked", QUESTIONS)
-def test_any_history_gets_finite_scores_of_distinct_items_in_order(model: Retriever, asked: str) -> None:
+def test_any_history_gets_finite_scores_of_distinct_items_in_order(
+    model: Retriever, asked: str
+) -> None:
     scored = model.score(QUESTIONS[asked])
     assert scored.item.dtype == np.int32
     assert scored.score.dtype == np.float32

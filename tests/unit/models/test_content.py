@@ -4,7 +4,9 @@ from tests.unit.models.test_neighbours import history_of
 
 
 def test_terms_are_attribute_values_and_words_of_texts() -> None:
-    found = list(terms({"title": "Toy Story", "categories": ["Comedy", None], "year": 1995, "price": None}))
+    found = list(
+        terms({"title": "Toy Story", "categories": ["Comedy", None], "year": 1995, "price": None})
+    )
     assert found == ["title=toy story", "toy", "story", "categories=comedy", "year=1995"]
 
 
@@ -22,8 +24,12 @@ def test_items_that_share_rare_attributes_are_nearest() -> None:
 
 
 def test_only_so_many_neighbours_are_kept() -> None:
-    model = fit_content([{"kind": "shirt", "number": place % 3} for place in range(9)], neighbours=2)
-    assert [(row != 0).sum() for row in model.score_all([history_of(place) for place in range(9)])] == [2] * 9
+    model = fit_content(
+        [{"kind": "shirt", "number": place % 3} for place in range(9)], neighbours=2
+    )
+    assert [
+        (row != 0).sum() for row in model.score_all([history_of(place) for place in range(9)])
+    ] == [2] * 9
 
 
 def test_items_without_attributes_have_no_neighbours() -> None:

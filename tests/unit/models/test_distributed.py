@@ -12,9 +12,18 @@ REPOSITORY = Path(__file__).parents[3]
 
 def test_two_gloo_processes_come_to_the_same_networks_which_have_learned(tmp_path: Path) -> None:
     script = REPOSITORY / "tests" / "unit" / "models" / "data_parallel.py"
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+    ]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*torchrun, script, tmp_path], env=environment, timeout=100, text=True, capture_output=True)
+    done = subprocess.run(
+        [*torchrun, script, tmp_path], env=environment, timeout=100, text=True, capture_output=True
+    )
     assert done.returncode == 0, done.stderr
     for seed in (0, 1):
         first, second = (np.load(tmp_path / f"{rank}-{seed}.npy") for rank in (0, 1))

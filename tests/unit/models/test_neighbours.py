@@ -17,7 +17,9 @@ def history_of(*items: int, weight: float = 1.0, gap_ms: int = 1_000) -> History
 
 def _matrix(size: int, density: float, seed: int) -> NDArray[np.float32]:
     random = np.random.default_rng(seed)
-    return ((random.random((size, size)) < density) * random.random((size, size))).astype(np.float32)
+    return ((random.random((size, size)) < density) * random.random((size, size))).astype(
+        np.float32
+    )
 
 
 @given(
@@ -26,7 +28,9 @@ def _matrix(size: int, density: float, seed: int) -> NDArray[np.float32]:
     st.integers(0, 99),
     st.lists(st.integers(0, 11), max_size=8),
 )
-def test_every_layout_scores_as_the_matrix_product(size: int, density: float, seed: int, items: list[int]) -> None:
+def test_every_layout_scores_as_the_matrix_product(
+    size: int, density: float, seed: int, items: list[int]
+) -> None:
     matrix = _matrix(size, density, seed)
     weighting = HistoryWeighting(position_exponent=0.7)
     history = history_of(*(item % size for item in items))
@@ -41,8 +45,12 @@ def test_every_layout_scores_as_the_matrix_product(size: int, density: float, se
     ):
         scored = retriever.score(history)
         assert (np.diff(scored.item) > 0).all()
-        np.testing.assert_allclose(scored.at(np.arange(size, dtype=np.int32)), expected, rtol=1e-5, atol=1e-6)
-        np.testing.assert_allclose(retriever.score_all([history, history])[1], expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            scored.at(np.arange(size, dtype=np.int32)), expected, rtol=1e-5, atol=1e-6
+        )
+        np.testing.assert_allclose(
+            retriever.score_all([history, history])[1], expected, rtol=1e-5, atol=1e-6
+        )
 
 
 def test_sorting_and_adding_over_the_catalogue_agree() -> None:
@@ -66,7 +74,9 @@ def test_restored_from_its_arrays_it_scores_the_same() -> None:
     restored = ItemToItem.restore(retriever.arrays(), retriever.parameters())
     assert restored.weighting == weighting
     assert not restored.logarithmic
-    for before, after in zip(retriever.score(history_of(1, 2, 3, 4)), restored.score(history_of(1, 2, 3, 4)), strict=True):
+    for before, after in zip(
+        retriever.score(history_of(1, 2, 3, 4)), restored.score(history_of(1, 2, 3, 4)), strict=True
+    ):
         np.testing.assert_array_equal(before, after)
 
 
@@ -99,7 +109,9 @@ def test_weighting_by_event_can_be_turned_off() -> None:
 
 
 @given(st.integers(1, 15), st.integers(1, 15), st.integers(0, 99))
-def test_strongest_keeps_the_largest_magnitudes_of_each_row(size: int, keep: int, seed: int) -> None:
+def test_strongest_keeps_the_largest_magnitudes_of_each_row(
+    size: int, keep: int, seed: int
+) -> None:
     matrix = _matrix(size, 0.6, seed) - _matrix(size, 0.3, seed + 1)
     data, indices, indptr = strongest(sparse.csr_array(matrix), keep)
     for row in range(size):
@@ -107,7 +119,9 @@ def test_strongest_keeps_the_largest_magnitudes_of_each_row(size: int, keep: int
         columns = indices[indptr[row] : indptr[row + 1]]
         stored = matrix[row][matrix[row] != 0]
         assert len(kept) == min(keep, len(stored))
-        np.testing.assert_allclose(np.sort(np.abs(kept)), np.sort(np.abs(stored))[len(stored) - len(kept) :])
+        np.testing.assert_allclose(
+            np.sort(np.abs(kept)), np.sort(np.abs(stored))[len(stored) - len(kept) :]
+        )
         np.testing.assert_allclose(kept, matrix[row, columns])
 
 

@@ -8,7 +8,9 @@ from tests.unit.models.test_neighbours import history_of
 
 
 def test_popularity_is_the_share_of_events() -> None:
-    assert fit_popularity(log_of([[0, 1], [1, 2], [1, 1]], 4)).share.tolist() == pytest.approx([1 / 6, 4 / 6, 1 / 6, 0])
+    assert fit_popularity(log_of([[0, 1], [1, 2], [1, 1]], 4)).share.tolist() == pytest.approx(
+        [1 / 6, 4 / 6, 1 / 6, 0]
+    )
 
 
 def test_popularity_halves_with_age() -> None:
@@ -16,12 +18,16 @@ def test_popularity_halves_with_age() -> None:
     assert model.share.tolist() == pytest.approx([1 / 7, 2 / 7, 4 / 7])
 
 
-def test_only_the_head_is_proposed_but_every_item_has_a_score(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_head_is_proposed_but_every_item_has_a_score(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(popularity, "HEAD", 2)
     model = fit_popularity(log_of([[3, 3, 3, 1, 1, 0]], 4))
     scored = model.score(history_of())
     assert scored.item.tolist() == [1, 3]
-    assert model.score_at(scored, np.array([0, 2, 3], np.int32)).tolist() == pytest.approx([1 / 6, 0, 1 / 2])
+    assert model.score_at(scored, np.array([0, 2, 3], np.int32)).tolist() == pytest.approx(
+        [1 / 6, 0, 1 / 2]
+    )
 
 
 def test_popularity_is_restored_from_its_arrays() -> None:

@@ -1,4 +1,6 @@
-"""The ranker: learns what the blend does not know, stays away where there is nothing to learn, reads the same after saving."""
+"""The ranker: learns what the blend does not know, stays away where there is nothing to learn,
+reads the same after saving.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +13,9 @@ QUERIES, CANDIDATES = 700, 12
 
 
 def questions(informative: bool) -> tuple[Scores, Scores, NDArray[np.int64], NDArray[np.int64]]:
-    """The label is likeliest where the first feature times the second is large, which no sum of features tells."""
+    """The label is likeliest where the first feature times the second is large, which no sum of
+    features tells.
+    """
     random = np.random.default_rng(0)
     features = random.normal(size=(QUERIES * CANDIDATES, 4)).astype(np.float32)
     truth = 3 * features[:, 0] * features[:, 1] if informative else np.zeros(len(features))
@@ -38,12 +42,25 @@ def test_few_queries_give_no_ranker() -> None:
     features, blended, begins, labels = questions(informative=True)
     few = 100
     rows = few * CANDIDATES
-    assert fit_ranker(features[:rows], blended[:rows], begins[:few], labels[:few], np.arange(few, dtype=np.int32)) is None
+    assert (
+        fit_ranker(
+            features[:rows],
+            blended[:rows],
+            begins[:few],
+            labels[:few],
+            np.arange(few, dtype=np.int32),
+        )
+        is None
+    )
 
 
 def test_it_is_what_it_was_after_saving() -> None:
     random = np.random.default_rng(1)
-    arrays = [random.normal(size=size).astype(np.float32) for size in ((4,), (4,), (4, 32), (32,), (32,))]
+    arrays = [
+        random.normal(size=size).astype(np.float32) for size in ((4,), (4,), (4, 32), (32,), (32,))
+    ]
     ranker = Ranker(*arrays)
     features = random.normal(size=(5, 4)).astype(np.float32)
-    np.testing.assert_array_equal(Ranker.restore(ranker.arrays()).correct(features), ranker.correct(features))
+    np.testing.assert_array_equal(
+        Ranker.restore(ranker.arrays()).correct(features), ranker.correct(features)
+    )

@@ -17,7 +17,9 @@ PLAIN = SessionsParameters(rarity=0.0, length_exponent=0.0)
 
 def history_of(*items: int) -> History:
     size = len(items)
-    return History(np.array(items, np.int32), np.ones(size, np.float32), np.arange(size, dtype=np.int64))
+    return History(
+        np.array(items, np.int32), np.ones(size, np.float32), np.arange(size, dtype=np.int64)
+    )
 
 
 def votes(sessions: Sessions, *items: int) -> dict[int, float]:
@@ -30,9 +32,16 @@ def test_neighbours_vote_by_similarity_and_distance() -> None:
     found = votes(fit_sessions(log_of(VISITS, 8), PLAIN), 0, 1)
     decay, backward = PLAIN.distance_decay, PLAIN.backward
     both, one = 1 + PLAIN.position_decay, 1.0
-    # The visits share 1, the latest of the history; 2 and 3 are one further, 7 two, and 0 comes before.
+    # The visits share 1, the latest of the history; 2 and 3 are one further, 7 two, and 0 comes
+    # before.
     assert found == pytest.approx(
-        {0: 2 * both * backward * decay, 2: (both + one) * decay, 3: both * decay, 7: one * decay**2}, rel=1e-6
+        {
+            0: 2 * both * backward * decay,
+            2: (both + one) * decay,
+            3: both * decay,
+            7: one * decay**2,
+        },
+        rel=1e-6,
     )
 
 
@@ -51,7 +60,9 @@ def test_rare_items_and_late_visits_can_count_more() -> None:
 
 
 def test_only_the_latest_visits_of_an_item_are_kept() -> None:
-    sessions = fit_sessions(log_of([[0, 1]] * 3 + [[0, 2]] * 2, 3, gap_ms=1), replace(PLAIN, recent=2))
+    sessions = fit_sessions(
+        log_of([[0, 1]] * 3 + [[0, 2]] * 2, 3, gap_ms=1), replace(PLAIN, recent=2)
+    )
     assert set(votes(sessions, 0)) == {2}
 
 
@@ -71,7 +82,9 @@ def test_nothing_to_go_by_says_nothing() -> None:
     st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=8), min_size=1, max_size=12),
     st.lists(st.integers(0, 9), max_size=6),
 )
-def test_whatever_the_visits_dense_and_sparse_agree_and_saving_keeps_scores(visits: list[list[int]], asked: list[int]) -> None:
+def test_whatever_the_visits_dense_and_sparse_agree_and_saving_keeps_scores(
+    visits: list[list[int]], asked: list[int]
+) -> None:
     sessions = fit_sessions(log_of(visits, 10), SessionsParameters())
     scored = sessions.score(history_of(*asked))
     assert (scored.score > 0).all()

@@ -1,4 +1,6 @@
-"""The network: NumPy reads what torch trained, it learns an order, goes on after a kill, and starts from an earlier one."""
+"""The network: NumPy reads what torch trained, it learns an order, goes on after a kill, and starts
+from an earlier one.
+"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,18 +19,26 @@ from slipstream.models.transformer_parameters import TransformerParameters
 from tests.unit.models.logs import log_of
 
 ITEMS = 12
-SMALL = TransformerParameters(dim=16, window=6, batch=200, epochs=8, dropout=0.1, learning_rate=1e-2, average=0.9)
+SMALL = TransformerParameters(
+    dim=16, window=6, batch=200, epochs=8, dropout=0.1, learning_rate=1e-2, average=0.9
+)
 
 
 def ring(users: int = 120, length: int = 8, seed: int = 0) -> InteractionLog:
     """Everyone walks around the ring of items, from anywhere."""
     starts = np.random.default_rng(seed).integers(ITEMS, size=users)
-    return log_of([[int(start + step) % ITEMS for step in range(length)] for start in starts], ITEMS)
+    return log_of(
+        [[int(start + step) % ITEMS for step in range(length)] for start in starts], ITEMS
+    )
 
 
 def history_of(items: list[int], gap_ms: int = 1_000) -> History:
     size = len(items)
-    return History(np.array(items, np.int32), np.ones(size, np.float32), np.arange(size, dtype=np.int64) * gap_ms)
+    return History(
+        np.array(items, np.int32),
+        np.ones(size, np.float32),
+        np.arange(size, dtype=np.int64) * gap_ms,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +48,8 @@ def model() -> Transformer:
 
 def test_it_learns_what_follows_what(model: Transformer) -> None:
     right = [
-        model.score(history_of([start, (start + 1) % ITEMS])).score.argmax() == (start + 2) % ITEMS for start in range(ITEMS)
+        model.score(history_of([start, (start + 1) % ITEMS])).score.argmax() == (start + 2) % ITEMS
+        for start in range(ITEMS)
     ]
     assert sum(right) >= ITEMS - 1
 
@@ -58,10 +69,18 @@ def test_an_empty_history_says_nothing(model: Transformer) -> None:
 
 
 def test_numpy_reads_what_torch_trained() -> None:
-    """Histories shorter and longer than the window, of several weights and gaps, alone and side by side."""
+    """Histories shorter and longer than the window, of several weights and gaps, alone and side by
+    side.
+    """
     random = np.random.default_rng(1)
     log = ring(40)
-    log = InteractionLog(log.user, log.item, log.timestamp, random.choice([1, 2, 3], len(log)).astype(np.float32), ITEMS)
+    log = InteractionLog(
+        log.user,
+        log.item,
+        log.timestamp,
+        random.choice([1, 2, 3], len(log)).astype(np.float32),
+        ITEMS,
+    )
     histories = [
         History(
             random.integers(ITEMS, size=size).astype(np.int32),
@@ -76,9 +95,15 @@ def test_numpy_reads_what_torch_trained() -> None:
         answers.append(dense.score_all(histories))
         return float(len(answers))
 
-    found = fit_transformer(log, TransformerParameters(dim=16, window=6, batch=100, epochs=2, average=0.5), quality=quality).model
+    found = fit_transformer(
+        log,
+        TransformerParameters(dim=16, window=6, batch=100, epochs=2, average=0.5),
+        quality=quality,
+    ).model
     for row, history in enumerate(histories):
-        np.testing.assert_allclose(found.items.rows @ found.state(history), answers[-1][row], rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(
+            found.items.rows @ found.state(history), answers[-1][row], rtol=1e-3, atol=1e-4
+        )
 
 
 def test_the_best_epoch_is_kept_and_training_stops_when_it_gets_no_better() -> None:
@@ -107,9 +132,13 @@ def test_a_training_that_was_killed_goes_on_to_the_same_result(tmp_path: Path) -
     with pytest.raises(KilledError):
         fit_transformer(log, SMALL, progress=kill, checkpoints=tmp_path)
     seen: list[int] = []
-    resumed = fit_transformer(log, SMALL, progress=lambda epoch: seen.append(epoch.epoch), checkpoints=tmp_path)
+    resumed = fit_transformer(
+        log, SMALL, progress=lambda epoch: seen.append(epoch.epoch), checkpoints=tmp_path
+    )
     assert seen == [4, 5, 6, 7, 8]
-    np.testing.assert_allclose(resumed.model.items.rows, fit_transformer(log, SMALL).model.items.rows, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        resumed.model.items.rows, fit_transformer(log, SMALL).model.items.rows, rtol=1e-4, atol=1e-5
+    )
 
 
 def test_another_trainings_checkpoint_and_half_a_file_are_passed_over(tmp_path: Path) -> None:
@@ -123,7 +152,9 @@ def test_another_trainings_checkpoint_and_half_a_file_are_passed_over(tmp_path: 
 
 def test_going_on_from_a_model_begins_where_it_was(model: Transformer) -> None:
     losses: list[float] = []
-    fit_transformer(ring(seed=5), SMALL, start=model, progress=lambda epoch: losses.append(epoch.loss))
+    fit_transformer(
+        ring(seed=5), SMALL, start=model, progress=lambda epoch: losses.append(epoch.loss)
+    )
     fresh: list[float] = []
     fit_transformer(ring(seed=5), SMALL, progress=lambda epoch: fresh.append(epoch.loss))
     assert losses[0] < fresh[0] / 2
@@ -136,7 +167,9 @@ def test_a_model_can_be_carried_to_another_catalogue(model: Transformer) -> None
 
 
 def test_an_item_nobody_has_seen_is_placed_by_its_attributes() -> None:
-    """Items 0 to 3 are alike, and items 4 to 9; of those without events, 12 is like the former, 10 and 11 like the latter."""
+    """Items 0 to 3 are alike, and items 4 to 9; of those without events, 12 is like the former, 10
+    and 11 like the latter.
+    """
     from scipy import sparse
 
     log = log_of([[0, 4, 1, 5], [2, 6, 3, 7], [1, 4, 2, 5], [3, 8, 0, 9]] * 20, ITEMS + 1)
@@ -179,7 +212,9 @@ def test_clusters_find_nearly_what_comparing_all_finds(monkeypatch: pytest.Monke
     monkeypatch.setattr("slipstream.models.nearest._PROBED", 400)
     random = np.random.default_rng(0)
     centres = random.normal(size=(40, 8))
-    vectors = (centres[random.integers(40, size=4_000)] + 0.3 * random.normal(size=(4_000, 8))).astype(np.float32)
+    vectors = (
+        centres[random.integers(40, size=4_000)] + 0.3 * random.normal(size=(4_000, 8))
+    ).astype(np.float32)
     nearest, exact = clustered(vectors), Nearest.compared_whole(vectors)
     hits = []
     for _ in range(50):

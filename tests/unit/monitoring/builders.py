@@ -22,22 +22,36 @@ THRESHOLDS = Thresholds(warning=0.1, critical=0.25, min_samples=100)
 
 def database(folder: Path | None) -> Engine:
     """An SQLite database in a folder, or without one in memory, for one thread."""
-    return engine(DatabaseSettings(url=SecretStr(f"sqlite:///{folder / 'metadata.db'}" if folder else "sqlite://")))
+    return engine(
+        DatabaseSettings(
+            url=SecretStr(f"sqlite:///{folder / 'metadata.db'}" if folder else "sqlite://")
+        )
+    )
 
 
-def shown(slate_id: str = "s1", user: str = "u1", at: int = 0, items: str = "abc", **more: Any) -> ShownSlate:
+def shown(
+    slate_id: str = "s1", user: str = "u1", at: int = 0, items: str = "abc", **more: Any
+) -> ShownSlate:
     """A slate `at` milliseconds after T0, with one item a letter."""
     values = {"answered_by": "model", "model_version": "1"} | more
     return ShownSlate(slate_id, user, T0 + at, items=frozenset(items), **values)
 
 
 def response(
-    event_id: str, item: str = "a", user: str = "u1", at: int = 1_000, *, named: str | None = None, converted: bool = False
+    event_id: str,
+    item: str = "a",
+    user: str = "u1",
+    at: int = 1_000,
+    *,
+    named: str | None = None,
+    converted: bool = False,
 ) -> Response:
     return Response(event_id, user, item, T0 + at, converted, named)
 
 
-def service(name: str = "serving", state: str = "ready", down: tuple[str, ...] = ()) -> ServiceState:
+def service(
+    name: str = "serving", state: str = "ready", down: tuple[str, ...] = ()
+) -> ServiceState:
     return ServiceState(name=name, state=state, down=list(down), latency_ms=1.0)  # type: ignore[arg-type]
 
 
@@ -47,12 +61,21 @@ def champion(version: str = "1") -> Champion:
 
 def feature(name: str, psi: float | None, level: Level) -> FeatureDrift:
     return FeatureDrift(
-        feature=name, psi=psi, level=level, slates=900, visitors=500, edges=[0, 1, 2], reference=[0.5, 0.5], recent=[0.1, 0.9]
+        feature=name,
+        psi=psi,
+        level=level,
+        slates=900,
+        visitors=500,
+        edges=[0, 1, 2],
+        reference=[0.5, 0.5],
+        recent=[0.1, 0.9],
     )
 
 
 def slates_clicked(clicked: int, of: int) -> QualityRow:
-    return row(Counts(slates=of, shown=of, items=10 * of, clicked_slates=clicked, clicked_items=clicked))
+    return row(
+        Counts(slates=of, shown=of, items=10 * of, clicked_slates=clicked, clicked_items=clicked)
+    )
 
 
 def snapshot(
@@ -74,7 +97,11 @@ def snapshot(
         training=training or Training(reached=True, champion=champion()),
         features=features,
         freshness=Freshness(
-            interactions_watermark=None, features_watermark=None, last_interaction_at=None, last_update_at=None, delay_ms=delay_ms
+            interactions_watermark=None,
+            features_watermark=None,
+            last_interaction_at=None,
+            last_update_at=None,
+            delay_ms=delay_ms,
         ),
         drift=DriftReport(
             checked_at=at,
@@ -82,10 +109,15 @@ def snapshot(
             model_version="1",
             thresholds=THRESHOLDS,
             features=drift or [],
-            answered_by=mix or MixDrift(psi=None, level="unknown", before={}, recent={}, before_slates=0, recent_slates=0),
+            answered_by=mix
+            or MixDrift(
+                psi=None, level="unknown", before={}, recent={}, before_slates=0, recent_slates=0
+            ),
         ),
         trend=QualityTrend(
-            period_ms=86_400_000, current=current or slates_clicked(0, 0), previous=previous or slates_clicked(0, 0)
+            period_ms=86_400_000,
+            current=current or slates_clicked(0, 0),
+            previous=previous or slates_clicked(0, 0),
         ),
         versions=[],
     )

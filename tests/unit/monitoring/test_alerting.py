@@ -17,7 +17,9 @@ def _run(findings: list[Finding | None]) -> list[Alert | None]:
     streak, alert = Streak(), None
     states: list[Alert | None] = []
     for number, finding in enumerate(findings):
-        streak, after = step("feature_drift", "retrain", streak, alert, finding, LIMITS, T0 + number)
+        streak, after = step(
+            "feature_drift", "retrain", streak, alert, finding, LIMITS, T0 + number
+        )
         alert = after if after is not None and after.closed_at is None else None
         states.append(after if after is not None else None)
     return states
@@ -28,16 +30,30 @@ def test_step_opens_after_so_many_failing_checks_in_a_row() -> None:
     assert states[:5] == [None] * 5
     opened = states[5]
     assert opened is not None
-    assert (opened.alert_id, opened.opened_at, opened.closed_at) == (f"feature_drift-{T0 + 5}", T0 + 5, None)
+    assert (opened.alert_id, opened.opened_at, opened.closed_at) == (
+        f"feature_drift-{T0 + 5}",
+        T0 + 5,
+        None,
+    )
     assert (opened.event().state, opened.event().action) == ("opened", "retrain")
 
 
 def test_step_closes_after_so_many_good_checks_in_a_row() -> None:
     states = _run([WARNING] * 3 + [None, WARNING, None, None])
-    assert [state.closed_at if state else None for state in states[2:]] == [None, None, None, None, T0 + 6]
+    assert [state.closed_at if state else None for state in states[2:]] == [
+        None,
+        None,
+        None,
+        None,
+        T0 + 6,
+    ]
     closed = states[-1]
     assert closed is not None
-    assert (closed.event().state, closed.event().action, closed.event().timestamp) == ("closed", "none", T0 + 6)
+    assert (closed.event().state, closed.event().action, closed.event().timestamp) == (
+        "closed",
+        "none",
+        T0 + 6,
+    )
 
 
 def test_step_raises_severity_and_announces_that_again_but_never_lowers_it() -> None:
@@ -46,7 +62,11 @@ def test_step_raises_severity_and_announces_that_again_but_never_lowers_it() -> 
     told = Alert(*[getattr(alert, name) for name in alert.__slots__[:-1]], announced=True)
     _, worse = step("r", "none", streak, told, CRITICAL, LIMITS, T0 + 1)
     assert worse is not None
-    assert (worse.severity, worse.announced, worse.alert_id) == (Severity.CRITICAL, False, alert.alert_id)
+    assert (worse.severity, worse.announced, worse.alert_id) == (
+        Severity.CRITICAL,
+        False,
+        alert.alert_id,
+    )
     _, milder = step("r", "none", streak, worse, WARNING, LIMITS, T0 + 2)
     assert milder is not None
     assert (milder.severity, milder.summary) == (Severity.CRITICAL, "bad")

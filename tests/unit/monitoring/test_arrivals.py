@@ -3,24 +3,45 @@
 from typing import Any
 
 from services.monitoring.arrivals import Watermark, arrivals
-from slipstream.broker.batch import Message, Source
-from slipstream.contracts.events import FeatureUpdate, Interaction, ModelEvent, ModelEventType, Slate, SlateItem
+from slipstream.broker.batch import Message
+from slipstream.contracts.events import (
+    FeatureUpdate,
+    Interaction,
+    ModelEvent,
+    ModelEventType,
+    Slate,
+    SlateItem,
+)
+from slipstream.contracts.positions import Source
 from tests.unit.monitoring.builders import T0
 
 
 def _messages(*records: Any) -> list[Message[Any]]:
-    return [Message(Source("any", "id", 0), offset, "", record, "") for offset, record in enumerate(records)]
+    return [
+        Message(Source("any", "id", 0), offset, "", record, "")
+        for offset, record in enumerate(records)
+    ]
 
 
 def _interaction(event_id: str, at: int, **more: Any) -> Interaction:
-    values: dict[str, Any] = {"event_type": "view", "user_id": "u", "item_id": "a", "received_at": T0} | more
+    values: dict[str, Any] = {
+        "event_type": "view",
+        "user_id": "u",
+        "item_id": "a",
+        "received_at": T0,
+    } | more
     return Interaction(event_id=event_id, timestamp=T0 + at, **values)
 
 
 def _slate(slate_id: str, at: int) -> Slate:
     items = [SlateItem(item_id="a", score=1.0, source="ease")]
     return Slate(
-        recommendation_id=slate_id, user_id="u", timestamp=T0 + at, items=items, answered_by="model", features={"views": 3.0}
+        recommendation_id=slate_id,
+        user_id="u",
+        timestamp=T0 + at,
+        items=items,
+        answered_by="model",
+        features={"views": 3.0},
     )
 
 
@@ -31,13 +52,19 @@ def test_arrivals_leave_out_slates_that_may_be_forgotten_already() -> None:
 
 
 def test_arrivals_leave_out_old_interactions_unless_they_name_a_slate() -> None:
-    brought = arrivals(_messages(_interaction("old", -1), _interaction("named", -1, recommendation_id="s")), T0)
+    brought = arrivals(
+        _messages(_interaction("old", -1), _interaction("named", -1, recommendation_id="s")), T0
+    )
     assert [response.event_id for response in brought.responses] == ["named"]
 
 
 def test_arrivals_mark_how_far_interactions_and_features_have_come() -> None:
-    update = FeatureUpdate(view="visitor", entity_id="u", features={}, watermark=T0 + 7, updated_at=T0 + 9)
-    brought = arrivals(_messages(_interaction("e1", 5), _interaction("e2", 3, event_type="search"), update), T0)
+    update = FeatureUpdate(
+        view="visitor", entity_id="u", features={}, watermark=T0 + 7, updated_at=T0 + 9
+    )
+    brought = arrivals(
+        _messages(_interaction("e1", 5), _interaction("e2", 3, event_type="search"), update), T0
+    )
     assert brought.watermarks == {
         "interactions.v1": Watermark(T0 + 5, T0),
         "feature-updates.v1": Watermark(T0 + 7, T0 + 9),

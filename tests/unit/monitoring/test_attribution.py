@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.monitoring.attribution import Bucket, Counts, Outcome, Response, ShownSlate, attribute, join, outcome
+from services.monitoring.attribution import (
+    Bucket,
+    Counts,
+    Outcome,
+    Response,
+    ShownSlate,
+    attribute,
+    join,
+    outcome,
+)
 from slipstream.contracts.events import Interaction, Slate, SlateItem
 from tests.unit.monitoring.builders import T0, WINDOW_MS, response, shown
 from tests.unit.monitoring.counting import tally
@@ -19,7 +28,10 @@ def _attributed(event: Response, *slates: ShownSlate) -> str | None:
 
 
 def test_attribute_takes_the_named_slate_over_a_newer_one() -> None:
-    assert _attributed(response("e", at=20, named="old"), shown("old", at=0), shown("new", at=10)) == "old"
+    assert (
+        _attributed(response("e", at=20, named="old"), shown("old", at=0), shown("new", at=10))
+        == "old"
+    )
 
 
 def test_attribute_takes_the_named_slate_however_long_ago() -> None:
@@ -27,15 +39,24 @@ def test_attribute_takes_the_named_slate_however_long_ago() -> None:
 
 
 def test_attribute_refuses_a_named_slate_without_the_item() -> None:
-    assert _attributed(response("e", item="x", named="s1"), shown("s1"), shown("s2", items="x")) is None
+    assert (
+        _attributed(response("e", item="x", named="s1"), shown("s1"), shown("s2", items="x"))
+        is None
+    )
 
 
 def test_attribute_takes_the_newest_slate_that_contains_the_item() -> None:
-    slates = [shown("first", at=0), shown("second", at=100), shown("other items", at=200, items="xyz")]
+    slates = [
+        shown("first", at=0),
+        shown("second", at=100),
+        shown("other items", at=200, items="xyz"),
+    ]
     assert _attributed(response("e", at=300), *slates) == "second"
 
 
-@pytest.mark.parametrize(("at", "found"), [(-1, None), (0, "s1"), (WINDOW_MS, "s1"), (WINDOW_MS + 1, None)])
+@pytest.mark.parametrize(
+    ("at", "found"), [(-1, None), (0, "s1"), (WINDOW_MS, "s1"), (WINDOW_MS + 1, None)]
+)
 def test_attribute_keeps_to_the_window_after_the_slate(at: int, found: str | None) -> None:
     assert _attributed(response("e", at=at), shown("s1", at=0)) == found
 
@@ -46,35 +67,64 @@ def test_attribute_ignores_slates_of_other_visitors() -> None:
 
 @pytest.mark.parametrize("event_type", ["search", "impression", "remove"])
 def test_response_of_an_interaction_without_signal_is_none(event_type: str) -> None:
-    event = Interaction(event_id="e", event_type=event_type, user_id="u", item_id="a", timestamp=T0, received_at=T0)
+    event = Interaction(
+        event_id="e", event_type=event_type, user_id="u", item_id="a", timestamp=T0, received_at=T0
+    )
     assert Response.of(event) is None
 
 
 def test_response_of_an_interaction_without_an_item_is_none() -> None:
-    assert Response.of(Interaction(event_id="e", event_type="view", user_id="u", timestamp=T0, received_at=T0)) is None
+    assert (
+        Response.of(
+            Interaction(event_id="e", event_type="view", user_id="u", timestamp=T0, received_at=T0)
+        )
+        is None
+    )
 
 
-@pytest.mark.parametrize(("event_type", "converted"), [("view", False), ("click", False), ("cart", True), ("purchase", True)])
-def test_response_of_an_interaction_tells_conversions_from_clicks(event_type: str, converted: bool) -> None:
-    event = Interaction(event_id="e", event_type=event_type, user_id="u", item_id="a", timestamp=T0, received_at=T0)
+@pytest.mark.parametrize(
+    ("event_type", "converted"),
+    [("view", False), ("click", False), ("cart", True), ("purchase", True)],
+)
+def test_response_of_an_interaction_tells_conversions_from_clicks(
+    event_type: str, converted: bool
+) -> None:
+    event = Interaction(
+        event_id="e", event_type=event_type, user_id="u", item_id="a", timestamp=T0, received_at=T0
+    )
     assert Response.of(event) == Response("e", "u", "a", T0, converted, None)
 
 
 def test_shown_slate_of_a_record_keeps_each_item_once() -> None:
     items = [SlateItem(item_id=i, score=1.0, source="ease") for i in ("a", "b", "a")]
-    record = Slate(recommendation_id="s", user_id="u", timestamp=T0, items=items, answered_by="trending")
+    record = Slate(
+        recommendation_id="s", user_id="u", timestamp=T0, items=items, answered_by="trending"
+    )
     assert ShownSlate.of(record) == ShownSlate("s", "u", T0, "trending", "", frozenset("ab"))
 
 
 def test_outcome_counts_each_item_once_a_kind() -> None:
-    assert outcome([("a", False), ("a", False), ("b", False), ("a", True), ("a", True)]) == Outcome(clicked=2, converted=1)
+    assert outcome([("a", False), ("a", False), ("b", False), ("a", True), ("a", True)]) == Outcome(
+        clicked=2, converted=1
+    )
 
 
 def test_tally_counts_a_slate_once_however_many_of_its_items_were_clicked() -> None:
-    responses = [response("e1", "a"), response("e2", "a"), response("e3", "b"), response("e4", "c", converted=True)]
+    responses = [
+        response("e1", "a"),
+        response("e2", "a"),
+        response("e3", "b"),
+        response("e4", "c", converted=True),
+    ]
     assert tally([shown(), shown("empty", items="")], responses, WINDOW_MS).buckets == {
         Bucket(T0 - T0 % 300_000, "1", "model"): Counts(
-            slates=2, shown=1, items=3, clicked_slates=1, clicked_items=2, converted_slates=1, converted_items=1
+            slates=2,
+            shown=1,
+            items=3,
+            clicked_slates=1,
+            clicked_items=2,
+            converted_slates=1,
+            converted_items=1,
         )
     }
 

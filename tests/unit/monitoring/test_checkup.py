@@ -1,4 +1,6 @@
-"""A round of checks: alerts are kept, told at least once, and survive a restart; Prometheus sees the round's result."""
+"""A round of checks: alerts are kept, told at least once, and survive a restart; Prometheus sees
+the round's result.
+"""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,10 +21,12 @@ from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.contracts.bundle import Histogram
 from slipstream.contracts.events import AlertEvent, Severity
 from slipstream.contracts.rest import ModelVersion
+from slipstream.contracts.times import DAY_MS
 from tests.unit.monitoring.builders import T0, WINDOW_MS, database, response, service, shown
 
-SETTINGS = MonitoringSection(failing_checks_to_open=2, passing_checks_to_close=2, drift_min_visitors=10)
-DAY_MS = 86_400_000
+SETTINGS = MonitoringSection(
+    failing_checks_to_open=2, passing_checks_to_close=2, drift_min_visitors=10
+)
 
 
 class FakeProbes:
@@ -67,7 +71,12 @@ class Bench:
 
     def slates_with_views(self, value: float, count: int = 50) -> None:
         slates = [shown(f"s{value}-{n}", user=f"u{n}", at=self.now - T0) for n in range(count)]
-        self.log.record(Arrivals(slates=slates, features={s.recommendation_id: {"views": value} for s in slates}), self.now)
+        self.log.record(
+            Arrivals(
+                slates=slates, features={s.recommendation_id: {"views": value} for s in slates}
+            ),
+            self.now,
+        )
 
 
 @pytest.fixture
@@ -91,7 +100,9 @@ def test_run_once_opens_and_closes_an_alert_and_tells_both(make: Callable[[], Be
     assert bench.checkup.open_alerts == []
 
 
-def test_run_once_goes_on_with_streaks_and_alerts_after_a_restart(make: Callable[[], Bench]) -> None:
+def test_run_once_goes_on_with_streaks_and_alerts_after_a_restart(
+    make: Callable[[], Bench],
+) -> None:
     first = make()
     first.probes.services = [service("serving", "away")]
     first.check(1)
@@ -126,7 +137,9 @@ def test_run_once_asks_for_retraining_when_features_drift(make: Callable[[], Ben
     assert event.evidence["visitors"] == 50
 
 
-def test_run_once_leaves_an_alert_alone_while_there_is_too_little_to_judge(make: Callable[[], Bench]) -> None:
+def test_run_once_leaves_an_alert_alone_while_there_is_too_little_to_judge(
+    make: Callable[[], Bench],
+) -> None:
     bench = make()
     bench.slates_with_views(2.5)
     bench.check(2)
@@ -136,7 +149,9 @@ def test_run_once_leaves_an_alert_alone_while_there_is_too_little_to_judge(make:
     assert [alert.rule for alert in bench.checkup.open_alerts] == ["feature_drift"]
 
 
-def test_run_once_compares_periods_that_had_their_attribution_window(make: Callable[[], Bench]) -> None:
+def test_run_once_compares_periods_that_had_their_attribution_window(
+    make: Callable[[], Bench],
+) -> None:
     bench = make()
     bench.now = T0 + 3 * DAY_MS
     until = bench.now + 15_000 - WINDOW_MS
@@ -146,7 +161,9 @@ def test_run_once_compares_periods_that_had_their_attribution_window(make: Calla
         clicks = [response(f"{name}-e{n}", named=f"{name}{n}") for n in range(clicked)]
         bench.log.record(Arrivals(slates=slates, responses=clicks), bench.now)
     # Younger than the attribution window: would make the present period look worse than it is.
-    bench.log.record(Arrivals(slates=[shown(f"y{n}", at=bench.now - T0) for n in range(2_000)]), bench.now)
+    bench.log.record(
+        Arrivals(slates=[shown(f"y{n}", at=bench.now - T0) for n in range(2_000)]), bench.now
+    )
     bench.check(1)
     assert bench.checkup.latest is not None
     trend = bench.checkup.latest.trend
@@ -164,7 +181,9 @@ def test_run_once_forgets_what_is_older_than_its_retention(make: Callable[[], Be
     assert bench.log.counts(0, 2**60) == {}
 
 
-def test_collector_exposes_the_latest_round_and_nothing_before_it(make: Callable[[], Bench]) -> None:
+def test_collector_exposes_the_latest_round_and_nothing_before_it(
+    make: Callable[[], Bench],
+) -> None:
     bench, registry = make(), CollectorRegistry()
     SnapshotCollector(bench.checkup, [rule.name for rule in rules(SETTINGS)], registry)
     assert generate_latest(registry) == b""

@@ -13,12 +13,15 @@ REFERENCE = {"views": Histogram(edges=[0.0, 10.0, 20.0, 30.0], counts=[1000, 100
 
 def _recent(shares: tuple[int, int, int]) -> list[tuple[str, dict[str, float]]]:
     """A slate a visitor, so many in each bin."""
-    values = [value for value, count in zip((5.0, 15.0, 25.0), shares, strict=True) for _ in range(count)]
+    values = [
+        value for value, count in zip((5.0, 15.0, 25.0), shares, strict=True) for _ in range(count)
+    ]
     return [(f"u{number}", {"views": value}) for number, value in enumerate(values)]
 
 
 @pytest.mark.parametrize(
-    ("shares", "level"), [((200, 200, 200), "stable"), ((120, 180, 300), "warning"), ((20, 20, 560), "critical")]
+    ("shares", "level"),
+    [((200, 200, 200), "stable"), ((120, 180, 300), "warning"), ((20, 20, 560), "critical")],
 )
 def test_feature_drift_levels_by_psi(shares: tuple[int, int, int], level: str) -> None:
     (drift,) = feature_drift(REFERENCE, _recent(shares), THRESHOLDS)
@@ -47,20 +50,27 @@ def test_feature_drift_puts_the_worst_first() -> None:
     assert [drift.feature for drift in feature_drift(reference, recent, THRESHOLDS)] == ["b", "a"]
 
 
-def test_feature_drift_of_the_same_population_stays_below_the_warning_at_the_default_sample_size() -> None:
+def test_feature_drift_of_the_same_population_stays_below_the_warning_at_the_default_sample_size() -> (
+    None
+):
     random = np.random.default_rng(7)
     values = random.exponential(10, 20_000)
     edges = np.quantile(values, np.linspace(0, 1, 11))
     reference = {"views": Histogram(edges=edges.tolist(), counts=[2_000] * 10)}
     visitors = MonitoringSection().drift_min_visitors
     for _ in range(200):
-        recent = [(f"u{n}", {"views": float(value)}) for n, value in enumerate(random.exponential(10, visitors))]
+        recent = [
+            (f"u{n}", {"views": float(value)})
+            for n, value in enumerate(random.exponential(10, visitors))
+        ]
         (drift,) = feature_drift(reference, recent, THRESHOLDS)
         assert drift.level == "stable"
 
 
 def test_mix_drift_of_a_shift_to_fallbacks_is_critical() -> None:
-    drift = mix_drift({"model": 900, "trending": 100}, {"model": 50, "similar": 30, "trending": 20}, THRESHOLDS)
+    drift = mix_drift(
+        {"model": 900, "trending": 100}, {"model": 50, "similar": 30, "trending": 20}, THRESHOLDS
+    )
     assert drift.level == "critical"
     assert drift.recent == {"model": 0.5, "similar": 0.3, "trending": 0.2}
     assert drift.before == {"model": 0.9, "similar": 0.0, "trending": 0.1}

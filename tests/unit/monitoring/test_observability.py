@@ -1,4 +1,6 @@
-"""The Prometheus files fit the services: targets, metric names, and a runbook section for each alert."""
+"""The Prometheus files fit the services: targets, metric names, and a runbook section for each
+alert.
+"""
 
 import re
 from pathlib import Path
@@ -8,8 +10,8 @@ import pytest
 import yaml
 from prometheus_client import generate_latest
 
-from slipstream.chassis.app import PORTS
 from slipstream.chassis.metrics import Metrics
+from slipstream.contracts.services import SERVICES
 
 ROOT = Path(__file__).parents[3]
 GAUGES = (ROOT / "services" / "monitoring" / "gauges.py").read_text("utf-8")
@@ -25,7 +27,7 @@ ALERTS = [rule for group in _load("alerts.yml")["groups"] for rule in group["rul
 def test_prometheus_scrapes_every_service_at_its_port() -> None:
     (job,) = _load("prometheus.yml")["scrape_configs"]
     targets = {config["labels"]["service"]: config["targets"] for config in job["static_configs"]}
-    assert targets == {name: [f"{name}:{port}"] for name, port in PORTS.items()}
+    assert targets == {name: [f"{name}:{service.port}"] for name, service in SERVICES.items()}
 
 
 @pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert["alert"])

@@ -34,7 +34,9 @@ def make() -> Iterator[Make]:
     """Probes whose peers give `GOOD` answers but for the given ones, and the paths that were asked."""
     made: list[Probes] = []
 
-    def build(answers: dict[str, tuple[int, object]] | None = None, *, reachable: bool = True) -> tuple[Probes, list[str]]:
+    def build(
+        answers: dict[str, tuple[int, object]] | None = None, *, reachable: bool = True
+    ) -> tuple[Probes, list[str]]:
         given = GOOD | (answers or {})
         asked: list[str] = []
 
@@ -46,8 +48,12 @@ def make() -> Iterator[Make]:
             return httpx.Response(status, text=body if isinstance(body, str) else json.dumps(body))
 
         transport = httpx.MockTransport(answer)
-        training, features = (Peer(n, "http://peer", retries=0, transport=transport) for n in ("training", "features"))
-        probes = Probes({"serving": "http://serving"}, training, features, timeout_s=1, transport=transport)
+        training, features = (
+            Peer(n, "http://peer", retries=0, transport=transport) for n in ("training", "features")
+        )
+        probes = Probes(
+            {"serving": "http://serving"}, training, features, timeout_s=1, transport=transport
+        )
         made.append(probes)
         return probes, asked
 
@@ -69,9 +75,20 @@ def test_ask_reads_states_champion_runs_and_features(make: Make) -> None:
 
 
 def test_ask_names_what_an_unready_service_says_is_down(make: Make) -> None:
-    probes, _ = make({"/health/ready": (503, {"status": "unready", "checks": {"redis": "no answer", "broker": "ok"}})})
+    probes, _ = make(
+        {
+            "/health/ready": (
+                503,
+                {"status": "unready", "checks": {"redis": "no answer", "broker": "ok"}},
+            )
+        }
+    )
     ((serving,), _, _) = probes.ask()
-    assert (serving.state, serving.down, serving.detail) == ("unready", ["redis"], "redis: no answer")
+    assert (serving.state, serving.down, serving.detail) == (
+        "unready",
+        ["redis"],
+        "redis: no answer",
+    )
 
 
 @pytest.mark.parametrize("body", ["<html>", "[]", "{}"])

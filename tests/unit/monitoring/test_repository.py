@@ -36,7 +36,10 @@ def test_record_in_any_order_batches_and_repetition_gives_the_tally_of_all(
     slates, responses = events
     everything: list[ShownSlate | Response] = [*slates, *responses]
     delivered = data.draw(
-        st.permutations(everything + data.draw(st.lists(st.sampled_from(everything)) if everything else st.just([])))
+        st.permutations(
+            everything
+            + data.draw(st.lists(st.sampled_from(everything)) if everything else st.just([]))
+        )
     )
     engine = database(None)
     try:
@@ -58,15 +61,25 @@ def test_record_in_any_order_batches_and_repetition_gives_the_tally_of_all(
 
 
 def test_record_moves_a_click_to_a_newer_slate_that_arrives_late(log: SlateLog) -> None:
-    log.record(Arrivals(slates=[shown("old", at=0, model_version="1")], responses=[response("e", at=100)]), T0)
+    log.record(
+        Arrivals(slates=[shown("old", at=0, model_version="1")], responses=[response("e", at=100)]),
+        T0,
+    )
     log.record(Arrivals(slates=[shown("new", at=50, model_version="2")]), T0)
-    by_version = {bucket.model_version: counts.clicked_slates for bucket, counts in log.counts(*ALL_TIME).items()}
+    by_version = {
+        bucket.model_version: counts.clicked_slates
+        for bucket, counts in log.counts(*ALL_TIME).items()
+    }
     assert by_version == {"1": 0, "2": 1}
 
 
-def test_record_attributes_in_one_batch_a_response_that_names_a_known_slate_and_one_that_names_none(log: SlateLog) -> None:
+def test_record_attributes_in_one_batch_a_response_that_names_a_known_slate_and_one_that_names_none(
+    log: SlateLog,
+) -> None:
     log.record(Arrivals(slates=[shown("s1", user="u1"), shown("s2", user="u2")]), T0)
-    log.record(Arrivals(responses=[response("e1", user="u1", named="s1"), response("e2", user="u2")]), T0)
+    log.record(
+        Arrivals(responses=[response("e1", user="u1", named="s1"), response("e2", user="u2")]), T0
+    )
     assert _only(log).clicked_slates == 2
 
 
@@ -85,9 +98,17 @@ def test_record_takes_more_visitors_than_one_statement_can_bind(log: SlateLog) -
 
 
 def test_expire_forgets_slates_but_not_what_was_counted(log: SlateLog) -> None:
-    log.record(Arrivals(slates=[shown("s1", at=0), shown("s2", at=100)], responses=[response("e1", at=50, named="s1")]), T0)
+    log.record(
+        Arrivals(
+            slates=[shown("s1", at=0), shown("s2", at=100)],
+            responses=[response("e1", at=50, named="s1")],
+        ),
+        T0,
+    )
     log.expire(slates_before=T0 + 100, pending_before=0, counts_before=0)
-    log.record(Arrivals(responses=[response("e2", "b", named="s1"), response("e3", "b", named="s2")]), T0)
+    log.record(
+        Arrivals(responses=[response("e2", "b", named="s1"), response("e3", "b", named="s2")]), T0
+    )
     assert (_only(log).slates, _only(log).clicked_slates) == (2, 2)
 
 
@@ -108,7 +129,9 @@ def test_expire_drops_counts_of_old_periods(log: SlateLog) -> None:
 def test_counts_takes_only_buckets_of_the_period(log: SlateLog) -> None:
     log.record(Arrivals(slates=[shown("s1"), shown("s2", at=600_000)]), T0)
     start = T0 - T0 % 300_000
-    assert log.counts(start, start + 600_000) == {Bucket(start, "1", "model"): Counts(slates=1, shown=1, items=3)}
+    assert log.counts(start, start + 600_000) == {
+        Bucket(start, "1", "model"): Counts(slates=1, shown=1, items=3)
+    }
 
 
 def test_recent_features_gives_the_newest_slates_of_the_model(log: SlateLog) -> None:
@@ -121,7 +144,11 @@ def test_recent_features_gives_the_newest_slates_of_the_model(log: SlateLog) -> 
     ]
     features = {slate.recommendation_id: {"views": float(slate.timestamp - T0)} for slate in slates}
     log.record(Arrivals(slates=slates, features=features), T0)
-    assert log.recent_features(T0, 100) == [("u1", {"views": 2.0}), ("u1", {"views": 1.0}), ("u2", {"views": 0.0})]
+    assert log.recent_features(T0, 100) == [
+        ("u1", {"views": 2.0}),
+        ("u1", {"views": 1.0}),
+        ("u2", {"views": 0.0}),
+    ]
     assert log.recent_features(T0, 1) == [("u1", {"views": 2.0})]
 
 
@@ -132,7 +159,10 @@ def test_watermarks_never_go_back(log: SlateLog) -> None:
 
 
 def test_latest_model_events_keeps_each_event_once(log: SlateLog) -> None:
-    events = [ModelEvent(event=ModelEventType.PROMOTED, version=v, timestamp=T0 + int(v)) for v in ("1", "2", "3")]
+    events = [
+        ModelEvent(event=ModelEventType.PROMOTED, version=v, timestamp=T0 + int(v))
+        for v in ("1", "2", "3")
+    ]
     log.record(Arrivals(model_events=events), T0)
     log.record(Arrivals(model_events=[*events, events[0]]), T0)
     assert log.latest_model_events(2) == [events[2], events[1]]

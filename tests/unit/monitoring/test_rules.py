@@ -23,9 +23,20 @@ from tests.unit.monitoring.builders import feature, service, slates_clicked, sna
 RUNBOOK = Path(__file__).parents[3] / "docs" / "runbook.md"
 
 
-def _mix(recent_model: float, before_model: float, level: str = "stable", slates: int = 1_000) -> MixDrift:
-    recent, before = ({"model": share, "trending": 1 - share} for share in (recent_model, before_model))
-    return MixDrift(psi=0.0, level=level, before=before, recent=recent, before_slates=slates, recent_slates=slates)  # type: ignore[arg-type]
+def _mix(
+    recent_model: float, before_model: float, level: str = "stable", slates: int = 1_000
+) -> MixDrift:
+    recent, before = (
+        {"model": share, "trending": 1 - share} for share in (recent_model, before_model)
+    )
+    return MixDrift(
+        psi=0.0,
+        level=level,
+        before=before,
+        recent=recent,
+        before_slates=slates,
+        recent_slates=slates,
+    )  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("rule", rules(MonitoringSection()), ids=lambda rule: rule.name)
@@ -48,7 +59,9 @@ def test_every_rule_has_a_section_in_the_runbook(rule: Rule) -> None:
 
 
 def test_service_down_is_critical_when_one_is_away_and_names_what_is_down() -> None:
-    found = ServiceDown().check(snapshot(services=[service("features", "unready", ("redis",)), service("serving", "away")]))
+    found = ServiceDown().check(
+        snapshot(services=[service("features", "unready", ("redis",)), service("serving", "away")])
+    )
     assert found is not None
     assert found.severity is Severity.CRITICAL
     assert found.summary == "features is unready (redis down), serving is away"
@@ -66,7 +79,9 @@ def test_no_champion_is_found_only_when_training_says_so() -> None:
 
 
 def test_feature_drift_is_as_severe_as_the_worst_feature() -> None:
-    found = FeatureDrift().check(snapshot(drift=[feature("views", 0.3, "critical"), feature("events_1d", 0.15, "warning")]))
+    found = FeatureDrift().check(
+        snapshot(drift=[feature("views", 0.3, "critical"), feature("events_1d", 0.15, "warning")])
+    )
     assert found is not None
     assert found.severity is Severity.CRITICAL
     assert found.evidence["psi"] == {"views": 0.3, "events_1d": 0.15}
@@ -80,17 +95,29 @@ def test_feature_drift_gives_no_verdict_without_enough_visitors() -> None:
 
 def test_click_through_dropped_needs_intervals_that_do_not_overlap() -> None:
     rule = ClickThroughDropped(min_slates=200)
-    assert rule.check(snapshot(current=slates_clicked(90, 1_000), previous=slates_clicked(100, 1_000))) is None
-    found = rule.check(snapshot(current=slates_clicked(40, 1_000), previous=slates_clicked(100, 1_000)))
+    assert (
+        rule.check(snapshot(current=slates_clicked(90, 1_000), previous=slates_clicked(100, 1_000)))
+        is None
+    )
+    found = rule.check(
+        snapshot(current=slates_clicked(40, 1_000), previous=slates_clicked(100, 1_000))
+    )
     assert found is not None
     assert found.summary == "click-through fell from 10.0% to 4.0%"
-    assert rule.check(snapshot(current=slates_clicked(100, 1_000), previous=slates_clicked(40, 1_000))) is None
+    assert (
+        rule.check(snapshot(current=slates_clicked(100, 1_000), previous=slates_clicked(40, 1_000)))
+        is None
+    )
 
 
 def test_click_through_dropped_gives_no_verdict_on_few_slates() -> None:
     rule = ClickThroughDropped(min_slates=200)
-    assert not rule.judgeable(snapshot(current=slates_clicked(0, 199), previous=slates_clicked(100, 1_000)))
-    assert not rule.judgeable(snapshot(current=slates_clicked(0, 1_000), previous=slates_clicked(100, 199)))
+    assert not rule.judgeable(
+        snapshot(current=slates_clicked(0, 199), previous=slates_clicked(100, 1_000))
+    )
+    assert not rule.judgeable(
+        snapshot(current=slates_clicked(0, 1_000), previous=slates_clicked(100, 199))
+    )
 
 
 def test_fallback_share_high_is_found_above_the_threshold_and_on_a_clear_rise() -> None:
@@ -107,7 +134,8 @@ def test_fallback_share_high_gives_no_verdict_without_a_model_or_on_few_slates()
 
 
 @pytest.mark.parametrize(
-    ("lag", "delay_ms", "found"), [(100, 60_000, False), (101, 0, True), (1, 60_001, True), (0, 60_001, False)]
+    ("lag", "delay_ms", "found"),
+    [(100, 60_000, False), (101, 0, True), (1, 60_001, True), (0, 60_001, False)],
 )
 def test_features_lagging_by_records_or_by_silence(lag: int, delay_ms: int, found: bool) -> None:
     rule = FeaturesLagging(max_lag=100, max_delay_ms=60_000)

@@ -12,7 +12,9 @@ def item_name(place: int) -> str:
 
 
 def chain_interactions(visitors: int = 300, length: int = 8, seed: int = 0) -> pa.Table:
-    """Each visitor starts anywhere and goes to the next item of the ring nine times in ten, else to any."""
+    """Each visitor starts anywhere and goes to the next item of the ring nine times in ten, else to
+    any.
+    """
     random = np.random.default_rng(seed)
     rows: list[tuple[str, str, int]] = []
     for visitor in range(visitors):
@@ -32,13 +34,17 @@ def chain_interactions(visitors: int = 300, length: int = 8, seed: int = 0) -> p
 
 
 def chain_items(*new: str) -> pa.Table:
-    """The ring's items with a title and a colour; `new` ones, which nobody has seen, are all mauve like items 0 and 1."""
+    """The ring's items with a title and a colour; `new` ones, which nobody has seen, are all mauve
+    like items 0 and 1.
+    """
     names = [item_name(place) for place in range(ITEMS)]
     colours = ["mauve" if place < 2 else COLOURS[place % len(COLOURS)] for place in range(ITEMS)]
     return pa.table(
         {
             "item_id": pa.array([*names, *new], pa.string()),
-            "title": pa.array([f"{colour} garment" for colour in [*colours, *("mauve" for _ in new)]], pa.string()),
+            "title": pa.array(
+                [f"{colour} garment" for colour in [*colours, *("mauve" for _ in new)]], pa.string()
+            ),
             "colour": pa.array([*colours, *("mauve" for _ in new)], pa.string()),
         }
     )

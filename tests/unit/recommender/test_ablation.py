@@ -26,7 +26,11 @@ def test_every_second_query_takes_its_candidates_along() -> None:
     assert rows.tolist() == [0, 1, 2, 4, 5, 6]
     assert (part.begins.tolist(), part.labels.tolist(), part.queries) == ([0, 3], [1, 5], 2)
     whole, rows = lists.every(1, 7)
-    assert (whole.begins.tolist(), whole.labels.tolist(), rows.tolist()) == ([0, 3, 4], [1, 3, 6], list(range(7)))
+    assert (whole.begins.tolist(), whole.labels.tolist(), rows.tolist()) == (
+        [0, 3, 4],
+        [1, 3, 6],
+        list(range(7)),
+    )
 
 
 def test_each_retriever_alone_and_the_blend_without_each() -> None:
@@ -45,16 +49,27 @@ def test_only_what_the_ranker_listens_to_is_important() -> None:
     queries, candidates = 200, 30
     begins = np.arange(queries) * candidates
     features = random.normal(size=(queries * candidates, 3)).astype(np.float32)
-    features[:, 2] = np.repeat(random.normal(size=queries), candidates)  # the same for all candidates of a query
+    features[:, 2] = np.repeat(
+        random.normal(size=queries), candidates
+    )  # the same for all candidates of a query
     hidden = np.zeros((3, 2), np.float32)
     hidden[0], hidden[2] = (5, -5), (1, 1)
     ranker = Ranker(
-        np.zeros(3, np.float32), np.ones(3, np.float32), hidden, np.zeros(2, np.float32), np.array([1, -1], np.float32)
+        np.zeros(3, np.float32),
+        np.ones(3, np.float32),
+        hidden,
+        np.zeros(2, np.float32),
+        np.array([1, -1], np.float32),
     )
     labels = begins + features[:, 0].reshape(queries, candidates).argmax(axis=1)
     before = features.copy()
     lost = importance(
-        Lists(begins, labels, queries), ranker, features, np.zeros(len(features), np.float32), ["heard", "ignored", "of query"], 0
+        Lists(begins, labels, queries),
+        ranker,
+        features,
+        np.zeros(len(features), np.float32),
+        ["heard", "ignored", "of query"],
+        0,
     )
     assert lost["heard"] > 0.5
     assert lost["ignored"] == 0

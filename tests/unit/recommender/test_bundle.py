@@ -10,7 +10,10 @@ from slipstream.recommender.bundle import Bundle, BundleError, load_bundle, save
 from slipstream.recommender.stages import Event, recommend, similar_items
 from tests.unit.recommender.chain import item_name
 
-HISTORY = [Event(item_name(4), "view", 1_700_000_000_000), Event(item_name(5), "cart", 1_700_000_060_000)]
+HISTORY = [
+    Event(item_name(4), "view", 1_700_000_000_000),
+    Event(item_name(5), "cart", 1_700_000_060_000),
+]
 
 
 @pytest.fixture
@@ -112,6 +115,8 @@ from slipstream.recommender.bundle import load_bundle
 from slipstream.recommender.stages import Event, recommend
 print(recommend(load_bundle({str(saved)!r}), [Event({item_name(4)!r}), Event({item_name(5)!r})], 1)[0].item_id)
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == item_name(6)

@@ -22,7 +22,12 @@ def _table(rows: list[tuple[str, str, str, int, float | None]]) -> pa.Table:
     columns = list(zip(*rows, strict=True)) or [()] * 5
     types = (pa.string(), pa.string(), pa.string(), pa.int64(), pa.float64())
     names = ("user_id", "item_id", "event_type", "timestamp", "value")
-    return pa.table({name: pa.array(column, type_) for name, column, type_ in zip(names, columns, types, strict=True)})
+    return pa.table(
+        {
+            name: pa.array(column, type_)
+            for name, column, type_ in zip(names, columns, types, strict=True)
+        }
+    )
 
 
 @given(ROWS)
@@ -37,7 +42,10 @@ def test_encode_sorts_by_user_and_time_and_keeps_the_order_of_the_table(
         if event_type != "search":
             expected.setdefault(user, []).append((timestamp, item))
     lists = [[ids[item] for item in log.item[log.user == user]] for user in np.unique(log.user)]
-    wanted = [[item for _, item in sorted(events, key=lambda event: event[0])] for events in expected.values()]
+    wanted = [
+        [item for _, item in sorted(events, key=lambda event: event[0])]
+        for events in expected.values()
+    ]
     assert sorted(lists) == sorted(wanted)
     assert (np.diff(log.user) >= 0).all()
 
@@ -48,11 +56,15 @@ def test_event_weights_of_a_table_are_those_of_each_event(
 ) -> None:
     weights = EventWeights(rating_scale=scale)
     expected = [weights.weight(event_type, value) for _, _, event_type, _, value in rows]
-    np.testing.assert_allclose(event_weights(_table(rows), weights), expected, rtol=1e-6, atol=1e-30)
+    np.testing.assert_allclose(
+        event_weights(_table(rows), weights), expected, rtol=1e-6, atol=1e-30
+    )
 
 
 def test_queries_have_the_earlier_events_of_the_same_user() -> None:
-    table = _table([("a", "x", "view", 1, None), ("a", "y", "view", 2, None), ("b", "z", "view", 3, None)])
+    table = _table(
+        [("a", "x", "view", 1, None), ("a", "y", "view", 2, None), ("b", "z", "view", 3, None)]
+    )
     log = encode(table, catalogue(table), EventWeights())
     first, second = queries(log, np.array([1, 2]))
     assert (first.history.item.tolist(), first.label) == ([0], 1)
@@ -80,11 +92,18 @@ def test_what_was_shown_is_taken_where_a_signal_names_the_same_list() -> None:
     columns = zip(*rows, strict=True)
     names = ("user_id", "item_id", "event_type", "timestamp", "recommendation_id", "position")
     kinds = (pa.string(), pa.string(), pa.string(), pa.int64(), pa.string(), pa.int64())
-    table = pa.table({name: pa.array(column, kind) for name, column, kind in zip(names, columns, kinds, strict=True)})
+    table = pa.table(
+        {
+            name: pa.array(column, kind)
+            for name, column, kind in zip(names, columns, kinds, strict=True)
+        }
+    )
     log = encode(table, ["a", "b"], EventWeights())
     shown = log.impressions
     assert shown is not None
-    assert list(zip(shown.item.tolist(), shown.position.tolist(), shown.taken.tolist(), strict=True)) == [
+    assert list(
+        zip(shown.item.tolist(), shown.position.tolist(), shown.taken.tolist(), strict=True)
+    ) == [
         (0, 0, False),
         (1, 1, True),
         (1, 0, False),
@@ -96,9 +115,19 @@ def test_what_was_shown_is_taken_where_a_signal_names_the_same_list() -> None:
 
 def test_a_cart_or_purchase_of_greater_value_can_count_more() -> None:
     weights = EventWeights(usual_value=100.0)
-    events = [("view", 400.0), ("purchase", 100.0), ("purchase", 400.0), ("purchase", 10_000.0), ("cart", 1.0), ("cart", None)]
+    events = [
+        ("view", 400.0),
+        ("purchase", 100.0),
+        ("purchase", 400.0),
+        ("purchase", 10_000.0),
+        ("cart", 1.0),
+        ("cart", None),
+    ]
     table = pa.table(
-        {"event_type": [kind for kind, _ in events], "value": pa.array([value for _, value in events], pa.float64())}
+        {
+            "event_type": [kind for kind, _ in events],
+            "value": pa.array([value for _, value in events], pa.float64()),
+        }
     )
     assert event_weights(table, weights).tolist() == [1, 3, 6, 6, 1, 2]
     assert [weights.weight(kind, value) for kind, value in events] == [1, 3, 6, 6, 1, 2]

@@ -24,7 +24,9 @@ def test_fit_gives_the_same_bundle_for_the_same_input() -> None:
 def test_fit_uses_the_latest_events_too() -> None:
     extra = pa.table(
         {
-            "user_id": pa.array([f"late-{visitor}" for visitor in range(30) for _ in range(2)], pa.string()),
+            "user_id": pa.array(
+                [f"late-{visitor}" for visitor in range(30) for _ in range(2)], pa.string()
+            ),
             "item_id": pa.array(["brand-new-a", "brand-new-b"] * 30, pa.string()),
             "event_type": pa.array(["view"] * 60, pa.string()),
             "timestamp": pa.array([1_800_000_000_000 + row for row in range(60)], pa.int64()),
@@ -43,7 +45,9 @@ def test_fit_records_what_it_did() -> None:
     assert manifest.metrics["validation"]["hit_rate@10"] > 0.5  # type: ignore[index, call-overload, operator]
 
 
-def test_fit_records_what_each_part_adds_and_how_the_network_learned(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fit_records_what_each_part_adds_and_how_the_network_learned(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("slipstream.recommender.fit.FEWEST_EVENTS", 100)
     monkeypatch.setitem(PROFILES, "fast", replace(PROFILES["fast"], epochs=2, dim=8))  # type: ignore[arg-type]
     metrics: Any = fit(chain_interactions(visitors=100)).manifest.metrics
@@ -52,12 +56,16 @@ def test_fit_records_what_each_part_adds_and_how_the_network_learned(monkeypatch
     assert 1 <= curve["kept"] <= 2 and min(curve["loss"]) > 0
     assert ablation["alone"]["rules"] > ablation["alone"]["popularity"]
     assert "transformer" in ablation["alone"] and ablation["without"]["popularity"] > 0
-    assert metrics["validation"]["ndcg@10"] == pytest.approx(ablation["blend"])  # so few queries fit no ranker
+    assert metrics["validation"]["ndcg@10"] == pytest.approx(
+        ablation["blend"]
+    )  # so few queries fit no ranker
 
 
 def test_fit_finds_out_whether_visitors_come_back() -> None:
     once = chain_interactions(visitors=60, length=4)
-    twice = pa.concat_tables([once, once.set_column(3, "timestamp", pa.array(once["timestamp"].to_numpy() + 300_000))])
+    twice = pa.concat_tables(
+        [once, once.set_column(3, "timestamp", pa.array(once["timestamp"].to_numpy() + 300_000))]
+    )
     assert "revisits" not in fit(once).retrievers or not fit(once).repeats
     bundle = fit(twice)
     assert bundle.repeats
@@ -91,7 +99,9 @@ def test_weights_of_events_count() -> None:
     rows = [("a", "bought")] * 1 + [("b", "viewed")] * 2
     table = pa.table(
         {
-            "user_id": pa.array([f"{user}{row}" for row, (user, _) in enumerate(rows)], pa.string()),
+            "user_id": pa.array(
+                [f"{user}{row}" for row, (user, _) in enumerate(rows)], pa.string()
+            ),
             "item_id": pa.array([item for _, item in rows], pa.string()),
             "event_type": pa.array(["purchase", "view", "view"], pa.string()),
             "timestamp": pa.array([1, 1, 1], pa.int64()),
@@ -110,10 +120,15 @@ def test_refit_keeps_parameters_and_blend_and_follows_the_new_log() -> None:
     np.testing.assert_array_equal(same.blend.weights, bundle.blend.weights)
     for name, retriever in bundle.retrievers.items():
         for array_name, array in retriever.arrays().items():
-            np.testing.assert_allclose(same.retrievers[name].arrays()[array_name], array, rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(
+                same.retrievers[name].arrays()[array_name], array, rtol=1e-5, atol=1e-6
+            )
     half = refit(bundle, log.select(np.arange(len(log) // 2)))
     assert half.manifest.data.events == len(log) // 2
-    assert not np.array_equal(half.retrievers["popularity"].arrays()["share"], bundle.retrievers["popularity"].arrays()["share"])
+    assert not np.array_equal(
+        half.retrievers["popularity"].arrays()["share"],
+        bundle.retrievers["popularity"].arrays()["share"],
+    )
 
 
 def test_refit_on_another_catalogue_is_refused() -> None:

@@ -1,4 +1,6 @@
-"""A fit with a network: it is heard, survives saving, and starts from an earlier bundle only where that is fair."""
+"""A fit with a network: it is heard, survives saving, and starts from an earlier bundle only where
+that is fair.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -27,14 +29,20 @@ def bundle() -> Bundle:
 
 def answers(bundle: Bundle) -> list[list[tuple[str, float]]]:
     return [
-        [(one.item_id, one.score) for one in recommend(bundle, [Event(item_name(place)), Event(item_name(place + 1))], 5)]
+        [
+            (one.item_id, one.score)
+            for one in recommend(bundle, [Event(item_name(place)), Event(item_name(place + 1))], 5)
+        ]
         for place in range(0, 40, 7)
     ]
 
 
 def test_the_network_is_heard_and_the_chain_is_found(bundle: Bundle) -> None:
     assert bundle.manifest.parameters["blend"]["transformer"] > 0.01  # type: ignore[index, call-overload, operator]
-    right = [recommend(bundle, [Event(item_name(place))], 1)[0].item_id == item_name(place + 1) for place in range(40)]
+    right = [
+        recommend(bundle, [Event(item_name(place))], 1)[0].item_id == item_name(place + 1)
+        for place in range(40)
+    ]
     assert sum(right) > 35
 
 
@@ -44,7 +52,9 @@ def test_a_saved_bundle_answers_as_before(bundle: Bundle, tmp_path: Path) -> Non
     assert (loaded.ranking is None) == (bundle.ranking is None)
     for ours, theirs in zip(answers(bundle), answers(loaded), strict=True):
         assert [item for item, _ in ours] == [item for item, _ in theirs]
-        np.testing.assert_allclose([score for _, score in ours], [score for _, score in theirs], rtol=1e-5)
+        np.testing.assert_allclose(
+            [score for _, score in ours], [score for _, score in theirs], rtol=1e-5
+        )
 
 
 def test_refit_goes_on_with_the_network(bundle: Bundle) -> None:
@@ -88,9 +98,13 @@ def test_where_enough_is_newer_than_the_earlier_bundle_only_that_is_validation(
     log = encoding.encode(SHOP, bundle.item_ids, EventWeights())
     until = int(np.quantile(log.timestamp, 0.95, method="lower"))  # some 360 events are newer
     monkeypatch.setattr(fitting, "learn", ask)
-    monkeypatch.setattr(fitting, "PROFILES", {"fast": replace(PROFILES["fast"], ranking_queries=wanted)})
+    monkeypatch.setattr(
+        fitting, "PROFILES", {"fast": replace(PROFILES["fast"], ranking_queries=wanted)}
+    )
     data = bundle.manifest.data.model_copy(update={"until": until})
     earlier = replace(bundle, manifest=bundle.manifest.model_copy(update={"data": data}))
     with pytest.raises(AskedError) as asked:
-        fit_log(log, list(bundle.item_ids), bundle.attributes or {}, repeats=False, start_from=earlier)
+        fit_log(
+            log, list(bundle.item_ids), bundle.attributes or {}, repeats=False, start_from=earlier
+        )
     assert (asked.value.args[0] == until) == only_newer

@@ -10,13 +10,18 @@ def test_each_column_has_a_name() -> None:
     interactions, items = chain_interactions(visitors=20), chain_items()
     item_ids = encoding.catalogue(interactions, items)
     attributes = encoding.attributes(items, item_ids)
-    table = item_table(encoding.encode(interactions, item_ids, EventWeights()), item_ids, attributes)
+    table = item_table(
+        encoding.encode(interactions, item_ids, EventWeights()), item_ids, attributes
+    )
     names = feature_names(["rules", "ease"], attributes)
     history = History(np.array([3, 4], np.int32), np.ones(2, np.float32), np.array([0, 60_000]))
-    found = ranking_features(table, history, np.arange(ITEMS, dtype=np.int32), np.zeros((ITEMS, 2), np.float32))
+    found = ranking_features(
+        table, history, np.arange(ITEMS, dtype=np.int32), np.zeros((ITEMS, 2), np.float32)
+    )
     assert len(names) == len(set(names)) == found.shape[1]
     of = dict(zip(names, found.T, strict=True))
     assert np.flatnonzero(of["seen"]).tolist() == [3, 4]
-    # The latest item counts twice as much as the one before; each shares its colour with the eighth of the ring.
+    # The latest item counts twice as much as the one before; each shares its colour with the eighth
+    # of the ring.
     assert of["same colour"][3] < of["same colour"][4] == of["same colour"][9]
     np.testing.assert_allclose(of["history length"], np.log1p(2), rtol=1e-6)

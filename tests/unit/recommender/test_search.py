@@ -1,4 +1,6 @@
-"""The search: what it begins with, what it keeps, when it ends a trial and itself, and what later fits remember of it."""
+"""The search: what it begins with, what it keeps, when it ends a trial and itself, and what later
+fits remember of it.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
@@ -20,21 +22,29 @@ ONE_EPOCH_S = 1.0
 
 
 class Trainings:
-    """Stands for training: an epoch takes a second, and its quality follows from the parameters alone."""
+    """Stands for training: an epoch takes a second, and its quality follows from the parameters
+    alone.
+    """
 
-    def __init__(self, quality: Callable[[TransformerParameters], float], loss: float = 1.0) -> None:
+    def __init__(
+        self, quality: Callable[[TransformerParameters], float], loss: float = 1.0
+    ) -> None:
         self._quality, self._loss = quality, loss
         self.now, self.tried = 0.0, list[TransformerParameters]()
 
     def clock(self) -> float:
         return self.now
 
-    def __call__(self, parameters: TransformerParameters, learned: Callable[[Epoch], None]) -> Fitted:
+    def __call__(
+        self, parameters: TransformerParameters, learned: Callable[[Epoch], None]
+    ) -> Fitted:
         self.tried.append(parameters)
         curve = []
         for epoch in range(1, parameters.epochs + 1):
             self.now += ONE_EPOCH_S
-            curve.append(Epoch(epoch, parameters.epochs, self._loss, self._quality(parameters) * epoch))
+            curve.append(
+                Epoch(epoch, parameters.epochs, self._loss, self._quality(parameters) * epoch)
+            )
             learned(curve[-1])
         return Fitted(parameters, len(curve), curve)  # type: ignore[arg-type]
 
@@ -93,13 +103,17 @@ def test_a_trial_under_way_when_the_time_is_over_is_not_chosen() -> None:
 
 def test_what_diverges_is_never_chosen() -> None:
     found = Trainings(wide_is_good, loss=float("nan")).search(3)
-    assert {trial.state for trial in found.trials} == {"diverged"} and found.trials[0].quality is None
+    assert {trial.state for trial in found.trials} == {"diverged"} and found.trials[
+        0
+    ].quality is None
     assert found.parameters == DEFAULTS
 
 
 def test_how_far_it_is_can_be_told() -> None:
     told: list[tuple[int, float, int]] = []
-    Trainings(wide_is_good).search(8, progress=lambda trial, done, epoch: told.append((trial, done, epoch.epoch)))
+    Trainings(wide_is_good).search(
+        8, progress=lambda trial, done, epoch: told.append((trial, done, epoch.epoch))
+    )
     assert told == [(number // 4, (number + 1) / 8, number % 4 + 1) for number in range(8)]
 
 
@@ -125,20 +139,31 @@ def test_later_fits_begin_with_what_was_found() -> None:
     item_ids = encoding.catalogue(interactions)
     log = encoding.encode(interactions, item_ids, EventWeights())
     steps: list[str] = []
-    bundle = fit_log(log, item_ids, {}, version="one", search_s=0.001, progress=lambda step: steps.append(step.what))
+    bundle = fit_log(
+        log,
+        item_ids,
+        {},
+        version="one",
+        search_s=0.001,
+        progress=lambda step: steps.append(step.what),
+    )
     assert "searching the network's parameters, trial 1" in steps
     trials: Any = bundle.manifest.metrics["search"]
     assert [(trial["number"], trial["state"]) for trial in trials] == [(0, "complete")]
     network: Any = bundle.manifest.parameters["network"]
     assert trials[0]["parameters"] == network and network["dim"] == 8
-    assert bundle.manifest.parameters["searched"] == {"fast": {"version": "one", "network": network}}
+    assert bundle.manifest.parameters["searched"] == {
+        "fast": {"version": "one", "network": network}
+    }
 
     # As if another width had been found.
     narrow = replace(TransformerParameters(**network), dim=4, epochs=99)
     bundle.manifest.parameters["searched"] = memory(bundle, "fast", "one", narrow)
     later = fit_log(log, item_ids, {}, version="two", start_from=bundle)
     assert later.manifest.parameters["network"] == {**network, "dim": 4}
-    assert later.manifest.parameters["searched"] == {"fast": {"version": "one", "network": asdict(narrow)}}
+    assert later.manifest.parameters["searched"] == {
+        "fast": {"version": "one", "network": asdict(narrow)}
+    }
     assert "search" not in later.manifest.metrics
 
 

@@ -15,7 +15,10 @@ from tests.unit.recommender.chain import item_name
 
 
 def _events(*places: int) -> list[Event]:
-    return [Event(item_name(place), "view", 1_700_000_000_000 + step * 60_000) for step, place in enumerate(places)]
+    return [
+        Event(item_name(place), "view", 1_700_000_000_000 + step * 60_000)
+        for step, place in enumerate(places)
+    ]
 
 
 @pytest.mark.parametrize("last", [5, 17, 33])
@@ -41,7 +44,11 @@ def test_recommend_gives_what_is_popular_for_an_empty_history(bundle: Bundle) ->
 
 
 def test_recommend_skips_unknown_items_and_events_without_weight(bundle: Bundle) -> None:
-    noise = [Event("no-such-item"), Event(item_name(30), "impression"), Event(item_name(31), "remove")]
+    noise = [
+        Event("no-such-item"),
+        Event(item_name(30), "impression"),
+        Event(item_name(31), "remove"),
+    ]
     assert recommend(bundle, [*_events(4, 5), *noise], 5, exclude={"x"}, repeats=True) == recommend(
         bundle, _events(4, 5), 5, exclude={"x"}, repeats=True
     )
@@ -69,7 +76,9 @@ def test_recommend_is_ordered_and_its_scores_are_probabilities(bundle: Bundle) -
 def test_mask_and_predicate_allow_the_same(bundle: Bundle) -> None:
     mask = np.arange(len(bundle.item_ids)) % 3 == 0
     by_mask = recommend(bundle, _events(7, 8), 10, allowed=mask)
-    by_predicate = recommend(bundle, _events(7, 8), 10, allowed=lambda item_id: bool(mask[bundle.index[item_id]]))
+    by_predicate = recommend(
+        bundle, _events(7, 8), 10, allowed=lambda item_id: bool(mask[bundle.index[item_id]])
+    )
     assert by_mask == by_predicate
     assert by_mask
 
@@ -79,7 +88,9 @@ def test_retrieve_scores_each_candidate_by_every_retriever(bundle: Bundle) -> No
     candidates = retrieve(bundle, history, limit=3)
     assert len(candidates) <= 3 * len(bundle.retrievers)
     for column, retriever in enumerate(bundle.retrievers.values()):
-        whole = retriever.score_at(retriever.score(history), np.arange(len(bundle.item_ids), dtype=np.int32))
+        whole = retriever.score_at(
+            retriever.score(history), np.arange(len(bundle.item_ids), dtype=np.int32)
+        )
         np.testing.assert_allclose(candidates.scores[:, column], whole[candidates.items], rtol=1e-6)
 
 
@@ -89,7 +100,9 @@ def test_filter_keeps_the_scores_of_what_remains(bundle: Bundle) -> None:
     unwanted = bundle.item_ids[candidates.items[0]]
     kept = filter_candidates(bundle, candidates, exclude={unwanted, "no-such-item"})
     np.testing.assert_array_equal(kept.items, candidates.items[1:])
-    np.testing.assert_array_equal(rank(bundle, history, kept), rank(bundle, history, candidates)[1:])
+    np.testing.assert_array_equal(
+        rank(bundle, history, kept), rank(bundle, history, candidates)[1:]
+    )
 
 
 def test_similar_items_finds_neighbours_and_never_the_item_itself(bundle: Bundle) -> None:

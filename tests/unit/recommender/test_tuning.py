@@ -6,7 +6,15 @@ import pytest
 from slipstream.models.base import EventWeights
 from slipstream.models.rules import RulesParameters, fit_rules
 from slipstream.recommender.encoding import catalogue, encode, queries
-from slipstream.recommender.tuning import FEWEST_QUERIES, Tuned, coordinate_search, mean_gain, ranks, tune, with_value
+from slipstream.recommender.tuning import (
+    FEWEST_QUERIES,
+    Tuned,
+    coordinate_search,
+    mean_gain,
+    ranks,
+    tune,
+    with_value,
+)
 from tests.unit.recommender.chain import chain_interactions
 
 
@@ -23,7 +31,9 @@ class _Outer:
 
 def test_coordinate_search_climbs_each_parameter_in_turn() -> None:
     found = coordinate_search(
-        _Outer(), [("x", (1, 2, 3)), ("inner.y", (5, 4))], lambda point: -abs(point.x - 2) - abs(point.inner.y - 4)
+        _Outer(),
+        [("x", (1, 2, 3)), ("inner.y", (5, 4))],
+        lambda point: -abs(point.x - 2) - abs(point.inner.y - 4),
     )
     assert found == _Outer(2, _Inner(4))
 
@@ -48,10 +58,14 @@ def test_ranks_in_a_batch_are_those_of_single_scoring(repeats: bool) -> None:
     retriever = fit_rules(log, RulesParameters())
     gains = []
     for query in asked:
-        scores = retriever.score_at(retriever.score(query.history), np.arange(log.n_items, dtype=np.int32))
+        scores = retriever.score_at(
+            retriever.score(query.history), np.arange(log.n_items, dtype=np.int32)
+        )
         own = scores[query.label]
         rivals = [
-            score for item, score in enumerate(scores) if item != query.label and (repeats or item not in query.history.item)
+            score
+            for item, score in enumerate(scores)
+            if item != query.label and (repeats or item not in query.history.item)
         ]
         rank = sum(score > own for score in rivals) + sum(score == own for score in rivals) / 2
         gains.append(1 / np.log2(rank + 2))

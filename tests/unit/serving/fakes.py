@@ -21,7 +21,12 @@ ITEMS = [f"item-{number:02}" for number in range(40)]
 def interactions() -> pa.Table:
     """Two kinds of visitors who keep to their half of the items, walking through it in order."""
     rows = [
-        (f"visitor-{visitor}", ITEMS[(visitor % 2) * 20 + (visitor // 2 + step) % 20], "view", visitor * 1_000 + step)
+        (
+            f"visitor-{visitor}",
+            ITEMS[(visitor % 2) * 20 + (visitor // 2 + step) % 20],
+            "view",
+            visitor * 1_000 + step,
+        )
         for visitor in range(60)
         for step in range(8)
     ]
@@ -46,13 +51,21 @@ def visitor(*item_ids: str) -> VisitorState:
 
 
 def item_record(item_id: str, timestamp: int = 1, **changes: object) -> CatalogRecord:
-    return CatalogRecord.model_validate({"entity": "item", "entity_id": item_id, "timestamp": timestamp, **changes})
+    return CatalogRecord.model_validate(
+        {"entity": "item", "entity_id": item_id, "timestamp": timestamp, **changes}
+    )
 
 
 class FakeOnline:
-    """The online store as two dictionaries; `away` makes it fail as a store that refuses connections."""
+    """The online store as two dictionaries; `away` makes it fail as a store that refuses
+    connections.
+    """
 
-    def __init__(self, visitors: dict[str, VisitorState] | None = None, trending: list[tuple[str, float]] | None = None) -> None:
+    def __init__(
+        self,
+        visitors: dict[str, VisitorState] | None = None,
+        trending: list[tuple[str, float]] | None = None,
+    ) -> None:
         self.visitors, self.top = visitors or {}, trending or []
         self.away = False
 
@@ -70,7 +83,9 @@ class FakeOnline:
 
 
 class Setting:
-    """A pipeline on fakes: change `model`, `online` or `catalog`, and read what was recorded from `slates`."""
+    """A pipeline on fakes: change `model`, `online` or `catalog`, and read what was recorded from
+    `slates`.
+    """
 
     def __init__(self, online: FakeOnline, model: Model | None = None, **options: float) -> None:
         self.online, self.model = online, model

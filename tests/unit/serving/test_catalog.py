@@ -44,13 +44,17 @@ def test_item_is_hidden_from_the_moment_that_it_expires(bundle: Bundle) -> None:
     assert not catalog.mask(present)[bundle.index["item-01"]]
 
 
-def test_items_still_expire_when_the_moments_were_sorted_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_items_still_expire_when_the_moments_were_sorted_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(catalog_module, "_SURPLUS", 2)
     catalog = Catalog()
     soon = time.time() * 1000 + 60
     catalog.apply(item_record("b", attributes={"expires_at": soon}))
     for number in range(50):
-        catalog.apply(item_record("a", timestamp=number, attributes={"expires_at": soon + 60_000 + number}))
+        catalog.apply(
+            item_record("a", timestamp=number, attributes={"expires_at": soon + 60_000 + number})
+        )
     assert catalog.shown("b")
     while time.time() * 1000 <= soon:
         time.sleep(0.005)
@@ -68,7 +72,11 @@ def test_expiry_that_was_postponed_does_not_hide() -> None:
     assert catalog.shown("a")
 
 
-@given(st.permutations([item_record("a", at, attributes={"at": at}, available=at % 2 == 0) for at in range(5)]))
+@given(
+    st.permutations(
+        [item_record("a", at, attributes={"at": at}, available=at % 2 == 0) for at in range(5)]
+    )
+)
 def test_the_newest_record_counts_in_whatever_order_they_come(records: list[object]) -> None:
     catalog = Catalog()
     for record in records:
@@ -96,13 +104,24 @@ def test_an_item_that_changes_all_the_time_takes_no_more_room() -> None:
 def test_look_alikes_share_attributes_rare_ones_first_and_forget_what_changed() -> None:
     catalog = Catalog()
     for number in range(5):
-        catalog.apply(item_record(f"shoe-{number}", attributes={"category": "shoes", "title": "A shoe"}))
+        catalog.apply(
+            item_record(f"shoe-{number}", attributes={"category": "shoes", "title": "A shoe"})
+        )
     catalog.apply(item_record("boot", attributes={"categories": ["boots"], "category": "shoes"}))
     catalog.apply(item_record("twin", attributes={"categories": ["boots"], "category": "shoes"}))
     catalog.apply(item_record("hat", attributes={"category": "hats", "title": "A shoe"}))
     assert catalog.look_alikes(["boot"], 1)[0][0] == "twin"
-    assert {item_id for item_id, _ in catalog.look_alikes(["boot"], 10)} == {"twin", *(f"shoe-{n}" for n in range(5))}
+    assert {item_id for item_id, _ in catalog.look_alikes(["boot"], 10)} == {
+        "twin",
+        *(f"shoe-{n}" for n in range(5)),
+    }
     catalog.apply(item_record("twin", timestamp=2, attributes={"category": "hats"}))
     assert "twin" not in {item_id for item_id, _ in catalog.look_alikes(["boot"], 10)}
-    catalog.apply(item_record("shoe-1", timestamp=2, attributes={"category": "shoes"}, available=False))
-    assert {item_id for item_id, _ in catalog.look_alikes(["boot"], 10, {"shoe-0"})} == {"shoe-2", "shoe-3", "shoe-4"}
+    catalog.apply(
+        item_record("shoe-1", timestamp=2, attributes={"category": "shoes"}, available=False)
+    )
+    assert {item_id for item_id, _ in catalog.look_alikes(["boot"], 10, {"shoe-0"})} == {
+        "shoe-2",
+        "shoe-3",
+        "shoe-4",
+    }

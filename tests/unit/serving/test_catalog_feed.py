@@ -26,7 +26,11 @@ class Scene:
         self.stored: list[CatalogRecord] | None = None
         consumer: Any = self.consumer
         self.feed = CatalogFeed(
-            self.catalog, self._records, lambda: consumer, Metrics("serving"), ServingMetrics(CollectorRegistry())
+            self.catalog,
+            self._records,
+            lambda: consumer,
+            Metrics("serving"),
+            ServingMetrics(CollectorRegistry()),
         )
 
     def _records(self) -> Iterator[CatalogRecord]:
@@ -48,7 +52,9 @@ async def test_not_ready_before_the_snapshot_nor_before_the_topic_was_read() -> 
     assert not scene.catalog.shown("gone")
 
 
-async def test_a_store_that_stays_away_keeps_it_from_being_ready_for_a_while_only(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_store_that_stays_away_keeps_it_from_being_ready_for_a_while_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     scene = Scene()
     scene.feed.tail(scene.consumer.stop)
     with pytest.raises(StoreUnavailableError):

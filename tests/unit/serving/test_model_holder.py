@@ -7,11 +7,12 @@ from prometheus_client import CollectorRegistry
 
 from services.serving.metrics import ServingMetrics
 from services.serving.model_holder import Model, ModelHolder
-from slipstream.broker.batch import Batch, Malformed, Message, Source
+from slipstream.broker.batch import Batch, Malformed, Message
 from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.client import Peer
 from slipstream.chassis.metrics import Metrics
 from slipstream.contracts.events import ModelEvent, ModelEventType
+from slipstream.contracts.positions import Source
 from slipstream.recommender.bundle import Bundle
 from tests.unit.serving.fakes import small_bundle
 from tests.unit.serving.training_stub import TrainingStub
@@ -62,14 +63,18 @@ def versions(holder: ModelHolder) -> tuple[str | None, str | None]:
     return tuple(model.version if model else None for model in (holder.current, holder.previous))  # type: ignore[return-value]
 
 
-def test_no_champion_yet_leaves_no_model_and_says_so(training: TrainingStub, tmp_path: Path) -> None:
+def test_no_champion_yet_leaves_no_model_and_says_so(
+    training: TrainingStub, tmp_path: Path
+) -> None:
     holder = a_holder(training, tmp_path / "cache")
     assert not holder.refresh()
     assert holder.current is None
     assert holder.problem == "training has no champion yet"
 
 
-def test_a_new_champion_takes_over_and_the_one_before_is_kept(training: TrainingStub, tmp_path: Path, bundle: Bundle) -> None:
+def test_a_new_champion_takes_over_and_the_one_before_is_kept(
+    training: TrainingStub, tmp_path: Path, bundle: Bundle
+) -> None:
     holder = a_holder(training, tmp_path / "cache")
     training.publish(bundle, "1")
     assert holder.refresh()
@@ -78,7 +83,9 @@ def test_a_new_champion_takes_over_and_the_one_before_is_kept(training: Training
     assert versions(holder) == ("2", "1")
 
 
-def test_a_champion_that_did_not_change_is_not_downloaded_again(training: TrainingStub, tmp_path: Path, bundle: Bundle) -> None:
+def test_a_champion_that_did_not_change_is_not_downloaded_again(
+    training: TrainingStub, tmp_path: Path, bundle: Bundle
+) -> None:
     holder = a_holder(training, tmp_path / "cache")
     training.publish(bundle, "1")
     holder.refresh()
@@ -89,7 +96,9 @@ def test_a_champion_that_did_not_change_is_not_downloaded_again(training: Traini
     assert training.downloads == ["manifest.json"]
 
 
-def test_a_rollback_needs_no_download(training: TrainingStub, tmp_path: Path, bundle: Bundle) -> None:
+def test_a_rollback_needs_no_download(
+    training: TrainingStub, tmp_path: Path, bundle: Bundle
+) -> None:
     holder = a_holder(training, tmp_path / "cache")
     training.publish(bundle, "1")
     holder.refresh()
@@ -102,7 +111,9 @@ def test_a_rollback_needs_no_download(training: TrainingStub, tmp_path: Path, bu
     assert training.downloads == ["manifest.json"]
 
 
-def test_a_damaged_download_leaves_the_present_model_and_heals(training: TrainingStub, tmp_path: Path, bundle: Bundle) -> None:
+def test_a_damaged_download_leaves_the_present_model_and_heals(
+    training: TrainingStub, tmp_path: Path, bundle: Bundle
+) -> None:
     holder = a_holder(training, tmp_path / "cache")
     training.publish(bundle, "1")
     holder.refresh()
@@ -117,7 +128,9 @@ def test_a_damaged_download_leaves_the_present_model_and_heals(training: Trainin
     assert holder.problem == ""
 
 
-def test_a_model_that_fails_to_warm_up_does_not_take_over(training: TrainingStub, tmp_path: Path, bundle: Bundle) -> None:
+def test_a_model_that_fails_to_warm_up_does_not_take_over(
+    training: TrainingStub, tmp_path: Path, bundle: Bundle
+) -> None:
     def refuse_second(model: Model) -> None:
         if model.version == "2":
             raise ValueError("nothing to recommend")
@@ -130,7 +143,9 @@ def test_a_model_that_fails_to_warm_up_does_not_take_over(training: TrainingStub
     assert versions(holder) == ("1", None)
 
 
-def test_restart_with_training_away_serves_the_cached_champion(training: TrainingStub, tmp_path: Path, bundle: Bundle) -> None:
+def test_restart_with_training_away_serves_the_cached_champion(
+    training: TrainingStub, tmp_path: Path, bundle: Bundle
+) -> None:
     training.publish(bundle, "1")
     a_holder(training, tmp_path / "cache").refresh()
     training.away = True
@@ -140,7 +155,9 @@ def test_restart_with_training_away_serves_the_cached_champion(training: Trainin
     assert versions(restarted) == ("1", None)
 
 
-def test_restart_with_a_damaged_cache_serves_the_newest_good_one(training: TrainingStub, tmp_path: Path, bundle: Bundle) -> None:
+def test_restart_with_a_damaged_cache_serves_the_newest_good_one(
+    training: TrainingStub, tmp_path: Path, bundle: Bundle
+) -> None:
     holder = a_holder(training, tmp_path / "cache")
     training.publish(bundle, "1")
     holder.refresh()
@@ -155,7 +172,9 @@ def test_restart_with_a_damaged_cache_serves_the_newest_good_one(training: Train
     assert versions(restarted) == ("2", "1")
 
 
-def test_a_version_with_other_content_is_another_model(training: TrainingStub, tmp_path: Path, bundle: Bundle) -> None:
+def test_a_version_with_other_content_is_another_model(
+    training: TrainingStub, tmp_path: Path, bundle: Bundle
+) -> None:
     cache = tmp_path / "cache"
     training.publish(bundle, "1")
     a_holder(training, cache).refresh()
@@ -168,7 +187,9 @@ def test_a_version_with_other_content_is_another_model(training: TrainingStub, t
     assert restarted.current.bundle.repeats
 
 
-def test_only_the_present_and_the_previous_bundle_stay_on_disk(training: TrainingStub, tmp_path: Path, bundle: Bundle) -> None:
+def test_only_the_present_and_the_previous_bundle_stay_on_disk(
+    training: TrainingStub, tmp_path: Path, bundle: Bundle
+) -> None:
     holder = a_holder(training, tmp_path / "cache")
     for version in ("1", "2", "3"):
         training.publish(small_bundle(version), version)
@@ -179,9 +200,15 @@ def test_only_the_present_and_the_previous_bundle_stay_on_disk(training: Trainin
     assert folders == {holder.current.directory.name, holder.previous.directory.name}
 
 
-def test_what_others_keep_in_the_cache_folder_stays(training: TrainingStub, tmp_path: Path, bundle: Bundle) -> None:
+def test_what_others_keep_in_the_cache_folder_stays(
+    training: TrainingStub, tmp_path: Path, bundle: Bundle
+) -> None:
     cache = tmp_path / "home"
-    foreign = [cache / "documents" / "letter.txt", cache / "incoming" / "post.txt", cache / ("a" * 32) / "manifest.json"]
+    foreign = [
+        cache / "documents" / "letter.txt",
+        cache / "incoming" / "post.txt",
+        cache / ("a" * 32) / "manifest.json",
+    ]
     for path in foreign:
         path.parent.mkdir(parents=True)
         path.write_text("mine")
@@ -204,7 +231,9 @@ def test_a_manifest_that_names_a_path_outside_its_folder_is_refused(
     assert "outside its folder" in holder.problem
 
 
-def test_following_the_alias_heals_a_lost_event(training: TrainingStub, tmp_path: Path, bundle: Bundle) -> None:
+def test_following_the_alias_heals_a_lost_event(
+    training: TrainingStub, tmp_path: Path, bundle: Bundle
+) -> None:
     taken, stop = threading.Event(), threading.Event()
     holder = a_holder(training, tmp_path / "cache", warm_up=lambda _: taken.set())
     follower = threading.Thread(target=holder.follow_alias, args=(stop, 0.05))
@@ -232,14 +261,24 @@ def test_an_event_has_the_champion_fetched_for_its_request_and_bad_records_are_c
         return httpx.Response(status, content=body)
 
     peer = Peer("training", "http://training", retries=0, transport=httpx.MockTransport(answer))
-    holder = ModelHolder(peer, tmp_path / "cache", ServingMetrics(CollectorRegistry()), lambda _: taken.set())
+    holder = ModelHolder(
+        peer, tmp_path / "cache", ServingMetrics(CollectorRegistry()), lambda _: taken.set()
+    )
     champion = ModelEvent(event=ModelEventType.PROMOTED, version="1", alias="champion", timestamp=1)
-    heard = Heard(Batch([Message(EVENTS, 0, "m", champion, rid)], [Malformed(EVENTS, 1, b"{", "not JSON", "")]))
+    heard = Heard(
+        Batch(
+            [Message(EVENTS, 0, "m", champion, rid)], [Malformed(EVENTS, 1, b"{", "not JSON", "")]
+        )
+    )
     alias = threading.Thread(target=holder.follow_alias, args=(stop, 600))
     alias.start()
-    events = threading.Thread(target=holder.follow_events, args=(heard, stop, ConsumerWatch(metrics)))
+    events = threading.Thread(
+        target=holder.follow_events, args=(heard, stop, ConsumerWatch(metrics))
+    )
     try:
-        while not holder.problem:  # the first look found no champion, and the next is ten minutes away
+        while (
+            not holder.problem
+        ):  # the first look found no champion, and the next is ten minutes away
             assert not stop.wait(0.01)
         training.publish(bundle, "1")
         events.start()
@@ -251,4 +290,7 @@ def test_an_event_has_the_champion_fetched_for_its_request_and_bad_records_are_c
         events.join(5)
     assert asked == [None, asked_with]
     names = ("consumed_records_total", "malformed_records_total", "consumer_lag_records")
-    assert [metrics.registry.get_sample_value(f"slipstream_{name}", {"topic": EVENTS.topic}) for name in names] == [1, 1, 3]
+    assert [
+        metrics.registry.get_sample_value(f"slipstream_{name}", {"topic": EVENTS.topic})
+        for name in names
+    ] == [1, 1, 3]

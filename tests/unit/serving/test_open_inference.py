@@ -8,7 +8,12 @@ from slipstream.chassis.errors import InvalidRequestError
 
 
 def a_body(*visitors: Any, **changes: Any) -> dict[str, Any]:
-    tensor = {"name": "user_id", "shape": [len(visitors)], "datatype": "BYTES", "data": list(visitors)}
+    tensor = {
+        "name": "user_id",
+        "shape": [len(visitors)],
+        "datatype": "BYTES",
+        "data": list(visitors),
+    }
     return {"id": "42", "inputs": [tensor | changes.pop("tensor", {})], **changes}
 
 
@@ -29,7 +34,9 @@ def test_each_visitor_of_the_tensor_is_a_request() -> None:
 
 
 def test_nested_data_is_read_row_by_row() -> None:
-    asked = open_inference.parse(a_body("ada", "bob", tensor={"shape": [2, 1], "data": [["ada"], ["bob"]]}))
+    asked = open_inference.parse(
+        a_body("ada", "bob", tensor={"shape": [2, 1], "data": [["ada"], ["bob"]]})
+    )
     assert [one.user_id for one in open_inference.requests(asked)] == ["ada", "bob"]
 
 
@@ -61,7 +68,10 @@ def test_tensors_that_the_model_does_not_take_are_refused(body: dict[str, Any]) 
 
 def test_short_rows_are_filled_up_so_that_the_tensor_is_rectangular() -> None:
     asked = open_inference.parse(a_body("ada", "bob"))
-    answers = [an_answer(Item("a", 0.5, "ease"), Item("b", 0.25, "ease")), an_answer(Item("c", 0.75, "ease"))]
+    answers = [
+        an_answer(Item("a", 0.5, "ease"), Item("b", 0.25, "ease")),
+        an_answer(Item("c", 0.75, "ease")),
+    ]
     items, scores = open_inference.response(asked, answers, "7")["outputs"]
     assert (items["shape"], items["data"]) == ([2, 2], ["a", "b", "c", ""])
     assert (scores["datatype"], scores["data"]) == ("FP32", [0.5, 0.25, 0.75, 0.0])

@@ -6,7 +6,16 @@ import pytest
 from services.serving.pipeline import RecommendationRequest, Step, warm_up
 from slipstream.features.visitor import VisitorState
 from slipstream.recommender.bundle import Bundle
-from tests.unit.serving.fakes import ITEMS, FakeOnline, Setting, history, item_record, model, small_bundle, visitor
+from tests.unit.serving.fakes import (
+    ITEMS,
+    FakeOnline,
+    Setting,
+    history,
+    item_record,
+    model,
+    small_bundle,
+    visitor,
+)
 
 TRENDING = [("item-30", 9.0), ("item-31", 8.0), ("item-05", 7.0), ("item-32", 6.0)]
 
@@ -19,21 +28,34 @@ def ids(answer: object) -> list[str]:
     return [item.item_id for item in answer.items]  # type: ignore[attr-defined]
 
 
-async def test_known_visitor_is_answered_by_the_model_with_what_visitors_alike_did_next(bundle: Bundle) -> None:
-    setting = a_setting(bundle, ada=visitor("item-03", "item-04", "item-05"), bob=visitor("item-25", "item-26"))
+async def test_known_visitor_is_answered_by_the_model_with_what_visitors_alike_did_next(
+    bundle: Bundle,
+) -> None:
+    setting = a_setting(
+        bundle, ada=visitor("item-03", "item-04", "item-05"), bob=visitor("item-25", "item-26")
+    )
     ada = await setting.pipeline.recommend(RecommendationRequest(5, "ada"))
     bob = await setting.pipeline.recommend(RecommendationRequest(5, "bob"))
-    assert (ada.answered_by, ada.reason, ada.model_version, ada.history_length) == (Step.MODEL, "", "7", 3)
+    assert (ada.answered_by, ada.reason, ada.model_version, ada.history_length) == (
+        Step.MODEL,
+        "",
+        "7",
+        3,
+    )
     assert ids(ada)[0] == "item-06"
     assert ids(bob)[0] == "item-27"
     assert all(item in ITEMS[:20] for item in ids(ada))
 
 
-async def test_seen_items_are_left_out_unless_the_model_says_that_they_come_back(bundle: Bundle) -> None:
+async def test_seen_items_are_left_out_unless_the_model_says_that_they_come_back(
+    bundle: Bundle,
+) -> None:
     seen = visitor("item-03", "item-04", "item-05", "item-06")
     answer = await a_setting(bundle, ada=seen).pipeline.recommend(RecommendationRequest(20, "ada"))
     assert not {"item-03", "item-04", "item-05", "item-06"} & set(ids(answer))
-    returning = await a_setting(small_bundle(repeats=True), ada=seen).pipeline.recommend(RecommendationRequest(20, "ada"))
+    returning = await a_setting(small_bundle(repeats=True), ada=seen).pipeline.recommend(
+        RecommendationRequest(20, "ada")
+    )
     assert "item-06" in ids(returning)
 
 
@@ -42,7 +64,9 @@ async def test_excluded_unavailable_deleted_and_expired_items_are_left_out(bundl
     setting.catalog.apply(item_record("item-04", available=False))
     setting.catalog.apply(item_record("item-05", deleted=True))
     setting.catalog.apply(item_record("item-06", attributes={"expires_at": 1_000}))
-    answer = await setting.pipeline.recommend(RecommendationRequest(36, "ada", exclude=frozenset({"item-07"})))
+    answer = await setting.pipeline.recommend(
+        RecommendationRequest(36, "ada", exclude=frozenset({"item-07"}))
+    )
     assert len(answer.items) == 35
     assert not {"item-03", "item-04", "item-05", "item-06", "item-07"} & set(ids(answer))
 
@@ -54,7 +78,9 @@ async def test_unknown_visitor_gets_what_is_trending_and_the_reason(bundle: Bund
     assert answer.reason == "the visitor is not known"
 
 
-async def test_visitor_of_items_that_the_model_does_not_know_gets_items_alike_by_the_catalogue(bundle: Bundle) -> None:
+async def test_visitor_of_items_that_the_model_does_not_know_gets_items_alike_by_the_catalogue(
+    bundle: Bundle,
+) -> None:
     setting = a_setting(bundle, ada=visitor("new-boot"))
     for item_id, kind in (("new-boot", "boots"), ("other-boot", "boots"), ("hat", "hats")):
         setting.catalog.apply(item_record(item_id, attributes={"category": kind}))
@@ -87,7 +113,12 @@ async def test_online_store_away_leaves_what_the_model_found_popular(bundle: Bun
     answer = await setting.pipeline.recommend(RecommendationRequest(5, "ada"))
     assert (answer.answered_by, len(answer.items)) == (Step.TRENDING, 5)
     assert "the online store does not answer" in answer.reason
-    assert setting.registry.get_sample_value("slipstream_recommendations_degraded_total", {"missing": "online_store"}) == 1
+    assert (
+        setting.registry.get_sample_value(
+            "slipstream_recommendations_degraded_total", {"missing": "online_store"}
+        )
+        == 1
+    )
 
 
 async def test_online_store_away_without_a_model_leaves_what_was_trending_before() -> None:
@@ -102,7 +133,9 @@ async def test_nothing_at_all_is_an_empty_answer_with_reasons() -> None:
     setting = Setting(FakeOnline(), None)
     answer = await setting.pipeline.recommend(RecommendationRequest(5, "ada"))
     assert (answer.answered_by, list(answer.items)) == (Step.NONE, [])
-    assert answer.reason == "no model is loaded yet; the visitor is not known; nothing is trending yet"
+    assert (
+        answer.reason == "no model is loaded yet; the visitor is not known; nothing is trending yet"
+    )
 
 
 async def test_online_store_that_hangs_is_given_up_in_time(bundle: Bundle) -> None:
@@ -124,19 +157,25 @@ async def test_model_that_fails_does_not_fail_the_request(bundle: Bundle) -> Non
     broken = model(bundle)
     setting = Setting(FakeOnline({"ada": visitor("item-03")}, list(TRENDING)), broken)
     setting.catalog.mask(broken).resize(1, refcheck=False)  # a mask that does not fit the model
-    answer = await setting.pipeline.recommend(RecommendationRequest(1, "ada", steps=(Step.MODEL, Step.TRENDING)))
+    answer = await setting.pipeline.recommend(
+        RecommendationRequest(1, "ada", steps=(Step.MODEL, Step.TRENDING))
+    )
     assert (answer.answered_by, answer.reason) == (Step.TRENDING, "the model failed")
 
 
 async def test_session_is_answered_by_the_model_from_the_events_given(bundle: Bundle) -> None:
     setting = a_setting(bundle)
-    answer = await setting.pipeline.recommend(RecommendationRequest(1, history=history("item-24", "item-25")))
+    answer = await setting.pipeline.recommend(
+        RecommendationRequest(1, history=history("item-24", "item-25"))
+    )
     assert (answer.answered_by, ids(answer), answer.user_id) == (Step.MODEL, ["item-26"], "")
     assert setting.slates[0].user_id == f"anonymous:{answer.recommendation_id}"
 
 
 async def test_similar_is_what_goes_with_the_item_and_never_the_item_itself(bundle: Bundle) -> None:
-    asked = RecommendationRequest(4, history=(), similar_to=("item-08",), steps=(Step.SIMILAR, Step.TRENDING))
+    asked = RecommendationRequest(
+        4, history=(), similar_to=("item-08",), steps=(Step.SIMILAR, Step.TRENDING)
+    )
     answer = await a_setting(bundle).pipeline.recommend(asked)
     assert (answer.answered_by, len(answer.items)) == (Step.SIMILAR, 4)
     assert "item-08" not in ids(answer)
@@ -158,14 +197,23 @@ async def test_every_answer_is_recorded_as_it_was_given(bundle: Bundle) -> None:
     answer = await setting.pipeline.recommend(RecommendationRequest(3, "ada", placement="home"))
     (slate,) = setting.slates
     assert [item.item_id for item in slate.items] == ids(answer)
-    assert (slate.recommendation_id, slate.user_id, slate.placement) == (answer.recommendation_id, "ada", "home")
+    assert (slate.recommendation_id, slate.user_id, slate.placement) == (
+        answer.recommendation_id,
+        "ada",
+        "home",
+    )
     assert (slate.answered_by, slate.model_version) == ("model", "7")
     assert (slate.features["history_length"], slate.features["views"]) == (2, 2)
     assert slate.latency_ms > 0
-    assert setting.registry.get_sample_value("slipstream_recommendations_total", {"step": "model"}) == 1
+    assert (
+        setting.registry.get_sample_value("slipstream_recommendations_total", {"step": "model"})
+        == 1
+    )
 
 
-async def test_model_swapped_while_the_store_answers_does_not_mix_into_the_answer(bundle: Bundle) -> None:
+async def test_model_swapped_while_the_store_answers_does_not_mix_into_the_answer(
+    bundle: Bundle,
+) -> None:
     other = model(small_bundle(), "8")
 
     class Swapping(FakeOnline):
@@ -179,7 +227,9 @@ async def test_model_swapped_while_the_store_answers_does_not_mix_into_the_answe
     assert (first.model_version, second.model_version) == ("7", "8")
 
 
-async def test_rank_orders_the_callers_items_and_keeps_those_it_does_not_know_at_the_end(bundle: Bundle) -> None:
+async def test_rank_orders_the_callers_items_and_keeps_those_it_does_not_know_at_the_end(
+    bundle: Bundle,
+) -> None:
     setting = a_setting(bundle, ada=visitor("item-03", "item-04"))
     answer = await setting.pipeline.rank("ada", ["unknown", "item-33", "item-05", "item-33"])
     assert (answer.answered_by, ids(answer)) == (Step.MODEL, ["item-05", "item-33", "unknown"])

@@ -1,4 +1,6 @@
-"""Training as serving sees it: the champion's version, and the files of bundles, over any HTTP transport."""
+"""Training as serving sees it: the champion's version, and the files of bundles, over any HTTP
+transport.
+"""
 
 import json
 from pathlib import Path
@@ -9,7 +11,9 @@ from slipstream.recommender.bundle import Bundle, save_bundle
 
 
 class TrainingStub:
-    """Answers from bundle directories. `away` refuses connections, `spoiled` names a file that is sent damaged."""
+    """Answers from bundle directories. `away` refuses connections, `spoiled` names a file that is
+    sent damaged.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -28,7 +32,9 @@ class TrainingStub:
         if path == "/v1/aliases/champion":
             if self.champion is None:
                 return 404, b'{"code":"no_model"}'
-            return 200, json.dumps({"version": self.champion, "aliases": ["champion"], "created_at": 1}).encode()
+            return 200, json.dumps(
+                {"version": self.champion, "aliases": ["champion"], "created_at": 1}
+            ).encode()
         _, _, _, version, _, name = path.split("/")
         self.downloads.append(name)
         body = (self.directory / version / name).read_bytes()

@@ -25,7 +25,9 @@ def bundle(tmp_path: Path) -> Path:
 def test_put_keeps_a_copy_of_every_file(artifacts: Artifacts, bundle: Path) -> None:
     kept = artifacts.put("v1", bundle)
     assert artifacts.path("v1") == kept
-    assert {path.name: path.read_bytes() for path in kept.iterdir()} == {p.name: p.read_bytes() for p in bundle.iterdir()}
+    assert {path.name: path.read_bytes() for path in kept.iterdir()} == {
+        p.name: p.read_bytes() for p in bundle.iterdir()
+    }
     assert artifacts.versions() == ["v1"]
 
 
@@ -43,7 +45,9 @@ def test_put_that_fails_leaves_nothing(artifacts: Artifacts, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("version", ["", "..", "../v1", "a/b", ".hidden", "v1\n", "x" * 129])
-def test_version_that_leads_out_of_the_folder_is_refused(artifacts: Artifacts, bundle: Path, version: str) -> None:
+def test_version_that_leads_out_of_the_folder_is_refused(
+    artifacts: Artifacts, bundle: Path, version: str
+) -> None:
     with pytest.raises(ValueError, match="can't name"):
         artifacts.put(version, bundle)
     with pytest.raises(ArtifactNotFoundError):
@@ -64,7 +68,10 @@ def test_sweep_removes_what_a_killed_process_left(artifacts: Artifacts, bundle: 
     (artifacts.root / "bundles" / ".v2.partial").mkdir()
     (artifacts.root / ".work-x").mkdir()
     artifacts.sweep()
-    assert sorted(path.name for path in artifacts.root.rglob("*") if path.is_dir()) == ["bundles", "v1"]
+    assert sorted(path.name for path in artifacts.root.rglob("*") if path.is_dir()) == [
+        "bundles",
+        "v1",
+    ]
 
 
 def test_workspace_is_removed_after_a_failure(artifacts: Artifacts) -> None:

@@ -3,9 +3,16 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from slipstream.broker.batch import Source
 from slipstream.chassis.settings import LakeSettings
-from slipstream.stores.lake import CATALOG, INTERACTIONS, SCHEMAS, Lake, LakeConflictError, LakeUnavailableError
+from slipstream.contracts.positions import Source
+from slipstream.stores.lake import (
+    CATALOG,
+    INTERACTIONS,
+    SCHEMAS,
+    Lake,
+    LakeConflictError,
+    LakeUnavailableError,
+)
 
 SOURCE = Source("interactions.v1", "topic-1", 3)
 OTHER = Source("interactions.v1", "topic-1", 4)
@@ -18,8 +25,17 @@ def lake(lake_settings: LakeSettings) -> Lake:
 
 def rows(*event_ids: str, date: str = "2026-01-01") -> pa.Table:
     schema = SCHEMAS[INTERACTIONS]
-    known = {"event_type": "view", "user_id": "u", "timestamp": 1, "received_at": 2, "received_date": date, "properties": "{}"}
-    return pa.Table.from_pylist([{**known, "event_id": event_id} for event_id in event_ids], schema=schema)
+    known = {
+        "event_type": "view",
+        "user_id": "u",
+        "timestamp": 1,
+        "received_at": 2,
+        "received_date": date,
+        "properties": "{}",
+    }
+    return pa.Table.from_pylist(
+        [{**known, "event_id": event_id} for event_id in event_ids], schema=schema
+    )
 
 
 def ids(lake: Lake, version: int | None = None) -> list[str]:
@@ -27,7 +43,11 @@ def ids(lake: Lake, version: int | None = None) -> list[str]:
 
 
 def test_a_lake_without_tables_reads_as_empty(lake: Lake) -> None:
-    assert (lake.version(INTERACTIONS), lake.count(INTERACTIONS), lake.read(INTERACTIONS).num_rows) == (None, 0, 0)
+    assert (
+        lake.version(INTERACTIONS),
+        lake.count(INTERACTIONS),
+        lake.read(INTERACTIONS).num_rows,
+    ) == (None, 0, 0)
     assert lake.read(INTERACTIONS).schema == SCHEMAS[INTERACTIONS]
     assert (lake.compact(INTERACTIONS), lake.vacuum(INTERACTIONS, 1)) == (0, 0)
 
@@ -51,9 +71,15 @@ def test_an_older_version_reads_as_it_was_also_after_compaction(lake: Lake) -> N
     assert lake.applied_offsets(INTERACTIONS, [SOURCE])[SOURCE] == 6
 
 
-def test_append_is_refused_when_another_writer_took_the_source_meanwhile(lake: Lake, lake_settings: LakeSettings) -> None:
+def test_append_is_refused_when_another_writer_took_the_source_meanwhile(
+    lake: Lake, lake_settings: LakeSettings
+) -> None:
     other = Lake(lake_settings, "shop")
-    assert lake.applied_offsets(INTERACTIONS, [SOURCE])[SOURCE] == other.applied_offsets(INTERACTIONS, [SOURCE])[SOURCE] == -1
+    assert (
+        lake.applied_offsets(INTERACTIONS, [SOURCE])[SOURCE]
+        == other.applied_offsets(INTERACTIONS, [SOURCE])[SOURCE]
+        == -1
+    )
     other.append(INTERACTIONS, rows("a"), {SOURCE: 1})
     with pytest.raises(LakeConflictError):
         lake.append(INTERACTIONS, rows("a", "b"), {SOURCE: 2})
@@ -62,7 +88,9 @@ def test_append_is_refused_when_another_writer_took_the_source_meanwhile(lake: L
     assert ids(lake) == ["a", "b"]
 
 
-def test_writers_of_different_sources_do_not_disturb_each_other(lake: Lake, lake_settings: LakeSettings) -> None:
+def test_writers_of_different_sources_do_not_disturb_each_other(
+    lake: Lake, lake_settings: LakeSettings
+) -> None:
     other = Lake(lake_settings, "shop")
     for each, source in ((lake, SOURCE), (other, OTHER)):
         each.applied_offsets(INTERACTIONS, [source])[source]
@@ -93,9 +121,18 @@ def test_vacuum_deletes_what_only_older_versions_need(lake: Lake, tmp_path: Path
 
 
 def test_the_unpartitioned_catalogue_is_compacted_too(lake: Lake) -> None:
-    entry = {"entity": "item", "entity_id": "a", "attributes": "{}", "available": True, "deleted": False, "timestamp": 1}
+    entry = {
+        "entity": "item",
+        "entity_id": "a",
+        "attributes": "{}",
+        "available": True,
+        "deleted": False,
+        "timestamp": 1,
+    }
     for number in range(3):
-        lake.append(CATALOG, pa.Table.from_pylist([entry], schema=SCHEMAS[CATALOG]), {SOURCE: number})
+        lake.append(
+            CATALOG, pa.Table.from_pylist([entry], schema=SCHEMAS[CATALOG]), {SOURCE: number}
+        )
     assert lake.compact(CATALOG, 3) == 2
     assert lake.count(CATALOG) == 3
 
@@ -103,7 +140,9 @@ def test_the_unpartitioned_catalogue_is_compacted_too(lake: Lake) -> None:
 def test_checkpoints_keep_opening_cheap(lake: Lake, tmp_path: Path) -> None:
     for number in range(51):
         lake.append(INTERACTIONS, rows(f"a{number}"), {SOURCE: number})
-    assert list((tmp_path / "lake" / "shop" / INTERACTIONS / "_delta_log").glob("*.checkpoint.parquet"))
+    assert list(
+        (tmp_path / "lake" / "shop" / INTERACTIONS / "_delta_log").glob("*.checkpoint.parquet")
+    )
 
 
 def test_a_lake_that_cannot_be_written_says_so(tmp_path: Path) -> None:

@@ -7,9 +7,17 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from slipstream.broker.batch import Source
 from slipstream.chassis.settings import LakeSettings
-from slipstream.stores.lake import CATALOG, INTERACTIONS, RECOMMENDATIONS, SCHEMAS, Lake, LakeConflictError, LakeUnavailableError
+from slipstream.contracts.positions import Source
+from slipstream.stores.lake import (
+    CATALOG,
+    INTERACTIONS,
+    RECOMMENDATIONS,
+    SCHEMAS,
+    Lake,
+    LakeConflictError,
+    LakeUnavailableError,
+)
 from tests.unit.stores.lake_rows import catalog_rows, rows, slates
 
 SOURCE = Source("interactions.v1", "topic-1", 3)
@@ -24,13 +32,21 @@ def lake(lake_settings: LakeSettings) -> Lake:
 def shop(lake: Lake) -> Lake:
     """Two days of Ada, who was the device phone-1 before, and of Bob."""
     for number, date in enumerate(("2026-01-01", "2026-01-02")):
-        lake.append(INTERACTIONS, rows(f"ada-{number}", user_id="ada", date=date), {SOURCE: 10 * number})
-        lake.append(INTERACTIONS, rows(f"bob-{number}", user_id="bob", date=date), {SOURCE: 10 * number + 1})
         lake.append(
-            INTERACTIONS, rows(f"dev-{number}", user_id="x", anonymous_id="phone-1", date=date), {SOURCE: 10 * number + 2}
+            INTERACTIONS, rows(f"ada-{number}", user_id="ada", date=date), {SOURCE: 10 * number}
+        )
+        lake.append(
+            INTERACTIONS, rows(f"bob-{number}", user_id="bob", date=date), {SOURCE: 10 * number + 1}
+        )
+        lake.append(
+            INTERACTIONS,
+            rows(f"dev-{number}", user_id="x", anonymous_id="phone-1", date=date),
+            {SOURCE: 10 * number + 2},
         )
     lake.append(RECOMMENDATIONS, slates("ada", "bob", "phone-1"), {SOURCE: 0})
-    lake.append(CATALOG, catalog_rows(("user", "ada"), ("user", "bob"), ("item", "ada")), {SOURCE: 0})
+    lake.append(
+        CATALOG, catalog_rows(("user", "ada"), ("user", "bob"), ("item", "ada")), {SOURCE: 0}
+    )
     return lake
 
 
@@ -49,7 +65,11 @@ def values_on_disk(folder: Path) -> Iterator[str]:
 
 def test_rows_of_a_visitor_go_from_all_tables_and_others_stay(shop: Lake) -> None:
     assert shop.erase(["ada", "phone-1"]) == 4 + 2 + 1
-    assert everything(shop) == {INTERACTIONS: ["bob-0", "bob-1"], RECOMMENDATIONS: ["bob"], CATALOG: ["ada", "bob"]}
+    assert everything(shop) == {
+        INTERACTIONS: ["bob-0", "bob-1"],
+        RECOMMENDATIONS: ["bob"],
+        CATALOG: ["ada", "bob"],
+    }
     assert shop.erase(["ada", "phone-1"]) == 0
     assert shop.applied_offsets(INTERACTIONS, [SOURCE])[SOURCE] == 12
 
@@ -89,9 +109,13 @@ def test_vacuum_after_an_erasure_takes_what_was_before_it_and_only_that(shop: La
     assert shop.read(INTERACTIONS, after).num_rows == 4
 
 
-def test_erasing_beside_a_writer_loses_no_row_of_others(lake: Lake, lake_settings: LakeSettings) -> None:
+def test_erasing_beside_a_writer_loses_no_row_of_others(
+    lake: Lake, lake_settings: LakeSettings
+) -> None:
     writer, stop, written = Lake(lake_settings, "shop"), threading.Event(), list[str]()
-    lake.append(INTERACTIONS, rows("ada-old", user_id="ada"), {Source("interactions.v1", "topic-0", 0): 0})
+    lake.append(
+        INTERACTIONS, rows("ada-old", user_id="ada"), {Source("interactions.v1", "topic-0", 0): 0}
+    )
 
     def write() -> None:
         offset = writer.applied_offsets(INTERACTIONS, [SOURCE])[SOURCE]
@@ -99,8 +123,12 @@ def test_erasing_beside_a_writer_loses_no_row_of_others(lake: Lake, lake_setting
             offset += 1
             try:
                 both = [{"event_id": f"{who}-{offset}", "user_id": who} for who in ("ada", "bob")]
-                writer.append(INTERACTIONS, rows(both[0]["event_id"], user_id="ada"), {SOURCE: 2 * offset})
-                writer.append(INTERACTIONS, rows(both[1]["event_id"], user_id="bob"), {SOURCE: 2 * offset + 1})
+                writer.append(
+                    INTERACTIONS, rows(both[0]["event_id"], user_id="ada"), {SOURCE: 2 * offset}
+                )
+                writer.append(
+                    INTERACTIONS, rows(both[1]["event_id"], user_id="bob"), {SOURCE: 2 * offset + 1}
+                )
             except LakeConflictError:
                 offset = -(-writer.applied_offsets(INTERACTIONS, [SOURCE])[SOURCE] // 2)
             else:

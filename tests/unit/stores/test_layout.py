@@ -3,22 +3,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slipstream.contracts.events import Interaction
+from slipstream.contracts.times import HOUR_MS
 from slipstream.features import item, visitor
 from slipstream.features.covisits import Covisit
 from slipstream.features.item import item_features
-from slipstream.features.visitor import HOUR_MS, SequenceEvent, VisitorState
+from slipstream.features.visitor import SequenceEvent, VisitorState
 from slipstream.stores import layout
 from slipstream.stores.layout import Keys, LayoutError, TrendingState
 from tests.unit.features.strategies import START, interactions
 
 APPLIED = st.dictionaries(
-    st.builds(lambda topic, partition: f"{topic}:{partition}", st.sampled_from(["0198-ab", "x:y"]), st.integers(0, 300)),
+    st.builds(
+        lambda topic, partition: f"{topic}:{partition}",
+        st.sampled_from(["0198-ab", "x:y"]),
+        st.integers(0, 300),
+    ),
     st.integers(0, 2**50),
 )
 
 
 @given(st.lists(interactions(), min_size=1, max_size=30), st.integers(1, 8), APPLIED)
-def test_visitor_survives_encoding(events: list[Interaction], times: int, applied: dict[str, int]) -> None:
+def test_visitor_survives_encoding(
+    events: list[Interaction], times: int, applied: dict[str, int]
+) -> None:
     state = visitor.fold_all(None, events * times)
     state.applied = applied
     assert layout.decode_visitor(layout.encode_visitor(state, layout.new_revision())) == state
@@ -44,7 +51,9 @@ def test_revision_is_what_a_value_was_written_with_and_empty_for_none() -> None:
     assert layout.new_revision() != revision
 
 
-@pytest.mark.parametrize("value", [b"12345678", b"12345678\x03rest", b"12345678\x02not deflated", b""])
+@pytest.mark.parametrize(
+    "value", [b"12345678", b"12345678\x03rest", b"12345678\x02not deflated", b""]
+)
 def test_bytes_of_another_format_are_refused(value: bytes) -> None:
     with pytest.raises(LayoutError):
         layout.decode_visitor(value)
@@ -84,12 +93,19 @@ def test_item_in_the_first_format_keeps_its_windows_but_not_their_types() -> Non
     )
     assert (state.counts, state.first_seen) == ({"view": 2, "impression": 1, "purchase": 1}, START)
     features = item_features(state, state.last_seen)
-    assert (features["events_1d"], features["events_7d"], features["views_7d"], features["views"]) == (1, 3, 0, 2)
+    assert (
+        features["events_1d"],
+        features["events_7d"],
+        features["views_7d"],
+        features["views"],
+    ) == (1, 3, 0, 2)
     assert state.neighbours == {}
 
 
 def test_trending_state_in_the_first_format_is_read() -> None:
-    value = bytes.fromhex("7265766973696f6e018bae562a51b28a36d6b188add53134b73480031d6333305bcf201600")
+    value = bytes.fromhex(
+        "7265766973696f6e018bae562a51b28a36d6b188add53134b73480031d6333305bcf201600"
+    )
     assert layout.decode_trending(value) == TrendingState({"t:3": 8}, START, 3.6e6)
 
 

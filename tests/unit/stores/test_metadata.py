@@ -8,11 +8,31 @@ from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, func, insert, inspect, select, text, update
+from sqlalchemy import (
+    Column,
+    Engine,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    func,
+    insert,
+    inspect,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from slipstream.chassis.settings import DatabaseSettings
-from slipstream.stores.metadata import DatabaseUnavailableError, SchemaVersionError, engine, new_metadata, prepare, reach
+from slipstream.stores.metadata import (
+    DatabaseUnavailableError,
+    SchemaVersionError,
+    engine,
+    new_metadata,
+    prepare,
+    reach,
+)
 
 
 def settings(folder: Path) -> DatabaseSettings:
@@ -22,7 +42,10 @@ def settings(folder: Path) -> DatabaseSettings:
 def tables(*columns: str) -> tuple[MetaData, Table]:
     metadata = new_metadata()
     return metadata, Table(
-        "note", metadata, Column("id", Integer, primary_key=True), *(Column(name, String(9)) for name in columns)
+        "note",
+        metadata,
+        Column("id", Integer, primary_key=True),
+        *(Column(name, String(9)) for name in columns),
     )
 
 
@@ -99,7 +122,9 @@ def test_prepare_at_once_from_several_engines_succeeds(tmp_path: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         for done in [pool.submit(start, number) for number in range(4)]:
             done.result()
-    assert {"own_0", "own_1", "schema_version"} <= set(inspect(engine(settings(tmp_path))).get_table_names())
+    assert {"own_0", "own_1", "schema_version"} <= set(
+        inspect(engine(settings(tmp_path))).get_table_names()
+    )
 
 
 def test_prepare_older_tables_applies_only_missing_migrations(db: Engine) -> None:
@@ -107,7 +132,12 @@ def test_prepare_older_tables_applies_only_missing_migrations(db: Engine) -> Non
     prepare(db, "notes", first)
     to_second = ["ALTER TABLE note ADD COLUMN word VARCHAR(9)"]
     prepare(db, "notes", tables("word")[0], [to_second])
-    prepare(db, "notes", tables("word", "tone")[0], [to_second, ["ALTER TABLE note ADD COLUMN tone VARCHAR(9)"]])
+    prepare(
+        db,
+        "notes",
+        tables("word", "tone")[0],
+        [to_second, ["ALTER TABLE note ADD COLUMN tone VARCHAR(9)"]],
+    )
     assert [column["name"] for column in inspect(db).get_columns("note")] == ["id", "word", "tone"]
 
 
@@ -120,7 +150,9 @@ def test_prepare_newer_tables_is_refused(db: Engine) -> None:
 def test_prepare_failing_migration_changes_nothing(db: Engine) -> None:
     prepare(db, "notes", tables()[0])
     with pytest.raises(Exception, match="nonsense"):
-        prepare(db, "notes", tables()[0], [["ALTER TABLE note ADD COLUMN word VARCHAR(9)", "nonsense"]])
+        prepare(
+            db, "notes", tables()[0], [["ALTER TABLE note ADD COLUMN word VARCHAR(9)", "nonsense"]]
+        )
     assert [column["name"] for column in inspect(db).get_columns("note")] == ["id"]
     prepare(db, "notes", tables()[0])
 
@@ -139,10 +171,15 @@ def test_a_statement_that_is_wrong_is_no_absence_of_the_database(db: Engine) -> 
         connection.execute(insert(note), [{"id": 1}, {"id": 1}])
 
 
-def test_sqlite_that_another_holds_for_long_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sqlite_that_another_holds_for_long_is_unavailable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("slipstream.stores.metadata.BUSY_TIMEOUT_MS", 10)
     first, second = engine(settings(tmp_path)), engine(settings(tmp_path))
-    with first.begin(), pytest.raises(DatabaseUnavailableError, match="is not available: database is locked"):
+    with (
+        first.begin(),
+        pytest.raises(DatabaseUnavailableError, match="is not available: database is locked"),
+    ):
         prepare(second, "notes", tables()[0])
     prepare(second, "notes", tables()[0])
 
@@ -150,25 +187,40 @@ def test_sqlite_that_another_holds_for_long_is_unavailable(tmp_path: Path, monke
 def test_postgresql_that_does_not_answer_is_one_line_without_the_password() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and never listens
-        made = engine(DatabaseSettings(url=SecretStr(f"postgresql+psycopg://u:s3cret@127.0.0.1:{taken.getsockname()[1]}/shop")))
+        made = engine(
+            DatabaseSettings(
+                url=SecretStr(
+                    f"postgresql+psycopg://u:s3cret@127.0.0.1:{taken.getsockname()[1]}/shop"
+                )
+            )
+        )
         with pytest.raises(DatabaseUnavailableError) as failure:
             prepare(made, "notes", tables()[0])
     said = str(failure.value)
-    assert said.startswith("the database postgresql+psycopg://u:***@127.0.0.1:") and "refused" in said
+    assert (
+        said.startswith("the database postgresql+psycopg://u:***@127.0.0.1:") and "refused" in said
+    )
     assert "\n" not in said and "s3cret" not in said
 
 
 @pytest.mark.parametrize(
     ("state", "words"),
-    [("28P01", 'password authentication failed for user "u"'), ("3D000", 'database "shop" does not exist')],
+    [
+        ("28P01", 'password authentication failed for user "u"'),
+        ("3D000", 'database "shop" does not exist'),
+    ],
 )
-def test_postgresql_that_lets_nobody_in_is_waited_for_in_its_own_words(state: str, words: str) -> None:
+def test_postgresql_that_lets_nobody_in_is_waited_for_in_its_own_words(
+    state: str, words: str
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         refusing = threading.Thread(target=refuse, args=(server, state, words), daemon=True)
         refusing.start()
         with pytest.raises(DatabaseUnavailableError) as failure:
-            reach(f"postgresql+psycopg://u:s3cret@127.0.0.1:{port}/shop?sslmode=disable&gssencmode=disable")
+            reach(
+                f"postgresql+psycopg://u:s3cret@127.0.0.1:{port}/shop?sslmode=disable&gssencmode=disable"
+            )
         refusing.join(30)
     assert words in str(failure.value)
     assert "\n" not in str(failure.value) and "s3cret" not in str(failure.value)
@@ -180,6 +232,10 @@ def refuse(server: socket.socket, state: str, words: str) -> None:
     with connection:
         connection.recv(4096)
         fields = (
-            b"".join(kind + value.encode() + b"\0" for kind, value in ((b"S", "FATAL"), (b"C", state), (b"M", words))) + b"\0"
+            b"".join(
+                kind + value.encode() + b"\0"
+                for kind, value in ((b"S", "FATAL"), (b"C", state), (b"M", words))
+            )
+            + b"\0"
         )
         connection.sendall(b"E" + struct.pack(">i", 4 + len(fields)) + fields)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from services.training.gate import Comparison, Measured
-from services.training.job import Trained
+from services.training.run.job import Trained
 from slipstream.contracts.bundle import DataSummary, Manifest
 from slipstream.evaluation.significance import Interval
 
@@ -12,7 +12,10 @@ def bundle(folder: Path, version: str) -> Path:
     directory = folder / f"run-{version}"
     directory.mkdir()
     manifest = Manifest(
-        version=version, created_at=1_700_000_000_000, profile="fast", data=DataSummary(visitors=2, items=2, events=9)
+        version=version,
+        created_at=1_700_000_000_000,
+        profile="fast",
+        data=DataSummary(visitors=2, items=2, events=9),
     )
     (directory / "manifest.json").write_text(manifest.model_dump_json(by_alias=True))
     return directory
@@ -22,7 +25,9 @@ def found(popularity: float, champion: float | None = None) -> Trained:
     """A run whose challenger is so much better (or worse) than the two, beyond doubt."""
 
     def compared(difference: float) -> Comparison:
-        return Comparison(100, 0.1 + difference, 0.1, Interval(difference, difference - 0.001, difference + 0.001))
+        return Comparison(
+            100, 0.1 + difference, 0.1, Interval(difference, difference - 0.001, difference + 0.001)
+        )
 
     return Trained(
         lake_version=3, catalog_version=None, data_sha256="ab" * 32, code_commit=None, metrics={"ndcg@10": 0.1}, parameters={},

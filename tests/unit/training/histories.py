@@ -1,4 +1,6 @@
-"""Small synthetic histories in a real lake: visitors who walk a chain of items, so that what comes next can be learned."""
+"""Small synthetic histories in a real lake: visitors who walk a chain of items, so that what comes
+next can be learned.
+"""
 
 import json
 from collections.abc import Sequence
@@ -6,17 +8,25 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from slipstream.broker.batch import Source
+from slipstream.contracts.positions import Source
+from slipstream.contracts.times import DAY_MS
 from slipstream.stores.lake import CATALOG, INTERACTIONS, SCHEMAS, Lake
 
-DAY_MS = 86_400_000
 START_MS = 1_700_000_000_000
 
 
 def chain(
-    visitors: int = 30, items: int = 12, steps: int = 12, *, seed: int = 0, start_ms: int = START_MS, stride: int = 1
+    visitors: int = 30,
+    items: int = 12,
+    steps: int = 12,
+    *,
+    seed: int = 0,
+    start_ms: int = START_MS,
+    stride: int = 1,
 ) -> pa.Table:
-    """Each visitor starts somewhere and goes from item i to i + `stride`, one in ten steps elsewhere; over ten days."""
+    """Each visitor starts somewhere and goes from item i to i + `stride`, one in ten steps
+    elsewhere; over ten days.
+    """
     random = np.random.default_rng(seed)
     rows = []
     for visitor in range(visitors):
@@ -35,7 +45,14 @@ def events(rows: Sequence[tuple[str, str | None, str, int]], first: int = 0) -> 
     records = []
     for number, row in enumerate(rows, first):
         place = {"topic_id": "t", "partition": 0, "offset": number, "received_date": "2023-11-14"}
-        records.append({**dict(zip(names, row, strict=True)), "event_id": f"e{number:06}", "received_at": row[3], **place})
+        records.append(
+            {
+                **dict(zip(names, row, strict=True)),
+                "event_id": f"e{number:06}",
+                "received_at": row[3],
+                **place,
+            }
+        )
     return pa.Table.from_pylist(records, SCHEMAS[INTERACTIONS])
 
 
@@ -45,9 +62,15 @@ def write(lake: Lake, table: pa.Table) -> int:
 
 
 def write_items(
-    lake: Lake, items: Sequence[tuple[str, dict[str, object], bool, int]], *, entity: str = "item", first: int = 0
+    lake: Lake,
+    items: Sequence[tuple[str, dict[str, object], bool, int]],
+    *,
+    entity: str = "item",
+    first: int = 0,
 ) -> int:
-    """Append item records (id, attributes, deleted, time), from offset `first` on; the lake's version."""
+    """Append item records (id, attributes, deleted, time), from offset `first` on; the lake's
+    version.
+    """
     rows = [
         {
             "entity": entity, "entity_id": item_id, "attributes": json.dumps(attributes), "available": not deleted,
@@ -56,5 +79,7 @@ def write_items(
         for offset, (item_id, attributes, deleted, at) in enumerate(items, first)
     ]  # fmt: skip
     return lake.append(
-        CATALOG, pa.Table.from_pylist(rows, SCHEMAS[CATALOG]), {Source("catalog.v1", "c", 0): first + len(rows) - 1}
+        CATALOG,
+        pa.Table.from_pylist(rows, SCHEMAS[CATALOG]),
+        {Source("catalog.v1", "c", 0): first + len(rows) - 1},
     )

@@ -1,4 +1,6 @@
-"""MLflow's tables take seconds to create: they are created once for many tests, which work on copies."""
+"""MLflow's tables take seconds to create: they are created once for many tests, which work on
+copies.
+"""
 
 from pathlib import Path
 
@@ -11,8 +13,12 @@ from slipstream.stores.artifacts import Artifacts
 
 @pytest.fixture(scope="session")
 def mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SQLite file with MLflow's tables, our experiment and our model, and no version of it; copy it, never open it."""
+    """A SQLite file with MLflow's tables, our experiment and our model, and no version of it; copy
+    it, never open it.
+    """
     folder = tmp_path_factory.mktemp("mlflow")
-    registry = Registry(f"sqlite:///{folder / 'mlflow.db'}", Artifacts(ArtifactSettings(directory=folder)))
+    registry = Registry(
+        f"sqlite:///{folder / 'mlflow.db'}", Artifacts(ArtifactSettings(directory=folder))
+    )
     registry.open()
     return folder / "mlflow.db"

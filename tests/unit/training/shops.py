@@ -1,8 +1,10 @@
-"""Recommenders that know nothing but what is popular: quick to make, and what they answer is plain to see."""
+"""Recommenders that know nothing but what is popular: quick to make, and what they answer is plain
+to see.
+"""
 
 import numpy as np
 
-from services.training.dataset import Moment
+from services.training.run.dataset import Moment
 from slipstream.contracts.bundle import DataSummary, Manifest
 from slipstream.features.visitor import SequenceEvent, VisitorState
 from slipstream.models.blend import initial_blend
@@ -12,8 +14,15 @@ from slipstream.recommender.bundle import Bundle
 
 def ordered(*item_ids: str) -> Bundle:
     """Recommends the items in this order to everyone, without those that the visitor had."""
-    popularity = Popularity(np.arange(len(item_ids), 0, -1, dtype=np.float32), np.arange(len(item_ids), dtype=np.int32))
-    manifest = Manifest(version="v", created_at=0, profile="fast", data=DataSummary(visitors=1, items=len(item_ids), events=1))
+    popularity = Popularity(
+        np.arange(len(item_ids), 0, -1, dtype=np.float32), np.arange(len(item_ids), dtype=np.int32)
+    )
+    manifest = Manifest(
+        version="v",
+        created_at=0,
+        profile="fast",
+        data=DataSummary(visitors=1, items=len(item_ids), events=1),
+    )
     return Bundle(manifest, list(item_ids), {"popularity": popularity}, initial_blend([True]))
 
 

@@ -17,7 +17,9 @@ from slipstream.contracts.events import ModelEvent, ModelEventType
 
 
 class Broker:
-    """Takes a record, or answers with the next of `failures`, having taken it all the same where nothing was acknowledged."""
+    """Takes a record, or answers with the next of `failures`, having taken it all the same where
+    nothing was acknowledged.
+    """
 
     def __init__(self, *failures: Exception | None) -> None:
         self.failures = list(failures)
@@ -29,7 +31,10 @@ class Broker:
     async def publish(self, records: Sequence[Outgoing]) -> None:
         (record,) = records
         event = record.record
-        assert isinstance(event, ModelEvent) and (record.topic.name, record.key) == ("model-events.v1", "recommender")
+        assert isinstance(event, ModelEvent) and (record.topic.name, record.key) == (
+            "model-events.v1",
+            "recommender",
+        )
         failure = self.failures.pop(0) if self.failures else None
         if failure is None or isinstance(failure, NotAcknowledgedError):
             self.heard.append((event.event.value, event.version, record.request_id))
@@ -49,7 +54,9 @@ def book(engine: Engine) -> ModelEventBook:
     return ModelEventBook(engine)
 
 
-def test_events_are_told_once_in_their_order_with_their_request(book: ModelEventBook, engine: Engine) -> None:
+def test_events_are_told_once_in_their_order_with_their_request(
+    book: ModelEventBook, engine: Engine
+) -> None:
     broker = Broker()
     announcer = Announcer(book, broker.publish)
     for number in range(3):
@@ -63,7 +70,9 @@ def test_events_are_told_once_in_their_order_with_their_request(book: ModelEvent
     assert book.unannounced() == []
 
 
-def test_what_was_not_acknowledged_is_sent_again_before_what_came_later(book: ModelEventBook) -> None:
+def test_what_was_not_acknowledged_is_sent_again_before_what_came_later(
+    book: ModelEventBook,
+) -> None:
     broker = Broker(None, BrokerUnavailableError("gone"), NotAcknowledgedError("no answer"))
     announcer = Announcer(book, broker.publish)
     for version in ("a", "b", "c"):
@@ -111,14 +120,21 @@ def test_the_worker_tells_what_waits_then_what_is_added_and_tries_again_while_th
             stop.set()
             worker.join(30)
     assert [version for _, version, _ in broker.heard] == ["before", "b", "c"]
-    assert [entry["event"] for entry in logged] == ["model events wait for the broker"]  # once for three tries
+    assert [entry["event"] for entry in logged] == [
+        "model events wait for the broker"
+    ]  # once for three tries
 
 
-def test_events_stand_with_the_decision_that_caused_them_or_not_at_all(book: ModelEventBook, repository: Repository) -> None:
+def test_events_stand_with_the_decision_that_caused_them_or_not_at_all(
+    book: ModelEventBook, repository: Repository
+) -> None:
     audit = Audit("a", "a", None, "refused", "worse", {})
     events = [event("a", ModelEventType.REGISTERED), event("a", ModelEventType.REFUSED)]
     repository.record(audit, events, "r-7")
-    assert [(it.event.event, it.request_id) for it in book.unannounced()] == [("registered", "r-7"), ("refused", "r-7")]
+    assert [(it.event.event, it.request_id) for it in book.unannounced()] == [
+        ("registered", "r-7"),
+        ("refused", "r-7"),
+    ]
     broken = event("b").model_copy(update={"version": None})  # no row without a version
     with pytest.raises(Exception, match="NOT NULL"):
         repository.record(Audit("b", "b", None, "promoted", "better", {}), [event("b"), broken], "")

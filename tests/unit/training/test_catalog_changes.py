@@ -12,7 +12,9 @@ def test_since_counts_each_item_with_a_later_record_once_and_nothing_else(lake: 
     assert changes.since(None) == 0
     first = write_items(lake, [("a", {}, False, 1), ("b", {}, False, 1)])
     assert (changes.since(None), changes.since(first)) == (2, 0)
-    second = write_items(lake, [("a", {"n": 1}, False, 2), ("a", {"n": 2}, False, 3), ("c", {}, True, 3)], first=2)
+    second = write_items(
+        lake, [("a", {"n": 1}, False, 2), ("a", {"n": 2}, False, 3), ("c", {}, True, 3)], first=2
+    )
     write_items(lake, [(f"user-{n}", {}, False, 3) for n in range(9)], entity="user", first=5)
     assert (changes.since(None), changes.since(first), changes.since(second)) == (3, 2, 0)
 

@@ -38,29 +38,75 @@ def measured(
     latency_p95_ms: float = 2.0,
     bundle_bytes: int = 1_000,
 ) -> Measured:
-    return Measured(popularity, latency_p95_ms, bundle_bytes, cohorts or {}, champion, champion_latency_p95_ms=1.5)
+    return Measured(
+        popularity,
+        latency_p95_ms,
+        bundle_bytes,
+        cohorts or {},
+        champion,
+        champion_latency_p95_ms=1.5,
+    )
 
 
 @pytest.mark.parametrize(
     ("popularity", "champion", "against_champion", "outcome", "words"),
     [
-        pytest.param(BETTER, None, None, "promoted", "no champion", id="first and better than popularity"),
-        pytest.param(EQUAL, None, None, "promoted", "no champion", id="first and as good as popularity"),
-        pytest.param(WORSE, None, None, "refused", "worse than popularity", id="first but worse than popularity"),
-        pytest.param(BETTER, None, WORSE, "promoted", "no champion", id="a champion that does not stand"),
+        pytest.param(
+            BETTER, None, None, "promoted", "no champion", id="first and better than popularity"
+        ),
+        pytest.param(
+            EQUAL, None, None, "promoted", "no champion", id="first and as good as popularity"
+        ),
+        pytest.param(
+            WORSE,
+            None,
+            None,
+            "refused",
+            "worse than popularity",
+            id="first but worse than popularity",
+        ),
+        pytest.param(
+            BETTER, None, WORSE, "promoted", "no champion", id="a champion that does not stand"
+        ),
         pytest.param(BETTER, YOUNG, BETTER, "promoted", "surely better", id="surely better"),
-        pytest.param(WORSE, YOUNG, BETTER, "refused", "worse than popularity", id="better than a bad champion only"),
-        pytest.param(BETTER, YOUNG, UNSURE, "refused", "not surely better", id="unsure against a young champion"),
-        pytest.param(BETTER, YOUNG, EQUAL, "refused", "not surely better", id="equal to a young champion"),
-        pytest.param(BETTER, OLD, UNSURE, "promoted", "25 h old", id="unsure against an old champion"),
+        pytest.param(
+            WORSE,
+            YOUNG,
+            BETTER,
+            "refused",
+            "worse than popularity",
+            id="better than a bad champion only",
+        ),
+        pytest.param(
+            BETTER,
+            YOUNG,
+            UNSURE,
+            "refused",
+            "not surely better",
+            id="unsure against a young champion",
+        ),
+        pytest.param(
+            BETTER, YOUNG, EQUAL, "refused", "not surely better", id="equal to a young champion"
+        ),
+        pytest.param(
+            BETTER, OLD, UNSURE, "promoted", "25 h old", id="unsure against an old champion"
+        ),
         pytest.param(BETTER, OLD, EQUAL, "promoted", "25 h old", id="equal to an old champion"),
-        pytest.param(BETTER, OLD, WORSE, "refused", "as the champion is old", id="worse than an old champion"),
-        pytest.param(BETTER, OLD, against(0.05, 0.01, 0.09, 19), "refused", "only 19", id="too few queries"),
+        pytest.param(
+            BETTER, OLD, WORSE, "refused", "as the champion is old", id="worse than an old champion"
+        ),
+        pytest.param(
+            BETTER, OLD, against(0.05, 0.01, 0.09, 19), "refused", "only 19", id="too few queries"
+        ),
         pytest.param(BETTER, YOUNG, None, "refused", "only 0", id="nothing to compare on"),
     ],
 )
 def test_decide(
-    popularity: Comparison, champion: Champion | None, against_champion: Comparison | None, outcome: str, words: str
+    popularity: Comparison,
+    champion: Champion | None,
+    against_champion: Comparison | None,
+    outcome: str,
+    words: str,
 ) -> None:
     decision = decide(measured(popularity, against_champion), champion, SETTINGS)
     assert decision.outcome == outcome
@@ -72,11 +118,17 @@ def test_decide(
     ("changed", "words"),
     [
         pytest.param(
-            {"cohorts": {"new": against(-0.01, -0.03, 0.01, 50)}}, "worse than popularity in cohort new: NDCG@10 0.0900"
+            {"cohorts": {"new": against(-0.01, -0.03, 0.01, 50)}},
+            "worse than popularity in cohort new: NDCG@10 0.0900",
         ),
         pytest.param({"cohorts": {"new": BETTER, "cold": WORSE}}, "in cohort cold"),
-        pytest.param({"latency_p95_ms": 20.1}, "too slow: 20.1 ms of processor time a query at p95, the budget is 20 ms"),
-        pytest.param({"bundle_bytes": 11 * 2**20}, "too large: a bundle of 11.0 MiB, the budget is 10 MiB"),
+        pytest.param(
+            {"latency_p95_ms": 20.1},
+            "too slow: 20.1 ms of processor time a query at p95, the budget is 20 ms",
+        ),
+        pytest.param(
+            {"bundle_bytes": 11 * 2**20}, "too large: a bundle of 11.0 MiB, the budget is 10 MiB"
+        ),
     ],
 )
 @pytest.mark.parametrize("champion", [None, YOUNG])
@@ -92,9 +144,14 @@ def test_decide_what_is_better_on_the_whole_is_refused_by_any_other_rule(
 @pytest.mark.parametrize(
     "changed",
     [
-        pytest.param({"cohorts": {"new": against(-0.03, -0.04, -0.02, 49)}}, id="worse in a cohort that is small"),
+        pytest.param(
+            {"cohorts": {"new": against(-0.03, -0.04, -0.02, 49)}},
+            id="worse in a cohort that is small",
+        ),
         pytest.param({"cohorts": {"cold": EQUAL}}, id="as good in a cohort"),
-        pytest.param({"latency_p95_ms": 20.0, "bundle_bytes": 10 * 2**20}, id="just within the budgets"),
+        pytest.param(
+            {"latency_p95_ms": 20.0, "bundle_bytes": 10 * 2**20}, id="just within the budgets"
+        ),
     ],
 )
 def test_decide_what_is_not_against_it_does_not_count(changed: dict[str, object]) -> None:
@@ -102,7 +159,9 @@ def test_decide_what_is_not_against_it_does_not_count(changed: dict[str, object]
 
 
 def test_decide_names_every_rule_that_refuses() -> None:
-    bad = measured(WORSE, UNSURE, cohorts={"returning": WORSE}, latency_p95_ms=99, bundle_bytes=2**30)
+    bad = measured(
+        WORSE, UNSURE, cohorts={"returning": WORSE}, latency_p95_ms=99, bundle_bytes=2**30
+    )
     reasons = decide(bad, YOUNG, SETTINGS).reason.split("; ")
     assert [reason.split(":")[0] for reason in reasons] == [
         "worse than popularity", "worse than popularity in cohort returning", "too slow", "too large",
@@ -113,15 +172,29 @@ def test_decide_names_every_rule_that_refuses() -> None:
 DIFFERENCES = st.floats(-0.05, 0.05)
 
 
-@given(DIFFERENCES, DIFFERENCES, DIFFERENCES, st.floats(0, 30), st.integers(0, 2**24), st.floats(0, 0.05))
+@given(
+    DIFFERENCES,
+    DIFFERENCES,
+    DIFFERENCES,
+    st.floats(0, 30),
+    st.integers(0, 2**24),
+    st.floats(0, 0.05),
+)
 def test_decide_never_refuses_for_being_better(
     popularity: float, newcomers: float, champion: float, latency: float, size: int, gain: float
 ) -> None:
     def decided(more: float, less: float) -> bool:
-        shifted = (against(value + more, value + more - 0.01, value + more + 0.01) for value in (popularity, champion, newcomers))
+        shifted = (
+            against(value + more, value + more - 0.01, value + more + 0.01)
+            for value in (popularity, champion, newcomers)
+        )
         overall, of_champion, of_new = shifted
         found = measured(
-            overall, of_champion, cohorts={"new": of_new}, latency_p95_ms=latency * less, bundle_bytes=int(size * less)
+            overall,
+            of_champion,
+            cohorts={"new": of_new},
+            latency_p95_ms=latency * less,
+            bundle_bytes=int(size * less),
         )
         return decide(found, YOUNG, SETTINGS).promoted
 
@@ -147,4 +220,8 @@ def test_decide_gives_every_number_it_used() -> None:
     assert numbers["popularity/other"] == 0.10
     assert numbers["popularity/new/challenger"] == pytest.approx(0.07)
     assert numbers["champion/queries"] == 100
-    assert (numbers["latency_p95_ms"], numbers["champion/latency_p95_ms"], numbers["bundle_bytes"]) == (2.0, 1.5, 1_000)
+    assert (
+        numbers["latency_p95_ms"],
+        numbers["champion/latency_p95_ms"],
+        numbers["bundle_bytes"],
+    ) == (2.0, 1.5, 1_000)

@@ -1,4 +1,6 @@
-"""From a bundle to a decision in force: registry on real MLflow, audit in real SQL; the broker's answers are the test's own."""
+"""From a bundle to a decision in force: registry on real MLflow, audit in real SQL; the broker's
+answers are the test's own.
+"""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -40,7 +42,9 @@ class Broker:
 
 
 @pytest.fixture
-def scene(registry: Registry, artifacts: Artifacts, repository: Repository, engine: Engine) -> tuple[Publisher, Broker]:
+def scene(
+    registry: Registry, artifacts: Artifacts, repository: Repository, engine: Engine
+) -> tuple[Publisher, Broker]:
     """A publisher whose events are announced in the same thread, as soon as they are added."""
     broker, settings = Broker(), TrainingSection(gate=GateSettings(champion_max_age_hours=10**9))
     book = ModelEventBook(engine)
@@ -51,10 +55,14 @@ def scene(registry: Registry, artifacts: Artifacts, repository: Repository, engi
             announcer.announce()
 
     metrics = TrainingMetrics(CollectorRegistry())
-    return Publisher(registry, repository, artifacts, book, announce, settings, metrics, "/lake"), broker
+    return Publisher(
+        registry, repository, artifacts, book, announce, settings, metrics, "/lake"
+    ), broker
 
 
-def test_champion_changes_only_for_the_better_and_every_step_is_told(scene: tuple[Publisher, Broker], tmp_path: Path) -> None:
+def test_champion_changes_only_for_the_better_and_every_step_is_told(
+    scene: tuple[Publisher, Broker], tmp_path: Path
+) -> None:
     publisher, broker = scene
     registry, repository = publisher.registry, publisher.repository
 
@@ -66,12 +74,16 @@ def test_champion_changes_only_for_the_better_and_every_step_is_told(scene: tupl
     assert champion() is None
     with carrying("r-7"):
         assert publisher.publish("b", bundle(tmp_path, "b"), found(popularity=0.05)).promoted
-    assert not publisher.publish("c", bundle(tmp_path, "c"), found(popularity=0.05, champion=-0.02)).promoted
+    assert not publisher.publish(
+        "c", bundle(tmp_path, "c"), found(popularity=0.05, champion=-0.02)
+    ).promoted
     assert champion() == "b"
     challenger = registry.alias(CHALLENGER)
     assert challenger is not None
     assert challenger.version == "c"
-    assert publisher.publish("d", bundle(tmp_path, "d"), found(popularity=0.05, champion=0.02)).promoted
+    assert publisher.publish(
+        "d", bundle(tmp_path, "d"), found(popularity=0.05, champion=0.02)
+    ).promoted
     assert publisher.rollback("worse in service").version == "b" == champion()
 
     assert broker.heard == [
@@ -99,15 +111,25 @@ def test_champion_changes_only_for_the_better_and_every_step_is_told(scene: tupl
     assert broker.heard[9:] == [("promoted", "d", "b"), ("rolled_back", "b", "d")]
 
 
-def test_a_version_tells_what_it_was_made_of_and_on(scene: tuple[Publisher, Broker], tmp_path: Path) -> None:
+def test_a_version_tells_what_it_was_made_of_and_on(
+    scene: tuple[Publisher, Broker], tmp_path: Path
+) -> None:
     publisher, _ = scene
     publisher.publish("a", bundle(tmp_path, "a"), found(popularity=0.05))
     client = publisher.registry._client
     assert client is not None
     (run,) = client.search_runs([publisher.registry._experiment])
     tags, metrics = run.data.tags, run.data.metrics
-    assert (tags["lake_version"], tags["environment/numpy"], tags["decision"]) == ("3", "2.0", "promoted")
-    assert (metrics["seconds/judging"], metrics["gate/latency_p95_ms"], metrics["gate/bundle_bytes"]) == (1.0, 2.0, 1_000)
+    assert (tags["lake_version"], tags["environment/numpy"], tags["decision"]) == (
+        "3",
+        "2.0",
+        "promoted",
+    )
+    assert (
+        metrics["seconds/judging"],
+        metrics["gate/latency_p95_ms"],
+        metrics["gate/bundle_bytes"],
+    ) == (1.0, 2.0, 1_000)
 
 
 def broken(*_: object, **__: object) -> None:
@@ -164,7 +186,10 @@ def test_a_decision_stands_when_the_service_is_killed_before_it_is_in_force(
         assert publisher.artifacts.versions() == ["a"]
         assert broker.heard == []
     else:
-        assert all(decision is not None and decision.promoted and decision.numbers for decision in decisions)
+        assert all(
+            decision is not None and decision.promoted and decision.numbers
+            for decision in decisions
+        )
         assert champion is not None and champion.version == "a"
         assert broker.heard == [("registered", "a", None), ("promoted", "a", None)]
 

@@ -39,7 +39,14 @@ def add(registry: Registry, artifacts: Artifacts, tmp_path: Path) -> Add:
         )  # fmt: skip
         (source / "manifest.json").write_text(manifest.model_dump_json(by_alias=True))
         (source / "a.npy").write_bytes(b"x")
-        lineage = Lineage(version, {"ndcg@10": 0.25}, {"ease": {"regularisation": 10}}, {"lake_version": "3"}, "/lake", "ab" * 32)
+        lineage = Lineage(
+            version,
+            {"ndcg@10": 0.25},
+            {"ease": {"regularisation": 10}},
+            {"lake_version": "3"},
+            "/lake",
+            "ab" * 32,
+        )
         return registry.register(manifest, artifacts.put(version, source), lineage)
 
     return register
@@ -58,7 +65,9 @@ def test_register_makes_the_challenger(registry: Registry, add: Add) -> None:
     assert registry.alias(CHAMPION) is None
 
 
-def test_register_records_lineage_where_mlflow_shows_it(registry: Registry, add: Add, artifacts: Artifacts) -> None:
+def test_register_records_lineage_where_mlflow_shows_it(
+    registry: Registry, add: Add, artifacts: Artifacts
+) -> None:
     from mlflow import MlflowClient
 
     add("a")
@@ -75,18 +84,30 @@ def test_register_records_lineage_where_mlflow_shows_it(registry: Registry, add:
     assert [file.path for file in client.list_artifacts(version.run_id)] == ["manifest.json"]
 
 
-def test_trials_of_a_search_are_runs_below_that_of_the_version(registry: Registry, add: Add) -> None:
+def test_trials_of_a_search_are_runs_below_that_of_the_version(
+    registry: Registry, add: Add
+) -> None:
     from mlflow import MlflowClient
 
     add("a")
     shared = {"seconds": 1.5, "epochs": 3, "parameters": {"dim": 64}}
     states = {"complete": 0.2, "diverged": None}
-    trials = [{"number": number, "state": state, "quality": states[state], **shared} for number, state in enumerate(states)]
+    trials = [
+        {"number": number, "state": state, "quality": states[state], **shared}
+        for number, state in enumerate(states)
+    ]
     registry.log_trials("a", trials)
     client = MlflowClient(registry._uri, registry._uri)
     parent = client.search_model_versions("name = 'recommender'")[0].run_id
-    runs = client.search_runs([registry._experiment], f"tags.mlflow.parentRunId = '{parent}'", order_by=["attribute.start_time"])
-    assert {run.info.run_name: run.info.status for run in runs} == {"trial 1": "FINISHED", "trial 2": "KILLED"}
+    runs = client.search_runs(
+        [registry._experiment],
+        f"tags.mlflow.parentRunId = '{parent}'",
+        order_by=["attribute.start_time"],
+    )
+    assert {run.info.run_name: run.info.status for run in runs} == {
+        "trial 1": "FINISHED",
+        "trial 2": "KILLED",
+    }
     first = next(run for run in runs if run.info.run_name == "trial 1")
     assert first.data.metrics == {"quality": 0.2, "epochs": 3, "seconds": 1.5}
     assert (first.data.params, first.data.tags["state"]) == ({"dim": "64"}, "complete")
@@ -113,7 +134,9 @@ def test_rollback_goes_back_step_by_step(registry: Registry, add: Add) -> None:
     assert version_of(registry.alias(CHAMPION)) == "a"
 
 
-def test_rollback_after_promoting_champion_again_still_knows_the_one_before(registry: Registry, add: Add) -> None:
+def test_rollback_after_promoting_champion_again_still_knows_the_one_before(
+    registry: Registry, add: Add
+) -> None:
     for version in "ab":
         add(version)
         registry.promote(version)
@@ -126,7 +149,9 @@ def test_rollback_without_any_champion_is_refused(registry: Registry) -> None:
         registry.rollback()
 
 
-def test_promote_without_bundle_is_refused_and_changes_nothing(registry: Registry, add: Add, artifacts: Artifacts) -> None:
+def test_promote_without_bundle_is_refused_and_changes_nothing(
+    registry: Registry, add: Add, artifacts: Artifacts
+) -> None:
     for version in "ab":
         add(version)
     registry.promote("a")
@@ -159,7 +184,9 @@ def test_versions_foreign_token_is_an_error(registry: Registry, add: Add) -> Non
         registry.versions(2, "nonsense")
 
 
-def test_prune_keeps_champion_its_predecessor_and_the_newest(registry: Registry, add: Add, artifacts: Artifacts) -> None:
+def test_prune_keeps_champion_its_predecessor_and_the_newest(
+    registry: Registry, add: Add, artifacts: Artifacts
+) -> None:
     for version in "abcde":
         add(version)
     registry.promote("a")
@@ -177,7 +204,9 @@ def test_registry_not_opened_yet_says_so(tmp_path: Path, artifacts: Artifacts) -
             call()
 
 
-def test_a_registry_whose_database_does_not_answer_says_so(registry: Registry, add: Add, tmp_path: Path) -> None:
+def test_a_registry_whose_database_does_not_answer_says_so(
+    registry: Registry, add: Add, tmp_path: Path
+) -> None:
     add("a")
     tables = ("registered_models", "model_versions")
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
@@ -205,14 +234,21 @@ def test_tracking_uri_is_beside_sqlite_or_in_the_same_postgresql() -> None:
     assert tracking_uri("", database("sqlite:////data/metadata.db")) == "sqlite:////data/mlflow.db"
     postgresql = "postgresql+psycopg://user:secret@host/db"
     assert tracking_uri("", database(postgresql)) == f"{postgresql}?connect_timeout=5"
-    assert tracking_uri("", database(f"{postgresql}?connect_timeout=9")) == f"{postgresql}?connect_timeout=9"
+    assert (
+        tracking_uri("", database(f"{postgresql}?connect_timeout=9"))
+        == f"{postgresql}?connect_timeout=9"
+    )
     assert tracking_uri("sqlite:////own.db", database(postgresql)) == "sqlite:////own.db"
 
 
-def test_a_database_that_is_away_is_said_in_one_line_before_mlflow_says_it_in_many(artifacts: Artifacts) -> None:
+def test_a_database_that_is_away_is_said_in_one_line_before_mlflow_says_it_in_many(
+    artifacts: Artifacts,
+) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and never listens
-        registry = Registry(f"postgresql+psycopg://u:s3cret@127.0.0.1:{taken.getsockname()[1]}/shop", artifacts)
+        registry = Registry(
+            f"postgresql+psycopg://u:s3cret@127.0.0.1:{taken.getsockname()[1]}/shop", artifacts
+        )
         with pytest.raises(DatabaseUnavailableError) as failure:
             registry.open()
     assert "\n" not in str(failure.value)

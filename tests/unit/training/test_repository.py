@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, text
 
-from services.training.repository import ENDED, TRANSITIONS, Audit, Repository, TransitionError, now_ms
+from services.training.repository import ENDED, TRANSITIONS, Audit, Repository, TransitionError
+from slipstream.contracts.times import now_ms
 
 
 def move(repository: Repository, run_id: str, state: str) -> None:
@@ -21,13 +22,19 @@ def move(repository: Repository, run_id: str, state: str) -> None:
 
 def test_transitions_end_only_where_nothing_follows() -> None:
     assert {"succeeded", "failed", "cancelled"} == ENDED
-    assert {after for following in TRANSITIONS.values() for after in following} | {"queued"} == set(TRANSITIONS)
+    assert {after for following in TRANSITIONS.values() for after in following} | {"queued"} == set(
+        TRANSITIONS
+    )
 
 
 @given(path=st.lists(st.sampled_from(["running", "succeeded", "failed", "cancelled"]), max_size=5))
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_move_follows_the_table_and_nothing_else(repository: Repository, path: list[str]) -> None:
-    run_id = repository.add(f"r{threading.get_ident()}-{len(repository.page(500)[0])}", "request", "", "fast").run_id
+    run_id = repository.add(
+        f"r{threading.get_ident()}-{len(repository.page(500)[0])}", "request", "", "fast"
+    ).run_id
     state = "queued"
     for wanted in path:
         if wanted in TRANSITIONS[state]:
@@ -75,7 +82,9 @@ def test_finish_keeps_decision_and_metrics(repository: Repository) -> None:
     repository.add("r1", "alert", "drift", "fast")
     repository.start("r1")
     repository.note("r1", stage="judging", progress=0.5, lake_version=7, lake_rows=1_000)
-    repository.finish("r1", "succeeded", decision="promoted", model_version="r1", metrics={"ndcg@10": 0.1})
+    repository.finish(
+        "r1", "succeeded", decision="promoted", model_version="r1", metrics={"ndcg@10": 0.1}
+    )
     run = repository.get("r1")
     assert run is not None
     assert (run.trigger, run.reason, run.lake_version, run.decision, run.metrics) == (
@@ -110,8 +119,12 @@ def test_last_run_remembers_rows_of_the_last_that_read(repository: Repository) -
 
 
 def test_record_keeps_every_decision_in_order(repository: Repository) -> None:
-    first = Audit("r1", "r1", None, "refused", "too few", {"queries": 3.0}, {"margin": 0.0}, decided_at=1)
-    second = Audit("r1", "r1", "r0", "promoted", "better", {"queries": 30.0}, {"margin": 0.0}, decided_at=2)
+    first = Audit(
+        "r1", "r1", None, "refused", "too few", {"queries": 3.0}, {"margin": 0.0}, decided_at=1
+    )
+    second = Audit(
+        "r1", "r1", "r0", "promoted", "better", {"queries": 30.0}, {"margin": 0.0}, decided_at=2
+    )
     repository.record(first)
     repository.record(second)
     assert repository.decisions("r1") == [first, second]
@@ -128,7 +141,13 @@ def test_resume_queues_the_same_work_once_with_what_is_known_of_it(repository: R
         repository.resume("r1", "r3", "killed")
     (again,) = repository.in_state("queued")
     assert (again.run_id, again.attempt, again.resumes, again.epoch) == ("r2", 2, "r1", None)
-    assert (again.trigger, again.reason, again.profile, again.lake_version, again.catalog_version) == (
+    assert (
+        again.trigger,
+        again.reason,
+        again.profile,
+        again.lake_version,
+        again.catalog_version,
+    ) == (
         "alert",
         "drift",
         "best",
@@ -161,7 +180,9 @@ def test_eta_counts_down_to_when_a_running_run_is_expected_to_end(repository: Re
     assert eta_s() is None
 
 
-def test_stage_seconds_are_those_of_the_last_run_of_the_profile_that_succeeded_at_once(repository: Repository) -> None:
+def test_stage_seconds_are_those_of_the_last_run_of_the_profile_that_succeeded_at_once(
+    repository: Repository,
+) -> None:
     def run(run_id: str, profile: str, state: str, **outcome: Any) -> None:
         repository.add(run_id, "request", "", profile)
         repository.start(run_id)
@@ -177,14 +198,43 @@ def test_stage_seconds_are_those_of_the_last_run_of_the_profile_that_succeeded_a
     repository.resume("r4", "r5", "killed")
     repository.start("r5")
     repository.finish("r5", "succeeded", seconds={"reading": 0.1})
-    assert list(repository.stage_seconds("fast").items()) == [("reading", 1.0), ("fitting", 9.0), ("asking", 2.0)]
+    assert list(repository.stage_seconds("fast").items()) == [
+        ("reading", 1.0),
+        ("fitting", 9.0),
+        ("asking", 2.0),
+    ]
 
 
 @pytest.mark.parametrize(
     ("version", "lacking"),
     [
-        (1, ("request_id", "epoch", "epochs", "loss", "expected_at", "catalog_version", "seconds", "resumes", "resumed_by")),
-        (2, ("epoch", "epochs", "loss", "expected_at", "catalog_version", "seconds", "resumes", "resumed_by")),
+        (
+            1,
+            (
+                "request_id",
+                "epoch",
+                "epochs",
+                "loss",
+                "expected_at",
+                "catalog_version",
+                "seconds",
+                "resumes",
+                "resumed_by",
+            ),
+        ),
+        (
+            2,
+            (
+                "epoch",
+                "epochs",
+                "loss",
+                "expected_at",
+                "catalog_version",
+                "seconds",
+                "resumes",
+                "resumed_by",
+            ),
+        ),
     ],
 )
 def test_tables_of_an_older_version_are_brought_up_to_date_with_their_runs(
@@ -195,7 +245,8 @@ def test_tables_of_an_older_version_are_brought_up_to_date_with_their_runs(
         for column in lacking:
             connection.execute(text(f"ALTER TABLE training_run DROP COLUMN {column}"))
         connection.execute(
-            text("UPDATE schema_version SET version = :version WHERE component = 'training'"), {"version": version}
+            text("UPDATE schema_version SET version = :version WHERE component = 'training'"),
+            {"version": version},
         )
     repository = Repository(engine)
     repository.add("new", "request", "", "fast", request_id="r-1")

@@ -12,10 +12,10 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
 from services.training.gate import Comparison, Decision, Measured
-from services.training.job import Job, Trained
 from services.training.metrics import TrainingMetrics
-from services.training.process import GivenUpError, KilledError, RunFailedError
 from services.training.repository import Repository, TransitionError
+from services.training.run.job import Job, Trained
+from services.training.run.process import GivenUpError, KilledError, RunFailedError
 from services.training.runs import INTERRUPTED, Runs
 from services.training.settings import TrainingSection
 from slipstream.chassis.logging import carrying, request_id
@@ -30,7 +30,15 @@ TRAINED = Trained(
 )  # fmt: skip
 
 
-FITTING = {"stage": "fitting", "detail": "the transformer", "progress": 0.5, "done": 0.6, "epoch": 3, "epochs": 5, "loss": 1.5}
+FITTING = {
+    "stage": "fitting",
+    "detail": "the transformer",
+    "progress": 0.5,
+    "done": 0.6,
+    "epoch": 3,
+    "epochs": 5,
+    "loss": 1.5,
+}
 
 
 class Scene:
@@ -59,7 +67,13 @@ class Scene:
             output=output, checkpoints=checkpoints, lake_version=run.lake_version,
         )  # fmt: skip
 
-    def compute(self, job: Job, *, on_progress: Callable[[dict[str, Any]], None], give_up: Callable[[], bool]) -> Trained:
+    def compute(
+        self,
+        job: Job,
+        *,
+        on_progress: Callable[[dict[str, Any]], None],
+        give_up: Callable[[], bool],
+    ) -> Trained:
         on_progress({"stage": "reading", "progress": 0.1, "lake_version": 4, "lake_rows": 99})
         on_progress(FITTING)
         self.found.append((job.lake_version, [file.name for file in job.checkpoints.iterdir()]))
@@ -86,7 +100,9 @@ class Scene:
 
     def kept(self) -> list[str]:
         """Of which runs there are checkpoints."""
-        return sorted(directory.name for directory in (self.artifacts.root / "checkpoints").iterdir())
+        return sorted(
+            directory.name for directory in (self.artifacts.root / "checkpoints").iterdir()
+        )
 
     def counted(self, state: str) -> float | None:
         return self.registry.get_sample_value("slipstream_training_runs_total", {"state": state})
@@ -117,16 +133,30 @@ def test_run_succeeds_and_keeps_its_decision(scene: Scene) -> None:
     scene.go.set()
     scene.thread.start()
     run = scene.until(run_id, "succeeded", "failed")
-    assert (run.state, run.decision, run.decision_reason, run.model_version) == ("succeeded", "promoted", "better", run_id)
-    assert (run.progress, run.lake_version, run.metrics, run.error) == (1.0, 4, {"ndcg@10": 0.1}, None)
+    assert (run.state, run.decision, run.decision_reason, run.model_version) == (
+        "succeeded",
+        "promoted",
+        "better",
+        run_id,
+    )
+    assert (run.progress, run.lake_version, run.metrics, run.error) == (
+        1.0,
+        4,
+        {"ndcg@10": 0.1},
+        None,
+    )
     assert scene.published == [run_id]
     scene.end()
     assert scene.counted("succeeded") == 1
 
 
-def test_progress_of_a_run_is_shown_while_it_goes_on_and_its_end_is_foretold_by_the_last_one(scene: Scene) -> None:
+def test_progress_of_a_run_is_shown_while_it_goes_on_and_its_end_is_foretold_by_the_last_one(
+    scene: Scene,
+) -> None:
     scene.go.set()
-    scene.outcome = lambda: TRAINED.model_copy(update={"seconds": {"reading": 1.0, "fitting": 100.0}})
+    scene.outcome = lambda: TRAINED.model_copy(
+        update={"seconds": {"reading": 1.0, "fitting": 100.0}}
+    )
     scene.thread.start()
     scene.until(scene.runs.request(RunRequest()).run_id, "succeeded")
     scene.started.clear()
@@ -135,7 +165,13 @@ def test_progress_of_a_run_is_shown_while_it_goes_on_and_its_end_is_foretold_by_
     assert scene.started.wait(10)
     run = scene.repository.get(run_id)
     assert run is not None
-    assert (run.stage, run.progress, run.epoch, run.epochs, run.loss) == ("fitting: the transformer", 0.5, 3, 5, 1.5)
+    assert (run.stage, run.progress, run.epoch, run.epochs, run.loss) == (
+        "fitting: the transformer",
+        0.5,
+        3,
+        5,
+        1.5,
+    )
     assert run.eta_s is not None
     scene.go.set()
     ended = scene.until(run_id, "succeeded")
@@ -144,9 +180,14 @@ def test_progress_of_a_run_is_shown_while_it_goes_on_and_its_end_is_foretold_by_
 
 @pytest.mark.parametrize(
     ("error", "told"),
-    [(RunFailedError("too little data"), "too little data"), (ValueError("odd"), "ValueError: odd")],
+    [
+        (RunFailedError("too little data"), "too little data"),
+        (ValueError("odd"), "ValueError: odd"),
+    ],
 )
-def test_run_that_fails_publishes_nothing_and_the_next_goes_on(scene: Scene, error: Exception, told: str) -> None:
+def test_run_that_fails_publishes_nothing_and_the_next_goes_on(
+    scene: Scene, error: Exception, told: str
+) -> None:
     scene.outcome = fail(error)
     run_id = scene.runs.request(RunRequest()).run_id
     scene.go.set()
@@ -212,7 +253,9 @@ def test_run_that_is_being_published_can_not_be_cancelled(scene: Scene) -> None:
     assert refusals == [f"run {run_id} is being published"]
 
 
-def test_run_that_is_cancelled_when_it_has_just_been_computed_is_not_published(scene: Scene) -> None:
+def test_run_that_is_cancelled_when_it_has_just_been_computed_is_not_published(
+    scene: Scene,
+) -> None:
     run_id = scene.runs.request(RunRequest()).run_id
 
     def outcome() -> Trained:
@@ -226,7 +269,9 @@ def test_run_that_is_cancelled_when_it_has_just_been_computed_is_not_published(s
     assert scene.published == []
 
 
-def test_run_whose_progress_can_not_be_noted_goes_on(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_whose_progress_can_not_be_noted_goes_on(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def locked(*_: Any, **__: Any) -> None:
         raise OperationalError("UPDATE", {}, Exception("database is locked"))
 
@@ -272,11 +317,18 @@ def test_stop_during_a_run_queues_its_work_again(scene: Scene) -> None:
     assert stopped is not None
     assert (stopped.state, stopped.error) == ("failed", INTERRUPTED)
     (again,) = scene.repository.in_state("queued")
-    assert (again.trigger, again.reason, again.attempt, again.resumes) == ("alert", "drift", 2, run_id)
+    assert (again.trigger, again.reason, again.attempt, again.resumes) == (
+        "alert",
+        "drift",
+        2,
+        run_id,
+    )
     assert stopped.resumed_by == again.run_id
 
 
-def test_run_whose_process_was_killed_is_taken_up_once_and_finds_what_it_had_done(scene: Scene) -> None:
+def test_run_whose_process_was_killed_is_taken_up_once_and_finds_what_it_had_done(
+    scene: Scene,
+) -> None:
     scene.outcome = fail(KilledError("killed (signal 9)"))
     first = scene.runs.request(RunRequest()).run_id
     scene.go.set()
@@ -290,7 +342,9 @@ def test_run_whose_process_was_killed_is_taken_up_once_and_finds_what_it_had_don
     assert scene.kept() == []
 
 
-def test_run_that_had_nothing_to_keep_when_it_was_killed_begins_on_the_newest_data(scene: Scene) -> None:
+def test_run_that_had_nothing_to_keep_when_it_was_killed_begins_on_the_newest_data(
+    scene: Scene,
+) -> None:
     scene.saving, scene.outcome = False, fail(KilledError("killed (signal 9)"))
     first = scene.runs.request(RunRequest()).run_id
     scene.go.set()
@@ -317,7 +371,9 @@ def test_run_that_was_killed_while_being_cancelled_is_cancelled(scene: Scene) ->
     assert scene.kept() == []
 
 
-def test_checkpoints_stay_through_a_restart_and_go_with_the_run(scene: Scene, engine: Engine) -> None:
+def test_checkpoints_stay_through_a_restart_and_go_with_the_run(
+    scene: Scene, engine: Engine
+) -> None:
     run_id = scene.runs.request(RunRequest()).run_id
     scene.thread.start()
     assert scene.started.wait(10)

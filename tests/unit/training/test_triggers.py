@@ -9,19 +9,23 @@ from sqlalchemy import Engine
 
 from services.training.alert_repository import WaitingAlert, WaitingAlerts
 from services.training.metrics import TrainingMetrics
-from services.training.repository import LastRun, Repository, now_ms
+from services.training.repository import LastRun, Repository
 from services.training.runs import Runs
 from services.training.settings import TrainingSection
 from services.training.triggers import MINUTE_MS, Due, Triggers, due, overdue
-from slipstream.broker.batch import Batch, Message, Source
+from slipstream.broker.batch import Batch, Message
 from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.events import AlertEvent, Severity
+from slipstream.contracts.positions import Source
+from slipstream.contracts.times import now_ms
 from slipstream.stores.artifacts import Artifacts
 from slipstream.stores.lake import Lake
 from tests.unit.training.histories import START_MS, events, write, write_items
 
 NOW = 1_700_000_000_000
-SETTINGS = TrainingSection(schedule_minutes=60, new_events=1_000, catalog_changes=100, cooldown_minutes=30)
+SETTINGS = TrainingSection(
+    schedule_minutes=60, new_events=1_000, catalog_changes=100, cooldown_minutes=30
+)
 
 
 def ended(minutes_ago: float, rows: int | None = 5_000) -> LastRun:
@@ -65,13 +69,19 @@ def test_due(last: LastRun | None, rows: int, running_minutes: int, trigger: str
         pytest.param(ended(29), 5_000, 100, None, id="cooling down"),
         pytest.param(LastRun(NOW, None, 5_000, 7), 5_000, 100, None, id="a run is under way"),
         pytest.param(None, 5, 100, None, id="no run has read the catalogue"),
-        pytest.param(LastRun(NOW, NOW - 45 * MINUTE_MS, None, 7), 0, 100, None, id="nothing to learn from"),
+        pytest.param(
+            LastRun(NOW, NOW - 45 * MINUTE_MS, None, 7), 0, 100, None, id="nothing to learn from"
+        ),
     ],
 )
-def test_due_by_changes_of_the_catalogue(last: LastRun | None, rows: int, items: int, trigger: str | None) -> None:
+def test_due_by_changes_of_the_catalogue(
+    last: LastRun | None, rows: int, items: int, trigger: str | None
+) -> None:
     found = due(last, rows, changed(items), NOW, NOW, SETTINGS)
     assert (found.trigger if found else None) == trigger
-    assert trigger != "catalog" or found == Due("catalog", "100 items changed since the last run (limit 100)")
+    assert trigger != "catalog" or found == Due(
+        "catalog", "100 items changed since the last run (limit 100)"
+    )
 
 
 def test_due_switched_off_never_starts() -> None:
@@ -80,7 +90,9 @@ def test_due_switched_off_never_starts() -> None:
     assert due(ended(45), 10**9, changed(10**9), 0, NOW, off) is None
 
 
-def alert(action: str = "retrain", state: str = "opened", rule: str = "drift", timestamp: int = NOW) -> AlertEvent:
+def alert(
+    action: str = "retrain", state: str = "opened", rule: str = "drift", timestamp: int = NOW
+) -> AlertEvent:
     return AlertEvent.model_validate(
         {
             "alert_id": "a1", "rule": rule, "severity": Severity.WARNING, "state": state, "summary": "views shifted",
@@ -94,7 +106,9 @@ WAITING = WaitingAlert("drift", "views shifted", "r-1", NOW - MINUTE_MS)
 
 def test_overdue_an_alert_that_waits_calls_for_a_run() -> None:
     assert overdue([WAITING], None, NOW, SETTINGS) == Due("alert", "drift: views shifted")
-    assert overdue([WAITING, WAITING], ended(31), NOW, SETTINGS) == Due("alert", "drift: views shifted (and 1 more)")
+    assert overdue([WAITING, WAITING], ended(31), NOW, SETTINGS) == Due(
+        "alert", "drift: views shifted (and 1 more)"
+    )
     assert overdue([], ended(31), NOW, SETTINGS) is None
 
 
@@ -110,21 +124,36 @@ def test_overdue_after_a_run_that_was_asked_for_since_is_nothing() -> None:
 class Scene:
     """Triggers on real SQL, with a queue that nobody works off. `hear` gives them alerts."""
 
-    def __init__(self, engine: Engine, artifacts: Artifacts, settings: TrainingSection = SETTINGS) -> None:
+    def __init__(
+        self, engine: Engine, artifacts: Artifacts, settings: TrainingSection = SETTINGS
+    ) -> None:
         def never(*_: Any, **__: Any) -> Any:
             raise AssertionError("nothing is worked off here")
 
         self.repository, self.alerts = Repository(engine), WaitingAlerts(engine)
         metrics = TrainingMetrics(CollectorRegistry())
         runs = Runs(
-            self.repository, artifacts, prepare=never, compute=never, publish=never, resume=never, metrics=metrics, timeout_s=1
+            self.repository,
+            artifacts,
+            prepare=never,
+            compute=never,
+            publish=never,
+            resume=never,
+            metrics=metrics,
+            timeout_s=1,
         )
         self.lake = Lake(LakeSettings(uri=str(artifacts.root / "lake")), "test")
         self.triggers = Triggers(runs, self.repository, self.alerts, self.lake, settings)
 
     def hear(self, *alerts: AlertEvent) -> None:
         source = Source("alerts.v1", "t", 0)
-        self.triggers.on_alerts(Batch(messages=[Message(source, at, one.rule, one, f"r-{at}") for at, one in enumerate(alerts)]))
+        self.triggers.on_alerts(
+            Batch(
+                messages=[
+                    Message(source, at, one.rule, one, f"r-{at}") for at, one in enumerate(alerts)
+                ]
+            )
+        )
 
     def end_run(self) -> None:
         (run,) = self.repository.in_state("queued")
@@ -132,10 +161,15 @@ class Scene:
         self.repository.finish(run.run_id, "succeeded")
 
     def queued(self) -> list[tuple[str, str]]:
-        return [(run.trigger, self.repository.request_id(run.run_id)) for run in self.repository.in_state("queued")]
+        return [
+            (run.trigger, self.repository.request_id(run.run_id))
+            for run in self.repository.in_state("queued")
+        ]
 
 
-def test_on_alerts_queues_one_run_with_the_request_id_of_the_alert(engine: Engine, artifacts: Artifacts) -> None:
+def test_on_alerts_queues_one_run_with_the_request_id_of_the_alert(
+    engine: Engine, artifacts: Artifacts
+) -> None:
     scene = Scene(engine, artifacts)
     scene.hear(alert(), alert())
     assert scene.queued() == [("alert", "r-0")]
@@ -145,7 +179,9 @@ def test_on_alerts_queues_one_run_with_the_request_id_of_the_alert(engine: Engin
 
 
 @pytest.mark.parametrize("heard", [alert(action="none"), alert(state="closed")])
-def test_other_alerts_start_nothing(engine: Engine, artifacts: Artifacts, heard: AlertEvent) -> None:
+def test_other_alerts_start_nothing(
+    engine: Engine, artifacts: Artifacts, heard: AlertEvent
+) -> None:
     scene = Scene(engine, artifacts)
     scene.hear(heard)
     assert scene.queued() == []
@@ -161,12 +197,16 @@ def test_alert_within_the_cooldown_starts_a_run_when_it_is_over_even_after_a_res
     scene.hear(alert(timestamp=now_ms() + 1))
     assert scene.queued() == []
 
-    restarted = Scene(engine, artifacts, SETTINGS.model_copy(update={"cooldown_minutes": 0}))  # it is over
+    restarted = Scene(
+        engine, artifacts, SETTINGS.model_copy(update={"cooldown_minutes": 0})
+    )  # it is over
     restarted.triggers.look(now_ms())
     assert restarted.queued() == [("alert", "r-0")]
 
 
-def test_alert_that_closes_while_it_waits_starts_nothing(engine: Engine, artifacts: Artifacts) -> None:
+def test_alert_that_closes_while_it_waits_starts_nothing(
+    engine: Engine, artifacts: Artifacts
+) -> None:
     scene = Scene(engine, artifacts)
     scene.repository.add("r1", "request", "", "fast")
     scene.end_run()
@@ -175,8 +215,12 @@ def test_alert_that_closes_while_it_waits_starts_nothing(engine: Engine, artifac
     assert scene.alerts.all() == []
 
 
-def test_look_starts_a_run_when_the_catalogue_has_changed_since_the_last_one(engine: Engine, artifacts: Artifacts) -> None:
-    scene = Scene(engine, artifacts, SETTINGS.model_copy(update={"catalog_changes": 2, "cooldown_minutes": 0}))
+def test_look_starts_a_run_when_the_catalogue_has_changed_since_the_last_one(
+    engine: Engine, artifacts: Artifacts
+) -> None:
+    scene = Scene(
+        engine, artifacts, SETTINGS.model_copy(update={"catalog_changes": 2, "cooldown_minutes": 0})
+    )
     write(scene.lake, events([("v", "a", "view", START_MS)]))
     read = write_items(scene.lake, [("a", {}, False, 1), ("b", {}, False, 1)])
     scene.repository.add("r1", "request", "", "fast")

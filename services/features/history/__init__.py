@@ -1,0 +1,1 @@
+"""History from the lake: backfill of the online store, and training rows."""

@@ -1,0 +1,160 @@
+"""Records as rows of the lake, and rows as the records that they were."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, Final
+
+import orjson
+import pyarrow as pa
+
+from slipstream.broker.batch import Message
+from slipstream.contracts.events import CatalogRecord, Interaction, Slate
+from slipstream.contracts.times import DAY_MS
+from slipstream.contracts.topics import CATALOG, INTERACTIONS, RECOMMENDATIONS
+from slipstream.features.applied import Placed
+from slipstream.stores import lake
+
+Row = tuple[Any, ...]
+
+# What is read of an interaction to fold it.
+FOLDED_COLUMNS: Final = (
+    "event_id", "event_type", "user_id", "item_id", "timestamp", "received_at", "value", "topic_id", "partition", "offset",
+)  # fmt: skip
+# The fields of an interaction that no feature reads. Given, since filling in defaults costs more
+# than all the rest.
+_UNREAD: Final[dict[str, Any]] = {
+    "anonymous_id": None, "session_id": None, "recommendation_id": None, "position": None, "source": "", "properties": {},
+    "maybe_repeat": False, "imported": False,
+}  # fmt: skip
+
+
+def interaction_row(message: Message[Interaction]) -> Row:
+    event = message.record
+    return (
+        event.event_id,
+        event.event_type,
+        event.user_id,
+        event.item_id,
+        event.timestamp,
+        event.received_at,
+        event.anonymous_id,
+        event.session_id,
+        event.value,
+        event.recommendation_id,
+        event.position,
+        event.source,
+        _json(event.properties),
+        *_place(message),
+        _date(event.received_at),
+        event.maybe_repeat,
+    )
+
+
+def catalog_row(message: Message[CatalogRecord]) -> Row:
+    entry = message.record
+    return (
+        entry.entity,
+        entry.entity_id,
+        _json(entry.attributes),
+        entry.available,
+        entry.deleted,
+        entry.timestamp,
+        entry.source,
+        *_place(message),
+    )
+
+
+def slate_row(message: Message[Slate]) -> Row:
+    slate = message.record
+    return (
+        slate.recommendation_id,
+        slate.user_id,
+        slate.timestamp,
+        [
+            {"item_id": item.item_id, "score": item.score, "source": item.source}
+            for item in slate.items
+        ],
+        slate.answered_by,
+        slate.model_version,
+        slate.variant,
+        slate.placement,
+        _json(slate.features),
+        slate.latency_ms,
+        *_place(message),
+        _date(slate.timestamp),
+    )
+
+
+# By topic: the table that its records go to, and how.
+TABLES: Final[dict[str, tuple[str, Callable[[Message[Any]], Row]]]] = {
+    INTERACTIONS.name: (lake.INTERACTIONS, interaction_row),
+    CATALOG.name: (lake.CATALOG, catalog_row),
+    RECOMMENDATIONS.name: (lake.RECOMMENDATIONS, slate_row),
+}
+
+
+def as_table(table: str, rows: Sequence[Row]) -> pa.Table:
+    """Rows in the order of the table's columns, as Arrow."""
+    schema = lake.SCHEMAS[table]
+    arrays = [
+        pa.array(column, kind)
+        for column, kind in zip(zip(*rows, strict=True), schema.types, strict=True)
+    ]
+    return pa.table(arrays, schema=schema)
+
+
+def placed(columns: Mapping[str, Sequence[Any]]) -> list[Placed]:
+    """Rows of the lake, given as their `FOLDED_COLUMNS`, as records with their places. Missing
+    values are None or NaN.
+    """
+    records = []
+    for row in zip(*(columns[name] for name in FOLDED_COLUMNS), strict=True):
+        (
+            event_id,
+            event_type,
+            user_id,
+            item_id,
+            timestamp,
+            received_at,
+            value,
+            topic_id,
+            partition,
+            offset,
+        ) = row
+        # The lake holds what was validated on its way in.
+        interaction = Interaction.model_construct(
+            event_id=event_id,
+            event_type=event_type,
+            user_id=user_id,
+            item_id=item_id if isinstance(item_id, str) else None,
+            timestamp=timestamp,
+            received_at=received_at,
+            value=None if value is None or value != value else value,
+            **_UNREAD,
+        )
+        records.append(Placed(f"{topic_id}:{partition}", offset, interaction))
+    return records
+
+
+def _place(message: Message[Any]) -> tuple[str, int, int]:
+    return message.source.topic_id, message.source.partition, message.offset
+
+
+def _json(value: dict[str, Any]) -> str:
+    if not value:
+        return "{}"
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:  # a whole number of more than 64 bits
+        return json.dumps(value, ensure_ascii=False)
+
+
+def _date(millis: int) -> str:
+    return _date_of_day(millis // DAY_MS)
+
+
+@lru_cache(maxsize=4096)
+def _date_of_day(day: int) -> str:
+    return datetime.fromtimestamp(day * 86_400, UTC).strftime("%Y-%m-%d")

@@ -1,0 +1,110 @@
+"""Training rows as Parquet files in a folder that is there as a whole, or not at all."""
+
+import json
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from slipstream.features.history import EVENT_COLUMNS, feature_columns
+from slipstream.features.views import ITEM
+from slipstream.stores.lake import INTERACTIONS, SCHEMAS
+
+MANIFEST: Final = "_backfill.json"
+KEY: Final = ("topic_id", "partition", "offset")
+_ARROW: Final = {
+    "Int64": pa.int64(),
+    "Float64": pa.float64(),
+    "String": pa.string(),
+    "Array(String)": pa.list_(pa.string()),
+    "Array(Int64)": pa.list_(pa.int64()),
+    "Array(Float64)": pa.list_(pa.float64()),
+}
+
+
+class OutputError(Exception):
+    """The folder can't be written to as it is."""
+
+
+def row_schema(attributes: Sequence[str]) -> pa.Schema:
+    """The columns of a training row: those of its event, then "<view>__<feature>"."""
+    events = [SCHEMAS[INTERACTIONS].field(name) for name in EVENT_COLUMNS]
+    features = [
+        (name, _ARROW[feature.dtype]) for name, feature in feature_columns(attributes).items()
+    ]
+    return pa.schema([*events, *features])
+
+
+def visitor_schema(attributes: Sequence[str]) -> pa.Schema:
+    """The columns that the visitor's history gives."""
+    return pa.schema(
+        [field for field in row_schema(attributes) if not field.name.startswith(f"{ITEM.name}__")]
+    )
+
+
+def item_schema() -> pa.Schema:
+    """The event's place, and the columns that the item's history gives."""
+    return pa.schema(
+        [
+            field
+            for field in row_schema(())
+            if field.name in KEY or field.name.startswith(f"{ITEM.name}__")
+        ]
+    )
+
+
+def as_batch(rows: Iterable[dict[str, Any]], schema: pa.Schema) -> pa.RecordBatch:
+    """Rows by column name; whole numbers among the features may be given as floats."""
+    found = list(rows)
+    arrays = []
+    for field in schema:
+        column = [row[field.name] for row in found]
+        if field.type == pa.int64():
+            column = [None if value is None else int(value) for value in column]
+        arrays.append(pa.array(column, field.type))
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+class TrainingFiles:
+    """A folder of Parquet files that takes the place of an earlier one when it is complete."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises `OutputError` when the folder holds anything but an earlier backfill. Files of one
+        that was broken off go.
+        """
+        self.folder = folder.absolute()
+        if (
+            self.folder.exists()
+            and any(self.folder.iterdir())
+            and not (self.folder / MANIFEST).exists()
+        ):
+            raise OutputError(
+                f"{folder} holds something else than training rows: name an empty folder, or one that is not there"
+            )
+        self.writing = self.folder.with_name(f"{self.folder.name}.writing")
+        shutil.rmtree(self.writing, ignore_errors=True)
+        self.writing.mkdir(parents=True)
+        self.rows = 0
+
+    def write(self, part: int, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> None:
+        """A file with these rows; none when there are none."""
+        writer = None
+        for batch in batches:
+            writer = writer or pq.ParquetWriter(
+                self.writing / f"part-{part:05}.parquet", schema, compression="zstd"
+            )
+            writer.write_batch(batch)
+            self.rows += batch.num_rows
+        if writer is not None:
+            writer.close()
+
+    def complete(self, manifest: dict[str, Any]) -> None:
+        """Put the new files into the place of the old ones, with `manifest` beside them."""
+        (self.writing / MANIFEST).write_text(
+            json.dumps(manifest, indent=2) + "\n", encoding="utf-8"
+        )
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.writing.rename(self.folder)

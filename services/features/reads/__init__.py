@@ -1,0 +1,1 @@
+"""Feature reads, in Feast's shape and in our own."""

@@ -1,0 +1,1 @@
+"""The live stream: events fold into the online store and the lake."""

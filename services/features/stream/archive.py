@@ -1,0 +1,218 @@
+"""Writes the stream to the lake in portions, beside the consumer: a slow lake does not slow the
+online store down.
+"""
+
+import time
+from collections import deque
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from services.features.history.rows import TABLES, Row, as_table
+from slipstream.broker.batch import Batch
+from slipstream.chassis.logging import get_logger
+from slipstream.contracts.positions import Source
+from slipstream.stores.lake import (
+    CATALOG,
+    INTERACTIONS,
+    Lake,
+    LakeConflictError,
+    LakeUnavailableError,
+    Place,
+)
+
+log = get_logger(__name__)
+
+# While the lake can't be written, reading goes on until so many portions wait; then it pauses.
+PORTIONS_HELD: Final = 10
+_RETRY_S: Final = 1.0
+_CONFLICTS_TAKEN: Final = 20
+
+NextOffsets = dict[Source, int]
+
+
+class Erasure(NamedTuple):
+    """Rows of these visitors that were received up to `before` (ms) are to go, as the record at
+    this place of the catalogue's topic asks, if one does.
+    """
+
+    user_ids: Sequence[str]
+    before: int
+    source: Source | None = None
+    offset: int = -1
+
+
+@dataclass(slots=True)
+class _Portion:
+    rows: dict[str, list[tuple[Source, int, Row]]] = field(default_factory=dict)
+    erasures: list[Erasure] = field(default_factory=list)
+    next_offsets: NextOffsets = field(default_factory=dict)
+    count: int = 0
+    since: float = 0.0
+
+
+class Archive:
+    """Rows on their way to the lake. One thread calls it; writing happens in another.
+
+    `failure` says why the lake can't be written now; None when it can.
+    """
+
+    def __init__(self, lake: Lake, *, flush_s: float, flush_rows: int) -> None:
+        self._lake = lake
+        self._flush_s, self._flush_rows = flush_s, flush_rows
+        self._filling, self._writing = _Portion(), _Portion()
+        self._closed: deque[_Portion] = deque()
+        # where each source goes on behind the rows that were taken
+        self._taken: NextOffsets = {}
+        self._job: Future[None] | None = None
+        self._retry_at = 0.0
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="lake-writer")
+        self.failure: str | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Everything that was added is in the lake."""
+        return not (self._filling.next_offsets or self._writing.next_offsets or self._closed)
+
+    @property
+    def full(self) -> bool:
+        """Nothing more should be read before something has been written."""
+        waiting = self._filling.count + sum(portion.count for portion in self._closed)
+        return waiting >= self._flush_rows * PORTIONS_HELD
+
+    def places(self, event_ids: Collection[str]) -> dict[str, list[Place]]:
+        """Where interactions with these event ids stand that are not known to be in the lake yet."""
+        found: dict[str, list[Place]] = {}
+        for portion in (self._writing, *self._closed, self._filling):
+            for source, offset, row in portion.rows.get(INTERACTIONS, ()):
+                if row[0] in event_ids:
+                    found.setdefault(row[0], []).append(
+                        Place(source.topic_id, source.partition, offset)
+                    )
+        return found
+
+    def add(self, batch: Batch, erasures: Sequence[Erasure] = ()) -> None:
+        """Take a batch whose other effects have happened. Erasures take rows of this batch and
+        those before, no later ones.
+        """
+        portion = self._filling
+        if not portion.next_offsets:
+            portion.since = time.monotonic()
+        for message in batch.messages:
+            if message.offset < self._taken.get(message.source, 0):
+                continue  # read again before it was written
+            table, as_row = TABLES[message.source.topic]
+            portion.rows.setdefault(table, []).append(
+                (message.source, message.offset, as_row(message))
+            )
+        portion.count += len(batch.messages)
+        portion.next_offsets.update(batch.next_offsets)
+        self._taken.update(batch.next_offsets)
+        if erasures:
+            portion.erasures += erasures
+            self._closed.append(portion)
+            self._filling = _Portion()
+
+    def step(self) -> Mapping[Source, int]:
+        """Go on without waiting: begin to write what is due; the offsets whose rows have reached
+        the lake since the last step.
+        """
+        now = time.monotonic()
+        if self._job is None:
+            portion = self._filling
+            due = portion.count >= self._flush_rows or now - portion.since >= self._flush_s
+            if self._writing.next_offsets:  # a failed portion comes first
+                if now >= self._retry_at:
+                    self._job = self._writer.submit(self._write, self._writing)
+            elif self._closed:
+                self._writing = self._closed.popleft()
+                self._job = self._writer.submit(self._write, self._writing)
+            elif portion.next_offsets and due:
+                self._filling, self._writing = _Portion(), portion
+                self._job = self._writer.submit(self._write, portion)
+        return self._finish() if self._job is not None and self._job.done() else {}
+
+    def drain(self, timeout_s: float) -> Mapping[Source, int]:
+        """Write everything now; the offsets whose rows have reached the lake. Gives up on a
+        failure, or after `timeout_s`.
+        """
+        deadline = time.monotonic() + timeout_s
+        reached: NextOffsets = {}
+        while not self.empty:
+            self._filling.since = self._retry_at = 0.0
+            reached.update(self.step())
+            if self._job is None:
+                if self.failure:
+                    break
+                continue
+            try:
+                self._job.exception(max(0.0, deadline - time.monotonic()))
+            except TimeoutError:
+                break
+        return reached
+
+    def abandon(self) -> None:
+        """Forget what is not in the lake yet, and why it could not be written: it will be read
+        again.
+        """
+        self._filling, self._writing, self._job = _Portion(), _Portion(), None
+        self._closed.clear()
+        self._taken.clear()
+        self.failure, self._retry_at = None, 0.0
+
+    def close(self) -> None:
+        self._writer.shutdown(wait=False, cancel_futures=True)
+
+    def _finish(self) -> Mapping[Source, int]:
+        assert self._job is not None  # noqa: S101
+        job, self._job = self._job, None
+        try:
+            job.result()
+        except LakeUnavailableError as error:
+            if self.failure is None:
+                log.error("the lake can't be written; offsets wait", reason=str(error))
+            self.failure = str(error)
+            self._retry_at = time.monotonic() + _RETRY_S
+            return {}
+        if self.failure is not None:
+            log.info("the lake can be written again")
+        self.failure = None
+        written, self._writing = self._writing, _Portion()
+        return written.next_offsets
+
+    def _write(self, portion: _Portion) -> None:
+        # The catalogue comes last: that it has the record of an erasure says that the rows are
+        # gone.
+        for table, rows in sorted(portion.rows.items(), key=lambda entry: entry[0] == CATALOG):
+            if table == CATALOG:
+                self._erase(portion.erasures)
+            for attempt in range(_CONFLICTS_TAKEN):
+                try:
+                    _append_fresh(self._lake, table, rows)
+                    break
+                except LakeConflictError as error:
+                    if attempt == _CONFLICTS_TAKEN - 1:
+                        raise LakeUnavailableError(str(error)) from error
+
+    def _erase(self, erasures: Sequence[Erasure]) -> None:
+        sources = list({erasure.source for erasure in erasures if erasure.source is not None})
+        applied = self._lake.applied_offsets(CATALOG, sources) if sources else {}
+        for erasure in erasures:
+            if erasure.source is None or erasure.offset > applied[erasure.source]:
+                rows = self._lake.erase(erasure.user_ids, erasure.before)
+                log.info(
+                    "a user was erased from the lake", visitors=len(erasure.user_ids), rows=rows
+                )
+
+
+def _append_fresh(lake: Lake, table: str, rows: list[tuple[Source, int, Row]]) -> None:
+    """Append the rows that the table does not hold yet."""
+    applied = lake.applied_offsets(table, list({source for source, _, _ in rows}))
+    fresh = [(source, offset, row) for source, offset, row in rows if offset > applied[source]]
+    if fresh:
+        lake.append(
+            table,
+            as_table(table, [row for _, _, row in fresh]),
+            {source: offset for source, offset, _ in fresh},
+        )

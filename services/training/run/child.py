@@ -1,0 +1,69 @@
+"""The process in which a run computes: `python -m services.training.run.child FD`, a job on
+standard input.
+
+It says how far it is and what it found as JSON lines on the file descriptor. It never outlives the
+service: when the service's end of standard input closes, or on Linux when the service dies in
+whatever way, so does this process.
+"""
+
+import ctypes
+import json
+import os
+import signal
+import sys
+import threading
+from typing import Any
+
+from services.training.run.dataset import TooLittleDataError
+from services.training.run.job import Order
+from services.training.run.progress import Report
+from services.training.run.train import train
+from slipstream.chassis.logging import configure_logging, get_logger, request_id
+
+log = get_logger(__name__)
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> int:
+    """0 when a result or a reason for failing was told; anything else means that the process broke."""
+    _die_with(os.getppid())
+    # Ctrl-C reaches the whole terminal: the service decides what becomes of the run.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    order = Order.model_validate_json(sys.stdin.buffer.readline())
+    _die_with(order.parent)
+    threading.Thread(target=_die_at_end_of_input, daemon=True).start()
+    os.nice(order.job.training.niceness)
+    configure_logging(order.log, "training")
+    request_id.set(order.request_id)
+    with os.fdopen(int(sys.argv[1]), "w", buffering=1) as pipe:
+
+        def send(message: dict[str, Any]) -> None:
+            pipe.write(json.dumps(message) + "\n")
+
+        try:
+            trained = train(order.job, Report(send))
+        except TooLittleDataError as error:
+            send({"failed": str(error)})
+        except Exception as error:
+            log.error("training failed", version=order.job.version, exc_info=error)
+            send({"failed": f"{type(error).__name__}: {error}"})
+        else:
+            send({"trained": trained.model_dump(mode="json")})
+    return 0
+
+
+def _die_with(parent: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _die_at_end_of_input() -> None:
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

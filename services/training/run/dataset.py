@@ -1,0 +1,222 @@
+"""What a run is fitted on: the lake at one recorded version, and visitors as they were at a moment
+in it.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from slipstream.chassis.logging import get_logger
+from slipstream.contracts.events import Interaction
+from slipstream.contracts.vocabulary import MERGED_INTO
+from slipstream.features import history
+from slipstream.features.applied import Placed
+from slipstream.features.identity import Identities, Link
+from slipstream.features.visitor import VisitorState
+from slipstream.models.base import EventWeights
+from slipstream.recommender import encoding
+from slipstream.stores.lake import Lake, LakeUnavailableError
+
+log = get_logger(__name__)
+
+Rows = NDArray[np.int64]
+
+_COLUMNS = (
+    "event_id",
+    "user_id",
+    "item_id",
+    "event_type",
+    "timestamp",
+    "value",
+    "recommendation_id",
+    "position",
+)
+# The fields of an interaction that no model reads. Given, since filling in defaults costs more than
+# all the rest.
+_UNREAD: dict[str, Any] = {
+    "received_at": 0, "anonymous_id": None, "session_id": None, "source": "",
+    "properties": {}, "maybe_repeat": False, "imported": False,
+}  # fmt: skip
+
+
+class TooLittleDataError(Exception):
+    """The history is too small to learn from; the message says what there is and what is needed."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """History at one lake version.
+
+    `interactions` holds every event (searches and impressions too), by time and then event id, each
+    of the visitor whom it is known to be by now (see `slipstream.features.identity`); `item_ids`
+    the catalogue, with the items of interactions and without deleted ones; `lake_rows` the rows of
+    the lake's table, which triggers count from.
+    """
+
+    interactions: pa.Table
+    item_ids: list[str]
+    attributes: dict[str, dict[str, Any]]
+    lake_version: int
+    catalog_version: int | None
+    lake_rows: int
+
+    def signals(self, weights: EventWeights) -> NDArray[np.bool_]:
+        """Which events say that a visitor likes an item of the catalogue: those that models are
+        fitted and asked on.
+        """
+        known = pc.is_in(self.interactions["item_id"], pa.array(self.item_ids, pa.string()))
+        found: NDArray[np.bool_] = known.to_numpy() & (
+            encoding.event_weights(self.interactions, weights) > 0
+        )
+        return found
+
+    def digest(self) -> str:
+        """SHA-256 of the interactions: equal for equal data, however the lake keeps its files."""
+        found = hashlib.sha256()
+        for batch in (
+            self.interactions.select(_COLUMNS).combine_chunks().to_batches(max_chunksize=65_536)
+        ):
+            for name in _COLUMNS:
+                found.update(repr(batch[name].to_pylist()).encode())
+        return found.hexdigest()
+
+
+class Moment(NamedTuple):
+    """An event, and what was known of its visitor just before it (events of the same millisecond
+    are not known yet).
+    """
+
+    state: VisitorState
+    item_id: str | None
+    timestamp: int
+
+
+def read_dataset(
+    lake: Lake, version: int | None = None, catalog_version: int | None = None
+) -> Dataset:
+    """The lake at these versions of its interactions and its catalogue, by default the newest, and
+    at the newest where these are no longer kept. Raises TooLittleDataError when nothing was ever
+    written to it.
+    """
+    if version is not None:
+        try:
+            return _read(
+                lake,
+                version,
+                lake.version("catalog") if catalog_version is None else catalog_version,
+            )
+        except LakeUnavailableError as error:
+            log.warning("the lake is read at its newest version", wanted=version, reason=str(error))
+    newest = lake.version("interactions")
+    if newest is None:
+        raise TooLittleDataError(
+            "the lake holds no interactions yet: send events to ingestion first"
+        )
+    return _read(lake, newest, lake.version("catalog"))
+
+
+def _read(lake: Lake, version: int, catalog_version: int | None) -> Dataset:
+    interactions = lake.read("interactions", version, list(_COLUMNS))
+    interactions = interactions.sort_by([("timestamp", "ascending"), ("event_id", "ascending")])
+    catalog = lake.read("catalog", catalog_version)
+    interactions = _resolved(interactions, catalog)
+    attributes, deleted = _items(catalog)
+    item_ids = sorted(set(encoding.catalogue(interactions)).union(attributes) - deleted)
+    return Dataset(
+        interactions,
+        item_ids,
+        attributes,
+        version,
+        catalog_version,
+        lake.count("interactions", version),
+    )
+
+
+def require(
+    dataset: Dataset, signals: NDArray[np.bool_], events: int, visitors: int, items: int
+) -> None:
+    """Raises TooLittleDataError when the events with signal are fewer than asked for, or of too few
+    visitors or items.
+    """
+    table = dataset.interactions.filter(pa.array(signals))
+    found = {
+        "events on items": (table.num_rows, events),
+        "visitors": (len(pc.unique(table["user_id"])), visitors),
+        "items": (len(pc.unique(table["item_id"])), items),
+    }
+    lacking = [
+        f"{have} {what} (at least {need})" for what, (have, need) in found.items() if have < need
+    ]
+    if lacking:
+        raise TooLittleDataError(f"too little data to train on: the lake has {', '.join(lacking)}")
+
+
+def moments(interactions: pa.Table, rows: Rows) -> Iterator[Moment]:
+    """The moments of these rows, by visitor and time. Only events strictly before a row's own time
+    are in its state.
+
+    The state is folded by the functions that fold the stream, so that it is the one that serving
+    would have read.
+    """
+    wanted = pc.unique(interactions["user_id"].take(pa.array(rows)))
+    asked = set(rows.tolist())
+    table = interactions.append_column("row", pa.array(np.arange(interactions.num_rows)))
+    table = table.filter(pc.is_in(interactions["user_id"], wanted)).sort_by("user_id")
+    for _, theirs in groupby(_records(table), key=lambda record: record.interaction.user_id):
+        for record, state in history.moments(theirs, lambda record: record.offset in asked):
+            yield Moment(state, record.interaction.item_id, record.interaction.timestamp)
+
+
+def _records(table: pa.Table) -> Iterator[Placed]:
+    """The rows as interactions, each placed by its number."""
+    for batch in table.to_batches(max_chunksize=16_384):
+        for row in batch.to_pylist():
+            # The lake holds what was validated on its way in.
+            yield Placed("", row.pop("row"), Interaction.model_construct(**row, **_UNREAD))
+
+
+def _resolved(interactions: pa.Table, catalog: pa.Table) -> pa.Table:
+    """The interactions, those of a visitor who turned out to be a user under the user's id."""
+    records = catalog.filter(pc.equal(catalog["entity"], "identity"))
+    merged = Identities(
+        Link(
+            row["entity_id"],
+            json.loads(row["attributes"])[MERGED_INTO],
+            row["topic_id"],
+            row["offset"],
+            row["timestamp"],
+        )
+        for row in records.to_pylist()
+    ).merged()
+    if not merged:
+        return interactions
+    users = interactions["user_id"]
+    place = pc.index_in(users, pa.array(list(merged), pa.string()))
+    resolved = pc.coalesce(
+        pa.array(list(merged.values()), pa.string()).take(place.combine_chunks()),
+        users.combine_chunks(),
+    )
+    return interactions.set_column(
+        interactions.schema.get_field_index("user_id"), "user_id", resolved
+    )
+
+
+def _items(catalog: pa.Table) -> tuple[dict[str, dict[str, Any]], set[str]]:
+    """What is known of each item by its newest record, and the items that were deleted."""
+    newest: dict[str, dict[str, Any]] = {}
+    records = catalog.filter(pc.equal(catalog["entity"], "item")).sort_by(
+        [("timestamp", "ascending"), ("offset", "ascending")]
+    )
+    for record in records.select(["entity_id", "attributes", "deleted"]).to_pylist():
+        newest[record["entity_id"]] = record
+    deleted = {item_id for item_id, record in newest.items() if record["deleted"]}
+    kept: Sequence[str] = [item_id for item_id in newest if item_id not in deleted]
+    return {item_id: json.loads(newest[item_id]["attributes"] or "{}") for item_id in kept}, deleted

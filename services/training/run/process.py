@@ -1,0 +1,109 @@
+"""The service's side of a run's process: start it, listen to it, stop it."""
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from services.training.run.job import Job, Order, Trained
+from slipstream.chassis.logging import request_id
+from slipstream.chassis.settings import LogSettings
+
+_LISTEN_S = 0.1
+
+
+class RunFailedError(Exception):
+    """The run ended without a model; the message is the reason, for people."""
+
+
+class KilledError(RunFailedError):
+    """The run's process was ended by a signal from outside, or for want of memory: the same run may
+    succeed another time.
+    """
+
+
+class GivenUpError(Exception):
+    """The run was stopped because `give_up` said so."""
+
+
+def run_in_child(
+    job: Job,
+    log: LogSettings,
+    *,
+    on_progress: Callable[[dict[str, Any]], None],
+    give_up: Callable[[], bool],
+) -> Trained:
+    """Train in a process of its own and return what it found; its bundle is at the job's `output`
+    then.
+
+    `on_progress` gets each message; `give_up` is asked ten times a second, and the process is
+    killed once it says yes (GivenUpError). Raises KilledError when a signal ended the process,
+    RunFailedError with the reason otherwise. No process is left when this returns or raises. Call
+    it from a thread that lives as long as the service: on Linux the process dies with the thread
+    that started it.
+    """
+    reading, writing = os.pipe()
+    command = [sys.executable, "-m", "services.training.run.child", str(writing)]
+    with os.fdopen(reading, "rb", buffering=0) as pipe:
+        try:
+            child = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[writing])
+        finally:
+            os.close(writing)
+        with _no_longer_than_this(child):
+            assert child.stdin is not None  # noqa: S101
+            order = Order(job=job, log=log, parent=os.getpid(), request_id=request_id.get())
+            child.stdin.write(order.model_dump_json().encode() + b"\n")
+            child.stdin.flush()
+            for message in _messages(pipe.fileno(), give_up):
+                if "trained" in message:
+                    return Trained.model_validate(message["trained"])
+                if "failed" in message:
+                    raise RunFailedError(message["failed"])
+                on_progress(message)
+            raise _broken(child.wait(10))
+
+
+def _messages(descriptor: int, give_up: Callable[[], bool]) -> Iterator[dict[str, Any]]:
+    """Each line as it comes, until the other end closes."""
+    buffered = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(descriptor, selectors.EVENT_READ)
+        while True:
+            if give_up():
+                raise GivenUpError
+            if not selector.select(_LISTEN_S):
+                continue
+            chunk = os.read(descriptor, 65_536)
+            if not chunk:
+                return
+            *lines, buffered = (buffered + chunk).split(b"\n")
+            yield from map(json.loads, lines)
+
+
+@contextmanager
+def _no_longer_than_this(child: "subprocess.Popen[bytes]") -> Iterator[None]:
+    try:
+        yield
+    finally:
+        child.kill()
+        if child.stdin is not None:
+            with suppress(BrokenPipeError):
+                child.stdin.close()
+        child.wait()
+
+
+def _broken(status: int) -> RunFailedError:
+    if status == -signal.SIGKILL:
+        return KilledError(
+            "the training process was killed (signal 9), most likely for want of memory"
+        )
+    if status < 0:
+        return KilledError(f"the training process died of signal {-status}")
+    return RunFailedError(
+        f"the training process ended without a result (status {status}); the log has more"
+    )

@@ -1,0 +1,298 @@
+"""A training run, from the lake to a bundle on disk that was measured against what it would
+replace.
+
+It knows no registry, no broker and no HTTP, and runs in a process of its own: what becomes of the
+bundle is decided by `publish.py` in the service.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from services.training.run.code_version import code_commit
+from services.training.run.dataset import (
+    Dataset,
+    Moment,
+    Rows,
+    TooLittleDataError,
+    moments,
+    read_dataset,
+    require,
+)
+from services.training.run.environment import environment
+from services.training.run.job import Job, Trained
+from services.training.run.judge import (
+    CHALLENGER,
+    CHAMPION,
+    POPULARITY,
+    Judgement,
+    flat,
+    intervals,
+    judge_all,
+    popularity_of,
+)
+from services.training.run.progress import Report
+from services.training.run.samples import samples
+from services.training.settings import TrainingSection
+from slipstream.contracts.bundle import Histogram
+from slipstream.contracts.vocabulary import IMPRESSION, SIGNAL_WEIGHTS
+from slipstream.evaluation.drift import histogram, reference_bins
+from slipstream.evaluation.figures import Past
+from slipstream.features.views import RECOMMENDER, VISITOR
+from slipstream.features.visitor import visitor_features
+from slipstream.models.base import EventWeights, InteractionLog
+from slipstream.recommender import encoding
+from slipstream.recommender.bundle import Bundle, BundleError, load_bundle, save_bundle
+from slipstream.recommender.fit import fit_log, refit, sample
+from slipstream.recommender.memory import peak_memory_mb
+from slipstream.recommender.profiles import PROFILES
+from slipstream.recommender.progress import FitStep
+from slipstream.stores.lake import Lake
+
+# How many moments the reference histograms are taken of.
+REFERENCE_SAMPLE = 2_000
+
+
+def train(job: Job, report: Report) -> Trained:
+    """Read, split, fit, judge, refit, save. Raises TooLittleDataError when there is not enough to
+    learn from.
+    """
+    settings = job.training
+    weights = event_weights(settings)
+
+    report.stage("reading the lake", 0.0, 0.02)
+    dataset = read_dataset(Lake(job.lake, job.namespace), job.lake_version, job.catalog_version)
+    report.fact(
+        lake_version=dataset.lake_version,
+        lake_rows=dataset.lake_rows,
+        catalog_version=dataset.catalog_version,
+    )
+    signals = dataset.signals(weights)
+    require(dataset, signals, settings.min_events, settings.min_visitors, settings.min_items)
+    champion, champion_error = _champion(job.champion)
+
+    champion_until = champion.manifest.data.until if champion else None
+    held_out = hold_out(
+        dataset, signals, champion_until, settings, PROFILES[job.profile].ranking_queries
+    )
+    report.stage("fitting the challenger", 0.02, 0.85)
+    known = _log(dataset, held_out.fit, weights)
+    challenger = _fit(dataset, known, job, weights, champion, report)
+
+    queries = [
+        moment for moment in moments(dataset.interactions, held_out.test) if moment.state.sequence
+    ]
+    if not queries:
+        raise TooLittleDataError(
+            "too little data to train on: no visitor of the test period has a history to recommend from"
+        )
+    comparable = champion if held_out.unseen_by_champion else None
+    judgement = _judge(
+        challenger,
+        comparable,
+        queries,
+        Past(known.user, known.item, known.n_items),
+        settings.seed,
+        report,
+    )
+    figures = judgement.figures()
+    metrics = flat(figures)
+    shown = samples(
+        queries, judgement.cohorts, challenger, champion, dataset.attributes, settings.seed
+    )
+
+    report.stage("fitting on everything", 0.92, 0.97)
+    everything = _log(dataset, signals, weights)
+    if "validation" in challenger.manifest.metrics:
+        shipped = refit(challenger, everything, report.step)
+    else:  # so little data that parameters could not be chosen yet: with all of it they may be
+        shipped = _fit(dataset, everything, job, weights, champion, report)
+    report.stage("measuring the reference of features", 0.97, 0.98)
+    reference = reference_histograms(
+        dataset, sample(np.flatnonzero(signals), REFERENCE_SAMPLE, settings.seed)
+    )
+    commit = settings.code_commit or code_commit()
+    report.stage("saving the bundle", 0.98, 0.99)
+    manifest = shipped.manifest.model_copy(
+        update={
+            "code_commit": commit,
+            "lake_version": dataset.lake_version,
+            "metrics": {**shipped.manifest.metrics, **metrics, "intervals": intervals(figures)},
+            "features": list(RECOMMENDER.of(VISITOR)),
+            "reference": reference,
+        }
+    )
+    saved = save_bundle(replace(shipped, manifest=manifest), job.output)
+    report.finish()
+    return Trained(
+        lake_version=dataset.lake_version,
+        catalog_version=dataset.catalog_version,
+        data_sha256=dataset.digest(),
+        code_commit=commit,
+        environment=environment(),
+        metrics=metrics,
+        figures=figures,
+        parameters=dict(manifest.parameters),
+        measured=judgement.measured(sum(file.bytes for file in saved.files.values())),
+        samples=shown,
+        champion_error=champion_error,
+        seconds=report.seconds,
+        peak_memory_mb=round(peak_memory_mb(), 1),
+    )
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Which events the challenger is fitted on (a mask), and the rows that it is asked. `cut` is
+    the first time held out.
+    """
+
+    fit: NDArray[np.bool_]
+    test: Rows
+    cut: int
+    unseen_by_champion: bool
+
+
+def hold_out(
+    dataset: Dataset,
+    signals: NDArray[np.bool_],
+    champion_until: int | None,
+    settings: TrainingSection,
+    questions: int,
+) -> HeldOut:
+    """The last share of the events by time is the test, but none of what the champion was fitted
+    on, where enough is left.
+
+    A champion has seen everything up to its last training run. Asking it about that would flatter
+    it, so the cut moves to just after it; or, where so much is newer that both halves are enough,
+    between them: then the challenger's validation, of which `questions` are asked, is new to the
+    champion, too, and its network can be gone on from. When too little is newer, the cut stays, and
+    the two can't be compared (`unseen_by_champion` is false).
+    """
+    times = dataset.interactions["timestamp"].to_numpy()
+    of_signals = times[signals]
+    cut = int(of_signals[int(len(of_signals) * (1 - settings.test_share))])
+    unseen = champion_until is None or champion_until < cut
+    if champion_until is not None:
+        newer = of_signals[of_signals > champion_until]
+        half = len(newer) // 2
+        if half >= max(settings.max_test_queries, questions) and newer[half] > newer[0]:
+            cut, unseen = max(cut, int(newer[half])), True
+        elif not unseen and len(newer) >= settings.gate.min_queries:
+            cut, unseen = champion_until + 1, True
+    fit = signals & (times < cut)
+    if not fit.any():
+        raise TooLittleDataError(
+            "too little data to train on: all events happened at the same moment"
+        )
+    return HeldOut(
+        fit,
+        sample(np.flatnonzero(signals & (times >= cut)), settings.max_test_queries, settings.seed),
+        cut,
+        unseen,
+    )
+
+
+def reference_histograms(dataset: Dataset, rows: Rows) -> dict[str, Histogram]:
+    """How the visitor features that serving writes down were distributed at these moments, as they
+    would have been read then.
+    """
+    names = RECOMMENDER.of(VISITOR)
+    found = [
+        visitor_features(moment.state, moment.timestamp, names)
+        for moment in moments(dataset.interactions, rows)
+    ]
+    histograms = {}
+    for name in names:
+        values = np.array([features[name] for features in found], np.float64)
+        edges = reference_bins(values)
+        histograms[name] = Histogram(edges=edges.tolist(), counts=histogram(values, edges).tolist())
+    return histograms
+
+
+def _fit(
+    dataset: Dataset,
+    log: InteractionLog,
+    job: Job,
+    weights: EventWeights,
+    champion: Bundle | None,
+    report: Report,
+) -> Bundle:
+    def told(step: FitStep) -> None:
+        report.step(step.done, step.what, epoch=step.epoch, epochs=step.epochs, loss=step.loss)
+
+    return fit_log(
+        log,
+        dataset.item_ids,
+        dataset.attributes,
+        version=job.version,
+        profile=job.profile,
+        seed=job.training.seed,
+        event_weights=weights,
+        progress=told,
+        start_from=champion,
+        checkpoints=job.checkpoints,
+        search_s=60 * job.training.search_minutes if job.profile == "best" else 0.0,
+    )
+
+
+def _log(dataset: Dataset, rows: NDArray[np.bool_], weights: EventWeights) -> InteractionLog:
+    """The signals of these rows, and the lists that were shown up to the last of them."""
+    times = dataset.interactions["timestamp"].to_numpy()
+    shown = pc.equal(dataset.interactions["event_type"], IMPRESSION).to_numpy() & (
+        times <= times[rows].max(initial=0)
+    )
+    return encoding.encode(
+        dataset.interactions.filter(pa.array(rows | shown)), dataset.item_ids, weights
+    )
+
+
+def event_weights(settings: TrainingSection) -> EventWeights:
+    """How much each type of event says, as configured; types that are not named keep their usual
+    weight.
+    """
+    by_type = {**SIGNAL_WEIGHTS, **settings.event_weights}
+    return EventWeights(
+        by_type,
+        rating_scale=settings.rating_scale or None,
+        usual_value=settings.usual_value or None,
+    )
+
+
+def _judge(
+    challenger: Bundle,
+    champion: Bundle | None,
+    queries: list[Moment],
+    past: Past,
+    seed: int,
+    report: Report,
+) -> Judgement:
+    contestants = {CHALLENGER: challenger, POPULARITY: popularity_of(challenger)} | (
+        {CHAMPION: champion} if champion else {}
+    )
+    asked, total = 0, len(contestants) * len(queries)
+
+    def step() -> None:
+        nonlocal asked
+        asked += 1
+        if asked % 200 == 0:
+            report.step(asked / total, f"{total:,} questions")
+
+    report.stage("judging", 0.85, 0.92)
+    return judge_all(contestants, queries, past, seed, step)
+
+
+def _champion(directory: Path | None) -> tuple[Bundle | None, str]:
+    """The champion's bundle, or why it can't be loaded: one that nobody can load must be replaced,
+    not defended.
+    """
+    if directory is None:
+        return None, ""
+    try:
+        return load_bundle(directory), ""
+    except BundleError as error:
+        return None, str(error)

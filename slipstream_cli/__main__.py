@@ -1,0 +1,78 @@
+"""The `slipstream` command. Nothing heavy is imported before the command that needs it is known."""
+
+import sys
+from typing import NoReturn
+
+import click
+
+from services.start import prefer_sleeping_threads, service_command
+from slipstream.contracts.services import SERVICES
+from slipstream_cli.commands.backfill import backfill
+from slipstream_cli.commands.bench import bench
+from slipstream_cli.commands.dead_letters import dead_letters
+from slipstream_cli.commands.demo import demo
+from slipstream_cli.commands.docs import docs
+from slipstream_cli.commands.evaluate import evaluate
+from slipstream_cli.commands.models import models
+from slipstream_cli.commands.replay import replay
+from slipstream_cli.commands.runs import runs
+from slipstream_cli.commands.simulate import simulate
+from slipstream_cli.commands.up import up
+from slipstream_cli.commands.write_keys import write_keys
+from slipstream_cli.local.processes import INTERRUPTED
+
+# In the order in which the help lists them: first steps, services, data and models, tools.
+COMMANDS = (
+    demo,
+    up,
+    *map(service_command, SERVICES),
+    replay,
+    runs,
+    models,
+    write_keys,
+    dead_letters,
+    backfill,
+    simulate,
+    evaluate,
+    bench,
+    docs,
+)
+
+
+class OrderedGroup(click.Group):
+    """A group that lists its commands in the order in which they were added."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(self.commands)
+
+
+@click.group(
+    cls=OrderedGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+@click.version_option(package_name="slipstream")
+def cli() -> None:
+    """Real-time recommendations: a click changes the next answer.
+
+    \b
+    Start here:       slipstream demo
+    Your own data:    slipstream up, and in a second terminal: slipstream replay events.parquet --items items.parquet
+    """
+
+
+for _command in COMMANDS:
+    cli.add_command(_command)
+
+
+def main() -> NoReturn:
+    """Run the command line, as the `slipstream` script does."""
+    prefer_sleeping_threads()
+    try:
+        cli(standalone_mode=True)
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

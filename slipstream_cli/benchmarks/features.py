@@ -1,0 +1,192 @@
+"""What one process of features does: events/s from the broker to Redis and lake, online feature
+reads beside Feast, and memory.
+
+On servers of its own, with one features process and nothing else of the stack. The events lie on
+the topic before the process starts, and the figure is how fast it applied them, from its first
+batch until all was in both stores; that each counted exactly once is checked there. The ceiling is
+a bare kafka-python consumer that reads the same records and drops them.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+
+from slipstream.broker.producer import Producer
+from slipstream.broker.topics import ensure_topics
+from slipstream.chassis.settings import KafkaSettings, RedisSettings
+from slipstream.contracts.events import Interaction
+from slipstream.contracts.topics import INTERACTIONS
+from slipstream.stores.online import OnlineStore
+from slipstream_cli.benchmarks import feature_reads, footprint
+from slipstream_cli.benchmarks.ceiling import raw_consumer_rate
+from slipstream_cli.benchmarks.load import answering, in_own_process
+from slipstream_cli.benchmarks.report import Row
+from slipstream_cli.benchmarks.traffic import visits
+from slipstream_cli.local import servers
+from slipstream_cli.local.plan import EXTERNAL, Plan
+from slipstream_cli.local.processes import Child
+from slipstream_cli.local.terminal import Terminal
+
+NAMESPACE: Final = "bench"
+EVENTS: Final = 200_000
+VISITORS: Final = 20_000
+ITEMS: Final = 5_000
+_PATIENCE_S: Final = 300.0
+# Asking costs the service some time (it counts the lake's rows), so it is asked often only at the
+# end.
+_POLL_S: Final = 1.0
+_POLL_AT_THE_END_S: Final = 0.2
+
+
+class FeaturesBenchmarkError(RuntimeError):
+    """What was measured is not what was meant."""
+
+
+def run(
+    plan: Plan,
+    feast_directory: Path,
+    terminal: Terminal,
+    *,
+    events: int = EVENTS,
+    seconds: float = 3.0,
+    rounds: int = 3,
+) -> list[Row]:
+    """All rows. `plan` says where the servers and the features process run and keep their data;
+    Feast is installed into `feast_directory` on first use, and its row is left out where that is
+    not possible.
+    """
+    kafka = KafkaSettings(
+        bootstrap_servers=plan.environment[EXTERNAL["broker"]], session_timeout_ms=4_000
+    )
+    redis = RedisSettings(url=plan.environment[EXTERNAL["valkey"]], timeout_s=10)
+    with _servers(plan):
+        terminal.progress(f"{events:,} events are put on the topic")
+        _produce(kafka, visits(events, VISITORS, ITEMS, int(time.time() * 1000)))
+        ceiling = in_own_process(raw_consumer_rate, kafka, NAMESPACE, INTERACTIONS, 4_000)
+        terminal.progress("features reads them")
+        with _features(plan) as url:
+            rows = [_stream(url, events, ceiling)]
+            _check_counted_once(url, redis, events)
+            address, repository = plan.environment[EXTERNAL["valkey"]], plan.directory / "feast"
+            rows += feature_reads.run(
+                url, address, feast_directory, repository, terminal, seconds=seconds, rounds=rounds
+            )
+        terminal.progress("states are weighed")
+        rows += footprint.run(redis, f"{NAMESPACE}-weight")
+        terminal.progress("")
+    return rows
+
+
+@contextmanager
+def _servers(plan: Plan) -> Iterator[None]:
+    """The embedded servers that the plan has."""
+    started: list[Child] = []
+    try:
+        if "broker" in plan.ports:
+            started.append(servers.broker(plan.ports["broker"]).start())
+        if "valkey" in plan.ports:
+            started.append(servers.valkey(plan.ports["valkey"], plan.directory / "valkey").start())
+        yield
+    finally:
+        for server in reversed(started):
+            server.stop()
+
+
+@contextmanager
+def _features(plan: Plan) -> Iterator[str]:
+    """One features process of this benchmark's own namespace; its URL."""
+    port = plan.ports["features"]
+    environment = {
+        **os.environ,
+        **plan.service_environment("features"),
+        "SLIPSTREAM_NAMESPACE": NAMESPACE,
+    }
+    command, alive = [sys.executable, "-m", "services", "features"], answering("/health/live")
+    with (plan.directory / "features.log").open("wb") as output:
+        child = Child(
+            "features", port, command, alive, grace_s=15.0, environment=environment, output=output
+        ).start(timeout_s=60)
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            child.stop()
+
+
+def _produce(kafka: KafkaSettings, events: Sequence[Interaction]) -> None:
+    ensure_topics(kafka, NAMESPACE)
+    producer = Producer(kafka, NAMESPACE, linger_ms=20)
+    try:
+        for number, event in enumerate(events, 1):
+            producer.send(INTERACTIONS, event.user_id, event)
+            if not number % 5_000:
+                producer.flush()
+        producer.flush(60)
+        if producer.failures:
+            raise FeaturesBenchmarkError(
+                f"the broker did not take {producer.failures} of the events"
+            )
+    finally:
+        producer.close()
+
+
+def _stream(url: str, events: int, ceiling: float) -> Row:
+    """From the first batch that was applied until everything was in both stores."""
+    first: tuple[float, int] | None = None
+    deadline = time.perf_counter() + _PATIENCE_S
+    while True:
+        status = _status(url)
+        now = time.perf_counter()
+        if first is None and status["applied"]:
+            first = now, status["applied"]
+        if status["caught_up"] and status["applied"] >= events:
+            break
+        if now > deadline:
+            raise FeaturesBenchmarkError(
+                f"features applied {status['applied']} of {events} events in {_PATIENCE_S:g} s"
+            )
+        time.sleep(_POLL_S if status["applied"] < 0.9 * events else _POLL_AT_THE_END_S)
+    if first is None or first[1] > events // 2:
+        raise FeaturesBenchmarkError(
+            "features was done before it could be watched; measure with more events"
+        )
+    rate = (events - first[1]) / (now - first[0])
+    return Row(
+        name="broker to Redis and lake",
+        value=rate,
+        unit="events/s",
+        ceiling=ceiling,
+        ratio=rate / ceiling,
+        note=f"one process, {events:,} events of {VISITORS:,} visitors on {ITEMS:,} items, the last lake append included; each "
+        "counted exactly once in both, checked; ceiling: a bare kafka-python consumer that drops the same records",
+    )
+
+
+def _status(url: str) -> dict[str, Any]:
+    answer = httpx.get(f"{url}/v1/status", timeout=30)
+    if answer.status_code != 200:
+        raise FeaturesBenchmarkError(f"features answered {answer.status_code}: {answer.text[:300]}")
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def _check_counted_once(url: str, redis: RedisSettings, events: int) -> None:
+    rows = _status(url)["lake"]["interactions"]
+    store = OnlineStore(redis, NAMESPACE)
+    ids = [f"v{number}" for number in range(VISITORS)]
+    of_visitors = sum(sum(state.counts.values()) for state in map(store.visitor, ids) if state)
+    of_items = sum(
+        sum(state.counts.values())
+        for state in store.items([f"i{number}" for number in range(ITEMS)])
+        if state
+    )
+    store.close()
+    if not rows == of_visitors == of_items == events:
+        raise FeaturesBenchmarkError(
+            f"of {events} events there are {rows} in the lake, {of_visitors} of visitors, {of_items} of items"
+        )

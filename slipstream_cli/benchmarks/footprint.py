@@ -1,0 +1,144 @@
+"""How much of Redis a visitor with fifty events takes, and an item that is in demand: `MEMORY
+USAGE` of each, key and all.
+
+The states are those that folding the stream would give, written by the online store's own encoders:
+visitors with 50 events over 30 days (three in five on few items, as people come back to them),
+items with 20 to 1,000 events and all the neighbours that are kept. Ids are as long as shops have
+them: UUIDs for visitors, ten characters for items.
+"""
+
+import random
+import uuid
+from collections.abc import Iterator
+from typing import Final
+
+from slipstream.chassis.settings import RedisSettings
+from slipstream.contracts.events import Interaction
+from slipstream.contracts.times import DAY_MS
+from slipstream.features import item, visitor
+from slipstream.features.covisits import Covisit
+from slipstream.features.item import ItemState
+from slipstream.features.visitor import SequenceEvent, VisitorState
+from slipstream_cli.benchmarks.report import Row
+from slipstream_cli.benchmarks.state_footprint import Footprint
+from slipstream_cli.benchmarks.traffic import TYPES
+
+EVENTS: Final = 50
+# The most that a visitor or an item should take.
+BAR_BYTES: Final = 1_024
+_NOW: Final = 1_790_000_000_000
+_PARTITIONS: Final = 12
+# States of which it is checked that folding gives the same.
+_CHECKED: Final = 50
+
+
+class FootprintError(RuntimeError):
+    """A state that was written is not what folding its events gives."""
+
+
+def run(
+    redis: RedisSettings, namespace: str, *, visitors: int = 100_000, items: int = 10_000
+) -> list[Row]:
+    """Write so many states under `namespace`, a namespace of its own, and weigh each. About a
+    minute.
+    """
+    chance = random.Random(7)
+    footprint = Footprint(redis, namespace)
+    try:
+        of_visitors = footprint.visitors(_visitors(chance, visitors))
+        of_items = footprint.items(_items(chance, items))
+    finally:
+        footprint.close()
+    return [
+        _row(
+            "a visitor with 50 events in Redis",
+            of_visitors,
+            f"{visitors:,} visitors, 50 events each over 30 days",
+        ),
+        _row(
+            "an item in Redis",
+            of_items,
+            f"{items:,} items with 20 to 1,000 events and {item.NEIGHBOURS_KEPT} neighbours",
+        ),
+    ]
+
+
+def _row(name: str, sizes: list[int], what: str) -> Row:
+    mean, most = sum(sizes) / len(sizes), max(sizes)
+    over = sum(size > BAR_BYTES for size in sizes)
+    return Row(
+        name=name,
+        value=mean,
+        unit="bytes",
+        ceiling=float(BAR_BYTES),
+        ratio=mean / BAR_BYTES,
+        note=f"{what}; mean of MEMORY USAGE with the key, so lower is better; the largest: {most}, over {BAR_BYTES}: {over}",
+    )
+
+
+def _visitors(chance: random.Random, count: int) -> Iterator[tuple[str, VisitorState]]:
+    catalogue = [f"B{chance.randrange(10**9):09d}" for _ in range(50_000)]
+    topic = uuid.UUID(int=chance.getrandbits(128))
+    for number in range(count):
+        favourites = chance.sample(catalogue, 20)
+        times = sorted(_NOW - int(chance.random() * 30 * DAY_MS) for _ in range(EVENTS))
+        sequence = [
+            SequenceEvent(
+                chance.choice(favourites if chance.random() < 0.6 else catalogue),
+                chance.choice(TYPES),
+                time,
+            )
+            for time in times
+        ]
+        state = _visitor(sequence)
+        if number < _CHECKED and visitor.fold_all(None, map(_interaction, sequence)) != state:
+            raise FootprintError("a visitor's state is no longer made as this benchmark makes it")
+        state.applied = {f"{topic}:{chance.randrange(_PARTITIONS)}": chance.randrange(10**7)}
+        yield str(uuid.UUID(int=chance.getrandbits(128))), state
+
+
+def _visitor(sequence: list[SequenceEvent]) -> VisitorState:
+    """What folding these events, fewer than a sequence holds, gives; in a quarter of the time."""
+    counts: dict[str, int] = {}
+    recent: dict[str, int] = {}
+    for event in sequence:
+        counts[event.event_type] = counts.get(event.event_type, 0) + 1
+        recent[event.event_type] = event.timestamp
+    return VisitorState(
+        sequence, counts, sequence[0].timestamp, sequence[-1].timestamp, recent=recent
+    )
+
+
+def _items(chance: random.Random, count: int) -> Iterator[tuple[str, ItemState]]:
+    topic = uuid.UUID(int=chance.getrandbits(128))
+    pool = [
+        _interaction(
+            SequenceEvent(
+                "i",
+                chance.choice((*TYPES, *("impression",) * 20)),
+                _NOW - int(chance.random() * 30 * DAY_MS),
+            )
+        )
+        for _ in range(20_000)
+    ]
+    for number in range(count):
+        events = chance.sample(pool, chance.choice((20, 20, 20, 200, 200, 1_000)))
+        pairs = [
+            Covisit("i", other, _NOW - chance.randrange(20 * DAY_MS))
+            for other in (
+                f"B{chance.randrange(10**9):09d}" for _ in range(item.NEIGHBOURS_KEPT + 5)
+            )
+            for _ in range(chance.randrange(1, 10))
+        ]
+        state = item.fold_all(None, events, pairs)
+        state.applied = {
+            f"{topic}:{partition}": chance.randrange(10**6) for partition in range(_PARTITIONS)
+        }
+        yield f"B{number:09d}", state
+
+
+def _interaction(event: SequenceEvent) -> Interaction:
+    return Interaction(
+        event_id="e", event_type=event.event_type, user_id="u", item_id=event.item_id, timestamp=event.timestamp,
+        received_at=event.timestamp, value=event.value,
+    )  # fmt: skip

@@ -1,0 +1,215 @@
+"""How long it takes from an accepted click to a recommendation that knows of it, through Kafka and
+Redis, under load.
+
+While clicks arrive at a fixed rate through `POST /v1/track`, a visitor with a history clicks on one
+more item; from the moment that ingestion has answered 200, `GET /v1/recommendations/{visitor}` is
+asked again and again until it was made from the longer history (`history_length`). Every probe has
+a visitor of its own, whose history was in effect before.
+
+The ceiling is a floor here: before each click, under the same load, the way of one record from
+producer to consumer through the same broker, and one answer of serving that says nothing. No click
+can be followed by a changed list any sooner.
+
+The events are real ones for the stack that they are sent to: run this against a stack of its own.
+"""
+
+import multiprocessing
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+import httpx
+import numpy as np
+import orjson
+
+from slipstream.chassis.settings import KafkaSettings
+from slipstream_cli.benchmarks.floor import Floor
+from slipstream_cli.benchmarks.load import Load, basic_auth, open_loop, request
+from slipstream_cli.benchmarks.report import Row
+
+TARGET_MS = 100.0
+HISTORY = 5
+POLL_S = 0.002
+# A click that changes nothing for so long is lost.
+GIVE_UP_S = 10.0
+
+
+class FreshnessError(RuntimeError):
+    """Clicks were refused, or never changed an answer."""
+
+
+def run(
+    ingestion_url: str,
+    serving_url: str,
+    write_key: str,
+    kafka: KafkaSettings,
+    namespace: str,
+    *,
+    rate: float = 200.0,
+    probes: int = 200,
+    seconds: float = 20.0,
+    items: Sequence[str] = (),
+    token: str = "",
+) -> list[Row]:
+    """Measure `probes` clicks spread over `seconds` of load at `rate` events/s. `items` are those
+    that are clicked on; by default what is trending now, else made-up ones. `kafka` and `namespace`
+    are those of the stack, `token` is serving's, where it asks for one. `ceiling` in the row is the
+    floor's p95 and `ratio` p95 over it: the nearer to 1, the better.
+    """
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    with (
+        httpx.Client(base_url=ingestion_url, auth=(write_key, ""), timeout=15) as ingestion,
+        httpx.Client(base_url=serving_url, headers=headers, timeout=15) as serving,
+        Floor(kafka, namespace, serving_url) as floor,
+    ):
+        clicked = list(items) or _known_items(serving)
+        run_id = uuid.uuid4().hex[:8]
+        visitors = [f"probe-{run_id}-{number}" for number in range(probes)]
+        _give_history(ingestion, visitors, clicked)
+        _await_history(serving, visitors[-1])
+        load = _background(run_id, ingestion_url, write_key, clicked)
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            # A process takes a moment to start: the probes begin once it can send.
+            pool.submit(time.time).result()
+            under_load = pool.submit(open_loop, ingestion_url, load, rate=rate, seconds=seconds)
+            took, least, changed = _probe(
+                ingestion, serving, visitors, clicked, seconds - 1.0, floor.measure
+            )
+            background: Load = under_load.result()
+    if background.failed:
+        raise FreshnessError(
+            f"{background.failed} of the background's clicks failed: {background.statuses}"
+        )
+    p50, p90, p95, p99 = (float(value) for value in np.percentile(took, (50, 90, 95, 99)))
+    ceiling = float(np.percentile(least, 95))
+    return [
+        Row(
+            name="click to changed recommendation, p95",
+            value=p95,
+            unit="ms",
+            ceiling=ceiling,
+            ratio=p95 / ceiling,
+            p50_ms=p50,
+            p90_ms=p90,
+            p95_ms=p95,
+            p99_ms=p99,
+            note=f"ceiling: a record through the same broker and one empty answer, p95, so lower is better; the target of "
+            f"{TARGET_MS:g} ms is {'met' if p95 <= TARGET_MS else 'missed'}; {len(took)} clicks under "
+            f"{background.answered / seconds:.0f} events/s, {changed} of them changed the ten items themselves",
+        ),
+        Row(
+            name="click accepted, under that load",
+            value=background.percentile(50),
+            unit="ms",
+            p50_ms=background.percentile(50),
+            p90_ms=background.percentile(90),
+            p95_ms=background.percentile(95),
+            p99_ms=background.percentile(99),
+            note="POST /v1/track from the moment it was due to its 200, the broker's acknowledgement included",
+        ),
+    ]
+
+
+def _known_items(serving: httpx.Client) -> list[str]:
+    trending = serving.get("/v1/trending", params={"n": 50})
+    found = (
+        [item["item_id"] for item in trending.json().get("items", [])]
+        if trending.status_code == 200
+        else []
+    )
+    return found if len(found) > HISTORY else [f"probe-item-{number}" for number in range(50)]
+
+
+def _click(visitor: str, item: str) -> dict[str, Any]:
+    return {
+        "type": "track",
+        "event": "click",
+        "userId": visitor,
+        "messageId": uuid.uuid4().hex,
+        "properties": {"item_id": item},
+    }
+
+
+def _give_history(ingestion: httpx.Client, visitors: list[str], items: list[str]) -> None:
+    clicks = [
+        _click(visitor, items[number % len(items)])
+        for visitor in visitors
+        for number in range(HISTORY)
+    ]
+    for at in range(0, len(clicks), 500):
+        _accepted(ingestion.post("/v1/batch", json={"batch": clicks[at : at + 500]}))
+
+
+def _accepted(response: httpx.Response) -> None:
+    if response.status_code != 200 or response.json()["rejected"]:
+        raise FreshnessError(f"ingestion answered {response.status_code}: {response.text[:300]}")
+
+
+def _answer(serving: httpx.Client, visitor: str) -> tuple[int, list[str]]:
+    """The length of the visitor's history as the answer tells it, and the recommended items."""
+    response = serving.get(f"/v1/recommendations/{visitor}", params={"n": 10})
+    if response.status_code != 200:
+        raise FreshnessError(f"serving answered {response.status_code}: {response.text[:300]}")
+    body = response.json()
+    return body["history_length"], [item["item_id"] for item in body["items"]]
+
+
+def _await_history(serving: httpx.Client, visitor: str) -> None:
+    deadline = time.perf_counter() + 60
+    while _answer(serving, visitor)[0] < HISTORY:
+        if time.perf_counter() > deadline:
+            raise FreshnessError(
+                f"the history of {visitor} did not reach serving within a minute; do features and serving run?"
+            )
+        time.sleep(0.05)
+
+
+def _background(run_id: str, url: str, write_key: str, items: list[str]) -> list[bytes]:
+    """Single clicks of other visitors."""
+    headers = basic_auth(write_key)
+    clicks = (
+        _click(f"crowd-{run_id}-{number % 500}", items[number * 7 % len(items)])
+        for number in range(5_000)
+    )
+    return [request("POST", f"{url}/v1/track", orjson.dumps(click), headers) for click in clicks]
+
+
+def _probe(
+    ingestion: httpx.Client,
+    serving: httpx.Client,
+    visitors: list[str],
+    items: list[str],
+    seconds: float,
+    floor: Callable[[], float],
+) -> tuple[list[float], list[float], int]:
+    """Milliseconds from accepted click to the answer that knows of it, for each visitor, evenly
+    over `seconds` where the answers allow it; what `floor` took just before each; and how many
+    lists differ from those before.
+    """
+    took: list[float] = []
+    least: list[float] = []
+    changed = 0
+    started = time.perf_counter()
+    for number, visitor in enumerate(visitors):
+        time.sleep(max(0.0, started + seconds * number / len(visitors) - time.perf_counter()))
+        least.append(floor())
+        length, listed = _answer(serving, visitor)
+        _accepted(
+            ingestion.post(
+                "/v1/track", json=_click(visitor, items[(HISTORY + number) % len(items)])
+            )
+        )
+        accepted = time.perf_counter()
+        while True:
+            new_length, new_listed = _answer(serving, visitor)
+            now = time.perf_counter()
+            if new_length > length:
+                took.append((now - accepted) * 1000)
+                changed += new_listed != listed
+                break
+            if now - accepted > GIVE_UP_S:
+                raise FreshnessError(f"a click of {visitor} changed nothing within {GIVE_UP_S:g} s")
+            time.sleep(POLL_S)
+    return took, least, changed

@@ -1,0 +1,192 @@
+"""How near a fully personalised recommendation comes to what its server could answer at most.
+
+Requests/s of `GET /v1/recommendations/{visitor}` in a closed loop, against an empty FastAPI route
+under the same server settings, measured in turns; then the latency of the same requests in an open
+loop at half of that rate. Every visitor is known to the online store and to the model. Serving's
+own count of answers by step says how many came from the model, and only those count.
+"""
+
+import re
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from urllib.parse import quote
+
+import httpx
+import orjson
+
+from slipstream_cli.benchmarks.empty_route import running_empty_route
+from slipstream_cli.benchmarks.load import Load, closed_loop, in_own_process, open_loop, request
+from slipstream_cli.benchmarks.report import Row
+
+VISITORS = 500
+HISTORY = 20
+_PATIENCE_S = 60.0
+_ANSWERS = re.compile(r'^slipstream_recommendations_total\{step="(\w+)"\} (\S+)$', re.MULTILINE)
+
+
+class BenchmarkError(RuntimeError):
+    """What was measured is not what was meant: answers that were not personalised, or requests that
+    failed.
+    """
+
+
+def run(
+    url: str,
+    visitors: Sequence[str],
+    *,
+    n: int = 10,
+    seconds: float = 4.0,
+    rounds: int = 3,
+    connections: int = 16,
+    token: str = "",
+) -> list[Row]:
+    """Measure the serving service at `url` with visitors whom its model can recommend to (see
+    `known_visitors`). About `(2 * rounds + 2) * (seconds + 2)` seconds.
+    """
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    paths = [f"{url}/v1/recommendations/{quote(visitor, safe='')}?n={n}" for visitor in visitors]
+    _check_personalised(paths[:: max(1, len(paths) // 20)], n, headers)
+    requests = [request("GET", path, headers=headers) for path in paths]
+    personal: list[Load] = []
+    empty: list[Load] = []
+    before = _answers_by_step(url)
+    with running_empty_route() as empty_url:
+        nothing = [request("GET", empty_url)]
+        for _ in range(rounds):
+            empty.append(
+                in_own_process(
+                    closed_loop, empty_url, nothing, connections=connections, seconds=seconds
+                )
+            )
+            personal.append(
+                in_own_process(closed_loop, url, requests, connections=connections, seconds=seconds)
+            )
+    after = _answers_by_step(url)
+    rate, ceiling = (statistics.median(load.rate for load in loads) for loads in (personal, empty))
+    by_model = _share_by_model(before, after)
+    paced = in_own_process(open_loop, url, requests, rate=rate / 2, seconds=2 * seconds)
+    for load in (*personal, *empty, paced):
+        if load.failed or not load.answered:
+            raise BenchmarkError(
+                f"{load.failed} requests failed, {load.answered} were answered: {load.statuses}"
+            )
+    paced_by_model = _share_by_model(after, _answers_by_step(url))
+    middle = sorted(personal, key=lambda load: load.rate)[len(personal) // 2]
+    return [
+        Row(
+            name="personalised recommendations",
+            value=rate * by_model,
+            unit="requests/s",
+            ceiling=ceiling,
+            ratio=rate * by_model / ceiling,
+            note=f"ceiling: an empty FastAPI route, same server settings; {connections} connections, {len(visitors)} visitors; "
+            f"{by_model:.2%} of the answers came from the model, and only those count",
+            p50_ms=middle.percentile(50),
+            p90_ms=middle.percentile(90),
+            p99_ms=middle.percentile(99),
+        ),
+        Row(
+            name="latency at half of that load",
+            value=paced.rate,
+            unit="requests/s",
+            note="open loop: a latency counts from the moment the request was due; "
+            f"{paced_by_model:.2%} of the answers came from the model",
+            p50_ms=paced.percentile(50),
+            p90_ms=paced.percentile(90),
+            p99_ms=paced.percentile(99),
+        ),
+    ]
+
+
+def known_visitors(
+    url: str, ingestion_url: str, write_key: str, items: Sequence[str] = (), *, token: str = ""
+) -> list[str]:
+    """Make visitors with a history through ingestion, and return them once serving recommends to
+    them by the model.
+
+    `items` are ids that the model knows, by default what is trending. Raises `BenchmarkError` when
+    no model answers in time.
+    """
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    with httpx.Client(base_url=url, headers=headers, timeout=10) as serving:
+        known = list(items) or [
+            item["item_id"]
+            for item in serving.get("/v1/trending", params={"n": 100}).json()["items"]
+        ]
+        if not known:
+            raise BenchmarkError(
+                "nothing is trending: replay interactions first, so that there are items to have a history of"
+            )
+        stamp = int(time.time() * 1000)
+        visitors = [f"bench-{stamp}-{number}" for number in range(VISITORS)]
+        events = [
+            {
+                "type": "track", "event": "view", "userId": visitor, "messageId": f"{visitor}-{step}",
+                "timestamp": stamp - (HISTORY - step) * 1000,
+                "properties": {"item_id": known[(place * 31 + step * 7) % len(known)]},
+            }
+            for place, visitor in enumerate(visitors)
+            for step in range(HISTORY)
+        ]  # fmt: skip
+        for begin in range(0, len(events), 500):
+            body = orjson.dumps({"batch": events[begin : begin + 500], "writeKey": write_key})
+            answer = httpx.post(
+                f"{ingestion_url}/v1/batch",
+                content=body,
+                headers={"Content-Type": "application/json"},
+                timeout=30,
+            )
+            answer.raise_for_status()
+            if answer.json()["accepted"] != len(events[begin : begin + 500]):
+                raise BenchmarkError(f"ingestion did not accept all events: {answer.text[:300]}")
+        _wait(
+            lambda: all(
+                _answered_by(serving, visitor) == "model" for visitor in (visitors[0], visitors[-1])
+            )
+        )
+    return visitors
+
+
+def _wait(done: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _PATIENCE_S
+    while not done():
+        if time.monotonic() > deadline:
+            raise BenchmarkError(
+                "serving does not answer by the model: is there a champion, and does features keep up?"
+            )
+        time.sleep(0.1)
+
+
+def _answered_by(serving: httpx.Client, visitor: str) -> str:
+    return str(serving.get(f"/v1/recommendations/{quote(visitor, safe='')}").json()["answered_by"])
+
+
+def _answers_by_step(url: str) -> dict[str, float]:
+    """How many answers each step has given since serving started."""
+    text = httpx.get(f"{url}/metrics", timeout=10).text
+    return {step: float(count) for step, count in _ANSWERS.findall(text)}
+
+
+def _share_by_model(before: dict[str, float], after: dict[str, float]) -> float:
+    given = {step: count - before.get(step, 0.0) for step, count in after.items()}
+    return given.get("model", 0.0) / max(sum(given.values()), 1.0)
+
+
+def _check_personalised(paths: Sequence[str], n: int, headers: dict[str, str]) -> None:
+    with httpx.Client(headers=headers, timeout=10) as client:
+        answers = [client.get(path).json() for path in paths]
+    other = [
+        answer
+        for answer in answers
+        if answer.get("answered_by") != "model" or len(answer["items"]) != n
+    ]
+    if other:
+        raise BenchmarkError(
+            f"{len(other)} of {len(answers)} answers are not {n} items by the model, such as: {str(other[0])[:300]}"
+        )
+    if (
+        len(answers) > 1
+        and len({tuple(item["item_id"] for item in answer["items"]) for answer in answers}) == 1
+    ):
+        raise BenchmarkError("all visitors are recommended the same: that is not personalised")

@@ -1,0 +1,38 @@
+"""`slipstream docs`: write the pages that are made from the code."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Change nothing; exit 1 where a page is not what would be written.",
+)
+@click.option(
+    "--directory",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=Path(),
+    help="The repository.",
+)
+def docs(check: bool, directory: Path) -> None:
+    """Write the pages of docs, and .env.example, that are made from the code that they describe.
+
+    \b
+    Example:  slipstream docs --check
+    """
+    from slipstream_cli.commands.reference_pages import pages
+
+    stale = []
+    for name, text in pages().items():
+        path = directory / name
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            stale.append(name)
+            if not check:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text, encoding="utf-8")
+    if check and stale:
+        raise click.ClickException(f"out of date: {', '.join(stale)}; run: slipstream docs")
+    click.echo(f"Wrote {', '.join(stale)}." if stale else "All pages are up to date.")

@@ -1,0 +1,222 @@
+"""`slipstream models`: see the registered models, promote one, go back to the one before."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from slipstream.contracts.times import format_time
+from slipstream_cli.output import figures, show_facts, show_json, show_table
+from slipstream_cli.peers import json_flag, segment, serving, training, training_options
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from slipstream.chassis.client import Peer
+
+ALIASES = ("champion", "challenger")
+_SHOWN = ("ndcg@10", "hit_rate@10", "mrr@20")
+SERVING_LIMIT_S = 30.0
+
+
+@click.group(short_help="See the models, promote one, or go back to the one before.")
+def models() -> None:
+    """The registered models, over training's REST API. The champion serves; the challenger is the
+    newest that does not.
+
+    \b
+    Example:  slipstream models list
+              slipstream models rollback --reason "fewer clicks since noon"
+    """
+
+
+@models.command("list", short_help="Show the registered versions.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 500),
+    default=20,
+    show_default=True,
+    help="The newest so many.",
+)
+@json_flag
+@training_options
+def list_models(limit: int, as_json: bool, url: str | None, data_dir: Path) -> None:
+    """Show the registered versions, newest first, with their aliases and what was measured before
+    they could serve.
+
+    \b
+    Example:  slipstream models list --limit 5
+              slipstream models list --json | jq '.[].version'
+    """
+    with training(url, data_dir) as peer:
+        found = peer.get("/v1/models", limit=limit)["items"]
+    if as_json:
+        show_json(found)
+        return
+    rows = [
+        (
+            model["version"],
+            ", ".join(model["aliases"]),
+            format_time(model["created_at"]),
+            *(_metric(model, name) for name in _SHOWN),
+        )
+        for model in found
+    ]
+    show_table(("version", "aliases", "made", *_SHOWN), rows)
+    click.echo(
+        "\nNext: slipstream models show VERSION"
+        if found
+        else "\nNo model so far: slipstream runs start"
+    )
+
+
+@models.command("show", short_help="Show one version, and why it serves or not.")
+@click.argument("version", metavar="VERSION|champion|challenger")
+@json_flag
+@training_options
+def show_model(version: str, as_json: bool, url: str | None, data_dir: Path) -> None:
+    """Show a version: its figures, the data that it was fitted on, and the gate's decision.
+
+    \b
+    Example:  slipstream models show champion
+    """
+    with training(url, data_dir) as peer:
+        model = _model(peer, version)
+        decisions = _decisions(peer, model["run_id"])
+    if as_json:
+        show_json({**model, "decisions": decisions})
+        return
+    show_facts(
+        [
+            ("version", model["version"]),
+            ("aliases", ", ".join(model["aliases"])),
+            ("made", format_time(model["created_at"])),
+            ("run", model["run_id"]),
+            (
+                "lake",
+                f"version {model['lake_version']}" if model["lake_version"] is not None else "",
+            ),
+            *figures(model["metrics"]),
+            *(
+                (f"decided {format_time(it['decided_at'])}", f"{it['outcome']}: {it['reason']}")
+                for it in decisions
+            ),
+        ]
+    )
+
+
+def _moving(command: Any) -> Any:
+    for option in (
+        training_options,
+        json_flag,
+        click.option("--no-wait", is_flag=True, help="Do not wait until serving has it."),
+        click.option(
+            "--serving-url",
+            help="Serving's URL. Without one: the stack's, or SLIPSTREAM_PEERS__SERVING_URL.",
+        ),
+        click.option(
+            "--reason",
+            default="by request",
+            show_default=True,
+            help="Why; it is kept with the event.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@models.command(short_help="Make a version the champion.")
+@click.argument("version", metavar="VERSION|challenger")
+@_moving
+def promote(version: str, **options: Any) -> None:
+    """Make a version the champion whatever the gate said, and wait until serving answers with it.
+
+    \b
+    Example:  slipstream models promote challenger --reason "the gate wanted more queries"
+    """
+    _move(lambda peer: f"/v1/models/{segment(_model(peer, version)['version'])}:promote", **options)
+
+
+@models.command(short_help="Make the champion before this one champion again.")
+@_moving
+def rollback(**options: Any) -> None:
+    """Make the champion before the present one champion again, and wait until serving answers with
+    it.
+
+    \b
+    Example:  slipstream models rollback --reason "fewer clicks since noon"
+    """
+    _move(lambda _: "/v1/models:rollback", **options)
+
+
+def _move(
+    path: "Callable[[Peer], str]",
+    *,
+    reason: str,
+    serving_url: str | None,
+    no_wait: bool,
+    as_json: bool,
+    url: str | None,
+    data_dir: Path,
+) -> None:
+    with training(url, data_dir) as peer:
+        model = peer.post(path(peer), {"reason": reason})
+    if as_json:
+        show_json(model)
+    else:
+        click.echo(f"{model['version']}  is the champion")
+    if no_wait:
+        return
+    with serving(serving_url, url, data_dir) as peer_or_none:
+        if peer_or_none is None:
+            click.echo(
+                "Serving takes it within seconds; curl SERVING/v1/model shows which version it has.",
+                err=True,
+            )
+        else:
+            taken_s = _await(peer_or_none, model["version"])
+            click.echo(f"Serving answers with it after {taken_s:.1f} s.", err=True)
+
+
+def _await(peer: "Peer", version: str) -> float:
+    """Wait until serving has the version; how many seconds that took."""
+    from slipstream.chassis.client import PeerError
+
+    began, served = time.monotonic(), "no model"
+    while (waited := time.monotonic() - began) < SERVING_LIMIT_S:
+        try:
+            served = peer.get("/v1/model")["version"]
+        except PeerError as error:
+            if error.status not in (404, 503):
+                raise
+        if served == version:
+            return waited
+        time.sleep(0.1)
+    raise click.ClickException(
+        f"{version} is the champion, but after {SERVING_LIMIT_S:.0f} s serving still has {served}: its log says why"
+    )
+
+
+def _model(peer: "Peer", version: str) -> dict[str, Any]:
+    place = f"/v1/aliases/{version}" if version in ALIASES else f"/v1/models/{segment(version)}"
+    model: dict[str, Any] = peer.get(place)
+    return model
+
+
+def _decisions(peer: "Peer", run_id: str) -> list[dict[str, Any]]:
+    """What the gate said; nothing where the run is not known."""
+    from slipstream.chassis.client import PeerError
+
+    try:
+        decisions: list[dict[str, Any]] = peer.get(f"/v1/runs/{segment(run_id)}/decisions")
+    except PeerError as error:
+        if error.status == 404:
+            return []
+        raise
+    return decisions
+
+
+def _metric(model: dict[str, Any], name: str) -> str:
+    value = model["metrics"].get(name)
+    return f"{value:.4f}" if value is not None else ""

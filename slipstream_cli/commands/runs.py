@@ -1,0 +1,267 @@
+"""`slipstream runs`: see, start, follow and cancel training runs."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from slipstream.contracts.times import format_duration, format_time
+from slipstream_cli.local.processes import INTERRUPTED
+from slipstream_cli.output import figures, show_facts, show_json, show_table
+from slipstream_cli.peers import json_flag, segment, training, training_options
+
+if TYPE_CHECKING:
+    from slipstream.chassis.client import Peer
+    from slipstream.contracts.rest import Run
+
+
+@click.group(short_help="See, start, follow and cancel training runs.")
+def runs() -> None:
+    """Training runs, over training's REST API. Time, new events, a changed catalogue and drift
+    start them, too.
+
+    \b
+    Example:  slipstream runs start --follow
+              slipstream runs list
+    """
+
+
+@runs.command("list", short_help="Show the latest runs.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 500),
+    default=20,
+    show_default=True,
+    help="The newest so many.",
+)
+@json_flag
+@training_options
+def list_runs(limit: int, as_json: bool, url: str | None, data_dir: Path) -> None:
+    """Show the latest runs, newest first: what started each, how it ended or how far it is.
+
+    \b
+    Example:  slipstream runs list --limit 5
+              slipstream runs list --json | jq '.[0].metrics'
+    """
+    with training(url, data_dir) as peer:
+        items = peer.get("/v1/runs", limit=limit)["items"]
+    if as_json:
+        show_json(items)
+        return
+    from slipstream.contracts.rest import Run
+
+    found = [Run.model_validate(item) for item in items]
+    header = ("run", "state", "profile", "trigger", "asked for", "took", "outcome")
+    show_table(
+        header,
+        [
+            (
+                run.run_id,
+                run.state,
+                run.profile,
+                run.trigger,
+                format_time(run.created_at),
+                _took(run),
+                _outcome(run).partition(": ")[0],
+            )
+            for run in found
+        ],
+    )
+    click.echo(
+        f"\nNext: slipstream runs show {found[0].run_id}"
+        if found
+        else "\nNo run so far: slipstream runs start"
+    )
+
+
+@runs.command("show", short_help="Show one run, and the gate's decision.")
+@click.argument("run_id")
+@json_flag
+@training_options
+def show_run(run_id: str, as_json: bool, url: str | None, data_dir: Path) -> None:
+    """Show a run: how far it is, or how it ended, with its figures and everything that the gate's
+    decision rests on.
+
+    \b
+    Example:  slipstream runs show 20261124-101500-3fa9c1
+    """
+    with training(url, data_dir) as peer:
+        found = peer.get(f"/v1/runs/{segment(run_id)}")
+        decisions = peer.get(f"/v1/runs/{segment(run_id)}/decisions")
+    if as_json:
+        show_json({**found, "decisions": decisions})
+        return
+    from slipstream.contracts.rest import Run
+
+    _show(Run.model_validate(found))
+    for decision in decisions:
+        show_facts([(f"  {name}", f"{value:.6g}") for name, value in decision["numbers"].items()])
+
+
+@runs.command("report", short_help="Fetch a run's report, a page with plots.")
+@click.argument("run_id")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Where to; by default RUN_ID.html here.",
+)
+@click.option("--open", "opening", is_flag=True, help="Show it in the browser.")
+@training_options
+def report(
+    run_id: str, output: Path | None, opening: bool, url: str | None, data_dir: Path
+) -> None:
+    """Fetch the report of a run that came to a model: data, figures, the gate's decision, lists
+    before and after. One HTML file.
+
+    \b
+    Example:  slipstream runs report 20261124-101500-3fa9c1 --open
+    """
+    output = output or Path(f"{run_id}.html")
+    with training(url, data_dir) as peer:
+        try:
+            peer.download(f"/v1/runs/{segment(run_id)}/report", output)
+        except OSError as error:
+            raise click.ClickException(f"{output}: {error.strerror}") from error
+    click.echo(f"Wrote {output}.")
+    if opening and click.launch(str(output)):
+        click.echo("No browser could be started: open the file yourself.", err=True)
+
+
+@runs.command("start", short_help="Ask for a run.")
+@click.option(
+    "--profile",
+    type=click.Choice(["fast", "best"]),
+    default="fast",
+    show_default=True,
+    help="Minutes, or a night.",
+)
+@click.option("--reason", default="", help="Why; it is kept with the run.")
+@click.option(
+    "--follow", "following", is_flag=True, help="Stay, and show how far it is until it has ended."
+)
+@json_flag
+@training_options
+def start(
+    profile: str, reason: str, following: bool, as_json: bool, url: str | None, data_dir: Path
+) -> None:
+    """Ask for a run. One of the same profile that waits already is taken instead: it will see the
+    same data.
+
+    \b
+    Example:  slipstream runs start --profile best --reason "new catalogue" --follow
+    """
+    with training(url, data_dir) as peer:
+        run = peer.post("/v1/runs", {"trigger": "request", "reason": reason, "profile": profile})
+        if following:
+            _follow(peer, run["run_id"], as_json)
+            return
+    if as_json:
+        show_json(run)
+        return
+    click.echo(f"{run['run_id']}  {run['state']}")
+    click.echo(f"Next: slipstream runs follow {run['run_id']}")
+
+
+@runs.command(short_help="Take a run off the queue, or stop it.")
+@click.argument("run_id")
+@json_flag
+@training_options
+def cancel(run_id: str, as_json: bool, url: str | None, data_dir: Path) -> None:
+    """Take a run off the queue, or stop it. The champion goes on; a run whose model is being
+    published can't be cancelled.
+
+    \b
+    Example:  slipstream runs cancel 20261124-101500-3fa9c1
+    """
+    with training(url, data_dir) as peer:
+        run = peer.post(f"/v1/runs/{segment(run_id)}:cancel", {})
+    if as_json:
+        show_json(run)
+        return
+    click.echo(f"{run_id}  {'cancelled' if run['state'] == 'cancelled' else 'is being stopped'}")
+
+
+@runs.command(short_help="Show how far a run is, until it has ended.")
+@click.argument("run_id", required=False)
+@json_flag
+@training_options
+def follow(run_id: str | None, as_json: bool, url: str | None, data_dir: Path) -> None:
+    """Show how far a run is until it has ended; without RUN_ID, the newest one. Ctrl-C stops the
+    following, not the run.
+
+    Exit status 0 when the run has succeeded, whatever the gate said of its model; 1 when it has
+    failed or was cancelled.
+
+    \b
+    Example:  slipstream runs follow
+    """
+    with training(url, data_dir) as peer:
+        if run_id is None:
+            newest = peer.get("/v1/runs", limit=1)["items"]
+            if not newest:
+                raise click.ClickException(
+                    "there is no run to follow; ask for one: slipstream runs start --follow"
+                )
+            run_id = newest[0]["run_id"]
+        _follow(peer, run_id, as_json)
+
+
+def _follow(peer: "Peer", run_id: str, as_json: bool) -> None:
+    from slipstream_cli.commands.run_progress import follow as until_ended
+    from slipstream_cli.local.terminal import Terminal
+
+    try:
+        with Terminal().gauge() as shown:
+            run = until_ended(peer, run_id, shown)
+    except KeyboardInterrupt:
+        click.echo(
+            f"\nStopped following; the run goes on. Again: slipstream runs follow {run_id}",
+            err=True,
+        )
+        click.echo(f"To stop the run itself: slipstream runs cancel {run_id}", err=True)
+        raise SystemExit(INTERRUPTED) from None
+    if as_json:
+        show_json(run.model_dump())
+    else:
+        _show(run)
+    if run.state != "succeeded":
+        raise SystemExit(1)
+    if not as_json:
+        click.echo(
+            f"Next: slipstream models show {run.model_version}, slipstream runs report {run.run_id}"
+        )
+
+
+def _show(run: "Run") -> None:
+    from slipstream_cli.commands.run_progress import words
+
+    left = f", about {format_duration(run.eta_s)} left" if run.eta_s else ""
+    resumed = f", takes up {run.resumes} (attempt {run.attempt})" if run.resumes else ""
+    facts: list[tuple[str, Any]] = [
+        ("run", f"{run.run_id} ({run.profile}){resumed}"),
+        (
+            "asked for",
+            f"{format_time(run.created_at)} ({run.trigger}{f': {run.reason}' if run.reason else ''})",
+        ),
+        ("state", run.state if run.finished_at else f"{run.progress:.0%}, {words(run)}{left}"),
+        ("took", _took(run)),
+        ("outcome", _outcome(run)),
+        ("model", run.model_version),
+        ("lake", f"version {run.lake_version}" if run.lake_version is not None else ""),
+        *figures(run.metrics),
+    ]
+    show_facts(facts)
+
+
+def _took(run: "Run") -> str:
+    return (
+        format_duration((run.finished_at - run.started_at) / 1000)
+        if run.started_at and run.finished_at
+        else ""
+    )
+
+
+def _outcome(run: "Run") -> str:
+    if run.resumed_by:
+        return f"{run.error}; taken up by {run.resumed_by}"
+    return f"{run.decision}: {run.decision_reason}" if run.decision else run.error or ""

@@ -1,0 +1,39 @@
+"""`slipstream up`: the whole of Slipstream on this machine."""
+
+from pathlib import Path
+
+import click
+
+from slipstream_cli.options import any_ports, data_dir, plan_of, ports
+
+
+@click.command()
+@data_dir
+@ports
+@any_ports
+def up(data_dir: Path, ports: tuple[str, ...], any_ports: bool) -> None:
+    """Start the whole of Slipstream on this machine, until Ctrl-C.
+
+    Kafka, Redis and the database are embedded, unless SLIPSTREAM_KAFKA__BOOTSTRAP_SERVERS,
+    SLIPSTREAM_REDIS__URL or SLIPSTREAM_DATABASE__URL names one. What is in the data folder is kept:
+    the next start goes on where this one stood.
+
+    \b
+    Example:  slipstream up --port serving=9004
+    """
+    from slipstream_cli.local.running import Running
+    from slipstream_cli.local.terminal import Terminal
+
+    terminal = Terminal()
+    plan = plan_of(data_dir, ports, any_ports)
+    with Running(plan, terminal) as stack:
+        stack.start()
+        for name, url in plan.urls.items():
+            terminal.show(f"{name:<11} {url}/docs")
+        terminal.show(
+            f"\nWrite key: {plan.write_key}    Logs: {plan.directory / 'logs'}    Ctrl-C stops everything."
+        )
+        terminal.show(
+            f"Next: slipstream replay events.parquet --url {plan.urls['ingestion']} --write-key {plan.write_key}"
+        )
+        stack.wait()

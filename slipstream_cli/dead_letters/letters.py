@@ -1,0 +1,94 @@
+"""The dead letters that are on the topic now, and a choice of them."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from slipstream.broker.batch import Message
+from slipstream.broker.consumer import Consumer
+from slipstream.broker.kafka import BrokerUnavailableError
+from slipstream.broker.topics import physical, topic_ids
+from slipstream.chassis.settings import KafkaSettings
+from slipstream.contracts.events import DeadLetter
+from slipstream.contracts.positions import Source
+from slipstream.contracts.topics import DEAD_LETTERS
+
+PATIENCE_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A dead letter. `id` is its place, which no other letter ever has: offsets count within one
+    incarnation of the topic.
+    """
+
+    id: str
+    record: DeadLetter
+
+    @classmethod
+    def of(cls, message: Message[DeadLetter]) -> "Letter":
+        return cls(_id(message.source, message.offset), message.record)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which letters; an empty set means any. `since` is the earliest time of receipt, in
+    milliseconds.
+    """
+
+    codes: frozenset[str] = frozenset()
+    sources: frozenset[str] = frozenset()
+    since: int = 0
+
+    def __contains__(self, letter: object) -> bool:
+        if not isinstance(letter, Letter):
+            return False
+        record = letter.record
+        return (
+            record.received_at >= self.since
+            and (not self.codes or record.code in self.codes)
+            and (not self.sources or record.source in self.sources)
+        )
+
+
+def read_letters(
+    kafka: KafkaSettings,
+    namespace: str,
+    choice: Choice,
+    progress: Callable[[int], None] = lambda _read: None,
+) -> list[Letter]:
+    """The chosen letters up to the topic's present end, in the order in which they were received.
+
+    `progress` is told how many letters have been read. Raises `BrokerUnavailableError`.
+    """
+    chosen: list[Letter] = []
+    for read, message in enumerate(_messages(kafka, namespace), 1):
+        progress(read)
+        if (letter := Letter.of(message)) in choice:
+            chosen.append(letter)
+    return sorted(chosen, key=lambda letter: letter.record.received_at)
+
+
+def _messages(kafka: KafkaSettings, namespace: str) -> Iterator[Message[DeadLetter]]:
+    consumer = Consumer(kafka, namespace, [DEAD_LETTERS], None)
+    try:
+        if not topic_ids(kafka, [physical(namespace, DEAD_LETTERS)]):
+            return  # nothing has ever run in this namespace
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            batch = consumer.poll(0.5)
+            yield from batch.messages
+            if batch:
+                deadline = time.monotonic() + PATIENCE_S
+            elif consumer.remaining() == 0:
+                return
+            elif time.monotonic() > deadline:
+                raise BrokerUnavailableError(
+                    f"the broker at {kafka.bootstrap_servers} does not give the dead letters"
+                )
+    finally:
+        consumer.close()
+
+
+def _id(source: Source, offset: int) -> str:
+    return f"{source.topic_id}:{source.partition}:{offset}"

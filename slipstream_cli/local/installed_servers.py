@@ -1,0 +1,98 @@
+"""The servers that production runs on, as this machine has them installed: which are absent, and
+all of them for one command.
+"""
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO
+
+from slipstream_cli.local import apache_kafka, postgresql
+from slipstream_cli.local.plan import EXTERNAL
+from slipstream_cli.local.processes import Child, StartError, free_port
+from slipstream_cli.local.servers import redis_answers, redis_arguments, version_of
+
+_REDIS = "redis-server"
+_GET_REDIS = "Debian, Ubuntu: apt-get install redis-server"
+
+
+def redis(port: int, directory: Path, *, output: int | IO[bytes] = subprocess.DEVNULL) -> Child:
+    """A Redis that keeps an append-only file in `directory`, and goes on from the one that it finds
+    there.
+    """
+    command = [_redis_binary(), *redis_arguments(port, directory)]
+    return Child("redis", port, command, redis_answers, grace_s=10.0, output=output)
+
+
+def absent(environment: Mapping[str, str], *, sql: bool = True) -> list[str]:
+    """The servers that can't be started here, each with the way to get it; empty when Kafka, Redis
+    and PostgreSQL can be. Without `sql`, PostgreSQL is not looked for.
+    """
+    missing = []
+    if apache_kafka.home_of(environment) is None:
+        missing.append(f"Apache Kafka: {apache_kafka.HOW_TO_GET}")
+    if apache_kafka.java() is None:
+        missing.append(f"Java, for Kafka: {apache_kafka.HOW_TO_GET_JAVA}")
+    if shutil.which(_REDIS) is None:
+        missing.append(f"Redis: {_GET_REDIS}")
+    if sql and postgresql.binaries() is None:
+        missing.append(f"PostgreSQL: {postgresql.HOW_TO_GET}")
+    return missing
+
+
+def kafka_home(environment: Mapping[str, str], *, sql: bool = True) -> Path:
+    """Kafka's distribution, where everything can be started. Raises `StartError` that names what is
+    `absent`.
+    """
+    home, missing = apache_kafka.home_of(environment), absent(environment, sql=sql)
+    if home is None or missing:
+        raise StartError("real servers were asked for, but absent here:\n  " + "\n  ".join(missing))
+    return home
+
+
+def versions(home: Path, *, sql: bool = True) -> str:
+    """The servers' names and versions, for a report."""
+    told = [f"Apache Kafka {apache_kafka.version(home)}", f"Redis {version_of(_redis_binary())}"]
+    return ", ".join([*told, f"PostgreSQL {postgresql.version()}"] if sql else told)
+
+
+def settings(brokers: Sequence[Child], redis_server: Child, database: str = "") -> dict[str, str]:
+    """The environment by which services find these servers; `database` is a URL, empty for SQLite."""
+    return {
+        EXTERNAL["broker"]: ",".join(broker.address for broker in brokers),
+        "SLIPSTREAM_KAFKA__REPLICATION_FACTOR": str(min(len(brokers), 3)),
+        EXTERNAL["valkey"]: f"redis://{redis_server.address}/0",
+        **({"SLIPSTREAM_DATABASE__URL": database} if database else {}),
+    }
+
+
+@contextmanager
+def running(home: Path, *, sql: bool) -> Iterator[dict[str, str]]:
+    """Kafka, Redis and, with `sql`, PostgreSQL on data folders of their own, until the block ends;
+    their `settings`.
+    """
+    with ExitStack() as stack:
+        directory = Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="slipstream-servers-"))
+        )
+        broker = apache_kafka.kafka(home, free_port(), directory)
+        redis_server = redis(free_port(), directory / "redis")
+        for server in (broker, redis_server):
+            stack.callback(server.kill)
+            server.start()
+        database = ""
+        if sql:
+            database = postgresql.create_database(
+                stack.enter_context(postgresql.temporary_postgresql(durable=True)), "slipstream"
+            )
+        yield settings([broker], redis_server, database)
+
+
+def _redis_binary() -> str:
+    binary = shutil.which(_REDIS)
+    if binary is None:
+        raise StartError(f"Redis is not installed; {_GET_REDIS}")
+    return binary

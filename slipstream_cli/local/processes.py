@@ -1,0 +1,195 @@
+"""Child processes that never outlive this one."""
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import IO
+
+PR_SET_PDEATHSIG = 1
+# The exit status of a command that Ctrl-C ended before it was done, as shells have it.
+INTERRUPTED = 130
+
+
+class StartError(Exception):
+    """A child did not start; the text says which and why."""
+
+
+class Child:
+    """A server or service as a child process on a port of 127.0.0.1. It can be stopped or killed,
+    and started again.
+
+    The child leads a process group of its own: a terminal's Ctrl-C does not reach it, so that
+    whoever started it decides the order of stopping. On Linux the kernel kills it when the *thread*
+    that started it ends, in whatever way; so start it from a thread that lives as long as the child
+    should.
+
+    `answers` asks it one question in its protocol. `output` takes what it prints. `start_s` is its
+    time to answer after a start, `grace_s` its time to obey `stop_signal`. It runs as `user` where
+    that is given, which only root can do.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        port: int,
+        command: Sequence[str],
+        answers: Callable[[int], bool],
+        *,
+        grace_s: float,
+        start_s: float = 15.0,
+        stop_signal: signal.Signals = signal.SIGTERM,
+        user: str | None = None,
+        environment: Mapping[str, str] | None = None,
+        output: int | IO[bytes] = subprocess.DEVNULL,
+    ) -> None:
+        self.name, self.port, self.output = name, port, output
+        self.address = f"127.0.0.1:{port}"
+        self.process: subprocess.Popen[bytes] | None = None
+        self._command, self._environment = command, environment
+        self._answers, self._grace_s, self._start_s = answers, grace_s, start_s
+        self._stop_signal, self._user = stop_signal, user
+
+    def launch(self) -> None:
+        """Start it and return at once."""
+        self.process = subprocess.Popen(
+            self._command,
+            env=None if self._environment is None else dict(self._environment),
+            stdin=subprocess.DEVNULL,
+            stdout=self.output,
+            stderr=subprocess.STDOUT,
+            process_group=0,
+            user=self._user,
+            extra_groups=[] if self._user else None,
+            preexec_fn=_die_with(os.getpid()) if sys.platform == "linux" else None,
+        )
+
+    def start(
+        self, timeout_s: float | None = None, wanted: Callable[[], bool] = lambda: True
+    ) -> "Child":
+        """Start it and wait until it answers, or is no longer `wanted`. Raises `StartError` when it
+        can't, or does not answer in `timeout_s` (None: in its own time).
+        """
+        start_together([self], timeout_s, wanted)
+        return self
+
+    def answers(self) -> bool:
+        """Whether it answers in its protocol now."""
+        try:
+            return self._answers(self.port)
+        except OSError:
+            return False
+
+    @property
+    def alive(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    @property
+    def status(self) -> int | None:
+        """The exit status, negative for a signal; None while it runs, or before the first start."""
+        return None if self.process is None else self.process.poll()
+
+    def terminate(self) -> None:
+        """Ask it to end, and return at once."""
+        if self.process is not None and self.alive:
+            self.process.send_signal(self._stop_signal)
+
+    def wait_until_it_answers(
+        self, since: float, timeout_s: float | None, wanted: Callable[[], bool]
+    ) -> None:
+        """The second half of `start`, for a child that was launched at `since` (monotonic seconds)."""
+        limit_s = self._start_s if timeout_s is None else timeout_s
+        while wanted() and not self.answers():
+            if not self.alive:
+                raise StartError(
+                    f"{self.name} ended with status {self.status} while starting on port {self.port}"
+                )
+            if time.monotonic() > since + limit_s:
+                self.kill()
+                raise StartError(
+                    f"{self.name} does not answer on port {self.port} after {limit_s:g} s"
+                )
+            time.sleep(0.01)
+
+    def finish(self) -> bool:
+        """Wait its time of grace after `terminate`, and kill what is left of its group. False when
+        it had to be killed.
+        """
+        if self.process is None:
+            return True
+        try:
+            self.process.wait(self._grace_s)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return not self._grace_s
+        self.kill()
+        return True
+
+    def stop(self) -> bool:
+        """`terminate` and `finish`."""
+        self.terminate()
+        return self.finish()
+
+    def kill(self) -> None:
+        """End it and whatever it started at once, as a crash would."""
+        if self.process is None:
+            return
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            self.process.kill()
+        self.process.wait()
+
+
+def start_together(
+    children: Sequence[Child],
+    timeout_s: float | None = None,
+    wanted: Callable[[], bool] = lambda: True,
+) -> None:
+    """`Child.start` for children that answer only once all of them run, as the nodes of a cluster
+    do.
+    """
+    for child in children:
+        if not is_free(child.port):
+            raise StartError(f"{child.name} can't start: port {child.port} is in use")
+    since = time.monotonic()
+    for child in children:
+        child.launch()
+    for child in children:
+        child.wait_until_it_answers(since, timeout_s, wanted)
+
+
+def is_free(port: int) -> bool:
+    """Whether nothing listens on the port of 127.0.0.1."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+    return port
+
+
+def _die_with(parent: int) -> Callable[[], None]:
+    prctl = ctypes.CDLL(
+        None, use_errno=True
+    ).prctl  # resolved before the fork: the child only calls
+
+    def in_child() -> None:
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it was gone before the line above
+            os._exit(1)
+
+    return in_child

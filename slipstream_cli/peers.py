@@ -1,0 +1,116 @@
+"""How commands reach services over REST: where they are, and what is said when they can't be
+reached.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import click
+
+from slipstream_cli.options import data_dir_option
+
+if TYPE_CHECKING:
+    from slipstream.chassis.client import Peer
+    from slipstream.chassis.settings import ServiceSettings
+
+TIMEOUT_S = 15.0
+_TRAINING_URL, _SERVING_URL, _TOKEN = (
+    "SLIPSTREAM_PEERS__TRAINING_URL",
+    "SLIPSTREAM_PEERS__SERVING_URL",
+    "SLIPSTREAM_HTTP__API_TOKEN",
+)
+
+json_flag = click.option(
+    "--json", "as_json", is_flag=True, help="Print what the service answered, as JSON."
+)
+
+
+def training_options(command: Any) -> Any:
+    """`--url` and `--data-dir`, which say where training is."""
+    url = click.option(
+        "--url",
+        help=f"Training's URL. Without one: that of the stack on the data folder, or of {_TRAINING_URL}.",
+    )
+    return url(
+        data_dir_option("The folder of the stack whose training this is, where one runs.")(command)
+    )
+
+
+def environment_settings() -> "ServiceSettings":
+    """What all services share, from the environment; a wrong one ends the command with a line that
+    says so.
+    """
+    from pydantic import ValidationError
+
+    from slipstream.chassis.settings import ServiceSettings
+
+    try:
+        return ServiceSettings()
+    except ValidationError as error:
+        raise click.ClickException(f"settings: {error.errors()[0]['msg']}") from error
+
+
+@contextmanager
+def training(url: str | None, data_dir: Path) -> "Iterator[Peer]":
+    """Training, for the block. What it refuses, or that it is away, ends the command with a line
+    that says so.
+    """
+    from slipstream_cli.local.data_folder import running_stack
+
+    url = (
+        url or running_stack(data_dir).get("training") or environment_settings().peers.training_url
+    )
+    with told(
+        url,
+        f"start it with slipstream up, or say where it is: --url, --data-dir or {_TRAINING_URL}",
+    ):
+        yield _peer("training", url)
+
+
+@contextmanager
+def serving(url: str | None, training_url: str | None, data_dir: Path) -> "Iterator[Peer | None]":
+    """Serving, if anything says where it is: its own URL, the stack on the folder (unless training
+    is another one), the environment.
+    """
+    from slipstream_cli.local.data_folder import running_stack
+
+    url = (
+        url
+        or (None if training_url else running_stack(data_dir).get("serving"))
+        or os.environ.get(_SERVING_URL)
+    )
+    with told(url or "", f"say where it is with --serving-url or {_SERVING_URL}"):
+        yield _peer("serving", url) if url else None
+
+
+@contextmanager
+def told(url: str, hint: str) -> Iterator[None]:
+    """What goes wrong with a service, in a line; `hint` is what helps when it can't be reached."""
+    from slipstream.chassis.client import PeerError
+
+    try:
+        yield
+    except PeerError as error:
+        if error.status == 401:
+            raise click.ClickException(f"{url} wants a token: set {_TOKEN}") from error
+        raise click.ClickException(error.detail if error.status else f"{error}; {hint}") from error
+
+
+def segment(text: str) -> str:
+    """An id as one segment of a URL's path."""
+    return quote(text, safe="")
+
+
+def _peer(name: str, url: str) -> "Peer":
+    from slipstream.chassis.client import Peer
+
+    return Peer(
+        name,
+        url,
+        timeout_s=TIMEOUT_S,
+        token=environment_settings().http.api_token.get_secret_value(),
+    )

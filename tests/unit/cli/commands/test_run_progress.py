@@ -1,0 +1,83 @@
+from typing import Any
+
+import pytest
+
+from slipstream.chassis.client import Peer, PeerError
+from slipstream.contracts.rest import Run
+from slipstream_cli.commands.run_progress import follow, words
+from tests.unit.cli.rest_answers import Answers, InTurn, problem
+
+
+def run(state: str = "running", **fields: Any) -> dict[str, Any]:
+    return {"run_id": "r1", "state": state, "trigger": "request", "created_at": 1, **fields}
+
+
+def followed(answers: Answers, patience_s: float = 5.0) -> tuple[Run, list[tuple[float, str, str]]]:
+    shown: list[tuple[float, str, str]] = []
+    training = Peer("training", "http://training", retries=0, transport=answers.transport())
+    ended = follow(training, "r1", lambda *it: shown.append(it), poll_s=0, patience_s=patience_s)
+    return ended, shown
+
+
+def test_follow_shows_what_a_run_does_until_it_has_ended() -> None:
+    answers = Answers()
+    answers.by_request["GET /v1/runs/r1"] = InTurn(
+        run("queued"),
+        run(
+            stage="fitting the challenger: transformer",
+            progress=0.25,
+            epoch=3,
+            epochs=20,
+            loss=5.12345,
+            eta_s=100,
+        ),
+        run("succeeded", progress=1.0, finished_at=9),
+    )
+    ended, shown = followed(answers)
+    assert ended.state == "succeeded"
+    assert shown == [
+        (0.0, "waiting for its turn", ""),
+        (
+            0.25,
+            "fitting the challenger: transformer, epoch 3 of 20, loss 5.123",
+            "about 1 min 40 s left",
+        ),
+        (1.0, "succeeded", ""),
+    ]
+
+
+def test_follow_goes_on_with_the_run_that_takes_the_work_up() -> None:
+    answers = Answers()
+    answers.by_request["GET /v1/runs/r1"] = run(
+        "failed", finished_at=2, error="killed", resumed_by="r2"
+    )
+    answers.by_request["GET /v1/runs/r2"] = run("succeeded", finished_at=3) | {"run_id": "r2"}
+    ended, shown = followed(answers)
+    assert ended.run_id == "r2"
+    assert shown[0][1] == "killed; r2 takes the work up"
+
+
+def test_follow_waits_for_a_service_that_restarts() -> None:
+    answers = Answers()
+    answers.by_request["GET /v1/runs/r1"] = InTurn(
+        None, problem(503, "starting"), run("succeeded", finished_at=2)
+    )
+    ended, shown = followed(answers)
+    assert ended.state == "succeeded"
+    assert [text for _, text, _ in shown[:2]] == ["training does not answer; waiting for it"] * 2
+
+
+def test_follow_gives_up_on_a_service_that_stays_away_and_on_a_run_that_is_not_there() -> None:
+    answers = Answers()
+    with pytest.raises(PeerError, match="can't be reached"):
+        followed(answers, patience_s=0.01)
+    answers.by_request["GET /v1/runs/r1"] = problem(404, "there is no run r1")
+    with pytest.raises(PeerError) as missing:
+        followed(answers)
+    assert missing.value.detail == "there is no run r1"
+
+
+def test_words_say_only_what_is_known() -> None:
+    assert words(Run.model_validate(run())) == "starting"
+    assert words(Run.model_validate(run(stage="judging"))) == "judging"
+    assert words(Run.model_validate(run(stage="fitting", epoch=3))) == "fitting, epoch 3"

@@ -1,0 +1,129 @@
+"""What a replay sends, and what it remembers."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slipstream.datasets.replay import ReplayError
+from slipstream_cli.dead_letters.resend import MEMORY, Memory, prepare, send
+from tests.unit.cli.dead_letters.test_originals import NOW, letter
+
+
+class Ingestion:
+    """Answers like ingestion: rejects events named `bad`, and without a letter those named
+    `crawled`.
+    """
+
+    def __init__(self) -> None:
+        self.bodies: list[tuple[str, dict[str, Any]]] = []
+        self.status = 200
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                outer.bodies.append((self.path, body))
+                (entries,) = body.values()
+                codes = {"bad": "invalid_name", "crawled": "bot"}
+                verdicts = [codes.get(entry.get("event")) for entry in entries]
+                results = [
+                    {"status": "rejected", "code": code} if code else {"status": "accepted"}
+                    for code in verdicts
+                ]
+                self.send_response(outer.status)
+                self.end_headers()
+                self.wfile.write(json.dumps({"results": results}).encode())
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = HTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def ingestion() -> Iterator[Ingestion]:
+    running = Ingestion()
+    yield running
+    running.server.shutdown()
+    running.server.server_close()
+
+
+def track(event: str, place: str) -> Any:
+    return letter(
+        {"type": "track", "event": event, "userId": "ada", "messageId": place}, place=place
+    )
+
+
+def test_letters_are_sent_once_whatever_was_said_of_them(
+    ingestion: Ingestion, tmp_path: Path
+) -> None:
+    letters = [
+        track("good", "t:0:1"),
+        track("bad", "t:0:2"),
+        letter({"item_id": "a"}, place="t:0:3"),
+        letter([], place="t:0:4"),
+    ]
+    prepared = prepare(letters, Memory(tmp_path / "new"), NOW)
+    assert (prepared.total, sum(prepared.no_way_back.values())) == (3, 1)
+    told: list[tuple[int, int]] = []
+    report = send(
+        prepared,
+        Memory(tmp_path / "new"),
+        ingestion.url,
+        "key",
+        lambda done, total: told.append((done, total)),
+    )
+    assert report.verdicts == {"accepted": 2, "invalid_name": 1}
+    assert [path for path, _ in ingestion.bodies] == ["/v1/batch", "/v1/items"]
+    assert told == [(2, 3), (3, 3)]
+
+    again = prepare(letters, Memory(tmp_path / "new"), NOW)
+    assert (again.total, again.replayed) == (0, 3)
+    assert prepare(letters, Memory(tmp_path / "new"), NOW, again=True).total == 3
+    Memory(tmp_path / "elsewhere")
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_what_is_turned_away_without_a_new_letter_can_be_replayed_later(
+    ingestion: Ingestion, tmp_path: Path
+) -> None:
+    letters = [track("good", "t:0:1"), track("crawled", "t:0:2")]
+    report = send(prepare(letters, Memory(tmp_path), NOW), Memory(tmp_path), ingestion.url, "key")
+    assert report.verdicts == {"accepted": 1, "bot": 1}
+    (left,) = prepare(letters, Memory(tmp_path), NOW).sendable["/v1/batch"]
+    assert left[0] == letters[1]
+
+
+def test_what_was_not_answered_is_not_remembered(ingestion: Ingestion, tmp_path: Path) -> None:
+    ingestion.status = 401
+    memory = Memory(tmp_path)
+    with pytest.raises(ReplayError, match="401"):
+        send(prepare([track("good", "t:0:1")], memory, NOW), memory, ingestion.url, "wrong")
+    assert prepare([track("good", "t:0:1")], Memory(tmp_path), NOW).total == 1
+
+
+def test_a_line_that_was_cut_short_is_forgotten(tmp_path: Path) -> None:
+    (tmp_path / MEMORY).write_text(
+        '{"letter":"t:0:1","verdict":"accepted","at":1}\n{"letter":"t:0:2","ver'
+    )
+    memory = Memory(tmp_path)
+    assert (track("a", "t:0:1") in memory, track("a", "t:0:2") in memory) == (True, False)
+    memory.add([(track("a", "t:0:3"), "accepted")])
+    assert track("a", "t:0:3") in Memory(tmp_path)
+
+
+def test_of_one_item_only_the_newest_entry_is_sent(tmp_path: Path) -> None:
+    letters = [
+        letter({"item_id": item, "n": n}, place=f"t:0:{n}")
+        for n, item in enumerate(["a", "b", "a"])
+    ]
+    prepared = prepare(letters, Memory(tmp_path), NOW)
+    assert [entry["n"] for _, entry in prepared.sendable["/v1/items"]] == [1, 2]
+    assert prepared.superseded == 1

@@ -1,0 +1,128 @@
+"""The demo against services that answer what a test lets them."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from slipstream.chassis.client import PeerError
+from slipstream.datasets.movielens import MovieLens
+from slipstream.datasets.replay import ReplayReport
+from slipstream_cli.demo import story
+from slipstream_cli.demo.story import Demo, DemoError
+from slipstream_cli.local.plan import make_plan
+from slipstream_cli.local.terminal import Terminal
+
+RATINGS = {"ada": 3, "bob": 2}
+
+
+class Services:
+    """What the demo sees: how much features has, who is champion, and what the next training run
+    decides.
+    """
+
+    def __init__(self) -> None:
+        self.stored: dict[str, int] = {}
+        self.champion: str | None = None
+        self.promotes = True
+        self.runs = 0
+        self.replayed: list[int] = []
+
+    def get(self, path: str, **_: Any) -> Any:
+        if path == "/v1/status":
+            rows = sum(self.stored.values())
+            return {"applied": rows, "lag": 0, "caught_up": True, "lake": {"interactions": rows}}
+        if path.startswith("/v1/features/visitor/"):
+            return {"counts": {"rate": self.stored.get(path.rpartition("/")[2], 0)}}
+        if path.startswith("/v1/runs/"):
+            return {
+                "stage": "", "progress": 1.0, "state": "succeeded", "model_version": f"v{self.runs}",
+                "decision_reason": "not surely better", "metrics": {"ndcg@10": 0.1},
+            }  # fmt: skip
+        if self.champion is None:
+            raise PeerError("no model", 404)
+        return {"version": self.champion}
+
+    def post(self, path: str, body: Any) -> Any:
+        assert path == "/v1/runs", body
+        self.runs += 1
+        if self.promotes:
+            self.champion = f"v{self.runs}"
+        return {"run_id": "r"}
+
+    def replay(self, path: str, **_: Any) -> ReplayReport:
+        sent = pq.read_table(path).num_rows
+        self.replayed.append(sent)
+        self.stored = dict(RATINGS)
+        return ReplayReport(events=sent, accepted=sent)
+
+
+@pytest.fixture
+def services(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Services:
+    fake = Services()
+    users = [user for user, count in RATINGS.items() for _ in range(count)]
+    pq.write_table(
+        pa.table({"user_id": users, "timestamp": list(range(len(users)))}),
+        tmp_path / "interactions.parquet",
+    )
+    files = MovieLens(tmp_path / "interactions.parquet", tmp_path / "items.parquet")
+    monkeypatch.setattr(story, "fetch", lambda *_: files)
+    monkeypatch.setattr(story, "EVENTS", len(users))
+    monkeypatch.setattr(story, "Peer", lambda *_, **__: fake)
+    monkeypatch.setattr(story, "replay", fake.replay)
+    return fake
+
+
+@pytest.fixture
+def prepare(services: Services, tmp_path: Path) -> Callable[[], str]:
+    """Prepares the demo, and gives what it said."""
+
+    def run() -> str:
+        said = io.StringIO()
+        Demo(make_plan(tmp_path, {}, any_ports=True), Terminal(said)).prepare(lambda: None)
+        return said.getvalue()
+
+    return run
+
+
+def test_a_first_demo_sends_all_and_trains(services: Services, prepare: Callable[[], str]) -> None:
+    assert "version v1 promoted" in prepare()
+    assert (services.replayed, services.runs) == ([5], 1)
+
+
+def test_a_second_demo_neither_sends_nor_trains(
+    services: Services, prepare: Callable[[], str]
+) -> None:
+    services.stored, services.champion = dict(RATINGS), "v0"
+    said = prepare()
+    assert "5 are there from before" in said and "version v0 is there from before" in said
+    assert (services.replayed, services.runs) == ([], 0)
+
+
+def test_a_demo_that_was_interrupted_sends_what_is_missing(
+    services: Services, prepare: Callable[[], str]
+) -> None:
+    services.stored = {"ada": 2}
+    prepare()
+    assert (services.replayed, services.runs) == ([3], 1)
+
+
+def test_a_refusal_by_the_gate_is_told_and_the_champion_goes_on(
+    services: Services, prepare: Callable[[], str]
+) -> None:
+    services.champion, services.promotes = "v0", False
+    said = " ".join(prepare().split())
+    assert "version v1 stays in reserve: not surely better" in said
+    assert "so version v0 goes on" in said
+
+
+def test_a_refusal_without_a_champion_ends_the_demo(
+    services: Services, prepare: Callable[[], str]
+) -> None:
+    services.promotes = False
+    with pytest.raises(DemoError, match="the gate did not promote version v1: not surely better"):
+        prepare()

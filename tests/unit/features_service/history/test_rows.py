@@ -1,0 +1,140 @@
+"""The batch runner on a real lake: the same rows as history folded in memory, whatever the files
+and buckets are.
+"""
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from services.features.history.local_engine import LocalEngine, Sinks
+from services.features.history.snapshot import Snapshot
+from services.features.history.training_files import (
+    MANIFEST,
+    OutputError,
+    TrainingFiles,
+    row_schema,
+)
+from slipstream.chassis.settings import LakeSettings
+from slipstream.features import history
+from slipstream.features.applied import Placed
+from slipstream.features.history import asks_for
+from slipstream.stores.lake import Lake
+from slipstream.stores.rebuild import RebuiltItem, RebuiltVisitor
+from tests.unit.features.placed_events import START, histories, placed
+from tests.unit.features_service.lake_history import links, write, write_catalog
+
+ATTRIBUTES = ("category", "brand")
+CATALOGUE = [
+    ("item", "a", {"category": "shoes", "price": 10}, START),
+    ("item", "b", {"brand": "x"}, START + 9_000_000_000),
+]
+
+
+def quiet(_what: str, _done: float) -> None:
+    pass
+
+
+def backfilled(
+    lake: Lake, folder: Path, sinks: Sinks | None = None, bucket_rows: int = 7
+) -> list[dict[str, Any]]:
+    snapshot = Snapshot(lake, ATTRIBUTES)
+    files, work = TrainingFiles(folder / "rows"), folder / "work"
+    work.mkdir(exist_ok=True)
+    LocalEngine(snapshot, work, quiet, bucket_rows).run(sinks or Sinks(), files, asks_for())
+    files.complete({"rows": files.rows})
+    tables = [pq.read_table(path) for path in sorted((folder / "rows").glob("*.parquet"))]
+    assert all(table.schema == row_schema(ATTRIBUTES) for table in tables)
+    return [row for table in tables for row in table.to_pylist()]
+
+
+def in_memory(records: list[Placed], snapshot: Snapshot) -> list[dict[str, Any]]:
+    groups: dict[str, list[Placed]] = {}
+    for record in records:
+        groups.setdefault(snapshot.known.identities.resolve(record.interaction.user_id), []).append(
+            record
+        )
+    return history.training_rows(groups, asks_for(), snapshot.known.catalogue)
+
+
+def by_place(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(rows, key=lambda row: (row["topic_id"], row["partition"], row["offset"]))
+
+
+@given(histories(sources=2), st.randoms(use_true_random=False), st.booleans())
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_batch_rows_are_those_of_memory(
+    tmp_path_factory: pytest.TempPathFactory,
+    records: list[Placed],
+    chance: random.Random,
+    merged: bool,
+) -> None:
+    folder = tmp_path_factory.mktemp("backfill")
+    lake = Lake(LakeSettings(uri=str(folder / "lake")), "shop")
+    write(lake, records, chance)
+    write_catalog(lake, CATALOGUE + (links(("v", "u")) if merged else []))
+    found, due = (
+        by_place(backfilled(lake, folder)),
+        by_place(in_memory(records, Snapshot(lake, ATTRIBUTES))),
+    )
+    assert found == due
+    assert not merged or {row["user_id"] for row in found} <= {"u"}
+
+
+def test_states_of_the_batch_are_those_of_memory(
+    tmp_path: Path, lake_settings: LakeSettings
+) -> None:
+    lake = Lake(lake_settings, "shop")
+    records = [placed(n, START + 60_000 * n, user=f"u{n % 5}") for n in range(60)]
+    write(lake, records, random.Random(1))
+    write_catalog(lake, links(("u4", "u0"), ("nobody", "ghost")))
+    visitors: list[RebuiltVisitor] = []
+    items: list[RebuiltItem] = []
+    backfilled(lake, tmp_path, Sinks(visitors.extend, items.extend))
+    groups = {f"u{n}": [r for r in records if r.interaction.user_id == f"u{n}"] for n in range(4)}
+    groups["u0"] += [r for r in records if r.interaction.user_id == "u4"]
+    found = {one.user_id: one for one in visitors}
+    assert found.keys() == {*groups, "ghost"}
+    assert found["u0"].members == ("u4",) and found["ghost"].members == ("nobody",)
+    for user_id, theirs in groups.items():
+        assert found[user_id].state == history.visitor_state(
+            user_id, history.in_order_of_arrival(theirs)
+        )
+    assert {one.item_id: sum(one.state.counts.values()) for one in items} == {
+        f"i{i}": sum(n % 7 == i for n in range(60)) for i in range(7)
+    }
+    assert sum(len(one.state.neighbours) for one in items) > 0
+
+
+def test_a_backfill_replaces_an_earlier_one_as_a_whole(
+    tmp_path: Path, lake_settings: LakeSettings
+) -> None:
+    lake = Lake(lake_settings, "shop")
+    write(lake, [placed(n, START + n) for n in range(3)], random.Random(1))
+    assert len(backfilled(lake, tmp_path)) == 3
+    broken_off = TrainingFiles(tmp_path / "rows")
+    assert len(list((tmp_path / "rows").glob("*.parquet"))) == 1, (
+        "the earlier rows stay until the new ones are complete"
+    )
+    assert broken_off.writing.exists()
+    assert len(backfilled(lake, tmp_path)) == 3
+    assert json.loads((tmp_path / "rows" / MANIFEST).read_text()) == {"rows": 3}
+    assert not broken_off.writing.exists()
+
+
+def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / "thesis.txt").write_text("years of work")
+    with pytest.raises(OutputError, match="holds something else"):
+        TrainingFiles(tmp_path / "rows")
+
+
+def test_an_empty_lake_gives_no_rows(tmp_path: Path, lake_settings: LakeSettings) -> None:
+    assert backfilled(Lake(lake_settings, "shop"), tmp_path) == []

@@ -1,0 +1,185 @@
+"""The archive on a real lake that can be made to fail."""
+
+import time
+from collections.abc import Iterator, Mapping
+
+import pyarrow as pa
+import pytest
+
+from services.features.stream.archive import PORTIONS_HELD, Archive, Erasure
+from slipstream.broker.batch import Batch, Message
+from slipstream.chassis.settings import LakeSettings
+from slipstream.contracts.events import CatalogRecord, Interaction
+from slipstream.contracts.positions import Source
+from slipstream.stores.lake import (
+    CATALOG,
+    INTERACTIONS,
+    Lake,
+    LakeConflictError,
+    LakeUnavailableError,
+)
+
+SOURCE = Source("interactions.v1", "topic-1", 0)
+
+
+class TroubledLake(Lake):
+    """Refuses as often as it is told to, after or before it has written."""
+
+    def __init__(self, settings: LakeSettings) -> None:
+        super().__init__(settings, "shop")
+        self.before: list[Exception] = []
+        self.after: list[Exception] = []
+
+    def append(self, table: str, rows: pa.Table, offsets: Mapping[Source, int]) -> int:
+        if self.before:
+            raise self.before.pop()
+        version = super().append(table, rows, offsets)
+        if self.after:
+            raise self.after.pop()
+        return version
+
+
+@pytest.fixture
+def lake(lake_settings: LakeSettings) -> TroubledLake:
+    return TroubledLake(lake_settings)
+
+
+@pytest.fixture
+def archive(lake: TroubledLake) -> Iterator[Archive]:
+    made = Archive(lake, flush_s=30.0, flush_rows=4)
+    yield made
+    made.close()
+
+
+def batch(first: int, count: int) -> Batch:
+    messages = [
+        Message(
+            SOURCE,
+            n,
+            "u",
+            Interaction(
+                event_id=f"e{n}", event_type="view", user_id="u", timestamp=n, received_at=n
+            ),
+            "",
+        )
+        for n in range(first, first + count)
+    ]
+    return Batch(messages, [], {SOURCE: first + count})
+
+
+def ids(lake: Lake) -> list[str]:
+    return sorted(lake.read(INTERACTIONS, columns=["event_id"])["event_id"].to_pylist())
+
+
+def stepped(archive: Archive, timeout_s: float = 20.0) -> Mapping[Source, int]:
+    deadline = time.monotonic() + timeout_s
+    while not (reached := archive.step()):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    return reached
+
+
+def test_rows_wait_until_there_are_enough_and_offsets_follow_the_write(
+    archive: Archive, lake: TroubledLake
+) -> None:
+    archive.add(batch(0, 3))
+    assert archive.step() == {} and ids(lake) == [] and not archive.empty
+    archive.add(batch(3, 1))
+    assert stepped(archive) == {SOURCE: 4}
+    assert (ids(lake), archive.empty) == (["e0", "e1", "e2", "e3"], True)
+
+
+def test_drain_writes_at_once(archive: Archive, lake: TroubledLake) -> None:
+    archive.add(batch(0, 2))
+    assert archive.drain(20) == {SOURCE: 2}
+    assert (ids(lake), archive.drain(1)) == (["e0", "e1"], {})
+
+
+def test_rows_read_again_before_they_were_written_are_taken_once(
+    archive: Archive, lake: TroubledLake
+) -> None:
+    archive.add(batch(0, 2))
+    archive.add(batch(0, 3))
+    archive.drain(20.0)
+    assert ids(lake) == ["e0", "e1", "e2"]
+    archive.add(batch(3, 1))
+    archive.abandon()
+    archive.add(batch(3, 1))
+    archive.drain(20.0)
+    assert ids(lake) == ["e0", "e1", "e2", "e3"]
+
+
+def test_rows_read_again_are_not_written_again(archive: Archive, lake: TroubledLake) -> None:
+    archive.add(batch(0, 4))
+    archive.drain(20)
+    archive.add(batch(2, 4))
+    assert archive.drain(20) == {SOURCE: 6}
+    assert ids(lake) == [f"e{n}" for n in range(6)]
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_failed_write_is_tried_again_and_leaves_no_row_twice(
+    archive: Archive, lake: TroubledLake, moment: str
+) -> None:
+    getattr(lake, moment).append(LakeUnavailableError("disk full"))
+    archive.add(batch(0, 4))
+    while archive.failure is None:
+        assert archive.step() == {}
+        time.sleep(0.005)
+    assert archive.failure == "disk full" and not archive.empty
+    archive.add(batch(4, 1))
+    assert stepped(archive) == {SOURCE: 4}
+    assert archive.failure is None
+    archive.drain(20)
+    assert ids(lake) == [f"e{n}" for n in range(5)]
+
+
+def test_a_conflict_is_settled_by_looking_again(
+    archive: Archive, lake: TroubledLake, lake_settings: LakeSettings
+) -> None:
+    other = Archive(Lake(lake_settings, "shop"), flush_s=30.0, flush_rows=4)
+    other.add(batch(0, 2))
+    other.drain(20)
+    other.close()
+    lake.before.append(LakeConflictError("somebody was faster"))
+    archive.add(batch(0, 4))
+    assert archive.drain(20) == {SOURCE: 4}
+    assert ids(lake) == [f"e{n}" for n in range(4)]
+
+
+def test_drain_gives_up_on_a_lake_that_fails(archive: Archive, lake: TroubledLake) -> None:
+    lake.before += [LakeUnavailableError("gone")] * 3
+    archive.add(batch(0, 2))
+    assert archive.drain(20) == {}
+    assert not archive.empty
+    archive.abandon()
+    assert archive.empty and archive.step() == {} and archive.failure is None
+
+
+def test_reading_is_to_pause_when_too_much_waits(archive: Archive) -> None:
+    assert not archive.full
+    archive.add(batch(0, 4 * PORTIONS_HELD))
+    assert archive.full
+
+
+def test_erasure_takes_what_came_before_it_and_is_done_once(
+    archive: Archive, lake: TroubledLake
+) -> None:
+    catalog = Source("catalog.v1", "topic-2", 0)
+    gone = CatalogRecord(entity="user", entity_id="u", deleted=True, timestamp=5)
+    record = Batch([Message(catalog, 0, "", gone, "")], [], {catalog: 1})
+    erasure = Erasure(["u"], 100, catalog, 0)
+    archive.add(batch(0, 2))
+    archive.drain(20)
+    archive.add(batch(2, 1))
+    archive.add(record, [erasure])
+    archive.add(batch(3, 1))  # before the erasure is in the lake, and yet after it
+    lake.before.append(LakeUnavailableError("disk full"))
+    while archive.failure is None:
+        archive.step()
+        time.sleep(0.005)
+    archive.drain(20)
+    assert (ids(lake), lake.count(CATALOG)) == (["e3"], 1)
+    archive.add(record, [erasure])
+    archive.drain(20)
+    assert ids(lake) == ["e3"], "an erasure that is read again takes nothing that came after it"

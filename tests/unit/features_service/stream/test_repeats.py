@@ -1,0 +1,160 @@
+"""Which copies count, with the first copy in the lake, on its way there, or in the same batch."""
+
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from services.features.stream.archive import Archive
+from services.features.stream.repeats import OVERTAKEN_MS, Repeats
+from slipstream.broker.batch import Batch, Message
+from slipstream.chassis.settings import LakeSettings
+from slipstream.contracts.events import CatalogRecord, Interaction
+from slipstream.contracts.positions import Source
+from slipstream.contracts.times import DAY_MS
+from slipstream.stores.lake import INTERACTIONS, Lake
+
+SOURCE, OTHER = Source("interactions.v1", "topic-1", 0), Source("interactions.v1", "topic-1", 1)
+OLD = Source("interactions.v1", "topic-0", 0)
+NOW = 1_790_000_000_000
+
+Copy = Message[Interaction]
+
+
+def copy(
+    offset: int, event_id: str = "e", source: Source = SOURCE, marked: bool = True, at: int = NOW
+) -> Copy:
+    event = Interaction(
+        event_id=event_id,
+        event_type="view",
+        user_id="u",
+        timestamp=at,
+        received_at=at,
+        maybe_repeat=marked,
+    )
+    return Message(source, offset, "u", event, "")
+
+
+@pytest.fixture
+def lake(lake_settings: LakeSettings) -> Lake:
+    return Lake(lake_settings, "shop")
+
+
+@pytest.fixture
+def archive(lake: Lake) -> Iterator[Archive]:
+    made = Archive(lake, flush_s=30.0, flush_rows=1_000)
+    yield made
+    made.close()
+
+
+def take(
+    archive: Archive,
+    lake: Lake,
+    messages: Sequence[Copy],
+    into: str = "lake",
+    repeats: Repeats | None = None,
+) -> list[int]:
+    """The offsets of the messages that count, judged by one who has just started unless `repeats`
+    is given; they are on their way to the lake then, or there.
+    """
+    repeats = repeats or Repeats(lake, archive.places, 2 * DAY_MS)
+    kept, dropped = repeats.without(messages)
+    assert dropped == len(messages) - len(kept)
+    if into != "nowhere":
+        archive.add(Batch(kept, [], {message.source: message.offset + 1 for message in messages}))
+    if into == "lake":
+        archive.drain(20)
+    return [message.offset for message in kept]
+
+
+@pytest.mark.parametrize("into", ["lake", "way"])
+def test_a_marked_first_copy_counts_and_a_marked_second_does_not(
+    lake: Lake, archive: Archive, into: str
+) -> None:
+    assert take(archive, lake, [copy(3)], into) == [3]
+    assert take(archive, lake, [copy(5), copy(6, "f")], into) == [6]
+    assert take(archive, lake, [copy(1, source=OTHER)], into) == [], "sent by another user name"
+    assert take(archive, lake, [copy(7, "g", marked=False)], into) == [7]
+
+
+def test_within_a_batch_the_first_counts(lake: Lake, archive: Archive) -> None:
+    batch = [copy(0, marked=False), copy(1), copy(2, "f"), copy(3, "f"), copy(0, "f", OTHER)]
+    assert take(archive, lake, batch, "nowhere") == [0, 2]
+    entry = Message(
+        Source("catalog.v1", "t", 0),
+        0,
+        "",
+        CatalogRecord(entity="item", entity_id="e", timestamp=1),
+        "",
+    )
+    assert Repeats(lake, archive.places, DAY_MS).without([entry, copy(0)])[1] == 0
+
+
+def test_a_copy_on_the_topic_of_before_counts(lake: Lake, archive: Archive) -> None:
+    assert take(archive, lake, [copy(900, source=OLD, marked=False)]) == [900]
+    assert take(archive, lake, [copy(0)]) == []
+
+
+def test_a_copy_that_was_overtaken_by_its_marked_one_does_not_count(
+    lake: Lake, archive: Archive
+) -> None:
+    """Two replicas of ingestion had one copy each under way."""
+    running = Repeats(lake, archive.places, DAY_MS)
+    assert take(archive, lake, [copy(3), copy(4, marked=False)], repeats=running) == [3], (
+        "in one batch"
+    )
+    assert take(archive, lake, [copy(5, "f")], "way", running) == [5]
+    assert take(archive, lake, [copy(6, "f", marked=False)], repeats=running) == [], (
+        "in the next one"
+    )
+    archive.drain(20)
+    assert take(archive, lake, [copy(6, "f", marked=False)]) == [], "after a restart in between"
+    running.forget()
+    assert take(archive, lake, [copy(6, "f", marked=False)], repeats=running) == [], (
+        "after partitions have moved"
+    )
+    assert take(archive, lake, [copy(3), copy(4, marked=False), copy(5, "f")]) == [3, 5], (
+        "read again from the beginning"
+    )
+    assert take(archive, lake, [copy(9, marked=False, at=NOW + OVERTAKEN_MS + 1)]) == [9], (
+        "the id was used again"
+    )
+    assert take(archive, lake, [copy(2, "f", marked=False)]) == [2], (
+        "it stood before its marked copy"
+    )
+
+
+def test_a_partition_that_is_behind_does_not_forget_by_the_clock_of_another(
+    lake: Lake, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.features.stream.repeats._MANY", 1)
+    running = Repeats(lake, archive.places, DAY_MS)
+    hour = 3_600_000
+    ahead = [copy(number, f"o{number}", OTHER, at=NOW + hour) for number in range(3)]
+    assert take(archive, lake, [copy(3), *ahead], "way", running) == [3, 0, 1, 2]
+    assert take(archive, lake, [copy(4, marked=False)], "way", running) == []
+
+
+@pytest.mark.parametrize("batches", [[[0, 1, 2, 3]], [[0], [1], [2, 3]], [[0, 1], [2], [3]]])
+def test_what_is_read_again_gets_the_same_verdict(
+    lake: Lake, archive: Archive, batches: list[list[int]]
+) -> None:
+    stream = [copy(0), copy(1, "f", marked=False), copy(2), copy(3, "f")]
+    first = [
+        offset for batch in batches for offset in take(archive, lake, [stream[n] for n in batch])
+    ]
+    assert first == [0, 1]
+    version = lake.version(INTERACTIONS)
+    for parts in ([[0, 1, 2, 3]], [[0], [1], [2], [3]]):
+        assert [
+            offset for part in parts for offset in take(archive, lake, [stream[n] for n in part])
+        ] == first
+    assert lake.version(INTERACTIONS) == version
+    assert take(archive, lake, [stream[2]]) == [], "reading began in the middle"
+
+
+def test_the_search_goes_back_as_far_as_it_is_told(lake: Lake, archive: Archive) -> None:
+    assert take(archive, lake, [copy(0, at=NOW - 4 * DAY_MS), copy(1, "f", at=NOW - DAY_MS)]) == [
+        0,
+        1,
+    ]
+    assert take(archive, lake, [copy(2), copy(3, "f")]) == [2]

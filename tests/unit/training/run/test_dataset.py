@@ -1,0 +1,122 @@
+"""What a run reads: a lake version, and visitors as they were."""
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from services.training.run.dataset import TooLittleDataError, moments, read_dataset, require
+from slipstream.chassis.settings import LakeSettings
+from slipstream.contracts.events import Interaction
+from slipstream.features.visitor import VisitorState, fold_all
+from slipstream.models.base import EventWeights
+from slipstream.stores.lake import Lake
+from tests.unit.training.histories import chain, events, write, write_items
+
+
+def test_read_dataset_empty_lake_says_what_to_do(lake: Lake) -> None:
+    with pytest.raises(TooLittleDataError, match="send events"):
+        read_dataset(lake)
+
+
+def test_read_dataset_takes_newest_item_record_and_drops_deleted(lake: Lake) -> None:
+    write(lake, events([("v", "a", "view", 1), ("v", "b", "view", 2), ("v", None, "search", 3)]))
+    write_items(
+        lake,
+        [
+            ("a", {"n": 2}, False, 20),
+            ("a", {"n": 1}, False, 10),
+            ("b", {}, True, 5),
+            ("c", {"n": 3}, False, 1),
+        ],
+    )
+    dataset = read_dataset(lake)
+    assert dataset.item_ids == ["a", "c"]
+    assert dataset.attributes == {"a": {"n": 2}, "c": {"n": 3}}
+    assert dataset.signals(EventWeights()).tolist() == [True, False, False]
+    assert dataset.lake_rows == 3
+
+
+def test_read_dataset_at_a_version_is_what_it_was_and_the_newest_where_it_is_gone(
+    lake: Lake,
+) -> None:
+    first = write(lake, events([("v", "a", "view", 1)]))
+    catalog = write_items(lake, [("b", {"n": 1}, False, 1)])
+    write(lake, events([("v", "c", "view", 2)], first=1))
+    write_items(lake, [("b", {"n": 2}, False, 2), ("d", {}, False, 2)])
+    then = read_dataset(lake, first, catalog)
+    assert (then.item_ids, then.attributes, then.lake_rows) == (["a", "b"], {"b": {"n": 1}}, 1)
+    assert (then.lake_version, then.catalog_version) == (first, catalog)
+    assert read_dataset(lake, 99, catalog).item_ids == ["a", "b", "c", "d"]
+
+
+def test_read_dataset_same_events_in_other_files_have_same_digest(
+    lake_settings: LakeSettings,
+) -> None:
+    whole, parts = Lake(lake_settings, "whole"), Lake(lake_settings, "parts")
+    table = chain(visitors=5)
+    write(whole, table)
+    for begin in reversed(range(0, table.num_rows, 17)):
+        write(parts, table.slice(begin, 17))
+    assert read_dataset(whole).digest() == read_dataset(parts).digest()
+    write(parts, events([("v", "a", "view", 1)], first=999))
+    assert read_dataset(whole).digest() != read_dataset(parts).digest()
+
+
+def test_require_names_everything_that_lacks(lake: Lake) -> None:
+    write(lake, events([("v", "a", "view", 1), ("v", "a", "view", 2)]))
+    dataset = read_dataset(lake)
+    with pytest.raises(
+        TooLittleDataError,
+        match=r"2 events on items \(at least 200\), 1 visitors \(at least 2\), 1 items",
+    ):
+        require(dataset, dataset.signals(EventWeights()), events=200, visitors=2, items=2)
+    require(dataset, dataset.signals(EventWeights()), events=2, visitors=1, items=1)
+
+
+visitors, items, types = (
+    st.sampled_from(["u", "v"]),
+    st.sampled_from(["a", "b", None]),
+    st.sampled_from(["view", "buy", "search"]),
+)
+happenings = st.lists(st.tuples(visitors, items, types, st.integers(0, 9)), min_size=1, max_size=30)
+
+
+@given(rows=happenings, data=st.data())
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_moments_hold_exactly_what_was_before(
+    rows: list[tuple[str, str | None, str, int]], data: st.DataObject
+) -> None:
+    table = events(rows)
+    asked = sorted(data.draw(st.sets(st.integers(0, len(rows) - 1), min_size=1)))
+    found = list(
+        moments(
+            table.select(["event_id", "user_id", "item_id", "event_type", "timestamp", "value"]),
+            np.array(asked),
+        )
+    )
+    assert len(found) == len(asked)
+    everything = [
+        Interaction(
+            event_id=str(n),
+            user_id=user,
+            item_id=item,
+            event_type=kind,
+            timestamp=at,
+            received_at=at,
+        )
+        for n, (user, item, kind, at) in enumerate(rows)
+    ]
+    expected = [
+        fold_all(
+            None, [e for e in everything if e.user_id == rows[n][0] and e.timestamp < rows[n][3]]
+        )
+        for n in asked
+    ]
+    assert sorted(content(moment.state) for moment in found) == sorted(map(content, expected))
+
+
+def content(state: VisitorState) -> str:
+    return repr((state.sequence, sorted(state.counts.items()), state.first_seen, state.last_seen))

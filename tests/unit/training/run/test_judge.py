@@ -1,0 +1,94 @@
+"""Judging on recommenders whose answers are known."""
+
+import numpy as np
+import pytest
+
+from services.training.run.judge import (
+    CHALLENGER,
+    CHAMPION,
+    POPULARITY,
+    flat,
+    judge,
+    judge_all,
+    popularity_of,
+)
+from slipstream.evaluation.figures import Past
+from slipstream.evaluation.metrics import UNRANKED
+from tests.unit.training.shops import moment, ordered
+
+PAST = Past(np.array([0, 1, 2, 0, 1, 0], np.int32), np.array([0, 0, 0, 1, 1, 2], np.int32), 4)
+
+
+def test_judge_asks_for_what_came_next_and_knows_its_place() -> None:
+    asked = []
+    queries = [moment("a", "b"), moment("d", "a", "b"), moment("b", "b"), moment("z", "a")]
+    judged = judge(
+        ordered("a", "b", "c", "d"), queries, {"a": 0, "b": 1, "d": 3}, lambda: asked.append(1)
+    )
+    assert judged.ranks.tolist() == [
+        0,
+        1,
+        UNRANKED,
+        UNRANKED,
+    ]  # what the visitor had is not recommended again
+    assert judged.shown[:, :4].tolist() == [
+        [0, -1, 3, -1],
+        [-1, 3, -1, -1],
+        [0, -1, 3, -1],
+        [1, -1, 3, -1],
+    ]
+    assert len(asked) == len(judged.milliseconds) == 4
+    assert 0 < judged.latency_p95_ms() < 1_000
+
+
+def test_judge_all_compares_on_the_same_queries_by_cohort() -> None:
+    challenger, champion = ordered("a", "b", "c", "d"), ordered("d", "gone", "c", "b", "a")
+    queries = [moment("b", "a"), moment("d", "a", "b", "c"), moment("d", "a", "b", "a")]
+    contestants = {
+        CHALLENGER: challenger,
+        POPULARITY: popularity_of(challenger),
+        CHAMPION: champion,
+    }
+    judgement = judge_all(contestants, queries, PAST, seed=0)
+    assert {name: mask.tolist() for name, mask in judgement.cohorts.items()} == {
+        "all": [True] * 3,
+        "new": [True, False, False],
+        "returning": [False, True, True],
+        "cold": [True] * 3,
+    }
+    measured = judgement.measured(bundle_bytes=7)
+    assert measured.bundle_bytes == 7
+    assert (measured.popularity.queries, measured.popularity.difference) == (3, (0, 0, 0))
+    assert {name: one.queries for name, one in measured.cohorts.items()} == {
+        "new": 1,
+        "returning": 2,
+        "cold": 3,
+    }
+    assert measured.champion is not None and measured.champion_latency_p95_ms is not None
+    second, fourth = 1 / np.log2(3), 1 / np.log2(5)
+    assert measured.champion.challenger == pytest.approx((1 + 1 + second) / 3)
+    assert measured.champion.other == pytest.approx((fourth + 1 + 1) / 3)
+
+    metrics = flat(judgement.figures())
+    assert metrics["ndcg@10"] == measured.champion.challenger
+    assert metrics["champion/ndcg@10"] == measured.champion.other
+    assert metrics["popularity/ndcg@10"] == metrics["ndcg@10"]
+    assert metrics["cohort/returning/ndcg@10"] == pytest.approx((1 + second) / 2)
+    assert metrics["cohort/new/queries"] == 1
+    assert (
+        metrics["champion/coverage@10"] == 3 / 4
+    )  # of the catalogue of today: all had "a", and "gone" is no part of it
+    assert not [
+        name
+        for name in metrics
+        if name.startswith(("champion/cohort", "popularity/cohort", "challenger"))
+    ]
+
+
+def test_judge_all_without_a_champion_compares_with_popularity_alone() -> None:
+    challenger = ordered("a", "b", "c", "d")
+    judgement = judge_all(
+        {CHALLENGER: challenger, POPULARITY: challenger}, [moment("b", "a")], PAST, seed=0
+    )
+    measured = judgement.measured(1)
+    assert measured.champion is None and measured.champion_latency_p95_ms is None

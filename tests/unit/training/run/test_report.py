@@ -1,0 +1,163 @@
+"""The page of a run: says what was found, leaves out what was not, and lets nothing of the data be
+markup.
+"""
+
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from services.training.gate import Champion, Comparison, Measured, decide
+from services.training.repository import Audit
+from services.training.run.job import Sample, SampleItem, Trained
+from services.training.run.report import report
+from services.training.settings import GateSettings
+from slipstream.contracts.bundle import DataSummary, Manifest
+from slipstream.contracts.rest import Run
+from slipstream.evaluation.figures import Figures
+from slipstream.evaluation.significance import Interval
+
+EVIL = "<script>alert('&')</script>"
+
+
+def near(value: float) -> Interval:
+    return Interval(value, value - 0.01, value + 0.01)
+
+
+def compared(challenger: float, other: float) -> Comparison:
+    return Comparison(400, challenger, other, near(challenger - other))
+
+
+def item(item_id: str, title: str = "") -> SampleItem:
+    return SampleItem(item_id=item_id, title=title, source="rules")
+
+
+MEASURED = Measured(
+    compared(0.12, 0.05), 2.0, 1_000, {"new": compared(0.1, 0.06)}, compared(0.12, 0.1), 1.5
+)
+METRICS: dict[str, Any] = {
+    "validation": {
+        "ndcg@10": 0.13,
+        "ablation": {
+            "alone": {"rules": 0.11, "ease": 0.09, "revisits": 0.01}, "blend": 0.125, "without": {"rules": 0.1, "ease": 0.12},
+        },
+        "importance": {f"{EVIL} same": 0.02, "item age": -0.001},
+    },
+    "curve": {"kept": 2, "loss": [5.0, 4.0, 3.5], "quality": [0.1, 0.2, 0.19]},
+    "search": [
+        {"number": 0, "state": "complete", "quality": 0.2, "epochs": 3, "seconds": 61.0, "parameters": {"dim": 64, "blocks": 2}},
+        {"number": 1, "state": "diverged", "quality": None, "epochs": 0, "seconds": 1.0, "parameters": {"dim": 32, "blocks": 2}},
+    ],
+}  # fmt: skip
+
+
+def trained(**more: Any) -> Trained:
+    of = {"new": 0.1, "all": 0.12}
+    figures = {
+        name: {
+            cohort: Figures(400, {"ndcg@10": near(value * share)}, {"coverage@10": 0.5})
+            for cohort, value in reversed(of.items())
+        }
+        for name, share in (("challenger", 1.0), ("champion", 0.8), ("popularity", 0.4))
+    }
+    of_lists: dict[str, Any] = {
+        "history": [item("i1", EVIL)],
+        "champion": [item("i3")],
+        "challenger": [item("i2")],
+    }
+    whole: dict[str, Any] = {
+        "lake_version": 41, "catalog_version": 7, "data_sha256": "ab" * 32, "code_commit": "c0ffee", "metrics": {},
+        "environment": {"torch": "2.13.0"}, "figures": figures, "parameters": {}, "measured": MEASURED,
+        "seconds": {"judging": 12.0, "fitting": 70.0}, "peak_memory_mb": 1_400.0,
+        "samples": [Sample(**of_lists, cohorts=["new"], next_item=item("i2"))],
+    }  # fmt: skip
+    return Trained(**whole | more)
+
+
+def page(found: Trained, metrics: dict[str, Any], champion: str | None = "v1") -> str:
+    decision = decide(
+        found.measured, Champion(champion, 12.0) if champion else None, GateSettings()
+    )
+    audit = Audit(
+        "v2",
+        "v2",
+        champion,
+        decision.outcome,
+        decision.reason,
+        decision.numbers,
+        GateSettings().model_dump(),
+        1,
+    )
+    manifest = Manifest(
+        version="v2", created_at=1, profile="best", data=DataSummary(visitors=9, items=8, events=7_000), metrics=metrics,
+        parameters={"blend": {"rules": 0.6, "ease": 0.4}, "note": EVIL},
+    )  # fmt: skip
+    run = Run(
+        run_id="v2", state="running", trigger="alert", reason=EVIL, created_at=1_700_000_000_000
+    )
+    return report(run, manifest, found, audit)
+
+
+@pytest.fixture(scope="module")
+def full() -> str:
+    return page(trained(), METRICS)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Promoted", "Surely better than champion v1", "7,000 events of 9 visitors on 8 items", "41, catalogue 7", "c0ffee",
+        "0.1200 <span class=\"range\">[0.1100, 0.1300]", "new (400): challenger", "to popularity, new (400)", "+0.0250",
+        "not heard", "How the network learned", "item age", "-0.0010", "1 min 1 s", "diverged", "2.13.0", "1 min 22 s",
+        '<li class="hit">i2', "cohort_min_queries",
+    ],
+)  # fmt: skip
+def test_it_says(full: str, said: str) -> None:
+    assert said in full
+
+
+def test_nothing_from_data_becomes_markup_and_nothing_is_fetched(full: str) -> None:
+    tags: list[str] = []
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            tags.append(tag)
+            assert not {"src", "href", "onload", "onclick"} & {name for name, _ in attrs}
+
+    Reader().feed(full)
+    assert (
+        "script" not in tags
+        and "link" not in tags
+        and "img" not in tags
+        and tags.count("html") == 1
+    )
+    assert full.count("&lt;script&gt;") >= 4 and EVIL not in full
+
+
+def test_what_a_small_run_has_not_is_left_out() -> None:
+    small = page(
+        trained(figures={}, samples=[], environment={}, catalog_version=None), {}, champion=None
+    )
+    for absent in (
+        "How the network learned",
+        "What each part adds",
+        "The search",
+        "Before and after",
+        "Quality on",
+    ):
+        assert absent not in small
+    assert "There is no champion, and it is not worse than popularity" in small
+
+
+def test_a_champion_that_could_not_be_compared_or_loaded_is_told_of() -> None:
+    figures = {name: found for name, found in trained().figures.items() if name != "champion"}
+    found = page(trained(figures=figures, champion_error="manifest.json is missing"), METRICS)
+    assert (
+        "There was no champion that could be compared" in found
+        and "may have met here what came next" in found
+    )
+    assert "could not be loaded: manifest.json is missing" in found
+
+
+def test_a_parameter_that_all_trials_share_is_not_a_column(full: str) -> None:
+    assert '<th class="number">dim</th>' in full and '<th class="number">blocks</th>' not in full

@@ -1,0 +1,240 @@
+"""A whole run on a small lake, with the real models."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from services.training.run.dataset import TooLittleDataError, read_dataset
+from services.training.run.job import Job, Trained
+from services.training.run.progress import Report
+from services.training.run.train import hold_out, train
+from services.training.settings import TrainingSection
+from slipstream.chassis.settings import LakeSettings
+from slipstream.contracts.times import DAY_MS
+from slipstream.features.views import RECOMMENDER, VISITOR
+from slipstream.models.base import EventWeights
+from slipstream.recommender.bundle import load_bundle
+from slipstream.recommender.progress import FitStep
+from slipstream.recommender.stages import Event, recommend
+from slipstream.stores.lake import Lake
+from tests.unit.training.histories import START_MS, chain, events, write, write_items
+
+Make = Callable[..., Job]
+
+
+@pytest.fixture
+def job(lake_settings: LakeSettings, tmp_path: Path) -> Make:
+    def make(version: str, champion: Path | None = None, **training: Any) -> Job:
+        return Job(
+            version=version, profile="fast", namespace="test", lake=lake_settings, output=tmp_path / version,
+            checkpoints=tmp_path / "checkpoints", champion=champion, training=TrainingSection(**training),
+        )  # fmt: skip
+
+    return make
+
+
+def quiet() -> Report:
+    return Report(lambda _message: None)
+
+
+def test_train_writes_a_bundle_that_recommends_what_comes_next(lake: Lake, job: Make) -> None:
+    write(lake, chain())
+    write_items(lake, [(f"i{n}", {"title": f"Item {n}"}, False, 0) for n in range(12)])
+    told: list[dict[str, Any]] = []
+    trained = train(job("v1"), Report(told.append))
+
+    bundle = load_bundle(job("v1").output)
+    history = [Event("i3", "view", START_MS), Event("i4", "view", START_MS + 1_000)]
+    assert recommend(bundle, history, 1)[0].item_id == "i5"
+    manifest = bundle.manifest
+    assert (manifest.version, manifest.lake_version, manifest.data.events) == (
+        "v1",
+        trained.lake_version,
+        360,
+    )
+    assert trained.lake_version == lake.version("interactions")
+    assert set(manifest.reference) == set(RECOMMENDER.of(VISITOR)) == set(manifest.features)
+    assert all(sum(one.counts) == 360 for one in manifest.reference.values())
+    assert (
+        manifest.metrics["ndcg@10"]
+        == trained.metrics["ndcg@10"]
+        > trained.metrics["popularity/ndcg@10"]
+    )
+    assert bundle.attributes is not None
+    assert bundle.attributes["i0"] == {"title": "Item 0"}
+
+    measured = trained.measured
+    assert measured.popularity.queries == trained.metrics["queries"] > 20
+    assert measured.champion is None
+    assert measured.bundle_bytes == sum(
+        path.stat().st_size for path in job("v1").output.iterdir() if path.name != "manifest.json"
+    )
+    returning = trained.figures["challenger"]["returning"]
+    assert (
+        trained.metrics["cohort/returning/queries"]
+        == returning.queries
+        == measured.cohorts["returning"].queries
+    )
+    mean = returning.means["ndcg@10"]
+    assert manifest.metrics["cohort/returning/ndcg@10"] == mean.value
+    assert load_bundle(job("v1").output).manifest.metrics["intervals"][
+        "cohort/returning/ndcg@10"
+    ] == [mean.low, mean.high]  # type: ignore[index,call-overload]
+    assert {item.title for one in trained.samples for item in one.challenger} <= {
+        f"Item {n}" for n in range(12)
+    }
+    assert trained.environment["numpy"] == np.__version__
+    assert Trained.model_validate_json(trained.model_dump_json()) == trained
+    progress = [message["progress"] for message in told]
+    assert progress == sorted(progress)
+    assert any(message.get("lake_rows") == 360 for message in told)
+    assert set(trained.seconds) >= {
+        "reading the lake",
+        "fitting the challenger",
+        "judging",
+        "fitting on everything",
+    }
+
+
+def test_train_ratings_count_by_their_value_where_there_is_a_scale(lake: Lake, job: Make) -> None:
+    write(lake, chain())
+    train(job("scaled", rating_scale=5.0), quiet())
+    train(job("plain"), quiet())
+    scales = [
+        load_bundle(job(version).output).event_weights.rating_scale
+        for version in ("scaled", "plain")
+    ]
+    assert scales == [5.0, None]
+
+
+def test_train_same_lake_version_and_seed_gives_same_model(lake: Lake, job: Make) -> None:
+    write(lake, chain())
+    first, second = train(job("v1"), quiet()), train(job("v2"), quiet())
+    assert first.metrics == second.metrics
+    assert first.data_sha256 == second.data_sha256
+    arrays = [
+        {p.name: p.read_bytes() for p in job(version).output.glob("*.npy")}
+        for version in ("v1", "v2")
+    ]
+    assert arrays[0] == arrays[1]
+
+
+def test_train_gives_the_fit_what_outlives_it_and_tells_how_far_it_is(
+    lake: Lake, job: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class KilledError(Exception): ...
+
+    def killed(*_: Any, checkpoints: Path, progress: Callable[[FitStep], None], **__: Any) -> None:
+        (checkpoints / "network").touch()
+        progress(FitStep("training the network", 0.5, epoch=2, epochs=4, loss=1.5))
+        raise KilledError
+
+    monkeypatch.setattr("services.training.run.train.fit_log", killed)
+    write(lake, chain())
+    told: list[dict[str, Any]] = []
+    asked = job("v1")
+    asked.checkpoints.mkdir()
+    with pytest.raises(KilledError):
+        train(asked, Report(told.append))
+    assert (asked.checkpoints / "network").exists()
+    assert told[-2]["progress"] < told[-1]["progress"] < 1
+    assert [told[-1][name] for name in ("stage", "detail", "done", "epoch", "epochs", "loss")] == [
+        "fitting the challenger", "training the network", 0.5, 2, 4, 1.5,
+    ]  # fmt: skip
+
+
+def test_train_compares_with_champion_on_what_it_has_not_seen(lake: Lake, job: Make) -> None:
+    write(lake, chain())
+    train(job("v1"), quiet())
+    write(lake, chain(seed=1, start_ms=START_MS + 20 * DAY_MS))
+    trained = train(job("v2", champion=job("v1").output), quiet())
+    against = trained.measured.champion
+    assert against is not None
+    assert against.queries == trained.metrics["queries"]
+    assert against.other == trained.metrics["champion/ndcg@10"] > 0.2
+    assert against.difference.low <= against.difference.value <= against.difference.high
+    assert all(one.champion and one.challenger for one in trained.samples)
+
+
+def test_train_again_on_same_data_compares_with_nothing(lake: Lake, job: Make) -> None:
+    write(lake, chain())
+    train(job("v1"), quiet())
+    trained = train(job("v2", champion=job("v1").output), quiet())
+    assert trained.measured.champion is None
+    assert "champion/ndcg@10" not in trained.metrics
+    assert all(one.champion for one in trained.samples)  # which people may compare all the same
+
+
+def test_train_champion_that_cannot_be_loaded_is_named(
+    lake: Lake, job: Make, tmp_path: Path
+) -> None:
+    write(lake, chain())
+    trained = train(job("v1", champion=tmp_path / "lost"), quiet())
+    assert "manifest.json" in trained.champion_error
+    assert trained.measured.champion is None
+
+
+def test_train_too_little_data_says_what_is_needed_and_writes_nothing(
+    lake: Lake, job: Make
+) -> None:
+    write(lake, chain(visitors=3))
+    with pytest.raises(TooLittleDataError, match=r"36 events on items \(at least 200\)"):
+        train(job("v1"), quiet())
+    assert not job("v1").output.exists()
+
+
+def test_train_events_of_one_moment_cannot_be_split(lake: Lake, job: Make) -> None:
+    write(lake, events([(f"v{n % 5}", f"i{n % 7}", "view", START_MS) for n in range(300)]))
+    with pytest.raises(TooLittleDataError, match="same moment"):
+        train(job("v1"), quiet())
+
+
+def test_train_strangers_only_leave_nothing_to_ask(lake: Lake, job: Make) -> None:
+    write(lake, events([(f"v{n}", f"i{n % 7}", "view", START_MS + n) for n in range(300)]))
+    with pytest.raises(TooLittleDataError, match="no visitor of the test period has a history"):
+        train(job("v1"), quiet())
+
+
+@pytest.mark.parametrize(
+    ("champion_until", "questions", "cut", "unseen"),
+    [
+        (None, 600, 900, True), (899, 600, 900, True), (900, 600, 901, True), (979, 600, 980, True), (980, 600, 900, False),
+        (5_000, 600, 900, False),
+        # so much is newer that the challenger's validation and the test are both new to the
+        # champion
+        (899, 50, 950, True), (699, 50, 900, True), (949, 50, 950, True), (949, 25, 975, True),
+    ],
+)  # fmt: skip
+def test_hold_out_moves_past_what_the_champion_was_fitted_on(
+    lake: Lake, champion_until: int | None, questions: int, cut: int, unseen: bool
+) -> None:
+    write(lake, events([(f"v{n % 5}", f"i{n % 7}", "view", n) for n in range(1_000)]))
+    dataset = read_dataset(lake)
+    settings = TrainingSection(test_share=0.1, max_test_queries=20)
+    held_out = hold_out(
+        dataset, dataset.signals(EventWeights()), champion_until, settings, questions
+    )
+    assert (held_out.cut, held_out.unseen_by_champion) == (cut, unseen)
+    times = dataset.interactions["timestamp"].to_numpy()
+    assert times[held_out.fit].max() < cut <= times[held_out.test].min()
+    assert not np.isin(np.flatnonzero(held_out.fit), held_out.test).any()
+
+
+def test_only_runs_of_the_best_profile_search(
+    lake: Lake, job: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(lake, chain())
+
+    class AskedError(Exception):
+        pass
+
+    def fit_log(*_: Any, search_s: float, **__: Any) -> None:
+        raise AskedError(search_s)
+
+    monkeypatch.setattr("services.training.run.train.fit_log", fit_log)
+    for profile, seconds in (("fast", 0), ("best", 90)):
+        with pytest.raises(AskedError, match=f"^{seconds}"):
+            train(job("v1", search_minutes=1.5).model_copy(update={"profile": profile}), quiet())
