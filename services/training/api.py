@@ -1,13 +1,15 @@
 """Training's REST API: runs, model versions, aliases, and the files of bundles."""
 
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import FileResponse, HTMLResponse
 from pydantic import BaseModel, Field
 
-from services.training.publish import Publisher
+from services.training.publish import ModelPublisher
 from services.training.registry import (
+    ModelRegistry,
     NoPreviousError,
     RegistryUnavailableError,
     UnknownVersionError,
@@ -22,7 +24,7 @@ from slipstream.chassis.errors import (
 )
 from slipstream.contracts.bundle import Manifest
 from slipstream.contracts.rest import ModelVersion, Run, RunRequest
-from slipstream.stores.artifacts import ArtifactNotFoundError
+from slipstream.stores.artifacts import ArtifactNotFoundError, Artifacts
 
 
 class RunPage(BaseModel):
@@ -45,20 +47,23 @@ class Reason(BaseModel):
     reason: str = Field("by request", max_length=1_000)
 
 
-class Context:
-    """What the routes work with; `app.py` puts it on `app.state.training`."""
+@dataclass(frozen=True)
+class Parts:
+    """The parts of the service that its routes use."""
 
-    def __init__(self, repository: Repository, runs: Runs, publisher: Publisher) -> None:
-        self.repository, self.runs, self.publisher = repository, runs, publisher
-        self.registry, self.artifacts = publisher.registry, publisher.artifacts
-
-
-def _context(request: Request) -> Context:
-    context: Context = request.app.state.training
-    return context
+    repository: Repository
+    runs: Runs
+    publisher: ModelPublisher
+    registry: ModelRegistry
+    artifacts: Artifacts
 
 
-Training = Annotated[Context, Depends(_context)]
+def parts(request: Request) -> Parts:
+    """The parts that the lifespan has put on `app.state.parts`."""
+    return request.app.state.parts  # type: ignore[no-any-return]
+
+
+Training = Annotated[Parts, Depends(parts)]
 Limit = Annotated[int, Query(ge=1, le=500)]
 
 # A report asks for nothing and runs nothing, whatever its data say.

@@ -14,8 +14,8 @@ from services.training.alert_repository import WaitingAlerts
 from services.training.announcer import Announcer
 from services.training.metrics import TrainingMetrics
 from services.training.model_event_repository import ModelEventBook
-from services.training.publish import Publisher
-from services.training.registry import CHAMPION, Registry, tracking_uri
+from services.training.publish import ModelPublisher
+from services.training.registry import CHAMPION, ModelRegistry, tracking_uri
 from services.training.repository import Repository
 from services.training.run.job import Job
 from services.training.run.process import run_in_child
@@ -64,11 +64,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         stack.push_async_callback(asyncio.to_thread, producer.close)
         measured = TrainingMetrics(chassis.registry)
         artifacts, lake = Artifacts(settings.artifacts), Lake(settings.lake, settings.namespace)
-        registry = Registry(
+        registry = ModelRegistry(
             tracking_uri(own.tracking_uri.get_secret_value(), settings.database), artifacts
         )
         announcer = Announcer(events, producer.publish)
-        publisher = Publisher(
+        publisher = ModelPublisher(
             registry,
             repository,
             artifacts,
@@ -106,7 +106,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
                 watch,
             )
 
-        app.state.training = api.Context(repository, runs, publisher)
+        app.state.parts = api.Parts(repository, runs, publisher, registry, artifacts)
         health.add("registry", partial(asyncio.to_thread, registry.check))
         health.add("database", partial(asyncio.to_thread, repository.check))
         health.add("kafka", producer.check)
@@ -125,7 +125,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
 
 
-def _open(registry: Registry, measured: TrainingMetrics) -> None:
+def _open(registry: ModelRegistry, measured: TrainingMetrics) -> None:
     registry.open()
     if champion := registry.alias(CHAMPION):
         measured.champion(champion.version)
@@ -133,7 +133,7 @@ def _open(registry: Registry, measured: TrainingMetrics) -> None:
 
 def _job(
     settings: TrainingSettings,
-    registry: Registry,
+    registry: ModelRegistry,
     artifacts: Artifacts,
     run: Run,
     output: Path,

@@ -41,7 +41,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurements:
     """What was measured of a challenger: against popularity, on all queries and by cohort; against
     the champion, None where there was nothing to compare on; the processor time of one query
     through the stages that serve; the size of its bundle.
@@ -56,7 +56,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Champion:
+class StandingChampion:
     """The one in service. `age_hours` counts from when it was fitted."""
 
     version: str
@@ -76,7 +76,9 @@ class Decision:
         return self.outcome == "promoted"
 
 
-def decide(measured: Measured, champion: Champion | None, settings: GateSettings) -> Decision:
+def decide(
+    measured: Measurements, champion: StandingChampion | None, settings: GateSettings
+) -> Decision:
     """Promote or refuse. Without a champion, what was measured against it does not count."""
     against = [*_worse_than_popularity(measured, settings), *_over_budget(measured, settings)]
     wanted, reason = _wanted(measured, champion, settings)
@@ -88,7 +90,7 @@ def decide(measured: Measured, champion: Champion | None, settings: GateSettings
     return Decision("promoted", reason, numbers)
 
 
-def _worse_than_popularity(measured: Measured, settings: GateSettings) -> Iterator[str]:
+def _worse_than_popularity(measured: Measurements, settings: GateSettings) -> Iterator[str]:
     if measured.popularity.difference.value < 0:
         yield f"worse than popularity: {_words(measured.popularity)}"
     for cohort, comparison in measured.cohorts.items():
@@ -96,7 +98,7 @@ def _worse_than_popularity(measured: Measured, settings: GateSettings) -> Iterat
             yield f"worse than popularity in cohort {cohort}: {_words(comparison)}"
 
 
-def _over_budget(measured: Measured, settings: GateSettings) -> Iterator[str]:
+def _over_budget(measured: Measurements, settings: GateSettings) -> Iterator[str]:
     latency, size = measured.latency_p95_ms, measured.bundle_bytes / _MIB
     if latency > settings.max_latency_ms:
         yield f"too slow: {latency:.1f} ms of processor time a query at p95, the budget is {settings.max_latency_ms:g} ms"
@@ -105,7 +107,7 @@ def _over_budget(measured: Measured, settings: GateSettings) -> Iterator[str]:
 
 
 def _wanted(
-    measured: Measured, champion: Champion | None, settings: GateSettings
+    measured: Measurements, champion: StandingChampion | None, settings: GateSettings
 ) -> tuple[bool, str]:
     """Whether the challenger is worth a change, and why."""
     if champion is None:
@@ -138,7 +140,7 @@ def _wanted(
     )
 
 
-def _numbers(measured: Measured, champion: Champion | None) -> dict[str, float]:
+def _numbers(measured: Measurements, champion: StandingChampion | None) -> dict[str, float]:
     """All that was measured, by name."""
     found = {
         "latency_p95_ms": measured.latency_p95_ms,

@@ -10,9 +10,9 @@ from pathlib import Path
 from services.training import gate
 from services.training.metrics import TrainingMetrics
 from services.training.model_event_repository import ModelEventBook
-from services.training.registry import CHALLENGER, CHAMPION, Lineage, Registry
+from services.training.registry import CHALLENGER, CHAMPION, Lineage, ModelRegistry
 from services.training.repository import Audit, Repository
-from services.training.run.job import Trained
+from services.training.run.job import TrainingResult
 from services.training.run.report import report
 from services.training.settings import TrainingSection
 from slipstream.chassis.logging import get_logger, request_id
@@ -26,14 +26,14 @@ log = get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class Publisher:
+class ModelPublisher:
     """The only place where an alias moves. Blocking: call it from a thread.
 
     What happens to a version is kept in `events`, in the transaction of the gate's decision where
     there is one; `wake` has it announced. An alias that moves is told once it has moved.
     """
 
-    registry: Registry
+    registry: ModelRegistry
     repository: Repository
     artifacts: Artifacts
     events: ModelEventBook
@@ -43,7 +43,7 @@ class Publisher:
     lake_uri: str
     _moving: threading.Lock = field(default_factory=threading.Lock)
 
-    def publish(self, run_id: str, directory: Path, trained: Trained) -> gate.Decision:
+    def publish(self, run_id: str, directory: Path, trained: TrainingResult) -> gate.Decision:
         """Take the bundle of a run into the registry and let the gate decide. Every decision is an
         audit record.
 
@@ -152,7 +152,7 @@ class Publisher:
         return self.registry.get(version)
 
     def _tidy(
-        self, run_id: str, decision: gate.Decision, manifest: Manifest, trained: Trained
+        self, run_id: str, decision: gate.Decision, manifest: Manifest, trained: TrainingResult
     ) -> None:
         """What would be good to have after a decision, and changes nothing about it: a failure here
         is logged.
@@ -202,7 +202,9 @@ class Publisher:
                 "a bundle without a version could not be deleted", version=run_id, exc_info=error
             )
 
-    def _defender(self, champion: ModelVersion | None, trained: Trained) -> gate.Champion | None:
+    def _defender(
+        self, champion: ModelVersion | None, trained: TrainingResult
+    ) -> gate.StandingChampion | None:
         if champion is None:
             return None
         if trained.champion_error:
@@ -212,9 +214,9 @@ class Publisher:
                 why=trained.champion_error,
             )
             return None
-        return gate.Champion(champion.version, (now_ms() - champion.created_at) / HOUR_MS)
+        return gate.StandingChampion(champion.version, (now_ms() - champion.created_at) / HOUR_MS)
 
-    def _lineage(self, run_id: str, manifest: Manifest, trained: Trained) -> Lineage:
+    def _lineage(self, run_id: str, manifest: Manifest, trained: TrainingResult) -> Lineage:
         tags = {
             "lake_version": str(trained.lake_version),
             "catalog_version": str(trained.catalog_version),

@@ -108,7 +108,7 @@ def tracking_uri(configured: str, database: DatabaseSettings) -> str:
     return f"sqlite:///{folder / 'mlflow.db'}"
 
 
-class Registry:
+class ModelRegistry:
     """Versions, aliases and lineage. Safe to use from several threads, by one process at a time."""
 
     def __init__(self, uri: str, artifacts: Artifacts, *, patience_s: float = 3.0) -> None:

@@ -15,7 +15,7 @@ from services.training.metrics import TrainingMetrics
 from services.training.repository import ENDED, Repository, TransitionError
 from services.training.run.checkpoints import Checkpoints
 from services.training.run.eta import Eta
-from services.training.run.job import Job, Trained
+from services.training.run.job import Job, TrainingResult
 from services.training.run.process import GivenUpError, KilledError, RunFailedError
 from slipstream.chassis.logging import carrying, get_logger, request_id
 from slipstream.contracts.rest import Run, RunRequest
@@ -42,7 +42,7 @@ class Compute(Protocol):
         *,
         on_progress: Callable[[dict[str, Any]], None],
         give_up: Callable[[], bool],
-    ) -> Trained: ...
+    ) -> TrainingResult: ...
 
 
 class Runs:
@@ -57,7 +57,7 @@ class Runs:
         *,
         prepare: Callable[[Run, Path, Path], Job],
         compute: Compute,
-        publish: Callable[[str, Path, Trained], Decision],
+        publish: Callable[[str, Path, TrainingResult], Decision],
         resume: Callable[[str], Decision | None],
         metrics: TrainingMetrics,
         timeout_s: float,

@@ -27,7 +27,7 @@ log = get_logger(__name__)
 MINUTE_MS = 60_000
 
 
-class Due(NamedTuple):
+class DueRun(NamedTuple):
     """A run should start, and why."""
 
     trigger: Literal["schedule", "events", "catalog", "alert"]
@@ -50,7 +50,7 @@ def due(
     started_at: int,
     now: int,
     settings: TrainingSection,
-) -> Due | None:
+) -> DueRun | None:
     """Whether time, new events or a changed catalogue call for a run.
 
     `rows` is how many interactions the lake has now, `changed` says how many items have changed
@@ -63,25 +63,25 @@ def due(
     seen = (last.lake_rows or 0) if last else 0
     new = rows - seen if rows >= seen else rows  # fewer than before: the lake was made anew
     if settings.new_events and new >= settings.new_events and not cooling(last, now, settings):
-        return Due(
+        return DueRun(
             "events", f"{new:,} new interactions since the last run (limit {settings.new_events:,})"
         )
     if settings.catalog_changes and last is not None and rows and not cooling(last, now, settings):
         items = changed(last.catalog_version)
         if items >= settings.catalog_changes:
-            return Due(
+            return DueRun(
                 "catalog",
                 f"{items:,} items changed since the last run (limit {settings.catalog_changes:,})",
             )
     idle = now - (last.finished_at if last and last.finished_at is not None else started_at)
     if settings.schedule_minutes and rows and idle >= settings.schedule_minutes * MINUTE_MS:
-        return Due("schedule", f"{idle // MINUTE_MS:,} minutes since the last run")
+        return DueRun("schedule", f"{idle // MINUTE_MS:,} minutes since the last run")
     return None
 
 
 def overdue(
     waiting: Sequence[WaitingAlert], last: LastRun | None, now: int, settings: TrainingSection
-) -> Due | None:
+) -> DueRun | None:
     """Whether alerts that wait call for a run: once none is under way and the cooldown is over, and
     not when the last run was asked for after they had opened.
     """
@@ -89,7 +89,7 @@ def overdue(
     if not unmet or cooling(last, now, settings):
         return None
     others = f" (and {len(unmet) - 1} more)" if len(unmet) > 1 else ""
-    return Due("alert", f"{unmet[0].rule}: {unmet[0].summary}{others}")
+    return DueRun("alert", f"{unmet[0].rule}: {unmet[0].summary}{others}")
 
 
 class Triggers:
@@ -152,7 +152,7 @@ class Triggers:
         if (last := self._repository.last_run()) is not None:
             self._alerts.met_by(last.created_at)
 
-    def _start(self, found: Due | None) -> None:
+    def _start(self, found: DueRun | None) -> None:
         if found is None:
             return
         asked = RunRequest(

@@ -5,7 +5,7 @@ of the catalogue competes.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from slipstream.contracts.progress import Progress, ProgressStep
 from slipstream.contracts.times import DAY_MS
 from slipstream.datasets.interactions import read_interactions, read_items, read_queries
 from slipstream.evaluation import metrics, splits
@@ -28,7 +29,6 @@ from slipstream.recommender.fit import Holdout, fit_log
 from slipstream.recommender.memory import peak_memory_mb
 from slipstream.recommender.predict import predict
 from slipstream.recommender.profiles import PROFILES
-from slipstream.recommender.progress import FitStep
 
 PROTOCOLS = ("leave-last-out", "next-click", "time-split")
 TEST_SHARE = 0.2
@@ -38,9 +38,6 @@ _VALIDATION_SESSIONS = 5_000
 # predicted, always without having been fitted on; the final models are fitted on them too.
 _FURTHER_VALIDATION = 3
 _RANKING = {"hit_rate": metrics.hit_rate, "ndcg": metrics.ndcg, "mrr": metrics.mrr}
-
-# Called with what is being done and how much of it is done, 0 to 1.
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
@@ -69,7 +66,7 @@ def evaluate(
     profile: str = "fast",
     ks: Sequence[int] = (10, 20),
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Progress = lambda _: None,
     search_minutes: float = 0.0,
     last_days: float | None = None,
 ) -> dict[str, Any]:
@@ -101,8 +98,7 @@ def evaluate(
         raise ValueError("k must be at least 1")
     if last_days is not None and (protocol != "time-split" or last_days <= 0):
         raise ValueError("the last days to keep out are more than 0, and of a time-split only")
-    say = progress or (lambda _what, _done: None)
-    say("reading", 0.0)
+    progress(ProgressStep("reading", 0.0))
     interactions = read_interactions(interactions_path)
     item_table = read_items(items) if items is not None else None
     item_ids = encoding.catalogue(interactions, item_table)
@@ -123,7 +119,7 @@ def evaluate(
         seed=seed,
         event_weights=weights,
         repeats=task.repeats,
-        progress=lambda step: say(_said(step), step.done),
+        progress=lambda step: progress(_with_epochs(step)),
         search_s=60 * search_minutes,
     )
     fitted = time.perf_counter()
@@ -133,7 +129,7 @@ def evaluate(
             np.random.default_rng(seed).choice(len(asked), MOST_QUERIES, replace=False)
         )
         asked = [asked[place] for place in chosen]
-    ranks, shown = predict(bundle, asked, max(ks), lambda done: say("predicting", done))
+    ranks, shown = predict(bundle, asked, max(ks), progress)
     return {
         "data": _summary(interactions_path, log, bundle),
         "protocol": protocol,
@@ -151,8 +147,10 @@ def evaluate(
     }
 
 
-def _said(step: FitStep) -> str:
-    return f"{step.what}, {step.epoch} of {step.epochs} epochs" if step.epoch else step.what
+def _with_epochs(step: ProgressStep) -> ProgressStep:
+    if not step.epoch:
+        return step
+    return replace(step, stage=f"{step.stage}, {step.epoch} of {step.epochs} epochs")
 
 
 def _task(

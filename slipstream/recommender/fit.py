@@ -6,7 +6,7 @@ service will meet them, and the final retrievers are then fitted on everything. 
 otherwise passes its own split.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from slipstream.contracts.bundle import DataSummary, Manifest
+from slipstream.contracts.progress import Progress, ProgressStep
 from slipstream.contracts.times import now_ms
 from slipstream.evaluation.splits import split_at, time_split
 from slipstream.models.base import EventWeights, InteractionLog
@@ -28,12 +29,11 @@ from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.encoding import Query
 from slipstream.recommender.network import NETWORK, can_learn, earlier_network, go_on, learn
 from slipstream.recommender.profiles import FEWEST_EVENTS, PROFILES, transformer_parameters
-from slipstream.recommender.progress import FitStep, Progress
 from slipstream.recommender.ranking import fit_ranking
 from slipstream.recommender.ranking_features import item_table
 from slipstream.recommender.retrievers import fit_retrievers
 from slipstream.recommender.search import memory, remembered
-from slipstream.recommender.tuning import FEWEST_QUERIES, Tuned, tune
+from slipstream.recommender.tuning import FEWEST_QUERIES, RetrieverParameters, tune
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -133,17 +133,17 @@ def fit_log(
         repeats = _come_back(final)
 
     say(
-        FitStep(
+        ProgressStep(
             f"choosing parameters on {min(len(validation), effort.tuning_queries):,} validation queries",
             0.0,
         )
     )
-    start = Tuned()
+    start = RetrieverParameters()
     start = replace(start, ease=replace(start.ease, max_items=effort.ease_items))
     tuned = tune(training, _every(validation, effort.tuning_queries), start, repeats=repeats)
     described = [attributes.get(item_id, {}) for item_id in item_ids] if attributes else []
     content = fit_content(described) if described else None
-    say(FitStep("fitting the retrievers", 0.2))
+    say(ProgressStep("fitting the retrievers", 0.2))
     fitted = fit_retrievers(training, tuned, content, repeats=repeats)
     defaults = transformer_parameters(effort, training)
     parameters = remembered(start_from, profile, defaults)
@@ -162,7 +162,7 @@ def fit_log(
             checkpoints=checkpoints,
             search_s=search_s,
             seed=seed,
-            progress=lambda step: say(step._replace(done=0.25 + 0.5 * step.done)),
+            progress=lambda step: say(replace(step, done=0.25 + 0.5 * step.done)),
         )
         parameters = learned.parameters
         if learned.model:
@@ -181,19 +181,19 @@ def fit_log(
     if learned and learned.trials:
         bundle.manifest.metrics["search"] = [trial.record() for trial in learned.trials]
     if enough:
-        say(FitStep("fitting blend and ranker", 0.75))
+        say(ProgressStep("fitting blend and ranker", 0.75))
         table = item_table(training, item_ids, attributes)
         bundle, metrics = fit_ranking(bundle, validation, log.user[rows], table, seed)
         bundle.manifest.metrics["validation"] = dict(metrics)
         if len(final) > len(training):
-            say(FitStep("fitting on everything", 0.85))
+            say(ProgressStep("fitting on everything", 0.85))
             bundle = _fitted_on(
                 bundle,
                 final,
                 tuned,
                 parameters,
                 terms,
-                lambda done: say(FitStep("fitting on everything", 0.85 + 0.15 * done)),
+                lambda step: say(replace(step, done=0.85 + 0.15 * step.done)),
             )
     bundle.manifest.parameters["blend"] = dict(
         zip(bundle.retrievers, bundle.blend.weights.tolist(), strict=True)
@@ -208,11 +208,9 @@ def fit_log(
     return bundle
 
 
-def refit(
-    bundle: Bundle, log: InteractionLog, progress: Callable[[float], None] = lambda _: None
-) -> Bundle:
+def refit(bundle: Bundle, log: InteractionLog, progress: Progress = lambda _: None) -> Bundle:
     """The same recommender, by the same parameters and blend, fitted on another log of the same
-    catalogue. `progress` gets the share of the network's epochs that is done.
+    catalogue. `progress` tells how many of the network's epochs are done.
 
     What was judged on a part of the events can so be shipped fitted on all of them, at a fraction
     of the time of a new fit.
@@ -220,7 +218,7 @@ def refit(
     if log.n_items != len(bundle.item_ids):
         raise ValueError(f"the log is of {log.n_items} items, the bundle of {len(bundle.item_ids)}")
     old = bundle.manifest
-    tuned = Tuned.of(old.parameters)
+    tuned = RetrieverParameters.of(old.parameters)
     manifest = _manifest(log, bundle.item_ids, old.version, old.profile, old.seed, tuned)
     manifest.metrics.update(old.metrics)
     manifest.parameters.update(old.parameters)
@@ -238,10 +236,10 @@ def refit(
 def _fitted_on(
     bundle: Bundle,
     log: InteractionLog,
-    tuned: Tuned,
+    tuned: RetrieverParameters,
     parameters: TransformerParameters | None,
     terms: "sparse.csr_array[Any, Any] | None",
-    underway: Callable[[float], None],
+    progress: Progress,
 ) -> Bundle:
     """The bundle with the same retrievers, fitted on another log, to which the network goes on;
     blend and ranker stay.
@@ -256,7 +254,7 @@ def _fitted_on(
     network = bundle.retrievers.get(NETWORK)
     if isinstance(network, Transformer) and parameters is not None:
         fitted[NETWORK] = go_on(
-            network, log, parameters, terms=terms, underway=underway, seed=bundle.manifest.seed
+            network, log, parameters, terms=terms, progress=progress, seed=bundle.manifest.seed
         )
     ranking = bundle.ranking
     if ranking is not None:
@@ -301,7 +299,12 @@ def sample(rows: NDArray[np.int64], size: int, seed: int) -> NDArray[np.int64]:
 
 
 def _manifest(
-    log: InteractionLog, item_ids: list[str], version: str, profile: str, seed: int, tuned: Tuned
+    log: InteractionLog,
+    item_ids: list[str],
+    version: str,
+    profile: str,
+    seed: int,
+    tuned: RetrieverParameters,
 ) -> Manifest:
     created_at = now_ms()
     return Manifest(

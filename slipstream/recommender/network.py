@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from slipstream.contracts.progress import Progress, ProgressStep
 from slipstream.models.base import Dense, InteractionLog
 from slipstream.models.transformer import Transformer
 from slipstream.models.transformer_parameters import TransformerParameters
 from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.encoding import Query
-from slipstream.recommender.progress import FitStep, Progress
 from slipstream.recommender.search import Trial, search
 from slipstream.recommender.tuning import mean_gain
 
@@ -29,7 +29,7 @@ _TRAINING = "training the network"
 
 
 @dataclass(frozen=True)
-class Learned:
+class NetworkTraining:
     """`model` is None where no epoch was any good; `curve` has the loss and the validation quality
     of each, and how many were kept; `trials` is what a search has tried.
     """
@@ -58,7 +58,7 @@ def learn(
     search_s: float = 0.0,
     seed: int = 0,
     progress: Progress = lambda _: None,
-) -> Learned:
+) -> NetworkTraining:
     """The network after the epoch that ranks the validation items best; without validation after
     all epochs.
 
@@ -79,25 +79,20 @@ def learn(
             checkpoints=kept, seed=seed,
         )  # fmt: skip
 
-    def tried(trial: int, done: float, epoch: "Epoch") -> None:
-        progress(
-            FitStep(f"searching the network's parameters, trial {trial + 1}", done, *epoch[:3])
-        )
-
     def learned(epoch: "Epoch") -> None:
         ended.append(epoch)
-        progress(FitStep(_TRAINING, epoch.epoch / epoch.epochs, *epoch[:3]))
+        progress(ProgressStep(_TRAINING, epoch.epoch / epoch.epochs, 1.0, *epoch[:3]))
 
     def underway(done: float) -> None:
         if search_s <= 0:  # else time says how far it is
-            progress(FitStep(_TRAINING, done, *ended[-1][:3] if ended else ()))
+            progress(ProgressStep(_TRAINING, done, 1.0, *ended[-1][:3] if ended else ()))
 
     ended: list[Epoch] = []
     trials: list[Trial] = []
-    progress(FitStep(_TRAINING, 0.0))
+    progress(ProgressStep(_TRAINING, 0.0))
     if search_s > 0 and validation:
         network, parameters, trials = search(
-            train, defaults, parameters, log.n_items, search_s, seed=seed, progress=tried
+            train, defaults, parameters, log.n_items, search_s, seed=seed, progress=progress
         )
     else:
         network = train(parameters, learned, start)
@@ -106,7 +101,7 @@ def learn(
         "loss": [one.loss for one in network.curve],
         "quality": [one.quality for one in network.curve],
     }
-    return Learned(network.model if network.epochs else None, parameters, curve, trials)
+    return NetworkTraining(network.model if network.epochs else None, parameters, curve, trials)
 
 
 def go_on(
@@ -116,10 +111,14 @@ def go_on(
     *,
     terms: "sparse.csr_array[Any, Any] | None",
     seed: int = 0,
-    underway: Callable[[float], None] = lambda _: None,
+    progress: Progress = lambda _: None,
 ) -> Transformer:
     """The network after some more epochs on a log that has events which it has not seen."""
     further = replace(parameters, epochs=parameters.further, decay=True)
+
+    def underway(done: float) -> None:
+        progress(ProgressStep("fitting on everything", done))
+
     return _train(
         log, further, (), repeats=True, terms=terms, start=network, underway=underway, seed=seed
     ).model

@@ -5,7 +5,7 @@ processors where there are many.
 import multiprocessing
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped, unused-ignore]
 
+from slipstream.contracts.progress import Progress, ProgressStep
 from slipstream.evaluation import metrics
 from slipstream.recommender.bundle import Bundle, load_bundle, save_bundle
 from slipstream.recommender.encoding import Query
@@ -25,12 +26,10 @@ _AT_ONCE = 500
 _WORTH_PROCESSES = 5_000
 
 
-def predict(
-    bundle: Bundle, asked: Sequence[Query], depth: int, progress: Callable[[float], None]
-) -> Answers:
+def predict(bundle: Bundle, asked: Sequence[Query], depth: int, progress: Progress) -> Answers:
     """The label's rank for each query, in columns: as served, by the blend, by each retriever
     alone, by the blend without each; and the lists of `depth` items, filled up with -1. `progress`
-    is called with the share that is done.
+    tells how many portions are done.
 
     Ties go to the item that comes first in the catalogue, as they do in serving.
     """
@@ -39,9 +38,9 @@ def predict(
 
     def note(answer: Answers) -> None:
         answers.append(answer)
-        progress(len(answers) / len(parts))
+        progress(ProgressStep("predicting", len(answers), len(parts)))
 
-    progress(0.0)
+    progress(ProgressStep("predicting", 0, len(parts)))
     if len(asked) < _WORTH_PROCESSES:
         for part in parts:
             note(_answers(bundle, part, depth))

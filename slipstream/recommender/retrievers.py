@@ -8,12 +8,12 @@ from slipstream.models.popularity import fit_popularity
 from slipstream.models.revisits import revisits
 from slipstream.models.rules import fit_rules
 from slipstream.models.sessions import fit_sessions
-from slipstream.recommender.tuning import Tuned
+from slipstream.recommender.tuning import RetrieverParameters
 
 
 def fit_retrievers(
     log: InteractionLog,
-    tuned: Tuned,
+    tuned: RetrieverParameters,
     content: Retriever | None,
     *,
     repeats: bool,

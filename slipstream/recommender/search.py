@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from slipstream.contracts.progress import Progress, ProgressStep
 from slipstream.models.transformer_parameters import TransformerParameters
 from slipstream.recommender.bundle import Bundle
 
@@ -48,7 +49,7 @@ class Trial(NamedTuple):
         return {**self._asdict(), "parameters": asdict(self.parameters)}
 
 
-class Found(NamedTuple):
+class SearchResult(NamedTuple):
     """The best network, what it was trained with, and all trials in their order."""
 
     network: "Fitted"
@@ -68,14 +69,14 @@ def search(
     seconds: float,
     *,
     seed: int = 0,
-    progress: "Callable[[int, float, Epoch], None]" = lambda _trial, _done, _epoch: None,
+    progress: Progress = lambda _: None,
     clock: Callable[[], float] = time.monotonic,
-) -> Found:
+) -> SearchResult:
     """The network whose best epoch has the highest quality, of all that are trained in `seconds`.
 
     The first trial is `start`, which is not ended before its time, the next the defaults, where
-    these differ; the epoch under way when the time is over is the last. `progress` gets a trial's
-    number, the share of the time that is over, and each epoch that has ended. In one process only:
+    these differ; the epoch under way when the time is over is the last. `progress` gets a step
+    after each epoch: the trial, and the share of the time that is over. In one process only:
     several would end trials at different moments.
     """
     import optuna
@@ -93,7 +94,14 @@ def search(
         since, qualities = clock(), list[float]()
 
         def learned(epoch: "Epoch") -> None:
-            progress(asked.number, min(1.0, (clock() - began) / seconds), epoch)
+            progress(
+                ProgressStep(
+                    f"searching the network's parameters, trial {asked.number + 1}",
+                    min(1.0, (clock() - began) / seconds),
+                    1.0,
+                    *epoch[:3],
+                )
+            )
             if epoch.quality is None or not math.isfinite(epoch.loss):
                 raise _EndedError("diverged")
             qualities.append(epoch.quality)
@@ -137,8 +145,8 @@ def search(
         if best is None or trial.quality > best[0]:
             best = trial.quality, network, trial.parameters
     if best is None:  # not even the first learned anything: as without a search
-        return Found(train(start, lambda _: None), start, trials)
-    return Found(best[1], best[2], trials)
+        return SearchResult(train(start, lambda _: None), start, trials)
+    return SearchResult(best[1], best[2], trials)
 
 
 def search_space(

@@ -29,7 +29,7 @@ _HISTORIES_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
-class Tuned:
+class RetrieverParameters:
     """The parameters to fit with."""
 
     popularity_half_life_ms: float | None = None
@@ -54,7 +54,9 @@ class Tuned:
         )
 
 
-def tune(log: InteractionLog, validation: Sequence[Query], start: Tuned, *, repeats: bool) -> Tuned:
+def tune(
+    log: InteractionLog, validation: Sequence[Query], start: RetrieverParameters, *, repeats: bool
+) -> RetrieverParameters:
     """The parameters under which the validation items rank best; `start` where there is too little
     to choose by.
     """
@@ -72,7 +74,7 @@ def tune(log: InteractionLog, validation: Sequence[Query], start: Tuned, *, repe
     half_lives = [None, *(span / part for part in (4, 16, 64, 256) if span > 0)]
     asked = validation[:: -(-len(validation) // max(1, _SCORES_AT_ONCE // log.n_items))]
     popularity = max(half_lives, key=popular)
-    return Tuned(
+    return RetrieverParameters(
         popularity,
         tune_rules(log, quality, start.rules),
         tune_ease(log, quality, start.ease),

@@ -1,7 +1,7 @@
 """The dead letters that are on the topic now, and a choice of them."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from slipstream.broker.batch import Message
@@ -11,6 +11,7 @@ from slipstream.broker.topics import physical, topic_ids
 from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.events import DeadLetter
 from slipstream.contracts.positions import Source
+from slipstream.contracts.progress import Progress, ProgressStep
 from slipstream.contracts.topics import DEAD_LETTERS
 
 PATIENCE_S = 15.0
@@ -55,15 +56,15 @@ def read_letters(
     kafka: KafkaSettings,
     namespace: str,
     choice: Choice,
-    progress: Callable[[int], None] = lambda _read: None,
+    progress: Progress = lambda _: None,
 ) -> list[Letter]:
     """The chosen letters up to the topic's present end, in the order in which they were received.
 
-    `progress` is told how many letters have been read. Raises `BrokerUnavailableError`.
+    `progress` gets the number of letters read so far. Raises `BrokerUnavailableError`.
     """
     chosen: list[Letter] = []
     for read, message in enumerate(_messages(kafka, namespace), 1):
-        progress(read)
+        progress(ProgressStep("letters", read, None))
         if (letter := Letter.of(message)) in choice:
             chosen.append(letter)
     return sorted(chosen, key=lambda letter: letter.record.received_at)

@@ -12,7 +12,8 @@ import httpx
 import orjson
 
 from services.ingestion.verdicts import NOT_KEPT
-from slipstream.datasets.replay import Progress, bodies, post
+from slipstream.contracts.progress import Progress, ProgressStep
+from slipstream.datasets.replay import bodies, post
 from slipstream_cli.dead_letters.letters import Letter
 from slipstream_cli.dead_letters.originals import LIST_NAME, NoWayBackError, Resend, resend
 
@@ -116,7 +117,7 @@ def send(
     memory: Memory,
     url: str,
     write_key: str,
-    progress: Progress = lambda _done, _total: None,
+    progress: Progress = lambda _: None,
 ) -> Report:
     """Send what was prepared, in batches. Raises `ReplayError` when ingestion can't be reached or
     refuses the key; what was answered until then is remembered.
@@ -140,5 +141,5 @@ async def _send(
                 memory.add(zip([next(letters) for _ in range(count)], said, strict=True))
                 report.verdicts.update(said)
                 done += count
-                progress(done, prepared.total)
+                progress(ProgressStep("letters", done, prepared.total))
     return report

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import NoReturn, TextIO
 
+from slipstream.contracts.progress import Progress, ProgressStep
+
 
 class Terminal:
     """Writes lines, and one line of progress below them. Safe to use from several threads.
@@ -49,15 +51,16 @@ class Terminal:
                 self._put(text + "\n")
             self._draw()
 
-    def bar(self, unit: str) -> Callable[[int, int], None]:
-        """A bar to be told how many of how many are done; off a terminal, a line each tenth."""
+    def bar(self) -> Progress:
+        """A bar for work that is counted in units of its stage; off a terminal, a line each tenth."""
         from tqdm import tqdm
 
         shown: tqdm[NoReturn] | None = None
         tenth = -1
 
-        def update(done: int, total: int) -> None:
+        def update(step: ProgressStep) -> None:
             nonlocal shown, tenth
+            done, total, unit = int(step.done), int(step.total or 0), step.stage
             if self._tty:
                 shown = shown or tqdm(
                     total=total, unit=f" {unit}", file=self._stream, leave=False, dynamic_ncols=True

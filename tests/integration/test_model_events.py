@@ -9,8 +9,8 @@ from prometheus_client import CollectorRegistry
 from services.training.announcer import Announcer
 from services.training.metrics import TrainingMetrics
 from services.training.model_event_repository import ModelEventBook
-from services.training.publish import Publisher
-from services.training.registry import Registry
+from services.training.publish import ModelPublisher
+from services.training.registry import ModelRegistry
 from services.training.repository import Repository
 from services.training.settings import GateSettings, TrainingSection
 from slipstream.broker.consumer import Consumer
@@ -63,12 +63,12 @@ def test_events_of_a_time_without_a_broker_are_told_in_order_when_it_is_back(
     engine = metadata.engine(database_settings)
     artifacts = Artifacts(ArtifactSettings(directory=tmp_path / "models"))
     shutil.copy(mlflow_template, tmp_path / "mlflow.db")
-    registry = Registry(f"sqlite:///{tmp_path / 'mlflow.db'}", artifacts)
+    registry = ModelRegistry(f"sqlite:///{tmp_path / 'mlflow.db'}", artifacts)
     registry.open()
     repository, book = Repository(engine), ModelEventBook(engine)
     announcer = Announcer(book, producer.publish)
     section, measured = TrainingSection(gate=GateSettings()), TrainingMetrics(CollectorRegistry())
-    publisher = Publisher(
+    publisher = ModelPublisher(
         registry, repository, artifacts, book, announcer.wake, section, measured, "/lake"
     )
     worker = Worker("announcer", announcer.run).start()

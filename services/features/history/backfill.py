@@ -11,7 +11,6 @@ from typing import Literal
 from services.features.history.catch_up import Behind, catch_up
 from services.features.history.local_engine import (
     LocalEngine,
-    Progress,
     Sinks,
     Trending,
     several_of,
@@ -19,6 +18,7 @@ from services.features.history.local_engine import (
 from services.features.history.snapshot import Snapshot
 from services.features.history.training_files import TrainingFiles, row_schema
 from services.features.settings import FeaturesSettings
+from slipstream.contracts.progress import Progress, ProgressStep
 from slipstream.features.history import asks_for
 from slipstream.stores.lake import Lake
 from slipstream.stores.layout import TrendingState
@@ -82,11 +82,11 @@ def backfill(settings: FeaturesSettings, request: Request, progress: Progress) -
     attributes = settings.attributes()
     files = TrainingFiles(request.output) if request.output is not None else None
     if request.online:
-        progress("waiting for the lake", 0.0)
+        progress(ProgressStep("waiting for the lake", 0.0))
         time.sleep(
             2 * settings.features.lake_flush_s if request.settle_s is None else request.settle_s
         )
-    progress("reading the catalogue", 0.0)
+    progress(ProgressStep("reading the catalogue", 0.0))
     snapshot = Snapshot(Lake(settings.lake, settings.namespace), attributes)
     report = Report(request.engine, snapshot.version, snapshot.catalog_version, snapshot.count())
     asked = asks_for(request.since_ms, request.until_ms)
@@ -107,7 +107,7 @@ def backfill(settings: FeaturesSettings, request: Request, progress: Progress) -
         ) as folder:
             LocalEngine(snapshot, Path(folder), progress).run(sinks, files, asked)
     if online:
-        progress("catching up", 0.0)
+        progress(ProgressStep("catching up", 0.0))
         online.finish()
     if files is not None:
         report.rows = files.rows

@@ -24,6 +24,7 @@ from services.features.history.training_files import (
     row_schema,
     visitor_schema,
 )
+from slipstream.contracts.progress import Progress, ProgressStep
 from slipstream.contracts.vocabulary import signal_weight
 from slipstream.features import decay, history
 from slipstream.features.applied import Placed
@@ -48,7 +49,6 @@ _PAIRS_SCHEMA: Final = pa.schema(
     ]
 )
 
-Progress = Callable[[str, float], None]
 T = TypeVar("T")
 
 
@@ -134,16 +134,16 @@ class LocalEngine:
         """Fold everything once: states into `sinks`, and the asked moments into `files`."""
         self._distribute(sinks)
         for bucket in range(self._buckets):
-            self._progress("visitors", bucket / self._buckets)
+            self._progress(ProgressStep("visitors", bucket / self._buckets))
             self._fold_visitors(bucket, sinks, files is not None, asked)
         if sinks.visitors is not None:
             sinks.visitors([only_linked(self._known, user_id) for user_id in sorted(self._linked)])
         for bucket in range(self._buckets):
-            self._progress("items", bucket / self._buckets)
+            self._progress(ProgressStep("items", bucket / self._buckets))
             self._fold_items(bucket, sinks, files is not None, asked)
         if files is not None:
             for bucket in range(self._buckets):
-                self._progress("training rows", bucket / self._buckets)
+                self._progress(ProgressStep("training rows", bucket / self._buckets))
                 files.write(bucket, self._joined(bucket), row_schema(self._known.attributes))
 
     def _distribute(self, sinks: Sinks) -> None:
@@ -156,7 +156,7 @@ class LocalEngine:
                 without = batch.filter(pc.is_null(batch["item_id"]))
                 sinks.trending.add(placed(without.select(FOLDED_COLUMNS).to_pydict()), None)
             done += batch.num_rows
-            self._progress("reading the lake", done / total)
+            self._progress(ProgressStep("reading the lake", done / total))
 
     def _fold_visitors(self, bucket: int, sinks: Sinks, rows: bool, asked: Asked) -> None:
         groups = _grouped(self._visitors.read(bucket), "visitor")

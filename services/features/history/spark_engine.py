@@ -17,7 +17,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from services.features.history.local_engine import (
-    Progress,
     Sinks,
     only_linked,
     pairs_by_item,
@@ -36,6 +35,7 @@ from services.features.history.training_files import (
     row_schema,
     visitor_schema,
 )
+from slipstream.contracts.progress import Progress, ProgressStep
 from slipstream.features import history
 from slipstream.stores import layout
 from slipstream.stores.lake import INTERACTIONS
@@ -78,7 +78,7 @@ class SparkEngine:
             if sinks.visitors is not None or sinks.items is not None:
                 self._states(events, known, sinks)
             if files is not None:
-                self._progress("training rows", 0.0)
+                self._progress(ProgressStep("training rows", 0.0))
                 self._rows(events, known, files, since_ms, until_ms)
         finally:
             self._spark.stop()
@@ -108,7 +108,7 @@ class SparkEngine:
 
     def _states(self, events: "DataFrame", known: Any, sinks: Sinks) -> None:
         by_visitor = events.groupBy("visitor")
-        self._progress("visitors", 0.0)
+        self._progress(ProgressStep("visitors", 0.0))
         if sinks.visitors is not None:
             unseen = set(self._snapshot.known.merged.values())
             for rows in _several(
@@ -119,7 +119,7 @@ class SparkEngine:
             sinks.visitors(
                 [only_linked(self._snapshot.known, user_id) for user_id in sorted(unseen)]
             )
-        self._progress("items", 0.0)
+        self._progress(ProgressStep("items", 0.0))
         pairs = by_visitor.applyInPandas(partial(_visitor_pairs, known), _PAIRS)
         on_items = (
             events.where("item_id is not null").groupBy("item_id").cogroup(pairs.groupBy("item_id"))

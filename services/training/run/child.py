@@ -16,7 +16,7 @@ from typing import Any
 
 from services.training.run.dataset import TooLittleDataError
 from services.training.run.job import Order
-from services.training.run.progress import Report
+from services.training.run.progress import ProgressReporter
 from services.training.run.train import train
 from slipstream.chassis.logging import configure_logging, get_logger, request_id
 
@@ -42,7 +42,7 @@ def main() -> int:
             pipe.write(json.dumps(message) + "\n")
 
         try:
-            trained = train(order.job, Report(send))
+            trained = train(order.job, ProgressReporter(send))
         except TooLittleDataError as error:
             send({"failed": str(error)})
         except Exception as error:

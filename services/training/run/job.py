@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from services.training.gate import Measured
+from services.training.gate import Measurements
 from services.training.settings import TrainingSection
 from slipstream.chassis.settings import LakeSettings, LogSettings
 from slipstream.evaluation.figures import Figures
@@ -57,7 +57,7 @@ class Sample(BaseModel):
     challenger: list[SampleItem]
 
 
-class Trained(BaseModel):
+class TrainingResult(BaseModel):
     """What a run found. The bundle itself is at the job's `output`.
 
     `metrics` are the figures of all models that were asked under flat names: the challenger's own
@@ -74,7 +74,7 @@ class Trained(BaseModel):
     metrics: dict[str, float]
     figures: dict[str, dict[str, Figures]] = {}
     parameters: dict[str, Any]
-    measured: Measured
+    measured: Measurements
     samples: list[Sample] = []
     champion_error: str = ""
     seconds: dict[str, float]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped, unused-ignore]
 
-from services.training.gate import Comparison, Measured
+from services.training.gate import Comparison, Measurements
 from services.training.run.dataset import Moment
 from slipstream.evaluation.cohorts import ALL, cohorts
 from slipstream.evaluation.figures import DEPTH, Figures, K, Past, figures
@@ -28,7 +28,7 @@ ByCohort: TypeAlias = dict[str, dict[str, Figures]]
 
 
 @dataclass(frozen=True)
-class Judged:
+class Answers:
     """One bundle's answers, one entry a query. `shown` has indices into the catalogue of the
     judgement, negative where the list was shorter or had an item that is not in it (any more);
     `milliseconds` is the processor time of each answer.
@@ -47,7 +47,7 @@ def judge(
     queries: Sequence[Moment],
     index: Mapping[str, int],
     step: Callable[[], None] = lambda: None,
-) -> Judged:
+) -> Answers:
     """Ask the bundle for each moment's next item, one at a time as serving does. Its whole
     catalogue competes; an item that it does not know is a miss. `index` is the catalogue of the
     judgement: item id to place.
@@ -67,7 +67,7 @@ def judge(
         if query.item_id in found:
             ranks[place] = found.index(query.item_id)
         step()
-    return Judged(ranks, shown, milliseconds)
+    return Answers(ranks, shown, milliseconds)
 
 
 def popularity_of(bundle: Bundle) -> Bundle:
@@ -91,7 +91,7 @@ class Judgement:
     `cohorts` are masks over the queries, `past` is what had happened before them.
     """
 
-    judged: Mapping[str, Judged]
+    judged: Mapping[str, Answers]
     cohorts: Mapping[str, NDArray[np.bool_]]
     past: Past
     seed: int
@@ -113,10 +113,10 @@ class Judgement:
             bootstrap_difference(ours, theirs, self.seed),
         )
 
-    def measured(self, bundle_bytes: int) -> Measured:
+    def measured(self, bundle_bytes: int) -> Measurements:
         """What the gate decides on."""
         champion = self.judged.get(CHAMPION)
-        return Measured(
+        return Measurements(
             popularity=self.compare(POPULARITY),
             latency_p95_ms=self.judged[CHALLENGER].latency_p95_ms(),
             bundle_bytes=bundle_bytes,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from services.training.run.job import Job, Order, Trained
+from services.training.run.job import Job, Order, TrainingResult
 from slipstream.chassis.logging import request_id
 from slipstream.chassis.settings import LogSettings
 
@@ -37,7 +37,7 @@ def run_in_child(
     *,
     on_progress: Callable[[dict[str, Any]], None],
     give_up: Callable[[], bool],
-) -> Trained:
+) -> TrainingResult:
     """Train in a process of its own and return what it found; its bundle is at the job's `output`
     then.
 
@@ -61,7 +61,7 @@ def run_in_child(
             child.stdin.flush()
             for message in _messages(pipe.fileno(), give_up):
                 if "trained" in message:
-                    return Trained.model_validate(message["trained"])
+                    return TrainingResult.model_validate(message["trained"])
                 if "failed" in message:
                     raise RunFailedError(message["failed"])
                 on_progress(message)

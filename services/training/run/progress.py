@@ -4,11 +4,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from slipstream.contracts.progress import ProgressStep
+
 # Steps are told at most so often, whatever calls them: each becomes a write to the database.
 _PAUSE_S = 0.25
 
 
-class Report:
+class ProgressReporter:
     """Where a run says how far it is. `send` gets messages: `stage`, `detail` (in words),
     `progress` of the run and `done` of the stage (0 to 1; `done` None where that can't be told),
     `epoch`, `epochs` and `loss` of what is being fitted, and once the lake was read `lake_version`,
@@ -34,20 +36,16 @@ class Report:
         """Something about the run is known now."""
         self._tell(None, **facts)
 
-    def step(
-        self,
-        done: float | None,
-        detail: str = "",
-        *,
-        epoch: int | None = None,
-        epochs: int | None = None,
-        loss: float | None = None,
-    ) -> None:
-        """The stage goes on. Left out where the last message is a moment old and had the same
-        detail.
+    def step(self, step: ProgressStep) -> None:
+        """The stage goes on; `step.stage` is its detail, unless it is the stage's own name.
+
+        Left out where the last message is a moment old and had the same detail.
         """
+        detail = "" if step.stage == self._stage else step.stage
         if detail != self._detail or time.perf_counter() - self._told_at >= _PAUSE_S:
-            self._tell(done, detail=detail, epoch=epoch, epochs=epochs, loss=loss)
+            self._tell(
+                step.share, detail=detail, epoch=step.epoch, epochs=step.epochs, loss=step.loss
+            )
 
     def finish(self) -> None:
         """The present stage is over."""

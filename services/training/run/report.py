@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from services.training.gate import Comparison, Measured
+from services.training.gate import Comparison, Measurements
 from services.training.registry import CHALLENGER, CHAMPION
 from services.training.repository import Audit
 from services.training.run.charts import Dot, bar, dots, line
-from services.training.run.job import Trained
+from services.training.run.job import TrainingResult
 from slipstream.contracts.bundle import Manifest
 from slipstream.contracts.rest import Run
 from slipstream.contracts.times import format_duration, format_time
@@ -26,7 +26,7 @@ _MOST_FEATURES = 15
 _CONTESTANTS = (CHALLENGER, CHAMPION, _POPULARITY)
 
 
-class Retriever(NamedTuple):
+class RetrieverRow(NamedTuple):
     """A row of the ablation; `lost` and `weight` are None for a retriever that the blend does not
     hear.
     """
@@ -37,7 +37,7 @@ class Retriever(NamedTuple):
     lost: float | None
 
 
-def report(run: Run | None, manifest: Manifest, trained: Trained, audit: Audit) -> str:
+def report(run: Run | None, manifest: Manifest, trained: TrainingResult, audit: Audit) -> str:
     """The page. `run` says who asked for it, `audit` what the gate decided of it; what a run has no
     figures of is left out.
     """
@@ -127,7 +127,7 @@ def _by_cohort(
                 yield Dot(label, contestant, found[contestant][cohort].means[_NDCG])
 
 
-def _differences(measured: Measured) -> Iterator[Dot]:
+def _differences(measured: Measurements) -> Iterator[Dot]:
     def dot(label: str, kind: str, comparison: Comparison) -> Dot:
         return Dot(f"{label} ({comparison.queries:,})", kind, comparison.difference)
 
@@ -140,12 +140,12 @@ def _differences(measured: Measured) -> Iterator[Dot]:
 
 def _retrievers(
     ablation: Mapping[str, Any] | None, parameters: Mapping[str, Any]
-) -> list[Retriever]:
+) -> list[RetrieverRow]:
     if not ablation:
         return []
     weights, without = parameters.get("blend") or {}, ablation["without"]
     return [
-        Retriever(
+        RetrieverRow(
             name,
             weights.get(name),
             alone,

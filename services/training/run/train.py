@@ -24,7 +24,7 @@ from services.training.run.dataset import (
     require,
 )
 from services.training.run.environment import environment
-from services.training.run.job import Job, Trained
+from services.training.run.job import Job, TrainingResult
 from services.training.run.judge import (
     CHALLENGER,
     CHAMPION,
@@ -35,10 +35,11 @@ from services.training.run.judge import (
     judge_all,
     popularity_of,
 )
-from services.training.run.progress import Report
+from services.training.run.progress import ProgressReporter
 from services.training.run.samples import samples
 from services.training.settings import TrainingSection
 from slipstream.contracts.bundle import Histogram
+from slipstream.contracts.progress import ProgressStep
 from slipstream.contracts.vocabulary import IMPRESSION, SIGNAL_WEIGHTS
 from slipstream.evaluation.drift import histogram, reference_bins
 from slipstream.evaluation.figures import Past
@@ -50,14 +51,13 @@ from slipstream.recommender.bundle import Bundle, BundleError, load_bundle, save
 from slipstream.recommender.fit import fit_log, refit, sample
 from slipstream.recommender.memory import peak_memory_mb
 from slipstream.recommender.profiles import PROFILES
-from slipstream.recommender.progress import FitStep
 from slipstream.stores.lake import Lake
 
 # How many moments the reference histograms are taken of.
 REFERENCE_SAMPLE = 2_000
 
 
-def train(job: Job, report: Report) -> Trained:
+def train(job: Job, report: ProgressReporter) -> TrainingResult:
     """Read, split, fit, judge, refit, save. Raises TooLittleDataError when there is not enough to
     learn from.
     """
@@ -128,7 +128,7 @@ def train(job: Job, report: Report) -> Trained:
     )
     saved = save_bundle(replace(shipped, manifest=manifest), job.output)
     report.finish()
-    return Trained(
+    return TrainingResult(
         lake_version=dataset.lake_version,
         catalog_version=dataset.catalog_version,
         data_sha256=dataset.digest(),
@@ -146,7 +146,7 @@ def train(job: Job, report: Report) -> Trained:
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class EvaluationSplit:
     """Which events the challenger is fitted on (a mask), and the rows that it is asked. `cut` is
     the first time held out.
     """
@@ -163,7 +163,7 @@ def hold_out(
     champion_until: int | None,
     settings: TrainingSection,
     questions: int,
-) -> HeldOut:
+) -> EvaluationSplit:
     """The last share of the events by time is the test, but none of what the champion was fitted
     on, where enough is left.
 
@@ -189,7 +189,7 @@ def hold_out(
         raise TooLittleDataError(
             "too little data to train on: all events happened at the same moment"
         )
-    return HeldOut(
+    return EvaluationSplit(
         fit,
         sample(np.flatnonzero(signals & (times >= cut)), settings.max_test_queries, settings.seed),
         cut,
@@ -220,11 +220,8 @@ def _fit(
     job: Job,
     weights: EventWeights,
     champion: Bundle | None,
-    report: Report,
+    report: ProgressReporter,
 ) -> Bundle:
-    def told(step: FitStep) -> None:
-        report.step(step.done, step.what, epoch=step.epoch, epochs=step.epochs, loss=step.loss)
-
     return fit_log(
         log,
         dataset.item_ids,
@@ -233,7 +230,7 @@ def _fit(
         profile=job.profile,
         seed=job.training.seed,
         event_weights=weights,
-        progress=told,
+        progress=report.step,
         start_from=champion,
         checkpoints=job.checkpoints,
         search_s=60 * job.training.search_minutes if job.profile == "best" else 0.0,
@@ -269,7 +266,7 @@ def _judge(
     queries: list[Moment],
     past: Past,
     seed: int,
-    report: Report,
+    report: ProgressReporter,
 ) -> Judgement:
     contestants = {CHALLENGER: challenger, POPULARITY: popularity_of(challenger)} | (
         {CHAMPION: champion} if champion else {}
@@ -280,7 +277,7 @@ def _judge(
         nonlocal asked
         asked += 1
         if asked % 200 == 0:
-            report.step(asked / total, f"{total:,} questions")
+            report.step(ProgressStep(f"{total:,} questions", asked, total))
 
     report.stage("judging", 0.85, 0.92)
     return judge_all(contestants, queries, past, seed, step)

@@ -155,16 +155,16 @@ def test_a_list_measured_is_the_list_served(files: Path, monkeypatch: pytest.Mon
 
 
 def test_progress_is_told(files: Path) -> None:
-    told: list[tuple[str, float]] = []
+    told: list[tuple[str, float | None]] = []
     evaluate(
         files / "interactions.parquet",
         "leave-last-out",
         ks=(5,),
-        progress=lambda what, done: told.append((what, done)),
+        progress=lambda step: told.append((step.stage, step.share)),
     )
     assert told[0] == ("reading", 0.0)
     assert told[-1] == ("predicting", 1.0)
-    assert all(0 <= done <= 1 for _, done in told)
+    assert all(share is not None and 0 <= share <= 1 for _, share in told)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from slipstream.contracts.progress import ProgressStep
 from slipstream.models.base import EventWeights
 from slipstream.models.transformer_fit import Epoch, Fitted
 from slipstream.models.transformer_parameters import TransformerParameters
@@ -110,11 +111,11 @@ def test_what_diverges_is_never_chosen() -> None:
 
 
 def test_how_far_it_is_can_be_told() -> None:
-    told: list[tuple[int, float, int]] = []
-    Trainings(wide_is_good).search(
-        8, progress=lambda trial, done, epoch: told.append((trial, done, epoch.epoch))
-    )
-    assert told == [(number // 4, (number + 1) / 8, number % 4 + 1) for number in range(8)]
+    told: list[ProgressStep] = []
+    Trainings(wide_is_good).search(8, progress=told.append)
+    assert [(step.stage[-7:], step.share, step.epoch) for step in told] == [
+        (f"trial {number // 4 + 1}", (number + 1) / 8, number % 4 + 1) for number in range(8)
+    ]
 
 
 def test_heads_always_divide_the_vectors_and_small_catalogues_are_compared_whole() -> None:
@@ -145,7 +146,7 @@ def test_later_fits_begin_with_what_was_found() -> None:
         {},
         version="one",
         search_s=0.001,
-        progress=lambda step: steps.append(step.what),
+        progress=lambda step: steps.append(step.stage),
     )
     assert "searching the network's parameters, trial 1" in steps
     trials: Any = bundle.manifest.metrics["search"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from services.training.registry import Registry
+from services.training.registry import ModelRegistry
 from services.training.repository import Repository
 from slipstream.chassis.settings import ArtifactSettings, DatabaseSettings, LakeSettings
 from slipstream.stores import metadata
@@ -36,10 +36,10 @@ def repository(engine: Engine) -> Repository:
 
 
 @pytest.fixture
-def registry(mlflow_template: Path, tmp_path: Path, artifacts: Artifacts) -> Registry:
+def registry(mlflow_template: Path, tmp_path: Path, artifacts: Artifacts) -> ModelRegistry:
     """A real MLflow, opened, with no version in it."""
     shutil.copy(mlflow_template, tmp_path / "mlflow.db")
-    opened = Registry(f"sqlite:///{tmp_path / 'mlflow.db'}", artifacts)
+    opened = ModelRegistry(f"sqlite:///{tmp_path / 'mlflow.db'}", artifacts)
     opened.open()
     return opened
 

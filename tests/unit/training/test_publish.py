@@ -14,8 +14,8 @@ from sqlalchemy import Engine
 from services.training.announcer import Announcer
 from services.training.metrics import TrainingMetrics
 from services.training.model_event_repository import ModelEventBook
-from services.training.publish import Publisher
-from services.training.registry import CHALLENGER, CHAMPION, Registry
+from services.training.publish import ModelPublisher
+from services.training.registry import CHALLENGER, CHAMPION, ModelRegistry
 from services.training.repository import Repository
 from services.training.settings import GateSettings, TrainingSection
 from slipstream.broker.kafka import BrokerUnavailableError
@@ -43,8 +43,8 @@ class Broker:
 
 @pytest.fixture
 def scene(
-    registry: Registry, artifacts: Artifacts, repository: Repository, engine: Engine
-) -> tuple[Publisher, Broker]:
+    registry: ModelRegistry, artifacts: Artifacts, repository: Repository, engine: Engine
+) -> tuple[ModelPublisher, Broker]:
     """A publisher whose events are announced in the same thread, as soon as they are added."""
     broker, settings = Broker(), TrainingSection(gate=GateSettings(champion_max_age_hours=10**9))
     book = ModelEventBook(engine)
@@ -55,13 +55,13 @@ def scene(
             announcer.announce()
 
     metrics = TrainingMetrics(CollectorRegistry())
-    return Publisher(
+    return ModelPublisher(
         registry, repository, artifacts, book, announce, settings, metrics, "/lake"
     ), broker
 
 
 def test_champion_changes_only_for_the_better_and_every_step_is_told(
-    scene: tuple[Publisher, Broker], tmp_path: Path
+    scene: tuple[ModelPublisher, Broker], tmp_path: Path
 ) -> None:
     publisher, broker = scene
     registry, repository = publisher.registry, publisher.repository
@@ -112,7 +112,7 @@ def test_champion_changes_only_for_the_better_and_every_step_is_told(
 
 
 def test_a_version_tells_what_it_was_made_of_and_on(
-    scene: tuple[Publisher, Broker], tmp_path: Path
+    scene: tuple[ModelPublisher, Broker], tmp_path: Path
 ) -> None:
     publisher, _ = scene
     publisher.publish("a", bundle(tmp_path, "a"), found(popularity=0.05))
@@ -137,7 +137,7 @@ def broken(*_: object, **__: object) -> None:
 
 
 def test_what_fails_after_the_decision_does_not_undo_it(
-    scene: tuple[Publisher, Broker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scene: tuple[ModelPublisher, Broker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publisher, broker = scene
     for name in ("prune", "note"):
@@ -149,7 +149,7 @@ def test_what_fails_after_the_decision_does_not_undo_it(
 
 
 def test_a_bundle_that_can_not_be_registered_is_not_kept(
-    scene: tuple[Publisher, Broker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scene: tuple[ModelPublisher, Broker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publisher, broker = scene
     client = publisher.registry._client
@@ -170,13 +170,13 @@ def test_a_bundle_that_can_not_be_registered_is_not_kept(
 
 @pytest.mark.parametrize("lost", ["_defender", "_promote", "_tell", "_tidy"])
 def test_a_decision_stands_when_the_service_is_killed_before_it_is_in_force(
-    scene: tuple[Publisher, Broker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
+    scene: tuple[ModelPublisher, Broker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
 ) -> None:
     publisher, broker = scene
     made = bundle(tmp_path, "a")
     with monkeypatch.context() as killed:
-        killed.setattr(Publisher, "_discard", lambda *_: None)
-        killed.setattr(Publisher, lost, broken)
+        killed.setattr(ModelPublisher, "_discard", lambda *_: None)
+        killed.setattr(ModelPublisher, lost, broken)
         with pytest.raises(OSError, match="no space left"):
             publisher.publish("a", made, found(popularity=0.05))
     decisions = [publisher.resume("a"), publisher.resume("a")]
@@ -195,7 +195,7 @@ def test_a_decision_stands_when_the_service_is_killed_before_it_is_in_force(
 
 
 def test_a_bundle_of_a_run_that_was_killed_before_it_was_registered_is_removed(
-    scene: tuple[Publisher, Broker], tmp_path: Path
+    scene: tuple[ModelPublisher, Broker], tmp_path: Path
 ) -> None:
     publisher, _ = scene
     publisher.artifacts.put("a", bundle(tmp_path, "a"))
@@ -205,7 +205,7 @@ def test_a_bundle_of_a_run_that_was_killed_before_it_was_registered_is_removed(
 
 
 def test_a_report_is_kept_beside_the_bundle_and_in_mlflow_until_the_model_is_deleted(
-    scene: tuple[Publisher, Broker], tmp_path: Path
+    scene: tuple[ModelPublisher, Broker], tmp_path: Path
 ) -> None:
     from mlflow import MlflowClient
 
@@ -222,7 +222,7 @@ def test_a_report_is_kept_beside_the_bundle_and_in_mlflow_until_the_model_is_del
 
 
 def test_a_report_that_fails_changes_no_decision(
-    scene: tuple[Publisher, Broker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scene: tuple[ModelPublisher, Broker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.training.publish.report", lambda *_: 1 / 0)
     publisher, _ = scene

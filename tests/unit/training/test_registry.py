@@ -13,8 +13,8 @@ from services.training.registry import (
     CHALLENGER,
     CHAMPION,
     Lineage,
+    ModelRegistry,
     NoPreviousError,
-    Registry,
     RegistryUnavailableError,
     UnknownVersionError,
     tracking_uri,
@@ -29,7 +29,7 @@ Add = Callable[[str], ModelVersion]
 
 
 @pytest.fixture
-def add(registry: Registry, artifacts: Artifacts, tmp_path: Path) -> Add:
+def add(registry: ModelRegistry, artifacts: Artifacts, tmp_path: Path) -> Add:
     def register(version: str) -> ModelVersion:
         source = tmp_path / f"new-{version}"
         source.mkdir()
@@ -56,7 +56,7 @@ def version_of(model: ModelVersion | None) -> str | None:
     return model.version if model else None
 
 
-def test_register_makes_the_challenger(registry: Registry, add: Add) -> None:
+def test_register_makes_the_challenger(registry: ModelRegistry, add: Add) -> None:
     made = add("a")
     assert made == registry.get("a") == registry.alias(CHALLENGER)
     assert (made.aliases, made.metrics, made.lake_version, made.files) == (
@@ -66,7 +66,7 @@ def test_register_makes_the_challenger(registry: Registry, add: Add) -> None:
 
 
 def test_register_records_lineage_where_mlflow_shows_it(
-    registry: Registry, add: Add, artifacts: Artifacts
+    registry: ModelRegistry, add: Add, artifacts: Artifacts
 ) -> None:
     from mlflow import MlflowClient
 
@@ -85,7 +85,7 @@ def test_register_records_lineage_where_mlflow_shows_it(
 
 
 def test_trials_of_a_search_are_runs_below_that_of_the_version(
-    registry: Registry, add: Add
+    registry: ModelRegistry, add: Add
 ) -> None:
     from mlflow import MlflowClient
 
@@ -113,7 +113,7 @@ def test_trials_of_a_search_are_runs_below_that_of_the_version(
     assert (first.data.params, first.data.tags["state"]) == ({"dim": "64"}, "complete")
 
 
-def test_promote_moves_champion_and_frees_challenger(registry: Registry, add: Add) -> None:
+def test_promote_moves_champion_and_frees_challenger(registry: ModelRegistry, add: Add) -> None:
     add("a")
     assert registry.promote("a") is None
     add("b")
@@ -123,7 +123,7 @@ def test_promote_moves_champion_and_frees_challenger(registry: Registry, add: Ad
     assert registry.alias(CHALLENGER) is None
 
 
-def test_rollback_goes_back_step_by_step(registry: Registry, add: Add) -> None:
+def test_rollback_goes_back_step_by_step(registry: ModelRegistry, add: Add) -> None:
     for version in "abc":
         add(version)
         registry.promote(version)
@@ -135,7 +135,7 @@ def test_rollback_goes_back_step_by_step(registry: Registry, add: Add) -> None:
 
 
 def test_rollback_after_promoting_champion_again_still_knows_the_one_before(
-    registry: Registry, add: Add
+    registry: ModelRegistry, add: Add
 ) -> None:
     for version in "ab":
         add(version)
@@ -144,13 +144,13 @@ def test_rollback_after_promoting_champion_again_still_knows_the_one_before(
     assert registry.rollback() == ("a", "b")
 
 
-def test_rollback_without_any_champion_is_refused(registry: Registry) -> None:
+def test_rollback_without_any_champion_is_refused(registry: ModelRegistry) -> None:
     with pytest.raises(NoPreviousError):
         registry.rollback()
 
 
 def test_promote_without_bundle_is_refused_and_changes_nothing(
-    registry: Registry, add: Add, artifacts: Artifacts
+    registry: ModelRegistry, add: Add, artifacts: Artifacts
 ) -> None:
     for version in "ab":
         add(version)
@@ -162,13 +162,13 @@ def test_promote_without_bundle_is_refused_and_changes_nothing(
 
 
 @pytest.mark.parametrize("version", ["nope", "x' or name = 'recommender", ""])
-def test_get_unknown_version_raises(registry: Registry, add: Add, version: str) -> None:
+def test_get_unknown_version_raises(registry: ModelRegistry, add: Add, version: str) -> None:
     add("a")
     with pytest.raises(UnknownVersionError):
         registry.get(version)
 
 
-def test_versions_page_newest_first(registry: Registry, add: Add) -> None:
+def test_versions_page_newest_first(registry: ModelRegistry, add: Add) -> None:
     for version in "abc":
         add(version)
     first, token = registry.versions(2)
@@ -178,14 +178,14 @@ def test_versions_page_newest_first(registry: Registry, add: Add) -> None:
     assert first[0].aliases == ["challenger"]
 
 
-def test_versions_foreign_token_is_an_error(registry: Registry, add: Add) -> None:
+def test_versions_foreign_token_is_an_error(registry: ModelRegistry, add: Add) -> None:
     add("a")
     with pytest.raises(ValueError, match="cursor"):
         registry.versions(2, "nonsense")
 
 
 def test_prune_keeps_champion_its_predecessor_and_the_newest(
-    registry: Registry, add: Add, artifacts: Artifacts
+    registry: ModelRegistry, add: Add, artifacts: Artifacts
 ) -> None:
     for version in "abcde":
         add(version)
@@ -198,14 +198,14 @@ def test_prune_keeps_champion_its_predecessor_and_the_newest(
 
 
 def test_registry_not_opened_yet_says_so(tmp_path: Path, artifacts: Artifacts) -> None:
-    closed = Registry(f"sqlite:///{tmp_path / 'mlflow.db'}", artifacts, patience_s=0.01)
+    closed = ModelRegistry(f"sqlite:///{tmp_path / 'mlflow.db'}", artifacts, patience_s=0.01)
     for call in (closed.check, lambda: closed.alias(CHAMPION), lambda: closed.get("a")):
         with pytest.raises(RegistryUnavailableError, match="starting"):
             call()
 
 
 def test_a_registry_whose_database_does_not_answer_says_so(
-    registry: Registry, add: Add, tmp_path: Path
+    registry: ModelRegistry, add: Add, tmp_path: Path
 ) -> None:
     add("a")
     tables = ("registered_models", "model_versions")
@@ -246,7 +246,7 @@ def test_a_database_that_is_away_is_said_in_one_line_before_mlflow_says_it_in_ma
 ) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and never listens
-        registry = Registry(
+        registry = ModelRegistry(
             f"postgresql+psycopg://u:s3cret@127.0.0.1:{taken.getsockname()[1]}/shop", artifacts
         )
         with pytest.raises(DatabaseUnavailableError) as failure:

@@ -11,10 +11,10 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
-from services.training.gate import Comparison, Decision, Measured
+from services.training.gate import Comparison, Decision, Measurements
 from services.training.metrics import TrainingMetrics
 from services.training.repository import Repository, TransitionError
-from services.training.run.job import Job, Trained
+from services.training.run.job import Job, TrainingResult
 from services.training.run.process import GivenUpError, KilledError, RunFailedError
 from services.training.runs import INTERRUPTED, Runs
 from services.training.settings import TrainingSection
@@ -24,9 +24,9 @@ from slipstream.contracts.rest import Run, RunRequest
 from slipstream.evaluation.significance import Interval
 from slipstream.stores.artifacts import Artifacts
 
-TRAINED = Trained(
+RESULT = TrainingResult(
     lake_version=1, catalog_version=None, data_sha256="", code_commit=None, metrics={"ndcg@10": 0.1}, parameters={},
-    measured=Measured(Comparison(1, 0.1, 0.1, Interval(0, 0, 0)), 1.0, 1), seconds={}, peak_memory_mb=1,
+    measured=Measurements(Comparison(1, 0.1, 0.1, Interval(0, 0, 0)), 1.0, 1), seconds={}, peak_memory_mb=1,
 )  # fmt: skip
 
 
@@ -47,7 +47,7 @@ class Scene:
     def __init__(self, repository: Repository, artifacts: Artifacts, timeout_s: float = 60) -> None:
         self.repository, self.artifacts = repository, artifacts
         self.started, self.go, self.stop = threading.Event(), threading.Event(), threading.Event()
-        self.outcome: Callable[[], Trained] = lambda: TRAINED
+        self.outcome: Callable[[], TrainingResult] = lambda: RESULT
         self.published: list[str] = []
         self.saving = True
         self.found: list[tuple[int | None, list[str]]] = []
@@ -73,7 +73,7 @@ class Scene:
         *,
         on_progress: Callable[[dict[str, Any]], None],
         give_up: Callable[[], bool],
-    ) -> Trained:
+    ) -> TrainingResult:
         on_progress({"stage": "reading", "progress": 0.1, "lake_version": 4, "lake_rows": 99})
         on_progress(FITTING)
         self.found.append((job.lake_version, [file.name for file in job.checkpoints.iterdir()]))
@@ -85,7 +85,7 @@ class Scene:
                 raise GivenUpError
         return self.outcome()
 
-    def publish(self, run_id: str, directory: Path, trained: Trained) -> Decision:
+    def publish(self, run_id: str, directory: Path, trained: TrainingResult) -> Decision:
         self.publishing(run_id)
         self.published.append(run_id)
         self.carried.append(request_id.get())
@@ -121,8 +121,8 @@ def scene(repository: Repository, artifacts: Artifacts) -> Iterator[Scene]:
     made.end()
 
 
-def fail(error: Exception) -> Callable[[], Trained]:
-    def outcome() -> Trained:
+def fail(error: Exception) -> Callable[[], TrainingResult]:
+    def outcome() -> TrainingResult:
         raise error
 
     return outcome
@@ -154,7 +154,7 @@ def test_progress_of_a_run_is_shown_while_it_goes_on_and_its_end_is_foretold_by_
     scene: Scene,
 ) -> None:
     scene.go.set()
-    scene.outcome = lambda: TRAINED.model_copy(
+    scene.outcome = lambda: RESULT.model_copy(
         update={"seconds": {"reading": 1.0, "fitting": 100.0}}
     )
     scene.thread.start()
@@ -194,7 +194,7 @@ def test_run_that_fails_publishes_nothing_and_the_next_goes_on(
     scene.thread.start()
     assert scene.until(run_id, "failed").error == told
     assert scene.published == []
-    scene.outcome = lambda: TRAINED
+    scene.outcome = lambda: RESULT
     scene.until(scene.runs.request(RunRequest()).run_id, "succeeded")
 
 
@@ -258,9 +258,9 @@ def test_run_that_is_cancelled_when_it_has_just_been_computed_is_not_published(
 ) -> None:
     run_id = scene.runs.request(RunRequest()).run_id
 
-    def outcome() -> Trained:
+    def outcome() -> TrainingResult:
         scene.runs.cancel(run_id)
-        return TRAINED
+        return RESULT
 
     scene.outcome = outcome
     scene.go.set()
@@ -358,7 +358,7 @@ def test_run_that_had_nothing_to_keep_when_it_was_killed_begins_on_the_newest_da
 def test_run_that_was_killed_while_being_cancelled_is_cancelled(scene: Scene) -> None:
     run_id = scene.runs.request(RunRequest()).run_id
 
-    def outcome() -> Trained:
+    def outcome() -> TrainingResult:
         scene.runs.cancel(run_id)
         raise KilledError("killed (signal 15)")
 

@@ -12,7 +12,7 @@ from services.training.metrics import TrainingMetrics
 from services.training.repository import LastRun, Repository
 from services.training.runs import Runs
 from services.training.settings import TrainingSection
-from services.training.triggers import MINUTE_MS, Due, Triggers, due, overdue
+from services.training.triggers import MINUTE_MS, DueRun, Triggers, due, overdue
 from slipstream.broker.batch import Batch, Message
 from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.events import AlertEvent, Severity
@@ -79,7 +79,7 @@ def test_due_by_changes_of_the_catalogue(
 ) -> None:
     found = due(last, rows, changed(items), NOW, NOW, SETTINGS)
     assert (found.trigger if found else None) == trigger
-    assert trigger != "catalog" or found == Due(
+    assert trigger != "catalog" or found == DueRun(
         "catalog", "100 items changed since the last run (limit 100)"
     )
 
@@ -105,8 +105,8 @@ WAITING = WaitingAlert("drift", "views shifted", "r-1", NOW - MINUTE_MS)
 
 
 def test_overdue_an_alert_that_waits_calls_for_a_run() -> None:
-    assert overdue([WAITING], None, NOW, SETTINGS) == Due("alert", "drift: views shifted")
-    assert overdue([WAITING, WAITING], ended(31), NOW, SETTINGS) == Due(
+    assert overdue([WAITING], None, NOW, SETTINGS) == DueRun("alert", "drift: views shifted")
+    assert overdue([WAITING, WAITING], ended(31), NOW, SETTINGS) == DueRun(
         "alert", "drift: views shifted (and 1 more)"
     )
     assert overdue([], ended(31), NOW, SETTINGS) is None

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from services.training.gate import Champion, Comparison, Measured, decide
+from services.training.gate import Comparison, Measurements, StandingChampion, decide
 from services.training.repository import Audit
-from services.training.run.job import Sample, SampleItem, Trained
+from services.training.run.job import Sample, SampleItem, TrainingResult
 from services.training.run.report import report
 from services.training.settings import GateSettings
 from slipstream.contracts.bundle import DataSummary, Manifest
@@ -32,7 +32,7 @@ def item(item_id: str, title: str = "") -> SampleItem:
     return SampleItem(item_id=item_id, title=title, source="rules")
 
 
-MEASURED = Measured(
+MEASURED = Measurements(
     compared(0.12, 0.05), 2.0, 1_000, {"new": compared(0.1, 0.06)}, compared(0.12, 0.1), 1.5
 )
 METRICS: dict[str, Any] = {
@@ -51,7 +51,7 @@ METRICS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def trained(**more: Any) -> Trained:
+def trained(**more: Any) -> TrainingResult:
     of = {"new": 0.1, "all": 0.12}
     figures = {
         name: {
@@ -71,12 +71,12 @@ def trained(**more: Any) -> Trained:
         "seconds": {"judging": 12.0, "fitting": 70.0}, "peak_memory_mb": 1_400.0,
         "samples": [Sample(**of_lists, cohorts=["new"], next_item=item("i2"))],
     }  # fmt: skip
-    return Trained(**whole | more)
+    return TrainingResult(**whole | more)
 
 
-def page(found: Trained, metrics: dict[str, Any], champion: str | None = "v1") -> str:
+def page(found: TrainingResult, metrics: dict[str, Any], champion: str | None = "v1") -> str:
     decision = decide(
-        found.measured, Champion(champion, 12.0) if champion else None, GateSettings()
+        found.measured, StandingChampion(champion, 12.0) if champion else None, GateSettings()
     )
     audit = Audit(
         "v2",

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from services.training.run.dataset import TooLittleDataError, read_dataset
-from services.training.run.job import Job, Trained
-from services.training.run.progress import Report
+from services.training.run.job import Job, TrainingResult
+from services.training.run.progress import ProgressReporter
 from services.training.run.train import hold_out, train
 from services.training.settings import TrainingSection
 from slipstream.chassis.settings import LakeSettings
+from slipstream.contracts.progress import Progress, ProgressStep
 from slipstream.contracts.times import DAY_MS
 from slipstream.features.views import RECOMMENDER, VISITOR
 from slipstream.models.base import EventWeights
 from slipstream.recommender.bundle import load_bundle
-from slipstream.recommender.progress import FitStep
 from slipstream.recommender.stages import Event, recommend
 from slipstream.stores.lake import Lake
 from tests.unit.training.histories import START_MS, chain, events, write, write_items
@@ -36,15 +36,15 @@ def job(lake_settings: LakeSettings, tmp_path: Path) -> Make:
     return make
 
 
-def quiet() -> Report:
-    return Report(lambda _message: None)
+def quiet() -> ProgressReporter:
+    return ProgressReporter(lambda _message: None)
 
 
 def test_train_writes_a_bundle_that_recommends_what_comes_next(lake: Lake, job: Make) -> None:
     write(lake, chain())
     write_items(lake, [(f"i{n}", {"title": f"Item {n}"}, False, 0) for n in range(12)])
     told: list[dict[str, Any]] = []
-    trained = train(job("v1"), Report(told.append))
+    trained = train(job("v1"), ProgressReporter(told.append))
 
     bundle = load_bundle(job("v1").output)
     history = [Event("i3", "view", START_MS), Event("i4", "view", START_MS + 1_000)]
@@ -87,7 +87,7 @@ def test_train_writes_a_bundle_that_recommends_what_comes_next(lake: Lake, job: 
         f"Item {n}" for n in range(12)
     }
     assert trained.environment["numpy"] == np.__version__
-    assert Trained.model_validate_json(trained.model_dump_json()) == trained
+    assert TrainingResult.model_validate_json(trained.model_dump_json()) == trained
     progress = [message["progress"] for message in told]
     assert progress == sorted(progress)
     assert any(message.get("lake_rows") == 360 for message in told)
@@ -127,9 +127,9 @@ def test_train_gives_the_fit_what_outlives_it_and_tells_how_far_it_is(
 ) -> None:
     class KilledError(Exception): ...
 
-    def killed(*_: Any, checkpoints: Path, progress: Callable[[FitStep], None], **__: Any) -> None:
+    def killed(*_: Any, checkpoints: Path, progress: Progress, **__: Any) -> None:
         (checkpoints / "network").touch()
-        progress(FitStep("training the network", 0.5, epoch=2, epochs=4, loss=1.5))
+        progress(ProgressStep("training the network", 0.5, epoch=2, epochs=4, loss=1.5))
         raise KilledError
 
     monkeypatch.setattr("services.training.run.train.fit_log", killed)
@@ -138,7 +138,7 @@ def test_train_gives_the_fit_what_outlives_it_and_tells_how_far_it_is(
     asked = job("v1")
     asked.checkpoints.mkdir()
     with pytest.raises(KilledError):
-        train(asked, Report(told.append))
+        train(asked, ProgressReporter(told.append))
     assert (asked.checkpoints / "network").exists()
     assert told[-2]["progress"] < told[-1]["progress"] < 1
     assert [told[-1][name] for name in ("stage", "detail", "done", "epoch", "epochs", "loss")] == [
