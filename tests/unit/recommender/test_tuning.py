@@ -30,12 +30,12 @@ class _Outer:
 
 
 def test_coordinate_search_climbs_each_parameter_in_turn() -> None:
-    found = coordinate_search(
+    result = coordinate_search(
         _Outer(),
         [("x", (1, 2, 3)), ("inner.y", (5, 4))],
         lambda point: -abs(point.x - 2) - abs(point.inner.y - 4),
     )
-    assert found == _Outer(2, _Inner(4))
+    assert result == _Outer(2, _Inner(4))
 
 
 def test_with_value_reaches_into_a_nested_dataclass() -> None:

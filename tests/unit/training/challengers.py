@@ -1,4 +1,4 @@
-"""Bundles without a model in them, and what was measured of them, for whoever has the gate decide."""
+"""Bundles without a model, and results of their runs, for tests in which the gate decides."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def bundle(folder: Path, version: str) -> Path:
     return directory
 
 
-def found(popularity: float, champion: float | None = None) -> TrainingResult:
+def result_of(popularity: float, champion: float | None = None) -> TrainingResult:
     """A run whose challenger is so much better (or worse) than the two, beyond doubt."""
 
     def compared(difference: float) -> Comparison:
@@ -30,7 +30,19 @@ def found(popularity: float, champion: float | None = None) -> TrainingResult:
         )
 
     return TrainingResult(
-        lake_version=3, catalog_version=None, data_sha256="ab" * 32, code_commit=None, metrics={"ndcg@10": 0.1}, parameters={},
-        measured=Measurements(compared(popularity), 2.0, 1_000, champion=None if champion is None else compared(champion)),
-        environment={"numpy": "2.0"}, seconds={"judging": 1.0}, peak_memory_mb=1.0,
-    )  # fmt: skip
+        lake_version=3,
+        catalog_version=None,
+        data_sha256="ab" * 32,
+        code_commit=None,
+        metrics={"ndcg@10": 0.1},
+        parameters={},
+        measured=Measurements(
+            compared(popularity),
+            2.0,
+            1_000,
+            champion=None if champion is None else compared(champion),
+        ),
+        environment={"numpy": "2.0"},
+        seconds={"judging": 1.0},
+        peak_memory_mb=1.0,
+    )

@@ -164,9 +164,12 @@ def test_decide_names_every_rule_that_refuses() -> None:
     )
     reasons = decide(bad, YOUNG, SETTINGS).reason.split("; ")
     assert [reason.split(":")[0] for reason in reasons] == [
-        "worse than popularity", "worse than popularity in cohort returning", "too slow", "too large",
+        "worse than popularity",
+        "worse than popularity in cohort returning",
+        "too slow",
+        "too large",
         "not surely better than champion v1",
-    ]  # fmt: skip
+    ]
 
 
 DIFFERENCES = st.floats(-0.05, 0.05)
@@ -189,14 +192,14 @@ def test_decide_never_refuses_for_being_better(
             for value in (popularity, champion, newcomers)
         )
         overall, of_champion, of_new = shifted
-        found = measured(
+        result = measured(
             overall,
             of_champion,
             cohorts={"new": of_new},
             latency_p95_ms=latency * less,
             bundle_bytes=int(size * less),
         )
-        return decide(found, YOUNG, SETTINGS).promoted
+        return decide(result, YOUNG, SETTINGS).promoted
 
     assert decided(gain, 0.9) >= decided(0, 1)
 

@@ -22,7 +22,7 @@ from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.producer import Outgoing
 from slipstream.chassis.logging import carrying
 from slipstream.stores.artifacts import ArtifactNotFoundError, Artifacts
-from tests.unit.training.challengers import bundle, found
+from tests.unit.training.challengers import bundle, result_of
 
 
 class Broker:
@@ -70,19 +70,19 @@ def test_champion_changes_only_for_the_better_and_every_step_is_told(
         model = registry.alias(CHAMPION)
         return model.version if model else None
 
-    assert not publisher.publish("a", bundle(tmp_path, "a"), found(popularity=-0.05)).promoted
+    assert not publisher.publish("a", bundle(tmp_path, "a"), result_of(popularity=-0.05)).promoted
     assert champion() is None
     with carrying("r-7"):
-        assert publisher.publish("b", bundle(tmp_path, "b"), found(popularity=0.05)).promoted
+        assert publisher.publish("b", bundle(tmp_path, "b"), result_of(popularity=0.05)).promoted
     assert not publisher.publish(
-        "c", bundle(tmp_path, "c"), found(popularity=0.05, champion=-0.02)
+        "c", bundle(tmp_path, "c"), result_of(popularity=0.05, champion=-0.02)
     ).promoted
     assert champion() == "b"
     challenger = registry.alias(CHALLENGER)
     assert challenger is not None
     assert challenger.version == "c"
     assert publisher.publish(
-        "d", bundle(tmp_path, "d"), found(popularity=0.05, champion=0.02)
+        "d", bundle(tmp_path, "d"), result_of(popularity=0.05, champion=0.02)
     ).promoted
     assert publisher.rollback("worse in service").version == "b" == champion()
 
@@ -115,10 +115,9 @@ def test_a_version_tells_what_it_was_made_of_and_on(
     scene: tuple[ModelPublisher, Broker], tmp_path: Path
 ) -> None:
     publisher, _ = scene
-    publisher.publish("a", bundle(tmp_path, "a"), found(popularity=0.05))
-    client = publisher.registry._client
-    assert client is not None
-    (run,) = client.search_runs([publisher.registry._experiment])
+    publisher.publish("a", bundle(tmp_path, "a"), result_of(popularity=0.05))
+    client = publisher.registry.mlflow.client()
+    (run,) = client.search_runs([publisher.registry.mlflow.experiment])
     tags, metrics = run.data.tags, run.data.metrics
     assert (tags["lake_version"], tags["environment/numpy"], tags["decision"]) == (
         "3",
@@ -142,7 +141,7 @@ def test_what_fails_after_the_decision_does_not_undo_it(
     publisher, broker = scene
     for name in ("prune", "note"):
         monkeypatch.setattr(publisher.registry, name, broken)
-    assert publisher.publish("a", bundle(tmp_path, "a"), found(popularity=0.05)).promoted
+    assert publisher.publish("a", bundle(tmp_path, "a"), result_of(popularity=0.05)).promoted
     champion = publisher.registry.alias(CHAMPION)
     assert champion is not None and champion.version == "a"
     assert [event for event, *_ in broker.heard] == ["registered", "promoted"]
@@ -152,23 +151,22 @@ def test_a_bundle_that_can_not_be_registered_is_not_kept(
     scene: tuple[ModelPublisher, Broker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publisher, broker = scene
-    client = publisher.registry._client
-    assert client is not None
+    client = publisher.registry.mlflow.client()
     monkeypatch.setattr(client, "log_inputs", broken)
     with pytest.raises(OSError, match="no space left"):
-        publisher.publish("a", bundle(tmp_path, "a"), found(popularity=0.05))
+        publisher.publish("a", bundle(tmp_path, "a"), result_of(popularity=0.05))
     assert publisher.artifacts.versions() == []
-    (run,) = client.search_runs([publisher.registry._experiment])
+    (run,) = client.search_runs([publisher.registry.mlflow.experiment])
     assert run.info.status == "FAILED"
     monkeypatch.undo()
     monkeypatch.setattr(client, "set_registered_model_alias", broken)
     with pytest.raises(OSError, match="no space left"):
-        publisher.publish("b", bundle(tmp_path, "b"), found(popularity=0.05))
+        publisher.publish("b", bundle(tmp_path, "b"), result_of(popularity=0.05))
     assert publisher.artifacts.versions() == ["b"]  # its version is registered by now
     assert broker.heard == []
 
 
-@pytest.mark.parametrize("lost", ["_defender", "_promote", "_tell", "_tidy"])
+@pytest.mark.parametrize("lost", ["_defender", "_promote", "_keep", "_tidy"])
 def test_a_decision_stands_when_the_service_is_killed_before_it_is_in_force(
     scene: tuple[ModelPublisher, Broker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
 ) -> None:
@@ -178,7 +176,7 @@ def test_a_decision_stands_when_the_service_is_killed_before_it_is_in_force(
         killed.setattr(ModelPublisher, "_discard", lambda *_: None)
         killed.setattr(ModelPublisher, lost, broken)
         with pytest.raises(OSError, match="no space left"):
-            publisher.publish("a", made, found(popularity=0.05))
+            publisher.publish("a", made, result_of(popularity=0.05))
     decisions = [publisher.resume("a"), publisher.resume("a")]
     champion = publisher.registry.alias(CHAMPION)
     if lost == "_defender":  # which came before the decision
@@ -210,10 +208,10 @@ def test_a_report_is_kept_beside_the_bundle_and_in_mlflow_until_the_model_is_del
     from mlflow import MlflowClient
 
     publisher, _ = scene
-    publisher.publish("a", bundle(tmp_path, "a"), found(popularity=-0.05))
+    publisher.publish("a", bundle(tmp_path, "a"), result_of(popularity=-0.05))
     page = publisher.artifacts.report("a").read_text()
     assert "Training run a" in page and "Worse than popularity" in page
-    client = MlflowClient(publisher.registry._uri, publisher.registry._uri)
+    client = MlflowClient(publisher.registry.mlflow.uri, publisher.registry.mlflow.uri)
     run_id = client.search_model_versions("name = 'recommender'")[0].run_id
     assert "a.html" in [file.path for file in client.list_artifacts(run_id)]
     publisher.artifacts.delete("a")
@@ -226,6 +224,6 @@ def test_a_report_that_fails_changes_no_decision(
 ) -> None:
     monkeypatch.setattr("services.training.publish.report", lambda *_: 1 / 0)
     publisher, _ = scene
-    assert publisher.publish("a", bundle(tmp_path, "a"), found(popularity=0.05)).promoted
+    assert publisher.publish("a", bundle(tmp_path, "a"), result_of(popularity=0.05)).promoted
     with pytest.raises(ArtifactNotFoundError):
         publisher.artifacts.report("a")

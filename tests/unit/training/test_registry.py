@@ -9,18 +9,17 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from services.training.experiments import Lineage
+from services.training.mlflow_connection import RegistryUnavailableError, tracking_uri
 from services.training.registry import (
     CHALLENGER,
     CHAMPION,
-    Lineage,
     ModelRegistry,
     NoPreviousError,
-    RegistryUnavailableError,
     UnknownVersionError,
-    tracking_uri,
 )
 from slipstream.chassis.settings import DatabaseSettings
-from slipstream.contracts.bundle import DataSummary, FileEntry, Manifest
+from slipstream.contracts.bundle import DataSummary, FileEntry, Manifest, SearchTrial
 from slipstream.contracts.rest import ModelVersion
 from slipstream.stores.artifacts import Artifacts
 from slipstream.stores.metadata import DatabaseUnavailableError
@@ -34,9 +33,14 @@ def add(registry: ModelRegistry, artifacts: Artifacts, tmp_path: Path) -> Add:
         source = tmp_path / f"new-{version}"
         source.mkdir()
         manifest = Manifest(
-            version=version, created_at=1_700_000_000_000, profile="fast", lake_version=3, metrics={"ndcg@10": 0.25},
-            data=DataSummary(visitors=2, items=3, events=4), files={"a.npy": FileEntry(sha256="0" * 64, bytes=1)},
-        )  # fmt: skip
+            version=version,
+            created_at=1_700_000_000_000,
+            profile="fast",
+            lake_version=3,
+            metrics={"ndcg@10": 0.25},
+            data=DataSummary(visitors=2, items=3, events=4),
+            files={"a.npy": FileEntry(sha256="0" * 64, bytes=1)},
+        )
         (source / "manifest.json").write_text(manifest.model_dump_json(by_alias=True))
         (source / "a.npy").write_bytes(b"x")
         lineage = Lineage(
@@ -73,7 +77,7 @@ def test_register_records_lineage_where_mlflow_shows_it(
     add("a")
     registry.note("a", {"decision": "promoted"}, {"gate/queries": 30.0})
     registry.promote("a")
-    client = MlflowClient(registry._uri, registry._uri)
+    client = MlflowClient(registry.mlflow.uri, registry.mlflow.uri)
     version = client.get_model_version_by_alias("recommender", "champion")
     run = client.get_run(version.run_id)
     assert version.source == artifacts.path("a").as_uri()
@@ -90,17 +94,22 @@ def test_trials_of_a_search_are_runs_below_that_of_the_version(
     from mlflow import MlflowClient
 
     add("a")
-    shared = {"seconds": 1.5, "epochs": 3, "parameters": {"dim": 64}}
-    states = {"complete": 0.2, "diverged": None}
     trials = [
-        {"number": number, "state": state, "quality": states[state], **shared}
-        for number, state in enumerate(states)
+        SearchTrial(
+            number=number,
+            state=state,
+            quality=quality,
+            epochs=3,
+            seconds=1.5,
+            parameters={"dim": 64},
+        )
+        for number, (state, quality) in enumerate([("complete", 0.2), ("diverged", None)])
     ]
     registry.log_trials("a", trials)
-    client = MlflowClient(registry._uri, registry._uri)
+    client = MlflowClient(registry.mlflow.uri, registry.mlflow.uri)
     parent = client.search_model_versions("name = 'recommender'")[0].run_id
     runs = client.search_runs(
-        [registry._experiment],
+        [registry.mlflow.experiment],
         f"tags.mlflow.parentRunId = '{parent}'",
         order_by=["attribute.start_time"],
     )

@@ -13,9 +13,10 @@ from sqlalchemy.exc import OperationalError
 
 from services.training.gate import Comparison, Decision, Measurements
 from services.training.metrics import TrainingMetrics
-from services.training.repository import Repository, TransitionError
+from services.training.repository import Repository
 from services.training.run.job import Job, TrainingResult
 from services.training.run.process import GivenUpError, KilledError, RunFailedError
+from services.training.run_states import TransitionError
 from services.training.runs import INTERRUPTED, Runs
 from services.training.settings import TrainingSection
 from slipstream.chassis.logging import carrying, request_id
@@ -25,9 +26,16 @@ from slipstream.evaluation.significance import Interval
 from slipstream.stores.artifacts import Artifacts
 
 RESULT = TrainingResult(
-    lake_version=1, catalog_version=None, data_sha256="", code_commit=None, metrics={"ndcg@10": 0.1}, parameters={},
-    measured=Measurements(Comparison(1, 0.1, 0.1, Interval(0, 0, 0)), 1.0, 1), seconds={}, peak_memory_mb=1,
-)  # fmt: skip
+    lake_version=1,
+    catalog_version=None,
+    data_sha256="",
+    code_commit=None,
+    metrics={"ndcg@10": 0.1},
+    parameters={},
+    measured=Measurements(Comparison(1, 0.1, 0.1, Interval(0, 0, 0)), 1.0, 1),
+    seconds={},
+    peak_memory_mb=1,
+)
 
 
 FITTING = {
@@ -50,22 +58,34 @@ class Scene:
         self.outcome: Callable[[], TrainingResult] = lambda: RESULT
         self.published: list[str] = []
         self.saving = True
-        self.found: list[tuple[int | None, list[str]]] = []
+        self.starts: list[tuple[int | None, list[str]]] = []
         self.carried: list[str] = []
         self.decided: dict[str, Decision] = {}
         self.publishing: Callable[[str], None] = lambda _: None
         self.registry = CollectorRegistry()
         self.runs = Runs(
-            repository, artifacts, prepare=self.prepare, compute=self.compute, publish=self.publish, resume=self.decided.get,
-            metrics=TrainingMetrics(self.registry), timeout_s=timeout_s,
-        )  # fmt: skip
+            repository,
+            artifacts,
+            prepare=self.prepare,
+            compute=self.compute,
+            publish=self.publish,
+            resume=self.decided.get,
+            metrics=TrainingMetrics(self.registry),
+            timeout_s=timeout_s,
+        )
         self.thread = threading.Thread(target=self.runs.work, args=(self.stop,))
 
     def prepare(self, run: Run, output: Path, checkpoints: Path) -> Job:
         return Job(
-            version=run.run_id, profile=run.profile, namespace="t", lake=LakeSettings(), training=TrainingSection(),
-            output=output, checkpoints=checkpoints, lake_version=run.lake_version,
-        )  # fmt: skip
+            version=run.run_id,
+            profile=run.profile,
+            namespace="t",
+            lake=LakeSettings(),
+            training=TrainingSection(),
+            output=output,
+            checkpoints=checkpoints,
+            lake_version=run.lake_version,
+        )
 
     def compute(
         self,
@@ -76,7 +96,7 @@ class Scene:
     ) -> TrainingResult:
         on_progress({"stage": "reading", "progress": 0.1, "lake_version": 4, "lake_rows": 99})
         on_progress(FITTING)
-        self.found.append((job.lake_version, [file.name for file in job.checkpoints.iterdir()]))
+        self.starts.append((job.lake_version, [file.name for file in job.checkpoints.iterdir()]))
         if self.saving:
             (job.checkpoints / f"of {job.version}").touch()
         self.started.set()
@@ -337,7 +357,7 @@ def test_run_whose_process_was_killed_is_taken_up_once_and_finds_what_it_had_don
     assert second is not None
     last = scene.until(second, "failed")
     assert (last.error, last.resumed_by, last.lake_version) == ("killed (signal 9)", None, 4)
-    assert scene.found == [(None, []), (4, [f"of {first}"])]
+    assert scene.starts == [(None, []), (4, [f"of {first}"])]
     scene.end()
     assert scene.kept() == []
 
@@ -352,7 +372,7 @@ def test_run_that_had_nothing_to_keep_when_it_was_killed_begins_on_the_newest_da
     second = scene.until(first, "failed").resumed_by
     assert second is not None
     scene.until(second, "failed")
-    assert scene.found == [(None, []), (None, [])]
+    assert scene.starts == [(None, []), (None, [])]
 
 
 def test_run_that_was_killed_while_being_cancelled_is_cancelled(scene: Scene) -> None:

@@ -26,14 +26,19 @@ LOG = LogSettings(level="error")
 
 def make_job(lake_settings: LakeSettings, tmp_path: Path) -> Job:
     return Job(
-        version="v1", profile="fast", namespace="test", lake=lake_settings, training=TrainingSection(),
-        output=tmp_path / "bundle", checkpoints=tmp_path,
-    )  # fmt: skip
+        version="v1",
+        profile="fast",
+        namespace="test",
+        lake=lake_settings,
+        training=TrainingSection(),
+        output=tmp_path / "bundle",
+        checkpoints=tmp_path,
+    )
 
 
 def children() -> set[int]:
-    found = Path(f"/proc/{os.getpid()}/task").glob("*/children")
-    return {int(pid) for file in found for pid in file.read_text().split()}
+    result = Path(f"/proc/{os.getpid()}/task").glob("*/children")
+    return {int(pid) for file in result for pid in file.read_text().split()}
 
 
 def is_running(pid: int) -> bool:
@@ -112,8 +117,8 @@ def test_child_dies_with_a_killed_service(job: Job, tmp_path: Path) -> None:
             time.sleep(60)
 
         run_in_child(
-            Job.model_validate_json(Path({str(tmp_path / "job.json")!r}).read_text()), LogSettings(),
-            on_progress=told, give_up=lambda: False,
+            Job.model_validate_json(Path({str(tmp_path / "job.json")!r}).read_text()),
+            LogSettings(), on_progress=told, give_up=lambda: False,
         )
         """
     )

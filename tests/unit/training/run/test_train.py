@@ -18,6 +18,7 @@ from slipstream.contracts.times import DAY_MS
 from slipstream.features.views import RECOMMENDER, VISITOR
 from slipstream.models.base import EventWeights
 from slipstream.recommender.bundle import load_bundle
+from slipstream.recommender.fit import FitOptions
 from slipstream.recommender.stages import Event, recommend
 from slipstream.stores.lake import Lake
 from tests.unit.training.histories import START_MS, chain, events, write, write_items
@@ -29,9 +30,15 @@ Make = Callable[..., Job]
 def job(lake_settings: LakeSettings, tmp_path: Path) -> Make:
     def make(version: str, champion: Path | None = None, **training: Any) -> Job:
         return Job(
-            version=version, profile="fast", namespace="test", lake=lake_settings, output=tmp_path / version,
-            checkpoints=tmp_path / "checkpoints", champion=champion, training=TrainingSection(**training),
-        )  # fmt: skip
+            version=version,
+            profile="fast",
+            namespace="test",
+            lake=lake_settings,
+            output=tmp_path / version,
+            checkpoints=tmp_path / "checkpoints",
+            champion=champion,
+            training=TrainingSection(**training),
+        )
 
     return make
 
@@ -59,7 +66,7 @@ def test_train_writes_a_bundle_that_recommends_what_comes_next(lake: Lake, job: 
     assert set(manifest.reference) == set(RECOMMENDER.of(VISITOR)) == set(manifest.features)
     assert all(sum(one.counts) == 360 for one in manifest.reference.values())
     assert (
-        manifest.metrics["ndcg@10"]
+        manifest.metrics.figures["ndcg@10"]
         == trained.metrics["ndcg@10"]
         > trained.metrics["popularity/ndcg@10"]
     )
@@ -79,10 +86,10 @@ def test_train_writes_a_bundle_that_recommends_what_comes_next(lake: Lake, job: 
         == measured.cohorts["returning"].queries
     )
     mean = returning.means["ndcg@10"]
-    assert manifest.metrics["cohort/returning/ndcg@10"] == mean.value
-    assert load_bundle(job("v1").output).manifest.metrics["intervals"][
-        "cohort/returning/ndcg@10"
-    ] == [mean.low, mean.high]  # type: ignore[index,call-overload]
+    assert manifest.metrics.figures["cohort/returning/ndcg@10"] == mean.value
+    intervals = load_bundle(job("v1").output).manifest.metrics.intervals
+    assert intervals is not None
+    assert intervals["cohort/returning/ndcg@10"] == (mean.low, mean.high)
     assert {item.title for one in trained.samples for item in one.challenger} <= {
         f"Item {n}" for n in range(12)
     }
@@ -127,8 +134,9 @@ def test_train_gives_the_fit_what_outlives_it_and_tells_how_far_it_is(
 ) -> None:
     class KilledError(Exception): ...
 
-    def killed(*_: Any, checkpoints: Path, progress: Progress, **__: Any) -> None:
-        (checkpoints / "network").touch()
+    def killed(_log: Any, _ids: Any, _of: Any, options: FitOptions, progress: Progress) -> None:
+        assert options.checkpoints is not None
+        (options.checkpoints / "network").touch()
         progress(ProgressStep("training the network", 0.5, epoch=2, epochs=4, loss=1.5))
         raise KilledError
 
@@ -201,13 +209,20 @@ def test_train_strangers_only_leave_nothing_to_ask(lake: Lake, job: Make) -> Non
 @pytest.mark.parametrize(
     ("champion_until", "questions", "cut", "unseen"),
     [
-        (None, 600, 900, True), (899, 600, 900, True), (900, 600, 901, True), (979, 600, 980, True), (980, 600, 900, False),
+        (None, 600, 900, True),
+        (899, 600, 900, True),
+        (900, 600, 901, True),
+        (979, 600, 980, True),
+        (980, 600, 900, False),
         (5_000, 600, 900, False),
         # so much is newer that the challenger's validation and the test are both new to the
         # champion
-        (899, 50, 950, True), (699, 50, 900, True), (949, 50, 950, True), (949, 25, 975, True),
+        (899, 50, 950, True),
+        (699, 50, 900, True),
+        (949, 50, 950, True),
+        (949, 25, 975, True),
     ],
-)  # fmt: skip
+)
 def test_hold_out_moves_past_what_the_champion_was_fitted_on(
     lake: Lake, champion_until: int | None, questions: int, cut: int, unseen: bool
 ) -> None:
@@ -231,8 +246,8 @@ def test_only_runs_of_the_best_profile_search(
     class AskedError(Exception):
         pass
 
-    def fit_log(*_: Any, search_s: float, **__: Any) -> None:
-        raise AskedError(search_s)
+    def fit_log(_log: Any, _ids: Any, _of: Any, options: FitOptions, _progress: Any) -> None:
+        raise AskedError(options.search_s)
 
     monkeypatch.setattr("services.training.run.train.fit_log", fit_log)
     for profile, seconds in (("fast", 0), ("best", 90)):
