@@ -9,10 +9,12 @@ from typing import Any, Final
 from slipstream.chassis.dependencies import DependencyUnavailableError
 from slipstream.chassis.settings import KafkaSettings
 
-# The question that every broker answers, before authentication too: ApiVersions v0 (key 18, version
-# 0, no client id).
 _CORRELATION_ID: Final = struct.pack(">i", 7)
-_API_VERSIONS: Final = struct.pack(">ihh", 10, 18, 0) + _CORRELATION_ID + struct.pack(">h", -1)
+# A request that every broker answers, before authentication too: ApiVersions v0 (10 bytes follow,
+# API key 18, version 0, a correlation id, no client id).
+HANDSHAKE: Final = struct.pack(">ihh", 10, 18, 0) + _CORRELATION_ID + struct.pack(">h", -1)
+# Bytes of the answer that `answers_handshake` reads: its length and the correlation id.
+HANDSHAKE_ANSWER_BYTES: Final = 8
 
 
 class BrokerUnavailableError(DependencyUnavailableError):
@@ -29,6 +31,11 @@ class NotAcknowledgedError(BrokerUnavailableError):
 
 class RecordRefusedError(BrokerUnavailableError):
     """The broker is there, and will never take one of these records: it is too large, say."""
+
+
+def answers_handshake(answer: bytes) -> bool:
+    """Whether an answer to `HANDSHAKE` comes from a Kafka broker: it repeats the correlation id."""
+    return answer[4:HANDSHAKE_ANSWER_BYTES] == _CORRELATION_ID
 
 
 def connection(settings: KafkaSettings) -> dict[str, Any]:
@@ -70,8 +77,8 @@ async def reachable(settings: KafkaSettings, timeout_s: float = 2.0) -> None:
             async with asyncio.timeout(timeout_s):
                 reader, writer = await asyncio.open_connection(host, port, ssl=secure)
                 try:
-                    writer.write(_API_VERSIONS)
-                    if (await reader.readexactly(8))[4:] == _CORRELATION_ID:
+                    writer.write(HANDSHAKE)
+                    if answers_handshake(await reader.readexactly(HANDSHAKE_ANSWER_BYTES)):
                         return
                     failure = "what answers there is no Kafka broker"
                 finally:
