@@ -17,8 +17,9 @@ from kafka.errors import (
 
 from slipstream.broker.batch import Batch
 from slipstream.broker.client import ConsumerClient, Membership
+from slipstream.broker.groups import describe_group
 from slipstream.broker.kafka import BrokerUnavailableError, connection
-from slipstream.broker.topics import assigned_partitions, physical, topic_ids
+from slipstream.broker.topics import physical, topic_ids
 from slipstream.chassis.dependencies import RefusedSettingsError
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.settings import KafkaSettings
@@ -312,14 +313,12 @@ class Consumer:
         behind = self.lag() if self._client.assignment() else None
         return None if behind is None else sum(behind.values())
 
-    def others_have_all(self) -> bool:
-        """Whether every partition of its topics is some member's of its group. Raises
-        `BrokerUnavailableError`.
+    def may_be_spare(self) -> bool:
+        """Whether the group has members enough without this one, so that it may rightly have no
+        partition. Raises `BrokerUnavailableError`.
         """
-        taken = assigned_partitions(self._settings, self.group or "")
-        return taken.issuperset(
-            (partition.topic, partition.partition) for partition in self._partitions()
-        )
+        partitions = [(partition.topic, partition.partition) for partition in self._partitions()]
+        return describe_group(self._settings, self.group or "").is_full(partitions)
 
     def commit(self, next_offsets: Mapping[Source, int]) -> bool:
         """Say that everything before these offsets has had its effect. False when the partitions

@@ -3,14 +3,13 @@ apart by their ids.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any, Final
 
-from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
 from kafka.errors import KafkaError, KafkaTimeoutError, TopicAlreadyExistsError, for_code
 
-from slipstream.broker.kafka import BrokerUnavailableError, connection
+from slipstream.broker.admin import admin_session
+from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.topics import TOPICS, Topic
 
@@ -32,7 +31,7 @@ def ensure_topics(
     `BrokerUnavailableError` when no broker answers, or a topic can't be made.
     """
     wanted = {physical(namespace, topic): topic for topic in topics}
-    with _admin(settings, "topics could not be created") as admin:
+    with admin_session(settings, "topics could not be created") as admin:
         existing = set(admin.list_topics())
         new = [
             NewTopic(
@@ -68,7 +67,7 @@ def topic_differences(
     Raises `BrokerUnavailableError`.
     """
     wanted = {physical(namespace, topic): topic for topic in topics}
-    with _admin(settings, "topics could not be compared") as admin:
+    with admin_session(settings, "topics could not be compared") as admin:
         described = admin.describe_topics(list(wanted))
         partitions = {
             entry["name"]: len(entry["partitions"])
@@ -97,27 +96,12 @@ def topic_ids(settings: KafkaSettings, names: Sequence[str]) -> dict[str, str]:
     A topic that was deleted and made again has another id, so that its offsets are not taken for
     those of the old one.
     """
-    with _admin(settings, "topics could not be looked up") as admin:
+    with admin_session(settings, "topics could not be looked up") as admin:
         return {
             entry["name"]: str(entry["topic_id"])
             for entry in admin.describe_topics(list(names))
             if not entry["error_code"]
         }
-
-
-def assigned_partitions(settings: KafkaSettings, group: str) -> set[tuple[str, int]]:
-    """The partitions, by topic name and number, that the members of a group have now. Raises
-    `BrokerUnavailableError`.
-    """
-    with _admin(settings, f"the group {group} could not be looked up") as admin:
-        members = admin.describe_groups([group])[group]["members"]
-    return {
-        (topic["topic"], number)
-        for member in members
-        if member["member_assignment"]
-        for topic in member["member_assignment"]["assigned_partitions"]
-        for number in topic["partitions"]
-    }
 
 
 def _configuration(topic: Topic) -> Mapping[str, str]:
@@ -138,22 +122,3 @@ def _differences(
         if present is not None and present != value:
             mend = f"kafka-configs.sh --alter --entity-type topics --entity-name {name} --add-config {key}={value}"
             yield f"{name} has {key}={present}, and {value} is wanted: {mend}"
-
-
-@contextmanager
-def _admin(settings: KafkaSettings, failed: str) -> Iterator[Any]:
-    """A client for questions about topics and groups; `failed` says what a failure prevents."""
-    try:
-        admin = KafkaAdminClient(**connection(settings))
-    except KafkaError as error:
-        raise BrokerUnavailableError(
-            f"no Kafka broker answers at {settings.bootstrap_servers}: {error}"
-        ) from error
-    try:
-        yield admin
-    except KafkaError as error:
-        raise BrokerUnavailableError(
-            f"{failed} at {settings.bootstrap_servers}: {error}"
-        ) from error
-    finally:
-        admin.close()

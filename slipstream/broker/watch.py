@@ -156,6 +156,6 @@ class ConsumerWatch:
 
     def _spare(self, consumer: Consumer, now: float) -> bool:
         """Whether the group has more members than partitions, so that this one rightly has none."""
-        if now >= self._spare_until and consumer.others_have_all():
+        if now >= self._spare_until and consumer.may_be_spare():
             self._spare_until = now + self._patience_s
         return now < self._spare_until

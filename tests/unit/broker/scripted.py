@@ -55,7 +55,7 @@ class ScriptedConsumer:
     def has_reached(self, ends: Mapping[Source, int]) -> bool:
         return self.position >= ends[SOURCE]
 
-    def others_have_all(self) -> bool:
+    def may_be_spare(self) -> bool:
         self.questions += 1
         return self.taken
 
