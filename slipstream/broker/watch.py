@@ -6,6 +6,7 @@ from typing import Any, Final, NamedTuple
 
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.kafka import BrokerUnavailableError
+from slipstream.broker.standing import Standing
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.metrics import Metrics
 
@@ -91,13 +92,13 @@ class ConsumerWatch:
             return
         self._due = now + _LOOK_EVERY_S
         standing = self._consumer.standing()
-        behind = self._consumer.behind(standing)
-        if behind is not None:
-            self.lag = sum(behind.values())
-            for topic, records in behind.items():
+        lag = standing.lag if standing is not None else None
+        if lag is not None:
+            self.lag = sum(lag.values())
+            for topic, records in lag.items():
                 self.metrics.consumer_lag.labels(topic).set(records)
         self._note(self._look(self._consumer, standing, now), now)
-        self._unanswered = 0 if behind is not None else self._unanswered + 1
+        self._unanswered = 0 if lag is not None else self._unanswered + 1
         if self._unanswered >= _UNANSWERED_LIMIT:
             raise BrokerUnavailableError("the broker does not say where reading begins")
 
@@ -122,9 +123,7 @@ class ConsumerWatch:
             self.metrics.consumer_stalls.labels(symptom.name).inc()
             raise ConsumerStalledError(f"{symptom.words}; a new consumer takes its place")
 
-    def _look(
-        self, consumer: Consumer, standing: Mapping[Any, tuple[int, int]] | None, now: float
-    ) -> Symptom | None:
+    def _look(self, consumer: Consumer, standing: Standing | None, now: float) -> Symptom | None:
         membership = consumer.membership
         if membership is not None and not membership.joined:
             return Symptom("outside", f"the consumer is not in its group {consumer.group}")
@@ -134,14 +133,16 @@ class ConsumerWatch:
             )
         if standing is None:
             return self._symptom
-        if not standing:
+        if not standing.partitions:
             return (
                 None
                 if self._spare(consumer, now)
                 else Symptom("unassigned", "the consumer has no partition to read")
             )
-        positions = {partition: position for partition, (position, _) in standing.items()}
-        end = sum(end for _, end in standing.values())
+        positions = {
+            partition: position for partition, (position, _) in standing.partitions.items()
+        }
+        end = sum(end for _, end in standing.partitions.values())
         mark = self._mark
         if mark is None or positions != mark.positions or end < mark.end:
             self._mark = _Mark(positions, end, consumer.polls)

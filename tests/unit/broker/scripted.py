@@ -6,6 +6,7 @@ from typing import Any
 
 from slipstream.broker.batch import Batch
 from slipstream.broker.client import Membership
+from slipstream.broker.standing import Standing
 from slipstream.contracts.positions import Source
 
 SOURCE = Source("interactions.v1", "t", 0)
@@ -37,17 +38,12 @@ class ScriptedConsumer:
         self.committed.append(next_offsets)
         return True
 
-    def standing(self) -> dict[Any, tuple[int, int]] | None:
+    def standing(self) -> Standing | None:
         if not self.answers:
             return None
-        return {0: (self.position, self.end)} if self.assigned else {}
-
-    def behind(self, standing: Mapping[Any, tuple[int, int]] | None) -> dict[str, int] | None:
-        return (
-            None
-            if standing is None
-            else {SOURCE.topic: sum(end - position for position, end in standing.values())}
-        )
+        if not self.assigned:
+            return Standing({}, {SOURCE.topic: 0})
+        return Standing({0: (self.position, self.end)}, {SOURCE.topic: self.end - self.position})
 
     def ends(self) -> dict[Source, int]:
         return {SOURCE: self.end}
