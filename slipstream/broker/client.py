@@ -3,8 +3,8 @@
 The producer takes many records at once and says whether it can go on. The consumer finishes every
 join that it began, and reports its membership. The admin client reads groups of a broker that
 grants unknown operations. All of it relies on kafka-python 3.0.12, and pyproject.toml pins 3.0.x:
-`tests/integration/test_broker_client.py` checks each private part by name and shape, and fails when
-the library changes.
+`tests/integration/test_broker_private_parts.py` checks each private part by name and shape, and
+fails when the library changes.
 """
 
 import contextlib

@@ -1,8 +1,7 @@
-"""The private parts of kafka-python that we lean on, each in a test that fails when the library
-changes; and lost answers.
+"""kafka-python's clients as `slipstream/broker/client.py` mends them, also when answers are lost.
 
-The parts of the producer's way in are in `test_broker.py`, compared with what the library's own
-`send` does.
+The producer's `append` is in `test_broker.py`, compared with the library's own `send`. Private
+parts are checked one by one in `test_broker_private_parts.py`.
 """
 
 import asyncio
