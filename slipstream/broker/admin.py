@@ -14,8 +14,8 @@ from slipstream.chassis.settings import KafkaSettings
 def admin_session(settings: KafkaSettings, failed: str) -> Iterator[AdminClient]:
     """An admin client that is closed at the end of the block.
 
-    Raises `BrokerUnavailableError` for Kafka's errors, with `failed` as the sentence that says what
-    could not be done.
+    Raises `BrokerUnavailableError` for Kafka's errors. `failed` begins its text: the question or
+    change that failed.
     """
     try:
         admin = AdminClient(**connection(settings))

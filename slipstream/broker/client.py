@@ -1,4 +1,4 @@
-"""kafka-python's clients with what they lack: the only module that uses the library's private parts.
+"""kafka-python's clients, completed: the only module that uses the library's private parts.
 
 The producer takes many records at once and says whether it can go on. The consumer finishes every
 join that it began, and reports its membership. The admin client reads groups of a broker that
@@ -132,7 +132,7 @@ class ProducerClient(KafkaProducer):  # type: ignore[misc]
         )
 
     def abandon(self) -> None:
-        """Fail what it still holds and end its thread; `close` waits for what can't be delivered."""
+        """Fail the records that it still holds, and end its thread. `close` would wait for them."""
         self._unregister_cleanup()
         self._closed = True
         self._sender.force_close()

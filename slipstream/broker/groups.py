@@ -14,8 +14,8 @@ Partition = tuple[str, int]
 class GroupDescription:
     """A group at a moment when it was not rebalancing; during a rebalance it has no members here.
 
-    `assigned` is the partitions that the members have. It is None where the broker does not tell
-    them, as the embedded one.
+    `assigned` holds the partitions of the members; None where the broker does not report them, as
+    the embedded one.
     """
 
     members: int
@@ -24,8 +24,8 @@ class GroupDescription:
     def is_full(self, partitions: Collection[Partition]) -> bool:
         """Whether one of its members may rightly have none of these partitions.
 
-        Where the broker tells no assignments, that is so when the group has more members than any
-        topic has partitions: the range assignor leaves some without any then.
+        Without reported assignments, that is so when the group has more members than any topic has
+        partitions: the range assignor leaves some members without any then.
         """
         if self.assigned is not None:
             return self.assigned.issuperset(partitions)

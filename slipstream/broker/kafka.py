@@ -1,4 +1,4 @@
-"""How to reach the broker, and the ways in which it fails."""
+"""The connection to the broker: its address, its handshake, and the errors of the broker."""
 
 import asyncio
 import ssl
@@ -24,13 +24,11 @@ class BrokerUnavailableError(DependencyUnavailableError):
 
 
 class NotAcknowledgedError(BrokerUnavailableError):
-    """Records were handed over and have no acknowledgement: some of them may be on the topic all
-    the same.
-    """
+    """Records were sent and not acknowledged; some of them may be on the topic all the same."""
 
 
 class RecordRefusedError(BrokerUnavailableError):
-    """The broker is there, and will never take one of these records: it is too large, say."""
+    """The broker answers, and will never accept one of these records: it is too large, say."""
 
 
 def answers_handshake(answer: bytes) -> bool:
@@ -39,7 +37,7 @@ def answers_handshake(answer: bytes) -> bool:
 
 
 def connection(settings: KafkaSettings) -> dict[str, Any]:
-    """The client arguments that say where the broker is and how to speak to it."""
+    """Arguments of every kafka-python client: address, security and timeouts."""
     arguments: dict[str, Any] = {
         "bootstrap_servers": settings.bootstrap_servers.split(","),
         "security_protocol": settings.security_protocol,
@@ -64,11 +62,11 @@ def addresses(settings: KafkaSettings) -> list[tuple[str, int]]:
 
 
 async def reachable(settings: KafkaSettings, timeout_s: float = 2.0) -> None:
-    """Return when one of the bootstrap servers answers in Kafka's protocol, each within
-    `timeout_s`; else raise `BrokerUnavailableError`. A broker that hangs still accepts connections:
-    the kernel does that.
+    """Return when a bootstrap server answers the handshake; else raise `BrokerUnavailableError`.
 
-    (The client's own `bootstrap_connected` says in 3.0.12 whether a bootstrap is still going on.)
+    Each server gets `timeout_s` seconds. A connection alone proves nothing: the kernel accepts it
+    for a broker that hangs. Nor does the client's `bootstrap_connected`, which in 3.0.12 is about a
+    bootstrap that is still going on.
     """
     secure = _tls(settings.ssl_cafile) if "SSL" in settings.security_protocol else None
     failure = ""
@@ -80,7 +78,7 @@ async def reachable(settings: KafkaSettings, timeout_s: float = 2.0) -> None:
                     writer.write(HANDSHAKE)
                     if answers_handshake(await reader.readexactly(HANDSHAKE_ANSWER_BYTES)):
                         return
-                    failure = "what answers there is no Kafka broker"
+                    failure = "the server there is no Kafka broker"
                 finally:
                     writer.close()
         except (OSError, asyncio.IncompleteReadError) as error:

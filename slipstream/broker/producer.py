@@ -27,7 +27,7 @@ class Producer:
 
     `publish` returns only when the broker has acknowledged. `send` does not wait, and counts failed
     records in `failures`. While no bootstrap server can be reached, records are refused at once.
-    The client is replaced only when it is `broken`, since everything that it still holds fails then.
+    The client is replaced only when it is `broken`, since all that it still holds fails then.
     """
 
     def __init__(

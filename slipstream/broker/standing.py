@@ -25,8 +25,8 @@ class Standing:
         partitions: Of each assigned partition the next offset to read, and its present end.
         lag: Records between the two, by topic; 0 for a topic of which the group's other members
             have all partitions. Of a consumer that is outside its group, the records that the whole
-            group has not committed: it may be the only member. None where the broker does not tell
-            those.
+            group has not committed: it may be the only member. None when the broker does not
+            answer for those.
     """
 
     partitions: Mapping[TopicPartition, tuple[int, int]]

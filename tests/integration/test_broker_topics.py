@@ -1,6 +1,4 @@
-"""Topics on the broker: made, compared, lost and made anew; and what consumers and their lag say of
-it.
-"""
+"""Topics that are made, compared, lost and made anew, and how consumers and their lag follow."""
 
 import asyncio
 import time
@@ -38,12 +36,14 @@ def test_new_topics_have_a_leader_for_each_partition_when_they_count_as_made(
 ) -> None:
     ensure_topics(broker, namespace)
     admin = KafkaAdminClient(**connection(broker))
-    told = admin.describe_topics([physical(namespace, topic) for topic in TOPICS])
+    described = admin.describe_topics([physical(namespace, topic) for topic in TOPICS])
     admin.close()
-    assert {entry["name"]: len(entry["partitions"]) for entry in told} == {
+    assert {entry["name"]: len(entry["partitions"]) for entry in described} == {
         physical(namespace, t): t.partitions for t in TOPICS
     }
-    assert all(partition["leader_id"] >= 0 for entry in told for partition in entry["partitions"])
+    assert all(
+        partition["leader_id"] >= 0 for entry in described for partition in entry["partitions"]
+    )
     assert topic_differences(broker, namespace) == []
 
 
@@ -175,13 +175,13 @@ async def test_records_of_a_topic_that_is_missing_for_a_moment_come_again(
         "slipstream.broker.incarnations.topic_ids",
         lambda settings, names: next(answers, None) or topic_ids(settings, names),
     )
-    found: list[str] = []
+    ids: list[str] = []
     deadline = time.monotonic() + 30
-    while len(found) < 50:
-        assert time.monotonic() < deadline, f"{len(found)} of 50 came"
+    while len(ids) < 50:
+        assert time.monotonic() < deadline, f"{len(ids)} of 50 came"
         batch = await asyncio.to_thread(consumer.poll, 0.1)
-        found += [message.record.event_id for message in batch.messages]
-    assert sorted(found) == sorted(f"e{n}" for n in range(50))
+        ids += [message.record.event_id for message in batch.messages]
+    assert sorted(ids) == sorted(f"e{n}" for n in range(50))
     await asyncio.to_thread(consumer.close)
     await asyncio.to_thread(producer.close)
 

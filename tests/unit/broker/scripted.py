@@ -1,4 +1,4 @@
-"""A consumer whose batches and whose place in its group are written down beforehand."""
+"""A consumer with scripted batches, standing and membership."""
 
 import threading
 from collections.abc import Mapping
@@ -13,8 +13,8 @@ SOURCE = Source("interactions.v1", "t", 0)
 
 
 class ScriptedConsumer:
-    """Gives `batches`, then sets `stop`. It stands at `position` of `end` in one partition; without
-    `end` nobody says so.
+    """Returns `batches`, then sets `stop`. It stands at `position` in a partition that ends at
+    `end`; without `answers` the broker says nothing.
     """
 
     group = "shop.features"

@@ -20,5 +20,5 @@ ALL = [(topic, number) for topic in ("a", "b") for number in range(3)]
 def test_a_group_is_full_when_a_member_may_have_no_partition(
     members: int, assigned: list[Partition] | None, full: bool
 ) -> None:
-    told = None if assigned is None else frozenset(assigned)
-    assert GroupDescription(members, told).is_full(ALL) is full
+    reported = None if assigned is None else frozenset(assigned)
+    assert GroupDescription(members, reported).is_full(ALL) is full
