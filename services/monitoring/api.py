@@ -28,8 +28,9 @@ from slipstream.contracts.times import DAY_MS, HOUR_MS
 PAGE = Path(__file__).with_name("page.html")
 # The page loads nothing from elsewhere, and may be framed by nobody.
 PAGE_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; "
-    "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; "
+    "script-src 'unsafe-inline'; connect-src 'self'; img-src data:; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-cache",
 }
 STEPS_MS = {"5m": BUCKET_MS, "hour": HOUR_MS, "day": DAY_MS}
@@ -69,7 +70,10 @@ NOT_CHECKED_YET: dict[int | str, dict[str, Any]] = {
 
 
 class AlertBody(BaseModel):
-    """An alert, open until `closed_at`. `action` was asked of training when it opened. Times in ms."""
+    """An alert, open until `closed_at`; times in ms.
+
+    `action` was asked of training when it opened.
+    """
 
     alert_id: str
     rule: str

@@ -26,7 +26,8 @@ from slipstream.contracts.topics import ALERTS
 from slipstream.stores.metadata import engine
 
 DESCRIPTION = (
-    "Click-through and conversion of slates, drift of the features that models answer on, and alerts. "
+    "Click-through and conversion of slates, drift of the features that models answer on, "
+    "and alerts. "
     "The first page for people is at `/`."
 )
 
