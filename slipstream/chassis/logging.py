@@ -103,6 +103,7 @@ def configure_logging(settings: LogSettings, service: str) -> None:
     root.setLevel(level)
     # Clients narrate every reconnect and fetch; what matters of it is logged by us.
     for chatty, at_least in (
+        ("alembic", logging.WARNING),
         ("kafka", logging.ERROR),
         ("httpx", logging.WARNING),
         ("httpcore", logging.WARNING),

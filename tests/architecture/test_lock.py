@@ -1,4 +1,4 @@
-"""constraints.txt, the lock, is fresh: it pins what the requirement lists reach, and nothing else."""
+"""The lock, constraints.txt, is fresh: it pins what requirement lists reach, and nothing else."""
 
 import re
 from collections.abc import Iterator
