@@ -28,7 +28,8 @@ from slipstream.stores.metadata import engine
 from slipstream.stores.migrations import migrate
 
 DESCRIPTION = (
-    "Click-through and conversion of what was recommended, drift of the features that models answer on, and alerts. "
+    "Click-through and conversion of slates, drift of the features that models answer on, "
+    "and alerts. "
     "The first page for people is at `/`."
 )
 
@@ -62,7 +63,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         judged = rules(settings.monitoring)
         checkup = Checkup(slates, book, probes, judged, settings.monitoring, announce, now_ms)
         SnapshotCollector(checkup, (rule.name for rule in judged), app.state.metrics.registry)
-        app.state.monitor = api.Monitor(slates, book, checkup, settings.monitoring, now_ms)
+        app.state.parts = api.Parts(slates, book, checkup, settings.monitoring, now_ms)
         watch = ConsumerWatch(app.state.metrics)
         app.state.health.add("kafka", producer.check)
         app.state.health.add("stream", watch.check)
