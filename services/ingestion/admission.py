@@ -17,7 +17,15 @@ from services.ingestion.verdicts import (
 )
 from slipstream.chassis.errors import TooManyRequestsError
 from slipstream.contracts.events import Interaction
-from slipstream.stores.admission import DONE, LIMITED, PENDING, AdmissionStore, Asked, Judged, Rate
+from slipstream.stores.admission_store import (
+    DONE,
+    LIMITED,
+    PENDING,
+    AdmissionQuery,
+    AdmissionStore,
+    AdmissionVerdict,
+    Rate,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +34,7 @@ class Question:
     it twice.
     """
 
-    asked: Asked
+    asked: AdmissionQuery
     repeated: frozenset[int]
 
     def taken(self, outcomes: Sequence[Outcome]) -> list[str]:
@@ -72,10 +80,10 @@ class Admission:
                     visitor = record.user_id if interaction else record.entity_id  # type: ignore[union-attr]
             ids.append(key)
             visitors.append(visitor)
-        return Question(Asked(source, ids, visitors), frozenset(repeated))
+        return Question(AdmissionQuery(source, ids, visitors), frozenset(repeated))
 
     def outcomes(
-        self, outcomes: list[Outcome], question: Question, judged: Judged
+        self, outcomes: list[Outcome], question: Question, judged: AdmissionVerdict
     ) -> list[Outcome]:
         """The outcomes of the request after it was judged. Raises `TooManyRequestsError` when the
         write key has sent too much.

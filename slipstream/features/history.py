@@ -32,7 +32,7 @@ from slipstream.features.views import (
 )
 from slipstream.features.visitor import VisitorState, visitor_view
 
-Asked = Callable[[Placed], bool]
+RowFilter = Callable[[Placed], bool]
 # What a row says of its event: the visitor (as known today) and what it did; and where the event
 # stands in the lake.
 EVENT_COLUMNS: Final = (
@@ -48,7 +48,7 @@ EVENT_COLUMNS: Final = (
 )
 
 
-class Covisited(NamedTuple):
+class StreamCovisit(NamedTuple):
     """A pair for its item's state, with the record that told it."""
 
     source: str
@@ -56,7 +56,7 @@ class Covisited(NamedTuple):
     pair: Covisit
 
 
-class Catalogue:
+class AttributeHistory:
     """What was known of items, and when."""
 
     def __init__(
@@ -80,10 +80,10 @@ class Catalogue:
         described only later has its first description: the catalogue of a shop often comes after
         its history, and online a late entry counts, too.
         """
-        return _Known(self._known, now_ms)
+        return _AttributesBefore(self._known, now_ms)
 
 
-class _Known(Mapping[str, Attributes]):
+class _AttributesBefore(Mapping[str, Attributes]):
     def __init__(self, known: Mapping[str, list[tuple[int, Attributes]]], now_ms: int) -> None:
         self._all, self._now_ms = known, now_ms
 
@@ -130,7 +130,7 @@ def visitor_state(user_id: str, arrived: Sequence[Placed]) -> VisitorState:
 
 def covisits(
     user_id: str, arrived: Sequence[Placed], links: Iterable[Link] = ()
-) -> list[Covisited]:
+) -> list[StreamCovisit]:
     """The pairs that these records told, each judged by the state that it was folded into: that of
     the visitor it names, or of whom that visitor had been linked to when it came. `links` are the
     ones that lead to this user.
@@ -138,7 +138,7 @@ def covisits(
     waiting = sorted(links, key=lambda link: link.timestamp)
     to: dict[str, str] = {}
     states: dict[str, VisitorState] = {}
-    told: list[Covisited] = []
+    told: list[StreamCovisit] = []
     run: list[Placed] = []
 
     def owner(name: str) -> str:
@@ -152,7 +152,7 @@ def covisits(
         whose = owner(run[0].interaction.user_id)
         events = [record.interaction for record in run]
         for record, made in zip(run, pairs(states.get(whose), events), strict=True):
-            told.extend(Covisited(record.source, record.offset, pair) for pair in made)
+            told.extend(StreamCovisit(record.source, record.offset, pair) for pair in made)
         if not last:
             states[whose] = visitor.fold_all(states.get(whose), events)
         run.clear()
@@ -179,7 +179,7 @@ def covisits(
 
 
 def item_state(
-    records: Iterable[Placed], told: Iterable[Covisited], before: ItemState | None = None
+    records: Iterable[Placed], told: Iterable[StreamCovisit], before: ItemState | None = None
 ) -> ItemState:
     """The state of an item after these events and pairs; sums of floats in one order, in whichever
     they are given.
@@ -197,8 +197,8 @@ def item_state(
 def visitor_rows(
     user_id: str,
     records: Iterable[Placed],
-    asked: Asked,
-    catalogue: Catalogue,
+    asked: RowFilter,
+    catalogue: AttributeHistory,
     attributes: Sequence[str] = AFFINITY_ATTRIBUTES,
 ) -> Iterator[dict[str, Any]]:
     """The asked moments of one visitor in the order of time, with all features but those of the
@@ -224,7 +224,7 @@ def visitor_rows(
         yield row
 
 
-def item_rows(records: Iterable[Placed], asked: Asked) -> Iterator[dict[str, Any]]:
+def item_rows(records: Iterable[Placed], asked: RowFilter) -> Iterator[dict[str, Any]]:
     """The asked moments among the events of one item in the order of time: their places, and the
     item's features.
     """
@@ -235,7 +235,7 @@ def item_rows(records: Iterable[Placed], asked: Asked) -> Iterator[dict[str, Any
         yield row
 
 
-def moments(records: Iterable[Placed], asked: Asked) -> Iterator[tuple[Placed, VisitorState]]:
+def moments(records: Iterable[Placed], asked: RowFilter) -> Iterator[tuple[Placed, VisitorState]]:
     """The asked events of one visitor in the order of time, each with the state strictly before it."""
     for record, state in _before(records, asked, VisitorState(), visitor.fold_all):
         yield record, state or VisitorState()
@@ -243,14 +243,14 @@ def moments(records: Iterable[Placed], asked: Asked) -> Iterator[tuple[Placed, V
 
 def training_rows(
     visitors: Mapping[str, Sequence[Placed]],
-    asked: Asked,
-    catalogue: Catalogue | None = None,
+    asked: RowFilter,
+    catalogue: AttributeHistory | None = None,
     attributes: Sequence[str] = AFFINITY_ATTRIBUTES,
 ) -> list[dict[str, Any]]:
     """Training rows of a history that fits into memory: the records of each visitor, by who the
     visitor is known to be.
     """
-    catalogue = catalogue or Catalogue(())
+    catalogue = catalogue or AttributeHistory(())
     by_item: dict[str, list[Placed]] = {}
     for records in visitors.values():
         for record in records:
@@ -276,7 +276,7 @@ def feature_columns(attributes: Sequence[str] = AFFINITY_ATTRIBUTES) -> dict[str
     return {f"{view.name}__{feature.name}": feature for view in views for feature in view.fields}
 
 
-def asks_for(since_ms: int | None = None, until_ms: int | None = None) -> Asked:
+def rows_between(since_ms: int | None = None, until_ms: int | None = None) -> RowFilter:
     """Which events become rows: those on an item, at or after `since_ms` and before `until_ms`."""
     first, end = since_ms or 0, until_ms if until_ms is not None else 2**62
 
@@ -289,7 +289,7 @@ def asks_for(since_ms: int | None = None, until_ms: int | None = None) -> Asked:
 
 
 def _before(
-    records: Iterable[Placed], asked: Asked, state: Any, fold_all: Callable[..., Any]
+    records: Iterable[Placed], asked: RowFilter, state: Any, fold_all: Callable[..., Any]
 ) -> Iterator[tuple[Placed, Any]]:
     waiting: list[Placed] = []
     for record in in_order_of_time(records):

@@ -78,7 +78,7 @@ class FeatureService:
 
 
 @dataclass(frozen=True, slots=True)
-class Registry:
+class FeatureRegistry:
     """All that is declared."""
 
     views: tuple[FeatureView, ...]
@@ -368,7 +368,7 @@ def affinity_view(attributes: Sequence[str] = AFFINITY_ATTRIBUTES) -> FeatureVie
     )
 
 
-def declare(affinity_attributes: Sequence[str] = AFFINITY_ATTRIBUTES) -> Registry:
+def declare(affinity_attributes: Sequence[str] = AFFINITY_ATTRIBUTES) -> FeatureRegistry:
     """Everything that is declared, with affinities to these attributes of items."""
     attributes = tuple(dict.fromkeys(affinity_attributes))
     affinity = affinity_view(attributes)
@@ -408,7 +408,7 @@ def declare(affinity_attributes: Sequence[str] = AFFINITY_ATTRIBUTES) -> Registr
         ),
     )
     views = (VISITOR, SESSION, affinity, ITEM, ITEM_NEIGHBOURS, REQUEST)
-    return Registry(views, (RECOMMENDER, ranking, profile, item_page), attributes)
+    return FeatureRegistry(views, (RECOMMENDER, ranking, profile, item_page), attributes)
 
 
 REGISTRY: Final = declare()

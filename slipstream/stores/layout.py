@@ -54,7 +54,7 @@ class TrendingState:
 
 
 @dataclass(frozen=True, slots=True)
-class Moved:
+class MergeMarker:
     """Stands in a visitor's place once it is known to be the visitor `to`. While `state` is there,
     it is not yet certain that the other has taken it in.
     """
@@ -160,20 +160,22 @@ def decode_visitor(value: bytes) -> VisitorState:
     return VisitorState(sequence, counts, first_seen, last_seen, held, recent, tiles, merged)
 
 
-def encode_moved(moved: Moved, revision: bytes) -> bytes:
+def encode_marker(moved: MergeMarker, revision: bytes) -> bytes:
     to = moved.to.encode()
     state = encode_visitor(moved.state, b"") if moved.state is not None else b""
     return revision + _MOVED + len(to).to_bytes(2) + to + state
 
 
-def decode_known(value: bytes) -> VisitorState | Moved:
+def decode_visitor_or_marker(value: bytes) -> VisitorState | MergeMarker:
     """What a visitor's key holds: a state, or where it has gone. Raises `LayoutError`."""
     if value[REVISION_BYTES : REVISION_BYTES + 1] != _MOVED:
         return decode_visitor(value)
     start = REVISION_BYTES + 3
     end = start + int.from_bytes(value[start - 2 : start])
     to, state = value[start:end], value[end:]
-    return Moved(to.decode(), decode_visitor(bytes(REVISION_BYTES) + state) if state else None)
+    return MergeMarker(
+        to.decode(), decode_visitor(bytes(REVISION_BYTES) + state) if state else None
+    )
 
 
 def encode_item(state: ItemState, revision: bytes) -> bytes:

@@ -24,9 +24,9 @@ from slipstream.features.visitor import VisitorState
 from slipstream.stores import layout
 from slipstream.stores.connection import Call, Scripts, connect, translated
 from slipstream.stores.connection import StoreUnavailableError as StoreUnavailableError
-from slipstream.stores.decoded import Decoded
 from slipstream.stores.layout import Keys, TrendingState
 from slipstream.stores.online_reader import OnlineReader as OnlineReader
+from slipstream.stores.state_cache import StateCache
 from slipstream.stores.visitors import MOST_HOPS, Visitors, as_read, further_of
 
 log = get_logger(__name__)
@@ -59,7 +59,7 @@ class Brought(NamedTuple):
 
 
 @dataclass(slots=True)
-class Linked:
+class LinkResult:
     """What identity records have done: the users whose state has changed, how many records came to
     what (`LinkOutcome`), and the visitors who were merged into a user that has been erased since,
     with the time of that.
@@ -98,7 +98,7 @@ class OnlineStore:
         self._item_ttl_ms = retention.item_ttl_ms
         self._redis = connect(settings)
         self._scripts = Scripts(self._redis)
-        self._items = Decoded(layout.decode_item, _ITEMS_REMEMBERED)
+        self._items = StateCache(layout.decode_item, _ITEMS_REMEMBERED)
         self._visitors = Visitors(self._redis, self._scripts, self._keys, retention.visitor_ttl_ms)
 
     @property
@@ -136,11 +136,11 @@ class OnlineStore:
             self._add_trending(records)
         return changed
 
-    def link(self, records: Sequence[PlacedCatalog]) -> Linked:
+    def link(self, records: Sequence[PlacedCatalog]) -> LinkResult:
         """Merge visitors into the users that they are, as `identity` records say: each once, in
         whatever order they come.
         """
-        linked = Linked()
+        linked = LinkResult()
         links = [(record.entity_id, named(record.attributes), record) for _, _, record in records]
         valid = [
             (visitor_id, user_id, record)
@@ -195,13 +195,13 @@ class OnlineStore:
         """The state of the user whom a visitor is known to be, else of the visitor; None when never
         seen, or not for as long as states are kept.
         """
-        known: dict[str, VisitorState | layout.Moved | None] = {}
+        known: dict[str, VisitorState | layout.MergeMarker | None] = {}
         further = {user_id}
         with translated():
             while further and len(known) <= MOST_HOPS:
                 for one in further:
                     value = self._redis.get(self._keys.visitor(one))
-                    known[one] = layout.decode_known(value) if value else None
+                    known[one] = layout.decode_visitor_or_marker(value) if value else None
                 further = further_of(known.values()) - known.keys()
         return as_read(known, user_id)
 

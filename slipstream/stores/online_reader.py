@@ -12,8 +12,8 @@ from slipstream.features.item import ItemState
 from slipstream.features.visitor import VisitorState
 from slipstream.stores import layout
 from slipstream.stores.connection import translated
-from slipstream.stores.decoded import Decoded
-from slipstream.stores.layout import Keys, Moved, worth
+from slipstream.stores.layout import Keys, MergeMarker, worth
+from slipstream.stores.state_cache import StateCache
 from slipstream.stores.visitors import MOST_HOPS, as_read, further_of
 
 # Decoded items that a reader keeps, of about five kilobytes each.
@@ -29,7 +29,7 @@ class OnlineReader:
     def __init__(self, settings: RedisSettings, namespace: str) -> None:
         self._keys = Keys(namespace)
         # the same items are asked for again and again, far more often than they change
-        self._items = Decoded(layout.decode_item, ITEMS_KEPT)
+        self._items = StateCache(layout.decode_item, ITEMS_KEPT)
         pool = redis.asyncio.BlockingConnectionPool.from_url(
             settings.url.get_secret_value(),
             socket_timeout=settings.timeout_s,
@@ -66,11 +66,12 @@ class OnlineReader:
         values = await self._values(keys)
         with translated():
             known = [
-                layout.decode_known(value) if value else None for value in values[: len(user_ids)]
+                layout.decode_visitor_or_marker(value) if value else None
+                for value in values[: len(user_ids)]
             ]
             of_items = zip(keys[len(user_ids) :], values[len(user_ids) :], strict=True)
             items = [self._items.state(key, value) if value else None for key, value in of_items]
-        if any(isinstance(one, Moved) for one in known):
+        if any(isinstance(one, MergeMarker) for one in known):
             return await self._followed(dict(zip(user_ids, known, strict=True)), user_ids), items
         return cast("list[VisitorState | None]", known), items
 
@@ -107,7 +108,7 @@ class OnlineReader:
         await self._redis.aclose()
 
     async def _followed(
-        self, known: dict[str, VisitorState | Moved | None], user_ids: Sequence[str]
+        self, known: dict[str, VisitorState | MergeMarker | None], user_ids: Sequence[str]
     ) -> list[VisitorState | None]:
         for _ in range(MOST_HOPS):
             further = list(further_of(known.values()) - known.keys())
@@ -116,7 +117,7 @@ class OnlineReader:
             values = await self._values([self._keys.visitor(user_id) for user_id in further])
             with translated():
                 known |= {
-                    one: layout.decode_known(value) if value else None
+                    one: layout.decode_visitor_or_marker(value) if value else None
                     for one, value in zip(further, values, strict=True)
                 }
         return [as_read(known, user_id) for user_id in user_ids]

@@ -19,13 +19,13 @@ from slipstream.features.item import ItemState
 from slipstream.features.visitor import VisitorState
 from slipstream.stores import layout
 from slipstream.stores.connection import Call, Scripts, connect, translated
-from slipstream.stores.layout import Keys, Moved, TrendingState
+from slipstream.stores.layout import Keys, MergeMarker, TrendingState
 from slipstream.stores.online import TRENDING_KEPT, Retention
 
 _CHUNK: Final = 200
 
 # Of "<topic id>:<partition>": the last offset of which history has the record; -1 when it has none.
-Covered = Callable[[str], int]
+LastOffset = Callable[[str], int]
 
 
 class RebuiltVisitor(NamedTuple):
@@ -58,7 +58,7 @@ class Rebuild:
     """One writer. Methods raise `StoreUnavailableError`; all can be asked again."""
 
     def __init__(
-        self, settings: RedisSettings, namespace: str, retention: Retention, covered: Covered
+        self, settings: RedisSettings, namespace: str, retention: Retention, covered: LastOffset
     ) -> None:
         self._redis = connect(settings)
         self._scripts = Scripts(self._redis)
@@ -124,7 +124,7 @@ class Rebuild:
                 if user_ids
                 else []
             )
-            known = [layout.decode_known(value) if value else None for value in values]
+            known = [layout.decode_visitor_or_marker(value) if value else None for value in values]
             return [state if isinstance(state, VisitorState) else None for state in known]
 
     def hold(self, seconds: float) -> None:
@@ -155,17 +155,18 @@ class Rebuild:
         for one in living:
             found = {name: next(values) for name in (one.user_id, *one.members)}
             known = {
-                name: layout.decode_known(value) if value else None for name, value in found.items()
+                name: layout.decode_visitor_or_marker(value) if value else None
+                for name, value in found.items()
             }
             own = known[one.user_id]
             states = [
-                state.state if isinstance(state, Moved) else state for state in known.values()
+                state.state if isinstance(state, MergeMarker) else state for state in known.values()
             ]
             unknown = isinstance(own, VisitorState) and not own.merged.keys() <= set(
                 one.members
             )  # linked since
             if (
-                isinstance(own, Moved)
+                isinstance(own, MergeMarker)
                 or unknown
                 or not all(self._holds(state) for state in states if state is not None)
             ):
@@ -182,7 +183,7 @@ class Rebuild:
             if not ok:
                 left.append(visit.rebuilt)
                 continue
-            marker = layout.encode_moved(Moved(visit.rebuilt.user_id), layout.new_revision())
+            marker = layout.encode_marker(MergeMarker(visit.rebuilt.user_id), layout.new_revision())
             for name in visit.rebuilt.members:
                 calls.append(
                     self._call(

@@ -4,7 +4,7 @@ stops us in between.
 A visitor A who turns out to be the user U is moved in steps, each of which replaces one value if
 nobody was faster:
 
-1. A's state becomes a marker `Moved(U, A's state)`: from now on nobody writes A's state, so it
+1. A's state becomes a marker `MergeMarker(U, A's state)`: from now on nobody writes A's state, so it
 can't grow unseen.
 2. U takes the state in, and says so in `merged`. When U is a marker itself, this is done where its
 markers end.
@@ -28,8 +28,8 @@ from slipstream.features.identity import has_taken_in, taken_in
 from slipstream.features.visitor import VisitorState
 from slipstream.stores import layout
 from slipstream.stores.connection import Call, Scripts
-from slipstream.stores.decoded import Decoded
-from slipstream.stores.layout import Keys, LayoutError, Moved
+from slipstream.stores.layout import Keys, LayoutError, MergeMarker
+from slipstream.stores.state_cache import StateCache
 
 log = get_logger(__name__)
 
@@ -44,15 +44,15 @@ _REMEMBERED: Final = 5_000
 LinkOutcome = Literal["merged", "known", "other", "itself", "unreadable"]
 
 
-class Known(NamedTuple):
+class StoredVisitor(NamedTuple):
     """What a visitor's key holds, and the revision of that."""
 
     revision: bytes
-    content: VisitorState | Moved | None
+    content: VisitorState | MergeMarker | None
 
 
 @dataclass(slots=True)
-class Folded:
+class VisitorUpdate:
     """What a visitor's state becomes by records that it did not hold yet, and the pairs that each
     of them makes.
     """
@@ -62,7 +62,7 @@ class Folded:
     records: list[Placed]
     pairs: list[list[Covisit]]
     # the visitors whose records are among them, by their markers
-    markers: dict[str, Known] = field(default_factory=dict)
+    markers: dict[str, StoredVisitor] = field(default_factory=dict)
 
 
 class Visitors:
@@ -70,9 +70,9 @@ class Visitors:
 
     def __init__(self, client: Any, scripts: Scripts, keys: Keys, ttl_ms: int) -> None:
         self._redis, self._scripts, self._keys, self._ttl_ms = client, scripts, keys, ttl_ms
-        self._decoded = Decoded(layout.decode_known, _REMEMBERED)
+        self._decoded = StateCache(layout.decode_visitor_or_marker, _REMEMBERED)
 
-    def fold(self, groups: Mapping[str, list[Placed]]) -> dict[str, Folded]:
+    def fold(self, groups: Mapping[str, list[Placed]]) -> dict[str, VisitorUpdate]:
         """The states after these records (by visitor, those of one source in order of offsets), by
         where each is kept. Nothing is written but merges that were under way. Records of a state
         that can't be read are left out.
@@ -81,10 +81,10 @@ class Visitors:
         members: dict[str, list[str]] = {}
         for visitor_id, end in ends.items():
             members.setdefault(end, []).append(visitor_id)
-        folded: dict[str, Folded] = {}
+        folded: dict[str, VisitorUpdate] = {}
         for end, theirs in members.items():
             state = known[end].content
-            assert not isinstance(state, Moved)  # noqa: S101
+            assert not isinstance(state, MergeMarker)  # noqa: S101
             before = state or VisitorState()
             fresh: list[Placed] = []
             applied, merged = before.applied, before.merged
@@ -106,12 +106,12 @@ class Visitors:
             after_all = visitor.fold_all(before, events)
             after_all.applied, after_all.merged = applied, merged
             markers = {visitor_id: known[visitor_id] for visitor_id in theirs if visitor_id != end}
-            folded[end] = Folded(
+            folded[end] = VisitorUpdate(
                 after_all, known[end].revision, fresh, covisits.pairs(before, events), markers
             )
         return folded
 
-    def write(self, folded: Mapping[str, Folded]) -> list[str]:
+    def write(self, folded: Mapping[str, VisitorUpdate]) -> list[str]:
         """Replace the states; the keys of those where another writer was faster."""
         done = self._scripts.replace(
             [self._call(end, one.revision, one.state) for end, one in folded.items()]
@@ -132,7 +132,7 @@ class Visitors:
             while True:
                 end, way = self._end(user_id)
                 here = self._read_one(visitor_id)
-                if isinstance(here.content, Moved):
+                if isinstance(here.content, MergeMarker):
                     changed = self._finish(visitor_id)
                     end = self._end(user_id)[0]
                     outcome: LinkOutcome = "known" if self._end(visitor_id)[0] == end else "other"
@@ -142,7 +142,7 @@ class Visitors:
                 theirs = here.content
                 if forget and theirs is not None:
                     theirs = VisitorState(applied=theirs.applied, merged=theirs.merged)
-                if self._replace(visitor_id, here.revision, Moved(user_id, theirs)):
+                if self._replace(visitor_id, here.revision, MergeMarker(user_id, theirs)):
                     return "merged", self._finish(visitor_id)
         except LayoutError as error:
             log.error(
@@ -162,7 +162,8 @@ class Visitors:
             known[visitor_id].content if visitor_id in known else None for visitor_id, _ in links
         ]
         return [
-            content == Moved(user_id) for content, (_, user_id) in zip(held, links, strict=True)
+            content == MergeMarker(user_id)
+            for content, (_, user_id) in zip(held, links, strict=True)
         ]
 
     def erase(self, user_id: str, source: str, offset: int) -> list[str]:
@@ -184,7 +185,7 @@ class Visitors:
                 self._redis.delete(self._keys.visitor(user_id))
                 return [user_id]
             state = known.content
-            if isinstance(state, Moved):
+            if isinstance(state, MergeMarker):
                 continue
             if state is None:
                 return way
@@ -197,7 +198,9 @@ class Visitors:
             ):
                 return members
 
-    def _located(self, visitor_ids: Iterable[str]) -> tuple[dict[str, Known], dict[str, str]]:
+    def _located(
+        self, visitor_ids: Iterable[str]
+    ) -> tuple[dict[str, StoredVisitor], dict[str, str]]:
         """What the visitors' keys hold, and the end of each one's markers; every merge on the way
         is finished. Without the visitors whose state can't be read.
         """
@@ -212,7 +215,9 @@ class Visitors:
                 known |= self._read(list(further))
                 further = further_of(content for _, content in known.values())
             waiting = {
-                v for v, (_, it) in known.items() if isinstance(it, Moved) and it.state is not None
+                v
+                for v, (_, it) in known.items()
+                if isinstance(it, MergeMarker) and it.state is not None
             } - blocked
             for visitor_id in waiting:
                 try:
@@ -250,15 +255,15 @@ class Visitors:
                 way[:-1]
             ):  # from the end: what was merged into a mover is told by the mover's own state
                 marker = markers[mover].content
-                if isinstance(marker, Moved) and marker.state is not None:
+                if isinstance(marker, MergeMarker) and marker.state is not None:
                     waiting = mover, marker.state, marker.to
                     break
             if waiting is None:
                 return changed
             mover, theirs, to = waiting
             root = markers[end]
-            if isinstance(root.content, Moved) or not all(
-                isinstance(markers[one].content, Moved) for one in way[:-1]
+            if isinstance(root.content, MergeMarker) or not all(
+                isinstance(markers[one].content, MergeMarker) for one in way[:-1]
             ):
                 continue
             if not has_taken_in(root.content, mover, theirs):
@@ -266,27 +271,29 @@ class Visitors:
                 if not self._replace(end, root.revision, state):
                     continue
                 changed[end] = state
-            self._replace(mover, markers[mover].revision, Moved(to))
+            self._replace(mover, markers[mover].revision, MergeMarker(to))
 
     def _end(self, visitor_id: str) -> tuple[str, list[str]]:
         """Where the visitor's markers end, and all on the way, from the visitor to the end."""
         while True:
             way, known = [visitor_id], {visitor_id: self._read_one(visitor_id)}
-            while isinstance(marker := known[way[-1]].content, Moved) and marker.to not in known:
+            while (
+                isinstance(marker := known[way[-1]].content, MergeMarker) and marker.to not in known
+            ):
                 known[marker.to] = self._read_one(marker.to)
                 way.append(marker.to)
-            if not isinstance(marker, Moved):
+            if not isinstance(marker, MergeMarker):
                 return way[-1], way
             self._open_circle({one: known[one] for one in way[way.index(marker.to) :]})
 
-    def _open_circle(self, circle: Mapping[str, Known]) -> None:
+    def _open_circle(self, circle: Mapping[str, StoredVisitor]) -> None:
         """Give one of these markers its state back. All who see the circle choose the same; one who
         closed it has its state, since there was no end that could take it in.
         """
         frozen = {
             v: (known.revision, c.state)
             for v, known in circle.items()
-            if isinstance(c := known.content, Moved) and c.state
+            if isinstance(c := known.content, MergeMarker) and c.state
         }
         lowest = min(frozen or circle)
         revision, state = frozen.get(lowest, (circle[lowest].revision, VisitorState()))
@@ -295,7 +302,7 @@ class Visitors:
         )
         self._replace(lowest, revision, state)
 
-    def _keep_markers(self, used: Mapping[str, Mapping[str, Known]]) -> None:
+    def _keep_markers(self, used: Mapping[str, Mapping[str, StoredVisitor]]) -> None:
         """Let markers that were used live as long as the states, and point to the end."""
         if not used:
             return
@@ -303,21 +310,21 @@ class Visitors:
         longer: list[Call] = []
         for end, markers in used.items():
             for visitor_id, (revision, content) in markers.items():
-                if isinstance(content, Moved) and content.to != end:
-                    longer.append(self._call(visitor_id, revision, Moved(end)))
+                if isinstance(content, MergeMarker) and content.to != end:
+                    longer.append(self._call(visitor_id, revision, MergeMarker(end)))
                 else:
                     pipeline.pexpire(self._keys.visitor(visitor_id), self._ttl_ms)
         pipeline.execute()
         self._scripts.run("replace", longer)
 
-    def _read(self, visitor_ids: Sequence[str]) -> dict[str, Known]:
+    def _read(self, visitor_ids: Sequence[str]) -> dict[str, StoredVisitor]:
         """What the visitors' keys hold, without those that can't be read."""
-        known: dict[str, Known] = {}
+        known: dict[str, StoredVisitor] = {}
         keys = [self._keys.visitor(visitor_id) for visitor_id in visitor_ids]
         values = self._redis.mget(keys) if keys else []
         for visitor_id, key, value in zip(visitor_ids, keys, values, strict=True):
             try:
-                known[visitor_id] = Known(
+                known[visitor_id] = StoredVisitor(
                     layout.revision_of(value), self._decoded.state(key, value) if value else None
                 )
             except LayoutError as error:
@@ -330,36 +337,40 @@ class Visitors:
                 )
         return known
 
-    def _read_one(self, visitor_id: str) -> Known:
+    def _read_one(self, visitor_id: str) -> StoredVisitor:
         key = self._keys.visitor(visitor_id)
         value = self._redis.get(key)
-        return Known(layout.revision_of(value), self._decoded.state(key, value) if value else None)
+        return StoredVisitor(
+            layout.revision_of(value), self._decoded.state(key, value) if value else None
+        )
 
-    def _replace(self, visitor_id: str, revision: bytes, content: VisitorState | Moved) -> bool:
+    def _replace(
+        self, visitor_id: str, revision: bytes, content: VisitorState | MergeMarker
+    ) -> bool:
         return self._scripts.replace([self._call(visitor_id, revision, content)])[0]
 
-    def _call(self, visitor_id: str, revision: bytes, content: VisitorState | Moved) -> Call:
+    def _call(self, visitor_id: str, revision: bytes, content: VisitorState | MergeMarker) -> Call:
         new, key = layout.new_revision(), self._keys.visitor(visitor_id)
         encoded = (
-            layout.encode_moved(content, new)
-            if isinstance(content, Moved)
+            layout.encode_marker(content, new)
+            if isinstance(content, MergeMarker)
             else layout.encode_visitor(content, new)
         )
         self._decoded.remember(key, new, content)
         return Call([key], [revision, encoded, self._ttl_ms])
 
 
-def further_of(contents: Iterable[VisitorState | Moved | None]) -> set[str]:
+def further_of(contents: Iterable[VisitorState | MergeMarker | None]) -> set[str]:
     """Whom the markers among these point to."""
-    return {content.to for content in contents if isinstance(content, Moved)}
+    return {content.to for content in contents if isinstance(content, MergeMarker)}
 
 
-def way_of(contents: Mapping[str, VisitorState | Moved | None], visitor_id: str) -> list[str]:
+def way_of(contents: Mapping[str, VisitorState | MergeMarker | None], visitor_id: str) -> list[str]:
     """The visitor and whom its markers lead to, up to the end; empty when that is not among these,
     or there is no end.
     """
     way = [visitor_id]
-    while isinstance(marker := contents.get(way[-1]), Moved):
+    while isinstance(marker := contents.get(way[-1]), MergeMarker):
         if marker.to in way or marker.to not in contents:
             return []
         way.append(marker.to)
@@ -367,7 +378,7 @@ def way_of(contents: Mapping[str, VisitorState | Moved | None], visitor_id: str)
 
 
 def as_read(
-    contents: Mapping[str, VisitorState | Moved | None], visitor_id: str
+    contents: Mapping[str, VisitorState | MergeMarker | None], visitor_id: str
 ) -> VisitorState | None:
     """The state that a reader is given, who has read these: where the markers end, with what is
     still waiting to be taken in.
@@ -375,13 +386,13 @@ def as_read(
     way = way_of(contents, visitor_id)
     if not way:  # a circle that nobody has opened yet, or too long a way
         marker = contents.get(visitor_id)
-        return marker.state if isinstance(marker, Moved) else marker
+        return marker.state if isinstance(marker, MergeMarker) else marker
     state = contents[way[-1]]
-    assert not isinstance(state, Moved)  # noqa: S101
+    assert not isinstance(state, MergeMarker)  # noqa: S101
     for mover in reversed(way[:-1]):
         marker = contents[mover]
         if (
-            isinstance(marker, Moved)
+            isinstance(marker, MergeMarker)
             and marker.state is not None
             and not has_taken_in(state, mover, marker.state)
         ):

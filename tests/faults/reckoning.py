@@ -131,7 +131,7 @@ def _visitors(
         found.say("foreign visitor", visitor_id)
     for visitor_id, events in theirs.items():
         value = stored.get(visitor_id)
-        held = layout.decode_known(value) if value else None
+        held = layout.decode_visitor_or_marker(value) if value else None
         if not isinstance(held, visitor.VisitorState):
             found.say("visitor without a state", f"{visitor_id}: {held}")
             continue
@@ -164,8 +164,8 @@ def _merges(found: Findings, client: Any, namespace: str, users: dict[str, str])
     keys = layout.Keys(namespace)
     for visitor_id in users:
         value = client.get(keys.visitor(visitor_id))
-        held = layout.decode_known(value) if value else None
-        if not isinstance(held, layout.Moved):
+        held = layout.decode_visitor_or_marker(value) if value else None
+        if not isinstance(held, layout.MergeMarker):
             found.say("not merged", visitor_id)
         elif held.state is not None:
             found.say("merge half done", visitor_id)

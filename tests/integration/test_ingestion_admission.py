@@ -19,15 +19,15 @@ from slipstream.broker.topics import ensure_topics
 from slipstream.chassis.settings import KafkaSettings, RedisSettings
 from slipstream.contracts.times import HOUR_MS
 from slipstream.contracts.topics import INTERACTIONS
-from slipstream.stores.admission import (
+from slipstream.stores.admission_store import (
     DONE,
     FIRST,
     LIMIT_S,
     LIMITED,
     NOT_ASKED,
     PENDING,
+    AdmissionQuery,
     AdmissionStore,
-    Asked,
     Rate,
 )
 from slipstream.stores.write_keys import WriteKeyStore
@@ -130,7 +130,7 @@ async def test_message_whose_first_attempt_has_no_end_is_marked(
     store = AdmissionStore(
         redis_settings, namespace, window_ms=HOUR_MS, source_rate=Rate(), visitor_rate=Rate()
     )
-    await store.judge([Asked("shop", [store.message_key("shop", "", "m-0")], [None])])
+    await store.judge([AdmissionQuery("shop", [store.message_key("shop", "", "m-0")], [None])])
     await store.aclose()
 
     def send() -> None:
@@ -159,7 +159,7 @@ async def test_what_was_taken_into_a_log_that_is_gone_may_be_sent_again(
         visitor_rate=Rate(),
         log_id=lambda: log_id,
     )
-    asked = Asked("shop", [store.message_key("shop", "", "m-0")], [None])
+    asked = AdmissionQuery("shop", [store.message_key("shop", "", "m-0")], [None])
 
     async def judged() -> int:
         return (await store.judge([asked]))[0].letters[0]
@@ -200,7 +200,7 @@ def test_what_a_killed_broker_took_with_it_is_taken_again(
     assert (message.record.event_id, message.record.maybe_repeat) == ("m-0", True)
 
 
-async def letter(store: AdmissionStore, asked: Asked) -> int:
+async def letter(store: AdmissionStore, asked: AdmissionQuery) -> int:
     (judged,) = await store.judge([asked])
     return judged.letters[0]
 
@@ -213,7 +213,7 @@ async def test_nobody_waits_in_line_for_a_redis_that_hangs(
         redis, namespace, window_ms=HOUR_MS, source_rate=Rate(), visitor_rate=Rate()
     )
     asked = [
-        Asked("shop", [store.message_key("shop", "", f"m-{number}")], [None])
+        AdmissionQuery("shop", [store.message_key("shop", "", f"m-{number}")], [None])
         for number in range(20)
     ]
     await store.judge(asked[:1])
@@ -242,7 +242,7 @@ async def test_a_redis_that_was_slow_has_forgotten_nothing(
         redis, namespace, window_ms=HOUR_MS, source_rate=Rate(), visitor_rate=Rate()
     )
     before, meanwhile, later, last = (
-        Asked("shop", [store.message_key("shop", "", name)], [None]) for name in "abcd"
+        AdmissionQuery("shop", [store.message_key("shop", "", name)], [None]) for name in "abcd"
     )
     assert await letter(store, before) == FIRST
     assert server.process is not None
@@ -401,13 +401,13 @@ async def test_letters_of_the_store(redis_settings: RedisSettings, namespace: st
     )
     a, b = (store.message_key("s", "", name) for name in "ab")
     first, other = await store.judge(
-        [Asked("s", [a, None, b], ["v", "v", None]), Asked("t", [a], [None])]
+        [AdmissionQuery("s", [a, None, b], ["v", "v", None]), AdmissionQuery("t", [a], [None])]
     )
     assert list(first.letters) == [FIRST, LIMITED, FIRST] and list(other.letters) == [PENDING]
     store.acknowledged([a])
-    (again,) = await store.judge([Asked("s", [a, b, None], ["v", None, None])])
+    (again,) = await store.judge([AdmissionQuery("s", [a, b, None], ["v", None, None])])
     assert list(again.letters) == [DONE, PENDING, NOT_ASKED]
-    (refused,) = await store.judge([Asked("s", [b], [None])])
+    (refused,) = await store.judge([AdmissionQuery("s", [b], [None])])
     assert refused.wait_ms > 0 and list(refused.letters) == [NOT_ASKED]
     await store.aclose()
 
@@ -419,7 +419,7 @@ async def test_a_request_above_the_burst_is_taken_when_nothing_is_owed(
     store = AdmissionStore(
         redis_settings, namespace, window_ms=0, source_rate=Rate(0.01, 10), visitor_rate=Rate()
     )
-    asked = Asked("s", [None] * events, [None] * events)
+    asked = AdmissionQuery("s", [None] * events, [None] * events)
     waits = [(await store.judge([asked]))[0].wait_ms > 0 for _ in range(12)]
     assert waits == ([False] * 10 + [True] * 2 if events == 1 else [False] + [True] * 11)
     await store.aclose()

@@ -13,7 +13,7 @@ import pyarrow as pa
 from services.features.history.rows import FOLDED_COLUMNS
 from slipstream.contracts.events import CatalogRecord
 from slipstream.contracts.vocabulary import MERGED_INTO
-from slipstream.features.history import Catalogue
+from slipstream.features.history import AttributeHistory
 from slipstream.features.identity import Identities, Link
 from slipstream.stores.lake import CATALOG, INTERACTIONS, SCHEMAS, Lake
 from slipstream.stores.online import PlacedCatalog
@@ -55,7 +55,7 @@ class Known:
                 erasures.append(PlacedCatalog(source, offset, record))
         self.identities = Identities(links)
         self.merged = self.identities.merged()
-        self.catalogue = Catalogue(known, attributes)
+        self.catalogue = AttributeHistory(known, attributes)
         self._links: dict[str, list[Link]] = {}
         for link in links:
             if link.visitor_id in self.merged:

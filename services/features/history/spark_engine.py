@@ -261,7 +261,7 @@ def _visitor_rows(
     known: Any, since_ms: int | None, until_ms: int | None, frame: "pd.DataFrame"
 ) -> "pd.DataFrame":
     found: Known = known.value
-    asked = history.asks_for(since_ms, until_ms)
+    asked = history.rows_between(since_ms, until_ms)
     rows = history.visitor_rows(
         frame["visitor"].iloc[0], _records(frame), asked, found.catalogue, found.attributes
     )
@@ -270,7 +270,7 @@ def _visitor_rows(
 
 def _item_rows(since_ms: int | None, until_ms: int | None, frame: "pd.DataFrame") -> "pd.DataFrame":
     return as_batch(
-        history.item_rows(_records(frame), history.asks_for(since_ms, until_ms)), item_schema()
+        history.item_rows(_records(frame), history.rows_between(since_ms, until_ms)), item_schema()
     ).to_pandas()
 
 

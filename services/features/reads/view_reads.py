@@ -17,8 +17,8 @@ from slipstream.features.views import (
     REQUEST,
     SESSION,
     VISITOR,
+    FeatureRegistry,
     FeatureView,
-    Registry,
 )
 from slipstream.features.visitor import VisitorState, visitor_view
 from slipstream.stores.online_reader import ITEMS_KEPT, OnlineReader
@@ -113,7 +113,7 @@ class ItemReads:
         hour, asked = now_ms // HOUR_MS, (item_id, names)
         known = self._known.get(asked)
         # A state that is read again without having been written is the same object (see
-        # `slipstream.stores.decoded`).
+        # `slipstream.stores.state_cache`).
         if known is None or known[0] is not state or known[1] != hour:
             steady = item_features(state, now_ms, [name for name in names if name not in MOVING])
             self._known.pop(asked, None)
@@ -124,7 +124,7 @@ class ItemReads:
         return {**known[2], **item_features(state, now_ms, moving)} if moving else known[2]
 
 
-def view_reads(registry: Registry) -> dict[str, ViewRead]:
+def view_reads(registry: FeatureRegistry) -> dict[str, ViewRead]:
     """By name, in the order of their declaration."""
     attributes = registry.affinity_attributes
 

@@ -14,7 +14,7 @@ from slipstream.contracts.times import DAY_MS, HOUR_MS
 from slipstream.features import covisits, history, item, visitor
 from slipstream.features.affinity import affinity_features
 from slipstream.features.applied import Placed
-from slipstream.features.history import Catalogue, Covisited, asks_for
+from slipstream.features.history import AttributeHistory, StreamCovisit, rows_between
 from slipstream.features.identity import Link, taken_in
 from slipstream.features.item import ItemState, item_features
 from slipstream.features.request import RequestContext, request_features
@@ -23,14 +23,14 @@ from slipstream.features.views import VISITOR
 from slipstream.features.visitor import VisitorState, visitor_view
 from tests.unit.features.placed_events import START, histories, like, placed
 
-CATALOGUE = Catalogue(
+CATALOGUE = AttributeHistory(
     [
         ("a", START, {"category": "shoes", "price": 10}),
         ("a", START + DAY_MS, {"category": "boots", "price": 12}),
         ("b", START + 9 * DAY_MS, {"category": "hats", "price": 99}),
     ]
 )
-EVERY = asks_for()
+EVERY = rows_between()
 
 
 def streamed(records: list[Placed], of: Placed, chance: random.Random) -> dict[str, Any]:
@@ -122,16 +122,16 @@ def test_rebuilt_states_are_what_the_stream_left(
 ) -> None:
     """Records as logs give them: each source in its order, sources mixed as they were received."""
     arrived = history.in_order_of_arrival(records)
-    told: list[Covisited] = []
+    told: list[StreamCovisit] = []
     streamed_states: dict[str, VisitorState] = {}
     for record in arrived:
         user_id = record.interaction.user_id
         [made] = covisits.pairs(streamed_states.get(user_id), [record.interaction])
-        told += [Covisited(record.source, record.offset, pair) for pair in made]
+        told += [StreamCovisit(record.source, record.offset, pair) for pair in made]
         state = visitor.fold_all(streamed_states.get(user_id), [record.interaction])
         state.applied = {**state.applied, record.source: record.offset}
         streamed_states[user_id] = state
-    rebuilt: list[Covisited] = []
+    rebuilt: list[StreamCovisit] = []
     for user_id, theirs in by_visitor(chance.sample(records, len(records))).items():
         arrived_theirs = history.in_order_of_arrival(theirs)
         assert history.visitor_state(user_id, arrived_theirs) == streamed_states[user_id]
@@ -164,11 +164,11 @@ def test_a_merged_visitor_is_rebuilt_as_the_stream_merged_it(
     ]
     at = min(at, len(arrived))
     states: dict[str, VisitorState] = {}
-    told: list[Covisited] = []
+    told: list[StreamCovisit] = []
 
     def take(record: Placed, into: str) -> None:
         [made] = covisits.pairs(states.get(into), [record.interaction])
-        told.extend(Covisited(record.source, record.offset, pair) for pair in made)
+        told.extend(StreamCovisit(record.source, record.offset, pair) for pair in made)
         states[into] = visitor.fold_all(states.get(into), [record.interaction])
 
     for record in arrived[:at]:
@@ -202,7 +202,9 @@ def test_attributes_are_those_known_before_the_moment_or_else_the_first() -> Non
 
 def test_a_window_chooses_rows_and_not_what_they_count() -> None:
     records = [placed(n, START + n * HOUR_MS) for n in range(5)]
-    rows = history.training_rows({"u": records}, asks_for(START + 3 * HOUR_MS, START + 4 * HOUR_MS))
+    rows = history.training_rows(
+        {"u": records}, rows_between(START + 3 * HOUR_MS, START + 4 * HOUR_MS)
+    )
     assert [(row["offset"], row["visitor__history_length"]) for row in rows] == [(3, 3.0)]
 
 

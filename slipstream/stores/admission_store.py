@@ -53,7 +53,7 @@ class Rate(NamedTuple):
 
 
 @dataclass(slots=True)
-class Asked:
+class AdmissionQuery:
     """A request to judge: the name of its write key, and for each message the id to look up and the
     visitor to count, if any. `ids` are those of `message_key`.
     """
@@ -63,7 +63,7 @@ class Asked:
     visitors: Sequence[str | None]
 
 
-class Judged(NamedTuple):
+class AdmissionVerdict(NamedTuple):
     """`wait_ms` is more than 0 where the whole request is above its write key's rate. Else there is
     a letter for each message: `FIRST`; `PENDING`, which also means unknown; `DONE`; `LIMITED`, the
     visitor's rate; `NOT_ASKED`.
@@ -147,7 +147,7 @@ class AdmissionStore:
         digest = hashlib.blake2b(f"{source}\0{kind}\0{message_id}".encode(), digest_size=12)
         return f"{self._prefix}m:{digest.hexdigest()}"
 
-    async def judge(self, requests: Sequence[Asked]) -> list[Judged]:
+    async def judge(self, requests: Sequence[AdmissionQuery]) -> list[AdmissionVerdict]:
         """A verdict for each request. One round trip for all of them."""
         call = _Call()
         for request in requests:
@@ -155,16 +155,18 @@ class AdmissionStore:
         answer = await self._run(call)
         if answer is None:
             return [
-                Judged(bytes(PENDING if key else NOT_ASKED for key in request.ids))
+                AdmissionVerdict(bytes(PENDING if key else NOT_ASKED for key in request.ids))
                 for request in requests
             ]
         letters, waits = answer[0], iter(answer[1:])
-        judged: list[Judged] = []
+        judged: list[AdmissionVerdict] = []
         at = 0
         for request in requests:
             end = at + 1 + len(request.ids)
             refused = letters[at] == ord("-")
-            judged.append(Judged(letters[at + 1 : end], int(next(waits)) if refused else 0))
+            judged.append(
+                AdmissionVerdict(letters[at + 1 : end], int(next(waits)) if refused else 0)
+            )
             at = end
         return judged
 
@@ -189,7 +191,7 @@ class AdmissionStore:
         with suppress(RedisError, OSError):
             await self._redis.aclose()
 
-    def _plan(self, request: Asked, call: _Call) -> None:
+    def _plan(self, request: AdmissionQuery, call: _Call) -> None:
         if self.limits_sources:
             call.plan.append(b"K")
             call.keys.append(f"{self._prefix}s:{request.source}")

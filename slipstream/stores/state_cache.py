@@ -8,7 +8,7 @@ from slipstream.stores.layout import REVISION_BYTES
 S = TypeVar("S")
 
 
-class Decoded(Generic[S]):
+class StateCache(Generic[S]):
     """Decodes values, and remembers `size` of them by key and revision: each write gives a value a
     revision that none had before, so what is remembered under it is what the value says. The states
     are shared: whoever gets one must not change it.
