@@ -133,10 +133,10 @@ def visitor_features(
     named; the defaults for a visitor never seen.
 
     Windows end at `now_ms`, inclusive: to the millisecond for events of the sequence, by whole
-    tiles for those that are not in it. A state answers for the moment of its newest event and every
-    later one. Asked for an earlier moment (a device whose clock is ahead), it leaves out all that
-    happened after it: events of the sequence exactly, tiles from the one of `now_ms` on, so that it
-    may count too little there but never what came later.
+    tiles for those that are not in it. A state is exact from its newest event on. For an earlier
+    moment (a device's clock was ahead), all later events are left out: those of the sequence
+    exactly, tiles from the one of `now_ms` on. So a count may be too small there, never too large.
+    31 days or more before the newest event, counts are those of the sequence alone.
     """
     reading = _Reading(state or VisitorState(), now_ms)
     return {name: FEATURES[name](reading) for name in (FEATURES if names is None else names)}
@@ -213,6 +213,10 @@ class _Reading:
             )
             if self.state.tiles:
                 days, today = self.state.tiles[2], self.now_ms // DAY_MS
+                if days.newest - today >= TILE_SIZES[2].kept:
+                    # The tiles of days after the moment may be gone already, so the counts can't
+                    # be told apart any more: only the sequence is sure to be from before it.
+                    return float(sum(kind in (None, event.event_type) for event in self.sequence))
                 found -= tiling.total(
                     days, _groups(kind), max(days.newest, today), max(days.newest - today, 0) + 1
                 )
