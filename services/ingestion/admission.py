@@ -5,6 +5,7 @@ allowed.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from services.ingestion.verdicts import (
     Code,
@@ -17,15 +18,19 @@ from services.ingestion.verdicts import (
 )
 from slipstream.chassis.errors import TooManyRequestsError
 from slipstream.contracts.events import Interaction
-from slipstream.stores.admission_store import (
+from slipstream.stores.admission_protocol import (
     DONE,
+    FIRST,
     LIMITED,
     PENDING,
+    UNCHECKED,
     AdmissionQuery,
-    AdmissionStore,
     AdmissionVerdict,
-    Rate,
 )
+from slipstream.stores.admission_store import AdmissionStore, Rate
+
+# The codes of messages whose outcome stays as it is.
+_UNCHANGED: Final = bytes((FIRST, UNCHECKED))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +100,8 @@ class Admission:
                 retry_after_s=math.ceil(judged.wait_ms / 1000),
                 limit=rate.burst,
             )
-        letters = judged.letters
-        if not question.repeated and not letters.translate(None, b"f."):
+        letters = judged.codes
+        if not question.repeated and not letters.translate(None, _UNCHANGED):
             return outcomes
         return [
             self._outcome(outcome, letter, place in question.repeated)

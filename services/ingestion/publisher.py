@@ -31,7 +31,7 @@ from slipstream.chassis.errors import ServiceError, UnavailableError
 from slipstream.chassis.logging import get_logger
 from slipstream.contracts.events import DeadLetter, Interaction
 from slipstream.contracts.topics import CATALOG, DEAD_LETTERS, INTERACTIONS
-from slipstream.stores.admission_store import AdmissionVerdict
+from slipstream.stores.admission_protocol import AdmissionVerdict
 
 log = get_logger(__name__)
 

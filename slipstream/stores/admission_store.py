@@ -1,8 +1,7 @@
-"""What ingestion keeps in Redis to judge an event by: the message ids of the last hours, and how
-much came from whom.
+"""Redis store that admits events: recent message ids, and the rates of write keys and visitors.
 
-All of it lies in one slot of a cluster (one hash tag), since one script call judges everything that
-came in at the same time. Only ingestion uses this key space.
+All keys lie in one slot of a cluster (one hash tag), since one script call judges everything that
+arrived at the same time. Only ingestion uses this key space.
 """
 
 import asyncio
@@ -11,7 +10,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any, Final, NamedTuple
 
@@ -22,27 +20,26 @@ from redis.exceptions import NoScriptError, RedisError
 
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.settings import RedisSettings
+from slipstream.stores.admission_protocol import AdmissionCall, AdmissionQuery, AdmissionVerdict
 
 log = get_logger(__name__)
 
-# After Redis has restarted, ids that it does not know may be those that it forgot. Clients try
-# again within this.
+# A restarted Redis may have forgotten ids. For this long an id that it does not know counts as
+# pending, since clients send again within this time.
 GAP_MS: Final = 300_000
-# No request waits longer for Redis than this.
+# Longest time that a request waits for Redis.
 LIMIT_S: Final = 0.25
-# How long Redis is left alone after it did not answer.
+# Time without calls after Redis did not answer.
 PAUSE_S: Final = 1.0
-# Acknowledged ids wait this long for a script call to go along with, and so many are kept while
-# Redis is away.
+# Acknowledged ids wait this long for a script call to travel with.
 MARK_AFTER_S: Final = 0.02
+# Most acknowledged ids that are kept while Redis is away; the oldest go.
 MOST_MARKS: Final = 500_000
 MARKS_A_CALL: Final = 5_000
 
-FIRST, PENDING, DONE, LIMITED, NOT_ASKED = b"fpdr."
-
 
 class Rate(NamedTuple):
-    """So many events a second for ever, and so many at once. No limit where the first is 0."""
+    """A rate limit: events a second on average, and at once. 0 a second is no limit."""
 
     events_per_s: float = 0.0
     burst: int = 1
@@ -52,40 +49,11 @@ class Rate(NamedTuple):
         return 1000 / self.events_per_s
 
 
-@dataclass(slots=True)
-class AdmissionQuery:
-    """A request to judge: the name of its write key, and for each message the id to look up and the
-    visitor to count, if any. `ids` are those of `message_key`.
-    """
-
-    source: str
-    ids: Sequence[str | None]
-    visitors: Sequence[str | None]
-
-
-class AdmissionVerdict(NamedTuple):
-    """`wait_ms` is more than 0 where the whole request is above its write key's rate. Else there is
-    a letter for each message: `FIRST`; `PENDING`, which also means unknown; `DONE`; `LIMITED`, the
-    visitor's rate; `NOT_ASKED`.
-    """
-
-    letters: bytes
-    wait_ms: int = 0
-
-
-@dataclass(slots=True)
-class _Call:
-    """The arguments of one script call, as they gather."""
-
-    plan: list[bytes] = field(default_factory=list)
-    keys: list[str] = field(default_factory=list)
-    events: list[int] = field(default_factory=list)
-
-
 class AdmissionStore:
-    """Judges requests. Made and used in one event loop. Redis away is no failure here: nothing is
-    limited then, every id that was asked for is `PENDING`, and what was acknowledged is told to
-    Redis when it is back.
+    """Judges requests. Made and used in one event loop.
+
+    Redis away is no failure: nothing is limited then, every id is `PENDING`, and acknowledged ids
+    are kept until Redis is back.
     """
 
     def __init__(
@@ -98,8 +66,16 @@ class AdmissionStore:
         visitor_rate: Rate,
         log_id: Callable[[], str] = lambda: "",
     ) -> None:
-        """Ids are kept for `window_ms`; 0: they are not looked at. `log_id` names the log that
-        messages are taken into: what was `DONE` in another one is `PENDING`.
+        """Connects on first use.
+
+        Args:
+            settings: the Redis server.
+            namespace: begins all keys.
+            window_ms: time that ids are kept; 0 looks up none.
+            source_rate: the rate of a write key.
+            visitor_rate: the rate of a visitor.
+            log_id: names the log that messages are written to. An id that was acknowledged for
+                another log is `PENDING`.
         """
         self._prefix = f"{{{namespace}:admission}}:"
         self._window_ms = window_ms
@@ -112,8 +88,8 @@ class AdmissionStore:
         self._not_before = 0.0
         self._away = self._gap = False
         self._limit_s = limit_s = min(settings.timeout_s, LIMIT_S)
-        # One connection: what comes in at the same time travels in one call, and a pool costs as
-        # much as the call.
+        # One connection: requests that arrive at the same time travel in one call, and a pool
+        # costs as much as the call.
         self._redis: Any = redis.asyncio.Redis.from_url(
             settings.url.get_secret_value(),
             single_connection_client=True,
@@ -124,7 +100,7 @@ class AdmissionStore:
 
     @property
     def asks(self) -> bool:
-        """Whether there is anything to look up at all."""
+        """Whether there is anything to look up."""
         return self._window_ms > 0 or self.limits_sources or self.limits_visitors
 
     @property
@@ -141,73 +117,44 @@ class AdmissionStore:
         return self._rates[1].events_per_s > 0
 
     def message_key(self, source: str, kind: str, message_id: str) -> str:
-        """The key of a message's id. 96 bits: among a billion ids, one in 10^11 is taken for
-        another.
+        """The key of a message's id.
+
+        It has 96 bits: among a billion ids, the chance that two share a key is 1 in 10^11.
         """
         digest = hashlib.blake2b(f"{source}\0{kind}\0{message_id}".encode(), digest_size=12)
         return f"{self._prefix}m:{digest.hexdigest()}"
 
-    async def judge(self, requests: Sequence[AdmissionQuery]) -> list[AdmissionVerdict]:
-        """A verdict for each request. One round trip for all of them."""
-        call = _Call()
-        for request in requests:
-            self._plan(request, call)
-        answer = await self._run(call)
-        if answer is None:
-            return [
-                AdmissionVerdict(bytes(PENDING if key else NOT_ASKED for key in request.ids))
-                for request in requests
-            ]
-        letters, waits = answer[0], iter(answer[1:])
-        judged: list[AdmissionVerdict] = []
-        at = 0
-        for request in requests:
-            end = at + 1 + len(request.ids)
-            refused = letters[at] == ord("-")
-            judged.append(
-                AdmissionVerdict(letters[at + 1 : end], int(next(waits)) if refused else 0)
-            )
-            at = end
-        return judged
+    async def judge(self, queries: Sequence[AdmissionQuery]) -> list[AdmissionVerdict]:
+        """The verdict on each query, in one round trip for all."""
+        call = self._call(queries)
+        return call.verdicts(await self._run(call))
 
     def acknowledged(self, keys: Iterable[str]) -> None:
-        """These messages are taken for good: their ids are `DONE` soon. Told along with the next
-        judgement.
-        """
+        """Mark these messages' ids as `DONE`, with the next call or soon after."""
         self._marks.extend(keys)
         if self._marks and self._marking is None:
             self._marking = asyncio.get_running_loop().call_later(MARK_AFTER_S, self._mark_soon)
 
     async def ping(self) -> None:
-        """A readiness check: returns when Redis answers."""
+        """Return when Redis answers; a readiness check."""
         await self._redis.ping()
 
     async def aclose(self) -> None:
-        """Tell Redis what it was not told yet, and close, whether it is there or not."""
+        """Send the marks that wait, unless Redis is away, and close."""
         if self._marking is not None:
             self._marking.cancel()
-        while self._marks and await self._run(_Call()) is not None:
+        while self._marks and await self._run(self._call(())) is not None:
             pass
         with suppress(RedisError, OSError):
             await self._redis.aclose()
 
-    def _plan(self, request: AdmissionQuery, call: _Call) -> None:
-        if self.limits_sources:
-            call.plan.append(b"K")
-            call.keys.append(f"{self._prefix}s:{request.source}")
-            call.events.append(len(request.ids))
-        else:
-            call.plan.append(b"R")
-        if self.limits_visitors:
-            for key, visitor in zip(request.ids, request.visitors, strict=True):
-                call.plan.append((b"b" if visitor else b"i") if key else b"v" if visitor else b"n")
-                if key:
-                    call.keys.append(key)
-                if visitor:
-                    call.keys.append(f"{self._prefix}v:{visitor}")
-        else:
-            call.plan.append(bytes([105 if key else 110 for key in request.ids]))  # i, n
-            call.keys += [key for key in request.ids if key]
+    def _call(self, queries: Sequence[AdmissionQuery]) -> AdmissionCall:
+        return AdmissionCall(
+            queries,
+            self._prefix,
+            limits_sources=self.limits_sources,
+            limits_visitors=self.limits_visitors,
+        )
 
     def _mark_soon(self) -> None:
         self._marking = None
@@ -216,27 +163,25 @@ class AdmissionStore:
         task.add_done_callback(self._tasks.discard)
 
     async def _mark(self) -> None:
-        if self._marks and await self._run(_Call()) is None and self._marking is None:
+        if self._marks and await self._run(self._call(())) is None and self._marking is None:
             self._marking = asyncio.get_running_loop().call_later(PAUSE_S, self._mark_soon)
 
-    async def _run(self, call: _Call) -> list[Any] | None:
-        """Run the script, with what was acknowledged lately; None when Redis does not answer."""
+    async def _run(self, call: AdmissionCall) -> list[Any] | None:
+        """The script's answer, after the ids that wait are marked; None when Redis does not answer."""
         if time.monotonic() < self._not_before:
             return None
         marks = [self._marks.popleft() for _ in range(min(len(self._marks), MARKS_A_CALL))]
         try:
-            # There is one connection, and waiting for it counts, too.
+            # Waiting for the one connection counts, too.
             async with asyncio.timeout(self._limit_s):
                 answer = await self._evaluate(call, marks)
         except (RedisError, OSError) as error:
             if not self._away:
                 reason = str(error) or f"no answer within {self._limit_s:g} s"
-                log.warning(
-                    "message ids can't be looked up; what comes in may be repeats", reason=reason
-                )
+                log.warning("message ids can't be looked up; repeats may pass", reason=reason)
             self._not_before, self._away = time.monotonic() + PAUSE_S, True
-            # One that was only slow has forgotten nothing. One that we have not known yet may have,
-            # before it came back.
+            # A Redis that was slow has forgotten nothing. One that was never reached may have: it
+            # may restart before it answers.
             self._gap = self._gap or not self._sha
             self._marks.extendleft(reversed(marks))
             return None
@@ -245,7 +190,7 @@ class AdmissionStore:
         self._away = self._gap = False
         return answer
 
-    async def _evaluate(self, call: _Call, marks: Sequence[str]) -> list[Any]:
+    async def _evaluate(self, call: AdmissionCall, marks: Sequence[str]) -> list[Any]:
         source, visitor = (rate if rate.events_per_s else Rate(1.0) for rate in self._rates)
         while True:
             if not self._sha:
@@ -254,11 +199,13 @@ class AdmissionStore:
                 )
             try:
                 answer: list[Any] = await self._redis.execute_command(
-                    "EVALSHA", self._sha, 1 + len(marks) + len(call.keys), f"{self._prefix}gap", *marks, *call.keys,
-                    self._window_ms or 1, GAP_MS if self._gap else 0, len(marks), b"".join(call.plan),
-                    source.interval_ms, source.burst, visitor.interval_ms, visitor.burst, self._log_id(), *call.events,
+                    "EVALSHA", self._sha, 1 + len(marks) + len(call.keys),
+                    f"{self._prefix}gap", *marks, *call.keys,
+                    self._window_ms or 1, GAP_MS if self._gap else 0, len(marks), call.plan,
+                    source.interval_ms, source.burst, visitor.interval_ms, visitor.burst,
+                    self._log_id(), *call.events,
                 )  # fmt: skip
                 return answer
             except NoScriptError:
-                # It has restarted, and may have forgotten what it was told last.
+                # Redis has restarted, and may have lost its last writes.
                 self._sha, self._gap = "", True

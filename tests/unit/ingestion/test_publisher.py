@@ -11,7 +11,8 @@ from services.ingestion.publisher import Publisher
 from services.ingestion.verdicts import Origin, Outcome, Taken
 from slipstream.broker.producer import Failure, Outgoing
 from slipstream.contracts.events import Interaction
-from slipstream.stores.admission_store import FIRST, PENDING, AdmissionQuery, AdmissionVerdict, Rate
+from slipstream.stores.admission_protocol import FIRST, PENDING, AdmissionQuery, AdmissionVerdict
+from slipstream.stores.admission_store import Rate
 
 ORIGIN = Origin("shop", "r", 1_700_000_000_000)
 
