@@ -24,7 +24,8 @@ from slipstream.features.visitor import VisitorState
 from slipstream.stores import layout
 from slipstream.stores.connection import Call, Scripts, connect, translated
 from slipstream.stores.connection import StoreUnavailableError as StoreUnavailableError
-from slipstream.stores.layout import Keys, TrendingState
+from slipstream.stores.keys import Keys
+from slipstream.stores.layout import TrendingState
 from slipstream.stores.online_reader import OnlineReader as OnlineReader
 from slipstream.stores.state_cache import StateCache
 from slipstream.stores.visitors import MOST_HOPS, Visitors, as_read, further_of
@@ -245,7 +246,9 @@ class OnlineStore:
         """
         with translated():
             scores = self._redis.zrevrange(self._keys.trending_scores, 0, n - 1, withscores=True)
-            return layout.worth(scores, self._redis.get(self._keys.trending)) if n > 0 else []
+            return (
+                layout.trending_items(scores, self._redis.get(self._keys.trending)) if n > 0 else []
+            )
 
     def watermark(self) -> int:
         """The newest event time that was applied, in ms; 0 when there is none."""

@@ -12,7 +12,8 @@ from slipstream.features.item import ItemState
 from slipstream.features.visitor import VisitorState
 from slipstream.stores import layout
 from slipstream.stores.connection import translated
-from slipstream.stores.layout import Keys, MergeMarker, worth
+from slipstream.stores.keys import Keys
+from slipstream.stores.layout import MergeMarker, trending_items
 from slipstream.stores.state_cache import StateCache
 from slipstream.stores.visitors import MOST_HOPS, as_read, further_of
 
@@ -97,7 +98,7 @@ class OnlineReader:
             pipeline.zrevrange(self._keys.trending_scores, 0, n - 1, withscores=True)
             pipeline.get(self._keys.trending)
             scores, state = await pipeline.execute()
-        return worth(scores, state)
+        return trending_items(scores, state)
 
     async def ping(self) -> None:
         """A readiness check: returns when Redis answers."""

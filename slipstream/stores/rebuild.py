@@ -19,7 +19,8 @@ from slipstream.features.item import ItemState
 from slipstream.features.visitor import VisitorState
 from slipstream.stores import layout
 from slipstream.stores.connection import Call, Scripts, connect, translated
-from slipstream.stores.layout import Keys, MergeMarker, TrendingState
+from slipstream.stores.keys import Keys
+from slipstream.stores.layout import MergeMarker, TrendingState
 from slipstream.stores.online import TRENDING_KEPT, Retention
 
 _CHUNK: Final = 200

@@ -28,7 +28,8 @@ from slipstream.features.identity import has_taken_in, taken_in
 from slipstream.features.visitor import VisitorState
 from slipstream.stores import layout
 from slipstream.stores.connection import Call, Scripts
-from slipstream.stores.layout import Keys, LayoutError, MergeMarker
+from slipstream.stores.keys import Keys
+from slipstream.stores.layout import LayoutError, MergeMarker
 from slipstream.stores.state_cache import StateCache
 
 log = get_logger(__name__)

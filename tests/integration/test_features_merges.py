@@ -21,7 +21,8 @@ from slipstream.features.applied import Placed
 from slipstream.features.identity import Identities, Link
 from slipstream.features.visitor import VisitorState
 from slipstream.stores import layout
-from slipstream.stores.layout import Keys, MergeMarker
+from slipstream.stores.keys import Keys
+from slipstream.stores.layout import MergeMarker
 from slipstream.stores.online import OnlineReader, OnlineStore, PlacedCatalog
 from tests.integration.crashing import StoppedError, interrupted_store
 

@@ -13,7 +13,7 @@ from slipstream.contracts.times import DAY_MS, HOUR_MS
 from slipstream.features.applied import Placed
 from slipstream.features.visitor import SequenceEvent
 from slipstream.stores import online
-from slipstream.stores.layout import Keys
+from slipstream.stores.keys import Keys
 from slipstream.stores.online import (
     OnlineReader,
     OnlineStore,
