@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import orjson
 
+from slipstream.contracts.positions import source_name, split_source
 from slipstream.features import tiles as tiling
 from slipstream.features.tiles import OTHER, Tiles, TileSize
 
@@ -14,6 +15,9 @@ REVISION_BYTES: Final = 8
 # States without tiles and neighbours. They are still read, and written again in today's format.
 _FIRST_FORMAT: Final = b"\x01"
 _FORMAT: Final = b"\x02"
+# The same sources come again in every state.
+_source_name = lru_cache(maxsize=4096)(source_name)
+_split_source = lru_cache(maxsize=4096)(split_source)
 
 
 class LayoutError(ValueError):
@@ -49,7 +53,7 @@ def pack_applied(applied: dict[str, int]) -> dict[str, list[int]]:
     """Offsets by source, with each topic's id once: partition, offset, partition, offset, ..."""
     topics: dict[str, list[int]] = {}
     for source, offset in applied.items():
-        topic_id, partition = _parts_of(source)
+        topic_id, partition = _split_source(source)
         topics.setdefault(topic_id, []).extend((partition, offset))
     return topics
 
@@ -57,7 +61,7 @@ def pack_applied(applied: dict[str, int]) -> dict[str, list[int]]:
 def unpack_applied(topics: dict[str, list[int]]) -> dict[str, int]:
     """The offsets that `pack_applied` packed."""
     return {
-        _source(topic_id, partition): offset
+        _source_name(topic_id, partition): offset
         for topic_id, numbers in topics.items()
         for partition, offset in zip(numbers[::2], numbers[1::2], strict=True)
     }
@@ -79,14 +83,3 @@ def untyped_tiles(buckets: list[int], size: TileSize) -> Tiles:
     for at, count in zip(accumulate(buckets[::2]), buckets[1::2], strict=True):
         tiling.add(tiles, size, at * size.ms, OTHER, count)
     return tiles
-
-
-@lru_cache(maxsize=4096)
-def _parts_of(source: str) -> tuple[str, int]:
-    topic_id, _, partition = source.rpartition(":")
-    return topic_id, int(partition)
-
-
-@lru_cache(maxsize=4096)
-def _source(topic_id: str, partition: int) -> str:
-    return f"{topic_id}:{partition}"
