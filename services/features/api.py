@@ -21,7 +21,7 @@ from slipstream.chassis.logging import request_id
 from slipstream.chassis.raw_route import RawRoute
 from slipstream.contracts.rest import Problem
 from slipstream.contracts.times import HOUR_MS, now_ms
-from slipstream.features.views import FeatureRegistry
+from slipstream.features.declarations import FeatureRegistry
 from slipstream.stores.lake import (
     CATALOG,
     INTERACTIONS,

@@ -23,7 +23,7 @@ from services.features.reads.view_reads import (
     ViewRead,
     view_reads,
 )
-from slipstream.features.views import FeatureRegistry
+from slipstream.features.declarations import FeatureRegistry
 
 PRESENT: Final = "PRESENT"
 NULL_VALUE: Final = "NULL_VALUE"

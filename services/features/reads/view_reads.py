@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from slipstream.contracts.times import HOUR_MS
 from slipstream.features.affinity import Attributes, affinity_features
+from slipstream.features.declarations import FeatureRegistry
 from slipstream.features.item import MOVING, ItemState, item_features, neighbour_features
 from slipstream.features.request import RequestContext, request_features
 from slipstream.features.session import session_features
@@ -17,7 +18,6 @@ from slipstream.features.views import (
     REQUEST,
     SESSION,
     VISITOR,
-    FeatureRegistry,
     FeatureView,
 )
 from slipstream.features.visitor import VisitorState, visitor_view
