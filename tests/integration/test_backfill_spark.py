@@ -19,7 +19,7 @@ from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.events import Interaction
 from slipstream.contracts.positions import StreamInteraction
 from slipstream.contracts.times import DAY_MS, HOUR_MS
-from slipstream.features.history import rows_between
+from slipstream.features.training_rows import rows_between
 from slipstream.stores.lake import Lake
 from slipstream.stores.layout import TrendingState
 from slipstream.stores.rebuild import RebuiltItem, RebuiltVisitor

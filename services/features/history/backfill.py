@@ -19,7 +19,7 @@ from services.features.history.local_engine import (
 from services.features.history.snapshot import Snapshot
 from services.features.history.training_files import TrainingFiles, row_schema
 from services.features.settings import FeaturesSettings
-from slipstream.features.history import rows_between
+from slipstream.features.training_rows import rows_between
 from slipstream.stores.lake import Lake
 from slipstream.stores.layout import TrendingState
 from slipstream.stores.online import TRENDING_KEPT, OnlineStore

@@ -26,9 +26,10 @@ from services.features.history.training_files import (
 )
 from slipstream.contracts.positions import StreamInteraction
 from slipstream.contracts.vocabulary import signal_weight
-from slipstream.features import decay, history
+from slipstream.features import decay, history, training_rows
 from slipstream.features.covisits import Covisit
-from slipstream.features.history import RowFilter, StreamCovisit
+from slipstream.features.history import StreamCovisit
+from slipstream.features.training_rows import RowFilter
 from slipstream.features.visitor import VisitorState
 from slipstream.stores.layout import TrendingState
 from slipstream.stores.rebuild import RebuiltItem, RebuiltVisitor
@@ -177,7 +178,7 @@ class LocalEngine:
             found = (
                 row
                 for user_id, records in groups.items()
-                for row in history.visitor_rows(
+                for row in training_rows.visitor_rows(
                     user_id, records, asked, self._known.catalogue, self._known.attributes
                 )
             )
@@ -212,7 +213,9 @@ class LocalEngine:
                 )
             )
             found = (
-                row for records in groups.values() for row in history.item_rows(records, asked)
+                row
+                for records in groups.values()
+                for row in training_rows.item_rows(records, asked)
             )
             for several in several_of(found, _ROWS_AT_ONCE):
                 buckets = [of_visitor[_place(row)] for row in several]

@@ -22,8 +22,8 @@ from services.features.history.training_files import (
 )
 from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.positions import StreamInteraction
-from slipstream.features import history
-from slipstream.features.history import rows_between
+from slipstream.features import history, training_rows
+from slipstream.features.training_rows import rows_between
 from slipstream.stores.lake import Lake
 from slipstream.stores.rebuild import RebuiltItem, RebuiltVisitor
 from tests.unit.features.placed_events import START, histories, placed
@@ -59,7 +59,7 @@ def in_memory(records: list[StreamInteraction], snapshot: Snapshot) -> list[dict
         groups.setdefault(snapshot.known.identities.resolve(record.interaction.user_id), []).append(
             record
         )
-    return history.training_rows(groups, rows_between(), snapshot.known.catalogue)
+    return training_rows.training_rows(groups, rows_between(), snapshot.known.catalogue)
 
 
 def by_place(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
