@@ -19,7 +19,7 @@ from slipstream.contracts.vocabulary import signal_weight
 from slipstream.features import decay, item
 from slipstream.features.applied import advance
 from slipstream.features.covisits import Covisit
-from slipstream.features.identity import named
+from slipstream.features.identity import linked_user
 from slipstream.features.item import ItemState
 from slipstream.features.visitor import VisitorState
 from slipstream.stores import layout
@@ -135,7 +135,9 @@ class OnlineStore:
         whatever order they come.
         """
         linked = LinkResult()
-        links = [(record.entity_id, named(record.attributes), record) for _, _, record in records]
+        links = [
+            (record.entity_id, linked_user(record.attributes), record) for _, _, record in records
+        ]
         valid = [
             (visitor_id, user_id, record)
             for visitor_id, user_id, record in links
