@@ -167,7 +167,7 @@ class AdmissionStore:
             self._marking = asyncio.get_running_loop().call_later(PAUSE_S, self._mark_soon)
 
     async def _run(self, call: AdmissionCall) -> list[Any] | None:
-        """The script's answer, after the ids that wait are marked; None when Redis does not answer."""
+        """Mark the ids that wait and run the call; None when Redis does not answer."""
         if time.monotonic() < self._not_before:
             return None
         marks = [self._marks.popleft() for _ in range(min(len(self._marks), MARKS_A_CALL))]

@@ -14,8 +14,8 @@ from slipstream.stores import layout
 from slipstream.stores.connection import translated
 from slipstream.stores.keys import Keys
 from slipstream.stores.layout import MergeMarker, trending_items
+from slipstream.stores.markers import MOST_HOPS, state_to_read, targets_of
 from slipstream.stores.state_cache import StateCache
-from slipstream.stores.visitors import MOST_HOPS, as_read, further_of
 
 # Decoded items that a reader keeps, of about five kilobytes each.
 ITEMS_KEPT: Final = 4_096
@@ -112,7 +112,7 @@ class OnlineReader:
         self, known: dict[str, VisitorState | MergeMarker | None], user_ids: Sequence[str]
     ) -> list[VisitorState | None]:
         for _ in range(MOST_HOPS):
-            further = list(further_of(known.values()) - known.keys())
+            further = list(targets_of(known.values()) - known.keys())
             if not further:
                 break
             values = await self._values([self._keys.visitor(user_id) for user_id in further])
@@ -121,7 +121,7 @@ class OnlineReader:
                     one: layout.decode_visitor_or_marker(value) if value else None
                     for one, value in zip(further, values, strict=True)
                 }
-        return [as_read(known, user_id) for user_id in user_ids]
+        return [state_to_read(known, user_id) for user_id in user_ids]
 
     async def _values(self, keys: list[str]) -> list[bytes | None]:
         if not keys:

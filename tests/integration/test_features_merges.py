@@ -21,7 +21,8 @@ from slipstream.features import item, visitor
 from slipstream.features.identity import Identities, Link
 from slipstream.features.visitor import VisitorState
 from slipstream.stores import layout
-from slipstream.stores.layout import Keys, MergeMarker
+from slipstream.stores.keys import Keys
+from slipstream.stores.layout import MergeMarker
 from slipstream.stores.online import OnlineReader, OnlineStore
 from tests.integration.crashing import StoppedError, interrupted_store
 
@@ -84,7 +85,7 @@ def assert_each_once(store: OnlineStore, steps: Sequence[Step]) -> None:
     Who is merged into whom may depend on what was read first, where links contradict each other or
     go round; not otherwise.
     """
-    user_of = {one: store._visitors._end(one)[0] for one in PEOPLE}
+    user_of = {one: store._merges.end(one)[0] for one in PEOPLE}
     targets: dict[str, set[str]] = {}
     for step in steps:
         if isinstance(step, StreamCatalogRecord):
