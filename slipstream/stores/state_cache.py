@@ -1,4 +1,4 @@
-"""States that were read lately, so that what has not changed is not taken apart again."""
+"""Cache of decoded states, so that unchanged values are not decoded again."""
 
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -9,28 +9,29 @@ S = TypeVar("S")
 
 
 class StateCache(Generic[S]):
-    """Decodes values, and remembers `size` of them by key and revision: each write gives a value a
-    revision that none had before, so what is remembered under it is what the value says. The states
-    are shared: whoever gets one must not change it.
+    """Decodes values, and keeps the `size` newest states by key and revision.
+
+    Every write gives a value a revision that none had before, so a state with the value's revision
+    is the value's. The states are shared: callers must not change them.
     """
 
     def __init__(self, decode: Callable[[bytes], S], size: int) -> None:
         self._decode, self._size = decode, size
-        self._known: dict[str, tuple[bytes, S]] = {}
+        self._states: dict[str, tuple[bytes, S]] = {}
 
     def state(self, key: str, value: bytes) -> S:
         """The state in a value that was read under this key. Raises what `decode` raises."""
         revision = value[:REVISION_BYTES]
-        known = self._known.get(key)
-        if known is not None and known[0] == revision:
-            return known[1]
+        kept = self._states.get(key)
+        if kept is not None and kept[0] == revision:
+            return kept[1]
         state = self._decode(value)
         self.remember(key, revision, state)
         return state
 
     def remember(self, key: str, revision: bytes, state: S) -> None:
-        """What a value of this revision says, for who has just written it."""
-        self._known.pop(key, None)
-        if len(self._known) >= self._size:
-            del self._known[next(iter(self._known))]  # the one that has been there for longest
-        self._known[key] = revision, state
+        """Keep the state of a value that was just written with this revision."""
+        self._states.pop(key, None)
+        if len(self._states) >= self._size:
+            del self._states[next(iter(self._states))]  # the oldest
+        self._states[key] = revision, state
