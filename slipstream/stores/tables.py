@@ -1,7 +1,7 @@
-"""The columns of the lake's tables.
+"""Tables of the lake and their columns.
 
-A column that can be null may be added at any time. A table from an older version gains it with the
-next write, and has nulls in it before that. Another type or another meaning is another column.
+A column may be added at any time if it can be null: an older table gains it at the next write, and
+reads as nulls before that. Another type or another meaning needs another column.
 """
 
 from typing import Final

@@ -16,10 +16,10 @@ from services.features.history.rows import FOLDED_COLUMNS, placed
 from services.features.history.snapshot import Snapshot
 from slipstream.contracts.positions import StreamInteraction
 from slipstream.features import covisits, history, visitor
-from slipstream.features.history import Covisited
+from slipstream.features.history import StreamCovisit
 from slipstream.features.identity import taken_in
 from slipstream.features.visitor import VisitorState
-from slipstream.stores.rebuild import Covered, Rebuild, RebuiltItem, RebuiltVisitor
+from slipstream.stores.rebuild import LastOffset, Rebuild, RebuiltItem, RebuiltVisitor
 
 HOLD_S = 30.0
 ROUNDS = 4
@@ -38,7 +38,9 @@ class Behind:
         return bool(self.visitors or self.items or self.trending)
 
 
-def catch_up(before: Snapshot, behind: Behind, rebuild_for: Callable[[Covered], Rebuild]) -> Behind:
+def catch_up(
+    before: Snapshot, behind: Behind, rebuild_for: Callable[[LastOffset], Rebuild]
+) -> Behind:
     """Bring what is behind up to date and write it; what could still not be written after a few
     rounds.
     """
@@ -72,7 +74,7 @@ def advanced(before: Snapshot, after: Snapshot, behind: Behind, present: Rebuild
     held = _joined(before, after, behind.visitors)
     others = [user_id for user_id in arrived if user_id not in held]
     seen = dict(zip(others, present.states(others), strict=True))
-    told: dict[str, list[Covisited]] = {}
+    told: dict[str, list[StreamCovisit]] = {}
     visitors: list[RebuiltVisitor] = []
     for user_id, records in arrived.items():
         events = [record.interaction for record in records]
@@ -80,7 +82,7 @@ def advanced(before: Snapshot, after: Snapshot, behind: Behind, present: Rebuild
         for record, pairs in zip(records, covisits.pairs(start, events), strict=True):
             for pair in pairs:
                 told.setdefault(pair.item_id, []).append(
-                    Covisited(record.source, record.offset, pair)
+                    StreamCovisit(record.source, record.offset, pair)
                 )
     for user_id, one in held.items():
         records = arrived.get(user_id, [])
@@ -180,7 +182,9 @@ def _without(present: VisitorState | None, records: list[StreamInteraction]) -> 
     )
 
 
-def _item(one: RebuiltItem, records: list[StreamInteraction], told: list[Covisited]) -> RebuiltItem:
+def _item(
+    one: RebuiltItem, records: list[StreamInteraction], told: list[StreamCovisit]
+) -> RebuiltItem:
     last = max([one.last_received, *(record.interaction.received_at for record in records)])
     return RebuiltItem(one.item_id, history.item_state(records, told, one.state), last)
 

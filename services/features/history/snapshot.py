@@ -14,8 +14,8 @@ from services.features.history.rows import FOLDED_COLUMNS
 from slipstream.contracts.events import CatalogRecord
 from slipstream.contracts.positions import Position, StreamCatalogRecord, source_name, split_source
 from slipstream.contracts.vocabulary import MERGED_INTO
-from slipstream.features.history import Catalogue
 from slipstream.features.identity import Identities, Link
+from slipstream.features.training_rows import AttributeHistory
 from slipstream.stores.lake import CATALOG, INTERACTIONS, SCHEMAS, Lake
 
 # The columns of an interaction that are folded, and the user that its visitor is known to be.
@@ -55,7 +55,7 @@ class Known:
                 erasures.append(StreamCatalogRecord(source, offset, record))
         self.identities = Identities(links)
         self.merged = self.identities.merged()
-        self.catalogue = Catalogue(known, attributes)
+        self.catalogue = AttributeHistory(known, attributes)
         self._links: dict[str, list[Link]] = {}
         for link in links:
             if link.visitor_id in self.merged:
