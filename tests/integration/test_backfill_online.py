@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from services.features.history.backfill import Report, Request, backfill
+from services.features.history.backfill import BackfillReport, BackfillRequest, backfill
 from services.features.history.rows import as_table, catalog_row, interaction_row
 from services.features.settings import FeaturesSection, FeaturesSettings
 from slipstream.broker.batch import Message
@@ -118,9 +118,9 @@ class Shop:
             ),
         }
 
-    def backfill(self, output: Path | None = None) -> Report:
+    def backfill(self, output: Path | None = None) -> BackfillReport:
         return backfill(
-            self.settings, Request(output=output, settle_s=0), lambda _what, _done: None
+            self.settings, BackfillRequest(output=output, settle_s=0), lambda _what, _done: None
         )
 
 
@@ -345,7 +345,7 @@ def test_the_features_service_holds_while_it_is_asked_and_the_lake_comes_to_wher
         features.settle()
         assert features.lake.count(INTERACTIONS) == 150
     asking.close()
-    assert backfill(settings, Request(settle_s=0), lambda _what, _done: None).complete
+    assert backfill(settings, BackfillRequest(settle_s=0), lambda _what, _done: None).complete
 
 
 def _sources(rebuild: Rebuild) -> list[Source]:

@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from services.features.history.local_engine import LocalEngine, Sinks, Trending
-from services.features.history.snapshot import Snapshot
+from services.features.history.lake_snapshot import LakeSnapshot
+from services.features.history.local_engine import HeaviestItems, LocalEngine, Sinks
 from services.features.history.spark_engine import SparkEngine, SparkMissingError
 from services.features.history.training_files import TrainingFiles
 from slipstream.chassis.settings import LakeSettings
@@ -69,7 +69,7 @@ class Kept:
     def __init__(self) -> None:
         self.visitors: list[RebuiltVisitor] = []
         self.items: list[RebuiltItem] = []
-        self.trending = Trending(20, TrendingState(half_life_ms=float(DAY_MS)))
+        self.trending = HeaviestItems(20, TrendingState(half_life_ms=float(DAY_MS)))
         self.sinks = Sinks(self.visitors.extend, self.items.extend, self.trending)
 
 
@@ -97,7 +97,7 @@ def test_spark_and_one_process_agree_to_the_last_bit(
     lake.erase(["u7"])  # files that a delete has rewritten are of another kind than appended ones
     shoes = ("item", "i1", {"category": ["shoes", "sale"], "price": "9.5"}, START)
     write_catalog(lake, [shoes, *links(("u1", "u2"), ("g", "h"))])
-    snapshot = Snapshot(lake, ("category", "brand"))
+    snapshot = LakeSnapshot(lake, ("category", "brand"))
 
     local, local_files = Kept(), TrainingFiles(tmp_path / "local")
     (tmp_path / "work").mkdir()
@@ -124,4 +124,4 @@ def test_spark_and_one_process_agree_to_the_last_bit(
 @pytest.mark.skipif("PySpark" not in MISSING, reason="PySpark is installed")
 def test_without_pyspark_it_says_what_to_install(lake_settings: LakeSettings) -> None:
     with pytest.raises(SparkMissingError, match=r"slipstream\[spark\]"):
-        SparkEngine(Snapshot(Lake(lake_settings, "shop"), ()), 1.0, "local[1]", quiet)
+        SparkEngine(LakeSnapshot(Lake(lake_settings, "shop"), ()), 1.0, "local[1]", quiet)

@@ -8,15 +8,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from services.features.history.catch_up import Behind, catch_up
+from services.features.history.catch_up import OutdatedStates, catch_up
+from services.features.history.lake_snapshot import LakeSnapshot
 from services.features.history.local_engine import (
+    HeaviestItems,
     LocalEngine,
     Progress,
     Sinks,
-    Trending,
     several_of,
 )
-from services.features.history.snapshot import Snapshot
 from services.features.history.training_files import TrainingFiles, row_schema
 from services.features.settings import FeaturesSettings
 from slipstream.features.history import asks_for
@@ -29,7 +29,7 @@ _CATALOG_AT_ONCE = 500
 
 
 @dataclass(frozen=True)
-class Request:
+class BackfillRequest:
     """What is to be done. `since_ms` and `until_ms` choose the events that become rows; features
     always count what was before.
 
@@ -49,7 +49,7 @@ class Request:
 
 
 @dataclass
-class Report:
+class BackfillReport:
     """What was done. The last two are states that a busy consumer kept ahead of the lake: they are
     as they were before.
     """
@@ -71,7 +71,9 @@ class Report:
         return not (self.visitors_left or self.items_left or self.trending_left)
 
 
-def backfill(settings: FeaturesSettings, request: Request, progress: Progress) -> Report:
+def backfill(
+    settings: FeaturesSettings, request: BackfillRequest, progress: Progress
+) -> BackfillReport:
     """Do it, at the newest version of the lake. May be broken off and asked again, also beside
     running services.
 
@@ -87,8 +89,10 @@ def backfill(settings: FeaturesSettings, request: Request, progress: Progress) -
             2 * settings.features.lake_flush_s if request.settle_s is None else request.settle_s
         )
     progress("reading the catalogue", 0.0)
-    snapshot = Snapshot(Lake(settings.lake, settings.namespace), attributes)
-    report = Report(request.engine, snapshot.version, snapshot.catalog_version, snapshot.count())
+    snapshot = LakeSnapshot(Lake(settings.lake, settings.namespace), attributes)
+    report = BackfillReport(
+        request.engine, snapshot.version, snapshot.catalog_version, snapshot.count()
+    )
     asked = asks_for(request.since_ms, request.until_ms)
     online = _Online(settings, snapshot, report) if request.online else None
     sinks = online.sinks if online else Sinks()
@@ -124,7 +128,7 @@ def backfill(settings: FeaturesSettings, request: Request, progress: Progress) -
     return report
 
 
-def _told(report: Report) -> dict[str, object]:
+def _told(report: BackfillReport) -> dict[str, object]:
     told = asdict(report)
     return {
         name: told[name]
@@ -135,13 +139,15 @@ def _told(report: Report) -> dict[str, object]:
 class _Online:
     """Writes the states as they come, and notes which are behind."""
 
-    def __init__(self, settings: FeaturesSettings, snapshot: Snapshot, report: Report) -> None:
+    def __init__(
+        self, settings: FeaturesSettings, snapshot: LakeSnapshot, report: BackfillReport
+    ) -> None:
         self._settings, self._snapshot, self._report = settings, snapshot, report
         self._rebuild = self._rebuild_for(snapshot.covered)
-        self._behind = Behind()
+        self._behind = OutdatedStates()
         # Some more than are kept, so that one that gains in the last step is among them.
         kept = TRENDING_KEPT + TRENDING_KEPT // 20
-        self._trending = Trending(
+        self._trending = HeaviestItems(
             kept, TrendingState(half_life_ms=settings.retention().trending_half_life_ms)
         )
         self.sinks = Sinks(self._visitors, self._items, self._trending)

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from services.features.history.local_engine import Trending
+from services.features.history.lake_snapshot import LakeSnapshot
+from services.features.history.local_engine import HeaviestItems
 from services.features.history.rows import FOLDED_COLUMNS, placed
-from services.features.history.snapshot import Snapshot
 from slipstream.features import covisits, history, visitor
 from slipstream.features.applied import Placed
 from slipstream.features.history import Covisited
@@ -27,18 +27,20 @@ _POLL_S: Final = 0.1
 
 
 @dataclass
-class Behind:
+class OutdatedStates:
     """States of a snapshot that could not be written, since the online store was ahead of it."""
 
     visitors: list[RebuiltVisitor] = field(default_factory=list)
     items: list[RebuiltItem] = field(default_factory=list)
-    trending: Trending | None = None
+    trending: HeaviestItems | None = None
 
     def __bool__(self) -> bool:
         return bool(self.visitors or self.items or self.trending)
 
 
-def catch_up(before: Snapshot, behind: Behind, rebuild_for: Callable[[Covered], Rebuild]) -> Behind:
+def catch_up(
+    before: LakeSnapshot, behind: OutdatedStates, rebuild_for: Callable[[Covered], Rebuild]
+) -> OutdatedStates:
     """Bring what is behind up to date and write it; what could still not be written after a few
     rounds.
     """
@@ -59,7 +61,9 @@ def catch_up(before: Snapshot, behind: Behind, rebuild_for: Callable[[Covered], 
     return behind
 
 
-def advanced(before: Snapshot, after: Snapshot, behind: Behind, present: Rebuild) -> Behind:
+def advanced(
+    before: LakeSnapshot, after: LakeSnapshot, behind: OutdatedStates, present: Rebuild
+) -> OutdatedStates:
     """The same states as of a later snapshot."""
     fresh = _fresh(before, after)
     by_user: dict[str, list[Placed]] = {}
@@ -86,13 +90,13 @@ def advanced(before: Snapshot, after: Snapshot, behind: Behind, present: Rebuild
         records = arrived.get(user_id, [])
         state = visitor.fold_all(one.state, (record.interaction for record in records))
         own = history.visitor_state(user_id, records)
-        applied = {**state.applied, **own.applied, **dict(after.known.erased(user_id))}
+        applied = {**state.applied, **own.applied, **dict(after.catalog.erased(user_id))}
         merged = {name: dict(offsets) for name, offsets in state.merged.items()}
         for name, offsets in own.merged.items():
             merged[name] = {**merged.get(name, {}), **offsets}
         last = max([one.last_received, *(record.interaction.received_at for record in records)])
         state = replace(state, applied=applied, merged=merged)
-        visitors.append(RebuiltVisitor(user_id, state, after.known.members(user_id), last))
+        visitors.append(RebuiltVisitor(user_id, state, after.catalog.members(user_id), last))
 
     on_item: dict[str, list[Placed]] = {}
     for _, record in fresh:
@@ -107,10 +111,10 @@ def advanced(before: Snapshot, after: Snapshot, behind: Behind, present: Rebuild
         )
         for item_id, records in on_item.items():
             behind.trending.add(records, item_id)
-    return Behind(visitors, items, behind.trending)
+    return OutdatedStates(visitors, items, behind.trending)
 
 
-def _arrived(before: Snapshot, rebuild: Rebuild, timeout_s: float) -> Snapshot:
+def _arrived(before: LakeSnapshot, rebuild: Rebuild, timeout_s: float) -> LakeSnapshot:
     """A snapshot that has all that was applied, or the newest after so long."""
     deadline = time.monotonic() + timeout_s
     while True:
@@ -125,7 +129,7 @@ def _arrived(before: Snapshot, rebuild: Rebuild, timeout_s: float) -> Snapshot:
         time.sleep(_POLL_S)
 
 
-def _fresh(before: Snapshot, after: Snapshot) -> list[tuple[str, Placed]]:
+def _fresh(before: LakeSnapshot, after: LakeSnapshot) -> list[tuple[str, Placed]]:
     """The records that the earlier snapshot did not have, and whose each is."""
     covered, found = before.covered, list[tuple[str, Placed]]()
     for batch in after.records(since=before):
@@ -137,17 +141,17 @@ def _fresh(before: Snapshot, after: Snapshot) -> list[tuple[str, Placed]]:
 
 
 def _joined(
-    before: Snapshot, after: Snapshot, behind: Iterable[RebuiltVisitor]
+    before: LakeSnapshot, after: LakeSnapshot, behind: Iterable[RebuiltVisitor]
 ) -> dict[str, RebuiltVisitor]:
     """By who each visitor is in the later snapshot: without what was erased in between, those
     joined that were linked.
     """
     held: dict[str, RebuiltVisitor] = {}
     for one in sorted(
-        behind, key=lambda one: after.known.identities.resolve(one.user_id) != one.user_id
+        behind, key=lambda one: after.catalog.identities.resolve(one.user_id) != one.user_id
     ):
-        user_id = after.known.identities.resolve(one.user_id)
-        erased = after.known.erased(user_id) != before.known.erased(user_id)
+        user_id = after.catalog.identities.resolve(one.user_id)
+        erased = after.catalog.erased(user_id) != before.catalog.erased(user_id)
         if erased:
             one = one._replace(
                 state=VisitorState(applied=one.state.applied, merged=one.state.merged)
@@ -185,8 +189,8 @@ def _item(one: RebuiltItem, records: list[Placed], told: list[Covisited]) -> Reb
     return RebuiltItem(one.item_id, history.item_state(records, told, one.state), last)
 
 
-def _written(behind: Behind, rebuild: Rebuild) -> Behind:
+def _written(behind: OutdatedStates, rebuild: Rebuild) -> OutdatedStates:
     trending = behind.trending
     if trending is not None and rebuild.trending(trending.by_item(), trending.state):
         trending = None
-    return Behind(rebuild.visitors(behind.visitors), rebuild.items(behind.items), trending)
+    return OutdatedStates(rebuild.visitors(behind.visitors), rebuild.items(behind.items), trending)

@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from services.features.history.buckets import Buckets, bucket_of
+from services.features.history.lake_snapshot import HISTORY_SCHEMA, CatalogHistory, LakeSnapshot
 from services.features.history.rows import FOLDED_COLUMNS, placed
-from services.features.history.snapshot import HISTORY_SCHEMA, Known, Snapshot
-from services.features.history.spool import Spool, bucket_of
 from services.features.history.training_files import (
     KEY,
     TrainingFiles,
@@ -53,7 +53,7 @@ T = TypeVar("T")
 
 
 @dataclass
-class Trending:
+class HeaviestItems:
     """The heaviest items of history, as the trending list keeps them."""
 
     kept: int
@@ -100,7 +100,7 @@ class Sinks:
 
     visitors: Callable[[list[RebuiltVisitor]], None] | None = None
     items: Callable[[list[RebuiltItem]], None] | None = None
-    trending: Trending | None = None
+    trending: HeaviestItems | None = None
 
 
 class LocalEngine:
@@ -109,13 +109,17 @@ class LocalEngine:
     """
 
     def __init__(
-        self, snapshot: Snapshot, folder: Path, progress: Progress, bucket_rows: int = BUCKET_ROWS
+        self,
+        snapshot: LakeSnapshot,
+        folder: Path,
+        progress: Progress,
+        bucket_rows: int = BUCKET_ROWS,
     ) -> None:
-        self._snapshot, self._known, self._progress = snapshot, snapshot.known, progress
+        self._snapshot, self._catalog, self._progress = snapshot, snapshot.catalog, progress
         buckets = min(_MOST_BUCKETS, 1 + snapshot.count() // bucket_rows)
 
-        def spool(name: str, schema: pa.Schema) -> Spool:
-            return Spool(folder, name, schema, buckets)
+        def spool(name: str, schema: pa.Schema) -> Buckets:
+            return Buckets(folder, name, schema, buckets)
 
         self._visitors, self._items = (
             spool("visitors", HISTORY_SCHEMA),
@@ -123,12 +127,12 @@ class LocalEngine:
         )
         self._pairs = spool("pairs", _PAIRS_SCHEMA)
         self._moments, self._answers = (
-            spool("moments", visitor_schema(snapshot.known.attributes)),
+            spool("moments", visitor_schema(snapshot.catalog.attributes)),
             spool("answers", item_schema()),
         )
         self._buckets = buckets
         # users of whom links tell, and no record was found yet
-        self._linked = set(snapshot.known.merged.values())
+        self._linked = set(snapshot.catalog.merged.values())
 
     def run(self, sinks: Sinks, files: TrainingFiles | None, asked: Asked) -> None:
         """Fold everything once: states into `sinks`, and the asked moments into `files`."""
@@ -137,14 +141,16 @@ class LocalEngine:
             self._progress("visitors", bucket / self._buckets)
             self._fold_visitors(bucket, sinks, files is not None, asked)
         if sinks.visitors is not None:
-            sinks.visitors([only_linked(self._known, user_id) for user_id in sorted(self._linked)])
+            sinks.visitors(
+                [only_linked(self._catalog, user_id) for user_id in sorted(self._linked)]
+            )
         for bucket in range(self._buckets):
             self._progress("items", bucket / self._buckets)
             self._fold_items(bucket, sinks, files is not None, asked)
         if files is not None:
             for bucket in range(self._buckets):
                 self._progress("training rows", bucket / self._buckets)
-                files.write(bucket, self._joined(bucket), row_schema(self._known.attributes))
+                files.write(bucket, self._joined(bucket), row_schema(self._catalog.attributes))
 
     def _distribute(self, sinks: Sinks) -> None:
         done, total = 0, max(1, self._snapshot.count())
@@ -165,7 +171,7 @@ class LocalEngine:
                 rebuilt: list[RebuiltVisitor] = []
                 told: list[Covisited] = []
                 for user_id in chunk:
-                    visitor, pairs = rebuilt_visitor(self._known, user_id, groups[user_id])
+                    visitor, pairs = rebuilt_visitor(self._catalog, user_id, groups[user_id])
                     rebuilt.append(visitor)
                     told += pairs
                 self._spool_pairs(told)
@@ -173,12 +179,12 @@ class LocalEngine:
                     sinks.visitors(rebuilt)
         self._linked.difference_update(groups)
         if rows:
-            schema = visitor_schema(self._known.attributes)
+            schema = visitor_schema(self._catalog.attributes)
             found = (
                 row
                 for user_id, records in groups.items()
                 for row in history.visitor_rows(
-                    user_id, records, asked, self._known.catalogue, self._known.attributes
+                    user_id, records, asked, self._catalog.item_attributes, self._catalog.attributes
                 )
             )
             for several in several_of(found, _ROWS_AT_ONCE):
@@ -246,7 +252,7 @@ class LocalEngine:
             theirs = features.take(
                 pa.array([at[place] for place in places], pa.int64())
             ).combine_chunks()
-            schema = row_schema(self._known.attributes)
+            schema = row_schema(self._catalog.attributes)
             columns = [
                 batch[name] if name in batch.schema.names else theirs[name] for name in schema.names
             ]
@@ -254,24 +260,24 @@ class LocalEngine:
 
 
 def rebuilt_visitor(
-    known: Known, user_id: str, records: Sequence[Placed]
+    catalog: CatalogHistory, user_id: str, records: Sequence[Placed]
 ) -> tuple[RebuiltVisitor, list[Covisited]]:
     """A user's state of history, and the pairs that its records told."""
     arrived = history.in_order_of_arrival(records)
-    links = known.links_to(user_id)
+    links = catalog.links_to(user_id)
     state = history.visitor_state(user_id, arrived)
-    for source, offset in known.erased(user_id):
+    for source, offset in catalog.erased(user_id):
         state.applied[source] = offset
     last = max(record.interaction.received_at for record in arrived)
-    return RebuiltVisitor(user_id, state, known.members(user_id), last), history.covisits(
+    return RebuiltVisitor(user_id, state, catalog.members(user_id), last), history.covisits(
         user_id, arrived, links
     )
 
 
-def only_linked(known: Known, user_id: str) -> RebuiltVisitor:
-    """A user of whom nothing is known but who the user was before."""
-    last = max(link.timestamp for link in known.links_to(user_id))
-    return RebuiltVisitor(user_id, VisitorState(), known.members(user_id), last)
+def only_linked(catalog: CatalogHistory, user_id: str) -> RebuiltVisitor:
+    """A user of whom nothing is catalog but who the user was before."""
+    last = max(link.timestamp for link in catalog.links_to(user_id))
+    return RebuiltVisitor(user_id, VisitorState(), catalog.members(user_id), last)
 
 
 def rebuilt_item(item_id: str, records: Sequence[Placed], told: Sequence[Covisited]) -> RebuiltItem:

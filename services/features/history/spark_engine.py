@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from services.features.history.lake_snapshot import HISTORY_SCHEMA, CatalogHistory, LakeSnapshot
 from services.features.history.local_engine import (
     Progress,
     Sinks,
@@ -27,7 +28,6 @@ from services.features.history.local_engine import (
     trending_mass,
 )
 from services.features.history.rows import FOLDED_COLUMNS, placed
-from services.features.history.snapshot import HISTORY_SCHEMA, Known, Snapshot
 from services.features.history.training_files import (
     KEY,
     TrainingFiles,
@@ -63,7 +63,7 @@ class SparkEngine:
     """
 
     def __init__(
-        self, snapshot: Snapshot, half_life_ms: float, master: str, progress: Progress
+        self, snapshot: LakeSnapshot, half_life_ms: float, master: str, progress: Progress
     ) -> None:
         self._snapshot, self._half_life_ms, self._progress = snapshot, half_life_ms, progress
         self._spark = _session(master)
@@ -74,12 +74,12 @@ class SparkEngine:
         """Fold everything once: states into `sinks`, and the asked moments into `files`."""
         try:
             events = self._events().cache()
-            known = self._spark.sparkContext.broadcast(self._snapshot.known)
+            catalog = self._spark.sparkContext.broadcast(self._snapshot.catalog)
             if sinks.visitors is not None or sinks.items is not None:
-                self._states(events, known, sinks)
+                self._states(events, catalog, sinks)
             if files is not None:
                 self._progress("training rows", 0.0)
-                self._rows(events, known, files, since_ms, until_ms)
+                self._rows(events, catalog, files, since_ms, until_ms)
         finally:
             self._spark.stop()
 
@@ -98,29 +98,29 @@ class SparkEngine:
             return spark.createDataFrame([], from_arrow_schema(HISTORY_SCHEMA))
         # The files alone: the folders' names are a partition that no feature reads.
         events = spark.read.schema(stored).option("recursiveFileLookup", "true").parquet(*paths)
-        if not snapshot.known.merged:
+        if not snapshot.catalog.merged:
             return events.withColumn("visitor", F.col("user_id"))
         merged = spark.createDataFrame(
-            list(snapshot.known.merged.items()), "merged string, user string"
+            list(snapshot.catalog.merged.items()), "merged string, user string"
         )
         linked = events.join(F.broadcast(merged), events["user_id"] == merged["merged"], "left")
         return linked.select(*FOLDED_COLUMNS, F.coalesce("user", "user_id").alias("visitor"))
 
-    def _states(self, events: "DataFrame", known: Any, sinks: Sinks) -> None:
+    def _states(self, events: "DataFrame", catalog: Any, sinks: Sinks) -> None:
         by_visitor = events.groupBy("visitor")
         self._progress("visitors", 0.0)
         if sinks.visitors is not None:
-            unseen = set(self._snapshot.known.merged.values())
+            unseen = set(self._snapshot.catalog.merged.values())
             for rows in _several(
-                by_visitor.applyInPandas(partial(_visitor_state, known), _VISITORS)
+                by_visitor.applyInPandas(partial(_visitor_state, catalog), _VISITORS)
             ):
                 unseen.difference_update(row["user_id"] for row in rows)
                 sinks.visitors([self._visitor(row) for row in rows])
             sinks.visitors(
-                [only_linked(self._snapshot.known, user_id) for user_id in sorted(unseen)]
+                [only_linked(self._snapshot.catalog, user_id) for user_id in sorted(unseen)]
             )
         self._progress("items", 0.0)
-        pairs = by_visitor.applyInPandas(partial(_visitor_pairs, known), _PAIRS)
+        pairs = by_visitor.applyInPandas(partial(_visitor_pairs, catalog), _PAIRS)
         on_items = (
             events.where("item_id is not null").groupBy("item_id").cogroup(pairs.groupBy("item_id"))
         )
@@ -149,23 +149,23 @@ class SparkEngine:
         return RebuiltVisitor(
             user_id,
             layout.decode_visitor(bytes(state)),
-            self._snapshot.known.members(user_id),
+            self._snapshot.catalog.members(user_id),
             last,
         )
 
     def _rows(
         self,
         events: "DataFrame",
-        known: Any,
+        catalog: Any,
         files: TrainingFiles,
         since_ms: int | None,
         until_ms: int | None,
     ) -> None:
         from pyspark.sql.pandas.types import from_arrow_schema
 
-        attributes = self._snapshot.known.attributes
+        attributes = self._snapshot.catalog.attributes
         of_visitors = events.groupBy("visitor").applyInPandas(
-            partial(_visitor_rows, known, since_ms, until_ms),
+            partial(_visitor_rows, catalog, since_ms, until_ms),
             from_arrow_schema(visitor_schema(attributes)),
         )
         of_items = (
@@ -223,8 +223,8 @@ def _records(frame: "pd.DataFrame") -> list[Any]:
     return placed({name: frame[name].tolist() for name in FOLDED_COLUMNS})
 
 
-def _visitor_state(known: Any, frame: "pd.DataFrame") -> "pd.DataFrame":
-    found: Known = known.value
+def _visitor_state(catalog: Any, frame: "pd.DataFrame") -> "pd.DataFrame":
+    found: CatalogHistory = catalog.value
     visitor, _ = rebuilt_visitor(found, frame["visitor"].iloc[0], _records(frame))
     return _frame(
         [
@@ -238,8 +238,8 @@ def _visitor_state(known: Any, frame: "pd.DataFrame") -> "pd.DataFrame":
     )
 
 
-def _visitor_pairs(known: Any, frame: "pd.DataFrame") -> "pd.DataFrame":
-    found: Known = known.value
+def _visitor_pairs(catalog: Any, frame: "pd.DataFrame") -> "pd.DataFrame":
+    found: CatalogHistory = catalog.value
     _, told = rebuilt_visitor(found, frame["visitor"].iloc[0], _records(frame))
     return _frame([(source, offset, *pair) for source, offset, pair in told], _PAIRS)
 
@@ -258,12 +258,12 @@ def _item_state(
 
 
 def _visitor_rows(
-    known: Any, since_ms: int | None, until_ms: int | None, frame: "pd.DataFrame"
+    catalog: Any, since_ms: int | None, until_ms: int | None, frame: "pd.DataFrame"
 ) -> "pd.DataFrame":
-    found: Known = known.value
+    found: CatalogHistory = catalog.value
     asked = history.asks_for(since_ms, until_ms)
     rows = history.visitor_rows(
-        frame["visitor"].iloc[0], _records(frame), asked, found.catalogue, found.attributes
+        frame["visitor"].iloc[0], _records(frame), asked, found.item_attributes, found.attributes
     )
     return as_batch(rows, visitor_schema(found.attributes)).to_pandas()
 

@@ -18,7 +18,7 @@ from services.features.reads.view_reads import (
     MOST_WITH_ATTRIBUTES,
     UTC_OFFSET,
     Entities,
-    Plan,
+    ReadPlan,
     RowKey,
     ViewRead,
     view_reads,
@@ -54,9 +54,9 @@ class Planner:
     def __init__(self, registry: Registry) -> None:
         self._reads = view_reads(registry)
         self._services = {service.name: service.features for service in registry.services}
-        self._plans: dict[tuple[tuple[str, ...], bool], Plan] = {}
+        self._plans: dict[tuple[tuple[str, ...], bool], ReadPlan] = {}
 
-    def of_service(self, service: str, full_names: bool) -> Plan:
+    def of_service(self, service: str, full_names: bool) -> ReadPlan:
         """The plan of a feature service."""
         if service not in self._services:
             message = (
@@ -67,7 +67,7 @@ class Planner:
             )
         return self.of(self._services[service], full_names)
 
-    def of(self, features: tuple[str, ...], full_names: bool) -> Plan:
+    def of(self, features: tuple[str, ...], full_names: bool) -> ReadPlan:
         """The plan of a list of "view:feature"."""
         plan = self._plans.get((features, full_names))
         if plan is None:
@@ -77,7 +77,7 @@ class Planner:
             self._plans[features, full_names] = plan
         return plan
 
-    def _make(self, features: tuple[str, ...], full_names: bool) -> Plan:
+    def _make(self, features: tuple[str, ...], full_names: bool) -> ReadPlan:
         if not features:
             raise ReadRefusedError("No features specified for retrieval", "no_features")
         references = [self._reference(reference) for reference in dict.fromkeys(features)]
@@ -94,7 +94,7 @@ class Planner:
             twice = sorted({name for name in names if names.count(name) > 1})
             message = f"Duplicate features named {', '.join(twice)} found; to tell them apart, set full_feature_names"
             raise ReadRefusedError(message, "feature_name_collision", "FeatureNameCollisionError")
-        return Plan(
+        return ReadPlan(
             tuple((self._reads[view], tuple(names)) for view, names in asked.items()),
             tuple(columns),
         )
@@ -118,7 +118,7 @@ class Planner:
         return view, name
 
 
-def rows_of(entities: Mapping[str, Sequence[str | int]], plan: Plan) -> dict[str, list[str]]:
+def rows_of(entities: Mapping[str, Sequence[str | int]], plan: ReadPlan) -> dict[str, list[str]]:
     """The ids asked for by join key, as text. What belongs to no view is left out, as Feast does.
     Raises `ReadRefusedError`.
     """
@@ -160,7 +160,7 @@ def offsets_of(entities: Mapping[str, Sequence[str | int]], count: int) -> list[
 
 
 def answer(
-    plan: Plan,
+    plan: ReadPlan,
     rows: Mapping[str, Sequence[str]],
     offsets: Sequence[int],
     entities: Entities,

@@ -80,7 +80,7 @@ class ViewRead:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ReadPlan:
     """What a request's list of features comes to; made once for each list.
 
     `views`: what is read, and the features of each. `columns` are those of the answer: its name,
@@ -171,7 +171,7 @@ def view_reads(registry: Registry) -> dict[str, ViewRead]:
 
 
 async def read_entities(
-    reader: OnlineReader, plan: Plan, rows: Mapping[str, Sequence[str]]
+    reader: OnlineReader, plan: ReadPlan, rows: Mapping[str, Sequence[str]]
 ) -> Entities:
     """What the plan's views need of these ids, by join key."""
     of_visitors = {read.of_visitors for read, _ in plan.views}

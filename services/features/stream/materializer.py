@@ -15,9 +15,9 @@ from typing import Final
 from services.features.metrics import FeaturesMetrics
 from services.features.settings import FeaturesSettings
 from services.features.stream.archive import Archive, NextOffsets
-from services.features.stream.people import Settled, is_of_people, settle
+from services.features.stream.people import PeopleChanges, is_of_people, merge_and_erase
 from services.features.stream.repeats import Repeats
-from services.features.stream.screening import Limits, screened
+from services.features.stream.screening import Limits, screen
 from slipstream.broker.batch import Batch
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.loop import observe
@@ -56,7 +56,7 @@ _ANNOUNCED: Final = RECOMMENDER.of(VISITOR)
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class StreamProgress:
     """How far the stream has been followed. `lag`: records of the assigned partitions not yet read.
     `watermark`: newest event time applied, in ms. `caught_up`: at a moment after the question,
     everything on the assigned partitions was read, applied online and written to the lake.
@@ -102,7 +102,7 @@ class Materializer:
             float(self._own.feature_updates_per_s),
             time.monotonic(),
         )
-        self._progress = Progress(0, 0, 0, False)
+        self._progress = StreamProgress(0, 0, 0, False)
         self._answers = threading.Condition()
         self._asked = self._answered = 0
         self._redis_failure: str | None = None
@@ -147,7 +147,7 @@ class Materializer:
             self._consumer = None
             consumer.close()
 
-    def progress(self, timeout_s: float = 1.5) -> Progress:
+    def progress(self, timeout_s: float = 1.5) -> StreamProgress:
         """How far the stream has been followed, asked of the broker now. Not caught up when there
         is no answer in time.
         """
@@ -157,7 +157,7 @@ class Materializer:
             if self._answers.wait_for(lambda: self._answered >= question, timeout_s):
                 return self._progress
         known = self._progress
-        return Progress(known.applied, known.lag, known.watermark, False)
+        return StreamProgress(known.applied, known.lag, known.watermark, False)
 
     async def check_lake(self) -> None:
         """A readiness check: raises while the lake can't be written, or not be asked for the first
@@ -182,7 +182,7 @@ class Materializer:
             )  # perhaps offsets of records without a value, which have no other effect
             return
         observe(batch, self._metrics)
-        accepted, letters, late = screened(batch, now_ms(), self._limits)
+        accepted, letters, late = screen(batch, now_ms(), self._limits)
         try:
             messages, repeats = self._repeats.without(accepted.messages)
             accepted = replace(accepted, messages=messages)
@@ -197,7 +197,9 @@ class Materializer:
                 self._store.put_catalog(
                     [PlacedCatalog(m.source.name, m.offset, m.record) for m in kept]
                 )
-                settled = settle(self._store, [m for m in entries if is_of_people(m.record)])
+                settled = merge_and_erase(
+                    self._store, [m for m in entries if is_of_people(m.record)]
+                )
         except LakeUnavailableError as error:
             self._lake_failure = str(error)
             log.error(
@@ -232,7 +234,7 @@ class Materializer:
         for letter in letters:
             self._measured.rejected.labels(letter.code).inc()
 
-    def _count(self, late: Mapping[int, int], repeats: int, settled: Settled) -> None:
+    def _count(self, late: Mapping[int, int], repeats: int, settled: PeopleChanges) -> None:
         for hours, events in late.items():
             self._measured.late.labels(str(hours)).inc(events)
         for outcome, links in settled.links.items():
@@ -307,7 +309,7 @@ class Materializer:
     def _advance(self, applied: int, newest: int) -> None:
         known = self._progress
         watermark = max(known.watermark, newest)
-        self._progress = Progress(known.applied + applied, known.lag, watermark, False)
+        self._progress = StreamProgress(known.applied + applied, known.lag, watermark, False)
         self._measured.watermark.set(watermark / 1000)
         self._measured.lost_races.inc(self._store.lost_races - self._races_counted)
         self._races_counted = self._store.lost_races
@@ -346,7 +348,7 @@ class Materializer:
         remaining, known = consumer.remaining(), self._progress
         lag = self.watch.lag if remaining is None else remaining
         with self._answers:
-            self._progress = Progress(
+            self._progress = StreamProgress(
                 known.applied, lag, known.watermark, remaining == 0 and self._archive.empty
             )
             self._answered = asked

@@ -13,7 +13,7 @@ from slipstream.stores.online import OnlineStore, PlacedCatalog
 
 
 @dataclass(slots=True)
-class Settled:
+class PeopleChanges:
     """The states that have changed, how many links came to what, and what is to be erased from the
     lake.
     """
@@ -28,11 +28,13 @@ def is_of_people(record: CatalogRecord) -> bool:
     return record.entity == "identity" or (record.entity == "user" and record.deleted)
 
 
-def settle(store: OnlineStore, messages: Iterable[Message[CatalogRecord]]) -> Settled:
+def merge_and_erase(
+    store: OnlineStore, messages: Iterable[Message[CatalogRecord]]
+) -> PeopleChanges:
     """Merge and erase what these records say, in the order in which it was said. Raises
     `StoreUnavailableError`.
     """
-    settled = Settled()
+    settled = PeopleChanges()
     ordered = sorted(messages, key=lambda message: message.record.timestamp)
     for is_link, group in groupby(ordered, lambda message: message.record.entity == "identity"):
         if is_link:

@@ -23,7 +23,7 @@ class Limits(NamedTuple):
     late_ms: int
 
 
-class Screened(NamedTuple):
+class ScreeningResult(NamedTuple):
     """The batch without what can't be applied, a dead letter for each record that was left out, and
     how many accepted events came over so many hours late (`LATE_OVER_H`).
     """
@@ -33,7 +33,7 @@ class Screened(NamedTuple):
     late: Counter[int]
 
 
-def screened(batch: Batch, now_ms: int, limits: Limits) -> Screened:
+def screen(batch: Batch, now_ms: int, limits: Limits) -> ScreeningResult:
     """Which records of the batch can be applied.
 
     Left out are bytes that are no record of their topic, interactions too far ahead of their
@@ -62,7 +62,7 @@ def screened(batch: Batch, now_ms: int, limits: Limits) -> Screened:
                     )
                 ] += 1
         accepted.append(message)
-    return Screened(replace(batch, messages=accepted, malformed=[]), letters, late)
+    return ScreeningResult(replace(batch, messages=accepted, malformed=[]), letters, late)
 
 
 def _fault(event: Interaction, limits: Limits) -> tuple[str, str, str] | None:

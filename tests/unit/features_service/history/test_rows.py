@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from services.features.history.lake_snapshot import LakeSnapshot
 from services.features.history.local_engine import LocalEngine, Sinks
-from services.features.history.snapshot import Snapshot
 from services.features.history.training_files import (
     MANIFEST,
     OutputError,
@@ -43,7 +43,7 @@ def quiet(_what: str, _done: float) -> None:
 def backfilled(
     lake: Lake, folder: Path, sinks: Sinks | None = None, bucket_rows: int = 7
 ) -> list[dict[str, Any]]:
-    snapshot = Snapshot(lake, ATTRIBUTES)
+    snapshot = LakeSnapshot(lake, ATTRIBUTES)
     files, work = TrainingFiles(folder / "rows"), folder / "work"
     work.mkdir(exist_ok=True)
     LocalEngine(snapshot, work, quiet, bucket_rows).run(sinks or Sinks(), files, asks_for())
@@ -53,13 +53,13 @@ def backfilled(
     return [row for table in tables for row in table.to_pylist()]
 
 
-def in_memory(records: list[Placed], snapshot: Snapshot) -> list[dict[str, Any]]:
+def in_memory(records: list[Placed], snapshot: LakeSnapshot) -> list[dict[str, Any]]:
     groups: dict[str, list[Placed]] = {}
     for record in records:
-        groups.setdefault(snapshot.known.identities.resolve(record.interaction.user_id), []).append(
-            record
-        )
-    return history.training_rows(groups, asks_for(), snapshot.known.catalogue)
+        groups.setdefault(
+            snapshot.catalog.identities.resolve(record.interaction.user_id), []
+        ).append(record)
+    return history.training_rows(groups, asks_for(), snapshot.catalog.item_attributes)
 
 
 def by_place(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -82,7 +82,7 @@ def test_batch_rows_are_those_of_memory(
     write_catalog(lake, CATALOGUE + (links(("v", "u")) if merged else []))
     found, due = (
         by_place(backfilled(lake, folder)),
-        by_place(in_memory(records, Snapshot(lake, ATTRIBUTES))),
+        by_place(in_memory(records, LakeSnapshot(lake, ATTRIBUTES))),
     )
     assert found == due
     assert not merged or {row["user_id"] for row in found} <= {"u"}

@@ -22,7 +22,7 @@ def bucket_of(ids: pa.Array, buckets: int) -> NDArray[np.int64]:
     return found
 
 
-class Spool:
+class Buckets:
     """Written once, then read bucket by bucket, each as often as one likes."""
 
     def __init__(self, folder: Path, name: str, schema: pa.Schema, buckets: int) -> None:

@@ -24,7 +24,7 @@ HISTORY_SCHEMA = pa.schema(
 )
 
 
-class Known:
+class CatalogHistory:
     """What the catalogue says of visitors and items, apart from any table, so that it can be sent
     to other processes.
 
@@ -55,7 +55,7 @@ class Known:
                 erasures.append(PlacedCatalog(source, offset, record))
         self.identities = Identities(links)
         self.merged = self.identities.merged()
-        self.catalogue = Catalogue(known, attributes)
+        self.item_attributes = Catalogue(known, attributes)
         self._links: dict[str, list[Link]] = {}
         for link in links:
             if link.visitor_id in self.merged:
@@ -79,7 +79,7 @@ class Known:
         return self._erased.get(user_id, [])
 
 
-class Snapshot:
+class LakeSnapshot:
     """Versions of the tables, pinned when made; later appends are not seen. Holds the catalogue in
     memory.
     """
@@ -89,9 +89,9 @@ class Snapshot:
         # Interactions first: what a link or an erasure that we know of was about is then not
         # missing.
         self.version, self.catalog_version = lake.version(INTERACTIONS), lake.version(CATALOG)
-        self.covered = Covering(self)
+        self.covered = LakeCoverage(self)
         records = sorted(self._catalog(), key=_replacing)
-        self.known = Known(records, attributes)
+        self.catalog = CatalogHistory(records, attributes)
         # the newest record of each item and user
         self.entries = {
             (entry.record.entity, entry.record.entity_id): entry
@@ -99,28 +99,28 @@ class Snapshot:
             if entry.record.entity != "identity"
         }
 
-    def later(self) -> "Snapshot":
+    def later(self) -> "LakeSnapshot":
         """A snapshot of the newest versions. What is known of the catalogue is shared, where that
         has not changed.
         """
         version, catalog_version = self.lake.version(INTERACTIONS), self.lake.version(CATALOG)
         if catalog_version != self.catalog_version:
-            return Snapshot(self.lake, self.known.attributes)
+            return LakeSnapshot(self.lake, self.catalog.attributes)
         after = copy(self)
         after.version = version
-        after.covered = Covering(after)
+        after.covered = LakeCoverage(after)
         return after
 
     def count(self) -> int:
         return 0 if self.version is None else self.lake.count(INTERACTIONS, self.version)
 
-    def records(self, since: "Snapshot | None" = None) -> Iterator[pa.RecordBatch]:
+    def records(self, since: "LakeSnapshot | None" = None) -> Iterator[pa.RecordBatch]:
         """All interactions, in `HISTORY_SCHEMA`; or, perhaps with some others, those that an
         earlier snapshot did not have.
         """
         if self.version is None:
             return
-        merged = self.known.merged
+        merged = self.catalog.merged
         if since is None or since.version is None:
             found = self.lake.scan(INTERACTIONS, self.version, FOLDED_COLUMNS)
         else:
@@ -145,10 +145,10 @@ class Snapshot:
                 )
 
 
-class Covering:
+class LakeCoverage:
     """How far a snapshot has come with a source, of whichever topic it is."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, snapshot: LakeSnapshot) -> None:
         lake = snapshot.lake
         tables = ((INTERACTIONS, snapshot.version), (CATALOG, snapshot.catalog_version))
         asks = [lake.covered(table, version) for table, version in tables if version is not None]
