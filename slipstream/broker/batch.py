@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar
 
 from slipstream.broker import codec
 from slipstream.contracts.events import Record
-from slipstream.contracts.positions import Source
+from slipstream.contracts.positions import Position, Source
 from slipstream.contracts.topics import Topic
 
 R = TypeVar("R", bound=Record)
@@ -14,13 +14,18 @@ R = TypeVar("R", bound=Record)
 
 @dataclass(frozen=True, slots=True)
 class Message(Generic[R]):
-    """A record with its place in the stream."""
+    """A record with its position in the stream."""
 
     source: Source
     offset: int
     key: str
     record: R
     request_id: str
+
+    @property
+    def position(self) -> Position:
+        """The message's position, without the record."""
+        return Position(self.source.name, self.offset)
 
 
 @dataclass(frozen=True, slots=True)
