@@ -37,7 +37,7 @@ class FeaturesSection(Section):
     repeat_lookback_hours: float = Field(
         72,
         gt=0,
-        description="hours back from its arrival that the lake is searched for the first copy of an "
+        description="hours before its arrival in which the lake is searched for the first copy of an "
         "event that may be a repeat",
     )
     affinity_attributes: str = Field(
