@@ -37,8 +37,8 @@ class FeaturesSection(Section):
     repeat_lookback_hours: float = Field(
         72,
         gt=0,
-        description="hours before its arrival in which the lake is searched for the first copy of an "
-        "event that may be a repeat",
+        description="hours before its arrival in which the lake is searched for the first copy of "
+        "an event that may be a repeat",
     )
     affinity_attributes: str = Field(
         ",".join(AFFINITY_ATTRIBUTES),

@@ -51,7 +51,7 @@ class OnlineEffects:
         self._measured.lost_races.inc(self._store.lost_races - self._races_counted)
         self._races_counted = self._store.lost_races
         return OnlineChanges(
-            visitors=folded | people.changed,
+            visitors=folded | people.visitors,
             request_ids={m.record.user_id: m.request_id for m in interactions},
             newest=max((m.record.timestamp for m in interactions), default=0),
             people=people,
