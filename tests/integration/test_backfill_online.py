@@ -317,9 +317,9 @@ def _now() -> int:
 
 
 def _all_records(lake: Lake) -> list[StreamInteraction]:
-    from services.features.history.rows import FOLDED_COLUMNS, placed
+    from services.features.history.rows import FOLDED_COLUMNS, stream_interactions
 
-    records = placed(lake.read(INTERACTIONS, columns=FOLDED_COLUMNS).to_pydict())
+    records = stream_interactions(lake.read(INTERACTIONS, columns=FOLDED_COLUMNS).to_pydict())
     return sorted(records, key=lambda record: record.offset)
 
 

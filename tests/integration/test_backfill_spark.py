@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from services.features.history.lake_snapshot import LakeSnapshot
-from services.features.history.local_engine import HeaviestItems, LocalEngine, Sinks
+from services.features.history.local_engine import LocalEngine
+from services.features.history.sinks import HeaviestItems, Sinks
 from services.features.history.spark_engine import SparkEngine, SparkMissingError
 from services.features.history.training_files import TrainingFiles
 from slipstream.chassis.settings import LakeSettings

@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.features.history.lake_snapshot import LakeSnapshot
-from services.features.history.local_engine import LocalEngine, Sinks
+from services.features.history.local_engine import LocalEngine
+from services.features.history.sinks import Sinks
 from services.features.history.training_files import (
     MANIFEST,
     OutputError,
