@@ -1,3 +1,5 @@
+"""Records that can't be applied become dead letters; late events are counted."""
+
 import pytest
 
 from services.features.stream.screening import Limits, screen
