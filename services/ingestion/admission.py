@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.ingestion.verdicts import (
+    Acceptance,
     Code,
     Duplicate,
     Origin,
     Outcome,
-    Rejected,
-    RejectedError,
-    Taken,
+    Rejection,
+    RejectionError,
 )
 from slipstream.chassis.errors import TooManyRequestsError
 from slipstream.contracts.events import Interaction
@@ -34,7 +34,7 @@ class Question:
         return [
             key
             for key, outcome in zip(self.asked.ids, outcomes, strict=True)
-            if key and type(outcome) is Taken
+            if key and type(outcome) is Acceptance
         ]
 
 
@@ -58,7 +58,7 @@ class Admission:
         counts = self.store.limits_visitors and not origin.imported
         for place, outcome in enumerate(outcomes):
             key = visitor = None
-            if type(outcome) is Taken and outcome.records:
+            if type(outcome) is Acceptance and outcome.records:
                 record = outcome.records[0]
                 interaction = type(record) is Interaction
                 if remembers and outcome.named:
@@ -97,21 +97,21 @@ class Admission:
 
     def refuse_single(self, outcome: Outcome) -> None:
         """Raises `TooManyRequestsError` where a request's only message is above its visitor's rate."""
-        if isinstance(outcome, Rejected) and outcome.error.code == Code.RATE_LIMITED:
+        if isinstance(outcome, Rejection) and outcome.error.code == Code.RATE_LIMITED:
             wait_s = max(1, math.ceil(self._visitor_rate.interval_ms / 1000))
             raise TooManyRequestsError(
                 outcome.error.reason, retry_after_s=wait_s, limit=self._visitor_rate.burst
             )
 
     def _outcome(self, outcome: Outcome, letter: int, repeated: bool) -> Outcome:
-        if not isinstance(outcome, Taken):
+        if not isinstance(outcome, Acceptance):
             return outcome
         if repeated or letter == DONE:
             return Duplicate(outcome.message_id)
         if letter == LIMITED:
             rate = self._visitor_rate
             reason = f"a visitor may send {rate.events_per_s:g} events a second, and {rate.burst} at once"
-            return Rejected(outcome.message_id, RejectedError(Code.RATE_LIMITED, reason), None)
+            return Rejection(outcome.message_id, RejectionError(Code.RATE_LIMITED, reason), None)
         if letter == PENDING:
             records = [
                 record.model_copy(update={"maybe_repeat": True})
@@ -119,5 +119,5 @@ class Admission:
                 else record
                 for record in outcome.records
             ]
-            return Taken(outcome.message_id, records, outcome.named)
+            return Acceptance(outcome.message_id, records, outcome.named)
         return outcome

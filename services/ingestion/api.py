@@ -49,7 +49,7 @@ async def track(request: Request) -> Response:
     return await _message(request, "track")
 
 
-@events.post("/batch", tags=["events"], **described(docs.Batch))
+@events.post("/batch", tags=["events"], **described(docs.BatchBody))
 async def batch(request: Request) -> Response:
     """Several calls at once. A bad message is rejected alone, the others are accepted."""
     return await _messages(request, imported=False)
@@ -85,7 +85,7 @@ async def alias(request: Request) -> Response:
     return await _message(request, "alias")
 
 
-@events.post("/import", tags=["events"], **described(docs.Batch))
+@events.post("/import", tags=["events"], **described(docs.BatchBody))
 async def import_history(request: Request) -> Response:
     """A batch of history: events of any age are accepted, and marked as imported."""
     return await _messages(request, imported=True)

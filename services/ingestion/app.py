@@ -18,8 +18,8 @@ from services.ingestion.carrier import SpooledCarrier
 from services.ingestion.documentation import SECURITY_SCHEMES
 from services.ingestion.hot_path import PageOrigins
 from services.ingestion.intake import Intake
-from services.ingestion.publisher import Publisher
-from services.ingestion.rules import Rules
+from services.ingestion.intake_rules import IntakeRules
+from services.ingestion.publisher import OutcomePublisher
 from services.ingestion.settings import IngestionSettings, listed
 from services.ingestion.spool import Spool
 from services.ingestion.watched_files import follow
@@ -72,7 +72,7 @@ def create_app(settings: IngestionSettings) -> Collector:
     without one; Redis may come later.
     """
     keys = WriteKeys(settings.ingestion.write_keys.get_secret_value())
-    rules = Rules.of(settings.ingestion)
+    rules = IntakeRules.of(settings.ingestion)
     app = create_service(
         "ingestion",
         settings,
@@ -100,7 +100,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     assert isinstance(app, Collector)  # noqa: S101
     settings: IngestionSettings = app.state.settings
     keys: WriteKeys = app.state.keys
-    rules: Rules = app.state.rules
+    rules: IntakeRules = app.state.rules
     section, registry, health = settings.ingestion, app.state.metrics.registry, app.state.health
     async with AsyncExitStack() as stack:
         spool = (
@@ -134,7 +134,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         stored_keys = WriteKeyStore(settings.redis, settings.namespace)
         stack.push_async_callback(stored_keys.aclose)
         health.add("redis", store.ping, required=False)
-        publisher = Publisher(spooled or producer, registry, Admission(store, **rates))
+        publisher = OutcomePublisher(spooled or producer, registry, Admission(store, **rates))
         app.state.intake = Intake(section, keys, publisher, rules)
         for following in (follow(rules.files), follow_stored(keys, stored_keys.all)):
             stack.callback(asyncio.create_task(following).cancel)

@@ -1,5 +1,5 @@
 """The bodies of the API as OpenAPI shows them. Requests are not checked against these models but by
-`segment` and `catalog`, which give a verdict for each message where a model would refuse the body
+`segment` and `catalog_entries`, which give a verdict for each message where a model would refuse the body
 whole.
 """
 
@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.ingestion.verdicts import Answer
+from services.ingestion.verdicts import Verdicts
 from slipstream.contracts.rest import PROBLEM_JSON, Problem
 
 Id = str | int
@@ -95,7 +95,7 @@ class Message(_Call):
     previousId: Id | None = None
 
 
-class Batch(BaseModel):
+class BatchBody(BaseModel):
     """Several calls. `context` and `sentAt` count for each message that has none of its own."""
 
     batch: list[Message]
@@ -176,7 +176,7 @@ def described(body: type[BaseModel] | None = None) -> dict[str, Any]:
         "openapi_extra": extra,
         "responses": {
             200: {
-                "model": Answer,
+                "model": Verdicts,
                 "description": "A verdict for each message; accepted ones are acknowledged by the broker",
             },
             **{status: _refusal(description) for status, description in REFUSALS.items()},

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 import orjson
 
-from services.ingestion.verdicts import Code, RejectedError
+from services.ingestion.verdicts import Code, RejectionError
 from slipstream.contracts import vocabulary as v
 
 # Segment's e-commerce specification, version 2 and, below it, version 1. What is not here is its
@@ -111,7 +111,7 @@ class EventNames:
     def _classify(self, name: str) -> EventName:
         event_type = self._added.get(name) or SEGMENT_NAMES.get(name, name)
         if not _TOKEN.fullmatch(event_type):
-            raise RejectedError(
+            raise RejectionError(
                 Code.INVALID_NAME,
                 "event must give a name of at most 64 letters (a-z), digits and _, a letter first",
                 "event",

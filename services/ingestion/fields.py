@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from services.ingestion.verdicts import Code, RejectedError
+from services.ingestion.verdicts import Code, RejectionError
 from slipstream.contracts.times import DAY_MS, parse_iso
 from slipstream.contracts.vocabulary import MAX_ID_BYTES, MAX_POSITION
 
@@ -23,7 +23,7 @@ def as_object(value: Any, field: str) -> dict[str, Any]:
     if value is None:
         return {}
     if type(value) is not dict:
-        raise RejectedError(Code.INVALID_OBJECT, f"{field} must be an object", field)
+        raise RejectionError(Code.INVALID_OBJECT, f"{field} must be an object", field)
     return value
 
 
@@ -37,12 +37,12 @@ def as_id(value: Any, field: str, room: int = 0) -> str | None:
     if not value and (value is None or value == ""):
         return None
     if type(value) is not str:
-        raise RejectedError(Code.INVALID_ID, f"{field} must be a string", field)
+        raise RejectionError(Code.INVALID_ID, f"{field} must be a string", field)
     if "\x00" in value:  # PostgreSQL's text can't hold it
-        raise RejectedError(Code.INVALID_ID, f"{field} has a NUL character", field)
+        raise RejectionError(Code.INVALID_ID, f"{field} has a NUL character", field)
     # A character has at most four bytes, so that most ids need not be encoded to be measured.
     if len(value) > (MAX_ID_BYTES - room) // 4 and len(value.encode()) > MAX_ID_BYTES - room:
-        raise RejectedError(
+        raise RejectionError(
             Code.INVALID_ID, f"{field} has more than {MAX_ID_BYTES - room} bytes", field
         )
     return value
@@ -52,7 +52,7 @@ def as_value(value: Any, field: str) -> float:
     """A finite number, also when sent as a string."""
     number = number_or_none(value)
     if number is None:
-        raise RejectedError(Code.INVALID_VALUE, f"{field} must be a finite number", field)
+        raise RejectionError(Code.INVALID_VALUE, f"{field} must be a finite number", field)
     return number
 
 
@@ -89,32 +89,32 @@ def as_millis(value: Any, field: str) -> int:
         try:
             millis = parse_iso(value)
         except ValueError:
-            raise RejectedError(
+            raise RejectionError(
                 Code.INVALID_TIMESTAMP, f"{field} is not an ISO 8601 time", field
             ) from None
     elif kind is int or kind is float:
         millis = int(value)
         if 0 < millis < SECONDS_BELOW:
-            raise RejectedError(
+            raise RejectionError(
                 Code.TIMESTAMP_IN_SECONDS,
                 f"{field} looks like seconds; send milliseconds or ISO 8601",
                 field,
             )
     else:
-        raise RejectedError(
+        raise RejectionError(
             Code.INVALID_TIMESTAMP,
             f"{field} must be ISO 8601 or milliseconds since the epoch",
             field,
         )
     if millis < 0:
-        raise RejectedError(Code.INVALID_TIMESTAMP, f"{field} lies before 1970", field)
+        raise RejectionError(Code.INVALID_TIMESTAMP, f"{field} lies before 1970", field)
     return millis
 
 
 def refuse_future(millis: int, received_at: int, field: str) -> int:
     """The time, unless it is more than a day after it was received."""
     if millis > received_at + DAY_MS:
-        raise RejectedError(
+        raise RejectionError(
             Code.TIMESTAMP_IN_FUTURE, f"{field} lies more than 24 hours in the future", field
         )
     return millis
@@ -127,7 +127,7 @@ def refuse_deep(value: dict[str, Any] | list[Any], levels: int = MAX_DEPTH) -> N
         kind = type(inner)
         if kind is dict or kind is list:
             if levels <= 1:
-                raise RejectedError(
+                raise RejectionError(
                     Code.NESTED_TOO_DEEPLY, f"objects and lists may be nested {MAX_DEPTH} deep"
                 )
             refuse_deep(inner, levels - 1)

@@ -8,9 +8,9 @@ from typing import Any
 
 import orjson
 
-from services.ingestion import catalog
-from services.ingestion.publisher import Publisher
-from services.ingestion.rules import Rules
+from services.ingestion import catalog_entries
+from services.ingestion.intake_rules import IntakeRules
+from services.ingestion.publisher import OutcomePublisher
 from services.ingestion.segment import read_message
 from services.ingestion.settings import IngestionSection
 from services.ingestion.verdicts import Origin, Outcome, answer
@@ -31,15 +31,15 @@ class Intake:
         self,
         settings: IngestionSection,
         keys: WriteKeys,
-        publisher: Publisher,
-        rules: Rules | None = None,
+        publisher: OutcomePublisher,
+        rules: IntakeRules | None = None,
     ) -> None:
         self.max_body_bytes = settings.max_body_bytes
         self._max_event_bytes = settings.max_event_bytes
         self._max_messages = settings.max_batch_events
         self._keys = keys
         self._publisher = publisher
-        self._rules = Rules.of(settings) if rules is None else rules
+        self._rules = IntakeRules.of(settings) if rules is None else rules
 
     async def message(
         self, raw: bytes, authorization: str | None, kind: str | None, agent: str = ""
@@ -66,25 +66,27 @@ class Intake:
 
         return await self._take(raw, authorization, read, agent, imported)
 
-    async def entries(self, raw: bytes, authorization: str | None, entity: catalog.Entity) -> bytes:
+    async def entries(
+        self, raw: bytes, authorization: str | None, entity: catalog_entries.Entity
+    ) -> bytes:
         """A bulk upsert of items or users."""
 
         def read(body: Body, origin: Origin, limit: int | None) -> list[Outcome]:
             return [
-                catalog.read_entry(entry, entity, origin, self._rules, limit)
+                catalog_entries.read_entry(entry, entity, origin, self._rules, limit)
                 for entry in self._list(body, f"{entity}s")
             ]
 
         return await self._take(raw, authorization, read)
 
     async def delete(
-        self, entity: catalog.Entity, entity_id: str, authorization: str | None
+        self, entity: catalog_entries.Entity, entity_id: str, authorization: str | None
     ) -> bytes:
         """An item that is gone for good, or a user who is to be forgotten."""
         return await self._take(
             b"{}",
             authorization,
-            lambda _body, origin, _limit: [catalog.deletion(entity, entity_id, origin)],
+            lambda _body, origin, _limit: [catalog_entries.deletion(entity, entity_id, origin)],
         )
 
     async def _take(

@@ -6,7 +6,7 @@ from typing import Any
 
 from services.ingestion import fields
 from services.ingestion.event_names import EventName
-from services.ingestion.verdicts import Code, RejectedError
+from services.ingestion.verdicts import Code, RejectionError
 from slipstream.contracts.events import Interaction
 from slipstream.contracts.vocabulary import IMPRESSION, RATE
 
@@ -63,7 +63,7 @@ def read_interactions(
             _interaction(shared, properties, message_id, name.otherwise, None, shown is not None)
         ]
     elif shown is None or name.event_type != IMPRESSION:
-        raise RejectedError(
+        raise RejectionError(
             Code.MISSING_ITEM,
             f"a {name.event_type} needs an item: item_id, product_id, sku or products",
             "properties.item_id",
@@ -119,11 +119,11 @@ def _of_a_list(
     """An interaction for each entry, an id or an object, of the list `properties[listed]`."""
     whole = f"properties.{listed}"
     if type(entries) is not list or not entries:
-        raise RejectedError(
+        raise RejectionError(
             Code.MISSING_ITEM, f"{listed} must be a list with at least one product", whole
         )
     if len(entries) > MAX_PRODUCTS:
-        raise RejectedError(
+        raise RejectionError(
             Code.EVENT_TOO_LARGE, f"{listed} may have at most {MAX_PRODUCTS} entries", whole
         )
     slate = fields.as_id(properties.get("recommendation_id"), "properties.recommendation_id")
@@ -140,7 +140,7 @@ def _of_a_list(
         product = entry if type(entry) is dict else {"item_id": entry}
         item_id = item_of(product, field)
         if item_id is None:
-            raise RejectedError(
+            raise RejectionError(
                 Code.MISSING_ITEM, f"an entry of {listed} needs item_id, product_id or sku", field
             )
         position = fields.position_or_none(product.get("position"))

@@ -18,12 +18,12 @@ from services.ingestion.admission import Admission, Question
 from services.ingestion.carrier import Carrier
 from services.ingestion.verdicts import (
     NOT_KEPT,
+    Acceptance,
     Duplicate,
     Origin,
     Outcome,
-    Rejected,
-    RejectedError,
-    Taken,
+    Rejection,
+    RejectionError,
 )
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.producer import Failure, Outgoing
@@ -52,7 +52,7 @@ class _Parcel:
     done: "asyncio.Future[list[Outcome]]"
 
 
-class Publisher:
+class OutcomePublisher:
     """Sends the outcomes of requests. Used in one event loop."""
 
     def __init__(
@@ -204,7 +204,7 @@ def _records(outcomes: list[Outcome], origin: Origin) -> list[Outgoing]:
     """What a request puts on topics."""
     outgoing: list[Outgoing] = []
     for outcome in outcomes:
-        if type(outcome) is Taken:
+        if type(outcome) is Acceptance:
             for record in outcome.records:
                 if type(record) is Interaction:
                     outgoing.append(
@@ -213,7 +213,7 @@ def _records(outcomes: list[Outcome], origin: Origin) -> list[Outgoing]:
                 else:
                     key = f"{record.entity}:{record.entity_id}"  # type: ignore[union-attr]
                     outgoing.append(Outgoing(CATALOG, key, record, origin.request_id))
-        elif isinstance(outcome, Rejected) and outcome.error.code not in NOT_KEPT:
+        elif isinstance(outcome, Rejection) and outcome.error.code not in NOT_KEPT:
             outgoing.append(
                 Outgoing(
                     DEAD_LETTERS, origin.source, _dead_letter(outcome, origin), origin.request_id
@@ -223,7 +223,7 @@ def _records(outcomes: list[Outcome], origin: Origin) -> list[Outgoing]:
 
 
 def _verdict(outcome: Outcome) -> str:
-    if type(outcome) is Taken:
+    if type(outcome) is Acceptance:
         return "accepted"
     return "duplicate" if isinstance(outcome, Duplicate) else outcome.error.code  # type: ignore[union-attr]
 
@@ -244,7 +244,7 @@ def _unavailable(parcel: _Parcel, failure: Exception) -> Exception:
     )
 
 
-def _dead_letter(outcome: Rejected, origin: Origin) -> DeadLetter:
+def _dead_letter(outcome: Rejection, origin: Origin) -> DeadLetter:
     error = outcome.error
     return DeadLetter(
         source=origin.source,
@@ -263,7 +263,7 @@ def _keepable(original: Any) -> Any:
         return original
     try:
         fields.refuse_deep(original)
-    except RejectedError:
+    except RejectionError:
         try:
             return orjson.dumps(original).decode()
         except orjson.JSONEncodeError:

@@ -10,7 +10,6 @@ first after a start may be on its topic already.
 import fcntl
 import os
 import struct
-import time
 import zlib
 from collections.abc import Iterator, Sequence
 from io import FileIO
@@ -48,7 +47,7 @@ class Entry(NamedTuple):
     value: str
 
 
-class Position(NamedTuple):
+class SpoolPosition(NamedTuple):
     """A place in the log: a segment, and a byte in it."""
 
     segment: int
@@ -79,7 +78,7 @@ class Spool:
         segments = [number for number in segments if number >= self._position.segment]
         self._last = segments[-1] if segments else self._position.segment
         if not segments or self._last > self._position.segment:
-            self._position = Position(
+            self._position = SpoolPosition(
                 segments[0] if segments else self._last, self._position.offset if segments else 0
             )
         self._file = self._open_last()
@@ -126,7 +125,7 @@ class Spool:
             raise SpoolFullError(f"the spool can't be written: {error}") from error
         self._bytes += len(data)
 
-    def read(self, count: int) -> tuple[list[Entry], Position]:
+    def read(self, count: int) -> tuple[list[Entry], SpoolPosition]:
         """The next entries, at most `count`, and the position behind them, for `advance`."""
         found: list[Entry] = []
         segment, offset = self._position
@@ -136,9 +135,9 @@ class Spool:
                 found.append(Entry(*orjson.loads(payload)))
                 offset = end
                 if len(found) == count:
-                    return found, Position(segment, offset)
+                    return found, SpoolPosition(segment, offset)
             if segment >= self._last:
-                return found, Position(segment, offset)
+                return found, SpoolPosition(segment, offset)
             if offset < path.stat().st_size:
                 log.error(
                     "a part of the spool is damaged and is left out",
@@ -147,7 +146,7 @@ class Spool:
                 )
             segment, offset = segment + 1, 0
 
-    def advance(self, position: Position) -> None:
+    def advance(self, position: SpoolPosition) -> None:
         """What stands before `position` is on its topic: it is forgotten, for good when this
         returns.
         """
@@ -197,14 +196,14 @@ class Spool:
     def _path(self, number: int) -> Path:
         return self._directory / f"{number:012}.spool"
 
-    def _stored_position(self) -> Position:
+    def _stored_position(self) -> SpoolPosition:
         try:
             segment, offset = (self._directory / "position").read_text().split()
         except FileNotFoundError:
-            return Position(0, 0)
-        return Position(int(segment), int(offset))
+            return SpoolPosition(0, 0)
+        return SpoolPosition(int(segment), int(offset))
 
-    def _store(self, position: Position) -> None:
+    def _store(self, position: SpoolPosition) -> None:
         draft = self._directory / "position.new"
         with draft.open("w") as file:
             file.write(f"{position.segment} {position.offset}\n")
@@ -212,10 +211,6 @@ class Spool:
             os.fsync(file.fileno())
         draft.replace(self._directory / "position")
         _sync_folder(self._directory)
-
-
-def now_ms() -> int:
-    return int(time.time() * 1000)
 
 
 def _frames(path: Path, offset: int) -> Iterator[tuple[bytes, int]]:

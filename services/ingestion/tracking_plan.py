@@ -7,7 +7,7 @@ import jsonschema_rs
 import orjson
 
 from services.ingestion.event_names import token
-from services.ingestion.verdicts import Code, RejectedError
+from services.ingestion.verdicts import Code, RejectionError
 
 
 class _Validator(Protocol):
@@ -49,7 +49,7 @@ class TrackingPlan:
         validator = self._validators.get(token(event))
         if validator is None:
             if not self._additional:
-                raise RejectedError(
+                raise RejectionError(
                     Code.PLAN_VIOLATION, "the tracking plan has no such event", "event"
                 )
             return
@@ -59,7 +59,7 @@ class TrackingPlan:
         path = ["properties", *map(str, error.instance_path)]
         if error.kind.name == "required":
             path.append(error.kind.property)
-        raise RejectedError(
+        raise RejectionError(
             Code.PLAN_VIOLATION,
             f"the tracking plan does not allow it: {error.message}",
             ".".join(path),

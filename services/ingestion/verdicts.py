@@ -40,7 +40,7 @@ class Code(StrEnum):
 NOT_KEPT = frozenset({Code.BOT, Code.RATE_LIMITED})
 
 
-class RejectedError(Exception):
+class RejectionError(Exception):
     """An event can't be taken; `field` is its path in the event as it was sent."""
 
     def __init__(self, code: Code, reason: str, field: str | None = None) -> None:
@@ -64,7 +64,7 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class Acceptance:
     """A message that is fine, and the records that it makes. `named`: the client gave its
     `messageId`, so that a repeat can be known by it.
     """
@@ -75,13 +75,13 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True)
-class Rejected:
+class Rejection:
     """A message that is not, why, and the message itself for the dead letters, without what may not
     be kept (see `Privacy`).
     """
 
     message_id: str | None
-    error: RejectedError
+    error: RejectionError
     original: Any
 
 
@@ -92,7 +92,7 @@ class Duplicate:
     message_id: str
 
 
-Outcome = Taken | Rejected | Duplicate
+Outcome = Acceptance | Rejection | Duplicate
 
 
 class Verdict(BaseModel):
@@ -108,7 +108,7 @@ class Verdict(BaseModel):
     reason: str | None = None
 
 
-class Answer(BaseModel):
+class Verdicts(BaseModel):
     """The verdicts on a request, in the order of its messages. Accepted means: the broker has
     acknowledged it.
     """
@@ -120,12 +120,12 @@ class Answer(BaseModel):
 
 
 def answer(outcomes: list[Outcome]) -> dict[str, Any]:
-    """The outcomes as the JSON of an `Answer`, built by hand since a batch has thousands of them."""
+    """The outcomes as the JSON of `Verdicts`, built by hand since a batch has thousands of them."""
     results: list[dict[str, Any]] = []
     duplicates = rejected = 0
     for index, outcome in enumerate(outcomes):
         kind = type(outcome)
-        if kind is Taken:
+        if kind is Acceptance:
             results.append({"index": index, "message_id": outcome.message_id, "status": "accepted"})
         elif kind is Duplicate:
             duplicates += 1
@@ -133,7 +133,7 @@ def answer(outcomes: list[Outcome]) -> dict[str, Any]:
                 {"index": index, "message_id": outcome.message_id, "status": "duplicate"}
             )
         else:
-            assert isinstance(outcome, Rejected)  # noqa: S101
+            assert isinstance(outcome, Rejection)  # noqa: S101
             rejected += 1
             error = outcome.error
             results.append(

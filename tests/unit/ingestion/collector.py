@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from services.ingestion.app import Collector, create_app
 from services.ingestion.intake import Intake
-from services.ingestion.publisher import Publisher
+from services.ingestion.publisher import OutcomePublisher
 from services.ingestion.settings import IngestionSection, IngestionSettings
 from services.ingestion.write_keys import WriteKeys
 from slipstream.broker import codec
@@ -66,7 +66,7 @@ def make_app(producer: Acknowledging, **section: Any) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: Collector) -> AsyncIterator[None]:
         if not hasattr(app.state, "intake"):  # a second client of one app begins here again
-            publisher = Publisher(producer, app.state.metrics.registry)
+            publisher = OutcomePublisher(producer, app.state.metrics.registry)
             app.state.intake = Intake(settings.ingestion, WriteKeys(f"shop:{KEY}"), publisher)
         with app.taking():
             yield

@@ -4,9 +4,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from services.ingestion.rules import Rules
+from services.ingestion.intake_rules import IntakeRules
 from services.ingestion.segment import read_message
-from services.ingestion.verdicts import Code, Origin, Outcome, Rejected, Taken
+from services.ingestion.verdicts import Acceptance, Code, Origin, Outcome, Rejection
 from slipstream.contracts.events import Interaction
 
 NOW = 1_760_000_000_000
@@ -20,9 +20,9 @@ def read(
     envelope: dict[str, Any] | None = None,
     limit: int | None = None,
     origin: Origin = ORIGIN,
-    rules: Rules | None = None,
+    rules: IntakeRules | None = None,
 ) -> Outcome:
-    return read_message(message, kind, envelope or {}, origin, rules or Rules(), limit)
+    return read_message(message, kind, envelope or {}, origin, rules or IntakeRules(), limit)
 
 
 def track(event: str = "Product Viewed", properties: Any = None, **fields: Any) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def track(event: str = "Product Viewed", properties: Any = None, **fields: Any) 
 
 def interactions(message: Any, **arguments: Any) -> list[Interaction]:
     outcome = read(message, **arguments)
-    assert isinstance(outcome, Taken), outcome
+    assert isinstance(outcome, Acceptance), outcome
     return [record for record in outcome.records if isinstance(record, Interaction)]
 
 
@@ -50,7 +50,7 @@ def one(message: Any, **arguments: Any) -> Interaction:
 
 def rejection(message: Any, **arguments: Any) -> tuple[Code, str | None]:
     outcome = read(message, **arguments)
-    assert isinstance(outcome, Rejected), outcome
+    assert isinstance(outcome, Rejection), outcome
     assert outcome.error.reason
     assert outcome.original == message
     return outcome.error.code, outcome.error.field
@@ -58,7 +58,7 @@ def rejection(message: Any, **arguments: Any) -> tuple[Code, str | None]:
 
 def records(message: Any, **arguments: Any) -> list[Any]:
     outcome = read(message, **arguments)
-    assert isinstance(outcome, Taken), outcome
+    assert isinstance(outcome, Acceptance), outcome
     return outcome.records
 
 

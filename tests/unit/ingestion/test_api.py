@@ -416,7 +416,7 @@ def test_openapi_describes_bodies_and_verdicts(client: TestClient) -> None:
     assert schema["properties"]["batch"]["items"]["properties"]["messageId"]
     assert set(operation["responses"]) == {"200", "400", "401", "413", "429", "503"}
     assert "$defs" not in str(document)
-    assert document["components"]["schemas"]["Answer"]
+    assert document["components"]["schemas"]["Verdicts"]
 
 
 bodies = st.one_of(

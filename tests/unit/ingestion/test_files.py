@@ -12,10 +12,10 @@ import pytest
 from pydantic import SecretStr
 
 from services.ingestion.event_names import EventNames, read_mapping
-from services.ingestion.rules import Rules
+from services.ingestion.intake_rules import IntakeRules
 from services.ingestion.settings import IngestionSection
 from services.ingestion.tracking_plan import TrackingPlan, read_plan
-from services.ingestion.verdicts import Code, RejectedError
+from services.ingestion.verdicts import Code, RejectionError
 from services.ingestion.watched_files import follow
 
 PRICED = {
@@ -26,7 +26,7 @@ PRICED = {
 
 
 def violation(plan: TrackingPlan, event: str, properties: dict[str, Any]) -> tuple[str | None, str]:
-    with pytest.raises(RejectedError) as caught:
+    with pytest.raises(RejectionError) as caught:
         plan.check(event, properties)
     assert caught.value.code is Code.PLAN_VIOLATION
     return caught.value.field, caught.value.reason
@@ -124,7 +124,7 @@ def test_files_are_read_again_when_they_change_and_a_broken_one_changes_nothing(
     mapping, plan = tmp_path / "mapping.json", tmp_path / "plan.json"
     write(mapping, {"Heart": "like"}, 9)
     write(plan, {"events": {}}, 9)
-    rules = Rules.of(section(event_mapping=str(mapping), tracking_plan=str(plan)))
+    rules = IntakeRules.of(section(event_mapping=str(mapping), tracking_plan=str(plan)))
     assert rules.names.classify("heart").event_type == "like"
     before = rules.plan
 
@@ -153,7 +153,7 @@ def test_files_are_read_again_when_they_change_and_a_broken_one_changes_nothing(
 async def test_files_are_followed_while_the_service_runs(tmp_path: Path) -> None:
     mapping = tmp_path / "mapping.json"
     write(mapping, {"Heart": "like"}, 9)
-    rules = Rules.of(section(event_mapping=str(mapping)))
+    rules = IntakeRules.of(section(event_mapping=str(mapping)))
     following = asyncio.create_task(follow(rules.files, every_s=0.01))
     write(mapping, {"Heart": "rate"}, 8)
     for _ in range(3_000):
@@ -168,10 +168,10 @@ async def test_files_are_followed_while_the_service_runs(tmp_path: Path) -> None
 def test_missing_or_wrong_file_stops_the_start_with_its_name(tmp_path: Path, setting: str) -> None:
     wrong = tmp_path / "wrong.json"
     with pytest.raises(ValueError, match=r"wrong\.json"):
-        Rules.of(section(**{setting: str(wrong)}))
+        IntakeRules.of(section(**{setting: str(wrong)}))
     wrong.write_text("[")
     with pytest.raises(ValueError, match=r"wrong\.json: it is not JSON"):
-        Rules.of(section(**{setting: str(wrong)}))
+        IntakeRules.of(section(**{setting: str(wrong)}))
 
 
 def test_hashing_without_a_key_stops_the_start() -> None:

@@ -7,8 +7,8 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from services.ingestion.admission import Admission
-from services.ingestion.publisher import Publisher
-from services.ingestion.verdicts import Origin, Outcome, Taken
+from services.ingestion.publisher import OutcomePublisher
+from services.ingestion.verdicts import Acceptance, Origin, Outcome
 from slipstream.broker.producer import Failure, Outgoing
 from slipstream.contracts.events import Interaction
 from slipstream.stores.admission import FIRST, PENDING, Asked, Judged, Rate
@@ -70,7 +70,7 @@ def message(message_id: str) -> list[Outcome]:
         timestamp=at,
         received_at=at,
     )
-    return [Taken(message_id, [event], True)]
+    return [Acceptance(message_id, [event], True)]
 
 
 async def turns() -> None:
@@ -81,7 +81,7 @@ async def turns() -> None:
 async def test_the_copy_that_is_judged_first_is_first_on_the_topic() -> None:
     store, topic = SlowAnswers(), Topic()
     fake: Any = store
-    publisher = Publisher(topic, CollectorRegistry(), Admission(fake, Rate(), Rate()))
+    publisher = OutcomePublisher(topic, CollectorRegistry(), Admission(fake, Rate(), Rate()))
     requests = []
     for message_id in ("a", "a", "b"):
         requests.append(asyncio.ensure_future(publisher.publish(message(message_id), ORIGIN)))
@@ -106,7 +106,7 @@ async def test_the_copy_that_is_judged_first_is_first_on_the_topic() -> None:
 async def test_copies_in_one_go_stay_in_order() -> None:
     store, topic = SlowAnswers(), Topic()
     fake: Any = store
-    publisher = Publisher(topic, CollectorRegistry(), Admission(fake, Rate(), Rate()))
+    publisher = OutcomePublisher(topic, CollectorRegistry(), Admission(fake, Rate(), Rate()))
     requests = [asyncio.ensure_future(publisher.publish(message("a"), ORIGIN)) for _ in range(2)]
     await turns()
     store.calls[0][1].set()

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.ingestion.event_names import EventNames
-from services.ingestion.rules import Rules
+from services.ingestion.intake_rules import IntakeRules
 from services.ingestion.tracking_plan import TrackingPlan
-from services.ingestion.verdicts import Code, Origin, Rejected, Taken
+from services.ingestion.verdicts import Acceptance, Code, Origin, Rejection
 from slipstream.broker import codec
 from slipstream.contracts.events import CatalogRecord, Interaction
 from slipstream.contracts.topics import CATALOG, INTERACTIONS
@@ -116,8 +116,8 @@ def test_late_event_is_rejected_unless_it_is_imported() -> None:
     assert one(in_time).imported is False
     imported = one(late, origin=Origin("shop", "request-1", NOW, imported=True))
     assert (imported.imported, imported.timestamp) == (True, NOW - DAY - 1)
-    assert one(late, rules=Rules(max_late_ms=None)).timestamp == NOW - DAY - 1
-    assert rejection(late, rules=Rules(max_late_ms=60_000))[0] is Code.TIMESTAMP_TOO_OLD
+    assert one(late, rules=IntakeRules(max_late_ms=None)).timestamp == NOW - DAY - 1
+    assert rejection(late, rules=IntakeRules(max_late_ms=60_000))[0] is Code.TIMESTAMP_TOO_OLD
 
 
 def test_lateness_is_judged_after_the_clock_is_corrected() -> None:
@@ -157,7 +157,7 @@ def test_message_that_the_client_named_is_told_from_one_that_was_given_a_name() 
 
 
 def test_plan_is_checked_and_mapped_names_count() -> None:
-    rules = Rules(
+    rules = IntakeRules(
         names=EventNames({"Seen": "view"}), plan=TrackingPlan({"Seen": {"required": ["sku"]}})
     )
     assert one(track("Seen", {"sku": "a"}), rules=rules).event_type == "view"
@@ -181,7 +181,7 @@ def test_page_with_a_product_is_a_view_and_any_other_a_page() -> None:
 
 def test_identify_makes_a_user_s_catalogue_entry() -> None:
     outcome = read({"userId": "ada", "traits": {"country": "NZ"}}, kind="identify")
-    assert isinstance(outcome, Taken)
+    assert isinstance(outcome, Acceptance)
     assert outcome.records == [
         CatalogRecord(
             entity="user",
@@ -195,7 +195,7 @@ def test_identify_makes_a_user_s_catalogue_entry() -> None:
 
 def test_identify_without_traits_changes_nothing() -> None:
     outcome = read({"type": "identify", "userId": "ada"})
-    assert isinstance(outcome, Taken)
+    assert isinstance(outcome, Acceptance)
     assert outcome.records == []
 
 
@@ -206,8 +206,8 @@ def test_numbers_as_ids_become_strings() -> None:
 
 def test_message_id_is_made_and_returned_when_missing() -> None:
     first, second = read(track(messageId=None)), read(track(messageId=""))
-    assert isinstance(first, Taken)
-    assert isinstance(second, Taken)
+    assert isinstance(first, Acceptance)
+    assert isinstance(second, Acceptance)
     assert first.message_id != second.message_id
     assert [record.event_id for record in first.records if isinstance(record, Interaction)] == [
         first.message_id
@@ -305,7 +305,7 @@ def test_any_json_is_taken_whole_or_rejected_with_a_reason(
     message: Any, kind: str | None, envelope: dict[str, Any]
 ) -> None:
     outcome = read(message, kind, envelope)
-    if isinstance(outcome, Rejected):
+    if isinstance(outcome, Rejection):
         assert outcome.error.reason
         assert outcome.error.code in Code
         return

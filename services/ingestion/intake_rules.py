@@ -11,7 +11,7 @@ from slipstream.contracts.times import HOUR_MS
 
 
 @dataclass(slots=True)
-class Rules:
+class IntakeRules:
     """The rules of the moment; names and plan are replaced when their files have changed.
 
     `max_late_ms`: how much older than its arrival an event may be that is not imported; None for
@@ -26,7 +26,7 @@ class Rules:
     files: list[WatchedFile] = field(default_factory=list)
 
     @classmethod
-    def of(cls, settings: IngestionSection) -> "Rules":
+    def of(cls, settings: IngestionSection) -> "IntakeRules":
         """Raises ValueError for a file that is missing or wrong, with its name and what is wrong."""
         rules = cls(
             privacy=settings.privacy(),

@@ -8,15 +8,15 @@ from typing import Any, Final, Literal
 import orjson
 
 from services.ingestion import fields
-from services.ingestion.rules import Rules
-from services.ingestion.verdicts import Code, Origin, Outcome, Rejected, RejectedError, Taken
+from services.ingestion.intake_rules import IntakeRules
+from services.ingestion.verdicts import Acceptance, Code, Origin, Outcome, Rejection, RejectionError
 from slipstream.contracts.events import CatalogRecord
 
 Entity = Literal["item", "user"]
 
 
 def read_entry(
-    entry: Any, entity: Entity, origin: Origin, rules: Rules, max_bytes: int | None = None
+    entry: Any, entity: Entity, origin: Origin, rules: IntakeRules, max_bytes: int | None = None
 ) -> Outcome:
     """What an entry means, or why it is rejected: `item_id` or `user_id`, and any attributes beside
     it or under `attributes`.
@@ -28,18 +28,18 @@ def read_entry(
     entity_id = None
     try:
         if type(entry) is not dict:
-            raise RejectedError(Code.NOT_AN_OBJECT, f"an entry must be an object with {key}")
+            raise RejectionError(Code.NOT_AN_OBJECT, f"an entry must be an object with {key}")
         fields.refuse_deep(entry)
         if max_bytes is not None and len(orjson.dumps(entry)) > max_bytes:
-            raise RejectedError(
+            raise RejectionError(
                 Code.EVENT_TOO_LARGE, f"an entry may have at most {max_bytes} bytes"
             )
         entity_id = fields.as_id(entry.get(key), key)
         if entity_id is None:
-            raise RejectedError(Code.INVALID_ID, f"{key} is required", key)
+            raise RejectionError(Code.INVALID_ID, f"{key} is required", key)
         available = entry.get("available", True)
         if type(available) is not bool:
-            raise RejectedError(Code.INVALID_VALUE, "available must be true or false", "available")
+            raise RejectionError(Code.INVALID_VALUE, "available must be true or false", "available")
         under = fields.as_object(entry.get("attributes"), "attributes")
         beside = {
             name: value
@@ -59,9 +59,9 @@ def read_entry(
             timestamp=origin.received_at,
             source=origin.source,
         )
-    except RejectedError as error:
-        return Rejected(entity_id, error, rules.privacy.original(entry))
-    return Taken(entity_id, [record])
+    except RejectionError as error:
+        return Rejection(entity_id, error, rules.privacy.original(entry))
+    return Acceptance(entity_id, [record])
 
 
 def deletion(entity: Entity, entity_id: str, origin: Origin) -> Outcome:
@@ -71,9 +71,9 @@ def deletion(entity: Entity, entity_id: str, origin: Origin) -> Outcome:
     key = f"{entity}_id"
     try:
         if (valid := fields.as_id(entity_id, key)) is None:
-            raise RejectedError(Code.INVALID_ID, f"{key} is required", key)
-    except RejectedError as error:
-        return Rejected(None, error, {key: entity_id, "deleted": True})
+            raise RejectionError(Code.INVALID_ID, f"{key} is required", key)
+    except RejectionError as error:
+        return Rejection(None, error, {key: entity_id, "deleted": True})
     record = CatalogRecord(
         entity=entity,
         entity_id=valid,
@@ -81,22 +81,22 @@ def deletion(entity: Entity, entity_id: str, origin: Origin) -> Outcome:
         timestamp=origin.received_at,
         source=origin.source,
     )
-    return Taken(valid, [record])
+    return Acceptance(valid, [record])
 
 
 def _price(value: Any, field: str) -> None:
     if type(value) not in (int, float) or not value >= 0:
-        raise RejectedError(Code.INVALID_VALUE, f"{field} must be a number of at least 0", field)
+        raise RejectionError(Code.INVALID_VALUE, f"{field} must be a number of at least 0", field)
 
 
 def _text(value: Any, field: str) -> None:
     if type(value) is not str:
-        raise RejectedError(Code.INVALID_VALUE, f"{field} must be a string", field)
+        raise RejectionError(Code.INVALID_VALUE, f"{field} must be a string", field)
 
 
 def _texts(value: Any, field: str) -> None:
     if type(value) is not list or any(type(one) is not str for one in value):
-        raise RejectedError(Code.INVALID_VALUE, f"{field} must be a list of strings", field)
+        raise RejectionError(Code.INVALID_VALUE, f"{field} must be a list of strings", field)
 
 
 # What others read of an item, with its one form; null is as good as missing. Every other attribute
