@@ -130,11 +130,11 @@ async def push(request: Request) -> Response:
         return body
     producer: Producer = request.app.state.producer
     settings: FeaturesSettings = request.app.state.settings
-    max_ahead_ms = int(settings.features.max_ahead_hours * HOUR_MS)
+    rules = pushes.PushRules(
+        settings.privacy.policy(), int(settings.features.max_ahead_hours * HOUR_MS)
+    )
     try:
-        records = pushes.records(
-            body.push_source_name, body.df, now_ms(), max_ahead_ms, request_id.get()
-        )
+        records = pushes.records(body.push_source_name, body.df, rules, now_ms(), request_id.get())
         await producer.publish(records)
     except pushes.UnknownSourceError as error:
         return _refused(error, "unknown_push_source", "PushSourceNotFoundException", 422)

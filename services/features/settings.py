@@ -2,9 +2,10 @@
 
 from pydantic import Field
 
-from slipstream.chassis.settings import Section, ServiceSettings
+from slipstream.chassis.settings import Section
 from slipstream.contracts.times import DAY_MS, HOUR_MS
 from slipstream.features.views import AFFINITY_ATTRIBUTES
+from slipstream.gate.settings import GateSettings
 from slipstream.stores.online import Retention
 
 
@@ -79,7 +80,7 @@ class FeaturesSection(Section):
     )
 
 
-class FeaturesSettings(ServiceSettings):
+class FeaturesSettings(GateSettings):
     """Everything that features reads from the environment."""
 
     features: FeaturesSection = FeaturesSection()

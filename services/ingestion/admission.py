@@ -6,17 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.ingestion.verdicts import (
-    Acceptance,
-    Code,
-    Duplicate,
-    Origin,
-    Outcome,
-    Rejection,
-    RejectionError,
-)
+from services.ingestion.verdicts import Acceptance, Duplicate, Origin, Outcome, Rejection
 from slipstream.chassis.errors import TooManyRequestsError
 from slipstream.contracts.events import Interaction
+from slipstream.gate.rejections import Code, RejectionError
 from slipstream.stores.admission import DONE, LIMITED, PENDING, AdmissionStore, Asked, Judged, Rate
 
 

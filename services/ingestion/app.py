@@ -20,13 +20,14 @@ from services.ingestion.hot_path import PageOrigins
 from services.ingestion.intake import Intake
 from services.ingestion.intake_rules import IntakeRules
 from services.ingestion.publisher import OutcomePublisher
-from services.ingestion.settings import IngestionSettings, listed
+from services.ingestion.settings import IngestionSettings
 from services.ingestion.spool import Spool
 from services.ingestion.watched_files import follow
 from services.ingestion.write_keys import WriteKeys, follow_stored
 from slipstream.broker.producer import open_producer
 from slipstream.chassis.app import RequestMiddleware, create_service
 from slipstream.contracts.topics import INTERACTIONS
+from slipstream.gate.settings import listed
 from slipstream.stores.admission import AdmissionStore
 from slipstream.stores.write_keys import WriteKeyStore
 
@@ -72,7 +73,7 @@ def create_app(settings: IngestionSettings) -> Collector:
     without one; Redis may come later.
     """
     keys = WriteKeys(settings.ingestion.write_keys.get_secret_value())
-    rules = IntakeRules.of(settings.ingestion)
+    rules = IntakeRules.of(settings)
     app = create_service(
         "ingestion",
         settings,

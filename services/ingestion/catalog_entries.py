@@ -2,15 +2,14 @@
 each, whole.
 """
 
-from collections.abc import Callable
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
-import orjson
-
-from services.ingestion import fields
 from services.ingestion.intake_rules import IntakeRules
-from services.ingestion.verdicts import Acceptance, Code, Origin, Outcome, Rejection, RejectionError
+from services.ingestion.verdicts import Acceptance, Origin, Outcome, Rejection
 from slipstream.contracts.events import CatalogRecord
+from slipstream.gate import fields
+from slipstream.gate.item_attributes import check_item_attributes
+from slipstream.gate.rejections import Code, RejectionError
 
 Entity = Literal["item", "user"]
 
@@ -22,7 +21,7 @@ def read_entry(
     it or under `attributes`.
 
     `available: false` keeps an item out of recommendations until it is sent again without. The
-    attributes of an item that others read are checked, see `WELL_KNOWN`.
+    attributes of an item that others read are checked, see `check_item_attributes`.
     """
     key = f"{entity}_id"
     entity_id = None
@@ -30,10 +29,8 @@ def read_entry(
         if type(entry) is not dict:
             raise RejectionError(Code.NOT_AN_OBJECT, f"an entry must be an object with {key}")
         fields.refuse_deep(entry)
-        if max_bytes is not None and len(orjson.dumps(entry)) > max_bytes:
-            raise RejectionError(
-                Code.EVENT_TOO_LARGE, f"an entry may have at most {max_bytes} bytes"
-            )
+        if max_bytes is not None:
+            fields.refuse_large(entry, max_bytes, "an entry")
         entity_id = fields.as_id(entry.get(key), key)
         if entity_id is None:
             raise RejectionError(Code.INVALID_ID, f"{key} is required", key)
@@ -48,9 +45,9 @@ def read_entry(
         }
         attributes = {**beside, **under}
         if entity == "item":
-            for name, check in WELL_KNOWN.items():
-                if (value := attributes.get(name)) is not None:
-                    check(value, f"attributes.{name}" if name in under else name)
+            check_item_attributes(
+                attributes, lambda name: f"attributes.{name}" if name in under else name
+            )
         record = CatalogRecord(
             entity=entity,
             entity_id=entity_id,
@@ -82,30 +79,3 @@ def deletion(entity: Entity, entity_id: str, origin: Origin) -> Outcome:
         source=origin.source,
     )
     return Acceptance(valid, [record])
-
-
-def _price(value: Any, field: str) -> None:
-    if type(value) not in (int, float) or not value >= 0:
-        raise RejectionError(Code.INVALID_VALUE, f"{field} must be a number of at least 0", field)
-
-
-def _text(value: Any, field: str) -> None:
-    if type(value) is not str:
-        raise RejectionError(Code.INVALID_VALUE, f"{field} must be a string", field)
-
-
-def _texts(value: Any, field: str) -> None:
-    if type(value) is not list or any(type(one) is not str for one in value):
-        raise RejectionError(Code.INVALID_VALUE, f"{field} must be a list of strings", field)
-
-
-# What others read of an item, with its one form; null is as good as missing. Every other attribute
-# is free.
-WELL_KNOWN: Final[dict[str, Callable[[Any, str], object]]] = {
-    "title": _text,
-    "description": _text,
-    "categories": _texts,
-    "price": _price,
-    "image_url": _text,
-    "expires_at": fields.as_millis,
-}

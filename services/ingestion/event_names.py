@@ -12,8 +12,8 @@ from typing import Final, NamedTuple
 
 import orjson
 
-from services.ingestion.verdicts import Code, RejectionError
 from slipstream.contracts import vocabulary as v
+from slipstream.gate.rejections import Code, RejectionError
 
 # Segment's e-commerce specification, version 2 and, below it, version 1. What is not here is its
 # own type: `Cart Viewed`, `Checkout Started`, `Order Updated`, `Coupon Applied` and the like say

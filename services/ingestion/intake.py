@@ -32,14 +32,14 @@ class Intake:
         settings: IngestionSection,
         keys: WriteKeys,
         publisher: OutcomePublisher,
-        rules: IntakeRules | None = None,
+        rules: IntakeRules,
     ) -> None:
         self.max_body_bytes = settings.max_body_bytes
         self._max_event_bytes = settings.max_event_bytes
         self._max_messages = settings.max_batch_events
         self._keys = keys
         self._publisher = publisher
-        self._rules = IntakeRules.of(settings) if rules is None else rules
+        self._rules = rules
 
     async def message(
         self, raw: bytes, authorization: str | None, kind: str | None, agent: str = ""

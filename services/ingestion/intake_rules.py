@@ -3,11 +3,11 @@
 from dataclasses import dataclass, field
 
 from services.ingestion.event_names import EventNames, read_mapping
-from services.ingestion.privacy import Privacy
-from services.ingestion.settings import IngestionSection
+from services.ingestion.settings import IngestionSettings
 from services.ingestion.tracking_plan import TrackingPlan, read_plan
 from services.ingestion.watched_files import WatchedFile
 from slipstream.contracts.times import HOUR_MS
+from slipstream.gate.privacy import Privacy
 
 
 @dataclass(slots=True)
@@ -26,17 +26,18 @@ class IntakeRules:
     files: list[WatchedFile] = field(default_factory=list)
 
     @classmethod
-    def of(cls, settings: IngestionSection) -> "IntakeRules":
+    def of(cls, settings: IngestionSettings) -> "IntakeRules":
         """Raises ValueError for a file that is missing or wrong, with its name and what is wrong."""
+        section = settings.ingestion
         rules = cls(
-            privacy=settings.privacy(),
-            refuse_bots=settings.bot_filter,
-            max_late_ms=int(settings.max_late_hours * HOUR_MS) or None,
+            privacy=settings.privacy.policy(),
+            refuse_bots=section.bot_filter,
+            max_late_ms=int(section.max_late_hours * HOUR_MS) or None,
         )
-        if settings.event_mapping:
-            rules.files.append(WatchedFile(settings.event_mapping, rules._take_mapping))
-        if settings.tracking_plan:
-            rules.files.append(WatchedFile(settings.tracking_plan, rules._take_plan))
+        if section.event_mapping:
+            rules.files.append(WatchedFile(section.event_mapping, rules._take_mapping))
+        if section.tracking_plan:
+            rules.files.append(WatchedFile(section.tracking_plan, rules._take_plan))
         return rules
 
     def _take_mapping(self, data: bytes) -> None:

@@ -4,11 +4,11 @@ of each of its impressions.
 
 from typing import Any
 
-from services.ingestion import fields
 from services.ingestion.event_names import EventName
-from services.ingestion.verdicts import Code, RejectionError
 from slipstream.contracts.events import Interaction
 from slipstream.contracts.vocabulary import IMPRESSION, RATE
+from slipstream.gate import fields
+from slipstream.gate.rejections import Code, RejectionError
 
 ITEM_KEYS = ("item_id", "product_id", "sku")
 # The bytes that ":", a letter and an index need behind a message id.

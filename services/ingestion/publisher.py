@@ -13,24 +13,17 @@ from typing import Any
 import orjson
 from prometheus_client import CollectorRegistry, Counter
 
-from services.ingestion import fields
 from services.ingestion.admission import Admission, Question
 from services.ingestion.carrier import Carrier
-from services.ingestion.verdicts import (
-    NOT_KEPT,
-    Acceptance,
-    Duplicate,
-    Origin,
-    Outcome,
-    Rejection,
-    RejectionError,
-)
+from services.ingestion.verdicts import NOT_KEPT, Acceptance, Duplicate, Origin, Outcome, Rejection
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.producer import Failure, Outgoing
 from slipstream.chassis.errors import ServiceError, UnavailableError
 from slipstream.chassis.logging import get_logger
 from slipstream.contracts.events import DeadLetter, Interaction
 from slipstream.contracts.topics import CATALOG, DEAD_LETTERS, INTERACTIONS
+from slipstream.gate import fields
+from slipstream.gate.rejections import RejectionError
 from slipstream.stores.admission import Judged
 
 log = get_logger(__name__)

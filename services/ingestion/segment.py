@@ -9,24 +9,15 @@ import random
 from collections.abc import Callable
 from typing import Any, Final
 
-import orjson
-
-from services.ingestion import fields
 from services.ingestion.bots import is_bot
 from services.ingestion.event_names import EventName
 from services.ingestion.intake_rules import IntakeRules
 from services.ingestion.interactions import INDEX_ROOM, ITEM_KEYS, read_interactions
-from services.ingestion.verdicts import (
-    NOT_KEPT,
-    Acceptance,
-    Code,
-    Origin,
-    Outcome,
-    Rejection,
-    RejectionError,
-)
+from services.ingestion.verdicts import NOT_KEPT, Acceptance, Origin, Outcome, Rejection
 from slipstream.contracts.events import CatalogRecord, Interaction
 from slipstream.contracts.vocabulary import MERGED_INTO, VIEW
+from slipstream.gate import fields
+from slipstream.gate.rejections import Code, RejectionError
 
 Message = dict[str, Any]
 Records = list[Interaction | CatalogRecord]
@@ -61,10 +52,8 @@ def read_message(
                 Code.BOT, "the user agent is that of a crawler", "context.userAgent"
             )
         fields.refuse_deep(message)
-        if max_bytes is not None and len(orjson.dumps(message)) > max_bytes:
-            raise RejectionError(
-                Code.EVENT_TOO_LARGE, f"an event may have at most {max_bytes} bytes"
-            )
+        if max_bytes is not None:
+            fields.refuse_large(message, max_bytes, "an event")
         given = message_id = fields.as_id(message.get("messageId"), "messageId", INDEX_ROOM)
         if message_id is None:
             message_id = f"{random.getrandbits(128):032x}"

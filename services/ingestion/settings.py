@@ -1,12 +1,11 @@
 """Ingestion's settings."""
 
-from typing import Self
+from pydantic import Field, SecretStr, field_validator
 
-from pydantic import Field, SecretStr, field_validator, model_validator
-
-from services.ingestion.privacy import Privacy
 from services.ingestion.write_keys import WriteKeys
-from slipstream.chassis.settings import Section, ServiceSettings
+from slipstream.chassis.settings import Section
+from slipstream.gate.fields import MAX_EVENT_BYTES
+from slipstream.gate.settings import GateSettings
 from slipstream.stores.admission import Rate
 
 
@@ -18,7 +17,7 @@ class IngestionSection(Section):
         validate_default=True,
         description="name:key, several separated by commas; required. The name becomes the `source` of its events",
     )
-    max_event_bytes: int = Field(32_768, ge=256, description="a larger event is rejected")
+    max_event_bytes: int = Field(MAX_EVENT_BYTES, ge=256, description="a larger event is rejected")
     max_body_bytes: int = Field(
         512_000, ge=1_024, description="a larger request body is answered with 413"
     )
@@ -78,17 +77,6 @@ class IngestionSection(Section):
     bot_filter: bool = Field(
         True, description="reject what is sent with the user agent of a crawler"
     )
-    truncate_ip: bool = Field(True, description="keep IP addresses only without their last part")
-    pii_drop: str = Field(
-        "",
-        description="properties and traits to drop: names or dotted paths, several separated by commas",
-    )
-    pii_hash: str = Field(
-        "", description="properties and traits to keep hashed only: names or dotted paths, as above"
-    )
-    pii_key: SecretStr = Field(
-        SecretStr(""), description="the key of these hashes; required with pii_hash"
-    )
     cors_origins: str = Field(
         "*",
         description="origins whose pages may read answers, several separated by commas; *: all, since no cookie is used",
@@ -100,20 +88,6 @@ class IngestionSection(Section):
         WriteKeys(keys.get_secret_value())
         return keys
 
-    @model_validator(mode="after")
-    def _privacy_is_whole(self) -> Self:
-        self.privacy()
-        return self
-
-    def privacy(self) -> Privacy:
-        """What is dropped, hashed and shortened."""
-        return Privacy(
-            drop=listed(self.pii_drop),
-            hashed=listed(self.pii_hash),
-            key=self.pii_key.get_secret_value(),
-            truncate_ip=self.truncate_ip,
-        )
-
     def source_rate(self) -> Rate:
         return Rate(self.key_events_per_s, self.key_burst)
 
@@ -124,12 +98,7 @@ class IngestionSection(Section):
         return int(self.dedupe_window_hours * 3_600_000)
 
 
-def listed(text: str) -> list[str]:
-    """The parts of a setting that holds several, separated by commas."""
-    return [part for part in map(str.strip, text.split(",")) if part]
-
-
-class IngestionSettings(ServiceSettings):
+class IngestionSettings(GateSettings):
     """All that ingestion reads from its environment."""
 
     # Not an instance, which would have to have a key: validated like what comes from the

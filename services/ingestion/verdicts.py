@@ -3,49 +3,16 @@ and the reason in words.
 """
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, Literal
 
 from pydantic import BaseModel
 
 from slipstream.contracts.events import CatalogRecord, Interaction
-
-
-class Code(StrEnum):
-    """Why an event is rejected. Stable: clients and dead-letter tooling branch on it."""
-
-    NOT_AN_OBJECT = "not_an_object"
-    EVENT_TOO_LARGE = "event_too_large"
-    NESTED_TOO_DEEPLY = "nested_too_deeply"
-    UNSUPPORTED_TYPE = "unsupported_type"
-    MISSING_USER = "missing_user"
-    MISSING_GROUP = "missing_group"
-    MISSING_ITEM = "missing_item"
-    MISSING_NAME = "missing_name"
-    INVALID_NAME = "invalid_name"
-    INVALID_ID = "invalid_id"
-    INVALID_OBJECT = "invalid_object"
-    INVALID_VALUE = "invalid_value"
-    INVALID_TIMESTAMP = "invalid_timestamp"
-    TIMESTAMP_IN_SECONDS = "timestamp_in_seconds"
-    TIMESTAMP_IN_FUTURE = "timestamp_in_future"
-    TIMESTAMP_TOO_OLD = "timestamp_too_old"
-    PLAN_VIOLATION = "plan_violation"
-    BOT = "bot"
-    RATE_LIMITED = "rate_limited"
-
+from slipstream.gate.rejections import Code, RejectionError
 
 # Rejections that are counted and answered, but not kept as dead letters: crawlers and floods would
 # fill the topic.
 NOT_KEPT = frozenset({Code.BOT, Code.RATE_LIMITED})
-
-
-class RejectionError(Exception):
-    """An event can't be taken; `field` is its path in the event as it was sent."""
-
-    def __init__(self, code: Code, reason: str, field: str | None = None) -> None:
-        super().__init__(reason)
-        self.code, self.reason, self.field = code, reason, field
 
 
 @dataclass(frozen=True, slots=True)

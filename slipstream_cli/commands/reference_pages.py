@@ -15,6 +15,7 @@ from slipstream.chassis.settings import Section, ServiceSettings
 from slipstream.contracts.services import SERVICES
 from slipstream.contracts.topics import TOPICS, Topic
 from slipstream.features.views import REGISTRY, FeatureView, Registry
+from slipstream.gate.settings import GateSettings
 from slipstream_cli.local.plan import DATA_DIR, DEFAULT_DATA_DIR
 
 _KINDS = {
@@ -66,7 +67,10 @@ def _chapters() -> Iterator[Chapter]:
         [Setting(DATA_DIR, "path", str(DEFAULT_DATA_DIR), folder)],
     )
     yield from _of_class(ServiceSettings, "Every service", skip=frozenset())
-    shared = frozenset(ServiceSettings.model_fields)
+    yield from _of_class(
+        GateSettings, "Ingestion and features", skip=frozenset(ServiceSettings.model_fields)
+    )
+    shared = frozenset(GateSettings.model_fields)
     for name in SERVICES:
         settings = getattr(
             importlib.import_module(f"services.{name}.settings"), f"{name.capitalize()}Settings"

@@ -20,6 +20,7 @@ from slipstream.broker import codec
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.producer import Failure, Outgoing
 from slipstream.contracts.events import CatalogRecord, DeadLetter, Interaction, Record
+from slipstream.gate.settings import PrivacySettings
 
 KEY = "s3cret"
 AUTH = (KEY, "")
@@ -54,20 +55,28 @@ class Acknowledging:
         return [o.record for o in self.published if isinstance(o.record, DeadLetter)]
 
 
-def make_app(producer: Acknowledging, **section: Any) -> FastAPI:
-    """The app as it is served, on `producer` instead of a broker; `section` are settings of
-    ingestion.
-    """
-    settings = IngestionSettings(
-        ingestion=IngestionSection(write_keys=SecretStr(f"shop:{KEY}"), **section)
+def settings_with(privacy: PrivacySettings | None = None, **section: Any) -> IngestionSettings:
+    """Settings for one write key; `section` are settings of ingestion."""
+    return IngestionSettings(
+        ingestion=IngestionSection(write_keys=SecretStr(f"shop:{KEY}"), **section),
+        privacy=privacy or PrivacySettings(),
     )
+
+
+def make_app(
+    producer: Acknowledging, privacy: PrivacySettings | None = None, **section: Any
+) -> FastAPI:
+    """The app as it is served, on `producer` instead of a broker."""
+    settings = settings_with(privacy, **section)
     app = create_app(settings)
 
     @asynccontextmanager
     async def lifespan(app: Collector) -> AsyncIterator[None]:
         if not hasattr(app.state, "intake"):  # a second client of one app begins here again
             publisher = OutcomePublisher(producer, app.state.metrics.registry)
-            app.state.intake = Intake(settings.ingestion, WriteKeys(f"shop:{KEY}"), publisher)
+            app.state.intake = Intake(
+                settings.ingestion, WriteKeys(f"shop:{KEY}"), publisher, app.state.rules
+            )
         with app.taking():
             yield
 
@@ -76,7 +85,10 @@ def make_app(producer: Acknowledging, **section: Any) -> FastAPI:
 
 
 @contextmanager
-def collecting(producer: Acknowledging, **section: Any) -> Iterator[TestClient]:
+def collecting(
+    producer: Acknowledging, privacy: PrivacySettings | None = None, **section: Any
+) -> Iterator[TestClient]:
     """A client of such an app."""
-    with TestClient(make_app(producer, **section), raise_server_exceptions=False) as client:
+    app = make_app(producer, privacy, **section)
+    with TestClient(app, raise_server_exceptions=False) as client:
         yield client

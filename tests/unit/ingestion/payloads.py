@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 
 from services.ingestion.intake_rules import IntakeRules
 from services.ingestion.segment import read_message
-from services.ingestion.verdicts import Acceptance, Code, Origin, Outcome, Rejection
+from services.ingestion.verdicts import Acceptance, Origin, Outcome, Rejection
 from slipstream.contracts.events import Interaction
+from slipstream.gate.rejections import Code
 
 NOW = 1_760_000_000_000
 DAY = 86_400_000

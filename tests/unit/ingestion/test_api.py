@@ -13,10 +13,12 @@ import pytest
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
-from services.ingestion.verdicts import Code
 from slipstream.broker import codec
 from slipstream.contracts.events import DeadLetter, Interaction
+from slipstream.gate.rejections import Code
+from slipstream.gate.settings import PrivacySettings
 from tests.unit.ingestion.collector import AUTH, KEY, Acknowledging, collecting
 from tests.unit.ingestion.payloads import CALLS, json_values, messages, track
 
@@ -370,9 +372,10 @@ def test_personal_fields_reach_no_topic() -> None:
         track(properties=[fields]),
         {**track(properties=fields), "timestamp": "x", "extra": {"deep": [[fields]]}},
     ]
-    with collecting(
-        producer, pii_hash="email", pii_drop="address.street,phone", pii_key="pepper"
-    ) as client:
+    privacy = PrivacySettings(
+        hash_fields="email", drop_fields="address.street,phone", hash_key=SecretStr("pepper")
+    )
+    with collecting(producer, privacy) as client:
         answer = client.post("/v1/batch", json={"batch": batch}, auth=AUTH).json()
         assert (answer["accepted"], answer["rejected"]) == (4, 3)
         client.post(

@@ -29,8 +29,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from services.ingestion.verdicts import Code
 from slipstream.contracts.events import DeadLetter
+from slipstream.gate.rejections import Code
 from tests.unit.ingestion.collector import AUTH, KEY, Acknowledging, make_app
 from tests.unit.ingestion.payloads import CALLS, messages
 

@@ -4,8 +4,9 @@ import pytest
 
 from services.ingestion.catalog_entries import deletion, read_entry
 from services.ingestion.intake_rules import IntakeRules
-from services.ingestion.verdicts import Acceptance, Code, Origin, Rejection
+from services.ingestion.verdicts import Acceptance, Origin, Rejection
 from slipstream.contracts.events import CatalogRecord
+from slipstream.gate.rejections import Code
 
 ORIGIN = Origin("shop", "request-1", 1_760_000_000_000)
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from services.ingestion.verdicts import Code
+from slipstream.gate.rejections import Code
 from tests.unit.ingestion.payloads import interactions, one, rejection, track
 
 

@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 from services.ingestion.event_names import EventNames
 from services.ingestion.intake_rules import IntakeRules
 from services.ingestion.tracking_plan import TrackingPlan
-from services.ingestion.verdicts import Acceptance, Code, Origin, Rejection
+from services.ingestion.verdicts import Acceptance, Origin, Rejection
 from slipstream.broker import codec
 from slipstream.contracts.events import CatalogRecord, Interaction
 from slipstream.contracts.topics import CATALOG, INTERACTIONS
 from slipstream.contracts.vocabulary import MERGED_INTO
+from slipstream.gate.rejections import Code
 from tests.unit.ingestion.payloads import (
     CALLS,
     DAY,

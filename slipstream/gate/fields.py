@@ -1,25 +1,32 @@
-"""Read one field of a message that a client sent, or reject it. Written out by hand: this runs
-several times an event.
+"""Readers of single fields of a client's data: each returns the checked value or rejects.
+
+Written out by hand instead of with pydantic, since they run several times an event.
 """
 
 import math
 from collections.abc import Iterable
 from typing import Any
 
-from services.ingestion.verdicts import Code, RejectionError
-from slipstream.contracts.times import DAY_MS, parse_iso
-from slipstream.contracts.vocabulary import MAX_ID_BYTES, MAX_POSITION
+import orjson
 
-# Deepest nesting of objects and lists in a message; consumers' JSON parsers stop somewhere beyond a
-# hundred.
+from slipstream.contracts.times import DAY_MS, HOUR_MS, parse_iso
+from slipstream.contracts.vocabulary import MAX_ID_BYTES, MAX_POSITION
+from slipstream.gate.rejections import Code, RejectionError
+
+# Deepest nesting of objects and lists in an event. Parsers of JSON give up somewhere beyond a
+# hundred levels, and every consumer must be able to parse what is on a topic.
 MAX_DEPTH = 32
-# A number below this is a time in seconds, until the year 5138: as milliseconds it would lie before
+# Bytes of JSON in one event, as in Segment's tracking API.
+MAX_EVENT_BYTES = 32_768
+# How far after its arrival an event may say that it happened: client clocks and time zones err.
+MAX_AHEAD_MS = DAY_MS
+# A smaller number is a time in seconds, until the year 5138. As milliseconds it would lie before
 # March 1973.
 SECONDS_BELOW = 100_000_000_000
 
 
 def as_object(value: Any, field: str) -> dict[str, Any]:
-    """The object, empty when there is none."""
+    """The object, empty where the value is missing or null."""
     if value is None:
         return {}
     if type(value) is not dict:
@@ -28,9 +35,9 @@ def as_object(value: Any, field: str) -> dict[str, Any]:
 
 
 def as_id(value: Any, field: str, room: int = 0) -> str | None:
-    """The id as a string (clients also send whole numbers), None when it is missing, null or empty.
+    """The id as a string; clients also send whole numbers. None where it is missing, null or empty.
 
-    `room` bytes are kept free for what will be appended.
+    `room` is the number of bytes that must stay free for a suffix.
     """
     if type(value) is int:
         value = str(value)
@@ -69,8 +76,9 @@ def number_or_none(value: Any) -> float | None:
 
 
 def position_or_none(value: Any) -> int | None:
-    """A place in a list, 0 or more; None where it is anything else, since shops also use the name
-    for other things.
+    """A place in a list, counted from 0; None where the value is anything else.
+
+    Not rejected, since shops also use the name `position` for other things.
     """
     if value is None:
         return None
@@ -81,9 +89,7 @@ def position_or_none(value: Any) -> int | None:
 
 
 def as_millis(value: Any, field: str) -> int:
-    """A time, ISO 8601 (UTC where it names no zone) or milliseconds since the epoch, as
-    milliseconds.
-    """
+    """Milliseconds since the epoch, from such a number or from ISO 8601 (UTC if without a zone)."""
     kind = type(value)
     if kind is str:
         try:
@@ -93,7 +99,12 @@ def as_millis(value: Any, field: str) -> int:
                 Code.INVALID_TIMESTAMP, f"{field} is not an ISO 8601 time", field
             ) from None
     elif kind is int or kind is float:
-        millis = int(value)
+        try:
+            millis = int(value)
+        except (ValueError, OverflowError):  # NaN or infinity, which not every JSON parser refuses
+            raise RejectionError(
+                Code.INVALID_TIMESTAMP, f"{field} is not a finite number", field
+            ) from None
         if 0 < millis < SECONDS_BELOW:
             raise RejectionError(
                 Code.TIMESTAMP_IN_SECONDS,
@@ -111,17 +122,20 @@ def as_millis(value: Any, field: str) -> int:
     return millis
 
 
-def refuse_future(millis: int, received_at: int, field: str) -> int:
-    """The time, unless it is more than a day after it was received."""
-    if millis > received_at + DAY_MS:
+def refuse_future(
+    millis: int, received_at: int, field: str, max_ahead_ms: int = MAX_AHEAD_MS
+) -> int:
+    """The time, rejected where it is more than `max_ahead_ms` after the moment of receipt."""
+    if millis > received_at + max_ahead_ms:
+        hours = max_ahead_ms / HOUR_MS
         raise RejectionError(
-            Code.TIMESTAMP_IN_FUTURE, f"{field} lies more than 24 hours in the future", field
+            Code.TIMESTAMP_IN_FUTURE, f"{field} lies more than {hours:g} hours in the future", field
         )
     return millis
 
 
 def refuse_deep(value: dict[str, Any] | list[Any], levels: int = MAX_DEPTH) -> None:
-    """Reject a message that is nested deeper than `levels`."""
+    """Reject data in which objects and lists are nested deeper than `levels`."""
     inners: Iterable[Any] = value.values() if isinstance(value, dict) else value
     for inner in inners:
         kind = type(inner)
@@ -131,3 +145,19 @@ def refuse_deep(value: dict[str, Any] | list[Any], levels: int = MAX_DEPTH) -> N
                     Code.NESTED_TOO_DEEPLY, f"objects and lists may be nested {MAX_DEPTH} deep"
                 )
             refuse_deep(inner, levels - 1)
+
+
+def refuse_large(value: dict[str, Any], max_bytes: int, noun: str) -> None:
+    """Reject an object of more than `max_bytes` bytes of JSON; `noun` names it in the reason.
+
+    Also rejects values that JSON on the topics can't hold, such as integers of over 64 bits. The
+    nesting must have been checked before.
+    """
+    try:
+        size = len(orjson.dumps(value))
+    except orjson.JSONEncodeError as error:
+        raise RejectionError(
+            Code.INVALID_VALUE, f"{noun} holds a value that can't be kept: {error}"
+        ) from None
+    if size > max_bytes:
+        raise RejectionError(Code.EVENT_TOO_LARGE, f"{noun} may have at most {max_bytes} bytes")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingestion.privacy import Privacy, truncated
+from slipstream.gate.privacy import Privacy, truncated
 
 
 @pytest.mark.parametrize(
