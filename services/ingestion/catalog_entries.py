@@ -1,6 +1,4 @@
-"""Items and users that a shop upserts in bulk or deletes, as catalogue records: the newest state of
-each, whole.
-"""
+"""Catalogue entries: items and users that a shop upserts in bulk or deletes, as records."""
 
 from typing import Any, Literal
 
@@ -17,11 +15,19 @@ Entity = Literal["item", "user"]
 def read_entry(
     entry: Any, entity: Entity, origin: Origin, rules: IntakeRules, max_bytes: int | None = None
 ) -> Outcome:
-    """What an entry means, or why it is rejected: `item_id` or `user_id`, and any attributes beside
-    it or under `attributes`.
+    """Read an entry: `item_id` or `user_id`, and attributes beside it or under `attributes`.
 
-    `available: false` keeps an item out of recommendations until it is sent again without. The
-    attributes of an item that others read are checked, see `check_item_attributes`.
+    `available: false` keeps an item out of recommendations until it is sent again without.
+
+    Args:
+        entry: The entry as parsed JSON of any kind.
+        entity: Whether it is an item or a user.
+        origin: Where the request came from.
+        rules: Rules of the moment, for privacy.
+        max_bytes: Largest size as JSON; None if the whole body is smaller.
+
+    Returns:
+        The record, or the rejection with its reason.
     """
     key = f"{entity}_id"
     entity_id = None
@@ -62,9 +68,7 @@ def read_entry(
 
 
 def deletion(entity: Entity, entity_id: str, origin: Origin) -> Outcome:
-    """An item that is gone for good: it is no longer recommended, its history stays. A user: the
-    history goes, too.
-    """
+    """Delete an item, which keeps its history but is no longer recommended, or erase a user."""
     key = f"{entity}_id"
     try:
         if (valid := fields.as_id(entity_id, key)) is None:

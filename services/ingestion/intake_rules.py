@@ -1,4 +1,4 @@
-"""By which rules messages are read: what the settings, the mapping file and the tracking plan say."""
+"""Rules that messages are read by, from the settings, the mapping file and the tracking plan."""
 
 from dataclasses import dataclass, field
 
@@ -12,10 +12,10 @@ from slipstream.gate.privacy import Privacy
 
 @dataclass(slots=True)
 class IntakeRules:
-    """The rules of the moment; names and plan are replaced when their files have changed.
+    """The rules of the moment. Names and plan are replaced when their files have changed.
 
-    `max_late_ms`: how much older than its arrival an event may be that is not imported; None for
-    any age.
+    `max_late_ms` is the age on arrival up to which an event is taken that is not imported; None
+    allows any age.
     """
 
     names: EventNames = field(default_factory=EventNames)
@@ -27,7 +27,7 @@ class IntakeRules:
 
     @classmethod
     def of(cls, settings: IngestionSettings) -> "IntakeRules":
-        """Raises ValueError for a file that is missing or wrong, with its name and what is wrong."""
+        """The rules of these settings. Raises ValueError, with the reason, for a wrong file."""
         section = settings.ingestion
         rules = cls(
             privacy=settings.privacy.policy(),

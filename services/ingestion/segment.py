@@ -1,8 +1,10 @@
-"""Segment's tracking payloads as records: track, page, screen and group make interactions, identify
-a user's catalogue entry, alias and identify the record of who a visitor is.
+"""Reading of Segment's tracking calls into records.
 
-https://segment.com/docs/connections/spec/ and its e-commerce part. `docs/events.md` has the mapping
-for people.
+Track, page, screen and group make interactions. Identify makes a user's catalogue entry. Alias and
+identify make the record that a visitor is a user.
+
+The calls are those of https://segment.com/docs/connections/spec/ and its e-commerce part;
+`docs/events.md` describes the mapping.
 """
 
 import random
@@ -15,6 +17,7 @@ from services.ingestion.intake_rules import IntakeRules
 from services.ingestion.interactions import INDEX_ROOM, ITEM_KEYS, read_interactions
 from services.ingestion.verdicts import NOT_KEPT, Acceptance, Origin, Outcome, Rejection
 from slipstream.contracts.events import CatalogRecord, Interaction
+from slipstream.contracts.times import HOUR_MS
 from slipstream.contracts.vocabulary import MERGED_INTO, VIEW
 from slipstream.gate import fields
 from slipstream.gate.rejections import Code, RejectionError
@@ -37,11 +40,15 @@ def read_message(
     rules: IntakeRules,
     max_bytes: int | None = None,
 ) -> Outcome:
-    """What a message means, or why it is rejected.
+    """Read a message into records, or reject it.
 
-    `kind` is the call that it came by, None for a batch, whose messages name their `type`.
-    `envelope` is the batch around it, whose `context` and `sentAt` count where the message has none
-    of its own. `max_bytes` is checked when given.
+    Args:
+        message: The message as parsed JSON of any kind.
+        kind: The call that it came by; None in a batch, whose messages have their `type`.
+        envelope: The batch around it. Its `context` and `sentAt` apply to messages without them.
+        origin: Where the request came from.
+        rules: Rules of the moment.
+        max_bytes: Largest size as JSON; None if the whole body is smaller.
     """
     message_id = None
     try:
@@ -102,7 +109,7 @@ def _records(
         and rules.max_late_ms is not None
         and timestamp < origin.received_at - rules.max_late_ms
     ):
-        hours = rules.max_late_ms / 3_600_000
+        hours = rules.max_late_ms / HOUR_MS
         raise RejectionError(
             Code.TIMESTAMP_TOO_OLD,
             f"it happened more than {hours:g} hours ago; send history to /v1/import",
@@ -153,7 +160,7 @@ def _screen(message: Message, rules: IntakeRules) -> tuple[EventName, Message]:
 
 
 def _shown(plain: EventName, message: Message, rules: IntakeRules) -> tuple[EventName, Message]:
-    """A page or a screen; one that shows an item is a view of it."""
+    """A page or a screen. If it shows an item, it is a view of that."""
     properties = fields.as_object(message.get("properties"), "properties")
     for key in ("category", "name"):
         if message.get(key) is not None:
@@ -164,8 +171,9 @@ def _shown(plain: EventName, message: Message, rules: IntakeRules) -> tuple[Even
 
 
 def _group(message: Message, rules: IntakeRules) -> tuple[EventName, Message]:
-    """That a visitor belongs to a group, kept as an event: an entry of the user would replace what
-    `identify` told.
+    """A visitor's membership in a group, as an event.
+
+    A catalogue entry of the user would replace the traits that `identify` sent.
     """
     group_id = fields.as_id(message.get("groupId"), "groupId")
     if group_id is None:
@@ -193,8 +201,9 @@ def _identify(
     origin: Origin,
     rules: IntakeRules,
 ) -> Records:
-    """A user's catalogue entry, none without traits, since an entry replaces the one before; and
-    who the anonymous visitor is.
+    """A user's catalogue entry, and the record that the anonymous visitor is that user.
+
+    Without traits there is no entry, since it would replace the one before.
     """
     records: Records = []
     if user_id is not None and anonymous_id is not None and user_id != anonymous_id:
@@ -218,17 +227,18 @@ def _identify(
 def _alias(
     message: Message, user_id: str | None, anonymous_id: str | None, timestamp: int, origin: Origin
 ) -> Records:
-    """That the visitor `previousId`, else `anonymousId`, is the user `userId`; nothing where the
-    two are the same.
+    """The record that the visitor `previousId`, else `anonymousId`, is the user `userId`.
+
+    No record if both are the same.
     """
     if user_id is None:
         raise RejectionError(
-            Code.MISSING_USER, "userId, who the visitor is from now on, is required", "userId"
+            Code.MISSING_USER, "userId, the visitor's id from now on, is required", "userId"
         )
     previous = fields.as_id(message.get("previousId"), "previousId") or anonymous_id
     if previous is None:
         raise RejectionError(
-            Code.MISSING_USER, "previousId, who the visitor was, is required", "previousId"
+            Code.MISSING_USER, "previousId, the visitor's id before, is required", "previousId"
         )
     return [] if previous == user_id else [_identity(previous, user_id, timestamp, origin)]
 
@@ -244,7 +254,7 @@ def _identity(visitor: str, user_id: str, timestamp: int, origin: Origin) -> Cat
 
 
 def _agent(message: Message, envelope: Message) -> str:
-    """The visitor's user agent as the client tells it; empty when it does not."""
+    """The visitor's user agent from the message's context, or an empty text."""
     context = message.get("context", envelope.get("context"))
     agent = context.get("userAgent") if type(context) is dict else None
     return agent if type(agent) is str else ""
@@ -255,8 +265,9 @@ def _time_field(message: Message) -> str:
 
 
 def _timestamp(message: Message, envelope: Message, received_at: int) -> int:
-    """When it happened by our clock: the client's time, moved by how far its clock was off when it
-    sent the message.
+    """The event's time by our clock, in milliseconds.
+
+    The client's time is moved by as much as its clock was off when it sent the message.
     """
     field = _time_field(message)
     value = message.get(field)

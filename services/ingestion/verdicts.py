@@ -1,6 +1,4 @@
-"""What becomes of each thing that was sent: accepted, or rejected with a stable code, the field,
-and the reason in words.
-"""
+"""Outcomes of messages inside ingestion, and the verdicts that clients get of them."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,17 +8,16 @@ from pydantic import BaseModel
 from slipstream.contracts.events import CatalogRecord, Interaction
 from slipstream.gate.rejections import Code, RejectionError
 
-# Rejections that are counted and answered, but not kept as dead letters: crawlers and floods would
+# Rejections that are counted and answered, but not kept as dead letters. Crawlers and floods would
 # fill the topic.
 NOT_KEPT = frozenset({Code.BOT, Code.RATE_LIMITED})
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a request came from: the name of its write key, its id, and when it was received (ms).
+    """Where a request came from: name of its write key, its id, and moment of receipt (ms).
 
-    `agent` is the `User-Agent` that it was sent with. `imported`: it is history sent on purpose, of
-    whatever age.
+    `agent` is its `User-Agent`. `imported` means that it is history, which may be of any age.
     """
 
     source: str
@@ -32,8 +29,9 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Acceptance:
-    """A message that is fine, and the records that it makes. `named`: the client gave its
-    `messageId`, so that a repeat can be known by it.
+    """A good message, and the records that it makes.
+
+    `named` means that the client gave the `messageId`, by which a repeat can be recognised.
     """
 
     message_id: str
@@ -43,9 +41,7 @@ class Acceptance:
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A message that is not, why, and the message itself for the dead letters, without what may not
-    be kept (see `Privacy`).
-    """
+    """A bad message: the reason, and for the dead letters the message without personal data."""
 
     message_id: str | None
     error: RejectionError
@@ -54,7 +50,7 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """A message that was taken before, or stands in the same request before."""
+    """A message that was accepted before, or that stands earlier in the same request."""
 
     message_id: str
 
@@ -63,9 +59,7 @@ Outcome = Acceptance | Rejection | Duplicate
 
 
 class Verdict(BaseModel):
-    """What became of the message at `index`. `code`, `field` and `reason` are there when it was
-    rejected.
-    """
+    """The verdict on the message at `index`. A rejected one has `code`, `field` and `reason`."""
 
     index: int
     message_id: str | None
@@ -76,8 +70,9 @@ class Verdict(BaseModel):
 
 
 class Verdicts(BaseModel):
-    """The verdicts on a request, in the order of its messages. Accepted means: the broker has
-    acknowledged it.
+    """The verdicts on a request, in the order of its messages.
+
+    Accepted means that the broker has acknowledged the message's records.
     """
 
     accepted: int

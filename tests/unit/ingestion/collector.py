@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
+from services.ingestion.api import Parts
 from services.ingestion.app import Collector, create_app
 from services.ingestion.intake import Intake
 from services.ingestion.publisher import OutcomePublisher
@@ -72,11 +73,10 @@ def make_app(
 
     @asynccontextmanager
     async def lifespan(app: Collector) -> AsyncIterator[None]:
-        if not hasattr(app.state, "intake"):  # a second client of one app begins here again
+        if not hasattr(app.state, "parts"):  # a second client of one app begins here again
             publisher = OutcomePublisher(producer, app.state.metrics.registry)
-            app.state.intake = Intake(
-                settings.ingestion, WriteKeys(f"shop:{KEY}"), publisher, app.state.rules
-            )
+            keys = WriteKeys(f"shop:{KEY}")
+            app.state.parts = Parts(Intake(settings.ingestion, keys, publisher, app.state.rules))
         with app.taking():
             yield
 
