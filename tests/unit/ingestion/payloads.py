@@ -44,7 +44,7 @@ def interactions(message: Any, **arguments: Any) -> list[Interaction]:
     return [record for record in outcome.records if isinstance(record, Interaction)]
 
 
-def one(message: Any, **arguments: Any) -> Interaction:
+def only_interaction(message: Any, **arguments: Any) -> Interaction:
     (interaction,) = interactions(message, **arguments)
     return interaction
 

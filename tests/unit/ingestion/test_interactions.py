@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from slipstream.gate.rejections import Code
-from tests.unit.ingestion.payloads import interactions, one, rejection, track
+from tests.unit.ingestion.payloads import interactions, only_interaction, rejection, track
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ from tests.unit.ingestion.payloads import interactions, one, rejection, track
     ],
 )
 def test_event_name_gives_the_type(event: str, event_type: str) -> None:
-    assert one(track(event)).event_type == event_type
+    assert only_interaction(track(event)).event_type == event_type
 
 
 def test_order_makes_an_interaction_for_each_product() -> None:
@@ -50,7 +50,9 @@ def test_order_makes_an_interaction_for_each_product() -> None:
 
 def test_order_of_one_product_takes_the_order_s_revenue() -> None:
     assert (
-        one(track("Order Completed", {"revenue": 12.0, "products": [{"product_id": "a"}]})).value
+        only_interaction(
+            track("Order Completed", {"revenue": 12.0, "products": [{"product_id": "a"}]})
+        ).value
         == 12.0
     )
 
@@ -128,13 +130,13 @@ def test_event_that_may_come_without_products_is_its_own_type_then(
     event: str, event_type: str
 ) -> None:
     for properties in ({"order_id": "o-1"}, {"order_id": "o-1", "products": []}):
-        interaction = one(track(event, properties))
+        interaction = only_interaction(track(event, properties))
         assert (interaction.event_type, interaction.item_id) == (event_type, None)
         assert interaction.properties["order_id"] == "o-1"
 
 
 def test_products_of_an_event_that_is_of_no_item_stay_in_its_properties() -> None:
-    interaction = one(track("Checkout Started", {"products": [{"sku": "a"}]}))
+    interaction = only_interaction(track("Checkout Started", {"products": [{"sku": "a"}]}))
     assert (interaction.item_id, interaction.properties) == (None, {"products": [{"sku": "a"}]})
 
 
@@ -167,13 +169,13 @@ def test_impressions_beside_any_event_are_impressions() -> None:
 
 
 def test_impressions_that_are_a_number_are_a_property_like_any_other() -> None:
-    assert one(track("Campaign Reported", {"impressions": 1_000})).properties == {
+    assert only_interaction(track("Campaign Reported", {"impressions": 1_000})).properties == {
         "impressions": 1_000
     }
 
 
 def test_search_needs_no_item() -> None:
-    interaction = one(track("Products Searched", {"query": "boots"}))
+    interaction = only_interaction(track("Products Searched", {"query": "boots"}))
     assert (interaction.event_type, interaction.item_id, interaction.properties) == (
         "search",
         None,
@@ -191,5 +193,5 @@ def test_nul_in_an_id_and_too_many_products_are_rejected() -> None:
 
 
 def test_money_that_is_no_number_does_not_cost_the_event() -> None:
-    interaction = one(track("Product Added", {"sku": "a", "price": "19,99 €"}))
+    interaction = only_interaction(track("Product Added", {"sku": "a", "price": "19,99 €"}))
     assert (interaction.value, interaction.properties["price"]) == (None, "19,99 €")
