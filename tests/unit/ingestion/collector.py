@@ -1,6 +1,4 @@
-"""Ingestion's app in front of a producer that acknowledges everything, after encoding it as the
-real one does.
-"""
+"""Ingestion's app in front of a producer that encodes records like the real one, and takes all."""
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -28,7 +26,7 @@ AUTH = (KEY, "")
 
 
 class Acknowledging:
-    """Takes what is published; away, it acknowledges nothing."""
+    """A producer that keeps what is published. When `away`, it acknowledges nothing."""
 
     def __init__(self) -> None:
         self.published: list[Outgoing] = []
@@ -73,7 +71,7 @@ def make_app(
 
     @asynccontextmanager
     async def lifespan(app: Collector) -> AsyncIterator[None]:
-        if not hasattr(app.state, "parts"):  # a second client of one app begins here again
+        if not hasattr(app.state, "parts"):  # a second client of the same app comes here, too
             publisher = OutcomePublisher(producer, app.state.metrics.registry)
             keys = WriteKeys(f"shop:{KEY}")
             app.state.parts = Parts(Intake(settings.ingestion, keys, publisher, app.state.rules))

@@ -1,4 +1,4 @@
-"""What tests send, what becomes of it, and any JSON that looks like it."""
+"""Messages for tests, their outcomes, and generators of JSON that looks like messages."""
 
 from typing import Any
 

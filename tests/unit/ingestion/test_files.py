@@ -1,6 +1,4 @@
-"""The mapping file and the tracking plan: what they say, what is wrong with them, and what happens
-when they change.
-"""
+"""The mapping file and the tracking plan: their meaning, their faults, and changes to them."""
 
 import asyncio
 import os

@@ -86,15 +86,22 @@ def test_large_properties_of_an_order_are_not_copied_to_each_product() -> None:
 
 
 SEGMENT_V2 = {
-    "Products Searched": "search", "Product List Viewed": "impression", "Product List Filtered": "impression",
-    "Promotion Viewed": "impression", "Promotion Clicked": "click", "Product Clicked": "click", "Product Viewed": "view",
-    "Product Added": "cart", "Product Removed": "remove", "Cart Viewed": "cart_viewed", "Checkout Started": "checkout_started",
-    "Checkout Step Viewed": "checkout_step_viewed", "Checkout Step Completed": "checkout_step_completed",
-    "Payment Info Entered": "payment_info_entered", "Order Completed": "purchase", "Order Updated": "order_updated",
+    "Products Searched": "search", "Product List Viewed": "impression",
+    "Product List Filtered": "impression",
+    "Promotion Viewed": "impression", "Promotion Clicked": "click", "Product Clicked": "click",
+    "Product Viewed": "view",
+    "Product Added": "cart", "Product Removed": "remove", "Cart Viewed": "cart_viewed",
+    "Checkout Started": "checkout_started",
+    "Checkout Step Viewed": "checkout_step_viewed",
+    "Checkout Step Completed": "checkout_step_completed",
+    "Payment Info Entered": "payment_info_entered", "Order Completed": "purchase",
+    "Order Updated": "order_updated",
     "Order Refunded": "remove", "Order Cancelled": "remove", "Coupon Entered": "coupon_entered",
-    "Coupon Applied": "coupon_applied", "Coupon Denied": "coupon_denied", "Coupon Removed": "coupon_removed",
+    "Coupon Applied": "coupon_applied", "Coupon Denied": "coupon_denied",
+    "Coupon Removed": "coupon_removed",
     "Product Added to Wishlist": "wishlist", "Product Removed from Wishlist": "remove",
-    "Wishlist Product Added to Cart": "cart", "Product Shared": "share", "Cart Shared": "cart_shared",
+    "Wishlist Product Added to Cart": "cart", "Product Shared": "share",
+    "Cart Shared": "cart_shared",
     "Product Reviewed": "rate",
 }  # fmt: skip
 # The specification sends these with the products of an order, a cart or a list.

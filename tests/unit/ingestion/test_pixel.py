@@ -40,9 +40,11 @@ def test_pixel_takes_a_message(
 @pytest.mark.parametrize(
     ("query", "status", "verdict"),
     [
-        (f"data={quote(orjson.dumps({'userId': 'ada', 'event': 'Mail Opened'}))}&writeKey={KEY}", 200, "accepted"),
+        (f"data={quote(orjson.dumps({'userId': 'ada', 'event': 'Mail Opened'}))}&writeKey={KEY}",
+         200, "accepted"),
         (f"data={as_base64({'type': 'page', 'userId': 'ada', 'writeKey': KEY})}", 200, "accepted"),
-        (f"data={as_base64({'event': 'x'})}&writeKey={KEY}", 200, "rejected; code=missing_user; field=userId"),
+        (f"data={as_base64({'event': 'x'})}&writeKey={KEY}", 200,
+         "rejected; code=missing_user; field=userId"),
         (f"data={as_base64(track())}", 401, "refused; code=invalid_write_key"),
         (f"data=!!&writeKey={KEY}", 400, "refused; code=invalid_json"),
         (f"data={as_base64([])}&writeKey={KEY}", 400, "refused; code=invalid_body"),

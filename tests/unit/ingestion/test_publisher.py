@@ -1,4 +1,4 @@
-"""In which order copies of a message get to their topic."""
+"""Order of the copies of a message on their topic."""
 
 import asyncio
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ ORIGIN = Origin("shop", "r", 1_700_000_000_000)
 
 
 class SlowAnswers:
-    """Knows ids at once, as Redis does, and answers when the test says so, in whatever order."""
+    """A store that knows ids at once, as Redis does, and answers when the test lets it."""
 
     asks = remembers = True
     limits_visitors = False
@@ -53,7 +53,7 @@ class Topic:
         self.records: list[tuple[str, bool]] = []
 
     async def publish_each(self, lists: Sequence[Sequence[Outgoing]]) -> list[Failure]:
-        for record in (one.record for records in lists for one in records):
+        for record in (outgoing.record for records in lists for outgoing in records):
             assert isinstance(record, Interaction)
             self.records.append((record.event_id, record.maybe_repeat))
         await asyncio.Event().wait()

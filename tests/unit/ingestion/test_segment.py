@@ -96,7 +96,7 @@ def identity(visitor: str, user_id: str) -> CatalogRecord:
     )
 
 
-def test_alias_says_who_a_visitor_is() -> None:
+def test_alias_merges_a_visitor_into_a_user() -> None:
     alias = {"type": "alias", "userId": "ada", "previousId": "anon"}
     assert records(alias) == [identity("anon", "ada")]
     assert records({"type": "alias", "userId": "ada", "anonymousId": "anon"}) == [
@@ -105,15 +105,15 @@ def test_alias_says_who_a_visitor_is() -> None:
     assert records({**alias, "previousId": "ada"}) == []
 
 
-def test_identify_with_both_ids_says_who_the_visitor_is_and_what_is_known() -> None:
+def test_identify_with_both_ids_merges_the_visitor_and_keeps_traits() -> None:
     identify = {"type": "identify", "userId": "ada", "anonymousId": "anon"}
     assert records(identify) == [identity("anon", "ada")]
-    who, entry = records({**identify, "traits": {"a": 1}})
-    assert (who, entry.entity, entry.entity_id) == (identity("anon", "ada"), "user", "ada")
+    merge, entry = records({**identify, "traits": {"a": 1}})
+    assert (merge, entry.entity, entry.entity_id) == (identity("anon", "ada"), "user", "ada")
     assert records({**identify, "anonymousId": "ada"}) == []
 
 
-def test_message_that_the_client_named_is_told_from_one_that_was_given_a_name() -> None:
+def test_outcome_knows_whether_the_client_gave_the_message_id() -> None:
     assert read(track()).named is True  # type: ignore[union-attr]
     assert read(track(messageId=None)).named is False  # type: ignore[union-attr]
 
@@ -202,7 +202,8 @@ def test_message_id_is_made_and_returned_when_missing() -> None:
         (track(type="alias"), Code.MISSING_USER, "previousId"),
         (track(type="alias", userId=None, anonymousId="a"), Code.MISSING_USER, "userId"),
         (track(event="x " * 200), Code.INVALID_NAME, "event"),
-        (track(properties={"sku": "a", "impressions": [{}]}), Code.MISSING_ITEM, "properties.impressions.0"),
+        (track(properties={"sku": "a", "impressions": [{}]}), Code.MISSING_ITEM,
+         "properties.impressions.0"),
         (track(event=""), Code.MISSING_NAME, "event"),
         (track(event=3), Code.INVALID_NAME, "event"),
         (track(event="!!"), Code.INVALID_NAME, "event"),
@@ -212,11 +213,14 @@ def test_message_id_is_made_and_returned_when_missing() -> None:
         (track(context="web"), Code.INVALID_OBJECT, "context"),
         (track(properties={"price": 1}), Code.MISSING_ITEM, "properties.item_id"),
         (track("Order Completed", {"products": []}), Code.MISSING_ITEM, "properties.products"),
-        (track("Order Completed", {"products": [{"sku": "a"}, {}]}), Code.MISSING_ITEM, "properties.products.1"),
-        (track("Order Completed", {"products": [{"sku": []}]}), Code.INVALID_ID, "properties.products.0.sku"),
+        (track("Order Completed", {"products": [{"sku": "a"}, {}]}), Code.MISSING_ITEM,
+         "properties.products.1"),
+        (track("Order Completed", {"products": [{"sku": []}]}), Code.INVALID_ID,
+         "properties.products.0.sku"),
         (track(properties={"sku": "a", "value": "dear"}), Code.INVALID_VALUE, "properties.value"),
         (track("rate", {"sku": "a", "rating": {}}), Code.INVALID_VALUE, "properties.rating"),
-        (track(properties={"sku": "a", "recommendation_id": 1.5}), Code.INVALID_ID, "properties.recommendation_id"),
+        (track(properties={"sku": "a", "recommendation_id": 1.5}), Code.INVALID_ID,
+         "properties.recommendation_id"),
         (track(timestamp="yesterday"), Code.INVALID_TIMESTAMP, "timestamp"),
         (track(timestamp=-1), Code.INVALID_TIMESTAMP, "timestamp"),
         (track(timestamp=True), Code.INVALID_TIMESTAMP, "timestamp"),

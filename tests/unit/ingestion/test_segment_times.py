@@ -73,9 +73,7 @@ def test_timestamp_may_be_milliseconds_or_iso(timestamp: Any) -> None:
 
 @pytest.mark.parametrize("offset", [-3 * DAY, -1, 0, 7 * DAY])
 def test_clock_skew_is_corrected_from_sent_at(offset: int) -> None:
-    """The event happened two seconds before it was sent, and was received at once, whatever the
-    client's clock says.
-    """
+    """By any clock, the event happened two seconds before it was sent, and was received at once."""
     sent = NOW + offset
     assert only_interaction(track(timestamp=sent - 2_000, sentAt=sent)).timestamp == NOW - 2_000
     assert (
