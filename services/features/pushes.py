@@ -15,10 +15,10 @@ from slipstream.broker.producer import Outgoing
 from slipstream.contracts.events import CatalogRecord, Interaction
 from slipstream.contracts.topics import CATALOG, INTERACTIONS
 from slipstream.contracts.vocabulary import MAX_POSITION
-from slipstream.gate import fields
-from slipstream.gate.item_attributes import check_item_attributes
-from slipstream.gate.privacy import Privacy
-from slipstream.gate.rejections import Code, RejectionError
+from slipstream.ingress import fields
+from slipstream.ingress.item_attributes import check_item_attributes
+from slipstream.ingress.privacy import Privacy
+from slipstream.ingress.rejections import Code, RejectionError
 
 Frame = Mapping[str, Sequence[Any]]
 Row = dict[str, Any]

@@ -5,7 +5,7 @@ from pydantic import Field
 from slipstream.chassis.settings import Section
 from slipstream.contracts.times import DAY_MS, HOUR_MS
 from slipstream.features.views import AFFINITY_ATTRIBUTES
-from slipstream.gate.settings import GateSettings
+from slipstream.ingress.settings import IngressSettings
 from slipstream.stores.online import Retention
 
 
@@ -80,7 +80,7 @@ class FeaturesSection(Section):
     )
 
 
-class FeaturesSettings(GateSettings):
+class FeaturesSettings(IngressSettings):
     """Everything that features reads from the environment."""
 
     features: FeaturesSection = FeaturesSection()

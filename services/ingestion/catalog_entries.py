@@ -5,9 +5,9 @@ from typing import Any, Literal
 from services.ingestion.intake_rules import IntakeRules
 from services.ingestion.verdicts import Acceptance, Origin, Outcome, Rejection
 from slipstream.contracts.events import CatalogRecord
-from slipstream.gate import fields
-from slipstream.gate.item_attributes import check_item_attributes
-from slipstream.gate.rejections import Code, RejectionError
+from slipstream.ingress import fields
+from slipstream.ingress.item_attributes import check_item_attributes
+from slipstream.ingress.rejections import Code, RejectionError
 
 Entity = Literal["item", "user"]
 

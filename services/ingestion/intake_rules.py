@@ -7,7 +7,7 @@ from services.ingestion.settings import IngestionSettings
 from services.ingestion.tracking_plan import TrackingPlan, read_plan
 from services.ingestion.watched_files import WatchedFile
 from slipstream.contracts.times import HOUR_MS
-from slipstream.gate.privacy import Privacy
+from slipstream.ingress.privacy import Privacy
 
 
 @dataclass(slots=True)

@@ -5,8 +5,8 @@ from typing import Any
 from services.ingestion.event_names import EventName
 from slipstream.contracts.events import Interaction
 from slipstream.contracts.vocabulary import IMPRESSION, RATE
-from slipstream.gate import fields
-from slipstream.gate.rejections import Code, RejectionError
+from slipstream.ingress import fields
+from slipstream.ingress.rejections import Code, RejectionError
 
 ITEM_KEYS = ("item_id", "product_id", "sku")
 # Bytes that ":", a letter and an index need behind a message id.

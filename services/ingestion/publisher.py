@@ -21,8 +21,8 @@ from slipstream.chassis.errors import ServiceError, UnavailableError
 from slipstream.chassis.logging import get_logger
 from slipstream.contracts.events import DeadLetter, Interaction
 from slipstream.contracts.topics import CATALOG, DEAD_LETTERS, INTERACTIONS
-from slipstream.gate import fields
-from slipstream.gate.rejections import RejectionError
+from slipstream.ingress import fields
+from slipstream.ingress.rejections import RejectionError
 from slipstream.stores.admission import Judged
 
 log = get_logger(__name__)

@@ -19,8 +19,8 @@ from services.ingestion.verdicts import NOT_KEPT, Acceptance, Origin, Outcome, R
 from slipstream.contracts.events import CatalogRecord, Interaction
 from slipstream.contracts.times import HOUR_MS
 from slipstream.contracts.vocabulary import MERGED_INTO, VIEW
-from slipstream.gate import fields
-from slipstream.gate.rejections import Code, RejectionError
+from slipstream.ingress import fields
+from slipstream.ingress.rejections import Code, RejectionError
 
 Message = dict[str, Any]
 Records = list[Interaction | CatalogRecord]

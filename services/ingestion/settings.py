@@ -5,8 +5,8 @@ from pydantic import Field, SecretStr, field_validator
 from services.ingestion.write_keys import WriteKeys
 from slipstream.chassis.settings import Section
 from slipstream.contracts.times import HOUR_MS
-from slipstream.gate.fields import MAX_EVENT_BYTES
-from slipstream.gate.settings import GateSettings
+from slipstream.ingress.fields import MAX_EVENT_BYTES
+from slipstream.ingress.settings import IngressSettings
 from slipstream.stores.admission import Rate
 
 
@@ -105,7 +105,7 @@ class IngestionSection(Section):
         return int(self.dedupe_window_hours * HOUR_MS)
 
 
-class IngestionSettings(GateSettings):
+class IngestionSettings(IngressSettings):
     """All settings of ingestion."""
 
     # Not an instance, since there is no default for the required write keys: an empty section is

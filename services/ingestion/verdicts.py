@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from slipstream.contracts.events import CatalogRecord, Interaction
-from slipstream.gate.rejections import Code, RejectionError
+from slipstream.ingress.rejections import Code, RejectionError
 
 # Rejections that are counted and answered, but not kept as dead letters. Crawlers and floods would
 # fill the topic.

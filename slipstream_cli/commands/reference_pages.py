@@ -15,7 +15,7 @@ from slipstream.chassis.settings import Section, ServiceSettings
 from slipstream.contracts.services import SERVICES
 from slipstream.contracts.topics import TOPICS, Topic
 from slipstream.features.views import REGISTRY, FeatureView, Registry
-from slipstream.gate.settings import GateSettings
+from slipstream.ingress.settings import IngressSettings
 from slipstream_cli.local.plan import DATA_DIR, DEFAULT_DATA_DIR
 
 _KINDS = {
@@ -68,9 +68,9 @@ def _chapters() -> Iterator[Chapter]:
     )
     yield from _of_class(ServiceSettings, "Every service", skip=frozenset())
     yield from _of_class(
-        GateSettings, "Ingestion and features", skip=frozenset(ServiceSettings.model_fields)
+        IngressSettings, "Ingestion and features", skip=frozenset(ServiceSettings.model_fields)
     )
-    shared = frozenset(GateSettings.model_fields)
+    shared = frozenset(IngressSettings.model_fields)
     for name in SERVICES:
         settings = getattr(
             importlib.import_module(f"services.{name}.settings"), f"{name.capitalize()}Settings"

@@ -11,8 +11,8 @@ import orjson
 from slipstream.contracts.events import DeadLetter
 from slipstream.contracts.times import DAY_MS
 from slipstream.contracts.vocabulary import MAX_ID_BYTES, MERGED_INTO
-from slipstream.gate.fields import as_millis
-from slipstream.gate.rejections import RejectionError
+from slipstream.ingress.fields import as_millis
+from slipstream.ingress.rejections import RejectionError
 from slipstream_cli.dead_letters.letters import Letter
 
 BATCH, IMPORT, ITEMS, USERS = "/v1/batch", "/v1/import", "/v1/items", "/v1/users"

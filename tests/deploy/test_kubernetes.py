@@ -12,7 +12,7 @@ import yaml
 
 from slipstream.chassis import health
 from slipstream.contracts.services import SERVICES
-from slipstream.gate.settings import GateSettings
+from slipstream.ingress.settings import IngressSettings
 from tests.deploy.declared import (
     ADDRESSES,
     COMPOSE,
@@ -168,8 +168,8 @@ def test_manifest_gives_the_key_of_hashes_to_every_service_that_lets_data_in() -
         for variable in container(service)["env"]
         if variable["name"] == "SLIPSTREAM_PRIVACY__HASH_KEY"
     }
-    gates = [name for name in SERVICES if issubclass(settings_class(name), GateSettings)]
-    assert keys == dict.fromkeys(gates, "privacy-hash-key")
+    ingresses = [name for name in SERVICES if issubclass(settings_class(name), IngressSettings)]
+    assert keys == dict.fromkeys(ingresses, "privacy-hash-key")
 
 
 def test_manifest_mounts_volumes_where_the_images_keep_their_data() -> None:

@@ -1,6 +1,6 @@
 """Pushed rows become records, or are refused with their place and the reason.
 
-The rules of single values are tested in `tests/unit/gate/test_gates.py`.
+The rules of single values are tested in `tests/unit/ingress/test_ingresses.py`.
 """
 
 import json
@@ -14,7 +14,7 @@ from services.features import pushes
 from services.features.pushes import PushRules, RefusedRowsError, UnknownSourceError
 from slipstream.broker.producer import Outgoing
 from slipstream.contracts.events import CatalogRecord, Interaction
-from slipstream.gate.privacy import Privacy
+from slipstream.ingress.privacy import Privacy
 
 NOW = 1_790_000_000_000
 RULES = PushRules(Privacy(), max_ahead_ms=3_600_000)

@@ -19,7 +19,7 @@ from slipstream.broker import codec
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.producer import Failure, Outgoing
 from slipstream.contracts.events import CatalogRecord, DeadLetter, Interaction, Record
-from slipstream.gate.settings import PrivacySettings
+from slipstream.ingress.settings import PrivacySettings
 
 KEY = "s3cret"
 AUTH = (KEY, "")

@@ -29,7 +29,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from slipstream.contracts.events import DeadLetter
-from slipstream.gate.rejections import Code
+from slipstream.ingress.rejections import Code
 from tests.unit.ingestion.collector import AUTH, KEY, Acknowledging, make_app
 from tests.unit.ingestion.payloads import CALLS, messages
 

@@ -6,7 +6,7 @@ from services.ingestion.catalog_entries import deletion, read_entry
 from services.ingestion.intake_rules import IntakeRules
 from services.ingestion.verdicts import Acceptance, Origin, Rejection
 from slipstream.contracts.events import CatalogRecord
-from slipstream.gate.rejections import Code
+from slipstream.ingress.rejections import Code
 
 ORIGIN = Origin("shop", "request-1", 1_760_000_000_000)
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from slipstream.gate.rejections import Code
+from slipstream.ingress.rejections import Code
 from tests.unit.ingestion.payloads import interactions, only_interaction, rejection, track
 
 

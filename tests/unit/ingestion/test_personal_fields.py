@@ -4,7 +4,7 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
 from slipstream.broker import codec
-from slipstream.gate.settings import PrivacySettings
+from slipstream.ingress.settings import PrivacySettings
 from tests.unit.ingestion.collector import AUTH, Acknowledging, collecting
 from tests.unit.ingestion.payloads import track
 

@@ -15,7 +15,7 @@ from slipstream.broker import codec
 from slipstream.contracts.events import CatalogRecord, Interaction
 from slipstream.contracts.topics import CATALOG, INTERACTIONS
 from slipstream.contracts.vocabulary import MERGED_INTO
-from slipstream.gate.rejections import Code
+from slipstream.ingress.rejections import Code
 from tests.unit.ingestion.payloads import (
     CALLS,
     DAY,

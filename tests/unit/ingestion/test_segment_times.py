@@ -6,7 +6,7 @@ import pytest
 
 from services.ingestion.intake_rules import IntakeRules
 from services.ingestion.verdicts import Origin
-from slipstream.gate.rejections import Code
+from slipstream.ingress.rejections import Code
 from tests.unit.ingestion.payloads import (
     DAY,
     NOW,

@@ -7,7 +7,7 @@ from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource
 
 from slipstream.chassis.settings import Section, ServiceSettings
-from slipstream.gate.privacy import Privacy
+from slipstream.ingress.privacy import Privacy
 
 # Names from when only ingestion read these settings, with the present ones. An old name counts
 # where the present one is unset or empty.
@@ -60,7 +60,7 @@ class PrivacySettings(Section):
         )
 
 
-class GateSettings(ServiceSettings):
+class IngressSettings(ServiceSettings):
     """Base of the settings of a service that lets data in."""
 
     privacy: PrivacySettings = PrivacySettings()

@@ -1,8 +1,8 @@
-"""Both gates, ingestion's API and the push of features, hold the same rules.
+"""Both ingresses, ingestion's API and the push of features, hold the same rules.
 
-A case is a row of columns. One gate gets it as a pushed row, the other as the track call or the
-catalogue entry that says the same. Where the gates differ on purpose, the case says what a push
-makes of the row, and why.
+A case is a row of columns. Features gets it as a pushed row, ingestion as the track call or the
+catalogue entry with the same meaning. Where the two differ on purpose, the case has the result of
+the push, and the reason.
 """
 
 from dataclasses import dataclass, field
@@ -18,9 +18,9 @@ from services.ingestion.segment import read_message
 from services.ingestion.verdicts import Acceptance, Origin, Rejection
 from slipstream.contracts.events import CatalogRecord, Interaction
 from slipstream.contracts.times import DAY_MS
-from slipstream.gate.fields import MAX_DEPTH, MAX_EVENT_BYTES
-from slipstream.gate.privacy import Privacy
-from slipstream.gate.rejections import Code
+from slipstream.ingress.fields import MAX_DEPTH, MAX_EVENT_BYTES
+from slipstream.ingress.privacy import Privacy
+from slipstream.ingress.rejections import Code
 
 NOW: Final = 1_760_000_000_000
 PRIVACY: Final = Privacy(drop=["phone", "address.street"], hashed=["email"], key="pepper")
@@ -40,10 +40,10 @@ Result = Code | dict[str, Any]
 
 @dataclass(frozen=True)
 class Case:
-    """A row, and what becomes of it.
+    """A row, and its result.
 
-    `row` is added to a valid one; None takes a column away. `differs` says why a push gives
-    `pushed`; without it both gates give `expected`.
+    `row` changes columns of a valid row; None takes a column away. `differs` says why a push gives
+    `pushed`; without it both ingresses give `expected`.
     """
 
     name: str
@@ -223,7 +223,7 @@ def held_to(made: Code | Interaction | CatalogRecord, expected: Result) -> Resul
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_gates_agree_or_differ_for_a_reason(case: Case) -> None:
+def test_ingresses_agree_or_differ_for_a_reason(case: Case) -> None:
     row = row_of(case)
     taken = through_ingestion(case.source, row, PRIVACY)
     assert held_to(taken, case.expected) == case.expected
@@ -231,7 +231,7 @@ def test_gates_agree_or_differ_for_a_reason(case: Case) -> None:
     expected = case.pushed if case.differs else case.expected
     assert held_to(pushed, expected) == expected
     if case.differs:
-        assert held_to(pushed, case.expected) != case.expected, "the gates no longer differ"
+        assert held_to(pushed, case.expected) != case.expected, "the ingresses no longer differ"
 
 
 def test_names_of_cases_are_unique_and_only_differences_have_a_result_of_their_own() -> None:
@@ -240,9 +240,9 @@ def test_names_of_cases_are_unique_and_only_differences_have_a_result_of_their_o
 
 
 @pytest.mark.parametrize("source", BASE)
-def test_both_gates_let_the_base_of_the_cases_in(source: str) -> None:
-    for gate in (through_ingestion, through_push):
-        made = gate(source, BASE[source], PRIVACY)
+def test_both_ingresses_take_the_base_of_the_cases(source: str) -> None:
+    for ingress in (through_ingestion, through_push):
+        made = ingress(source, BASE[source], PRIVACY)
         assert isinstance(made, Interaction if source == "interactions" else CatalogRecord)
 
 
@@ -250,7 +250,7 @@ def test_both_gates_let_the_base_of_the_cases_in(source: str) -> None:
 def test_a_policy_reaches_the_properties_that_have_a_field_in_the_record(column: str) -> None:
     policy = Privacy(drop=[column])
     row = {**BASE["interactions"], "session_id": "s-1", "value": 5}
-    for gate in (through_ingestion, through_push):
-        made = gate("interactions", row, policy)
+    for ingress in (through_ingestion, through_push):
+        made = ingress("interactions", row, policy)
         assert isinstance(made, Interaction)
         assert getattr(made, column) is None

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-from slipstream.gate.fields import as_millis
-from slipstream.gate.rejections import Code, RejectionError
+from slipstream.ingress.fields import as_millis
+from slipstream.ingress.rejections import Code, RejectionError
 
 
 def check_item_attributes(attributes: dict[str, Any], path_of: Callable[[str], str]) -> None:

@@ -11,7 +11,7 @@ import orjson
 
 from slipstream.contracts.times import DAY_MS, HOUR_MS, parse_iso
 from slipstream.contracts.vocabulary import MAX_ID_BYTES, MAX_POSITION
-from slipstream.gate.rejections import Code, RejectionError
+from slipstream.ingress.rejections import Code, RejectionError
 
 # Deepest nesting of objects and lists in an event. Parsers of JSON give up somewhere beyond a
 # hundred levels, and every consumer must be able to parse what is on a topic.

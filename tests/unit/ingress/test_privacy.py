@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slipstream.gate.privacy import Privacy, truncated
+from slipstream.ingress.privacy import Privacy, truncated
 
 
 @pytest.mark.parametrize(

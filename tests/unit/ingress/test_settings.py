@@ -1,4 +1,4 @@
-"""Both services that let data in read the privacy settings, under old names, too."""
+"""Both ingresses read the privacy settings, also under their former names."""
 
 import os
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from pydantic import SecretStr, ValidationError
 
 from services.features.settings import FeaturesSettings
 from services.ingestion.settings import IngestionSettings
-from slipstream.gate.settings import FORMER_VARIABLES, GateSettings, PrivacySettings
+from slipstream.ingress.settings import FORMER_VARIABLES, IngressSettings, PrivacySettings
 
 SERVICES = pytest.mark.parametrize("service", [IngestionSettings, FeaturesSettings])
 PRESENT = {
@@ -21,7 +21,7 @@ FORMER = {former: PRESENT[present] for former, present in FORMER_VARIABLES.items
 
 
 def built(
-    service: type[GateSettings], environment: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
+    service: type[IngressSettings], environment: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> PrivacySettings:
     for variable in [name for name in os.environ if name.startswith("SLIPSTREAM_")]:
         monkeypatch.delenv(variable)
@@ -34,7 +34,7 @@ def built(
 @SERVICES
 @pytest.mark.parametrize("environment", [PRESENT, FORMER])
 def test_present_and_former_variables_make_the_same_settings(
-    service: type[GateSettings],
+    service: type[IngressSettings],
     environment: Mapping[str, str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -48,7 +48,7 @@ def test_present_and_former_variables_make_the_same_settings(
 
 @SERVICES
 def test_a_former_variable_yields_to_the_present_one_unless_that_is_empty(
-    service: type[GateSettings], monkeypatch: pytest.MonkeyPatch
+    service: type[IngressSettings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     privacy = built(
         service,
@@ -73,7 +73,7 @@ def test_a_former_variable_yields_to_the_present_one_unless_that_is_empty(
     ],
 )
 def test_settings_that_make_no_policy_stop_the_start(
-    service: type[GateSettings],
+    service: type[IngressSettings],
     variable: str,
     value: str,
     complaint: str,

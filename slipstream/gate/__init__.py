@@ -1,7 +1,0 @@
-"""Gate holds the rules that clients' data must meet before it enters the stream.
-
-Two services let data in: ingestion takes events and catalogue entries, features takes rows that
-Feast clients push. Both read ids, times, numbers and sizes by these rules, reject with the same
-codes, and publish personal fields in the same form. `tests/unit/gate/test_gates.py` holds both to
-one table of cases, which names each difference and its reason.
-"""
