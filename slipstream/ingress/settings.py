@@ -25,9 +25,11 @@ def listed(text: str) -> list[str]:
 
 
 class PrivacySettings(Section):
-    """Personal fields that never reach the topics whole. Give ingestion and features the same
-    values: both let data in. The names SLIPSTREAM_INGESTION__TRUNCATE_IP, __PII_DROP, __PII_HASH
-    and __PII_KEY of earlier versions still work, in both services.
+    """Personal fields, and how they are published.
+
+    Ingestion and features need the same values, since both let clients' data in. The former names
+    SLIPSTREAM_INGESTION__TRUNCATE_IP, __PII_DROP, __PII_HASH and __PII_KEY still work in both
+    services, where the present one is unset or empty.
     """
 
     truncate_ip: bool = Field(True, description="keep IP addresses only without their last part")
