@@ -1,9 +1,9 @@
 """Which records a state already holds, so that a record read twice counts once."""
 
 from collections.abc import Iterable, Mapping
-from typing import Final, NamedTuple, Protocol, TypeVar
+from typing import Final, TypeVar
 
-from slipstream.contracts.events import Interaction
+from slipstream.contracts.positions import StreamRecord, split_source
 
 # A topic that is deleted and made again has a new id, and so new sources. What stood before the
 # last few is forgotten, since nobody can read it any more; else a state would grow with every
@@ -11,27 +11,7 @@ from slipstream.contracts.events import Interaction
 TOPICS_KEPT: Final = 4
 
 
-class Placed(NamedTuple):
-    """An interaction with its place in the stream: `source` is "<topic id>:<partition>", offsets
-    grow within a source.
-    """
-
-    source: str
-    offset: int
-    interaction: Interaction
-
-
-class Positioned(Protocol):
-    """Something that a record of the stream brings, with the record's place."""
-
-    @property
-    def source(self) -> str: ...
-
-    @property
-    def offset(self) -> int: ...
-
-
-P = TypeVar("P", bound=Positioned)
+P = TypeVar("P", bound=StreamRecord)
 
 
 def advance(applied: Mapping[str, int], records: Iterable[P]) -> tuple[dict[str, int], list[P]]:
@@ -64,12 +44,12 @@ def newest_topics(applied: dict[str, int]) -> dict[str, int]:
     """
     if len(applied) <= TOPICS_KEPT:
         return applied
-    topics = list(dict.fromkeys(source.rpartition(":")[0] for source in applied))
+    topics = list(dict.fromkeys(split_source(source)[0] for source in applied))
     dropped = set(topics[:-TOPICS_KEPT])
     if not dropped:
         return applied
     return {
         source: offset
         for source, offset in applied.items()
-        if source.rpartition(":")[0] not in dropped
+        if split_source(source)[0] not in dropped
     }

@@ -13,9 +13,10 @@ from dataclasses import replace
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
+from slipstream.contracts.positions import StreamInteraction, split_source
 from slipstream.features import item, visitor
 from slipstream.features.affinity import PRICE, Attributes, affinity_features
-from slipstream.features.applied import Placed, newest_topics
+from slipstream.features.applied import newest_topics
 from slipstream.features.covisits import Covisit, pairs
 from slipstream.features.identity import MERGED_KEPT, Link
 from slipstream.features.item import ItemState, item_features
@@ -32,7 +33,7 @@ from slipstream.features.views import (
 )
 from slipstream.features.visitor import VisitorState, visitor_view
 
-Asked = Callable[[Placed], bool]
+Asked = Callable[[StreamInteraction], bool]
 # What a row says of its event: the visitor (as known today) and what it did; and where the event
 # stands in the lake.
 EVENT_COLUMNS: Final = (
@@ -98,7 +99,7 @@ class _Known(Mapping[str, Attributes]):
         return len(self._all)
 
 
-def in_order_of_arrival(records: Iterable[Placed]) -> list[Placed]:
+def in_order_of_arrival(records: Iterable[StreamInteraction]) -> list[StreamInteraction]:
     """Each source by its offsets, sources among each other by when the records were received."""
     reached: dict[str, int] = {}
     ordered = []
@@ -109,12 +110,12 @@ def in_order_of_arrival(records: Iterable[Placed]) -> list[Placed]:
     return [record for _, record in ordered]
 
 
-def in_order_of_time(records: Iterable[Placed]) -> list[Placed]:
+def in_order_of_time(records: Iterable[StreamInteraction]) -> list[StreamInteraction]:
     """By event time, and events of one moment in an order that their arrival does not matter for."""
     return sorted(records, key=_time_order)
 
 
-def visitor_state(user_id: str, arrived: Sequence[Placed]) -> VisitorState:
+def visitor_state(user_id: str, arrived: Sequence[StreamInteraction]) -> VisitorState:
     """The state of a user after all records of the user and of the visitors who turned out to be
     the user.
     """
@@ -129,7 +130,7 @@ def visitor_state(user_id: str, arrived: Sequence[Placed]) -> VisitorState:
 
 
 def covisits(
-    user_id: str, arrived: Sequence[Placed], links: Iterable[Link] = ()
+    user_id: str, arrived: Sequence[StreamInteraction], links: Iterable[Link] = ()
 ) -> list[Covisited]:
     """The pairs that these records told, each judged by the state that it was folded into: that of
     the visitor it names, or of whom that visitor had been linked to when it came. `links` are the
@@ -139,7 +140,7 @@ def covisits(
     to: dict[str, str] = {}
     states: dict[str, VisitorState] = {}
     told: list[Covisited] = []
-    run: list[Placed] = []
+    run: list[StreamInteraction] = []
 
     def owner(name: str) -> str:
         while name in to:
@@ -179,7 +180,7 @@ def covisits(
 
 
 def item_state(
-    records: Iterable[Placed], told: Iterable[Covisited], before: ItemState | None = None
+    records: Iterable[StreamInteraction], told: Iterable[Covisited], before: ItemState | None = None
 ) -> ItemState:
     """The state of an item after these events and pairs; sums of floats in one order, in whichever
     they are given.
@@ -196,7 +197,7 @@ def item_state(
 
 def visitor_rows(
     user_id: str,
-    records: Iterable[Placed],
+    records: Iterable[StreamInteraction],
     asked: Asked,
     catalogue: Catalogue,
     attributes: Sequence[str] = AFFINITY_ATTRIBUTES,
@@ -224,25 +225,27 @@ def visitor_rows(
         yield row
 
 
-def item_rows(records: Iterable[Placed], asked: Asked) -> Iterator[dict[str, Any]]:
+def item_rows(records: Iterable[StreamInteraction], asked: Asked) -> Iterator[dict[str, Any]]:
     """The asked moments among the events of one item in the order of time: their places, and the
     item's features.
     """
     for record, state in _before(records, asked, None, item.fold_all):
-        topic_id, _, partition = record.source.rpartition(":")
-        row = {"topic_id": topic_id, "partition": int(partition), "offset": record.offset}
+        topic_id, partition = split_source(record.source)
+        row = {"topic_id": topic_id, "partition": partition, "offset": record.offset}
         _put(row, ITEM.name, item_features(state, record.interaction.timestamp))
         yield row
 
 
-def moments(records: Iterable[Placed], asked: Asked) -> Iterator[tuple[Placed, VisitorState]]:
+def moments(
+    records: Iterable[StreamInteraction], asked: Asked
+) -> Iterator[tuple[StreamInteraction, VisitorState]]:
     """The asked events of one visitor in the order of time, each with the state strictly before it."""
     for record, state in _before(records, asked, VisitorState(), visitor.fold_all):
         yield record, state or VisitorState()
 
 
 def training_rows(
-    visitors: Mapping[str, Sequence[Placed]],
+    visitors: Mapping[str, Sequence[StreamInteraction]],
     asked: Asked,
     catalogue: Catalogue | None = None,
     attributes: Sequence[str] = AFFINITY_ATTRIBUTES,
@@ -251,7 +254,7 @@ def training_rows(
     visitor is known to be.
     """
     catalogue = catalogue or Catalogue(())
-    by_item: dict[str, list[Placed]] = {}
+    by_item: dict[str, list[StreamInteraction]] = {}
     for records in visitors.values():
         for record in records:
             if record.interaction.item_id is not None:
@@ -280,7 +283,7 @@ def asks_for(since_ms: int | None = None, until_ms: int | None = None) -> Asked:
     """Which events become rows: those on an item, at or after `since_ms` and before `until_ms`."""
     first, end = since_ms or 0, until_ms if until_ms is not None else 2**62
 
-    def asked(record: Placed) -> bool:
+    def asked(record: StreamInteraction) -> bool:
         return (
             record.interaction.item_id is not None and first <= record.interaction.timestamp < end
         )
@@ -289,9 +292,9 @@ def asks_for(since_ms: int | None = None, until_ms: int | None = None) -> Asked:
 
 
 def _before(
-    records: Iterable[Placed], asked: Asked, state: Any, fold_all: Callable[..., Any]
-) -> Iterator[tuple[Placed, Any]]:
-    waiting: list[Placed] = []
+    records: Iterable[StreamInteraction], asked: Asked, state: Any, fold_all: Callable[..., Any]
+) -> Iterator[tuple[StreamInteraction, Any]]:
+    waiting: list[StreamInteraction] = []
     for record in in_order_of_time(records):
         if asked(record):
             now_ms = record.interaction.timestamp
@@ -303,13 +306,13 @@ def _before(
         waiting.append(record)
 
 
-def _time_order(record: Placed) -> tuple[int, str, str, int]:
+def _time_order(record: StreamInteraction) -> tuple[int, str, str, int]:
     return record.interaction.timestamp, record.interaction.event_id, record.source, record.offset
 
 
-def _event(user_id: str, record: Placed) -> dict[str, Any]:
+def _event(user_id: str, record: StreamInteraction) -> dict[str, Any]:
     event = record.interaction
-    topic_id, _, partition = record.source.rpartition(":")
+    topic_id, partition = split_source(record.source)
     values = (
         user_id,
         event.event_id,
@@ -318,7 +321,7 @@ def _event(user_id: str, record: Placed) -> dict[str, Any]:
         event.event_type,
         event.value,
     )
-    return dict(zip(EVENT_COLUMNS, (*values, topic_id, int(partition), record.offset), strict=True))
+    return dict(zip(EVENT_COLUMNS, (*values, topic_id, partition, record.offset), strict=True))
 
 
 def _put(row: dict[str, Any], view: str, features: Mapping[str, Any]) -> None:

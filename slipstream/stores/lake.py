@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,7 +22,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 
 from slipstream.chassis.dependencies import DependencyUnavailableError
 from slipstream.chassis.settings import LakeSettings
-from slipstream.contracts.positions import Source
+from slipstream.contracts.positions import Position, Source, source_name
 from slipstream.stores import delta
 from slipstream.stores.tables import CATALOG as CATALOG
 from slipstream.stores.tables import INTERACTIONS as INTERACTIONS
@@ -41,14 +41,6 @@ _OF_A_VISITOR: Final = {
     RECOMMENDATIONS: (("user_id",), "timestamp", ""),
     CATALOG: (("entity_id",), "timestamp", " AND entity = 'user' AND NOT deleted"),
 }
-
-
-class Place(NamedTuple):
-    """Where a record stands in the stream."""
-
-    topic_id: str
-    partition: int
-    offset: int
 
 
 class LakeUnavailableError(DependencyUnavailableError):
@@ -189,36 +181,40 @@ class Lake:
         except (DeltaError, OSError) as error:
             raise LakeUnavailableError(f"{table} at version {version}: {error}") from error
 
-    def places(
+    def positions(
         self, table: str, event_ids: Collection[str], since_ms: int
-    ) -> dict[str, list[Place]]:
+    ) -> dict[str, list[Position]]:
         """Where rows with these event ids stand in the stream, of the rows received since the day
         of `since_ms`; ids that no row has are left out. Reads the event ids of those days. Raises
         `LakeUnavailableError`.
         """
         wanted = pa.array(event_ids, pa.string())
         columns = ("event_id", "topic_id", "partition", "offset")
-        found: dict[str, list[Place]] = {}
+        found: dict[str, list[Position]] = {}
         for batch in self.scan(table, columns=columns, received_since=_date(since_ms)):
             hits = batch.filter(pc.is_in(batch["event_id"], wanted))
-            for event_id, *place in zip(*(hits[name].to_pylist() for name in columns), strict=True):
-                found.setdefault(event_id, []).append(Place(*place))
+            for event_id, topic_id, partition, offset in zip(
+                *(hits[name].to_pylist() for name in columns), strict=True
+            ):
+                position = Position(source_name(topic_id, partition), offset)
+                found.setdefault(event_id, []).append(position)
         return found
 
-    def marked(self, table: str, since_ms: int) -> dict[str, tuple[Place, int]]:
+    def marked(self, table: str, since_ms: int) -> dict[str, tuple[Position, int]]:
         """By event id: where the rows stand in the stream that may be repeats by their mark, and
         when they were received (ms), of the rows received since the day of `since_ms`. Raises
         `LakeUnavailableError`.
         """
         columns = ("event_id", "topic_id", "partition", "offset", "received_at")
-        found: dict[str, tuple[Place, int]] = {}
+        found: dict[str, tuple[Position, int]] = {}
         for batch in self.scan(
             table, columns=columns, received_since=_date(since_ms), only="maybe_repeat"
         ):
-            for event_id, *place, received_at in zip(
+            for event_id, topic_id, partition, offset, received_at in zip(
                 *(batch[name].to_pylist() for name in columns), strict=True
             ):
-                found[event_id] = Place(*place), received_at
+                position = Position(source_name(topic_id, partition), offset)
+                found[event_id] = position, received_at
         return found
 
     def files(self, table: str, version: int) -> list[str]:

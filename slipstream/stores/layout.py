@@ -18,6 +18,7 @@ from typing import Any, Final
 import orjson
 
 from slipstream.contracts.events import CatalogRecord
+from slipstream.contracts.positions import source_name, split_source
 from slipstream.features import decay
 from slipstream.features import tiles as tiling
 from slipstream.features.item import DAYS, HOURS, ItemState
@@ -33,6 +34,9 @@ _MOVED: Final = b"\xf0"
 _chance = (
     random.Random()
 )  # seeded by the system; asking the system for each takes ten times as long
+# The same sources come again in every state.
+_source_name = lru_cache(maxsize=4096)(source_name)
+_split_source = lru_cache(maxsize=4096)(split_source)
 _sequence_event = partial(tuple.__new__, SequenceEvent)
 
 
@@ -276,28 +280,17 @@ def _pack_applied(applied: dict[str, int]) -> dict[str, list[int]]:
     """Each topic's id once: partition, offset, partition, offset, ..."""
     topics: dict[str, list[int]] = {}
     for source, offset in applied.items():
-        topic_id, partition = _parts_of(source)
+        topic_id, partition = _split_source(source)
         topics.setdefault(topic_id, []).extend((partition, offset))
     return topics
 
 
 def _unpack_applied(topics: dict[str, list[int]]) -> dict[str, int]:
     return {
-        _source(topic_id, partition): offset
+        _source_name(topic_id, partition): offset
         for topic_id, places in topics.items()
         for partition, offset in zip(places[::2], places[1::2], strict=True)
     }
-
-
-@lru_cache(maxsize=4096)
-def _parts_of(source: str) -> tuple[str, int]:
-    topic_id, _, partition = source.rpartition(":")
-    return topic_id, int(partition)
-
-
-@lru_cache(maxsize=4096)
-def _source(topic_id: str, partition: int) -> str:
-    return f"{topic_id}:{partition}"
 
 
 def _pack_held(state: VisitorState) -> Any:

@@ -13,10 +13,11 @@ from typing import Any, Final, NamedTuple
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.settings import RedisSettings
 from slipstream.contracts.events import CatalogRecord, Interaction
+from slipstream.contracts.positions import Position, StreamCatalogRecord, StreamInteraction
 from slipstream.contracts.times import DAY_MS
 from slipstream.contracts.vocabulary import signal_weight
 from slipstream.features import decay, item
-from slipstream.features.applied import Placed, advance
+from slipstream.features.applied import advance
 from slipstream.features.covisits import Covisit
 from slipstream.features.identity import named
 from slipstream.features.item import ItemState
@@ -41,16 +42,8 @@ _ITEMS_REMEMBERED: Final = 10_000
 _CHUNK: Final = 500
 
 
-class PlacedCatalog(NamedTuple):
-    """A catalogue record with its place in the stream."""
-
-    source: str
-    offset: int
-    record: CatalogRecord
-
-
-class Brought(NamedTuple):
-    """What a record brings for one item: the event, if it is on that item, and pairs with others."""
+class ItemContribution(NamedTuple):
+    """A record's share in an item's state: the event if it is on that item, and co-visited pairs."""
 
     source: str
     offset: int
@@ -106,7 +99,7 @@ class OnlineStore:
         """How often another writer was faster, since the start."""
         return self._scripts.lost_races
 
-    def apply(self, records: Sequence[Placed]) -> dict[str, VisitorState]:
+    def apply(self, records: Sequence[StreamInteraction]) -> dict[str, VisitorState]:
         """Fold interactions into visitors, items and trending, each at most once. Records of one
         source in order of offsets.
 
@@ -114,15 +107,15 @@ class OnlineStore:
         not among them.
         """
         changed: dict[str, VisitorState] = {}
-        todo: Sequence[Placed] = records
+        todo: Sequence[StreamInteraction] = records
         with translated():
             while todo:
-                groups: dict[str, list[Placed]] = {}
+                groups: dict[str, list[StreamInteraction]] = {}
                 for record in todo:
                     groups.setdefault(record.interaction.user_id, []).append(record)
                 folded = self._visitors.fold(groups)
                 told = {
-                    (record.source, record.offset): pairs
+                    Position(record.source, record.offset): pairs
                     for one in folded.values()
                     for record, pairs in zip(one.records, one.pairs, strict=True)
                     if pairs
@@ -136,7 +129,7 @@ class OnlineStore:
             self._add_trending(records)
         return changed
 
-    def link(self, records: Sequence[PlacedCatalog]) -> Linked:
+    def link(self, records: Sequence[StreamCatalogRecord]) -> Linked:
         """Merge visitors into the users that they are, as `identity` records say: each once, in
         whatever order they come.
         """
@@ -165,7 +158,7 @@ class OnlineStore:
                     linked.erased.append((visitor_id, erased_at))
         return linked
 
-    def erase(self, record: PlacedCatalog) -> list[str]:
+    def erase(self, record: StreamCatalogRecord) -> list[str]:
         """Forget a user, and all visitors who were merged into it: their states, and what the
         catalogue says of them. Who they were. Once for each record, so that reading it again does
         not take what came after it.
@@ -176,7 +169,7 @@ class OnlineStore:
             tombstone = entry.model_copy(update={"attributes": {}, "deleted": True})
             self._put(
                 [
-                    PlacedCatalog(
+                    StreamCatalogRecord(
                         source, offset, tombstone.model_copy(update={"entity_id": member})
                     )
                     for member in members
@@ -184,7 +177,7 @@ class OnlineStore:
             )
         return members
 
-    def put_catalog(self, records: Sequence[PlacedCatalog]) -> None:
+    def put_catalog(self, records: Sequence[StreamCatalogRecord]) -> None:
         """Keep each record as its entity's newest, unless a newer one is kept. A deleted entity's
         entry becomes a tombstone.
         """
@@ -275,7 +268,7 @@ class OnlineStore:
     def close(self) -> None:
         self._redis.close()
 
-    def _fold_items(self, groups: Mapping[str, list[Brought]]) -> None:
+    def _fold_items(self, groups: Mapping[str, list[ItemContribution]]) -> None:
         """Compare-and-set each item's state; those that lost a race are read and folded again."""
         pending = list(groups)
         while pending:
@@ -316,7 +309,7 @@ class OnlineStore:
             done = self._scripts.replace(calls)
             pending = [item_id for item_id, ok in zip(item_ids, done, strict=True) if not ok]
 
-    def _add_trending(self, records: Sequence[Placed]) -> None:
+    def _add_trending(self, records: Sequence[StreamInteraction]) -> None:
         while records:
             value = self._redis.get(self._keys.trending)
             try:
@@ -362,7 +355,7 @@ class OnlineStore:
                 return
             self._scripts.lost_races += 1
 
-    def _put(self, records: Sequence[PlacedCatalog]) -> None:
+    def _put(self, records: Sequence[StreamCatalogRecord]) -> None:
         self._index([r.record for r in records])
         self._scripts.run(
             "put_newer",
@@ -400,21 +393,21 @@ class OnlineStore:
 
 
 def _by_item(
-    records: Iterable[Placed], told: Mapping[tuple[str, int], list[Covisit]]
-) -> dict[str, list[Brought]]:
+    records: Iterable[StreamInteraction], told: Mapping[Position, list[Covisit]]
+) -> dict[str, list[ItemContribution]]:
     """What each item is brought, in the order of the records, one entry a record, which pairs its
     item with another once.
     """
-    groups: defaultdict[str, list[Brought]] = defaultdict(list)
+    groups: defaultdict[str, list[ItemContribution]] = defaultdict(list)
     for source, offset, event in records:
         item_id = event.item_id
         if item_id is None:
             continue
         own: list[Covisit] = []
-        groups[item_id].append(Brought(source, offset, event, own))
-        for pair in told.get((source, offset), ()):
+        groups[item_id].append(ItemContribution(source, offset, event, own))
+        for pair in told.get(Position(source, offset), ()):
             if pair.item_id == item_id:
                 own.append(pair)
             else:
-                groups[pair.item_id].append(Brought(source, offset, None, [pair]))
+                groups[pair.item_id].append(ItemContribution(source, offset, None, [pair]))
     return groups

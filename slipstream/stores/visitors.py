@@ -21,8 +21,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple
 
 from slipstream.chassis.logging import get_logger
+from slipstream.contracts.positions import StreamInteraction
 from slipstream.features import covisits, visitor
-from slipstream.features.applied import Placed, advance, newest_topics
+from slipstream.features.applied import advance, newest_topics
 from slipstream.features.covisits import Covisit
 from slipstream.features.identity import has_taken_in, taken_in
 from slipstream.features.visitor import VisitorState
@@ -59,7 +60,7 @@ class Folded:
 
     state: VisitorState
     revision: bytes
-    records: list[Placed]
+    records: list[StreamInteraction]
     pairs: list[list[Covisit]]
     # the visitors whose records are among them, by their markers
     markers: dict[str, Known] = field(default_factory=dict)
@@ -72,7 +73,7 @@ class Visitors:
         self._redis, self._scripts, self._keys, self._ttl_ms = client, scripts, keys, ttl_ms
         self._decoded = Decoded(layout.decode_known, _REMEMBERED)
 
-    def fold(self, groups: Mapping[str, list[Placed]]) -> dict[str, Folded]:
+    def fold(self, groups: Mapping[str, list[StreamInteraction]]) -> dict[str, Folded]:
         """The states after these records (by visitor, those of one source in order of offsets), by
         where each is kept. Nothing is written but merges that were under way. Records of a state
         that can't be read are left out.
@@ -86,7 +87,7 @@ class Visitors:
             state = known[end].content
             assert not isinstance(state, Moved)  # noqa: S101
             before = state or VisitorState()
-            fresh: list[Placed] = []
+            fresh: list[StreamInteraction] = []
             applied, merged = before.applied, before.merged
             for visitor_id in theirs:
                 own = visitor_id == end

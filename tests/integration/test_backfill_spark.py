@@ -17,8 +17,8 @@ from services.features.history.spark_engine import SparkEngine, SparkMissingErro
 from services.features.history.training_files import TrainingFiles
 from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.events import Interaction
+from slipstream.contracts.positions import StreamInteraction
 from slipstream.contracts.times import DAY_MS, HOUR_MS
-from slipstream.features.applied import Placed
 from slipstream.features.history import asks_for
 from slipstream.stores.lake import Lake
 from slipstream.stores.layout import TrendingState
@@ -41,7 +41,7 @@ needs_spark = pytest.mark.skipif(
 WINDOW = (START + 6 * HOUR_MS, START + 40 * HOUR_MS)
 
 
-def shop_history(count: int = 1_500, seed: int = 3) -> list[Placed]:
+def shop_history(count: int = 1_500, seed: int = 3) -> list[StreamInteraction]:
     """Forty visitors over two days, up to a day late, from two partitions."""
     chosen = random.Random(seed)
     drawn = sorted(
@@ -59,7 +59,7 @@ def shop_history(count: int = 1_500, seed: int = 3) -> list[Placed]:
             received_at=at + late,
             value=chosen.choice((None, 2.5)),
         )
-        records.append(Placed(f"t:{user % 2}", offset, event))
+        records.append(StreamInteraction(f"t:{user % 2}", offset, event))
     return records
 
 

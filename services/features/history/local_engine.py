@@ -24,9 +24,9 @@ from services.features.history.training_files import (
     row_schema,
     visitor_schema,
 )
+from slipstream.contracts.positions import StreamInteraction
 from slipstream.contracts.vocabulary import signal_weight
 from slipstream.features import decay, history
-from slipstream.features.applied import Placed
 from slipstream.features.covisits import Covisit
 from slipstream.features.history import Asked, Covisited
 from slipstream.features.visitor import VisitorState
@@ -67,7 +67,7 @@ class Trending:
             masses[item_id] = decay.join(masses.get(item_id), mass) or mass
         return masses
 
-    def add(self, records: Sequence[Placed], item_id: str | None) -> None:
+    def add(self, records: Sequence[StreamInteraction], item_id: str | None) -> None:
         """Records of one item, or of none."""
         for source, offset, event in records:
             self.cover(source, offset, event.timestamp)
@@ -85,7 +85,7 @@ class Trending:
                 heapq.heappop(self.heap)
 
 
-def trending_mass(records: Iterable[Placed], half_life_ms: float) -> float | None:
+def trending_mass(records: Iterable[StreamInteraction], half_life_ms: float) -> float | None:
     """What these events of an item weigh in the trending list."""
     mass = None
     for record in history.in_order_of_time(records):
@@ -254,7 +254,7 @@ class LocalEngine:
 
 
 def rebuilt_visitor(
-    known: Known, user_id: str, records: Sequence[Placed]
+    known: Known, user_id: str, records: Sequence[StreamInteraction]
 ) -> tuple[RebuiltVisitor, list[Covisited]]:
     """A user's state of history, and the pairs that its records told."""
     arrived = history.in_order_of_arrival(records)
@@ -274,14 +274,16 @@ def only_linked(known: Known, user_id: str) -> RebuiltVisitor:
     return RebuiltVisitor(user_id, VisitorState(), known.members(user_id), last)
 
 
-def rebuilt_item(item_id: str, records: Sequence[Placed], told: Sequence[Covisited]) -> RebuiltItem:
+def rebuilt_item(
+    item_id: str, records: Sequence[StreamInteraction], told: Sequence[Covisited]
+) -> RebuiltItem:
     last = max(record.interaction.received_at for record in records)
     return RebuiltItem(item_id, history.item_state(records, told), last)
 
 
-def _grouped(table: pa.Table, by: str) -> dict[str, list[Placed]]:
+def _grouped(table: pa.Table, by: str) -> dict[str, list[StreamInteraction]]:
     """The records of each id, ids in order."""
-    groups: dict[str, list[Placed]] = {
+    groups: dict[str, list[StreamInteraction]] = {
         name: [] for name in sorted(pc.unique(table[by]).to_pylist())
     }
     for batch in table.to_batches(max_chunksize=16_384):

@@ -6,8 +6,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from slipstream.contracts.events import Interaction
+from slipstream.contracts.positions import StreamInteraction
 from slipstream.contracts.times import DAY_MS, HOUR_MS
-from slipstream.features.applied import Placed
 
 START = 1_790_000_000_000 // DAY_MS * DAY_MS
 KINDS = ("view", "view", "click", "cart", "purchase", "search", "impression")
@@ -15,8 +15,8 @@ KINDS = ("view", "view", "click", "cart", "purchase", "search", "impression")
 
 def placed(
     offset: int, at: int, *, user: str = "u", received: int | None = None, source: str = "t:0"
-) -> Placed:
-    return Placed(
+) -> StreamInteraction:
+    return StreamInteraction(
         source,
         offset,
         Interaction(
@@ -27,7 +27,7 @@ def placed(
 
 
 @st.composite
-def histories(draw: st.DrawFn, sources: int = 1) -> list[Placed]:
+def histories(draw: st.DrawFn, sources: int = 1) -> list[StreamInteraction]:
     """Up to 40 events of two visitors on three items over two days, many at the same moment, up to
     24 h late, in the order in which they were received.
     """
@@ -60,7 +60,7 @@ def histories(draw: st.DrawFn, sources: int = 1) -> list[Placed]:
             received_at=START + at + late,
             value=value,
         )
-        records.append(Placed(f"t:{source}", offset, event))
+        records.append(StreamInteraction(f"t:{source}", offset, event))
     return records
 
 

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slipstream.contracts.events import Interaction
+from slipstream.contracts.positions import StreamInteraction
 from slipstream.contracts.times import DAY_MS, HOUR_MS
 from slipstream.features import covisits, history, item, visitor
 from slipstream.features.affinity import affinity_features
-from slipstream.features.applied import Placed
 from slipstream.features.history import Catalogue, Covisited, asks_for
 from slipstream.features.identity import Link, taken_in
 from slipstream.features.item import ItemState, item_features
@@ -33,7 +33,9 @@ CATALOGUE = Catalogue(
 EVERY = asks_for()
 
 
-def streamed(records: list[Placed], of: Placed, chance: random.Random) -> dict[str, Any]:
+def streamed(
+    records: list[StreamInteraction], of: StreamInteraction, chance: random.Random
+) -> dict[str, Any]:
     """What the online functions say just before an event of its visitor and item, had all that was
     before come in some order.
     """
@@ -65,8 +67,8 @@ def streamed(records: list[Placed], of: Placed, chance: random.Random) -> dict[s
     }
 
 
-def by_visitor(records: list[Placed]) -> dict[str, list[Placed]]:
-    groups: dict[str, list[Placed]] = {}
+def by_visitor(records: list[StreamInteraction]) -> dict[str, list[StreamInteraction]]:
+    groups: dict[str, list[StreamInteraction]] = {}
     for record in records:
         groups.setdefault(record.interaction.user_id, []).append(record)
     return groups
@@ -75,7 +77,7 @@ def by_visitor(records: list[Placed]) -> dict[str, list[Placed]]:
 @given(histories(), st.randoms(use_true_random=False))
 @settings(max_examples=40)
 def test_rows_are_what_the_stream_would_have_served(
-    records: list[Placed], chance: random.Random
+    records: list[StreamInteraction], chance: random.Random
 ) -> None:
     chance.shuffle(records)
     rows = history.training_rows(by_visitor(records), EVERY, CATALOGUE)
@@ -91,7 +93,7 @@ def test_rows_are_what_the_stream_would_have_served(
 @given(histories(), st.randoms(use_true_random=False), st.data())
 @settings(max_examples=40)
 def test_rows_do_not_know_their_label_or_anything_later(
-    records: list[Placed], chance: random.Random, data: st.DataObject
+    records: list[StreamInteraction], chance: random.Random, data: st.DataObject
 ) -> None:
     cut = data.draw(st.sampled_from([record.interaction.timestamp for record in records]))
     changed = []
@@ -104,7 +106,7 @@ def test_rows_do_not_know_their_label_or_anything_later(
         changed.append(record._replace(interaction=event))
     features = history.feature_columns()
 
-    def told(of: list[Placed]) -> dict[int, dict[str, Any]]:
+    def told(of: list[StreamInteraction]) -> dict[int, dict[str, Any]]:
         rows = history.training_rows(by_visitor(of), EVERY, CATALOGUE)
         return {
             row["offset"]: {name: row[name] for name in features}
@@ -118,7 +120,7 @@ def test_rows_do_not_know_their_label_or_anything_later(
 
 @given(histories(sources=2), st.randoms(use_true_random=False))
 def test_rebuilt_states_are_what_the_stream_left(
-    records: list[Placed], chance: random.Random
+    records: list[StreamInteraction], chance: random.Random
 ) -> None:
     """Records as logs give them: each source in its order, sources mixed as they were received."""
     arrived = history.in_order_of_arrival(records)
@@ -149,7 +151,7 @@ def test_rebuilt_states_are_what_the_stream_left(
 
 @given(histories(), st.integers(0, 30))
 def test_a_merged_visitor_is_rebuilt_as_the_stream_merged_it(
-    records: list[Placed], at: int
+    records: list[StreamInteraction], at: int
 ) -> None:
     """u came as v until the link: v's state was taken in then, and what v did afterwards was folded
     into u.
@@ -166,7 +168,7 @@ def test_a_merged_visitor_is_rebuilt_as_the_stream_merged_it(
     states: dict[str, VisitorState] = {}
     told: list[Covisited] = []
 
-    def take(record: Placed, into: str) -> None:
+    def take(record: StreamInteraction, into: str) -> None:
         [made] = covisits.pairs(states.get(into), [record.interaction])
         told.extend(Covisited(record.source, record.offset, pair) for pair in made)
         states[into] = visitor.fold_all(states.get(into), [record.interaction])

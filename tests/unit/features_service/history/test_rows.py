@@ -21,8 +21,8 @@ from services.features.history.training_files import (
     row_schema,
 )
 from slipstream.chassis.settings import LakeSettings
+from slipstream.contracts.positions import StreamInteraction
 from slipstream.features import history
-from slipstream.features.applied import Placed
 from slipstream.features.history import asks_for
 from slipstream.stores.lake import Lake
 from slipstream.stores.rebuild import RebuiltItem, RebuiltVisitor
@@ -53,8 +53,8 @@ def backfilled(
     return [row for table in tables for row in table.to_pylist()]
 
 
-def in_memory(records: list[Placed], snapshot: Snapshot) -> list[dict[str, Any]]:
-    groups: dict[str, list[Placed]] = {}
+def in_memory(records: list[StreamInteraction], snapshot: Snapshot) -> list[dict[str, Any]]:
+    groups: dict[str, list[StreamInteraction]] = {}
     for record in records:
         groups.setdefault(snapshot.known.identities.resolve(record.interaction.user_id), []).append(
             record
@@ -72,7 +72,7 @@ def by_place(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 )
 def test_batch_rows_are_those_of_memory(
     tmp_path_factory: pytest.TempPathFactory,
-    records: list[Placed],
+    records: list[StreamInteraction],
     chance: random.Random,
     merged: bool,
 ) -> None:
