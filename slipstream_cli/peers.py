@@ -55,7 +55,7 @@ def environment_settings() -> "ServiceSettings":
 
 
 @contextmanager
-def training(url: str | None, data_dir: Path) -> "Iterator[Peer]":
+def training_peer(url: str | None, data_dir: Path) -> "Iterator[Peer]":
     """Training, for the block. What it refuses, or that it is away, ends the command with a line
     that says so.
     """
@@ -64,7 +64,7 @@ def training(url: str | None, data_dir: Path) -> "Iterator[Peer]":
     url = (
         url or running_stack(data_dir).get("training") or environment_settings().peers.training_url
     )
-    with told(
+    with explained_errors(
         url,
         f"start it with slipstream up, or say where it is: --url, --data-dir or {_TRAINING_URL}",
     ):
@@ -72,7 +72,9 @@ def training(url: str | None, data_dir: Path) -> "Iterator[Peer]":
 
 
 @contextmanager
-def serving(url: str | None, training_url: str | None, data_dir: Path) -> "Iterator[Peer | None]":
+def serving_peer(
+    url: str | None, training_url: str | None, data_dir: Path
+) -> "Iterator[Peer | None]":
     """Serving, if anything says where it is: its own URL, the stack on the folder (unless training
     is another one), the environment.
     """
@@ -83,12 +85,12 @@ def serving(url: str | None, training_url: str | None, data_dir: Path) -> "Itera
         or (None if training_url else running_stack(data_dir).get("serving"))
         or os.environ.get(_SERVING_URL)
     )
-    with told(url or "", f"say where it is with --serving-url or {_SERVING_URL}"):
+    with explained_errors(url or "", f"say where it is with --serving-url or {_SERVING_URL}"):
         yield _peer("serving", url) if url else None
 
 
 @contextmanager
-def told(url: str, hint: str) -> Iterator[None]:
+def explained_errors(url: str, hint: str) -> Iterator[None]:
     """What goes wrong with a service, in a line; `hint` is what helps when it can't be reached."""
     from slipstream.chassis.client import PeerError
 

@@ -14,6 +14,7 @@ from slipstream.broker.kafka import connection
 from slipstream.broker.topics import physical
 from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.topics import Topic
+from slipstream_cli.benchmarks.measurements import BenchmarkError
 
 _CONSUMER_TIMEOUT_S = 120.0
 
@@ -77,7 +78,7 @@ def raw_producer_rate(
         producer.flush(30)
         took = time.perf_counter() - started
         if not all(future.succeeded() for future in futures):
-            raise RuntimeError("the broker did not acknowledge every message of the raw producer")
+            raise BenchmarkError("the broker did not acknowledge every message of the raw producer")
         return sent / took
     finally:
         producer.close(5)
@@ -108,7 +109,7 @@ def raw_consumer_rate(
     while found < expected:
         found += sum(map(len, consumer.poll(500).values()))
         if time.perf_counter() - started > _CONSUMER_TIMEOUT_S:
-            raise RuntimeError(f"the raw consumer read only {found} of {expected} messages")
+            raise BenchmarkError(f"the raw consumer read only {found} of {expected} messages")
     took = time.perf_counter() - started
     consumer.close(autocommit=False)
     return found / took

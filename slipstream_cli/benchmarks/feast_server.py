@@ -16,6 +16,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from slipstream_cli.benchmarks.load import answering
+from slipstream_cli.benchmarks.measurements import BenchmarkError
 from slipstream_cli.local.processes import Child, free_port
 
 # The release whose requests and answers the contract tests hold.
@@ -83,7 +84,7 @@ for name, key, count, features, sequences in plan["views"]:
 """
 
 
-class FeastUnavailableError(RuntimeError):
+class FeastUnavailableError(BenchmarkError):
     """Feast can't be installed or does not start here; the text says why."""
 
 

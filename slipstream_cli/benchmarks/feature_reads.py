@@ -24,7 +24,7 @@ from slipstream_cli.benchmarks.feast_server import (
     FeastUnavailableError,
 )
 from slipstream_cli.benchmarks.load import Load, closed_loop, in_own_process, open_loop, request
-from slipstream_cli.benchmarks.report import Row
+from slipstream_cli.benchmarks.measurements import BenchmarkError, Measurement
 from slipstream_cli.local.terminal import Terminal
 
 # Entities that are asked for, those with the lowest numbers: v0, v1, … and i0, i1, …
@@ -36,12 +36,6 @@ _BODIES: Final = 500
 _PATH: Final = "/get-online-features"
 
 
-class ReadsBenchmarkError(RuntimeError):
-    """What was measured is not what was meant: requests failed, or the two servers were not asked
-    for the same.
-    """
-
-
 def run(
     url: str,
     redis_url: str,
@@ -51,7 +45,7 @@ def run(
     *,
     seconds: float = 4.0,
     rounds: int = 3,
-) -> list[Row]:
+) -> list[Measurement]:
     """Measure the features service at `url`, which knows the entities, and Feast on `redis_url`.
     Without Feast, ours alone.
     """
@@ -94,8 +88,8 @@ def run(
     return [row, feast_row]
 
 
-def _row(name: str, loads: Sequence[Load], paced: Load) -> Row:
-    return Row(
+def _row(name: str, loads: Sequence[Load], paced: Load) -> Measurement:
+    return Measurement(
         name=name,
         value=_rate(loads),
         unit="requests/s",
@@ -145,7 +139,7 @@ def _paced(url: str, bodies: Sequence[dict[str, Any]], rate: float, seconds: flo
 
 def _answered(load: Load) -> Load:
     if load.failed or not load.answered:
-        raise ReadsBenchmarkError(
+        raise BenchmarkError(
             f"{load.failed} requests failed, {load.answered} were answered: {load.statuses}"
         )
     return load
@@ -164,8 +158,6 @@ def _check_same(url: str, feast_url: str, body: dict[str, Any]) -> None:
             or lengths != {ITEMS_ASKED}
             or any(None in result["values"] for result in answer["results"])
         ):
-            raise ReadsBenchmarkError(
-                f"an answer lacks values: {lengths} rows, statuses {statuses}"
-            )
+            raise BenchmarkError(f"an answer lacks values: {lengths} rows, statuses {statuses}")
     if sorted(ours["metadata"]["feature_names"]) != sorted(theirs["metadata"]["feature_names"]):
-        raise ReadsBenchmarkError("the two servers gave different features")
+        raise BenchmarkError("the two servers gave different features")

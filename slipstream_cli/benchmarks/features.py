@@ -23,10 +23,10 @@ from slipstream.chassis.settings import KafkaSettings, RedisSettings
 from slipstream.contracts.events import Interaction
 from slipstream.contracts.topics import INTERACTIONS
 from slipstream.stores.online import OnlineStore
-from slipstream_cli.benchmarks import feature_reads, footprint
+from slipstream_cli.benchmarks import feature_reads, state_sizes
 from slipstream_cli.benchmarks.ceiling import raw_consumer_rate
 from slipstream_cli.benchmarks.load import answering, in_own_process
-from slipstream_cli.benchmarks.report import Row
+from slipstream_cli.benchmarks.measurements import BenchmarkError, Measurement
 from slipstream_cli.benchmarks.traffic import visits
 from slipstream_cli.local import servers
 from slipstream_cli.local.plan import EXTERNAL, Plan
@@ -44,10 +44,6 @@ _POLL_S: Final = 1.0
 _POLL_AT_THE_END_S: Final = 0.2
 
 
-class FeaturesBenchmarkError(RuntimeError):
-    """What was measured is not what was meant."""
-
-
 def run(
     plan: Plan,
     feast_directory: Path,
@@ -56,7 +52,7 @@ def run(
     events: int = EVENTS,
     seconds: float = 3.0,
     rounds: int = 3,
-) -> list[Row]:
+) -> list[Measurement]:
     """All rows. `plan` says where the servers and the features process run and keep their data;
     Feast is installed into `feast_directory` on first use, and its row is left out where that is
     not possible.
@@ -78,7 +74,7 @@ def run(
                 url, address, feast_directory, repository, terminal, seconds=seconds, rounds=rounds
             )
         terminal.progress("states are weighed")
-        rows += footprint.run(redis, f"{NAMESPACE}-weight")
+        rows += state_sizes.run(redis, f"{NAMESPACE}-weight")
         terminal.progress("")
     return rows
 
@@ -128,14 +124,12 @@ def _produce(kafka: KafkaSettings, events: Sequence[Interaction]) -> None:
                 producer.flush()
         producer.flush(60)
         if producer.failures:
-            raise FeaturesBenchmarkError(
-                f"the broker did not take {producer.failures} of the events"
-            )
+            raise BenchmarkError(f"the broker did not take {producer.failures} of the events")
     finally:
         producer.close()
 
 
-def _stream(url: str, events: int, ceiling: float) -> Row:
+def _stream(url: str, events: int, ceiling: float) -> Measurement:
     """From the first batch that was applied until everything was in both stores."""
     first: tuple[float, int] | None = None
     deadline = time.perf_counter() + _PATIENCE_S
@@ -147,16 +141,16 @@ def _stream(url: str, events: int, ceiling: float) -> Row:
         if status["caught_up"] and status["applied"] >= events:
             break
         if now > deadline:
-            raise FeaturesBenchmarkError(
+            raise BenchmarkError(
                 f"features applied {status['applied']} of {events} events in {_PATIENCE_S:g} s"
             )
         time.sleep(_POLL_S if status["applied"] < 0.9 * events else _POLL_AT_THE_END_S)
     if first is None or first[1] > events // 2:
-        raise FeaturesBenchmarkError(
+        raise BenchmarkError(
             "features was done before it could be watched; measure with more events"
         )
     rate = (events - first[1]) / (now - first[0])
-    return Row(
+    return Measurement(
         name="broker to Redis and lake",
         value=rate,
         unit="events/s",
@@ -170,7 +164,7 @@ def _stream(url: str, events: int, ceiling: float) -> Row:
 def _status(url: str) -> dict[str, Any]:
     answer = httpx.get(f"{url}/v1/status", timeout=30)
     if answer.status_code != 200:
-        raise FeaturesBenchmarkError(f"features answered {answer.status_code}: {answer.text[:300]}")
+        raise BenchmarkError(f"features answered {answer.status_code}: {answer.text[:300]}")
     found: dict[str, Any] = answer.json()
     return found
 
@@ -187,6 +181,6 @@ def _check_counted_once(url: str, redis: RedisSettings, events: int) -> None:
     )
     store.close()
     if not rows == of_visitors == of_items == events:
-        raise FeaturesBenchmarkError(
+        raise BenchmarkError(
             f"of {events} events there are {rows} in the lake, {of_visitors} of visitors, {of_items} of items"
         )

@@ -17,12 +17,9 @@ from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.events import Interaction
 from slipstream.contracts.times import now_ms
 from slipstream.contracts.topics import INTERACTIONS
+from slipstream_cli.benchmarks.measurements import BenchmarkError
 
 _GIVE_UP_S = 10.0
-
-
-class FloorError(RuntimeError):
-    """The broker did not bring a record back, or the service did not answer."""
 
 
 class Floor:
@@ -79,13 +76,13 @@ class Floor:
             while (arrival := self._arrived.get(timeout=_GIVE_UP_S))[0] != event_id:
                 continue
         except Empty:
-            raise FloorError(
+            raise BenchmarkError(
                 f"the broker did not bring a record back within {_GIVE_UP_S:g} s"
             ) from None
         asked = time.perf_counter()
         answer = self._client.get("/health/live")
         if answer.status_code != 200:
-            raise FloorError(f"/health/live answered {answer.status_code}")
+            raise BenchmarkError(f"/health/live answered {answer.status_code}")
         return (arrival[1] - started + time.perf_counter() - asked) * 1000
 
     def _consume(self) -> None:

@@ -27,17 +27,13 @@ import orjson
 from slipstream.chassis.settings import KafkaSettings
 from slipstream_cli.benchmarks.floor import Floor
 from slipstream_cli.benchmarks.load import Load, basic_auth, open_loop, request
-from slipstream_cli.benchmarks.report import Row
+from slipstream_cli.benchmarks.measurements import BenchmarkError, Measurement
 
 TARGET_MS = 100.0
 HISTORY = 5
 POLL_S = 0.002
 # A click that changes nothing for so long is lost.
 GIVE_UP_S = 10.0
-
-
-class FreshnessError(RuntimeError):
-    """Clicks were refused, or never changed an answer."""
 
 
 def run(
@@ -52,7 +48,7 @@ def run(
     seconds: float = 20.0,
     items: Sequence[str] = (),
     token: str = "",
-) -> list[Row]:
+) -> list[Measurement]:
     """Measure `probes` clicks spread over `seconds` of load at `rate` events/s. `items` are those
     that are clicked on; by default what is trending now, else made-up ones. `kafka` and `namespace`
     are those of the stack, `token` is serving's, where it asks for one. `ceiling` in the row is the
@@ -79,13 +75,13 @@ def run(
             )
             background: Load = under_load.result()
     if background.failed:
-        raise FreshnessError(
+        raise BenchmarkError(
             f"{background.failed} of the background's clicks failed: {background.statuses}"
         )
     p50, p90, p95, p99 = (float(value) for value in np.percentile(took, (50, 90, 95, 99)))
     ceiling = float(np.percentile(least, 95))
     return [
-        Row(
+        Measurement(
             name="click to changed recommendation, p95",
             value=p95,
             unit="ms",
@@ -99,7 +95,7 @@ def run(
             f"{TARGET_MS:g} ms is {'met' if p95 <= TARGET_MS else 'missed'}; {len(took)} clicks under "
             f"{background.answered / seconds:.0f} events/s, {changed} of them changed the ten items themselves",
         ),
-        Row(
+        Measurement(
             name="click accepted, under that load",
             value=background.percentile(50),
             unit="ms",
@@ -144,14 +140,14 @@ def _give_history(ingestion: httpx.Client, visitors: list[str], items: list[str]
 
 def _accepted(response: httpx.Response) -> None:
     if response.status_code != 200 or response.json()["rejected"]:
-        raise FreshnessError(f"ingestion answered {response.status_code}: {response.text[:300]}")
+        raise BenchmarkError(f"ingestion answered {response.status_code}: {response.text[:300]}")
 
 
 def _answer(serving: httpx.Client, visitor: str) -> tuple[int, list[str]]:
     """The length of the visitor's history as the answer tells it, and the recommended items."""
     response = serving.get(f"/v1/recommendations/{visitor}", params={"n": 10})
     if response.status_code != 200:
-        raise FreshnessError(f"serving answered {response.status_code}: {response.text[:300]}")
+        raise BenchmarkError(f"serving answered {response.status_code}: {response.text[:300]}")
     body = response.json()
     return body["history_length"], [item["item_id"] for item in body["items"]]
 
@@ -160,7 +156,7 @@ def _await_history(serving: httpx.Client, visitor: str) -> None:
     deadline = time.perf_counter() + 60
     while _answer(serving, visitor)[0] < HISTORY:
         if time.perf_counter() > deadline:
-            raise FreshnessError(
+            raise BenchmarkError(
                 f"the history of {visitor} did not reach serving within a minute; do features and serving run?"
             )
         time.sleep(0.05)
@@ -210,6 +206,6 @@ def _probe(
                 changed += new_listed != listed
                 break
             if now - accepted > GIVE_UP_S:
-                raise FreshnessError(f"a click of {visitor} changed nothing within {GIVE_UP_S:g} s")
+                raise BenchmarkError(f"a click of {visitor} changed nothing within {GIVE_UP_S:g} s")
             time.sleep(POLL_S)
     return took, least, changed

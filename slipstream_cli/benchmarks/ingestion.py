@@ -29,7 +29,7 @@ from slipstream.contracts.topics import INTERACTIONS
 from slipstream_cli.benchmarks.ceiling import newest_messages, raw_producer_rate
 from slipstream_cli.benchmarks.empty_route import running_empty_route
 from slipstream_cli.benchmarks.load import Load, basic_auth, closed_loop, in_own_process, request
-from slipstream_cli.benchmarks.report import Row
+from slipstream_cli.benchmarks.measurements import BenchmarkError, Measurement
 from slipstream_cli.local import servers
 from slipstream_cli.local.plan import Plan
 from slipstream_cli.local.processes import Child
@@ -43,11 +43,7 @@ VISITORS = 3_000
 ITEMS = 2_000
 
 
-class BenchmarkError(RuntimeError):
-    """What was measured is not what was meant: events were refused or requests failed."""
-
-
-def run_alone(plan: Plan) -> list[Row]:
+def run_alone(plan: Plan) -> list[Measurement]:
     """Measure an ingestion service that is started for it, with a broker and Redis."""
     broker = servers.broker(plan.ports["broker"]) if "broker" in plan.ports else None
     valkey = (
@@ -82,7 +78,7 @@ def run(
     seconds: float = 4.0,
     rounds: int = 4,
     connections: int = 64,
-) -> list[Row]:
+) -> list[Measurement]:
     """Measure the ingestion service at `url`; `kafka` and `namespace` are those that it publishes
     to. About `4 * rounds * (seconds + 1)` seconds.
     """
@@ -150,10 +146,10 @@ def run(
 
 def _row(
     name: str, unit: str, values: list[float], ceilings: list[float], loads: list[Load], note: str
-) -> Row:
+) -> Measurement:
     value, ceiling = max(values), max(ceilings)
     best = max(loads, key=lambda load: load.rate)
-    return Row(
+    return Measurement(
         name=name,
         value=value,
         unit=unit,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from slipstream.chassis.settings import KafkaSettings
-from slipstream_cli.benchmarks.report import Row
+from slipstream_cli.benchmarks.measurements import Measurement
 from slipstream_cli.demo.story import Demo
 from slipstream_cli.local.plan import Plan
 from slipstream_cli.local.terminal import Terminal
@@ -49,7 +49,7 @@ def target_of(description: dict[str, str], items: Sequence[str] = (), token: str
     )
 
 
-def measure(name: str, target: Target) -> list[Row]:
+def measure(name: str, target: Target) -> list[Measurement]:
     """The rows of the benchmark called `name`."""
     urls, key = target.urls, target.write_key
     if name == "ingestion":
@@ -78,7 +78,7 @@ def measure(name: str, target: Target) -> list[Row]:
 
 def measure_own(
     name: str, plan: Plan, terminal: Terminal, start: Callable[[], None], data_dir: Path
-) -> list[Row]:
+) -> list[Measurement]:
     """The rows of the benchmark called `name`, on what it starts itself. Feast is kept in
     `data_dir` for the next time.
     """

@@ -17,18 +17,12 @@ import orjson
 
 from slipstream_cli.benchmarks.empty_route import running_empty_route
 from slipstream_cli.benchmarks.load import Load, closed_loop, in_own_process, open_loop, request
-from slipstream_cli.benchmarks.report import Row
+from slipstream_cli.benchmarks.measurements import BenchmarkError, Measurement
 
 VISITORS = 500
 HISTORY = 20
 _PATIENCE_S = 60.0
 _ANSWERS = re.compile(r'^slipstream_recommendations_total\{step="(\w+)"\} (\S+)$', re.MULTILINE)
-
-
-class BenchmarkError(RuntimeError):
-    """What was measured is not what was meant: answers that were not personalised, or requests that
-    failed.
-    """
 
 
 def run(
@@ -40,7 +34,7 @@ def run(
     rounds: int = 3,
     connections: int = 16,
     token: str = "",
-) -> list[Row]:
+) -> list[Measurement]:
     """Measure the serving service at `url` with visitors whom its model can recommend to (see
     `known_visitors`). About `(2 * rounds + 2) * (seconds + 2)` seconds.
     """
@@ -74,7 +68,7 @@ def run(
     paced_by_model = _share_by_model(after, _answers_by_step(url))
     middle = sorted(personal, key=lambda load: load.rate)[len(personal) // 2]
     return [
-        Row(
+        Measurement(
             name="personalised recommendations",
             value=rate * by_model,
             unit="requests/s",
@@ -86,7 +80,7 @@ def run(
             p90_ms=middle.percentile(90),
             p99_ms=middle.percentile(99),
         ),
-        Row(
+        Measurement(
             name="latency at half of that load",
             value=paced.rate,
             unit="requests/s",

@@ -15,7 +15,7 @@ from slipstream_cli.local.processes import StartError
 from slipstream_cli.options import data_dir_option, json_out
 
 if TYPE_CHECKING:
-    from slipstream_cli.benchmarks.report import Row
+    from slipstream_cli.benchmarks.measurements import Measurement
     from slipstream_cli.benchmarks.runner import Target
     from slipstream_cli.local.plan import Plan
 
@@ -55,13 +55,13 @@ def bench(name: str, running: bool, servers: str, data_dir: Path, json_path: Pat
     Example:  slipstream bench freshness --json freshness.json
               slipstream bench ingestion --servers real
     """
-    from slipstream_cli.benchmarks import report, runner
+    from slipstream_cli.benchmarks import measurements, runner
 
     if running and name == "features":
         raise click.UsageError("features are measured on servers of their own; leave --running out")
     if running and servers == "real":
         raise click.UsageError("a running stack has its servers already; leave --servers out")
-    where = report.machine()
+    where = measurements.machine()
     try:
         if running:
             target = _running_target(data_dir)
@@ -73,9 +73,9 @@ def bench(name: str, running: bool, servers: str, data_dir: Path, json_path: Pat
             told, rows = _measure_own(name, servers == "real", data_dir)
     except (RuntimeError, StartError) as error:  # how benchmarks say what went wrong
         raise click.ClickException(str(error)) from error
-    click.echo(f"servers: {told}\n{report.table(rows)}")
+    click.echo(f"servers: {told}\n{measurements.table(rows)}")
     if json_path:
-        report.write_json(json_path, rows, told, where)
+        measurements.write_json(json_path, rows, told, where)
         click.echo(f"Wrote {json_path}.")
     if name != "features":
         click.echo(
@@ -83,12 +83,12 @@ def bench(name: str, running: bool, servers: str, data_dir: Path, json_path: Pat
         )
 
 
-def _measure_own(name: str, real: bool, data_dir: Path) -> tuple[str, "list[Row]"]:
+def _measure_own(name: str, real: bool, data_dir: Path) -> tuple[str, "list[Measurement]"]:
     """The servers of a stack of its own, with their versions, and the rows."""
     from slipstream_cli.benchmarks import runner
     from slipstream_cli.local import installed_servers
+    from slipstream_cli.local.foreground import ForegroundStack
     from slipstream_cli.local.plan import make_plan
-    from slipstream_cli.local.running import Running
     from slipstream_cli.local.terminal import Terminal
 
     terminal, sql = Terminal(), name not in _WITHOUT_SQL
@@ -104,7 +104,7 @@ def _measure_own(name: str, real: bool, data_dir: Path) -> tuple[str, "list[Row]
         plan = make_plan(directory, environment, any_ports=True)
         if not real:
             told = _embedded_servers(plan, sql)
-        stack = opened.enter_context(Running(plan, terminal))
+        stack = opened.enter_context(ForegroundStack(plan, terminal))
         return told, runner.measure_own(name, plan, terminal, stack.start, data_dir)
 
 

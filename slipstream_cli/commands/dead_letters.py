@@ -17,8 +17,8 @@ from slipstream_cli.options import data_dir_option
 from slipstream_cli.peers import environment_settings
 
 if TYPE_CHECKING:
-    from slipstream_cli.dead_letters.letters import Choice, Letter
-    from slipstream_cli.dead_letters.resend import Prepared
+    from slipstream_cli.dead_letters.letters import Letter, LetterFilter
+    from slipstream_cli.dead_letters.resend import ReplayPlan
 
 UNITS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 STDOUT = "-"
@@ -107,11 +107,11 @@ def list_letters(
     Example:  slipstream dead-letters list --source shop --code missing_item --since 3d
               slipstream dead-letters list --json | jq '.[0].original'
     """
-    from slipstream_cli.dead_letters.resend import Memory
+    from slipstream_cli.dead_letters.resend import ReplayedLetters
 
     letters = _read(data_dir, _choice(codes, sources, since))
     shown = letters[-limit:]
-    memory = Memory(data_dir)
+    memory = ReplayedLetters(data_dir)
     if json_path:
         text = json.dumps(
             [_as_json(letter, letter in memory) for letter in shown], indent=2, ensure_ascii=False
@@ -175,11 +175,11 @@ def replay(
               slipstream dead-letters replay --code invalid_value --since 2026-11-24T08:00
     """
     from slipstream.datasets.replay import ReplayError
-    from slipstream_cli.dead_letters.resend import Memory, prepare, send
+    from slipstream_cli.dead_letters.resend import ReplayedLetters, prepare, send
     from slipstream_cli.local.terminal import Terminal
 
     running = _running(data_dir)
-    memory = Memory(data_dir)
+    memory = ReplayedLetters(data_dir)
     letters = _read(data_dir, _choice(codes, sources, since))
     if limit:
         letters = [letter for letter in letters if again or letter not in memory][:limit]
@@ -193,19 +193,19 @@ def replay(
     url = url or running.get("ingestion") or environment_settings().peers.ingestion_url
     key = write_key or running.get("write_key", "dev")
     try:
-        report = send(prepared, memory, url, key, Terminal().bar("letters"))
+        verdicts = send(prepared, memory, url, key, Terminal().bar("letters"))
     except ReplayError as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"sent        {prepared.total:,}")
-    for verdict, count in report.verdicts.most_common():
+    for verdict, count in verdicts.most_common():
         click.echo(f"  {verdict}: {count:,}")
-    if set(report.verdicts) - {"accepted", "duplicate"}:
+    if set(verdicts) - {"accepted", "duplicate"}:
         click.echo(
             "What was rejected again has new letters: slipstream dead-letters list --since 10m"
         )
 
 
-def _tell_left_out(prepared: "Prepared") -> None:
+def _tell_left_out(prepared: "ReplayPlan") -> None:
     if prepared.replayed:
         click.echo(
             f"left out    {prepared.replayed:,} that have been replayed (--again sends them, too)"
@@ -214,14 +214,14 @@ def _tell_left_out(prepared: "Prepared") -> None:
         click.echo(
             f"left out    {prepared.superseded:,} entries with a newer one of the same item or user"
         )
-    for reason, count in prepared.no_way_back.most_common():
+    for reason, count in prepared.not_replayable.most_common():
         click.echo(f"left out    {count:,}: {reason}")
 
 
-def _choice(codes: tuple[str, ...], sources: tuple[str, ...], since: int) -> "Choice":
-    from slipstream_cli.dead_letters.letters import Choice
+def _choice(codes: tuple[str, ...], sources: tuple[str, ...], since: int) -> "LetterFilter":
+    from slipstream_cli.dead_letters.letters import LetterFilter
 
-    return Choice(frozenset(codes), frozenset(sources), since)
+    return LetterFilter(frozenset(codes), frozenset(sources), since)
 
 
 def _running(data_dir: Path) -> dict[str, str]:
@@ -233,7 +233,7 @@ def _running(data_dir: Path) -> dict[str, str]:
     return {} if named and named != running.get("kafka") else running
 
 
-def _read(data_dir: Path, choice: "Choice") -> "list[Letter]":
+def _read(data_dir: Path, choice: "LetterFilter") -> "list[Letter]":
     from slipstream.broker.kafka import BrokerUnavailableError
     from slipstream_cli.dead_letters.letters import read_letters
     from slipstream_cli.local.terminal import Terminal

@@ -35,13 +35,13 @@ def demo(
     Example:  slipstream demo --exit
     """
     from slipstream_cli.demo.story import Demo
-    from slipstream_cli.local.running import Running
+    from slipstream_cli.local.foreground import ForegroundStack
     from slipstream_cli.local.terminal import Terminal
 
     terminal = Terminal()
     # The demo asks for its run itself, when all events are in, rather than in the middle of them.
     plan = plan_of(data_dir, ports, any_ports, {"SLIPSTREAM_TRAINING__NEW_EVENTS": "0"})
-    with Running(plan, terminal) as stack:
+    with ForegroundStack(plan, terminal) as stack:
         try:
             Demo(plan, terminal, movielens).tell(stack.start)
         except RuntimeError as error:  # how the demo says what went wrong

@@ -8,7 +8,7 @@ import click
 
 from slipstream.contracts.times import format_time
 from slipstream_cli.output import figures, show_facts, show_json, show_table
-from slipstream_cli.peers import json_flag, segment, serving, training, training_options
+from slipstream_cli.peers import json_flag, segment, serving_peer, training_options, training_peer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +49,7 @@ def list_models(limit: int, as_json: bool, url: str | None, data_dir: Path) -> N
     Example:  slipstream models list --limit 5
               slipstream models list --json | jq '.[].version'
     """
-    with training(url, data_dir) as peer:
+    with training_peer(url, data_dir) as peer:
         found = peer.get("/v1/models", limit=limit)["items"]
     if as_json:
         show_json(found)
@@ -81,7 +81,7 @@ def show_model(version: str, as_json: bool, url: str | None, data_dir: Path) -> 
     \b
     Example:  slipstream models show champion
     """
-    with training(url, data_dir) as peer:
+    with training_peer(url, data_dir) as peer:
         model = _model(peer, version)
         decisions = _decisions(peer, model["run_id"])
     if as_json:
@@ -160,7 +160,7 @@ def _move(
     url: str | None,
     data_dir: Path,
 ) -> None:
-    with training(url, data_dir) as peer:
+    with training_peer(url, data_dir) as peer:
         model = peer.post(path(peer), {"reason": reason})
     if as_json:
         show_json(model)
@@ -168,7 +168,7 @@ def _move(
         click.echo(f"{model['version']}  is the champion")
     if no_wait:
         return
-    with serving(serving_url, url, data_dir) as peer_or_none:
+    with serving_peer(serving_url, url, data_dir) as peer_or_none:
         if peer_or_none is None:
             click.echo(
                 "Serving takes it within seconds; curl SERVING/v1/model shows which version it has.",

@@ -8,7 +8,7 @@ import click
 from slipstream.contracts.times import format_duration, format_time
 from slipstream_cli.local.processes import INTERRUPTED
 from slipstream_cli.output import figures, show_facts, show_json, show_table
-from slipstream_cli.peers import json_flag, segment, training, training_options
+from slipstream_cli.peers import json_flag, segment, training_options, training_peer
 
 if TYPE_CHECKING:
     from slipstream.chassis.client import Peer
@@ -43,7 +43,7 @@ def list_runs(limit: int, as_json: bool, url: str | None, data_dir: Path) -> Non
     Example:  slipstream runs list --limit 5
               slipstream runs list --json | jq '.[0].metrics'
     """
-    with training(url, data_dir) as peer:
+    with training_peer(url, data_dir) as peer:
         items = peer.get("/v1/runs", limit=limit)["items"]
     if as_json:
         show_json(items)
@@ -85,7 +85,7 @@ def show_run(run_id: str, as_json: bool, url: str | None, data_dir: Path) -> Non
     \b
     Example:  slipstream runs show 20261124-101500-3fa9c1
     """
-    with training(url, data_dir) as peer:
+    with training_peer(url, data_dir) as peer:
         found = peer.get(f"/v1/runs/{segment(run_id)}")
         decisions = peer.get(f"/v1/runs/{segment(run_id)}/decisions")
     if as_json:
@@ -117,7 +117,7 @@ def report(
     Example:  slipstream runs report 20261124-101500-3fa9c1 --open
     """
     output = output or Path(f"{run_id}.html")
-    with training(url, data_dir) as peer:
+    with training_peer(url, data_dir) as peer:
         try:
             peer.download(f"/v1/runs/{segment(run_id)}/report", output)
         except OSError as error:
@@ -150,7 +150,7 @@ def start(
     \b
     Example:  slipstream runs start --profile best --reason "new catalogue" --follow
     """
-    with training(url, data_dir) as peer:
+    with training_peer(url, data_dir) as peer:
         run = peer.post("/v1/runs", {"trigger": "request", "reason": reason, "profile": profile})
         if following:
             _follow(peer, run["run_id"], as_json)
@@ -173,7 +173,7 @@ def cancel(run_id: str, as_json: bool, url: str | None, data_dir: Path) -> None:
     \b
     Example:  slipstream runs cancel 20261124-101500-3fa9c1
     """
-    with training(url, data_dir) as peer:
+    with training_peer(url, data_dir) as peer:
         run = peer.post(f"/v1/runs/{segment(run_id)}:cancel", {})
     if as_json:
         show_json(run)
@@ -195,7 +195,7 @@ def follow(run_id: str | None, as_json: bool, url: str | None, data_dir: Path) -
     \b
     Example:  slipstream runs follow
     """
-    with training(url, data_dir) as peer:
+    with training_peer(url, data_dir) as peer:
         if run_id is None:
             newest = peer.get("/v1/runs", limit=1)["items"]
             if not newest:

@@ -21,12 +21,12 @@ def up(data_dir: Path, ports: tuple[str, ...], any_ports: bool) -> None:
     \b
     Example:  slipstream up --port serving=9004
     """
-    from slipstream_cli.local.running import Running
+    from slipstream_cli.local.foreground import ForegroundStack
     from slipstream_cli.local.terminal import Terminal
 
     terminal = Terminal()
     plan = plan_of(data_dir, ports, any_ports)
-    with Running(plan, terminal) as stack:
+    with ForegroundStack(plan, terminal) as stack:
         stack.start()
         for name, url in plan.urls.items():
             terminal.show(f"{name:<11} {url}/docs")

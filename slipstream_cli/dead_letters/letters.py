@@ -31,7 +31,7 @@ class Letter:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class LetterFilter:
     """Which letters; an empty set means any. `since` is the earliest time of receipt, in
     milliseconds.
     """
@@ -54,7 +54,7 @@ class Choice:
 def read_letters(
     kafka: KafkaSettings,
     namespace: str,
-    choice: Choice,
+    choice: LetterFilter,
     progress: Callable[[int], None] = lambda _read: None,
 ) -> list[Letter]:
     """The chosen letters up to the topic's present end, in the order in which they were received.

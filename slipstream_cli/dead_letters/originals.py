@@ -21,14 +21,14 @@ LIST_NAME = {BATCH: "batch", IMPORT: "batch", ITEMS: "items", USERS: "users"}
 # Older than this goes as history: ingestion takes 24 h as live, and sending takes time, too.
 LIVE_MS = DAY_MS - 3_600_000
 # What tells the call of a message that came without a `type`, by a field that only this call has.
-TELLTALE = {"event": "track", "previousId": "alias", "groupId": "group", "traits": "identify"}
+CALL_BY_FIELD = {"event": "track", "previousId": "alias", "groupId": "group", "traits": "identify"}
 FEATURES = "features"
 # Fields of an interaction that a message has among its properties.
-OWN_FIELDS = ("item_id", "value", "recommendation_id", "position", "session_id")
+PROPERTY_FIELDS = ("item_id", "value", "recommendation_id", "position", "session_id")
 
 
 @dataclass(frozen=True, slots=True)
-class Resend:
+class ReplayEntry:
     """An entry of a body to be posted to `path`. `entity` is set where only the newest of several
     may be sent.
     """
@@ -38,18 +38,18 @@ class Resend:
     entity: str = ""
 
 
-class NoWayBackError(Exception):
+class NotReplayableError(Exception):
     """The original of a letter can't be sent; the text says why."""
 
 
-def resend(letter: Letter, now_ms: int) -> Resend:
-    """What to send for this letter. Raises `NoWayBackError`."""
+def replay_entry(letter: Letter, now_ms: int) -> ReplayEntry:
+    """What to send for this letter. Raises `NotReplayableError`."""
     record = letter.record
     original = record.original
     if record.source == FEATURES:
         return _from_record(_parsed(original), letter, now_ms)
     if not isinstance(original, dict):
-        raise NoWayBackError(
+        raise NotReplayableError(
             "the original is no JSON object, or was too deeply nested to be kept as one"
         )
     if not original.get(
@@ -61,25 +61,27 @@ def resend(letter: Letter, now_ms: int) -> Resend:
     return _message(dict(original), letter, now_ms)
 
 
-def _catalog_entry(entity: str, original: dict[str, Any]) -> Resend:
+def _catalog_entry(entity: str, original: dict[str, Any]) -> ReplayEntry:
     if original.get("deleted") is True:
-        raise NoWayBackError("a deletion is not repeated from a letter: delete it again")
+        raise NotReplayableError("a deletion is not repeated from a letter: delete it again")
     # An entry counts from the moment it is sent: of several, an older one must not come last.
-    return Resend(
+    return ReplayEntry(
         ITEMS if entity == "item" else USERS, original, f"{entity}:{original.get(f'{entity}_id')}"
     )
 
 
-def _message(message: dict[str, Any], letter: Letter, now_ms: int) -> Resend:
+def _message(message: dict[str, Any], letter: Letter, now_ms: int) -> ReplayEntry:
     if not message.get("type"):
-        message["type"] = next((call for field, call in TELLTALE.items() if field in message), None)
+        message["type"] = next(
+            (call for field, call in CALL_BY_FIELD.items() if field in message), None
+        )
         if message["type"] is None:
-            raise NoWayBackError("nothing in the original tells which call it was")
+            raise NotReplayableError("nothing in the original tells which call it was")
     if not message.get("messageId"):
         message["messageId"] = f"letter-{_digest(letter.id)}"
     message.pop("writeKey", None)
     happened = _settle_time(message, letter.record)
-    return Resend(
+    return ReplayEntry(
         IMPORT if happened is not None and happened < now_ms - LIVE_MS else BATCH, message
     )
 
@@ -107,19 +109,23 @@ def _parsed(original: Any) -> dict[str, Any]:
     try:
         record = orjson.loads(original) if isinstance(original, str) else original
     except orjson.JSONDecodeError as error:
-        raise NoWayBackError("the record is not JSON, or only its beginning was kept") from error
+        raise NotReplayableError(
+            "the record is not JSON, or only its beginning was kept"
+        ) from error
     if not isinstance(record, dict):
-        raise NoWayBackError("the record is not an object")
+        raise NotReplayableError("the record is not an object")
     return record
 
 
-def _from_record(record: dict[str, Any], letter: Letter, now_ms: int) -> Resend:
+def _from_record(record: dict[str, Any], letter: Letter, now_ms: int) -> ReplayEntry:
     if "entity" in record and "entity_id" in record:
         return _from_catalog_record(record, letter, now_ms)
     if not record.get("event_type") or not record.get("user_id"):
-        raise NoWayBackError("the record has no event_type and user_id: it is not a client's event")
+        raise NotReplayableError(
+            "the record has no event_type and user_id: it is not a client's event"
+        )
     visitor, anonymous = record["user_id"], record.get("anonymous_id")
-    own = {name: record[name] for name in OWN_FIELDS if record.get(name) is not None}
+    own = {name: record[name] for name in PROPERTY_FIELDS if record.get(name) is not None}
     properties = record.get("properties")
     message = {
         "type": "track",
@@ -135,13 +141,13 @@ def _from_record(record: dict[str, Any], letter: Letter, now_ms: int) -> Resend:
     return _message(message, letter, now_ms)
 
 
-def _from_catalog_record(record: dict[str, Any], letter: Letter, now_ms: int) -> Resend:
+def _from_catalog_record(record: dict[str, Any], letter: Letter, now_ms: int) -> ReplayEntry:
     entity, entity_id, attributes = record["entity"], record["entity_id"], record.get("attributes")
     if entity == "identity" and isinstance(attributes, dict):
         message = {"type": "alias", "previousId": entity_id, "userId": attributes.get(MERGED_INTO)}
         return _message({**message, "timestamp": record.get("timestamp")}, letter, now_ms)
     if entity not in ("item", "user"):
-        raise NoWayBackError(f"there is no entity {entity!r}")
+        raise NotReplayableError(f"there is no entity {entity!r}")
     entry = {f"{entity}_id": entity_id, "attributes": attributes or {}}
     if record.get("available") is not None:
         entry["available"] = record["available"]

@@ -14,20 +14,25 @@ import orjson
 from services.ingestion.verdicts import NOT_KEPT
 from slipstream.datasets.replay import Progress, bodies, post
 from slipstream_cli.dead_letters.letters import Letter
-from slipstream_cli.dead_letters.originals import LIST_NAME, NoWayBackError, Resend, resend
+from slipstream_cli.dead_letters.originals import (
+    LIST_NAME,
+    NotReplayableError,
+    ReplayEntry,
+    replay_entry,
+)
 
 # In the data folder. A file, since the message ids that ingestion remembers cover a day and letters
 # stay for 30; and not a consumer group's offset, since a choice of letters is not a place in the
 # topic.
-MEMORY = "replayed-dead-letters.jsonl"
-A_BODY = 500
+REPLAYED_FILE = "replayed-dead-letters.jsonl"
+ENTRIES_PER_BODY = 500
 
 
-class Memory:
+class ReplayedLetters:
     """Which letters have been replayed: one JSON line each, written once their verdicts are there."""
 
     def __init__(self, directory: Path) -> None:
-        self._path = directory / MEMORY
+        self._path = directory / REPLAYED_FILE
         self._ids = {entry["letter"] for entry in self._entries()}
 
     def __contains__(self, letter: Letter) -> bool:
@@ -61,37 +66,39 @@ class Memory:
 
 
 @dataclass(slots=True)
-class Prepared:
+class ReplayPlan:
     """What a replay would send, by endpoint. `replayed` letters have been sent before, `superseded`
-    ones have a newer entry of the same item or user, `no_way_back` counts the others by the reason
+    ones have a newer entry of the same item or user, `not_replayable` counts the others by the reason
     why they can't be sent.
     """
 
     sendable: dict[str, list[tuple[Letter, dict[str, Any]]]] = field(default_factory=dict)
     replayed: int = 0
     superseded: int = 0
-    no_way_back: Counter[str] = field(default_factory=Counter)
+    not_replayable: Counter[str] = field(default_factory=Counter)
 
     @property
     def total(self) -> int:
         return sum(map(len, self.sendable.values()))
 
 
-def prepare(letters: list[Letter], memory: Memory, now_ms: int, *, again: bool = False) -> Prepared:
+def prepare(
+    letters: list[Letter], memory: ReplayedLetters, now_ms: int, *, again: bool = False
+) -> ReplayPlan:
     """Sort out what can be sent. `letters` are in the order of their receipt, and so are those of
     an endpoint.
     """
-    prepared = Prepared()
+    prepared = ReplayPlan()
     newest: dict[str, str] = {}
-    ways: list[tuple[Letter, Resend]] = []
+    ways: list[tuple[Letter, ReplayEntry]] = []
     for letter in letters:
         if letter in memory and not again:
             prepared.replayed += 1
             continue
         try:
-            way = resend(letter, now_ms)
-        except NoWayBackError as error:
-            prepared.no_way_back[str(error)] += 1
+            way = replay_entry(letter, now_ms)
+        except NotReplayableError as error:
+            prepared.not_replayable[str(error)] += 1
             continue
         ways.append((letter, way))
         if way.entity:
@@ -104,20 +111,13 @@ def prepare(letters: list[Letter], memory: Memory, now_ms: int, *, again: bool =
     return prepared
 
 
-@dataclass(slots=True)
-class Report:
-    """What ingestion said: `accepted`, `duplicate`, or the code of a rejection."""
-
-    verdicts: Counter[str] = field(default_factory=Counter)
-
-
 def send(
-    prepared: Prepared,
-    memory: Memory,
+    prepared: ReplayPlan,
+    memory: ReplayedLetters,
     url: str,
     write_key: str,
     progress: Progress = lambda _done, _total: None,
-) -> Report:
+) -> Counter[str]:
     """Send what was prepared, in batches. Raises `ReplayError` when ingestion can't be reached or
     refuses the key; what was answered until then is remembered.
     """
@@ -125,20 +125,20 @@ def send(
 
 
 async def _send(
-    prepared: Prepared, memory: Memory, url: str, write_key: str, progress: Progress
-) -> Report:
-    report = Report()
+    prepared: ReplayPlan, memory: ReplayedLetters, url: str, write_key: str, progress: Progress
+) -> Counter[str]:
+    verdicts: Counter[str] = Counter()
     done = 0
     async with httpx.AsyncClient(base_url=url, auth=(write_key, ""), timeout=60) as client:
         for path, pairs in prepared.sendable.items():
             letters = iter([letter for letter, _ in pairs])
             for body, count in bodies(
-                (orjson.dumps(entry) for _, entry in pairs), LIST_NAME[path], A_BODY
+                (orjson.dumps(entry) for _, entry in pairs), LIST_NAME[path], ENTRIES_PER_BODY
             ):
                 answer = await post(client, path, body)
                 said = [result.get("code") or result["status"] for result in answer["results"]]
                 memory.add(zip([next(letters) for _ in range(count)], said, strict=True))
-                report.verdicts.update(said)
+                verdicts.update(said)
                 done += count
                 progress(done, prepared.total)
-    return report
+    return verdicts

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from slipstream_cli.demo.visitors import Visitor
+from slipstream_cli.demo.tastes import DemoVisitor
 from slipstream_cli.local.plan import Plan
 
 Film = dict[str, Any]
@@ -11,7 +11,7 @@ LATELY = 5
 _TITLE = 46
 
 
-def visitor(shown: Visitor, watched: list[Film], slate: list[Film]) -> str:
+def visitor(shown: DemoVisitor, watched: list[Film], slate: list[Film]) -> str:
     """A visitor's taste, latest films, and recommendations. `watched` are item attributes, newest
     first; `slate` as served.
     """

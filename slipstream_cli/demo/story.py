@@ -16,7 +16,7 @@ from slipstream.datasets.movielens import EVENTS, DatasetError, MovieLens, fetch
 from slipstream.datasets.replay import ReplayError, replay
 from slipstream_cli.demo import screen
 from slipstream_cli.demo.backlog import missing_events
-from slipstream_cli.demo.visitors import Visitor, contrasting_visitors, films_of_another_kind
+from slipstream_cli.demo.tastes import DemoVisitor, contrasting_visitors, films_of_another_kind
 from slipstream_cli.local.plan import Plan
 from slipstream_cli.local.terminal import Terminal
 
@@ -192,7 +192,7 @@ class Demo:
         )
         return champion
 
-    def _show(self, visitors: list[Visitor], items: pa.Table) -> None:
+    def _show(self, visitors: list[DemoVisitor], items: pa.Table) -> None:
         films = {row["item_id"]: row for row in items.to_pylist()}
         slates = [self._recommended(visitor.user_id) for visitor in visitors]
         for visitor, slate in zip(visitors, slates, strict=True):
@@ -223,7 +223,7 @@ class Demo:
         return slate
 
     def _click(
-        self, visitor: Visitor, before: list[dict[str, Any]], others: list[list[dict[str, Any]]]
+        self, visitor: DemoVisitor, before: list[dict[str, Any]], others: list[list[dict[str, Any]]]
     ) -> None:
         """One click; another one only where the first does not change the ten films."""
         known = {*visitor.watched, *self._sequence(visitor.user_id)}

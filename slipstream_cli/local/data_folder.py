@@ -28,7 +28,7 @@ def running_stack(directory: Path) -> dict[str, str]:
 
 
 @contextmanager
-def held(plan: Plan) -> Iterator[None]:
+def data_folder_lock(plan: Plan) -> Iterator[None]:
     """Hold the data folder: a second stack on it is refused while this one runs, and only then.
     Raises `StartError`.
     """

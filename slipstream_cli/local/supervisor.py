@@ -14,7 +14,7 @@ from typing import Any
 
 from slipstream.contracts.services import SERVICES
 from slipstream_cli.local import servers
-from slipstream_cli.local.data_folder import held
+from slipstream_cli.local.data_folder import data_folder_lock
 from slipstream_cli.local.logs import Log, error_in
 from slipstream_cli.local.plan import Plan
 from slipstream_cli.local.processes import Child, StartError
@@ -28,7 +28,7 @@ SERVERS = ("broker", "valkey")
 
 
 @dataclass
-class _Watched:
+class _SupervisedChild:
     child: Child
     log: Log
     restarts: Restarts = field(default_factory=Restarts)
@@ -48,7 +48,7 @@ class Supervisor:
     def __init__(self, plan: Plan, terminal: Terminal) -> None:
         self.plan = plan
         self._terminal = terminal
-        self._watched: dict[str, _Watched] = {}
+        self._watched: dict[str, _SupervisedChild] = {}
         self._ready = threading.Event()
         self._stop = threading.Event()
         self._killed = threading.Event()
@@ -94,7 +94,7 @@ class Supervisor:
 
     def _run(self) -> None:
         try:
-            with held(self.plan):
+            with data_folder_lock(self.plan):
                 try:
                     self._start_all()
                     if not self._stop.is_set():
@@ -140,7 +140,7 @@ class Supervisor:
             if name == "broker"
             else servers.valkey(port, self.plan.directory / "valkey", output=log.fd)
         )
-        self._watched[name] = _Watched(child, log)
+        self._watched[name] = _SupervisedChild(child, log)
         self._terminal.progress(f"starting {name}")
         # Valkey reads its file first, which takes as long as the file is large.
         child.start(START_LIMIT_S, wanted=lambda: not self._stop.is_set())
@@ -156,7 +156,7 @@ class Supervisor:
             grace_s=SERVICE_GRACE_S,
             output=log.fd,
         )
-        self._watched[name] = _Watched(child, log)
+        self._watched[name] = _SupervisedChild(child, log)
         child.launch()
 
     def _log(self, name: str) -> Log:

@@ -15,7 +15,7 @@ from slipstream.chassis.settings import KafkaSettings, RedisSettings
 from slipstream.contracts.events import DeadLetter, Interaction
 from slipstream.contracts.topics import DEAD_LETTERS, INTERACTIONS
 from slipstream_cli.__main__ import cli
-from slipstream_cli.dead_letters.resend import MEMORY
+from slipstream_cli.dead_letters.resend import REPLAYED_FILE
 from tests.integration.ingestion_process import KEY, ingestion_process
 from tests.integration.test_ingestion import records
 
@@ -127,7 +127,7 @@ def test_letters_are_listed_sent_again_once_and_what_is_still_wrong_gets_a_new_o
         assert len(command.letters("--limit", "2")) == 2
 
         assert "would send  2 to /v1/import" in command("replay", "--dry-run")
-        assert not (tmp_path / MEMORY).exists()
+        assert not (tmp_path / REPLAYED_FILE).exists()
         told = command("replay", "--url", url, "--write-key", KEY)
         assert (
             "sent        4" in told

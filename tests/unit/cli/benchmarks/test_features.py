@@ -8,7 +8,7 @@ import pytest
 from services.features.reads.feast import Planner, rows_of
 from slipstream.chassis.settings import RedisSettings
 from slipstream.features.views import declare
-from slipstream_cli.benchmarks import feast_server, feature_reads, footprint
+from slipstream_cli.benchmarks import feast_server, feature_reads, state_sizes
 from slipstream_cli.benchmarks.feast_server import FeastUnavailableError
 from slipstream_cli.benchmarks.traffic import visits
 
@@ -38,9 +38,9 @@ def test_what_is_asked_for_is_declared() -> None:
 
 
 def test_states_are_weighed_on_the_server(redis_settings: RedisSettings, namespace: str) -> None:
-    rows = footprint.run(redis_settings, namespace, visitors=60, items=20)
+    rows = state_sizes.run(redis_settings, namespace, visitors=60, items=20)
     assert [row["unit"] for row in rows] == ["bytes", "bytes"]
-    assert all(100 < row["value"] <= footprint.BAR_BYTES for row in rows)
+    assert all(100 < row["value"] <= state_sizes.BAR_BYTES for row in rows)
 
 
 def test_feast_that_can_not_be_installed_is_said_to_be_unavailable() -> None:

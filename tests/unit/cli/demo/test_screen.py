@@ -1,7 +1,7 @@
 from typing import Any
 
 from slipstream_cli.demo import screen
-from slipstream_cli.demo.visitors import Visitor
+from slipstream_cli.demo.tastes import DemoVisitor
 
 
 def _film(item_id: str, title: str, *genres: str) -> dict[str, Any]:
@@ -19,7 +19,7 @@ TOY, HEAT, BABE = (
 
 
 def test_visitor_shows_taste_history_and_numbered_recommendations() -> None:
-    text = screen.visitor(Visitor("7", ["1"], ["Comedy"]), [TOY["attributes"]], [HEAT, BABE])
+    text = screen.visitor(DemoVisitor("7", ["1"], ["Comedy"]), [TOY["attributes"]], [HEAT, BABE])
     lines = [" ".join(line.split()) for line in text.splitlines()]
     assert lines == [
         "", "Visitor 7, more than others: Comedy", "watched lately", "Toy Story (1995) Comedy",

@@ -11,7 +11,14 @@ from typing import Any, TypedDict
 import orjson
 
 
-class Row(TypedDict, total=False):
+class BenchmarkError(RuntimeError):
+    """A benchmark did not measure what it is meant to; the text says why.
+
+    Requests failed, answers were not of the kind that counts, or events were lost.
+    """
+
+
+class Measurement(TypedDict, total=False):
     """One measured figure. `ratio` is `value / ceiling`, both in `unit`; keys that make no sense
     for a row are left out.
 
@@ -47,7 +54,9 @@ def machine() -> dict[str, Any]:
     }
 
 
-def write_json(path: str | Path, rows: Sequence[Row], servers: str, where: dict[str, Any]) -> None:
+def write_json(
+    path: str | Path, rows: Sequence[Measurement], servers: str, where: dict[str, Any]
+) -> None:
     """Write `{"machine": …, "servers": …, "results": […]}`; figures are rounded to what they can
     mean.
     """
@@ -59,7 +68,7 @@ def write_json(path: str | Path, rows: Sequence[Row], servers: str, where: dict[
     Path(path).write_bytes(orjson.dumps(body, option=orjson.OPT_INDENT_2) + b"\n")
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[Measurement]) -> str:
     """The rows for a terminal, one line each, with the note below the line it belongs to."""
     heads = ("", "value", "unit", "ceiling", "ratio", "p50 ms", "p90 ms", "p95 ms", "p99 ms")
     keys = ("name", "value", "unit", "ceiling", "ratio", "p50_ms", "p90_ms", "p95_ms", "p99_ms")

@@ -13,7 +13,7 @@ from slipstream_cli.local.supervisor import Supervisor
 from slipstream_cli.local.terminal import Terminal
 
 
-class Running:
+class ForegroundStack:
     """A supervised stack around a command: the first SIGINT or SIGTERM stops it in order, a second
     one at once.
     """
@@ -22,7 +22,7 @@ class Running:
         self._supervisor = Supervisor(plan, terminal)
         self._signals = 0
 
-    def __enter__(self) -> "Running":
+    def __enter__(self) -> "ForegroundStack":
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # `nohup`
                 signal.signal(number, self._on_signal)

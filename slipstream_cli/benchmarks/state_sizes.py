@@ -9,8 +9,11 @@ them: UUIDs for visitors, ten characters for items.
 
 import random
 import uuid
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any, Final, TypeVar
+
+import redis
 
 from slipstream.chassis.settings import RedisSettings
 from slipstream.contracts.events import Interaction
@@ -19,8 +22,9 @@ from slipstream.features import item, visitor
 from slipstream.features.covisits import Covisit
 from slipstream.features.item import ItemState
 from slipstream.features.visitor import SequenceEvent, VisitorState
-from slipstream_cli.benchmarks.report import Row
-from slipstream_cli.benchmarks.state_footprint import Footprint
+from slipstream.stores import layout
+from slipstream.stores.layout import Keys
+from slipstream_cli.benchmarks.measurements import BenchmarkError, Measurement
 from slipstream_cli.benchmarks.traffic import TYPES
 
 EVENTS: Final = 50
@@ -30,25 +34,34 @@ _NOW: Final = 1_790_000_000_000
 _PARTITIONS: Final = 12
 # States of which it is checked that folding gives the same.
 _CHECKED: Final = 50
+# States in one round trip to Redis.
+_CHUNK: Final = 1_000
 
-
-class FootprintError(RuntimeError):
-    """A state that was written is not what folding its events gives."""
+S = TypeVar("S", VisitorState, ItemState)
 
 
 def run(
-    redis: RedisSettings, namespace: str, *, visitors: int = 100_000, items: int = 10_000
-) -> list[Row]:
-    """Write so many states under `namespace`, a namespace of its own, and weigh each. About a
-    minute.
+    settings: RedisSettings, namespace: str, *, visitors: int = 100_000, items: int = 10_000
+) -> list[Measurement]:
+    """Write states to Redis as the online store does, and measure the memory that each takes.
+
+    Takes about a minute.
+
+    Args:
+        settings: The Redis to write to.
+        namespace: A namespace that nothing else uses; what is written there expires after a day.
+        visitors: Number of visitors written.
+        items: Number of items written.
     """
-    chance = random.Random(7)
-    footprint = Footprint(redis, namespace)
+    chance, keys = random.Random(7), Keys(namespace)
+    client: Any = redis.Redis.from_url(settings.url.get_secret_value(), socket_timeout=30)
     try:
-        of_visitors = footprint.visitors(_visitors(chance, visitors))
-        of_items = footprint.items(_items(chance, items))
+        of_visitors = _weigh(
+            client, _visitors(chance, visitors), keys.visitor, layout.encode_visitor
+        )
+        of_items = _weigh(client, _items(chance, items), keys.item, layout.encode_item)
     finally:
-        footprint.close()
+        client.close()
     return [
         _row(
             "a visitor with 50 events in Redis",
@@ -63,10 +76,32 @@ def run(
     ]
 
 
-def _row(name: str, sizes: list[int], what: str) -> Row:
+def _weigh(
+    client: Any,
+    states: Iterable[tuple[str, S]],
+    key: Callable[[str], str],
+    encode: Callable[[S, bytes], bytes],
+) -> list[int]:
+    """Write the states, and return the bytes of each: key, value and the server's own bookkeeping
+    (`MEMORY USAGE`).
+    """
+    rest = iter(states)
+    sizes: list[int] = []
+    while portion := list(islice(rest, _CHUNK)):
+        pipeline = client.pipeline(transaction=False)
+        for entity_id, state in portion:
+            pipeline.set(key(entity_id), encode(state, layout.new_revision()), px=DAY_MS)
+        for entity_id, _ in portion:
+            # 0 samples: the server measures the whole value instead of estimating it.
+            pipeline.memory_usage(key(entity_id), samples=0)
+        sizes += pipeline.execute()[len(portion) :]
+    return sizes
+
+
+def _row(name: str, sizes: list[int], what: str) -> Measurement:
     mean, most = sum(sizes) / len(sizes), max(sizes)
     over = sum(size > BAR_BYTES for size in sizes)
-    return Row(
+    return Measurement(
         name=name,
         value=mean,
         unit="bytes",
@@ -92,7 +127,7 @@ def _visitors(chance: random.Random, count: int) -> Iterator[tuple[str, VisitorS
         ]
         state = _visitor(sequence)
         if number < _CHECKED and visitor.fold_all(None, map(_interaction, sequence)) != state:
-            raise FootprintError("a visitor's state is no longer made as this benchmark makes it")
+            raise BenchmarkError("a visitor's state is no longer made as this benchmark makes it")
         state.applied = {f"{topic}:{chance.randrange(_PARTITIONS)}": chance.randrange(10**7)}
         yield str(uuid.UUID(int=chance.getrandbits(128))), state
 

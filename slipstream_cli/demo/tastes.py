@@ -12,7 +12,7 @@ RECENT = 40
 
 
 @dataclass(frozen=True)
-class Visitor:
+class DemoVisitor:
     """A visitor, the films watched, newest first, and the genres that set these apart from what
     everybody watches.
     """
@@ -22,7 +22,9 @@ class Visitor:
     likes: list[str]
 
 
-def contrasting_visitors(interactions: pa.Table, items: pa.Table, count: int = 3) -> list[Visitor]:
+def contrasting_visitors(
+    interactions: pa.Table, items: pa.Table, count: int = 3
+) -> list[DemoVisitor]:
     """`count` visitors whose recent films differ most in genre, the most unusual taste first. The
     same files give the same ones.
 
@@ -55,13 +57,13 @@ def contrasting_visitors(interactions: pa.Table, items: pa.Table, count: int = 3
         )
         chosen.append(int(np.argmax(distances)))
     return [
-        Visitor(users[index], watched[users[index]], _marked(tastes[index], genres))
+        DemoVisitor(users[index], watched[users[index]], _marked(tastes[index], genres))
         for index in chosen
     ]
 
 
 def films_of_another_kind(
-    visitor: Visitor, known: set[str], slates: list[list[dict[str, Any]]]
+    visitor: DemoVisitor, known: set[str], slates: list[list[dict[str, Any]]]
 ) -> list[dict[str, Any]]:
     """The films that others are recommended (`slates`, their lists) and this visitor does not know
     (`known`, item ids), those with the fewest of the genres that the visitor likes first.
