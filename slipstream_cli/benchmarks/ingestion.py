@@ -33,7 +33,7 @@ from slipstream_cli.benchmarks.measurements import BenchmarkError, Measurement
 from slipstream_cli.local import servers
 from slipstream_cli.local.plan import Plan
 from slipstream_cli.local.processes import Child
-from slipstream_cli.local.supervisor import is_ready
+from slipstream_cli.local.readiness import is_ready
 
 BATCH = 500
 # So many that none comes twice within a round; `_check_verdicts` would notice.
