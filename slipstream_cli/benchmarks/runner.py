@@ -76,7 +76,7 @@ def measure(name: str, target: Target) -> list[Measurement]:
     return serving.run(urls["serving"], visitors, token=target.token)
 
 
-def measure_own(
+def measure_temporary(
     name: str, plan: Plan, terminal: Terminal, start: Callable[[], None], data_dir: Path
 ) -> list[Measurement]:
     """The rows of the benchmark called `name`, on what it starts itself. Feast is kept in
