@@ -1,10 +1,9 @@
-"""What one process of features does: events/s from the broker to Redis and lake, online feature
-reads beside Feast, and memory.
+"""Benchmark of one features process: events/s into Redis and lake, reads beside Feast, memory.
 
-On servers of its own, with one features process and nothing else of the stack. The events lie on
-the topic before the process starts, and the figure is how fast it applied them, from its first
-batch until all was in both stores; that each counted exactly once is checked there. The ceiling is
-a bare kafka-python consumer that reads the same records and drops them.
+It runs on temporary servers, without the other services. The events are on the topic before the
+process starts. The rate counts from its first batch until all events are in both stores, where it
+is checked that each counted exactly once. The ceiling is a bare kafka-python consumer that reads
+the same records and drops them.
 """
 
 import os
@@ -38,7 +37,7 @@ EVENTS: Final = 200_000
 VISITORS: Final = 20_000
 ITEMS: Final = 5_000
 _PATIENCE_S: Final = 300.0
-# Asking costs the service some time (it counts the lake's rows), so it is asked often only at the
+# Each poll costs the service time (it counts the lake's rows), so polls are frequent only at the
 # end.
 _POLL_S: Final = 1.0
 _POLL_AT_THE_END_S: Final = 0.2
@@ -53,19 +52,26 @@ def run(
     seconds: float = 3.0,
     rounds: int = 3,
 ) -> list[Measurement]:
-    """All rows. `plan` says where the servers and the features process run and keep their data;
-    Feast is installed into `feast_directory` on first use, and its row is left out where that is
-    not possible.
+    """Run the benchmark.
+
+    Args:
+        plan: Ports and folders of the servers and of the features process.
+        feast_directory: Folder that Feast is installed into at the first use. Where that fails,
+            Feast's row is left out.
+        terminal: Shows progress.
+        events: Number of events.
+        seconds: Duration of each round of reads.
+        rounds: Rounds of reads.
     """
     kafka = KafkaSettings(
         bootstrap_servers=plan.environment[EXTERNAL["broker"]], session_timeout_ms=4_000
     )
     redis = RedisSettings(url=plan.environment[EXTERNAL["valkey"]], timeout_s=10)
     with _servers(plan):
-        terminal.progress(f"{events:,} events are put on the topic")
+        terminal.progress(f"putting {events:,} events on the topic")
         _produce(kafka, visits(events, VISITORS, ITEMS, int(time.time() * 1000)))
         ceiling = in_own_process(raw_consumer_rate, kafka, NAMESPACE, INTERACTIONS, 4_000)
-        terminal.progress("features reads them")
+        terminal.progress("measuring features")
         with _features(plan) as url:
             rows = [_stream(url, events, ceiling)]
             _check_counted_once(url, redis, events)
@@ -73,7 +79,7 @@ def run(
             rows += feature_reads.run(
                 url, address, feast_directory, repository, terminal, seconds=seconds, rounds=rounds
             )
-        terminal.progress("states are weighed")
+        terminal.progress("measuring states in Redis")
         rows += state_sizes.run(redis, f"{NAMESPACE}-weight")
         terminal.progress("")
     return rows
@@ -81,7 +87,7 @@ def run(
 
 @contextmanager
 def _servers(plan: Plan) -> Iterator[None]:
-    """The embedded servers that the plan has."""
+    """Run the plan's embedded servers for the block."""
     started: list[Child] = []
     try:
         if "broker" in plan.ports:
@@ -96,7 +102,7 @@ def _servers(plan: Plan) -> Iterator[None]:
 
 @contextmanager
 def _features(plan: Plan) -> Iterator[str]:
-    """One features process of this benchmark's own namespace; its URL."""
+    """Run a features process for the block; yield its URL."""
     port = plan.ports["features"]
     environment = {
         **os.environ,
@@ -130,7 +136,7 @@ def _produce(kafka: KafkaSettings, events: Sequence[Interaction]) -> None:
 
 
 def _stream(url: str, events: int, ceiling: float) -> Measurement:
-    """From the first batch that was applied until everything was in both stores."""
+    """Measure from the first applied batch until everything is in both stores."""
     first: tuple[float, int] | None = None
     deadline = time.perf_counter() + _PATIENCE_S
     while True:
@@ -146,9 +152,7 @@ def _stream(url: str, events: int, ceiling: float) -> Measurement:
             )
         time.sleep(_POLL_S if status["applied"] < 0.9 * events else _POLL_AT_THE_END_S)
     if first is None or first[1] > events // 2:
-        raise BenchmarkError(
-            "features was done before it could be watched; measure with more events"
-        )
+        raise BenchmarkError("features was done before it could be measured; use more events")
     rate = (events - first[1]) / (now - first[0])
     return Measurement(
         name="broker to Redis and lake",
@@ -156,8 +160,9 @@ def _stream(url: str, events: int, ceiling: float) -> Measurement:
         unit="events/s",
         ceiling=ceiling,
         ratio=rate / ceiling,
-        note=f"one process, {events:,} events of {VISITORS:,} visitors on {ITEMS:,} items, the last lake append included; each "
-        "counted exactly once in both, checked; ceiling: a bare kafka-python consumer that drops the same records",
+        note=f"one process, {events:,} events of {VISITORS:,} visitors on {ITEMS:,} items, the last"
+        " lake append included; each counted exactly once in both, checked; ceiling: a bare"
+        " kafka-python consumer that drops the same records",
     )
 
 
@@ -165,8 +170,8 @@ def _status(url: str) -> dict[str, Any]:
     answer = httpx.get(f"{url}/v1/status", timeout=30)
     if answer.status_code != 200:
         raise BenchmarkError(f"features answered {answer.status_code}: {answer.text[:300]}")
-    found: dict[str, Any] = answer.json()
-    return found
+    status: dict[str, Any] = answer.json()
+    return status
 
 
 def _check_counted_once(url: str, redis: RedisSettings, events: int) -> None:
@@ -182,5 +187,6 @@ def _check_counted_once(url: str, redis: RedisSettings, events: int) -> None:
     store.close()
     if not rows == of_visitors == of_items == events:
         raise BenchmarkError(
-            f"of {events} events there are {rows} in the lake, {of_visitors} of visitors, {of_items} of items"
+            f"of {events} events, {rows} are in the lake, {of_visitors} in visitors' states,"
+            f" {of_items} in items' states"
         )

@@ -1,6 +1,4 @@
-"""The least time that a click could take on its way: the broker, and one answer over HTTP that says
-nothing.
-"""
+"""The floor of freshness: one record through the broker, and one empty answer over HTTP."""
 
 import threading
 import time
@@ -23,11 +21,10 @@ _GIVE_UP_S = 10.0
 
 
 class Floor:
-    """A producer and a consumer of interactions on a topic beside the real one, and a client of the
-    service at `url`.
+    """A producer and a consumer on a scratch topic, and a client of the service at `url`.
 
-    The consumer waits for records all the time, as the features service does. Use it as a context,
-    from one thread.
+    The consumer polls all the time, as the features service does. Use it as a context manager, from
+    one thread.
     """
 
     def __init__(self, kafka: KafkaSettings, namespace: str, url: str) -> None:
@@ -42,7 +39,7 @@ class Floor:
 
     def __enter__(self) -> "Floor":
         self._thread.start()
-        self.measure()  # the first one pays for the connections
+        self.measure()  # the first one opens the connections
         return self
 
     def __exit__(
@@ -57,8 +54,10 @@ class Floor:
         self._client.close()
 
     def measure(self) -> float:
-        """Milliseconds from a record's sending until it is consumed, and of one answer of the
-        service's `/health/live`.
+        """Measure the time of a record from sending to consumption, and of one `/health/live`.
+
+        Returns:
+            The sum of both, in milliseconds.
         """
         now = now_ms()
         event_id = uuid.uuid4().hex

@@ -1,10 +1,9 @@
-"""How much of Redis a visitor with fifty events takes, and an item that is in demand: `MEMORY
-USAGE` of each, key and all.
+"""Redis memory of a visitor with fifty events, and of an item in demand.
 
-The states are those that folding the stream would give, written by the online store's own encoders:
-visitors with 50 events over 30 days (three in five on few items, as people come back to them),
-items with 20 to 1,000 events and all the neighbours that are kept. Ids are as long as shops have
-them: UUIDs for visitors, ten characters for items.
+The figure is `MEMORY USAGE`, with the key. States are as folding the stream gives them, encoded by
+the online store's encoders. Visitors have 50 events over 30 days, three in five of them on 20
+favourite items. Items have 20 to 1,000 events, and all neighbours that are kept. Ids have the
+usual lengths: UUIDs for visitors, ten characters for items.
 """
 
 import random
@@ -28,11 +27,11 @@ from slipstream_cli.benchmarks.measurements import BenchmarkError, Measurement
 from slipstream_cli.benchmarks.traffic import TYPES
 
 EVENTS: Final = 50
-# The most that a visitor or an item should take.
+# Bytes that a visitor or an item should not exceed.
 BAR_BYTES: Final = 1_024
 _NOW: Final = 1_790_000_000_000
 _PARTITIONS: Final = 12
-# States of which it is checked that folding gives the same.
+# Number of states that are checked against folding.
 _CHECKED: Final = 50
 # States in one round trip to Redis.
 _CHUNK: Final = 1_000
@@ -98,7 +97,7 @@ def _weigh(
     return sizes
 
 
-def _row(name: str, sizes: list[int], what: str) -> Measurement:
+def _row(name: str, sizes: list[int], states: str) -> Measurement:
     mean, most = sum(sizes) / len(sizes), max(sizes)
     over = sum(size > BAR_BYTES for size in sizes)
     return Measurement(
@@ -107,7 +106,8 @@ def _row(name: str, sizes: list[int], what: str) -> Measurement:
         unit="bytes",
         ceiling=float(BAR_BYTES),
         ratio=mean / BAR_BYTES,
-        note=f"{what}; mean of MEMORY USAGE with the key, so lower is better; the largest: {most}, over {BAR_BYTES}: {over}",
+        note=f"{states}; mean of MEMORY USAGE with the key, so lower is better;"
+        f" the largest: {most}, over {BAR_BYTES}: {over}",
     )
 
 
@@ -127,13 +127,16 @@ def _visitors(chance: random.Random, count: int) -> Iterator[tuple[str, VisitorS
         ]
         state = _visitor(sequence)
         if number < _CHECKED and visitor.fold_all(None, map(_interaction, sequence)) != state:
-            raise BenchmarkError("a visitor's state is no longer made as this benchmark makes it")
+            raise BenchmarkError("folding gives another visitor's state than this benchmark")
         state.applied = {f"{topic}:{chance.randrange(_PARTITIONS)}": chance.randrange(10**7)}
         yield str(uuid.UUID(int=chance.getrandbits(128))), state
 
 
 def _visitor(sequence: list[SequenceEvent]) -> VisitorState:
-    """What folding these events, fewer than a sequence holds, gives; in a quarter of the time."""
+    """Build the state that folding these events gives, in a quarter of the time.
+
+    They must be fewer than a sequence holds.
+    """
     counts: dict[str, int] = {}
     recent: dict[str, int] = {}
     for event in sequence:
@@ -174,6 +177,6 @@ def _items(chance: random.Random, count: int) -> Iterator[tuple[str, ItemState]]
 
 def _interaction(event: SequenceEvent) -> Interaction:
     return Interaction(
-        event_id="e", event_type=event.event_type, user_id="u", item_id=event.item_id, timestamp=event.timestamp,
-        received_at=event.timestamp, value=event.value,
+        event_id="e", event_type=event.event_type, user_id="u", item_id=event.item_id,
+        timestamp=event.timestamp, received_at=event.timestamp, value=event.value,
     )  # fmt: skip

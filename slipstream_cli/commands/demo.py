@@ -44,7 +44,7 @@ def demo(
     plan = plan_of(data_dir, ports, any_ports, {"SLIPSTREAM_TRAINING__NEW_EVENTS": "0"})
     with ForegroundStack(plan, terminal) as stack:
         try:
-            Demo(plan, terminal, movielens).tell(stack.start)
+            Demo(plan, terminal, movielens).run(stack.start)
         except DemoError as error:
             raise click.ClickException(str(error)) from error
         if not exit_after:

@@ -134,9 +134,9 @@ def test_entries_of_the_catalogue_are_known_by_their_shape(
     ("original", "why"),
     [
         ([1], "no JSON object"),
-        ('{"a":{"a":…', "too deeply nested"),
+        ('{"a":{"a":…', "nested too deeply"),
         (None, "no JSON object"),
-        ({"userId": "ada"}, "nothing in the original tells which call"),
+        ({"userId": "ada"}, "no field of the original shows which call"),
         ({"item_id": "x" * 300, "deleted": True}, "delete it again"),
     ],
 )

@@ -99,7 +99,7 @@ def test_a_second_demo_neither_sends_nor_trains(
 ) -> None:
     services.stored, services.champion = dict(RATINGS), "v0"
     said = prepare()
-    assert "5 are there from before" in said and "version v0 is there from before" in said
+    assert "5 are stored already" in said and "version v0 serves already" in said
     assert (services.replayed, services.runs) == ([], 0)
 
 
@@ -116,8 +116,8 @@ def test_a_refusal_by_the_gate_is_told_and_the_champion_goes_on(
 ) -> None:
     services.champion, services.promotes = "v0", False
     said = " ".join(prepare().split())
-    assert "version v1 stays in reserve: not surely better" in said
-    assert "so version v0 goes on" in said
+    assert "version v1 is not promoted: not surely better" in said
+    assert "so version v0 goes on serving" in said
 
 
 def test_a_refusal_without_a_champion_ends_the_demo(
