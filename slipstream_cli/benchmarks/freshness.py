@@ -1,4 +1,4 @@
-"""Time from an accepted click to a recommendation made with it, through Kafka and Redis, under load.
+"""Benchmark of freshness: time from an accepted click to a recommendation made with it, under load.
 
 While clicks arrive at a fixed rate through `POST /v1/track`, a visitor with a history clicks on one
 more item. From ingestion's answer 200 on, `GET /v1/recommendations/{visitor}` is repeated until it

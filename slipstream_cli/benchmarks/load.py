@@ -233,7 +233,7 @@ async def _closed(
 
     def answered(connection: _Connection, status: int) -> None:
         tally.add(connection, status)
-        # From the loop, not inside the parser's callback: the parser first has to finish the message.
+        # From the loop, not from the parser's callback: the parser must finish the message first.
         loop.call_soon(next_request, connection)
 
     open_connections = await _connect(url, connections, answered)

@@ -82,9 +82,9 @@ def run(
             unit="requests/s",
             ceiling=ceiling,
             ratio=rate * by_model / ceiling,
-            note=f"ceiling: an empty FastAPI route, same server settings; {connections} connections,"
-            f" {len(visitors)} visitors; {by_model:.2%} of the answers came from the model, and"
-            " only those count",
+            note=f"ceiling: an empty FastAPI route, same server settings; {connections}"
+            f" connections, {len(visitors)} visitors; {by_model:.2%} of the answers came from the"
+            " model, and only those count",
             p50_ms=middle.percentile(50),
             p90_ms=middle.percentile(90),
             p99_ms=middle.percentile(99),

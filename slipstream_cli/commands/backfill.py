@@ -44,7 +44,8 @@ _LAKE = "SLIPSTREAM_LAKE__URI"
 @click.option(
     "--until",
     type=Moment(),
-    help="Write training rows of events before then, given as for --since. Default: the last event.",
+    help="Write training rows of events before then, given as for --since."
+    " Default: up to the last event.",
 )
 @click.option(
     "--work-dir",
@@ -122,11 +123,13 @@ def backfill(
     finally:
         terminal.progress("")
     click.echo(
-        f"read      {report.interactions:,} interactions at version {report.lake_version} of the lake"
+        f"read      {report.interactions:,} interactions"
+        f" at version {report.lake_version} of the lake"
     )
     if online:
         click.echo(
-            f"rebuilt   {report.visitors:,} visitors, {report.items:,} items, trending and the catalogue"
+            f"rebuilt   {report.visitors:,} visitors, {report.items:,} items,"
+            " trending and the catalogue"
         )
     if output is not None:
         click.echo(f"wrote     {report.rows:,} training rows to {output}")
@@ -135,9 +138,9 @@ def backfill(
     if not report.complete:
         raise click.ClickException(
             f"{report.visitors_left:,} visitors, {report.items_left:,} items"
-            f"{' and trending' if report.trending_left else ''} are newer than the lake and were not"
-            " replaced. Check that the features service writes the lake (its /health/ready), then"
-            " run this again."
+            f"{' and trending' if report.trending_left else ''} are newer than the lake"
+            " and were not replaced. Check that the features service writes the lake"
+            " (its /health/ready), then run this again."
         )
 
 

@@ -34,8 +34,8 @@ _WITHOUT_SQL: Final = ("ingestion", "features")
     type=click.Choice(["embedded", "real"]),
     default="embedded",
     show_default=True,
-    help="Servers of the temporary stack; real: Apache Kafka (from KAFKA_HOME), Redis and PostgreSQL"
-    " as installed here.",
+    help="Servers of the temporary stack; real: Apache Kafka (from KAFKA_HOME), Redis and"
+    " PostgreSQL, as installed here.",
 )
 @data_dir_option("Folder of the running stack for --running, and of the installed Feast.")
 @json_out

@@ -252,7 +252,8 @@ def _read(data_dir: Path, chosen: "LetterFilter") -> "list[Letter]":
         hint = (
             ""
             if running
-            else f"; nothing runs on {data_dir}: start it with slipstream up, or set {EXTERNAL['broker']}"
+            else f"; nothing runs on {data_dir}:"
+            f" start it with slipstream up, or set {EXTERNAL['broker']}"
         )
         raise click.ClickException(f"{error}{hint}") from error
     finally:

@@ -69,7 +69,7 @@ def evaluate(
 
     \b
     Example:  slipstream evaluate events.parquet --protocol leave-last-out --k 10
-              slipstream evaluate events.parquet --protocol time-split --search-minutes 30 --json trials.json
+              slipstream evaluate events.parquet --protocol time-split --search-minutes 30
     """
     try:
         lengths = [int(k) for k in ks.split(",")]
@@ -125,9 +125,11 @@ def _show_evaluation(result: dict[str, Any], by: str) -> None:
     ahead = result["ablation"]["ahead"][part][by]
     interval = f"[{ahead['low']:+.4f}, {ahead['high']:+.4f}]"
     click.echo(
-        f"{'best part':<14} {part}: {by} {alone[by]:.4f}, behind the whole by {ahead['value']:.4f}   {interval}"
+        f"{'best part':<14} {part}: {by} {alone[by]:.4f},"
+        f" behind the whole by {ahead['value']:.4f}   {interval}"
     )
-    fitted, asked = (format_duration(result["seconds"][step]) for step in ("fit", "evaluate"))
+    fit, evaluation = (format_duration(result["seconds"][step]) for step in ("fit", "evaluate"))
     click.echo(
-        f"{'took':<14} {fitted}, and {asked} for {result['queries']:,} questions; {result['peak_memory_mb']:,.0f} MB at most"
+        f"{'took':<14} {fit}, and {evaluation} for {result['queries']:,} questions;"
+        f" {result['peak_memory_mb']:,.0f} MB at most"
     )

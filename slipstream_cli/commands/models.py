@@ -176,7 +176,8 @@ def _promote(
     with serving_peer(serving_url, url, data_dir) as peer_or_none:
         if peer_or_none is None:
             click.echo(
-                "Serving loads it within seconds; curl SERVING/v1/model shows the version that it has.",
+                "Serving loads it within seconds;"
+                " curl SERVING/v1/model shows the version that it has.",
                 err=True,
             )
         else:

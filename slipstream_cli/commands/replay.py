@@ -24,7 +24,8 @@ from slipstream_cli.options import data_dir, existing_file, json_out, write_json
 @click.option(
     "--speed",
     type=click.FloatRange(min=0, min_open=True),
-    help="Speed as a multiple of real time, by the events' timestamps. Default: as fast as possible.",
+    help="Speed as a multiple of real time, by the events' timestamps."
+    " Default: as fast as possible.",
 )
 @click.option(
     "--batch",
@@ -78,7 +79,8 @@ def replay(
     except (InteractionFileError, ReplayError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(
-        f"accepted    {report.accepted:,}\nduplicates  {report.duplicates:,}\nrejected    {report.rejected:,}"
+        f"accepted    {report.accepted:,}\nduplicates  {report.duplicates:,}\n"
+        f"rejected    {report.rejected:,}"
     )
     for code, count in report.rejected_by_code.most_common():
         click.echo(f"  {code}: {count:,}")

@@ -59,7 +59,8 @@ def simulate(
         click.echo(f"{event_type:<10} {count:,}")
     click.echo(f"Wrote {files.interactions} and {files.items}.")
     click.echo(
-        f"Next: slipstream evaluate {files.interactions} --items {files.items} --protocol time-split"
+        f"Next: slipstream evaluate {files.interactions} --items {files.items}"
+        " --protocol time-split"
     )
     click.echo(
         f"  or, with slipstream up: slipstream replay {files.interactions} --items {files.items}"

@@ -28,7 +28,7 @@ ENTRIES_PER_BODY = 500
 
 
 class ReplayedLetters:
-    """The record of replayed letters: a file with a JSON line each, written after their verdicts."""
+    """The record of replayed letters: a JSON line each, written after their verdicts."""
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / REPLAYED_FILE

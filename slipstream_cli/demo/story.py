@@ -213,7 +213,7 @@ class Demo:
         self._click(visitors[0], slates[0], slates[1:])
 
     def _sequence(self, user_id: str) -> list[str]:
-        """Read the visitor's items from the online store, newest first, with earlier demos' clicks."""
+        """Read the visitor's items, newest first, with the clicks of earlier demos."""
         detail = self._peers["features"].get(f"/v1/features/visitor/{user_id}")
         return [event["item_id"] for event in reversed(detail["sequence"])]
 

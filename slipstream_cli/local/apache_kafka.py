@@ -15,7 +15,10 @@ from slipstream_cli.local.servers import ask
 
 # The variable that names the folder into which the distribution was unpacked.
 KAFKA_HOME: Final = "KAFKA_HOME"
-HOW_TO_GET: Final = f"unpack a binary from kafka.apache.org/downloads, and set {KAFKA_HOME} to the folder with libs/"
+HOW_TO_GET: Final = (
+    "unpack a binary from kafka.apache.org/downloads,"
+    f" and set {KAFKA_HOME} to the folder that has libs/"
+)
 HOW_TO_GET_JAVA: Final = "17 or newer; Debian, Ubuntu: apt-get install default-jre-headless"
 # Any 16 bytes in base64: all nodes of a cluster are formatted with the same.
 _CLUSTER_ID: Final = "c2xpcHN0cmVhbS1sb2NhbA"

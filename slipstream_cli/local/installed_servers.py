@@ -1,4 +1,4 @@
-"""Apache Kafka, Redis and PostgreSQL as installed on this machine: a check, and a run of all three."""
+"""Apache Kafka, Redis and PostgreSQL as installed on this machine."""
 
 import shutil
 import subprocess

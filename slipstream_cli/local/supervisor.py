@@ -226,7 +226,7 @@ class Supervisor:
                 self._terminal.line(f"{child.name} did not stop in time and was killed")
 
     def _drain(self) -> None:
-        """Wait until features has applied all accepted events; give up when it makes no progress."""
+        """Wait until features has applied all accepted events, or makes no progress."""
         least = remaining = None
         deadline = time.monotonic() + DRAIN_LIMIT_S
         while (

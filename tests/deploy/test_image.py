@@ -73,7 +73,7 @@ OF_AN_EXTRA = {"features": {"pandas", "pyspark"}}
 
 @cache
 def _installed(service: str) -> set[str]:
-    """The distributions that pip installs into a service's image: both lists, and what those need."""
+    """The distributions in a service's image: both lists, and their dependencies."""
     lists = [
         ROOT / "slipstream" / "requirements.txt",
         ROOT / "services" / service / "requirements.txt",
@@ -128,8 +128,8 @@ def test_image_holds_every_package_that_a_command_imports(
     assert _absent(reached, service) == set()
 
 
-# Runs commands where modules of absent packages can't be imported, as in an image. Prints each one's
-# exit status.
+# Runs commands where modules of absent packages can't be imported, as in an image. Prints the exit
+# status of each.
 IN_AN_IMAGE = """
 import sys
 

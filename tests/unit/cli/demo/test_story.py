@@ -40,7 +40,8 @@ class Services:
             return {"counts": {"rate": self.stored.get(path.rpartition("/")[2], 0)}}
         if path.startswith("/v1/runs/"):
             return {
-                "stage": "", "progress": 1.0, "state": "succeeded", "model_version": f"v{self.runs}",
+                "stage": "", "progress": 1.0, "state": "succeeded",
+                "model_version": f"v{self.runs}",
                 "decision_reason": "not surely better", "metrics": {"ndcg@10": 0.1},
             }  # fmt: skip
         if self.champion is None:

@@ -18,7 +18,7 @@ ITEMS = pa.table(
 
 
 def _interactions(seed: int) -> pa.Table:
-    """Thirty visitors who watch everything, and one each who watches hardly anything but one genre."""
+    """Thirty visitors who watch everything, and one per genre who watches little else."""
     random = np.random.default_rng(seed)
     rows = [
         (f"all-{user}", str(film), at)
