@@ -26,7 +26,8 @@ from slipstream.contracts.topics import ALERTS
 from slipstream.stores.metadata import engine
 
 DESCRIPTION = (
-    "Click-through and conversion of what was recommended, drift of the features that models answer on, and alerts. "
+    "Click-through and conversion of slates, drift of the features that models answer on, "
+    "and alerts. "
     "The first page for people is at `/`."
 )
 
@@ -61,7 +62,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         judged = rules(settings.monitoring)
         checkup = Checkup(slates, book, probes, judged, settings.monitoring, announce, now_ms)
         SnapshotCollector(checkup, (rule.name for rule in judged), app.state.metrics.registry)
-        app.state.monitor = api.Monitor(slates, book, checkup, settings.monitoring, now_ms)
+        app.state.parts = api.Parts(slates, book, checkup, settings.monitoring, now_ms)
         watch = ConsumerWatch(app.state.metrics)
         app.state.health.add("kafka", producer.check)
         app.state.health.add("stream", watch.check)

@@ -34,9 +34,9 @@ def _features(registry: Registry) -> str:
         *paragraph(
             "The features that `slipstream/features/views.py` declares. A running service returns"
             " the same at `GET /v1/feature-views` and `GET /v1/feature-services`. Types have"
-            " Feast's names. The default is the value of an entity without events. A value is marked"
-            " `OUTSIDE_MAX_AGE` and left out once its entity has had no event for the view's time"
-            " to live."
+            " Feast's names. The default is the value of an entity without events. A value is"
+            " marked `OUTSIDE_MAX_AGE` and left out once its entity has had no event for the view's"
+            " time to live."
         ),
         "",
         *paragraph(

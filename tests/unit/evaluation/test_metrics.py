@@ -19,8 +19,10 @@ from slipstream.evaluation.metrics import (
 RANKS = st.lists(st.integers(0, 50) | st.just(int(UNRANKED)), min_size=1, max_size=30).map(np.array)
 ITEMS = 8
 LISTS = st.lists(
-    st.lists(st.integers(0, ITEMS - 1), min_size=5, max_size=5, unique=True), min_size=1, max_size=10
-).map(np.array)  # fmt: skip
+    st.lists(st.integers(0, ITEMS - 1), min_size=5, max_size=5, unique=True),
+    min_size=1,
+    max_size=10,
+).map(np.array)
 EVENTS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, ITEMS - 1)), max_size=40)
 
 

@@ -27,7 +27,7 @@ EVENTS = Source("model-events.v1", "t", 0)
 
 
 class Heard:
-    """A consumer of `model-events.v1` that gives one batch, and then nothing until it is stopped."""
+    """A consumer of `model-events.v1` that gives one batch, then nothing until it is stopped."""
 
     def __init__(self, batch: Batch) -> None:
         self.batches = [batch]
