@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _LAKE = "SLIPSTREAM_LAKE__URI"
 
 
-@click.command(short_help="Rebuild the online store from the lake, and write training rows.")
+@click.command(short_help="Rebuild the online store, and write training rows.")
 @click.option(
     "--engine",
     type=click.Choice(["local", "spark"]),

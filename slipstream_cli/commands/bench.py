@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _WITHOUT_SQL: Final = ("ingestion", "features")
 
 
-@click.command()
+@click.command(short_help="Measure a part beside its ceiling.")
 @click.argument("name", type=click.Choice(["ingestion", "features", "freshness", "serving"]))
 @click.option(
     "--running",

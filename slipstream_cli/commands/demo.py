@@ -7,7 +7,7 @@ import click
 from slipstream_cli.options import any_ports, demo_data_dir, plan_of, ports
 
 
-@click.command()
+@click.command(short_help="Show the whole product on real film ratings.")
 @demo_data_dir
 @ports
 @any_ports

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 
-@click.command()
+@click.command(short_help="Generate the reference pages from the code.")
 @click.option(
     "--check",
     is_flag=True,

@@ -9,7 +9,7 @@ from slipstream.contracts.times import format_duration
 from slipstream_cli.options import existing_file, json_out, write_json
 
 
-@click.command()
+@click.command(short_help="Train on a file, and measure on its held-out part.")
 @click.argument("file", type=existing_file)
 @click.option(
     "--protocol",

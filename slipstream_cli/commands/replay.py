@@ -8,7 +8,7 @@ import click
 from slipstream_cli.options import data_dir, existing_file, json_out, write_json
 
 
-@click.command()
+@click.command(short_help="Send an interaction file through ingestion.")
 @click.argument("file", type=existing_file)
 @click.option(
     "--items",

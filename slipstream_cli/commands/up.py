@@ -7,7 +7,7 @@ import click
 from slipstream_cli.options import any_ports, data_dir, plan_of, ports
 
 
-@click.command()
+@click.command(short_help="Run all services and servers on this machine.")
 @data_dir
 @ports
 @any_ports
