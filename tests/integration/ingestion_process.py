@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from slipstream.chassis.settings import KafkaSettings, RedisSettings
 from slipstream_cli.local.processes import Child, free_port
-from slipstream_cli.local.supervisor import is_ready
+from slipstream_cli.local.readiness import is_ready
 
 KEY = "s3cret"
 

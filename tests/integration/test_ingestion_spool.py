@@ -17,7 +17,7 @@ from slipstream.broker.topics import ensure_topics
 from slipstream.chassis.settings import KafkaSettings, RedisSettings
 from slipstream.contracts.topics import INTERACTIONS
 from slipstream_cli.local.processes import Child, free_port
-from slipstream_cli.local.supervisor import is_ready
+from slipstream_cli.local.readiness import is_ready
 from tests.conftest import OwnBroker
 from tests.integration.test_ingestion import AUTH, track
 from tests.integration.test_ingestion_admission import until

@@ -2,9 +2,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from slipstream_cli.demo.visitors import (
+from slipstream_cli.demo.tastes import (
     RECENT,
-    Visitor,
+    DemoVisitor,
     contrasting_visitors,
     films_of_another_kind,
 )
@@ -18,7 +18,7 @@ ITEMS = pa.table(
 
 
 def _interactions(seed: int) -> pa.Table:
-    """Thirty visitors who watch everything, and one each who watches hardly anything but one genre."""
+    """Thirty visitors who watch everything, and one per genre who watches little else."""
     random = np.random.default_rng(seed)
     rows = [
         (f"all-{user}", str(film), at)
@@ -57,6 +57,6 @@ def test_films_of_another_kind_are_unknown_and_share_fewest_genres_first() -> No
         {"item_id": item_id, "attributes": {"categories": genres}}
         for item_id, genres in films.items()
     ]
-    visitor = Visitor("v", watched=[], likes=["Horror"])
+    visitor = DemoVisitor("v", watched=[], likes=["Horror"])
     found = films_of_another_kind(visitor, {"2"}, [slate[:3], slate[3:]])
     assert [film["item_id"] for film in found] == ["4", "1", "3"]

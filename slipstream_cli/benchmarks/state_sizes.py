@@ -1,16 +1,18 @@
-"""How much of Redis a visitor with fifty events takes, and an item that is in demand: `MEMORY
-USAGE` of each, key and all.
+"""Redis memory of a visitor with fifty events, and of an item in demand.
 
-The states are those that folding the stream would give, written by the online store's own encoders:
-visitors with 50 events over 30 days (three in five on few items, as people come back to them),
-items with 20 to 1,000 events and all the neighbours that are kept. Ids are as long as shops have
-them: UUIDs for visitors, ten characters for items.
+The figure is `MEMORY USAGE`, with the key. States are as folding the stream gives them, encoded by
+the online store's encoders. Visitors have 50 events over 30 days, three in five of them on 20
+favourite items. Items have 20 to 1,000 events, and all neighbours that are kept. Ids have the
+usual lengths: UUIDs for visitors, ten characters for items.
 """
 
 import random
 import uuid
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any, Final, TypeVar
+
+import redis
 
 from slipstream.chassis.settings import RedisSettings
 from slipstream.contracts.events import Interaction
@@ -19,36 +21,46 @@ from slipstream.features import item, visitor
 from slipstream.features.covisits import Covisit
 from slipstream.features.item import ItemState
 from slipstream.features.visitor import SequenceEvent, VisitorState
-from slipstream_cli.benchmarks.report import Row
-from slipstream_cli.benchmarks.state_footprint import Footprint
+from slipstream.stores import layout
+from slipstream.stores.keys import Keys
+from slipstream_cli.benchmarks.measurements import BenchmarkError, Measurement
 from slipstream_cli.benchmarks.traffic import TYPES
 
 EVENTS: Final = 50
-# The most that a visitor or an item should take.
+# Bytes that a visitor or an item should not exceed.
 BAR_BYTES: Final = 1_024
 _NOW: Final = 1_790_000_000_000
 _PARTITIONS: Final = 12
-# States of which it is checked that folding gives the same.
+# Number of states that are checked against folding.
 _CHECKED: Final = 50
+# States in one round trip to Redis.
+_CHUNK: Final = 1_000
 
-
-class FootprintError(RuntimeError):
-    """A state that was written is not what folding its events gives."""
+S = TypeVar("S", VisitorState, ItemState)
 
 
 def run(
-    redis: RedisSettings, namespace: str, *, visitors: int = 100_000, items: int = 10_000
-) -> list[Row]:
-    """Write so many states under `namespace`, a namespace of its own, and weigh each. About a
-    minute.
+    settings: RedisSettings, namespace: str, *, visitors: int = 100_000, items: int = 10_000
+) -> list[Measurement]:
+    """Write states to Redis as the online store does, and measure the memory that each takes.
+
+    Takes about a minute.
+
+    Args:
+        settings: The Redis to write to.
+        namespace: A namespace that nothing else uses; what is written there expires after a day.
+        visitors: Number of visitors written.
+        items: Number of items written.
     """
-    chance = random.Random(7)
-    footprint = Footprint(redis, namespace)
+    chance, keys = random.Random(7), Keys(namespace)
+    client: Any = redis.Redis.from_url(settings.url.get_secret_value(), socket_timeout=30)
     try:
-        of_visitors = footprint.visitors(_visitors(chance, visitors))
-        of_items = footprint.items(_items(chance, items))
+        of_visitors = _weigh(
+            client, _visitors(chance, visitors), keys.visitor, layout.encode_visitor
+        )
+        of_items = _weigh(client, _items(chance, items), keys.item, layout.encode_item)
     finally:
-        footprint.close()
+        client.close()
     return [
         _row(
             "a visitor with 50 events in Redis",
@@ -63,16 +75,39 @@ def run(
     ]
 
 
-def _row(name: str, sizes: list[int], what: str) -> Row:
+def _weigh(
+    client: Any,
+    states: Iterable[tuple[str, S]],
+    key: Callable[[str], str],
+    encode: Callable[[S, bytes], bytes],
+) -> list[int]:
+    """Write the states, and return the bytes of each: key, value and the server's own bookkeeping
+    (`MEMORY USAGE`).
+    """
+    rest = iter(states)
+    sizes: list[int] = []
+    while portion := list(islice(rest, _CHUNK)):
+        pipeline = client.pipeline(transaction=False)
+        for entity_id, state in portion:
+            pipeline.set(key(entity_id), encode(state, layout.new_revision()), px=DAY_MS)
+        for entity_id, _ in portion:
+            # 0 samples: the server measures the whole value instead of estimating it.
+            pipeline.memory_usage(key(entity_id), samples=0)
+        sizes += pipeline.execute()[len(portion) :]
+    return sizes
+
+
+def _row(name: str, sizes: list[int], states: str) -> Measurement:
     mean, most = sum(sizes) / len(sizes), max(sizes)
     over = sum(size > BAR_BYTES for size in sizes)
-    return Row(
+    return Measurement(
         name=name,
         value=mean,
         unit="bytes",
         ceiling=float(BAR_BYTES),
         ratio=mean / BAR_BYTES,
-        note=f"{what}; mean of MEMORY USAGE with the key, so lower is better; the largest: {most}, over {BAR_BYTES}: {over}",
+        note=f"{states}; mean of MEMORY USAGE with the key, so lower is better;"
+        f" the largest: {most}, over {BAR_BYTES}: {over}",
     )
 
 
@@ -92,13 +127,16 @@ def _visitors(chance: random.Random, count: int) -> Iterator[tuple[str, VisitorS
         ]
         state = _visitor(sequence)
         if number < _CHECKED and visitor.fold_all(None, map(_interaction, sequence)) != state:
-            raise FootprintError("a visitor's state is no longer made as this benchmark makes it")
+            raise BenchmarkError("folding gives another visitor's state than this benchmark")
         state.applied = {f"{topic}:{chance.randrange(_PARTITIONS)}": chance.randrange(10**7)}
         yield str(uuid.UUID(int=chance.getrandbits(128))), state
 
 
 def _visitor(sequence: list[SequenceEvent]) -> VisitorState:
-    """What folding these events, fewer than a sequence holds, gives; in a quarter of the time."""
+    """Build the state that folding these events gives, in a quarter of the time.
+
+    They must be fewer than a sequence holds.
+    """
     counts: dict[str, int] = {}
     recent: dict[str, int] = {}
     for event in sequence:
@@ -139,6 +177,6 @@ def _items(chance: random.Random, count: int) -> Iterator[tuple[str, ItemState]]
 
 def _interaction(event: SequenceEvent) -> Interaction:
     return Interaction(
-        event_id="e", event_type=event.event_type, user_id="u", item_id=event.item_id, timestamp=event.timestamp,
-        received_at=event.timestamp, value=event.value,
+        event_id="e", event_type=event.event_type, user_id="u", item_id=event.item_id,
+        timestamp=event.timestamp, received_at=event.timestamp, value=event.value,
     )  # fmt: skip

@@ -17,7 +17,7 @@ import sys, threading, time
 from pathlib import Path
 from slipstream_cli.local import supervisor
 from slipstream_cli.local.plan import make_plan
-from slipstream_cli.local.running import Running
+from slipstream_cli.local.foreground import ForegroundStack
 from slipstream_cli.local.terminal import Terminal
 
 class Slow(supervisor.Supervisor):
@@ -27,9 +27,9 @@ class Slow(supervisor.Supervisor):
         time.sleep(1.0)
         print("stopped in order", flush=True)
 
-from slipstream_cli.local import running
-running.Supervisor = Slow
-with Running(make_plan(Path(sys.argv[1]), {}, any_ports=True), Terminal()) as stack:
+from slipstream_cli.local import foreground
+foreground.Supervisor = Slow
+with ForegroundStack(make_plan(Path(sys.argv[1]), {}, any_ports=True), Terminal()) as stack:
     stack.start()
     print("running", flush=True)
     stack.wait()

@@ -1,4 +1,4 @@
-"""Who is shown: visitors of plainly different taste, chosen by rule from what they watched."""
+"""The demo's visitors: some of plainly different taste, chosen by the films that they watched."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,14 +7,18 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-# The taste of a visitor is told from so many films, the latest; fewer say too little.
+# Number of latest films that a taste is computed from; fewer say too little.
 RECENT = 40
 
 
 @dataclass(frozen=True)
-class Visitor:
-    """A visitor, the films watched, newest first, and the genres that set these apart from what
-    everybody watches.
+class DemoVisitor:
+    """A visitor of the demo.
+
+    Attributes:
+        user_id: The visitor.
+        watched: Item ids of the films watched, newest first.
+        likes: Genres that the visitor watches more than others do.
     """
 
     user_id: str
@@ -22,19 +26,19 @@ class Visitor:
     likes: list[str]
 
 
-def contrasting_visitors(interactions: pa.Table, items: pa.Table, count: int = 3) -> list[Visitor]:
-    """`count` visitors whose recent films differ most in genre, the most unusual taste first. The
-    same files give the same ones.
+def contrasting_visitors(
+    interactions: pa.Table, items: pa.Table, count: int = 3
+) -> list[DemoVisitor]:
+    """Choose `count` visitors whose recent films differ most in genre; the same for the same files.
 
     A taste is the share of each genre among the last 40 films, less its share among everybody's.
-    The first visitor has the longest such vector; each next one is the farthest from the nearest of
+    The first visitor has the longest such vector. Each next one is the farthest from the nearest of
     those chosen.
     """
     genres = sorted({genre for row in items["categories"].to_pylist() for genre in row})
     kinds = {row["item_id"]: _shares(row["categories"], genres) for row in items.to_pylist()}
     watched: dict[str, list[str]] = {}
-    # A visitor's films of one second are in the order of their ids, so that the choice does not
-    # hang on the file's order.
+    # Films of the same second are ordered by id, so that the file's order does not matter.
     columns = (interactions[name].to_pylist() for name in ("timestamp", "user_id", "item_id"))
     events = sorted(zip(*columns, strict=True))
     for _, user_id, item_id in reversed(events):
@@ -55,16 +59,23 @@ def contrasting_visitors(interactions: pa.Table, items: pa.Table, count: int = 3
         )
         chosen.append(int(np.argmax(distances)))
     return [
-        Visitor(users[index], watched[users[index]], _marked(tastes[index], genres))
+        DemoVisitor(users[index], watched[users[index]], _marked(tastes[index], genres))
         for index in chosen
     ]
 
 
 def films_of_another_kind(
-    visitor: Visitor, known: set[str], slates: list[list[dict[str, Any]]]
+    visitor: DemoVisitor, known: set[str], slates: list[list[dict[str, Any]]]
 ) -> list[dict[str, Any]]:
-    """The films that others are recommended (`slates`, their lists) and this visitor does not know
-    (`known`, item ids), those with the fewest of the genres that the visitor likes first.
+    """Choose films of other visitors' lists that the visitor does not know.
+
+    Args:
+        visitor: The visitor.
+        known: Item ids of films that the visitor knows.
+        slates: The recommendations of other visitors.
+
+    Returns:
+        The films, those with the fewest genres that the visitor likes first.
     """
     strange = [film for slate in slates for film in slate if film["item_id"] not in known]
     return sorted(

@@ -1,6 +1,4 @@
-"""What a benchmark hands back: rows with the same keys everywhere, the machine they were measured
-on, as JSON and as a table.
-"""
+"""Measurements of benchmarks, as a table and as JSON, and the machine that they are from."""
 
 import os
 import platform
@@ -11,11 +9,18 @@ from typing import Any, TypedDict
 import orjson
 
 
-class Row(TypedDict, total=False):
-    """One measured figure. `ratio` is `value / ceiling`, both in `unit`; keys that make no sense
-    for a row are left out.
+class BenchmarkError(RuntimeError):
+    """A benchmark did not measure what it is meant to; the text says why.
 
-    `note` says in words what the ceiling is and what was checked.
+    Requests failed, answers were not of the kind that counts, or events were lost.
+    """
+
+
+class Measurement(TypedDict, total=False):
+    """A measured figure. Keys that do not apply are left out.
+
+    `ratio` is `value / ceiling`, both in `unit`. `note` says what the ceiling is, and what was
+    checked.
     """
 
     name: str
@@ -31,9 +36,7 @@ class Row(TypedDict, total=False):
 
 
 def machine() -> dict[str, Any]:
-    """Where this runs: processor, usable cores, memory, system, Python, and the load before the
-    benchmark added its own.
-    """
+    """Describe this machine: processor, usable cores, memory, system, Python, present load."""
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
@@ -47,9 +50,16 @@ def machine() -> dict[str, Any]:
     }
 
 
-def write_json(path: str | Path, rows: Sequence[Row], servers: str, where: dict[str, Any]) -> None:
-    """Write `{"machine": …, "servers": …, "results": […]}`; figures are rounded to what they can
-    mean.
+def write_json(
+    path: str | Path, rows: Sequence[Measurement], servers: str, where: dict[str, Any]
+) -> None:
+    """Write `{"machine": …, "servers": …, "results": […]}`, figures rounded to four digits.
+
+    Args:
+        path: The file.
+        rows: The results.
+        servers: Names and versions of the servers.
+        where: The `machine` before the benchmark.
     """
     results = [
         {key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()}
@@ -59,8 +69,8 @@ def write_json(path: str | Path, rows: Sequence[Row], servers: str, where: dict[
     Path(path).write_bytes(orjson.dumps(body, option=orjson.OPT_INDENT_2) + b"\n")
 
 
-def table(rows: Sequence[Row]) -> str:
-    """The rows for a terminal, one line each, with the note below the line it belongs to."""
+def table(rows: Sequence[Measurement]) -> str:
+    """Format rows for a terminal, a line each, with its note below."""
     heads = ("", "value", "unit", "ceiling", "ratio", "p50 ms", "p90 ms", "p95 ms", "p99 ms")
     keys = ("name", "value", "unit", "ceiling", "ratio", "p50_ms", "p90_ms", "p95_ms", "p99_ms")
     cells = [list(heads), *([_cell(row.get(key)) for key in keys] for row in rows)]

@@ -3,13 +3,13 @@
 import json
 from pathlib import Path
 
-from slipstream_cli.benchmarks import report
-from slipstream_cli.benchmarks.report import Row
+from slipstream_cli.benchmarks import measurements
+from slipstream_cli.benchmarks.measurements import Measurement
 
 
 def test_json_says_on_what_machine_and_servers_it_was_measured(tmp_path: Path) -> None:
-    rows = [Row(name="batches", value=46_600.123456, unit="events/s")]
-    report.write_json(tmp_path / "out.json", rows, "Tansu 0.6.0, Valkey 9.1.2", {"cores": 2})
+    rows = [Measurement(name="batches", value=46_600.123456, unit="events/s")]
+    measurements.write_json(tmp_path / "out.json", rows, "Tansu 0.6.0, Valkey 9.1.2", {"cores": 2})
     assert json.loads((tmp_path / "out.json").read_text()) == {
         "machine": {"cores": 2},
         "servers": "Tansu 0.6.0, Valkey 9.1.2",
