@@ -110,6 +110,7 @@ def configure_logging(settings: LogSettings, service: str) -> None:
     root.setLevel(level)
     # Clients log every reconnect and fetch; our own code logs the important ones.
     for chatty, at_least in (
+        ("alembic", logging.WARNING),
         ("kafka", logging.ERROR),
         ("httpx", logging.WARNING),
         ("httpcore", logging.WARNING),
