@@ -22,7 +22,7 @@ from slipstream.chassis.logging import request_id
 from slipstream.chassis.raw_route import RawRoute
 from slipstream.contracts.rest import Problem
 from slipstream.contracts.times import HOUR_MS, now_ms
-from slipstream.features.views import Registry
+from slipstream.features.declarations import FeatureRegistry
 from slipstream.stores.lake import (
     CATALOG,
     INTERACTIONS,
@@ -49,7 +49,7 @@ class Parts:
     lake: Lake
     materializer: Materializer
     producer: Producer
-    registry: Registry
+    registry: FeatureRegistry
     planner: feast.Planner
 
 

@@ -1,4 +1,4 @@
-"""Records as they are read: each with its place in the stream, and those of one poll together."""
+"""Records as a consumer returns them: with their positions, and together for each poll."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -30,7 +30,7 @@ class Message(Generic[R]):
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """Bytes on a topic that are not its record, and why."""
+    """Bytes on a topic that are not its record, with the reason."""
 
     source: Source
     offset: int
@@ -41,7 +41,7 @@ class Malformed:
 
 @dataclass(slots=True)
 class Batch:
-    """What one poll gave. `next_offsets` is what to commit once all of it has had its effect."""
+    """The records of one poll. Commit `next_offsets` once all of them have had their effect."""
 
     messages: list[Message[Any]] = field(default_factory=list)
     malformed: list[Malformed] = field(default_factory=list)
@@ -51,9 +51,7 @@ class Batch:
         return bool(self.messages or self.malformed)
 
     def add(self, topic: Topic, source: Source, records: Sequence[Any]) -> None:
-        """Take in the client's records of one partition, in their order. Those without a value only
-        move the offset.
-        """
+        """Decode records of one partition. Those without a value only move the offset."""
         for record in records:
             if record.value is None:
                 continue

@@ -23,7 +23,7 @@ def split_source(name: str) -> tuple[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A partition of one incarnation (`topic_id`) of a topic, which `topic` names as in `TOPICS`."""
+    """A partition of one incarnation (`topic_id`) of the topic that `TOPICS` calls `topic`."""
 
     topic: str
     topic_id: str

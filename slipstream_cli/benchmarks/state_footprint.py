@@ -11,7 +11,7 @@ from slipstream.contracts.times import DAY_MS
 from slipstream.features.item import ItemState
 from slipstream.features.visitor import VisitorState
 from slipstream.stores import layout
-from slipstream.stores.layout import Keys
+from slipstream.stores.keys import Keys
 
 _CHUNK = 1_000
 _TTL_MS = DAY_MS

@@ -14,7 +14,8 @@ from pydantic.fields import FieldInfo
 from slipstream.chassis.settings import Section, ServiceSettings
 from slipstream.contracts.services import SERVICES
 from slipstream.contracts.topics import TOPICS, Topic
-from slipstream.features.views import REGISTRY, FeatureView, Registry
+from slipstream.features.declarations import FeatureRegistry, FeatureView
+from slipstream.features.views import REGISTRY
 from slipstream_cli.local.plan import DATA_DIR, DEFAULT_DATA_DIR
 
 _KINDS = {
@@ -184,7 +185,7 @@ def _env_example(chapters: list[Chapter]) -> str:
     return "\n".join(lines)
 
 
-def _features(registry: Registry) -> str:
+def _features(registry: FeatureRegistry) -> str:
     lines = [
         "# Features",
         "",

@@ -4,11 +4,11 @@ wheels.
 
 import re
 import socket
-import struct
 import subprocess
 from pathlib import Path
 from typing import IO
 
+from slipstream.broker.kafka import HANDSHAKE, answers_handshake
 from slipstream_cli.local.processes import Child, StartError
 
 
@@ -109,10 +109,7 @@ def redis_answers(port: int) -> bool:
 
 def kafka_answers(port: int) -> bool:
     """Whether a broker on this port speaks Kafka's protocol."""
-    # ApiVersions v0: api key 18, version 0, correlation id 7, no client id. The answer repeats the
-    # correlation id.
-    request = struct.pack(">hhih", 18, 0, 7, -1)
-    return ask(port, struct.pack(">i", len(request)) + request)[4:8] == struct.pack(">i", 7)
+    return answers_handshake(ask(port, HANDSHAKE))
 
 
 def ask(port: int, question: bytes) -> bytes:

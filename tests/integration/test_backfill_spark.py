@@ -22,7 +22,7 @@ from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.events import Interaction
 from slipstream.contracts.positions import StreamInteraction
 from slipstream.contracts.times import DAY_MS, HOUR_MS
-from slipstream.features.history import asks_for
+from slipstream.features.training_rows import rows_between
 from slipstream.stores.lake import Lake
 from slipstream.stores.layout import TrendingState
 from slipstream.stores.rebuild import RebuiltItem, RebuiltVisitor
@@ -109,7 +109,7 @@ def test_spark_and_one_process_agree_to_the_last_bit(
     local, local_files = FoldedHistory(), TrainingFiles(tmp_path / "local")
     (tmp_path / "work").mkdir()
     LocalEngine(snapshot, tmp_path / "work", quiet, bucket_rows=400).run(
-        local.sinks, local_files, asks_for(*WINDOW)
+        local.sinks, local_files, rows_between(*WINDOW)
     )
     local_files.complete({})
     spark, spark_files = FoldedHistory(), TrainingFiles(tmp_path / "spark")

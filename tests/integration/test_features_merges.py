@@ -21,7 +21,8 @@ from slipstream.features import item, visitor
 from slipstream.features.identity import Identities, Link
 from slipstream.features.visitor import VisitorState
 from slipstream.stores import layout
-from slipstream.stores.layout import Keys, Moved
+from slipstream.stores.keys import Keys
+from slipstream.stores.layout import MergeMarker
 from slipstream.stores.online import OnlineReader, OnlineStore
 from tests.integration.crashing import StoppedError, interrupted_store
 
@@ -84,7 +85,7 @@ def assert_each_once(store: OnlineStore, steps: Sequence[Step]) -> None:
     Who is merged into whom may depend on what was read first, where links contradict each other or
     go round; not otherwise.
     """
-    user_of = {one: store._visitors._end(one)[0] for one in PEOPLE}
+    user_of = {one: store._merges.end(one)[0] for one in PEOPLE}
     targets: dict[str, set[str]] = {}
     for step in steps:
         if isinstance(step, StreamCatalogRecord):
@@ -293,7 +294,8 @@ def test_two_who_were_merged_into_each_other_at_one_moment_become_one(
     ):  # what two writers do at the same moment, before either goes on
         state = layout.decode_visitor(store._redis.get(keys.visitor(one)))
         store._redis.set(
-            keys.visitor(one), layout.encode_moved(Moved(other, state), layout.new_revision())
+            keys.visitor(one),
+            layout.encode_marker(MergeMarker(other, state), layout.new_revision()),
         )
     store.apply([view("u", 3)])
     assert store.visitor("a").counts == store.visitor("u").counts == {"view": 4}
@@ -308,7 +310,7 @@ async def test_reader_follows_markers_and_adds_what_waits(
         keys = Keys(namespace)
         state = layout.decode_visitor(store._redis.get(keys.visitor("a")))
         store._redis.set(
-            keys.visitor("a"), layout.encode_moved(Moved("u", state), layout.new_revision())
+            keys.visitor("a"), layout.encode_marker(MergeMarker("u", state), layout.new_revision())
         )
         waiting = await reader.visitor("a")
         assert waiting is not None and waiting.counts == {"view": 2}, (
@@ -337,7 +339,7 @@ def test_a_long_way_is_shortened_when_it_is_used(store: OnlineStore, namespace: 
         [StreamInteraction("t:0", 99, view("a", 99)[2].model_copy(update={"user_id": ids[0]}))]
     )
     value = store._redis.get(Keys(namespace).visitor(ids[0]))
-    assert layout.decode_known(value) == Moved(ids[-1])
+    assert layout.decode_visitor_or_marker(value) == MergeMarker(ids[-1])
     assert store.visitor(ids[0]).counts == {"view": 13}
 
 

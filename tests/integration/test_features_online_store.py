@@ -12,8 +12,8 @@ from slipstream.contracts.events import CatalogRecord, Interaction
 from slipstream.contracts.positions import StreamCatalogRecord, StreamInteraction
 from slipstream.contracts.times import DAY_MS, HOUR_MS
 from slipstream.features.visitor import SequenceEvent
-from slipstream.stores import online
-from slipstream.stores.layout import Keys
+from slipstream.stores import trending_list
+from slipstream.stores.keys import Keys
 from slipstream.stores.online import (
     OnlineReader,
     OnlineStore,
@@ -132,7 +132,7 @@ def test_trending_is_ordered_by_decayed_weight_and_forgets_when_the_half_life_ch
 def test_trending_keeps_only_the_highest(
     store: OnlineStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(online, "TRENDING_KEPT", 20)
+    monkeypatch.setattr(trending_list, "TRENDING_KEPT", 20)
     store.apply(placed([view(f"i{number:03}", NOW + number * 1000) for number in range(100)]))
     assert {item for item, _ in store.trending(1_000)} == {
         f"i{number:03}" for number in range(80, 100)

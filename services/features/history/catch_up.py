@@ -16,10 +16,10 @@ from services.features.history.rows import FOLDED_COLUMNS, stream_interactions
 from services.features.history.sinks import HeaviestItems
 from slipstream.contracts.positions import StreamInteraction
 from slipstream.features import covisits, history, visitor
-from slipstream.features.history import Covisited
+from slipstream.features.history import StreamCovisit
 from slipstream.features.identity import taken_in
 from slipstream.features.visitor import VisitorState
-from slipstream.stores.rebuild import Covered, Rebuild, RebuiltItem, RebuiltVisitor
+from slipstream.stores.rebuild import LastOffset, Rebuild, RebuiltItem, RebuiltVisitor
 
 # Seconds for which consumers are asked to pause, in each round.
 HOLD_S = 30.0
@@ -40,7 +40,7 @@ class OutdatedStates:
 
 
 def catch_up(
-    before: LakeSnapshot, outdated: OutdatedStates, rebuild_for: Callable[[Covered], Rebuild]
+    before: LakeSnapshot, outdated: OutdatedStates, rebuild_for: Callable[[LastOffset], Rebuild]
 ) -> OutdatedStates:
     """Bring outdated states up to date and write them, in a few rounds.
 
@@ -166,7 +166,7 @@ def _pairs(
     arrived: Mapping[str, Sequence[StreamInteraction]],
     visitors: Mapping[str, RebuiltVisitor],
     online: Rebuild,
-) -> dict[str, list[Covisited]]:
+) -> dict[str, list[StreamCovisit]]:
     """The pairs that fresh records make, by item.
 
     Args:
@@ -176,7 +176,7 @@ def _pairs(
     """
     others = [user_id for user_id in arrived if user_id not in visitors]
     present = dict(zip(others, online.states(others), strict=True))
-    by_item: dict[str, list[Covisited]] = {}
+    by_item: dict[str, list[StreamCovisit]] = {}
     for user_id, records in arrived.items():
         if user_id in visitors:
             start: VisitorState | None = visitors[user_id].state
@@ -186,7 +186,7 @@ def _pairs(
         for record, pairs in zip(records, covisits.pairs(start, events), strict=True):
             for pair in pairs:
                 by_item.setdefault(pair.item_id, []).append(
-                    Covisited(record.source, record.offset, pair)
+                    StreamCovisit(record.source, record.offset, pair)
                 )
     return by_item
 
@@ -226,7 +226,7 @@ def _advance_visitor(
 
 
 def _advance_item(
-    rebuilt: RebuiltItem, records: Sequence[StreamInteraction], pairs: Sequence[Covisited]
+    rebuilt: RebuiltItem, records: Sequence[StreamInteraction], pairs: Sequence[StreamCovisit]
 ) -> RebuiltItem:
     """An item's state after fresh records and pairs."""
     return RebuiltItem(

@@ -12,8 +12,8 @@ from services.features.history.rows import FOLDED_COLUMNS
 from slipstream.contracts.events import CatalogRecord
 from slipstream.contracts.positions import Position, StreamCatalogRecord, source_name, split_source
 from slipstream.contracts.vocabulary import MERGED_INTO
-from slipstream.features.history import Catalogue
 from slipstream.features.identity import Identities, Link
+from slipstream.features.training_rows import AttributeHistory
 from slipstream.stores.lake import CATALOG, INTERACTIONS, SCHEMAS, Lake
 
 # Folded columns of an interaction, and the user that its visitor is linked to today.
@@ -53,7 +53,7 @@ class CatalogHistory:
                 erasures.append(StreamCatalogRecord(source, offset, record))
         self.identities = Identities(links)
         self.merged = self.identities.merged()
-        self.item_attributes = Catalogue(versions, attributes)
+        self.item_attributes = AttributeHistory(versions, attributes)
         self._links: dict[str, list[Link]] = {}
         for link in links:
             if link.visitor_id in self.merged:

@@ -30,8 +30,9 @@ from services.features.history.training_files import (
     visitor_schema,
 )
 from slipstream.contracts.positions import StreamInteraction
-from slipstream.features import history
-from slipstream.features.history import Asked, Covisited
+from slipstream.features import training_rows
+from slipstream.features.history import StreamCovisit
+from slipstream.features.training_rows import RowFilter
 from slipstream.stores.rebuild import RebuiltVisitor
 
 # Events in a bucket. It takes some hundred MB while it is folded.
@@ -87,7 +88,7 @@ class LocalEngine:
         # Users whom links name and of whom no record has come yet.
         self._linked = set(self._catalog.merged.values())
 
-    def run(self, sinks: Sinks, files: TrainingFiles | None, asked: Asked) -> None:
+    def run(self, sinks: Sinks, files: TrainingFiles | None, asked: RowFilter) -> None:
         """Fold history once.
 
         Args:
@@ -124,12 +125,12 @@ class LocalEngine:
             done += batch.num_rows
             self._progress("reading the lake", done / total)
 
-    def _fold_visitors(self, bucket: int, sinks: Sinks, rows: bool, asked: Asked) -> None:
+    def _fold_visitors(self, bucket: int, sinks: Sinks, rows: bool, asked: RowFilter) -> None:
         groups = _grouped(self._visitors.read(bucket), "visitor")
         if sinks.visitors is not None or sinks.items is not None:
             for chunk in chunks(groups, _STATES_AT_ONCE):
                 rebuilt: list[RebuiltVisitor] = []
-                pairs: list[Covisited] = []
+                pairs: list[StreamCovisit] = []
                 for user_id in chunk:
                     visitor, theirs = rebuilt_visitor(self._catalog, user_id, groups[user_id])
                     rebuilt.append(visitor)
@@ -143,14 +144,14 @@ class LocalEngine:
             visitor_rows = (
                 row
                 for user_id, records in groups.items()
-                for row in history.visitor_rows(
+                for row in training_rows.visitor_rows(
                     user_id, records, asked, self._catalog.item_attributes, self._catalog.attributes
                 )
             )
             for several in chunks(visitor_rows, _ROWS_AT_ONCE):
                 self._visitor_rows.add(as_batch(several, schema), np.full(len(several), bucket))
 
-    def _fold_items(self, bucket: int, sinks: Sinks, rows: bool, asked: Asked) -> None:
+    def _fold_items(self, bucket: int, sinks: Sinks, rows: bool, asked: RowFilter) -> None:
         table, pair_table = self._items.read(bucket), self._pairs.read(bucket)
         groups = _grouped(table, "item_id")
         pairs = pairs_by_item(
@@ -172,13 +173,15 @@ class LocalEngine:
             visitor_buckets = bucket_of(table["visitor"].combine_chunks(), self._buckets).tolist()
             bucket_by_key = dict(zip(_keys(table), visitor_buckets, strict=True))
             item_rows = (
-                row for records in groups.values() for row in history.item_rows(records, asked)
+                row
+                for records in groups.values()
+                for row in training_rows.item_rows(records, asked)
             )
             for several in chunks(item_rows, _ROWS_AT_ONCE):
                 buckets = [bucket_by_key[tuple(row[name] for name in KEY)] for row in several]
                 self._item_rows.add(as_batch(several, item_schema()), np.array(buckets, np.int64))
 
-    def _add_pairs(self, pairs: Sequence[Covisited]) -> None:
+    def _add_pairs(self, pairs: Sequence[StreamCovisit]) -> None:
         if pairs:
             rows = [(source, offset, *pair) for source, offset, pair in pairs]
             batch = pa.RecordBatch.from_arrays(

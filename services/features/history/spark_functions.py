@@ -9,7 +9,7 @@ from services.features.history.rows import FOLDED_COLUMNS, stream_interactions
 from services.features.history.sinks import trending_mass
 from services.features.history.training_files import as_batch, item_schema, visitor_schema
 from slipstream.contracts.positions import StreamInteraction
-from slipstream.features import history
+from slipstream.features import training_rows
 from slipstream.stores import layout
 
 if TYPE_CHECKING:
@@ -65,8 +65,8 @@ def visitor_rows(
 ) -> "pd.DataFrame":
     """The visitor halves of training rows, of the visitor whose records these are."""
     catalog: CatalogHistory = broadcast.value
-    asked = history.asks_for(since_ms, until_ms)
-    rows = history.visitor_rows(
+    asked = training_rows.rows_between(since_ms, until_ms)
+    rows = training_rows.visitor_rows(
         frame["visitor"].iloc[0],
         _records(frame),
         asked,
@@ -79,7 +79,8 @@ def visitor_rows(
 def item_rows(since_ms: int | None, until_ms: int | None, frame: "pd.DataFrame") -> "pd.DataFrame":
     """The item halves of training rows, of the item whose records these are."""
     return as_batch(
-        history.item_rows(_records(frame), history.asks_for(since_ms, until_ms)), item_schema()
+        training_rows.item_rows(_records(frame), training_rows.rows_between(since_ms, until_ms)),
+        item_schema(),
     ).to_pandas()
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from slipstream.contracts.times import HOUR_MS
 from slipstream.features.affinity import Attributes, affinity_features
+from slipstream.features.declarations import FeatureRegistry
 from slipstream.features.item import MOVING, ItemState, item_features, neighbour_features
 from slipstream.features.request import RequestContext, request_features
 from slipstream.features.session import session_features
@@ -20,7 +21,6 @@ from slipstream.features.views import (
     SESSION,
     VISITOR,
     FeatureView,
-    Registry,
     affinity_view,
 )
 from slipstream.features.visitor import VisitorState, visitor_view
@@ -121,7 +121,7 @@ class ItemReads:
         hour, key = now_ms // HOUR_MS, (item_id, names)
         cached = self._cached.get(key)
         # A state that is read again without having been written is the same object (see
-        # `slipstream.stores.decoded`).
+        # `slipstream.stores.state_cache`).
         if cached is None or cached[0] is not state or cached[1] != hour:
             steady = item_features(state, now_ms, [name for name in names if name not in MOVING])
             self._cached.pop(key, None)
@@ -132,7 +132,7 @@ class ItemReads:
         return {**cached[2], **item_features(state, now_ms, moving)} if moving else cached[2]
 
 
-def view_reads(registry: Registry) -> dict[str, ViewRead]:
+def view_reads(registry: FeatureRegistry) -> dict[str, ViewRead]:
     """The read of each declared view by name, in the order of declaration.
 
     Raises `KeyError` for a view that nothing here computes.

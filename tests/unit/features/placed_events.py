@@ -1,4 +1,4 @@
-"""Random histories of a few visitors and items, with their places in the stream."""
+"""Random histories of a few visitors and items, with their positions in the stream."""
 
 from math import isclose
 from typing import Any
@@ -28,8 +28,9 @@ def placed(
 
 @st.composite
 def histories(draw: st.DrawFn, sources: int = 1) -> list[StreamInteraction]:
-    """Up to 40 events of two visitors on three items over two days, many at the same moment, up to
-    24 h late, in the order in which they were received.
+    """Up to 40 events of two visitors on three items over two days, in order of receipt.
+
+    Many are of the same moment, and up to 24 h late.
     """
     moments = st.one_of(st.integers(0, 3), st.integers(0, 2 * HOUR_MS), st.integers(0, 2 * DAY_MS))
     drawn = draw(
@@ -64,12 +65,20 @@ def histories(draw: st.DrawFn, sources: int = 1) -> list[StreamInteraction]:
     return records
 
 
-def like(found: Any, due: Any) -> bool:
+def by_visitor(records: list[StreamInteraction]) -> dict[str, list[StreamInteraction]]:
+    """The records of each visitor, in the order given."""
+    groups: dict[str, list[StreamInteraction]] = {}
+    for record in records:
+        groups.setdefault(record.interaction.user_id, []).append(record)
+    return groups
+
+
+def like(value: Any, due: Any) -> bool:
     """Equal, but for the rounding of sums of floats."""
-    if isinstance(found, list | tuple):
-        return len(found) == len(due) and all(
-            like(one, other) for one, other in zip(found, due, strict=True)
+    if isinstance(value, list | tuple):
+        return len(value) == len(due) and all(
+            like(one, other) for one, other in zip(value, due, strict=True)
         )
-    if isinstance(found, float) or isinstance(due, float):
-        return isclose(found, due, rel_tol=1e-7, abs_tol=1e-9)
-    return bool(found == due)
+    if isinstance(value, float) or isinstance(due, float):
+        return isclose(value, due, rel_tol=1e-7, abs_tol=1e-9)
+    return bool(value == due)

@@ -24,8 +24,8 @@ from services.features.history.training_files import (
 )
 from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.positions import StreamInteraction
-from slipstream.features import history
-from slipstream.features.history import asks_for
+from slipstream.features import history, training_rows
+from slipstream.features.training_rows import rows_between
 from slipstream.stores.lake import Lake
 from slipstream.stores.rebuild import RebuiltItem, RebuiltVisitor
 from tests.unit.features.placed_events import START, histories, placed
@@ -48,7 +48,7 @@ def backfilled(
     snapshot = LakeSnapshot(lake, ATTRIBUTES)
     files, work = TrainingFiles(folder / "rows"), folder / "work"
     work.mkdir(exist_ok=True)
-    LocalEngine(snapshot, work, quiet, bucket_rows).run(sinks or Sinks(), files, asks_for())
+    LocalEngine(snapshot, work, quiet, bucket_rows).run(sinks or Sinks(), files, rows_between())
     files.complete({"rows": files.rows})
     tables = [pq.read_table(path) for path in sorted((folder / "rows").glob("*.parquet"))]
     assert all(table.schema == row_schema(ATTRIBUTES) for table in tables)
@@ -61,7 +61,7 @@ def in_memory(records: list[StreamInteraction], snapshot: LakeSnapshot) -> list[
         groups.setdefault(
             snapshot.catalog.identities.resolve(record.interaction.user_id), []
         ).append(record)
-    return history.training_rows(groups, asks_for(), snapshot.catalog.item_attributes)
+    return training_rows.training_rows(groups, rows_between(), snapshot.catalog.item_attributes)
 
 
 def by_position(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
