@@ -154,11 +154,12 @@ async def push(request: Request) -> Response:
     body = _parsed(PushRequest, await request.body())
     if isinstance(body, Response):
         return body
-    max_ahead_ms = int(parts(request).settings.features.max_ahead_hours * HOUR_MS)
+    settings = parts(request).settings
+    rules = pushes.PushRules(
+        settings.privacy.policy(), int(settings.features.max_ahead_hours * HOUR_MS)
+    )
     try:
-        records = pushes.records(
-            body.push_source_name, body.df, now_ms(), max_ahead_ms, request_id.get()
-        )
+        records = pushes.records(body.push_source_name, body.df, rules, now_ms(), request_id.get())
         await parts(request).producer.publish(records)
     except pushes.UnknownSourceError as error:
         return _refused(error, "unknown_push_source", "PushSourceNotFoundException", 422)

@@ -2,9 +2,10 @@
 
 from pydantic import Field
 
-from slipstream.chassis.settings import Section, ServiceSettings
+from slipstream.chassis.settings import Section
 from slipstream.contracts.times import DAY_MS, HOUR_MS
 from slipstream.features.views import AFFINITY_ATTRIBUTES
+from slipstream.ingress.settings import IngressSettings
 from slipstream.stores.online import Retention
 
 
@@ -89,7 +90,7 @@ class FeaturesSection(Section):
     )
 
 
-class FeaturesSettings(ServiceSettings):
+class FeaturesSettings(IngressSettings):
     """Settings that features reads from the environment."""
 
     features: FeaturesSection = FeaturesSection()

@@ -16,6 +16,7 @@ from slipstream.contracts.services import SERVICES
 from slipstream.contracts.topics import TOPICS, Topic
 from slipstream.features.declarations import FeatureRegistry, FeatureView
 from slipstream.features.views import REGISTRY
+from slipstream.ingress.settings import IngressSettings
 from slipstream_cli.local.plan import DATA_DIR, DEFAULT_DATA_DIR
 
 _KINDS = {
@@ -67,7 +68,10 @@ def _chapters() -> Iterator[Chapter]:
         [Setting(DATA_DIR, "path", str(DEFAULT_DATA_DIR), folder)],
     )
     yield from _of_class(ServiceSettings, "Every service", skip=frozenset())
-    shared = frozenset(ServiceSettings.model_fields)
+    yield from _of_class(
+        IngressSettings, "Ingestion and features", skip=frozenset(ServiceSettings.model_fields)
+    )
+    shared = frozenset(IngressSettings.model_fields)
     for name in SERVICES:
         settings = getattr(
             importlib.import_module(f"services.{name}.settings"), f"{name.capitalize()}Settings"
