@@ -21,7 +21,7 @@ from slipstream.chassis.logging import request_id
 from slipstream.chassis.raw_route import RawRoute
 from slipstream.contracts.rest import Problem
 from slipstream.contracts.times import HOUR_MS, now_ms
-from slipstream.features.views import Registry
+from slipstream.features.declarations import FeatureRegistry
 from slipstream.stores.lake import (
     CATALOG,
     INTERACTIONS,
@@ -219,7 +219,7 @@ async def feature_views(request: Request) -> dict[str, Any]:
     """The feature views as they are declared: entity, join keys, features with type, default and
     description, time to live.
     """
-    registry: Registry = request.app.state.registry
+    registry: FeatureRegistry = request.app.state.registry
     return {
         "items": [asdict(view) | {"join_key": view.join_key} for view in registry.views],
         "next_cursor": None,
@@ -229,7 +229,7 @@ async def feature_views(request: Request) -> dict[str, Any]:
 @router.get("/v1/feature-services")
 async def feature_services(request: Request) -> dict[str, Any]:
     """The feature services: lists of features, as "view:feature", that are read under one name."""
-    registry: Registry = request.app.state.registry
+    registry: FeatureRegistry = request.app.state.registry
     return {"items": [asdict(service) for service in registry.services], "next_cursor": None}
 
 

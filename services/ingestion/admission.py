@@ -5,6 +5,7 @@ allowed.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from services.ingestion.verdicts import (
     Code,
@@ -17,7 +18,19 @@ from services.ingestion.verdicts import (
 )
 from slipstream.chassis.errors import TooManyRequestsError
 from slipstream.contracts.events import Interaction
-from slipstream.stores.admission import DONE, LIMITED, PENDING, AdmissionStore, Asked, Judged, Rate
+from slipstream.stores.admission_protocol import (
+    DONE,
+    FIRST,
+    LIMITED,
+    PENDING,
+    UNCHECKED,
+    AdmissionQuery,
+    AdmissionVerdict,
+)
+from slipstream.stores.admission_store import AdmissionStore, Rate
+
+# The codes of messages whose outcome stays as it is.
+_UNCHANGED: Final = bytes((FIRST, UNCHECKED))
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +39,7 @@ class Question:
     it twice.
     """
 
-    asked: Asked
+    asked: AdmissionQuery
     repeated: frozenset[int]
 
     def taken(self, outcomes: Sequence[Outcome]) -> list[str]:
@@ -72,10 +85,10 @@ class Admission:
                     visitor = record.user_id if interaction else record.entity_id  # type: ignore[union-attr]
             ids.append(key)
             visitors.append(visitor)
-        return Question(Asked(source, ids, visitors), frozenset(repeated))
+        return Question(AdmissionQuery(source, ids, visitors), frozenset(repeated))
 
     def outcomes(
-        self, outcomes: list[Outcome], question: Question, judged: Judged
+        self, outcomes: list[Outcome], question: Question, judged: AdmissionVerdict
     ) -> list[Outcome]:
         """The outcomes of the request after it was judged. Raises `TooManyRequestsError` when the
         write key has sent too much.
@@ -87,8 +100,8 @@ class Admission:
                 retry_after_s=math.ceil(judged.wait_ms / 1000),
                 limit=rate.burst,
             )
-        letters = judged.letters
-        if not question.repeated and not letters.translate(None, b"f."):
+        letters = judged.codes
+        if not question.repeated and not letters.translate(None, _UNCHANGED):
             return outcomes
         return [
             self._outcome(outcome, letter, place in question.repeated)

@@ -27,7 +27,7 @@ from services.ingestion.write_keys import WriteKeys, follow_stored
 from slipstream.broker.producer import open_producer
 from slipstream.chassis.app import RequestMiddleware, create_service
 from slipstream.contracts.topics import INTERACTIONS
-from slipstream.stores.admission import AdmissionStore
+from slipstream.stores.admission_store import AdmissionStore
 from slipstream.stores.write_keys import WriteKeyStore
 
 

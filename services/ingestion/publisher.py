@@ -31,7 +31,7 @@ from slipstream.chassis.errors import ServiceError, UnavailableError
 from slipstream.chassis.logging import get_logger
 from slipstream.contracts.events import DeadLetter, Interaction
 from slipstream.contracts.topics import CATALOG, DEAD_LETTERS, INTERACTIONS
-from slipstream.stores.admission import Judged
+from slipstream.stores.admission_protocol import AdmissionVerdict
 
 log = get_logger(__name__)
 
@@ -173,7 +173,7 @@ class Publisher:
         answer.
         """
         asking = [parcel for parcel in parcels if parcel.question is not None]
-        judged: list[Judged] = []
+        judged: list[AdmissionVerdict] = []
         if self._admission and asking:
             judged = await self._admission.store.judge(
                 [parcel.question.asked for parcel in asking if parcel.question]

@@ -7,7 +7,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from services.ingestion.privacy import Privacy
 from services.ingestion.write_keys import WriteKeys
 from slipstream.chassis.settings import Section, ServiceSettings
-from slipstream.stores.admission import Rate
+from slipstream.stores.admission_store import Rate
 
 
 class IngestionSection(Section):

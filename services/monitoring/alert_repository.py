@@ -23,20 +23,20 @@ from sqlalchemy import (
 from services.monitoring.alerting import Alert, Streak
 from services.monitoring.repository import replacing, upsert
 from slipstream.contracts.events import Severity
-from slipstream.stores.metadata import new_metadata, prepare
+from slipstream.stores.metadata import new_metadata
 
-_metadata: Final = new_metadata()
+TABLES: Final = new_metadata()
 
 streaks_table = Table(
     "monitoring_streaks",
-    _metadata,
+    TABLES,
     Column("rule", String, primary_key=True),
     Column("failing", Integer, nullable=False),
     Column("passing", Integer, nullable=False),
 )
 alerts = Table(
     "monitoring_alerts",
-    _metadata,
+    TABLES,
     Column("alert_id", String, primary_key=True),
     Column("rule", String, nullable=False),
     Column("severity", String, nullable=False),
@@ -55,7 +55,6 @@ class AlertBook:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        prepare(engine, "monitoring_alerts", _metadata)
 
     def standing(self) -> tuple[dict[str, Streak], dict[str, Alert]]:
         """The streak and the open alert of each rule that has one."""

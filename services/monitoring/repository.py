@@ -43,13 +43,13 @@ from services.monitoring.attribution import (
     outcome,
 )
 from slipstream.contracts.events import ModelEvent
-from slipstream.stores.metadata import new_metadata, prepare
+from slipstream.stores.metadata import new_metadata
 
-_metadata: Final = new_metadata()
+TABLES: Final = new_metadata()
 
 slates = Table(
     "monitoring_slates",
-    _metadata,
+    TABLES,
     Column("recommendation_id", String, primary_key=True),
     Column("user_id", String, nullable=False),
     Column("timestamp", BigInteger, nullable=False, index=True),
@@ -63,7 +63,7 @@ slates = Table(
 )
 responses = Table(
     "monitoring_responses",
-    _metadata,
+    TABLES,
     Column("event_id", String, primary_key=True),
     Column("user_id", String, nullable=False),
     Column("item_id", String, nullable=False),
@@ -76,7 +76,7 @@ responses = Table(
 )
 quality = Table(
     "monitoring_quality",
-    _metadata,
+    TABLES,
     Column("start", BigInteger, primary_key=True),
     Column("model_version", String, primary_key=True),
     Column("answered_by", String, primary_key=True),
@@ -84,14 +84,14 @@ quality = Table(
 )
 watermarks = Table(
     "monitoring_watermarks",
-    _metadata,
+    TABLES,
     Column("topic", String, primary_key=True),
     Column("event_time", BigInteger, nullable=False),
     Column("heard_at", BigInteger, nullable=False),
 )
 model_events = Table(
     "monitoring_model_events",
-    _metadata,
+    TABLES,
     Column("version", String, primary_key=True),
     Column("event", String, primary_key=True),
     Column("timestamp", BigInteger, primary_key=True),
@@ -110,7 +110,6 @@ class SlateLog:
     def __init__(self, engine: Engine, window_ms: int) -> None:
         self._engine = engine
         self._window_ms = window_ms
-        prepare(engine, "monitoring_slates", _metadata)
 
     def ping(self) -> None:
         """Check that the database answers; raises when it does not."""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.partitioner import DefaultPartitioner
 
-from slipstream.broker.client import client_arguments
+from slipstream.broker.arguments import producer_arguments
 from slipstream.broker.kafka import connection
 from slipstream.broker.topics import physical
 from slipstream.chassis.settings import KafkaSettings
@@ -70,7 +70,7 @@ def raw_producer_rate(
     """
     name = physical(namespace, topic)
     producer = KafkaProducer(
-        **(client_arguments(settings, linger_ms=5) | {"partitioner": DefaultPartitioner()})
+        **(producer_arguments(settings, linger_ms=5) | {"partitioner": DefaultPartitioner()})
     )
     try:
         producer.partitions_for(name)

@@ -22,7 +22,7 @@ from slipstream.features.covisits import Covisit
 from slipstream.features.item import ItemState
 from slipstream.features.visitor import SequenceEvent, VisitorState
 from slipstream.stores import layout
-from slipstream.stores.layout import Keys
+from slipstream.stores.keys import Keys
 from slipstream_cli.benchmarks.measurements import BenchmarkError, Measurement
 from slipstream_cli.benchmarks.traffic import TYPES
 

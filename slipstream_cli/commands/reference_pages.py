@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from slipstream.contracts.topics import TOPICS, Topic
-from slipstream.features.views import REGISTRY, FeatureView, Registry
+from slipstream.features.declarations import FeatureRegistry, FeatureView
+from slipstream.features.views import REGISTRY
 from slipstream_cli.commands.settings_pages import (
     GENERATED,
     chapters,
@@ -25,7 +26,7 @@ def pages() -> dict[str, str]:
     }
 
 
-def _features(registry: Registry) -> str:
+def _features(registry: FeatureRegistry) -> str:
     lines = [
         "# Features",
         "",

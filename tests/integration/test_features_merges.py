@@ -15,19 +15,20 @@ from hypothesis import strategies as st
 
 from slipstream.chassis.settings import RedisSettings
 from slipstream.contracts.events import CatalogRecord, Interaction
+from slipstream.contracts.positions import StreamCatalogRecord, StreamInteraction
 from slipstream.contracts.vocabulary import MERGED_INTO
 from slipstream.features import item, visitor
-from slipstream.features.applied import Placed
 from slipstream.features.identity import Identities, Link
 from slipstream.features.visitor import VisitorState
 from slipstream.stores import layout
-from slipstream.stores.layout import Keys, Moved
-from slipstream.stores.online import OnlineReader, OnlineStore, PlacedCatalog
+from slipstream.stores.keys import Keys
+from slipstream.stores.layout import MergeMarker
+from slipstream.stores.online import OnlineReader, OnlineStore
 from tests.integration.crashing import StoppedError, interrupted_store
 
 NOW = 1_790_000_000_000
 PEOPLE = ("a", "b", "c", "u", "v")
-Step = Placed | PlacedCatalog
+Step = StreamInteraction | StreamCatalogRecord
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def store(redis_settings: RedisSettings, namespace: str) -> Iterator[OnlineStore
     made.close()
 
 
-def view(user: str, number: int, source: str = "", item_id: str = "") -> Placed:
+def view(user: str, number: int, source: str = "", item_id: str = "") -> StreamInteraction:
     at = NOW + number * 60_000
     event = Interaction(
         event_id=f"e{number}",
@@ -47,23 +48,23 @@ def view(user: str, number: int, source: str = "", item_id: str = "") -> Placed:
         timestamp=at,
         received_at=at,
     )
-    return Placed(source or f"t:{PEOPLE.index(user) % 3}", number, event)
+    return StreamInteraction(source or f"t:{PEOPLE.index(user) % 3}", number, event)
 
 
-def link(visitor_id: str, user_id: str, number: int, source: str = "") -> PlacedCatalog:
+def link(visitor_id: str, user_id: str, number: int, source: str = "") -> StreamCatalogRecord:
     record = CatalogRecord(
         entity="identity",
         entity_id=visitor_id,
         attributes={MERGED_INTO: user_id},
         timestamp=NOW + number,
     )
-    return PlacedCatalog(source or f"c:{PEOPLE.index(visitor_id) % 2}", number, record)
+    return StreamCatalogRecord(source or f"c:{PEOPLE.index(visitor_id) % 2}", number, record)
 
 
 def apply(store: OnlineStore, steps: Sequence[Step]) -> None:
     """As the materializer does: a batch's interactions, then its links."""
-    store.apply([one for one in steps if isinstance(one, Placed)])
-    store.link([one for one in steps if isinstance(one, PlacedCatalog)])
+    store.apply([one for one in steps if isinstance(one, StreamInteraction)])
+    store.link([one for one in steps if isinstance(one, StreamCatalogRecord)])
 
 
 def contents(state: VisitorState | None) -> object:
@@ -84,10 +85,10 @@ def assert_each_once(store: OnlineStore, steps: Sequence[Step]) -> None:
     Who is merged into whom may depend on what was read first, where links contradict each other or
     go round; not otherwise.
     """
-    user_of = {one: store._visitors._end(one)[0] for one in PEOPLE}
+    user_of = {one: store._merges.end(one)[0] for one in PEOPLE}
     targets: dict[str, set[str]] = {}
     for step in steps:
-        if isinstance(step, PlacedCatalog):
+        if isinstance(step, StreamCatalogRecord):
             targets.setdefault(step.record.entity_id, set()).add(
                 step.record.attributes[MERGED_INTO]
             )
@@ -96,7 +97,7 @@ def assert_each_once(store: OnlineStore, steps: Sequence[Step]) -> None:
             assert user_of[one] == user_of[said.pop()]
     for one in PEOPLE:
         assert one in targets or user_of[one] == one
-    events = [step.interaction for step in steps if isinstance(step, Placed)]
+    events = [step.interaction for step in steps if isinstance(step, StreamInteraction)]
     for one in PEOPLE:
         theirs = [event for event in events if user_of[event.user_id] == user_of[one]]
         held = store.visitor(one)
@@ -148,7 +149,7 @@ def test_the_first_link_counts_and_none_closes_a_circle(store: OnlineStore) -> N
     assert store.visitor("a") == store.visitor("c") == store.visitor("u")
     assert store.visitor("v").counts == store.visitor("b").counts == {"view": 1}
     nobody = CatalogRecord(entity="identity", entity_id="b", attributes={}, timestamp=NOW)
-    assert store.link([PlacedCatalog("c:0", 9, nobody)]).outcomes["invalid"] == 1
+    assert store.link([StreamCatalogRecord("c:0", 9, nobody)]).outcomes["invalid"] == 1
 
 
 def test_a_visitor_never_seen_is_the_user_from_the_first_event_on(store: OnlineStore) -> None:
@@ -293,7 +294,8 @@ def test_two_who_were_merged_into_each_other_at_one_moment_become_one(
     ):  # what two writers do at the same moment, before either goes on
         state = layout.decode_visitor(store._redis.get(keys.visitor(one)))
         store._redis.set(
-            keys.visitor(one), layout.encode_moved(Moved(other, state), layout.new_revision())
+            keys.visitor(one),
+            layout.encode_marker(MergeMarker(other, state), layout.new_revision()),
         )
     store.apply([view("u", 3)])
     assert store.visitor("a").counts == store.visitor("u").counts == {"view": 4}
@@ -308,7 +310,7 @@ async def test_reader_follows_markers_and_adds_what_waits(
         keys = Keys(namespace)
         state = layout.decode_visitor(store._redis.get(keys.visitor("a")))
         store._redis.set(
-            keys.visitor("a"), layout.encode_moved(Moved("u", state), layout.new_revision())
+            keys.visitor("a"), layout.encode_marker(MergeMarker("u", state), layout.new_revision())
         )
         waiting = await reader.visitor("a")
         assert waiting is not None and waiting.counts == {"view": 2}, (
@@ -327,15 +329,17 @@ def test_a_long_way_is_shortened_when_it_is_used(store: OnlineStore, namespace: 
     ids = [f"p{n}" for n in range(12)]
     store.apply(
         [
-            Placed("t:0", n, view("a", n)[2].model_copy(update={"user_id": one}))
+            StreamInteraction("t:0", n, view("a", n)[2].model_copy(update={"user_id": one}))
             for n, one in enumerate(ids)
         ]
     )
     store.link([link("a", "u", 0)._replace(record=link("a", ids[n + 1], n)[2].model_copy(update={"entity_id": one}))
                 for n, one in enumerate(ids[:-1])])  # fmt: skip
-    store.apply([Placed("t:0", 99, view("a", 99)[2].model_copy(update={"user_id": ids[0]}))])
+    store.apply(
+        [StreamInteraction("t:0", 99, view("a", 99)[2].model_copy(update={"user_id": ids[0]}))]
+    )
     value = store._redis.get(Keys(namespace).visitor(ids[0]))
-    assert layout.decode_known(value) == Moved(ids[-1])
+    assert layout.decode_visitor_or_marker(value) == MergeMarker(ids[-1])
     assert store.visitor(ids[0]).counts == {"view": 13}
 
 
@@ -356,7 +360,7 @@ def test_erasure_forgets_user_and_merged_once_and_lets_nothing_come_back(
     early = [view("a", 0), view("u", 1), view("b", 2)]
     store.apply(early)
     store.link([link("a", "u", 3)])
-    gone = PlacedCatalog(
+    gone = StreamCatalogRecord(
         "c:1", 5, CatalogRecord(entity="user", entity_id="u", deleted=True, timestamp=NOW + 5)
     )
     assert store.erase(gone) == ["u", "a"]
@@ -373,12 +377,12 @@ def test_erasure_forgets_user_and_merged_once_and_lets_nothing_come_back(
     late = store.link([link("b", "u", 4)])  # said before the erasure, read after it
     assert late.erased == [("b", NOW + 5)] and store.visitor("b").counts == {"view": 2}
     assert store.erase(
-        PlacedCatalog("c:1", 9, gone.record.model_copy(update={"entity_id": "c"}))
+        StreamCatalogRecord("c:1", 9, gone.record.model_copy(update={"entity_id": "c"}))
     ) == ["c"], "never seen"
 
 
 def test_history_resolves_ids_as_the_stream_did(store: OnlineStore) -> None:
-    told = [step for step in STORY if isinstance(step, PlacedCatalog)]
+    told = [step for step in STORY if isinstance(step, StreamCatalogRecord)]
     resolved = Identities(
         Link(record.entity_id, record.attributes[MERGED_INTO], source, offset, record.timestamp)
         for source, offset, record in told

@@ -9,15 +9,14 @@ import pytest
 
 from slipstream.chassis.settings import RedisSettings
 from slipstream.contracts.events import CatalogRecord, Interaction
+from slipstream.contracts.positions import StreamCatalogRecord, StreamInteraction
 from slipstream.contracts.times import DAY_MS, HOUR_MS
-from slipstream.features.applied import Placed
 from slipstream.features.visitor import SequenceEvent
-from slipstream.stores import online
-from slipstream.stores.layout import Keys
+from slipstream.stores import trending_list
+from slipstream.stores.keys import Keys
 from slipstream.stores.online import (
     OnlineReader,
     OnlineStore,
-    PlacedCatalog,
     Retention,
     StoreUnavailableError,
 )
@@ -34,8 +33,8 @@ def store(redis_settings: RedisSettings, namespace: str) -> Iterator[OnlineStore
     made.close()
 
 
-def placed(made: list[Interaction], source: str = "t:0") -> list[Placed]:
-    return [Placed(source, offset, event) for offset, event in enumerate(made)]
+def placed(made: list[Interaction], source: str = "t:0") -> list[StreamInteraction]:
+    return [StreamInteraction(source, offset, event) for offset, event in enumerate(made)]
 
 
 def view(item: str, at: int = NOW, user: str = "u", kind: str = "view") -> Interaction:
@@ -133,7 +132,7 @@ def test_trending_is_ordered_by_decayed_weight_and_forgets_when_the_half_life_ch
 def test_trending_keeps_only_the_highest(
     store: OnlineStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(online, "TRENDING_KEPT", 20)
+    monkeypatch.setattr(trending_list, "TRENDING_KEPT", 20)
     store.apply(placed([view(f"i{number:03}", NOW + number * 1000) for number in range(100)]))
     assert {item for item, _ in store.trending(1_000)} == {
         f"i{number:03}" for number in range(80, 100)
@@ -156,11 +155,11 @@ def test_states_expire_when_nothing_comes(
 def test_catalogue_keeps_the_newest_and_the_tombstones_of_the_deleted(store: OnlineStore) -> None:
     def entry(
         offset: int, at: int, title: str = "", source: str = "c:0", deleted: bool = False
-    ) -> PlacedCatalog:
+    ) -> StreamCatalogRecord:
         record = CatalogRecord(
             entity="item", entity_id="a", attributes={"title": title}, timestamp=at, deleted=deleted
         )
-        return PlacedCatalog(source, offset, record)
+        return StreamCatalogRecord(source, offset, record)
 
     def title() -> object:
         return next(
@@ -185,10 +184,12 @@ def test_catalogue_keeps_the_newest_and_the_tombstones_of_the_deleted(store: Onl
 def test_catalogue_snapshot_gives_every_item_once(store: OnlineStore) -> None:
     store.put_catalog(
         [
-            PlacedCatalog("c:0", n, CatalogRecord(entity="item", entity_id=f"ü{n}", timestamp=1))
+            StreamCatalogRecord(
+                "c:0", n, CatalogRecord(entity="item", entity_id=f"ü{n}", timestamp=1)
+            )
             for n in range(1_300)
         ]
-        + [PlacedCatalog("c:1", 0, CatalogRecord(entity="user", entity_id="u", timestamp=1))]
+        + [StreamCatalogRecord("c:1", 0, CatalogRecord(entity="user", entity_id="u", timestamp=1))]
     )
     assert sorted(record.entity_id for record in store.catalog_items()) == sorted(
         f"ü{n}" for n in range(1_300)
@@ -206,7 +207,9 @@ def test_a_visitor_with_50_events_and_an_item_take_under_a_kilobyte_each(
         source = f"01989c5e-7a1b-7c3d-8e4f-112233445566:{partition}"
         store.apply(
             [
-                Placed(source, 10**6 + h, view("hot", NOW + h * HOUR_MS * 4, f"v{partition}"))
+                StreamInteraction(
+                    source, 10**6 + h, view("hot", NOW + h * HOUR_MS * 4, f"v{partition}")
+                )
                 for h in range(48)
             ]
         )
@@ -221,7 +224,7 @@ async def test_reader_reads_what_the_store_wrote(
     store.apply(placed([view("a"), view("b", kind="purchase")]))
     store.put_catalog(
         [
-            PlacedCatalog(
+            StreamCatalogRecord(
                 "c:0",
                 0,
                 CatalogRecord(entity="item", entity_id="a", attributes={"x": 1}, timestamp=1),

@@ -13,7 +13,7 @@ from slipstream.contracts.times import DAY_MS
 from slipstream.features import item, visitor
 from slipstream.features.covisits import Covisit
 from slipstream.stores import layout
-from slipstream.stores.layout import Keys
+from slipstream.stores.keys import Keys
 
 NOW = 1_790_000_000_000
 TYPES = ("view",) * 10 + ("click",) * 5 + ("cart",) * 2 + ("purchase",)

@@ -19,11 +19,11 @@ from services.features.history.local_engine import (
 from services.features.history.snapshot import Snapshot
 from services.features.history.training_files import TrainingFiles, row_schema
 from services.features.settings import FeaturesSettings
-from slipstream.features.history import asks_for
+from slipstream.features.training_rows import rows_between
 from slipstream.stores.lake import Lake
 from slipstream.stores.layout import TrendingState
 from slipstream.stores.online import TRENDING_KEPT, OnlineStore
-from slipstream.stores.rebuild import Covered, Rebuild, RebuiltItem, RebuiltVisitor
+from slipstream.stores.rebuild import LastOffset, Rebuild, RebuiltItem, RebuiltVisitor
 
 _CATALOG_AT_ONCE = 500
 
@@ -89,7 +89,7 @@ def backfill(settings: FeaturesSettings, request: Request, progress: Progress) -
     progress("reading the catalogue", 0.0)
     snapshot = Snapshot(Lake(settings.lake, settings.namespace), attributes)
     report = Report(request.engine, snapshot.version, snapshot.catalog_version, snapshot.count())
-    asked = asks_for(request.since_ms, request.until_ms)
+    asked = rows_between(request.since_ms, request.until_ms)
     online = _Online(settings, snapshot, report) if request.online else None
     sinks = online.sinks if online else Sinks()
     if online:
@@ -172,7 +172,7 @@ class _Online:
         self._report.items += len(rebuilt)
         self._behind.items += self._rebuild.items(rebuilt)
 
-    def _rebuild_for(self, covered: Covered) -> Rebuild:
+    def _rebuild_for(self, covered: LastOffset) -> Rebuild:
         return Rebuild(
             self._settings.redis, self._settings.namespace, self._settings.retention(), covered
         )

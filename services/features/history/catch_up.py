@@ -14,12 +14,12 @@ from typing import Final
 from services.features.history.local_engine import Trending
 from services.features.history.rows import FOLDED_COLUMNS, placed
 from services.features.history.snapshot import Snapshot
+from slipstream.contracts.positions import StreamInteraction
 from slipstream.features import covisits, history, visitor
-from slipstream.features.applied import Placed
-from slipstream.features.history import Covisited
+from slipstream.features.history import StreamCovisit
 from slipstream.features.identity import taken_in
 from slipstream.features.visitor import VisitorState
-from slipstream.stores.rebuild import Covered, Rebuild, RebuiltItem, RebuiltVisitor
+from slipstream.stores.rebuild import LastOffset, Rebuild, RebuiltItem, RebuiltVisitor
 
 HOLD_S = 30.0
 ROUNDS = 4
@@ -38,7 +38,9 @@ class Behind:
         return bool(self.visitors or self.items or self.trending)
 
 
-def catch_up(before: Snapshot, behind: Behind, rebuild_for: Callable[[Covered], Rebuild]) -> Behind:
+def catch_up(
+    before: Snapshot, behind: Behind, rebuild_for: Callable[[LastOffset], Rebuild]
+) -> Behind:
     """Bring what is behind up to date and write it; what could still not be written after a few
     rounds.
     """
@@ -62,7 +64,7 @@ def catch_up(before: Snapshot, behind: Behind, rebuild_for: Callable[[Covered], 
 def advanced(before: Snapshot, after: Snapshot, behind: Behind, present: Rebuild) -> Behind:
     """The same states as of a later snapshot."""
     fresh = _fresh(before, after)
-    by_user: dict[str, list[Placed]] = {}
+    by_user: dict[str, list[StreamInteraction]] = {}
     for user_id, record in fresh:
         by_user.setdefault(user_id, []).append(record)
     arrived = {
@@ -72,7 +74,7 @@ def advanced(before: Snapshot, after: Snapshot, behind: Behind, present: Rebuild
     held = _joined(before, after, behind.visitors)
     others = [user_id for user_id in arrived if user_id not in held]
     seen = dict(zip(others, present.states(others), strict=True))
-    told: dict[str, list[Covisited]] = {}
+    told: dict[str, list[StreamCovisit]] = {}
     visitors: list[RebuiltVisitor] = []
     for user_id, records in arrived.items():
         events = [record.interaction for record in records]
@@ -80,7 +82,7 @@ def advanced(before: Snapshot, after: Snapshot, behind: Behind, present: Rebuild
         for record, pairs in zip(records, covisits.pairs(start, events), strict=True):
             for pair in pairs:
                 told.setdefault(pair.item_id, []).append(
-                    Covisited(record.source, record.offset, pair)
+                    StreamCovisit(record.source, record.offset, pair)
                 )
     for user_id, one in held.items():
         records = arrived.get(user_id, [])
@@ -94,7 +96,7 @@ def advanced(before: Snapshot, after: Snapshot, behind: Behind, present: Rebuild
         state = replace(state, applied=applied, merged=merged)
         visitors.append(RebuiltVisitor(user_id, state, after.known.members(user_id), last))
 
-    on_item: dict[str, list[Placed]] = {}
+    on_item: dict[str, list[StreamInteraction]] = {}
     for _, record in fresh:
         if record.interaction.item_id is not None:
             on_item.setdefault(record.interaction.item_id, []).append(record)
@@ -125,9 +127,9 @@ def _arrived(before: Snapshot, rebuild: Rebuild, timeout_s: float) -> Snapshot:
         time.sleep(_POLL_S)
 
 
-def _fresh(before: Snapshot, after: Snapshot) -> list[tuple[str, Placed]]:
+def _fresh(before: Snapshot, after: Snapshot) -> list[tuple[str, StreamInteraction]]:
     """The records that the earlier snapshot did not have, and whose each is."""
-    covered, found = before.covered, list[tuple[str, Placed]]()
+    covered, found = before.covered, list[tuple[str, StreamInteraction]]()
     for batch in after.records(since=before):
         columns = batch.select([*FOLDED_COLUMNS, "visitor"]).to_pydict()
         for user_id, record in zip(columns["visitor"], placed(columns), strict=True):
@@ -165,7 +167,7 @@ def _joined(
     return held
 
 
-def _without(present: VisitorState | None, records: list[Placed]) -> VisitorState | None:
+def _without(present: VisitorState | None, records: list[StreamInteraction]) -> VisitorState | None:
     """A visitor's state with a sequence as it was before these records, as far as it can still be
     told.
     """
@@ -180,7 +182,9 @@ def _without(present: VisitorState | None, records: list[Placed]) -> VisitorStat
     )
 
 
-def _item(one: RebuiltItem, records: list[Placed], told: list[Covisited]) -> RebuiltItem:
+def _item(
+    one: RebuiltItem, records: list[StreamInteraction], told: list[StreamCovisit]
+) -> RebuiltItem:
     last = max([one.last_received, *(record.interaction.received_at for record in records)])
     return RebuiltItem(one.item_id, history.item_state(records, told, one.state), last)
 

@@ -24,11 +24,12 @@ from services.features.history.training_files import (
     row_schema,
     visitor_schema,
 )
+from slipstream.contracts.positions import StreamInteraction
 from slipstream.contracts.vocabulary import signal_weight
-from slipstream.features import decay, history
-from slipstream.features.applied import Placed
+from slipstream.features import decay, history, training_rows
 from slipstream.features.covisits import Covisit
-from slipstream.features.history import Asked, Covisited
+from slipstream.features.history import StreamCovisit
+from slipstream.features.training_rows import RowFilter
 from slipstream.features.visitor import VisitorState
 from slipstream.stores.layout import TrendingState
 from slipstream.stores.rebuild import RebuiltItem, RebuiltVisitor
@@ -67,7 +68,7 @@ class Trending:
             masses[item_id] = decay.join(masses.get(item_id), mass) or mass
         return masses
 
-    def add(self, records: Sequence[Placed], item_id: str | None) -> None:
+    def add(self, records: Sequence[StreamInteraction], item_id: str | None) -> None:
         """Records of one item, or of none."""
         for source, offset, event in records:
             self.cover(source, offset, event.timestamp)
@@ -85,7 +86,7 @@ class Trending:
                 heapq.heappop(self.heap)
 
 
-def trending_mass(records: Iterable[Placed], half_life_ms: float) -> float | None:
+def trending_mass(records: Iterable[StreamInteraction], half_life_ms: float) -> float | None:
     """What these events of an item weigh in the trending list."""
     mass = None
     for record in history.in_order_of_time(records):
@@ -130,7 +131,7 @@ class LocalEngine:
         # users of whom links tell, and no record was found yet
         self._linked = set(snapshot.known.merged.values())
 
-    def run(self, sinks: Sinks, files: TrainingFiles | None, asked: Asked) -> None:
+    def run(self, sinks: Sinks, files: TrainingFiles | None, asked: RowFilter) -> None:
         """Fold everything once: states into `sinks`, and the asked moments into `files`."""
         self._distribute(sinks)
         for bucket in range(self._buckets):
@@ -158,12 +159,12 @@ class LocalEngine:
             done += batch.num_rows
             self._progress("reading the lake", done / total)
 
-    def _fold_visitors(self, bucket: int, sinks: Sinks, rows: bool, asked: Asked) -> None:
+    def _fold_visitors(self, bucket: int, sinks: Sinks, rows: bool, asked: RowFilter) -> None:
         groups = _grouped(self._visitors.read(bucket), "visitor")
         if sinks.visitors is not None or sinks.items is not None:
             for chunk in several_of(groups, _STATES_AT_ONCE):
                 rebuilt: list[RebuiltVisitor] = []
-                told: list[Covisited] = []
+                told: list[StreamCovisit] = []
                 for user_id in chunk:
                     visitor, pairs = rebuilt_visitor(self._known, user_id, groups[user_id])
                     rebuilt.append(visitor)
@@ -177,14 +178,14 @@ class LocalEngine:
             found = (
                 row
                 for user_id, records in groups.items()
-                for row in history.visitor_rows(
+                for row in training_rows.visitor_rows(
                     user_id, records, asked, self._known.catalogue, self._known.attributes
                 )
             )
             for several in several_of(found, _ROWS_AT_ONCE):
                 self._moments.add(as_batch(several, schema), np.full(len(several), bucket))
 
-    def _fold_items(self, bucket: int, sinks: Sinks, rows: bool, asked: Asked) -> None:
+    def _fold_items(self, bucket: int, sinks: Sinks, rows: bool, asked: RowFilter) -> None:
         table = self._items.read(bucket)
         pairs = self._pairs.read(bucket)
         groups = _grouped(table, "item_id")
@@ -212,13 +213,15 @@ class LocalEngine:
                 )
             )
             found = (
-                row for records in groups.values() for row in history.item_rows(records, asked)
+                row
+                for records in groups.values()
+                for row in training_rows.item_rows(records, asked)
             )
             for several in several_of(found, _ROWS_AT_ONCE):
                 buckets = [of_visitor[_place(row)] for row in several]
                 self._answers.add(as_batch(several, item_schema()), np.array(buckets, np.int64))
 
-    def _spool_pairs(self, told: Sequence[Covisited]) -> None:
+    def _spool_pairs(self, told: Sequence[StreamCovisit]) -> None:
         if told:
             rows = [(source, offset, *pair) for source, offset, pair in told]
             batch = pa.RecordBatch.from_arrays(
@@ -254,8 +257,8 @@ class LocalEngine:
 
 
 def rebuilt_visitor(
-    known: Known, user_id: str, records: Sequence[Placed]
-) -> tuple[RebuiltVisitor, list[Covisited]]:
+    known: Known, user_id: str, records: Sequence[StreamInteraction]
+) -> tuple[RebuiltVisitor, list[StreamCovisit]]:
     """A user's state of history, and the pairs that its records told."""
     arrived = history.in_order_of_arrival(records)
     links = known.links_to(user_id)
@@ -274,14 +277,16 @@ def only_linked(known: Known, user_id: str) -> RebuiltVisitor:
     return RebuiltVisitor(user_id, VisitorState(), known.members(user_id), last)
 
 
-def rebuilt_item(item_id: str, records: Sequence[Placed], told: Sequence[Covisited]) -> RebuiltItem:
+def rebuilt_item(
+    item_id: str, records: Sequence[StreamInteraction], told: Sequence[StreamCovisit]
+) -> RebuiltItem:
     last = max(record.interaction.received_at for record in records)
     return RebuiltItem(item_id, history.item_state(records, told), last)
 
 
-def _grouped(table: pa.Table, by: str) -> dict[str, list[Placed]]:
+def _grouped(table: pa.Table, by: str) -> dict[str, list[StreamInteraction]]:
     """The records of each id, ids in order."""
-    groups: dict[str, list[Placed]] = {
+    groups: dict[str, list[StreamInteraction]] = {
         name: [] for name in sorted(pc.unique(table[by]).to_pylist())
     }
     for batch in table.to_batches(max_chunksize=16_384):
@@ -291,11 +296,11 @@ def _grouped(table: pa.Table, by: str) -> dict[str, list[Placed]]:
     return groups
 
 
-def pairs_by_item(rows: Iterable[tuple[Any, ...]]) -> dict[str, list[Covisited]]:
+def pairs_by_item(rows: Iterable[tuple[Any, ...]]) -> dict[str, list[StreamCovisit]]:
     """Pairs of (source, offset, item, neighbour, time)."""
-    told: dict[str, list[Covisited]] = {}
+    told: dict[str, list[StreamCovisit]] = {}
     for source, offset, *pair in rows:
-        told.setdefault(pair[0], []).append(Covisited(source, offset, Covisit(*pair)))
+        told.setdefault(pair[0], []).append(StreamCovisit(source, offset, Covisit(*pair)))
     return told
 
 

@@ -11,9 +11,9 @@ import pyarrow as pa
 
 from slipstream.broker.batch import Message
 from slipstream.contracts.events import CatalogRecord, Interaction, Slate
+from slipstream.contracts.positions import StreamInteraction, source_name
 from slipstream.contracts.times import DAY_MS
 from slipstream.contracts.topics import CATALOG, INTERACTIONS, RECOMMENDATIONS
-from slipstream.features.applied import Placed
 from slipstream.stores import lake
 
 Row = tuple[Any, ...]
@@ -105,7 +105,7 @@ def as_table(table: str, rows: Sequence[Row]) -> pa.Table:
     return pa.table(arrays, schema=schema)
 
 
-def placed(columns: Mapping[str, Sequence[Any]]) -> list[Placed]:
+def placed(columns: Mapping[str, Sequence[Any]]) -> list[StreamInteraction]:
     """Rows of the lake, given as their `FOLDED_COLUMNS`, as records with their places. Missing
     values are None or NaN.
     """
@@ -134,7 +134,7 @@ def placed(columns: Mapping[str, Sequence[Any]]) -> list[Placed]:
             value=None if value is None or value != value else value,
             **_UNREAD,
         )
-        records.append(Placed(f"{topic_id}:{partition}", offset, interaction))
+        records.append(StreamInteraction(source_name(topic_id, partition), offset, interaction))
     return records
 
 

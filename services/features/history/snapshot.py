@@ -12,11 +12,11 @@ import pyarrow as pa
 
 from services.features.history.rows import FOLDED_COLUMNS
 from slipstream.contracts.events import CatalogRecord
+from slipstream.contracts.positions import Position, StreamCatalogRecord, source_name, split_source
 from slipstream.contracts.vocabulary import MERGED_INTO
-from slipstream.features.history import Catalogue
 from slipstream.features.identity import Identities, Link
+from slipstream.features.training_rows import AttributeHistory
 from slipstream.stores.lake import CATALOG, INTERACTIONS, SCHEMAS, Lake
-from slipstream.stores.online import PlacedCatalog
 
 # The columns of an interaction that are folded, and the user that its visitor is known to be.
 HISTORY_SCHEMA = pa.schema(
@@ -31,15 +31,15 @@ class Known:
     Holds the attributes of items that features are made of, every version, in memory.
     """
 
-    def __init__(self, entries: Iterable[PlacedCatalog], attributes: Sequence[str]) -> None:
+    def __init__(self, entries: Iterable[StreamCatalogRecord], attributes: Sequence[str]) -> None:
         """Of the catalogue's records in the order in which they replace each other."""
         self.attributes = tuple(attributes)
         links: list[Link] = []
-        erasures: list[PlacedCatalog] = []
+        erasures: list[StreamCatalogRecord] = []
         known: list[tuple[str, int, dict[str, Any]]] = []
         for source, offset, record in entries:
             if record.entity == "identity":
-                topic_id = source.rpartition(":")[0]
+                topic_id = split_source(source)[0]
                 links.append(
                     Link(
                         record.entity_id,
@@ -52,18 +52,18 @@ class Known:
             elif record.entity == "item":
                 known.append((record.entity_id, record.timestamp, record.attributes))
             elif record.deleted:
-                erasures.append(PlacedCatalog(source, offset, record))
+                erasures.append(StreamCatalogRecord(source, offset, record))
         self.identities = Identities(links)
         self.merged = self.identities.merged()
-        self.catalogue = Catalogue(known, attributes)
+        self.catalogue = AttributeHistory(known, attributes)
         self._links: dict[str, list[Link]] = {}
         for link in links:
             if link.visitor_id in self.merged:
                 self._links.setdefault(self.merged[link.visitor_id], []).append(link)
-        self._erased: dict[str, list[tuple[str, int]]] = {}
+        self._erased: dict[str, list[Position]] = {}
         for source, offset, record in erasures:
             self._erased.setdefault(self.identities.resolve(record.entity_id), []).append(
-                (source, offset)
+                Position(source, offset)
             )
 
     def links_to(self, user_id: str) -> list[Link]:
@@ -74,8 +74,8 @@ class Known:
         """The visitors who turned out to be this user."""
         return tuple(dict.fromkeys(link.visitor_id for link in self.links_to(user_id)))
 
-    def erased(self, user_id: str) -> list[tuple[str, int]]:
-        """The records (source and offset) that had this user's history erased."""
+    def erased(self, user_id: str) -> list[Position]:
+        """The positions of the records that had this user's history erased."""
         return self._erased.get(user_id, [])
 
 
@@ -133,14 +133,15 @@ class Snapshot:
                 )
             yield pa.RecordBatch.from_arrays([*batch.columns, users], schema=HISTORY_SCHEMA)
 
-    def _catalog(self) -> Iterator[PlacedCatalog]:
+    def _catalog(self) -> Iterator[StreamCatalogRecord]:
         if self.catalog_version is None:
             return
         for batch in self.lake.scan(CATALOG, self.catalog_version):
             for row in batch.to_pylist():
-                source, offset = f"{row.pop('topic_id')}:{row.pop('partition')}", row.pop("offset")
+                source = source_name(row.pop("topic_id"), row.pop("partition"))
+                offset = row.pop("offset")
                 attributes = json.loads(row.pop("attributes") or "{}")
-                yield PlacedCatalog(
+                yield StreamCatalogRecord(
                     source, offset, CatalogRecord.model_construct(**row, attributes=attributes)
                 )
 
@@ -158,5 +159,5 @@ class Covering:
         return int(self._ask(source))
 
 
-def _replacing(entry: PlacedCatalog) -> tuple[int, str, int]:
+def _replacing(entry: StreamCatalogRecord) -> tuple[int, str, int]:
     return entry.record.timestamp, entry.source, entry.offset

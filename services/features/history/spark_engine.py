@@ -36,7 +36,7 @@ from services.features.history.training_files import (
     row_schema,
     visitor_schema,
 )
-from slipstream.features import history
+from slipstream.features import training_rows
 from slipstream.stores import layout
 from slipstream.stores.lake import INTERACTIONS
 from slipstream.stores.rebuild import RebuiltItem, RebuiltVisitor
@@ -261,8 +261,8 @@ def _visitor_rows(
     known: Any, since_ms: int | None, until_ms: int | None, frame: "pd.DataFrame"
 ) -> "pd.DataFrame":
     found: Known = known.value
-    asked = history.asks_for(since_ms, until_ms)
-    rows = history.visitor_rows(
+    asked = training_rows.rows_between(since_ms, until_ms)
+    rows = training_rows.visitor_rows(
         frame["visitor"].iloc[0], _records(frame), asked, found.catalogue, found.attributes
     )
     return as_batch(rows, visitor_schema(found.attributes)).to_pandas()
@@ -270,7 +270,8 @@ def _visitor_rows(
 
 def _item_rows(since_ms: int | None, until_ms: int | None, frame: "pd.DataFrame") -> "pd.DataFrame":
     return as_batch(
-        history.item_rows(_records(frame), history.asks_for(since_ms, until_ms)), item_schema()
+        training_rows.item_rows(_records(frame), training_rows.rows_between(since_ms, until_ms)),
+        item_schema(),
     ).to_pandas()
 
 

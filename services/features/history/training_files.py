@@ -9,7 +9,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from slipstream.features.history import EVENT_COLUMNS, feature_columns
+from slipstream.features.training_rows import EVENT_COLUMNS, feature_columns
 from slipstream.features.views import ITEM
 from slipstream.stores.lake import INTERACTIONS, SCHEMAS
 

@@ -23,7 +23,7 @@ from services.features.reads.view_reads import (
     ViewRead,
     view_reads,
 )
-from slipstream.features.views import Registry
+from slipstream.features.declarations import FeatureRegistry
 
 PRESENT: Final = "PRESENT"
 NULL_VALUE: Final = "NULL_VALUE"
@@ -51,7 +51,7 @@ class Planner:
     `ReadRefusedError`.
     """
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: FeatureRegistry) -> None:
         self._reads = view_reads(registry)
         self._services = {service.name: service.features for service in registry.services}
         self._plans: dict[tuple[tuple[str, ...], bool], Plan] = {}

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from slipstream.contracts.times import HOUR_MS
 from slipstream.features.affinity import Attributes, affinity_features
+from slipstream.features.declarations import FeatureRegistry
 from slipstream.features.item import MOVING, ItemState, item_features, neighbour_features
 from slipstream.features.request import RequestContext, request_features
 from slipstream.features.session import session_features
@@ -18,7 +19,6 @@ from slipstream.features.views import (
     SESSION,
     VISITOR,
     FeatureView,
-    Registry,
 )
 from slipstream.features.visitor import VisitorState, visitor_view
 from slipstream.stores.online_reader import ITEMS_KEPT, OnlineReader
@@ -113,7 +113,7 @@ class ItemReads:
         hour, asked = now_ms // HOUR_MS, (item_id, names)
         known = self._known.get(asked)
         # A state that is read again without having been written is the same object (see
-        # `slipstream.stores.decoded`).
+        # `slipstream.stores.state_cache`).
         if known is None or known[0] is not state or known[1] != hour:
             steady = item_features(state, now_ms, [name for name in names if name not in MOVING])
             self._known.pop(asked, None)
@@ -124,7 +124,7 @@ class ItemReads:
         return {**known[2], **item_features(state, now_ms, moving)} if moving else known[2]
 
 
-def view_reads(registry: Registry) -> dict[str, ViewRead]:
+def view_reads(registry: FeatureRegistry) -> dict[str, ViewRead]:
     """By name, in the order of their declaration."""
     attributes = registry.affinity_attributes
 

@@ -12,14 +12,13 @@ from typing import Final, NamedTuple
 from services.features.history.rows import TABLES, Row, as_table
 from slipstream.broker.batch import Batch
 from slipstream.chassis.logging import get_logger
-from slipstream.contracts.positions import Source
+from slipstream.contracts.positions import Position, Source
 from slipstream.stores.lake import (
     CATALOG,
     INTERACTIONS,
     Lake,
     LakeConflictError,
     LakeUnavailableError,
-    Place,
 )
 
 log = get_logger(__name__)
@@ -81,15 +80,13 @@ class Archive:
         waiting = self._filling.count + sum(portion.count for portion in self._closed)
         return waiting >= self._flush_rows * PORTIONS_HELD
 
-    def places(self, event_ids: Collection[str]) -> dict[str, list[Place]]:
+    def positions(self, event_ids: Collection[str]) -> dict[str, list[Position]]:
         """Where interactions with these event ids stand that are not known to be in the lake yet."""
-        found: dict[str, list[Place]] = {}
+        found: dict[str, list[Position]] = {}
         for portion in (self._writing, *self._closed, self._filling):
             for source, offset, row in portion.rows.get(INTERACTIONS, ()):
                 if row[0] in event_ids:
-                    found.setdefault(row[0], []).append(
-                        Place(source.topic_id, source.partition, offset)
-                    )
+                    found.setdefault(row[0], []).append(Position(source.name, offset))
         return found
 
     def add(self, batch: Batch, erasures: Sequence[Erasure] = ()) -> None:

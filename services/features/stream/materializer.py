@@ -26,7 +26,7 @@ from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.metrics import Metrics
 from slipstream.contracts.events import DeadLetter, FeatureUpdate
-from slipstream.contracts.positions import Source
+from slipstream.contracts.positions import Source, StreamCatalogRecord, StreamInteraction
 from slipstream.contracts.times import HOUR_MS, now_ms
 from slipstream.contracts.topics import (
     CATALOG,
@@ -35,12 +35,11 @@ from slipstream.contracts.topics import (
     INTERACTIONS,
     RECOMMENDATIONS,
 )
-from slipstream.features.applied import Placed
 from slipstream.features.views import RECOMMENDER, VISITOR
 from slipstream.features.visitor import VisitorState, visitor_features
 from slipstream.stores.lake import INTERACTIONS as INTERACTIONS_TABLE
 from slipstream.stores.lake import Lake, LakeUnavailableError
-from slipstream.stores.online import OnlineStore, PlacedCatalog, StoreUnavailableError
+from slipstream.stores.online import OnlineStore, StoreUnavailableError
 
 log = get_logger(__name__)
 
@@ -92,7 +91,7 @@ class Materializer:
             lake, flush_s=self._own.lake_flush_s, flush_rows=self._own.lake_flush_rows
         )
         self._repeats = Repeats(
-            lake, self._archive.places, int(self._own.repeat_lookback_hours * HOUR_MS)
+            lake, self._archive.positions, int(self._own.repeat_lookback_hours * HOUR_MS)
         )
         self._consumer: Consumer | None = None
         self.watch = ConsumerWatch(metrics)
@@ -191,12 +190,10 @@ class Materializer:
             entries = [m for m in messages if m.source.topic == CATALOG.name]
             with self._measured.apply_seconds.time():
                 changed = self._store.apply(
-                    [Placed(m.source.name, m.offset, m.record) for m in interactions]
+                    [StreamInteraction(*m.position, m.record) for m in interactions]
                 )
                 kept = [m for m in entries if not is_of_people(m.record)]
-                self._store.put_catalog(
-                    [PlacedCatalog(m.source.name, m.offset, m.record) for m in kept]
-                )
+                self._store.put_catalog([StreamCatalogRecord(*m.position, m.record) for m in kept])
                 settled = settle(self._store, [m for m in entries if is_of_people(m.record)])
         except LakeUnavailableError as error:
             self._lake_failure = str(error)

@@ -8,8 +8,9 @@ from itertools import groupby
 from services.features.stream.archive import Erasure
 from slipstream.broker.batch import Message
 from slipstream.contracts.events import CatalogRecord
+from slipstream.contracts.positions import StreamCatalogRecord
 from slipstream.features.visitor import VisitorState
-from slipstream.stores.online import OnlineStore, PlacedCatalog
+from slipstream.stores.online import OnlineStore
 
 
 @dataclass(slots=True)
@@ -51,5 +52,5 @@ def settle(store: OnlineStore, messages: Iterable[Message[CatalogRecord]]) -> Se
     return settled
 
 
-def _placed(message: Message[CatalogRecord]) -> PlacedCatalog:
-    return PlacedCatalog(message.source.name, message.offset, message.record)
+def _placed(message: Message[CatalogRecord]) -> StreamCatalogRecord:
+    return StreamCatalogRecord(*message.position, message.record)

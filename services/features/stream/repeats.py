@@ -12,11 +12,12 @@ from typing import Any, Final
 
 from slipstream.broker.batch import Message
 from slipstream.contracts.events import Interaction
+from slipstream.contracts.positions import Position
 from slipstream.contracts.times import DAY_MS
-from slipstream.stores.lake import INTERACTIONS, Lake, Place
+from slipstream.stores.lake import INTERACTIONS, Lake
 
-# event id → the places where it stands
-Places = Mapping[str, Collection[Place]]
+# event id → the positions where it stands
+Positions = Mapping[str, Collection[Position]]
 # An unmarked copy that is this much younger or older than its marked one (by arrival, in ms) is an
 # event of its own: no producer tries for longer, and an id may be used again when ingestion has
 # forgotten it.
@@ -29,13 +30,13 @@ class Repeats:
     """What is known of marked copies. Used in one thread, which reads the stream."""
 
     def __init__(
-        self, lake: Lake, waiting: Callable[[Collection[str]], Places], lookback_ms: int
+        self, lake: Lake, waiting: Callable[[Collection[str]], Positions], lookback_ms: int
     ) -> None:
         """First copies are looked for among the rows received up to `lookback_ms` before, in the
         lake and on their way there (`waiting`).
         """
         self._lake, self._waiting, self._lookback_ms = lake, waiting, lookback_ms
-        self._counted: dict[str, tuple[Place, int]] = {}
+        self._counted: dict[str, tuple[Position, int]] = {}
         self._known_since: int | None = None
         self._forget_at = _MANY
 
@@ -62,14 +63,14 @@ class Repeats:
         marked = [event for event in events if event.maybe_repeat]
         if not marked and not self._counted:
             return list(messages), 0
-        known = self._places(marked)
+        known = self._positions(marked)
         kept = []
         for message in messages:
             event = message.record
             if isinstance(event, Interaction) and (
                 event.event_id in known or event.event_id in self._counted
             ):
-                own = Place(message.source.topic_id, message.source.partition, message.offset)
+                own = message.position
                 if event.maybe_repeat:
                     places = known[event.event_id]
                     if own not in places and any(_counts_before(place, own) for place in places):
@@ -93,26 +94,26 @@ class Repeats:
             self._counted = self._lake.marked(INTERACTIONS, since) | self._counted
             self._known_since = since
 
-    def _places(self, marked: Sequence[Interaction]) -> dict[str, set[Place]]:
+    def _positions(self, marked: Sequence[Interaction]) -> dict[str, set[Position]]:
         """Where copies of these events stand."""
-        known: dict[str, set[Place]] = {event.event_id: set() for event in marked}
+        known: dict[str, set[Position]] = {event.event_id: set() for event in marked}
         if marked:
             since = min(event.received_at for event in marked) - self._lookback_ms
             for found in (
                 self._waiting(known.keys()),
-                self._lake.places(INTERACTIONS, known.keys(), since),
+                self._lake.positions(INTERACTIONS, known.keys(), since),
             ):
                 for event_id, others in found.items():
                     known[event_id].update(others)
         return known
 
-    def _overtook(self, event: Interaction, own: Place) -> bool:
+    def _overtook(self, event: Interaction, own: Position) -> bool:
         """Whether the marked copy of an unmarked event stands before it."""
         if event.event_id not in self._counted:
             return False
         place, received_at = self._counted[event.event_id]
         return (
-            place[:2] == own[:2]
+            place.source == own.source
             and place.offset < own.offset
             and abs(event.received_at - received_at) <= OVERTAKEN_MS
         )
@@ -121,18 +122,18 @@ class Repeats:
         """Those that no copy can follow: of each partition by how far it has come itself, since one
         may be far behind.
         """
-        newest: dict[tuple[str, int], int] = {}
+        newest: dict[str, int] = {}
         for message in messages:
             if isinstance(message.record, Interaction):
-                partition = message.source.topic_id, message.source.partition
-                newest[partition] = max(message.record.received_at, newest.get(partition, 0))
+                source = message.source.name
+                newest[source] = max(message.record.received_at, newest.get(source, 0))
         self._counted = {
             event_id: (place, received_at)
             for event_id, (place, received_at) in self._counted.items()
-            if received_at > newest.get(place[:2], 0) - 2 * OVERTAKEN_MS
+            if received_at > newest.get(place.source, 0) - 2 * OVERTAKEN_MS
         }
         self._forget_at = max(_MANY, 2 * len(self._counted))
 
 
-def _counts_before(place: Place, own: Place) -> bool:
-    return place[:2] != own[:2] or place.offset < own.offset
+def _counts_before(place: Position, own: Position) -> bool:
+    return place.source != own.source or place.offset < own.offset

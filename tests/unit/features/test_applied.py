@@ -4,11 +4,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slipstream.contracts.events import Interaction
-from slipstream.features.applied import TOPICS_KEPT, Placed, advance
+from slipstream.contracts.positions import StreamInteraction
+from slipstream.features.applied import TOPICS_KEPT, advance
 
 
-def record(source: str, offset: int) -> Placed:
-    return Placed(
+def record(source: str, offset: int) -> StreamInteraction:
+    return StreamInteraction(
         source,
         offset,
         Interaction(

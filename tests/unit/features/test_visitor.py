@@ -193,6 +193,18 @@ def test_an_earlier_moment_sees_nothing_of_what_came_after_it(
     assert all(seen[name] >= 0 or seen[name] == -1 for name in seen)
 
 
+def test_counts_ever_leave_out_later_events_whose_tile_is_gone() -> None:
+    newest = START + TILE_SIZES[2].kept * DAY_MS
+    later = [
+        *(event(START + 1 + n, None, "search") for n in range(4)),
+        event(newest, None, "search"),
+    ]
+    state = fold_all(None, [event(START), event(START, None, "search"), *later])
+    assert state.tiles[2].newest - START // DAY_MS == TILE_SIZES[2].kept
+    features = visitor_features(state, START)
+    assert (features["events"], features["views"], features["impressions"]) == (1, 1, 0)
+
+
 @given(st.lists(interactions(), min_size=1, max_size=40), st.randoms(use_true_random=False))
 def test_an_event_that_is_a_day_late_counts_in_every_window(
     events: list[Interaction], chance: random.Random

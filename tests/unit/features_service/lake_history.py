@@ -9,15 +9,14 @@ import pyarrow as pa
 
 from services.features.history.rows import as_table, interaction_row
 from slipstream.broker.batch import Message
-from slipstream.contracts.positions import Source
+from slipstream.contracts.positions import Source, StreamInteraction
 from slipstream.contracts.vocabulary import MERGED_INTO
-from slipstream.features.applied import Placed
 from slipstream.stores.lake import CATALOG, INTERACTIONS, SCHEMAS, Lake
 
 Entry = tuple[str, str, dict[str, Any], int]
 
 
-def write(lake: Lake, records: Sequence[Placed], chance: random.Random) -> None:
+def write(lake: Lake, records: Sequence[StreamInteraction], chance: random.Random) -> None:
     """In a few appends, the rows of each in any order."""
     rest = list(records)
     while rest:

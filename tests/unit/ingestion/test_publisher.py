@@ -11,7 +11,8 @@ from services.ingestion.publisher import Publisher
 from services.ingestion.verdicts import Origin, Outcome, Taken
 from slipstream.broker.producer import Failure, Outgoing
 from slipstream.contracts.events import Interaction
-from slipstream.stores.admission import FIRST, PENDING, Asked, Judged, Rate
+from slipstream.stores.admission_protocol import FIRST, PENDING, AdmissionQuery, AdmissionVerdict
+from slipstream.stores.admission_store import Rate
 
 ORIGIN = Origin("shop", "r", 1_700_000_000_000)
 
@@ -32,11 +33,13 @@ class SlowAnswers:
     def acknowledged(self, keys: Sequence[str]) -> None:
         pass
 
-    async def judge(self, requests: Sequence[Asked]) -> list[Judged]:
+    async def judge(self, requests: Sequence[AdmissionQuery]) -> list[AdmissionVerdict]:
         judged = []
         for request in requests:
             judged.append(
-                Judged(bytes(PENDING if key in self.seen else FIRST for key in request.ids))
+                AdmissionVerdict(
+                    bytes(PENDING if key in self.seen else FIRST for key in request.ids)
+                )
             )
             self.seen.update(key for key in request.ids if key)
         self.calls.append(

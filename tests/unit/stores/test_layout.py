@@ -9,7 +9,8 @@ from slipstream.features.covisits import Covisit
 from slipstream.features.item import item_features
 from slipstream.features.visitor import SequenceEvent, VisitorState
 from slipstream.stores import layout
-from slipstream.stores.layout import Keys, LayoutError, TrendingState
+from slipstream.stores.keys import Keys
+from slipstream.stores.layout import LayoutError, TrendingState
 from tests.unit.features.strategies import START, interactions
 
 APPLIED = st.dictionaries(

@@ -21,9 +21,9 @@ from services.features.history.training_files import (
     row_schema,
 )
 from slipstream.chassis.settings import LakeSettings
-from slipstream.features import history
-from slipstream.features.applied import Placed
-from slipstream.features.history import asks_for
+from slipstream.contracts.positions import StreamInteraction
+from slipstream.features import history, training_rows
+from slipstream.features.training_rows import rows_between
 from slipstream.stores.lake import Lake
 from slipstream.stores.rebuild import RebuiltItem, RebuiltVisitor
 from tests.unit.features.placed_events import START, histories, placed
@@ -46,20 +46,20 @@ def backfilled(
     snapshot = Snapshot(lake, ATTRIBUTES)
     files, work = TrainingFiles(folder / "rows"), folder / "work"
     work.mkdir(exist_ok=True)
-    LocalEngine(snapshot, work, quiet, bucket_rows).run(sinks or Sinks(), files, asks_for())
+    LocalEngine(snapshot, work, quiet, bucket_rows).run(sinks or Sinks(), files, rows_between())
     files.complete({"rows": files.rows})
     tables = [pq.read_table(path) for path in sorted((folder / "rows").glob("*.parquet"))]
     assert all(table.schema == row_schema(ATTRIBUTES) for table in tables)
     return [row for table in tables for row in table.to_pylist()]
 
 
-def in_memory(records: list[Placed], snapshot: Snapshot) -> list[dict[str, Any]]:
-    groups: dict[str, list[Placed]] = {}
+def in_memory(records: list[StreamInteraction], snapshot: Snapshot) -> list[dict[str, Any]]:
+    groups: dict[str, list[StreamInteraction]] = {}
     for record in records:
         groups.setdefault(snapshot.known.identities.resolve(record.interaction.user_id), []).append(
             record
         )
-    return history.training_rows(groups, asks_for(), snapshot.known.catalogue)
+    return training_rows.training_rows(groups, rows_between(), snapshot.known.catalogue)
 
 
 def by_place(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -72,7 +72,7 @@ def by_place(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 )
 def test_batch_rows_are_those_of_memory(
     tmp_path_factory: pytest.TempPathFactory,
-    records: list[Placed],
+    records: list[StreamInteraction],
     chance: random.Random,
     merged: bool,
 ) -> None:
