@@ -2,29 +2,31 @@
 #
 #   docker build --build-arg SERVICE=serving -t slipstream/serving .
 #
-# An image holds the requirements of the shared library and of its own service, nothing else. Another package index (a CPU
-# index for torch, say) comes in through pip's own variables as build arguments:
+# An image holds the requirements of the shared library and of its own service, nothing else, in the
+# versions that constraints.txt pins. torch is not pinned: a CPU build of it, from another package
+# index, comes in through pip's own variables as build arguments:
 #
 #   --build-arg PIP_INDEX_URL=https://… --build-arg PIP_EXTRA_INDEX_URL=https://…
 #
 # --build-arg CODE_COMMIT=$(git rev-parse HEAD) lets training record which code made a model.
 ARG SERVICE
 
-# What all five stand on: built once, and again only when slipstream/requirements.txt changes.
+# What all five stand on: built once, and again only when one of the two files changes.
 FROM python:3.11-slim AS shared
 ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/slipstream
 ENV PATH=/opt/slipstream/bin:$PATH
+COPY constraints.txt /requirements/constraints.txt
 COPY slipstream/requirements.txt /requirements/slipstream.txt
-RUN pip install -r /requirements/slipstream.txt
+RUN pip install -c /requirements/constraints.txt -r /requirements/slipstream.txt
 
 FROM shared AS build
 ARG SERVICE
 COPY services/${SERVICE}/requirements.txt /requirements/service.txt
 # Both lists at once, so that the resolver sees every bound.
-RUN pip install -r /requirements/slipstream.txt -r /requirements/service.txt
+RUN pip install -c /requirements/constraints.txt -r /requirements/slipstream.txt -r /requirements/service.txt
 WORKDIR /src
 COPY pyproject.toml README.md ./
 COPY slipstream slipstream

@@ -2,7 +2,9 @@
 
 VENV := .venv
 STAMP := $(VENV)/.installed
-REQUIREMENTS := pyproject.toml $(wildcard slipstream/requirements.txt services/*/requirements.txt)
+# What pip installs is pinned in constraints.txt, except torch.
+PIP_INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+REQUIREMENTS := pyproject.toml constraints.txt $(wildcard slipstream/requirements.txt services/*/requirements.txt)
 # The first of these that is new enough, unless PYTHON names one.
 PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3,\
 	$(if $(shell $(p) -c 'import sys; print(*["yes"] * (sys.version_info >= (3, 11)))' 2>/dev/null),$(p))))
@@ -12,20 +14,34 @@ KAFKA_HOME ?= $(firstword $(wildcard /opt/kafka $(abspath ../shared/kafka)))
 export KAFKA_HOME
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test test-servers servers fuzz faults restarts test-compose test-spark lint format node-sdk docs clean
+.PHONY: help install lock demo up test test-servers servers fuzz faults restarts test-compose test-spark lint format node-sdk docs clean
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## Make .venv and install everything, the embedded servers and the development tools too
 
-$(STAMP): $(REQUIREMENTS)
+$(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed. Debian, Ubuntu: apt install python3 python3-venv" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) can't make a virtual environment. Debian, Ubuntu: apt install python3-venv" >&2; exit 1; }
-	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV)
+
+$(STAMP): $(REQUIREMENTS) | $(VENV)/bin/python
 	@echo "installing into $(VENV) (once, a minute or two)"
-	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e ".[dev,embedded]"
+	@$(PIP_INSTALL) -e ".[dev,embedded]"
 	@touch $@
+
+# Not after `install`: a requirement that the old lock contradicts can't be installed.
+$(VENV)/bin/uv: | $(VENV)/bin/python
+	@$(PIP_INSTALL) uv
+
+# One version of each package for every Python from 3.11 on. torch and the CUDA libraries that only
+# it needs are left out: whoever installs chooses a CPU or a CUDA build.
+lock: | $(VENV)/bin/uv ## Write constraints.txt anew (LOCK_ARGS=--upgrade: with the newest versions; else those that fit stay)
+	@$(VENV)/bin/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --all-extras \
+	  --annotation-style line --custom-compile-command "make lock" --output-file constraints.txt $(LOCK_ARGS) pyproject.toml
+	@sed -E '/^(torch|triton|cuda-[a-z0-9-]+|nvidia-[a-z0-9-]+)==/d' constraints.txt >constraints.txt.new
+	@mv constraints.txt.new constraints.txt
 
 demo: $(STAMP) ## See it work on 100,000 real film ratings (DEMO_ARGS=--exit stops at the end)
 	@$(VENV)/bin/slipstream demo $(DEMO_ARGS)
@@ -61,7 +77,7 @@ test-compose: $(STAMP) ## Run docker-compose.yml from nothing, and kill each con
 	@$(VENV)/bin/python -m tests.compose $(COMPOSE_ARGS)
 
 test-spark: $(STAMP) ## Run the test that needs PySpark and Java 17, with PySpark in a folder of its own (half a gigabyte)
-	@test -d .spark/pyspark || $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --target .spark "pyspark>=4.0" py4j
+	@test -d .spark/pyspark || $(PIP_INSTALL) --no-deps --target .spark pyspark py4j
 	@PYTHONPATH=.spark $(VENV)/bin/python -m pytest -ra tests/integration/test_backfill_spark.py
 
 lint: $(STAMP) ## Check style, types and the rules of who may import what

@@ -36,8 +36,10 @@ class Rule:
 
     Args:
         api: Kind of request that it applies to.
-        hold_s: Seconds for which the request is kept before it goes on; later requests of the connection wait behind it.
-        lose_answer: Whether the connection is closed in place of the broker's answer, after the broker has acted.
+        hold_s: Seconds for which the request is kept before it goes on; later requests of the
+            connection wait behind it.
+        lose_answer: Whether the connection is closed in place of the broker's answer, after the
+            broker has acted.
         cut: Whether the connection is closed in place of the request, which the broker never sees.
         spare: Requests of this kind at the beginning of each connection that pass untouched.
         times: Requests that the rule applies to before it is spent; None: all.
@@ -51,8 +53,8 @@ class Rule:
     times: int | None = None
 
     def takes(self, nth: int) -> bool:
-        """Whether it applies to the nth request of its kind on a connection, counted from 1; spends
-        one use.
+        """Whether it applies to the nth request of its kind on a connection, counted from 1. Uses
+        up one of `times` then.
         """
         if nth <= self.spare or self.times == 0:
             return False
@@ -131,7 +133,7 @@ async def _frame(reader: asyncio.StreamReader) -> bytes | None:
 
 @contextmanager
 def proxied(port: int, broker_port: int) -> Iterator[KafkaProxy]:
-    """A proxy that runs in a thread of its own for the length of the block."""
+    """Run a proxy in a thread for the length of the block."""
     proxy = KafkaProxy(port, broker_port)
     loop = asyncio.new_event_loop()
     started = threading.Event()

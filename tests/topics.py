@@ -1,4 +1,4 @@
-"""Topics that go, are made anew under their old names, or are led by these brokers or those."""
+"""Topics of tests: delete them, make them anew under their old names, and find their leaders."""
 
 import time
 
@@ -24,8 +24,9 @@ def delete_topics(settings: KafkaSettings, namespace: str) -> None:
 
 
 def make_topics_anew(settings: KafkaSettings, namespace: str) -> None:
-    """Delete the namespace's topics with all that is in them, and have them made again, by whoever
-    is first, with new ids.
+    """Delete the namespace's topics with their records, and make them again with new ids.
+
+    Services that run may make them first.
     """
     names = [physical(namespace, topic) for topic in TOPICS]
     before = topic_ids(settings, names)
@@ -38,9 +39,7 @@ def make_topics_anew(settings: KafkaSettings, namespace: str) -> None:
 
 
 def leaders(settings: KafkaSettings, name: str) -> set[int]:
-    """The ids of the brokers that lead a partition of the topic `name` now; none while no broker
-    tells.
-    """
+    """The ids of the brokers that lead partitions of this topic; empty without an answer."""
     try:
         admin = KafkaAdminClient(**connection(settings))
     except KafkaError:

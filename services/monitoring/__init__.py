@@ -1,11 +1,12 @@
-"""Monitoring: does it work, is it still right, and who is told when not.
+"""Monitoring measures whether recommendations work, and alerts when they no longer do.
 
-Owns: click-through and conversion by model version, drift of the features that models answer on, alerts.
-Consumes: interactions.v1, recommendations.v1, feature-updates.v1 (watermark), model-events.v1; group "monitoring".
-Produces: alerts.v1 (action "retrain" asks training for a run).
-Calls: every service's /health/ready; features /v1/status; training's champion, its manifest and its latest runs.
-Stores: slates, the interactions that may follow from them, the counts, alerts; SQL, tables `monitoring_*`.
+Owns: click-through and conversion by model version, drift of models' features, alerts.
+Consumes: interactions.v1, recommendations.v1, feature-updates.v1 and model-events.v1; group
+    "monitoring".
+Produces: alerts.v1; an alert with the action "retrain" asks training for a run.
+Calls: every service's /health/ready; features' status; training's champion, manifest and runs.
+Stores: slates, the interactions that follow, counts and alerts, in SQL tables `monitoring_*`.
 
-One replica a namespace: a second one would judge the same rules again. A restart loses nothing, so
-replace it in place.
+It runs as one replica a namespace: a second one would judge the same rules again. A restart loses
+nothing, so replace it in place.
 """

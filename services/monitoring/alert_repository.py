@@ -23,20 +23,20 @@ from sqlalchemy import (
 from services.monitoring.alerting import Alert, Streak
 from services.monitoring.repository import replacing, upsert
 from slipstream.contracts.events import Severity
-from slipstream.stores.metadata import new_metadata, prepare
+from slipstream.stores.metadata import new_metadata
 
-_metadata: Final = new_metadata()
+TABLES: Final = new_metadata()
 
 streaks_table = Table(
     "monitoring_streaks",
-    _metadata,
+    TABLES,
     Column("rule", String, primary_key=True),
     Column("failing", Integer, nullable=False),
     Column("passing", Integer, nullable=False),
 )
 alerts = Table(
     "monitoring_alerts",
-    _metadata,
+    TABLES,
     Column("alert_id", String, primary_key=True),
     Column("rule", String, nullable=False),
     Column("severity", String, nullable=False),
@@ -51,16 +51,13 @@ alerts = Table(
 
 
 class AlertBook:
-    """Alerts and the streaks of good and failing checks that open and close them. Creates its
-    tables where they do not exist.
-    """
+    """The repository of alerts, and of the streaks that open and close them."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        prepare(engine, "monitoring_alerts", _metadata)
 
     def standing(self) -> tuple[dict[str, Streak], dict[str, Alert]]:
-        """By rule: its streak, and its open alert, if any."""
+        """The streak and the open alert of each rule that has one."""
         with self._engine.connect() as db:
             streaks = {
                 row.rule: Streak(row.failing, row.passing)
@@ -73,7 +70,7 @@ class AlertBook:
         return streaks, {alert.rule: alert for alert in opened}
 
     def save(self, streaks: Mapping[str, Streak], changed: Sequence[Alert]) -> None:
-        """Keep the outcome of one round of checks, all of it or nothing."""
+        """Keep the result of one round of checks, all of it or nothing."""
         rows = [
             asdict(alert)
             | {"severity": alert.severity.value, "evidence": orjson.dumps(alert.evidence).decode()}
@@ -89,7 +86,7 @@ class AlertBook:
             upsert(db, alerts, rows, replacing)
 
     def unannounced(self) -> list[Alert]:
-        """Alerts whose present state was not yet told on the topic, oldest first."""
+        """Alerts whose present state is not on the topic yet, oldest first."""
         with self._engine.connect() as db:
             return [
                 _alert(row)
@@ -99,13 +96,15 @@ class AlertBook:
             ]
 
     def mark_announced(self, announced: Sequence[Alert]) -> None:
+        """Note that the present state of these alerts is on the topic."""
         ids = [alert.alert_id for alert in announced]
         with self._engine.begin() as db:
             db.execute(update(alerts).where(alerts.c.alert_id.in_(ids)).values(announced=True))
 
     def page(self, state: str, limit: int, after: tuple[int, str] | None) -> list[Alert]:
-        """At most `limit` alerts in `state` (open, closed or all), newest first, that come after
-        (opened_at, alert_id).
+        """At most `limit` alerts in `state` (open, closed or all), newest first.
+
+        The page begins after the position `after`: (opened_at, alert_id).
         """
         query = (
             select(alerts)

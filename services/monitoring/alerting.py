@@ -1,5 +1,6 @@
-"""When a finding becomes an alert, and when an alert ends. Pure: the streaks and alerts are kept by
-the repository.
+"""The opening and closing of alerts.
+
+Pure functions; the repository keeps streaks and alerts.
 """
 
 from collections.abc import Mapping
@@ -12,9 +13,7 @@ Action = Literal["retrain", "none"]
 
 
 class Finding(NamedTuple):
-    """What a rule has against the present state: how bad, in one sentence, and the figures behind
-    it.
-    """
+    """A rule's finding against the present state: severity, a sentence, and its figures."""
 
     severity: Severity
     summary: str
@@ -22,14 +21,14 @@ class Finding(NamedTuple):
 
 
 class Streak(NamedTuple):
-    """Checks of a rule in a row that failed while no alert is open, or that passed while one is."""
+    """Consecutive checks of a rule: failed ones without an open alert, passed ones with it."""
 
     failing: int = 0
     passing: int = 0
 
 
 class Hysteresis(NamedTuple):
-    """So many failing checks in a row open an alert, so many good ones close it."""
+    """The numbers of consecutive checks that open and close an alert."""
 
     to_open: int
     to_close: int
@@ -37,8 +36,9 @@ class Hysteresis(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """An alert; open until `closed_at`. `announced` says whether its present state was told on
-    `alerts.v1`.
+    """An alert, open until `closed_at` (ms).
+
+    `announced` says whether its present state is on `alerts.v1`.
     """
 
     alert_id: str
@@ -53,7 +53,7 @@ class Alert:
     announced: bool = False
 
     def event(self) -> AlertEvent:
-        """What is told on the topic. Only an opening asks for an action."""
+        """The alert's record for the topic. Only an opening asks for an action."""
         closed = self.closed_at is not None
         return AlertEvent(
             alert_id=self.alert_id,
@@ -76,11 +76,22 @@ def step(
     limits: Hysteresis,
     now_ms: int,
 ) -> tuple[Streak, Alert | None]:
-    """One more check of a rule. Returns its streak, and its alert where one opened, went on or
-    closed, else None.
+    """Judge one more check of a rule.
 
     An open alert takes the newest finding's words and figures. Its severity only rises, and a rise
     is announced again under the same id.
+
+    Args:
+        rule: Name of the rule.
+        action: The action that an opening asks for.
+        streak: Checks in a row so far.
+        alert: The rule's open alert, if any.
+        finding: The result of this check; None when it passed.
+        limits: Numbers of checks that open and close an alert.
+        now_ms: Time of this check.
+
+    Returns:
+        The new streak; and the alert, where it opened, went on or closed, else None.
     """
     if alert is None:
         failing = streak.failing + 1 if finding else 0

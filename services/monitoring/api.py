@@ -28,8 +28,9 @@ from slipstream.contracts.times import DAY_MS, HOUR_MS
 PAGE = Path(__file__).with_name("page.html")
 # The page loads nothing from elsewhere, and may be framed by nobody.
 PAGE_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; "
-    "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; "
+    "script-src 'unsafe-inline'; connect-src 'self'; img-src data:; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-cache",
 }
 STEPS_MS = {"5m": BUCKET_MS, "hour": HOUR_MS, "day": DAY_MS}
@@ -37,8 +38,8 @@ MODEL_EVENTS_SHOWN = 10
 
 
 @dataclass(frozen=True)
-class Monitor:
-    """What the routes read; the app builds it."""
+class Parts:
+    """The parts of the service that its routes use."""
 
     slates: SlateLog
     book: AlertBook
@@ -47,6 +48,7 @@ class Monitor:
     clock: Callable[[], int]
 
     def snapshot(self) -> Snapshot:
+        """The newest snapshot. Raises `UnavailableError` before the first round of checks."""
         if self.checkup.latest is None:
             raise UnavailableError(
                 "The first round of checks is under way; try again in a few seconds",
@@ -55,20 +57,22 @@ class Monitor:
         return self.checkup.latest
 
 
-def monitor(request: Request) -> Monitor:
-    found: Monitor = request.app.state.monitor
-    return found
+async def parts(request: Request) -> Parts:  # async, or FastAPI would call it in a thread
+    """The parts that the lifespan has opened."""
+    opened: Parts = request.app.state.parts
+    return opened
 
 
-TheMonitor = Annotated[Monitor, Depends(monitor)]
+PartsOf = Annotated[Parts, Depends(parts)]
 NOT_CHECKED_YET: dict[int | str, dict[str, Any]] = {
     503: {"model": Problem, "description": "the first round is under way"}
 }
 
 
 class AlertBody(BaseModel):
-    """An alert: open until `closed_at`. `action` is what was asked of training when it opened.
-    Milliseconds.
+    """An alert, open until `closed_at`; times in ms.
+
+    `action` was asked of training when it opened.
     """
 
     alert_id: str
@@ -127,45 +131,51 @@ router = APIRouter(prefix="/v1", tags=["monitoring"])
 
 @pages.get("/", response_class=HTMLResponse, summary="The first page")
 def page() -> HTMLResponse:
-    """Everything below, for people. The page itself holds no data, so it needs no token; it asks
-    for one where one is set.
+    """The first page, for people.
+
+    It holds no data and needs no token. It asks for the API token where one is set.
     """
     return HTMLResponse(PAGE.read_text("utf-8"), headers=PAGE_HEADERS)
 
 
 @router.get("/overview", summary="The newest round of checks, whole", responses=NOT_CHECKED_YET)
-def overview(monitor: TheMonitor) -> Overview:
+def overview(opened: PartsOf) -> Overview:
     """Services, champion and latest runs, freshness, drift, click-through by version."""
     return Overview(
-        snapshot=monitor.snapshot(),
-        check_interval_s=monitor.settings.check_interval_s,
-        model_events=monitor.slates.latest_model_events(MODEL_EVENTS_SHOWN),
+        snapshot=opened.snapshot(),
+        check_interval_s=opened.settings.check_interval_s,
+        model_events=opened.slates.latest_model_events(MODEL_EVENTS_SHOWN),
     )
 
 
 @router.get("/services", summary="State of every service", responses=NOT_CHECKED_YET)
-def services(monitor: TheMonitor) -> ServicesReport:
-    """As `/health/ready` of each told in the newest round of checks."""
-    snapshot = monitor.snapshot()
+def services(opened: PartsOf) -> ServicesReport:
+    """The answers of each `/health/ready` in the newest round of checks."""
+    snapshot = opened.snapshot()
     return ServicesReport(checked_at=snapshot.checked_at, items=snapshot.services)
 
 
 @router.get("/reports/quality", summary="Click-through and conversion of slates")
 def quality_report(
-    monitor: TheMonitor,
-    hours: Annotated[int, Query(ge=1, le=24 * 90, description="how far back from now")] = 24,
-    step: Annotated[Literal["5m", "hour", "day"], Query(description="of the series")] = "hour",
+    opened: PartsOf,
+    hours: Annotated[
+        int, Query(ge=1, le=24 * 90, description="length of the period up to now")
+    ] = 24,
+    step: Annotated[
+        Literal["5m", "hour", "day"], Query(description="length of a bucket of the series")
+    ] = "hour",
 ) -> quality.QualityReport:
-    """By model version, by answering step, and over time, with 95 % intervals. An interaction
-    counts for the slate that it names, else for the visitor's newest slate with the item within the
-    attribution window; each item of a slate counts once.
+    """Rates by model version, by answering step, and over time, with 95 % intervals.
+
+    An interaction counts for the slate that it names, else for the visitor's newest slate with the
+    item within the attribution window. Each item of a slate counts once.
     """
-    now_ms = monitor.clock()
+    now_ms = opened.clock()
     since = now_ms - hours * HOUR_MS
     since -= since % BUCKET_MS
-    window_ms = monitor.settings.attribution_window_s * 1000
+    window_ms = opened.settings.attribution_window_s * 1000
     return quality.report(
-        monitor.slates.counts(since, now_ms + 1), since, now_ms, STEPS_MS[step], window_ms
+        opened.slates.counts(since, now_ms + 1), since, now_ms, STEPS_MS[step], window_ms
     )
 
 
@@ -174,11 +184,12 @@ def quality_report(
     summary="Drift of the model's features since training",
     responses=NOT_CHECKED_YET,
 )
-def drift_report(monitor: TheMonitor) -> DriftReport:
-    """Population stability index of each feature in recent slates against the champion's reference,
-    and the mix of steps.
+def drift_report(opened: PartsOf) -> DriftReport:
+    """The population stability index of each feature, and the mix of answering steps.
+
+    Recent slates are compared with the champion's reference.
     """
-    return monitor.snapshot().drift
+    return opened.snapshot().drift
 
 
 @router.get(
@@ -187,7 +198,7 @@ def drift_report(monitor: TheMonitor) -> DriftReport:
     responses={400: {"model": Problem, "description": "invalid_cursor"}},
 )
 def alerts(
-    monitor: TheMonitor,
+    opened: PartsOf,
     state: Annotated[Literal["open", "closed", "all"], Query()] = "all",
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
     cursor: Annotated[
@@ -195,10 +206,10 @@ def alerts(
     ] = None,
 ) -> AlertPage:
     """Open and closed alerts with their evidence."""
-    found = monitor.book.page(state, limit + 1, _place(cursor) if cursor else None)
-    last = found[limit - 1] if len(found) > limit else None
+    page = opened.book.page(state, limit + 1, _position(cursor) if cursor else None)
+    last = page[limit - 1] if len(page) > limit else None
     return AlertPage(
-        items=[AlertBody.of(alert) for alert in found[:limit]],
+        items=[AlertBody.of(alert) for alert in page[:limit]],
         next_cursor=_cursor(last) if last else None,
     )
 
@@ -211,7 +222,7 @@ def _cursor(alert: Alert) -> str:
     )
 
 
-def _place(cursor: str) -> tuple[int, str]:
+def _position(cursor: str) -> tuple[int, str]:
     try:
         opened_at, alert_id = (
             base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode().split(":", 1)

@@ -11,6 +11,7 @@ from services.monitoring.alert_repository import AlertBook
 from services.monitoring.checkup import Checkup
 from services.monitoring.consumer import consumer_target
 from services.monitoring.gauges import SnapshotCollector
+from services.monitoring.migrations import MIGRATIONS
 from services.monitoring.probes import Probes
 from services.monitoring.repository import SlateLog
 from services.monitoring.rules import rules
@@ -24,9 +25,11 @@ from slipstream.contracts.services import SERVICES
 from slipstream.contracts.times import now_ms
 from slipstream.contracts.topics import ALERTS
 from slipstream.stores.metadata import engine
+from slipstream.stores.migrations import migrate
 
 DESCRIPTION = (
-    "Click-through and conversion of what was recommended, drift of the features that models answer on, and alerts. "
+    "Click-through and conversion of slates, drift of the features that models answer on, "
+    "and alerts. "
     "The first page for people is at `/`."
 )
 
@@ -46,10 +49,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         database = engine(settings.database)
         stack.callback(database.dispose)
-        slates = await asyncio.to_thread(
-            SlateLog, database, settings.monitoring.attribution_window_s * 1000
-        )
-        book = await asyncio.to_thread(AlertBook, database)
+        await asyncio.to_thread(migrate, database, MIGRATIONS)
+        slates = SlateLog(database, settings.monitoring.attribution_window_s * 1000)
+        book = AlertBook(database)
         producer = await open_producer(settings.kafka, settings.namespace)
         stack.push_async_callback(asyncio.to_thread, producer.close)
         probes = _probes(settings)
@@ -61,7 +63,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         judged = rules(settings.monitoring)
         checkup = Checkup(slates, book, probes, judged, settings.monitoring, announce, now_ms)
         SnapshotCollector(checkup, (rule.name for rule in judged), app.state.metrics.registry)
-        app.state.monitor = api.Monitor(slates, book, checkup, settings.monitoring, now_ms)
+        app.state.parts = api.Parts(slates, book, checkup, settings.monitoring, now_ms)
         watch = ConsumerWatch(app.state.metrics)
         app.state.health.add("kafka", producer.check)
         app.state.health.add("stream", watch.check)

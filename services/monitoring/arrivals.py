@@ -1,4 +1,4 @@
-"""What a batch of records brings to monitoring."""
+"""The content of a batch of records, as monitoring keeps it."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,8 +12,9 @@ from slipstream.contracts.topics import FEATURE_UPDATES, INTERACTIONS
 
 @dataclass(frozen=True, slots=True)
 class Watermark:
-    """How far a topic has come: the newest event time in it, and the newest moment at which its
-    producer heard of one.
+    """The progress of a topic: its newest event time, and when its producer last received an event.
+
+    Both are in ms.
     """
 
     event_time: int
@@ -22,7 +23,7 @@ class Watermark:
 
 @dataclass(slots=True)
 class Arrivals:
-    """What one batch of the topics brought. `features` are those of slates, by recommendation id."""
+    """The content of one batch. `features` are those of slates, by recommendation id."""
 
     slates: list[ShownSlate] = field(default_factory=list)
     features: dict[str, Mapping[str, float]] = field(default_factory=dict)
@@ -31,6 +32,7 @@ class Arrivals:
     watermarks: dict[str, Watermark] = field(default_factory=dict)
 
     def mark(self, topic: str, event_time: int, heard_at: int) -> None:
+        """Advance the watermark of a topic."""
         known = self.watermarks.get(topic, Watermark(0, 0))
         self.watermarks[topic] = Watermark(
             max(known.event_time, event_time), max(known.heard_at, heard_at)
@@ -38,8 +40,10 @@ class Arrivals:
 
 
 def arrivals(messages: Iterable[Message[Any]], oldest_ms: int) -> Arrivals:
-    """What a batch brings. Slates answered before `oldest_ms` are left out, since theirs may be
-    counted and forgotten already; so are interactions before it that name no slate.
+    """Sort a batch by kind of record.
+
+    Slates older than `oldest_ms` are left out, since they may be counted and forgotten already. So
+    are older interactions that name no slate.
     """
     brought = Arrivals()
     for message in messages:

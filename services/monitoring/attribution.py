@@ -1,6 +1,6 @@
-"""Which slate an interaction came from, and what that makes of the slates. Pure functions.
+"""The attribution of interactions to slates. Pure functions.
 
-The result depends on the set of slates and interactions alone: not on the order in which they arrive, nor on how often.
+The result depends on the set of slates and interactions alone, not on their order or repetition.
 Rules and reasons: docs/adr/0008-attribution-and-drift.md.
 """
 
@@ -16,7 +16,7 @@ BUCKET_MS = 300_000
 
 @dataclass(frozen=True, slots=True)
 class ShownSlate:
-    """What attribution needs of a slate. Times are milliseconds of event time."""
+    """A slate, reduced to the needs of attribution. Times are ms of event time."""
 
     recommendation_id: str
     user_id: str
@@ -40,10 +40,9 @@ class ShownSlate:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What attribution needs of an interaction: a visitor acted on an item. `converted` else
-    clicked.
+    """An interaction with an item, reduced to the needs of attribution: a conversion or a click.
 
-    `named` is the slate that the interaction names itself, if any.
+    `named` is the slate that the interaction names, if any.
     """
 
     event_id: str
@@ -55,9 +54,7 @@ class Response:
 
     @classmethod
     def of(cls, interaction: Interaction) -> "Response | None":
-        """None for an interaction that says nothing of an item: it has none, or its type carries no
-        signal.
-        """
+        """The response in an interaction; None without an item, or for a type without signal."""
         if interaction.item_id is None or interaction.event_type in WITHOUT_SIGNAL:
             return None
         return cls(
@@ -71,16 +68,14 @@ class Response:
 
 
 class Outcome(NamedTuple):
-    """How many of a slate's items were clicked and converted, each item once."""
+    """The numbers of a slate's items that were clicked and converted, each item once."""
 
     clicked: int = 0
     converted: int = 0
 
 
 class Bucket(NamedTuple):
-    """Slates are counted together that were answered in the same five minutes by the same version
-    and step.
-    """
+    """The key of a count: slates of the same five minutes, model version and answering step."""
 
     start: int
     model_version: str
@@ -89,7 +84,7 @@ class Bucket(NamedTuple):
 
 @dataclass(slots=True)
 class Counts:
-    """What became of a number of slates. `shown` are those with items; only these can be clicked."""
+    """Counts of slates and their outcomes. `shown` have items; only these can be clicked."""
 
     slates: int = 0
     shown: int = 0
@@ -100,6 +95,7 @@ class Counts:
     converted_items: int = 0
 
     def add(self, other: "Counts") -> None:
+        """Add other counts to these."""
         for name in self.__slots__:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
@@ -107,9 +103,10 @@ class Counts:
 def attribute(
     response: Response, slates: Iterable[ShownSlate], window_ms: int
 ) -> ShownSlate | None:
-    """The slate that led to a response: the one it names, else the newest of the same visitor that
-    was answered at most `window_ms` before. Either must contain the item; of two equally new, the
-    greater id.
+    """The slate that led to a response, or None.
+
+    It is the slate that the response names, else the visitor's newest one of the last `window_ms`.
+    Either must contain the item. Of two equally new ones the greater id counts.
     """
     if response.named is not None:
         candidates = [slate for slate in slates if slate.recommendation_id == response.named]
@@ -129,7 +126,7 @@ def attribute(
 def join(
     slates: Mapping[str, ShownSlate], responses: Iterable[Response], window_ms: int
 ) -> dict[str, str | None]:
-    """Event id of each response → id of the slate among these that led to it, or None."""
+    """The slate that led to each response: event id → recommendation id, or None."""
     by_visitor: dict[str, list[ShownSlate]] = {}
     for slate in slates.values():
         by_visitor.setdefault(slate.user_id, []).append(slate)
@@ -145,7 +142,7 @@ def join(
 
 
 def outcome(responses: Iterable[tuple[str, bool]]) -> Outcome:
-    """What (item, converted) pairs attributed to one slate amount to."""
+    """The outcome of one slate, from the (item, converted) pairs attributed to it."""
     clicked: set[str] = set()
     converted: set[str] = set()
     for item_id, is_conversion in responses:
@@ -170,7 +167,7 @@ class Tally:
         counts.add(Counts(slates=1, shown=int(bool(slate.items)), items=len(slate.items)))
 
     def add_change(self, slate: ShownSlate, before: Outcome, after: Outcome) -> None:
-        """The slate's outcome went from `before` to `after`."""
+        """Count that the slate's outcome went from `before` to `after`."""
         counts = self.buckets.setdefault(bucket_of(slate), Counts())
         counts.add(
             Counts(

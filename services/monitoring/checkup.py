@@ -1,4 +1,4 @@
-"""One round of checks after another: ask, compare, judge, keep, announce."""
+"""The rounds of checks: ask, compare, judge, keep, announce."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -22,12 +22,20 @@ EXPIRE_EVERY_MS = 300_000
 
 
 class Checkup:
-    """Judges every `check_interval_s`. `latest` is the newest snapshot, None before the first;
-    `open_alerts` belongs to it.
+    """The worker that judges the platform every `check_interval_s`.
 
-    `announce` hands alerts to the topic and raises `BrokerUnavailableError` when they did not
-    arrive: they are then handed over again in the next round, so that an event may arrive twice
-    (same `alert_id` and `state`) but is never lost.
+    `latest` is the newest snapshot, None before the first; `open_alerts` belongs to it.
+
+    Args:
+        slates: Repository of slates and counts.
+        book: Repository of alerts.
+        probes: Questions to the other services.
+        rules: Rules that judge a snapshot.
+        settings: Intervals and thresholds.
+        announce: Publishes alerts. When it raises `BrokerUnavailableError`, the next round
+            publishes them again: an event may arrive twice (same `alert_id` and `state`) but is
+            never lost.
+        clock: Returns the time in ms.
     """
 
     def __init__(
@@ -48,13 +56,13 @@ class Checkup:
         self.open_alerts: list[Alert] = []
 
     def run(self, stop: threading.Event) -> None:
-        """A worker's target: rounds until `stop`."""
+        """Check in rounds until `stop` is set."""
         while not stop.is_set():
             self.run_once()
             stop.wait(self._settings.check_interval_s)
 
     def run_once(self) -> Snapshot:
-        """One round."""
+        """Do one round of checks."""
         now_ms = self._clock()
         snapshot = self._look(now_ms)
         self._judge(snapshot)

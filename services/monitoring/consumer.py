@@ -1,4 +1,4 @@
-"""From the topics into the slate log."""
+"""The consumer that fills the slate log from the topics."""
 
 import threading
 from collections.abc import Callable
@@ -22,8 +22,9 @@ _FETCH_MAX_WAIT_MS = 250
 def consumer_target(
     settings: MonitoringSettings, slates: SlateLog, watch: ConsumerWatch, clock: Callable[[], int]
 ) -> Callable[[threading.Event], None]:
-    """A worker's target: reads in the group until stopped. Offsets are committed after the
-    transaction.
+    """A worker target that reads in the group until stopped.
+
+    It commits offsets after the transaction.
     """
     kafka = settings.kafka.model_copy(update={"fetch_max_wait_ms": _FETCH_MAX_WAIT_MS})
     retention_ms = settings.monitoring.slate_retention_h * HOUR_MS

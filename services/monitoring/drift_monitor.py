@@ -1,10 +1,11 @@
-"""Do visitors still look as they did in training? Recent features against the reference in the
-champion's manifest.
+"""Drift: recent features of visitors against the reference in the champion's manifest.
 
-Compared are the features of slates that the model answered: its own input, in which busy visitors
-weigh more, as in the reference. A verdict needs enough different visitors, since the slates of one
-visitor resemble each other. Thresholds are those of Evidently and of credit scoring: a population
-stability index (PSI) of 0.1 is worth a look, 0.25 is another population.
+The compared features are those of slates that the model answered. These are the model's own input,
+in which busy visitors weigh more, as in the reference. A verdict needs enough different visitors,
+since the slates of one visitor resemble each other.
+
+Thresholds are those of Evidently and of credit scoring: a population stability index (PSI) of 0.1
+is worth a look, 0.25 is another population.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,8 +21,9 @@ Level = Literal["stable", "warning", "critical", "unknown"]
 
 
 class Thresholds(BaseModel):
-    """From which PSI on something is worth a warning or critical, and how much a verdict needs:
-    different visitors for a feature, slates for the mix.
+    """The PSI of a warning and of a critical drift, and the smallest sample for a verdict.
+
+    A sample is different visitors for a feature, and slates for the mix of steps.
     """
 
     warning: float
@@ -37,8 +39,10 @@ class Thresholds(BaseModel):
 
 
 class FeatureDrift(BaseModel):
-    """One feature: bins `edges[i] <= x < edges[i + 1]` (outermost ones open), their shares in
-    training and lately.
+    """The drift of one feature.
+
+    Bins are `edges[i] <= x < edges[i + 1]`, the outermost ones open, with their shares in training
+    and lately.
     """
 
     feature: str
@@ -52,9 +56,7 @@ class FeatureDrift(BaseModel):
 
 
 class MixDrift(BaseModel):
-    """Which step answered: shares before and lately, by step. A rise of fallbacks is a drift that
-    no feature shows.
-    """
+    """The shares of the answering steps, before and lately. It shows a rise of fallbacks."""
 
     psi: float | None
     level: Level
@@ -65,8 +67,9 @@ class MixDrift(BaseModel):
 
 
 class DriftReport(BaseModel):
-    """Drift against the reference of `model_version`; without one (null), `features` is empty and
-    `reason` says why.
+    """The drift against the reference of `model_version`.
+
+    Without a model (null), `features` is empty and `reason` says why.
     """
 
     checked_at: int
@@ -83,8 +86,9 @@ def feature_drift(
     recent: Sequence[tuple[str, Mapping[str, float]]],
     thresholds: Thresholds,
 ) -> list[FeatureDrift]:
-    """Each feature of the reference, the most drifted first. `recent` are (visitor, features) of
-    slates.
+    """The drift of each feature of the reference, the greatest first.
+
+    `recent` are pairs of visitor and features, one for each slate.
     """
     drifts = [
         _feature_drift(
@@ -118,7 +122,7 @@ def _feature_drift(
 def mix_drift(
     before: Mapping[str, int], recent: Mapping[str, int], thresholds: Thresholds
 ) -> MixDrift:
-    """Slates by answering step, in a period and in the window after it."""
+    """The drift of answering steps, from a period to the window after it."""
     steps = sorted(before.keys() | recent.keys())
     old, new = ([counts.get(step, 0) for step in steps] for counts in (before, recent))
     samples = min(sum(old), sum(new))

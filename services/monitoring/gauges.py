@@ -1,5 +1,6 @@
-"""The latest snapshot in Prometheus' terms. Values are read at the scrape, so that a version or
-feature that is gone leaves no stale series behind.
+"""The latest snapshot as Prometheus metrics.
+
+Values are read at the scrape, so that a version or feature that is gone leaves no stale series.
 """
 
 from collections.abc import Iterable
@@ -12,7 +13,7 @@ from services.monitoring.checkup import Checkup
 
 
 class SnapshotCollector(Collector):
-    """Exposes what `checkup.latest` holds; nothing before the first round."""
+    """A collector that exposes `checkup.latest`; nothing before the first round."""
 
     def __init__(self, checkup: Checkup, rules: Iterable[str], registry: CollectorRegistry) -> None:
         self._checkup, self._rules = checkup, tuple(rules)

@@ -1,5 +1,6 @@
-"""Questions to the other services: are you ready, what is in service, how far are you. Each has a
-deadline; none raises.
+"""Questions to the other services about readiness, champion and progress.
+
+Each has a deadline; none raises.
 """
 
 import time
@@ -21,9 +22,7 @@ RUNS_SHOWN = 5
 
 
 class ServiceState(BaseModel):
-    """A service as its `/health/ready` told: `ready`, `unready` (it names what is down), or `away`
-    (no useful answer).
-    """
+    """A service's readiness: `ready`, `unready` (it names the checks that are down), or `away`."""
 
     name: str
     state: Literal["ready", "unready", "away"]
@@ -33,9 +32,7 @@ class ServiceState(BaseModel):
 
 
 class FeaturesStatus(BaseModel):
-    """What features says of itself: records applied, records it is behind, its event time, whether
-    it has caught up.
-    """
+    """The progress of features: records applied and left, event time, and whether it caught up."""
 
     applied: int
     lag: int
@@ -44,16 +41,14 @@ class FeaturesStatus(BaseModel):
 
 
 class Champion(BaseModel):
-    """The model in service, with the distributions of visitor features that it was trained on."""
+    """The model in service, with the distributions of visitor features in its training."""
 
     model: ModelVersion
     reference: dict[str, Histogram] = Field({}, exclude=True)
 
 
 class Training(BaseModel):
-    """What training told. `reached` false: it could not be asked, so that no champion means
-    nothing.
-    """
+    """Training's answers. With `reached` false, a missing champion means nothing."""
 
     reached: bool
     detail: str = ""
@@ -62,7 +57,7 @@ class Training(BaseModel):
 
 
 class Probes:
-    """Asks all services at once; safe to use from one thread at a time."""
+    """The questions to all services at once. One thread at a time may ask."""
 
     def __init__(
         self,
@@ -81,8 +76,10 @@ class Probes:
         self._references: dict[str, dict[str, Histogram]] = {}
 
     def ask(self) -> tuple[list[ServiceState], Training, FeaturesStatus | None]:
-        """State of every service in the order of the URLs, what training and features tell; at most
-        a few deadlines long.
+        """The state of every service in the order of the URLs, and training's and features'
+        answers.
+
+        It takes a few deadlines at most.
         """
         training = self._threads.submit(self._ask_training)
         features = self._threads.submit(self._ask_features)
@@ -135,7 +132,7 @@ class Probes:
             return Training(reached=False, detail=_words(error))
 
     def _reference(self, version: str) -> dict[str, Histogram]:
-        """A version's manifest never changes, so it is fetched once."""
+        """The reference of a version, fetched once, since manifests never change."""
         if version not in self._references:
             manifest = Manifest.model_validate(
                 self._training.get(f"/v1/models/{version}/files/manifest.json")

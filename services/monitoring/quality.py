@@ -1,8 +1,7 @@
-"""Click-through and conversion from counted slates: rates with their uncertainty, by model version,
-by step, over time.
+"""Click-through and conversion of slates: rates with intervals, by version, step and time.
 
 A slate is one trial: it was clicked when at least one of its items was. Item rates count each item
-of a slate once; their intervals take items as independent, which items of one slate are not, so
+of a slate once. Their intervals take items as independent, which items of one slate are not, so
 compare versions by slate.
 """
 
@@ -20,9 +19,7 @@ K = TypeVar("K")
 
 
 class Rate(BaseModel):
-    """A share with its 95 % Wilson interval, as fractions; `value` is null where there was nothing
-    to count.
-    """
+    """A share with its 95 % Wilson interval, as fractions; `value` is null without any trial."""
 
     value: float | None
     low: float
@@ -32,7 +29,7 @@ class Rate(BaseModel):
 
 
 class QualityRow(BaseModel):
-    """What became of a group of slates. `shown` are slates with at least one item."""
+    """The counts and rates of a group of slates. `shown` are slates with at least one item."""
 
     model_version: str | None = Field(
         None, description="null for all, '' for slates that no model answered"
@@ -49,8 +46,9 @@ class QualityRow(BaseModel):
 
 
 class QualityReport(BaseModel):
-    """Slates answered in `from <= t < until`; the newest `window_ms` of them may still be clicked,
-    so their rates still rise.
+    """The report on slates answered in `from <= t < until`.
+
+    The newest `window_ms` of them may still be clicked, so their rates still rise.
     """
 
     from_: int = Field(serialization_alias="from")
@@ -65,10 +63,10 @@ class QualityReport(BaseModel):
 
 
 def wilson(count: int, of: int) -> Rate:
-    """The interval of E. B. Wilson, "Probable inference, the law of succession, and statistical
-    inference", JASA 1927.
+    """The interval of E. B. Wilson, “Probable inference, the law of succession, and statistical
+    inference”, JASA 1927.
 
-    None of none has no value, and the interval (0, 1).
+    Without any trial there is no value, and the interval is (0, 1).
     """
     if of == 0:
         return Rate(value=None, low=0.0, high=1.0, count=count, of=of)
@@ -102,7 +100,7 @@ def row(
 
 
 def grouped(counts: Mapping[Bucket, Counts], key: Callable[[Bucket], K]) -> dict[K, Counts]:
-    """Counts added up over the buckets of one key."""
+    """Counts added up over the buckets of each key."""
     groups: dict[K, Counts] = {}
     for bucket, each in counts.items():
         groups.setdefault(key(bucket), Counts()).add(each)
@@ -112,7 +110,15 @@ def grouped(counts: Mapping[Bucket, Counts], key: Callable[[Bucket], K]) -> dict
 def report(
     counts: Mapping[Bucket, Counts], since: int, until: int, step_ms: int, window_ms: int
 ) -> QualityReport:
-    """The report over all of `counts`."""
+    """The report over all of `counts`.
+
+    Args:
+        counts: Counts by bucket.
+        since: Start of the period, in ms.
+        until: End of the period, in ms.
+        step_ms: Length of a bucket of the series.
+        window_ms: Length of the attribution window.
+    """
     by_model = grouped(counts, lambda bucket: bucket.model_version)
     by_step = grouped(counts, lambda bucket: bucket.answered_by)
     series = grouped(

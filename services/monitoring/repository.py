@@ -1,7 +1,7 @@
-"""The SQL tables of slates and what followed from them, and every query on them.
+"""The SQL tables of slates and of the interactions that follow, and every query on them.
 
-`SlateLog` takes what the topics bring, in one transaction a batch, and has the effect of each
-record once. Any thread may read; one thread at a time records.
+`SlateLog` takes a batch of records in one transaction, and each record has its effect once. Any
+thread may read; one thread at a time records.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -43,13 +43,13 @@ from services.monitoring.attribution import (
     outcome,
 )
 from slipstream.contracts.events import ModelEvent
-from slipstream.stores.metadata import new_metadata, prepare
+from slipstream.stores.metadata import new_metadata
 
-_metadata: Final = new_metadata()
+TABLES: Final = new_metadata()
 
 slates = Table(
     "monitoring_slates",
-    _metadata,
+    TABLES,
     Column("recommendation_id", String, primary_key=True),
     Column("user_id", String, nullable=False),
     Column("timestamp", BigInteger, nullable=False, index=True),
@@ -63,7 +63,7 @@ slates = Table(
 )
 responses = Table(
     "monitoring_responses",
-    _metadata,
+    TABLES,
     Column("event_id", String, primary_key=True),
     Column("user_id", String, nullable=False),
     Column("item_id", String, nullable=False),
@@ -76,7 +76,7 @@ responses = Table(
 )
 quality = Table(
     "monitoring_quality",
-    _metadata,
+    TABLES,
     Column("start", BigInteger, primary_key=True),
     Column("model_version", String, primary_key=True),
     Column("answered_by", String, primary_key=True),
@@ -84,14 +84,14 @@ quality = Table(
 )
 watermarks = Table(
     "monitoring_watermarks",
-    _metadata,
+    TABLES,
     Column("topic", String, primary_key=True),
     Column("event_time", BigInteger, nullable=False),
     Column("heard_at", BigInteger, nullable=False),
 )
 model_events = Table(
     "monitoring_model_events",
-    _metadata,
+    TABLES,
     Column("version", String, primary_key=True),
     Column("event", String, primary_key=True),
     Column("timestamp", BigInteger, primary_key=True),
@@ -105,23 +105,21 @@ Merge = Callable[[Column[Any], ColumnElement[Any]], ColumnElement[Any]]
 
 
 class SlateLog:
-    """Slates, what followed from them, and the counts of both. Creates its tables where they do not
-    exist.
-    """
+    """The repository of slates, of the responses to them, and of the counts of both."""
 
     def __init__(self, engine: Engine, window_ms: int) -> None:
         self._engine = engine
         self._window_ms = window_ms
-        prepare(engine, "monitoring_slates", _metadata)
 
     def ping(self) -> None:
-        """Raises when the database does not answer."""
+        """Check that the database answers; raises when it does not."""
         with self._engine.connect() as db:
             db.execute(select(1))
 
     def record(self, arrivals: Arrivals, now_ms: int) -> None:
-        """Take a batch: all of it or, when this raises, nothing. Recording a record again changes
-        nothing.
+        """Take a batch: all of it or, when this raises, nothing.
+
+        Recording a record again changes nothing.
         """
         with self._engine.begin() as db:
             new_slates = _unknown(
@@ -148,9 +146,12 @@ class SlateLog:
             upsert(db, watermarks, marks, keeping_greater)
 
     def expire(self, *, slates_before: int, pending_before: int, counts_before: int) -> None:
-        """Forget slates answered before a time, with what followed from them; responses that found
-        no slate and were stored before a time; and counts of old periods. Counts of forgotten
-        slates stay.
+        """Delete what is past its retention. Counts of deleted slates stay.
+
+        Args:
+            slates_before: Slates answered before this time go, with their responses.
+            pending_before: Responses without a slate, stored before this time, go.
+            counts_before: Counts of periods before this time go.
         """
         old = select(slates.c.recommendation_id).where(slates.c.timestamp < slates_before)
         with self._engine.begin() as db:
@@ -170,8 +171,8 @@ class SlateLog:
             return {Bucket(*row[:3]): Counts(*row[3:]) for row in db.execute(query)}
 
     def recent_features(self, since: int, limit: int) -> list[tuple[str, dict[str, float]]]:
-        """Visitor and features of the newest `limit` slates that the model answered since a time,
-        the newest first.
+        """Visitor and features of the newest `limit` slates of the model since a time, newest
+        first.
         """
         query = (
             select(slates.c.user_id, slates.c.features)
@@ -183,7 +184,7 @@ class SlateLog:
             return [(user_id, orjson.loads(features)) for user_id, features in db.execute(query)]
 
     def watermarks(self) -> dict[str, Watermark]:
-        """By topic name; a topic of which nothing was heard yet is missing."""
+        """The watermark of each topic that anything was read from."""
         with self._engine.connect() as db:
             return {
                 row.topic: Watermark(row.event_time, row.heard_at)
@@ -191,7 +192,7 @@ class SlateLog:
             }
 
     def latest_model_events(self, limit: int) -> list[ModelEvent]:
-        """The newest first."""
+        """The newest `limit` model events, newest first."""
         query = select(model_events.c.body).order_by(model_events.c.timestamp.desc()).limit(limit)
         with self._engine.connect() as db:
             return [ModelEvent.model_validate_json(body) for body in db.scalars(query)]
@@ -204,8 +205,9 @@ class SlateLog:
         features: Mapping[str, Mapping[str, float]],
         now_ms: int,
     ) -> None:
-        """Attribute the new responses, and those known ones that a new slate may have led to; then
-        carry what that changed over to the slates' outcomes and to the counts.
+        """Attribute the new responses, and stored ones that a new slate may have led to.
+
+        The changes go on to the outcomes of slates and to the counts.
         """
         known = _stored_responses(db, new_slates.values(), self._window_ms)
         considered = [*new_responses.values(), *(response for response, _ in known.values())]
@@ -250,7 +252,7 @@ def _chunks(ids: Iterable[str]) -> Iterator[list[str]]:
 
 
 def _unknown(db: Connection, key: Column[str], records: Mapping[str, T]) -> dict[str, T]:
-    """Those of the records whose key is not in the table."""
+    """The records whose key is not in the table."""
     known = {
         found for ids in _chunks(records) for found in db.scalars(select(key).where(key.in_(ids)))
     }
@@ -260,8 +262,9 @@ def _unknown(db: Connection, key: Column[str], records: Mapping[str, T]) -> dict
 def _stored_responses(
     db: Connection, new_slates: Collection[ShownSlate], window_ms: int
 ) -> dict[str, tuple[Response, str | None]]:
-    """Responses that name one of the slates, or that their visitors gave within the window after
-    the first of them; with the slate that each is attributed to.
+    """Stored responses that one of the new slates may have led to, each with its present slate.
+
+    They name such a slate, or their visitor gave them within the window after the first one.
     """
     if not new_slates:
         return {}
@@ -288,8 +291,9 @@ def _stored_responses(
 def _stored_slates(
     db: Connection, considered: Collection[Response], window_ms: int
 ) -> dict[str, tuple[ShownSlate, Outcome]]:
-    """Slates that the responses name, or that their visitors got within the window before the last
-    of them.
+    """Stored slates that may have led to the responses, each with its outcome.
+
+    The responses name them, or their visitor got them within the window before the last one.
     """
     s = slates.c
     named = {response.named for response in considered if response.named is not None}
@@ -320,7 +324,7 @@ def _stored_slates(
 
 
 def _outcomes(db: Connection, slate_ids: Collection[str]) -> dict[str, Outcome]:
-    """What all responses attributed to each of the slates amount to."""
+    """The outcome of each slate, from all responses attributed to it."""
     following: dict[str, list[tuple[str, bool]]] = {slate_id: [] for slate_id in slate_ids}
     columns = select(responses.c.attributed, responses.c.item_id, responses.c.converted)
     for ids in _chunks(slate_ids):
@@ -395,19 +399,22 @@ def _update_outcomes(db: Connection, changed: Mapping[str, Outcome]) -> None:
 
 
 def adding(stored: Column[Any], given: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Merge by addition."""
     return stored + given
 
 
 def keeping_greater(stored: Column[Any], given: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Merge by keeping the greater value."""
     return case((given > stored, given), else_=stored)
 
 
 def replacing(_stored: Column[Any], given: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Merge by taking the new value."""
     return given
 
 
 def upsert(db: Connection, table: Table, rows: Sequence[Mapping[str, Any]], merge: Merge) -> None:
-    """Insert rows; where one with the same primary key stands, merge each other column into it."""
+    """Insert rows; merge each other column into a row with the same primary key."""
     if not rows:
         return
     statement = (

@@ -1,6 +1,6 @@
-"""What is an alert. Each rule judges a snapshot; each has a section of its name in docs/runbook.md.
+"""The rules of alerts. Each judges a snapshot, and has a section of its name in docs/runbook.md.
 
-`judgeable` is false while the snapshot says too little: the rule is then passed over, which neither
+`judgeable` is false while the snapshot says too little. The rule is then passed over, which neither
 opens nor closes an alert.
 """
 
@@ -16,7 +16,7 @@ from slipstream.contracts.events import Severity
 
 
 class Rule(Protocol):
-    """`name` is stable: it is the key on the topic, a label in Prometheus and an anchor in the
+    """A rule. Its `name` is stable: the key on the topic, a label in Prometheus, an anchor in the
     runbook.
     """
 
@@ -91,7 +91,8 @@ class FeatureDrift:
         worst = max(drifted, key=lambda feature: feature.psi or 0.0)
         return Finding(
             Severity.CRITICAL if critical else Severity.WARNING,
-            f"{len(drifted)} of {len(snapshot.drift.features)} features drifted since training, most of all {worst.feature} "
+            f"{len(drifted)} of {len(snapshot.drift.features)} features drifted since training, "
+            f"most of all {worst.feature} "
             f"(PSI {worst.psi:.2f})",
             {
                 "model_version": snapshot.drift.model_version,
@@ -130,9 +131,7 @@ class ClickThroughDropped:
 
 @dataclass(frozen=True)
 class FallbackShareHigh:
-    """There is a model, but too many slates are answered without it, or clearly more than in the
-    period before.
-    """
+    """Too many slates are answered without the model, or clearly more than in the period before."""
 
     threshold: float
     min_slates: int
@@ -195,7 +194,7 @@ class FeaturesLagging:
 
 
 def rules(settings: MonitoringSection) -> Sequence[Rule]:
-    """All rules, in the order in which they are judged."""
+    """All rules, in the order of judging."""
     return (
         ServiceDown(),
         NoChampion(),

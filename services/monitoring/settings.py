@@ -1,4 +1,4 @@
-"""Settings of the monitoring service."""
+"""The settings of monitoring."""
 
 from pydantic import Field
 
@@ -6,25 +6,25 @@ from slipstream.chassis.settings import Section, ServiceSettings
 
 
 class MonitoringSection(Section):
-    """What is measured over which time, and when it becomes an alert."""
+    """Periods, retention, and thresholds of alerts."""
 
     attribution_window_s: int = Field(
         1_800,
         ge=1,
-        description="an interaction without recommendation_id counts for a slate at most so old",
+        description="greatest age of a slate for an interaction without recommendation_id",
     )
     slate_retention_h: int = Field(
         72,
         ge=1,
-        description="slates and what followed are kept so long; an interaction later than this is not attributed",
+        description="retention of slates and responses; later interactions are not attributed",
     )
     pending_retention_s: int = Field(
         3_600,
         ge=1,
-        description="how long an interaction may wait for a slate that arrives after it",
+        description="longest wait of an interaction for a slate that arrives after it",
     )
     report_retention_d: int = Field(
-        90, ge=1, description="how long the counts that reports are made of are kept"
+        90, ge=1, description="retention of the counts behind the reports"
     )
 
     check_interval_s: float = Field(
@@ -34,20 +34,20 @@ class MonitoringSection(Section):
         2.0, gt=0, description="deadline of each question to another service"
     )
     failing_checks_to_open: int = Field(
-        3, ge=1, description="an alert opens after so many failing checks in a row"
+        3, ge=1, description="consecutive failing checks that open an alert"
     )
     passing_checks_to_close: int = Field(
-        5, ge=1, description="an alert closes after so many good checks in a row"
+        5, ge=1, description="consecutive good checks that close an alert"
     )
 
     drift_window_s: int = Field(
-        21_600, ge=1, description="features of slates so recent are compared with the reference"
+        21_600, ge=1, description="period whose slates are compared with the reference"
     )
     drift_max_samples: int = Field(
-        5_000, ge=1, description="of these slates, at most so many, the newest"
+        5_000, ge=1, description="most slates of that period, the newest ones"
     )
     drift_min_visitors: int = Field(
-        300, ge=1, description="no verdict on drift with fewer different visitors"
+        300, ge=1, description="least different visitors for a verdict on drift"
     )
     psi_warning: float = Field(
         0.1, gt=0, description="population stability index that is a warning"
@@ -59,23 +59,23 @@ class MonitoringSection(Section):
     quality_period_s: int = Field(
         86_400,
         ge=300,
-        description="click-through of the last period is compared with the period before it",
+        description="length of the period whose click-through is compared with the one before",
     )
     quality_min_slates: int = Field(
-        200, ge=1, description="no verdict on click-through or fallbacks with fewer slates"
+        200, ge=1, description="least slates for a verdict on click-through or fallbacks"
     )
     fallback_share_warning: float = Field(
         0.5, gt=0, le=1, description="share of slates not answered by the model"
     )
     features_lag_warning: int = Field(
-        10_000, ge=1, description="records that features may be behind"
+        10_000, ge=1, description="lag of features, in records, that is a warning"
     )
     features_delay_warning_s: int = Field(
-        60, ge=1, description="how long features may be silent while interactions arrive"
+        60, ge=1, description="silence of features, while interactions arrive, that is a warning"
     )
 
 
 class MonitoringSettings(ServiceSettings):
-    """Everything that the monitoring service reads from its environment."""
+    """The settings that monitoring reads from the environment."""
 
     monitoring: MonitoringSection = MonitoringSection()

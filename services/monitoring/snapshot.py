@@ -1,6 +1,4 @@
-"""All that one round of checks knows, as rules judge it, the page shows it and Prometheus scrapes
-it.
-"""
+"""The snapshot of one round of checks, which rules judge, the page shows and Prometheus scrapes."""
 
 from collections.abc import Mapping
 
@@ -17,8 +15,8 @@ from slipstream.contracts.topics import FEATURE_UPDATES, INTERACTIONS
 
 
 class Freshness(BaseModel):
-    """How far the online features are behind the interactions; null where nothing was heard yet.
-    Milliseconds.
+    """The delay of the online features behind the interactions, in ms; null before the first
+    record.
     """
 
     interactions_watermark: int | None = Field(description="newest event time of an interaction")
@@ -33,8 +31,9 @@ class Freshness(BaseModel):
 
 
 class QualityTrend(BaseModel):
-    """Slates that the model answered, in the last full period and in the one before it. Both have
-    had their attribution window, so that the newer is not below the older merely for being new.
+    """The model's slates in the last full period, and in the one before it.
+
+    Both periods are past their attribution window, so that the newer is not lower for being new.
     """
 
     period_ms: int
@@ -58,6 +57,7 @@ class Snapshot(BaseModel):
 
 
 def freshness(marks: Mapping[str, Watermark]) -> Freshness:
+    """The freshness, from the topics' watermarks."""
     interactions, updates = marks.get(INTERACTIONS.name), marks.get(FEATURE_UPDATES.name)
     delay = max(0, interactions.heard_at - updates.heard_at) if interactions and updates else None
     return Freshness(
@@ -72,8 +72,13 @@ def freshness(marks: Mapping[str, Watermark]) -> Freshness:
 def drift_report(
     log: SlateLog, training: Training, settings: MonitoringSection, now_ms: int
 ) -> DriftReport:
-    """Features of the recent window against the champion's reference, and the mix of steps against
-    the period before.
+    """The drift of features in the recent window, and of the mix of steps since the period before.
+
+    Args:
+        log: Repository of slates.
+        training: Training's answers, with the champion's reference.
+        settings: Windows and thresholds.
+        now_ms: Time of the report.
     """
     window_ms = settings.drift_window_s * 1000
     thresholds = Thresholds(
@@ -121,6 +126,7 @@ def drift_report(
 
 
 def quality_trend(log: SlateLog, settings: MonitoringSection, now_ms: int) -> QualityTrend:
+    """The trend of the model's slates over the last two full periods."""
     period_ms = settings.quality_period_s * 1000
     matured = now_ms - settings.attribution_window_s * 1000
     until = matured - matured % BUCKET_MS
@@ -141,6 +147,7 @@ def quality_trend(log: SlateLog, settings: MonitoringSection, now_ms: int) -> Qu
 
 
 def versions(log: SlateLog, settings: MonitoringSection, now_ms: int) -> list[QualityRow]:
+    """Counts and rates of each model version, in the last period up to now."""
     counts: Mapping[str, Counts] = grouped(
         log.counts(now_ms - settings.quality_period_s * 1000, now_ms + 1),
         lambda bucket: bucket.model_version,

@@ -1,4 +1,4 @@
-"""Wires serving together."""
+"""Wiring of the serving service."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -25,19 +25,17 @@ from slipstream.contracts.events import Slate
 from slipstream.contracts.topics import CATALOG, MODEL_EVENTS, RECOMMENDATIONS
 from slipstream.stores.online import OnlineReader, OnlineStore
 
-DESCRIPTION = (
-    "What to recommend to a visitor at this moment, from what they did up to the last click."
-)
-# How long a slate may wait for others to travel with. Every journey costs time of the event loop,
-# and nobody waits for a slate.
+DESCRIPTION = "Recommendations for a visitor at this moment, from everything up to the last click."
+# Longest wait of a slate for others to be sent with it. Every request to the broker costs time of
+# the event loop, and nobody waits for a slate.
 SLATE_LINGER_MS = 100
-# How late a catalogue change or a promotion may be seen. Every fetch costs time of the event loop,
+# Greatest delay of a catalogue change or a promotion. Every fetch costs time of the event loop,
 # full or empty.
 CATALOG_DELAY_MS = 500
 
 
 def create_app(settings: ServingSettings) -> FastAPI:
-    """The serving service's app. It opens when a broker answers; Redis and training may come later."""
+    """The app of serving. It opens when a broker answers; Redis and training may come later."""
     routers = [api.router, api.inference]
     return create_service(
         "serving", settings, description=DESCRIPTION, lifespan=_lifespan, routers=routers
@@ -62,10 +60,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         redis = settings.redis.model_copy(
             update={"timeout_s": min(settings.redis.timeout_s, own.redis_timeout_s)}
         )
-        reader, store = (
-            OnlineReader(redis, settings.namespace),
-            OnlineStore(settings.redis, settings.namespace),
-        )
+        reader = OnlineReader(redis, settings.namespace)
+        store = OnlineStore(settings.redis, settings.namespace)
         stack.push_async_callback(reader.aclose)
         stack.callback(store.close)
         kafka = settings.kafka.model_copy(update={"fetch_max_wait_ms": CATALOG_DELAY_MS})
@@ -80,8 +76,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         )
         stack.callback(training.close)
         models = ModelHolder(training, own.cache_dir, measured, partial(warm_up, catalog=catalog))
-        app.state.catalog, app.state.models = catalog, models
-        app.state.pipeline = Pipeline(
+        pipeline = Pipeline(
             reader,
             lambda: models.current,
             catalog,
@@ -90,10 +85,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             store_timeout_s=own.redis_timeout_s,
             trending_refresh_s=own.trending_refresh_s,
         )
+        app.state.parts = api.Parts(pipeline, models, catalog)
         promotions = ConsumerWatch(chassis)
         health.add("catalog", feed.check)
-        # Recommendations are answered without these, only worse; and without the workers below,
-        # whose work these checks tell.
+        # Not required: recommendations are answered without these, only worse.
         health.add("redis", reader.ping, required=False)
         health.add("kafka", producer.check, required=False)
         health.add("catalog-stream", feed.watch.check, required=False)

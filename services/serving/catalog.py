@@ -1,4 +1,4 @@
-"""The catalogue in memory: what may be shown, what is known of an item, and which items are alike.
+"""The catalogue in memory: availability and attributes of items, and items that are alike.
 
 Filled from a snapshot in the online store and from `catalog.v1`, in any order: for each item the
 record of the latest `timestamp` counts.
@@ -22,13 +22,13 @@ from services.serving.model_holder import Model
 from slipstream.contracts.events import CatalogRecord
 from slipstream.contracts.times import parse_iso
 
-# Attributes that name one item rather than say what it is like.
+# Attributes that identify an item rather than describe it.
 _IDENTIFYING = frozenset(
     {"title", "name", "description", "url", "link", "image", "image_url", "sku", "id", "expires_at"}
 )
 _LONGEST_TERM = 64
-# An attribute value stands for at most so many items, those described last, so that a look-up costs
-# the same in any catalogue.
+# Most items kept for an attribute value, the latest ones, so that a look-up costs the same in a
+# catalogue of any size.
 _POSTINGS = 1_000
 _SURPLUS = 1_000
 
@@ -63,9 +63,7 @@ class Catalog:
         return item_id in self._items
 
     def apply(self, record: CatalogRecord) -> None:
-        """Take in a record about an item; one older than what is known, or about a user, changes
-        nothing.
-        """
+        """Take in a record about an item. Older records, and those about users, change nothing."""
         if record.entity != "item":
             return
         with self._lock:
@@ -90,8 +88,9 @@ class Catalog:
         return item_id not in self._hidden
 
     def mask(self, model: Model) -> NDArray[np.bool_]:
-        """For each item of the model's catalogue whether it may be shown now. The array is kept up
-        to date; don't write to it.
+        """A boolean for each item of the model's catalogue: whether it may be shown now.
+
+        The array is kept up to date; don't write to it.
         """
         self._expire()
         mask = self._masks.get(model)
@@ -111,13 +110,14 @@ class Catalog:
     def look_alikes(
         self, seeds: Iterable[str], n: int, exclude: Collection[str] = ()
     ) -> list[tuple[str, float]]:
-        """The `n` items whose attributes have most in common with those of the seeds, best first;
-        rare values count more.
+        """The `n` items that share most attribute values with the seeds, best first.
+
+        Rare values count more.
         """
         with self._lock:
-            own = {seed: self._items[seed] for seed in seeds if seed in self._items}
+            known = {seed: self._items[seed] for seed in seeds if seed in self._items}
             votes: dict[str, float] = defaultdict(float)
-            for item in own.values():
+            for item in known.values():
                 for term in _terms(orjson.loads(item.attributes)):
                     alike = self._alike.get(term, {})
                     for item_id in alike:
@@ -125,7 +125,7 @@ class Catalog:
         kept = (
             (item_id, vote)
             for item_id, vote in votes.items()
-            if item_id not in own and item_id not in exclude
+            if item_id not in known and item_id not in exclude
         )
         return heapq.nlargest(
             n,
@@ -156,8 +156,9 @@ class Catalog:
                 mask[place] = shown
 
     def _remember_expiry(self, item_id: str, item: _Item) -> None:
-        """Moments that an item no longer has stay in the heap; it is made anew when most of it is
-        such.
+        """Add an item's expiry to the heap.
+
+        Outdated expiries stay in the heap, which is made anew when most of it is outdated.
         """
         heapq.heappush(self._expiring, (item.expires_at, item_id))
         if len(self._expiring) > 2 * len(self._items) + _SURPLUS:
@@ -181,7 +182,7 @@ def _will_expire(item: _Item) -> bool:
 
 
 def _terms(attributes: dict[str, Any]) -> Iterator[str]:
-    """What an item is like, as `attribute=value`: short strings, also within lists."""
+    """The descriptive terms of an item, as `attribute=value`: short strings, also within lists."""
     for name, value in attributes.items():
         if name.lower() in _IDENTIFYING:
             continue
@@ -191,7 +192,7 @@ def _terms(attributes: dict[str, Any]) -> Iterator[str]:
 
 
 def _milliseconds(moment: Any) -> float:
-    """A moment in ms; infinity for none, and for what can't be read as one."""
+    """A time in ms; infinity for none, and for a value that is no time."""
     if isinstance(moment, int | float) and not isinstance(moment, bool):
         return float(moment)
     try:

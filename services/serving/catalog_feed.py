@@ -1,9 +1,7 @@
-"""Keeps the catalogue in memory up to date: a snapshot from the online store, and every record of
-`catalog.v1`.
+"""The feed of the catalogue in memory: a snapshot of the online store, and the topic `catalog.v1`.
 
-The topic may have forgotten what the store still has (the embedded broker starts empty), and the
-store may be away; either alone gives all that it knows, and the catalogue keeps the newer of the
-two for each item.
+Both are read, since the embedded broker starts with empty topics, and the store may be away. The
+catalogue keeps the newer record of each item.
 """
 
 import threading
@@ -22,13 +20,13 @@ from slipstream.contracts.events import CatalogRecord
 
 log = get_logger(__name__)
 
-# A store that is away keeps serving from being ready for so long; then it goes on with what the
-# topic tells.
+# Longest time that a store which is away keeps serving from being ready. Then the topic alone has
+# to do.
 PATIENCE_S = 30.0
 
 
 class CatalogFeed:
-    """What two workers run: `snapshot` once, `tail` for as long as the service lives."""
+    """Two worker targets: `snapshot` runs once, `tail` for as long as the service lives."""
 
     def __init__(
         self,
@@ -45,8 +43,9 @@ class CatalogFeed:
         self._first_tried: float | None = None
 
     def snapshot(self, stop: threading.Event) -> None:
-        """Take in the online store's snapshot; raises when the store is away, so that the worker
-        tries again.
+        """Take in the online store's snapshot.
+
+        Raises when the store is away, so that the worker tries again.
         """
         if self._first_tried is None:
             self._first_tried = time.monotonic()
@@ -73,9 +72,9 @@ class CatalogFeed:
             consumer.close()
 
     async def check(self) -> None:
-        """A readiness check: raises until the topic was read to the end that it had at the start,
-        and the snapshot was taken in: else an item that is gone could be shown. Without a store it
-        does so for `PATIENCE_S` only.
+        """Readiness: raises until the snapshot and the topic up to its end at start are taken in.
+
+        Before that, a deleted item could be shown. Without a store it ends after `PATIENCE_S`.
         """
         if not self._caught_up.is_set():
             raise RuntimeError("the catalogue is still being read")

@@ -1,4 +1,4 @@
-"""What serving measures besides the chassis."""
+"""The metrics of serving, beside those of the chassis."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ class ServingMetrics:
         )
         self.degraded = Counter(
             "slipstream_recommendations_degraded_total",
-            "Times that something was missing or failed and the answer was made without it",
+            "Answers made without a part that was missing or failed",
             ["missing"],
             registry=registry,
         )
@@ -33,7 +33,7 @@ class ServingMetrics:
         )
         self.model_loaded_at = Gauge(
             "slipstream_model_loaded_timestamp_seconds",
-            "When it came into service",
+            "Time at which the model came into service",
             registry=registry,
         )
         self.model_swaps = Counter(
@@ -64,7 +64,7 @@ class ServingMetrics:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Times what is done inside."""
+        """Measure the time of the block."""
         started = perf_counter()
         try:
             yield
@@ -75,7 +75,7 @@ class ServingMetrics:
         self._answered[step].inc()
 
     def watch_slate_failures(self, failures: Callable[[], int]) -> None:
-        """Export how many slates could not be delivered to the broker, as counted elsewhere."""
+        """Export the number of slates that the producer could not deliver to the broker."""
         self._registry.register(_SlateFailures(failures))
 
 

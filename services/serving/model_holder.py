@@ -1,5 +1,7 @@
-"""Which model is in service. A new champion is downloaded, verified and warmed up before it takes
-over; what is in service stays until then, and whenever anything about a new one is wrong.
+"""The model in service.
+
+A new champion is downloaded, verified and warmed up before it takes over. Until then, and whenever
+a new one is faulty, the present model stays.
 """
 
 import hashlib
@@ -35,9 +37,7 @@ _INCOMING = ".slipstream-incoming"
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A loaded bundle, with the version that the registry knows it by, and since when it is here
-    (ms).
-    """
+    """A loaded bundle, its version in the registry, and the time of loading (ms)."""
 
     version: str
     bundle: Bundle
@@ -46,14 +46,20 @@ class Model:
 
 
 class ModelHolder:
-    """Holds the champion and the model before it.
+    """The champion and the model before it.
 
-    Requests read `current`, one reference that is replaced as a whole. `follow_events` and
-    `follow_alias` are what two workers run; `refresh` is called by one thread at a time. `warm_up`
-    is called with a new model before it takes over, and what it raises keeps the model out. Bundles
-    are kept in `cache_dir`, each in a folder named by its manifest's digest, and `models.json`
-    there names the present and the previous one, so that a restart needs no training service.
-    Nothing else in that folder is touched.
+    Requests read `current`, one reference that is replaced as a whole. Two workers run
+    `follow_events` and `follow_alias`; one thread at a time may call `refresh`.
+
+    The cache holds each bundle in a folder named by its manifest's digest. `models.json` names the
+    present and the previous one, so that a restart needs no training service. Other files in the
+    cache folder stay untouched.
+
+    Args:
+        training: The service that is asked for the champion and its files.
+        cache_dir: Folder of the bundles.
+        measured: Metrics.
+        warm_up: Called with a new model before it takes over; an error keeps the model out.
     """
 
     def __init__(
@@ -63,12 +69,8 @@ class ModelHolder:
         measured: ServingMetrics,
         warm_up: Callable[[Model], None] = lambda _: None,
     ) -> None:
-        self._training, self._cache, self._measured, self._warm_up = (
-            training,
-            cache_dir,
-            measured,
-            warm_up,
-        )
+        self._training, self._cache = training, cache_dir
+        self._measured, self._warm_up = measured, warm_up
         self._wake = threading.Event()
         self._request = ""
         self.current: Model | None = None
@@ -89,8 +91,9 @@ class ModelHolder:
         return False
 
     def refresh(self) -> bool:
-        """Take training's champion into service unless it already is; False when that did not
-        succeed, and `problem` says why.
+        """Take training's champion into service, unless it is there already.
+
+        False when that failed; `problem` says why.
         """
         try:
             champion = ModelVersion.model_validate(self._training.get(f"/v1/aliases/{CHAMPION}"))
@@ -106,9 +109,7 @@ class ModelHolder:
         return True
 
     def follow_alias(self, stop: threading.Event, poll_s: float) -> None:
-        """Refresh at once, when an event says so, and every `poll_s` seconds, so that a lost event
-        heals.
-        """
+        """Refresh at once, after each event, and every `poll_s` seconds, if an event was lost."""
         if self.current is None:
             self.restore()
         while not stop.is_set():
@@ -123,9 +124,7 @@ class ModelHolder:
     def follow_events(
         self, consumer: Consumer, stop: threading.Event, watch: ConsumerWatch
     ) -> None:
-        """Read `model-events.v1` until `stop` is set; whenever the champion may have changed, have
-        it refreshed.
-        """
+        """Read `model-events.v1` until `stop` is set; ask for a refresh after each promotion."""
         consume(consumer, self._on_events, stop, watch)
 
     def _on_events(self, batch: Batch) -> None:
@@ -142,7 +141,7 @@ class ModelHolder:
             self._wake.set()
 
     def _fetch(self, version: str) -> Model:
-        """The version as a model: one of the two at hand, or from the cache, or downloaded into it."""
+        """The model of a version: one of the two at hand, or from the cache, or downloaded."""
         self._cache.mkdir(parents=True, exist_ok=True)
         files = f"/v1/models/{quote(version, safe='')}/files"
         incoming = self._cache / _INCOMING
@@ -209,13 +208,14 @@ class ModelHolder:
 
     def _kept(self) -> list[dict[str, str]]:
         try:
-            return [dict(one) for one in json.loads((self._cache / _KEPT).read_text())]
+            return [dict(entry) for entry in json.loads((self._cache / _KEPT).read_text())]
         except (OSError, ValueError):
             return []
 
     def _remember(self) -> None:
-        """Name the present and the previous model on disk, and drop the bundles of all others. What
-        else is in the folder is not ours: somebody may have named one that holds other things, too.
+        """Name the present and the previous model on disk, and drop all other bundles.
+
+        Other files stay: an operator may have named a folder that holds more than bundles.
         """
         models = [model for model in (self.current, self.previous) if model is not None]
         text = json.dumps(
@@ -235,7 +235,7 @@ def _digest(manifest: bytes) -> str:
 
 
 def _is_bundle(path: Path) -> bool:
-    """Whether it is a bundle that this cache has put there: named by its own manifest."""
+    """Whether the folder is a bundle of this cache: its name is the digest of its manifest."""
     try:
         return not path.is_symlink() and path.name == _digest((path / "manifest.json").read_bytes())
     except OSError:

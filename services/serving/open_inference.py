@@ -1,8 +1,8 @@
-"""The Open Inference Protocol, version 2, for the one model here: tensors to requests, answers to
-tensors. Knows no HTTP.
+"""The Open Inference Protocol, version 2: tensors to requests, answers to tensors. Knows no HTTP.
 
-https://github.com/kserve/open-inference-protocol: `user_id` (BYTES, one or more visitors) goes in;
-`items` (BYTES) and `scores` (FP32) come out, a row a visitor, short rows filled up with "" and 0.
+Source: https://github.com/kserve/open-inference-protocol. The input is `user_id` (BYTES, one or
+more visitors). The outputs are `items` (BYTES) and `scores` (FP32) with a row for each visitor;
+short rows end in "" and 0.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
 
-from services.serving.pipeline import MOST_ITEMS, Answer, RecommendationRequest
+from services.serving.answers import MOST_ITEMS, Answer, RecommendationRequest
 from slipstream.chassis.errors import InvalidRequestError
 from slipstream.contracts.vocabulary import MAX_ID_BYTES
 
@@ -19,7 +19,7 @@ MOST_VISITORS = 64
 
 
 class Tensor(BaseModel):
-    """An input. `data` may be flat or nested."""
+    """An input tensor. `data` may be flat or nested."""
 
     name: str
     shape: list[int] = Field(max_length=32)
@@ -29,13 +29,13 @@ class Tensor(BaseModel):
 
 
 class RequestedOutput(BaseModel):
-    """An output that is wanted; without any, all are given."""
+    """The name of a wanted output. A request without any gets all."""
 
     name: str
 
 
 class InferenceRequest(BaseModel):
-    """An inference request. `parameters.n` says how many items are wanted for each visitor (10)."""
+    """An inference request. `parameters.n` is the number of items for each visitor (10)."""
 
     id: str = Field("", max_length=1_024)  # given back as it came
     parameters: dict[str, Any] = Field(default_factory=dict)
@@ -44,7 +44,7 @@ class InferenceRequest(BaseModel):
 
 
 def metadata(version: str | None) -> dict[str, Any]:
-    """What the protocol tells of the model: its versions, inputs and outputs."""
+    """The model's metadata in the protocol: its versions, inputs and outputs."""
     return {
         "name": NAME,
         "versions": [version] if version else [],
@@ -67,8 +67,10 @@ def parse(body: Any) -> InferenceRequest:
 
 
 def requests(inference: InferenceRequest) -> list[RecommendationRequest]:
-    """One request a visitor. Raises `InvalidRequestError` for tensors that are not as `metadata`
-    says.
+    """A request for each visitor.
+
+    Raises:
+        InvalidRequestError: The tensors are not as `metadata` says.
     """
     tensor = next((one for one in inference.inputs if one.name == "user_id"), None)
     if tensor is None or len(inference.inputs) != 1 or tensor.datatype != "BYTES":
@@ -79,7 +81,8 @@ def requests(inference: InferenceRequest) -> list[RecommendationRequest]:
         size *= dimension
     if size != len(visitors) or not 1 <= size <= MOST_VISITORS:
         raise InvalidRequestError(
-            f"'user_id' has shape {tensor.shape} and {len(visitors)} values; 1 to {MOST_VISITORS} are taken"
+            f"'user_id' has shape {tensor.shape} and {len(visitors)} values; "
+            f"1 to {MOST_VISITORS} are taken"
         )
     if not all(_is_id(one) for one in visitors):
         raise InvalidRequestError(f"a value of 'user_id' is a string of 1 to {MAX_ID_BYTES} bytes")
@@ -98,8 +101,9 @@ def requests(inference: InferenceRequest) -> list[RecommendationRequest]:
 def response(
     inference: InferenceRequest, answers: Sequence[Answer], version: str | None
 ) -> dict[str, Any]:
-    """The answers, in the order of the visitors. `parameters` say by which step each was answered,
-    and under which id.
+    """The answers as tensors, in the order of the visitors.
+
+    `parameters` name the answering step and the recommendation id of each.
     """
     width = max(len(answer.items) for answer in answers)
     shape = [len(answers), width]

@@ -1,4 +1,4 @@
-"""Settings of serving."""
+"""The settings of serving."""
 
 from pathlib import Path
 
@@ -8,23 +8,26 @@ from slipstream.chassis.settings import Section, ServiceSettings
 
 
 class ServingSection(Section):
-    """How recommendations are answered, and how models are followed."""
+    """Limits of answering, and the following of models."""
 
     cache_dir: Path = Field(
-        Path(".slipstream/serving"), description="where downloaded model bundles are kept"
+        Path(".slipstream/serving"), description="folder of downloaded model bundles"
     )
     redis_timeout_s: float = Field(
         0.1,
         gt=0,
-        description="how long a request waits for the online store before it is answered without the visitor's history",
+        description="longest wait for the online store; then a request is answered without the "
+        "visitor's history",
     )
-    trending_refresh_s: float = Field(1.0, gt=0, description="how old the trending list may be")
+    trending_refresh_s: float = Field(1.0, gt=0, description="greatest age of the trending list")
     champion_poll_s: float = Field(
-        30.0, gt=0, description="how often training is asked for the champion, besides its events"
+        30.0,
+        gt=0,
+        description="interval at which training is asked for the champion, beside its events",
     )
 
 
 class ServingSettings(ServiceSettings):
-    """Everything that serving reads from the environment."""
+    """The settings that serving reads from the environment."""
 
     serving: ServingSection = ServingSection()

@@ -1,6 +1,4 @@
-"""The trending list of the online store, read at most once a second or so, however many requests
-want it.
-"""
+"""The trending list of the online store, read at most once in a while for all requests."""
 
 import asyncio
 import time
@@ -8,16 +6,22 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from slipstream.stores.online import StoreUnavailableError
 
-# How much of the list is read: enough to be left with a full slate after filtering what a visitor
-# has seen.
+# Length of the list that is read: enough for a full slate without items that a visitor has seen.
 DEPTH = 500
 
 TrendingItem = tuple[str, float]
 
 
 class Trending:
-    """`read(n)` answers the `n` items in most demand, highest first. Its failure is remembered as
-    long as an answer would be, so that a store that hangs is not waited for by every request.
+    """A cache of the trending list.
+
+    A failure is remembered as long as a list would be, so that not every request waits for a store
+    that hangs.
+
+    Args:
+        read: Returns the n items in most demand, highest first.
+        refresh_s: Greatest age of the list.
+        clock: Seconds of a monotonic clock.
     """
 
     def __init__(
@@ -30,7 +34,7 @@ class Trending:
         self._read_at = float("-inf")
         self._reading = asyncio.Lock()
         self._failure: StoreUnavailableError | None = None
-        # the list as last read, however old; empty before the first read
+        # The list as last read, of any age; empty before the first read.
         self.last: Sequence[TrendingItem] = ()
 
     async def top(self) -> Sequence[TrendingItem]:

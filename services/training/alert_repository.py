@@ -6,12 +6,12 @@ from typing import Final
 from sqlalchemy import BigInteger, Column, Engine, String, Table, Text, delete, insert, select
 
 from slipstream.contracts.events import AlertEvent
-from slipstream.stores.metadata import new_metadata, prepare
+from slipstream.stores.metadata import new_metadata
 
-_metadata: Final = new_metadata()
+TABLES: Final = new_metadata()
 _waiting: Final = Table(
     "training_waiting_alert",
-    _metadata,
+    TABLES,
     Column("rule", String(128), primary_key=True),
     Column("summary", Text, nullable=False),
     Column("request_id", Text, nullable=False),
@@ -44,7 +44,6 @@ class WaitingAlerts:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        prepare(engine, "training_alerts", _metadata)
 
     def add(self, alert: AlertEvent, request_id: str) -> None:
         """Let an alert wait, in place of an earlier one of its rule."""

@@ -13,6 +13,7 @@ from services.training import api
 from services.training.alert_repository import WaitingAlerts
 from services.training.announcer import Announcer
 from services.training.metrics import TrainingMetrics
+from services.training.migrations import MIGRATIONS
 from services.training.mlflow_connection import tracking_uri
 from services.training.model_event_repository import ModelEventBook
 from services.training.publish import ModelPublisher
@@ -33,6 +34,7 @@ from slipstream.contracts.topics import ALERTS
 from slipstream.stores import metadata
 from slipstream.stores.artifacts import Artifacts
 from slipstream.stores.lake import Lake
+from slipstream.stores.migrations import migrate
 
 DESCRIPTION = (
     "Fits models on the lake, measures them against the champion, and promotes the better one."
@@ -59,9 +61,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         engine = metadata.engine(settings.database)
         stack.callback(engine.dispose)
-        repository = await asyncio.to_thread(Repository, engine)
-        alerts = await asyncio.to_thread(WaitingAlerts, engine)
-        events = await asyncio.to_thread(ModelEventBook, engine)
+        await asyncio.to_thread(migrate, engine, MIGRATIONS)
+        repository, alerts, events = (
+            Repository(engine),
+            WaitingAlerts(engine),
+            ModelEventBook(engine),
+        )
         producer = await open_producer(settings.kafka, settings.namespace)
         stack.push_async_callback(asyncio.to_thread, producer.close)
         metrics = TrainingMetrics(chassis.registry)

@@ -20,12 +20,12 @@ from sqlalchemy import (
 )
 
 from slipstream.contracts.events import ModelEvent, ModelEventType
-from slipstream.stores.metadata import new_metadata, prepare
+from slipstream.stores.metadata import new_metadata
 
-_metadata: Final = new_metadata()
+TABLES: Final = new_metadata()
 _model_event: Final = Table(
     "training_model_event",
-    _metadata,
+    TABLES,
     Column("number", Integer, primary_key=True, autoincrement=True),
     Column("version", String(128), nullable=False, index=True),
     Column("event", String(16), nullable=False),
@@ -53,7 +53,6 @@ class ModelEventBook:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        prepare(engine, "training_model_events", _metadata)
 
     def add(self, event: ModelEvent, request_id: str) -> None:
         """Keep an event, to be announced."""

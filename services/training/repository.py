@@ -27,13 +27,13 @@ from services.training.run_states import TransitionError, leading_to
 from slipstream.contracts.events import ModelEvent
 from slipstream.contracts.rest import Run
 from slipstream.contracts.times import now_ms
-from slipstream.stores.metadata import new_metadata, prepare
+from slipstream.stores.metadata import new_metadata
 
-_metadata = new_metadata()
+TABLES: Final = new_metadata()
 
 _run = Table(
     "training_run",
-    _metadata,
+    TABLES,
     Column("number", Integer, primary_key=True, autoincrement=True),
     Column("run_id", String(64), nullable=False, unique=True),
     Column("state", String(16), nullable=False, index=True),
@@ -71,7 +71,7 @@ _run = Table(
 
 _decision = Table(
     "gate_decision",
-    _metadata,
+    TABLES,
     Column("number", Integer, primary_key=True, autoincrement=True),
     Column("run_id", String(64), nullable=False, index=True),
     Column("model_version", String(128), nullable=False),
@@ -81,20 +81,6 @@ _decision = Table(
     Column("numbers", Text, nullable=False),
     Column("settings", Text, nullable=False),
     Column("decided_at", BigInteger, nullable=False),
-)
-
-_MIGRATIONS: Final = (
-    ("ALTER TABLE training_run ADD COLUMN request_id TEXT NOT NULL DEFAULT ''",),
-    (
-        "ALTER TABLE training_run ADD COLUMN epoch INTEGER",
-        "ALTER TABLE training_run ADD COLUMN epochs INTEGER",
-        "ALTER TABLE training_run ADD COLUMN loss FLOAT",
-        "ALTER TABLE training_run ADD COLUMN expected_at BIGINT",
-        "ALTER TABLE training_run ADD COLUMN catalog_version BIGINT",
-        "ALTER TABLE training_run ADD COLUMN seconds TEXT NOT NULL DEFAULT '{}'",
-        "ALTER TABLE training_run ADD COLUMN resumes VARCHAR(64)",
-        "ALTER TABLE training_run ADD COLUMN resumed_by VARCHAR(64)",
-    ),
 )
 
 # Columns that a run has from the run whose work it takes up.
@@ -114,7 +100,6 @@ class Repository:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        prepare(engine, "training", _metadata, _MIGRATIONS)
 
     def add(
         self, run_id: str, trigger: str, reason: str, profile: str, request_id: str = ""

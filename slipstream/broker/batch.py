@@ -1,4 +1,4 @@
-"""Records as they are read: each with its place in the stream, and those of one poll together."""
+"""Records as a consumer returns them: with their positions, and together for each poll."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar
 
 from slipstream.broker import codec
 from slipstream.contracts.events import Record
-from slipstream.contracts.positions import Source
+from slipstream.contracts.positions import Position, Source
 from slipstream.contracts.topics import Topic
 
 R = TypeVar("R", bound=Record)
@@ -14,7 +14,7 @@ R = TypeVar("R", bound=Record)
 
 @dataclass(frozen=True, slots=True)
 class Message(Generic[R]):
-    """A record with its place in the stream."""
+    """A record with its position in the stream."""
 
     source: Source
     offset: int
@@ -22,10 +22,15 @@ class Message(Generic[R]):
     record: R
     request_id: str
 
+    @property
+    def position(self) -> Position:
+        """The message's position, without the record."""
+        return Position(self.source.name, self.offset)
+
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """Bytes on a topic that are not its record, and why."""
+    """Bytes on a topic that are not its record, with the reason."""
 
     source: Source
     offset: int
@@ -36,7 +41,7 @@ class Malformed:
 
 @dataclass(slots=True)
 class Batch:
-    """What one poll gave. `next_offsets` is what to commit once all of it has had its effect."""
+    """The records of one poll. Commit `next_offsets` once all of them have had their effect."""
 
     messages: list[Message[Any]] = field(default_factory=list)
     malformed: list[Malformed] = field(default_factory=list)
@@ -46,9 +51,7 @@ class Batch:
         return bool(self.messages or self.malformed)
 
     def add(self, topic: Topic, source: Source, records: Sequence[Any]) -> None:
-        """Take in the client's records of one partition, in their order. Those without a value only
-        move the offset.
-        """
+        """Decode records of one partition. Those without a value only move the offset."""
         for record in records:
             if record.value is None:
                 continue

@@ -1,67 +1,37 @@
-"""kafka-python's producer and consumer with what they lack; the only module that uses the library's
-private parts.
+"""kafka-python's clients, completed: the only module that uses the library's private parts.
 
-The producer gets a way in for many records at once and says whether it can go on. The consumer
-always finishes a join that it began, and tells its place in the group. All of it leans on 3.0.12:
-`tests/integration/test_broker_client.py` has a test for each private part, which fails when the
-library changes.
+The producer takes many records at once and says whether it can go on. The consumer finishes every
+join that it began, and reports its membership. The admin client reads groups of a broker that
+grants unknown operations. All of it relies on kafka-python 3.0.12, and pyproject.toml pins 3.0.x:
+`tests/integration/test_broker_private_parts.py` checks each private part by name and shape, and
+fails when the library changes.
 """
 
 import contextlib
 import time
-from collections.abc import Iterator
-from functools import lru_cache
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import (
+    ConsumerRebalanceListener,
+    KafkaAdminClient,
+    KafkaConsumer,
+    KafkaProducer,
+    TopicPartition,
+)
 from kafka.errors import IllegalStateError, KafkaError, MessageSizeTooLargeError
-from kafka.partitioner import DefaultPartitioner
-from kafka.partitioner.default import murmur2
 from kafka.producer.producer_batch import ProducerBatch
 from kafka.producer.transaction_manager import TransactionState
 from kafka.record.memory_records import MemoryRecordsBuilder
 
-from slipstream.broker.kafka import connection
-from slipstream.chassis.settings import KafkaSettings
-
 Headers = list[tuple[str, bytes]]
 
-# With the hash remembered: in Python it costs as much as the rest of a send, and a visitor comes
-# again.
-_hash = lru_cache(65_536)(murmur2)
-# What a record needs besides its key and its value, at most.
+# Bytes that a record needs besides its key and its value, at most.
 _OVERHEAD = 512
 
 
-class KeyPartitioner(DefaultPartitioner):  # type: ignore[misc]
-    """The partition that every Kafka client takes for a key."""
-
-    def partition(
-        self,
-        topic: str,
-        key: Any,
-        serialized_key: bytes | None,
-        value: Any,
-        serialized_value: bytes | None,
-        cluster: Any,
-    ) -> int:
-        partitions = cluster.partitions_for_topic(topic)
-        if serialized_key is None or not partitions:
-            return int(
-                super().partition(topic, key, serialized_key, value, serialized_value, cluster)
-            )
-        return partition_of(serialized_key, len(partitions))
-
-
-def partition_of(key: bytes, partitions: int) -> int:
-    """The partition that every Kafka client takes for a key."""
-    return int((_hash(key) & 0x7FFFFFFF) % partitions)
-
-
-class Client(KafkaProducer):  # type: ignore[misc]
-    """A producer whose records can be handed over without a future, a wake-up and a dozen checks
-    for each.
-    """
+class ProducerClient(KafkaProducer):  # type: ignore[misc]
+    """A producer that takes records without a future, a wake-up and a dozen checks for each."""
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
@@ -74,7 +44,7 @@ class Client(KafkaProducer):  # type: ignore[misc]
 
     @contextlib.contextmanager
     def appending(self) -> Iterator[None]:
-        """Around calls of `append`; wakes the sender once, at the end."""
+        """Surround calls of `append`; the sender is woken once, at the end."""
         self._accumulator._appends_in_progress.increment()
         try:
             yield
@@ -83,37 +53,37 @@ class Client(KafkaProducer):  # type: ignore[misc]
             self._sender.wakeup()
 
     def learn(self, topics: list[str]) -> None:
-        """Ask for the partitions of these topics, all at once, and wait for the answer; a topic
-        that is not there has none.
+        """Ask for the partitions of these topics, and wait until all are known, or for
+        `max_block_ms`. A topic that does not exist stays without partitions.
         """
         deadline = time.monotonic() + self.config["max_block_ms"] / 1000
-        while (
-            min(map(self.partitions_known, topics)) == 0 and time.monotonic() < deadline
-        ):  # each one is asked for
+        # `min` asks for every topic in each round, where `all` would stop at the first unknown one.
+        while min(map(self.partitions_known, topics)) == 0 and time.monotonic() < deadline:
             time.sleep(0.005)
 
     def partitions_known(self, topic: str) -> int:
-        """Partitions of the topic by the newest metadata; 0 where that does not have it, which is
-        then asked for.
+        """Number of the topic's partitions in the newest metadata. Where that lacks the topic, asks
+        for it and returns 0.
 
-        Never waits, as `send` does. A real broker tells only of the topics that it was asked about.
+        Never waits, as `send` does. A real broker sends only topics that it was asked about.
         """
         partitions = self._metadata.partitions_for_topic(topic)
         if not partitions:
             self._sender.add_topic(topic)
-            self._metadata.request_update()  # which `add_topic` leaves out for a topic that was asked for before
+            # `add_topic` alone does not ask again for a topic that was asked for before.
+            self._metadata.request_update()
         return len(partitions or ())
 
     def topic_id(self, topic: str) -> str:
-        """The topic's id by the newest metadata; "" where that does not have it."""
+        """The topic's id in the newest metadata; "" where that does not have it."""
         return str(self._metadata.topic_id(topic) or "")
 
     def append(self, place: TopicPartition, key: bytes, value: bytes, headers: Headers) -> Any:
-        """Put a record behind the others of its partition; returns the library's future of the
-        whole batch that it is in.
+        """Put a record behind the others of its partition.
 
-        That future succeeds with (offset, timestamp, why): the batch has failed where `why` is a
-        function, which gives the error.
+        Returns the library's future of the whole batch that the record is in. It succeeds with
+        (offset, timestamp, failure): the batch has failed where `failure` is a function, which
+        gives the error.
         """
         accumulator = self._accumulator
         if len(key) + len(value) + _OVERHEAD > self.config["max_request_size"]:
@@ -137,8 +107,8 @@ class Client(KafkaProducer):  # type: ignore[misc]
 
     @property
     def recovering(self) -> bool:
-        """It asks the broker for an id, or for a new epoch of its own; how that ends decides
-        whether it is broken.
+        """It is asking the broker for a producer id or a new epoch. The outcome decides whether it
+        is `broken`.
         """
         return self._transaction_manager._current_state in (
             TransactionState.INITIALIZING,
@@ -147,12 +117,11 @@ class Client(KafkaProducer):  # type: ignore[misc]
 
     @property
     def broken(self) -> bool:
-        """It will not deliver anything any more.
+        """It will deliver nothing any more.
 
-        That is so after any failure which the library takes for fatal (of a fenced producer; of an
-        id that the embedded broker has forgotten; but also of one record that the broker did not
-        want), and when it has dropped its id because a batch that was being retried ran out of
-        time: it never asks for another one (3.0.12).
+        The library takes some failures for fatal: of a fenced producer, of an id that the embedded
+        broker has forgotten, but also of one record that the broker refused. And when a batch that
+        was being retried runs out of time, it drops its id and never asks for another (3.0.12).
         """
         manager = self._transaction_manager
         without_id = (
@@ -163,7 +132,7 @@ class Client(KafkaProducer):  # type: ignore[misc]
         )
 
     def abandon(self) -> None:
-        """Fail what it still holds and end its thread; `close` waits for what can't be delivered."""
+        """Fail the records that it still holds, and end its thread. `close` would wait for them."""
         self._unregister_cleanup()
         self._closed = True
         self._sender.force_close()
@@ -179,8 +148,8 @@ class Membership(NamedTuple):
 
 
 class ConsumerClient(KafkaConsumer):  # type: ignore[misc]
-    """A consumer whose joins always end, and which tells its place in the group without asking the
-    broker.
+    """A consumer whose joins always end, and which reports its place in the group without asking
+    the broker.
     """
 
     def __init__(self, **arguments: Any) -> None:
@@ -202,8 +171,8 @@ class ConsumerClient(KafkaConsumer):  # type: ignore[misc]
         return Membership(self._coordinator.stable(), time.monotonic() - confirmed)
 
     def positions(self) -> dict[TopicPartition, int | None]:
-        """The next offset to read of each assigned partition; None where it is not known yet where
-        reading begins.
+        """The next offset to read of each assigned partition; None until it is known where reading
+        begins.
 
         The library's `position` would ask the broker for those, and wait for the answer without
         limit.
@@ -230,13 +199,15 @@ class ConsumerClient(KafkaConsumer):  # type: ignore[misc]
         """The group's committed offsets, all in one request; partitions without one are left out.
         Raises `KafkaError`.
         """
-        found = self._coordinator.fetch_committed_offsets(partitions, timeout_ms=timeout_ms)
+        committed = self._coordinator.fetch_committed_offsets(partitions, timeout_ms=timeout_ms)
         return {
-            partition: offset.offset for partition, offset in found.items() if offset.offset >= 0
+            partition: offset.offset
+            for partition, offset in committed.items()
+            if offset.offset >= 0
         }
 
     def topic_id(self, topic: str) -> str:
-        """The topic's id by the newest metadata; "" where that does not have it."""
+        """The topic's id in the newest metadata; "" where that does not have it."""
         return str(self._cluster.topic_id(topic) or "")
 
     def refresh_metadata(self, timeout_ms: int) -> None:
@@ -244,23 +215,21 @@ class ConsumerClient(KafkaConsumer):  # type: ignore[misc]
         self._net.run(self._manager.wait_for, self._cluster.request_update(), timeout_ms)
 
     def connections(self) -> set[Any]:
-        """Its present connections to brokers, each an object of its own."""
+        """Its present connections to brokers; a connection that was made anew is another object."""
         return set(self._manager._conns.values())
 
     def ends(
         self, partitions: list[TopicPartition], timeout_ms: int
     ) -> dict[TopicPartition, int] | None:
-        """The end offset of each partition as the broker says now; None when it does not."""
+        """The present end offset of each partition; None when the broker does not answer."""
         try:
             ends = self.end_offsets(partitions, timeout_ms=timeout_ms)
-        except (
-            KafkaError,
-            KeyError,
-        ):  # KeyError: 3.0.12 raises it for a topic that a restarted broker does not have yet
+        # 3.0.12 raises KeyError for a topic that a restarted broker does not have yet.
+        except (KafkaError, KeyError):
             return None
         states = dict(self._subscription.assignment)
         # Of its newest batch of records the embedded broker counts only the first here; a fetch
-        # tells the true end.
+        # brings the true end.
         return {
             partition: max(
                 int(end), (states[partition].highwater or 0) if partition in states else 0
@@ -269,19 +238,28 @@ class ConsumerClient(KafkaConsumer):  # type: ignore[misc]
         }
 
 
-def client_arguments(settings: KafkaSettings, linger_ms: int = 1) -> dict[str, Any]:
-    """What the client library is asked for."""
-    return {
-        **connection(settings),
-        "acks": "all",
-        "linger_ms": linger_ms,
-        "batch_size": 131_072,
-        "compression_type": "lz4",
-        "max_block_ms": 2_000,
-        # A topic made by accident would have the broker's default number of partitions.
-        "allow_auto_create_topics": False,
-        "request_timeout_ms": min(5_000, settings.delivery_timeout_ms - linger_ms - 1),
-        "delivery_timeout_ms": settings.delivery_timeout_ms,
-        "metrics_enabled": False,
-        "partitioner": KeyPartitioner(),
-    }
+class RebalanceListener(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Calls back when partitions are assigned, and when they are revoked or lost."""
+
+    def __init__(self, assigned: Callable[[], None], revoked: Callable[[], None]) -> None:
+        self._assigned, self._revoked = assigned, revoked
+
+    def on_partitions_assigned(self, assigned: Any) -> None:  # noqa: ARG002
+        self._assigned()
+
+    def on_partitions_revoked(self, revoked: Any) -> None:  # noqa: ARG002
+        self._revoked()
+
+    def on_partitions_lost(self, lost: Any) -> None:  # noqa: ARG002
+        self._revoked()
+
+
+class AdminClient(KafkaAdminClient):  # type: ignore[misc]
+    """An admin client that leaves the operations which its user may perform undecoded.
+
+    The library decodes them in each answer about groups. The embedded broker grants all 32 bits of
+    the field, and 3.0.12 raises ValueError for those that Kafka has not assigned yet.
+    """
+
+    def _process_acl_operations(self, description: dict[str, Any]) -> dict[str, Any]:
+        return description

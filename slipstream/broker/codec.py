@@ -1,4 +1,4 @@
-"""Records to bytes and back. The value is the record as JSON; the request id travels in a header."""
+"""Records to bytes and back: the value is the record as JSON, and a header has the request id."""
 
 from collections.abc import Sequence
 from functools import cache

@@ -1,4 +1,4 @@
-"""How to reach the broker, and the ways in which it fails."""
+"""The connection to the broker: its address, its handshake, and the errors of the broker."""
 
 import asyncio
 import ssl
@@ -9,10 +9,12 @@ from typing import Any, Final
 from slipstream.chassis.dependencies import DependencyUnavailableError
 from slipstream.chassis.settings import KafkaSettings
 
-# The question that every broker answers, before authentication too: ApiVersions v0 (key 18, version
-# 0, no client id).
 _CORRELATION_ID: Final = struct.pack(">i", 7)
-_API_VERSIONS: Final = struct.pack(">ihh", 10, 18, 0) + _CORRELATION_ID + struct.pack(">h", -1)
+# A request that every broker answers, before authentication too: ApiVersions v0 (10 bytes follow,
+# API key 18, version 0, a correlation id, no client id).
+HANDSHAKE: Final = struct.pack(">ihh", 10, 18, 0) + _CORRELATION_ID + struct.pack(">h", -1)
+# Bytes of the answer that `answers_handshake` reads: its length and the correlation id.
+HANDSHAKE_ANSWER_BYTES: Final = 8
 
 
 class BrokerUnavailableError(DependencyUnavailableError):
@@ -22,17 +24,20 @@ class BrokerUnavailableError(DependencyUnavailableError):
 
 
 class NotAcknowledgedError(BrokerUnavailableError):
-    """Records were handed over and have no acknowledgement: some of them may be on the topic all
-    the same.
-    """
+    """Records were sent and not acknowledged; some of them may be on the topic all the same."""
 
 
 class RecordRefusedError(BrokerUnavailableError):
-    """The broker is there, and will never take one of these records: it is too large, say."""
+    """The broker answers, and will never accept one of these records: it is too large, say."""
+
+
+def answers_handshake(answer: bytes) -> bool:
+    """Whether an answer to `HANDSHAKE` comes from a Kafka broker: it repeats the correlation id."""
+    return answer[4:HANDSHAKE_ANSWER_BYTES] == _CORRELATION_ID
 
 
 def connection(settings: KafkaSettings) -> dict[str, Any]:
-    """The client arguments that say where the broker is and how to speak to it."""
+    """Arguments of every kafka-python client: address, security and timeouts."""
     arguments: dict[str, Any] = {
         "bootstrap_servers": settings.bootstrap_servers.split(","),
         "security_protocol": settings.security_protocol,
@@ -57,11 +62,11 @@ def addresses(settings: KafkaSettings) -> list[tuple[str, int]]:
 
 
 async def reachable(settings: KafkaSettings, timeout_s: float = 2.0) -> None:
-    """Return when one of the bootstrap servers answers in Kafka's protocol, each within
-    `timeout_s`; else raise `BrokerUnavailableError`. A broker that hangs still accepts connections:
-    the kernel does that.
+    """Return when a bootstrap server answers the handshake; else raise `BrokerUnavailableError`.
 
-    (The client's own `bootstrap_connected` says in 3.0.12 whether a bootstrap is still going on.)
+    Each server gets `timeout_s` seconds. A connection alone proves nothing: the kernel accepts it
+    for a broker that hangs. Nor does the client's `bootstrap_connected`, which in 3.0.12 is about a
+    bootstrap that is still going on.
     """
     secure = _tls(settings.ssl_cafile) if "SSL" in settings.security_protocol else None
     failure = ""
@@ -70,10 +75,10 @@ async def reachable(settings: KafkaSettings, timeout_s: float = 2.0) -> None:
             async with asyncio.timeout(timeout_s):
                 reader, writer = await asyncio.open_connection(host, port, ssl=secure)
                 try:
-                    writer.write(_API_VERSIONS)
-                    if (await reader.readexactly(8))[4:] == _CORRELATION_ID:
+                    writer.write(HANDSHAKE)
+                    if answers_handshake(await reader.readexactly(HANDSHAKE_ANSWER_BYTES)):
                         return
-                    failure = "what answers there is no Kafka broker"
+                    failure = "the server there is no Kafka broker"
                 finally:
                     writer.close()
         except (OSError, asyncio.IncompleteReadError) as error:

@@ -14,7 +14,7 @@ from slipstream.chassis.metrics import Metrics
 
 log = get_logger(__name__)
 
-# After a batch of so many records more are likely to wait.
+# After a batch of this many records, more are likely to wait.
 _BACKLOG: Final = 1_000
 
 
@@ -27,18 +27,19 @@ def consume(
     poll_s: float = 0.5,
     rest_s: float = 0.0,
 ) -> None:
-    """Poll, handle, commit, until `stop` is set; then leave the group.
+    """Poll, handle and commit until `stop` is set; then leave the group.
 
-    An effect may happen twice for one record (after a failure between handling and committing):
-    make it idempotent. Handle messages one by one in `carrying(message.request_id)`.
+    Effects must be idempotent: after a failure between handling and committing, a record is handled
+    again. Handle each message in `carrying(message.request_id)`.
 
     Args:
-        consumer: Read until the end, and closed then.
-        handle: Takes each batch; must have had its effect when it returns.
+        consumer: Consumer to read from. It is closed at the end.
+        handle: Handles a batch. Its effects must be complete when it returns.
         stop: Ends the loop.
-        watch: Tells lag and health of the consumer.
+        watch: Watch over the consumer's lag and health.
         poll_s: Longest wait for records, in seconds.
-        rest_s: Pause after a batch, unless more is likely to wait. A batch costs the more in total, the fewer records it brings.
+        rest_s: Pause after a batch in seconds, unless more records are likely to wait. Many small
+            batches cost more than a few large ones.
     """
     watch.begin(consumer)
     try:
@@ -56,8 +57,9 @@ def consume(
 
 
 def observe(batch: Batch, metrics: Metrics) -> None:
-    """Count a batch, and trace each record at debug level, so that one request id can be followed
-    through the services.
+    """Count a batch, and log malformed records; at debug level log each record.
+
+    So a request id can be followed through the services.
     """
     for topic, records in Counter(message.source.topic for message in batch.messages).items():
         metrics.consumed.labels(topic).inc(records)

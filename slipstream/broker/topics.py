@@ -1,20 +1,17 @@
-"""The topics on the broker: made where they are missing, compared with what is wanted, and told
-apart by their ids.
-"""
+"""The topics on the broker: create missing ones, compare existing ones, and look up their ids."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any, Final
 
-from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
 from kafka.errors import KafkaError, KafkaTimeoutError, TopicAlreadyExistsError, for_code
 
-from slipstream.broker.kafka import BrokerUnavailableError, connection
+from slipstream.broker.admin import admin_session
+from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.topics import TOPICS, Topic
 
-# How long a new topic may take to have a leader for each partition.
+# Milliseconds that a new topic may take to have a leader for each partition.
 _LEADERS_MS: Final = 10_000
 
 
@@ -26,13 +23,13 @@ def physical(namespace: str, topic: Topic) -> str:
 def ensure_topics(
     settings: KafkaSettings, namespace: str, topics: Sequence[Topic] = TOPICS
 ) -> None:
-    """Create the topics that do not exist yet, and return when each partition has a leader.
+    """Create the missing topics, and return when each partition has a leader.
 
-    Existing ones are left as they are. Safe to call from several services at once. Raises
-    `BrokerUnavailableError` when no broker answers, or a topic can't be made.
+    Existing topics are left as they are. Several services may call this at once. Raises
+    `BrokerUnavailableError` when no broker answers, or a topic can't be created.
     """
     wanted = {physical(namespace, topic): topic for topic in topics}
-    with _admin(settings, "topics could not be created") as admin:
+    with admin_session(settings, "topics could not be created") as admin:
         existing = set(admin.list_topics())
         new = [
             NewTopic(
@@ -61,14 +58,13 @@ def ensure_topics(
 def topic_differences(
     settings: KafkaSettings, namespace: str, topics: Sequence[Topic] = TOPICS
 ) -> list[str]:
-    """Compare existing topics with what is wanted of them: one line for each difference, which says
-    how to mend it.
+    """Compare existing topics with their declarations; returns a line for each difference.
 
-    A broker that does not tell a topic's configuration, or not to this user, is not compared with.
-    Raises `BrokerUnavailableError`.
+    The line says how to mend it. Configurations that the broker does not show, at all or to this
+    user, are not compared. Raises `BrokerUnavailableError`.
     """
     wanted = {physical(namespace, topic): topic for topic in topics}
-    with _admin(settings, "topics could not be compared") as admin:
+    with admin_session(settings, "topics could not be compared") as admin:
         described = admin.describe_topics(list(wanted))
         partitions = {
             entry["name"]: len(entry["partitions"])
@@ -80,44 +76,28 @@ def topic_differences(
             for name, topic in wanted.items()
         ]
         try:
-            told = admin.describe_configs(asked, config_filter="all").get("topic", {})
+            configured = admin.describe_configs(asked, config_filter="all").get("topic", {})
         except KafkaError:
-            told = {}
+            configured = {}
     return [
         difference
         for name, topic in wanted.items()
-        for difference in _differences(name, topic, partitions.get(name), told.get(name))
+        for difference in _differences(name, topic, partitions.get(name), configured.get(name))
     ]
 
 
 def topic_ids(settings: KafkaSettings, names: Sequence[str]) -> dict[str, str]:
-    """The broker's id of each topic; topics that do not exist are left out. Raises
-    `BrokerUnavailableError`.
+    """The broker's id of each topic that exists. Raises `BrokerUnavailableError`.
 
-    A topic that was deleted and made again has another id, so that its offsets are not taken for
-    those of the old one.
+    A topic that was deleted and made again has another id, which tells its offsets from those of
+    the old topic.
     """
-    with _admin(settings, "topics could not be looked up") as admin:
+    with admin_session(settings, "topics could not be looked up") as admin:
         return {
             entry["name"]: str(entry["topic_id"])
             for entry in admin.describe_topics(list(names))
             if not entry["error_code"]
         }
-
-
-def assigned_partitions(settings: KafkaSettings, group: str) -> set[tuple[str, int]]:
-    """The partitions, by topic name and number, that the members of a group have now. Raises
-    `BrokerUnavailableError`.
-    """
-    with _admin(settings, f"the group {group} could not be looked up") as admin:
-        members = admin.describe_groups([group])[group]["members"]
-    return {
-        (topic["topic"], number)
-        for member in members
-        if member["member_assignment"]
-        for topic in member["member_assignment"]["assigned_partitions"]
-        for number in topic["partitions"]
-    }
 
 
 def _configuration(topic: Topic) -> Mapping[str, str]:
@@ -129,31 +109,15 @@ def _configuration(topic: Topic) -> Mapping[str, str]:
 
 
 def _differences(
-    name: str, topic: Topic, partitions: int | None, told: Mapping[str, Any] | None
+    name: str, topic: Topic, partitions: int | None, configured: Mapping[str, Any] | None
 ) -> Iterator[str]:
     if partitions is not None and partitions != topic.partitions:
         yield f"{name} has {partitions} partitions, and {topic.partitions} are wanted"
     for key, value in _configuration(topic).items():
-        present = ((told or {}).get(key) or {}).get("value")
+        present = ((configured or {}).get(key) or {}).get("value")
         if present is not None and present != value:
-            mend = f"kafka-configs.sh --alter --entity-type topics --entity-name {name} --add-config {key}={value}"
+            mend = (
+                "kafka-configs.sh --alter --entity-type topics "
+                f"--entity-name {name} --add-config {key}={value}"
+            )
             yield f"{name} has {key}={present}, and {value} is wanted: {mend}"
-
-
-@contextmanager
-def _admin(settings: KafkaSettings, failed: str) -> Iterator[Any]:
-    """A client for questions about topics and groups; `failed` says what a failure prevents."""
-    try:
-        admin = KafkaAdminClient(**connection(settings))
-    except KafkaError as error:
-        raise BrokerUnavailableError(
-            f"no Kafka broker answers at {settings.bootstrap_servers}: {error}"
-        ) from error
-    try:
-        yield admin
-    except KafkaError as error:
-        raise BrokerUnavailableError(
-            f"{failed} at {settings.bootstrap_servers}: {error}"
-        ) from error
-    finally:
-        admin.close()

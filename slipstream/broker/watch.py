@@ -1,4 +1,4 @@
-"""A service's consumer under watch: how far it is behind, and whether it reads at all."""
+"""The watch over a service's consumer: how far it is behind, and whether it reads at all."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -6,34 +6,36 @@ from typing import Any, Final, NamedTuple
 
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.kafka import BrokerUnavailableError
+from slipstream.broker.standing import Standing
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.metrics import Metrics
 
 log = get_logger(__name__)
 
-# Each look costs a question to the broker.
+# Seconds between two looks, each of which asks the broker.
 _LOOK_EVERY_S: Final = 5.0
 _UNANSWERED_LIMIT: Final = 2
-# How long a consumer may be out of its group, silent or stuck before it is unready and made anew.
+# Seconds for which a consumer may show a symptom before it is unready and replaced.
 PATIENCE_S: Final = 30.0
 
 
 class ConsumerStalledError(BrokerUnavailableError):
-    """A consumer does not read, and its client does not recover by itself. A new one begins at the
-    last commit.
+    """A consumer does not read, and its client does not recover by itself.
+
+    Its replacement begins at the last commit.
     """
 
 
 class Symptom(NamedTuple):
-    """A sign that a consumer does not read: a short name for the metric, and a sentence for people."""
+    """A sign that a consumer does not read: a name for the metric, and words for people."""
 
     name: str
     words: str
 
 
 class _Mark(NamedTuple):
-    """The last moment at which a consumer moved on: where it stood, where its topics ended, and its
-    count of polls.
+    """The last progress of a consumer: its positions then, the sum of its topics' ends, and its
+    number of polls.
     """
 
     positions: Mapping[Any, int]
@@ -42,11 +44,11 @@ class _Mark(NamedTuple):
 
 
 class ConsumerWatch:
-    """Watches one consumer of a service and those that replace it: its lag as a metric, a readiness
-    check, and renewal.
+    """Watches a consumer and its replacements: exports the lag, fails readiness, and has a consumer
+    replaced that does not read.
 
     `begin` and `update` belong to the polling thread, `check` to the event loop. Every loop that
-    polls has a watch: without it there is no alert on lag, and a consumer that has silently stopped
+    polls has a watch. Without it there is no alert on lag, and a consumer that has silently stopped
     goes unseen.
     """
 
@@ -59,7 +61,7 @@ class ConsumerWatch:
     ) -> None:
         self.metrics = metrics
         self._patience_s, self._clock = patience_s, clock
-        # records behind, of all topics together, when it was last known
+        # The last known lag: records behind, of all topics together.
         self.lag = 0
         self._consumer: Consumer | None = None
         self._began = self._turned = clock()
@@ -71,7 +73,7 @@ class ConsumerWatch:
         self._since = 0.0
 
     def begin(self, consumer: Consumer) -> None:
-        """Watch a new consumer. A symptom of the one before stands until this one is seen to read."""
+        """Watch a new consumer. A symptom of its predecessor stands until this consumer reads."""
         self._consumer, self._mark = consumer, None
         self._began = self._turned = self._clock()
         self._due, self._unanswered = 0.0, 0
@@ -80,30 +82,31 @@ class ConsumerWatch:
         """Set `slipstream_consumer_lag_records` of each topic and look for symptoms.
 
         Call it after each poll: it asks the broker only every few seconds, and waits at most 2 s
-        for the answer. Where there is none, the gauge stays as it is.
+        for the answer. Without an answer the gauge keeps its value.
 
-        Raises `ConsumerStalledError` for a consumer that has not read for the time of patience, and
-        `BrokerUnavailableError` when there was no answer several times in a row: the broker is
-        away, or the client does not find where to begin.
+        Raises:
+            ConsumerStalledError: The consumer has not read for `patience_s`.
+            BrokerUnavailableError: Several questions in a row had no answer. The broker is away, or
+                the client does not find where to begin.
         """
         now = self._turned = self._clock()
         if now < self._due or self._consumer is None:
             return
         self._due = now + _LOOK_EVERY_S
         standing = self._consumer.standing()
-        behind = self._consumer.behind(standing)
-        if behind is not None:
-            self.lag = sum(behind.values())
-            for topic, records in behind.items():
+        lag = standing.lag if standing is not None else None
+        if lag is not None:
+            self.lag = sum(lag.values())
+            for topic, records in lag.items():
                 self.metrics.consumer_lag.labels(topic).set(records)
         self._note(self._look(self._consumer, standing, now), now)
-        self._unanswered = 0 if behind is not None else self._unanswered + 1
+        self._unanswered = 0 if lag is not None else self._unanswered + 1
         if self._unanswered >= _UNANSWERED_LIMIT:
             raise BrokerUnavailableError("the broker does not say where reading begins")
 
     async def check(self) -> None:
-        """A readiness check: raises while the consumer has not read for the time of patience, and
-        says why.
+        """A readiness check: raises, with the reason, while the consumer has not read for
+        `patience_s`.
         """
         now = self._clock()
         if now - self._turned > self._patience_s:
@@ -122,9 +125,7 @@ class ConsumerWatch:
             self.metrics.consumer_stalls.labels(symptom.name).inc()
             raise ConsumerStalledError(f"{symptom.words}; a new consumer takes its place")
 
-    def _look(
-        self, consumer: Consumer, standing: Mapping[Any, tuple[int, int]] | None, now: float
-    ) -> Symptom | None:
+    def _look(self, consumer: Consumer, standing: Standing | None, now: float) -> Symptom | None:
         membership = consumer.membership
         if membership is not None and not membership.joined:
             return Symptom("outside", f"the consumer is not in its group {consumer.group}")
@@ -134,19 +135,21 @@ class ConsumerWatch:
             )
         if standing is None:
             return self._symptom
-        if not standing:
+        if not standing.partitions:
             return (
                 None
                 if self._spare(consumer, now)
                 else Symptom("unassigned", "the consumer has no partition to read")
             )
-        positions = {partition: position for partition, (position, _) in standing.items()}
-        end = sum(end for _, end in standing.values())
+        positions = {
+            partition: position for partition, (position, _) in standing.partitions.items()
+        }
+        end = sum(end for _, end in standing.partitions.values())
         mark = self._mark
         if mark is None or positions != mark.positions or end < mark.end:
             self._mark = _Mark(positions, end, consumer.polls)
             return None
-        # Whoever does not poll has its reasons, and a check of its own for them.
+        # A loop that does not poll does so on purpose, and has a readiness check for the reason.
         if end > mark.end and consumer.polls > mark.polls + 1:
             return Symptom(
                 "stuck",
@@ -155,7 +158,7 @@ class ConsumerWatch:
         return None
 
     def _spare(self, consumer: Consumer, now: float) -> bool:
-        """Whether the group has more members than partitions, so that this one rightly has none."""
-        if now >= self._spare_until and consumer.others_have_all():
+        """Whether the consumer rightly has no partition, as the broker said lately."""
+        if now >= self._spare_until and consumer.may_be_spare():
             self._spare_until = now + self._patience_s
         return now < self._spare_until

@@ -1,6 +1,9 @@
-"""What every service stands on: settings, app, worker, health, metrics, logging, errors,
-authentication, peers.
+"""The chassis that every service is built on (the microservice chassis pattern, microservices.io).
 
-The microservice chassis pattern (microservices.io). Nothing here knows a noun of the product's
-domain.
+`app` builds and runs the HTTP app of a service, from `settings`. `opening` waits for servers that
+are away (`dependencies`), `worker` keeps background threads running, and `ending` stops the
+service. `guard` authenticates requests, `errors` answers failures, `raw_route` serves hot routes,
+and `client` calls other services. `health`, `metrics` and `logging` let it be observed.
+
+Nothing here knows the domain of recommendations.
 """

@@ -1,6 +1,4 @@
-"""Build and run a service's HTTP app: middleware, error bodies, health, metrics, workers, graceful
-stop.
-"""
+"""The HTTP app of a service: middleware, error bodies, health, metrics, workers, graceful stop."""
 
 import gc
 import logging
@@ -28,16 +26,16 @@ from slipstream.contracts.services import SERVICES
 log = get_logger(__name__)
 
 SLOW_REQUEST_S = 1.0
-# What is counted when the client went away before all of its request was there; nginx's number,
-# since HTTP has none.
+# Status that is counted when a client leaves before its request is complete. HTTP has none; this is
+# nginx's.
 CLIENT_GONE = 499
 
 
 class RequestMiddleware:
-    """Gives each request its id (the caller's `X-Request-Id`, or a new one), times it, and logs
-    failures and slowness.
+    """Gives each request an id, times it, and logs failures and slow answers.
 
-    Plain ASGI, since Starlette's BaseHTTPMiddleware costs as much as a whole small route.
+    The id is the caller's `X-Request-Id`, or a new one. Plain ASGI, since Starlette's
+    BaseHTTPMiddleware costs as much as a whole small route.
     """
 
     def __init__(self, app: ASGIApp, measured: metrics.Metrics) -> None:
@@ -73,7 +71,8 @@ class RequestMiddleware:
             status = CLIENT_GONE
         except Exception as error:
             log.error("request failed", method=scope["method"], path=scope["path"], exc_info=error)
-            if status:  # the answer had begun: all that is left is to cut the connection
+            # Once the answer has begun, it can only be cut off.
+            if status:
                 raise
             await unexpected(error)(scope, receive, send_with_id)
         finally:
@@ -88,7 +87,7 @@ class RequestMiddleware:
             child = self._children[key] = self.seconds.labels(*map(str, key))
         child.observe(seconds)
         if route == health.READY and status == 503 and not log.is_enabled_for(logging.DEBUG):
-            return  # it is asked every few seconds, and its body says why
+            return  # it is polled every few seconds, and its body gives the reason
         if status >= 500 or seconds > SLOW_REQUEST_S:
             emit = log.warning
         elif status >= 400:
@@ -116,19 +115,26 @@ def create_service(
     token_protected: bool = True,
     kind: type[FastAPI] = FastAPI,
 ) -> FastAPI:
-    """A service's app.
+    """Build the app of a service.
 
-    `lifespan` opens what the service needs, puts it on `app.state`, adds readiness checks to
+    `app.state` holds `settings`, `metrics`, `health`, `workers` and `ending` before `lifespan` is
+    entered. The lifespan opens connections, puts them on `app.state`, adds readiness checks to
     `app.state.health`, starts workers by `app.state.workers`, and closes all of it on stop.
-    `app.state` already holds `settings`, `metrics`, `health`, `workers` and `ending` by then. Where
-    a server is away it raises `DependencyUnavailableError` and is entered again later: it closes
-    what it has opened by then, and registers metrics only when nothing can be away any more.
 
-    The routes of `routers` ask for the API token, those that are included afterwards do not, and no
-    body is taken that is larger than `http.max_body_bytes`. A service that is not `token_protected`
-    looks after both itself. `kind` is the app's class.
+    Where a server is away, the lifespan raises `DependencyUnavailableError` and is entered again
+    later. So it closes what it has opened by then, and registers metrics only when nothing can be
+    away any more.
+
+    Args:
+        name: The service's name in `SERVICES`.
+        settings: The service's settings.
+        description: Sentence for the OpenAPI document.
+        lifespan: Opens and closes the service's connections, see above.
+        routers: Routes of the service. Routers that are included afterwards need no token.
+        token_protected: Whether the routes need the API token, and bodies are limited to
+            `http.max_body_bytes`. A service without does both itself.
+        kind: Class of the app.
     """
-
     app = kind(
         title=f"Slipstream {name}",
         description=description,
@@ -157,8 +163,9 @@ def create_service(
 
 
 def serve(app: FastAPI, settings: ServiceSettings, name: str) -> None:
-    """Run until SIGTERM or SIGINT; then answer what is under way, close, and return. Where the
-    service itself asked for its end, the process ends with status 1.
+    """Run the app until SIGTERM or SIGINT, then answer requests under way, close and return.
+
+    Where the service itself asked for its end, the process ends with status 1.
     """
     config = uvicorn.Config(
         app,
@@ -170,8 +177,8 @@ def serve(app: FastAPI, settings: ServiceSettings, name: str) -> None:
         timeout_graceful_shutdown=settings.http.shutdown_grace_s,
         backlog=2048,
     )
-    # What is loaded by now stays for good: spare the garbage collector from looking through all of
-    # it after every few requests.
+    # Objects that exist by now stay for good. The garbage collector would look through all of them
+    # after every few requests.
     gc.collect()
     gc.freeze()
     gc.set_threshold(getattr(app.state, "collect_after", 10_000), 20, 50)

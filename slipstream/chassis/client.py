@@ -1,6 +1,4 @@
-"""REST calls to another service: a deadline on each, a bounded number of retries where a repeat is
-harmless.
-"""
+"""REST calls to another service, with a deadline, and with retries where a repeat is harmless."""
 
 import time
 from pathlib import Path
@@ -14,8 +12,10 @@ from slipstream.contracts.rest import Problem
 
 
 class PeerError(Exception):
-    """A peer did not answer, or answered with an error; the text says who and what. `detail` is
-    what the peer said, for people; `status` is None when it did not answer.
+    """A peer did not answer, or answered with an error.
+
+    The text names the peer and the failure. `detail` is the peer's own message, for people;
+    `status` is None when it did not answer.
     """
 
     def __init__(self, message: str, status: int | None = None, detail: str = "") -> None:
@@ -24,10 +24,10 @@ class PeerError(Exception):
 
 
 class Peer:
-    """A client for one other service. Safe to use from several threads.
+    """A client for one other service, for several threads.
 
-    GETs are retried (`retries` times, pauses doubling from 0.1 s) after a connection error or a
-    502-504; other methods only when the connection was never made.
+    A GET is retried after a connection error or an answer of 502 to 504, with pauses that double
+    from 0.1 s. Other methods are retried only when the connection was never made.
     """
 
     def __init__(
@@ -65,11 +65,10 @@ class Peer:
             with self._client.stream("GET", path) as response:
                 if response.status_code != 200:
                     response.read()
-                    said = _detail(response)
                     raise PeerError(
                         f"{self.name} answered {response.status_code} to GET {path}",
                         response.status_code,
-                        said,
+                        _detail(response),
                     )
                 with partial.open("wb") as file:
                     for chunk in response.iter_bytes(1 << 20):
@@ -81,7 +80,7 @@ class Peer:
 
     def _request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         rid = request_id.get()
-        # One that came over Kafka may be any text, and a header may not.
+        # An id that came over Kafka may be any text, a header may not.
         headers = {"X-Request-Id": rid} if rid and rid.isascii() and rid.isprintable() else {}
         for attempt in range(self._retries + 1):
             last = attempt == self._retries
@@ -100,7 +99,8 @@ class Peer:
                     return response
                 if last or method != "GET" or response.status_code not in (502, 503, 504):
                     raise PeerError(
-                        f"{self.name} answered {response.status_code} to {method} {path}: {response.text[:300]}",
+                        f"{self.name} answered {response.status_code} to {method} {path}: "
+                        f"{response.text[:300]}",
                         response.status_code,
                         _detail(response),
                     )
@@ -109,7 +109,7 @@ class Peer:
 
 
 def _detail(response: httpx.Response) -> str:
-    """What an error body says, where it is one of ours."""
+    """The detail of an error body; "" where the body is no `Problem`."""
     try:
         return Problem.model_validate_json(response.content).detail
     except ValidationError:

@@ -2,17 +2,17 @@
 
 
 class DependencyUnavailableError(Exception):
-    """A server that is needed does not answer now. The same call may succeed later, so callers wait
-    and try again.
+    """A server that the service needs does not answer now; the same call may succeed later.
 
-    Adapters derive their own error from this one. The text names the server and is one line, fit
-    for a log. `dependency` is how readiness calls it.
+    Adapters derive their own errors from this one. The text is one line that names the server.
+    `dependency` is the server's name in readiness.
     """
 
     dependency = "dependency"
 
 
 class RefusedSettingsError(Exception):
-    """A server answers and refuses this service's settings. Trying again can't help: the process
-    ends with this text.
+    """A server answers, and refuses this service's settings.
+
+    Trying again can't help, so the process ends with this text.
     """

@@ -1,4 +1,4 @@
-"""The end that a service asks for itself, from whichever thread finds that it can't go on."""
+"""The end of a service that can't go on, which any of its threads may ask for."""
 
 import threading
 from collections.abc import Callable
@@ -9,8 +9,9 @@ log = get_logger(__name__)
 
 
 class Ending:
-    """Ends one service. `reason` is empty until somebody asked for the end; the process then ends
-    with a non-zero status.
+    """Ends one service, with a non-zero status of the process; any thread may ask for it.
+
+    `reason` is empty until then.
     """
 
     def __init__(self) -> None:
@@ -23,9 +24,7 @@ class Ending:
         self._end = end
 
     def ask(self, reason: str) -> None:
-        """End the service; `reason` is one sentence for its log. Asked twice, the first reason
-        counts. Safe from any thread.
-        """
+        """End the service, for a reason in one sentence. The first reason counts."""
         with self._asking:
             if self.reason:
                 return

@@ -1,4 +1,4 @@
-"""Errors that a client sees: problem+json (RFC 9457) with a stable `code`, from one place."""
+"""Errors that clients see: problem+json (RFC 9457) with a stable `code`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,9 +13,7 @@ from slipstream.contracts.rest import PROBLEM_JSON, Problem
 
 
 class ServiceError(Exception):
-    """An error with the HTTP status and the stable code that it is answered with. `detail` says
-    what to do about it.
-    """
+    """An error with its HTTP status and stable code; `detail` tells the client how to mend it."""
 
     status = 500
     code = "internal_error"
@@ -51,7 +49,7 @@ class TooLargeError(ServiceError):
 
 
 class TooManyRequestsError(ServiceError):
-    """More was sent than is allowed, `limit` at once; there is room again after `retry_after_s`."""
+    """The client exceeded its rate: `limit` at once, and again after `retry_after_s` seconds."""
 
     status, code, title = 429, "rate_limited", "Too much was sent"
 
@@ -68,7 +66,7 @@ class TooManyRequestsError(ServiceError):
 
 
 class UnavailableError(ServiceError):
-    """A dependency is away; the client should try again after `retry_after_s`."""
+    """A dependency is away; the client should try again after `retry_after_s` seconds."""
 
     status, code, title = 503, "unavailable", "A dependency is not available"
 
@@ -85,7 +83,16 @@ def problem(
     headers: Mapping[str, str] | None = None,
     errors: list[dict[str, Any]] | None = None,
 ) -> Response:
-    """A problem+json response."""
+    """Build a problem+json response.
+
+    Args:
+        status: HTTP status.
+        code: Stable code that clients may branch on.
+        title: Kind of problem, for people.
+        detail: This problem, for people.
+        headers: Further headers.
+        errors: For each invalid field its name, the reason and a code.
+    """
     body = Problem(
         title=title,
         status=status,
@@ -98,14 +105,12 @@ def problem(
 
 
 def problem_of(error: ServiceError) -> Response:
-    """The answer that an error stands for."""
+    """The response for an error."""
     return problem(error.status, error.code, error.title, error.detail, headers=error.headers)
 
 
 def unexpected(error: Exception) -> Response:
-    """The answer to a failure that nobody foresaw: it names the kind, and leaves the rest to the
-    log.
-    """
+    """The response for an unforeseen failure: it names the class, and the log has the rest."""
     return problem(
         500,
         "internal_error",
@@ -118,9 +123,7 @@ _HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large", 40
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    """Answer every failure that a route foresees as problem+json; the request middleware answers
-    the others.
-    """
+    """Answer foreseen failures of routes as problem+json. The request middleware answers others."""
 
     async def service_error(_request: Request, error: Exception) -> Response:
         assert isinstance(error, ServiceError)  # noqa: S101

@@ -1,5 +1,6 @@
-"""What stands before a service's routes: who calls without the token is refused before the body is
-read, and so is what is too large to be read.
+"""The guard before a service's routes: authentication, and the limit of a body's size.
+
+Both are checked before a body is read.
 """
 
 import hmac
@@ -14,9 +15,10 @@ from slipstream.chassis.settings import HttpSettings
 
 
 class Guard:
-    """Answers 401 on the `protected` routes without the bearer token, where one is set, and 413 to
-    a body of more bytes than `max_body_bytes`. Plain ASGI: a dependency would be asked after
-    FastAPI has read the whole body.
+    """Answers 401 to requests without the bearer token, and 413 to larger bodies.
+
+    Only `protected` routes need the token, and none does where no token is set. A body may have
+    `max_body_bytes`. Plain ASGI, since FastAPI reads the whole body before it asks a dependency.
     """
 
     def __init__(
@@ -28,7 +30,10 @@ class Guard:
             settings.max_body_bytes,
             protected,
         )
-        self._too_large = f"The body has more than {self._most} bytes (SLIPSTREAM_HTTP__MAX_BODY_BYTES on the server)"
+        self._too_large = (
+            f"The body has more than {self._most} bytes "
+            "(SLIPSTREAM_HTTP__MAX_BODY_BYTES on the server)"
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -41,7 +46,8 @@ class Guard:
         ):
             await problem_of(
                 UnauthorizedError(
-                    "Send the API token: 'Authorization: Bearer …' (SLIPSTREAM_HTTP__API_TOKEN on the server)"
+                    "Send the API token: 'Authorization: Bearer …' "
+                    "(SLIPSTREAM_HTTP__API_TOKEN on the server)"
                 )
             )(scope, receive, send)
             return
@@ -49,7 +55,7 @@ class Guard:
         if announced is None:
             receive = self._counted(receive)
         elif not announced.isdigit() or int(announced[:20]) > self._most:
-            # Whoever sends it is not listened to any further.
+            # The connection closes, so that the rest of the body need not be read.
             await problem_of(TooLargeError(self._too_large, headers={"Connection": "close"}))(
                 scope, receive, send
             )
@@ -61,8 +67,9 @@ class Guard:
         return scheme.lower() == b"bearer" and hmac.compare_digest(given, self._token)
 
     def _counted(self, receive: Receive) -> Receive:
-        """A body of unknown length is read until it is too long. What is raised then passes through
-        FastAPI unchanged.
+        """Count the bytes of a body of unknown length, and fail when there are too many.
+
+        FastAPI passes the exception on unchanged.
         """
         received = 0
 

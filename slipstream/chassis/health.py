@@ -1,6 +1,4 @@
-"""Liveness and readiness. Live: the process turns. Ready: every dependency answers; the answer
-names what does not.
-"""
+"""Liveness (the event loop turns) and readiness (the dependencies answer)."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
@@ -10,13 +8,14 @@ from fastapi.responses import JSONResponse
 
 Check = Callable[[], Awaitable[None]]
 
-# Where readiness is asked for.
+# Path of the readiness route.
 READY = "/health/ready"
 
 
 class Health:
-    """Named readiness checks. A check passes by returning, and fails by raising or by taking over
-    `limit_s` seconds.
+    """Named readiness checks.
+
+    A check passes by returning. It fails by raising, or by taking more than `limit_s` seconds.
     """
 
     def __init__(self, limit_s: float = 2.0) -> None:
@@ -26,19 +25,20 @@ class Health:
         self._waited_for: tuple[str, Exception] | None = None
 
     def add(self, name: str, check: Check, *, required: bool = True) -> None:
-        """Add a check; the name is what an operator reads when it fails.
+        """Add a check under the name that operators see when it fails.
 
-        A service that goes on answering, only worse, without a dependency adds its check with
-        `required=False`: it is then named as down, but the service stays ready, since taking every
-        replica out of service would answer nobody.
+        A service that answers without a dependency, only worse, adds its check with
+        `required=False`. The dependency is then reported as down, but the service stays ready:
+        without ready replicas nobody would get an answer.
         """
         self._checks[name] = check
         if not required:
             self._optional.add(name)
 
     def wait_for(self, name: str, why: Exception) -> None:
-        """Report this one dependency as down and nothing else: the service can't open without it.
-        Checks so far are dropped, since the next opening adds its own.
+        """Report only this dependency, as down: the service can't open without it.
+
+        Earlier checks are dropped, since the next opening adds them again.
         """
         self._waited_for = name, why
         self._checks.clear()
@@ -49,20 +49,20 @@ class Health:
         self._waited_for = None
 
     def status(self, down: Collection[str]) -> str:
-        """`ready`, `unready` when something required is down, or `degraded` when only something
-        else is.
+        """The status with these checks down: `ready` with none, `unready` with a required one, else
+        `degraded`.
         """
         if not down:
             return "ready"
         return "degraded" if self._optional.issuperset(down) else "unready"
 
     async def run(self) -> dict[str, str]:
-        """All checks at once: name → `ok`, or what is wrong in words."""
+        """Run all checks at once; returns by name `ok`, or the failure in words."""
         if self._waited_for is not None:
             name, why = self._waited_for
             return {name: f"{type(why).__name__}: {why}"}
 
-        async def one(check: Check) -> str:
+        async def verdict_of(check: Check) -> str:
             try:
                 await asyncio.wait_for(check(), self._limit_s)
             except TimeoutError:
@@ -71,7 +71,7 @@ class Health:
                 return f"{type(error).__name__}: {error}"
             return "ok"
 
-        verdicts = await asyncio.gather(*(one(check) for check in self._checks.values()))
+        verdicts = await asyncio.gather(*(verdict_of(check) for check in self._checks.values()))
         return dict(zip(self._checks, verdicts, strict=True))
 
 
@@ -86,8 +86,9 @@ async def live() -> dict[str, str]:
 
 @router.get("/ready", responses={503: {"description": "a dependency is down; the body names it"}})
 async def ready(request: Request) -> Response:
-    """Every dependency answers; 503 with the name of what does not, or 200 and `degraded` where the
-    service can do without.
+    """Readiness: 200 when every required dependency answers, else 503 with the names of the others.
+
+    `degraded` means that only dependencies are down that the service can do without.
     """
     health: Health = request.app.state.health
     checks = await health.run()

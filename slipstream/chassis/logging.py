@@ -1,5 +1,7 @@
-"""Structured logs: one JSON object a line on standard output, with the service, and the request id
-that an event keeps from its HTTP call through Kafka to every consumer.
+"""Structured logs: one JSON object in each line of standard output.
+
+Each has the service's name, and the request id that an event keeps from its HTTP call through Kafka
+to every consumer.
 """
 
 import logging
@@ -15,14 +17,15 @@ import structlog
 
 from slipstream.chassis.settings import LogSettings
 
-# The id of the request or record being handled; empty outside one.
+# The id of the request or record that is being handled, else "".
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 
 @contextmanager
 def carrying(rid: str) -> Iterator[None]:
-    """Within the block, `rid` is the request that log lines, calls to other services and events
-    belong to ("": none).
+    """Set the request id of log lines, calls to other services and events within the block.
+
+    "" sets none.
     """
     token = request_id.set(rid)
     try:
@@ -31,27 +34,31 @@ def carrying(rid: str) -> Iterator[None]:
         request_id.reset(token)
 
 
-# A line that a client library repeats is left out for so long.
+# Seconds for which repeats of a client library's line are left out.
 REPEATED_AFTER_S = 60.0
 
 
 class _Repetitions(logging.Filter):
-    """Leaves out what the Kafka client says over and over while no broker answers: twice a second,
-    for each connection.
+    """Drops lines that the Kafka client repeats while no broker answers.
+
+    It writes twice a second, for each connection.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._said: dict[str, float] = {}
+        # When each line was last let through.
+        self._passed: dict[str, float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         if not record.name.startswith("kafka"):
             return True
         line, now = record.getMessage(), monotonic()
-        self._said = {known: at for known, at in self._said.items() if now - at < REPEATED_AFTER_S}
-        if line in self._said:
+        self._passed = {
+            passed: at for passed, at in self._passed.items() if now - at < REPEATED_AFTER_S
+        }
+        if line in self._passed:
             return False
-        self._said[line] = now
+        self._passed[line] = now
         return True
 
 
@@ -101,8 +108,9 @@ def configure_logging(settings: LogSettings, service: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    # Clients narrate every reconnect and fetch; what matters of it is logged by us.
+    # Clients log every reconnect and fetch; our own code logs the important ones.
     for chatty, at_least in (
+        ("alembic", logging.WARNING),
         ("kafka", logging.ERROR),
         ("httpx", logging.WARNING),
         ("httpcore", logging.WARNING),
@@ -115,9 +123,7 @@ def configure_logging(settings: LogSettings, service: str) -> None:
 
 
 def _service_everywhere(service: str, handler: logging.Handler) -> None:
-    """Threads start with empty context variables, so the service's name is put on each record as
-    well.
-    """
+    """Put the service's name on each record as well: threads start without context variables."""
     formatter = handler.formatter
     assert isinstance(formatter, structlog.stdlib.ProcessorFormatter)  # noqa: S101
 

@@ -1,4 +1,4 @@
-"""Prometheus metrics. One registry an app, so that several apps can live in one process."""
+"""Prometheus metrics. Each app has a registry, so that several apps can live in one process."""
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client import (
@@ -16,7 +16,7 @@ LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 
 
 
 class Metrics:
-    """The metrics that every service has. A service makes its own on `registry`."""
+    """The metrics that every service has. Further ones are registered in `registry`."""
 
     def __init__(self, service: str) -> None:
         self.registry = CollectorRegistry(auto_describe=True)

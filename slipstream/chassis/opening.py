@@ -1,5 +1,6 @@
-"""The opening of a service: at once where all that it needs is there, else again and again, alive
-and not ready meanwhile.
+"""The opening of a service: at once where its servers answer, else tried again until they do.
+
+Until then the service is alive and not ready.
 """
 
 import asyncio
@@ -23,9 +24,9 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 FIRST_PAUSE_S: Final = 0.5
 LONGEST_PAUSE_S: Final = 5.0
-# How often a reason that has not changed is logged again.
+# An unchanged reason is logged again after this many seconds.
 REMIND_EVERY_S: Final = 30.0
-# What is answered as usual while a service waits.
+# Paths that are answered as usual while a service waits.
 OBSERVED: Final = frozenset({"/health/live", "/health/ready", "/metrics"})
 
 
@@ -37,12 +38,12 @@ class StartingError(UnavailableError):
 
 @asynccontextmanager
 async def opening(app: FastAPI, lifespan: Lifespan) -> AsyncIterator[None]:
-    """Within the block the service is open, or waits to be. Raises when it failed otherwise than
-    for want of a server.
+    """Open the service for the length of the block, or keep trying to.
 
-    Entering takes until `lifespan` is entered, or its first try has found a server away. It is then
-    tried again, with pauses, until it succeeds. Refused settings end the service by
-    `app.state.ending`, and so does any other failure of a later try.
+    Entering takes until `lifespan` is entered, or until its first try meets a server that is away.
+    The lifespan is then tried again, with pauses, until it succeeds. Any other failure of the first
+    try is raised. Refused settings end the service by `app.state.ending`, and so does any other
+    failure of a later try.
     """
     attempts = _Attempts(app, lifespan)
     task = asyncio.create_task(attempts.run(), name="opening")
@@ -57,8 +58,9 @@ async def opening(app: FastAPI, lifespan: Lifespan) -> AsyncIterator[None]:
 
 
 class _Attempts:
-    """Enters a lifespan until that succeeds, and leaves it on `stop`, in one task. `settled` is
-    done when HTTP may begin.
+    """Tries to enter a lifespan until that succeeds, and leaves it on `stop`, all in one task.
+
+    `settled` is done when HTTP may begin.
     """
 
     def __init__(self, app: FastAPI, lifespan: Lifespan) -> None:
@@ -66,7 +68,7 @@ class _Attempts:
         self._health: Health = app.state.health
         self._ending: Ending = app.state.ending
         self._usual = app.router.middleware_stack
-        self._told, self._told_at = "", 0.0
+        self._logged, self._logged_at = "", 0.0
         self.stop = asyncio.Event()
         self.settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -88,13 +90,13 @@ class _Attempts:
             if failure is None:
                 return
             self._wait_for(failure.dependency, failure)
-            self._tell(failure)
+            self._log(failure)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.stop.wait(), pause)
             pause = min(pause * 2, LONGEST_PAUSE_S)
 
     async def _open(self) -> DependencyUnavailableError | None:
-        """Enter the lifespan, and leave it on `stop`; or what is away."""
+        """Enter the lifespan and leave it on `stop`; returns the error of a server that is away."""
         opened = False
         try:
             async with self._lifespan(self._app):
@@ -115,8 +117,9 @@ class _Attempts:
         log.info("started")
 
     def _wait_for(self, name: str, why: Exception) -> None:
-        """Be not ready, and refuse requests. The innermost layer is replaced, so that an open
-        service pays nothing for this.
+        """Report the service as not ready, and refuse requests.
+
+        The innermost layer of the app is replaced, so that an open service pays nothing for this.
         """
         usual = self._usual
 
@@ -137,8 +140,8 @@ class _Attempts:
         if not self.settled.done():
             self.settled.set_result(None)
 
-    def _tell(self, failure: DependencyUnavailableError) -> None:
+    def _log(self, failure: DependencyUnavailableError) -> None:
         reason, now = str(failure), time.monotonic()
-        if reason != self._told or now - self._told_at >= REMIND_EVERY_S:
-            self._told, self._told_at = reason, now
+        if reason != self._logged or now - self._logged_at >= REMIND_EVERY_S:
+            self._logged, self._logged_at = reason, now
             log.warning("waiting to start", waits_for=failure.dependency, reason=reason)

@@ -1,4 +1,4 @@
-"""A route for what is called most."""
+"""A route without FastAPI's overhead, for the busiest endpoints."""
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
@@ -6,9 +6,10 @@ from starlette.types import Receive, Scope, Send
 
 
 class RawRoute(APIRoute):
-    """A route whose endpoint takes the request as it is and returns a response. FastAPI documents
-    it, and is passed by: solving no dependencies and validating no answer costs it more than half
-    of what a short answer takes.
+    """A route whose endpoint takes the raw request and returns a response.
+
+    FastAPI documents the route but does not handle it. For an endpoint without dependencies or a
+    validated answer, its handling takes more than half of the time of a short answer.
     """
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:

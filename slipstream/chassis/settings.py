@@ -1,5 +1,4 @@
-"""Settings that every service shares. Each field is an environment variable
-`SLIPSTREAM_<SECTION>__<FIELD>`.
+"""Settings that every service shares, from environment variables `SLIPSTREAM_<SECTION>__<FIELD>`.
 
 Settings are read once, at the entry point, and passed down; they are frozen.
 `docs/configuration.md` is generated from these classes.
@@ -16,7 +15,7 @@ from slipstream.contracts.services import SERVICES
 
 
 class Section(BaseModel):
-    """A group of settings; frozen, and an unknown name is an error rather than a silent default."""
+    """A group of settings. An unknown name is an error rather than a silent default."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -38,12 +37,14 @@ class KafkaSettings(Section):
     session_timeout_ms: int = Field(
         10_000,
         ge=1_000,
-        description="a consumer silent for so long is replaced; Kafka takes 6000 or more, unless told otherwise",
+        description="silence, in ms, after which a consumer loses its place in the group; Kafka "
+        "accepts 6000 or more by default",
     )
     instance_id: str = Field(
         "",
-        description="stable name of this replica, unique among its service's replicas: one that restarts under it reads again at "
-        "once, not when its predecessor's session has ended; {hostname} stands for the machine's name",
+        description="stable name of this replica, unique among its service's replicas; a replica "
+        "that restarts reads again at once, without waiting for the end of its old session; "
+        "{hostname} stands for the machine's name",
     )
     fetch_max_wait_ms: int = Field(
         20,
@@ -103,7 +104,8 @@ class HttpSettings(Section):
     port: int = Field(0, ge=0, le=65_535, description="0 takes the service's own port (8001-8005)")
     api_token: SecretStr = Field(
         SecretStr(""),
-        description="when set, every service but ingestion asks for it as a bearer token, and sends it to its peers",
+        description="when set, every service but ingestion requires it as a bearer token, and "
+        "sends it to its peers",
     )
     max_body_bytes: int = Field(
         4_194_304,
@@ -116,8 +118,8 @@ class HttpSettings(Section):
 
 
 class LogSettings(Section):
-    """What is logged. At info, requests appear that failed or took over a second; at debug, all,
-    and every record consumed.
+    """The log. At info it has requests that failed or took over a second; at debug, all requests
+    and every consumed record.
     """
 
     level: Literal["debug", "info", "warning", "error"] = "info"

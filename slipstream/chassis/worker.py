@@ -1,6 +1,4 @@
-"""Background threads that must keep running: restarted with a growing pause after a failure,
-visible in readiness.
-"""
+"""Background threads that are restarted after a failure, and shown in readiness."""
 
 import asyncio
 import threading
@@ -22,9 +20,9 @@ class Worker:
     """Runs `target(stop)` in a thread until `stop` is set.
 
     `target` must return soon after `stop` is set. When it raises, the failure is logged and
-    `target` is called again after a pause (0.5 s, doubling to 15 s): a consumer built inside
-    `target` then reads again from its last commit. Refused settings are told to `refused`, and end
-    the worker.
+    `target` is called again after a pause (0.5 s, doubling to 15 s). A consumer that is built
+    inside `target` then reads again from its last commit. Refused settings end the worker, and
+    `refused` is called with the reason.
     """
 
     def __init__(
@@ -47,9 +45,7 @@ class Worker:
         return self
 
     def stop(self, timeout_s: float = 15.0) -> None:
-        """Ask the target to return and wait for it; a target that does not is left behind and
-        logged.
-        """
+        """Ask the target to return and wait for it; one that does not is logged and abandoned."""
         self._stop.set()
         if self._thread.ident is None:
             return
@@ -79,12 +75,12 @@ class Worker:
                 if time.monotonic() - started > 60:
                     pause = 0.5
                 self._failure = f"{type(error).__name__}: {error}"
-                self._tell(error, pause)
+                self._log(error, pause)
             self._stop.wait(pause)
             pause = min(pause * 2, 15.0)
             self._failure = None
 
-    def _tell(self, error: Exception, pause: float) -> None:
+    def _log(self, error: Exception, pause: float) -> None:
         if isinstance(error, DependencyUnavailableError):
             log.warning(
                 "worker waits",
@@ -100,8 +96,9 @@ class Worker:
 
 
 class Workers:
-    """The workers of one service. They are counted in `restarts`, and end the service by `refused`
-    where settings are refused.
+    """The workers of one service.
+
+    `restarts` counts their restarts. `refused` ends the service where its settings are refused.
     """
 
     def __init__(self, health: Health, restarts: Counter, refused: Callable[[str], None]) -> None:
@@ -109,15 +106,13 @@ class Workers:
         self._running: list[Worker] = []
 
     def start(self, name: str, target: Target, *, checked: bool = True) -> None:
-        """Start a worker. Readiness asks for it by its name, unless the service does without
-        (`checked=False`).
-        """
+        """Start a worker. Readiness checks it under its name, unless `checked` is False."""
         worker = Worker(name, target, self._restarts, self._refused).start()
         self._running.append(worker)
         if checked:
             self._health.add(name, worker.check)
 
     async def stop(self) -> None:
-        """Stop all, at once."""
+        """Stop all workers, in parallel."""
         stopping, self._running = self._running, []
         await asyncio.gather(*(asyncio.to_thread(worker.stop) for worker in stopping))

@@ -16,10 +16,9 @@ BUNDLE_SCHEMA_VERSION = 2
 
 
 class Histogram(BaseModel):
-    """A distribution at training time: `counts[i]` values in the half-open bin `edges[i] <= x <
-    edges[i + 1]`.
+    """A distribution at training time: `counts[i]` values with `edges[i] <= x < edges[i + 1]`.
 
-    The outermost bins also hold what lies beyond the edges, so `len(edges) == len(counts) + 1`.
+    There is one more edge than counts. The outermost bins also count values beyond the edges.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -29,7 +28,7 @@ class Histogram(BaseModel):
 
 
 class DataSummary(BaseModel):
-    """Size of the data that a bundle was fitted on.
+    """Size and period of the data that a bundle was fitted on.
 
     `from` and `until` are the first and last event times in milliseconds.
     """

@@ -1,9 +1,8 @@
-"""The records on the topics, one class a kind. All are JSON objects; unknown fields are ignored, so
-that a producer may add one (adding keeps the topic's major version, anything else needs a new
-topic).
+"""The records on the topics, one class for each kind.
 
-Times are integer milliseconds since the epoch in UTC. `timestamp` is when the thing happened,
-`received_at` when we heard.
+All are JSON objects. Readers ignore unknown fields, so a producer may add fields with defaults to a
+topic; any other change needs a new topic. Times are integer milliseconds since the epoch in UTC:
+`timestamp` is when something happened, `received_at` when it reached us.
 """
 
 from enum import StrEnum
@@ -27,8 +26,7 @@ Id = Annotated[str, Field(min_length=1), AfterValidator(_short_enough)]
 # Lower-case token: view, click, cart, purchase, rate, search, impression, or a custom type of the
 # same form.
 EventType = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
-# 0 to year 9999: more is a wrong unit (seconds are caught by a check at ingestion, microseconds
-# here).
+# From 0 to the year 9999. A larger value is in microseconds; seconds are caught at ingestion.
 Millis = Annotated[int, Field(ge=0, lt=253_402_300_800_000)]
 
 
@@ -39,9 +37,10 @@ class Record(BaseModel):
 
     @classmethod
     def of_checked(cls, **values: Any) -> Self:
-        """A record of values that have been checked to be as declared, at a fifth of what
-        validation costs. Missing ones are at their default. For who makes thousands a second of
-        what it has just read field by field.
+        """Make a record from checked values, at a fifth of the cost of validation.
+
+        For code that reads field by field and makes thousands of records a second. Fields that are
+        left out have their defaults.
         """
         record = cls.__new__(cls)
         set_attribute = object.__setattr__
@@ -54,7 +53,7 @@ class Record(BaseModel):
 
 @cache
 def _defaults(kind: type[Record]) -> dict[str, Any]:
-    """The fields that need not be given. Shared by all records: these are frozen."""
+    """Defaults of the optional fields; shared by all records, since these are frozen."""
     return {
         name: field.get_default(call_default_factory=True)
         for name, field in kind.model_fields.items()
@@ -63,16 +62,16 @@ def _defaults(kind: type[Record]) -> dict[str, Any]:
 
 
 class Interaction(Record):
-    """`interactions.v1`, key `user_id`: something that a visitor did.
+    """`interactions.v1`, key `user_id`: an event of a visitor.
 
     `user_id` is the visitor that the event counts for: the user where known, else the anonymous
-    visitor. `recommendation_id` names the slate that led here, `position` the place in it (0 is
-    first).
+    visitor. `recommendation_id` names the slate that led to the event, and `position` the item's
+    place in it (0 is first).
 
-    `maybe_repeat`: ingestion does not know whether this event is on the topic already (an earlier
-    attempt to send it had no answer, or the store of message ids was away). As a rule every copy
-    but the first says so (the exceptions: docs/adr/0013); who counts, looks for the first.
-    `imported`: history sent on purpose, which may be as old as it likes.
+    `maybe_repeat` marks an event that may be on the topic already: an earlier attempt to send it
+    had no answer, or the store of message ids was away. As a rule every copy but the first is
+    marked (the exceptions: docs/adr/0013), so readers that count look for the first.
+    `imported` marks history that was sent on purpose, of any age.
     """
 
     event_id: Id
@@ -93,14 +92,15 @@ class Interaction(Record):
 
 
 class CatalogRecord(Record):
-    """`catalog.v1`, key `<entity>:<entity_id>`: the newest state of an item or a user, whole; or
-    who a visitor is.
+    """`catalog.v1`, key `<entity>:<entity_id>`: the whole newest state of an item or a user, or the
+    identity of a visitor.
 
-    `deleted` is a tombstone: the entity is gone from `timestamp` on. Of an item the history stays;
-    of a user it goes, too (erasure: its state, its rows in the lake, and those of the visitors that
-    were merged into it). An `identity` says that the visitor `entity_id` is the user
-    `attributes[MERGED_INTO]`: the history of the one is part of the other's from now on. The first
-    one told of a visitor counts; it is never undone.
+    `deleted` is a tombstone: the entity is gone from `timestamp` on. The history of an item stays.
+    A user is erased: its state, its rows in the lake, and those of the visitors that were merged
+    into it.
+
+    An `identity` record says that the visitor `entity_id` is the user `attributes[MERGED_INTO]`,
+    whose history takes in the visitor's. The first record of a visitor counts, and is never undone.
     """
 
     entity: Literal["item", "user", "identity"]
@@ -113,9 +113,7 @@ class CatalogRecord(Record):
 
 
 class DeadLetter(Record):
-    """`dead-letters.v1`, key `source`: a record that could not be taken, with the reason, and the
-    original as it came.
-    """
+    """`dead-letters.v1`, key `source`: a rejected record, as it came, with the reason."""
 
     source: str
     code: str
@@ -127,8 +125,8 @@ class DeadLetter(Record):
 
 
 class FeatureUpdate(Record):
-    """`feature-updates.v1`, key `entity_id`: what changed for an entity, and how far event time has
-    come.
+    """`feature-updates.v1`, key `entity_id`: an entity's new features, and the newest event time
+    that was applied (`watermark`).
     """
 
     view: Literal["visitor", "item"]
@@ -139,8 +137,8 @@ class FeatureUpdate(Record):
 
 
 class SlateItem(Record):
-    """One recommended item: its place is its index in the slate. `source` names the retriever that
-    spoke most for it.
+    """A recommended item, placed by its index in the slate. `source` names the retriever that
+    contributed most to its score.
     """
 
     item_id: str
@@ -149,15 +147,15 @@ class SlateItem(Record):
 
 
 class Slate(Record):
-    """`recommendations.v1`, key `user_id`: what was answered to whom, by which model and step, on
-    which features.
+    """`recommendations.v1`, key `user_id`: an answered slate, with the visitor, the model, the step
+    and the features.
     """
 
     recommendation_id: Id
     user_id: Id
     timestamp: Millis
     items: list[SlateItem]
-    # which step of the fallback chain answered: `model`, `similar`, `trending` or `none`
+    # Step of the fallback chain that answered: `model`, `similar`, `trending` or `none`.
     answered_by: str
     model_version: str | None = None
     variant: str = "champion"
@@ -167,7 +165,7 @@ class Slate(Record):
 
 
 class ModelEventType(StrEnum):
-    """What can happen to a model version."""
+    """A change in the life of a model version."""
 
     REGISTERED = "registered"
     PROMOTED = "promoted"
@@ -176,8 +174,9 @@ class ModelEventType(StrEnum):
 
 
 class ModelEvent(Record):
-    """`model-events.v1`, key `model`: a version was registered, an alias moved or the gate refused;
-    `reason` in words.
+    """`model-events.v1`, key `model`: a registration, a move of an alias, or a refusal by the gate.
+
+    `reason` gives the cause in words.
     """
 
     event: ModelEventType
@@ -196,8 +195,9 @@ class Severity(StrEnum):
 
 
 class AlertEvent(Record):
-    """`alerts.v1`, key `rule`: an alert opened or closed, with the evidence that a person needs to
-    judge it.
+    """`alerts.v1`, key `rule`: an alert that opened or closed, with evidence for a person to judge.
+
+    `action` is the request to training.
     """
 
     alert_id: str
@@ -206,6 +206,5 @@ class AlertEvent(Record):
     state: Literal["opened", "closed"]
     summary: str
     evidence: dict[str, Any] = Field(default_factory=dict)
-    # what is asked of training: `retrain`, or nothing
     action: Literal["retrain", "none"] = "none"
     timestamp: Millis

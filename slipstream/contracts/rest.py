@@ -1,7 +1,4 @@
-"""REST bodies that cross from one service to another, or to clients through more than one service.
-
-A body that only one service's `api.py` speaks stays beside that route.
-"""
+"""REST bodies that several services share. A body of one service's routes stays beside those."""
 
 from typing import Any, Literal
 
@@ -11,8 +8,9 @@ PROBLEM_JSON = "application/problem+json"
 
 
 class Problem(BaseModel):
-    """RFC 9457 problem details. `code` is stable: clients may branch on it, `title` and `detail`
-    are for people.
+    """RFC 9457 problem details.
+
+    `code` is stable, so clients may branch on it; `title` and `detail` are for people.
     """
 
     type: str = "about:blank"
@@ -25,8 +23,10 @@ class Problem(BaseModel):
 
 
 class RecommendedItem(BaseModel):
-    """One item of a slate. `source` names the retriever that spoke most for it; `attributes` come
-    when asked for.
+    """One item of a slate.
+
+    `source` names the retriever that contributed most to its score. `attributes` are null unless
+    the request asks for them.
     """
 
     item_id: str
@@ -36,11 +36,11 @@ class RecommendedItem(BaseModel):
 
 
 class RecommendationResponse(BaseModel):
-    """A slate. `recommendation_id` belongs on every interaction that follows from it, so that it
-    can be attributed.
+    """A slate of recommended items.
 
-    `answered_by` is the step of the fallback chain that answered, `reason` says why the steps
-    before it did not.
+    Put `recommendation_id` on every interaction that follows from the slate, so that it can be
+    attributed. `answered_by` is the step of the fallback chain that answered; `reason` says why the
+    steps before it did not.
     """
 
     recommendation_id: str
@@ -53,7 +53,7 @@ class RecommendationResponse(BaseModel):
 
 
 class RunRequest(BaseModel):
-    """Ask training for a run. `trigger` says who asks, `reason` why, both are kept with the run."""
+    """A request for a training run; `trigger` and `reason` are kept with the run."""
 
     trigger: Literal["request", "schedule", "events", "catalog", "alert"] = "request"
     reason: str = ""
@@ -61,13 +61,14 @@ class RunRequest(BaseModel):
 
 
 class Run(BaseModel):
-    """A training run. `state` goes queued → running → succeeded | failed | cancelled; `decision` is
-    the gate's.
+    """A training run. `state` goes queued → running → succeeded | failed | cancelled.
 
-    `progress` goes from 0 to 1; `epoch` of `epochs` and `loss` are those of the model that is being
-    fitted now, where it has any. `eta_s` is in how many seconds the run should end, null while that
-    can't be told. A run that was killed has failed, and `resumed_by` is the run that took its work
-    up; of that one `attempt` is 2, and `resumes` the first run of this work.
+    `decision` is the gate's. `progress` goes from 0 to 1. `epoch`, `epochs` and `loss` belong to
+    the model that is being fitted, and are null where it has none. `eta_s` is the estimated time to
+    the end in seconds, null while there is no estimate.
+
+    A killed run has failed, and `resumed_by` is the run that continues its work. That run has
+    `attempt` 2, and `resumes` names the first run of the work.
     """
 
     run_id: str

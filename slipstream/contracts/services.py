@@ -6,9 +6,7 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A deployed service: its purpose in a sentence, its port, and the peers that it calls over
-    REST.
-    """
+    """A deployed service: its purpose in a sentence, its port, and its peers over REST."""
 
     name: str
     port: int
@@ -21,7 +19,7 @@ class Service:
         return f"http://127.0.0.1:{self.port}"
 
 
-# By name, in the order of the way of the data.
+# By name, in the order in which data passes them.
 SERVICES: Final = {
     service.name: service
     for service in (

@@ -15,7 +15,7 @@ def now_ms() -> int:
 
 
 def parse_iso(text: str) -> int:
-    """The time in ms that an ISO 8601 text names; one without a zone is in UTC.
+    """The time in ms that an ISO 8601 text names, in UTC unless it has a zone.
 
     Raises:
         ValueError: The text is no ISO 8601 time, or none that a clock can show.

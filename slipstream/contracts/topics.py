@@ -1,9 +1,11 @@
-"""The topics, as a table. One producer service a topic, everybody else reads; but features
-publishes what is pushed to it (`POST /push`) on the two topics that ingestion fills, so that a
-pushed row goes the way of every other event, and counts once.
+"""The topics, as a table: record, key, partitions, producers, consumers and retention.
 
-`docs/topics.md` is generated from this table; a test compares what features and monitoring
-subscribe to with `consumers`.
+Each topic has one producing service, with two exceptions: features, too, writes the dead letters,
+and it publishes rows that are pushed to it (`POST /push`) on the two topics of ingestion. So pushed
+rows go the way of every other event, and count once.
+
+`docs/topics.md` is generated from this table. A test compares `consumers` with the subscriptions of
+features and monitoring.
 """
 
 from dataclasses import dataclass
@@ -24,8 +26,9 @@ from slipstream.contracts.times import DAY_MS
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """A topic's promise: what is in it, in which order (per key), who writes, who reads, how long
-    it stays.
+    """A topic's promise. Records of one key keep their order.
+
+    `carries` describes the records for `docs/topics.md`; `producers` and `consumers` are services.
     """
 
     name: str
@@ -40,11 +43,13 @@ class Topic:
 
 
 INTERACTIONS: Final = Topic(
-    "interactions.v1", Interaction, "user_id", 12, ("ingestion", "features"), ("features", "monitoring"),
+    "interactions.v1", Interaction, "user_id", 12,
+    ("ingestion", "features"), ("features", "monitoring"),
     "what visitors did, with the recommendation it came from, if any",
 )  # fmt: skip
 CATALOG: Final = Topic(
-    "catalog.v1", CatalogRecord, "entity:entity_id", 12, ("ingestion", "features"), ("features", "serving"),
+    "catalog.v1", CatalogRecord, "entity:entity_id", 12,
+    ("ingestion", "features"), ("features", "serving"),
     "the newest state of each item and user", compacted=True,
 )  # fmt: skip
 DEAD_LETTERS: Final = Topic(

@@ -13,15 +13,14 @@ SEARCH: Final = "search"
 IMPRESSION: Final = "impression"
 REMOVE: Final = "remove"
 
-# Types that say nothing of a visitor's liking for an item: they are kept and counted, but neither
-# train a model nor enter the sequence that recommendations are made from.
+# Types that show no liking for an item. They are kept and counted, but neither train a model nor
+# enter the sequence that recommendations are made from.
 WITHOUT_SIGNAL: Final = frozenset({SEARCH, IMPRESSION, REMOVE})
 
-# Types that count as a conversion of a recommended slate, the others being clicks.
+# Types that count as a conversion of a recommended slate; the others count as clicks.
 CONVERSIONS: Final = frozenset({CART, PURCHASE})
 
-# How strongly each type speaks for an item. A type that is not named here (a custom event on an
-# item) weighs 1.
+# How strongly each type speaks for an item. Custom types, which are not listed, weigh 1.
 SIGNAL_WEIGHTS: Final[dict[str, float]] = {
     VIEW: 1.0,
     CLICK: 1.0,
@@ -41,10 +40,10 @@ MERGED_INTO: Final = "user_id"
 # Longest id of a visitor, an item, an event or a slate, in bytes of UTF-8.
 MAX_ID_BYTES: Final = 256
 
-# The last place in a slate that is taken for one.
+# The highest position in a slate that is accepted.
 MAX_POSITION: Final = 2**31 - 1
 
 
 def signal_weight(event_type: str) -> float:
-    """How strongly an event of this type speaks for its item, at least 0; 1 for a type not listed."""
+    """How strongly an event of this type speaks for its item: 0 or more, 1 for a custom type."""
     return SIGNAL_WEIGHTS.get(event_type, 1.0)

@@ -1,1 +1,1 @@
-"""Real data sets and files of interactions, in the one format that replay and evaluation read."""
+"""Data sets and files of interactions, in the one format that replay and evaluation read."""

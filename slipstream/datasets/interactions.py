@@ -1,10 +1,9 @@
-"""Interaction files: Parquet or CSV (plain, .gz, .zst, .bz2) with one event a row, and the item and
-query files beside them.
+"""Files of interactions: Parquet or CSV (plain, .gz, .zst, .bz2) with one event in each row.
 
 An interaction file has `user_id`, `item_id` and `timestamp` (milliseconds since the epoch, UTC),
 optionally `event_type` ("view" where it is missing), `value`, and any further columns, which are
-kept as they are. An item file has `item_id` and any attributes. A query file has `prefix`, the item
-ids of a session so far, oldest first, and `label`, the item that came next.
+kept. An item file has `item_id` and any attributes. A query file has `prefix`, the item ids of a
+session so far, oldest first, and `label`, the item that came next.
 """
 
 from pathlib import Path
@@ -18,18 +17,20 @@ from slipstream.contracts.vocabulary import MAX_ID_BYTES, SEARCH, VIEW
 
 
 class InteractionFileError(ValueError):
-    """The file is not in the format; the message names the file and the column or the (1-based)
-    row.
-    """
+    """A file is not in the format. The message names the file and the column or (1-based) row."""
 
 
 def read_interactions(path: str | Path) -> pa.Table:
-    """The events of a file in file order: `user_id`, `item_id`, `event_type` (string), `timestamp`
-    (int64 ms), then `value` (float64) where there is one, then the other columns.
+    """The events of a file, in file order.
 
-    Only a search may have no item. Raises InteractionFileError for a missing column, an empty or
-    overlong id, or a timestamp that is not a whole number of milliseconds; FileNotFoundError for a
-    missing file.
+    Returns:
+        `user_id`, `item_id`, `event_type` (string), `timestamp` (int64 ms), then `value` (float64)
+        where there is one, then the other columns. Only a search may have no item.
+
+    Raises:
+        InteractionFileError: A column is missing, an id is empty or too long, or a timestamp is no
+            whole number of milliseconds.
+        FileNotFoundError: There is no such file.
     """
     table = _read(Path(path), required=("user_id", "item_id", "timestamp"))
     if "event_type" not in table.column_names:
@@ -113,8 +114,9 @@ def _read(path: Path, required: tuple[str, ...]) -> pa.Table:
 def _ids(
     table: pa.Table, name: str, path: str | Path, optional: pa.ChunkedArray | None = None
 ) -> pa.ChunkedArray:
-    """The column as strings, refused where one is empty (unless `optional` is true there) or too
-    long.
+    """The column as strings.
+
+    An id must not be too long, nor empty unless `optional` is true there.
     """
     column = table[name].cast(pa.string())
     column = pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)

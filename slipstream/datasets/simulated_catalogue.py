@@ -1,5 +1,6 @@
-"""The shelves of the simulated shop: items in categories and departments, with brands, prices and
-names; some appear later.
+"""The catalogue of the simulated shop: categories, departments, brands, prices and names.
+
+Some items appear later.
 """
 
 from dataclasses import dataclass
@@ -97,12 +98,11 @@ _KINDS = (
 
 @dataclass(frozen=True)
 class Catalogue:
-    """Items by number, in the order of department, category and appearance: what a category offers
-    at a moment is one range.
+    """The items by number, in the order of department, category and appearance.
 
-    Arrays have an entry for each item, but `department` for each category; `first_item` and
-    `first_category` end with the number of all. Moments are milliseconds since the simulation's
-    start.
+    So the offer of a category at a moment is one range. Arrays have an entry for each item, but
+    `department` for each category. `first_item` and `first_category` end with the number of all.
+    Moments are milliseconds since the simulation's start.
     """
 
     horizon: int
@@ -125,14 +125,15 @@ class Catalogue:
     complements: Ints
 
     def offered(self, category: Ints, moment: Ints) -> tuple[Ints, Ints]:
-        """For each category its first item and, at least one further, the end of those that have
-        appeared by the moment.
+        """The range of items on offer in each category at a moment: its first item and its end.
+
+        It has at least one item.
         """
         wanted = category * (self.horizon + 1) + np.minimum(moment, self.horizon)
         return self.first_item[category], np.searchsorted(self.shelf, wanted, side="right")
 
     def popular(self, rng: Generator, begin: Ints, end: Ints) -> Ints:
-        """An item of each range, by popularity."""
+        """An item of each range, drawn by popularity."""
         low, high = self.cumulative[begin], self.cumulative[end]
         drawn = (
             np.searchsorted(
@@ -143,24 +144,26 @@ class Catalogue:
         return np.clip(drawn, begin, end - 1)
 
     def newest(self, rng: Generator, begin: Ints, end: Ints) -> Ints:
-        """An item of each range, most likely of its last twentieth: what appeared last."""
+        """An item of each range, most likely from the twentieth that appeared last."""
         back = rng.exponential(0.05, len(begin)) * (end - begin)
         return np.maximum(end - 1 - back.astype(np.int64), begin)
 
     def category_in(self, rng: Generator, department: Ints) -> Ints:
-        """A category of each department, by the popularity of its items."""
+        """A category of each department, drawn by the popularity of its items."""
         begin, end = self.first_category[department], self.first_category[department + 1]
         return self.category[self.popular(rng, self.first_item[begin], self.first_item[end])]
 
     def any_category(self, rng: Generator, shape: tuple[int, ...]) -> Ints:
-        """So many categories, by the popularity of their items."""
+        """Categories in an array of this shape, drawn by the popularity of their items."""
         return self.category[
             self.popular(rng, np.zeros(shape, np.int64), np.full(shape, len(self.category)))
         ]
 
     def alike(self, rng: Generator, item: Ints, moment: Ints) -> Ints:
-        """For each item the more popular of two neighbours: of its category, near it in the order
-        of appearance, rather after than before. In a small category it may be the item itself.
+        """A neighbour of each item in its category, the more popular of two draws.
+
+        It is near the item in the order of appearance, rather after than before. In a small
+        category it may be the item itself.
         """
         begin, end = self.offered(self.category[item], moment)
         hops = rng.geometric(0.5, (2, len(item))) * np.where(
@@ -175,12 +178,17 @@ class Catalogue:
 def make_catalogue(
     rng: Generator, items: int, horizon: int, zipf: float, stocked: float
 ) -> Catalogue:
-    """A catalogue of so many items, the share `stocked` of which is there from the start; the
-    others appear until the horizon.
+    """Draw a catalogue.
 
     There are about as many categories as the square root of the items, and as many departments as
-    that of the categories, of unequal sizes. `zipf` is the exponent of popularity, which nothing
-    else of an item depends on.
+    that of the categories, of unequal sizes.
+
+    Args:
+        rng: Source of chance.
+        items: Number of items.
+        horizon: Length of the simulation, in ms.
+        zipf: Exponent of popularity, on which nothing else of an item depends.
+        stocked: Share of the items that is there from the start.
     """
     categories = max(1, round(items**0.5))
     departments = max(1, round(categories**0.5))
@@ -227,9 +235,7 @@ def make_catalogue(
 
 
 def item_table(catalogue: Catalogue, item_ids: pa.Array) -> pa.Table:
-    """A file of items: `item_id`, `title`, `categories` (the department, then the category),
-    `brand`, `price`.
-    """
+    """The item file: `item_id`, `title`, `categories` (department, category), `brand`, `price`."""
     departments = _numbered(_DEPARTMENTS, len(catalogue.first_category) - 1)
     categories = _numbered(_KINDS, len(catalogue.department))
     path = np.column_stack(
@@ -262,7 +268,7 @@ def item_table(catalogue: Catalogue, item_ids: pa.Array) -> pa.Table:
 
 
 def _numbered(names: tuple[str, ...], count: int) -> list[str]:
-    """So many different names: these, then these with a 2, and so on."""
+    """`count` different names: the given ones, then the same with a 2, and onwards."""
     rounds = (divmod(number, len(names)) for number in range(count))
     return [names[place] + (f" {before + 1}" if before else "") for before, place in rounds]
 
@@ -277,8 +283,9 @@ def _word(number: int) -> str:
 
 
 def _grouped(rng: Generator, members: int, groups: int) -> tuple[Ints, Ints]:
-    """So many groups of unequal sizes, none empty: the group of each member, ascending, and each
-    group's first member, then the end.
+    """Groups of unequal sizes, none empty.
+
+    Returns the group of each member, ascending, and each group's first member, then the end.
     """
     share = (np.arange(groups) + 2.0) ** -0.7
     others = rng.choice(groups, members - groups, p=share / share.sum())

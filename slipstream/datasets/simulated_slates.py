@@ -1,10 +1,9 @@
-"""What the simulated shop showed before some views: lists in chance order, whose upper places are
-looked at more often.
+"""The lists that the simulated shop showed before some views.
 
-An item is clicked if its place is looked at and the item is wanted: the examination hypothesis, N.
-Craswell et al., "An experimental comparison of click position-bias models", WSDM 2008. Since the
-order of a list says nothing of its items, how often each place is clicked is how often it is looked
-at.
+Their order is chance, and visitors look more often at upper places. An item is clicked if its place
+is looked at and the item is wanted: the examination hypothesis, N. Craswell et al., "An
+experimental comparison of click position-bias models", WSDM 2008. Since the order says nothing of
+the items, the click rate of a place is its rate of views.
 """
 
 import numpy as np
@@ -15,18 +14,17 @@ from slipstream.datasets.simulated_visits import NONE, Events, Kind
 
 # Items of a list; in small categories fewer.
 LENGTH = 10
-# How often each place is looked at, in shares of the first.
+# Views of each place, as shares of the first one's.
 EXAMINED = 1 / np.arange(1.0, LENGTH + 1)
 # Milliseconds from the list to the click.
 _AHEAD = 500
 
 
 def with_slates(rng: Generator, catalogue: Catalogue, events: Events) -> Events:
-    """The events, and before each view that turns to a category a list: what is then viewed, and
-    others of the category.
+    """The events, with a list before each view that turns to a category.
 
-    Its impressions stand before the view in their order. They and the view have the view's row in
-    `events` as their `slate`, and their `position`.
+    The list has the viewed item and others of the category. Its impressions stand before the view.
+    They and the view have the view's row in `events` as `slate`, and their `position`.
     """
     category = catalogue.category[events.item]
     turns = (np.diff(category, prepend=-1) != 0) | (np.diff(events.visitor, prepend=-1) != 0)
@@ -62,7 +60,7 @@ def with_slates(rng: Generator, catalogue: Catalogue, events: Events) -> Events:
 
 
 def _different(shown: Ints) -> Flags:
-    """The first `LENGTH` different ones of each row."""
+    """The first `LENGTH` different items of each row."""
     order = np.argsort(shown, axis=1, kind="stable")
     ascending = np.take_along_axis(shown, order, axis=1)
     new = np.ones(shown.shape, np.bool_)
@@ -71,9 +69,7 @@ def _different(shown: Ints) -> Flags:
 
 
 def _places(rng: Generator, kept: Flags) -> Ints:
-    """The place of each that is kept: of the first of a row, the clicked one, by `EXAMINED`, of the
-    others by chance.
-    """
+    """The place of each kept item: `EXAMINED` draws that of the clicked one, chance the others'."""
     looked_at = np.concatenate(([0.0], np.cumsum(EXAMINED)))
     of_clicked = (
         np.searchsorted(

@@ -1,5 +1,4 @@
-"""The visitors of the simulated shop: who does how much, when they come, and what they do while
-they are there.
+"""The visitors of the simulated shop: their activity, the times of their visits, and their events.
 
 Pure functions on arrays, with the source of chance as an argument. Moments are milliseconds since
 the simulation's start.
@@ -15,7 +14,7 @@ from slipstream.contracts.vocabulary import CART, IMPRESSION, PURCHASE, VIEW
 from slipstream.datasets.simulated_catalogue import COMPLEMENTS, Catalogue, Flags, Floats, Ints
 
 HOUR, DAY = 3_600_000, 86_400_000
-# Events of the busiest visitors a day, about: the day has room for the visits that they make.
+# Events of the busiest visitors in a day, about: the day has room for their visits.
 MOST_A_DAY = 100
 TYPES = (VIEW, CART, PURCHASE, IMPRESSION)
 NONE = -1
@@ -28,7 +27,7 @@ _HOURS = (4, 2, 1, 1, 1, 2, 4, 7, 9, 10, 11, 11, 12, 12, 11, 11, 12, 13, 15, 18,
 # From Monday, which the first day is.
 _WEEKDAYS = (10, 10, 10, 10, 9, 12, 14)
 _SEGMENTS = 24
-# How often each of a visitor's favourite categories is the one that is looked into.
+# Share of looks into each of a visitor's favourite categories.
 _FAVOURITES = (0.55, 0.3, 0.15)
 
 
@@ -40,21 +39,21 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True)
 class Behaviour:
-    """How visitors behave. Where nothing else is said, a share of what is named, 0 to 1."""
+    """The rates of visitors' behaviour: shares from 0 to 1, unless a comment says otherwise."""
 
     # Visitors who come once, whatever they do then; many others have too few events to come twice.
     once: float = 0.35
-    # How unequal the others are: the standard deviation of the logarithm of their events.
+    # Inequality of the others: the standard deviation of the logarithm of their events.
     spread: float = 1.4
     # Events of a visit, on average.
     visit: float = 6.0
     # Favourite categories that are of the visitor's home department; the others are of any.
     loyalty: float = 0.75
-    # How far favourites have given way to others by the last day.
+    # Share of favourites that have given way to others by the last day.
     drift: float = 0.5
     # Turns to a category that is no favourite.
     exploration: float = 0.15
-    # How much a brand and a price that are liked count against chance, as a factor.
+    # Factor by which liked brands and prices count against chance.
     taste: float = 0.8
     # Choices with one of the newest items among the candidates.
     novelty: float = 0.3
@@ -79,9 +78,7 @@ class Behaviour:
 
 @dataclass(frozen=True)
 class Visits:
-    """An entry for each visit, by visitor, then time. A visit's events follow one another, from
-    `first_event`.
-    """
+    """The visits, by visitor, then time. A visit's events begin at `first_event`."""
 
     visitor: Ints
     begins: Ints
@@ -91,7 +88,7 @@ class Visits:
 
 @dataclass(frozen=True)
 class Events:
-    """An entry for each event, by visitor, then time."""
+    """The events, by visitor, then time."""
 
     visitor: Ints
     item: Ints
@@ -108,7 +105,15 @@ class Events:
 def activity(
     rng: Generator, visitors: int, events: int, days: int, behaviour: Behaviour
 ) -> tuple[Ints, Flags]:
-    """How many events each visitor has, at least one and `events` together, and who comes once."""
+    """Draw the number of each visitor's events, and the visitors who come once.
+
+    Args:
+        rng: Source of chance.
+        visitors: Number of visitors; each has an event at least.
+        events: Number of all events.
+        days: Length of the simulation.
+        behaviour: Rates.
+    """
     once = rng.random(visitors) < behaviour.once
     weight = np.where(
         once, rng.exponential(0.5, visitors), rng.lognormal(0, behaviour.spread, visitors)
@@ -121,9 +126,16 @@ def activity(
 def visits(
     rng: Generator, counts: Ints, once: Flags, days: int, behaviour: Behaviour
 ) -> tuple[Visits, Ints]:
-    """When visitors with so many events come, and the moment of each event: in the rhythm of days
-    and weeks, at least `_PAUSE` between two visits of a visitor, at least a second between two
-    events.
+    """Draw the beginnings of visits and the moment of each event, in the rhythm of days and weeks.
+
+    Two visits of a visitor are at least `_PAUSE` apart, two events a second.
+
+    Args:
+        rng: Source of chance.
+        counts: Number of each visitor's events.
+        once: Whether each visitor comes once.
+        days: Length of the simulation.
+        behaviour: Rates.
     """
     visitor = np.repeat(np.arange(len(counts)), counts)
     begins = ~once[visitor] & (rng.random(len(visitor)) < 1 / behaviour.visit)
@@ -150,14 +162,14 @@ def visits(
 
 
 def _in_rhythm(share: Floats, days: int) -> Ints:
-    """The moments at which such shares of all visits have begun."""
+    """The moments at which these shares of all visits have begun."""
     weight = np.outer(np.resize(_WEEKDAYS, days), _HOURS).ravel()
     until = np.concatenate(([0], np.cumsum(weight)))
     return np.interp(share, until / until[-1], np.arange(len(until)) * HOUR).astype(np.int64)
 
 
 def _apart(visitor: Ints, begins: Ints, takes: Ints) -> Ints:
-    """The beginnings, each as much later as the visits of the visitor before it take."""
+    """The beginnings, each later by the length of the same visitor's earlier visits."""
     before = np.cumsum(takes) - takes
     apart = visitor * int(begins.max() + takes.sum()) - before
     latest: Ints = np.maximum.accumulate(begins + apart)
@@ -166,14 +178,14 @@ def _apart(visitor: Ints, begins: Ints, takes: Ints) -> Ints:
 
 @dataclass(frozen=True)
 class Shoppers:
-    """Visitors in the shop: what each of them likes."""
+    """The tastes of visitors."""
 
     catalogue: Catalogue
     behaviour: Behaviour
     # segments x brands: visitors of a segment like the same brands.
     likings: Floats
     segment: Ints
-    # The dearness of what a visitor likes best.
+    # The dearness that each visitor likes best.
     budget: Floats
     # visitors x 2 (at first, later) x categories.
     favourites: Ints
@@ -182,7 +194,7 @@ class Shoppers:
     def of(
         cls, rng: Generator, count: int, catalogue: Catalogue, behaviour: Behaviour, likings: Floats
     ) -> "Shoppers":
-        """So many visitors; `likings` is that of all."""
+        """Draw the tastes of `count` visitors; all share `likings`."""
         shape = (count, 2, len(_FAVOURITES))
         home = np.broadcast_to(
             catalogue.department[catalogue.any_category(rng, (count, 1, 1))], shape
@@ -209,8 +221,9 @@ class Shoppers:
         return np.where(explores, self.catalogue.any_category(rng, visitor.shape), favourite)
 
     def choice(self, rng: Generator, visitor: Ints, category: Ints, moment: Ints) -> Ints:
-        """An item of each category: of two popular ones, or a popular and a new one, the one that
-        is liked more.
+        """An item of each category: the better liked of two draws.
+
+        Both are popular items, or one is popular and one new.
         """
         begin, end = self.catalogue.offered(category, moment)
         one, other = (
@@ -234,7 +247,7 @@ class Shoppers:
         return self.behaviour.taste * (self.likings[self.segment[visitor], brand] - misfit)
 
     def carts(self, rng: Generator, visitor: Ints, item: Ints) -> Flags:
-        """Whether the visitor puts the item into the cart."""
+        """Whether each visitor puts the item into the cart."""
         dearer = self.catalogue.dearness[item] - self.budget[visitor]
         return rng.random(len(item)) < self.behaviour.carting * np.exp(-0.3 * dearer)
 
@@ -247,8 +260,15 @@ class Shoppers:
         after_cart: Flags,
         moment: Ints,
     ) -> Ints:
-        """What is viewed after `item`, which was viewed after `before`; the first of a visit was
-        viewed after itself.
+        """The item that each visitor views next.
+
+        Args:
+            rng: Source of chance.
+            visitor: The visitors.
+            item: The item that each viewed last.
+            before: The item viewed before it; at the first view of a visit the item itself.
+            after_cart: Whether a cart or purchase came between.
+            moment: The time of the view.
         """
         rates = np.cumsum(
             (
@@ -274,14 +294,12 @@ class Shoppers:
 
 
 def brand_likings(rng: Generator, catalogue: Catalogue) -> Floats:
-    """How much the visitors of each segment like each brand, in standard deviations."""
+    """The liking of each segment of visitors for each brand, in standard deviations."""
     return rng.normal(0, 1, (_SEGMENTS, int(catalogue.brand.max()) + 1))
 
 
 def browse(rng: Generator, shoppers: Shoppers, came: Visits, moments: Ints) -> Events:
-    """What is done in the visits, an event at each of the moments: all visits at once, step by
-    step.
-    """
+    """The events of the visits, one at each of the moments; all visits advance in step."""
     catalogue, behaviour = shoppers.catalogue, shoppers.behaviour
     viewed = shoppers.choice(
         rng, came.visitor, shoppers.category(rng, came.visitor, came.begins), came.begins

@@ -1,14 +1,12 @@
-"""A shop that never was: what its visitors did with its items, as files in the format that
-everything else reads.
+"""A simulated shop: the events and items of visitors who never were, as files in the common format.
 
 It is made so that recommenders differ on it. Popularity follows Zipf's law, and items appear over
 time. Visitors have favourite categories, most in one department, that change slowly, and a liking
-for brands that they share with others. A visit has an order: on to a similar item, to what goes
-with it, back to the one before, away to something else; into the cart, and some of that is bought.
-How it is drawn is in `simulated_catalogue`, `simulated_visits` and `simulated_slates`.
+for brands that they share with others. A visit has an order: on to a similar item, to a complement,
+back to the item before, away to something else, into the cart, and sometimes to a purchase.
+`simulated_catalogue`, `simulated_visits` and `simulated_slates` draw it.
 
-A portion of visitors is made at a time, so that memory grows with the number of visitors and items,
-but not with the events.
+Visitors are made in portions, so that memory grows with visitors and items, not with events.
 """
 
 from collections import Counter
@@ -56,8 +54,9 @@ _SHOWN = pa.schema([*_SCHEMA, ("recommendation_id", pa.string()), ("position", p
 
 @dataclass(frozen=True)
 class Simulation:
-    """What is simulated. The same gives the same files. Raises ValueError, with what to change, for
-    numbers that don't fit.
+    """The parameters of a simulation. The same ones give the same files.
+
+    Raises ValueError, with what to change, for numbers that don't fit.
     """
 
     visitors: int
@@ -71,7 +70,7 @@ class Simulation:
     zipf: float = 1.0
     # The share of the items that are there from the first day; the others appear one by one.
     stocked: float = 0.7
-    # Whether the lists that some views came from are told, too; they come on top of the events.
+    # Whether the lists behind some views are written, too, on top of the events.
     impressions: bool = False
     behaviour: Behaviour = field(default_factory=Behaviour)
 
@@ -81,11 +80,13 @@ class Simulation:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.events < self.visitors:
             raise ValueError(
-                f"{self.events:,} events are too few for {self.visitors:,} visitors: each has one or more"
+                f"{self.events:,} events are too few for {self.visitors:,} visitors: "
+                "each has one or more"
             )
         if self.events > self.visitors * self.days * MOST_A_DAY // 2:
             raise ValueError(
-                f"{self.events:,} events are too many for {self.visitors:,} visitors in {self.days} days: take more visitors or "
+                f"{self.events:,} events are too many for {self.visitors:,} visitors "
+                f"in {self.days} days: take more visitors or "
                 f"days; {MOST_A_DAY // 2} events a visitor and day is the most"
             )
 
@@ -102,17 +103,15 @@ class Simulated:
 def simulate(
     folder: Path, simulation: Simulation, progress: Progress = lambda _: None
 ) -> Simulated:
-    """Write `interactions.parquet` and `items.parquet` into a folder, which is made where there is
-    none.
+    """Write `interactions.parquet` and `items.parquet` into a folder, which is made if needed.
 
     Every visitor has an event, not every item has. Events go by visitor, then time; two of a
     visitor are a second or more apart, two visits more than half an hour. Carts and purchases have
-    what they are worth as `value`, views have none. A visit that begins on the last day may end
-    after it. Where impressions are told, `recommendation_id` and `position` say which list an
-    impression, or a view, is of, and where it stood: see `with_slates`.
+    a `value`, views have none. A visit that begins on the last day may end after it. With
+    impressions, `recommendation_id` and `position` name the list and place of each impression and
+    view: see `with_slates`.
 
-    Both files are there in the end, or none. Raises FileExistsError where one of them is there
-    already.
+    In the end both files are there, or none. Raises FileExistsError where one is there already.
     """
     files = Simulated(folder / "interactions.parquet", folder / "items.parquet", Counter())
     folder.mkdir(parents=True, exist_ok=True)
@@ -163,7 +162,15 @@ def _portions(counts: Ints) -> Iterator[slice]:
 def _table(
     events: Events, first_visitor: int, first_event: int, start: int, item_ids: pa.Array
 ) -> pa.Table:
-    """The events in all columns that there may be; what is NaN or `NONE` is null."""
+    """The events as a table of all columns; NaN and `NONE` become null.
+
+    Args:
+        events: The events of a portion.
+        first_visitor: Number of the portion's first visitor.
+        first_event: Number of the portion's first event.
+        start: Start of the simulation, in ms since the epoch.
+        item_ids: Ids by item.
+    """
     shown = events.slate != NONE
     return pa.table(
         {
@@ -184,8 +191,9 @@ def _ids(prefix: str, numbers: Ints) -> pa.Array:
 
 @contextmanager
 def _whole(*paths: Path) -> Iterator[list[Path]]:
-    """Where to write the files, so that they have their names only when all are whole. Raises
-    FileExistsError.
+    """Temporary paths for the files, which get their names only when both are whole.
+
+    Raises FileExistsError.
     """
     for path in paths:
         if path.exists():

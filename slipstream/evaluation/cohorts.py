@@ -1,7 +1,7 @@
-"""Who and what is asked about: queries by how well their visitor and their item are known. Pure
-functions on arrays.
+"""Cohorts of queries, by the events known of their visitor and their item. Pure functions on
+arrays.
 
-A mean over all queries hides those who are hard to serve: newcomers, of whom little is known (the
+A mean over all queries hides those that are hard to serve: newcomers, of whom little is known (the
 cold start of A. I. Schein et al., "Methods and Metrics for Cold-Start Recommendations", SIGIR
 2002), and items that few have met.
 """
@@ -17,20 +17,22 @@ NEW: Final = "new"
 RETURNING: Final = "returning"
 COLD: Final = "cold"
 
-# A visitor with at most so many events is new.
+# Most events of a new visitor.
 NEW_EVENTS: Final = 2
-# An item with at most so many events is cold.
+# Most events of a cold item.
 COLD_EVENTS: Final = 4
 
 
 def cohorts(
     history_events: NDArray[np.int64], label_events: NDArray[np.int64]
 ) -> Mapping[str, NDArray[np.bool_]]:
-    """Masks over the queries, `all` first; without those that hold no query.
+    """Masks over the queries by cohort, `all` first; empty cohorts are left out.
 
-    `history_events` is how many events of the query's visitor are known, `label_events` how many of
-    the item that came next were, before any query. `new` and `returning` visitors are all visitors;
-    `cold` items are asked for by both.
+    `new` and `returning` divide the visitors; `cold` items are asked for by both.
+
+    Args:
+        history_events: Known events of each query's visitor.
+        label_events: Events of the item that came next, before any query.
     """
     found = {
         ALL: np.ones(len(history_events), np.bool_),

@@ -1,7 +1,7 @@
-"""Has a distribution changed since training? Pure functions on histograms.
+"""Drift of a distribution since training. Pure functions on histograms.
 
 The population stability index is the symmetrised Kullback-Leibler divergence of two histograms (S.
-Kullback, R. Leibler, 1951); credit scoring's rule of thumb is: below 0.1 stable, above 0.25 changed
+Kullback, R. Leibler, 1951). Credit scoring's rule of thumb: below 0.1 stable, above 0.25 changed
 (N. Siddiqi, "Credit Risk Scorecards", 2006).
 """
 
@@ -12,8 +12,7 @@ Values = NDArray[np.float64]
 
 
 def reference_bins(values: Values, bins: int = 10) -> Values:
-    """Edges at the quantiles of a reference sample, ascending and distinct, so at most `bins` + 1
-    of them.
+    """Edges at the quantiles of a reference sample, ascending and distinct, at most `bins` + 1.
 
     A constant gives one bin around it. Raises ValueError for an empty sample.
     """
@@ -26,11 +25,10 @@ def reference_bins(values: Values, bins: int = 10) -> Values:
 
 
 def histogram(values: Values, bins: Values) -> NDArray[np.int64]:
-    """Counts between ascending edges, lower edge included; what lies beyond the edges counts in the
-    outermost bins.
+    """Counts between ascending edges, lower edge included.
 
-    The counts add up to the number of values. NaN is refused with ValueError: count missing values
-    apart.
+    Values beyond the edges count in the outermost bins, so the counts add up to the number of
+    values. Raises ValueError for NaN: count missing values apart.
     """
     values = np.asarray(values, np.float64)
     if np.isnan(values).any():
@@ -40,7 +38,7 @@ def histogram(values: Values, bins: Values) -> NDArray[np.int64]:
 
 
 def population_stability_index(reference: NDArray[np.int64], current: NDArray[np.int64]) -> float:
-    """PSI of two histograms over the same bins, at least 0, and 0 for equal shares.
+    """The PSI of two histograms over the same bins: at least 0, and 0 for equal shares.
 
     Half a count is added to every bin, so that an empty one gives a large figure and not infinity.
     Raises ValueError for histograms of different length.

@@ -1,6 +1,4 @@
-"""What is reported of a recommender: every metric with its interval, for all queries and for each
-cohort.
-"""
+"""The report on a recommender: every metric with its interval, for all queries and each cohort."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,31 +10,31 @@ from slipstream.evaluation import metrics
 from slipstream.evaluation.metrics import Lists, Ranks
 from slipstream.evaluation.significance import Interval, bootstrap_mean
 
-# How many items of a list are looked at.
+# Length of the judged lists.
 K = 10
-# How far down the item that came next is looked for, by MRR alone.
+# Length of the list in which MRR looks for the next item.
 DEPTH = 20
 
 
 @dataclass(frozen=True)
 class Past:
-    """What had happened before the queries, one entry an event: visitors numbered from 0, and
-    indices of `n_items` items.
-    """
+    """The events before the queries: visitors numbered from 0, and indices of `n_items` items."""
 
     users: NDArray[np.int32]
     items: NDArray[np.int32]
     n_items: int
 
     def counts(self) -> NDArray[np.int64]:
-        """Each item's events."""
+        """The number of events of each item."""
         return np.bincount(self.items, minlength=self.n_items)
 
 
 @dataclass(frozen=True)
 class Figures:
-    """Of one recommender on `queries` queries. `means` have 95 % bootstrap intervals over the
-    queries; `totals` are about all lists together, which have none.
+    """The figures of one recommender on `queries` queries.
+
+    `means` have 95 % bootstrap intervals over the queries. `totals` are about all lists together
+    and have none.
     """
 
     queries: int
@@ -44,7 +42,7 @@ class Figures:
     totals: dict[str, float]
 
     def values(self) -> dict[str, float]:
-        """Name to figure, the number of queries among them."""
+        """The figures by name, the number of queries among them."""
         return (
             {name: mean.value for name, mean in self.means.items()}
             | self.totals
@@ -55,8 +53,14 @@ class Figures:
 def figures(
     ranks: Ranks, shown: Lists, past: Past, cohorts: Mapping[str, NDArray[np.bool_]], seed: int = 0
 ) -> dict[str, Figures]:
-    """By cohort, see `slipstream.evaluation.cohorts`. `ranks` and `shown` have one entry a query,
-    as `metrics` has them.
+    """The figures of each cohort, see `slipstream.evaluation.cohorts`.
+
+    Args:
+        ranks: Rank of the next item, for each query, as `metrics` has it.
+        shown: The list of each query, as `metrics` has it.
+        past: The events before the queries.
+        cohorts: Masks over the queries, by name.
+        seed: Seed of the bootstrap.
     """
     lists, counts = shown[:, :K], past.counts()
     values = {

@@ -1,18 +1,17 @@
-"""Metrics over the full catalogue: how well lists are ranked, and what they are like.
+"""Metrics over the full catalogue: the ranking quality of lists, and their other properties.
 
-Ranking is for one relevant item a query: the item that came next. A rank is the place of the
-relevant item, 0 for the first, `UNRANKED` when it was not in the list at all. Ranks over sampled
-negatives are not offered: W. Krichene, S. Rendle, "On Sampled Metrics for Item Recommendation", KDD
-2020.
+Ranking is for one relevant item in each query: the item that came next. A rank is the place of the
+relevant item, 0 for the first, `UNRANKED` when it was not in the list. Ranks over sampled negatives
+are not offered: W. Krichene, S. Rendle, "On Sampled Metrics for Item Recommendation", KDD 2020.
 
-Lists are catalogue indices, one row a query, negative entries padding: cut them to `[:, :k]` for a
-metric at k. `counts` are each item's events before the queries, so that all who are asked the same
-are measured by the same past.
+Lists are catalogue indices, one row for each query, negative entries padding: cut them to `[:, :k]`
+for a metric at k. `counts` are each item's events before the queries, so that recommenders of the
+same queries are measured by the same past.
 
-Functions that return `Values` give one number a query (0 for an empty list), and their mean is the
-metric; the others are about all lists together. Beyond accuracy: S. Vargas, P. Castells, "Rank and
-Relevance in Novelty and Diversity Metrics for Recommender Systems", RecSys 2011; M. Kaminskas, D.
-Bridge, "Diversity, Serendipity, Novelty, and Coverage", ACM TiiS 7, 2017.
+Functions that return `Values` give one number for each query (0 for an empty list), and their mean
+is the metric. The others are about all lists together. Beyond accuracy: S. Vargas, P. Castells,
+"Rank and Relevance in Novelty and Diversity Metrics for Recommender Systems", RecSys 2011; M.
+Kaminskas, D. Bridge, "Diversity, Serendipity, Novelty, and Coverage", ACM TiiS 7, 2017.
 """
 
 import numpy as np
@@ -24,14 +23,15 @@ Counts = NDArray[np.int64]
 Values = NDArray[np.float64]
 
 UNRANKED = np.iinfo(np.int64).max
-# The short head: the fewest items that have so much of all events. The rest is the long tail.
+# The short head: the fewest items with this share of all events. The rest is the long tail.
 HEAD_SHARE = 0.8
 _MOST_VISITORS = 20_000
 
 
 def rank_in(scores: NDArray[np.float32], place: int) -> Ranks:
-    """The rank of the candidate at `place` in each column of `scores` (candidates, columns): how
-    many come before it. Of equal scores the first comes first, as in a stable sort.
+    """The rank of the candidate at `place` in each column of `scores` (candidates, columns).
+
+    Of equal scores the first comes first, as in a stable sort.
     """
     own = scores[place]
     return np.asarray((scores > own).sum(axis=0) + (scores[:place] == own).sum(axis=0), np.int64)
@@ -50,7 +50,7 @@ def ndcg(ranks: Ranks, k: int) -> Values:
 def mrr(ranks: Ranks, k: int) -> Values:
     """1 / (rank + 1) among the first k, else 0.
 
-    With one relevant item this is average precision, too: precision is only counted at its place.
+    With one relevant item this is average precision, too, since precision counts at its place only.
     So MAP@k is MRR@k here.
     """
     return np.where(ranks < k, 1 / (np.minimum(ranks, k) + 1.0), 0.0)
@@ -64,12 +64,11 @@ def coverage(shown: Lists, n_items: int) -> float:
 
 
 def gini(shown: Lists, n_items: int) -> float:
-    """How unequally the lists expose the catalogue: 0 when each item is shown as often, 1 when only
-    one is.
+    """The inequality of the items' exposure: 0 when all are shown as often, 1 when only one is.
 
-    The Gini coefficient of exposure, normalised by n - 1: G. Shani, A. Gunawardana, "Evaluating
-    Recommendation Systems", Recommender Systems Handbook, 2011. 0 where nothing is shown, or the
-    catalogue has one item only.
+    It is the Gini coefficient, normalised by n - 1: G. Shani, A. Gunawardana, "Evaluating
+    Recommendation Systems", Recommender Systems Handbook, 2011. It is 0 without lists, and for a
+    catalogue of one item.
     """
     exposure = np.sort(np.bincount(shown[shown >= 0], minlength=n_items))
     if n_items < 2 or not exposure[-1]:
@@ -80,21 +79,20 @@ def gini(shown: Lists, n_items: int) -> float:
 
 
 def novelty(shown: Lists, counts: Counts) -> Values:
-    """Mean self-information of what is shown, in bits: -log2 of each item's share of the events,
-    one added to each count.
+    """The mean self-information of the shown items, in bits.
 
-    T. Zhou et al., "Solving the apparent diversity-accuracy dilemma of recommender systems", PNAS
-    107, 2010.
+    It is -log2 of each item's share of the events, with one added to each count: T. Zhou et al.,
+    "Solving the apparent diversity-accuracy dilemma of recommender systems", PNAS 107, 2010.
     """
     return _mean(-np.log2((counts + 1) / (counts.sum() + len(counts))), shown)
 
 
 def long_tail(shown: Lists, counts: Counts) -> Values:
-    """The share of each list that is not in the short head (`HEAD_SHARE`): low where popular items
-    crowd out the others.
+    """The share of each list outside the short head (`HEAD_SHARE`).
 
-    H. Abdollahpouri, R. Burke, B. Mobasher, "Managing Popularity Bias in Recommender Systems with
-    Personalized Re-ranking", FLAIRS 2019 (average percentage of long tail items).
+    It is low where popular items crowd out the others: H. Abdollahpouri, R. Burke, B. Mobasher,
+    "Managing Popularity Bias in Recommender Systems with Personalized Re-ranking", FLAIRS 2019
+    (average percentage of long tail items).
     """
     order = np.argsort(-counts, kind="stable")
     before = np.concatenate(([0], np.cumsum(counts[order])[:-1]))
@@ -106,14 +104,18 @@ def long_tail(shown: Lists, counts: Counts) -> Values:
 def diversity(
     shown: Lists, users: NDArray[np.int32], items: NDArray[np.int32], n_items: int
 ) -> Values:
-    """Intra-list diversity: 1 - the mean similarity of two items of a list; 0 for a list of fewer
-    than two.
+    """Intra-list diversity: 1 - the mean similarity of two items of a list; 0 below two items.
 
     C.-N. Ziegler et al., "Improving Recommendation Lists through Topic Diversification", WWW 2005.
-    Two items are as similar as the cosine of the sets of visitors who met them, so that it can be
-    told of any catalogue, with attributes or without. `users` (numbered from 0) and `items` are the
-    events before the queries; of more than 20,000 visitors a sample is looked at. An item that
-    nobody has met resembles no other.
+    The similarity of two items is the cosine of the sets of visitors who met them, so that it needs
+    no attributes. An item that nobody has met resembles no other.
+
+    Args:
+        shown: The lists.
+        users: Visitor of each event before the queries, numbered from 0; of more than 20,000
+            visitors a sample is used.
+        items: Item of each of these events.
+        n_items: Size of the catalogue.
     """
     every = 1 + users.max(initial=0) // _MOST_VISITORS
     sampled = users % every == 0
@@ -138,7 +140,7 @@ def diversity(
 
 
 def _mean(of_item: Values, shown: Lists) -> Values:
-    """The mean over each list."""
+    """The mean of an item's property over each list."""
     listed = shown >= 0
     means: Values = np.where(listed, of_item[shown], 0.0).sum(axis=1) / np.maximum(
         listed.sum(axis=1), 1

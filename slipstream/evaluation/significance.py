@@ -1,4 +1,4 @@
-"""How sure a measured mean is: bootstrap intervals over queries.
+"""Uncertainty of a measured mean: bootstrap intervals over queries.
 
 B. Efron, R. Tibshirani, "An Introduction to the Bootstrap", 1993 (percentile intervals); T. Sakai,
 "Evaluating evaluation metrics based on the bootstrap", SIGIR 2006 (paired comparison of two systems
@@ -25,8 +25,9 @@ class Interval(NamedTuple):
 def bootstrap_mean(
     values: NDArray[np.float64], seed: int = 0, resamples: int = RESAMPLES
 ) -> Interval:
-    """The mean of `values` (one a query) and its interval. Zero of nothing: an empty array gives
-    (0, 0, 0).
+    """The mean of `values` (one for each query) and its interval.
+
+    An empty array gives (0, 0, 0).
     """
     if not len(values):
         return Interval(0.0, 0.0, 0.0)
@@ -41,10 +42,9 @@ def bootstrap_difference(
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Interval:
-    """The mean of challenger - champion over the same queries in the same order: an improvement is
-    sure when `low` > 0.
+    """The mean of challenger - champion over the same queries in the same order.
 
-    Raises ValueError when the two were not measured on equally many queries.
+    An improvement is certain when `low` > 0. Raises ValueError for different numbers of queries.
     """
     if len(challenger) != len(champion):
         raise ValueError(f"{len(challenger)} and {len(champion)} queries cannot be paired")
@@ -56,8 +56,9 @@ def bootstrap_difference(
 def _resampled_means(
     values: NDArray[np.float64], random: np.random.Generator, resamples: int
 ) -> NDArray[np.float64]:
-    """Drawing how often each distinct value occurs is the same as drawing queries, and quick when
-    values are few.
+    """The means of samples, drawn as counts of each distinct value.
+
+    That equals drawing queries, and is quick when there are few different values.
     """
     distinct, counts = np.unique(values, return_counts=True)
     if len(distinct) <= 1_000:

@@ -1,8 +1,7 @@
-"""How events are divided into what a model is fitted on and what it is asked. Pure functions on
-arrays.
+"""Splits of events into those that a model is fitted on and those that it must predict.
 
-All take events sorted by user, then time, and return row numbers into them, ascending. The history
-of a test row is every earlier row of the same user, see `history_starts`.
+Pure functions on arrays. All take events sorted by user, then time, and return ascending row
+numbers. The history of a test row is every earlier row of the same user, see `history_starts`.
 """
 
 from typing import NamedTuple
@@ -14,7 +13,7 @@ Rows = NDArray[np.int64]
 
 
 class Split(NamedTuple):
-    """Rows to fit on, rows to choose parameters by, and rows to predict. No row is in two of them."""
+    """Rows to fit on, rows to choose parameters by, and rows to predict, without any overlap."""
 
     training: Rows
     validation: Rows
@@ -22,7 +21,10 @@ class Split(NamedTuple):
 
 
 def history_starts(users: NDArray[np.int32]) -> Rows:
-    """For each row the first row of the same user: row r's history is `history_starts(users)[r]:r`."""
+    """The first row of the same user, for each row.
+
+    Row r's history is `history_starts(users)[r]:r`.
+    """
     first = np.ones(len(users), np.bool_)
     first[1:] = users[1:] != users[:-1]
     return np.maximum.accumulate(np.where(first, np.arange(len(users)), 0))
@@ -43,8 +45,9 @@ def leave_last_out(users: NDArray[np.int32]) -> Split:
 
 
 def hold_out_last(users: NDArray[np.int32], events: int) -> Split:
-    """The last `events` of each user, but at most a fifth of them, are validation, the rest
-    training; there is no test.
+    """Validation is the last `events` of each user, at most a fifth of them; the rest is training.
+
+    There is no test.
     """
     from_end, count = _from_end(users)
     held_out = from_end < np.minimum(events, count // 5)
@@ -52,14 +55,15 @@ def hold_out_last(users: NDArray[np.int32], events: int) -> Split:
 
 
 def _from_end(users: NDArray[np.int32]) -> tuple[Rows, Rows]:
-    """For each row how many of the same user follow, and how many that user has."""
+    """The number of later rows of the same user, and the user's number of rows, for each row."""
     count = np.bincount(users)[users] if len(users) else np.empty(0, np.int64)
     return history_starts(users) + count - 1 - np.arange(len(users)), count
 
 
 def time_split(users: NDArray[np.int32], timestamps: NDArray[np.int64], share: float) -> Split:
-    """The last `share` of the events by time is held out, see `split_at`. Raises ValueError for a
-    share of nothing or all.
+    """The last `share` of the events by time is held out, see `split_at`.
+
+    Raises ValueError for a share that leaves nothing on one side.
     """
     if not 0 < share < 1:
         raise ValueError(f"share must be between 0 and 1, not {share}")
@@ -68,11 +72,10 @@ def time_split(users: NDArray[np.int32], timestamps: NDArray[np.int64], share: f
 
 
 def split_at(users: NDArray[np.int32], timestamps: NDArray[np.int64], cut: int) -> Split:
-    """What happened at `cut` or later is held out; each of those events that has a history is a
-    test row.
+    """Events at `cut` or later are held out; each of them with a history is a test row.
 
-    Events at the very moment of the cut are all held out, so that no model is fitted on what
-    happened at the same time.
+    Events at the very moment of the cut are all held out, so that no model is fitted on
+    simultaneous ones.
     """
     later = timestamps >= cut
     has_history = history_starts(users) < np.arange(len(users))
@@ -82,11 +85,10 @@ def split_at(users: NDArray[np.int32], timestamps: NDArray[np.int64], cut: int) 
 def next_click(
     users: NDArray[np.int32], timestamps: NDArray[np.int64], validation_sessions: int
 ) -> Split:
-    """Sessions (one user each) that began last are held out whole: each click after their first is
-    a validation row.
+    """The sessions (one user each) that began last are held out whole.
 
-    There is no test: that is what the query file is for. At most half of the sessions with two
-    clicks or more are held out.
+    Each click after their first is a validation row. At most half of the sessions with two clicks
+    or more are held out. There is no test: the query file has it.
     """
     starts = history_starts(users)
     heads = np.flatnonzero(starts == np.arange(len(users)))

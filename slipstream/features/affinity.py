@@ -1,8 +1,7 @@
-"""What a visitor is drawn to: values of item attributes, and prices, in the recent sequence,
-decayed by time.
+"""Affinities of a visitor to values of item attributes and to prices, decayed by time.
 
-Nothing of it is stored. It is computed of the sequence and of the items' attributes as they are
-known when it is asked for, so a catalogue entry that comes late counts, and a correction does, too.
+They are computed from the recent sequence and the items' attributes as known at the moment of
+asking, and not stored. So a catalogue entry that comes late counts, and so does a correction.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,7 +13,7 @@ from slipstream.contracts.vocabulary import signal_weight
 from slipstream.features.visitor import SequenceEvent
 
 HALF_LIFE_MS: Final = 14 * DAY_MS
-# So many values of an attribute are given out, the strongest.
+# Most values of an attribute that the features have, the strongest.
 VALUES: Final = 10
 PRICE: Final = "price"
 NO_PRICE: Final = -1.0
@@ -23,7 +22,7 @@ Attributes = Mapping[str, Any]
 
 
 class PriceBand(NamedTuple):
-    """The lower quartile, median and upper quartile of prices; -1 each when no price is known."""
+    """Lower quartile, median and upper quartile of prices; -1 each when no price is known."""
 
     low: float = NO_PRICE
     typical: float = NO_PRICE
@@ -33,32 +32,36 @@ class PriceBand(NamedTuple):
 def affinities(
     sequence: Sequence[SequenceEvent], items: Mapping[str, Attributes], attribute: str, now_ms: int
 ) -> list[tuple[str, float]]:
-    """The values of an attribute, strongest first, and the share of each, which add up to 1.
+    """The values of an attribute and their shares, strongest first; shares add up to 1.
 
-    An event speaks for its item's value by the weight of its type, halved each `HALF_LIFE_MS`; for
-    several values (a list), by an equal part for each. Events after `now_ms`, and items of which
-    `items` does not know the attribute, say nothing.
+    An event counts for its item's value with the weight of its type, halved each `HALF_LIFE_MS`.
+    Several values (a list) share it equally. Events after `now_ms` and items without the attribute
+    do not count.
+
+    Args:
+        sequence: the visitor's recent events, oldest first.
+        items: attributes by item id, as far as they are known.
+        attribute: the attribute's name.
+        now_ms: the moment, in ms.
     """
-    found: dict[str, float] = {}
+    weights: dict[str, float] = {}
     for weight, attributes in _weighted(sequence, items, now_ms):
         values = texts(attributes.get(attribute))
         for value in values:
-            found[value] = found.get(value, 0.0) + weight / len(values)
-    total = sum(found.values())
+            weights[value] = weights.get(value, 0.0) + weight / len(values)
+    total = sum(weights.values())
     if total <= 0.0:
         return []
     return [
         (value, weight / total)
-        for value, weight in sorted(found.items(), key=lambda pair: (-pair[1], pair[0]))
+        for value, weight in sorted(weights.items(), key=lambda pair: (-pair[1], pair[0]))
     ]
 
 
 def price_band(
     sequence: Sequence[SequenceEvent], items: Mapping[str, Attributes], now_ms: int
 ) -> PriceBand:
-    """Where the prices lie of what the visitor dealt with up to `now_ms`, by the same weights as
-    `affinities`.
-    """
+    """The band of the visitor's prices up to `now_ms`, by the weights of `affinities`."""
     prices = []
     for weight, attributes in _weighted(sequence, items, now_ms):
         price = price_of(attributes)
@@ -84,13 +87,17 @@ def price_of(attributes: Attributes | None) -> float | None:
 
 
 def texts(value: Any) -> list[str]:
-    """The values of an attribute as texts, each once: one for a text, number or truth value,
-    several for a list, else none.
+    """The values of an attribute as texts, each once.
+
+    A text, number or truth value gives one, a list gives those of its entries, all else none.
     """
     if isinstance(value, list | tuple):
         return list(
             dict.fromkeys(
-                text for one in value if not isinstance(one, list | tuple) for text in texts(one)
+                text
+                for entry in value
+                if not isinstance(entry, list | tuple)
+                for text in texts(entry)
             )
         )
     if isinstance(value, bool):
@@ -106,8 +113,13 @@ def affinity_features(
     now_ms: int,
     attributes: Iterable[str],
 ) -> dict[str, Any]:
-    """The features of `slipstream.features.views.affinity_view(attributes)` at `now_ms`; the
-    defaults where nothing is known.
+    """The features of `views.affinity_view(attributes)`; the defaults where nothing is known.
+
+    Args:
+        sequence: the visitor's recent events, oldest first.
+        items: attributes by item id, as far as they are known.
+        now_ms: the moment, in ms.
+        attributes: the attributes that have affinities.
     """
     features: dict[str, Any] = {}
     for attribute in attributes:
@@ -137,10 +149,10 @@ def _weighted(
 
 
 def _quantile(prices: list[tuple[float, float]], weight: float) -> float:
-    """The first price up to which so much of the weight lies."""
+    """The first price at which the weights add up to `weight`; `prices` are (price, weight)."""
     reached = 0.0
-    for price, own in prices:
-        reached += own
+    for price, share in prices:
+        reached += share
         if reached >= weight:
             return price
     return prices[-1][0]

@@ -1,9 +1,8 @@
-"""Which items are visited together: the pairs that a visitor's event makes with the events around
-it.
+"""Co-visits: pairs of items that a visitor visited within half an hour.
 
-A pair is told when the second of its two events arrives, and the first is then in the visitor's
-sequence, at most `WINDOW_MS` away in event time. What a record tells depends on the state before it
-alone, so reading a log again tells the same.
+A pair is made when the second of its two events arrives and the first is in the visitor's sequence,
+at most `WINDOW_MS` away in event time. A record's pairs depend only on the state before it, so
+reading a log again makes the same pairs.
 """
 
 from bisect import bisect_left, bisect_right
@@ -17,16 +16,14 @@ from slipstream.contracts.vocabulary import WITHOUT_SIGNAL
 from slipstream.features.visitor import SequenceEvent, VisitorState, enter
 
 WINDOW_MS: Final = HOUR_MS // 2
-# An event pairs with at most so many items, those nearest in time: each is a state to be written.
+# Most items that an event pairs with, those nearest in time: each is a state to be written.
 PARTNERS: Final = 3
 
 _time = attrgetter("timestamp")
 
 
 class Covisit(NamedTuple):
-    """One side of a pair: `item_id` gains `neighbour`. `timestamp` is that of the later of the two
-    events.
-    """
+    """One side of a pair: `item_id` gains `neighbour`, at the time of the later event (ms)."""
 
     item_id: str
     neighbour: str
@@ -34,50 +31,49 @@ class Covisit(NamedTuple):
 
 
 def pairs(before: VisitorState | None, fresh: Sequence[Interaction]) -> list[list[Covisit]]:
-    """For each of these events of a visitor, in order of arrival, the pairs that it makes, both
-    sides of each.
+    """The pairs of each of these events of a visitor, in order of arrival, both sides of each.
 
     `before` is the visitor's state before the first of them. An item that comes again within the
-    window makes no pair a second time: viewing and then buying it are one visit. Beyond
-    `SEQUENCE_LENGTH` events within a window the oldest make no pairs.
+    window makes no second pair: viewing and then buying it are one visit. Beyond `SEQUENCE_LENGTH`
+    events within a window the oldest make no pairs.
     """
     sequence = before.sequence.copy() if before else []
-    told: list[list[Covisit]] = []
+    made: list[list[Covisit]] = []
     for event in fresh:
         if event.item_id is None or event.event_type in WITHOUT_SIGNAL:
-            told.append([])
+            made.append([])
             continue
-        own = SequenceEvent(event.item_id, event.event_type, event.timestamp, event.value)
-        told.append(_pairs(sequence, own))
-        enter(sequence, own)
-    return told
+        entry = SequenceEvent(event.item_id, event.event_type, event.timestamp, event.value)
+        made.append(_pairs(sequence, entry))
+        enter(sequence, entry)
+    return made
 
 
-def _pairs(sequence: list[SequenceEvent], own: SequenceEvent) -> list[Covisit]:
-    if not sequence or sequence[-1].timestamp < own.timestamp - WINDOW_MS:
+def _pairs(sequence: list[SequenceEvent], new: SequenceEvent) -> list[Covisit]:
+    if not sequence or sequence[-1].timestamp < new.timestamp - WINDOW_MS:
         return []
     visits = [
         event.timestamp
         for event in _between(
-            sequence, own.timestamp - 2 * WINDOW_MS, own.timestamp + 2 * WINDOW_MS
+            sequence, new.timestamp - 2 * WINDOW_MS, new.timestamp + 2 * WINDOW_MS
         )
-        if event.item_id == own.item_id
+        if event.item_id == new.item_id
     ]
-    found: list[Covisit] = []
-    partners = {own.item_id}
-    for event in _nearest(sequence, own.timestamp):
+    made: list[Covisit] = []
+    partners = {new.item_id}
+    for event in _nearest(sequence, new.timestamp):
         if event.item_id in partners:
             continue
         partners.add(event.item_id)
         if not any(abs(event.timestamp - visit) <= WINDOW_MS for visit in visits):
-            later = max(event.timestamp, own.timestamp)
-            found += (
-                Covisit(own.item_id, event.item_id, later),
-                Covisit(event.item_id, own.item_id, later),
+            later = max(event.timestamp, new.timestamp)
+            made += (
+                Covisit(new.item_id, event.item_id, later),
+                Covisit(event.item_id, new.item_id, later),
             )
         if len(partners) > PARTNERS:
             break
-    return found
+    return made
 
 
 def _between(sequence: list[SequenceEvent], first: int, last: int) -> list[SequenceEvent]:

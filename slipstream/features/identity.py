@@ -1,9 +1,8 @@
-"""Who is who: the links between visitors, and what a user's state becomes when another visitor
-turns out to be the user.
+"""Identities: links from visitors to users, and a user's state after a visitor is merged into it.
 
-A link says that a visitor is a user. The first link of a visitor counts, a later one to somebody
-else does not; one that would close a circle says nothing. The stream applies links as they come
-(`slipstream.stores.visitors`); who reads history resolves ids by the same rule with `Identities`.
+A link says that a visitor is a user. A visitor's first link counts; a later one to somebody else
+does not, nor one that would close a circle. The stream applies links as they come
+(`slipstream.stores.merges`); readers of history resolve ids by the same rule with `Identities`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,14 +14,14 @@ from slipstream.features import visitor
 from slipstream.features.applied import furthest
 from slipstream.features.visitor import VisitorState
 
-# Of so many visitors merged into one user it is kept up to which record each was taken in; the
-# first ones go.
+# Most merged visitors whose offsets a user keeps; the first ones go.
 MERGED_KEPT: Final = 256
 
 
 class Link(NamedTuple):
-    """`visitor_id` is `user_id`, as told by the record at this place of `catalog.v1`, at
-    `timestamp`.
+    """Statement that `visitor_id` is `user_id`, by a record of `catalog.v1`.
+
+    `timestamp` is the record's time in ms.
     """
 
     visitor_id: str
@@ -32,8 +31,8 @@ class Link(NamedTuple):
     timestamp: int
 
 
-def named(attributes: Mapping[str, Any]) -> str | None:
-    """Whom an identity record names as the user; None when it names nobody, and so says nothing."""
+def linked_user(attributes: Mapping[str, Any]) -> str | None:
+    """The user that an identity record names; None for none, or for an invalid id."""
     user_id = attributes.get(MERGED_INTO)
     return (
         user_id if isinstance(user_id, str) and 0 < len(user_id.encode()) <= MAX_ID_BYTES else None
@@ -41,49 +40,46 @@ def named(attributes: Mapping[str, Any]) -> str | None:
 
 
 class Identities:
-    """Whose history each visitor's is, by the given links, in whatever order they come.
+    """Resolves visitors to users by links, in whatever order the links come.
 
     Links of one visitor stand in one partition, so their offsets say which was first; of topics
-    made anew, the older comes first. Between visitors (which matters only for circles) the time
-    decides, where the stream took what it read first.
+    made anew, the older comes first. Between visitors the time decides, which matters only for
+    circles; the stream goes by the order of reading there.
     """
 
     def __init__(self, links: Iterable[Link] = ()) -> None:
-        known = list(links)
+        links = list(links)
         begun: dict[str, int] = {}
-        for link in known:
+        for link in links:
             begun[link.topic_id] = min(link.timestamp, begun.get(link.topic_id, link.timestamp))
         latest: dict[str, int] = {}
-        told: list[tuple[int, int, Link]] = []
-        for place, link in enumerate(
-            sorted(known, key=lambda link: (begun[link.topic_id], link.topic_id, link.offset))
+        ordered: list[tuple[int, int, Link]] = []
+        for number, link in enumerate(
+            sorted(links, key=lambda link: (begun[link.topic_id], link.topic_id, link.offset))
         ):
             latest[link.visitor_id] = max(link.timestamp, latest.get(link.visitor_id, 0))
-            told.append((latest[link.visitor_id], place, link))
+            ordered.append((latest[link.visitor_id], number, link))
         self._to: dict[str, str] = {}
-        for _, _, link in sorted(told):
+        for _, _, link in sorted(ordered):
             if link.visitor_id not in self._to and self.resolve(link.user_id) != link.visitor_id:
                 self._to[link.visitor_id] = link.user_id
 
     def resolve(self, visitor_id: str) -> str:
-        """The user whose history the visitor's is part of; the visitor itself when it was never
-        linked.
-        """
+        """The user that the visitor is; the visitor itself when it was never linked."""
         while (further := self._to.get(visitor_id)) is not None:
             visitor_id = further
         return visitor_id
 
     def merged(self) -> dict[str, str]:
-        """Every visitor whose history is another's, and whose."""
+        """The user of each linked visitor."""
         return {visitor_id: self.resolve(visitor_id) for visitor_id in self._to}
 
 
 def taken_in(state: VisitorState | None, visitor_id: str, other: VisitorState) -> VisitorState:
-    """The state with the history of `visitor_id` in it: that of a visitor who did all that both
-    did. Neither is changed.
+    """The state with the history of `visitor_id` in it, as if one visitor had done all of it.
 
-    It goes on to judge the other's records by the other's offsets, and so those of the visitors
-    that the other had taken in.
+    The other's offsets are kept in `merged`, and so are those of the visitors merged into it: later
+    records of these visitors are judged by them. Neither state is changed.
     """
     state = state or VisitorState()
     merged = {name: dict(offsets) for name, offsets in state.merged.items()}
@@ -95,11 +91,10 @@ def taken_in(state: VisitorState | None, visitor_id: str, other: VisitorState) -
 
 
 def has_taken_in(state: VisitorState | None, visitor_id: str, other: VisitorState) -> bool:
-    """Whether `taken_in` has happened with this state of `visitor_id`: what it holds is said to be
-    here.
+    """Whether the state holds all records of this state of `visitor_id` by `taken_in`.
 
-    The name alone would not do: a visitor that was forgotten after its time to live can come again,
-    and be linked again.
+    The name alone does not tell: a visitor that was forgotten after its time to live can come
+    again, and be linked again.
     """
     held = state.merged.get(visitor_id) if state is not None else None
     return held is not None and all(

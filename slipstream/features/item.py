@@ -1,4 +1,4 @@
-"""An item's counts, windows, rates, decayed popularity, and the items that are visited with it."""
+"""State of an item, and its features: counts, windows, rates, popularity, and neighbours."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -21,12 +21,12 @@ from slipstream.features.tiles import ALL_BUT_IMPRESSIONS, GROUP_OF, OF_TYPE, OT
 
 POPULARITY_HALF_LIFE_MS: Final = 7 * DAY_MS
 NEIGHBOUR_HALF_LIFE_MS: Final = 14 * DAY_MS
-# Windows are read over 24 hours and 30 days; a day more is kept, since a clock may run ahead by as
-# much.
+# Windows are read over 24 hours and 30 days. A day more is kept, since a device's clock may run
+# ahead by as much.
 HOURS: Final = TileSize(HOUR_MS, 48)
 DAYS: Final = TileSize(DAY_MS, 31)
-# So many neighbours are given out; some more are kept, so that one that comes often is not lost to
-# one that came last.
+# The features have 20 neighbours. A few more are kept, so that a frequent neighbour is not lost
+# to the latest.
 NEIGHBOURS: Final = 20
 NEIGHBOURS_KEPT: Final = 24
 _MASS_UNITS: Final = 1_000_000
@@ -34,15 +34,18 @@ _MASS_UNITS: Final = 1_000_000
 
 @dataclass(slots=True)
 class ItemState:
-    """What is kept of an item.
+    """State that the stream keeps of an item.
 
-    `counts`: all events by type. `mass`: decayed popularity (see `decay`, half-life
-    `POPULARITY_HALF_LIFE_MS`) of the events with signal, each by the weight of its type; None
-    before the first. `hours`, `days`: events with signal and impressions, in tiles. `first_seen`,
-    `last_seen`: event times in ms. `applied`: last offset by source, see
-    `slipstream.features.applied`. `neighbours`: the decayed mass of the pairs with each other item
-    (see `covisits`; half-life `NEIGHBOUR_HALF_LIFE_MS`), in whole millionths of `decay`'s, which
-    cost less to keep; the heaviest `NEIGHBOURS_KEPT`.
+    Attributes:
+        counts: all events by type.
+        mass: popularity, the decayed mass (see `decay`) of the events with signal by the weights of
+            their types, half-life `POPULARITY_HALF_LIFE_MS`; None before the first.
+        hours, days: events with signal and impressions, in tiles.
+        first_seen, last_seen: event times in ms.
+        applied: last offset by source, see `slipstream.features.applied`.
+        neighbours: the decayed mass of the pairs with each other item (see `covisits`), half-life
+            `NEIGHBOUR_HALF_LIFE_MS`; the heaviest `NEIGHBOURS_KEPT`. Masses are in millionths of
+            those of `decay`, as integers, which take less space.
     """
 
     counts: dict[str, int] = field(default_factory=dict)
@@ -58,13 +61,11 @@ class ItemState:
 def fold_all(
     state: ItemState | None, interactions: Iterable[Interaction], covisits: Iterable[Covisit] = ()
 ) -> ItemState:
-    """The state after these events and pairs of this item, in whatever order they come. The given
-    state is left as it is.
+    """The state after these events and pairs of this item, in whatever order they come.
 
-    `covisits` are those of `covisits.pairs` whose `item_id` is this item. A record counts once by
-    its source and offset: all that it brings for an item, the event itself and its pairs, belongs
-    into one call, with the events and pairs of other records as one likes. What is kept of the
-    neighbours is the same in every order as long as there are no more than are kept.
+    The given state is not changed. `covisits` are those of `covisits.pairs` with this `item_id`.
+    The caller counts a record once by its source and offset, so a record's event and pairs belong
+    into one call. The neighbours do not depend on the order while no more come than are kept.
     """
     state = state or ItemState()
     counts, hours, days = state.counts.copy(), state.hours, state.days
@@ -88,8 +89,9 @@ def fold_all(
 
 
 def neighbours_of(state: ItemState | None, now_ms: int) -> list[tuple[str, float]]:
-    """The items most visited together with this one, heaviest first, and what that is worth at
-    `now_ms`: a pair that is made then is worth 1, one a half-life before a half.
+    """The items most visited with an item, and the decayed number of pairs at `now_ms`.
+
+    A pair made at `now_ms` counts 1, one made a half-life before a half.
     """
     if state is None:
         return []
@@ -103,13 +105,11 @@ def neighbours_of(state: ItemState | None, now_ms: int) -> list[tuple[str, float
 def neighbour_features(
     state: ItemState | None, now_ms: int, names: Iterable[str] | None = None
 ) -> dict[str, Any]:
-    """The features of `slipstream.features.views.ITEM_NEIGHBOURS` at `now_ms`, or those of them
-    that are named.
-    """
-    found = neighbours_of(state, now_ms)
+    """The features of `views.ITEM_NEIGHBOURS` at `now_ms`; all, or those named."""
+    heaviest = neighbours_of(state, now_ms)
     features = {
-        "neighbours": [other for other, _ in found],
-        "neighbour_weights": [weight for _, weight in found],
+        "neighbours": [other for other, _ in heaviest],
+        "neighbour_weights": [weight for _, weight in heaviest],
     }
     return features if names is None else {name: features[name] for name in names}
 
@@ -117,14 +117,12 @@ def neighbour_features(
 def item_features(
     state: ItemState | None, now_ms: int, names: Iterable[str] | None = None
 ) -> dict[str, float]:
-    """The features of `slipstream.features.views.ITEM` at `now_ms`, or those of them that are
-    named; the defaults for an item never seen.
+    """The features of `views.ITEM` at `now_ms`; all, or those named. Unseen items have defaults.
 
     Windows are whole tiles: a day is the hour of `now_ms` and the 23 before it, 7 and 30 days its
-    day (UTC) and those before it. A state answers for the moment of its newest event and every
-    later one. Asked for an earlier moment, windows leave out the tiles from that of `now_ms` on,
-    but counts ever, popularity and neighbours hold what came later: who needs an earlier moment
-    folds only the events up to it.
+    day (UTC) and those before it. A state is exact from its newest event on. For an earlier moment,
+    windows leave out the tiles from that of `now_ms` on, but counts ever, popularity and neighbours
+    include later events. To read an earlier moment exactly, fold only the events up to it.
     """
     reading = _Reading(state or ItemState(), now_ms)
     return {name: FEATURES[name](reading) for name in (FEATURES if names is None else names)}
@@ -139,7 +137,7 @@ _WINDOWS: Final = {"1d": _Window(True, 24), "7d": _Window(False, 7), "30d": _Win
 
 
 class _Reading:
-    """A state as it is read at a moment."""
+    """Reading of a state at a moment."""
 
     def __init__(self, state: ItemState, now_ms: int) -> None:
         self.state, self.now_ms = state, now_ms
@@ -159,9 +157,7 @@ class _Reading:
         )
 
     def conversion(self, window: _Window | None) -> float:
-        """Of visits: views or clicks, of which a visit may have both, so whichever were recorded
-        more.
-        """
+        """Purchases by visits. A visit may record a view, a click or both: the larger count."""
         visits = max(self.number(VIEW, window), self.number(CLICK, window))
         return rates.smoothed(self.number(PURCHASE, window), visits, rates.CONVERSION)
 
@@ -199,12 +195,11 @@ def _conversion(window: _Window | None) -> Callable[[_Reading], float]:
     return lambda reading: reading.conversion(window)
 
 
-# The features that change from one moment to the next. All others change with the state, and once
-# an hour with the tiles that a window takes in, as long as the state has nothing that is ahead of
-# the moment.
+# The features that change from one moment to the next. The others change with the state, and once
+# an hour with the tiles of a window, unless the state is ahead of the moment.
 MOVING: Final = frozenset({"popularity", "age_hours", "hours_since_last"})
 
-# How each feature of an item is read.
+# Each feature, and how it is read.
 FEATURES: Final[dict[str, Callable[[_Reading], float]]] = {
     **{name: _number(kind, None) for name, kind in OF_TYPE.items()},
     "popularity": lambda reading: decay.value(

@@ -1,15 +1,14 @@
-"""Rates from counts, smoothed: the mean of a Beta posterior.
+"""Smoothed rates: the mean of a Beta posterior.
 
-A rate of few trials says little: one click in two impressions is not a rate of a half. A Beta prior
-stands for what is known before the first trial, so the smoothed rate begins at the prior's mean and
-is the plain rate once there are many trials.
+A rate of few trials says little: one click in two impressions is not a rate of a half. With a Beta
+prior, the smoothed rate begins at the prior's mean and approaches the plain rate with many trials.
 """
 
 from typing import Final, NamedTuple
 
 
 class Prior(NamedTuple):
-    """Beta(successes, failures), as if so many had been seen before."""
+    """Beta distribution: the successes and failures assumed before the first trial."""
 
     successes: float
     failures: float
@@ -22,9 +21,7 @@ CONVERSION: Final = Prior(1.0, 49.0)
 
 
 def smoothed(successes: float, trials: float, prior: Prior) -> float:
-    """The posterior's mean, above 0 and below 1. Where fewer trials than successes were recorded,
-    each success is a trial.
-    """
+    """The posterior's mean, between 0 and 1. There are at least as many trials as successes."""
     return (prior.successes + successes) / (
         prior.successes + prior.failures + max(trials, successes)
     )

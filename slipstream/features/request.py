@@ -1,6 +1,4 @@
-"""Features of a request: what is known only when somebody asks, set against the states of the
-visitor and the item.
-"""
+"""Features of a request: its moment, and its item compared with the visitor's state."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,8 +11,9 @@ from slipstream.features.visitor import VisitorState, visitor_features
 
 @dataclass(frozen=True, slots=True)
 class RequestContext:
-    """What a request brings: its moment, the item that is looked at (if one is), and how far the
-    visitor's clock is from UTC.
+    """Context of a request.
+
+    `item_id` is the item that the visitor looks at; empty for none.
     """
 
     now_ms: int
@@ -28,10 +27,13 @@ def request_features(
     items: Mapping[str, Attributes],
     attribute: str,
 ) -> dict[str, Any]:
-    """The features of `slipstream.features.views.REQUEST`.
+    """The features of `views.REQUEST`.
 
-    `items` has the attributes of the request's item and of those of the visitor's sequence, as far
-    as they are known; `attribute` is the one that `item_affinity` is about.
+    Args:
+        context: the request.
+        visitor: the visitor's state; None when never seen.
+        items: attributes of the request's item and of the sequence's items, as far as known.
+        attribute: the attribute of `item_affinity`.
     """
     now_ms = context.now_ms
     local = datetime.fromtimestamp(now_ms / 1000, UTC).timestamp() + context.utc_offset_minutes * 60

@@ -1,6 +1,4 @@
-"""The session that a visitor is in: the newest events of the sequence with less than 30 minutes
-from one to the next.
-"""
+"""Session of a visitor: the newest events of the sequence, with gaps of less than 30 minutes."""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
@@ -12,16 +10,15 @@ from slipstream.contracts.vocabulary import CART, PURCHASE, VIEW
 from slipstream.features.visitor import SequenceEvent, VisitorState
 
 GAP_MS: Final = HOUR_MS // 2
-# So many of the session's items are given out, the newest.
+# Most items of the session that the features have, the newest.
 ITEMS: Final = 20
 
 
 def session_of(sequence: Sequence[SequenceEvent], now_ms: int) -> Sequence[SequenceEvent]:
-    """The events of the session at `now_ms`, oldest first; none when the last event up to then is
-    30 minutes old or more.
+    """The events of the session at `now_ms`, oldest first.
 
-    Events after `now_ms` are not seen. Of a session of more events than a sequence holds, the
-    newest are told.
+    There are none when the last event up to then is 30 minutes old or more. Events after `now_ms`
+    do not count. Of a session longer than a sequence, only the newest events are known.
     """
     end = bisect_right(sequence, now_ms, key=attrgetter("timestamp"))
     start, after = end, now_ms
@@ -34,9 +31,10 @@ def session_of(sequence: Sequence[SequenceEvent], now_ms: int) -> Sequence[Seque
 def session_features(
     state: VisitorState | None, now_ms: int, names: Iterable[str] | None = None
 ) -> dict[str, Any]:
-    """The features of `slipstream.features.views.SESSION` at `now_ms`, or those of them that are
-    named; the defaults while the visitor is in no session. They count what the sequence has: events
-    on items, with signal.
+    """The features of `views.SESSION` at `now_ms`; all, or those named.
+
+    They count the events of the sequence: those on items, with signal. Outside a session they are
+    the defaults.
     """
     session = session_of(state.sequence if state else (), now_ms)
     items = list(dict.fromkeys(event.item_id for event in reversed(session)))

@@ -1,9 +1,8 @@
-"""Counts by time in tiles: whole five minutes, hours or days since the epoch, for the newest so
-many.
+"""Tiles: counts by time, in whole five minutes, hours or days since the epoch.
 
-What is kept is judged from the newest tile, never from a clock, so the order in which events arrive
-does not change a state. A window that ends at a moment is the tile of that moment and those before
-it, as many as it is long: a window of 24 hours in hour tiles is this hour and the 23 before it.
+Only the newest tiles are kept, counted from the newest event, never from a clock. So the order in
+which events arrive does not change a state. A window that ends at a moment is the tile of that
+moment and those before it: 24 hours in hour tiles are this hour and the 23 before it.
 """
 
 from collections.abc import Iterable
@@ -12,14 +11,14 @@ from typing import Final, NamedTuple
 
 from slipstream.contracts.vocabulary import CART, CLICK, IMPRESSION, PURCHASE, VIEW
 
-# Counts are kept by group: these types each for itself, everything else together.
+# Counts are kept by group: each of these types has one, and all other types share one.
 GROUP_OF: Final = {VIEW: 0, CLICK: 1, CART: 2, PURCHASE: 3, IMPRESSION: 4}
 OTHER: Final = 5
 _GROUPS: Final = 6
 ALL_BUT_IMPRESSIONS: Final = tuple(
     group for group in range(_GROUPS) if group != GROUP_OF[IMPRESSION]
 )
-# What counts of a type are called.
+# The name of a type's counts.
 OF_TYPE: Final = {
     "views": VIEW,
     "clicks": CLICK,
@@ -30,7 +29,7 @@ OF_TYPE: Final = {
 
 
 class TileSize(NamedTuple):
-    """How long a tile is, and how many are kept: the newest and those before it."""
+    """Length of a tile in ms, and the number of tiles kept."""
 
     ms: int
     kept: int
@@ -38,9 +37,11 @@ class TileSize(NamedTuple):
 
 @dataclass(slots=True)
 class Tiles:
-    """Counts in tiles of one size. `counts` has a list for each group, oldest tile first, the last
-    being tile number `newest` (since the epoch), none beginning with zero; it is empty as long as
-    nothing was counted. The inner lists are shared between copies, and replaced when they change.
+    """Counts in tiles of one size.
+
+    `counts` has a list for each group, oldest tile first. Its last entry is tile number `newest`
+    (since the epoch), its first is not zero; without events there are no lists. Copies share the
+    inner lists, which are replaced when they change.
     """
 
     newest: int = 0
@@ -51,15 +52,21 @@ class Tiles:
 
 
 def add(tiles: Tiles, size: TileSize, timestamp: int, group: int, number: int = 1) -> None:
-    """Count `number` (over 0) events of a group more, in place. What is older than is kept is let
-    go.
+    """Add events to a tile, in place; drops those older than the oldest tile kept.
+
+    Args:
+        tiles: the tiles to change.
+        size: their size.
+        timestamp: the event time, in ms.
+        group: the group, see `GROUP_OF`.
+        number: how many events, over 0.
     """
     _add(tiles, timestamp // size.ms, size.kept, group, number)
 
 
-def join(one: Tiles, other: Tiles, size: TileSize) -> Tiles:
-    """Both together: what adding all their events to one would have given."""
-    joined = one.copy()
+def join(tiles: Tiles, other: Tiles, size: TileSize) -> Tiles:
+    """The sum of both, as if all events had been added to one."""
+    joined = tiles.copy()
     for group, column in enumerate(other.counts):
         for place, number in enumerate(column):
             if number:
@@ -68,7 +75,7 @@ def join(one: Tiles, other: Tiles, size: TileSize) -> Tiles:
 
 
 def total(tiles: Tiles, groups: Iterable[int], until: int, length: int) -> int:
-    """The events of these groups in tile number `until` and the `length` - 1 before it."""
+    """The number of events of these groups in tile `until` and the `length` - 1 before it."""
     beyond = tiles.newest - until
     if not tiles.counts or length + beyond <= 0:
         return 0

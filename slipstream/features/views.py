@@ -1,259 +1,27 @@
-"""The feature views: which features there are, of what, of which type, with which defaults, how
-long they hold; and the feature services, which are named groups of them. Serving, training, the API
-and docs/features.md read this table.
+"""Registry of feature views and services, which serving, training and the API read.
 
-Types have Feast's names. A view is `stored` (read off a state that the stream keeps), `derived`
-(computed when it is asked for, of states and of the catalogue) or `request` (it also needs what the
-request says).
+A view declares its features with type, default and time to live; a service is a named group of
+features. `docs/features.md` is generated from here. A view is `stored` (read off a state that the
+stream keeps), `derived` (computed from states and the catalogue when it is asked for) or `request`
+(needs the request, too).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final
 
-from slipstream.features import rates
-
-DAY_S: Final = 86_400
-DType = Literal["Int64", "Float64", "String", "Array(String)", "Array(Int64)", "Array(Float64)"]
-# Affinities are computed for these attributes of items where nothing else is configured.
-AFFINITY_ATTRIBUTES: Final = ("category", "brand")
-
-
-@dataclass(frozen=True, slots=True)
-class Feature:
-    """A feature. `default` stands for an entity that was never seen."""
-
-    name: str
-    dtype: DType
-    default: Any
-    description: str
-
-
-@dataclass(frozen=True, slots=True)
-class FeatureView:
-    """The features of one kind of entity. A value is stale, and not served as present, `ttl_s`
-    after the entity's last event.
-    """
-
-    name: str
-    description: str
-    kind: Literal["stored", "derived", "request"]
-    entity: str
-    join_keys: tuple[str, ...]
-    fields: tuple[Feature, ...]
-    ttl_s: int
-
-    @property
-    def join_key(self) -> str:
-        """The key of the state that the view is read off."""
-        return self.join_keys[0]
-
-    @property
-    def feature_names(self) -> tuple[str, ...]:
-        return tuple(feature.name for feature in self.fields)
-
-    @property
-    def numbers(self) -> tuple[str, ...]:
-        """The features that are numbers, not texts or lists."""
-        return tuple(
-            feature.name for feature in self.fields if feature.dtype in ("Int64", "Float64")
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class FeatureService:
-    """A group of features under a name, each as "view:feature"."""
-
-    name: str
-    description: str
-    features: tuple[str, ...]
-
-    def of(self, view: FeatureView) -> tuple[str, ...]:
-        """The names of those that are of this view."""
-        return tuple(
-            name
-            for of_view, _, name in (one.partition(":") for one in self.features)
-            if of_view == view.name
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Registry:
-    """All that is declared."""
-
-    views: tuple[FeatureView, ...]
-    services: tuple[FeatureService, ...]
-    affinity_attributes: tuple[str, ...]
-
-
-_SPANS: Final = {"1h": "hour", "1d": "24 hours", "7d": "7 days", "30d": "30 days"}
-_ITEM_SPANS: Final = {
-    "1d": "in this hour and the 23 before it",
-    "7d": "in this day (UTC) and the 6 before it",
-    "30d": "in this day (UTC) and the 29 before it",
-}
-_TYPES: Final = ("views", "clicks", "carts", "purchases", "impressions")
-
-VISITOR: Final = FeatureView(
-    "visitor",
-    "what a visitor did: the recent sequence, counts over windows, recency",
-    "stored",
-    "visitor",
-    ("user_id",),
-    (
-        Feature(
-            "history_length", "Int64", 0, "events on items in the recent sequence, at most 100"
-        ),
-        Feature("distinct_items", "Int64", 0, "different items in the recent sequence"),
-        *(
-            Feature(f"events_{s}", "Int64", 0, f"events in the last {words}, without impressions")
-            for s, words in _SPANS.items()
-        ),
-        Feature(
-            "hours_since_last",
-            "Float64",
-            -1.0,
-            "hours since the last event of any type; -1 when there is none",
-        ),
-        Feature("events", "Int64", 0, "events ever, without impressions"),
-        *(Feature(name, "Int64", 0, f"{name} ever") for name in _TYPES),
-        *(
-            Feature(f"{name}_{span}", "Int64", 0, f"{name} in the last {words}")
-            for name in _TYPES
-            for span, words in _SPANS.items()
-        ),
-        *(
-            Feature(
-                f"hours_since_{kind}",
-                "Float64",
-                -1.0,
-                f"hours since the last {kind}; -1 when there is none",
-            )
-            for kind in ("view", "click", "cart", "purchase")
-        ),
-        Feature(
-            "recent_items",
-            "Array(String)",
-            (),
-            "the items of the recent sequence, oldest first, at most 100",
-        ),
-        Feature("recent_types", "Array(String)", (), "the event type of each"),
-        Feature("recent_times", "Array(Int64)", (), "the time of each, in ms since the epoch"),
-    ),
-    ttl_s=90 * DAY_S,
-)
-
-SESSION: Final = FeatureView(
-    "session",
-    "the visit that a visitor is in: the newest events on items with less than 30 minutes from one to the next, and to now",
-    "derived",
-    "visitor",
-    ("user_id",),
-    (
-        Feature("active", "Int64", 0, "1 while the visitor is in a session"),
-        Feature("events", "Int64", 0, "events on items, at most 100"),
-        Feature("distinct_items", "Int64", 0, "different items"),
-        Feature("views", "Int64", 0, "views"),
-        Feature("carts", "Int64", 0, "carts"),
-        Feature("purchases", "Int64", 0, "purchases"),
-        Feature("minutes", "Float64", 0.0, "minutes from its first event to its last"),
-        Feature(
-            "minutes_since_last",
-            "Float64",
-            -1.0,
-            "minutes since its last event; -1 without a session",
-        ),
-        Feature("items", "Array(String)", (), "its items, the newest first, each once, at most 20"),
-    ),
-    ttl_s=90 * DAY_S,
-)
-
-ITEM: Final = FeatureView(
-    "item",
-    "what was done with an item: counts and rates, over windows and ever, popularity, age",
-    "stored",
-    "item",
-    ("item_id",),
-    (
-        *(Feature(name, "Int64", 0, f"{name} ever") for name in _TYPES),
-        Feature(
-            "popularity",
-            "Float64",
-            0.0,
-            "events by the weight of their type, decayed with a half-life of 7 days",
-        ),
-        *(
-            Feature(f"events_{span}", "Int64", 0, f"events with signal {words}")
-            for span, words in _ITEM_SPANS.items()
-        ),
-        *(
-            Feature(f"{name}_{span}", "Int64", 0, f"{name} {words}")
-            for name in _TYPES
-            for span, words in _ITEM_SPANS.items()
-        ),
-        *(
-            Feature(
-                f"click_through{suffix}",
-                "Float64",
-                rates.smoothed(0, 0, rates.CLICK_THROUGH),
-                f"clicks an impression {words}, smoothed by Beta(1, 19): 5 % before the first impression",
-            )
-            for suffix, words in (
-                ("", "ever"),
-                ("_7d", _ITEM_SPANS["7d"]),
-                ("_30d", _ITEM_SPANS["30d"]),
-            )
-        ),
-        *(
-            Feature(
-                f"conversion{suffix}",
-                "Float64",
-                rates.smoothed(0, 0, rates.CONVERSION),
-                f"purchases a view or click {words}, smoothed by Beta(1, 49): 2 % before the first",
-            )
-            for suffix, words in (
-                ("", "ever"),
-                ("_7d", _ITEM_SPANS["7d"]),
-                ("_30d", _ITEM_SPANS["30d"]),
-            )
-        ),
-        Feature(
-            "momentum",
-            "Float64",
-            1.0,
-            "events of a day now against a day of the last 7: (1 + events_1d) / (1 + events_7d / 7)",
-        ),
-        Feature("age_hours", "Float64", -1.0, "hours since the first event; -1 when there is none"),
-        Feature(
-            "hours_since_last", "Float64", -1.0, "hours since the last event; -1 when there is none"
-        ),
-    ),
-    ttl_s=180 * DAY_S,
-)
-
-ITEM_NEIGHBOURS: Final = FeatureView(
-    "item_neighbours",
-    "the items that visitors deal with within 30 minutes of this one",
-    "stored",
-    "item",
-    ("item_id",),
-    (
-        Feature(
-            "neighbours", "Array(String)", (), "the items, most visited together first, at most 20"
-        ),
-        Feature(
-            "neighbour_weights",
-            "Array(Float64)",
-            (),
-            "visits together of each, decayed with a half-life of 14 days",
-        ),
-    ),
-    ttl_s=180 * DAY_S,
-)
+from slipstream.features.declarations import DAY_S, FeatureRegistry, FeatureService
+from slipstream.features.declarations import Feature as Feature
+from slipstream.features.declarations import FeatureView as FeatureView
+from slipstream.features.item_views import ITEM as ITEM
+from slipstream.features.item_views import ITEM_NEIGHBOURS as ITEM_NEIGHBOURS
+from slipstream.features.visitor_views import AFFINITY_ATTRIBUTES as AFFINITY_ATTRIBUTES
+from slipstream.features.visitor_views import SESSION as SESSION
+from slipstream.features.visitor_views import VISITOR as VISITOR
+from slipstream.features.visitor_views import affinity_view as affinity_view
 
 REQUEST: Final = FeatureView(
     "request",
-    "what is known only when somebody asks: the moment, and the item asked about set against the visitor",
+    "what only a request tells: its moment, and its item compared with the visitor",
     "request",
     "request",
     ("user_id", "item_id"),
@@ -297,10 +65,10 @@ REQUEST: Final = FeatureView(
     ttl_s=90 * DAY_S,
 )
 
-# What serving writes down with each slate, and the drift reference of a model is taken of.
+# Features that serving records with each slate. A model's drift reference has the same.
 RECOMMENDER: Final = FeatureService(
     "recommender",
-    "what recommendations were made from: kept with each slate, and watched for drift against training",
+    "inputs of recommendations, recorded with each slate and watched for drift against training",
     tuple(
         f"visitor:{name}"
         for name in (
@@ -317,64 +85,13 @@ RECOMMENDER: Final = FeatureService(
 )
 
 
-def affinity_view(attributes: Sequence[str] = AFFINITY_ATTRIBUTES) -> FeatureView:
-    """The view of a visitor's affinities to the values of these attributes of items, and of the
-    prices.
-    """
-    fields = [
-        feature
-        for name in attributes
-        for feature in (
-            Feature(
-                f"top_{name}",
-                "String",
-                "",
-                f"the {name} that the visitor is drawn to most; empty when not known",
-            ),
-            Feature(
-                f"{name}_values",
-                "Array(String)",
-                (),
-                f"values of {name}, strongest affinity first, at most 10",
-            ),
-            Feature(
-                f"{name}_shares",
-                "Array(Float64)",
-                (),
-                "the share of each, by event type, with a half-life of 14 days",
-            ),
-        )
-    ]
-    prices = {"low": "lower quartile", "typical": "median", "high": "upper quartile"}
-    return FeatureView(
-        "visitor_affinity",
-        "what a visitor is drawn to: values of item attributes and a price band, of the recent sequence and today's catalogue",
-        "derived",
-        "visitor",
-        ("user_id",),
-        (
-            *fields,
-            *(
-                Feature(
-                    f"price_{name}",
-                    "Float64",
-                    -1.0,
-                    f"{words} of the prices that the visitor dealt with; -1: none known",
-                )
-                for name, words in prices.items()
-            ),
-        ),
-        ttl_s=90 * DAY_S,
-    )
-
-
-def declare(affinity_attributes: Sequence[str] = AFFINITY_ATTRIBUTES) -> Registry:
-    """Everything that is declared, with affinities to these attributes of items."""
+def declare(affinity_attributes: Sequence[str] = AFFINITY_ATTRIBUTES) -> FeatureRegistry:
+    """The registry of all views and services, with affinities to these attributes of items."""
     attributes = tuple(dict.fromkeys(affinity_attributes))
     affinity = affinity_view(attributes)
     ranking = FeatureService(
         "ranking",
-        "numbers on a visitor and an item, for a model that ranks",
+        "numbers of a visitor, an item and a request, for a model that ranks",
         (
             *(f"visitor:{name}" for name in VISITOR.numbers),
             *(f"item:{name}" for name in ITEM.numbers),
@@ -383,7 +100,7 @@ def declare(affinity_attributes: Sequence[str] = AFFINITY_ATTRIBUTES) -> Registr
     )
     profile = FeatureService(
         "profile",
-        "all that is known of a visitor",
+        "all features of a visitor",
         tuple(
             f"{view.name}:{name}"
             for view in (VISITOR, SESSION, affinity)
@@ -392,7 +109,7 @@ def declare(affinity_attributes: Sequence[str] = AFFINITY_ATTRIBUTES) -> Registr
     )
     item_page = FeatureService(
         "item_page",
-        "what a page about an item shows",
+        "features for the page of an item",
         (
             *(
                 f"item:{name}"
@@ -408,7 +125,7 @@ def declare(affinity_attributes: Sequence[str] = AFFINITY_ATTRIBUTES) -> Registr
         ),
     )
     views = (VISITOR, SESSION, affinity, ITEM, ITEM_NEIGHBOURS, REQUEST)
-    return Registry(views, (RECOMMENDER, ranking, profile, item_page), attributes)
+    return FeatureRegistry(views, (RECOMMENDER, ranking, profile, item_page), attributes)
 
 
 REGISTRY: Final = declare()

@@ -1,8 +1,8 @@
-"""A visitor's recent sequence, counts and windows.
+"""State of a visitor, and its features: recent sequence, counts and windows.
 
-The sequence has the newest events one by one. Windows count those from it, to the millisecond; what
-has left the sequence, or never enters it (searches, impressions), is counted in tiles. So a visitor
-with a short history has nothing in tiles.
+The sequence has the newest events one by one, and windows count them to the millisecond. Events
+that have left the sequence, or never enter it (searches, impressions), are counted in tiles. So a
+visitor with a short history has nothing in tiles.
 """
 
 from bisect import bisect_left, bisect_right, insort
@@ -18,12 +18,12 @@ from slipstream.features import tiles as tiling
 from slipstream.features.tiles import ALL_BUT_IMPRESSIONS, GROUP_OF, OF_TYPE, OTHER, Tiles, TileSize
 
 SEQUENCE_LENGTH: Final = 100
-# Five minutes for the window of an hour, hours for that of a day, days for those of 7 and 30 days.
+# Five minutes for the window of an hour, hours for a day, days for 7 and 30 days.
 TILE_SIZES: Final = (TileSize(HOUR_MS // 12, 12), TileSize(HOUR_MS, 24), TileSize(DAY_MS, 31))
 
 
 class SequenceEvent(NamedTuple):
-    """An event with signal on an item, as it stands in a visitor's sequence."""
+    """Event with signal on an item, in a visitor's sequence."""
 
     item_id: str
     event_type: str
@@ -33,15 +33,17 @@ class SequenceEvent(NamedTuple):
 
 @dataclass(slots=True)
 class VisitorState:
-    """What is kept of a visitor.
+    """State that the stream keeps of a visitor.
 
-    `sequence`: the newest `SEQUENCE_LENGTH` events that have an item and signal, oldest first by
-    event time (events of one millisecond in the order of item id, type and value, so that their
-    arrival does not matter). `counts`: all events by type. `first_seen`, `last_seen`: event times
-    in ms. `applied`: last offset by source, see `slipstream.features.applied`. `recent`: the time
-    of the newest event by type. `tiles`: the events that are not in the sequence, by `TILE_SIZES`;
-    empty when all are. `merged`: the visitors whose history is part of this one, each with its own
-    last offset by source.
+    Attributes:
+        sequence: the newest `SEQUENCE_LENGTH` events with an item and signal, oldest first. Events
+            of one millisecond stand by item id, type and value, so arrival does not matter.
+        counts: all events by type.
+        first_seen, last_seen: event times in ms.
+        applied: last offset by source, see `slipstream.features.applied`.
+        recent: the time of the newest event by type, in ms.
+        tiles: the events outside the sequence, by `TILE_SIZES`; empty when there are none.
+        merged: the visitors merged into this one, each with its last offset by source.
     """
 
     sequence: list[SequenceEvent] = field(default_factory=list)
@@ -55,7 +57,7 @@ class VisitorState:
 
 
 def fold_all(state: VisitorState | None, interactions: Iterable[Interaction]) -> VisitorState:
-    """The state after these events, in whatever order they come. The given state is left as it is."""
+    """The state after these events, in whatever order they come; the given one is not changed."""
     state = state or VisitorState()
     sequence, counts, recent = state.sequence.copy(), state.counts.copy(), state.recent.copy()
     first_seen, last_seen = state.first_seen, state.last_seen
@@ -71,7 +73,7 @@ def fold_all(state: VisitorState | None, interactions: Iterable[Interaction]) ->
             if left is None:
                 continue
             kind, when = left.event_type, left.timestamp
-        tiles = tiles or _own(state.tiles)
+        tiles = tiles or _copied(state.tiles)
         for size, kept in zip(TILE_SIZES, tiles, strict=True):
             tiling.add(kept, size, when, GROUP_OF.get(kind, OTHER))
     if tiles is None:
@@ -81,46 +83,45 @@ def fold_all(state: VisitorState | None, interactions: Iterable[Interaction]) ->
     )
 
 
-def join(one: VisitorState, other: VisitorState) -> VisitorState:
-    """The state of a visitor who did what both did: what folding all their events into one would
-    have given.
+def join(state: VisitorState, other: VisitorState) -> VisitorState:
+    """The sum of both, as if all events had been folded into one; neither is changed.
 
-    It has the `applied` of `one`. Neither is changed.
+    It has the `applied` of `state`, and no `merged`.
     """
-    if not one.counts or not other.counts:
-        seen = one if one.counts else other
+    if not state.counts or not other.counts:
+        seen = state if state.counts else other
         return VisitorState(
             seen.sequence,
             seen.counts,
             seen.first_seen,
             seen.last_seen,
-            one.applied,
+            state.applied,
             seen.recent,
             seen.tiles,
         )
-    sequence = sorted(one.sequence + other.sequence, key=_order)
-    counts, recent = one.counts.copy(), one.recent.copy()
+    sequence = sorted(state.sequence + other.sequence, key=_order)
+    counts, recent = state.counts.copy(), state.recent.copy()
     for kind, count in other.counts.items():
         counts[kind] = counts.get(kind, 0) + count
     for kind, when in other.recent.items():
         recent[kind] = max(recent.get(kind, 0), when)
-    tiles = one.tiles or other.tiles
-    if one.tiles and other.tiles:
+    tiles = state.tiles or other.tiles
+    if state.tiles and other.tiles:
         tiles = [
-            tiling.join(*both) for both in zip(one.tiles, other.tiles, TILE_SIZES, strict=True)
+            tiling.join(*both) for both in zip(state.tiles, other.tiles, TILE_SIZES, strict=True)
         ]
     left = sequence[:-SEQUENCE_LENGTH]
     if left:
-        tiles = _own(tiles)
+        tiles = _copied(tiles)
         for event in left:
             for size, kept in zip(TILE_SIZES, tiles, strict=True):
                 tiling.add(kept, size, event.timestamp, GROUP_OF.get(event.event_type, OTHER))
     return VisitorState(
         sequence[-SEQUENCE_LENGTH:],
         counts,
-        min(one.first_seen, other.first_seen),
-        max(one.last_seen, other.last_seen),
-        one.applied,
+        min(state.first_seen, other.first_seen),
+        max(state.last_seen, other.last_seen),
+        state.applied,
         recent,
         tiles,
     )
@@ -129,23 +130,20 @@ def join(one: VisitorState, other: VisitorState) -> VisitorState:
 def visitor_features(
     state: VisitorState | None, now_ms: int, names: Iterable[str] | None = None
 ) -> dict[str, float]:
-    """The numbers of `slipstream.features.views.VISITOR` at `now_ms`, or those of them that are
-    named; the defaults for a visitor never seen.
+    """The numbers of `views.VISITOR` at `now_ms`; all, or those named. Unseen visitors: defaults.
 
     Windows end at `now_ms`, inclusive: to the millisecond for events of the sequence, by whole
-    tiles for those that are not in it. A state answers for the moment of its newest event and every
-    later one. Asked for an earlier moment (a device whose clock is ahead), it leaves out all that
-    happened after it: events of the sequence exactly, tiles from the one of `now_ms` on, so that it
-    may count too little there but never what came later.
+    tiles for those that are not in it. A state is exact from its newest event on. For an earlier
+    moment (a device's clock was ahead), all later events are left out: those of the sequence
+    exactly, tiles from the one of `now_ms` on. So a count may be too small there, never too large.
+    31 days or more before the newest event, counts are those of the sequence alone.
     """
     reading = _Reading(state or VisitorState(), now_ms)
     return {name: FEATURES[name](reading) for name in (FEATURES if names is None else names)}
 
 
 def visitor_view(state: VisitorState | None, now_ms: int, names: Iterable[str]) -> dict[str, Any]:
-    """The named features of `slipstream.features.views.VISITOR` at `now_ms`: numbers as
-    `visitor_features` gives them, and the lists of the sequence.
-    """
+    """The named features of `views.VISITOR` at `now_ms`: numbers, and lists of the sequence."""
     reading = _Reading(state or VisitorState(), now_ms)
     return {
         name: FEATURES[name](reading) if name in FEATURES else _column(reading.sequence, name)
@@ -169,7 +167,7 @@ _time = attrgetter("timestamp")
 
 
 class _Reading:
-    """A state as it is read at a moment."""
+    """Reading of a state at a moment."""
 
     def __init__(self, state: VisitorState, now_ms: int) -> None:
         self.state, self.now_ms = state, now_ms
@@ -181,59 +179,60 @@ class _Reading:
         self._firsts: dict[int, int] = {}
 
     def within(self, kind: str | None, window: _Window) -> float:
-        """The events of a type in a window; of all types but impressions for None."""
+        """The number of events of a type in a window; of all types but impressions for None."""
         first = self._firsts.get(window.ms)
         if first is None:
             first = self._firsts[window.ms] = bisect_left(
                 self.sequence, self.now_ms - window.ms + 1, key=_time
             )
-        found = len(self.sequence) - first
-        if kind is not None and found:
+        number = len(self.sequence) - first
+        if kind is not None and number:
             if self._types is None:
                 self._types = [event.event_type for event in self.sequence]
-            found = self._types[first:].count(kind)
+            number = self._types[first:].count(kind)
         if self.state.tiles:
             until = self.now_ms // TILE_SIZES[window.tiles].ms - self.ahead
-            found += tiling.total(
+            number += tiling.total(
                 self.state.tiles[window.tiles], _groups(kind), until, window.length - self.ahead
             )
-        return float(found)
+        return float(number)
 
     def ever(self, kind: str | None) -> float:
         counts = self.state.counts
-        found = (
+        number = (
             sum(counts.values()) - counts.get(IMPRESSION, 0)
             if kind is None
             else counts.get(kind, 0)
         )
-        if self.ahead and found:
-            found -= sum(
+        if self.ahead and number:
+            number -= sum(
                 kind in (None, event.event_type)
                 for event in self.state.sequence[len(self.sequence) :]
             )
             if self.state.tiles:
                 days, today = self.state.tiles[2], self.now_ms // DAY_MS
-                found -= tiling.total(
+                if days.newest - today >= TILE_SIZES[2].kept:
+                    # The tiles of days after the moment may be gone already, so the counts can't
+                    # be told apart any more: only the sequence is sure to be from before it.
+                    return float(sum(kind in (None, event.event_type) for event in self.sequence))
+                number -= tiling.total(
                     days, _groups(kind), max(days.newest, today), max(days.newest - today, 0) + 1
                 )
-        return float(max(0, found))
+        return float(max(0, number))
 
     def hours_since(self, kind: str | None) -> float:
-        """Since the newest event of a type, or of any; -1 when there is none."""
-        newest = (
-            self.state.recent.get(kind)
-            if kind is not None
-            else self.state.last_seen
-            if self.state.counts
-            else None
-        )
+        """The hours since the newest event of a type (None: any); -1 when there is none."""
+        if kind is not None:
+            newest = self.state.recent.get(kind)
+        else:
+            newest = self.state.last_seen if self.state.counts else None
         if newest is None or newest > self.now_ms:
-            theirs = (
+            times = (
                 event.timestamp
                 for event in reversed(self.sequence)
                 if kind in (None, event.event_type)
             )
-            newest = next(theirs, None)
+            newest = next(times, None)
         return -1.0 if newest is None else (self.now_ms - newest) / HOUR_MS
 
 
@@ -260,7 +259,7 @@ def _hours_since(kind: str | None) -> Callable[[_Reading], float]:
     return lambda reading: reading.hours_since(kind)
 
 
-# How each feature of a visitor is read.
+# Each feature, and how it is read.
 FEATURES: Final[dict[str, Callable[[_Reading], float]]] = {
     "history_length": lambda reading: float(len(reading.sequence)),
     "distinct_items": lambda reading: float(len({event.item_id for event in reading.sequence})),
@@ -278,7 +277,7 @@ FEATURES: Final[dict[str, Callable[[_Reading], float]]] = {
 
 
 def enter(sequence: list[SequenceEvent], event: SequenceEvent) -> SequenceEvent | None:
-    """Put an event into its place in a sequence; the event that has to leave for it, if one has to."""
+    """Insert an event into a sequence; the event that leaves a full one, or None."""
     if not sequence or sequence[-1].timestamp < event.timestamp:
         sequence.append(event)
     else:
@@ -295,5 +294,5 @@ def _order(event: SequenceEvent) -> tuple[int, str, str, float]:
     )
 
 
-def _own(tiles: list[Tiles]) -> list[Tiles]:
+def _copied(tiles: list[Tiles]) -> list[Tiles]:
     return [kept.copy() for kept in tiles] if tiles else [Tiles() for _ in TILE_SIZES]

@@ -1,3 +1,4 @@
-"""The models, one file each. Fitting may need SciPy, scikit-learn or torch; loading and scoring
-need NumPy alone.
+"""The models, one file each.
+
+Fitting may need SciPy, scikit-learn or torch. Loading and scoring need NumPy alone.
 """

@@ -1,10 +1,10 @@
-"""Appeal: how readily an item is taken once it is looked at, whatever the place in the list that it
-was shown in.
+"""Appeal: the readiness with which an item is taken once a visitor looks at it.
 
-The position-based click model, P(taken) = P(place is looked at) x appeal(item): N. Craswell, O.
-Zoeter, M. Taylor, B. Ramsey, "An Experimental Comparison of Click Position-Bias Models", WSDM 2008;
-X. Wang et al., "Position Bias Estimation for Unbiased Learning to Rank in Personal Search", WSDM
-2018. What was shown and passed over counts against an item here, the more the higher it stood.
+The position-based click model, P(taken) = P(place is looked at) x appeal(item), separates it from
+the place in the list: N. Craswell, O. Zoeter, M. Taylor, B. Ramsey, "An Experimental Comparison of
+Click Position-Bias Models", WSDM 2008; X. Wang et al., "Position Bias Estimation for Unbiased
+Learning to Rank in Personal Search", WSDM 2018. An item that was shown and passed over loses
+appeal, the more the higher it stood.
 """
 
 import numpy as np
@@ -12,16 +12,20 @@ import numpy as np
 from slipstream.models.base import Impressions, Scores
 
 _ROUNDS = 20
-# An item is taken for average until it was looked at about so often.
+# Views of an average item that are added to each item, so that few views say little.
 _PRIOR = 20.0
-# Further down all places are one.
+# The last place that is told apart; all places further down are one.
 _PLACES = 100
 
 
 def fit_appeal(shown: Impressions, n_items: int) -> tuple[Scores, Scores]:
-    """The logarithm of each item's appeal relative to the average, 0 for what was never shown; and
-    how often each place is looked at, relative to the first. Each in turn is the likeliest given
-    the other, for counts that are Poisson.
+    """Fit the appeal of items and the examination of places, each in turn given the other.
+
+    Both are the likeliest values for counts that are Poisson.
+
+    Returns:
+        The logarithm of each item's appeal relative to the average, 0 for items never shown; and
+        the share of views of each place, relative to the first.
     """
     place = np.minimum(shown.position, _PLACES - 1)
     taken = shown.taken.astype(np.float64)

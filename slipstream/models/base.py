@@ -1,4 +1,4 @@
-"""What every retriever is fitted on, what it is asked, and what it answers."""
+"""The interfaces of retrievers: the data of a fit, the question, and the answer."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,12 +20,10 @@ NEVER = np.iinfo(np.int64).max
 
 @dataclass(frozen=True)
 class EventWeights:
-    """How much one event says about a visitor's taste. 0 means nothing: such events are left out
-    altogether.
-    """
+    """The weight of each type of event as a sign of taste. Events of weight 0 are left out."""
 
     by_type: Mapping[str, float] = field(default_factory=lambda: dict(SIGNAL_WEIGHTS))
-    # The weight of a type that is not named.
+    # The weight of a type without one of its own.
     otherwise: float = 1.0
     # The rating that counts in full, lower ones in proportion; None: a rating counts in full,
     # whatever its value.
@@ -46,8 +44,9 @@ class EventWeights:
 
 @dataclass(frozen=True)
 class Impressions:
-    """Items that were shown: one entry a place of a list. `taken_at` is when the visitor took the
-    item from it, in ms, `NEVER` where that was not seen.
+    """Items that were shown, one entry for each place of a list.
+
+    `taken_at` is the time (ms) at which the visitor took the item, `NEVER` where nobody saw that.
     """
 
     item: Indices
@@ -60,7 +59,7 @@ class Impressions:
         return self.taken_at < NEVER
 
     def until(self, timestamp: int) -> "Impressions":
-        """As they were known at a time."""
+        """The impressions as they were known at a time."""
         kept = self.timestamp <= timestamp
         taken_at = np.where(self.taken_at <= timestamp, self.taken_at, NEVER)
         return Impressions(
@@ -70,11 +69,11 @@ class Impressions:
 
 @dataclass(frozen=True)
 class InteractionLog:
-    """Encoded interactions, sorted by user, then time, then their order in the source. All arrays
-    have one entry an event.
+    """Encoded interactions, sorted by user, then time, then their order in the source.
 
-    `item` is an index into a catalogue of `n_items`, `timestamp` is in ms, `weight` > 0.
-    `impressions` are the lists that were shown meanwhile, where anybody wrote them down.
+    All arrays have one entry for each event. `item` is an index into a catalogue of `n_items`,
+    `timestamp` is in ms, `weight` > 0. `impressions` are the lists shown in the same time, where
+    they were recorded.
     """
 
     user: Indices
@@ -88,9 +87,7 @@ class InteractionLog:
         return len(self.item)
 
     def select(self, keep: NDArray[np.bool_] | NDArray[np.int64]) -> "InteractionLog":
-        """The events of a mask or of ascending row numbers, and what was shown up to the last of
-        them.
-        """
+        """The events of a mask or of ascending row numbers, and the impressions up to the last."""
         timestamp = self.timestamp[keep]
         shown = self.impressions.until(int(timestamp.max(initial=0))) if self.impressions else None
         return InteractionLog(
@@ -106,19 +103,25 @@ class History(NamedTuple):
     timestamp: NDArray[np.int64]
 
 
-class Scored(NamedTuple):
-    """A sparse vector of scores over the catalogue: each item at most once, in ascending order of
-    index.
+class SoftmaxState(NamedTuple):
+    """The state of a visitor's sequence and the logarithm of its softmax's total over the items."""
 
-    `state` is what a retriever keeps to score further items by.
+    vector: Scores
+    log_total: np.float32
+
+
+class Scored(NamedTuple):
+    """Sparse scores over the catalogue: each item at most once, in ascending order of index.
+
+    `state` lets the same retriever score further items.
     """
 
     item: Indices
     score: Scores
-    state: Scores | None = None
+    state: SoftmaxState | None = None
 
     def at(self, items: Indices) -> Scores:
-        """The scores of `items`; 0 for an item that is not in here."""
+        """The scores of `items`; 0 for an item without a score."""
         if not len(self.item):
             return np.zeros(len(items), np.float32)
         if (
@@ -130,7 +133,7 @@ class Scored(NamedTuple):
 
 
 class Retriever(Protocol):
-    """Proposes items for a history at a cost that does not grow with the catalogue.
+    """A model that proposes items for a history, at a cost that does not grow with the catalogue.
 
     `kind` names the class in a saved bundle. `logarithmic` says how a score becomes a
     log-probability in the blend: true for shares and counts (log of the score's share), false for
@@ -143,15 +146,15 @@ class Retriever(Protocol):
     def logarithmic(self) -> bool: ...
 
     def score(self, history: History) -> Scored:
-        """What it has to say about the next item; empty where it has nothing to go by."""
+        """Scores for the next item; empty where the history says nothing."""
         ...
 
     def score_at(self, scored: Scored, items: Indices) -> Scores:
-        """The scores of any `items`, given what `score` answered for the same history."""
+        """The scores of any `items`, given the answer of `score` for the same history."""
         ...
 
     def arrays(self) -> Arrays:
-        """What must be saved; together with `parameters` enough for `restore`."""
+        """The arrays to save; with `parameters` they suffice for `restore`."""
         ...
 
     def parameters(self) -> Parameters: ...
@@ -161,7 +164,7 @@ class Retriever(Protocol):
 
 
 class Dense(Protocol):
-    """Scores the whole catalogue for many histories at once: (histories, items)."""
+    """A scorer of the whole catalogue for many histories at once: (histories, items)."""
 
     @property
     def n_items(self) -> int: ...

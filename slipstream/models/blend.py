@@ -1,14 +1,13 @@
-"""The blend: a weighted geometric mean of the retrievers' probabilities (a log-linear opinion
-pool).
+"""The blend: a weighted geometric mean of the retrievers' probabilities.
 
-G. E. Hinton, "Products of Experts", ICANN 1999; C. Genest, J. V. Zidek, "Combining probability
-distributions", Statistical Science 1, 1986. The exponents are fitted by conditional log-likelihood
-of the next item among its candidates (a listwise softmax: Z. Cao et al., "Learning to Rank: From
-Pairwise Approach to Listwise Approach", ICML 2007).
+This is a log-linear opinion pool: G. E. Hinton, "Products of Experts", ICANN 1999; C. Genest, J. V.
+Zidek, "Combining probability distributions", Statistical Science 1, 1986. The exponents are fitted
+by the conditional log-likelihood of the next item among its candidates (a listwise softmax: Z. Cao
+et al., "Learning to Rank: From Pairwise Approach to Listwise Approach", ICML 2007).
 
 A logarithmic retriever's probability of an item is its share of the retriever's scores plus a
-floor, which is fitted too, so that silence of one retriever does not veto. A linear retriever's is
-a softmax, whose temperature is part of its exponent.
+floor. The floor is fitted too, so that one silent retriever is no veto. A linear retriever's
+probability is a softmax, whose temperature is part of its exponent.
 """
 
 from collections.abc import Sequence
@@ -33,16 +32,15 @@ SILENT = 1e-3
 
 @dataclass(frozen=True)
 class Blend:
-    """One exponent a retriever, in the bundle's order; `floors` is negative where the retriever is
-    linear.
-    """
+    """Each retriever's exponent, in the bundle's order. `floors` is negative for linear ones."""
 
     weights: Scores
     floors: Scores
 
     def features(self, scores: Scores, totals: Scores) -> Scores:
-        """Log-probabilities up to a constant, from raw scores (candidates, retrievers) and each
-        retriever's sum of scores.
+        """Log-probabilities up to a constant.
+
+        `scores` are raw (candidates, retrievers), `totals` each retriever's sum of scores.
         """
         return log_shares(scores, totals, self.floors)
 
@@ -51,15 +49,16 @@ class Blend:
         return features @ self.weights
 
     def only(self, kept: Sequence[int]) -> "Blend":
-        """The blend with every retriever but these left out; the other exponents stay."""
+        """The blend of the `kept` retrievers alone, with their exponents."""
         weights = np.zeros_like(self.weights)
         weights[list(kept)] = self.weights[list(kept)]
         return Blend(weights, self.floors)
 
 
 def log_shares(scores: Scores, totals: Scores, floors: Scores) -> Scores:
-    """log(score / total + floor) by column, or the score itself where the floor is negative. A
-    total of 0 gives log(floor).
+    """log(score / total + floor) by column, or the score itself where the floor is negative.
+
+    A total of 0 gives log(floor).
     """
     result = np.array(scores, np.float32)
     for column in np.flatnonzero(floors >= 0):
@@ -70,9 +69,7 @@ def log_shares(scores: Scores, totals: Scores, floors: Scores) -> Scores:
 
 
 def initial_blend(logarithmic: Sequence[bool]) -> Blend:
-    """Equal exponents that sum to 1: what a bundle starts with, and keeps where there is nothing to
-    fit on.
-    """
+    """Equal exponents that sum to 1: the start of a fit, and the result where there is no data."""
     floors = np.array([1e-4 if flag else _LINEAR for flag in logarithmic], np.float32)
     return Blend(np.full(len(floors), 1 / max(len(floors), 1), np.float32), floors)
 
@@ -84,11 +81,14 @@ def fit_blend(
     labels: NDArray[np.int64],
     start: Blend,
 ) -> Blend:
-    """Maximises the likelihood of the labels.
+    """Fit the exponents and floors that make the labels likeliest.
 
-    `scores` (candidates, retrievers) holds the candidates of one query after the other, `totals`
-    (queries, retrievers) each retriever's sum of scores, `queries` the first row of each query,
-    ascending from 0, `labels` the row of the item that came next.
+    Args:
+        scores: Scores of the candidates of one query after the other (candidates, retrievers).
+        totals: Each retriever's sum of scores (queries, retrievers).
+        queries: The first row of each query, ascending from 0.
+        labels: The row of the item that came next, for each query.
+        start: The blend to begin with.
     """
     from scipy.optimize import minimize
 

@@ -1,6 +1,4 @@
-"""Where a training stands, in a file, so that one that was killed goes on instead of beginning
-anew.
-"""
+"""The state of a training in a file, from which a killed training goes on."""
 
 import hashlib
 import pickle
@@ -14,13 +12,13 @@ import torch
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A file for one training, which is known by `digest`. Without a path nothing is kept."""
+    """The file of one training, which `digest` identifies. Without a path nothing is kept."""
 
     path: Path | None
     digest: str
 
     def read(self, device: torch.device) -> dict[str, Any] | None:
-        """What was written last; None where there is nothing, half a file, or another training's."""
+        """The last state; None without a file, for half a file, or for another training's."""
         if self.path is None or not self.path.exists():
             return None
         try:
@@ -30,8 +28,9 @@ class Checkpoint:
         return state if state.get("digest") == self.digest else None
 
     def write(self, state: dict[str, Any]) -> None:
-        """Replaces the file; tensors and plain values only. Where that fails, as on a full disk,
-        the one before stays: a checkpoint saves time and nothing else.
+        """Replace the file. `state` holds tensors and plain values only.
+
+        Where that fails, as on a full disk, the former state stays: a checkpoint only saves time.
         """
         if self.path is None:
             return
@@ -45,7 +44,7 @@ class Checkpoint:
 
 
 def digest(settings: object, *arrays: np.ndarray[Any, Any]) -> str:
-    """The same for the same settings (by their `repr`) and arrays."""
+    """A digest of settings (by their `repr`) and arrays."""
     found = hashlib.sha256(repr(settings).encode())
     for array in arrays:
         found.update(np.ascontiguousarray(array).data)

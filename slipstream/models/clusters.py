@@ -1,7 +1,6 @@
-"""Clustering the vectors of a large catalogue, so that a question compares a part of them; what
-serves needs `nearest` alone.
+"""The clusters of a large catalogue's vectors, so that a query compares a part of them.
 
-D. Sculley, "Web-Scale K-Means Clustering", WWW 2010.
+Serving needs `nearest` alone. D. Sculley, "Web-Scale K-Means Clustering", WWW 2010.
 """
 
 import numpy as np
@@ -13,7 +12,7 @@ from slipstream.models.nearest import Nearest
 
 
 def clustered(vectors: NDArray[np.float32], seed: int = 0) -> Nearest:
-    """The vectors (items, dim), in clusters where they are too many to be compared whole."""
+    """An index of the vectors (items, dim), in clusters where there are too many to compare all."""
     n_items = len(vectors)
     if n_items <= nearest.EXACT_UP_TO:
         return Nearest.compared_whole(vectors)

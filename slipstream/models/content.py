@@ -1,5 +1,4 @@
-"""Content: items are alike when their texts and attributes are, so that a new item is found before
-anyone has seen it.
+"""Content neighbours: items with similar texts and attributes, also before anyone has seen them.
 
 G. Salton, C. Buckley, "Term-weighting approaches in automatic text retrieval", Information
 Processing & Management 24, 1988 (TF-IDF, cosine); P. Lops, M. de Gemmis, G. Semeraro,
@@ -30,11 +29,10 @@ _WEIGHTING = HistoryWeighting(position_exponent=0.5, max_events=20)
 def fit_content(
     attributes: Sequence[Mapping[str, Any]], neighbours: int = NEIGHBOURS
 ) -> ItemToItem:
-    """The `neighbours` items of greatest cosine for each item; `attributes` has one mapping an item
-    of the catalogue.
+    """Fit the `neighbours` items of greatest cosine for each item.
 
-    An item without attributes has no neighbours. Cost is items^2 x shared terms, a block of rows at
-    a time.
+    `attributes` has one mapping for each item of the catalogue. An item without attributes has no
+    neighbours. The cost is items^2 x shared terms, in blocks of rows.
     """
     from scipy import sparse
 
@@ -71,8 +69,13 @@ def term_matrix(
     most: int | None = None,
     commonest: int | None = None,
 ) -> "sparse.csr_array[Any, Any] | None":
-    """TF-IDF (items, terms), rows of length 1, of the terms that at least `rarest` and at most
-    `commonest` items have, no more than `most` terms; None where there are none.
+    """The TF-IDF matrix (items, terms) with rows of length 1; None without any term.
+
+    Args:
+        attributes: One mapping for each item.
+        rarest: Least number of items with a term.
+        most: Largest number of terms.
+        commonest: Largest number of items with a term.
     """
     from scipy import sparse
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -92,8 +95,9 @@ def term_matrix(
 
 
 def terms(attributes: Mapping[str, Any]) -> Iterator[str]:
-    """`name=value` for each value (each element of a list), and the words of texts of several
-    words; nothing for nulls.
+    """The terms of an item: `name=value` for each value, and the words of texts of several words.
+
+    Lists give a term for each element; nulls give none.
     """
     for name, value in attributes.items():
         for element in value if isinstance(value, list | tuple) else (value,):

@@ -1,9 +1,8 @@
-"""One process, or several under torchrun: where this one computes, and which part of the data is
-its own.
+"""The group of processes that train together: one, or several under torchrun.
 
-Under `torchrun --nproc-per-node 2 …` every process runs the same program. What is cheap is computed
-by each; a network's steps are shared (data parallel: S. Li et al., "PyTorch Distributed", VLDB
-2020), and checkpoints are written by the first.
+Under `torchrun --nproc-per-node 2 …` every process runs the same program. Each computes what is
+cheap; they share a network's steps (data parallel: S. Li et al., "PyTorch Distributed", VLDB 2020),
+and the first writes checkpoints.
 """
 
 import os
@@ -20,24 +19,26 @@ from torch.distributed.rendezvous import rendezvous
 
 @dataclass(frozen=True)
 class Group:
-    """`size` processes, of which this is number `rank`, and the device that it computes on."""
+    """A group of `size` processes, of which this is number `rank`, and this one's device."""
 
     size: int
     rank: int
     device: torch.device
 
     def wrap(self, network: nn.Module) -> nn.Module:
-        """The network, its gradients averaged over the group where there is one; compiled where
-        there are a GPU and a C compiler, which Triton needs.
+        """The network with gradients averaged over the group.
+
+        It is compiled where there are a GPU and the C compiler that Triton needs.
         """
         if self.device.type == "cuda" and shutil.which(os.environ.get("CC", "cc")):
             network.compile(dynamic=True)
         return nn.parallel.DistributedDataParallel(network) if self.size > 1 else network
 
     def of_first(self, answer: Callable[[], float]) -> float:
-        """What the first process finds, on all of them: where sums differ in the last bit from
-        process to process, two would stop at different epochs, and the one that goes on would wait
-        for the other's gradients.
+        """The first process's answer, on all processes.
+
+        Sums may differ in the last bit between processes. Two would then stop at different epochs,
+        and one would wait for the other's gradients.
         """
         if self.size == 1:
             return answer()
@@ -50,11 +51,10 @@ class Group:
 
 @contextmanager
 def joined() -> Iterator[Group]:
-    """This process's group, while the block runs.
+    """This process's group, for the length of the block.
 
-    Who comes to the end of the block waits for the others there: a process that ends closes
-    connections from which another may still be reading. One that fails waits for nobody, so that
-    torchrun sees it at once.
+    A process that leaves the block waits for the others, since ending would close connections that
+    they still read. One that fails waits for nobody, so that torchrun sees it at once.
     """
     number = int(os.environ.get("LOCAL_RANK", "0"))
     device = torch.device("cuda", number) if torch.cuda.is_available() else torch.device("cpu")
@@ -73,8 +73,9 @@ def joined() -> Iterator[Group]:
 
 
 def _meet(store: Store, size: int) -> int:
-    """Waits until all processes are here; how many such meetings there were. The store is
-    torchrun's own, and outlives them.
+    """Wait until all processes are here, and return the number of such meetings so far.
+
+    The store is torchrun's own and outlives the processes.
     """
     arrived = store.add("arrived", 1)
     meeting = -(-arrived // size)

@@ -3,9 +3,9 @@
 H. Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019: B = I - P / diag(P) with
 P = (X'X + λI)^-1.
 
-The inverse takes 4 bytes x items^2 and about items^3 operations. Of a larger catalogue the
-`max_items` most popular items are solved, and the others have no neighbours here: of items that few
-have met a closed form has little to say.
+The inverse takes 4 bytes x items^2 and about items^3 operations. So only the `max_items` most
+popular items of a larger catalogue are solved. The others have no neighbours here: the closed form
+has little to say of items that few have met.
 """
 
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ _ROWS_AT_ONCE = 512
 class EaseParameters:
     # λ, in visitors.
     regularisation: float = 200.0
-    # So many of the most popular items are solved.
+    # The number of most popular items that are solved.
     max_items: int = 8_000
     weighting: HistoryWeighting = field(
         default_factory=lambda: HistoryWeighting(position_exponent=0.5, by_event=False)
@@ -33,15 +33,13 @@ class EaseParameters:
 
 
 def fit_ease(log: InteractionLog, parameters: EaseParameters) -> ItemToItem:
-    """Fits on which visitor had which item; how often and when does not count."""
+    """Fit on the sets of items of each visitor; counts and times do not matter."""
     chosen, gram = item_gram(log, parameters.max_items)
     return solve(chosen, gram, log.n_items, parameters, overwrite=True)
 
 
 def item_gram(log: InteractionLog, max_items: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """The most popular items, ascending, and in how many visitors' histories each two of them occur
-    together.
-    """
+    """The most popular items, ascending, and the number of visitors with each pair of them."""
     count = np.bincount(log.item, minlength=log.n_items)
     chosen = np.sort(np.argsort(-count, kind="stable")[: min(max_items, int((count > 0).sum()))])
     visits = visits_of(log, chosen)
@@ -57,7 +55,10 @@ def item_gram(log: InteractionLog, max_items: int) -> tuple[NDArray[np.int32], N
 def visits_of(
     log: InteractionLog, chosen: NDArray[np.integer[Any]]
 ) -> "sparse.csr_array[Any, Any]":
-    """(visitors, chosen items): 1 where the visitor had the item. `chosen` is ascending."""
+    """The matrix (visitors, chosen items) with 1 where the visitor had the item.
+
+    `chosen` is ascending.
+    """
     place = np.full(log.n_items, -1, np.int32)
     place[chosen] = np.arange(len(chosen))
     kept = place[log.item] >= 0
@@ -77,8 +78,14 @@ def solve(
     *,
     overwrite: bool = False,
 ) -> ItemToItem:
-    """The closed form, keeping each item's neighbours of largest magnitude. With `overwrite`,
-    `gram` is used up.
+    """Solve the closed form, and keep each item's neighbours of largest magnitude.
+
+    Args:
+        chosen: The solved items, ascending.
+        gram: Their co-occurrence matrix.
+        n_items: Size of the catalogue.
+        parameters: Regularisation and number of neighbours.
+        overwrite: Whether `gram` may be overwritten, which saves its memory.
     """
     size = len(chosen)
     if not size:

@@ -1,5 +1,6 @@
-"""Item-to-item retrieval: each item of a history votes for its neighbours. Rules, EASE and content
-all come down to this.
+"""Item-to-item retrieval: each item of a history votes for its neighbours.
+
+Rules, EASE and content are all of this form.
 """
 
 from collections.abc import Sequence
@@ -21,9 +22,9 @@ STORED_VALUES = 4_000_000
 
 @dataclass(frozen=True)
 class HistoryWeighting:
-    """How much the vote of each event of a history counts."""
+    """The weight of each event's vote."""
 
-    # Only so many of the latest events vote: this bounds the cost of a request.
+    # The number of latest events that vote, which bounds the cost of a request.
     max_events: int = 50
     # The k-th latest event (k = 1, 2, …) counts k ** -position_exponent.
     position_exponent: float = 0.0
@@ -35,7 +36,7 @@ class HistoryWeighting:
     distinct: bool = True
 
     def __call__(self, history: History) -> tuple[Indices, Scores]:
-        """The items that vote, latest first, and the weight of each."""
+        """The voting items, latest first, and the weight of each."""
         item = history.item[::-1][: self.max_events]
         position = np.arange(1, len(item) + 1, dtype=np.float32)
         weight = position ** np.float32(-self.position_exponent)
@@ -55,8 +56,7 @@ class HistoryWeighting:
 class ItemToItem:
     """A matrix of votes, rows by the item of the history, in arrays that may be memory-mapped.
 
-    CSR, or, where every item keeps every other, just the rows one after the other in `data` and no
-    `indices`.
+    It is CSR. Where every item keeps every other, `data` holds whole rows and `indices` is empty.
     """
 
     data: NDArray[np.float32]
@@ -75,7 +75,7 @@ class ItemToItem:
         *,
         logarithmic: bool = True,
     ) -> Self:
-        """Keeps the strongest neighbours of each item (all of them while the catalogue is small)."""
+        """A matrix that keeps each item's strongest neighbours; all in a small catalogue."""
         size = matrix.shape[0]
         if neighbours_kept(size) == size and matrix.nnz * 8 > size * size:
             return cls.full(matrix.toarray(), weighting, logarithmic=logarithmic)
@@ -86,7 +86,7 @@ class ItemToItem:
     def full(
         cls, matrix: NDArray[np.float32], weighting: HistoryWeighting, *, logarithmic: bool = True
     ) -> Self:
-        """Keeps every value of a square matrix."""
+        """A matrix that keeps every value of a square matrix."""
         indptr = np.arange(len(matrix) + 1, dtype=np.int64) * len(matrix)
         return cls(
             matrix.astype(np.float32).ravel(), np.empty(0, np.int32), indptr, weighting, logarithmic
@@ -118,8 +118,9 @@ class ItemToItem:
         return Scored(found, np.bincount(place, votes).astype(np.float32))
 
     def score_all(self, histories: Sequence[History]) -> Scores:
-        """`score` of many histories at once, dense (histories, items): quicker, for as many as
-        memory has room for.
+        """The `score` of many histories at once, dense (histories, items).
+
+        It is quicker than one by one, and needs memory for all of them.
         """
         from scipy import sparse
 
@@ -161,15 +162,19 @@ class ItemToItem:
 
 
 def neighbours_kept(n_items: int) -> int:
-    """How many neighbours an item keeps: all of 2,000 items, 400 of 10,000, never fewer than 50."""
+    """The number of neighbours that an item keeps.
+
+    They are all of 2,000 items, 400 of 10,000, and never fewer than 50.
+    """
     return min(n_items, max(50, STORED_VALUES // max(n_items, 1)))
 
 
 def strongest(
     matrix: "sparse.csr_array[Any, Any]", keep: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int64]]:
-    """Data, indices and indptr of the `keep` values of largest magnitude of each row, columns
-    ascending.
+    """Data, indices and indptr of the `keep` values of largest magnitude in each row.
+
+    Columns are ascending.
     """
     matrix.sum_duplicates()
     lengths = np.diff(matrix.indptr)

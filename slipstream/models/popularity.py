@@ -1,7 +1,7 @@
-"""Popularity with a half-life: what is in demand at present, whoever asks.
+"""Popularity with a half-life: the items in demand at present, the same for every visitor.
 
-Exponential forgetting is the standard treatment of trends; see Y. Ji, A. Sun, J. Zhang, C. Li, "A
-Re-visit of the Popularity Baseline in Recommender Systems", SIGIR 2020, for why popularity must be
+Exponential forgetting is the standard treatment of trends. Y. Ji, A. Sun, J. Zhang, C. Li, "A
+Re-visit of the Popularity Baseline in Recommender Systems", SIGIR 2020, says why popularity must be
 counted as of a moment.
 """
 
@@ -28,9 +28,7 @@ HEAD = 1_000
 
 @dataclass(frozen=True)
 class Popularity:
-    """`share` is each item's part of all (decayed) events, summing to 1; `head` the most popular
-    items, by index.
-    """
+    """Each item's share of all (decayed) events. `head` holds the most popular items."""
 
     share: NDArray[np.float32]
     head: Indices
@@ -56,9 +54,7 @@ class Popularity:
 
 
 def fit_popularity(log: InteractionLog, half_life_ms: float | None = None) -> Popularity:
-    """Counts weighted events, each halved for every `half_life_ms` before the last event of the
-    log.
-    """
+    """Count weighted events, each halved for every `half_life_ms` before the log's last event."""
     weight = log.weight.astype(np.float64)
     if half_life_ms is not None and len(log):
         weight *= np.exp2((log.timestamp - log.timestamp.max()) / half_life_ms)

@@ -1,9 +1,8 @@
-"""The ranker: a small network that corrects the blend by what it knows of item, visitor and their
-match.
+"""The ranker: a small network that corrects the blend by features of item, visitor and their match.
 
 Z. Cao et al., "Learning to Rank: From Pairwise Approach to Listwise Approach", ICML 2007 (the
-softmax over the candidates of a query). It adds to the blend's score, so that an untrained ranker
-is the blend, and NumPy alone reads it.
+softmax over the candidates of a query). Its output is added to the blend's score, so that an
+untrained ranker is the blend. NumPy alone reads it.
 """
 
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ _FURTHEST = 10.0
 
 @dataclass(frozen=True)
 class Ranker:
-    """`mean` and `scale` of each feature, then two layers."""
+    """The `mean` and `scale` of each feature, and two layers."""
 
     mean: Scores
     scale: Scores
@@ -29,7 +28,7 @@ class Ranker:
     out: Scores
 
     def correct(self, features: Scores) -> Scores:
-        """What to add to the blend's score of each candidate (candidates, features)."""
+        """The correction of the blend's score for each candidate (candidates, features)."""
         normal = normalised(features, self.mean, self.scale)
         active = np.maximum(normal @ self.hidden + self.hidden_bias, 0)
         return np.asarray(active @ self.out, np.float32)
@@ -45,7 +44,5 @@ class Ranker:
 
 
 def normalised(features: Scores, mean: NDArray[Any], scale: NDArray[Any]) -> Scores:
-    """Features in deviations from the mean, but none further than what was seen often enough to be
-    understood.
-    """
+    """Features in deviations from the mean, cut to the range that training has seen often."""
     return np.asarray(np.clip((features - mean) * scale, -_FURTHEST, _FURTHEST), np.float32)

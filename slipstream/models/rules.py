@@ -1,5 +1,4 @@
-"""Sequential item-to-item rules with distance and time decay: who saw i then saw j, the sooner the
-more.
+"""Sequential item-to-item rules: an item votes for those that followed it, the sooner the more.
 
 M. Ludewig, D. Jannach, "Evaluation of session-based recommendation algorithms", User Modeling and
 User-Adapted Interaction 28, 2018 (sequential rules, section 3.1), with three additions chosen on
@@ -38,15 +37,17 @@ class RulesParameters:
 
 
 def fit_rules(log: InteractionLog, parameters: RulesParameters) -> ItemToItem:
-    """Adds up the pairs of each visitor's sequence; each item's votes are then shares of the
-    transitions from it.
+    """Fit the rules from the pairs of each visitor's sequence.
+
+    An item's votes are shares of the transitions from it.
     """
     return ItemToItem.of(rule_matrix(log, parameters), parameters.weighting)
 
 
 def rule_matrix(log: InteractionLog, parameters: RulesParameters) -> "sparse.csr_array[Any, Any]":
-    """All rules before the weakest are dropped: rows sum to 1 where an item was followed by
-    anything (0 otherwise).
+    """All rules, before the weakest are dropped.
+
+    A row sums to 1 where anything followed its item, else to 0.
     """
     shape = (log.n_items, log.n_items)
     total: Any = sparse.csr_array(shape, dtype=np.float32)

@@ -1,6 +1,4 @@
-"""Sequences for a network that reads visitors' histories: pieces that fit its window, those of like
-length together.
-"""
+"""Sequences for a network that reads histories: pieces of like length that fit its window."""
 
 from collections.abc import Iterator
 
@@ -11,9 +9,10 @@ from numpy.typing import NDArray
 def sequences(
     users: NDArray[np.int32], window: int, random: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """First row and length of pieces of at most `window` + 1 events of one user each, which
-    together predict every event of a user but the first exactly once. Where a long history is cut
-    is drawn anew each time.
+    """First row and length of pieces of at most `window` + 1 events of one user each.
+
+    Together they predict every event of a user but the first exactly once. Each call draws anew
+    where a long history is cut.
     """
     starts = (
         np.flatnonzero(np.append(True, users[1:] != users[:-1]))
@@ -35,8 +34,9 @@ def sequences(
 
 
 def filled(length: NDArray[np.int64], room: int) -> Iterator[NDArray[np.int64]]:
-    """Places of ascending lengths in groups which, each filled up to its longest, take at most
-    `room` events (but one at least).
+    """Places of ascending lengths in groups of at most `room` events each, but one piece at least.
+
+    Each piece counts with the length of its group's longest.
     """
     begin = 0
     while begin < len(length):

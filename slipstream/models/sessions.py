@@ -1,10 +1,10 @@
-"""Session k-nearest-neighbours: what visits like this one came to, found through an inverted index.
+"""Session k-nearest-neighbours: the continuations of similar visits, by an inverted index.
 
 B. Kersbergen, O. Sprangers, S. Schelter, "Serenade: Low-Latency Session-Based Recommendation in
-e-Commerce at Scale", SIGMOD 2022 (VMIS-kNN: of each item only the most recent visits are kept); D.
+e-Commerce at Scale", SIGMOD 2022 (VMIS-kNN: only the most recent visits of each item are kept); D.
 Garg et al., "Sequence and Time Aware Neighborhood for Session-based Recommendations: STAN", SIGIR
-2019 (the three decays: of the items of the visit, of a visit's age, and of the distance between
-what both visits share and what is recommended).
+2019 (three decays: of the items of the visit, of a visit's age, and of the distance between shared
+and recommended items).
 """
 
 from collections.abc import Sequence
@@ -31,32 +31,37 @@ LONGEST_VISIT = 30
 
 @dataclass(frozen=True)
 class SessionsParameters:
-    # So many of the most similar visits vote.
+    # The number of most similar visits that vote.
     neighbours: int = 200
-    # Of the visits with an item only so many, the latest, are compared.
+    # The number of latest visits with an item that are compared.
     recent: int = 500
-    # Only so many of the latest events of a history are compared.
+    # The number of latest events of a history that are compared.
     max_events: int = 10
-    # What the item before the latest counts; the one before that the square of it, and so on.
+    # Weight of the item before the latest; the one before has its square, and so on.
     position_decay: float = 0.7
     # The same from the shared item of a neighbour to the items around it.
     distance_decay: float = 0.7
-    # What items before the shared item count, relative to those after it.
+    # Weight of items before the shared item, relative to those after it.
     backward: float = 0.5
     # A visit's similarity is divided by its length to this power.
     length_exponent: float = 0.5
     # A vote counts (share of visits with the item, of which `recent` are counted at most) **
     # -rarity.
     rarity: float = 0.2
-    # So many visits later, as a share of all, a visit counts half; None: age does not count.
+    # Half-life of a visit's vote, as a share of all visits; None: age does not count.
     half_life: float | None = None
 
 
 @dataclass(frozen=True)
 class Sessions:
-    """`items` are those of one visit after the other, each ending in `ends`, the latest visits
-    last. `visits` and `places` are, for one item after the other, each ending in `item_ends`, the
-    visits that it occurs in, and where in `items`.
+    """The index of visits.
+
+    Attributes:
+        items: The items of one visit after the other, the latest visits last.
+        ends: The end of each visit in `items`.
+        visits: The visits with one item after the other.
+        places: The places in `items` of these occurrences.
+        item_ends: The end of each item in `visits` and `places`.
     """
 
     items: Indices
@@ -94,7 +99,7 @@ class Sessions:
         return Scored(found[voted].astype(np.int32), total[voted].astype(np.float32))
 
     def score_all(self, histories: Sequence[History]) -> Scores:
-        """`score` of many histories, dense (histories, items)."""
+        """The `score` of many histories, dense (histories, items)."""
         scores = np.zeros((len(histories), self.n_items), np.float32)
         for row, history in enumerate(histories):
             found = self.score(history)
@@ -107,8 +112,9 @@ class Sessions:
     def _neighbours(
         self, history: History
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]] | None:
-        """The most similar visits, the place of the item of each that is latest in the history, and
-        how similar they are.
+        """The most similar visits, the place of each one's shared item, and the similarities.
+
+        The shared item is the one that is latest in the history.
         """
         item = np.array(
             list(dict.fromkeys(history.item[::-1][: self.own.max_events].tolist())), np.int64
@@ -149,9 +155,7 @@ class Sessions:
 
 
 def fit_sessions(log: InteractionLog, parameters: SessionsParameters) -> Sessions:
-    """Cuts the log into visits, in the order in which they ended, and indexes what would be looked
-    at.
-    """
+    """Cut the log into visits, in the order of their ends, and index them."""
     rows = np.arange(len(log))
     starts = history_starts(log.user)
     heads = (rows - starts) % LONGEST_VISIT == 0

@@ -1,12 +1,13 @@
-"""A transformer over the visitor's sequence, read in NumPy: the next item's probability, of every
-item.
+"""A transformer over the visitor's sequence: the probability of every item to come next.
 
 W.-C. Kang, J. McAuley, "Self-Attentive Sequential Recommendation", ICDM 2018 (SASRec), with what
-later work found better: blocks normalised before each part, its output gated (LiGR: "From Features
-to Transformers", 2025; eSASRec: RecSys 2025), a SwiGLU feed-forward (N. Shazeer, 2020), and
-attention biases by distance in events and in time (J. Zhai et al., "Actions Speak Louder than
-Words", ICML 2024). `transformer_fit` trains it with torch; what serves needs NumPy alone, and a
-request reads the state of the last event only.
+later work found better: blocks normalised before each part, their output gated (LiGR: "From
+Features to Transformers", 2025; eSASRec: RecSys 2025), a SwiGLU feed-forward (N. Shazeer, 2020),
+and attention biases by distance in events and in time (J. Zhai et al., "Actions Speak Louder than
+Words", ICML 2024).
+
+`transformer_fit` trains it with torch. Serving needs NumPy alone, and computes only the state of
+the last event.
 """
 
 from collections.abc import Sequence
@@ -26,17 +27,18 @@ _NEAR = 16
 
 @dataclass(frozen=True)
 class Shape:
-    """What the arrays mean. `kinds` are the event weights that are told apart, ascending."""
+    """The sizes of the network. `kinds` are the event weights that it tells apart, ascending."""
 
-    # Only so many of the latest events are read.
+    # The number of latest events that are read.
     window: int
     heads: int
     kinds: tuple[float, ...]
 
 
 def distance_buckets(length: int) -> NDArray[np.int64]:
-    """(length, length): in which bucket the distance from event i back to event j falls. Below 16
-    each distance has its own, then four to each doubling.
+    """The bucket (length, length) of the distance from event i back to event j.
+
+    Below 16 each distance has its own, then each doubling has four.
     """
     places = np.arange(length)
     apart = np.maximum(places[:, None] - places[None], 0)
@@ -45,14 +47,14 @@ def distance_buckets(length: int) -> NDArray[np.int64]:
 
 
 def gap_buckets(gaps_ms: NDArray[Any]) -> NDArray[np.int64]:
-    """In which bucket times between events fall: one a doubling, from a second to centuries."""
+    """The buckets of times between events: one for each doubling, from a second to centuries."""
     return np.asarray(
         np.minimum(np.log2(np.maximum(gaps_ms, 0) / 1_000 + 1), BUCKETS - 1), np.int64
     )
 
 
 def kind_of(weights: NDArray[Any], kinds: tuple[float, ...]) -> NDArray[np.int64]:
-    """Which of `kinds` (ascending) each weight is, or comes right after."""
+    """The place in `kinds` (ascending) of each weight, or of the next smaller one."""
     return np.clip(
         np.searchsorted(np.array(kinds, np.float32), weights, side="right") - 1, 0, len(kinds) - 1
     )
@@ -60,18 +62,15 @@ def kind_of(weights: NDArray[Any], kinds: tuple[float, ...]) -> NDArray[np.int64
 
 @lru_cache(maxsize=256)
 def _places(length: int) -> tuple[NDArray[np.int64], Scores]:
-    """Of a sequence of this length: the buckets of distances, and what keeps an event from seeing
-    later ones.
-    """
+    """The buckets of distances in a sequence, and the mask that hides later events."""
     return distance_buckets(length), np.triu(np.full((length, length), -1e9, np.float32), 1)
 
 
 @dataclass(frozen=True)
 class Transformer:
-    """`weights` as `transformer_network.Network` names them, those of blocks stacked; `items` finds
-    the best items for a state.
+    """The network's weights, named as in `transformer_network.Network`, and the index of items.
 
-    Its scores are probabilities over the catalogue.
+    Its scores are probabilities over the catalogue. The weights of blocks are stacked.
     """
 
     weights: Arrays
@@ -90,7 +89,7 @@ class Transformer:
         return self.items.probabilities_of(scored, items)
 
     def state(self, history: History) -> Scores:
-        """What the sequence comes to at its last event (dim)."""
+        """The network's state (dim) at the last event of a history."""
         w, shape = self.weights, self.shape
         item, time = history.item[-shape.window :], history.timestamp[-shape.window :]
         length = len(item)
@@ -129,8 +128,9 @@ class Transformer:
         return result
 
     def rearranged(self, places: Sequence[int]) -> "Transformer":
-        """The same network for another catalogue: its item i is this one's `places[i]`, or an
-        unknown one where that is -1, whose vector is 0.
+        """The same network for another catalogue.
+
+        Its item i is this one's `places[i]`, or an unknown one with a vector of 0 where that is -1.
         """
         at = np.array(places, np.int64)
         vectors = np.where(
@@ -156,7 +156,7 @@ class Transformer:
 
 
 def _normal(x: Scores, scale: Scores) -> Scores:
-    """B. Zhang, R. Sennrich, "Root Mean Square Layer Normalization", NeurIPS 2019."""
+    """Root mean square normalisation: B. Zhang, R. Sennrich, NeurIPS 2019."""
     squares = np.einsum("ij,ij->i", x, x) / np.float32(x.shape[1])
     return np.asarray(x * (1 / np.sqrt(squares + np.float32(1e-6)))[:, None] * scale, np.float32)
 

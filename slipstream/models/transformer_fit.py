@@ -1,9 +1,8 @@
-"""Training the transformer of `transformer` with torch: on two processor cores, on a GPU, or on
-several under torchrun.
+"""The training of `transformer` with torch: on processor cores, a GPU, or several under torchrun.
 
-Sequences of like length share a batch, so that hardly any padding is computed. The weights that
-count are a running average over steps (B. Polyak, A. Juditsky, "Acceleration of Stochastic
-Approximation by Averaging", 1992), and training stops when they no longer get better on validation.
+Sequences of like length share a batch, so that there is hardly any padding. The kept weights are a
+running average over steps (B. Polyak, A. Juditsky, "Acceleration of Stochastic Approximation by
+Averaging", 1992). Training stops when they no longer get better on validation.
 """
 
 import math
@@ -34,12 +33,12 @@ if TYPE_CHECKING:
 _MOST_KINDS = 16
 _WARM_UP = 100
 _CLIP = 5.0
-# So many steps take some seconds.
+# Steps between two calls of `underway`: some seconds.
 _TOLD_EVERY = 50
 
 
 class Epoch(NamedTuple):
-    """How far training is."""
+    """The progress of a training."""
 
     epoch: int
     epochs: int
@@ -49,7 +48,7 @@ class Epoch(NamedTuple):
 
 @dataclass(frozen=True)
 class Fitted:
-    """`epochs` is how many the kept weights had, `curve` one entry an epoch."""
+    """A trained network. `epochs` is the age of its weights; `curve` has each epoch's entry."""
 
     model: Transformer
     epochs: int
@@ -68,18 +67,26 @@ def fit_transformer(
     checkpoints: Path | None = None,
     seed: int = 0,
 ) -> Fitted:
-    """Trains on the sequences of `log`. Raises ValueError when no user has two events.
+    """Train on the sequences of `log`.
 
-    `terms` (items, terms) says what the items are besides themselves, so that an item without
-    events has a vector, too. `start` is a model of the same catalogue to go on from, if its vectors
-    are as long. `quality` is asked after each epoch, higher is better; the best epoch's weights are
-    kept. Without it all epochs are trained. `progress` gets each epoch that has ended, `underway`,
-    now and then within one, the share of all epochs that is done. An interrupted training that
-    finds its own checkpoint goes on after the last whole epoch. The same input and seed give the
-    same model to the bit on one kind of machine with as many processes and threads.
+    The same input and seed give the same model to the bit, on one kind of machine with as many
+    processes and threads. Under torchrun the processes train one network: `quality` is asked of the
+    first alone, and all must see one `checkpoints`.
 
-    Under torchrun the processes train one network: `quality` is asked of the first alone, and all
-    must see one `checkpoints`.
+    Args:
+        log: The interactions.
+        parameters: Sizes and training.
+        terms: Attributes of the items (items, terms), so that an item without events has a vector,
+            too.
+        start: A model of the same catalogue to go on from, if its vectors are as long.
+        quality: Judges the network after each epoch, higher is better; the best weights are kept.
+            Without it all epochs are trained.
+        progress: Called with each epoch that has ended.
+        underway: Called within an epoch with the share of all epochs that is done.
+        checkpoints: Where an interrupted training goes on after its last whole epoch.
+
+    Raises:
+        ValueError: No user has two events.
     """
     if not (log.user[1:] == log.user[:-1]).any():
         raise ValueError("no visitor has two events: there is no sequence to learn from")
@@ -113,7 +120,7 @@ def fit_transformer(
 
 
 class _Best(NamedTuple):
-    """The best weights so far, and after how many epochs they were that."""
+    """The best weights so far, and their epoch."""
 
     epoch: int
     quality: float
@@ -121,7 +128,7 @@ class _Best(NamedTuple):
 
 
 class _Training:
-    """A network on its way."""
+    """A network in training."""
 
     def __init__(
         self,
@@ -162,7 +169,7 @@ class _Training:
         self.drawn = torch.from_numpy(drawn / drawn.sum()).float().to(self.device)
 
     def train_epoch(self, underway: Callable[[float], None]) -> float:
-        """One pass over all sequences; the mean loss of its steps."""
+        """Pass once over all sequences, and return the mean loss of the steps."""
         own = self.parameters
         torch.manual_seed(self.seed * 1_000_003 + self.epoch * 1_009 + self.group.rank)
         self.network.train()
@@ -198,12 +205,12 @@ class _Training:
         return float(np.mean(losses)) if losses else 0.0
 
     def diverged(self) -> bool:
-        """Whether the weights are no numbers any more, so that scores would compare with nothing."""
+        """Whether weights are NaN or infinite, so that scores would compare with nothing."""
         return not all(bool(value.isfinite().all()) for value in self.average.values())
 
     @contextmanager
     def averaged(self) -> Iterator[Dense]:
-        """Within the block the network has its average weights, and answers."""
+        """Give the network its average weights for the block, as a scorer."""
         present = self._weights()
         self.network.load_state_dict(self.average, strict=False)
         self.network.eval()
@@ -213,9 +220,7 @@ class _Training:
             self.network.load_state_dict(present, strict=False)
 
     def judged(self, loss: float, quality: float | None) -> None:
-        """An epoch has ended; its weights are kept if they are better than those before, or if
-        nobody can tell.
-        """
+        """End an epoch, and keep its weights if they are the best, or if nothing judges them."""
         self.curve.append(Epoch(self.epoch, self.parameters.epochs, loss, quality))
         if quality is None or quality > self.best.quality:
             self.best = _Best(
@@ -225,7 +230,7 @@ class _Training:
             )
 
     def state(self) -> dict[str, Any]:
-        """All that must be known to go on."""
+        """The state from which the training can go on."""
         return {
             "weights": self._weights(),
             "optimiser": self.optimiser.state_dict(),
@@ -237,7 +242,7 @@ class _Training:
         }
 
     def go_back_to(self, state: dict[str, Any]) -> None:
-        """Where `state` was taken."""
+        """Go back to a `state`."""
         self.network.load_state_dict(state["weights"], strict=False)
         self.optimiser.load_state_dict(state["optimiser"])
         self.average, self.best = state["average"], _Best(*state["best"])
@@ -245,7 +250,7 @@ class _Training:
         self.curve = [Epoch(*entry) for entry in state["curve"]]
 
     def model(self) -> Transformer:
-        """What serves, with the best weights."""
+        """The network for serving, with the best weights."""
         self.network.load_state_dict(self.best.weights, strict=False)
         with torch.no_grad():
             vectors = self.network.vectors().detach().clone()
@@ -262,12 +267,13 @@ class _Training:
         return Transformer(arrays, clustered(vectors.cpu().numpy(), self.seed), self.network.shape)
 
     def _weights(self) -> dict[str, Tensor]:
-        """A copy of the parameters as they are."""
+        """A copy of the parameters."""
         return {name: value.detach().clone() for name, value in self.network.named_parameters()}
 
     def _go_on_from(self, start: Transformer, terms: "sparse.csr_array[Any, Any] | None") -> None:
-        """Its weights where they fit; what attributes explain of its vectors goes to the
-        attributes' own.
+        """Take over a model's weights where they fit.
+
+        The part of its vectors that attributes explain goes to the attributes' vectors.
         """
         vectors = start.items.vectors(np.arange(len(start.items.rows), dtype=np.int32))
         with torch.no_grad():
@@ -283,7 +289,7 @@ class _Training:
             self.network.own.copy_(torch.from_numpy(np.array(vectors)))
 
     def _negatives(self) -> tuple[Tensor | None, Tensor]:
-        """Items drawn for one step, and the logarithm of how often each was expected."""
+        """Items drawn for one step, and the logarithm of each one's expected number of draws."""
         wanted = self.parameters.negatives
         if self.log.n_items <= 2 * wanted:
             return None, self.drawn
@@ -293,9 +299,7 @@ class _Training:
     def _batches(
         self, random: np.random.Generator
     ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """This process's share of the epoch, in random order: where the sequences of each batch
-        begin, and how long they are.
-        """
+        """This process's batches of the epoch, in random order: begins and lengths of sequences."""
         begin, length = sequences(self.log.user, self.parameters.window, random)
         order = np.lexsort((random.random(len(length)), length))
         room = max(1, self.parameters.batch // self.group.size)
@@ -315,7 +319,7 @@ class _Training:
 
 
 class _Answers:
-    """A network as `Dense`."""
+    """The network as `Dense`."""
 
     def __init__(self, network: Network, n_items: int) -> None:
         self._network, self.n_items = network, n_items

@@ -1,9 +1,9 @@
 """The network of `transformer` as a torch module, and its loss.
 
 The loss is the softmax over the catalogue (A. Klenitskiy, A. Vasilev, "Turning Dross Into Gold
-Loss", RecSys 2023), of which a large catalogue gets a sample, corrected for how likely each
-negative was drawn (X. Yi et al., "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item
-Recommendations", RecSys 2019); the positive is always there, so it is not corrected.
+Loss", RecSys 2023). A large catalogue gets a sample of negatives, corrected for the probability of
+drawing each (X. Yi et al., "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item
+Recommendations", RecSys 2019). The positive is always there and needs no correction.
 """
 
 import math
@@ -26,7 +26,7 @@ _ROWS_AT_ONCE = 512
 
 
 class Network(nn.Module):
-    """The module that `Transformer` reads in NumPy; parameter names are those of its arrays."""
+    """The module that `Transformer` reads in NumPy; parameters are named as its arrays."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class Network(nn.Module):
         self.dropout = nn.Dropout(parameters.dropout)
 
     def vectors(self) -> Tensor:
-        """(items, dim): what each item is, by itself and by its attributes."""
+        """The vector of each item, from the item itself and its attributes (items, dim)."""
         if self.terms is None:
             return self.own
         return self.own + F.embedding_bag(
@@ -83,7 +83,7 @@ class Network(nn.Module):
         )
 
     def states(self, vectors: Tensor, batch: "Batch") -> Tensor:
-        """(sequences, length, dim): what each sequence comes to at each of its events."""
+        """The state of each sequence at each of its events (sequences, length, dim)."""
         length = batch.items.shape[1]
         unseen = torch.full((length, length), -1e9, device=vectors.device).triu(1)
         x = F.embedding(batch.items, vectors) * math.sqrt(vectors.shape[1]) + F.embedding(
@@ -132,7 +132,7 @@ class Network(nn.Module):
         return result
 
     def forward(self, batch: "Batch", negatives: Tensor | None, log_drawn: Tensor) -> Tensor:
-        """The mean loss of predicting each event from those before it, each target by its weight."""
+        """The mean loss of predicting each event from those before it, weighted by target."""
         vectors = self.vectors()
         states = self.states(vectors, batch)[:, :-1][batch.real[:, 1:]]
         labels, weights = (
@@ -154,8 +154,9 @@ class Network(nn.Module):
 
 
 class _WholeSoftmax(torch.autograd.Function):
-    """The weighted sum of cross-entropies over the whole catalogue and its gradients in one pass, a
-    block of rows at a time: the logits of all rows at once would not stay in the processor's
+    """The weighted sum of cross-entropies over the whole catalogue, with its gradients in one pass.
+
+    It works on blocks of rows, since the logits of all rows would not fit into the processor's
     caches.
     """
 
@@ -190,9 +191,10 @@ class _WholeSoftmax(torch.autograd.Function):
 
 
 class _SampledSoftmax(torch.autograd.Function):
-    """The same over each row's positive and the negatives that all rows share, each negative's
-    logit less the logarithm of how often it was expected to be drawn; a negative that is a row's
-    positive is left out there.
+    """The same over each row's positive and the negatives that all rows share.
+
+    Each negative's logit is reduced by the logarithm of its expected number of draws. A negative
+    that is a row's positive is left out there.
     """
 
     @staticmethod
@@ -236,9 +238,7 @@ class _SampledSoftmax(torch.autograd.Function):
 
 
 class Batch(NamedTuple):
-    """Sequences of like length, (sequences, length) each; `real` is false where a shorter one is
-    filled up.
-    """
+    """Sequences of like length (sequences, length). `real` is false for padding."""
 
     items: Tensor
     kinds: Tensor
@@ -257,7 +257,7 @@ class Batch(NamedTuple):
         kinds: tuple[float, ...],
         device: torch.device,
     ) -> "Batch":
-        """From arrays of (sequences, length)."""
+        """A batch from arrays of (sequences, length)."""
         times = history.timestamp
         arrays = (
             history.item.astype(np.int64),

@@ -1,4 +1,4 @@
-"""How the transformer is built and trained."""
+"""The parameters of the transformer and of its training."""
 
 from dataclasses import dataclass
 
@@ -12,14 +12,14 @@ class TransformerParameters:
     dropout: float = 0.3
     learning_rate: float = 4e-3
     weight_decay: float = 0.01
-    # Events a step, of all processes together.
+    # Events of a step, of all processes together.
     batch: int = 1_500
-    # Items drawn a step to stand for a catalogue of more than twice as many; a smaller one is
+    # Items drawn in a step to stand for a catalogue of more than twice as many; a smaller one is
     # compared whole.
     negatives: int = 1_500
     average: float = 0.995
     epochs: int = 30
-    # So many epochs without a better validation end the training.
+    # Epochs without a better validation that end the training.
     patience: int = 3
     # Whether steps get smaller, down to nothing at the end: for a training that goes on from good
     # weights, and that no validation stops.

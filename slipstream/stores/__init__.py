@@ -1,3 +1,4 @@
-"""Where state is kept: online (Redis), lake (Delta), and metadata (SQLAlchemy). The only home of
-these clients.
+"""Stores: online (Redis), lake (Delta), metadata (SQL), and artifacts (model bundles, on disk).
+
+Only this package imports the clients of Redis and Delta, but for one benchmark.
 """

@@ -1,6 +1,4 @@
-"""Where model bundles are kept: one directory a version, in a folder that outlives the process;
-beside them a report of each.
-"""
+"""Artifacts: a directory for each model bundle, and a report of each, in a folder on disk."""
 
 import re
 import shutil
@@ -20,19 +18,17 @@ class ArtifactNotFoundError(LookupError):
 
 
 class Artifacts:
-    """Bundle directories by version. A directory is there whole or not at all, and never changes
-    once it is there.
-    """
+    """Bundle directories by version. A directory appears whole, and never changes afterwards."""
 
     def __init__(self, settings: ArtifactSettings) -> None:
         self.root = settings.directory.absolute()
         self._bundles, self._reports = self.root / "bundles", self.root / "reports"
 
     def put(self, version: str, directory: Path) -> Path:
-        """Keep a copy of the directory as this version and return where it is.
+        """Keep a copy of the directory as this version; returns its path.
 
-        Raises FileExistsError when the version is already there, ValueError for a version that
-        can't be a file name.
+        Raises FileExistsError for a version that is kept already, ValueError for one that can't be
+        a file name.
         """
         target = self.place(version)
         if target.exists():
@@ -50,14 +46,12 @@ class Artifacts:
 
     def path(self, version: str) -> Path:
         """The version's directory, to read from. Raises ArtifactNotFoundError."""
-        if not _VERSION.fullmatch(version) or not (place := self._bundles / version).is_dir():
+        if not _VERSION.fullmatch(version) or not (path := self._bundles / version).is_dir():
             raise ArtifactNotFoundError(f"no bundle of version {version} is kept")
-        return place
+        return path
 
     def put_report(self, version: str, page: str) -> Path:
-        """Keep a page (HTML) about this version, in place of one that there is, and return where it
-        is.
-        """
+        """Keep a page (HTML) about this version, in place of the one before; returns its path."""
         target = self._reports / f"{self.place(version).name}.html"
         self._reports.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f".{target.name}")
@@ -68,10 +62,10 @@ class Artifacts:
         """The page about this version. Raises ArtifactNotFoundError."""
         if (
             not _VERSION.fullmatch(version)
-            or not (found := self._reports / f"{version}.html").is_file()
+            or not (path := self._reports / f"{version}.html").is_file()
         ):
             raise ArtifactNotFoundError(f"no report of version {version} is kept")
-        return found
+        return path
 
     def versions(self) -> list[str]:
         """All versions, ascending."""
@@ -82,13 +76,14 @@ class Artifacts:
         )
 
     def delete(self, version: str) -> None:
-        """Remove a version and its report; it is gone at once, even for who looks while its files
-        are being removed.
+        """Remove a version and its report.
+
+        The directory is renamed first, so that no reader sees it half removed.
         """
-        place = self.path(version)
+        path = self.path(version)
         (self._reports / f"{version}.html").unlink(missing_ok=True)
-        doomed = place.with_name(f".{version}.deleted")
-        place.rename(doomed)
+        doomed = path.with_name(f".{version}.deleted")
+        path.rename(doomed)
         shutil.rmtree(doomed)
 
     @contextmanager
@@ -101,8 +96,9 @@ class Artifacts:
             yield Path(directory)
 
     def sweep(self) -> None:
-        """Remove what a killed process left half written. Only the writing service calls it, before
-        it writes.
+        """Remove the half-written files of a killed process.
+
+        Only the writing service calls it, before it writes.
         """
         for leftover in (*self.root.glob(".work-*"), *self._bundles.glob(".*")):
             shutil.rmtree(leftover, ignore_errors=True)
@@ -110,7 +106,7 @@ class Artifacts:
             unfinished.unlink(missing_ok=True)
 
     def place(self, version: str) -> Path:
-        """Where the version is, or would be. Raises ValueError for one that can't be a file name."""
+        """The version's path, kept or not. Raises ValueError where it can't be a file name."""
         if not _VERSION.fullmatch(version):
             raise ValueError(
                 f"{version!r} can't name a bundle: letters, digits, '.', '_' and '-', at most 128"

@@ -1,6 +1,4 @@
-"""What the parts of the online store share: the connection, its errors, and the scripts that all
-writing goes through.
-"""
+"""Connection to Redis: the client, its errors, and the scripts that every write goes through."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,22 +14,24 @@ from slipstream.stores import layout
 
 
 class StoreUnavailableError(DependencyUnavailableError):
-    """Redis is away, still loading, out of memory or read-only: nothing is known to be written; try
-    again. Reads also raise it for a value that this version can't read.
+    """Redis is away, still loading, out of memory or read-only.
+
+    It is not known whether anything was written; the call can be repeated. Reads also raise it for
+    a value that this version can't decode.
     """
 
     dependency = "redis"
 
 
 class Call(NamedTuple):
-    """One run of a script."""
+    """Arguments of one run of a script."""
 
     keys: list[str]
     arguments: list[Any]
 
 
 def connect(settings: RedisSettings) -> Any:
-    """A blocking client, which connects on first use. (Its types say `bytes | str` everywhere.)"""
+    """A blocking client, which connects on first use. Untyped: its types say `bytes | str`."""
     return redis.Redis.from_url(
         settings.url.get_secret_value(),
         socket_timeout=settings.timeout_s,
@@ -41,17 +41,18 @@ def connect(settings: RedisSettings) -> Any:
 
 
 class Scripts:
-    """Runs the scripts beside this file."""
+    """Runs the Lua scripts beside this file."""
 
     def __init__(self, client: Any) -> None:
         self._redis = client
         self._shas: dict[str, str] = {}
-        # how often another writer was faster, since the start
+        # How often another writer was faster, since the start.
         self.lost_races = 0
 
     def run(self, name: str, calls: Sequence[Call]) -> list[Any]:
-        """Run a script for each call, in one pipeline. Fails once on a restarted server (see
-        `restarted`).
+        """Run a script for each call, in one pipeline.
+
+        Fails once on a restarted server (see `restarted`).
         """
         if not calls:
             return []
@@ -69,17 +70,16 @@ class Scripts:
         return outcomes
 
     def replace(self, calls: Sequence[Call]) -> list[bool]:
-        """Which of these values could be replaced, since they were as they had been read; counts
-        the lost races.
+        """Run `replace.lua` for each call; whether each value was still as it had been read.
+
+        Counts the lost races.
         """
         done = [bool(outcome) for outcome in self.run("replace", calls)]
         self.lost_races += done.count(False)
         return done
 
     def restarted(self) -> bool:
-        """Whether this is not the server that was written to, or it has restarted since: it no
-        longer knows our scripts.
-        """
+        """Whether the server no longer has the scripts: it has restarted, or is another one."""
         known = all(self._redis.script_exists(*self._shas.values())) if self._shas else True
         if not known:
             self._shas.clear()

@@ -1,12 +1,10 @@
-"""What is done to one open Delta table: made and brought up to date, read in batches, searched for
-small files, erased from.
-"""
+"""Operations on one open Delta table: make, append, read in batches, erase, vacuum."""
 
 import hashlib
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import reduce
+from functools import partial, reduce
 from typing import Any, Final
 
 import pyarrow as pa
@@ -20,16 +18,16 @@ from slipstream.contracts.times import DAY_MS, HOUR_MS, now_ms
 from slipstream.stores.tables import SCHEMAS
 
 RECEIVED_DATE: Final = "received_date"
-# Files that no version needs any more are remembered for as long as the log is kept: what is
-# forgotten is not vacuumed as such.
+# The log remembers the files that no version needs any more for as long as it is kept itself: a
+# forgotten file is not vacuumed as a deleted one.
 _PROPERTIES: Final = {
     "delta.checkpointInterval": "50",
     "delta.logRetentionDuration": "interval 30 days",
     "delta.deletedFileRetentionDuration": "interval 30 days",
-    # The smallest and largest value of each column stand in the log, which outlives the rows: no
-    # ids there.
+    # The log holds the smallest and largest value of these columns and outlives the rows, so no
+    # column with ids is among them.
     "delta.dataSkippingStatsColumns": "timestamp",
-    # Erased rows are to be gone from the files, not marked in another file.
+    # Erased rows must be gone from the files, not marked in another file.
     "delta.enableDeletionVectors": "false",
 }
 _ERASURE: Final = "erasure"
@@ -40,9 +38,7 @@ _BATCH_ROWS: Final = 32_768
 
 
 def make(uri: str, table: str, options: dict[str, str]) -> DeltaTable:
-    """The table at its newest version, made when it does not exist, with all columns that are known
-    here.
-    """
+    """The table at its newest version, with all columns known here; made when it does not exist."""
     schema = SCHEMAS[table]
     opened = DeltaTable.create(
         uri,
@@ -64,7 +60,7 @@ def make(uri: str, table: str, options: dict[str, str]) -> DeltaTable:
 
 
 def append(opened: DeltaTable, rows: pa.Table, transactions: list[Transaction]) -> None:
-    """Add rows; a column that a newer version added to the table is null in them."""
+    """Append rows. A column that a newer version of this program added is null in them."""
     for field in arrow_schema(opened):
         if field.name not in rows.schema.names:
             rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
@@ -83,17 +79,23 @@ def batches(
     without: DeltaTable | None = None,
     only: str | None = None,
 ) -> Iterator[pa.RecordBatch]:
-    """The table's rows, in no promised order; a column that this version does not have yet is null.
-    Holds a few batches.
+    """The table's rows, in no promised order. Holds a few batches at once.
 
-    `without` leaves out the files of another version of the table. `only` names a column of truths:
-    rows where it is not true are left out, and files that have none are hardly read.
+    Args:
+        opened: the table at a version.
+        wanted: the columns. One that the version does not have is null.
+        received_since: a day ("YYYY-MM-DD"); the partitions of the days before are not read.
+        without: another version of the table, whose files are left out.
+        only: a column of truth values. Rows where it is not true are left out, and files without
+            such rows are hardly read.
     """
     since = [(RECEIVED_DATE, ">=", received_since)] if received_since else None
     dataset = opened.to_pyarrow_dataset(file_pruning_predicate=since)
     if without is not None:
-        known = {fragment.path for fragment in without.to_pyarrow_dataset().get_fragments()}
-        fragments = [fragment for fragment in dataset.get_fragments() if fragment.path not in known]
+        theirs = {fragment.path for fragment in without.to_pyarrow_dataset().get_fragments()}
+        fragments = [
+            fragment for fragment in dataset.get_fragments() if fragment.path not in theirs
+        ]
         dataset = ds.FileSystemDataset(
             fragments, dataset.schema, dataset.format, dataset.filesystem
         )
@@ -123,7 +125,10 @@ def batches(
 def crowded(
     opened: DeltaTable, at_least: int, small_bytes: int
 ) -> list[list[tuple[str, str, Any]] | None]:
-    """The partitions (as filters; None is all of an unpartitioned table) with so many small files."""
+    """The partitions with at least `at_least` files smaller than `small_bytes`.
+
+    They are filters; None stands for an unpartitioned table.
+    """
     actions = pa.table(opened.get_add_actions(flatten=True))
     partitioned = f"partition.{RECEIVED_DATE}" in actions.schema.names
     dates = (
@@ -148,23 +153,33 @@ def erase(
     ids: Sequence[str],
     time_column: str,
     before: int,
-    also: str = "",
+    condition: str = "",
 ) -> int:
-    """Delete the rows that have one of the ids in one of the columns and were there `before` (ms by
-    `time_column`); how many.
+    """Delete rows by id, one partition at a time.
 
-    A day at a time: an append goes to today's partition, and a delete is refused only when rows
-    came to a partition that it has read. `also` is a further condition in SQL.
+    An append goes to today's partition, and a delete is refused only when rows came to a partition
+    that it has read. So only that of today competes with a writer.
+
+    Args:
+        open_newest: opens the table at its newest version.
+        columns: the columns that may hold the ids.
+        ids: the ids.
+        time_column: the column with the time of a row.
+        before: the newest time to delete, in ms.
+        condition: a further condition in SQL, beginning with " AND "; empty for none.
+
+    Returns:
+        The number of rows deleted.
     """
     deleted = 0
     for begin in range(0, len(ids), _IDS):
         chunk = ids[begin : begin + _IDS]
-        # The log keeps the predicate for as long as itself. It is not to name whom it forgot.
+        # The log keeps the predicate, which must not name the erased visitors: so it has hashes.
         hashes = ", ".join(
             f"'{hashlib.md5(each.encode(), usedforsecurity=False).hexdigest()}'" for each in chunk
         )
         theirs = " OR ".join(f"md5({column}) IN ({hashes})" for column in columns)
-        predicate = f"({theirs}) AND {time_column} <= {before}{also}"
+        predicate = f"({theirs}) AND {time_column} <= {before}{condition}"
         for date in _dates_with(open_newest(), columns, chunk, time_column, before):
             at = "" if date is None else f"{RECEIVED_DATE} = '{date}' AND "
             deleted += _delete(open_newest, at + predicate)
@@ -172,8 +187,9 @@ def erase(
 
 
 def erased_h(opened: DeltaTable, at_least_h: float, within_days: int) -> int | None:
-    """How many whole hours ago rows were last erased, of the erasures that are at least so long
-    ago; None when there was none.
+    """The age in whole hours of the newest erasure that is at least `at_least_h` old, or None.
+
+    `within_days` is how far back the erasures are looked up.
     """
     now = now_ms()
     days = [
@@ -182,6 +198,19 @@ def erased_h(opened: DeltaTable, at_least_h: float, within_days: int) -> int | N
     ]
     ages = [(now - at) / HOUR_MS for at in days if at is not None]
     return min((int(age) for age in ages if age >= at_least_h), default=None)
+
+
+def vacuum(opened: DeltaTable, retention_h: int) -> int:
+    """Delete the files that only versions older than `retention_h` need; returns their number.
+
+    Files that no commit names go, too, since the log forgets such files before they are this old.
+    """
+    delete = partial(
+        opened.vacuum, retention_hours=retention_h, enforce_retention_duration=False, full=True
+    )
+    if not delete(dry_run=True):
+        return 0  # a real vacuum commits versions of its own, even without files to delete
+    return len(delete(dry_run=False))
 
 
 def arrow_schema(opened: DeltaTable) -> pa.Schema:
@@ -202,25 +231,23 @@ def _evolved(opened: DeltaTable, schema: pa.Schema) -> DeltaTable:
 def _dates_with(
     opened: DeltaTable, columns: Sequence[str], ids: Sequence[str], time_column: str, before: int
 ) -> list[Any]:
-    """The partitions that hold such rows; one None where the table has no partitions and holds
-    some.
-    """
+    """The days of the partitions with such rows; [None] for an unpartitioned table with some."""
     fields = [
         field
         for field in arrow_schema(opened)
         if field.name in (*columns, time_column, RECEIVED_DATE)
     ]
-    wanted, found = pa.array(ids, pa.string()), set[Any]()
+    wanted, dates = pa.array(ids, pa.string()), set[Any]()
     for batch in batches(opened, pa.schema(fields)):
         theirs = pc.less_equal(batch[time_column], before)
         named = [pc.is_in(batch[column], wanted) for column in columns]
         rows = batch.filter(pc.and_(theirs, reduce(pc.or_, named)))
-        found.update(
+        dates.update(
             pc.unique(rows[RECEIVED_DATE]).to_pylist()
             if RECEIVED_DATE in rows.schema.names
             else [None] * rows.num_rows
         )
-    return sorted(found) if found != {None} else [None]
+    return sorted(dates) if dates != {None} else [None]
 
 
 def _delete(open_newest: Callable[[], DeltaTable], predicate: str) -> int:

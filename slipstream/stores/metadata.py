@@ -1,36 +1,19 @@
 """The SQL database for metadata: SQLite in a file by default, PostgreSQL in production.
 
-A service declares its tables on `new_metadata()` and calls `prepare` when it starts. Transactions
+A service declares its tables on `new_metadata()`; `migrations.migrate` makes them. Transactions
 should be short: on SQLite there is one writer at a time for all services that share the file, and
 the others wait for it.
 
-Whatever is asked of an engine of ours, a database that can't be reached is a
-`DatabaseUnavailableError`.
+Engines that `engine` makes raise `DatabaseUnavailableError` when the database can't be reached.
 """
 
 import sqlite3
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import SecretStr
-from sqlalchemy import (
-    URL,
-    Column,
-    Connection,
-    Engine,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    create_engine,
-    event,
-    insert,
-    select,
-    text,
-    update,
-)
+from sqlalchemy import URL, Connection, Engine, MetaData, create_engine, event
 from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -38,7 +21,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from slipstream.chassis.dependencies import DependencyUnavailableError
 from slipstream.chassis.settings import DatabaseSettings
 
-# Constraints have predictable names, so that a later migration can name them on every database.
+# Constraints have predictable names, so that a migration can name them on every database.
 NAMING_CONVENTION: Final = {
     "ix": "ix_%(column_0_label)s",
     "uq": "uq_%(table_name)s_%(column_0_name)s",
@@ -48,11 +31,8 @@ NAMING_CONVENTION: Final = {
 }
 BUSY_TIMEOUT_MS: Final = 10_000
 CONNECT_TIMEOUT_S: Final = 5
-# An arbitrary key of PostgreSQL's advisory locks: services that start at once prepare one after the
-# other.
-_PREPARE_LOCK: Final = 0x51_1B_57_4E
-# SQLite's word for a file that others hold, or that can't be read, written or opened now; its other
-# errors are of the statement.
+# SQLite's codes for a file that others hold, or that can't be read, written or opened now. Its
+# other codes blame the statement.
 _SQLITE_UNAVAILABLE: Final = frozenset(
     {
         sqlite3.SQLITE_BUSY,
@@ -65,40 +45,26 @@ _SQLITE_UNAVAILABLE: Final = frozenset(
 
 
 class DatabaseUnavailableError(DependencyUnavailableError):
-    """The database does not answer, is locked for long, or refuses us: a wrong password, a database
-    that does not exist yet. Nothing was written.
+    """The database does not answer, is locked for long, or refuses the connection.
+
+    Reasons for the latter are a wrong password and a database that does not exist yet. Nothing was
+    written.
     """
 
     dependency = "database"
 
 
-class SchemaVersionError(RuntimeError):
-    """The database holds tables of a newer version of the service than this one; the message says
-    which.
-    """
-
-
 def new_metadata() -> MetaData:
-    """A MetaData with our naming convention, for the tables of one service."""
+    """A MetaData with our naming convention, for tables of one service."""
     return MetaData(naming_convention=NAMING_CONVENTION)
 
 
-_bookkeeping = new_metadata()
-_schema_version = Table(
-    "schema_version",
-    _bookkeeping,
-    Column("component", String(64), primary_key=True),
-    Column("version", Integer, nullable=False),
-)
-
-
 def engine(settings: DatabaseSettings) -> Engine:
-    """An engine for the configured database; connects on first use. A SQLite file's folder is
-    created.
+    """An engine for the configured database, which connects on first use.
 
-    SQLite runs with write-ahead logging, foreign keys enforced, and `BUSY_TIMEOUT_MS` to wait for
-    another writer. Its transactions take the write lock when they begin, so that one which reads
-    and then writes cannot fail half-way.
+    SQLite runs with write-ahead logging, enforces foreign keys, and waits `BUSY_TIMEOUT_MS` for
+    another writer. Its transactions take the write lock when they begin: otherwise one that reads
+    and then writes could fail half-way. The file's folder is created.
     """
     url = make_url(settings.url.get_secret_value())
     if url.get_backend_name() != "sqlite":
@@ -114,10 +80,10 @@ def engine(settings: DatabaseSettings) -> Engine:
 
 
 def reach(url: str) -> None:
-    """Return when a PostgreSQL database takes connections, else raise `DatabaseUnavailableError`.
+    """Connect once to a PostgreSQL database; `DatabaseUnavailableError` when that fails.
 
-    For libraries that bring an engine of their own and tell its failures at length. Any other URL
-    is taken as it is.
+    Meant for libraries with an engine of their own, whose failures are pages long. URLs of other
+    databases are not tried.
     """
     if make_url(url).get_backend_name() != "postgresql":
         return
@@ -129,53 +95,17 @@ def reach(url: str) -> None:
 
 
 def with_connect_timeout(url: URL) -> URL:
-    """The URL of a PostgreSQL database with a limit to how long connecting may take, unless it
-    names one: a host that is gone answers nothing, and without a limit whoever asks would wait for
-    minutes.
+    """The URL of a PostgreSQL database with `CONNECT_TIMEOUT_S` as limit, unless it has a limit.
+
+    A host that is gone answers nothing, and without a limit connecting takes minutes.
     """
     if url.get_backend_name() != "postgresql" or "connect_timeout" in url.query:
         return url
     return url.update_query_dict({"connect_timeout": str(CONNECT_TIMEOUT_S)})
 
 
-def prepare(
-    engine: Engine, component: str, metadata: MetaData, migrations: Sequence[Sequence[str]] = ()
-) -> None:
-    """Create a component's tables, or bring those of an older version up to date, in one
-    transaction.
-
-    `migrations[i]` are the statements that lead from version i + 1 to i + 2; `metadata` describes
-    the newest version. Safe to call from several processes at once. Raises SchemaVersionError when
-    the tables are newer than this code.
-    """
-    newest = len(migrations) + 1
-    with engine.begin() as connection:
-        if connection.dialect.name == "postgresql":
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _PREPARE_LOCK})
-        _bookkeeping.create_all(connection)
-        found = _version(connection, component)
-        if found is not None and found > newest:
-            raise SchemaVersionError(
-                f"the tables of {component} are at version {found}, this program knows {newest}: start the newer program"
-            )
-        for statements in migrations[found - 1 :] if found is not None else ():
-            for statement in statements:
-                connection.execute(text(statement))
-        metadata.create_all(connection)
-        if found is None:
-            connection.execute(insert(_schema_version).values(component=component, version=newest))
-        else:
-            connection.execute(
-                update(_schema_version)
-                .where(_schema_version.c.component == component)
-                .values(version=newest)
-            )
-
-
 def _translate(context: ExceptionContext) -> None:
-    """Raise `DatabaseUnavailableError` in place of a failure that is the database's, and not the
-    statement's.
-    """
+    """Raise `DatabaseUnavailableError` for failures of the database; leave those of statements."""
     original = context.original_exception
     if isinstance(original, sqlite3.Error):
         away = getattr(original, "sqlite_errorcode", 0) & 0xFF in _SQLITE_UNAVAILABLE
@@ -185,7 +115,7 @@ def _translate(context: ExceptionContext) -> None:
             or context.is_disconnect
             or isinstance(context.sqlalchemy_exception, OperationalError)
         )
-    # What the pool asks of a connection before it lends it is not an answer yet: it connects anew.
+    # A ping that fails is not an answer yet: the pool connects anew.
     if away and not context.is_pre_ping:
         where = (
             f" {context.engine.url.set(query={}).render_as_string()}"
@@ -197,15 +127,8 @@ def _translate(context: ExceptionContext) -> None:
         ) from original
 
 
-def _version(connection: Connection, component: str) -> int | None:
-    return connection.scalar(
-        select(_schema_version.c.version).where(_schema_version.c.component == component)
-    )
-
-
 def _configure_sqlite(connection: Any, _entry: ConnectionPoolEntry) -> None:
-    # The driver's own idea of when a transaction begins is switched off: `_begin_immediate` says
-    # it.
+    # The driver begins no transactions by itself: `_begin_immediate` does.
     connection.isolation_level = None
     cursor = connection.cursor()
     _use_write_ahead_log(cursor)
@@ -215,8 +138,10 @@ def _configure_sqlite(connection: Any, _entry: ConnectionPoolEntry) -> None:
 
 
 def _use_write_ahead_log(cursor: sqlite3.Cursor) -> None:
-    """Services that start at once all turn a new file to write-ahead logging; for this SQLite does
-    not wait for the others.
+    """Turn a file to write-ahead logging.
+
+    Services that start at once all do it. SQLite does not wait for the others here, so this
+    function does.
     """
     deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
     while True:

@@ -1,68 +1,47 @@
-"""The online store: Redis, or anything that speaks its protocol.
+"""Online store: states of visitors and items, trending items, and the catalogue, in Redis.
 
-Every state is read, folded here and replaced by a script that refuses when somebody else replaced
-it meanwhile; the state itself says which records it holds. So a record that is read twice, by one
+Every state is read, folded here, and replaced by a script that refuses when another writer has
+replaced it meanwhile. The state says which records it holds, so a record that is read twice, by one
 consumer or by two, counts once.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Final
 
-from slipstream.chassis.logging import get_logger
 from slipstream.chassis.settings import RedisSettings
-from slipstream.contracts.events import CatalogRecord, Interaction
+from slipstream.contracts.events import CatalogRecord
+from slipstream.contracts.positions import StreamCatalogRecord, StreamInteraction
 from slipstream.contracts.times import DAY_MS
-from slipstream.contracts.vocabulary import signal_weight
-from slipstream.features import decay, item
-from slipstream.features.applied import Placed, advance
-from slipstream.features.covisits import Covisit
-from slipstream.features.identity import named
+from slipstream.features.identity import linked_user
 from slipstream.features.item import ItemState
 from slipstream.features.visitor import VisitorState
 from slipstream.stores import layout
-from slipstream.stores.connection import Call, Scripts, connect, translated
+from slipstream.stores.catalog_entries import CatalogEntries
+from slipstream.stores.connection import Scripts, connect, translated
 from slipstream.stores.connection import StoreUnavailableError as StoreUnavailableError
-from slipstream.stores.decoded import Decoded
-from slipstream.stores.layout import Keys, TrendingState
+from slipstream.stores.items import Items, contributions
+from slipstream.stores.keys import Keys
+from slipstream.stores.markers import MOST_HOPS, Content, state_to_read, targets_of
+from slipstream.stores.merges import Merges
 from slipstream.stores.online_reader import OnlineReader as OnlineReader
-from slipstream.stores.visitors import MOST_HOPS, Visitors, as_read, further_of
+from slipstream.stores.trending_list import TRENDING_KEPT as TRENDING_KEPT
+from slipstream.stores.trending_list import TrendingList
+from slipstream.stores.visitor_values import VisitorValues
+from slipstream.stores.visitors import Visitors
 
-log = get_logger(__name__)
-
-TRENDING_KEPT: Final = 10_000
-# A deletion is kept for so long, so that an older upsert that is read again does not bring the
-# entry back.
-TOMBSTONE_TTL_MS: Final = 30 * DAY_MS
-# What was written lately is read again soon: so many items need not be decoded then (about 4 KB
-# each).
-_ITEMS_REMEMBERED: Final = 10_000
 _CHUNK: Final = 500
 
 
-class PlacedCatalog(NamedTuple):
-    """A catalogue record with its place in the stream."""
-
-    source: str
-    offset: int
-    record: CatalogRecord
-
-
-class Brought(NamedTuple):
-    """What a record brings for one item: the event, if it is on that item, and pairs with others."""
-
-    source: str
-    offset: int
-    event: Interaction | None
-    pairs: list[Covisit]
-
-
 @dataclass(slots=True)
-class Linked:
-    """What identity records have done: the users whose state has changed, how many records came to
-    what (`LinkOutcome`), and the visitors who were merged into a user that has been erased since,
-    with the time of that.
+class LinkResult:
+    """Result of identity records.
+
+    Attributes:
+        changed: the users whose state has changed.
+        outcomes: the number of records by `LinkOutcome`, and of "invalid" ones.
+        erased: the visitors merged into a user that was erased since, with the time of that (ms).
     """
 
     changed: dict[str, VisitorState] = field(default_factory=dict)
@@ -72,8 +51,9 @@ class Linked:
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How long what is kept, and how fast trends pass. A visitor or item goes when no event came
-    for its time to live.
+    """Times to live, and the half-life of trends.
+
+    A visitor or item is dropped when no event came for its time to live.
     """
 
     visitor_ttl_ms: int = 90 * DAY_MS
@@ -82,101 +62,101 @@ class Retention:
 
 
 class OnlineStore:
-    """The writing side, for the features consumer, and blocking reads. Connects on first use; one
-    thread at a time may write.
+    """The writing side, for the features consumer, and blocking reads.
 
-    Methods raise `StoreUnavailableError` when Redis does not do what was asked; all writes can then
-    be asked again.
+    It connects on first use; one thread at a time may write. Methods raise `StoreUnavailableError`
+    when Redis does not do what was asked; all writes can then be asked again.
     """
 
     def __init__(
         self, settings: RedisSettings, namespace: str, retention: Retention | None = None
     ) -> None:
         retention = retention or Retention()
-        self._keys = Keys(namespace)
-        self._half_life_ms = retention.trending_half_life_ms
-        self._item_ttl_ms = retention.item_ttl_ms
-        self._redis = connect(settings)
-        self._scripts = Scripts(self._redis)
-        self._items = Decoded(layout.decode_item, _ITEMS_REMEMBERED)
-        self._visitors = Visitors(self._redis, self._scripts, self._keys, retention.visitor_ttl_ms)
+        self._keys = keys = Keys(namespace)
+        self._redis = client = connect(settings)
+        self._scripts = scripts = Scripts(client)
+        values = VisitorValues(client, scripts, keys, retention.visitor_ttl_ms)
+        self._merges = Merges(values)
+        self._visitors = Visitors(values, self._merges)
+        self._items = Items(client, scripts, keys, retention.item_ttl_ms)
+        self._trending = TrendingList(client, scripts, keys, retention.trending_half_life_ms)
+        self._catalog = CatalogEntries(client, scripts, keys)
 
     @property
     def lost_races(self) -> int:
         """How often another writer was faster, since the start."""
         return self._scripts.lost_races
 
-    def apply(self, records: Sequence[Placed]) -> dict[str, VisitorState]:
-        """Fold interactions into visitors, items and trending, each at most once. Records of one
-        source in order of offsets.
+    def apply(self, records: Sequence[StreamInteraction]) -> dict[str, VisitorState]:
+        """Fold interactions into visitors, items and trending, each at most once.
 
-        Returns the visitors that changed, with their new state; those of records applied before are
-        not among them.
+        Records of one source come in the order of their offsets. Returns the visitors that changed,
+        with their new state; records applied before change none.
         """
         changed: dict[str, VisitorState] = {}
-        todo: Sequence[Placed] = records
+        todo: Sequence[StreamInteraction] = records
         with translated():
             while todo:
-                groups: dict[str, list[Placed]] = {}
+                groups: dict[str, list[StreamInteraction]] = {}
                 for record in todo:
                     groups.setdefault(record.interaction.user_id, []).append(record)
-                folded = self._visitors.fold(groups)
-                told = {
-                    (record.source, record.offset): pairs
-                    for one in folded.values()
-                    for record, pairs in zip(one.records, one.pairs, strict=True)
-                    if pairs
+                updates = self._visitors.fold(groups)
+                pairs = {
+                    (record.source, record.offset): made
+                    for update in updates.values()
+                    for record, made in zip(update.records, update.pairs, strict=True)
+                    if made
                 }
-                # Items come first. Stopped after them, the visitors are as before, tell the same
-                # pairs again, and the items know.
-                self._fold_items(_by_item(todo, told))
-                lost = self._visitors.write(folded)
-                changed |= {end: one.state for end, one in folded.items() if end not in lost}
-                todo = [record for end in lost for record in folded[end].records]
-            self._add_trending(records)
+                # Items come first. After a crash between the two, the visitors are as before and
+                # make the same pairs again, which the items already hold.
+                self._items.fold(contributions(todo, pairs))
+                lost = self._visitors.write(updates)
+                changed |= {end: update.state for end, update in updates.items() if end not in lost}
+                todo = [record for end in lost for record in updates[end].records]
+            self._trending.add(records)
         return changed
 
-    def link(self, records: Sequence[PlacedCatalog]) -> Linked:
-        """Merge visitors into the users that they are, as `identity` records say: each once, in
-        whatever order they come.
-        """
-        linked = Linked()
-        links = [(record.entity_id, named(record.attributes), record) for _, _, record in records]
+    def link(self, records: Sequence[StreamCatalogRecord]) -> LinkResult:
+        """Merge visitors into users as `identity` records say, each once, in any order."""
+        result = LinkResult()
+        links = [
+            (record.entity_id, linked_user(record.attributes), record) for _, _, record in records
+        ]
         valid = [
             (visitor_id, user_id, record)
             for visitor_id, user_id, record in links
             if user_id is not None
         ]
-        linked.outcomes["invalid"] = len(links) - len(valid)
+        result.outcomes["invalid"] = len(links) - len(valid)
         with translated():
-            known = self._visitors.known_links(
+            done = self._merges.are_done(
                 [(visitor_id, user_id) for visitor_id, user_id, _ in valid]
             )
-            linked.outcomes["known"] = sum(known)
-            for (visitor_id, user_id, record), already in zip(valid, known, strict=True):
+            result.outcomes["known"] = sum(done)
+            for (visitor_id, user_id, record), already in zip(valid, done, strict=True):
                 if already:
                     continue
-                erased_at = self._erased_at(user_id)
+                erased_at = self._catalog.erased_at(user_id)
                 forget = erased_at is not None and record.timestamp <= erased_at
-                outcome, changed = self._visitors.link(visitor_id, user_id, forget=forget)
-                linked.outcomes[outcome] += 1
-                linked.changed |= changed
+                outcome, changed = self._merges.link(visitor_id, user_id, forget=forget)
+                result.outcomes[outcome] += 1
+                result.changed |= changed
                 if erased_at is not None and forget:
-                    linked.erased.append((visitor_id, erased_at))
-        return linked
+                    result.erased.append((visitor_id, erased_at))
+        return result
 
-    def erase(self, record: PlacedCatalog) -> list[str]:
-        """Forget a user, and all visitors who were merged into it: their states, and what the
-        catalogue says of them. Who they were. Once for each record, so that reading it again does
-        not take what came after it.
+    def erase(self, record: StreamCatalogRecord) -> list[str]:
+        """Erase a user and its members: states and catalogue entries. Returns all their ids.
+
+        Each record erases once, so that reading it again does not take what came after it.
         """
         source, offset, entry = record
         with translated():
-            members = self._visitors.erase(entry.entity_id, source, offset)
+            members = self._merges.erase(entry.entity_id, source, offset)
             tombstone = entry.model_copy(update={"attributes": {}, "deleted": True})
-            self._put(
+            self._catalog.put(
                 [
-                    PlacedCatalog(
+                    StreamCatalogRecord(
                         source, offset, tombstone.model_copy(update={"entity_id": member})
                     )
                     for member in members
@@ -184,26 +164,22 @@ class OnlineStore:
             )
         return members
 
-    def put_catalog(self, records: Sequence[PlacedCatalog]) -> None:
-        """Keep each record as its entity's newest, unless a newer one is kept. A deleted entity's
-        entry becomes a tombstone.
-        """
+    def put_catalog(self, records: Sequence[StreamCatalogRecord]) -> None:
+        """Keep each record, unless a newer one of its entity is kept; deletions as tombstones."""
         with translated():
-            self._put(records)
+            self._catalog.put(records)
 
     def visitor(self, user_id: str) -> VisitorState | None:
-        """The state of the user whom a visitor is known to be, else of the visitor; None when never
-        seen, or not for as long as states are kept.
-        """
-        known: dict[str, VisitorState | layout.Moved | None] = {}
+        """The state of the visitor, or of the user that the visitor is; None when there is none."""
+        contents: dict[str, Content] = {}
         further = {user_id}
         with translated():
-            while further and len(known) <= MOST_HOPS:
-                for one in further:
-                    value = self._redis.get(self._keys.visitor(one))
-                    known[one] = layout.decode_known(value) if value else None
-                further = further_of(known.values()) - known.keys()
-        return as_read(known, user_id)
+            while further and len(contents) <= MOST_HOPS:
+                for visitor_id in further:
+                    value = self._redis.get(self._keys.visitor(visitor_id))
+                    contents[visitor_id] = layout.decode_visitor_or_marker(value) if value else None
+                further = targets_of(contents.values()) - contents.keys()
+        return state_to_read(contents, user_id)
 
     def items(self, item_ids: Sequence[str]) -> list[ItemState | None]:
         """The items' states, in the order asked."""
@@ -217,41 +193,24 @@ class OnlineStore:
         return states
 
     def catalog_items(self) -> Iterator[CatalogRecord]:
-        """The catalogue's items, each once, in no order; entries that change meanwhile may be
-        missed.
+        """The catalogue's items, each once, in no order.
 
-        A deleted item comes as its tombstone for as long as that is kept, so that a reader which
-        still has the item from elsewhere (a model, say) learns that it is gone.
+        Entries that change meanwhile may be missed. A deleted item comes as its tombstone for as
+        long as that is kept. So a reader that still has the item from elsewhere, such as a model,
+        learns that it is gone.
         """
         with translated():
-            cursor, seen = -1, set[bytes]()
-            while cursor != 0:
-                cursor, ids = self._redis.sscan(
-                    self._keys.catalog_index("item"), cursor=max(cursor, 0), count=_CHUNK
-                )
-                fresh = [item_id for item_id in ids if item_id not in seen]
-                seen.update(fresh)
-                pipeline = self._redis.pipeline(transaction=False)
-                for item_id in fresh:
-                    pipeline.hget(self._keys.catalog("item", item_id.decode()), "record")
-                for value in pipeline.execute():
-                    record = layout.decode_catalog(value)
-                    if record is not None:
-                        yield record
+            yield from self._catalog.items()
 
     def trending(self, n: int) -> list[tuple[str, float]]:
-        """The `n` items with the most weight lately, highest first; the weight is as it was at the
-        newest event.
-        """
+        """The `n` heaviest items, highest first, with their weight at the newest event."""
         with translated():
-            scores = self._redis.zrevrange(self._keys.trending_scores, 0, n - 1, withscores=True)
-            return layout.worth(scores, self._redis.get(self._keys.trending)) if n > 0 else []
+            return self._trending.top(n)
 
     def watermark(self) -> int:
         """The newest event time that was applied, in ms; 0 when there is none."""
         with translated():
-            value = self._redis.get(self._keys.trending)
-        return layout.decode_trending(value).newest if value else 0
+            return self._trending.watermark()
 
     def ping(self) -> None:
         """Return when Redis answers; raise `StoreUnavailableError` when it does not."""
@@ -259,162 +218,17 @@ class OnlineStore:
             self._redis.ping()
 
     def held(self) -> bool:
-        """Whether a rebuild asks that nothing be applied for a moment (see
-        `slipstream.stores.rebuild`).
-        """
+        """Whether a rebuild asks that nothing be applied (see `slipstream.stores.rebuild`)."""
         with translated():
             return bool(self._redis.exists(self._keys.hold))
 
     def restarted(self) -> bool:
-        """Whether this is not the server that was written to, or it has restarted since. It may
-        then have lost what was written last, so read that again; the next write begins anew.
+        """Whether Redis has restarted since it was written to, or is another server.
+
+        Its last writes may be lost then, so their records have to be read again.
         """
         with translated():
             return self._scripts.restarted()
 
     def close(self) -> None:
         self._redis.close()
-
-    def _fold_items(self, groups: Mapping[str, list[Brought]]) -> None:
-        """Compare-and-set each item's state; those that lost a race are read and folded again."""
-        pending = list(groups)
-        while pending:
-            keys = [self._keys.item(item_id) for item_id in pending]
-            values = self._redis.mget(keys)
-            calls, item_ids = list[Call](), list[str]()
-            for item_id, key, value in zip(pending, keys, values, strict=True):
-                try:
-                    state = self._items.state(key, value) if value else None
-                except layout.LayoutError as error:
-                    log.error(
-                        "a state can't be read; its records are left out",
-                        item=item_id,
-                        reason=str(error),
-                    )
-                    continue
-                applied, fresh = advance(state.applied if state else {}, groups[item_id])
-                if not fresh:
-                    continue
-                events = [brought.event for brought in fresh if brought.event is not None]
-                state = item.fold_all(
-                    state, events, [pair for brought in fresh for pair in brought.pairs]
-                )
-                state.applied = applied
-                revision = layout.new_revision()
-                calls.append(
-                    Call(
-                        [key],
-                        [
-                            layout.revision_of(value),
-                            layout.encode_item(state, revision),
-                            self._item_ttl_ms,
-                        ],
-                    )
-                )
-                self._items.remember(key, revision, state)
-                item_ids.append(item_id)
-            done = self._scripts.replace(calls)
-            pending = [item_id for item_id, ok in zip(item_ids, done, strict=True) if not ok]
-
-    def _add_trending(self, records: Sequence[Placed]) -> None:
-        while records:
-            value = self._redis.get(self._keys.trending)
-            try:
-                state = (
-                    layout.decode_trending(value)
-                    if value
-                    else TrendingState(half_life_ms=self._half_life_ms)
-                )
-            except layout.LayoutError as error:
-                log.error(
-                    "the trending state can't be read; records are left out", reason=str(error)
-                )
-                return
-            applied, placed = advance(state.applied, records)
-            if not placed:
-                return
-            fresh = [record.interaction for record in placed]
-            masses: dict[str, float | None] = {}
-            for event in fresh:
-                if event.item_id is not None:
-                    masses[event.item_id] = decay.add(
-                        masses.get(event.item_id),
-                        signal_weight(event.event_type),
-                        event.timestamp,
-                        self._half_life_ms,
-                    )
-            newest = max(state.newest, max(event.timestamp for event in fresh))
-            after = layout.encode_trending(
-                TrendingState(applied, newest, self._half_life_ms), layout.new_revision()
-            )
-            arguments: list[Any] = [
-                layout.revision_of(value),
-                after,
-                TRENDING_KEPT,
-                int(state.half_life_ms != self._half_life_ms),
-            ]
-            for item_id, mass in masses.items():
-                if mass is not None:
-                    arguments += [item_id, repr(mass)]
-            if self._scripts.run(
-                "trending", [Call([self._keys.trending, self._keys.trending_scores], arguments)]
-            )[0]:
-                return
-            self._scripts.lost_races += 1
-
-    def _put(self, records: Sequence[PlacedCatalog]) -> None:
-        self._index([r.record for r in records])
-        self._scripts.run(
-            "put_newer",
-            [
-                Call(
-                    [self._keys.catalog(record.entity, record.entity_id)],
-                    [
-                        record.model_dump_json(),
-                        record.timestamp,
-                        source,
-                        offset,
-                        TOMBSTONE_TTL_MS if record.deleted else 0,
-                    ],
-                )
-                for source, offset, record in records
-            ],
-        )
-
-    def _index(self, records: Sequence[CatalogRecord]) -> None:
-        """Put ids into the set of all ids, which is only an index, in another slot than the
-        entries: so before them. An id stays in it when its tombstone has expired, and is skipped
-        then.
-        """
-        ids: dict[str, list[str]] = {}
-        for record in records:
-            ids.setdefault(record.entity, []).append(record.entity_id)
-        for entity, members in ids.items():
-            self._redis.sadd(self._keys.catalog_index(entity), *members)
-
-    def _erased_at(self, user_id: str) -> int | None:
-        record = layout.decode_catalog(
-            self._redis.hget(self._keys.catalog("user", user_id), "record")
-        )
-        return record.timestamp if record is not None and record.deleted else None
-
-
-def _by_item(
-    records: Iterable[Placed], told: Mapping[tuple[str, int], list[Covisit]]
-) -> dict[str, list[Brought]]:
-    """What each item is brought, in the order of the records, one entry a record, which pairs its
-    item with another once.
-    """
-    groups: defaultdict[str, list[Brought]] = defaultdict(list)
-    for source, offset, event in records:
-        item_id = event.item_id
-        if item_id is None:
-            continue
-        own: list[Covisit] = []
-        groups[item_id].append(Brought(source, offset, event, own))
-        for pair in told.get((source, offset), ()):
-            if pair.item_id == item_id:
-                own.append(pair)
-            else:
-                groups[pair.item_id].append(Brought(source, offset, None, [pair]))
-    return groups

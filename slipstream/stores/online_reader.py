@@ -1,4 +1,4 @@
-"""The online store's reads as coroutines."""
+"""Reads of the online store, as coroutines."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -12,24 +12,25 @@ from slipstream.features.item import ItemState
 from slipstream.features.visitor import VisitorState
 from slipstream.stores import layout
 from slipstream.stores.connection import translated
-from slipstream.stores.decoded import Decoded
-from slipstream.stores.layout import Keys, Moved, worth
-from slipstream.stores.visitors import MOST_HOPS, as_read, further_of
+from slipstream.stores.keys import Keys
+from slipstream.stores.layout import MergeMarker, trending_items
+from slipstream.stores.markers import MOST_HOPS, Content, state_to_read, targets_of
+from slipstream.stores.state_cache import StateCache
 
-# Decoded items that a reader keeps, of about five kilobytes each.
+# Decoded items that a reader keeps, of about 5 KB each.
 ITEMS_KEPT: Final = 4_096
 
 
 class OnlineReader:
-    """The reads as coroutines, for request handlers. Made and used in one event loop.
+    """Reads for request handlers. Made and used in one event loop.
 
     Methods raise `StoreUnavailableError` when Redis does not answer.
     """
 
     def __init__(self, settings: RedisSettings, namespace: str) -> None:
         self._keys = Keys(namespace)
-        # the same items are asked for again and again, far more often than they change
-        self._items = Decoded(layout.decode_item, ITEMS_KEPT)
+        # Items are read far more often than they change.
+        self._items = StateCache(layout.decode_item, ITEMS_KEPT)
         pool = redis.asyncio.BlockingConnectionPool.from_url(
             settings.url.get_secret_value(),
             socket_timeout=settings.timeout_s,
@@ -40,9 +41,7 @@ class OnlineReader:
         self._redis: Any = redis.asyncio.Redis.from_pool(pool)
 
     async def visitor(self, user_id: str) -> VisitorState | None:
-        """The state of the user whom a visitor is known to be, else of the visitor; None when never
-        seen, or not for as long as states are kept.
-        """
+        """The state of the visitor, or of the user that the visitor is; None when there is none."""
         return (await self.visitors([user_id]))[0]
 
     async def visitors(self, user_ids: Sequence[str]) -> list[VisitorState | None]:
@@ -56,23 +55,25 @@ class OnlineReader:
     async def states(
         self, user_ids: Sequence[str], item_ids: Sequence[str]
     ) -> tuple[list[VisitorState | None], list[ItemState | None]]:
-        """Visitors' and items' states, in the orders asked, in one round trip; one more for each
-        marker that a visitor's leads to. An anonymous visitor who is known to be a user gets the
-        user's state.
+        """Visitors' and items' states, in the orders asked.
+
+        A merged visitor gets the user's state. It takes one round trip, and one more for each
+        marker on the way.
         """
         keys = [self._keys.visitor(user_id) for user_id in user_ids] + [
             self._keys.item(item_id) for item_id in item_ids
         ]
         values = await self._values(keys)
         with translated():
-            known = [
-                layout.decode_known(value) if value else None for value in values[: len(user_ids)]
+            contents = [
+                layout.decode_visitor_or_marker(value) if value else None
+                for value in values[: len(user_ids)]
             ]
             of_items = zip(keys[len(user_ids) :], values[len(user_ids) :], strict=True)
             items = [self._items.state(key, value) if value else None for key, value in of_items]
-        if any(isinstance(one, Moved) for one in known):
-            return await self._followed(dict(zip(user_ids, known, strict=True)), user_ids), items
-        return cast("list[VisitorState | None]", known), items
+        if any(isinstance(content, MergeMarker) for content in contents):
+            return await self._followed(dict(zip(user_ids, contents, strict=True)), user_ids), items
+        return cast("list[VisitorState | None]", contents), items
 
     async def catalog(self, item_ids: Sequence[str]) -> list[CatalogRecord | None]:
         """The items' catalogue records, in the order asked; a deleted item's says so."""
@@ -86,9 +87,7 @@ class OnlineReader:
         return [layout.decode_catalog(value) for value in values]
 
     async def trending(self, n: int) -> list[tuple[str, float]]:
-        """The `n` items with the most weight lately, highest first; the weight is as it was at the
-        newest event.
-        """
+        """The `n` heaviest items, highest first, with their weight at the newest event."""
         if n <= 0:
             return []
         async with translated_async():
@@ -96,10 +95,10 @@ class OnlineReader:
             pipeline.zrevrange(self._keys.trending_scores, 0, n - 1, withscores=True)
             pipeline.get(self._keys.trending)
             scores, state = await pipeline.execute()
-        return worth(scores, state)
+        return trending_items(scores, state)
 
     async def ping(self) -> None:
-        """A readiness check: returns when Redis answers."""
+        """Return when Redis answers; a readiness check."""
         async with translated_async():
             await self._redis.ping()
 
@@ -107,19 +106,20 @@ class OnlineReader:
         await self._redis.aclose()
 
     async def _followed(
-        self, known: dict[str, VisitorState | Moved | None], user_ids: Sequence[str]
+        self, contents: dict[str, Content], user_ids: Sequence[str]
     ) -> list[VisitorState | None]:
+        """The visitors' states, after their markers were followed."""
         for _ in range(MOST_HOPS):
-            further = list(further_of(known.values()) - known.keys())
+            further = list(targets_of(contents.values()) - contents.keys())
             if not further:
                 break
             values = await self._values([self._keys.visitor(user_id) for user_id in further])
             with translated():
-                known |= {
-                    one: layout.decode_known(value) if value else None
-                    for one, value in zip(further, values, strict=True)
+                contents |= {
+                    user_id: layout.decode_visitor_or_marker(value) if value else None
+                    for user_id, value in zip(further, values, strict=True)
                 }
-        return [as_read(known, user_id) for user_id in user_ids]
+        return [state_to_read(contents, user_id) for user_id in user_ids]
 
     async def _values(self, keys: list[str]) -> list[bytes | None]:
         if not keys:
@@ -131,5 +131,6 @@ class OnlineReader:
 
 @asynccontextmanager
 async def translated_async() -> AsyncIterator[None]:
+    """`translated`, for a block that awaits."""
     with translated():
         yield

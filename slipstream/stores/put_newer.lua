@@ -1,5 +1,7 @@
--- Keep a catalogue entry if it is newer than the one that is kept: by timestamp, then by offset within one source.
--- KEYS: entry.  ARGV: record, timestamp, source, offset, ms to live (0: for ever).  Returns 1 when kept, else 0.
+-- Keep a catalogue entry if it is newer than the one kept: by timestamp, then by offset within one
+-- source.
+-- KEYS: entry.  ARGV: record, timestamp, source, offset, ms to live (0: for ever).
+-- Returns 1 when kept, else 0.
 local held = redis.call('HMGET', KEYS[1], 'timestamp', 'source', 'offset')
 if held[1] then
     local before, now = tonumber(held[1]), tonumber(ARGV[2])
@@ -10,7 +12,8 @@ if held[1] then
         return 0
     end
 end
-redis.call('HSET', KEYS[1], 'record', ARGV[1], 'timestamp', ARGV[2], 'source', ARGV[3], 'offset', ARGV[4])
+redis.call('HSET', KEYS[1],
+    'record', ARGV[1], 'timestamp', ARGV[2], 'source', ARGV[3], 'offset', ARGV[4])
 if ARGV[5] == '0' then
     redis.call('PERSIST', KEYS[1])
 else

@@ -1,11 +1,10 @@
-"""Replaces what the online store holds by what history says, beside the consumer that goes on
-writing.
+"""Rebuild of the online store from history, while the consumer goes on writing.
 
-A state may hold records that history does not have yet. So a value is replaced only when every
-record that it holds is among those that the new one was folded of (by source and offset), and
-nobody has written it since it was looked at. Otherwise it is left as it is and named; who rebuilds
-looks again when history has come further. The new state says which records it holds, so the
-consumer goes on with the next one: none is lost, none counts twice.
+A state may hold records that history does not have yet. So a value is replaced only when all its
+records are among those of the new state (by source and offset), and no writer has changed it since
+it was read. Otherwise it is left and returned, to be tried again when history has more records. The
+new state says which records it holds, so the consumer goes on with the next record: none is lost,
+and none counts twice.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,19 +18,19 @@ from slipstream.features.item import ItemState
 from slipstream.features.visitor import VisitorState
 from slipstream.stores import layout
 from slipstream.stores.connection import Call, Scripts, connect, translated
-from slipstream.stores.layout import Keys, Moved, TrendingState
-from slipstream.stores.online import TRENDING_KEPT, Retention
+from slipstream.stores.keys import Keys
+from slipstream.stores.layout import MergeMarker, TrendingState
+from slipstream.stores.online import Retention
+from slipstream.stores.trending_list import trending_call
 
 _CHUNK: Final = 200
 
-# Of "<topic id>:<partition>": the last offset of which history has the record; -1 when it has none.
-Covered = Callable[[str], int]
+# Maps a source's name to the last offset that history has; -1 for none.
+LastOffset = Callable[[str], int]
 
 
 class RebuiltVisitor(NamedTuple):
-    """A user's state of history, the visitors who turned out to be the user, and when the last
-    record arrived (ms).
-    """
+    """A user's state by history, the visitors merged into it, and the last receipt (ms)."""
 
     user_id: str
     state: VisitorState
@@ -40,14 +39,16 @@ class RebuiltVisitor(NamedTuple):
 
 
 class RebuiltItem(NamedTuple):
+    """An item's state by history, and the last receipt of a record (ms)."""
+
     item_id: str
     state: ItemState
     last_received: int
 
 
 @dataclass(slots=True)
-class _Visit:
-    """A user with all keys that are replaced together, as they were read."""
+class _PendingVisitor:
+    """A user to write, with the revisions of its keys and its state as they were read."""
 
     rebuilt: RebuiltVisitor
     revisions: dict[str, bytes]
@@ -55,19 +56,17 @@ class _Visit:
 
 
 class Rebuild:
-    """One writer. Methods raise `StoreUnavailableError`; all can be asked again."""
+    """Writes states of history. Methods raise `StoreUnavailableError`, and can all be repeated."""
 
     def __init__(
-        self, settings: RedisSettings, namespace: str, retention: Retention, covered: Covered
+        self, settings: RedisSettings, namespace: str, retention: Retention, covered: LastOffset
     ) -> None:
         self._redis = connect(settings)
         self._scripts = Scripts(self._redis)
         self._keys, self._retention, self._covered = Keys(namespace), retention, covered
 
     def visitors(self, rebuilt: Sequence[RebuiltVisitor]) -> list[RebuiltVisitor]:
-        """Write these users, and markers in the places of their members; those that had to be left
-        as they are.
-        """
+        """Write these users, and markers for their members; returns those that had to be left."""
         left: list[RebuiltVisitor] = []
         with translated():
             for start in range(0, len(rebuilt), _CHUNK):
@@ -75,7 +74,7 @@ class Rebuild:
         return left
 
     def items(self, rebuilt: Sequence[RebuiltItem]) -> list[RebuiltItem]:
-        """Write these items; those that had to be left as they are."""
+        """Write these items; returns those that had to be left."""
         left: list[RebuiltItem] = []
         with translated():
             for start in range(0, len(rebuilt), _CHUNK):
@@ -83,7 +82,7 @@ class Rebuild:
         return left
 
     def trending(self, masses: Mapping[str, float], state: TrendingState) -> bool:
-        """Write the trending list; whether that could be done."""
+        """Write the trending list, masses by item; whether that could be done."""
         with translated():
             value = self._redis.get(self._keys.trending)
             present = layout.decode_trending(value) if value else TrendingState()
@@ -94,47 +93,40 @@ class Rebuild:
                 applied=furthest(present.applied, state.applied),
                 newest=max(state.newest, present.newest),
             )
-            arguments = [
-                layout.revision_of(value),
-                layout.encode_trending(after, layout.new_revision()),
-                TRENDING_KEPT,
-                1,
-            ]
-            for item_id, mass in masses.items():
-                arguments += [item_id, repr(mass)]
-            return bool(
-                self._scripts.run(
-                    "trending", [Call([self._keys.trending, self._keys.trending_scores], arguments)]
-                )[0]
+            call = trending_call(
+                self._keys, layout.revision_of(value), after, masses.items(), anew=True
             )
+            return bool(self._scripts.run("trending", [call])[0])
 
     def trending_applied(self) -> dict[str, int]:
-        """How far the consumer has come with each source: every record passes through the trending
-        list's state.
-        """
+        """The consumer's last offset by source: the trending list's state sees every record."""
         with translated():
             value = self._redis.get(self._keys.trending)
             return layout.decode_trending(value).applied if value else {}
 
     def states(self, user_ids: Sequence[str]) -> list[VisitorState | None]:
-        """The visitors' states as they stand; None for none, and for a visitor who is another."""
+        """The visitors' states as they stand; None for none, and for a merged visitor."""
         with translated():
             values = (
                 self._redis.mget([self._keys.visitor(user_id) for user_id in user_ids])
                 if user_ids
                 else []
             )
-            known = [layout.decode_known(value) if value else None for value in values]
-            return [state if isinstance(state, VisitorState) else None for state in known]
+            contents = [
+                layout.decode_visitor_or_marker(value) if value else None for value in values
+            ]
+            return [content if isinstance(content, VisitorState) else None for content in contents]
 
     def hold(self, seconds: float) -> None:
-        """Ask the consumers to apply nothing for so long, so that history comes to where they are.
-        See `OnlineStore.held`.
+        """Ask the consumers to apply nothing for `seconds`, so that history catches up with them.
+
+        They look at `OnlineStore.held`.
         """
         with translated():
             self._redis.set(self._keys.hold, b"", px=max(1, int(seconds * 1000)))
 
     def release(self) -> None:
+        """Let the consumers go on."""
         with translated():
             self._redis.delete(self._keys.hold)
 
@@ -144,99 +136,98 @@ class Rebuild:
     def _write_visitors(self, rebuilt: Sequence[RebuiltVisitor]) -> list[RebuiltVisitor]:
         now = now_ms()
         living = [
-            one
-            for one in rebuilt
-            if _ttl(self._retention.visitor_ttl_ms, one.last_received, now) > 0
+            user
+            for user in rebuilt
+            if _ttl(self._retention.visitor_ttl_ms, user.last_received, now) > 0
         ]
         left: list[RebuiltVisitor] = []
-        visits: list[_Visit] = []
-        ids = [name for one in living for name in (one.user_id, *one.members)]
+        pending: list[_PendingVisitor] = []
+        ids = [name for user in living for name in (user.user_id, *user.members)]
         values = iter(self._redis.mget([self._keys.visitor(name) for name in ids]) if ids else [])
-        for one in living:
-            found = {name: next(values) for name in (one.user_id, *one.members)}
-            known = {
-                name: layout.decode_known(value) if value else None for name, value in found.items()
+        for user in living:
+            stored = {name: next(values) for name in (user.user_id, *user.members)}
+            contents = {
+                name: layout.decode_visitor_or_marker(value) if value else None
+                for name, value in stored.items()
             }
-            own = known[one.user_id]
+            present = contents[user.user_id]
             states = [
-                state.state if isinstance(state, Moved) else state for state in known.values()
+                content.state if isinstance(content, MergeMarker) else content
+                for content in contents.values()
             ]
-            unknown = isinstance(own, VisitorState) and not own.merged.keys() <= set(
-                one.members
-            )  # linked since
             if (
-                isinstance(own, Moved)
-                or unknown
+                isinstance(present, MergeMarker)
+                # a visitor was linked since
+                or (present is not None and not present.merged.keys() <= set(user.members))
                 or not all(self._holds(state) for state in states if state is not None)
             ):
-                left.append(one)
+                left.append(user)
                 continue
-            visits.append(
-                _Visit(one, {name: layout.revision_of(value) for name, value in found.items()}, own)
-            )
-        done = self._scripts.replace([self._visitor_call(visit, now) for visit in visits])
-        # Only now the members: what comes for them until then is kept in their own states, and
-        # found there.
-        calls, whose = [], []
-        for visit, ok in zip(visits, done, strict=True):
+            revisions = {name: layout.revision_of(value) for name, value in stored.items()}
+            pending.append(_PendingVisitor(user, revisions, present))
+        done = self._scripts.replace([self._visitor_call(each, now) for each in pending])
+        # The members come last. Until then their records are folded into their own states, whose
+        # revisions change, so the marker is refused.
+        calls, users = [], []
+        for each, ok in zip(pending, done, strict=True):
             if not ok:
-                left.append(visit.rebuilt)
+                left.append(each.rebuilt)
                 continue
-            marker = layout.encode_moved(Moved(visit.rebuilt.user_id), layout.new_revision())
-            for name in visit.rebuilt.members:
+            marker = layout.encode_marker(MergeMarker(each.rebuilt.user_id), layout.new_revision())
+            for name in each.rebuilt.members:
                 calls.append(
                     self._call(
                         self._keys.visitor(name),
-                        visit.revisions[name],
+                        each.revisions[name],
                         marker,
                         self._retention.visitor_ttl_ms,
                     )
                 )
-                whose.append(visit.rebuilt)
+                users.append(each.rebuilt)
         lost = {
-            one.user_id: one
-            for one, ok in zip(whose, self._scripts.replace(calls), strict=True)
+            user.user_id: user
+            for user, ok in zip(users, self._scripts.replace(calls), strict=True)
             if not ok
         }
         return left + list(lost.values())
 
-    def _visitor_call(self, visit: _Visit, now_ms: int) -> Call:
-        one, present = visit.rebuilt, visit.present or VisitorState()
+    def _visitor_call(self, pending: _PendingVisitor, now_ms: int) -> Call:
+        user, present = pending.rebuilt, pending.present or VisitorState()
         merged = dict(present.merged)
-        for name, offsets in one.state.merged.items():
+        for name, offsets in user.state.merged.items():
             merged[name] = furthest(merged.pop(name, {}), offsets)
         state = replace(
-            one.state, applied=furthest(present.applied, one.state.applied), merged=merged
+            user.state, applied=furthest(present.applied, user.state.applied), merged=merged
         )
         encoded = layout.encode_visitor(state, layout.new_revision())
-        ttl_ms = _ttl(self._retention.visitor_ttl_ms, one.last_received, now_ms)
-        return Call(
-            [self._keys.visitor(one.user_id)], [visit.revisions[one.user_id], encoded, ttl_ms]
-        )
+        ttl_ms = _ttl(self._retention.visitor_ttl_ms, user.last_received, now_ms)
+        revision = pending.revisions[user.user_id]
+        return self._call(self._keys.visitor(user.user_id), revision, encoded, ttl_ms)
 
     def _write_items(self, rebuilt: Sequence[RebuiltItem]) -> list[RebuiltItem]:
         now = now_ms()
         living = [
-            one for one in rebuilt if _ttl(self._retention.item_ttl_ms, one.last_received, now) > 0
+            each
+            for each in rebuilt
+            if _ttl(self._retention.item_ttl_ms, each.last_received, now) > 0
         ]
         values = (
-            self._redis.mget([self._keys.item(one.item_id) for one in living]) if living else []
+            self._redis.mget([self._keys.item(each.item_id) for each in living]) if living else []
         )
         left, written, calls = [], [], []
-        for one, value in zip(living, values, strict=True):
+        for each, value in zip(living, values, strict=True):
             present = layout.decode_item(value).applied if value else {}
             if not self._covers(present):
-                left.append(one)
+                left.append(each)
                 continue
-            state = replace(one.state, applied=furthest(present, one.state.applied))
+            state = replace(each.state, applied=furthest(present, each.state.applied))
             encoded = layout.encode_item(state, layout.new_revision())
-            ttl_ms = _ttl(self._retention.item_ttl_ms, one.last_received, now)
-            calls.append(
-                self._call(self._keys.item(one.item_id), layout.revision_of(value), encoded, ttl_ms)
-            )
-            written.append(one)
+            ttl_ms = _ttl(self._retention.item_ttl_ms, each.last_received, now)
+            key = self._keys.item(each.item_id)
+            calls.append(self._call(key, layout.revision_of(value), encoded, ttl_ms))
+            written.append(each)
         return left + [
-            one for one, ok in zip(written, self._scripts.replace(calls), strict=True) if not ok
+            each for each, ok in zip(written, self._scripts.replace(calls), strict=True) if not ok
         ]
 
     def _holds(self, state: VisitorState) -> bool:
@@ -252,5 +243,5 @@ class Rebuild:
 
 
 def _ttl(ttl_ms: int, last_received: int, now_ms: int) -> int:
-    """What is left of a time to live that began when the last record arrived."""
+    """The rest of a time to live that began with the last receipt, in ms."""
     return min(ttl_ms, ttl_ms - (now_ms - last_received))

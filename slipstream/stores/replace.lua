@@ -1,5 +1,6 @@
--- Replace a state if nobody has since it was read.
--- KEYS: state.  ARGV: revision read ('' for none), new value, ms to live.  Returns 1 when replaced, else 0.
+-- Replace a state if it still has the revision that was read.
+-- KEYS: state.  ARGV: revision read ('' for none), new value, ms to live.
+-- Returns 1 when replaced, else 0.
 if redis.call('GETRANGE', KEYS[1], 0, 7) ~= ARGV[1] then
     return 0
 end

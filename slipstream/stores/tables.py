@@ -1,8 +1,7 @@
-"""What the lake's tables hold, column by column.
+"""Tables of the lake and their columns.
 
-A column may be added at any time, as one that can be null: a table that an older version made gains
-it when it is next written, and reads as nulls before that. Anything else (another type, another
-meaning) is another column.
+A column may be added at any time if it can be null: an older table gains it at the next write, and
+reads as nulls before that. Another type or another meaning needs another column.
 """
 
 from typing import Final
@@ -13,7 +12,7 @@ INTERACTIONS: Final = "interactions"
 CATALOG: Final = "catalog"
 RECOMMENDATIONS: Final = "recommendations"
 
-_PLACE: Final = [("topic_id", pa.string()), ("partition", pa.int32()), ("offset", pa.int64())]
+_POSITION: Final = [("topic_id", pa.string()), ("partition", pa.int32()), ("offset", pa.int64())]
 _DATE: Final = [("received_date", pa.string())]
 _SLATE_ITEM: Final = pa.struct(
     [("item_id", pa.string()), ("score", pa.float64()), ("source", pa.string())]
@@ -37,7 +36,7 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
             ("position", pa.int64()),
             ("source", pa.string()),
             ("properties", pa.string()),
-            *_PLACE,
+            *_POSITION,
             *_DATE,
             ("maybe_repeat", pa.bool_()),
         ]
@@ -51,7 +50,7 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
             ("deleted", pa.bool_()),
             ("timestamp", pa.int64()),
             ("source", pa.string()),
-            *_PLACE,
+            *_POSITION,
         ]
     ),
     RECOMMENDATIONS: pa.schema(
@@ -66,7 +65,7 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
             ("placement", pa.string()),
             ("features", pa.string()),
             ("latency_ms", pa.float64()),
-            *_PLACE,
+            *_POSITION,
             *_DATE,
         ]
     ),

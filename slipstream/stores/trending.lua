@@ -1,6 +1,8 @@
--- Add masses to the trending scores, with the state that says which records they hold, if nobody has since it was read.
+-- Add masses to the trending scores, and replace the state that says which records they hold, if it
+-- still has the revision that was read.
 -- KEYS: state, scores (one hash tag).
--- ARGV: revision read ('' for none), new state, items to keep, '1' to begin anew, then item, log2 mass, item, log2 mass, ...
+-- ARGV: revision read ('' for none), new state, items to keep, '1' to begin anew, then item, log2
+--       mass, item, log2 mass, ...
 -- Returns 1 when added, else 0.
 if redis.call('GETRANGE', KEYS[1], 0, 7) ~= ARGV[1] then
     return 0

@@ -1,12 +1,10 @@
-"""The write keys that were made by command: a Redis hash of digests, each with the name it belongs
-to. No key is stored.
+"""Write keys made by command: a Redis hash of their digests and names. No key is stored.
 
 Ingestion reads it every few seconds; `slipstream write-keys` writes it.
 """
 
 import hashlib
 import secrets
-import time
 from typing import Any, NamedTuple
 
 import orjson
@@ -15,10 +13,11 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from slipstream.chassis.settings import RedisSettings
+from slipstream.contracts.times import now_ms
 
 
 class StoredKey(NamedTuple):
-    """A key, without itself. Times are ms; `expires` and `revoked` are None where that is not so."""
+    """A key's digest, name and times (ms). `expires` and `revoked` are None for never."""
 
     digest: str
     name: str
@@ -26,20 +25,19 @@ class StoredKey(NamedTuple):
     expires: int | None = None
     revoked: int | None = None
 
-    def valid(self, now_ms: int) -> bool:
-        return self.revoked is None and (self.expires is None or now_ms < self.expires)
+    def valid(self, at_ms: int) -> bool:
+        return self.revoked is None and (self.expires is None or at_ms < self.expires)
 
 
 def digest_of(key: str) -> str:
-    """What is kept of a key. Keys are long and random, so that a fast hash is as good as a slow
-    one.
-    """
+    """The digest of a key. Keys are long and random, so a fast hash is as good as a slow one."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 
 class WriteKeyStore:
-    """Reads and changes the hash. Made and used in one event loop; raises redis' errors when the
-    server does not answer.
+    """Reads and changes the hash. Made and used in one event loop.
+
+    Methods raise redis' errors when the server does not answer.
     """
 
     def __init__(self, settings: RedisSettings, namespace: str) -> None:
@@ -52,24 +50,25 @@ class WriteKeyStore:
         )
 
     async def all(self) -> list[StoredKey]:
-        """Every key there was, oldest first."""
+        """Every key ever made, oldest first."""
         entries = await self._redis.hgetall(self._key)
-        found = [
+        keys = [
             StoredKey(digest.decode(), **orjson.loads(value)) for digest, value in entries.items()
         ]
-        return sorted(found, key=lambda key: key.created)
+        return sorted(keys, key=lambda key: key.created)
 
     async def add(self, name: str) -> str:
-        """A new key of this name, which is returned and can't be read again."""
+        """Make a key of this name; returns the key, which can't be read again."""
         key = secrets.token_urlsafe(24)
-        await self._put([StoredKey(digest_of(key), name, _now_ms())])
+        await self._put([StoredKey(digest_of(key), name, now_ms())])
         return key
 
     async def rotate(self, name: str, grace_ms: int) -> str:
-        """A new key of this name. Those that it had end after `grace_ms`, or when they would have
-        ended before.
+        """Make a key of this name; returns the key.
+
+        The name's other keys end after `grace_ms`, unless they end before.
         """
-        key, now = secrets.token_urlsafe(24), _now_ms()
+        key, now = secrets.token_urlsafe(24), now_ms()
         ends = now + grace_ms
         older = [
             stored._replace(expires=min(stored.expires or ends, ends))
@@ -85,8 +84,8 @@ class WriteKeyStore:
         return key
 
     async def revoke(self, name: str) -> int:
-        """End all keys of this name now; how many there were."""
-        now = _now_ms()
+        """End all keys of this name now; returns the number of valid ones."""
+        now = now_ms()
         valid = [stored for stored in await self.all() if stored.name == name and stored.valid(now)]
         if valid:
             await self._put([stored._replace(revoked=now) for stored in valid])
@@ -103,7 +102,3 @@ class WriteKeyStore:
             for key in keys
         }
         await self._redis.hset(self._key, mapping=fields)
-
-
-def _now_ms() -> int:
-    return int(time.time() * 1000)

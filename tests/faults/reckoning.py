@@ -20,6 +20,7 @@ from slipstream.contracts.vocabulary import WITHOUT_SIGNAL, signal_weight
 from slipstream.features import covisits, decay, item, visitor
 from slipstream.features.visitor import SEQUENCE_LENGTH, SequenceEvent
 from slipstream.stores import lake, layout
+from slipstream.stores.keys import Keys
 from slipstream.stores.lake import Lake
 from slipstream.stores.online import OnlineStore
 from tests.faults.traffic import Event, Sent
@@ -125,13 +126,13 @@ def _visitors(
     theirs: dict[str, list[Event]] = defaultdict(list)
     for event in present:
         theirs[users.get(event.user_id, event.user_id)].append(event)
-    keys = layout.Keys(namespace)
+    keys = Keys(namespace)
     stored = _values(client, keys.visitor(""))
     for visitor_id in stored.keys() - theirs.keys() - users.keys():
         found.say("foreign visitor", visitor_id)
     for visitor_id, events in theirs.items():
         value = stored.get(visitor_id)
-        held = layout.decode_known(value) if value else None
+        held = layout.decode_visitor_or_marker(value) if value else None
         if not isinstance(held, visitor.VisitorState):
             found.say("visitor without a state", f"{visitor_id}: {held}")
             continue
@@ -161,11 +162,11 @@ def _visitors(
 
 
 def _merges(found: Findings, client: Any, namespace: str, users: dict[str, str]) -> None:
-    keys = layout.Keys(namespace)
+    keys = Keys(namespace)
     for visitor_id in users:
         value = client.get(keys.visitor(visitor_id))
-        held = layout.decode_known(value) if value else None
-        if not isinstance(held, layout.Moved):
+        held = layout.decode_visitor_or_marker(value) if value else None
+        if not isinstance(held, layout.MergeMarker):
             found.say("not merged", visitor_id)
         elif held.state is not None:
             found.say("merge half done", visitor_id)

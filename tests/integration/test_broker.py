@@ -18,6 +18,7 @@ from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.metrics import Metrics
 from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.events import CatalogRecord, Interaction
+from slipstream.contracts.positions import Source
 from slipstream.contracts.topics import CATALOG, INTERACTIONS, TOPICS
 from tests.conftest import OwnBroker, Renewal
 from tests.integration.records import an_interaction, outgoing
@@ -288,12 +289,12 @@ async def test_records_handed_over_together_lie_where_the_library_puts_them(
     batches = await asyncio.to_thread(read_until, consumer, lambda b: count(b) >= 600)
     consumer.close()
     producer.close()
-    found: dict[tuple[str, int], list[tuple[str, str, Interaction]]] = {}
+    by_source: dict[Source, list[tuple[str, str, Interaction]]] = {}
     for message in (message for batch in batches for message in batch.messages):
-        found.setdefault(message.source, []).append(
+        by_source.setdefault(message.source, []).append(
             (message.key, message.request_id, message.record)
         )
-    for messages in found.values():
+    for messages in by_source.values():
         third = len(messages) // 3
         assert messages[:third] == messages[third : 2 * third] == messages[2 * third :]
 

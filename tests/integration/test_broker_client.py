@@ -1,8 +1,7 @@
-"""The private parts of kafka-python that we lean on, each in a test that fails when the library
-changes; and lost answers.
+"""kafka-python's clients as `slipstream/broker/client.py` mends them, also when answers are lost.
 
-The parts of the producer's way in are in `test_broker.py`, compared with what the library's own
-`send` does.
+The producer's `append` is in `test_broker.py`, compared with the library's own `send`. Private
+parts are checked one by one in `test_broker_private_parts.py`.
 """
 
 import asyncio
@@ -34,18 +33,16 @@ def poll_until_assigned(consumer: Consumer, poll_s: float = 0.1, limit_s: float 
 
 
 def event_ids(consumer: Consumer, enough: int, limit_s: float = 30.0) -> list[str]:
-    """The ids of what comes until `enough` have come, and for a second longer: what was doubled
-    would come then.
-    """
-    found: list[str] = []
+    """The ids of events until `enough` have come, and for a second longer, so that doubles show."""
+    ids: list[str] = []
     deadline, end = time.monotonic() + limit_s, float("inf")
     while time.monotonic() < end:
-        assert time.monotonic() < deadline, f"{len(found)} of {enough} came"
+        assert time.monotonic() < deadline, f"{len(ids)} of {enough} came"
         batch = consumer.poll(0.1)
-        found += [message.record.event_id for message in batch.messages]
-        if len(found) >= enough:
+        ids += [message.record.event_id for message in batch.messages]
+        if len(ids) >= enough:
             end = min(end, time.monotonic() + 1.0)
-    return found
+    return ids
 
 
 @pytest.fixture
@@ -107,9 +104,9 @@ async def test_lost_answers_of_the_broker_double_nothing(
     assert proxy.applied[Api.PRODUCE] >= 2
     await asyncio.to_thread(producer.close)
     consumer = await asyncio.to_thread(Consumer, settings, namespace, [INTERACTIONS], None)
-    found = await asyncio.to_thread(event_ids, consumer, 300)
+    ids = await asyncio.to_thread(event_ids, consumer, 300)
     await asyncio.to_thread(consumer.close)
-    assert sorted(found) == sorted(f"e{n}" for n in range(300))
+    assert sorted(ids) == sorted(f"e{n}" for n in range(300))
 
 
 async def test_a_commit_whose_answer_is_lost_counts(

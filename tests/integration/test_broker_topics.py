@@ -1,6 +1,4 @@
-"""Topics on the broker: made, compared, lost and made anew; and what consumers and their lag say of
-it.
-"""
+"""Topics that are made, compared, lost and made anew, and how consumers and their lag follow."""
 
 import asyncio
 import time
@@ -9,6 +7,7 @@ import pytest
 from kafka import KafkaAdminClient
 from kafka.admin import NewTopic
 
+from slipstream.broker.client import RebalanceListener
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.kafka import connection
 from slipstream.broker.producer import Outgoing, Producer
@@ -37,12 +36,14 @@ def test_new_topics_have_a_leader_for_each_partition_when_they_count_as_made(
 ) -> None:
     ensure_topics(broker, namespace)
     admin = KafkaAdminClient(**connection(broker))
-    told = admin.describe_topics([physical(namespace, topic) for topic in TOPICS])
+    described = admin.describe_topics([physical(namespace, topic) for topic in TOPICS])
     admin.close()
-    assert {entry["name"]: len(entry["partitions"]) for entry in told} == {
+    assert {entry["name"]: len(entry["partitions"]) for entry in described} == {
         physical(namespace, t): t.partitions for t in TOPICS
     }
-    assert all(partition["leader_id"] >= 0 for entry in told for partition in entry["partitions"])
+    assert all(
+        partition["leader_id"] >= 0 for entry in described for partition in entry["partitions"]
+    )
     assert topic_differences(broker, namespace) == []
 
 
@@ -103,7 +104,8 @@ async def test_one_topic_made_anew_under_load_on_another_loses_nothing_of_either
     broker: KafkaSettings, namespace: str
 ) -> None:
     await asyncio.to_thread(ensure_topics, broker, namespace, [INTERACTIONS])
-    catalog = f"{namespace}-other"  # a consumer has one namespace, so that the topics of two are given to it by hand
+    # A consumer has one namespace, so the topics of two are given to it by hand.
+    catalog = f"{namespace}-other"
     await asyncio.to_thread(ensure_topics, broker, catalog, [CATALOG])
     producer = await asyncio.to_thread(Producer, broker, namespace)
     entries = await asyncio.to_thread(Producer, broker, catalog)
@@ -111,7 +113,8 @@ async def test_one_topic_made_anew_under_load_on_another_loses_nothing_of_either
     consumer._by_name[physical(catalog, CATALOG)] = CATALOG
     consumer._physical[CATALOG.name] = physical(catalog, CATALOG)
     consumer._client.subscribe(
-        list(consumer._by_name), listener=consumer._client._subscription.rebalance_listener
+        list(consumer._by_name),
+        listener=RebalanceListener(consumer._assigned, consumer._revoked),
     )
 
     watch = ConsumerWatch(Metrics("test"))
@@ -169,16 +172,16 @@ async def test_records_of_a_topic_that_is_missing_for_a_moment_come_again(
     consumer = await asyncio.to_thread(Consumer, broker, namespace, [INTERACTIONS], "g")
     answers = iter([{}, {}])  # the broker's metadata leave the topic out, twice
     monkeypatch.setattr(
-        "slipstream.broker.consumer.topic_ids",
+        "slipstream.broker.incarnations.topic_ids",
         lambda settings, names: next(answers, None) or topic_ids(settings, names),
     )
-    found: list[str] = []
+    ids: list[str] = []
     deadline = time.monotonic() + 30
-    while len(found) < 50:
-        assert time.monotonic() < deadline, f"{len(found)} of 50 came"
+    while len(ids) < 50:
+        assert time.monotonic() < deadline, f"{len(ids)} of 50 came"
         batch = await asyncio.to_thread(consumer.poll, 0.1)
-        found += [message.record.event_id for message in batch.messages]
-    assert sorted(found) == sorted(f"e{n}" for n in range(50))
+        ids += [message.record.event_id for message in batch.messages]
+    assert sorted(ids) == sorted(f"e{n}" for n in range(50))
     await asyncio.to_thread(consumer.close)
     await asyncio.to_thread(producer.close)
 
@@ -193,7 +196,9 @@ async def test_the_lag_of_a_consumer_outside_its_group_is_what_the_group_has_not
     producer = await asyncio.to_thread(Producer, broker, namespace)
     await producer.publish(outgoing(range(40), users=5))
     consumer = await asyncio.to_thread(Consumer, broker, namespace, [INTERACTIONS], "g")
-    assert await asyncio.to_thread(consumer.lag) == {INTERACTIONS.name: 40}, "it has not joined yet"
+    assert (await asyncio.to_thread(consumer.standing)).lag == {INTERACTIONS.name: 40}, (
+        "it has not joined yet"
+    )
     seen = 0
     deadline = time.monotonic() + 30
     while seen < 40:
@@ -201,12 +206,12 @@ async def test_the_lag_of_a_consumer_outside_its_group_is_what_the_group_has_not
         batch = await asyncio.to_thread(consumer.poll, 0.1)
         seen += len(batch.messages)
         await asyncio.to_thread(consumer.commit, batch.next_offsets)
-    assert await asyncio.to_thread(consumer.lag) == {INTERACTIONS.name: 0}
-    assert await asyncio.to_thread(consumer.others_have_all), "one member has all partitions"
+    assert (await asyncio.to_thread(consumer.standing)).lag == {INTERACTIONS.name: 0}
+    assert await asyncio.to_thread(consumer.may_be_spare), "one member has all partitions"
     await asyncio.to_thread(consumer.close)
-    assert not await asyncio.to_thread(consumer.others_have_all)
+    assert not await asyncio.to_thread(consumer.may_be_spare)
     evicted = await asyncio.to_thread(Consumer, broker, namespace, [INTERACTIONS], "g")
     await producer.publish(outgoing(range(40, 65), users=5))
-    assert await asyncio.to_thread(evicted.lag) == {INTERACTIONS.name: 25}
+    assert (await asyncio.to_thread(evicted.standing)).lag == {INTERACTIONS.name: 25}
     await asyncio.to_thread(evicted.close)
     await asyncio.to_thread(producer.close)

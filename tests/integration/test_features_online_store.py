@@ -1,6 +1,4 @@
-"""The online store on a real server: each record once, whoever applies it and whatever happens in
-between.
-"""
+"""The online store on a real server counts each record once, whatever interrupts its writers."""
 
 import threading
 from collections.abc import Iterator
@@ -9,15 +7,14 @@ import pytest
 
 from slipstream.chassis.settings import RedisSettings
 from slipstream.contracts.events import CatalogRecord, Interaction
+from slipstream.contracts.positions import StreamCatalogRecord, StreamInteraction
 from slipstream.contracts.times import DAY_MS, HOUR_MS
-from slipstream.features.applied import Placed
 from slipstream.features.visitor import SequenceEvent
-from slipstream.stores import online
-from slipstream.stores.layout import Keys
+from slipstream.stores import trending_list
+from slipstream.stores.keys import Keys
 from slipstream.stores.online import (
     OnlineReader,
     OnlineStore,
-    PlacedCatalog,
     Retention,
     StoreUnavailableError,
 )
@@ -34,8 +31,8 @@ def store(redis_settings: RedisSettings, namespace: str) -> Iterator[OnlineStore
     made.close()
 
 
-def placed(made: list[Interaction], source: str = "t:0") -> list[Placed]:
-    return [Placed(source, offset, event) for offset, event in enumerate(made)]
+def placed(made: list[Interaction], source: str = "t:0") -> list[StreamInteraction]:
+    return [StreamInteraction(source, offset, event) for offset, event in enumerate(made)]
 
 
 def view(item: str, at: int = NOW, user: str = "u", kind: str = "view") -> Interaction:
@@ -85,17 +82,17 @@ def test_four_writers_at_once_count_every_record_once(
     failures: list[BaseException] = []
 
     def write(number: int) -> None:
-        own = OnlineStore(redis_settings, namespace)
+        writer = OnlineStore(redis_settings, namespace)
         try:
             # each writes its own source, then its neighbour's again, as a member that was taken for
             # dead would
             for records in (by_source[number], by_source[(number + 1) % 4]):
                 for start in range(0, len(records), 60):
-                    own.apply(records[start : start + 60])
+                    writer.apply(records[start : start + 60])
         except BaseException as error:
             failures.append(error)
         finally:
-            own.close()
+            writer.close()
 
     threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
     for thread in threads:
@@ -119,8 +116,8 @@ def test_trending_is_ordered_by_decayed_weight_and_forgets_when_the_half_life_ch
             ]
         )
     )
-    found = store.trending(10)
-    assert dict(found) == pytest.approx({"bought": 3.0, "new": 1.0, "old": 1.0}, rel=1e-6)
+    trending = store.trending(10)
+    assert dict(trending) == pytest.approx({"bought": 3.0, "new": 1.0, "old": 1.0}, rel=1e-6)
     assert store.trending(1)[0][0] == "bought"
     assert store.trending(0) == []
 
@@ -133,7 +130,7 @@ def test_trending_is_ordered_by_decayed_weight_and_forgets_when_the_half_life_ch
 def test_trending_keeps_only_the_highest(
     store: OnlineStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(online, "TRENDING_KEPT", 20)
+    monkeypatch.setattr(trending_list, "TRENDING_KEPT", 20)
     store.apply(placed([view(f"i{number:03}", NOW + number * 1000) for number in range(100)]))
     assert {item for item, _ in store.trending(1_000)} == {
         f"i{number:03}" for number in range(80, 100)
@@ -156,11 +153,11 @@ def test_states_expire_when_nothing_comes(
 def test_catalogue_keeps_the_newest_and_the_tombstones_of_the_deleted(store: OnlineStore) -> None:
     def entry(
         offset: int, at: int, title: str = "", source: str = "c:0", deleted: bool = False
-    ) -> PlacedCatalog:
+    ) -> StreamCatalogRecord:
         record = CatalogRecord(
             entity="item", entity_id="a", attributes={"title": title}, timestamp=at, deleted=deleted
         )
-        return PlacedCatalog(source, offset, record)
+        return StreamCatalogRecord(source, offset, record)
 
     def title() -> object:
         return next(
@@ -185,10 +182,12 @@ def test_catalogue_keeps_the_newest_and_the_tombstones_of_the_deleted(store: Onl
 def test_catalogue_snapshot_gives_every_item_once(store: OnlineStore) -> None:
     store.put_catalog(
         [
-            PlacedCatalog("c:0", n, CatalogRecord(entity="item", entity_id=f"ü{n}", timestamp=1))
+            StreamCatalogRecord(
+                "c:0", n, CatalogRecord(entity="item", entity_id=f"ü{n}", timestamp=1)
+            )
             for n in range(1_300)
         ]
-        + [PlacedCatalog("c:1", 0, CatalogRecord(entity="user", entity_id="u", timestamp=1))]
+        + [StreamCatalogRecord("c:1", 0, CatalogRecord(entity="user", entity_id="u", timestamp=1))]
     )
     assert sorted(record.entity_id for record in store.catalog_items()) == sorted(
         f"ü{n}" for n in range(1_300)
@@ -206,7 +205,9 @@ def test_a_visitor_with_50_events_and_an_item_take_under_a_kilobyte_each(
         source = f"01989c5e-7a1b-7c3d-8e4f-112233445566:{partition}"
         store.apply(
             [
-                Placed(source, 10**6 + h, view("hot", NOW + h * HOUR_MS * 4, f"v{partition}"))
+                StreamInteraction(
+                    source, 10**6 + h, view("hot", NOW + h * HOUR_MS * 4, f"v{partition}")
+                )
                 for h in range(48)
             ]
         )
@@ -221,7 +222,7 @@ async def test_reader_reads_what_the_store_wrote(
     store.apply(placed([view("a"), view("b", kind="purchase")]))
     store.put_catalog(
         [
-            PlacedCatalog(
+            StreamCatalogRecord(
                 "c:0",
                 0,
                 CatalogRecord(entity="item", entity_id="a", attributes={"x": 1}, timestamp=1),
@@ -234,8 +235,8 @@ async def test_reader_reads_what_the_store_wrote(
         assert await reader.visitor("u") == store.visitor("u")
         assert await reader.items(["b", "nobody"]) == store.items(["b", "nobody"])
         assert await reader.trending(5) == store.trending(5)
-        found = await reader.catalog(["nobody", "a"])
-        assert found[0] is None and found[1] is not None and found[1].attributes == {"x": 1}
+        records = await reader.catalog(["nobody", "a"])
+        assert records[0] is None and records[1] is not None and records[1].attributes == {"x": 1}
         assert await reader.items([]) == await reader.catalog([]) == await reader.trending(0) == []
     finally:
         await reader.aclose()

@@ -1,7 +1,6 @@
 """Repeats, limits and keys of ingestion, on a real broker and a real Redis."""
 
 import asyncio
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,22 +18,11 @@ from slipstream.broker.topics import ensure_topics
 from slipstream.chassis.settings import KafkaSettings, RedisSettings
 from slipstream.contracts.times import HOUR_MS
 from slipstream.contracts.topics import INTERACTIONS
-from slipstream.stores.admission import (
-    DONE,
-    FIRST,
-    LIMIT_S,
-    LIMITED,
-    NOT_ASKED,
-    PENDING,
-    AdmissionStore,
-    Asked,
-    Rate,
-)
+from slipstream.stores.admission_protocol import AdmissionQuery
+from slipstream.stores.admission_store import AdmissionStore, Rate
 from slipstream.stores.write_keys import WriteKeyStore
 from tests.conftest import OwnBroker, OwnRedis
 from tests.integration.test_ingestion import AUTH, records, track
-
-Judging = Callable[..., AdmissionStore]
 
 
 def app_of(kafka: KafkaSettings, redis: RedisSettings, namespace: str, **section: Any) -> FastAPI:
@@ -77,7 +65,7 @@ def test_message_that_comes_again_is_a_duplicate_and_not_published(
             auth=AUTH,
         )
         assert verdicts(twice) == ["accepted", "duplicate"]
-        # The note that it is done follows the answer a moment later.
+        # The mark that it is done follows the answer a moment later.
         time.sleep(0.5)
         again = client.post("/v1/track", json=track("ada", "a", "m-0"), auth=AUTH).json()
         assert (again["accepted"], again["duplicates"], again["results"][0]["message_id"]) == (
@@ -126,11 +114,11 @@ def test_copies_that_come_at_the_same_time_are_all_but_one_marked(
 async def test_message_whose_first_attempt_has_no_end_is_marked(
     broker: KafkaSettings, redis_settings: RedisSettings, namespace: str
 ) -> None:
-    # What a killed replica leaves behind: the id was asked for, and nothing acknowledged.
+    # A killed replica leaves an id that was looked up and never acknowledged.
     store = AdmissionStore(
         redis_settings, namespace, window_ms=HOUR_MS, source_rate=Rate(), visitor_rate=Rate()
     )
-    await store.judge([Asked("shop", [store.message_key("shop", "", "m-0")], [None])])
+    await store.judge([AdmissionQuery("shop", [store.message_key("shop", "", "m-0")], [None])])
     await store.aclose()
 
     def send() -> None:
@@ -144,42 +132,13 @@ async def test_message_whose_first_attempt_has_no_end_is_marked(
     assert message.record.maybe_repeat
 
 
-async def test_what_was_taken_into_a_log_that_is_gone_may_be_sent_again(
-    redis_settings: RedisSettings, namespace: str
-) -> None:
-    """The embedded broker keeps nothing: what it had acknowledged before it was killed may be
-    nowhere else.
-    """
-    log_id = "first"
-    store = AdmissionStore(
-        redis_settings,
-        namespace,
-        window_ms=HOUR_MS,
-        source_rate=Rate(),
-        visitor_rate=Rate(),
-        log_id=lambda: log_id,
-    )
-    asked = Asked("shop", [store.message_key("shop", "", "m-0")], [None])
-
-    async def judged() -> int:
-        return (await store.judge([asked]))[0].letters[0]
-
-    assert await judged() == FIRST
-    store.acknowledged([key for key in asked.ids if key])
-    assert await judged() == DONE
-    log_id = "second"
-    assert await judged() == PENDING
-    store.acknowledged([key for key in asked.ids if key])
-    assert await judged() == DONE
-    await store.aclose()
-
-
 @pytest.mark.servers("embedded")
 def test_what_a_killed_broker_took_with_it_is_taken_again(
     own_broker: OwnBroker, redis_settings: RedisSettings, namespace: str
 ) -> None:
-    """Only the embedded one does that. Also where nothing but repeats comes after the restart, so
-    that no failure tells the producer of it.
+    """Only the embedded broker loses what it acknowledged.
+
+    The first message after the restart is a repeat, so no failed send tells the producer of it.
     """
     kafka, server = own_broker()
     with ingestion(kafka, redis_settings, namespace) as client:
@@ -195,76 +154,9 @@ def test_what_a_killed_broker_took_with_it_is_taken_again(
             answer = client.post("/v1/track", json=track("ada", "a", "m-0"), auth=AUTH)
             return answer.is_success and verdicts(answer) == ["accepted"]
 
-        until(taken, "what is nowhere is called a duplicate")
+        until(taken, "a lost message is called a duplicate")
     (message,) = records(kafka, namespace, INTERACTIONS, 1)
     assert (message.record.event_id, message.record.maybe_repeat) == ("m-0", True)
-
-
-async def letter(store: AdmissionStore, asked: Asked) -> int:
-    (judged,) = await store.judge([asked])
-    return judged.letters[0]
-
-
-async def test_nobody_waits_in_line_for_a_redis_that_hangs(
-    own_redis: OwnRedis, namespace: str
-) -> None:
-    redis, server = own_redis()
-    store = AdmissionStore(
-        redis, namespace, window_ms=HOUR_MS, source_rate=Rate(), visitor_rate=Rate()
-    )
-    asked = [
-        Asked("shop", [store.message_key("shop", "", f"m-{number}")], [None])
-        for number in range(20)
-    ]
-    await store.judge(asked[:1])
-    assert server.process is not None
-    server.process.send_signal(signal.SIGSTOP)
-    try:
-        begun = time.monotonic()
-        judged = await asyncio.gather(*(store.judge([one]) for one in asked))
-        assert time.monotonic() - begun < 10 * LIMIT_S, (
-            "one after the other they take twenty times the limit"
-        )
-        assert [one[0].letters[0] for one in judged] == [PENDING] * 20
-    finally:
-        server.process.send_signal(signal.SIGCONT)
-        await store.aclose()
-
-
-async def test_a_redis_that_was_slow_has_forgotten_nothing(
-    own_redis: OwnRedis, namespace: str
-) -> None:
-    """Else every event of the next minutes would be looked for in the lake, for one answer that
-    came late.
-    """
-    redis, server = own_redis()
-    store = AdmissionStore(
-        redis, namespace, window_ms=HOUR_MS, source_rate=Rate(), visitor_rate=Rate()
-    )
-    before, meanwhile, later, last = (
-        Asked("shop", [store.message_key("shop", "", name)], [None]) for name in "abcd"
-    )
-    assert await letter(store, before) == FIRST
-    assert server.process is not None
-    server.process.send_signal(signal.SIGSTOP)
-    try:
-        assert await letter(store, meanwhile) == PENDING
-        store.acknowledged([key for key in meanwhile.ids if key])
-    finally:
-        server.process.send_signal(signal.SIGCONT)
-    deadline = time.monotonic() + 30
-    while (
-        await letter(store, meanwhile) != DONE
-    ):  # what was taken meanwhile is told when it is asked again
-        assert time.monotonic() < deadline, "what was taken meanwhile was forgotten"
-        await asyncio.sleep(0.1)
-    assert [await letter(store, one) for one in (before, later)] == [PENDING, FIRST]
-    server.kill()
-    server.start()
-    assert await letter(store, last) == PENDING, (
-        "one that has restarted may have forgotten this one"
-    )
-    await store.aclose()
 
 
 def test_redis_away_refuses_nothing_and_what_was_taken_is_known_afterwards(
@@ -291,7 +183,7 @@ def test_redis_away_refuses_nothing_and_what_was_taken_is_known_afterwards(
                 verdicts(client.post("/v1/track", json=track("ada", "a", "m-0"), auth=AUTH))
                 == ["duplicate"]
             ),
-            "what was taken meanwhile was forgotten",
+            "messages accepted meanwhile were forgotten",
         )
         assert verdicts(client.post("/v1/track", json=track("ada", "a", "m-1"), auth=AUTH)) == [
             "accepted"
@@ -335,12 +227,14 @@ def test_visitor_above_its_rate_is_refused_alone(
         ]
         answer = client.post("/v1/batch", json={"batch": messages}, auth=AUTH).json()
         assert [(r["status"], r.get("code")) for r in answer["results"]] == [
-            ("accepted", None), ("accepted", None), ("rejected", "rate_limited"), ("accepted", None),
-        ]  # fmt: skip
+            ("accepted", None),
+            ("accepted", None),
+            ("rejected", "rate_limited"),
+            ("accepted", None),
+        ]
         single = client.post("/v1/track", json=track("ada", "a", "m-4"), auth=AUTH)
         assert (single.status_code, int(single.headers["retry-after"]) > 0) == (429, True)
-        # What was taken before is a duplicate, whatever the rate says; what was refused is not
-        # known.
+        # An accepted message is a duplicate, whatever the rate says; a refused one is not known.
         time.sleep(0.3)
         again = client.post(
             "/v1/batch", json={"batch": [messages[0], messages[2]]}, auth=AUTH
@@ -372,8 +266,8 @@ async def test_keys_are_rotated_and_revoked_while_ingestion_runs(
 
             async def becomes(key: str, wanted: int) -> None:
                 deadline = time.monotonic() + 20
-                while (found := await status(key)) != wanted:
-                    assert time.monotonic() < deadline, f"{found} instead of {wanted}"
+                while (code := await status(key)) != wanted:
+                    assert time.monotonic() < deadline, f"{code} instead of {wanted}"
                     await asyncio.sleep(0.1)
 
             await becomes(first, 200)
@@ -388,38 +282,4 @@ async def test_keys_are_rotated_and_revoked_while_ingestion_runs(
             assert await status("s3cret") == 200, "the key in the settings is another matter"
     kept = await store.all()
     assert len(kept) == 3 and not any(key in str(kept) for key in (first, second, third))
-    await store.aclose()
-
-
-async def test_letters_of_the_store(redis_settings: RedisSettings, namespace: str) -> None:
-    store = AdmissionStore(
-        redis_settings,
-        namespace,
-        window_ms=HOUR_MS,
-        source_rate=Rate(0.01, 6),
-        visitor_rate=Rate(0.01, 1),
-    )
-    a, b = (store.message_key("s", "", name) for name in "ab")
-    first, other = await store.judge(
-        [Asked("s", [a, None, b], ["v", "v", None]), Asked("t", [a], [None])]
-    )
-    assert list(first.letters) == [FIRST, LIMITED, FIRST] and list(other.letters) == [PENDING]
-    store.acknowledged([a])
-    (again,) = await store.judge([Asked("s", [a, b, None], ["v", None, None])])
-    assert list(again.letters) == [DONE, PENDING, NOT_ASKED]
-    (refused,) = await store.judge([Asked("s", [b], [None])])
-    assert refused.wait_ms > 0 and list(refused.letters) == [NOT_ASKED]
-    await store.aclose()
-
-
-@pytest.mark.parametrize("events", [1, 50])
-async def test_a_request_above_the_burst_is_taken_when_nothing_is_owed(
-    redis_settings: RedisSettings, namespace: str, events: int
-) -> None:
-    store = AdmissionStore(
-        redis_settings, namespace, window_ms=0, source_rate=Rate(0.01, 10), visitor_rate=Rate()
-    )
-    asked = Asked("s", [None] * events, [None] * events)
-    waits = [(await store.judge([asked]))[0].wait_ms > 0 for _ in range(12)]
-    assert waits == ([False] * 10 + [True] * 2 if events == 1 else [False] + [True] * 11)
     await store.aclose()

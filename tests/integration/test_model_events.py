@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from services.training.announcer import Announcer
 from services.training.metrics import TrainingMetrics
+from services.training.migrations import MIGRATIONS
 from services.training.model_event_repository import ModelEventBook
 from services.training.publish import ModelPublisher
 from services.training.registry import ModelRegistry
@@ -22,6 +23,7 @@ from slipstream.chassis.worker import Worker
 from slipstream.contracts.topics import MODEL_EVENTS
 from slipstream.stores import metadata
 from slipstream.stores.artifacts import Artifacts
+from slipstream.stores.migrations import migrate
 from tests.conftest import OwnBroker
 from tests.integration.training_service import until
 from tests.unit.training.challengers import bundle, found
@@ -61,6 +63,7 @@ def test_events_of_a_time_without_a_broker_are_told_in_order_when_it_is_back(
     ensure_topics(kafka, namespace)
     producer = Producer(kafka, namespace)
     engine = metadata.engine(database_settings)
+    migrate(engine, MIGRATIONS)
     artifacts = Artifacts(ArtifactSettings(directory=tmp_path / "models"))
     shutil.copy(mlflow_template, tmp_path / "mlflow.db")
     registry = ModelRegistry(f"sqlite:///{tmp_path / 'mlflow.db'}", artifacts)

@@ -113,8 +113,12 @@ def settings(
         drift_window_s=600,
     )
     return MonitoringSettings(
-        namespace=namespace, kafka=broker, database=database_settings, peers=PeerSettings(**urls), monitoring=section
-    )  # fmt: skip
+        namespace=namespace,
+        kafka=broker,
+        database=database_settings,
+        peers=PeerSettings(**urls),
+        monitoring=section,
+    )
 
 
 @pytest.fixture

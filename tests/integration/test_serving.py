@@ -20,10 +20,10 @@ from slipstream.broker.producer import Outgoing, Producer
 from slipstream.broker.topics import ensure_topics
 from slipstream.chassis.settings import HttpSettings, KafkaSettings, PeerSettings, RedisSettings
 from slipstream.contracts.events import Interaction, ModelEvent, ModelEventType, Slate
+from slipstream.contracts.positions import StreamCatalogRecord, StreamInteraction
 from slipstream.contracts.topics import CATALOG, MODEL_EVENTS, RECOMMENDATIONS
-from slipstream.features.applied import Placed
 from slipstream.recommender.bundle import Bundle
-from slipstream.stores.online import OnlineStore, PlacedCatalog
+from slipstream.stores.online import OnlineStore
 from tests.conftest import OwnBroker, OwnRedis
 from tests.unit.serving.fakes import item_record, small_bundle
 from tests.unit.serving.training_stub import TrainingStub
@@ -119,7 +119,7 @@ def remember(redis: RedisSettings, namespace: str, visitor: str, *item_ids: str)
         )
         for at, item_id in enumerate(item_ids)
     ]
-    store.apply([Placed(f"{visitor}:0", at, view) for at, view in enumerate(views)])
+    store.apply([StreamInteraction(f"{visitor}:0", at, view) for at, view in enumerate(views)])
     store.close()
 
 
@@ -223,7 +223,7 @@ def test_catalogue_comes_from_the_store_and_from_the_topic(
     remember(redis_settings, namespace, "ada", "item-03", "item-04", "item-05")
     store = OnlineStore(redis_settings, namespace)
     store.put_catalog(
-        [PlacedCatalog("t:0", 0, item_record("item-06", attributes={"title": "Six"}))]
+        [StreamCatalogRecord("t:0", 0, item_record("item-06", attributes={"title": "Six"}))]
     )
     with serving(broker, redis_settings) as client:
 

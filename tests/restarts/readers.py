@@ -9,10 +9,12 @@ from sqlalchemy import Engine, exists, select
 
 from services.monitoring.repository import slates
 from services.training.alert_repository import WaitingAlerts
+from services.training.migrations import MIGRATIONS
 from services.training.repository import Repository
 from slipstream.broker.producer import Outgoing
 from slipstream.contracts.events import AlertEvent, CatalogRecord, Interaction, Severity, Slate
 from slipstream.contracts.topics import ALERTS, CATALOG, INTERACTIONS, RECOMMENDATIONS
+from slipstream.stores.migrations import migrate
 
 
 class Reader(NamedTuple):
@@ -75,6 +77,7 @@ def training(engine: Engine) -> Reader:
     """A new alert waits for its run. A run has ended just now, so that no alert starts one within
     the cooldown.
     """
+    migrate(engine, MIGRATIONS)
     alerts, runs = WaitingAlerts(engine), Repository(engine)
     runs.add("before", "request", "the run before", "fast")
     runs.start("before")

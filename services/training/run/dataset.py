@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from slipstream.chassis.logging import get_logger
 from slipstream.contracts.events import Interaction
+from slipstream.contracts.positions import StreamInteraction
 from slipstream.contracts.vocabulary import MERGED_INTO
-from slipstream.features import history
-from slipstream.features.applied import Placed
+from slipstream.features import training_rows
 from slipstream.features.identity import Identities, Link
 from slipstream.features.visitor import VisitorState
 from slipstream.models.base import EventWeights
@@ -184,16 +184,18 @@ def moments(interactions: pa.Table, rows: Rows) -> Iterator[Moment]:
     table = interactions.append_column("row", pa.array(np.arange(interactions.num_rows)))
     table = table.filter(pc.is_in(interactions["user_id"], wanted)).sort_by("user_id")
     for _, theirs in groupby(_records(table), key=lambda record: record.interaction.user_id):
-        for record, state in history.moments(theirs, lambda record: record.offset in asked):
+        for record, state in training_rows.moments(theirs, lambda record: record.offset in asked):
             yield Moment(state, record.interaction.item_id, record.interaction.timestamp)
 
 
-def _records(table: pa.Table) -> Iterator[Placed]:
+def _records(table: pa.Table) -> Iterator[StreamInteraction]:
     """The rows as interactions, at the position of their number."""
     for batch in table.to_batches(max_chunksize=16_384):
         for row in batch.to_pylist():
             # The lake holds what was validated on its way in.
-            yield Placed("", row.pop("row"), Interaction.model_construct(**row, **_UNREAD))
+            yield StreamInteraction(
+                "", row.pop("row"), Interaction.model_construct(**row, **_UNREAD)
+            )
 
 
 def _resolved(interactions: pa.Table, catalog: pa.Table) -> pa.Table:

@@ -1,4 +1,4 @@
-"""A consumer whose batches and whose place in its group are written down beforehand."""
+"""A consumer with scripted batches, standing and membership."""
 
 import threading
 from collections.abc import Mapping
@@ -6,14 +6,15 @@ from typing import Any
 
 from slipstream.broker.batch import Batch
 from slipstream.broker.client import Membership
+from slipstream.broker.standing import Standing
 from slipstream.contracts.positions import Source
 
 SOURCE = Source("interactions.v1", "t", 0)
 
 
 class ScriptedConsumer:
-    """Gives `batches`, then sets `stop`. It stands at `position` of `end` in one partition; without
-    `end` nobody says so.
+    """Returns `batches`, then sets `stop`. It stands at `position` in a partition that ends at
+    `end`; without `answers` the broker says nothing.
     """
 
     group = "shop.features"
@@ -37,17 +38,12 @@ class ScriptedConsumer:
         self.committed.append(next_offsets)
         return True
 
-    def standing(self) -> dict[Any, tuple[int, int]] | None:
+    def standing(self) -> Standing | None:
         if not self.answers:
             return None
-        return {0: (self.position, self.end)} if self.assigned else {}
-
-    def behind(self, standing: Mapping[Any, tuple[int, int]] | None) -> dict[str, int] | None:
-        return (
-            None
-            if standing is None
-            else {SOURCE.topic: sum(end - position for position, end in standing.values())}
-        )
+        if not self.assigned:
+            return Standing({}, {SOURCE.topic: 0})
+        return Standing({0: (self.position, self.end)}, {SOURCE.topic: self.end - self.position})
 
     def ends(self) -> dict[Source, int]:
         return {SOURCE: self.end}
@@ -55,7 +51,7 @@ class ScriptedConsumer:
     def has_reached(self, ends: Mapping[Source, int]) -> bool:
         return self.position >= ends[SOURCE]
 
-    def others_have_all(self) -> bool:
+    def may_be_spare(self) -> bool:
         self.questions += 1
         return self.taken
 

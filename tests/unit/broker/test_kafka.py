@@ -35,7 +35,7 @@ async def test_something_else_on_the_port_is_not() -> None:
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     async with server:
-        with pytest.raises(BrokerUnavailableError, match="is no Kafka broker"):
+        with pytest.raises(BrokerUnavailableError, match="the server there is no Kafka broker"):
             await reachable(settings(server.sockets[0].getsockname()[1]))
 
 

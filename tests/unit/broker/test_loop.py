@@ -1,4 +1,4 @@
-"""What loops tell of their reading; the reading itself is tested on the real wire."""
+"""Commits and metrics of consumer loops. Reading itself is tested with a broker."""
 
 import pytest
 
@@ -17,7 +17,7 @@ def metrics() -> Metrics:
     return Metrics("test")
 
 
-def told(metrics: Metrics, name: str) -> float | None:
+def sample(metrics: Metrics, name: str) -> float | None:
     return metrics.registry.get_sample_value(f"slipstream_{name}", {"topic": SOURCE.topic})
 
 
@@ -52,7 +52,7 @@ def test_consume_commits_after_handling_and_tells_records_malformed_ones_and_lag
     assert consumer.committed == [{SOURCE: 3}]
     assert consumer.closed
     names = ("consumed_records_total", "malformed_records_total", "consumer_lag_records")
-    assert [told(metrics, name) for name in names] == [2, 1, 12]
+    assert [sample(metrics, name) for name in names] == [2, 1, 12]
 
 
 def test_consume_leaves_the_group_and_commits_nothing_when_handling_fails(metrics: Metrics) -> None:

@@ -1,4 +1,4 @@
-"""What is seen of a consumer that reads, and of one that does not."""
+"""Symptoms of consumers that do not read, and the health of those that do."""
 
 import pytest
 
@@ -10,9 +10,7 @@ from tests.unit.broker.scripted import SOURCE, ScriptedConsumer
 
 
 class Scene:
-    """A watched consumer and a clock; `look` lets five seconds pass, in which the consumer polls
-    twice.
-    """
+    """A watched consumer and a clock. `look` lets five seconds pass with two polls."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -31,7 +29,7 @@ class Scene:
             self.consumer.polls += 2
             self.watch.update()
 
-    def told(self, name: str, **labels: str) -> float | None:
+    def sample(self, name: str, **labels: str) -> float | None:
         return self.metrics.registry.get_sample_value(f"slipstream_{name}", labels)
 
 
@@ -48,7 +46,7 @@ def test_lag_is_asked_for_every_few_seconds_and_stays_where_there_is_no_answer(
         scene.now, scene.consumer.answers = now, end is not None
         scene.consumer.end = end or 0
         scene.watch.update()
-        values.append(scene.told("consumer_lag_records", topic=SOURCE.topic))
+        values.append(scene.sample("consumer_lag_records", topic=SOURCE.topic))
     assert values == [5, 5, 7, 7, 7, 0]
     assert scene.watch.lag == 0
 
@@ -98,7 +96,7 @@ async def test_a_consumer_that_does_not_read_is_unready_says_why_and_is_made_ane
         scene.look()
     with pytest.raises(RuntimeError, match=words):
         await scene.watch.check()
-    assert scene.told("consumer_stalls_total", symptom=symptom) == 1
+    assert scene.sample("consumer_stalls_total", symptom=symptom) == 1
 
     scene.renew()
     with pytest.raises(RuntimeError, match=words):
@@ -113,7 +111,7 @@ async def test_every_new_consumer_gets_the_time_of_patience(scene: Scene) -> Non
         scene.look(6)
         with pytest.raises(ConsumerStalledError):
             scene.look(2)
-    assert scene.told("consumer_stalls_total", symptom="outside") == 3
+    assert scene.sample("consumer_stalls_total", symptom="outside") == 3
 
 
 async def test_a_member_beyond_the_number_of_partitions_is_well_and_seldom_asks(

@@ -1,4 +1,4 @@
-"""The token is asked for, and a body's size looked at, before the body is read."""
+"""The guard: token and size are checked before a body is read."""
 
 from collections.abc import AsyncIterator, Iterator
 
@@ -33,15 +33,16 @@ async def test_without_the_token_no_byte_of_the_body_is_read() -> None:
 
 
 class Unread(httpx.AsyncBaseTransport):
-    """Gives the app the request, and its body only as far as the app asks for it."""
+    """Sends a request to the app, and its body only as far as the app reads it."""
 
     def __init__(self, app: FastAPI) -> None:
         self.app = app
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         scope = {
-            "type": "http", "method": request.method, "path": request.url.path, "query_string": b"", "http_version": "1.1",
-            "headers": [(name.lower(), value) for name, value in request.headers.raw], "root_path": "", "scheme": "http",
+            "type": "http", "method": request.method, "path": request.url.path,
+            "query_string": b"", "http_version": "1.1", "root_path": "", "scheme": "http",
+            "headers": [(name.lower(), value) for name, value in request.headers.raw],
         }  # fmt: skip
         body = request.stream.__aiter__()  # type: ignore[union-attr]
         sent: list[dict] = []

@@ -21,8 +21,9 @@ class ShopClosedError(DependencyUnavailableError):
 
 
 class Scene:
-    """A service whose lifespan fails by `failures`, one after the other, and then opens. `let_go`
-    holds later tries back.
+    """A service whose lifespan fails with each of `failures` in turn, and then opens.
+
+    `let_go` releases later tries.
     """
 
     def __init__(self, *failures: Exception) -> None:
@@ -84,9 +85,7 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opening, "FIRST_PAUSE_S", 0.001)
 
 
-async def test_it_is_alive_and_not_ready_and_refuses_requests_until_what_it_waits_for_is_there() -> (
-    None
-):
+async def test_it_is_alive_not_ready_and_refuses_requests_until_its_dependency_is_back() -> None:
     scene = Scene(ShopClosedError("closed until nine"), ShopClosedError("closed until nine"))
     with logged() as entries:
         async with running(scene.app) as client:

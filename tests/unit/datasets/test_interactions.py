@@ -12,7 +12,11 @@ from slipstream.datasets.interactions import (
     read_queries,
 )
 
-CSV = "user_id,item_id,event_type,timestamp,value,page\n007,42,rate,1700000000000,4.5,1\nu,i,,1700000000001,,2\n"
+CSV = (
+    "user_id,item_id,event_type,timestamp,value,page\n"
+    "007,42,rate,1700000000000,4.5,1\n"
+    "u,i,,1700000000001,,2\n"
+)
 
 
 def _file(tmp_path: Path, text: str, name: str = "events.csv") -> Path:

@@ -9,9 +9,10 @@ from slipstream.datasets.interactions import read_interactions, read_items
 from slipstream.datasets.movielens import DatasetError, convert, fetch, readable_title
 
 FLAGS_DRAMA = "|".join("1" if name == "Drama" else "0" for name in movielens._GENRES)
-U_ITEM = f"1|Postman, The (1997)|01-Jan-1997||http://imdb|{FLAGS_DRAMA}\n2|Amélie|||http://imdb|1{'|0' * 18}\n".encode(
-    "latin-1"
-)
+U_ITEM = (
+    f"1|Postman, The (1997)|01-Jan-1997||http://imdb|{FLAGS_DRAMA}\n"
+    f"2|Amélie|||http://imdb|1{'|0' * 18}\n"
+).encode("latin-1")
 RECBOLE_ITEM = (
     b"item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq\n"
     b"1\tPostman, The\t1997\tDrama\n2\tunkonwn\t\tunknown\n"

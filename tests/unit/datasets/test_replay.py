@@ -146,15 +146,24 @@ def test_event_is_a_track_call_with_its_columns_as_properties(
 ) -> None:
     path = write(
         tmp_path / "one.parquet",
-        user_id=["u"], item_id=["i"], event_type=["rate"], timestamp=[1_600_000_000_123], value=[4.0], position=[2], land=[None],
-    )  # fmt: skip
+        user_id=["u"],
+        item_id=["i"],
+        event_type=["rate"],
+        timestamp=[1_600_000_000_123],
+        value=[4.0],
+        position=[2],
+        land=[None],
+    )
     replay(path, url=collector.url, write_key="k")
     (event,) = collector.events()
     assert event.pop("messageId")
     assert event == {
-        "type": "track", "event": "rate", "userId": "u", "timestamp": 1_600_000_000_123,
+        "type": "track",
+        "event": "rate",
+        "userId": "u",
+        "timestamp": 1_600_000_000_123,
         "properties": {"item_id": "i", "value": 4.0, "position": 2},
-    }  # fmt: skip
+    }
 
 
 def test_repeated_replay_sends_the_same_message_ids(collector: Collector, shuffled: Path) -> None:
@@ -240,19 +249,17 @@ def test_bodies_stay_below_the_limit(
 
 
 def test_speed_keeps_the_pace_of_the_events(collector: Collector, tmp_path: Path) -> None:
-    """Three events a second apart, ten times faster: the third arrives no earlier than 0.2 s after
-    the first.
-    """
+    """Three events a second apart, ten times faster: the last one is not sent before 0.2 s."""
     path = write(
         tmp_path / "slow.parquet",
         user_id=["u", "v", "w"],
         item_id=["i"] * 3,
         timestamp=[1_600_000_000_000, 1_600_000_001_000, 1_600_000_002_000],
     )
+    started = time.monotonic()
     replay(path, url=collector.url, write_key="k", speed=10)
-    times = [at for _, _, at in collector.bodies]
-    assert len(times) == 3
-    assert times[2] - times[0] >= 0.19
+    assert time.monotonic() - started >= 0.19
+    assert len(collector.events()) == 3
 
 
 def test_speed_must_be_positive(shuffled: Path) -> None:

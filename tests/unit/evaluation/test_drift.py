@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import entropy
 
 from slipstream.evaluation.drift import histogram, population_stability_index, reference_bins
 
@@ -18,6 +19,15 @@ def test_histogram_counts_every_value_once(
     counts = histogram(current, edges)
     assert len(counts) == len(edges) - 1 <= bins
     assert counts.sum() == len(current)
+
+
+@given(VALUES, VALUES)
+def test_histogram_is_that_of_numpy_with_open_outermost_bins(
+    reference: np.ndarray, current: np.ndarray
+) -> None:
+    edges = reference_bins(reference)
+    counts, _ = np.histogram(current, [-np.inf, *edges[1:-1], np.inf])
+    assert histogram(current, edges).tolist() == counts.tolist()
 
 
 def test_histogram_puts_what_lies_beyond_into_the_outermost_bins() -> None:
@@ -47,6 +57,14 @@ def test_psi_is_symmetric_and_not_negative(first: np.ndarray, second: np.ndarray
     assert 0 <= index < np.inf
     assert index == pytest.approx(population_stability_index(second, first))
     assert population_stability_index(first, first) == 0
+
+
+@given(COUNTS, COUNTS)
+def test_psi_is_scipys_divergence_both_ways(first: np.ndarray, second: np.ndarray) -> None:
+    expected, actual = first + 0.5, second + 0.5
+    assert population_stability_index(first, second) == pytest.approx(
+        entropy(actual, expected) + entropy(expected, actual)
+    )
 
 
 def test_psi_tells_a_moved_distribution_from_a_resampled_one() -> None:

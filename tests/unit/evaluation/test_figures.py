@@ -35,6 +35,14 @@ def test_figures_are_those_of_the_queries_of_each_cohort() -> None:
         mean.low <= mean.value <= mean.high for one in found.values() for mean in one.means.values()
     )
     assert set(everyone) == {
-        "queries", "hit_rate@10", "ndcg@10", "map@10", "mrr@20", "coverage@10", "gini@10", "novelty@10", "diversity@10",
+        "queries",
+        "hit_rate@10",
+        "ndcg@10",
+        "map@10",
+        "mrr@20",
+        "coverage@10",
+        "gini@10",
+        "novelty@10",
+        "diversity@10",
         "long_tail@10",
-    }  # fmt: skip
+    }

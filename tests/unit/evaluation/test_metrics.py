@@ -1,3 +1,6 @@
+from collections.abc import Callable
+
+import ir_measures
 import numpy as np
 import pytest
 from hypothesis import given
@@ -19,8 +22,10 @@ from slipstream.evaluation.metrics import (
 RANKS = st.lists(st.integers(0, 50) | st.just(int(UNRANKED)), min_size=1, max_size=30).map(np.array)
 ITEMS = 8
 LISTS = st.lists(
-    st.lists(st.integers(0, ITEMS - 1), min_size=5, max_size=5, unique=True), min_size=1, max_size=10
-).map(np.array)  # fmt: skip
+    st.lists(st.integers(0, ITEMS - 1), min_size=5, max_size=5, unique=True),
+    min_size=1,
+    max_size=10,
+).map(np.array)
 EVENTS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, ITEMS - 1)), max_size=40)
 
 
@@ -42,6 +47,31 @@ def test_metrics_of_known_ranks() -> None:
     assert ndcg(ranks, 10).tolist() == pytest.approx([1, 0.5, 0, 0])
     assert mrr(ranks, 10).tolist() == pytest.approx([1, 1 / 3, 0, 0])
     assert mrr(ranks, 11).tolist() == pytest.approx([1, 1 / 3, 1 / 11, 0])
+
+
+@pytest.mark.parametrize("k", [1, 3, 10, 25])
+@pytest.mark.parametrize(
+    ("metric", "names"), [(hit_rate, ("Success", "R")), (ndcg, ("nDCG",)), (mrr, ("RR", "AP"))]
+)
+def test_metrics_are_those_of_ir_measures(
+    metric: Callable[[np.ndarray, int], np.ndarray], names: tuple[str, ...], k: int
+) -> None:
+    ranks = np.array([*range(30), int(UNRANKED)])  # each is a query, whose relevant item is "x"
+    relevant = [ir_measures.Qrel(str(query), "x", 1) for query in range(len(ranks))]
+    lists = [
+        ir_measures.ScoredDoc(str(query), "x" if place == rank else f"i{place}", -place)
+        for query, rank in enumerate(ranks)
+        for place in range(30)
+    ]
+    for name in names:
+        measure = ir_measures.parse_measure(f"{name}@{k}")
+        values = {
+            int(value.query_id): value.value
+            for value in ir_measures.iter_calc([measure], relevant, lists)
+        }
+        assert metric(ranks, k).tolist() == pytest.approx(
+            [values[query] for query in range(len(ranks))]
+        )
 
 
 @given(RANKS, st.integers(1, 60))

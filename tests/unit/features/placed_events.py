@@ -1,4 +1,4 @@
-"""Random histories of a few visitors and items, with their places in the stream."""
+"""Random histories of a few visitors and items, with their positions in the stream."""
 
 from math import isclose
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from slipstream.contracts.events import Interaction
+from slipstream.contracts.positions import StreamInteraction
 from slipstream.contracts.times import DAY_MS, HOUR_MS
-from slipstream.features.applied import Placed
 
 START = 1_790_000_000_000 // DAY_MS * DAY_MS
 KINDS = ("view", "view", "click", "cart", "purchase", "search", "impression")
@@ -15,21 +15,26 @@ KINDS = ("view", "view", "click", "cart", "purchase", "search", "impression")
 
 def placed(
     offset: int, at: int, *, user: str = "u", received: int | None = None, source: str = "t:0"
-) -> Placed:
-    return Placed(
+) -> StreamInteraction:
+    return StreamInteraction(
         source,
         offset,
         Interaction(
-            event_id=f"e{offset:03}", event_type="view", user_id=user, item_id=f"i{offset % 7}", timestamp=at,
+            event_id=f"e{offset:03}",
+            event_type="view",
+            user_id=user,
+            item_id=f"i{offset % 7}",
+            timestamp=at,
             received_at=at if received is None else received,
         ),
-    )  # fmt: skip
+    )
 
 
 @st.composite
-def histories(draw: st.DrawFn, sources: int = 1) -> list[Placed]:
-    """Up to 40 events of two visitors on three items over two days, many at the same moment, up to
-    24 h late, in the order in which they were received.
+def histories(draw: st.DrawFn, sources: int = 1) -> list[StreamInteraction]:
+    """Up to 40 events of two visitors on three items over two days, in order of receipt.
+
+    Many are of the same moment, and up to 24 h late.
     """
     moments = st.one_of(st.integers(0, 3), st.integers(0, 2 * HOUR_MS), st.integers(0, 2 * DAY_MS))
     drawn = draw(
@@ -60,16 +65,24 @@ def histories(draw: st.DrawFn, sources: int = 1) -> list[Placed]:
             received_at=START + at + late,
             value=value,
         )
-        records.append(Placed(f"t:{source}", offset, event))
+        records.append(StreamInteraction(f"t:{source}", offset, event))
     return records
 
 
-def like(found: Any, due: Any) -> bool:
+def by_visitor(records: list[StreamInteraction]) -> dict[str, list[StreamInteraction]]:
+    """The records of each visitor, in the order given."""
+    groups: dict[str, list[StreamInteraction]] = {}
+    for record in records:
+        groups.setdefault(record.interaction.user_id, []).append(record)
+    return groups
+
+
+def like(value: Any, due: Any) -> bool:
     """Equal, but for the rounding of sums of floats."""
-    if isinstance(found, list | tuple):
-        return len(found) == len(due) and all(
-            like(one, other) for one, other in zip(found, due, strict=True)
+    if isinstance(value, list | tuple):
+        return len(value) == len(due) and all(
+            like(one, other) for one, other in zip(value, due, strict=True)
         )
-    if isinstance(found, float) or isinstance(due, float):
-        return isclose(found, due, rel_tol=1e-7, abs_tol=1e-9)
-    return bool(found == due)
+    if isinstance(value, float) or isinstance(due, float):
+        return isclose(value, due, rel_tol=1e-7, abs_tol=1e-9)
+    return bool(value == due)

@@ -167,9 +167,9 @@ def test_windows_count_every_event_in_whatever_order_they_come(
 @settings(max_examples=40, deadline=None)
 @given(MANY, MANY)
 def test_joined_state_is_that_of_all_events(
-    one: list[Interaction], other: list[Interaction]
+    events: list[Interaction], other: list[Interaction]
 ) -> None:
-    assert join(fold_all(None, one), fold_all(None, other)) == fold_all(None, one + other)
+    assert join(fold_all(None, events), fold_all(None, other)) == fold_all(None, events + other)
 
 
 def test_joining_with_nobody_changes_nothing() -> None:
@@ -191,6 +191,18 @@ def test_an_earlier_moment_sees_nothing_of_what_came_after_it(
     if not state.tiles:
         assert seen == due
     assert all(seen[name] >= 0 or seen[name] == -1 for name in seen)
+
+
+def test_counts_ever_leave_out_later_events_whose_tile_is_gone() -> None:
+    newest = START + TILE_SIZES[2].kept * DAY_MS
+    later = [
+        *(event(START + 1 + n, None, "search") for n in range(4)),
+        event(newest, None, "search"),
+    ]
+    state = fold_all(None, [event(START), event(START, None, "search"), *later])
+    assert state.tiles[2].newest - START // DAY_MS == TILE_SIZES[2].kept
+    features = visitor_features(state, START)
+    assert (features["events"], features["views"], features["impressions"]) == (1, 1, 0)
 
 
 @given(st.lists(interactions(), min_size=1, max_size=40), st.randoms(use_true_random=False))

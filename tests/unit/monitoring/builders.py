@@ -8,12 +8,14 @@ from sqlalchemy import Engine
 
 from services.monitoring.attribution import Counts, Response, ShownSlate
 from services.monitoring.drift_monitor import DriftReport, FeatureDrift, Level, MixDrift, Thresholds
+from services.monitoring.migrations import MIGRATIONS
 from services.monitoring.probes import Champion, FeaturesStatus, ServiceState, Training
 from services.monitoring.quality import QualityRow, row
 from services.monitoring.snapshot import Freshness, QualityTrend, Snapshot
 from slipstream.chassis.settings import DatabaseSettings
 from slipstream.contracts.rest import ModelVersion
 from slipstream.stores.metadata import engine
+from slipstream.stores.migrations import migrate
 
 T0 = 1_790_000_000_000
 WINDOW_MS = 1_800_000
@@ -21,12 +23,11 @@ THRESHOLDS = Thresholds(warning=0.1, critical=0.25, min_samples=100)
 
 
 def database(folder: Path | None) -> Engine:
-    """An SQLite database in a folder, or without one in memory, for one thread."""
-    return engine(
-        DatabaseSettings(
-            url=SecretStr(f"sqlite:///{folder / 'metadata.db'}" if folder else "sqlite://")
-        )
-    )
+    """A SQLite database with monitoring's tables: in a folder, or in memory for one thread."""
+    url = f"sqlite:///{folder / 'metadata.db'}" if folder else "sqlite://"
+    made = engine(DatabaseSettings(url=SecretStr(url)))
+    migrate(made, MIGRATIONS)
+    return made
 
 
 def shown(

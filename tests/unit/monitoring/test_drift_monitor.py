@@ -50,9 +50,7 @@ def test_feature_drift_puts_the_worst_first() -> None:
     assert [drift.feature for drift in feature_drift(reference, recent, THRESHOLDS)] == ["b", "a"]
 
 
-def test_feature_drift_of_the_same_population_stays_below_the_warning_at_the_default_sample_size() -> (
-    None
-):
+def test_feature_drift_of_the_same_population_stays_below_the_warning_by_default() -> None:
     random = np.random.default_rng(7)
     values = random.exponential(10, 20_000)
     edges = np.quantile(values, np.linspace(0, 1, 11))

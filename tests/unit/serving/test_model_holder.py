@@ -3,11 +3,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from kafka import TopicPartition
 from prometheus_client import CollectorRegistry
 
 from services.serving.metrics import ServingMetrics
 from services.serving.model_holder import Model, ModelHolder
 from slipstream.broker.batch import Batch, Malformed, Message
+from slipstream.broker.standing import Standing
 from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.client import Peer
 from slipstream.chassis.metrics import Metrics
@@ -27,12 +29,13 @@ EVENTS = Source("model-events.v1", "t", 0)
 
 
 class Heard:
-    """A consumer of `model-events.v1` that gives one batch, and then nothing until it is stopped."""
+    """A consumer of `model-events.v1` that gives one batch, then nothing until it is stopped."""
 
     def __init__(self, batch: Batch) -> None:
         self.batches = [batch]
         self.read = threading.Event()
         self.membership = None
+        self.polls = 0
 
     def poll(self, timeout_s: float) -> Batch:
         if self.batches:
@@ -44,11 +47,8 @@ class Heard:
     def commit(self, next_offsets: object) -> bool:
         return True
 
-    def standing(self) -> None:
-        return None
-
-    def behind(self, standing: None) -> dict[str, int]:
-        return {EVENTS.topic: 3}
+    def standing(self) -> Standing:
+        return Standing({TopicPartition(EVENTS.topic, 0): (0, 3)}, {EVENTS.topic: 3})
 
     def close(self) -> None:
         pass

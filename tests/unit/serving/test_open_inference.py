@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from services.serving import open_inference
-from services.serving.pipeline import Answer, Item, Step
+from services.serving.answers import Answer, Item, Step
 from slipstream.chassis.errors import InvalidRequestError
 
 

@@ -3,7 +3,8 @@ from dataclasses import replace
 
 import pytest
 
-from services.serving.pipeline import RecommendationRequest, Step, warm_up
+from services.serving.answers import RecommendationRequest, Step
+from services.serving.pipeline import warm_up
 from slipstream.features.visitor import VisitorState
 from slipstream.recommender.bundle import Bundle
 from tests.unit.serving.fakes import (

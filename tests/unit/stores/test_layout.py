@@ -9,7 +9,8 @@ from slipstream.features.covisits import Covisit
 from slipstream.features.item import item_features
 from slipstream.features.visitor import SequenceEvent, VisitorState
 from slipstream.stores import layout
-from slipstream.stores.layout import Keys, LayoutError, TrendingState
+from slipstream.stores.keys import Keys
+from slipstream.stores.layout import LayoutError, TrendingState
 from tests.unit.features.strategies import START, interactions
 
 APPLIED = st.dictionaries(
@@ -33,8 +34,8 @@ def test_visitor_survives_encoding(
 
 @given(st.lists(interactions(), min_size=1, max_size=30), APPLIED)
 def test_item_survives_encoding(events: list[Interaction], applied: dict[str, int]) -> None:
-    told = [Covisit("a", each.event_id, each.timestamp) for each in events]
-    state = item.fold_all(None, events, told)
+    pairs = [Covisit("a", each.event_id, each.timestamp) for each in events]
+    state = item.fold_all(None, events, pairs)
     state.applied = applied
     assert layout.decode_item(layout.encode_item(state, layout.new_revision())) == state
 

@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
+from services.training.migrations import MIGRATIONS
 from services.training.registry import ModelRegistry
 from services.training.repository import Repository
 from slipstream.chassis.settings import ArtifactSettings, DatabaseSettings, LakeSettings
 from slipstream.stores import metadata
 from slipstream.stores.artifacts import Artifacts
 from slipstream.stores.lake import Lake
+from slipstream.stores.migrations import migrate
 from tests.unit.training.registries import mlflow_template
 
 __all__ = ["mlflow_template"]
@@ -25,7 +27,9 @@ def lake(lake_settings: LakeSettings) -> Lake:
 
 @pytest.fixture
 def engine(database_settings: DatabaseSettings) -> Iterator[Engine]:
+    """The database with training's tables."""
     made = metadata.engine(database_settings)
+    migrate(made, MIGRATIONS)
     yield made
     made.dispose()
 

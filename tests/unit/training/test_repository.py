@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine, text
 
 from services.training.records import Audit
 from services.training.repository import Repository
@@ -205,56 +204,3 @@ def test_stage_seconds_are_those_of_the_last_run_of_the_profile_that_succeeded_a
         ("fitting", 9.0),
         ("asking", 2.0),
     ]
-
-
-@pytest.mark.parametrize(
-    ("version", "lacking"),
-    [
-        (
-            1,
-            (
-                "request_id",
-                "epoch",
-                "epochs",
-                "loss",
-                "expected_at",
-                "catalog_version",
-                "seconds",
-                "resumes",
-                "resumed_by",
-            ),
-        ),
-        (
-            2,
-            (
-                "epoch",
-                "epochs",
-                "loss",
-                "expected_at",
-                "catalog_version",
-                "seconds",
-                "resumes",
-                "resumed_by",
-            ),
-        ),
-    ],
-)
-def test_tables_of_an_older_version_are_brought_up_to_date_with_their_runs(
-    engine: Engine, version: int, lacking: tuple[str, ...]
-) -> None:
-    Repository(engine).add("old", "request", "kept", "fast")
-    with engine.begin() as connection:  # as the version before made them
-        for column in lacking:
-            connection.execute(text(f"ALTER TABLE training_run DROP COLUMN {column}"))
-        connection.execute(
-            text("UPDATE schema_version SET version = :version WHERE component = 'training'"),
-            {"version": version},
-        )
-    repository = Repository(engine)
-    repository.add("new", "request", "", "fast", request_id="r-1")
-    assert [run.run_id for run in repository.in_state("queued")] == ["old", "new"]
-    assert [repository.request_id(run_id) for run_id in ("old", "new")] == ["", "r-1"]
-    repository.start("old")
-    repository.note("old", epoch=1, loss=0.5)
-    repository.finish("old", "succeeded")
-    assert repository.stage_seconds("fast") == {}

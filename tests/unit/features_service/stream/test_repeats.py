@@ -1,4 +1,4 @@
-"""Which copies count, with the first copy in the lake, on its way there, or in the same batch."""
+"""Copies that count, with the first in the lake, on its way there, or in the same batch."""
 
 from collections.abc import Iterator, Sequence
 
@@ -53,10 +53,11 @@ def take(
     into: str = "lake",
     repeats: Repeats | None = None,
 ) -> list[int]:
-    """The offsets of the messages that count, judged by one who has just started unless `repeats`
-    is given; they are on their way to the lake then, or there.
+    """The offsets of the messages that count, which then go to the lake or on their way there.
+
+    Without `repeats`, they are judged as after a start of the service.
     """
-    repeats = repeats or Repeats(lake, archive.places, 2 * DAY_MS)
+    repeats = repeats or Repeats(lake, archive.positions, 2 * DAY_MS)
     kept, dropped = repeats.without(messages)
     assert dropped == len(messages) - len(kept)
     if into != "nowhere":
@@ -86,7 +87,7 @@ def test_within_a_batch_the_first_counts(lake: Lake, archive: Archive) -> None:
         CatalogRecord(entity="item", entity_id="e", timestamp=1),
         "",
     )
-    assert Repeats(lake, archive.places, DAY_MS).without([entry, copy(0)])[1] == 0
+    assert Repeats(lake, archive.positions, DAY_MS).without([entry, copy(0)])[1] == 0
 
 
 def test_a_copy_on_the_topic_of_before_counts(lake: Lake, archive: Archive) -> None:
@@ -98,7 +99,7 @@ def test_a_copy_that_was_overtaken_by_its_marked_one_does_not_count(
     lake: Lake, archive: Archive
 ) -> None:
     """Two replicas of ingestion had one copy each under way."""
-    running = Repeats(lake, archive.places, DAY_MS)
+    running = Repeats(lake, archive.positions, DAY_MS)
     assert take(archive, lake, [copy(3), copy(4, marked=False)], repeats=running) == [3], (
         "in one batch"
     )
@@ -127,7 +128,7 @@ def test_a_partition_that_is_behind_does_not_forget_by_the_clock_of_another(
     lake: Lake, archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.features.stream.repeats._MANY", 1)
-    running = Repeats(lake, archive.places, DAY_MS)
+    running = Repeats(lake, archive.positions, DAY_MS)
     hour = 3_600_000
     ahead = [copy(number, f"o{number}", OTHER, at=NOW + hour) for number in range(3)]
     assert take(archive, lake, [copy(3), *ahead], "way", running) == [3, 0, 1, 2]

@@ -1,0 +1,59 @@
+"""The arguments that kafka-python's producer and consumer are made with."""
+
+from typing import Any
+
+from slipstream.broker.kafka import connection
+from slipstream.broker.partitioning import KeyPartitioner
+from slipstream.chassis.settings import KafkaSettings
+
+
+def producer_arguments(settings: KafkaSettings, linger_ms: int = 1) -> dict[str, Any]:
+    """Arguments of a producer that every in-sync replica acknowledges.
+
+    Args:
+        settings: Where the broker is, and how long a delivery may take.
+        linger_ms: Milliseconds for which a record may wait for others of its batch.
+    """
+    return {
+        **connection(settings),
+        "acks": "all",
+        "linger_ms": linger_ms,
+        "batch_size": 131_072,
+        "compression_type": "lz4",
+        "max_block_ms": 2_000,
+        # A topic made by accident would have the broker's default number of partitions.
+        "allow_auto_create_topics": False,
+        "request_timeout_ms": min(5_000, settings.delivery_timeout_ms - linger_ms - 1),
+        "delivery_timeout_ms": settings.delivery_timeout_ms,
+        "metrics_enabled": False,
+        "partitioner": KeyPartitioner(),
+    }
+
+
+def consumer_arguments(
+    settings: KafkaSettings, group: str | None, max_poll_records: int
+) -> dict[str, Any]:
+    """Arguments of a consumer that commits only when it is told to.
+
+    Args:
+        settings: Where the broker is, and the times of a group.
+        group: The group's name on the broker; None for a consumer that reads alone.
+        max_poll_records: Records that one poll returns at most.
+    """
+    return {
+        **connection(settings),
+        "group_id": group,
+        "group_instance_id": (settings.instance_id or None) if group else None,
+        "enable_auto_commit": False,
+        "auto_offset_reset": "earliest",
+        "fetch_max_wait_ms": settings.fetch_max_wait_ms,
+        "max_poll_records": max_poll_records,
+        "session_timeout_ms": settings.session_timeout_ms,
+        "heartbeat_interval_ms": settings.session_timeout_ms // 10,
+        # A consumer that looked while a restarted broker had no topics yet must not wait for
+        # minutes to look again.
+        "metadata_max_age_ms": 5_000,
+        # A topic made by accident would have the broker's default number of partitions.
+        "allow_auto_create_topics": False,
+        "metrics_enabled": False,
+    }

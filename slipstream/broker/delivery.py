@@ -1,0 +1,213 @@
+"""Deliver records: hand several callers' records to the client at once, and answer each caller."""
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from kafka import TopicPartition
+from kafka.errors import (
+    InvalidTopicError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+)
+
+from slipstream.broker import codec
+from slipstream.broker.client import ProducerClient
+from slipstream.broker.kafka import (
+    BrokerUnavailableError,
+    NotAcknowledgedError,
+    RecordRefusedError,
+)
+from slipstream.broker.partitioning import partition_of
+from slipstream.contracts.events import Record
+from slipstream.contracts.topics import Topic
+
+# Failures that say something of one record, and nothing of the connection.
+OF_THE_RECORD: Final = (InvalidTopicError, MessageSizeTooLargeError, RecordListTooLargeError)
+# Without an answer for this long, the broker is asked whether it is there at all.
+_DOUBT_S: Final = 1.0
+_ASK_AGAIN_S: Final = 0.02
+
+
+class Outgoing(NamedTuple):
+    """A record to be sent. Its key decides the partition, and so the order; a record that is
+    encoded already is sent as it is.
+    """
+
+    topic: Topic
+    key: str
+    record: Record | bytes
+    request_id: str = ""
+
+
+# The failure of one caller's records, None where all were acknowledged: a `BrokerUnavailableError`,
+# or the error of a record that can't be encoded.
+Failure = Exception | None
+
+
+class Delivery:
+    """Hands records to a producer's client and waits for the broker's acknowledgement.
+
+    The client gets the records of several callers in one go: each that it gets alone wakes its
+    thread, which costs more than the record. The last answer of all wakes the event loop, once.
+    """
+
+    def __init__(
+        self,
+        names: Mapping[str, str],
+        timeout_s: float,
+        *,
+        doubt: Callable[[], None],
+        failed: Callable[[Exception], None],
+    ) -> None:
+        """
+        Args:
+            names: Each topic's name on the broker.
+            timeout_s: Seconds that a delivery may take.
+            doubt: Called when an answer is late, or partitions are unknown.
+            failed: Called with each failure of the client or the broker.
+        """
+        self._names, self._timeout_s = names, timeout_s
+        self._doubt, self._failed = doubt, failed
+        self._places: dict[tuple[str, int], TopicPartition] = {}
+
+    async def deliver(
+        self, client: ProducerClient, lists: Sequence[Sequence[Outgoing]]
+    ) -> list[Failure]:
+        """Send several callers' records; returns the failure of each caller, in the order given.
+
+        Records of topics with unknown partitions wait for them, others don't.
+        """
+        topics = {record.topic.name for records in lists for record in records}
+        unknown = {topic for topic in topics if not self._knows(client, topic)}
+        if not unknown:
+            return await self._hand_over(client, lists)
+        self._doubt()
+        early = [
+            place
+            for place, records in enumerate(lists)
+            if all(record.topic.name not in unknown for record in records)
+        ]
+        late = [place for place in range(len(lists)) if place not in early]
+        outcomes = await asyncio.gather(
+            self._hand_over(client, [lists[place] for place in early]),
+            self._hand_over_when_known(client, [lists[place] for place in late], unknown),
+        )
+        failures = dict(zip((*early, *late), (*outcomes[0], *outcomes[1]), strict=True))
+        return [failures[place] for place in range(len(lists))]
+
+    async def _hand_over_when_known(
+        self, client: ProducerClient, lists: Sequence[Sequence[Outgoing]], topics: Collection[str]
+    ) -> list[Failure]:
+        """Hand records over once the partitions of these topics are known; fail all of them when
+        they are not in time.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._timeout_s
+        while not all(self._knows(client, topic) for topic in topics):
+            if loop.time() > deadline:
+                missing = BrokerUnavailableError(
+                    f"the broker does not tell the partitions of {', '.join(sorted(topics))}"
+                )
+                return [missing] * len(lists)
+            await asyncio.sleep(_ASK_AGAIN_S)
+        return await self._hand_over(client, lists)
+
+    async def _hand_over(
+        self, client: ProducerClient, lists: Sequence[Sequence[Outgoing]]
+    ) -> list[Failure]:
+        """Hand records over and wait until the broker has answered for all, or time is up."""
+        loop = asyncio.get_running_loop()
+        outcome: asyncio.Future[list[Failure]] = loop.create_future()
+        failures: list[Failure] = [None] * len(lists)
+        handed: list[dict[int, Any]] = [{} for _ in lists]
+        with client.appending():
+            for place, records in enumerate(lists):
+                try:
+                    self._append(client, records, handed[place])
+                # A caller's failure, of whatever kind, is reported to that caller and no other.
+                except Exception as error:
+                    failures[place] = error
+                    if isinstance(error, KafkaError | BrokerUnavailableError):
+                        kind: type[BrokerUnavailableError]
+                        self._failed(error)
+                        kind = NotAcknowledgedError if handed[place] else BrokerUnavailableError
+                        if isinstance(error, OF_THE_RECORD):
+                            kind = RecordRefusedError
+                        failures[place] = kind(f"the broker does not take records: {error}")
+        answers = {key: future for futures in handed for key, future in futures.items()}
+        # next() on a counter is atomic, so that no lock is needed.
+        count = itertools.count(1).__next__
+
+        def settle() -> None:
+            if outcome.done():
+                return
+            doubt.cancel()
+            late.cancel()
+            outcome.set_result(
+                [
+                    failure or self._answer(futures.values())
+                    for failure, futures in zip(failures, handed, strict=True)
+                ]
+            )
+
+        def answered(_result: object) -> None:
+            if count() == len(answers):
+                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+                    loop.call_soon_threadsafe(settle)
+
+        doubt = loop.call_later(_DOUBT_S, self._doubt)
+        late = loop.call_later(self._timeout_s + 1, settle)
+        for future in answers.values():
+            future.add_both(answered)
+        if not answers:
+            settle()
+        return await outcome
+
+    def _append(
+        self, client: ProducerClient, records: Sequence[Outgoing], handed: dict[int, Any]
+    ) -> None:
+        """Append one caller's records, and put the futures of their batches into `handed`."""
+        topic, name, partitions, request_id, headers = None, "", 0, None, codec.headers("")
+        for record in records:
+            if record.topic is not topic:
+                topic, name = record.topic, self._names[record.topic.name]
+                partitions = client.partitions_known(name)
+                if not partitions:
+                    raise BrokerUnavailableError(
+                        f"the broker does not tell the partitions of {name}"
+                    )
+            if record.request_id != request_id:
+                request_id, headers = record.request_id, codec.headers(record.request_id)
+            value = (
+                record.record if isinstance(record.record, bytes) else codec.encode(record.record)
+            )
+            key = record.key.encode()
+            partition = partition_of(key, partitions)
+            place = self._places.get((name, partition))
+            if place is None:
+                place = self._places[name, partition] = TopicPartition(name, partition)
+            future = client.append(place, key, value, headers)
+            handed[id(future)] = future
+
+    def _answer(self, futures: Iterable[Any]) -> Failure:
+        """The failure of one caller's batches; a batch without an answer by now has failed."""
+        for future in futures:
+            if future.is_done and future.exception is None and future.value[2] is None:
+                continue
+            failure = future.exception or (
+                future.value[2](0) if future.is_done else TimeoutError("no answer in time")
+            )
+            self._failed(failure)
+            kind = (
+                RecordRefusedError if isinstance(failure, OF_THE_RECORD) else NotAcknowledgedError
+            )
+            return kind(f"the broker did not acknowledge: {failure}")
+        return None
+
+    def _knows(self, client: ProducerClient, topic: str) -> bool:
+        """Whether the client knows the topic's partitions; asks for them where not."""
+        return client.partitions_known(self._names[topic]) > 0

@@ -1,0 +1,118 @@
+"""Protocol of the script `admit.lua`: its codes, the arguments of a call, and the answer.
+
+A call judges many requests. Its plan is a string with a code for each request, followed by a code
+for each message of it; the answer has a code for each code of the plan. `admit.lua` gives the same
+names to the same codes.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+# Plan, a request: without a limit of its own; or with that of its write key, which is one key.
+REQUEST: Final = b"R"
+RATED_REQUEST: Final = b"K"
+# Plan, a message: the keys to look at, an id, a visitor's rate, both in this order, or none.
+NOTHING: Final = b"n"
+ID: Final = b"i"
+VISITOR: Final = b"v"
+ID_AND_VISITOR: Final = b"b"
+# Answer, a request: its messages are judged; or its write key's rate is exceeded, and none is.
+ACCEPTED: Final = b"+"
+REFUSED: Final = b"-"
+# Answer, a message: its id is new; an attempt is under way or ended without an answer; it was
+# acknowledged; its visitor's rate is exceeded; nothing was looked up, or its request is refused.
+FIRST: Final = ord("f")
+PENDING: Final = ord("p")
+DONE: Final = ord("d")
+LIMITED: Final = ord("r")
+UNCHECKED: Final = ord(".")
+
+
+@dataclass(slots=True)
+class AdmissionQuery:
+    """A request to judge.
+
+    `source` is the name of its write key. `ids` and `visitors` have an entry for each message: the
+    key of its id (`AdmissionStore.message_key`) and the visitor to count, each None to leave out.
+    """
+
+    source: str
+    ids: Sequence[str | None]
+    visitors: Sequence[str | None]
+
+
+class AdmissionVerdict(NamedTuple):
+    """The verdict on a request.
+
+    `codes` has `FIRST`, `PENDING` (also: not known), `DONE`, `LIMITED` or `UNCHECKED` for each
+    message. `wait_ms` is over 0 where the request exceeds its write key's rate.
+    """
+
+    codes: bytes
+    wait_ms: int = 0
+
+
+class AdmissionCall:
+    """One call of the script: the plan and keys of the queries, and the answer's verdicts."""
+
+    __slots__ = ("events", "keys", "plan", "queries")
+
+    def __init__(
+        self,
+        queries: Sequence[AdmissionQuery],
+        prefix: str,
+        *,
+        limits_sources: bool,
+        limits_visitors: bool,
+    ) -> None:
+        """Lay out the call.
+
+        Args:
+            queries: the requests, in the order of the verdicts.
+            prefix: begins the keys of write keys and visitors.
+            limits_sources: whether write keys have a rate.
+            limits_visitors: whether visitors have a rate.
+        """
+        self.queries = queries
+        self.keys: list[str] = []
+        # The number of messages of each request with a rate.
+        self.events: list[int] = []
+        plan: list[bytes] = []
+        for query in queries:
+            if limits_sources:
+                plan.append(RATED_REQUEST)
+                self.keys.append(f"{prefix}s:{query.source}")
+                self.events.append(len(query.ids))
+            else:
+                plan.append(REQUEST)
+            if limits_visitors:
+                for key, visitor in zip(query.ids, query.visitors, strict=True):
+                    if key:
+                        plan.append(ID_AND_VISITOR if visitor else ID)
+                        self.keys.append(key)
+                    else:
+                        plan.append(VISITOR if visitor else NOTHING)
+                    if visitor:
+                        self.keys.append(f"{prefix}v:{visitor}")
+            else:
+                plan += [ID if key else NOTHING for key in query.ids]
+                self.keys += [key for key in query.ids if key]
+        self.plan = b"".join(plan)
+
+    def verdicts(self, answer: Sequence[Any] | None) -> list[AdmissionVerdict]:
+        """The verdict on each query; without an answer, every id is `PENDING`."""
+        return list(self._unjudged() if answer is None else self._judged(answer))
+
+    def _unjudged(self) -> Iterator[AdmissionVerdict]:
+        for query in self.queries:
+            yield AdmissionVerdict(bytes(PENDING if key else UNCHECKED for key in query.ids))
+
+    def _judged(self, answer: Sequence[Any]) -> Iterator[AdmissionVerdict]:
+        codes, waits = answer[0], iter(answer[1:])
+        at = 0
+        for query in self.queries:
+            first, end = at + 1, at + 1 + len(query.ids)
+            refused = codes[at:first] == REFUSED
+            yield AdmissionVerdict(codes[first:end], int(next(waits)) if refused else 0)
+            at = end

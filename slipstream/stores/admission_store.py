@@ -1,0 +1,211 @@
+"""Redis store that admits events: recent message ids, and the rates of write keys and visitors.
+
+All keys lie in one slot of a cluster (one hash tag), since one script call judges everything that
+arrived at the same time. Only ingestion uses this key space.
+"""
+
+import asyncio
+import hashlib
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from importlib.resources import files
+from typing import Any, Final, NamedTuple
+
+import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, RedisError
+
+from slipstream.chassis.logging import get_logger
+from slipstream.chassis.settings import RedisSettings
+from slipstream.stores.admission_protocol import AdmissionCall, AdmissionQuery, AdmissionVerdict
+
+log = get_logger(__name__)
+
+# A restarted Redis may have forgotten ids. For this long an id that it does not know counts as
+# pending, since clients send again within this time.
+GAP_MS: Final = 300_000
+# Longest time that a request waits for Redis.
+LIMIT_S: Final = 0.25
+# Time without calls after Redis did not answer.
+PAUSE_S: Final = 1.0
+# Acknowledged ids wait this long for a script call to travel with.
+MARK_AFTER_S: Final = 0.02
+# Most acknowledged ids that are kept while Redis is away; the oldest go.
+MOST_MARKS: Final = 500_000
+MARKS_A_CALL: Final = 5_000
+
+
+class Rate(NamedTuple):
+    """A rate limit: events a second on average, and at once. 0 a second is no limit."""
+
+    events_per_s: float = 0.0
+    burst: int = 1
+
+    @property
+    def interval_ms(self) -> float:
+        return 1000 / self.events_per_s
+
+
+class AdmissionStore:
+    """Judges requests. Made and used in one event loop.
+
+    Redis away is no failure: nothing is limited then, every id is `PENDING`, and acknowledged ids
+    are kept until Redis is back.
+    """
+
+    def __init__(
+        self,
+        settings: RedisSettings,
+        namespace: str,
+        *,
+        window_ms: int,
+        source_rate: Rate,
+        visitor_rate: Rate,
+        log_id: Callable[[], str] = lambda: "",
+    ) -> None:
+        """Connects on first use.
+
+        Args:
+            settings: the Redis server.
+            namespace: begins all keys.
+            window_ms: time that ids are kept; 0 looks up none.
+            source_rate: the rate of a write key.
+            visitor_rate: the rate of a visitor.
+            log_id: names the log that messages are written to. An id that was acknowledged for
+                another log is `PENDING`.
+        """
+        self._prefix = f"{{{namespace}:admission}}:"
+        self._window_ms = window_ms
+        self._rates = source_rate, visitor_rate
+        self._log_id = log_id
+        self._marks: deque[str] = deque(maxlen=MOST_MARKS)
+        self._marking: asyncio.Handle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._sha = ""
+        self._not_before = 0.0
+        self._away = self._gap = False
+        self._limit_s = limit_s = min(settings.timeout_s, LIMIT_S)
+        # One connection: requests that arrive at the same time travel in one call, and a pool
+        # costs as much as the call.
+        self._redis: Any = redis.asyncio.Redis.from_url(
+            settings.url.get_secret_value(),
+            single_connection_client=True,
+            socket_timeout=limit_s,
+            socket_connect_timeout=limit_s,
+            retry=Retry(NoBackoff(), 0),
+        )
+
+    @property
+    def asks(self) -> bool:
+        """Whether there is anything to look up."""
+        return self._window_ms > 0 or self.limits_sources or self.limits_visitors
+
+    @property
+    def remembers(self) -> bool:
+        """Whether ids are looked up."""
+        return self._window_ms > 0
+
+    @property
+    def limits_sources(self) -> bool:
+        return self._rates[0].events_per_s > 0
+
+    @property
+    def limits_visitors(self) -> bool:
+        return self._rates[1].events_per_s > 0
+
+    def message_key(self, source: str, kind: str, message_id: str) -> str:
+        """The key of a message's id.
+
+        It has 96 bits: among a billion ids, the chance that two share a key is 1 in 10^11.
+        """
+        digest = hashlib.blake2b(f"{source}\0{kind}\0{message_id}".encode(), digest_size=12)
+        return f"{self._prefix}m:{digest.hexdigest()}"
+
+    async def judge(self, queries: Sequence[AdmissionQuery]) -> list[AdmissionVerdict]:
+        """The verdict on each query, in one round trip for all."""
+        call = self._call(queries)
+        return call.verdicts(await self._run(call))
+
+    def acknowledged(self, keys: Iterable[str]) -> None:
+        """Mark these messages' ids as `DONE`, with the next call or soon after."""
+        self._marks.extend(keys)
+        if self._marks and self._marking is None:
+            self._marking = asyncio.get_running_loop().call_later(MARK_AFTER_S, self._mark_soon)
+
+    async def ping(self) -> None:
+        """Return when Redis answers; a readiness check."""
+        await self._redis.ping()
+
+    async def aclose(self) -> None:
+        """Send the marks that wait, unless Redis is away, and close."""
+        if self._marking is not None:
+            self._marking.cancel()
+        while self._marks and await self._run(self._call(())) is not None:
+            pass
+        with suppress(RedisError, OSError):
+            await self._redis.aclose()
+
+    def _call(self, queries: Sequence[AdmissionQuery]) -> AdmissionCall:
+        return AdmissionCall(
+            queries,
+            self._prefix,
+            limits_sources=self.limits_sources,
+            limits_visitors=self.limits_visitors,
+        )
+
+    def _mark_soon(self) -> None:
+        self._marking = None
+        task = asyncio.ensure_future(self._mark())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _mark(self) -> None:
+        if self._marks and await self._run(self._call(())) is None and self._marking is None:
+            self._marking = asyncio.get_running_loop().call_later(PAUSE_S, self._mark_soon)
+
+    async def _run(self, call: AdmissionCall) -> list[Any] | None:
+        """Mark the ids that wait and run the call; None when Redis does not answer."""
+        if time.monotonic() < self._not_before:
+            return None
+        marks = [self._marks.popleft() for _ in range(min(len(self._marks), MARKS_A_CALL))]
+        try:
+            # Waiting for the one connection counts, too.
+            async with asyncio.timeout(self._limit_s):
+                answer = await self._evaluate(call, marks)
+        except (RedisError, OSError) as error:
+            if not self._away:
+                reason = str(error) or f"no answer within {self._limit_s:g} s"
+                log.warning("message ids can't be looked up; repeats may pass", reason=reason)
+            self._not_before, self._away = time.monotonic() + PAUSE_S, True
+            # A Redis that was slow has forgotten nothing. One that was never reached may have: it
+            # may restart before it answers.
+            self._gap = self._gap or not self._sha
+            self._marks.extendleft(reversed(marks))
+            return None
+        if self._away:
+            log.info("message ids are looked up again")
+        self._away = self._gap = False
+        return answer
+
+    async def _evaluate(self, call: AdmissionCall, marks: Sequence[str]) -> list[Any]:
+        source, visitor = (rate if rate.events_per_s else Rate(1.0) for rate in self._rates)
+        while True:
+            if not self._sha:
+                self._sha = await self._redis.script_load(
+                    files(__package__).joinpath("admit.lua").read_text()
+                )
+            try:
+                answer: list[Any] = await self._redis.execute_command(
+                    "EVALSHA", self._sha, 1 + len(marks) + len(call.keys),
+                    f"{self._prefix}gap", *marks, *call.keys,
+                    self._window_ms or 1, GAP_MS if self._gap else 0, len(marks), call.plan,
+                    source.interval_ms, source.burst, visitor.interval_ms, visitor.burst,
+                    self._log_id(), *call.events,
+                )  # fmt: skip
+                return answer
+            except NoScriptError:
+                # Redis has restarted, and may have lost its last writes.
+                self._sha, self._gap = "", True

@@ -1,0 +1,81 @@
+"""Catalogue entries in Redis: the newest record of each entity, and an index of ids."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from slipstream.contracts.events import CatalogRecord
+from slipstream.contracts.positions import StreamCatalogRecord
+from slipstream.contracts.times import DAY_MS
+from slipstream.stores import layout
+from slipstream.stores.connection import Call, Scripts
+from slipstream.stores.keys import Keys
+
+# Time that a deletion is kept, so that reading an older upsert again does not bring the entry back.
+TOMBSTONE_TTL_MS: Final = 30 * DAY_MS
+_CHUNK: Final = 500
+
+
+class CatalogEntries:
+    """The entries, for one writer. Methods raise what Redis and its client raise."""
+
+    def __init__(self, client: Any, scripts: Scripts, keys: Keys) -> None:
+        self._redis, self._scripts, self._keys = client, scripts, keys
+
+    def put(self, records: Sequence[StreamCatalogRecord]) -> None:
+        """Keep each record, unless a newer one of its entity is kept; deletions as tombstones."""
+        # The index is in another slot than the entries, so it is written first.
+        self._index([record for _, _, record in records])
+        self._scripts.run(
+            "put_newer",
+            [
+                Call(
+                    [self._keys.catalog(record.entity, record.entity_id)],
+                    [
+                        record.model_dump_json(),
+                        record.timestamp,
+                        source,
+                        offset,
+                        TOMBSTONE_TTL_MS if record.deleted else 0,
+                    ],
+                )
+                for source, offset, record in records
+            ],
+        )
+
+    def items(self) -> Iterator[CatalogRecord]:
+        """The items' records, each once, in no order; entries that change meanwhile may be missed.
+
+        Tombstones are among them.
+        """
+        cursor, seen = -1, set[bytes]()
+        while cursor != 0:
+            cursor, ids = self._redis.sscan(
+                self._keys.catalog_index("item"), cursor=max(cursor, 0), count=_CHUNK
+            )
+            fresh = [item_id for item_id in ids if item_id not in seen]
+            seen.update(fresh)
+            pipeline = self._redis.pipeline(transaction=False)
+            for item_id in fresh:
+                pipeline.hget(self._keys.catalog("item", item_id.decode()), "record")
+            for value in pipeline.execute():
+                record = layout.decode_catalog(value)
+                if record is not None:
+                    yield record
+
+    def erased_at(self, user_id: str) -> int | None:
+        """The time of a user's deletion, in ms; None for a user that is not deleted."""
+        record = layout.decode_catalog(
+            self._redis.hget(self._keys.catalog("user", user_id), "record")
+        )
+        return record.timestamp if record is not None and record.deleted else None
+
+    def _index(self, records: Sequence[CatalogRecord]) -> None:
+        """Add the ids to the set of all ids.
+
+        An id stays in the set when its tombstone has expired; `items` skips it then.
+        """
+        ids: dict[str, list[str]] = {}
+        for record in records:
+            ids.setdefault(record.entity, []).append(record.entity_id)
+        for entity, members in ids.items():
+            self._redis.sadd(self._keys.catalog_index(entity), *members)

@@ -1,0 +1,230 @@
+"""Merges of visitors in Redis: a visitor becomes part of a user exactly once, despite crashes.
+
+A visitor A who turns out to be the user U is merged in three steps. Each replaces one value if it
+is unchanged:
+
+1. A's state becomes a marker `MergeMarker(U, A's state)`. From now on nobody writes A's state, so
+   it can't grow unseen.
+2. U takes the state in and records that in `merged`. When U is a marker itself, this is done where
+   its markers end.
+3. A's marker loses the state.
+
+A writer that comes upon a marker with a state goes on with step 2; `merged` says whether that has
+happened. Later records of A are folded into U, judged by the offsets that `merged` has for A. Two
+users that are merged into each other at the same moment make a circle of markers. The writer that
+comes upon it gives the lowest id its state back.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+from slipstream.chassis.logging import get_logger
+from slipstream.features.applied import newest_topics
+from slipstream.features.identity import has_taken_in, taken_in
+from slipstream.features.visitor import VisitorState
+from slipstream.stores.layout import LayoutError, MergeMarker
+from slipstream.stores.markers import path_of, targets_of
+from slipstream.stores.visitor_values import StoredVisitor, VisitorValues
+
+log = get_logger(__name__)
+
+# merged: it is now. known: it was before. other: the visitor is another user already. itself: the
+# user is that visitor. unreadable: a state can't be decoded.
+LinkOutcome = Literal["merged", "known", "other", "itself", "unreadable"]
+
+
+class Merges:
+    """One writer's merges. Methods raise what Redis and its client raise."""
+
+    def __init__(self, values: VisitorValues) -> None:
+        self._values = values
+
+    def link(
+        self, visitor_id: str, user_id: str, *, forget: bool = False
+    ) -> tuple[LinkOutcome, dict[str, VisitorState]]:
+        """Merge the visitor into the user, unless it is another user already.
+
+        Args:
+            visitor_id: the visitor.
+            user_id: the user.
+            forget: the user was erased after the link was made, so the visitor's history up to now
+                is dropped.
+
+        Returns:
+            The outcome, and the users' states that have changed.
+        """
+        try:
+            while True:
+                end, path = self.end(user_id)
+                stored = self._values.read_one(visitor_id)
+                if isinstance(stored.content, MergeMarker):
+                    changed = self._finish(visitor_id)
+                    end = self.end(user_id)[0]
+                    outcome: LinkOutcome = "known" if self.end(visitor_id)[0] == end else "other"
+                    return outcome, changed
+                if visitor_id in path:
+                    return "itself", {}
+                state = stored.content
+                if forget and state is not None:
+                    state = VisitorState(applied=state.applied, merged=state.merged)
+                if self._values.replace(visitor_id, stored.revision, MergeMarker(user_id, state)):
+                    return "merged", self._finish(visitor_id)
+        except LayoutError as error:
+            log.error(
+                "a state can't be read; a link is left out",
+                visitor=visitor_id,
+                user=user_id,
+                reason=str(error),
+            )
+            return "unreadable", {}
+
+    def are_done(self, links: Sequence[tuple[str, str]]) -> list[bool]:
+        """Whether each of these (visitor, user) is certainly merged, in one round trip for all."""
+        stored = self._values.read([visitor_id for visitor_id, _ in links])
+        return [
+            visitor_id in stored and stored[visitor_id].content == MergeMarker(user_id)
+            for visitor_id, user_id in links
+        ]
+
+    def erase(self, user_id: str, source: str, offset: int) -> list[str]:
+        """Erase the history of a user and of its members, once for each record.
+
+        The offsets stay, so that reading the records again brings nothing back.
+
+        Args:
+            user_id: the user.
+            source: the source of the record that asks for it.
+            offset: the offset of that record.
+
+        Returns:
+            The ids of the user and of its members.
+        """
+        while True:
+            try:
+                self._finish(user_id)
+                end, path = self.end(user_id)
+                stored = self._values.read_one(end)
+            except LayoutError as error:
+                log.error(
+                    "a state that is to be erased can't be read; it is deleted",
+                    visitor=user_id,
+                    reason=str(error),
+                )
+                self._values.delete(user_id)
+                return [user_id]
+            state = stored.content
+            if isinstance(state, MergeMarker):
+                continue
+            if state is None:
+                return path
+            members = [*dict.fromkeys([*path, *state.merged])]
+            if state.applied.get(source, -1) >= offset:
+                return members
+            applied = newest_topics({**state.applied, source: offset})
+            if self._values.replace(
+                end, stored.revision, VisitorState(applied=applied, merged=state.merged)
+            ):
+                return members
+
+    def locate(self, visitor_ids: Iterable[str]) -> tuple[dict[str, StoredVisitor], dict[str, str]]:
+        """The contents of the visitors' keys, and the end of each visitor's markers.
+
+        Merges on the way are finished. Visitors whose state can't be decoded are left out.
+        """
+        asked, blocked = list(visitor_ids), set[str]()
+        while True:
+            stored = self._values.read(asked)
+            if not (further := targets_of(content for _, content in stored.values())):
+                return stored, {visitor_id: visitor_id for visitor_id in stored}
+            read = set(asked)
+            while further := further - read:
+                read |= further
+                stored |= self._values.read(list(further))
+                further = targets_of(content for _, content in stored.values())
+            waiting = {
+                visitor_id
+                for visitor_id, (_, content) in stored.items()
+                if isinstance(content, MergeMarker) and content.state is not None
+            } - blocked
+            for visitor_id in waiting:
+                try:
+                    self._finish(visitor_id)
+                except LayoutError as error:
+                    log.error(
+                        "a state can't be read; a merge waits",
+                        visitor=visitor_id,
+                        reason=str(error),
+                    )
+                    blocked.add(visitor_id)
+            if not waiting:
+                contents = {visitor_id: content for visitor_id, (_, content) in stored.items()}
+                paths = {
+                    visitor_id: path_of(contents, visitor_id)
+                    for visitor_id in asked
+                    if visitor_id in stored
+                }
+                return stored, {
+                    visitor_id: path[-1]
+                    for visitor_id, path in paths.items()
+                    if path and not blocked.intersection(path)
+                }
+
+    def end(self, visitor_id: str) -> tuple[str, list[str]]:
+        """The end of the visitor's markers, and the path from the visitor to the end."""
+        while True:
+            path, stored = [visitor_id], {visitor_id: self._values.read_one(visitor_id)}
+            while (
+                isinstance(marker := stored[path[-1]].content, MergeMarker)
+                and marker.to not in stored
+            ):
+                stored[marker.to] = self._values.read_one(marker.to)
+                path.append(marker.to)
+            if not isinstance(marker, MergeMarker):
+                return path[-1], path
+            self._open_circle({member: stored[member] for member in path[path.index(marker.to) :]})
+
+    def _finish(self, visitor_id: str) -> dict[str, VisitorState]:
+        """Take the states in the visitor's markers in where they end; the changed states."""
+        changed: dict[str, VisitorState] = {}
+        while True:
+            end, path = self.end(visitor_id)
+            stored = {member: self._values.read_one(member) for member in path}
+            waiting = None
+            # From the end: the state of a marker names the visitors that were merged into it.
+            for mover in reversed(path[:-1]):
+                marker = stored[mover].content
+                if isinstance(marker, MergeMarker) and marker.state is not None:
+                    waiting = mover, marker.state, marker.to
+                    break
+            if waiting is None:
+                return changed
+            mover, theirs, to = waiting
+            root = stored[end]
+            if isinstance(root.content, MergeMarker) or not all(
+                isinstance(stored[member].content, MergeMarker) for member in path[:-1]
+            ):
+                continue
+            if not has_taken_in(root.content, mover, theirs):
+                state = taken_in(root.content, mover, theirs)
+                if not self._values.replace(end, root.revision, state):
+                    continue
+                changed[end] = state
+            self._values.replace(mover, stored[mover].revision, MergeMarker(to))
+
+    def _open_circle(self, circle: Mapping[str, StoredVisitor]) -> None:
+        """Give one of these markers its state back.
+
+        All writers that see the circle choose the same marker. The marker that closed the circle
+        still has its state, since there was no end that could take it in.
+        """
+        frozen = {
+            visitor_id: (stored.revision, marker.state)
+            for visitor_id, stored in circle.items()
+            if isinstance(marker := stored.content, MergeMarker) and marker.state
+        }
+        lowest = min(frozen or circle)
+        revision, state = frozen.get(lowest, (circle[lowest].revision, VisitorState()))
+        log.warning(
+            "visitors were merged in a circle; one stays", visitors=sorted(circle), stays=lowest
+        )
+        self._values.replace(lowest, revision, state)

@@ -1,0 +1,71 @@
+"""Migrations of a service's tables, applied by Alembic when the service starts.
+
+Migrations only add: tables, indexes, and columns that can be null or have a default. An older
+service therefore works on tables that a newer one has migrated.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, text
+
+from slipstream.chassis.logging import get_logger
+from slipstream.stores.metadata import new_metadata
+
+# An arbitrary key of PostgreSQL's advisory locks, the same for all services.
+_LOCK: Final = 0x51_1B_57_4E
+
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Migrations:
+    """The migrations of one service.
+
+    `folder` has a module for each revision, with `revision`, `down_revision` and `upgrade(op)`.
+    `version_table` records the revision of the database. Each service has a table of its own, since
+    MLflow's Alembic keeps `alembic_version` in the same database.
+    """
+
+    folder: Path
+    version_table: str
+
+
+def migrate(engine: Engine, migrations: Migrations) -> None:
+    """Bring a service's tables to the newest revision in one transaction.
+
+    Processes that call it at once take turns. Where a newer program has migrated the tables beyond
+    the revisions of this one, they stay as they are.
+    """
+    scripts = ScriptDirectory(str(migrations.folder), version_locations=[str(migrations.folder)])
+    known = {script.revision for script in scripts.walk_revisions()}
+    with engine.begin() as connection:
+        _take_turn(connection)
+        context = MigrationContext.configure(
+            connection,
+            # The metadata gives the constraints of new tables their names.
+            opts={"version_table": migrations.version_table, "target_metadata": new_metadata()},
+        )
+        before = context.get_current_revision()
+        if before is not None and before not in known:
+            _log.info("tables_are_newer", table=migrations.version_table, revision=before)
+            return
+        missing = list(scripts.iterate_revisions("head", before or "base"))
+        for script in reversed(missing):
+            # Not Alembic's global `op`: MLflow migrates its tables in this process, too.
+            script.module.upgrade(Operations(context))
+            context.stamp(scripts, script.revision)
+    if missing:
+        _log.info("tables_migrated", table=migrations.version_table, revision=missing[0].revision)
+
+
+def _take_turn(connection: Connection) -> None:
+    """Wait for other processes that migrate. SQLite needs nothing: its transactions begin with the
+    write lock.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})

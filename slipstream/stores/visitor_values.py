@@ -1,0 +1,108 @@
+"""Values of visitors in Redis: read, replaced if unchanged, and kept alive."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from slipstream.chassis.logging import get_logger
+from slipstream.features.visitor import VisitorState
+from slipstream.stores import layout
+from slipstream.stores.connection import Call, Scripts
+from slipstream.stores.keys import Keys
+from slipstream.stores.layout import LayoutError, MergeMarker
+from slipstream.stores.markers import Content
+from slipstream.stores.state_cache import StateCache
+
+log = get_logger(__name__)
+
+# Recent visitors that need not be decoded when they are read again, of up to 15 KB each.
+_REMEMBERED: Final = 5_000
+
+
+class StoredVisitor(NamedTuple):
+    """The content of a visitor's key, and its revision."""
+
+    revision: bytes
+    content: Content
+
+
+class VisitorValues:
+    """The keys of all visitors, for one writer. Methods raise what Redis and its client raise."""
+
+    def __init__(self, client: Any, scripts: Scripts, keys: Keys, ttl_ms: int) -> None:
+        self._redis, self._scripts, self._keys, self._ttl_ms = client, scripts, keys, ttl_ms
+        self._cache = StateCache(layout.decode_visitor_or_marker, _REMEMBERED)
+
+    def read(self, visitor_ids: Sequence[str]) -> dict[str, StoredVisitor]:
+        """The contents by visitor, without those that can't be decoded."""
+        stored: dict[str, StoredVisitor] = {}
+        keys = [self._keys.visitor(visitor_id) for visitor_id in visitor_ids]
+        values = self._redis.mget(keys) if keys else []
+        for visitor_id, key, value in zip(visitor_ids, keys, values, strict=True):
+            try:
+                stored[visitor_id] = self._decoded(key, value)
+            except LayoutError as error:
+                # Folding from nothing would lose counts unseen, and stopping would hold up all
+                # other visitors.
+                log.error(
+                    "a state can't be read; its records are left out",
+                    visitor=visitor_id,
+                    reason=str(error),
+                )
+        return stored
+
+    def read_one(self, visitor_id: str) -> StoredVisitor:
+        """The content of one key. Raises `LayoutError` where it can't be decoded."""
+        key = self._keys.visitor(visitor_id)
+        return self._decoded(key, self._redis.get(key))
+
+    def replace(
+        self, visitor_id: str, revision: bytes, content: VisitorState | MergeMarker
+    ) -> bool:
+        """Write a content in place of that revision; whether the key still had it."""
+        return self._scripts.replace([self._call(visitor_id, revision, content)])[0]
+
+    def replace_all(self, states: Mapping[str, tuple[bytes, VisitorState]]) -> list[bool]:
+        """Write states by visitor, each in place of its revision; which keys still had it."""
+        return self._scripts.replace(
+            [
+                self._call(visitor_id, revision, state)
+                for visitor_id, (revision, state) in states.items()
+            ]
+        )
+
+    def delete(self, visitor_id: str) -> None:
+        self._redis.delete(self._keys.visitor(visitor_id))
+
+    def keep_markers(self, used: Mapping[str, Mapping[str, StoredVisitor]]) -> None:
+        """Renew markers that were followed, and point them to the end.
+
+        Args:
+            used: the markers by visitor, by the end that they led to.
+        """
+        if not used:
+            return
+        pipeline = self._redis.pipeline(transaction=False)
+        indirect: list[Call] = []
+        for end, markers in used.items():
+            for visitor_id, (revision, content) in markers.items():
+                if isinstance(content, MergeMarker) and content.to != end:
+                    indirect.append(self._call(visitor_id, revision, MergeMarker(end)))
+                else:
+                    pipeline.pexpire(self._keys.visitor(visitor_id), self._ttl_ms)
+        pipeline.execute()
+        self._scripts.run("replace", indirect)
+
+    def _decoded(self, key: str, value: bytes | None) -> StoredVisitor:
+        return StoredVisitor(
+            layout.revision_of(value), self._cache.state(key, value) if value else None
+        )
+
+    def _call(self, visitor_id: str, revision: bytes, content: VisitorState | MergeMarker) -> Call:
+        new, key = layout.new_revision(), self._keys.visitor(visitor_id)
+        encoded = (
+            layout.encode_marker(content, new)
+            if isinstance(content, MergeMarker)
+            else layout.encode_visitor(content, new)
+        )
+        self._cache.remember(key, new, content)
+        return Call([key], [revision, encoded, self._ttl_ms])

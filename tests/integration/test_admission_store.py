@@ -1,0 +1,142 @@
+"""The admission store on a real Redis: verdicts, rates, and a Redis that is slow or away."""
+
+import asyncio
+import signal
+import time
+
+import pytest
+
+from slipstream.chassis.settings import RedisSettings
+from slipstream.contracts.times import HOUR_MS
+from slipstream.stores.admission_protocol import (
+    DONE,
+    FIRST,
+    LIMITED,
+    PENDING,
+    UNCHECKED,
+    AdmissionQuery,
+)
+from slipstream.stores.admission_store import LIMIT_S, AdmissionStore, Rate
+from tests.conftest import OwnRedis
+
+
+async def code(store: AdmissionStore, query: AdmissionQuery) -> int:
+    """The code of the query's only message."""
+    (verdict,) = await store.judge([query])
+    return verdict.codes[0]
+
+
+async def test_what_was_taken_into_a_log_that_is_gone_may_be_sent_again(
+    redis_settings: RedisSettings, namespace: str
+) -> None:
+    """A killed embedded broker loses its messages, the acknowledged ones, too."""
+    log_id = "first"
+    store = AdmissionStore(
+        redis_settings,
+        namespace,
+        window_ms=HOUR_MS,
+        source_rate=Rate(),
+        visitor_rate=Rate(),
+        log_id=lambda: log_id,
+    )
+    query = AdmissionQuery("shop", [store.message_key("shop", "", "m-0")], [None])
+    assert await code(store, query) == FIRST
+    store.acknowledged([key for key in query.ids if key])
+    assert await code(store, query) == DONE
+    log_id = "second"
+    assert await code(store, query) == PENDING
+    store.acknowledged([key for key in query.ids if key])
+    assert await code(store, query) == DONE
+    await store.aclose()
+
+
+async def test_nobody_waits_in_line_for_a_redis_that_hangs(
+    own_redis: OwnRedis, namespace: str
+) -> None:
+    redis, server = own_redis()
+    store = AdmissionStore(
+        redis, namespace, window_ms=HOUR_MS, source_rate=Rate(), visitor_rate=Rate()
+    )
+    queries = [
+        AdmissionQuery("shop", [store.message_key("shop", "", f"m-{number}")], [None])
+        for number in range(20)
+    ]
+    await store.judge(queries[:1])
+    assert server.process is not None
+    server.process.send_signal(signal.SIGSTOP)
+    try:
+        begun = time.monotonic()
+        verdicts = await asyncio.gather(*(store.judge([query]) for query in queries))
+        assert time.monotonic() - begun < 10 * LIMIT_S, (
+            "in a line they would take twenty times the limit"
+        )
+        assert [verdict.codes[0] for (verdict,) in verdicts] == [PENDING] * 20
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+        await store.aclose()
+
+
+async def test_a_redis_that_was_slow_has_forgotten_nothing(
+    own_redis: OwnRedis, namespace: str
+) -> None:
+    """Otherwise one late answer would send every event of the next minutes to the lake."""
+    redis, server = own_redis()
+    store = AdmissionStore(
+        redis, namespace, window_ms=HOUR_MS, source_rate=Rate(), visitor_rate=Rate()
+    )
+    before, meanwhile, later, last = (
+        AdmissionQuery("shop", [store.message_key("shop", "", name)], [None]) for name in "abcd"
+    )
+    assert await code(store, before) == FIRST
+    assert server.process is not None
+    server.process.send_signal(signal.SIGSTOP)
+    try:
+        assert await code(store, meanwhile) == PENDING
+        store.acknowledged([key for key in meanwhile.ids if key])
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+    deadline = time.monotonic() + 30
+    while await code(store, meanwhile) != DONE:  # the marks travel with the next call
+        assert time.monotonic() < deadline, "messages accepted meanwhile were forgotten"
+        await asyncio.sleep(0.1)
+    assert [await code(store, one) for one in (before, later)] == [PENDING, FIRST]
+    server.kill()
+    server.start()
+    assert await code(store, last) == PENDING, "a restarted Redis may have forgotten this id"
+    await store.aclose()
+
+
+async def test_store_gives_a_code_for_each_message(
+    redis_settings: RedisSettings, namespace: str
+) -> None:
+    store = AdmissionStore(
+        redis_settings,
+        namespace,
+        window_ms=HOUR_MS,
+        source_rate=Rate(0.01, 6),
+        visitor_rate=Rate(0.01, 1),
+    )
+    a, b = (store.message_key("s", "", name) for name in "ab")
+    first, other = await store.judge(
+        [AdmissionQuery("s", [a, None, b], ["v", "v", None]), AdmissionQuery("t", [a], [None])]
+    )
+    assert list(first.codes) == [FIRST, LIMITED, FIRST] and list(other.codes) == [PENDING]
+    store.acknowledged([a])
+    (again,) = await store.judge([AdmissionQuery("s", [a, b, None], ["v", None, None])])
+    assert list(again.codes) == [DONE, PENDING, UNCHECKED]
+    (refused,) = await store.judge([AdmissionQuery("s", [b], [None])])
+    assert refused.wait_ms > 0 and list(refused.codes) == [UNCHECKED]
+    await store.aclose()
+
+
+@pytest.mark.parametrize("events", [1, 50])
+async def test_a_request_above_the_burst_is_taken_when_nothing_is_owed(
+    redis_settings: RedisSettings, namespace: str, events: int
+) -> None:
+    store = AdmissionStore(
+        redis_settings, namespace, window_ms=0, source_rate=Rate(0.01, 10), visitor_rate=Rate()
+    )
+    query = AdmissionQuery("s", [None] * events, [None] * events)
+    waits = [(await store.judge([query]))[0].wait_ms > 0 for _ in range(12)]
+    assert waits == ([False] * 10 + [True] * 2 if events == 1 else [False] + [True] * 11)
+    await store.aclose()

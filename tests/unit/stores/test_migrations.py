@@ -1,0 +1,156 @@
+"""The migrations of a service on a real SQLite file; tests/integration has them on PostgreSQL."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import Engine, inspect, text
+
+from slipstream.chassis.settings import DatabaseSettings
+from slipstream.stores.metadata import DatabaseUnavailableError, engine
+from slipstream.stores.migrations import Migrations, migrate
+
+FIRST = """
+    op.create_table(
+        "note", Column("id", Integer, primary_key=True), Column("word", String(9), unique=True)
+    )
+"""
+SECOND = 'op.add_column("note", Column("tone", String(9)))'
+THIRD = 'op.add_column("note", Column("rank", Integer, nullable=False, server_default="7"))'
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> DatabaseSettings:
+    return DatabaseSettings(url=SecretStr(f"sqlite:///{tmp_path / 'metadata.db'}"))
+
+
+@pytest.fixture
+def db(settings: DatabaseSettings) -> Iterator[Engine]:
+    made = engine(settings)
+    yield made
+    made.dispose()
+
+
+def program(tmp_path: Path, *upgrades: str, service: str = "notes") -> Migrations:
+    """The migrations of a program that knows so many revisions, each with these statements."""
+    folder = tmp_path / f"{service}-{len(list(tmp_path.iterdir()))}"
+    folder.mkdir()
+    for number, statements in enumerate(upgrades, 1):
+        (folder / f"r{number:04}_step.py").write_text(
+            "from sqlalchemy import Column, Integer, String\n"
+            f"revision = '{number:04}'\n"
+            f"down_revision = {f'{number - 1:04}' if number > 1 else None!r}\n"
+            f"def upgrade(op):\n    {statements.strip()}\n"
+        )
+    return Migrations(folder, f"{service}_schema_version")
+
+
+def columns(db: Engine, table: str = "note") -> list[str]:
+    return [column["name"] for column in inspect(db).get_columns(table)]
+
+
+def revision(db: Engine, table: str = "notes_schema_version") -> list[str]:
+    with db.connect() as connection:
+        return list(connection.scalars(text(f"SELECT version_num FROM {table}")))  # noqa: S608
+
+
+def execute(db: Engine, statement: str) -> None:
+    with db.begin() as connection:
+        connection.execute(text(statement))
+
+
+def test_migrate_twice_keeps_rows(db: Engine, tmp_path: Path) -> None:
+    migrations = program(tmp_path, FIRST)
+    migrate(db, migrations)
+    execute(db, "INSERT INTO note (id, word) VALUES (1, 'kept')")
+    migrate(db, migrations)
+    with db.connect() as connection:
+        assert connection.scalar(text("SELECT word FROM note")) == "kept"
+    assert revision(db) == ["0001"]
+
+
+def test_migrate_names_constraints_by_convention(db: Engine, tmp_path: Path) -> None:
+    migrate(db, program(tmp_path, FIRST))
+    assert inspect(db).get_pk_constraint("note")["name"] == "pk_note"
+    assert [unique["name"] for unique in inspect(db).get_unique_constraints("note")] == [
+        "uq_note_word"
+    ]
+
+
+def test_migrate_applies_only_what_is_missing_in_order(db: Engine, tmp_path: Path) -> None:
+    migrate(db, program(tmp_path, FIRST))
+    execute(db, "INSERT INTO note (id) VALUES (1)")
+    migrate(db, program(tmp_path, "raise AssertionError", SECOND, THIRD))
+    assert columns(db) == ["id", "word", "tone", "rank"]
+    assert revision(db) == ["0003"]
+    with db.connect() as connection:
+        assert connection.scalar(text("SELECT rank FROM note")) == 7
+
+
+def test_an_older_program_leaves_newer_tables_as_they_are(db: Engine, tmp_path: Path) -> None:
+    newer, older = program(tmp_path, FIRST, SECOND, THIRD), program(tmp_path, FIRST)
+    migrate(db, newer)
+    migrate(db, older)
+    execute(db, "INSERT INTO note (id, word) VALUES (1, 'by the older program')")
+    assert columns(db) == ["id", "word", "tone", "rank"]
+    assert revision(db) == ["0003"]
+    migrate(db, newer)
+    assert revision(db) == ["0003"]
+
+
+def test_a_failing_migration_changes_nothing_and_may_be_tried_again(
+    db: Engine, tmp_path: Path
+) -> None:
+    migrate(db, program(tmp_path, FIRST))
+    broken = f"{SECOND}; op.execute('nonsense')"
+    with pytest.raises(Exception, match="nonsense"):
+        migrate(db, program(tmp_path, FIRST, THIRD, broken))
+    assert columns(db) == ["id", "word"]
+    assert revision(db) == ["0001"]
+    migrate(db, program(tmp_path, FIRST, SECOND))
+    assert columns(db) == ["id", "word", "tone"]
+
+
+def test_services_and_mlflow_keep_their_revisions_apart(db: Engine, tmp_path: Path) -> None:
+    execute(db, "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
+    execute(db, "INSERT INTO alembic_version VALUES ('of-mlflow')")
+    other = 'op.create_table("task", Column("id", Integer, primary_key=True))'
+    migrate(db, program(tmp_path, FIRST, SECOND))
+    migrate(db, program(tmp_path, other, service="tasks"))
+    assert revision(db) == ["0002"]
+    assert revision(db, "tasks_schema_version") == ["0001"]
+    assert revision(db, "alembic_version") == ["of-mlflow"]
+
+
+def test_programs_that_start_at_once_migrate_one_after_the_other(
+    settings: DatabaseSettings, db: Engine, tmp_path: Path
+) -> None:
+    programs = [program(tmp_path, FIRST, SECOND), program(tmp_path, FIRST, SECOND, THIRD)]
+    together = threading.Barrier(6)
+
+    def start(number: int) -> None:
+        own_engine = engine(settings)
+        together.wait()
+        migrate(own_engine, programs[number % 2])
+        own_engine.dispose()
+
+    with ThreadPoolExecutor(6) as pool:
+        for done in [pool.submit(start, number) for number in range(6)]:
+            done.result()
+    assert columns(db) == ["id", "word", "tone", "rank"]
+    assert revision(db) == ["0003"]
+
+
+def test_a_database_that_another_program_holds_for_long_is_unavailable(
+    db: Engine, settings: DatabaseSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slipstream.stores.metadata.BUSY_TIMEOUT_MS", 10)
+    waiting, migrations = engine(settings), program(tmp_path, FIRST)
+    with db.begin(), pytest.raises(DatabaseUnavailableError, match="database is locked"):
+        migrate(waiting, migrations)
+    migrate(waiting, migrations)
+    assert revision(db) == ["0001"]
+    waiting.dispose()
