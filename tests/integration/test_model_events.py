@@ -26,7 +26,7 @@ from slipstream.stores.artifacts import Artifacts
 from slipstream.stores.migrations import migrate
 from tests.conftest import OwnBroker
 from tests.integration.training_service import until
-from tests.unit.training.challengers import bundle, found
+from tests.unit.training.challengers import bundle, result_of
 from tests.unit.training.registries import mlflow_template
 
 __all__ = ["mlflow_template"]
@@ -78,8 +78,12 @@ def test_events_of_a_time_without_a_broker_are_told_in_order_when_it_is_back(
     try:
         server.kill()
         with carrying("r-1"):
-            assert publisher.publish("a", bundle(tmp_path, "a"), found(popularity=0.05)).promoted
-        assert not publisher.publish("b", bundle(tmp_path, "b"), found(popularity=-0.05)).promoted
+            assert publisher.publish(
+                "a", bundle(tmp_path, "a"), result_of(popularity=0.05)
+            ).promoted
+        assert not publisher.publish(
+            "b", bundle(tmp_path, "b"), result_of(popularity=-0.05)
+        ).promoted
         publisher.promote("b", "by hand")
         publisher.rollback("worse")
         expected = [

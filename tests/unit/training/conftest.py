@@ -16,6 +16,7 @@ from slipstream.stores.artifacts import Artifacts
 from slipstream.stores.lake import Lake
 from slipstream.stores.migrations import migrate
 from tests.unit.training.registries import mlflow_template
+from tests.unit.training.run_queue import Scene
 
 __all__ = ["mlflow_template"]
 
@@ -51,3 +52,10 @@ def registry(mlflow_template: Path, tmp_path: Path, artifacts: Artifacts) -> Mod
 @pytest.fixture
 def artifacts(tmp_path: Path) -> Artifacts:
     return Artifacts(ArtifactSettings(directory=tmp_path / "models"))
+
+
+@pytest.fixture
+def scene(repository: Repository, artifacts: Artifacts) -> Iterator[Scene]:
+    made = Scene(repository, artifacts)
+    yield made
+    made.end()

@@ -8,7 +8,7 @@ from slipstream.contracts.progress import ProgressStep
 
 
 @pytest.fixture
-def told() -> list[dict[str, Any]]:
+def messages() -> list[dict[str, Any]]:
     return []
 
 
@@ -20,16 +20,16 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_steps_go_from_the_begin_of_their_stage_to_its_end(
-    told: list[dict[str, Any]], clock: list[float]
+    messages: list[dict[str, Any]], clock: list[float]
 ) -> None:
-    report = ProgressReporter(told.append)
+    report = ProgressReporter(messages.append)
     report.stage("reading", 0.0, 0.2)
     report.fact(lake_version=3)
     report.stage("fitting", 0.2, 0.6)
     report.step(ProgressStep("the transformer", 0.5, epoch=2, epochs=4, loss=1.5))
     report.step(ProgressStep("the blend", 3, None))
     report.step(ProgressStep("fitting", 1, 4))
-    assert told == [
+    assert messages == [
         {"stage": "reading", "progress": 0.0, "done": None},
         {"stage": "reading", "progress": 0.0, "done": None, "lake_version": 3},
         {"stage": "fitting", "progress": 0.2, "done": None},
@@ -64,20 +64,20 @@ def test_steps_go_from_the_begin_of_their_stage_to_its_end(
 
 
 def test_steps_that_differ_in_numbers_only_are_told_four_times_a_second(
-    told: list[dict[str, Any]], clock: list[float]
+    messages: list[dict[str, Any]], clock: list[float]
 ) -> None:
-    report = ProgressReporter(told.append)
+    report = ProgressReporter(messages.append)
     report.stage("fitting", 0.0, 1.0)
     for step in range(1000):
         clock[0] += 0.001
         report.step(ProgressStep("rules", step, 1000))
-    assert len(told) == 1 + 1 + 3
+    assert len(messages) == 1 + 1 + 3
     report.step(ProgressStep("the blend", 1.0))
-    assert told[-1]["detail"] == "the blend"
+    assert messages[-1]["detail"] == "the blend"
 
 
-def test_seconds_of_each_stage_are_kept(told: list[dict[str, Any]], clock: list[float]) -> None:
-    report = ProgressReporter(told.append)
+def test_seconds_of_each_stage_are_kept(messages: list[dict[str, Any]], clock: list[float]) -> None:
+    report = ProgressReporter(messages.append)
     for stage, seconds in (("reading", 2.0), ("fitting", 5.0)):
         report.stage(stage, 0.0, 0.5)
         clock[0] += seconds

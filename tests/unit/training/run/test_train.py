@@ -50,8 +50,8 @@ def quiet() -> ProgressReporter:
 def test_train_writes_a_bundle_that_recommends_what_comes_next(lake: Lake, job: Make) -> None:
     write(lake, chain())
     write_items(lake, [(f"i{n}", {"title": f"Item {n}"}, False, 0) for n in range(12)])
-    told: list[dict[str, Any]] = []
-    trained = train(job("v1"), ProgressReporter(told.append))
+    messages: list[dict[str, Any]] = []
+    trained = train(job("v1"), ProgressReporter(messages.append))
 
     bundle = load_bundle(job("v1").output)
     history = [Event("i3", "view", START_MS), Event("i4", "view", START_MS + 1_000)]
@@ -95,9 +95,9 @@ def test_train_writes_a_bundle_that_recommends_what_comes_next(lake: Lake, job: 
     }
     assert trained.environment["numpy"] == np.__version__
     assert TrainingResult.model_validate_json(trained.model_dump_json()) == trained
-    progress = [message["progress"] for message in told]
+    progress = [message["progress"] for message in messages]
     assert progress == sorted(progress)
-    assert any(message.get("lake_rows") == 360 for message in told)
+    assert any(message.get("lake_rows") == 360 for message in messages)
     assert set(trained.seconds) >= {
         "reading the lake",
         "fitting the challenger",
@@ -142,14 +142,15 @@ def test_train_gives_the_fit_what_outlives_it_and_tells_how_far_it_is(
 
     monkeypatch.setattr("services.training.run.train.fit_log", killed)
     write(lake, chain())
-    told: list[dict[str, Any]] = []
+    messages: list[dict[str, Any]] = []
     asked = job("v1")
     asked.checkpoints.mkdir()
     with pytest.raises(KilledError):
-        train(asked, ProgressReporter(told.append))
+        train(asked, ProgressReporter(messages.append))
     assert (asked.checkpoints / "network").exists()
-    assert told[-2]["progress"] < told[-1]["progress"] < 1
-    assert [told[-1][name] for name in ("stage", "detail", "done", "epoch", "epochs", "loss")] == [
+    assert messages[-2]["progress"] < messages[-1]["progress"] < 1
+    names = ("stage", "detail", "done", "epoch", "epochs", "loss")
+    assert [messages[-1][name] for name in names] == [
         "fitting the challenger", "training the network", 0.5, 2, 4, 1.5,
     ]  # fmt: skip
 
