@@ -1,4 +1,4 @@
-"""The images' entry point: `python -m services NAME` starts one service."""
+"""Entry point of the images: `python -m services NAME` starts one service."""
 
 import sys
 

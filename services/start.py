@@ -1,4 +1,4 @@
-"""The commands that start a service, with the settings in its environment."""
+"""Commands that start a service with the settings in its environment."""
 
 import importlib
 import os
@@ -23,7 +23,10 @@ _SERVERS = {
 
 
 def needed_settings(name: str) -> tuple[str, ...]:
-    """The settings, as `VARIABLE=value`, without which a service works on one machine only."""
+    """List the settings, as `VARIABLE=value`, that a service needs beside others in a cluster.
+
+    Their defaults name this machine.
+    """
     peers = (
         f"SLIPSTREAM_PEERS__{peer.upper()}_URL=http://{peer}:{SERVICES[peer].port}"
         for peer in SERVICES[name].peers
@@ -32,7 +35,7 @@ def needed_settings(name: str) -> tuple[str, ...]:
 
 
 def start_services() -> None:
-    """Run the command line of the images: the name of one service, and nothing else."""
+    """Run the command line `python -m services NAME`, by which images start a service."""
     prefer_sleeping_threads()
     group = click.Group(
         "services", help="Start one service of Slipstream, with the settings in its environment."
@@ -43,9 +46,9 @@ def start_services() -> None:
 
 
 def prefer_sleeping_threads() -> None:
-    """Tell OpenMP, which torch loads here and in child processes, that waiting threads sleep.
+    """Make OpenMP's waiting threads sleep, here and in child processes; torch loads OpenMP.
 
-    By default they spin: beside other processes, such as serving, a training step then takes 3.3 s
+    By default they spin. Beside other processes, such as serving, a training step then takes 3.3 s
     instead of 0.09 s.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -78,7 +81,8 @@ def service_command(name: str) -> click.Command:
         callback=run,
         help=f"""{purpose}
 
-        One service, against the servers that its settings name (docs/configuration.md). Logs are JSON lines on standard output.
+        Starts this service alone, on the servers that its settings name (docs/configuration.md).
+        Logs are JSON lines on standard output.
 
         \b
         Example:
@@ -92,5 +96,5 @@ def service_command(name: str) -> click.Command:
 
 def _wrong_setting(error: Mapping[str, Any]) -> str:
     variable = f"SLIPSTREAM_{'__'.join(map(str, error['loc'])).upper()}"
-    what = str(error["msg"]).removeprefix("Value error, ")
-    return what if what.startswith(variable) else f"{variable}: {what}"
+    reason = str(error["msg"]).removeprefix("Value error, ")
+    return reason if reason.startswith(variable) else f"{variable}: {reason}"

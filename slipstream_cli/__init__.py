@@ -1,1 +1,1 @@
-"""The command line `slipstream`: the tool of the person who runs the services. Nothing imports it."""
+"""The command line `slipstream`, the tool of operators and developers. Nothing imports it."""

@@ -1,4 +1,4 @@
-"""The `slipstream` command. Nothing heavy is imported before the command that needs it is known."""
+"""The `slipstream` command. Commands import heavy libraries only when they run."""
 
 import sys
 from typing import NoReturn
@@ -21,7 +21,7 @@ from slipstream_cli.commands.up import up
 from slipstream_cli.commands.write_keys import write_keys
 from slipstream_cli.local.processes import INTERRUPTED
 
-# In the order in which the help lists them: first steps, services, data and models, tools.
+# In the order of the help: first steps, services, data and models, tools.
 COMMANDS = (
     demo,
     up,
@@ -56,7 +56,8 @@ def cli() -> None:
 
     \b
     Start here:       slipstream demo
-    Your own data:    slipstream up, and in a second terminal: slipstream replay events.parquet --items items.parquet
+    Your own data:    slipstream up
+                      slipstream replay events.parquet --items items.parquet  (second terminal)
     """
 
 
@@ -65,7 +66,7 @@ for _command in COMMANDS:
 
 
 def main() -> NoReturn:
-    """Run the command line, as the `slipstream` script does."""
+    """Run the command line; the `slipstream` script calls this."""
     prefer_sleeping_threads()
     try:
         cli(standalone_mode=True)

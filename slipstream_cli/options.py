@@ -1,7 +1,8 @@
-"""Options that several commands take, and the JSON files that they write."""
+"""Options and option types that several commands share, and the JSON files that they write."""
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -9,31 +10,79 @@ from typing import Any, Final
 
 import click
 
+from slipstream.contracts.times import DAY_MS, HOUR_MS, now_ms, parse_iso
 from slipstream_cli.local.plan import DATA_DIR, DEFAULT_DATA_DIR, Plan, make_plan
 from slipstream_cli.local.processes import StartError
+
+_UNITS_MS: Final = {"s": 1_000, "m": 60_000, "h": HOUR_MS, "d": DAY_MS}
+
+
+class Duration(click.ParamType[int]):
+    """A time span with its unit, such as 90s, 30m, 24h or 7d, or a bare 0; in milliseconds."""
+
+    name = "duration"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        if isinstance(value, int):
+            return value
+        if value == "0":
+            return 0
+        span_ms = _span_ms(str(value))
+        if span_ms is None:
+            self.fail(f"{value!r} is no time span such as 90s, 30m, 24h or 7d", param, ctx)
+        return span_ms
+
+
+class Moment(click.ParamType[int]):
+    """A moment as an age (90m, 2h, 3d) or an ISO 8601 time; in milliseconds since the epoch."""
+
+    name = "age|time"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        if isinstance(value, int):
+            return value
+        if (age_ms := _span_ms(str(value))) is not None:
+            return now_ms() - age_ms
+        try:
+            return parse_iso(str(value))
+        except ValueError:
+            self.fail(
+                f"{value!r} is neither an age such as 90m, 2h or 3d"
+                " nor an ISO 8601 time such as 2026-11-24T08:00",
+                param,
+                ctx,
+            )
+
 
 existing_file: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 json_out: Final = click.option(
     "--json",
     "json_path",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
-    help="Write JSON here.",
+    help="File that the results are also written to, as JSON. Default: none.",
 )
 demo_data_dir: Final = click.option(
     "--data-dir",
     type=click.Path(file_okay=False, path_type=Path),
     default=lambda: Path(os.environ.get(DATA_DIR) or DEFAULT_DATA_DIR) / "demo",
     show_default=f"{DEFAULT_DATA_DIR}/demo, or demo in {DATA_DIR}",
-    help="Where the demo keeps everything, apart from your own data.",
+    help="Folder of the demo's data, apart from your own.",
 )
 ports: Final = click.option(
     "--port",
     "ports",
     multiple=True,
     metavar="NAME=PORT",
-    help="Fix a port, as in serving=9004 or broker=19092. A default port that is taken gives way to the next free one.",
+    help="Port of one service or server, as in serving=9004 or broker=19092; repeatable."
+    " Default: its usual port, or the next free one.",
 )
-any_ports: Final = click.option("--any-ports", is_flag=True, help="Take whatever ports are free.")
+any_ports: Final = click.option(
+    "--any-ports", is_flag=True, help="Take any free ports instead of the usual ones."
+)
 
 
 def data_dir_option(contents: str) -> Callable[[Any], Any]:
@@ -53,7 +102,7 @@ def data_dir_option(contents: str) -> Callable[[Any], Any]:
     )
 
 
-data_dir: Final = data_dir_option("Where everything that outlives the processes is kept.")
+data_dir: Final = data_dir_option("Folder of the stack's data: lake, models, databases and logs.")
 
 
 def write_json(path: Path | None, value: Any) -> None:
@@ -89,3 +138,8 @@ def plan_of(
         return make_plan(directory, {**defaults, **os.environ}, fixed, any_ports=any_ports)
     except StartError as error:
         raise click.ClickException(str(error)) from error
+
+
+def _span_ms(text: str) -> int | None:
+    parts = re.fullmatch(r"(\d+)([smhd])", text)
+    return int(parts[1]) * _UNITS_MS[parts[2]] if parts else None

@@ -1,4 +1,4 @@
-"""How commands show things: times, spans, tables, JSON."""
+"""Printed forms of a command's results: tables, facts and JSON."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ import click
 
 
 def show_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Columns as wide as what is in them."""
+    """Print a table with aligned columns."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     for row in (header, *rows):
         click.echo(
@@ -17,7 +17,7 @@ def show_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def show_facts(facts: Sequence[tuple[str, str]]) -> None:
-    """A name and what there is to say of it, a line each; what is empty is left out."""
+    """Print names with their values, a line each; empty values are left out."""
     width = max((len(name) for name, value in facts if value), default=0)
     for name, value in facts:
         if value:
@@ -25,12 +25,13 @@ def show_facts(facts: Sequence[tuple[str, str]]) -> None:
 
 
 def figures(metrics: Mapping[str, float]) -> list[tuple[str, str]]:
-    """What was measured of a model over all queries, as facts; names with a slash are of a part of
-    them, or of another model.
+    """Format a model's metrics over all queries as facts.
+
+    Names with a slash are left out: they belong to a cohort, or to another model.
     """
     return [(name, f"{value:.4f}") for name, value in sorted(metrics.items()) if "/" not in name]
 
 
 def show_json(value: Any) -> None:
-    """For programs that read what a command prints."""
+    """Print a value as indented JSON, for programs."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))

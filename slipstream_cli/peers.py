@@ -1,6 +1,4 @@
-"""How commands reach services over REST: where they are, and what is said when they can't be
-reached.
-"""
+"""REST clients of the services for commands: their URLs, and one-line errors when a call fails."""
 
 import os
 from collections.abc import Iterator
@@ -25,24 +23,27 @@ _TRAINING_URL, _SERVING_URL, _TOKEN = (
 )
 
 json_flag = click.option(
-    "--json", "as_json", is_flag=True, help="Print what the service answered, as JSON."
+    "--json", "as_json", is_flag=True, help="Print the service's answer as JSON instead of text."
 )
 
 
 def training_options(command: Any) -> Any:
-    """`--url` and `--data-dir`, which say where training is."""
+    """Add `--url` and `--data-dir`, which say where training is."""
     url = click.option(
         "--url",
-        help=f"Training's URL. Without one: that of the stack on the data folder, or of {_TRAINING_URL}.",
+        help="URL of training. Default: that of the stack running on the data folder,"
+        f" or of {_TRAINING_URL}.",
     )
     return url(
-        data_dir_option("The folder of the stack whose training this is, where one runs.")(command)
+        data_dir_option("Data folder of the running stack that training belongs to.")(command)
     )
 
 
 def environment_settings() -> "ServiceSettings":
-    """What all services share, from the environment; a wrong one ends the command with a line that
-    says so.
+    """Read the settings that all services share from the environment.
+
+    Raises:
+        click.ClickException: A setting is wrong; the text names it.
     """
     from pydantic import ValidationError
 
@@ -55,16 +56,14 @@ def environment_settings() -> "ServiceSettings":
 
 
 @contextmanager
-def training(url: str | None, data_dir: Path) -> "Iterator[Peer]":
-    """Training, for the block. What it refuses, or that it is away, ends the command with a line
-    that says so.
-    """
+def training_peer(url: str | None, data_dir: Path) -> "Iterator[Peer]":
+    """Yield a client of training; a failed call ends the command with one line."""
     from slipstream_cli.local.data_folder import running_stack
 
     url = (
         url or running_stack(data_dir).get("training") or environment_settings().peers.training_url
     )
-    with told(
+    with explained_errors(
         url,
         f"start it with slipstream up, or say where it is: --url, --data-dir or {_TRAINING_URL}",
     ):
@@ -72,9 +71,16 @@ def training(url: str | None, data_dir: Path) -> "Iterator[Peer]":
 
 
 @contextmanager
-def serving(url: str | None, training_url: str | None, data_dir: Path) -> "Iterator[Peer | None]":
-    """Serving, if anything says where it is: its own URL, the stack on the folder (unless training
-    is another one), the environment.
+def serving_peer(
+    url: str | None, training_url: str | None, data_dir: Path
+) -> "Iterator[Peer | None]":
+    """Yield a client of serving, or None where nothing says where serving is.
+
+    Args:
+        url: The URL that the command was given.
+        training_url: The URL of training that the command was given. With one, the stack on the
+            data folder may be another, so its serving is not taken.
+        data_dir: The data folder of a running stack.
     """
     from slipstream_cli.local.data_folder import running_stack
 
@@ -83,13 +89,18 @@ def serving(url: str | None, training_url: str | None, data_dir: Path) -> "Itera
         or (None if training_url else running_stack(data_dir).get("serving"))
         or os.environ.get(_SERVING_URL)
     )
-    with told(url or "", f"say where it is with --serving-url or {_SERVING_URL}"):
+    with explained_errors(url or "", f"say where it is with --serving-url or {_SERVING_URL}"):
         yield _peer("serving", url) if url else None
 
 
 @contextmanager
-def told(url: str, hint: str) -> Iterator[None]:
-    """What goes wrong with a service, in a line; `hint` is what helps when it can't be reached."""
+def explained_errors(url: str, hint: str) -> Iterator[None]:
+    """End the command with one line when a call to a service fails.
+
+    Args:
+        url: The service's URL.
+        hint: Advice that is added when the service can't be reached.
+    """
     from slipstream.chassis.client import PeerError
 
     try:
@@ -101,7 +112,7 @@ def told(url: str, hint: str) -> Iterator[None]:
 
 
 def segment(text: str) -> str:
-    """An id as one segment of a URL's path."""
+    """Quote an id for use as one segment of a URL's path."""
     return quote(text, safe="")
 
 

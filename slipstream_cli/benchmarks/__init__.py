@@ -1,6 +1,5 @@
-"""Benchmarks against a running stack. Each prints its result beside the ceiling that it measured in
-the same run.
+"""Benchmarks of the services, each beside a ceiling measured in the same run.
 
-Absolute times say little about another machine; the ratio to what the same machine can do at that
-moment says more.
+Absolute times say little about another machine. The ratio to the ceiling on the same machine, at
+the same moment, says more.
 """

@@ -1,6 +1,4 @@
-"""How fast the client library itself is here and now: what the benchmarks of ingestion and features
-are measured against.
-"""
+"""Ceilings of ingestion and features: the rates of a bare kafka-python producer and consumer."""
 
 import time
 from collections.abc import Sequence
@@ -14,12 +12,13 @@ from slipstream.broker.kafka import connection
 from slipstream.broker.topics import physical
 from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.topics import Topic
+from slipstream_cli.benchmarks.measurements import BenchmarkError
 
 _CONSUMER_TIMEOUT_S = 120.0
 
 
-class Bytes(NamedTuple):
-    """A message as it lies on the topic."""
+class RawMessage(NamedTuple):
+    """A message's bytes on the topic."""
 
     key: bytes
     value: bytes
@@ -28,10 +27,8 @@ class Bytes(NamedTuple):
 
 def newest_messages(
     settings: KafkaSettings, namespace: str, topic: Topic, count: int
-) -> list[Bytes]:
-    """The last messages of a topic, about `count` of them where it has so many, spread over its
-    partitions.
-    """
+) -> list[RawMessage]:
+    """Read about the last `count` messages of a topic, or all if there are fewer."""
     name = physical(namespace, topic)
     consumer = KafkaConsumer(
         **connection(settings), group_id=None, enable_auto_commit=False, metrics_enabled=False
@@ -43,21 +40,33 @@ def newest_messages(
     for partition, start in starts.items():
         consumer.seek(partition, start)
     expected = sum(ends[partition] - start for partition, start in starts.items())
-    found: list[Bytes] = []
+    messages: list[RawMessage] = []
     deadline = time.monotonic() + 10
-    while len(found) < expected and time.monotonic() < deadline:
+    while len(messages) < expected and time.monotonic() < deadline:
         for records in consumer.poll(500).values():
-            found += [Bytes(record.key, record.value, list(record.headers)) for record in records]
+            messages += [RawMessage(it.key, it.value, list(it.headers)) for it in records]
     consumer.close(autocommit=False)
-    return found
+    return messages
 
 
 def raw_producer_rate(
-    settings: KafkaSettings, namespace: str, topic: Topic, messages: Sequence[Bytes], seconds: float
+    settings: KafkaSettings,
+    namespace: str,
+    topic: Topic,
+    messages: Sequence[RawMessage],
+    seconds: float,
 ) -> float:
-    """Messages a second that one kafka-python producer sends, all acknowledged (`acks=all`), with
-    the arguments that `Producer` gives it, doing nothing else: 500 at a time, at most two thousand
-    unacknowledged.
+    """Measure the messages/s that one bare kafka-python producer sends with `acks=all`.
+
+    It has the arguments that `Producer` gives it, sends 500 messages at a time, and leaves at most
+    two thousand unacknowledged.
+
+    Args:
+        settings: The broker.
+        namespace: The namespace of the topic.
+        topic: The topic to send to.
+        messages: Messages that are sent round and round.
+        seconds: How long to send.
     """
     name = physical(namespace, topic)
     producer = KafkaProducer(
@@ -77,7 +86,7 @@ def raw_producer_rate(
         producer.flush(30)
         took = time.perf_counter() - started
         if not all(future.succeeded() for future in futures):
-            raise RuntimeError("the broker did not acknowledge every message of the raw producer")
+            raise BenchmarkError("the broker did not acknowledge every message of the raw producer")
         return sent / took
     finally:
         producer.close(5)
@@ -86,8 +95,9 @@ def raw_producer_rate(
 def raw_consumer_rate(
     settings: KafkaSettings, namespace: str, topic: Topic, max_poll_records: int
 ) -> float:
-    """Messages a second that one kafka-python consumer reads of a topic from its beginning to its
-    end, with the arguments that `Consumer` gives it, doing nothing else with them.
+    """Measure the messages/s that one bare kafka-python consumer reads, and drops.
+
+    It reads the topic from its beginning to its end, with the arguments that `Consumer` gives it.
     """
     consumer = KafkaConsumer(
         **connection(settings),
@@ -104,11 +114,11 @@ def raw_consumer_rate(
     consumer.seek_to_beginning(*partitions)
     expected = sum(consumer.end_offsets(partitions).values())
     started = time.perf_counter()
-    found = 0
-    while found < expected:
-        found += sum(map(len, consumer.poll(500).values()))
+    count = 0
+    while count < expected:
+        count += sum(map(len, consumer.poll(500).values()))
         if time.perf_counter() - started > _CONSUMER_TIMEOUT_S:
-            raise RuntimeError(f"the raw consumer read only {found} of {expected} messages")
+            raise BenchmarkError(f"the raw consumer read only {count} of {expected} messages")
     took = time.perf_counter() - started
     consumer.close(autocommit=False)
-    return found / took
+    return count / took

@@ -1,5 +1,4 @@
-"""The ceiling of every HTTP benchmark: a FastAPI route that does nothing, under the server settings
-of the services.
+"""The ceiling of HTTP benchmarks: an empty FastAPI route under the services' server settings.
 
 `python -m slipstream_cli.benchmarks.empty_route PORT` serves it until it is stopped.
 """
@@ -17,7 +16,7 @@ from slipstream_cli.local.processes import Child, free_port
 
 
 def create_app() -> FastAPI:
-    """An app with one route, GET and POST /, that answers `{}`."""
+    """Build an app with one route, GET and POST /, that answers `{}`."""
     app = FastAPI()
 
     @app.get("/")
@@ -30,7 +29,7 @@ def create_app() -> FastAPI:
 
 @contextmanager
 def running_empty_route() -> Iterator[str]:
-    """The route's URL, served by a process of its own while the context lasts."""
+    """Serve the route from a separate process for the block; yield its URL."""
     port = free_port()
     command = [sys.executable, "-m", "slipstream_cli.benchmarks.empty_route", str(port)]
     server = Child("empty route", port, command, answering("/"), grace_s=2.0).start(timeout_s=30)

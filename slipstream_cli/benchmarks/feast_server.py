@@ -1,9 +1,8 @@
-"""Feast's own Python feature server, to measure and compare ours with: installed into a virtual
-environment of its own, since it pins other versions of what we use, on a feature repository with
-the same view names and Redis as its online store.
+"""Feast's own Python feature server, for comparison with the features service.
 
-The values in it are made up, of the types that ours have; how long a read takes does not depend on
-them.
+It is installed into a separate virtual environment, since it pins other versions of our libraries.
+Its feature repository has our view names, and Redis as its online store. The values in it are made
+up, with the types of ours; the time of a read does not depend on them.
 """
 
 import json
@@ -16,6 +15,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from slipstream_cli.benchmarks.load import answering
+from slipstream_cli.benchmarks.measurements import BenchmarkError
 from slipstream_cli.local.processes import Child, free_port
 
 # The release whose requests and answers the contract tests hold.
@@ -25,8 +25,8 @@ INSTALL_TIMEOUT_S: Final = 600.0
 # Features of a visitor and of an item. The views also hold sequences, which the benchmark does not
 # ask for.
 VISITOR_FEATURES: Final = (
-    "history_length", "distinct_items", "events_1h", "events_1d", "events_7d", "events_30d", "hours_since_last", "views",
-    "carts", "purchases",
+    "history_length", "distinct_items", "events_1h", "events_1d", "events_7d", "events_30d",
+    "hours_since_last", "views", "carts", "purchases",
 )  # fmt: skip
 ITEM_FEATURES: Final = ("views", "purchases", "popularity", "events_1d", "events_7d", "age_hours")
 _FLOATS: Final = ("hours_since_last", "popularity", "age_hours")
@@ -41,8 +41,10 @@ FLOATS = {floats!r}
 
 
 def view(name, entity, features, sequences, source_name):
-    batch = FileSource(name=name + "_file", path=name + ".parquet", timestamp_field="event_timestamp")
-    scalars = [Field(name=one, dtype=Float64 if one in FLOATS else Int64) for one in features]
+    batch = FileSource(
+        name=name + "_file", path=name + ".parquet", timestamp_field="event_timestamp"
+    )
+    scalars = [Field(name=it, dtype=Float64 if it in FLOATS else Int64) for it in features]
     return FeatureView(
         name=name, entities=[entity], ttl=timedelta(days=90), schema=scalars + sequences,
         source=PushSource(name=source_name, batch_source=batch), online=True,
@@ -51,11 +53,22 @@ def view(name, entity, features, sequences, source_name):
 
 visitor_entity = Entity(name="visitor", join_keys=["user_id"], value_type=ValueType.STRING)
 item_entity = Entity(name="item", join_keys=["item_id"], value_type=ValueType.STRING)
-sequences = [Field(name="recent_items", dtype=Array(String)), Field(name="recent_times", dtype=Array(Int64))]
+sequences = [
+    Field(name="recent_items", dtype=Array(String)),
+    Field(name="recent_times", dtype=Array(Int64)),
+]
 visitor = view("visitor", visitor_entity, {visitor!r}, sequences, "interactions")
 item = view("item", item_entity, {item!r}, [], "items")
-neighbours = view("item_neighbours", item_entity, (), [Field(name="neighbours", dtype=Array(String))], "neighbours")
-service = FeatureService(name="recommender", features=[visitor[["history_length", "views", "hours_since_last"]]])
+neighbours = view(
+    "item_neighbours",
+    item_entity,
+    (),
+    [Field(name="neighbours", dtype=Array(String))],
+    "neighbours",
+)
+service = FeatureService(
+    name="recommender", features=[visitor[["history_length", "views", "hours_since_last"]]]
+)
 """
 
 _FILL = """\
@@ -83,17 +96,22 @@ for name, key, count, features, sequences in plan["views"]:
 """
 
 
-class FeastUnavailableError(RuntimeError):
-    """Feast can't be installed or does not start here; the text says why."""
+class FeastUnavailableError(BenchmarkError):
+    """Feast can't be installed or started here; the text says why."""
 
 
 def installed(directory: Path, say: Callable[[str], None]) -> Path:
-    """The Python of a virtual environment with Feast in `directory`, made on first use (half a
-    gigabyte).
+    """Install Feast into a virtual environment in `directory`, unless it is there.
+
+    Args:
+        directory: The environment's folder, half a gigabyte.
+        say: Called with a line before an installation.
+
+    Returns:
+        The environment's Python.
     """
-    python = (
-        directory / "bin" / "python"
-    ).absolute()  # it is called from the folder of a repository, too
+    # Absolute, since it also runs in the folder of a feature repository.
+    python = (directory / "bin" / "python").absolute()
     done = directory / f"feast-{RELEASE}.installed"
     if done.exists():
         return python
@@ -119,11 +137,15 @@ def installed(directory: Path, say: Callable[[str], None]) -> Path:
 def make_repository(
     python: Path, directory: Path, redis_url: str, project: str, visitors: int, items: int
 ) -> None:
-    """A feature repository in `directory`, applied, with `visitors` (v0, v1, ...) and `items` (i0,
-    ...) in its online store.
+    """Make and apply a feature repository, and fill its online store.
 
-    Its keys in Redis end with `project`, so that the store can be one that others use. Without a
-    URL it is an SQLite file.
+    Args:
+        python: The Python of Feast's environment.
+        directory: The repository's folder.
+        redis_url: The online store; empty: an SQLite file.
+        project: Ends the repository's keys in Redis, which others may use besides.
+        visitors: Number of visitors: v0, v1, …
+        items: Number of items: i0, i1, …
     """
     directory.mkdir(parents=True, exist_ok=True)
     address = urlsplit(redis_url)
@@ -136,9 +158,8 @@ def make_repository(
         "online_store": redis if redis_url else {"type": "sqlite", "path": "online.db"},
         "offline_store": {"type": "file"},
     }
-    (directory / "feature_store.yaml").write_text(
-        json.dumps(config), encoding="utf-8"
-    )  # JSON is YAML
+    # JSON is YAML.
+    (directory / "feature_store.yaml").write_text(json.dumps(config), encoding="utf-8")
     definitions = _REPOSITORY.format(floats=_FLOATS, visitor=VISITOR_FEATURES, item=ITEM_FEATURES)
     (directory / "definitions.py").write_text(definitions, encoding="utf-8")
     _run([str(python.parent / "feast"), "apply"], directory, "feast apply")
@@ -156,9 +177,9 @@ def make_repository(
 
 @contextmanager
 def running_feast(python: Path, repository: Path) -> Iterator[str]:
-    """The URL of Feast's feature server with one worker, while the context lasts."""
+    """Serve the repository with one worker for the block; yield the URL."""
     port = free_port()
-    # By default a worker ends after a thousand requests, which would count against it here.
+    # By default a worker restarts after a thousand requests, which would slow it down here.
     command = [
         str(python.parent / "feast"),
         "--chdir",
@@ -185,7 +206,7 @@ def running_feast(python: Path, repository: Path) -> Iterator[str]:
         server.stop()
 
 
-def _run(command: list[str], directory: Path | None, what: str) -> None:
+def _run(command: list[str], directory: Path | None, step: str) -> None:
     try:
         subprocess.run(
             command,
@@ -197,6 +218,6 @@ def _run(command: list[str], directory: Path | None, what: str) -> None:
         )
     except subprocess.CalledProcessError as error:
         last = (error.stderr or error.stdout or "").strip().splitlines()[-1:]
-        raise FeastUnavailableError(f"{what} failed: {' '.join(last) or error}") from error
+        raise FeastUnavailableError(f"{step} failed: {' '.join(last) or error}") from error
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise FeastUnavailableError(f"{what} failed: {error}") from error
+        raise FeastUnavailableError(f"{step} failed: {error}") from error

@@ -1,10 +1,11 @@
-"""Online reads of one visitor with 50 items through `POST /get-online-features`, beside Feast's own
-Python feature server: one process each, the same Redis, values of the same types, the same bodies
-sent to both, in turns.
+"""Online reads of one visitor with 50 items, beside Feast's own Python feature server.
 
-In Feast's way the lists of a request have one length, so the visitor's id stands in it once for
-each item; both servers look it up once. Feast is also asked in two requests, the visitor and then
-the items; its faster way is what we are set against.
+Both servers have one process, the same Redis, and values of the same types. The same bodies go to
+`POST /get-online-features` of both, in turns.
+
+Feast wants lists of one length in a request, so the visitor's id is repeated for each item; both
+servers look it up once. Feast is also asked in two requests, the visitor and then the items. The
+ceiling is the faster of its two ways.
 """
 
 import random
@@ -24,22 +25,16 @@ from slipstream_cli.benchmarks.feast_server import (
     FeastUnavailableError,
 )
 from slipstream_cli.benchmarks.load import Load, closed_loop, in_own_process, open_loop, request
-from slipstream_cli.benchmarks.report import Row
+from slipstream_cli.benchmarks.measurements import BenchmarkError, Measurement
 from slipstream_cli.local.terminal import Terminal
 
-# Entities that are asked for, those with the lowest numbers: v0, v1, … and i0, i1, …
+# Entities that are read: v0, v1, … and i0, i1, …
 VISITORS: Final = 1_000
 ITEMS: Final = 1_000
 ITEMS_ASKED: Final = 50
 CONNECTIONS: Final = 8
 _BODIES: Final = 500
 _PATH: Final = "/get-online-features"
-
-
-class ReadsBenchmarkError(RuntimeError):
-    """What was measured is not what was meant: requests failed, or the two servers were not asked
-    for the same.
-    """
 
 
 def run(
@@ -51,14 +46,22 @@ def run(
     *,
     seconds: float = 4.0,
     rounds: int = 3,
-) -> list[Row]:
-    """Measure the features service at `url`, which knows the entities, and Feast on `redis_url`.
-    Without Feast, ours alone.
+) -> list[Measurement]:
+    """Measure reads of the features service and of Feast; without Feast, of the former alone.
+
+    Args:
+        url: The features service, which knows the entities.
+        redis_url: The Redis for Feast.
+        feast_environment: Folder that Feast is installed into.
+        repository: Folder for Feast's feature repository.
+        terminal: Shows progress.
+        seconds: Duration of each round.
+        rounds: Rounds of each server; the median counts.
     """
     whole, halves = _bodies()
     try:
         python = feast_server.installed(feast_environment, terminal.line)
-        terminal.progress("Feast's feature server is filled and started")
+        terminal.progress("filling and starting Feast's feature server")
         feast_server.make_repository(python, repository, redis_url, "feast_bench", VISITORS, ITEMS)
         with feast_server.running_feast(python, repository) as feast_url:
             _check_same(url, feast_url, whole[0])
@@ -66,7 +69,7 @@ def run(
             theirs: list[Load] = []
             in_two: list[Load] = []
             for number in range(1, rounds + 1):
-                terminal.progress(f"reads are measured beside Feast, round {number} of {rounds}")
+                terminal.progress(f"measuring reads beside Feast, round {number} of {rounds}")
                 ours.append(_closed(url, whole, seconds))
                 theirs.append(_closed(feast_url, whole, seconds))
                 in_two.append(_closed(feast_url, halves, seconds))
@@ -76,26 +79,32 @@ def run(
         ours, theirs = [_closed(url, whole, seconds) for _ in range(rounds)], []
     our_pace = _paced(url, whole, _rate(ours) / 2, seconds)
     row = _row(f"one visitor and {ITEMS_ASKED} items", ours, our_pace)
-    asked = f"{len(VISITOR_FEATURES)} features of the visitor, {len(ITEM_FEATURES)} of each item, {CONNECTIONS} connections"
+    requested = (
+        f"{len(VISITOR_FEATURES)} features of the visitor, {len(ITEM_FEATURES)} of each item,"
+        f" {CONNECTIONS} connections"
+    )
     percentiles = "percentiles: open loop at half of that load"
-    kept = f"items were not written meanwhile, so each was taken apart once (a reader keeps {ITEMS_KEPT:,})"
+    cached = (
+        "items were not written meanwhile, so each was decoded once"
+        f" (a reader keeps {ITEMS_KEPT:,})"
+    )
     if not theirs:
-        row["note"] = f"{asked}; {kept}; Feast could not be asked; {percentiles}"
+        row["note"] = f"{requested}; {cached}; without Feast; {percentiles}"
         return [row]
-    one, two = _rate(theirs), _rate(in_two) / 2
-    row["ceiling"] = max(one, two)
+    in_one_rate, in_two_rate = _rate(theirs), _rate(in_two) / 2
+    row["ceiling"] = max(in_one_rate, in_two_rate)
     row["ratio"] = row["value"] / row["ceiling"]
     row["note"] = (
-        f"ceiling: Feast {feast_server.RELEASE}'s Python feature server, one worker, so higher is better; {asked}; {kept}; "
-        f"{percentiles}"
+        f"ceiling: Feast {feast_server.RELEASE}'s Python feature server, one worker, so higher is"
+        f" better; {requested}; {cached}; {percentiles}"
     )
     feast_row = _row("the same by Feast's feature server", theirs, their_pace)
-    feast_row["note"] = f"in one request; asked in two, {two:.0f} answers/s; {percentiles}"
+    feast_row["note"] = f"in one request; split in two, {in_two_rate:.0f} answers/s; {percentiles}"
     return [row, feast_row]
 
 
-def _row(name: str, loads: Sequence[Load], paced: Load) -> Row:
-    return Row(
+def _row(name: str, loads: Sequence[Load], paced: Load) -> Measurement:
+    return Measurement(
         name=name,
         value=_rate(loads),
         unit="requests/s",
@@ -110,7 +119,7 @@ def _rate(loads: Sequence[Load]) -> float:
 
 
 def _bodies() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """What is asked in one request each, and the same in two: the visitor, then the items."""
+    """Build the bodies of single requests, and the same reads in two: the visitor, the items."""
     chance = random.Random(3)
     of_visitor = [f"visitor:{name}" for name in VISITOR_FEATURES]
     of_items = [f"item:{name}" for name in ITEM_FEATURES]
@@ -145,14 +154,14 @@ def _paced(url: str, bodies: Sequence[dict[str, Any]], rate: float, seconds: flo
 
 def _answered(load: Load) -> Load:
     if load.failed or not load.answered:
-        raise ReadsBenchmarkError(
+        raise BenchmarkError(
             f"{load.failed} requests failed, {load.answered} were answered: {load.statuses}"
         )
     return load
 
 
 def _check_same(url: str, feast_url: str, body: dict[str, Any]) -> None:
-    """Both give the same features of the same rows, none of them missing."""
+    """Check that both servers give the same features of the same rows, without gaps."""
     ours, theirs = (
         httpx.post(base + _PATH, json=body, timeout=30).json() for base in (url, feast_url)
     )
@@ -164,8 +173,6 @@ def _check_same(url: str, feast_url: str, body: dict[str, Any]) -> None:
             or lengths != {ITEMS_ASKED}
             or any(None in result["values"] for result in answer["results"])
         ):
-            raise ReadsBenchmarkError(
-                f"an answer lacks values: {lengths} rows, statuses {statuses}"
-            )
+            raise BenchmarkError(f"an answer lacks values: {lengths} rows, statuses {statuses}")
     if sorted(ours["metadata"]["feature_names"]) != sorted(theirs["metadata"]["feature_names"]):
-        raise ReadsBenchmarkError("the two servers gave different features")
+        raise BenchmarkError("the two servers gave different features")

@@ -1,10 +1,9 @@
-"""What one process of features does: events/s from the broker to Redis and lake, online feature
-reads beside Feast, and memory.
+"""Benchmark of one features process: events/s into Redis and lake, reads beside Feast, memory.
 
-On servers of its own, with one features process and nothing else of the stack. The events lie on
-the topic before the process starts, and the figure is how fast it applied them, from its first
-batch until all was in both stores; that each counted exactly once is checked there. The ceiling is
-a bare kafka-python consumer that reads the same records and drops them.
+It runs on temporary servers, without the other services. The events are on the topic before the
+process starts. The rate counts from its first batch until all events are in both stores, where it
+is checked that each counted exactly once. The ceiling is a bare kafka-python consumer that reads
+the same records and drops them.
 """
 
 import os
@@ -23,10 +22,10 @@ from slipstream.chassis.settings import KafkaSettings, RedisSettings
 from slipstream.contracts.events import Interaction
 from slipstream.contracts.topics import INTERACTIONS
 from slipstream.stores.online import OnlineStore
-from slipstream_cli.benchmarks import feature_reads, footprint
+from slipstream_cli.benchmarks import feature_reads, state_sizes
 from slipstream_cli.benchmarks.ceiling import raw_consumer_rate
 from slipstream_cli.benchmarks.load import answering, in_own_process
-from slipstream_cli.benchmarks.report import Row
+from slipstream_cli.benchmarks.measurements import BenchmarkError, Measurement
 from slipstream_cli.benchmarks.traffic import visits
 from slipstream_cli.local import servers
 from slipstream_cli.local.plan import EXTERNAL, Plan
@@ -38,14 +37,10 @@ EVENTS: Final = 200_000
 VISITORS: Final = 20_000
 ITEMS: Final = 5_000
 _PATIENCE_S: Final = 300.0
-# Asking costs the service some time (it counts the lake's rows), so it is asked often only at the
+# Each poll costs the service time (it counts the lake's rows), so polls are frequent only at the
 # end.
 _POLL_S: Final = 1.0
 _POLL_AT_THE_END_S: Final = 0.2
-
-
-class FeaturesBenchmarkError(RuntimeError):
-    """What was measured is not what was meant."""
 
 
 def run(
@@ -56,20 +51,27 @@ def run(
     events: int = EVENTS,
     seconds: float = 3.0,
     rounds: int = 3,
-) -> list[Row]:
-    """All rows. `plan` says where the servers and the features process run and keep their data;
-    Feast is installed into `feast_directory` on first use, and its row is left out where that is
-    not possible.
+) -> list[Measurement]:
+    """Run the benchmark.
+
+    Args:
+        plan: Ports and folders of the servers and of the features process.
+        feast_directory: Folder that Feast is installed into at the first use. Where that fails,
+            Feast's row is left out.
+        terminal: Shows progress.
+        events: Number of events.
+        seconds: Duration of each round of reads.
+        rounds: Rounds of reads.
     """
     kafka = KafkaSettings(
         bootstrap_servers=plan.environment[EXTERNAL["broker"]], session_timeout_ms=4_000
     )
     redis = RedisSettings(url=plan.environment[EXTERNAL["valkey"]], timeout_s=10)
     with _servers(plan):
-        terminal.progress(f"{events:,} events are put on the topic")
+        terminal.progress(f"putting {events:,} events on the topic")
         _produce(kafka, visits(events, VISITORS, ITEMS, int(time.time() * 1000)))
         ceiling = in_own_process(raw_consumer_rate, kafka, NAMESPACE, INTERACTIONS, 4_000)
-        terminal.progress("features reads them")
+        terminal.progress("measuring features")
         with _features(plan) as url:
             rows = [_stream(url, events, ceiling)]
             _check_counted_once(url, redis, events)
@@ -77,15 +79,15 @@ def run(
             rows += feature_reads.run(
                 url, address, feast_directory, repository, terminal, seconds=seconds, rounds=rounds
             )
-        terminal.progress("states are weighed")
-        rows += footprint.run(redis, f"{NAMESPACE}-weight")
+        terminal.progress("measuring states in Redis")
+        rows += state_sizes.run(redis, f"{NAMESPACE}-weight")
         terminal.progress("")
     return rows
 
 
 @contextmanager
 def _servers(plan: Plan) -> Iterator[None]:
-    """The embedded servers that the plan has."""
+    """Run the plan's embedded servers for the block."""
     started: list[Child] = []
     try:
         if "broker" in plan.ports:
@@ -100,7 +102,7 @@ def _servers(plan: Plan) -> Iterator[None]:
 
 @contextmanager
 def _features(plan: Plan) -> Iterator[str]:
-    """One features process of this benchmark's own namespace; its URL."""
+    """Run a features process for the block; yield its URL."""
     port = plan.ports["features"]
     environment = {
         **os.environ,
@@ -128,15 +130,13 @@ def _produce(kafka: KafkaSettings, events: Sequence[Interaction]) -> None:
                 producer.flush()
         producer.flush(60)
         if producer.failures:
-            raise FeaturesBenchmarkError(
-                f"the broker did not take {producer.failures} of the events"
-            )
+            raise BenchmarkError(f"the broker did not take {producer.failures} of the events")
     finally:
         producer.close()
 
 
-def _stream(url: str, events: int, ceiling: float) -> Row:
-    """From the first batch that was applied until everything was in both stores."""
+def _stream(url: str, events: int, ceiling: float) -> Measurement:
+    """Measure from the first applied batch until everything is in both stores."""
     first: tuple[float, int] | None = None
     deadline = time.perf_counter() + _PATIENCE_S
     while True:
@@ -147,32 +147,31 @@ def _stream(url: str, events: int, ceiling: float) -> Row:
         if status["caught_up"] and status["applied"] >= events:
             break
         if now > deadline:
-            raise FeaturesBenchmarkError(
+            raise BenchmarkError(
                 f"features applied {status['applied']} of {events} events in {_PATIENCE_S:g} s"
             )
         time.sleep(_POLL_S if status["applied"] < 0.9 * events else _POLL_AT_THE_END_S)
     if first is None or first[1] > events // 2:
-        raise FeaturesBenchmarkError(
-            "features was done before it could be watched; measure with more events"
-        )
+        raise BenchmarkError("features was done before it could be measured; use more events")
     rate = (events - first[1]) / (now - first[0])
-    return Row(
+    return Measurement(
         name="broker to Redis and lake",
         value=rate,
         unit="events/s",
         ceiling=ceiling,
         ratio=rate / ceiling,
-        note=f"one process, {events:,} events of {VISITORS:,} visitors on {ITEMS:,} items, the last lake append included; each "
-        "counted exactly once in both, checked; ceiling: a bare kafka-python consumer that drops the same records",
+        note=f"one process, {events:,} events of {VISITORS:,} visitors on {ITEMS:,} items, the last"
+        " lake append included; each counted exactly once in both, checked; ceiling: a bare"
+        " kafka-python consumer that drops the same records",
     )
 
 
 def _status(url: str) -> dict[str, Any]:
     answer = httpx.get(f"{url}/v1/status", timeout=30)
     if answer.status_code != 200:
-        raise FeaturesBenchmarkError(f"features answered {answer.status_code}: {answer.text[:300]}")
-    found: dict[str, Any] = answer.json()
-    return found
+        raise BenchmarkError(f"features answered {answer.status_code}: {answer.text[:300]}")
+    status: dict[str, Any] = answer.json()
+    return status
 
 
 def _check_counted_once(url: str, redis: RedisSettings, events: int) -> None:
@@ -187,6 +186,7 @@ def _check_counted_once(url: str, redis: RedisSettings, events: int) -> None:
     )
     store.close()
     if not rows == of_visitors == of_items == events:
-        raise FeaturesBenchmarkError(
-            f"of {events} events there are {rows} in the lake, {of_visitors} of visitors, {of_items} of items"
+        raise BenchmarkError(
+            f"of {events} events, {rows} are in the lake, {of_visitors} in visitors' states,"
+            f" {of_items} in items' states"
         )

@@ -1,6 +1,4 @@
-"""The least time that a click could take on its way: the broker, and one answer over HTTP that says
-nothing.
-"""
+"""The floor of freshness: one record through the broker, and one empty answer over HTTP."""
 
 import threading
 import time
@@ -17,20 +15,16 @@ from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.events import Interaction
 from slipstream.contracts.times import now_ms
 from slipstream.contracts.topics import INTERACTIONS
+from slipstream_cli.benchmarks.measurements import BenchmarkError
 
 _GIVE_UP_S = 10.0
 
 
-class FloorError(RuntimeError):
-    """The broker did not bring a record back, or the service did not answer."""
-
-
 class Floor:
-    """A producer and a consumer of interactions on a topic beside the real one, and a client of the
-    service at `url`.
+    """A producer and a consumer on a scratch topic, and a client of the service at `url`.
 
-    The consumer waits for records all the time, as the features service does. Use it as a context,
-    from one thread.
+    The consumer polls all the time, as the features service does. Use it as a context manager, from
+    one thread.
     """
 
     def __init__(self, kafka: KafkaSettings, namespace: str, url: str) -> None:
@@ -45,7 +39,7 @@ class Floor:
 
     def __enter__(self) -> "Floor":
         self._thread.start()
-        self.measure()  # the first one pays for the connections
+        self.measure()  # the first one opens the connections
         return self
 
     def __exit__(
@@ -60,8 +54,10 @@ class Floor:
         self._client.close()
 
     def measure(self) -> float:
-        """Milliseconds from a record's sending until it is consumed, and of one answer of the
-        service's `/health/live`.
+        """Measure the time of a record from sending to consumption, and of one `/health/live`.
+
+        Returns:
+            The sum of both, in milliseconds.
         """
         now = now_ms()
         event_id = uuid.uuid4().hex
@@ -79,13 +75,13 @@ class Floor:
             while (arrival := self._arrived.get(timeout=_GIVE_UP_S))[0] != event_id:
                 continue
         except Empty:
-            raise FloorError(
+            raise BenchmarkError(
                 f"the broker did not bring a record back within {_GIVE_UP_S:g} s"
             ) from None
         asked = time.perf_counter()
         answer = self._client.get("/health/live")
         if answer.status_code != 200:
-            raise FloorError(f"/health/live answered {answer.status_code}")
+            raise BenchmarkError(f"/health/live answered {answer.status_code}")
         return (arrival[1] - started + time.perf_counter() - asked) * 1000
 
     def _consume(self) -> None:

@@ -1,16 +1,15 @@
-"""How long it takes from an accepted click to a recommendation that knows of it, through Kafka and
-Redis, under load.
+"""Benchmark of freshness: time from an accepted click to a recommendation made with it, under load.
 
 While clicks arrive at a fixed rate through `POST /v1/track`, a visitor with a history clicks on one
-more item; from the moment that ingestion has answered 200, `GET /v1/recommendations/{visitor}` is
-asked again and again until it was made from the longer history (`history_length`). Every probe has
-a visitor of its own, whose history was in effect before.
+more item. From ingestion's answer 200 on, `GET /v1/recommendations/{visitor}` is repeated until it
+is made from the longer history (`history_length`). Every probe has another visitor, whose history
+was in effect before.
 
-The ceiling is a floor here: before each click, under the same load, the way of one record from
-producer to consumer through the same broker, and one answer of serving that says nothing. No click
-can be followed by a changed list any sooner.
+The ceiling is a floor here. Before each click, under the same load, it measures one record from
+producer to consumer through the same broker, and one empty answer of serving. No list can change
+sooner after a click.
 
-The events are real ones for the stack that they are sent to: run this against a stack of its own.
+The stack takes the events for real ones: don't run this on a stack in use.
 """
 
 import multiprocessing
@@ -27,17 +26,13 @@ import orjson
 from slipstream.chassis.settings import KafkaSettings
 from slipstream_cli.benchmarks.floor import Floor
 from slipstream_cli.benchmarks.load import Load, basic_auth, open_loop, request
-from slipstream_cli.benchmarks.report import Row
+from slipstream_cli.benchmarks.measurements import BenchmarkError, Measurement
 
 TARGET_MS = 100.0
 HISTORY = 5
 POLL_S = 0.002
-# A click that changes nothing for so long is lost.
+# A click without effect after this time is lost.
 GIVE_UP_S = 10.0
-
-
-class FreshnessError(RuntimeError):
-    """Clicks were refused, or never changed an answer."""
 
 
 def run(
@@ -52,11 +47,24 @@ def run(
     seconds: float = 20.0,
     items: Sequence[str] = (),
     token: str = "",
-) -> list[Row]:
-    """Measure `probes` clicks spread over `seconds` of load at `rate` events/s. `items` are those
-    that are clicked on; by default what is trending now, else made-up ones. `kafka` and `namespace`
-    are those of the stack, `token` is serving's, where it asks for one. `ceiling` in the row is the
-    floor's p95 and `ratio` p95 over it: the nearer to 1, the better.
+) -> list[Measurement]:
+    """Measure clicks of single visitors under a constant load.
+
+    Args:
+        ingestion_url: Ingestion of the stack.
+        serving_url: Serving of the stack.
+        write_key: A key that ingestion accepts.
+        kafka: The stack's broker.
+        namespace: The stack's namespace.
+        rate: Load in events/s.
+        probes: Number of clicks that are measured.
+        seconds: Duration of the load, over which the probes are spread.
+        items: Item ids to click on; by default the trending ones, else made-up ones.
+        token: The API token of serving, where it wants one.
+
+    Returns:
+        The probes, with the floor's p95 as ceiling (a ratio near 1 is best), and the clicks of the
+        load.
     """
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     with (
@@ -79,13 +87,13 @@ def run(
             )
             background: Load = under_load.result()
     if background.failed:
-        raise FreshnessError(
+        raise BenchmarkError(
             f"{background.failed} of the background's clicks failed: {background.statuses}"
         )
     p50, p90, p95, p99 = (float(value) for value in np.percentile(took, (50, 90, 95, 99)))
     ceiling = float(np.percentile(least, 95))
     return [
-        Row(
+        Measurement(
             name="click to changed recommendation, p95",
             value=p95,
             unit="ms",
@@ -95,11 +103,12 @@ def run(
             p90_ms=p90,
             p95_ms=p95,
             p99_ms=p99,
-            note=f"ceiling: a record through the same broker and one empty answer, p95, so lower is better; the target of "
-            f"{TARGET_MS:g} ms is {'met' if p95 <= TARGET_MS else 'missed'}; {len(took)} clicks under "
-            f"{background.answered / seconds:.0f} events/s, {changed} of them changed the ten items themselves",
+            note="ceiling: a record through the same broker and one empty answer, p95, so lower is"
+            f" better; the target of {TARGET_MS:g} ms is {'met' if p95 <= TARGET_MS else 'missed'};"
+            f" {len(took)} clicks under {background.answered / seconds:.0f} events/s, {changed} of"
+            " them changed the ten items themselves",
         ),
-        Row(
+        Measurement(
             name="click accepted, under that load",
             value=background.percentile(50),
             unit="ms",
@@ -107,19 +116,20 @@ def run(
             p90_ms=background.percentile(90),
             p95_ms=background.percentile(95),
             p99_ms=background.percentile(99),
-            note="POST /v1/track from the moment it was due to its 200, the broker's acknowledgement included",
+            note="POST /v1/track from the moment it was due to its answer 200, with the broker's"
+            " acknowledgement",
         ),
     ]
 
 
 def _known_items(serving: httpx.Client) -> list[str]:
     trending = serving.get("/v1/trending", params={"n": 50})
-    found = (
+    items = (
         [item["item_id"] for item in trending.json().get("items", [])]
         if trending.status_code == 200
         else []
     )
-    return found if len(found) > HISTORY else [f"probe-item-{number}" for number in range(50)]
+    return items if len(items) > HISTORY else [f"probe-item-{number}" for number in range(50)]
 
 
 def _click(visitor: str, item: str) -> dict[str, Any]:
@@ -144,14 +154,14 @@ def _give_history(ingestion: httpx.Client, visitors: list[str], items: list[str]
 
 def _accepted(response: httpx.Response) -> None:
     if response.status_code != 200 or response.json()["rejected"]:
-        raise FreshnessError(f"ingestion answered {response.status_code}: {response.text[:300]}")
+        raise BenchmarkError(f"ingestion answered {response.status_code}: {response.text[:300]}")
 
 
 def _answer(serving: httpx.Client, visitor: str) -> tuple[int, list[str]]:
-    """The length of the visitor's history as the answer tells it, and the recommended items."""
+    """Ask for recommendations; return the answer's `history_length` and the item ids."""
     response = serving.get(f"/v1/recommendations/{visitor}", params={"n": 10})
     if response.status_code != 200:
-        raise FreshnessError(f"serving answered {response.status_code}: {response.text[:300]}")
+        raise BenchmarkError(f"serving answered {response.status_code}: {response.text[:300]}")
     body = response.json()
     return body["history_length"], [item["item_id"] for item in body["items"]]
 
@@ -160,14 +170,15 @@ def _await_history(serving: httpx.Client, visitor: str) -> None:
     deadline = time.perf_counter() + 60
     while _answer(serving, visitor)[0] < HISTORY:
         if time.perf_counter() > deadline:
-            raise FreshnessError(
-                f"the history of {visitor} did not reach serving within a minute; do features and serving run?"
+            raise BenchmarkError(
+                f"the history of {visitor} did not reach serving within a minute;"
+                " do features and serving run?"
             )
         time.sleep(0.05)
 
 
 def _background(run_id: str, url: str, write_key: str, items: list[str]) -> list[bytes]:
-    """Single clicks of other visitors."""
+    """Build the load: single clicks of other visitors."""
     headers = basic_auth(write_key)
     clicks = (
         _click(f"crowd-{run_id}-{number % 500}", items[number * 7 % len(items)])
@@ -184,9 +195,13 @@ def _probe(
     seconds: float,
     floor: Callable[[], float],
 ) -> tuple[list[float], list[float], int]:
-    """Milliseconds from accepted click to the answer that knows of it, for each visitor, evenly
-    over `seconds` where the answers allow it; what `floor` took just before each; and how many
-    lists differ from those before.
+    """Let each visitor click, and wait until the answer is made with the click.
+
+    The clicks are spread evenly over `seconds` where the answers are quick enough.
+
+    Returns:
+        Milliseconds from accepted click to answer; those that `floor` took just before each; and
+        the number of lists that changed.
     """
     took: list[float] = []
     least: list[float] = []
@@ -210,6 +225,6 @@ def _probe(
                 changed += new_listed != listed
                 break
             if now - accepted > GIVE_UP_S:
-                raise FreshnessError(f"a click of {visitor} changed nothing within {GIVE_UP_S:g} s")
+                raise BenchmarkError(f"a click of {visitor} changed nothing within {GIVE_UP_S:g} s")
             time.sleep(POLL_S)
     return took, least, changed

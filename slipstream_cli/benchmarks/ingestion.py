@@ -1,17 +1,18 @@
-"""How near ingestion comes to what its server and its producer could do at most.
+"""Benchmark of ingestion beside a bare producer and an empty route.
 
 Batches: events/s through `POST /v1/batch` against messages/s of a bare kafka-python producer that
 sends the same bytes to the same broker. Single events: requests/s of `POST /v1/track` against an
-empty FastAPI route under the same server settings. Each server, the raw producer and the load
-generator have a process of their own. Ceilings and figures are measured in turns, and the best
-round of each is compared, since other work on the machine only ever takes away. The service's own
-count must say that every event was accepted. Every event has an id that was never sent before, and
-ids are looked up as they are by default.
+empty FastAPI route under the same server settings.
 
-`run_alone` starts ingestion and its two servers and nothing else: what reads the topic would take
-the time that is measured, and nobody reads what the bare producer sends.
+Each server, the producer and the load generator are separate processes. Ceilings and figures are
+measured in turns, and the best round of each counts, since other work on the machine only slows
+down. The service's counter must show that every event was accepted. Every event has a new id, and
+ids are looked up as by default.
 
-The events are real ones for the stack that they are sent to: run this against a stack of its own.
+`run_alone` starts ingestion and its two servers only: a service that reads the topic would take
+time from what is measured.
+
+The stack takes the events for real ones: don't run this on a stack in use.
 """
 
 import re
@@ -29,26 +30,22 @@ from slipstream.contracts.topics import INTERACTIONS
 from slipstream_cli.benchmarks.ceiling import newest_messages, raw_producer_rate
 from slipstream_cli.benchmarks.empty_route import running_empty_route
 from slipstream_cli.benchmarks.load import Load, basic_auth, closed_loop, in_own_process, request
-from slipstream_cli.benchmarks.report import Row
+from slipstream_cli.benchmarks.measurements import BenchmarkError, Measurement
 from slipstream_cli.local import servers
 from slipstream_cli.local.plan import Plan
 from slipstream_cli.local.processes import Child
-from slipstream_cli.local.supervisor import is_ready
+from slipstream_cli.local.readiness import is_ready
 
 BATCH = 500
-# So many that none comes twice within a round; `_check_verdicts` would notice.
+# Enough that no event is sent twice within a round; `_check_verdicts` would notice.
 BODIES = 800
 SINGLES = 80_000
 VISITORS = 3_000
 ITEMS = 2_000
 
 
-class BenchmarkError(RuntimeError):
-    """What was measured is not what was meant: events were refused or requests failed."""
-
-
-def run_alone(plan: Plan) -> list[Row]:
-    """Measure an ingestion service that is started for it, with a broker and Redis."""
+def run_alone(plan: Plan) -> list[Measurement]:
+    """Start a broker, Redis and ingestion, and measure the latter."""
     broker = servers.broker(plan.ports["broker"]) if "broker" in plan.ports else None
     valkey = (
         servers.valkey(plan.ports["valkey"], plan.directory / "valkey")
@@ -59,8 +56,8 @@ def run_alone(plan: Plan) -> list[Row]:
     command = [sys.executable, "-m", "services", "ingestion"]
     with (plan.directory / "ingestion.log").open("wb") as log:
         service = Child(
-            "ingestion", plan.ports["ingestion"], command, is_ready, grace_s=15.0, output=log.fileno(),
-            environment=plan.service_environment("ingestion"),
+            "ingestion", plan.ports["ingestion"], command, is_ready, grace_s=15.0,
+            output=log.fileno(), environment=plan.service_environment("ingestion"),
         )  # fmt: skip
         children = [child for child in (broker, valkey, service) if child is not None]
         try:
@@ -82,9 +79,17 @@ def run(
     seconds: float = 4.0,
     rounds: int = 4,
     connections: int = 64,
-) -> list[Row]:
-    """Measure the ingestion service at `url`; `kafka` and `namespace` are those that it publishes
-    to. About `4 * rounds * (seconds + 1)` seconds.
+) -> list[Measurement]:
+    """Measure an ingestion service. Takes about `4 * rounds * (seconds + 1)` seconds.
+
+    Args:
+        url: The service.
+        write_key: A key that it accepts.
+        kafka: The broker that it publishes to.
+        namespace: The namespace that it publishes in.
+        seconds: Duration of each round.
+        rounds: Rounds of each figure and ceiling.
+        connections: Connections for single events.
     """
     headers = basic_auth(write_key)
     batch_url, track_url = f"{url}/v1/batch", f"{url}/v1/track"
@@ -138,22 +143,25 @@ def run(
     )
     return [
         _row(
-            "batches of 500", "events/s", [load.rate * BATCH for load in batched], raw, batched,
+            "batches of 500", "events/s",
+            [load.rate * BATCH for load in batched], raw, batched,
             "ceiling: a bare kafka-python producer, same bytes, acks=all; ids looked up",
         ),
         _row(
-            "single events", "requests/s", [load.rate for load in single], [load.rate for load in empty], single,
-            f"ceiling: an empty FastAPI route, same server settings; {connections} connections; ids looked up",
+            "single events", "requests/s",
+            [load.rate for load in single], [load.rate for load in empty], single,
+            f"ceiling: an empty FastAPI route, same server settings; {connections} connections;"
+            " ids looked up",
         ),
     ]  # fmt: skip
 
 
 def _row(
     name: str, unit: str, values: list[float], ceilings: list[float], loads: list[Load], note: str
-) -> Row:
+) -> Measurement:
     value, ceiling = max(values), max(ceilings)
     best = max(loads, key=lambda load: load.rate)
-    return Row(
+    return Measurement(
         name=name,
         value=value,
         unit=unit,
@@ -167,7 +175,7 @@ def _row(
 
 
 def _events(count: int) -> Iterator[dict[str, object]]:
-    """Views as an SDK sends them."""
+    """Make views in the form that an SDK sends."""
     run_id = uuid.uuid4().hex[:12]
     now = int(time.time() * 1000)
     for number in range(count):
@@ -186,7 +194,7 @@ def _events(count: int) -> Iterator[dict[str, object]]:
 
 
 def _parts(count: int) -> Iterator[list[dict[str, object]]]:
-    """The events of so many batches."""
+    """Make the events of `count` batches."""
     events = list(_events(BATCH * count))
     return (events[at : at + BATCH] for at in range(0, len(events), BATCH))
 
@@ -202,12 +210,12 @@ def _check_accepted(
 
 
 def _verdicts(url: str) -> dict[str, float]:
-    """Ingestion's own count of messages, by verdict."""
-    found = re.findall(
+    """Read ingestion's counter of messages, by verdict."""
+    samples = re.findall(
         r'slipstream_ingestion_events_total\{[^}]*verdict="(\w+)"\} (\S+)',
         httpx.get(f"{url}/metrics").text,
     )
-    return {verdict: float(count) for verdict, count in found}
+    return {verdict: float(count) for verdict, count in samples}
 
 
 def _check_verdicts(before: dict[str, float], after: dict[str, float], answered: int) -> None:

@@ -1,13 +1,11 @@
-"""An HTTP load generator that is cheaper than what it measures: prepared requests over kept-alive
-connections.
+"""An HTTP load generator: prepared requests over kept-alive connections.
 
-Closed loop: `connections` callers, each sends its next request when it has its answer; gives the
-most requests/s a server does. Open loop: requests leave at a fixed rate whatever the answers do,
-and a latency counts from the moment a request was due, so that a stall counts for every request
-that it held up (no coordinated omission).
+Closed loop: each of `connections` callers sends its next request when it has its answer. It gives
+the most requests/s of a server. Open loop: requests leave at a fixed rate, whatever the answers do.
+Latency counts from the moment a request was due, so a stall counts for every request that it held
+up (no coordinated omission).
 
-Both run in a process of their own (`in_own_process`), so that they share no interpreter lock with
-anything.
+Both run in a separate process (`in_own_process`), so that they share no interpreter lock.
 """
 
 import asyncio
@@ -31,8 +29,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a run gave. Latencies are milliseconds, of answered requests; `statuses` counts answers
-    by HTTP status.
+    """The result of a run.
+
+    Attributes:
+        seconds: Duration.
+        statuses: Number of answers by HTTP status.
+        latencies_ms: Latency of each answered request, in milliseconds.
+        broken: Requests whose connection broke, or that got no answer.
     """
 
     seconds: float
@@ -51,22 +54,18 @@ class Load:
 
     @property
     def failed(self) -> int:
-        """Answers that are no success, and requests whose connection broke."""
+        """Answers other than 2xx, and requests without an answer."""
         return self.broken + sum(
             count for status, count in self.statuses.items() if not 200 <= status < 300
         )
 
     def percentile(self, share: float) -> float:
-        """The latency that `share` percent of the requests did not exceed, in ms; NaN without any
-        answer.
-        """
+        """The percentile of the latencies, in ms; NaN without any answer."""
         return float(np.percentile(self.latencies_ms, share)) if self.latencies_ms else float("nan")
 
 
 def answering(path: str) -> Callable[[int], bool]:
-    """Whether a GET of `path` on a port of this machine is answered with 200, as a check of a child
-    that starts.
-    """
+    """Make a check of a child: whether GET `path` on a port of this machine answers 200."""
 
     def answers(port: int) -> bool:
         try:
@@ -84,7 +83,7 @@ def request(
     headers: dict[str, str] | None = None,
     content_type: str = "application/json",
 ) -> bytes:
-    """A whole HTTP/1.1 request, ready to be written to the socket."""
+    """Build a whole HTTP/1.1 request, ready to be written to a socket."""
     parts = urlsplit(url)
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     lines = [f"{method} {path} HTTP/1.1", f"Host: {parts.netloc}"]
@@ -95,7 +94,7 @@ def request(
 
 
 def basic_auth(user: str, password: str = "") -> dict[str, str]:
-    """The header of Basic authentication."""
+    """Build the header of Basic authentication."""
     return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
 
 
@@ -107,8 +106,14 @@ def closed_loop(
     seconds: float = 5.0,
     warm_up_s: float = 1.0,
 ) -> Load:
-    """Send `requests` round and round over `connections` kept-alive connections; measure for
-    `seconds` after a warm-up.
+    """Send requests round and round, each connection its next when it has its answer.
+
+    Args:
+        url: The server.
+        requests: Prepared requests.
+        connections: Number of kept-alive connections.
+        seconds: Duration that is measured.
+        warm_up_s: Seconds before that.
     """
     return uvloop.run(_closed(url, requests, connections, seconds, warm_up_s))
 
@@ -121,8 +126,14 @@ def open_loop(
     seconds: float = 10.0,
     connections: int = 64,
 ) -> Load:
-    """Send `requests` round and round at `rate` a second for `seconds`; latency counts from the
-    scheduled moment.
+    """Send requests round and round at a fixed rate.
+
+    Args:
+        url: The server.
+        requests: Prepared requests.
+        rate: Requests/s.
+        seconds: Duration.
+        connections: Number of kept-alive connections.
     """
     return uvloop.run(_open(url, requests, rate, seconds, connections))
 
@@ -134,8 +145,10 @@ def in_own_process(function: Callable[..., T], *arguments: Any, **named: Any) ->
 
 
 class _Connection(asyncio.Protocol):
-    """One kept-alive connection: at most one request under way, `on_answer(connection, status)`
-    when it is answered (status 0 when the connection broke).
+    """A kept-alive connection with at most one request under way.
+
+    `on_answer(connection, status)` is called at each answer, with status 0 when the connection
+    breaks.
     """
 
     def __init__(self, on_answer: Callable[["_Connection", int], None]) -> None:
@@ -173,6 +186,8 @@ class _Connection(asyncio.Protocol):
 
 
 class _Tally:
+    """Counts answers and latencies."""
+
     def __init__(self) -> None:
         self.statuses: Counter[int] = Counter()
         self.latencies: list[float] = []
@@ -218,8 +233,7 @@ async def _closed(
 
     def answered(connection: _Connection, status: int) -> None:
         tally.add(connection, status)
-        # From the loop, not from inside the parser's callback: the parser must be back at the start
-        # of a message.
+        # From the loop, not from the parser's callback: the parser must finish the message first.
         loop.call_soon(next_request, connection)
 
     open_connections = await _connect(url, connections, answered)
@@ -267,7 +281,7 @@ async def _open(
             await asyncio.sleep(pause)
         waiting.append((requests[number % len(requests)], due))
         pump()
-    # What is still unanswered this long after the last one was due counts as broken.
+    # Requests unanswered ten seconds after the last was due count as broken.
     try:
         await asyncio.wait_for(finished.wait(), 10)
     except TimeoutError:

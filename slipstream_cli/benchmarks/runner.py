@@ -1,4 +1,4 @@
-"""Runs a benchmark by name against a stack, with what it needs to have beforehand."""
+"""Runs of a benchmark by name, on a running stack or on a temporary one."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -8,19 +8,26 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from slipstream.chassis.settings import KafkaSettings
-from slipstream_cli.benchmarks.report import Row
+from slipstream_cli.benchmarks.measurements import Measurement
 from slipstream_cli.demo.story import Demo
 from slipstream_cli.local.plan import Plan
 from slipstream_cli.local.terminal import Terminal
 
-# Clicked on by the benchmarks' visitors.
+# Number of items that the benchmarks' visitors click on.
 POPULAR = 100
 
 
 @dataclass(frozen=True)
 class Target:
-    """The stack that is measured. `token` is the services' API token, where they ask for one.
-    Without `items`, what is trending there is clicked on.
+    """A stack to be measured.
+
+    Attributes:
+        urls: The services' URLs by name.
+        write_key: A key that ingestion accepts.
+        kafka: The broker.
+        namespace: The namespace of topics and keys.
+        token: The services' API token, where they want one.
+        items: Item ids to click on; empty: the trending ones.
     """
 
     urls: dict[str, str]
@@ -32,7 +39,7 @@ class Target:
 
 
 def prepare(plan: Plan, terminal: Terminal, start: Callable[[], None]) -> Target:
-    """Start a stack of the benchmark's own, with events and a model in service."""
+    """Start a temporary stack with MovieLens' events, and a model in service."""
     files = Demo(plan, terminal).prepare(start)
     counted = Counter(pq.read_table(files.interactions, columns=["item_id"])["item_id"].to_pylist())
     items = [item_id for item_id, _ in counted.most_common(POPULAR)]
@@ -42,15 +49,15 @@ def prepare(plan: Plan, terminal: Terminal, start: Callable[[], None]) -> Target
 
 
 def target_of(description: dict[str, str], items: Sequence[str] = (), token: str = "") -> Target:
-    """The stack of which this is the `Plan.description`, which leaves the API token out."""
+    """Make a target of a `Plan.description`, which leaves the API token out."""
     kafka = KafkaSettings(bootstrap_servers=description["kafka"])
     return Target(
         description, description["write_key"], kafka, description["namespace"], token, items
     )
 
 
-def measure(name: str, target: Target) -> list[Row]:
-    """The rows of the benchmark called `name`."""
+def measure(name: str, target: Target) -> list[Measurement]:
+    """Run the benchmark `name` on a running stack."""
     urls, key = target.urls, target.write_key
     if name == "ingestion":
         from slipstream_cli.benchmarks import ingestion
@@ -76,15 +83,20 @@ def measure(name: str, target: Target) -> list[Row]:
     return serving.run(urls["serving"], visitors, token=target.token)
 
 
-def measure_own(
+def measure_temporary(
     name: str, plan: Plan, terminal: Terminal, start: Callable[[], None], data_dir: Path
-) -> list[Row]:
-    """The rows of the benchmark called `name`, on what it starts itself. Feast is kept in
-    `data_dir` for the next time.
+) -> list[Measurement]:
+    """Run the benchmark `name` on a temporary stack.
+
+    Args:
+        name: The benchmark.
+        plan: The temporary stack.
+        terminal: Shows progress.
+        start: Starts the whole stack. Features and ingestion are measured without it: other
+            services would take time from them.
+        data_dir: Parent of the folder that Feast is installed into.
     """
-    if (
-        name == "features"
-    ):  # one service and its servers: the others would take the time that is measured
+    if name == "features":
         from slipstream_cli.benchmarks import features
 
         return features.run(plan, data_dir / "feast", terminal)

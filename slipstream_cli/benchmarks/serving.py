@@ -1,9 +1,9 @@
-"""How near a fully personalised recommendation comes to what its server could answer at most.
+"""Benchmark of personalised recommendations beside an empty route.
 
-Requests/s of `GET /v1/recommendations/{visitor}` in a closed loop, against an empty FastAPI route
-under the same server settings, measured in turns; then the latency of the same requests in an open
-loop at half of that rate. Every visitor is known to the online store and to the model. Serving's
-own count of answers by step says how many came from the model, and only those count.
+Requests/s of `GET /v1/recommendations/{visitor}` in a closed loop are measured against an empty
+FastAPI route under the same server settings, in turns. Then the latency of the same requests is
+measured in an open loop at half of that rate. Every visitor is known to the online store and to the
+model. Only answers by the model count, by serving's counter.
 """
 
 import re
@@ -17,18 +17,12 @@ import orjson
 
 from slipstream_cli.benchmarks.empty_route import running_empty_route
 from slipstream_cli.benchmarks.load import Load, closed_loop, in_own_process, open_loop, request
-from slipstream_cli.benchmarks.report import Row
+from slipstream_cli.benchmarks.measurements import BenchmarkError, Measurement
 
 VISITORS = 500
 HISTORY = 20
 _PATIENCE_S = 60.0
 _ANSWERS = re.compile(r'^slipstream_recommendations_total\{step="(\w+)"\} (\S+)$', re.MULTILINE)
-
-
-class BenchmarkError(RuntimeError):
-    """What was measured is not what was meant: answers that were not personalised, or requests that
-    failed.
-    """
 
 
 def run(
@@ -40,9 +34,17 @@ def run(
     rounds: int = 3,
     connections: int = 16,
     token: str = "",
-) -> list[Row]:
-    """Measure the serving service at `url` with visitors whom its model can recommend to (see
-    `known_visitors`). About `(2 * rounds + 2) * (seconds + 2)` seconds.
+) -> list[Measurement]:
+    """Measure a serving service. Takes about `(2 * rounds + 2) * (seconds + 2)` seconds.
+
+    Args:
+        url: The service.
+        visitors: Visitors whom the model recommends to (see `known_visitors`).
+        n: Length of the lists.
+        seconds: Duration of each round.
+        rounds: Rounds of the figure and of the ceiling; the median counts.
+        connections: Connections of the closed loop.
+        token: The API token, where serving wants one.
     """
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     paths = [f"{url}/v1/recommendations/{quote(visitor, safe='')}?n={n}" for visitor in visitors]
@@ -74,24 +76,25 @@ def run(
     paced_by_model = _share_by_model(after, _answers_by_step(url))
     middle = sorted(personal, key=lambda load: load.rate)[len(personal) // 2]
     return [
-        Row(
+        Measurement(
             name="personalised recommendations",
             value=rate * by_model,
             unit="requests/s",
             ceiling=ceiling,
             ratio=rate * by_model / ceiling,
-            note=f"ceiling: an empty FastAPI route, same server settings; {connections} connections, {len(visitors)} visitors; "
-            f"{by_model:.2%} of the answers came from the model, and only those count",
+            note=f"ceiling: an empty FastAPI route, same server settings; {connections}"
+            f" connections, {len(visitors)} visitors; {by_model:.2%} of the answers came from the"
+            " model, and only those count",
             p50_ms=middle.percentile(50),
             p90_ms=middle.percentile(90),
             p99_ms=middle.percentile(99),
         ),
-        Row(
+        Measurement(
             name="latency at half of that load",
             value=paced.rate,
             unit="requests/s",
-            note="open loop: a latency counts from the moment the request was due; "
-            f"{paced_by_model:.2%} of the answers came from the model",
+            note="open loop: latency counts from the moment the request was due;"
+            f" {paced_by_model:.2%} of the answers came from the model",
             p50_ms=paced.percentile(50),
             p90_ms=paced.percentile(90),
             p99_ms=paced.percentile(99),
@@ -102,11 +105,17 @@ def run(
 def known_visitors(
     url: str, ingestion_url: str, write_key: str, items: Sequence[str] = (), *, token: str = ""
 ) -> list[str]:
-    """Make visitors with a history through ingestion, and return them once serving recommends to
-    them by the model.
+    """Make visitors with a history, and return their ids once the model recommends to them.
 
-    `items` are ids that the model knows, by default what is trending. Raises `BenchmarkError` when
-    no model answers in time.
+    Args:
+        url: Serving.
+        ingestion_url: Ingestion, which gets the history.
+        write_key: A key that it accepts.
+        items: Item ids that the model knows; by default the trending ones.
+        token: The API token, where serving wants one.
+
+    Raises:
+        BenchmarkError: No model answers within a minute.
     """
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     with httpx.Client(base_url=url, headers=headers, timeout=10) as serving:
@@ -116,14 +125,14 @@ def known_visitors(
         ]
         if not known:
             raise BenchmarkError(
-                "nothing is trending: replay interactions first, so that there are items to have a history of"
+                "nothing is trending: replay interactions first, to have items for the history"
             )
         stamp = int(time.time() * 1000)
         visitors = [f"bench-{stamp}-{number}" for number in range(VISITORS)]
         events = [
             {
-                "type": "track", "event": "view", "userId": visitor, "messageId": f"{visitor}-{step}",
-                "timestamp": stamp - (HISTORY - step) * 1000,
+                "type": "track", "event": "view", "userId": visitor,
+                "messageId": f"{visitor}-{step}", "timestamp": stamp - (HISTORY - step) * 1000,
                 "properties": {"item_id": known[(place * 31 + step * 7) % len(known)]},
             }
             for place, visitor in enumerate(visitors)
@@ -153,7 +162,8 @@ def _wait(done: Callable[[], bool]) -> None:
     while not done():
         if time.monotonic() > deadline:
             raise BenchmarkError(
-                "serving does not answer by the model: is there a champion, and does features keep up?"
+                "serving does not answer by the model:"
+                " is there a champion, and does features keep up?"
             )
         time.sleep(0.1)
 
@@ -163,7 +173,7 @@ def _answered_by(serving: httpx.Client, visitor: str) -> str:
 
 
 def _answers_by_step(url: str) -> dict[str, float]:
-    """How many answers each step has given since serving started."""
+    """Read the number of answers of each step since serving started."""
     text = httpx.get(f"{url}/metrics", timeout=10).text
     return {step: float(count) for step, count in _ANSWERS.findall(text)}
 
@@ -183,10 +193,11 @@ def _check_personalised(paths: Sequence[str], n: int, headers: dict[str, str]) -
     ]
     if other:
         raise BenchmarkError(
-            f"{len(other)} of {len(answers)} answers are not {n} items by the model, such as: {str(other[0])[:300]}"
+            f"{len(other)} of {len(answers)} answers are not {n} items by the model, such as:"
+            f" {str(other[0])[:300]}"
         )
     if (
         len(answers) > 1
         and len({tuple(item["item_id"] for item in answer["items"]) for answer in answers}) == 1
     ):
-        raise BenchmarkError("all visitors are recommended the same: that is not personalised")
+        raise BenchmarkError("all visitors get the same list: that is not personalised")

@@ -1,4 +1,4 @@
-"""Shoppers for benchmarks: visits of a few minutes, a few items in great demand, most events views."""
+"""Simulated visits for benchmarks: some minutes long, on items of unequal demand, mostly views."""
 
 import bisect
 import itertools
@@ -9,7 +9,7 @@ from typing import Final
 from slipstream.contracts.events import Interaction
 
 TYPES: Final = ("view",) * 10 + ("click",) * 5 + ("cart",) * 2 + ("purchase",)
-# Events of a visit, and seconds from one to the next, at most.
+# Fewest and most events of a visit, and seconds from each event to the next.
 _VISIT: Final = (1, 12)
 _PAUSE_S: Final = (3, 120)
 
@@ -17,9 +17,14 @@ _PAUSE_S: Final = (3, 120)
 def visits(
     count: int, visitors: int, items: int, until_ms: int, hours: float = 24.0
 ) -> list[Interaction]:
-    """So many events of visitors v0, v1, … on items i0, i1, … (by Zipf's law) in the `hours` before
-    `until_ms`, in order of time. The same for the same arguments. A visit is of one visitor; who
-    comes again has several.
+    """Make events in order of time; the same for the same arguments.
+
+    Args:
+        count: Number of events.
+        visitors: Number of visitors: v0, v1, … One that returns has several visits.
+        items: Number of items: i0, i1, …, in demand by Zipf's law.
+        until_ms: End of the time span, in ms since the epoch.
+        hours: Its length.
     """
     chance = random.Random(11)
     demand = list(itertools.accumulate(1 / (rank + 1) for rank in range(items)))

@@ -1,4 +1,4 @@
-"""`slipstream backfill`."""
+"""`slipstream backfill`: rebuild the online store from the lake, and write training rows."""
 
 import os
 from pathlib import Path
@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from slipstream.contracts.times import parse_iso
 from slipstream_cli.local.plan import EXTERNAL
-from slipstream_cli.options import data_dir_option
+from slipstream_cli.options import Moment, data_dir_option, json_out, write_json
 
 if TYPE_CHECKING:
     from services.features.settings import FeaturesSettings
@@ -16,57 +15,55 @@ if TYPE_CHECKING:
 _LAKE = "SLIPSTREAM_LAKE__URI"
 
 
-def _moment(_context: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:
-    if value is None:
-        return None
-    try:
-        return parse_iso(value)
-    except ValueError as error:
-        raise click.BadParameter(
-            f"{value!r} is no ISO 8601 time, like 2026-11-24 or 2026-11-24T08:00"
-        ) from error
-
-
-@click.command(short_help="Rebuild the online store from the lake, and write training rows.")
+@click.command(short_help="Rebuild the online store, and write training rows.")
 @click.option(
     "--engine",
     type=click.Choice(["local", "spark"]),
     default="local",
     show_default=True,
-    help="Who folds history.",
+    help="Engine that recomputes history: this machine or Spark.",
 )
 @click.option(
-    "--online/--no-online", default=True, show_default=True, help="Rebuild the online store."
+    "--online/--no-online",
+    default=True,
+    show_default=True,
+    help="Whether the online store is rebuilt.",
 )
 @click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
-    help="A folder for training rows (Parquet), replaced as a whole.",
+    help="Folder that training rows are written to (Parquet), replaced as a whole."
+    " Default: no rows are written.",
 )
 @click.option(
-    "--since", callback=_moment, metavar="TIME", help="Rows of events from then on (ISO 8601, UTC)."
+    "--since",
+    type=Moment(),
+    help="Write training rows of events since then: an age (3d) or an ISO 8601 time (UTC)."
+    " Default: the first event.",
 )
-@click.option("--until", callback=_moment, metavar="TIME", help="Rows of events before that.")
+@click.option(
+    "--until",
+    type=Moment(),
+    help="Write training rows of events before then, given as for --since."
+    " Default: up to the last event.",
+)
 @click.option(
     "--work-dir",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="For what does not fit into memory; without it, the system's folder for temporary files.",
+    help="Folder for data that does not fit into memory."
+    " Default: the system's folder for temporary files.",
 )
 @click.option(
     "--spark-master",
     default="local[*]",
     show_default=True,
-    help="Spark's master, for --engine spark.",
+    help="Spark master to connect to, for --engine spark.",
 )
 @data_dir_option(
-    "The folder of the stack whose lake and store these are, where the environment does not name others."
+    "Data folder of the stack whose lake and online store are used,"
+    " where the environment names no others."
 )
-@click.option(
-    "--json",
-    "json_path",
-    type=click.Path(dir_okay=False, writable=True, path_type=Path),
-    help="Write JSON here.",
-)
+@json_out
 def backfill(
     engine: str,
     online: bool,
@@ -78,22 +75,23 @@ def backfill(
     data_dir: Path,
     json_path: Path | None,
 ) -> None:
-    """Fold the whole history again, by the functions that fold the stream: visitors, items,
-    trending and the catalogue into the online store, and a training row for each event on an item,
-    with all features as they were just before it.
+    """Rebuild the online store from the lake, and write point-in-time training rows.
 
-    Services may run meanwhile; asking again is always safe. A state that is ahead of the lake is
-    replaced when the lake has come to it, for which the features service pauses some seconds at the
-    end.
+    The whole history is folded again by the functions that fold the stream. The online store gets
+    visitors, items, trending and the catalogue. With --output, each event on an item gives a
+    training row with all features as they were just before it.
+
+    Services may run meanwhile, and a backfill can be repeated at any time. A state that is newer
+    than the lake is replaced once the lake has caught up. For that the features service pauses for
+    some seconds at the end.
 
     \b
     Example:  slipstream backfill
               slipstream backfill --no-online --output rows --since 2026-11-01
     """
-    import json
     from dataclasses import asdict
 
-    from services.features.history.backfill import Request
+    from services.features.history.backfill import BackfillRequest
     from services.features.history.backfill import backfill as run
     from services.features.history.spark_engine import SparkMissingError
     from services.features.history.training_files import OutputError
@@ -102,9 +100,9 @@ def backfill(
     from slipstream_cli.local.terminal import Terminal
 
     if not online and output is None:
-        raise click.UsageError("there is nothing to do: name an --output, or leave out --no-online")
+        raise click.UsageError("there is nothing to do: give an --output, or leave out --no-online")
     terminal = Terminal()
-    request = Request(
+    request = BackfillRequest(
         "spark" if engine == "spark" else "local",
         online,
         output,
@@ -125,31 +123,31 @@ def backfill(
     finally:
         terminal.progress("")
     click.echo(
-        f"read      {report.interactions:,} interactions at version {report.lake_version} of the lake"
+        f"read      {report.interactions:,} interactions"
+        f" at version {report.lake_version} of the lake"
     )
     if online:
         click.echo(
-            f"rebuilt   {report.visitors:,} visitors, {report.items:,} items, trending and the catalogue"
+            f"rebuilt   {report.visitors:,} visitors, {report.items:,} items,"
+            " trending and the catalogue"
         )
     if output is not None:
         click.echo(f"wrote     {report.rows:,} training rows to {output}")
     click.echo(f"took      {report.seconds:.1f} s")
-    if json_path:
-        json_path.write_text(
-            json.dumps({**asdict(report), "complete": report.complete}, indent=2) + "\n",
-            encoding="utf-8",
-        )
+    write_json(json_path, {**asdict(report), "complete": report.complete})
     if not report.complete:
         raise click.ClickException(
             f"{report.visitors_left:,} visitors, {report.items_left:,} items"
-            f"{' and trending' if report.trending_left else ''} are ahead of the lake and stay as they were: does the features "
-            "service write the lake (its /health/ready)? Then run this again."
+            f"{' and trending' if report.trending_left else ''} are newer than the lake"
+            " and were not replaced. Check that the features service writes the lake"
+            " (its /health/ready), then run this again."
         )
 
 
 def _settings(data_dir: Path) -> "FeaturesSettings":
-    """The features service's settings: of the environment, and where that names no servers, of the
-    stack on the data folder.
+    """Read the settings of the features service from the environment.
+
+    Servers that it does not name are those of the stack on the data folder.
     """
     from pydantic import SecretStr, ValidationError
 

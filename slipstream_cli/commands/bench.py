@@ -1,6 +1,4 @@
-"""`slipstream bench`: measure a part of the platform on this machine, and the ceiling in the same
-run.
-"""
+"""`slipstream bench`: measure a part of the platform beside its ceiling, in the same run."""
 
 import os
 import tempfile
@@ -15,80 +13,89 @@ from slipstream_cli.local.processes import StartError
 from slipstream_cli.options import data_dir_option, json_out
 
 if TYPE_CHECKING:
-    from slipstream_cli.benchmarks.report import Row
+    from slipstream_cli.benchmarks.measurements import Measurement
     from slipstream_cli.benchmarks.runner import Target
     from slipstream_cli.local.plan import Plan
 
-# Those that no SQL takes part in.
+# Benchmarks without a SQL database.
 _WITHOUT_SQL: Final = ("ingestion", "features")
 
 
-@click.command()
+@click.command(short_help="Measure a part beside its ceiling.")
 @click.argument("name", type=click.Choice(["ingestion", "features", "freshness", "serving"]))
 @click.option(
     "--running",
     is_flag=True,
-    help="Measure the stack that runs on the data folder; it keeps the events of it.",
+    help="Measure the stack that runs on the data folder. The benchmark's events stay in it."
+    " Default: a temporary stack.",
 )
 @click.option(
     "--servers",
     type=click.Choice(["embedded", "real"]),
     default="embedded",
     show_default=True,
-    help="What its own stack stands on; real: Apache Kafka (from KAFKA_HOME), Redis and PostgreSQL, where they are installed.",
+    help="Servers of the temporary stack; real: Apache Kafka (from KAFKA_HOME), Redis and"
+    " PostgreSQL, as installed here.",
 )
-@data_dir_option("Where everything that outlives the processes is kept.")
+@data_dir_option("Folder of the running stack for --running, and of the installed Feast.")
 @json_out
 def bench(name: str, running: bool, servers: str, data_dir: Path, json_path: Path | None) -> None:
-    """Measure on this machine, and against the ceiling measured in the same run.
+    """Measure a part of the platform on this machine beside its ceiling, in the same run.
 
-    The ceiling of ingestion is a bare producer for batches, and a route that does nothing for
-    single events; the latter is also serving's. Those of features are a bare consumer, Feast's own
-    feature server (installed once into the data folder, where a package index can be reached) and a
-    kilobyte of Redis. That of freshness is the least time that its way allows: a record from
-    producer to consumer through the same broker, and one answer of serving that says nothing.
+    \b
+    ingestion   batches against a bare Kafka producer, single events against an empty route
+    serving     recommendations against an empty route
+    features    events against a bare Kafka consumer, reads against Feast's feature server,
+                bytes in Redis against a kilobyte
+    freshness   time from a click to a changed list, against one record through the broker
+                and one empty answer
 
-    A stack of its own is started in a temporary folder, and stopped afterwards; with films, ratings
-    and a model in it where recommendations are measured.
+    A temporary stack is started and stopped for it. For serving and freshness, it is filled with
+    MovieLens-100K and trains a model. Feast is installed once into the data folder, from a package
+    index.
 
     \b
     Example:  slipstream bench freshness --json freshness.json
               slipstream bench ingestion --servers real
     """
-    from slipstream_cli.benchmarks import report, runner
+    from slipstream_cli.benchmarks import measurements, runner
 
     if running and name == "features":
-        raise click.UsageError("features are measured on servers of their own; leave --running out")
+        raise click.UsageError("features are measured on separate servers; leave --running out")
     if running and servers == "real":
         raise click.UsageError("a running stack has its servers already; leave --servers out")
-    where = report.machine()
+    where = measurements.machine()
     try:
         if running:
             target = _running_target(data_dir)
-            told, rows = (
-                f"of the running stack: {target.kafka.bootstrap_servers}",
-                runner.measure(name, target),
-            )
+            versions = f"of the running stack: {target.kafka.bootstrap_servers}"
+            rows = runner.measure(name, target)
         else:
-            told, rows = _measure_own(name, servers == "real", data_dir)
-    except (RuntimeError, StartError) as error:  # how benchmarks say what went wrong
+            versions, rows = _measure_temporary(name, servers == "real", data_dir)
+    # BenchmarkError, DemoError and the errors of Kafka's client are RuntimeErrors.
+    except (RuntimeError, StartError) as error:
         raise click.ClickException(str(error)) from error
-    click.echo(f"servers: {told}\n{report.table(rows)}")
+    click.echo(f"servers: {versions}\n{measurements.table(rows)}")
     if json_path:
-        report.write_json(json_path, rows, told, where)
+        measurements.write_json(json_path, rows, versions, where)
         click.echo(f"Wrote {json_path}.")
     if name != "features":
         click.echo(
-            "Next: the same on your data: slipstream up, slipstream replay, and this with --running."
+            "Next: measure on your data: slipstream up, slipstream replay,"
+            f" slipstream bench {name} --running"
         )
 
 
-def _measure_own(name: str, real: bool, data_dir: Path) -> tuple[str, "list[Row]"]:
-    """The servers of a stack of its own, with their versions, and the rows."""
+def _measure_temporary(name: str, real: bool, data_dir: Path) -> tuple[str, "list[Measurement]"]:
+    """Measure on a temporary stack.
+
+    Returns:
+        The names and versions of its servers, and the measurements.
+    """
     from slipstream_cli.benchmarks import runner
     from slipstream_cli.local import installed_servers
+    from slipstream_cli.local.foreground import ForegroundStack
     from slipstream_cli.local.plan import make_plan
-    from slipstream_cli.local.running import Running
     from slipstream_cli.local.terminal import Terminal
 
     terminal, sql = Terminal(), name not in _WITHOUT_SQL
@@ -96,24 +103,25 @@ def _measure_own(name: str, real: bool, data_dir: Path) -> tuple[str, "list[Row]
     with ExitStack() as opened:
         if real:
             home = installed_servers.kafka_home(os.environ, sql=sql)
-            terminal.progress(f"starting {(told := installed_servers.versions(home, sql=sql))}")
+            versions = installed_servers.versions(home, sql=sql)
+            terminal.progress(f"starting {versions}")
             environment |= opened.enter_context(installed_servers.running(home, sql=sql))
         directory = Path(
             opened.enter_context(tempfile.TemporaryDirectory(prefix="slipstream-bench-"))
         )
         plan = make_plan(directory, environment, any_ports=True)
         if not real:
-            told = _embedded_servers(plan, sql)
-        stack = opened.enter_context(Running(plan, terminal))
-        return told, runner.measure_own(name, plan, terminal, stack.start, data_dir)
+            versions = _embedded_servers(plan, sql)
+        stack = opened.enter_context(ForegroundStack(plan, terminal))
+        return versions, runner.measure_temporary(name, plan, terminal, stack.start, data_dir)
 
 
 def _embedded_servers(plan: "Plan", sql: bool) -> str:
-    """The embedded servers with their versions, and those that the environment names instead."""
+    """Name the plan's servers: the embedded ones with versions, or those that settings name."""
     from slipstream_cli.local import servers
 
     environment = plan.environment
-    told = [
+    names = [
         servers.broker_version()
         if "broker" in plan.ports
         else f"Kafka at {environment[EXTERNAL['broker']]}",
@@ -122,7 +130,7 @@ def _embedded_servers(plan: "Plan", sql: bool) -> str:
         else f"Redis as {EXTERNAL['valkey']} says",
     ]
     database = environment["SLIPSTREAM_DATABASE__URL"].partition(":")[0]
-    return ", ".join([*told, database] if sql else told)
+    return ", ".join([*names, database] if sql else names)
 
 
 def _running_target(directory: Path) -> "Target":

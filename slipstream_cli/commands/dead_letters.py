@@ -1,9 +1,7 @@
-"""`slipstream dead-letters list` and `replay`."""
+"""`slipstream dead-letters`: list rejected events, and replay them."""
 
 import json
 import os
-import re
-import time
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,68 +9,56 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from slipstream.contracts.times import parse_iso
+from slipstream.contracts.times import now_ms
 from slipstream_cli.local.plan import EXTERNAL
-from slipstream_cli.options import data_dir_option
+from slipstream_cli.options import Moment, data_dir_option
 from slipstream_cli.peers import environment_settings
 
 if TYPE_CHECKING:
-    from slipstream_cli.dead_letters.letters import Choice, Letter
-    from slipstream_cli.dead_letters.resend import Prepared
+    from slipstream_cli.dead_letters.letters import Letter, LetterFilter
+    from slipstream_cli.dead_letters.resend import ReplayPlan
 
-UNITS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 STDOUT = "-"
+# Characters of each column of a list.
 WIDTHS = {"source": 12, "code": 22, "field": 24, "reason": 60}
 
 
-def _moment(_context: click.Context, _parameter: click.Parameter, value: str | None) -> int:
-    """An age (`90m`, `2h`, `3d`) or an ISO 8601 time, as milliseconds since the epoch; 0 for none."""
-    if value is None:
-        return 0
-    if age := re.fullmatch(r"(\d+)([smhd])", value):
-        return int(time.time() * 1000) - int(age[1]) * UNITS_MS[age[2]]
-    try:
-        return parse_iso(value)
-    except ValueError as error:
-        raise click.BadParameter(
-            f"{value!r} is neither an age like 90m, 2h or 3d nor an ISO 8601 time"
-        ) from error
-
-
-def _choosing(command: Any) -> Any:
+def _filter_options(command: Any) -> Any:
     for option in (
         data_dir_option(
-            "The folder of the stack whose letters these are; it also keeps which have been replayed."
+            "Data folder of the stack whose letters are read. It also keeps which were replayed."
         ),
         click.option(
             "--since",
-            callback=_moment,
-            metavar="AGE|TIME",
-            help="Received since: 90m, 2h, 3d, or an ISO 8601 time (UTC).",
+            type=Moment(),
+            default=0,
+            help="Only letters received since then: an age (90m, 2h, 3d) or an ISO 8601 time (UTC)."
+            " Default: all.",
         ),
         click.option(
             "--source",
             "sources",
             multiple=True,
-            help="Only of this source (a write key's name, or features); repeatable.",
+            help="Only letters of this source: a write key's name, or features; repeatable."
+            " Default: all.",
         ),
         click.option(
             "--code",
             "codes",
             multiple=True,
-            help="Only with this code, such as missing_item; repeatable.",
+            help="Only letters with this code, such as missing_item; repeatable. Default: all.",
         ),
     ):
         command = option(command)
     return command
 
 
-@click.group("dead-letters", short_help="See what could not be taken, and send it again.")
+@click.group("dead-letters", short_help="List rejected events, and replay them.")
 def dead_letters() -> None:
-    """See what could not be taken, and send it again once the cause is repaired.
+    """List rejected events, and replay them once the cause is repaired.
 
-    Read from dead-letters.v1 of the stack that runs on the data folder, or of the broker that
-    SLIPSTREAM_KAFKA__BOOTSTRAP_SERVERS names, in SLIPSTREAM_NAMESPACE.
+    Letters are read from dead-letters.v1 of the stack that runs on the data folder, or of the
+    broker that SLIPSTREAM_KAFKA__BOOTSTRAP_SERVERS names, in SLIPSTREAM_NAMESPACE.
 
     \b
     Example:  slipstream dead-letters list --since 2h
@@ -80,10 +66,14 @@ def dead_letters() -> None:
     """
 
 
-@dead_letters.command("list", short_help="Show the newest of them.")
-@_choosing
+@dead_letters.command("list", short_help="Show the newest dead letters.")
+@_filter_options
 @click.option(
-    "--limit", type=click.IntRange(1), default=50, show_default=True, help="The newest so many."
+    "--limit",
+    type=click.IntRange(1),
+    default=50,
+    show_default=True,
+    help="Most letters shown; the newest are.",
 )
 @click.option(
     "--json",
@@ -91,7 +81,8 @@ def dead_letters() -> None:
     is_flag=False,
     flag_value=STDOUT,
     metavar="[FILE]",
-    help="All that a letter holds, the original too, as JSON; without a file, on standard output.",
+    help="Write whole letters with their originals as JSON, to FILE or to standard output."
+    " Default: a line of text for each.",
 )
 def list_letters(
     codes: tuple[str, ...],
@@ -107,14 +98,14 @@ def list_letters(
     Example:  slipstream dead-letters list --source shop --code missing_item --since 3d
               slipstream dead-letters list --json | jq '.[0].original'
     """
-    from slipstream_cli.dead_letters.resend import Memory
+    from slipstream_cli.dead_letters.resend import ReplayedLetters
 
-    letters = _read(data_dir, _choice(codes, sources, since))
+    letters = _read(data_dir, _letter_filter(codes, sources, since))
     shown = letters[-limit:]
-    memory = Memory(data_dir)
+    replayed = ReplayedLetters(data_dir)
     if json_path:
         text = json.dumps(
-            [_as_json(letter, letter in memory) for letter in shown], indent=2, ensure_ascii=False
+            [_as_json(letter, letter in replayed) for letter in shown], indent=2, ensure_ascii=False
         )
         if json_path == STDOUT:
             click.echo(text)
@@ -133,23 +124,27 @@ def list_letters(
 
 
 @dead_letters.command("replay", short_help="Send the originals again.")
-@_choosing
+@_filter_options
 @click.option(
     "--limit",
     type=click.IntRange(1),
-    help="The oldest so many that have not been replayed; without it, all.",
+    help="Most letters replayed; the oldest are that were not replayed before. Default: all.",
 )
-@click.option("--dry-run", is_flag=True, help="Send nothing; say what would be sent.")
 @click.option(
-    "--again", is_flag=True, help="Also those that have been replayed from this data folder before."
+    "--dry-run", is_flag=True, help="Print the numbers that would be sent, and send nothing."
+)
+@click.option(
+    "--again",
+    is_flag=True,
+    help="Send letters again that were replayed from this data folder before.",
 )
 @click.option(
     "--url",
-    help="Ingestion's URL. Without one: that of the stack, or of SLIPSTREAM_PEERS__INGESTION_URL.",
+    help="URL of ingestion. Default: that of the stack, or of SLIPSTREAM_PEERS__INGESTION_URL.",
 )
 @click.option(
     "--write-key",
-    help="The write key to send with; its name becomes the source. Without one: the stack's.",
+    help="Write key to send with; its name becomes the events' source. Default: the stack's.",
 )
 def replay(
     codes: tuple[str, ...],
@@ -162,70 +157,70 @@ def replay(
     url: str | None,
     write_key: str | None,
 ) -> None:
-    """Send the originals again through ingestion's REST API, under their message ids and at their
-    times.
+    """Send the originals again through ingestion's REST API, with their message ids and times.
 
-    Each is judged as any other: what is still wrong gets a new letter. Old events go as history.
-    Which letters have been replayed is kept in the data folder, so that a second replay leaves them
-    out. Of several entries of one item or user only the newest is sent; an entry counts from now
-    on, so do not replay those that have been corrected since.
+    Ingestion checks each again; one that is still wrong gets a new letter. Old events are sent as
+    history. The data folder keeps which letters were replayed, so a second replay leaves them out.
+
+    Of several entries of one item or user only the newest is sent. An entry counts from now on, so
+    don't replay entries that were corrected since.
 
     \b
     Example:  slipstream dead-letters replay --code invalid_value --since 2026-11-24T08:00 --dry-run
               slipstream dead-letters replay --code invalid_value --since 2026-11-24T08:00
     """
     from slipstream.datasets.replay import ReplayError
-    from slipstream_cli.dead_letters.resend import Memory, prepare, send
+    from slipstream_cli.dead_letters.resend import ReplayedLetters, prepare, send
     from slipstream_cli.local.terminal import Terminal
 
     running = _running(data_dir)
-    memory = Memory(data_dir)
-    letters = _read(data_dir, _choice(codes, sources, since))
+    replayed = ReplayedLetters(data_dir)
+    letters = _read(data_dir, _letter_filter(codes, sources, since))
     if limit:
-        letters = [letter for letter in letters if again or letter not in memory][:limit]
-    prepared = prepare(letters, memory, int(time.time() * 1000), again=again)
-    _tell_left_out(prepared)
+        letters = [letter for letter in letters if again or letter not in replayed][:limit]
+    plan = prepare(letters, replayed, now_ms(), again=again)
+    _show_left_out(plan)
     if dry_run:
-        for path, pairs in prepared.sendable.items():
+        for path, pairs in plan.sendable.items():
             click.echo(f"would send  {len(pairs):,} to {path}")
-        click.echo("Nothing was sent." if prepared.total else "There is nothing to send.")
+        click.echo("Nothing was sent." if plan.total else "There is nothing to send.")
         return
     url = url or running.get("ingestion") or environment_settings().peers.ingestion_url
     key = write_key or running.get("write_key", "dev")
     try:
-        report = send(prepared, memory, url, key, Terminal().bar("letters"))
+        verdicts = send(plan, replayed, url, key, Terminal().bar("letters"))
     except ReplayError as error:
         raise click.ClickException(str(error)) from error
-    click.echo(f"sent        {prepared.total:,}")
-    for verdict, count in report.verdicts.most_common():
+    click.echo(f"sent        {plan.total:,}")
+    for verdict, count in verdicts.most_common():
         click.echo(f"  {verdict}: {count:,}")
-    if set(report.verdicts) - {"accepted", "duplicate"}:
+    if set(verdicts) - {"accepted", "duplicate"}:
         click.echo(
-            "What was rejected again has new letters: slipstream dead-letters list --since 10m"
+            "Those rejected again have new letters: slipstream dead-letters list --since 10m"
         )
 
 
-def _tell_left_out(prepared: "Prepared") -> None:
-    if prepared.replayed:
+def _show_left_out(plan: "ReplayPlan") -> None:
+    if plan.replayed:
+        click.echo(f"left out    {plan.replayed:,} replayed before (--again sends them, too)")
+    if plan.superseded:
         click.echo(
-            f"left out    {prepared.replayed:,} that have been replayed (--again sends them, too)"
+            f"left out    {plan.superseded:,} entries with a newer one of the same item or user"
         )
-    if prepared.superseded:
-        click.echo(
-            f"left out    {prepared.superseded:,} entries with a newer one of the same item or user"
-        )
-    for reason, count in prepared.no_way_back.most_common():
+    for reason, count in plan.not_replayable.most_common():
         click.echo(f"left out    {count:,}: {reason}")
 
 
-def _choice(codes: tuple[str, ...], sources: tuple[str, ...], since: int) -> "Choice":
-    from slipstream_cli.dead_letters.letters import Choice
+def _letter_filter(codes: tuple[str, ...], sources: tuple[str, ...], since: int) -> "LetterFilter":
+    from slipstream_cli.dead_letters.letters import LetterFilter
 
-    return Choice(frozenset(codes), frozenset(sources), since)
+    return LetterFilter(frozenset(codes), frozenset(sources), since)
 
 
 def _running(data_dir: Path) -> dict[str, str]:
-    """The stack on this folder, unless the environment names another broker."""
+    """Return the description of the stack on this folder, or {} where the environment names another
+    broker.
+    """
     from slipstream_cli.local.data_folder import running_stack
 
     running = running_stack(data_dir)
@@ -233,7 +228,7 @@ def _running(data_dir: Path) -> dict[str, str]:
     return {} if named and named != running.get("kafka") else running
 
 
-def _read(data_dir: Path, choice: "Choice") -> "list[Letter]":
+def _read(data_dir: Path, chosen: "LetterFilter") -> "list[Letter]":
     from slipstream.broker.kafka import BrokerUnavailableError
     from slipstream_cli.dead_letters.letters import read_letters
     from slipstream_cli.local.terminal import Terminal
@@ -252,12 +247,13 @@ def _read(data_dir: Path, choice: "Choice") -> "list[Letter]":
             terminal.progress(f"{read:,} letters read")
 
     try:
-        return read_letters(kafka, namespace, choice, progress)
+        return read_letters(kafka, namespace, chosen, progress)
     except BrokerUnavailableError as error:
         hint = (
             ""
             if running
-            else f"; nothing runs on {data_dir}: start it with slipstream up, or set {EXTERNAL['broker']}"
+            else f"; nothing runs on {data_dir}:"
+            f" start it with slipstream up, or set {EXTERNAL['broker']}"
         )
         raise click.ClickException(f"{error}{hint}") from error
     finally:

@@ -1,24 +1,25 @@
-"""`slipstream docs`: write the pages that are made from the code."""
+"""`slipstream docs`: generate the reference pages from the code."""
 
 from pathlib import Path
 
 import click
 
 
-@click.command()
+@click.command(short_help="Generate the reference pages from the code.")
 @click.option(
     "--check",
     is_flag=True,
-    help="Change nothing; exit 1 where a page is not what would be written.",
+    help="Change nothing; exit with status 1 if a page is out of date.",
 )
 @click.option(
     "--directory",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     default=Path(),
-    help="The repository.",
+    show_default="the current one",
+    help="Folder of the repository.",
 )
 def docs(check: bool, directory: Path) -> None:
-    """Write the pages of docs, and .env.example, that are made from the code that they describe.
+    """Generate .env.example and the pages docs/{configuration,features,topics}.md from the code.
 
     \b
     Example:  slipstream docs --check

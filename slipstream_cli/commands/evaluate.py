@@ -1,4 +1,4 @@
-"""`slipstream evaluate`."""
+"""`slipstream evaluate`: train on a file, and print metrics on its held-out part."""
 
 from pathlib import Path
 from typing import Any
@@ -9,34 +9,49 @@ from slipstream.contracts.times import format_duration
 from slipstream_cli.options import existing_file, json_out, write_json
 
 
-@click.command()
+@click.command(short_help="Train on a file, and measure on its held-out part.")
 @click.argument("file", type=existing_file)
 @click.option(
-    "--protocol", type=click.Choice(["leave-last-out", "next-click", "time-split"]), required=True
+    "--protocol",
+    type=click.Choice(["leave-last-out", "next-click", "time-split"]),
+    required=True,
+    help="Held-out part: each visitor's last event, the next click of given session prefixes,"
+    " or the latest days.",
 )
-@click.option("--items", type=existing_file, help="A file of items with their attributes.")
 @click.option(
-    "--queries", type=existing_file, help="Session prefixes and what came next; for next-click."
+    "--items", type=existing_file, help="File of items with their attributes. Default: none."
 )
-@click.option("--profile", type=click.Choice(["fast", "best"]), default="fast", show_default=True)
+@click.option(
+    "--queries",
+    type=existing_file,
+    help="File of session prefixes and their next clicks, for next-click. Default: none.",
+)
+@click.option(
+    "--profile",
+    type=click.Choice(["fast", "best"]),
+    default="fast",
+    show_default=True,
+    help="Training effort: minutes (fast) or hours (best).",
+)
 @click.option(
     "--k",
     "ks",
     default="10,20",
     show_default=True,
     metavar="K[,K...]",
-    help="Lengths of the lists that are judged.",
+    help="List lengths that metrics are computed for.",
 )
 @click.option(
     "--last-days",
     type=float,
-    help="What a time-split keeps out; by default the last fifth of the events.",
+    help="Days held out by time-split. Default: those of the last fifth of the events.",
 )
 @click.option(
     "--search-minutes",
     type=click.FloatRange(0),
     default=0,
-    help="First try other parameters of the network for so long.",
+    show_default=True,
+    help="Minutes spent on searching better parameters of the network first; 0: no search.",
 )
 @json_out
 def evaluate(
@@ -50,11 +65,11 @@ def evaluate(
     search_minutes: float,
     json_path: Path | None,
 ) -> None:
-    """Train on a file and measure on what was kept out of it, with 95 % confidence intervals.
+    """Train on a file and measure on its held-out part, with 95 % confidence intervals.
 
     \b
     Example:  slipstream evaluate events.parquet --protocol leave-last-out --k 10
-              slipstream evaluate events.parquet --protocol time-split --search-minutes 30 --json found.json
+              slipstream evaluate events.parquet --protocol time-split --search-minutes 30
     """
     try:
         lengths = [int(k) for k in ks.split(",")]
@@ -96,7 +111,7 @@ def evaluate(
         )
     write_json(json_path, result)
     click.echo(
-        "Next: slipstream up, and replay the file, to serve what was measured."
+        "Next: slipstream up, and replay the file, to serve such a model."
         if not json_path
         else f"Wrote {json_path}."
     )
@@ -106,13 +121,15 @@ def _show_evaluation(result: dict[str, Any], by: str) -> None:
     for name, metric in result["metrics"].items():
         interval = f"   [{metric['low']:.4f}, {metric['high']:.4f}]" if "low" in metric else ""
         click.echo(f"{name:<14} {metric['value']:.4f}{interval}")
-    part, alone = max(result["ablation"]["alone"].items(), key=lambda one: one[1][by])
+    part, alone = max(result["ablation"]["alone"].items(), key=lambda item: item[1][by])
     ahead = result["ablation"]["ahead"][part][by]
     interval = f"[{ahead['low']:+.4f}, {ahead['high']:+.4f}]"
     click.echo(
-        f"{'best part':<14} {part}: {by} {alone[by]:.4f}, behind the whole by {ahead['value']:.4f}   {interval}"
+        f"{'best part':<14} {part}: {by} {alone[by]:.4f},"
+        f" behind the whole by {ahead['value']:.4f}   {interval}"
     )
-    fitted, asked = (format_duration(result["seconds"][step]) for step in ("fit", "evaluate"))
+    fit, evaluation = (format_duration(result["seconds"][step]) for step in ("fit", "evaluate"))
     click.echo(
-        f"{'took':<14} {fitted}, and {asked} for {result['queries']:,} questions; {result['peak_memory_mb']:,.0f} MB at most"
+        f"{'took':<14} {fit}, and {evaluation} for {result['queries']:,} questions;"
+        f" {result['peak_memory_mb']:,.0f} MB at most"
     )

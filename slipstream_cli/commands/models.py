@@ -1,4 +1,4 @@
-"""`slipstream models`: see the registered models, promote one, go back to the one before."""
+"""`slipstream models`: list registered models, promote one, or roll back."""
 
 import time
 from pathlib import Path
@@ -8,7 +8,7 @@ import click
 
 from slipstream.contracts.times import format_time
 from slipstream_cli.output import figures, show_facts, show_json, show_table
-from slipstream_cli.peers import json_flag, segment, serving, training, training_options
+from slipstream_cli.peers import json_flag, segment, serving_peer, training_options, training_peer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,10 +20,11 @@ _SHOWN = ("ndcg@10", "hit_rate@10", "mrr@20")
 SERVING_LIMIT_S = 30.0
 
 
-@click.group(short_help="See the models, promote one, or go back to the one before.")
+@click.group(short_help="List registered models, promote one, or roll back.")
 def models() -> None:
-    """The registered models, over training's REST API. The champion serves; the challenger is the
-    newest that does not.
+    """List registered models, promote one, or roll back, over training's REST API.
+
+    The champion is the version that serves. The challenger is the newest other version.
 
     \b
     Example:  slipstream models list
@@ -37,22 +38,21 @@ def models() -> None:
     type=click.IntRange(1, 500),
     default=20,
     show_default=True,
-    help="The newest so many.",
+    help="Most versions shown, newest first.",
 )
 @json_flag
 @training_options
 def list_models(limit: int, as_json: bool, url: str | None, data_dir: Path) -> None:
-    """Show the registered versions, newest first, with their aliases and what was measured before
-    they could serve.
+    """Show the registered versions, newest first, with their aliases and offline metrics.
 
     \b
     Example:  slipstream models list --limit 5
               slipstream models list --json | jq '.[].version'
     """
-    with training(url, data_dir) as peer:
-        found = peer.get("/v1/models", limit=limit)["items"]
+    with training_peer(url, data_dir) as peer:
+        registered = peer.get("/v1/models", limit=limit)["items"]
     if as_json:
-        show_json(found)
+        show_json(registered)
         return
     rows = [
         (
@@ -61,13 +61,13 @@ def list_models(limit: int, as_json: bool, url: str | None, data_dir: Path) -> N
             format_time(model["created_at"]),
             *(_metric(model, name) for name in _SHOWN),
         )
-        for model in found
+        for model in registered
     ]
     show_table(("version", "aliases", "made", *_SHOWN), rows)
     click.echo(
         "\nNext: slipstream models show VERSION"
-        if found
-        else "\nNo model so far: slipstream runs start"
+        if registered
+        else "\nNo model yet: slipstream runs start"
     )
 
 
@@ -76,12 +76,12 @@ def list_models(limit: int, as_json: bool, url: str | None, data_dir: Path) -> N
 @json_flag
 @training_options
 def show_model(version: str, as_json: bool, url: str | None, data_dir: Path) -> None:
-    """Show a version: its figures, the data that it was fitted on, and the gate's decision.
+    """Show a version: its metrics, the data that it was trained on, and the gate's decision.
 
     \b
     Example:  slipstream models show champion
     """
-    with training(url, data_dir) as peer:
+    with training_peer(url, data_dir) as peer:
         model = _model(peer, version)
         decisions = _decisions(peer, model["run_id"])
     if as_json:
@@ -106,20 +106,24 @@ def show_model(version: str, as_json: bool, url: str | None, data_dir: Path) -> 
     )
 
 
-def _moving(command: Any) -> Any:
+def _promotion_options(command: Any) -> Any:
     for option in (
         training_options,
         json_flag,
-        click.option("--no-wait", is_flag=True, help="Do not wait until serving has it."),
+        click.option(
+            "--no-wait",
+            is_flag=True,
+            help="Return at once. Default: wait until serving has the version.",
+        ),
         click.option(
             "--serving-url",
-            help="Serving's URL. Without one: the stack's, or SLIPSTREAM_PEERS__SERVING_URL.",
+            help="URL of serving. Default: that of the stack, or of SLIPSTREAM_PEERS__SERVING_URL.",
         ),
         click.option(
             "--reason",
             default="by request",
             show_default=True,
-            help="Why; it is kept with the event.",
+            help="Reason, which is kept with the promotion.",
         ),
     ):
         command = option(command)
@@ -128,29 +132,30 @@ def _moving(command: Any) -> Any:
 
 @models.command(short_help="Make a version the champion.")
 @click.argument("version", metavar="VERSION|challenger")
-@_moving
+@_promotion_options
 def promote(version: str, **options: Any) -> None:
-    """Make a version the champion whatever the gate said, and wait until serving answers with it.
+    """Make a version the champion, whatever the gate decided, and wait until serving has it.
 
     \b
     Example:  slipstream models promote challenger --reason "the gate wanted more queries"
     """
-    _move(lambda peer: f"/v1/models/{segment(_model(peer, version)['version'])}:promote", **options)
+    _promote(
+        lambda peer: f"/v1/models/{segment(_model(peer, version)['version'])}:promote", **options
+    )
 
 
-@models.command(short_help="Make the champion before this one champion again.")
-@_moving
+@models.command(short_help="Make the previous champion the champion again.")
+@_promotion_options
 def rollback(**options: Any) -> None:
-    """Make the champion before the present one champion again, and wait until serving answers with
-    it.
+    """Make the previous champion the champion again, and wait until serving has it.
 
     \b
     Example:  slipstream models rollback --reason "fewer clicks since noon"
     """
-    _move(lambda _: "/v1/models:rollback", **options)
+    _promote(lambda _: "/v1/models:rollback", **options)
 
 
-def _move(
+def _promote(
     path: "Callable[[Peer], str]",
     *,
     reason: str,
@@ -160,7 +165,7 @@ def _move(
     url: str | None,
     data_dir: Path,
 ) -> None:
-    with training(url, data_dir) as peer:
+    with training_peer(url, data_dir) as peer:
         model = peer.post(path(peer), {"reason": reason})
     if as_json:
         show_json(model)
@@ -168,10 +173,11 @@ def _move(
         click.echo(f"{model['version']}  is the champion")
     if no_wait:
         return
-    with serving(serving_url, url, data_dir) as peer_or_none:
+    with serving_peer(serving_url, url, data_dir) as peer_or_none:
         if peer_or_none is None:
             click.echo(
-                "Serving takes it within seconds; curl SERVING/v1/model shows which version it has.",
+                "Serving loads it within seconds;"
+                " curl SERVING/v1/model shows the version that it has.",
                 err=True,
             )
         else:
@@ -180,7 +186,7 @@ def _move(
 
 
 def _await(peer: "Peer", version: str) -> float:
-    """Wait until serving has the version; how many seconds that took."""
+    """Wait until serving has the version, and return the seconds that it took."""
     from slipstream.chassis.client import PeerError
 
     began, served = time.monotonic(), "no model"
@@ -194,7 +200,8 @@ def _await(peer: "Peer", version: str) -> float:
             return waited
         time.sleep(0.1)
     raise click.ClickException(
-        f"{version} is the champion, but after {SERVING_LIMIT_S:.0f} s serving still has {served}: its log says why"
+        f"{version} is the champion, but after {SERVING_LIMIT_S:.0f} s serving still has {served}:"
+        " its log says why"
     )
 
 
@@ -205,7 +212,7 @@ def _model(peer: "Peer", version: str) -> dict[str, Any]:
 
 
 def _decisions(peer: "Peer", run_id: str) -> list[dict[str, Any]]:
-    """What the gate said; nothing where the run is not known."""
+    """Return the gate's decisions on a run; empty for an unknown run."""
     from slipstream.chassis.client import PeerError
 
     try:

@@ -1,4 +1,4 @@
-"""`slipstream replay`: send a file of interactions through ingestion."""
+"""`slipstream replay`: send an interaction file through ingestion."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -8,20 +8,24 @@ import click
 from slipstream_cli.options import data_dir, existing_file, json_out, write_json
 
 
-@click.command()
+@click.command(short_help="Send an interaction file through ingestion.")
 @click.argument("file", type=existing_file)
 @click.option(
-    "--items", type=existing_file, help="A file of items (item_id and attributes), sent first."
+    "--items",
+    type=existing_file,
+    help="File of items (item_id and attributes), sent first. Default: none.",
 )
 @click.option(
     "--url",
-    help="Ingestion's URL. Without one: the stack that runs on the data folder, or port 8001.",
+    help="URL of ingestion. Default: that of the stack running on the data folder,"
+    " or port 8001 of this machine.",
 )
-@click.option("--write-key", help="Ingestion's write key. Without one: that stack's.")
+@click.option("--write-key", help="Write key to send with. Default: that stack's, or dev.")
 @click.option(
     "--speed",
     type=click.FloatRange(min=0, min_open=True),
-    help="Times real time, from the timestamps; without it, at once.",
+    help="Speed as a multiple of real time, by the events' timestamps."
+    " Default: as fast as possible.",
 )
 @click.option(
     "--batch",
@@ -29,7 +33,7 @@ from slipstream_cli.options import data_dir, existing_file, json_out, write_json
     type=click.IntRange(1, 1000),
     default=500,
     show_default=True,
-    help="Events a request.",
+    help="Events per request.",
 )
 @data_dir
 @json_out
@@ -45,8 +49,8 @@ def replay(
 ) -> None:
     """Send an interaction file (Parquet or CSV, also compressed) through ingestion's REST API.
 
-    The file has user_id, item_id and timestamp (ms), optionally event_type, value and more, which
-    become properties.
+    The file has the columns user_id, item_id and timestamp (ms), optionally event_type and value.
+    Further columns become properties.
 
     \b
     Example:  slipstream replay events.csv.gz --items items.csv --speed 60
@@ -75,7 +79,8 @@ def replay(
     except (InteractionFileError, ReplayError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(
-        f"accepted    {report.accepted:,}\nduplicates  {report.duplicates:,}\nrejected    {report.rejected:,}"
+        f"accepted    {report.accepted:,}\nduplicates  {report.duplicates:,}\n"
+        f"rejected    {report.rejected:,}"
     )
     for code, count in report.rejected_by_code.most_common():
         click.echo(f"  {code}: {count:,}")
@@ -84,4 +89,4 @@ def replay(
     click.echo(f"{report.events_per_s:,.0f} events/s over {report.seconds:.1f} s")
     write_json(json_path, {**asdict(report), "events_per_s": report.events_per_s})
     features_url = running.get("features", "http://127.0.0.1:8002")
-    click.echo(f"Next: curl {features_url}/v1/status shows how far features has come with them.")
+    click.echo(f"Next: curl {features_url}/v1/status shows how many of them features has applied.")

@@ -1,4 +1,4 @@
-"""Following a training run over REST until it has ended."""
+"""Polling of a training run over REST until it has ended."""
 
 import time
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from slipstream_cli.peers import segment
 Show = Callable[[float, str, str], Any]
 
 POLL_S = 0.5
-# A service that restarts is waited for so long.
+# Longest wait for training while it restarts.
 PATIENCE_S = 60.0
 
 
@@ -24,11 +24,20 @@ def follow(
     poll_s: float = POLL_S,
     patience_s: float = PATIENCE_S,
 ) -> Run:
-    """The run once it has ended, or, if it was killed, the one that took its work up, once that has
-    ended.
+    """Poll a run until it has ended, and return it.
 
-    `show` is told the progress (0 to 1), what the run does, and when it should end. Raises
-    PeerError for a run that there is not, and when training has not answered for `patience_s`.
+    If the run was killed and another has taken its work up, that one is followed and returned.
+
+    Args:
+        training: The client of training.
+        run_id: The run.
+        show: Called at each poll with the progress (0 to 1), the activity in words, and the time
+            left in words.
+        poll_s: Seconds between polls.
+        patience_s: Seconds that training may stay away, as for a restart.
+
+    Raises:
+        PeerError: There is no such run, or training stays away for longer.
     """
     answered = time.monotonic()
     while True:
@@ -45,7 +54,7 @@ def follow(
             answered = time.monotonic()
             show(
                 run.progress,
-                words(run),
+                activity(run),
                 f"about {format_duration(run.eta_s)} left" if run.eta_s else "",
             )
             if run.resumed_by:
@@ -56,15 +65,15 @@ def follow(
         time.sleep(poll_s)
 
 
-def words(run: Run) -> str:
-    """What a run does now, or how it has ended."""
+def activity(run: Run) -> str:
+    """Describe a run's present stage, or its outcome."""
     if run.resumed_by:
         return f"{run.error}; {run.resumed_by} takes the work up"
     if run.finished_at is not None or run.state == "queued":
         return {"queued": "waiting for its turn"}.get(run.state, run.state)
-    said = [run.stage or "starting"]
+    parts = [run.stage or "starting"]
     if run.epoch is not None:
-        said.append(f"epoch {run.epoch}" + (f" of {run.epochs}" if run.epochs else ""))
+        parts.append(f"epoch {run.epoch}" + (f" of {run.epochs}" if run.epochs else ""))
     if run.loss is not None:
-        said.append(f"loss {run.loss:.4g}")
-    return ", ".join(said)
+        parts.append(f"loss {run.loss:.4g}")
+    return ", ".join(parts)

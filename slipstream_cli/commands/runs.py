@@ -1,4 +1,4 @@
-"""`slipstream runs`: see, start, follow and cancel training runs."""
+"""`slipstream runs`: list, start, follow and cancel training runs."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,17 +8,18 @@ import click
 from slipstream.contracts.times import format_duration, format_time
 from slipstream_cli.local.processes import INTERRUPTED
 from slipstream_cli.output import figures, show_facts, show_json, show_table
-from slipstream_cli.peers import json_flag, segment, training, training_options
+from slipstream_cli.peers import json_flag, segment, training_options, training_peer
 
 if TYPE_CHECKING:
     from slipstream.chassis.client import Peer
     from slipstream.contracts.rest import Run
 
 
-@click.group(short_help="See, start, follow and cancel training runs.")
+@click.group(short_help="List, start, follow and cancel training runs.")
 def runs() -> None:
-    """Training runs, over training's REST API. Time, new events, a changed catalogue and drift
-    start them, too.
+    """List, start, follow and cancel training runs, over training's REST API.
+
+    A schedule, new events, a changed catalogue and drift also start runs.
 
     \b
     Example:  slipstream runs start --follow
@@ -32,25 +33,25 @@ def runs() -> None:
     type=click.IntRange(1, 500),
     default=20,
     show_default=True,
-    help="The newest so many.",
+    help="Most runs shown, newest first.",
 )
 @json_flag
 @training_options
 def list_runs(limit: int, as_json: bool, url: str | None, data_dir: Path) -> None:
-    """Show the latest runs, newest first: what started each, how it ended or how far it is.
+    """Show the latest runs, newest first: trigger, state or outcome, and time taken.
 
     \b
     Example:  slipstream runs list --limit 5
               slipstream runs list --json | jq '.[0].metrics'
     """
-    with training(url, data_dir) as peer:
+    with training_peer(url, data_dir) as peer:
         items = peer.get("/v1/runs", limit=limit)["items"]
     if as_json:
         show_json(items)
         return
     from slipstream.contracts.rest import Run
 
-    found = [Run.model_validate(item) for item in items]
+    latest = [Run.model_validate(item) for item in items]
     header = ("run", "state", "profile", "trigger", "asked for", "took", "outcome")
     show_table(
         header,
@@ -64,13 +65,13 @@ def list_runs(limit: int, as_json: bool, url: str | None, data_dir: Path) -> Non
                 _took(run),
                 _outcome(run).partition(": ")[0],
             )
-            for run in found
+            for run in latest
         ],
     )
     click.echo(
-        f"\nNext: slipstream runs show {found[0].run_id}"
-        if found
-        else "\nNo run so far: slipstream runs start"
+        f"\nNext: slipstream runs show {latest[0].run_id}"
+        if latest
+        else "\nNo run yet: slipstream runs start"
     )
 
 
@@ -79,45 +80,45 @@ def list_runs(limit: int, as_json: bool, url: str | None, data_dir: Path) -> Non
 @json_flag
 @training_options
 def show_run(run_id: str, as_json: bool, url: str | None, data_dir: Path) -> None:
-    """Show a run: how far it is, or how it ended, with its figures and everything that the gate's
-    decision rests on.
+    """Show a run: progress or outcome, metrics, and all numbers behind the gate's decision.
 
     \b
     Example:  slipstream runs show 20261124-101500-3fa9c1
     """
-    with training(url, data_dir) as peer:
-        found = peer.get(f"/v1/runs/{segment(run_id)}")
+    with training_peer(url, data_dir) as peer:
+        run = peer.get(f"/v1/runs/{segment(run_id)}")
         decisions = peer.get(f"/v1/runs/{segment(run_id)}/decisions")
     if as_json:
-        show_json({**found, "decisions": decisions})
+        show_json({**run, "decisions": decisions})
         return
     from slipstream.contracts.rest import Run
 
-    _show(Run.model_validate(found))
+    _show(Run.model_validate(run))
     for decision in decisions:
         show_facts([(f"  {name}", f"{value:.6g}") for name, value in decision["numbers"].items()])
 
 
-@runs.command("report", short_help="Fetch a run's report, a page with plots.")
+@runs.command("report", short_help="Download a run's report, a page with plots.")
 @click.argument("run_id")
 @click.option(
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Where to; by default RUN_ID.html here.",
+    help="File that the report is written to. Default: RUN_ID.html in the current folder.",
 )
-@click.option("--open", "opening", is_flag=True, help="Show it in the browser.")
+@click.option("--open", "opening", is_flag=True, help="Open the report in the browser.")
 @training_options
 def report(
     run_id: str, output: Path | None, opening: bool, url: str | None, data_dir: Path
 ) -> None:
-    """Fetch the report of a run that came to a model: data, figures, the gate's decision, lists
-    before and after. One HTML file.
+    """Download the report of a run that made a model, as one HTML file.
+
+    It shows the data, the metrics, the gate's decision, and lists before and after.
 
     \b
     Example:  slipstream runs report 20261124-101500-3fa9c1 --open
     """
     output = output or Path(f"{run_id}.html")
-    with training(url, data_dir) as peer:
+    with training_peer(url, data_dir) as peer:
         try:
             peer.download(f"/v1/runs/{segment(run_id)}/report", output)
         except OSError as error:
@@ -133,24 +134,25 @@ def report(
     type=click.Choice(["fast", "best"]),
     default="fast",
     show_default=True,
-    help="Minutes, or a night.",
+    help="Training effort: minutes (fast) or hours (best).",
 )
-@click.option("--reason", default="", help="Why; it is kept with the run.")
+@click.option("--reason", default="", help="Reason, which is kept with the run. Default: none.")
 @click.option(
-    "--follow", "following", is_flag=True, help="Stay, and show how far it is until it has ended."
+    "--follow", "following", is_flag=True, help="Show the run's progress until it has ended."
 )
 @json_flag
 @training_options
 def start(
     profile: str, reason: str, following: bool, as_json: bool, url: str | None, data_dir: Path
 ) -> None:
-    """Ask for a run. One of the same profile that waits already is taken instead: it will see the
-    same data.
+    """Ask for a run.
+
+    If one of the same profile is queued already, that one is returned: it will see the same data.
 
     \b
     Example:  slipstream runs start --profile best --reason "new catalogue" --follow
     """
-    with training(url, data_dir) as peer:
+    with training_peer(url, data_dir) as peer:
         run = peer.post("/v1/runs", {"trigger": "request", "reason": reason, "profile": profile})
         if following:
             _follow(peer, run["run_id"], as_json)
@@ -162,18 +164,19 @@ def start(
     click.echo(f"Next: slipstream runs follow {run['run_id']}")
 
 
-@runs.command(short_help="Take a run off the queue, or stop it.")
+@runs.command(short_help="Remove a run from the queue, or stop it.")
 @click.argument("run_id")
 @json_flag
 @training_options
 def cancel(run_id: str, as_json: bool, url: str | None, data_dir: Path) -> None:
-    """Take a run off the queue, or stop it. The champion goes on; a run whose model is being
-    published can't be cancelled.
+    """Remove a run from the queue, or stop it.
+
+    The champion goes on serving. A run whose model is being published can't be cancelled.
 
     \b
     Example:  slipstream runs cancel 20261124-101500-3fa9c1
     """
-    with training(url, data_dir) as peer:
+    with training_peer(url, data_dir) as peer:
         run = peer.post(f"/v1/runs/{segment(run_id)}:cancel", {})
     if as_json:
         show_json(run)
@@ -181,38 +184,37 @@ def cancel(run_id: str, as_json: bool, url: str | None, data_dir: Path) -> None:
     click.echo(f"{run_id}  {'cancelled' if run['state'] == 'cancelled' else 'is being stopped'}")
 
 
-@runs.command(short_help="Show how far a run is, until it has ended.")
+@runs.command(short_help="Show a run's progress until it has ended.")
 @click.argument("run_id", required=False)
 @json_flag
 @training_options
 def follow(run_id: str | None, as_json: bool, url: str | None, data_dir: Path) -> None:
-    """Show how far a run is until it has ended; without RUN_ID, the newest one. Ctrl-C stops the
-    following, not the run.
+    """Show a run's progress until it has ended; without RUN_ID, that of the newest run.
 
-    Exit status 0 when the run has succeeded, whatever the gate said of its model; 1 when it has
-    failed or was cancelled.
+    Ctrl-C stops the following, not the run. The exit status is 0 when the run has succeeded,
+    whatever the gate decided about its model, and 1 when it has failed or was cancelled.
 
     \b
     Example:  slipstream runs follow
     """
-    with training(url, data_dir) as peer:
+    with training_peer(url, data_dir) as peer:
         if run_id is None:
             newest = peer.get("/v1/runs", limit=1)["items"]
             if not newest:
                 raise click.ClickException(
-                    "there is no run to follow; ask for one: slipstream runs start --follow"
+                    "there is no run to follow; start one: slipstream runs start --follow"
                 )
             run_id = newest[0]["run_id"]
         _follow(peer, run_id, as_json)
 
 
 def _follow(peer: "Peer", run_id: str, as_json: bool) -> None:
-    from slipstream_cli.commands.run_progress import follow as until_ended
+    from slipstream_cli.commands.run_progress import follow as follow_run
     from slipstream_cli.local.terminal import Terminal
 
     try:
         with Terminal().gauge() as shown:
-            run = until_ended(peer, run_id, shown)
+            run = follow_run(peer, run_id, shown)
     except KeyboardInterrupt:
         click.echo(
             f"\nStopped following; the run goes on. Again: slipstream runs follow {run_id}",
@@ -233,7 +235,7 @@ def _follow(peer: "Peer", run_id: str, as_json: bool) -> None:
 
 
 def _show(run: "Run") -> None:
-    from slipstream_cli.commands.run_progress import words
+    from slipstream_cli.commands.run_progress import activity
 
     left = f", about {format_duration(run.eta_s)} left" if run.eta_s else ""
     resumed = f", takes up {run.resumes} (attempt {run.attempt})" if run.resumes else ""
@@ -241,9 +243,9 @@ def _show(run: "Run") -> None:
         ("run", f"{run.run_id} ({run.profile}){resumed}"),
         (
             "asked for",
-            f"{format_time(run.created_at)} ({run.trigger}{f': {run.reason}' if run.reason else ''})",
+            f"{format_time(run.created_at)} ({': '.join(filter(None, (run.trigger, run.reason)))})",
         ),
-        ("state", run.state if run.finished_at else f"{run.progress:.0%}, {words(run)}{left}"),
+        ("state", run.state if run.finished_at else f"{run.progress:.0%}, {activity(run)}{left}"),
         ("took", _took(run)),
         ("outcome", _outcome(run)),
         ("model", run.model_version),

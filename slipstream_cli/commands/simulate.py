@@ -1,4 +1,4 @@
-"""`slipstream simulate`."""
+"""`slipstream simulate`: write the events of a simulated shop."""
 
 from pathlib import Path
 
@@ -10,33 +10,37 @@ _count = click.IntRange(min=1)
 @click.command(short_help="Write the events of a simulated shop, of any size.")
 @click.argument("folder", metavar="OUT_DIR", type=click.Path(file_okay=False, path_type=Path))
 @click.option(
-    "--visitors", type=_count, required=True, help="How many there are; each has an event or more."
+    "--visitors", type=_count, required=True, help="Number of visitors; each has an event or more."
 )
-@click.option("--items", type=_count, required=True, help="How many there are; some may go unseen.")
-@click.option("--events", type=_count, required=True, help="Views, carts and purchases together.")
+@click.option(
+    "--items", type=_count, required=True, help="Number of items; some may have no event."
+)
+@click.option(
+    "--events", type=_count, required=True, help="Number of views, carts and purchases together."
+)
 @click.option(
     "--seed",
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
-    help="The same seed gives the same files.",
+    help="Seed of the random numbers; the same seed gives the same files.",
 )
 @click.option(
-    "--days", type=_count, default=90, show_default=True, help="The time that it takes in the shop."
+    "--days", type=_count, default=90, show_default=True, help="Days that the events spread over."
 )
 @click.option(
     "--impressions",
     is_flag=True,
-    help="Tell the lists, too, that some views came from; they come on top of the events.",
+    help="Also write impressions of the lists that some views came from, beside --events.",
 )
 def simulate(
     folder: Path, visitors: int, items: int, events: int, seed: int, days: int, impressions: bool
 ) -> None:
-    """Write interactions.parquet and items.parquet of a shop that never was: for load, for
-    development, and to compare models on.
+    """Write interactions.parquet and items.parquet of a simulated shop to OUT_DIR.
 
-    Popularity is unequal, items appear over time, visitors have tastes that drift, visits have an
-    order, and some views lead to carts and purchases. Memory does not grow with the events.
+    The files are for load tests, development and comparing models. Popularity is unequal, items
+    appear over time, visitors have tastes that drift, visits have an order, and some views lead to
+    carts and purchases. Memory does not grow with the number of events.
 
     \b
     Example:  slipstream simulate shop --visitors 2000 --items 500 --events 30000
@@ -55,7 +59,8 @@ def simulate(
         click.echo(f"{event_type:<10} {count:,}")
     click.echo(f"Wrote {files.interactions} and {files.items}.")
     click.echo(
-        f"Next: slipstream evaluate {files.interactions} --items {files.items} --protocol time-split"
+        f"Next: slipstream evaluate {files.interactions} --items {files.items}"
+        " --protocol time-split"
     )
     click.echo(
         f"  or, with slipstream up: slipstream replay {files.interactions} --items {files.items}"

@@ -1,18 +1,18 @@
-"""`slipstream write-keys`: make, list, rotate and revoke the keys that may send events, without a
-restart of ingestion.
+"""`slipstream write-keys`: make, list, rotate and revoke the keys that may send events.
+
+Ingestion takes changes over within seconds, without a restart.
 """
 
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from slipstream.contracts.times import format_time
-from slipstream_cli.options import data_dir_option
+from slipstream.contracts.times import format_duration, format_time, now_ms
+from slipstream_cli.options import Duration, data_dir_option
 from slipstream_cli.peers import environment_settings
 
 if TYPE_CHECKING:
@@ -20,27 +20,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 data_dir = data_dir_option(
-    "The folder of the stack whose keys these are, where one runs; else SLIPSTREAM_REDIS__URL counts."
+    "Data folder of the running stack whose keys these are."
+    " Where none runs on it, SLIPSTREAM_REDIS__URL names the store."
 )
-
-
-class _Duration(click.ParamType[timedelta]):
-    """A time with its unit: 90s, 30m, 24h, 7d, or 0."""
-
-    name = "duration"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> timedelta:
-        if isinstance(value, timedelta):
-            return value
-        found = re.fullmatch(r"(\d+)([smhd])", str(value)) or re.fullmatch(r"(0)()", str(value))
-        if not found:
-            self.fail(f"{value!r} is no time such as 90s, 30m, 24h or 7d", param, ctx)
-        return timedelta(**{_UNITS.get(found[2], "seconds"): int(found[1])})
 
 
 def _name(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
@@ -56,68 +40,82 @@ name_argument = click.argument("name", callback=_name)
     "write-keys", short_help="Make, list, rotate and revoke the keys that may send events."
 )
 def write_keys() -> None:
-    """The keys that may send events, beside those in SLIPSTREAM_INGESTION__WRITE_KEYS.
+    """Make, list, rotate and revoke the keys that may send events.
 
-    Ingestion takes a change over within seconds. Only hashes are kept: a key is shown once, when it
-    is made.
+    Keys in SLIPSTREAM_INGESTION__WRITE_KEYS count besides; they are changed there only. Ingestion
+    takes a change over within seconds. Only hashes are stored: a key is shown once, when it is
+    made.
 
     \b
     Example:  slipstream write-keys add shop
+              slipstream write-keys rotate shop --grace 24h
     """
 
 
-@write_keys.command()
+@write_keys.command(short_help="Make a key.")
 @name_argument
 @data_dir
 def add(name: str, data_dir: Path) -> None:
-    """Make a key; NAME becomes the source of the events that come in with it. A name may have
-    several keys.
+    """Make a key. NAME becomes the source of the events that it sends; it may have several keys.
+
+    \b
+    Example:  slipstream write-keys add shop
     """
     click.echo(_with_store(data_dir, lambda store: store.add(name)))
     click.echo("Keep it: it can't be shown again. It counts within seconds.", err=True)
 
 
-@write_keys.command("list")
+@write_keys.command("list", short_help="List all keys.")
 @data_dir
 def list_keys(data_dir: Path) -> None:
-    """Show every key that was made: its name, the beginning of its SHA-256, when it was made, and
-    whether it counts.
+    """List all keys: name, the beginning of the SHA-256, time made, and whether it counts.
+
+    \b
+    Example:  slipstream write-keys list
     """
     keys = _with_store(data_dir, lambda store: store.all())
-    now = int(datetime.now(UTC).timestamp() * 1000)
+    now = now_ms()
     for key in keys:
         click.echo(
             f"{key.name:<20} {key.digest[:12]}  made {format_time(key.created)}  {_state(key, now)}"
         )
     if not keys:
-        click.echo("No key was made yet: slipstream write-keys add NAME", err=True)
+        click.echo("No key yet: slipstream write-keys add NAME", err=True)
 
 
-@write_keys.command()
+@write_keys.command(short_help="Replace the keys of a name by a new one.")
 @name_argument
 @click.option(
     "--grace",
-    type=_Duration(),
+    type=Duration(),
     default="24h",
     show_default=True,
-    help="How long the older keys go on to count.",
+    help="Time for which the older keys go on to count, such as 30m, 24h or 7d; 0 ends them now.",
 )
 @data_dir
-def rotate(name: str, grace: timedelta, data_dir: Path) -> None:
-    """Make a new key for NAME; those that it has end after the grace period. A key in ingestion's
-    settings ends there only.
+def rotate(name: str, grace: int, data_dir: Path) -> None:
+    """Make a new key for NAME; its older keys end after the grace period.
+
+    \b
+    Example:  slipstream write-keys rotate shop --grace 7d
     """
+    click.echo(_with_store(data_dir, lambda store: store.rotate(name, grace)))
     click.echo(
-        _with_store(data_dir, lambda store: store.rotate(name, int(grace.total_seconds() * 1000)))
+        f"Keep it: it can't be shown again. Older keys of {name} end in"
+        f" {format_duration(grace / 1000)}.",
+        err=True,
     )
-    click.echo(f"Keep it: it can't be shown again. Older keys of {name} end in {grace}.", err=True)
 
 
-@write_keys.command()
+@write_keys.command(short_help="End all keys of a name.")
 @name_argument
 @data_dir
 def revoke(name: str, data_dir: Path) -> None:
-    """End all keys of NAME now. A key in ingestion's settings ends there only."""
+    """End all keys of NAME now.
+
+    \b
+    Example:  slipstream write-keys revoke shop
+    """
     count = _with_store(data_dir, lambda store: store.revoke(name))
     if not count:
         raise click.ClickException(f"{name} has no key that counts")
@@ -135,9 +133,15 @@ def _state(key: "StoredKey", now: int) -> str:
 
 
 def _with_store(data_dir: Path, work: "Callable[[WriteKeyStore], Awaitable[T]]") -> T:
+    """Run `work` on the store of the stack on the data folder, or of the environment's Redis.
+
+    Raises:
+        click.ClickException: Redis does not answer.
+    """
     from pydantic import SecretStr
 
     from slipstream.chassis.settings import RedisSettings
+    from slipstream.stores.connection import StoreUnavailableError, translated
     from slipstream.stores.write_keys import WriteKeyStore
     from slipstream_cli.local.data_folder import running_stack
 
@@ -155,10 +159,10 @@ def _with_store(data_dir: Path, work: "Callable[[WriteKeyStore], Awaitable[T]]")
             await store.aclose()
 
     try:
-        return asyncio.run(run())
-    except OSError as error:
-        raise click.ClickException(f"Redis does not answer: {error}") from error
-    except Exception as error:
-        if type(error).__module__.startswith("redis"):
-            raise click.ClickException(f"Redis does not answer: {error}") from error
-        raise
+        with translated():
+            return asyncio.run(run())
+    except StoreUnavailableError as error:
+        raise click.ClickException(
+            f"{error}; start it with slipstream up, or say where it is:"
+            " --data-dir or SLIPSTREAM_REDIS__URL"
+        ) from error

@@ -1,6 +1,5 @@
-"""`slipstream dead-letters`: look at what could not be taken, and send it again once the cause is
-repaired.
+"""Reading and replaying of dead letters.
 
-Letters are read from the topic; originals are sent through ingestion's REST API like anything else,
-so that nothing goes round its checks.
+Letters are read from the topic. Their originals are sent through ingestion's REST API, so that its
+checks hold for them, too.
 """

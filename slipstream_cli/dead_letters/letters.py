@@ -1,4 +1,4 @@
-"""The dead letters that are on the topic now, and a choice of them."""
+"""Dead letters on the topic, and a filter of them."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -12,13 +12,15 @@ from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.events import DeadLetter
 from slipstream.contracts.topics import DEAD_LETTERS
 
+# Seconds without a record after which the broker counts as away.
 PATIENCE_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """A dead letter. `id` is its place, which no other letter ever has: offsets count within one
-    incarnation of the topic.
+    """A dead letter.
+
+    `id` is its position, with the incarnation of the topic, so it is unique forever.
     """
 
     id: str
@@ -30,9 +32,13 @@ class Letter:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """Which letters; an empty set means any. `since` is the earliest time of receipt, in
-    milliseconds.
+class LetterFilter:
+    """A filter of letters.
+
+    Attributes:
+        codes: Codes to keep; empty: all.
+        sources: Sources to keep; empty: all.
+        since: Earliest time of receipt, in ms since the epoch.
     """
 
     codes: frozenset[str] = frozenset()
@@ -53,26 +59,33 @@ class Choice:
 def read_letters(
     kafka: KafkaSettings,
     namespace: str,
-    choice: Choice,
+    chosen: LetterFilter,
     progress: Callable[[int], None] = lambda _read: None,
 ) -> list[Letter]:
-    """The chosen letters up to the topic's present end, in the order in which they were received.
+    """Read the chosen letters up to the topic's present end, in order of receipt.
 
-    `progress` is told how many letters have been read. Raises `BrokerUnavailableError`.
+    Args:
+        kafka: The broker.
+        namespace: The namespace of the topic.
+        chosen: The filter.
+        progress: Called with the number of letters read so far, also those that are filtered out.
+
+    Raises:
+        BrokerUnavailableError: The broker does not answer.
     """
-    chosen: list[Letter] = []
+    letters: list[Letter] = []
     for read, message in enumerate(_messages(kafka, namespace), 1):
         progress(read)
-        if (letter := Letter.of(message)) in choice:
-            chosen.append(letter)
-    return sorted(chosen, key=lambda letter: letter.record.received_at)
+        if (letter := Letter.of(message)) in chosen:
+            letters.append(letter)
+    return sorted(letters, key=lambda letter: letter.record.received_at)
 
 
 def _messages(kafka: KafkaSettings, namespace: str) -> Iterator[Message[DeadLetter]]:
     consumer = Consumer(kafka, namespace, [DEAD_LETTERS], None)
     try:
         if not topic_ids(kafka, [physical(namespace, DEAD_LETTERS)]):
-            return  # nothing has ever run in this namespace
+            return  # no service has run in this namespace yet
         deadline = time.monotonic() + PATIENCE_S
         while True:
             batch = consumer.poll(0.5)
@@ -83,7 +96,7 @@ def _messages(kafka: KafkaSettings, namespace: str) -> Iterator[Message[DeadLett
                 return
             elif time.monotonic() > deadline:
                 raise BrokerUnavailableError(
-                    f"the broker at {kafka.bootstrap_servers} does not give the dead letters"
+                    f"the broker at {kafka.bootstrap_servers} sends no dead letters"
                 )
     finally:
         consumer.close()

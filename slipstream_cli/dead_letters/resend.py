@@ -1,7 +1,6 @@
-"""Send the originals of letters again, and remember which have been."""
+"""Replays of dead letters, and the record of those replayed."""
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -12,41 +11,49 @@ import httpx
 import orjson
 
 from services.ingestion.verdicts import NOT_KEPT
+from slipstream.contracts.times import now_ms
 from slipstream.datasets.replay import Progress, bodies, post
 from slipstream_cli.dead_letters.letters import Letter
-from slipstream_cli.dead_letters.originals import LIST_NAME, NoWayBackError, Resend, resend
+from slipstream_cli.dead_letters.originals import (
+    LIST_NAME,
+    NotReplayableError,
+    ReplayEntry,
+    replay_entry,
+)
 
-# In the data folder. A file, since the message ids that ingestion remembers cover a day and letters
-# stay for 30; and not a consumer group's offset, since a choice of letters is not a place in the
-# topic.
-MEMORY = "replayed-dead-letters.jsonl"
-A_BODY = 500
+# In the data folder. Ingestion remembers message ids for a day, but letters stay for 30. A consumer
+# group's offset would not do, since the replayed letters need not be the oldest.
+REPLAYED_FILE = "replayed-dead-letters.jsonl"
+ENTRIES_PER_BODY = 500
 
 
-class Memory:
-    """Which letters have been replayed: one JSON line each, written once their verdicts are there."""
+class ReplayedLetters:
+    """The record of replayed letters: a JSON line each, written after their verdicts."""
 
     def __init__(self, directory: Path) -> None:
-        self._path = directory / MEMORY
+        self._path = directory / REPLAYED_FILE
         self._ids = {entry["letter"] for entry in self._entries()}
 
     def __contains__(self, letter: Letter) -> bool:
         return letter.id in self._ids
 
     def add(self, verdicts: Iterable[tuple[Letter, str]]) -> None:
-        """Remember these, with what ingestion said. A letter that was rejected again is done, too,
-        since it has a new one; but not where ingestion keeps none, as of what was too much at once.
+        """Record letters with their verdicts.
+
+        A letter that was rejected again counts as replayed, since it has a new letter. Rejections
+        without a letter, such as those of a rate limit, are left out.
         """
-        now = int(time.time() * 1000)
-        done = [(letter.id, said) for letter, said in verdicts if said not in NOT_KEPT]
+        now = now_ms()
+        done = [(letter.id, code) for letter, code in verdicts if code not in NOT_KEPT]
         lines = [
-            orjson.dumps({"letter": name, "verdict": said, "at": now}) + b"\n"
-            for name, said in done
+            orjson.dumps({"letter": letter_id, "verdict": code, "at": now}) + b"\n"
+            for letter_id, code in done
         ]
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("ab") as file:
-            file.write(b"\n" + b"".join(lines))  # the line before may have been cut short
-        self._ids |= {name for name, _ in done}
+            # A crash may have cut the last line short, so a new one begins.
+            file.write(b"\n" + b"".join(lines))
+        self._ids |= {letter_id for letter_id, _ in done}
 
     def _entries(self) -> Iterator[dict[str, Any]]:
         if not self._path.exists():
@@ -54,91 +61,108 @@ class Memory:
         for line in self._path.read_bytes().splitlines():
             try:
                 entry = orjson.loads(line)
-            except orjson.JSONDecodeError:  # the last line of a process that was killed
+            except orjson.JSONDecodeError:  # cut short by a crash
                 continue
             if isinstance(entry, dict) and "letter" in entry:
                 yield entry
 
 
 @dataclass(slots=True)
-class Prepared:
-    """What a replay would send, by endpoint. `replayed` letters have been sent before, `superseded`
-    ones have a newer entry of the same item or user, `no_way_back` counts the others by the reason
-    why they can't be sent.
+class ReplayPlan:
+    """A plan of a replay.
+
+    Attributes:
+        sendable: Letters with the entries to send, by endpoint.
+        replayed: Number of letters that were replayed before.
+        superseded: Number of entries with a newer one of the same item or user.
+        not_replayable: Number of letters that can't be sent, by reason.
     """
 
     sendable: dict[str, list[tuple[Letter, dict[str, Any]]]] = field(default_factory=dict)
     replayed: int = 0
     superseded: int = 0
-    no_way_back: Counter[str] = field(default_factory=Counter)
+    not_replayable: Counter[str] = field(default_factory=Counter)
 
     @property
     def total(self) -> int:
         return sum(map(len, self.sendable.values()))
 
 
-def prepare(letters: list[Letter], memory: Memory, now_ms: int, *, again: bool = False) -> Prepared:
-    """Sort out what can be sent. `letters` are in the order of their receipt, and so are those of
-    an endpoint.
+def prepare(
+    letters: list[Letter], done: ReplayedLetters, at_ms: int, *, again: bool = False
+) -> ReplayPlan:
+    """Plan the replay of letters.
+
+    Args:
+        letters: The letters, in order of receipt.
+        done: Letters that were replayed before.
+        at_ms: The time of the replay, in ms.
+        again: Whether those are replayed again.
     """
-    prepared = Prepared()
+    plan = ReplayPlan()
     newest: dict[str, str] = {}
-    ways: list[tuple[Letter, Resend]] = []
+    entries: list[tuple[Letter, ReplayEntry]] = []
     for letter in letters:
-        if letter in memory and not again:
-            prepared.replayed += 1
+        if letter in done and not again:
+            plan.replayed += 1
             continue
         try:
-            way = resend(letter, now_ms)
-        except NoWayBackError as error:
-            prepared.no_way_back[str(error)] += 1
+            entry = replay_entry(letter, at_ms)
+        except NotReplayableError as error:
+            plan.not_replayable[str(error)] += 1
             continue
-        ways.append((letter, way))
-        if way.entity:
-            newest[way.entity] = letter.id
-    for letter, way in ways:
-        if way.entity and newest[way.entity] != letter.id:
-            prepared.superseded += 1
+        entries.append((letter, entry))
+        if entry.entity:
+            newest[entry.entity] = letter.id
+    for letter, entry in entries:
+        if entry.entity and newest[entry.entity] != letter.id:
+            plan.superseded += 1
         else:
-            prepared.sendable.setdefault(way.path, []).append((letter, way.entry))
-    return prepared
-
-
-@dataclass(slots=True)
-class Report:
-    """What ingestion said: `accepted`, `duplicate`, or the code of a rejection."""
-
-    verdicts: Counter[str] = field(default_factory=Counter)
+            plan.sendable.setdefault(entry.path, []).append((letter, entry.entry))
+    return plan
 
 
 def send(
-    prepared: Prepared,
-    memory: Memory,
+    plan: ReplayPlan,
+    done: ReplayedLetters,
     url: str,
     write_key: str,
     progress: Progress = lambda _done, _total: None,
-) -> Report:
-    """Send what was prepared, in batches. Raises `ReplayError` when ingestion can't be reached or
-    refuses the key; what was answered until then is remembered.
+) -> Counter[str]:
+    """Send a plan's entries in batches, and record the letters as replayed.
+
+    Args:
+        plan: The plan.
+        done: The record of replayed letters.
+        url: Ingestion.
+        write_key: The key to send with.
+        progress: Called with the number sent and the total.
+
+    Returns:
+        The number of entries by verdict: `accepted`, `duplicate`, or the code of a rejection.
+
+    Raises:
+        ReplayError: Ingestion can't be reached or refuses the key. Entries answered before are
+            recorded.
     """
-    return asyncio.run(_send(prepared, memory, url, write_key, progress))
+    return asyncio.run(_send(plan, done, url, write_key, progress))
 
 
 async def _send(
-    prepared: Prepared, memory: Memory, url: str, write_key: str, progress: Progress
-) -> Report:
-    report = Report()
-    done = 0
+    plan: ReplayPlan, done: ReplayedLetters, url: str, write_key: str, progress: Progress
+) -> Counter[str]:
+    verdicts: Counter[str] = Counter()
+    sent = 0
     async with httpx.AsyncClient(base_url=url, auth=(write_key, ""), timeout=60) as client:
-        for path, pairs in prepared.sendable.items():
+        for path, pairs in plan.sendable.items():
             letters = iter([letter for letter, _ in pairs])
             for body, count in bodies(
-                (orjson.dumps(entry) for _, entry in pairs), LIST_NAME[path], A_BODY
+                (orjson.dumps(entry) for _, entry in pairs), LIST_NAME[path], ENTRIES_PER_BODY
             ):
                 answer = await post(client, path, body)
-                said = [result.get("code") or result["status"] for result in answer["results"]]
-                memory.add(zip([next(letters) for _ in range(count)], said, strict=True))
-                report.verdicts.update(said)
-                done += count
-                progress(done, prepared.total)
-    return report
+                codes = [result.get("code") or result["status"] for result in answer["results"]]
+                done.add(zip([next(letters) for _ in range(count)], codes, strict=True))
+                verdicts.update(codes)
+                sent += count
+                progress(sent, plan.total)
+    return verdicts

@@ -1,3 +1,1 @@
-"""What `slipstream demo` does and says: real film ratings through the whole of Slipstream, and one
-click that changes a list.
-"""
+"""The demo: film ratings through the whole of Slipstream, and a click that changes a list."""

@@ -1,6 +1,4 @@
-"""Which events of a file Slipstream has not got yet, so that a replay that was interrupted goes on
-where it stopped.
-"""
+"""The events of a file that are not stored yet, from which an interrupted replay continues."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -9,15 +7,21 @@ import pyarrow as pa
 
 
 def missing_events(interactions: pa.Table, stored: Callable[[str], int]) -> pa.Table:
-    """The events by time, less the first `stored(user_id)` of each visitor: a replay sends a
-    visitor's events in order.
+    """Select the events that a replay, which sends each visitor's in order, has still to send.
+
+    Args:
+        interactions: All events.
+        stored: The number of events stored, by visitor.
+
+    Returns:
+        The events by time, without the first `stored(user_id)` of each visitor.
     """
     ordered = interactions.sort_by("timestamp")
     user_ids = ordered["user_id"].to_pylist()
-    there = {user_id: stored(user_id) for user_id in sorted(set(user_ids))}
+    sent = {user_id: stored(user_id) for user_id in sorted(set(user_ids))}
     passed: Counter[str] = Counter()
     kept = []
     for user_id in user_ids:
-        kept.append(passed[user_id] >= there[user_id])
+        kept.append(passed[user_id] >= sent[user_id])
         passed[user_id] += 1
     return ordered.filter(pa.array(kept))

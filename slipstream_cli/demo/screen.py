@@ -1,19 +1,25 @@
-"""What the demo prints: lists of films with their genres, and what a click changed in one."""
+"""Texts of the demo: lists of films with genres, and the changes by a click."""
 
 from collections.abc import Iterator
 from typing import Any
 
-from slipstream_cli.demo.visitors import Visitor
+from slipstream_cli.demo.tastes import DemoVisitor
 from slipstream_cli.local.plan import Plan
 
 Film = dict[str, Any]
+# Films shown of a history.
 LATELY = 5
+# Characters of a title.
 _TITLE = 46
 
 
-def visitor(shown: Visitor, watched: list[Film], slate: list[Film]) -> str:
-    """A visitor's taste, latest films, and recommendations. `watched` are item attributes, newest
-    first; `slate` as served.
+def visitor(shown: DemoVisitor, watched: list[Film], slate: list[Film]) -> str:
+    """Format a visitor's taste, latest films and recommendations.
+
+    Args:
+        shown: The visitor.
+        watched: Attributes of the films watched, newest first.
+        slate: The recommendations as served.
     """
     lines = [
         "",
@@ -31,8 +37,14 @@ def visitor(shown: Visitor, watched: list[Film], slate: list[Film]) -> str:
 def change(
     user_id: str, clicked: Film, before: list[Film], after: list[Film], elapsed_s: float
 ) -> str:
-    """The list after a click: what is new, what moved and how far, what left. All films as served,
-    with their attributes.
+    """Format a list after a click, with the films that are new, have moved, or have left.
+
+    Args:
+        user_id: The visitor.
+        clicked: The film that was clicked on.
+        before: The recommendations before the click, as served.
+        after: Those after it.
+        elapsed_s: Seconds between the click and them.
     """
     film = clicked["attributes"]
     lines = ["", f"Visitor {user_id} clicks on {_name(film)} ({', '.join(film['categories'])})"]
@@ -64,16 +76,17 @@ def _marked(before: list[Film], after: list[Film]) -> Iterator[str]:
 
 
 def where_to_look(plan: Plan, user_id: str) -> str:
-    """The URLs, two commands to copy, and how to go on with data of one's own."""
+    """Format the URLs, two commands to try, and the next steps with other data."""
     urls = plan.urls
     lines = ["", *(f"{name:<11} {url}/docs   {url}/metrics" for name, url in urls.items())]
-    lines += ["", f"What became of the recommendations: {urls['monitoring']}/", "", "Try it:"]
+    lines += ["", f"Clicks and conversions by model: {urls['monitoring']}/", "", "Try it:"]
     lines.append(f"  curl '{urls['serving']}/v1/recommendations/{user_id}?n=5&attributes=true'")
     lines.append(
-        f"  curl -u {plan.write_key}: {urls['ingestion']}/v1/track -H 'content-type: application/json' "
+        f"  curl -u {plan.write_key}: {urls['ingestion']}/v1/track"
+        " -H 'content-type: application/json' "
         f"""-d '{{"userId": "{user_id}", "event": "click", "properties": {{"item_id": "50"}}}}'"""
     )
-    lines += ["", f"Your own data, apart from this (the demo's is in {plan.directory}):"]
+    lines += ["", f"With your own data, which is kept apart (the demo's is in {plan.directory}):"]
     lines += [
         "  slipstream up",
         "  slipstream replay events.parquet --items items.parquet     (in a second terminal)",

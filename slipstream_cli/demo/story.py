@@ -1,4 +1,4 @@
-"""The demo's steps, in order. Everything is done and seen over REST, as any client could."""
+"""The demo's steps, in order, all over REST, as any client could."""
 
 import tempfile
 import time
@@ -16,7 +16,7 @@ from slipstream.datasets.movielens import EVENTS, DatasetError, MovieLens, fetch
 from slipstream.datasets.replay import ReplayError, replay
 from slipstream_cli.demo import screen
 from slipstream_cli.demo.backlog import missing_events
-from slipstream_cli.demo.visitors import Visitor, contrasting_visitors, films_of_another_kind
+from slipstream_cli.demo.tastes import DemoVisitor, contrasting_visitors, films_of_another_kind
 from slipstream_cli.local.plan import Plan
 from slipstream_cli.local.terminal import Terminal
 
@@ -30,12 +30,13 @@ _SHOWN = ("hit_rate@10", "ndcg@10", "coverage@10")
 
 
 class DemoError(RuntimeError):
-    """A step of the demo failed; the text says which, and what to look at."""
+    """A step of the demo failed; the text says which, and where to look."""
 
 
 class Demo:
-    """Tells the story on a stack that `start` brings up. `movielens` is a folder with the data,
-    where it can't be fetched.
+    """The demo on a local stack.
+
+    `movielens` is a folder with the data, for machines that can't fetch it.
     """
 
     def __init__(self, plan: Plan, terminal: Terminal, movielens: Path | None = None) -> None:
@@ -45,8 +46,12 @@ class Demo:
             name: Peer(name, url, token=token, timeout_s=10) for name, url in plan.urls.items()
         }
 
-    def tell(self, start: Callable[[], None]) -> None:
-        """All of it. Raises `DemoError`."""
+    def run(self, start: Callable[[], None]) -> None:
+        """Run all steps; `start` starts the stack.
+
+        Raises:
+            DemoError: A step failed.
+        """
         began = time.perf_counter()
         files = self.prepare(start)
         interactions, items = pq.read_table(files.interactions), pq.read_table(files.items)
@@ -57,8 +62,10 @@ class Demo:
         self._terminal.show(screen.where_to_look(self._plan, visitors[0].user_id))
 
     def prepare(self, start: Callable[[], None]) -> MovieLens:
-        """Bring the stack up, all events into it, and a model trained on them into service. Raises
-        `DemoError`.
+        """Start the stack, send it all events, and wait until serving has a model trained on them.
+
+        Raises:
+            DemoError: A step failed.
         """
         with self._explained():
             with self._step("data"):
@@ -78,12 +85,12 @@ class Demo:
             ) from error
 
     def _bring_events(self, files: MovieLens) -> bool:
-        """Replay what is missing; whether there was anything."""
+        """Replay the events that are missing, and return whether there were any."""
         interactions = pq.read_table(files.interactions)
         busiest, most = Counter(interactions["user_id"].to_pylist()).most_common(1)[0]
         stored = self._caught_up()["lake"]["interactions"]
         if stored >= EVENTS and self._ratings_of(busiest) >= most:
-            self._terminal.line(f"{'events':<12} {EVENTS:,} are there from before")
+            self._terminal.line(f"{'events':<12} {EVENTS:,} are stored already")
             return False
         with self._step("replay"), tempfile.TemporaryDirectory() as directory:
             missing = missing_events(interactions, self._ratings_of) if stored else interactions
@@ -97,7 +104,8 @@ class Demo:
             )
             if report.accepted != missing.num_rows:
                 raise DemoError(
-                    f"ingestion accepted {report.accepted:,} of {missing.num_rows:,} events: {report}"
+                    f"ingestion accepted {report.accepted:,} of {missing.num_rows:,} events:"
+                    f" {report}"
                 )
         with self._step("features"):
             self._caught_up()
@@ -119,7 +127,7 @@ class Demo:
         def caught_up() -> dict[str, Any] | None:
             status: dict[str, Any] = self._peers["features"].get("/v1/status")
             self._terminal.progress(
-                f"features: {status['applied']:,} taken in, {status['lag']:,} to go"
+                f"features: {status['applied']:,} applied, {status['lag']:,} to go"
             )
             return status if status["caught_up"] else None
 
@@ -132,7 +140,7 @@ class Demo:
             with self._step("training"):
                 version = self._train()
         else:
-            self._terminal.line(f"{'model':<12} version {version} is there from before")
+            self._terminal.line(f"{'model':<12} version {version} serves already")
         with self._step("serving"):
             self._until(
                 lambda: self._served() == version or None,
@@ -178,10 +186,11 @@ class Demo:
             )
         if champion != run["model_version"]:
             self._terminal.line(
-                f"{'model':<12} version {run['model_version']} stays in reserve: {run['decision_reason']}"
+                f"{'model':<12} version {run['model_version']} is not promoted:"
+                f" {run['decision_reason']}"
             )
             self._terminal.line(
-                f"{'':<12} the gate promotes only what is surely better, so version {champion} goes on"
+                f"{'':<12} the gate wants a significant gain, so version {champion} goes on serving"
             )
             return champion
         shown = ", ".join(
@@ -192,7 +201,7 @@ class Demo:
         )
         return champion
 
-    def _show(self, visitors: list[Visitor], items: pa.Table) -> None:
+    def _show(self, visitors: list[DemoVisitor], items: pa.Table) -> None:
         films = {row["item_id"]: row for row in items.to_pylist()}
         slates = [self._recommended(visitor.user_id) for visitor in visitors]
         for visitor, slate in zip(visitors, slates, strict=True):
@@ -204,9 +213,7 @@ class Demo:
         self._click(visitors[0], slates[0], slates[1:])
 
     def _sequence(self, user_id: str) -> list[str]:
-        """What the visitor watched and clicked on, newest first, as the online store has it: also
-        clicks of earlier demos.
-        """
+        """Read the visitor's items, newest first, with the clicks of earlier demos."""
         detail = self._peers["features"].get(f"/v1/features/visitor/{user_id}")
         return [event["item_id"] for event in reversed(detail["sequence"])]
 
@@ -216,16 +223,16 @@ class Demo:
         )
         if answer["answered_by"] != "model":
             raise DemoError(
-                f"visitor {user_id} was answered by {answer['answered_by']}: {answer['reason']}. Where the champion was trained "
-                "on other data, --data-dir gives the demo a folder of its own."
+                f"visitor {user_id} was answered by {answer['answered_by']}: {answer['reason']}."
+                " If the champion was trained on other data, give the demo another --data-dir."
             )
         slate: list[dict[str, Any]] = answer["items"]
         return slate
 
     def _click(
-        self, visitor: Visitor, before: list[dict[str, Any]], others: list[list[dict[str, Any]]]
+        self, visitor: DemoVisitor, before: list[dict[str, Any]], others: list[list[dict[str, Any]]]
     ) -> None:
-        """One click; another one only where the first does not change the ten films."""
+        """Send a click, and further ones only while the ten films stay the same."""
         known = {*visitor.watched, *self._sequence(visitor.user_id)}
         order = [item["item_id"] for item in before]
 
@@ -242,12 +249,13 @@ class Demo:
                 self._terminal.show(screen.change(visitor.user_id, film, before, after, elapsed))
                 return
             self._terminal.show(
-                f"\nThe click on {film['attributes']['title']} left the ten films as they were; another one:"
+                f"\nThe click on {film['attributes']['title']} did not change the ten films;"
+                " another one:"
             )
         raise DemoError("no click changed the recommendations")
 
     def _send_click(self, user_id: str, item_id: str) -> float:
-        """Sends it through ingestion; the moment (`time.perf_counter`) at which it was accepted."""
+        """Send a click through ingestion; return the `time.perf_counter` of its acceptance."""
         click = {
             "userId": user_id,
             "event": "click",
@@ -259,14 +267,14 @@ class Demo:
         return time.perf_counter()
 
     def _until(
-        self, condition: Callable[[], Any], limit_s: float, what: str, pause_s: float = 0.1
+        self, condition: Callable[[], Any], limit_s: float, event: str, pause_s: float = 0.1
     ) -> Any:
         deadline = time.monotonic() + limit_s
-        while (found := condition()) is None:
+        while (value := condition()) is None:
             if time.monotonic() > deadline:
-                raise DemoError(f"waited {limit_s:g} s for {what}")
+                raise DemoError(f"waited {limit_s:g} s for {event}")
             time.sleep(pause_s)
-        return found
+        return value
 
     @contextmanager
     def _step(self, name: str) -> Iterator[None]:

@@ -1,3 +1,1 @@
-"""Slipstream on one machine: the embedded servers and the five services as supervised child
-processes.
-"""
+"""A local stack: embedded servers and the five services as supervised child processes."""

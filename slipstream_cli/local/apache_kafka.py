@@ -1,6 +1,4 @@
-"""Apache Kafka in KRaft mode, from the jars of an unpacked distribution: one node, or a cluster on
-this machine.
-"""
+"""Apache Kafka in KRaft mode, from an unpacked distribution: one node or a local cluster."""
 
 import os
 import shlex
@@ -17,7 +15,10 @@ from slipstream_cli.local.servers import ask
 
 # The variable that names the folder into which the distribution was unpacked.
 KAFKA_HOME: Final = "KAFKA_HOME"
-HOW_TO_GET: Final = f"unpack a binary from kafka.apache.org/downloads, and set {KAFKA_HOME} to the folder that has libs/"
+HOW_TO_GET: Final = (
+    "unpack a binary from kafka.apache.org/downloads,"
+    f" and set {KAFKA_HOME} to the folder that has libs/"
+)
 HOW_TO_GET_JAVA: Final = "17 or newer; Debian, Ubuntu: apt-get install default-jre-headless"
 # Any 16 bytes in base64: all nodes of a cluster are formatted with the same.
 _CLUSTER_ID: Final = "c2xpcHN0cmVhbS1sb2NhbA"
@@ -27,18 +28,18 @@ _START_S, _GRACE_S = 120.0, 30.0
 
 
 def home_of(environment: Mapping[str, str]) -> Path | None:
-    """The distribution that `KAFKA_HOME` names; None where it names none, or a folder without jars."""
+    """Return the distribution that `KAFKA_HOME` names; None without one, or without jars in it."""
     home = Path(environment.get(KAFKA_HOME) or os.devnull)
     return home.resolve() if any(home.glob("libs/kafka-clients-*.jar")) else None
 
 
 def version(home: Path) -> str:
-    """Kafka's version, which its jars are named by."""
+    """Read Kafka's version from the names of its jars."""
     return next(home.glob("libs/kafka-clients-*.jar")).stem.removeprefix("kafka-clients-")
 
 
 def java() -> str | None:
-    """The Java that runs Kafka: that of `JAVA_HOME`, or the first on the path."""
+    """Find the Java that runs Kafka: that of `JAVA_HOME`, or the first on the path."""
     return (
         shutil.which("java", path=f"{os.environ['JAVA_HOME']}/bin")
         if "JAVA_HOME" in os.environ
@@ -54,10 +55,14 @@ def kafka(
     advertised_port: int = 0,
     output: int | IO[bytes] = subprocess.DEVNULL,
 ) -> Child:
-    """A node that is broker and controller, with its records in `directory`: it goes on from what
-    it finds there.
+    """Build a node that is broker and controller.
 
-    Clients are sent to `advertised_port`, where a proxy may listen; 0: to its own port.
+    Args:
+        home: The distribution.
+        port: Where it listens.
+        directory: Folder of its records, which it reads again at a start.
+        advertised_port: The port that clients are sent to, where a proxy may listen; 0: `port`.
+        output: Takes the node's output.
     """
     return kafka_cluster(
         home, [port], directory, advertised_ports=[advertised_port or port], output=output
@@ -72,10 +77,16 @@ def kafka_cluster(
     advertised_ports: Sequence[int] = (),
     output: int | IO[bytes] = subprocess.DEVNULL,
 ) -> list[Child]:
-    """A cluster of as many nodes as `ports`, each with a folder in `directory`; start it with
-    `start_together`.
+    """Build a cluster with a node for each of `ports`; start it with `start_together`.
 
     With three nodes the internal topics have three replicas, and two must be in sync for any topic.
+
+    Args:
+        home: The distribution.
+        ports: Where the nodes listen.
+        directory: Parent of the nodes' folders.
+        advertised_ports: The ports that clients are sent to; empty: `ports`.
+        output: Takes the nodes' output.
     """
     controllers: list[int] = []
     while len(controllers) < len(ports):
@@ -95,8 +106,8 @@ def kafka_cluster(
             "advertised.listeners": f"PLAINTEXT://127.0.0.1:{advertised}",
             "log.dirs": folder / "data",
             **_settings(replicas=min(len(ports), 3)),
-            # A node that was killed is taken for alive for so long, and may not come back before.
-            # Alone, nobody stands in for it.
+            # A killed node counts as alive until its session ends, and can't return before.
+            # A single node has no replica to take over, so its session is short.
             "broker.session.timeout.ms": 3_000 if len(ports) == 1 else 9_000,
             "broker.heartbeat.interval.ms": 500 if len(ports) == 1 else 2_000,
         }
@@ -120,7 +131,7 @@ def kafka_cluster(
 
 
 def _settings(replicas: int) -> dict[str, object]:
-    """What differs from Kafka's defaults. Sessions, transactions and fetching are as they come."""
+    """List the settings that differ from Kafka's defaults."""
     in_sync = max(1, replicas - 1)
     return {
         "process.roles": "broker,controller",
@@ -143,12 +154,13 @@ def _settings(replicas: int) -> dict[str, object]:
 
 
 def _command(home: Path, folder: Path) -> list[str]:
-    """Format the storage where that was not done yet, and become the node. In one process, so that
-    nodes do it side by side.
+    """Build the command that formats the storage, where it is new, and becomes the node.
+
+    Both happen in one process, so that the nodes of a cluster format side by side.
     """
     if (binary := java()) is None:
         raise StartError(f"Kafka needs Java {HOW_TO_GET_JAVA}")
-    # C1 alone starts in half the time, and is warm at once.
+    # Java's C1 compiler alone halves the time to start.
     start = [
         binary,
         "-Xmx384m",
@@ -174,15 +186,17 @@ def _command(home: Path, folder: Path) -> list[str]:
 
 
 def _serves(port: int, advertised_port: int) -> bool:
-    # A node answers before it counts as alive, and takes no topics until then: it is ready when it
-    # names itself.
+    # A node answers before the cluster counts it as alive, and takes no topics until then. It is
+    # ready when its own answer lists it.
     answer = ask(port, struct.pack(">i", len(_METADATA)) + _METADATA)
     return answer[4:8] == struct.pack(">i", 7) and advertised_port in _broker_ports(answer[8:])
 
 
 def _broker_ports(body: bytes) -> list[int]:
-    """The ports of the brokers of a Metadata answer of version 1. Raises OSError when it is cut
-    short.
+    """Parse the brokers' ports from a Metadata answer, version 1.
+
+    Raises:
+        OSError: The answer is cut short.
     """
     try:
         ports, at = [], 4

@@ -1,4 +1,4 @@
-"""Who runs on a data folder: its lock, which also tells other commands how to reach the stack."""
+"""The lock of a data folder, which also describes the running stack to other commands."""
 
 import fcntl
 import json
@@ -15,8 +15,9 @@ _LOCK = "lock"
 
 
 def running_stack(directory: Path) -> dict[str, str]:
-    """The `Plan.description` of the stack that runs on this folder; empty when none does, or it is
-    another user's.
+    """Return the `Plan.description` of the stack running on this folder.
+
+    It is empty when none runs, or when the folder is another user's.
     """
     try:
         with (directory / _LOCK).open("r") as file:
@@ -28,19 +29,22 @@ def running_stack(directory: Path) -> dict[str, str]:
 
 
 @contextmanager
-def held(plan: Plan) -> Iterator[None]:
-    """Hold the data folder: a second stack on it is refused while this one runs, and only then.
-    Raises `StartError`.
+def data_folder_lock(plan: Plan) -> Iterator[None]:
+    """Lock the plan's data folder for the block, against a second stack on it.
+
+    Raises:
+        StartError: Another stack runs on it.
     """
     plan.directory.mkdir(parents=True, exist_ok=True)
-    # What is in it lets its reader write events.
+    # It holds a write key, so nobody else may read it.
     descriptor = os.open(plan.directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "r+") as file:
         if not _try_lock(file):
             raise StartError(
-                f"Slipstream already runs on {plan.directory}; stop it, or give another folder with --data-dir"
+                f"Slipstream already runs on {plan.directory};"
+                " stop it, or give another folder with --data-dir"
             )
-        os.fchmod(descriptor, 0o600)  # one that an older version made
+        os.fchmod(descriptor, 0o600)  # files of older versions
         file.truncate(0)
         json.dump(plan.description, file)
         file.flush()

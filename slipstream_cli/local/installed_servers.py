@@ -1,6 +1,4 @@
-"""The servers that production runs on, as this machine has them installed: which are absent, and
-all of them for one command.
-"""
+"""Apache Kafka, Redis and PostgreSQL as installed on this machine."""
 
 import shutil
 import subprocess
@@ -20,16 +18,15 @@ _GET_REDIS = "Debian, Ubuntu: apt-get install redis-server"
 
 
 def redis(port: int, directory: Path, *, output: int | IO[bytes] = subprocess.DEVNULL) -> Child:
-    """A Redis that keeps an append-only file in `directory`, and goes on from the one that it finds
-    there.
-    """
+    """Build a Redis with an append-only file in `directory`, which it reads again at a start."""
     command = [_redis_binary(), *redis_arguments(port, directory)]
     return Child("redis", port, command, redis_answers, grace_s=10.0, output=output)
 
 
 def absent(environment: Mapping[str, str], *, sql: bool = True) -> list[str]:
-    """The servers that can't be started here, each with the way to get it; empty when Kafka, Redis
-    and PostgreSQL can be. Without `sql`, PostgreSQL is not looked for.
+    """List the servers that are not installed, each with the way to get it.
+
+    Without `sql`, PostgreSQL is not looked for.
     """
     missing = []
     if apache_kafka.home_of(environment) is None:
@@ -44,8 +41,10 @@ def absent(environment: Mapping[str, str], *, sql: bool = True) -> list[str]:
 
 
 def kafka_home(environment: Mapping[str, str], *, sql: bool = True) -> Path:
-    """Kafka's distribution, where everything can be started. Raises `StartError` that names what is
-    `absent`.
+    """Return Kafka's distribution, once all servers are known to be installed.
+
+    Raises:
+        StartError: Some are absent; the text lists them.
     """
     home, missing = apache_kafka.home_of(environment), absent(environment, sql=sql)
     if home is None or missing:
@@ -54,13 +53,16 @@ def kafka_home(environment: Mapping[str, str], *, sql: bool = True) -> Path:
 
 
 def versions(home: Path, *, sql: bool = True) -> str:
-    """The servers' names and versions, for a report."""
-    told = [f"Apache Kafka {apache_kafka.version(home)}", f"Redis {version_of(_redis_binary())}"]
-    return ", ".join([*told, f"PostgreSQL {postgresql.version()}"] if sql else told)
+    """Name the servers with their versions."""
+    names = [f"Apache Kafka {apache_kafka.version(home)}", f"Redis {version_of(_redis_binary())}"]
+    return ", ".join([*names, f"PostgreSQL {postgresql.version()}"] if sql else names)
 
 
 def settings(brokers: Sequence[Child], redis_server: Child, database: str = "") -> dict[str, str]:
-    """The environment by which services find these servers; `database` is a URL, empty for SQLite."""
+    """Build the environment that points services at these servers.
+
+    `database` is a URL; empty for SQLite.
+    """
     return {
         EXTERNAL["broker"]: ",".join(broker.address for broker in brokers),
         "SLIPSTREAM_KAFKA__REPLICATION_FACTOR": str(min(len(brokers), 3)),
@@ -71,8 +73,9 @@ def settings(brokers: Sequence[Child], redis_server: Child, database: str = "") 
 
 @contextmanager
 def running(home: Path, *, sql: bool) -> Iterator[dict[str, str]]:
-    """Kafka, Redis and, with `sql`, PostgreSQL on data folders of their own, until the block ends;
-    their `settings`.
+    """Run Kafka, Redis and, with `sql`, PostgreSQL for the block; yield their `settings`.
+
+    Their data is in a temporary folder.
     """
     with ExitStack() as stack:
         directory = Path(

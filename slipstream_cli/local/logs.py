@@ -1,4 +1,4 @@
-"""What the children print: kept in files of bounded size, with errors passed on to the terminal."""
+"""Log files of child processes, of bounded size; errors are also shown on the terminal."""
 
 import logging
 import os
@@ -12,16 +12,15 @@ from pathlib import Path
 import orjson
 
 MAX_BYTES = 5_000_000
-# The same complaint is shown again only after so long.
+# Least time between two showings of the same error.
 REPEAT_S = 10.0
 
 
 class Log:
-    """Reads what is written to `fd` (hand it to children as their output) into a file and one older
-    copy of it.
+    """A rotated log file, written by a thread that reads the other end of the pipe `fd`.
 
-    `on_error` gets each line that a service logged as an error, shortened, repeats left out.
-    Closing stops the reading.
+    Children get `fd` as their output. `on_error` gets each line that a service logged as an error,
+    shortened, without repeats. Closing ends the thread.
     """
 
     def __init__(self, path: Path, on_error: Callable[[str], None]) -> None:
@@ -35,7 +34,7 @@ class Log:
         threading.Thread(target=self._read, name=f"log {path.stem}", daemon=True).start()
 
     def tail(self) -> list[str]:
-        """The last lines, for the case that a child ended before it could log in its own way."""
+        """Return the last lines, also those that are no JSON."""
         return list(self._last)
 
     def close(self) -> None:
@@ -47,18 +46,15 @@ class Log:
                 text = line.rstrip("\n")
                 self._last.append(text)
                 self._file.emit(logging.makeLogRecord({"msg": text}))
-                complaint = error_in(text)
-                if (
-                    complaint
-                    and time.monotonic() - self._shown.get(complaint, -REPEAT_S) >= REPEAT_S
-                ):
-                    self._shown[complaint] = time.monotonic()
-                    self._on_error(complaint)
+                message = error_in(text)
+                if message and time.monotonic() - self._shown.get(message, -REPEAT_S) >= REPEAT_S:
+                    self._shown[message] = time.monotonic()
+                    self._on_error(message)
         self._file.close()
 
 
 def error_in(line: str) -> str:
-    """One line's worth of an error that a service logged as JSON; empty for everything else."""
+    """Shorten a service's JSON log line to its error; empty where it logs none."""
     if not line.startswith("{"):
         return ""
     try:
@@ -68,7 +64,6 @@ def error_in(line: str) -> str:
     if record.get("level") not in ("error", "critical"):
         return ""
     cause = str(record.get("exception") or record.get("error") or "").strip().rpartition("\n")[2]
-    what = (
-        str(record.get("event", "")).strip().rpartition("\n")[2]
-    )  # of a traceback, the line that says what was wrong
-    return ": ".join(filter(None, (what, cause)))[:300]
+    # The last line of a traceback names the error.
+    event = str(record.get("event", "")).strip().rpartition("\n")[2]
+    return ": ".join(filter(None, (event, cause)))[:300]

@@ -1,6 +1,4 @@
-"""Where everything of a local stack is: ports, folders, and the environment that tells the
-services.
-"""
+"""The plan of a local stack: its ports, folders and environment."""
 
 import os
 from collections.abc import Mapping
@@ -19,14 +17,18 @@ DEFAULT_PORTS = {
 EXTERNAL = {"broker": "SLIPSTREAM_KAFKA__BOOTSTRAP_SERVERS", "valkey": "SLIPSTREAM_REDIS__URL"}
 # The variable that names the data folder, and the folder where it names none.
 DATA_DIR, DEFAULT_DATA_DIR = "SLIPSTREAM_DATA_DIR", Path(".slipstream")
-# The write key of a stack that was not told one.
+# The write key of a stack whose environment names none.
 DEVELOPMENT_KEY = "dev"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A local stack before it runs. `ports` names what runs here: the five services and the
-    embedded servers.
+    """A plan of a local stack.
+
+    Attributes:
+        directory: The data folder.
+        ports: Ports by name, of the five services and of the servers that are embedded.
+        environment: The services' environment.
     """
 
     directory: Path
@@ -35,19 +37,20 @@ class Plan:
 
     @property
     def urls(self) -> dict[str, str]:
-        """Where each service answers."""
+        """The services' URLs by name."""
         return {name: f"http://127.0.0.1:{self.ports[name]}" for name in SERVICES}
 
     @property
     def write_key(self) -> str:
-        """A key that ingestion accepts: the first that it was given."""
+        """The first of the write keys that ingestion accepts."""
         first = self.environment["SLIPSTREAM_INGESTION__WRITE_KEYS"].split(",")[0]
         return first.partition(":")[2].strip()
 
     @property
     def description(self) -> dict[str, str]:
-        """What other commands need to reach it: the services' URLs by name, `write_key`, `kafka`,
-        `redis` and `namespace`.
+        """The addresses that other commands need to reach the stack.
+
+        Keys: the services' names (URLs), `kafka`, `redis`, `write_key` and `namespace`.
         """
         servers = {
             "kafka": self.environment[EXTERNAL["broker"]],
@@ -57,7 +60,7 @@ class Plan:
         return {**self.urls, **servers, "write_key": self.write_key, "namespace": namespace}
 
     def service_environment(self, name: str) -> dict[str, str]:
-        """The environment of one service's process."""
+        """Return the environment of one service's process."""
         return {**self.environment, "SLIPSTREAM_HTTP__PORT": str(self.ports[name])}
 
 
@@ -68,11 +71,17 @@ def make_plan(
     *,
     any_ports: bool = False,
 ) -> Plan:
-    """Decide the ports and the environment of a stack that keeps its data in `directory`.
+    """Decide the ports and the environment of a local stack.
 
-    A server that a URL in `environment` (this process's own, by default) names is not started here.
-    A default port that is taken gives way to the next free one; one given in `ports` does not:
-    StartError. `any_ports` takes whatever is free.
+    Args:
+        directory: The data folder.
+        environment: Settings of the services; by default those of this process. A server that a
+            URL in it names is not started.
+        ports: Fixed ports by name. The others are the default ones, or the next free ones.
+        any_ports: Take any free ports instead of the default ones.
+
+    Raises:
+        StartError: A fixed port is in use, or its name is unknown.
     """
     given = dict(os.environ if environment is None else environment)
     directory = directory.resolve()

@@ -1,4 +1,4 @@
-"""PostgreSQL from Debian's package or from the path, with databases that are made and dropped."""
+"""PostgreSQL from Debian's package or from the path, and its databases."""
 
 import os
 import pwd
@@ -16,9 +16,9 @@ from slipstream_cli.local.processes import Child, StartError, free_port
 from slipstream_cli.local.servers import ask, version_of
 
 HOW_TO_GET: Final = "Debian, Ubuntu: apt-get install postgresql"
-# The one role of a server that is made here; nobody is asked for a password.
+# The only role of a server that is made here; it has no password.
 _ROLE: Final = "slipstream"
-# Whom Debian's package brings, since PostgreSQL refuses to run as root.
+# The user that Debian's package creates. PostgreSQL refuses to run as root.
 _SYSTEM_USER: Final = "postgres"
 # StartupMessage 3.0. The answer begins with R (authentication) once it takes connections, and with
 # E until then.
@@ -27,9 +27,7 @@ _START_S, _GRACE_S = 60.0, 20.0
 
 
 def binaries() -> Path | None:
-    """The folder of `initdb` and `postgres`: of Debian's newest version, or on the path; None where
-    there is none.
-    """
+    """Find the folder of `initdb` and `postgres`: Debian's newest version, or that on the path."""
     debian = [path.parent for path in Path("/usr/lib/postgresql").glob("[0-9]*/bin/initdb")]
     if debian:
         return max(debian, key=lambda folder: int(folder.parent.name))
@@ -44,17 +42,19 @@ def postgresql(
     durable: bool = True,
     output: int | IO[bytes] = subprocess.DEVNULL,
 ) -> Child:
-    """A PostgreSQL that keeps its data in `directory` and asks nobody on this machine for a
-    password.
+    """Build a PostgreSQL that takes local connections without a password.
 
-    The data are made here where the folder has none. Where this process is root's, the server is
-    the user `postgres`, who must be able to enter the folder. Raises `StartError` when that fails.
+    Where this process is root's, the server runs as the user `postgres`, which must be able to
+    enter the folder.
 
     Args:
         port: Where it listens, on 127.0.0.1 only.
-        directory: The server's own folder.
-        durable: Whether a commit waits for the disk. Without, a crash of the machine may cost the data.
-        output: Takes what the server prints.
+        directory: Folder of its data, which are made here where it has none.
+        durable: Whether a commit waits for the disk. Without, a crash of the machine may lose data.
+        output: Takes the server's output.
+
+    Raises:
+        StartError: PostgreSQL is not installed, or can't make its data.
     """
     data = directory.resolve() / "data"
     directory.mkdir(parents=True, exist_ok=True)
@@ -86,8 +86,9 @@ def postgresql(
 
 @contextmanager
 def temporary_postgresql(*, durable: bool) -> Iterator[Child]:
-    """A PostgreSQL on a free port that runs until the block ends, and its data with it. `durable`
-    is `postgresql`'s.
+    """Run a PostgreSQL with temporary data on a free port for the block.
+
+    `durable` is that of `postgresql`.
     """
     with tempfile.TemporaryDirectory(prefix="slipstream-postgresql-") as folder:
         Path(folder).chmod(0o755)  # the server is another user than root
@@ -99,22 +100,30 @@ def temporary_postgresql(*, durable: bool) -> Iterator[Child]:
 
 
 def version() -> str:
-    """The version of the server that is started here. Raises `StartError` where it is not
-    installed.
+    """Return the version of the installed server.
+
+    Raises:
+        StartError: It is not installed.
     """
     return version_of(_binary("postgres"))
 
 
 def create_database(server: Child, name: str) -> str:
-    """Make an empty database; its URL, as `SLIPSTREAM_DATABASE__URL` takes it. Raises `StartError`
-    when it can't be made.
+    """Make an empty database, and return its URL for `SLIPSTREAM_DATABASE__URL`.
+
+    Raises:
+        StartError: The database can't be made.
     """
     _run("createdb", _connection(server, name))
     return f"postgresql+psycopg://{_ROLE}@{server.address}/{name}"
 
 
 def drop_database(server: Child, name: str) -> None:
-    """Delete a database, whoever still uses it. Raises `StartError` when that fails."""
+    """Delete a database, also while clients are connected.
+
+    Raises:
+        StartError: The database can't be deleted.
+    """
     _run("dropdb", ["--force", *_connection(server, name)])
 
 

@@ -1,4 +1,4 @@
-"""Child processes that never outlive this one."""
+"""Child processes that end with this one."""
 
 import ctypes
 import os
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import IO
 
 PR_SET_PDEATHSIG = 1
-# The exit status of a command that Ctrl-C ended before it was done, as shells have it.
+# Exit status of a command that Ctrl-C ended, as in shells.
 INTERRUPTED = 130
 
 
@@ -20,17 +20,24 @@ class StartError(Exception):
 
 
 class Child:
-    """A server or service as a child process on a port of 127.0.0.1. It can be stopped or killed,
-    and started again.
+    """A server or service as a child process on a port of 127.0.0.1.
 
-    The child leads a process group of its own: a terminal's Ctrl-C does not reach it, so that
-    whoever started it decides the order of stopping. On Linux the kernel kills it when the *thread*
-    that started it ends, in whatever way; so start it from a thread that lives as long as the child
-    should.
+    It can be stopped or killed, and started again. The child leads its own process group. A
+    terminal's Ctrl-C does not reach it, so its starter decides the order of stopping. On Linux the
+    kernel kills it when the *thread* that started it ends. So start it from a thread that lives as
+    long as the child should.
 
-    `answers` asks it one question in its protocol. `output` takes what it prints. `start_s` is its
-    time to answer after a start, `grace_s` its time to obey `stop_signal`. It runs as `user` where
-    that is given, which only root can do.
+    Args:
+        name: Its name in messages.
+        port: Where it listens.
+        command: The program and its arguments.
+        answers: Whether the server on a port answers in its protocol.
+        grace_s: Seconds that it has to obey `stop_signal`.
+        start_s: Seconds that it has to answer after a start.
+        stop_signal: The signal that stops it.
+        user: The user that it runs as, which only root can choose; None: this process's.
+        environment: Its environment; None: this process's.
+        output: Takes its standard output and error.
     """
 
     def __init__(
@@ -55,7 +62,7 @@ class Child:
         self._stop_signal, self._user = stop_signal, user
 
     def launch(self) -> None:
-        """Start it and return at once."""
+        """Start it, and return at once."""
         self.process = subprocess.Popen(
             self._command,
             env=None if self._environment is None else dict(self._environment),
@@ -71,14 +78,20 @@ class Child:
     def start(
         self, timeout_s: float | None = None, wanted: Callable[[], bool] = lambda: True
     ) -> "Child":
-        """Start it and wait until it answers, or is no longer `wanted`. Raises `StartError` when it
-        can't, or does not answer in `timeout_s` (None: in its own time).
+        """Start it and wait until it answers, or is no longer `wanted`.
+
+        Args:
+            timeout_s: Seconds to wait; None: its `start_s`.
+            wanted: Asked while waiting; False ends the wait.
+
+        Raises:
+            StartError: It can't start, or does not answer in time.
         """
         start_together([self], timeout_s, wanted)
         return self
 
     def answers(self) -> bool:
-        """Whether it answers in its protocol now."""
+        """Ask whether it answers in its protocol now."""
         try:
             return self._answers(self.port)
         except OSError:
@@ -101,12 +114,13 @@ class Child:
     def wait_until_it_answers(
         self, since: float, timeout_s: float | None, wanted: Callable[[], bool]
     ) -> None:
-        """The second half of `start`, for a child that was launched at `since` (monotonic seconds)."""
+        """Wait for a child that was launched at `since` (monotonic seconds), as `start` does."""
         limit_s = self._start_s if timeout_s is None else timeout_s
         while wanted() and not self.answers():
             if not self.alive:
                 raise StartError(
-                    f"{self.name} ended with status {self.status} while starting on port {self.port}"
+                    f"{self.name} ended with status {self.status}"
+                    f" while starting on port {self.port}"
                 )
             if time.monotonic() > since + limit_s:
                 self.kill()
@@ -116,8 +130,10 @@ class Child:
             time.sleep(0.01)
 
     def finish(self) -> bool:
-        """Wait its time of grace after `terminate`, and kill what is left of its group. False when
-        it had to be killed.
+        """Wait up to `grace_s` for its end after `terminate`, and kill the rest of its group.
+
+        Returns:
+            False when it had to be killed.
         """
         if self.process is None:
             return True
@@ -130,12 +146,12 @@ class Child:
         return True
 
     def stop(self) -> bool:
-        """`terminate` and `finish`."""
+        """Ask it to end, wait, and return whether it ended by itself."""
         self.terminate()
         return self.finish()
 
     def kill(self) -> None:
-        """End it and whatever it started at once, as a crash would."""
+        """Kill it and all processes that it started."""
         if self.process is None:
             return
         try:
@@ -150,8 +166,9 @@ def start_together(
     timeout_s: float | None = None,
     wanted: Callable[[], bool] = lambda: True,
 ) -> None:
-    """`Child.start` for children that answer only once all of them run, as the nodes of a cluster
-    do.
+    """Start children that answer only once all of them run, such as the nodes of a cluster.
+
+    The arguments and the error are those of `Child.start`.
     """
     for child in children:
         if not is_free(child.port):
@@ -164,7 +181,7 @@ def start_together(
 
 
 def is_free(port: int) -> bool:
-    """Whether nothing listens on the port of 127.0.0.1."""
+    """Check that nothing listens on the port of 127.0.0.1."""
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -175,7 +192,7 @@ def is_free(port: int) -> bool:
 
 
 def free_port() -> int:
-    """A port that nothing listens on."""
+    """Find a port of 127.0.0.1 that nothing listens on."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
@@ -183,13 +200,12 @@ def free_port() -> int:
 
 
 def _die_with(parent: int) -> Callable[[], None]:
-    prctl = ctypes.CDLL(
-        None, use_errno=True
-    ).prctl  # resolved before the fork: the child only calls
+    # Resolved before the fork: loading a library is not safe in the child.
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
 
     def in_child() -> None:
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it was gone before the line above
+        if os.getppid() != parent:  # the parent ended before the line above
             os._exit(1)
 
     return in_child

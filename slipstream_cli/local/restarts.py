@@ -1,23 +1,26 @@
-"""How soon a child that died is started again: at once, unless it does nothing but die."""
+"""Pauses before a child that died is started again: short at first, longer if it keeps dying."""
 
 from collections import deque
 
-# So many deaths within `WINDOW_S` are each made good at once; each one more doubles the pause.
+# Number of deaths within `WINDOW_S` after which the shortest pause follows; each further death
+# doubles it.
 AT_ONCE, WINDOW_S = 5, 60.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 15.0
 
 
 class Restarts:
-    """The deaths of one child. It is never given up: what it dies of may pass, and pauses keep that
-    cheap.
+    """The recent deaths of one child.
+
+    There is no last attempt: the cause may pass, and pauses keep the attempts cheap.
     """
 
     def __init__(self) -> None:
         self._deaths: deque[float] = deque(maxlen=100)
 
     def pause_after(self, now: float) -> float:
-        """It died at `now` (seconds of a clock that never goes back): the seconds to wait before it
-        starts again.
+        """Record a death, and return the seconds to wait before the next start.
+
+        `now` is in seconds of a monotonic clock.
         """
         self._deaths.append(now)
         while self._deaths[0] <= now - WINDOW_S:

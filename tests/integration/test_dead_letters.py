@@ -15,7 +15,7 @@ from slipstream.chassis.settings import KafkaSettings, RedisSettings
 from slipstream.contracts.events import DeadLetter, Interaction
 from slipstream.contracts.topics import DEAD_LETTERS, INTERACTIONS
 from slipstream_cli.__main__ import cli
-from slipstream_cli.dead_letters.resend import MEMORY
+from slipstream_cli.dead_letters.resend import REPLAYED_FILE
 from tests.integration.ingestion_process import KEY, ingestion_process
 from tests.integration.test_ingestion import records
 
@@ -127,7 +127,7 @@ def test_letters_are_listed_sent_again_once_and_what_is_still_wrong_gets_a_new_o
         assert len(command.letters("--limit", "2")) == 2
 
         assert "would send  2 to /v1/import" in command("replay", "--dry-run")
-        assert not (tmp_path / MEMORY).exists()
+        assert not (tmp_path / REPLAYED_FILE).exists()
         told = command("replay", "--url", url, "--write-key", KEY)
         assert (
             "sent        4" in told
@@ -146,7 +146,7 @@ def test_letters_are_listed_sent_again_once_and_what_is_still_wrong_gets_a_new_o
         assert [entry["replayed"] for entry in command.letters()] == [True] * 4 + [False] * 2
 
         told = command("replay", "--url", url, "--write-key", KEY, "--code", "timestamp_too_old")
-        assert "left out    1 that have been replayed" in told and "sent        0" in told
+        assert "left out    1 replayed before" in told and "sent        0" in told
 
 
 def test_a_namespace_in_which_nothing_ever_ran_has_no_letters(command: Command) -> None:
@@ -159,7 +159,7 @@ def test_a_namespace_in_which_nothing_ever_ran_has_no_letters(command: Command) 
     [
         (
             ["replay", "--url", "http://127.0.0.1:1", "--since", "yesterday"],
-            "neither an age like 90m",
+            "neither an age such as 90m",
             2,
         ),
         (["list", "--limit", "0"], "0 is not in the range", 2),

@@ -20,7 +20,7 @@ from slipstream.broker.topics import ensure_topics
 from slipstream.chassis.settings import DatabaseSettings, KafkaSettings
 from slipstream.stores import metadata
 from slipstream_cli.local.processes import Child, free_port
-from slipstream_cli.local.supervisor import is_ready
+from slipstream_cli.local.readiness import is_ready
 from tests.kafka_proxy import Api, KafkaProxy, Rule, proxied
 from tests.restarts import readers
 from tests.restarts.readers import Reader

@@ -7,7 +7,8 @@ from slipstream_cli.output import figures, show_facts, show_table
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        (0.4, "0 s"), (59.4, "59 s"), (60, "1 min"), (100, "1 min 40 s"), (599, "9 min 59 s"), (620, "10 min"), (3599, "60 min"),
+        (0.4, "0 s"), (59.4, "59 s"), (60, "1 min"), (100, "1 min 40 s"), (599, "9 min 59 s"),
+        (620, "10 min"), (3599, "60 min"),
         (3600, "1 h"), (5400, "1 h 30 min"), (90_000, "25 h"),
     ],
 )  # fmt: skip

@@ -4,7 +4,7 @@ import pytest
 
 from slipstream.chassis.client import Peer, PeerError
 from slipstream.contracts.rest import Run
-from slipstream_cli.commands.run_progress import follow, words
+from slipstream_cli.commands.run_progress import activity, follow
 from tests.unit.cli.rest_answers import Answers, InTurn, problem
 
 
@@ -78,6 +78,6 @@ def test_follow_gives_up_on_a_service_that_stays_away_and_on_a_run_that_is_not_t
 
 
 def test_words_say_only_what_is_known() -> None:
-    assert words(Run.model_validate(run())) == "starting"
-    assert words(Run.model_validate(run(stage="judging"))) == "judging"
-    assert words(Run.model_validate(run(stage="fitting", epoch=3))) == "fitting, epoch 3"
+    assert activity(Run.model_validate(run())) == "starting"
+    assert activity(Run.model_validate(run(stage="judging"))) == "judging"
+    assert activity(Run.model_validate(run(stage="fitting", epoch=3))) == "fitting, epoch 3"

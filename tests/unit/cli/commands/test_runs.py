@@ -13,10 +13,13 @@ from tests.unit.cli.rest_answers import Answers, InTurn, answers, problem
 __all__ = ["answers"]
 
 RUN = {
-    "run_id": "r1", "state": "succeeded", "trigger": "request", "reason": "first", "profile": "fast",
-    "created_at": 1_700_000_000_000, "started_at": 1_700_000_001_000, "finished_at": 1_700_000_035_000,
+    "run_id": "r1", "state": "succeeded", "trigger": "request", "reason": "first",
+    "profile": "fast",
+    "created_at": 1_700_000_000_000, "started_at": 1_700_000_001_000,
+    "finished_at": 1_700_000_035_000,
     "model_version": "r1", "decision": "promoted",
-    "decision_reason": "there is no champion", "metrics": {"ndcg@10": 0.25}, "lake_version": 7, "progress": 1.0,
+    "decision_reason": "there is no champion", "metrics": {"ndcg@10": 0.25},
+    "lake_version": 7, "progress": 1.0,
 }  # fmt: skip
 DECISION = {
     "outcome": "promoted",

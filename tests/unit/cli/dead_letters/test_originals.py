@@ -12,8 +12,8 @@ from slipstream_cli.dead_letters.originals import (
     IMPORT,
     ITEMS,
     USERS,
-    NoWayBackError,
-    resend,
+    NotReplayableError,
+    replay_entry,
 )
 
 HOUR = 3_600_000
@@ -42,14 +42,14 @@ def test_a_message_goes_again_under_its_id_and_at_its_time() -> None:
         "timestamp": RECEIVED - 5,
         "properties": {},
     }
-    way = resend(letter(original), NOW)
+    way = replay_entry(letter(original), NOW)
     assert (way.path, way.entry) == (BATCH, original)
 
 
 def test_without_an_id_it_has_one_of_its_letter_so_that_it_can_be_sent_twice() -> None:
     original = {"type": "page", "userId": "ada"}
     first, second, other = (
-        resend(letter(original, place=place), NOW).entry["messageId"]
+        replay_entry(letter(original, place=place), NOW).entry["messageId"]
         for place in ("t:0:7", "t:0:7", "t:0:8")
     )
     assert first == second != other
@@ -57,7 +57,9 @@ def test_without_an_id_it_has_one_of_its_letter_so_that_it_can_be_sent_twice() -
 
 
 def test_without_a_time_it_happened_when_it_was_received() -> None:
-    assert resend(letter({"type": "page", "userId": "ada"}), NOW).entry["timestamp"] == RECEIVED
+    assert (
+        replay_entry(letter({"type": "page", "userId": "ada"}), NOW).entry["timestamp"] == RECEIVED
+    )
 
 
 @pytest.mark.parametrize("field", ["timestamp", "originalTimestamp"])
@@ -70,13 +72,13 @@ def test_a_clock_that_was_off_is_corrected_by_when_it_was_sent_then_not_now(fiel
         "sentAt": fast,
         field: fast - 2_000,
     }
-    entry = resend(letter(original), NOW).entry
+    entry = replay_entry(letter(original), NOW).entry
     assert entry["timestamp"] == RECEIVED - 2_000
     assert "sentAt" not in entry
 
 
 def test_an_unreadable_time_is_left_for_ingestion_to_judge() -> None:
-    way = resend(
+    way = replay_entry(
         letter({"type": "page", "userId": "ada", "timestamp": "yesterday", "sentAt": 5}), NOW
     )
     assert (way.path, way.entry["timestamp"], way.entry["sentAt"]) == (BATCH, "yesterday", 5)
@@ -86,7 +88,10 @@ def test_an_unreadable_time_is_left_for_ingestion_to_judge() -> None:
     ("age_h", "path"), [(1, BATCH), (22, BATCH), (24, IMPORT), (24 * 29, IMPORT)]
 )
 def test_what_is_old_goes_as_history(age_h: int, path: str) -> None:
-    assert resend(letter({"type": "page", "userId": "ada"}), RECEIVED + age_h * HOUR).path == path
+    assert (
+        replay_entry(letter({"type": "page", "userId": "ada"}), RECEIVED + age_h * HOUR).path
+        == path
+    )
 
 
 @pytest.mark.parametrize(
@@ -101,13 +106,13 @@ def test_what_is_old_goes_as_history(age_h: int, path: str) -> None:
 def test_the_call_is_told_by_its_shape_where_nothing_else_tells_it(
     original: dict[str, Any], call: str
 ) -> None:
-    assert resend(letter(original), NOW).entry["type"] == call
+    assert replay_entry(letter(original), NOW).entry["type"] == call
 
 
 def test_a_write_key_is_not_sent_on() -> None:
     assert (
         "writeKey"
-        not in resend(letter({"type": "page", "userId": "ada", "writeKey": "old"}), NOW).entry
+        not in replay_entry(letter({"type": "page", "userId": "ada", "writeKey": "old"}), NOW).entry
     )
 
 
@@ -121,7 +126,7 @@ def test_a_write_key_is_not_sent_on() -> None:
 def test_entries_of_the_catalogue_are_known_by_their_shape(
     original: dict[str, Any], path: str, entity: str
 ) -> None:
-    way = resend(letter(original), NOW)
+    way = replay_entry(letter(original), NOW)
     assert (way.path, way.entry, way.entity) == (path, original, entity)
 
 
@@ -129,15 +134,15 @@ def test_entries_of_the_catalogue_are_known_by_their_shape(
     ("original", "why"),
     [
         ([1], "no JSON object"),
-        ('{"a":{"a":…', "too deeply nested"),
+        ('{"a":{"a":…', "nested too deeply"),
         (None, "no JSON object"),
-        ({"userId": "ada"}, "nothing in the original tells which call"),
+        ({"userId": "ada"}, "no field of the original shows which call"),
         ({"item_id": "x" * 300, "deleted": True}, "delete it again"),
     ],
 )
 def test_what_can_not_be_sent_says_why(original: Any, why: str) -> None:
-    with pytest.raises(NoWayBackError, match=why):
-        resend(letter(original), NOW)
+    with pytest.raises(NotReplayableError, match=why):
+        replay_entry(letter(original), NOW)
 
 
 INTERACTION = Interaction(
@@ -158,7 +163,7 @@ INTERACTION = Interaction(
 
 
 def test_an_interaction_that_features_left_out_becomes_a_message_again() -> None:
-    way = resend(letter(INTERACTION.model_dump_json(), source="features"), NOW)
+    way = replay_entry(letter(INTERACTION.model_dump_json(), source="features"), NOW)
     assert way.path == IMPORT
     assert way.entry == {
         "type": "track",
@@ -180,7 +185,7 @@ def test_an_interaction_that_features_left_out_becomes_a_message_again() -> None
 
 def test_an_anonymous_interaction_stays_anonymous_and_a_long_id_stays_short_enough() -> None:
     record = INTERACTION.model_copy(update={"user_id": "device", "event_id": "é" * 128})
-    entry = resend(letter(record.model_dump_json(), source="features"), NOW).entry
+    entry = replay_entry(letter(record.model_dump_json(), source="features"), NOW).entry
     assert (entry["anonymousId"], "userId" in entry) == ("device", False)
     assert len(entry["messageId"].encode()) <= 248
 
@@ -193,7 +198,7 @@ def test_a_record_that_was_malformed_is_sent_as_far_as_it_goes() -> None:
         "timestamp": "late",
         "item_id": "a",
     }
-    way = resend(letter(json.dumps(record), source="features", code="malformed_record"), NOW)
+    way = replay_entry(letter(json.dumps(record), source="features", code="malformed_record"), NOW)
     assert (way.path, way.entry["timestamp"], way.entry["properties"]) == (
         BATCH,
         "late",
@@ -205,7 +210,7 @@ def test_catalogue_records_go_back_to_their_endpoints() -> None:
     item = CatalogRecord(
         entity="item", entity_id="a", attributes={"price": 1}, available=False, timestamp=RECEIVED
     )
-    way = resend(letter(item.model_dump_json(), source="features"), NOW)
+    way = replay_entry(letter(item.model_dump_json(), source="features"), NOW)
     assert (way.path, way.entry) == (
         ITEMS,
         {"item_id": "a", "attributes": {"price": 1}, "available": False},
@@ -213,7 +218,7 @@ def test_catalogue_records_go_back_to_their_endpoints() -> None:
     identity = CatalogRecord(
         entity="identity", entity_id="device", attributes={"user_id": "ada"}, timestamp=RECEIVED
     )
-    entry = resend(letter(identity.model_dump_json(), source="features"), NOW).entry
+    entry = replay_entry(letter(identity.model_dump_json(), source="features"), NOW).entry
     assert (entry["type"], entry["previousId"], entry["userId"], entry["timestamp"]) == (
         "alias",
         "device",
@@ -234,5 +239,5 @@ def test_catalogue_records_go_back_to_their_endpoints() -> None:
     ],
 )
 def test_records_without_a_way_back_say_why(original: str, why: str) -> None:
-    with pytest.raises(NoWayBackError, match=why):
-        resend(letter(original, source="features"), NOW)
+    with pytest.raises(NotReplayableError, match=why):
+        replay_entry(letter(original, source="features"), NOW)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from slipstream.datasets.replay import ReplayError
-from slipstream_cli.dead_letters.resend import MEMORY, Memory, prepare, send
+from slipstream_cli.dead_letters.resend import REPLAYED_FILE, ReplayedLetters, prepare, send
 from tests.unit.cli.dead_letters.test_originals import NOW, letter
 
 
@@ -70,24 +70,24 @@ def test_letters_are_sent_once_whatever_was_said_of_them(
         letter({"item_id": "a"}, place="t:0:3"),
         letter([], place="t:0:4"),
     ]
-    prepared = prepare(letters, Memory(tmp_path / "new"), NOW)
-    assert (prepared.total, sum(prepared.no_way_back.values())) == (3, 1)
+    prepared = prepare(letters, ReplayedLetters(tmp_path / "new"), NOW)
+    assert (prepared.total, sum(prepared.not_replayable.values())) == (3, 1)
     told: list[tuple[int, int]] = []
-    report = send(
+    verdicts = send(
         prepared,
-        Memory(tmp_path / "new"),
+        ReplayedLetters(tmp_path / "new"),
         ingestion.url,
         "key",
         lambda done, total: told.append((done, total)),
     )
-    assert report.verdicts == {"accepted": 2, "invalid_name": 1}
+    assert verdicts == {"accepted": 2, "invalid_name": 1}
     assert [path for path, _ in ingestion.bodies] == ["/v1/batch", "/v1/items"]
     assert told == [(2, 3), (3, 3)]
 
-    again = prepare(letters, Memory(tmp_path / "new"), NOW)
+    again = prepare(letters, ReplayedLetters(tmp_path / "new"), NOW)
     assert (again.total, again.replayed) == (0, 3)
-    assert prepare(letters, Memory(tmp_path / "new"), NOW, again=True).total == 3
-    Memory(tmp_path / "elsewhere")
+    assert prepare(letters, ReplayedLetters(tmp_path / "new"), NOW, again=True).total == 3
+    ReplayedLetters(tmp_path / "elsewhere")
     assert not (tmp_path / "elsewhere").exists()
 
 
@@ -95,28 +95,33 @@ def test_what_is_turned_away_without_a_new_letter_can_be_replayed_later(
     ingestion: Ingestion, tmp_path: Path
 ) -> None:
     letters = [track("good", "t:0:1"), track("crawled", "t:0:2")]
-    report = send(prepare(letters, Memory(tmp_path), NOW), Memory(tmp_path), ingestion.url, "key")
-    assert report.verdicts == {"accepted": 1, "bot": 1}
-    (left,) = prepare(letters, Memory(tmp_path), NOW).sendable["/v1/batch"]
+    verdicts = send(
+        prepare(letters, ReplayedLetters(tmp_path), NOW),
+        ReplayedLetters(tmp_path),
+        ingestion.url,
+        "key",
+    )
+    assert verdicts == {"accepted": 1, "bot": 1}
+    (left,) = prepare(letters, ReplayedLetters(tmp_path), NOW).sendable["/v1/batch"]
     assert left[0] == letters[1]
 
 
 def test_what_was_not_answered_is_not_remembered(ingestion: Ingestion, tmp_path: Path) -> None:
     ingestion.status = 401
-    memory = Memory(tmp_path)
+    memory = ReplayedLetters(tmp_path)
     with pytest.raises(ReplayError, match="401"):
         send(prepare([track("good", "t:0:1")], memory, NOW), memory, ingestion.url, "wrong")
-    assert prepare([track("good", "t:0:1")], Memory(tmp_path), NOW).total == 1
+    assert prepare([track("good", "t:0:1")], ReplayedLetters(tmp_path), NOW).total == 1
 
 
 def test_a_line_that_was_cut_short_is_forgotten(tmp_path: Path) -> None:
-    (tmp_path / MEMORY).write_text(
+    (tmp_path / REPLAYED_FILE).write_text(
         '{"letter":"t:0:1","verdict":"accepted","at":1}\n{"letter":"t:0:2","ver'
     )
-    memory = Memory(tmp_path)
+    memory = ReplayedLetters(tmp_path)
     assert (track("a", "t:0:1") in memory, track("a", "t:0:2") in memory) == (True, False)
     memory.add([(track("a", "t:0:3"), "accepted")])
-    assert track("a", "t:0:3") in Memory(tmp_path)
+    assert track("a", "t:0:3") in ReplayedLetters(tmp_path)
 
 
 def test_of_one_item_only_the_newest_entry_is_sent(tmp_path: Path) -> None:
@@ -124,6 +129,6 @@ def test_of_one_item_only_the_newest_entry_is_sent(tmp_path: Path) -> None:
         letter({"item_id": item, "n": n}, place=f"t:0:{n}")
         for n, item in enumerate(["a", "b", "a"])
     ]
-    prepared = prepare(letters, Memory(tmp_path), NOW)
+    prepared = prepare(letters, ReplayedLetters(tmp_path), NOW)
     assert [entry["n"] for _, entry in prepared.sendable["/v1/items"]] == [1, 2]
     assert prepared.superseded == 1

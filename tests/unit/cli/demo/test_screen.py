@@ -1,7 +1,7 @@
 from typing import Any
 
 from slipstream_cli.demo import screen
-from slipstream_cli.demo.visitors import Visitor
+from slipstream_cli.demo.tastes import DemoVisitor
 
 
 def _film(item_id: str, title: str, *genres: str) -> dict[str, Any]:
@@ -19,7 +19,7 @@ TOY, HEAT, BABE = (
 
 
 def test_visitor_shows_taste_history_and_numbered_recommendations() -> None:
-    text = screen.visitor(Visitor("7", ["1"], ["Comedy"]), [TOY["attributes"]], [HEAT, BABE])
+    text = screen.visitor(DemoVisitor("7", ["1"], ["Comedy"]), [TOY["attributes"]], [HEAT, BABE])
     lines = [" ".join(line.split()) for line in text.splitlines()]
     assert lines == [
         "", "Visitor 7, more than others: Comedy", "watched lately", "Toy Story (1995) Comedy",
@@ -31,6 +31,7 @@ def test_change_marks_what_is_new_moved_and_gone() -> None:
     text = screen.change("7", _film("9", "Alien", "Horror"), [TOY, HEAT], [HEAT, BABE], 0.0254)
     lines = [" ".join(line.split()) for line in text.splitlines()]
     assert lines == [
-        "", "Visitor 7 clicks on Alien (1995) (Horror)", "recommended 25 ms after the click was accepted",
+        "", "Visitor 7 clicks on Alien (1995) (Horror)",
+        "recommended 25 ms after the click was accepted",
         "1 Heat (1995) Crime ↑1", "2 Babe (1995) Drama new", "no longer: Toy Story (1995)",
     ]  # fmt: skip

@@ -40,7 +40,8 @@ class Services:
             return {"counts": {"rate": self.stored.get(path.rpartition("/")[2], 0)}}
         if path.startswith("/v1/runs/"):
             return {
-                "stage": "", "progress": 1.0, "state": "succeeded", "model_version": f"v{self.runs}",
+                "stage": "", "progress": 1.0, "state": "succeeded",
+                "model_version": f"v{self.runs}",
                 "decision_reason": "not surely better", "metrics": {"ndcg@10": 0.1},
             }  # fmt: skip
         if self.champion is None:
@@ -99,7 +100,7 @@ def test_a_second_demo_neither_sends_nor_trains(
 ) -> None:
     services.stored, services.champion = dict(RATINGS), "v0"
     said = prepare()
-    assert "5 are there from before" in said and "version v0 is there from before" in said
+    assert "5 are stored already" in said and "version v0 serves already" in said
     assert (services.replayed, services.runs) == ([], 0)
 
 
@@ -116,8 +117,8 @@ def test_a_refusal_by_the_gate_is_told_and_the_champion_goes_on(
 ) -> None:
     services.champion, services.promotes = "v0", False
     said = " ".join(prepare().split())
-    assert "version v1 stays in reserve: not surely better" in said
-    assert "so version v0 goes on" in said
+    assert "version v1 is not promoted: not surely better" in said
+    assert "so version v0 goes on serving" in said
 
 
 def test_a_refusal_without_a_champion_ends_the_demo(

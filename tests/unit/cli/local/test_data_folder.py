@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from slipstream_cli.local.data_folder import held, running_stack
+from slipstream_cli.local.data_folder import data_folder_lock, running_stack
 from slipstream_cli.local.plan import make_plan
 from slipstream_cli.local.processes import StartError
 from slipstream_cli.local.supervisor import Supervisor
@@ -12,7 +12,7 @@ from slipstream_cli.local.terminal import Terminal
 
 def test_up_refuses_a_data_folder_that_is_in_use(tmp_path: Path) -> None:
     plan = make_plan(tmp_path, {}, any_ports=True)
-    with held(plan):
+    with data_folder_lock(plan):
         assert running_stack(tmp_path) == plan.description
         with pytest.raises(StartError, match="already runs on"):
             Supervisor(plan, Terminal()).start()
@@ -24,7 +24,7 @@ def test_the_write_key_in_the_lock_is_for_its_owner_alone(tmp_path: Path) -> Non
     lock = tmp_path / "lock"
     lock.write_text("what an older version left")
     lock.chmod(0o644)
-    with held(plan):
+    with data_folder_lock(plan):
         assert plan.write_key in lock.read_text()
         assert stat.S_IMODE(lock.stat().st_mode) == 0o600
         assert running_stack(tmp_path) == plan.description

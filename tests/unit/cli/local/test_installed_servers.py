@@ -1,4 +1,4 @@
-"""What is said where the servers are not installed. That they work is shown in tests/integration."""
+"""Messages where servers are not installed. Running servers: tests/integration."""
 
 from pathlib import Path
 

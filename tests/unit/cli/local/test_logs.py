@@ -17,7 +17,9 @@ def _await(condition: Callable[[], bool]) -> None:
 
 
 def test_error_in_shows_the_event_and_the_last_line_of_its_cause() -> None:
-    line = '{"level":"error","event":"worker failed","exception":"Traceback:\\n  File x\\nValueError: no"}'
+    line = (
+        '{"level":"error","event":"worker failed","exception":"Trace:\\n File x\\nValueError: no"}'
+    )
     assert error_in(line) == "worker failed: ValueError: no"
     assert (
         error_in('{"level":"error","event":"Traceback:\\n  File x\\nNameError: y\\n"}')
@@ -33,7 +35,7 @@ def test_log_keeps_all_lines_and_shows_each_error_once(tmp_path: Path) -> None:
     log = Log(tmp_path / "logs" / "x.log", shown.append)
     os.write(
         log.fd,
-        b'starting\n{"level":"error","event":"no broker"}\n{"level":"error","event":"no broker"}\nlast\n',
+        b"starting\n" + 2 * b'{"level":"error","event":"no broker"}\n' + b"last\n",
     )
     _await(lambda: log.tail()[-1:] == ["last"])
     log.close()

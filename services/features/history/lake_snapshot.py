@@ -1,0 +1,164 @@
+"""The lake at one moment: interactions, and the catalogue's knowledge of visitors and items."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
+from functools import cache
+from typing import Any
+
+import pyarrow as pa
+
+from services.features.history.rows import FOLDED_COLUMNS
+from slipstream.contracts.events import CatalogRecord
+from slipstream.contracts.positions import Position, StreamCatalogRecord, source_name, split_source
+from slipstream.contracts.vocabulary import MERGED_INTO
+from slipstream.features.identity import Identities, Link
+from slipstream.features.training_rows import AttributeHistory
+from slipstream.stores.lake import CATALOG, INTERACTIONS, SCHEMAS, Lake
+
+# Folded columns of an interaction, and the user that its visitor is linked to today.
+HISTORY_SCHEMA = pa.schema(
+    [*(SCHEMAS[INTERACTIONS].field(name) for name in FOLDED_COLUMNS), ("visitor", pa.string())]
+)
+
+
+class CatalogHistory:
+    """Links, erasures and item versions of the catalogue.
+
+    It holds no table, so it can be sent to other processes. Every version of the attributes that
+    features are made of is in memory.
+    """
+
+    def __init__(self, entries: Iterable[StreamCatalogRecord], attributes: Sequence[str]) -> None:
+        """Read the catalogue's records, in the order in which they replace each other."""
+        self.attributes = tuple(attributes)
+        links: list[Link] = []
+        erasures: list[StreamCatalogRecord] = []
+        versions: list[tuple[str, int, dict[str, Any]]] = []
+        for source, offset, record in entries:
+            if record.entity == "identity":
+                topic_id = split_source(source)[0]
+                links.append(
+                    Link(
+                        record.entity_id,
+                        str(record.attributes[MERGED_INTO]),
+                        topic_id,
+                        offset,
+                        record.timestamp,
+                    )
+                )
+            elif record.entity == "item":
+                versions.append((record.entity_id, record.timestamp, record.attributes))
+            elif record.deleted:
+                erasures.append(StreamCatalogRecord(source, offset, record))
+        self.identities = Identities(links)
+        self.merged = self.identities.merged()
+        self.item_attributes = AttributeHistory(versions, attributes)
+        self._links: dict[str, list[Link]] = {}
+        for link in links:
+            if link.visitor_id in self.merged:
+                self._links.setdefault(self.merged[link.visitor_id], []).append(link)
+        self._erased: dict[str, list[Position]] = {}
+        for source, offset, record in erasures:
+            self._erased.setdefault(self.identities.resolve(record.entity_id), []).append(
+                Position(source, offset)
+            )
+
+    def links_to(self, user_id: str) -> list[Link]:
+        """The links that make other visitors this user, directly or through others."""
+        return self._links.get(user_id, [])
+
+    def members(self, user_id: str) -> tuple[str, ...]:
+        """The visitors who are linked to this user."""
+        return tuple(dict.fromkeys(link.visitor_id for link in self.links_to(user_id)))
+
+    def erased(self, user_id: str) -> list[Position]:
+        """The positions of the records that had this user's history erased."""
+        return self._erased.get(user_id, [])
+
+
+class LakeSnapshot:
+    """Versions of the lake's tables, pinned when made, without later appends.
+
+    The catalogue is in memory.
+    """
+
+    def __init__(self, lake: Lake, attributes: Sequence[str]) -> None:
+        self.lake = lake
+        # Interactions first, so that the catalogue is never older than they are.
+        self.version, self.catalog_version = lake.version(INTERACTIONS), lake.version(CATALOG)
+        self.covered = LakeCoverage(self)
+        records = sorted(self._catalog(), key=_replacing)
+        self.catalog = CatalogHistory(records, attributes)
+        # Newest record of each item and user.
+        self.entries = {
+            (entry.record.entity, entry.record.entity_id): entry
+            for entry in records
+            if entry.record.entity != "identity"
+        }
+
+    def later(self) -> "LakeSnapshot":
+        """A snapshot of the newest versions. It shares the catalogue where that is unchanged."""
+        version, catalog_version = self.lake.version(INTERACTIONS), self.lake.version(CATALOG)
+        if catalog_version != self.catalog_version:
+            return LakeSnapshot(self.lake, self.catalog.attributes)
+        after = copy(self)
+        after.version = version
+        after.covered = LakeCoverage(after)
+        return after
+
+    def count(self) -> int:
+        """The number of interactions."""
+        return 0 if self.version is None else self.lake.count(INTERACTIONS, self.version)
+
+    def records(self, since: "LakeSnapshot | None" = None) -> Iterator[pa.RecordBatch]:
+        """All interactions, in `HISTORY_SCHEMA`.
+
+        With an earlier snapshot as `since`, those that it did not have, perhaps with some others.
+        """
+        if self.version is None:
+            return
+        merged = self.catalog.merged
+        if since is None or since.version is None:
+            batches = self.lake.scan(INTERACTIONS, self.version, FOLDED_COLUMNS)
+        else:
+            batches = self.lake.scan_since(
+                INTERACTIONS, self.version, since.version, FOLDED_COLUMNS
+            )
+        for batch in batches:
+            users = batch["user_id"]
+            if merged:
+                users = pa.array(
+                    [merged.get(user_id, user_id) for user_id in users.to_pylist()], pa.string()
+                )
+            yield pa.RecordBatch.from_arrays([*batch.columns, users], schema=HISTORY_SCHEMA)
+
+    def _catalog(self) -> Iterator[StreamCatalogRecord]:
+        if self.catalog_version is None:
+            return
+        for batch in self.lake.scan(CATALOG, self.catalog_version):
+            for row in batch.to_pylist():
+                source = source_name(row.pop("topic_id"), row.pop("partition"))
+                offset = row.pop("offset")
+                attributes = json.loads(row.pop("attributes") or "{}")
+                yield StreamCatalogRecord(
+                    source, offset, CatalogRecord.model_construct(**row, attributes=attributes)
+                )
+
+
+class LakeCoverage:
+    """Last offset of a source that a snapshot holds, of whichever topic; -1 for none."""
+
+    def __init__(self, snapshot: LakeSnapshot) -> None:
+        lake = snapshot.lake
+        tables = ((INTERACTIONS, snapshot.version), (CATALOG, snapshot.catalog_version))
+        asks = [lake.covered(table, version) for table, version in tables if version is not None]
+        self._ask = cache(lambda source: max((ask(source) for ask in asks), default=-1))
+
+    def __call__(self, source: str) -> int:
+        return int(self._ask(source))
+
+
+def _replacing(entry: StreamCatalogRecord) -> tuple[int, str, int]:
+    """Sort key by which a later record replaces an earlier one."""
+    return entry.record.timestamp, entry.source, entry.offset

@@ -1,0 +1,191 @@
+"""The pages of all settings: docs/configuration.md and .env.example."""
+
+import importlib
+import textwrap
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+
+from slipstream.chassis.settings import Section, ServiceSettings
+from slipstream.contracts.services import SERVICES
+from slipstream.ingress.settings import IngressSettings
+from slipstream_cli.local.plan import DATA_DIR, DEFAULT_DATA_DIR
+
+# First line of every generated page.
+GENERATED = "Written by `slipstream docs` from the code; change it there."
+_KINDS = {
+    "int": "whole number",
+    "float": "number",
+    "str": "text",
+    "bool": "true, false",
+    "SecretStr": "text (secret)",
+    "Path": "path",
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One environment variable."""
+
+    variable: str
+    kind: str
+    default: str
+    description: str
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """The settings of one section, with the section's docstring."""
+
+    title: str
+    text: str
+    settings: list[Setting]
+
+
+def chapters() -> Iterator[Chapter]:
+    """List all settings by section: those of commands, of every service, and of each service."""
+    folder = (
+        "the data folder, unless `--data-dir` names one;"
+        f" the demo's is `demo` in it ({DEFAULT_DATA_DIR}/demo by default)"
+    )
+    yield Chapter(
+        "Commands",
+        "For the commands that take `--data-dir`; the services have a setting for each of their"
+        " folders.",
+        [Setting(DATA_DIR, "path", str(DEFAULT_DATA_DIR), folder)],
+    )
+    yield from _of_class(ServiceSettings, "Every service", skip=frozenset())
+    yield from _of_class(
+        IngressSettings, "Ingestion and features", skip=frozenset(ServiceSettings.model_fields)
+    )
+    shared = frozenset(IngressSettings.model_fields)
+    for name in SERVICES:
+        settings = getattr(
+            importlib.import_module(f"services.{name}.settings"), f"{name.capitalize()}Settings"
+        )
+        yield from _of_class(settings, name.capitalize(), skip=shared)
+
+
+def _of_class(
+    settings: type[ServiceSettings], title: str, skip: frozenset[str]
+) -> Iterator[Chapter]:
+    plain: list[tuple[str, FieldInfo]] = []
+    sections: list[tuple[str, FieldInfo]] = []
+    for name, field in settings.model_fields.items():
+        if name not in skip:
+            (sections if _section(field) else plain).append((name, field))
+    if plain:
+        yield Chapter(
+            title, "", [_setting(f"SLIPSTREAM_{name.upper()}", field) for name, field in plain]
+        )
+    for name, field in sections:
+        heading = f"{title}: {name}" if name != title.lower() else title
+        yield from _of_section(field, f"SLIPSTREAM_{name.upper()}", heading)
+
+
+def _of_section(field: FieldInfo, prefix: str, title: str) -> Iterator[Chapter]:
+    section = _section(field)
+    assert section is not None  # noqa: S101
+    values = field.get_default(call_default_factory=True) or section
+    settings = []
+    nested = []
+    for name, inner in section.model_fields.items():
+        variable = f"{prefix}__{name.upper()}"
+        if _section(inner):
+            nested.append((inner, variable, f"{title}, {name}"))
+        else:
+            settings.append(_setting(variable, inner, getattr(values, name, inner.default)))
+    yield Chapter(title, (section.__doc__ or "").strip(), settings)
+    for inner, variable, heading in nested:
+        yield from _of_section(inner, variable, heading)
+
+
+def _section(field: FieldInfo) -> type[BaseModel] | None:
+    kind = field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, Section) else None
+
+
+def _setting(variable: str, field: FieldInfo, value: object = ...) -> Setting:
+    default = field.get_default(call_default_factory=True) if value is ... else value
+    return Setting(
+        variable, _kind(field.annotation), _shown(default), (field.description or "").strip()
+    )
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, bool):
+        return str(value).lower()
+    if value is None or value == {} or "PydanticUndefined" in repr(value):
+        return ""
+    return str(value)
+
+
+def _kind(annotation: Any) -> str:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return ", ".join(str(argument) for argument in arguments)
+    if origin in (Union, types.UnionType):
+        return " or ".join(_kind(argument) for argument in arguments if argument is not type(None))
+    if origin is dict:
+        return "JSON object"
+    if origin in (list, tuple, frozenset, set):
+        return "JSON list"
+    name = getattr(annotation, "__name__", str(annotation))
+    return _KINDS.get(name, name)
+
+
+def paragraph(text: str) -> list[str]:
+    """Wrap a paragraph of a page at 100 columns."""
+    return textwrap.wrap(text, 100, break_long_words=False, break_on_hyphens=False)
+
+
+def configuration_page(chapters: list[Chapter]) -> str:
+    """Format the settings as docs/configuration.md."""
+    lines = [
+        "# Configuration",
+        "",
+        f"<!-- {GENERATED} -->",
+        "",
+        *paragraph(
+            "Every setting is an environment variable. `slipstream up` and `slipstream demo` choose"
+            " the ports. They choose folders and embedded servers where no setting names them, and"
+            " pass on everything else. A wrong value stops a service at its start; the error names"
+            " the variable. `.env.example` has the same variables, to be copied."
+        ),
+        "",
+    ]
+    for chapter in chapters:
+        lines += [f"## {chapter.title}", ""]
+        if chapter.text:
+            lines += [*(line.strip() for line in chapter.text.splitlines()), ""]
+        lines += ["| Variable | Default | Values | Meaning |", "|---|---|---|---|"]
+        for setting in chapter.settings:
+            default = f"`{setting.default}`" if setting.default else ""
+            description = setting.description.replace("|", "\\|")
+            lines.append(f"| `{setting.variable}` | {default} | {setting.kind} | {description} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def env_example(chapters: list[Chapter]) -> str:
+    """Format the settings as .env.example."""
+    lines = [
+        f"# {GENERATED}",
+        "# All settings with their defaults. Docker Compose reads a copy named .env;"
+        " in a shell: set -a; . ./.env; set +a",
+        "",
+    ]
+    for chapter in chapters:
+        lines.append(f"# ---- {chapter.title}")
+        for setting in chapter.settings:
+            if setting.description:
+                lines.append(f"# {setting.description}")
+            lines.append(f"#{setting.variable}={setting.default}")
+        lines.append("")
+    return "\n".join(lines)

@@ -1,0 +1,20 @@
+"""`slipstream bench`."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from slipstream_cli.__main__ import cli
+
+
+def test_bench_says_which_real_servers_are_absent_and_how_to_get_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("KAFKA_HOME", raising=False)
+    answer = CliRunner().invoke(cli, ["bench", "ingestion", "--servers", "real"])
+    assert answer.exit_code == 1
+    assert "Apache Kafka: unpack a binary from kafka.apache.org/downloads" in answer.output
+    assert "Redis: Debian, Ubuntu: apt-get install redis-server" in answer.output
+    assert "PostgreSQL" not in answer.output, "no SQL takes part in it"

@@ -1,0 +1,67 @@
+"""Signals, as they reach a command that runs a stack. Each in a process of its own: they are
+handled once a process.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+# A stack whose supervisor takes a second to stop, as a real one does that drains.
+COMMAND = """
+import sys, threading, time
+from pathlib import Path
+from slipstream_cli.local import supervisor
+from slipstream_cli.local.plan import make_plan
+from slipstream_cli.local.foreground import ForegroundStack
+from slipstream_cli.local.terminal import Terminal
+
+class Slow(supervisor.Supervisor):
+    def _start_all(self):
+        pass
+    def _stop_all(self):
+        time.sleep(1.0)
+        print("stopped in order", flush=True)
+
+from slipstream_cli.local import foreground
+foreground.Supervisor = Slow
+with ForegroundStack(make_plan(Path(sys.argv[1]), {}, any_ports=True), Terminal()) as stack:
+    stack.start()
+    print("running", flush=True)
+    stack.wait()
+print("ended", flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_waits_until_the_stack_has_stopped_in_order(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", COMMAND, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout and process.stdout.readline() == "running\n"
+        time.sleep(0.1)  # it waits for the stack now
+        process.send_signal(number)
+        assert process.stdout.read() == "stopped in order\nended\n"
+        assert process.wait(30) == 0
+
+
+def test_a_stack_under_nohup_outlives_its_terminal(tmp_path: Path) -> None:
+    ignoring = {"preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN) and None}
+    with subprocess.Popen(
+        [sys.executable, "-c", COMMAND, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        **ignoring,
+    ) as process:
+        assert process.stdout and process.stdout.readline() == "running\n"
+        process.send_signal(signal.SIGHUP)
+        time.sleep(1.5)  # longer than its stop takes
+        assert process.poll() is None
+        os.kill(process.pid, signal.SIGTERM)
+        assert process.stdout.read() == "stopped in order\nended\n"

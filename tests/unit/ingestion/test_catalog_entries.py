@@ -1,0 +1,105 @@
+from typing import Any
+
+import pytest
+
+from services.ingestion.catalog_entries import deletion, read_entry
+from services.ingestion.intake_rules import IntakeRules
+from services.ingestion.verdicts import Acceptance, Origin, Rejection
+from slipstream.contracts.events import CatalogRecord
+from slipstream.ingress.rejections import Code
+
+ORIGIN = Origin("shop", "request-1", 1_760_000_000_000)
+
+
+def record(entry: Any, entity: Any = "item") -> CatalogRecord:
+    outcome = read_entry(entry, entity, ORIGIN, IntakeRules())
+    assert isinstance(outcome, Acceptance), outcome
+    (made,) = outcome.records
+    assert isinstance(made, CatalogRecord)
+    return made
+
+
+def test_item_keeps_attributes_beside_its_id_and_under_attributes() -> None:
+    made = record({"item_id": "sku-1", "title": "Blue shoes", "attributes": {"price": 9.5}})
+    assert (made.entity, made.entity_id, made.attributes, made.available) == (
+        "item",
+        "sku-1",
+        {"title": "Blue shoes", "price": 9.5},
+        True,
+    )
+    assert (made.timestamp, made.source) == (ORIGIN.received_at, "shop")
+
+
+def test_item_can_be_made_unavailable() -> None:
+    made = record({"item_id": 7, "available": False})
+    assert (made.entity_id, made.available, made.attributes) == ("7", False, {})
+
+
+def test_well_known_attributes_are_kept_as_they_came_and_null_is_as_good_as_missing() -> None:
+    known = {
+        "title": "A",
+        "description": "B",
+        "categories": ["c"],
+        "price": 9,
+        "image_url": "https://x",
+        "text": ["free"],
+    }
+    for expires_at in (1_800_000_000_000, "2027-01-15T08:00:00Z"):
+        assert record({"item_id": "a", **known, "expires_at": expires_at}).attributes == {
+            **known,
+            "expires_at": expires_at,
+        }
+    nothing = dict.fromkeys((*known, "expires_at"))
+    assert record({"item_id": "a", **nothing}).attributes == nothing
+    assert record({"user_id": "ada", "price": "any"}, "user").attributes == {"price": "any"}
+
+
+def test_user_is_a_user_s_entry() -> None:
+    assert record({"user_id": "ada", "country": "NZ"}, "user").entity == "user"
+
+
+def test_deletion_is_a_record_that_says_so() -> None:
+    outcome = deletion("item", "sku/1", ORIGIN)
+    assert isinstance(outcome, Acceptance)
+    assert outcome.records == [
+        CatalogRecord(
+            entity="item",
+            entity_id="sku/1",
+            deleted=True,
+            timestamp=ORIGIN.received_at,
+            source="shop",
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("entry", "code", "field"),
+    [
+        ("sku-1", Code.NOT_AN_OBJECT, None),
+        ({}, Code.INVALID_ID, "item_id"),
+        ({"item_id": None}, Code.INVALID_ID, "item_id"),
+        ({"item_id": "a", "available": "yes"}, Code.INVALID_VALUE, "available"),
+        ({"item_id": "a", "attributes": []}, Code.INVALID_OBJECT, "attributes"),
+        ({"item_id": "a", "price": "9.50"}, Code.INVALID_VALUE, "price"),
+        ({"item_id": "a", "price": True}, Code.INVALID_VALUE, "price"),
+        ({"item_id": "a", "attributes": {"price": -1}}, Code.INVALID_VALUE, "attributes.price"),
+        ({"item_id": "a", "categories": "shoes"}, Code.INVALID_VALUE, "categories"),
+        ({"item_id": "a", "categories": ["shoes", 1]}, Code.INVALID_VALUE, "categories"),
+        ({"item_id": "a", "image_url": {}}, Code.INVALID_VALUE, "image_url"),
+        ({"item_id": "a", "title": 1}, Code.INVALID_VALUE, "title"),
+        ({"item_id": "a", "expires_at": "soon"}, Code.INVALID_TIMESTAMP, "expires_at"),
+        ({"item_id": "a", "expires_at": 1_800_000_000}, Code.TIMESTAMP_IN_SECONDS, "expires_at"),
+    ],
+)
+def test_bad_entry_is_rejected_with_code_and_field(
+    entry: Any, code: Code, field: str | None
+) -> None:
+    outcome = read_entry(entry, "item", ORIGIN, IntakeRules())
+    assert isinstance(outcome, Rejection)
+    assert (outcome.error.code, outcome.error.field) == (code, field)
+
+
+def test_entry_above_the_limit_is_rejected() -> None:
+    outcome = read_entry({"item_id": "a", "text": "x" * 500}, "item", ORIGIN, IntakeRules(), 300)
+    assert isinstance(outcome, Rejection)
+    assert outcome.error.code is Code.EVENT_TOO_LARGE
