@@ -1,8 +1,8 @@
-"""Features: folds the stream into the online store and the lake, and answers feature reads.
+"""Features folds the stream into the online store and the lake, and answers feature reads.
 
-Owns: the state of visitors and items, the catalogue as it is online, trending, the lake
+Owns: the state of visitors and items, the online catalogue, the trending list, the lake
 Consumes: interactions.v1, catalog.v1, recommendations.v1 (group "features")
-Produces: feature-updates.v1, dead-letters.v1; interactions.v1 and catalog.v1 of what is pushed
+Produces: feature-updates.v1, dead-letters.v1; interactions.v1 and catalog.v1 from pushed rows
 Calls: no other service
 Stores: Redis (states, catalogue, trending), Delta lake (interactions, catalog, recommendations)
 """

@@ -1,12 +1,13 @@
-"""Routes of features. Those of Feast's feature server take and give what Feast's clients send and
-read.
+"""REST routes of features.
+
+The routes of Feast's feature server take and return the bodies that Feast's clients send and read.
 """
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 import orjson
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
 from pydantic import BaseModel, Field, ValidationError
 
 from services.features import pushes
@@ -31,7 +32,7 @@ from slipstream.stores.lake import (
 )
 from slipstream.stores.online import OnlineReader, StoreUnavailableError
 
-# What a model asks for at every moment: matched before anything else.
+# Models read features on every request: `app.py` puts these routes first.
 feast_router = APIRouter(tags=["feast"], route_class=RawRoute)
 router = APIRouter(tags=["features"])
 
@@ -39,10 +40,31 @@ EntityId = Annotated[str, Path(min_length=1, max_length=256)]
 MOST_ROWS = 1_000
 
 
+@dataclass(frozen=True)
+class Parts:
+    """The parts of the service that its routes use."""
+
+    settings: FeaturesSettings
+    reader: OnlineReader
+    lake: Lake
+    materializer: Materializer
+    producer: Producer
+    registry: FeatureRegistry
+    planner: feast.Planner
+
+
+def parts(request: Request) -> Parts:
+    """The parts that the lifespan in `app.py` has opened."""
+    opened: Parts = request.app.state.parts
+    return opened
+
+
 class OnlineFeaturesRequest(BaseModel):
-    """Feast's request: `features` as "view:feature", or a `feature_service`; `entities` as lists of
-    ids by join key (`user_id`, `item_id`), all of one length. Request-time features also look at
-    `utc_offset_minutes` there.
+    """Feast's request for features.
+
+    `features` are named "view:feature"; a `feature_service` may stand instead. `entities` holds
+    lists of ids by join key (`user_id`, `item_id`), all of one length. Request-time features also
+    read `utc_offset_minutes` from it.
     """
 
     entities: dict[str, Annotated[list[str | int], Field(min_length=1, max_length=MOST_ROWS)]]
@@ -53,7 +75,10 @@ class OnlineFeaturesRequest(BaseModel):
 
 
 class FeatureVector(BaseModel):
-    """One feature over all rows. Statuses are PRESENT, NULL_VALUE, NOT_FOUND and OUTSIDE_MAX_AGE."""
+    """A feature's value in each row.
+
+    Statuses are PRESENT, NULL_VALUE, NOT_FOUND and OUTSIDE_MAX_AGE.
+    """
 
     values: list[Any]
     statuses: list[str]
@@ -68,8 +93,9 @@ class OnlineFeaturesResponse(BaseModel):
 
 
 class PushRequest(BaseModel):
-    """Feast's request: columns of equal length, pushed to `interactions`, `items` or `users`.
-    Whatever `to` says, rows reach the online store and the lake, since both follow the stream; the
+    """Feast's push request: columns of equal length for `interactions`, `items` or `users`.
+
+    Rows reach the online store and the lake whatever `to` says, since both follow the stream. The
     last two fields change nothing.
     """
 
@@ -81,7 +107,7 @@ class PushRequest(BaseModel):
 
 
 def _described(body: type[BaseModel]) -> dict[str, Any]:
-    """The arguments of a raw route that describe its body and its refusals."""
+    """Arguments of a raw route that document its request body and its errors in OpenAPI."""
     schema = body.model_json_schema()
     return {
         "openapi_extra": {
@@ -97,12 +123,11 @@ def _described(body: type[BaseModel]) -> dict[str, Any]:
     **_described(OnlineFeaturesRequest),
 )
 async def get_online_features(request: Request) -> Response:
-    """Feast's feature server: one result for each join key and feature, over all entities asked."""
+    """Read features as Feast's server does: one result per join key and feature, over all rows."""
     body = _parsed(OnlineFeaturesRequest, await request.body())
     if isinstance(body, Response):
         return body
-    reader: OnlineReader = request.app.state.reader
-    planner: feast.Planner = request.app.state.planner
+    reader, planner = parts(request).reader, parts(request).planner
     try:
         if body.feature_service is not None:
             plan = planner.of_service(body.feature_service, body.full_feature_names)
@@ -122,20 +147,20 @@ async def get_online_features(request: Request) -> Response:
 
 @feast_router.post("/push", response_class=Response, **_described(PushRequest))
 async def push(request: Request) -> Response:
-    """Feast's feature server: rows for the stream. 200 when the broker has acknowledged all; one
-    refused row refuses all.
+    """Push rows into the stream, as Feast's server does.
+
+    Answers 200 when the broker has acknowledged all rows. One refused row refuses all.
     """
     body = _parsed(PushRequest, await request.body())
     if isinstance(body, Response):
         return body
-    producer: Producer = request.app.state.producer
-    settings: FeaturesSettings = request.app.state.settings
-    max_ahead_ms = int(settings.features.max_ahead_hours * HOUR_MS)
+    settings = parts(request).settings
+    rules = pushes.PushRules(
+        settings.privacy.policy(), int(settings.features.max_ahead_hours * HOUR_MS)
+    )
     try:
-        records = pushes.records(
-            body.push_source_name, body.df, now_ms(), max_ahead_ms, request_id.get()
-        )
-        await producer.publish(records)
+        records = pushes.records(body.push_source_name, body.df, rules, now_ms(), request_id.get())
+        await parts(request).producer.publish(records)
     except pushes.UnknownSourceError as error:
         return _refused(error, "unknown_push_source", "PushSourceNotFoundException", 422)
     except pushes.RefusedRowsError as error:
@@ -153,12 +178,12 @@ async def push(request: Request) -> Response:
 
 B = TypeVar("B", bound=BaseModel)
 
-# The statuses that Feast's server answers its own errors with, where clients go by them.
+# HTTP statuses by Feast's exception class, where Feast's clients read the status.
 _FEAST_STATUS: Final = {"FeatureViewNotFoundException": 404, "FeatureServiceNotFoundException": 404}
 
 
 def _parsed(model: type[B], raw: bytes) -> B | Response:
-    """The body, or the answer that says what is wrong with it."""
+    """The parsed body, or the error response that names the faults in it."""
     try:
         return model.model_validate_json(raw)
     except ValidationError as error:
@@ -177,20 +202,21 @@ def _parsed(model: type[B], raw: bytes) -> B | Response:
 
 
 def _refused(error: ValueError, code: str, feast_class: str, status: int = 400) -> Response:
-    """What Feast's clients make their own exception of: a JSON string that holds an object with
-    `module`, `class`, `message`. It has our `code` as well. What Feast has no class for is answered
-    like every other error of ours.
+    """An error response in Feast's form, from which Feast's clients make their exception.
+
+    The body is a JSON string that holds an object with `module`, `class` and `message`, and our
+    `code`. Errors for which Feast has no class get our usual error body.
     """
     if not feast_class:
         raise InvalidRequestError(str(error), code=code) from error
-    told = {
+    fault = {
         "module": "feast.errors",
         "class": feast_class,
         "message": str(error),
         "code": code,
         "request_id": request_id.get(),
     }
-    text = orjson.dumps(told).decode()
+    text = orjson.dumps(fault).decode()
     return Response(
         orjson.dumps(text), _FEAST_STATUS.get(feast_class, status), media_type="application/json"
     )
@@ -201,12 +227,14 @@ def _refused(error: ValueError, code: str, feast_class: str, status: int = 400) 
     responses={404: {"description": "the entity was never seen"}},
 )
 async def features(
-    request: Request, view: Literal["visitor", "item"], entity_id: EntityId
+    opened: Annotated[Parts, Depends(parts)],
+    view: Literal["visitor", "item"],
+    entity_id: EntityId,
 ) -> dict[str, Any]:
-    """All that is kept of a visitor or an item, with its features at this moment."""
+    """The stored state of a visitor or an item, with its features at this moment."""
     read = feature_reads.visitor_detail if view == "visitor" else feature_reads.item_detail
     try:
-        detail = await read(request.app.state.reader, entity_id, now_ms())
+        detail = await read(opened.reader, entity_id, now_ms())
     except StoreUnavailableError as error:
         raise UnavailableError(str(error)) from error
     if detail is None:
@@ -215,30 +243,29 @@ async def features(
 
 
 @router.get("/v1/feature-views")
-async def feature_views(request: Request) -> dict[str, Any]:
-    """The feature views as they are declared: entity, join keys, features with type, default and
-    description, time to live.
+async def feature_views(opened: Annotated[Parts, Depends(parts)]) -> dict[str, Any]:
+    """The declared feature views.
+
+    Each has its entity, join keys, time to live, and features with type, default and description.
     """
-    registry: FeatureRegistry = request.app.state.registry
+    views = opened.registry.views
     return {
-        "items": [asdict(view) | {"join_key": view.join_key} for view in registry.views],
+        "items": [asdict(view) | {"join_key": view.join_key} for view in views],
         "next_cursor": None,
     }
 
 
 @router.get("/v1/feature-services")
-async def feature_services(request: Request) -> dict[str, Any]:
+async def feature_services(opened: Annotated[Parts, Depends(parts)]) -> dict[str, Any]:
     """The feature services: lists of features, as "view:feature", that are read under one name."""
-    registry: FeatureRegistry = request.app.state.registry
-    return {"items": [asdict(service) for service in registry.services], "next_cursor": None}
+    services = opened.registry.services
+    return {"items": [asdict(service) for service in services], "next_cursor": None}
 
 
 @router.get("/v1/status")
-def status(request: Request) -> dict[str, Any]:
-    """How far the stream has been followed; asked of the broker and the lake now."""
-    materializer: Materializer = request.app.state.materializer
-    lake: Lake = request.app.state.lake
-    progress = materializer.progress()
+def status(opened: Annotated[Parts, Depends(parts)]) -> dict[str, Any]:
+    """Progress of the service along the stream, read from the broker and the lake now."""
+    lake, progress = opened.lake, opened.materializer.progress()
     try:
         rows = {table: lake.count(table) for table in (INTERACTIONS, CATALOG, RECOMMENDATIONS)}
         version = lake.version(INTERACTIONS)
@@ -252,7 +279,5 @@ health = APIRouter(tags=["health"])
 
 @health.get("/health", response_class=Response)
 async def feast_health() -> Response:
-    """The process is up (where Feast's clients look); Feast's own server answers without a body,
-    too.
-    """
+    """Liveness at the path that Feast's clients ask; the body is empty, as Feast's is."""
     return Response()

@@ -17,16 +17,20 @@ from slipstream.features.views import declare
 from slipstream.stores.lake import Lake
 from slipstream.stores.online import OnlineReader, OnlineStore
 
-# States are made and dropped by the thousand, without cycles: cycles are looked for only after so
-# many.
+# Objects made before the garbage collector looks for cycles. The service makes and drops states by
+# the thousand, and none is part of a cycle.
 COLLECT_AFTER = 1_000_000
 
-DESCRIPTION = "Folds the stream into features: online in Redis, history in a Delta lake; answers reads in Feast's shape."
+DESCRIPTION = (
+    "Folds the stream into features: online in Redis, history in a Delta lake; "
+    "answers reads in Feast's shape."
+)
 
 
 def create_app(settings: FeaturesSettings) -> FastAPI:
-    """The features service's app. It opens when a broker answers; Redis and the lake may come
-    later.
+    """The app of the features service.
+
+    It opens once a broker answers. Redis and the lake may come later.
     """
     routers = [api.feast_router, api.router]
     app = create_service(
@@ -50,10 +54,16 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         lake = Lake(settings.lake, settings.namespace)
         materializer = Materializer(settings, store, lake, producer, app.state.metrics)
         stack.callback(materializer.close)
-        app.state.reader, app.state.lake, app.state.materializer = reader, lake, materializer
-        app.state.producer = producer
-        app.state.registry = declare(settings.attributes())
-        app.state.planner = Planner(app.state.registry)
+        registry = declare(settings.attributes())
+        app.state.parts = api.Parts(
+            settings=settings,
+            reader=reader,
+            lake=lake,
+            materializer=materializer,
+            producer=producer,
+            registry=registry,
+            planner=Planner(registry),
+        )
         checks = {
             "redis": reader.ping,
             "redis-writes": materializer.check_redis,

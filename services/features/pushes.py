@@ -1,8 +1,10 @@
-"""Rows that are pushed, as records of the stream: what is pushed goes the way of everything else,
-so that it is counted once, in the online store and in the lake.
+"""Rows that Feast clients push, turned into records of the stream.
+
+A pushed row goes the way of every other event, so that it counts once, online and in the lake.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 from uuid import uuid4
 
@@ -11,212 +13,238 @@ from pydantic import ValidationError
 
 from slipstream.broker.producer import Outgoing
 from slipstream.contracts.events import CatalogRecord, Interaction
-from slipstream.contracts.times import parse_iso
 from slipstream.contracts.topics import CATALOG, INTERACTIONS
 from slipstream.contracts.vocabulary import MAX_POSITION
+from slipstream.ingress import fields
+from slipstream.ingress.item_attributes import check_item_attributes
+from slipstream.ingress.privacy import Privacy
+from slipstream.ingress.rejections import Code, RejectionError
 
 Frame = Mapping[str, Sequence[Any]]
+Row = dict[str, Any]
+Fault = dict[str, str]
 
-# What can be pushed to, in the order in which it is told.
+# Push sources, in the order in which an error lists them.
 SOURCES: Final = ("interactions", "items", "users")
-MOST_ROWS: Final = 5_000
-# A row may have as many bytes of JSON as an event that comes through ingestion.
-MOST_ROW_BYTES: Final = 32_768
-# Faults told of one push.
-_FAULTS_TOLD: Final = 20
-# A number below this is a time in seconds: in milliseconds it would be a day of 1973 or before.
-_EARLIEST_MS: Final = 100_000_000_000
-_LATEST_MS: Final = 253_402_300_800_000
+MAX_ROWS: Final = 5_000
+# Faults that the answer to one push lists.
+MAX_FAULTS: Final = 20
 _TIMES: Final = ("timestamp", "event_timestamp")
-_IDS: Final = ("event_id", "user_id", "item_id", "anonymous_id", "session_id", "recommendation_id")
-_OF_INTERACTION: Final = frozenset({*_IDS, "event_type", "value", "position", "properties"})
-_OF_ENTRY: Final = frozenset({"attributes", "available", "deleted"})
+_IDS: Final = ("event_id", "user_id", "anonymous_id")
+# Columns that an event of ingestion carries among its properties, where the privacy policy holds.
+_PROPERTY_IDS: Final = ("item_id", "session_id", "recommendation_id")
+_PROPERTY_COLUMNS: Final = (*_PROPERTY_IDS, "value", "position")
+_INTERACTION_COLUMNS: Final = frozenset(
+    {*_IDS, *_PROPERTY_COLUMNS, *_TIMES, "event_type", "properties"}
+)
+_ENTRY_COLUMNS: Final = frozenset({*_TIMES, "attributes", "available", "deleted"})
+
+
+@dataclass(frozen=True, slots=True)
+class PushRules:
+    """The rules of pushes that settings decide.
+
+    `max_ahead_ms` is how far after its arrival a row may say that it happened.
+    """
+
+    privacy: Privacy
+    max_ahead_ms: int = fields.MAX_AHEAD_MS
 
 
 class UnknownSourceError(ValueError):
-    """There is nothing of this name that can be pushed to."""
+    """Raised for a push source that does not exist."""
 
 
 class RefusedRowsError(ValueError):
-    """Some rows are no records, so nothing was pushed. `faults` tells of the first: field
-    (`df.<column>.<row>`), reason, code.
+    """Raised when a push holds bad rows; nothing of it was pushed.
+
+    `faults` lists the first of them, each with `field` (`df.<column>.<row>`), `reason` and `code`.
     """
 
-    def __init__(self, faults: list[dict[str, str]]) -> None:
+    def __init__(self, faults: list[Fault]) -> None:
         super().__init__("; ".join(f"{fault['field']}: {fault['reason']}" for fault in faults[:5]))
         self.faults = faults
 
 
 def records(
-    source: str, frame: Frame, now_ms: int, max_ahead_ms: int, request_id: str = ""
+    source: str, frame: Frame, rules: PushRules, now_ms: int, request_id: str = ""
 ) -> list[Outgoing]:
-    """A record for each row of the columns in `frame`; a null is a value that is not given.
+    """A record for each row of the frame.
 
-    `interactions` takes the fields of `Interaction`, everything else in a row becomes a property.
-    Rows with an `event_id` may be sent again: who counts looks for the first copy. They may be of
-    any age, like imported history. `items` and `users` take `available` and `deleted`, everything
-    else becomes an attribute. `event_timestamp` or `timestamp` is when it happened, in ISO 8601
-    (UTC where nothing else is said) or milliseconds; now, where there is none.
+    `interactions` takes the fields of `Interaction`; every other column becomes a property. Rows
+    may be of any age, like imported history. Rows with an `event_id` may be pushed again: consumers
+    look for the first copy.
 
-    Raises `UnknownSourceError`, and `RefusedRowsError` when any row is refused.
+    `items` and `users` take `available` and `deleted`; every other column becomes an attribute.
+
+    `timestamp` or `event_timestamp` says when it happened, in ISO 8601 or milliseconds. A row
+    without a time happened now.
+
+    Args:
+        source: One of `SOURCES`.
+        frame: Columns of equal length, by name. Null means that a row has no such value.
+        rules: Privacy policy and limit of time.
+        now_ms: The present, in milliseconds since the epoch.
+        request_id: Id of the request, kept in the headers of its records.
+
+    Raises `UnknownSourceError`, and `RefusedRowsError` if any row is bad.
     """
     if source not in SOURCES:
         raise UnknownSourceError(
             f"Unable to find push source {source!r}; there are {', '.join(SOURCES)}"
         )
+    made: list[Outgoing] = []
+    faults: list[Fault] = []
+    for number in range(_row_count(frame)):
+        row = {name: column[number] for name, column in frame.items() if column[number] is not None}
+        try:
+            record = (
+                _interaction(row, rules, now_ms)
+                if source == "interactions"
+                else _entry("item" if source == "items" else "user", row, rules, now_ms)
+            )
+            made.append(_outgoing(record, request_id))
+        except RejectionError as error:
+            column = (error.field or "").partition(".")[0]
+            faults.append(_fault(_place(column, number), str(error), error.code))
+        except ValidationError as error:
+            faults += [
+                _fault(
+                    _place(str(detail["loc"][0]), number),
+                    detail["msg"],
+                    Code.INVALID_NAME if detail["loc"][0] == "event_type" else Code.INVALID_VALUE,
+                )
+                for detail in error.errors()
+            ]
+        if len(faults) >= MAX_FAULTS:
+            break
+    if faults:
+        raise RefusedRowsError(faults[:MAX_FAULTS])
+    return made
+
+
+def _row_count(frame: Frame) -> int:
     lengths = {len(column) for column in frame.values()}
     if len(lengths) != 1:
         raise RefusedRowsError(
             [_fault("df", "all columns must have the same number of rows", "unequal_columns")]
         )
     count = lengths.pop()
-    if not 1 <= count <= MOST_ROWS:
+    if not 1 <= count <= MAX_ROWS:
         raise RefusedRowsError(
-            [_fault("df", f"1 to {MOST_ROWS} rows can be pushed at once", "too_many_rows")]
+            [_fault("df", f"1 to {MAX_ROWS} rows can be pushed at once", "too_many_rows")]
         )
-    made: list[Outgoing] = []
-    faults: list[dict[str, str]] = []
-    for number in range(count):
-        row = {name: column[number] for name, column in frame.items() if column[number] is not None}
-        try:
-            made.append(_record(source, row, now_ms, max_ahead_ms, request_id))
-        except _RowError as error:
-            faults.append(
-                _fault(
-                    f"df.{error.column}.{number}" if error.column else f"df.{number}",
-                    error.reason,
-                    error.code,
-                )
-            )
-        except ValidationError as error:
-            faults += [
-                _fault(f"df.{_column(source, told['loc'])}.{number}", told["msg"], told["type"])
-                for told in error.errors()
-            ]
-        if len(faults) >= _FAULTS_TOLD:
-            break
-    if faults:
-        raise RefusedRowsError(faults[:_FAULTS_TOLD])
-    return made
+    return count
 
 
-class _RowError(ValueError):
-    def __init__(self, column: str, reason: str, code: str) -> None:
-        super().__init__(reason)
-        self.column, self.reason, self.code = column, reason, code
+def _interaction(row: Row, rules: PushRules, now_ms: int) -> Interaction:
+    given = _checked_object(row, "properties")
+    timestamp = _timestamp(row, rules, now_ms)
+    ids = _ids(row, _IDS)
+    if "user_id" not in ids:
+        raise RejectionError(Code.MISSING_USER, "user_id is required", "user_id")
+    if row.get("event_type") in (None, ""):
+        raise RejectionError(Code.MISSING_NAME, "event_type is required", "event_type")
+    own = rules.privacy.published({name: row[name] for name in _PROPERTY_COLUMNS if name in row})
+    beside = {name: value for name, value in row.items() if name not in _INTERACTION_COLUMNS}
+    return Interaction.model_validate(
+        {
+            "event_id": uuid4().hex,
+            **ids,
+            **_ids(own, _PROPERTY_IDS),
+            "event_type": row["event_type"],
+            "value": fields.as_value(own["value"], "value") if "value" in own else None,
+            "position": _position(own),
+            "timestamp": timestamp,
+            "received_at": now_ms,
+            "source": "push",
+            "properties": rules.privacy.published({**beside, **given}),
+            "maybe_repeat": "event_id" in ids,
+            "imported": True,
+        }
+    )
 
 
-def _record(
-    source: str, row: dict[str, Any], now_ms: int, max_ahead_ms: int, request_id: str
-) -> Outgoing:
-    try:
-        size = len(orjson.dumps(row))
-    except TypeError:
-        raise _RowError(
-            "",
-            "holds a whole number of more than 64 bits, or is nested too deeply",
-            "invalid_value",
-        ) from None
-    if size > MOST_ROW_BYTES:
-        raise _RowError("", f"a row may have at most {MOST_ROW_BYTES} bytes", "row_too_large")
-    timestamp = _timestamp(row, now_ms, max_ahead_ms)
-    ids: dict[str, Any] = {name: _as_id(row[name]) for name in _IDS if name in row}
-    if source == "interactions":
-        return _interaction(row, ids, timestamp, now_ms, request_id)
-    entity = "item" if source == "items" else "user"
+def _entry(entity: str, row: Row, rules: PushRules, now_ms: int) -> CatalogRecord:
     key = f"{entity}_id"
-    given = _object(row, "attributes")
+    given = _checked_object(row, "attributes")
+    timestamp = _timestamp(row, rules, now_ms)
+    entity_id = fields.as_id(row.get(key), key)
+    if entity_id is None:
+        raise RejectionError(Code.INVALID_ID, f"{key} is required", key)
     beside = {
-        name: value
-        for name, value in row.items()
-        if name != key and name not in _OF_ENTRY and name not in _TIMES
+        name: value for name, value in row.items() if name != key and name not in _ENTRY_COLUMNS
     }
-    entry = CatalogRecord.model_validate(
+    attributes = {**beside, **given}
+    if entity == "item":
+        check_item_attributes(
+            attributes, lambda name: f"attributes.{name}" if name in given else name
+        )
+    else:
+        attributes = rules.privacy.published(attributes)
+    return CatalogRecord.model_validate(
         {
             "entity": entity,
-            **({"entity_id": ids[key]} if key in ids else {}),
-            "attributes": {**beside, **given},
+            "entity_id": entity_id,
+            "attributes": attributes,
             **{name: row[name] for name in ("available", "deleted") if name in row},
             "timestamp": timestamp,
             "source": "push",
         }
     )
-    return Outgoing(CATALOG, f"{entity}:{entry.entity_id}", entry, request_id)
 
 
-def _interaction(
-    row: dict[str, Any], ids: dict[str, Any], timestamp: int, now_ms: int, request_id: str
-) -> Outgoing:
-    beside = {
-        name: value
-        for name, value in row.items()
-        if name not in _OF_INTERACTION and name not in _TIMES
-    }
-    if isinstance(position := row.get("position"), int) and position > MAX_POSITION:
-        raise _RowError("position", f"is over {MAX_POSITION}", "position_out_of_range")
-    event = Interaction.model_validate(
-        {
-            "event_id": uuid4().hex,
-            **ids,
-            **{name: row[name] for name in ("event_type", "value", "position") if name in row},
-            "timestamp": timestamp,
-            "received_at": now_ms,
-            "source": "push",
-            "properties": {**beside, **_object(row, "properties")},
-            "maybe_repeat": "event_id" in ids,
-            "imported": True,
-        }
-    )
-    return Outgoing(INTERACTIONS, event.user_id, event, request_id)
+def _checked_object(row: Row, name: str) -> dict[str, Any]:
+    """The object in the column `name`, or the one that its text is. Checks the row's size, too.
 
-
-def _timestamp(row: dict[str, Any], now_ms: int, max_ahead_ms: int) -> int:
-    name = next((name for name in _TIMES if name in row), None)
-    if name is None:
-        return now_ms
-    value = row[name]
-    if isinstance(value, str):
-        try:
-            millis = parse_iso(value)
-        except ValueError:
-            raise _RowError(name, "is no time in ISO 8601", "invalid_timestamp") from None
-    elif type(value) in (int, float) and _EARLIEST_MS <= value < _LATEST_MS:
-        millis = int(value)
-    else:
-        raise _RowError(
-            name, "must be a time in ISO 8601 or in milliseconds since 1970", "invalid_timestamp"
-        )
-    if millis < 0:
-        raise _RowError(name, "is before 1970", "invalid_timestamp")
-    if millis > now_ms + max_ahead_ms:
-        raise _RowError(name, "is too far ahead of the present", "timestamp_ahead")
-    return millis
-
-
-def _as_id(value: Any) -> Any:
-    """A whole number is an id as well as its text; whatever else is no text is refused by the
-    record.
+    Clients whose columns hold text send objects as JSON in a string.
     """
-    return str(value) if type(value) is int else value
-
-
-def _object(row: dict[str, Any], name: str) -> dict[str, Any]:
-    value = row.get(name, {})
-    if isinstance(value, str):  # as it comes out of a column of text
+    value = row.get(name)
+    if isinstance(value, str):
         try:
             value = orjson.loads(value)
         except orjson.JSONDecodeError:
-            value = None
-    if not isinstance(value, dict):
-        raise _RowError(name, "must be an object", "invalid_value")
-    return value
+            raise RejectionError(Code.INVALID_OBJECT, f"{name} must be an object", name) from None
+    given = fields.as_object(value, name)
+    whole = {**row, name: given}
+    fields.refuse_deep(whole)
+    fields.refuse_large(whole, fields.MAX_EVENT_BYTES, "a row")
+    return given
 
 
-def _column(source: str, place: tuple[int | str, ...]) -> str:
-    """The column that a field of the record came from."""
-    name = str(place[0])
-    return f"{source.removesuffix('s')}_id" if name == "entity_id" else name
+def _timestamp(row: Row, rules: PushRules, now_ms: int) -> int:
+    name = next((name for name in _TIMES if name in row), None)
+    if name is None:
+        return now_ms
+    return fields.refuse_future(fields.as_millis(row[name], name), now_ms, name, rules.max_ahead_ms)
 
 
-def _fault(field: str, reason: str, code: str) -> dict[str, str]:
-    return {"field": field, "reason": reason, "code": code}
+def _ids(row: Row, names: Sequence[str]) -> dict[str, str]:
+    """The ids that the row holds, without the empty ones."""
+    ids = {name: fields.as_id(row[name], name) for name in names if name in row}
+    return {name: value for name, value in ids.items() if value is not None}
+
+
+def _position(row: Row) -> int | None:
+    position = fields.position_or_none(row.get("position"))
+    if position is None and "position" in row:
+        raise RejectionError(
+            Code.INVALID_VALUE,
+            f"position must be a whole number from 0 to {MAX_POSITION}",
+            "position",
+        )
+    return position
+
+
+def _outgoing(record: Interaction | CatalogRecord, request_id: str) -> Outgoing:
+    if isinstance(record, Interaction):
+        return Outgoing(INTERACTIONS, record.user_id, record, request_id)
+    return Outgoing(CATALOG, f"{record.entity}:{record.entity_id}", record, request_id)
+
+
+def _place(column: str, number: int) -> str:
+    return f"df.{column}.{number}" if column else f"df.{number}"
+
+
+def _fault(field: str, reason: str, code: str) -> Fault:
+    return {"field": field, "reason": reason, "code": str(code)}

@@ -2,38 +2,44 @@
 
 from pydantic import Field
 
-from slipstream.chassis.settings import Section, ServiceSettings
+from slipstream.chassis.settings import Section
 from slipstream.contracts.times import DAY_MS, HOUR_MS
 from slipstream.features.views import AFFINITY_ATTRIBUTES
+from slipstream.ingress.settings import IngressSettings
 from slipstream.stores.online import Retention
 
 
 class FeaturesSection(Section):
-    """What is kept for how long, and how the lake is written."""
+    """Limits on what is taken from the stream, times that it is kept, and writing of the lake."""
 
     visitor_ttl_days: float = Field(
-        90, gt=0, description="a visitor without an event for so long is forgotten by Redis"
+        90, gt=0, description="time after a visitor's last event at which Redis drops the state"
     )
     item_ttl_days: float = Field(
-        180, gt=0, description="an item without an event for so long is forgotten by Redis"
+        180, gt=0, description="time after an item's last event at which Redis drops the state"
     )
     trending_half_life_hours: float = Field(
-        24, gt=0, description="after so long an event counts half in trending; a change begins anew"
+        24,
+        gt=0,
+        description="half-life of an event's weight in trending; a change empties the list",
     )
     max_ahead_hours: float = Field(
         24,
         ge=0,
-        description="an event so far ahead of its arrival has a wrong clock and goes to the dead letters",
+        description="most hours that an event may lie ahead of its arrival; beyond, its clock is "
+        "wrong and it goes to the dead letters",
     )
     max_late_hours: float = Field(
         24,
         ge=0,
-        description="an event so far behind its arrival goes to the dead letters, unless it was imported",
+        description="most hours that an event may lie behind its arrival; beyond, it goes to the "
+        "dead letters unless it was imported",
     )
     repeat_lookback_hours: float = Field(
         72,
         gt=0,
-        description="an event that may be a repeat is looked for in the lake among those that came so long before",
+        description="hours before its arrival in which the lake is searched for the first copy of "
+        "an event that may be a repeat",
     )
     affinity_attributes: str = Field(
         ",".join(AFFINITY_ATTRIBUTES),
@@ -42,45 +48,50 @@ class FeaturesSection(Section):
     max_poll_records: int = Field(
         12_000,
         ge=1,
-        description="most records folded at once: of a backlog, the more at once, the fewer writes",
+        description="most records folded at once; with a backlog, larger batches need fewer writes",
     )
     feature_updates_per_s: int = Field(
-        200, ge=0, description="most feature updates announced in a second; a sample beyond it"
+        200,
+        ge=0,
+        description="most feature updates sent per second; more changes are sampled at random",
     )
     lake_flush_s: float = Field(
         2.0,
         gt=0,
-        description="rows wait at most so long before they are written; offsets are committed after",
+        description="longest that rows wait before they are written to the lake; offsets are "
+        "committed after that",
     )
     lake_flush_rows: int = Field(
-        20_000, ge=1, description="rows are written at once when there are so many"
+        20_000, ge=1, description="number of waiting rows that are written without further delay"
     )
     lake_compact_every_s: float = Field(
-        60.0, gt=0, description="how often tables are searched for small files to merge"
+        60.0, gt=0, description="interval at which tables are searched for small files to merge"
     )
     lake_small_files: int = Field(
-        16, ge=2, description="so many small files of a partition are merged"
+        16, ge=2, description="number of small files in a partition from which on they are merged"
     )
     lake_vacuum_every_hours: float = Field(
-        24.0, gt=0, description="how often files that no kept version needs are deleted"
+        24.0, gt=0, description="interval at which files that no kept version needs are deleted"
     )
     lake_retention_days: float = Field(
-        30, gt=0, description="how long every version of a table can be read"
+        30, gt=0, description="time for which every version of a table can be read"
     )
     lake_erasure_hours: float = Field(
         48,
         ge=1,
-        description="versions from before an erasure can be read for so long; the next vacuum deletes the files of erased rows",
+        description="time for which versions from before an erasure can be read; the next vacuum "
+        "then deletes the files of erased rows",
     )
     durable_after_s: float = Field(
         2.0,
         ge=0,
-        description="offsets are committed so long after their effect: a crashed Redis (appendfsync everysec) loses less",
+        description="delay from an effect in Redis to the commit of its offset; a crashed Redis "
+        "(appendfsync everysec) loses less than this",
     )
 
 
-class FeaturesSettings(ServiceSettings):
-    """Everything that features reads from the environment."""
+class FeaturesSettings(IngressSettings):
+    """Settings that features reads from the environment."""
 
     features: FeaturesSection = FeaturesSection()
 
@@ -90,7 +101,7 @@ class FeaturesSettings(ServiceSettings):
         return tuple(dict.fromkeys(name for name in names if name))
 
     def retention(self) -> Retention:
-        """How long the online store keeps what."""
+        """Times for which the online store keeps states, and the half-life of trending."""
         return Retention(
             int(self.features.visitor_ttl_days * DAY_MS),
             int(self.features.item_ttl_days * DAY_MS),

@@ -1,9 +1,11 @@
-"""Ingestion: what clients send becomes records on topics.
+"""Ingestion turns what clients send into records on topics, with a verdict for each message.
 
-Owns: the REST endpoints that events and catalogue entries enter through, and the write keys
-Consumes: nothing
-Produces: interactions.v1, catalog.v1, dead-letters.v1
-Calls: no other service
-Stores: Redis (message ids, rates, write keys), and a spool on disk where that is switched on; an answer of 200 means that the
-    broker has acknowledged, or that the spool is on disk
+Owns: the REST endpoints for events and catalogue entries, the pixel, the tracker's script, and the
+    write keys.
+Consumes: nothing.
+Produces: interactions.v1, catalog.v1, dead-letters.v1.
+Calls: no other service.
+Stores: message ids, rates and write keys in Redis; a spool on disk, where that is switched on.
+
+An answer of 200 means that the broker has acknowledged the records, or that the spool is on disk.
 """

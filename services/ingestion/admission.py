@@ -1,23 +1,14 @@
-"""What of a request is let in: the messages that were not taken before, and no more than is
-allowed.
-"""
+"""Admission: rejects messages beyond the allowed rates, and tells duplicates apart."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from services.ingestion.verdicts import (
-    Code,
-    Duplicate,
-    Origin,
-    Outcome,
-    Rejected,
-    RejectedError,
-    Taken,
-)
+from services.ingestion.verdicts import Acceptance, Duplicate, Origin, Outcome, Rejection
 from slipstream.chassis.errors import TooManyRequestsError
 from slipstream.contracts.events import Interaction
+from slipstream.ingress.rejections import Code, RejectionError
 from slipstream.stores.admission_protocol import (
     DONE,
     FIRST,
@@ -35,31 +26,32 @@ _UNCHANGED: Final = bytes((FIRST, UNCHECKED))
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What the store is asked about a request. `repeated` are the places of messages that stand in
-    it twice.
+    """A question to the store about a request.
+
+    `repeated` holds the indexes of messages whose id stands earlier in the same request.
     """
 
     asked: AdmissionQuery
     repeated: frozenset[int]
 
     def taken(self, outcomes: Sequence[Outcome]) -> list[str]:
-        """The ids that are done with once the request, with these final outcomes, is acknowledged."""
+        """Ids of the accepted messages, to be noted once the request is acknowledged."""
         return [
             key
             for key, outcome in zip(self.asked.ids, outcomes, strict=True)
-            if key and type(outcome) is Taken
+            if key and type(outcome) is Acceptance
         ]
 
 
 class Admission:
-    """Asks the store, and says what its letters mean for a request."""
+    """Asks the store about requests, and turns its codes into outcomes."""
 
     def __init__(self, store: AdmissionStore, source_rate: Rate, visitor_rate: Rate) -> None:
         self.store = store
         self._source_rate, self._visitor_rate = source_rate, visitor_rate
 
     def question(self, outcomes: Sequence[Outcome], origin: Origin) -> Question | None:
-        """What there is to ask about a request; None for nothing."""
+        """The question about a request; None if there is nothing to ask."""
         if not self.store.asks:
             return None
         ids: list[str | None] = []
@@ -67,11 +59,11 @@ class Admission:
         seen: set[str] = set()
         repeated: set[int] = set()
         remembers, key_of, source = self.store.remembers, self.store.message_key, origin.source
-        # History comes in bursts by its nature: its visitors are not counted.
+        # History comes in bursts by its nature, so its visitors' rates are not limited.
         counts = self.store.limits_visitors and not origin.imported
         for place, outcome in enumerate(outcomes):
             key = visitor = None
-            if type(outcome) is Taken and outcome.records:
+            if type(outcome) is Acceptance and outcome.records:
                 record = outcome.records[0]
                 interaction = type(record) is Interaction
                 if remembers and outcome.named:
@@ -90,13 +82,15 @@ class Admission:
     def outcomes(
         self, outcomes: list[Outcome], question: Question, judged: AdmissionVerdict
     ) -> list[Outcome]:
-        """The outcomes of the request after it was judged. Raises `TooManyRequestsError` when the
-        write key has sent too much.
+        """The outcomes of the request after the store has judged it.
+
+        Raises `TooManyRequestsError` if the write key has sent too much.
         """
         if judged.wait_ms:
             rate = self._source_rate
             raise TooManyRequestsError(
-                f"This write key may send {rate.events_per_s:g} events a second, and {rate.burst} at once",
+                f"This write key may send {rate.events_per_s:g} events a second, "
+                f"and {rate.burst} at once",
                 retry_after_s=math.ceil(judged.wait_ms / 1000),
                 limit=rate.burst,
             )
@@ -109,22 +103,25 @@ class Admission:
         ]
 
     def refuse_single(self, outcome: Outcome) -> None:
-        """Raises `TooManyRequestsError` where a request's only message is above its visitor's rate."""
-        if isinstance(outcome, Rejected) and outcome.error.code == Code.RATE_LIMITED:
+        """Raise `TooManyRequestsError` if a request's only message exceeds its visitor's rate."""
+        if isinstance(outcome, Rejection) and outcome.error.code == Code.RATE_LIMITED:
             wait_s = max(1, math.ceil(self._visitor_rate.interval_ms / 1000))
             raise TooManyRequestsError(
                 outcome.error.reason, retry_after_s=wait_s, limit=self._visitor_rate.burst
             )
 
     def _outcome(self, outcome: Outcome, letter: int, repeated: bool) -> Outcome:
-        if not isinstance(outcome, Taken):
+        if not isinstance(outcome, Acceptance):
             return outcome
         if repeated or letter == DONE:
             return Duplicate(outcome.message_id)
         if letter == LIMITED:
             rate = self._visitor_rate
-            reason = f"a visitor may send {rate.events_per_s:g} events a second, and {rate.burst} at once"
-            return Rejected(outcome.message_id, RejectedError(Code.RATE_LIMITED, reason), None)
+            reason = (
+                f"a visitor may send {rate.events_per_s:g} events a second, "
+                f"and {rate.burst} at once"
+            )
+            return Rejection(outcome.message_id, RejectionError(Code.RATE_LIMITED, reason), None)
         if letter == PENDING:
             records = [
                 record.model_copy(update={"maybe_repeat": True})
@@ -132,5 +129,5 @@ class Admission:
                 else record
                 for record in outcome.records
             ]
-            return Taken(outcome.message_id, records, outcome.named)
+            return Acceptance(outcome.message_id, records, outcome.named)
         return outcome

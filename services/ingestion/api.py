@@ -1,7 +1,10 @@
-"""Ingestion's REST API: Segment's tracking calls, a pixel, and the catalogue. Bodies go unparsed to
-`Intake`.
+"""Ingestion's REST API: Segment's tracking calls, a pixel, and the catalogue.
+
+Bodies go unparsed to `Intake`. Routes take the request itself instead of FastAPI's parameters,
+which cost more than parsing an event.
 """
 
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qs, quote
 
@@ -25,12 +28,12 @@ class IdConvertor(PathConvertor):
 
 register_url_convertor("id", IdConvertor())
 
-# What is called for every event; answered by `hot_path`.
+# Routes for every event; `hot_path` answers them.
 events = APIRouter(prefix="/v1")
 router = APIRouter(prefix="/v1")
 
 JSON = "application/json"
-# What pages of the allowed origins may do.
+# Rights of pages on the allowed origins.
 CORS: Final[dict[str, Any]] = {
     "allow_methods": ["GET", "POST"],
     "allow_headers": ["Authorization", "Content-Type", "X-Request-Id"],
@@ -39,8 +42,22 @@ CORS: Final[dict[str, Any]] = {
 }
 # The smallest picture that browsers take: one transparent dot.
 PIXEL = bytes.fromhex(
-    "474946383961 0100 0100 800000 000000 ffffff 21f90401000000 00 2c 0000 0000 0100 0100 00 02 02 4401 00 3b"
+    "474946383961 0100 0100 800000 000000 ffffff"
+    "21f90401000000 00 2c 0000 0000 0100 0100 00 02 02 4401 00 3b"
 )
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of the service that its routes use."""
+
+    intake: Intake
+
+
+def parts(request: Request) -> Parts:
+    """The parts that the lifespan has opened."""
+    opened: Parts = request.app.state.parts
+    return opened
 
 
 @events.post("/track", tags=["events"], **described(docs.Track))
@@ -49,9 +66,9 @@ async def track(request: Request) -> Response:
     return await _message(request, "track")
 
 
-@events.post("/batch", tags=["events"], **described(docs.Batch))
+@events.post("/batch", tags=["events"], **described(docs.BatchBody))
 async def batch(request: Request) -> Response:
-    """Several calls at once. A bad message is rejected alone, the others are accepted."""
+    """Several calls at once. A bad message is rejected alone; the others are accepted."""
     return await _messages(request, imported=False)
 
 
@@ -63,39 +80,38 @@ async def page(request: Request) -> Response:
 
 @events.post("/screen", tags=["events"], **described(docs.Screen))
 async def screen(request: Request) -> Response:
-    """A screen of an app that was seen."""
+    """A view of an app's screen."""
     return await _message(request, "screen")
 
 
 @events.post("/identify", tags=["events"], **described(docs.Identify))
 async def identify(request: Request) -> Response:
-    """What is known of a user; with anonymousId also who that visitor is."""
+    """Traits of a user; with anonymousId, also that this visitor is the user."""
     return await _message(request, "identify")
 
 
 @events.post("/group", tags=["events"], **described(docs.Group))
 async def group(request: Request) -> Response:
-    """That a visitor belongs to a group."""
+    """Membership of a visitor in a group."""
     return await _message(request, "group")
 
 
 @events.post("/alias", tags=["events"], **described(docs.Alias))
 async def alias(request: Request) -> Response:
-    """That two ids are one visitor: the history of previousId becomes part of that of userId."""
+    """Merge of two ids: the history of previousId becomes part of that of userId."""
     return await _message(request, "alias")
 
 
-@events.post("/import", tags=["events"], **described(docs.Batch))
+@events.post("/import", tags=["events"], **described(docs.BatchBody))
 async def import_history(request: Request) -> Response:
-    """A batch of history: events of any age are accepted, and marked as imported."""
+    """A batch of history. Events of any age are accepted, and marked as imported."""
     return await _messages(request, imported=True)
 
 
 @events.get("/pixel.gif", tags=["events"], **docs.PIXEL)
 async def pixel(request: Request) -> Response:
-    """One message in a picture's address, for mails and pages without script."""
+    """One message in a picture's address, for mails and for pages without scripts."""
     query = parse_qs(request.scope["query_string"].decode("latin-1"), keep_blank_values=True)
-    intake: Intake = request.app.state.intake
     status, headers = 200, {"Cache-Control": "no-store"}
     try:
         if "data" not in query:
@@ -103,16 +119,17 @@ async def pixel(request: Request) -> Response:
                 "data is missing: the message as JSON, or as the Base64 of it", code="invalid_body"
             )
         body = bodies.of_pixel(query["data"][0], query.get("writeKey", [""])[0])
-        authorization, agent, _ = _told(request)
-        (verdict,) = orjson.loads(await intake.message(body, authorization, None, agent))["results"]
-        told = verdict["status"]
+        authorization, agent, _ = _headers(request)
+        answer = await parts(request).intake.message(body, authorization, None, agent)
+        (verdict,) = orjson.loads(answer)["results"]
+        outcome = verdict["status"]
     except ServiceError as error:
-        verdict, told, status = {"code": error.code}, "refused", error.status
+        verdict, outcome, status = {"code": error.code}, "refused", error.status
         headers |= error.headers
     details = "".join(
         f"; {name}={quote(verdict[name])}" for name in ("code", "field") if verdict.get(name)
     )
-    headers["X-Slipstream-Verdict"] = told + details
+    headers["X-Slipstream-Verdict"] = outcome + details
     return Response(PIXEL, status, headers, "image/gif")
 
 
@@ -124,15 +141,15 @@ for _short, _endpoint in (
     ("g", group),
     ("a", alias),
 ):
-    # The addresses that Segment's browser library sends to.
+    # Paths that Segment's browser library sends to.
     events.add_api_route(f"/{_short}", _endpoint, methods=["POST"], include_in_schema=False)
 
 
 @router.post("/items", tags=["catalogue"], **described(docs.Items))
 async def upsert_items(request: Request) -> Response:
     """Insert or replace items."""
-    intake: Intake = request.app.state.intake
-    authorization, _, encoding = _told(request)
+    intake = parts(request).intake
+    authorization, _, encoding = _headers(request)
     return Response(
         await intake.entries(await _body(request, intake, encoding), authorization, "item"),
         media_type=JSON,
@@ -142,8 +159,8 @@ async def upsert_items(request: Request) -> Response:
 @router.post("/users", tags=["catalogue"], **described(docs.Users))
 async def upsert_users(request: Request) -> Response:
     """Insert or replace users."""
-    intake: Intake = request.app.state.intake
-    authorization, _, encoding = _told(request)
+    intake = parts(request).intake
+    authorization, _, encoding = _headers(request)
     return Response(
         await intake.entries(await _body(request, intake, encoding), authorization, "user"),
         media_type=JSON,
@@ -152,37 +169,35 @@ async def upsert_users(request: Request) -> Response:
 
 @router.delete("/items/{item_id:id}", tags=["catalogue"], **described())
 async def delete_item(item_id: str, request: Request) -> Response:
-    """Delete an item: it is no longer recommended."""
-    intake: Intake = request.app.state.intake
-    return Response(await intake.delete("item", item_id, _told(request)[0]), media_type=JSON)
+    """Delete an item. It is no longer recommended."""
+    intake = parts(request).intake
+    return Response(await intake.delete("item", item_id, _headers(request)[0]), media_type=JSON)
 
 
 @router.delete("/users/{user_id:id}", tags=["catalogue"], **described())
 async def erase_user(user_id: str, request: Request) -> Response:
-    """Erase a user: what is known of them goes, and their history, with that of the visitors merged
-    into them.
-    """
-    intake: Intake = request.app.state.intake
-    return Response(await intake.delete("user", user_id, _told(request)[0]), media_type=JSON)
+    """Erase a user: traits and history, also that of visitors who were merged into the user."""
+    intake = parts(request).intake
+    return Response(await intake.delete("user", user_id, _headers(request)[0]), media_type=JSON)
 
 
 async def _message(request: Request, kind: str) -> Response:
-    intake: Intake = request.app.state.intake
-    authorization, agent, encoding = _told(request)
+    intake = parts(request).intake
+    authorization, agent, encoding = _headers(request)
     body = await _body(request, intake, encoding)
     return Response(await intake.message(body, authorization, kind, agent), media_type=JSON)
 
 
 async def _messages(request: Request, *, imported: bool) -> Response:
-    intake: Intake = request.app.state.intake
-    authorization, agent, encoding = _told(request)
+    intake = parts(request).intake
+    authorization, agent, encoding = _headers(request)
     body = await _body(request, intake, encoding)
     return Response(
         await intake.batch(body, authorization, agent, imported=imported), media_type=JSON
     )
 
 
-def _told(request: Request) -> tuple[str | None, str, str]:
+def _headers(request: Request) -> tuple[str | None, str, str]:
     """`Authorization`, `User-Agent` and `Content-Encoding`, in one walk over the headers."""
     authorization, agent, encoding = None, "", ""
     for name, value in request.scope["headers"]:
@@ -196,7 +211,7 @@ def _told(request: Request) -> tuple[str | None, str, str]:
 
 
 async def _body(request: Request, intake: Intake, encoding: str) -> bytes:
-    """The body, unpacked, unless it is larger than allowed, which is noticed before it is all read."""
+    """The unpacked body. Raises `TooLargeError` as soon as more than the limit has been read."""
     limit = intake.max_body_bytes
     chunks: list[bytes] = []
     size, more = 0, True

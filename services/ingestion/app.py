@@ -1,4 +1,4 @@
-"""Ingestion's app."""
+"""Wiring of ingestion."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -13,28 +13,32 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.ingestion import hot_path, tracker
 from services.ingestion.admission import Admission
-from services.ingestion.api import CORS, events, router
+from services.ingestion.api import CORS, Parts, events, router
 from services.ingestion.carrier import SpooledCarrier
 from services.ingestion.documentation import SECURITY_SCHEMES
 from services.ingestion.hot_path import PageOrigins
 from services.ingestion.intake import Intake
-from services.ingestion.publisher import Publisher
-from services.ingestion.rules import Rules
-from services.ingestion.settings import IngestionSettings, listed
+from services.ingestion.intake_rules import IntakeRules
+from services.ingestion.publisher import OutcomePublisher
+from services.ingestion.settings import IngestionSettings
 from services.ingestion.spool import Spool
 from services.ingestion.watched_files import follow
 from services.ingestion.write_keys import WriteKeys, follow_stored
 from slipstream.broker.producer import open_producer
 from slipstream.chassis.app import RequestMiddleware, create_service
 from slipstream.contracts.topics import INTERACTIONS
+from slipstream.ingress.settings import listed
 from slipstream.stores.admission_store import AdmissionStore
 from slipstream.stores.write_keys import WriteKeyStore
 
+DESCRIPTION = (
+    "Takes events and the catalogue, gives a verdict on each, "
+    "and answers when the broker has acknowledged."
+)
+
 
 class Collector(FastAPI):
-    """An app with a shorter way for some requests: those of the routes in `hot`, by method and
-    path, go to `shortcut`.
-    """
+    """An app with a fast path: requests whose method and path are in `hot` go to `shortcut`."""
 
     hot: Mapping[tuple[str, str], Any] = MappingProxyType({})
     shortcut: ASGIApp
@@ -44,16 +48,16 @@ class Collector(FastAPI):
         if route is None:
             await super().__call__(scope, receive, send)
             return
-        scope["app"], scope["route"] = (
-            self,
-            route,
-        )  # the route names the request in the metrics, too
+        # The request middleware takes the path from the route, for its metrics.
+        scope["app"], scope["route"] = self, route
         await self.shortcut(scope, receive, send)
 
     @contextmanager
     def taking(self) -> Iterator[None]:
-        """Within the block the shortcut is open. It leads past what refuses requests while the
-        service waits to start.
+        """Open the fast path within the block.
+
+        It skips the layer that refuses requests while the service waits to start, so it is closed
+        until the service is open.
         """
         self.hot = {
             (method, route.path): route
@@ -68,15 +72,16 @@ class Collector(FastAPI):
 
 
 def create_app(settings: IngestionSettings) -> Collector:
-    """Ingestion, for the write keys in its settings. It opens when a broker answers, with a spool
-    without one; Redis may come later.
+    """The app of ingestion.
+
+    It opens once a broker answers; with a spool it opens without one. Redis may come later.
     """
     keys = WriteKeys(settings.ingestion.write_keys.get_secret_value())
-    rules = Rules.of(settings.ingestion)
+    rules = IntakeRules.of(settings)
     app = create_service(
         "ingestion",
         settings,
-        description="Takes events and the catalogue, gives a verdict on each, and answers when the broker has acknowledged.",
+        description=DESCRIPTION,
         lifespan=_lifespan,
         routers=[events, router],
         token_protected=False,
@@ -100,7 +105,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     assert isinstance(app, Collector)  # noqa: S101
     settings: IngestionSettings = app.state.settings
     keys: WriteKeys = app.state.keys
-    rules: Rules = app.state.rules
+    rules: IntakeRules = app.state.rules
     section, registry, health = settings.ingestion, app.state.metrics.registry, app.state.health
     async with AsyncExitStack() as stack:
         spool = (
@@ -126,7 +131,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             settings.redis,
             settings.namespace,
             window_ms=section.window_ms(),
-            # The end of it tells incarnations apart as well, and is kept with each id.
+            # Kept with each id, so shortened: the end tells incarnations apart as well.
             log_id=lambda: producer.topic_id(INTERACTIONS)[-8:],
             **rates,
         )
@@ -134,8 +139,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         stored_keys = WriteKeyStore(settings.redis, settings.namespace)
         stack.push_async_callback(stored_keys.aclose)
         health.add("redis", store.ping, required=False)
-        publisher = Publisher(spooled or producer, registry, Admission(store, **rates))
-        app.state.intake = Intake(section, keys, publisher, rules)
+        publisher = OutcomePublisher(spooled or producer, registry, Admission(store, **rates))
+        app.state.parts = Parts(Intake(section, keys, publisher, rules))
         for following in (follow(rules.files), follow_stored(keys, stored_keys.all)):
             stack.callback(asyncio.create_task(following).cancel)
         stack.enter_context(app.taking())
@@ -143,8 +148,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def _document_security(app: FastAPI) -> None:
-    """Name the write key in the OpenAPI document; a dependency would say it too, but cost time in
-    each request.
+    """Name the write key in the OpenAPI document.
+
+    A FastAPI dependency would do that, too, but would cost time in each request.
     """
     original = app.openapi
 

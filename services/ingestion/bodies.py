@@ -1,4 +1,4 @@
-"""What a request carries, as the JSON that it means: unpacked, or read from the query of a pixel."""
+"""Bodies of requests: unpacked from gzip, or read from the query of a pixel."""
 
 import base64
 import binascii
@@ -16,8 +16,9 @@ def too_large(limit: int) -> TooLargeError:
 
 
 def unpacked(raw: bytes, encoding: str, limit: int) -> bytes:
-    """A body that was sent with this `Content-Encoding`. Never unpacks more than `limit` bytes: a
-    small body may hold a lot.
+    """The body that was sent with this `Content-Encoding`.
+
+    Never unpacks more than `limit` bytes, since a small gzip may hold gigabytes.
     """
     if encoding == "identity":
         return raw
@@ -42,10 +43,9 @@ def unpacked(raw: bytes, encoding: str, limit: int) -> bytes:
 
 
 def of_pixel(data: str, write_key: str | None) -> bytes:
-    """The message in a pixel's `data`, JSON or its Base64 in either alphabet; without a type it is
-    a track call.
+    """The message in a pixel's `data`, which is JSON or its Base64 in either alphabet.
 
-    Raises InvalidRequestError when it is neither.
+    Without a type it is a track call. Raises `InvalidRequestError` for anything else.
     """
     text = data.strip()
     try:

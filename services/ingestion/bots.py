@@ -1,23 +1,25 @@
-"""Is it a crawler? Told by the user agent, as those name themselves that mean well; who hides is
-not found this way.
+"""Detection of crawlers by their user agent.
+
+Well-meaning crawlers name themselves there. Those that hide are not detected.
 """
 
 import re
 from functools import lru_cache
 
-# Phones of the make Cubot are no bots. Libraries (requests, okhttp, curl) are not listed: a shop's
-# own servers send with them.
+# Cubot is a make of phones. Libraries (requests, okhttp, curl) are not listed, since a shop's
+# servers send with them.
 _BOTS = re.compile(
-    r"(?<!cu)bot(?![a-z])|crawl|spider|slurp|archiver|headless|phantomjs|lighthouse|inspectiontool|googleother|mediapartners"
-    r"|feedfetcher|facebookexternalhit|facebookcatalog|meta-external|bingpreview|link ?preview|page ?speed|pingdom|uptime"
-    r"|statuscake|site24x7|gtmetrix|screaming frog|google-read-aloud|chatgpt-user|perplexity-user|prerender|monitis|nagios",
+    r"(?<!cu)bot(?![a-z])|crawl|spider|slurp|archiver|headless|phantomjs|lighthouse|inspectiontool"
+    r"|googleother|mediapartners|feedfetcher|facebookexternalhit|facebookcatalog|meta-external"
+    r"|bingpreview|link ?preview|page ?speed|pingdom|uptime|statuscake|site24x7|gtmetrix"
+    r"|screaming frog|google-read-aloud|chatgpt-user|perplexity-user|prerender|monitis|nagios",
     re.IGNORECASE,
 )
 _LONGEST = 512
 
 
 def is_bot(agent: str) -> bool:
-    """Whether a `User-Agent` is that of a crawler, a previewer or a monitor. An empty one is not."""
+    """Whether a `User-Agent` names a crawler, a previewer or a monitor. An empty one does not."""
     return _names_itself_bot(agent[:_LONGEST])
 
 

@@ -1,6 +1,4 @@
-"""Brings records to the broker; where a spool is switched on, by way of the disk for as long as the
-broker is away.
-"""
+"""Delivery of records to the broker, with a spool on disk for times when the broker is away."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -22,36 +20,38 @@ from slipstream.contracts.topics import CATALOG, DEAD_LETTERS, INTERACTIONS
 log = get_logger(__name__)
 
 TOPICS = {topic.name: topic for topic in (INTERACTIONS, CATALOG, DEAD_LETTERS)}
-# Records that are drained at once; as many may stand twice on the topic after a kill, and are
-# marked.
+# Records that are drained at once. After a kill up to this many stand on their topic twice; the
+# second copies are marked as possible repeats.
 CHUNK = 500
+# Pause between two attempts to drain while the broker does not take records.
 PAUSE_S = 0.2
 T = TypeVar("T")
 
 
 class Carrier(Protocol):
-    """What brings records to their topics, or keeps them so that they will get there."""
+    """A way for records to their topics."""
 
     async def publish_each(self, lists: Sequence[Sequence[Outgoing]]) -> list[Failure]:
-        """Several callers' records, which are taken, in the order of calls, before anything is
-        waited for. Returns when each has its answer: what went wrong with it, if anything.
+        """Deliver the records of several callers, and return a failure or None for each caller.
+
+        Records are handed over in the order of calls, before anything is awaited.
         """
         ...
 
 
 class AwayCarrier(Carrier, Protocol):
-    """A carrier that knows when it can't."""
+    """A carrier that notices when the broker is away."""
 
     @property
-    def away(self) -> bool: ...
+    def away(self) -> bool:
+        """Whether publishing would fail at this moment."""
+        ...
 
 
 class SpooledCarrier:
-    """A carrier that keeps on disk what the other one can't bring, and brings it in order when it
-    can again.
+    """A carrier that spools records on disk while the broker is away, and delivers them later.
 
-    While anything is on disk, new records go behind it, so that the order of each visitor's records
-    is kept.
+    While anything is on disk, new records go behind it. That keeps each visitor's records in order.
     """
 
     def __init__(self, carrier: AwayCarrier, spool: Spool, registry: CollectorRegistry) -> None:
@@ -60,33 +60,33 @@ class SpooledCarrier:
         self._pending: list[tuple[list[Entry], asyncio.Future[None]]] = []
         self._committing: asyncio.Task[None] | None = None
         self._filled, self._emptied = asyncio.Event(), asyncio.Event()
-        # A chunk that was under way when the process before this one ended may be on its topic.
+        # The previous process may have ended between delivering a chunk and noting it.
         self._doubtful = not spool.empty
         self._oldest = 0 if spool.empty else now_ms()
         self._full = False
         self._draining: asyncio.Task[None] | None = None
         size = Gauge(
             "slipstream_ingestion_spool_bytes",
-            "Records on disk that the broker does not have yet",
+            "Bytes of records on disk that the broker does not have yet",
             registry=registry,
         )
         size.set_function(lambda: max(0, spool.waiting_bytes))
         age = Gauge(
             "slipstream_ingestion_spool_age_seconds",
-            "Time since the oldest of them came; 0 when empty",
+            "Age of the oldest record in the spool; 0 when empty",
             registry=registry,
         )
         age.set_function(lambda: (now_ms() - self._oldest) / 1000 if self._oldest else 0.0)
 
     def start(self) -> "SpooledCarrier":
-        """Begin to drain what is there."""
+        """Start draining records that an earlier process left."""
         if not self._spool.empty:
             self._filled.set()
         self._draining = asyncio.create_task(self._drain())
         return self
 
     async def publish_each(self, lists: Sequence[Sequence[Outgoing]]) -> list[Failure]:
-        """Several callers' records: acknowledged by the broker, or else on this disk."""
+        """Return when the records are acknowledged by the broker or are on this disk."""
         if self._filled.is_set() or self._carrier.away:
             return await self._keep_each(lists, [None] * len(lists))
         failures = await self._carrier.publish_each(lists)
@@ -98,7 +98,7 @@ class SpooledCarrier:
             raise SpoolFullError("the spool is full, and the broker does not take what is in it")
 
     async def aclose(self, limit_s: float) -> None:
-        """Bring what can be brought within the limit; the rest stays on disk for the next start."""
+        """Drain for up to `limit_s`. The rest stays on disk for the next start."""
         if self._filled.is_set() and not self._carrier.away:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._emptied.wait(), limit_s)
@@ -114,8 +114,11 @@ class SpooledCarrier:
     async def _keep_each(
         self, lists: Sequence[Sequence[Outgoing]], failures: list[Failure]
     ) -> list[Failure]:
-        """Write those that have not failed of themselves to disk. `failures`: what became of the
-        attempt to bring each, or all None where none was made.
+        """Spool the records that the broker may take later, and return what failed for good.
+
+        Args:
+            lists: The records of each caller.
+            failures: The failed attempt to deliver each; all None if no attempt was made.
         """
         attempted = any(failures)
         kept = [
@@ -136,7 +139,7 @@ class SpooledCarrier:
         return [None if place in kept else failure for place, failure in enumerate(failures)]
 
     async def _append(self, entries: list[Entry]) -> None:
-        """On disk when this returns. What comes while the disk is busy is written together."""
+        """Return when the entries are on disk. Those that come during a write share the next."""
         self._filled.set()
         self._emptied.clear()
         self._oldest = self._oldest or now_ms()
@@ -156,7 +159,7 @@ class SpooledCarrier:
                         self._spool.append, [entry for entries, _ in pending for entry in entries]
                     )
                 )
-            except Exception as error:  # whatever it is, nobody may wait for ever
+            except Exception as error:  # of any kind: a caller must not wait for ever
                 failure = error
             for _, done in pending:
                 if not done.done():
@@ -177,7 +180,7 @@ class SpooledCarrier:
                 await asyncio.sleep(1.0)
 
     async def _drain_chunk(self) -> bool:
-        """Bring the next records; False when the broker did not take them."""
+        """Deliver the next records; False if the broker did not take them."""
         entries, behind = await self._on_disk(partial(self._spool.read, CHUNK))
         if entries:
             self._oldest = entries[0].at
@@ -217,6 +220,7 @@ class SpooledCarrier:
 
 
 def _may_be_kept(failure: Failure) -> bool:
+    """Whether a later attempt may succeed."""
     return failure is None or (
         isinstance(failure, BrokerUnavailableError) and not isinstance(failure, RecordRefusedError)
     )
@@ -237,6 +241,6 @@ def _entry(record: Outgoing, failure: Failure) -> Entry:
 def _outgoing(entry: Entry, doubtful: bool) -> Outgoing:
     value = entry.value.encode()
     if entry.topic == INTERACTIONS.name and (entry.attempted or doubtful):
-        # A record is a JSON object; of a name that stands in it twice the last one counts.
+        # Appended to the JSON object without parsing it: of two equal names the last one counts.
         value = value[:-1] + b',"maybe_repeat":true}'
     return Outgoing(TOPICS[entry.topic], entry.key, value, entry.request_id)

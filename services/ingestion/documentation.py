@@ -1,13 +1,14 @@
-"""The bodies of the API as OpenAPI shows them. Requests are not checked against these models but by
-`segment` and `catalog`, which give a verdict for each message where a model would refuse the body
-whole.
+"""Descriptions of bodies and answers for OpenAPI.
+
+Requests are not validated against these models, which would refuse a body whole. `segment` and
+`catalog_entries` check them, and give a verdict for each message.
 """
 
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.ingestion.verdicts import Answer
+from services.ingestion.verdicts import Verdicts
 from slipstream.contracts.rest import PROBLEM_JSON, Problem
 
 Id = str | int
@@ -36,12 +37,13 @@ class Track(_Call):
     """Something that a visitor did."""
 
     event: str = Field(
-        description="'Product Viewed' and the like, or a type: view, click, cart, purchase, rate, search, …"
+        description="'Product Viewed' and the like, or a type: view, click, cart, purchase, rate, "
+        "search, …"
     )
     properties: dict[str, Any] | None = Field(
         None,
-        description="item_id (or product_id, sku), or products; value, rating, price, quantity, position, recommendation_id, …; "
-        "impressions, a list of the items that were shown beside it",
+        description="item_id (or product_id, sku), or products; value, rating, price, quantity, "
+        "position, recommendation_id, …; impressions, a list of the items shown beside it",
         examples=[{"product_id": "sku-1", "price": 19.9, "recommendation_id": "…", "position": 0}],
     )
 
@@ -59,26 +61,27 @@ class Screen(Page):
 
 
 class Identify(_Call):
-    """What is known of a user; replaces what was known before. With userId and anonymousId: who the
-    anonymous visitor is.
+    """Traits of a user, which replace the earlier ones.
+
+    With userId and anonymousId, also that this anonymous visitor is the user.
     """
 
     traits: dict[str, Any] | None = None
 
 
 class Group(_Call):
-    """That a visitor belongs to a group."""
+    """Membership of a visitor in a group."""
 
     groupId: Id
-    traits: dict[str, Any] | None = Field(None, description="what is known of the group")
+    traits: dict[str, Any] | None = Field(None, description="traits of the group")
 
 
 class Alias(_Call):
-    """That two ids are one visitor."""
+    """Merge of two ids into one visitor."""
 
-    userId: Id = Field(description="who the visitor is from now on")
+    userId: Id = Field(description="the visitor's id from now on")
     previousId: Id | None = Field(
-        None, description="who the visitor was; when missing, anonymousId"
+        None, description="the visitor's id before; when missing, anonymousId"
     )
 
 
@@ -95,7 +98,7 @@ class Message(_Call):
     previousId: Id | None = None
 
 
-class Batch(BaseModel):
+class BatchBody(BaseModel):
     """Several calls. `context` and `sentAt` count for each message that has none of its own."""
 
     batch: list[Message]
@@ -157,27 +160,30 @@ SECURITY_SCHEMES = {
 
 
 def described(body: type[BaseModel] | None = None) -> dict[str, Any]:
-    """The arguments of a route that describe its body, its answers and its authentication, at no
-    cost to a request.
+    """Arguments of a route that describe its body, answers and authentication.
+
+    They cost a request nothing, unlike parameters and dependencies of FastAPI.
     """
     extra: dict[str, Any] = {"security": [{"writeKey": []}]}
     if body is not None:
         extra["security"].append({})  # the key may be in the body
         schema = body.model_json_schema()
-        # References inside one operation would have to name a place in the whole document: put the
-        # definitions in their place.
+        # References inside one operation would have to name a place in the whole document, so the
+        # definitions replace them.
         schema = _inlined(schema, schema.pop("$defs", {}))
         extra["requestBody"] = {
             "required": True,
-            "description": "At most 500 KB of JSON, whatever the content type says; may be sent with Content-Encoding: gzip",
+            "description": "At most 500 KB of JSON, whatever the content type says; may be sent "
+            "with Content-Encoding: gzip",
             "content": {"application/json": {"schema": schema}},
         }
     return {
         "openapi_extra": extra,
         "responses": {
             200: {
-                "model": Answer,
-                "description": "A verdict for each message; accepted ones are acknowledged by the broker",
+                "model": Verdicts,
+                "description": "A verdict for each message; the broker has acknowledged accepted "
+                "ones",
             },
             **{status: _refusal(description) for status, description in REFUSALS.items()},
         },
@@ -188,7 +194,8 @@ REFUSALS = {
     400: "The body is not JSON, or not of the documented shape",
     401: "The write key is missing or wrong",
     413: "Too many bytes, or too many messages",
-    429: "The write key, or the visitor of a single event, has sent too much: again after `Retry-After` seconds",
+    429: "The write key, or the visitor of a single event, has sent too much: try again after "
+    "`Retry-After` seconds",
     503: "The broker is away: nothing was accepted, try again after `Retry-After` seconds",
 }
 
@@ -202,7 +209,8 @@ def _refusal(description: str) -> dict[str, Any]:
 
 _VERDICT_HEADER = {
     "X-Slipstream-Verdict": {
-        "description": "`accepted`, `duplicate`, `rejected; code=…; field=…` or, of the whole request, `refused; code=…`",
+        "description": "`accepted`, `duplicate`, `rejected; code=…; field=…` or, of the whole "
+        "request, `refused; code=…`",
         "required": True,
         "schema": {"type": "string"},
     }
@@ -228,7 +236,7 @@ def _in_query(name: str, description: str, *, required: bool) -> dict[str, Any]:
     }
 
 
-# The same for the pixel, which answers with a picture whatever becomes of the message.
+# The same for the pixel, which answers with a picture even if the message is rejected.
 PIXEL: dict[str, Any] = {
     "openapi_extra": {
         "security": [{"writeKey": []}, {}],

@@ -1,7 +1,7 @@
-"""From the name of a track event to an interaction's type.
+"""Mapping of track events' names to types of interactions.
 
-Names are compared in lower case with everything but letters and digits as `_`, so that `Product
-Viewed`, `product viewed` and `product_viewed` are one. A name that is not listed is its own type:
+Names are compared in lower case, with everything but letters and digits as `_`. So `Product
+Viewed`, `product viewed` and `product_viewed` are equal. A name that is not listed is its own type:
 `Video Started` is `video_started`, `click` is `click`.
 """
 
@@ -12,12 +12,12 @@ from typing import Final, NamedTuple
 
 import orjson
 
-from services.ingestion.verdicts import Code, RejectedError
 from slipstream.contracts import vocabulary as v
+from slipstream.ingress.rejections import Code, RejectionError
 
-# Segment's e-commerce specification, version 2 and, below it, version 1. What is not here is its
-# own type: `Cart Viewed`, `Checkout Started`, `Order Updated`, `Coupon Applied` and the like say
-# nothing new of an item.
+# Segment's e-commerce specification, version 2 and, below it, version 1. Names of it that are
+# missing here are their own types: `Cart Viewed`, `Checkout Started`, `Order Updated`, `Coupon
+# Applied` and the like say nothing new about an item.
 SEGMENT_NAMES: Final[dict[str, str]] = {
     "products_searched": v.SEARCH,
     "product_list_viewed": v.IMPRESSION,
@@ -44,16 +44,17 @@ SEGMENT_NAMES: Final[dict[str, str]] = {
     "removed_product": v.REMOVE,
     "completed_order": v.PURCHASE,
 }
-# Names that the specification also knows without products, a whole order's refund or a category
-# without its list. Such an event is its own type.
+# Names that the specification also allows without products: a whole order's refund, or a category
+# without its list. Without products the event is its own type.
 WITH_OR_WITHOUT: Final = frozenset(
     {
-        "product_list_viewed", "product_list_filtered", "promotion_viewed", "promotion_clicked", "order_refunded",
-        "order_cancelled", "viewed_product_category", "viewed_promotion", "clicked_promotion",
+        "product_list_viewed", "product_list_filtered", "promotion_viewed", "promotion_clicked",
+        "order_refunded", "order_cancelled", "viewed_product_category", "viewed_promotion",
+        "clicked_promotion",
     }
 )  # fmt: skip
 
-# Types that say something of an item, and so must name one.
+# Types of events about an item, which must name it.
 OF_AN_ITEM: Final = frozenset(
     {v.VIEW, v.CLICK, v.CART, v.PURCHASE, v.RATE, v.LIKE, v.WISHLIST, v.REMOVE, v.IMPRESSION}
 )
@@ -63,9 +64,10 @@ _REMEMBERED = 4096
 
 
 class EventName(NamedTuple):
-    """What a name means. `of_an_item`: the event is about an item, or lists `products`, each of
-    which makes an interaction; when it names none, it is of the type `otherwise`, or is rejected
-    where that is None.
+    """Meaning of an event's name.
+
+    With `of_an_item`, the event is about an item, or lists `products`, each of which makes an
+    interaction. If it names no item, its type is `otherwise`; if that is None, it is rejected.
     """
 
     event_type: str
@@ -80,8 +82,9 @@ def token(name: str) -> str:
 
 
 class EventNames:
-    """What names mean: Segment's, and `added`, which come first. Raises ValueError for a name or a
-    type that is none.
+    """Meanings of names: Segment's, and `added` ones, which take precedence.
+
+    Raises ValueError for a malformed name or type in `added`.
     """
 
     def __init__(self, added: Mapping[str, str] | None = None) -> None:
@@ -92,14 +95,16 @@ class EventNames:
                 raise ValueError(f"{name!r} has neither letters nor digits")
             if type(event_type) is not str or not _TOKEN.fullmatch(event_type):
                 raise ValueError(
-                    f"{name!r} must be given a type: at most 64 small letters (a-z), digits and _, a letter first"
+                    f"{name!r} must be given a type: at most 64 small letters (a-z), digits and _, "
+                    "a letter first"
                 )
             if self._added.setdefault(known, event_type) != event_type:
                 raise ValueError(f"{name!r} is there twice, spelt in two ways, with two types")
 
     def classify(self, name: str) -> EventName:
-        """The type for a track event's name; rejects one that gives no token of at most 64 letters,
-        digits and `_`.
+        """The meaning of a track event's name.
+
+        Rejects a name that gives no token of at most 64 letters, digits and `_`.
         """
         known = self._known.get(name)
         if known is None:
@@ -111,7 +116,7 @@ class EventNames:
     def _classify(self, name: str) -> EventName:
         event_type = self._added.get(name) or SEGMENT_NAMES.get(name, name)
         if not _TOKEN.fullmatch(event_type):
-            raise RejectedError(
+            raise RejectionError(
                 Code.INVALID_NAME,
                 "event must give a name of at most 64 letters (a-z), digits and _, a letter first",
                 "event",
@@ -121,8 +126,9 @@ class EventNames:
 
 
 def read_mapping(data: bytes) -> EventNames:
-    """Names from a mapping file, `{"Produkt angesehen": "view"}`; ValueError says what is wrong
-    with it.
+    """Names from a mapping file, such as `{"Produkt angesehen": "view"}`.
+
+    Raises ValueError, with the reason, for a wrong file.
     """
     try:
         mapping = orjson.loads(data)

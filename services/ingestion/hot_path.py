@@ -1,6 +1,8 @@
-"""The shortest way to what is called for every event: by its path alone, past the framework's
-routing and its layers, which cost more than reading an event does. What is not found here goes the
-usual way; so does the documentation. And past what only pages need, for who is not one.
+"""Fast path for event routes.
+
+FastAPI's routing and middleware cost more than parsing an event. So `app.Collector` finds these
+routes by method and path, and `answer` calls them directly. Other requests take the normal route.
+Requests without an `Origin` header also skip CORS.
 """
 
 from collections.abc import Awaitable, Callable
@@ -16,8 +18,10 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 class PageOrigins(CORSMiddleware):
-    """CORS for requests of pages. Others name no origin, and need not pay for a header on the
-    answer that nobody reads.
+    """CORS for requests with an `Origin` header.
+
+    Only browsers send one for pages. Other clients read no CORS headers, so they need not wait for
+    them.
     """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -26,9 +30,7 @@ class PageOrigins(CORSMiddleware):
 
 
 async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer a request by its `scope["route"]`, whose endpoint takes the request as it is and
-    returns a response.
-    """
+    """Call the endpoint of `scope["route"]`, which takes a request and returns a response."""
     endpoint: Endpoint = scope["route"].endpoint
     try:
         response = await endpoint(Request(scope, receive, send))

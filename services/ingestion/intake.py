@@ -1,51 +1,54 @@
-"""From a request's body to its answer, without HTTP: who sends, what is in it, and what the broker
-acknowledged.
-"""
+"""Intake: authenticates a body, reads its messages, publishes them and answers. Knows no HTTP."""
 
-import time
 from collections.abc import Callable
 from typing import Any
 
 import orjson
 
-from services.ingestion import catalog
-from services.ingestion.publisher import Publisher
-from services.ingestion.rules import Rules
+from services.ingestion import catalog_entries
+from services.ingestion.intake_rules import IntakeRules
+from services.ingestion.publisher import OutcomePublisher
 from services.ingestion.segment import read_message
 from services.ingestion.settings import IngestionSection
 from services.ingestion.verdicts import Origin, Outcome, answer
 from services.ingestion.write_keys import WriteKeys, key_in_header
 from slipstream.chassis.errors import InvalidRequestError, TooLargeError, UnauthorizedError
 from slipstream.chassis.logging import request_id
+from slipstream.contracts.times import now_ms
 
 Body = dict[str, Any]
-# What a body means: an outcome for each of its messages. The third argument is the limit of one
-# message, None where the whole body is within it.
+# Reads a body into an outcome for each of its messages. The third argument is the limit of bytes of
+# one message, None if the whole body is within it.
 Reader = Callable[[Body, Origin, int | None], list[Outcome]]
 
 
 class Intake:
-    """Takes bodies: authenticates, reads, publishes, and answers with a verdict for each message."""
+    """Intake of bodies, with a verdict for each message as the answer."""
 
     def __init__(
         self,
         settings: IngestionSection,
         keys: WriteKeys,
-        publisher: Publisher,
-        rules: Rules | None = None,
+        publisher: OutcomePublisher,
+        rules: IntakeRules,
     ) -> None:
         self.max_body_bytes = settings.max_body_bytes
         self._max_event_bytes = settings.max_event_bytes
         self._max_messages = settings.max_batch_events
         self._keys = keys
         self._publisher = publisher
-        self._rules = Rules.of(settings) if rules is None else rules
+        self._rules = rules
 
     async def message(
         self, raw: bytes, authorization: str | None, kind: str | None, agent: str = ""
     ) -> bytes:
-        """One tracking call of the given kind, None where the message names its own; `agent` is the
-        `User-Agent`.
+        """Take one tracking call.
+
+        Args:
+            raw: The body.
+            authorization: The `Authorization` header.
+            kind: The call, such as `track`; None if the message has its own `type`.
+            agent: The `User-Agent` header.
         """
 
         def read(body: Body, origin: Origin, limit: int | None) -> list[Outcome]:
@@ -56,7 +59,7 @@ class Intake:
     async def batch(
         self, raw: bytes, authorization: str | None, agent: str = "", *, imported: bool = False
     ) -> bytes:
-        """Segment's batch: messages of any type. `imported` ones are history, of whatever age."""
+        """Take Segment's batch: messages of any type. With `imported` they may be of any age."""
 
         def read(body: Body, origin: Origin, limit: int | None) -> list[Outcome]:
             return [
@@ -66,25 +69,27 @@ class Intake:
 
         return await self._take(raw, authorization, read, agent, imported)
 
-    async def entries(self, raw: bytes, authorization: str | None, entity: catalog.Entity) -> bytes:
-        """A bulk upsert of items or users."""
+    async def entries(
+        self, raw: bytes, authorization: str | None, entity: catalog_entries.Entity
+    ) -> bytes:
+        """Take a bulk upsert of items or users."""
 
         def read(body: Body, origin: Origin, limit: int | None) -> list[Outcome]:
             return [
-                catalog.read_entry(entry, entity, origin, self._rules, limit)
+                catalog_entries.read_entry(entry, entity, origin, self._rules, limit)
                 for entry in self._list(body, f"{entity}s")
             ]
 
         return await self._take(raw, authorization, read)
 
     async def delete(
-        self, entity: catalog.Entity, entity_id: str, authorization: str | None
+        self, entity: catalog_entries.Entity, entity_id: str, authorization: str | None
     ) -> bytes:
-        """An item that is gone for good, or a user who is to be forgotten."""
+        """Delete an item, or erase a user."""
         return await self._take(
             b"{}",
             authorization,
-            lambda _body, origin, _limit: [catalog.deletion(entity, entity_id, origin)],
+            lambda _body, origin, _limit: [catalog_entries.deletion(entity, entity_id, origin)],
         )
 
     async def _take(
@@ -108,7 +113,7 @@ class Intake:
         origin = Origin(
             self._source(authorization, body),
             request_id.get(),
-            int(time.time() * 1000),
+            now_ms(),
             agent,
             imported,
         )
@@ -118,15 +123,17 @@ class Intake:
         return orjson.dumps(answer(await self._publisher.publish(outcomes, origin, single=single)))
 
     def _source(self, authorization: str | None, body: Body) -> str:
-        """The name of the write key. The key is taken out of the body, since the body may end in
-        the dead letters.
+        """The name of the write key.
+
+        Takes the key out of the body, since the body may become a dead letter.
         """
         in_body = body.pop("writeKey", None)
         key = (key_in_header(authorization) if authorization else None) or in_body
         name = self._keys.name_of(key) if type(key) is str else None
         if name is None:
             raise UnauthorizedError(
-                "Send a write key: Basic authentication with the key as user name and no password, or writeKey in the body",
+                "Send a write key: Basic authentication with the key as user name and no password, "
+                "or writeKey in the body",
                 code="invalid_write_key",
                 headers={"WWW-Authenticate": 'Basic realm="slipstream"'},
             )

@@ -1,20 +1,18 @@
-"""From an event's properties to interactions: of the item that it names, of each of its products,
-of each of its impressions.
-"""
+"""Interactions of an event: with its item, each of its products, and each of its impressions."""
 
 from typing import Any
 
-from services.ingestion import fields
 from services.ingestion.event_names import EventName
-from services.ingestion.verdicts import Code, RejectedError
 from slipstream.contracts.events import Interaction
 from slipstream.contracts.vocabulary import IMPRESSION, RATE
+from slipstream.ingress import fields
+from slipstream.ingress.rejections import Code, RejectionError
 
 ITEM_KEYS = ("item_id", "product_id", "sku")
-# The bytes that ":", a letter and an index need behind a message id.
+# Bytes that ":", a letter and an index need behind a message id.
 INDEX_ROOM = 6
-# What each product of an event keeps of the event's own properties, where it is a short scalar: an
-# order of a thousand products must not become a thousand copies of everything.
+# Properties of an event that each of its products gets a copy of, if they are short scalars. An
+# order of hundreds of products must not become hundreds of copies of everything.
 SHARED = (
     "order_id",
     "checkout_id",
@@ -28,17 +26,22 @@ SHARED = (
     "placement",
 )
 SHARED_LENGTH = 256
-# Each product becomes a record; a small body must not become a large load.
+# Each product becomes a record, and a small body must not become a large load.
 MAX_PRODUCTS = 500
-# Properties that have a field of their own in an interaction.
-_OWN_FIELD = frozenset({"item_id", "recommendation_id", "session_id", "value"})
+# Properties that an interaction has a field for.
+_RECORD_FIELDS = frozenset({"item_id", "recommendation_id", "session_id", "value"})
 
 
 def read_interactions(
     shared: dict[str, Any], properties: dict[str, Any], message_id: str, name: EventName
 ) -> list[Interaction]:
-    """What an event makes; `shared` are the fields that all of it have. Rejects one that is about
-    an item and names none.
+    """The interactions of an event. Rejects an event that must be about an item and names none.
+
+    Args:
+        shared: Fields that all of the interactions have.
+        properties: The event's properties.
+        message_id: Id of the event; products and impressions get it with their index.
+        name: Meaning of the event's name.
     """
     products = properties.get("products")
     shown = properties.get("impressions")
@@ -63,7 +66,7 @@ def read_interactions(
             _interaction(shared, properties, message_id, name.otherwise, None, shown is not None)
         ]
     elif shown is None or name.event_type != IMPRESSION:
-        raise RejectedError(
+        raise RejectionError(
             Code.MISSING_ITEM,
             f"a {name.event_type} needs an item: item_id, product_id, sku or products",
             "properties.item_id",
@@ -74,12 +77,12 @@ def read_interactions(
 
 
 def item_of(properties: dict[str, Any], field: str) -> str | None:
-    """The item that the properties name, None when they name none."""
+    """The id of the item in the properties, or None."""
     for key in ITEM_KEYS:
         if (value := properties.get(key)) is not None and (
-            found := fields.as_id(value, f"{field}.{key}")
+            item_id := fields.as_id(value, f"{field}.{key}")
         ):
-            return found
+            return item_id
     return None
 
 
@@ -91,9 +94,9 @@ def _interaction(
     item_id: str | None,
     impressions: bool,
 ) -> Interaction:
-    own = {key: value for key, value in properties.items() if key not in _OWN_FIELD}
+    others = {key: value for key, value in properties.items() if key not in _RECORD_FIELDS}
     if impressions:
-        del own["impressions"]
+        del others["impressions"]
     return Interaction.of_checked(
         **shared,
         event_type=event_type,
@@ -104,7 +107,7 @@ def _interaction(
             properties.get("recommendation_id"), "properties.recommendation_id"
         ),
         position=fields.position_or_none(properties.get("position")),
-        properties=own,
+        properties=others,
     )
 
 
@@ -119,11 +122,11 @@ def _of_a_list(
     """An interaction for each entry, an id or an object, of the list `properties[listed]`."""
     whole = f"properties.{listed}"
     if type(entries) is not list or not entries:
-        raise RejectedError(
+        raise RejectionError(
             Code.MISSING_ITEM, f"{listed} must be a list with at least one product", whole
         )
     if len(entries) > MAX_PRODUCTS:
-        raise RejectedError(
+        raise RejectionError(
             Code.EVENT_TOO_LARGE, f"{listed} may have at most {MAX_PRODUCTS} entries", whole
         )
     slate = fields.as_id(properties.get("recommendation_id"), "properties.recommendation_id")
@@ -140,7 +143,7 @@ def _of_a_list(
         product = entry if type(entry) is dict else {"item_id": entry}
         item_id = item_of(product, field)
         if item_id is None:
-            raise RejectedError(
+            raise RejectionError(
                 Code.MISSING_ITEM, f"an entry of {listed} needs item_id, product_id or sku", field
             )
         position = fields.position_or_none(product.get("position"))
@@ -158,11 +161,11 @@ def _of_a_list(
                     product.get("recommendation_id"), f"{field}.recommendation_id"
                 )
                 or slate,
-                # What was shown stood in this order; the order of what was bought says nothing.
+                # Impressions are listed as they were shown. The order of products means nothing.
                 position=index if position is None and event_type == IMPRESSION else position,
                 properties={
                     **common,
-                    **{key: value for key, value in product.items() if key not in _OWN_FIELD},
+                    **{key: value for key, value in product.items() if key not in _RECORD_FIELDS},
                 },
             )
         )
@@ -170,8 +173,9 @@ def _of_a_list(
 
 
 def _value(properties: dict[str, Any], event_type: str, field: str) -> float | None:
-    """`value`, or a rating, or what it brought in. Money that is no number ("19,99 €") is left to
-    the properties.
+    """`value`, else a rating, else the revenue.
+
+    Money that is no number ("19,99 €") stays a property.
     """
     if (value := properties.get("value")) is not None:
         return fields.as_value(value, f"{field}.value")

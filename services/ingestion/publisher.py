@@ -1,8 +1,7 @@
-"""Put what was taken on its topics, and what was rejected on the dead letters; return when the
-broker has all of it.
+"""Publishing of outcomes: accepted records to their topics, rejected messages to the dead letters.
 
-Requests that come in at the same time travel together: one question to Redis, one handover to the
-producer, one answer for all. For a single event each of these costs more than the event itself.
+Requests that arrive at the same time are published together, with one query to Redis and one
+handover to the producer. For a single event each of these costs more than the event itself.
 """
 
 import asyncio
@@ -13,38 +12,31 @@ from typing import Any
 import orjson
 from prometheus_client import CollectorRegistry, Counter
 
-from services.ingestion import fields
 from services.ingestion.admission import Admission, Question
 from services.ingestion.carrier import Carrier
-from services.ingestion.verdicts import (
-    NOT_KEPT,
-    Duplicate,
-    Origin,
-    Outcome,
-    Rejected,
-    RejectedError,
-    Taken,
-)
+from services.ingestion.verdicts import NOT_KEPT, Acceptance, Duplicate, Origin, Outcome, Rejection
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.producer import Failure, Outgoing
 from slipstream.chassis.errors import ServiceError, UnavailableError
 from slipstream.chassis.logging import get_logger
 from slipstream.contracts.events import DeadLetter, Interaction
 from slipstream.contracts.topics import CATALOG, DEAD_LETTERS, INTERACTIONS
+from slipstream.ingress import fields
+from slipstream.ingress.rejections import RejectionError
 from slipstream.stores.admission_protocol import AdmissionVerdict
 
 log = get_logger(__name__)
 
 RETRY_AFTER_S = 2
-# So many messages are worth a journey of their own.
+# A group of requests with this many messages does not wait for more.
 ENOUGH = 64
-# The longest that a request waits for others while some are under way.
+# Longest wait of a request for others, while a group is under way.
 GATHER_S = 0.02
 
 
 @dataclass(slots=True)
 class _Parcel:
-    """A request on its way."""
+    """A request's outcomes on their way to the broker."""
 
     outcomes: list[Outcome]
     origin: Origin
@@ -52,23 +44,24 @@ class _Parcel:
     done: "asyncio.Future[list[Outcome]]"
 
 
-class Publisher:
-    """Sends the outcomes of requests. Used in one event loop."""
+class OutcomePublisher:
+    """Publishes the outcomes of requests, in groups. For use in one event loop."""
 
     def __init__(
         self, carrier: Carrier, registry: CollectorRegistry, admission: Admission | None = None
     ) -> None:
-        """Without `admission` everything is let in."""
+        """`admission` limits rates and detects duplicates; without it everything is admitted."""
         self._carrier = carrier
         self._admission = admission
         self._waiting: list[_Parcel] = []
         self._departure: asyncio.Handle | None = None
         self._under_way: set[asyncio.Task[None]] = set()
-        # the ids that are being looked up, until their records are handed over
+        # Ids that are being looked up, until their records are handed over.
         self._looked_up: dict[str, asyncio.Future[None]] = {}
         self._events = Counter(
             "slipstream_ingestion_events_total",
-            "Messages that were answered, by source and verdict (accepted, duplicate, or the code of the rejection)",
+            "Messages that were answered, by source and verdict (accepted, duplicate, or the code "
+            "of the rejection)",
             ["source", "verdict"],
             registry=registry,
         )
@@ -77,12 +70,16 @@ class Publisher:
     async def publish(
         self, outcomes: list[Outcome], origin: Origin, *, single: bool = False
     ) -> list[Outcome]:
-        """Return when the broker has acknowledged every record and every dead letter, with what
-        finally became of each message.
+        """Publish a request, and return its final outcomes once the broker has acknowledged.
 
-        Raises `TooManyRequestsError`, or `UnavailableError` when the broker has not acknowledged:
-        then nothing may be claimed accepted, and the client sends everything again under the same
-        message ids. `single`: the request is its only message, and is refused with it.
+        Raises `TooManyRequestsError`. Raises `UnavailableError` if the broker has not acknowledged:
+        then nothing counts as accepted, and the client sends everything again under the same
+        message ids.
+
+        Args:
+            outcomes: What reading made of each message.
+            origin: Where the request came from.
+            single: Whether the request is only one message, and so is refused as a whole with it.
         """
         question = self._admission.question(outcomes, origin) if self._admission else None
         loop = asyncio.get_running_loop()
@@ -102,7 +99,7 @@ class Publisher:
         return final
 
     def _depart(self) -> None:
-        """Send what has gathered."""
+        """Send the requests that have gathered."""
         if self._departure is not None:
             self._departure.cancel()
             self._departure = None
@@ -112,7 +109,7 @@ class Publisher:
         task.add_done_callback(self._returned)
 
     def _returned(self, task: "asyncio.Task[None]") -> None:
-        """Once all are back, what has gathered meanwhile need not wait any longer."""
+        """End the wait of gathered requests once no other group is under way."""
         self._under_way.discard(task)
         if not self._under_way and self._waiting:
             self._depart()
@@ -121,7 +118,7 @@ class Publisher:
         try:
             admitted, published = await self._judge_and_hand_over(parcels)
             failures = await published
-        except Exception as error:  # a fault of ours: nobody may wait for ever
+        except Exception as error:  # a bug: callers must not wait for ever
             for parcel in parcels:
                 if not parcel.done.done():
                     parcel.done.set_exception(error)
@@ -141,12 +138,14 @@ class Publisher:
     async def _judge_and_hand_over(
         self, parcels: list[_Parcel]
     ) -> tuple[list[tuple[_Parcel, list[Outcome]]], "asyncio.Task[list[Failure]]"]:
-        """The parcels that were let in, and what becomes of their records, which the carrier has by
-        now.
+        """Admit parcels and hand their records to the carrier.
 
-        Of two copies of a message, the one that is judged first must be first on its topic, too:
-        the other one says that it may be a repeat, and whoever reads that looks for what stands
-        before it. So a copy waits while another one is between the two.
+        Of two copies of a message, the one that Redis judges first must be first on its topic, too.
+        The second copy is marked as a possible repeat, and consumers look for the first one before
+        it. So a copy waits while another is between Redis and the carrier.
+
+        Returns:
+            The admitted parcels with their outcomes, and the task that delivers their records.
         """
         keys = {
             key for parcel in parcels if parcel.question for key in parcel.question.asked.ids if key
@@ -161,7 +160,7 @@ class Publisher:
             admitted = await self._admit(parcels)
             lists = [_records(outcomes, parcel.origin) for parcel, outcomes in admitted]
             published = asyncio.ensure_future(self._carrier.publish_each(lists))
-            await asyncio.sleep(0)  # a carrier takes records before it waits for anything
+            await asyncio.sleep(0)  # lets the task start: a carrier takes records at once
         finally:
             for key in keys:
                 del self._looked_up[key]
@@ -169,9 +168,7 @@ class Publisher:
         return admitted, published
 
     async def _admit(self, parcels: list[_Parcel]) -> list[tuple[_Parcel, list[Outcome]]]:
-        """The parcels that may go on, with what becomes of their messages; the others have their
-        answer.
-        """
+        """Admitted parcels with their outcomes. The others get their error as answer here."""
         asking = [parcel for parcel in parcels if parcel.question is not None]
         judged: list[AdmissionVerdict] = []
         if self._admission and asking:
@@ -201,10 +198,10 @@ class Publisher:
 
 
 def _records(outcomes: list[Outcome], origin: Origin) -> list[Outgoing]:
-    """What a request puts on topics."""
+    """The records of a request for all topics."""
     outgoing: list[Outgoing] = []
     for outcome in outcomes:
-        if type(outcome) is Taken:
+        if type(outcome) is Acceptance:
             for record in outcome.records:
                 if type(record) is Interaction:
                     outgoing.append(
@@ -213,7 +210,7 @@ def _records(outcomes: list[Outcome], origin: Origin) -> list[Outgoing]:
                 else:
                     key = f"{record.entity}:{record.entity_id}"  # type: ignore[union-attr]
                     outgoing.append(Outgoing(CATALOG, key, record, origin.request_id))
-        elif isinstance(outcome, Rejected) and outcome.error.code not in NOT_KEPT:
+        elif isinstance(outcome, Rejection) and outcome.error.code not in NOT_KEPT:
             outgoing.append(
                 Outgoing(
                     DEAD_LETTERS, origin.source, _dead_letter(outcome, origin), origin.request_id
@@ -223,7 +220,7 @@ def _records(outcomes: list[Outcome], origin: Origin) -> list[Outgoing]:
 
 
 def _verdict(outcome: Outcome) -> str:
-    if type(outcome) is Taken:
+    if type(outcome) is Acceptance:
         return "accepted"
     return "duplicate" if isinstance(outcome, Duplicate) else outcome.error.code  # type: ignore[union-attr]
 
@@ -244,7 +241,7 @@ def _unavailable(parcel: _Parcel, failure: Exception) -> Exception:
     )
 
 
-def _dead_letter(outcome: Rejected, origin: Origin) -> DeadLetter:
+def _dead_letter(outcome: Rejection, origin: Origin) -> DeadLetter:
     error = outcome.error
     return DeadLetter(
         source=origin.source,
@@ -258,12 +255,12 @@ def _dead_letter(outcome: Rejected, origin: Origin) -> DeadLetter:
 
 
 def _keepable(original: Any) -> Any:
-    """The original, or its text where it is nested deeper than consumers' JSON parsers go."""
+    """The original, or its text if it is nested deeper than consumers' JSON parsers allow."""
     if type(original) not in (dict, list):
         return original
     try:
         fields.refuse_deep(original)
-    except RejectedError:
+    except RejectionError:
         try:
             return orjson.dumps(original).decode()
         except orjson.JSONEncodeError:

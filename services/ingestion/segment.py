@@ -1,32 +1,26 @@
-"""Segment's tracking payloads as records: track, page, screen and group make interactions, identify
-a user's catalogue entry, alias and identify the record of who a visitor is.
+"""Reading of Segment's tracking calls into records.
 
-https://segment.com/docs/connections/spec/ and its e-commerce part. `docs/events.md` has the mapping
-for people.
+Track, page, screen and group make interactions. Identify makes a user's catalogue entry. Alias and
+identify make the record that a visitor is a user.
+
+The calls are those of https://segment.com/docs/connections/spec/ and its e-commerce part;
+`docs/events.md` describes the mapping.
 """
 
 import random
 from collections.abc import Callable
 from typing import Any, Final
 
-import orjson
-
-from services.ingestion import fields
 from services.ingestion.bots import is_bot
 from services.ingestion.event_names import EventName
+from services.ingestion.intake_rules import IntakeRules
 from services.ingestion.interactions import INDEX_ROOM, ITEM_KEYS, read_interactions
-from services.ingestion.rules import Rules
-from services.ingestion.verdicts import (
-    NOT_KEPT,
-    Code,
-    Origin,
-    Outcome,
-    Rejected,
-    RejectedError,
-    Taken,
-)
+from services.ingestion.verdicts import NOT_KEPT, Acceptance, Origin, Outcome, Rejection
 from slipstream.contracts.events import CatalogRecord, Interaction
+from slipstream.contracts.times import HOUR_MS
 from slipstream.contracts.vocabulary import MERGED_INTO, VIEW
+from slipstream.ingress import fields
+from slipstream.ingress.rejections import Code, RejectionError
 
 Message = dict[str, Any]
 Records = list[Interaction | CatalogRecord]
@@ -43,38 +37,40 @@ def read_message(
     kind: str | None,
     envelope: Message,
     origin: Origin,
-    rules: Rules,
+    rules: IntakeRules,
     max_bytes: int | None = None,
 ) -> Outcome:
-    """What a message means, or why it is rejected.
+    """Read a message into records, or reject it.
 
-    `kind` is the call that it came by, None for a batch, whose messages name their `type`.
-    `envelope` is the batch around it, whose `context` and `sentAt` count where the message has none
-    of its own. `max_bytes` is checked when given.
+    Args:
+        message: The message as parsed JSON of any kind.
+        kind: The call that it came by; None in a batch, whose messages have their `type`.
+        envelope: The batch around it. Its `context` and `sentAt` apply to messages without them.
+        origin: Where the request came from.
+        rules: Rules of the moment.
+        max_bytes: Largest size as JSON; None if the whole body is smaller.
     """
     message_id = None
     try:
         if type(message) is not dict:
-            raise RejectedError(Code.NOT_AN_OBJECT, "an event must be a JSON object")
+            raise RejectionError(Code.NOT_AN_OBJECT, "an event must be a JSON object")
         if rules.refuse_bots and is_bot(_agent(message, envelope) or origin.agent):
-            raise RejectedError(
+            raise RejectionError(
                 Code.BOT, "the user agent is that of a crawler", "context.userAgent"
             )
         fields.refuse_deep(message)
-        if max_bytes is not None and len(orjson.dumps(message)) > max_bytes:
-            raise RejectedError(
-                Code.EVENT_TOO_LARGE, f"an event may have at most {max_bytes} bytes"
-            )
+        if max_bytes is not None:
+            fields.refuse_large(message, max_bytes, "an event")
         given = message_id = fields.as_id(message.get("messageId"), "messageId", INDEX_ROOM)
         if message_id is None:
             message_id = f"{random.getrandbits(128):032x}"
-        return Taken(
+        return Acceptance(
             message_id,
             _records(message, message_id, kind, envelope, origin, rules),
             given is not None,
         )
-    except RejectedError as error:
-        return Rejected(
+    except RejectionError as error:
+        return Rejection(
             message_id,
             error,
             None if error.code in NOT_KEPT else rules.privacy.original(message, kind),
@@ -87,14 +83,14 @@ def _records(
     kind: str | None,
     envelope: Message,
     origin: Origin,
-    rules: Rules,
+    rules: IntakeRules,
 ) -> Records:
     call = kind or message.get("type")
     user_id = fields.as_id(message.get("userId"), "userId")
     anonymous_id = fields.as_id(message.get("anonymousId"), "anonymousId")
     visitor = user_id or anonymous_id
     if visitor is None:
-        raise RejectedError(Code.MISSING_USER, "userId or anonymousId is required", "userId")
+        raise RejectionError(Code.MISSING_USER, "userId or anonymousId is required", "userId")
     timestamp = _timestamp(message, envelope, origin.received_at)
     if call == "identify":
         return _identify(message, user_id, anonymous_id, timestamp, origin, rules)
@@ -102,7 +98,7 @@ def _records(
         return _alias(message, user_id, anonymous_id, timestamp, origin)
     read = _EVENTS.get(call) if type(call) is str else None
     if read is None:
-        raise RejectedError(
+        raise RejectionError(
             Code.UNSUPPORTED_TYPE,
             "type must be track, page, screen, identify, group or alias",
             "type",
@@ -113,8 +109,8 @@ def _records(
         and rules.max_late_ms is not None
         and timestamp < origin.received_at - rules.max_late_ms
     ):
-        hours = rules.max_late_ms / 3_600_000
-        raise RejectedError(
+        hours = rules.max_late_ms / HOUR_MS
+        raise RejectionError(
             Code.TIMESTAMP_TOO_OLD,
             f"it happened more than {hours:g} hours ago; send history to /v1/import",
             _time_field(message),
@@ -136,15 +132,15 @@ def _records(
     return read_interactions(shared, properties, message_id, name)  # type: ignore[return-value]
 
 
-def _track(message: Message, rules: Rules) -> tuple[EventName, Message]:
+def _track(message: Message, rules: IntakeRules) -> tuple[EventName, Message]:
     properties = fields.as_object(message.get("properties"), "properties")
     event = message.get("event")
     if event is None or event == "":
-        raise RejectedError(
+        raise RejectionError(
             Code.MISSING_NAME, "event, the name of what happened, is required", "event"
         )
     if type(event) is not str or len(event) > LONGEST_NAME:
-        raise RejectedError(
+        raise RejectionError(
             Code.INVALID_NAME,
             f"event must be a string of at most {LONGEST_NAME} characters",
             "event",
@@ -155,16 +151,16 @@ def _track(message: Message, rules: Rules) -> tuple[EventName, Message]:
     return name, rules.privacy.published(properties)
 
 
-def _page(message: Message, rules: Rules) -> tuple[EventName, Message]:
+def _page(message: Message, rules: IntakeRules) -> tuple[EventName, Message]:
     return _shown(PAGE, message, rules)
 
 
-def _screen(message: Message, rules: Rules) -> tuple[EventName, Message]:
+def _screen(message: Message, rules: IntakeRules) -> tuple[EventName, Message]:
     return _shown(SCREEN, message, rules)
 
 
-def _shown(plain: EventName, message: Message, rules: Rules) -> tuple[EventName, Message]:
-    """A page or a screen; one that shows an item is a view of it."""
+def _shown(plain: EventName, message: Message, rules: IntakeRules) -> tuple[EventName, Message]:
+    """A page or a screen. If it shows an item, it is a view of that."""
     properties = fields.as_object(message.get("properties"), "properties")
     for key in ("category", "name"):
         if message.get(key) is not None:
@@ -174,13 +170,14 @@ def _shown(plain: EventName, message: Message, rules: Rules) -> tuple[EventName,
     ) else plain, rules.privacy.published(properties)
 
 
-def _group(message: Message, rules: Rules) -> tuple[EventName, Message]:
-    """That a visitor belongs to a group, kept as an event: an entry of the user would replace what
-    `identify` told.
+def _group(message: Message, rules: IntakeRules) -> tuple[EventName, Message]:
+    """A visitor's membership in a group, as an event.
+
+    A catalogue entry of the user would replace the traits that `identify` sent.
     """
     group_id = fields.as_id(message.get("groupId"), "groupId")
     if group_id is None:
-        raise RejectedError(Code.MISSING_GROUP, "groupId is required", "groupId")
+        raise RejectionError(Code.MISSING_GROUP, "groupId is required", "groupId")
     traits = fields.as_object(message.get("traits"), "traits")
     properties: Message = {"groupId": group_id}
     if traits:
@@ -188,7 +185,7 @@ def _group(message: Message, rules: Rules) -> tuple[EventName, Message]:
     return EventName(GROUP, of_an_item=False), properties
 
 
-_EVENTS: Final[dict[str, Callable[[Message, Rules], tuple[EventName, Message]]]] = {
+_EVENTS: Final[dict[str, Callable[[Message, IntakeRules], tuple[EventName, Message]]]] = {
     "track": _track,
     "page": _page,
     "screen": _screen,
@@ -202,10 +199,11 @@ def _identify(
     anonymous_id: str | None,
     timestamp: int,
     origin: Origin,
-    rules: Rules,
+    rules: IntakeRules,
 ) -> Records:
-    """A user's catalogue entry, none without traits, since an entry replaces the one before; and
-    who the anonymous visitor is.
+    """A user's catalogue entry, and the record that the anonymous visitor is that user.
+
+    Without traits there is no entry, since it would replace the one before.
     """
     records: Records = []
     if user_id is not None and anonymous_id is not None and user_id != anonymous_id:
@@ -229,17 +227,18 @@ def _identify(
 def _alias(
     message: Message, user_id: str | None, anonymous_id: str | None, timestamp: int, origin: Origin
 ) -> Records:
-    """That the visitor `previousId`, else `anonymousId`, is the user `userId`; nothing where the
-    two are the same.
+    """The record that the visitor `previousId`, else `anonymousId`, is the user `userId`.
+
+    No record if both are the same.
     """
     if user_id is None:
-        raise RejectedError(
-            Code.MISSING_USER, "userId, who the visitor is from now on, is required", "userId"
+        raise RejectionError(
+            Code.MISSING_USER, "userId, the visitor's id from now on, is required", "userId"
         )
     previous = fields.as_id(message.get("previousId"), "previousId") or anonymous_id
     if previous is None:
-        raise RejectedError(
-            Code.MISSING_USER, "previousId, who the visitor was, is required", "previousId"
+        raise RejectionError(
+            Code.MISSING_USER, "previousId, the visitor's id before, is required", "previousId"
         )
     return [] if previous == user_id else [_identity(previous, user_id, timestamp, origin)]
 
@@ -255,7 +254,7 @@ def _identity(visitor: str, user_id: str, timestamp: int, origin: Origin) -> Cat
 
 
 def _agent(message: Message, envelope: Message) -> str:
-    """The visitor's user agent as the client tells it; empty when it does not."""
+    """The visitor's user agent from the message's context, or an empty text."""
     context = message.get("context", envelope.get("context"))
     agent = context.get("userAgent") if type(context) is dict else None
     return agent if type(agent) is str else ""
@@ -266,8 +265,9 @@ def _time_field(message: Message) -> str:
 
 
 def _timestamp(message: Message, envelope: Message, received_at: int) -> int:
-    """When it happened by our clock: the client's time, moved by how far its clock was off when it
-    sent the message.
+    """The event's time by our clock, in milliseconds.
+
+    The client's time is moved by as much as its clock was off when it sent the message.
     """
     field = _time_field(message)
     value = message.get(field)
@@ -278,7 +278,7 @@ def _timestamp(message: Message, envelope: Message, received_at: int) -> int:
     if sent is not None:
         happened += received_at - fields.as_millis(sent, "sentAt")
         if happened < 0:
-            raise RejectedError(
+            raise RejectionError(
                 Code.INVALID_TIMESTAMP, f"{field} and sentAt together lie before 1970", field
             )
     return fields.refuse_future(happened, received_at, field)

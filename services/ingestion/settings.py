@@ -1,24 +1,25 @@
 """Ingestion's settings."""
 
-from typing import Self
+from pydantic import Field, SecretStr, field_validator
 
-from pydantic import Field, SecretStr, field_validator, model_validator
-
-from services.ingestion.privacy import Privacy
 from services.ingestion.write_keys import WriteKeys
-from slipstream.chassis.settings import Section, ServiceSettings
+from slipstream.chassis.settings import Section
+from slipstream.contracts.times import HOUR_MS
+from slipstream.ingress.fields import MAX_EVENT_BYTES
+from slipstream.ingress.settings import IngressSettings
 from slipstream.stores.admission_store import Rate
 
 
 class IngestionSection(Section):
-    """Who may send, and how much at once. The limits are those of Segment's HTTP tracking API."""
+    """Write keys, limits and rules of intake. The limits are those of Segment's tracking API."""
 
     write_keys: SecretStr = Field(
         SecretStr(""),
         validate_default=True,
-        description="name:key, several separated by commas; required. The name becomes the `source` of its events",
+        description="name:key, several separated by commas; required. The name becomes the "
+        "`source` of its events",
     )
-    max_event_bytes: int = Field(32_768, ge=256, description="a larger event is rejected")
+    max_event_bytes: int = Field(MAX_EVENT_BYTES, ge=256, description="a larger event is rejected")
     max_body_bytes: int = Field(
         512_000, ge=1_024, description="a larger request body is answered with 413"
     )
@@ -35,7 +36,8 @@ class IngestionSection(Section):
     dedupe_window_hours: float = Field(
         24.0,
         ge=0,
-        description="how long a `messageId` is remembered (in Redis), so that a repeat is a duplicate; 0: not at all",
+        description="how long Redis remembers a `messageId`, so that a repeat is a duplicate; "
+        "0: not at all",
     )
     key_events_per_s: float = Field(
         0.0, ge=0, description="events a second that a write key may send, else 429; 0: no limit"
@@ -43,55 +45,48 @@ class IngestionSection(Section):
     key_burst: int = Field(
         10_000,
         ge=1,
-        description="how many of them at once; a larger batch is taken when nothing came lately",
+        description="events that a write key may send at once; a larger batch is taken if the key "
+        "was idle",
     )
-    # Off: what is refused is lost, and no rate fits both a browser and a shop's server, which may
-    # send a user's day at once.
+    # Off, since rejected events are lost, and no rate fits both a browser and a shop's server,
+    # which may send a user's day at once.
     visitor_events_per_s: float = Field(
         0.0,
         ge=0,
-        description="events a second of one visitor, more are rejected; 0: no limit; 50 is far above what a person does",
+        description="events a second of one visitor, beyond which they are rejected; 0: no limit; "
+        "50 is far above a person's rate",
     )
     visitor_burst: int = Field(
         2_500,
         ge=1,
-        description="how many of them at once; a batch of a server may be all of one visitor's",
+        description="events of one visitor at once; a server's batch may be all of one visitor",
     )
     spool_dir: str = Field(
         "",
-        description="folder for what can't be sent while the broker is away, of each replica its own; empty: 503 meanwhile",
+        description="folder for records that can't be sent while the broker is away; each replica "
+        "needs a separate one; empty: 503 meanwhile",
     )
     spool_max_mb: int = Field(1_024, ge=1, description="largest size of the spool; beyond it 503")
 
     max_late_hours: float = Field(
         24.0,
         ge=0,
-        description="an event older than this is rejected, unless it comes by /v1/import; 0 takes any age",
+        description="an event older than this is rejected, unless it comes by /v1/import; "
+        "0: any age is taken",
     )
     event_mapping: str = Field(
         "",
-        description="JSON file of types by event name, beside Segment's; read again when it changes",
+        description="JSON file of types by event name, beside Segment's; read again when it "
+        "changes",
     )
     tracking_plan: str = Field(
         "", description="JSON file with a JSON Schema by event name; read again when it changes"
     )
-    bot_filter: bool = Field(
-        True, description="reject what is sent with the user agent of a crawler"
-    )
-    truncate_ip: bool = Field(True, description="keep IP addresses only without their last part")
-    pii_drop: str = Field(
-        "",
-        description="properties and traits to drop: names or dotted paths, several separated by commas",
-    )
-    pii_hash: str = Field(
-        "", description="properties and traits to keep hashed only: names or dotted paths, as above"
-    )
-    pii_key: SecretStr = Field(
-        SecretStr(""), description="the key of these hashes; required with pii_hash"
-    )
+    bot_filter: bool = Field(True, description="reject events with the user agent of a crawler")
     cors_origins: str = Field(
         "*",
-        description="origins whose pages may read answers, several separated by commas; *: all, since no cookie is used",
+        description="origins whose pages may read answers, several separated by commas; *: all, "
+        "which is safe since no cookie is used",
     )
 
     @field_validator("write_keys")
@@ -100,20 +95,6 @@ class IngestionSection(Section):
         WriteKeys(keys.get_secret_value())
         return keys
 
-    @model_validator(mode="after")
-    def _privacy_is_whole(self) -> Self:
-        self.privacy()
-        return self
-
-    def privacy(self) -> Privacy:
-        """What is dropped, hashed and shortened."""
-        return Privacy(
-            drop=listed(self.pii_drop),
-            hashed=listed(self.pii_hash),
-            key=self.pii_key.get_secret_value(),
-            truncate_ip=self.truncate_ip,
-        )
-
     def source_rate(self) -> Rate:
         return Rate(self.key_events_per_s, self.key_burst)
 
@@ -121,17 +102,12 @@ class IngestionSection(Section):
         return Rate(self.visitor_events_per_s, self.visitor_burst)
 
     def window_ms(self) -> int:
-        return int(self.dedupe_window_hours * 3_600_000)
+        return int(self.dedupe_window_hours * HOUR_MS)
 
 
-def listed(text: str) -> list[str]:
-    """The parts of a setting that holds several, separated by commas."""
-    return [part for part in map(str.strip, text.split(",")) if part]
+class IngestionSettings(IngressSettings):
+    """All settings of ingestion."""
 
-
-class IngestionSettings(ServiceSettings):
-    """All that ingestion reads from its environment."""
-
-    # Not an instance, which would have to have a key: validated like what comes from the
-    # environment.
+    # Not an instance, since there is no default for the required write keys: an empty section is
+    # validated like variables, and names what is missing.
     ingestion: IngestionSection = Field(default_factory=dict)  # type: ignore[assignment]

@@ -1,16 +1,16 @@
-"""Records on disk, in order, for as long as the broker is away: an append-only log that survives a
-kill at any byte.
+"""Spool: an append-only log on disk for records, while the broker is away.
 
-A segment is a file of frames: length and CRC-32 of the payload (four bytes each, little-endian),
-then the payload, JSON. A torn frame ends the log: it was never acknowledged to anybody, and is cut
-off. `position` says up to where the broker has everything; it may lag behind, so that what stands
-first after a start may be on its topic already.
+It survives a kill at any byte. A segment is a file of frames: length and CRC-32 of the payload
+(four bytes each, little-endian), then the payload, JSON. A torn frame ends the log. It was never
+acknowledged to a client, and is cut off.
+
+The file `position` holds the place up to which the broker has everything. It may lag behind, so
+after a start the first records may be on their topic already.
 """
 
 import fcntl
 import os
 import struct
-import time
 import zlib
 from collections.abc import Iterator, Sequence
 from io import FileIO
@@ -28,16 +28,18 @@ SEGMENT_BYTES = 16 * 2**20
 
 
 class SpoolFullError(Exception):
-    """There is no room for these records, in the spool or on the disk."""
+    """Raised if the spool or the disk has no room for the records."""
 
 
 class SpoolInUseError(Exception):
-    """Another process writes to this folder."""
+    """Raised if another process writes to this folder."""
 
 
 class Entry(NamedTuple):
-    """A record on its way to a topic. `attempted`: it may have reached the broker before. `at`:
-    when it came here (ms).
+    """A record on its way to a topic.
+
+    `attempted` means that it may have reached the broker before. `at` is when it came here, in
+    milliseconds since the epoch.
     """
 
     topic: str
@@ -48,15 +50,15 @@ class Entry(NamedTuple):
     value: str
 
 
-class Position(NamedTuple):
-    """A place in the log: a segment, and a byte in it."""
+class SpoolPosition(NamedTuple):
+    """A place in the log: number of a segment, and a byte in it."""
 
     segment: int
     offset: int
 
 
 class Spool:
-    """The log of one folder. For one thread at a time. Opening it cuts off a torn tail."""
+    """The log in one folder. For one thread at a time. Opening it cuts off a torn tail."""
 
     def __init__(self, directory: Path, max_bytes: int, segment_bytes: int = SEGMENT_BYTES) -> None:
         """Raises `SpoolInUseError`, or OSError when the folder can't be written."""
@@ -79,7 +81,7 @@ class Spool:
         segments = [number for number in segments if number >= self._position.segment]
         self._last = segments[-1] if segments else self._position.segment
         if not segments or self._last > self._position.segment:
-            self._position = Position(
+            self._position = SpoolPosition(
                 segments[0] if segments else self._last, self._position.offset if segments else 0
             )
         self._file = self._open_last()
@@ -90,7 +92,7 @@ class Spool:
 
     @property
     def waiting_bytes(self) -> int:
-        """How much the broker does not have yet."""
+        """Bytes that the broker does not have yet."""
         return self._bytes
 
     @property
@@ -98,8 +100,9 @@ class Spool:
         return self._bytes <= 0
 
     def append(self, entries: Sequence[Entry]) -> None:
-        """Write behind all others, and return when the disk has it. Raises `SpoolFullError`, with
-        nothing written.
+        """Append entries, and return when they are on disk.
+
+        Raises `SpoolFullError` if there is no room; then nothing is written.
         """
         data = bytearray()
         for entry in entries:
@@ -126,19 +129,19 @@ class Spool:
             raise SpoolFullError(f"the spool can't be written: {error}") from error
         self._bytes += len(data)
 
-    def read(self, count: int) -> tuple[list[Entry], Position]:
-        """The next entries, at most `count`, and the position behind them, for `advance`."""
-        found: list[Entry] = []
+    def read(self, count: int) -> tuple[list[Entry], SpoolPosition]:
+        """At most `count` of the next entries, and the position behind them, for `advance`."""
+        entries: list[Entry] = []
         segment, offset = self._position
         while True:
             path = self._path(segment)
             for payload, end in _frames(path, offset):
-                found.append(Entry(*orjson.loads(payload)))
+                entries.append(Entry(*orjson.loads(payload)))
                 offset = end
-                if len(found) == count:
-                    return found, Position(segment, offset)
+                if len(entries) == count:
+                    return entries, SpoolPosition(segment, offset)
             if segment >= self._last:
-                return found, Position(segment, offset)
+                return entries, SpoolPosition(segment, offset)
             if offset < path.stat().st_size:
                 log.error(
                     "a part of the spool is damaged and is left out",
@@ -147,10 +150,8 @@ class Spool:
                 )
             segment, offset = segment + 1, 0
 
-    def advance(self, position: Position) -> None:
-        """What stands before `position` is on its topic: it is forgotten, for good when this
-        returns.
-        """
+    def advance(self, position: SpoolPosition) -> None:
+        """Forget the entries before `position`, which are on their topics. Durable on return."""
         for number in range(self._position.segment, position.segment):
             self._bytes -= self._path(number).stat().st_size - (
                 self._position.offset if number == self._position.segment else 0
@@ -197,14 +198,14 @@ class Spool:
     def _path(self, number: int) -> Path:
         return self._directory / f"{number:012}.spool"
 
-    def _stored_position(self) -> Position:
+    def _stored_position(self) -> SpoolPosition:
         try:
             segment, offset = (self._directory / "position").read_text().split()
         except FileNotFoundError:
-            return Position(0, 0)
-        return Position(int(segment), int(offset))
+            return SpoolPosition(0, 0)
+        return SpoolPosition(int(segment), int(offset))
 
-    def _store(self, position: Position) -> None:
+    def _store(self, position: SpoolPosition) -> None:
         draft = self._directory / "position.new"
         with draft.open("w") as file:
             file.write(f"{position.segment} {position.offset}\n")
@@ -214,12 +215,8 @@ class Spool:
         _sync_folder(self._directory)
 
 
-def now_ms() -> int:
-    return int(time.time() * 1000)
-
-
 def _frames(path: Path, offset: int) -> Iterator[tuple[bytes, int]]:
-    """The whole frames from `offset` on, each with the place behind it."""
+    """The whole payloads from `offset` on, each with the byte offset behind it."""
     with path.open("rb") as file:
         file.seek(offset)
         while len(head := file.read(_FRAME.size)) == _FRAME.size:
@@ -232,7 +229,7 @@ def _frames(path: Path, offset: int) -> Iterator[tuple[bytes, int]]:
 
 
 def _sync_folder(directory: Path) -> None:
-    """A file's name is on disk only when its folder is."""
+    """Sync a folder. Without that a new file's name may not be on disk."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,6 +1,4 @@
-"""The browser tracker, `GET /v1/slipstream.js`: a script that shops load from here
-(docs/tracker.md).
-"""
+"""Delivery of the browser tracker, `GET /v1/slipstream.js` (docs/tracker.md)."""
 
 import gzip
 import hashlib
@@ -12,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 SCRIPT = Path(__file__).with_name("slipstream.js")
-# An hour without asking; then a question that an unchanged script answers with 304, and for a day a
-# page need not wait for that.
+# A browser uses its copy for an hour. Then it asks whether the script has changed (304 if not), and
+# for a day pages use the old copy meanwhile.
 CACHE_CONTROL = "public, max-age=3600, stale-while-revalidate=86400"
 
 
@@ -27,20 +25,20 @@ class _Script:
 @cache
 def _script() -> _Script:
     plain = SCRIPT.read_bytes()
-    # Weak, since it names the text whether it travels compressed or not.
+    # Weak, since it stands for both the plain and the compressed text.
     return _Script(
         plain, gzip.compress(plain, mtime=0), f'W/"{hashlib.sha256(plain).hexdigest()[:20]}"'
     )
 
 
 async def serve(request: Request) -> Response:
-    """The script; 304 to a browser that has it."""
+    """The script, or 304 for a browser that has it."""
     script = _script()
     headers = {
         "Cache-Control": CACHE_CONTROL,
         "ETag": script.etag,
         "Vary": "Accept-Encoding",
-        # Pages of other origins load it, also those that isolate themselves from others.
+        # Pages of other origins load it, also those with cross-origin isolation.
         "Cross-Origin-Resource-Policy": "cross-origin",
         "X-Content-Type-Options": "nosniff",
     }
@@ -53,8 +51,8 @@ async def serve(request: Request) -> Response:
 
 
 def _names(if_none_match: str, etag: str) -> bool:
-    held = {entry.strip().removeprefix("W/") for entry in if_none_match.split(",")}
-    return "*" in held or etag.removeprefix("W/") in held
+    etags = {entry.strip().removeprefix("W/") for entry in if_none_match.split(",")}
+    return "*" in etags or etag.removeprefix("W/") in etags
 
 
 def _takes_gzip(accept_encoding: str) -> bool:

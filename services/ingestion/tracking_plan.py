@@ -1,4 +1,4 @@
-"""A tracking plan: for each track event's name the JSON Schema that its properties must meet."""
+"""Tracking plan: a JSON Schema for the properties of each named track event."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol, cast
@@ -7,7 +7,7 @@ import jsonschema_rs
 import orjson
 
 from services.ingestion.event_names import token
-from services.ingestion.verdicts import Code, RejectedError
+from slipstream.ingress.rejections import Code, RejectionError
 
 
 class _Validator(Protocol):
@@ -16,11 +16,10 @@ class _Validator(Protocol):
 
 
 class TrackingPlan:
-    """The schemas, compiled.
+    """Compiled schemas by event name.
 
-    Names are compared as everywhere (see `token`). An event that is not in the plan is allowed,
-    unless `additional` is false. Raises ValueError for what is no JSON Schema, with the event's
-    name.
+    Names are compared by their `token`. An event that is not in the plan is allowed, unless
+    `additional` is false. Raises ValueError, with the event's name, for an invalid JSON Schema.
     """
 
     def __init__(self, events: Mapping[str, Any], *, additional: bool = True) -> None:
@@ -30,7 +29,7 @@ class TrackingPlan:
             if (known := token(name)) in self._validators:
                 raise ValueError(f"events: {name!r} is there twice, spelt in two ways")
             try:
-                # Values may be personal, so that no reason may quote them: a mask stands for each.
+                # Values may be personal, so reasons must not quote them: a mask stands for each.
                 # Nothing is fetched.
                 validator = jsonschema_rs.validator_for(
                     schema, mask="the value", validate_formats=True, offline=True
@@ -45,11 +44,11 @@ class TrackingPlan:
             self._validators[known] = cast(_Validator, validator)
 
     def check(self, event: str, properties: dict[str, Any]) -> None:
-        """Reject an event that breaks the plan, naming the first field that does."""
+        """Reject an event that breaks the plan, with the first field that does."""
         validator = self._validators.get(token(event))
         if validator is None:
             if not self._additional:
-                raise RejectedError(
+                raise RejectionError(
                     Code.PLAN_VIOLATION, "the tracking plan has no such event", "event"
                 )
             return
@@ -59,7 +58,7 @@ class TrackingPlan:
         path = ["properties", *map(str, error.instance_path)]
         if error.kind.name == "required":
             path.append(error.kind.property)
-        raise RejectedError(
+        raise RejectionError(
             Code.PLAN_VIOLATION,
             f"the tracking plan does not allow it: {error.message}",
             ".".join(path),
@@ -67,8 +66,9 @@ class TrackingPlan:
 
 
 def read_plan(data: bytes) -> TrackingPlan:
-    """A plan from its file, `{"events": {name: schema}, "additional": "allow"}`; ValueError says
-    what is wrong with it.
+    """A plan from its file, `{"events": {name: schema}, "additional": "allow"}`.
+
+    Raises ValueError, with the reason, for a wrong file.
     """
     try:
         plan = orjson.loads(data)
@@ -79,12 +79,10 @@ def read_plan(data: bytes) -> TrackingPlan:
             'it must be a JSON object with "events", an object of JSON Schemas by event name'
         )
     if unknown := sorted(plan.keys() - {"events", "additional"}):
-        raise ValueError(
-            f"it has {', '.join(unknown)}, which a plan has not: only events and additional"
-        )
+        raise ValueError(f"it has {', '.join(unknown)}; a plan may only have events and additional")
     additional = plan.get("additional", "allow")
     if additional not in ("allow", "reject"):
         raise ValueError(
-            'additional must be "allow" or "reject": what becomes of an event that is not in the plan'
+            'additional, the rule for events that are not in the plan, must be "allow" or "reject"'
         )
     return TrackingPlan(plan["events"], additional=additional == "allow")

@@ -1,59 +1,23 @@
-"""What becomes of each thing that was sent: accepted, or rejected with a stable code, the field,
-and the reason in words.
-"""
+"""Outcomes of messages inside ingestion, and the verdicts that clients get of them."""
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, Literal
 
 from pydantic import BaseModel
 
 from slipstream.contracts.events import CatalogRecord, Interaction
+from slipstream.ingress.rejections import Code, RejectionError
 
-
-class Code(StrEnum):
-    """Why an event is rejected. Stable: clients and dead-letter tooling branch on it."""
-
-    NOT_AN_OBJECT = "not_an_object"
-    EVENT_TOO_LARGE = "event_too_large"
-    NESTED_TOO_DEEPLY = "nested_too_deeply"
-    UNSUPPORTED_TYPE = "unsupported_type"
-    MISSING_USER = "missing_user"
-    MISSING_GROUP = "missing_group"
-    MISSING_ITEM = "missing_item"
-    MISSING_NAME = "missing_name"
-    INVALID_NAME = "invalid_name"
-    INVALID_ID = "invalid_id"
-    INVALID_OBJECT = "invalid_object"
-    INVALID_VALUE = "invalid_value"
-    INVALID_TIMESTAMP = "invalid_timestamp"
-    TIMESTAMP_IN_SECONDS = "timestamp_in_seconds"
-    TIMESTAMP_IN_FUTURE = "timestamp_in_future"
-    TIMESTAMP_TOO_OLD = "timestamp_too_old"
-    PLAN_VIOLATION = "plan_violation"
-    BOT = "bot"
-    RATE_LIMITED = "rate_limited"
-
-
-# Rejections that are counted and answered, but not kept as dead letters: crawlers and floods would
+# Rejections that are counted and answered, but not kept as dead letters. Crawlers and floods would
 # fill the topic.
 NOT_KEPT = frozenset({Code.BOT, Code.RATE_LIMITED})
 
 
-class RejectedError(Exception):
-    """An event can't be taken; `field` is its path in the event as it was sent."""
-
-    def __init__(self, code: Code, reason: str, field: str | None = None) -> None:
-        super().__init__(reason)
-        self.code, self.reason, self.field = code, reason, field
-
-
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a request came from: the name of its write key, its id, and when it was received (ms).
+    """Where a request came from: name of its write key, its id, and moment of receipt (ms).
 
-    `agent` is the `User-Agent` that it was sent with. `imported`: it is history sent on purpose, of
-    whatever age.
+    `agent` is its `User-Agent`. `imported` means that it is history, which may be of any age.
     """
 
     source: str
@@ -64,9 +28,10 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """A message that is fine, and the records that it makes. `named`: the client gave its
-    `messageId`, so that a repeat can be known by it.
+class Acceptance:
+    """A good message, and the records that it makes.
+
+    `named` means that the client gave the `messageId`, by which a repeat can be recognised.
     """
 
     message_id: str
@@ -75,30 +40,26 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True)
-class Rejected:
-    """A message that is not, why, and the message itself for the dead letters, without what may not
-    be kept (see `Privacy`).
-    """
+class Rejection:
+    """A bad message: the reason, and for the dead letters the message without personal data."""
 
     message_id: str | None
-    error: RejectedError
+    error: RejectionError
     original: Any
 
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """A message that was taken before, or stands in the same request before."""
+    """A message that was accepted before, or that stands earlier in the same request."""
 
     message_id: str
 
 
-Outcome = Taken | Rejected | Duplicate
+Outcome = Acceptance | Rejection | Duplicate
 
 
 class Verdict(BaseModel):
-    """What became of the message at `index`. `code`, `field` and `reason` are there when it was
-    rejected.
-    """
+    """The verdict on the message at `index`. A rejected one has `code`, `field` and `reason`."""
 
     index: int
     message_id: str | None
@@ -108,9 +69,10 @@ class Verdict(BaseModel):
     reason: str | None = None
 
 
-class Answer(BaseModel):
-    """The verdicts on a request, in the order of its messages. Accepted means: the broker has
-    acknowledged it.
+class Verdicts(BaseModel):
+    """The verdicts on a request, in the order of its messages.
+
+    Accepted means that the broker has acknowledged the message's records.
     """
 
     accepted: int
@@ -120,12 +82,12 @@ class Answer(BaseModel):
 
 
 def answer(outcomes: list[Outcome]) -> dict[str, Any]:
-    """The outcomes as the JSON of an `Answer`, built by hand since a batch has thousands of them."""
+    """The outcomes as the JSON of `Verdicts`, built by hand since a batch has thousands of them."""
     results: list[dict[str, Any]] = []
     duplicates = rejected = 0
     for index, outcome in enumerate(outcomes):
         kind = type(outcome)
-        if kind is Taken:
+        if kind is Acceptance:
             results.append({"index": index, "message_id": outcome.message_id, "status": "accepted"})
         elif kind is Duplicate:
             duplicates += 1
@@ -133,7 +95,7 @@ def answer(outcomes: list[Outcome]) -> dict[str, Any]:
                 {"index": index, "message_id": outcome.message_id, "status": "duplicate"}
             )
         else:
-            assert isinstance(outcome, Rejected)  # noqa: S101
+            assert isinstance(outcome, Rejection)  # noqa: S101
             rejected += 1
             error = outcome.error
             results.append(

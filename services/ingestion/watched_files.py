@@ -1,6 +1,4 @@
-"""Files that change while the service runs: what was read from one is replaced once the file has
-changed and is right.
-"""
+"""Files that are read again when they change while the service runs."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -14,11 +12,10 @@ LOOK_EVERY_S = 3.0
 
 
 class WatchedFile:
-    """Gives a file's bytes to `take`, which raises ValueError when they are wrong: at once, and
-    whenever the file has changed.
+    """A file whose bytes go to `take`, at once and whenever the file has changed.
 
-    Raises ValueError, with the file's name, when it can't be read or is wrong at the start. Later a
-    wrong or missing file is logged, and what was taken last stays.
+    `take` raises ValueError for wrong bytes. At the start that, or an unreadable file, raises
+    ValueError with the file's name. Later it is logged, and the last good content stays.
     """
 
     def __init__(self, path: str | Path, take: Callable[[bytes], None]) -> None:
@@ -31,7 +28,7 @@ class WatchedFile:
             raise ValueError(f"{self._path}: {error}") from error
 
     def refresh(self) -> None:
-        """Take the file in again if it has changed since it was last looked at."""
+        """Read the file again if it has changed since the last look."""
         try:
             seen = self._look()
             if seen == self._seen:
@@ -41,14 +38,14 @@ class WatchedFile:
         except (OSError, ValueError) as error:
             if self._seen:
                 log.error(
-                    "file not taken in; what was read before stays",
+                    "file not read again; its last good content stays",
                     path=str(self._path),
                     reason=str(error),
                 )
             if isinstance(error, OSError):
                 self._seen = ()
             return
-        log.info("file taken in", path=str(self._path))
+        log.info("file read again", path=str(self._path))
 
     def _look(self) -> tuple[int, ...]:
         status = self._path.stat()
@@ -56,7 +53,7 @@ class WatchedFile:
 
 
 async def follow(files: Sequence[WatchedFile], every_s: float = LOOK_EVERY_S) -> None:
-    """Refresh the files for ever, every few seconds; returns at once when there are none."""
+    """Refresh the files every `every_s` seconds, for ever. Returns at once if there are none."""
     while files:
         await asyncio.sleep(every_s)
         for file in files:

@@ -1,25 +1,24 @@
-"""Write keys: each has a name, which becomes the source of what comes in with it. Held hashed."""
+"""Write keys. Each has a name, which becomes the source of its events. Only digests are held."""
 
 import asyncio
 import base64
-import time
 from collections.abc import Awaitable, Callable, Iterable
 
 from slipstream.chassis.logging import get_logger
+from slipstream.contracts.times import now_ms
 from slipstream.stores.write_keys import StoredKey, digest_of
 
 log = get_logger(__name__)
 
-# How soon a key that was made, rotated or revoked by command counts.
+# Delay after which a key that was made, rotated or revoked by command takes effect.
 REFRESH_S = 3.0
 
 
 class WriteKeys:
-    """The keys that may write, from `name:key,name2:key2` and those made by command
-    (`replace_stored`).
+    """Valid write keys: configured ones, and those made by command (`replace_stored`).
 
-    Raises ValueError when there is none, or a name or a key is empty or given twice. A key may hold
-    a colon, but no comma.
+    `configured` has the form `name:key,name2:key2`. A key may hold a colon, but no comma. Raises
+    ValueError if there is no key, or if a name or a key is empty or given twice.
     """
 
     def __init__(self, configured: str) -> None:
@@ -29,12 +28,14 @@ class WriteKeys:
             name, _, key = entry.partition(":")
             if not name or not key:
                 raise ValueError(
-                    "SLIPSTREAM_INGESTION__WRITE_KEYS: each entry is name:key, several separated by commas"
+                    "SLIPSTREAM_INGESTION__WRITE_KEYS: each entry is name:key, several separated "
+                    "by commas"
                 )
             digest = digest_of(key)
             if name in self._configured.values() or digest in self._configured:
                 raise ValueError(
-                    f"SLIPSTREAM_INGESTION__WRITE_KEYS: {name}: a name and a key may each appear once"
+                    f"SLIPSTREAM_INGESTION__WRITE_KEYS: {name}: a name and a key may each appear "
+                    "once"
                 )
             self._configured[digest] = name
         if not self._configured:
@@ -43,27 +44,29 @@ class WriteKeys:
             )
 
     def name_of(self, key: str) -> str | None:
-        """The name that this key belongs to, or None. How long the look-up takes says something of
-        the digest alone, from which nobody finds a key.
+        """The name of this key, or None.
+
+        The time that this takes depends on the key's digest alone, which gives no key away.
         """
         digest = digest_of(key)
         name = self._configured.get(digest)
         if (
             name is None
             and (stored := self._stored.get(digest)) is not None
-            and stored.valid(int(time.time() * 1000))
+            and stored.valid(now_ms())
         ):
             name = stored.name
         return name
 
     def replace_stored(self, keys: Iterable[StoredKey]) -> None:
-        """Take these for all keys that were made by command."""
+        """Replace all keys that were made by command."""
         self._stored = {key.digest: key for key in keys}
 
 
 async def follow_stored(keys: WriteKeys, read: Callable[[], Awaitable[list[StoredKey]]]) -> None:
-    """Keep the keys that were made by command up to date, until cancelled; the last known ones
-    count while they can't be read.
+    """Keep the keys that were made by command up to date, until cancelled.
+
+    While they can't be read, the last known ones stay valid.
     """
     failing = False
     while True:
@@ -72,15 +75,15 @@ async def follow_stored(keys: WriteKeys, read: Callable[[], Awaitable[list[Store
             failing = False
         except Exception as error:
             if not failing:
-                log.warning("write keys can't be read; those known so far count", reason=str(error))
+                log.warning(
+                    "write keys can't be read; the last known ones stay valid", reason=str(error)
+                )
             failing = True
         await asyncio.sleep(REFRESH_S)
 
 
 def key_in_header(authorization: str) -> str | None:
-    """The write key in a Basic `Authorization` header, where it is the user name, as Segment's SDKs
-    send it.
-    """
+    """The write key in a Basic `Authorization` header: the user name, as Segment's SDKs send it."""
     scheme, _, credentials = authorization.partition(" ")
     if scheme.lower() != "basic":
         return None

@@ -91,7 +91,7 @@ def backfill(
     """
     from dataclasses import asdict
 
-    from services.features.history.backfill import Request
+    from services.features.history.backfill import BackfillRequest
     from services.features.history.backfill import backfill as run
     from services.features.history.spark_engine import SparkMissingError
     from services.features.history.training_files import OutputError
@@ -102,7 +102,7 @@ def backfill(
     if not online and output is None:
         raise click.UsageError("there is nothing to do: give an --output, or leave out --no-online")
     terminal = Terminal()
-    request = Request(
+    request = BackfillRequest(
         "spark" if engine == "spark" else "local",
         online,
         output,

@@ -6,11 +6,11 @@ from typing import Any
 
 import orjson
 
-from services.ingestion.fields import as_millis
-from services.ingestion.verdicts import RejectedError
 from slipstream.contracts.events import DeadLetter
 from slipstream.contracts.times import DAY_MS
 from slipstream.contracts.vocabulary import MAX_ID_BYTES, MERGED_INTO
+from slipstream.ingress.fields import as_millis
+from slipstream.ingress.rejections import RejectionError
 from slipstream_cli.dead_letters.letters import Letter
 
 BATCH, IMPORT, ITEMS, USERS = "/v1/batch", "/v1/import", "/v1/items", "/v1/users"
@@ -106,7 +106,7 @@ def _settle_time(message: dict[str, Any], record: DeadLetter) -> int | None:
         happened = record.received_at if given is None else as_millis(given, field)
         if given is not None and (sent := message.get("sentAt")) is not None:
             happened += record.received_at - as_millis(sent, "sentAt")
-    except RejectedError:
+    except RejectionError:
         return None
     message.pop("sentAt", None)
     message["timestamp"] = happened

@@ -96,10 +96,16 @@ def event(timestamp: int, user: str, item_id: str) -> Interaction:
 def client() -> Iterator[TestClient]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.reader, app.state.producer, app.state.planner = (
-            Reader(),
-            Producer(),
-            Planner(declare()),
+        registry = declare()
+        # No route under test reads the lake or the stream.
+        app.state.parts = api.Parts(
+            settings=app.state.settings,
+            reader=Reader(),
+            lake=None,
+            materializer=None,
+            producer=Producer(),
+            registry=registry,
+            planner=Planner(registry),
         )
         yield
 

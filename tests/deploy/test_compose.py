@@ -56,6 +56,12 @@ def test_compose_sets_only_variables_that_settings_know() -> None:
     assert [v for v in given if not names_a_setting(v)] == []
 
 
+def test_compose_gives_every_service_the_same_env_file() -> None:
+    """Settings of several services, such as those of privacy, are set there once."""
+    for service in SERVICES:
+        assert COMPOSE["services"][service]["env_file"] == [{"path": ".env", "required": False}]
+
+
 @pytest.mark.parametrize("service", SERVICES)
 def test_compose_waits_for_servers_that_have_a_health_check(service: str) -> None:
     waits = COMPOSE["services"][service]["depends_on"]

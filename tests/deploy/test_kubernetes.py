@@ -12,6 +12,7 @@ import yaml
 
 from slipstream.chassis import health
 from slipstream.contracts.services import SERVICES
+from slipstream.ingress.settings import IngressSettings
 from tests.deploy.declared import (
     ADDRESSES,
     COMPOSE,
@@ -19,6 +20,7 @@ from tests.deploy.declared import (
     build_settings,
     image_environment,
     names_a_setting,
+    settings_class,
 )
 
 KUBERNETES = ROOT / "deploy" / "kubernetes"
@@ -157,6 +159,17 @@ def test_manifest_of_local_overlay_makes_valid_settings(
     assert settings.kafka.replication_factor == 1
     for name, peer in SERVICES.items():
         assert getattr(settings.peers, f"{name}_url") == f"http://{name}:{peer.port}"
+
+
+def test_manifest_gives_the_key_of_hashes_to_every_service_that_lets_data_in() -> None:
+    keys = {
+        service: variable["valueFrom"]["secretKeyRef"]["key"]
+        for service in SERVICES
+        for variable in container(service)["env"]
+        if variable["name"] == "SLIPSTREAM_PRIVACY__HASH_KEY"
+    }
+    ingresses = [name for name in SERVICES if issubclass(settings_class(name), IngressSettings)]
+    assert keys == dict.fromkeys(ingresses, "privacy-hash-key")
 
 
 def test_manifest_mounts_volumes_where_the_images_keep_their_data() -> None:

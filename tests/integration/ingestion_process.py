@@ -1,4 +1,4 @@
-"""Ingestion as a process of its own, for clients that need an address."""
+"""A separate process of ingestion, for clients that need an address."""
 
 import os
 import sys
@@ -16,8 +16,10 @@ KEY = "s3cret"
 def ingestion_process(
     kafka: KafkaSettings, redis: RedisSettings, namespace: str, **settings: str
 ) -> Iterator[str]:
-    """Its URL, while it runs. `settings` are its own: `cors_origins="*"`. The write key is `KEY`,
-    its name `shop`.
+    """Run ingestion, and yield its URL.
+
+    `settings` are settings of ingestion, such as `cors_origins="*"`. The write key `KEY` has the
+    name `shop`.
     """
     port = free_port()
     environment = {

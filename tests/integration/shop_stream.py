@@ -1,13 +1,12 @@
-"""A seeded stream of shop events, and what must come of it."""
+"""A seeded stream of shop events, and the states and rows that must come of it."""
 
 import random
-import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from slipstream.broker.producer import Producer
 from slipstream.contracts.events import CatalogRecord, Interaction
-from slipstream.contracts.times import DAY_MS
+from slipstream.contracts.times import DAY_MS, now_ms
 from slipstream.contracts.topics import CATALOG, INTERACTIONS
 from slipstream.contracts.vocabulary import MERGED_INTO, signal_weight
 from slipstream.features import decay, item, visitor
@@ -23,7 +22,7 @@ def events(
 ) -> list[Interaction]:
     """Events of the last hours, mostly in order of time."""
     chosen = random.Random(seed)
-    now = time.time_ns() // 1_000_000
+    now = now_ms()
     made = []
     for number in range(first, first + count):
         kind = chosen.choice(TYPES)
@@ -51,17 +50,20 @@ def send(producer: Producer, made: Sequence[Interaction]) -> None:
     assert producer.failures == 0
 
 
-def tell(producer: Producer, links: Sequence[tuple[str, str]]) -> None:
-    """Say of these visitors whom they are."""
-    now = time.time_ns() // 1_000_000
-    for visitor_id, user_id in links:
-        record = CatalogRecord(
-            entity="identity",
-            entity_id=visitor_id,
-            attributes={MERGED_INTO: user_id},
-            timestamp=now,
-        )
-        producer.send(CATALOG, f"identity:{visitor_id}", record)
+def link(visitor_id: str, user_id: str) -> CatalogRecord:
+    """The record that links a visitor to a user, as of now."""
+    return CatalogRecord(
+        entity="identity",
+        entity_id=visitor_id,
+        attributes={MERGED_INTO: user_id},
+        timestamp=now_ms(),
+    )
+
+
+def send_entries(producer: Producer, entries: Iterable[CatalogRecord]) -> None:
+    """Send records of the catalogue, and return when the broker has them."""
+    for entry in entries:
+        producer.send(CATALOG, f"{entry.entity}:{entry.entity_id}", entry)
     producer.flush(30)
     assert producer.failures == 0
 
@@ -72,8 +74,9 @@ def assert_exactly(
     history: Lake,
     merged: Mapping[str, str] | None = None,
 ) -> None:
-    """Redis and the lake hold exactly these events: none missing, none twice. `merged`: visitors
-    and the users that they are.
+    """Assert that Redis and the lake hold exactly these events: none missing, none twice.
+
+    `merged` gives the user of each visitor who was linked.
     """
     rows = history.read(lake.INTERACTIONS, columns=["event_id", "user_id", "timestamp"]).to_pylist()
     twice = [

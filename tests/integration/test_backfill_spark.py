@@ -1,18 +1,21 @@
-"""Spark folds the same history to the same rows and states. Needs PySpark (make test-spark brings
-it) and Java 17.
+"""Spark folds the same history to the same rows and states as the local engine.
+
+It needs Java 17 and PySpark, which `make test-spark` brings.
 """
 
 import importlib.util
 import random
 import shutil
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
-from services.features.history.local_engine import LocalEngine, Sinks, Trending
-from services.features.history.snapshot import Snapshot
+from services.features.history.lake_snapshot import LakeSnapshot
+from services.features.history.local_engine import LocalEngine
+from services.features.history.sinks import HeaviestItems, Sinks
 from services.features.history.spark_engine import SparkEngine, SparkMissingError
 from services.features.history.training_files import TrainingFiles
 from slipstream.chassis.settings import LakeSettings
@@ -27,8 +30,8 @@ from tests.unit.features.placed_events import KINDS, START
 from tests.unit.features_service.lake_history import links, write, write_catalog
 
 MISSING = [
-    what
-    for what, there in (
+    name
+    for name, there in (
         ("PySpark", importlib.util.find_spec("pyspark")),
         ("Java", shutil.which("java")),
     )
@@ -36,7 +39,8 @@ MISSING = [
 ]
 needs_spark = pytest.mark.skipif(
     bool(MISSING),
-    reason=f"{' and '.join(MISSING)} not installed: make test-spark brings PySpark; Java 17: apt install openjdk-17-jre-headless",
+    reason=f"{' and '.join(MISSING)} not installed: make test-spark brings PySpark; "
+    "Java 17: apt install openjdk-17-jre-headless",
 )
 WINDOW = (START + 6 * HOUR_MS, START + 40 * HOUR_MS)
 
@@ -63,23 +67,26 @@ def shop_history(count: int = 1_500, seed: int = 3) -> list[StreamInteraction]:
     return records
 
 
-class Kept:
-    """What an engine made of a snapshot."""
+class FoldedHistory:
+    """States that an engine made of a snapshot."""
 
     def __init__(self) -> None:
         self.visitors: list[RebuiltVisitor] = []
         self.items: list[RebuiltItem] = []
-        self.trending = Trending(20, TrendingState(half_life_ms=float(DAY_MS)))
+        self.trending = HeaviestItems(20, TrendingState(half_life_ms=float(DAY_MS)))
         self.sinks = Sinks(self.visitors.extend, self.items.extend, self.trending)
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
-    found = [
+    read = [
         row
         for path in sorted(folder.glob("*.parquet"))
         for row in pq.ParquetFile(path).read().to_pylist()
     ]
-    return sorted(found, key=lambda row: (row["topic_id"], row["partition"], row["offset"]))
+    return sorted(read, key=lambda row: (row["topic_id"], row["partition"], row["offset"]))
+
+
+_user_id, _item_id = attrgetter("user_id"), attrgetter("item_id")
 
 
 def quiet(_what: str, _done: float) -> None:
@@ -94,29 +101,25 @@ def test_spark_and_one_process_agree_to_the_last_bit(
 ) -> None:
     lake = Lake(lake_settings, "shop")
     write(lake, shop_history(), random.Random(1))
-    lake.erase(["u7"])  # files that a delete has rewritten are of another kind than appended ones
+    lake.erase(["u7"])  # A delete rewrites files, which Spark must read as well.
     shoes = ("item", "i1", {"category": ["shoes", "sale"], "price": "9.5"}, START)
     write_catalog(lake, [shoes, *links(("u1", "u2"), ("g", "h"))])
-    snapshot = Snapshot(lake, ("category", "brand"))
+    snapshot = LakeSnapshot(lake, ("category", "brand"))
 
-    local, local_files = Kept(), TrainingFiles(tmp_path / "local")
+    local, local_files = FoldedHistory(), TrainingFiles(tmp_path / "local")
     (tmp_path / "work").mkdir()
     LocalEngine(snapshot, tmp_path / "work", quiet, bucket_rows=400).run(
         local.sinks, local_files, rows_between(*WINDOW)
     )
     local_files.complete({})
-    spark, spark_files = Kept(), TrainingFiles(tmp_path / "spark")
+    spark, spark_files = FoldedHistory(), TrainingFiles(tmp_path / "spark")
     SparkEngine(snapshot, float(DAY_MS), "local[2]", quiet).run(spark.sinks, spark_files, *WINDOW)
     spark_files.complete({})
 
     assert local_files.rows == spark_files.rows > 500
     assert rows(tmp_path / "spark") == rows(tmp_path / "local")
-    assert sorted(spark.visitors, key=lambda one: one.user_id) == sorted(
-        local.visitors, key=lambda one: one.user_id
-    )
-    assert sorted(spark.items, key=lambda one: one.item_id) == sorted(
-        local.items, key=lambda one: one.item_id
-    )
+    assert sorted(spark.visitors, key=_user_id) == sorted(local.visitors, key=_user_id)
+    assert sorted(spark.items, key=_item_id) == sorted(local.items, key=_item_id)
     assert spark.trending.by_item() == local.trending.by_item() and len(local.trending.heap) == 20
     assert spark.trending.state == local.trending.state
 
@@ -124,4 +127,4 @@ def test_spark_and_one_process_agree_to_the_last_bit(
 @pytest.mark.skipif("PySpark" not in MISSING, reason="PySpark is installed")
 def test_without_pyspark_it_says_what_to_install(lake_settings: LakeSettings) -> None:
     with pytest.raises(SparkMissingError, match=r"slipstream\[spark\]"):
-        SparkEngine(Snapshot(Lake(lake_settings, "shop"), ()), 1.0, "local[1]", quiet)
+        SparkEngine(LakeSnapshot(Lake(lake_settings, "shop"), ()), 1.0, "local[1]", quiet)

@@ -1,7 +1,6 @@
-"""The service's REST API, on the real servers, through the whole app."""
+"""The REST API of features, through the whole app and on its servers."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 
 import httpx
@@ -12,7 +11,7 @@ from services.features.settings import FeaturesSection, FeaturesSettings
 from slipstream.broker.producer import Producer
 from slipstream.chassis.settings import KafkaSettings, LakeSettings
 from slipstream.contracts.events import Interaction
-from slipstream.contracts.times import DAY_MS
+from slipstream.contracts.times import DAY_MS, now_ms
 from slipstream.contracts.topics import INTERACTIONS
 from slipstream.features.views import ITEM, VISITOR
 from tests.conftest import OwnRedis
@@ -26,10 +25,10 @@ async def client(
     broker: KafkaSettings, own_redis: OwnRedis, lake_settings: LakeSettings, namespace: str
 ) -> AsyncIterator[httpx.AsyncClient]:
     redis, server = own_redis()
-    own = FeaturesSection(lake_flush_s=0.2)
+    section = FeaturesSection(lake_flush_s=0.2)
     app = create_app(
         FeaturesSettings(
-            kafka=broker, redis=redis, lake=lake_settings, namespace=namespace, features=own
+            kafka=broker, redis=redis, lake=lake_settings, namespace=namespace, features=section
         )
     )
     async with (
@@ -148,14 +147,15 @@ async def test_reads_statuses_health_and_feast_answers(
 
 
 async def test_what_is_pushed_is_online_and_in_the_lake_once(client: httpx.AsyncClient) -> None:
-    now = int(time.time() * 1000)
+    now = now_ms()
     items = {"item_id": ["i1", "i2"], "category": ["shoes", "hats"], "price": [10.0, 30.0]}
     assert (
         await client.post("/push", json={"push_source_name": "items", "df": items, "to": "offline"})
     ).status_code == 200
     rows = {
-        "user_id": ["p/1"] * 3, "event_type": ["view", "purchase", "view"], "item_id": ["i1", "i1", "i2"],
-        "event_timestamp": [now - 60_000, now - 30_000, now - 10_000], "event_id": ["a", "b", "c"],
+        "user_id": ["p/1"] * 3, "event_type": ["view", "purchase", "view"],
+        "item_id": ["i1", "i1", "i2"], "event_id": ["a", "b", "c"],
+        "event_timestamp": [now - 60_000, now - 30_000, now - 10_000],
     }  # fmt: skip
     for to in ("online_and_offline", "online"):  # the second time as after an answer that was lost
         pushed = await client.post(
@@ -167,25 +167,25 @@ async def test_what_is_pushed_is_online_and_in_the_lake_once(client: httpx.Async
 
     body = {
         "features": [
-            "visitor:history_length", "visitor:recent_items", "session:minutes", "visitor_affinity:top_category",
-            "visitor_affinity:price_high", "item:purchases", "item_neighbours:neighbours", "request:item_price",
-            "request:item_events",
+            "visitor:history_length", "visitor:recent_items", "session:minutes",
+            "visitor_affinity:top_category", "visitor_affinity:price_high", "item:purchases",
+            "item_neighbours:neighbours", "request:item_price", "request:item_events",
         ],
         "entities": {"user_id": ["p/1", "never"], "item_id": ["i1", "i3"]},
     }  # fmt: skip
     answer = (await client.post("/get-online-features", json=body)).json()
-    found = {
+    by_name = {
         name: list(zip(result["values"], result["statuses"], strict=True))
         for name, result in zip(answer["metadata"]["feature_names"], answer["results"], strict=True)
     }
     gone = (None, "NOT_FOUND")
-    assert found["recent_items"] == [(["i1", "i1", "i2"], "PRESENT"), gone]
-    assert found["top_category"] == [("shoes", "PRESENT"), gone]
-    assert found["price_high"] == [(10.0, "PRESENT"), gone]
-    assert found["purchases"] == [(1, "PRESENT"), gone]
-    assert found["item_price"] == [(10.0, "PRESENT"), (-1.0, "PRESENT")]
-    assert found["item_events"] == [(2, "PRESENT"), (0, "PRESENT")]
-    assert found["minutes"][0][1] == "PRESENT"
+    assert by_name["recent_items"] == [(["i1", "i1", "i2"], "PRESENT"), gone]
+    assert by_name["top_category"] == [("shoes", "PRESENT"), gone]
+    assert by_name["price_high"] == [(10.0, "PRESENT"), gone]
+    assert by_name["purchases"] == [(1, "PRESENT"), gone]
+    assert by_name["item_price"] == [(10.0, "PRESENT"), (-1.0, "PRESENT")]
+    assert by_name["item_events"] == [(2, "PRESENT"), (0, "PRESENT")]
+    assert by_name["minutes"][0][1] == "PRESENT"
 
 
 @pytest.mark.parametrize("path", ["/get-online-features", "/push"])
@@ -198,7 +198,8 @@ async def test_odd_ids_are_no_failure_of_the_server(
 ) -> None:
     bodies = {
         "/get-online-features": '{"features": ["visitor:views"], "entities": {"user_id": [%s]}}',
-        "/push": '{"push_source_name": "interactions", "df": {"user_id": [%s], "event_type": ["view"]}}',
+        "/push": '{"push_source_name": "interactions", '
+        '"df": {"user_id": [%s], "event_type": ["view"]}}',
     }
     answer = await client.post(path, content=bodies[path] % text)
     assert answer.status_code == 422 or (text == '"\\u0000"' and answer.status_code == 200)

@@ -1,6 +1,4 @@
-"""Features processes are killed in the middle of a stream with links in it; every event counts
-once, every link is made once.
-"""
+"""Features processes are killed amid a stream with links: each event and link counts once."""
 
 import os
 import random
@@ -8,7 +6,6 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 
 import orjson
 
@@ -19,7 +16,8 @@ from slipstream.stores.lake import Lake
 from slipstream.stores.online import OnlineStore
 from slipstream_cli.local.processes import Child, free_port
 from tests.conftest import OwnRedis
-from tests.integration.shop_stream import assert_exactly, events, send, tell
+from tests.integration.running_materializer import until
+from tests.integration.shop_stream import assert_exactly, events, link, send, send_entries
 
 ENTRY = """
 from services.features.app import create_app
@@ -32,7 +30,7 @@ serve(create_app(settings), settings, "features")
 """
 KILLS = 4
 EVENTS = 20_000
-# Every third visitor of the stream turns out to be the one before it.
+# A third of the visitors, each with the user that a link makes of it.
 MERGED = {f"u{n}": f"u{n - 1}" for n in range(1, 150, 3)}
 
 
@@ -54,15 +52,14 @@ def test_every_event_counts_once_when_features_is_killed_again_and_again(
             process.launch()
             before = store.watermark()
             send(producer, made[kill * part : (kill + 1) * part])
-            tell(producer, list(MERGED.items())[kill::KILLS])
-            _until(lambda since=before: store.watermark() != since)
-            time.sleep(
-                moments.uniform(0.0, 1.5)
-            )  # somewhere between the first effect, the lake and the commit
+            send_entries(producer, [link(*pair) for pair in list(MERGED.items())[kill::KILLS]])
+            until(lambda since=before: store.watermark() != since)
+            # Somewhere between the first effect, the lake and the commit.
+            time.sleep(moments.uniform(0.0, 1.5))
             process.kill()
         process.start(30)
         send(producer, made[KILLS * part :])
-        _until(lambda: bool(_get(process, "/v1/status").get("caught_up")))
+        until(lambda: bool(_get(process, "/v1/status").get("caught_up")))
         status = _get(process, "/v1/status")
         assert status["lake"]["interactions"] == EVENTS
         assert status["lag"] == 0
@@ -89,19 +86,16 @@ def test_one_of_two_consumers_is_killed_and_redis_restarts(
         victim.start(30)
         for part in range(4):
             send(producer, made[part * 3_000 : (part + 1) * 3_000])
-            tell(producer, list(MERGED.items())[part::4])
+            send_entries(producer, [link(*pair) for pair in list(MERGED.items())[part::4]])
             if part == 1:
-                _until(
-                    lambda: (
-                        min(_get(one, "/v1/status")["applied"] for one in (survivor, victim)) > 0
-                    )
-                )
+                until(lambda: _get(survivor, "/v1/status")["applied"] > 0)
+                until(lambda: _get(victim, "/v1/status")["applied"] > 0)
                 victim.kill()
             if part == 2:
                 server.kill()
                 server.start()
-        _until(lambda: history.count("interactions") == len(made))
-        _until(lambda: bool(_get(survivor, "/v1/status").get("caught_up")))
+        until(lambda: history.count("interactions") == len(made))
+        until(lambda: bool(_get(survivor, "/v1/status").get("caught_up")))
         assert survivor.stop(), "it did not obey SIGTERM in time"
         assert_exactly(made, store, history, MERGED)
     finally:
@@ -148,10 +142,3 @@ def _get(process: Child, path: str) -> dict:
     with urllib.request.urlopen(f"http://{process.address}{path}", timeout=10) as answer:
         body: dict = orjson.loads(answer.read())
         return body
-
-
-def _until(holds: Callable[[], bool], timeout_s: float = 60.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come to that in time"
-        time.sleep(0.02)

@@ -1,24 +1,27 @@
 """Links, erasures, repeats and late events, from the topics to Redis and the lake."""
 
 import random
-import time
 
 import pytest
 
 from services.features.settings import FeaturesSettings
 from services.features.stream.materializer import GROUP, TOPICS
 from slipstream.broker.consumer import Consumer
-from slipstream.broker.producer import Producer
 from slipstream.broker.topics import physical, topic_ids
 from slipstream.chassis.settings import KafkaSettings, LakeSettings, RedisSettings
 from slipstream.contracts.events import CatalogRecord
 from slipstream.contracts.positions import Source
-from slipstream.contracts.times import HOUR_MS
+from slipstream.contracts.times import HOUR_MS, now_ms
 from slipstream.contracts.topics import CATALOG, DEAD_LETTERS, INTERACTIONS
-from slipstream.contracts.vocabulary import MERGED_INTO
 from slipstream.stores import lake
-from tests.integration.shop_stream import assert_exactly, events, send
-from tests.integration.test_features_materializer import OWN, Running, messages, running, until
+from tests.integration.running_materializer import (
+    QUICK,
+    RunningMaterializer,
+    messages,
+    running,
+    until,
+)
+from tests.integration.shop_stream import assert_exactly, events, link, send, send_entries
 
 
 @pytest.fixture
@@ -29,44 +32,30 @@ def settings(
     namespace: str,
 ) -> FeaturesSettings:
     return FeaturesSettings(
-        kafka=broker, redis=redis_settings, lake=lake_settings, namespace=namespace, features=OWN
+        kafka=broker, redis=redis_settings, lake=lake_settings, namespace=namespace, features=QUICK
     )
 
 
-def tell(producer: Producer, *records: CatalogRecord) -> None:
-    for record in records:
-        producer.send(CATALOG, f"{record.entity}:{record.entity_id}", record)
-    producer.flush()
-
-
-def link(visitor_id: str, user_id: str) -> CatalogRecord:
-    now = time.time_ns() // 1_000_000
-    return CatalogRecord(
-        entity="identity", entity_id=visitor_id, attributes={MERGED_INTO: user_id}, timestamp=now
-    )
-
-
-def value(run: Running, name: str, **labels: str) -> float | None:
+def counter(run: RunningMaterializer, name: str, **labels: str) -> float | None:
+    """A counter of the service, by its name without prefix and suffix."""
     return run.metrics.registry.get_sample_value(f"slipstream_features_{name}_total", labels)
 
 
 def test_links_and_repeats_among_the_events_and_all_of_it_again(settings: FeaturesSettings) -> None:
     chance = random.Random(3)
     made = events(1_200)
-    merged = {
-        f"u{n}": f"u{n - 1}" for n in range(1, 150, 3)
-    }  # every third visitor turns out to be the one before it
-    copies = [one.model_copy(update={"maybe_repeat": True}) for one in chance.sample(made, 200)]
+    merged = {f"u{n}": f"u{n - 1}" for n in range(1, 150, 3)}  # a third of all visitors
+    copies = [event.model_copy(update={"maybe_repeat": True}) for event in chance.sample(made, 200)]
     first = made[0].model_copy(update={"event_id": "first", "maybe_repeat": True})
     with running(settings) as run:
         send(run.producer, made[:400])
-        tell(run.producer, *(link(*pair) for pair in list(merged.items())[:30]))
+        send_entries(run.producer, [link(*pair) for pair in list(merged.items())[:30]])
         send(run.producer, made[400:] + copies + [first, first])
-        tell(run.producer, *(link(*pair) for pair in merged.items()))
+        send_entries(run.producer, [link(*pair) for pair in merged.items()])
         run.settle()
         assert_exactly([*made, first], run.store, run.lake, merged)
-        assert value(run, "repeats") == len(copies) + 1
-        assert value(run, "links", outcome="merged") == len(merged)
+        assert counter(run, "repeats") == len(copies) + 1
+        assert counter(run, "links", outcome="merged") == len(merged)
 
     member = Consumer(settings.kafka, settings.namespace, TOPICS, GROUP)
     until(lambda: bool(member.poll(0.1)) or member.remaining() is not None)
@@ -82,20 +71,14 @@ def test_links_and_repeats_among_the_events_and_all_of_it_again(settings: Featur
 def test_a_user_is_erased_from_both_stores_and_begins_anew(settings: FeaturesSettings) -> None:
     made = events(400, visitors=6)
     with running(settings) as run:
-        tell(
-            run.producer,
-            CatalogRecord(entity="user", entity_id="u1", attributes={"plan": "pro"}, timestamp=1),
-        )
+        user = CatalogRecord(entity="user", entity_id="u1", attributes={"plan": "pro"}, timestamp=1)
+        send_entries(run.producer, [user])
         send(run.producer, made)
-        tell(run.producer, link("u0", "u1"))
+        send_entries(run.producer, [link("u0", "u1")])
         run.settle()
-        tell(
-            run.producer,
-            CatalogRecord(
-                entity="user", entity_id="u1", deleted=True, timestamp=time.time_ns() // 1_000_000
-            ),
-        )
-        until(lambda: value(run, "erasures") == 1)
+        gone = CatalogRecord(entity="user", entity_id="u1", deleted=True, timestamp=now_ms())
+        send_entries(run.producer, [gone])
+        until(lambda: counter(run, "erasures") == 1)
         run.settle()
         rows = run.lake.read(lake.INTERACTIONS, columns=["user_id"])["user_id"].to_pylist()
         assert set(rows) == {f"u{n}" for n in range(2, 6)}
@@ -103,8 +86,8 @@ def test_a_user_is_erased_from_both_stores_and_begins_anew(settings: FeaturesSet
         assert run.store.visitor("u0") == run.store.visitor("u1")
         assert run.store.visitor("u1").counts == {}
         later = [
-            one.model_copy(update={"received_at": time.time_ns() // 1_000_000 + 60_000})
-            for one in events(9, visitors=1, first=500)
+            event.model_copy(update={"received_at": now_ms() + 60_000})
+            for event in events(9, visitors=1, first=500)
         ]
         send(run.producer, later)
         run.settle()
@@ -115,18 +98,18 @@ def test_a_user_is_erased_from_both_stores_and_begins_anew(settings: FeaturesSet
 def test_late_events_become_letters_and_imported_ones_do_not(settings: FeaturesSettings) -> None:
     good = events(5)
     late = [
-        one.model_copy(
-            update={"event_id": f"late-{n}", "timestamp": one.received_at - 30 * HOUR_MS}
+        event.model_copy(
+            update={"event_id": f"late-{n}", "timestamp": event.received_at - 30 * HOUR_MS}
         )
-        for n, one in enumerate(good)
+        for n, event in enumerate(good)
     ]
     history = [
-        one.model_copy(update={"event_id": f"old-{n}", "imported": True})
-        for n, one in enumerate(late)
+        event.model_copy(update={"event_id": f"old-{n}", "imported": True})
+        for n, event in enumerate(late)
     ]
     with running(settings) as run:
         send(run.producer, good + late + history)
-        until(lambda: value(run, "rejected", code="timestamp_late") == len(late))
+        until(lambda: counter(run, "rejected", code="timestamp_late") == len(late))
         run.settle()
         assert_exactly(good + history, run.store, run.lake)
         letters = [message.record for message in messages(settings, DEAD_LETTERS, len(late))]

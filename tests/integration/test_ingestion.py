@@ -35,14 +35,14 @@ def ingestion(kafka: KafkaSettings, namespace: str) -> Iterator[TestClient]:
 def records(kafka: KafkaSettings, namespace: str, topic: Topic, count: int) -> list[Message[Any]]:
     """The first `count` records of a topic."""
     consumer = Consumer(kafka, namespace, [topic], None)
-    found: list[Message[Any]] = []
+    messages: list[Message[Any]] = []
     deadline = time.monotonic() + 20
     try:
-        while len(found) < count and time.monotonic() < deadline:
-            found += consumer.poll(0.2).messages
+        while len(messages) < count and time.monotonic() < deadline:
+            messages += consumer.poll(0.2).messages
     finally:
         consumer.close()
-    return found
+    return messages
 
 
 def track(user: str, item: str, message_id: str, **fields: Any) -> dict[str, Any]:

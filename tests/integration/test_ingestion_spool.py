@@ -1,4 +1,4 @@
-"""Ingestion with a spool, as a process of its own, while brokers and it itself are killed."""
+"""A separate process of ingestion with a spool, while the broker and the process are killed."""
 
 import os
 import sys
@@ -72,16 +72,16 @@ def spooled_bytes(child: Child) -> float:
 def everything(kafka: KafkaSettings, namespace: str) -> list[Message[Any]]:
     """All that is on the topic, with the copies."""
     consumer = Consumer(kafka, namespace, [INTERACTIONS], None)
-    found: list[Message[Any]] = []
+    messages: list[Message[Any]] = []
     quiet_since = time.monotonic()
     try:
         while time.monotonic() < quiet_since + 2:
             if batch := consumer.poll(0.2).messages:
-                found += batch
+                messages += batch
                 quiet_since = time.monotonic()
     finally:
         consumer.close()
-    return found
+    return messages
 
 
 def unmarked(messages: list[Any]) -> list[str]:
@@ -106,8 +106,8 @@ def test_broker_that_is_killed_and_comes_back_gets_everything_in_order(
     until(lambda: spooled_bytes(child) == 0, "the spool is not drained")
     assert send(child, "ada", "after") == 200
     ids = [message.record.event_id for message in everything(kafka, namespace)]
-    # What came before is there where the broker kept it. The first one after was under way when the
-    # broker went, and may be there twice, marked.
+    # "before" is there only if the broker kept it. The first event after it was under way when the
+    # broker was killed, so it may be there twice, marked.
     assert [message_id for message_id in dict.fromkeys(ids) if message_id != "before"] == [
         *sent,
         "after",
@@ -137,16 +137,16 @@ def test_events_outlive_a_kill_of_ingestion_while_the_broker_is_away(
     child.kill()
     for sender in senders:
         sender.join()
-    # It starts without a broker, takes more, and brings all when there is one.
+    # It starts without a broker, takes more, and delivers all once there is a broker.
     child = start(kafka)
     assert send(child, "u-0", "last") == 200
     server.start()
     ensure_topics(kafka, namespace)
     until(lambda: spooled_bytes(child) == 0, "the spool is not drained")
-    found = everything(kafka, namespace)
-    ids = [message.record.event_id for message in found]
+    messages = everything(kafka, namespace)
+    ids = [message.record.event_id for message in messages]
     assert answered | {"last"} <= set(ids)
-    assert len(set(unmarked(found))) == len(unmarked(found)), (
+    assert len(set(unmarked(messages))) == len(unmarked(messages)), (
         "a copy that is not marked would count twice"
     )
 
@@ -168,10 +168,10 @@ def test_kill_while_it_drains_loses_nothing_and_marks_what_may_be_there(
     child.kill()
     child = start(kafka)
     until(lambda: spooled_bytes(child) == 0, "the rest is not drained")
-    found = everything(kafka, namespace)
-    ids = [message.record.event_id for message in found]
+    messages = everything(kafka, namespace)
+    ids = [message.record.event_id for message in messages]
     assert {message["messageId"] for batch in batches for message in batch} <= set(ids)
-    assert len(set(unmarked(found))) == len(unmarked(found))
+    assert len(set(unmarked(messages))) == len(unmarked(messages))
 
 
 def test_what_a_stop_does_not_drain_in_time_comes_with_the_next_start(

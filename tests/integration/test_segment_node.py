@@ -1,4 +1,4 @@
-"""Segment's own SDK for Node, as it comes from the npm registry, pointed at our host."""
+"""Segment's SDK for Node, as it comes from the npm registry, pointed at our host."""
 
 import os
 import shutil

@@ -1,10 +1,5 @@
-"""Segment's own SDK for Python, as it is installed, against ingestion in a process of its own and a
-real broker.
-"""
+"""Segment's SDK for Python against a separate process of ingestion and a broker."""
 
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -19,62 +14,28 @@ from slipstream.chassis.settings import KafkaSettings, RedisSettings
 from slipstream.contracts.events import CatalogRecord, Interaction
 from slipstream.contracts.topics import CATALOG, DEAD_LETTERS, INTERACTIONS, Topic
 from slipstream.contracts.vocabulary import MERGED_INTO
-from slipstream_cli.local.processes import free_port
-
-KEY = "s3cret"
-START_LIMIT_S = 60
+from tests.integration.ingestion_process import KEY, ingestion_process
 
 
 @pytest.fixture
 def ingestion_url(
     broker: KafkaSettings, redis_settings: RedisSettings, namespace: str
 ) -> Iterator[str]:
-    """Where ingestion answers, started as a user starts it."""
-    port = free_port()
-    settings = {
-        "SLIPSTREAM_NAMESPACE": namespace,
-        "SLIPSTREAM_KAFKA__BOOTSTRAP_SERVERS": broker.bootstrap_servers,
-        "SLIPSTREAM_REDIS__URL": redis_settings.url.get_secret_value(),
-        "SLIPSTREAM_INGESTION__WRITE_KEYS": f"shop:{KEY}",
-        "SLIPSTREAM_HTTP__PORT": str(port),
-    }
-    inherited = {
-        name: value for name, value in os.environ.items() if not name.startswith("SLIPSTREAM_")
-    }
-    process = subprocess.Popen(
-        [sys.executable, "-m", "services", "ingestion"], env={**inherited, **settings}
-    )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        deadline = time.monotonic() + START_LIMIT_S
-        while not _ready(url):
-            assert process.poll() is None, "ingestion ended"
-            assert time.monotonic() < deadline, "ingestion did not get ready"
-            time.sleep(0.1)
+    with ingestion_process(broker, redis_settings, namespace) as url:
         yield url
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def _ready(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/health/ready").status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 def _records(kafka: KafkaSettings, namespace: str, topic: Topic, count: int) -> list[Any]:
     """The topic's records, once there are `count`; fewer when they do not come in time."""
     consumer = Consumer(kafka, namespace, [topic], None)
-    found: list[Any] = []
+    made: list[Any] = []
     deadline = time.monotonic() + 20
     try:
-        while len(found) < count and time.monotonic() < deadline:
-            found += [message.record for message in consumer.poll(0.2).messages]
+        while len(made) < count and time.monotonic() < deadline:
+            made += [message.record for message in consumer.poll(0.2).messages]
     finally:
         consumer.close()
-    return found
+    return made
 
 
 @pytest.mark.parametrize("gzip", [False, True])
@@ -112,7 +73,8 @@ def test_the_sdk_s_calls_arrive_as_interactions_and_entries(
     taken: list[Interaction] = _records(broker, namespace, INTERACTIONS, 6)
     by_type = {(i.event_type, i.item_id): i for i in taken}
     assert by_type.keys() == {
-        ("page", None), ("screen", None), ("view", "a"), ("group", None), ("purchase", "a"), ("purchase", "b"),
+        ("page", None), ("screen", None), ("view", "a"), ("group", None), ("purchase", "a"),
+        ("purchase", "b"),
     }  # fmt: skip
     assert by_type["page", None].properties == {"name": "Home", "category": "Shop", "path": "/"}
     viewed = by_type["view", "a"]
@@ -135,8 +97,7 @@ def test_the_sdk_s_calls_arrive_as_interactions_and_entries(
         ("user", "ada", str({"country": "NZ"})),
     ]
 
-    # Nothing was rejected: the one dead letter is of this last call, which the SDK is told was
-    # received.
+    # Nothing was rejected before: the only dead letter is that of this last call.
     answer = httpx.post(f"{ingestion_url}/v1/track", json={"event": "x"}, auth=(KEY, ""))
     assert answer.json()["rejected"] == 1
     assert [letter.code for letter in _records(broker, namespace, DEAD_LETTERS, 1)] == [

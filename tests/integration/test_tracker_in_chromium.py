@@ -35,7 +35,11 @@ pytestmark = pytest.mark.skipif(
 PAGE = """<!doctype html><meta charset="utf-8"><title>Kettles</title>
 <script>
   window.slipstream = window.slipstream || [];
-  slipstream.push(['load', {{ writeKey: '{key}' }}], ['page', 'Kettles'], ['track', 'Products Searched', {{ query: 'tea' }}]);
+  slipstream.push(
+    ['load', {{ writeKey: '{key}' }}],
+    ['page', 'Kettles'],
+    ['track', 'Products Searched', {{ query: 'tea' }}]
+  );
 </script>
 <script async src="{host}/v1/slipstream.js"></script>
 <style>* {{ margin: 0 }} a {{ display: block; height: 300px }}</style>
@@ -55,8 +59,9 @@ PAGE = """<!doctype html><meta charset="utf-8"><title>Kettles</title>
 
 
 class Chromium:
-    """A headless browser, spoken to by WebDriver. Its user agent says nothing of that: a bot's
-    events would be rejected.
+    """A headless browser under WebDriver.
+
+    Its user agent does not say headless, since events of bots are rejected.
     """
 
     def __init__(self, port: int, profile: Path) -> None:
@@ -72,7 +77,10 @@ class Chromium:
             except httpx.TransportError:
                 assert time.monotonic() < deadline
                 time.sleep(0.1)
-        agent = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0 Safari/537.36"
+        agent = (
+            "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) "
+            "Chrome/140.0 Safari/537.36"
+        )
         arguments = [
             "--headless=new",
             "--no-sandbox",
@@ -95,8 +103,10 @@ class Chromium:
         return self._post(f"{self._session}/execute/sync", {"script": script, "args": []})
 
     def click(self, selector: str) -> None:
-        found = self._post(f"{self._session}/element", {"using": "css selector", "value": selector})
-        (element,) = found.values()
+        elements = self._post(
+            f"{self._session}/element", {"using": "css selector", "value": selector}
+        )
+        (element,) = elements.values()
         self._post(f"{self._session}/element/{element}/click", {})
 
     def until(self, script: str) -> Any:
@@ -128,7 +138,7 @@ def chromium(tmp_path: Path) -> Iterator[Chromium]:
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Iterator[tuple[Path, str]]:
-    """A folder, and where its pages are served from."""
+    """A folder of pages, and the address that serves them."""
     folder = tmp_path / "shop"
     folder.mkdir()
 

@@ -1,22 +1,19 @@
-"""History, folded again by the functions that fold the stream: the online store rebuilt from the
-lake, training rows written.
+"""Backfill: history from the lake, folded again by the functions that fold the stream.
+
+It rebuilds the online store, and writes training rows.
 """
 
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from services.features.history.catch_up import Behind, catch_up
-from services.features.history.local_engine import (
-    LocalEngine,
-    Progress,
-    Sinks,
-    Trending,
-    several_of,
-)
-from services.features.history.snapshot import Snapshot
+from services.features.history.catch_up import OutdatedStates, catch_up
+from services.features.history.lake_snapshot import LakeSnapshot
+from services.features.history.local_engine import LocalEngine, Progress
+from services.features.history.sinks import HeaviestItems, Sinks, chunks
 from services.features.history.training_files import TrainingFiles, row_schema
 from services.features.settings import FeaturesSettings
 from slipstream.features.training_rows import rows_between
@@ -29,13 +26,19 @@ _CATALOG_AT_ONCE = 500
 
 
 @dataclass(frozen=True)
-class Request:
-    """What is to be done. `since_ms` and `until_ms` choose the events that become rows; features
-    always count what was before.
+class BackfillRequest:
+    """A request for a backfill.
 
-    `work_dir` is for what does not fit into memory (the system's folder for temporary files when
-    None). `settle_s`: so long the lake is given to have what was applied online before the
-    beginning; twice the features service's flush when None.
+    Attributes:
+        engine: Engine that folds history: this machine or Spark.
+        online: Whether the online store is rebuilt.
+        output: Folder for training rows; None for none.
+        since_ms: Rows are of events at or after this moment, in ms; features count those before.
+        until_ms: Rows are of events before this moment, in ms.
+        work_dir: Folder for buckets on disk; the system's folder for temporary files when None.
+        settle_s: Seconds in which the lake takes up what was applied online before; twice the
+            service's flush interval when None.
+        spark_master: Spark's master, for the Spark engine.
     """
 
     engine: Literal["local", "spark"] = "local"
@@ -49,9 +52,10 @@ class Request:
 
 
 @dataclass
-class Report:
-    """What was done. The last two are states that a busy consumer kept ahead of the lake: they are
-    as they were before.
+class BackfillReport:
+    """The outcome of a backfill: versions read, numbers of states and rows, duration.
+
+    The last three say which states a busy consumer kept ahead of the lake; they are unchanged.
     """
 
     engine: str
@@ -68,15 +72,17 @@ class Report:
 
     @property
     def complete(self) -> bool:
+        """Whether every state was replaced."""
         return not (self.visitors_left or self.items_left or self.trending_left)
 
 
-def backfill(settings: FeaturesSettings, request: Request, progress: Progress) -> Report:
-    """Do it, at the newest version of the lake. May be broken off and asked again, also beside
-    running services.
+def backfill(
+    settings: FeaturesSettings, request: BackfillRequest, progress: Progress
+) -> BackfillReport:
+    """Run a backfill at the newest version of the lake, also beside running services.
 
-    Raises `LakeUnavailableError`, `StoreUnavailableError`, and `OutputError` when the output folder
-    holds something else.
+    It can be broken off and run again. Raises `LakeUnavailableError`, `StoreUnavailableError`, and
+    `OutputError` when the output folder holds other files.
     """
     begun = time.monotonic()
     attributes = settings.attributes()
@@ -87,8 +93,10 @@ def backfill(settings: FeaturesSettings, request: Request, progress: Progress) -
             2 * settings.features.lake_flush_s if request.settle_s is None else request.settle_s
         )
     progress("reading the catalogue", 0.0)
-    snapshot = Snapshot(Lake(settings.lake, settings.namespace), attributes)
-    report = Report(request.engine, snapshot.version, snapshot.catalog_version, snapshot.count())
+    snapshot = LakeSnapshot(Lake(settings.lake, settings.namespace), attributes)
+    report = BackfillReport(
+        request.engine, snapshot.version, snapshot.catalog_version, snapshot.count()
+    )
     asked = rows_between(request.since_ms, request.until_ms)
     online = _Online(settings, snapshot, report) if request.online else None
     sinks = online.sinks if online else Sinks()
@@ -111,66 +119,68 @@ def backfill(settings: FeaturesSettings, request: Request, progress: Progress) -
         online.finish()
     if files is not None:
         report.rows = files.rows
-        schema = row_schema(attributes)
-        window = {"since_ms": request.since_ms, "until_ms": request.until_ms}
-        files.complete(
-            {
-                **_told(report),
-                **window,
-                "columns": {field.name: str(field.type) for field in schema},
-            }
-        )
+        files.complete(_manifest(report, request, attributes))
     report.seconds = time.monotonic() - begun
     return report
 
 
-def _told(report: Report) -> dict[str, object]:
-    told = asdict(report)
+def _manifest(
+    report: BackfillReport, request: BackfillRequest, attributes: Sequence[str]
+) -> dict[str, object]:
+    """The description that lies beside training rows: source, window, and columns by type."""
     return {
-        name: told[name]
-        for name in ("engine", "lake_version", "catalog_version", "interactions", "rows")
+        "engine": report.engine,
+        "lake_version": report.lake_version,
+        "catalog_version": report.catalog_version,
+        "interactions": report.interactions,
+        "rows": report.rows,
+        "since_ms": request.since_ms,
+        "until_ms": request.until_ms,
+        "columns": {field.name: str(field.type) for field in row_schema(attributes)},
     }
 
 
 class _Online:
-    """Writes the states as they come, and notes which are behind."""
+    """The online half of a backfill: writes states as they come, and notes those left outdated."""
 
-    def __init__(self, settings: FeaturesSettings, snapshot: Snapshot, report: Report) -> None:
+    def __init__(
+        self, settings: FeaturesSettings, snapshot: LakeSnapshot, report: BackfillReport
+    ) -> None:
         self._settings, self._snapshot, self._report = settings, snapshot, report
         self._rebuild = self._rebuild_for(snapshot.covered)
-        self._behind = Behind()
-        # Some more than are kept, so that one that gains in the last step is among them.
+        self._outdated = OutdatedStates()
+        # A few more than are kept, so that an item that gains in the last step is among them.
         kept = TRENDING_KEPT + TRENDING_KEPT // 20
-        self._trending = Trending(
+        self._trending = HeaviestItems(
             kept, TrendingState(half_life_ms=settings.retention().trending_half_life_ms)
         )
         self.sinks = Sinks(self._visitors, self._items, self._trending)
 
     def put_catalog(self) -> None:
-        """The catalogue's entries, where the store has no newer ones."""
+        """Write the catalogue's entries where the store has no newer ones."""
         store = OnlineStore(
             self._settings.redis, self._settings.namespace, self._settings.retention()
         )
-        for entries in several_of(self._snapshot.entries.values(), _CATALOG_AT_ONCE):
+        for entries in chunks(self._snapshot.entries.values(), _CATALOG_AT_ONCE):
             store.put_catalog(entries)
         store.close()
 
     def finish(self) -> None:
-        """Trending, and what the consumer was ahead with."""
+        """Write the trending list, then the states that the consumer was ahead with."""
         if not self._rebuild.trending(self._trending.by_item(), self._trending.state):
-            self._behind.trending = self._trending
-        left = catch_up(self._snapshot, self._behind, self._rebuild_for)
+            self._outdated.trending = self._trending
+        left = catch_up(self._snapshot, self._outdated, self._rebuild_for)
         self._rebuild.close()
         self._report.visitors_left, self._report.items_left = len(left.visitors), len(left.items)
         self._report.trending_left = left.trending is not None
 
     def _visitors(self, rebuilt: list[RebuiltVisitor]) -> None:
         self._report.visitors += len(rebuilt)
-        self._behind.visitors += self._rebuild.visitors(rebuilt)
+        self._outdated.visitors += self._rebuild.visitors(rebuilt)
 
     def _items(self, rebuilt: list[RebuiltItem]) -> None:
         self._report.items += len(rebuilt)
-        self._behind.items += self._rebuild.items(rebuilt)
+        self._outdated.items += self._rebuild.items(rebuilt)
 
     def _rebuild_for(self, covered: LastOffset) -> Rebuild:
         return Rebuild(

@@ -1,19 +1,19 @@
-"""The last step of a rebuild: what the consumer wrote to meanwhile.
+"""Catch-up, the last step of a rebuild: states that the consumer wrote to meanwhile.
 
-A state that holds records which the lake did not have at the rebuild's version was left as it is.
-Here consumers are asked to hold for some seconds, in which the lake comes to where they are; the
-rows since are folded on top, and the states replaced. Every replacement is judged as before, so a
-consumer that does not hold costs another round, never a record.
+A state was left unchanged when it holds records that the lake lacked at the rebuild's version. Here
+consumers are asked to pause for some seconds, in which the lake comes to where they are. The rows
+since are folded on top, and the states replaced. Every replacement is judged as before, so a
+consumer that does not pause costs another round, never a record.
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from services.features.history.local_engine import Trending
-from services.features.history.rows import FOLDED_COLUMNS, placed
-from services.features.history.snapshot import Snapshot
+from services.features.history.lake_snapshot import CatalogHistory, LakeSnapshot
+from services.features.history.rows import FOLDED_COLUMNS, stream_interactions
+from services.features.history.sinks import HeaviestItems
 from slipstream.contracts.positions import StreamInteraction
 from slipstream.features import covisits, history, visitor
 from slipstream.features.history import StreamCovisit
@@ -21,99 +21,94 @@ from slipstream.features.identity import taken_in
 from slipstream.features.visitor import VisitorState
 from slipstream.stores.rebuild import LastOffset, Rebuild, RebuiltItem, RebuiltVisitor
 
+# Seconds for which consumers are asked to pause, in each round.
 HOLD_S = 30.0
 ROUNDS = 4
 _POLL_S: Final = 0.1
 
 
 @dataclass
-class Behind:
+class OutdatedStates:
     """States of a snapshot that could not be written, since the online store was ahead of it."""
 
     visitors: list[RebuiltVisitor] = field(default_factory=list)
     items: list[RebuiltItem] = field(default_factory=list)
-    trending: Trending | None = None
+    trending: HeaviestItems | None = None
 
     def __bool__(self) -> bool:
         return bool(self.visitors or self.items or self.trending)
 
 
 def catch_up(
-    before: Snapshot, behind: Behind, rebuild_for: Callable[[LastOffset], Rebuild]
-) -> Behind:
-    """Bring what is behind up to date and write it; what could still not be written after a few
-    rounds.
+    before: LakeSnapshot, outdated: OutdatedStates, rebuild_for: Callable[[LastOffset], Rebuild]
+) -> OutdatedStates:
+    """Bring outdated states up to date and write them, in a few rounds.
+
+    Args:
+        before: The snapshot that the states are of.
+        outdated: States that could not be written.
+        rebuild_for: Makes a writer for a snapshot's coverage.
+
+    Returns:
+        The states that still could not be written.
     """
     for _ in range(ROUNDS):
-        if not behind:
+        if not outdated:
             break
         waiting = rebuild_for(before.covered)
         try:
             waiting.hold(HOLD_S)
-            after = _arrived(before, waiting, HOLD_S / 2)
+            after = _later_snapshot(before, waiting, HOLD_S / 2)
             writing = rebuild_for(after.covered)
-            behind = _written(advanced(before, after, behind, waiting), writing)
+            outdated = _write(advance(before, after, outdated, waiting), writing)
             writing.close()
             before = after
         finally:
             waiting.release()
             waiting.close()
-    return behind
+    return outdated
 
 
-def advanced(before: Snapshot, after: Snapshot, behind: Behind, present: Rebuild) -> Behind:
-    """The same states as of a later snapshot."""
-    fresh = _fresh(before, after)
+def advance(
+    before: LakeSnapshot, after: LakeSnapshot, outdated: OutdatedStates, online: Rebuild
+) -> OutdatedStates:
+    """The same states as of a later snapshot.
+
+    Args:
+        before: The snapshot that the states are of.
+        after: The later snapshot.
+        outdated: The states; their trending list is changed in place.
+        online: Reads the present states of visitors who are not among them.
+    """
+    fresh = _fresh_records(before, after)
     by_user: dict[str, list[StreamInteraction]] = {}
+    by_item: dict[str | None, list[StreamInteraction]] = {}
     for user_id, record in fresh:
         by_user.setdefault(user_id, []).append(record)
+        by_item.setdefault(record.interaction.item_id, []).append(record)
     arrived = {
         user_id: history.in_order_of_arrival(records) for user_id, records in by_user.items()
     }
-
-    held = _joined(before, after, behind.visitors)
-    others = [user_id for user_id in arrived if user_id not in held]
-    seen = dict(zip(others, present.states(others), strict=True))
-    told: dict[str, list[StreamCovisit]] = {}
-    visitors: list[RebuiltVisitor] = []
-    for user_id, records in arrived.items():
-        events = [record.interaction for record in records]
-        start = held[user_id].state if user_id in held else _without(seen[user_id], records)
-        for record, pairs in zip(records, covisits.pairs(start, events), strict=True):
-            for pair in pairs:
-                told.setdefault(pair.item_id, []).append(
-                    StreamCovisit(record.source, record.offset, pair)
-                )
-    for user_id, one in held.items():
-        records = arrived.get(user_id, [])
-        state = visitor.fold_all(one.state, (record.interaction for record in records))
-        own = history.visitor_state(user_id, records)
-        applied = {**state.applied, **own.applied, **dict(after.known.erased(user_id))}
-        merged = {name: dict(offsets) for name, offsets in state.merged.items()}
-        for name, offsets in own.merged.items():
-            merged[name] = {**merged.get(name, {}), **offsets}
-        last = max([one.last_received, *(record.interaction.received_at for record in records)])
-        state = replace(state, applied=applied, merged=merged)
-        visitors.append(RebuiltVisitor(user_id, state, after.known.members(user_id), last))
-
-    on_item: dict[str, list[StreamInteraction]] = {}
-    for _, record in fresh:
-        if record.interaction.item_id is not None:
-            on_item.setdefault(record.interaction.item_id, []).append(record)
-    items = [
-        _item(one, on_item.get(one.item_id, []), told.get(one.item_id, [])) for one in behind.items
-    ]
-    if behind.trending is not None:
-        behind.trending.add(
-            [record for _, record in fresh if record.interaction.item_id is None], None
-        )
-        for item_id, records in on_item.items():
-            behind.trending.add(records, item_id)
-    return Behind(visitors, items, behind.trending)
+    visitors = _linked_and_erased(before, after, outdated.visitors)
+    pairs = _pairs(arrived, visitors, online)
+    if outdated.trending is not None:
+        for item_id, records in by_item.items():
+            outdated.trending.add(records, item_id)
+    return OutdatedStates(
+        [
+            _advance_visitor(after.catalog, rebuilt, arrived.get(user_id, []))
+            for user_id, rebuilt in visitors.items()
+        ],
+        [
+            _advance_item(item, by_item.get(item.item_id, []), pairs.get(item.item_id, []))
+            for item in outdated.items
+        ],
+        outdated.trending,
+    )
 
 
-def _arrived(before: Snapshot, rebuild: Rebuild, timeout_s: float) -> Snapshot:
-    """A snapshot that has all that was applied, or the newest after so long."""
+def _later_snapshot(before: LakeSnapshot, rebuild: Rebuild, timeout_s: float) -> LakeSnapshot:
+    """A snapshot that has every record applied online, or the newest one after `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     while True:
         after = before.later()
@@ -127,50 +122,79 @@ def _arrived(before: Snapshot, rebuild: Rebuild, timeout_s: float) -> Snapshot:
         time.sleep(_POLL_S)
 
 
-def _fresh(before: Snapshot, after: Snapshot) -> list[tuple[str, StreamInteraction]]:
-    """The records that the earlier snapshot did not have, and whose each is."""
-    covered, found = before.covered, list[tuple[str, StreamInteraction]]()
+def _fresh_records(
+    before: LakeSnapshot, after: LakeSnapshot
+) -> list[tuple[str, StreamInteraction]]:
+    """The records that the earlier snapshot did not have, each with the user that it belongs to."""
+    covered, fresh = before.covered, list[tuple[str, StreamInteraction]]()
     for batch in after.records(since=before):
         columns = batch.select([*FOLDED_COLUMNS, "visitor"]).to_pydict()
-        for user_id, record in zip(columns["visitor"], placed(columns), strict=True):
+        for user_id, record in zip(columns["visitor"], stream_interactions(columns), strict=True):
             if record.offset > covered(record.source):
-                found.append((user_id, record))
-    return found
+                fresh.append((user_id, record))
+    return fresh
 
 
-def _joined(
-    before: Snapshot, after: Snapshot, behind: Iterable[RebuiltVisitor]
+def _linked_and_erased(
+    before: LakeSnapshot, after: LakeSnapshot, rebuilt: Iterable[RebuiltVisitor]
 ) -> dict[str, RebuiltVisitor]:
-    """By who each visitor is in the later snapshot: without what was erased in between, those
-    joined that were linked.
+    """The states by user as the later snapshot knows users.
+
+    States of visitors who were linked in between are joined, those erased in between emptied.
     """
-    held: dict[str, RebuiltVisitor] = {}
-    for one in sorted(
-        behind, key=lambda one: after.known.identities.resolve(one.user_id) != one.user_id
-    ):
-        user_id = after.known.identities.resolve(one.user_id)
-        erased = after.known.erased(user_id) != before.known.erased(user_id)
-        if erased:
-            one = one._replace(
-                state=VisitorState(applied=one.state.applied, merged=one.state.merged)
+    resolve = after.catalog.identities.resolve
+    by_user: dict[str, RebuiltVisitor] = {}
+    # Users come before the visitors who are linked to them.
+    for entry in sorted(rebuilt, key=lambda entry: resolve(entry.user_id) != entry.user_id):
+        user_id, state = resolve(entry.user_id), entry.state
+        if after.catalog.erased(user_id) != before.catalog.erased(user_id):
+            state = VisitorState(applied=state.applied, merged=state.merged)
+        if user_id == entry.user_id:
+            by_user[user_id] = entry._replace(state=state)
+        elif user_id in by_user:
+            user = by_user[user_id]
+            by_user[user_id] = user._replace(
+                state=taken_in(user.state, entry.user_id, state),
+                last_received=max(user.last_received, entry.last_received),
             )
-        if user_id == one.user_id:
-            held[user_id] = one
-        elif user_id in held:
-            root = held[user_id]
-            last = max(root.last_received, one.last_received)
-            held[user_id] = root._replace(
-                state=taken_in(root.state, one.user_id, one.state), last_received=last
-            )
-        # Else the user's own state was written before the link came: the consumer joins the two, as
-        # it does with all others.
-    return held
+        # Else the user's state was written before the link came: the consumer joins the two, as it
+        # does with all others.
+    return by_user
 
 
-def _without(present: VisitorState | None, records: list[StreamInteraction]) -> VisitorState | None:
-    """A visitor's state with a sequence as it was before these records, as far as it can still be
-    told.
+def _pairs(
+    arrived: Mapping[str, Sequence[StreamInteraction]],
+    visitors: Mapping[str, RebuiltVisitor],
+    online: Rebuild,
+) -> dict[str, list[StreamCovisit]]:
+    """The pairs that fresh records make, by item.
+
+    Args:
+        arrived: Fresh records by user, in order of arrival.
+        visitors: Outdated states by user, from before these records.
+        online: Reads the states of the other users.
     """
+    others = [user_id for user_id in arrived if user_id not in visitors]
+    present = dict(zip(others, online.states(others), strict=True))
+    by_item: dict[str, list[StreamCovisit]] = {}
+    for user_id, records in arrived.items():
+        if user_id in visitors:
+            start: VisitorState | None = visitors[user_id].state
+        else:
+            start = _without(present[user_id], records)
+        events = [record.interaction for record in records]
+        for record, pairs in zip(records, covisits.pairs(start, events), strict=True):
+            for pair in pairs:
+                by_item.setdefault(pair.item_id, []).append(
+                    StreamCovisit(record.source, record.offset, pair)
+                )
+    return by_item
+
+
+def _without(
+    present: VisitorState | None, records: Sequence[StreamInteraction]
+) -> VisitorState | None:
+    """A visitor's state with the sequence as before these records, as far as it still shows."""
     if present is None:
         return None
     theirs = {
@@ -182,15 +206,45 @@ def _without(present: VisitorState | None, records: list[StreamInteraction]) -> 
     )
 
 
-def _item(
-    one: RebuiltItem, records: list[StreamInteraction], told: list[StreamCovisit]
+def _advance_visitor(
+    catalog: CatalogHistory, rebuilt: RebuiltVisitor, records: Sequence[StreamInteraction]
+) -> RebuiltVisitor:
+    """A user's state after fresh records, with the offsets of the erasures that it holds."""
+    user_id = rebuilt.user_id
+    state = visitor.fold_all(rebuilt.state, (record.interaction for record in records))
+    of_records = history.visitor_state(user_id, records)
+    applied = {**state.applied, **of_records.applied, **dict(catalog.erased(user_id))}
+    merged = {name: dict(offsets) for name, offsets in state.merged.items()}
+    for name, offsets in of_records.merged.items():
+        merged[name] = {**merged.get(name, {}), **offsets}
+    return RebuiltVisitor(
+        user_id,
+        replace(state, applied=applied, merged=merged),
+        catalog.members(user_id),
+        _last_received(rebuilt.last_received, records),
+    )
+
+
+def _advance_item(
+    rebuilt: RebuiltItem, records: Sequence[StreamInteraction], pairs: Sequence[StreamCovisit]
 ) -> RebuiltItem:
-    last = max([one.last_received, *(record.interaction.received_at for record in records)])
-    return RebuiltItem(one.item_id, history.item_state(records, told, one.state), last)
+    """An item's state after fresh records and pairs."""
+    return RebuiltItem(
+        rebuilt.item_id,
+        history.item_state(records, pairs, rebuilt.state),
+        _last_received(rebuilt.last_received, records),
+    )
 
 
-def _written(behind: Behind, rebuild: Rebuild) -> Behind:
-    trending = behind.trending
+def _last_received(before: int, records: Iterable[StreamInteraction]) -> int:
+    return max([before, *(record.interaction.received_at for record in records)])
+
+
+def _write(outdated: OutdatedStates, rebuild: Rebuild) -> OutdatedStates:
+    """Write these states; returns those that could not be written."""
+    trending = outdated.trending
     if trending is not None and rebuild.trending(trending.by_item(), trending.state):
         trending = None
-    return Behind(rebuild.visitors(behind.visitors), rebuild.items(behind.items), trending)
+    return OutdatedStates(
+        rebuild.visitors(outdated.visitors), rebuild.items(outdated.items), trending
+    )

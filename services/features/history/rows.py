@@ -1,4 +1,4 @@
-"""Records as rows of the lake, and rows as the records that they were."""
+"""Conversion of records into rows of the lake, and of rows back into records."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -18,19 +18,21 @@ from slipstream.stores import lake
 
 Row = tuple[Any, ...]
 
-# What is read of an interaction to fold it.
+# Columns of an interaction that folding reads.
 FOLDED_COLUMNS: Final = (
-    "event_id", "event_type", "user_id", "item_id", "timestamp", "received_at", "value", "topic_id", "partition", "offset",
+    "event_id", "event_type", "user_id", "item_id", "timestamp", "received_at", "value",
+    "topic_id", "partition", "offset",
 )  # fmt: skip
-# The fields of an interaction that no feature reads. Given, since filling in defaults costs more
-# than all the rest.
+# Fields of an interaction that no feature reads. They are given here, since filling in defaults
+# costs more than all the rest.
 _UNREAD: Final[dict[str, Any]] = {
-    "anonymous_id": None, "session_id": None, "recommendation_id": None, "position": None, "source": "", "properties": {},
-    "maybe_repeat": False, "imported": False,
+    "anonymous_id": None, "session_id": None, "recommendation_id": None, "position": None,
+    "source": "", "properties": {}, "maybe_repeat": False, "imported": False,
 }  # fmt: skip
 
 
 def interaction_row(message: Message[Interaction]) -> Row:
+    """An interaction as a row, in the order of the table's columns."""
     event = message.record
     return (
         event.event_id,
@@ -46,13 +48,14 @@ def interaction_row(message: Message[Interaction]) -> Row:
         event.position,
         event.source,
         _json(event.properties),
-        *_place(message),
+        *_position(message),
         _date(event.received_at),
         event.maybe_repeat,
     )
 
 
 def catalog_row(message: Message[CatalogRecord]) -> Row:
+    """A catalogue record as a row, in the order of the table's columns."""
     entry = message.record
     return (
         entry.entity,
@@ -62,11 +65,12 @@ def catalog_row(message: Message[CatalogRecord]) -> Row:
         entry.deleted,
         entry.timestamp,
         entry.source,
-        *_place(message),
+        *_position(message),
     )
 
 
 def slate_row(message: Message[Slate]) -> Row:
+    """A slate as a row, in the order of the table's columns."""
     slate = message.record
     return (
         slate.recommendation_id,
@@ -82,12 +86,12 @@ def slate_row(message: Message[Slate]) -> Row:
         slate.placement,
         _json(slate.features),
         slate.latency_ms,
-        *_place(message),
+        *_position(message),
         _date(slate.timestamp),
     )
 
 
-# By topic: the table that its records go to, and how.
+# Table and conversion of a topic's records, by the topic's name.
 TABLES: Final[dict[str, tuple[str, Callable[[Message[Any]], Row]]]] = {
     INTERACTIONS.name: (lake.INTERACTIONS, interaction_row),
     CATALOG.name: (lake.CATALOG, catalog_row),
@@ -96,7 +100,7 @@ TABLES: Final[dict[str, tuple[str, Callable[[Message[Any]], Row]]]] = {
 
 
 def as_table(table: str, rows: Sequence[Row]) -> pa.Table:
-    """Rows in the order of the table's columns, as Arrow."""
+    """Rows, each in the order of the table's columns, as an Arrow table."""
     schema = lake.SCHEMAS[table]
     arrays = [
         pa.array(column, kind)
@@ -105,9 +109,10 @@ def as_table(table: str, rows: Sequence[Row]) -> pa.Table:
     return pa.table(arrays, schema=schema)
 
 
-def placed(columns: Mapping[str, Sequence[Any]]) -> list[StreamInteraction]:
-    """Rows of the lake, given as their `FOLDED_COLUMNS`, as records with their places. Missing
-    values are None or NaN.
+def stream_interactions(columns: Mapping[str, Sequence[Any]]) -> list[StreamInteraction]:
+    """Interactions with their positions, from rows of the lake given as their `FOLDED_COLUMNS`.
+
+    Missing values are None or NaN.
     """
     records = []
     for row in zip(*(columns[name] for name in FOLDED_COLUMNS), strict=True):
@@ -138,7 +143,7 @@ def placed(columns: Mapping[str, Sequence[Any]]) -> list[StreamInteraction]:
     return records
 
 
-def _place(message: Message[Any]) -> tuple[str, int, int]:
+def _position(message: Message[Any]) -> tuple[str, int, int]:
     return message.source.topic_id, message.source.partition, message.offset
 
 
@@ -147,7 +152,7 @@ def _json(value: dict[str, Any]) -> str:
         return "{}"
     try:
         return orjson.dumps(value).decode()
-    except TypeError:  # a whole number of more than 64 bits
+    except TypeError:  # A whole number of more than 64 bits.
         return json.dumps(value, ensure_ascii=False)
 
 

@@ -1,14 +1,14 @@
-"""History on many machines: Spark brings the records of a visitor or item together, and folds them
-by the same functions.
+"""Engine that folds history on many machines with Spark.
 
-Reading a Delta table from Spark needs a package of its own on every machine. So Spark reads the
-Parquet files of which the version consists, as deltalake lists them. Its workers write training
-rows; states are written by the process that asked for them.
+Spark groups the records of each visitor and item, and its workers fold them by the functions that
+the local engine uses. Workers write training rows; states are written by the process that started
+the run. Spark needs an extra package on every machine to read a Delta table. So it reads the
+version's Parquet files, as deltalake lists them.
 """
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -16,70 +16,69 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from services.features.history.local_engine import (
-    Progress,
-    Sinks,
-    only_linked,
-    pairs_by_item,
-    rebuilt_item,
-    rebuilt_visitor,
-    several_of,
-    trending_mass,
-)
-from services.features.history.rows import FOLDED_COLUMNS, placed
-from services.features.history.snapshot import HISTORY_SCHEMA, Known, Snapshot
+from services.features.history import spark_functions as functions
+from services.features.history.lake_snapshot import HISTORY_SCHEMA, LakeSnapshot
+from services.features.history.local_engine import Progress
+from services.features.history.rebuilt_states import linked_visitor
+from services.features.history.rows import FOLDED_COLUMNS
+from services.features.history.sinks import Sinks, chunks
 from services.features.history.training_files import (
     KEY,
     TrainingFiles,
-    as_batch,
     item_schema,
     row_schema,
     visitor_schema,
 )
-from slipstream.features import training_rows
 from slipstream.stores import layout
 from slipstream.stores.lake import INTERACTIONS
 from slipstream.stores.rebuild import RebuiltItem, RebuiltVisitor
 
 if TYPE_CHECKING:
-    import pandas as pd
     from pyspark.sql import DataFrame, SparkSession
 
 _STATES_AT_ONCE: Final = 500
-_NO_REVISION: Final = bytes(layout.REVISION_BYTES)
-_VISITORS: Final = "user_id string, state binary, last_received long"
-_ITEMS: Final = "item_id string, state binary, last_received long, mass double"
-_PAIRS: Final = "source string, offset long, item_id string, neighbour string, at long"
-_PAIR_COLUMNS: Final = ("source", "offset", "item_id", "neighbour", "at")
 
 
 class SparkMissingError(Exception):
-    """PySpark or Java is not there."""
+    """PySpark is not installed, or Java is too old or missing."""
 
 
 class SparkEngine:
-    """One run over a snapshot. `master` is Spark's: "local[*]", or the address of a cluster whose
-    machines see the lake.
-    """
+    """A run over a snapshot of the lake with Spark."""
 
     def __init__(
-        self, snapshot: Snapshot, half_life_ms: float, master: str, progress: Progress
+        self, snapshot: LakeSnapshot, half_life_ms: float, master: str, progress: Progress
     ) -> None:
+        """Start Spark. Raises `SparkMissingError`.
+
+        Args:
+            snapshot: The history to fold.
+            half_life_ms: Half-life of an event's weight in trending, in ms.
+            master: Spark's master: "local[*]", or the address of a cluster that sees the lake.
+            progress: Called as the run goes on.
+        """
         self._snapshot, self._half_life_ms, self._progress = snapshot, half_life_ms, progress
         self._spark = _session(master)
 
     def run(
         self, sinks: Sinks, files: TrainingFiles | None, since_ms: int | None, until_ms: int | None
     ) -> None:
-        """Fold everything once: states into `sinks`, and the asked moments into `files`."""
+        """Fold history once, and stop Spark.
+
+        Args:
+            sinks: Receivers of the states.
+            files: Folder for training rows; None for none.
+            since_ms: Rows are of events at or after this moment, in ms; None for all.
+            until_ms: Rows are of events before this moment, in ms; None for all.
+        """
         try:
             events = self._events().cache()
-            known = self._spark.sparkContext.broadcast(self._snapshot.known)
+            catalog = self._spark.sparkContext.broadcast(self._snapshot.catalog)
             if sinks.visitors is not None or sinks.items is not None:
-                self._states(events, known, sinks)
+                self._states(events, catalog, sinks)
             if files is not None:
                 self._progress("training rows", 0.0)
-                self._rows(events, known, files, since_ms, until_ms)
+                self._rows(events, catalog, files, since_ms, until_ms)
         finally:
             self._spark.stop()
 
@@ -96,36 +95,40 @@ class SparkEngine:
         )
         if not paths:
             return spark.createDataFrame([], from_arrow_schema(HISTORY_SCHEMA))
-        # The files alone: the folders' names are a partition that no feature reads.
+        # No partitions from the folders' names: no feature reads them.
         events = spark.read.schema(stored).option("recursiveFileLookup", "true").parquet(*paths)
-        if not snapshot.known.merged:
+        if not snapshot.catalog.merged:
             return events.withColumn("visitor", F.col("user_id"))
         merged = spark.createDataFrame(
-            list(snapshot.known.merged.items()), "merged string, user string"
+            list(snapshot.catalog.merged.items()), "merged string, user string"
         )
         linked = events.join(F.broadcast(merged), events["user_id"] == merged["merged"], "left")
         return linked.select(*FOLDED_COLUMNS, F.coalesce("user", "user_id").alias("visitor"))
 
-    def _states(self, events: "DataFrame", known: Any, sinks: Sinks) -> None:
+    def _states(self, events: "DataFrame", catalog: Any, sinks: Sinks) -> None:
         by_visitor = events.groupBy("visitor")
         self._progress("visitors", 0.0)
         if sinks.visitors is not None:
-            unseen = set(self._snapshot.known.merged.values())
-            for rows in _several(
-                by_visitor.applyInPandas(partial(_visitor_state, known), _VISITORS)
+            unseen = set(self._snapshot.catalog.merged.values())
+            for rows in _row_chunks(
+                by_visitor.applyInPandas(
+                    partial(functions.visitor_state, catalog), functions.VISITORS
+                )
             ):
                 unseen.difference_update(row["user_id"] for row in rows)
                 sinks.visitors([self._visitor(row) for row in rows])
             sinks.visitors(
-                [only_linked(self._snapshot.known, user_id) for user_id in sorted(unseen)]
+                [linked_visitor(self._snapshot.catalog, user_id) for user_id in sorted(unseen)]
             )
         self._progress("items", 0.0)
-        pairs = by_visitor.applyInPandas(partial(_visitor_pairs, known), _PAIRS)
+        pairs = by_visitor.applyInPandas(partial(functions.visitor_pairs, catalog), functions.PAIRS)
         on_items = (
             events.where("item_id is not null").groupBy("item_id").cogroup(pairs.groupBy("item_id"))
         )
-        states = on_items.applyInPandas(partial(_item_state, self._half_life_ms), _ITEMS)
-        for rows in _several(states):
+        states = on_items.applyInPandas(
+            partial(functions.item_state, self._half_life_ms), functions.ITEMS
+        )
+        for rows in _row_chunks(states):
             if sinks.items is not None:
                 sinks.items(
                     [RebuiltItem(row[0], layout.decode_item(bytes(row[1])), row[2]) for row in rows]
@@ -149,30 +152,30 @@ class SparkEngine:
         return RebuiltVisitor(
             user_id,
             layout.decode_visitor(bytes(state)),
-            self._snapshot.known.members(user_id),
+            self._snapshot.catalog.members(user_id),
             last,
         )
 
     def _rows(
         self,
         events: "DataFrame",
-        known: Any,
+        catalog: Any,
         files: TrainingFiles,
         since_ms: int | None,
         until_ms: int | None,
     ) -> None:
         from pyspark.sql.pandas.types import from_arrow_schema
 
-        attributes = self._snapshot.known.attributes
+        attributes = self._snapshot.catalog.attributes
         of_visitors = events.groupBy("visitor").applyInPandas(
-            partial(_visitor_rows, known, since_ms, until_ms),
+            partial(functions.visitor_rows, catalog, since_ms, until_ms),
             from_arrow_schema(visitor_schema(attributes)),
         )
         of_items = (
             events.where("item_id is not null")
             .groupBy("item_id")
             .applyInPandas(
-                partial(_item_rows, since_ms, until_ms), from_arrow_schema(item_schema())
+                partial(functions.item_rows, since_ms, until_ms), from_arrow_schema(item_schema())
             )
         )
         joined = of_visitors.join(of_items, list(KEY)).select(*row_schema(attributes).names)
@@ -215,67 +218,5 @@ def _session(master: str) -> "SparkSession":
     return session
 
 
-def _several(frame: "DataFrame") -> Iterator[list[Any]]:
-    return several_of(frame.toLocalIterator(prefetchPartitions=True), _STATES_AT_ONCE)
-
-
-def _records(frame: "pd.DataFrame") -> list[Any]:
-    return placed({name: frame[name].tolist() for name in FOLDED_COLUMNS})
-
-
-def _visitor_state(known: Any, frame: "pd.DataFrame") -> "pd.DataFrame":
-    found: Known = known.value
-    visitor, _ = rebuilt_visitor(found, frame["visitor"].iloc[0], _records(frame))
-    return _frame(
-        [
-            (
-                visitor.user_id,
-                layout.encode_visitor(visitor.state, _NO_REVISION),
-                visitor.last_received,
-            )
-        ],
-        _VISITORS,
-    )
-
-
-def _visitor_pairs(known: Any, frame: "pd.DataFrame") -> "pd.DataFrame":
-    found: Known = known.value
-    _, told = rebuilt_visitor(found, frame["visitor"].iloc[0], _records(frame))
-    return _frame([(source, offset, *pair) for source, offset, pair in told], _PAIRS)
-
-
-def _item_state(
-    half_life_ms: float, events: "pd.DataFrame", pairs: "pd.DataFrame"
-) -> "pd.DataFrame":
-    records = _records(events)
-    item_id = records[0].interaction.item_id
-    rows = zip(*(pairs[name].tolist() for name in _PAIR_COLUMNS), strict=True)
-    item = rebuilt_item(item_id, records, pairs_by_item(rows).get(item_id, []))
-    encoded = layout.encode_item(item.state, _NO_REVISION)
-    return _frame(
-        [(item_id, encoded, item.last_received, trending_mass(records, half_life_ms))], _ITEMS
-    )
-
-
-def _visitor_rows(
-    known: Any, since_ms: int | None, until_ms: int | None, frame: "pd.DataFrame"
-) -> "pd.DataFrame":
-    found: Known = known.value
-    asked = training_rows.rows_between(since_ms, until_ms)
-    rows = training_rows.visitor_rows(
-        frame["visitor"].iloc[0], _records(frame), asked, found.catalogue, found.attributes
-    )
-    return as_batch(rows, visitor_schema(found.attributes)).to_pandas()
-
-
-def _item_rows(since_ms: int | None, until_ms: int | None, frame: "pd.DataFrame") -> "pd.DataFrame":
-    return as_batch(
-        training_rows.item_rows(_records(frame), training_rows.rows_between(since_ms, until_ms)),
-        item_schema(),
-    ).to_pandas()
-
-
-def _frame(rows: Iterable[tuple[Any, ...]], columns: str) -> "pd.DataFrame":
-    import pandas as pd
-
-    return pd.DataFrame(list(rows), columns=[column.split()[0] for column in columns.split(", ")])
+def _row_chunks(frame: "DataFrame") -> Iterator[list[Any]]:
+    return chunks(frame.toLocalIterator(prefetchPartitions=True), _STATES_AT_ONCE)

@@ -1,4 +1,4 @@
-"""Training rows as Parquet files in a folder that is there as a whole, or not at all."""
+"""Training rows as Parquet files, in a folder that is complete or absent."""
 
 import json
 import shutil
@@ -26,11 +26,11 @@ _ARROW: Final = {
 
 
 class OutputError(Exception):
-    """The folder can't be written to as it is."""
+    """The output folder holds other files, so nothing is written to it."""
 
 
 def row_schema(attributes: Sequence[str]) -> pa.Schema:
-    """The columns of a training row: those of its event, then "<view>__<feature>"."""
+    """The columns of a training row: those of its event, then the features "<view>__<feature>"."""
     events = [SCHEMAS[INTERACTIONS].field(name) for name in EVENT_COLUMNS]
     features = [
         (name, _ARROW[feature.dtype]) for name, feature in feature_columns(attributes).items()
@@ -39,14 +39,14 @@ def row_schema(attributes: Sequence[str]) -> pa.Schema:
 
 
 def visitor_schema(attributes: Sequence[str]) -> pa.Schema:
-    """The columns that the visitor's history gives."""
+    """The columns of a training row that the visitor's history gives."""
     return pa.schema(
         [field for field in row_schema(attributes) if not field.name.startswith(f"{ITEM.name}__")]
     )
 
 
 def item_schema() -> pa.Schema:
-    """The event's place, and the columns that the item's history gives."""
+    """The event's position, and the columns of a training row that the item's history gives."""
     return pa.schema(
         [
             field
@@ -57,11 +57,11 @@ def item_schema() -> pa.Schema:
 
 
 def as_batch(rows: Iterable[dict[str, Any]], schema: pa.Schema) -> pa.RecordBatch:
-    """Rows by column name; whole numbers among the features may be given as floats."""
-    found = list(rows)
+    """Rows, given by column name, as an Arrow batch. Int64 features may be given as floats."""
+    several = list(rows)
     arrays = []
     for field in schema:
-        column = [row[field.name] for row in found]
+        column = [row[field.name] for row in several]
         if field.type == pa.int64():
             column = [None if value is None else int(value) for value in column]
         arrays.append(pa.array(column, field.type))
@@ -69,11 +69,12 @@ def as_batch(rows: Iterable[dict[str, Any]], schema: pa.Schema) -> pa.RecordBatc
 
 
 class TrainingFiles:
-    """A folder of Parquet files that takes the place of an earlier one when it is complete."""
+    """A folder of Parquet files, which replaces an earlier one once it is complete."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises `OutputError` when the folder holds anything but an earlier backfill. Files of one
-        that was broken off go.
+        """Make the folder, without the files that a backfill left that was broken off.
+
+        Raises `OutputError` when the folder holds anything but an earlier backfill.
         """
         self.folder = folder.absolute()
         if (
@@ -82,7 +83,8 @@ class TrainingFiles:
             and not (self.folder / MANIFEST).exists()
         ):
             raise OutputError(
-                f"{folder} holds something else than training rows: name an empty folder, or one that is not there"
+                f"{folder} holds something else than training rows: "
+                "name an empty folder, or one that is not there"
             )
         self.writing = self.folder.with_name(f"{self.folder.name}.writing")
         shutil.rmtree(self.writing, ignore_errors=True)
@@ -90,7 +92,7 @@ class TrainingFiles:
         self.rows = 0
 
     def write(self, part: int, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> None:
-        """A file with these rows; none when there are none."""
+        """Write these rows as file number `part`; without rows there is no file."""
         writer = None
         for batch in batches:
             writer = writer or pq.ParquetWriter(
@@ -102,7 +104,7 @@ class TrainingFiles:
             writer.close()
 
     def complete(self, manifest: dict[str, Any]) -> None:
-        """Put the new files into the place of the old ones, with `manifest` beside them."""
+        """Replace the old files by the new ones, with `manifest` beside them."""
         (self.writing / MANIFEST).write_text(
             json.dumps(manifest, indent=2) + "\n", encoding="utf-8"
         )

@@ -1,9 +1,7 @@
-"""Feast's `get-online-features`: what is asked for, and the answer in the shape that Feast's
-clients read.
+"""Feast's `get-online-features`: plans for lists of features, and answers in Feast's shape.
 
-Two things go beyond Feast 0.67: a value that is older than its view's time to live is not given out
-but marked `OUTSIDE_MAX_AGE`, and an entity that was never seen is `NOT_FOUND` (with Redis, Feast
-calls it `PRESENT`).
+Two statuses go beyond Feast 0.67. A value older than its view's time to live is left out and marked
+`OUTSIDE_MAX_AGE`. An entity that was never seen is `NOT_FOUND` (with Redis, Feast says `PRESENT`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +16,7 @@ from services.features.reads.view_reads import (
     MOST_WITH_ATTRIBUTES,
     UTC_OFFSET,
     Entities,
-    Plan,
+    ReadPlan,
     RowKey,
     ViewRead,
     view_reads,
@@ -30,15 +28,17 @@ NULL_VALUE: Final = "NULL_VALUE"
 NOT_FOUND: Final = "NOT_FOUND"
 OUTSIDE_MAX_AGE: Final = "OUTSIDE_MAX_AGE"
 NEVER: Final = "1970-01-01T00:00:00Z"
-# Lists of features of which the plan is kept.
+# Feature lists whose plans are cached.
 _PLANS_KEPT: Final = 512
-# UTC-12 to UTC+14.
+# Minutes from UTC: UTC-12 to UTC+14.
 _OFFSETS: Final = range(-12 * 60, 14 * 60 + 1)
 
 
 class ReadRefusedError(ValueError):
-    """What is asked for is not declared; the text says what there is. `feast_class` is the
-    exception of Feast's SDK for it, which its clients raise when the answer names it.
+    """A request asks for a feature that is not declared, or gives entities that don't fit.
+
+    The text names the features that there are. `feast_class` is the exception of Feast's SDK that
+    its clients raise when the answer names it.
     """
 
     def __init__(self, message: str, code: str, feast_class: str = "") -> None:
@@ -47,17 +47,18 @@ class ReadRefusedError(ValueError):
 
 
 class Planner:
-    """Makes plans of what is asked for, of what is declared in the registry. Methods raise
-    `ReadRefusedError`.
+    """Makes read plans for lists of features that the registry declares.
+
+    Methods raise `ReadRefusedError`.
     """
 
     def __init__(self, registry: FeatureRegistry) -> None:
         self._reads = view_reads(registry)
         self._services = {service.name: service.features for service in registry.services}
-        self._plans: dict[tuple[tuple[str, ...], bool], Plan] = {}
+        self._plans: dict[tuple[tuple[str, ...], bool], ReadPlan] = {}
 
-    def of_service(self, service: str, full_names: bool) -> Plan:
-        """The plan of a feature service."""
+    def of_service(self, service: str, full_names: bool) -> ReadPlan:
+        """The plan for a feature service."""
         if service not in self._services:
             message = (
                 f"Feature service {service} does not exist; there are {', '.join(self._services)}"
@@ -67,8 +68,8 @@ class Planner:
             )
         return self.of(self._services[service], full_names)
 
-    def of(self, features: tuple[str, ...], full_names: bool) -> Plan:
-        """The plan of a list of "view:feature"."""
+    def of(self, features: tuple[str, ...], full_names: bool) -> ReadPlan:
+        """The plan for a list of features, each as "view:feature"."""
         plan = self._plans.get((features, full_names))
         if plan is None:
             plan = self._make(features, full_names)
@@ -77,25 +78,28 @@ class Planner:
             self._plans[features, full_names] = plan
         return plan
 
-    def _make(self, features: tuple[str, ...], full_names: bool) -> Plan:
+    def _make(self, features: tuple[str, ...], full_names: bool) -> ReadPlan:
         if not features:
             raise ReadRefusedError("No features specified for retrieval", "no_features")
         references = [self._reference(reference) for reference in dict.fromkeys(features)]
-        asked: dict[str, list[str]] = {}
+        names_by_view: dict[str, list[str]] = {}
         for view, name in references:
-            asked.setdefault(view, []).append(name)
-        places = {view: place for place, view in enumerate(asked)}
+            names_by_view.setdefault(view, []).append(name)
+        indices = {view: index for index, view in enumerate(names_by_view)}
         columns = []
         for view, name in references:
             whole = self._reads[view].dtypes[name] == "Int64"
-            columns.append((f"{view}__{name}" if full_names else name, places[view], name, whole))
+            columns.append((f"{view}__{name}" if full_names else name, indices[view], name, whole))
         names = [column[0] for column in columns]
         if len(set(names)) < len(names):
             twice = sorted({name for name in names if names.count(name) > 1})
-            message = f"Duplicate features named {', '.join(twice)} found; to tell them apart, set full_feature_names"
+            message = (
+                f"Duplicate features named {', '.join(twice)} found; "
+                "to tell them apart, set full_feature_names"
+            )
             raise ReadRefusedError(message, "feature_name_collision", "FeatureNameCollisionError")
-        return Plan(
-            tuple((self._reads[view], tuple(names)) for view, names in asked.items()),
+        return ReadPlan(
+            tuple((self._reads[view], tuple(names)) for view, names in names_by_view.items()),
             tuple(columns),
         )
 
@@ -118,16 +122,17 @@ class Planner:
         return view, name
 
 
-def rows_of(entities: Mapping[str, Sequence[str | int]], plan: Plan) -> dict[str, list[str]]:
-    """The ids asked for by join key, as text. What belongs to no view is left out, as Feast does.
-    Raises `ReadRefusedError`.
+def rows_of(entities: Mapping[str, Sequence[str | int]], plan: ReadPlan) -> dict[str, list[str]]:
+    """The ids of a request by join key, as text.
+
+    Columns that belong to no view are left out, as Feast does. Raises `ReadRefusedError`.
     """
     if len({len(ids) for ids in entities.values()}) > 1:
         raise ReadRefusedError(
             "All lists under entities must have the same length", "unequal_entities"
         )
     rows = {
-        key: [one if isinstance(one, str) else str(one) for one in ids]
+        key: [entity if isinstance(entity, str) else str(entity) for entity in ids]
         for key, ids in entities.items()
         if key in KEYS
     }
@@ -138,19 +143,23 @@ def rows_of(entities: Mapping[str, Sequence[str | int]], plan: Plan) -> dict[str
                     f"View {read.view.name!r} needs {key!r} under entities", "missing_entity"
                 )
     if plan.needs_attributes and len(set(rows["user_id"])) > MOST_WITH_ATTRIBUTES:
-        message = f"At most {MOST_WITH_ATTRIBUTES} visitors at once have views that need the attributes of items"
+        message = (
+            f"At most {MOST_WITH_ATTRIBUTES} visitors at once "
+            "have views that need the attributes of items"
+        )
         raise ReadRefusedError(message, "too_many_rows")
     return rows
 
 
 def offsets_of(entities: Mapping[str, Sequence[str | int]], count: int) -> list[int]:
-    """How far each row's visitor is from UTC, in minutes: `utc_offset_minutes` of the request.
+    """Each row's minutes from UTC, from `utc_offset_minutes` of the request; 0 without it.
+
     Raises `ReadRefusedError`.
     """
     given = entities.get(UTC_OFFSET)
     if given is None:
         return [0] * count
-    offsets = [one for one in given if isinstance(one, int) and one in _OFFSETS]
+    offsets = [offset for offset in given if isinstance(offset, int) and offset in _OFFSETS]
     if len(offsets) < count:
         raise ReadRefusedError(
             f"{UTC_OFFSET} must be minutes from {_OFFSETS[0]} to {_OFFSETS[-1]}",
@@ -160,7 +169,7 @@ def offsets_of(entities: Mapping[str, Sequence[str | int]], count: int) -> list[
 
 
 def answer(
-    plan: Plan,
+    plan: ReadPlan,
     rows: Mapping[str, Sequence[str]],
     offsets: Sequence[int],
     entities: Entities,
@@ -168,11 +177,15 @@ def answer(
     *,
     metadata: bool,
 ) -> bytes:
-    """The JSON of the answer: one result for each join key, then one for each feature in the order
-    asked, over all rows.
+    """The JSON of the answer: a result per join key, then one per feature in the order asked.
 
-    `rows` are the ids by join key, `entities` what was read of them. `metadata`: with the views'
-    names, as Feast tells them.
+    Args:
+        plan: The views to read and the columns to answer.
+        rows: Ids by join key, all lists of one length.
+        offsets: Minutes from UTC of each row.
+        entities: States and attributes that were read for the rows.
+        now_ms: Moment at which features are computed, in ms since the epoch.
+        metadata: Whether the answer names the views, as Feast does on request.
     """
     results: list[Any] = []
     for ids in rows.values():
@@ -187,8 +200,8 @@ def answer(
         _Table(read, names, read.keys(rows, offsets), entities, now_ms)
         for read, names in plan.views
     ]
-    for _, place, name, whole in plan.columns:
-        results.append(tables[place].column(name, whole))
+    for _, view_index, name, whole in plan.columns:
+        results.append(tables[view_index].column(name, whole))
     described: dict[str, Any] = {"feature_names": [*rows, *(column[0] for column in plan.columns)]}
     if metadata:
         described["feature_view_metadata"] = [{"name": read.view.name} for read, _ in plan.views]
@@ -196,7 +209,7 @@ def answer(
 
 
 class _Table:
-    """A view's features of all rows. Those of equal rows are computed once."""
+    """A view's features in all rows. Features of equal rows are computed once."""
 
     def __init__(
         self,
@@ -206,17 +219,18 @@ class _Table:
         entities: Entities,
         now_ms: int,
     ) -> None:
-        places = {key: place for place, key in enumerate(dict.fromkeys(keys))}
-        # which of the distinct rows each row is; None when they are all distinct
-        self._places = None if len(places) == len(keys) else [places[key] for key in keys]
-        self._found: list[Mapping[str, Any] | None] = []
+        indices = {key: index for index, key in enumerate(dict.fromkeys(keys))}
+        # Index of each row among the distinct rows; None when all are distinct.
+        self._indices = None if len(indices) == len(keys) else [indices[key] for key in keys]
+        self._features: list[Mapping[str, Any] | None] = []
         statuses: list[str] = []
         times: list[str] = []
         states = read.states(entities)
         oldest = now_ms - read.view.ttl_s * 1000
-        for key in places:
+        for key in indices:
             status, time = PRESENT, NEVER
-            if read.view.kind != "request":  # of a request there is something to say whoever asks
+            # Request-time features are there for visitors and items that were never seen, too.
+            if read.view.kind != "request":
                 state = states.get(key)
                 if state is None:
                     status = NOT_FOUND
@@ -224,19 +238,20 @@ class _Table:
                     time = rfc3339(state.last_seen)
                     if state.last_seen < oldest:
                         status = OUTSIDE_MAX_AGE
-            self._found.append(
+            self._features.append(
                 read.compute(key, entities, now_ms, names) if status is PRESENT else None
             )
             statuses.append(status)
             times.append(time)
-        # The same for each feature of the view, so made once.
+        # Most features of the view have these statuses and times, so their JSON is made once.
         self._statuses = statuses
         self._statuses_json = orjson.Fragment(orjson.dumps(self._spread(statuses)))
         self._times_json = orjson.Fragment(orjson.dumps(self._spread(times)))
 
     def column(self, name: str, whole: bool) -> dict[str, Any]:
+        """A feature's result in Feast's shape. `whole` features are given as whole numbers."""
         values: list[Any] = [
-            None if features is None else features[name] for features in self._found
+            None if features is None else features[name] for features in self._features
         ]
         statuses: Any = self._statuses_json
         if whole:
@@ -252,16 +267,14 @@ class _Table:
             "event_timestamps": self._times_json,
         }
 
-    def _spread(self, of_distinct: list[Any]) -> list[Any]:
-        """A value for each row, of those for the distinct ones."""
-        return (
-            of_distinct if self._places is None else [of_distinct[place] for place in self._places]
-        )
+    def _spread(self, values: list[Any]) -> list[Any]:
+        """The values of all rows, from those of the distinct rows."""
+        return values if self._indices is None else [values[index] for index in self._indices]
 
 
 @lru_cache(16_384)
 def rfc3339(millis: int) -> str:
-    """A time as protobuf's JSON has it: without a fraction where there is none."""
+    """A time in RFC 3339 as protobuf's JSON has it: without a fraction on a full second."""
     seconds, fraction = divmod(millis, 1000)
     day, second = divmod(seconds, 86_400)
     text = f"{_date(day)}T{second // 3600:02d}:{second // 60 % 60:02d}:{second % 60:02d}"

@@ -1,4 +1,4 @@
-"""All that is kept of a visitor or an item, for people."""
+"""Stored states of visitors and items with their features, for people to look at."""
 
 from typing import Any, Literal
 
@@ -8,7 +8,7 @@ from slipstream.stores.online import OnlineReader
 
 
 async def visitor_detail(reader: OnlineReader, user_id: str, now_ms: int) -> dict[str, Any] | None:
-    """All that is kept of a visitor, with its features at `now_ms`; None when it is unknown."""
+    """The stored state of a visitor, with its features at `now_ms`; None when it is unknown."""
     state = await reader.visitor(user_id)
     if state is None:
         return None
@@ -19,7 +19,7 @@ async def visitor_detail(reader: OnlineReader, user_id: str, now_ms: int) -> dic
 
 
 async def item_detail(reader: OnlineReader, item_id: str, now_ms: int) -> dict[str, Any] | None:
-    """All that is kept of an item, with its features at `now_ms`; None when it is unknown."""
+    """The stored state of an item, with its features at `now_ms`; None when it is unknown."""
     state = (await reader.items([item_id]))[0]
     return None if state is None else _detail("item", item_id, state, item_features(state, now_ms))
 

@@ -1,5 +1,7 @@
-"""How each feature view is read: off which state, and with what else. Reads what a request needs in
-one round trip, and the attributes of items in a second one where a view is made of them.
+"""Reads of feature views: the states and attributes that each view's features are computed from.
+
+A request's states are read in one round trip. Views that are computed from the attributes of items
+take a second one.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,55 +21,59 @@ from slipstream.features.views import (
     SESSION,
     VISITOR,
     FeatureView,
+    affinity_view,
 )
 from slipstream.features.visitor import VisitorState, visitor_view
 from slipstream.stores.online_reader import ITEMS_KEPT, OnlineReader
 
 USER, ITEM_ID, UTC_OFFSET = "user_id", "item_id", "utc_offset_minutes"
-# The columns that a request's entities may have, beside those that nobody reads.
+# Join keys that a view may have. Other columns of a request's entities are ignored.
 KEYS: Final = (USER, ITEM_ID)
-# A sequence has up to a hundred items: views that need their attributes are not computed for more
-# visitors at once.
+# Most visitors of a request whose views need the attributes of items: each visitor's sequence has
+# up to a hundred items.
 MOST_WITH_ATTRIBUTES: Final = 100
+# The view's name does not depend on the attributes that are configured.
+AFFINITY: Final = affinity_view().name
 
 State = VisitorState | ItemState
 
-
-# What one row of a request asks a view about: an id, or of a request-time view visitor, item and
-# minutes from UTC.
+# Subject of a row in a view: an id, or for request-time views visitor, item and minutes from UTC.
 RowKey = str | tuple[str, str, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Entities:
-    """What was read for a request. What was never seen is not in it."""
+    """States and attributes read for a request, by id. Those never seen are absent."""
 
     visitors: Mapping[str, VisitorState]
     items: Mapping[str, ItemState]
     attributes: Mapping[str, Attributes] = field(default_factory=dict)
 
 
-# The features of a row at a moment (ms), by name: at least those that are named. What it is read
-# off is there.
+# Computes a row's features by name, from the row key, entities, time in ms and feature names. It
+# gives at least the features named, and is called only where the entities have the view's state.
 Compute = Callable[[Any, Entities, int, Sequence[str]], Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class ViewRead:
-    """A view, and how its features are computed. `dtypes`: their types by name."""
+    """A view with the function that computes its features, and the features' types by name."""
 
     view: FeatureView
     compute: Compute
     dtypes: Mapping[str, str]
 
     def keys(self, rows: Mapping[str, Sequence[str]], offsets: Sequence[int]) -> Sequence[RowKey]:
-        """What each row asks of this view: equal keys have equal features."""
+        """The row keys of a request for this view. Rows with equal keys have equal features.
+
+        `rows` holds ids by join key, `offsets` each row's minutes from UTC.
+        """
         if self.view.kind == "request":
             return list(zip(rows[USER], rows[ITEM_ID], offsets, strict=True))
         return rows[self.view.join_key]
 
     def states(self, entities: Entities) -> Mapping[Any, State]:
-        """What the view is read off, by row key."""
+        """The states that the view is read from, by id."""
         return entities.visitors if self.of_visitors else entities.items
 
     @property
@@ -76,15 +82,15 @@ class ViewRead:
 
     @property
     def needs_attributes(self) -> bool:
-        return self.view.kind == "request" or self.view.name == "visitor_affinity"
+        return self.view.kind == "request" or self.view.name == AFFINITY
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What a request's list of features comes to; made once for each list.
+class ReadPlan:
+    """Reads and answer columns of a list of features; made once per list.
 
-    `views`: what is read, and the features of each. `columns` are those of the answer: its name,
-    the view's place in `views`, the feature's name, whether it is a whole number.
+    `views` holds each view to read, with the names of its features. `columns` holds the columns of
+    the answer: name, the view's index in `views`, the feature's name, whether it is a whole number.
     """
 
     views: tuple[tuple[ViewRead, tuple[str, ...]], ...]
@@ -96,13 +102,15 @@ class Plan:
 
 
 class ItemReads:
-    """Computes the features of items. What changes only with the state, or by the hour, is
-    remembered for as long: the same features of the same items are asked for again and again.
+    """Computes the features of items, with a cache for those that change by the hour at most.
+
+    Requests read the same features of the same items again and again. A cached value holds until
+    the item's state is another, or the hour is.
     """
 
     def __init__(self, size: int = ITEMS_KEPT) -> None:
         self._size = size
-        self._known: dict[tuple[str, Sequence[str]], tuple[ItemState, int, dict[str, float]]] = {}
+        self._cached: dict[tuple[str, Sequence[str]], tuple[ItemState, int, dict[str, float]]] = {}
 
     def __call__(
         self, item_id: str, entities: Entities, now_ms: int, names: Sequence[str]
@@ -110,22 +118,25 @@ class ItemReads:
         state = entities.items[item_id]
         if state.last_seen > now_ms:
             return item_features(state, now_ms, names)
-        hour, asked = now_ms // HOUR_MS, (item_id, names)
-        known = self._known.get(asked)
+        hour, key = now_ms // HOUR_MS, (item_id, names)
+        cached = self._cached.get(key)
         # A state that is read again without having been written is the same object (see
         # `slipstream.stores.state_cache`).
-        if known is None or known[0] is not state or known[1] != hour:
+        if cached is None or cached[0] is not state or cached[1] != hour:
             steady = item_features(state, now_ms, [name for name in names if name not in MOVING])
-            self._known.pop(asked, None)
-            if len(self._known) >= self._size:
-                del self._known[next(iter(self._known))]
-            self._known[asked] = known = state, hour, steady
+            self._cached.pop(key, None)
+            if len(self._cached) >= self._size:
+                del self._cached[next(iter(self._cached))]
+            self._cached[key] = cached = state, hour, steady
         moving = [name for name in names if name in MOVING]
-        return {**known[2], **item_features(state, now_ms, moving)} if moving else known[2]
+        return {**cached[2], **item_features(state, now_ms, moving)} if moving else cached[2]
 
 
 def view_reads(registry: FeatureRegistry) -> dict[str, ViewRead]:
-    """By name, in the order of their declaration."""
+    """The read of each declared view by name, in the order of declaration.
+
+    Raises `KeyError` for a view that nothing here computes.
+    """
     attributes = registry.affinity_attributes
 
     def affinity(
@@ -154,6 +165,7 @@ def view_reads(registry: FeatureRegistry) -> dict[str, ViewRead]:
         SESSION.name: lambda user_id, entities, now_ms, names: session_features(
             entities.visitors[user_id], now_ms, names
         ),
+        AFFINITY: affinity,
         ITEM.name: ItemReads(),
         ITEM_NEIGHBOURS.name: lambda item_id, entities, now_ms, names: neighbour_features(
             entities.items[item_id], now_ms, names
@@ -163,7 +175,7 @@ def view_reads(registry: FeatureRegistry) -> dict[str, ViewRead]:
     return {
         view.name: ViewRead(
             view,
-            computes.get(view.name, affinity),
+            computes[view.name],
             {feature.name: feature.dtype for feature in view.fields},
         )
         for view in registry.views
@@ -171,9 +183,12 @@ def view_reads(registry: FeatureRegistry) -> dict[str, ViewRead]:
 
 
 async def read_entities(
-    reader: OnlineReader, plan: Plan, rows: Mapping[str, Sequence[str]]
+    reader: OnlineReader, plan: ReadPlan, rows: Mapping[str, Sequence[str]]
 ) -> Entities:
-    """What the plan's views need of these ids, by join key."""
+    """Read the states and attributes that the plan's views need.
+
+    `rows` holds the ids by join key. Raises `StoreUnavailableError`.
+    """
     of_visitors = {read.of_visitors for read, _ in plan.views}
     users = list(dict.fromkeys(rows[USER])) if True in of_visitors else []
     items = list(dict.fromkeys(rows[ITEM_ID])) if False in of_visitors else []
@@ -183,21 +198,21 @@ async def read_entities(
         for user_id, state in zip(users, visitor_states, strict=True)
         if state is not None
     }
-    found = {
+    seen_items = {
         item_id: state
         for item_id, state in zip(items, item_states, strict=True)
         if state is not None
     }
     if not plan.needs_attributes:
-        return Entities(visitors, found)
+        return Entities(visitors, seen_items)
     wanted = [event.item_id for state in visitors.values() for event in state.sequence]
     if any(read.view.kind == "request" for read, _ in plan.views):
         wanted += rows[ITEM_ID]
     distinct = list(dict.fromkeys(wanted))
     entries = await reader.catalog(distinct)
-    known = {
+    attributes = {
         item_id: entry.attributes
         for item_id, entry in zip(distinct, entries, strict=True)
         if entry is not None and not entry.deleted
     }
-    return Entities(visitors, found, known)
+    return Entities(visitors, seen_items, attributes)

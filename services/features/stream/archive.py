@@ -1,5 +1,6 @@
-"""Writes the stream to the lake in portions, beside the consumer: a slow lake does not slow the
-online store down.
+"""Writing of the stream to the lake, in portions and in a thread of its own.
+
+A slow lake so does not slow the online store down.
 """
 
 import time
@@ -23,7 +24,7 @@ from slipstream.stores.lake import (
 
 log = get_logger(__name__)
 
-# While the lake can't be written, reading goes on until so many portions wait; then it pauses.
+# Portions that may wait while the lake can't be written; with more, reading pauses.
 PORTIONS_HELD: Final = 10
 _RETRY_S: Final = 1.0
 _CONFLICTS_TAKEN: Final = 20
@@ -32,8 +33,10 @@ NextOffsets = dict[Source, int]
 
 
 class Erasure(NamedTuple):
-    """Rows of these visitors that were received up to `before` (ms) are to go, as the record at
-    this place of the catalogue's topic asks, if one does.
+    """The deletion of these visitors' rows that were received up to `before` (ms).
+
+    `source` and `offset` name the catalogue record that asks for it. A visitor who is linked to an
+    erased user is deleted without such a record.
     """
 
     user_ids: Sequence[str]
@@ -62,7 +65,7 @@ class Archive:
         self._flush_s, self._flush_rows = flush_s, flush_rows
         self._filling, self._writing = _Portion(), _Portion()
         self._closed: deque[_Portion] = deque()
-        # where each source goes on behind the rows that were taken
+        # Next offset of each source behind the rows that were taken.
         self._taken: NextOffsets = {}
         self._job: Future[None] | None = None
         self._retry_at = 0.0
@@ -71,34 +74,35 @@ class Archive:
 
     @property
     def empty(self) -> bool:
-        """Everything that was added is in the lake."""
+        """Whether everything that was added is in the lake."""
         return not (self._filling.next_offsets or self._writing.next_offsets or self._closed)
 
     @property
     def full(self) -> bool:
-        """Nothing more should be read before something has been written."""
+        """Whether reading should pause until something has been written."""
         waiting = self._filling.count + sum(portion.count for portion in self._closed)
         return waiting >= self._flush_rows * PORTIONS_HELD
 
     def positions(self, event_ids: Collection[str]) -> dict[str, list[Position]]:
-        """Where interactions with these event ids stand that are not known to be in the lake yet."""
-        found: dict[str, list[Position]] = {}
+        """Positions of interactions with these event ids that may not be in the lake yet."""
+        positions: dict[str, list[Position]] = {}
         for portion in (self._writing, *self._closed, self._filling):
             for source, offset, row in portion.rows.get(INTERACTIONS, ()):
                 if row[0] in event_ids:
-                    found.setdefault(row[0], []).append(Position(source.name, offset))
-        return found
+                    positions.setdefault(row[0], []).append(Position(source.name, offset))
+        return positions
 
     def add(self, batch: Batch, erasures: Sequence[Erasure] = ()) -> None:
-        """Take a batch whose other effects have happened. Erasures take rows of this batch and
-        those before, no later ones.
+        """Take a batch whose other effects have happened.
+
+        Erasures delete rows of this batch and of those before, no later ones.
         """
         portion = self._filling
         if not portion.next_offsets:
             portion.since = time.monotonic()
         for message in batch.messages:
             if message.offset < self._taken.get(message.source, 0):
-                continue  # read again before it was written
+                continue  # Read again before it was written.
             table, as_row = TABLES[message.source.topic]
             portion.rows.setdefault(table, []).append(
                 (message.source, message.offset, as_row(message))
@@ -112,14 +116,15 @@ class Archive:
             self._filling = _Portion()
 
     def step(self) -> Mapping[Source, int]:
-        """Go on without waiting: begin to write what is due; the offsets whose rows have reached
-        the lake since the last step.
+        """Begin to write what is due, without waiting for it.
+
+        Returns the next offsets of sources whose rows have reached the lake since the last step.
         """
         now = time.monotonic()
         if self._job is None:
             portion = self._filling
             due = portion.count >= self._flush_rows or now - portion.since >= self._flush_s
-            if self._writing.next_offsets:  # a failed portion comes first
+            if self._writing.next_offsets:  # A failed portion comes first.
                 if now >= self._retry_at:
                     self._job = self._writer.submit(self._write, self._writing)
             elif self._closed:
@@ -131,8 +136,9 @@ class Archive:
         return self._finish() if self._job is not None and self._job.done() else {}
 
     def drain(self, timeout_s: float) -> Mapping[Source, int]:
-        """Write everything now; the offsets whose rows have reached the lake. Gives up on a
-        failure, or after `timeout_s`.
+        """Write everything now, and give up on a failure or after `timeout_s`.
+
+        Returns the next offsets of sources whose rows have reached the lake.
         """
         deadline = time.monotonic() + timeout_s
         reached: NextOffsets = {}
@@ -150,15 +156,14 @@ class Archive:
         return reached
 
     def abandon(self) -> None:
-        """Forget what is not in the lake yet, and why it could not be written: it will be read
-        again.
-        """
+        """Drop everything that is not in the lake yet: it will be read again."""
         self._filling, self._writing, self._job = _Portion(), _Portion(), None
         self._closed.clear()
         self._taken.clear()
         self.failure, self._retry_at = None, 0.0
 
     def close(self) -> None:
+        """Release the writing thread."""
         self._writer.shutdown(wait=False, cancel_futures=True)
 
     def _finish(self) -> Mapping[Source, int]:
@@ -179,8 +184,7 @@ class Archive:
         return written.next_offsets
 
     def _write(self, portion: _Portion) -> None:
-        # The catalogue comes last: that it has the record of an erasure says that the rows are
-        # gone.
+        # The catalogue comes last: once it has the record of an erasure, the erased rows are gone.
         for table, rows in sorted(portion.rows.items(), key=lambda entry: entry[0] == CATALOG):
             if table == CATALOG:
                 self._erase(portion.erasures)

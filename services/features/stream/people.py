@@ -1,4 +1,4 @@
-"""What the catalogue says of people: who is whom, and who is to be forgotten."""
+"""Records of the catalogue about people: links of visitors to users, and erasures of users."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -14,43 +14,47 @@ from slipstream.stores.online import OnlineStore
 
 
 @dataclass(slots=True)
-class Settled:
-    """The states that have changed, how many links came to what, and what is to be erased from the
-    lake.
+class PeopleChanges:
+    """Changes that links and erasures made online, and the erasures that the lake needs.
+
+    `visitors` holds the changed states by user id; `links` counts links by outcome.
     """
 
-    changed: dict[str, VisitorState] = field(default_factory=dict)
+    visitors: dict[str, VisitorState] = field(default_factory=dict)
     links: Counter[str] = field(default_factory=Counter)
     erasures: list[Erasure] = field(default_factory=list)
 
 
 def is_of_people(record: CatalogRecord) -> bool:
-    """Whether the record is a link or an erasure, which is more than an entry to be kept."""
+    """Whether the record is a link or an erasure, not an entry to be stored."""
     return record.entity == "identity" or (record.entity == "user" and record.deleted)
 
 
-def settle(store: OnlineStore, messages: Iterable[Message[CatalogRecord]]) -> Settled:
-    """Merge and erase what these records say, in the order in which it was said. Raises
-    `StoreUnavailableError`.
+def merge_and_erase(
+    store: OnlineStore, messages: Iterable[Message[CatalogRecord]]
+) -> PeopleChanges:
+    """Merge linked visitors and erase users in the online store, in the order of record times.
+
+    Raises `StoreUnavailableError`.
     """
-    settled = Settled()
+    changes = PeopleChanges()
     ordered = sorted(messages, key=lambda message: message.record.timestamp)
     for is_link, group in groupby(ordered, lambda message: message.record.entity == "identity"):
         if is_link:
-            linked = store.link([_placed(message) for message in group])
-            settled.changed |= linked.changed
-            settled.links.update(linked.outcomes)
-            settled.erasures += [Erasure([visitor_id], at) for visitor_id, at in linked.erased]
+            linked = store.link([_stream_record(message) for message in group])
+            changes.visitors |= linked.changed
+            changes.links.update(linked.outcomes)
+            changes.erasures += [Erasure([visitor_id], at) for visitor_id, at in linked.erased]
             continue
         for message in group:
-            members = store.erase(_placed(message))
-            settled.erasures.append(
+            members = store.erase(_stream_record(message))
+            changes.erasures.append(
                 Erasure(members, message.record.timestamp, message.source, message.offset)
             )
             for member in members:
-                settled.changed.pop(member, None)
-    return settled
+                changes.visitors.pop(member, None)
+    return changes
 
 
-def _placed(message: Message[CatalogRecord]) -> StreamCatalogRecord:
+def _stream_record(message: Message[CatalogRecord]) -> StreamCatalogRecord:
     return StreamCatalogRecord(*message.position, message.record)

@@ -1,5 +1,6 @@
-"""Which records of a batch can be applied; the others become dead letters and never block their
-partition.
+"""Screening of batches: records that can't be applied become dead letters.
+
+A bad record so never blocks its partition.
 """
 
 from collections import Counter
@@ -12,20 +13,21 @@ from slipstream.contracts.events import DeadLetter, Interaction
 from slipstream.contracts.times import HOUR_MS
 from slipstream.contracts.vocabulary import MAX_POSITION
 
-# Of an original that is too long for a letter, the beginning is kept.
+# Characters of the original record that a letter keeps, from its beginning.
 _LONGEST_ORIGINAL: Final = 64 * 1024
 
 
 class Limits(NamedTuple):
-    """How far an event may lie ahead of its arrival, and behind it, in ms."""
+    """Most ms that an event may lie ahead of its arrival, and behind it."""
 
     ahead_ms: int
     late_ms: int
 
 
-class Screened(NamedTuple):
-    """The batch without what can't be applied, a dead letter for each record that was left out, and
-    how many accepted events came over so many hours late (`LATE_OVER_H`).
+class ScreeningResult(NamedTuple):
+    """A screened batch: the records that can be applied, and dead letters for the others.
+
+    `late` counts accepted events by the hours that they are late (`LATE_OVER_H`).
     """
 
     batch: Batch
@@ -33,13 +35,13 @@ class Screened(NamedTuple):
     late: Counter[int]
 
 
-def screened(batch: Batch, now_ms: int, limits: Limits) -> Screened:
-    """Which records of the batch can be applied.
+def screen(batch: Batch, now_ms: int, limits: Limits) -> ScreeningResult:
+    """Screen a batch for records that can't be applied.
 
-    Left out are bytes that are no record of their topic, interactions too far ahead of their
-    arrival (one event dated 2099 would push everything else out of an item's windows and out of
-    trending) or too late, unless they were imported, and positions beyond 32 bits. The verdict
-    depends on the record alone, so a record read again gets the same one.
+    These are bytes that are no record of their topic, positions beyond 32 bits, and interactions
+    too far ahead of their arrival: an event dated 2099 would push all others out of an item's
+    windows and out of trending. Interactions that are too late are left out, too, unless they were
+    imported. The verdict depends on the record alone, so a record read again gets the same.
     """
     letters = [
         _letter(bad, "malformed_record", bad.reason, bad.value.decode(errors="replace"), now_ms)
@@ -51,21 +53,19 @@ def screened(batch: Batch, now_ms: int, limits: Limits) -> Screened:
         event = message.record
         if isinstance(event, Interaction):
             if fault := _fault(event, limits):
-                letters.append(
-                    _letter(message, *fault[:2], event.model_dump_json(), now_ms, fault[2])
-                )
+                code, reason, field = fault
+                original = event.model_dump_json()
+                letters.append(_letter(message, code, reason, original, now_ms, field))
                 continue
-            if event.received_at - event.timestamp > least_late_ms and not event.imported:
-                late[
-                    next(
-                        h for h in LATE_OVER_H if event.received_at - event.timestamp > h * HOUR_MS
-                    )
-                ] += 1
+            late_ms = event.received_at - event.timestamp
+            if late_ms > least_late_ms and not event.imported:
+                late[next(hours for hours in LATE_OVER_H if late_ms > hours * HOUR_MS)] += 1
         accepted.append(message)
-    return Screened(replace(batch, messages=accepted, malformed=[]), letters, late)
+    return ScreeningResult(replace(batch, messages=accepted, malformed=[]), letters, late)
 
 
 def _fault(event: Interaction, limits: Limits) -> tuple[str, str, str] | None:
+    """Code, reason and field of the first fault of an interaction; None without a fault."""
     ahead_ms = event.timestamp - event.received_at
     if ahead_ms > limits.ahead_ms:
         return (
@@ -85,20 +85,21 @@ def _fault(event: Interaction, limits: Limits) -> tuple[str, str, str] | None:
 
 
 def _letter(
-    place: Message[Any] | Malformed,
+    refused: Message[Any] | Malformed,
     code: str,
     reason: str,
     original: str,
     now_ms: int,
     field: str | None = None,
 ) -> DeadLetter:
-    source = f"{place.source.topic}:{place.source.partition}:{place.offset}"
+    """A dead letter for a refused record; `field` names the field at fault."""
+    position = f"{refused.source.topic}:{refused.source.partition}:{refused.offset}"
     return DeadLetter(
         source="features",
         code=code,
-        reason=f"{source}: {reason}",
+        reason=f"{position}: {reason}",
         field=field,
         original=original[:_LONGEST_ORIGINAL],
         received_at=now_ms,
-        request_id=place.request_id,
+        request_id=refused.request_id,
     )

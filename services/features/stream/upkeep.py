@@ -1,5 +1,7 @@
-"""Keeps the lake's tables in shape: small files are merged, files that no kept version needs are
-deleted, and so are those that hold what was erased.
+"""Upkeep of the lake's tables.
+
+Small files are merged. Files that no kept version needs are deleted, and so are those that hold
+erased rows.
 """
 
 import threading
@@ -13,8 +15,9 @@ log = get_logger(__name__)
 
 
 def keep_lake(lake: Lake, settings: FeaturesSection, stop: threading.Event) -> None:
-    """Until `stop` is set, look after all tables every `lake_compact_every_s`; safe in several
-    processes at once.
+    """Look after all tables every `lake_compact_every_s`, until `stop` is set.
+
+    Several processes may do so at once.
     """
     vacuum_at = 0.0
     while not stop.wait(settings.lake_compact_every_s):
@@ -26,12 +29,9 @@ def keep_lake(lake: Lake, settings: FeaturesSection, stop: threading.Event) -> N
             if time.monotonic() >= vacuum_at:
                 vacuum_at = time.monotonic() + settings.lake_vacuum_every_hours * 3600
                 for table in SCHEMAS:
-                    deleted = lake.vacuum(
-                        table, int(settings.lake_retention_days * 24), settings.lake_erasure_hours
-                    )
+                    kept_hours = int(settings.lake_retention_days * 24)
+                    deleted = lake.vacuum(table, kept_hours, settings.lake_erasure_hours)
                     if deleted:
-                        log.info(
-                            "deleted files that no kept version needs", table=table, files=deleted
-                        )
+                        log.info("deleted files of old versions", table=table, files=deleted)
         except LakeUnavailableError as error:
             log.warning("upkeep of the lake failed; it is tried again", reason=str(error))

@@ -1,4 +1,4 @@
-"""Records as the features service would have put them into the lake."""
+"""Writes records into the lake as the features service does."""
 
 import json
 import random
@@ -17,7 +17,7 @@ Entry = tuple[str, str, dict[str, Any], int]
 
 
 def write(lake: Lake, records: Sequence[StreamInteraction], chance: random.Random) -> None:
-    """In a few appends, the rows of each in any order."""
+    """Write interactions in a few appends, with the rows of each in random order."""
     rest = list(records)
     while rest:
         size = chance.randrange(1, len(rest) + 1)
@@ -33,16 +33,17 @@ def write(lake: Lake, records: Sequence[StreamInteraction], chance: random.Rando
 
 
 def links(*pairs: tuple[str, str], at: int = 1) -> list[Entry]:
-    """Identity records: visitor, user."""
+    """Catalogue entries that link visitors to users, given as pairs (visitor, user)."""
     return [("identity", visitor, {MERGED_INTO: user}, at) for visitor, user in pairs]
 
 
 def write_catalog(lake: Lake, entries: Sequence[Entry], first: int = 0) -> None:
-    """Catalogue records of (entity, id, attributes, time)."""
+    """Write catalogue entries, given as (entity, id, attributes, time in ms)."""
     rows = [
         {
-            "entity": entity, "entity_id": entity_id, "attributes": json.dumps(attributes), "available": True, "deleted": False,
-            "timestamp": at, "source": "", "topic_id": "c", "partition": 0, "offset": offset,
+            "entity": entity, "entity_id": entity_id, "attributes": json.dumps(attributes),
+            "available": True, "deleted": False, "timestamp": at, "source": "",
+            "topic_id": "c", "partition": 0, "offset": offset,
         }
         for offset, (entity, entity_id, attributes, at) in enumerate(entries, first)
     ]  # fmt: skip

@@ -1,6 +1,4 @@
-"""Ingestion's app in front of a producer that acknowledges everything, after encoding it as the
-real one does.
-"""
+"""Ingestion's app in front of a producer that encodes records like the real one, and takes all."""
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -11,22 +9,24 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
+from services.ingestion.api import Parts
 from services.ingestion.app import Collector, create_app
 from services.ingestion.intake import Intake
-from services.ingestion.publisher import Publisher
+from services.ingestion.publisher import OutcomePublisher
 from services.ingestion.settings import IngestionSection, IngestionSettings
 from services.ingestion.write_keys import WriteKeys
 from slipstream.broker import codec
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.producer import Failure, Outgoing
 from slipstream.contracts.events import CatalogRecord, DeadLetter, Interaction, Record
+from slipstream.ingress.settings import PrivacySettings
 
 KEY = "s3cret"
 AUTH = (KEY, "")
 
 
 class Acknowledging:
-    """Takes what is published; away, it acknowledges nothing."""
+    """A producer that keeps what is published. When `away`, it acknowledges nothing."""
 
     def __init__(self) -> None:
         self.published: list[Outgoing] = []
@@ -54,20 +54,27 @@ class Acknowledging:
         return [o.record for o in self.published if isinstance(o.record, DeadLetter)]
 
 
-def make_app(producer: Acknowledging, **section: Any) -> FastAPI:
-    """The app as it is served, on `producer` instead of a broker; `section` are settings of
-    ingestion.
-    """
-    settings = IngestionSettings(
-        ingestion=IngestionSection(write_keys=SecretStr(f"shop:{KEY}"), **section)
+def settings_with(privacy: PrivacySettings | None = None, **section: Any) -> IngestionSettings:
+    """Settings for one write key; `section` are settings of ingestion."""
+    return IngestionSettings(
+        ingestion=IngestionSection(write_keys=SecretStr(f"shop:{KEY}"), **section),
+        privacy=privacy or PrivacySettings(),
     )
+
+
+def make_app(
+    producer: Acknowledging, privacy: PrivacySettings | None = None, **section: Any
+) -> FastAPI:
+    """The app as it is served, on `producer` instead of a broker."""
+    settings = settings_with(privacy, **section)
     app = create_app(settings)
 
     @asynccontextmanager
     async def lifespan(app: Collector) -> AsyncIterator[None]:
-        if not hasattr(app.state, "intake"):  # a second client of one app begins here again
-            publisher = Publisher(producer, app.state.metrics.registry)
-            app.state.intake = Intake(settings.ingestion, WriteKeys(f"shop:{KEY}"), publisher)
+        if not hasattr(app.state, "parts"):  # a second client of the same app comes here, too
+            publisher = OutcomePublisher(producer, app.state.metrics.registry)
+            keys = WriteKeys(f"shop:{KEY}")
+            app.state.parts = Parts(Intake(settings.ingestion, keys, publisher, app.state.rules))
         with app.taking():
             yield
 
@@ -76,7 +83,10 @@ def make_app(producer: Acknowledging, **section: Any) -> FastAPI:
 
 
 @contextmanager
-def collecting(producer: Acknowledging, **section: Any) -> Iterator[TestClient]:
+def collecting(
+    producer: Acknowledging, privacy: PrivacySettings | None = None, **section: Any
+) -> Iterator[TestClient]:
     """A client of such an app."""
-    with TestClient(make_app(producer, **section), raise_server_exceptions=False) as client:
+    app = make_app(producer, privacy, **section)
+    with TestClient(app, raise_server_exceptions=False) as client:
         yield client

@@ -1,13 +1,14 @@
-"""What tests send, what becomes of it, and any JSON that looks like it."""
+"""Messages for tests, their outcomes, and generators of JSON that looks like messages."""
 
 from typing import Any
 
 from hypothesis import strategies as st
 
-from services.ingestion.rules import Rules
+from services.ingestion.intake_rules import IntakeRules
 from services.ingestion.segment import read_message
-from services.ingestion.verdicts import Code, Origin, Outcome, Rejected, Taken
+from services.ingestion.verdicts import Acceptance, Origin, Outcome, Rejection
 from slipstream.contracts.events import Interaction
+from slipstream.ingress.rejections import Code
 
 NOW = 1_760_000_000_000
 DAY = 86_400_000
@@ -20,9 +21,9 @@ def read(
     envelope: dict[str, Any] | None = None,
     limit: int | None = None,
     origin: Origin = ORIGIN,
-    rules: Rules | None = None,
+    rules: IntakeRules | None = None,
 ) -> Outcome:
-    return read_message(message, kind, envelope or {}, origin, rules or Rules(), limit)
+    return read_message(message, kind, envelope or {}, origin, rules or IntakeRules(), limit)
 
 
 def track(event: str = "Product Viewed", properties: Any = None, **fields: Any) -> dict[str, Any]:
@@ -39,18 +40,18 @@ def track(event: str = "Product Viewed", properties: Any = None, **fields: Any) 
 
 def interactions(message: Any, **arguments: Any) -> list[Interaction]:
     outcome = read(message, **arguments)
-    assert isinstance(outcome, Taken), outcome
+    assert isinstance(outcome, Acceptance), outcome
     return [record for record in outcome.records if isinstance(record, Interaction)]
 
 
-def one(message: Any, **arguments: Any) -> Interaction:
+def only_interaction(message: Any, **arguments: Any) -> Interaction:
     (interaction,) = interactions(message, **arguments)
     return interaction
 
 
 def rejection(message: Any, **arguments: Any) -> tuple[Code, str | None]:
     outcome = read(message, **arguments)
-    assert isinstance(outcome, Rejected), outcome
+    assert isinstance(outcome, Rejection), outcome
     assert outcome.error.reason
     assert outcome.original == message
     return outcome.error.code, outcome.error.field
@@ -58,7 +59,7 @@ def rejection(message: Any, **arguments: Any) -> tuple[Code, str | None]:
 
 def records(message: Any, **arguments: Any) -> list[Any]:
     outcome = read(message, **arguments)
-    assert isinstance(outcome, Taken), outcome
+    assert isinstance(outcome, Acceptance), outcome
     return outcome.records
 
 

@@ -1,43 +1,17 @@
-"""The API in front of a producer that acknowledges everything, after encoding it as the real one
-does.
-"""
+"""Calls and the catalogue over HTTP, in front of a producer that acknowledges everything."""
 
-import base64
 import gzip
-from collections.abc import Iterator
 from typing import Any, cast
 from urllib.parse import quote
 
 import orjson
 import pytest
 from fastapi.testclient import TestClient
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from services.ingestion.verdicts import Code
 from slipstream.broker import codec
 from slipstream.contracts.events import DeadLetter, Interaction
 from tests.unit.ingestion.collector import AUTH, KEY, Acknowledging, collecting
-from tests.unit.ingestion.payloads import CALLS, json_values, messages, track
-
-
-@pytest.fixture(scope="module")
-def producer() -> Acknowledging:
-    return Acknowledging()
-
-
-@pytest.fixture(scope="module")
-def client(producer: Acknowledging) -> Iterator[TestClient]:
-    with collecting(
-        producer, max_batch_events=20, max_event_bytes=1_000, max_body_bytes=20_000
-    ) as client:
-        yield client
-
-
-@pytest.fixture(autouse=True)
-def start_afresh(producer: Acknowledging) -> None:
-    producer.published.clear()
-    producer.away = False
+from tests.unit.ingestion.payloads import track
 
 
 def test_track_answers_with_a_verdict_and_publishes_under_the_visitor(
@@ -213,65 +187,6 @@ def test_beacon_is_plain_text_with_the_key_in_the_body(
     assert KEY.encode() not in b"".join(codec.encode(o.record) for o in producer.published)
 
 
-TOO_DEEP = b'{"a":' + b"[" * 500 + b"]" * 500 + b"}"
-
-
-def as_base64(message: Any, altchars: bytes | None = None) -> str:
-    return base64.b64encode(orjson.dumps(message), altchars).decode()
-
-
-@pytest.mark.parametrize("altchars", [None, b"-_"])
-@pytest.mark.parametrize("escape", [True, False])
-def test_pixel_takes_a_message(
-    client: TestClient, producer: Acknowledging, altchars: bytes | None, escape: bool
-) -> None:
-    message = track(properties={"sku": "a", "note": "ÿþ?>~~ÿ?"})
-    data = as_base64(message, altchars)
-    answer = client.get(
-        f"/v1/pixel.gif?data={quote(data, safe='') if escape else data.rstrip('=')}&writeKey={KEY}"
-    )
-    assert (answer.status_code, answer.headers["content-type"]) == (200, "image/gif")
-    assert answer.content.startswith(b"GIF89a") and len(answer.content) == 43
-    assert (answer.headers["x-slipstream-verdict"], answer.headers["cache-control"]) == (
-        "accepted",
-        "no-store",
-    )
-    assert producer.interactions[0].properties["note"] == "ÿþ?>~~ÿ?"
-
-
-@pytest.mark.parametrize(
-    ("query", "status", "verdict"),
-    [
-        (f"data={quote(orjson.dumps({'userId': 'ada', 'event': 'Mail Opened'}))}&writeKey={KEY}", 200, "accepted"),
-        (f"data={as_base64({'type': 'page', 'userId': 'ada', 'writeKey': KEY})}", 200, "accepted"),
-        (f"data={as_base64({'event': 'x'})}&writeKey={KEY}", 200, "rejected; code=missing_user; field=userId"),
-        (f"data={as_base64(track())}", 401, "refused; code=invalid_write_key"),
-        (f"data=!!&writeKey={KEY}", 400, "refused; code=invalid_json"),
-        (f"data={as_base64([])}&writeKey={KEY}", 400, "refused; code=invalid_body"),
-        (f"writeKey={KEY}", 400, "refused; code=invalid_body"),
-        (f"data={quote(TOO_DEEP)}&writeKey={KEY}", 400, "refused; code=invalid_json"),
-    ],
-)  # fmt: skip
-def test_pixel_is_a_picture_whatever_the_verdict(
-    client: TestClient, query: str, status: int, verdict: str
-) -> None:
-    answer = client.get(f"/v1/pixel.gif?{query}")
-    assert (answer.status_code, answer.headers["x-slipstream-verdict"]) == (status, verdict)
-    assert answer.headers["content-type"] == "image/gif" and answer.content.startswith(b"GIF89a")
-
-
-def test_pixel_while_the_broker_is_away_says_so(
-    client: TestClient, producer: Acknowledging
-) -> None:
-    producer.away = True
-    answer = client.get(f"/v1/pixel.gif?data={as_base64(track())}&writeKey={KEY}")
-    assert (answer.status_code, answer.headers["x-slipstream-verdict"]) == (
-        503,
-        "refused; code=broker_unavailable",
-    )
-    assert int(answer.headers["retry-after"]) > 0
-
-
 def test_short_addresses_of_the_browser_library_are_the_same_calls(
     client: TestClient, producer: Acknowledging
 ) -> None:
@@ -317,90 +232,6 @@ def test_crawlers_are_taken_where_the_filter_is_off() -> None:
         )
 
 
-def test_pages_of_every_origin_are_let_in_unless_some_are_named(client: TestClient) -> None:
-    asked = {"Origin": "https://shop.example", "Access-Control-Request-Method": "POST"}
-    assert client.options("/v1/track", headers=asked).headers["access-control-allow-origin"] == "*"
-    answer = client.post("/v1/track", json=track(), auth=AUTH, headers=asked)
-    assert answer.headers["access-control-allow-origin"] == "*"
-    assert "access-control-allow-credentials" not in answer.headers
-    with collecting(Acknowledging(), cors_origins="") as closed_client:
-        assert closed_client.options("/v1/track", headers=asked).status_code == 405
-    with collecting(
-        Acknowledging(), cors_origins="https://shop.example, https://other.example"
-    ) as open_client:
-        allowed = open_client.options(
-            "/v1/track", headers={**asked, "Access-Control-Request-Headers": "authorization"}
-        )
-        assert (allowed.status_code, allowed.headers["access-control-allow-origin"]) == (
-            200,
-            "https://shop.example",
-        )
-        for key in (KEY, "wrong"):  # a page can read why it was refused
-            answer = open_client.post("/v1/track", json=track(writeKey=key), headers=asked)
-            assert answer.headers["access-control-allow-origin"] == "https://shop.example"
-        strange = open_client.options(
-            "/v1/track", headers={**asked, "Origin": "https://evil.example"}
-        )
-        assert strange.status_code == 400
-
-
-def test_personal_fields_reach_no_topic() -> None:
-    producer = Acknowledging()
-    secret = "ada@example.org"
-    fields = {
-        "email": secret,
-        "address": {"street": secret, "country": "NZ"},
-        "ip": "203.0.113.77",
-        "sku": "a",
-    }
-    batch = [
-        track(properties=fields),
-        {"type": "identify", "userId": "ada", "traits": fields},
-        {"type": "group", "userId": "ada", "groupId": "g", "traits": fields},
-        {
-            "type": "page",
-            "userId": "ada",
-            "properties": fields,
-            "context": {"ip": "203.0.113.77", "traits": fields},
-        },
-        {
-            **track(properties=fields, userId=""),
-            "context": {"ip": "203.0.113.77", "traits": fields},
-        },
-        track(properties=[fields]),
-        {**track(properties=fields), "timestamp": "x", "extra": {"deep": [[fields]]}},
-    ]
-    with collecting(
-        producer, pii_hash="email", pii_drop="address.street,phone", pii_key="pepper"
-    ) as client:
-        answer = client.post("/v1/batch", json={"batch": batch}, auth=AUTH).json()
-        assert (answer["accepted"], answer["rejected"]) == (4, 3)
-        client.post(
-            "/v1/users",
-            json={"users": [{"user_id": "ada", **fields}, {"user_id": "", **fields}]},
-            auth=AUTH,
-        )
-    kept = b"".join(codec.encode(outgoing.record) for outgoing in producer.published)
-    assert secret.encode() not in kept and b"203.0.113.77" not in kept and b"203.0.113.0" in kept
-    published = producer.interactions[0].properties
-    assert len(published["email"]) == 64
-    assert published == {
-        "email": published["email"],
-        "address": {"country": "NZ"},
-        "ip": "203.0.113.0",
-        "sku": "a",
-    }
-    assert {entry.attributes["email"] for entry in producer.entries} == {published["email"]}
-
-
-def test_dead_letter_says_which_call_it_came_by(
-    client: TestClient, producer: Acknowledging
-) -> None:
-    client.post("/v1/page", json={"messageId": "m", "context": {"ip": "203.0.113.77"}}, auth=AUTH)
-    (letter,) = producer.letters
-    assert letter.original == {"messageId": "m", "context": {"ip": "203.0.113.0"}, "type": "page"}
-
-
 def test_verdicts_are_counted_by_source(client: TestClient) -> None:
     client.post("/v1/batch", json={"batch": [7]}, auth=AUTH)
     assert (
@@ -416,47 +247,4 @@ def test_openapi_describes_bodies_and_verdicts(client: TestClient) -> None:
     assert schema["properties"]["batch"]["items"]["properties"]["messageId"]
     assert set(operation["responses"]) == {"200", "400", "401", "413", "429", "503"}
     assert "$defs" not in str(document)
-    assert document["components"]["schemas"]["Answer"]
-
-
-bodies = st.one_of(
-    json_values,
-    messages,
-    st.builds(lambda batch: {"batch": batch}, st.lists(messages | json_values, max_size=4)),
-    st.builds(lambda items: {"items": items}, st.lists(json_values, max_size=4)),
-)
-
-
-@settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(st.sampled_from([*CALLS, "batch", "import", "items", "users"]), bodies)
-def test_any_json_body_is_answered_and_every_rejection_explained(
-    client: TestClient, path: str, body: Any
-) -> None:
-    answer = client.post(f"/v1/{path}", content=orjson.dumps(body), auth=AUTH)
-    assert answer.status_code in (200, 400), answer.text
-    if answer.status_code == 400:
-        assert answer.json()["code"] == "invalid_body"
-        return
-    for result in answer.json()["results"]:
-        assert result["status"] == "accepted" or (result["code"] in set(Code) and result["reason"])
-
-
-@settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(
-    st.binary(max_size=60)
-    | st.sampled_from(
-        [b"[" * 2_000, b'{"batch":[' + b'{"a":' * 400 + b"1" + b"}" * 400 + b"]}", b"1e999"]
-    )
-)
-def test_any_bytes_are_answered_without_a_failure(client: TestClient, body: bytes) -> None:
-    assert client.post("/v1/batch", content=body, auth=AUTH).status_code in (200, 400)
-
-
-@pytest.mark.parametrize("header", [b"Basic \x80", b"Basic =", b"Basic gA==", b"Bearer x", b"\xff"])
-def test_authorization_that_can_t_be_read_is_refused(client: TestClient, header: bytes) -> None:
-    answer = client.post("/v1/track", json=track(), headers=[(b"Authorization", header)])  # type: ignore[arg-type]
-    assert (answer.status_code, answer.json()["code"]) == (401, "invalid_write_key")
+    assert document["components"]["schemas"]["Verdicts"]

@@ -1,4 +1,4 @@
-"""What becomes of records that a broker never takes."""
+"""Records that a broker refuses for good."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from slipstream.contracts.topics import INTERACTIONS
 
 
 class Broker:
-    """Refuses the records of some keys for good, and a request with one of them whole."""
+    """A carrier that refuses a whole request if one of its records has a refused key."""
 
     def __init__(self, refused: set[str]) -> None:
         self.away = True

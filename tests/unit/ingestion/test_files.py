@@ -1,6 +1,4 @@
-"""The mapping file and the tracking plan: what they say, what is wrong with them, and what happens
-when they change.
-"""
+"""The mapping file and the tracking plan: their meaning, their faults, and changes to them."""
 
 import asyncio
 import os
@@ -9,14 +7,13 @@ from typing import Any
 
 import orjson
 import pytest
-from pydantic import SecretStr
 
 from services.ingestion.event_names import EventNames, read_mapping
-from services.ingestion.rules import Rules
-from services.ingestion.settings import IngestionSection
+from services.ingestion.intake_rules import IntakeRules
 from services.ingestion.tracking_plan import TrackingPlan, read_plan
-from services.ingestion.verdicts import Code, RejectedError
 from services.ingestion.watched_files import follow
+from slipstream.ingress.rejections import Code, RejectionError
+from tests.unit.ingestion.collector import settings_with
 
 PRICED = {
     "type": "object",
@@ -26,7 +23,7 @@ PRICED = {
 
 
 def violation(plan: TrackingPlan, event: str, properties: dict[str, Any]) -> tuple[str | None, str]:
-    with pytest.raises(RejectedError) as caught:
+    with pytest.raises(RejectionError) as caught:
         plan.check(event, properties)
     assert caught.value.code is Code.PLAN_VIOLATION
     return caught.value.field, caught.value.reason
@@ -109,10 +106,6 @@ def test_wrong_plan_says_what_is_wrong(plan: Any, complaint: str) -> None:
         read_plan(orjson.dumps(plan))
 
 
-def section(**settings: Any) -> IngestionSection:
-    return IngestionSection(write_keys=SecretStr("shop:s3cret"), **settings)
-
-
 def write(path: Path, value: Any, age_s: float) -> None:
     path.write_bytes(orjson.dumps(value))
     os.utime(path, (1_700_000_000 - age_s,) * 2)
@@ -124,7 +117,7 @@ def test_files_are_read_again_when_they_change_and_a_broken_one_changes_nothing(
     mapping, plan = tmp_path / "mapping.json", tmp_path / "plan.json"
     write(mapping, {"Heart": "like"}, 9)
     write(plan, {"events": {}}, 9)
-    rules = Rules.of(section(event_mapping=str(mapping), tracking_plan=str(plan)))
+    rules = IntakeRules.of(settings_with(event_mapping=str(mapping), tracking_plan=str(plan)))
     assert rules.names.classify("heart").event_type == "like"
     before = rules.plan
 
@@ -153,7 +146,7 @@ def test_files_are_read_again_when_they_change_and_a_broken_one_changes_nothing(
 async def test_files_are_followed_while_the_service_runs(tmp_path: Path) -> None:
     mapping = tmp_path / "mapping.json"
     write(mapping, {"Heart": "like"}, 9)
-    rules = Rules.of(section(event_mapping=str(mapping)))
+    rules = IntakeRules.of(settings_with(event_mapping=str(mapping)))
     following = asyncio.create_task(follow(rules.files, every_s=0.01))
     write(mapping, {"Heart": "rate"}, 8)
     for _ in range(3_000):
@@ -168,12 +161,7 @@ async def test_files_are_followed_while_the_service_runs(tmp_path: Path) -> None
 def test_missing_or_wrong_file_stops_the_start_with_its_name(tmp_path: Path, setting: str) -> None:
     wrong = tmp_path / "wrong.json"
     with pytest.raises(ValueError, match=r"wrong\.json"):
-        Rules.of(section(**{setting: str(wrong)}))
+        IntakeRules.of(settings_with(**{setting: str(wrong)}))
     wrong.write_text("[")
     with pytest.raises(ValueError, match=r"wrong\.json: it is not JSON"):
-        Rules.of(section(**{setting: str(wrong)}))
-
-
-def test_hashing_without_a_key_stops_the_start() -> None:
-    with pytest.raises(ValueError, match="no key to hash"):
-        section(pii_hash="email")
+        IntakeRules.of(settings_with(**{setting: str(wrong)}))

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from services.ingestion.verdicts import Code
-from tests.unit.ingestion.payloads import interactions, one, rejection, track
+from slipstream.ingress.rejections import Code
+from tests.unit.ingestion.payloads import interactions, only_interaction, rejection, track
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ from tests.unit.ingestion.payloads import interactions, one, rejection, track
     ],
 )
 def test_event_name_gives_the_type(event: str, event_type: str) -> None:
-    assert one(track(event)).event_type == event_type
+    assert only_interaction(track(event)).event_type == event_type
 
 
 def test_order_makes_an_interaction_for_each_product() -> None:
@@ -50,7 +50,9 @@ def test_order_makes_an_interaction_for_each_product() -> None:
 
 def test_order_of_one_product_takes_the_order_s_revenue() -> None:
     assert (
-        one(track("Order Completed", {"revenue": 12.0, "products": [{"product_id": "a"}]})).value
+        only_interaction(
+            track("Order Completed", {"revenue": 12.0, "products": [{"product_id": "a"}]})
+        ).value
         == 12.0
     )
 
@@ -84,15 +86,22 @@ def test_large_properties_of_an_order_are_not_copied_to_each_product() -> None:
 
 
 SEGMENT_V2 = {
-    "Products Searched": "search", "Product List Viewed": "impression", "Product List Filtered": "impression",
-    "Promotion Viewed": "impression", "Promotion Clicked": "click", "Product Clicked": "click", "Product Viewed": "view",
-    "Product Added": "cart", "Product Removed": "remove", "Cart Viewed": "cart_viewed", "Checkout Started": "checkout_started",
-    "Checkout Step Viewed": "checkout_step_viewed", "Checkout Step Completed": "checkout_step_completed",
-    "Payment Info Entered": "payment_info_entered", "Order Completed": "purchase", "Order Updated": "order_updated",
+    "Products Searched": "search", "Product List Viewed": "impression",
+    "Product List Filtered": "impression",
+    "Promotion Viewed": "impression", "Promotion Clicked": "click", "Product Clicked": "click",
+    "Product Viewed": "view",
+    "Product Added": "cart", "Product Removed": "remove", "Cart Viewed": "cart_viewed",
+    "Checkout Started": "checkout_started",
+    "Checkout Step Viewed": "checkout_step_viewed",
+    "Checkout Step Completed": "checkout_step_completed",
+    "Payment Info Entered": "payment_info_entered", "Order Completed": "purchase",
+    "Order Updated": "order_updated",
     "Order Refunded": "remove", "Order Cancelled": "remove", "Coupon Entered": "coupon_entered",
-    "Coupon Applied": "coupon_applied", "Coupon Denied": "coupon_denied", "Coupon Removed": "coupon_removed",
+    "Coupon Applied": "coupon_applied", "Coupon Denied": "coupon_denied",
+    "Coupon Removed": "coupon_removed",
     "Product Added to Wishlist": "wishlist", "Product Removed from Wishlist": "remove",
-    "Wishlist Product Added to Cart": "cart", "Product Shared": "share", "Cart Shared": "cart_shared",
+    "Wishlist Product Added to Cart": "cart", "Product Shared": "share",
+    "Cart Shared": "cart_shared",
     "Product Reviewed": "rate",
 }  # fmt: skip
 # The specification sends these with the products of an order, a cart or a list.
@@ -128,13 +137,13 @@ def test_event_that_may_come_without_products_is_its_own_type_then(
     event: str, event_type: str
 ) -> None:
     for properties in ({"order_id": "o-1"}, {"order_id": "o-1", "products": []}):
-        interaction = one(track(event, properties))
+        interaction = only_interaction(track(event, properties))
         assert (interaction.event_type, interaction.item_id) == (event_type, None)
         assert interaction.properties["order_id"] == "o-1"
 
 
 def test_products_of_an_event_that_is_of_no_item_stay_in_its_properties() -> None:
-    interaction = one(track("Checkout Started", {"products": [{"sku": "a"}]}))
+    interaction = only_interaction(track("Checkout Started", {"products": [{"sku": "a"}]}))
     assert (interaction.item_id, interaction.properties) == (None, {"products": [{"sku": "a"}]})
 
 
@@ -167,13 +176,13 @@ def test_impressions_beside_any_event_are_impressions() -> None:
 
 
 def test_impressions_that_are_a_number_are_a_property_like_any_other() -> None:
-    assert one(track("Campaign Reported", {"impressions": 1_000})).properties == {
+    assert only_interaction(track("Campaign Reported", {"impressions": 1_000})).properties == {
         "impressions": 1_000
     }
 
 
 def test_search_needs_no_item() -> None:
-    interaction = one(track("Products Searched", {"query": "boots"}))
+    interaction = only_interaction(track("Products Searched", {"query": "boots"}))
     assert (interaction.event_type, interaction.item_id, interaction.properties) == (
         "search",
         None,
@@ -191,5 +200,5 @@ def test_nul_in_an_id_and_too_many_products_are_rejected() -> None:
 
 
 def test_money_that_is_no_number_does_not_cost_the_event() -> None:
-    interaction = one(track("Product Added", {"sku": "a", "price": "19,99 €"}))
+    interaction = only_interaction(track("Product Added", {"sku": "a", "price": "19,99 €"}))
     assert (interaction.value, interaction.properties["price"]) == (None, "19,99 €")

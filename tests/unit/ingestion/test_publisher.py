@@ -1,4 +1,4 @@
-"""In which order copies of a message get to their topic."""
+"""Order of the copies of a message on their topic."""
 
 import asyncio
 from collections.abc import Sequence
@@ -7,8 +7,8 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from services.ingestion.admission import Admission
-from services.ingestion.publisher import Publisher
-from services.ingestion.verdicts import Origin, Outcome, Taken
+from services.ingestion.publisher import OutcomePublisher
+from services.ingestion.verdicts import Acceptance, Origin, Outcome
 from slipstream.broker.producer import Failure, Outgoing
 from slipstream.contracts.events import Interaction
 from slipstream.stores.admission_protocol import FIRST, PENDING, AdmissionQuery, AdmissionVerdict
@@ -18,7 +18,7 @@ ORIGIN = Origin("shop", "r", 1_700_000_000_000)
 
 
 class SlowAnswers:
-    """Knows ids at once, as Redis does, and answers when the test says so, in whatever order."""
+    """A store that knows ids at once, as Redis does, and answers when the test lets it."""
 
     asks = remembers = True
     limits_visitors = False
@@ -56,7 +56,7 @@ class Topic:
         self.records: list[tuple[str, bool]] = []
 
     async def publish_each(self, lists: Sequence[Sequence[Outgoing]]) -> list[Failure]:
-        for record in (one.record for records in lists for one in records):
+        for record in (outgoing.record for records in lists for outgoing in records):
             assert isinstance(record, Interaction)
             self.records.append((record.event_id, record.maybe_repeat))
         await asyncio.Event().wait()
@@ -73,7 +73,7 @@ def message(message_id: str) -> list[Outcome]:
         timestamp=at,
         received_at=at,
     )
-    return [Taken(message_id, [event], True)]
+    return [Acceptance(message_id, [event], True)]
 
 
 async def turns() -> None:
@@ -84,7 +84,7 @@ async def turns() -> None:
 async def test_the_copy_that_is_judged_first_is_first_on_the_topic() -> None:
     store, topic = SlowAnswers(), Topic()
     fake: Any = store
-    publisher = Publisher(topic, CollectorRegistry(), Admission(fake, Rate(), Rate()))
+    publisher = OutcomePublisher(topic, CollectorRegistry(), Admission(fake, Rate(), Rate()))
     requests = []
     for message_id in ("a", "a", "b"):
         requests.append(asyncio.ensure_future(publisher.publish(message(message_id), ORIGIN)))
@@ -109,7 +109,7 @@ async def test_the_copy_that_is_judged_first_is_first_on_the_topic() -> None:
 async def test_copies_in_one_go_stay_in_order() -> None:
     store, topic = SlowAnswers(), Topic()
     fake: Any = store
-    publisher = Publisher(topic, CollectorRegistry(), Admission(fake, Rate(), Rate()))
+    publisher = OutcomePublisher(topic, CollectorRegistry(), Admission(fake, Rate(), Rate()))
     requests = [asyncio.ensure_future(publisher.publish(message("a"), ORIGIN)) for _ in range(2)]
     await turns()
     store.calls[0][1].set()

@@ -16,12 +16,12 @@ def entries(count: int, start: int = 0) -> list[Entry]:
 
 
 def drained(spool: Spool, chunk: int = 3) -> list[Entry]:
-    found: list[Entry] = []
+    entries: list[Entry] = []
     while not spool.empty:
         some, behind = spool.read(chunk)
-        found += some
+        entries += some
         spool.advance(behind)
-    return found
+    return entries
 
 
 def test_entries_come_back_in_order_also_after_a_new_start(tmp_path: Path) -> None:
@@ -65,10 +65,10 @@ def test_log_cut_at_any_byte_keeps_all_before_the_cut_and_goes_on(
     whole = sum(end <= cut for end in ends)
     again = Spool(folder, 10**6)
     again.append([entry(9)])
-    found = drained(again)
-    assert found[:whole] == before[:whole]
-    # What stood in the cut frame is gone, unless the garbage happens to complete it.
-    assert found[whole:] in ([entry(9)], [before[whole % 5], entry(9)])
+    left = drained(again)
+    assert left[:whole] == before[:whole]
+    # The entry of the cut frame is gone, unless the garbage happens to complete it.
+    assert left[whole:] in ([entry(9)], [before[whole % 5], entry(9)])
     again.close()
 
 

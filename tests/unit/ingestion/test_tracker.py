@@ -1,6 +1,4 @@
-"""The tracker as it is served; what it does in a page is tested in test_tracker.mjs, which runs in
-Node.
-"""
+"""Delivery of the tracker. Its behaviour in a page is tested in test_tracker.mjs, run by Node."""
 
 import gzip
 import shutil
@@ -18,8 +16,11 @@ NODE = shutil.which("node")
 needs_node = pytest.mark.skipif(
     NODE is None, reason="node is not installed; Debian, Ubuntu: apt install nodejs"
 )
-# The parser that Node itself is built with; it reads one edition of the language and nothing newer.
-PARSE = "require('internal/deps/acorn/acorn/dist/acorn').parse(require('fs').readFileSync(0, 'utf8'), {ecmaVersion: 2017})"
+# Node's built-in parser, held to one edition of the language.
+PARSE = (
+    "require('internal/deps/acorn/acorn/dist/acorn')"
+    ".parse(require('fs').readFileSync(0, 'utf8'), {ecmaVersion: 2017})"
+)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
-"""The batch runner on a real lake: the same rows as history folded in memory, whatever the files
-and buckets are.
+"""Training rows and states from a lake on disk are those of history folded in memory.
+
+They don't depend on how rows are spread over files and buckets.
 """
 
 import json
@@ -12,8 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.features.history.local_engine import LocalEngine, Sinks
-from services.features.history.snapshot import Snapshot
+from services.features.history.lake_snapshot import LakeSnapshot
+from services.features.history.local_engine import LocalEngine
+from services.features.history.sinks import Sinks
 from services.features.history.training_files import (
     MANIFEST,
     OutputError,
@@ -43,7 +45,7 @@ def quiet(_what: str, _done: float) -> None:
 def backfilled(
     lake: Lake, folder: Path, sinks: Sinks | None = None, bucket_rows: int = 7
 ) -> list[dict[str, Any]]:
-    snapshot = Snapshot(lake, ATTRIBUTES)
+    snapshot = LakeSnapshot(lake, ATTRIBUTES)
     files, work = TrainingFiles(folder / "rows"), folder / "work"
     work.mkdir(exist_ok=True)
     LocalEngine(snapshot, work, quiet, bucket_rows).run(sinks or Sinks(), files, rows_between())
@@ -53,16 +55,16 @@ def backfilled(
     return [row for table in tables for row in table.to_pylist()]
 
 
-def in_memory(records: list[StreamInteraction], snapshot: Snapshot) -> list[dict[str, Any]]:
+def in_memory(records: list[StreamInteraction], snapshot: LakeSnapshot) -> list[dict[str, Any]]:
     groups: dict[str, list[StreamInteraction]] = {}
     for record in records:
-        groups.setdefault(snapshot.known.identities.resolve(record.interaction.user_id), []).append(
-            record
-        )
-    return training_rows.training_rows(groups, rows_between(), snapshot.known.catalogue)
+        groups.setdefault(
+            snapshot.catalog.identities.resolve(record.interaction.user_id), []
+        ).append(record)
+    return training_rows.training_rows(groups, rows_between(), snapshot.catalog.item_attributes)
 
 
-def by_place(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def by_position(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (row["topic_id"], row["partition"], row["offset"]))
 
 
@@ -80,12 +82,9 @@ def test_batch_rows_are_those_of_memory(
     lake = Lake(LakeSettings(uri=str(folder / "lake")), "shop")
     write(lake, records, chance)
     write_catalog(lake, CATALOGUE + (links(("v", "u")) if merged else []))
-    found, due = (
-        by_place(backfilled(lake, folder)),
-        by_place(in_memory(records, Snapshot(lake, ATTRIBUTES))),
-    )
-    assert found == due
-    assert not merged or {row["user_id"] for row in found} <= {"u"}
+    rows = by_position(backfilled(lake, folder))
+    assert rows == by_position(in_memory(records, LakeSnapshot(lake, ATTRIBUTES)))
+    assert not merged or {row["user_id"] for row in rows} <= {"u"}
 
 
 def test_states_of_the_batch_are_those_of_memory(
@@ -100,17 +99,17 @@ def test_states_of_the_batch_are_those_of_memory(
     backfilled(lake, tmp_path, Sinks(visitors.extend, items.extend))
     groups = {f"u{n}": [r for r in records if r.interaction.user_id == f"u{n}"] for n in range(4)}
     groups["u0"] += [r for r in records if r.interaction.user_id == "u4"]
-    found = {one.user_id: one for one in visitors}
-    assert found.keys() == {*groups, "ghost"}
-    assert found["u0"].members == ("u4",) and found["ghost"].members == ("nobody",)
+    by_user = {visitor.user_id: visitor for visitor in visitors}
+    assert by_user.keys() == {*groups, "ghost"}
+    assert by_user["u0"].members == ("u4",) and by_user["ghost"].members == ("nobody",)
     for user_id, theirs in groups.items():
-        assert found[user_id].state == history.visitor_state(
+        assert by_user[user_id].state == history.visitor_state(
             user_id, history.in_order_of_arrival(theirs)
         )
-    assert {one.item_id: sum(one.state.counts.values()) for one in items} == {
+    assert {item.item_id: sum(item.state.counts.values()) for item in items} == {
         f"i{i}": sum(n % 7 == i for n in range(60)) for i in range(7)
     }
-    assert sum(len(one.state.neighbours) for one in items) > 0
+    assert sum(len(item.state.neighbours) for item in items) > 0
 
 
 def test_a_backfill_replaces_an_earlier_one_as_a_whole(

@@ -1,5 +1,8 @@
-"""Features that are remembered are those that would be computed."""
+"""Reads of feature views: cached features are those that would be computed, no view is missed."""
 
+from dataclasses import replace
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,7 +26,7 @@ NAMES = tuple(FEATURES)
     ),
     st.integers(1, 3),
 )
-def test_remembered_features_are_those_of_the_state_and_the_moment(
+def test_cached_features_are_those_of_the_state_and_the_moment(
     reads: list[tuple[list[Interaction], int]], size: int
 ) -> None:
     compute = ItemReads(size)
@@ -83,3 +86,10 @@ def test_every_declared_view_is_read_with_every_feature() -> None:
                 read.view.name,
                 name,
             )
+
+
+def test_a_view_that_nothing_computes_is_an_error() -> None:
+    registry = declare()
+    unknown = replace(registry.views[0], name="weather")
+    with pytest.raises(KeyError, match="weather"):
+        view_reads(replace(registry, views=(*registry.views, unknown)))

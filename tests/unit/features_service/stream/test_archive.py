@@ -1,4 +1,4 @@
-"""The archive on a real lake that can be made to fail."""
+"""The archive, on a lake on disk that can be made to fail."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -23,7 +23,7 @@ SOURCE = Source("interactions.v1", "topic-1", 0)
 
 
 class TroubledLake(Lake):
-    """Refuses as often as it is told to, after or before it has written."""
+    """A lake that raises the errors in `before` and `after`, before or after it has written."""
 
     def __init__(self, settings: LakeSettings) -> None:
         super().__init__(settings, "shop")
@@ -173,7 +173,7 @@ def test_erasure_takes_what_came_before_it_and_is_done_once(
     archive.drain(20)
     archive.add(batch(2, 1))
     archive.add(record, [erasure])
-    archive.add(batch(3, 1))  # before the erasure is in the lake, and yet after it
+    archive.add(batch(3, 1))  # Comes after the erasure, which is not in the lake yet.
     lake.before.append(LakeUnavailableError("disk full"))
     while archive.failure is None:
         archive.step()

@@ -1,4 +1,4 @@
-"""Which copies count, with the first copy in the lake, on its way there, or in the same batch."""
+"""Copies that count, with the first in the lake, on its way there, or in the same batch."""
 
 from collections.abc import Iterator, Sequence
 
@@ -53,8 +53,9 @@ def take(
     into: str = "lake",
     repeats: Repeats | None = None,
 ) -> list[int]:
-    """The offsets of the messages that count, judged by one who has just started unless `repeats`
-    is given; they are on their way to the lake then, or there.
+    """The offsets of the messages that count, which then go to the lake or on their way there.
+
+    Without `repeats`, they are judged as after a start of the service.
     """
     repeats = repeats or Repeats(lake, archive.positions, 2 * DAY_MS)
     kept, dropped = repeats.without(messages)

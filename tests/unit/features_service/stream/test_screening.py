@@ -1,6 +1,8 @@
+"""Records that can't be applied become dead letters; late events are counted."""
+
 import pytest
 
-from services.features.stream.screening import Limits, screened
+from services.features.stream.screening import Limits, screen
 from slipstream.broker.batch import Batch, Malformed, Message
 from slipstream.contracts.events import CatalogRecord, Interaction
 from slipstream.contracts.positions import Source
@@ -34,7 +36,7 @@ def test_interactions_that_cannot_be_applied_become_letters_with_the_original(
     changes: dict, code: str, field: str
 ) -> None:
     bad = message(7, **changes)
-    batch, letters, _ = screened(Batch([message(6), bad, message(8)], [], {SOURCE: 9}), NOW, LIMITS)
+    batch, letters, _ = screen(Batch([message(6), bad, message(8)], [], {SOURCE: 9}), NOW, LIMITS)
     assert [kept.offset for kept in batch.messages] == [6, 8]
     assert batch.next_offsets == {SOURCE: 9}
     assert [(letter.code, letter.field, letter.request_id) for letter in letters] == [
@@ -46,7 +48,7 @@ def test_interactions_that_cannot_be_applied_become_letters_with_the_original(
 
 def test_malformed_bytes_become_a_letter_that_is_not_too_long() -> None:
     bad = Malformed(SOURCE, 3, b"\xff" * 1_000_000, "value: not JSON", "")
-    batch, letters, _ = screened(Batch([], [bad], {}), NOW, LIMITS)
+    batch, letters, _ = screen(Batch([], [bad], {}), NOW, LIMITS)
     assert (batch.messages, batch.malformed) == ([], [])
     assert (letters[0].code, letters[0].received_at, len(letters[0].original)) == (
         "malformed_record",
@@ -64,7 +66,7 @@ def test_events_just_within_the_limit_and_other_records_pass() -> None:
         CatalogRecord(entity="item", entity_id="a", timestamp=NOW * 2),
         "",
     )
-    batch, letters, _ = screened(Batch([edge, entry], [], {}), NOW, LIMITS)
+    batch, letters, _ = screen(Batch([edge, entry], [], {}), NOW, LIMITS)
     assert (batch.messages, letters) == ([edge, entry], [])
 
 
@@ -72,6 +74,6 @@ def test_late_events_are_taken_for_a_day_and_counted_and_imported_history_at_any
     ages = (0, 1, 1.5, 7, 24)
     late = [message(n, timestamp=NOW - int(age * HOUR_MS)) for n, age in enumerate(ages)]
     imported = message(9, timestamp=NOW - 9_000 * HOUR_MS, imported=True)
-    batch, letters, counted = screened(Batch([*late, imported], [], {}), NOW, LIMITS)
+    batch, letters, counted = screen(Batch([*late, imported], [], {}), NOW, LIMITS)
     assert (batch.messages, letters) == ([*late, imported], [])
     assert counted == {1: 1, 6: 2}

@@ -1,5 +1,6 @@
-"""Rows on disk in buckets by the hash of an id, so that all of one id can be read together without
-holding all of everybody.
+"""Rows on disk in buckets by the hash of an id.
+
+All rows of an id can so be read together, without the rows of all others in memory.
 """
 
 import zlib
@@ -13,37 +14,36 @@ from numpy.typing import NDArray
 
 
 def bucket_of(ids: pa.Array, buckets: int) -> NDArray[np.int64]:
-    """The bucket of each id: the same in every process."""
+    """The number of each id's bucket, which is the same in every process."""
     encoded = ids.dictionary_encode()
     hashed = np.array(
         [zlib.crc32(each.encode()) % buckets for each in encoded.dictionary.to_pylist()], np.int64
     )
-    found: NDArray[np.int64] = hashed[encoded.indices.to_numpy(zero_copy_only=False)]
-    return found
+    numbers: NDArray[np.int64] = hashed[encoded.indices.to_numpy(zero_copy_only=False)]
+    return numbers
 
 
-class Spool:
-    """Written once, then read bucket by bucket, each as often as one likes."""
+class Buckets:
+    """Rows that are written once, then read bucket by bucket, each any number of times."""
 
     def __init__(self, folder: Path, name: str, schema: pa.Schema, buckets: int) -> None:
         self._folder, self._name, self._schema = folder, name, schema
         self.buckets = buckets
         self._writers: dict[int, Any] = {}
 
-    def add(self, batch: pa.RecordBatch, places: NDArray[np.int64]) -> None:
-        """Put each row into its bucket."""
-        order = np.argsort(places, kind="stable")
-        ordered, starts = (
-            batch.take(pa.array(order)),
-            np.searchsorted(places[order], np.arange(self.buckets + 1)),
-        )
+    def add(self, batch: pa.RecordBatch, numbers: NDArray[np.int64]) -> None:
+        """Put each row into the bucket whose number stands at its index."""
+        order = np.argsort(numbers, kind="stable")
+        ordered = batch.take(pa.array(order))
+        starts = np.searchsorted(numbers[order], np.arange(self.buckets + 1))
         for bucket, (begin, end) in enumerate(pairwise(starts)):
             if end > begin:
                 self._writer(bucket).write_batch(ordered.slice(begin, end - begin))
 
     def read(self, bucket: int) -> pa.Table:
-        """All rows of a bucket, in the order in which they were added. Nothing can be added after
-        the first read.
+        """All rows of a bucket, in the order in which they were added.
+
+        No rows can be added after the first read.
         """
         for writer in self._writers.values():
             writer.close()

@@ -2,17 +2,18 @@ from typing import Any
 
 import pytest
 
-from services.ingestion.catalog import deletion, read_entry
-from services.ingestion.rules import Rules
-from services.ingestion.verdicts import Code, Origin, Rejected, Taken
+from services.ingestion.catalog_entries import deletion, read_entry
+from services.ingestion.intake_rules import IntakeRules
+from services.ingestion.verdicts import Acceptance, Origin, Rejection
 from slipstream.contracts.events import CatalogRecord
+from slipstream.ingress.rejections import Code
 
 ORIGIN = Origin("shop", "request-1", 1_760_000_000_000)
 
 
 def record(entry: Any, entity: Any = "item") -> CatalogRecord:
-    outcome = read_entry(entry, entity, ORIGIN, Rules())
-    assert isinstance(outcome, Taken), outcome
+    outcome = read_entry(entry, entity, ORIGIN, IntakeRules())
+    assert isinstance(outcome, Acceptance), outcome
     (made,) = outcome.records
     assert isinstance(made, CatalogRecord)
     return made
@@ -59,7 +60,7 @@ def test_user_is_a_user_s_entry() -> None:
 
 def test_deletion_is_a_record_that_says_so() -> None:
     outcome = deletion("item", "sku/1", ORIGIN)
-    assert isinstance(outcome, Taken)
+    assert isinstance(outcome, Acceptance)
     assert outcome.records == [
         CatalogRecord(
             entity="item",
@@ -93,12 +94,12 @@ def test_deletion_is_a_record_that_says_so() -> None:
 def test_bad_entry_is_rejected_with_code_and_field(
     entry: Any, code: Code, field: str | None
 ) -> None:
-    outcome = read_entry(entry, "item", ORIGIN, Rules())
-    assert isinstance(outcome, Rejected)
+    outcome = read_entry(entry, "item", ORIGIN, IntakeRules())
+    assert isinstance(outcome, Rejection)
     assert (outcome.error.code, outcome.error.field) == (code, field)
 
 
 def test_entry_above_the_limit_is_rejected() -> None:
-    outcome = read_entry({"item_id": "a", "text": "x" * 500}, "item", ORIGIN, Rules(), 300)
-    assert isinstance(outcome, Rejected)
+    outcome = read_entry({"item_id": "a", "text": "x" * 500}, "item", ORIGIN, IntakeRules(), 300)
+    assert isinstance(outcome, Rejection)
     assert outcome.error.code is Code.EVENT_TOO_LARGE

@@ -1,6 +1,4 @@
-"""The lake at one moment, as history is read: who is who, what was known of items, and the records
-themselves.
-"""
+"""The lake at one moment: interactions, and the catalogue's knowledge of visitors and items."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,25 +16,25 @@ from slipstream.features.identity import Identities, Link
 from slipstream.features.training_rows import AttributeHistory
 from slipstream.stores.lake import CATALOG, INTERACTIONS, SCHEMAS, Lake
 
-# The columns of an interaction that are folded, and the user that its visitor is known to be.
+# Folded columns of an interaction, and the user that its visitor is linked to today.
 HISTORY_SCHEMA = pa.schema(
     [*(SCHEMAS[INTERACTIONS].field(name) for name in FOLDED_COLUMNS), ("visitor", pa.string())]
 )
 
 
-class Known:
-    """What the catalogue says of visitors and items, apart from any table, so that it can be sent
-    to other processes.
+class CatalogHistory:
+    """Links, erasures and item versions of the catalogue.
 
-    Holds the attributes of items that features are made of, every version, in memory.
+    It holds no table, so it can be sent to other processes. Every version of the attributes that
+    features are made of is in memory.
     """
 
     def __init__(self, entries: Iterable[StreamCatalogRecord], attributes: Sequence[str]) -> None:
-        """Of the catalogue's records in the order in which they replace each other."""
+        """Read the catalogue's records, in the order in which they replace each other."""
         self.attributes = tuple(attributes)
         links: list[Link] = []
         erasures: list[StreamCatalogRecord] = []
-        known: list[tuple[str, int, dict[str, Any]]] = []
+        versions: list[tuple[str, int, dict[str, Any]]] = []
         for source, offset, record in entries:
             if record.entity == "identity":
                 topic_id = split_source(source)[0]
@@ -50,12 +48,12 @@ class Known:
                     )
                 )
             elif record.entity == "item":
-                known.append((record.entity_id, record.timestamp, record.attributes))
+                versions.append((record.entity_id, record.timestamp, record.attributes))
             elif record.deleted:
                 erasures.append(StreamCatalogRecord(source, offset, record))
         self.identities = Identities(links)
         self.merged = self.identities.merged()
-        self.catalogue = AttributeHistory(known, attributes)
+        self.item_attributes = AttributeHistory(versions, attributes)
         self._links: dict[str, list[Link]] = {}
         for link in links:
             if link.visitor_id in self.merged:
@@ -71,7 +69,7 @@ class Known:
         return self._links.get(user_id, [])
 
     def members(self, user_id: str) -> tuple[str, ...]:
-        """The visitors who turned out to be this user."""
+        """The visitors who are linked to this user."""
         return tuple(dict.fromkeys(link.visitor_id for link in self.links_to(user_id)))
 
     def erased(self, user_id: str) -> list[Position]:
@@ -79,53 +77,55 @@ class Known:
         return self._erased.get(user_id, [])
 
 
-class Snapshot:
-    """Versions of the tables, pinned when made; later appends are not seen. Holds the catalogue in
-    memory.
+class LakeSnapshot:
+    """Versions of the lake's tables, pinned when made, without later appends.
+
+    The catalogue is in memory.
     """
 
     def __init__(self, lake: Lake, attributes: Sequence[str]) -> None:
         self.lake = lake
-        # Interactions first: what a link or an erasure that we know of was about is then not
-        # missing.
+        # Interactions first, so that the catalogue is never older than they are.
         self.version, self.catalog_version = lake.version(INTERACTIONS), lake.version(CATALOG)
-        self.covered = Covering(self)
+        self.covered = LakeCoverage(self)
         records = sorted(self._catalog(), key=_replacing)
-        self.known = Known(records, attributes)
-        # the newest record of each item and user
+        self.catalog = CatalogHistory(records, attributes)
+        # Newest record of each item and user.
         self.entries = {
             (entry.record.entity, entry.record.entity_id): entry
             for entry in records
             if entry.record.entity != "identity"
         }
 
-    def later(self) -> "Snapshot":
-        """A snapshot of the newest versions. What is known of the catalogue is shared, where that
-        has not changed.
-        """
+    def later(self) -> "LakeSnapshot":
+        """A snapshot of the newest versions. It shares the catalogue where that is unchanged."""
         version, catalog_version = self.lake.version(INTERACTIONS), self.lake.version(CATALOG)
         if catalog_version != self.catalog_version:
-            return Snapshot(self.lake, self.known.attributes)
+            return LakeSnapshot(self.lake, self.catalog.attributes)
         after = copy(self)
         after.version = version
-        after.covered = Covering(after)
+        after.covered = LakeCoverage(after)
         return after
 
     def count(self) -> int:
+        """The number of interactions."""
         return 0 if self.version is None else self.lake.count(INTERACTIONS, self.version)
 
-    def records(self, since: "Snapshot | None" = None) -> Iterator[pa.RecordBatch]:
-        """All interactions, in `HISTORY_SCHEMA`; or, perhaps with some others, those that an
-        earlier snapshot did not have.
+    def records(self, since: "LakeSnapshot | None" = None) -> Iterator[pa.RecordBatch]:
+        """All interactions, in `HISTORY_SCHEMA`.
+
+        With an earlier snapshot as `since`, those that it did not have, perhaps with some others.
         """
         if self.version is None:
             return
-        merged = self.known.merged
+        merged = self.catalog.merged
         if since is None or since.version is None:
-            found = self.lake.scan(INTERACTIONS, self.version, FOLDED_COLUMNS)
+            batches = self.lake.scan(INTERACTIONS, self.version, FOLDED_COLUMNS)
         else:
-            found = self.lake.scan_since(INTERACTIONS, self.version, since.version, FOLDED_COLUMNS)
-        for batch in found:
+            batches = self.lake.scan_since(
+                INTERACTIONS, self.version, since.version, FOLDED_COLUMNS
+            )
+        for batch in batches:
             users = batch["user_id"]
             if merged:
                 users = pa.array(
@@ -146,10 +146,10 @@ class Snapshot:
                 )
 
 
-class Covering:
-    """How far a snapshot has come with a source, of whichever topic it is."""
+class LakeCoverage:
+    """Last offset of a source that a snapshot holds, of whichever topic; -1 for none."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, snapshot: LakeSnapshot) -> None:
         lake = snapshot.lake
         tables = ((INTERACTIONS, snapshot.version), (CATALOG, snapshot.catalog_version))
         asks = [lake.covered(table, version) for table, version in tables if version is not None]
@@ -160,4 +160,5 @@ class Covering:
 
 
 def _replacing(entry: StreamCatalogRecord) -> tuple[int, str, int]:
+    """Sort key by which a later record replaces an earlier one."""
     return entry.record.timestamp, entry.source, entry.offset

@@ -1,10 +1,12 @@
+"""Personal fields and addresses are dropped, hashed and shortened, and nothing else changes."""
+
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingestion.privacy import Privacy, truncated
+from slipstream.ingress.privacy import Privacy, truncated
 
 
 @pytest.mark.parametrize(
@@ -29,7 +31,7 @@ def test_shortening_an_address_twice_changes_nothing_more(address: str) -> None:
     assert truncated(truncated(address)) == truncated(address)
 
 
-def test_fields_are_found_at_any_depth_and_paths_where_their_keys_follow_one_another() -> None:
+def test_fields_match_at_any_depth_and_paths_where_their_keys_follow_one_another() -> None:
     privacy = Privacy(drop=["phone", "address.street"], hashed=["email"], key="pepper")
     fields = {
         "phone": 1,
@@ -72,9 +74,9 @@ def test_original_is_kept_without_write_key_however_deep() -> None:
     kept = Privacy().original({"writeKey": "k", "batch": [{"writeKey": "k", "deep": deep}]})
     assert kept["batch"][0].keys() == {"deep"}
     levels = 0
-    found = kept["batch"][0]["deep"]
-    while found != "bottom":
-        found, levels = found["in"][0], levels + 1
+    inner = kept["batch"][0]["deep"]
+    while inner != "bottom":
+        inner, levels = inner["in"][0], levels + 1
     assert levels == 2_000
 
 

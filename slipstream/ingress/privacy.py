@@ -1,5 +1,4 @@
-"""What is not kept: write keys and whole IP addresses ever, and the personal fields that the
-settings name.
+"""Removal of personal data: fields that the settings name, IP addresses, and write keys.
 
 Applied to properties and traits before they are published, and to the original of a message before
 it becomes a dead letter.
@@ -20,13 +19,10 @@ _IPV4_WITHIN = re.compile(r"(\d{1,3}\.\d{1,3}\.\d{1,3})\.\d{1,3}")
 
 
 class Privacy:
-    """Drops, hashes and shortens fields.
+    """A policy that drops, hashes and shortens fields.
 
-    `drop` and `hashed` hold names, which are found at any depth, or dotted paths
-    (`address.street`), which are found wherever the keys follow one another; lists on the way are
-    looked through. A hash is HMAC-SHA-256 under `key`, in hex: equal values have equal hashes, and
-    nobody without the key can try out values. Raises ValueError when something is to be hashed
-    without a key.
+    A hash is HMAC-SHA-256 in hex: equal values have equal hashes, and without the key nobody can
+    try out values.
     """
 
     def __init__(
@@ -37,6 +33,15 @@ class Privacy:
         key: str = "",
         truncate_ip: bool = True,
     ) -> None:
+        """Raises ValueError for a malformed name, or for `hashed` fields without a key.
+
+        Args:
+            drop: Names, which match at any depth, or dotted paths (`address.street`), which match
+                wherever the keys follow one another. Lists on the way are searched, too.
+            hashed: Names or dotted paths, as above, of fields to replace by their hashes.
+            key: Key of the hashes.
+            truncate_ip: Shorten IP addresses in fields called `ip`.
+        """
         self._rules: dict[str, list[tuple[tuple[str, ...], bool]]] = {}
         for names, by_hash in ((drop, False), (hashed, True)):
             for name in names:
@@ -52,9 +57,7 @@ class Privacy:
         self._truncate_ip = truncate_ip
 
     def published(self, fields: dict[str, Any]) -> dict[str, Any]:
-        """Properties or traits as they may be published; the same object when there is nothing to
-        change.
-        """
+        """Properties or traits as they may be published; the same object if nothing changes."""
         if self._rules:
             cleaned: dict[str, Any] = self._cleaned(fields)
             return cleaned
@@ -63,8 +66,10 @@ class Privacy:
         return fields
 
     def original(self, message: Any, kind: str | None = None) -> Any:
-        """A message as it may be kept, with the call that it came by as its `type`, so that it can
-        be sent again in a batch.
+        """A rejected message as a dead letter may keep it.
+
+        `kind` is the call that it came by. It is written into the message as its `type`, so that
+        the message can be sent again in a batch.
         """
         kept = self._cleaned(message)
         if kind is not None and type(kept) is dict:
@@ -72,17 +77,18 @@ class Privacy:
         return kept
 
     def _cleaned(self, value: Any) -> Any:
-        """A copy without what may not be kept. No recursion: a message may be nested deeper than
-        Python's stack goes.
+        """A copy without personal data and write keys.
+
+        No recursion, since a message may be nested deeper than Python's stack allows.
         """
         root: list[Any] = [None]
         todo: list[tuple[Any, Any, Any, tuple[str, ...]]] = [(value, root, 0, ())]
         while todo:
-            found, parent, place, path = todo.pop()
-            kind = type(found)
+            original, parent, place, path = todo.pop()
+            kind = type(original)
             if kind is dict:
                 copy = parent[place] = {}
-                for name, inner in found.items():
+                for name, inner in original.items():
                     inside = (*path, name)
                     rule = self._rule(name, inside)
                     if name == WRITE_KEY or rule is False:
@@ -96,14 +102,14 @@ class Privacy:
                         if type(inner) in (dict, list):
                             todo.append((inner, copy, name, inside))
             elif kind is list:
-                parent[place] = list(found)
+                parent[place] = list(original)
                 todo.extend(
                     (inner, parent[place], at, path)
-                    for at, inner in enumerate(found)
+                    for at, inner in enumerate(original)
                     if type(inner) in (dict, list)
                 )
             else:
-                parent[place] = found
+                parent[place] = original
         return root[0]
 
     def _rule(self, name: str, path: tuple[str, ...]) -> bool | None:
@@ -117,7 +123,7 @@ class Privacy:
         if value is None:
             return None
         if type(value) is list:
-            return [None if one is None else self._digest(one) for one in value]
+            return [None if inner is None else self._digest(inner) for inner in value]
         return self._digest(value)
 
     def _digest(self, value: Any) -> str:
@@ -126,14 +132,15 @@ class Privacy:
 
 
 def truncated(address: str) -> str:
-    """An IP address without the part that names a household: the last octet of IPv4, the last 80
-    bits of IPv6, are 0. Of text that is no address, IPv4 addresses within are shortened.
+    """An IP address whose last octet (IPv4) or last 80 bits (IPv6), which name a household, are 0.
+
+    In text that is no address, IPv4 addresses within it are shortened.
     """
     try:
         ip = ipaddress.ip_address(address.strip().partition("%")[0].strip("[]"))
     except ValueError:
         return (
-            ", ".join(truncated(one) for one in address.split(","))
+            ", ".join(truncated(part) for part in address.split(","))
             if "," in address
             else _IPV4_WITHIN.sub(r"\1.0", address)
         )

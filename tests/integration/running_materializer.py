@@ -1,0 +1,97 @@
+"""A materializer in a thread of the test, with clients that look at its effects."""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from services.features.settings import FeaturesSection, FeaturesSettings
+from services.features.stream.materializer import Materializer
+from slipstream.broker.batch import Message
+from slipstream.broker.consumer import Consumer
+from slipstream.broker.producer import Producer
+from slipstream.broker.topics import ensure_topics
+from slipstream.chassis.metrics import Metrics
+from slipstream.chassis.worker import Worker
+from slipstream.contracts.topics import Topic
+from slipstream.stores.lake import Lake
+from slipstream.stores.online import OnlineStore
+
+# Settings under which effects are soon in the lake, and commits soon made.
+QUICK = FeaturesSection(lake_flush_s=0.2, durable_after_s=0.1, max_poll_records=200)
+
+
+class RunningMaterializer:
+    """A materializer in a worker thread, with clients that look at its effects."""
+
+    def __init__(self, settings: FeaturesSettings) -> None:
+        ensure_topics(settings.kafka, settings.namespace)
+        self.producer = Producer(settings.kafka, settings.namespace)
+        self.store = OnlineStore(settings.redis, settings.namespace, settings.retention())
+        self.lake = Lake(settings.lake, settings.namespace)
+        self.metrics = Metrics("features")
+        self.materializer = Materializer(
+            settings, self.store, self.lake, self.producer, self.metrics
+        )
+        self.worker = Worker("materializer", self.materializer.run).start()
+
+    def settle(self, timeout_s: float = 60.0) -> None:
+        """Wait until everything on the topics is applied and in the lake."""
+        until(lambda: self.materializer.progress().caught_up, timeout_s)
+
+    def lag(self, topic: Topic) -> float | None:
+        """The lag that the service exports as a metric."""
+        return self.metrics.registry.get_sample_value(
+            "slipstream_consumer_lag_records", {"topic": topic.name}
+        )
+
+    def stop(self) -> None:
+        self.worker.stop(30)
+        self.materializer.close()
+        self.producer.close()
+
+
+@contextmanager
+def running(settings: FeaturesSettings) -> Iterator[RunningMaterializer]:
+    run = RunningMaterializer(settings)
+    try:
+        yield run
+    finally:
+        run.stop()
+
+
+def until(holds: Callable[[], bool], timeout_s: float = 60.0) -> None:
+    """Wait until the condition holds."""
+    deadline = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come to that in time"
+        time.sleep(0.02)
+
+
+def messages(settings: FeaturesSettings, topic: Topic, at_least: int) -> list[Message[Any]]:
+    """The messages on a topic, once there are at least `at_least`."""
+    consumer = Consumer(settings.kafka, settings.namespace, [topic], None)
+    read: list[Message[Any]] = []
+    deadline = time.monotonic() + 30
+    try:
+        while len(read) < at_least and time.monotonic() < deadline:
+            read += consumer.poll(0.2).messages
+    finally:
+        consumer.close()
+    return read
+
+
+def events_online(store: OnlineStore, visitors: int = 150) -> int:
+    """The number of events that the states of `shop_stream`'s visitors hold."""
+    states = [store.visitor(f"u{number}") for number in range(visitors)]
+    return sum(sum(state.counts.values()) for state in states if state is not None)
+
+
+def failure(check: Callable[[], Coroutine[Any, Any, None]]) -> Exception | None:
+    """The error that a readiness check raises; None when it passes."""
+    try:
+        asyncio.run(check())
+    except Exception as error:
+        return error
+    return None

@@ -1,0 +1,67 @@
+"""Personal fields of every call and entry, on topics and in dead letters."""
+
+from fastapi.testclient import TestClient
+from pydantic import SecretStr
+
+from slipstream.broker import codec
+from slipstream.ingress.settings import PrivacySettings
+from tests.unit.ingestion.collector import AUTH, Acknowledging, collecting
+from tests.unit.ingestion.payloads import track
+
+
+def test_personal_fields_reach_no_topic() -> None:
+    producer = Acknowledging()
+    secret = "ada@example.org"
+    fields = {
+        "email": secret,
+        "address": {"street": secret, "country": "NZ"},
+        "ip": "203.0.113.77",
+        "sku": "a",
+    }
+    batch = [
+        track(properties=fields),
+        {"type": "identify", "userId": "ada", "traits": fields},
+        {"type": "group", "userId": "ada", "groupId": "g", "traits": fields},
+        {
+            "type": "page",
+            "userId": "ada",
+            "properties": fields,
+            "context": {"ip": "203.0.113.77", "traits": fields},
+        },
+        {
+            **track(properties=fields, userId=""),
+            "context": {"ip": "203.0.113.77", "traits": fields},
+        },
+        track(properties=[fields]),
+        {**track(properties=fields), "timestamp": "x", "extra": {"deep": [[fields]]}},
+    ]
+    privacy = PrivacySettings(
+        hash_fields="email", drop_fields="address.street,phone", hash_key=SecretStr("pepper")
+    )
+    with collecting(producer, privacy) as client:
+        answer = client.post("/v1/batch", json={"batch": batch}, auth=AUTH).json()
+        assert (answer["accepted"], answer["rejected"]) == (4, 3)
+        client.post(
+            "/v1/users",
+            json={"users": [{"user_id": "ada", **fields}, {"user_id": "", **fields}]},
+            auth=AUTH,
+        )
+    kept = b"".join(codec.encode(outgoing.record) for outgoing in producer.published)
+    assert secret.encode() not in kept and b"203.0.113.77" not in kept and b"203.0.113.0" in kept
+    published = producer.interactions[0].properties
+    assert len(published["email"]) == 64
+    assert published == {
+        "email": published["email"],
+        "address": {"country": "NZ"},
+        "ip": "203.0.113.0",
+        "sku": "a",
+    }
+    assert {entry.attributes["email"] for entry in producer.entries} == {published["email"]}
+
+
+def test_dead_letter_says_which_call_it_came_by(
+    client: TestClient, producer: Acknowledging
+) -> None:
+    client.post("/v1/page", json={"messageId": "m", "context": {"ip": "203.0.113.77"}}, auth=AUTH)
+    (letter,) = producer.letters
+    assert letter.original == {"messageId": "m", "context": {"ip": "203.0.113.0"}, "type": "page"}
