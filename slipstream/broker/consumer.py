@@ -188,9 +188,8 @@ class Consumer:
         """Its positions, the ends of its topics and its lag. None when the broker does not answer,
         or when it is not yet known where reading begins.
         """
-        standing = standing_of(
-            self._client, self._by_name, self._partitions(), grouped=self.group is not None
-        )
+        grouped = self.group is not None
+        standing = standing_of(self._client, self._by_name, self._partitions(), grouped=grouped)
         if standing is not None and standing.beyond_an_end:
             # A topic may have been made anew so quickly that nothing else showed it.
             self._incarnations.doubt()

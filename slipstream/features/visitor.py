@@ -222,13 +222,7 @@ class _Reading:
 
     def hours_since(self, kind: str | None) -> float:
         """The hours since the newest event of a type (None: any); -1 when there is none."""
-        newest = (
-            self.state.recent.get(kind)
-            if kind is not None
-            else self.state.last_seen
-            if self.state.counts
-            else None
-        )
+        newest = self.state.recent.get(kind) if kind is not None else self.state.last_seen if self.state.counts else None
         if newest is None or newest > self.now_ms:
             times = (
                 event.timestamp

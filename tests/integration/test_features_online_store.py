@@ -1,6 +1,4 @@
-"""The online store on a real server: each record once, whoever applies it and whatever happens in
-between.
-"""
+"""The online store on a real server counts each record once, whatever interrupts its writers."""
 
 import threading
 from collections.abc import Iterator
@@ -84,17 +82,17 @@ def test_four_writers_at_once_count_every_record_once(
     failures: list[BaseException] = []
 
     def write(number: int) -> None:
-        own = OnlineStore(redis_settings, namespace)
+        writer = OnlineStore(redis_settings, namespace)
         try:
             # each writes its own source, then its neighbour's again, as a member that was taken for
             # dead would
             for records in (by_source[number], by_source[(number + 1) % 4]):
                 for start in range(0, len(records), 60):
-                    own.apply(records[start : start + 60])
+                    writer.apply(records[start : start + 60])
         except BaseException as error:
             failures.append(error)
         finally:
-            own.close()
+            writer.close()
 
     threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
     for thread in threads:
@@ -118,8 +116,8 @@ def test_trending_is_ordered_by_decayed_weight_and_forgets_when_the_half_life_ch
             ]
         )
     )
-    found = store.trending(10)
-    assert dict(found) == pytest.approx({"bought": 3.0, "new": 1.0, "old": 1.0}, rel=1e-6)
+    trending = store.trending(10)
+    assert dict(trending) == pytest.approx({"bought": 3.0, "new": 1.0, "old": 1.0}, rel=1e-6)
     assert store.trending(1)[0][0] == "bought"
     assert store.trending(0) == []
 
@@ -237,8 +235,8 @@ async def test_reader_reads_what_the_store_wrote(
         assert await reader.visitor("u") == store.visitor("u")
         assert await reader.items(["b", "nobody"]) == store.items(["b", "nobody"])
         assert await reader.trending(5) == store.trending(5)
-        found = await reader.catalog(["nobody", "a"])
-        assert found[0] is None and found[1] is not None and found[1].attributes == {"x": 1}
+        records = await reader.catalog(["nobody", "a"])
+        assert records[0] is None and records[1] is not None and records[1].attributes == {"x": 1}
         assert await reader.items([]) == await reader.catalog([]) == await reader.trending(0) == []
     finally:
         await reader.aclose()

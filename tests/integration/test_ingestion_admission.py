@@ -227,8 +227,11 @@ def test_visitor_above_its_rate_is_refused_alone(
         ]
         answer = client.post("/v1/batch", json={"batch": messages}, auth=AUTH).json()
         assert [(r["status"], r.get("code")) for r in answer["results"]] == [
-            ("accepted", None), ("accepted", None), ("rejected", "rate_limited"), ("accepted", None),
-        ]  # fmt: skip
+            ("accepted", None),
+            ("accepted", None),
+            ("rejected", "rate_limited"),
+            ("accepted", None),
+        ]
         single = client.post("/v1/track", json=track("ada", "a", "m-4"), auth=AUTH)
         assert (single.status_code, int(single.headers["retry-after"]) > 0) == (429, True)
         # An accepted message is a duplicate, whatever the rate says; a refused one is not known.

@@ -1,4 +1,4 @@
-"""The lake on object storage: moto's S3 server, where it is installed (pip install 'moto[server]')."""
+"""The lake on object storage: moto's S3 server, where installed (pip install 'moto[server]')."""
 
 import shutil
 import subprocess
@@ -112,12 +112,12 @@ def test_writers_of_one_bucket_lose_nothing_and_write_nothing_twice(bucket: Lake
 
 
 def test_a_source_that_another_writer_took_is_refused_there_too(bucket: LakeSettings) -> None:
-    one, other = Lake(bucket, "shop"), Lake(bucket, "shop")
+    first, second = Lake(bucket, "shop"), Lake(bucket, "shop")
     assert (
-        one.applied_offsets(INTERACTIONS, [SOURCE])[SOURCE]
-        == other.applied_offsets(INTERACTIONS, [SOURCE])[SOURCE]
+        first.applied_offsets(INTERACTIONS, [SOURCE])[SOURCE]
+        == second.applied_offsets(INTERACTIONS, [SOURCE])[SOURCE]
         == -1
     )
-    other.append(INTERACTIONS, rows("a"), {SOURCE: 0})
+    second.append(INTERACTIONS, rows("a"), {SOURCE: 0})
     with pytest.raises(LakeConflictError):
-        one.append(INTERACTIONS, rows("a"), {SOURCE: 0})
+        first.append(INTERACTIONS, rows("a"), {SOURCE: 0})

@@ -1,6 +1,4 @@
-"""What states weigh in Redis: at most a kilobyte for a visitor with 50 events and for a busy item,
-key and all.
-"""
+"""Memory of states in Redis, keys included: a visitor with 50 events, and a busy item."""
 
 import random
 import uuid
@@ -40,10 +38,10 @@ def weights(redis_settings: RedisSettings, values: dict[str, bytes]) -> list[int
     client = redis.Redis.from_url(redis_settings.url.get_secret_value())
     for key, value in values.items():
         client.set(key, value, px=90 * DAY_MS)
-    found = [client.memory_usage(key) or 0 for key in values]
+    sizes = [client.memory_usage(key) or 0 for key in values]
     client.delete(*values)
     client.close()
-    return found
+    return sizes
 
 
 def test_visitors_with_50_events_over_a_month_weigh_at_most_a_kilobyte(
@@ -61,8 +59,8 @@ def test_visitors_with_50_events_over_a_month_weigh_at_most_a_kilobyte(
         values[keys.visitor(str(uuid.uuid4()))] = layout.encode_visitor(
             state, layout.new_revision()
         )
-    found = weights(redis_settings, values)
-    assert max(found) <= MOST_BYTES, found
+    sizes = weights(redis_settings, values)
+    assert max(sizes) <= MOST_BYTES, sizes
 
 
 def test_items_with_a_month_of_events_and_all_neighbours_weigh_at_most_a_kilobyte(
@@ -77,13 +75,13 @@ def test_items_with_a_month_of_events_and_all_neighbours_weigh_at_most_a_kilobyt
             made(chance.choice(kinds), chance.random() * 30 * DAY_MS, "i")
             for _ in range(chance.choice((20, 200, 1000)))
         ]
-        told = [
+        pairs = [
             Covisit("i", other, NOW - chance.randrange(20 * DAY_MS))
             for other in (item_id(chance) for _ in range(item.NEIGHBOURS_KEPT + 5))
             for _ in range(chance.randrange(1, 30))
         ]
-        state = item.fold_all(None, events, told)
+        state = item.fold_all(None, events, pairs)
         state.applied = {f"{topic}:{partition}": chance.randrange(10**6) for partition in range(12)}
         values[keys.item(item_id(chance))] = layout.encode_item(state, layout.new_revision())
-    found = weights(redis_settings, values)
-    assert max(found) <= MOST_BYTES, found
+    sizes = weights(redis_settings, values)
+    assert max(sizes) <= MOST_BYTES, sizes

@@ -39,7 +39,7 @@ class ProgressReporter:
         return self._progress.watermark
 
     def advance(self, applied: int, newest: int) -> None:
-        """Count so many records more as applied; `newest` is their newest event time in ms."""
+        """Count `applied` more records; `newest` is their newest event time in ms, 0 for none."""
         before = self._progress
         watermark = max(before.watermark, newest)
         self._progress = StreamProgress(before.applied + applied, before.lag, watermark, False)

@@ -20,10 +20,14 @@ def placed(
         source,
         offset,
         Interaction(
-            event_id=f"e{offset:03}", event_type="view", user_id=user, item_id=f"i{offset % 7}", timestamp=at,
+            event_id=f"e{offset:03}",
+            event_type="view",
+            user_id=user,
+            item_id=f"i{offset % 7}",
+            timestamp=at,
             received_at=at if received is None else received,
         ),
-    )  # fmt: skip
+    )
 
 
 @st.composite

@@ -31,9 +31,9 @@ def test_affinity_is_the_share_by_event_type_and_age() -> None:
         event(START, "scarf", "purchase"),
         event(START - HALF_LIFE_MS, "clogs", "cart"),
     ]
-    found = affinities(fold_all(None, events).sequence, ITEMS, "category", START)
-    assert [value for value, _ in found] == ["wool", "shoes"]
-    assert [share for _, share in found] == pytest.approx([3 / 5, 2 / 5])
+    strongest = affinities(fold_all(None, events).sequence, ITEMS, "category", START)
+    assert [value for value, _ in strongest] == ["wool", "shoes"]
+    assert [share for _, share in strongest] == pytest.approx([3 / 5, 2 / 5])
 
 
 def test_affinities_of_a_list_are_shared_among_its_values() -> None:

@@ -35,10 +35,10 @@ def test_advance_takes_each_record_once_however_often_reading_starts_again(
                 applied.get(source, -1) + 2
             )  # from anywhere up to the first record not yet taken
             applied, fresh = advance(applied, records[start : start + chance.randrange(count + 1)])
-            taken += [one.interaction.event_id for one in fresh]
+            taken += [record.interaction.event_id for record in fresh]
     for records in log.values():
         applied, fresh = advance(applied, records)
-        taken += [one.interaction.event_id for one in fresh]
+        taken += [record.interaction.event_id for record in fresh]
     assert sorted(taken) == sorted(
         r.interaction.event_id for records in log.values() for r in records
     )

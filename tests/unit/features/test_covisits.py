@@ -10,7 +10,7 @@ from slipstream.features.visitor import fold_all
 from tests.unit.features.strategies import START, event
 
 
-def told(*events: Interaction) -> list[Covisit]:
+def pairs_of(*events: Interaction) -> list[Covisit]:
     return [pair for made in pairs(None, events) for pair in made]
 
 
@@ -19,18 +19,18 @@ def test_a_pair_is_told_to_both_items_when_its_second_event_arrives() -> None:
         [],
         [Covisit("b", "a", START + WINDOW_MS), Covisit("a", "b", START + WINDOW_MS)],
     ]
-    assert told(event(START, "a"), event(START + WINDOW_MS + 1, "b")) == []
+    assert pairs_of(event(START, "a"), event(START + WINDOW_MS + 1, "b")) == []
 
 
 def test_a_late_event_makes_the_pairs_that_it_would_have_made_in_time() -> None:
     early, late = event(START, "a"), event(START + 5, "b")
-    assert Counter(told(late, early)) == Counter(told(early, late))
+    assert Counter(pairs_of(late, early)) == Counter(pairs_of(early, late))
 
 
 def test_coming_back_to_an_item_is_no_second_visit() -> None:
     assert (
         len(
-            told(
+            pairs_of(
                 event(START, "a"),
                 event(START + 1, "b"),
                 event(START + 2, "a", "cart"),
@@ -41,7 +41,7 @@ def test_coming_back_to_an_item_is_no_second_visit() -> None:
     )
     assert (
         len(
-            told(
+            pairs_of(
                 event(START, "a"),
                 event(START + 1, "b"),
                 event(START + 10 * WINDOW_MS, "a"),
@@ -54,7 +54,7 @@ def test_coming_back_to_an_item_is_no_second_visit() -> None:
 
 def test_events_without_item_or_signal_make_no_pairs() -> None:
     assert (
-        told(
+        pairs_of(
             event(START, "a"),
             event(START, None, "search"),
             event(START, "b", "impression"),
@@ -79,9 +79,9 @@ def test_an_event_pairs_with_the_items_nearest_in_time() -> None:
     st.randoms(use_true_random=False),
 )
 def test_pairs_are_the_same_however_a_log_is_split(
-    found: list[tuple[str, int]], cut: int, chance: random.Random
+    visits: list[tuple[str, int]], cut: int, chance: random.Random
 ) -> None:
-    events = [event(START + at, item) for item, at in found]
+    events = [event(START + at, item) for item, at in visits]
     chance.shuffle(events)
     before = fold_all(None, events[:cut])
     assert pairs(None, events[:cut]) + pairs(before, events[cut:]) == pairs(None, events)
@@ -89,8 +89,8 @@ def test_pairs_are_the_same_however_a_log_is_split(
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, 20 * WINDOW_MS)), max_size=20))
 def test_pairs_are_of_two_items_in_both_directions_within_the_window(
-    found: list[tuple[str, int]],
+    visits: list[tuple[str, int]],
 ) -> None:
-    made = told(*(event(START + at, item) for item, at in found))
+    made = pairs_of(*(event(START + at, item) for item, at in visits))
     assert Counter((a, b, at) for a, b, at in made) == Counter((b, a, at) for a, b, at in made)
     assert all(a != b for a, b, _ in made)

@@ -33,12 +33,12 @@ def event(at: int, kind: str = "view") -> Interaction:
 NAMES = ("counts", "hours", "days", "first_seen", "last_seen", "neighbours")
 
 
-def alike(one: ItemState, other: ItemState) -> bool:
+def alike(state: ItemState, other: ItemState) -> bool:
     """Equal, the decayed mass up to rounding."""
-    rest = all(getattr(one, name) == getattr(other, name) for name in NAMES)
-    if one.mass is None or other.mass is None:
-        return rest and one.mass is other.mass
-    return rest and one.mass == pytest.approx(other.mass, rel=1e-12)
+    rest = all(getattr(state, name) == getattr(other, name) for name in NAMES)
+    if state.mass is None or other.mass is None:
+        return rest and state.mass is other.mass
+    return rest and state.mass == pytest.approx(other.mass, rel=1e-12)
 
 
 @given(st.lists(interactions(), max_size=40), st.randoms(use_true_random=False))
@@ -149,13 +149,13 @@ def test_windows_of_an_earlier_moment_leave_out_what_came_after_it() -> None:
     st.integers(0, 40),
 )
 def test_neighbours_weigh_the_decayed_pairs_however_they_are_split(
-    found: list[tuple[str, int]], cut: int
+    visits: list[tuple[str, int]], cut: int
 ) -> None:
-    told = [Covisit("a", other, START + at) for other, at in found]
-    state = fold_all(fold_all(None, (), told[cut:]), [event(START)], told[:cut])
+    covisits = [Covisit("a", other, START + at) for other, at in visits]
+    state = fold_all(fold_all(None, (), covisits[cut:]), [event(START)], covisits[:cut])
     now = START + 31 * DAY_MS
-    due = {other: 0.0 for other, _ in found}
-    for other, at in found:
+    due = {other: 0.0 for other, _ in visits}
+    for other, at in visits:
         due[other] += 2 ** (-(31 * DAY_MS - at) / NEIGHBOUR_HALF_LIFE_MS)
     assert dict(neighbours_of(state, now)) == pytest.approx(due, rel=1e-4)
     weights = [weight for _, weight in neighbours_of(state, now)]
@@ -163,8 +163,10 @@ def test_neighbours_weigh_the_decayed_pairs_however_they_are_split(
 
 
 def test_the_heaviest_neighbours_are_kept() -> None:
-    told = [Covisit("a", f"n{number}", START) for number in range(40) for _ in range(number + 1)]
-    state = fold_all(None, (), told)
+    covisits = [
+        Covisit("a", f"n{number}", START) for number in range(40) for _ in range(number + 1)
+    ]
+    state = fold_all(None, (), covisits)
     assert set(state.neighbours) == {f"n{number}" for number in range(40 - NEIGHBOURS_KEPT, 40)}
     features = neighbour_features(state, START)
     assert features["neighbours"] == [f"n{number}" for number in range(39, 39 - NEIGHBOURS, -1)]

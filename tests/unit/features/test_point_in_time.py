@@ -1,6 +1,4 @@
-"""Features for training, made of the events before a moment, are those that the stream would have
-given at that moment.
-"""
+"""Features of the events before a moment are those that the stream had at that moment."""
 
 import random
 from typing import Any
@@ -78,24 +76,26 @@ def test_items_and_their_pairs_are_the_same_after_a_restart_at_any_point(
     now = max(each.timestamp for each in events)
     before = fold_all(None, events[:cut])
     again = layout.decode_visitor(layout.encode_visitor(before, b"revision"))
-    told = [pair for made in pairs(None, events) for pair in made if pair.item_id == "a"]
-    retold = [
+    whole_pairs = [pair for made in pairs(None, events) for pair in made if pair.item_id == "a"]
+    parts_pairs = [
         pair
         for made in pairs(None, events[:cut]) + pairs(again, events[cut:])
         for pair in made
         if pair.item_id == "a"
     ]
-    assert retold == told
-    own = [each for each in events if each.item_id == "a"]
-    whole = fold_item(None, own, told)
+    assert parts_pairs == whole_pairs
+    events_on_item = [each for each in events if each.item_id == "a"]
+    whole = fold_item(None, events_on_item, whole_pairs)
     stored = layout.decode_item(
-        layout.encode_item(fold_item(None, own[: cut // 2], told[:cut]), b"revision")
+        layout.encode_item(
+            fold_item(None, events_on_item[: cut // 2], whole_pairs[:cut]), b"revision"
+        )
     )
-    parts = fold_item(stored, own[cut // 2 :], told[cut:])
+    parts = fold_item(stored, events_on_item[cut // 2 :], whole_pairs[cut:])
     assert (
         neighbour_features(parts, now)["neighbours"] == neighbour_features(whole, now)["neighbours"]
     )
-    one, other = item_features(parts, now), item_features(whole, now)
-    assert {name: round(value, 6) for name, value in one.items()} == {
-        name: round(value, 6) for name, value in other.items()
+    in_parts, at_once = item_features(parts, now), item_features(whole, now)
+    assert {name: round(value, 6) for name, value in in_parts.items()} == {
+        name: round(value, 6) for name, value in at_once.items()
     }

@@ -27,9 +27,9 @@ def test_tiles_are_the_same_in_any_order_of_arrival(
 
 @given(EVENTS, EVENTS)
 def test_joined_tiles_are_those_of_all_events(
-    one: list[tuple[int, int]], other: list[tuple[int, int]]
+    events: list[tuple[int, int]], other: list[tuple[int, int]]
 ) -> None:
-    assert join(tiled(one), tiled(other), SIZE) == tiled(one + other)
+    assert join(tiled(events), tiled(other), SIZE) == tiled(events + other)
 
 
 @given(EVENTS, st.integers(0, 20), st.integers(1, SIZE.kept))

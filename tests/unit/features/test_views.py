@@ -1,4 +1,4 @@
-"""What is declared is what is computed."""
+"""Declared features are those that are computed."""
 
 import pytest
 
@@ -39,7 +39,7 @@ def test_every_declared_feature_is_computed_and_nothing_else(view: FeatureView) 
 
 
 @pytest.mark.parametrize("view", REGISTRY.views, ids=lambda view: view.name)
-def test_of_an_entity_never_seen_the_defaults_are_told(view: FeatureView) -> None:
+def test_entity_never_seen_has_the_defaults(view: FeatureView) -> None:
     of_the_moment = {"hour_of_day", "day_of_week"}
     for feature in view.fields:
         if feature.name not in of_the_moment:

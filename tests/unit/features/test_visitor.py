@@ -167,9 +167,9 @@ def test_windows_count_every_event_in_whatever_order_they_come(
 @settings(max_examples=40, deadline=None)
 @given(MANY, MANY)
 def test_joined_state_is_that_of_all_events(
-    one: list[Interaction], other: list[Interaction]
+    events: list[Interaction], other: list[Interaction]
 ) -> None:
-    assert join(fold_all(None, one), fold_all(None, other)) == fold_all(None, one + other)
+    assert join(fold_all(None, events), fold_all(None, other)) == fold_all(None, events + other)
 
 
 def test_joining_with_nobody_changes_nothing() -> None:

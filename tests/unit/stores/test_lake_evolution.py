@@ -28,7 +28,7 @@ NEWER = pa.schema(
 
 @pytest.fixture
 def schemas() -> Iterator[dict[str, pa.Schema]]:
-    """What the program knows of the tables; a test may make it older or newer."""
+    """The tables as the program knows them, for a test to make older or newer."""
     before = dict(tables.SCHEMAS)
     yield tables.SCHEMAS
     tables.SCHEMAS.update(before)
@@ -70,11 +70,11 @@ def test_a_newer_table_can_be_read_and_written_and_keeps_its_columns(
     assert lake.applied_offsets(INTERACTIONS, [SOURCE])[SOURCE] == 1
     assert lake.compact(INTERACTIONS, 2) == 1
     schemas[INTERACTIONS] = NEWER
-    found = {
+    values = {
         row["event_id"]: row["consent"]
         for row in newer.read(INTERACTIONS, columns=["event_id", "consent"]).to_pylist()
     }
-    assert found == {"new": ["ads"], "old": None}
+    assert values == {"new": ["ads"], "old": None}
 
 
 def test_a_writer_that_has_the_table_open_goes_on_when_another_adds_a_column(

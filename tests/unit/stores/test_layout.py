@@ -34,8 +34,8 @@ def test_visitor_survives_encoding(
 
 @given(st.lists(interactions(), min_size=1, max_size=30), APPLIED)
 def test_item_survives_encoding(events: list[Interaction], applied: dict[str, int]) -> None:
-    told = [Covisit("a", each.event_id, each.timestamp) for each in events]
-    state = item.fold_all(None, events, told)
+    pairs = [Covisit("a", each.event_id, each.timestamp) for each in events]
+    state = item.fold_all(None, events, pairs)
     state.applied = applied
     assert layout.decode_item(layout.encode_item(state, layout.new_revision())) == state
 
