@@ -94,12 +94,12 @@ class Admission:
                 retry_after_s=math.ceil(judged.wait_ms / 1000),
                 limit=rate.burst,
             )
-        letters = judged.codes
-        if not question.repeated and not letters.translate(None, _UNCHANGED):
+        codes = judged.codes
+        if not question.repeated and not codes.translate(None, _UNCHANGED):
             return outcomes
         return [
-            self._outcome(outcome, letter, place in question.repeated)
-            for place, (outcome, letter) in enumerate(zip(outcomes, letters, strict=True))
+            self._outcome(outcome, code, place in question.repeated)
+            for place, (outcome, code) in enumerate(zip(outcomes, codes, strict=True))
         ]
 
     def refuse_single(self, outcome: Outcome) -> None:
@@ -110,19 +110,19 @@ class Admission:
                 outcome.error.reason, retry_after_s=wait_s, limit=self._visitor_rate.burst
             )
 
-    def _outcome(self, outcome: Outcome, letter: int, repeated: bool) -> Outcome:
+    def _outcome(self, outcome: Outcome, code: int, repeated: bool) -> Outcome:
         if not isinstance(outcome, Acceptance):
             return outcome
-        if repeated or letter == DONE:
+        if repeated or code == DONE:
             return Duplicate(outcome.message_id)
-        if letter == LIMITED:
+        if code == LIMITED:
             rate = self._visitor_rate
             reason = (
                 f"a visitor may send {rate.events_per_s:g} events a second, "
                 f"and {rate.burst} at once"
             )
             return Rejection(outcome.message_id, RejectionError(Code.RATE_LIMITED, reason), None)
-        if letter == PENDING:
+        if code == PENDING:
             records = [
                 record.model_copy(update={"maybe_repeat": True})
                 if isinstance(record, Interaction)

@@ -21,7 +21,7 @@ from sqlalchemy import (
 )
 
 from services.monitoring.alerting import Alert, Streak
-from services.monitoring.repository import replacing, upsert
+from services.monitoring.slate_tables import replacing, upsert
 from slipstream.contracts.events import Severity
 from slipstream.stores.metadata import new_metadata
 

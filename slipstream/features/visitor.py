@@ -222,10 +222,8 @@ class _Reading:
 
     def hours_since(self, kind: str | None) -> float:
         """The hours since the newest event of a type (None: any); -1 when there is none."""
-        if kind is not None:
-            newest = self.state.recent.get(kind)
-        else:
-            newest = self.state.last_seen if self.state.counts else None
+        last_seen = self.state.last_seen if self.state.counts else None
+        newest = last_seen if kind is None else self.state.recent.get(kind)
         if newest is None or newest > self.now_ms:
             times = (
                 event.timestamp

@@ -3,46 +3,22 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable
 
 import pytest
 
-from slipstream.broker import codec
 from slipstream.broker.batch import Batch
 from slipstream.broker.consumer import Consumer
-from slipstream.broker.kafka import BrokerUnavailableError, RecordRefusedError
+from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.loop import consume
-from slipstream.broker.producer import Outgoing, Producer, open_producer
+from slipstream.broker.producer import Producer
 from slipstream.broker.topics import ensure_topics, physical, topic_ids
 from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.metrics import Metrics
 from slipstream.chassis.settings import KafkaSettings
-from slipstream.contracts.events import CatalogRecord, Interaction
-from slipstream.contracts.positions import Source
-from slipstream.contracts.topics import CATALOG, INTERACTIONS, TOPICS
+from slipstream.contracts.topics import INTERACTIONS
 from tests.conftest import OwnBroker, Renewal
+from tests.integration.reading import count, read_until
 from tests.integration.records import an_interaction, outgoing
-
-
-def read_until(
-    consumer: Consumer, enough: Callable[[list[Batch]], bool], limit_s: float = 60.0
-) -> list[Batch]:
-    batches: list[Batch] = []
-    watch = ConsumerWatch(Metrics("test"))  # as every loop has one
-    watch.begin(consumer)
-    deadline = time.monotonic() + limit_s
-    while not enough(batches):
-        watch.update()
-        assert time.monotonic() < deadline, (
-            f"only {sum(len(b.messages) for b in batches)} messages came"
-        )
-        if batch := consumer.poll(0.2):
-            batches.append(batch)
-    return batches
-
-
-def count(batches: list[Batch]) -> int:
-    return sum(len(batch.messages) for batch in batches)
 
 
 @pytest.fixture
@@ -164,34 +140,6 @@ async def test_bytes_that_are_no_record_come_as_malformed_and_do_not_block(
     assert [m.value for m in malformed] == [b"{not json"] and malformed[0].reason
 
 
-async def test_publish_fails_in_time_when_the_broker_is_away(
-    own_broker: OwnBroker, namespace: str
-) -> None:
-    settings, server = own_broker()
-    settings = settings.model_copy(update={"delivery_timeout_ms": 1_500})
-    ensure_topics(settings, namespace)
-    producer = Producer(settings, namespace)
-    await producer.publish(outgoing(range(1)))
-    server.kill()
-    started = time.monotonic()
-    with pytest.raises(BrokerUnavailableError):
-        await producer.publish(outgoing(range(3)))
-    assert time.monotonic() - started < 10
-    with pytest.raises(BrokerUnavailableError):
-        await producer.check()
-    server.start()
-    ensure_topics(settings, namespace)
-    deadline = time.monotonic() + 20
-    while True:
-        try:
-            await producer.publish(outgoing(range(1)))
-            break
-        except BrokerUnavailableError:
-            assert time.monotonic() < deadline, "the producer did not recover"
-    await producer.check()
-    producer.close()
-
-
 @pytest.mark.parametrize("group", ["g", None])
 async def test_consumer_goes_on_after_a_renewal(
     renewal: Renewal, namespace: str, group: str | None
@@ -274,72 +222,3 @@ def test_ensure_topics_twice_changes_nothing(broker: KafkaSettings, namespace: s
     before = topic_ids(broker, [name])
     ensure_topics(broker, namespace)
     assert topic_ids(broker, [name]) == before
-
-
-async def test_records_handed_over_together_lie_where_the_library_puts_them(
-    broker: KafkaSettings, namespace: str, producer: Producer
-) -> None:
-    records = outgoing(range(200), users=30)
-    for topic, key, record, request_id in records:
-        producer.send(topic, key, record, request_id)
-    producer.flush()
-    await producer.publish(records)
-    await producer.publish([o._replace(record=codec.encode(o.record)) for o in records])
-    consumer = Consumer(broker, namespace, [INTERACTIONS], None)
-    batches = await asyncio.to_thread(read_until, consumer, lambda b: count(b) >= 600)
-    consumer.close()
-    producer.close()
-    by_source: dict[Source, list[tuple[str, str, Interaction]]] = {}
-    for message in (message for batch in batches for message in batch.messages):
-        by_source.setdefault(message.source, []).append(
-            (message.key, message.request_id, message.record)
-        )
-    for messages in by_source.values():
-        third = len(messages) // 3
-        assert messages[:third] == messages[third : 2 * third] == messages[2 * third :]
-
-
-async def test_refused_record_fails_alone_and_the_client_stays(
-    broker: KafkaSettings, namespace: str, producer: Producer
-) -> None:
-    client = producer._producer
-    await producer.publish(outgoing(range(1)))
-    large = Outgoing(INTERACTIONS, "u", b"x" * 2_000_000)
-    fine, refused = await producer.publish_each([outgoing(range(1)), [large]])
-    assert fine is None and isinstance(refused, RecordRefusedError)
-    await asyncio.sleep(0.5)
-    assert producer._producer is client
-    producer.close()
-
-
-async def test_publish_waits_for_partitions_without_holding_up_the_event_loop(
-    broker: KafkaSettings, namespace: str
-) -> None:
-    await asyncio.to_thread(ensure_topics, broker, namespace, [CATALOG])
-    producer = await asyncio.to_thread(
-        Producer, broker, namespace
-    )  # one of its topics does not exist
-    entry = Outgoing(
-        CATALOG, "item:kettle", CatalogRecord(entity="item", entity_id="kettle", timestamp=1)
-    )
-    publishing = asyncio.create_task(producer.publish_each([outgoing(range(3)), [entry]]))
-    started = time.monotonic()
-    await asyncio.sleep(0.01)
-    assert time.monotonic() - started < 1.0, (
-        "the library's own send waits for two seconds, in the event loop"
-    )
-    assert await publishing == [None, None]
-    producer.send(INTERACTIONS, "u0", an_interaction(3))
-    producer.flush()
-    assert producer.failures == 0
-    producer.close()
-
-
-async def test_a_topic_that_nobody_has_written_to_takes_its_first_record_at_once(
-    broker: KafkaSettings, namespace: str
-) -> None:
-    # A real broker tells a client only of the topics that it was asked about.
-    producer = await open_producer(broker, namespace)
-    for topic in TOPICS:
-        assert producer._producer.partitions_known(physical(namespace, topic)) == topic.partitions
-    producer.close()

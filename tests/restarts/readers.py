@@ -7,7 +7,7 @@ from typing import NamedTuple
 import httpx
 from sqlalchemy import Engine, exists, select
 
-from services.monitoring.repository import slates
+from services.monitoring.slate_tables import slates
 from services.training.alert_repository import WaitingAlerts
 from services.training.migrations import MIGRATIONS
 from services.training.repository import Repository

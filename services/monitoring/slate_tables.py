@@ -1,0 +1,111 @@
+"""The SQL tables of slates, responses, counts, watermarks and model events; and their upsert."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from typing import Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ColumnElement,
+    Connection,
+    Index,
+    Integer,
+    String,
+    Table,
+    Text,
+    case,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+
+from services.monitoring.attribution import (
+    Counts,
+)
+from slipstream.stores.metadata import new_metadata
+
+TABLES: Final = new_metadata()
+
+slates = Table(
+    "monitoring_slates",
+    TABLES,
+    Column("recommendation_id", String, primary_key=True),
+    Column("user_id", String, nullable=False),
+    Column("timestamp", BigInteger, nullable=False, index=True),
+    Column("answered_by", String, nullable=False),
+    Column("model_version", String, nullable=False),
+    Column("items", Text, nullable=False),
+    Column("features", Text, nullable=False),
+    Column("clicked", Integer, nullable=False),
+    Column("converted", Integer, nullable=False),
+    Index("monitoring_slates_of_visitor", "user_id", "timestamp"),
+)
+responses = Table(
+    "monitoring_responses",
+    TABLES,
+    Column("event_id", String, primary_key=True),
+    Column("user_id", String, nullable=False),
+    Column("item_id", String, nullable=False),
+    Column("timestamp", BigInteger, nullable=False),
+    Column("converted", Boolean, nullable=False),
+    Column("named", String, index=True),
+    Column("attributed", String, index=True),
+    Column("stored_at", BigInteger, nullable=False, index=True),
+    Index("monitoring_responses_of_visitor", "user_id", "timestamp"),
+)
+quality = Table(
+    "monitoring_quality",
+    TABLES,
+    Column("start", BigInteger, primary_key=True),
+    Column("model_version", String, primary_key=True),
+    Column("answered_by", String, primary_key=True),
+    *(Column(counter.name, BigInteger, nullable=False) for counter in fields(Counts)),
+)
+watermarks = Table(
+    "monitoring_watermarks",
+    TABLES,
+    Column("topic", String, primary_key=True),
+    Column("event_time", BigInteger, nullable=False),
+    Column("heard_at", BigInteger, nullable=False),
+)
+model_events = Table(
+    "monitoring_model_events",
+    TABLES,
+    Column("version", String, primary_key=True),
+    Column("event", String, primary_key=True),
+    Column("timestamp", BigInteger, primary_key=True),
+    Column("body", Text, nullable=False),
+)
+
+Merge = Callable[[Column[Any], ColumnElement[Any]], ColumnElement[Any]]
+
+
+def adding(stored: Column[Any], given: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Merge by addition."""
+    return stored + given
+
+
+def keeping_greater(stored: Column[Any], given: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Merge by keeping the greater value."""
+    return case((given > stored, given), else_=stored)
+
+
+def replacing(_stored: Column[Any], given: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Merge by taking the new value."""
+    return given
+
+
+def upsert(db: Connection, table: Table, rows: Sequence[Mapping[str, Any]], merge: Merge) -> None:
+    """Insert rows; merge each other column into a row with the same primary key."""
+    if not rows:
+        return
+    statement = (
+        postgresql.insert(table) if db.dialect.name == "postgresql" else sqlite.insert(table)
+    )
+    merged = {
+        c.name: merge(c, statement.excluded[c.name]) for c in table.columns if not c.primary_key
+    }
+    db.execute(
+        statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=merged),
+        list(rows),
+    )

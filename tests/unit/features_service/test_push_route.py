@@ -1,0 +1,74 @@
+"""The push route applies the settings of the service to every row."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from pydantic import SecretStr
+
+from services.features import api
+from services.features.reads.feast import Planner
+from services.features.settings import FeaturesSection, FeaturesSettings
+from slipstream.broker.producer import Outgoing
+from slipstream.contracts.times import HOUR_MS, now_ms
+from slipstream.features.views import declare
+from slipstream.ingress.settings import PrivacySettings
+
+SETTINGS = FeaturesSettings(
+    privacy=PrivacySettings(drop_fields="phone", hash_fields="email", hash_key=SecretStr("pepper")),
+    features=FeaturesSection(max_ahead_hours=1),
+)
+
+
+class Producer:
+    """A producer that keeps what is published."""
+
+    def __init__(self) -> None:
+        self.published: list[Outgoing] = []
+
+    async def publish(self, records: Sequence[Outgoing]) -> None:
+        self.published += records
+
+
+@pytest.fixture
+def producer() -> Producer:
+    return Producer()
+
+
+@pytest.fixture
+def client(producer: Producer) -> Iterator[TestClient]:
+    app = FastAPI()
+    app.include_router(api.feast_router)
+    registry = declare()
+    # A push reads neither the stores nor the stream.
+    app.state.parts = api.Parts(
+        settings=SETTINGS, reader=None, lake=None, materializer=None, producer=producer,
+        registry=registry, planner=Planner(registry),
+    )  # fmt: skip
+    with TestClient(app) as made:
+        yield made
+
+
+def push(client: TestClient, **columns: list[Any]) -> Any:
+    return client.post("/push", json={"push_source_name": "interactions", "df": columns})
+
+
+def test_privacy_settings_hold_for_pushed_rows(client: TestClient, producer: Producer) -> None:
+    answer = push(
+        client, user_id=["u"], event_type=["view"], phone=["0800"], email=["a@example.org"]
+    )
+    assert answer.status_code == 200
+    (outgoing,) = producer.published
+    properties = outgoing.record.properties  # type: ignore[union-attr]
+    assert properties == SETTINGS.privacy.policy().published({"email": "a@example.org"})
+    assert len(properties["email"]) == 64
+
+
+def test_the_setting_limits_how_far_ahead_a_row_may_be(
+    client: TestClient, producer: Producer
+) -> None:
+    answer = push(client, user_id=["u"], event_type=["view"], timestamp=[now_ms() + 2 * HOUR_MS])
+    assert (answer.status_code, answer.json()["errors"][0]["code"]) == (422, "timestamp_in_future")
+    assert not producer.published
