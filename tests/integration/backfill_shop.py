@@ -118,9 +118,7 @@ class Shop:
 
     def backfill(self, output: Path | None = None) -> BackfillReport:
         """Rebuild the online store from the lake, and write training rows where asked."""
-        return backfill(
-            self.settings, BackfillRequest(output=output, settle_s=0), lambda _what, _done: None
-        )
+        return backfill(self.settings, BackfillRequest(output=output, settle_s=0), lambda _: None)
 
 
 def assert_same(held: dict[str, Any], due: dict[str, Any]) -> None:

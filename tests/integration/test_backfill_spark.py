@@ -21,6 +21,7 @@ from services.features.history.training_files import TrainingFiles
 from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.events import Interaction
 from slipstream.contracts.positions import StreamInteraction
+from slipstream.contracts.progress import ProgressStep
 from slipstream.contracts.times import DAY_MS, HOUR_MS
 from slipstream.features.training_rows import rows_between
 from slipstream.stores.lake import Lake
@@ -89,7 +90,7 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 _user_id, _item_id = attrgetter("user_id"), attrgetter("item_id")
 
 
-def quiet(_what: str, _done: float) -> None:
+def quiet(_step: ProgressStep) -> None:
     pass
 
 

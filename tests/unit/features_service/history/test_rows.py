@@ -24,6 +24,7 @@ from services.features.history.training_files import (
 )
 from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.positions import StreamInteraction
+from slipstream.contracts.progress import ProgressStep
 from slipstream.features import history, training_rows
 from slipstream.features.training_rows import rows_between
 from slipstream.stores.lake import Lake
@@ -38,7 +39,7 @@ CATALOGUE = [
 ]
 
 
-def quiet(_what: str, _done: float) -> None:
+def quiet(_step: ProgressStep) -> None:
     pass
 
 
