@@ -35,7 +35,7 @@ class Duration(click.ParamType[int]):
         return span_ms
 
 
-class Moment(click.ParamType[int]):
+class AgeOrTime(click.ParamType[int]):
     """A moment as an age (90m, 2h, 3d) or an ISO 8601 time; in milliseconds since the epoch."""
 
     name = "age|time"

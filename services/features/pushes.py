@@ -11,7 +11,7 @@ from uuid import uuid4
 import orjson
 from pydantic import ValidationError
 
-from slipstream.broker.producer import Outgoing
+from slipstream.broker.producer import OutgoingRecord
 from slipstream.contracts.events import CatalogRecord, Interaction
 from slipstream.contracts.topics import CATALOG, INTERACTIONS
 from slipstream.contracts.vocabulary import MAX_POSITION
@@ -68,7 +68,7 @@ class RefusedRowsError(ValueError):
 
 def records(
     source: str, frame: Frame, rules: PushRules, now_ms: int, request_id: str = ""
-) -> list[Outgoing]:
+) -> list[OutgoingRecord]:
     """A record for each row of the frame.
 
     `interactions` takes the fields of `Interaction`; every other column becomes a property. Rows
@@ -93,7 +93,7 @@ def records(
         raise UnknownSourceError(
             f"Unable to find push source {source!r}; there are {', '.join(SOURCES)}"
         )
-    made: list[Outgoing] = []
+    made: list[OutgoingRecord] = []
     faults: list[Fault] = []
     for number in range(_row_count(frame)):
         row = {name: column[number] for name, column in frame.items() if column[number] is not None}
@@ -236,10 +236,10 @@ def _position(row: Row) -> int | None:
     return position
 
 
-def _outgoing(record: Interaction | CatalogRecord, request_id: str) -> Outgoing:
+def _outgoing(record: Interaction | CatalogRecord, request_id: str) -> OutgoingRecord:
     if isinstance(record, Interaction):
-        return Outgoing(INTERACTIONS, record.user_id, record, request_id)
-    return Outgoing(CATALOG, f"{record.entity}:{record.entity_id}", record, request_id)
+        return OutgoingRecord(INTERACTIONS, record.user_id, record, request_id)
+    return OutgoingRecord(CATALOG, f"{record.entity}:{record.entity_id}", record, request_id)
 
 
 def _place(column: str, number: int) -> str:

@@ -25,7 +25,7 @@ _UNCHANGED: Final = bytes((FIRST, UNCHECKED))
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class AdmissionQuestion:
     """A question to the store about a request.
 
     `repeated` holds the indexes of messages whose id stands earlier in the same request.
@@ -50,7 +50,7 @@ class Admission:
         self.store = store
         self._source_rate, self._visitor_rate = source_rate, visitor_rate
 
-    def question(self, outcomes: Sequence[Outcome], origin: Origin) -> Question | None:
+    def question(self, outcomes: Sequence[Outcome], origin: Origin) -> AdmissionQuestion | None:
         """The question about a request; None if there is nothing to ask."""
         if not self.store.asks:
             return None
@@ -77,10 +77,10 @@ class Admission:
                     visitor = record.user_id if interaction else record.entity_id  # type: ignore[union-attr]
             ids.append(key)
             visitors.append(visitor)
-        return Question(AdmissionQuery(source, ids, visitors), frozenset(repeated))
+        return AdmissionQuestion(AdmissionQuery(source, ids, visitors), frozenset(repeated))
 
     def outcomes(
-        self, outcomes: list[Outcome], question: Question, judged: AdmissionVerdict
+        self, outcomes: list[Outcome], question: AdmissionQuestion, judged: AdmissionVerdict
     ) -> list[Outcome]:
         """The outcomes of the request after the store has judged it.
 

@@ -90,7 +90,7 @@ async def identify(request: Request) -> Response:
     return await _message(request, "identify")
 
 
-@events.post("/group", tags=["events"], **described(docs.Group))
+@events.post("/group", tags=["events"], **described(docs.GroupBody))
 async def group(request: Request) -> Response:
     """Membership of a visitor in a group."""
     return await _message(request, "group")
@@ -145,7 +145,7 @@ for _short, _endpoint in (
     events.add_api_route(f"/{_short}", _endpoint, methods=["POST"], include_in_schema=False)
 
 
-@router.post("/items", tags=["catalogue"], **described(docs.Items))
+@router.post("/items", tags=["catalogue"], **described(docs.ItemsBody))
 async def upsert_items(request: Request) -> Response:
     """Insert or replace items."""
     intake = parts(request).intake

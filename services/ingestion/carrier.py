@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from services.ingestion.spool import Entry, Spool, SpoolFullError
 from slipstream.broker import codec
 from slipstream.broker.kafka import BrokerUnavailableError, NotAcknowledgedError, RecordRefusedError
-from slipstream.broker.producer import Failure, Outgoing
+from slipstream.broker.producer import Failure, OutgoingRecord
 from slipstream.chassis.logging import get_logger
 from slipstream.contracts.times import now_ms
 from slipstream.contracts.topics import CATALOG, DEAD_LETTERS, INTERACTIONS
@@ -31,7 +31,7 @@ T = TypeVar("T")
 class Carrier(Protocol):
     """A way for records to their topics."""
 
-    async def publish_each(self, lists: Sequence[Sequence[Outgoing]]) -> list[Failure]:
+    async def publish_each(self, lists: Sequence[Sequence[OutgoingRecord]]) -> list[Failure]:
         """Deliver the records of several callers, and return a failure or None for each caller.
 
         Records are handed over in the order of calls, before anything is awaited.
@@ -85,7 +85,7 @@ class SpooledCarrier:
         self._draining = asyncio.create_task(self._drain())
         return self
 
-    async def publish_each(self, lists: Sequence[Sequence[Outgoing]]) -> list[Failure]:
+    async def publish_each(self, lists: Sequence[Sequence[OutgoingRecord]]) -> list[Failure]:
         """Return when the records are acknowledged by the broker or are on this disk."""
         if self._filled.is_set() or self._carrier.away:
             return await self._keep_each(lists, [None] * len(lists))
@@ -112,7 +112,7 @@ class SpooledCarrier:
         self._disk.shutdown(wait=False)
 
     async def _keep_each(
-        self, lists: Sequence[Sequence[Outgoing]], failures: list[Failure]
+        self, lists: Sequence[Sequence[OutgoingRecord]], failures: list[Failure]
     ) -> list[Failure]:
         """Spool the records that the broker may take later, and return what failed for good.
 
@@ -226,7 +226,7 @@ def _may_be_kept(failure: Failure) -> bool:
     )
 
 
-def _entry(record: Outgoing, failure: Failure) -> Entry:
+def _entry(record: OutgoingRecord, failure: Failure) -> Entry:
     value = record.record if isinstance(record.record, bytes) else codec.encode(record.record)
     return Entry(
         record.topic.name,
@@ -238,9 +238,9 @@ def _entry(record: Outgoing, failure: Failure) -> Entry:
     )
 
 
-def _outgoing(entry: Entry, doubtful: bool) -> Outgoing:
+def _outgoing(entry: Entry, doubtful: bool) -> OutgoingRecord:
     value = entry.value.encode()
     if entry.topic == INTERACTIONS.name and (entry.attempted or doubtful):
         # Appended to the JSON object without parsing it: of two equal names the last one counts.
         value = value[:-1] + b',"maybe_repeat":true}'
-    return Outgoing(TOPICS[entry.topic], entry.key, value, entry.request_id)
+    return OutgoingRecord(TOPICS[entry.topic], entry.key, value, entry.request_id)

@@ -69,7 +69,7 @@ class Identify(_Call):
     traits: dict[str, Any] | None = None
 
 
-class Group(_Call):
+class GroupBody(_Call):
     """Membership of a visitor in a group."""
 
     groupId: Id
@@ -85,7 +85,7 @@ class Alias(_Call):
     )
 
 
-class Message(_Call):
+class MessageBody(_Call):
     """A call within a batch, with the fields of its type."""
 
     type: Literal["track", "page", "screen", "identify", "group", "alias"]
@@ -101,13 +101,13 @@ class Message(_Call):
 class BatchBody(BaseModel):
     """Several calls. `context` and `sentAt` count for each message that has none of its own."""
 
-    batch: list[Message]
+    batch: list[MessageBody]
     sentAt: Time | None = None
     context: dict[str, Any] | None = None
     writeKey: str | None = None
 
 
-class Item(BaseModel):
+class ItemBody(BaseModel):
     """An item; every further field is an attribute, beside these or under `attributes`."""
 
     model_config = ConfigDict(extra="allow")
@@ -125,10 +125,10 @@ class Item(BaseModel):
     attributes: dict[str, Any] | None = None
 
 
-class Items(BaseModel):
+class ItemsBody(BaseModel):
     """Items to insert or replace."""
 
-    items: list[Item] = Field(
+    items: list[ItemBody] = Field(
         examples=[
             [{"item_id": "sku-1", "title": "Blue shoes", "categories": ["shoes"], "price": 59.9}]
         ]

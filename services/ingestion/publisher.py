@@ -12,11 +12,11 @@ from typing import Any
 import orjson
 from prometheus_client import CollectorRegistry, Counter
 
-from services.ingestion.admission import Admission, Question
+from services.ingestion.admission import Admission, AdmissionQuestion
 from services.ingestion.carrier import Carrier
 from services.ingestion.verdicts import NOT_KEPT, Acceptance, Duplicate, Origin, Outcome, Rejection
 from slipstream.broker.kafka import BrokerUnavailableError
-from slipstream.broker.producer import Failure, Outgoing
+from slipstream.broker.producer import Failure, OutgoingRecord
 from slipstream.chassis.errors import ServiceError, UnavailableError
 from slipstream.chassis.logging import get_logger
 from slipstream.contracts.events import DeadLetter, Interaction
@@ -40,7 +40,7 @@ class _Parcel:
 
     outcomes: list[Outcome]
     origin: Origin
-    question: Question | None
+    question: AdmissionQuestion | None
     done: "asyncio.Future[list[Outcome]]"
 
 
@@ -197,22 +197,22 @@ class OutcomePublisher:
             child.inc(count)
 
 
-def _records(outcomes: list[Outcome], origin: Origin) -> list[Outgoing]:
+def _records(outcomes: list[Outcome], origin: Origin) -> list[OutgoingRecord]:
     """The records of a request for all topics."""
-    outgoing: list[Outgoing] = []
+    outgoing: list[OutgoingRecord] = []
     for outcome in outcomes:
         if type(outcome) is Acceptance:
             for record in outcome.records:
                 if type(record) is Interaction:
                     outgoing.append(
-                        Outgoing(INTERACTIONS, record.user_id, record, origin.request_id)
+                        OutgoingRecord(INTERACTIONS, record.user_id, record, origin.request_id)
                     )
                 else:
                     key = f"{record.entity}:{record.entity_id}"  # type: ignore[union-attr]
-                    outgoing.append(Outgoing(CATALOG, key, record, origin.request_id))
+                    outgoing.append(OutgoingRecord(CATALOG, key, record, origin.request_id))
         elif isinstance(outcome, Rejection) and outcome.error.code not in NOT_KEPT:
             outgoing.append(
-                Outgoing(
+                OutgoingRecord(
                     DEAD_LETTERS, origin.source, _dead_letter(outcome, origin), origin.request_id
                 )
             )

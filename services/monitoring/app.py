@@ -16,7 +16,7 @@ from services.monitoring.probes import Probes
 from services.monitoring.repository import SlateLog
 from services.monitoring.rules import rules
 from services.monitoring.settings import MonitoringSettings
-from slipstream.broker.producer import Outgoing, open_producer
+from slipstream.broker.producer import OutgoingRecord, open_producer
 from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.app import create_service
 from slipstream.chassis.client import Peer
@@ -58,7 +58,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         stack.push_async_callback(asyncio.to_thread, probes.close)
 
         def announce(events: Sequence[AlertEvent]) -> None:
-            asyncio.run(producer.publish([Outgoing(ALERTS, event.rule, event) for event in events]))
+            asyncio.run(
+                producer.publish([OutgoingRecord(ALERTS, event.rule, event) for event in events])
+            )
 
         judged = rules(settings.monitoring)
         checkup = Checkup(slates, book, probes, judged, settings.monitoring, announce, now_ms)

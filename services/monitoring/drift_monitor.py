@@ -38,7 +38,7 @@ class Thresholds(BaseModel):
         )
 
 
-class FeatureDrift(BaseModel):
+class FeatureDriftFigures(BaseModel):
     """The drift of one feature.
 
     Bins are `edges[i] <= x < edges[i + 1]`, the outermost ones open, with their shares in training
@@ -77,7 +77,7 @@ class DriftReport(BaseModel):
     model_version: str | None
     reason: str = ""
     thresholds: Thresholds
-    features: list[FeatureDrift]
+    features: list[FeatureDriftFigures]
     answered_by: MixDrift
 
 
@@ -85,7 +85,7 @@ def feature_drift(
     reference: Mapping[str, Histogram],
     recent: Sequence[tuple[str, Mapping[str, float]]],
     thresholds: Thresholds,
-) -> list[FeatureDrift]:
+) -> list[FeatureDriftFigures]:
     """The drift of each feature of the reference, the greatest first.
 
     `recent` are pairs of visitor and features, one for each slate.
@@ -101,13 +101,13 @@ def feature_drift(
 
 def _feature_drift(
     name: str, shape: Histogram, recent: list[tuple[str, float]], thresholds: Thresholds
-) -> FeatureDrift:
+) -> FeatureDriftFigures:
     values = [value for _, value in recent]
     visitors = len({user_id for user_id, _ in recent})
     expected = np.asarray(shape.counts, np.int64)
     actual = histogram(np.asarray(values, np.float64), np.asarray(shape.edges, np.float64))
     psi = population_stability_index(expected, actual) if values else None
-    return FeatureDrift(
+    return FeatureDriftFigures(
         feature=name,
         psi=psi,
         level=thresholds.level(psi or 0.0, visitors),

@@ -18,7 +18,7 @@ _Z95 = 1.959963984540054
 K = TypeVar("K")
 
 
-class Rate(BaseModel):
+class RateInterval(BaseModel):
     """A share with its 95 % Wilson interval, as fractions; `value` is null without any trial."""
 
     value: float | None
@@ -39,10 +39,10 @@ class QualityRow(BaseModel):
     slates: int
     shown: int
     items: int
-    click_through: Rate = Field(description="slates with a click, of slates shown")
-    conversion: Rate = Field(description="slates with a cart or purchase, of slates shown")
-    item_click_through: Rate
-    item_conversion: Rate
+    click_through: RateInterval = Field(description="slates with a click, of slates shown")
+    conversion: RateInterval = Field(description="slates with a cart or purchase, of slates shown")
+    item_click_through: RateInterval
+    item_conversion: RateInterval
 
 
 class QualityReport(BaseModel):
@@ -62,20 +62,20 @@ class QualityReport(BaseModel):
     )
 
 
-def wilson(count: int, of: int) -> Rate:
+def wilson(count: int, of: int) -> RateInterval:
     """The interval of E. B. Wilson, “Probable inference, the law of succession, and statistical
     inference”, JASA 1927.
 
     Without any trial there is no value, and the interval is (0, 1).
     """
     if of == 0:
-        return Rate(value=None, low=0.0, high=1.0, count=count, of=of)
+        return RateInterval(value=None, low=0.0, high=1.0, count=count, of=of)
     share = count / of
     spread = _Z95 * sqrt(share * (1 - share) / of + _Z95**2 / (4 * of**2))
     middle, scale = share + _Z95**2 / (2 * of), 1 + _Z95**2 / of
     low = 0.0 if count == 0 else (middle - spread) / scale
     high = 1.0 if count == of else (middle + spread) / scale
-    return Rate(value=share, low=low, high=high, count=count, of=of)
+    return RateInterval(value=share, low=low, high=high, count=count, of=of)
 
 
 def row(

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from services.training.model_event_repository import ModelEventBook
 from slipstream.broker.kafka import BrokerUnavailableError, RecordRefusedError
-from slipstream.broker.producer import Outgoing
+from slipstream.broker.producer import OutgoingRecord
 from slipstream.chassis.logging import get_logger
 from slipstream.contracts.topics import MODEL_EVENTS
 
@@ -18,7 +18,7 @@ RETRY_S: Final = 1.0
 # Seconds until a stop is noticed.
 _STOP_SEEN_S: Final = 0.2
 
-Publish = Callable[[Sequence[Outgoing]], Coroutine[Any, Any, None]]
+Publish = Callable[[Sequence[OutgoingRecord]], Coroutine[Any, Any, None]]
 
 
 class Announcer:
@@ -59,7 +59,9 @@ class Announcer:
             event = waiting.event
             try:
                 asyncio.run(
-                    self._publish([Outgoing(MODEL_EVENTS, event.model, event, waiting.request_id)])
+                    self._publish(
+                        [OutgoingRecord(MODEL_EVENTS, event.model, event, waiting.request_id)]
+                    )
                 )
             except RecordRefusedError as error:
                 log.error(

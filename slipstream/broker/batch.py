@@ -29,7 +29,7 @@ class Message(Generic[R]):
 
 
 @dataclass(frozen=True, slots=True)
-class Malformed:
+class MalformedMessage:
     """Bytes on a topic that are not its record, with the reason."""
 
     source: Source
@@ -44,7 +44,7 @@ class Batch:
     """The records of one poll. Commit `next_offsets` once all of them have had their effect."""
 
     messages: list[Message[Any]] = field(default_factory=list)
-    malformed: list[Malformed] = field(default_factory=list)
+    malformed: list[MalformedMessage] = field(default_factory=list)
     next_offsets: dict[Source, int] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
@@ -60,7 +60,7 @@ class Batch:
                 decoded = codec.decode(topic, record.value)
             except codec.MalformedRecordError as error:
                 self.malformed.append(
-                    Malformed(source, record.offset, record.value, str(error), rid)
+                    MalformedMessage(source, record.offset, record.value, str(error), rid)
                 )
             else:
                 key = record.key.decode(errors="replace") if record.key else ""

@@ -32,7 +32,7 @@ _DOUBT_S: Final = 1.0
 _ASK_AGAIN_S: Final = 0.02
 
 
-class Outgoing(NamedTuple):
+class OutgoingRecord(NamedTuple):
     """A record to be sent. Its key decides the partition, and so the order; a record that is
     encoded already is sent as it is.
     """
@@ -75,7 +75,7 @@ class Delivery:
         self._places: dict[tuple[str, int], TopicPartition] = {}
 
     async def deliver(
-        self, client: ProducerClient, lists: Sequence[Sequence[Outgoing]]
+        self, client: ProducerClient, lists: Sequence[Sequence[OutgoingRecord]]
     ) -> list[Failure]:
         """Send several callers' records; returns the failure of each caller, in the order given.
 
@@ -100,7 +100,10 @@ class Delivery:
         return [failures[place] for place in range(len(lists))]
 
     async def _hand_over_when_known(
-        self, client: ProducerClient, lists: Sequence[Sequence[Outgoing]], topics: Collection[str]
+        self,
+        client: ProducerClient,
+        lists: Sequence[Sequence[OutgoingRecord]],
+        topics: Collection[str],
     ) -> list[Failure]:
         """Hand records over once the partitions of these topics are known; fail all of them when
         they are not in time.
@@ -117,7 +120,7 @@ class Delivery:
         return await self._hand_over(client, lists)
 
     async def _hand_over(
-        self, client: ProducerClient, lists: Sequence[Sequence[Outgoing]]
+        self, client: ProducerClient, lists: Sequence[Sequence[OutgoingRecord]]
     ) -> list[Failure]:
         """Hand records over and wait until the broker has answered for all, or time is up."""
         loop = asyncio.get_running_loop()
@@ -168,7 +171,7 @@ class Delivery:
         return await outcome
 
     def _append(
-        self, client: ProducerClient, records: Sequence[Outgoing], handed: dict[int, Any]
+        self, client: ProducerClient, records: Sequence[OutgoingRecord], handed: dict[int, Any]
     ) -> None:
         """Append one caller's records, and put the futures of their batches into `handed`."""
         topic, name, partitions, request_id, headers = None, "", 0, None, codec.headers("")

@@ -11,7 +11,7 @@ from slipstream.broker.arguments import producer_arguments
 from slipstream.broker.client import ProducerClient
 from slipstream.broker.delivery import OF_THE_RECORD, Delivery
 from slipstream.broker.delivery import Failure as Failure
-from slipstream.broker.delivery import Outgoing as Outgoing
+from slipstream.broker.delivery import OutgoingRecord as OutgoingRecord
 from slipstream.broker.kafka import BrokerUnavailableError, reachable
 from slipstream.broker.topics import ensure_topics, physical, topic_differences
 from slipstream.chassis.logging import get_logger
@@ -86,7 +86,7 @@ class Producer:
         except (KafkaError, BrokerUnavailableError) as error:
             failed(error)
 
-    async def publish(self, records: Sequence[Outgoing]) -> None:
+    async def publish(self, records: Sequence[OutgoingRecord]) -> None:
         """Send records and return when the broker has acknowledged all; a key keeps its order.
 
         Raises:
@@ -100,7 +100,7 @@ class Producer:
         if failure is not None:
             raise failure
 
-    async def publish_each(self, lists: Sequence[Sequence[Outgoing]]) -> list[Failure]:
+    async def publish_each(self, lists: Sequence[Sequence[OutgoingRecord]]) -> list[Failure]:
         """Send several callers' records at once; returns each caller's failure, in the order given.
 
         Records of a topic with unknown partitions wait for them, up to the time that a delivery may

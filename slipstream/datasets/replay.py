@@ -23,20 +23,12 @@ import pyarrow as pa
 
 from slipstream.contracts.progress import Progress, ProgressStep
 from slipstream.datasets.interactions import read_interactions, read_items
+from slipstream.datasets.upload import ReplayError, bodies, post
 
-# Stay below what ingestion takes in one body.
-MAX_BODY_BYTES = 400_000
 ITEMS_A_BODY = 500
-ATTEMPTS = 10
-FIRST_PAUSE_S = 0.2
-LONGEST_PAUSE_S = 10.0
 # With a speed, events that fall due within this time travel together.
 TICK_S = 0.05
 FIELDS = ("user_id", "item_id", "event_type", "timestamp")
-
-
-class ReplayError(RuntimeError):
-    """Ingestion can't be reached, or refuses everything. The message says what to do."""
 
 
 @dataclass(slots=True)
@@ -253,52 +245,3 @@ def _track_calls(events: pa.Table) -> Iterator[tuple[str, int, bytes]]:
 
 def _encode(value: Any) -> bytes:
     return orjson.dumps(value, default=str)
-
-
-def bodies(encoded: Iterator[bytes], name: str, most: int) -> Iterator[tuple[bytes, int]]:
-    """Bodies `{name: […]}` with their numbers of entries.
-
-    A body has at most `most` entries and about `MAX_BODY_BYTES`.
-    """
-
-    def body() -> bytes:
-        return b'{"%b":[%b]}' % (name.encode(), b",".join(gathered))
-
-    gathered: list[bytes] = []
-    size = 0
-    for entry in encoded:
-        if gathered and (len(gathered) >= most or size + len(entry) > MAX_BODY_BYTES):
-            yield body(), len(gathered)
-            gathered, size = [], 0
-        gathered.append(entry)
-        size += len(entry) + 1
-    if gathered:
-        yield body(), len(gathered)
-
-
-async def post(client: httpx.AsyncClient, path: str, body: bytes) -> dict[str, Any]:
-    """The verdicts on a body, after as many attempts as it takes."""
-    pause = FIRST_PAUSE_S
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            response = await client.post(
-                path, content=body, headers={"Content-Type": "application/json"}
-            )
-        except httpx.TransportError as error:
-            complaint, wait = f"ingestion at {client.base_url} can't be reached: {error!r}", None
-        else:
-            if response.status_code == 200:
-                verdicts: dict[str, Any] = orjson.loads(response.content)
-                return verdicts
-            complaint = (
-                f"ingestion at {client.base_url} answered {response.status_code} to {path}: "
-                f"{response.text[:300]}"
-            )
-            if response.status_code not in (429, 502, 503, 504):
-                raise ReplayError(complaint)
-            given = response.headers.get("retry-after", "")
-            wait = float(given) if given.isdigit() else None
-        if attempt < ATTEMPTS:
-            await asyncio.sleep(min(pause if wait is None else wait, LONGEST_PAUSE_S))
-            pause = min(pause * 2, LONGEST_PAUSE_S)
-    raise ReplayError(f"{complaint} (after {ATTEMPTS} attempts)")

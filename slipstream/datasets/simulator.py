@@ -4,7 +4,7 @@ It is made so that recommenders differ on it. Popularity follows Zipf's law, and
 time. Visitors have favourite categories, most in one department, that change slowly, and a liking
 for brands that they share with others. A visit has an order: on to a similar item, to a complement,
 back to the item before, away to something else, into the cart, and sometimes to a purchase.
-`simulated_catalogue`, `simulated_visits` and `simulated_slates` draw it.
+`simulated_catalogue`, `simulated_visits`, `simulated_shoppers` and `simulated_slates` draw it.
 
 Visitors are made in portions, so that memory grows with visitors and items, not with events.
 """
@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from slipstream.contracts.progress import Progress, ProgressStep
 from slipstream.datasets.simulated_catalogue import Ints, item_table, make_catalogue
+from slipstream.datasets.simulated_shoppers import Shoppers, brand_likings, browse
 from slipstream.datasets.simulated_slates import with_slates
 from slipstream.datasets.simulated_visits import (
     DAY,
@@ -31,10 +32,7 @@ from slipstream.datasets.simulated_visits import (
     TYPES,
     Behaviour,
     Events,
-    Shoppers,
     activity,
-    brand_likings,
-    browse,
     visits,
 )
 
@@ -92,7 +90,7 @@ class Simulation:
 
 
 @dataclass(frozen=True)
-class Simulated:
+class SimulatedFiles:
     """The files, and how many events of each type are in them."""
 
     interactions: Path
@@ -102,7 +100,7 @@ class Simulated:
 
 def simulate(
     folder: Path, simulation: Simulation, progress: Progress = lambda _: None
-) -> Simulated:
+) -> SimulatedFiles:
     """Write `interactions.parquet` and `items.parquet` into a folder, which is made if needed.
 
     Every visitor has an event, not every item has. Events go by visitor, then time; two of a
@@ -113,7 +111,7 @@ def simulate(
 
     In the end both files are there, or none. Raises FileExistsError where one is there already.
     """
-    files = Simulated(folder / "interactions.parquet", folder / "items.parquet", Counter())
+    files = SimulatedFiles(folder / "interactions.parquet", folder / "items.parquet", Counter())
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng((simulation.seed, 0))
     catalogue = make_catalogue(

@@ -110,7 +110,7 @@ class SoftmaxState(NamedTuple):
     log_total: np.float32
 
 
-class Scored(NamedTuple):
+class SparseScores(NamedTuple):
     """Sparse scores over the catalogue: each item at most once, in ascending order of index.
 
     `state` lets the same retriever score further items.
@@ -145,11 +145,11 @@ class Retriever(Protocol):
     @property
     def logarithmic(self) -> bool: ...
 
-    def score(self, history: History) -> Scored:
+    def score(self, history: History) -> SparseScores:
         """Scores for the next item; empty where the history says nothing."""
         ...
 
-    def score_at(self, scored: Scored, items: Indices) -> Scores:
+    def score_at(self, scored: SparseScores, items: Indices) -> Scores:
         """The scores of any `items`, given the answer of `score` for the same history."""
         ...
 

@@ -18,7 +18,7 @@ from torch.distributed.rendezvous import rendezvous
 
 
 @dataclass(frozen=True)
-class Group:
+class ProcessGroup:
     """A group of `size` processes, of which this is number `rank`, and this one's device."""
 
     size: int
@@ -50,7 +50,7 @@ class Group:
 
 
 @contextmanager
-def joined() -> Iterator[Group]:
+def joined() -> Iterator[ProcessGroup]:
     """This process's group, for the length of the block.
 
     A process that leaves the block waits for the others, since ending would close connections that
@@ -59,7 +59,7 @@ def joined() -> Iterator[Group]:
     number = int(os.environ.get("LOCAL_RANK", "0"))
     device = torch.device("cuda", number) if torch.cuda.is_available() else torch.device("cpu")
     if "TORCHELASTIC_RUN_ID" not in os.environ:
-        yield Group(1, 0, device)
+        yield ProcessGroup(1, 0, device)
         return
     store, rank, size = next(rendezvous("env://"))
     meeting = _meet(store, size)
@@ -67,7 +67,7 @@ def joined() -> Iterator[Group]:
     torch.distributed.init_process_group(
         "nccl" if device.type == "cuda" else "gloo", store=own, rank=rank, world_size=size
     )
-    yield Group(size, rank, device)
+    yield ProcessGroup(size, rank, device)
     _meet(store, size)
     torch.distributed.destroy_process_group()
 

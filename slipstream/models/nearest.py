@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from slipstream.models.base import Arrays, Indices, Scored, Scores, SoftmaxState
+from slipstream.models.base import Arrays, Indices, Scores, SoftmaxState, SparseScores
 
 # The largest catalogue whose items are all compared, see `clusters`.
 EXACT_UP_TO = 20_000
@@ -53,7 +53,7 @@ class Nearest:
         """The vectors of any items (items, dim)."""
         return self.rows[self.place[items]] if len(self.place) else self.rows[items]
 
-    def probabilities(self, state: Scores) -> Scored:
+    def probabilities(self, state: Scores) -> SparseScores:
         """The softmax of the inner products over the compared items, for the best of them."""
         if not len(self.centres):
             logits = self.rows @ state
@@ -62,7 +62,7 @@ class Nearest:
             total = share.sum()
             everything = np.arange(len(logits), dtype=np.int32)
             normaliser = np.float32(top + np.log(total))
-            return Scored(everything, share / total, SoftmaxState(state, normaliser))
+            return SparseScores(everything, share / total, SoftmaxState(state, normaliser))
         begins, ends = self._nearest(state)
         logits = np.concatenate(
             [self.rows[begin:end] @ state for begin, end in zip(begins, ends, strict=True)]
@@ -77,9 +77,9 @@ class Nearest:
             compared, logits = compared[best], logits[best]
         order = np.argsort(compared)
         share = np.exp(logits[order] - normaliser)
-        return Scored(compared[order], share, SoftmaxState(state, np.float32(normaliser)))
+        return SparseScores(compared[order], share, SoftmaxState(state, np.float32(normaliser)))
 
-    def probabilities_of(self, scored: Scored, items: Indices) -> Scores:
+    def probabilities_of(self, scored: SparseScores, items: Indices) -> Scores:
         """The probabilities of any items, on the scale of an answer of `probabilities`."""
         softmax = scored.state
         if softmax is None:

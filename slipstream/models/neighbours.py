@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from slipstream.models.base import Arrays, History, Indices, Parameters, Scored, Scores
+from slipstream.models.base import Arrays, History, Indices, Parameters, Scores, SparseScores
 
 if TYPE_CHECKING:  # a server of saved bundles needs no SciPy
     from scipy import sparse
@@ -96,15 +96,15 @@ class ItemToItem:
     def n_items(self) -> int:
         return len(self.indptr) - 1
 
-    def score(self, history: History) -> Scored:
+    def score(self, history: History) -> SparseScores:
         item, weight = self.weighting(history)
         n_items = self.n_items
         if len(self.data) > len(self.indices):
             votes = weight @ self.data.reshape(n_items, n_items)[item]
-            return Scored(np.arange(n_items, dtype=np.int32), votes)
+            return SparseScores(np.arange(n_items, dtype=np.int32), votes)
         begin, end = self.indptr[item], self.indptr[item + 1]
         if not (end > begin).any():
-            return Scored(np.empty(0, np.int32), np.empty(0, np.float32))
+            return SparseScores(np.empty(0, np.int32), np.empty(0, np.float32))
         spans = [slice(b, e) for b, e in zip(begin.tolist(), end.tolist(), strict=True)]
         voted = np.concatenate([self.indices[span] for span in spans])
         votes = np.concatenate([self.data[span] for span in spans]) * np.repeat(weight, end - begin)
@@ -113,9 +113,9 @@ class ItemToItem:
         ):  # adding up over the whole catalogue is then cheaper than sorting
             total = np.bincount(voted, votes, n_items)
             found = np.flatnonzero(total).astype(np.int32)
-            return Scored(found, total[found].astype(np.float32))
+            return SparseScores(found, total[found].astype(np.float32))
         found, place = np.unique(voted, return_inverse=True)
-        return Scored(found, np.bincount(place, votes).astype(np.float32))
+        return SparseScores(found, np.bincount(place, votes).astype(np.float32))
 
     def score_all(self, histories: Sequence[History]) -> Scores:
         """The `score` of many histories at once, dense (histories, items).
@@ -140,7 +140,7 @@ class ItemToItem:
         votes = sparse.csr_array((self.data, self.indices, self.indptr), shape=(n_items, n_items))
         return np.asarray((ballots @ votes).toarray(), np.float32)
 
-    def score_at(self, scored: Scored, items: Indices) -> Scores:
+    def score_at(self, scored: SparseScores, items: Indices) -> Scores:
         return scored.at(items)
 
     def arrays(self) -> Arrays:

@@ -17,8 +17,8 @@ from slipstream.models.base import (
     Indices,
     InteractionLog,
     Parameters,
-    Scored,
     Scores,
+    SparseScores,
 )
 
 # Only the most popular items are proposed, so that a request does not cost more in a larger
@@ -36,10 +36,10 @@ class Popularity:
     kind: ClassVar[str] = "popularity"
     logarithmic: ClassVar[bool] = True
 
-    def score(self, history: History) -> Scored:  # noqa: ARG002
-        return Scored(self.head, self.share[self.head])
+    def score(self, history: History) -> SparseScores:  # noqa: ARG002
+        return SparseScores(self.head, self.share[self.head])
 
-    def score_at(self, scored: Scored, items: Indices) -> Scores:  # noqa: ARG002
+    def score_at(self, scored: SparseScores, items: Indices) -> Scores:  # noqa: ARG002
         return self.share[items]
 
     def arrays(self) -> Arrays:

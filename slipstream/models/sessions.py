@@ -21,8 +21,8 @@ from slipstream.models.base import (
     Indices,
     InteractionLog,
     Parameters,
-    Scored,
     Scores,
+    SparseScores,
 )
 
 # A longer history is cut into visits of this length: its ends have little to do with each other.
@@ -78,10 +78,10 @@ class Sessions:
     def n_items(self) -> int:
         return len(self.item_ends)
 
-    def score(self, history: History) -> Scored:
+    def score(self, history: History) -> SparseScores:
         neighbours = self._neighbours(history)
         if neighbours is None:
-            return Scored(np.empty(0, np.int32), np.empty(0, np.float32))
+            return SparseScores(np.empty(0, np.int32), np.empty(0, np.float32))
         visits, shared, similarity = neighbours
         end = self.ends[visits]
         length = end - self._begin(visits)
@@ -96,7 +96,7 @@ class Sessions:
             begin = np.where(found > 0, self.item_ends[found - 1], 0)
             total *= ((self.item_ends[found] - begin) / len(self.ends)) ** -self.own.rarity
         voted = total > 0
-        return Scored(found[voted].astype(np.int32), total[voted].astype(np.float32))
+        return SparseScores(found[voted].astype(np.int32), total[voted].astype(np.float32))
 
     def score_all(self, histories: Sequence[History]) -> Scores:
         """The `score` of many histories, dense (histories, items)."""
@@ -106,7 +106,7 @@ class Sessions:
             scores[row, found.item] = found.score
         return scores
 
-    def score_at(self, scored: Scored, items: Indices) -> Scores:
+    def score_at(self, scored: SparseScores, items: Indices) -> Scores:
         return scored.at(items)
 
     def _neighbours(

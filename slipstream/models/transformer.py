@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from slipstream.models.base import Arrays, History, Indices, Parameters, Scored, Scores
+from slipstream.models.base import Arrays, History, Indices, Parameters, Scores, SparseScores
 from slipstream.models.nearest import Nearest
 
 BUCKETS = 32
@@ -80,12 +80,12 @@ class Transformer:
     kind: ClassVar[str] = "transformer"
     logarithmic: ClassVar[bool] = True
 
-    def score(self, history: History) -> Scored:
+    def score(self, history: History) -> SparseScores:
         if not len(history.item):
-            return Scored(np.empty(0, np.int32), np.empty(0, np.float32))
+            return SparseScores(np.empty(0, np.int32), np.empty(0, np.float32))
         return self.items.probabilities(self.state(history))
 
-    def score_at(self, scored: Scored, items: Indices) -> Scores:
+    def score_at(self, scored: SparseScores, items: Indices) -> Scores:
         return self.items.probabilities_of(scored, items)
 
     def state(self, history: History) -> Scores:

@@ -5,49 +5,25 @@ running average over steps (B. Polyak, A. Juditsky, "Acceleration of Stochastic 
 Averaging", 1992). Training stops when they no longer get better on validation.
 """
 
-import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from slipstream.models import distributed
-from slipstream.models.base import Dense, History, InteractionLog, Scores
+from slipstream.models.base import Dense, InteractionLog
 from slipstream.models.checkpoint import Checkpoint, digest
-from slipstream.models.clusters import clustered
-from slipstream.models.sequences import filled, sequences
-from slipstream.models.transformer import Shape, Transformer
-from slipstream.models.transformer_network import Batch, Network
+from slipstream.models.transformer import Transformer
 from slipstream.models.transformer_parameters import TransformerParameters
+from slipstream.models.transformer_training import Epoch, NetworkInTraining
 
 if TYPE_CHECKING:
     from scipy import sparse
 
-_MOST_KINDS = 16
-_WARM_UP = 100
-_CLIP = 5.0
-# Steps between two calls of `underway`: some seconds.
-_TOLD_EVERY = 50
-
-
-class Epoch(NamedTuple):
-    """The progress of a training."""
-
-    epoch: int
-    epochs: int
-    loss: float
-    quality: float | None
-
 
 @dataclass(frozen=True)
-class Fitted:
+class TransformerFit:
     """A trained network. `epochs` is the age of its weights; `curve` has each epoch's entry."""
 
     model: Transformer
@@ -66,7 +42,7 @@ def fit_transformer(
     underway: Callable[[float], None] = lambda _: None,
     checkpoints: Path | None = None,
     seed: int = 0,
-) -> Fitted:
+) -> TransformerFit:
     """Train on the sequences of `log`.
 
     The same input and seed give the same model to the bit, on one kind of machine with as many
@@ -91,7 +67,7 @@ def fit_transformer(
     if not (log.user[1:] == log.user[:-1]).any():
         raise ValueError("no visitor has two events: there is no sequence to learn from")
     with distributed.joined() as group:
-        run = _Training(group, log, parameters, terms, start, seed)
+        run = NetworkInTraining(group, log, parameters, terms, start, seed)
         sizes = [(name, tuple(value.shape)) for name, value in run.network.named_parameters()]
         arrays = [
             log.user,
@@ -116,243 +92,4 @@ def fit_transformer(
             if not group.rank:
                 checkpoint.write(run.state())
             progress(run.curve[-1])
-        return Fitted(run.model(), run.best.epoch, run.curve)
-
-
-class _Best(NamedTuple):
-    """The best weights so far, and their epoch."""
-
-    epoch: int
-    quality: float
-    weights: dict[str, Tensor]
-
-
-class _Training:
-    """A network in training."""
-
-    def __init__(
-        self,
-        group: distributed.Group,
-        log: InteractionLog,
-        parameters: TransformerParameters,
-        terms: "sparse.csr_array[Any, Any] | None",
-        start: Transformer | None,
-        seed: int,
-    ) -> None:
-        self.group, self.log, self.parameters, self.seed = group, log, parameters, seed
-        self.device = group.device
-        torch.manual_seed(seed)
-        kinds = np.unique(log.weight)
-        if start is not None:  # else its vectors of kinds would be lost, or mean others
-            kinds = np.array(start.shape.kinds, np.float32)
-        elif len(kinds) > _MOST_KINDS:
-            kinds = np.quantile(kinds, np.linspace(0, 1, _MOST_KINDS), method="lower")
-        shape = Shape(parameters.window, parameters.heads, tuple(float(kind) for kind in kinds))
-        self.network = Network(log.n_items, parameters, shape, terms).to(self.device)
-        if start is not None and start.items.rows.shape == self.network.own.shape:
-            self._go_on_from(start, terms)
-        self.wrapped = self.group.wrap(self.network)
-        self.optimiser = torch.optim.AdamW(
-            self.network.parameters(),
-            lr=parameters.learning_rate,
-            weight_decay=parameters.weight_decay,
-            betas=(0.9, 0.98),
-            fused=True,
-        )
-        self.average = self._weights()
-        self.best = _Best(0, -math.inf, self._weights())
-        self.epoch = self.step = 0
-        self.curve: list[Epoch] = []
-        count = np.bincount(log.item, minlength=log.n_items).astype(np.float64)
-        self.known = count > 0
-        drawn = np.where(self.known, count, 0.1) ** 0.75
-        self.drawn = torch.from_numpy(drawn / drawn.sum()).float().to(self.device)
-
-    def train_epoch(self, underway: Callable[[float], None]) -> float:
-        """Pass once over all sequences, and return the mean loss of the steps."""
-        own = self.parameters
-        torch.manual_seed(self.seed * 1_000_003 + self.epoch * 1_009 + self.group.rank)
-        self.network.train()
-        losses = []
-        batches = self._batches(np.random.default_rng([self.seed, self.epoch]))
-        for place, (begin, length) in enumerate(batches):
-            self.step += 1
-            done = (self.epoch + place / len(batches)) / own.epochs
-            if self.step % _TOLD_EVERY == 0:
-                underway(done)
-            for group in self.optimiser.param_groups:
-                group["lr"] = (
-                    own.learning_rate
-                    * min(1.0, self.step / _WARM_UP)
-                    * (1 - done if own.decay else 1)
-                )
-            batch = self._batch(begin, length)
-            negatives, log_drawn = self._negatives()
-            with torch.autocast(
-                self.device.type, torch.bfloat16, enabled=distributed.quick_in_bfloat16(self.device)
-            ):
-                loss = self.wrapped(batch, negatives, log_drawn)
-            self.optimiser.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(self.network.parameters(), _CLIP)
-            self.optimiser.step()
-            losses.append(loss.item())
-            decay = min(own.average, (1 + self.step) / (10 + self.step))
-            with torch.no_grad():
-                for name, value in self.network.named_parameters():
-                    self.average[name].lerp_(value, 1 - decay)
-        self.epoch += 1
-        return float(np.mean(losses)) if losses else 0.0
-
-    def diverged(self) -> bool:
-        """Whether weights are NaN or infinite, so that scores would compare with nothing."""
-        return not all(bool(value.isfinite().all()) for value in self.average.values())
-
-    @contextmanager
-    def averaged(self) -> Iterator[Dense]:
-        """Give the network its average weights for the block, as a scorer."""
-        present = self._weights()
-        self.network.load_state_dict(self.average, strict=False)
-        self.network.eval()
-        try:
-            yield _Answers(self.network, self.log.n_items)
-        finally:
-            self.network.load_state_dict(present, strict=False)
-
-    def judged(self, loss: float, quality: float | None) -> None:
-        """End an epoch, and keep its weights if they are the best, or if nothing judges them."""
-        self.curve.append(Epoch(self.epoch, self.parameters.epochs, loss, quality))
-        if quality is None or quality > self.best.quality:
-            self.best = _Best(
-                self.epoch,
-                quality or 0.0,
-                {name: value.clone() for name, value in self.average.items()},
-            )
-
-    def state(self) -> dict[str, Any]:
-        """The state from which the training can go on."""
-        return {
-            "weights": self._weights(),
-            "optimiser": self.optimiser.state_dict(),
-            "average": self.average,
-            "best": list(self.best),
-            "epoch": self.epoch,
-            "step": self.step,
-            "curve": [list(entry) for entry in self.curve],
-        }
-
-    def go_back_to(self, state: dict[str, Any]) -> None:
-        """Go back to a `state`."""
-        self.network.load_state_dict(state["weights"], strict=False)
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.average, self.best = state["average"], _Best(*state["best"])
-        self.epoch, self.step = state["epoch"], state["step"]
-        self.curve = [Epoch(*entry) for entry in state["curve"]]
-
-    def model(self) -> Transformer:
-        """The network for serving, with the best weights."""
-        self.network.load_state_dict(self.best.weights, strict=False)
-        with torch.no_grad():
-            vectors = self.network.vectors().detach().clone()
-            if (
-                self.network.terms is not None
-            ):  # an item without events has only its attributes to go by
-                unknown = torch.from_numpy(~self.known).to(self.device)
-                vectors = torch.where(unknown[:, None], vectors - self.network.own, vectors)
-            arrays = {
-                name: value.detach().cpu().numpy()
-                for name, value in self.network.named_parameters()
-                if name not in ("own", "terms")
-            }
-        return Transformer(arrays, clustered(vectors.cpu().numpy(), self.seed), self.network.shape)
-
-    def _weights(self) -> dict[str, Tensor]:
-        """A copy of the parameters."""
-        return {name: value.detach().clone() for name, value in self.network.named_parameters()}
-
-    def _go_on_from(self, start: Transformer, terms: "sparse.csr_array[Any, Any] | None") -> None:
-        """Take over a model's weights where they fit.
-
-        The part of its vectors that attributes explain goes to the attributes' vectors.
-        """
-        vectors = start.items.vectors(np.arange(len(start.items.rows), dtype=np.int32))
-        with torch.no_grad():
-            for name, value in self.network.named_parameters():
-                if name in start.weights and value.shape == start.weights[name].shape:
-                    value.copy_(torch.from_numpy(np.array(start.weights[name])))
-            if terms is not None and self.network.terms is not None:
-                # An item that the other one did not know has only its attributes to begin with.
-                known: NDArray[np.bool_] = np.asarray(vectors.any(axis=1))
-                explained = _ridge(terms[known], vectors[known])
-                self.network.terms.copy_(torch.from_numpy(explained))
-                vectors = np.where(known[:, None], vectors - terms @ explained, np.float32(0))
-            self.network.own.copy_(torch.from_numpy(np.array(vectors)))
-
-    def _negatives(self) -> tuple[Tensor | None, Tensor]:
-        """Items drawn for one step, and the logarithm of each one's expected number of draws."""
-        wanted = self.parameters.negatives
-        if self.log.n_items <= 2 * wanted:
-            return None, self.drawn
-        drawn = torch.multinomial(self.drawn, wanted, replacement=True)
-        return drawn, self.drawn[drawn].log() + math.log(wanted)
-
-    def _batches(
-        self, random: np.random.Generator
-    ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """This process's batches of the epoch, in random order: begins and lengths of sequences."""
-        begin, length = sequences(self.log.user, self.parameters.window, random)
-        order = np.lexsort((random.random(len(length)), length))
-        room = max(1, self.parameters.batch // self.group.size)
-        groups = list(filled(length[order], room))
-        random.shuffle(groups)
-        whole = len(groups) - len(groups) % self.group.size
-        mine = groups[self.group.rank : whole : self.group.size]
-        return [(begin[order[group]], length[order[group]]) for group in mine]
-
-    def _batch(self, begin: NDArray[np.int64], length: NDArray[np.int64]) -> Batch:
-        places = np.arange(length.max())
-        real = places < length[:, None]
-        rows = np.minimum(begin[:, None] + places, begin[:, None] + length[:, None] - 1)
-        log = self.log
-        history = History(log.item[rows], log.weight[rows], log.timestamp[rows])
-        return Batch.of(history, real, self.network.shape.kinds, self.device)
-
-
-class _Answers:
-    """The network as `Dense`."""
-
-    def __init__(self, network: Network, n_items: int) -> None:
-        self._network, self.n_items = network, n_items
-        with torch.no_grad():
-            self._vectors = network.vectors()
-
-    @torch.no_grad()
-    def score_all(self, histories: Sequence[History]) -> Scores:
-        shape, vectors = self._network.shape, self._vectors
-        length = np.array([min(max(1, len(history.item)), shape.window) for history in histories])
-        tables: list[NDArray[Any]] = [
-            np.zeros((len(histories), length.max()), kind)
-            for kind in (np.int32, np.float32, np.int64)
-        ]
-        for row, history in enumerate(histories):
-            parts: tuple[NDArray[Any], ...] = history
-            for table, part in zip(tables, parts, strict=True):
-                table[row, : length[row]] = part[-shape.window :] if len(part) else 0
-        filled_up = History(*tables)
-        device = vectors.device
-        states = self._network.states(
-            vectors, Batch.of(filled_up, np.empty(0, np.bool_), shape.kinds, device)
-        )
-        last = states[
-            torch.arange(len(histories), device=device), torch.from_numpy(length - 1).to(device)
-        ]
-        return np.asarray((last @ vectors.T).float().cpu().numpy(), np.float32)
-
-
-def _ridge(
-    terms: "sparse.csr_array[Any, Any]", vectors: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """The terms' vectors whose sums come nearest to those of the items."""
-    gram = (terms.T @ terms).toarray()
-    gram[np.diag_indices(len(gram))] += 1.0
-    return np.asarray(np.linalg.solve(gram, terms.T @ vectors), np.float32)
+        return TransformerFit(run.model(), run.best.epoch, run.curve)

@@ -82,7 +82,7 @@ class Network(nn.Module):
             self.has, self.terms, self.begins, mode="sum", per_sample_weights=self.much
         )
 
-    def states(self, vectors: Tensor, batch: "Batch") -> Tensor:
+    def states(self, vectors: Tensor, batch: "SequenceBatch") -> Tensor:
         """The state of each sequence at each of its events (sequences, length, dim)."""
         length = batch.items.shape[1]
         unseen = torch.full((length, length), -1e9, device=vectors.device).triu(1)
@@ -131,7 +131,9 @@ class Network(nn.Module):
         )
         return result
 
-    def forward(self, batch: "Batch", negatives: Tensor | None, log_drawn: Tensor) -> Tensor:
+    def forward(
+        self, batch: "SequenceBatch", negatives: Tensor | None, log_drawn: Tensor
+    ) -> Tensor:
         """The mean loss of predicting each event from those before it, weighted by target."""
         vectors = self.vectors()
         states = self.states(vectors, batch)[:, :-1][batch.real[:, 1:]]
@@ -237,7 +239,7 @@ class _SampledSoftmax(torch.autograd.Function):
         return (*(gradient * outer[0] for gradient in ctx.saved_tensors), None, None, None, None)
 
 
-class Batch(NamedTuple):
+class SequenceBatch(NamedTuple):
     """Sequences of like length (sequences, length). `real` is false for padding."""
 
     items: Tensor
@@ -256,7 +258,7 @@ class Batch(NamedTuple):
         real: NDArray[np.bool_],
         kinds: tuple[float, ...],
         device: torch.device,
-    ) -> "Batch":
+    ) -> "SequenceBatch":
         """A batch from arrays of (sequences, length)."""
         times = history.timestamp
         arrays = (

@@ -24,7 +24,8 @@ from slipstream.recommender.tuning import mean_gain
 if TYPE_CHECKING:  # torch is imported only where a network is trained
     from scipy import sparse
 
-    from slipstream.models.transformer_fit import Epoch, Fitted
+    from slipstream.models.transformer_fit import TransformerFit
+    from slipstream.models.transformer_training import Epoch
 
 NETWORK = "transformer"
 _STOPPING_QUERIES = 2_000
@@ -91,7 +92,7 @@ def learn(
         tried: TransformerParameters,
         on_epoch: "Callable[[Epoch], None]",
         start: Transformer | None = None,
-    ) -> "Fitted":
+    ) -> "TransformerFit":
         return _train(
             log,
             tried,
@@ -165,7 +166,7 @@ def _train(
     *,
     repeats: bool,
     **more: Any,
-) -> "Fitted":
+) -> "TransformerFit":
     from slipstream.models.transformer_fit import fit_transformer
 
     step = max(1, len(validation) // _STOPPING_QUERIES)

@@ -23,13 +23,14 @@ from slipstream.recommender.bundle import Bundle
 if TYPE_CHECKING:  # Optuna is imported only where something is searched
     from optuna.distributions import BaseDistribution
 
-    from slipstream.models.transformer_fit import Epoch, Fitted
+    from slipstream.models.transformer_fit import TransformerFit
+    from slipstream.models.transformer_training import Epoch
 
 _RANDOM_TRIALS, _UNPRUNED_TRIALS, _UNPRUNED_EPOCHS = 5, 3, 1
 
 # Trains a network and calls back after each epoch. An exception of the callback ends the training
 # and is raised.
-Train = Callable[[TransformerParameters, "Callable[[Epoch], None]"], "Fitted"]
+Train = Callable[[TransformerParameters, "Callable[[Epoch], None]"], "TransformerFit"]
 
 
 class Trial(NamedTuple):
@@ -50,7 +51,7 @@ class Trial(NamedTuple):
 class SearchResult(NamedTuple):
     """The best network, the parameters that it was trained with, and all trials in order."""
 
-    network: "Fitted"
+    network: "TransformerFit"
     parameters: TransformerParameters
     trials: list[Trial]
 
@@ -95,7 +96,7 @@ def search(
         study.enqueue_trial({name: getattr(known, name) for name in space})
     began = clock()
 
-    def attempt(asked: optuna.Trial) -> "tuple[Trial, Fitted | None]":
+    def attempt(asked: optuna.Trial) -> "tuple[Trial, TransformerFit | None]":
         since, qualities = clock(), list[float]()
 
         def on_epoch(epoch: "Epoch") -> None:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from slipstream.models.base import History, Indices, Scored, Scores
+from slipstream.models.base import History, Indices, Scores, SparseScores
 from slipstream.models.blend import Blend
 from slipstream.recommender.bundle import Bundle
 
@@ -98,7 +98,7 @@ def retrieve(bundle: Bundle, history: History, limit: int = CANDIDATES) -> Candi
     return _candidates(bundle, scored, _union([_best(proposal, limit) for proposal in scored]))
 
 
-def _candidates(bundle: Bundle, scored: Sequence[Scored], items: Indices) -> Candidates:
+def _candidates(bundle: Bundle, scored: Sequence[SparseScores], items: Indices) -> Candidates:
     scores = np.empty((len(items), len(scored)), np.float32)
     retrievers = bundle.retrievers.values()
     for column, (retriever, proposal) in enumerate(zip(retrievers, scored, strict=True)):
@@ -264,7 +264,7 @@ def _union(proposals: Sequence[Indices]) -> Indices:
     return items[first]
 
 
-def _best(scored: Scored, limit: int) -> Indices:
+def _best(scored: SparseScores, limit: int) -> Indices:
     if len(scored.item) <= limit:
         return scored.item
     return scored.item[np.argpartition(-scored.score, limit - 1)[:limit]]

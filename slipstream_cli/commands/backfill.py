@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from slipstream_cli.local.plan import EXTERNAL
-from slipstream_cli.options import Moment, data_dir_option, json_out, write_json
+from slipstream_cli.options import AgeOrTime, data_dir_option, json_out, write_json
 
 if TYPE_CHECKING:
     from services.features.settings import FeaturesSettings
@@ -37,13 +37,13 @@ _LAKE = "SLIPSTREAM_LAKE__URI"
 )
 @click.option(
     "--since",
-    type=Moment(),
+    type=AgeOrTime(),
     help="Write training rows of events since then: an age (3d) or an ISO 8601 time (UTC)."
     " Default: the first event.",
 )
 @click.option(
     "--until",
-    type=Moment(),
+    type=AgeOrTime(),
     help="Write training rows of events before then, given as for --since."
     " Default: up to the last event.",
 )

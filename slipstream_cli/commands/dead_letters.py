@@ -11,7 +11,7 @@ import click
 
 from slipstream.contracts.times import now_ms
 from slipstream_cli.local.plan import EXTERNAL
-from slipstream_cli.options import Moment, data_dir_option
+from slipstream_cli.options import AgeOrTime, data_dir_option
 from slipstream_cli.peers import environment_settings
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def _filter_options(command: Any) -> Any:
         ),
         click.option(
             "--since",
-            type=Moment(),
+            type=AgeOrTime(),
             default=0,
             help="Only letters received since then: an age (90m, 2h, 3d) or an ISO 8601 time (UTC)."
             " Default: all.",
@@ -170,7 +170,7 @@ def replay(
     Example:  slipstream dead-letters replay --code invalid_value --since 2026-11-24T08:00 --dry-run
               slipstream dead-letters replay --code invalid_value --since 2026-11-24T08:00
     """
-    from slipstream.datasets.replay import ReplayError
+    from slipstream.datasets.upload import ReplayError
     from slipstream_cli.dead_letters.resend import ReplayedLetters, prepare, send
     from slipstream_cli.local.terminal import Terminal
 

@@ -62,8 +62,8 @@ def replay(
     url = url or running.get("ingestion", "http://127.0.0.1:8001")
     key = write_key or running.get("write_key", "dev")
     from slipstream.datasets.interactions import InteractionFileError
-    from slipstream.datasets.replay import ReplayError
     from slipstream.datasets.replay import replay as send
+    from slipstream.datasets.upload import ReplayError
 
     progress = Terminal().bar()
     try:

@@ -13,7 +13,7 @@ import orjson
 from services.ingestion.verdicts import NOT_KEPT
 from slipstream.contracts.progress import Progress, ProgressStep
 from slipstream.contracts.times import now_ms
-from slipstream.datasets.replay import bodies, post
+from slipstream.datasets.upload import bodies, post
 from slipstream_cli.dead_letters.letters import Letter
 from slipstream_cli.dead_letters.originals import (
     LIST_NAME,

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 
 from slipstream.chassis.client import Peer, PeerError
 from slipstream.datasets.movielens import EVENTS, DatasetError, MovieLens, fetch
-from slipstream.datasets.replay import ReplayError, replay
+from slipstream.datasets.replay import replay
+from slipstream.datasets.upload import ReplayError
 from slipstream_cli.demo import screen
 from slipstream_cli.demo.backlog import missing_events
 from slipstream_cli.demo.tastes import DemoVisitor, contrasting_visitors, films_of_another_kind

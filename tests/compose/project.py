@@ -31,7 +31,8 @@ ENVIRONMENT = {
     "SLIPSTREAM_NAMESPACE": NAMESPACE,
 }
 NEEDED = (
-    "a Docker engine that `docker info` reaches and Docker Compose 2.24 or newer are needed (docs.docker.com/engine/install); "
+    "a Docker engine that `docker info` reaches and Docker Compose 2.24 or newer are needed "
+    "(docs.docker.com/engine/install); "
     "they pull the images that docker-compose.yml and the Dockerfile name"
 )
 

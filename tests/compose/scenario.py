@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from slipstream.datasets.replay import replay
-from slipstream.datasets.simulator import Simulated, Simulation, simulate
+from slipstream.datasets.simulator import SimulatedFiles, Simulation, simulate
 from tests.compose.comparison import Accepted, compare_counts, compare_lake
 from tests.compose.project import WRITE_KEY, Project
 from tests.e2e.stack import wait_for
@@ -109,7 +109,7 @@ def run(project: Project, folder: Path, simulation: Simulation) -> Result:
     return result
 
 
-def _send(project: Project, result: Result, files: Simulated) -> None:
+def _send(project: Project, result: Result, files: SimulatedFiles) -> None:
     url = str(project.clients["ingestion"].base_url)
     report = replay(files.interactions, url=url, write_key=WRITE_KEY, items=files.items)
     assert (report.accepted, report.duplicates, report.rejected) == (report.events, 0, 0), report

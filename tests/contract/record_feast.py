@@ -24,74 +24,129 @@ BOTH = {"user_id": ["v1", "v1", "nobody"], "item_id": ["i1", "nothing", "i2"]}
 
 # name → (path, body)
 REQUESTS: dict[str, tuple[str, Any]] = {
-    "scalars": ("/get-online-features", {"features": ["visitor:views", "visitor:hours_since_last"], "entities": TWO}),
-    "sequences": ("/get-online-features", {"features": ["visitor:recent_items", "visitor:recent_times"], "entities": TWO}),
+    "scalars": (
+        "/get-online-features",
+        {"features": ["visitor:views", "visitor:hours_since_last"], "entities": TWO},
+    ),
+    "sequences": (
+        "/get-online-features",
+        {"features": ["visitor:recent_items", "visitor:recent_times"], "entities": TWO},
+    ),
     "two-views": (
         "/get-online-features",
-        {"features": ["item:popularity", "visitor:views", "item_neighbours:neighbours"], "entities": BOTH},
+        {
+            "features": ["item:popularity", "visitor:views", "item_neighbours:neighbours"],
+            "entities": BOTH,
+        },
     ),
     "full-names": (
         "/get-online-features",
         {"features": ["visitor:views", "item:views"], "entities": BOTH, "full_feature_names": True},
     ),
-    "colliding-names": ("/get-online-features", {"features": ["visitor:views", "item:views"], "entities": BOTH}),
-    "feature-service": ("/get-online-features", {"feature_service": "recommender", "entities": TWO}),
+    "colliding-names": (
+        "/get-online-features",
+        {"features": ["visitor:views", "item:views"], "entities": BOTH},
+    ),
+    "feature-service": (
+        "/get-online-features",
+        {"feature_service": "recommender", "entities": TWO},
+    ),
     "version-metadata": (
         "/get-online-features",
-        {"features": ["visitor:views"], "entities": TWO, "include_feature_view_version_metadata": True},
+        {
+            "features": ["visitor:views"],
+            "entities": TWO,
+            "include_feature_view_version_metadata": True,
+        },
     ),
-    "null": ("/get-online-features", {"features": ["visitor:views", "visitor:carts"], "entities": {"user_id": ["v0"]}}),
+    "null": (
+        "/get-online-features",
+        {"features": ["visitor:views", "visitor:carts"], "entities": {"user_id": ["v0"]}},
+    ),
     "old": ("/get-online-features", {"features": ["item:views"], "entities": {"item_id": ["i4"]}}),
-    "number-as-id": ("/get-online-features", {"features": ["visitor:views"], "entities": {"user_id": [7]}}),
+    "number-as-id": (
+        "/get-online-features",
+        {"features": ["visitor:views"], "entities": {"user_id": [7]}},
+    ),
     "unknown-view": ("/get-online-features", {"features": ["shop:views"], "entities": TWO}),
     "unknown-feature": ("/get-online-features", {"features": ["visitor:nothing"], "entities": TWO}),
     "unknown-service": ("/get-online-features", {"feature_service": "nothing", "entities": TWO}),
     "no-feature": ("/get-online-features", {"features": [], "entities": TWO}),
     "not-a-reference": ("/get-online-features", {"features": ["views"], "entities": TWO}),
-    "missing-entity": ("/get-online-features", {"features": ["visitor:views"], "entities": {"item_id": ["i1"]}}),
-    "surplus-entity": ("/get-online-features", {"features": ["visitor:views"], "entities": {**TWO, "item_id": ["i1", "i2"]}}),
-    "unknown-entity": ("/get-online-features", {"features": ["visitor:views"], "entities": {**TWO, "shop_id": ["s1", "s2"]}}),
+    "missing-entity": (
+        "/get-online-features",
+        {"features": ["visitor:views"], "entities": {"item_id": ["i1"]}},
+    ),
+    "surplus-entity": (
+        "/get-online-features",
+        {"features": ["visitor:views"], "entities": {**TWO, "item_id": ["i1", "i2"]}},
+    ),
+    "unknown-entity": (
+        "/get-online-features",
+        {"features": ["visitor:views"], "entities": {**TWO, "shop_id": ["s1", "s2"]}},
+    ),
     "unequal-lengths": (
         "/get-online-features",
-        {"features": ["visitor:views", "item:popularity"], "entities": {"user_id": ["v1"], "item_id": ["i1", "i2"]}},
+        {
+            "features": ["visitor:views", "item:popularity"],
+            "entities": {"user_id": ["v1"], "item_id": ["i1", "i2"]},
+        },
     ),
-    "no-rows": ("/get-online-features", {"features": ["visitor:views"], "entities": {"user_id": []}}),
+    "no-rows": (
+        "/get-online-features",
+        {"features": ["visitor:views"], "entities": {"user_id": []}},
+    ),
     "no-entities": ("/get-online-features", {"features": ["visitor:views"]}),
     "push": (
         "/push",
         {
             "push_source_name": "interactions",
             "df": {
-                "user_id": ["v0"], "event_timestamp": ["2026-11-24 12:00:00"],
-                "recent_items": [["i1"]], "recent_times": [[1]],
+                "user_id": ["v0"],
+                "event_timestamp": ["2026-11-24 12:00:00"],
+                "recent_items": [["i1"]],
+                "recent_times": [[1]],
                 **{name: [1] for name in feast_server.VISITOR_FEATURES},
             },
             "to": "online",
         },
     ),
-    "push-unknown-source": ("/push", {"push_source_name": "nothing", "df": {"user_id": ["v0"]}, "to": "online"}),
-    "push-unknown-target": ("/push", {"push_source_name": "interactions", "df": {"user_id": ["v0"]}, "to": "nowhere"}),
-    "push-missing-column": ("/push", {"push_source_name": "interactions", "df": {"user_id": ["v0"]}, "to": "online"}),
+    "push-unknown-source": (
+        "/push",
+        {"push_source_name": "nothing", "df": {"user_id": ["v0"]}, "to": "online"},
+    ),
+    "push-unknown-target": (
+        "/push",
+        {"push_source_name": "interactions", "df": {"user_id": ["v0"]}, "to": "nowhere"},
+    ),
+    "push-missing-column": (
+        "/push",
+        {"push_source_name": "interactions", "df": {"user_id": ["v0"]}, "to": "online"},
+    ),
     "push-no-df": ("/push", {"push_source_name": "interactions", "to": "online"}),
     "health": ("/health", None),
-}  # fmt: skip
+}
 
 _PREPARE = {
     "null": {
         "feature_view_name": "visitor",
         "df": {
-            "user_id": ["v0"], "event_timestamp": ["2026-11-24 12:00:00"], "recent_items": [["i1"]], "recent_times": [[1]],
+            "user_id": ["v0"],
+            "event_timestamp": ["2026-11-24 12:00:00"],
+            "recent_items": [["i1"]],
+            "recent_times": [[1]],
             **{name: [1 if name != "carts" else None] for name in feast_server.VISITOR_FEATURES},
         },
     },
     "old": {
         "feature_view_name": "item",
         "df": {
-            "item_id": ["i4"], "event_timestamp": ["2001-09-09 01:46:40"],
+            "item_id": ["i4"],
+            "event_timestamp": ["2001-09-09 01:46:40"],
             **{name: [1] for name in feast_server.ITEM_FEATURES},
         },
     },
-}  # fmt: skip
+}
 
 
 def main(environment: Path) -> None:

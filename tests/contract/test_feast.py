@@ -16,7 +16,7 @@ from fastapi.testclient import TestClient
 from services.features import api
 from services.features.reads.feast import Planner
 from services.features.settings import FeaturesSettings
-from slipstream.broker.producer import Outgoing
+from slipstream.broker.producer import OutgoingRecord
 from slipstream.chassis.app import create_service
 from slipstream.contracts.events import Interaction
 from slipstream.contracts.times import now_ms
@@ -39,9 +39,17 @@ OF_A_CLASS = [
 ]
 # What Feast calls a failure of the server is the caller's mistake here.
 MISTAKES = {
-    "unknown-feature": 400, "no-feature": 400, "not-a-reference": 400, "missing-entity": 400, "unequal-lengths": 400,
-    "no-rows": 422, "no-entities": 422, "push-unknown-target": 422, "push-missing-column": 422, "push-no-df": 422,
-}  # fmt: skip
+    "unknown-feature": 400,
+    "no-feature": 400,
+    "not-a-reference": 400,
+    "missing-entity": 400,
+    "unequal-lengths": 400,
+    "no-rows": 422,
+    "no-entities": 422,
+    "push-unknown-target": 422,
+    "push-missing-column": 422,
+    "push-no-df": 422,
+}
 
 
 class Reader:
@@ -79,17 +87,21 @@ class Reader:
 
 class Producer:
     def __init__(self) -> None:
-        self.published: list[Outgoing] = []
+        self.published: list[OutgoingRecord] = []
 
-    async def publish(self, records: Sequence[Outgoing]) -> None:
+    async def publish(self, records: Sequence[OutgoingRecord]) -> None:
         self.published += records
 
 
 def event(timestamp: int, user: str, item_id: str) -> Interaction:
     return Interaction(
-        event_id=f"{user}-{item_id}-{timestamp}", event_type="view", user_id=user, item_id=item_id,
-        timestamp=timestamp, received_at=timestamp,
-    )  # fmt: skip
+        event_id=f"{user}-{item_id}-{timestamp}",
+        event_type="view",
+        user_id=user,
+        item_id=item_id,
+        timestamp=timestamp,
+        received_at=timestamp,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -183,8 +195,10 @@ def test_a_value_beyond_its_time_to_live_is_told_apart_where_feast_gives_it_out(
     answer, recorded = ask(client, "old")
     assert recorded["body"]["results"][1]["statuses"] == ["PRESENT"]
     assert answer.json()["results"][1] == {
-        "values": [None], "statuses": ["OUTSIDE_MAX_AGE"], "event_timestamps": ["2001-09-09T01:46:40Z"],
-    }  # fmt: skip
+        "values": [None],
+        "statuses": ["OUTSIDE_MAX_AGE"],
+        "event_timestamps": ["2001-09-09T01:46:40Z"],
+    }
     assert recorded["body"]["results"][1]["event_timestamps"] == ["2001-09-09T01:46:40Z"]
 
 

@@ -1,6 +1,6 @@
 """Interactions to send over the real wire, told apart by their numbers."""
 
-from slipstream.broker.producer import Outgoing
+from slipstream.broker.producer import OutgoingRecord
 from slipstream.contracts.events import Interaction
 from slipstream.contracts.topics import INTERACTIONS
 
@@ -16,8 +16,8 @@ def an_interaction(number: int, user: str = "ada") -> Interaction:
     )
 
 
-def outgoing(numbers: range, users: int = 1) -> list[Outgoing]:
+def outgoing(numbers: range, users: int = 1) -> list[OutgoingRecord]:
     return [
-        Outgoing(INTERACTIONS, f"u{n % users}", an_interaction(n, f"u{n % users}"), f"r{n}")
+        OutgoingRecord(INTERACTIONS, f"u{n % users}", an_interaction(n, f"u{n % users}"), f"r{n}")
         for n in numbers
     ]

@@ -1,4 +1,4 @@
-"""Publishing over the real wire: acknowledgements, refusals, partitions, and a broker that is away."""
+"""Publishing over the real wire: acknowledgements, refusals, partitions, an absent broker."""
 
 import asyncio
 import time
@@ -8,7 +8,7 @@ import pytest
 from slipstream.broker import codec
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.kafka import BrokerUnavailableError, RecordRefusedError
-from slipstream.broker.producer import Outgoing, Producer, open_producer
+from slipstream.broker.producer import OutgoingRecord, Producer, open_producer
 from slipstream.broker.topics import ensure_topics, physical
 from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.events import CatalogRecord, Interaction
@@ -81,7 +81,7 @@ async def test_refused_record_fails_alone_and_the_client_stays(
 ) -> None:
     client = producer._producer
     await producer.publish(outgoing(range(1)))
-    large = Outgoing(INTERACTIONS, "u", b"x" * 2_000_000)
+    large = OutgoingRecord(INTERACTIONS, "u", b"x" * 2_000_000)
     fine, refused = await producer.publish_each([outgoing(range(1)), [large]])
     assert fine is None and isinstance(refused, RecordRefusedError)
     await asyncio.sleep(0.5)
@@ -96,7 +96,7 @@ async def test_publish_waits_for_partitions_without_holding_up_the_event_loop(
     producer = await asyncio.to_thread(
         Producer, broker, namespace
     )  # one of its topics does not exist
-    entry = Outgoing(
+    entry = OutgoingRecord(
         CATALOG, "item:kettle", CatalogRecord(entity="item", entity_id="kettle", timestamp=1)
     )
     publishing = asyncio.create_task(producer.publish_each([outgoing(range(3)), [entry]]))

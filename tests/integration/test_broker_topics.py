@@ -10,7 +10,7 @@ from kafka.admin import NewTopic
 from slipstream.broker.client import RebalanceListener
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.kafka import connection
-from slipstream.broker.producer import Outgoing, Producer
+from slipstream.broker.producer import OutgoingRecord, Producer
 from slipstream.broker.topics import ensure_topics, physical, topic_differences, topic_ids
 from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.dependencies import RefusedSettingsError
@@ -22,9 +22,9 @@ from tests.integration.records import outgoing
 from tests.topics import make_topics_anew
 
 
-def items(numbers: range) -> list[Outgoing]:
+def items(numbers: range) -> list[OutgoingRecord]:
     return [
-        Outgoing(
+        OutgoingRecord(
             CATALOG, f"item:i{n}", CatalogRecord(entity="item", entity_id=f"i{n}", timestamp=n)
         )
         for n in numbers

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from click.testing import CliRunner
 
-from slipstream.broker.producer import Outgoing, open_producer
+from slipstream.broker.producer import OutgoingRecord, open_producer
 from slipstream.chassis.settings import KafkaSettings, RedisSettings
 from slipstream.contracts.events import DeadLetter, Interaction
 from slipstream.contracts.topics import DEAD_LETTERS, INTERACTIONS
@@ -52,7 +52,7 @@ def command(broker: KafkaSettings, namespace: str, tmp_path: Path) -> Command:
 def publish(kafka: KafkaSettings, namespace: str, letter: DeadLetter) -> None:
     async def send() -> None:
         producer = await open_producer(kafka, namespace)
-        await producer.publish([Outgoing(DEAD_LETTERS, letter.source, letter, "")])
+        await producer.publish([OutgoingRecord(DEAD_LETTERS, letter.source, letter, "")])
         await asyncio.to_thread(producer.close)
 
     asyncio.run(send())

@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from services.monitoring.app import create_app
 from services.monitoring.settings import MonitoringSection, MonitoringSettings
 from slipstream.broker.consumer import Consumer
-from slipstream.broker.producer import Outgoing, Producer
+from slipstream.broker.producer import OutgoingRecord, Producer
 from slipstream.broker.topics import ensure_topics
 from slipstream.chassis.settings import DatabaseSettings, HttpSettings, KafkaSettings, PeerSettings
 from slipstream.contracts.events import (
@@ -128,7 +128,7 @@ def publish(
     ensure_topics(settings.kafka, settings.namespace)
     producer = Producer(settings.kafka, settings.namespace)
     yield lambda records: asyncio.run(
-        producer.publish([Outgoing(topic, key, record) for topic, key, record in records])
+        producer.publish([OutgoingRecord(topic, key, record) for topic, key, record in records])
     )
     producer.close()
 

@@ -16,7 +16,7 @@ from fastapi import FastAPI, Response
 from services.serving.app import create_app
 from services.serving.settings import ServingSection, ServingSettings
 from slipstream.broker.consumer import Consumer
-from slipstream.broker.producer import Outgoing, Producer
+from slipstream.broker.producer import OutgoingRecord, Producer
 from slipstream.broker.topics import ensure_topics
 from slipstream.chassis.settings import HttpSettings, KafkaSettings, PeerSettings, RedisSettings
 from slipstream.contracts.events import Interaction, ModelEvent, ModelEventType, Slate
@@ -123,7 +123,7 @@ def remember(redis: RedisSettings, namespace: str, visitor: str, *item_ids: str)
     store.close()
 
 
-def publish(kafka: KafkaSettings, namespace: str, *records: Outgoing) -> None:
+def publish(kafka: KafkaSettings, namespace: str, *records: OutgoingRecord) -> None:
     ensure_topics(kafka, namespace)
     producer = Producer(kafka, namespace)
     asyncio.run(producer.publish(records))
@@ -192,7 +192,7 @@ def test_promotion_swaps_the_model_under_load_without_a_failed_request(
             return answered[-1][1] == "2"
 
         ask()
-        publish(broker, namespace, Outgoing(MODEL_EVENTS, promoted.model, promoted))
+        publish(broker, namespace, OutgoingRecord(MODEL_EVENTS, promoted.model, promoted))
         wait_until(ask)
         assert client.get("/v1/model").json()["previous"] == "1"
     assert {status for status, _ in answered} == {200}
@@ -212,7 +212,7 @@ def test_damaged_download_leaves_the_present_model_in_service(
         promoted = ModelEvent(
             event=ModelEventType.PROMOTED, version="2", alias="champion", timestamp=1
         )
-        publish(broker, namespace, Outgoing(MODEL_EVENTS, promoted.model, promoted))
+        publish(broker, namespace, OutgoingRecord(MODEL_EVENTS, promoted.model, promoted))
         wait_until(lambda: "recommender.json" in client.get("/v1/model").json()["problem"])
         assert client.get("/v1/model").json()["version"] == "1"
 
@@ -235,7 +235,7 @@ def test_catalogue_comes_from_the_store_and_from_the_topic(
 
         wait_until(lambda: first()["attributes"] == {"title": "Six"})
         sold_out = item_record("item-06", timestamp=2, available=False)
-        publish(broker, namespace, Outgoing(CATALOG, "item:item-06", sold_out))
+        publish(broker, namespace, OutgoingRecord(CATALOG, "item:item-06", sold_out))
         wait_until(lambda: first()["item_id"] != "item-06")
 
 

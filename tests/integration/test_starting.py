@@ -189,14 +189,20 @@ def test_an_attempt_that_failed_is_in_nobodys_way(
 
     module = importlib.import_module(f"services.{name}.app")
     monkeypatch.setattr(module, "open_producer", away_at_first)
-    settings = getattr(importlib.import_module(f"services.{name}.settings"), f"{name.capitalize()}Settings")(
-        namespace=namespace, kafka=broker, redis=redis_settings, database=database_settings, lake=lake_settings,
+    settings = getattr(
+        importlib.import_module(f"services.{name}.settings"), f"{name.capitalize()}Settings"
+    )(
+        namespace=namespace,
+        kafka=broker,
+        redis=redis_settings,
+        database=database_settings,
+        lake=lake_settings,
         artifacts=ArtifactSettings(directory=tmp_path / "models"),
         **{
             "ingestion": {"ingestion": {"write_keys": "shop:s3cret"}},
             "serving": {"serving": {"cache_dir": tmp_path / "cache"}},
         }.get(name, {}),
-    )  # fmt: skip
+    )
     before = {thread.name for thread in threading.enumerate()}
     with TestClient(module.create_app(settings)) as client:
         assert client.get("/health/ready").json()["checks"] == {
@@ -240,7 +246,8 @@ async def lifespan(app):
 
 settings = ServiceSettings(http=HttpSettings(port=int(sys.argv[2])))
 configure_logging(LogSettings(), "probe")
-serve(create_service("probe", settings, description="", lifespan=lifespan, routers=[]), settings, "monitoring")
+app = create_service("probe", settings, description="", lifespan=lifespan, routers=[])
+serve(app, settings, "monitoring")
 """
 
 

@@ -11,7 +11,7 @@ from services.monitoring.slate_tables import slates
 from services.training.alert_repository import WaitingAlerts
 from services.training.migrations import MIGRATIONS
 from services.training.repository import Repository
-from slipstream.broker.producer import Outgoing
+from slipstream.broker.producer import OutgoingRecord
 from slipstream.contracts.events import AlertEvent, CatalogRecord, Interaction, Severity, Slate
 from slipstream.contracts.topics import ALERTS, CATALOG, INTERACTIONS, RECOMMENDATIONS
 from slipstream.stores.migrations import migrate
@@ -23,14 +23,14 @@ class Reader(NamedTuple):
     """
 
     service: str
-    record: Callable[[str], Outgoing]
+    record: Callable[[str], OutgoingRecord]
     has_read: Callable[[str], bool]
 
 
 def features(url: str) -> Reader:
     """The visitor of a new event has features."""
 
-    def record(name: str) -> Outgoing:
+    def record(name: str) -> OutgoingRecord:
         event = Interaction(
             event_id=name,
             event_type="view",
@@ -39,7 +39,7 @@ def features(url: str) -> Reader:
             timestamp=_now(),
             received_at=_now(),
         )
-        return Outgoing(INTERACTIONS, name, event)
+        return OutgoingRecord(INTERACTIONS, name, event)
 
     return Reader("features", record, lambda name: _found(f"{url}/v1/features/visitor/{name}"))
 
@@ -47,8 +47,8 @@ def features(url: str) -> Reader:
 def serving(url: str) -> Reader:
     """A new item of the catalogue is known. Its reader has no group, and begins anew each time."""
 
-    def record(name: str) -> Outgoing:
-        return Outgoing(
+    def record(name: str) -> OutgoingRecord:
+        return OutgoingRecord(
             CATALOG, f"item:{name}", CatalogRecord(entity="item", entity_id=name, timestamp=_now())
         )
 
@@ -58,11 +58,11 @@ def serving(url: str) -> Reader:
 def monitoring(engine: Engine) -> Reader:
     """A new slate is in the log."""
 
-    def record(name: str) -> Outgoing:
+    def record(name: str) -> OutgoingRecord:
         slate = Slate(
             recommendation_id=name, user_id=name, timestamp=_now(), items=[], answered_by="none"
         )
-        return Outgoing(RECOMMENDATIONS, name, slate)
+        return OutgoingRecord(RECOMMENDATIONS, name, slate)
 
     def has_read(name: str) -> bool:
         with engine.connect() as connection:
@@ -83,7 +83,7 @@ def training(engine: Engine) -> Reader:
     runs.start("before")
     runs.finish("before", "failed", error="made for the test")
 
-    def record(name: str) -> Outgoing:
+    def record(name: str) -> OutgoingRecord:
         alert = AlertEvent(
             alert_id=name,
             rule=name,
@@ -93,7 +93,7 @@ def training(engine: Engine) -> Reader:
             action="retrain",
             timestamp=_now(),
         )
-        return Outgoing(ALERTS, name, alert)
+        return OutgoingRecord(ALERTS, name, alert)
 
     return Reader(
         "training", record, lambda name: any(alert.rule == name for alert in alerts.all())

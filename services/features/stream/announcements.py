@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from services.features.metrics import FeaturesMetrics
-from slipstream.broker.producer import Outgoing, Producer
+from slipstream.broker.producer import OutgoingRecord, Producer
 from slipstream.contracts.events import DeadLetter, FeatureUpdate
 from slipstream.contracts.times import now_ms
 from slipstream.contracts.topics import DEAD_LETTERS, FEATURE_UPDATES
@@ -20,7 +20,7 @@ _ANNOUNCED: Final = RECOMMENDER.of(VISITOR)
 _LETTER_KEY: Final = "features"
 
 
-class Announcer:
+class FeatureAnnouncer:
     """Sends feature updates, up to a rate, and dead letters, all of them."""
 
     def __init__(
@@ -45,7 +45,7 @@ class Announcer:
             asyncio.run(
                 self._producer.publish(
                     [
-                        Outgoing(DEAD_LETTERS, _LETTER_KEY, letter, letter.request_id)
+                        OutgoingRecord(DEAD_LETTERS, _LETTER_KEY, letter, letter.request_id)
                         for letter in letters
                     ]
                 )

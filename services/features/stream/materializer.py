@@ -11,13 +11,13 @@ from typing import Final
 
 from services.features.metrics import FeaturesMetrics
 from services.features.settings import FeaturesSettings
-from services.features.stream.announcements import Announcer
+from services.features.stream.announcements import FeatureAnnouncer
 from services.features.stream.archive import Archive
 from services.features.stream.commits import DurableCommits
 from services.features.stream.online_effects import OnlineEffects
 from services.features.stream.outages import StoreOutages
 from services.features.stream.people import PeopleChanges
-from services.features.stream.progress import ProgressReporter, StreamProgress
+from services.features.stream.progress import StreamProgress, StreamProgressReporter
 from services.features.stream.rebuild_hold import RebuildHold
 from services.features.stream.repeats import Repeats
 from services.features.stream.screening import Limits, screen
@@ -74,8 +74,8 @@ class Materializer:
         )
         self._online = OnlineEffects(store, self._measured)
         self._commits = DurableCommits(store, section.durable_after_s)
-        self._announcer = Announcer(producer, section.feature_updates_per_s, self._measured)
-        self._progress = ProgressReporter(self.watch, self._archive, self._measured)
+        self._announcer = FeatureAnnouncer(producer, section.feature_updates_per_s, self._measured)
+        self._progress = StreamProgressReporter(self.watch, self._archive, self._measured)
         self._outages = StoreOutages(store, lake, self.watch)
         self._hold = RebuildHold(store)
 

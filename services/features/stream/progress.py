@@ -24,7 +24,7 @@ class StreamProgress:
     caught_up: bool
 
 
-class ProgressReporter:
+class StreamProgressReporter:
     """Progress of one consumer. The thread that polls advances and answers; any thread asks."""
 
     def __init__(self, watch: ConsumerWatch, archive: Archive, measured: FeaturesMetrics) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 from services.features.metrics import LATE_OVER_H
-from slipstream.broker.batch import Batch, Malformed, Message
+from slipstream.broker.batch import Batch, MalformedMessage, Message
 from slipstream.contracts.events import DeadLetter, Interaction
 from slipstream.contracts.times import HOUR_MS
 from slipstream.contracts.vocabulary import MAX_POSITION
@@ -85,7 +85,7 @@ def _fault(event: Interaction, limits: Limits) -> tuple[str, str, str] | None:
 
 
 def _letter(
-    refused: Message[Any] | Malformed,
+    refused: Message[Any] | MalformedMessage,
     code: str,
     reason: str,
     original: str,

@@ -3,7 +3,7 @@
 import pytest
 
 from slipstream.broker import loop as module
-from slipstream.broker.batch import Batch, Malformed, Message
+from slipstream.broker.batch import Batch, MalformedMessage, Message
 from slipstream.broker.loop import consume
 from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.logging import carrying, request_id
@@ -36,7 +36,7 @@ def a_message(offset: int) -> Message[Interaction]:
 def test_consume_commits_after_handling_and_tells_records_malformed_ones_and_lag(
     metrics: Metrics,
 ) -> None:
-    bad = Malformed(SOURCE, 2, b"{", "not JSON", "r-2")
+    bad = MalformedMessage(SOURCE, 2, b"{", "not JSON", "r-2")
     batch = Batch([a_message(0), a_message(1)], [bad], {SOURCE: 3})
     consumer = ScriptedConsumer(batch)
     consumer.end = 12

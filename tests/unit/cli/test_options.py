@@ -4,7 +4,7 @@ import click
 import pytest
 
 from slipstream.contracts.times import DAY_MS, HOUR_MS, now_ms
-from slipstream_cli.options import Duration, Moment
+from slipstream_cli.options import AgeOrTime, Duration
 
 
 @pytest.mark.parametrize(
@@ -22,14 +22,14 @@ def test_duration_without_a_unit_is_refused(text: str) -> None:
 
 
 def test_moment_is_an_iso_time_in_utc() -> None:
-    assert Moment().convert("2026-11-24T08:00", None, None) == 1_795_507_200_000
+    assert AgeOrTime().convert("2026-11-24T08:00", None, None) == 1_795_507_200_000
 
 
 def test_moment_is_an_age_before_now() -> None:
     before = now_ms()
-    assert before <= Moment().convert("2h", None, None) + 2 * HOUR_MS <= now_ms()
+    assert before <= AgeOrTime().convert("2h", None, None) + 2 * HOUR_MS <= now_ms()
 
 
 def test_moment_that_is_neither_is_refused() -> None:
     with pytest.raises(click.BadParameter, match="neither an age such as"):
-        Moment().convert("yesterday", None, None)
+        AgeOrTime().convert("yesterday", None, None)

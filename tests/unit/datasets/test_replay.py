@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from slipstream.datasets import replay as module
-from slipstream.datasets.replay import ReplayError, replay
+from slipstream.datasets import upload
+from slipstream.datasets.replay import replay
+from slipstream.datasets.upload import ReplayError
 
 
 class Collector(ThreadingHTTPServer):
@@ -93,8 +94,8 @@ def collector() -> Iterator[Collector]:
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FIRST_PAUSE_S", 0.001)
-    monkeypatch.setattr(module, "LONGEST_PAUSE_S", 0.01)
+    monkeypatch.setattr(upload, "FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(upload, "LONGEST_PAUSE_S", 0.01)
 
 
 def write(path: Path, **columns: list[Any]) -> Path:
@@ -236,7 +237,7 @@ def test_absent_server_ends_the_replay_with_the_address(shuffled: Path) -> None:
 def test_bodies_stay_below_the_limit(
     collector: Collector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MAX_BODY_BYTES", 1_000)
+    monkeypatch.setattr(upload, "MAX_BODY_BYTES", 1_000)
     path = write(
         tmp_path / "long.parquet",
         user_id=["u"] * 20,

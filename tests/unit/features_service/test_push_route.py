@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from services.features import api
 from services.features.reads.feast import Planner
 from services.features.settings import FeaturesSection, FeaturesSettings
-from slipstream.broker.producer import Outgoing
+from slipstream.broker.producer import OutgoingRecord
 from slipstream.contracts.times import HOUR_MS, now_ms
 from slipstream.features.views import declare
 from slipstream.ingress.settings import PrivacySettings
@@ -26,9 +26,9 @@ class Producer:
     """A producer that keeps what is published."""
 
     def __init__(self) -> None:
-        self.published: list[Outgoing] = []
+        self.published: list[OutgoingRecord] = []
 
-    async def publish(self, records: Sequence[Outgoing]) -> None:
+    async def publish(self, records: Sequence[OutgoingRecord]) -> None:
         self.published += records
 
 

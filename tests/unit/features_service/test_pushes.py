@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from services.features import pushes
 from services.features.pushes import PushRules, RefusedRowsError, UnknownSourceError
-from slipstream.broker.producer import Outgoing
+from slipstream.broker.producer import OutgoingRecord
 from slipstream.contracts.events import CatalogRecord, Interaction
 from slipstream.ingress.privacy import Privacy
 
@@ -33,7 +33,7 @@ COLUMNS = (
 )
 
 
-def push(source: str, **columns: list[Any]) -> list[Outgoing]:
+def push(source: str, **columns: list[Any]) -> list[OutgoingRecord]:
     return pushes.records(source, columns, RULES, NOW, "request-1")
 
 

@@ -17,7 +17,7 @@ from services.ingestion.settings import IngestionSection, IngestionSettings
 from services.ingestion.write_keys import WriteKeys
 from slipstream.broker import codec
 from slipstream.broker.kafka import BrokerUnavailableError
-from slipstream.broker.producer import Failure, Outgoing
+from slipstream.broker.producer import Failure, OutgoingRecord
 from slipstream.contracts.events import CatalogRecord, DeadLetter, Interaction, Record
 from slipstream.ingress.settings import PrivacySettings
 
@@ -29,10 +29,10 @@ class Acknowledging:
     """A producer that keeps what is published. When `away`, it acknowledges nothing."""
 
     def __init__(self) -> None:
-        self.published: list[Outgoing] = []
+        self.published: list[OutgoingRecord] = []
         self.away = False
 
-    async def publish_each(self, lists: Sequence[Sequence[Outgoing]]) -> list[Failure]:
+    async def publish_each(self, lists: Sequence[Sequence[OutgoingRecord]]) -> list[Failure]:
         if self.away:
             return [BrokerUnavailableError("gone")] * len(lists)
         for record in chain.from_iterable(lists):

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 from services.ingestion.carrier import SpooledCarrier
 from services.ingestion.spool import Spool
 from slipstream.broker.kafka import RecordRefusedError
-from slipstream.broker.producer import Failure, Outgoing
+from slipstream.broker.producer import Failure, OutgoingRecord
 from slipstream.contracts.topics import INTERACTIONS
 
 
@@ -21,7 +21,7 @@ class Broker:
         self.refused = refused
         self.taken: list[str] = []
 
-    async def publish_each(self, lists: Sequence[Sequence[Outgoing]]) -> list[Failure]:
+    async def publish_each(self, lists: Sequence[Sequence[OutgoingRecord]]) -> list[Failure]:
         failures: list[Failure] = []
         for records in lists:
             keys = [record.key for record in records]
@@ -41,7 +41,7 @@ async def test_refused_records_do_not_stop_the_spool(
     spool = Spool(tmp_path, 10**6)
     carrier = SpooledCarrier(broker, spool, CollectorRegistry()).start()
     assert (
-        await carrier.publish_each([[Outgoing(INTERACTIONS, key, b"{}")] for key in "abc"])
+        await carrier.publish_each([[OutgoingRecord(INTERACTIONS, key, b"{}")] for key in "abc"])
         == [None] * 3
     )
     broker.away = False

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 from services.ingestion.admission import Admission
 from services.ingestion.publisher import OutcomePublisher
 from services.ingestion.verdicts import Acceptance, Origin, Outcome
-from slipstream.broker.producer import Failure, Outgoing
+from slipstream.broker.producer import Failure, OutgoingRecord
 from slipstream.contracts.events import Interaction
 from slipstream.stores.admission_protocol import FIRST, PENDING, AdmissionQuery, AdmissionVerdict
 from slipstream.stores.admission_store import Rate
@@ -55,7 +55,7 @@ class Topic:
     def __init__(self) -> None:
         self.records: list[tuple[str, bool]] = []
 
-    async def publish_each(self, lists: Sequence[Sequence[Outgoing]]) -> list[Failure]:
+    async def publish_each(self, lists: Sequence[Sequence[OutgoingRecord]]) -> list[Failure]:
         for record in (outgoing.record for records in lists for outgoing in records):
             assert isinstance(record, Interaction)
             self.records.append((record.event_id, record.maybe_repeat))

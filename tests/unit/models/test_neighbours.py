@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import sparse
 
-from slipstream.models.base import History, Scored
+from slipstream.models.base import History, SparseScores
 from slipstream.models.neighbours import HistoryWeighting, ItemToItem, neighbours_kept, strongest
 
 
@@ -132,5 +132,5 @@ def test_a_large_catalogue_keeps_fewer_neighbours_but_never_fewer_than_fifty() -
 
 
 def test_scored_is_zero_for_what_it_does_not_hold() -> None:
-    scored = Scored(np.array([2, 5], np.int32), np.array([0.5, -1], np.float32))
+    scored = SparseScores(np.array([2, 5], np.int32), np.array([0.5, -1], np.float32))
     assert scored.at(np.array([0, 2, 3, 5, 9], np.int32)).tolist() == [0, 0.5, 0, -1, 0]

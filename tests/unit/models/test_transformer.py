@@ -14,8 +14,9 @@ from slipstream.models.base import Dense, History, InteractionLog
 from slipstream.models.clusters import clustered
 from slipstream.models.nearest import Nearest
 from slipstream.models.transformer import BUCKETS, Transformer, distance_buckets, gap_buckets
-from slipstream.models.transformer_fit import Epoch, fit_transformer
+from slipstream.models.transformer_fit import fit_transformer
 from slipstream.models.transformer_parameters import TransformerParameters
+from slipstream.models.transformer_training import Epoch
 from tests.unit.models.logs import log_of
 
 ITEMS = 12
@@ -237,7 +238,7 @@ def test_steps_that_decay_end_at_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
             rates.append(self.param_groups[0]["lr"])
 
     monkeypatch.setattr("torch.optim.AdamW", Optimiser)
-    monkeypatch.setattr("slipstream.models.transformer_fit._WARM_UP", 2)
+    monkeypatch.setattr("slipstream.models.transformer_training._WARM_UP", 2)
     for decay in (False, True):
         fit_transformer(ring(), replace(SMALL, epochs=3, decay=decay))
     whole, steps = np.split(np.array(rates), 2)

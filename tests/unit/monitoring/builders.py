@@ -7,7 +7,13 @@ from pydantic import SecretStr
 from sqlalchemy import Engine
 
 from services.monitoring.attribution import Counts, Response, ShownSlate
-from services.monitoring.drift_monitor import DriftReport, FeatureDrift, Level, MixDrift, Thresholds
+from services.monitoring.drift_monitor import (
+    DriftReport,
+    FeatureDriftFigures,
+    Level,
+    MixDrift,
+    Thresholds,
+)
 from services.monitoring.migrations import MIGRATIONS
 from services.monitoring.probes import Champion, FeaturesStatus, ServiceState, Training
 from services.monitoring.quality import QualityRow, row
@@ -60,8 +66,8 @@ def champion(version: str = "1") -> Champion:
     return Champion(model=ModelVersion(version=version, created_at=T0))
 
 
-def feature(name: str, psi: float | None, level: Level) -> FeatureDrift:
-    return FeatureDrift(
+def feature(name: str, psi: float | None, level: Level) -> FeatureDriftFigures:
+    return FeatureDriftFigures(
         feature=name,
         psi=psi,
         level=level,
@@ -85,7 +91,7 @@ def snapshot(
     training: Training | None = None,
     features: FeaturesStatus | None = None,
     delay_ms: int | None = None,
-    drift: list[FeatureDrift] | None = None,
+    drift: list[FeatureDriftFigures] | None = None,
     mix: MixDrift | None = None,
     current: QualityRow | None = None,
     previous: QualityRow | None = None,

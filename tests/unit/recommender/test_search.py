@@ -10,8 +10,9 @@ import pytest
 
 from slipstream.contracts.progress import ProgressStep
 from slipstream.models.base import EventWeights
-from slipstream.models.transformer_fit import Epoch, Fitted
+from slipstream.models.transformer_fit import TransformerFit
 from slipstream.models.transformer_parameters import TransformerParameters
+from slipstream.models.transformer_training import Epoch
 from slipstream.recommender import encoding
 from slipstream.recommender.fit import FitOptions, fit_log
 from slipstream.recommender.profiles import PROFILES
@@ -38,7 +39,7 @@ class Trainings:
 
     def __call__(
         self, parameters: TransformerParameters, learned: Callable[[Epoch], None]
-    ) -> Fitted:
+    ) -> TransformerFit:
         self.tried.append(parameters)
         curve = []
         for epoch in range(1, parameters.epochs + 1):
@@ -47,7 +48,7 @@ class Trainings:
                 Epoch(epoch, parameters.epochs, self._loss, self._quality(parameters) * epoch)
             )
             learned(curve[-1])
-        return Fitted(parameters, len(curve), curve)  # type: ignore[arg-type]
+        return TransformerFit(parameters, len(curve), curve)  # type: ignore[arg-type]
 
     def search(self, seconds: float, start: TransformerParameters = DEFAULTS, **more: Any) -> Any:
         return search(self, DEFAULTS, start, 10_000, seconds, clock=self.clock, **more)

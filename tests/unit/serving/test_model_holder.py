@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from services.serving.metrics import ServingMetrics
 from services.serving.model_holder import Model, ModelHolder
-from slipstream.broker.batch import Batch, Malformed, Message
+from slipstream.broker.batch import Batch, MalformedMessage, Message
 from slipstream.broker.standing import Standing
 from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.client import Peer
@@ -267,7 +267,8 @@ def test_an_event_has_the_champion_fetched_for_its_request_and_bad_records_are_c
     champion = ModelEvent(event=ModelEventType.PROMOTED, version="1", alias="champion", timestamp=1)
     heard = Heard(
         Batch(
-            [Message(EVENTS, 0, "m", champion, rid)], [Malformed(EVENTS, 1, b"{", "not JSON", "")]
+            [Message(EVENTS, 0, "m", champion, rid)],
+            [MalformedMessage(EVENTS, 1, b"{", "not JSON", "")],
         )
     )
     alias = threading.Thread(target=holder.follow_alias, args=(stop, 600))

@@ -13,7 +13,7 @@ from services.training.model_event_repository import ModelEventBook
 from services.training.records import Audit
 from services.training.repository import Repository
 from slipstream.broker.kafka import BrokerUnavailableError, NotAcknowledgedError, RecordRefusedError
-from slipstream.broker.producer import Outgoing
+from slipstream.broker.producer import OutgoingRecord
 from slipstream.contracts.events import ModelEvent, ModelEventType
 
 
@@ -29,7 +29,7 @@ class Broker:
         self.enough = threading.Event()
         self.expected = 0
 
-    async def publish(self, records: Sequence[Outgoing]) -> None:
+    async def publish(self, records: Sequence[OutgoingRecord]) -> None:
         (record,) = records
         event = record.record
         assert isinstance(event, ModelEvent) and (record.topic.name, record.key) == (

@@ -19,7 +19,7 @@ from services.training.registry import CHALLENGER, CHAMPION, ModelRegistry
 from services.training.repository import Repository
 from services.training.settings import GateSettings, TrainingSection
 from slipstream.broker.kafka import BrokerUnavailableError
-from slipstream.broker.producer import Outgoing
+from slipstream.broker.producer import OutgoingRecord
 from slipstream.chassis.logging import carrying
 from slipstream.stores.artifacts import ArtifactNotFoundError, Artifacts
 from tests.unit.training.challengers import bundle, result_of
@@ -33,7 +33,7 @@ class Broker:
         self.heard: list[tuple[str, str, str | None]] = []
         self.request_ids: list[str] = []
 
-    async def publish(self, records: Sequence[Outgoing]) -> None:
+    async def publish(self, records: Sequence[OutgoingRecord]) -> None:
         if self.away:
             raise BrokerUnavailableError("gone")
         events = [SimpleNamespace(**record.record.model_dump()) for record in records]

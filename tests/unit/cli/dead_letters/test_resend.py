@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from slipstream.datasets.replay import ReplayError
+from slipstream.datasets.upload import ReplayError
 from slipstream_cli.dead_letters.resend import REPLAYED_FILE, ReplayedLetters, prepare, send
 from tests.unit.cli.dead_letters.test_originals import NOW, letter
 

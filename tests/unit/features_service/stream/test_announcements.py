@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from prometheus_client import CollectorRegistry
 
 from services.features.metrics import FeaturesMetrics
-from services.features.stream.announcements import Announcer
-from slipstream.broker.producer import Outgoing
+from services.features.stream.announcements import FeatureAnnouncer
+from slipstream.broker.producer import OutgoingRecord
 from slipstream.contracts.events import DeadLetter, FeatureUpdate, Interaction
 from slipstream.contracts.topics import DEAD_LETTERS, FEATURE_UPDATES, Topic
 from slipstream.features import visitor
@@ -20,12 +20,12 @@ class Producer:
 
     def __init__(self) -> None:
         self.sent: list[tuple[Topic, str, FeatureUpdate, str]] = []
-        self.published: list[Outgoing] = []
+        self.published: list[OutgoingRecord] = []
 
     def send(self, topic: Topic, key: str, record: FeatureUpdate, request_id: str) -> None:
         self.sent.append((topic, key, record, request_id))
 
-    async def publish(self, records: Sequence[Outgoing]) -> None:
+    async def publish(self, records: Sequence[OutgoingRecord]) -> None:
         self.published += records
 
 
@@ -53,7 +53,7 @@ def visitors(count: int) -> dict[str, VisitorState]:
 
 def test_updates_above_the_rate_are_sampled_and_the_allowance_comes_back() -> None:
     producer, clock = Producer(), Clock()
-    announcer = Announcer(producer, 10, FeaturesMetrics(CollectorRegistry()), clock=clock)
+    announcer = FeatureAnnouncer(producer, 10, FeaturesMetrics(CollectorRegistry()), clock=clock)
     announcer.send_updates(visitors(7), {}, NOW)
     assert sorted(key for _, key, _, _ in producer.sent) == [f"u{n}" for n in range(7)]
     announcer.send_updates(visitors(7), {}, NOW)
@@ -70,7 +70,7 @@ def test_updates_above_the_rate_are_sampled_and_the_allowance_comes_back() -> No
 
 def test_an_update_has_the_features_as_of_the_last_event_and_the_request_id() -> None:
     producer = Producer()
-    announcer = Announcer(producer, 10, FeaturesMetrics(CollectorRegistry()))
+    announcer = FeatureAnnouncer(producer, 10, FeaturesMetrics(CollectorRegistry()))
     announcer.send_updates(visitors(2), {"u0": "request-1"}, NOW + 5)
     (topic, key, update, request_id), (_, _, _, other) = producer.sent
     assert (topic, key, request_id, other) == (FEATURE_UPDATES, "u0", "request-1", "")
@@ -91,7 +91,7 @@ def test_letters_are_published_with_their_request_ids_and_counted() -> None:
         )
         for code, request_id in (("late", "r1"), ("late", ""), ("malformed", "r2"))
     ]
-    announcer = Announcer(producer, 10, FeaturesMetrics(registry))
+    announcer = FeatureAnnouncer(producer, 10, FeaturesMetrics(registry))
     announcer.send_letters([])
     announcer.send_letters(letters)
     assert {sent.topic for sent in producer.published} == {DEAD_LETTERS}

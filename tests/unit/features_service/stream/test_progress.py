@@ -6,7 +6,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from services.features.metrics import FeaturesMetrics
-from services.features.stream.progress import ProgressReporter, StreamProgress
+from services.features.stream.progress import StreamProgress, StreamProgressReporter
 
 
 class Surroundings:
@@ -31,11 +31,11 @@ def registry() -> CollectorRegistry:
 
 
 @pytest.fixture
-def reporter(around: Surroundings, registry: CollectorRegistry) -> ProgressReporter:
-    return ProgressReporter(around, around, FeaturesMetrics(registry))
+def reporter(around: Surroundings, registry: CollectorRegistry) -> StreamProgressReporter:
+    return StreamProgressReporter(around, around, FeaturesMetrics(registry))
 
 
-def answered(reporter: ProgressReporter, around: Surroundings) -> StreamProgress:
+def answered(reporter: StreamProgressReporter, around: Surroundings) -> StreamProgress:
     """The answer to a question that another thread asks while this one polls."""
     answers: list[StreamProgress] = []
     asking = threading.Thread(target=lambda: answers.append(reporter.ask(30.0)))
@@ -47,7 +47,7 @@ def answered(reporter: ProgressReporter, around: Surroundings) -> StreamProgress
 
 
 def test_caught_up_is_all_read_and_all_in_the_lake(
-    reporter: ProgressReporter, around: Surroundings
+    reporter: StreamProgressReporter, around: Surroundings
 ) -> None:
     reporter.advance(3, 700)
     assert answered(reporter, around) == StreamProgress(3, 0, 700, True)
@@ -58,14 +58,14 @@ def test_caught_up_is_all_read_and_all_in_the_lake(
 
 
 def test_without_the_brokers_word_the_lag_is_the_last_that_the_watch_saw(
-    reporter: ProgressReporter, around: Surroundings
+    reporter: StreamProgressReporter, around: Surroundings
 ) -> None:
     around.left = None
     assert answered(reporter, around) == StreamProgress(0, 40, 0, False)
 
 
 def test_without_an_answer_in_time_nothing_is_called_caught_up(
-    reporter: ProgressReporter, around: Surroundings
+    reporter: StreamProgressReporter, around: Surroundings
 ) -> None:
     reporter.advance(2, 10)
     assert answered(reporter, around).caught_up
@@ -73,7 +73,7 @@ def test_without_an_answer_in_time_nothing_is_called_caught_up(
 
 
 def test_the_watermark_never_goes_back(
-    reporter: ProgressReporter, registry: CollectorRegistry
+    reporter: StreamProgressReporter, registry: CollectorRegistry
 ) -> None:
     reporter.advance(1, 9_000)
     reporter.advance(1, 4_000)
@@ -83,7 +83,7 @@ def test_the_watermark_never_goes_back(
 
 
 def test_the_broker_is_asked_only_for_a_question(
-    reporter: ProgressReporter, around: Surroundings, monkeypatch: pytest.MonkeyPatch
+    reporter: StreamProgressReporter, around: Surroundings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
     monkeypatch.setattr(around, "remaining", lambda: asked.append(1) or 0)

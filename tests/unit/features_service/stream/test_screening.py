@@ -3,7 +3,7 @@
 import pytest
 
 from services.features.stream.screening import Limits, screen
-from slipstream.broker.batch import Batch, Malformed, Message
+from slipstream.broker.batch import Batch, MalformedMessage, Message
 from slipstream.contracts.events import CatalogRecord, Interaction
 from slipstream.contracts.positions import Source
 from slipstream.contracts.times import HOUR_MS
@@ -47,7 +47,7 @@ def test_interactions_that_cannot_be_applied_become_letters_with_the_original(
 
 
 def test_malformed_bytes_become_a_letter_that_is_not_too_long() -> None:
-    bad = Malformed(SOURCE, 3, b"\xff" * 1_000_000, "value: not JSON", "")
+    bad = MalformedMessage(SOURCE, 3, b"\xff" * 1_000_000, "value: not JSON", "")
     batch, letters, _ = screen(Batch([], [bad], {}), NOW, LIMITS)
     assert (batch.messages, batch.malformed) == ([], [])
     assert (letters[0].code, letters[0].received_at, len(letters[0].original)) == (
