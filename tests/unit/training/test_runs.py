@@ -92,7 +92,7 @@ class Scene:
         return Decision("promoted", "better", {})
 
     def until(self, run_id: str, *states: str) -> Run:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while (run := self.repository.get(run_id)) is None or run.state not in states:
             assert time.monotonic() < deadline, f"{run} never became {states}"
             time.sleep(0.005)
@@ -110,7 +110,7 @@ class Scene:
     def end(self) -> None:
         self.stop.set()
         if self.thread.ident is not None:
-            self.thread.join(10)
+            self.thread.join(60)
             assert not self.thread.is_alive()
 
 
@@ -162,7 +162,7 @@ def test_progress_of_a_run_is_shown_while_it_goes_on_and_its_end_is_foretold_by_
     scene.started.clear()
     scene.go.clear()
     run_id = scene.runs.request(RunRequest()).run_id
-    assert scene.started.wait(10)
+    assert scene.started.wait(60)
     run = scene.repository.get(run_id)
     assert run is not None
     assert (run.stage, run.progress, run.epoch, run.epochs, run.loss) == (
@@ -229,7 +229,7 @@ def test_cancel_queued_run_never_starts(scene: Scene) -> None:
 def test_cancel_running_run_stops_it(scene: Scene) -> None:
     run_id = scene.runs.request(RunRequest()).run_id
     scene.thread.start()
-    assert scene.started.wait(10)
+    assert scene.started.wait(60)
     scene.runs.cancel(run_id)
     assert scene.until(run_id, "cancelled").error is None
     with pytest.raises(TransitionError, match="cancelled already"):
@@ -311,7 +311,7 @@ def test_run_over_the_time_limit_fails(repository: Repository, artifacts: Artifa
 def test_stop_during_a_run_queues_its_work_again(scene: Scene) -> None:
     run_id = scene.runs.request(RunRequest(trigger="alert", reason="drift")).run_id
     scene.thread.start()
-    assert scene.started.wait(10)
+    assert scene.started.wait(60)
     scene.end()
     stopped = scene.repository.get(run_id)
     assert stopped is not None
@@ -376,7 +376,7 @@ def test_checkpoints_stay_through_a_restart_and_go_with_the_run(
 ) -> None:
     run_id = scene.runs.request(RunRequest()).run_id
     scene.thread.start()
-    assert scene.started.wait(10)
+    assert scene.started.wait(60)
     scene.end()
     (scene.artifacts.root / "checkpoints" / "of a run that ended with a kill").mkdir()
     restarted = Scene(Repository(engine), scene.artifacts)
