@@ -1,4 +1,4 @@
-"""Alerts that ask for a run and wait until one may start, in SQL: a restart must not forget them."""
+"""Alerts that ask for a run and wait until it may start, in SQL: a restart must keep them."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -21,7 +21,14 @@ _waiting: Final = Table(
 
 @dataclass(frozen=True)
 class WaitingAlert:
-    """An alert that waits. `request_id` is that of the message which told it."""
+    """An alert that waits for a run.
+
+    Attributes:
+        rule: Name of the rule that the alert is of.
+        summary: The alert in words.
+        request_id: Request id of the alert's message.
+        opened_at: When the alert opened (ms).
+    """
 
     rule: str
     summary: str
@@ -30,14 +37,16 @@ class WaitingAlert:
 
 
 class WaitingAlerts:
-    """One alert a rule, the newest. Each method is one transaction; safe to use from several
-    threads.
+    """The newest alert of each rule.
+
+    Each method is one transaction; safe to use from several threads.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def add(self, alert: AlertEvent, request_id: str) -> None:
+        """Let an alert wait, in place of an earlier one of its rule."""
         with self._engine.begin() as connection:
             connection.execute(delete(_waiting).where(_waiting.c.rule == alert.rule))
             row = {
@@ -49,19 +58,17 @@ class WaitingAlerts:
             connection.execute(insert(_waiting).values(row))
 
     def close(self, rule: str) -> None:
-        """The rule finds nothing any more: its alert need not wait."""
+        """Drop the alert of a rule that has closed."""
         with self._engine.begin() as connection:
             connection.execute(delete(_waiting).where(_waiting.c.rule == rule))
 
     def met_by(self, created_at: int) -> None:
-        """A run was asked for at this time (ms): alerts that had opened by then have what they ask
-        for.
-        """
+        """Drop the alerts that had opened by the time (ms) at which a run was queued."""
         with self._engine.begin() as connection:
             connection.execute(delete(_waiting).where(_waiting.c.opened_at <= created_at))
 
     def all(self) -> list[WaitingAlert]:
-        """Oldest first."""
+        """All alerts that wait, oldest first."""
         with self._engine.connect() as connection:
             rows = connection.execute(
                 select(_waiting).order_by(_waiting.c.opened_at, _waiting.c.rule)

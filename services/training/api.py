@@ -1,18 +1,22 @@
-"""Training's REST API: runs, model versions, aliases, and the files of bundles."""
+"""REST API of training: runs, model versions, aliases, and the files of bundles."""
 
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import FileResponse, HTMLResponse
 from pydantic import BaseModel, Field
 
-from services.training.publish import Publisher
+from services.training.mlflow_connection import RegistryUnavailableError
+from services.training.publish import ModelPublisher
+from services.training.records import Audit
 from services.training.registry import (
+    ModelRegistry,
     NoPreviousError,
-    RegistryUnavailableError,
     UnknownVersionError,
 )
-from services.training.repository import Audit, Repository, TransitionError
+from services.training.repository import Repository
+from services.training.run_states import TransitionError
 from services.training.runs import Runs
 from slipstream.chassis.errors import (
     ConflictError,
@@ -22,7 +26,7 @@ from slipstream.chassis.errors import (
 )
 from slipstream.contracts.bundle import Manifest
 from slipstream.contracts.rest import ModelVersion, Run, RunRequest
-from slipstream.stores.artifacts import ArtifactNotFoundError
+from slipstream.stores.artifacts import ArtifactNotFoundError, Artifacts
 
 
 class RunPage(BaseModel):
@@ -40,39 +44,44 @@ class ModelPage(BaseModel):
 
 
 class Reason(BaseModel):
-    """Why a person moves an alias; it is kept with the event."""
+    """A person's reason for moving an alias, kept with the model event."""
 
     reason: str = Field("by request", max_length=1_000)
 
 
-class Context:
-    """What the routes work with; `app.py` puts it on `app.state.training`."""
+@dataclass(frozen=True)
+class Parts:
+    """The parts of the service that its routes use."""
 
-    def __init__(self, repository: Repository, runs: Runs, publisher: Publisher) -> None:
-        self.repository, self.runs, self.publisher = repository, runs, publisher
-        self.registry, self.artifacts = publisher.registry, publisher.artifacts
-
-
-def _context(request: Request) -> Context:
-    context: Context = request.app.state.training
-    return context
+    repository: Repository
+    runs: Runs
+    publisher: ModelPublisher
+    registry: ModelRegistry
+    artifacts: Artifacts
 
 
-Training = Annotated[Context, Depends(_context)]
+async def parts(request: Request) -> Parts:  # async, or FastAPI would call it in a thread
+    """The parts that the lifespan has opened."""
+    opened: Parts = request.app.state.parts
+    return opened
+
+
+Training = Annotated[Parts, Depends(parts)]
 Limit = Annotated[int, Query(ge=1, le=500)]
 
-# A report asks for nothing and runs nothing, whatever its data say.
+# A report loads nothing and runs nothing, whatever text its data hold.
 _PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 router = APIRouter(prefix="/v1", tags=["training"])
 
 
 @router.post("/runs", status_code=202)
-def request_run(training: Training, asked: RunRequest | None = None) -> Run:
-    """Queue a run. If one of the same profile waits already, that one is returned: it will see the
-    same data.
+def request_run(training: Training, body: RunRequest | None = None) -> Run:
+    """Queue a run.
+
+    If a run of the same profile waits already, it is returned: it will see the same data.
     """
-    return training.runs.request(asked or RunRequest())
+    return training.runs.request(body or RunRequest())
 
 
 @router.get("/runs")
@@ -86,7 +95,7 @@ def list_runs(training: Training, limit: Limit = 50, cursor: str | None = None) 
 
 @router.get("/runs/{run_id}")
 def get_run(training: Training, run_id: str) -> Run:
-    """A run's state, stage and progress; once it has succeeded, its model and the gate's decision."""
+    """A run's state, stage and progress; after its success, its model and the gate's decision."""
     run = training.repository.get(run_id)
     if run is None:
         raise NotFoundError(f"there is no run {run_id}", code="no_run")
@@ -95,24 +104,23 @@ def get_run(training: Training, run_id: str) -> Run:
 
 @router.get("/runs/{run_id}/decisions")
 def list_decisions(training: Training, run_id: str) -> list[Audit]:
-    """The gate's audit record of a run: the decision, its reason, every number and setting that it
-    rested on.
-    """
+    """The gate's audit record of a run: decision, reason, and all its numbers and settings."""
     get_run(training, run_id)
     return training.repository.decisions(run_id)
 
 
 @router.get("/runs/{run_id}/report", response_class=HTMLResponse)
 def get_report(training: Training, run_id: str) -> FileResponse:
-    """A page about a run that came to a model: data, figures, decision, lists before and after.
-    Kept as long as the model.
+    """A page about a run that made a model: data, figures, decision, lists before and after.
+
+    It is kept as long as the model.
     """
     get_run(training, run_id)
     try:
         page = training.artifacts.report(run_id)
     except ArtifactNotFoundError as error:
         raise NotFoundError(
-            f"run {run_id} has no report: it came to no model, or that was deleted",
+            f"run {run_id} has no report: it made no model, or that was deleted",
             code="no_report",
         ) from error
     return FileResponse(
@@ -122,7 +130,7 @@ def get_report(training: Training, run_id: str) -> FileResponse:
 
 @router.post("/runs/{run_id}:cancel", status_code=202)
 def cancel_run(training: Training, run_id: str) -> Run:
-    """Take a run off the queue, or stop it. A running one is `cancelled` a moment after the answer."""
+    """Take a run off the queue, or stop it; a running one is `cancelled` after the answer."""
     try:
         return training.runs.cancel(run_id)
     except LookupError as error:
@@ -155,10 +163,10 @@ def get_model(training: Training, version: str) -> ModelVersion:
 
 
 @router.post("/models/{version}:promote")
-def promote_model(training: Training, version: str, why: Reason | None = None) -> ModelVersion:
-    """Make a version the champion whatever the gate said; serving takes it within seconds."""
+def promote_model(training: Training, version: str, body: Reason | None = None) -> ModelVersion:
+    """Make a version the champion whatever the gate's decision; serving loads it in seconds."""
     try:
-        return training.publisher.promote(version, (why or Reason()).reason)
+        return training.publisher.promote(version, (body or Reason()).reason)
     except UnknownVersionError as error:
         raise NotFoundError(str(error), code="no_model") from error
     except RegistryUnavailableError as error:
@@ -166,10 +174,10 @@ def promote_model(training: Training, version: str, why: Reason | None = None) -
 
 
 @router.post("/models:rollback")
-def rollback_model(training: Training, why: Reason | None = None) -> ModelVersion:
-    """Make the champion before the present one champion again, and return it."""
+def rollback_model(training: Training, body: Reason | None = None) -> ModelVersion:
+    """Make the previous champion champion again, and return it."""
     try:
-        return training.publisher.rollback((why or Reason()).reason)
+        return training.publisher.rollback((body or Reason()).reason)
     except NoPreviousError as error:
         raise ConflictError(str(error), code="no_previous_champion") from error
     except RegistryUnavailableError as error:

@@ -14,9 +14,10 @@ from services.training.alert_repository import WaitingAlerts
 from services.training.announcer import Announcer
 from services.training.metrics import TrainingMetrics
 from services.training.migrations import MIGRATIONS
+from services.training.mlflow_connection import tracking_uri
 from services.training.model_event_repository import ModelEventBook
-from services.training.publish import Publisher
-from services.training.registry import CHAMPION, Registry, tracking_uri
+from services.training.publish import ModelPublisher
+from services.training.registry import CHAMPION, ModelRegistry
 from services.training.repository import Repository
 from services.training.run.job import Job
 from services.training.run.process import run_in_child
@@ -38,14 +39,15 @@ from slipstream.stores.migrations import migrate
 DESCRIPTION = (
     "Fits models on the lake, measures them against the champion, and promotes the better one."
 )
-# How late an alert may be heard. A run takes minutes, and every fetch costs time of everybody, full
-# or empty.
+# Most time until an alert is read (ms). A run takes minutes, and every fetch, full or empty, costs
+# the machine time.
 ALERT_DELAY_MS = 500
 
 
 def create_app(settings: TrainingSettings) -> FastAPI:
-    """The training service's app. It opens when the database and a broker answer; the registry
-    follows some seconds later.
+    """The training service's app.
+
+    It opens when the database and a broker answer; the registry follows some seconds later.
     """
     return create_service(
         "training", settings, description=DESCRIPTION, lifespan=_lifespan, routers=[api.router]
@@ -55,7 +57,7 @@ def create_app(settings: TrainingSettings) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: TrainingSettings = app.state.settings
-    own, chassis, health = settings.training, app.state.metrics, app.state.health
+    section, chassis, health = settings.training, app.state.metrics, app.state.health
     async with AsyncExitStack() as stack:
         engine = metadata.engine(settings.database)
         stack.callback(engine.dispose)
@@ -67,20 +69,20 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         )
         producer = await open_producer(settings.kafka, settings.namespace)
         stack.push_async_callback(asyncio.to_thread, producer.close)
-        measured = TrainingMetrics(chassis.registry)
+        metrics = TrainingMetrics(chassis.registry)
         artifacts, lake = Artifacts(settings.artifacts), Lake(settings.lake, settings.namespace)
-        registry = Registry(
-            tracking_uri(own.tracking_uri.get_secret_value(), settings.database), artifacts
+        registry = ModelRegistry(
+            tracking_uri(section.tracking_uri.get_secret_value(), settings.database), artifacts
         )
         announcer = Announcer(events, producer.publish)
-        publisher = Publisher(
+        publisher = ModelPublisher(
             registry,
             repository,
             artifacts,
             events,
             announcer.wake,
-            own,
-            measured,
+            section,
+            metrics,
             settings.lake.uri,
         )
         runs = Runs(
@@ -90,10 +92,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             compute=partial(run_in_child, log=settings.log),
             publish=publisher.publish,
             resume=publisher.resume,
-            metrics=measured,
-            timeout_s=own.run_timeout_s,
+            metrics=metrics,
+            timeout_s=section.run_timeout_s,
         )
-        triggers = Triggers(runs, repository, alerts, lake, own)
+        triggers = Triggers(runs, repository, alerts, lake, section)
         kafka = settings.kafka.model_copy(update={"fetch_max_wait_ms": ALERT_DELAY_MS})
         watch = ConsumerWatch(chassis)
 
@@ -103,7 +105,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
                     return
             runs.work(stop)
 
-        def hear_alerts(stop: Event) -> None:
+        def read_alerts(stop: Event) -> None:
             consume(
                 Consumer(kafka, settings.namespace, [ALERTS], "training"),
                 triggers.on_alerts,
@@ -111,34 +113,34 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
                 watch,
             )
 
-        app.state.training = api.Context(repository, runs, publisher)
+        app.state.parts = api.Parts(repository, runs, publisher, registry, artifacts)
         health.add("registry", partial(asyncio.to_thread, registry.check))
         health.add("database", partial(asyncio.to_thread, repository.check))
         health.add("kafka", producer.check)
         health.add("alerts-stream", watch.check)
         stack.push_async_callback(app.state.workers.stop)
-        # It ends once the registry is open, which the registry's own check tells.
-        app.state.workers.start("registry", lambda _stop: _open(registry, measured), checked=False)
+        # It ends once the registry is open, so the worker is not checked; the registry is.
+        app.state.workers.start("registry", lambda _stop: _open(registry, metrics), checked=False)
         targets = {
             "announcer": announcer.run,
             "runs": work,
             "triggers": triggers.watch,
-            "alerts": hear_alerts,
+            "alerts": read_alerts,
         }
         for name, target in targets.items():
             app.state.workers.start(name, target)
         yield
 
 
-def _open(registry: Registry, measured: TrainingMetrics) -> None:
+def _open(registry: ModelRegistry, metrics: TrainingMetrics) -> None:
     registry.open()
     if champion := registry.alias(CHAMPION):
-        measured.champion(champion.version)
+        metrics.champion(champion.version)
 
 
 def _job(
     settings: TrainingSettings,
-    registry: Registry,
+    registry: ModelRegistry,
     artifacts: Artifacts,
     run: Run,
     output: Path,

@@ -1,4 +1,4 @@
-"""How much of the catalogue has changed since a run read it."""
+"""Changes of the catalogue since a run read it."""
 
 from collections.abc import Callable
 
@@ -19,8 +19,9 @@ _SCHEMA = pa.schema(
 
 
 class CatalogChanges:
-    """Counts items that were added, changed or deleted. Reads only files of the lake that are new,
-    and each answer once.
+    """Counts items that were added, changed or deleted.
+
+    It reads only files of the lake that are new, and remembers its last answer.
     """
 
     def __init__(self, lake: Lake) -> None:
@@ -28,17 +29,17 @@ class CatalogChanges:
         self._answer: tuple[tuple[int, int | None], int] | None = None
 
     def since(self, version: int | None) -> int:
-        """How many items have a record that the catalogue's table did not have at this version; all
-        that were ever told of, when None. An item that was sent again counts, even one that says
-        nothing new. 0 for a version that the lake no longer knows: what has changed since then
-        can't be told.
+        """The number of items with a record that is newer than this version of the catalogue.
+
+        None counts every item that ever had a record. An item that was sent again counts, even
+        unchanged. 0 for a version that the lake no longer has: changes since then can't be counted.
         """
         newest = self._lake.version(CATALOG)
         if newest is None:
             return 0
-        asked = (newest, version)
-        if self._answer is None or self._answer[0] != asked:
-            self._answer = asked, self._count(newest, version)
+        question = (newest, version)
+        if self._answer is None or self._answer[0] != question:
+            self._answer = question, self._count(newest, version)
         return self._answer[1]
 
     def _count(self, newest: int, before: int | None) -> int:
@@ -48,7 +49,7 @@ class CatalogChanges:
             )
         try:
             covered = self._lake.covered(CATALOG, before)
-            found = pa.Table.from_batches(
+            rows = pa.Table.from_batches(
                 self._lake.scan_since(CATALOG, newest, before, _SCHEMA.names), _SCHEMA
             )
         except LakeUnavailableError as error:
@@ -56,11 +57,11 @@ class CatalogChanges:
                 "the catalogue's changes can't be counted", since_version=before, reason=str(error)
             )
             return 0
-        return _items(_later(found, covered))
+        return _items(_later(rows, covered))
 
 
 def _later(rows: pa.Table, covered: Callable[[str], int]) -> pa.Table:
-    """The rows that were not there before; files that were merged since bring older ones along."""
+    """The rows that are not covered; files that were merged since have older rows, too."""
     sources = pc.binary_join_element_wise(
         rows["topic_id"], rows["partition"].cast(pa.string()), ":"
     )

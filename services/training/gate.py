@@ -1,21 +1,19 @@
-"""The gate: may this challenger replace the champion? A pure function of measurements.
+"""The gate decides whether a challenger replaces the champion: a pure function of measurements.
 
 Quality is NDCG@10, every difference paired on the same queries with a 95 % bootstrap interval.
 
-1. A challenger that is worse than recommending what is popular is refused: on all queries, and in
-each cohort that is large.
-2. One that takes too long to answer, or too much space, is refused.
+1. A challenger that is worse than popularity is refused: on all queries, and in each large cohort.
+2. A challenger that takes too long to answer, or too much space, is refused.
 3. Without a champion, it is promoted.
 4. When the lower end of challenger - champion is above the margin, it is promoted: surely better.
 5. When the champion is older than the limit and that lower end is above minus the tolerance, it is
-promoted: fresher, and
-   surely not much worse.
-6. Anything else is refused, too few queries to compare on included: the champion has earned its
-place.
+   promoted: fresher, and surely not much worse.
+6. Otherwise it is refused, also where too few queries can be compared: the champion has earned its
+   place.
 
 Margin and tolerance are shares of the champion's figure, since one catalogue's 0.02 is another's
-0.2. A refusal names every rule that speaks against the challenger, so that one look tells all that
-is wrong with it.
+0.2. A refusal names every rule against the challenger, so that a person sees all its faults at
+once.
 """
 
 from collections.abc import Iterator, Mapping
@@ -30,8 +28,13 @@ _MIB = 2**20
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two recommenders on the same `queries` queries: means of the metric, and challenger - other
-    with its interval.
+    """Two recommenders on the same queries.
+
+    Attributes:
+        queries: Number of queries.
+        challenger: Mean NDCG@10 of the challenger.
+        other: Mean NDCG@10 of the other.
+        difference: Mean of challenger - other, with its interval.
     """
 
     queries: int
@@ -41,10 +44,17 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What was measured of a challenger: against popularity, on all queries and by cohort; against
-    the champion, None where there was nothing to compare on; the processor time of one query
-    through the stages that serve; the size of its bundle.
+class Measurements:
+    """Measurements of a challenger.
+
+    Attributes:
+        popularity: Comparison with popularity on all queries.
+        latency_p95_ms: Processor time of a query through the stages that serve, at the 95th
+            percentile.
+        bundle_bytes: Size of the challenger's bundle.
+        cohorts: Comparison with popularity by cohort.
+        champion: Comparison with the champion; None without queries to compare on.
+        champion_latency_p95_ms: The champion's processor time; None where it was not asked.
     """
 
     popularity: Comparison
@@ -56,8 +66,8 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Champion:
-    """The one in service. `age_hours` counts from when it was fitted."""
+class StandingChampion:
+    """The champion in service; `age_hours` counts from when it was fitted."""
 
     version: str
     age_hours: float
@@ -65,7 +75,7 @@ class Champion:
 
 @dataclass(frozen=True)
 class Decision:
-    """What the gate says, in words and numbers."""
+    """Decision of the gate, with its reason in words and the numbers that it rests on."""
 
     outcome: Literal["promoted", "refused"]
     reason: str
@@ -76,11 +86,19 @@ class Decision:
         return self.outcome == "promoted"
 
 
-def decide(measured: Measured, champion: Champion | None, settings: GateSettings) -> Decision:
-    """Promote or refuse. Without a champion, what was measured against it does not count."""
+def decide(
+    measured: Measurements, champion: StandingChampion | None, settings: GateSettings
+) -> Decision:
+    """Promote the challenger or refuse it.
+
+    Args:
+        measured: Measurements of the challenger.
+        champion: The champion in service. Without it, the comparison with it does not count.
+        settings: Limits of the rules.
+    """
     against = [*_worse_than_popularity(measured, settings), *_over_budget(measured, settings)]
-    wanted, reason = _wanted(measured, champion, settings)
-    if not wanted:
+    better, reason = _better(measured, champion, settings)
+    if not better:
         against.append(reason)
     numbers = _numbers(measured, champion)
     if against:
@@ -88,7 +106,7 @@ def decide(measured: Measured, champion: Champion | None, settings: GateSettings
     return Decision("promoted", reason, numbers)
 
 
-def _worse_than_popularity(measured: Measured, settings: GateSettings) -> Iterator[str]:
+def _worse_than_popularity(measured: Measurements, settings: GateSettings) -> Iterator[str]:
     if measured.popularity.difference.value < 0:
         yield f"worse than popularity: {_words(measured.popularity)}"
     for cohort, comparison in measured.cohorts.items():
@@ -96,65 +114,71 @@ def _worse_than_popularity(measured: Measured, settings: GateSettings) -> Iterat
             yield f"worse than popularity in cohort {cohort}: {_words(comparison)}"
 
 
-def _over_budget(measured: Measured, settings: GateSettings) -> Iterator[str]:
+def _over_budget(measured: Measurements, settings: GateSettings) -> Iterator[str]:
     latency, size = measured.latency_p95_ms, measured.bundle_bytes / _MIB
     if latency > settings.max_latency_ms:
-        yield f"too slow: {latency:.1f} ms of processor time a query at p95, the budget is {settings.max_latency_ms:g} ms"
+        yield (
+            f"too slow: {latency:.1f} ms of processor time a query at p95, "
+            f"the budget is {settings.max_latency_ms:g} ms"
+        )
     if size > settings.max_bundle_mb:
         yield f"too large: a bundle of {size:.1f} MiB, the budget is {settings.max_bundle_mb:g} MiB"
 
 
-def _wanted(
-    measured: Measured, champion: Champion | None, settings: GateSettings
+def _better(
+    measured: Measurements, champion: StandingChampion | None, settings: GateSettings
 ) -> tuple[bool, str]:
     """Whether the challenger is worth a change, and why."""
     if champion is None:
         return (
             True,
-            f"there is no champion, and it is not worse than popularity: {_words(measured.popularity)}",
+            "there is no champion, and it is not worse than popularity: "
+            f"{_words(measured.popularity)}",
         )
-    found = measured.champion
-    if found is None or found.queries < settings.min_queries:
+    compared = measured.champion
+    if compared is None or compared.queries < settings.min_queries:
         return False, (
-            f"only {found.queries if found else 0} test events are newer than what champion {champion.version} was fitted on, "
-            f"{settings.min_queries} are needed to compare"
+            f"only {compared.queries if compared else 0} test events are newer than what champion "
+            f"{champion.version} was fitted on, {settings.min_queries} are needed to compare"
         )
     low, margin, tolerance = (
-        found.difference.low,
-        settings.margin * found.other,
-        settings.tolerance * found.other,
+        compared.difference.low,
+        settings.margin * compared.other,
+        settings.tolerance * compared.other,
     )
     if low > margin:
-        return True, f"surely better than champion {champion.version}: {_words(found)}"
+        return True, f"surely better than champion {champion.version}: {_words(compared)}"
     old = champion.age_hours > settings.champion_max_age_hours
     if old and low > -tolerance:
         return True, (
-            f"champion {champion.version} is {champion.age_hours:.0f} h old (limit {settings.champion_max_age_hours:.0f} h) "
-            f"and the challenger is not worse by more than {tolerance:.4f}: {_words(found)}"
+            f"champion {champion.version} is {champion.age_hours:.0f} h old "
+            f"(limit {settings.champion_max_age_hours:.0f} h) and the challenger is not worse by "
+            f"more than {tolerance:.4f}: {_words(compared)}"
         )
     limit = f"{-tolerance:.4f}, as the champion is old" if old else f"{margin:.4f}"
     return False, (
-        f"not surely better than champion {champion.version}: {_words(found)}, the lower end must be above {limit}"
+        f"not surely better than champion {champion.version}: {_words(compared)}, "
+        f"the lower end must be above {limit}"
     )
 
 
-def _numbers(measured: Measured, champion: Champion | None) -> dict[str, float]:
-    """All that was measured, by name."""
-    found = {
+def _numbers(measured: Measurements, champion: StandingChampion | None) -> dict[str, float]:
+    """All measurements by name."""
+    numbers = {
         "latency_p95_ms": measured.latency_p95_ms,
         "bundle_bytes": float(measured.bundle_bytes),
     }
     compared = {"popularity": measured.popularity} | {
-        f"popularity/{name}": it for name, it in measured.cohorts.items()
+        f"popularity/{name}": comparison for name, comparison in measured.cohorts.items()
     }
     if champion:
-        found["champion/age_hours"] = champion.age_hours
+        numbers["champion/age_hours"] = champion.age_hours
         if measured.champion:
             compared["champion"] = measured.champion
         if measured.champion_latency_p95_ms is not None:
-            found["champion/latency_p95_ms"] = measured.champion_latency_p95_ms
+            numbers["champion/latency_p95_ms"] = measured.champion_latency_p95_ms
     for other, comparison in compared.items():
-        found |= {
+        numbers |= {
             f"{other}/queries": float(comparison.queries),
             f"{other}/challenger": comparison.challenger,
             f"{other}/other": comparison.other,
@@ -162,12 +186,13 @@ def _numbers(measured: Measured, champion: Champion | None) -> dict[str, float]:
             f"{other}/difference_low": comparison.difference.low,
             f"{other}/difference_high": comparison.difference.high,
         }
-    return found
+    return numbers
 
 
 def _words(comparison: Comparison) -> str:
     difference = comparison.difference
     return (
-        f"NDCG@10 {comparison.challenger:.4f} against {comparison.other:.4f} on {comparison.queries} queries, "
-        f"difference {difference.value:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}]"
+        f"NDCG@10 {comparison.challenger:.4f} against {comparison.other:.4f} "
+        f"on {comparison.queries} queries, difference {difference.value:+.4f} "
+        f"[{difference.low:+.4f}, {difference.high:+.4f}]"
     )

@@ -1,10 +1,10 @@
-"""What Prometheus reads of the training service, besides what every service has."""
+"""Prometheus metrics of the training service, beside those that every service has."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 
 class TrainingMetrics:
-    """Made once an app, on its registry."""
+    """The service's metrics, on the registry of its app."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.runs = Counter(
@@ -37,6 +37,6 @@ class TrainingMetrics:
         )
 
     def champion(self, version: str) -> None:
-        """There is one champion at a time."""
+        """Set the champion's version, in place of the one before."""
         self._champion.clear()
         self._champion.labels(version).set(1)

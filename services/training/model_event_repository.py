@@ -1,6 +1,4 @@
-"""Model events in SQL, each until the broker has it and after: a broker that is away, or a restart,
-must not lose one.
-"""
+"""Model events in SQL, so that neither a restart nor a broker that is away loses one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,7 +30,7 @@ _model_event: Final = Table(
     Column("version", String(128), nullable=False, index=True),
     Column("event", String(16), nullable=False),
     Column("body", Text, nullable=False),
-    # the request that it came from; empty for one that nobody asked for
+    # The HTTP request that it came from; empty where there was none.
     Column("request_id", Text, nullable=False),
     Column("announced", Boolean, nullable=False, index=True),
 )
@@ -48,25 +46,27 @@ class WaitingEvent:
 
 
 class ModelEventBook:
-    """Model events in the order in which they happened. Each method is one transaction; safe to use
-    from several threads.
+    """Model events in the order in which they happened.
+
+    Each method is one transaction; safe to use from several threads.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def add(self, event: ModelEvent, request_id: str) -> None:
+        """Keep an event, to be announced."""
         with self._engine.begin() as connection:
             insert_events(connection, [event], request_id)
 
     def has(self, version: str, event: ModelEventType) -> bool:
-        """Whether this has happened to the version, announced or not."""
-        found = (_model_event.c.version == version, _model_event.c.event == event.value)
+        """Whether the version has an event of this type, announced or not."""
+        same = (_model_event.c.version == version, _model_event.c.event == event.value)
         with self._engine.connect() as connection:
-            return connection.scalar(select(literal(1)).where(*found).limit(1)) is not None
+            return connection.scalar(select(literal(1)).where(*same).limit(1)) is not None
 
     def unannounced(self) -> list[WaitingEvent]:
-        """Events that were not yet told on the topic, in order."""
+        """Events that the broker has not acknowledged, in order."""
         with self._engine.connect() as connection:
             rows = connection.execute(
                 select(_model_event)
@@ -79,6 +79,7 @@ class ModelEventBook:
         ]
 
     def mark_announced(self, number: int) -> None:
+        """Note that the broker has acknowledged an event."""
         with self._engine.begin() as connection:
             connection.execute(
                 update(_model_event).where(_model_event.c.number == number).values(announced=True)
@@ -86,9 +87,7 @@ class ModelEventBook:
 
 
 def insert_events(connection: Connection, events: Sequence[ModelEvent], request_id: str) -> None:
-    """Add events within a transaction of the caller's, so that they stand with what caused them, or
-    not at all.
-    """
+    """Add events in the caller's transaction: they are kept with their cause or not at all."""
     for event in events:
         row = {
             "version": event.version,

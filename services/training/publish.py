@@ -1,5 +1,6 @@
-"""What becomes of a bundle: registered, judged by the gate, promoted or refused, announced. And
-promotion by hand, rollback.
+"""Publication of a bundle: registered, judged by the gate, promoted or refused, announced.
+
+Promotion by hand and rollback are here, too.
 """
 
 import threading
@@ -8,11 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from services.training import gate
+from services.training.experiments import Lineage
 from services.training.metrics import TrainingMetrics
 from services.training.model_event_repository import ModelEventBook
-from services.training.registry import CHALLENGER, CHAMPION, Lineage, Registry
-from services.training.repository import Audit, Repository
-from services.training.run.job import Trained
+from services.training.records import Audit
+from services.training.registry import CHALLENGER, CHAMPION, ModelRegistry
+from services.training.repository import Repository
+from services.training.run.job import TrainingResult
 from services.training.run.report import report
 from services.training.settings import TrainingSection
 from slipstream.chassis.logging import get_logger, request_id
@@ -26,14 +29,24 @@ log = get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class Publisher:
-    """The only place where an alias moves. Blocking: call it from a thread.
+class ModelPublisher:
+    """Moves the aliases, as nothing else does. Blocking: call it from a thread.
 
-    What happens to a version is kept in `events`, in the transaction of the gate's decision where
-    there is one; `wake` has it announced. An alias that moves is told once it has moved.
+    Every change of a version is kept as a model event, in the transaction of the gate's decision
+    where there is one. The event of an alias is kept after the alias has moved.
+
+    Attributes:
+        registry: Versions and aliases.
+        repository: Record of decisions.
+        artifacts: Store of the bundles.
+        events: Model events, kept until they are announced.
+        wake: Has new events announced at once.
+        settings: Settings of the gate, and of the number of models kept.
+        metrics: Metrics of the service.
+        lake_uri: Address of the lake, for the lineage.
     """
 
-    registry: Registry
+    registry: ModelRegistry
     repository: Repository
     artifacts: Artifacts
     events: ModelEventBook
@@ -43,12 +56,17 @@ class Publisher:
     lake_uri: str
     _moving: threading.Lock = field(default_factory=threading.Lock)
 
-    def publish(self, run_id: str, directory: Path, trained: Trained) -> gate.Decision:
-        """Take the bundle of a run into the registry and let the gate decide. Every decision is an
-        audit record.
+    def publish(self, run_id: str, directory: Path, trained: TrainingResult) -> gate.Decision:
+        """Take the bundle of a run into the registry, and let the gate decide.
 
-        Raises when no decision could be made, or it could not be put in force; a bundle that is not
-        in the registry is gone then. Once the decision is in force, it is whatever fails after it.
+        Every decision is kept as an audit record. Raises when no decision could be made, or when it
+        could not be put in force; a bundle that is not in the registry is deleted then. A failure
+        after the decision is in force does not undo it.
+
+        Args:
+            run_id: The run, which names the version.
+            directory: Its bundle.
+            trained: Its result.
         """
         kept = self.artifacts.put(run_id, directory)
         try:
@@ -65,7 +83,7 @@ class Publisher:
         )
         defended = champion.version if champion else None
         if not decision.promoted:
-            told = _event(
+            refusal = _event(
                 ModelEventType.REFUSED,
                 run_id,
                 None,
@@ -73,7 +91,7 @@ class Publisher:
                 reason=decision.reason,
                 metrics=trained.metrics,
             )
-            events.append(told)
+            events.append(refusal)
         settings = self.settings.gate.model_dump()
         audit = Audit(
             run_id, run_id, defended, decision.outcome, decision.reason, decision.numbers, settings
@@ -88,15 +106,15 @@ class Publisher:
         return decision
 
     def resume(self, run_id: str) -> gate.Decision | None:
-        """What a service that was killed had decided of a run, put in force and told if that had
-        not happened. None when it had not come to a decision; what it left of the bundle is gone
-        then.
+        """Put the decision about a run in force that a killed service had come to, and return it.
+
+        None when it had not come to a decision; the rest of its bundle is deleted then.
         """
-        decided = self.repository.decisions(run_id)
-        if not decided:
+        decisions = self.repository.decisions(run_id)
+        if not decisions:
             self._discard(run_id)
             return None
-        audit = decided[-1]
+        audit = decisions[-1]
         if audit.outcome == "promoted":
             if not self.events.has(run_id, ModelEventType.PROMOTED):
                 self._finish_promotion(run_id, audit)
@@ -104,14 +122,14 @@ class Publisher:
         return gate.Decision("refused", audit.reason, dict(audit.numbers))
 
     def promote(self, version: str, reason: str) -> ModelVersion:
-        """Make a version the champion and tell everyone. Raises UnknownVersionError."""
+        """Make a version the champion and announce it. Raises UnknownVersionError."""
         self._promote(version, reason, self.registry.get(version).metrics)
         return self.registry.get(version)
 
     def _promote(self, version: str, reason: str, metrics: dict[str, float]) -> None:
         with self._moving:
             before = self.registry.promote(version)
-            self._tell(
+            self._keep(
                 _event(
                     ModelEventType.PROMOTED,
                     version,
@@ -125,44 +143,45 @@ class Publisher:
 
     def _finish_promotion(self, version: str, audit: Audit) -> None:
         """Promote, unless the alias has moved already and only the event is missing."""
-        found, champion = self.registry.get(version), self.registry.alias(CHAMPION)
+        model, champion = self.registry.get(version), self.registry.alias(CHAMPION)
         if champion is None or champion.version != version:
-            self._promote(version, audit.reason, found.metrics)
+            self._promote(version, audit.reason, model.metrics)
             return
         previous, reason = audit.champion_version, audit.reason
-        self._tell(
+        self._keep(
             _event(
                 ModelEventType.PROMOTED,
                 version,
                 CHAMPION,
                 previous=previous,
                 reason=reason,
-                metrics=found.metrics,
+                metrics=model.metrics,
             )
         )
 
     def rollback(self, reason: str) -> ModelVersion:
-        """Go back to the champion before the present one and tell everyone. Raises NoPreviousError."""
+        """Go back to the previous champion and announce it. Raises NoPreviousError."""
         with self._moving:
             version, bad = self.registry.rollback()
-            self._tell(
+            self._keep(
                 _event(ModelEventType.ROLLED_BACK, version, CHAMPION, previous=bad, reason=reason)
             )
         self.metrics.champion(version)
         return self.registry.get(version)
 
     def _tidy(
-        self, run_id: str, decision: gate.Decision, manifest: Manifest, trained: Trained
+        self, run_id: str, decision: gate.Decision, manifest: Manifest, trained: TrainingResult
     ) -> None:
-        """What would be good to have after a decision, and changes nothing about it: a failure here
-        is logged.
+        """Note the decision, write the report, delete old models.
+
+        A failure of any of these is logged, and changes nothing about the decision.
         """
         numbers = {f"gate/{name}": value for name, value in decision.numbers.items()}
         try:
             self.registry.note(
                 run_id, {"decision": decision.outcome, "decision_reason": decision.reason}, numbers
             )
-            self.registry.log_trials(run_id, manifest.metrics.get("search", []))  # type: ignore[arg-type]
+            self.registry.log_trials(run_id, manifest.metrics.search or [])
         except Exception as error:
             log.error(
                 "decision and trials could not be noted in the registry",
@@ -190,7 +209,7 @@ class Publisher:
             log.error("old models could not be deleted; the next run tries again", exc_info=error)
 
     def _discard(self, run_id: str) -> None:
-        """Delete a bundle that no version stands for. One that may be registered stays."""
+        """Delete a bundle that is no version's. A bundle that may be registered stays."""
         try:
             if self.registry.knows(run_id):
                 return
@@ -202,7 +221,9 @@ class Publisher:
                 "a bundle without a version could not be deleted", version=run_id, exc_info=error
             )
 
-    def _defender(self, champion: ModelVersion | None, trained: Trained) -> gate.Champion | None:
+    def _defender(
+        self, champion: ModelVersion | None, trained: TrainingResult
+    ) -> gate.StandingChampion | None:
         if champion is None:
             return None
         if trained.champion_error:
@@ -212,9 +233,9 @@ class Publisher:
                 why=trained.champion_error,
             )
             return None
-        return gate.Champion(champion.version, (now_ms() - champion.created_at) / HOUR_MS)
+        return gate.StandingChampion(champion.version, (now_ms() - champion.created_at) / HOUR_MS)
 
-    def _lineage(self, run_id: str, manifest: Manifest, trained: Trained) -> Lineage:
+    def _lineage(self, run_id: str, manifest: Manifest, trained: TrainingResult) -> Lineage:
         tags = {
             "lake_version": str(trained.lake_version),
             "catalog_version": str(trained.catalog_version),
@@ -237,7 +258,7 @@ class Publisher:
             trained.data_sha256,
         )
 
-    def _tell(self, event: ModelEvent) -> None:
+    def _keep(self, event: ModelEvent) -> None:
         self.events.add(event, request_id.get())
         self.wake()
 

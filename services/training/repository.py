@@ -1,10 +1,7 @@
-"""The training service's tables: runs, and the gate's decisions as an audit record. The only place
-that knows their SQL.
-"""
+"""Runs, and the gate's decisions as an audit record, in SQL."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -25,6 +22,8 @@ from sqlalchemy import (
 )
 
 from services.training.model_event_repository import insert_events
+from services.training.records import Audit, LastRun
+from services.training.run_states import TransitionError, leading_to
 from slipstream.contracts.events import ModelEvent
 from slipstream.contracts.rest import Run
 from slipstream.contracts.times import now_ms
@@ -46,7 +45,7 @@ _run = Table(
     Column("epoch", Integer),
     Column("epochs", Integer),
     Column("loss", Float),
-    # when a running run should end
+    # When a running run should end (ms).
     Column("expected_at", BigInteger),
     Column("created_at", BigInteger, nullable=False),
     Column("started_at", BigInteger),
@@ -59,14 +58,14 @@ _run = Table(
     Column("decision", String(16)),
     Column("decision_reason", Text, nullable=False, default=""),
     Column("metrics", Text, nullable=False, default="{}"),
-    # seconds of each stage of a run that has succeeded, in their order
+    # Seconds of each stage of a run that has succeeded, in their order.
     Column("seconds", Text, nullable=False, server_default="{}"),
-    # how many runs have tried to do the same work, with this one
+    # Number of this run among those that attempt the same work, from 1.
     Column("attempt", Integer, nullable=False, default=1),
-    # the first of them, and the one after this one
+    # The first of them, and the run after this one.
     Column("resumes", String(64)),
     Column("resumed_by", String(64)),
-    # the request that the run came from; empty for one that nobody asked for
+    # The HTTP request that the run came from; empty for a run that no person asked for.
     Column("request_id", Text, nullable=False, server_default=""),
 )
 
@@ -84,7 +83,7 @@ _decision = Table(
     Column("decided_at", BigInteger, nullable=False),
 )
 
-# What a run that takes up the work of another one has from it.
+# Columns that a run has from the run whose work it takes up.
 _CARRIED: Final = (
     "trigger",
     "reason",
@@ -95,49 +94,9 @@ _CARRIED: Final = (
     "catalog_version",
 )
 
-# Where a run may go from each state. A run that has ended never moves again.
-TRANSITIONS: Final[Mapping[str, frozenset[str]]] = {
-    "queued": frozenset({"running", "cancelled"}),
-    "running": frozenset({"succeeded", "failed", "cancelled"}),
-    "succeeded": frozenset(),
-    "failed": frozenset(),
-    "cancelled": frozenset(),
-}
-ENDED: Final = frozenset(state for state, following in TRANSITIONS.items() if not following)
-
-
-class TransitionError(Exception):
-    """The run is in a state from which it can't go there."""
-
-
-@dataclass(frozen=True)
-class Audit:
-    """One decision of the gate, with everything it rested on."""
-
-    run_id: str
-    model_version: str
-    champion_version: str | None
-    outcome: str
-    reason: str
-    numbers: Mapping[str, float]
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    decided_at: int = 0
-
-
-@dataclass(frozen=True)
-class LastRun:
-    """What the triggers must know of the newest run: when it ended (None while it has not), and
-    what the last run that read the lake found there.
-    """
-
-    created_at: int
-    finished_at: int | None
-    lake_rows: int | None
-    catalog_version: int | None = None
-
 
 class Repository:
-    """Runs and decisions in SQL. Each method is one transaction; safe to use from several threads."""
+    """Runs and decisions. Each method is one transaction; safe to use from several threads."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -147,16 +106,22 @@ class Repository:
     ) -> Run:
         """Queue a run."""
         row = {
-            "run_id": run_id, "state": "queued", "trigger": trigger, "reason": reason, "profile": profile,
-            "request_id": request_id, "created_at": now_ms(),
-        }  # fmt: skip
+            "run_id": run_id,
+            "state": "queued",
+            "trigger": trigger,
+            "reason": reason,
+            "profile": profile,
+            "request_id": request_id,
+            "created_at": now_ms(),
+        }
         with self._engine.begin() as connection:
             connection.execute(insert(_run).values(row))
             return _to_run(_one(connection, run_id))
 
     def resume(self, run_id: str, new_id: str, error: str) -> Run:
-        """running → failed, and its work is queued as a new run, which knows what of the lake it
-        had read; the failed run.
+        """Fail a running run and queue another, `new_id`, for its work; returns the failed run.
+
+        The new run has the versions of the lake that the failed one had read.
         """
         with self._engine.begin() as connection:
             _move(
@@ -165,9 +130,13 @@ class Repository:
             failed = _one(connection, run_id)
             carried = {name: failed._mapping[name] for name in _CARRIED}
             row = {
-                **carried, "run_id": new_id, "state": "queued", "attempt": failed.attempt + 1,
-                "resumes": failed.resumes or run_id, "created_at": now_ms(),
-            }  # fmt: skip
+                **carried,
+                "run_id": new_id,
+                "state": "queued",
+                "attempt": failed.attempt + 1,
+                "resumes": failed.resumes or run_id,
+                "created_at": now_ms(),
+            }
             connection.execute(insert(_run).values(row))
         return _to_run(failed)
 
@@ -177,20 +146,19 @@ class Repository:
         return _to_run(row) if row else None
 
     def request_id(self, run_id: str) -> str:
-        """The id of the request that the run came from, empty where there was none."""
+        """The id of the HTTP request that the run came from, empty where there was none."""
         with self._engine.connect() as connection:
             return str(_one(connection, run_id).request_id)
 
     def page(self, limit: int, before: int | None = None) -> tuple[list[Run], int | None]:
-        """Runs, newest first, those before a number; and the number to go on from, None at the end."""
+        """Runs before a number, newest first; the number for the next page, None on the last."""
         query = select(_run).order_by(_run.c.number.desc()).limit(limit + 1)
         if before is not None:
             query = query.where(_run.c.number < before)
         with self._engine.connect() as connection:
             rows = connection.execute(query).all()
-        return [_to_run(row) for row in rows[:limit]], rows[limit - 1].number if len(
-            rows
-        ) > limit else None
+        following = rows[limit - 1].number if len(rows) > limit else None
+        return [_to_run(row) for row in rows[:limit]], following
 
     def in_state(self, *states: str) -> list[Run]:
         """Runs in any of these states, oldest first."""
@@ -201,7 +169,7 @@ class Repository:
         return [_to_run(row) for row in rows]
 
     def last_run(self) -> LastRun | None:
-        """The newest run, and what the last run that read the lake found there."""
+        """The newest run, None before any, and the lake as it was last read."""
         newest_first = select(_run).order_by(_run.c.number.desc()).limit(1)
         with self._engine.connect() as connection:
             newest = connection.execute(newest_first).one_or_none()
@@ -210,12 +178,13 @@ class Repository:
             ).one_or_none()
         if newest is None:
             return None
-        found = (reader.lake_rows, reader.catalog_version) if reader else (None, None)
-        return LastRun(newest.created_at, newest.finished_at, *found)
+        seen = (reader.lake_rows, reader.catalog_version) if reader else (None, None)
+        return LastRun(newest.created_at, newest.finished_at, *seen)
 
     def stage_seconds(self, profile: str) -> dict[str, float]:
-        """How long each stage of the last run of a profile took that succeeded at once, in their
-        order; empty without one.
+        """Seconds of each stage, in order, of the profile's last run that succeeded at once.
+
+        Empty without such a run.
         """
         at_once = (
             _run.c.state == "succeeded",
@@ -224,23 +193,24 @@ class Repository:
             _run.c.profile == profile,
         )
         with self._engine.connect() as connection:
-            found = connection.scalar(
+            seconds = connection.scalar(
                 select(_run.c.seconds).where(*at_once).order_by(_run.c.number.desc()).limit(1)
             )
-        return dict(json.loads(found or "{}"))
+        return dict(json.loads(seconds or "{}"))
 
     def start(self, run_id: str) -> Run:
-        """queued → running."""
+        """Move a run from queued to running."""
         return self._move(run_id, "running", started_at=now_ms())
 
     def finish(self, run_id: str, state: str, **outcome: Any) -> Run:
-        """running (or, for a cancellation, queued) → an end, with its error or its model and
-        decision.
+        """Move a run to an end, with its error, or its model and decision, by column names.
+
+        A queued run can only be cancelled.
         """
         return self._move(run_id, state, finished_at=now_ms(), **outcome)
 
     def note(self, run_id: str, **progress: Any) -> None:
-        """Record how far a running run is, by the names of the columns."""
+        """Record the progress of a running run, by column names."""
         with self._engine.begin() as connection:
             connection.execute(
                 update(_run)
@@ -249,8 +219,9 @@ class Repository:
             )
 
     def record(self, audit: Audit, events: Sequence[ModelEvent] = (), request_id: str = "") -> None:
-        """Keep a decision, and with it what is to be told of it (see `ModelEventBook`); records are
-        never changed.
+        """Keep a decision, and its model events in the same transaction (see `ModelEventBook`).
+
+        Decisions are never changed.
         """
         row = {
             **{
@@ -292,17 +263,13 @@ class Repository:
 
 def _move(connection: Connection, run_id: str, state: str, **values: Any) -> None:
     as_text = {name: json.dumps(value) for name, value in values.items() if isinstance(value, dict)}
-    # The condition makes the move safe against another one at the same moment: only one of them
-    # finds the old state.
-    possible = update(_run).where(_run.c.run_id == run_id, _run.c.state.in_(_leading_to(state)))
+    # The condition makes the move safe against another at the same moment: only the first of them
+    # meets the old state.
+    possible = update(_run).where(_run.c.run_id == run_id, _run.c.state.in_(leading_to(state)))
     if connection.execute(possible.values(state=state, **(values | as_text))).rowcount != 1:
         raise TransitionError(
             f"run {run_id} is {_one(connection, run_id).state} and can't become {state}"
         )
-
-
-def _leading_to(state: str) -> Iterable[str]:
-    return [before for before, after in TRANSITIONS.items() if state in after]
 
 
 def _one(connection: Connection, run_id: str) -> Row[Any]:

@@ -1,5 +1,6 @@
-"""Runs: queued in SQL, one at a time, each in a process of its own, cancellable, accounted for
-whatever happens.
+"""Queue of training runs: kept in SQL, worked off one at a time, each in a process of its own.
+
+A run can be cancelled, and its end is recorded whatever happens.
 """
 
 import secrets
@@ -12,29 +13,27 @@ from typing import Any, Protocol
 
 from services.training.gate import Decision
 from services.training.metrics import TrainingMetrics
-from services.training.repository import ENDED, Repository, TransitionError
+from services.training.repository import Repository
 from services.training.run.checkpoints import Checkpoints
-from services.training.run.eta import Eta
-from services.training.run.job import Job, Trained
+from services.training.run.job import Job, TrainingResult
 from services.training.run.process import GivenUpError, KilledError, RunFailedError
+from services.training.run_progress import ProgressRecorder
+from services.training.run_states import ENDED, TransitionError
 from slipstream.chassis.logging import carrying, get_logger, request_id
 from slipstream.contracts.rest import Run, RunRequest
-from slipstream.contracts.times import now_ms
 from slipstream.stores.artifacts import Artifacts
 
 log = get_logger(__name__)
 
-# How often work is tried that a stop or a kill interrupts: what stops the service each time must
-# not do so for ever.
+# Attempts at work that a stop or a kill interrupts: a run that kills the service each time must not
+# do so for ever.
 MOST_ATTEMPTS = 2
-
-_FACTS = ("lake_version", "lake_rows", "catalog_version")
 
 INTERRUPTED = "the service stopped while the run was under way"
 
 
-class Compute(Protocol):
-    """Trains, elsewhere; see `process.run_in_child`."""
+class Computation(Protocol):
+    """Training in another process, as `process.run_in_child` does it."""
 
     def __call__(
         self,
@@ -42,12 +41,23 @@ class Compute(Protocol):
         *,
         on_progress: Callable[[dict[str, Any]], None],
         give_up: Callable[[], bool],
-    ) -> Trained: ...
+    ) -> TrainingResult: ...
 
 
 class Runs:
-    """The queue and what works it off. `request`, `cancel` may be called from any thread; `work`
-    runs in one.
+    """The queue and its worker. `request`, `cancel` may be called from any thread; `work` runs in
+    one.
+
+    Args:
+        repository: Record of the runs.
+        artifacts: Store of the bundles; checkpoints lie beside them.
+        prepare: Makes a run's job, with the paths of its output and its checkpoints.
+        compute: Trains.
+        publish: Takes the bundle of a run into the registry; returns the gate's decision.
+        resume: Puts the decision of a run in force that a killed service had come to; None where
+            there is none.
+        metrics: Metrics of the service.
+        timeout_s: Seconds after which a run is stopped.
     """
 
     def __init__(
@@ -56,57 +66,53 @@ class Runs:
         artifacts: Artifacts,
         *,
         prepare: Callable[[Run, Path, Path], Job],
-        compute: Compute,
-        publish: Callable[[str, Path, Trained], Decision],
+        compute: Computation,
+        publish: Callable[[str, Path, TrainingResult], Decision],
         resume: Callable[[str], Decision | None],
         metrics: TrainingMetrics,
         timeout_s: float,
     ) -> None:
-        self._repository, self._artifacts, self._metrics, self._timeout_s = (
-            repository,
-            artifacts,
-            metrics,
-            timeout_s,
-        )
+        self._repository, self._artifacts, self._metrics = repository, artifacts, metrics
         self._checkpoints = Checkpoints(artifacts.root / "checkpoints")
-        self._prepare, self._compute, self._publish, self._resume = (
-            prepare,
-            compute,
-            publish,
-            resume,
-        )
+        self._progress = ProgressRecorder(repository)
+        self._prepare, self._compute = prepare, compute
+        self._publish, self._resume = publish, resume
+        self._timeout_s = timeout_s
         self._asking = threading.Lock()
         self._queued = threading.Event()
         self._cancelling = threading.Lock()
         self._cancelled: set[str] = set()
         self._publishing: str | None = None
 
-    def request(self, asked: RunRequest) -> Run:
-        """Queue a run, which keeps the id of the present request. One of the same profile that is
-        queued already is returned instead: it has not read the lake yet, and will see the same data
-        (one that goes on with a killed run's work will not).
+    def request(self, request: RunRequest) -> Run:
+        """Queue a run, which keeps the id of the present HTTP request.
+
+        A run of the same profile that is queued already is returned instead: it has not read the
+        lake yet, so it will see the same data. A run that takes up a killed run's work will not,
+        and does not count.
         """
         with self._asking:
             queued = self._repository.in_state("queued")
             waiting = [
-                run for run in queued if run.profile == asked.profile and run.resumes is None
+                run for run in queued if run.profile == request.profile and run.resumes is None
             ]
-            run = waiting[0] if waiting else self._add(asked)
-        told = "a run of the profile is queued already" if waiting else "run queued"
-        log.info(told, run_id=run.run_id, trigger=asked.trigger, reason=asked.reason)
+            run = waiting[0] if waiting else self._add(request)
+        event = "a run of the profile is queued already" if waiting else "run queued"
+        log.info(event, run_id=run.run_id, trigger=request.trigger, reason=request.reason)
         self._queued.set()
         return run
 
-    def request_unless_busy(self, asked: RunRequest) -> Run | None:
-        """For runs that nobody asked for: None when one is queued or running."""
+    def request_unless_busy(self, request: RunRequest) -> Run | None:
+        """Queue a run that no person asked for, unless a run is queued or running: None then."""
         if self._repository.in_state("queued", "running"):
             return None
-        return self.request(asked)
+        return self.request(request)
 
     def cancel(self, run_id: str) -> Run:
-        """Take a run off the queue, or stop it: it is `cancelled` a moment later. Raises
-        TransitionError once it has ended, and while it is being published: its model may be the
-        champion in a moment.
+        """Take a run off the queue, or stop it: it is `cancelled` a moment later.
+
+        Raises LookupError for an unknown run. Raises TransitionError once the run has ended, and
+        while it is being published: its model may be the champion in a moment.
         """
         run = self._repository.get(run_id)
         if run is None:
@@ -120,12 +126,12 @@ class Runs:
         if run.state == "queued":
             try:
                 return self._ended(run_id, "cancelled")
-            except TransitionError:  # it began just now, and `work` sees the wish
+            except TransitionError:  # it began just now, and `work` sees the cancellation
                 return self._repository.get(run_id) or run
         return run
 
     def recover(self) -> None:
-        """Settle what a killed service left: nothing is under way when a service starts."""
+        """Settle the runs that a killed service left: none is under way when a service starts."""
         self._artifacts.sweep()
         for run in self._repository.in_state("running"):
             with carrying(self._repository.request_id(run.run_id)):
@@ -133,7 +139,7 @@ class Runs:
         self._checkpoints.keep_only({work_of(run) for run in self._repository.in_state("queued")})
 
     def work(self, stop: threading.Event) -> None:
-        """Work off the queue until `stop` is set; a run under way is then killed and queued again."""
+        """Work off the queue until `stop` is set; a run under way is then killed and queued."""
         self.recover()
         while not stop.is_set():
             waiting = self._repository.in_state("queued")
@@ -167,7 +173,7 @@ class Runs:
             with self._artifacts.workspace() as place:
                 output = place / "bundle"
                 trained = self._compute(
-                    self._job(run, output), on_progress=self._noting(run), give_up=give_up
+                    self._job(run, output), on_progress=self._progress.of(run), give_up=give_up
                 )
                 self._begin_publishing(run_id)
                 decision = self._publish(run_id, output, trained)
@@ -187,23 +193,24 @@ class Runs:
 
     def _job(self, run: Run, output: Path) -> Job:
         checkpoints = self._checkpoints.of(work_of(run))
-        if not any(
-            checkpoints.iterdir()
-        ):  # what was done belongs to the data that it was done on; nothing was
+        # Checkpoints belong to the versions of the lake that they were made on; without any, the
+        # run reads the newest.
+        if not any(checkpoints.iterdir()):
             run = run.model_copy(update={"lake_version": None, "catalog_version": None})
         return self._prepare(run, output, checkpoints)
 
     def _begin_publishing(self, run_id: str) -> None:
-        """From here on the run can't be cancelled. Raises GivenUpError when somebody was faster."""
+        """From here on the run can't be cancelled. Raises GivenUpError when it has been already."""
         with self._cancelling:
             if run_id in self._cancelled:
                 raise GivenUpError
             self._publishing = run_id
-        self._note(run_id, {"stage": "publishing", "progress": 0.99}, None)
+        self._progress.record(run_id, {"stage": "publishing", "progress": 0.99})
 
     def _settle(self, run: Run) -> None:
-        """A run that a killed service left under way: done if it had come to a decision, else to be
-        taken up again.
+        """End a run that a killed service left under way.
+
+        It has succeeded if it had come to a decision; else its work is taken up again.
         """
         decision = self._resume(run.run_id)
         if decision is not None:
@@ -211,7 +218,7 @@ class Runs:
         else:
             self._interrupted(run, INTERRUPTED)
 
-    def _succeeded(self, run_id: str, decision: Decision, **found: dict[str, float]) -> None:
+    def _succeeded(self, run_id: str, decision: Decision, **figures: dict[str, float]) -> None:
         self._ended(
             run_id,
             "succeeded",
@@ -220,12 +227,13 @@ class Runs:
             model_version=run_id,
             decision=decision.outcome,
             decision_reason=decision.reason,
-            **found,
+            **figures,
         )
 
     def _stopped(self, run: Run, stop: threading.Event, killed: str) -> None:
-        """A run did not come to its end: because of us, or because its process was `killed`, which
-        says how.
+        """End a run that was stopped: cancelled, killed with the service or alone, or too long.
+
+        `killed` says how its process was ended from outside; empty where it was not.
         """
         if run.run_id in self._cancelled:
             self._ended(run.run_id, "cancelled")
@@ -235,63 +243,21 @@ class Runs:
             self._ended(
                 run.run_id,
                 "failed",
-                error=f"took longer than {self._timeout_s:g} s (SLIPSTREAM_TRAINING__RUN_TIMEOUT_S)",
+                error=f"took longer than {self._timeout_s:g} s "
+                "(SLIPSTREAM_TRAINING__RUN_TIMEOUT_S)",
             )
 
     def _interrupted(self, run: Run, error: str) -> None:
-        """The run failed; another takes its work up, unless that happened before."""
+        """Fail the run, and queue another for its work, unless that has happened before."""
         if run.attempt < MOST_ATTEMPTS:
             self._account(self._repository.resume(run.run_id, new_run_id(), error))
         else:
             self._ended(run.run_id, "failed", error=error)
 
-    def _add(self, asked: RunRequest) -> Run:
+    def _add(self, request: RunRequest) -> Run:
         return self._repository.add(
-            new_run_id(), asked.trigger, asked.reason, asked.profile, request_id.get()
+            new_run_id(), request.trigger, request.reason, request.profile, request_id.get()
         )
-
-    def _noting(self, run: Run) -> Callable[[dict[str, Any]], None]:
-        """What notes a run's messages. A second attempt is quick where the first one has been: when
-        it ends can't be told.
-        """
-        eta = (
-            Eta(self._repository.stage_seconds(run.profile), time.monotonic())
-            if run.attempt == 1
-            else None
-        )
-
-        def note(message: dict[str, Any]) -> None:
-            left_s = (
-                eta.left_s(
-                    message["stage"], message["progress"], message.get("done"), time.monotonic()
-                )
-                if eta
-                else None
-            )
-            self._note(
-                run.run_id, message, None if left_s is None else now_ms() + int(left_s * 1000)
-            )
-
-        return note
-
-    def _note(self, run_id: str, message: dict[str, Any], expected_at: int | None) -> None:
-        """Progress is for those who watch: that it can't be written ends no run."""
-        facts = {name: message[name] for name in _FACTS if name in message}
-        fitting = {name: message.get(name) for name in ("epoch", "epochs", "loss")}
-        stage = ": ".join(filter(None, (message["stage"], message.get("detail"))))
-        try:
-            self._repository.note(
-                run_id,
-                stage=stage,
-                progress=message["progress"],
-                expected_at=expected_at,
-                **fitting,
-                **facts,
-            )
-        except Exception as error:
-            log.warning(
-                "progress not noted", run_id=run_id, stage=message.get("stage"), reason=str(error)
-            )
 
     def _ended(self, run_id: str, state: str, **outcome: Any) -> Run:
         run = self._repository.finish(run_id, state, **outcome)
@@ -317,12 +283,13 @@ class Runs:
 
 
 def work_of(run: Run) -> str:
-    """What all attempts at the same work have in common."""
+    """The id that all attempts at the same work share: that of the first run."""
     return run.resumes or run.run_id
 
 
 def new_run_id() -> str:
-    """The time and a random part: sorts by time, and is never used twice. A run's model has it as
-    its version.
+    """A new id: the time and a random part, so that ids sort by time and none is used twice.
+
+    A run's model has it as its version.
     """
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"

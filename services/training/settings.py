@@ -8,38 +8,41 @@ from slipstream.chassis.settings import Section, ServiceSettings
 
 
 class GateSettings(Section):
-    """When a challenger replaces the champion. Differences are paired, on the same queries, in
-    NDCG@10.
-    """
+    """Limits of the gate. Differences are paired, on the same queries, in NDCG@10."""
 
     margin: float = Field(
         0.0,
         ge=0,
-        description="how much better it must surely be (lower end of the 95 % interval), as a share of the champion's figure",
+        description="least difference of a challenger that replaces the champion, as a share of "
+        "the champion's figure; counted at the lower end of the 95 % interval",
     )
     tolerance: float = Field(
         0.02,
         ge=0,
-        description="how much worse it may be at most (lower end), as a share, once the champion is older than the limit",
+        description="most difference (lower end) by which a challenger may be worse than a "
+        "champion older than the limit, as a share of the champion's figure",
     )
     champion_max_age_hours: float = Field(
-        168.0, gt=0, description="an older champion is replaced by one that is not worse"
+        168.0,
+        gt=0,
+        description="age from which a champion is replaced by a challenger within the tolerance",
     )
     min_queries: int = Field(
-        20, ge=1, description="fewer queries that the champion has not seen are no comparison"
+        20, ge=1, description="fewest queries new to the champion that make a comparison"
     )
     cohort_min_queries: int = Field(
         100,
         ge=1,
-        description="it may not be worse than popularity in any cohort (see `cohort/...` of a run) of so many queries",
+        description="fewest queries of a cohort (`cohort/...` in a run's metrics) in which a "
+        "challenger may not be worse than popularity",
     )
     max_latency_ms: float = Field(
-        20.0, gt=0, description="most processor time of one query, at the 95th percentile"
+        20.0, gt=0, description="most processor time of a query (ms), at the 95th percentile"
     )
     max_bundle_mb: float = Field(
         1_024.0,
         gt=0,
-        description="largest bundle, in MiB: each replica of serving fetches and keeps it",
+        description="largest bundle (MiB), which each replica of serving fetches and keeps",
     )
 
 
@@ -48,83 +51,96 @@ class TrainingSection(Section):
 
     tracking_uri: SecretStr = Field(
         SecretStr(""),
-        description="MLflow's database, a SQLAlchemy URL; empty: mlflow.db beside the SQLite metadata, or the same PostgreSQL",
+        description="MLflow's database, a SQLAlchemy URL; empty takes mlflow.db beside the SQLite "
+        "metadata, or the same PostgreSQL",
     )
     seed: int = Field(
-        0, ge=0, description="of sampling and fitting: same lake version and seed, same model"
+        0,
+        ge=0,
+        description="seed of sampling and fitting; the same lake version and seed give the same "
+        "model",
     )
     test_share: float = Field(
-        0.1, gt=0, lt=0.5, description="the last share of events by time is held out for the gate"
+        0.1, gt=0, lt=0.5, description="share of the events, the latest, held out for the gate"
     )
     max_test_queries: int = Field(
-        2_000, ge=1, description="of more held-out events, a sample is asked"
+        2_000, ge=1, description="most held-out events asked; of more, a sample is taken"
     )
     min_events: int = Field(
-        200, ge=2, description="with fewer events on items a run fails and the champion goes on"
+        200,
+        ge=2,
+        description="fewest events on items; with fewer, a run fails and the champion stays",
     )
-    min_visitors: int = Field(2, ge=1)
-    min_items: int = Field(2, ge=1)
+    min_visitors: int = Field(2, ge=1, description="fewest visitors; with fewer, a run fails")
+    min_items: int = Field(2, ge=1, description="fewest items; with fewer, a run fails")
     rating_scale: float = Field(
         0.0,
         ge=0,
-        description="the rating that counts in full, lower ones in proportion; 0: all count in full, whatever their value",
+        description="rating that counts in full, lower ones in proportion; 0 counts all in full",
     )
     event_weights: dict[str, Annotated[float, Field(ge=0)]] = Field(
         default={},
-        description='how much events of a type say, as JSON, such as {"purchase": 5, "view": 0.5}; 0 leaves a type out, and '
-        "types that are not named keep their weight (view, click 1; cart, like, wishlist 2; purchase 3; others 1)",
+        description='weights of event types, as JSON, such as {"purchase": 5, "view": 0.5}; 0 '
+        "leaves a type out, and types that are not named keep their weight (view, click 1; cart, "
+        "like, wishlist 2; purchase 3; others 1)",
     )
     usual_value: float = Field(
         0.0,
         ge=0,
-        description="a cart or purchase of this value counts in full, others by the square root of the proportion, between half "
-        "and double; 0: all count in full",
+        description="value of a cart or purchase that counts in full, others by the square root of "
+        "the proportion, between half and double; 0 counts all in full",
     )
     run_timeout_s: float = Field(
-        43_200.0, gt=0, description="a run that takes longer is stopped and fails"
+        43_200.0, gt=0, description="longest time of a run (s); then it is stopped and fails"
     )
     niceness: int = Field(
         10,
         ge=0,
         le=19,
-        description="priority given up by a run's process, so that serving beside it stays quick",
+        description="priority that a run's process gives up, so that serving beside it stays quick",
     )
     code_commit: str = Field(
         "",
-        description="of this program, kept with each model; empty asks git, where there is a repository",
+        description="commit of this program, kept with each model; empty asks git, where there is "
+        "a repository",
     )
     keep_models: int = Field(
         20,
         ge=2,
-        description="bundles kept on disk; those of an alias and of its predecessor always are",
+        description="newest models kept; those of an alias and of its predecessor always are",
     )
     schedule_profile: Literal["fast", "best"] = Field(
-        "fast", description="of runs that nobody asked for"
+        "fast", description="profile of runs that no person asked for"
     )
     search_minutes: float = Field(
         0.0,
         ge=0,
-        description="a run of profile best tries other parameters of the network for so long, at least until one training has "
-        "ended, and later runs begin with the best; part of run_timeout_s; 0 is off",
+        description="time in which a run of profile best tries other parameters of the network "
+        "(minutes), at least until one training has ended; later runs begin with the best. Part of "
+        "run_timeout_s; 0 is off",
     )
     schedule_minutes: int = Field(
-        1_440, ge=0, description="a run so long after the last one; 0 is off"
+        1_440, ge=0, description="time after the last run until the next (minutes); 0 is off"
     )
     new_events: int = Field(
         50_000,
         ge=0,
-        description="a run when the lake has so many more interactions than the last run read; 0 is off",
+        description="interactions in the lake since the last run that start another; 0 is off",
     )
     catalog_changes: int = Field(
         1_000,
         ge=0,
-        description="a run when so many items were added, changed or deleted since the last run read the catalogue; 0 is off",
+        description="items added, changed or deleted since the last run that start another; 0 is "
+        "off",
     )
     check_seconds: float = Field(
-        15.0, gt=0, description="how often the schedule and the lake's count are looked at"
+        15.0, gt=0, description="time between checks of the schedule and the lake (s)"
     )
     cooldown_minutes: float = Field(
-        30.0, ge=0, description="after a run, new events and items start none, and alerts wait"
+        30.0,
+        ge=0,
+        description="time after a run in which new events and items start none, and alerts wait "
+        "(minutes)",
     )
     gate: GateSettings = GateSettings()
 
@@ -138,6 +154,6 @@ class TrainingSection(Section):
 
 
 class TrainingSettings(ServiceSettings):
-    """Everything that the training service is configured by."""
+    """All settings of the training service."""
 
     training: TrainingSection = TrainingSection()

@@ -1,8 +1,17 @@
-"""The manifest of a model bundle: what training promises about the files that serving loads."""
+"""The manifest of a model bundle: training's promise about the files that serving loads."""
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from typing import Any
 
-# 2 may have networks, session neighbours and a ranker; older ones can still be read.
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
+
+# Version 2 may have networks, session neighbours and a ranker; version 1 can still be read.
 BUNDLE_SCHEMA_VERSION = 2
 
 
@@ -42,6 +51,99 @@ class FileEntry(BaseModel):
     bytes: int
 
 
+class FigureTable(BaseModel):
+    """Figures by name, such as `ndcg@10`, beside the sections that a subclass declares.
+
+    In JSON, figures and sections are one object, and a section that is None is left out. Entries
+    that are neither, from a bundle of another version, are kept and are not among the figures.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    __pydantic_extra__: dict[str, JsonValue]
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Each figure by its name."""
+        return {
+            name: value
+            for name, value in self.__pydantic_extra__.items()
+            if isinstance(value, float)
+        }
+
+    @model_serializer(mode="wrap")
+    def _without_absent_sections(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in serialise(self).items() if value is not None}
+
+
+class Ablation(BaseModel):
+    """NDCG@10 of the parts of a recommender on the validation queries, without the ranker.
+
+    `alone` has each retriever's, `blend` the blend's, `without` the blend's without each retriever
+    that it weighs.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    alone: dict[str, float]
+    blend: float
+    without: dict[str, float]
+
+
+class ValidationMetrics(FigureTable):
+    """Figures on the validation queries, which blend and ranker were fitted on.
+
+    `importance` has the NDCG@10 lost when one feature of the ranker is shuffled, by the feature's
+    name; None without a ranker.
+    """
+
+    ablation: Ablation | None = None
+    importance: dict[str, float] | None = None
+
+
+class LearningCurve(BaseModel):
+    """Training of the network by epoch: its loss, and its quality on validation, higher is better.
+
+    `kept` is the number of epochs whose weights were kept. Quality is None without validation.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    kept: int
+    loss: list[float | None]
+    quality: list[float | None]
+
+
+class SearchTrial(BaseModel):
+    """A trial of the search for the network's parameters.
+
+    `state` is `complete`, or why the trial ended before: `pruned` (worse than half of those before
+    it), `out of time`, `diverged`. `quality` is that of its best epoch, None where it had none.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    number: int
+    state: str
+    quality: float | None
+    epochs: int
+    seconds: float
+    parameters: dict[str, JsonValue]
+
+
+class ModelMetrics(FigureTable):
+    """Results of a bundle. Its figures are those on the test of its training run.
+
+    The challenger's figures have bare names, those of a cohort begin with `cohort/<name>/`, those
+    of the models beside it with `champion/` or `popularity/`. `intervals` has both ends of the 95 %
+    interval of the figures that have one.
+    """
+
+    intervals: dict[str, tuple[float, float]] | None = None
+    validation: ValidationMetrics | None = None
+    curve: LearningCurve | None = None
+    search: list[SearchTrial] | None = None
+
+
 class Manifest(BaseModel):
     """`manifest.json` of a bundle directory; times are milliseconds since the epoch, UTC.
 
@@ -57,7 +159,7 @@ class Manifest(BaseModel):
     seed: int = 0
     data: DataSummary
     parameters: dict[str, JsonValue] = {}
-    metrics: dict[str, JsonValue] = {}
+    metrics: ModelMetrics = ModelMetrics()
     features: list[str] = []
     reference: dict[str, Histogram] = {}
     files: dict[str, FileEntry] = {}

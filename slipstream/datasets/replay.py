@@ -11,7 +11,7 @@ import hashlib
 import time
 import zlib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ import httpx
 import orjson
 import pyarrow as pa
 
+from slipstream.contracts.progress import Progress, ProgressStep
 from slipstream.datasets.interactions import read_interactions, read_items
 
 # Stay below what ingestion takes in one body.
@@ -57,10 +58,6 @@ class ReplayReport:
     @property
     def events_per_s(self) -> float:
         return self.events / self.seconds if self.seconds else 0.0
-
-
-# Called with (events answered so far, events in all), from the thread that called `replay`.
-Progress = Callable[[int, int], None]
 
 
 def replay(
@@ -199,7 +196,7 @@ class _Lane:
                 v["code"] for v in verdicts["results"] if v["status"] == "rejected"
             )
         if self._progress is not None:
-            self._progress(report.events, self._total)
+            self._progress(ProgressStep("events", report.events, self._total))
 
 
 async def _paced(

@@ -10,7 +10,7 @@ Visitors are made in portions, so that memory grows with visitors and items, not
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from slipstream.contracts.progress import Progress, ProgressStep
 from slipstream.datasets.simulated_catalogue import Ints, item_table, make_catalogue
 from slipstream.datasets.simulated_slates import with_slates
 from slipstream.datasets.simulated_visits import (
@@ -99,12 +100,8 @@ class Simulated:
     by_type: Counter[str]
 
 
-# Called with (events written so far, events in all).
-Progress = Callable[[int, int], None]
-
-
 def simulate(
-    folder: Path, simulation: Simulation, progress: Progress = lambda _done, _all: None
+    folder: Path, simulation: Simulation, progress: Progress = lambda _: None
 ) -> Simulated:
     """Write `interactions.parquet` and `items.parquet` into a folder, which is made if needed.
 
@@ -150,7 +147,7 @@ def simulate(
             for kind, count in zip(*np.unique(events.kind, return_counts=True), strict=True):
                 files.by_type[TYPES[kind]] += int(count)
             done += len(moments)
-            progress(done, simulation.events)
+            progress(ProgressStep("events", done, simulation.events))
     return files
 
 

@@ -1,3 +1,4 @@
-"""From a visitor's history to a ranked list: the bundle, the stages that serve it and evaluate it,
-and how it is fitted.
+"""The recommender, from a visitor's history to a ranked list.
+
+It has the bundle, the stages that serve and evaluate it, and its fit.
 """

@@ -1,9 +1,9 @@
-"""A model bundle: everything that serving needs, as one directory of NumPy arrays and JSON.
+"""Model bundle: everything that serving needs, as a directory of NumPy arrays and JSON.
 
-    manifest.json                version, data, metrics, and size and SHA-256 of every other file
+    manifest.json                version, data, results, and size and SHA-256 of every other file
     recommender.json             event weights, blend, retrievers and their parameters
     item_ids.npy, item_ends.npy  the catalogue: UTF-8 bytes, and where each id ends
-    attributes.json              what is known of the items, where the bundle carries it
+    attributes.json              attributes of the items, where they have any
     <retriever>.<array>.npy      memory-mapped when loaded
     ranker.…, items.<array>.npy  where the bundle has a ranker
 
@@ -39,30 +39,41 @@ _KINDS: dict[str, type[Retriever]] = {
 
 
 class BundleError(ValueError):
-    """The directory is not a bundle that this version can serve; the message says what is wrong
-    with which file.
-    """
+    """The directory is not a bundle that this version can serve; the message names the file."""
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """A ranker and what it is told of the items."""
+    """A ranker, and the items as it knows them."""
 
     ranker: Ranker
     items: ItemTable
 
     def correct(self, history: History, items: Indices, by_retriever: Scores) -> Scores:
-        """What to add to the blend's score of each candidate; `by_retriever` are its features."""
+        """The correction to add to the blend's score of each candidate.
+
+        Args:
+            history: The visitor's history.
+            items: Items of the candidates.
+            by_retriever: Features of the blend, (candidates, retrievers).
+        """
         return self.ranker.correct(ranking_features(self.items, history, items, by_retriever))
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A fitted recommender. `item_ids[i]` is item i of every array; `retrievers` are in the order
-    of the blend's weights.
+    """A fitted recommender.
 
-    `repeats` says whether items of the history may be recommended again unless a request asks
-    otherwise.
+    Attributes:
+        manifest: Its version, data, parameters and results.
+        item_ids: Id of each item of the catalogue; item i of every array is `item_ids[i]`.
+        retrievers: Retrievers by name, in the order of the blend's weights.
+        blend: Weights of the retrievers' scores.
+        ranking: The ranker; None where there is none.
+        event_weights: Weight of each type of event.
+        repeats: Whether items of the history may be recommended again, unless a request asks
+            otherwise.
+        attributes: Attributes by item id; None where the bundle has none.
     """
 
     manifest: Manifest
@@ -120,7 +131,7 @@ def load_bundle(directory: str | Path) -> Bundle:
         arrays = _arrays(directory, entry["name"], entry["arrays"])
         retrievers[entry["name"]] = _KINDS[entry["kind"]].restore(arrays, entry["parameters"])
     ranking = None
-    if ranked := content.get("ranking"):  # bundles of before there was a ranker say nothing
+    if ranked := content.get("ranking"):  # absent in bundles older than the ranker
         ranker, items = (_arrays(directory, name, ranked[name]) for name in ("ranker", "items"))
         ranking = Ranking(Ranker.restore(ranker), ItemTable.restore(items))
     ids = _array(directory / "item_ids.npy").tobytes()
@@ -153,11 +164,11 @@ def _write_files(bundle: Bundle, directory: Path) -> None:
         "retrievers": [
             {
                 "name": name,
-                "kind": one.kind,
-                "parameters": one.parameters(),
-                "arrays": sorted(one.arrays()),
+                "kind": retriever.kind,
+                "parameters": retriever.parameters(),
+                "arrays": sorted(retriever.arrays()),
             }
-            for name, one in bundle.retrievers.items()
+            for name, retriever in bundle.retrievers.items()
         ],
     }
     tables: dict[str, Arrays] = {
@@ -194,7 +205,8 @@ def _checked_manifest(directory: Path) -> Manifest:
         raise BundleError(f"{directory}: no readable manifest.json: {error}") from error
     if not 1 <= manifest.schema_version <= BUNDLE_SCHEMA_VERSION:
         raise BundleError(
-            f"{directory}: schema version {manifest.schema_version}, expected {BUNDLE_SCHEMA_VERSION} or older"
+            f"{directory}: schema version {manifest.schema_version}, "
+            f"expected {BUNDLE_SCHEMA_VERSION} or older"
         )
     for name, entry in manifest.files.items():
         path = directory / name
@@ -202,11 +214,8 @@ def _checked_manifest(directory: Path) -> Manifest:
             raise BundleError(f"{directory}: {name} is missing")
         if _entry(path) != entry:
             raise BundleError(f"{directory}: {name} is not the file that the manifest describes")
-    if (
-        unlisted := {path.name for path in directory.iterdir()}
-        - set(manifest.files)
-        - {"manifest.json"}
-    ):
+    present = {path.name for path in directory.iterdir()}
+    if unlisted := present - set(manifest.files) - {"manifest.json"}:
         raise BundleError(f"{directory}: {', '.join(sorted(unlisted))} not in the manifest")
     return manifest
 
@@ -223,8 +232,9 @@ def _arrays(directory: Path, owner: str, names: Sequence[str]) -> Arrays:
 
 
 def _array(path: Path) -> np.ndarray[Any, Any]:
-    """Memory-mapped; an empty array, which cannot be mapped, is read. A plain view: slicing
-    `np.memmap` costs 10 µs more.
+    """The array of a file, memory-mapped; an empty array, which cannot be mapped, is read.
+
+    It is a plain view, since slicing `np.memmap` costs 10 µs more.
     """
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)  # type: ignore[no-any-return]

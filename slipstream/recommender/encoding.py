@@ -1,6 +1,4 @@
-"""From tables with names to arrays with numbers: the catalogue, the interaction log, and queries
-cut out of it.
-"""
+"""Encoding of tables with names as arrays of numbers: catalogue, interaction log, queries."""
 
 from typing import Any, NamedTuple
 
@@ -15,7 +13,7 @@ from slipstream.models.base import NEVER, EventWeights, History, Impressions, In
 
 
 class Query(NamedTuple):
-    """What a visitor had done, and the index of the item that came next."""
+    """A visitor's history, and the index of the item that came next."""
 
     history: History
     label: int
@@ -28,11 +26,10 @@ def catalogue(interactions: pa.Table, items: pa.Table | None = None) -> list[str
 
 
 def encode(interactions: pa.Table, item_ids: list[str], weights: EventWeights) -> InteractionLog:
-    """The log of the events that have a weight and an item of the catalogue. Users are numbered as
-    they first appear.
+    """The log of the events that have a weight and an item of the catalogue.
 
-    Needs `user_id`, `item_id`, `event_type`, `timestamp`; `value` where ratings weigh by their
-    value.
+    Users are numbered as they first appear. Needs the columns `user_id`, `item_id`, `event_type`,
+    `timestamp`, and `value` where ratings weigh by their value.
     """
     weight = event_weights(interactions, weights)
     item = pc.fill_null(
@@ -42,9 +39,8 @@ def encode(interactions: pa.Table, item_ids: list[str], weights: EventWeights) -
     users = interactions["user_id"].combine_chunks().dictionary_encode().indices.to_numpy()[kept]
     _, users = np.unique(users, return_inverse=True)
     timestamp = interactions["timestamp"].to_numpy()[kept]
-    order = np.lexsort(
-        (timestamp, users)
-    )  # stable: events of the same moment stay in the order of the table
+    # Stable: events of the same moment stay in the order of the table.
+    order = np.lexsort((timestamp, users))
     return InteractionLog(
         users[order].astype(np.int32),
         item[kept][order].astype(np.int32),
@@ -58,8 +54,9 @@ def encode(interactions: pa.Table, item_ids: list[str], weights: EventWeights) -
 def _impressions(
     interactions: pa.Table, item: NDArray[np.int64], signals: NDArray[np.bool_], n_items: int
 ) -> Impressions | None:
-    """The places of lists that were shown, where the table tells of any; an item was taken where a
-    signal names the same list.
+    """The places of lists that were shown; None where the table has none.
+
+    An item counts as taken where a signal names the same list.
     """
     if not {"recommendation_id", "position"} <= set(interactions.column_names):
         return None
@@ -80,17 +77,17 @@ def _impressions(
 
 
 def _first_time(
-    keys: NDArray[np.int64], times: NDArray[np.int64], asked: NDArray[np.int64]
+    keys: NDArray[np.int64], times: NDArray[np.int64], wanted: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """The earliest time of each key that is asked, `NEVER` for one that does not occur."""
+    """The earliest time of each wanted key, `NEVER` for a key that does not occur."""
     order = np.lexsort((times, keys))
     keys, times = np.append(keys[order], NEVER), np.append(times[order], NEVER)
-    place = np.searchsorted(keys, asked)
-    return np.where(keys[place] == asked, times[place], NEVER)
+    place = np.searchsorted(keys, wanted)
+    return np.where(keys[place] == wanted, times[place], NEVER)
 
 
 def event_weights(interactions: pa.Table, weights: EventWeights) -> NDArray[np.float32]:
-    """The weight of each row, as `EventWeights.weight` has it for one event."""
+    """The weight of each row, as `EventWeights.weight` gives it."""
     encoded = interactions["event_type"].combine_chunks().dictionary_encode()
     by_code = np.array(
         [weights.weight(name) for name in encoded.dictionary.to_pylist()], np.float32
@@ -112,7 +109,7 @@ def event_weights(interactions: pa.Table, weights: EventWeights) -> NDArray[np.f
 
 
 def queries(log: InteractionLog, rows: NDArray[np.int64]) -> list[Query]:
-    """One query a row: the same user's earlier events, and the row's item."""
+    """A query for each of the rows: the user's earlier events, and the row's item."""
     starts = history_starts(log.user)
     return [
         Query(
@@ -124,7 +121,7 @@ def queries(log: InteractionLog, rows: NDArray[np.int64]) -> list[Query]:
 
 
 def attributes(items: pa.Table | None, item_ids: list[str]) -> dict[str, dict[str, Any]]:
-    """What the item table says of each item of the catalogue that it has; nulls are left out."""
+    """The attributes of each item of the catalogue that the table has, without nulls."""
     if items is None:
         return {}
     known = set(item_ids)

@@ -1,64 +1,36 @@
-"""Offline evaluation: fit on one part of a file, predict the other, through the stages that serve.
+"""Offline evaluation of a file: a bundle is fitted on one part, and predicts the other.
 
-Leave-last-out, next-click and time-split as `slipstream.evaluation.splits` defines them; every item
-of the catalogue competes.
+It predicts through the stages that serve, and the whole catalogue competes. The protocols are
+leave-last-out, next-click and time-split, as `slipstream.evaluation.splits` defines them.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
 
-from slipstream.contracts.times import DAY_MS
+from slipstream.contracts.progress import Progress, ProgressStep
 from slipstream.datasets.interactions import read_interactions, read_items, read_queries
-from slipstream.evaluation import metrics, splits
 from slipstream.evaluation.cohorts import cohorts
 from slipstream.evaluation.figures import Past, figures
+from slipstream.evaluation.metrics import coverage, hit_rate, mrr, ndcg
 from slipstream.evaluation.significance import bootstrap_difference, bootstrap_mean
-from slipstream.models.base import EventWeights, History, InteractionLog
+from slipstream.models.base import EventWeights, InteractionLog
 from slipstream.recommender import encoding
 from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.encoding import Query
-from slipstream.recommender.fit import Holdout, fit_log
+from slipstream.recommender.fit import FitOptions, fit_log
+from slipstream.recommender.holdout import sample
 from slipstream.recommender.memory import peak_memory_mb
-from slipstream.recommender.predict import predict
+from slipstream.recommender.predict import Answers, predict, question_of
 from slipstream.recommender.profiles import PROFILES
-from slipstream.recommender.progress import FitStep
+from slipstream.recommender.protocols import PROTOCOLS, prefix_queries, task_of
 
-PROTOCOLS = ("leave-last-out", "next-click", "time-split")
-TEST_SHARE = 0.2
 MOST_QUERIES = 100_000
-_VALIDATION_SESSIONS = 5_000
-# Where few visitors make a choice of parameters uncertain, so many more events of each are
-# predicted, always without having been fitted on; the final models are fitted on them too.
-_FURTHER_VALIDATION = 3
-_RANKING = {"hit_rate": metrics.hit_rate, "ndcg": metrics.ndcg, "mrr": metrics.mrr}
-
-# Called with what is being done and how much of it is done, 0 to 1.
-Progress = Callable[[str, float], None]
-
-
-@dataclass(frozen=True)
-class Task:
-    """What a protocol makes of a file."""
-
-    # What may be fitted on.
-    log: InteractionLog
-    holdout: Holdout | None
-    queries: Sequence[Query]
-    # Whether items of the history may be recommended again; None: as the data suggest.
-    repeats: bool | None
-
-    @property
-    def past(self) -> Past:
-        """What had happened before the queries."""
-        log = self.log.select(self.holdout.final) if self.holdout else self.log
-        return Past(log.user, log.item, log.n_items)
+_RANKING = {"hit_rate": hit_rate, "ndcg": ndcg, "mrr": mrr}
 
 
 def evaluate(
@@ -69,27 +41,43 @@ def evaluate(
     profile: str = "fast",
     ks: Sequence[int] = (10, 20),
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Progress = lambda _: None,
     search_minutes: float = 0.0,
     last_days: float | None = None,
 ) -> dict[str, Any]:
-    """Fits on the file and measures; the result is one JSON value.
+    """Figures of a bundle that is fitted on one part of the file and predicts the other.
 
-    It has data, protocol, profile, repeats, seconds, peak_memory_mb, queries, metrics, cohorts,
-    ablation, parameters, how the network learned (`curve`, on validation), and the trials of the
-    `search` for the network's parameters, which takes `search_minutes` of the fit and knows
-    validation alone. `last_days` is how much of the time a time-split keeps out, instead of a fifth
-    of the events.
+    Args:
+        interactions_path: File of interactions.
+        protocol: One of `PROTOCOLS`.
+        items: File of items, with their attributes.
+        queries: File of queries, for next-click alone.
+        profile: Name of the fit's effort.
+        ks: Lengths of lists to measure.
+        seed: Seed of the fit, of samples and of the bootstrap.
+        progress: Gets each step.
+        search_minutes: Part of the fit that searches the network's parameters, on validation alone.
+        last_days: Days at the end that a time-split holds out, instead of a fifth of the events.
 
-    Metrics are hit_rate, ndcg, mrr (means over queries, with 95 % bootstrap intervals) and coverage
-    at each k; `cohorts` has, for all queries and for those of new and returning visitors and of
-    cold items, what a training run reports, novelty, diversity and the bias to what is popular
-    among it (`slipstream.evaluation.figures`, by lists of 10 or the longest k). `ablation` has the
-    same means for each retriever `alone`, and for the blend `without` each, whose other exponents
-    stay; `ahead` is what is served less each retriever alone, in NDCG at the first k, paired on the
-    queries, with its interval. Of more than 100,000 queries a sample is asked. Raises ValueError
-    for an unknown protocol, a missing or superfluous query file, and a file that leaves nothing to
-    predict; InteractionFileError for a file that is not in the format.
+    Returns:
+        One JSON value, which repeats the arguments and has:
+        `metrics`: hit_rate, ndcg, mrr (means over queries, with 95 % bootstrap intervals) and
+        coverage at each k.
+        `cohorts`: For all queries, for those of new and of returning visitors, and for cold items,
+        the figures of a training run (`slipstream.evaluation.figures`, of lists of 10 or the
+        longest k), with novelty, diversity and popularity bias.
+        `ablation`: The same means for each retriever `alone`, and for the blend `without` each,
+        whose other exponents stay; and how far the served lists are `ahead` of each retriever
+        alone, in NDCG at the first k, paired on the queries, with the interval.
+        `parameters`: Parameters that were chosen; `curve`: how the network learned, by epoch;
+        `search`: trials of the search.
+        `data`, `repeats`, `seconds`, `peak_memory_mb`, `queries`: Circumstances. Of more than
+        100,000 queries a sample is asked.
+
+    Raises:
+        ValueError: The protocol is unknown, a query file is missing or superfluous, or the file
+            leaves nothing to predict.
+        InteractionFileError: A file is not in the format.
     """
     if protocol not in PROTOCOLS:
         raise ValueError(f"unknown protocol {protocol!r}; there are {', '.join(PROTOCOLS)}")
@@ -101,39 +89,41 @@ def evaluate(
         raise ValueError("k must be at least 1")
     if last_days is not None and (protocol != "time-split" or last_days <= 0):
         raise ValueError("the last days to keep out are more than 0, and of a time-split only")
-    say = progress or (lambda _what, _done: None)
-    say("reading", 0.0)
+    progress(ProgressStep("reading", 0.0))
     interactions = read_interactions(interactions_path)
     item_table = read_items(items) if items is not None else None
     item_ids = encoding.catalogue(interactions, item_table)
     weights = EventWeights()
     log = encoding.encode(interactions, item_ids, weights)
-    prefixes = list(_prefixes(read_queries(queries), item_ids)) if queries is not None else []
-    task = _task(protocol, log, prefixes, profile, last_days)
+    prefixes = list(prefix_queries(read_queries(queries), item_ids)) if queries is not None else []
+    task = task_of(protocol, log, prefixes, profile, last_days)
     if not len(task.queries):
         raise ValueError(f"{interactions_path}: nothing to predict under {protocol}")
 
     began = time.perf_counter()
-    bundle = fit_log(
-        task.log,
-        item_ids,
-        encoding.attributes(item_table, item_ids),
-        holdout=task.holdout,
+    options = FitOptions(
         profile=profile,
         seed=seed,
         event_weights=weights,
         repeats=task.repeats,
-        progress=lambda step: say(_said(step), step.done),
+        holdout=task.holdout,
         search_s=60 * search_minutes,
+    )
+    bundle = fit_log(
+        task.log,
+        item_ids,
+        encoding.attributes(item_table, item_ids),
+        options,
+        lambda step: progress(_with_epochs(step)),
     )
     fitted = time.perf_counter()
     asked = task.queries
     if len(asked) > MOST_QUERIES:
-        chosen = np.sort(
-            np.random.default_rng(seed).choice(len(asked), MOST_QUERIES, replace=False)
-        )
-        asked = [asked[place] for place in chosen]
-    ranks, shown = predict(bundle, asked, max(ks), lambda done: say("predicting", done))
+        asked = [asked[place] for place in sample(np.arange(len(asked)), MOST_QUERIES, seed)]
+    answers = predict(
+        bundle, asked, question_of, max(ks), progress, ablation=True, in_processes=True
+    )
+    metrics = bundle.manifest.metrics
     return {
         "data": _summary(interactions_path, log, bundle),
         "protocol": protocol,
@@ -142,121 +132,59 @@ def evaluate(
         "seconds": {"fit": fitted - began, "evaluate": time.perf_counter() - fitted},
         "peak_memory_mb": peak_memory_mb(),
         "queries": len(asked),
-        "metrics": _metrics(ranks[:, 0], shown, len(item_ids), ks, seed),
-        "cohorts": _cohorts(ranks[:, 0], shown, asked, task.past, seed),
-        "ablation": _ablation(ranks, list(bundle.retrievers), ks, seed),
+        "metrics": _metrics(answers, len(item_ids), ks, seed),
+        "cohorts": _cohorts(answers, asked, task.past, seed),
+        "ablation": _ablation(answers, list(bundle.retrievers), ks, seed),
         "parameters": bundle.manifest.parameters,
-        "curve": bundle.manifest.metrics.get("curve", {}),
-        "search": bundle.manifest.metrics.get("search", []),
+        "curve": metrics.curve.model_dump() if metrics.curve else {},
+        "search": [trial.model_dump() for trial in metrics.search or ()],
     }
 
 
-def _said(step: FitStep) -> str:
-    return f"{step.what}, {step.epoch} of {step.epochs} epochs" if step.epoch else step.what
-
-
-def _task(
-    protocol: str,
-    log: InteractionLog,
-    prefixes: Sequence[Query],
-    profile: str,
-    last_days: float | None,
-) -> Task:
-    if protocol == "leave-last-out":
-        split = splits.leave_last_out(log.user)
-        scarce = len(split.validation) < PROFILES[profile].ranking_queries
-        inner = splits.hold_out_last(log.user[split.training], _FURTHER_VALIDATION if scarce else 0)
-        validation = np.sort(np.concatenate((split.validation, split.training[inner.validation])))
-        holdout = Holdout(split.training[inner.training], validation, split.training)
-        return Task(log, holdout, encoding.queries(log, split.test), repeats=False)
-    if protocol == "time-split":
-        if last_days is None:
-            split = splits.time_split(log.user, log.timestamp, TEST_SHARE)
-        else:
-            split = splits.split_at(
-                log.user, log.timestamp, int(log.timestamp.max() - last_days * DAY_MS) + 1
-            )
-        if not len(split.training):
-            kept_out = (
-                "happened at the same moment"
-                if last_days is None
-                else f"are of the last {last_days:g} days"
-            )
-            raise ValueError(f"all events {kept_out}: nothing is left to fit on")
-        return Task(
-            log.select(split.training), None, encoding.queries(log, split.test), repeats=None
-        )
-    split = splits.next_click(log.user, log.timestamp, _VALIDATION_SESSIONS)
-    holdout = Holdout(split.training, split.validation, np.arange(len(log)))
-    return Task(_by_position(log), holdout, prefixes, repeats=True)
-
-
-def _by_position(log: InteractionLog) -> InteractionLog:
-    """Sessions in which each click is one millisecond after the last: the prefixes of a query file
-    have no times either.
-    """
-    starts = splits.history_starts(log.user)
-    return replace(log, timestamp=log.timestamp[starts] + np.arange(len(log)) - starts)
-
-
-def _prefixes(query_table: pa.Table, item_ids: list[str]) -> Iterator[Query]:
-    """Sessions of views without times; a label that is not in the catalogue can never be found, and
-    stays a miss.
-    """
-    index = {item_id: place for place, item_id in enumerate(item_ids)}
-    for prefix, label in zip(
-        query_table["prefix"].to_pylist(), query_table["label"].to_pylist(), strict=True
-    ):
-        item = np.array([index[item_id] for item_id in prefix or () if item_id in index], np.int32)
-        history = History(
-            item, np.ones(len(item), np.float32), np.arange(len(item), dtype=np.int64)
-        )
-        yield Query(history, index.get(label, -1))
+def _with_epochs(step: ProgressStep) -> ProgressStep:
+    if not step.epoch:
+        return step
+    return replace(step, stage=f"{step.stage}, {step.epoch} of {step.epochs} epochs")
 
 
 def _metrics(
-    ranks: NDArray[np.int64], shown: NDArray[np.int32], n_items: int, ks: Sequence[int], seed: int
+    answers: Answers, n_items: int, ks: Sequence[int], seed: int
 ) -> dict[str, dict[str, float]]:
-    found: dict[str, dict[str, float]] = {}
+    measured: dict[str, dict[str, float]] = {}
     for k in ks:
         for name, metric in _RANKING.items():
-            found[f"{name}@{k}"] = bootstrap_mean(metric(ranks, k), seed)._asdict()
-        found[f"coverage@{k}"] = {"value": metrics.coverage(shown[:, :k], n_items)}
-    return found
+            measured[f"{name}@{k}"] = bootstrap_mean(metric(answers.ranks, k), seed)._asdict()
+        measured[f"coverage@{k}"] = {"value": coverage(answers.shown[:, :k], n_items)}
+    return measured
 
 
 def _cohorts(
-    ranks: NDArray[np.int64],
-    shown: NDArray[np.int32],
-    asked: Sequence[Query],
-    past: Past,
-    seed: int,
+    answers: Answers, asked: Sequence[Query], past: Past, seed: int
 ) -> dict[str, dict[str, Any]]:
     known = np.array([len(query.history.item) for query in asked])
     labels = np.array([query.label for query in asked])
-    met = np.where(
-        labels >= 0, past.counts()[labels], 0
-    )  # what is not in the catalogue has been met by nobody
-    found = figures(ranks, shown, past, cohorts(known, met), seed)
+    # Nobody has met an item that is not in the catalogue.
+    met = np.where(labels >= 0, past.counts()[labels], 0)
+    by_cohort = figures(answers.ranks, answers.shown, past, cohorts(known, met), seed)
     return {
         name: {
-            "queries": one.queries,
-            **{metric: mean._asdict() for metric, mean in one.means.items()},
-            **one.totals,
+            "queries": of_queries.queries,
+            **{metric: mean._asdict() for metric, mean in of_queries.means.items()},
+            **of_queries.totals,
         }
-        for name, one in found.items()
+        for name, of_queries in by_cohort.items()
     }
 
 
 def _ablation(
-    ranks: NDArray[np.int64], names: Sequence[str], ks: Sequence[int], seed: int
+    answers: Answers, names: Sequence[str], ks: Sequence[int], seed: int
 ) -> dict[str, dict[str, Any]]:
-    served, alone = ranks[:, 0], ranks.T[2 : 2 + len(names)]
+    # Columns: the blend without the ranker, each retriever alone, the blend without each.
+    columns = answers.ablated.T
+    served = ndcg(answers.ranks, ks[0])
     ahead = [
-        bootstrap_difference(
-            metrics.ndcg(served, ks[0]), metrics.ndcg(column, ks[0]), seed
-        )._asdict()
-        for column in alone
+        bootstrap_difference(served, ndcg(alone, ks[0]), seed)._asdict()
+        for alone in columns[1 : 1 + len(names)]
     ]
     means = [
         {
@@ -264,13 +192,16 @@ def _ablation(
             for k in ks
             for name, metric in _RANKING.items()
         }
-        for column in ranks.T[1:]
+        for column in columns
     ]
     return {
         "blend": {"without ranker": means[0]},
         "alone": dict(zip(names, means[1 : 1 + len(names)], strict=True)),
         "without": dict(zip(names, means[1 + len(names) :], strict=True)),
-        "ahead": {name: {f"ndcg@{ks[0]}": one} for name, one in zip(names, ahead, strict=True)},
+        "ahead": {
+            name: {f"ndcg@{ks[0]}": difference}
+            for name, difference in zip(names, ahead, strict=True)
+        },
     }
 
 

@@ -1,13 +1,13 @@
-"""Fitting a bundle: encode, choose parameters on validation, fit each retriever, train the network,
-fit blend and ranker, measure.
+"""Fitting a bundle: parameters are chosen on validation, then retrievers, network, blend and ranker
+are fitted.
 
-Validation is cut from the given interactions: the last tenth of the events by time, as a bundle in
-service will meet them, and the final retrievers are then fitted on everything. A protocol that says
-otherwise passes its own split.
+Validation is cut from the interactions themselves, as a bundle in service will meet them: see
+`slipstream.recommender.holdout`. The final retrievers are then fitted on everything. An evaluation
+protocol passes its own holdout.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,306 +15,258 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from slipstream.contracts.bundle import DataSummary, Manifest
-from slipstream.contracts.times import now_ms
-from slipstream.evaluation.splits import split_at, time_split
+from slipstream.contracts.bundle import Manifest, ModelMetrics, ValidationMetrics
+from slipstream.contracts.progress import Progress, ProgressStep
 from slipstream.models.base import EventWeights, InteractionLog
 from slipstream.models.blend import initial_blend
-from slipstream.models.content import fit_content, term_matrix
-from slipstream.models.transformer import Transformer
-from slipstream.models.transformer_parameters import TransformerParameters
+from slipstream.models.content import fit_content
 from slipstream.recommender import encoding
 from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.encoding import Query
-from slipstream.recommender.network import NETWORK, can_learn, earlier_network, go_on, learn
-from slipstream.recommender.profiles import FEWEST_EVENTS, PROFILES, transformer_parameters
-from slipstream.recommender.progress import FitStep, Progress
+from slipstream.recommender.holdout import Holdout, evenly, newest_events, sample
+from slipstream.recommender.manifest import new_manifest
+from slipstream.recommender.network import (
+    NETWORK,
+    NetworkTraining,
+    can_learn,
+    earlier_network,
+    learn,
+)
+from slipstream.recommender.profiles import (
+    FEWEST_EVENTS,
+    PROFILES,
+    Profile,
+    transformer_parameters,
+)
 from slipstream.recommender.ranking import fit_ranking
 from slipstream.recommender.ranking_features import item_table
+from slipstream.recommender.refit import describe, fitted_on, item_terms
 from slipstream.recommender.retrievers import fit_retrievers
 from slipstream.recommender.search import memory, remembered
-from slipstream.recommender.tuning import FEWEST_QUERIES, Tuned, tune
+from slipstream.recommender.tuning import FEWEST_QUERIES, RetrieverParameters, tune
 
 if TYPE_CHECKING:
     from scipy import sparse
 
-
-_VALIDATION_SHARE = 0.1
 # Where at least this share of next items was in the history already, repeats are worth
 # recommending.
 _REPEATS_FROM = 0.02
-# Which of the items' terms the network learns vectors of.
-_RAREST_TERM, _MOST_TERMS = 3, 5_000
 
 
 @dataclass(frozen=True)
-class Holdout:
-    """Rows of the log. Parameters are chosen so that models of `training` predict `validation`
-    well; with them the models of the bundle are then fitted on `final`.
+class FitOptions:
+    """Options of a fit, beside its data.
+
+    Attributes:
+        version: Version of the bundle; empty names it by the time.
+        profile: Name of the effort, a key of `PROFILES`.
+        seed: Seed of sampling and training. The same input and seed give the same bundle, but for
+            `created_at`.
+        event_weights: Weight of each type of event.
+        repeats: Whether items of the history may be recommended again. None finds out whether
+            visitors come back to what they had.
+        holdout: Rows to choose parameters on; None takes the newest events.
+        start_from: Earlier bundle of the same profile. Its network is trained further if it was
+            fitted before the first validation query, and where enough is newer than that bundle,
+            only what is newer is validation. The parameters that its search has chosen are used.
+        checkpoints: Directory in which an interrupted fit finds its network again.
+        search_s: Seconds to search other parameters of the network for, each trained from the
+            beginning; 0 is no search.
     """
 
-    training: NDArray[np.int64]
-    validation: NDArray[np.int64]
-    final: NDArray[np.int64]
+    version: str = ""
+    profile: str = "fast"
+    seed: int = 0
+    event_weights: EventWeights = field(default_factory=EventWeights)
+    repeats: bool | None = None
+    holdout: Holdout | None = None
+    start_from: Bundle | None = None
+    checkpoints: Path | None = None
+    search_s: float = 0.0
 
 
 def fit(
     interactions: pa.Table,
     items: pa.Table | None = None,
-    *,
-    version: str = "",
-    profile: str = "fast",
-    seed: int = 0,
-    event_weights: EventWeights | None = None,
-    repeats: bool | None = None,
-    progress: Progress | None = None,
+    options: FitOptions = FitOptions(),
+    progress: Progress = lambda _: None,
 ) -> Bundle:
-    """A bundle fitted on all the interactions (columns as of `read_interactions`), for the items of
-    both tables.
+    """A bundle fitted on all the interactions, for the items of both tables.
 
-    `version` names the bundle (by default the time); `repeats` None finds out whether visitors come
-    back to what they had. Raises ValueError when no event has both an item and a weight, and for an
-    unknown profile. The same input and seed give the same bundle, but for `created_at`.
+    Args:
+        interactions: Columns as of `read_interactions`.
+        items: Columns as of `read_items`.
+        options: Options of the fit.
+        progress: Gets each step.
+
+    Raises:
+        ValueError: No event has both an item and a weight, or the profile is unknown.
     """
-    weights = event_weights or EventWeights()
     item_ids = encoding.catalogue(interactions, items)
-    log = encoding.encode(interactions, item_ids, weights)
-    return fit_log(
-        log,
-        item_ids,
-        encoding.attributes(items, item_ids),
-        version=version,
-        profile=profile,
-        seed=seed,
-        event_weights=weights,
-        repeats=repeats,
-        progress=progress,
-    )
+    log = encoding.encode(interactions, item_ids, options.event_weights)
+    return fit_log(log, item_ids, encoding.attributes(items, item_ids), options, progress)
 
 
 def fit_log(
     log: InteractionLog,
     item_ids: list[str],
     attributes: Mapping[str, Mapping[str, Any]],
-    *,
-    holdout: Holdout | None = None,
-    version: str = "",
-    profile: str = "fast",
-    seed: int = 0,
-    event_weights: EventWeights | None = None,
-    repeats: bool | None = None,
-    progress: Progress | None = None,
-    start_from: Bundle | None = None,
-    checkpoints: Path | None = None,
-    search_s: float = 0.0,
+    options: FitOptions = FitOptions(),
+    progress: Progress = lambda _: None,
 ) -> Bundle:
-    """`fit` from encoded interactions, with the validation of a protocol where one is given.
+    """A bundle fitted on encoded interactions, as `fit` makes it of tables.
 
-    The network of `start_from`, an earlier bundle of the same profile, is gone on from if that was
-    fitted before the first validation query; where enough is newer than that bundle, only what is
-    newer is validation. In `checkpoints` an interrupted fit finds how far its network was. For
-    `search_s` seconds, where there are any, other parameters of the network are tried, each from
-    the beginning; what a search has found is used by those who start from this bundle.
+    Args:
+        log: The events, of a catalogue of `item_ids`.
+        item_ids: Item id of each item of the log.
+        attributes: Attributes by item id, of the items that have any.
+        options: Options of the fit.
+        progress: Gets each step.
+
+    Raises:
+        ValueError: The log is empty, or the profile is unknown.
     """
     if not len(log):
         raise ValueError("there are no interactions to fit on")
-    if profile not in PROFILES:
-        raise ValueError(f"unknown profile {profile!r}; there are {', '.join(PROFILES)}")
-    effort, say = PROFILES[profile], progress or (lambda _: None)
-    if holdout is None:
-        holdout = _newest(log, start_from, effort.ranking_queries)
-    training, final = log.select(holdout.training), log.select(holdout.final)
-    rows = sample(holdout.validation, effort.ranking_queries, seed)
-    validation = encoding.queries(log, rows)
-    enough = len(validation) >= FEWEST_QUERIES and len(training) > 0
-    if not enough:  # parameters and weights stay what they are by default
-        training, validation = final, []
-    if repeats is None:
-        repeats = _come_back(final)
-
-    say(
-        FitStep(
-            f"choosing parameters on {min(len(validation), effort.tuning_queries):,} validation queries",
-            0.0,
-        )
-    )
-    start = Tuned()
-    start = replace(start, ease=replace(start.ease, max_items=effort.ease_items))
-    tuned = tune(training, _every(validation, effort.tuning_queries), start, repeats=repeats)
-    described = [attributes.get(item_id, {}) for item_id in item_ids] if attributes else []
-    content = fit_content(described) if described else None
-    say(FitStep("fitting the retrievers", 0.2))
-    fitted = fit_retrievers(training, tuned, content, repeats=repeats)
-    defaults = transformer_parameters(effort, training)
-    parameters = remembered(start_from, profile, defaults)
-    terms = term_matrix(described, _RAREST_TERM, _MOST_TERMS) if described else None
-    learned = None
-    if can_learn(training, FEWEST_EVENTS):
-        asked_from = int(log.timestamp[rows].min(initial=np.iinfo(np.int64).max))
-        learned = learn(
-            training,
-            validation,
-            defaults,
-            parameters,
-            repeats=repeats,
-            terms=terms,
-            start=earlier_network(start_from, item_ids, parameters.dim, asked_from),
-            checkpoints=checkpoints,
-            search_s=search_s,
-            seed=seed,
-            progress=lambda step: say(step._replace(done=0.25 + 0.5 * step.done)),
-        )
-        parameters = learned.parameters
-        if learned.model:
-            fitted[NETWORK] = learned.model
+    if options.profile not in PROFILES:
+        raise ValueError(f"unknown profile {options.profile!r}; there are {', '.join(PROFILES)}")
+    effort = PROFILES[options.profile]
+    data = _split(log, options, effort)
+    repeats = _come_back(data.final) if options.repeats is None else options.repeats
+    tuned = _tuned(data, effort, repeats, progress)
+    descriptions = describe(item_ids, attributes)
+    content = fit_content(descriptions) if descriptions else None
+    progress(ProgressStep("fitting the retrievers", 0.2))
+    retrievers = fit_retrievers(data.training, tuned, content, repeats=repeats)
+    terms = item_terms(descriptions)
+    network = _network(data, item_ids, options, effort, repeats, terms, progress)
+    if network.model:
+        retrievers[NETWORK] = network.model
+    manifest = new_manifest(data.final, options.version, options.profile, options.seed, tuned)
     bundle = Bundle(
-        manifest=_manifest(final, item_ids, version, profile, seed, tuned),
+        manifest=manifest,
         item_ids=item_ids,
-        retrievers=fitted,
-        blend=initial_blend([retriever.logarithmic for retriever in fitted.values()]),
-        event_weights=event_weights or EventWeights(),
+        retrievers=retrievers,
+        blend=initial_blend([retriever.logarithmic for retriever in retrievers.values()]),
+        event_weights=options.event_weights,
         repeats=repeats,
         attributes=attributes or None,
     )
-    if learned:
-        bundle.manifest.metrics["curve"] = learned.curve
-    if learned and learned.trials:
-        bundle.manifest.metrics["search"] = [trial.record() for trial in learned.trials]
-    if enough:
-        say(FitStep("fitting blend and ranker", 0.75))
-        table = item_table(training, item_ids, attributes)
-        bundle, metrics = fit_ranking(bundle, validation, log.user[rows], table, seed)
-        bundle.manifest.metrics["validation"] = dict(metrics)
-        if len(final) > len(training):
-            say(FitStep("fitting on everything", 0.85))
-            bundle = _fitted_on(
+    validated = None
+    if data.validation:
+        progress(ProgressStep("fitting blend and ranker", 0.75))
+        table = item_table(data.training, item_ids, attributes)
+        bundle, validated = fit_ranking(bundle, data.validation, data.users, table, options.seed)
+        if len(data.final) > len(data.training):
+            progress(ProgressStep("fitting on everything", 0.85))
+            bundle = fitted_on(
                 bundle,
-                final,
+                data.final,
                 tuned,
-                parameters,
+                network.parameters,
                 terms,
-                lambda done: say(FitStep("fitting on everything", 0.85 + 0.15 * done)),
+                lambda step: progress(replace(step, done=0.85 + 0.15 * step.done)),
             )
-    bundle.manifest.parameters["blend"] = dict(
-        zip(bundle.retrievers, bundle.blend.weights.tolist(), strict=True)
-    )
-    bundle.manifest.parameters["repeats"] = repeats
-    bundle.manifest.parameters["network"] = (
-        asdict(parameters) if NETWORK in bundle.retrievers else None
-    )
-    searched = parameters if learned and learned.trials else None
-    bundle.manifest.parameters["searched"] = memory(start_from, profile, bundle.version, searched)
-    bundle.manifest.parameters["ranker"] = bundle.ranking is not None
-    return bundle
+    return replace(bundle, manifest=_recorded(bundle, network, validated, options))
 
 
-def refit(
-    bundle: Bundle, log: InteractionLog, progress: Callable[[float], None] = lambda _: None
-) -> Bundle:
-    """The same recommender, by the same parameters and blend, fitted on another log of the same
-    catalogue. `progress` gets the share of the network's epochs that is done.
+@dataclass(frozen=True)
+class _FitData:
+    """Events of one fit, by their purpose.
 
-    What was judged on a part of the events can so be shipped fitted on all of them, at a fraction
-    of the time of a new fit.
+    `validation` is empty where there is too little to choose by; the retrievers are then fitted on
+    the final events at once. `users` has the visitor of each validation query, `asked_from` the
+    time of the first (ms).
     """
-    if log.n_items != len(bundle.item_ids):
-        raise ValueError(f"the log is of {log.n_items} items, the bundle of {len(bundle.item_ids)}")
-    old = bundle.manifest
-    tuned = Tuned.of(old.parameters)
-    manifest = _manifest(log, bundle.item_ids, old.version, old.profile, old.seed, tuned)
-    manifest.metrics.update(old.metrics)
-    manifest.parameters.update(old.parameters)
-    described = (
-        [(bundle.attributes or {}).get(item_id, {}) for item_id in bundle.item_ids]
-        if bundle.attributes
-        else []
-    )
-    terms = term_matrix(described, _RAREST_TERM, _MOST_TERMS) if described else None
-    network = old.parameters.get("network")
-    parameters = TransformerParameters(**network) if isinstance(network, dict) else None  # type: ignore[arg-type]
-    return _fitted_on(replace(bundle, manifest=manifest), log, tuned, parameters, terms, progress)
+
+    training: InteractionLog
+    final: InteractionLog
+    validation: Sequence[Query]
+    users: NDArray[np.int32]
+    asked_from: int
 
 
-def _fitted_on(
-    bundle: Bundle,
-    log: InteractionLog,
-    tuned: Tuned,
-    parameters: TransformerParameters | None,
+def _split(log: InteractionLog, options: FitOptions, effort: Profile) -> _FitData:
+    holdout = options.holdout or newest_events(log, options.start_from, effort.ranking_queries)
+    training, final = log.select(holdout.training), log.select(holdout.final)
+    rows = sample(holdout.validation, effort.ranking_queries, options.seed)
+    validation = encoding.queries(log, rows)
+    if len(validation) < FEWEST_QUERIES or not len(training):
+        training, validation = final, []  # parameters and weights stay their defaults
+    asked_from = int(log.timestamp[rows].min(initial=np.iinfo(np.int64).max))
+    return _FitData(training, final, validation, log.user[rows], asked_from)
+
+
+def _tuned(
+    data: _FitData, effort: Profile, repeats: bool, progress: Progress
+) -> RetrieverParameters:
+    queries = evenly(data.validation, effort.tuning_queries)
+    number = min(len(data.validation), effort.tuning_queries)
+    progress(ProgressStep(f"choosing parameters on {number:,} validation queries", 0.0))
+    start = RetrieverParameters()
+    start = replace(start, ease=replace(start.ease, max_items=effort.ease_items))
+    return tune(data.training, queries, start, repeats=repeats)
+
+
+def _network(
+    data: _FitData,
+    item_ids: Sequence[str],
+    options: FitOptions,
+    effort: Profile,
+    repeats: bool,
     terms: "sparse.csr_array[Any, Any] | None",
-    underway: Callable[[float], None],
-) -> Bundle:
-    """The bundle with the same retrievers, fitted on another log, to which the network goes on;
-    blend and ranker stay.
-    """
-    fitted = fit_retrievers(
-        log,
-        tuned,
-        bundle.retrievers.get("content"),
-        repeats=bundle.repeats,
-        names=set(bundle.retrievers),
-    )
-    network = bundle.retrievers.get(NETWORK)
-    if isinstance(network, Transformer) and parameters is not None:
-        fitted[NETWORK] = go_on(
-            network, log, parameters, terms=terms, underway=underway, seed=bundle.manifest.seed
-        )
-    ranking = bundle.ranking
-    if ranking is not None:
-        ranking = replace(ranking, items=item_table(log, bundle.item_ids, bundle.attributes or {}))
-    return replace(
-        bundle, retrievers={name: fitted[name] for name in bundle.retrievers}, ranking=ranking
+    progress: Progress,
+) -> NetworkTraining:
+    """The trained network, or none where there are too few events."""
+    defaults = transformer_parameters(effort, data.training)
+    parameters = remembered(options.start_from, options.profile, defaults)
+    if not can_learn(data.training, FEWEST_EVENTS):
+        return NetworkTraining(None, parameters, None, [])
+    start = earlier_network(options.start_from, item_ids, parameters.dim, data.asked_from)
+    return learn(
+        data.training,
+        data.validation,
+        defaults,
+        parameters,
+        repeats=repeats,
+        terms=terms,
+        start=start,
+        checkpoints=options.checkpoints,
+        search_s=options.search_s,
+        seed=options.seed,
+        progress=lambda step: progress(replace(step, done=0.25 + 0.5 * step.done)),
     )
 
 
-def _newest(log: InteractionLog, start_from: Bundle | None, wanted: int) -> Holdout:
-    """The last tenth of the events by time is validation; of these only what an earlier bundle was
-    not fitted on, where that is `wanted` queries or more.
-    """
-    split = time_split(log.user, log.timestamp, _VALIDATION_SHARE)
-    until = start_from.manifest.data.until if start_from else None
-    if until is not None:
-        unseen = split_at(log.user, log.timestamp, until + 1)
-        if wanted <= len(unseen.test) < len(split.test):
-            split = unseen
-    return Holdout(split.training, split.test, np.arange(len(log)))
-
-
-def _every(queries: Sequence[Query], most: int) -> Sequence[Query]:
-    """At most `most` of the queries, evenly spread."""
-    return queries[:: max(1, -(-len(queries) // most))]
+def _recorded(
+    bundle: Bundle,
+    network: NetworkTraining,
+    validation: ValidationMetrics | None,
+    options: FitOptions,
+) -> Manifest:
+    """The bundle's manifest with the parameters that were chosen, and the results so far."""
+    version, weights = bundle.version, bundle.blend.weights.tolist()
+    searched = network.parameters if network.trials else None
+    parameters = {
+        **bundle.manifest.parameters,
+        "blend": dict(zip(bundle.retrievers, weights, strict=True)),
+        "repeats": bundle.repeats,
+        "network": asdict(network.parameters) if NETWORK in bundle.retrievers else None,
+        "searched": memory(options.start_from, options.profile, version, searched),
+        "ranker": bundle.ranking is not None,
+    }
+    metrics = ModelMetrics(
+        validation=validation,
+        curve=network.curve,
+        search=[trial.record() for trial in network.trials] or None,
+    )
+    return bundle.manifest.model_copy(update={"parameters": parameters, "metrics": metrics})
 
 
 def _come_back(log: InteractionLog) -> bool:
-    """Whether at least `_REPEATS_FROM` of the events that have a history are of an item that is in
-    it.
+    """Whether visitors come back: at least `_REPEATS_FROM` of the events that have a history are of
+    an item in it.
     """
     pairs = len(np.unique(log.user.astype(np.int64) * log.n_items + log.item))
     later = len(log) - len(np.unique(log.user))
     return later > 0 and (len(log) - pairs) / later >= _REPEATS_FROM
-
-
-def sample(rows: NDArray[np.int64], size: int, seed: int) -> NDArray[np.int64]:
-    """At most `size` of the rows, in their order."""
-    if len(rows) <= size:
-        return rows
-    return np.sort(np.random.default_rng(seed).choice(rows, size, replace=False))
-
-
-def _manifest(
-    log: InteractionLog, item_ids: list[str], version: str, profile: str, seed: int, tuned: Tuned
-) -> Manifest:
-    created_at = now_ms()
-    return Manifest(
-        version=version or f"v{created_at}",
-        created_at=created_at,
-        profile=profile,
-        seed=seed,
-        data=DataSummary(
-            visitors=len(np.unique(log.user)),
-            items=len(item_ids),
-            events=len(log),
-            from_=int(log.timestamp.min()),
-            until=int(log.timestamp.max()),
-        ),
-        parameters=asdict(tuned),
-    )

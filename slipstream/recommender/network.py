@@ -1,5 +1,7 @@
-"""The network among the retrievers, which takes longest: trained until validation says that it is
-enough, or after a search for better parameters of it; and gone on with on everything.
+"""The network among the retrievers, which takes most of the time of a fit.
+
+It is trained until validation says that it is enough, or after a search for better parameters, and
+then trained further on everything.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from slipstream.contracts.bundle import LearningCurve
+from slipstream.contracts.progress import Progress, ProgressStep
 from slipstream.models.base import Dense, InteractionLog
 from slipstream.models.transformer import Transformer
 from slipstream.models.transformer_parameters import TransformerParameters
 from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.encoding import Query
-from slipstream.recommender.progress import FitStep, Progress
 from slipstream.recommender.search import Trial, search
 from slipstream.recommender.tuning import mean_gain
 
@@ -29,19 +32,24 @@ _TRAINING = "training the network"
 
 
 @dataclass(frozen=True)
-class Learned:
-    """`model` is None where no epoch was any good; `curve` has the loss and the validation quality
-    of each, and how many were kept; `trials` is what a search has tried.
+class NetworkTraining:
+    """Result of training the network.
+
+    Attributes:
+        model: The network; None where no epoch was any good, or where there was too little data.
+        parameters: Parameters that it was trained with.
+        curve: Loss and validation quality by epoch; None where nothing was trained.
+        trials: Trials of the search, where there was one.
     """
 
     model: Transformer | None
     parameters: TransformerParameters
-    curve: dict[str, Any]
+    curve: LearningCurve | None
     trials: list[Trial]
 
 
 def can_learn(log: InteractionLog, fewest: int) -> bool:
-    """Whether there are sequences enough for a network."""
+    """Whether the log has `fewest` events, and a visitor with two: a sequence to learn from."""
     return len(log) >= fewest and bool(np.any(log.user[1:] == log.user[:-1]))
 
 
@@ -58,55 +66,67 @@ def learn(
     search_s: float = 0.0,
     seed: int = 0,
     progress: Progress = lambda _: None,
-) -> Learned:
-    """The network after the epoch that ranks the validation items best; without validation after
-    all epochs.
+) -> NetworkTraining:
+    """The network after the epoch that ranks the validation items best.
 
-    It is trained by `parameters`, from `start` where there is one; or, for `search_s` seconds,
-    where there are any and validation too, by these, the profile's `defaults` and others, each from
-    the beginning.
+    Args:
+        log: Events to train on.
+        validation: Queries that say which epoch is best; without any, all epochs are trained.
+        defaults: Parameters of the profile.
+        parameters: Parameters to train with, or to begin a search with.
+        repeats: Whether items of the history compete in validation.
+        terms: Terms of the items, (items, terms).
+        start: Network to train further; a search trains each trial from the beginning instead.
+        checkpoints: Directory of the state of an interrupted training; a search keeps none, since
+            a trial must report each of its epochs.
+        search_s: Seconds to try `parameters`, `defaults` and others; 0, or no validation, is no
+            search.
+        seed: Seed of training and search.
+        progress: Gets each epoch, and the share done within one.
     """
+    searching = search_s > 0
+    ended: list[Epoch] = []
 
     def train(
-        own: TransformerParameters,
-        learned: "Callable[[Epoch], None]",
+        tried: TransformerParameters,
+        on_epoch: "Callable[[Epoch], None]",
         start: Transformer | None = None,
     ) -> "Fitted":
-        # A trial must tell of each of its epochs.
-        kept = None if search_s > 0 else checkpoints
         return _train(
-            log, own, validation, repeats=repeats, terms=terms, start=start, progress=learned, underway=underway,
-            checkpoints=kept, seed=seed,
-        )  # fmt: skip
-
-    def tried(trial: int, done: float, epoch: "Epoch") -> None:
-        progress(
-            FitStep(f"searching the network's parameters, trial {trial + 1}", done, *epoch[:3])
+            log,
+            tried,
+            validation,
+            repeats=repeats,
+            terms=terms,
+            start=start,
+            progress=on_epoch,
+            underway=underway,
+            checkpoints=None if searching else checkpoints,
+            seed=seed,
         )
 
-    def learned(epoch: "Epoch") -> None:
+    def on_epoch(epoch: "Epoch") -> None:
         ended.append(epoch)
-        progress(FitStep(_TRAINING, epoch.epoch / epoch.epochs, *epoch[:3]))
+        progress(ProgressStep(_TRAINING, epoch.epoch / epoch.epochs, 1.0, *epoch[:3]))
 
     def underway(done: float) -> None:
-        if search_s <= 0:  # else time says how far it is
-            progress(FitStep(_TRAINING, done, *ended[-1][:3] if ended else ()))
+        if not searching:  # the progress of a search is its time
+            progress(ProgressStep(_TRAINING, done, 1.0, *ended[-1][:3] if ended else ()))
 
-    ended: list[Epoch] = []
+    progress(ProgressStep(_TRAINING, 0.0))
     trials: list[Trial] = []
-    progress(FitStep(_TRAINING, 0.0))
-    if search_s > 0 and validation:
+    if searching and validation:
         network, parameters, trials = search(
-            train, defaults, parameters, log.n_items, search_s, seed=seed, progress=tried
+            train, defaults, parameters, log.n_items, search_s, seed=seed, progress=progress
         )
     else:
-        network = train(parameters, learned, start)
-    curve = {
-        "kept": network.epochs,
-        "loss": [one.loss for one in network.curve],
-        "quality": [one.quality for one in network.curve],
-    }
-    return Learned(network.model if network.epochs else None, parameters, curve, trials)
+        network = train(parameters, on_epoch, start)
+    curve = LearningCurve(
+        kept=network.epochs,
+        loss=[epoch.loss for epoch in network.curve],
+        quality=[epoch.quality for epoch in network.curve],
+    )
+    return NetworkTraining(network.model if network.epochs else None, parameters, curve, trials)
 
 
 def go_on(
@@ -116,10 +136,23 @@ def go_on(
     *,
     terms: "sparse.csr_array[Any, Any] | None",
     seed: int = 0,
-    underway: Callable[[float], None] = lambda _: None,
+    progress: Progress = lambda _: None,
 ) -> Transformer:
-    """The network after some more epochs on a log that has events which it has not seen."""
+    """The network after `parameters.further` epochs on a log with events that are new to it.
+
+    Args:
+        network: Network to train further.
+        log: Events to train on.
+        parameters: Parameters that the network was trained with.
+        terms: Terms of the items, (items, terms).
+        seed: Seed of the training.
+        progress: Gets the share of the epochs that is done.
+    """
     further = replace(parameters, epochs=parameters.further, decay=True)
+
+    def underway(done: float) -> None:
+        progress(ProgressStep("fitting on everything", done))
+
     return _train(
         log, further, (), repeats=True, terms=terms, start=network, underway=underway, seed=seed
     ).model
@@ -136,21 +169,23 @@ def _train(
     from slipstream.models.transformer_fit import fit_transformer
 
     step = max(1, len(validation) // _STOPPING_QUERIES)
-    # Histories of like length, so that a batch of them is hardly filled up.
-    asked = sorted(validation[::step], key=lambda query: len(query.history.item))
+    # Histories of like length, so that a batch of them needs little padding.
+    queries = sorted(validation[::step], key=lambda query: len(query.history.item))
 
     def quality(dense: Dense) -> float:
-        return mean_gain(dense, asked, repeats=repeats)
+        return mean_gain(dense, queries, repeats=repeats)
 
-    return fit_transformer(log, parameters, quality=quality if asked else None, **more)
+    return fit_transformer(log, parameters, quality=quality if queries else None, **more)
 
 
 def earlier_network(
     bundle: Bundle | None, item_ids: Sequence[str], dim: int, asked_from: int
 ) -> Transformer | None:
-    """The network of an earlier bundle, its items in the places that they have now; None where it
-    has vectors of another length, or may have seen what is asked at `asked_from` or later: it would
-    be stopped too late, and listened to too much.
+    """The network of an earlier bundle, its items in the places of the present catalogue.
+
+    None where its vectors are not of length `dim`. None, too, where the bundle was fitted on events
+    of `asked_from` (ms) or later, when the validation begins: training would stop too late, and the
+    blend would weigh the network too much.
     """
     network = bundle.retrievers.get(NETWORK) if bundle else None
     if bundle is None or not isinstance(network, Transformer) or network.items.rows.shape[1] != dim:

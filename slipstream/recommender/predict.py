@@ -1,91 +1,163 @@
-"""What a bundle answers to many queries, each singly, through the stages that serve; on all
-processors where there are many.
+"""Answers of a bundle to many queries, each asked singly through the stages that serve.
+
+The offline evaluation of a file and the judging of a training run both ask here.
 """
 
 import multiprocessing
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence, Set
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped, unused-ignore]
 
-from slipstream.evaluation import metrics
+from slipstream.contracts.progress import Progress, ProgressStep
+from slipstream.evaluation.metrics import UNRANKED, Lists, Ranks, Values, rank_in
+from slipstream.models.base import History
 from slipstream.recommender.bundle import Bundle, load_bundle, save_bundle
 from slipstream.recommender.encoding import Query
 from slipstream.recommender.stages import RANKED, rank, shortlist, unwanted
 
-Answers = tuple[NDArray[np.int64], NDArray[np.int32]]
-
-_AT_ONCE = 500
-# So many queries take longer than starting a process.
+_AT_ONCE = 250
+# Fewer queries than this take less time than starting processes.
 _WORTH_PROCESSES = 5_000
 
 
+class Question(NamedTuple):
+    """A query in the terms of one bundle.
+
+    `exclude` has the ids of items that may not be shown, `label` the place of the item that came
+    next in the bundle's catalogue, -1 where it is not there.
+    """
+
+    history: History
+    exclude: Set[str]
+    label: int
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Answers of one bundle, one entry a query.
+
+    Attributes:
+        ranks: Rank of the item that came next among the candidates as served, 0 for the first;
+            UNRANKED where it is no candidate. Of equal scores, the item that comes first in the
+            catalogue is first.
+        shown: Items of the lists, (queries, depth), as places in the bundle's catalogue; -1 where a
+            list is shorter.
+        milliseconds: Processor time of each answer, from the query to the ordered list.
+        ablated: Ranks by other orders of the candidates, (queries, 1 + 2 x retrievers): by the
+            blend without the ranker, by each retriever alone, by the blend without each retriever.
+            Without columns unless they were asked for.
+    """
+
+    ranks: Ranks
+    shown: Lists
+    milliseconds: Values
+    ablated: NDArray[np.int64]
+
+
+Q = TypeVar("Q")
+
+
+def question_of(bundle: Bundle, query: Query) -> Question:
+    """The question of a query that is encoded in the bundle's own catalogue."""
+    return Question(query.history, unwanted(bundle, query.history), query.label)
+
+
 def predict(
-    bundle: Bundle, asked: Sequence[Query], depth: int, progress: Callable[[float], None]
+    bundle: Bundle,
+    queries: Sequence[Q],
+    question: Callable[[Bundle, Q], Question],
+    depth: int,
+    progress: Progress = lambda _: None,
+    *,
+    ablation: bool = False,
+    in_processes: bool = False,
 ) -> Answers:
-    """The label's rank for each query, in columns: as served, by the blend, by each retriever
-    alone, by the blend without each; and the lists of `depth` items, filled up with -1. `progress`
-    is called with the share that is done.
+    """Ask the bundle each query.
 
-    Ties go to the item that comes first in the catalogue, as they do in serving.
+    Args:
+        bundle: Bundle to ask.
+        queries: Queries of any kind.
+        question: Puts a query in the terms of the bundle; its time counts as part of the answer.
+        depth: Length of the lists.
+        progress: Gets the number of queries answered so far.
+        ablation: Whether to rank by other orders of the candidates, too.
+        in_processes: Whether to use all processors where there are many queries; `question` is
+            then a function of a module.
     """
-    parts = [asked[begin : begin + _AT_ONCE] for begin in range(0, len(asked), _AT_ONCE)]
+    parts = [queries[begin : begin + _AT_ONCE] for begin in range(0, len(queries), _AT_ONCE)]
+    answer = partial(_answer, question=question, depth=depth, ablation=ablation)
+    progress(ProgressStep("predicting", 0, len(queries)))
     answers: list[Answers] = []
-
-    def note(answer: Answers) -> None:
-        answers.append(answer)
-        progress(len(answers) / len(parts))
-
-    progress(0.0)
-    if len(asked) < _WORTH_PROCESSES:
-        for part in parts:
-            note(_answers(bundle, part, depth))
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            # What the processes load is what serving would.
-            save_bundle(bundle, Path(folder) / "bundle")
-            context = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(
-                os.cpu_count(), context, _load, (Path(folder) / "bundle",)
-            ) as pool:
-                for answer in pool.map(_of_loaded, parts, [depth] * len(parts)):
-                    note(answer)
-    ranks, shown = zip(*answers, strict=True)
-    return np.concatenate(ranks), np.concatenate(shown)
+    many = in_processes and len(queries) >= _WORTH_PROCESSES
+    for part in _in_pool(bundle, parts, answer) if many else (answer(bundle, p) for p in parts):
+        answers.append(part)
+        progress(ProgressStep("predicting", sum(len(a.ranks) for a in answers), len(queries)))
+    return Answers(
+        np.concatenate([part.ranks for part in answers]),
+        np.concatenate([part.shown for part in answers]),
+        np.concatenate([part.milliseconds for part in answers]),
+        np.concatenate([part.ablated for part in answers]),
+    )
 
 
-def _answers(bundle: Bundle, asked: Sequence[Query], depth: int) -> Answers:
-    weights = _variants(bundle)
-    ranks = np.full((len(asked), 1 + weights.shape[1]), metrics.UNRANKED, np.int64)
-    shown = np.full((len(asked), depth), -1, np.int32)
-    with threadpool_limits(
-        1
-    ):  # as in serving: for vectors so small a second thread costs more than it does
-        for row, query in enumerate(asked):
-            candidates = shortlist(
-                bundle, query.history, depth, exclude=unwanted(bundle, query.history)
-            )
-            ranked = rank(bundle, query.history, candidates, max(RANKED, depth))
-            best = np.argsort(-ranked, kind="stable")[:depth]
-            shown[row, : len(best)] = candidates.items[best]
-            for place in np.flatnonzero(candidates.items == query.label):
-                scores = np.hstack((ranked[:, None], candidates.features @ weights))
-                ranks[row] = metrics.rank_in(scores, int(place))
-    return ranks, shown
+def _answer(
+    bundle: Bundle,
+    queries: Sequence[Q],
+    *,
+    question: Callable[[Bundle, Q], Question],
+    depth: int,
+    ablation: bool,
+) -> Answers:
+    weights = (
+        _other_weights(bundle) if ablation else np.empty((len(bundle.retrievers), 0), np.float32)
+    )
+    ranks = np.full(len(queries), UNRANKED, np.int64)
+    ablated = np.full((len(queries), weights.shape[1]), UNRANKED, np.int64)
+    shown = np.full((len(queries), depth), -1, np.int32)
+    milliseconds = np.zeros(len(queries))
+    # One thread, as in serving: for vectors so small, a second one costs more than it saves.
+    with threadpool_limits(1):
+        for row, query in enumerate(queries):
+            began = time.process_time_ns()
+            history, exclude, label = question(bundle, query)
+            candidates = shortlist(bundle, history, depth, exclude=exclude)
+            score = rank(bundle, history, candidates, max(RANKED, depth))
+            best = candidates.items[np.argsort(-score, kind="stable")[:depth]]
+            milliseconds[row] = (time.process_time_ns() - began) / 1e6
+            shown[row, : len(best)] = best
+            for place in np.flatnonzero(candidates.items == label).tolist():
+                ranks[row] = rank_in(score[:, None], place)[0]
+                if ablation:
+                    ablated[row] = rank_in(candidates.features @ weights, place)
+    return Answers(ranks, shown, milliseconds, ablated)
 
 
-def _variants(bundle: Bundle) -> NDArray[np.float32]:
-    """The exponents of the blend, of each retriever alone, and of the blend without each, as
-    columns.
-    """
+def _other_weights(bundle: Bundle) -> NDArray[np.float32]:
+    """Exponents as columns: of the blend, of each retriever alone, of the blend without each."""
     alone = np.eye(len(bundle.retrievers), dtype=np.float32)
-    whole = bundle.blend.weights[:, None]
-    return np.hstack((whole, alone, whole * (1 - alone)))
+    blend = bundle.blend.weights[:, None]
+    return np.hstack((blend, alone, blend * (1 - alone)))
+
+
+def _in_pool(
+    bundle: Bundle, parts: Sequence[Sequence[Q]], answer: "partial[Answers]"
+) -> Iterator[Answers]:
+    with tempfile.TemporaryDirectory() as folder:
+        directory = Path(folder) / "bundle"
+        save_bundle(bundle, directory)  # the processes load it as serving would
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(os.cpu_count(), context, _load, (directory,)) as pool:
+            yield from pool.map(partial(_of_loaded, answer), parts)
 
 
 _loaded: list[Bundle] = []
@@ -95,5 +167,5 @@ def _load(directory: Path) -> None:
     _loaded.append(load_bundle(directory))
 
 
-def _of_loaded(asked: Sequence[Query], depth: int) -> Answers:
-    return _answers(_loaded[0], asked, depth)
+def _of_loaded(answer: "partial[Answers]", queries: Sequence[Q]) -> Answers:
+    return answer(_loaded[0], queries)

@@ -1,5 +1,6 @@
-"""How much effort a fit takes, and what that means for data of a given shape. Nothing here knows a
-data set by name.
+"""Effort of a fit, and the network's parameters that follow from it and the data's shape.
+
+Nothing here knows a data set by name.
 """
 
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ import numpy as np
 from slipstream.models.base import InteractionLog
 from slipstream.models.transformer_parameters import TransformerParameters
 
-# Of fewer events a network learns nothing that rules do not say.
+# From fewer events a network learns nothing that rules do not know.
 FEWEST_EVENTS = 5_000
 _SHORTEST_WINDOW = 10
 _LARGE_CATALOGUE = 20_000
@@ -18,22 +19,29 @@ _LARGE_CATALOGUE = 20_000
 
 @dataclass(frozen=True)
 class Profile:
-    """How much effort a fit takes."""
+    """Limits on the effort of a fit.
 
-    # Validation queries to choose the retrievers' parameters by, at most.
+    Attributes:
+        tuning_queries: Most validation queries that the retrievers' parameters are chosen on.
+        ranking_queries: Most validation queries that blend and ranker are fitted on.
+        ease_items: Most items that EASE is solved for.
+        events: Most events that the network reads until validation stops it, over all epochs; but
+            the whole log once at least.
+        epochs: Most epochs of the network.
+        window: Longest history that the network reads, in events.
+        dim: Length of the network's vectors.
+        negatives: Items drawn for each step to stand for a large catalogue.
+        further: Epochs on everything, after validation has said which epoch is best.
+    """
+
     tuning_queries: int
-    # Validation queries to fit blend and ranker on, at most.
     ranking_queries: int
     ease_items: int
-    # What the network reads until validation stops it, at most, counted over all epochs; but once
-    # the whole log at least.
     events: int
     epochs: int
-    # The longest history that it reads.
     window: int
     dim: int
     negatives: int
-    # Epochs on everything, once validation has said what is best.
     further: int
 
 
@@ -64,8 +72,10 @@ PROFILES: Mapping[str, Profile] = {
 
 
 def transformer_parameters(profile: Profile, log: InteractionLog) -> TransformerParameters:
-    """A window that holds nearly every history, larger steps where each costs a pass over a large
-    catalogue, and as many epochs as the profile allows.
+    """The network's parameters for this log.
+
+    The window holds 98 % of the histories, up to the profile's. Batches are larger where each step
+    costs a pass over a large catalogue. The epochs are as many as the profile allows.
     """
     lengths = np.bincount(log.user)
     window = int(np.clip(np.quantile(lengths[lengths > 0], 0.98), _SHORTEST_WINDOW, profile.window))

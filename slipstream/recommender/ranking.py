@@ -1,14 +1,15 @@
-"""The order of the candidates, fitted on validation queries: the blend of what the retrievers say,
-corrected by the ranker.
+"""The order of the candidates: the blend of the retrievers' scores, corrected by the ranker.
+
+Both are fitted on validation queries.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from slipstream.contracts.bundle import Ablation, ValidationMetrics
 from slipstream.evaluation.metrics import UNRANKED, hit_rate, mrr, ndcg, rank_in
 from slipstream.models.blend import SILENT, fit_blend
 from slipstream.models.ranker_fit import fit_ranker
@@ -20,8 +21,8 @@ from slipstream.recommender.stages import Candidates, rank, shortlist, unwanted
 
 # How many items of each retriever compete for a validation query's place.
 _CANDIDATES = 50
-# Retrievers that stay whatever validation says of them: for newcomers, for items that nobody has
-# seen, for what is similar.
+# Retrievers that stay however little validation weighs them: for newcomers, for items that nobody
+# has seen, for similar items.
 _KEPT = frozenset({"popularity", "content", "rules"})
 
 
@@ -31,40 +32,37 @@ def fit_ranking(
     users: NDArray[np.int32],
     table: ItemTable,
     seed: int,
-) -> tuple[Bundle, dict[str, Any]]:
-    """The bundle with its blend and, where one earns its place, its ranker, and without the
-    retrievers that have no say; and what it reaches on the validation queries, with its `ablation`
-    and, of a ranker, each feature's `importance`. `users` says who asks each query.
+) -> tuple[Bundle, ValidationMetrics]:
+    """The bundle with a fitted order, and its figures on the validation queries.
+
+    Args:
+        bundle: Bundle with all its retrievers.
+        validation: Queries to fit on.
+        users: Visitor of each query.
+        table: Items as the ranker knows them.
+        seed: Seed of the ranker.
+
+    Returns:
+        The bundle with its blend and, where one makes the validation lists better, its ranker; and
+        without the retrievers that the blend gives no weight.
     """
-    apart: dict[str, Any] = {}
     asked = [_open_candidates(bundle, query) for query in validation]
     places = [
-        np.flatnonzero(one.items == query.label)
-        for one, query in zip(asked, validation, strict=True)
+        np.flatnonzero(candidates.items == query.label)
+        for candidates, query in zip(asked, validation, strict=True)
     ]
+    ablated, importances = None, None
     usable = [row for row, place in enumerate(places) if len(place)]
     if usable:
-        lengths = np.array([len(asked[row]) for row in usable])
-        begins = np.concatenate(([0], np.cumsum(lengths)[:-1]))
-        labels = begins + np.array([places[row][0] for row in usable])
-        scores = np.concatenate([asked[row].scores for row in usable])
-        totals = np.stack([asked[row].totals for row in usable])
-        blend = fit_blend(scores, totals, begins, labels, bundle.blend)
+        pool = _Pool.of([asked[row] for row in usable], [int(places[row][0]) for row in usable])
         names = list(bundle.retrievers)
-        heard = [
-            place
-            for place, name in enumerate(names)
-            if blend.weights[place] > SILENT or name in _KEPT
-        ]
-        bundle = replace(
-            bundle,
-            retrievers={names[place]: bundle.retrievers[names[place]] for place in heard},
-            blend=replace(blend, weights=blend.weights[heard], floors=blend.floors[heard]),
-        )
-        asked = [_heard(bundle, one, heard) for one in asked]
-        weighed = np.concatenate([asked[row].features for row in usable])
-        blended = bundle.blend.score(weighed)
-        features = np.concatenate(
+        bundle, weighed = _blended(bundle, pool)
+        asked = [_seen_by(bundle, candidates, weighed) for candidates in asked]
+        features = np.concatenate([asked[row].features for row in usable])
+        lists = Lists(pool.begins, pool.labels, len(validation))
+        ablated = ablation(lists, pool.scores, features, bundle.blend, names, weighed)
+        blended = bundle.blend.score(features)
+        inputs = np.concatenate(
             [
                 ranking_features(
                     table, validation[row].history, asked[row].items, asked[row].features
@@ -72,36 +70,81 @@ def fit_ranking(
                 for row in usable
             ]
         )
-        lists = Lists(begins, labels, len(validation))
-        apart["ablation"] = ablation(lists, scores, weighed, bundle.blend, names, heard)
-        if ranker := fit_ranker(features, blended, begins, labels, users[usable], seed):
+        if ranker := fit_ranker(inputs, blended, pool.begins, pool.labels, users[usable], seed):
             bundle = replace(bundle, ranking=Ranking(ranker, table))
-            told = feature_names(list(bundle.retrievers), bundle.attributes or {})
-            apart["importance"] = importance(lists, ranker, features, blended, told, seed)
+            columns = feature_names(list(bundle.retrievers), bundle.attributes or {})
+            importances = importance(lists, ranker, inputs, blended, columns, seed)
     ranks = np.array(
         [
-            _label_rank(bundle, query, one, place)
-            for query, one, place in zip(validation, asked, places, strict=True)
+            _label_rank(bundle, query, candidates, place)
+            for query, candidates, place in zip(validation, asked, places, strict=True)
         ],
         np.int64,
     )
-    named = (("hit_rate", hit_rate), ("ndcg", ndcg), ("mrr", mrr))
-    return bundle, {
-        f"{name}@{k}": float(metric(ranks, k).mean()) for name, metric in named for k in (10, 20)
-    } | apart
+    return bundle, _validation_metrics(ranks, ablated, importances)
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """Candidates of the queries that have their item among them, one query after the other.
+
+    Attributes:
+        begins: First row of each query, ascending from 0.
+        labels: Row of the item that came next, for each query.
+        scores: Scores of all retrievers, (candidates, retrievers).
+        totals: Sums of all scores of each retriever, (queries, retrievers).
+    """
+
+    begins: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    totals: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, asked: Sequence[Candidates], places: Sequence[int]) -> "_Pool":
+        lengths = np.array([len(candidates) for candidates in asked])
+        begins = np.concatenate(([0], np.cumsum(lengths)[:-1]))
+        scores = np.concatenate([candidates.scores for candidates in asked])
+        totals = np.stack([candidates.totals for candidates in asked])
+        return cls(begins, begins + np.array(places), scores, totals)
+
+
+def _blended(bundle: Bundle, pool: _Pool) -> tuple[Bundle, list[int]]:
+    """The bundle with its blend, and the places of the retrievers that stay."""
+    blend = fit_blend(pool.scores, pool.totals, pool.begins, pool.labels, bundle.blend)
+    names = list(bundle.retrievers)
+    weighed = [
+        place for place, name in enumerate(names) if blend.weights[place] > SILENT or name in _KEPT
+    ]
+    bundle = replace(
+        bundle,
+        retrievers={names[place]: bundle.retrievers[names[place]] for place in weighed},
+        blend=replace(blend, weights=blend.weights[weighed], floors=blend.floors[weighed]),
+    )
+    return bundle, weighed
+
+
+def _validation_metrics(
+    ranks: NDArray[np.int64], ablated: Ablation | None, importances: dict[str, float] | None
+) -> ValidationMetrics:
+    metrics = (("hit_rate", hit_rate), ("ndcg", ndcg), ("mrr", mrr))
+    figures = {
+        f"{name}@{k}": float(metric(ranks, k).mean()) for name, metric in metrics for k in (10, 20)
+    }
+    return ValidationMetrics.model_validate(
+        {**figures, "ablation": ablated, "importance": importances}
+    )
 
 
 def _open_candidates(bundle: Bundle, query: Query) -> Candidates:
-    """The candidates that compete for the next place: without the history's items unless these may
-    come again.
-    """
+    """The candidates, without the history's items unless these may come again."""
     return shortlist(
         bundle, query.history, 1, exclude=unwanted(bundle, query.history), limit=_CANDIDATES
     )
 
 
-def _heard(bundle: Bundle, candidates: Candidates, columns: list[int]) -> Candidates:
-    """The candidates as the bundle's own retrievers and blend see them."""
+def _seen_by(bundle: Bundle, candidates: Candidates, columns: list[int]) -> Candidates:
+    """The candidates as the bundle's retrievers, those of these columns, and its blend see them."""
     scores, totals = candidates.scores[:, columns], candidates.totals[columns]
     return Candidates(candidates.items, scores, bundle.blend.features(scores, totals), totals)
 
@@ -109,7 +152,7 @@ def _heard(bundle: Bundle, candidates: Candidates, columns: list[int]) -> Candid
 def _label_rank(
     bundle: Bundle, query: Query, candidates: Candidates, place: NDArray[np.int64]
 ) -> int:
-    """How many candidates come before the one at `place`; UNRANKED where it is not among them."""
+    """How many candidates come before that at `place`; UNRANKED where it is empty."""
     if not len(place):
         return int(UNRANKED)
     return int(rank_in(rank(bundle, query.history, candidates), int(place[0])))

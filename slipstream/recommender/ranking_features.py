@@ -1,8 +1,7 @@
-"""What the ranker is told of a candidate: what the retrievers say, what the item is, and how it
-matches what the visitor did.
+"""Features of the ranker for a candidate: retrievers' scores, the item, its match to the history.
 
-All of it comes from the history at the moment of the question and from items as they were when the
-bundle was fitted, so that a validation query sees nothing of its own answer or later.
+They come from the history at the moment of the question and from items as they were when the bundle
+was fitted, so that a validation query sees nothing of its answer or later.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,22 +14,29 @@ from numpy.typing import NDArray
 from slipstream.models.appeal import fit_appeal
 from slipstream.models.base import Arrays, History, Indices, InteractionLog, Scores
 
-# The places of a retriever's list that are told apart.
+# Places of a retriever's list that differ to the ranker; below them all are the same.
 TOP = 20
+# Most attributes whose match to the history is a feature.
 _MOST_ATTRIBUTES = 6
+# Latest events of the history that a candidate is compared with.
 _LATEST = 20
+# The trend compares the latest of so many parts of the log's events with all.
 _TREND_PARTS = 20
-# So long is a history in service, see slipstream.features.visitor.
+# Length of a history in service, see slipstream.features.visitor.
 _LONGEST = 100
 _LEAST = 1e-7
 
 
 @dataclass(frozen=True)
 class ItemTable:
-    """One entry an item: `numbers` (items, 4) are the logarithm of its share of all events, of how
-    much larger its share of the latest twentieth of them is, its age as a share of the log's span,
-    and its appeal where it was shown; `codes` (attributes, items) which value it has of each of the
-    telling attributes, -1 for none; `price` the logarithm of its price, 0 for none.
+    """The items as the ranker knows them, one entry an item.
+
+    Attributes:
+        numbers: (items, 4): logarithm of the item's share of all events; logarithm of its share of
+            the latest twentieth of the events over that share; its age as a share of the log's
+            span; its appeal where it was shown.
+        codes: (attributes, items): which value the item has of each telling attribute, -1 for none.
+        price: Logarithm of the price plus 1, 0 for none.
     """
 
     numbers: Scores
@@ -48,7 +54,7 @@ class ItemTable:
 def item_table(
     log: InteractionLog, item_ids: Sequence[str], attributes: Mapping[str, Mapping[str, Any]]
 ) -> ItemTable:
-    """What is known of the items as of the end of the log."""
+    """The table of the items as of the end of the log."""
     n_items = log.n_items
     count = np.bincount(log.item, log.weight, n_items)
     latest = log.timestamp >= np.quantile(log.timestamp, 1 - 1 / _TREND_PARTS)
@@ -74,56 +80,62 @@ def item_table(
 def ranking_features(
     table: ItemTable, history: History, items: Indices, by_retriever: Scores
 ) -> Scores:
-    """(candidates, features) for one history; `by_retriever` (candidates, retrievers) are the
-    blend's features of the candidates.
+    """The features of the candidates of one history, (candidates, features).
+
+    Args:
+        table: Table of the items.
+        history: The visitor's history.
+        items: Items of the candidates.
+        by_retriever: Features of the blend, (candidates, retrievers).
     """
     size, retrievers = by_retriever.shape
     numbers, attributes = table.numbers.shape[1], len(table.codes)
-    found = np.zeros((size, 2 * retrievers + numbers + attributes + 6), np.float32)
+    features = np.zeros((size, 2 * retrievers + numbers + attributes + 6), np.float32)
     if not size:
-        return found
-    found[:, :retrievers] = by_retriever - by_retriever.max(axis=0)
-    found[:, retrievers : 2 * retrievers] = _reciprocal_ranks(by_retriever)
+        return features
+    features[:, :retrievers] = by_retriever - by_retriever.max(axis=0)
+    features[:, retrievers : 2 * retrievers] = _reciprocal_ranks(by_retriever)
     column = 2 * retrievers
-    found[:, column : column + numbers] = table.numbers[items]
+    features[:, column : column + numbers] = table.numbers[items]
     column += numbers
 
     latest = history.item[::-1][:_LATEST]
     weight = 1 / np.arange(1, len(latest) + 1, dtype=np.float32)
     weight /= max(float(weight.sum()), _LEAST)
     for codes in table.codes:
-        own, theirs = codes[latest], codes[items]
-        known = own >= 0
+        seen, theirs = codes[latest], codes[items]
+        known = seen >= 0
         match = (
-            np.bincount(own[known], weight[known], int(theirs.max(initial=0)) + 1)
+            np.bincount(seen[known], weight[known], int(theirs.max(initial=0)) + 1)
             if known.any()
             else np.zeros(1)
         )
-        found[:, column] = np.where(
+        features[:, column] = np.where(
             (theirs >= 0) & (theirs < len(match)), match[np.minimum(theirs, len(match) - 1)], 0
         )
         column += 1
     again = items[:, None] == latest
-    found[:, column] = (again * weight).sum(axis=1)
-    found[:, column + 1] = again.any(axis=1)
+    features[:, column] = (again * weight).sum(axis=1)
+    features[:, column + 1] = again.any(axis=1)
     prices = table.price[latest]
     if (prices > 0).any():
         usual = float((prices * weight)[prices > 0].sum() / weight[prices > 0].sum())
-        found[:, column + 2] = np.where(table.price[items] > 0, table.price[items] - usual, 0)
-    found[:, column + 3] = np.log1p(min(len(history.item), _LONGEST))
-    found[:, column + 4] = len(set(latest.tolist())) / max(1, len(latest))
+        features[:, column + 2] = np.where(table.price[items] > 0, table.price[items] - usual, 0)
+    features[:, column + 3] = np.log1p(min(len(history.item), _LONGEST))
+    features[:, column + 4] = len(set(latest.tolist())) / max(1, len(latest))
     if len(history.item) > 1:
-        found[:, column + 5] = np.log1p(
+        features[:, column + 5] = np.log1p(
             max(0, int(history.timestamp[-1] - history.timestamp[-2])) / 1_000
         )
-    return found
+    return features
 
 
 def feature_names(
     retrievers: Sequence[str], attributes: Mapping[str, Mapping[str, Any]]
 ) -> list[str]:
-    """What each column of `ranking_features` says, for people; of a table made with these
-    attributes.
+    """Names for people of the columns of `ranking_features`.
+
+    `attributes` are those that the item table was made with.
     """
     return [
         *(f"{name} score" for name in retrievers),
@@ -142,7 +154,7 @@ def feature_names(
 
 
 def _reciprocal_ranks(scores: Scores) -> Scores:
-    """1 for each column's largest, 1/2 for the next, and so on down to `TOP`, then 0."""
+    """The reciprocal of each score's rank in its column: 1, 1/2, … down to `TOP`, then 0."""
     result = np.zeros_like(scores)
     top = min(TOP, len(scores))
     best = np.argpartition(-scores, top - 1, axis=0)[:top]
@@ -154,16 +166,18 @@ def _reciprocal_ranks(scores: Scores) -> Scores:
 
 
 def _telling(attributes: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Attributes that half of the described items have, with at least two values, and on average
-    three items or more a value; the most detailed first.
+    """The attributes that tell items apart, the most detailed first.
+
+    Half of the described items have such an attribute. It has at least two values, and on average
+    three items or more a value.
     """
     values: dict[str, list[str]] = {}
     for entry in attributes.values():
         for name, value in entry.items():
-            if (one := _value(value)) is not None:
-                values.setdefault(name, []).append(one)
+            if (text := _value(value)) is not None:
+                values.setdefault(name, []).append(text)
     distinct = {
-        name: len(set(found)) for name, found in values.items() if 2 * len(found) >= len(attributes)
+        name: len(set(texts)) for name, texts in values.items() if 2 * len(texts) >= len(attributes)
     }
     telling = [name for name, number in distinct.items() if 2 <= number <= len(values[name]) / 3]
     return sorted(telling, key=lambda name: (-distinct[name], name))[:_MOST_ATTRIBUTES]
@@ -181,12 +195,12 @@ def _coded(
 
 
 def _value(value: Any) -> str | None:
-    """What an attribute says, of a list the first element; None for nothing."""
+    """An attribute's value as text, a list's first element; None for an empty one."""
     if isinstance(value, list | tuple):
         value = value[0] if value else None
     return None if value is None or value == "" else str(value)
 
 
 def _price(value: Any) -> float:
-    """0 for none."""
+    """The price as a number, 0 for none."""
     return float(value) if isinstance(value, int | float) and value > 0 else 0.0

@@ -1,12 +1,12 @@
-"""Searching the network's parameters within a time, on validation alone.
+"""Search for the network's parameters within a time, on validation alone.
 
 T. Akiba et al., "Optuna: A Next-generation Hyperparameter Optimization Framework", KDD 2019; J.
 Bergstra et al., "Algorithms for Hyper-Parameter Optimization", NeurIPS 2011 (the tree-structured
 Parzen estimator); D. Golovin et al., "Google Vizier", KDD 2017 (the median rule: a trial ends that
 is worse after an epoch than half of those before it were).
 
-How many trials fit into the time depends on the machine, so that a search can't be repeated; a fit
-with what it found can.
+How many trials fit into the time depends on the machine, so a search can't be repeated; a fit with
+the parameters that it chose can.
 """
 
 import math
@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from slipstream.contracts.bundle import SearchTrial
+from slipstream.contracts.progress import Progress, ProgressStep
 from slipstream.models.transformer_parameters import TransformerParameters
 from slipstream.recommender.bundle import Bundle
 
@@ -25,16 +27,13 @@ if TYPE_CHECKING:  # Optuna is imported only where something is searched
 
 _RANDOM_TRIALS, _UNPRUNED_TRIALS, _UNPRUNED_EPOCHS = 5, 3, 1
 
-# Trains a network and tells of each epoch. What that raises must end the training, and be let
-# through.
+# Trains a network and calls back after each epoch. An exception of the callback ends the training
+# and is raised.
 Train = Callable[[TransformerParameters, "Callable[[Epoch], None]"], "Fitted"]
 
 
 class Trial(NamedTuple):
-    """One training. `state` is `complete`, or why it ended before: `pruned` (worse than half of
-    those before it), `out of time`, `diverged`. `quality` is that of its best epoch, None where it
-    had none.
-    """
+    """A training with some parameters; `seconds` is its time, the rest as in `SearchTrial`."""
 
     number: int
     state: str
@@ -43,13 +42,13 @@ class Trial(NamedTuple):
     seconds: float
     parameters: TransformerParameters
 
-    def record(self) -> dict[str, Any]:
-        """JSON values."""
-        return {**self._asdict(), "parameters": asdict(self.parameters)}
+    def record(self) -> SearchTrial:
+        """The trial as the manifest has it."""
+        return SearchTrial.model_validate({**self._asdict(), "parameters": asdict(self.parameters)})
 
 
-class Found(NamedTuple):
-    """The best network, what it was trained with, and all trials in their order."""
+class SearchResult(NamedTuple):
+    """The best network, the parameters that it was trained with, and all trials in order."""
 
     network: "Fitted"
     parameters: TransformerParameters
@@ -57,7 +56,7 @@ class Found(NamedTuple):
 
 
 class _EndedError(Exception):
-    """A trial is not gone on with; the text is its state."""
+    """A trial ended before its last epoch; the text is its state."""
 
 
 def search(
@@ -68,15 +67,22 @@ def search(
     seconds: float,
     *,
     seed: int = 0,
-    progress: "Callable[[int, float, Epoch], None]" = lambda _trial, _done, _epoch: None,
+    progress: Progress = lambda _: None,
     clock: Callable[[], float] = time.monotonic,
-) -> Found:
+) -> SearchResult:
     """The network whose best epoch has the highest quality, of all that are trained in `seconds`.
 
-    The first trial is `start`, which is not ended before its time, the next the defaults, where
-    these differ; the epoch under way when the time is over is the last. `progress` gets a trial's
-    number, the share of the time that is over, and each epoch that has ended. In one process only:
-    several would end trials at different moments.
+    Not for several processes that train one network: each would end a trial at another moment.
+
+    Args:
+        train: Trains a network.
+        defaults: Parameters of the profile, which the search space lies around; the second trial.
+        start: Parameters of the first trial, which always gets all its epochs.
+        n_items: Size of the catalogue.
+        seconds: Time for the trials. The epoch under way when it is over is the last.
+        seed: Seed of the proposals.
+        progress: Gets a step after each epoch: the trial, and the share of the time that is over.
+        clock: Time in seconds.
     """
     import optuna
 
@@ -92,8 +98,15 @@ def search(
     def attempt(asked: optuna.Trial) -> "tuple[Trial, Fitted | None]":
         since, qualities = clock(), list[float]()
 
-        def learned(epoch: "Epoch") -> None:
-            progress(asked.number, min(1.0, (clock() - began) / seconds), epoch)
+        def on_epoch(epoch: "Epoch") -> None:
+            progress(
+                ProgressStep(
+                    f"searching the network's parameters, trial {asked.number + 1}",
+                    min(1.0, (clock() - began) / seconds),
+                    1.0,
+                    *epoch[:3],  # epoch, epochs, loss
+                )
+            )
             if epoch.quality is None or not math.isfinite(epoch.loss):
                 raise _EndedError("diverged")
             qualities.append(epoch.quality)
@@ -105,20 +118,14 @@ def search(
 
         parameters, network, state = replace(start, **asked.params), None, "complete"
         try:
-            network = train(parameters, learned)
+            network = train(parameters, on_epoch)
         except _EndedError as ended:
             state = str(ended)
         if state == "complete" and not qualities:  # not one epoch was any good
             state = "diverged"
-        seconds_taken = round(clock() - since, 3)
-        return Trial(
-            asked.number,
-            state,
-            max(qualities, default=None),
-            len(qualities),
-            seconds_taken,
-            parameters,
-        ), network
+        best_quality, took = max(qualities, default=None), round(clock() - since, 3)
+        trial = Trial(asked.number, state, best_quality, len(qualities), took, parameters)
+        return trial, network
 
     best, trials = None, list[Trial]()
     while not trials or clock() - began < seconds:
@@ -126,26 +133,23 @@ def search(
         trial, network = attempt(asked)
         trials.append(trial)
         if network is None or trial.quality is None:
-            study.tell(
-                asked,
-                state=optuna.trial.TrialState.PRUNED
-                if trial.epochs
-                else optuna.trial.TrialState.FAIL,
-            )
+            states = optuna.trial.TrialState
+            study.tell(asked, state=states.PRUNED if trial.epochs else states.FAIL)
             continue
         study.tell(asked, trial.quality)
         if best is None or trial.quality > best[0]:
             best = trial.quality, network, trial.parameters
-    if best is None:  # not even the first learned anything: as without a search
-        return Found(train(start, lambda _: None), start, trials)
-    return Found(best[1], best[2], trials)
+    if best is None:  # not even the first trial learned anything: as without a search
+        return SearchResult(train(start, lambda _: None), start, trials)
+    return SearchResult(best[1], best[2], trials)
 
 
 def search_space(
     defaults: TransformerParameters, start: TransformerParameters, n_items: int
 ) -> "Mapping[str, BaseDistribution]":
-    """Around a profile's defaults, and with all values of `start`; a longer window than the
-    defaults' holds nothing more.
+    """The values to choose from: around the profile's defaults, with all values of `start`.
+
+    No window is longer than the defaults', which holds nearly every history already.
     """
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 
@@ -181,21 +185,30 @@ def search_space(
 def remembered(
     bundle: Bundle | None, profile: str, defaults: TransformerParameters
 ) -> TransformerParameters:
-    """What an earlier search for this profile has found, as the bundle knows it; the defaults where
-    there was none. Epochs are granted by the profile anew.
+    """The parameters that an earlier search for this profile has chosen, by the bundle's manifest.
+
+    The defaults where there was none. The number of epochs is always the profile's.
     """
-    found = _searched(bundle).get(profile, {}).get("network", {})
-    known = {one.name for one in fields(defaults)} - {"epochs", "patience"}
-    return replace(defaults, **{name: value for name, value in found.items() if name in known})
+    chosen = _searched(bundle).get(profile, {}).get("network", {})
+    known = {field.name for field in fields(defaults)} - {"epochs", "patience"}
+    return replace(defaults, **{name: value for name, value in chosen.items() if name in known})
 
 
 def memory(
-    bundle: Bundle | None, profile: str, version: str, found: TransformerParameters | None
+    bundle: Bundle | None, profile: str, version: str, chosen: TransformerParameters | None
 ) -> dict[str, Any]:
-    """By profile, what the latest search has found, and the version of the bundle that it was made
-    for: what the bundle knew, and what was found now.
+    """The choice of the latest search of each profile, for the manifest of a new bundle.
+
+    Args:
+        bundle: Earlier bundle, whose choices are kept.
+        profile: Profile of the present fit.
+        version: Version of the new bundle.
+        chosen: Parameters that its search has chosen; None where there was no search.
+
+    Returns:
+        By profile: `version` of the bundle that was searched for, and the parameters, `network`.
     """
-    now = {profile: {"version": version, "network": asdict(found)}} if found else {}
+    now = {profile: {"version": version, "network": asdict(chosen)}} if chosen else {}
     return {**_searched(bundle), **now}
 
 

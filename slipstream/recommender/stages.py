@@ -1,8 +1,11 @@
-"""The stages of a recommendation: candidates, ranking, filtering. The REST endpoint and offline
-evaluation both run these.
+"""The stages of a recommendation: candidates, filtering, ranking.
 
-One request costs events of the history x neighbours of each, whatever the size of the catalogue, in
-NumPy alone.
+The REST endpoint and offline evaluation both run these, in NumPy alone.
+
+A request costs the events of the history times the neighbours of each, whatever the size of the
+catalogue, and the network's comparison of one vector with the items' vectors: with all of them up
+to 20,000 items, with the nearest clusters beyond (docs/adr/0018). The median at 1,000,000 items is
+1.7 times that at 10,000 (docs/performance.md).
 """
 
 from collections.abc import Callable, Iterable, Sequence, Set
@@ -16,21 +19,21 @@ from slipstream.models.base import History, Indices, Scored, Scores
 from slipstream.models.blend import Blend
 from slipstream.recommender.bundle import Bundle
 
-# How many items each retriever proposes.
+# Items that each retriever proposes.
 CANDIDATES = 250
-# How many of the candidates the ranker looks at, unless more are asked for.
+# Best candidates of the blend that the ranker orders, unless more items are asked for.
 RANKED = 200
 
 # Which items may be shown: a predicate on item ids, or a mask over the bundle's catalogue.
 Allowed = Callable[[str], bool] | NDArray[np.bool_]
 
 
-# Item id, event type, time in ms, value: what `Event` is, and an event of the feature store.
+# An event of a request or of the feature store: item id, event type, time in ms, value.
 AnyEvent = tuple[str, str, int, float | None]
 
 
 class Event(NamedTuple):
-    """One event of a history, as it comes from the feature store or a request."""
+    """An event of a history."""
 
     item_id: str
     event_type: str = "view"
@@ -39,8 +42,10 @@ class Event(NamedTuple):
 
 
 class Recommendation(NamedTuple):
-    """An item, its probability among the candidates, and what brought it here: the retriever with
-    the largest part of the score, each counted above (or below) its average candidate.
+    """A recommended item.
+
+    `score` is its probability among the candidates. `source` is the retriever with the largest part
+    of the score, each part counted from that retriever's average candidate.
     """
 
     item_id: str
@@ -50,11 +55,13 @@ class Recommendation(NamedTuple):
 
 @dataclass(frozen=True)
 class Candidates:
-    """The items proposed for one history, each once, in ascending order of index. Columns are
-    retrievers, in the bundle's order.
+    """The items proposed for a history; columns are retrievers, in the bundle's order.
 
-    `scores` are their own scores, also of items that others proposed, `totals` the sums of all
-    their scores, and `features` the log-probabilities that the blend adds up.
+    Attributes:
+        items: Items, each once, in ascending order of index.
+        scores: Score of each item by each retriever, also by those that did not propose it.
+        features: Log-probabilities that the blend adds up.
+        totals: Sum of all scores of each retriever.
     """
 
     items: Indices
@@ -66,13 +73,12 @@ class Candidates:
         return len(self.items)
 
     def select(self, keep: NDArray[np.bool_]) -> "Candidates":
+        """The candidates of a mask or of row numbers."""
         return Candidates(self.items[keep], self.scores[keep], self.features[keep], self.totals)
 
 
 def encode_history(bundle: Bundle, history: Iterable[AnyEvent]) -> History:
-    """The events that say something (weight above 0) about an item that the bundle knows; the rest
-    is skipped.
-    """
+    """The events that have a weight above 0 and an item that the bundle knows."""
     item, weight, timestamp = [], [], []
     index, weight_of = bundle.index, bundle.event_weights.weight
     for item_id, event_type, timestamp_ms, value in history:
@@ -87,16 +93,17 @@ def encode_history(bundle: Bundle, history: Iterable[AnyEvent]) -> History:
 
 
 def retrieve(bundle: Bundle, history: History, limit: int = CANDIDATES) -> Candidates:
-    """The union of the `limit` best of each retriever. An empty history leaves what is popular."""
+    """The `limit` best items of each retriever; for an empty history, the popular ones."""
     scored = [retriever.score(history) for retriever in bundle.retrievers.values()]
-    return _candidates(bundle, scored, _union([_best(one, limit) for one in scored]))
+    return _candidates(bundle, scored, _union([_best(proposal, limit) for proposal in scored]))
 
 
 def _candidates(bundle: Bundle, scored: Sequence[Scored], items: Indices) -> Candidates:
     scores = np.empty((len(items), len(scored)), np.float32)
-    for column, (retriever, one) in enumerate(zip(bundle.retrievers.values(), scored, strict=True)):
-        scores[:, column] = retriever.score_at(one, items)
-    totals = np.array([one.score.sum() for one in scored], np.float32)
+    retrievers = bundle.retrievers.values()
+    for column, (retriever, proposal) in enumerate(zip(retrievers, scored, strict=True)):
+        scores[:, column] = retriever.score_at(proposal, items)
+    totals = np.array([proposal.score.sum() for proposal in scored], np.float32)
     return Candidates(items, scores, bundle.blend.features(scores, totals), totals)
 
 
@@ -107,7 +114,7 @@ def filter_candidates(
     exclude: Set[str] = frozenset(),
     allowed: Allowed | None = None,
 ) -> Candidates:
-    """Without the items of `exclude` and those that are not allowed."""
+    """The candidates without the items of `exclude` and those that are not allowed."""
     keep = np.ones(len(candidates), np.bool_)
     if exclude and len(candidates):
         index, last = bundle.index, len(candidates) - 1
@@ -125,8 +132,8 @@ def filter_candidates(
 def rank(bundle: Bundle, history: History, candidates: Candidates, depth: int = RANKED) -> Scores:
     """The score of each candidate, a log-probability up to a constant; higher is better.
 
-    The ranker looks at the blend's `depth` best only; the others are -inf then, if the bundle has
-    one.
+    A ranker orders the blend's `depth` best candidates only, and the others are -inf. A bundle
+    without a ranker gives every candidate its score by the blend.
     """
     score = bundle.blend.score(candidates.features)
     if bundle.ranking is None or not len(candidates):
@@ -142,9 +149,7 @@ def rank(bundle: Bundle, history: History, candidates: Candidates, depth: int = 
 
 
 def unwanted(bundle: Bundle, history: History) -> set[str]:
-    """What is not to be shown to somebody with this history: its items, unless visitors come back
-    to what they had.
-    """
+    """The items that are not shown after this history: its own, unless the bundle repeats items."""
     return set() if bundle.repeats else {bundle.item_ids[item] for item in history.item}
 
 
@@ -157,11 +162,16 @@ def shortlist(
     allowed: Allowed | None = None,
     limit: int = CANDIDATES,
 ) -> Candidates:
-    """Retrieval and filtering together: at least `n` candidates where the retrievers know as many
-    that may be shown.
+    """The candidates after retrieval and filtering: `n` or more where as many may be shown.
 
-    Each retriever proposes `limit` items and one more for each excluded; when filters leave fewer
-    than `n`, it goes deeper.
+    Args:
+        bundle: The bundle.
+        history: The visitor's history.
+        n: Number of items that will be shown.
+        exclude: Ids of items that may not be shown.
+        allowed: Items that may be shown; None allows all.
+        limit: Items that each retriever proposes, beside one for each of `exclude`. When filters
+            leave fewer than `n`, each proposes eight times as many, until there are enough.
     """
     depth = limit + len(exclude)
     while True:
@@ -183,9 +193,16 @@ def recommend(
     repeats: bool | None = None,
     limit: int = CANDIDATES,
 ) -> list[Recommendation]:
-    """The `n` best items for a history (oldest event first), fewer where nothing more may be shown.
+    """The `n` best items for a history, fewer where no more may be shown.
 
-    Items of the history itself are left out unless `repeats` (None: as the bundle was fitted).
+    Args:
+        bundle: The bundle.
+        history: Events, oldest first.
+        n: Number of items.
+        exclude: Ids of items that may not be shown.
+        allowed: Items that may be shown; None allows all.
+        repeats: Whether items of the history may be shown; None leaves it to the bundle.
+        limit: Items that each retriever proposes.
     """
     events = list(history)
     if not (bundle.repeats if repeats is None else repeats):
@@ -205,10 +222,10 @@ def similar_items(
     allowed: Allowed | None = None,
     limit: int = CANDIDATES,
 ) -> list[Recommendation]:
-    """The `n` items that go best with one item, as if it were all that a visitor had looked at,
-    however popular they are.
+    """The `n` items that go best with an item, by the item-to-item retrievers alone.
 
-    Empty for an item that the bundle does not know.
+    The item counts as the whole history of a visitor, and popularity has no say. Empty for an item
+    that the bundle does not know.
     """
     if item_id not in bundle.index:
         return []
@@ -217,9 +234,9 @@ def similar_items(
         for place, retriever in enumerate(bundle.retrievers.values())
         if retriever.kind == "item-to-item"
     ]
-    found = retrieve(bundle, encode_history(bundle, [Event(item_id)]), limit)
-    found = found.select(np.any(found.scores[:, related] > 0, axis=1))
-    candidates = filter_candidates(bundle, found, exclude={item_id}, allowed=allowed)
+    proposed = retrieve(bundle, encode_history(bundle, [Event(item_id)]), limit)
+    similar = proposed.select(np.any(proposed.scores[:, related] > 0, axis=1))
+    candidates = filter_candidates(bundle, similar, exclude={item_id}, allowed=allowed)
     blend = bundle.blend.only(related)
     return _recommendations(bundle, candidates, n, blend.score(candidates.features), blend)
 
@@ -227,9 +244,7 @@ def similar_items(
 def rank_items(
     bundle: Bundle, history: Iterable[AnyEvent], item_ids: Iterable[str]
 ) -> list[Recommendation]:
-    """The given items, each once, in the order in which they suit a history. Those that the bundle
-    does not know are left out.
-    """
+    """The given items that the bundle knows, each once, best for this history first."""
     places = {bundle.index[item_id] for item_id in item_ids if item_id in bundle.index}
     encoded = encode_history(bundle, history)
     scored = [retriever.score(encoded) for retriever in bundle.retrievers.values()]
@@ -239,8 +254,9 @@ def rank_items(
 
 
 def _union(proposals: Sequence[Indices]) -> Indices:
-    """Every item once, ascending. (np.unique hashes first, which takes four times as long for so
-    few.)
+    """Every item once, ascending.
+
+    np.unique hashes first, which takes four times as long for a few hundred items.
     """
     items = np.sort(np.concatenate(proposals))
     first = np.ones(len(items), np.bool_)

@@ -1,4 +1,4 @@
-"""Choosing the parameters of each retriever on validation queries, one parameter at a time."""
+"""Tuning of the retrievers' parameters on validation queries, one parameter at a time."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,10 +18,9 @@ from slipstream.recommender.encoding import Query
 Parameters = TypeVar("Parameters", bound=Any)
 Step = tuple[str, Sequence[Any]]
 
-# With fewer validation queries than this, defaults are better than a choice by chance.
+# With fewer validation queries, defaults are better than a choice by chance.
 FEWEST_QUERIES = 30
-# EASE's λ is chosen on at most so many items: it counts visitors, not items, so it carries over to
-# the larger inverse.
+# Most items that EASE's λ is chosen on. λ counts visitors, not items, so it suits a larger inverse.
 _DENSEST_ITEMS = 4_000
 
 _SCORES_AT_ONCE = 5_000_000
@@ -29,8 +28,8 @@ _HISTORIES_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
-class Tuned:
-    """The parameters to fit with."""
+class RetrieverParameters:
+    """Parameters that the retrievers are fitted with, the network's apart."""
 
     popularity_half_life_ms: float | None = None
     rules: RulesParameters = field(default_factory=RulesParameters)
@@ -39,8 +38,9 @@ class Tuned:
 
     @classmethod
     def of(cls, parameters: Mapping[str, Any]) -> Self:
-        """What `dataclasses.asdict` took apart, as it stands in a manifest; other entries are left
-        out.
+        """The parameters in a manifest, which has them as `dataclasses.asdict` makes them.
+
+        Other entries are left out.
         """
 
         def unpacked(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -54,9 +54,16 @@ class Tuned:
         )
 
 
-def tune(log: InteractionLog, validation: Sequence[Query], start: Tuned, *, repeats: bool) -> Tuned:
-    """The parameters under which the validation items rank best; `start` where there is too little
-    to choose by.
+def tune(
+    log: InteractionLog, validation: Sequence[Query], start: RetrieverParameters, *, repeats: bool
+) -> RetrieverParameters:
+    """The parameters under which the validation items rank best.
+
+    Args:
+        log: Events to fit on, earlier than the validation queries.
+        validation: Queries to choose by; of fewer than `FEWEST_QUERIES`, `start` is returned.
+        start: Parameters to begin with.
+        repeats: Whether items of the history compete.
     """
     if len(validation) < FEWEST_QUERIES or not len(log):
         return start
@@ -65,14 +72,14 @@ def tune(log: InteractionLog, validation: Sequence[Query], start: Tuned, *, repe
         return mean_gain(retriever, validation, repeats=repeats)
 
     def popular(half_life: float | None) -> float:
-        share = np.tile(fit_popularity(log, half_life).share, (len(asked), 1))
-        return float((1 / np.log2(ranks(share, asked, repeats=repeats) + 2)).mean())
+        share = np.tile(fit_popularity(log, half_life).share, (len(queries), 1))
+        return float((1 / np.log2(ranks(share, queries, repeats=repeats) + 2)).mean())
 
     span = float(np.ptp(log.timestamp))
     half_lives = [None, *(span / part for part in (4, 16, 64, 256) if span > 0)]
-    asked = validation[:: -(-len(validation) // max(1, _SCORES_AT_ONCE // log.n_items))]
+    queries = validation[:: -(-len(validation) // max(1, _SCORES_AT_ONCE // log.n_items))]
     popularity = max(half_lives, key=popular)
-    return Tuned(
+    return RetrieverParameters(
         popularity,
         tune_rules(log, quality, start.rules),
         tune_ease(log, quality, start.ease),
@@ -83,6 +90,7 @@ def tune(log: InteractionLog, validation: Sequence[Query], start: Tuned, *, repe
 def tune_rules(
     log: InteractionLog, quality: Callable[[Dense], float], start: RulesParameters
 ) -> RulesParameters:
+    """The parameters of rules with the highest quality."""
     same_user = log.user[1:] == log.user[:-1]
     gaps = np.diff(log.timestamp)[same_user]
     gaps = gaps[gaps > 0]
@@ -117,6 +125,7 @@ def tune_rules(
 def tune_ease(
     log: InteractionLog, quality: Callable[[Dense], float], start: EaseParameters
 ) -> EaseParameters:
+    """The parameters of EASE with the highest quality."""
     chosen, gram = item_gram(log, min(start.max_items, _DENSEST_ITEMS))
     solved: dict[float, ItemToItem] = {}
 
@@ -137,6 +146,7 @@ def tune_ease(
 def tune_sessions(
     log: InteractionLog, quality: Callable[[Dense], float], start: SessionsParameters
 ) -> SessionsParameters:
+    """The parameters of session neighbours with the highest quality."""
     fitted = fit_sessions(log, start)
     steps: list[Step] = [
         ("backward", (1.0, 0.2)),
@@ -155,8 +165,12 @@ def tune_sessions(
 def coordinate_search(
     start: Parameters, steps: Sequence[Step], objective: Callable[[Parameters], float]
 ) -> Parameters:
-    """Tries each step's values in turn, keeping the best so far; a dot in a name reaches into a
-    nested dataclass.
+    """The best parameters after trying each step's values in turn.
+
+    Args:
+        start: Parameters to begin with, a dataclass.
+        steps: Name and values of each parameter; a dot in a name reaches into a nested dataclass.
+        objective: Quality of some parameters, higher is better.
     """
     best, best_quality = start, objective(start)
     for name, values in steps:
@@ -169,6 +183,7 @@ def coordinate_search(
 
 
 def with_value(parameters: Parameters, name: str, value: Any) -> Parameters:
+    """The parameters with another value; a dot in the name reaches into a nested dataclass."""
     head, _, rest = name.partition(".")
     return replace(
         parameters, **{head: with_value(getattr(parameters, head), rest, value) if rest else value}
@@ -176,33 +191,32 @@ def with_value(parameters: Parameters, name: str, value: Any) -> Parameters:
 
 
 def mean_gain(retriever: Dense, validation: Sequence[Query], *, repeats: bool) -> float:
-    """The mean of 1 / log2(rank + 2) of the next item among all items: NDCG without a cut-off,
-    which varies less.
+    """The mean of 1 / log2(rank + 2) of the next item among all items.
 
-    Items of equal score share their mean rank; what a retriever says nothing of has score 0.
-    Without `repeats`, items of the history do not compete.
+    This is NDCG without a cut-off, which varies less. Items of equal score share their mean rank;
+    an item that the retriever does not score has score 0. Without `repeats`, items of the history
+    do not compete.
     """
     batch = min(_HISTORIES_AT_ONCE, max(1, _SCORES_AT_ONCE // max(retriever.n_items, 1)))
     total = 0.0
     for begin in range(0, len(validation), batch):
-        asked = validation[begin : begin + batch]
-        scores = retriever.score_all([query.history for query in asked])
-        total += float((1 / np.log2(ranks(scores, asked, repeats=repeats) + 2)).sum())
+        queries = validation[begin : begin + batch]
+        scores = retriever.score_all([query.history for query in queries])
+        total += float((1 / np.log2(ranks(scores, queries, repeats=repeats) + 2)).sum())
     return total / len(validation)
 
 
 def ranks(
-    scores: NDArray[np.float32], asked: Sequence[Query], *, repeats: bool
+    scores: NDArray[np.float32], queries: Sequence[Query], *, repeats: bool
 ) -> NDArray[np.float64]:
-    """The mean rank of each query's label in its row of `scores`, which is used up."""
-    rows, labels = np.arange(len(asked)), np.array([query.label for query in asked])
-    own = scores[rows, labels]
+    """The mean rank of each query's label in its row of `scores`, which is overwritten."""
+    rows, labels = np.arange(len(queries)), np.array([query.label for query in queries])
+    of_label = scores[rows, labels]
     if not repeats:
-        lengths = [len(query.history.item) for query in asked]
-        scores[
-            np.repeat(rows, lengths), np.concatenate([query.history.item for query in asked])
-        ] = -np.inf
-        scores[rows, labels] = own
-    above = (scores > own[:, None]).sum(axis=1)
-    level = (scores == own[:, None]).sum(axis=1) - 1
+        lengths = [len(query.history.item) for query in queries]
+        items = np.concatenate([query.history.item for query in queries])
+        scores[np.repeat(rows, lengths), items] = -np.inf
+        scores[rows, labels] = of_label
+    above = (scores > of_label[:, None]).sum(axis=1)
+    level = (scores == of_label[:, None]).sum(axis=1) - 1
     return np.asarray(above + level / 2, np.float64)

@@ -116,7 +116,7 @@ def backfill(
         report = run(
             _settings(data_dir),
             request,
-            lambda what, done: terminal.progress(f"{what} ({done:.0%})"),
+            lambda step: terminal.progress(f"{step.stage} ({step.share:.0%})"),
         )
     except (LakeUnavailableError, StoreUnavailableError, OutputError, SparkMissingError) as error:
         raise click.ClickException(str(error)) from error

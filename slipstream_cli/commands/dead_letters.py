@@ -15,6 +15,7 @@ from slipstream_cli.options import Moment, data_dir_option
 from slipstream_cli.peers import environment_settings
 
 if TYPE_CHECKING:
+    from slipstream.contracts.progress import ProgressStep
     from slipstream_cli.dead_letters.letters import Letter, LetterFilter
     from slipstream_cli.dead_letters.resend import ReplayPlan
 
@@ -188,7 +189,7 @@ def replay(
     url = url or running.get("ingestion") or environment_settings().peers.ingestion_url
     key = write_key or running.get("write_key", "dev")
     try:
-        verdicts = send(plan, replayed, url, key, Terminal().bar("letters"))
+        verdicts = send(plan, replayed, url, key, Terminal().bar())
     except ReplayError as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"sent        {plan.total:,}")
@@ -242,9 +243,9 @@ def _read(data_dir: Path, chosen: "LetterFilter") -> "list[Letter]":
         )
     terminal = Terminal()
 
-    def progress(read: int) -> None:
-        if read % 10_000 == 0:
-            terminal.progress(f"{read:,} letters read")
+    def progress(step: "ProgressStep") -> None:
+        if step.done % 10_000 == 0:
+            terminal.progress(f"{step.done:,.0f} letters read")
 
     try:
         return read_letters(kafka, namespace, chosen, progress)

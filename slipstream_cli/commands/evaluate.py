@@ -90,8 +90,8 @@ def evaluate(
             queries,
             profile,
             lengths,
-            progress=lambda what, done: terminal.progress(
-                f"{what} ({done:.0%})" if done < 1 else ""
+            progress=lambda step: terminal.progress(
+                f"{step.stage} ({step.share:.0%})" if step.share != 1 else ""
             ),
             search_minutes=search_minutes,
             last_days=last_days,

@@ -65,7 +65,7 @@ def replay(
     from slipstream.datasets.replay import ReplayError
     from slipstream.datasets.replay import replay as send
 
-    progress = Terminal().bar("events")
+    progress = Terminal().bar()
     try:
         report = send(
             file,

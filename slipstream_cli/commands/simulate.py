@@ -52,7 +52,7 @@ def simulate(
 
     try:
         simulation = Simulation(visitors, items, events, seed, days, impressions=impressions)
-        files = write(folder, simulation, Terminal().bar("events"))
+        files = write(folder, simulation, Terminal().bar())
     except (ValueError, OSError) as error:
         raise click.ClickException(str(error)) from error
     for event_type, count in files.by_type.items():

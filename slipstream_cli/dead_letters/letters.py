@@ -1,7 +1,7 @@
 """Dead letters on the topic, and a filter of them."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from slipstream.broker.batch import Message
@@ -10,6 +10,7 @@ from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.topics import physical, topic_ids
 from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.events import DeadLetter
+from slipstream.contracts.progress import Progress, ProgressStep
 from slipstream.contracts.topics import DEAD_LETTERS
 
 # Seconds without a record after which the broker counts as away.
@@ -60,7 +61,7 @@ def read_letters(
     kafka: KafkaSettings,
     namespace: str,
     chosen: LetterFilter,
-    progress: Callable[[int], None] = lambda _read: None,
+    progress: Progress = lambda _: None,
 ) -> list[Letter]:
     """Read the chosen letters up to the topic's present end, in order of receipt.
 
@@ -75,7 +76,7 @@ def read_letters(
     """
     letters: list[Letter] = []
     for read, message in enumerate(_messages(kafka, namespace), 1):
-        progress(read)
+        progress(ProgressStep("letters", read, None))
         if (letter := Letter.of(message)) in chosen:
             letters.append(letter)
     return sorted(letters, key=lambda letter: letter.record.received_at)

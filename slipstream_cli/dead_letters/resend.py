@@ -11,8 +11,9 @@ import httpx
 import orjson
 
 from services.ingestion.verdicts import NOT_KEPT
+from slipstream.contracts.progress import Progress, ProgressStep
 from slipstream.contracts.times import now_ms
-from slipstream.datasets.replay import Progress, bodies, post
+from slipstream.datasets.replay import bodies, post
 from slipstream_cli.dead_letters.letters import Letter
 from slipstream_cli.dead_letters.originals import (
     LIST_NAME,
@@ -127,7 +128,7 @@ def send(
     done: ReplayedLetters,
     url: str,
     write_key: str,
-    progress: Progress = lambda _done, _total: None,
+    progress: Progress = lambda _: None,
 ) -> Counter[str]:
     """Send a plan's entries in batches, and record the letters as replayed.
 
@@ -164,5 +165,5 @@ async def _send(
                 done.add(zip([next(letters) for _ in range(count)], codes, strict=True))
                 verdicts.update(codes)
                 sent += count
-                progress(sent, plan.total)
+                progress(ProgressStep("letters", sent, plan.total))
     return verdicts

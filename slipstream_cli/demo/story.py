@@ -100,7 +100,7 @@ class Demo:
                 url=self._plan.urls["ingestion"],
                 write_key=self._plan.write_key,
                 items=files.items,
-                progress=self._terminal.bar("events"),
+                progress=self._terminal.bar(),
             )
             if report.accepted != missing.num_rows:
                 raise DemoError(

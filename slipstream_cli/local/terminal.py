@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import NoReturn, TextIO
 
+from slipstream.contracts.progress import Progress, ProgressStep
+
 
 class Terminal:
     """Writes lines, and a line of progress below them. It is thread-safe.
@@ -47,18 +49,19 @@ class Terminal:
                 self._put(text + "\n")
             self._draw()
 
-    def bar(self, unit: str) -> Callable[[int, int], None]:
+    def bar(self) -> Progress:
         """Make a progress bar; off a terminal, it writes a line for each tenth.
 
-        The function that is returned takes the number done and the total.
+        The bar counts in units of the steps' stage.
         """
         from tqdm import tqdm
 
         shown: tqdm[NoReturn] | None = None
         tenth = -1
 
-        def update(done: int, total: int) -> None:
+        def update(step: ProgressStep) -> None:
             nonlocal shown, tenth
+            done, total, unit = int(step.done), int(step.total or 0), step.stage
             if self._tty:
                 shown = shown or tqdm(
                     total=total, unit=f" {unit}", file=self._stream, leave=False, dynamic_ncols=True

@@ -202,7 +202,7 @@ def test_features_killed_in_the_middle_of_a_replay_counts_every_event_once(
             write_key=stack.write_key,
             speed=replayed.SPEED,
             batch_size=100,
-            progress=lambda done, _: sent.append(done),
+            progress=lambda step: sent.append(step.done),
         )
         wait_for(lambda: sent[-1] >= len(rows) // 3, "a third of the replay")
         killed = stack.children["features"]

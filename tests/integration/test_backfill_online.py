@@ -177,7 +177,7 @@ def test_the_features_service_holds_while_it_is_asked_and_the_lake_comes_to_wher
         features.settle()
         assert features.lake.count(INTERACTIONS) == 150
     asking.close()
-    assert backfill(settings, BackfillRequest(settle_s=0), lambda _what, _done: None).complete
+    assert backfill(settings, BackfillRequest(settle_s=0), lambda _: None).complete
 
 
 def _sources(rebuild: Rebuild) -> list[Source]:

@@ -42,10 +42,15 @@ def test_a_degraded_challenger_is_refused_a_better_one_promoted_and_rolled_back(
 
     with running(settings) as training:
         serving_settings = ServingSettings(
-            namespace=settings.namespace, kafka=settings.kafka, redis=redis_settings, http=HttpSettings(port=0),
+            namespace=settings.namespace,
+            kafka=settings.kafka,
+            redis=redis_settings,
+            http=HttpSettings(port=0),
             peers=PeerSettings(training_url=str(training.base_url)),
-            serving=ServingSection(cache_dir=tmp_path / "serving", champion_poll_s=600),  # only events make it look
-        )  # fmt: skip
+            serving=ServingSection(
+                cache_dir=tmp_path / "serving", champion_poll_s=600
+            ),  # only events make it look
+        )
         weeks_later(0, visitors=30, stride=1)
         first = _trained(training)
         assert first["decision"] == "promoted", first

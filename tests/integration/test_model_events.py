@@ -10,8 +10,8 @@ from services.training.announcer import Announcer
 from services.training.metrics import TrainingMetrics
 from services.training.migrations import MIGRATIONS
 from services.training.model_event_repository import ModelEventBook
-from services.training.publish import Publisher
-from services.training.registry import Registry
+from services.training.publish import ModelPublisher
+from services.training.registry import ModelRegistry
 from services.training.repository import Repository
 from services.training.settings import GateSettings, TrainingSection
 from slipstream.broker.consumer import Consumer
@@ -26,7 +26,7 @@ from slipstream.stores.artifacts import Artifacts
 from slipstream.stores.migrations import migrate
 from tests.conftest import OwnBroker
 from tests.integration.training_service import until
-from tests.unit.training.challengers import bundle, found
+from tests.unit.training.challengers import bundle, result_of
 from tests.unit.training.registries import mlflow_template
 
 __all__ = ["mlflow_template"]
@@ -66,20 +66,24 @@ def test_events_of_a_time_without_a_broker_are_told_in_order_when_it_is_back(
     migrate(engine, MIGRATIONS)
     artifacts = Artifacts(ArtifactSettings(directory=tmp_path / "models"))
     shutil.copy(mlflow_template, tmp_path / "mlflow.db")
-    registry = Registry(f"sqlite:///{tmp_path / 'mlflow.db'}", artifacts)
+    registry = ModelRegistry(f"sqlite:///{tmp_path / 'mlflow.db'}", artifacts)
     registry.open()
     repository, book = Repository(engine), ModelEventBook(engine)
     announcer = Announcer(book, producer.publish)
     section, measured = TrainingSection(gate=GateSettings()), TrainingMetrics(CollectorRegistry())
-    publisher = Publisher(
+    publisher = ModelPublisher(
         registry, repository, artifacts, book, announcer.wake, section, measured, "/lake"
     )
     worker = Worker("announcer", announcer.run).start()
     try:
         server.kill()
         with carrying("r-1"):
-            assert publisher.publish("a", bundle(tmp_path, "a"), found(popularity=0.05)).promoted
-        assert not publisher.publish("b", bundle(tmp_path, "b"), found(popularity=-0.05)).promoted
+            assert publisher.publish(
+                "a", bundle(tmp_path, "a"), result_of(popularity=0.05)
+            ).promoted
+        assert not publisher.publish(
+            "b", bundle(tmp_path, "b"), result_of(popularity=-0.05)
+        ).promoted
         publisher.promote("b", "by hand")
         publisher.rollback("worse")
         expected = [

@@ -152,9 +152,14 @@ def test_alert_that_asks_for_retraining_starts_one_run(make_settings: Settings) 
     with running(settings) as client:
         for action, rule in (("none", "lag"), ("retrain", "drift"), ("retrain", "drift")):
             alert = AlertEvent(
-                alert_id=f"{rule}-1", rule=rule, severity=Severity.WARNING, state="opened", summary="views shifted",
-                action=action, timestamp=START_MS,
-            )  # fmt: skip
+                alert_id=f"{rule}-1",
+                rule=rule,
+                severity=Severity.WARNING,
+                state="opened",
+                summary="views shifted",
+                action=action,
+                timestamp=START_MS,
+            )
             producer.send(ALERTS, rule, alert)
         producer.flush()
         until(lambda: client.get("/v1/runs").json()["items"] != [], "the alert started no run")

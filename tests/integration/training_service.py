@@ -41,9 +41,14 @@ def make_settings(
 
     def make(**training: Any) -> TrainingSettings:
         return TrainingSettings(
-            namespace=namespace, kafka=broker, database=database_settings, lake=lake_settings,
-            artifacts=ArtifactSettings(directory=tmp_path / "models"), http=HttpSettings(), training=TrainingSection(**training),
-        )  # fmt: skip
+            namespace=namespace,
+            kafka=broker,
+            database=database_settings,
+            lake=lake_settings,
+            artifacts=ArtifactSettings(directory=tmp_path / "models"),
+            http=HttpSettings(),
+            training=TrainingSection(**training),
+        )
 
     return make
 

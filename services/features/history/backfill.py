@@ -12,10 +12,11 @@ from typing import Literal
 
 from services.features.history.catch_up import OutdatedStates, catch_up
 from services.features.history.lake_snapshot import LakeSnapshot
-from services.features.history.local_engine import LocalEngine, Progress
+from services.features.history.local_engine import LocalEngine
 from services.features.history.sinks import HeaviestItems, Sinks, chunks
 from services.features.history.training_files import TrainingFiles, row_schema
 from services.features.settings import FeaturesSettings
+from slipstream.contracts.progress import Progress, ProgressStep
 from slipstream.features.training_rows import rows_between
 from slipstream.stores.lake import Lake
 from slipstream.stores.layout import TrendingState
@@ -88,11 +89,11 @@ def backfill(
     attributes = settings.attributes()
     files = TrainingFiles(request.output) if request.output is not None else None
     if request.online:
-        progress("waiting for the lake", 0.0)
+        progress(ProgressStep("waiting for the lake", 0.0))
         time.sleep(
             2 * settings.features.lake_flush_s if request.settle_s is None else request.settle_s
         )
-    progress("reading the catalogue", 0.0)
+    progress(ProgressStep("reading the catalogue", 0.0))
     snapshot = LakeSnapshot(Lake(settings.lake, settings.namespace), attributes)
     report = BackfillReport(
         request.engine, snapshot.version, snapshot.catalog_version, snapshot.count()
@@ -115,7 +116,7 @@ def backfill(
         ) as folder:
             LocalEngine(snapshot, Path(folder), progress).run(sinks, files, asked)
     if online:
-        progress("catching up", 0.0)
+        progress(ProgressStep("catching up", 0.0))
         online.finish()
     if files is not None:
         report.rows = files.rows

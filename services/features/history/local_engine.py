@@ -3,7 +3,7 @@
 Records wait in buckets on disk, of which one at a time is in memory.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,6 +30,7 @@ from services.features.history.training_files import (
     visitor_schema,
 )
 from slipstream.contracts.positions import StreamInteraction
+from slipstream.contracts.progress import Progress, ProgressStep
 from slipstream.features import training_rows
 from slipstream.features.history import StreamCovisit
 from slipstream.features.training_rows import RowFilter
@@ -49,8 +50,6 @@ _PAIRS_SCHEMA: Final = pa.schema(
         ("at", pa.int64()),
     ]
 )
-
-Progress = Callable[[str, float], None]
 
 
 class LocalEngine:
@@ -98,18 +97,18 @@ class LocalEngine:
         """
         self._distribute(sinks)
         for bucket in range(self._buckets):
-            self._progress("visitors", bucket / self._buckets)
+            self._progress(ProgressStep("visitors", bucket / self._buckets))
             self._fold_visitors(bucket, sinks, files is not None, asked)
         if sinks.visitors is not None:
             sinks.visitors(
                 [linked_visitor(self._catalog, user_id) for user_id in sorted(self._linked)]
             )
         for bucket in range(self._buckets):
-            self._progress("items", bucket / self._buckets)
+            self._progress(ProgressStep("items", bucket / self._buckets))
             self._fold_items(bucket, sinks, files is not None, asked)
         if files is not None:
             for bucket in range(self._buckets):
-                self._progress("training rows", bucket / self._buckets)
+                self._progress(ProgressStep("training rows", bucket / self._buckets))
                 files.write(bucket, self._joined(bucket), row_schema(self._catalog.attributes))
 
     def _distribute(self, sinks: Sinks) -> None:
@@ -123,7 +122,7 @@ class LocalEngine:
                 columns = without.select(FOLDED_COLUMNS).to_pydict()
                 sinks.trending.add(stream_interactions(columns), None)
             done += batch.num_rows
-            self._progress("reading the lake", done / total)
+            self._progress(ProgressStep("reading the lake", done / total))
 
     def _fold_visitors(self, bucket: int, sinks: Sinks, rows: bool, asked: RowFilter) -> None:
         groups = _grouped(self._visitors.read(bucket), "visitor")

@@ -18,7 +18,6 @@ import pyarrow.parquet as pq
 
 from services.features.history import spark_functions as functions
 from services.features.history.lake_snapshot import HISTORY_SCHEMA, LakeSnapshot
-from services.features.history.local_engine import Progress
 from services.features.history.rebuilt_states import linked_visitor
 from services.features.history.rows import FOLDED_COLUMNS
 from services.features.history.sinks import Sinks, chunks
@@ -29,6 +28,7 @@ from services.features.history.training_files import (
     row_schema,
     visitor_schema,
 )
+from slipstream.contracts.progress import Progress, ProgressStep
 from slipstream.stores import layout
 from slipstream.stores.lake import INTERACTIONS
 from slipstream.stores.rebuild import RebuiltItem, RebuiltVisitor
@@ -77,7 +77,7 @@ class SparkEngine:
             if sinks.visitors is not None or sinks.items is not None:
                 self._states(events, catalog, sinks)
             if files is not None:
-                self._progress("training rows", 0.0)
+                self._progress(ProgressStep("training rows", 0.0))
                 self._rows(events, catalog, files, since_ms, until_ms)
         finally:
             self._spark.stop()
@@ -107,7 +107,7 @@ class SparkEngine:
 
     def _states(self, events: "DataFrame", catalog: Any, sinks: Sinks) -> None:
         by_visitor = events.groupBy("visitor")
-        self._progress("visitors", 0.0)
+        self._progress(ProgressStep("visitors", 0.0))
         if sinks.visitors is not None:
             unseen = set(self._snapshot.catalog.merged.values())
             for rows in _row_chunks(
@@ -120,7 +120,7 @@ class SparkEngine:
             sinks.visitors(
                 [linked_visitor(self._snapshot.catalog, user_id) for user_id in sorted(unseen)]
             )
-        self._progress("items", 0.0)
+        self._progress(ProgressStep("items", 0.0))
         pairs = by_visitor.applyInPandas(partial(functions.visitor_pairs, catalog), functions.PAIRS)
         on_items = (
             events.where("item_id is not null").groupBy("item_id").cogroup(pairs.groupBy("item_id"))

@@ -1,3 +1,1 @@
-"""One training run, from its job to its report: the code that works in the child process, and its
-start.
-"""
+"""Training run, from its job to its report: its child process, and the start of that process."""

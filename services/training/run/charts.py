@@ -1,7 +1,7 @@
-"""Charts as inline SVG: dots with intervals, bars, lines. Colours are classes, which the page's
-style sheet knows.
+"""Charts as inline SVG: dots with intervals, bars, lines.
 
-Text goes in through `Markup.format`, which escapes it.
+Colours are classes of the page's style sheet. Text goes in through `Markup.format`, which escapes
+it.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ _TICKS = 4
 
 
 class Dot(NamedTuple):
-    """A mean with its interval; `kind` is its class."""
+    """A row of a chart: a mean with its interval; `kind` is its class."""
 
     label: str
     kind: str
@@ -25,7 +25,7 @@ class Dot(NamedTuple):
 
 
 def dots(rows: Sequence[Dot], *, signed: bool = False) -> Markup:
-    """A line of the chart each; the axis begins at 0, or has 0 in it and signs where `signed`."""
+    """A chart with a line for each row, on an axis with 0; `signed` shows the signs."""
     if not rows:
         return Markup("")
     low, high = (
@@ -56,34 +56,42 @@ def dots(rows: Sequence[Dot], *, signed: bool = False) -> Markup:
         parts.append(
             Markup(
                 '<text x="0" y="{y4:.1f}" class="label">{label}</text>'
-                '<line class="whisker {kind}" x1="{low:.1f}" x2="{high:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
+                '<line class="whisker {kind}" x1="{low:.1f}" x2="{high:.1f}" '
+                'y1="{y:.1f}" y2="{y:.1f}"/>'
                 '<circle class="dot {kind}" cx="{at:.1f}" cy="{y:.1f}" r="4.5"/>'
                 '<text x="{right}" y="{y4:.1f}" class="end">{value}</text>'
             ).format(
-                y=y, y4=y + 4, label=label, kind=kind, low=x(mean.low), high=x(mean.high), at=x(mean.value), right=_WIDTH,
+                y=y,
+                y4=y + 4,
+                label=label,
+                kind=kind,
+                low=x(mean.low),
+                high=x(mean.high),
+                at=x(mean.value),
+                right=_WIDTH,
                 value=f"{mean.value:+.4f}" if signed else f"{mean.value:.4f}",
             )
-        )  # fmt: skip
+        )
     return _svg(_WIDTH, height, parts)
 
 
 def bar(value: float, largest: float) -> Markup:
-    """A bar for a cell of a table, as a share of the column's largest; nothing for what is not
-    above 0.
-    """
+    """A bar for a cell of a table, as a share of the column's largest; empty below 0."""
     width = 120 * min(1.0, max(0.0, value / largest)) if largest > 0 else 0.0
     return Markup(
         '<svg class="bar" viewBox="0 0 120 10" width="120" height="10" aria-hidden="true">{}</svg>'
     ).format(
         Markup(
-            '<rect class="track" width="120" height="10" rx="2"/><rect class="value" width="{:.1f}" height="10" rx="2"/>'
+            '<rect class="track" width="120" height="10" rx="2"/>'
+            '<rect class="value" width="{:.1f}" height="10" rx="2"/>'
         ).format(width)
     )
 
 
 def line(values: Sequence[float | None], marked: int | None = None) -> Markup:
-    """One point an epoch, those that are not known left out; `marked` is the epoch (from 1) that
-    gets a dot.
+    """A line with a point for each epoch, without those that are None.
+
+    `marked` is the epoch (from 1) that gets a dot.
     """
     known = [(place, value) for place, value in enumerate(values) if value is not None]
     if not known:

@@ -1,9 +1,8 @@
-"""The process in which a run computes: `python -m services.training.run.child FD`, a job on
-standard input.
+"""Process of a run: `python -m services.training.run.child FD`, with a job on standard input.
 
-It says how far it is and what it found as JSON lines on the file descriptor. It never outlives the
-service: when the service's end of standard input closes, or on Linux when the service dies in
-whatever way, so does this process.
+It writes its progress and its result as JSON lines to the file descriptor. It never outlives the
+service: it ends when the service's end of standard input closes, and on Linux when the service dies
+in whatever way.
 """
 
 import ctypes
@@ -16,7 +15,7 @@ from typing import Any
 
 from services.training.run.dataset import TooLittleDataError
 from services.training.run.job import Order
-from services.training.run.progress import Report
+from services.training.run.progress import ProgressReporter
 from services.training.run.train import train
 from slipstream.chassis.logging import configure_logging, get_logger, request_id
 
@@ -26,7 +25,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main() -> int:
-    """0 when a result or a reason for failing was told; anything else means that the process broke."""
+    """The exit status: 0 after a result or a reason for failing was written."""
     _die_with(os.getppid())
     # Ctrl-C reaches the whole terminal: the service decides what becomes of the run.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -42,14 +41,14 @@ def main() -> int:
             pipe.write(json.dumps(message) + "\n")
 
         try:
-            trained = train(order.job, Report(send))
+            result = train(order.job, ProgressReporter(send))
         except TooLittleDataError as error:
             send({"failed": str(error)})
         except Exception as error:
             log.error("training failed", version=order.job.version, exc_info=error)
             send({"failed": f"{type(error).__name__}: {error}"})
         else:
-            send({"trained": trained.model_dump(mode="json")})
+            send({"trained": result.model_dump(mode="json")})
     return 0
 
 

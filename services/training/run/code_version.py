@@ -1,6 +1,4 @@
-"""Which code trains: the commit of the repository that this file is in, where there is one and git
-is installed.
-"""
+"""Version of the code that trains: the commit of this file's repository, where git knows one."""
 
 import subprocess
 from pathlib import Path
@@ -17,8 +15,8 @@ def code_commit() -> str | None:
         ).stdout.strip()
 
     try:
-        # Only a repository that holds this very file is ours: a virtual environment may lie inside
-        # somebody else's.
+        # Only a repository that holds this very file counts: a virtual environment may lie inside
+        # another project's.
         if not git("ls-files", "--", Path(__file__).name):
             return None
         return git("rev-parse", "HEAD") + (

@@ -1,6 +1,4 @@
-"""What a run is fitted on: the lake at one recorded version, and visitors as they were at a moment
-in it.
-"""
+"""Data of a run: the lake at a recorded version, and visitors as they were at a moment in it."""
 
 import hashlib
 import json
@@ -39,26 +37,36 @@ _COLUMNS = (
     "recommendation_id",
     "position",
 )
-# The fields of an interaction that no model reads. Given, since filling in defaults costs more than
-# all the rest.
+# Fields of an interaction that no model reads. They are given, since filling in defaults costs more
+# than all the rest.
 _UNREAD: dict[str, Any] = {
-    "received_at": 0, "anonymous_id": None, "session_id": None, "source": "",
-    "properties": {}, "maybe_repeat": False, "imported": False,
-}  # fmt: skip
+    "received_at": 0,
+    "anonymous_id": None,
+    "session_id": None,
+    "source": "",
+    "properties": {},
+    "maybe_repeat": False,
+    "imported": False,
+}
 
 
 class TooLittleDataError(Exception):
-    """The history is too small to learn from; the message says what there is and what is needed."""
+    """The history is too small to learn from; the message has the numbers and the limits."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """History at one lake version.
+    """History at a version of the lake.
 
-    `interactions` holds every event (searches and impressions too), by time and then event id, each
-    of the visitor whom it is known to be by now (see `slipstream.features.identity`); `item_ids`
-    the catalogue, with the items of interactions and without deleted ones; `lake_rows` the rows of
-    the lake's table, which triggers count from.
+    Attributes:
+        interactions: Every event, searches and impressions too, by time and then event id. Events
+            of a visitor who turned out to be a user are the user's
+            (`slipstream.features.identity`).
+        item_ids: The catalogue, with the items of interactions and without deleted ones.
+        attributes: Attributes by item id.
+        lake_version: Version of the interactions.
+        catalog_version: Version of the catalogue; None without one.
+        lake_rows: Rows of the lake's table, which triggers count from.
     """
 
     interactions: pa.Table
@@ -69,30 +77,29 @@ class Dataset:
     lake_rows: int
 
     def signals(self, weights: EventWeights) -> NDArray[np.bool_]:
-        """Which events say that a visitor likes an item of the catalogue: those that models are
-        fitted and asked on.
+        """A mask of the events that have a weight and an item of the catalogue.
+
+        Models are fitted on these events, and asked about them.
         """
         known = pc.is_in(self.interactions["item_id"], pa.array(self.item_ids, pa.string()))
-        found: NDArray[np.bool_] = known.to_numpy() & (
+        signals: NDArray[np.bool_] = known.to_numpy() & (
             encoding.event_weights(self.interactions, weights) > 0
         )
-        return found
+        return signals
 
     def digest(self) -> str:
         """SHA-256 of the interactions: equal for equal data, however the lake keeps its files."""
-        found = hashlib.sha256()
+        digest = hashlib.sha256()
         for batch in (
             self.interactions.select(_COLUMNS).combine_chunks().to_batches(max_chunksize=65_536)
         ):
             for name in _COLUMNS:
-                found.update(repr(batch[name].to_pylist()).encode())
-        return found.hexdigest()
+                digest.update(repr(batch[name].to_pylist()).encode())
+        return digest.hexdigest()
 
 
 class Moment(NamedTuple):
-    """An event, and what was known of its visitor just before it (events of the same millisecond
-    are not known yet).
-    """
+    """An event, and its visitor's state before it, without events of the same millisecond."""
 
     state: VisitorState
     item_id: str | None
@@ -102,9 +109,10 @@ class Moment(NamedTuple):
 def read_dataset(
     lake: Lake, version: int | None = None, catalog_version: int | None = None
 ) -> Dataset:
-    """The lake at these versions of its interactions and its catalogue, by default the newest, and
-    at the newest where these are no longer kept. Raises TooLittleDataError when nothing was ever
-    written to it.
+    """The lake at these versions of its interactions and its catalogue.
+
+    None, and a version that is no longer kept, stand for the newest. Raises TooLittleDataError when
+    nothing was ever written to the lake.
     """
     if version is not None:
         try:
@@ -143,28 +151,33 @@ def _read(lake: Lake, version: int, catalog_version: int | None) -> Dataset:
 def require(
     dataset: Dataset, signals: NDArray[np.bool_], events: int, visitors: int, items: int
 ) -> None:
-    """Raises TooLittleDataError when the events with signal are fewer than asked for, or of too few
-    visitors or items.
+    """Raises TooLittleDataError when there are fewer signals, visitors or items than needed.
+
+    Args:
+        dataset: The history.
+        signals: Mask of the events that models are fitted on.
+        events: Fewest signals.
+        visitors: Fewest visitors with a signal.
+        items: Fewest items with a signal.
     """
     table = dataset.interactions.filter(pa.array(signals))
-    found = {
+    counts = {
         "events on items": (table.num_rows, events),
         "visitors": (len(pc.unique(table["user_id"])), visitors),
         "items": (len(pc.unique(table["item_id"])), items),
     }
     lacking = [
-        f"{have} {what} (at least {need})" for what, (have, need) in found.items() if have < need
+        f"{have} {name} (at least {need})" for name, (have, need) in counts.items() if have < need
     ]
     if lacking:
         raise TooLittleDataError(f"too little data to train on: the lake has {', '.join(lacking)}")
 
 
 def moments(interactions: pa.Table, rows: Rows) -> Iterator[Moment]:
-    """The moments of these rows, by visitor and time. Only events strictly before a row's own time
-    are in its state.
+    """The moments of these rows, by visitor and time.
 
-    The state is folded by the functions that fold the stream, so that it is the one that serving
-    would have read.
+    A moment's state has the events that are strictly earlier. It is folded by the functions that
+    fold the stream, so that it is the state that serving would have read.
     """
     wanted = pc.unique(interactions["user_id"].take(pa.array(rows)))
     asked = set(rows.tolist())
@@ -176,7 +189,7 @@ def moments(interactions: pa.Table, rows: Rows) -> Iterator[Moment]:
 
 
 def _records(table: pa.Table) -> Iterator[StreamInteraction]:
-    """The rows as interactions, each placed by its number."""
+    """The rows as interactions, at the position of their number."""
     for batch in table.to_batches(max_chunksize=16_384):
         for row in batch.to_pylist():
             # The lake holds what was validated on its way in.
@@ -186,7 +199,7 @@ def _records(table: pa.Table) -> Iterator[StreamInteraction]:
 
 
 def _resolved(interactions: pa.Table, catalog: pa.Table) -> pa.Table:
-    """The interactions, those of a visitor who turned out to be a user under the user's id."""
+    """The interactions with each visitor who turned out to be a user under the user's id."""
     records = catalog.filter(pc.equal(catalog["entity"], "identity"))
     merged = Identities(
         Link(
@@ -212,7 +225,7 @@ def _resolved(interactions: pa.Table, catalog: pa.Table) -> pa.Table:
 
 
 def _items(catalog: pa.Table) -> tuple[dict[str, dict[str, Any]], set[str]]:
-    """What is known of each item by its newest record, and the items that were deleted."""
+    """The attributes of each item in its newest record, and the items that were deleted."""
     newest: dict[str, dict[str, Any]] = {}
     records = catalog.filter(pc.equal(catalog["entity"], "item")).sort_by(
         [("timestamp", "ascending"), ("offset", "ascending")]

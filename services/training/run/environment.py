@@ -1,6 +1,4 @@
-"""On what a run computed: whoever wants the same figures needs the same versions, and knows from it
-why times differ.
-"""
+"""Environment of a run: its versions reproduce its figures, its machine explains its times."""
 
 import os
 import platform
@@ -10,20 +8,18 @@ _PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "optuna", "slipstream")
 
 
 def environment() -> dict[str, str]:
-    """Python, platform, processors that this process may use, and versions of packages; what is not
-    installed is left out.
-    """
+    """Python, platform, processors of this process, and versions of installed packages."""
     processors = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     )
-    found = {
+    described = {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processors": str(processors),
     }
     for name in _PACKAGES:
         try:
-            found[name] = version(name)
+            described[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return described

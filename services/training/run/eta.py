@@ -1,15 +1,17 @@
-"""When a run will have ended, as far as that can be told."""
+"""Estimate of when a run will have ended."""
 
 from collections.abc import Mapping
 
-# Less than this says nothing about the rest.
+# With a smaller share done, or less time spent, there is no telling about the rest.
 _LEAST_SHARE, _LEAST_S = 0.1, 5.0
 
 
 class Eta:
-    """Estimates how long a run still takes, by how far it is and, where there is one, by how long
-    the stages of an earlier run of its profile took. `past` has the seconds of these, in their
-    order; times are seconds of one clock.
+    """Estimates the rest of a run from its progress and from an earlier run of its profile.
+
+    Args:
+        past: Seconds of each stage of the earlier run, in order; empty without one.
+        now: The time at which the run begins, in seconds of any clock.
     """
 
     def __init__(self, past: Mapping[str, float], now: float) -> None:
@@ -18,8 +20,15 @@ class Eta:
         self._took: dict[str, float] = {}
 
     def left_s(self, stage: str, progress: float, done: float | None, now: float) -> float | None:
-        """Seconds to the end of the run, which is at `progress` as a whole and has done so much of
-        its stage; None when that can't be told. Is told of each stage as it begins.
+        """Seconds to the end of the run; None without enough to estimate by.
+
+        To be called as each stage begins.
+
+        Args:
+            stage: The present stage.
+            progress: Share of the whole run that is done.
+            done: Share of the stage that is done; None where it is not known.
+            now: The present time in seconds of the clock.
         """
         if stage != self._stage:
             if self._stage:
@@ -30,7 +39,7 @@ class Eta:
         return (now - self._began) * (1 - progress) / progress if progress >= _LEAST_SHARE else None
 
     def _by_stages(self, elapsed: float, done: float | None) -> float:
-        """What is left of the stage, and the later ones at the pace that this run has had so far."""
+        """The rest of the stage, and the later stages at the pace of this run so far."""
         took = dict(self._took)
         if done is not None and done >= _LEAST_SHARE and elapsed >= _LEAST_S:
             took[self._stage] = elapsed / done

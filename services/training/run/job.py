@@ -1,5 +1,6 @@
-"""What passes between the service and the process of a run. Imports no model, so that the service
-loads none.
+"""Job and result of a run, as they pass between the service and the run's process.
+
+Imports no model, so that the service loads none.
 """
 
 from pathlib import Path
@@ -7,18 +8,27 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from services.training.gate import Measured
+from services.training.gate import Measurements
 from services.training.settings import TrainingSection
 from slipstream.chassis.settings import LakeSettings, LogSettings
 from slipstream.evaluation.figures import Figures
 
 
 class Job(BaseModel):
-    """What a run is told. `champion` is the directory of the present champion's bundle, `output`
-    where the new one goes.
+    """Job of a run.
 
-    What is put into `checkpoints` outlives a kill: the next attempt finds it there, and is told the
-    versions of the lake that it came from. Without these the newest are read.
+    Attributes:
+        version: Version of the new bundle.
+        profile: Name of the fit's effort.
+        namespace: Namespace of the lake's tables.
+        lake: Settings of the lake.
+        training: Settings of runs.
+        output: Directory that the new bundle goes to.
+        checkpoints: Directory whose files outlive a kill, for the next attempt.
+        champion: Directory of the champion's bundle; None without a champion.
+        lake_version: Version of the interactions that an earlier attempt has read; None reads the
+            newest.
+        catalog_version: Version of the catalogue, likewise.
     """
 
     version: str
@@ -34,9 +44,7 @@ class Job(BaseModel):
 
 
 class SampleItem(BaseModel):
-    """An item as people are shown it; `source` is the retriever that spoke most for it, where it
-    was recommended.
-    """
+    """An item for people; `source` is the retriever that it came from, if it was recommended."""
 
     item_id: str
     title: str = ""
@@ -44,10 +52,14 @@ class SampleItem(BaseModel):
 
 
 class Sample(BaseModel):
-    """One visitor of the test: the last events (oldest first), what came next, and what each model
-    would have recommended.
+    """A visitor of the test, as evidence for people.
 
-    `champion` is None where there was none.
+    Attributes:
+        cohorts: Cohorts of the visitor.
+        history: Last items, oldest first.
+        next_item: Item that came next.
+        champion: The champion's list; None without a champion.
+        challenger: The challenger's list.
     """
 
     cohorts: list[str]
@@ -57,13 +69,24 @@ class Sample(BaseModel):
     challenger: list[SampleItem]
 
 
-class Trained(BaseModel):
-    """What a run found. The bundle itself is at the job's `output`.
+class TrainingResult(BaseModel):
+    """Result of a run; its bundle is at the job's `output`.
 
-    `metrics` are the figures of all models that were asked under flat names: the challenger's own
-    (`ndcg@10`), by cohort (`cohort/new/ndcg@10`), and `champion/ndcg@10`, `popularity/ndcg@10`.
-    `figures` are the same with intervals, of each model, by cohort. `measured` is what the gate
-    decides on; `champion_error` says why the champion could not be loaded.
+    Attributes:
+        lake_version: Version of the interactions that it was fitted on.
+        catalog_version: Version of the catalogue.
+        data_sha256: Digest of the interactions.
+        code_commit: Commit of the program; None where it is not known.
+        environment: Versions and machine.
+        metrics: Figures of all models under flat names: the challenger's (`ndcg@10`), by cohort
+            (`cohort/new/ndcg@10`), and `champion/ndcg@10`, `popularity/ndcg@10`.
+        figures: The same with intervals, by model, then by cohort.
+        parameters: Parameters of the bundle.
+        measured: Measurements that the gate decides on.
+        samples: Visitors of the test.
+        champion_error: Why the champion could not be loaded; empty where it was.
+        seconds: Seconds of each stage, in order.
+        peak_memory_mb: Most memory of the process (MiB).
     """
 
     lake_version: int
@@ -74,7 +97,7 @@ class Trained(BaseModel):
     metrics: dict[str, float]
     figures: dict[str, dict[str, Figures]] = {}
     parameters: dict[str, Any]
-    measured: Measured
+    measured: Measurements
     samples: list[Sample] = []
     champion_error: str = ""
     seconds: dict[str, float]
@@ -82,7 +105,7 @@ class Trained(BaseModel):
 
 
 class Order(BaseModel):
-    """What the service writes on standard input: one line."""
+    """The line that the service writes on the process's standard input."""
 
     job: Job
     log: LogSettings

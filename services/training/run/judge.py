@@ -1,73 +1,64 @@
-"""How good is a bundle: what it would have recommended at moments of the past, through the stages
-that serve.
+"""Judging of bundles: challenger, champion and popularity answer the same moments of the past.
+
+Each is asked through the stages that serve, by `slipstream.recommender.predict`.
 """
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped, unused-ignore]
 
-from services.training.gate import Comparison, Measured
+from services.training.gate import Comparison, Measurements
 from services.training.run.dataset import Moment
+from slipstream.contracts.progress import Progress, ProgressStep
 from slipstream.evaluation.cohorts import ALL, cohorts
 from slipstream.evaluation.figures import DEPTH, Figures, K, Past, figures
-from slipstream.evaluation.metrics import UNRANKED, Values, ndcg
+from slipstream.evaluation.metrics import ndcg
 from slipstream.evaluation.significance import bootstrap_difference
 from slipstream.models.blend import initial_blend
 from slipstream.recommender.bundle import Bundle
-from slipstream.recommender.stages import Event, recommend
+from slipstream.recommender.predict import Answers, Question, predict
+from slipstream.recommender.stages import Event, encode_history
 
 CHALLENGER, CHAMPION, POPULARITY = "challenger", "champion", "popularity"
 
-# Of each contestant, for each cohort.
+# Figures by contestant, then by cohort.
 ByCohort: TypeAlias = dict[str, dict[str, Figures]]
 
 
-@dataclass(frozen=True)
-class Judged:
-    """One bundle's answers, one entry a query. `shown` has indices into the catalogue of the
-    judgement, negative where the list was shorter or had an item that is not in it (any more);
-    `milliseconds` is the processor time of each answer.
-    """
-
-    ranks: NDArray[np.int64]
-    shown: NDArray[np.int32]
-    milliseconds: Values
-
-    def latency_p95_ms(self) -> float:
-        return float(np.quantile(self.milliseconds, 0.95))
-
-
-def judge(
+def ask(
     bundle: Bundle,
     queries: Sequence[Moment],
     index: Mapping[str, int],
-    step: Callable[[], None] = lambda: None,
-) -> Judged:
-    """Ask the bundle for each moment's next item, one at a time as serving does. Its whole
-    catalogue competes; an item that it does not know is a miss. `index` is the catalogue of the
-    judgement: item id to place.
+    progress: Progress = lambda _: None,
+) -> Answers:
+    """The bundle's answers to the question which item comes next at each moment.
 
-    Processor time, of all threads of the process, and not time on the clock: a run gives way to
-    what serves beside it, and how busy that is must not decide about a model.
+    The bundle's whole catalogue competes; an item that it does not know is a miss. `index` is the
+    catalogue of the judgement, item id to place: `shown` of the answers has its places, and -1 for
+    an item that is not in it (any more).
+
+    The time of an answer is processor time, of all threads of the process: a run gives way to the
+    services beside it, and how busy those are must not decide about a model.
     """
-    ranks = np.full(len(queries), UNRANKED, np.int64)
-    shown = np.full((len(queries), DEPTH), -1, np.int32)
-    milliseconds = np.zeros(len(queries))
-    for place, query in enumerate(queries):
-        history = [Event(*event) for event in query.state.sequence]
-        began = time.process_time_ns()
-        found = [one.item_id for one in recommend(bundle, history, DEPTH)]
-        milliseconds[place] = (time.process_time_ns() - began) / 1e6
-        shown[place, : len(found)] = [index.get(item_id, -1) for item_id in found]
-        if query.item_id in found:
-            ranks[place] = found.index(query.item_id)
-        step()
-    return Judged(ranks, shown, milliseconds)
+    answers = predict(bundle, queries, _question, DEPTH, progress)
+    places = np.array([*(index.get(item_id, -1) for item_id in bundle.item_ids), -1], np.int32)
+    return replace(answers, shown=places[answers.shown])
+
+
+def _question(bundle: Bundle, moment: Moment) -> Question:
+    events = [Event(*event) for event in moment.state.sequence]
+    exclude = set() if bundle.repeats else {event.item_id for event in events}
+    label = bundle.index.get(moment.item_id or "", -1)
+    return Question(encode_history(bundle, events), exclude, label)
+
+
+def latency_p95_ms(answers: Answers) -> float:
+    """The processor time of an answer at the 95th percentile."""
+    return float(np.quantile(answers.milliseconds, 0.95))
 
 
 def popularity_of(bundle: Bundle) -> Bundle:
@@ -85,27 +76,31 @@ def popularity_of(bundle: Bundle) -> Bundle:
 
 @dataclass(frozen=True)
 class Judgement:
-    """The answers of all contestants, `challenger` and `popularity` among them, to the same
-    queries, and what they say.
+    """The answers of all contestants to the same queries, and the figures that follow.
 
-    `cohorts` are masks over the queries, `past` is what had happened before them.
+    Attributes:
+        answers: Answers by contestant, `challenger` and `popularity` among them.
+        cohorts: Masks over the queries.
+        past: Events before the queries.
+        seed: Seed of the bootstrap.
     """
 
-    judged: Mapping[str, Judged]
+    answers: Mapping[str, Answers]
     cohorts: Mapping[str, NDArray[np.bool_]]
     past: Past
     seed: int
 
     def figures(self) -> ByCohort:
+        """Every figure of each contestant, by cohort."""
         return {
-            name: figures(one.ranks, one.shown, self.past, self.cohorts, self.seed)
-            for name, one in self.judged.items()
+            name: figures(answers.ranks, answers.shown, self.past, self.cohorts, self.seed)
+            for name, answers in self.answers.items()
         }
 
     def compare(self, other: str, cohort: str = ALL) -> Comparison:
-        """The challenger and another on the queries of a cohort."""
+        """The challenger and another contestant on the queries of a cohort."""
         keep = self.cohorts[cohort]
-        ours, theirs = (ndcg(self.judged[name].ranks[keep], K) for name in (CHALLENGER, other))
+        ours, theirs = (ndcg(self.answers[name].ranks[keep], K) for name in (CHALLENGER, other))
         return Comparison(
             len(ours),
             float(ours.mean()),
@@ -113,65 +108,76 @@ class Judgement:
             bootstrap_difference(ours, theirs, self.seed),
         )
 
-    def measured(self, bundle_bytes: int) -> Measured:
-        """What the gate decides on."""
-        champion = self.judged.get(CHAMPION)
-        return Measured(
+    def measurements(self, bundle_bytes: int) -> Measurements:
+        """The measurements that the gate decides on; `bundle_bytes` is the challenger's size."""
+        champion = self.answers.get(CHAMPION)
+        return Measurements(
             popularity=self.compare(POPULARITY),
-            latency_p95_ms=self.judged[CHALLENGER].latency_p95_ms(),
+            latency_p95_ms=latency_p95_ms(self.answers[CHALLENGER]),
             bundle_bytes=bundle_bytes,
             cohorts={name: self.compare(POPULARITY, name) for name in self.cohorts if name != ALL},
             champion=self.compare(CHAMPION) if champion else None,
-            champion_latency_p95_ms=champion.latency_p95_ms() if champion else None,
+            champion_latency_p95_ms=latency_p95_ms(champion) if champion else None,
         )
 
 
-def judge_all(
+def judge(
     contestants: Mapping[str, Bundle],
     queries: Sequence[Moment],
     past: Past,
     seed: int,
-    step: Callable[[], None] = lambda: None,
+    progress: Progress = lambda _: None,
 ) -> Judgement:
-    """Ask them all, with one thread for linear algebra, as serving has it: so small a product is
-    slower on more.
+    """Ask all contestants the same queries.
 
-    The challenger's catalogue is that of the judgement: of `past`, and of what the queries ask for.
+    Args:
+        contestants: Bundles by name, `challenger` and `popularity` among them.
+        queries: Moments whose item is in the challenger's catalogue, that of the judgement.
+        past: Events before the queries, in the same catalogue.
+        seed: Seed of the bootstrap.
+        progress: Gets the number of questions answered, of all contestants together.
     """
     index = contestants[CHALLENGER].index
     labels = [index[str(query.item_id)] for query in queries]
     known = np.array([len(query.state.sequence) for query in queries])
-    with threadpool_limits(1, user_api="blas"):
-        judged = {name: judge(bundle, queries, index, step) for name, bundle in contestants.items()}
-    return Judgement(judged, cohorts(known, past.counts()[labels]), past, seed)
+    total = len(contestants) * len(queries)
+
+    def note(before: int, step: ProgressStep) -> None:
+        progress(ProgressStep(f"{total:,} questions", before + step.done, total))
+
+    answers = {
+        name: ask(bundle, queries, index, partial(note, number * len(queries)))
+        for number, (name, bundle) in enumerate(contestants.items())
+    }
+    return Judgement(answers, cohorts(known, past.counts()[labels]), past, seed)
 
 
-def flat(found: ByCohort) -> dict[str, float]:
+def flat(by_contestant: ByCohort) -> dict[str, float]:
     """Figures under one name each: the challenger's `ndcg@10` and `cohort/new/ndcg@10`, the others'
     `popularity/ndcg@10`.
     """
     return {
         f"{prefix}{name}": value
-        for prefix, one in _named(found)
-        for name, value in one.values().items()
+        for prefix, of_queries in _named(by_contestant)
+        for name, value in of_queries.values().items()
     }
 
 
-def intervals(found: ByCohort) -> dict[str, list[float]]:
+def intervals(by_contestant: ByCohort) -> dict[str, tuple[float, float]]:
     """Both ends of the interval of each figure that has one, under the names of `flat`."""
     return {
-        f"{prefix}{name}": [mean.low, mean.high]
-        for prefix, one in _named(found)
-        for name, mean in one.means.items()
+        f"{prefix}{name}": (mean.low, mean.high)
+        for prefix, of_queries in _named(by_contestant)
+        for name, mean in of_queries.means.items()
     }
 
 
-def _named(found: ByCohort) -> Iterator[tuple[str, Figures]]:
-    for contestant, by_cohort in found.items():
+def _named(by_contestant: ByCohort) -> Iterator[tuple[str, Figures]]:
+    for contestant, by_cohort in by_contestant.items():
         if contestant == CHALLENGER:
             yield from (
-                ("" if cohort == ALL else f"cohort/{cohort}/", one)
-                for cohort, one in by_cohort.items()
+                ("" if cohort == ALL else f"cohort/{cohort}/", of_queries)
+                for cohort, of_queries in by_cohort.items()
             )
         else:
             yield f"{contestant}/", by_cohort[ALL]

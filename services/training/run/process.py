@@ -1,4 +1,4 @@
-"""The service's side of a run's process: start it, listen to it, stop it."""
+"""Start of a run's process, its messages and its end, on the service's side."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from services.training.run.job import Job, Order, Trained
+from services.training.run.job import Job, Order, TrainingResult
 from slipstream.chassis.logging import request_id
 from slipstream.chassis.settings import LogSettings
 
@@ -22,8 +22,9 @@ class RunFailedError(Exception):
 
 
 class KilledError(RunFailedError):
-    """The run's process was ended by a signal from outside, or for want of memory: the same run may
-    succeed another time.
+    """The run's process was ended from outside, or for want of memory.
+
+    The same run may succeed another time.
     """
 
 
@@ -37,15 +38,22 @@ def run_in_child(
     *,
     on_progress: Callable[[dict[str, Any]], None],
     give_up: Callable[[], bool],
-) -> Trained:
-    """Train in a process of its own and return what it found; its bundle is at the job's `output`
-    then.
+) -> TrainingResult:
+    """Train in a process, and return its result; its bundle is at the job's `output` then.
 
-    `on_progress` gets each message; `give_up` is asked ten times a second, and the process is
-    killed once it says yes (GivenUpError). Raises KilledError when a signal ended the process,
-    RunFailedError with the reason otherwise. No process is left when this returns or raises. Call
-    it from a thread that lives as long as the service: on Linux the process dies with the thread
-    that started it.
+    No process is left when this returns or raises. Call it from a thread that lives as long as the
+    service: on Linux the process dies with the thread that started it.
+
+    Args:
+        job: The job.
+        log: Settings of the process's log.
+        on_progress: Gets each message, see `ProgressReporter`.
+        give_up: Asked ten times a second; True kills the process.
+
+    Raises:
+        GivenUpError: `give_up` was True.
+        KilledError: A signal ended the process.
+        RunFailedError: The run failed; the message is the reason.
     """
     reading, writing = os.pipe()
     command = [sys.executable, "-m", "services.training.run.child", str(writing)]
@@ -54,14 +62,14 @@ def run_in_child(
             child = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[writing])
         finally:
             os.close(writing)
-        with _no_longer_than_this(child):
+        with _ended_with_block(child):
             assert child.stdin is not None  # noqa: S101
             order = Order(job=job, log=log, parent=os.getpid(), request_id=request_id.get())
             child.stdin.write(order.model_dump_json().encode() + b"\n")
             child.stdin.flush()
             for message in _messages(pipe.fileno(), give_up):
                 if "trained" in message:
-                    return Trained.model_validate(message["trained"])
+                    return TrainingResult.model_validate(message["trained"])
                 if "failed" in message:
                     raise RunFailedError(message["failed"])
                 on_progress(message)
@@ -69,7 +77,7 @@ def run_in_child(
 
 
 def _messages(descriptor: int, give_up: Callable[[], bool]) -> Iterator[dict[str, Any]]:
-    """Each line as it comes, until the other end closes."""
+    """The messages as they come, until the other end closes."""
     buffered = b""
     with selectors.DefaultSelector() as selector:
         selector.register(descriptor, selectors.EVENT_READ)
@@ -86,7 +94,7 @@ def _messages(descriptor: int, give_up: Callable[[], bool]) -> Iterator[dict[str
 
 
 @contextmanager
-def _no_longer_than_this(child: "subprocess.Popen[bytes]") -> Iterator[None]:
+def _ended_with_block(child: "subprocess.Popen[bytes]") -> Iterator[None]:
     try:
         yield
     finally:

@@ -1,7 +1,6 @@
-"""The report of a run, for people: one HTML file with everything in it, which needs neither a
-network nor JavaScript.
+"""Report of a run for people: one HTML file that needs neither a network nor JavaScript.
 
-`report.html` is its template; whatever comes from data is escaped there and in `charts`.
+`report.html` is its template. Text that comes from data is escaped there and in `charts`.
 """
 
 import json
@@ -11,12 +10,12 @@ from typing import Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from services.training.gate import Comparison, Measured
+from services.training.gate import Comparison, Measurements
+from services.training.records import Audit
 from services.training.registry import CHALLENGER, CHAMPION
-from services.training.repository import Audit
 from services.training.run.charts import Dot, bar, dots, line
-from services.training.run.job import Trained
-from slipstream.contracts.bundle import Manifest
+from services.training.run.job import TrainingResult
+from slipstream.contracts.bundle import Ablation, Manifest, SearchTrial, ValidationMetrics
 from slipstream.contracts.rest import Run
 from slipstream.contracts.times import format_duration, format_time
 from slipstream.evaluation.figures import Figures, K
@@ -26,10 +25,8 @@ _MOST_FEATURES = 15
 _CONTESTANTS = (CHALLENGER, CHAMPION, _POPULARITY)
 
 
-class Retriever(NamedTuple):
-    """A row of the ablation; `lost` and `weight` are None for a retriever that the blend does not
-    hear.
-    """
+class RetrieverRow(NamedTuple):
+    """A row of the ablation; `weight` and `lost` are None for a retriever without a weight."""
 
     name: str
     weight: float | None
@@ -37,32 +34,37 @@ class Retriever(NamedTuple):
     lost: float | None
 
 
-def report(run: Run | None, manifest: Manifest, trained: Trained, audit: Audit) -> str:
-    """The page. `run` says who asked for it, `audit` what the gate decided of it; what a run has no
-    figures of is left out.
+def report(run: Run | None, manifest: Manifest, result: TrainingResult, audit: Audit) -> str:
+    """The page as HTML; sections without figures are left out.
+
+    Args:
+        run: The run's record, with its trigger; None where it is not known.
+        manifest: Manifest of the bundle.
+        result: Result of the run.
+        audit: The gate's decision about it.
     """
-    metrics: Mapping[str, Any] = manifest.metrics
-    validation = metrics.get("validation") or {}
-    contestants = [name for name in _CONTESTANTS if name in trained.figures]
-    importance = sorted(validation.get("importance", {}).items(), key=lambda entry: -entry[1])
-    trials = metrics.get("search") or []
+    validation = manifest.metrics.validation or ValidationMetrics()
+    contestants = [name for name in _CONTESTANTS if name in result.figures]
+    importance = sorted((validation.importance or {}).items(), key=lambda entry: -entry[1])
+    trials = manifest.metrics.search or []
     return _template().render(
         run=run,
         manifest=manifest,
-        trained=trained,
+        result=result,
         audit=audit,
         reasons=audit.reason.split("; "),
         contestants=contestants,
         tables={
-            cohort: list(_table({name: trained.figures[name].get(cohort) for name in contestants}))
-            for cohort in trained.figures.get(CHALLENGER, {})
+            cohort: list(_table({name: result.figures[name].get(cohort) for name in contestants}))
+            for cohort in result.figures.get(CHALLENGER, {})
         },
-        by_cohort=dots(list(_by_cohort(trained.figures, contestants))),
-        differences=dots(list(_differences(trained.measured)), signed=True),
-        blend=validation.get("ablation", {}).get("blend"),
-        retrievers=_retrievers(validation.get("ablation"), manifest.parameters),
-        validation=validation,
-        curve=metrics.get("curve"),
+        by_cohort=dots(list(_by_cohort(result.figures, contestants))),
+        differences=dots(list(_differences(result.measured)), signed=True),
+        blend=validation.ablation.blend if validation.ablation else None,
+        retrievers=_retrievers(validation.ablation, manifest.parameters),
+        whole=validation.figures.get(_NDCG),
+        ranked=validation.importance is not None,
+        curve=manifest.metrics.curve,
         importance=importance[:_MOST_FEATURES],
         features=len(importance),
         trials=trials,
@@ -88,22 +90,20 @@ def _template() -> Template:
 
 
 def _figure(value: float) -> str:
-    """Four places; whole numbers as such."""
+    """A number with four places; a whole one without any."""
     return f"{value:,.0f}" if float(value).is_integer() and abs(value) >= 1 else f"{value:.4f}"
 
 
 def _table(
-    found: Mapping[str, Figures | None],
+    by_contestant: Mapping[str, Figures | None],
 ) -> Iterator[tuple[str, list[tuple[float, Sequence[float]] | None]]]:
-    """Each metric with its figure, and the ends of its interval where it has one, of each
-    contestant.
-    """
-    known = [figures for figures in found.values() if figures]
+    """Rows of a table: each metric, with each contestant's figure and the ends of its interval."""
+    known = [figures for figures in by_contestant.values() if figures]
     for name in dict.fromkeys(
         name for figures in known for name in (*figures.means, *figures.totals)
     ):
         row: list[tuple[float, Sequence[float]] | None] = []
-        for figures in found.values():
+        for figures in by_contestant.values():
             if figures and name in figures.means:
                 row.append((figures.means[name].value, figures.means[name][1:]))
             else:
@@ -114,20 +114,20 @@ def _table(
 
 
 def _by_cohort(
-    found: Mapping[str, Mapping[str, Figures]], contestants: Sequence[str]
+    by_contestant: Mapping[str, Mapping[str, Figures]], contestants: Sequence[str]
 ) -> Iterator[Dot]:
-    for cohort, first in found.get(CHALLENGER, {}).items():
+    for cohort, first in by_contestant.get(CHALLENGER, {}).items():
         for contestant in contestants:
-            if cohort in found[contestant]:
+            if cohort in by_contestant[contestant]:
                 label = (
                     f"{cohort} ({first.queries:,}): {contestant}"
                     if contestant == CHALLENGER
                     else contestant
                 )
-                yield Dot(label, contestant, found[contestant][cohort].means[_NDCG])
+                yield Dot(label, contestant, by_contestant[contestant][cohort].means[_NDCG])
 
 
-def _differences(measured: Measured) -> Iterator[Dot]:
+def _differences(measured: Measurements) -> Iterator[Dot]:
     def dot(label: str, kind: str, comparison: Comparison) -> Dot:
         return Dot(f"{label} ({comparison.queries:,})", kind, comparison.difference)
 
@@ -138,26 +138,24 @@ def _differences(measured: Measured) -> Iterator[Dot]:
         yield dot(f"to popularity, {cohort}", _POPULARITY, comparison)
 
 
-def _retrievers(
-    ablation: Mapping[str, Any] | None, parameters: Mapping[str, Any]
-) -> list[Retriever]:
-    if not ablation:
+def _retrievers(ablation: Ablation | None, parameters: Mapping[str, Any]) -> list[RetrieverRow]:
+    if ablation is None:
         return []
-    weights, without = parameters.get("blend") or {}, ablation["without"]
+    weights, without = parameters.get("blend") or {}, ablation.without
     return [
-        Retriever(
+        RetrieverRow(
             name,
             weights.get(name),
             alone,
-            ablation["blend"] - without[name] if name in without else None,
+            ablation.blend - without[name] if name in without else None,
         )
-        for name, alone in sorted(ablation["alone"].items(), key=lambda entry: -entry[1])
+        for name, alone in sorted(ablation.alone.items(), key=lambda entry: -entry[1])
     ]
 
 
-def _varied(trials: Sequence[Mapping[str, Any]]) -> list[str]:
+def _varied(trials: Sequence[SearchTrial]) -> list[str]:
     """The parameters that are not the same in all trials."""
-    names = trials[0]["parameters"] if trials else {}
+    names = trials[0].parameters if trials else {}
     return [
-        name for name in names if len({repr(trial["parameters"].get(name)) for trial in trials}) > 1
+        name for name in names if len({repr(trial.parameters.get(name)) for trial in trials}) > 1
     ]

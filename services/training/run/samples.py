@@ -1,7 +1,6 @@
-"""A few visitors as evidence for people: what they had done, what the champion and the challenger
-would have shown them.
+"""Sample of visitors as evidence for people, with the champion's and the challenger's lists.
 
-Drawn, not chosen: by seed, some of each cohort. Who they are is not kept.
+They are drawn by seed, some of each cohort, and not chosen. Their ids are not kept.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,10 +28,18 @@ def samples(
     attributes: Mapping[str, Mapping[str, Any]],
     seed: int,
 ) -> list[Sample]:
-    """Of each cohort but `all` two queries at most, each once, with the two lists of ten for it.
+    """Two queries at most of each cohort but `all`, each once, with both lists of ten.
 
-    A champion that could not be compared, since it was fitted on the test, may have met here what
-    came next.
+    A champion that could not be compared, since it was fitted on the test, may have met the next
+    item.
+
+    Args:
+        queries: Moments of the test.
+        cohorts: Masks over the queries.
+        challenger: The challenger.
+        champion: The champion; None without one.
+        attributes: Attributes by item id.
+        seed: Seed of the drawing.
     """
     random = np.random.default_rng(seed)
     drawn: list[int] = []
@@ -51,7 +58,7 @@ def samples(
 
     def shown(bundle: Bundle, moment: Moment) -> list[SampleItem]:
         history = [Event(*event) for event in moment.state.sequence]
-        return [item(one.item_id, one.source) for one in recommend(bundle, history, K)]
+        return [item(each.item_id, each.source) for each in recommend(bundle, history, K)]
 
     return [
         Sample(

@@ -1,8 +1,7 @@
-"""A training run, from the lake to a bundle on disk that was measured against what it would
-replace.
+"""Training run, from the lake to a bundle on disk, measured against the champion.
 
-It knows no registry, no broker and no HTTP, and runs in a process of its own: what becomes of the
-bundle is decided by `publish.py` in the service.
+It knows no registry, no broker and no HTTP, and runs in a process of its own. `publish.py` in the
+service decides about the bundle.
 """
 
 from dataclasses import dataclass, replace
@@ -24,7 +23,7 @@ from services.training.run.dataset import (
     require,
 )
 from services.training.run.environment import environment
-from services.training.run.job import Job, Trained
+from services.training.run.job import Job, TrainingResult
 from services.training.run.judge import (
     CHALLENGER,
     CHAMPION,
@@ -32,10 +31,10 @@ from services.training.run.judge import (
     Judgement,
     flat,
     intervals,
-    judge_all,
+    judge,
     popularity_of,
 )
-from services.training.run.progress import Report
+from services.training.run.progress import ProgressReporter
 from services.training.run.samples import samples
 from services.training.settings import TrainingSection
 from slipstream.contracts.bundle import Histogram
@@ -47,19 +46,21 @@ from slipstream.features.visitor import visitor_features
 from slipstream.models.base import EventWeights, InteractionLog
 from slipstream.recommender import encoding
 from slipstream.recommender.bundle import Bundle, BundleError, load_bundle, save_bundle
-from slipstream.recommender.fit import fit_log, refit, sample
+from slipstream.recommender.fit import FitOptions, fit_log
+from slipstream.recommender.holdout import sample
 from slipstream.recommender.memory import peak_memory_mb
 from slipstream.recommender.profiles import PROFILES
-from slipstream.recommender.progress import FitStep
+from slipstream.recommender.refit import refit
 from slipstream.stores.lake import Lake
 
-# How many moments the reference histograms are taken of.
+# Moments that the reference histograms are taken of.
 REFERENCE_SAMPLE = 2_000
 
 
-def train(job: Job, report: Report) -> Trained:
-    """Read, split, fit, judge, refit, save. Raises TooLittleDataError when there is not enough to
-    learn from.
+def train(job: Job, report: ProgressReporter) -> TrainingResult:
+    """Read, split, fit, judge, refit, save.
+
+    Raises TooLittleDataError when there is not enough to learn from.
     """
     settings = job.training
     weights = event_weights(settings)
@@ -88,7 +89,8 @@ def train(job: Job, report: Report) -> Trained:
     ]
     if not queries:
         raise TooLittleDataError(
-            "too little data to train on: no visitor of the test period has a history to recommend from"
+            "too little data to train on: no visitor of the test period has a history "
+            "to recommend from"
         )
     comparable = champion if held_out.unseen_by_champion else None
     judgement = _judge(
@@ -107,9 +109,9 @@ def train(job: Job, report: Report) -> Trained:
 
     report.stage("fitting on everything", 0.92, 0.97)
     everything = _log(dataset, signals, weights)
-    if "validation" in challenger.manifest.metrics:
+    if challenger.manifest.metrics.validation is not None:
         shipped = refit(challenger, everything, report.step)
-    else:  # so little data that parameters could not be chosen yet: with all of it they may be
+    else:  # too little to choose parameters by; with all of the data there may be enough
         shipped = _fit(dataset, everything, job, weights, champion, report)
     report.stage("measuring the reference of features", 0.97, 0.98)
     reference = reference_histograms(
@@ -121,14 +123,16 @@ def train(job: Job, report: Report) -> Trained:
         update={
             "code_commit": commit,
             "lake_version": dataset.lake_version,
-            "metrics": {**shipped.manifest.metrics, **metrics, "intervals": intervals(figures)},
+            "metrics": shipped.manifest.metrics.model_copy(
+                update={**metrics, "intervals": intervals(figures)}
+            ),
             "features": list(RECOMMENDER.of(VISITOR)),
             "reference": reference,
         }
     )
     saved = save_bundle(replace(shipped, manifest=manifest), job.output)
     report.finish()
-    return Trained(
+    return TrainingResult(
         lake_version=dataset.lake_version,
         catalog_version=dataset.catalog_version,
         data_sha256=dataset.digest(),
@@ -137,7 +141,7 @@ def train(job: Job, report: Report) -> Trained:
         metrics=metrics,
         figures=figures,
         parameters=dict(manifest.parameters),
-        measured=judgement.measured(sum(file.bytes for file in saved.files.values())),
+        measured=judgement.measurements(sum(file.bytes for file in saved.files.values())),
         samples=shown,
         champion_error=champion_error,
         seconds=report.seconds,
@@ -146,9 +150,14 @@ def train(job: Job, report: Report) -> Trained:
 
 
 @dataclass(frozen=True)
-class HeldOut:
-    """Which events the challenger is fitted on (a mask), and the rows that it is asked. `cut` is
-    the first time held out.
+class EvaluationSplit:
+    """Split of the history into events to fit the challenger on, and events to ask about.
+
+    Attributes:
+        fit: Mask of the events to fit on.
+        test: Rows of the events to ask about.
+        cut: Time of the first event held out (ms).
+        unseen_by_champion: Whether the champion was fitted on none of the test.
     """
 
     fit: NDArray[np.bool_]
@@ -162,16 +171,23 @@ def hold_out(
     signals: NDArray[np.bool_],
     champion_until: int | None,
     settings: TrainingSection,
-    questions: int,
-) -> HeldOut:
-    """The last share of the events by time is the test, but none of what the champion was fitted
-    on, where enough is left.
+    validation_queries: int,
+) -> EvaluationSplit:
+    """Hold out the last share of the events by time, without the champion's where enough is left.
 
-    A champion has seen everything up to its last training run. Asking it about that would flatter
-    it, so the cut moves to just after it; or, where so much is newer that both halves are enough,
-    between them: then the challenger's validation, of which `questions` are asked, is new to the
-    champion, too, and its network can be gone on from. When too little is newer, the cut stays, and
-    the two can't be compared (`unseen_by_champion` is false).
+    A champion has seen everything up to its last training run, and asking it about that would
+    flatter it. So the cut moves to just after that. Where so much is newer that both halves are
+    enough, it moves between these: then the challenger's validation is new to the champion, too,
+    and the champion's network can be trained further. Where too little is newer, the cut stays, and
+    the two can't be compared.
+
+    Args:
+        dataset: The history.
+        signals: Mask of the events that models are fitted on.
+        champion_until: Time of the last event that the champion was fitted on (ms); None without a
+            champion.
+        settings: Share and size of the test.
+        validation_queries: Queries that the challenger's fit asks in validation.
     """
     times = dataset.interactions["timestamp"].to_numpy()
     of_signals = times[signals]
@@ -180,7 +196,7 @@ def hold_out(
     if champion_until is not None:
         newer = of_signals[of_signals > champion_until]
         half = len(newer) // 2
-        if half >= max(settings.max_test_queries, questions) and newer[half] > newer[0]:
+        if half >= max(settings.max_test_queries, validation_queries) and newer[half] > newer[0]:
             cut, unseen = max(cut, int(newer[half])), True
         elif not unseen and len(newer) >= settings.gate.min_queries:
             cut, unseen = champion_until + 1, True
@@ -189,7 +205,7 @@ def hold_out(
         raise TooLittleDataError(
             "too little data to train on: all events happened at the same moment"
         )
-    return HeldOut(
+    return EvaluationSplit(
         fit,
         sample(np.flatnonzero(signals & (times >= cut)), settings.max_test_queries, settings.seed),
         cut,
@@ -198,17 +214,15 @@ def hold_out(
 
 
 def reference_histograms(dataset: Dataset, rows: Rows) -> dict[str, Histogram]:
-    """How the visitor features that serving writes down were distributed at these moments, as they
-    would have been read then.
-    """
+    """Distributions of the visitor features of slates at these moments, as they were read then."""
     names = RECOMMENDER.of(VISITOR)
-    found = [
+    vectors = [
         visitor_features(moment.state, moment.timestamp, names)
         for moment in moments(dataset.interactions, rows)
     ]
     histograms = {}
     for name in names:
-        values = np.array([features[name] for features in found], np.float64)
+        values = np.array([features[name] for features in vectors], np.float64)
         edges = reference_bins(values)
         histograms[name] = Histogram(edges=edges.tolist(), counts=histogram(values, edges).tolist())
     return histograms
@@ -220,28 +234,22 @@ def _fit(
     job: Job,
     weights: EventWeights,
     champion: Bundle | None,
-    report: Report,
+    report: ProgressReporter,
 ) -> Bundle:
-    def told(step: FitStep) -> None:
-        report.step(step.done, step.what, epoch=step.epoch, epochs=step.epochs, loss=step.loss)
-
-    return fit_log(
-        log,
-        dataset.item_ids,
-        dataset.attributes,
+    options = FitOptions(
         version=job.version,
         profile=job.profile,
         seed=job.training.seed,
         event_weights=weights,
-        progress=told,
         start_from=champion,
         checkpoints=job.checkpoints,
         search_s=60 * job.training.search_minutes if job.profile == "best" else 0.0,
     )
+    return fit_log(log, dataset.item_ids, dataset.attributes, options, report.step)
 
 
 def _log(dataset: Dataset, rows: NDArray[np.bool_], weights: EventWeights) -> InteractionLog:
-    """The signals of these rows, and the lists that were shown up to the last of them."""
+    """The log of the signals of these rows, with the lists shown up to the last of them."""
     times = dataset.interactions["timestamp"].to_numpy()
     shown = pc.equal(dataset.interactions["event_type"], IMPRESSION).to_numpy() & (
         times <= times[rows].max(initial=0)
@@ -252,9 +260,7 @@ def _log(dataset: Dataset, rows: NDArray[np.bool_], weights: EventWeights) -> In
 
 
 def event_weights(settings: TrainingSection) -> EventWeights:
-    """How much each type of event says, as configured; types that are not named keep their usual
-    weight.
-    """
+    """The weight of each type of event: as configured, else the usual one."""
     by_type = {**SIGNAL_WEIGHTS, **settings.event_weights}
     return EventWeights(
         by_type,
@@ -269,26 +275,19 @@ def _judge(
     queries: list[Moment],
     past: Past,
     seed: int,
-    report: Report,
+    report: ProgressReporter,
 ) -> Judgement:
     contestants = {CHALLENGER: challenger, POPULARITY: popularity_of(challenger)} | (
         {CHAMPION: champion} if champion else {}
     )
-    asked, total = 0, len(contestants) * len(queries)
-
-    def step() -> None:
-        nonlocal asked
-        asked += 1
-        if asked % 200 == 0:
-            report.step(asked / total, f"{total:,} questions")
-
     report.stage("judging", 0.85, 0.92)
-    return judge_all(contestants, queries, past, seed, step)
+    return judge(contestants, queries, past, seed, report.step)
 
 
 def _champion(directory: Path | None) -> tuple[Bundle | None, str]:
-    """The champion's bundle, or why it can't be loaded: one that nobody can load must be replaced,
-    not defended.
+    """The champion's bundle, or the reason why it can't be loaded.
+
+    A champion that can't be loaded must be replaced, not defended.
     """
     if directory is None:
         return None, ""

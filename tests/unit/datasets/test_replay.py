@@ -127,7 +127,7 @@ def test_every_event_arrives_once_and_each_visitor_s_in_order(
         write_key="k",
         batch_size=20,
         concurrency=3,
-        progress=lambda done, total: seen.append((done, total)),
+        progress=lambda step: seen.append((step.done, step.total)),
     )
     events = collector.events()
     assert (report.events, report.accepted, report.rejected) == (1_000, 1_000, 0)

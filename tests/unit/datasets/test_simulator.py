@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
+from slipstream.contracts.progress import ProgressStep
 from slipstream.contracts.vocabulary import CART, IMPRESSION, PURCHASE, VIEW
 from slipstream.datasets import simulator
 from slipstream.datasets.interactions import read_interactions, read_items
@@ -79,7 +80,7 @@ def test_row_groups_are_portions_of_visitors(
 ) -> None:
     monkeypatch.setattr(simulator, "_PORTION", 5_000)
     told: list[tuple[int, int]] = []
-    simulate(tmp_path, SHOP, progress=lambda done, total: told.append((done, total)))
+    simulate(tmp_path, SHOP, progress=lambda step: told.append((step.done, step.total)))
     portions = pq.ParquetFile(tmp_path / "interactions.parquet")
     rows = [
         portions.metadata.row_group(number).num_rows for number in range(portions.num_row_groups)
@@ -259,7 +260,7 @@ def test_what_is_there_is_not_overwritten(tmp_path: Path) -> None:
 
 
 def test_an_interrupt_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(done: int, total: int) -> None:
+    def interrupt(_: ProgressStep) -> None:
         assert sorted(path.name for path in tmp_path.iterdir()) == [
             "interactions.parquet.part",
             "items.parquet.part",

@@ -1,4 +1,4 @@
-"""What each part adds: known orders of known lists, and a ranker that listens to one feature alone."""
+"""The gain of each part: known orders of known lists, and a ranker of one feature alone."""
 
 import numpy as np
 import pytest
@@ -34,14 +34,14 @@ def test_every_second_query_takes_its_candidates_along() -> None:
 
 
 def test_each_retriever_alone_and_the_blend_without_each() -> None:
-    """The first knows the answer, the second the opposite, the third, which is not heard, nothing."""
+    """The first knows the answer, the second the opposite, the third, without weight, nothing."""
     lists = Lists(np.array([0, 2]), np.array([0, 3]), queries=2)
     scores = np.array([[2, 1, 0], [1, 2, 0], [1, 2, 0], [2, 1, 0]], np.float32)
     blend = Blend(np.array([1.0, 0.5], np.float32), np.array([-1, -1], np.float32))
-    found = ablation(lists, scores, scores[:, :2], blend, ["right", "wrong", "mute"], [0, 1])
-    assert found["blend"] == pytest.approx(1)
-    assert found["alone"] == pytest.approx({"right": 1, "wrong": SECOND, "mute": (1 + SECOND) / 2})
-    assert found["without"] == pytest.approx({"right": SECOND, "wrong": 1})
+    result = ablation(lists, scores, scores[:, :2], blend, ["right", "wrong", "mute"], [0, 1])
+    assert result.blend == pytest.approx(1)
+    assert result.alone == pytest.approx({"right": 1, "wrong": SECOND, "mute": (1 + SECOND) / 2})
+    assert result.without == pytest.approx({"right": SECOND, "wrong": 1})
 
 
 def test_only_what_the_ranker_listens_to_is_important() -> None:

@@ -113,7 +113,8 @@ class Blocked:
 sys.meta_path.insert(0, Blocked())
 from slipstream.recommender.bundle import load_bundle
 from slipstream.recommender.stages import Event, recommend
-print(recommend(load_bundle({str(saved)!r}), [Event({item_name(4)!r}), Event({item_name(5)!r})], 1)[0].item_id)
+history = [Event({item_name(4)!r}), Event({item_name(5)!r})]
+print(recommend(load_bundle({str(saved)!r}), history, 1)[0].item_id)
 """
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False

@@ -88,7 +88,7 @@ def test_a_cohort_is_told_of_as_a_training_run_tells_of_it(left_out: dict[str, A
 
 
 def test_next_click_counts_what_serving_would_show(files: Path) -> None:
-    found = evaluate(
+    result = evaluate(
         files / "interactions.parquet",
         "next-click",
         queries=files / "queries.parquet",
@@ -96,29 +96,29 @@ def test_next_click_counts_what_serving_would_show(files: Path) -> None:
         profile="fast",
     )
     queries = pq.read_table(files / "queries.parquet").to_pylist()
-    assert found["queries"] == len(queries) == 41
-    assert found["repeats"] is True
-    assert 0.5 < found["metrics"]["hit_rate@10"]["value"] <= 40 / 41
-    assert found["cohorts"]["cold"]["queries"] == 1  # the item that is not in the catalogue
+    assert result["queries"] == len(queries) == 41
+    assert result["repeats"] is True
+    assert 0.5 < result["metrics"]["hit_rate@10"]["value"] <= 40 / 41
+    assert result["cohorts"]["cold"]["queries"] == 1  # the item that is not in the catalogue
 
 
 def test_time_split_predicts_the_last_events_from_the_first(files: Path) -> None:
-    found = evaluate(files / "interactions.parquet", "time-split", ks=(1,))
-    assert found["data"]["fitted_on"]["until"] < found["data"]["until"]
-    assert found["queries"] > 300
-    assert found["metrics"]["hit_rate@1"]["value"] > 0.6
+    result = evaluate(files / "interactions.parquet", "time-split", ks=(1,))
+    assert result["data"]["fitted_on"]["until"] < result["data"]["until"]
+    assert result["queries"] > 300
+    assert result["metrics"]["hit_rate@1"]["value"] > 0.6
 
 
 def test_a_time_split_can_keep_out_the_last_days(files: Path) -> None:
     whole = evaluate(files / "interactions.parquet", "time-split", ks=(1,))["data"]
     days = (whole["until"] - whole["from"]) / 86_400_000
-    found = evaluate(files / "interactions.parquet", "time-split", ks=(1,), last_days=days / 10)
+    result = evaluate(files / "interactions.parquet", "time-split", ks=(1,), last_days=days / 10)
     assert (
-        found["data"]["fitted_on"]["until"]
+        result["data"]["fitted_on"]["until"]
         <= whole["until"] - (whole["until"] - whole["from"]) / 10
     )
-    assert found["data"]["fitted_on"]["until"] > whole["fitted_on"]["until"]
-    assert found["ablation"]["ahead"]["popularity"]["ndcg@1"]["low"] > 0
+    assert result["data"]["fitted_on"]["until"] > whole["fitted_on"]["until"]
+    assert result["ablation"]["ahead"]["popularity"]["ndcg@1"]["low"] > 0
     with pytest.raises(ValueError, match="nothing is left to fit on"):
         evaluate(files / "interactions.parquet", "time-split", last_days=2 * days)
     with pytest.raises(ValueError, match="of a time-split only"):
@@ -141,7 +141,7 @@ def test_a_list_measured_is_the_list_served(files: Path, monkeypatch: pytest.Mon
         return bundles[-1]
 
     monkeypatch.setattr("slipstream.recommender.evaluate.fit_log", remember)
-    found = evaluate(files / "interactions.parquet", "leave-last-out", ks=(5,))
+    result = evaluate(files / "interactions.parquet", "leave-last-out", ks=(5,))
     table = chain_interactions()
     hits = []
     for begin in range(0, table.num_rows, 8):
@@ -150,21 +150,21 @@ def test_a_list_measured_is_the_list_served(files: Path, monkeypatch: pytest.Mon
         hits.append(
             rows[-1]["item_id"] in [one.item_id for one in recommend(bundles[0], history, 5)]
         )
-    assert found["metrics"]["hit_rate@5"]["value"] == pytest.approx(np.mean(hits))
-    assert found["metrics"]["hit_rate@5"] == bootstrap_mean(np.array(hits, float))._asdict()
+    assert result["metrics"]["hit_rate@5"]["value"] == pytest.approx(np.mean(hits))
+    assert result["metrics"]["hit_rate@5"] == bootstrap_mean(np.array(hits, float))._asdict()
 
 
 def test_progress_is_told(files: Path) -> None:
-    told: list[tuple[str, float]] = []
+    told: list[tuple[str, float | None]] = []
     evaluate(
         files / "interactions.parquet",
         "leave-last-out",
         ks=(5,),
-        progress=lambda what, done: told.append((what, done)),
+        progress=lambda step: told.append((step.stage, step.share)),
     )
     assert told[0] == ("reading", 0.0)
     assert told[-1] == ("predicting", 1.0)
-    assert all(0 <= done <= 1 for _, done in told)
+    assert all(share is not None and 0 <= share <= 1 for _, share in told)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,4 @@
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -7,14 +6,17 @@ import pytest
 
 from slipstream.models.base import EventWeights
 from slipstream.recommender import encoding
-from slipstream.recommender.fit import fit, refit
+from slipstream.recommender.fit import FitOptions, fit
 from slipstream.recommender.profiles import PROFILES
+from slipstream.recommender.refit import refit
 from slipstream.recommender.stages import Event, recommend
 from tests.unit.recommender.chain import chain_interactions, item_name
 
 
 def test_fit_gives_the_same_bundle_for_the_same_input() -> None:
-    first, second = (fit(chain_interactions(visitors=120), repeats=False) for _ in range(2))
+    first, second = (
+        fit(chain_interactions(visitors=120), options=FitOptions(repeats=False)) for _ in range(2)
+    )
     assert first.manifest.parameters == second.manifest.parameters
     for name, retriever in first.retrievers.items():
         for array_name, array in retriever.arrays().items():
@@ -37,12 +39,13 @@ def test_fit_uses_the_latest_events_too() -> None:
 
 
 def test_fit_records_what_it_did() -> None:
-    bundle = fit(chain_interactions(), version="seven", seed=3)
+    bundle = fit(chain_interactions(), options=FitOptions(version="seven", seed=3))
     manifest = bundle.manifest
     assert (manifest.version, manifest.profile, manifest.seed) == ("seven", "fast", 3)
     assert (manifest.data.visitors, manifest.data.items, manifest.data.events) == (300, 40, 2_400)
     assert set(manifest.parameters["blend"]) == set(bundle.retrievers)  # type: ignore[arg-type]
-    assert manifest.metrics["validation"]["hit_rate@10"] > 0.5  # type: ignore[index, call-overload, operator]
+    assert manifest.metrics.validation is not None
+    assert manifest.metrics.validation.figures["hit_rate@10"] > 0.5
 
 
 def test_fit_records_what_each_part_adds_and_how_the_network_learned(
@@ -50,15 +53,18 @@ def test_fit_records_what_each_part_adds_and_how_the_network_learned(
 ) -> None:
     monkeypatch.setattr("slipstream.recommender.fit.FEWEST_EVENTS", 100)
     monkeypatch.setitem(PROFILES, "fast", replace(PROFILES["fast"], epochs=2, dim=8))  # type: ignore[arg-type]
-    metrics: Any = fit(chain_interactions(visitors=100)).manifest.metrics
-    curve, ablation = metrics["curve"], metrics["validation"]["ablation"]
-    assert len(curve["loss"]) == len(curve["quality"]) == 2
-    assert 1 <= curve["kept"] <= 2 and min(curve["loss"]) > 0
-    assert ablation["alone"]["rules"] > ablation["alone"]["popularity"]
-    assert "transformer" in ablation["alone"] and ablation["without"]["popularity"] > 0
-    assert metrics["validation"]["ndcg@10"] == pytest.approx(
-        ablation["blend"]
-    )  # so few queries fit no ranker
+    metrics = fit(chain_interactions(visitors=100)).manifest.metrics
+    curve, validation = metrics.curve, metrics.validation
+    assert curve is not None and validation is not None
+    assert len(curve.loss) == len(curve.quality) == 2
+    assert 1 <= curve.kept <= 2 and all(loss is not None and loss > 0 for loss in curve.loss)
+    ablation = validation.ablation
+    assert ablation is not None
+    assert ablation.alone["rules"] > ablation.alone["popularity"]
+    assert "transformer" in ablation.alone and ablation.without["popularity"] > 0
+    # So few queries fit no ranker.
+    assert validation.importance is None
+    assert validation.figures["ndcg@10"] == pytest.approx(ablation.blend)
 
 
 def test_fit_finds_out_whether_visitors_come_back() -> None:
@@ -92,7 +98,7 @@ def test_fit_refuses_events_without_weight_only() -> None:
 
 def test_fit_refuses_an_unknown_profile() -> None:
     with pytest.raises(ValueError, match="unknown profile 'slow'"):
-        fit(chain_interactions(visitors=2), profile="slow")
+        fit(chain_interactions(visitors=2), options=FitOptions(profile="slow"))
 
 
 def test_weights_of_events_count() -> None:
@@ -113,7 +119,7 @@ def test_weights_of_events_count() -> None:
 
 def test_refit_keeps_parameters_and_blend_and_follows_the_new_log() -> None:
     interactions = chain_interactions()
-    bundle = fit(interactions, version="v", seed=3)
+    bundle = fit(interactions, options=FitOptions(version="v", seed=3))
     log = encoding.encode(interactions, bundle.item_ids, EventWeights())
     same = refit(bundle, log)
     assert same.manifest.parameters == bundle.manifest.parameters and same.manifest.version == "v"
@@ -132,7 +138,7 @@ def test_refit_keeps_parameters_and_blend_and_follows_the_new_log() -> None:
 
 
 def test_refit_on_another_catalogue_is_refused() -> None:
-    bundle = fit(chain_interactions(), version="v")
+    bundle = fit(chain_interactions(), options=FitOptions(version="v"))
     log = encoding.encode(chain_interactions(), [*bundle.item_ids, "new"], EventWeights())
     with pytest.raises(ValueError, match="the log is of"):
         refit(bundle, log)

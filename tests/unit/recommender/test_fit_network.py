@@ -14,8 +14,9 @@ from slipstream.models.base import EventWeights
 from slipstream.recommender import encoding
 from slipstream.recommender import fit as fitting
 from slipstream.recommender.bundle import Bundle, load_bundle, save_bundle
-from slipstream.recommender.fit import fit, fit_log, refit
+from slipstream.recommender.fit import FitOptions, fit, fit_log
 from slipstream.recommender.profiles import PROFILES
+from slipstream.recommender.refit import refit
 from slipstream.recommender.stages import Event, recommend
 from tests.unit.recommender.chain import chain_interactions, chain_items, item_name
 
@@ -24,7 +25,7 @@ SHOP = chain_interactions(visitors=900)
 
 @pytest.fixture(scope="module")
 def bundle() -> Bundle:
-    return fit(SHOP, chain_items("new-mauve"), repeats=False)
+    return fit(SHOP, chain_items("new-mauve"), FitOptions(repeats=False))
 
 
 def answers(bundle: Bundle) -> list[list[tuple[str, float]]]:
@@ -81,7 +82,8 @@ def test_a_network_that_has_seen_the_questions_is_not_gone_on_from(
     earlier = replace(bundle, manifest=bundle.manifest.model_copy(update={"data": data}))
     item_ids: Sequence[str] = bundle.item_ids
     log = encoding.encode(SHOP, list(item_ids), EventWeights())
-    fit_log(log, list(item_ids), bundle.attributes or {}, repeats=False, start_from=earlier)
+    options = FitOptions(repeats=False, start_from=earlier)
+    fit_log(log, list(item_ids), bundle.attributes or {}, options)
     assert (starts[0] is not None) == gone_on_from
 
 
@@ -104,7 +106,6 @@ def test_where_enough_is_newer_than_the_earlier_bundle_only_that_is_validation(
     data = bundle.manifest.data.model_copy(update={"until": until})
     earlier = replace(bundle, manifest=bundle.manifest.model_copy(update={"data": data}))
     with pytest.raises(AskedError) as asked:
-        fit_log(
-            log, list(bundle.item_ids), bundle.attributes or {}, repeats=False, start_from=earlier
-        )
+        options = FitOptions(repeats=False, start_from=earlier)
+        fit_log(log, list(bundle.item_ids), bundle.attributes or {}, options)
     assert (asked.value.args[0] == until) == only_newer

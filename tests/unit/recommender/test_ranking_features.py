@@ -15,11 +15,11 @@ def test_each_column_has_a_name() -> None:
     )
     names = feature_names(["rules", "ease"], attributes)
     history = History(np.array([3, 4], np.int32), np.ones(2, np.float32), np.array([0, 60_000]))
-    found = ranking_features(
+    result = ranking_features(
         table, history, np.arange(ITEMS, dtype=np.int32), np.zeros((ITEMS, 2), np.float32)
     )
-    assert len(names) == len(set(names)) == found.shape[1]
-    of = dict(zip(names, found.T, strict=True))
+    assert len(names) == len(set(names)) == result.shape[1]
+    of = dict(zip(names, result.T, strict=True))
     assert np.flatnonzero(of["seen"]).tolist() == [3, 4]
     # The latest item counts twice as much as the one before; each shares its colour with the eighth
     # of the ring.

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from slipstream.contracts.progress import ProgressStep
 from slipstream.models.base import EventWeights
 from slipstream.models.transformer_fit import Epoch, Fitted
 from slipstream.models.transformer_parameters import TransformerParameters
 from slipstream.recommender import encoding
-from slipstream.recommender.fit import fit_log
+from slipstream.recommender.fit import FitOptions, fit_log
 from slipstream.recommender.profiles import PROFILES
 from slipstream.recommender.search import memory, remembered, search, search_space
 from tests.unit.recommender.chain import chain_interactions
@@ -58,13 +59,13 @@ def wide_is_good(parameters: TransformerParameters) -> float:
 
 def test_the_best_of_all_trials_is_kept() -> None:
     trainings = Trainings(wide_is_good)
-    found = trainings.search(60)
+    result = trainings.search(60)
     assert trainings.tried[0] == DEFAULTS
-    assert found.parameters.dim == 128 and wide_is_good(found.parameters) > wide_is_good(DEFAULTS)
-    assert found.network.model == found.parameters
-    best = max(trial.quality for trial in found.trials if trial.state == "complete")
-    assert best == pytest.approx(4 * wide_is_good(found.parameters))
-    assert [trial.parameters for trial in found.trials] == trainings.tried
+    assert result.parameters.dim == 128 and wide_is_good(result.parameters) > wide_is_good(DEFAULTS)
+    assert result.network.model == result.parameters
+    best = max(trial.quality for trial in result.trials if trial.state == "complete")
+    assert best == pytest.approx(4 * wide_is_good(result.parameters))
+    assert [trial.parameters for trial in result.trials] == trainings.tried
 
 
 def test_the_same_seed_tries_the_same() -> None:
@@ -74,47 +75,47 @@ def test_the_same_seed_tries_the_same() -> None:
 
 
 def test_what_is_worse_than_half_of_the_others_is_ended_early() -> None:
-    found = Trainings(wide_is_good).search(100)
-    pruned = [trial for trial in found.trials if trial.state == "pruned"]
+    result = Trainings(wide_is_good).search(100)
+    pruned = [trial for trial in result.trials if trial.state == "pruned"]
     assert pruned and all(trial.epochs < DEFAULTS.epochs for trial in pruned)
-    assert {trial.state for trial in found.trials[:3]} == {"complete"}
+    assert {trial.state for trial in result.trials[:3]} == {"complete"}
 
 
 def test_what_was_found_before_comes_first_and_then_the_defaults() -> None:
     trainings, start = Trainings(wide_is_good), replace(DEFAULTS, dim=32, dropout=0.7)
-    found = trainings.search(9, start)
+    result = trainings.search(9, start)
     assert trainings.tried[:2] == [start, DEFAULTS]
-    assert found.parameters == DEFAULTS
+    assert result.parameters == DEFAULTS
 
 
 @pytest.mark.parametrize("seconds", [0.5, 4.0])
 def test_the_first_trial_runs_to_its_end_and_no_other_begins_after_the_time(seconds: float) -> None:
-    found = Trainings(wide_is_good).search(seconds)
-    assert [(trial.state, trial.epochs) for trial in found.trials] == [("complete", 4)]
-    assert found.parameters == DEFAULTS
+    result = Trainings(wide_is_good).search(seconds)
+    assert [(trial.state, trial.epochs) for trial in result.trials] == [("complete", 4)]
+    assert result.parameters == DEFAULTS
 
 
 def test_a_trial_under_way_when_the_time_is_over_is_not_chosen() -> None:
     trainings = Trainings(lambda parameters: 0.0 if parameters == DEFAULTS else 1.0)
-    found = trainings.search(6)
-    assert [trial.state for trial in found.trials] == ["complete", "out of time"]
-    assert found.parameters == DEFAULTS and trainings.now == 6
+    result = trainings.search(6)
+    assert [trial.state for trial in result.trials] == ["complete", "out of time"]
+    assert result.parameters == DEFAULTS and trainings.now == 6
 
 
 def test_what_diverges_is_never_chosen() -> None:
-    found = Trainings(wide_is_good, loss=float("nan")).search(3)
-    assert {trial.state for trial in found.trials} == {"diverged"} and found.trials[
+    result = Trainings(wide_is_good, loss=float("nan")).search(3)
+    assert {trial.state for trial in result.trials} == {"diverged"} and result.trials[
         0
     ].quality is None
-    assert found.parameters == DEFAULTS
+    assert result.parameters == DEFAULTS
 
 
 def test_how_far_it_is_can_be_told() -> None:
-    told: list[tuple[int, float, int]] = []
-    Trainings(wide_is_good).search(
-        8, progress=lambda trial, done, epoch: told.append((trial, done, epoch.epoch))
-    )
-    assert told == [(number // 4, (number + 1) / 8, number % 4 + 1) for number in range(8)]
+    told: list[ProgressStep] = []
+    Trainings(wide_is_good).search(8, progress=told.append)
+    assert [(step.stage[-7:], step.share, step.epoch) for step in told] == [
+        (f"trial {number // 4 + 1}", (number + 1) / 8, number % 4 + 1) for number in range(8)
+    ]
 
 
 def test_heads_always_divide_the_vectors_and_small_catalogues_are_compared_whole() -> None:
@@ -143,28 +144,28 @@ def test_later_fits_begin_with_what_was_found() -> None:
         log,
         item_ids,
         {},
-        version="one",
-        search_s=0.001,
-        progress=lambda step: steps.append(step.what),
+        FitOptions(version="one", search_s=0.001),
+        lambda step: steps.append(step.stage),
     )
     assert "searching the network's parameters, trial 1" in steps
-    trials: Any = bundle.manifest.metrics["search"]
-    assert [(trial["number"], trial["state"]) for trial in trials] == [(0, "complete")]
+    trials = bundle.manifest.metrics.search
+    assert trials is not None
+    assert [(trial.number, trial.state) for trial in trials] == [(0, "complete")]
     network: Any = bundle.manifest.parameters["network"]
-    assert trials[0]["parameters"] == network and network["dim"] == 8
+    assert trials[0].parameters == network and network["dim"] == 8
     assert bundle.manifest.parameters["searched"] == {
         "fast": {"version": "one", "network": network}
     }
 
-    # As if another width had been found.
+    # As if another width had been result.
     narrow = replace(TransformerParameters(**network), dim=4, epochs=99)
     bundle.manifest.parameters["searched"] = memory(bundle, "fast", "one", narrow)
-    later = fit_log(log, item_ids, {}, version="two", start_from=bundle)
+    later = fit_log(log, item_ids, {}, FitOptions(version="two", start_from=bundle))
     assert later.manifest.parameters["network"] == {**network, "dim": 4}
     assert later.manifest.parameters["searched"] == {
         "fast": {"version": "one", "network": asdict(narrow)}
     }
-    assert "search" not in later.manifest.metrics
+    assert later.manifest.metrics.search is None
 
 
 def test_each_profile_has_its_own_memory_and_fields_of_other_times_are_left_out() -> None:

@@ -23,9 +23,9 @@ def _events(*places: int) -> list[Event]:
 
 @pytest.mark.parametrize("last", [5, 17, 33])
 def test_recommend_puts_the_next_item_of_the_ring_first(bundle: Bundle, last: int) -> None:
-    found = recommend(bundle, _events(last - 2, last - 1, last), 5)
-    assert found[0].item_id == item_name(last + 1)
-    assert found[0].source in {"rules", "ease"}
+    result = recommend(bundle, _events(last - 2, last - 1, last), 5)
+    assert result[0].item_id == item_name(last + 1)
+    assert result[0].source in {"rules", "ease"}
 
 
 def test_recommend_changes_with_one_more_click(bundle: Bundle) -> None:
@@ -38,9 +38,9 @@ def test_recommend_changes_with_one_more_click(bundle: Bundle) -> None:
 def test_recommend_gives_what_is_popular_for_an_empty_history(bundle: Bundle) -> None:
     popularity = bundle.retrievers["popularity"].share  # type: ignore[attr-defined]
     expected = [bundle.item_ids[place] for place in np.argsort(-popularity, kind="stable")[:10]]
-    found = recommend(bundle, [], 10)
-    assert [one.item_id for one in found] == expected
-    assert {one.source for one in found[:3]} == {"popularity"}
+    result = recommend(bundle, [], 10)
+    assert [one.item_id for one in result] == expected
+    assert {one.source for one in result[:3]} == {"popularity"}
 
 
 def test_recommend_skips_unknown_items_and_events_without_weight(bundle: Bundle) -> None:
@@ -63,8 +63,8 @@ def test_recommend_leaves_out_the_history_unless_repeats_are_asked_for(bundle: B
 
 def test_recommend_goes_deeper_when_filters_leave_too_few(bundle: Bundle) -> None:
     rare = {item_name(place) for place in (2, 3, 25, 26)}
-    found = recommend(bundle, _events(10, 11), 4, allowed=lambda item_id: item_id in rare, limit=1)
-    assert {one.item_id for one in found} == rare
+    result = recommend(bundle, _events(10, 11), 4, allowed=lambda item_id: item_id in rare, limit=1)
+    assert {one.item_id for one in result} == rare
 
 
 def test_recommend_is_ordered_and_its_scores_are_probabilities(bundle: Bundle) -> None:
@@ -106,21 +106,21 @@ def test_filter_keeps_the_scores_of_what_remains(bundle: Bundle) -> None:
 
 
 def test_similar_items_finds_neighbours_and_never_the_item_itself(bundle: Bundle) -> None:
-    found = [one.item_id for one in similar_items(bundle, item_name(12), 5)]
-    assert item_name(13) in found
-    assert item_name(12) not in found
+    result = [one.item_id for one in similar_items(bundle, item_name(12), 5)]
+    assert item_name(13) in result
+    assert item_name(12) not in result
 
 
 def test_similar_items_of_an_item_nobody_has_seen_come_from_content(bundle: Bundle) -> None:
-    found = similar_items(bundle, "new-mauve", 2)
-    assert {one.item_id for one in found} == {item_name(0), item_name(1)}
-    assert {one.source for one in found} == {"content"}
+    result = similar_items(bundle, "new-mauve", 2)
+    assert {one.item_id for one in result} == {item_name(0), item_name(1)}
+    assert {one.source for one in result} == {"content"}
 
 
 def test_an_item_nobody_has_seen_can_be_recommended(bundle: Bundle) -> None:
-    found = recommend(bundle, _events(0, 1), len(bundle.item_ids))
-    assert "new-mauve" in [one.item_id for one in found]
-    assert next(one for one in found if one.item_id == "new-mauve").source == "content"
+    result = recommend(bundle, _events(0, 1), len(bundle.item_ids))
+    assert "new-mauve" in [one.item_id for one in result]
+    assert next(one for one in result if one.item_id == "new-mauve").source == "content"
 
 
 def test_similar_items_of_an_unknown_item_are_none(bundle: Bundle) -> None:

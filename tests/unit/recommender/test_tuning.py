@@ -8,7 +8,7 @@ from slipstream.models.rules import RulesParameters, fit_rules
 from slipstream.recommender.encoding import catalogue, encode, queries
 from slipstream.recommender.tuning import (
     FEWEST_QUERIES,
-    Tuned,
+    RetrieverParameters,
     coordinate_search,
     mean_gain,
     ranks,
@@ -30,12 +30,12 @@ class _Outer:
 
 
 def test_coordinate_search_climbs_each_parameter_in_turn() -> None:
-    found = coordinate_search(
+    result = coordinate_search(
         _Outer(),
         [("x", (1, 2, 3)), ("inner.y", (5, 4))],
         lambda point: -abs(point.x - 2) - abs(point.inner.y - 4),
     )
-    assert found == _Outer(2, _Inner(4))
+    assert result == _Outer(2, _Inner(4))
 
 
 def test_with_value_reaches_into_a_nested_dataclass() -> None:
@@ -46,7 +46,7 @@ def test_tune_keeps_the_defaults_with_too_few_queries() -> None:
     table = chain_interactions(visitors=10)
     log = encode(table, catalogue(table), EventWeights())
     few = queries(log, np.arange(1, FEWEST_QUERIES - 1))
-    assert tune(log, few, Tuned(), repeats=True) == Tuned()
+    assert tune(log, few, RetrieverParameters(), repeats=True) == RetrieverParameters()
 
 
 @pytest.mark.parametrize("repeats", [True, False])

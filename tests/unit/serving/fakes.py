@@ -12,7 +12,7 @@ from services.serving.pipeline import Pipeline
 from slipstream.contracts.events import CatalogRecord, Slate
 from slipstream.features.visitor import SequenceEvent, VisitorState
 from slipstream.recommender.bundle import Bundle
-from slipstream.recommender.fit import fit
+from slipstream.recommender.fit import FitOptions, fit
 from slipstream.stores.online import StoreUnavailableError
 
 ITEMS = [f"item-{number:02}" for number in range(40)]
@@ -35,7 +35,7 @@ def interactions() -> pa.Table:
 
 
 def small_bundle(version: str = "1", repeats: bool = False) -> Bundle:
-    return fit(interactions(), version=version, repeats=repeats)
+    return fit(interactions(), options=FitOptions(version=version, repeats=repeats))
 
 
 def model(bundle: Bundle, version: str = "1") -> Model:

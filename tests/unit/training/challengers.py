@@ -1,9 +1,9 @@
-"""Bundles without a model in them, and what was measured of them, for whoever has the gate decide."""
+"""Bundles without a model, and results of their runs, for tests in which the gate decides."""
 
 from pathlib import Path
 
-from services.training.gate import Comparison, Measured
-from services.training.run.job import Trained
+from services.training.gate import Comparison, Measurements
+from services.training.run.job import TrainingResult
 from slipstream.contracts.bundle import DataSummary, Manifest
 from slipstream.evaluation.significance import Interval
 
@@ -21,7 +21,7 @@ def bundle(folder: Path, version: str) -> Path:
     return directory
 
 
-def found(popularity: float, champion: float | None = None) -> Trained:
+def result_of(popularity: float, champion: float | None = None) -> TrainingResult:
     """A run whose challenger is so much better (or worse) than the two, beyond doubt."""
 
     def compared(difference: float) -> Comparison:
@@ -29,8 +29,20 @@ def found(popularity: float, champion: float | None = None) -> Trained:
             100, 0.1 + difference, 0.1, Interval(difference, difference - 0.001, difference + 0.001)
         )
 
-    return Trained(
-        lake_version=3, catalog_version=None, data_sha256="ab" * 32, code_commit=None, metrics={"ndcg@10": 0.1}, parameters={},
-        measured=Measured(compared(popularity), 2.0, 1_000, champion=None if champion is None else compared(champion)),
-        environment={"numpy": "2.0"}, seconds={"judging": 1.0}, peak_memory_mb=1.0,
-    )  # fmt: skip
+    return TrainingResult(
+        lake_version=3,
+        catalog_version=None,
+        data_sha256="ab" * 32,
+        code_commit=None,
+        metrics={"ndcg@10": 0.1},
+        parameters={},
+        measured=Measurements(
+            compared(popularity),
+            2.0,
+            1_000,
+            champion=None if champion is None else compared(champion),
+        ),
+        environment={"numpy": "2.0"},
+        seconds={"judging": 1.0},
+        peak_memory_mb=1.0,
+    )

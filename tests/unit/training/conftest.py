@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Engine
 
 from services.training.migrations import MIGRATIONS
-from services.training.registry import Registry
+from services.training.registry import ModelRegistry
 from services.training.repository import Repository
 from slipstream.chassis.settings import ArtifactSettings, DatabaseSettings, LakeSettings
 from slipstream.stores import metadata
@@ -16,6 +16,7 @@ from slipstream.stores.artifacts import Artifacts
 from slipstream.stores.lake import Lake
 from slipstream.stores.migrations import migrate
 from tests.unit.training.registries import mlflow_template
+from tests.unit.training.run_queue import Scene
 
 __all__ = ["mlflow_template"]
 
@@ -40,10 +41,10 @@ def repository(engine: Engine) -> Repository:
 
 
 @pytest.fixture
-def registry(mlflow_template: Path, tmp_path: Path, artifacts: Artifacts) -> Registry:
+def registry(mlflow_template: Path, tmp_path: Path, artifacts: Artifacts) -> ModelRegistry:
     """A real MLflow, opened, with no version in it."""
     shutil.copy(mlflow_template, tmp_path / "mlflow.db")
-    opened = Registry(f"sqlite:///{tmp_path / 'mlflow.db'}", artifacts)
+    opened = ModelRegistry(f"sqlite:///{tmp_path / 'mlflow.db'}", artifacts)
     opened.open()
     return opened
 
@@ -51,3 +52,10 @@ def registry(mlflow_template: Path, tmp_path: Path, artifacts: Artifacts) -> Reg
 @pytest.fixture
 def artifacts(tmp_path: Path) -> Artifacts:
     return Artifacts(ArtifactSettings(directory=tmp_path / "models"))
+
+
+@pytest.fixture
+def scene(repository: Repository, artifacts: Artifacts) -> Iterator[Scene]:
+    made = Scene(repository, artifacts)
+    yield made
+    made.end()

@@ -73,11 +73,19 @@ def write_items(
     """
     rows = [
         {
-            "entity": entity, "entity_id": item_id, "attributes": json.dumps(attributes), "available": not deleted,
-            "deleted": deleted, "timestamp": at, "source": "", "topic_id": "c", "partition": 0, "offset": offset,
+            "entity": entity,
+            "entity_id": item_id,
+            "attributes": json.dumps(attributes),
+            "available": not deleted,
+            "deleted": deleted,
+            "timestamp": at,
+            "source": "",
+            "topic_id": "c",
+            "partition": 0,
+            "offset": offset,
         }
         for offset, (item_id, attributes, deleted, at) in enumerate(items, first)
-    ]  # fmt: skip
+    ]
     return lake.append(
         CATALOG,
         pa.Table.from_pylist(rows, SCHEMAS[CATALOG]),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from services.training.registry import Registry
+from services.training.registry import ModelRegistry
 from slipstream.chassis.settings import ArtifactSettings
 from slipstream.stores.artifacts import Artifacts
 
@@ -17,7 +17,7 @@ def mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     it, never open it.
     """
     folder = tmp_path_factory.mktemp("mlflow")
-    registry = Registry(
+    registry = ModelRegistry(
         f"sqlite:///{folder / 'mlflow.db'}", Artifacts(ArtifactSettings(directory=folder))
     )
     registry.open()

@@ -10,7 +10,8 @@ from sqlalchemy import Engine
 from services.training import announcer as announcing
 from services.training.announcer import Announcer
 from services.training.model_event_repository import ModelEventBook
-from services.training.repository import Audit, Repository
+from services.training.records import Audit
+from services.training.repository import Repository
 from slipstream.broker.kafka import BrokerUnavailableError, NotAcknowledgedError, RecordRefusedError
 from slipstream.broker.producer import Outgoing
 from slipstream.contracts.events import ModelEvent, ModelEventType
@@ -65,8 +66,11 @@ def test_events_are_told_once_in_their_order_with_their_request(
     book.add(event("v0", ModelEventType.ROLLED_BACK), "")
     Announcer(ModelEventBook(engine), broker.publish).announce()  # after a restart
     assert broker.heard == [
-        ("promoted", "v0", "r-0"), ("promoted", "v1", "r-1"), ("promoted", "v2", "r-2"), ("rolled_back", "v0", ""),
-    ]  # fmt: skip
+        ("promoted", "v0", "r-0"),
+        ("promoted", "v1", "r-1"),
+        ("promoted", "v2", "r-2"),
+        ("rolled_back", "v0", ""),
+    ]
     assert book.unannounced() == []
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.training.gate import Champion, Comparison, Measured, decide
+from services.training.gate import Comparison, Measurements, StandingChampion, decide
 from services.training.settings import GateSettings
 from slipstream.evaluation.significance import Interval
 
@@ -27,7 +27,7 @@ BETTER = against(0.02, 0.01, 0.03)
 UNSURE = against(0.002, -0.003, 0.007)
 EQUAL = against(0.0, 0.0, 0.0)
 WORSE = against(-0.03, -0.04, -0.02)
-YOUNG, OLD = Champion("v1", 1.0), Champion("v1", 25.0)
+YOUNG, OLD = StandingChampion("v1", 1.0), StandingChampion("v1", 25.0)
 
 
 def measured(
@@ -37,8 +37,8 @@ def measured(
     cohorts: dict[str, Comparison] | None = None,
     latency_p95_ms: float = 2.0,
     bundle_bytes: int = 1_000,
-) -> Measured:
-    return Measured(
+) -> Measurements:
+    return Measurements(
         popularity,
         latency_p95_ms,
         bundle_bytes,
@@ -103,7 +103,7 @@ def measured(
 )
 def test_decide(
     popularity: Comparison,
-    champion: Champion | None,
+    champion: StandingChampion | None,
     against_champion: Comparison | None,
     outcome: str,
     words: str,
@@ -133,7 +133,7 @@ def test_decide(
 )
 @pytest.mark.parametrize("champion", [None, YOUNG])
 def test_decide_what_is_better_on_the_whole_is_refused_by_any_other_rule(
-    champion: Champion | None, changed: dict[str, object], words: str
+    champion: StandingChampion | None, changed: dict[str, object], words: str
 ) -> None:
     decision = decide(measured(**changed), champion, SETTINGS)  # type: ignore[arg-type]
     assert not decision.promoted
@@ -164,9 +164,12 @@ def test_decide_names_every_rule_that_refuses() -> None:
     )
     reasons = decide(bad, YOUNG, SETTINGS).reason.split("; ")
     assert [reason.split(":")[0] for reason in reasons] == [
-        "worse than popularity", "worse than popularity in cohort returning", "too slow", "too large",
+        "worse than popularity",
+        "worse than popularity in cohort returning",
+        "too slow",
+        "too large",
         "not surely better than champion v1",
-    ]  # fmt: skip
+    ]
 
 
 DIFFERENCES = st.floats(-0.05, 0.05)
@@ -189,14 +192,14 @@ def test_decide_never_refuses_for_being_better(
             for value in (popularity, champion, newcomers)
         )
         overall, of_champion, of_new = shifted
-        found = measured(
+        result = measured(
             overall,
             of_champion,
             cohorts={"new": of_new},
             latency_p95_ms=latency * less,
             bundle_bytes=int(size * less),
         )
-        return decide(found, YOUNG, SETTINGS).promoted
+        return decide(result, YOUNG, SETTINGS).promoted
 
     assert decided(gain, 0.9) >= decided(0, 1)
 

@@ -14,15 +14,15 @@ from sqlalchemy import Engine
 from services.training.announcer import Announcer
 from services.training.metrics import TrainingMetrics
 from services.training.model_event_repository import ModelEventBook
-from services.training.publish import Publisher
-from services.training.registry import CHALLENGER, CHAMPION, Registry
+from services.training.publish import ModelPublisher
+from services.training.registry import CHALLENGER, CHAMPION, ModelRegistry
 from services.training.repository import Repository
 from services.training.settings import GateSettings, TrainingSection
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.producer import Outgoing
 from slipstream.chassis.logging import carrying
 from slipstream.stores.artifacts import ArtifactNotFoundError, Artifacts
-from tests.unit.training.challengers import bundle, found
+from tests.unit.training.challengers import bundle, result_of
 
 
 class Broker:
@@ -43,8 +43,8 @@ class Broker:
 
 @pytest.fixture
 def scene(
-    registry: Registry, artifacts: Artifacts, repository: Repository, engine: Engine
-) -> tuple[Publisher, Broker]:
+    registry: ModelRegistry, artifacts: Artifacts, repository: Repository, engine: Engine
+) -> tuple[ModelPublisher, Broker]:
     """A publisher whose events are announced in the same thread, as soon as they are added."""
     broker, settings = Broker(), TrainingSection(gate=GateSettings(champion_max_age_hours=10**9))
     book = ModelEventBook(engine)
@@ -55,13 +55,13 @@ def scene(
             announcer.announce()
 
     metrics = TrainingMetrics(CollectorRegistry())
-    return Publisher(
+    return ModelPublisher(
         registry, repository, artifacts, book, announce, settings, metrics, "/lake"
     ), broker
 
 
 def test_champion_changes_only_for_the_better_and_every_step_is_told(
-    scene: tuple[Publisher, Broker], tmp_path: Path
+    scene: tuple[ModelPublisher, Broker], tmp_path: Path
 ) -> None:
     publisher, broker = scene
     registry, repository = publisher.registry, publisher.repository
@@ -70,19 +70,19 @@ def test_champion_changes_only_for_the_better_and_every_step_is_told(
         model = registry.alias(CHAMPION)
         return model.version if model else None
 
-    assert not publisher.publish("a", bundle(tmp_path, "a"), found(popularity=-0.05)).promoted
+    assert not publisher.publish("a", bundle(tmp_path, "a"), result_of(popularity=-0.05)).promoted
     assert champion() is None
     with carrying("r-7"):
-        assert publisher.publish("b", bundle(tmp_path, "b"), found(popularity=0.05)).promoted
+        assert publisher.publish("b", bundle(tmp_path, "b"), result_of(popularity=0.05)).promoted
     assert not publisher.publish(
-        "c", bundle(tmp_path, "c"), found(popularity=0.05, champion=-0.02)
+        "c", bundle(tmp_path, "c"), result_of(popularity=0.05, champion=-0.02)
     ).promoted
     assert champion() == "b"
     challenger = registry.alias(CHALLENGER)
     assert challenger is not None
     assert challenger.version == "c"
     assert publisher.publish(
-        "d", bundle(tmp_path, "d"), found(popularity=0.05, champion=0.02)
+        "d", bundle(tmp_path, "d"), result_of(popularity=0.05, champion=0.02)
     ).promoted
     assert publisher.rollback("worse in service").version == "b" == champion()
 
@@ -112,13 +112,12 @@ def test_champion_changes_only_for_the_better_and_every_step_is_told(
 
 
 def test_a_version_tells_what_it_was_made_of_and_on(
-    scene: tuple[Publisher, Broker], tmp_path: Path
+    scene: tuple[ModelPublisher, Broker], tmp_path: Path
 ) -> None:
     publisher, _ = scene
-    publisher.publish("a", bundle(tmp_path, "a"), found(popularity=0.05))
-    client = publisher.registry._client
-    assert client is not None
-    (run,) = client.search_runs([publisher.registry._experiment])
+    publisher.publish("a", bundle(tmp_path, "a"), result_of(popularity=0.05))
+    client = publisher.registry.mlflow.client()
+    (run,) = client.search_runs([publisher.registry.mlflow.experiment])
     tags, metrics = run.data.tags, run.data.metrics
     assert (tags["lake_version"], tags["environment/numpy"], tags["decision"]) == (
         "3",
@@ -137,48 +136,47 @@ def broken(*_: object, **__: object) -> None:
 
 
 def test_what_fails_after_the_decision_does_not_undo_it(
-    scene: tuple[Publisher, Broker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scene: tuple[ModelPublisher, Broker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publisher, broker = scene
     for name in ("prune", "note"):
         monkeypatch.setattr(publisher.registry, name, broken)
-    assert publisher.publish("a", bundle(tmp_path, "a"), found(popularity=0.05)).promoted
+    assert publisher.publish("a", bundle(tmp_path, "a"), result_of(popularity=0.05)).promoted
     champion = publisher.registry.alias(CHAMPION)
     assert champion is not None and champion.version == "a"
     assert [event for event, *_ in broker.heard] == ["registered", "promoted"]
 
 
 def test_a_bundle_that_can_not_be_registered_is_not_kept(
-    scene: tuple[Publisher, Broker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scene: tuple[ModelPublisher, Broker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publisher, broker = scene
-    client = publisher.registry._client
-    assert client is not None
+    client = publisher.registry.mlflow.client()
     monkeypatch.setattr(client, "log_inputs", broken)
     with pytest.raises(OSError, match="no space left"):
-        publisher.publish("a", bundle(tmp_path, "a"), found(popularity=0.05))
+        publisher.publish("a", bundle(tmp_path, "a"), result_of(popularity=0.05))
     assert publisher.artifacts.versions() == []
-    (run,) = client.search_runs([publisher.registry._experiment])
+    (run,) = client.search_runs([publisher.registry.mlflow.experiment])
     assert run.info.status == "FAILED"
     monkeypatch.undo()
     monkeypatch.setattr(client, "set_registered_model_alias", broken)
     with pytest.raises(OSError, match="no space left"):
-        publisher.publish("b", bundle(tmp_path, "b"), found(popularity=0.05))
+        publisher.publish("b", bundle(tmp_path, "b"), result_of(popularity=0.05))
     assert publisher.artifacts.versions() == ["b"]  # its version is registered by now
     assert broker.heard == []
 
 
-@pytest.mark.parametrize("lost", ["_defender", "_promote", "_tell", "_tidy"])
+@pytest.mark.parametrize("lost", ["_defender", "_promote", "_keep", "_tidy"])
 def test_a_decision_stands_when_the_service_is_killed_before_it_is_in_force(
-    scene: tuple[Publisher, Broker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
+    scene: tuple[ModelPublisher, Broker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
 ) -> None:
     publisher, broker = scene
     made = bundle(tmp_path, "a")
     with monkeypatch.context() as killed:
-        killed.setattr(Publisher, "_discard", lambda *_: None)
-        killed.setattr(Publisher, lost, broken)
+        killed.setattr(ModelPublisher, "_discard", lambda *_: None)
+        killed.setattr(ModelPublisher, lost, broken)
         with pytest.raises(OSError, match="no space left"):
-            publisher.publish("a", made, found(popularity=0.05))
+            publisher.publish("a", made, result_of(popularity=0.05))
     decisions = [publisher.resume("a"), publisher.resume("a")]
     champion = publisher.registry.alias(CHAMPION)
     if lost == "_defender":  # which came before the decision
@@ -195,7 +193,7 @@ def test_a_decision_stands_when_the_service_is_killed_before_it_is_in_force(
 
 
 def test_a_bundle_of_a_run_that_was_killed_before_it_was_registered_is_removed(
-    scene: tuple[Publisher, Broker], tmp_path: Path
+    scene: tuple[ModelPublisher, Broker], tmp_path: Path
 ) -> None:
     publisher, _ = scene
     publisher.artifacts.put("a", bundle(tmp_path, "a"))
@@ -205,15 +203,15 @@ def test_a_bundle_of_a_run_that_was_killed_before_it_was_registered_is_removed(
 
 
 def test_a_report_is_kept_beside_the_bundle_and_in_mlflow_until_the_model_is_deleted(
-    scene: tuple[Publisher, Broker], tmp_path: Path
+    scene: tuple[ModelPublisher, Broker], tmp_path: Path
 ) -> None:
     from mlflow import MlflowClient
 
     publisher, _ = scene
-    publisher.publish("a", bundle(tmp_path, "a"), found(popularity=-0.05))
+    publisher.publish("a", bundle(tmp_path, "a"), result_of(popularity=-0.05))
     page = publisher.artifacts.report("a").read_text()
     assert "Training run a" in page and "Worse than popularity" in page
-    client = MlflowClient(publisher.registry._uri, publisher.registry._uri)
+    client = MlflowClient(publisher.registry.mlflow.uri, publisher.registry.mlflow.uri)
     run_id = client.search_model_versions("name = 'recommender'")[0].run_id
     assert "a.html" in [file.path for file in client.list_artifacts(run_id)]
     publisher.artifacts.delete("a")
@@ -222,10 +220,10 @@ def test_a_report_is_kept_beside_the_bundle_and_in_mlflow_until_the_model_is_del
 
 
 def test_a_report_that_fails_changes_no_decision(
-    scene: tuple[Publisher, Broker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scene: tuple[ModelPublisher, Broker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.training.publish.report", lambda *_: 1 / 0)
     publisher, _ = scene
-    assert publisher.publish("a", bundle(tmp_path, "a"), found(popularity=0.05)).promoted
+    assert publisher.publish("a", bundle(tmp_path, "a"), result_of(popularity=0.05)).promoted
     with pytest.raises(ArtifactNotFoundError):
         publisher.artifacts.report("a")

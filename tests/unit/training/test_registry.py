@@ -9,18 +9,17 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from services.training.experiments import Lineage
+from services.training.mlflow_connection import RegistryUnavailableError, tracking_uri
 from services.training.registry import (
     CHALLENGER,
     CHAMPION,
-    Lineage,
+    ModelRegistry,
     NoPreviousError,
-    Registry,
-    RegistryUnavailableError,
     UnknownVersionError,
-    tracking_uri,
 )
 from slipstream.chassis.settings import DatabaseSettings
-from slipstream.contracts.bundle import DataSummary, FileEntry, Manifest
+from slipstream.contracts.bundle import DataSummary, FileEntry, Manifest, SearchTrial
 from slipstream.contracts.rest import ModelVersion
 from slipstream.stores.artifacts import Artifacts
 from slipstream.stores.metadata import DatabaseUnavailableError
@@ -29,14 +28,19 @@ Add = Callable[[str], ModelVersion]
 
 
 @pytest.fixture
-def add(registry: Registry, artifacts: Artifacts, tmp_path: Path) -> Add:
+def add(registry: ModelRegistry, artifacts: Artifacts, tmp_path: Path) -> Add:
     def register(version: str) -> ModelVersion:
         source = tmp_path / f"new-{version}"
         source.mkdir()
         manifest = Manifest(
-            version=version, created_at=1_700_000_000_000, profile="fast", lake_version=3, metrics={"ndcg@10": 0.25},
-            data=DataSummary(visitors=2, items=3, events=4), files={"a.npy": FileEntry(sha256="0" * 64, bytes=1)},
-        )  # fmt: skip
+            version=version,
+            created_at=1_700_000_000_000,
+            profile="fast",
+            lake_version=3,
+            metrics={"ndcg@10": 0.25},
+            data=DataSummary(visitors=2, items=3, events=4),
+            files={"a.npy": FileEntry(sha256="0" * 64, bytes=1)},
+        )
         (source / "manifest.json").write_text(manifest.model_dump_json(by_alias=True))
         (source / "a.npy").write_bytes(b"x")
         lineage = Lineage(
@@ -56,7 +60,7 @@ def version_of(model: ModelVersion | None) -> str | None:
     return model.version if model else None
 
 
-def test_register_makes_the_challenger(registry: Registry, add: Add) -> None:
+def test_register_makes_the_challenger(registry: ModelRegistry, add: Add) -> None:
     made = add("a")
     assert made == registry.get("a") == registry.alias(CHALLENGER)
     assert (made.aliases, made.metrics, made.lake_version, made.files) == (
@@ -66,14 +70,14 @@ def test_register_makes_the_challenger(registry: Registry, add: Add) -> None:
 
 
 def test_register_records_lineage_where_mlflow_shows_it(
-    registry: Registry, add: Add, artifacts: Artifacts
+    registry: ModelRegistry, add: Add, artifacts: Artifacts
 ) -> None:
     from mlflow import MlflowClient
 
     add("a")
     registry.note("a", {"decision": "promoted"}, {"gate/queries": 30.0})
     registry.promote("a")
-    client = MlflowClient(registry._uri, registry._uri)
+    client = MlflowClient(registry.mlflow.uri, registry.mlflow.uri)
     version = client.get_model_version_by_alias("recommender", "champion")
     run = client.get_run(version.run_id)
     assert version.source == artifacts.path("a").as_uri()
@@ -85,22 +89,27 @@ def test_register_records_lineage_where_mlflow_shows_it(
 
 
 def test_trials_of_a_search_are_runs_below_that_of_the_version(
-    registry: Registry, add: Add
+    registry: ModelRegistry, add: Add
 ) -> None:
     from mlflow import MlflowClient
 
     add("a")
-    shared = {"seconds": 1.5, "epochs": 3, "parameters": {"dim": 64}}
-    states = {"complete": 0.2, "diverged": None}
     trials = [
-        {"number": number, "state": state, "quality": states[state], **shared}
-        for number, state in enumerate(states)
+        SearchTrial(
+            number=number,
+            state=state,
+            quality=quality,
+            epochs=3,
+            seconds=1.5,
+            parameters={"dim": 64},
+        )
+        for number, (state, quality) in enumerate([("complete", 0.2), ("diverged", None)])
     ]
     registry.log_trials("a", trials)
-    client = MlflowClient(registry._uri, registry._uri)
+    client = MlflowClient(registry.mlflow.uri, registry.mlflow.uri)
     parent = client.search_model_versions("name = 'recommender'")[0].run_id
     runs = client.search_runs(
-        [registry._experiment],
+        [registry.mlflow.experiment],
         f"tags.mlflow.parentRunId = '{parent}'",
         order_by=["attribute.start_time"],
     )
@@ -113,7 +122,7 @@ def test_trials_of_a_search_are_runs_below_that_of_the_version(
     assert (first.data.params, first.data.tags["state"]) == ({"dim": "64"}, "complete")
 
 
-def test_promote_moves_champion_and_frees_challenger(registry: Registry, add: Add) -> None:
+def test_promote_moves_champion_and_frees_challenger(registry: ModelRegistry, add: Add) -> None:
     add("a")
     assert registry.promote("a") is None
     add("b")
@@ -123,7 +132,7 @@ def test_promote_moves_champion_and_frees_challenger(registry: Registry, add: Ad
     assert registry.alias(CHALLENGER) is None
 
 
-def test_rollback_goes_back_step_by_step(registry: Registry, add: Add) -> None:
+def test_rollback_goes_back_step_by_step(registry: ModelRegistry, add: Add) -> None:
     for version in "abc":
         add(version)
         registry.promote(version)
@@ -135,7 +144,7 @@ def test_rollback_goes_back_step_by_step(registry: Registry, add: Add) -> None:
 
 
 def test_rollback_after_promoting_champion_again_still_knows_the_one_before(
-    registry: Registry, add: Add
+    registry: ModelRegistry, add: Add
 ) -> None:
     for version in "ab":
         add(version)
@@ -144,13 +153,13 @@ def test_rollback_after_promoting_champion_again_still_knows_the_one_before(
     assert registry.rollback() == ("a", "b")
 
 
-def test_rollback_without_any_champion_is_refused(registry: Registry) -> None:
+def test_rollback_without_any_champion_is_refused(registry: ModelRegistry) -> None:
     with pytest.raises(NoPreviousError):
         registry.rollback()
 
 
 def test_promote_without_bundle_is_refused_and_changes_nothing(
-    registry: Registry, add: Add, artifacts: Artifacts
+    registry: ModelRegistry, add: Add, artifacts: Artifacts
 ) -> None:
     for version in "ab":
         add(version)
@@ -162,13 +171,13 @@ def test_promote_without_bundle_is_refused_and_changes_nothing(
 
 
 @pytest.mark.parametrize("version", ["nope", "x' or name = 'recommender", ""])
-def test_get_unknown_version_raises(registry: Registry, add: Add, version: str) -> None:
+def test_get_unknown_version_raises(registry: ModelRegistry, add: Add, version: str) -> None:
     add("a")
     with pytest.raises(UnknownVersionError):
         registry.get(version)
 
 
-def test_versions_page_newest_first(registry: Registry, add: Add) -> None:
+def test_versions_page_newest_first(registry: ModelRegistry, add: Add) -> None:
     for version in "abc":
         add(version)
     first, token = registry.versions(2)
@@ -178,14 +187,14 @@ def test_versions_page_newest_first(registry: Registry, add: Add) -> None:
     assert first[0].aliases == ["challenger"]
 
 
-def test_versions_foreign_token_is_an_error(registry: Registry, add: Add) -> None:
+def test_versions_foreign_token_is_an_error(registry: ModelRegistry, add: Add) -> None:
     add("a")
     with pytest.raises(ValueError, match="cursor"):
         registry.versions(2, "nonsense")
 
 
 def test_prune_keeps_champion_its_predecessor_and_the_newest(
-    registry: Registry, add: Add, artifacts: Artifacts
+    registry: ModelRegistry, add: Add, artifacts: Artifacts
 ) -> None:
     for version in "abcde":
         add(version)
@@ -198,14 +207,14 @@ def test_prune_keeps_champion_its_predecessor_and_the_newest(
 
 
 def test_registry_not_opened_yet_says_so(tmp_path: Path, artifacts: Artifacts) -> None:
-    closed = Registry(f"sqlite:///{tmp_path / 'mlflow.db'}", artifacts, patience_s=0.01)
+    closed = ModelRegistry(f"sqlite:///{tmp_path / 'mlflow.db'}", artifacts, patience_s=0.01)
     for call in (closed.check, lambda: closed.alias(CHAMPION), lambda: closed.get("a")):
         with pytest.raises(RegistryUnavailableError, match="starting"):
             call()
 
 
 def test_a_registry_whose_database_does_not_answer_says_so(
-    registry: Registry, add: Add, tmp_path: Path
+    registry: ModelRegistry, add: Add, tmp_path: Path
 ) -> None:
     add("a")
     tables = ("registered_models", "model_versions")
@@ -246,7 +255,7 @@ def test_a_database_that_is_away_is_said_in_one_line_before_mlflow_says_it_in_ma
 ) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and never listens
-        registry = Registry(
+        registry = ModelRegistry(
             f"postgresql+psycopg://u:s3cret@127.0.0.1:{taken.getsockname()[1]}/shop", artifacts
         )
         with pytest.raises(DatabaseUnavailableError) as failure:

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.training.repository import ENDED, TRANSITIONS, Audit, Repository, TransitionError
+from services.training.records import Audit
+from services.training.repository import Repository
+from services.training.run_states import ENDED, TRANSITIONS, TransitionError
 from slipstream.contracts.times import now_ms
 
 
@@ -42,10 +44,10 @@ def test_move_follows_the_table_and_nothing_else(repository: Repository, path: l
         else:
             with pytest.raises(TransitionError, match=f"is {state} and can't become {wanted}"):
                 move(repository, run_id, wanted)
-    found = repository.get(run_id)
-    assert found is not None
-    assert found.state == state
-    assert (found.finished_at is not None) == (state in ENDED)
+    run = repository.get(run_id)
+    assert run is not None
+    assert run.state == state
+    assert (run.finished_at is not None) == (state in ENDED)
 
 
 def test_start_from_many_threads_succeeds_once(repository: Repository) -> None:

@@ -9,10 +9,11 @@ from sqlalchemy import Engine
 
 from services.training.alert_repository import WaitingAlert, WaitingAlerts
 from services.training.metrics import TrainingMetrics
-from services.training.repository import LastRun, Repository
+from services.training.records import LastRun
+from services.training.repository import Repository
 from services.training.runs import Runs
 from services.training.settings import TrainingSection
-from services.training.triggers import MINUTE_MS, Due, Triggers, due, overdue
+from services.training.triggers import MINUTE_MS, DueRun, Triggers, due, overdue
 from slipstream.broker.batch import Batch, Message
 from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.events import AlertEvent, Severity
@@ -56,8 +57,8 @@ def changed(items: int) -> Callable[[int | None], int]:
     ],
 )
 def test_due(last: LastRun | None, rows: int, running_minutes: int, trigger: str | None) -> None:
-    found = due(last, rows, changed(0), NOW - running_minutes * MINUTE_MS, NOW, SETTINGS)
-    assert (found.trigger if found else None) == trigger
+    result = due(last, rows, changed(0), NOW - running_minutes * MINUTE_MS, NOW, SETTINGS)
+    assert (result.trigger if result else None) == trigger
 
 
 @pytest.mark.parametrize(
@@ -77,9 +78,9 @@ def test_due(last: LastRun | None, rows: int, running_minutes: int, trigger: str
 def test_due_by_changes_of_the_catalogue(
     last: LastRun | None, rows: int, items: int, trigger: str | None
 ) -> None:
-    found = due(last, rows, changed(items), NOW, NOW, SETTINGS)
-    assert (found.trigger if found else None) == trigger
-    assert trigger != "catalog" or found == Due(
+    result = due(last, rows, changed(items), NOW, NOW, SETTINGS)
+    assert (result.trigger if result else None) == trigger
+    assert trigger != "catalog" or result == DueRun(
         "catalog", "100 items changed since the last run (limit 100)"
     )
 
@@ -95,18 +96,23 @@ def alert(
 ) -> AlertEvent:
     return AlertEvent.model_validate(
         {
-            "alert_id": "a1", "rule": rule, "severity": Severity.WARNING, "state": state, "summary": "views shifted",
-            "action": action, "timestamp": timestamp,
+            "alert_id": "a1",
+            "rule": rule,
+            "severity": Severity.WARNING,
+            "state": state,
+            "summary": "views shifted",
+            "action": action,
+            "timestamp": timestamp,
         }
-    )  # fmt: skip
+    )
 
 
 WAITING = WaitingAlert("drift", "views shifted", "r-1", NOW - MINUTE_MS)
 
 
 def test_overdue_an_alert_that_waits_calls_for_a_run() -> None:
-    assert overdue([WAITING], None, NOW, SETTINGS) == Due("alert", "drift: views shifted")
-    assert overdue([WAITING, WAITING], ended(31), NOW, SETTINGS) == Due(
+    assert overdue([WAITING], None, NOW, SETTINGS) == DueRun("alert", "drift: views shifted")
+    assert overdue([WAITING, WAITING], ended(31), NOW, SETTINGS) == DueRun(
         "alert", "drift: views shifted (and 1 more)"
     )
     assert overdue([], ended(31), NOW, SETTINGS) is None
@@ -200,7 +206,7 @@ def test_alert_within_the_cooldown_starts_a_run_when_it_is_over_even_after_a_res
     restarted = Scene(
         engine, artifacts, SETTINGS.model_copy(update={"cooldown_minutes": 0})
     )  # it is over
-    restarted.triggers.look(now_ms())
+    restarted.triggers.check(now_ms())
     assert restarted.queued() == [("alert", "r-0")]
 
 
@@ -227,8 +233,8 @@ def test_look_starts_a_run_when_the_catalogue_has_changed_since_the_last_one(
     scene.repository.start("r1")
     scene.repository.note("r1", lake_rows=1, catalog_version=read)
     scene.repository.finish("r1", "succeeded")
-    scene.triggers.look(now_ms())
+    scene.triggers.check(now_ms())
     assert scene.queued() == []
     write_items(scene.lake, [("a", {}, True, 2), ("c", {}, False, 2)], first=2)
-    scene.triggers.look(now_ms())
+    scene.triggers.check(now_ms())
     assert scene.queued() == [("catalog", "")]

@@ -78,7 +78,7 @@ def test_letters_are_sent_once_whatever_was_said_of_them(
         ReplayedLetters(tmp_path / "new"),
         ingestion.url,
         "key",
-        lambda done, total: told.append((done, total)),
+        lambda step: told.append((step.done, step.total)),
     )
     assert verdicts == {"accepted": 2, "invalid_name": 1}
     assert [path for path, _ in ingestion.bodies] == ["/v1/batch", "/v1/items"]

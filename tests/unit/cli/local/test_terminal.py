@@ -1,5 +1,6 @@
 import io
 
+from slipstream.contracts.progress import ProgressStep
 from slipstream_cli.local.terminal import Terminal
 
 
@@ -38,9 +39,9 @@ def test_what_was_asked_for_goes_to_the_output_alone_and_progress_goes_on() -> N
 
 def test_bar_writes_a_line_each_tenth_off_a_terminal() -> None:
     stream = io.StringIO()
-    bar = Terminal(stream).bar("events")
+    bar = Terminal(stream).bar()
     for done in range(0, 1001, 50):
-        bar(done, 1000)
+        bar(ProgressStep("events", done, 1000))
     assert stream.getvalue().splitlines()[::5] == [
         "0 of 1,000 events",
         "500 of 1,000 events",

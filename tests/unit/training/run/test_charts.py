@@ -7,7 +7,7 @@ from slipstream.evaluation.significance import Interval
 
 
 def numbers(attribute: str, svg: str) -> list[float]:
-    return [float(found) for found in re.findall(rf'{attribute}="([-\d.]+)"', svg)]
+    return [float(result) for result in re.findall(rf'{attribute}="([-\d.]+)"', svg)]
 
 
 def test_a_dot_lies_within_its_interval_and_zero_is_on_the_axis() -> None:

@@ -91,13 +91,13 @@ def test_moments_hold_exactly_what_was_before(
 ) -> None:
     table = events(rows)
     asked = sorted(data.draw(st.sets(st.integers(0, len(rows) - 1), min_size=1)))
-    found = list(
+    result = list(
         moments(
             table.select(["event_id", "user_id", "item_id", "event_type", "timestamp", "value"]),
             np.array(asked),
         )
     )
-    assert len(found) == len(asked)
+    assert len(result) == len(asked)
     everything = [
         Interaction(
             event_id=str(n),
@@ -115,7 +115,7 @@ def test_moments_hold_exactly_what_was_before(
         )
         for n in asked
     ]
-    assert sorted(content(moment.state) for moment in found) == sorted(map(content, expected))
+    assert sorted(content(moment.state) for moment in result) == sorted(map(content, expected))
 
 
 def content(state: VisitorState) -> str:

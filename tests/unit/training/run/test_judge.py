@@ -7,11 +7,13 @@ from services.training.run.judge import (
     CHALLENGER,
     CHAMPION,
     POPULARITY,
+    ask,
     flat,
     judge,
-    judge_all,
+    latency_p95_ms,
     popularity_of,
 )
+from slipstream.contracts.progress import ProgressStep
 from slipstream.evaluation.figures import Past
 from slipstream.evaluation.metrics import UNRANKED
 from tests.unit.training.shops import moment, ordered
@@ -20,28 +22,22 @@ PAST = Past(np.array([0, 1, 2, 0, 1, 0], np.int32), np.array([0, 0, 0, 1, 1, 2],
 
 
 def test_judge_asks_for_what_came_next_and_knows_its_place() -> None:
-    asked = []
+    steps: list[ProgressStep] = []
     queries = [moment("a", "b"), moment("d", "a", "b"), moment("b", "b"), moment("z", "a")]
-    judged = judge(
-        ordered("a", "b", "c", "d"), queries, {"a": 0, "b": 1, "d": 3}, lambda: asked.append(1)
-    )
-    assert judged.ranks.tolist() == [
-        0,
-        1,
-        UNRANKED,
-        UNRANKED,
-    ]  # what the visitor had is not recommended again
-    assert judged.shown[:, :4].tolist() == [
+    answers = ask(ordered("a", "b", "c", "d"), queries, {"a": 0, "b": 1, "d": 3}, steps.append)
+    # What the visitor had is not recommended again.
+    assert answers.ranks.tolist() == [0, 1, UNRANKED, UNRANKED]
+    assert answers.shown[:, :4].tolist() == [
         [0, -1, 3, -1],
         [-1, 3, -1, -1],
         [0, -1, 3, -1],
         [1, -1, 3, -1],
     ]
-    assert len(asked) == len(judged.milliseconds) == 4
-    assert 0 < judged.latency_p95_ms() < 1_000
+    assert [step.share for step in steps] == [0, 1]
+    assert len(answers.milliseconds) == 4 and 0 < latency_p95_ms(answers) < 1_000
 
 
-def test_judge_all_compares_on_the_same_queries_by_cohort() -> None:
+def test_judge_compares_on_the_same_queries_by_cohort() -> None:
     challenger, champion = ordered("a", "b", "c", "d"), ordered("d", "gone", "c", "b", "a")
     queries = [moment("b", "a"), moment("d", "a", "b", "c"), moment("d", "a", "b", "a")]
     contestants = {
@@ -49,14 +45,14 @@ def test_judge_all_compares_on_the_same_queries_by_cohort() -> None:
         POPULARITY: popularity_of(challenger),
         CHAMPION: champion,
     }
-    judgement = judge_all(contestants, queries, PAST, seed=0)
+    judgement = judge(contestants, queries, PAST, seed=0)
     assert {name: mask.tolist() for name, mask in judgement.cohorts.items()} == {
         "all": [True] * 3,
         "new": [True, False, False],
         "returning": [False, True, True],
         "cold": [True] * 3,
     }
-    measured = judgement.measured(bundle_bytes=7)
+    measured = judgement.measurements(bundle_bytes=7)
     assert measured.bundle_bytes == 7
     assert (measured.popularity.queries, measured.popularity.difference) == (3, (0, 0, 0))
     assert {name: one.queries for name, one in measured.cohorts.items()} == {
@@ -85,10 +81,10 @@ def test_judge_all_compares_on_the_same_queries_by_cohort() -> None:
     ]
 
 
-def test_judge_all_without_a_champion_compares_with_popularity_alone() -> None:
+def test_judge_without_a_champion_compares_with_popularity_alone() -> None:
     challenger = ordered("a", "b", "c", "d")
-    judgement = judge_all(
+    judgement = judge(
         {CHALLENGER: challenger, POPULARITY: challenger}, [moment("b", "a")], PAST, seed=0
     )
-    measured = judgement.measured(1)
+    measured = judgement.measurements(1)
     assert measured.champion is None and measured.champion_latency_p95_ms is None

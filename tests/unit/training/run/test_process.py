@@ -26,14 +26,19 @@ LOG = LogSettings(level="error")
 
 def make_job(lake_settings: LakeSettings, tmp_path: Path) -> Job:
     return Job(
-        version="v1", profile="fast", namespace="test", lake=lake_settings, training=TrainingSection(),
-        output=tmp_path / "bundle", checkpoints=tmp_path,
-    )  # fmt: skip
+        version="v1",
+        profile="fast",
+        namespace="test",
+        lake=lake_settings,
+        training=TrainingSection(),
+        output=tmp_path / "bundle",
+        checkpoints=tmp_path,
+    )
 
 
 def children() -> set[int]:
-    found = Path(f"/proc/{os.getpid()}/task").glob("*/children")
-    return {int(pid) for file in found for pid in file.read_text().split()}
+    result = Path(f"/proc/{os.getpid()}/task").glob("*/children")
+    return {int(pid) for file in result for pid in file.read_text().split()}
 
 
 def is_running(pid: int) -> bool:
@@ -51,11 +56,11 @@ def job(lake: Lake, lake_settings: LakeSettings, tmp_path: Path) -> Job:
 
 
 def test_run_in_child_returns_what_it_found(job: Job) -> None:
-    told: list[dict[str, Any]] = []
-    trained = run_in_child(job, LOG, on_progress=told.append, give_up=lambda: False)
+    messages: list[dict[str, Any]] = []
+    trained = run_in_child(job, LOG, on_progress=messages.append, give_up=lambda: False)
     assert trained.metrics["queries"] > 20
     assert load_bundle(job.output).version == "v1"
-    assert told[0]["stage"] == "reading the lake"
+    assert messages[0]["stage"] == "reading the lake"
 
 
 def test_run_in_child_too_little_data_is_a_reason(
@@ -106,14 +111,14 @@ def test_child_dies_with_a_killed_service(job: Job, tmp_path: Path) -> None:
         from services.training.run.job import Job
         from slipstream.chassis.settings import LogSettings
 
-        def told(message):
+        def print_children(message):
             for file in Path(f"/proc/{{os.getpid()}}/task").glob("*/children"):
                 print(file.read_text(), flush=True)
             time.sleep(60)
 
         run_in_child(
-            Job.model_validate_json(Path({str(tmp_path / "job.json")!r}).read_text()), LogSettings(),
-            on_progress=told, give_up=lambda: False,
+            Job.model_validate_json(Path({str(tmp_path / "job.json")!r}).read_text()),
+            LogSettings(), on_progress=print_children, give_up=lambda: False,
         )
         """
     )

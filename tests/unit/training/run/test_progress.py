@@ -3,11 +3,12 @@ from typing import Any
 import pytest
 
 from services.training.run import progress
-from services.training.run.progress import Report
+from services.training.run.progress import ProgressReporter
+from slipstream.contracts.progress import ProgressStep
 
 
 @pytest.fixture
-def told() -> list[dict[str, Any]]:
+def messages() -> list[dict[str, Any]]:
     return []
 
 
@@ -19,15 +20,16 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_steps_go_from_the_begin_of_their_stage_to_its_end(
-    told: list[dict[str, Any]], clock: list[float]
+    messages: list[dict[str, Any]], clock: list[float]
 ) -> None:
-    report = Report(told.append)
+    report = ProgressReporter(messages.append)
     report.stage("reading", 0.0, 0.2)
     report.fact(lake_version=3)
     report.stage("fitting", 0.2, 0.6)
-    report.step(0.5, "the transformer", epoch=2, epochs=4, loss=1.5)
-    report.step(None, "the blend")
-    assert told == [
+    report.step(ProgressStep("the transformer", 0.5, epoch=2, epochs=4, loss=1.5))
+    report.step(ProgressStep("the blend", 3, None))
+    report.step(ProgressStep("fitting", 1, 4))
+    assert messages == [
         {"stage": "reading", "progress": 0.0, "done": None},
         {"stage": "reading", "progress": 0.0, "done": None, "lake_version": 3},
         {"stage": "fitting", "progress": 0.2, "done": None},
@@ -49,24 +51,33 @@ def test_steps_go_from_the_begin_of_their_stage_to_its_end(
             "epochs": None,
             "loss": None,
         },
+        {
+            "stage": "fitting",
+            "progress": 0.4,
+            "done": 0.25,
+            "detail": "",
+            "epoch": None,
+            "epochs": None,
+            "loss": None,
+        },
     ]
 
 
 def test_steps_that_differ_in_numbers_only_are_told_four_times_a_second(
-    told: list[dict[str, Any]], clock: list[float]
+    messages: list[dict[str, Any]], clock: list[float]
 ) -> None:
-    report = Report(told.append)
+    report = ProgressReporter(messages.append)
     report.stage("fitting", 0.0, 1.0)
     for step in range(1000):
         clock[0] += 0.001
-        report.step(step / 1000, "rules")
-    assert len(told) == 1 + 1 + 3
-    report.step(1.0, "the blend")
-    assert told[-1]["detail"] == "the blend"
+        report.step(ProgressStep("rules", step, 1000))
+    assert len(messages) == 1 + 1 + 3
+    report.step(ProgressStep("the blend", 1.0))
+    assert messages[-1]["detail"] == "the blend"
 
 
-def test_seconds_of_each_stage_are_kept(told: list[dict[str, Any]], clock: list[float]) -> None:
-    report = Report(told.append)
+def test_seconds_of_each_stage_are_kept(messages: list[dict[str, Any]], clock: list[float]) -> None:
+    report = ProgressReporter(messages.append)
     for stage, seconds in (("reading", 2.0), ("fitting", 5.0)):
         report.stage(stage, 0.0, 0.5)
         clock[0] += seconds

@@ -1,4 +1,4 @@
-"""The page of a run: says what was found, leaves out what was not, and lets nothing of the data be
+"""The page of a run: says what was result, leaves out what was not, and lets nothing of the data be
 markup.
 """
 
@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from services.training.gate import Champion, Comparison, Measured, decide
-from services.training.repository import Audit
-from services.training.run.job import Sample, SampleItem, Trained
+from services.training.gate import Comparison, Measurements, StandingChampion, decide
+from services.training.records import Audit
+from services.training.run.job import Sample, SampleItem, TrainingResult
 from services.training.run.report import report
 from services.training.settings import GateSettings
 from slipstream.contracts.bundle import DataSummary, Manifest
@@ -32,26 +32,42 @@ def item(item_id: str, title: str = "") -> SampleItem:
     return SampleItem(item_id=item_id, title=title, source="rules")
 
 
-MEASURED = Measured(
+MEASURED = Measurements(
     compared(0.12, 0.05), 2.0, 1_000, {"new": compared(0.1, 0.06)}, compared(0.12, 0.1), 1.5
 )
 METRICS: dict[str, Any] = {
     "validation": {
         "ndcg@10": 0.13,
         "ablation": {
-            "alone": {"rules": 0.11, "ease": 0.09, "revisits": 0.01}, "blend": 0.125, "without": {"rules": 0.1, "ease": 0.12},
+            "alone": {"rules": 0.11, "ease": 0.09, "revisits": 0.01},
+            "blend": 0.125,
+            "without": {"rules": 0.1, "ease": 0.12},
         },
         "importance": {f"{EVIL} same": 0.02, "item age": -0.001},
     },
     "curve": {"kept": 2, "loss": [5.0, 4.0, 3.5], "quality": [0.1, 0.2, 0.19]},
     "search": [
-        {"number": 0, "state": "complete", "quality": 0.2, "epochs": 3, "seconds": 61.0, "parameters": {"dim": 64, "blocks": 2}},
-        {"number": 1, "state": "diverged", "quality": None, "epochs": 0, "seconds": 1.0, "parameters": {"dim": 32, "blocks": 2}},
+        {
+            "number": 0,
+            "state": "complete",
+            "quality": 0.2,
+            "epochs": 3,
+            "seconds": 61.0,
+            "parameters": {"dim": 64, "blocks": 2},
+        },
+        {
+            "number": 1,
+            "state": "diverged",
+            "quality": None,
+            "epochs": 0,
+            "seconds": 1.0,
+            "parameters": {"dim": 32, "blocks": 2},
+        },
     ],
-}  # fmt: skip
+}
 
 
-def trained(**more: Any) -> Trained:
+def trained(**more: Any) -> TrainingResult:
     of = {"new": 0.1, "all": 0.12}
     figures = {
         name: {
@@ -66,17 +82,25 @@ def trained(**more: Any) -> Trained:
         "challenger": [item("i2")],
     }
     whole: dict[str, Any] = {
-        "lake_version": 41, "catalog_version": 7, "data_sha256": "ab" * 32, "code_commit": "c0ffee", "metrics": {},
-        "environment": {"torch": "2.13.0"}, "figures": figures, "parameters": {}, "measured": MEASURED,
-        "seconds": {"judging": 12.0, "fitting": 70.0}, "peak_memory_mb": 1_400.0,
+        "lake_version": 41,
+        "catalog_version": 7,
+        "data_sha256": "ab" * 32,
+        "code_commit": "c0ffee",
+        "metrics": {},
+        "environment": {"torch": "2.13.0"},
+        "figures": figures,
+        "parameters": {},
+        "measured": MEASURED,
+        "seconds": {"judging": 12.0, "fitting": 70.0},
+        "peak_memory_mb": 1_400.0,
         "samples": [Sample(**of_lists, cohorts=["new"], next_item=item("i2"))],
-    }  # fmt: skip
-    return Trained(**whole | more)
+    }
+    return TrainingResult(**whole | more)
 
 
-def page(found: Trained, metrics: dict[str, Any], champion: str | None = "v1") -> str:
+def page(result: TrainingResult, metrics: dict[str, Any], champion: str | None = "v1") -> str:
     decision = decide(
-        found.measured, Champion(champion, 12.0) if champion else None, GateSettings()
+        result.measured, StandingChampion(champion, 12.0) if champion else None, GateSettings()
     )
     audit = Audit(
         "v2",
@@ -89,13 +113,17 @@ def page(found: Trained, metrics: dict[str, Any], champion: str | None = "v1") -
         1,
     )
     manifest = Manifest(
-        version="v2", created_at=1, profile="best", data=DataSummary(visitors=9, items=8, events=7_000), metrics=metrics,
+        version="v2",
+        created_at=1,
+        profile="best",
+        data=DataSummary(visitors=9, items=8, events=7_000),
+        metrics=metrics,
         parameters={"blend": {"rules": 0.6, "ease": 0.4}, "note": EVIL},
-    )  # fmt: skip
+    )
     run = Run(
         run_id="v2", state="running", trigger="alert", reason=EVIL, created_at=1_700_000_000_000
     )
-    return report(run, manifest, found, audit)
+    return report(run, manifest, result, audit)
 
 
 @pytest.fixture(scope="module")
@@ -106,12 +134,27 @@ def full() -> str:
 @pytest.mark.parametrize(
     "said",
     [
-        "Promoted", "Surely better than champion v1", "7,000 events of 9 visitors on 8 items", "41, catalogue 7", "c0ffee",
-        "0.1200 <span class=\"range\">[0.1100, 0.1300]", "new (400): challenger", "to popularity, new (400)", "+0.0250",
-        "not heard", "How the network learned", "item age", "-0.0010", "1 min 1 s", "diverged", "2.13.0", "1 min 22 s",
-        '<li class="hit">i2', "cohort_min_queries",
+        "Promoted",
+        "Surely better than champion v1",
+        "7,000 events of 9 visitors on 8 items",
+        "41, catalogue 7",
+        "c0ffee",
+        '0.1200 <span class="range">[0.1100, 0.1300]',
+        "new (400): challenger",
+        "to popularity, new (400)",
+        "+0.0250",
+        "not heard",
+        "How the network learned",
+        "item age",
+        "-0.0010",
+        "1 min 1 s",
+        "diverged",
+        "2.13.0",
+        "1 min 22 s",
+        '<li class="hit">i2',
+        "cohort_min_queries",
     ],
-)  # fmt: skip
+)
 def test_it_says(full: str, said: str) -> None:
     assert said in full
 
@@ -150,13 +193,13 @@ def test_what_a_small_run_has_not_is_left_out() -> None:
 
 
 def test_a_champion_that_could_not_be_compared_or_loaded_is_told_of() -> None:
-    figures = {name: found for name, found in trained().figures.items() if name != "champion"}
-    found = page(trained(figures=figures, champion_error="manifest.json is missing"), METRICS)
+    figures = {name: result for name, result in trained().figures.items() if name != "champion"}
+    result = page(trained(figures=figures, champion_error="manifest.json is missing"), METRICS)
     assert (
-        "There was no champion that could be compared" in found
-        and "may have met here what came next" in found
+        "There was no champion that could be compared" in result
+        and "may have met here what came next" in result
     )
-    assert "could not be loaded: manifest.json is missing" in found
+    assert "could not be loaded: manifest.json is missing" in result
 
 
 def test_a_parameter_that_all_trials_share_is_not_a_column(full: str) -> None:

@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 
 from services.training.run.dataset import TooLittleDataError, read_dataset
-from services.training.run.job import Job, Trained
-from services.training.run.progress import Report
+from services.training.run.job import Job, TrainingResult
+from services.training.run.progress import ProgressReporter
 from services.training.run.train import hold_out, train
 from services.training.settings import TrainingSection
 from slipstream.chassis.settings import LakeSettings
+from slipstream.contracts.progress import Progress, ProgressStep
 from slipstream.contracts.times import DAY_MS
 from slipstream.features.views import RECOMMENDER, VISITOR
 from slipstream.models.base import EventWeights
 from slipstream.recommender.bundle import load_bundle
-from slipstream.recommender.progress import FitStep
+from slipstream.recommender.fit import FitOptions
 from slipstream.recommender.stages import Event, recommend
 from slipstream.stores.lake import Lake
 from tests.unit.training.histories import START_MS, chain, events, write, write_items
@@ -29,22 +30,28 @@ Make = Callable[..., Job]
 def job(lake_settings: LakeSettings, tmp_path: Path) -> Make:
     def make(version: str, champion: Path | None = None, **training: Any) -> Job:
         return Job(
-            version=version, profile="fast", namespace="test", lake=lake_settings, output=tmp_path / version,
-            checkpoints=tmp_path / "checkpoints", champion=champion, training=TrainingSection(**training),
-        )  # fmt: skip
+            version=version,
+            profile="fast",
+            namespace="test",
+            lake=lake_settings,
+            output=tmp_path / version,
+            checkpoints=tmp_path / "checkpoints",
+            champion=champion,
+            training=TrainingSection(**training),
+        )
 
     return make
 
 
-def quiet() -> Report:
-    return Report(lambda _message: None)
+def quiet() -> ProgressReporter:
+    return ProgressReporter(lambda _message: None)
 
 
 def test_train_writes_a_bundle_that_recommends_what_comes_next(lake: Lake, job: Make) -> None:
     write(lake, chain())
     write_items(lake, [(f"i{n}", {"title": f"Item {n}"}, False, 0) for n in range(12)])
-    told: list[dict[str, Any]] = []
-    trained = train(job("v1"), Report(told.append))
+    messages: list[dict[str, Any]] = []
+    trained = train(job("v1"), ProgressReporter(messages.append))
 
     bundle = load_bundle(job("v1").output)
     history = [Event("i3", "view", START_MS), Event("i4", "view", START_MS + 1_000)]
@@ -59,7 +66,7 @@ def test_train_writes_a_bundle_that_recommends_what_comes_next(lake: Lake, job: 
     assert set(manifest.reference) == set(RECOMMENDER.of(VISITOR)) == set(manifest.features)
     assert all(sum(one.counts) == 360 for one in manifest.reference.values())
     assert (
-        manifest.metrics["ndcg@10"]
+        manifest.metrics.figures["ndcg@10"]
         == trained.metrics["ndcg@10"]
         > trained.metrics["popularity/ndcg@10"]
     )
@@ -79,18 +86,18 @@ def test_train_writes_a_bundle_that_recommends_what_comes_next(lake: Lake, job: 
         == measured.cohorts["returning"].queries
     )
     mean = returning.means["ndcg@10"]
-    assert manifest.metrics["cohort/returning/ndcg@10"] == mean.value
-    assert load_bundle(job("v1").output).manifest.metrics["intervals"][
-        "cohort/returning/ndcg@10"
-    ] == [mean.low, mean.high]  # type: ignore[index,call-overload]
+    assert manifest.metrics.figures["cohort/returning/ndcg@10"] == mean.value
+    intervals = load_bundle(job("v1").output).manifest.metrics.intervals
+    assert intervals is not None
+    assert intervals["cohort/returning/ndcg@10"] == (mean.low, mean.high)
     assert {item.title for one in trained.samples for item in one.challenger} <= {
         f"Item {n}" for n in range(12)
     }
     assert trained.environment["numpy"] == np.__version__
-    assert Trained.model_validate_json(trained.model_dump_json()) == trained
-    progress = [message["progress"] for message in told]
+    assert TrainingResult.model_validate_json(trained.model_dump_json()) == trained
+    progress = [message["progress"] for message in messages]
     assert progress == sorted(progress)
-    assert any(message.get("lake_rows") == 360 for message in told)
+    assert any(message.get("lake_rows") == 360 for message in messages)
     assert set(trained.seconds) >= {
         "reading the lake",
         "fitting the challenger",
@@ -127,21 +134,23 @@ def test_train_gives_the_fit_what_outlives_it_and_tells_how_far_it_is(
 ) -> None:
     class KilledError(Exception): ...
 
-    def killed(*_: Any, checkpoints: Path, progress: Callable[[FitStep], None], **__: Any) -> None:
-        (checkpoints / "network").touch()
-        progress(FitStep("training the network", 0.5, epoch=2, epochs=4, loss=1.5))
+    def killed(_log: Any, _ids: Any, _of: Any, options: FitOptions, progress: Progress) -> None:
+        assert options.checkpoints is not None
+        (options.checkpoints / "network").touch()
+        progress(ProgressStep("training the network", 0.5, epoch=2, epochs=4, loss=1.5))
         raise KilledError
 
     monkeypatch.setattr("services.training.run.train.fit_log", killed)
     write(lake, chain())
-    told: list[dict[str, Any]] = []
+    messages: list[dict[str, Any]] = []
     asked = job("v1")
     asked.checkpoints.mkdir()
     with pytest.raises(KilledError):
-        train(asked, Report(told.append))
+        train(asked, ProgressReporter(messages.append))
     assert (asked.checkpoints / "network").exists()
-    assert told[-2]["progress"] < told[-1]["progress"] < 1
-    assert [told[-1][name] for name in ("stage", "detail", "done", "epoch", "epochs", "loss")] == [
+    assert messages[-2]["progress"] < messages[-1]["progress"] < 1
+    names = ("stage", "detail", "done", "epoch", "epochs", "loss")
+    assert [messages[-1][name] for name in names] == [
         "fitting the challenger", "training the network", 0.5, 2, 4, 1.5,
     ]  # fmt: skip
 
@@ -201,13 +210,20 @@ def test_train_strangers_only_leave_nothing_to_ask(lake: Lake, job: Make) -> Non
 @pytest.mark.parametrize(
     ("champion_until", "questions", "cut", "unseen"),
     [
-        (None, 600, 900, True), (899, 600, 900, True), (900, 600, 901, True), (979, 600, 980, True), (980, 600, 900, False),
+        (None, 600, 900, True),
+        (899, 600, 900, True),
+        (900, 600, 901, True),
+        (979, 600, 980, True),
+        (980, 600, 900, False),
         (5_000, 600, 900, False),
         # so much is newer that the challenger's validation and the test are both new to the
         # champion
-        (899, 50, 950, True), (699, 50, 900, True), (949, 50, 950, True), (949, 25, 975, True),
+        (899, 50, 950, True),
+        (699, 50, 900, True),
+        (949, 50, 950, True),
+        (949, 25, 975, True),
     ],
-)  # fmt: skip
+)
 def test_hold_out_moves_past_what_the_champion_was_fitted_on(
     lake: Lake, champion_until: int | None, questions: int, cut: int, unseen: bool
 ) -> None:
@@ -231,8 +247,8 @@ def test_only_runs_of_the_best_profile_search(
     class AskedError(Exception):
         pass
 
-    def fit_log(*_: Any, search_s: float, **__: Any) -> None:
-        raise AskedError(search_s)
+    def fit_log(_log: Any, _ids: Any, _of: Any, options: FitOptions, _progress: Any) -> None:
+        raise AskedError(options.search_s)
 
     monkeypatch.setattr("services.training.run.train.fit_log", fit_log)
     for profile, seconds in (("fast", 0), ("best", 90)):

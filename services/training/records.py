@@ -1,0 +1,36 @@
+"""Records of runs and decisions, as the repository returns them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Audit:
+    """A decision of the gate, with the numbers and settings that it rested on."""
+
+    run_id: str
+    model_version: str
+    champion_version: str | None
+    outcome: str
+    reason: str
+    numbers: Mapping[str, float]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    decided_at: int = 0
+
+
+@dataclass(frozen=True)
+class LastRun:
+    """The newest run, and the state of the lake that was read last, for the triggers.
+
+    Attributes:
+        created_at: When the newest run was queued (ms).
+        finished_at: When it ended (ms); None while it has not.
+        lake_rows: Interactions that the last run which read the lake saw; None before any.
+        catalog_version: Version of the catalogue that it saw.
+    """
+
+    created_at: int
+    finished_at: int | None
+    lake_rows: int | None
+    catalog_version: int | None = None

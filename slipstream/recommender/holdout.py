@@ -1,0 +1,56 @@
+"""Holdout of a fit: events that parameters are chosen on, and events that models are fitted on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slipstream.evaluation.splits import split_at, time_split
+from slipstream.models.base import InteractionLog
+from slipstream.recommender.bundle import Bundle
+from slipstream.recommender.encoding import Query
+
+_VALIDATION_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """Rows of the log, by their purpose in a fit.
+
+    Attributes:
+        training: Rows that models are fitted on while parameters are chosen.
+        validation: Rows that those models predict; parameters, blend and ranker come from them.
+        final: Rows that the models of the bundle are fitted on, with the parameters chosen.
+    """
+
+    training: NDArray[np.int64]
+    validation: NDArray[np.int64]
+    final: NDArray[np.int64]
+
+
+def newest_events(log: InteractionLog, start_from: Bundle | None, wanted: int) -> Holdout:
+    """The holdout of a fit for service: the last tenth of the events by time is validation.
+
+    Where `wanted` events or more are newer than the data of `start_from`, an earlier bundle,
+    validation is these alone. The final models are fitted on everything.
+    """
+    split = time_split(log.user, log.timestamp, _VALIDATION_SHARE)
+    until = start_from.manifest.data.until if start_from else None
+    if until is not None:
+        unseen = split_at(log.user, log.timestamp, until + 1)
+        if wanted <= len(unseen.test) < len(split.test):
+            split = unseen
+    return Holdout(split.training, split.test, np.arange(len(log)))
+
+
+def sample(rows: NDArray[np.int64], size: int, seed: int) -> NDArray[np.int64]:
+    """At most `size` of the rows, drawn at random, in their order."""
+    if len(rows) <= size:
+        return rows
+    return np.sort(np.random.default_rng(seed).choice(rows, size, replace=False))
+
+
+def evenly(queries: Sequence[Query], size: int) -> Sequence[Query]:
+    """At most `size` of the queries, evenly spread."""
+    return queries[:: max(1, -(-len(queries) // size))]

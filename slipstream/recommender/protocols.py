@@ -1,0 +1,126 @@
+"""Protocols of offline evaluation: splits of a file into events to fit on and queries.
+
+They are leave-last-out, next-click and time-split, as `slipstream.evaluation.splits` defines them.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+
+from slipstream.contracts.times import DAY_MS
+from slipstream.evaluation import splits
+from slipstream.evaluation.figures import Past
+from slipstream.models.base import History, InteractionLog
+from slipstream.recommender import encoding
+from slipstream.recommender.encoding import Query
+from slipstream.recommender.holdout import Holdout
+from slipstream.recommender.profiles import PROFILES
+
+PROTOCOLS = ("leave-last-out", "next-click", "time-split")
+_TEST_SHARE = 0.2
+_VALIDATION_SESSIONS = 5_000
+# Further validation events of each visitor where visitors are few, so that the choice of parameters
+# is less uncertain. No model is fitted on an event that it predicts; the final models are fitted on
+# all of these.
+_FURTHER_VALIDATION = 3
+
+
+@dataclass(frozen=True)
+class Task:
+    """A file as a protocol splits it.
+
+    Attributes:
+        log: Events that may be fitted on.
+        holdout: Rows of the log to choose parameters on; None leaves it to the fit.
+        queries: Queries to predict.
+        repeats: Whether items of the history may be recommended again; None leaves it to the data.
+    """
+
+    log: InteractionLog
+    holdout: Holdout | None
+    queries: Sequence[Query]
+    repeats: bool | None
+
+    @property
+    def past(self) -> Past:
+        """The events before the queries."""
+        log = self.log.select(self.holdout.final) if self.holdout else self.log
+        return Past(log.user, log.item, log.n_items)
+
+
+def task_of(
+    protocol: str,
+    log: InteractionLog,
+    prefixes: Sequence[Query],
+    profile: str,
+    last_days: float | None,
+) -> Task:
+    """The file as the protocol splits it.
+
+    Args:
+        protocol: One of `PROTOCOLS`.
+        log: All events of the file.
+        prefixes: Queries of next-click.
+        profile: Name of the fit's effort.
+        last_days: Days at the end that a time-split holds out; None holds out a fifth of the
+            events.
+
+    Raises:
+        ValueError: A time-split leaves nothing to fit on.
+    """
+    if protocol == "leave-last-out":
+        return _leave_last_out(log, PROFILES[profile].ranking_queries)
+    if protocol == "time-split":
+        return _time_split(log, last_days)
+    split = splits.next_click(log.user, log.timestamp, _VALIDATION_SESSIONS)
+    holdout = Holdout(split.training, split.validation, np.arange(len(log)))
+    return Task(_by_position(log), holdout, prefixes, repeats=True)
+
+
+def _leave_last_out(log: InteractionLog, validation_queries: int) -> Task:
+    split = splits.leave_last_out(log.user)
+    scarce = len(split.validation) < validation_queries
+    inner = splits.hold_out_last(log.user[split.training], _FURTHER_VALIDATION if scarce else 0)
+    validation = np.sort(np.concatenate((split.validation, split.training[inner.validation])))
+    holdout = Holdout(split.training[inner.training], validation, split.training)
+    return Task(log, holdout, encoding.queries(log, split.test), repeats=False)
+
+
+def _time_split(log: InteractionLog, last_days: float | None) -> Task:
+    if last_days is None:
+        split, held_out = (
+            splits.time_split(log.user, log.timestamp, _TEST_SHARE),
+            "happened at the same moment",
+        )
+    else:
+        cut = int(log.timestamp.max() - last_days * DAY_MS) + 1
+        split, held_out = (
+            splits.split_at(log.user, log.timestamp, cut),
+            f"are of the last {last_days:g} days",
+        )
+    if not len(split.training):
+        raise ValueError(f"all events {held_out}: nothing is left to fit on")
+    return Task(log.select(split.training), None, encoding.queries(log, split.test), repeats=None)
+
+
+def _by_position(log: InteractionLog) -> InteractionLog:
+    """The log with each click of a session one millisecond after the last.
+
+    The prefixes of a query file have no times either.
+    """
+    starts = splits.history_starts(log.user)
+    return replace(log, timestamp=log.timestamp[starts] + np.arange(len(log)) - starts)
+
+
+def prefix_queries(query_table: pa.Table, item_ids: list[str]) -> Iterator[Query]:
+    """Queries of sessions of views without times; a label outside the catalogue stays a miss."""
+    index = {item_id: place for place, item_id in enumerate(item_ids)}
+    columns = (query_table[name].to_pylist() for name in ("prefix", "label"))
+    for prefix, label in zip(*columns, strict=True):
+        item = np.array([index[item_id] for item_id in prefix or () if item_id in index], np.int32)
+        history = History(
+            item, np.ones(len(item), np.float32), np.arange(len(item), dtype=np.int64)
+        )
+        yield Query(history, index.get(label, -1))

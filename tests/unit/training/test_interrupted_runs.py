@@ -1,0 +1,127 @@
+"""Runs that a stop or a kill interrupts: ended, taken up again, or put in force."""
+
+from sqlalchemy import Engine
+
+from services.training.gate import Decision
+from services.training.repository import Repository
+from services.training.run.job import TrainingResult
+from services.training.run.process import KilledError
+from services.training.runs import INTERRUPTED
+from slipstream.chassis.logging import carrying
+from slipstream.contracts.rest import RunRequest
+from tests.unit.training.run_queue import Scene, fail
+
+
+def test_run_that_had_been_decided_when_the_service_was_killed_has_succeeded(scene: Scene) -> None:
+    run_id = scene.runs.request(RunRequest()).run_id
+    scene.repository.start(run_id)
+    scene.decided[run_id] = Decision("promoted", "better", {})
+    scene.runs.recover()
+    run = scene.repository.get(run_id)
+    assert run is not None
+    assert (run.state, run.model_version, run.decision) == ("succeeded", run_id, "promoted")
+    assert scene.repository.in_state("queued") == []
+
+
+def test_stop_during_a_run_queues_its_work_again(scene: Scene) -> None:
+    run_id = scene.runs.request(RunRequest(trigger="alert", reason="drift")).run_id
+    scene.thread.start()
+    assert scene.started.wait(10)
+    scene.end()
+    stopped = scene.repository.get(run_id)
+    assert stopped is not None
+    assert (stopped.state, stopped.error) == ("failed", INTERRUPTED)
+    (again,) = scene.repository.in_state("queued")
+    assert (again.trigger, again.reason, again.attempt, again.resumes) == (
+        "alert",
+        "drift",
+        2,
+        run_id,
+    )
+    assert stopped.resumed_by == again.run_id
+
+
+def test_run_whose_process_was_killed_is_taken_up_once_and_finds_what_it_had_done(
+    scene: Scene,
+) -> None:
+    scene.outcome = fail(KilledError("killed (signal 9)"))
+    first = scene.runs.request(RunRequest()).run_id
+    scene.go.set()
+    scene.thread.start()
+    second = scene.until(first, "failed").resumed_by
+    assert second is not None
+    last = scene.until(second, "failed")
+    assert (last.error, last.resumed_by, last.lake_version) == ("killed (signal 9)", None, 4)
+    assert scene.starts == [(None, []), (4, [f"of {first}"])]
+    scene.end()
+    assert scene.kept() == []
+
+
+def test_run_that_had_nothing_to_keep_when_it_was_killed_begins_on_the_newest_data(
+    scene: Scene,
+) -> None:
+    scene.saving, scene.outcome = False, fail(KilledError("killed (signal 9)"))
+    first = scene.runs.request(RunRequest()).run_id
+    scene.go.set()
+    scene.thread.start()
+    second = scene.until(first, "failed").resumed_by
+    assert second is not None
+    scene.until(second, "failed")
+    assert scene.starts == [(None, []), (None, [])]
+
+
+def test_run_that_was_killed_while_being_cancelled_is_cancelled(scene: Scene) -> None:
+    run_id = scene.runs.request(RunRequest()).run_id
+
+    def outcome() -> TrainingResult:
+        scene.runs.cancel(run_id)
+        raise KilledError("killed (signal 15)")
+
+    scene.outcome = outcome
+    scene.go.set()
+    scene.thread.start()
+    scene.until(run_id, "cancelled")
+    scene.end()
+    assert scene.repository.in_state("queued") == []
+    assert scene.kept() == []
+
+
+def test_checkpoints_stay_through_a_restart_and_go_with_the_run(
+    scene: Scene, engine: Engine
+) -> None:
+    run_id = scene.runs.request(RunRequest()).run_id
+    scene.thread.start()
+    assert scene.started.wait(10)
+    scene.end()
+    (scene.artifacts.root / "checkpoints" / "of a run that ended with a kill").mkdir()
+    restarted = Scene(Repository(engine), scene.artifacts)
+    restarted.runs.recover()
+    assert restarted.kept() == [run_id]
+    (waiting,) = restarted.repository.in_state("queued")
+    restarted.runs.cancel(waiting.run_id)
+    assert restarted.kept() == []
+
+
+def test_recover_after_a_kill_takes_work_up_once_more_only(scene: Scene) -> None:
+    run_id = scene.runs.request(RunRequest()).run_id
+    scene.repository.start(run_id)  # and then the process was killed
+    scene.runs.recover()
+    (again,) = scene.repository.in_state("queued")
+    scene.repository.start(again.run_id)
+    scene.runs.recover()
+    assert [run.state for run in scene.repository.page(10)[0]] == ["failed", "failed"]
+
+
+def test_request_id_is_kept_when_a_kill_queues_the_work_again(scene: Scene, engine: Engine) -> None:
+    with carrying("r-1"):
+        run_id = scene.runs.request(RunRequest()).run_id
+    scene.repository.start(run_id)
+    restarted = Scene(Repository(engine), scene.artifacts)
+    restarted.go.set()
+    restarted.thread.start()
+    try:
+        restarted.until(run_id, "failed")
+        restarted.until(restarted.repository.page(1)[0][0].run_id, "succeeded")
+    finally:
+        restarted.end()
+    assert restarted.carried == ["r-1"]
