@@ -49,11 +49,19 @@ demo: $(STAMP) ## See it work on 100,000 real film ratings (DEMO_ARGS=--exit sto
 up: $(STAMP) ## Start all services on embedded servers, until Ctrl-C
 	@$(VENV)/bin/slipstream up $(UP_ARGS)
 
-test: $(STAMP) ## Run every test (TEST_ARGS="-k word" for some)
-	@$(VENV)/bin/python -m pytest $(TEST_ARGS)
+# Processes that tests run in. More than two cores: tests wait for servers half of their time.
+# A file's tests stay in one process, in their order.
+TEST_WORKERS ?= 3
+PYTEST := $(VENV)/bin/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
+# Python and pytest keep what they compiled, even where the environment says otherwise: each of the
+# processes would compile all tests again.
+test test-servers: export PYTHONDONTWRITEBYTECODE :=
+
+test: $(STAMP) ## Run every test (TEST_ARGS="-k word" for some, TEST_WORKERS=0 in one process)
+	@$(PYTEST) $(TEST_ARGS)
 
 test-servers: $(STAMP) servers ## Run the tests that need servers on Apache Kafka, Redis and PostgreSQL (TEST_ARGS="-k word" for some)
-	@TEST_SERVERS=real $(VENV)/bin/python -m pytest tests/integration tests/e2e tests/faults --durations=15 $(TEST_ARGS)
+	@TEST_SERVERS=real $(PYTEST) tests/integration tests/e2e tests/faults --durations=15 $(TEST_ARGS)
 
 # Installs what Debian has of them, as root; what is absent then, the tests say with the way to get it.
 servers:

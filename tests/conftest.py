@@ -1,8 +1,11 @@
-"""Fixtures on servers that run: one broker, one Redis and one PostgreSQL for the whole run, told
-apart by `namespace`.
+"""Fixtures on running servers, and settings of every test.
 
-Which servers these are, TEST_SERVERS says: `embedded` (as `slipstream up` has them, with SQLite) or
-`real` (as production has).
+One broker, one Redis and one PostgreSQL serve all tests of a process; each test has its own
+`namespace` there. `make test` runs several processes, so each test has its own servers or its own
+names: none depends on another test.
+
+TEST_SERVERS names the servers: `embedded` (those of `slipstream up`, with SQLite) or `real` (those
+of production).
 """
 
 import os
@@ -11,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings as property_settings
 from pydantic import SecretStr
 
 from slipstream.broker.topics import ensure_topics
@@ -22,9 +26,19 @@ from tests.servers import Servers, chosen, kafka_settings
 from tests.servers import redis_settings as settings_of_redis
 from tests.topics import delete_topics, make_topics_anew
 
-# As the program itself has it (slipstream_cli/__main__.py): tests that train a network share the
-# processors with servers.
+# Tests share the processors with servers and with other tests. Networks are so small here that
+# several threads only wait for each other. Child processes inherit both.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# No deadline for one example: a busy machine is not a failure.
+property_settings.register_profile("slipstream", deadline=None)
+property_settings.load_profile("slipstream")
+
+# Folders of tests in which single files take half a minute or more. These start first, so that the
+# last minute of a parallel run has only short files. The folders with a whole stack stand apart:
+# two stacks at once leave no processor for a third test.
+SLOW_FOLDERS = ("e2e", "integration", "restarts", "faults")
 
 OwnBroker = Callable[[], tuple[KafkaSettings, Child]]
 Renewal = tuple[KafkaSettings, Callable[[], None]]
@@ -39,6 +53,14 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[SERVERS] = chosen()
     except StartError as error:
         raise pytest.UsageError(str(error)) from error
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def rank(item: pytest.Item) -> int:
+        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        return SLOW_FOLDERS.index(folder) if folder in SLOW_FOLDERS else len(SLOW_FOLDERS)
+
+    items.sort(key=rank)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -157,9 +157,9 @@ def proxied(port: int, broker_port: int) -> Iterator[KafkaProxy]:
         target=lambda: loop.run_until_complete(main()), name="kafka-proxy", daemon=True
     )
     thread.start()
-    assert started.wait(10), "the proxy did not start"
+    assert started.wait(60), "the proxy did not start"
     try:
         yield proxy
     finally:
         loop.call_soon_threadsafe(task.cancel)
-        thread.join(10)
+        thread.join(60)

@@ -88,10 +88,7 @@ def kafka_cluster(
         advertised_ports: The ports that clients are sent to; empty: `ports`.
         output: Takes the nodes' output.
     """
-    controllers: list[int] = []
-    while len(controllers) < len(ports):
-        if (port := free_port()) not in (*ports, *controllers):
-            controllers.append(port)
+    controllers = [free_port() for _ in ports]
     voters = ",".join(f"{node}@127.0.0.1:{port}" for node, port in enumerate(controllers, 1))
     nodes = []
     for node, (port, controller, advertised) in enumerate(

@@ -13,6 +13,8 @@ from typing import IO
 PR_SET_PDEATHSIG = 1
 # Exit status of a command that Ctrl-C ended, as in shells.
 INTERRUPTED = 130
+# The sockets that hold the ports of `free_port`.
+_port_holders: list[socket.socket] = []
 
 
 class StartError(Exception):
@@ -192,10 +194,17 @@ def is_free(port: int) -> bool:
 
 
 def free_port() -> int:
-    """Find a port of 127.0.0.1 that nothing listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
+    """Reserve a port of 127.0.0.1 that nothing listens on, until this process ends.
+
+    A bound socket holds the port. The kernel gives it to no other process that asks for a free port,
+    and to no outgoing connection. `SO_REUSEADDR`, set after binding, lets a server listen there that
+    sets it too, as servers do.
+    """
+    holder = socket.socket()
+    holder.bind(("127.0.0.1", 0))
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    _port_holders.append(holder)
+    port: int = holder.getsockname()[1]
     return port
 
 

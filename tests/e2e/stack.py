@@ -38,7 +38,7 @@ class Stack:
     ) -> None:
         self.directory, self.process, self.urls, self.outside = directory, process, urls, outside
         self.write_key = urls["write_key"]
-        self.clients = {name: httpx.Client(base_url=urls[name], timeout=10) for name in SERVICES}
+        self.clients = {name: httpx.Client(base_url=urls[name], timeout=30) for name in SERVICES}
 
     def get(self, service: str, path: str, **parameters: Any) -> Any:
         """The JSON body of a GET that succeeds."""
@@ -64,7 +64,7 @@ class Stack:
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Stop it as a container's end would, or with SIGINT as Ctrl-C; the exit status."""
         self.process.send_signal(number)
-        return self.process.wait(60)
+        return self.process.wait(120)
 
     def close(self) -> None:
         """Close the clients."""
@@ -126,7 +126,7 @@ def running(directory: Path, outside: Outside, **settings: str) -> Iterator[Stac
             stack.close()
 
 
-def wait_for(condition: Callable[[], T | None], what: str, limit_s: float = 30.0) -> T:
+def wait_for(condition: Callable[[], T | None], what: str, limit_s: float = 60.0) -> T:
     """What `condition` returns once it is neither None nor False; connection failures count as not
     yet.
     """

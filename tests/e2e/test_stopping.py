@@ -12,8 +12,6 @@ from tests.e2e.shop import history
 from tests.e2e.stack import alive, children, launched, running, wait_for
 from tests.servers import Outside, Servers, outside
 
-pytestmark = pytest.mark.timeout(240)
-
 
 @pytest.fixture
 def found(servers: Servers, tmp_path: Path) -> Iterator[Outside]:

@@ -21,7 +21,7 @@ from tests.faults.reckoning import Findings, Stores, reckon
 from tests.servers import Servers, outside
 from tests.topics import leaders
 
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 # Those of a cluster, of which each kill takes one.
 BROKER = "broker"
 

@@ -2,13 +2,9 @@
 
 from pathlib import Path
 
-import pytest
-
 from slipstream.contracts.services import SERVICES
 from tests.faults.run import Case, run
 from tests.servers import Servers
-
-pytestmark = pytest.mark.timeout(240)
 
 
 def test_every_acknowledged_event_counts_once_when_each_service_and_its_servers_are_killed(

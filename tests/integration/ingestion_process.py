@@ -32,7 +32,7 @@ def ingestion_process(
         **{f"SLIPSTREAM_INGESTION__{name.upper()}": value for name, value in settings.items()},
     }
     command = [sys.executable, "-m", "services", "ingestion"]
-    child = Child("ingestion", port, command, is_ready, grace_s=10, environment=environment)
+    child = Child("ingestion", port, command, is_ready, grace_s=60, environment=environment)
     try:
         child.start(60)
         yield f"http://127.0.0.1:{port}"

@@ -73,7 +73,7 @@ def messages(settings: FeaturesSettings, topic: Topic, at_least: int) -> list[Me
     """The messages on a topic, once there are at least `at_least`."""
     consumer = Consumer(settings.kafka, settings.namespace, [topic], None)
     read: list[Message[Any]] = []
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     try:
         while len(read) < at_least and time.monotonic() < deadline:
             read += consumer.poll(0.2).messages

@@ -16,8 +16,14 @@ from slipstream.stores.admission_protocol import (
     UNCHECKED,
     AdmissionQuery,
 )
-from slipstream.stores.admission_store import LIMIT_S, AdmissionStore, Rate
+from slipstream.stores.admission_store import AdmissionStore, Rate
 from tests.conftest import OwnRedis
+
+
+@pytest.fixture(autouse=True)
+def patient_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that takes a busy machine for no hanging Redis."""
+    monkeypatch.setattr("slipstream.stores.admission_store.LIMIT_S", 1.0)
 
 
 async def code(store: AdmissionStore, query: AdmissionQuery) -> int:
@@ -67,9 +73,7 @@ async def test_nobody_waits_in_line_for_a_redis_that_hangs(
     try:
         begun = time.monotonic()
         verdicts = await asyncio.gather(*(store.judge([query]) for query in queries))
-        assert time.monotonic() - begun < 10 * LIMIT_S, (
-            "in a line they would take twenty times the limit"
-        )
+        assert time.monotonic() - begun < 10, "in a line they would take 20 s"
         assert [verdict.codes[0] for (verdict,) in verdicts] == [PENDING] * 20
     finally:
         server.process.send_signal(signal.SIGCONT)
@@ -95,7 +99,7 @@ async def test_a_redis_that_was_slow_has_forgotten_nothing(
         store.acknowledged([key for key in meanwhile.ids if key])
     finally:
         server.process.send_signal(signal.SIGCONT)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while await code(store, meanwhile) != DONE:  # the marks travel with the next call
         assert time.monotonic() < deadline, "messages accepted meanwhile were forgotten"
         await asyncio.sleep(0.1)

@@ -166,8 +166,8 @@ def test_the_features_service_holds_while_it_is_asked_and_the_lake_comes_to_wher
     with running(settings) as features:
         send(features.producer, events(100))
         until(lambda: features.lake.count(INTERACTIONS) == 100)
-        asking.hold(30)
-        time.sleep(1.0)
+        asking.hold(300)
+        until(lambda: features.materializer._hold._asked_for)
         send(features.producer, events(50, first=100))
         time.sleep(1.0)
         assert features.lake.count(INTERACTIONS) == 100

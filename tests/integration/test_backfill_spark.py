@@ -95,7 +95,6 @@ def quiet(_step: ProgressStep) -> None:
 
 
 @needs_spark
-@pytest.mark.timeout(300)
 @pytest.mark.filterwarnings("ignore")
 def test_spark_and_one_process_agree_to_the_last_bit(
     tmp_path: Path, lake_settings: LakeSettings

@@ -27,6 +27,10 @@ def producer(broker: KafkaSettings, namespace: str) -> Producer:
     return Producer(broker, namespace)
 
 
+def partitions(consumer: Consumer) -> int:
+    return len(consumer._client.assignment())
+
+
 async def test_acknowledged_records_are_read_in_order_with_their_request_id(
     broker: KafkaSettings, namespace: str, producer: Producer
 ) -> None:
@@ -84,21 +88,22 @@ async def test_two_members_share_the_partitions_and_the_survivor_takes_over(
     for thread in threads.values():
         thread.start()
     sent = 0
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not (seen["a"] and seen["b"]):
         assert time.monotonic() < deadline, {name: len(ids) for name, ids in seen.items()}
         await producer.publish(outgoing(range(sent, sent + 60), users=60))
         sent += 60
         await asyncio.sleep(0.05)
     stops["a"].set()
-    await asyncio.to_thread(threads["a"].join, 10)
+    await asyncio.to_thread(threads["a"].join, 60)
     await producer.publish(outgoing(range(sent, sent + 600), users=60))
     sent += 600
+    deadline = time.monotonic() + 60
     while len(set(seen["a"]) | set(seen["b"])) < sent:
         assert time.monotonic() < deadline, "the survivor did not take over"
         await asyncio.sleep(0.05)
     stops["b"].set()
-    await asyncio.to_thread(threads["b"].join, 10)
+    await asyncio.to_thread(threads["b"].join, 60)
     producer.close()
     assert not any(thread.is_alive() for thread in threads.values())
 
@@ -114,14 +119,14 @@ async def test_what_was_not_committed_is_read_again_after_a_rebalance_also_by_a_
     second = Consumer(broker, namespace, [INTERACTIONS], "g")
     again: set[str] = set()
     deadline = time.monotonic() + 60
-    while len(again) < 200:  # each reads its half
+    # On a slow machine the first may come back alone, and read all before the second has joined.
+    while len(again) < 200 or [partitions(first), partitions(second)] != [6, 6]:
         assert time.monotonic() < deadline, f"{len(again)} of 200 were read again"
         for batch in await asyncio.gather(
             asyncio.to_thread(first.poll, 0.2), asyncio.to_thread(second.poll, 0.2)
         ):
             if revoked.is_set():
                 again |= {message.record.event_id for message in batch.messages}
-    assert len(first._client.assignment()) == len(second._client.assignment()) == 6
     first.close()
     second.close()
     producer.close()
@@ -152,7 +157,7 @@ async def test_consumer_goes_on_after_a_renewal(
     for batch in before:
         consumer.commit(batch.next_offsets)
     renew()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while True:
         try:
             await producer.publish(outgoing(range(100, 110)))

@@ -83,7 +83,7 @@ def test_letters_are_listed_sent_again_once_and_what_is_still_wrong_gets_a_new_o
     }
     with (
         ingestion_process(broker, redis_settings, namespace) as url,
-        httpx.Client(base_url=url, auth=(KEY, "")) as client,
+        httpx.Client(base_url=url, auth=(KEY, ""), timeout=30) as client,
     ):
         assert (
             client.post("/v1/track", json=late | {"timestamp": now - 2 * DAY}).json()["rejected"]

@@ -57,7 +57,7 @@ def test_every_event_counts_once_when_features_is_killed_again_and_again(
             # Somewhere between the first effect, the lake and the commit.
             time.sleep(moments.uniform(0.0, 1.5))
             process.kill()
-        process.start(30)
+        process.start(60)
         send(producer, made[KILLS * part :])
         until(lambda: bool(_get(process, "/v1/status").get("caught_up")))
         status = _get(process, "/v1/status")
@@ -82,8 +82,11 @@ def test_one_of_two_consumers_is_killed_and_redis_restarts(
     made = events(12_000)
     survivor, victim = (_features(broker, redis, lake_settings, namespace) for _ in range(2))
     try:
-        survivor.start(30)
-        victim.start(30)
+        survivor.start(60)
+        victim.start(60)
+        # Both have partitions then. Before that, the first would read what is meant for both.
+        until(lambda: bool(_get(survivor, "/v1/status").get("caught_up")))
+        until(lambda: bool(_get(victim, "/v1/status").get("caught_up")))
         for part in range(4):
             send(producer, made[part * 3_000 : (part + 1) * 3_000])
             send_entries(producer, [link(*pair) for pair in list(MERGED.items())[part::4]])
@@ -125,7 +128,7 @@ def _features(
         port,
         [sys.executable, "-c", ENTRY],
         _answers,
-        grace_s=20.0,
+        grace_s=60.0,
         environment=environment,
     )
 
@@ -139,6 +142,6 @@ def _answers(port: int) -> bool:
 
 
 def _get(process: Child, path: str) -> dict:
-    with urllib.request.urlopen(f"http://{process.address}{path}", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://{process.address}{path}", timeout=30) as answer:
         body: dict = orjson.loads(answer.read())
         return body

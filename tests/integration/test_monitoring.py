@@ -140,7 +140,7 @@ def running(settings: MonitoringSettings) -> Iterator[TestClient]:
 
 
 def eventually(
-    read: Callable[[], Any], wanted: Callable[[Any], bool], timeout_s: float = 30.0
+    read: Callable[[], Any], wanted: Callable[[Any], bool], timeout_s: float = 60.0
 ) -> Any:
     """What `read` gives once it is as wanted."""
     deadline = time.monotonic() + timeout_s

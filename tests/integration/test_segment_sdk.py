@@ -29,7 +29,7 @@ def _records(kafka: KafkaSettings, namespace: str, topic: Topic, count: int) -> 
     """The topic's records, once there are `count`; fewer when they do not come in time."""
     consumer = Consumer(kafka, namespace, [topic], None)
     made: list[Any] = []
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     try:
         while len(made) < count and time.monotonic() < deadline:
             made += [message.record for message in consumer.poll(0.2).messages]

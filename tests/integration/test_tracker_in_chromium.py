@@ -69,7 +69,7 @@ class Chromium:
             [str(DRIVER), f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         self._http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while True:
             try:
                 self._http.get("/status")
@@ -111,7 +111,7 @@ class Chromium:
 
     def until(self, script: str) -> Any:
         """The first answer of the script that is true."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not (answer := self.run(f"return {script}")):
             assert time.monotonic() < deadline, script
             time.sleep(0.05)
@@ -121,7 +121,7 @@ class Chromium:
         self._http.delete(self._session)
         self._http.close()
         self._driver.terminate()
-        self._driver.wait(10)
+        self._driver.wait(60)
 
     def _post(self, path: str, body: dict[str, Any]) -> Any:
         answer = self._http.post(path, json=body)

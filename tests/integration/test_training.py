@@ -25,7 +25,7 @@ def model_events(settings: TrainingSettings, count: int) -> list[tuple[str, str,
     consumer = Consumer(settings.kafka, settings.namespace, [MODEL_EVENTS], group=None)
     heard: list[tuple[str, str, str]] = []
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while len(heard) < count and time.monotonic() < deadline:
             heard += [
                 (it.record.event.value, it.record.version, it.request_id)

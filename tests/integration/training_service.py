@@ -67,7 +67,7 @@ def served(app: FastAPI) -> Iterator[httpx.Client]:
     try:
         until(lambda: server.started or not thread.is_alive(), "the service did not start")
         port = server.servers[0].sockets[0].getsockname()[1]
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
             until(
                 lambda: client.get("/health/ready").status_code == 200,
                 "the service did not become ready",
@@ -75,11 +75,11 @@ def served(app: FastAPI) -> Iterator[httpx.Client]:
             yield client
     finally:
         server.should_exit = True
-        thread.join(30)
+        thread.join(60)
         assert not thread.is_alive(), "the service did not stop"
 
 
-def until(holds: Callable[[], bool], complaint: str, limit_s: float = 60) -> None:
+def until(holds: Callable[[], bool], complaint: str, limit_s: float = 120) -> None:
     deadline = time.monotonic() + limit_s
     while not holds():
         assert time.monotonic() < deadline, complaint

@@ -158,7 +158,7 @@ async def test_a_service_that_opens_at_once_is_ready_when_its_start_has_complete
 async def test_a_stop_while_it_waits_ends_it_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opening, "FIRST_PAUSE_S", 3600.0)
     scene = Scene(ShopClosedError("closed"))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         async with running(scene.app):
             pass
     assert (scene.held, scene.closed) == (1, 1)
@@ -177,7 +177,7 @@ async def test_any_other_failure_of_a_later_try_ends_the_service() -> None:
     scene.let_go.set()
     ended = asyncio.Event()
     scene.app.state.ending.calls(ended.set)
-    async with asyncio.timeout(30), running(scene.app) as client:
+    async with asyncio.timeout(60), running(scene.app) as client:
         await ended.wait()
         assert (await client.get("/answer")).status_code == 503
     assert scene.app.state.ending.reason == "the start failed: ZeroDivisionError: oops"
@@ -190,7 +190,7 @@ async def test_refused_settings_end_the_service_with_one_sentence() -> None:
     ended = asyncio.Event()
     scene.app.state.ending.calls(ended.set)
     with logged() as entries:
-        async with asyncio.timeout(30), running(scene.app):
+        async with asyncio.timeout(60), running(scene.app):
             await ended.wait()
     assert scene.app.state.ending.reason == sentence
     (critical,) = [

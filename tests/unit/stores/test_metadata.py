@@ -147,7 +147,7 @@ def test_postgresql_that_lets_nobody_in_is_waited_for_in_its_own_words(
             reach(
                 f"postgresql+psycopg://u:s3cret@127.0.0.1:{port}/shop?sslmode=disable&gssencmode=disable"
             )
-        refusing.join(30)
+        refusing.join(60)
     assert words in str(failure.value)
     assert "\n" not in str(failure.value) and "s3cret" not in str(failure.value)
 

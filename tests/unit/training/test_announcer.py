@@ -113,16 +113,16 @@ def test_the_worker_tells_what_waits_then_what_is_added_and_tries_again_while_th
     with structlog.testing.capture_logs() as logged:
         worker.start()
         try:
-            assert broker.enough.wait(30)
+            assert broker.enough.wait(60)
             broker.enough.clear()
             broker.expected = 3
             for version in ("b", "c"):
                 book.add(event(version), "")
                 announcer.wake()
-            assert broker.enough.wait(30)
+            assert broker.enough.wait(60)
         finally:
             stop.set()
-            worker.join(30)
+            worker.join(60)
     assert [version for _, version, _ in broker.heard] == ["before", "b", "c"]
     assert [entry["event"] for entry in logged] == [
         "model events wait for the broker"

@@ -49,7 +49,7 @@ def test_progress_of_a_run_is_shown_while_it_goes_on_and_its_end_is_foretold_by_
     scene.started.clear()
     scene.go.clear()
     run_id = scene.runs.request(RunRequest()).run_id
-    assert scene.started.wait(10)
+    assert scene.started.wait(60)
     run = scene.repository.get(run_id)
     assert run is not None
     assert (run.stage, run.progress, run.epoch, run.epochs, run.loss) == (
@@ -116,7 +116,7 @@ def test_cancel_queued_run_never_starts(scene: Scene) -> None:
 def test_cancel_running_run_stops_it(scene: Scene) -> None:
     run_id = scene.runs.request(RunRequest()).run_id
     scene.thread.start()
-    assert scene.started.wait(10)
+    assert scene.started.wait(60)
     scene.runs.cancel(run_id)
     assert scene.until(run_id, "cancelled").error is None
     with pytest.raises(TransitionError, match="cancelled already"):

@@ -48,7 +48,7 @@ def test_a_signal_waits_until_the_stack_has_stopped_in_order(
         time.sleep(0.1)  # it waits for the stack now
         process.send_signal(number)
         assert process.stdout.read() == "stopped in order\nended\n"
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
 
 
 def test_a_stack_under_nohup_outlives_its_terminal(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from slipstream_cli.local.logs import Log, error_in
 
 
 def _await(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)

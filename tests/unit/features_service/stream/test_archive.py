@@ -71,7 +71,7 @@ def ids(lake: Lake) -> list[str]:
     return sorted(lake.read(INTERACTIONS, columns=["event_id"])["event_id"].to_pylist())
 
 
-def stepped(archive: Archive, timeout_s: float = 20.0) -> Mapping[Source, int]:
+def stepped(archive: Archive, timeout_s: float = 60.0) -> Mapping[Source, int]:
     deadline = time.monotonic() + timeout_s
     while not (reached := archive.step()):
         assert time.monotonic() < deadline

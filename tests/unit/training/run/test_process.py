@@ -129,7 +129,7 @@ def test_child_dies_with_a_killed_service(job: Job, tmp_path: Path) -> None:
         child = int(parent.stdout.readline())
         assert is_running(child)
         parent.kill()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while is_running(child):
             assert time.monotonic() < deadline, "the training process outlived its service"
             time.sleep(0.02)
