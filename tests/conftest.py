@@ -105,7 +105,7 @@ def broker(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def redis_settings(
     servers: Servers, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RedisSettings]:
-    """The Redis that all tests share, with an append-only file; keys are told apart by `namespace`."""
+    """The Redis that all tests share, with an append-only file; `namespace` keeps keys apart."""
     server = servers.redis(tmp_path_factory.mktemp("redis")).start()
     yield settings_of_redis(server)
     server.kill()
@@ -176,7 +176,8 @@ def renewal(
     if request.param == "topics made anew":
         if servers.kind == "embedded":
             pytest.skip(
-                "the embedded broker gives records by their topic's name: those of a new topic may pass for the old one's"
+                "the embedded broker gives records by their topic's name: "
+                "those of a new topic may pass for the old one's"
             )
         ensure_topics(broker, namespace)
         return broker, lambda: make_topics_anew(broker, namespace)

@@ -55,7 +55,8 @@ class Embedded:
 
     @property
     def versions(self) -> str:
-        return f"{servers.broker_version()}, {servers.valkey_version()}, SQLite {sqlite3.sqlite_version}"
+        sqlite = f"SQLite {sqlite3.sqlite_version}"
+        return f"{servers.broker_version()}, {servers.valkey_version()}, {sqlite}"
 
     def broker(self, directory: Path, advertised_port: int = 0) -> Child:
         return servers.broker(free_port(), advertised_port=advertised_port)

@@ -196,9 +196,9 @@ def is_free(port: int) -> bool:
 def free_port() -> int:
     """Reserve a port of 127.0.0.1 that nothing listens on, until this process ends.
 
-    A bound socket holds the port. The kernel gives it to no other process that asks for a free port,
-    and to no outgoing connection. `SO_REUSEADDR`, set after binding, lets a server listen there that
-    sets it too, as servers do.
+    A bound socket holds the port. The kernel gives it to no other process that asks for a free
+    port, and to no outgoing connection. `SO_REUSEADDR`, set after binding, lets a server listen
+    there that sets it too, as servers do.
     """
     holder = socket.socket()
     holder.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""Interactions of visitors and on items that no other test knows, and what must be counted of them."""
+"""Interactions on visitors and items that no other test knows, and the counts due for them."""
 
 import csv
 import random

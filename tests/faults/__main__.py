@@ -44,7 +44,8 @@ TRAINING = {
 @click.option(
     "--servers",
     type=click.Choice([Embedded.kind, Real.kind]),
-    help=f"The stack's: embedded, or real (Apache Kafka, Redis, PostgreSQL); by default as {VARIABLE} says, else embedded.",
+    help="Servers of the stack: embedded, or real (Apache Kafka, Redis, PostgreSQL); "
+    f"by default as {VARIABLE} says, else embedded.",
 )
 @click.option(
     "--redis",
@@ -102,7 +103,8 @@ def main(
         raise click.ClickException(str(error)) from error
     if kind.kind == Embedded.kind and (broker or brokers > 1):
         raise click.UsageError(
-            "the embedded broker runs alone and keeps its records in memory: killed, it forgets what it acknowledged; "
+            "the embedded broker runs alone and keeps its records in memory: "
+            "killed, it forgets what it acknowledged; "
             "take --servers real"
         )
     killed, times = (

@@ -43,7 +43,7 @@ class Killer(threading.Thread):
         times: How often each.
         seconds: The time within which all of it happens.
         seed: Of the moments, and of the pauses.
-        pauses: The seconds until one that was killed may start again, of which each kill takes one at random.
+        pauses: Seconds until a killed one may start again; each kill draws one of them.
         victim: Tells the process that is killed for a name now; None: none yet.
     """
 

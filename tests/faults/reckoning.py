@@ -42,7 +42,8 @@ class Findings:
 
     def lines(self) -> Iterator[str]:
         for kind, found in self.wrong.items():
-            yield f"{kind}: {len(found):,}, such as {'; '.join(one[:SHOWN_LENGTH] for one in found[:SHOWN])}"
+            examples = "; ".join(one[:SHOWN_LENGTH] for one in found[:SHOWN])
+            yield f"{kind}: {len(found):,}, such as {examples}"
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Stores:
 def reckon(
     stores: Stores, acknowledged: Sequence[Sent], unacknowledged: Sequence[Sent]
 ) -> Findings:
-    """Compare everything with what must be there. What was never acknowledged may be there, once."""
+    """Compare every state with the due one. An unacknowledged event may be there, once."""
     found = Findings()
     history = Lake(stores.lake, stores.namespace)
     rows = history.read(lake.INTERACTIONS, columns=[*_FIELDS, *_PLACE])
@@ -325,5 +326,8 @@ def _difference(held: Any, due: Any) -> str:
         )
     if isinstance(held, list) and held and isinstance(held[0], SequenceEvent):
         surplus, missing = Counter(held) - Counter(due), Counter(due) - Counter(held)
-        return f"{len(held)} events instead of {len(due)}; surplus {list(surplus)[:2]}, missing {list(missing)[:2]}"
+        return (
+            f"{len(held)} events instead of {len(due)}; "
+            f"surplus {list(surplus)[:2]}, missing {list(missing)[:2]}"
+        )
     return f"{held} instead of {due}"[:300]

@@ -65,13 +65,15 @@ class Result:
 
     def table(self) -> str:
         figures, wrong = self.figures, self.findings.wrong
+        others = [faults for kind, faults in wrong.items() if kind not in ("lost", "double")]
         rows = [
             ("servers", self.servers),
             ("kills", ", ".join(f"{name} ×{count}" for name, count in sorted(self.kills.items()))),
             ("down at most", f"{self.slowest_restart_s:.1f} s until a new process"),
             (
                 "under load",
-                f"{figures['seconds']:,} s, {figures['events'] / max(1, figures['seconds']):.0f} events/s",
+                f"{figures['seconds']:,} s, "
+                f"{figures['events'] / max(1, figures['seconds']):.0f} events/s",
             ),
             ("messages sent", f"{figures['messages']:,} that make {figures['events']:,} events"),
             (
@@ -81,25 +83,28 @@ class Result:
             ("of them as duplicates", f"{figures.get('duplicate', 0):,} messages"),
             (
                 "sent again",
-                f"{figures.get('retried_messages', 0):,} messages in {figures.get('retried_requests', 0):,} requests",
+                f"{figures.get('retried_messages', 0):,} messages "
+                f"in {figures.get('retried_requests', 0):,} requests",
             ),
             ("answers thrown away", f"{figures.get('answers_lost', 0):,} requests"),
             (
                 "on the topic",
-                f"{figures['records_on_topic']:,} records, {figures['repeats_on_topic']:,} of them repeats",
+                f"{figures['records_on_topic']:,} records, "
+                f"{figures['repeats_on_topic']:,} of them repeats",
             ),
             ("marked as maybe repeats", f"{figures['marked_maybe_repeat']:,} records"),
             ("in the lake", f"{figures['rows_in_lake']:,} rows"),
             (
                 "in Redis",
-                f"{figures['visitors']:,} visitors, {figures['visitors_merged']:,} merged, {figures['items']:,} items",
+                f"{figures['visitors']:,} visitors, {figures['visitors_merged']:,} merged, "
+                f"{figures['items']:,} items",
             ),
             ("training runs", ", ".join(self._runs()) or "none"),
             ("lost", f"{len(wrong.get('lost', ())):,}"),
             ("double", f"{len(wrong.get('double', ())):,}"),
             (
                 "anything else wrong",
-                f"{sum(len(found) for kind, found in wrong.items() if kind not in ('lost', 'double')):,}",
+                f"{sum(map(len, others)):,}",
             ),
         ]
         return "\n".join(f"{name:<24} {value}" for name, value in rows)

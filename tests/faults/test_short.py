@@ -1,4 +1,4 @@
-"""The fault test, as short as it can be and still kill everything; `make faults` is the long one."""
+"""The fault test, at its shortest: it kills everything once. `make faults` is the long one."""
 
 from pathlib import Path
 

@@ -61,7 +61,8 @@ class Result:
     def faults(self) -> list[str]:
         """Restarts after which a service did not read, in words."""
         return [
-            f"{name}: {took.count(None)} of {len(took)} restarts ({kind}) had not read a new record within {LIMIT_S:g} s"
+            f"{name}: {took.count(None)} of {len(took)} restarts ({kind}) "
+            f"had not read a new record within {LIMIT_S:g} s"
             for name, kinds in self.seconds.items()
             for kind, took in kinds.items()
             if None in took

@@ -250,7 +250,7 @@ def test_bodies_stay_below_the_limit(
 
 
 def test_speed_keeps_the_pace_of_the_events(collector: Collector, tmp_path: Path) -> None:
-    """Three events a second apart, ten times faster: the last one is sent after 0.2 s, less a tick."""
+    """Three events a second apart, ten times faster: the last goes after 0.2 s, less a tick."""
     path = write(
         tmp_path / "slow.parquet",
         user_id=["u", "v", "w"],
