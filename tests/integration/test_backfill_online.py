@@ -139,11 +139,13 @@ def test_a_backfill_beside_the_stream_loses_and_doubles_nothing(
 
     thread = threading.Thread(target=stream)
     thread.start()
-    time.sleep(0.5)
-    first = shop.backfill()
-    time.sleep(0.3)
-    stop.set()
-    thread.join()
+    try:
+        time.sleep(0.5)
+        first = shop.backfill()
+        time.sleep(0.3)
+    finally:
+        stop.set()
+        thread.join()
     assert failures == []
     if cooperative:
         assert first.complete

@@ -108,7 +108,7 @@ class Scene:
         return Decision("promoted", "better", {})
 
     def until(self, run_id: str, *states: str) -> Run:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while (run := self.repository.get(run_id)) is None or run.state not in states:
             assert time.monotonic() < deadline, f"{run} never became {states}"
             time.sleep(0.005)
@@ -126,7 +126,7 @@ class Scene:
     def end(self) -> None:
         self.stop.set()
         if self.thread.ident is not None:
-            self.thread.join(10)
+            self.thread.join(60)
             assert not self.thread.is_alive()
 
 

@@ -26,7 +26,7 @@ def test_run_that_had_been_decided_when_the_service_was_killed_has_succeeded(sce
 def test_stop_during_a_run_queues_its_work_again(scene: Scene) -> None:
     run_id = scene.runs.request(RunRequest(trigger="alert", reason="drift")).run_id
     scene.thread.start()
-    assert scene.started.wait(10)
+    assert scene.started.wait(60)
     scene.end()
     stopped = scene.repository.get(run_id)
     assert stopped is not None
@@ -91,7 +91,7 @@ def test_checkpoints_stay_through_a_restart_and_go_with_the_run(
 ) -> None:
     run_id = scene.runs.request(RunRequest()).run_id
     scene.thread.start()
-    assert scene.started.wait(10)
+    assert scene.started.wait(60)
     scene.end()
     (scene.artifacts.root / "checkpoints" / "of a run that ended with a kill").mkdir()
     restarted = Scene(Repository(engine), scene.artifacts)
