@@ -61,7 +61,7 @@ test: $(STAMP) ## Run every test (TEST_ARGS="-k word" for some, TEST_WORKERS=0 i
 	@$(PYTEST) $(TEST_ARGS)
 
 test-servers: $(STAMP) servers ## Run the tests that need servers on Apache Kafka, Redis and PostgreSQL (TEST_ARGS="-k word" for some)
-	@TEST_SERVERS=real $(PYTEST) tests/integration tests/e2e tests/faults --durations=15 $(TEST_ARGS)
+	@TEST_SERVERS=real $(PYTEST) tests/integration tests/e2e tests/faults tests/restarts --durations=15 $(TEST_ARGS)
 
 # Installs what Debian has of them, as root; what is absent then, the tests say with the way to get it.
 servers:

@@ -27,7 +27,6 @@ from tests.restarts.readers import Reader
 from tests.servers import Servers, database, kafka_settings, redis_settings
 
 NAMES: Final = ("features", "training", "monitoring", "serving")
-LIMIT_S: Final = 15.0
 _START_S: Final = 90.0
 # Long enough to outlive the time of any poll, as an answer that comes late by a garbage collection
 # or a retransmission does.
@@ -38,12 +37,13 @@ _HELD_S: Final = 0.3
 class Case:
     """`plain` restarts of each service, every other one at once and the rest after its session has
     ended; then `held` ones with late answers to SyncGroup. `instance_ids` says whether services are
-    static members of their groups.
+    static members of their groups. A service that has not read within `limit_s` does not read.
     """
 
     plain: int
     held: int
     instance_ids: bool = False
+    limit_s: float = 15.0
 
 
 @dataclass
@@ -62,7 +62,7 @@ class Result:
         """Restarts after which a service did not read, in words."""
         return [
             f"{name}: {took.count(None)} of {len(took)} restarts ({kind}) "
-            f"had not read a new record within {LIMIT_S:g} s"
+            f"had not read a new record within {self.case.limit_s:g} s"
             for name, kinds in self.seconds.items()
             for kind, took in kinds.items()
             if None in took
@@ -132,7 +132,7 @@ def _restart(
             hold.wait()
         bed.children[name].kill()
         time.sleep(0.0 if kind == "at once" else later_s)
-        seconds = _until_read(bed, name)
+        seconds = _until_read(bed, name, case.limit_s)
         result.seconds[name][kind].append(seconds)
         progress(
             f"{name} ({kind}): "
@@ -140,16 +140,16 @@ def _restart(
         )
 
 
-def _until_read(bed: _Bed, name: str) -> float | None:
-    """Start a service; the seconds until it has read a record that is sent now, None past the
-    limit.
+def _until_read(bed: _Bed, name: str, limit_s: float) -> float | None:
+    """Start a service; the seconds until it has read a record that is sent now, None past
+    `limit_s`.
     """
     bed.children[name].launch()
     started = time.monotonic()
     record = f"r-{uuid.uuid4().hex[:12]}"
     bed.publish(bed.readers[name], record)
     while not bed.readers[name].has_read(record):
-        if time.monotonic() - started > LIMIT_S:
+        if time.monotonic() - started > limit_s:
             return None
         time.sleep(0.05)
     return time.monotonic() - started
