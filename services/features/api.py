@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 import orjson
-from fastapi import APIRouter, Depends, Path, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel, Field, ValidationError
 
 from services.features import pushes
@@ -54,7 +54,7 @@ class Parts:
 
 
 def parts(request: Request) -> Parts:
-    """The parts that the lifespan in `app.py` has opened."""
+    """The parts that the lifespan has opened."""
     opened: Parts = request.app.state.parts
     return opened
 
@@ -227,11 +227,12 @@ def _refused(error: ValueError, code: str, feast_class: str, status: int = 400) 
     responses={404: {"description": "the entity was never seen"}},
 )
 async def features(
-    opened: Annotated[Parts, Depends(parts)],
+    request: Request,
     view: Literal["visitor", "item"],
     entity_id: EntityId,
 ) -> dict[str, Any]:
     """The stored state of a visitor or an item, with its features at this moment."""
+    opened = parts(request)
     read = feature_reads.visitor_detail if view == "visitor" else feature_reads.item_detail
     try:
         detail = await read(opened.reader, entity_id, now_ms())
@@ -243,11 +244,12 @@ async def features(
 
 
 @router.get("/v1/feature-views")
-async def feature_views(opened: Annotated[Parts, Depends(parts)]) -> dict[str, Any]:
+async def feature_views(request: Request) -> dict[str, Any]:
     """The declared feature views.
 
     Each has its entity, join keys, time to live, and features with type, default and description.
     """
+    opened = parts(request)
     views = opened.registry.views
     return {
         "items": [asdict(view) | {"join_key": view.join_key} for view in views],
@@ -256,15 +258,17 @@ async def feature_views(opened: Annotated[Parts, Depends(parts)]) -> dict[str, A
 
 
 @router.get("/v1/feature-services")
-async def feature_services(opened: Annotated[Parts, Depends(parts)]) -> dict[str, Any]:
+async def feature_services(request: Request) -> dict[str, Any]:
     """The feature services: lists of features, as "view:feature", that are read under one name."""
+    opened = parts(request)
     services = opened.registry.services
     return {"items": [asdict(service) for service in services], "next_cursor": None}
 
 
 @router.get("/v1/status")
-def status(opened: Annotated[Parts, Depends(parts)]) -> dict[str, Any]:
+def status(request: Request) -> dict[str, Any]:
     """Progress of the service along the stream, read from the broker and the lake now."""
+    opened = parts(request)
     lake, progress = opened.lake, opened.materializer.progress()
     try:
         rows = {table: lake.count(table) for table in (INTERACTIONS, CATALOG, RECOMMENDATIONS)}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, Field
 
@@ -57,13 +57,12 @@ class Parts:
         return self.checkup.latest
 
 
-async def parts(request: Request) -> Parts:  # async, or FastAPI would call it in a thread
+def parts(request: Request) -> Parts:
     """The parts that the lifespan has opened."""
     opened: Parts = request.app.state.parts
     return opened
 
 
-PartsOf = Annotated[Parts, Depends(parts)]
 NOT_CHECKED_YET: dict[int | str, dict[str, Any]] = {
     503: {"model": Problem, "description": "the first round is under way"}
 }
@@ -139,8 +138,9 @@ def page() -> HTMLResponse:
 
 
 @router.get("/overview", summary="The newest round of checks, whole", responses=NOT_CHECKED_YET)
-def overview(opened: PartsOf) -> Overview:
+def overview(request: Request) -> Overview:
     """Services, champion and latest runs, freshness, drift, click-through by version."""
+    opened = parts(request)
     return Overview(
         snapshot=opened.snapshot(),
         check_interval_s=opened.settings.check_interval_s,
@@ -149,15 +149,16 @@ def overview(opened: PartsOf) -> Overview:
 
 
 @router.get("/services", summary="State of every service", responses=NOT_CHECKED_YET)
-def services(opened: PartsOf) -> ServicesReport:
+def services(request: Request) -> ServicesReport:
     """The answers of each `/health/ready` in the newest round of checks."""
+    opened = parts(request)
     snapshot = opened.snapshot()
     return ServicesReport(checked_at=snapshot.checked_at, items=snapshot.services)
 
 
 @router.get("/reports/quality", summary="Click-through and conversion of slates")
 def quality_report(
-    opened: PartsOf,
+    request: Request,
     hours: Annotated[
         int, Query(ge=1, le=24 * 90, description="length of the period up to now")
     ] = 24,
@@ -170,6 +171,7 @@ def quality_report(
     An interaction counts for the slate that it names, else for the visitor's newest slate with the
     item within the attribution window. Each item of a slate counts once.
     """
+    opened = parts(request)
     now_ms = opened.clock()
     since = now_ms - hours * HOUR_MS
     since -= since % BUCKET_MS
@@ -184,11 +186,12 @@ def quality_report(
     summary="Drift of the model's features since training",
     responses=NOT_CHECKED_YET,
 )
-def drift_report(opened: PartsOf) -> DriftReport:
+def drift_report(request: Request) -> DriftReport:
     """The population stability index of each feature, and the mix of answering steps.
 
     Recent slates are compared with the champion's reference.
     """
+    opened = parts(request)
     return opened.snapshot().drift
 
 
@@ -198,7 +201,7 @@ def drift_report(opened: PartsOf) -> DriftReport:
     responses={400: {"model": Problem, "description": "invalid_cursor"}},
 )
 def alerts(
-    opened: PartsOf,
+    request: Request,
     state: Annotated[Literal["open", "closed", "all"], Query()] = "all",
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
     cursor: Annotated[
@@ -206,6 +209,7 @@ def alerts(
     ] = None,
 ) -> AlertPage:
     """Open and closed alerts with their evidence."""
+    opened = parts(request)
     page = opened.book.page(state, limit + 1, _position(cursor) if cursor else None)
     last = page[limit - 1] if len(page) > limit else None
     return AlertPage(

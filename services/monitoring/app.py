@@ -8,13 +8,13 @@ from fastapi import FastAPI
 
 from services.monitoring import api
 from services.monitoring.alert_repository import AlertBook
+from services.monitoring.alert_rules import rules
 from services.monitoring.checkup import Checkup
 from services.monitoring.consumer import consumer_target
 from services.monitoring.gauges import SnapshotCollector
 from services.monitoring.migrations import MIGRATIONS
 from services.monitoring.probes import Probes
 from services.monitoring.repository import SlateLog
-from services.monitoring.rules import rules
 from services.monitoring.settings import MonitoringSettings
 from slipstream.broker.producer import OutgoingRecord, open_producer
 from slipstream.broker.watch import ConsumerWatch

@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 
 from services.monitoring import snapshot as state
 from services.monitoring.alert_repository import AlertBook
+from services.monitoring.alert_rules import Rule
 from services.monitoring.alerting import Alert, Hysteresis, Streak, step
 from services.monitoring.probes import Probes
 from services.monitoring.repository import SlateLog
-from services.monitoring.rules import Rule
 from services.monitoring.settings import MonitoringSection
 from services.monitoring.snapshot import Snapshot
 from slipstream.broker.kafka import BrokerUnavailableError

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Body, Path, Query, Request, Response
 
 from services.serving import open_inference
 from services.serving.answers import Answer, RecommendationRequest, Step
@@ -32,13 +32,12 @@ class Parts:
     catalog: Catalog
 
 
-async def parts(request: Request) -> Parts:  # async, or FastAPI would call it in a thread
+def parts(request: Request) -> Parts:
     """The parts that the lifespan has opened."""
     opened: Parts = request.app.state.parts
     return opened
 
 
-PartsOf = Annotated[Parts, Depends(parts)]
 PathId = Annotated[Id, Path()]
 ANSWER: dict[int | str, dict[str, Any]] = {
     200: {"model": RecommendationResponse},
@@ -54,7 +53,7 @@ async def recommendations(
     request: Request, user_id: PathId, query: Annotated[SlateQuery, Query()]
 ) -> Response:
     """The `n` best items for this visitor now. An unknown visitor gets trending items."""
-    opened: Parts = request.app.state.parts  # the hot route pays for no dependency
+    opened = parts(request)
     wanted = RecommendationRequest(
         query.n, user_id, exclude=frozenset(query.exclude), placement=query.placement
     )
@@ -63,27 +62,30 @@ async def recommendations(
 
 @router.get("/similar/{item_id:path}", responses=ANSWER | NOT_FOUND)
 async def similar(
-    opened: PartsOf, item_id: PathId, query: Annotated[ItemSlateQuery, Query()]
+    request: Request, item_id: PathId, query: Annotated[ItemSlateQuery, Query()]
 ) -> Response:
     """The `n` items that go best with this one.
 
     404 for an item that neither the model nor the catalogue knows.
     """
+    opened = parts(request)
     _require_item(opened, item_id)
     wanted = _without_history(query, (Step.SIMILAR, Step.TRENDING), similar_to=(item_id,))
     return _slate(opened, await opened.pipeline.recommend(wanted), query.attributes)
 
 
 @router.get("/trending", responses=ANSWER)
-async def trending(opened: PartsOf, query: Annotated[ItemSlateQuery, Query()]) -> Response:
+async def trending(request: Request, query: Annotated[ItemSlateQuery, Query()]) -> Response:
     """The `n` items in most demand now."""
+    opened = parts(request)
     wanted = _without_history(query, (Step.TRENDING,))
     return _slate(opened, await opened.pipeline.recommend(wanted), query.attributes)
 
 
 @router.post("/sessions:recommend", responses=ANSWER)
-async def recommend_for_session(opened: PartsOf, body: SessionRequest) -> Response:
+async def recommend_for_session(request: Request, body: SessionRequest) -> Response:
     """The `n` best items for a visitor of whom only these events are known."""
+    opened = parts(request)
     events = [
         SequenceEvent(event.item_id, event.event_type, event.timestamp or 0, event.value)
         for event in body.events
@@ -101,18 +103,20 @@ async def recommend_for_session(opened: PartsOf, body: SessionRequest) -> Respon
 
 
 @router.post("/rank", responses=ANSWER)
-async def rank(opened: PartsOf, body: RankRequest) -> Response:
+async def rank(request: Request, body: RankRequest) -> Response:
     """The caller's items, best first for this visitor.
 
     Items that can't be told apart keep their order, at the end, with score 0.
     """
+    opened = parts(request)
     answer = await opened.pipeline.rank(body.user_id, body.items, body.placement)
     return _slate(opened, answer, body.attributes)
 
 
 @router.get("/model", responses=NOT_FOUND, tags=["model"])
-async def model(opened: PartsOf) -> Response:
+async def model(request: Request) -> Response:
     """The model in service, and the one before it."""
+    opened = parts(request)
     holder = opened.models
     if holder.current is None:
         raise NotFoundError(holder.problem or "no model is loaded yet", code="no_model")
@@ -209,16 +213,18 @@ async def live() -> dict[str, bool]:
 
 
 @inference.get("/health/ready", response_class=Response)
-async def ready(opened: PartsOf) -> Response:
+async def ready(request: Request) -> Response:
     """Whether a model is loaded. 503 until then, though recommendations are answered."""
+    opened = parts(request)
     loaded = opened.models.current is not None
     return _json({"ready": loaded}, 200 if loaded else 503)
 
 
 @inference.get(MODEL_PATHS[0], response_class=Response)
 @inference.get(MODEL_PATHS[1], response_class=Response)
-async def model_metadata(opened: PartsOf, version: str = "") -> Response:
+async def model_metadata(request: Request, version: str = "") -> Response:
     """The model's versions, inputs and outputs."""
+    opened = parts(request)
     try:
         _require_version(opened, version)
     except ServiceError as error:
@@ -228,8 +234,9 @@ async def model_metadata(opened: PartsOf, version: str = "") -> Response:
 
 @inference.get(MODEL_PATHS[0] + "/ready", response_class=Response)
 @inference.get(MODEL_PATHS[1] + "/ready", response_class=Response)
-async def model_ready(opened: PartsOf, version: str = "") -> Response:
+async def model_ready(request: Request, version: str = "") -> Response:
     """Whether the model, or this version of it, is in service."""
+    opened = parts(request)
     present = _version(opened)
     loaded = present is not None and version in ("", present)
     return _json({"name": open_inference.NAME, "ready": loaded}, 200 if loaded else 503)
@@ -238,13 +245,14 @@ async def model_ready(opened: PartsOf, version: str = "") -> Response:
 @inference.post(MODEL_PATHS[0] + "/infer", response_class=Response)
 @inference.post(MODEL_PATHS[1] + "/infer", response_class=Response)
 async def infer(
-    opened: PartsOf, body: Annotated[dict[str, Any], Body()], version: str = ""
+    request: Request, body: Annotated[dict[str, Any], Body()], version: str = ""
 ) -> Response:
     """Recommendations for the visitors of a BYTES tensor `user_id`.
 
     Visitors that the model can't answer for get the fallbacks of the other routes. Errors are
     `{"error": …}`, as the protocol has them.
     """
+    opened = parts(request)
     try:
         _require_version(opened, version)
         inference_request = open_inference.parse(body)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, HTMLResponse
 from pydantic import BaseModel, Field
 
@@ -60,13 +60,12 @@ class Parts:
     artifacts: Artifacts
 
 
-async def parts(request: Request) -> Parts:  # async, or FastAPI would call it in a thread
+def parts(request: Request) -> Parts:
     """The parts that the lifespan has opened."""
     opened: Parts = request.app.state.parts
     return opened
 
 
-Training = Annotated[Parts, Depends(parts)]
 Limit = Annotated[int, Query(ge=1, le=500)]
 
 # A report loads nothing and runs nothing, whatever text its data hold.
@@ -76,17 +75,19 @@ router = APIRouter(prefix="/v1", tags=["training"])
 
 
 @router.post("/runs", status_code=202)
-def request_run(training: Training, body: RunRequest | None = None) -> Run:
+def request_run(request: Request, body: RunRequest | None = None) -> Run:
     """Queue a run.
 
     If a run of the same profile waits already, it is returned: it will see the same data.
     """
+    training = parts(request)
     return training.runs.request(body or RunRequest())
 
 
 @router.get("/runs")
-def list_runs(training: Training, limit: Limit = 50, cursor: str | None = None) -> RunPage:
+def list_runs(request: Request, limit: Limit = 50, cursor: str | None = None) -> RunPage:
     """Runs, newest first."""
+    training = parts(request)
     if cursor is not None and not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
         raise InvalidRequestError(f"not a cursor: {cursor}", code="invalid_cursor")
     runs, following = training.repository.page(limit, int(cursor) if cursor is not None else None)
@@ -94,8 +95,9 @@ def list_runs(training: Training, limit: Limit = 50, cursor: str | None = None) 
 
 
 @router.get("/runs/{run_id}")
-def get_run(training: Training, run_id: str) -> Run:
+def get_run(request: Request, run_id: str) -> Run:
     """A run's state, stage and progress; after its success, its model and the gate's decision."""
+    training = parts(request)
     run = training.repository.get(run_id)
     if run is None:
         raise NotFoundError(f"there is no run {run_id}", code="no_run")
@@ -103,19 +105,21 @@ def get_run(training: Training, run_id: str) -> Run:
 
 
 @router.get("/runs/{run_id}/decisions")
-def list_decisions(training: Training, run_id: str) -> list[Audit]:
+def list_decisions(request: Request, run_id: str) -> list[Audit]:
     """The gate's audit record of a run: decision, reason, and all its numbers and settings."""
-    get_run(training, run_id)
+    training = parts(request)
+    get_run(request, run_id)
     return training.repository.decisions(run_id)
 
 
 @router.get("/runs/{run_id}/report", response_class=HTMLResponse)
-def get_report(training: Training, run_id: str) -> FileResponse:
+def get_report(request: Request, run_id: str) -> FileResponse:
     """A page about a run that made a model: data, figures, decision, lists before and after.
 
     It is kept as long as the model.
     """
-    get_run(training, run_id)
+    training = parts(request)
+    get_run(request, run_id)
     try:
         page = training.artifacts.report(run_id)
     except ArtifactNotFoundError as error:
@@ -129,8 +133,9 @@ def get_report(training: Training, run_id: str) -> FileResponse:
 
 
 @router.post("/runs/{run_id}:cancel", status_code=202)
-def cancel_run(training: Training, run_id: str) -> Run:
+def cancel_run(request: Request, run_id: str) -> Run:
     """Take a run off the queue, or stop it; a running one is `cancelled` after the answer."""
+    training = parts(request)
     try:
         return training.runs.cancel(run_id)
     except LookupError as error:
@@ -140,8 +145,9 @@ def cancel_run(training: Training, run_id: str) -> Run:
 
 
 @router.get("/models")
-def list_models(training: Training, limit: Limit = 50, cursor: str | None = None) -> ModelPage:
+def list_models(request: Request, limit: Limit = 50, cursor: str | None = None) -> ModelPage:
     """Registered versions, newest first, with the aliases that point at them."""
+    training = parts(request)
     try:
         models, following = training.registry.versions(limit, cursor)
     except ValueError as error:
@@ -152,8 +158,9 @@ def list_models(training: Training, limit: Limit = 50, cursor: str | None = None
 
 
 @router.get("/models/{version}")
-def get_model(training: Training, version: str) -> ModelVersion:
+def get_model(request: Request, version: str) -> ModelVersion:
     """A version: its figures, the lake version that it was fitted on, its files."""
+    training = parts(request)
     try:
         return training.registry.get(version)
     except UnknownVersionError as error:
@@ -163,8 +170,9 @@ def get_model(training: Training, version: str) -> ModelVersion:
 
 
 @router.post("/models/{version}:promote")
-def promote_model(training: Training, version: str, body: Reason | None = None) -> ModelVersion:
+def promote_model(request: Request, version: str, body: Reason | None = None) -> ModelVersion:
     """Make a version the champion whatever the gate's decision; serving loads it in seconds."""
+    training = parts(request)
     try:
         return training.publisher.promote(version, (body or Reason()).reason)
     except UnknownVersionError as error:
@@ -174,8 +182,9 @@ def promote_model(training: Training, version: str, body: Reason | None = None) 
 
 
 @router.post("/models:rollback")
-def rollback_model(training: Training, body: Reason | None = None) -> ModelVersion:
+def rollback_model(request: Request, body: Reason | None = None) -> ModelVersion:
     """Make the previous champion champion again, and return it."""
+    training = parts(request)
     try:
         return training.publisher.rollback((body or Reason()).reason)
     except NoPreviousError as error:
@@ -185,8 +194,9 @@ def rollback_model(training: Training, body: Reason | None = None) -> ModelVersi
 
 
 @router.get("/aliases/{alias}")
-def get_alias(training: Training, alias: Literal["champion", "challenger"]) -> ModelVersion:
+def get_alias(request: Request, alias: Literal["champion", "challenger"]) -> ModelVersion:
     """The version that an alias points at. 404 with code `no_model` while there is none."""
+    training = parts(request)
     try:
         model = training.registry.alias(alias)
     except RegistryUnavailableError as error:
@@ -199,8 +209,9 @@ def get_alias(training: Training, alias: Literal["champion", "challenger"]) -> M
 
 
 @router.get("/models/{version}/files/{name}", response_class=FileResponse)
-def get_file(training: Training, version: str, name: str) -> FileResponse:
+def get_file(request: Request, version: str, name: str) -> FileResponse:
     """One file of a bundle: `manifest.json`, or any that it names."""
+    training = parts(request)
     try:
         directory = training.artifacts.path(version)
         manifest = Manifest.model_validate_json((directory / "manifest.json").read_bytes())

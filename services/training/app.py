@@ -10,7 +10,6 @@ from threading import Event
 from fastapi import FastAPI
 
 from services.training import api
-from services.training.alert_repository import WaitingAlerts
 from services.training.announcer import Announcer
 from services.training.metrics import TrainingMetrics
 from services.training.migrations import MIGRATIONS
@@ -24,6 +23,7 @@ from services.training.run.process import run_in_child
 from services.training.runs import Runs
 from services.training.settings import TrainingSettings
 from services.training.triggers import Triggers
+from services.training.waiting_alert_repository import WaitingAlerts
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.loop import consume
 from slipstream.broker.producer import open_producer

@@ -9,12 +9,12 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
-from services.training.alert_repository import WaitingAlert, WaitingAlerts
 from services.training.catalog_changes import CatalogChanges
 from services.training.records import LastRun
 from services.training.repository import Repository
 from services.training.runs import Runs
 from services.training.settings import TrainingSection
+from services.training.waiting_alert_repository import WaitingAlert, WaitingAlerts
 from slipstream.broker.batch import Batch
 from slipstream.chassis.logging import carrying, get_logger
 from slipstream.contracts.events import AlertEvent

@@ -18,7 +18,7 @@ from slipstream.features.identity import linked_user
 from slipstream.features.item import ItemState
 from slipstream.features.visitor import VisitorState
 from slipstream.stores import layout
-from slipstream.stores.catalog_entries import CatalogEntries
+from slipstream.stores.catalog_store import CatalogEntries
 from slipstream.stores.connection import Scripts, connect, translated
 from slipstream.stores.connection import StoreUnavailableError as StoreUnavailableError
 from slipstream.stores.items import Items, contributions

@@ -209,7 +209,7 @@ def follow(run_id: str | None, as_json: bool, url: str | None, data_dir: Path) -
 
 
 def _follow(peer: "Peer", run_id: str, as_json: bool) -> None:
-    from slipstream_cli.commands.run_progress import follow as follow_run
+    from slipstream_cli.commands.run_watch import follow as follow_run
     from slipstream_cli.local.terminal import Terminal
 
     try:
@@ -235,7 +235,7 @@ def _follow(peer: "Peer", run_id: str, as_json: bool) -> None:
 
 
 def _show(run: "Run") -> None:
-    from slipstream_cli.commands.run_progress import activity
+    from slipstream_cli.commands.run_watch import activity
 
     left = f", about {format_duration(run.eta_s)} left" if run.eta_s else ""
     resumed = f", takes up {run.resumes} (attempt {run.attempt})" if run.resumes else ""

@@ -13,8 +13,6 @@ from typing import IO
 PR_SET_PDEATHSIG = 1
 # Exit status of a command that Ctrl-C ended, as in shells.
 INTERRUPTED = 130
-# The sockets that hold the ports of `free_port`.
-_port_holders: list[socket.socket] = []
 
 
 class StartError(Exception):
@@ -203,8 +201,8 @@ def free_port() -> int:
     holder = socket.socket()
     holder.bind(("127.0.0.1", 0))
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    _port_holders.append(holder)
     port: int = holder.getsockname()[1]
+    holder.detach()  # the descriptor stays open, without an object that would close it
     return port
 
 

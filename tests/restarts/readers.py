@@ -8,9 +8,9 @@ import httpx
 from sqlalchemy import Engine, exists, select
 
 from services.monitoring.slate_tables import slates
-from services.training.alert_repository import WaitingAlerts
 from services.training.migrations import MIGRATIONS
 from services.training.repository import Repository
+from services.training.waiting_alert_repository import WaitingAlerts
 from slipstream.broker.producer import OutgoingRecord
 from slipstream.contracts.events import AlertEvent, CatalogRecord, Interaction, Severity, Slate
 from slipstream.contracts.topics import ALERTS, CATALOG, INTERACTIONS, RECOMMENDATIONS

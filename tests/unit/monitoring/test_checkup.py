@@ -10,12 +10,12 @@ from prometheus_client import CollectorRegistry, generate_latest
 from sqlalchemy import Engine
 
 from services.monitoring.alert_repository import AlertBook
+from services.monitoring.alert_rules import rules
 from services.monitoring.arrivals import Arrivals
 from services.monitoring.checkup import Checkup
 from services.monitoring.gauges import SnapshotCollector
 from services.monitoring.probes import Champion, FeaturesStatus, ServiceState, Training
 from services.monitoring.repository import SlateLog
-from services.monitoring.rules import rules
 from services.monitoring.settings import MonitoringSection
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.contracts.bundle import Histogram

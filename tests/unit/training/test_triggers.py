@@ -7,13 +7,13 @@ import pytest
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 
-from services.training.alert_repository import WaitingAlert, WaitingAlerts
 from services.training.metrics import TrainingMetrics
 from services.training.records import LastRun
 from services.training.repository import Repository
 from services.training.runs import Runs
 from services.training.settings import TrainingSection
 from services.training.triggers import MINUTE_MS, DueRun, Triggers, due, overdue
+from services.training.waiting_alert_repository import WaitingAlert, WaitingAlerts
 from slipstream.broker.batch import Batch, Message
 from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.events import AlertEvent, Severity

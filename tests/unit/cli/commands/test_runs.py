@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from slipstream_cli.__main__ import cli
-from slipstream_cli.commands import run_progress
+from slipstream_cli.commands import run_watch
 from slipstream_cli.local.processes import INTERRUPTED
 from tests.unit.cli.rest_answers import Answers, InTurn, answers, problem
 
@@ -128,7 +128,7 @@ def test_ctrl_c_stops_the_following_and_says_so(
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run_progress, "follow", interrupted)
+    monkeypatch.setattr(run_watch, "follow", interrupted)
     stopped = invoke("follow", "r1")
     assert stopped.exit_code == INTERRUPTED
     assert "the run goes on" in stopped.output and "slipstream runs cancel r1" in stopped.output

@@ -4,9 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from services.monitoring.drift_monitor import MixDrift
-from services.monitoring.probes import FeaturesStatus, Training
-from services.monitoring.rules import (
+from services.monitoring.alert_rules import (
     ClickThroughDropped,
     FallbackShareHigh,
     FeatureDrift,
@@ -16,6 +14,8 @@ from services.monitoring.rules import (
     ServiceDown,
     rules,
 )
+from services.monitoring.drift_monitor import MixDrift
+from services.monitoring.probes import FeaturesStatus, Training
 from services.monitoring.settings import MonitoringSection
 from slipstream.contracts.events import Severity
 from tests.unit.monitoring.builders import feature, service, slates_clicked, snapshot

@@ -4,7 +4,7 @@ import pytest
 
 from slipstream.chassis.client import Peer, PeerError
 from slipstream.contracts.rest import Run
-from slipstream_cli.commands.run_progress import activity, follow
+from slipstream_cli.commands.run_watch import activity, follow
 from tests.unit.cli.rest_answers import Answers, InTurn, problem
 
 
