@@ -17,10 +17,10 @@ from sqlalchemy import Engine, MetaData, Table, func, inspect, select, text
 from services.monitoring import alert_repository as monitoring_alerts
 from services.monitoring import migrations as monitoring_migrations
 from services.monitoring import slate_tables as monitoring_slates
-from services.training import waiting_alert_repository as training_alerts
 from services.training import migrations as training_migrations
 from services.training import model_event_repository as training_events
 from services.training import repository as training_runs
+from services.training import waiting_alert_repository as training_alerts
 from services.training.repository import Repository
 from slipstream.chassis.settings import DatabaseSettings
 from slipstream.stores import metadata
