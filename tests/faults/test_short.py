@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import pytest
+
 from slipstream.contracts.services import SERVICES
 from tests.faults.run import Case, run
 from tests.servers import Servers
 
 
+@pytest.mark.servers("real")  # on the embedded ones: make faults
 def test_every_acknowledged_event_counts_once_when_each_service_and_its_servers_are_killed(
     tmp_path: Path, servers: Servers
 ) -> None:
