@@ -21,7 +21,7 @@ class Section(BaseModel):
 
 
 class KafkaSettings(Section):
-    """How to reach the Kafka-protocol broker."""
+    """Address and limits of the Kafka-protocol broker."""
 
     bootstrap_servers: str = Field(
         "127.0.0.1:9092", description="host:port, several separated by commas"
@@ -62,7 +62,7 @@ class KafkaSettings(Section):
 
 
 class RedisSettings(Section):
-    """How to reach the Redis or Valkey server that holds the online store."""
+    """Address and limits of the Redis or Valkey server that holds the online store."""
 
     url: SecretStr = Field(
         SecretStr("redis://127.0.0.1:6379/0"), description="redis:// or rediss:// (TLS)"

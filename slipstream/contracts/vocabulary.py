@@ -45,5 +45,5 @@ MAX_POSITION: Final = 2**31 - 1
 
 
 def signal_weight(event_type: str) -> float:
-    """How strongly an event of this type speaks for its item: 0 or more, 1 for a custom type."""
+    """The weight of an event of this type for its item: 0 or more, 1 for a custom type."""
     return SIGNAL_WEIGHTS.get(event_type, 1.0)

@@ -152,7 +152,7 @@ def _seen_by(bundle: Bundle, candidates: Candidates, columns: list[int]) -> Cand
 def _label_rank(
     bundle: Bundle, query: Query, candidates: Candidates, place: NDArray[np.int64]
 ) -> int:
-    """How many candidates come before that at `place`; UNRANKED where it is empty."""
+    """The number of candidates before that at `place`; UNRANKED where it is empty."""
     if not len(place):
         return int(UNRANKED)
     return int(rank_in(rank(bundle, query.history, candidates), int(place[0])))

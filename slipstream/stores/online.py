@@ -84,7 +84,7 @@ class OnlineStore:
 
     @property
     def lost_races(self) -> int:
-        """How often another writer was faster, since the start."""
+        """The number of times that another writer was faster, since the start."""
         return self._scripts.lost_races
 
     def apply(self, records: Sequence[StreamInteraction]) -> dict[str, VisitorState]:
