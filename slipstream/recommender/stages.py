@@ -4,8 +4,7 @@ The REST endpoint and offline evaluation both run these, in NumPy alone.
 
 A request costs the events of the history times the neighbours of each, whatever the size of the
 catalogue, and the network's comparison of one vector with the items' vectors: with all of them up
-to 20,000 items, with the nearest clusters beyond (docs/adr/0018). The median at 1,000,000 items is
-1.7 times that at 10,000 (docs/performance.md).
+to 20,000 items, with the nearest clusters beyond (docs/adr/0018).
 """
 
 from collections.abc import Callable, Iterable, Sequence, Set
