@@ -1,7 +1,7 @@
 """REST clients of the services for commands: their URLs, and one-line errors when a call fails."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,17 @@ _TRAINING_URL, _SERVING_URL, _TOKEN = (
 json_flag = click.option(
     "--json", "as_json", is_flag=True, help="Print the service's answer as JSON instead of text."
 )
+
+
+def limit_option(entries: str) -> Callable[[Any], Any]:
+    """Build the option `--limit`: the most entries of a list that are shown, 20 by default."""
+    return click.option(
+        "--limit",
+        type=click.IntRange(1, 500),
+        default=20,
+        show_default=True,
+        help=f"Most {entries} shown, newest first.",
+    )
 
 
 def training_options(command: Any) -> Any:

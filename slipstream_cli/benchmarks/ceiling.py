@@ -7,7 +7,7 @@ from typing import NamedTuple
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.partitioner import DefaultPartitioner
 
-from slipstream.broker.arguments import producer_arguments
+from slipstream.broker.arguments import consumer_arguments, producer_arguments
 from slipstream.broker.kafka import connection
 from slipstream.broker.topics import physical
 from slipstream.chassis.settings import KafkaSettings
@@ -99,14 +99,7 @@ def raw_consumer_rate(
 
     It reads the topic from its beginning to its end, with the arguments that `Consumer` gives it.
     """
-    consumer = KafkaConsumer(
-        **connection(settings),
-        group_id=None,
-        enable_auto_commit=False,
-        fetch_max_wait_ms=settings.fetch_max_wait_ms,
-        max_poll_records=max_poll_records,
-        metrics_enabled=False,
-    )
+    consumer = KafkaConsumer(**consumer_arguments(settings, None, max_poll_records))
     partitions = [
         TopicPartition(physical(namespace, topic), number) for number in range(topic.partitions)
     ]

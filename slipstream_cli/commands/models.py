@@ -8,7 +8,14 @@ import click
 
 from slipstream.contracts.times import format_time
 from slipstream_cli.output import figures, show_facts, show_json, show_table
-from slipstream_cli.peers import json_flag, segment, serving_peer, training_options, training_peer
+from slipstream_cli.peers import (
+    json_flag,
+    limit_option,
+    segment,
+    serving_peer,
+    training_options,
+    training_peer,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,13 +40,7 @@ def models() -> None:
 
 
 @models.command("list", short_help="Show the registered versions.")
-@click.option(
-    "--limit",
-    type=click.IntRange(1, 500),
-    default=20,
-    show_default=True,
-    help="Most versions shown, newest first.",
-)
+@limit_option("versions")
 @json_flag
 @training_options
 def list_models(limit: int, as_json: bool, url: str | None, data_dir: Path) -> None:

@@ -8,7 +8,7 @@ import click
 from slipstream.contracts.times import format_duration, format_time
 from slipstream_cli.local.processes import INTERRUPTED
 from slipstream_cli.output import figures, show_facts, show_json, show_table
-from slipstream_cli.peers import json_flag, segment, training_options, training_peer
+from slipstream_cli.peers import json_flag, limit_option, segment, training_options, training_peer
 
 if TYPE_CHECKING:
     from slipstream.chassis.client import Peer
@@ -28,13 +28,7 @@ def runs() -> None:
 
 
 @runs.command("list", short_help="Show the latest runs.")
-@click.option(
-    "--limit",
-    type=click.IntRange(1, 500),
-    default=20,
-    show_default=True,
-    help="Most runs shown, newest first.",
-)
+@limit_option("runs")
 @json_flag
 @training_options
 def list_runs(limit: int, as_json: bool, url: str | None, data_dir: Path) -> None:

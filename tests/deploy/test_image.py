@@ -52,12 +52,11 @@ def test_requirements_of_a_light_image_hold_no_training_library(service: str) ->
 
 PACKAGES = ("slipstream", "services", "slipstream_cli")
 # Modules of the commands that the runbook uses in containers, with the images that can run them.
-# Dead letters are sent by the module that replays files, which needs pyarrow.
 COMMANDS = {
     "runs": tuple(SERVICES),
     "models": tuple(SERVICES),
     "write_keys": tuple(SERVICES),
-    "dead_letters": ("features", "training"),
+    "dead_letters": tuple(SERVICES),
 }
 # Imported only by `slipstream backfill --engine spark`, which says what to install where they are
 # absent.
