@@ -52,22 +52,24 @@ class Guard:
             )(scope, receive, send)
             return
         announced = _header(scope, b"content-length")
-        if announced is None:
-            receive = self._counted(receive)
-        elif not announced.isdigit() or int(announced[:20]) > self._most:
+        # Zeros at the front are cut off, and digits that no limit has: a long number costs nothing.
+        if announced is not None and (
+            not announced.isdigit() or int(announced.lstrip(b"0")[:20] or b"0") > self._most
+        ):
             # The connection closes, so that the rest of the body need not be read.
             await problem_of(TooLargeError(self._too_large, headers={"Connection": "close"}))(
                 scope, receive, send
             )
             return
-        await self.app(scope, receive, send)
+        # Counted in any case: a parser may read chunks past the length that was announced.
+        await self.app(scope, self._counted(receive), send)
 
     def _trusted(self, scope: Scope) -> bool:
         scheme, _, given = (_header(scope, b"authorization") or b"").partition(b" ")
         return scheme.lower() == b"bearer" and hmac.compare_digest(given, self._token)
 
     def _counted(self, receive: Receive) -> Receive:
-        """Count the bytes of a body of unknown length, and fail when there are too many.
+        """Count the bytes of a body, and fail when there are too many.
 
         FastAPI passes the exception on unchanged.
         """

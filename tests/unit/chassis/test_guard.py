@@ -119,8 +119,19 @@ def test_a_short_body_of_unknown_length_is_taken() -> None:
         assert client.post("/body", content=chunks(), headers=JSON).json() == {"size": 3}
 
 
-@pytest.mark.parametrize("length", ["-1", "1e3", "9" * 30])
+@pytest.mark.parametrize("length", ["-1", "1e3", "9" * 30, "0" * 20 + "9999"])
 async def test_a_length_that_is_no_length_is_refused(length: str) -> None:
     async with httpx.AsyncClient(transport=Unread(guarded("")), base_url="http://probe") as client:
         answer = await client.post("/body", content=b"", headers={"Content-Length": length})
     assert answer.status_code == 413
+
+
+async def test_a_body_past_its_announced_length_is_not_read() -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(20):
+            yield b" " * 100
+
+    async with httpx.AsyncClient(transport=Unread(guarded("")), base_url="http://probe") as client:
+        short = await client.post("/body", content=b"", headers={"Content-Length": "0" * 30 + "5"})
+        long = await client.post("/body", content=chunks(), headers={"Content-Length": "5"})
+    assert (short.status_code, long.status_code) == (422, 413)
