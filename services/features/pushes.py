@@ -17,7 +17,7 @@ from slipstream.contracts.topics import CATALOG, INTERACTIONS
 from slipstream.contracts.vocabulary import MAX_POSITION
 from slipstream.ingress import fields
 from slipstream.ingress.item_attributes import check_item_attributes
-from slipstream.ingress.privacy import Privacy
+from slipstream.ingress.privacy import Privacy, without_write_keys
 from slipstream.ingress.rejections import Code, RejectionError
 
 Frame = Mapping[str, Sequence[Any]]
@@ -180,6 +180,7 @@ def _entry(entity: str, row: Row, rules: PushRules, now_ms: int) -> CatalogRecor
         check_item_attributes(
             attributes, lambda name: f"attributes.{name}" if name in given else name
         )
+        attributes = without_write_keys(attributes)
     else:
         attributes = rules.privacy.published(attributes)
     return CatalogRecord.model_validate(

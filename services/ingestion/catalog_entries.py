@@ -7,6 +7,7 @@ from services.ingestion.verdicts import Acceptance, Origin, Outcome, Rejection
 from slipstream.contracts.events import CatalogRecord
 from slipstream.ingress import fields
 from slipstream.ingress.item_attributes import check_item_attributes
+from slipstream.ingress.privacy import without_write_keys
 from slipstream.ingress.rejections import Code, RejectionError
 
 Entity = Literal["item", "user"]
@@ -47,7 +48,7 @@ def read_entry(
         beside = {
             name: value
             for name, value in entry.items()
-            if name not in (key, "attributes", "available", "writeKey")
+            if name not in (key, "attributes", "available")
         }
         attributes = {**beside, **under}
         if entity == "item":
@@ -57,7 +58,9 @@ def read_entry(
         record = CatalogRecord(
             entity=entity,
             entity_id=entity_id,
-            attributes=attributes if entity == "item" else rules.privacy.published(attributes),
+            attributes=without_write_keys(attributes)
+            if entity == "item"
+            else rules.privacy.published(attributes),
             available=available,
             timestamp=origin.received_at,
             source=origin.source,

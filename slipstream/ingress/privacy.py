@@ -1,7 +1,8 @@
 """Removal of personal data: fields that the settings name, IP addresses, and write keys.
 
 Applied to properties and traits before they are published, and to the original of a message before
-it becomes a dead letter.
+it becomes a dead letter. Segment's specification has the address as `context.ip`. Clients copy it
+into properties and traits, alone or with the context around it, so `ip` is looked for at any depth.
 """
 
 import hashlib
@@ -55,14 +56,16 @@ class Privacy:
                 self._rules.setdefault(path[-1], []).append((path, by_hash))
         self._key = key.encode()
         self._truncate_ip = truncate_ip
+        self._always = frozenset({WRITE_KEY, IP} if truncate_ip else {WRITE_KEY})
 
     def published(self, fields: dict[str, Any]) -> dict[str, Any]:
-        """Properties or traits as they may be published; the same object if nothing changes."""
-        if self._rules:
+        """Properties or traits as they may be published; the same object if nothing changes.
+
+        Their nesting must have been checked before.
+        """
+        if self._rules or _has_key(fields, self._always):
             cleaned: dict[str, Any] = self._cleaned(fields)
             return cleaned
-        if self._truncate_ip and type(fields.get(IP)) is str:
-            return {**fields, IP: truncated(fields[IP])}
         return fields
 
     def original(self, message: Any, kind: str | None = None) -> Any:
@@ -102,7 +105,12 @@ class Privacy:
                         if type(inner) in (dict, list):
                             todo.append((inner, copy, name, inside))
             elif kind is list:
-                parent[place] = list(original)
+                # Proxies on the way add their addresses, which some clients send as a list.
+                addresses = self._truncate_ip and path[-1:] == (IP,)
+                parent[place] = [
+                    truncated(inner) if addresses and type(inner) is str else inner
+                    for inner in original
+                ]
                 todo.extend(
                     (inner, parent[place], at, path)
                     for at, inner in enumerate(original)
@@ -131,6 +139,14 @@ class Privacy:
         return hmac.new(self._key, text, hashlib.sha256).hexdigest()
 
 
+def without_write_keys(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Attributes of an item, which is nobody's, without write keys; the same object without any.
+
+    Their nesting must have been checked before.
+    """
+    return _NO_RULES.published(attributes)
+
+
 def truncated(address: str) -> str:
     """An IP address whose last octet (IPv4) or last 80 bits (IPv6), which name a household, are 0.
 
@@ -151,8 +167,20 @@ def truncated(address: str) -> str:
     return str(ipaddress.IPv6Address(int(ip) >> 80 << 80))
 
 
+def _has_key(value: Any, names: frozenset[str]) -> bool:
+    """Whether an object at any depth has one of these keys."""
+    if type(value) is dict:
+        if not names.isdisjoint(value):
+            return True
+        value = value.values()
+    return any(_has_key(inner, names) for inner in value if type(inner) in (dict, list))
+
+
 def _json(value: Any) -> bytes:
     try:
         return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
     except orjson.JSONEncodeError:  # nested too deeply for it
         return repr(value).encode(errors="replace")
+
+
+_NO_RULES = Privacy(truncate_ip=False)

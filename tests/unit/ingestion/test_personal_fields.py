@@ -5,7 +5,7 @@ from pydantic import SecretStr
 
 from slipstream.broker import codec
 from slipstream.ingress.settings import PrivacySettings
-from tests.unit.ingestion.collector import AUTH, Acknowledging, collecting
+from tests.unit.ingestion.collector import AUTH, KEY, Acknowledging, collecting
 from tests.unit.ingestion.payloads import track
 
 
@@ -57,6 +57,33 @@ def test_personal_fields_reach_no_topic() -> None:
         "sku": "a",
     }
     assert {entry.attributes["email"] for entry in producer.entries} == {published["email"]}
+
+
+def test_no_write_key_and_no_address_reaches_a_topic_without_rules() -> None:
+    producer = Acknowledging()
+    fields = {"context": {"ip": "203.0.113.77"}, "seen": [{"writeKey": KEY}], "writeKey": KEY}
+    calls = [
+        track(properties={"sku": "a", **fields}),
+        track(properties={"products": [{"sku": "a", **fields}]}),
+        {"type": "page", "userId": "ada", "name": fields, "properties": fields},
+        {"type": "group", "userId": "ada", "groupId": "g", "traits": fields},
+        {"type": "identify", "userId": "ada", "traits": fields},
+        track(properties={"products": [fields]}),
+    ]
+    with collecting(producer) as client:
+        batch = [{**call, "writeKey": KEY} for call in calls]
+        answer = client.post("/v1/batch", json={"batch": batch}, auth=AUTH).json()
+        assert (answer["accepted"], answer["rejected"]) == (5, 1)
+        client.post(
+            "/v1/items", json={"items": [{"item_id": "a", "attributes": fields}]}, auth=AUTH
+        )
+        client.post("/v1/users", json={"users": [{"user_id": "ada", **fields}]}, auth=AUTH)
+    published = [codec.encode(outgoing.record) for outgoing in producer.published]
+    assert len(published) == 8
+    assert not any(KEY.encode() in record or b"writeKey" in record for record in published)
+    whole = [entry.entity for entry in producer.entries if "203.0.113.77" in str(entry.attributes)]
+    assert whole == ["item"], "an item is nobody's"
+    assert sum(b"203.0.113.77" in record for record in published) == 1
 
 
 def test_dead_letter_says_which_call_it_came_by(

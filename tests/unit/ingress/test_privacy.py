@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slipstream.ingress.privacy import Privacy, truncated
+from slipstream.ingress.privacy import Privacy, truncated, without_write_keys
 
 
 @pytest.mark.parametrize(
@@ -65,6 +65,55 @@ def test_what_has_nothing_to_hide_is_the_same_object() -> None:
     assert Privacy().published(fields) is fields
     whole = {"ip": "203.0.113.77"}
     assert Privacy(truncate_ip=False).published(whole) is whole
+
+
+def named(value: Any, names: set[str]) -> list[Any]:
+    """The values under these keys, at any depth."""
+    if isinstance(value, dict):
+        own = [inner for key, inner in value.items() if key in names]
+        return own + named([*value.values()], names)
+    return (
+        [found for inner in value for found in named(inner, names)]
+        if isinstance(value, list)
+        else []
+    )
+
+
+places = st.recursive(
+    st.just(1) | st.just("203.0.113.77"),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["a", "ip", "writeKey", "context"]), inner, max_size=3)
+    ),
+    max_leaves=20,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["b", "ip", "writeKey", "context"]), places), st.booleans())
+def test_without_any_rule_no_write_key_and_no_whole_address_is_published(
+    fields: dict[str, Any], rule: bool
+) -> None:
+    published = Privacy(drop=["b"] if rule else []).published(fields)
+    assert not named(published, {"writeKey"})
+    for address in named(published, {"ip"}):
+        while isinstance(address, list) and address:
+            address = address[0]
+        assert address != "203.0.113.77"
+    assert not named(without_write_keys(fields), {"writeKey"})
+    assert len(named(without_write_keys({"a": fields}), {"ip"})) >= len(named(published, {"ip"}))
+
+
+def test_addresses_are_shortened_where_segment_clients_put_them() -> None:
+    published = Privacy().published(
+        {
+            "context": {"ip": "203.0.113.77", "device": {"ip": "unknown"}},
+            "hops": [{"ip": ["203.0.113.77", "2001:db8:1:2::3", ["198.51.100.9"]]}],
+        }
+    )
+    assert published == {
+        "context": {"ip": "203.0.113.0", "device": {"ip": "unknown"}},
+        "hops": [{"ip": ["203.0.113.0", "2001:db8:1::", ["198.51.100.0"]]}],
+    }
 
 
 def test_original_is_kept_without_write_key_however_deep() -> None:
