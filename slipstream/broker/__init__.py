@@ -2,9 +2,10 @@
 
 `producer` and `consumer` are the entrances, and `loop` and `watch` run a consumer inside a service.
 Behind them, `delivery` hands records over, `incarnations` notices topics that were made anew,
-`standing` measures lag, and `codec` and `batch` turn bytes into records. `topics` and `groups` ask
-the broker about both, in an `admin` session. `kafka` holds the connection, the handshake and the
-errors; `arguments` and `partitioning` configure the library's clients.
+`assignment` knows the topics' partitions, `standing` measures lag, and `codec` and `batch` turn
+bytes into records. `topics` and `groups` ask the broker about both, in an `admin` session. `kafka`
+holds the connection, the handshake and the errors; `arguments` and `partitioning` configure the
+library's clients.
 
 Only this package imports kafka-python (and the benchmarks' ceiling, which measures it). `client` is
 the only module that uses the library's private parts.

@@ -9,6 +9,7 @@ fails when the library changes.
 
 import contextlib
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -76,7 +77,7 @@ class ProducerClient(KafkaProducer):  # type: ignore[misc]
 
     def topic_id(self, topic: str) -> str:
         """The topic's id in the newest metadata; "" where that does not have it."""
-        return str(self._metadata.topic_id(topic) or "")
+        return id_text(self._metadata.topic_id(topic))
 
     def append(self, place: TopicPartition, key: bytes, value: bytes, headers: Headers) -> Any:
         """Put a record behind the others of its partition.
@@ -208,7 +209,16 @@ class ConsumerClient(KafkaConsumer):  # type: ignore[misc]
 
     def topic_id(self, topic: str) -> str:
         """The topic's id in the newest metadata; "" where that does not have it."""
-        return str(self._cluster.topic_id(topic) or "")
+        return id_text(self._cluster.topic_id(topic))
+
+    def partitions_known(self, topic: str) -> int:
+        """Number of the topic's partitions in the newest metadata; 0 where that lacks the topic."""
+        return len(self._cluster.partitions_for_topic(topic) or ())
+
+    def learn(self, topics: list[str], timeout_ms: int) -> None:
+        """Ask for the metadata of these topics, and wait for the answer. Raises `KafkaError`."""
+        self._cluster.set_topics(topics)
+        self.refresh_metadata(timeout_ms)
 
     def refresh_metadata(self, timeout_ms: int) -> None:
         """Ask for the metadata now, and wait for the answer. Raises `KafkaError`."""
@@ -263,3 +273,8 @@ class AdminClient(KafkaAdminClient):  # type: ignore[misc]
 
     def _process_acl_operations(self, description: dict[str, Any]) -> dict[str, Any]:
         return description
+
+
+def id_text(topic_id: uuid.UUID | None) -> str:
+    """A topic's id as text; "" for none. An answer that lacks the topic has an id of zeros."""
+    return str(topic_id) if topic_id is not None and topic_id.int else ""

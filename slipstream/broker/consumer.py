@@ -15,6 +15,7 @@ from kafka.errors import (
 )
 
 from slipstream.broker.arguments import consumer_arguments
+from slipstream.broker.assignment import TopicPartitions
 from slipstream.broker.batch import Batch
 from slipstream.broker.client import ConsumerClient, Membership, RebalanceListener
 from slipstream.broker.groups import describe_group
@@ -77,13 +78,13 @@ class Consumer:
                 **consumer_arguments(settings, self.group, max_poll_records)
             )
             self._incarnations = Incarnations(settings, self._client, self._by_name)
+            self._partitions = TopicPartitions(self._client, self._by_name)
             if group:
                 self._client.subscribe(
                     list(self._by_name), listener=RebalanceListener(self._assigned, self._revoked)
                 )
             else:
-                self._client.assign(self._partitions())
-                self._client.seek_to_beginning(*self._partitions())
+                self._partitions.assign()
         except KafkaError as error:
             raise BrokerUnavailableError(
                 f"no Kafka broker answers at {settings.bootstrap_servers}: {error}"
@@ -97,6 +98,8 @@ class Consumer:
             BrokerUnavailableError: Another consumer has this one's `instance_id`, or reading fails.
         """
         self.polls += 1
+        if self.group is None:
+            self._partitions.follow()
         polled = self._poll(timeout_s)
         incarnations = self._incarnations
         untrusted: Collection[str] = ()
@@ -189,7 +192,7 @@ class Consumer:
         or when it is not yet known where reading begins.
         """
         grouped = self.group is not None
-        standing = standing_of(self._client, self._by_name, self._partitions(), grouped=grouped)
+        standing = standing_of(self._client, self._by_name, self._partitions.all(), grouped=grouped)
         if standing is not None and standing.beyond_an_end:
             # A topic may have been made anew so quickly that nothing else showed it.
             self._incarnations.doubt()
@@ -208,7 +211,9 @@ class Consumer:
         """Whether it may rightly have no partition, since its group is full. Raises
         `BrokerUnavailableError`.
         """
-        partitions = [(partition.topic, partition.partition) for partition in self._partitions()]
+        partitions = [
+            (partition.topic, partition.partition) for partition in self._partitions.all()
+        ]
         return describe_group(self._settings, self.group or "").is_full(partitions)
 
     def ends(self) -> dict[Source, int]:
@@ -242,13 +247,6 @@ class Consumer:
         `instance_id` stays its member until then, so that a restart does not disturb the others.
         """
         self._client.close(autocommit=False, timeout_ms=2_000)
-
-    def _partitions(self) -> list[TopicPartition]:
-        return [
-            TopicPartition(name, number)
-            for name, topic in self._by_name.items()
-            for number in range(topic.partitions)
-        ]
 
     def _assigned(self) -> None:
         self._incarnations.forget_offsets()

@@ -51,6 +51,7 @@ class Producer:
             doubt=self._look_after,
             failed=self._failed,
         )
+        self._ids: dict[str, str] = {}
         self._looking = threading.Lock()
         self._closed = threading.Event()
         self._away = not connect
@@ -65,8 +66,14 @@ class Producer:
         return self._away
 
     def topic_id(self, topic: Topic) -> str:
-        """The topic's id in the client's newest metadata; "" where those don't have the topic."""
-        return self._producer.topic_id(self._name(topic)) if self._producer is not None else ""
+        """The topic's id as the broker last told it; "" before it did.
+
+        An answer without the topic may come from a broker that has just started: only another id
+        says that the topic was made anew.
+        """
+        if self._producer is not None and (told := self._producer.topic_id(self._name(topic))):
+            self._ids[topic.name] = told
+        return self._ids.get(topic.name, "")
 
     def send(self, topic: Topic, key: str, record: Record, request_id: str = "") -> None:
         """Hand the record over and return; a failure to deliver is counted in `failures`."""

@@ -77,6 +77,8 @@ CONSUMER: dict[str, Check] = {
     "_subscription.assignment": lambda states: isinstance(states, Mapping) and not states,
     "_subscription.assign_from_subscribed": takes("assignments"),
     "_cluster.topic_id": lambda ask: ask("nowhere") is None,
+    "_cluster.partitions_for_topic": lambda ask: ask("nowhere") is None,
+    "_cluster.set_topics": takes("topics"),
     "_cluster.request_update": takes(),
     "_net.run": takes("coro"),
     "_manager.wait_for": takes("future", "timeout_ms"),

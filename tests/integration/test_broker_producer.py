@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+import uuid
 
 import pytest
 
@@ -119,4 +120,18 @@ async def test_a_topic_that_nobody_has_written_to_takes_its_first_record_at_once
     producer = await open_producer(broker, namespace)
     for topic in TOPICS:
         assert producer._producer.partitions_known(physical(namespace, topic)) == topic.partitions
+    producer.close()
+
+
+async def test_an_answer_without_the_topic_does_not_change_its_id(
+    broker: KafkaSettings, producer: Producer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = producer.topic_id(INTERACTIONS)
+    assert made
+    # As the metadata say it of a topic that the answering broker does not have.
+    monkeypatch.setattr(producer._producer._metadata, "topic_id", lambda _: uuid.UUID(int=0))
+    assert producer.topic_id(INTERACTIONS) == made, "only another id says that it was made anew"
+    another = uuid.uuid4()
+    monkeypatch.setattr(producer._producer._metadata, "topic_id", lambda _: another)
+    assert producer.topic_id(INTERACTIONS) == str(another)
     producer.close()
