@@ -125,8 +125,8 @@ def database(servers: Servers, directory: Path) -> Iterator[str]:
 
 
 class Outside:
-    """The servers that a stack finds by its environment. `children` has `redis` and `broker`, or
-    `broker 1` and so on by the ids of a cluster's nodes; what dies of them is started again.
+    """Processes that a stack's supervisor does not run, such as the servers that it finds by its
+    environment. `children` has their names; what dies of them is started again.
     """
 
     def __init__(self, environment: Mapping[str, str], children: Mapping[str, Child]) -> None:
@@ -153,7 +153,7 @@ class Outside:
     def watched(self) -> Iterator["Outside"]:
         """Started, and started again when they die, until the block ends."""
         try:
-            start_together([*self.children.values()])
+            start_together([child for child in self.children.values() if not child.alive])
             self._starting.start()
             yield self
         finally:
@@ -168,12 +168,16 @@ class Outside:
 def outside(servers: Servers, directory: Path, brokers: int = 1) -> Iterator[Outside]:
     """The servers of one stack that are no children of its supervisor: none of the embedded kind,
     all of the real one, which has so many brokers.
+
+    They are called `redis`, `postgresql` and `broker`, or `broker 1` and so on by the ids of a
+    cluster's nodes.
     """
     if not isinstance(servers, Real):
         yield Outside({}, {})
         return
     with ExitStack() as stack:
-        url = stack.enter_context(database(servers, directory))
+        sql = stack.enter_context(postgresql.temporary_postgresql(durable=False))
+        url = postgresql.create_database(sql, "slipstream")
         ports = [free_port() for _ in range(brokers)]
         nodes = apache_kafka.kafka_cluster(servers.kafka_home, ports, directory / "broker")
         redis = servers.redis(directory / "redis")
@@ -182,5 +186,5 @@ def outside(servers: Servers, directory: Path, brokers: int = 1) -> Iterator[Out
             "SLIPSTREAM_KAFKA__SESSION_TIMEOUT_MS": str(servers.session_timeout_ms),
         }
         names = ["broker"] if brokers == 1 else [f"broker {node}" for node in range(1, brokers + 1)]
-        children = {**dict(zip(names, nodes, strict=True)), "redis": redis}
+        children = {**dict(zip(names, nodes, strict=True)), "redis": redis, "postgresql": sql}
         yield stack.enter_context(Outside(environment, children).watched())

@@ -1,8 +1,12 @@
-"""Topics of tests: delete them, make them anew under their old names, and find their leaders."""
+"""Topics of tests: delete them, make them anew under their old names, find their leaders, and what
+a group has not committed.
+"""
 
 import time
+from collections.abc import Sequence
 
-from kafka import KafkaAdminClient
+from kafka import KafkaAdminClient, TopicPartition
+from kafka.admin import OffsetSpec
 from kafka.errors import KafkaError
 
 from slipstream.broker.kafka import connection
@@ -53,6 +57,25 @@ def leaders(settings: KafkaSettings, name: str) -> set[int]:
         }
     except KafkaError:
         return set()
+    finally:
+        admin.close()
+
+
+def uncommitted(settings: KafkaSettings, group: str, names: Sequence[str]) -> int:
+    """The records of these topics that lie behind what the group has committed."""
+    admin = KafkaAdminClient(**connection(settings))
+    try:
+        partitions = [
+            TopicPartition(topic["name"], partition["partition_index"])
+            for topic in admin.describe_topics(list(names))
+            for partition in topic["partitions"]
+        ]
+        ends = admin.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST))
+        committed = admin.list_group_offsets(group)[group]
+        return sum(
+            end.offset - max(0, committed[partition].offset if partition in committed else 0)
+            for partition, end in ends.items()
+        )
     finally:
         admin.close()
 

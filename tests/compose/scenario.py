@@ -159,7 +159,7 @@ def _crash_each(project: Project, result: Result) -> tuple[Client, list[Sent]]:
     the probes that were sent.
     """
     over = threading.Event()
-    client = Client(str(project.clients["ingestion"].base_url), WRITE_KEY, seed=1, rate=RATE)
+    client = Client([str(project.clients["ingestion"].base_url)], WRITE_KEY, seed=1, rate=RATE)
     sending = threading.Thread(
         target=client.run, args=(0, PATIENCE_S, lambda: not over.is_set(), 3_600.0), daemon=True
     )

@@ -15,7 +15,9 @@ import click
 from slipstream.contracts.services import SERVICES
 from slipstream_cli.local.processes import StartError
 from tests.e2e.stack import START_LIMIT_S
-from tests.faults.run import BROKER, PATIENCE_S, Case, run
+from tests.faults.case import BROKER, Case
+from tests.faults.replicas import SEVERAL
+from tests.faults.run import PATIENCE_S, run
 from tests.servers import VARIABLE, Embedded, Real, chosen
 
 # So that there are runs to be interrupted.
@@ -24,6 +26,8 @@ TRAINING = {
     "SLIPSTREAM_TRAINING__COOLDOWN_MINUTES": "0",
     "SLIPSTREAM_TRAINING__CHECK_SECONDS": "2",
 }
+# How often each is killed, by what `--kill` calls it.
+KILLS = {"services": 10, "redis": 3, "postgresql": 3, BROKER: 3}
 
 
 @click.command()
@@ -35,9 +39,21 @@ TRAINING = {
     help="How long events come and services are killed.",
 )
 @click.option(
-    "--kills",
-    type=click.IntRange(1),
-    help="Kills of each service (10), of a broker (3), of Redis (1).",
+    "--kill",
+    "killed",
+    type=click.Choice([*KILLS, "all"]),
+    multiple=True,
+    default=("services",),
+    show_default=True,
+    help=f"Whom to kill: every process of the services ({KILLS['services']} times each), Redis "
+    f"(Valkey, on the embedded servers; {KILLS['redis']}), PostgreSQL ({KILLS['postgresql']}), or "
+    f"the broker ({KILLS['broker']}); of a cluster one that leads partitions, each in turn.",
+)
+@click.option("--kills", type=click.IntRange(1), help="How often to kill each of them.")
+@click.option(
+    "--replicas",
+    is_flag=True,
+    help=f"Run {', '.join(f'{count} {name}' for name, count in SEVERAL.items())}.",
 )
 @click.option("--rate", type=float, default=300.0, show_default=True, help="Events a second.")
 @click.option("--seed", type=int, default=1, show_default=True)
@@ -46,16 +62,6 @@ TRAINING = {
     type=click.Choice([Embedded.kind, Real.kind]),
     help="Servers of the stack: embedded, or real (Apache Kafka, Redis, PostgreSQL); "
     f"by default as {VARIABLE} says, else embedded.",
-)
-@click.option(
-    "--redis",
-    is_flag=True,
-    help="Kill Redis (Valkey, on the embedded servers) instead of the services.",
-)
-@click.option(
-    "--broker",
-    is_flag=True,
-    help="Kill the broker instead; of a cluster, one that leads partitions, each in turn.",
 )
 @click.option(
     "--brokers",
@@ -78,12 +84,12 @@ TRAINING = {
 )
 def main(
     seconds: float,
+    killed: tuple[str, ...],
     kills: int | None,
+    replicas: bool,
     rate: float,
     seed: int,
     servers: str | None,
-    redis: bool,
-    broker: bool,
     brokers: int,
     pauses: tuple[float, ...],
     json_path: Path | None,
@@ -92,25 +98,36 @@ def main(
     with what was acknowledged.
 
     \b
-    Example:  make faults FAULTS_ARGS="--servers real --brokers 3 --broker"
+    Example:  make faults FAULTS_ARGS="--servers real --replicas --brokers 3 --kill all"
     """
-    if redis and broker:
-        raise click.UsageError("--redis and --broker are two tests; run one after the other")
     try:
         kind = chosen({**os.environ, VARIABLE: servers} if servers else os.environ)
         told = kind.versions
     except StartError as error:
         raise click.ClickException(str(error)) from error
-    if kind.kind == Embedded.kind and (broker or brokers > 1):
+    if kind.kind == Embedded.kind and (brokers > 1 or {"broker", "all"} & {*killed}):
         raise click.UsageError(
             "the embedded broker runs alone and keeps its records in memory: "
             "killed, it forgets what it acknowledged; "
             "take --servers real"
         )
-    killed, times = (
-        (("redis",), 1) if redis else ((BROKER,), 3) if broker else (tuple(SERVICES), 10)
+    if kind.kind == Embedded.kind and "postgresql" in killed:
+        raise click.UsageError("the embedded servers have no PostgreSQL; take --servers real")
+    times = {
+        process: kills or KILLS[name]
+        for name in (KILLS if "all" in killed else dict.fromkeys(killed))
+        for process in (SERVICES if name == "services" else [name])
+    }
+    case = Case(
+        seconds,
+        times,
+        rate=rate,
+        seed=seed,
+        settings=TRAINING,
+        brokers=brokers,
+        replicas=SEVERAL if replicas else {},
+        pauses_s=pauses,
     )
-    case = Case(seconds, kills or times, killed, rate, seed, TRAINING, brokers, pauses)
     click.echo(f"on {told}", err=True)
     start = time.monotonic()
     with (

@@ -31,14 +31,15 @@ LOST_ANSWERS = 0.01
 
 class Client:
     """Sends `rate` events a second for `seconds`, in small batches, from `THREADS` connections at
-    once.
+    once. Each goes to the processes of ingestion in turn, and what has no answer from one goes to
+    the next, as a load balancer would have it.
 
     After `run()`: `acknowledged` has the messages that had a 200, `unacknowledged` those that never
     had one, and `figures` counts requests and messages.
     """
 
-    def __init__(self, url: str, write_key: str, seed: int, rate: float) -> None:
-        self._url = url
+    def __init__(self, urls: Sequence[str], write_key: str, seed: int, rate: float) -> None:
+        self.urls = list(urls)
         self._authorization = "Basic " + base64.b64encode(f"{write_key}:".encode()).decode()
         self._traffic, self._chance = Traffic(seed).messages(), random.Random(seed + 1)
         self._rate = rate
@@ -94,7 +95,7 @@ class Client:
 
     def _send_all(self, number: int) -> None:
         chance = random.Random(number)
-        with httpx.Client(base_url=self._url, timeout=TIMEOUT_S, trust_env=False) as http:
+        with httpx.Client(timeout=TIMEOUT_S, trust_env=False) as http:
             while True:
                 try:
                     batch = self._waiting.get(timeout=0.05)
@@ -113,15 +114,17 @@ class Client:
         }
         self._count(messages=len(batch), events=sum(len(sent.events) for sent in batch))
         pause, attempts = FIRST_PAUSE_S, 0
+        first = chance.randrange(len(self.urls))
         if chance.random() < LOST_ANSWERS:
-            self._send_and_hang_up(body, headers, chance)
+            self._send_and_hang_up(self.urls[first], body, headers, chance)
             attempts = 1
         while not self._give_up.is_set():
+            url = self.urls[(first + attempts) % len(self.urls)]
             attempts += 1
             if attempts > 1:
                 self._count(retried_requests=1)
             try:
-                answer = http.post("/v1/batch", content=body, headers=headers)
+                answer = http.post(f"{url}/v1/batch", content=body, headers=headers)
             except httpx.TransportError:
                 answer = None
             if answer is not None and answer.status_code == 200:
@@ -135,9 +138,9 @@ class Client:
             self.unacknowledged += batch
 
     def _send_and_hang_up(
-        self, body: bytes, headers: dict[str, str], chance: random.Random
+        self, url: str, body: bytes, headers: dict[str, str], chance: random.Random
     ) -> None:
-        where = urlsplit(self._url)
+        where = urlsplit(url)
         lines = [f"POST /v1/batch HTTP/1.1\r\nHost: {where.netloc}\r\nContent-Length: {len(body)}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         self._count(answers_lost=1)

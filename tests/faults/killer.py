@@ -28,7 +28,7 @@ class _Dead:
 
 
 class Killer(threading.Thread):
-    """Kills each of `names` `times` times within `seconds`, at moments that follow from the seed.
+    """Kills each process as often as `times` says, at moments that follow from the seed.
 
     A name that does not run at its moment is killed as soon as it does: such a kill comes while it
     starts. `kills` counts by the name of the process.
@@ -39,8 +39,7 @@ class Killer(threading.Thread):
 
     Args:
         pids: Tells the process of each name that runs now.
-        names: Whom to kill.
-        times: How often each.
+        times: How often each is killed, by name.
         seconds: The time within which all of it happens.
         seed: Of the moments, and of the pauses.
         pauses: Seconds until a killed one may start again; each kill draws one of them.
@@ -50,8 +49,7 @@ class Killer(threading.Thread):
     def __init__(
         self,
         pids: Callable[[], Mapping[str, int]],
-        names: Sequence[str],
-        times: int,
+        times: Mapping[str, int],
         seconds: float,
         seed: int,
         *,
@@ -61,7 +59,9 @@ class Killer(threading.Thread):
         super().__init__(name="killer", daemon=True)
         chance, pause = random.Random(seed), random.Random(seed)
         moments = sorted(
-            (chance.uniform(0.02, 1.0) * seconds, name) for name in names for _ in range(times)
+            (chance.uniform(0.02, 1.0) * seconds, name)
+            for name, count in times.items()
+            for _ in range(count)
         )
         self._left = [_Due(moment, name, pause.choice(pauses)) for moment, name in moments]
         self._pids, self._victim = pids, victim

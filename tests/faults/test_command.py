@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from tests.faults.__main__ import limited, main
 
 
-@pytest.mark.parametrize("option", [["--broker"], ["--brokers", "3"]])
+@pytest.mark.parametrize("option", [["--kill", "broker"], ["--kill", "all"], ["--brokers", "3"]])
 def test_the_embedded_broker_is_not_killed_since_it_forgets(option: list[str]) -> None:
     answer = CliRunner().invoke(main, ["--servers", "embedded", *option])
     assert answer.exit_code == 2

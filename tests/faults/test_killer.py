@@ -67,14 +67,14 @@ def run_to_its_end(killer: Killer) -> None:
 
 
 def test_each_is_killed_as_often_as_it_should_be(sleepers: Sleepers) -> None:
-    killer = Killer(sleepers.pids, ["one", "two"], 3, 0.3, seed=1)
+    killer = Killer(sleepers.pids, {"one": 3, "two": 3}, 0.3, seed=1)
     run_to_its_end(killer)
     assert (killer.kills, killer.left) == ({"one": 3, "two": 3}, {})
     assert not sleepers.held
 
 
 def test_who_was_killed_is_held_for_the_pause_and_then_goes_on(sleepers: Sleepers) -> None:
-    killer = Killer(sleepers.pids, ["one"], 2, 0.1, seed=1, pauses=[0.3])
+    killer = Killer(sleepers.pids, {"one": 2}, 0.1, seed=1, pauses=[0.3])
     run_to_its_end(killer)
     assert killer.kills == {"one": 2}
     assert sleepers.held
@@ -83,7 +83,7 @@ def test_who_was_killed_is_held_for_the_pause_and_then_goes_on(sleepers: Sleeper
 
 
 def test_nobody_is_held_any_more_once_the_killing_is_ended(sleepers: Sleepers) -> None:
-    killer = Killer(sleepers.pids, ["one"], 2, 0.1, seed=1, pauses=[60.0])
+    killer = Killer(sleepers.pids, {"one": 2}, 0.1, seed=1, pauses=[60.0])
     killer.start()
     deadline = time.monotonic() + 60
     while not sleepers.held and time.monotonic() < deadline:
@@ -95,6 +95,6 @@ def test_nobody_is_held_any_more_once_the_killing_is_ended(sleepers: Sleepers) -
 
 def test_the_victim_is_asked_for_at_the_moment_and_may_be_nobody_yet(sleepers: Sleepers) -> None:
     answers = iter([None, None, "two", "one"])
-    killer = Killer(sleepers.pids, ["any"], 2, 0.1, seed=1, victim=lambda name: next(answers))
+    killer = Killer(sleepers.pids, {"any": 2}, 0.1, seed=1, victim=lambda name: next(answers))
     run_to_its_end(killer)
     assert killer.kills == {"one": 1, "two": 1}

@@ -5,20 +5,17 @@ from pathlib import Path
 import pytest
 
 from slipstream.contracts.services import SERVICES
-from tests.faults.run import Case, run
+from tests.faults.case import Case
+from tests.faults.replicas import SEVERAL
+from tests.faults.run import run
 from tests.servers import Servers
 
 
 @pytest.mark.servers("real")  # on the embedded ones: make faults
-def test_every_acknowledged_event_counts_once_when_each_service_and_its_servers_are_killed(
+def test_every_acknowledged_event_counts_once_when_each_process_and_each_server_is_killed(
     tmp_path: Path, servers: Servers
 ) -> None:
-    brokers = (
-        ("broker",) if servers.kind == "real" else ()
-    )  # the embedded one forgets what it acknowledged
-    result = run(
-        Case(seconds=10, times=1, killed=(*SERVICES, "redis", *brokers), rate=150),
-        tmp_path,
-        servers,
-    )
+    killed = (*SERVICES, "redis", "postgresql", "broker")
+    case = Case(seconds=20, kills=dict.fromkeys(killed, 1), rate=150, replicas=SEVERAL)
+    result = run(case, tmp_path, servers)
     assert result.faults == [], result.table()

@@ -1,0 +1,98 @@
+"""The bed of a fault test: a stack with its servers, and further processes of its services."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+from pydantic import SecretStr
+
+from slipstream.broker.topics import physical
+from slipstream.chassis.settings import KafkaSettings, LakeSettings, RedisSettings
+from slipstream.contracts.services import SERVICES
+from slipstream.contracts.topics import CATALOG, INTERACTIONS, RECOMMENDATIONS
+from tests.e2e.stack import Stack, running
+from tests.faults.case import Case
+from tests.faults.reckoning import Stores
+from tests.faults.replicas import FIRST_REPLICA, replicas
+from tests.servers import Outside, Servers, outside
+from tests.topics import uncommitted
+
+# Topics that features commits.
+_COMMITTED = (INTERACTIONS, CATALOG, RECOMMENDATIONS)
+
+
+class Bed:
+    """A running stack and its further processes, by the names of their processes."""
+
+    def __init__(self, stack: Stack, further: Outside, kind: str) -> None:
+        self.stack, self._further, self._kind = stack, further, kind
+        self._clients = {
+            **stack.clients,
+            **{
+                name: httpx.Client(base_url=f"http://{child.address}", timeout=30)
+                for name, child in further.children.items()
+            },
+        }
+        self.stores = Stores(
+            KafkaSettings(bootstrap_servers=stack.urls["kafka"]),
+            RedisSettings(url=SecretStr(stack.urls["redis"])),
+            LakeSettings(uri=str(stack.directory / "lake")),
+            stack.urls["namespace"],
+        )
+
+    @property
+    def processes(self) -> Mapping[str, int]:
+        """The processes that run now, those of the servers too."""
+        return {**self.stack.processes, **self._further.pids}
+
+    def urls(self, service: str) -> list[str]:
+        """Where the processes of a service answer."""
+        return [str(self._clients[name].base_url) for name in self._of(service)]
+
+    def unready(self) -> list[str]:
+        """The processes of services that are not ready."""
+        return [
+            name
+            for name, client in self._clients.items()
+            if client.get("/health/ready").status_code != httpx.codes.OK
+        ]
+
+    def caught_up(self) -> bool:
+        """Whether all that was on the topics has had its effects, and is committed."""
+        statuses = [self._clients[name].get("/v1/status") for name in self._of("features")]
+        if not all(status.raise_for_status().json()["caught_up"] for status in statuses):
+            return False
+        if self._kind == "embedded":  # it does not tell what a group has committed
+            return True
+        names = [physical(self.stores.namespace, topic) for topic in _COMMITTED]
+        return not uncommitted(self.stores.kafka, f"{self.stores.namespace}.features", names)
+
+    def _of(self, service: str) -> list[str]:
+        return [name for name in self._clients if name.split()[0] == service]
+
+    def close(self) -> None:
+        """Close the clients of the further processes."""
+        for name in self._clients.keys() - self.stack.clients.keys():
+            self._clients[name].close()
+
+
+@contextmanager
+def opened(case: Case, directory: Path, servers: Servers) -> Iterator[Bed]:
+    """A bed on `directory` and on servers of its own, for the block; then all of it is stopped."""
+    settings = {
+        "SLIPSTREAM_TRAINING__NEW_EVENTS": "0",
+        **(FIRST_REPLICA if case.replicas else {}),
+        **case.settings,
+    }
+    with (
+        outside(servers, directory / "servers", case.brokers) as found,
+        running(directory, found, **settings) as stack,
+        replicas(stack, case.replicas, settings, {}) as further,
+    ):
+        assert stack.clients.keys() == SERVICES.keys()
+        bed = Bed(stack, further, servers.kind)
+        try:
+            yield bed
+        finally:
+            bed.close()

@@ -1,0 +1,46 @@
+"""A fault test's parameters."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from slipstream.contracts.services import SERVICES
+from tests.faults.replicas import process_names
+
+# Those of a cluster, of which each kill takes one.
+BROKER = "broker"
+
+
+@dataclass(frozen=True)
+class Case:
+    """`kills` of each process within `seconds`, under `rate` events a second. Everything follows
+    from the seed but the machine's own timing.
+
+    Attributes:
+        kills: How often each of them is killed: every process of a service, `redis`, `postgresql`,
+            `broker`. With several `brokers`, that is one that leads a partition of the
+            interactions, each in turn.
+        replicas: Processes by service; one of those that are not named.
+        pauses_s: What was killed may start again after one of these.
+    """
+
+    seconds: float
+    kills: Mapping[str, int]
+    rate: float = 300.0
+    seed: int = 1
+    settings: Mapping[str, str] = field(default_factory=dict)
+    brokers: int = 1
+    replicas: Mapping[str, int] = field(default_factory=dict)
+    pauses_s: tuple[float, ...] = (0.0,)
+
+    def processes(self, service: str) -> list[str]:
+        """The names of a service's processes."""
+        return process_names(service, self.replicas.get(service, 1))
+
+    @property
+    def kills_of_processes(self) -> dict[str, int]:
+        """`kills`, with each process of a service."""
+        return {
+            process: times
+            for name, times in self.kills.items()
+            for process in (self.processes(name) if name in SERVICES else [name])
+        }
