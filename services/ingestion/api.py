@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect
 from services.ingestion import bodies
 from services.ingestion import documentation as docs
 from services.ingestion.documentation import described
-from services.ingestion.intake import Intake
+from services.ingestion.intake import Intake, IntakeHeaders
 from slipstream.chassis.errors import InvalidRequestError, ServiceError
 
 
@@ -119,8 +119,7 @@ async def pixel(request: Request) -> Response:
                 "data is missing: the message as JSON, or as the Base64 of it", code="invalid_body"
             )
         body = bodies.of_pixel(query["data"][0], query.get("writeKey", [""])[0])
-        authorization, agent, _ = _headers(request)
-        answer = await parts(request).intake.message(body, authorization, None, agent)
+        answer = await parts(request).intake.message(body, _headers(request), None)
         (verdict,) = orjson.loads(answer)["results"]
         outcome = verdict["status"]
     except ServiceError as error:
@@ -149,57 +148,51 @@ for _short, _endpoint in (
 async def upsert_items(request: Request) -> Response:
     """Insert or replace items."""
     intake = parts(request).intake
-    authorization, _, encoding = _headers(request)
-    return Response(
-        await intake.entries(await _body(request, intake, encoding), authorization, "item"),
-        media_type=JSON,
-    )
+    headers = _headers(request)
+    body = await _body(request, intake, headers.encoding)
+    return Response(await intake.entries(body, headers, "item"), media_type=JSON)
 
 
 @router.post("/users", tags=["catalogue"], **described(docs.Users))
 async def upsert_users(request: Request) -> Response:
     """Insert or replace users."""
     intake = parts(request).intake
-    authorization, _, encoding = _headers(request)
-    return Response(
-        await intake.entries(await _body(request, intake, encoding), authorization, "user"),
-        media_type=JSON,
-    )
+    headers = _headers(request)
+    body = await _body(request, intake, headers.encoding)
+    return Response(await intake.entries(body, headers, "user"), media_type=JSON)
 
 
 @router.delete("/items/{item_id:id}", tags=["catalogue"], **described())
 async def delete_item(item_id: str, request: Request) -> Response:
     """Delete an item. It is no longer recommended."""
     intake = parts(request).intake
-    return Response(await intake.delete("item", item_id, _headers(request)[0]), media_type=JSON)
+    return Response(await intake.delete("item", item_id, _headers(request)), media_type=JSON)
 
 
 @router.delete("/users/{user_id:id}", tags=["catalogue"], **described())
 async def erase_user(user_id: str, request: Request) -> Response:
     """Erase a user: traits and history, also that of visitors who were merged into the user."""
     intake = parts(request).intake
-    return Response(await intake.delete("user", user_id, _headers(request)[0]), media_type=JSON)
+    return Response(await intake.delete("user", user_id, _headers(request)), media_type=JSON)
 
 
 async def _message(request: Request, kind: str) -> Response:
     intake = parts(request).intake
-    authorization, agent, encoding = _headers(request)
-    body = await _body(request, intake, encoding)
-    return Response(await intake.message(body, authorization, kind, agent), media_type=JSON)
+    headers = _headers(request)
+    body = await _body(request, intake, headers.encoding)
+    return Response(await intake.message(body, headers, kind), media_type=JSON)
 
 
 async def _messages(request: Request, *, imported: bool) -> Response:
     intake = parts(request).intake
-    authorization, agent, encoding = _headers(request)
-    body = await _body(request, intake, encoding)
-    return Response(
-        await intake.batch(body, authorization, agent, imported=imported), media_type=JSON
-    )
+    headers = _headers(request)
+    body = await _body(request, intake, headers.encoding)
+    return Response(await intake.batch(body, headers, imported=imported), media_type=JSON)
 
 
-def _headers(request: Request) -> tuple[str | None, str, str]:
-    """`Authorization`, `User-Agent` and `Content-Encoding`, in one walk over the headers."""
-    authorization, agent, encoding = None, "", ""
+def _headers(request: Request) -> IntakeHeaders:
+    """The headers that intake reads, in one walk over all of them."""
+    authorization, agent, encoding, origin = None, "", "", None
     for name, value in request.scope["headers"]:
         if name == b"authorization":
             authorization = value.decode("latin-1")
@@ -207,7 +200,9 @@ def _headers(request: Request) -> tuple[str | None, str, str]:
             agent = value.decode("latin-1")
         elif name == b"content-encoding":
             encoding = value.decode("latin-1").strip().lower()
-    return authorization, agent, encoding
+        elif name == b"origin":
+            origin = value.decode("latin-1")
+    return IntakeHeaders(authorization, agent, encoding, origin)
 
 
 async def _body(request: Request, intake: Intake, encoding: str) -> bytes:

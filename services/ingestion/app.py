@@ -23,8 +23,9 @@ from services.ingestion.publisher import OutcomePublisher
 from services.ingestion.settings import IngestionSettings
 from services.ingestion.spool import Spool
 from services.ingestion.watched_files import follow
-from services.ingestion.write_keys import WriteKeys, follow_stored
+from services.ingestion.write_keys import follow_stored
 from slipstream.broker.producer import open_producer
+from slipstream.chassis.access.keys import KeyRing
 from slipstream.chassis.app import RequestMiddleware, create_service
 from slipstream.contracts.topics import INTERACTIONS
 from slipstream.ingress.settings import listed
@@ -76,7 +77,7 @@ def create_app(settings: IngestionSettings) -> Collector:
 
     It opens once a broker answers; with a spool it opens without one. Redis may come later.
     """
-    keys = WriteKeys(settings.ingestion.write_keys.get_secret_value())
+    keys = KeyRing(settings.ingestion.keys())
     rules = IntakeRules.of(settings)
     app = create_service(
         "ingestion",
@@ -104,7 +105,7 @@ def create_app(settings: IngestionSettings) -> Collector:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     assert isinstance(app, Collector)  # noqa: S101
     settings: IngestionSettings = app.state.settings
-    keys: WriteKeys = app.state.keys
+    keys: KeyRing = app.state.keys
     rules: IntakeRules = app.state.rules
     section, registry, health = settings.ingestion, app.state.metrics.registry, app.state.health
     async with AsyncExitStack() as stack:

@@ -193,6 +193,7 @@ def described(body: type[BaseModel] | None = None) -> dict[str, Any]:
 REFUSALS = {
     400: "The body is not JSON, or not of the documented shape",
     401: "The write key is missing or wrong",
+    403: "The write key lacks the scope, or is not taken from this page's origin",
     413: "Too many bytes, or too many messages",
     429: "The write key, or the visitor of a single event, has sent too much: try again after "
     "`Retry-After` seconds",

@@ -1,7 +1,7 @@
 """Intake: authenticates a body, reads its messages, publishes them and answers. Knows no HTTP."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -11,9 +11,16 @@ from services.ingestion.publisher import OutcomePublisher
 from services.ingestion.segment import read_message
 from services.ingestion.settings import IngestionSection
 from services.ingestion.verdicts import Origin, Outcome, answer
-from services.ingestion.write_keys import WriteKeys, key_in_header
-from slipstream.chassis.errors import InvalidRequestError, TooLargeError, UnauthorizedError
+from services.ingestion.write_keys import key_in_header
+from slipstream.chassis.access.keys import KeyRing
+from slipstream.chassis.errors import (
+    ForbiddenError,
+    InvalidRequestError,
+    TooLargeError,
+    UnauthorizedError,
+)
 from slipstream.chassis.logging import request_id
+from slipstream.contracts.access import Principal, Scope
 from slipstream.contracts.times import now_ms
 
 Body = dict[str, Any]
@@ -22,13 +29,22 @@ Body = dict[str, Any]
 Reader = Callable[[Body, Origin, int | None], list[Outcome]]
 
 
+class IntakeHeaders(NamedTuple):
+    """Headers of a request that intake reads; `origin` is None where no page sent it."""
+
+    authorization: str | None = None
+    agent: str = ""
+    encoding: str = ""
+    origin: str | None = None
+
+
 class Intake:
     """Intake of bodies, with a verdict for each message as the answer."""
 
     def __init__(
         self,
         settings: IngestionSection,
-        keys: WriteKeys,
+        keys: KeyRing,
         publisher: OutcomePublisher,
         rules: IntakeRules,
     ) -> None:
@@ -39,26 +55,16 @@ class Intake:
         self._publisher = publisher
         self._rules = rules
 
-    async def message(
-        self, raw: bytes, authorization: str | None, kind: str | None, agent: str = ""
-    ) -> bytes:
-        """Take one tracking call.
-
-        Args:
-            raw: The body.
-            authorization: The `Authorization` header.
-            kind: The call, such as `track`; None if the message has its own `type`.
-            agent: The `User-Agent` header.
-        """
+    async def message(self, raw: bytes, headers: IntakeHeaders, kind: str | None) -> bytes:
+        """Take one tracking call of this kind, such as `track`; None if it has its own `type`."""
 
         def read(body: Body, origin: Origin, limit: int | None) -> list[Outcome]:
             return [read_message(body, kind, {}, origin, self._rules, limit)]
 
-        return await self._take(raw, authorization, read, agent, single=True)
+        scope = Scope.IDENTIFY if kind in ("identify", "alias") else Scope.EVENTS
+        return await self._take(raw, headers, scope, read, single=True)
 
-    async def batch(
-        self, raw: bytes, authorization: str | None, agent: str = "", *, imported: bool = False
-    ) -> bytes:
+    async def batch(self, raw: bytes, headers: IntakeHeaders, *, imported: bool = False) -> bytes:
         """Take Segment's batch: messages of any type. With `imported` they may be of any age."""
 
         def read(body: Body, origin: Origin, limit: int | None) -> list[Outcome]:
@@ -67,10 +73,11 @@ class Intake:
                 for message in self._list(body, "batch")
             ]
 
-        return await self._take(raw, authorization, read, agent, imported)
+        scope = Scope.IMPORT if imported else Scope.EVENTS
+        return await self._take(raw, headers, scope, read, imported)
 
     async def entries(
-        self, raw: bytes, authorization: str | None, entity: catalog_entries.Entity
+        self, raw: bytes, headers: IntakeHeaders, entity: catalog_entries.Entity
     ) -> bytes:
         """Take a bulk upsert of items or users."""
 
@@ -80,24 +87,25 @@ class Intake:
                 for entry in self._list(body, f"{entity}s")
             ]
 
-        return await self._take(raw, authorization, read)
+        return await self._take(raw, headers, Scope.CATALOGUE, read)
 
     async def delete(
-        self, entity: catalog_entries.Entity, entity_id: str, authorization: str | None
+        self, entity: catalog_entries.Entity, entity_id: str, headers: IntakeHeaders
     ) -> bytes:
         """Delete an item, or erase a user."""
         return await self._take(
             b"{}",
-            authorization,
+            headers,
+            Scope.ERASE if entity == "user" else Scope.CATALOGUE,
             lambda _body, origin, _limit: [catalog_entries.deletion(entity, entity_id, origin)],
         )
 
     async def _take(
         self,
         raw: bytes,
-        authorization: str | None,
+        headers: IntakeHeaders,
+        scope: Scope,
         read: Reader,
-        agent: str = "",
         imported: bool = False,
         *,
         single: bool = False,
@@ -110,34 +118,47 @@ class Intake:
             ) from error
         if type(body) is not dict:
             raise InvalidRequestError("The body must be a JSON object", code="invalid_body")
+        principal = self._principal(headers, body, scope)
         origin = Origin(
-            self._source(authorization, body),
+            principal.name,
             request_id.get(),
             now_ms(),
-            agent,
+            headers.agent,
             imported,
+            principal.scopes,
+            principal.browser,
         )
         outcomes = read(
             body, origin, self._max_event_bytes if len(raw) > self._max_event_bytes else None
         )
         return orjson.dumps(answer(await self._publisher.publish(outcomes, origin, single=single)))
 
-    def _source(self, authorization: str | None, body: Body) -> str:
-        """The name of the write key.
+    def _principal(self, headers: IntakeHeaders, body: Body, scope: Scope) -> Principal:
+        """The holder of the request's write key, who must have the scope.
 
         Takes the key out of the body, since the body may become a dead letter.
         """
         in_body = body.pop("writeKey", None)
-        key = (key_in_header(authorization) if authorization else None) or in_body
-        name = self._keys.name_of(key) if type(key) is str else None
-        if name is None:
+        key = (key_in_header(headers.authorization) if headers.authorization else None) or in_body
+        known = self._keys.find(key) if type(key) is str else None
+        if known is None:
             raise UnauthorizedError(
                 "Send a write key: Basic authentication with the key as user name and no password, "
                 "or writeKey in the body",
                 code="invalid_write_key",
                 headers={"WWW-Authenticate": 'Basic realm="slipstream"'},
             )
-        return name
+        if known.origins and headers.origin not in known.origins:
+            raise ForbiddenError(
+                "This write key is not taken from this page's origin", code="foreign_origin"
+            )
+        if scope not in known.principal.scopes:
+            raise ForbiddenError(
+                f"This write key lacks the scope {scope}; docs/security.md lists what each route "
+                "needs",
+                code="scope_missing",
+            )
+        return known.principal
 
     def _list(self, body: Body, name: str) -> list[Any]:
         messages = body.get(name)

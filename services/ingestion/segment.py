@@ -16,6 +16,7 @@ from services.ingestion.event_names import EventName
 from services.ingestion.intake_rules import IntakeRules
 from services.ingestion.interactions import INDEX_ROOM, ITEM_KEYS, read_interactions
 from services.ingestion.verdicts import NOT_KEPT, Acceptance, Origin, Outcome, Rejection
+from slipstream.contracts.access import Scope
 from slipstream.contracts.events import CatalogRecord, Interaction
 from slipstream.contracts.times import HOUR_MS
 from slipstream.contracts.vocabulary import MERGED_INTO, VIEW
@@ -92,6 +93,10 @@ def _records(
     if visitor is None:
         raise RejectionError(Code.MISSING_USER, "userId or anonymousId is required", "userId")
     timestamp = _timestamp(message, envelope, origin.received_at)
+    if call in ("identify", "alias") and Scope.IDENTIFY not in origin.scopes:
+        raise RejectionError(
+            Code.SCOPE_MISSING, "the write key may not identify visitors: scope identify", "type"
+        )
     if call == "identify":
         return _identify(message, user_id, anonymous_id, timestamp, origin, rules)
     if call == "alias":

@@ -1,8 +1,11 @@
 """Ingestion's settings."""
 
-from pydantic import Field, SecretStr, field_validator
+from typing import Self
 
-from services.ingestion.write_keys import WriteKeys
+from pydantic import Field, SecretStr, model_validator
+
+from services.ingestion.write_keys import configured_keys
+from slipstream.chassis.access.keys import KnownKey
 from slipstream.chassis.settings import Section
 from slipstream.contracts.times import HOUR_MS
 from slipstream.ingress.fields import MAX_EVENT_BYTES
@@ -15,9 +18,13 @@ class IngestionSection(Section):
 
     write_keys: SecretStr = Field(
         SecretStr(""),
-        validate_default=True,
-        description="name:key, several separated by commas; required. The name becomes the "
-        "`source` of its events",
+        description="keys of servers, with all of ingestion's scopes: name:key, several separated "
+        "by commas; required. The name becomes the `source` of its events",
+    )
+    browser_keys: SecretStr = Field(
+        SecretStr(""),
+        description="keys for web pages, with the scopes events and identify, taken from pages of "
+        "`cors_origins`: name:key, several separated by commas",
     )
     max_event_bytes: int = Field(MAX_EVENT_BYTES, ge=256, description="a larger event is rejected")
     max_body_bytes: int = Field(
@@ -89,11 +96,18 @@ class IngestionSection(Section):
         "which is safe since no cookie is used",
     )
 
-    @field_validator("write_keys")
-    @classmethod
-    def _well_formed(cls, keys: SecretStr) -> SecretStr:
-        WriteKeys(keys.get_secret_value())
-        return keys
+    @model_validator(mode="after")
+    def _well_formed(self) -> Self:
+        self.keys()
+        return self
+
+    def keys(self) -> dict[str, KnownKey]:
+        """The configured keys by digest."""
+        return configured_keys(
+            self.write_keys.get_secret_value(),
+            self.browser_keys.get_secret_value(),
+            self.cors_origins,
+        )
 
     def source_rate(self) -> Rate:
         return Rate(self.key_events_per_s, self.key_burst)

@@ -5,12 +5,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from slipstream.contracts.access import INGESTION_SCOPES, Scope
 from slipstream.contracts.events import CatalogRecord, Interaction
 from slipstream.ingress.rejections import Code, RejectionError
 
-# Rejections that are counted and answered, but not kept as dead letters. Crawlers and floods would
-# fill the topic.
-NOT_KEPT = frozenset({Code.BOT, Code.RATE_LIMITED})
+# Rejections that are counted and answered, but not kept as dead letters. Crawlers, floods and keys
+# that anyone can read in a page would fill the topic.
+NOT_KEPT = frozenset({Code.BOT, Code.RATE_LIMITED, Code.SCOPE_MISSING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,7 @@ class Origin:
     """Where a request came from: name of its write key, its id, and moment of receipt (ms).
 
     `agent` is its `User-Agent`. `imported` means that it is history, which may be of any age.
+    `scopes` are the key's; `browser` means that web pages show the key to everyone.
     """
 
     source: str
@@ -25,6 +27,8 @@ class Origin:
     received_at: int
     agent: str = ""
     imported: bool = False
+    scopes: frozenset[Scope] = INGESTION_SCOPES
+    browser: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,69 +1,65 @@
-"""Write keys. Each has a name, which becomes the source of its events. Only digests are held."""
+"""Write keys: how settings and requests carry them. A key's name becomes its events' source."""
 
 import asyncio
 import base64
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
+from typing import Final
 
+from slipstream.chassis.access.keys import KeyRing, KnownKey, digest_of
 from slipstream.chassis.logging import get_logger
-from slipstream.contracts.times import now_ms
-from slipstream.stores.write_keys import StoredKey, digest_of
+from slipstream.contracts.access import BROWSER_SCOPES, INGESTION_SCOPES, Principal
+from slipstream.contracts.events import AccessKey
+from slipstream.ingress.settings import listed
+from slipstream.stores.write_keys import StoredKey
 
 log = get_logger(__name__)
 
 # Delay after which a key that was made, rotated or revoked by command takes effect.
 REFRESH_S = 3.0
+WRITE_KEYS: Final = "SLIPSTREAM_INGESTION__WRITE_KEYS"
+BROWSER_KEYS: Final = "SLIPSTREAM_INGESTION__BROWSER_KEYS"
 
 
-class WriteKeys:
-    """Valid write keys: configured ones, and those made by command (`replace_stored`).
+def configured_keys(servers: str, browsers: str, pages: str) -> dict[str, KnownKey]:
+    """Read the keys of the settings; returns them by digest.
 
-    `configured` has the form `name:key,name2:key2`. A key may hold a colon, but no comma. Raises
-    ValueError if there is no key, or if a name or a key is empty or given twice.
+    Keys of servers have all of ingestion's scopes, keys of browsers those that a page may have.
+    Each has the form `name:key,name2:key2`. A key may hold a colon, but no comma.
+
+    Args:
+        servers: Keys of servers.
+        browsers: Keys that web pages show to everyone.
+        pages: Origins that browsers' keys are taken from; with `*` among them, from anywhere.
+
+    Raises:
+        ValueError: There is no key of a server, or a name or key is empty or given twice.
     """
-
-    def __init__(self, configured: str) -> None:
-        self._configured: dict[str, str] = {}
-        self._stored: dict[str, StoredKey] = {}
-        for entry in filter(None, map(str.strip, configured.split(","))):
+    origins = frozenset(listed(pages))
+    if "*" in origins:
+        origins = frozenset()
+    keys: dict[str, KnownKey] = {}
+    names: set[str] = set()
+    for variable, entries, scopes, of_browser in (
+        (WRITE_KEYS, servers, INGESTION_SCOPES, False),
+        (BROWSER_KEYS, browsers, BROWSER_SCOPES, True),
+    ):
+        for entry in listed(entries):
             name, _, key = entry.partition(":")
             if not name or not key:
-                raise ValueError(
-                    "SLIPSTREAM_INGESTION__WRITE_KEYS: each entry is name:key, several separated "
-                    "by commas"
-                )
+                raise ValueError(f"{variable}: each entry is name:key, several separated by commas")
             digest = digest_of(key)
-            if name in self._configured.values() or digest in self._configured:
-                raise ValueError(
-                    f"SLIPSTREAM_INGESTION__WRITE_KEYS: {name}: a name and a key may each appear "
-                    "once"
-                )
-            self._configured[digest] = name
-        if not self._configured:
-            raise ValueError(
-                "SLIPSTREAM_INGESTION__WRITE_KEYS is not set: give at least one name:key"
+            if name in names or digest in keys:
+                raise ValueError(f"{variable}: {name}: a name and a key may each appear once")
+            names.add(name)
+            keys[digest] = KnownKey(
+                Principal(name, scopes, of_browser), origins if of_browser else frozenset()
             )
-
-    def name_of(self, key: str) -> str | None:
-        """The name of this key, or None.
-
-        The time that this takes depends on the key's digest alone, which gives no key away.
-        """
-        digest = digest_of(key)
-        name = self._configured.get(digest)
-        if (
-            name is None
-            and (stored := self._stored.get(digest)) is not None
-            and stored.valid(now_ms())
-        ):
-            name = stored.name
-        return name
-
-    def replace_stored(self, keys: Iterable[StoredKey]) -> None:
-        """Replace all keys that were made by command."""
-        self._stored = {key.digest: key for key in keys}
+        if not keys:
+            raise ValueError(f"{WRITE_KEYS} is not set: give at least one name:key")
+    return keys
 
 
-async def follow_stored(keys: WriteKeys, read: Callable[[], Awaitable[list[StoredKey]]]) -> None:
+async def follow_stored(keys: KeyRing, read: Callable[[], Awaitable[list[StoredKey]]]) -> None:
     """Keep the keys that were made by command up to date, until cancelled.
 
     While they can't be read, the last known ones stay valid.
@@ -71,7 +67,17 @@ async def follow_stored(keys: WriteKeys, read: Callable[[], Awaitable[list[Store
     failing = False
     while True:
         try:
-            keys.replace_stored(await read())
+            for stored in await read():
+                keys.take(
+                    AccessKey(
+                        digest=stored.digest,
+                        name=stored.name,
+                        scopes=sorted(INGESTION_SCOPES),
+                        created_at=stored.created,
+                        expires_at=stored.expires,
+                        revoked_at=stored.revoked,
+                    )
+                )
             failing = False
         except Exception as error:
             if not failing:

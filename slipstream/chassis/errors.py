@@ -36,6 +36,10 @@ class UnauthorizedError(ServiceError):
     status, code, title = 401, "unauthorized", "Credentials are missing or wrong"
 
 
+class ForbiddenError(ServiceError):
+    status, code, title = 403, "forbidden", "The credentials do not allow this"
+
+
 class NotFoundError(ServiceError):
     status, code, title = 404, "not_found", "There is no such thing"
 

@@ -23,6 +23,7 @@ class Code(StrEnum):
     TIMESTAMP_IN_FUTURE = "timestamp_in_future"
     TIMESTAMP_TOO_OLD = "timestamp_too_old"
     PLAN_VIOLATION = "plan_violation"
+    SCOPE_MISSING = "scope_missing"
     BOT = "bot"
     RATE_LIMITED = "rate_limited"
 

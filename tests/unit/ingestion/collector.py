@@ -14,7 +14,6 @@ from services.ingestion.app import Collector, create_app
 from services.ingestion.intake import Intake
 from services.ingestion.publisher import OutcomePublisher
 from services.ingestion.settings import IngestionSection, IngestionSettings
-from services.ingestion.write_keys import WriteKeys
 from slipstream.broker import codec
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.producer import Failure, OutgoingRecord
@@ -73,8 +72,8 @@ def make_app(
     async def lifespan(app: Collector) -> AsyncIterator[None]:
         if not hasattr(app.state, "parts"):  # a second client of the same app comes here, too
             publisher = OutcomePublisher(producer, app.state.metrics.registry)
-            keys = WriteKeys(f"shop:{KEY}")
-            app.state.parts = Parts(Intake(settings.ingestion, keys, publisher, app.state.rules))
+            intake = Intake(settings.ingestion, app.state.keys, publisher, app.state.rules)
+            app.state.parts = Parts(intake)
         with app.taking():
             yield
 

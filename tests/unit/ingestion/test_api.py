@@ -245,6 +245,6 @@ def test_openapi_describes_bodies_and_verdicts(client: TestClient) -> None:
     operation = document["paths"]["/v1/batch"]["post"]
     schema = operation["requestBody"]["content"]["application/json"]["schema"]
     assert schema["properties"]["batch"]["items"]["properties"]["messageId"]
-    assert set(operation["responses"]) == {"200", "400", "401", "413", "429", "503"}
+    assert set(operation["responses"]) == {"200", "400", "401", "403", "413", "429", "503"}
     assert "$defs" not in str(document)
     assert document["components"]["schemas"]["Verdicts"]

@@ -1,31 +1,51 @@
 import base64
 
 import pytest
+from fastapi.testclient import TestClient
+from pydantic import SecretStr, ValidationError
 
-from services.ingestion.write_keys import WriteKeys, key_in_header
-from slipstream.stores.write_keys import StoredKey, digest_of
+from services.ingestion.settings import IngestionSection
+from services.ingestion.write_keys import configured_keys, key_in_header
+from slipstream.chassis.access.keys import KeyRing
+from slipstream.contracts.access import BROWSER_SCOPES, INGESTION_SCOPES
+from tests.unit.chassis.access.key_records import key_record
+from tests.unit.ingestion.collector import AUTH, Acknowledging, collecting
+from tests.unit.ingestion.payloads import track
+
+PAGE = {"Origin": "https://shop.example"}
+BROWSER = ("in-the-page", "")
 
 
 def basic(credentials: str) -> str:
     return "Basic " + base64.b64encode(credentials.encode()).decode()
 
 
-def test_key_gives_the_name_it_belongs_to() -> None:
-    keys = WriteKeys("shop:s3cret, app:other:with-colon")
-    assert keys.name_of("s3cret") == "shop"
-    assert keys.name_of("other:with-colon") == "app"
-    assert keys.name_of("shop") is None
-    assert keys.name_of("") is None
+def test_key_of_the_settings_gives_name_and_scopes() -> None:
+    ring = KeyRing(configured_keys("shop:s3cret, app:other:with-colon", "page:shown", "*"))
+    held = {key: ring.find(key) for key in ("s3cret", "other:with-colon", "shown", "shop", "")}
+    assert [known and known.principal.name for known in held.values()] == [
+        "shop", "app", "page", None, None,
+    ]  # fmt: skip
+    shop, page = held["s3cret"], held["shown"]
+    assert shop and page
+    assert (shop.principal.scopes, shop.principal.browser) == (INGESTION_SCOPES, False)
+    assert (page.principal.scopes, page.principal.browser) == (BROWSER_SCOPES, True)
 
 
 def test_keys_are_not_held_in_the_clear() -> None:
-    assert "s3cret" not in repr(vars(WriteKeys("shop:s3cret")))
+    assert "s3cret" not in repr(configured_keys("shop:s3cret", "", "*"))
 
 
 @pytest.mark.parametrize("configured", ["", " , ", "shop", "shop:", ":key", "a:k,b:k", "a:k,a:l"])
 def test_bad_configuration_is_refused_with_the_variable_s_name(configured: str) -> None:
     with pytest.raises(ValueError, match="SLIPSTREAM_INGESTION__WRITE_KEYS"):
-        WriteKeys(configured)
+        configured_keys(configured, "", "*")
+
+
+@pytest.mark.parametrize("browsers", ["page", "page:s3cret", "shop:other"])
+def test_bad_browser_keys_are_refused_with_the_variable_s_name(browsers: str) -> None:
+    with pytest.raises(ValidationError, match="SLIPSTREAM_INGESTION__BROWSER_KEYS"):
+        IngestionSection(write_keys=SecretStr("shop:s3cret"), browser_keys=SecretStr(browsers))
 
 
 def test_key_is_the_user_name_of_basic_authentication() -> None:
@@ -41,20 +61,46 @@ def test_other_headers_hold_no_key(header: str) -> None:
     assert key_in_header(header) is None
 
 
-def test_stored_keys_count_beside_the_configured_ones_until_they_end() -> None:
-    keys = WriteKeys("shop:s3cret")
-    keys.replace_stored(
-        [
-            StoredKey(digest_of("one"), "app", 1),
-            StoredKey(digest_of("two"), "app", 1, expires=2),
-            StoredKey(digest_of("three"), "app", 1, revoked=2),
-        ]
-    )
-    assert [keys.name_of(key) for key in ("s3cret", "one", "two", "three")] == [
-        "shop",
-        "app",
-        None,
-        None,
-    ]
-    keys.replace_stored([])
-    assert keys.name_of("one") is None
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/v1/items", {"items": [{"item_id": "a"}]}),
+        ("POST", "/v1/users", {"users": [{"user_id": "a"}]}),
+        ("DELETE", "/v1/items/a", None),
+        ("DELETE", "/v1/users/a", None),
+        ("POST", "/v1/import", {"batch": []}),
+    ],
+)
+def test_a_key_in_a_page_can_neither_change_the_catalogue_nor_erase_nor_import(
+    method: str, path: str, body: object
+) -> None:
+    producer = Acknowledging()
+    with collecting(producer, browser_keys=SecretStr(f"page:{BROWSER[0]}")) as client:
+        refused = client.request(method, path, json=body, auth=BROWSER)
+        allowed = client.request(method, path, json=body, auth=AUTH)
+        assert client.post("/v1/track", json=track(), auth=BROWSER).json()["accepted"] == 1
+    assert (refused.status_code, refused.json()["code"]) == (403, "scope_missing")
+    assert allowed.status_code == 200
+
+
+def test_a_browser_key_is_taken_from_allowed_origins_only() -> None:
+    section = {"browser_keys": SecretStr(f"page:{BROWSER[0]}"), "cors_origins": PAGE["Origin"]}
+    with collecting(Acknowledging(), **section) as client:
+
+        def sent(auth: tuple[str, str], **headers: str) -> int:
+            return client.post("/v1/track", json=track(), auth=auth, headers=headers).status_code
+
+        assert sent(BROWSER, **PAGE) == 200
+        assert sent(BROWSER, Origin="https://evil.example") == sent(BROWSER) == 403
+        assert sent(AUTH) == 200
+
+
+def test_messages_of_a_batch_need_the_scope_of_their_kind(client: TestClient) -> None:
+    client.app.state.keys.take(key_record("events-only", ["events"]))  # type: ignore[attr-defined]
+    identify = {"type": "identify", "userId": "u", "anonymousId": "a"}
+    batch = {"batch": [track(type="track"), identify, identify | {"type": "alias"}]}
+    answer = client.post("/v1/batch", json=batch, auth=("events-only", "")).json()
+    assert [result.get("code") for result in answer["results"]] == [
+        None, "scope_missing", "scope_missing",
+    ]  # fmt: skip
+    assert client.post("/v1/identify", json=identify, auth=("events-only", "")).status_code == 403

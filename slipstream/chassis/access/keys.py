@@ -1,0 +1,57 @@
+"""Access keys in memory: the digest of each key that counts, and the principal who holds it.
+
+Keys are long and random, so a fast hash is as good as a slow one. The time that a look-up takes
+depends on the digest alone, which gives no key away.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+from slipstream.contracts.access import Principal, Scope
+from slipstream.contracts.events import AccessKey
+from slipstream.contracts.times import now_ms
+
+
+class KnownKey(NamedTuple):
+    """A key's holder, the web origins that it is taken from (none: from anywhere), and its end."""
+
+    principal: Principal
+    origins: frozenset[str] = frozenset()
+    ends_at: int | None = None
+
+
+def digest_of(key: str) -> str:
+    """The digest of a key: its SHA-256 in hex."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+class KeyRing:
+    """The keys that a service takes: those of its settings, and those of `access-keys.v1`.
+
+    Looked up in an event loop, and changed by the thread that follows the topic.
+    """
+
+    def __init__(self, configured: Mapping[str, KnownKey] = MappingProxyType({})) -> None:
+        """With the configured keys by digest. No record changes or ends them."""
+        self._configured = dict(configured)
+        self._followed: dict[str, KnownKey] = {}
+
+    def find(self, key: str) -> KnownKey | None:
+        """The key if it counts now."""
+        digest = digest_of(key)
+        known = self._configured.get(digest) or self._followed.get(digest)
+        if known is None or (known.ends_at is not None and known.ends_at <= now_ms()):
+            return None
+        return known
+
+    def take(self, record: AccessKey) -> None:
+        """Take a key's newest state. Scopes that this version does not know grant nothing."""
+        ends = [at for at in (record.expires_at, record.revoked_at) if at is not None]
+        scopes = frozenset(scope for scope in Scope if scope.value in record.scopes)
+        self._followed[record.digest] = KnownKey(
+            Principal(record.name, scopes, record.browser),
+            frozenset(record.origins),
+            min(ends, default=None),
+        )
