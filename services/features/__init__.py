@@ -1,8 +1,9 @@
 """Features folds the stream into the online store and the lake, and answers feature reads.
 
 Owns: the state of visitors and items, the online catalogue, the trending list, the lake
-Consumes: interactions.v1, catalog.v1, recommendations.v1 (group "features")
-Produces: feature-updates.v1, dead-letters.v1; interactions.v1 and catalog.v1 from pushed rows
+Consumes: interactions.v1, catalog.v1, people.v1, recommendations.v1 (group "features")
+Produces: feature-updates.v1, dead-letters.v1; from pushed rows interactions.v1,
+          catalog.v1 and people.v1
 Calls: no other service
 Stores: Redis (states, catalogue, trending), Delta lake (interactions, catalog, recommendations)
 """

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from slipstream.broker.producer import OutgoingRecord
 from slipstream.contracts.events import CatalogRecord, Interaction
-from slipstream.contracts.topics import CATALOG, INTERACTIONS
+from slipstream.contracts.topics import INTERACTIONS, topic_of
 from slipstream.contracts.vocabulary import MAX_POSITION
 from slipstream.ingress import fields
 from slipstream.ingress.item_attributes import check_item_attributes
@@ -240,7 +240,8 @@ def _position(row: Row) -> int | None:
 def _outgoing(record: Interaction | CatalogRecord, request_id: str) -> OutgoingRecord:
     if isinstance(record, Interaction):
         return OutgoingRecord(INTERACTIONS, record.user_id, record, request_id)
-    return OutgoingRecord(CATALOG, f"{record.entity}:{record.entity_id}", record, request_id)
+    key = f"{record.entity}:{record.entity_id}"
+    return OutgoingRecord(topic_of(record), key, record, request_id)
 
 
 def _place(column: str, number: int) -> str:

@@ -3,7 +3,7 @@
 Owns: the REST endpoints for events and catalogue entries, the pixel, the tracker's script, and the
     write keys.
 Consumes: nothing.
-Produces: interactions.v1, catalog.v1, dead-letters.v1.
+Produces: interactions.v1, catalog.v1, people.v1, dead-letters.v1.
 Calls: no other service.
 Stores: message ids, rates and write keys in Redis; a spool on disk, where that is switched on.
 

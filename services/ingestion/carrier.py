@@ -15,11 +15,11 @@ from slipstream.broker.kafka import BrokerUnavailableError, NotAcknowledgedError
 from slipstream.broker.producer import Failure, OutgoingRecord
 from slipstream.chassis.logging import get_logger
 from slipstream.contracts.times import now_ms
-from slipstream.contracts.topics import CATALOG, DEAD_LETTERS, INTERACTIONS
+from slipstream.contracts.topics import CATALOG, DEAD_LETTERS, INTERACTIONS, PEOPLE
 
 log = get_logger(__name__)
 
-TOPICS = {topic.name: topic for topic in (INTERACTIONS, CATALOG, DEAD_LETTERS)}
+TOPICS = {topic.name: topic for topic in (INTERACTIONS, CATALOG, PEOPLE, DEAD_LETTERS)}
 # Records that are drained at once. After a kill up to this many stand on their topic twice; the
 # second copies are marked as possible repeats.
 CHUNK = 500

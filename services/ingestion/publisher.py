@@ -19,8 +19,8 @@ from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.producer import Failure, OutgoingRecord
 from slipstream.chassis.errors import ServiceError, UnavailableError
 from slipstream.chassis.logging import get_logger
-from slipstream.contracts.events import DeadLetter, Interaction
-from slipstream.contracts.topics import CATALOG, DEAD_LETTERS, INTERACTIONS
+from slipstream.contracts.events import CatalogRecord, DeadLetter, Interaction
+from slipstream.contracts.topics import DEAD_LETTERS, INTERACTIONS, topic_of
 from slipstream.ingress import fields
 from slipstream.ingress.rejections import RejectionError
 from slipstream.stores.admission_protocol import AdmissionVerdict
@@ -208,8 +208,11 @@ def _records(outcomes: list[Outcome], origin: Origin) -> list[OutgoingRecord]:
                         OutgoingRecord(INTERACTIONS, record.user_id, record, origin.request_id)
                     )
                 else:
-                    key = f"{record.entity}:{record.entity_id}"  # type: ignore[union-attr]
-                    outgoing.append(OutgoingRecord(CATALOG, key, record, origin.request_id))
+                    assert isinstance(record, CatalogRecord)  # noqa: S101
+                    key = f"{record.entity}:{record.entity_id}"
+                    outgoing.append(
+                        OutgoingRecord(topic_of(record), key, record, origin.request_id)
+                    )
         elif isinstance(outcome, Rejection) and outcome.error.code not in NOT_KEPT:
             outgoing.append(
                 OutgoingRecord(

@@ -101,11 +101,10 @@ def topic_ids(settings: KafkaSettings, names: Sequence[str]) -> dict[str, str]:
 
 
 def _configuration(topic: Topic) -> Mapping[str, str]:
-    return (
-        {"cleanup.policy": "compact"}
-        if topic.compacted
-        else {"cleanup.policy": "delete", "retention.ms": str(topic.retention_ms)}
-    )
+    if topic.retention_ms is None:
+        return {"cleanup.policy": "compact"}
+    policy = "compact,delete" if topic.compacted else "delete"
+    return {"cleanup.policy": policy, "retention.ms": str(topic.retention_ms)}
 
 
 def _differences(

@@ -92,8 +92,8 @@ class Interaction(Record):
 
 
 class CatalogRecord(Record):
-    """`catalog.v1`, key `<entity>:<entity_id>`: the whole newest state of an item or a user, or the
-    identity of a visitor.
+    """`catalog.v1` (items) and `people.v1` (users, identities), key `<entity>:<entity_id>`: the
+    whole newest state of an item or a user, or the identity of a visitor.
 
     `deleted` is a tombstone: the entity is gone from `timestamp` on. The history of an item stays.
     A user is erased: its state, its rows in the lake, and those of the visitors that were merged

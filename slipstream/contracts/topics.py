@@ -1,7 +1,7 @@
 """The topics, as a table: record, key, partitions, producers, consumers and retention.
 
 Each topic has one producing service, with two exceptions: features, too, writes the dead letters,
-and it publishes rows that are pushed to it (`POST /push`) on the two topics of ingestion. So pushed
+and it publishes rows that are pushed to it (`POST /push`) on the topics of ingestion. So pushed
 rows go the way of every other event, and count once.
 
 `docs/topics.md` is generated from this table. A test compares `consumers` with the subscriptions of
@@ -29,6 +29,7 @@ class Topic:
     """A topic's promise. Records of one key keep their order.
 
     `carries` describes the records for `docs/topics.md`; `producers` and `consumers` are services.
+    A compacted topic keeps the newest record of each key, for ever where `retention_ms` is None.
     """
 
     name: str
@@ -38,7 +39,7 @@ class Topic:
     producers: tuple[str, ...]
     consumers: tuple[str, ...]
     carries: str
-    retention_ms: int = 7 * DAY_MS
+    retention_ms: int | None = 7 * DAY_MS
     compacted: bool = False
 
 
@@ -50,7 +51,13 @@ INTERACTIONS: Final = Topic(
 CATALOG: Final = Topic(
     "catalog.v1", CatalogRecord, "entity:entity_id", 12,
     ("ingestion", "features"), ("features", "serving"),
-    "the newest state of each item and user", compacted=True,
+    "the newest state of each item", retention_ms=None, compacted=True,
+)  # fmt: skip
+PEOPLE: Final = Topic(
+    "people.v1", CatalogRecord, "entity:entity_id", 12,
+    ("ingestion", "features"), ("features",),
+    "users' traits, links of visitors to users, and erasures", retention_ms=30 * DAY_MS,
+    compacted=True,
 )  # fmt: skip
 DEAD_LETTERS: Final = Topic(
     "dead-letters.v1", DeadLetter, "source", 3, ("ingestion", "features"), (),
@@ -76,9 +83,18 @@ ALERTS: Final = Topic(
 TOPICS: Final = (
     INTERACTIONS,
     CATALOG,
+    PEOPLE,
     DEAD_LETTERS,
     FEATURE_UPDATES,
     RECOMMENDATIONS,
     MODEL_EVENTS,
     ALERTS,
 )
+
+
+def topic_of(record: CatalogRecord) -> Topic:
+    """The topic of a catalogue entry: items have one, people another.
+
+    Serving reads all items when it starts, and needs no user.
+    """
+    return CATALOG if record.entity == "item" else PEOPLE

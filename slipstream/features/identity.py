@@ -19,7 +19,7 @@ MERGED_KEPT: Final = 256
 
 
 class Link(NamedTuple):
-    """Statement that `visitor_id` is `user_id`, by a record of `catalog.v1`.
+    """Statement that `visitor_id` is `user_id`, by a record of `people.v1`.
 
     `timestamp` is the record's time in ms.
     """

@@ -113,9 +113,10 @@ def _topics() -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for topic in TOPICS:
-        kept = (
-            "newest of each key" if topic.compacted else f"{topic.retention_ms // 86_400_000} days"
-        )
+        limits = ["newest of each key"] if topic.compacted else []
+        if topic.retention_ms is not None:
+            limits.append(f"{topic.retention_ms // 86_400_000} days")
+        kept = ", ".join(limits)
         writers, readers = ", ".join(topic.producers), ", ".join(topic.consumers) or "people"
         name = f"[`{topic.name}`](#{topic.name.replace('.', '')})"
         lines.append(

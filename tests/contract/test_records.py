@@ -26,6 +26,7 @@ def test_every_topic_has_one_writer_per_kind_and_known_services() -> None:
             "dead-letters.v1",
             "interactions.v1",
             "catalog.v1",
+            "people.v1",
         )  # features publishes what is pushed
         assert len(topic.producers) == 1 or (
             shared and topic.producers == ("ingestion", "features")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from slipstream.broker.producer import Producer
 from slipstream.contracts.events import CatalogRecord, Interaction
 from slipstream.contracts.times import DAY_MS, now_ms
-from slipstream.contracts.topics import CATALOG, INTERACTIONS
+from slipstream.contracts.topics import INTERACTIONS, topic_of
 from slipstream.contracts.vocabulary import MERGED_INTO, signal_weight
 from slipstream.features import decay, item, visitor
 from slipstream.stores import lake
@@ -63,7 +63,7 @@ def link(visitor_id: str, user_id: str) -> CatalogRecord:
 def send_entries(producer: Producer, entries: Iterable[CatalogRecord]) -> None:
     """Send records of the catalogue, and return when the broker has them."""
     for entry in entries:
-        producer.send(CATALOG, f"{entry.entity}:{entry.entity_id}", entry)
+        producer.send(topic_of(entry), f"{entry.entity}:{entry.entity_id}", entry)
     producer.flush(30)
     assert producer.failures == 0
 

@@ -12,7 +12,7 @@ from slipstream.chassis.settings import KafkaSettings, LakeSettings, RedisSettin
 from slipstream.contracts.events import CatalogRecord
 from slipstream.contracts.positions import Source
 from slipstream.contracts.times import HOUR_MS, now_ms
-from slipstream.contracts.topics import CATALOG, DEAD_LETTERS, INTERACTIONS
+from slipstream.contracts.topics import DEAD_LETTERS, INTERACTIONS, PEOPLE
 from slipstream.stores import lake
 from tests.integration.running_materializer import (
     QUICK,
@@ -59,7 +59,7 @@ def test_links_and_repeats_among_the_events_and_all_of_it_again(settings: Featur
 
     member = Consumer(settings.kafka, settings.namespace, TOPICS, GROUP)
     until(lambda: bool(member.poll(0.1)) or member.remaining() is not None)
-    for topic in (INTERACTIONS, CATALOG):
+    for topic in (INTERACTIONS, PEOPLE):
         topic_id = topic_ids(settings.kafka, [physical(settings.namespace, topic)]).popitem()[1]
         assert member.commit({Source(topic.name, topic_id, n): 0 for n in range(topic.partitions)})
     member.close()

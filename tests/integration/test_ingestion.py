@@ -16,7 +16,7 @@ from slipstream.broker.batch import Message
 from slipstream.broker.consumer import Consumer
 from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.events import CatalogRecord, DeadLetter, Interaction
-from slipstream.contracts.topics import CATALOG, DEAD_LETTERS, INTERACTIONS, Topic
+from slipstream.contracts.topics import DEAD_LETTERS, INTERACTIONS, PEOPLE, Topic
 
 AUTH = ("s3cret", "")
 
@@ -103,7 +103,7 @@ def test_accepted_events_are_on_the_topic_and_rejected_ones_in_the_dead_letters(
             batch[2],
         )
 
-        (entry,) = records(broker, namespace, CATALOG, 1)
+        (entry,) = records(broker, namespace, PEOPLE, 1)
         user: CatalogRecord = entry.record
         assert (entry.key, user.attributes) == ("user:ada", {"country": "NZ"})
 

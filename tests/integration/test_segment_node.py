@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from slipstream.chassis.settings import KafkaSettings, RedisSettings
-from slipstream.contracts.topics import CATALOG, INTERACTIONS
+from slipstream.contracts.topics import INTERACTIONS, PEOPLE
 from slipstream.contracts.vocabulary import MERGED_INTO
 from tests.integration.ingestion_process import KEY, ingestion_process
 from tests.integration.test_ingestion import records
@@ -59,7 +59,7 @@ def test_every_call_of_the_unmodified_sdk_arrives(
         order = next(event for event in events if event.item_id == "cup")
         assert 55_000 < order.received_at - order.timestamp < 70_000
 
-        entries = [message.record for message in records(broker, namespace, CATALOG, 3)]
+        entries = [message.record for message in records(broker, namespace, PEOPLE, 3)]
         assert sorted((entry.entity, entry.entity_id) for entry in entries) == [
             ("identity", "ada@example.org"),
             ("identity", "device"),

@@ -12,7 +12,7 @@ from segment.analytics.client import Client
 from slipstream.broker.consumer import Consumer
 from slipstream.chassis.settings import KafkaSettings, RedisSettings
 from slipstream.contracts.events import CatalogRecord, Interaction
-from slipstream.contracts.topics import CATALOG, DEAD_LETTERS, INTERACTIONS, Topic
+from slipstream.contracts.topics import DEAD_LETTERS, INTERACTIONS, PEOPLE, Topic
 from slipstream.contracts.vocabulary import MERGED_INTO
 from tests.integration.ingestion_process import KEY, ingestion_process
 
@@ -90,7 +90,7 @@ def test_the_sdk_s_calls_arrive_as_interactions_and_entries(
     assert by_type["group", None].properties == {"groupId": "g-1", "traits": {"plan": "gold"}}
     assert (by_type["purchase", "a"].event_id, by_type["purchase", "a"].value) == ("order-1:0", 6.0)
 
-    entries: list[CatalogRecord] = _records(broker, namespace, CATALOG, 3)
+    entries: list[CatalogRecord] = _records(broker, namespace, PEOPLE, 3)
     assert sorted((e.entity, e.entity_id, str(e.attributes)) for e in entries) == [
         ("identity", "anon", str({MERGED_INTO: "ada"})),
         ("identity", "old-ada", str({MERGED_INTO: "ada"})),

@@ -15,7 +15,7 @@ import pytest
 
 from slipstream.chassis.settings import KafkaSettings, RedisSettings
 from slipstream.contracts.events import Interaction
-from slipstream.contracts.topics import CATALOG, INTERACTIONS
+from slipstream.contracts.topics import INTERACTIONS, PEOPLE
 from slipstream.contracts.vocabulary import MERGED_INTO
 from slipstream_cli.local.processes import free_port
 from tests.integration.ingestion_process import KEY, ingestion_process
@@ -199,7 +199,7 @@ def test_a_visit_arrives_as_it_was(
         assert len({e.session_id for e in everything}) == 1
         assert {
             message.record.attributes.get(MERGED_INTO)
-            for message in records(broker, namespace, CATALOG, 2)
+            for message in records(broker, namespace, PEOPLE, 2)
         } == {None, "ada"}
 
 

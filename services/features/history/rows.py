@@ -13,7 +13,7 @@ from slipstream.broker.batch import Message
 from slipstream.contracts.events import CatalogRecord, Interaction, Slate
 from slipstream.contracts.positions import StreamInteraction, source_name
 from slipstream.contracts.times import DAY_MS
-from slipstream.contracts.topics import CATALOG, INTERACTIONS, RECOMMENDATIONS
+from slipstream.contracts.topics import CATALOG, INTERACTIONS, PEOPLE, RECOMMENDATIONS
 from slipstream.stores import lake
 
 Row = tuple[Any, ...]
@@ -95,6 +95,7 @@ def slate_row(message: Message[Slate]) -> Row:
 TABLES: Final[dict[str, tuple[str, Callable[[Message[Any]], Row]]]] = {
     INTERACTIONS.name: (lake.INTERACTIONS, interaction_row),
     CATALOG.name: (lake.CATALOG, catalog_row),
+    PEOPLE.name: (lake.CATALOG, catalog_row),
     RECOMMENDATIONS.name: (lake.RECOMMENDATIONS, slate_row),
 }
 

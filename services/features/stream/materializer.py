@@ -29,13 +29,13 @@ from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.metrics import Metrics
 from slipstream.contracts.times import HOUR_MS, now_ms
-from slipstream.contracts.topics import CATALOG, INTERACTIONS, RECOMMENDATIONS
+from slipstream.contracts.topics import CATALOG, INTERACTIONS, PEOPLE, RECOMMENDATIONS
 from slipstream.stores.lake import Lake, LakeUnavailableError
 from slipstream.stores.online import OnlineStore, StoreUnavailableError
 
 log = get_logger(__name__)
 
-TOPICS: Final = (INTERACTIONS, CATALOG, RECOMMENDATIONS)
+TOPICS: Final = (INTERACTIONS, CATALOG, PEOPLE, RECOMMENDATIONS)
 GROUP: Final = "features"
 _POLL_S: Final = 0.1
 _PAUSE_S: Final = 0.25

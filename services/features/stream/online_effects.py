@@ -8,7 +8,7 @@ from services.features.metrics import FeaturesMetrics
 from services.features.stream.people import PeopleChanges, is_of_people, merge_and_erase
 from slipstream.broker.batch import Message
 from slipstream.contracts.positions import StreamCatalogRecord, StreamInteraction
-from slipstream.contracts.topics import CATALOG, INTERACTIONS
+from slipstream.contracts.topics import CATALOG, INTERACTIONS, PEOPLE
 from slipstream.features.visitor import VisitorState
 from slipstream.stores.online import OnlineStore
 
@@ -40,7 +40,7 @@ class OnlineEffects:
         Records that the states hold already change nothing. Raises `StoreUnavailableError`.
         """
         interactions = [m for m in messages if m.source.topic == INTERACTIONS.name]
-        catalog = [m for m in messages if m.source.topic == CATALOG.name]
+        catalog = [m for m in messages if m.source.topic in (CATALOG.name, PEOPLE.name)]
         entries = [m for m in catalog if not is_of_people(m.record)]
         with self._measured.apply_seconds.time():
             folded = self._store.apply(

@@ -124,7 +124,7 @@ def test_items_and_users_are_upserted_and_items_deleted(
     assert client.delete("/v1/items/a%2Fb", auth=AUTH).json()["accepted"] == 1
     assert [(o.topic.name, o.key) for o in producer.published] == [
         ("catalog.v1", "item:a/b"),
-        ("catalog.v1", "user:ada"),
+        ("people.v1", "user:ada"),
         ("catalog.v1", "item:a/b"),
     ]
 

@@ -13,7 +13,7 @@ from services.ingestion.tracking_plan import TrackingPlan
 from services.ingestion.verdicts import Acceptance, Rejection
 from slipstream.broker import codec
 from slipstream.contracts.events import CatalogRecord, Interaction
-from slipstream.contracts.topics import CATALOG, INTERACTIONS
+from slipstream.contracts.topics import INTERACTIONS, topic_of
 from slipstream.contracts.vocabulary import MERGED_INTO
 from slipstream.ingress.rejections import Code
 from tests.unit.ingestion.payloads import (
@@ -261,5 +261,5 @@ def test_any_json_is_taken_whole_or_rejected_with_a_reason(
         assert outcome.error.code in Code
         return
     for record in outcome.records:
-        topic = INTERACTIONS if isinstance(record, Interaction) else CATALOG
+        topic = INTERACTIONS if isinstance(record, Interaction) else topic_of(record)
         assert codec.decode(topic, codec.encode(record)) == record
