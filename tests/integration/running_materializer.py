@@ -36,7 +36,7 @@ class RunningMaterializer:
         )
         self.worker = Worker("materializer", self.materializer.run).start()
 
-    def settle(self, timeout_s: float = 150.0) -> None:
+    def settle(self, timeout_s: float = 60.0) -> None:
         """Wait until everything on the topics is applied and in the lake."""
         until(lambda: self.materializer.progress().caught_up, timeout_s)
 
@@ -61,11 +61,8 @@ def running(settings: FeaturesSettings) -> Iterator[RunningMaterializer]:
         run.stop()
 
 
-def until(holds: Callable[[], bool], timeout_s: float = 150.0) -> None:
-    """Wait until the condition holds.
-
-    The time is that of several consumers, each replaced after 30 s outside its group.
-    """
+def until(holds: Callable[[], bool], timeout_s: float = 60.0) -> None:
+    """Wait until the condition holds."""
     deadline = time.monotonic() + timeout_s
     while not holds():
         assert time.monotonic() < deadline, "it did not come to that in time"

@@ -80,6 +80,19 @@ async def test_a_join_that_outlives_its_poll_is_finished(
     assert proxy.applied[Api.SYNC_GROUP]
 
 
+def test_a_join_that_ends_between_two_polls_counts(client: ConsumerClient, namespace: str) -> None:
+    partitions = [TopicPartition(physical(namespace, INTERACTIONS), 0)]
+    for _ in range(10):
+        client.poll(50)
+        if client.assignment():
+            return
+        # One answer waits behind that to JoinGroup, one behind that to SyncGroup: all of them come
+        # on the same connection.
+        client.committed_offsets(partitions, 10_000)
+        client.committed_offsets(partitions, 10_000)
+    pytest.fail(f"not assigned: {client.membership}")
+
+
 async def test_metadata_that_come_late_delay_a_join_and_no_more(
     proxied_broker: ProxiedBroker, namespace: str
 ) -> None:

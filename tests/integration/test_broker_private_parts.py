@@ -70,6 +70,7 @@ PRODUCER: dict[str, Check] = {
 CONSUMER: dict[str, Check] = {
     "_coordinator.need_rejoin": takes(),
     "_coordinator._join_task": lambda task: task is None,
+    "_coordinator.join_group_async": takes("timeout_ms"),
     "_coordinator.stable": lambda stable: stable() is False,
     "_coordinator.heartbeat.last_receive": lambda at: isinstance(at, float),
     "_coordinator.heartbeat.last_reset": lambda at: 0 <= time.monotonic() - at < 600,
@@ -81,6 +82,7 @@ CONSUMER: dict[str, Check] = {
     "_cluster.set_topics": takes("topics"),
     "_cluster.request_update": takes(),
     "_net.run": takes("coro"),
+    "_manager.call_soon": takes("coro"),
     "_manager.wait_for": takes("future", "timeout_ms"),
     "_manager._conns": lambda connections: isinstance(connections, dict),
 }
