@@ -5,6 +5,7 @@ more visitors). The outputs are `items` (BYTES) and `scores` (FP32) with a row f
 short rows end in "" and 0.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,13 +17,16 @@ from slipstream.contracts.vocabulary import MAX_ID_BYTES
 
 NAME = "recommender"
 MOST_VISITORS = 64
+MOST_DIMENSIONS = 32
+# Inputs and outputs in a request's lists. There are one and two; more than these are not looked at.
+MOST_TENSORS = 8
 
 
 class Tensor(BaseModel):
     """An input tensor. `data` may be flat or nested."""
 
     name: str
-    shape: list[int] = Field(max_length=32)
+    shape: list[int] = Field(max_length=MOST_DIMENSIONS)
     datatype: str
     data: list[Any]
     parameters: dict[str, Any] = Field(default_factory=dict)
@@ -39,8 +43,8 @@ class InferenceRequest(BaseModel):
 
     id: str = Field("", max_length=1_024)  # given back as it came
     parameters: dict[str, Any] = Field(default_factory=dict)
-    inputs: list[Tensor]
-    outputs: list[RequestedOutput] = Field(default_factory=list)
+    inputs: list[Tensor] = Field(max_length=MOST_TENSORS)
+    outputs: list[RequestedOutput] = Field(default_factory=list, max_length=MOST_TENSORS)
 
 
 def metadata(version: str | None) -> dict[str, Any]:
@@ -75,11 +79,8 @@ def requests(inference: InferenceRequest) -> list[RecommendationRequest]:
     tensor = next((one for one in inference.inputs if one.name == "user_id"), None)
     if tensor is None or len(inference.inputs) != 1 or tensor.datatype != "BYTES":
         raise InvalidRequestError("send one input: 'user_id', of datatype BYTES")
-    visitors = list(_flat(tensor.data))
-    size = 1
-    for dimension in tensor.shape:
-        size *= dimension
-    if size != len(visitors) or not 1 <= size <= MOST_VISITORS:
+    visitors = _flat(tensor.data)
+    if not visitors or math.prod(tensor.shape) != len(visitors):
         raise InvalidRequestError(
             f"'user_id' has shape {tensor.shape} and {len(visitors)} values; "
             f"1 to {MOST_VISITORS} are taken"
@@ -142,10 +143,18 @@ def _is_id(value: Any) -> bool:
 
 
 def _flat(data: Sequence[Any]) -> Sequence[Any]:
-    """The values of nested lists, level by level: a body may be nested deeper than calls may be."""
-    while any(isinstance(one, list) for one in data):
+    """The values of nested lists, level by level: a body may be nested deeper than calls may be.
+
+    Each level is counted before it is made.
+    """
+    for _ in range(MOST_DIMENSIONS):
+        size = sum(len(one) if isinstance(one, list) else 1 for one in data[: MOST_VISITORS + 1])
+        if max(size, len(data)) > MOST_VISITORS:
+            raise InvalidRequestError(f"'user_id' has more than {MOST_VISITORS} values")
+        if not any(isinstance(one, list) for one in data):
+            return data
         data = [value for one in data for value in (one if isinstance(one, list) else (one,))]
-    return data
+    raise InvalidRequestError(f"'user_id' is nested in more than {MOST_DIMENSIONS} lists")
 
 
 def _padded(row: list[Any], width: int, filler: Any) -> list[Any]:

@@ -52,6 +52,7 @@ def test_nested_data_is_read_row_by_row() -> None:
         a_body("\ud800"),
         a_body("ada", id="\ud800"),
         a_body(nested(900)),
+        a_body(tensor={"shape": [0], "data": [[], []]}),
         a_body("ada", tensor={"shape": [2]}),
         a_body("ada", tensor={"datatype": "INT32"}),
         a_body("ada", tensor={"name": "visitor"}),
@@ -64,6 +65,36 @@ def test_nested_data_is_read_row_by_row() -> None:
 def test_tensors_that_the_model_does_not_take_are_refused(body: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequestError):
         open_inference.requests(open_inference.parse(body))
+
+
+class Uncounted(list[Any]):
+    """A list that fails a test which walks over it."""
+
+    def __iter__(self) -> Any:
+        raise AssertionError("walked over values that are too many")
+
+
+@pytest.mark.parametrize(
+    "data", [["ada"] * 65, [["ada"] * 32, Uncounted(["ada"] * 33)], [Uncounted("x" * 1_000_000)]]
+)
+def test_values_are_counted_before_they_are_flattened(data: list[Any]) -> None:
+    inference = open_inference.parse(a_body("ada", tensor={"shape": [65]}))
+    inference.inputs[0].data = data
+    with pytest.raises(InvalidRequestError, match="more than 64 values"):
+        open_inference.requests(inference)
+
+
+def test_a_deep_list_beside_many_values_is_refused_at_once() -> None:
+    """Flattening all of it, level by level, takes minutes."""
+    body = a_body(tensor={"shape": [1], "data": [nested(900), *["ada"] * 1_000_000]})
+    with pytest.raises(InvalidRequestError, match="more than 64 values"):
+        open_inference.requests(open_inference.parse(body))
+
+
+@pytest.mark.parametrize("name", ["inputs", "outputs"])
+def test_only_the_first_tensors_of_many_are_looked_at(name: str) -> None:
+    with pytest.raises(InvalidRequestError, match="at most 8"):
+        open_inference.parse({"inputs": [], name: [{}] * 1_000_000})
 
 
 def test_short_rows_are_filled_up_so_that_the_tensor_is_rectangular() -> None:
