@@ -63,6 +63,7 @@ def service_command(name: str) -> click.Command:
         settings_module = importlib.import_module(f"services.{name}.settings")
         from pydantic import ValidationError
 
+        from slipstream.chassis.access.verifier import ExposedError
         from slipstream.chassis.app import serve
         from slipstream.chassis.logging import configure_logging
 
@@ -73,7 +74,11 @@ def service_command(name: str) -> click.Command:
                 f"settings: {'; '.join(map(_wrong_setting, error.errors()))}"
             ) from error
         configure_logging(settings.log, name)
-        serve(app_module.create_app(settings), settings, name)
+        try:
+            app = app_module.create_app(settings)
+        except ExposedError as error:
+            raise click.ClickException(f"settings: {error}") from error
+        serve(app, settings, name)
 
     example = " \\\n          ".join((*needed_settings(name), f"slipstream {name}"))
     return click.Command(

@@ -17,9 +17,11 @@ from services.features.settings import FeaturesSettings
 from services.features.stream.materializer import Materializer
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.producer import Producer
+from slipstream.chassis.access.demands import open_to_all, requires
 from slipstream.chassis.errors import InvalidRequestError, NotFoundError, UnavailableError, problem
 from slipstream.chassis.logging import request_id
 from slipstream.chassis.raw_route import RawRoute
+from slipstream.contracts.access import Scope
 from slipstream.contracts.rest import Problem
 from slipstream.contracts.times import HOUR_MS, now_ms
 from slipstream.features.declarations import FeatureRegistry
@@ -122,6 +124,7 @@ def _described(body: type[BaseModel]) -> dict[str, Any]:
     response_model=OnlineFeaturesResponse,
     **_described(OnlineFeaturesRequest),
 )
+@requires(Scope.READ)
 async def get_online_features(request: Request) -> Response:
     """Read features as Feast's server does: one result per join key and feature, over all rows."""
     body = _parsed(OnlineFeaturesRequest, await request.body())
@@ -146,6 +149,7 @@ async def get_online_features(request: Request) -> Response:
 
 
 @feast_router.post("/push", response_class=Response, **_described(PushRequest))
+@requires(Scope.WRITE)
 async def push(request: Request) -> Response:
     """Push rows into the stream, as Feast's server does.
 
@@ -226,6 +230,7 @@ def _refused(error: ValueError, code: str, feast_class: str, status: int = 400) 
     "/v1/features/{view}/{entity_id:path}",
     responses={404: {"description": "the entity was never seen"}},
 )
+@requires(Scope.READ)
 async def features(
     request: Request,
     view: Literal["visitor", "item"],
@@ -244,6 +249,7 @@ async def features(
 
 
 @router.get("/v1/feature-views")
+@requires(Scope.READ)
 async def feature_views(request: Request) -> dict[str, Any]:
     """The declared feature views.
 
@@ -258,6 +264,7 @@ async def feature_views(request: Request) -> dict[str, Any]:
 
 
 @router.get("/v1/feature-services")
+@requires(Scope.READ)
 async def feature_services(request: Request) -> dict[str, Any]:
     """The feature services: lists of features, as "view:feature", that are read under one name."""
     opened = parts(request)
@@ -266,6 +273,7 @@ async def feature_services(request: Request) -> dict[str, Any]:
 
 
 @router.get("/v1/status")
+@requires(Scope.READ)
 def status(request: Request) -> dict[str, Any]:
     """Progress of the service along the stream, read from the broker and the lake now."""
     opened = parts(request)
@@ -282,6 +290,7 @@ health = APIRouter(tags=["health"])
 
 
 @health.get("/health", response_class=Response)
+@open_to_all
 async def feast_health() -> Response:
     """Liveness at the path that Feast's clients ask; the body is empty, as Feast's is."""
     return Response()

@@ -32,11 +32,10 @@ def create_app(settings: FeaturesSettings) -> FastAPI:
 
     It opens once a broker answers. Redis and the lake may come later.
     """
-    routers = [api.feast_router, api.router]
+    routers = [api.feast_router, api.router, api.health]
     app = create_service(
         "features", settings, description=DESCRIPTION, lifespan=_lifespan, routers=routers
     )
-    app.include_router(api.health)
     app.state.collect_after = COLLECT_AFTER
     return app
 

@@ -13,11 +13,13 @@ from fastapi import APIRouter, Request, Response
 from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.requests import ClientDisconnect
 
-from services.ingestion import bodies
+from services.ingestion import bodies, tracker
 from services.ingestion import documentation as docs
 from services.ingestion.documentation import described
 from services.ingestion.intake import Intake, IntakeHeaders
+from slipstream.chassis.access.demands import open_to_all, requires
 from slipstream.chassis.errors import InvalidRequestError, ServiceError
+from slipstream.contracts.access import Scope
 
 
 class IdConvertor(PathConvertor):
@@ -61,54 +63,63 @@ def parts(request: Request) -> Parts:
 
 
 @events.post("/track", tags=["events"], **described(docs.Track))
+@requires(Scope.EVENTS)
 async def track(request: Request) -> Response:
     """Something that a visitor did."""
     return await _message(request, "track")
 
 
 @events.post("/batch", tags=["events"], **described(docs.BatchBody))
+@requires(Scope.EVENTS)
 async def batch(request: Request) -> Response:
     """Several calls at once. A bad message is rejected alone; the others are accepted."""
     return await _messages(request, imported=False)
 
 
 @events.post("/page", tags=["events"], **described(docs.Page))
+@requires(Scope.EVENTS)
 async def page(request: Request) -> Response:
     """A page view."""
     return await _message(request, "page")
 
 
 @events.post("/screen", tags=["events"], **described(docs.Screen))
+@requires(Scope.EVENTS)
 async def screen(request: Request) -> Response:
     """A view of an app's screen."""
     return await _message(request, "screen")
 
 
 @events.post("/identify", tags=["events"], **described(docs.Identify))
+@requires(Scope.IDENTIFY)
 async def identify(request: Request) -> Response:
     """Traits of a user; with anonymousId, also that this visitor is the user."""
     return await _message(request, "identify")
 
 
 @events.post("/group", tags=["events"], **described(docs.GroupBody))
+@requires(Scope.EVENTS)
 async def group(request: Request) -> Response:
     """Membership of a visitor in a group."""
     return await _message(request, "group")
 
 
 @events.post("/alias", tags=["events"], **described(docs.Alias))
+@requires(Scope.IDENTIFY)
 async def alias(request: Request) -> Response:
     """Merge of two ids: the history of previousId becomes part of that of userId."""
     return await _message(request, "alias")
 
 
 @events.post("/import", tags=["events"], **described(docs.BatchBody))
+@requires(Scope.IMPORT)
 async def import_history(request: Request) -> Response:
     """A batch of history. Events of any age are accepted, and marked as imported."""
     return await _messages(request, imported=True)
 
 
 @events.get("/pixel.gif", tags=["events"], **docs.PIXEL)
+@requires(Scope.EVENTS)
 async def pixel(request: Request) -> Response:
     """One message in a picture's address, for mails and for pages without scripts."""
     query = parse_qs(request.scope["query_string"].decode("latin-1"), keep_blank_values=True)
@@ -145,6 +156,7 @@ for _short, _endpoint in (
 
 
 @router.post("/items", tags=["catalogue"], **described(docs.ItemsBody))
+@requires(Scope.CATALOGUE)
 async def upsert_items(request: Request) -> Response:
     """Insert or replace items."""
     intake = parts(request).intake
@@ -154,6 +166,7 @@ async def upsert_items(request: Request) -> Response:
 
 
 @router.post("/users", tags=["catalogue"], **described(docs.Users))
+@requires(Scope.CATALOGUE)
 async def upsert_users(request: Request) -> Response:
     """Insert or replace users."""
     intake = parts(request).intake
@@ -163,6 +176,7 @@ async def upsert_users(request: Request) -> Response:
 
 
 @router.delete("/items/{item_id:id}", tags=["catalogue"], **described())
+@requires(Scope.CATALOGUE)
 async def delete_item(item_id: str, request: Request) -> Response:
     """Delete an item. It is no longer recommended."""
     intake = parts(request).intake
@@ -170,6 +184,7 @@ async def delete_item(item_id: str, request: Request) -> Response:
 
 
 @router.delete("/users/{user_id:id}", tags=["catalogue"], **described())
+@requires(Scope.ERASE)
 async def erase_user(user_id: str, request: Request) -> Response:
     """Erase a user: traits and history, also that of visitors who were merged into the user."""
     intake = parts(request).intake
@@ -222,3 +237,8 @@ async def _body(request: Request, intake: Intake, encoding: str) -> bytes:
         more = message.get("more_body", False)
     body = b"".join(chunks)
     return bodies.unpacked(body, encoding, limit) if encoding else body
+
+
+router.add_api_route(
+    "/slipstream.js", open_to_all(tracker.serve), methods=["GET", "HEAD"], include_in_schema=False
+)

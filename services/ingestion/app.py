@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from services.ingestion import hot_path, tracker
+from services.ingestion import hot_path
 from services.ingestion.admission import Admission
 from services.ingestion.api import CORS, Parts, events, router
 from services.ingestion.carrier import SpooledCarrier
@@ -85,14 +85,11 @@ def create_app(settings: IngestionSettings) -> Collector:
         description=DESCRIPTION,
         lifespan=_lifespan,
         routers=[events, router],
-        token_protected=False,
+        guarded=False,
         kind=Collector,
     )
     assert isinstance(app, Collector)  # noqa: S101
     app.shortcut = RequestMiddleware(hot_path.answer, app.state.metrics)
-    app.add_api_route(
-        "/v1/slipstream.js", tracker.serve, methods=["GET", "HEAD"], include_in_schema=False
-    )
     if origins := listed(settings.ingestion.cors_origins):
         app.add_middleware(PageOrigins, allow_origins=origins, **CORS)
         app.shortcut = PageOrigins(app.shortcut, allow_origins=origins, **CORS)

@@ -20,7 +20,9 @@ from services.monitoring.probes import ServiceState
 from services.monitoring.repository import SlateLog
 from services.monitoring.settings import MonitoringSection
 from services.monitoring.snapshot import Snapshot
+from slipstream.chassis.access.demands import open_to_all, requires
 from slipstream.chassis.errors import InvalidRequestError, UnavailableError
+from slipstream.contracts.access import Scope
 from slipstream.contracts.events import ModelEvent, Severity
 from slipstream.contracts.rest import Problem
 from slipstream.contracts.times import DAY_MS, HOUR_MS
@@ -129,6 +131,7 @@ router = APIRouter(prefix="/v1", tags=["monitoring"])
 
 
 @pages.get("/", response_class=HTMLResponse, summary="The first page")
+@open_to_all
 def page() -> HTMLResponse:
     """The first page, for people.
 
@@ -138,6 +141,7 @@ def page() -> HTMLResponse:
 
 
 @router.get("/overview", summary="The newest round of checks, whole", responses=NOT_CHECKED_YET)
+@requires(Scope.READ)
 def overview(request: Request) -> Overview:
     """Services, champion and latest runs, freshness, drift, click-through by version."""
     opened = parts(request)
@@ -149,6 +153,7 @@ def overview(request: Request) -> Overview:
 
 
 @router.get("/services", summary="State of every service", responses=NOT_CHECKED_YET)
+@requires(Scope.READ)
 def services(request: Request) -> ServicesReport:
     """The answers of each `/health/ready` in the newest round of checks."""
     opened = parts(request)
@@ -157,6 +162,7 @@ def services(request: Request) -> ServicesReport:
 
 
 @router.get("/reports/quality", summary="Click-through and conversion of slates")
+@requires(Scope.READ)
 def quality_report(
     request: Request,
     hours: Annotated[
@@ -186,6 +192,7 @@ def quality_report(
     summary="Drift of the model's features since training",
     responses=NOT_CHECKED_YET,
 )
+@requires(Scope.READ)
 def drift_report(request: Request) -> DriftReport:
     """The population stability index of each feature, and the mix of answering steps.
 
@@ -200,6 +207,7 @@ def drift_report(request: Request) -> DriftReport:
     summary="Alerts, newest first",
     responses={400: {"model": Problem, "description": "invalid_cursor"}},
 )
+@requires(Scope.READ)
 def alerts(
     request: Request,
     state: Annotated[Literal["open", "closed", "all"], Query()] = "all",

@@ -36,11 +36,10 @@ DESCRIPTION = (
 
 def create_app(settings: MonitoringSettings) -> FastAPI:
     """The monitoring service's app. It opens when the database and a broker answer."""
-    app = create_service(
-        "monitoring", settings, description=DESCRIPTION, lifespan=_lifespan, routers=[api.router]
+    routers = [api.pages, api.router]
+    return create_service(
+        "monitoring", settings, description=DESCRIPTION, lifespan=_lifespan, routers=routers
     )
-    app.include_router(api.pages)
-    return app
 
 
 @asynccontextmanager

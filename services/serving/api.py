@@ -17,7 +17,9 @@ from services.serving.bodies import ItemSlateQuery, RankRequest, SessionRequest,
 from services.serving.catalog import Catalog
 from services.serving.model_holder import Model, ModelHolder
 from services.serving.pipeline import Pipeline
+from slipstream.chassis.access.demands import requires
 from slipstream.chassis.errors import NotFoundError, ServiceError
+from slipstream.contracts.access import Scope
 from slipstream.contracts.events import Id
 from slipstream.contracts.rest import Problem, RecommendationResponse
 from slipstream.features.visitor import SEQUENCE_LENGTH, SequenceEvent
@@ -49,6 +51,7 @@ router = APIRouter(prefix="/v1", tags=["recommendations"], default_response_clas
 
 
 @router.get("/recommendations/{user_id:path}", responses=ANSWER)
+@requires(Scope.READ)
 async def recommendations(
     request: Request, user_id: PathId, query: Annotated[SlateQuery, Query()]
 ) -> Response:
@@ -61,6 +64,7 @@ async def recommendations(
 
 
 @router.get("/similar/{item_id:path}", responses=ANSWER | NOT_FOUND)
+@requires(Scope.READ)
 async def similar(
     request: Request, item_id: PathId, query: Annotated[ItemSlateQuery, Query()]
 ) -> Response:
@@ -75,6 +79,7 @@ async def similar(
 
 
 @router.get("/trending", responses=ANSWER)
+@requires(Scope.READ)
 async def trending(request: Request, query: Annotated[ItemSlateQuery, Query()]) -> Response:
     """The `n` items in most demand now."""
     opened = parts(request)
@@ -83,6 +88,7 @@ async def trending(request: Request, query: Annotated[ItemSlateQuery, Query()]) 
 
 
 @router.post("/sessions:recommend", responses=ANSWER)
+@requires(Scope.READ)
 async def recommend_for_session(request: Request, body: SessionRequest) -> Response:
     """The `n` best items for a visitor of whom only these events are known."""
     opened = parts(request)
@@ -103,6 +109,7 @@ async def recommend_for_session(request: Request, body: SessionRequest) -> Respo
 
 
 @router.post("/rank", responses=ANSWER)
+@requires(Scope.READ)
 async def rank(request: Request, body: RankRequest) -> Response:
     """The caller's items, best first for this visitor.
 
@@ -114,6 +121,7 @@ async def rank(request: Request, body: RankRequest) -> Response:
 
 
 @router.get("/model", responses=NOT_FOUND, tags=["model"])
+@requires(Scope.READ)
 async def model(request: Request) -> Response:
     """The model in service, and the one before it."""
     opened = parts(request)
@@ -201,18 +209,21 @@ MODEL_PATHS = (
 
 
 @inference.get("")
+@requires(Scope.READ)
 async def server() -> dict[str, Any]:
     """The server's name, version and extensions of the protocol."""
     return {"name": "slipstream-serving", "version": "1", "extensions": []}
 
 
 @inference.get("/health/live")
+@requires(Scope.READ)
 async def live() -> dict[str, bool]:
     """Whether the server takes requests."""
     return {"live": True}
 
 
 @inference.get("/health/ready", response_class=Response)
+@requires(Scope.READ)
 async def ready(request: Request) -> Response:
     """Whether a model is loaded. 503 until then, though recommendations are answered."""
     opened = parts(request)
@@ -222,6 +233,7 @@ async def ready(request: Request) -> Response:
 
 @inference.get(MODEL_PATHS[0], response_class=Response)
 @inference.get(MODEL_PATHS[1], response_class=Response)
+@requires(Scope.READ)
 async def model_metadata(request: Request, version: str = "") -> Response:
     """The model's versions, inputs and outputs."""
     opened = parts(request)
@@ -234,6 +246,7 @@ async def model_metadata(request: Request, version: str = "") -> Response:
 
 @inference.get(MODEL_PATHS[0] + "/ready", response_class=Response)
 @inference.get(MODEL_PATHS[1] + "/ready", response_class=Response)
+@requires(Scope.READ)
 async def model_ready(request: Request, version: str = "") -> Response:
     """Whether the model, or this version of it, is in service."""
     opened = parts(request)
@@ -244,6 +257,7 @@ async def model_ready(request: Request, version: str = "") -> Response:
 
 @inference.post(MODEL_PATHS[0] + "/infer", response_class=Response)
 @inference.post(MODEL_PATHS[1] + "/infer", response_class=Response)
+@requires(Scope.READ)
 async def infer(
     request: Request, body: Annotated[dict[str, Any], Body()], version: str = ""
 ) -> Response:

@@ -18,12 +18,14 @@ from services.training.registry import (
 from services.training.repository import Repository
 from services.training.run_states import TransitionError
 from services.training.runs import Runs
+from slipstream.chassis.access.demands import requires
 from slipstream.chassis.errors import (
     ConflictError,
     InvalidRequestError,
     NotFoundError,
     UnavailableError,
 )
+from slipstream.contracts.access import Scope
 from slipstream.contracts.bundle import Manifest
 from slipstream.contracts.rest import ModelVersion, Run, RunRequest
 from slipstream.stores.artifacts import ArtifactNotFoundError, Artifacts
@@ -75,6 +77,7 @@ router = APIRouter(prefix="/v1", tags=["training"])
 
 
 @router.post("/runs", status_code=202)
+@requires(Scope.OPERATE)
 def request_run(request: Request, body: RunRequest | None = None) -> Run:
     """Queue a run.
 
@@ -85,6 +88,7 @@ def request_run(request: Request, body: RunRequest | None = None) -> Run:
 
 
 @router.get("/runs")
+@requires(Scope.READ)
 def list_runs(request: Request, limit: Limit = 50, cursor: str | None = None) -> RunPage:
     """Runs, newest first."""
     training = parts(request)
@@ -95,6 +99,7 @@ def list_runs(request: Request, limit: Limit = 50, cursor: str | None = None) ->
 
 
 @router.get("/runs/{run_id}")
+@requires(Scope.READ)
 def get_run(request: Request, run_id: str) -> Run:
     """A run's state, stage and progress; after its success, its model and the gate's decision."""
     training = parts(request)
@@ -105,6 +110,7 @@ def get_run(request: Request, run_id: str) -> Run:
 
 
 @router.get("/runs/{run_id}/decisions")
+@requires(Scope.READ)
 def list_decisions(request: Request, run_id: str) -> list[Audit]:
     """The gate's audit record of a run: decision, reason, and all its numbers and settings."""
     training = parts(request)
@@ -113,6 +119,7 @@ def list_decisions(request: Request, run_id: str) -> list[Audit]:
 
 
 @router.get("/runs/{run_id}/report", response_class=HTMLResponse)
+@requires(Scope.READ)
 def get_report(request: Request, run_id: str) -> FileResponse:
     """A page about a run that made a model: data, figures, decision, lists before and after.
 
@@ -133,6 +140,7 @@ def get_report(request: Request, run_id: str) -> FileResponse:
 
 
 @router.post("/runs/{run_id}:cancel", status_code=202)
+@requires(Scope.OPERATE)
 def cancel_run(request: Request, run_id: str) -> Run:
     """Take a run off the queue, or stop it; a running one is `cancelled` after the answer."""
     training = parts(request)
@@ -145,6 +153,7 @@ def cancel_run(request: Request, run_id: str) -> Run:
 
 
 @router.get("/models")
+@requires(Scope.READ)
 def list_models(request: Request, limit: Limit = 50, cursor: str | None = None) -> ModelPage:
     """Registered versions, newest first, with the aliases that point at them."""
     training = parts(request)
@@ -158,6 +167,7 @@ def list_models(request: Request, limit: Limit = 50, cursor: str | None = None) 
 
 
 @router.get("/models/{version}")
+@requires(Scope.READ)
 def get_model(request: Request, version: str) -> ModelVersion:
     """A version: its figures, the lake version that it was fitted on, its files."""
     training = parts(request)
@@ -170,6 +180,7 @@ def get_model(request: Request, version: str) -> ModelVersion:
 
 
 @router.post("/models/{version}:promote")
+@requires(Scope.OPERATE)
 def promote_model(request: Request, version: str, body: Reason | None = None) -> ModelVersion:
     """Make a version the champion whatever the gate's decision; serving loads it in seconds."""
     training = parts(request)
@@ -182,6 +193,7 @@ def promote_model(request: Request, version: str, body: Reason | None = None) ->
 
 
 @router.post("/models:rollback")
+@requires(Scope.OPERATE)
 def rollback_model(request: Request, body: Reason | None = None) -> ModelVersion:
     """Make the previous champion champion again, and return it."""
     training = parts(request)
@@ -194,6 +206,7 @@ def rollback_model(request: Request, body: Reason | None = None) -> ModelVersion
 
 
 @router.get("/aliases/{alias}")
+@requires(Scope.READ)
 def get_alias(request: Request, alias: Literal["champion", "challenger"]) -> ModelVersion:
     """The version that an alias points at. 404 with code `no_model` while there is none."""
     training = parts(request)
@@ -209,6 +222,7 @@ def get_alias(request: Request, alias: Literal["champion", "challenger"]) -> Mod
 
 
 @router.get("/models/{version}/files/{name}", response_class=FileResponse)
+@requires(Scope.READ)
 def get_file(request: Request, version: str, name: str) -> FileResponse:
     """One file of a bundle: `manifest.json`, or any that it names."""
     training = parts(request)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 import uvicorn
 from fastapi import APIRouter, FastAPI
@@ -14,9 +15,18 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from slipstream.chassis import health, metrics
+from slipstream.chassis.access.demands import Demands, routes_of
+from slipstream.chassis.access.guard import Guard
+from slipstream.chassis.access.keys import KeyRing
+from slipstream.chassis.access.origins import KnownHosts
+from slipstream.chassis.access.verifier import (
+    Verifier,
+    api_token_key,
+    asks_for_credentials,
+    refuse_exposure,
+)
 from slipstream.chassis.ending import Ending
 from slipstream.chassis.errors import install_error_handlers, unexpected
-from slipstream.chassis.guard import Guard
 from slipstream.chassis.logging import get_logger, request_id
 from slipstream.chassis.opening import Lifespan, opening
 from slipstream.chassis.settings import ServiceSettings
@@ -112,7 +122,7 @@ def create_service(
     description: str,
     lifespan: Lifespan,
     routers: Sequence[APIRouter],
-    token_protected: bool = True,
+    guarded: bool = True,
     kind: type[FastAPI] = FastAPI,
 ) -> FastAPI:
     """Build the app of a service.
@@ -130,11 +140,17 @@ def create_service(
         settings: The service's settings.
         description: Sentence for the OpenAPI document.
         lifespan: Opens and closes the service's connections, see above.
-        routers: Routes of the service. Routers that are included afterwards need no token.
-        token_protected: Whether the routes need the API token, and bodies are limited to
+        routers: Routes of the service, each of which declares the scope that it needs.
+        guarded: Whether the chassis asks for credentials, and limits bodies to
             `http.max_body_bytes`. A service without does both itself.
         kind: Class of the app.
+
+    Raises:
+        ExposedError: The service would listen beyond this machine without asking for credentials.
+        UndeclaredRouteError: A route does not declare what it needs.
     """
+    if guarded:
+        refuse_exposure(settings)
     app = kind(
         title=f"Slipstream {name}",
         description=description,
@@ -151,15 +167,27 @@ def create_service(
     install_error_handlers(app)
     app.include_router(health.router)
     app.include_router(metrics.router)
-    without_token = len(app.router.routes)
     for router in routers:
         app.include_router(router)
-    if token_protected:
+    demands = Demands(routes_of(app))
+    if guarded:
+        app.state.keys = KeyRing(api_token_key(settings))
         app.add_middleware(
-            Guard, settings=settings.http, protected=app.router.routes[without_token:]
+            Guard,
+            verifier=Verifier(app.state.keys, required=asks_for_credentials(settings)),
+            demands=demands,
+            hosts=KnownHosts(_names_of(settings, name)),
+            max_body_bytes=settings.http.max_body_bytes,
         )
     app.add_middleware(RequestMiddleware, measured=app.state.metrics)
     return app
+
+
+def _names_of(settings: ServiceSettings, name: str) -> list[str]:
+    """Names of this service: the configured ones, and the one that its peers call it by."""
+    called = urlsplit(getattr(settings.peers, f"{name}_url", "")).hostname
+    listed = (host.strip() for host in settings.http.hosts.split(","))
+    return [host for host in (*listed, called) if host]
 
 
 def serve(app: FastAPI, settings: ServiceSettings, name: str) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, Collection
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
+from slipstream.chassis.access.demands import open_to_all
+
 Check = Callable[[], Awaitable[None]]
 
 # Path of the readiness route.
@@ -79,12 +81,14 @@ router = APIRouter(prefix="/health", tags=["health"])
 
 
 @router.get("/live")
+@open_to_all
 async def live() -> dict[str, str]:
     """The process is up and its event loop turns."""
     return {"status": "live"}
 
 
 @router.get("/ready", responses={503: {"description": "a dependency is down; the body names it"}})
+@open_to_all
 async def ready(request: Request) -> Response:
     """Readiness: 200 when every required dependency answers, else 503 with the names of the others.
 

@@ -104,8 +104,19 @@ class HttpSettings(Section):
     port: int = Field(0, ge=0, le=65_535, description="0 takes the service's own port (8001-8005)")
     api_token: SecretStr = Field(
         SecretStr(""),
-        description="when set, every service but ingestion requires it as a bearer token, and "
-        "sends it to its peers",
+        description="bearer token with the scopes read, write, operate and admin; when set, every "
+        "service but ingestion asks for credentials, and services send it to one another",
+    )
+    open_without_credentials: bool = Field(
+        False,
+        description="let a service that asks for no credentials listen beyond this machine; only "
+        "where no stranger reaches its port",
+    )
+    hosts: str = Field(
+        "",
+        description="names with dots under which a service but ingestion is reached, and whose "
+        "pages may send it requests, several separated by commas; *: any. Other names are refused "
+        "for requests that change something",
     )
     max_body_bytes: int = Field(
         4_194_304,

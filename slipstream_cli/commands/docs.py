@@ -19,7 +19,7 @@ import click
     help="Folder of the repository.",
 )
 def docs(check: bool, directory: Path) -> None:
-    """Generate .env.example and the pages docs/{configuration,features,topics}.md from the code.
+    """Generate .env.example and docs/{configuration,features,security,topics}.md from the code.
 
     \b
     Example:  slipstream docs --check

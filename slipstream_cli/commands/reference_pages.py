@@ -1,4 +1,6 @@
-"""Reference pages generated from the code: configuration, features, topics and .env.example."""
+"""Reference pages generated from the code: configuration, features, security, topics and
+.env.example.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,6 +8,7 @@ from typing import Any
 from slipstream.contracts.topics import TOPICS, Topic
 from slipstream.features.declarations import FeatureRegistry, FeatureView
 from slipstream.features.views import REGISTRY
+from slipstream_cli.commands.security_page import security_page
 from slipstream_cli.commands.settings_pages import (
     GENERATED,
     chapters,
@@ -21,6 +24,7 @@ def pages() -> dict[str, str]:
     return {
         "docs/configuration.md": configuration_page(settings),
         "docs/features.md": _features(REGISTRY),
+        "docs/security.md": security_page(),
         "docs/topics.md": _topics(),
         ".env.example": env_example(settings),
     }

@@ -126,9 +126,8 @@ def client() -> Iterator[TestClient]:
         FeaturesSettings(),
         description="",
         lifespan=lifespan,
-        routers=[api.feast_router],
+        routers=[api.feast_router, api.health],
     )
-    app.include_router(api.health)
     with TestClient(app, raise_server_exceptions=False) as made:
         yield made
 

@@ -5,6 +5,7 @@ import socket
 
 import pytest
 
+from slipstream.chassis.access.verifier import refuse_exposure
 from slipstream.contracts.services import SERVICES
 from tests.deploy.declared import (
     ADDRESSES,
@@ -36,6 +37,7 @@ def test_compose_environment_makes_valid_settings(
     assert set(environment) >= ADDRESSES[service]
     settings = build_settings(service, image_environment(service) | environment, monkeypatch)
     assert (settings.http.host, settings.http.port) == ("0.0.0.0", SERVICES[service].port)
+    refuse_exposure(settings)
     assert settings.kafka.bootstrap_servers == "kafka:9092"
     for name, peer in SERVICES.items():
         assert getattr(settings.peers, f"{name}_url") == f"http://{name}:{peer.port}"

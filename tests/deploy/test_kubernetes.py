@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from slipstream.chassis import health
+from slipstream.chassis.access.verifier import refuse_exposure
 from slipstream.contracts.services import SERVICES
 from slipstream.ingress.settings import IngressSettings
 from tests.deploy.declared import (
@@ -157,6 +158,8 @@ def test_manifest_of_local_overlay_makes_valid_settings(
     assert [v for v in {*shared, *references} if not names_a_setting(v)] == []
     settings = build_settings(service, image_environment(service) | shared | own, monkeypatch)
     assert settings.kafka.replication_factor == 1
+    refuse_exposure(settings)
+    assert not settings.http.open_without_credentials
     for name, peer in SERVICES.items():
         assert getattr(settings.peers, f"{name}_url") == f"http://{name}:{peer.port}"
 

@@ -8,10 +8,12 @@ from fastapi.testclient import TestClient
 from pydantic import BaseModel
 from starlette.types import Message
 
+from slipstream.chassis.access.demands import requires
 from slipstream.chassis.app import create_service
 from slipstream.chassis.errors import NotFoundError, UnavailableError
 from slipstream.chassis.logging import request_id
 from slipstream.chassis.settings import ServiceSettings
+from slipstream.contracts.access import Scope
 
 
 class Body(BaseModel):
@@ -19,31 +21,40 @@ class Body(BaseModel):
 
 
 def an_app(
-    settings: ServiceSettings | None = None, *, checks: dict[str, Exception | None] | None = None
+    settings: ServiceSettings | None = None,
+    *,
+    checks: dict[str, Exception | None] | None = None,
+    name: str = "probe",
 ) -> FastAPI:
     router = APIRouter()
 
     @router.get("/echo")
+    @requires(Scope.READ)
     async def echo() -> dict[str, str]:
         return {"request_id": request_id.get()}
 
     @router.get("/missing")
+    @requires(Scope.READ)
     async def missing() -> None:
         raise NotFoundError("no item 'x'", code="unknown_item")
 
     @router.get("/away")
+    @requires(Scope.READ)
     async def away() -> None:
         raise UnavailableError("the broker is away", retry_after_s=7)
 
     @router.get("/broken")
+    @requires(Scope.READ)
     async def broken() -> None:
         raise ZeroDivisionError("oops")
 
     @router.post("/body")
+    @requires(Scope.OPERATE)
     async def body(body: Body) -> Body:
         return body
 
     @router.post("/raw")
+    @requires(Scope.OPERATE)
     async def raw(request: Request) -> int:
         return len(await request.body())
 
@@ -59,7 +70,7 @@ def an_app(
         yield
 
     return create_service(
-        "probe",
+        name,
         settings or ServiceSettings(),
         description="A probe.",
         lifespan=lifespan,

@@ -11,6 +11,7 @@ from fastapi import APIRouter, FastAPI
 from structlog.typing import EventDict
 
 from slipstream.chassis import opening
+from slipstream.chassis.access.demands import open_to_all
 from slipstream.chassis.app import create_service
 from slipstream.chassis.dependencies import DependencyUnavailableError, RefusedSettingsError
 from slipstream.chassis.settings import ServiceSettings
@@ -37,6 +38,7 @@ class Scene:
         router = APIRouter()
 
         @router.get("/answer")
+        @open_to_all
         async def answer() -> int:
             return 42
 

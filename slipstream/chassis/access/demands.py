@@ -1,0 +1,100 @@
+"""Demands of routes: the scope that a request to each of them needs."""
+
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import Any, Final, NamedTuple, TypeVar
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from starlette.routing import BaseRoute, Route
+from starlette.types import Scope as Connection
+
+from slipstream.contracts.access import Scope
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_DEMAND: Final = "__slipstream_demand__"
+
+
+class UndeclaredRouteError(TypeError):
+    """A route says neither which scope it needs nor that it is open to all."""
+
+
+class Demand(NamedTuple):
+    """The scope that a route needs; None where it is open to all."""
+
+    scope: Scope | None
+
+
+def requires(scope: Scope) -> Callable[[F], F]:
+    """Declare the scope that an endpoint needs. Stands below the route's own decorator."""
+
+    def declare(endpoint: F) -> F:
+        setattr(endpoint, _DEMAND, Demand(scope))
+        return endpoint
+
+    return declare
+
+
+def open_to_all(endpoint: F) -> F:
+    """Declare that an endpoint needs no credentials: it holds nothing that is not public."""
+    setattr(endpoint, _DEMAND, Demand(None))
+    return endpoint
+
+
+def demand_of(route: Route) -> Demand:
+    """The demand that a route's endpoint declares.
+
+    FastAPI's own pages about the API are no `APIRoute`, and open to all. Raises
+    `UndeclaredRouteError`.
+    """
+    if not isinstance(route, APIRoute):
+        return Demand(None)
+    declared: Demand | None = getattr(route.endpoint, _DEMAND, None)
+    if declared is None:
+        raise UndeclaredRouteError(
+            f"{route.path}: declare @requires(Scope.…) or @open_to_all on {route.endpoint.__name__}"
+        )
+    return declared
+
+
+def routes_of(app: FastAPI) -> Iterator[Route]:
+    """Every route of an app, those of its routers among them."""
+
+    def walk(routes: Iterable[BaseRoute]) -> Iterator[Route]:
+        for route in routes:
+            included = getattr(route, "original_router", None)
+            if included is not None:
+                yield from walk(included.routes)
+            elif isinstance(route, Route):
+                yield route
+
+    return walk(app.router.routes)
+
+
+class Demands:
+    """The demands of a service's routes, found by a request's path and method.
+
+    The service is served at the root, so that a request's path is its route's.
+    """
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        # Open ones last: few requests are for them, and of two that match the stricter one counts.
+        self._routes: list[tuple[re.Pattern[str], Collection[str], Demand]] = sorted(
+            ((route.path_regex, route.methods or (), demand_of(route)) for route in routes),
+            key=lambda entry: not entry[2].scope,
+        )
+
+    def of(self, connection: Connection) -> Demand | None:
+        """The demand of the route that answers this request; None where there is no such path.
+
+        A wrong method on a known path has that path's demand.
+        """
+        path, method = connection["path"], connection["method"]
+        of_path: Demand | None = None
+        for pattern, methods, demand in self._routes:
+            if pattern.match(path):
+                if method in methods:
+                    return demand
+                of_path = of_path or demand
+        return of_path

@@ -1,0 +1,69 @@
+"""Verification of credentials, without a question to another service."""
+
+from ipaddress import ip_address
+from typing import Final
+
+from slipstream.chassis.access.keys import KeyRing, KnownKey, digest_of
+from slipstream.chassis.settings import ServiceSettings
+from slipstream.contracts.access import INGESTION_SCOPES, Principal, Scope
+
+SERVICE_SCOPES: Final = frozenset(Scope) - INGESTION_SCOPES
+# The caller of a service that asks for no credentials.
+ANYBODY: Final = Principal("anybody", SERVICE_SCOPES, browser=False)
+_API_TOKEN: Final = "api-token"  # noqa: S105
+
+
+class ExposedError(ValueError):
+    """A service would answer other machines, and asks nobody for credentials."""
+
+
+class Verifier:
+    """Finds out who holds a credential: keys by their digest.
+
+    With `required` false, the service asks for no credentials, and a request without any is
+    `ANYBODY`'s.
+    """
+
+    def __init__(self, ring: KeyRing, *, required: bool) -> None:
+        self._ring, self.required = ring, required
+
+    def principal_of(self, credential: str) -> Principal | None:
+        """The holder of this credential; None where it is wrong or has ended."""
+        known = self._ring.find(credential)
+        return known.principal if known is not None else None
+
+
+def api_token_key(settings: ServiceSettings) -> dict[str, KnownKey]:
+    """The API token of the settings as a key, by its digest; empty where there is none."""
+    token = settings.http.api_token.get_secret_value()
+    return (
+        {digest_of(token): KnownKey(Principal(_API_TOKEN, SERVICE_SCOPES, browser=False))}
+        if token
+        else {}
+    )
+
+
+def asks_for_credentials(settings: ServiceSettings) -> bool:
+    """Whether the settings hold something that credentials can be verified by."""
+    return bool(settings.http.api_token.get_secret_value())
+
+
+def refuse_exposure(settings: ServiceSettings) -> None:
+    """Raise `ExposedError` for settings with which every machine may do anything."""
+    if (
+        not asks_for_credentials(settings)
+        and not settings.http.open_without_credentials
+        and not _is_loopback(settings.http.host)
+    ):
+        raise ExposedError(
+            f"SLIPSTREAM_HTTP__HOST={settings.http.host} answers other machines, and nothing asks "
+            "them for credentials: set SLIPSTREAM_HTTP__API_TOKEN, or "
+            "SLIPSTREAM_HTTP__OPEN_WITHOUT_CREDENTIALS=true where no stranger reaches the port"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False

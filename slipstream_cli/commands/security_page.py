@@ -1,0 +1,81 @@
+"""The page docs/security.md: who may do what, and the table of every endpoint and its scope."""
+
+import importlib
+from collections.abc import Iterator
+from typing import Any, Final
+
+from pydantic import SecretStr
+
+from slipstream.chassis.access.demands import demand_of, routes_of
+from slipstream.chassis.settings import HttpSettings
+from slipstream.contracts.access import Scope
+from slipstream.contracts.services import SERVICES
+from slipstream_cli.commands.settings_pages import GENERATED, paragraph
+
+_SCOPES: Final = {
+    Scope.EVENTS: "send events",
+    Scope.IDENTIFY: "send `identify` and `alias`, alone or in a batch",
+    Scope.CATALOGUE: "insert, replace and delete items; insert and replace users",
+    Scope.ERASE: "erase a user",
+    Scope.IMPORT: "send history of any age",
+    Scope.READ: "read recommendations, features, runs, models, reports",
+    Scope.WRITE: "push rows to features",
+    Scope.OPERATE: "start and cancel runs, promote a model, roll back",
+    Scope.ADMIN: "manage keys, read audit records",
+}
+_PARAGRAPHS: Final = (
+    "Every request to an endpoint below shows a credential that has the endpoint's scope, unless"
+    " the endpoint is open. 401 means that the credential is missing, wrong or ended, 403 that it"
+    " lacks the scope. Ingestion takes write keys (Basic authentication with the key as user name,"
+    " or `writeKey` in the body), the other services take a bearer token."
+    " `SLIPSTREAM_HTTP__API_TOKEN` has the scopes `read`, `write`, `operate` and `admin`."
+    " Keys in `SLIPSTREAM_INGESTION__WRITE_KEYS` have all scopes of ingestion, those in"
+    " `SLIPSTREAM_INGESTION__BROWSER_KEYS` have `events` and `identify`.",
+    "Where a service but ingestion has nothing to verify credentials by, it asks for none. It then"
+    " listens on this machine only: with `SLIPSTREAM_HTTP__HOST` beyond loopback it refuses to"
+    " start, unless `SLIPSTREAM_HTTP__OPEN_WITHOUT_CREDENTIALS` is true. `docker-compose.yml` sets"
+    " that, since it binds every port to this machine.",
+    "Requests that change something, and all requests to a service that asks for no credentials,"
+    " are refused (403) if a page of another origin sent them (`Origin`), or if they name the"
+    " service by a name with dots that `SLIPSTREAM_HTTP__HOSTS` does not list (`Host`): pages"
+    " elsewhere could reach a service behind its user's firewall otherwise. Ingestion is not"
+    " guarded so, as its pages are elsewhere, and every request names its key itself.",
+    "Open endpoints hold nothing that is not public, or what probes and Prometheus need. Metrics"
+    " and readiness tell how much is going on: let no stranger reach them.",
+)
+
+
+def security_page() -> str:
+    """Generate the page from the routes of every service."""
+    lines = ["# Security", "", f"<!-- {GENERATED} -->", ""]
+    for text in _PARAGRAPHS:
+        lines += [*paragraph(text), ""]
+    lines += ["## Scopes", "", "| Scope | Right to |", "|---|---|"]
+    lines += [f"| `{scope}` | {right} |" for scope, right in _SCOPES.items()]
+    for service in SERVICES:
+        lines += [
+            "",
+            f"## {service.capitalize()}",
+            "",
+            "| Method | Path | Scope |",
+            "|---|---|---|",
+        ]
+        lines += _rows(service)
+    return "\n".join(lines) + "\n"
+
+
+def app_of(service: str, http: HttpSettings | None = None) -> Any:
+    """Build a service's app, as it is before it opens: nothing is connected."""
+    settings = getattr(
+        importlib.import_module(f"services.{service}.settings"), f"{service.capitalize()}Settings"
+    )
+    own = {"ingestion": {"write_keys": SecretStr("shop:key")}} if service == "ingestion" else {}
+    created = importlib.import_module(f"services.{service}.app").create_app
+    return created(settings(http=http or HttpSettings(), **own))
+
+
+def _rows(service: str) -> Iterator[str]:
+    for route in routes_of(app_of(service)):
+        scope = demand_of(route).scope
+        methods = ", ".join(sorted(route.methods or ()))
+        yield f"| {methods} | `{route.path}` | {f'`{scope}`' if scope else 'open'} |"

@@ -1,0 +1,122 @@
+"""Demands of routes: every route of every service declares one, and the guard keeps to it."""
+
+import pytest
+from fastapi import APIRouter, FastAPI
+from fastapi.testclient import TestClient
+from starlette.routing import Route
+
+from slipstream.chassis.access.demands import (
+    Demand,
+    Demands,
+    UndeclaredRouteError,
+    demand_of,
+    open_to_all,
+    requires,
+    routes_of,
+)
+from slipstream.chassis.app import create_service
+from slipstream.chassis.settings import HttpSettings, ServiceSettings
+from slipstream.contracts.access import Scope
+from slipstream.contracts.services import SERVICES
+from slipstream_cli.commands.reference_pages import pages
+from slipstream_cli.commands.security_page import app_of
+
+# Routes that anybody may ask; whoever adds one says here why.
+OPEN = {
+    "/openapi.json": "the description of the API",
+    "/docs": "the same for people",
+    "/docs/oauth2-redirect": "part of it",
+    "/redoc": "the same for people",
+    "/health/live": "probes",
+    "/health/ready": "probes",
+    "/metrics": "Prometheus",
+    "/health": "Feast's probes",
+    "/": "a page without data, which asks for the token",
+    "/v1/slipstream.js": "the script in every page",
+}
+
+
+@pytest.fixture(scope="module")
+def apps() -> dict[str, FastAPI]:
+    return {service: app_of(service) for service in SERVICES}
+
+
+def test_only_the_routes_named_here_are_open(apps: dict[str, FastAPI]) -> None:
+    opened = {
+        route.path
+        for app in apps.values()
+        for route in routes_of(app)
+        if demand_of(route).scope is None
+    }
+    assert opened == set(OPEN)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_route_stands_in_the_table_with_its_scope(
+    service: str, apps: dict[str, FastAPI]
+) -> None:
+    section = pages()["docs/security.md"].partition(f"## {service.capitalize()}\n")[2]
+    table = section.partition("\n## ")[0]
+    for route in routes_of(apps[service]):
+        scope, methods = demand_of(route).scope, ", ".join(sorted(route.methods or ()))
+        row = f"| {methods} | `{route.path}` | {f'`{scope}`' if scope else 'open'} |"
+        assert row in table.splitlines()
+    documented = set(apps[service].openapi()["paths"])
+    shown = {route.path_format for route in routes_of(apps[service])}
+    assert documented <= shown
+
+
+@pytest.mark.parametrize("service", [name for name in SERVICES if name != "ingestion"])
+def test_no_route_of_a_guarded_service_answers_a_stranger_unless_it_is_open(service: str) -> None:
+    """Asks each route of the real app: no credential, then one with every scope but the needed."""
+    app = app_of(service, HttpSettings(api_token="s3cret"))  # type: ignore[arg-type]
+    client = TestClient(app)  # not entered: nothing is opened
+    for route in routes_of(app):
+        if demand_of(route).scope is None:
+            continue
+        for method in route.methods or ():
+            assert client.request(method, path_of(route)).status_code == 401, route.path
+
+
+def path_of(route: Route) -> str:
+    return route.path_format.format_map(dict.fromkeys(route.param_convertors, "x"))
+
+
+def test_a_route_that_declares_nothing_is_refused_when_the_service_is_built() -> None:
+    router = APIRouter()
+
+    @router.get("/forgotten")
+    async def forgotten() -> None:
+        """Nothing."""
+
+    with pytest.raises(UndeclaredRouteError, match=r"/forgotten: declare @requires"):
+        create_service(
+            "probe",
+            ServiceSettings(),
+            description="",
+            lifespan=None,  # type: ignore[arg-type]
+            routers=[router],
+        )
+
+
+def test_a_wrong_method_has_its_path_s_demand_and_an_unknown_path_none() -> None:
+    router = APIRouter()
+
+    @router.get("/{name:path}")
+    @open_to_all
+    async def anything() -> None:
+        """Nothing."""
+
+    @router.delete("/runs/{run}")
+    @requires(Scope.ADMIN)
+    async def delete() -> None:
+        """Nothing."""
+
+    demands = Demands(router.routes)  # type: ignore[arg-type]
+
+    def of(method: str, path: str) -> Demand | None:
+        return demands.of({"type": "http", "method": method, "path": path})
+
+    assert of("DELETE", "/runs/1") == of("PUT", "/runs/1") == Demand(Scope.ADMIN)
+    assert of("GET", "/other") == Demand(None)
+    assert of("GET", "nowhere") is None
