@@ -6,7 +6,7 @@ which cost more than parsing an event.
 
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import parse_qs, quote
+from urllib.parse import parse_qs, quote, urlsplit
 
 import orjson
 from fastapi import APIRouter, Request, Response
@@ -130,7 +130,10 @@ async def pixel(request: Request) -> Response:
                 "data is missing: the message as JSON, or as the Base64 of it", code="invalid_body"
             )
         body = bodies.of_pixel(query["data"][0], query.get("writeKey", [""])[0])
-        answer = await parts(request).intake.message(body, _headers(request), None)
+        intake_headers = _headers(request)
+        if intake_headers.origin is None:
+            intake_headers = intake_headers._replace(origin=_origin_of_page(request))
+        answer = await parts(request).intake.message(body, intake_headers, None)
         (verdict,) = orjson.loads(answer)["results"]
         outcome = verdict["status"]
     except ServiceError as error:
@@ -218,6 +221,15 @@ def _headers(request: Request) -> IntakeHeaders:
         elif name == b"origin":
             origin = value.decode("latin-1")
     return IntakeHeaders(authorization, agent, encoding, origin)
+
+
+def _origin_of_page(request: Request) -> str | None:
+    """The origin of the page that shows a picture; browsers send `Referer` alone with it."""
+    try:
+        page = urlsplit(request.headers.get("referer", ""))
+    except ValueError:
+        return None
+    return f"{page.scheme}://{page.netloc}" if page.netloc else None
 
 
 async def _body(request: Request, intake: Intake, encoding: str) -> bytes:

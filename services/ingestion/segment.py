@@ -224,6 +224,7 @@ def _identify(
                 attributes=traits,
                 timestamp=timestamp,
                 source=origin.source,
+                by_browser=origin.browser,
             )
         )
     return records
@@ -255,6 +256,7 @@ def _identity(visitor: str, user_id: str, timestamp: int, origin: Origin) -> Cat
         attributes={MERGED_INTO: user_id},
         timestamp=timestamp,
         source=origin.source,
+        by_browser=origin.browser,
     )
 
 

@@ -101,6 +101,9 @@ class CatalogRecord(Record):
 
     An `identity` record says that the visitor `entity_id` is the user `attributes[MERGED_INTO]`,
     whose history takes in the visitor's. The first record of a visitor counts, and is never undone.
+
+    `by_browser` marks what came with a key that web pages show to everyone. Such a record neither
+    links a visitor who has been a user, nor replaces what a server said of a user.
     """
 
     entity: Literal["item", "user", "identity"]
@@ -110,6 +113,7 @@ class CatalogRecord(Record):
     deleted: bool = False
     timestamp: Millis
     source: str = ""
+    by_browser: bool = False
 
 
 class DeadLetter(Record):

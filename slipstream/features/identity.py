@@ -3,6 +3,8 @@
 A link says that a visitor is a user. A visitor's first link counts; a later one to somebody else
 does not, nor one that would close a circle. The stream applies links as they come
 (`slipstream.stores.merges`); readers of history resolve ids by the same rule with `Identities`.
+A page's key is known to everyone, so it may link a visitor only who has not been a user. The stream
+judges that when it applies the link, and keeps a refused one out of history.
 """
 
 from collections.abc import Iterable, Mapping
@@ -87,7 +89,19 @@ def taken_in(state: VisitorState | None, visitor_id: str, other: VisitorState) -
         merged[name] = furthest(merged.pop(name, {}), offsets)
     while len(merged) > MERGED_KEPT:
         del merged[next(iter(merged))]
-    return replace(visitor.join(state, other), applied=state.applied, merged=merged)
+    return replace(visitor.join(state, other), applied=state.applied, merged=merged, is_user=True)
+
+
+def emptied(state: VisitorState, applied: dict[str, int] | None = None) -> VisitorState:
+    """The state without any history, and what it knows of offsets and of being a user.
+
+    `applied` replaces the visitor's own offsets.
+    """
+    return VisitorState(
+        applied=state.applied if applied is None else applied,
+        merged=state.merged,
+        is_user=state.is_user,
+    )
 
 
 def has_taken_in(state: VisitorState | None, visitor_id: str, other: VisitorState) -> bool:

@@ -7,7 +7,7 @@ visitor with a short history has nothing in tiles.
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
@@ -44,6 +44,7 @@ class VisitorState:
         recent: the time of the newest event by type, in ms.
         tiles: the events outside the sequence, by `TILE_SIZES`; empty when there are none.
         merged: the visitors merged into this one, each with its last offset by source.
+        is_user: whether events came under a user's id, or a visitor was linked to this one.
     """
 
     sequence: list[SequenceEvent] = field(default_factory=list)
@@ -54,6 +55,7 @@ class VisitorState:
     recent: dict[str, int] = field(default_factory=dict)
     tiles: list[Tiles] = field(default_factory=list)
     merged: dict[str, dict[str, int]] = field(default_factory=dict)
+    is_user: bool = False
 
 
 def fold_all(state: VisitorState | None, interactions: Iterable[Interaction]) -> VisitorState:
@@ -62,8 +64,11 @@ def fold_all(state: VisitorState | None, interactions: Iterable[Interaction]) ->
     sequence, counts, recent = state.sequence.copy(), state.counts.copy(), state.recent.copy()
     first_seen, last_seen = state.first_seen, state.last_seen
     tiles: list[Tiles] | None = None
+    is_user = state.is_user
     for event in interactions:
         kind, when = event.event_type, event.timestamp
+        # A visitor's events without a user have the anonymous id in both fields.
+        is_user = is_user or event.anonymous_id != event.user_id
         first_seen = min(first_seen, when) if counts else when
         last_seen = max(last_seen, when)
         counts[kind] = counts.get(kind, 0) + 1
@@ -79,7 +84,7 @@ def fold_all(state: VisitorState | None, interactions: Iterable[Interaction]) ->
     if tiles is None:
         tiles = state.tiles
     return VisitorState(
-        sequence, counts, first_seen, last_seen, state.applied, recent, tiles, state.merged
+        sequence, counts, first_seen, last_seen, state.applied, recent, tiles, state.merged, is_user
     )
 
 
@@ -88,17 +93,10 @@ def join(state: VisitorState, other: VisitorState) -> VisitorState:
 
     It has the `applied` of `state`, and no `merged`.
     """
+    is_user = state.is_user or other.is_user
     if not state.counts or not other.counts:
         seen = state if state.counts else other
-        return VisitorState(
-            seen.sequence,
-            seen.counts,
-            seen.first_seen,
-            seen.last_seen,
-            state.applied,
-            seen.recent,
-            seen.tiles,
-        )
+        return replace(seen, applied=state.applied, merged={}, is_user=is_user)
     sequence = sorted(state.sequence + other.sequence, key=_order)
     counts, recent = state.counts.copy(), state.recent.copy()
     for kind, count in other.counts.items():
@@ -124,6 +122,7 @@ def join(state: VisitorState, other: VisitorState) -> VisitorState:
         state.applied,
         recent,
         tiles,
+        is_user=is_user,
     )
 
 

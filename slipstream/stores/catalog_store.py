@@ -21,11 +21,15 @@ class CatalogEntries:
     def __init__(self, client: Any, scripts: Scripts, keys: Keys) -> None:
         self._redis, self._scripts, self._keys = client, scripts, keys
 
-    def put(self, records: Sequence[StreamCatalogRecord]) -> None:
-        """Keep each record, unless a newer one of its entity is kept; deletions as tombstones."""
+    def put(self, records: Sequence[StreamCatalogRecord]) -> list[bool]:
+        """Keep each record, unless a newer one of its entity is kept; deletions as tombstones.
+
+        Returns which records had the right to be kept: what a page says of a user has none where a
+        server has said something.
+        """
         # The index is in another slot than the entries, so it is written first.
         self._index([record for _, _, record in records])
-        self._scripts.run(
+        kept = self._scripts.run(
             "put_newer",
             [
                 Call(
@@ -36,11 +40,15 @@ class CatalogEntries:
                         source,
                         offset,
                         TOMBSTONE_TTL_MS if record.deleted else 0,
+                        int(record.by_browser),
+                        # After an erasure a new visitor begins.
+                        int(record.by_browser or record.deleted),
                     ],
                 )
                 for source, offset, record in records
             ],
         )
+        return [answer != 2 for answer in kept]
 
     def items(self) -> Iterator[CatalogRecord]:
         """The items' records, each once, in no order; entries that change meanwhile may be missed.
@@ -64,10 +72,18 @@ class CatalogEntries:
 
     def erased_at(self, user_id: str) -> int | None:
         """The time of a user's deletion, in ms; None for a user that is not deleted."""
-        record = layout.decode_catalog(
-            self._redis.hget(self._keys.catalog("user", user_id), "record")
-        )
+        record = self._record("user", user_id)
         return record.timestamp if record is not None and record.deleted else None
+
+    def said_by_server(self, user_id: str) -> bool:
+        """Whether a server has sent something of this user, its deletion included."""
+        record = self._record("user", user_id)
+        return record is not None and not record.by_browser
+
+    def _record(self, entity: str, entity_id: str) -> CatalogRecord | None:
+        return layout.decode_catalog(
+            self._redis.hget(self._keys.catalog(entity, entity_id), "record")
+        )
 
     def _index(self, records: Sequence[CatalogRecord]) -> None:
         """Add the ids to the set of all ids.

@@ -122,8 +122,10 @@ def decode_visitor(value: bytes) -> VisitorState:
             name: last_seen - gap for name, gap in zip(names, parts[8], strict=True) if gap >= 0
         }
         tiles = [unpack_tiles(packed) for packed in parts[9]]
-    held, merged = _unpack_held(applied)
-    return VisitorState(sequence, counts, first_seen, last_seen, held, recent, tiles, merged)
+    held, merged, is_user = _unpack_held(applied)
+    return VisitorState(
+        sequence, counts, first_seen, last_seen, held, recent, tiles, merged, is_user
+    )
 
 
 def encode_marker(marker: MergeMarker, revision: bytes) -> bytes:
@@ -224,18 +226,19 @@ def decode_catalog(value: bytes | None) -> CatalogRecord | None:
 
 
 def _pack_held(state: VisitorState) -> Any:
-    """The offsets of a visitor's own records, and of each visitor that was merged into it."""
+    """The offsets of a visitor's own records, and of each visitor that was merged into it; then 1
+    for one that has been a user.
+    """
     applied = pack_applied(state.applied)
-    return (
-        [applied, {name: pack_applied(theirs) for name, theirs in state.merged.items()}]
-        if state.merged
-        else applied
-    )
+    merged = {name: pack_applied(theirs) for name, theirs in state.merged.items()}
+    if state.is_user:
+        return [applied, merged, 1]
+    return [applied, merged] if merged else applied
 
 
-def _unpack_held(packed: Any) -> tuple[dict[str, int], dict[str, dict[str, int]]]:
+def _unpack_held(packed: Any) -> tuple[dict[str, int], dict[str, dict[str, int]], bool]:
     if isinstance(packed, dict):
-        return unpack_applied(packed), {}
-    return unpack_applied(packed[0]), {
-        name: unpack_applied(theirs) for name, theirs in packed[1].items()
-    }
+        return unpack_applied(packed), {}, False
+    merged = {name: unpack_applied(theirs) for name, theirs in packed[1].items()}
+    # A visitor was linked to it where versions before this mark left others in it.
+    return unpack_applied(packed[0]), merged, len(packed) > 2 or bool(merged)

@@ -16,11 +16,11 @@ comes upon it gives the lowest id its state back.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from typing import Final, Literal
 
 from slipstream.chassis.logging import get_logger
 from slipstream.features.applied import newest_topics
-from slipstream.features.identity import has_taken_in, taken_in
+from slipstream.features.identity import emptied, has_taken_in, taken_in
 from slipstream.features.visitor import VisitorState
 from slipstream.stores.layout import LayoutError, MergeMarker
 from slipstream.stores.markers import path_of, targets_of
@@ -29,8 +29,10 @@ from slipstream.stores.visitor_values import StoredVisitor, VisitorValues
 log = get_logger(__name__)
 
 # merged: it is now. known: it was before. other: the visitor is another user already. itself: the
-# user is that visitor. unreadable: a state can't be decoded.
-LinkOutcome = Literal["merged", "known", "other", "itself", "unreadable"]
+# user is that visitor. refused: a page links one who has been a user. unreadable: a state can't be
+# decoded.
+LinkOutcome = Literal["merged", "known", "other", "itself", "refused", "unreadable"]
+WITHOUT_EFFECT: Final = frozenset({"refused", "other", "itself"})
 
 
 class Merges:
@@ -40,7 +42,13 @@ class Merges:
         self._values = values
 
     def link(
-        self, visitor_id: str, user_id: str, *, forget: bool = False
+        self,
+        visitor_id: str,
+        user_id: str,
+        *,
+        forget: bool = False,
+        only_anonymous: bool = False,
+        is_user: bool = False,
     ) -> tuple[LinkOutcome, dict[str, VisitorState]]:
         """Merge the visitor into the user, unless it is another user already.
 
@@ -49,6 +57,8 @@ class Merges:
             user_id: the user.
             forget: the user was erased after the link was made, so the visitor's history up to now
                 is dropped.
+            only_anonymous: refuse a visitor who has been a user.
+            is_user: the visitor has been a user, by what the state does not hold.
 
         Returns:
             The outcome, and the users' states that have changed.
@@ -65,8 +75,12 @@ class Merges:
                 if visitor_id in path:
                     return "itself", {}
                 state = stored.content
-                if forget and state is not None:
-                    state = VisitorState(applied=state.applied, merged=state.merged)
+                if only_anonymous and (is_user or (state is not None and state.is_user)):
+                    return "refused", {}
+                # The user learns of a visitor without any history, too: from now on it is a user.
+                state = state or VisitorState()
+                if forget:
+                    state = emptied(state)
                 if self._values.replace(visitor_id, stored.revision, MergeMarker(user_id, state)):
                     return "merged", self._finish(visitor_id)
         except LayoutError as error:
@@ -121,9 +135,7 @@ class Merges:
             if state.applied.get(source, -1) >= offset:
                 return members
             applied = newest_topics({**state.applied, source: offset})
-            if self._values.replace(
-                end, stored.revision, VisitorState(applied=applied, merged=state.merged)
-            ):
+            if self._values.replace(end, stored.revision, emptied(state, applied)):
                 return members
 
     def locate(self, visitor_ids: Iterable[str]) -> tuple[dict[str, StoredVisitor], dict[str, str]]:

@@ -12,7 +12,7 @@ from typing import Final
 
 from slipstream.chassis.settings import RedisSettings
 from slipstream.contracts.events import CatalogRecord
-from slipstream.contracts.positions import StreamCatalogRecord, StreamInteraction
+from slipstream.contracts.positions import Position, StreamCatalogRecord, StreamInteraction
 from slipstream.contracts.times import DAY_MS
 from slipstream.features.identity import linked_user
 from slipstream.features.item import ItemState
@@ -24,7 +24,7 @@ from slipstream.stores.connection import StoreUnavailableError as StoreUnavailab
 from slipstream.stores.items import Items, contributions
 from slipstream.stores.keys import Keys
 from slipstream.stores.markers import MOST_HOPS, Content, state_to_read, targets_of
-from slipstream.stores.merges import Merges
+from slipstream.stores.merges import WITHOUT_EFFECT, Merges
 from slipstream.stores.online_reader import OnlineReader as OnlineReader
 from slipstream.stores.trending_list import TRENDING_KEPT as TRENDING_KEPT
 from slipstream.stores.trending_list import TrendingList
@@ -42,11 +42,14 @@ class LinkResult:
         changed: the users whose state has changed.
         outcomes: the number of records by `LinkOutcome`, and of "invalid" ones.
         erased: the visitors merged into a user that was erased since, with the time of that (ms).
+        without_effect: the positions of pages' records that linked nobody. One that was refused may
+            find its visitor linked by a later record when it is read again.
     """
 
     changed: dict[str, VisitorState] = field(default_factory=dict)
     outcomes: Counter[str] = field(default_factory=Counter)
     erased: list[tuple[str, int]] = field(default_factory=list)
+    without_effect: set[Position] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +122,9 @@ class OnlineStore:
     def link(self, records: Sequence[StreamCatalogRecord]) -> LinkResult:
         """Merge visitors into users as `identity` records say, each once, in any order."""
         result = LinkResult()
-        links = [
-            (record.entity_id, linked_user(record.attributes), record) for _, _, record in records
-        ]
+        links = [(linked_user(each.record.attributes), each) for each in records]
         valid = [
-            (visitor_id, user_id, record)
-            for visitor_id, user_id, record in links
-            if user_id is not None
+            (each.record.entity_id, user_id, each) for user_id, each in links if user_id is not None
         ]
         result.outcomes["invalid"] = len(links) - len(valid)
         with translated():
@@ -133,14 +132,25 @@ class OnlineStore:
                 [(visitor_id, user_id) for visitor_id, user_id, _ in valid]
             )
             result.outcomes["known"] = sum(done)
-            for (visitor_id, user_id, record), already in zip(valid, done, strict=True):
+            for (visitor_id, user_id, (source, offset, record)), already in zip(
+                valid, done, strict=True
+            ):
                 if already:
                     continue
                 erased_at = self._catalog.erased_at(user_id)
                 forget = erased_at is not None and record.timestamp <= erased_at
-                outcome, changed = self._merges.link(visitor_id, user_id, forget=forget)
+                outcome, changed = self._merges.link(
+                    visitor_id,
+                    user_id,
+                    forget=forget,
+                    only_anonymous=record.by_browser,
+                    is_user=record.by_browser and self._catalog.said_by_server(visitor_id),
+                )
                 result.outcomes[outcome] += 1
                 result.changed |= changed
+                if record.by_browser and outcome in WITHOUT_EFFECT:
+                    result.without_effect.add(Position(source, offset))
+                    continue
                 if erased_at is not None and forget:
                     result.erased.append((visitor_id, erased_at))
         return result
@@ -164,10 +174,19 @@ class OnlineStore:
             )
         return members
 
-    def put_catalog(self, records: Sequence[StreamCatalogRecord]) -> None:
-        """Keep each record, unless a newer one of its entity is kept; deletions as tombstones."""
+    def put_catalog(self, records: Sequence[StreamCatalogRecord]) -> set[Position]:
+        """Keep each record, unless a newer one of its entity is kept; deletions as tombstones.
+
+        Returns the positions of refused records: what a page says of a user where a server has said
+        something.
+        """
         with translated():
-            self._catalog.put(records)
+            rightful = self._catalog.put(records)
+        return {
+            Position(source, offset)
+            for (source, offset, _), right in zip(records, rightful, strict=True)
+            if not right
+        }
 
     def visitor(self, user_id: str) -> VisitorState | None:
         """The state of the visitor, or of the user that the visitor is; None when there is none."""

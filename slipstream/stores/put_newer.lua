@@ -1,9 +1,13 @@
 -- Keep a catalogue entry if it is newer than the one kept: by timestamp, then by offset within one
--- source.
--- KEYS: entry.  ARGV: record, timestamp, source, offset, ms to live (0: for ever).
--- Returns 1 when kept, else 0.
-local held = redis.call('HMGET', KEYS[1], 'timestamp', 'source', 'offset')
+-- source. What a page says of a user does not replace what a server has said.
+-- KEYS: entry.  ARGV: record, timestamp, source, offset, ms to live (0: for ever), '1' if it came
+-- from a page, '1' if it may be replaced by what a page says.
+-- Returns 1 when kept, 0 when a newer one is kept, 2 when a page may not replace the one kept.
+local held = redis.call('HMGET', KEYS[1], 'timestamp', 'source', 'offset', 'open')
 if held[1] then
+    if ARGV[6] == '1' and held[4] ~= '1' then
+        return 2
+    end
     local before, now = tonumber(held[1]), tonumber(ARGV[2])
     if before > now then
         return 0
@@ -13,7 +17,8 @@ if held[1] then
     end
 end
 redis.call('HSET', KEYS[1],
-    'record', ARGV[1], 'timestamp', ARGV[2], 'source', ARGV[3], 'offset', ARGV[4])
+    'record', ARGV[1], 'timestamp', ARGV[2], 'source', ARGV[3], 'offset', ARGV[4],
+    'open', ARGV[7])
 if ARGV[5] == '0' then
     redis.call('PERSIST', KEYS[1])
 else

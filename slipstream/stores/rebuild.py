@@ -197,7 +197,10 @@ class Rebuild:
         for name, offsets in user.state.merged.items():
             merged[name] = furthest(merged.pop(name, {}), offsets)
         state = replace(
-            user.state, applied=furthest(present.applied, user.state.applied), merged=merged
+            user.state,
+            applied=furthest(present.applied, user.state.applied),
+            merged=merged,
+            is_user=user.state.is_user or present.is_user,
         )
         encoded = layout.encode_visitor(state, layout.new_revision())
         ttl_ms = _ttl(self._retention.visitor_ttl_ms, user.last_received, now_ms)

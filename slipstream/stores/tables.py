@@ -51,6 +51,7 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
             ("timestamp", pa.int64()),
             ("source", pa.string()),
             *_POSITION,
+            ("by_browser", pa.bool_()),
         ]
     ),
     RECOMMENDATIONS: pa.schema(

@@ -143,7 +143,12 @@ def _visitor(sequence: list[SequenceEvent]) -> VisitorState:
         counts[event.event_type] = counts.get(event.event_type, 0) + 1
         recent[event.event_type] = event.timestamp
     return VisitorState(
-        sequence, counts, sequence[0].timestamp, sequence[-1].timestamp, recent=recent
+        sequence,
+        counts,
+        sequence[0].timestamp,
+        sequence[-1].timestamp,
+        recent=recent,
+        is_user=True,
     )
 
 

@@ -65,8 +65,8 @@ def test_the_first_link_counts_and_none_closes_a_circle(store: OnlineStore) -> N
 
 
 def test_a_visitor_never_seen_is_the_user_from_the_first_event_on(store: OnlineStore) -> None:
-    assert store.link([link("a", "u", 0)]).changed == {}
-    assert store.visitor("a") is None
+    store.link([link("a", "u", 0)])
+    assert store.visitor("a") == VisitorState(merged={"a": {}}, is_user=True)
     assert store.apply([view("a", 1)]).keys() == {"u"}
     assert store.visitor("a").counts == {"view": 1}
 
@@ -152,7 +152,7 @@ def test_erasure_forgets_user_and_merged_once_and_lets_nothing_come_back(
     assert (
         store.visitor("u")
         == store.visitor("a")
-        == VisitorState(applied={"t:0": 1, "c:1": 5}, merged={"a": {"t:0": 0}})
+        == VisitorState(applied={"t:0": 1, "c:1": 5}, merged={"a": {"t:0": 0}}, is_user=True)
     )
     store.apply(early)
     assert store.visitor("u").counts == {}, "a record read again brings nothing back"

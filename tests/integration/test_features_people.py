@@ -95,6 +95,30 @@ def test_a_user_is_erased_from_both_stores_and_begins_anew(settings: FeaturesSet
         assert run.lake.count(lake.INTERACTIONS) == len(rows) + 9
 
 
+def test_a_page_s_link_of_a_known_user_reaches_neither_store(settings: FeaturesSettings) -> None:
+    by_page = {"by_browser": True}
+    with running(settings) as run:
+        send(run.producer, events(60, visitors=6))
+        user = CatalogRecord(entity="user", entity_id="u1", attributes={"plan": "pro"}, timestamp=1)
+        send_entries(run.producer, [user])
+        run.settle()
+        stolen = [link(victim, "thief").model_copy(update=by_page) for victim in ("u1", "u2")]
+        changed = user.model_copy(
+            update={"attributes": {"plan": "free"}, "timestamp": 2, **by_page}
+        )
+        login = link("anonymous", "u2").model_copy(update=by_page)
+        send_entries(run.producer, [*stolen, changed, login])
+        until(lambda: counter(run, "links", outcome="refused") == 2)
+        run.settle()
+        assert run.store.visitor("thief") is None
+        assert run.store.visitor("anonymous") == run.store.visitor("u2")
+        kept = run.lake.read(lake.CATALOG).to_pylist()
+        assert {(row["entity_id"], row["attributes"], row["by_browser"]) for row in kept} == {
+            ("u1", '{"plan":"pro"}', False),
+            ("anonymous", '{"user_id":"u2"}', True),
+        }
+
+
 def test_late_events_become_letters_and_imported_ones_do_not(settings: FeaturesSettings) -> None:
     good = events(5)
     late = [

@@ -17,7 +17,7 @@ from services.features.history.sinks import HeaviestItems
 from slipstream.contracts.positions import StreamInteraction
 from slipstream.features import covisits, history, visitor
 from slipstream.features.history import StreamCovisit
-from slipstream.features.identity import taken_in
+from slipstream.features.identity import emptied, taken_in
 from slipstream.features.visitor import VisitorState
 from slipstream.stores.rebuild import LastOffset, Rebuild, RebuiltItem, RebuiltVisitor
 
@@ -148,7 +148,7 @@ def _linked_and_erased(
     for entry in sorted(rebuilt, key=lambda entry: resolve(entry.user_id) != entry.user_id):
         user_id, state = resolve(entry.user_id), entry.state
         if after.catalog.erased(user_id) != before.catalog.erased(user_id):
-            state = VisitorState(applied=state.applied, merged=state.merged)
+            state = emptied(state)
         if user_id == entry.user_id:
             by_user[user_id] = entry._replace(state=state)
         elif user_id in by_user:

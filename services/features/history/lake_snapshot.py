@@ -141,6 +141,7 @@ class LakeSnapshot:
                 source = source_name(row.pop("topic_id"), row.pop("partition"))
                 offset = row.pop("offset")
                 attributes = json.loads(row.pop("attributes") or "{}")
+                row["by_browser"] = bool(row["by_browser"])
                 yield StreamCatalogRecord(
                     source, offset, CatalogRecord.model_construct(**row, attributes=attributes)
                 )

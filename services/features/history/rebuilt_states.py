@@ -1,6 +1,7 @@
 """States rebuilt from history, by the functions that fold the stream. Both engines use these."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from services.features.history.lake_snapshot import CatalogHistory
@@ -18,17 +19,21 @@ def rebuilt_visitor(
     """The state of a user after all its records, and the pairs of items that they make."""
     arrived = history.in_order_of_arrival(records)
     state = history.visitor_state(user_id, arrived)
-    for source, offset in catalog.erased(user_id):
-        state.applied[source] = offset
+    members, erased = catalog.members(user_id), catalog.erased(user_id)
+    state = replace(
+        state,
+        applied={**state.applied, **dict(erased)},
+        is_user=state.is_user or bool(members or erased),
+    )
     last = max(record.interaction.received_at for record in arrived)
     pairs = history.covisits(user_id, arrived, catalog.links_to(user_id))
-    return RebuiltVisitor(user_id, state, catalog.members(user_id), last), pairs
+    return RebuiltVisitor(user_id, state, members, last), pairs
 
 
 def linked_visitor(catalog: CatalogHistory, user_id: str) -> RebuiltVisitor:
     """The state of a user without a record, to whom other visitors are linked."""
     last = max(link.timestamp for link in catalog.links_to(user_id))
-    return RebuiltVisitor(user_id, VisitorState(), catalog.members(user_id), last)
+    return RebuiltVisitor(user_id, VisitorState(is_user=True), catalog.members(user_id), last)
 
 
 def rebuilt_item(

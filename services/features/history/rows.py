@@ -20,14 +20,14 @@ Row = tuple[Any, ...]
 
 # Columns of an interaction that folding reads.
 FOLDED_COLUMNS: Final = (
-    "event_id", "event_type", "user_id", "item_id", "timestamp", "received_at", "value",
-    "topic_id", "partition", "offset",
+    "event_id", "event_type", "user_id", "anonymous_id", "item_id", "timestamp", "received_at",
+    "value", "topic_id", "partition", "offset",
 )  # fmt: skip
 # Fields of an interaction that no feature reads. They are given here, since filling in defaults
 # costs more than all the rest.
 _UNREAD: Final[dict[str, Any]] = {
-    "anonymous_id": None, "session_id": None, "recommendation_id": None, "position": None,
-    "source": "", "properties": {}, "maybe_repeat": False, "imported": False,
+    "session_id": None, "recommendation_id": None, "position": None, "source": "",
+    "properties": {}, "maybe_repeat": False, "imported": False,
 }  # fmt: skip
 
 
@@ -66,6 +66,7 @@ def catalog_row(message: Message[CatalogRecord]) -> Row:
         entry.timestamp,
         entry.source,
         *_position(message),
+        entry.by_browser,
     )
 
 
@@ -121,6 +122,7 @@ def stream_interactions(columns: Mapping[str, Sequence[Any]]) -> list[StreamInte
             event_id,
             event_type,
             user_id,
+            anonymous_id,
             item_id,
             timestamp,
             received_at,
@@ -134,6 +136,7 @@ def stream_interactions(columns: Mapping[str, Sequence[Any]]) -> list[StreamInte
             event_id=event_id,
             event_type=event_type,
             user_id=user_id,
+            anonymous_id=anonymous_id if isinstance(anonymous_id, str) else None,
             item_id=item_id if isinstance(item_id, str) else None,
             timestamp=timestamp,
             received_at=received_at,

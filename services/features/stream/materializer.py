@@ -162,7 +162,11 @@ class Materializer:
             return
         # Sent only now: a batch that is read again before this point gives no letter each time.
         self._announcer.send_letters(letters)
-        self._archive.add(replace(accepted, messages=messages), changes.people.erasures)
+        # History reads the lake, so what had no right to an effect must not come there.
+        kept = messages
+        if without := changes.without_effect:
+            kept = [message for message in messages if message.position not in without]
+        self._archive.add(replace(accepted, messages=kept), changes.people.erasures)
         self._progress.advance(len(messages), changes.newest)
         for hours, events in late.items():
             self._measured.late.labels(str(hours)).inc(events)

@@ -1,13 +1,13 @@
 """Effects of a batch on the online store: states, trending, the catalogue, merges and erasures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
 from services.features.metrics import FeaturesMetrics
 from services.features.stream.people import PeopleChanges, is_of_people, merge_and_erase
 from slipstream.broker.batch import Message
-from slipstream.contracts.positions import StreamCatalogRecord, StreamInteraction
+from slipstream.contracts.positions import Position, StreamCatalogRecord, StreamInteraction
 from slipstream.contracts.topics import CATALOG, INTERACTIONS, PEOPLE
 from slipstream.features.visitor import VisitorState
 from slipstream.stores.online import OnlineStore
@@ -19,12 +19,14 @@ class OnlineChanges:
 
     `visitors` holds the changed states by user id, `request_ids` the request id of each visitor's
     newest interaction. `newest` is the newest event time in ms; 0 without interactions.
+    `without_effect` has the positions of pages' records about people that had to change nothing.
     """
 
     visitors: Mapping[str, VisitorState]
     request_ids: Mapping[str, str]
     newest: int
     people: PeopleChanges
+    without_effect: Set[Position]
 
 
 class OnlineEffects:
@@ -46,7 +48,9 @@ class OnlineEffects:
             folded = self._store.apply(
                 [StreamInteraction(*m.position, m.record) for m in interactions]
             )
-            self._store.put_catalog([StreamCatalogRecord(*m.position, m.record) for m in entries])
+            refused = self._store.put_catalog(
+                [StreamCatalogRecord(*m.position, m.record) for m in entries]
+            )
             people = merge_and_erase(self._store, [m for m in catalog if is_of_people(m.record)])
         self._measured.lost_races.inc(self._store.lost_races - self._races_counted)
         self._races_counted = self._store.lost_races
@@ -55,4 +59,5 @@ class OnlineEffects:
             request_ids={m.record.user_id: m.request_id for m in interactions},
             newest=max((m.record.timestamp for m in interactions), default=0),
             people=people,
+            without_effect=refused | people.without_effect,
         )

@@ -8,7 +8,7 @@ from itertools import groupby
 from services.features.stream.archive import Erasure
 from slipstream.broker.batch import Message
 from slipstream.contracts.events import CatalogRecord
-from slipstream.contracts.positions import StreamCatalogRecord
+from slipstream.contracts.positions import Position, StreamCatalogRecord
 from slipstream.features.visitor import VisitorState
 from slipstream.stores.online import OnlineStore
 
@@ -18,11 +18,13 @@ class PeopleChanges:
     """Changes that links and erasures made online, and the erasures that the lake needs.
 
     `visitors` holds the changed states by user id; `links` counts links by outcome.
+    `without_effect` has the positions of pages' links that linked nobody.
     """
 
     visitors: dict[str, VisitorState] = field(default_factory=dict)
     links: Counter[str] = field(default_factory=Counter)
     erasures: list[Erasure] = field(default_factory=list)
+    without_effect: set[Position] = field(default_factory=set)
 
 
 def is_of_people(record: CatalogRecord) -> bool:
@@ -44,6 +46,7 @@ def merge_and_erase(
             linked = store.link([_stream_record(message) for message in group])
             changes.visitors |= linked.changed
             changes.links.update(linked.outcomes)
+            changes.without_effect |= linked.without_effect
             changes.erasures += [Erasure([visitor_id], at) for visitor_id, at in linked.erased]
             continue
         for message in group:

@@ -53,8 +53,24 @@ def test_fold_leaves_the_given_state_as_it_was() -> None:
     state = fold_all(None, [event(START)])
     fold_all(state, [event(START + 1, "b", "cart")])
     assert state == VisitorState(
-        [SequenceEvent("a", "view", START, None)], {"view": 1}, START, START, {}, {"view": START}
+        [SequenceEvent("a", "view", START, None)],
+        {"view": 1},
+        START,
+        START,
+        {},
+        {"view": START},
+        is_user=True,
     )
+
+
+def test_who_only_sent_events_as_anonymous_has_not_been_a_user() -> None:
+    anonymous = event(START).model_copy(update={"anonymous_id": "u"})
+    as_user = event(START).model_copy(update={"anonymous_id": "a"})
+    assert not fold_all(None, [anonymous]).is_user
+    assert fold_all(None, [as_user, anonymous]).is_user
+    both = (fold_all(None, [anonymous]), fold_all(None, [as_user]))
+    assert join(*both).is_user and join(*reversed(both)).is_user
+    assert join(VisitorState(is_user=True), both[0]).is_user
 
 
 def test_events_without_item_or_signal_are_counted_but_not_in_the_sequence() -> None:

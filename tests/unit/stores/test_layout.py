@@ -48,8 +48,15 @@ def test_trending_state_survives_encoding() -> None:
 def test_revision_is_what_a_value_was_written_with_and_empty_for_none() -> None:
     revision = layout.new_revision()
     assert layout.revision_of(layout.encode_visitor(VisitorState(), revision)) == revision
+
     assert layout.revision_of(None) == b""
     assert layout.new_revision() != revision
+
+
+@pytest.mark.parametrize("merged", [{}, {"a": {"t:0": 3}}])
+def test_a_state_tells_whether_it_has_been_a_user(merged: dict[str, dict[str, int]]) -> None:
+    state = VisitorState(applied={"t:1": 2}, merged=merged, is_user=True)
+    assert layout.decode_visitor(layout.encode_visitor(state, layout.new_revision())) == state
 
 
 @pytest.mark.parametrize(
