@@ -25,6 +25,7 @@ from slipstream.chassis.access.verifier import (
     asks_for_credentials,
     refuse_exposure,
 )
+from slipstream.chassis.connections import ConnectionPool
 from slipstream.chassis.ending import Ending
 from slipstream.chassis.errors import install_error_handlers, unexpected
 from slipstream.chassis.logging import get_logger, request_id
@@ -190,13 +191,13 @@ def _names_of(settings: ServiceSettings, name: str) -> list[str]:
     return [host for host in (*listed, called) if host]
 
 
-def serve(app: FastAPI, settings: ServiceSettings, name: str) -> None:
-    """Run the app until SIGTERM or SIGINT, then answer requests under way, close and return.
-
-    Where the service itself asked for its end, the process ends with status 1.
-    """
-    config = uvicorn.Config(
+def server_config(app: FastAPI, settings: ServiceSettings, name: str) -> uvicorn.Config:
+    """Configuration of the HTTP server, with the limits of its connections."""
+    pool = ConnectionPool(settings.http, getattr(app.state, "metrics", None))
+    return uvicorn.Config(
         app,
+        http=pool.protocol(),
+        ws="none",
         host=settings.http.host,
         port=settings.http.port or SERVICES[name].port,
         log_config=None,
@@ -205,12 +206,19 @@ def serve(app: FastAPI, settings: ServiceSettings, name: str) -> None:
         timeout_graceful_shutdown=settings.http.shutdown_grace_s,
         backlog=2048,
     )
+
+
+def serve(app: FastAPI, settings: ServiceSettings, name: str) -> None:
+    """Run the app until SIGTERM or SIGINT, then answer requests under way, close and return.
+
+    Where the service itself asked for its end, the process ends with status 1.
+    """
     # Objects that exist by now stay for good. The garbage collector would look through all of them
     # after every few requests.
     gc.collect()
     gc.freeze()
     gc.set_threshold(getattr(app.state, "collect_after", 10_000), 20, 50)
-    server = uvicorn.Server(config)
+    server = uvicorn.Server(server_config(app, settings, name))
     ending: Ending = getattr(app.state, "ending", None) or Ending()
     ending.calls(lambda: setattr(server, "should_exit", True))
     server.run()

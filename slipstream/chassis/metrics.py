@@ -38,6 +38,12 @@ class Metrics:
             buckets=LATENCY_BUCKETS,
             registry=self.registry,
         )
+        self.http_refusals = Counter(
+            "slipstream_http_refusals_total",
+            "Connections that were closed since their client sent too much or too slowly, by code",
+            ["code"],
+            registry=self.registry,
+        )
         self.consumed = Counter(
             "slipstream_consumed_records_total",
             "Records handled, by topic",

@@ -123,6 +123,30 @@ class HttpSettings(Section):
         ge=1_024,
         description="a larger request body is answered with 413; ingestion has a limit of its own",
     )
+    max_head_bytes: int = Field(
+        65_536,
+        ge=1_024,
+        description="a larger request line with headers is answered with 431; the pixel carries an "
+        "event in its address",
+    )
+    max_connections: int = Field(
+        1_000,
+        ge=1,
+        description="open connections; at the limit, the one that has waited longest for its "
+        "client is closed",
+    )
+    max_pending_bytes: int = Field(
+        33_554_432,
+        ge=1_024,
+        description="bytes of large bodies that are held at once, over all connections; beyond it "
+        "503",
+    )
+    client_timeout_s: float = Field(
+        20.0,
+        gt=0,
+        description="time within which a client must send a whole request, and go on reading an "
+        "answer; then 408, or the connection ends",
+    )
     shutdown_grace_s: int = Field(
         10, ge=0, description="how long requests under way may take after a stop signal"
     )

@@ -1,0 +1,228 @@
+"""Connections of clients, with limits of what they send, keep and take, and for how long.
+
+uvicorn has a limit of a head's size for h11, and none for httptools; for neither has it a limit of
+the time that a client takes. So this protocol adds them to the one that uvicorn serves with.
+"""
+
+import asyncio
+from functools import partial
+from typing import Any, Final, cast
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from slipstream.chassis.errors import (
+    InvalidRequestError,
+    ServiceError,
+    UnavailableError,
+    problem_of,
+)
+from slipstream.chassis.metrics import Metrics
+from slipstream.chassis.settings import HttpSettings
+
+# Header lines of one request. Browsers and proxies send some dozens.
+MOST_HEADERS: Final = 100
+# Requests that wait on a connection for the answers to those before. Clients wait for each answer,
+# or send a few.
+MOST_PIPELINED: Final = 16
+# Bytes of a body that don't count towards `max_pending_bytes`: small requests are always read.
+SMALL_BODY_BYTES: Final = 16_384
+
+
+class HeadTooLargeError(ServiceError):
+    status, code, title = 431, "head_too_large", "The request's head is too large"
+
+
+class TooSlowError(ServiceError):
+    status, code, title = 408, "too_slow", "The request took too long to arrive"
+
+
+class ConnectionPool:
+    """The open connections of a server, and the bytes of large bodies that they hold.
+
+    At the limit of connections, the one that has waited longest for its client gives way. So
+    clients that send nothing, or slowly, do not keep others out.
+    """
+
+    def __init__(self, settings: HttpSettings, measured: Metrics | None = None) -> None:
+        self.settings = settings
+        self.pending_bytes = 0
+        self._open: set[BoundedConnection] = set()
+        # In the order in which they began to wait for their clients.
+        self._waiting: dict[BoundedConnection, None] = {}
+        self._refusals = None if measured is None else measured.http_refusals
+
+    def protocol(self) -> type[asyncio.Protocol]:
+        """The protocol class for uvicorn, which calls it for each connection."""
+        return cast(type[asyncio.Protocol], partial(BoundedConnection, pool=self))
+
+    def enter(self, connection: "BoundedConnection") -> None:
+        self._open.add(connection)
+        if len(self._open) > self.settings.max_connections:
+            first = next(iter(self._waiting), connection)
+            first.refuse(
+                UnavailableError("Too many connections are open", code="too_many_connections")
+            )
+            self._open.discard(first)
+
+    def leave(self, connection: "BoundedConnection") -> None:
+        self._open.discard(connection)
+        self._waiting.pop(connection, None)
+
+    def wait(self, connection: "BoundedConnection") -> None:
+        """The service waits for the client, from now on."""
+        self._waiting.pop(connection, None)
+        self._waiting[connection] = None
+
+    def work(self, connection: "BoundedConnection") -> None:
+        """The client waits for the service."""
+        self._waiting.pop(connection, None)
+
+    def count(self, error: ServiceError) -> None:
+        if self._refusals is not None:
+            self._refusals.labels(error.code).inc()
+
+
+class BoundedConnection(HttpToolsProtocol):
+    """A connection that is closed when its client sends too much, or takes too long.
+
+    The bytes since the last progress (the end of a head, or a part of a body) are counted as they
+    arrive, before they are parsed. So the limit of a head also holds for trailers and for
+    extensions of chunks.
+    """
+
+    def __init__(self, *arguments: Any, pool: ConnectionPool, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._pool = pool
+        self._most_head = pool.settings.max_head_bytes
+        self._timeout_s = pool.settings.client_timeout_s
+        self._fault: ServiceError | None = None
+        self._without_progress = 0
+        self._body_bytes = self._pending_bytes = 0
+        # Since when the client is late: with its request, and with reading the answer.
+        self._receiving_since: float | None = None
+        self._sending_since: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._receiving_since = self.loop.time()
+        self._timer = self.loop.call_later(self._timeout_s / 4, self._look_at_clock)
+        self._pool.enter(self)
+        if not transport.is_closing():
+            self._pool.wait(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._release()
+        self._pool.leave(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        while data and not self.transport.is_closing():
+            room = self._most_head - self._without_progress
+            piece, data = data[:room], data[room:]
+            self._without_progress += len(piece)
+            super().data_received(piece)
+            if self._without_progress >= self._most_head:
+                self.refuse(
+                    HeadTooLargeError(
+                        f"The request line and headers have more than {self._most_head} bytes"
+                    )
+                )
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if len(self.headers) >= MOST_HEADERS:
+            self._fault = HeadTooLargeError(f"The request has more than {MOST_HEADERS} headers")
+            raise self._fault
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        if len(self.pipeline) >= MOST_PIPELINED:
+            self._fault = InvalidRequestError(
+                f"More than {MOST_PIPELINED} requests wait on this connection"
+            )
+            raise self._fault
+        self._without_progress = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._without_progress = 0
+        super().on_body(body)
+        if self.cycle.response_complete:  # what is still sent after an early answer is dropped
+            return
+        self._body_bytes += len(body)
+        added = max(0, self._body_bytes - SMALL_BODY_BYTES) - self._pending_bytes
+        self._pending_bytes += added
+        self._pool.pending_bytes += added
+        if added and self._pool.pending_bytes > self._pool.settings.max_pending_bytes:
+            self._fault = UnavailableError(
+                "Too many large bodies are on their way at once", code="too_many_bodies"
+            )
+            raise self._fault
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._without_progress = 0
+        if not self.cycle.response_complete:
+            self._receiving_since = None
+            self._pool.work(self)
+
+    def on_response_complete(self) -> None:
+        self._release()
+        super().on_response_complete()
+        if self.cycle.response_complete or self.cycle.more_body:
+            self._receiving_since = self.loop.time()
+            self._pool.wait(self)
+
+    def pause_writing(self) -> None:
+        self._sending_since = self.loop.time()
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        self._sending_since = None
+        super().resume_writing()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what the parser does not take, or what a callback of ours has refused."""
+        self.refuse(self._fault or InvalidRequestError(msg, code="invalid_http"))
+
+    def refuse(self, error: ServiceError) -> None:
+        """Close the connection, with the reason as the answer to what has arrived of a request.
+
+        An idle connection, and one with another answer on its way, is closed without a word.
+        """
+        if self.transport.is_closing():
+            return
+        self._pool.count(error)
+        self._pool.work(self)
+        cycle = self.cycle
+        at_work = cycle is not None and not cycle.response_complete
+        another_answer = at_work and (cycle.response_started or self.pipeline)
+        if not another_answer and (at_work or self._without_progress):
+            response = problem_of(error)
+            lines = [f"HTTP/1.1 {error.status} {error.title}".encode(), b"connection: close"]
+            lines += [b"%s: %s" % pair for pair in response.raw_headers]
+            self.transport.write(b"\r\n".join([*lines, b"", bytes(response.body)]))
+        if at_work:
+            cycle.disconnected = True
+            cycle.message_event.set()
+        self.transport.close()
+
+    def _release(self) -> None:
+        self._pool.pending_bytes -= self._pending_bytes
+        self._body_bytes = self._pending_bytes = 0
+
+    def _look_at_clock(self) -> None:
+        now = self.loop.time()
+        late = now - self._timeout_s
+        if self.transport.is_closing() and self._sending_since is None:
+            self._sending_since = now
+        too_slow = TooSlowError(f"A request must arrive within {self._timeout_s:g} s")
+        if self._sending_since is not None and self._sending_since <= late:
+            self._pool.count(too_slow)
+            self.transport.abort()  # the rest of the answer is dropped
+            return
+        if self._receiving_since is not None and self._receiving_since <= late:
+            self.refuse(too_slow)
+        self._timer = self.loop.call_later(self._timeout_s / 4, self._look_at_clock)

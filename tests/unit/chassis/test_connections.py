@@ -1,0 +1,221 @@
+"""Limits of connections, on real sockets: what a client sends, keeps and takes, how long."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+
+import pytest
+import uvicorn
+from fastapi import FastAPI, Request, Response
+
+from slipstream.chassis.app import server_config
+from slipstream.chassis.metrics import Metrics
+from slipstream.chassis.settings import ServiceSettings
+from slipstream_cli.local.processes import free_port
+
+LARGE_ANSWER = 40_000_000
+GET = b"GET / HTTP/1.1\r\nHost: probe\r\n\r\n"
+
+
+def an_app() -> FastAPI:
+    app = FastAPI()
+    app.state.metrics = Metrics("probe")
+
+    @app.api_route("/", methods=["GET", "POST"])
+    async def size(request: Request) -> int:
+        return len(await request.body())
+
+    @app.get("/large")
+    async def large() -> Response:
+        return Response(b" " * LARGE_ANSWER)
+
+    return app
+
+
+@contextmanager
+def served(**limits: float) -> Iterator[tuple[int, FastAPI]]:
+    """A server with these limits, in a thread; its port, and its app."""
+    app, port = an_app(), free_port()
+    settings = ServiceSettings(http={"port": port, "shutdown_grace_s": 0, **limits})  # type: ignore[arg-type]
+    server = uvicorn.Server(server_config(app, settings, "ingestion"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        until(lambda: server.started)
+        yield port, app
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    """A server with the limits that are the default."""
+    with served() as (port, _):
+        yield port
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+@contextmanager
+def connected(port: int) -> Iterator[socket.socket]:
+    with closing(socket.create_connection(("127.0.0.1", port), timeout=60)) as connection:
+        yield connection
+
+
+def sent(connection: socket.socket, pieces: Iterator[bytes]) -> int:
+    """Send the pieces until the other side closes; the number of bytes sent."""
+    count = 0
+    try:
+        for piece in pieces:
+            connection.sendall(piece)
+            count += len(piece)
+    except OSError:
+        pass
+    return count
+
+
+def received(connection: socket.socket) -> bytes:
+    """Everything up to the end of the connection."""
+    parts = []
+    try:
+        while part := connection.recv(1 << 20):
+            parts.append(part)
+    except ConnectionResetError:
+        pass
+    return b"".join(parts)
+
+
+def refusals(app: FastAPI, code: str) -> float | None:
+    registry = app.state.metrics.registry
+    count: float | None = registry.get_sample_value(
+        "slipstream_http_refusals_total", {"code": code}
+    )
+    return count
+
+
+def repeated(first: bytes, piece: bytes) -> Iterator[bytes]:
+    yield first
+    for _ in range(42_000_000 // len(piece)):
+        yield piece
+
+
+CHUNKED = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("first", "piece"),
+    [
+        (b"GET / HTTP/1.1\r\nx: ", b"a" * 10_000),
+        (b"GET /", b"a" * 10_000),
+        (b"GET / HTTP/1.1\r\n", b"a: b\r\n" * 1_000),
+        (b"GET / HTTP/1.1\r\n", b"a: b\r\n" * 4),
+        (CHUNKED + b"0\r\nx: ", b"a" * 10_000),
+        (CHUNKED + b"0\r\n", b"a: b\r\n" * 1_000),
+        (CHUNKED + b"1;", b"a" * 10_000),
+    ],
+    ids=["header", "line", "headers", "few at a time", "trailer", "trailers", "extension"],
+)
+def test_a_head_without_end_is_not_read(port: int, first: bytes, piece: bytes) -> None:
+    with connected(port) as connection:
+        # The system's buffers take some megabytes that nobody reads.
+        assert sent(connection, repeated(first, piece)) < 20_000_000
+        answer = received(connection)
+    assert answer.startswith(b"HTTP/1.1 431 "), answer
+    assert b'"code":"head_too_large"' in answer
+
+
+def test_the_largest_head_is_taken_and_one_more_byte_is_not() -> None:
+    rest = len(GET) + len(b"x: \r\n")
+    largest = GET[:-2] + b"x: " + b"a" * (2_048 - rest) + b"\r\n\r\n"
+    with served(max_head_bytes=2_048) as (port, app):
+        for head, status in ((largest, b"200"), (largest.replace(b"x:", b"xx:"), b"431")):
+            with connected(port) as connection:
+                connection.sendall(head)
+                assert connection.recv(12) == b"HTTP/1.1 " + status
+        assert refusals(app, "head_too_large") == 1
+
+
+@pytest.mark.parametrize(
+    "first", [b"", b"GET / HTTP/1.1\r\n", b"POST / HTTP/1.1\r\nContent-Length: 999\r\n\r\n"]
+)
+def test_a_client_that_sends_slowly_is_closed(first: bytes) -> None:
+    """A byte now and then does not help; uvicorn would wait for ever."""
+    with served(client_timeout_s=0.3) as (port, _), connected(port) as connection:
+        connection.sendall(first)
+        connection.settimeout(0.05)
+        answer = b""
+        while True:
+            try:
+                part = connection.recv(1 << 16)
+            except TimeoutError:
+                if first:
+                    sent(connection, iter([b"a"]))
+                continue
+            except ConnectionResetError:
+                break
+            answer += part
+            if not part:
+                break
+    assert answer.startswith(b"HTTP/1.1 408 " if first else b"")
+
+
+def test_a_client_that_does_not_read_is_cut_off() -> None:
+    with served(client_timeout_s=0.3) as (port, app), connected(port) as connection:
+        connection.sendall(GET.replace(b"/", b"/large", 1))
+        until(lambda: refusals(app, "too_slow") == 1)
+        assert len(received(connection)) < LARGE_ANSWER
+
+
+def test_at_the_limit_the_connection_that_waits_longest_gives_way() -> None:
+    with served(max_connections=3) as (port, _), connected(port) as idle, connected(port) as half:
+        half.sendall(GET[:9])
+        with connected(port) as third, connected(port) as fourth:
+            for connection in (third, fourth):
+                connection.sendall(GET)
+                assert connection.recv(12) == b"HTTP/1.1 200"
+            assert received(idle) == b""
+            half.sendall(GET[9:])
+            assert half.recv(12) == b"HTTP/1.1 200"
+
+
+def test_large_bodies_on_their_way_have_a_limit_and_small_ones_none() -> None:
+    head = b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n"
+    with served(max_pending_bytes=65_536) as (port, _), connected(port) as large:
+        large.sendall(head % 80_000 + b" " * 75_000)
+        with connected(port) as second:
+            sent(second, iter([head % 80_000, b" " * 80_000]))
+            answer = received(second)
+            assert answer.startswith(b"HTTP/1.1 503 ") and b"too_many_bodies" in answer
+        with connected(port) as small:
+            small.sendall(head % 16_384 + b" " * 16_384)
+            assert small.recv(12) == b"HTTP/1.1 200"
+        large.sendall(b" " * 5_000)
+        assert large.recv(12) == b"HTTP/1.1 200"
+        with connected(port) as next_one:
+            next_one.sendall(head % 80_000 + b" " * 80_000)
+            assert next_one.recv(12) == b"HTTP/1.1 200"
+
+
+def test_few_requests_may_wait_on_a_connection(port: int) -> None:
+    last = GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+    with connected(port) as connection:
+        connection.sendall(GET * 9 + last)
+        assert received(connection).count(b"HTTP/1.1 200") == 10
+    with connected(port) as connection:
+        connection.sendall(GET * 1_000)
+        assert received(connection).count(b"HTTP/1.1 200") < 20
+
+
+def test_a_request_to_change_the_protocol_is_answered_as_any_other(port: int) -> None:
+    upgrade = b"\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+    with connected(port) as connection:
+        connection.sendall(GET.replace(b"\r\n\r\n", upgrade))
+        assert connection.recv(12) == b"HTTP/1.1 200"
