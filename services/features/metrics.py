@@ -56,3 +56,13 @@ class FeaturesMetrics:
         self.erasures = Counter(
             "slipstream_features_erasures_total", "Users erased", registry=registry
         )
+        self.rollbacks = Counter(
+            "slipstream_features_rollbacks_total",
+            "Times that Redis lacked writes that it had, so that records were read again",
+            registry=registry,
+        )
+        self.unconfirmed_commits = Counter(
+            "slipstream_features_unconfirmed_commits_total",
+            "Commits of offsets whose effects Redis did not confirm as durable in time",
+            registry=registry,
+        )

@@ -85,8 +85,8 @@ class FeaturesSection(Section):
     durable_after_s: float = Field(
         2.0,
         ge=0,
-        description="delay from an effect in Redis to the commit of its offset; a crashed Redis "
-        "(appendfsync everysec) loses less than this",
+        description="least delay from a row in the lake to the commit of its offset, which then "
+        "waits until Redis confirms that its disk or a replica has the effect (docs/adr/0023)",
     )
 
 

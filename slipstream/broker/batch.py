@@ -41,11 +41,15 @@ class MalformedMessage:
 
 @dataclass(slots=True)
 class Batch:
-    """The records of one poll. Commit `next_offsets` once all of them have had their effect."""
+    """The records of one poll, which begin at `first_offsets`.
+
+    Commit `next_offsets` once all of them have had their effect.
+    """
 
     messages: list[Message[Any]] = field(default_factory=list)
     malformed: list[MalformedMessage] = field(default_factory=list)
     next_offsets: dict[Source, int] = field(default_factory=dict)
+    first_offsets: dict[Source, int] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return bool(self.messages or self.malformed)
@@ -65,4 +69,5 @@ class Batch:
             else:
                 key = record.key.decode(errors="replace") if record.key else ""
                 self.messages.append(Message(source, record.offset, key, decoded, rid))
+        self.first_offsets.setdefault(source, records[0].offset)
         self.next_offsets[source] = records[-1].offset + 1

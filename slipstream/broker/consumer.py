@@ -146,10 +146,8 @@ class Consumer:
             incarnations.doubt()
             return False
         offsets = {
-            TopicPartition(name, source.partition): OffsetAndMetadata(offset, "", -1)
-            for source, offset in next_offsets.items()
-            if (name := self._physical[source.topic]) not in incarnations.missing
-            and incarnations.ids.get(name) == source.topic_id
+            partition: OffsetAndMetadata(offset, "", -1)
+            for partition, offset in incarnations.by_partition(next_offsets).items()
         }
         if not offsets:
             return True
@@ -166,9 +164,9 @@ class Consumer:
             return False
         return True
 
-    def rewind(self) -> None:
-        """Read again from the group's committed offsets, or from the beginning where it has none.
-        Raises `BrokerUnavailableError`.
+    def rewind(self, at_the_latest: Mapping[Source, int] | None = None) -> None:
+        """Read again from the group's committed offsets, or from the beginning where it has none;
+        sources in `at_the_latest` from there at the latest. Raises `BrokerUnavailableError`.
         """
         self._incarnations.forget_offsets()
         assigned = list(self._client.assignment())
@@ -176,11 +174,17 @@ class Consumer:
             committed = self._client.committed_offsets(assigned, ANSWER_MS) if assigned else {}
         except KafkaError as error:
             raise BrokerUnavailableError(self._away(error)) from error
+        limits = self._incarnations.by_partition(at_the_latest or {})
         for partition in assigned:
             if partition in committed:
-                self._client.seek(partition, committed[partition])
+                offset = committed[partition]
+                self._client.seek(partition, min(offset, limits.get(partition, offset)))
             else:
                 self._client.seek_to_beginning(partition)
+
+    def positions(self) -> dict[Source, int]:
+        """The next offset to read of each assigned partition, as far as that is known."""
+        return self._incarnations.by_source(self._client.positions())
 
     @property
     def membership(self) -> Membership | None:
@@ -211,9 +215,7 @@ class Consumer:
         """Whether it may rightly have no partition, since its group is full. Raises
         `BrokerUnavailableError`.
         """
-        partitions = [
-            (partition.topic, partition.partition) for partition in self._partitions.all()
-        ]
+        partitions = [(place.topic, place.partition) for place in self._partitions.all()]
         return describe_group(self._settings, self.group or "").is_full(partitions)
 
     def ends(self) -> dict[Source, int]:

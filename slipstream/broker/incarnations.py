@@ -5,7 +5,7 @@ same name, and its records must not be taken for those of the old one.
 """
 
 import threading
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kafka import TopicPartition
@@ -13,6 +13,8 @@ from kafka import TopicPartition
 from slipstream.broker.client import ConsumerClient
 from slipstream.broker.topics import topic_ids
 from slipstream.chassis.settings import KafkaSettings
+from slipstream.contracts.positions import Source
+from slipstream.contracts.topics import Topic
 
 
 class Incarnations:
@@ -21,11 +23,11 @@ class Incarnations:
     """
 
     def __init__(
-        self, settings: KafkaSettings, client: ConsumerClient, names: Collection[str]
+        self, settings: KafkaSettings, client: ConsumerClient, topics: Mapping[str, Topic]
     ) -> None:
-        """Of the topics with these names on the broker, for this client of a consumer."""
-        self._settings, self._client = settings, client
-        self._names = names
+        """Of these topics by their names on the broker, for this client of a consumer."""
+        self._settings, self._client, self._topics = settings, client, topics
+        self._names = {topic.name: name for name, topic in topics.items()}
         # Each topic's id as last seen; a topic that the broker does not have now keeps it.
         self.ids: dict[str, str] = {}
         # Topics that the broker did not have when it was last asked.
@@ -80,14 +82,31 @@ class Incarnations:
         One that the broker does not have now is `missing`, and may be back with the same id in a
         moment. Raises `BrokerUnavailableError`.
         """
-        present = topic_ids(self._settings, list(self._names))
+        present = topic_ids(self._settings, list(self._topics))
         renewed = {
             name for name, topic_id in present.items() if self.ids.get(name, topic_id) != topic_id
         }
         self.ids |= present
-        self.missing = set(self._names) - present.keys()
+        self.missing = self._topics.keys() - present.keys()
         if self.missing:
             self._doubt.set()
         for partition in [partition for partition in self._next if partition.topic in renewed]:
             del self._next[partition]
         return renewed
+
+    def by_source(self, offsets: Mapping[TopicPartition, int | None]) -> dict[Source, int]:
+        """These offsets by source, without the unknown ones."""
+        return {
+            Source(self._topics[name].name, self.ids[name], partition): offset
+            for (name, partition), offset in offsets.items()
+            if offset is not None and name in self.ids
+        }
+
+    def by_partition(self, offsets: Mapping[Source, int]) -> dict[TopicPartition, int]:
+        """These offsets by partition, without those of earlier incarnations and missing topics."""
+        return {
+            TopicPartition(name, source.partition): offset
+            for source, offset in offsets.items()
+            if (name := self._names[source.topic]) not in self.missing
+            and self.ids.get(name) == source.topic_id
+        }

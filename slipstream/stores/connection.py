@@ -1,9 +1,10 @@
 """Connection to Redis: the client, its errors, and the scripts that every write goes through."""
 
+import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import redis
 from redis.exceptions import RedisError
@@ -11,6 +12,9 @@ from redis.exceptions import RedisError
 from slipstream.chassis.dependencies import DependencyUnavailableError
 from slipstream.chassis.settings import RedisSettings
 from slipstream.stores import layout
+
+# The files of the scripts, without their suffix.
+SCRIPTS: Final = ("advance", "put_newer", "replace", "trending")
 
 
 class StoreUnavailableError(DependencyUnavailableError):
@@ -23,6 +27,13 @@ class StoreUnavailableError(DependencyUnavailableError):
     dependency = "redis"
 
 
+class StoreTooNewError(StoreUnavailableError):
+    """Redis holds a state of a newer version, which this one can neither read nor write.
+
+    To leave its records out would lose them, so whoever writes has to stop.
+    """
+
+
 class Call(NamedTuple):
     """Arguments of one run of a script."""
 
@@ -30,35 +41,45 @@ class Call(NamedTuple):
     arguments: list[Any]
 
 
-def connect(settings: RedisSettings) -> Any:
-    """A blocking client, which connects on first use. Untyped: its types say `bytes | str`."""
+def connect(settings: RedisSettings, timeout_s: float | None = None) -> Any:
+    """A blocking client, which connects on first use. Untyped: its types say `bytes | str`.
+
+    `timeout_s` is the deadline of a command; None: that of the settings.
+    """
+    timeout_s = settings.timeout_s if timeout_s is None else timeout_s
     return redis.Redis.from_url(
         settings.url.get_secret_value(),
-        socket_timeout=settings.timeout_s,
-        socket_connect_timeout=settings.timeout_s,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
         max_connections=settings.max_connections,
     )
 
 
 class Scripts:
-    """Runs the Lua scripts beside this file."""
+    """Runs the Lua scripts beside this file, for one writer.
+
+    Redis knows a script by the digest of its text. A writer's texts differ from those of all
+    others, by a first line of its own, and so a server runs them only after it has met this writer.
+    One that has restarted, or that took over, refuses them until then, whatever other writers do.
+    They are loaded together, at the first call or after a failure, so never amid a batch.
+    """
 
     def __init__(self, client: Any) -> None:
         self._redis = client
         self._shas: dict[str, str] = {}
+        self._server: tuple[str, str] | None = None
+        self._first_line = ""
         # How often another writer was faster, since the start.
         self.lost_races = 0
 
     def run(self, name: str, calls: Sequence[Call]) -> list[Any]:
         """Run a script for each call, in one pipeline.
 
-        Fails once on a restarted server (see `restarted`).
+        Fails once on a server that has restarted, or that took over.
         """
         if not calls:
             return []
-        sha = self._shas.get(name) or self._shas.setdefault(
-            name, self._redis.script_load(_script(name))
-        )
+        sha = (self._shas or self._load())[name]
         pipeline = self._redis.pipeline(transaction=False)
         for keys, arguments in calls:
             pipeline.execute_command("EVALSHA", sha, len(keys), *keys, *arguments)
@@ -78,12 +99,20 @@ class Scripts:
         self.lost_races += done.count(False)
         return done
 
-    def restarted(self) -> bool:
-        """Whether the server no longer has the scripts: it has restarted, or is another one."""
-        known = all(self._redis.script_exists(*self._shas.values())) if self._shas else True
-        if not known:
-            self._shas.clear()
-        return not known
+    def _load(self) -> dict[str, str]:
+        """Have the server know the scripts; returns their digests by name."""
+        server = (
+            str(self._redis.info("server").get("run_id")),
+            str(self._redis.info("replication").get("master_replid")),
+        )
+        # A server that was demoted and promoted again keeps its scripts, and has lost its own
+        # history: only the id of that has changed. The same server with the same history gets the
+        # same text, since Redis never forgets one.
+        if server != self._server:
+            self._server, self._first_line = server, f"-- {secrets.token_hex(8)}\n"
+        shas = {name: self._redis.script_load(self._first_line + _script(name)) for name in SCRIPTS}
+        self._shas = shas
+        return shas
 
 
 @contextmanager
@@ -93,6 +122,11 @@ def translated() -> Iterator[None]:
         yield
     except (RedisError, OSError) as error:
         raise StoreUnavailableError(f"Redis: {type(error).__name__}: {error}") from error
+    except layout.NewerLayoutError as error:
+        raise StoreTooNewError(
+            "Redis holds states of a newer version of Slipstream, which this one must not write: "
+            f"finish the upgrade ({error})"
+        ) from error
     except layout.LayoutError as error:
         raise StoreUnavailableError(
             f"what Redis holds can't be read by this version: {error}"

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 class Keys:
     """The keys of one namespace.
 
-    Only the two keys of trending are changed together, so only they share a hash tag, which puts
-    them into one slot of a cluster.
+    Keys that are changed together share a hash tag, which puts them into one slot of a cluster:
+    the two of trending, and the checkpoints.
     """
 
     namespace: str
@@ -24,6 +24,9 @@ class Keys:
 
     def catalog_index(self, entity: str) -> str:
         return f"{self.namespace}:catalog-ids:{entity}"
+
+    def checkpoint(self, source: str) -> str:
+        return f"{{{self.namespace}:checkpoint}}:{source}"
 
     @property
     def hold(self) -> str:

@@ -20,6 +20,7 @@ from slipstream.features.item import DAYS, HOURS, ItemState
 from slipstream.features.visitor import SequenceEvent, VisitorState
 from slipstream.stores.packing import REVISION_BYTES as REVISION_BYTES
 from slipstream.stores.packing import LayoutError as LayoutError
+from slipstream.stores.packing import NewerLayoutError as NewerLayoutError
 from slipstream.stores.packing import (
     pack,
     pack_applied,

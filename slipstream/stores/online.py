@@ -6,7 +6,7 @@ consumer or by two, counts once.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -19,7 +19,11 @@ from slipstream.features.item import ItemState
 from slipstream.features.visitor import VisitorState
 from slipstream.stores import layout
 from slipstream.stores.catalog_store import CatalogEntries
+from slipstream.stores.checkpoints import CheckpointMove as CheckpointMove
+from slipstream.stores.checkpoints import Checkpoints, DurabilityQuestions
+from slipstream.stores.checkpoints import Durability as Durability
 from slipstream.stores.connection import Scripts, connect, translated
+from slipstream.stores.connection import StoreTooNewError as StoreTooNewError
 from slipstream.stores.connection import StoreUnavailableError as StoreUnavailableError
 from slipstream.stores.items import Items, contributions
 from slipstream.stores.keys import Keys
@@ -84,6 +88,8 @@ class OnlineStore:
         self._items = Items(client, scripts, keys, retention.item_ttl_ms)
         self._trending = TrendingList(client, scripts, keys, retention.trending_half_life_ms)
         self._catalog = CatalogEntries(client, scripts, keys)
+        self._checkpoints = Checkpoints(client, scripts, keys, retention.visitor_ttl_ms)
+        self._durability = DurabilityQuestions(settings, keys, retention.visitor_ttl_ms)
 
     @property
     def lost_races(self) -> int:
@@ -241,13 +247,29 @@ class OnlineStore:
         with translated():
             return bool(self._redis.exists(self._keys.hold))
 
-    def restarted(self) -> bool:
-        """Whether Redis has restarted since it was written to, or is another server.
+    def checkpoints(self, sources: Sequence[str]) -> dict[str, int]:
+        """The next offset of each of these sources before which Redis has every effect.
 
-        Its last writes may be lost then, so their records have to be read again.
+        A source is left out when Redis knows nothing of it.
         """
         with translated():
-            return self._scripts.restarted()
+            return self._checkpoints.read(sources)
+
+    def advance(self, moves: Mapping[str, CheckpointMove]) -> bool:
+        """Move checkpoints, by source, on: all effects before them were applied.
+
+        Returns False, and moves none, when Redis has less than it had: it has lost writes.
+        """
+        with translated():
+            return self._checkpoints.advance(moves)
+
+    def durability(self, offsets: Mapping[str, int]) -> Durability:
+        """Wait, up to some seconds, until the effects before these offsets are durable.
+
+        Another thread than the writer's may ask, one at a time.
+        """
+        return self._durability.ask(offsets)
 
     def close(self) -> None:
         self._redis.close()
+        self._durability.close()

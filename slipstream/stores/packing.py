@@ -15,13 +15,23 @@ REVISION_BYTES: Final = 8
 # States without tiles and neighbours. They are still read, and written again in today's format.
 _FIRST_FORMAT: Final = b"\x01"
 _FORMAT: Final = b"\x02"
+# Bytes that later formats may have: of states, and of markers (`layout`). They are no text, which
+# another program may have written.
+_LATER_FORMATS: Final = frozenset({*range(_FORMAT[0] + 1, 0x20), *range(0xF1, 0xF8)})
 # The same sources come again in every state.
 _source_name = lru_cache(maxsize=4096)(source_name)
 _split_source = lru_cache(maxsize=4096)(split_source)
 
 
 class LayoutError(ValueError):
-    """The bytes are no state in a known format: a newer version or another program wrote them."""
+    """The bytes are no state: they are damaged, or another program wrote them."""
+
+
+class NewerLayoutError(ValueError):
+    """The bytes are a state in a format that this version does not know yet.
+
+    It is no `LayoutError`: what is damaged can be passed over, what is newer must not be.
+    """
 
 
 def pack(revision: bytes, parts: list[Any]) -> bytes:
@@ -35,11 +45,14 @@ def pack(revision: bytes, parts: list[Any]) -> bytes:
 def unpack(value: bytes, first: int, now: int) -> list[Any]:
     """The parts of a state: `first` of them in the first format, `now` in today's.
 
-    Raises `LayoutError`.
+    Raises `LayoutError`, and `NewerLayoutError` for a later format than today's.
     """
-    length = {_FIRST_FORMAT: first, _FORMAT: now}.get(value[REVISION_BYTES : REVISION_BYTES + 1])
+    form = value[REVISION_BYTES : REVISION_BYTES + 1]
+    length = {_FIRST_FORMAT: first, _FORMAT: now}.get(form)
     if length is None:
-        raise LayoutError(f"unknown format {value[REVISION_BYTES : REVISION_BYTES + 1]!r}")
+        if form and form[0] in _LATER_FORMATS:
+            raise NewerLayoutError(f"format {form[0]}; this version knows those up to {_FORMAT[0]}")
+        raise LayoutError(f"unknown format {form!r}")
     try:
         parts = orjson.loads(zlib.decompress(value[REVISION_BYTES + 1 :], -zlib.MAX_WBITS))
     except (zlib.error, orjson.JSONDecodeError) as error:

@@ -7,9 +7,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from services.features.settings import FeaturesSection, FeaturesSettings
-from services.features.stream.materializer import Materializer
+from services.features.stream.materializer import GROUP, Materializer
 from slipstream.broker.batch import Message
 from slipstream.broker.consumer import Consumer
+from slipstream.broker.groups import describe_group
+from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.producer import Producer
 from slipstream.broker.topics import ensure_topics
 from slipstream.chassis.metrics import Metrics
@@ -67,6 +69,14 @@ def until(holds: Callable[[], bool], timeout_s: float = 60.0) -> None:
     while not holds():
         assert time.monotonic() < deadline, "it did not come to that in time"
         time.sleep(0.02)
+
+
+def members(settings: FeaturesSettings) -> int:
+    """The members of the features' group; 0 while the broker makes or balances it."""
+    try:
+        return describe_group(settings.kafka, f"{settings.namespace}.{GROUP}").members
+    except BrokerUnavailableError:
+        return 0
 
 
 def messages(settings: FeaturesSettings, topic: Topic, at_least: int) -> list[Message[Any]]:

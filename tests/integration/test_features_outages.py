@@ -37,9 +37,9 @@ def settings(
 def test_redis_away_delays_but_loses_nothing(
     broker: KafkaSettings, own_redis: OwnRedis, lake_settings: LakeSettings, namespace: str
 ) -> None:
-    redis, server = own_redis()
+    own, server = own_redis()
     settings = FeaturesSettings(
-        kafka=broker, redis=redis, lake=lake_settings, namespace=namespace, features=QUICK
+        kafka=broker, redis=own, lake=lake_settings, namespace=namespace, features=QUICK
     )
     made = events(2_000)
     with running(settings) as run:

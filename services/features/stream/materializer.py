@@ -6,6 +6,8 @@ both.
 
 import contextlib
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Final
 
@@ -20,6 +22,7 @@ from services.features.stream.people import PeopleChanges
 from services.features.stream.progress import StreamProgress, StreamProgressReporter
 from services.features.stream.rebuild_hold import RebuildHold
 from services.features.stream.repeats import Repeats
+from services.features.stream.rollbacks import RollbackWatch, StoreRolledBackError
 from services.features.stream.screening import Limits, screen
 from slipstream.broker.batch import Batch
 from slipstream.broker.consumer import Consumer
@@ -28,10 +31,11 @@ from slipstream.broker.producer import Producer
 from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.metrics import Metrics
+from slipstream.contracts.positions import Source
 from slipstream.contracts.times import HOUR_MS, now_ms
 from slipstream.contracts.topics import CATALOG, INTERACTIONS, PEOPLE, RECOMMENDATIONS
 from slipstream.stores.lake import Lake, LakeUnavailableError
-from slipstream.stores.online import OnlineStore, StoreUnavailableError
+from slipstream.stores.online import OnlineStore, StoreTooNewError, StoreUnavailableError
 
 log = get_logger(__name__)
 
@@ -40,6 +44,8 @@ GROUP: Final = "features"
 _POLL_S: Final = 0.1
 _PAUSE_S: Final = 0.25
 _DRAIN_S: Final = 8.0
+# Interval at which an idle consumer, too, looks whether Redis has lost writes.
+_VERIFY_EVERY_S: Final = 1.0
 
 
 class Materializer:
@@ -73,7 +79,10 @@ class Materializer:
             lake, self._archive.positions, int(section.repeat_lookback_hours * HOUR_MS)
         )
         self._online = OnlineEffects(store, self._measured)
-        self._commits = DurableCommits(store, section.durable_after_s)
+        self._asking = ThreadPoolExecutor(1, thread_name_prefix="durability")
+        self._commits = DurableCommits(store, section.durable_after_s, self._asking, self._measured)
+        self._rollbacks = RollbackWatch(store)
+        self._verify_at = 0.0
         self._announcer = FeatureAnnouncer(producer, section.feature_updates_per_s, self._measured)
         self._progress = StreamProgressReporter(self.watch, self._archive, self._measured)
         self._outages = StoreOutages(store, lake, self.watch)
@@ -82,7 +91,8 @@ class Materializer:
     def run(self, stop: threading.Event) -> None:
         """Follow the stream until `stop` is set.
 
-        Then write what waits for the lake, commit it and leave the group.
+        Then write what waits for the lake, commit it and leave the group. Raises `StoreTooNewError`
+        at a state of a newer version: without this consumer, the group's newer ones go on.
         """
         consumer = Consumer(
             self._settings.kafka,
@@ -105,6 +115,7 @@ class Materializer:
                     self._commits.add(reached)
                 if not self._commits.commit_due(consumer):
                     self._read_again(consumer)
+                self._verify(consumer)
                 self.watch.update()
                 self._progress.answer(consumer)
             self._commits.add(self._archive.drain(_DRAIN_S))
@@ -132,8 +143,9 @@ class Materializer:
             raise RuntimeError(self._outages.redis)
 
     def close(self) -> None:
-        """Release the writer; call after the worker has stopped."""
+        """Release the threads; call after the worker has stopped."""
         self._archive.close()
+        self._asking.shutdown(wait=False, cancel_futures=True)
 
     def _take(self, batch: Batch, consumer: Consumer, stop: threading.Event) -> None:
         """Let a batch take effect online, and hand its rows to the archive.
@@ -143,19 +155,28 @@ class Materializer:
         """
         if not batch:
             # Offsets of records without a value may have moved; they have no other effect.
-            self._archive.add(batch)
+            with contextlib.suppress(StoreUnavailableError):
+                self._rollbacks.advance(batch.next_offsets)
+                self._archive.add(batch)
             return
         observe(batch, self._metrics)
         accepted, letters, late = screen(batch, now_ms(), self._limits)
         try:
+            self._rollbacks.verify(batch.first_offsets)
             messages, repeats = self._repeats.without(accepted.messages)
             self._outages.lake = None
             changes = self._online.apply(messages)
+            self._rollbacks.advance(batch.next_offsets)
             self._outages.redis = None
         except LakeUnavailableError as error:
             if self._outages.wait_for_lake(error, stop):
                 self._read_again(consumer)
             return
+        except StoreRolledBackError as error:
+            self._go_back(error, consumer)
+            return
+        except StoreTooNewError:
+            raise
         except StoreUnavailableError as error:
             if self._outages.wait_for_redis(error, stop):
                 self._read_again(consumer)
@@ -181,9 +202,36 @@ class Materializer:
             self._measured.links.labels(outcome).inc(links)
         self._measured.erasures.inc(sum(erasure.source is not None for erasure in people.erasures))
 
+    def _verify(self, consumer: Consumer) -> None:
+        """Look whether Redis has lost writes, now and then: also of partitions where nothing comes.
+
+        The next batch looks for itself, so a Redis that is away is none of this one's business.
+        """
+        if time.monotonic() < self._verify_at:
+            return
+        self._verify_at = time.monotonic() + _VERIFY_EVERY_S
+        try:
+            self._rollbacks.verify(consumer.positions())
+        except StoreRolledBackError as error:
+            self._go_back(error, consumer)
+        except StoreUnavailableError:
+            return
+
+    def _go_back(self, error: StoreRolledBackError, consumer: Consumer) -> None:
+        log.error("records are read again from where Redis stands", reason=str(error))
+        self._measured.rollbacks.inc()
+        self._read_again(consumer)
+
     def _read_again(self, consumer: Consumer) -> None:
+        """Read again from the last commit, or from further back where Redis has lost more.
+
+        While Redis does not say, from the last commit: the next batch is verified.
+        """
         self._abandon()
-        consumer.rewind()
+        checkpoints: dict[Source, int] = {}
+        with contextlib.suppress(StoreUnavailableError):
+            checkpoints = self._rollbacks.resume(consumer.positions())
+        consumer.rewind(checkpoints)
         log.info("reading again from the last commit")
 
     def _abandon(self) -> None:
@@ -195,3 +243,4 @@ class Materializer:
         self._archive.abandon()
         self._commits.clear()
         self._repeats.forget()
+        self._rollbacks.forget()

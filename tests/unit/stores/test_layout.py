@@ -10,7 +10,7 @@ from slipstream.features.item import item_features
 from slipstream.features.visitor import SequenceEvent, VisitorState
 from slipstream.stores import layout
 from slipstream.stores.keys import Keys
-from slipstream.stores.layout import LayoutError, TrendingState
+from slipstream.stores.layout import LayoutError, NewerLayoutError, TrendingState
 from tests.unit.features.strategies import START, interactions
 
 APPLIED = st.dictionaries(
@@ -60,11 +60,19 @@ def test_a_state_tells_whether_it_has_been_a_user(merged: dict[str, dict[str, in
 
 
 @pytest.mark.parametrize(
-    "value", [b"12345678", b"12345678\x03rest", b"12345678\x02not deflated", b""]
+    "value", [b"12345678", b"12345678 text", b"12345678\x02not deflated", b"12345678\x00", b""]
 )
-def test_bytes_of_another_format_are_refused(value: bytes) -> None:
+def test_bytes_that_are_no_state_are_refused(value: bytes) -> None:
     with pytest.raises(LayoutError):
         layout.decode_visitor(value)
+
+
+@pytest.mark.parametrize("form", [3, 0x1F, 0xF1])
+def test_state_of_a_later_format_is_told_from_a_damaged_one(form: int) -> None:
+    value = layout.new_revision() + bytes([form]) + b"what a later version knows"
+    for decode in (layout.decode_visitor_or_marker, layout.decode_item, layout.decode_trending):
+        with pytest.raises(NewerLayoutError, match=f"format {form}"):
+            decode(value)
 
 
 def test_value_of_another_kind_is_refused() -> None:

@@ -1,0 +1,138 @@
+"""Redis loses writes under three consumers, two of them idle meanwhile: each event counts once."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from services.features.settings import FeaturesSettings
+from services.features.stream.materializer import GROUP
+from slipstream.broker.admin import admin_session
+from slipstream.broker.topics import physical
+from slipstream.chassis.settings import KafkaSettings, LakeSettings, RedisSettings
+from slipstream.contracts.events import Interaction
+from slipstream.contracts.topics import INTERACTIONS
+from tests.conftest import OwnRedis
+from tests.integration.redis_failures import (
+    append_only_file,
+    crash_and_lose,
+    fail_over,
+    replicated,
+)
+from tests.integration.running_materializer import (
+    QUICK,
+    RunningMaterializer,
+    events_online,
+    members,
+    running,
+    until,
+)
+from tests.integration.shop_stream import assert_exactly, events, send
+
+CONSUMERS = 3
+
+
+@dataclass
+class Consumers:
+    """Three materializers of one group, and the events that were sent to them."""
+
+    settings: FeaturesSettings
+    runs: Sequence[RunningMaterializer]
+    made: list[Interaction]
+
+    def send(self, made: Sequence[Interaction]) -> None:
+        self.made += made
+        send(self.runs[0].producer, made)
+
+    def settle(self) -> None:
+        for run in self.runs:
+            run.settle()
+
+    @property
+    def committed(self) -> int:
+        """The sum of the group's committed offsets of interactions."""
+        topic = physical(self.settings.namespace, INTERACTIONS)
+        group = f"{self.settings.namespace}.{GROUP}"
+        with admin_session(self.settings.kafka, "offsets could not be looked up") as admin:
+            offsets = admin.list_group_offsets([group])[group]
+        return sum(max(0, at.offset) for place, at in offsets.items() if place.topic == topic)
+
+    def assert_exactly(self) -> None:
+        assert_exactly(self.made, self.runs[0].store, self.runs[0].lake)
+
+
+@contextmanager
+def consumers(
+    kafka: KafkaSettings, redis: RedisSettings, lake: LakeSettings, namespace: str
+) -> Iterator[Consumers]:
+    """Three materializers, once all are members of the group and have partitions."""
+    settings = FeaturesSettings(
+        kafka=kafka, redis=redis, lake=lake, namespace=namespace, features=QUICK
+    )
+    with ExitStack() as stack:
+        runs = [stack.enter_context(running(settings)) for _ in range(CONSUMERS)]
+        three = Consumers(settings, runs, [])
+        until(lambda: members(settings) == CONSUMERS)
+        three.settle()
+        yield three
+
+
+def of_one_visitor(first: int, count: int) -> list[Interaction]:
+    """Events of a visitor of their own: one partition has them, so one consumer reads them."""
+    return events(count, visitors=1, first=first)
+
+
+def test_every_consumer_reads_again_what_a_cut_file_has_lost(
+    broker: KafkaSettings,
+    own_redis: OwnRedis,
+    lake_settings: LakeSettings,
+    namespace: str,
+    tmp_path: Path,
+) -> None:
+    redis, server = own_redis()
+    with consumers(broker, redis, lake_settings, namespace) as three:
+        three.send(events(300))
+        three.settle()
+        file = append_only_file(tmp_path / "redis-0")
+        size = file.stat().st_size
+        three.send(events(300, first=300))
+        three.settle()
+        # What is committed is lost, too: more than the file's last second.
+        until(lambda: three.committed == 600)
+        assert events_online(three.runs[0].store) == 600
+        crash_and_lose(server, file, size)
+        # One consumer notices, and loads its scripts. The others have nothing to do.
+        three.send(of_one_visitor(600, 100))
+        three.settle()
+        three.send(events(300, first=700))
+        three.settle()
+        until(lambda: events_online(three.runs[0].store) == 1_000)
+        three.assert_exactly()
+
+
+@pytest.mark.servers("real")
+def test_offsets_wait_for_a_replica_that_lags_and_nothing_is_lost_with_it(
+    broker: KafkaSettings, own_redis: OwnRedis, lake_settings: LakeSettings, namespace: str
+) -> None:
+    (redis, server), (spare, _) = own_redis(), own_redis()
+    with (
+        replicated(redis, spare, server) as link,
+        consumers(broker, redis, lake_settings, namespace) as three,
+    ):
+        three.send(events(300))
+        three.settle()
+        until(lambda: three.committed == 300)
+        link.hold()
+        three.send(events(300, first=300))
+        three.settle()
+        assert three.committed == 300, "the replica has not had the rest"
+        fail_over(link, server, spare)
+        assert events_online(three.runs[0].store) == 300
+        three.send(of_one_visitor(600, 100))
+        three.settle()
+        three.send(events(300, first=700))
+        three.settle()
+        until(lambda: events_online(three.runs[0].store) == 1_000)
+        three.assert_exactly()
