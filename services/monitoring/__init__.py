@@ -5,8 +5,8 @@ Consumes: interactions.v1, recommendations.v1, feature-updates.v1 and model-even
     "monitoring".
 Produces: alerts.v1; an alert with the action "retrain" asks training for a run.
 Calls: every service's /health/ready; features' status; training's champion, manifest and runs.
-Stores: slates, the interactions that follow, counts and alerts, in SQL tables `monitoring_*`.
+Stores: slates, the interactions that follow, counts, alerts and the lease, in SQL tables
+    `monitoring_*`.
 
-It runs as one replica a namespace: a second one would judge the same rules again. A restart loses
-nothing, so replace it in place.
+One instance a namespace acts, by a lease in SQL; others stand by.
 """

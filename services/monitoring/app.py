@@ -24,6 +24,7 @@ from slipstream.contracts.events import AlertEvent
 from slipstream.contracts.services import SERVICES
 from slipstream.contracts.times import now_ms
 from slipstream.contracts.topics import ALERTS
+from slipstream.stores.lease import Lease
 from slipstream.stores.metadata import engine
 from slipstream.stores.migrations import migrate
 
@@ -35,11 +36,16 @@ DESCRIPTION = (
 
 
 def create_app(settings: MonitoringSettings) -> FastAPI:
-    """The monitoring service's app. It opens when the database and a broker answer."""
+    """The monitoring service's app.
+
+    It opens when the database and a broker answer and it holds the lease.
+    """
     routers = [api.pages, api.router]
-    return create_service(
+    app = create_service(
         "monitoring", settings, description=DESCRIPTION, lifespan=_lifespan, routers=routers
     )
+    app.state.lease = Lease("monitoring", settings.database.lease_s, app.state.ending.ask)
+    return app
 
 
 @asynccontextmanager
@@ -49,6 +55,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         database = engine(settings.database)
         stack.callback(database.dispose)
         await asyncio.to_thread(migrate, database, MIGRATIONS)
+        lease: Lease = app.state.lease
+        await asyncio.to_thread(lease.take, database)
+        stack.push_async_callback(asyncio.to_thread, lease.release)
         slates = SlateLog(database, settings.monitoring.attribution_window_s * 1000)
         book = AlertBook(database)
         producer = await open_producer(settings.kafka, settings.namespace)
@@ -57,6 +66,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         stack.push_async_callback(asyncio.to_thread, probes.close)
 
         def announce(events: Sequence[AlertEvent]) -> None:
+            lease.renew()
             asyncio.run(
                 producer.publish([OutgoingRecord(ALERTS, event.rule, event) for event in events])
             )
@@ -70,6 +80,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.health.add("stream", watch.check)
         app.state.health.add("database", lambda: asyncio.to_thread(slates.ping))
         stack.push_async_callback(app.state.workers.stop)
+        app.state.workers.start("lease", lease.keep)
         app.state.workers.start("consumer", consumer_target(settings, slates, watch, now_ms))
         app.state.workers.start("checks", checkup.run)
         yield

@@ -4,7 +4,9 @@ Owns: training runs, the gate's decisions, the model registry and its aliases, m
 Consumes: alerts.v1, group "training"; an alert with the action "retrain" queues a run.
 Produces: model-events.v1.
 Calls: no other service.
-Stores: runs, decisions, waiting alerts and model events in SQL, tables `training_*` and
+Stores: runs, decisions, waiting alerts, model events and the lease in SQL, tables `training_*` and
     `gate_decision`; MLflow's database; bundles and the checkpoints of runs in a folder. Reads the
     lake.
+
+One instance a namespace acts, by a lease in SQL; others stand by.
 """

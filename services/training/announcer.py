@@ -22,10 +22,15 @@ Publish = Callable[[Sequence[OutgoingRecord]], Coroutine[Any, Any, None]]
 
 
 class Announcer:
-    """Sends the events that the broker has not acknowledged; `run` is a worker's target."""
+    """Sends the events that the broker has not acknowledged; `run` is a worker's target.
 
-    def __init__(self, book: ModelEventBook, publish: Publish) -> None:
-        self._book, self._publish = book, publish
+    `hold` is called before each, and raises where another instance announces by now.
+    """
+
+    def __init__(
+        self, book: ModelEventBook, publish: Publish, hold: Callable[[], None] = lambda: None
+    ) -> None:
+        self._book, self._publish, self._hold = book, publish, hold
         self._added = threading.Event()
 
     def wake(self) -> None:
@@ -57,6 +62,7 @@ class Announcer:
         """
         for waiting in self._book.unannounced():
             event = waiting.event
+            self._hold()
             try:
                 asyncio.run(
                     self._publish(

@@ -7,7 +7,6 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, HTMLResponse
 from pydantic import BaseModel, Field
 
-from services.training.mlflow_connection import RegistryUnavailableError
 from services.training.publish import ModelPublisher
 from services.training.records import Audit
 from services.training.registry import (
@@ -23,7 +22,6 @@ from slipstream.chassis.errors import (
     ConflictError,
     InvalidRequestError,
     NotFoundError,
-    UnavailableError,
 )
 from slipstream.contracts.access import Scope
 from slipstream.contracts.bundle import Manifest
@@ -161,8 +159,6 @@ def list_models(request: Request, limit: Limit = 50, cursor: str | None = None) 
         models, following = training.registry.versions(limit, cursor)
     except ValueError as error:
         raise InvalidRequestError(str(error), code="invalid_cursor") from error
-    except RegistryUnavailableError as error:
-        raise _unavailable(error) from error
     return ModelPage(items=models, next_cursor=following)
 
 
@@ -175,8 +171,6 @@ def get_model(request: Request, version: str) -> ModelVersion:
         return training.registry.get(version)
     except UnknownVersionError as error:
         raise NotFoundError(str(error), code="no_model") from error
-    except RegistryUnavailableError as error:
-        raise _unavailable(error) from error
 
 
 @router.post("/models/{version}:promote")
@@ -188,8 +182,6 @@ def promote_model(request: Request, version: str, body: Reason | None = None) ->
         return training.publisher.promote(version, (body or Reason()).reason)
     except UnknownVersionError as error:
         raise NotFoundError(str(error), code="no_model") from error
-    except RegistryUnavailableError as error:
-        raise _unavailable(error) from error
 
 
 @router.post("/models:rollback")
@@ -201,8 +193,6 @@ def rollback_model(request: Request, body: Reason | None = None) -> ModelVersion
         return training.publisher.rollback((body or Reason()).reason)
     except NoPreviousError as error:
         raise ConflictError(str(error), code="no_previous_champion") from error
-    except RegistryUnavailableError as error:
-        raise _unavailable(error) from error
 
 
 @router.get("/aliases/{alias}")
@@ -210,10 +200,7 @@ def rollback_model(request: Request, body: Reason | None = None) -> ModelVersion
 def get_alias(request: Request, alias: Literal["champion", "challenger"]) -> ModelVersion:
     """The version that an alias points at. 404 with code `no_model` while there is none."""
     training = parts(request)
-    try:
-        model = training.registry.alias(alias)
-    except RegistryUnavailableError as error:
-        raise _unavailable(error) from error
+    model = training.registry.alias(alias)
     if model is None:
         raise NotFoundError(
             f"no model is {alias} yet: a training run makes the first", code="no_model"
@@ -236,7 +223,3 @@ def get_file(request: Request, version: str, name: str) -> FileResponse:
     if name != "manifest.json" and name not in manifest.files:
         raise NotFoundError(f"version {version} has no file {name}", code="no_file")
     return FileResponse(directory / name)
-
-
-def _unavailable(error: RegistryUnavailableError) -> UnavailableError:
-    return UnavailableError(str(error), code="registry_unavailable")

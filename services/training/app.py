@@ -13,7 +13,7 @@ from services.training import api
 from services.training.announcer import Announcer
 from services.training.metrics import TrainingMetrics
 from services.training.migrations import MIGRATIONS
-from services.training.mlflow_connection import tracking_uri
+from services.training.mlflow_connection import load_mlflow, tracking_uri
 from services.training.model_event_repository import ModelEventBook
 from services.training.publish import ModelPublisher
 from services.training.registry import CHAMPION, ModelRegistry
@@ -29,11 +29,13 @@ from slipstream.broker.loop import consume
 from slipstream.broker.producer import open_producer
 from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.app import create_service
+from slipstream.chassis.dependencies import StandbyError
 from slipstream.contracts.rest import Run
 from slipstream.contracts.topics import ALERTS
 from slipstream.stores import metadata
 from slipstream.stores.artifacts import Artifacts
 from slipstream.stores.lake import Lake
+from slipstream.stores.lease import Lease
 from slipstream.stores.migrations import migrate
 
 DESCRIPTION = (
@@ -47,21 +49,32 @@ ALERT_DELAY_MS = 500
 def create_app(settings: TrainingSettings) -> FastAPI:
     """The training service's app.
 
-    It opens when the database and a broker answer; the registry follows some seconds later.
+    It opens when the database and a broker answer and it holds the lease; the registry follows some
+    seconds later.
     """
-    return create_service(
+    app = create_service(
         "training", settings, description=DESCRIPTION, lifespan=_lifespan, routers=[api.router]
     )
+    app.state.lease = Lease("training", settings.database.lease_s, app.state.ending.ask)
+    return app
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: TrainingSettings = app.state.settings
     section, chassis, health = settings.training, app.state.metrics, app.state.health
+    lease: Lease = app.state.lease
     async with AsyncExitStack() as stack:
         engine = metadata.engine(settings.database)
         stack.callback(engine.dispose)
         await asyncio.to_thread(migrate, engine, MIGRATIONS)
+        try:
+            await asyncio.to_thread(lease.take, engine)
+        except StandbyError:
+            # Seconds, once, that taking over then need not wait for.
+            await asyncio.to_thread(load_mlflow)
+            raise
+        stack.push_async_callback(asyncio.to_thread, lease.release)
         repository, alerts, events = (
             Repository(engine),
             WaitingAlerts(engine),
@@ -72,9 +85,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         metrics = TrainingMetrics(chassis.registry)
         artifacts, lake = Artifacts(settings.artifacts), Lake(settings.lake, settings.namespace)
         registry = ModelRegistry(
-            tracking_uri(section.tracking_uri.get_secret_value(), settings.database), artifacts
+            tracking_uri(section.tracking_uri.get_secret_value(), settings.database),
+            artifacts,
+            guard=lease.guard,
         )
-        announcer = Announcer(events, producer.publish)
+        announcer = Announcer(events, producer.publish, lease.renew)
         publisher = ModelPublisher(
             registry,
             repository,
@@ -122,6 +137,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         # It ends once the registry is open, so the worker is not checked; the registry is.
         app.state.workers.start("registry", lambda _stop: _open(registry, metrics), checked=False)
         targets = {
+            "lease": lease.keep,
             "announcer": announcer.run,
             "runs": work,
             "triggers": triggers.watch,

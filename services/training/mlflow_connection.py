@@ -4,13 +4,16 @@ MLflow takes seconds to import, and as long to create its tables: `open` does bo
 thread of its own.
 """
 
+import importlib
 import logging
 import os
 import threading
+from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from sqlalchemy import Engine
 from sqlalchemy.engine import make_url
 
 from slipstream.chassis.dependencies import DependencyUnavailableError
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 # Name of the registered model, and of the experiment of its runs.
 MODEL: Final = "recommender"
 
+# Gets an engine, and lets it write only while this process may.
+Guard = Callable[[Engine], None]
 # MLflow's code for an operational error of its database.
 _AWAY: Final = "TEMPORARILY_UNAVAILABLE"
 
@@ -33,6 +38,10 @@ class RegistryUnavailableError(DependencyUnavailableError):
     dependency = "registry"
 
 
+def unguarded(_engine: Engine) -> None:
+    """Let an engine write whenever it likes."""
+
+
 class MlflowConnection:
     """MLflow's client once it is open. Safe to use from several threads.
 
@@ -40,13 +49,20 @@ class MlflowConnection:
         uri: SQLAlchemy URL of MLflow's database.
         files: Directory of the files that MLflow keeps for its runs.
         patience_s: Seconds that `client` waits for `open`.
+        guard: Gets each engine of MLflow before it writes.
     """
 
-    def __init__(self, uri: str, files: Path, patience_s: float) -> None:
+    def __init__(
+        self,
+        uri: str,
+        files: Path,
+        patience_s: float,
+        guard: Guard = unguarded,
+    ) -> None:
         self.uri = uri
         # Id of the experiment, known once it is open.
         self.experiment = ""
-        self._files, self._patience_s = files, patience_s
+        self._files, self._patience_s, self._guard = files, patience_s, guard
         self._client: MlflowClient | None = None
         self._opened = threading.Event()
 
@@ -57,16 +73,15 @@ class MlflowConnection:
         itself would say so late, and at length.
         """
         reach(self.uri)
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        os.environ.setdefault("MLFLOW_CONFIGURE_LOGGING", "false")
-        for chatty in ("alembic", "mlflow"):
-            logging.getLogger(chatty).setLevel(logging.WARNING)
+        load_mlflow()
         from mlflow import MlflowClient
 
         if self.uri.startswith("sqlite:///"):
             Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-        checked = _CheckedClient(MlflowClient(tracking_uri=self.uri, registry_uri=self.uri))
-        client = cast("MlflowClient", checked)
+        unchecked = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+        for engine in _engines(unchecked):
+            self._guard(engine)
+        client = cast("MlflowClient", _CheckedClient(unchecked))
         experiment = client.get_experiment_by_name(MODEL)
         self.experiment = (
             experiment.experiment_id
@@ -113,6 +128,8 @@ class _CheckedClient:
             try:
                 return call(*arguments, **named)
             except MlflowException as error:
+                if isinstance(error.__cause__, DependencyUnavailableError):  # of the guard
+                    raise error.__cause__ from error
                 if error.error_code != _AWAY:
                     raise
                 raise RegistryUnavailableError(
@@ -120,6 +137,21 @@ class _CheckedClient:
                 ) from error
 
         return checked
+
+
+def load_mlflow() -> None:
+    """Import MLflow, without its telemetry and its log of everything. Takes seconds."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_CONFIGURE_LOGGING", "false")
+    for chatty in ("alembic", "mlflow"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    importlib.import_module("mlflow")
+
+
+def _engines(client: "MlflowClient") -> set[Engine]:
+    """MLflow's engines: of runs and of the registry. MLflow has no public way to them."""
+    registry: Any = client._get_registry_client  # noqa: SLF001
+    return {client._tracking_client.store.engine, registry().store.engine}  # noqa: SLF001
 
 
 def tracking_uri(configured: str, database: DatabaseSettings) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from services.training.experiments import VERSION_TAG, Experiments, Lineage
-from services.training.mlflow_connection import MODEL, MlflowConnection
+from services.training.mlflow_connection import MODEL, Guard, MlflowConnection, unguarded
 from slipstream.contracts.bundle import Manifest, SearchTrial
 from slipstream.contracts.rest import ModelVersion
 from slipstream.stores.artifacts import ArtifactNotFoundError, Artifacts
@@ -41,10 +41,18 @@ class ModelRegistry:
         uri: SQLAlchemy URL of MLflow's database.
         artifacts: Store of the bundles.
         patience_s: Seconds that a call waits for the registry to open.
+        guard: Gets each engine of MLflow, to refuse what a process without the lease would write.
     """
 
-    def __init__(self, uri: str, artifacts: Artifacts, *, patience_s: float = 3.0) -> None:
-        self.mlflow = MlflowConnection(uri, artifacts.root / "experiments", patience_s)
+    def __init__(
+        self,
+        uri: str,
+        artifacts: Artifacts,
+        *,
+        patience_s: float = 3.0,
+        guard: Guard = unguarded,
+    ) -> None:
+        self.mlflow = MlflowConnection(uri, artifacts.root / "experiments", patience_s, guard)
         self.open, self.check = self.mlflow.open, self.mlflow.check
         self.wait_opened = self.mlflow.wait_opened
         self._experiments = Experiments(self.mlflow)

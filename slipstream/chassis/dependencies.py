@@ -16,3 +16,7 @@ class RefusedSettingsError(Exception):
 
     Trying again can't help, so the process ends with this text.
     """
+
+
+class StandbyError(DependencyUnavailableError):
+    """Another instance of this service acts, and this one stands by. That is no failure."""

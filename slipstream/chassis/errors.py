@@ -8,6 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
+from slipstream.chassis.dependencies import DependencyUnavailableError
 from slipstream.chassis.logging import request_id
 from slipstream.contracts.rest import PROBLEM_JSON, Problem
 
@@ -149,6 +150,11 @@ def install_error_handlers(app: FastAPI) -> None:
             error.status_code, code, str(error.detail), str(error.detail), headers=error.headers
         )
 
+    async def away(_request: Request, error: Exception) -> Response:
+        assert isinstance(error, DependencyUnavailableError)  # noqa: S101
+        return problem_of(UnavailableError(str(error), code=f"{error.dependency}_unavailable"))
+
     app.add_exception_handler(ServiceError, service_error)
+    app.add_exception_handler(DependencyUnavailableError, away)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http_error)

@@ -1,6 +1,6 @@
 """The opening of a service: at once where its servers answer, else tried again until they do.
 
-Until then the service is alive and not ready.
+Until then the service is alive and not ready. So is an instance that stands by for another one.
 """
 
 import asyncio
@@ -12,7 +12,11 @@ from typing import Final
 from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
-from slipstream.chassis.dependencies import DependencyUnavailableError, RefusedSettingsError
+from slipstream.chassis.dependencies import (
+    DependencyUnavailableError,
+    RefusedSettingsError,
+    StandbyError,
+)
 from slipstream.chassis.ending import Ending
 from slipstream.chassis.errors import UnavailableError
 from slipstream.chassis.health import Health
@@ -24,6 +28,8 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 FIRST_PAUSE_S: Final = 0.5
 LONGEST_PAUSE_S: Final = 5.0
+# Between two tries of an instance that stands by.
+STANDBY_PAUSE_S: Final = 2.0
 # An unchanged reason is logged again after this many seconds.
 REMIND_EVERY_S: Final = 30.0
 # Paths that are answered as usual while a service waits.
@@ -34,6 +40,12 @@ class StartingError(UnavailableError):
     """The service waits for a server that it needs, and takes no requests yet."""
 
     code, title = "starting", "The service is starting"
+
+
+class StandingByError(UnavailableError):
+    """Another instance acts, and it alone takes requests: also reads, which it answers as well."""
+
+    code, title = "standby", "Another instance answers"
 
 
 @asynccontextmanager
@@ -91,6 +103,8 @@ class _Attempts:
                 return
             self._wait_for(failure.dependency, failure)
             self._log(failure)
+            if isinstance(failure, StandbyError):
+                pause = STANDBY_PAUSE_S
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.stop.wait(), pause)
             pause = min(pause * 2, LONGEST_PAUSE_S)
@@ -127,10 +141,7 @@ class _Attempts:
             if scope["type"] != "http" or scope["path"] in OBSERVED:
                 await usual(scope, receive, send)
                 return
-            raise StartingError(
-                f"The service is starting and waits for {name}; /health/ready says why",
-                retry_after_s=round(LONGEST_PAUSE_S),
-            )
+            raise _refusal(name, why)
 
         self._health.wait_for(name, why)
         self._app.router.middleware_stack = refuse
@@ -142,6 +153,21 @@ class _Attempts:
 
     def _log(self, failure: DependencyUnavailableError) -> None:
         reason, now = str(failure), time.monotonic()
-        if reason != self._logged or now - self._logged_at >= REMIND_EVERY_S:
+        if isinstance(failure, StandbyError):
+            if reason != self._logged:
+                self._logged = reason
+                log.info("standing by", reason=reason)
+        elif reason != self._logged or now - self._logged_at >= REMIND_EVERY_S:
             self._logged, self._logged_at = reason, now
             log.warning("waiting to start", waits_for=failure.dependency, reason=reason)
+
+
+def _refusal(name: str, why: Exception) -> UnavailableError:
+    """The answer to requests while the service waits."""
+    retry_after_s = round(LONGEST_PAUSE_S)
+    if isinstance(why, StandbyError):
+        return StandingByError(f"This instance stands by: {why}", retry_after_s=retry_after_s)
+    return StartingError(
+        f"The service is starting and waits for {name}; /health/ready says why",
+        retry_after_s=retry_after_s,
+    )

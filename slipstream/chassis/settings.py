@@ -78,6 +78,12 @@ class DatabaseSettings(Section):
         SecretStr("sqlite:///.slipstream/metadata.db"),
         description="SQLAlchemy URL; PostgreSQL: postgresql+psycopg://user:password@host/db",
     )
+    lease_s: float = Field(
+        15.0,
+        ge=1,
+        description="silence, in s, after which another instance of training or monitoring takes "
+        "over from the one that acts",
+    )
 
 
 class LakeSettings(Section):

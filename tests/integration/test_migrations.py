@@ -24,6 +24,7 @@ from services.training import waiting_alert_repository as training_alerts
 from services.training.repository import Repository
 from slipstream.chassis.settings import DatabaseSettings
 from slipstream.stores import metadata
+from slipstream.stores.lease import lease_tables
 from slipstream.stores.migrations import Migrations, migrate
 
 
@@ -41,10 +42,16 @@ class Service:
 
 TRAINING = Service(
     training_migrations.MIGRATIONS,
-    (training_runs.TABLES, training_events.TABLES, training_alerts.TABLES),
+    (
+        training_runs.TABLES,
+        training_events.TABLES,
+        training_alerts.TABLES,
+        lease_tables("training"),
+    ),
 )
 MONITORING = Service(
-    monitoring_migrations.MIGRATIONS, (monitoring_slates.TABLES, monitoring_alerts.TABLES)
+    monitoring_migrations.MIGRATIONS,
+    (monitoring_slates.TABLES, monitoring_alerts.TABLES, lease_tables("monitoring")),
 )
 
 

@@ -3,17 +3,14 @@
 import asyncio
 import importlib
 import json
-import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from fastapi.testclient import TestClient
 
@@ -27,7 +24,11 @@ from slipstream.chassis.settings import (
     RedisSettings,
 )
 from slipstream_cli.local import servers
-from slipstream_cli.local.processes import Child, free_port
+from slipstream_cli.local.processes import free_port
+from tests.integration.launched_services import PATIENCE_S, Launch, answer, launch, lines, until
+
+__all__ = ["launch"]
+
 
 # By service, what it waits for where neither the broker nor the database nor Redis is there.
 AWAY = {
@@ -37,73 +38,6 @@ AWAY = {
     "serving": "kafka",
     "monitoring": "database",
 }
-PATIENCE_S = 90.0
-
-Launch = Callable[..., Child]
-
-
-@pytest.fixture
-def launch(tmp_path: Path) -> Iterator[Launch]:
-    """Starts a service with these settings and returns at once; its log is `<name>.log`. What runs
-    at the end is killed.
-    """
-    launched: list[Child] = []
-
-    def start(name: str, **settings: str) -> Child:
-        environment = {
-            **{
-                name: value
-                for name, value in os.environ.items()
-                if not name.startswith("SLIPSTREAM_")
-            },
-            "SLIPSTREAM_HTTP__PORT": str(port := free_port()),
-            "SLIPSTREAM_LAKE__URI": str(tmp_path / "lake"),
-            "SLIPSTREAM_ARTIFACTS__DIRECTORY": str(tmp_path / "models"),
-            "SLIPSTREAM_INGESTION__WRITE_KEYS": "shop:s3cret",
-            "SLIPSTREAM_REDIS__URL": f"redis://127.0.0.1:{free_port()}/0",
-            **{f"SLIPSTREAM_{name.upper()}": value for name, value in settings.items()},
-        }
-        command = [sys.executable, "-m", "services", name]
-        with (tmp_path / f"{name}.log").open("wb") as log:
-            child = Child(
-                name, port, command, lambda _: True, grace_s=60, environment=environment, output=log
-            )
-            launched.append(child)
-            child.launch()
-        return child
-
-    yield start
-    for child in launched:
-        child.kill()
-
-
-def answer(child: Child, path: str, **arguments: Any) -> httpx.Response:
-    """The answer, once the service listens."""
-    deadline = time.monotonic() + PATIENCE_S
-    while True:
-        assert child.alive, f"{child.name} ended with status {child.status}"
-        assert time.monotonic() < deadline, f"{child.name} does not listen"
-        try:
-            return httpx.request(
-                arguments.pop("method", "GET"),
-                f"http://{child.address}{path}",
-                timeout=30,
-                **arguments,
-            )
-        except httpx.ConnectError:
-            time.sleep(0.05)
-
-
-def until(holds: Callable[[], bool], seen: Callable[[], object]) -> None:
-    """Wait until the condition holds; `seen` is called for the complaint that it never did."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not holds():
-        assert time.monotonic() < deadline, seen()
-        time.sleep(0.05)
-
-
-def lines(folder: Path, name: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / f"{name}.log").read_text().splitlines()]
 
 
 def test_every_service_waits_alive_and_not_ready_and_says_for_what(

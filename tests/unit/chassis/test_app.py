@@ -10,10 +10,15 @@ from starlette.types import Message
 
 from slipstream.chassis.access.demands import requires
 from slipstream.chassis.app import create_service
+from slipstream.chassis.dependencies import DependencyUnavailableError
 from slipstream.chassis.errors import NotFoundError, UnavailableError
 from slipstream.chassis.logging import request_id
 from slipstream.chassis.settings import ServiceSettings
 from slipstream.contracts.access import Scope
+
+
+class ShopClosedError(DependencyUnavailableError):
+    dependency = "shop"
 
 
 class Body(BaseModel):
@@ -42,6 +47,11 @@ def an_app(
     @requires(Scope.READ)
     async def away() -> None:
         raise UnavailableError("the broker is away", retry_after_s=7)
+
+    @router.get("/closed")
+    @requires(Scope.READ)
+    async def closed() -> None:
+        raise ShopClosedError("closed until nine")
 
     @router.get("/broken")
     @requires(Scope.READ)
@@ -101,6 +111,7 @@ def test_request_id_is_made_where_none_is_given() -> None:
         ("GET", "/nowhere", 404, "not_found"),
         ("POST", "/echo", 405, "method_not_allowed"),
         ("GET", "/away", 503, "unavailable"),
+        ("GET", "/closed", 503, "shop_unavailable"),
         ("GET", "/broken", 500, "internal_error"),
     ],
 )

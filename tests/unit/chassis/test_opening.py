@@ -13,7 +13,11 @@ from structlog.typing import EventDict
 from slipstream.chassis import opening
 from slipstream.chassis.access.demands import open_to_all
 from slipstream.chassis.app import create_service
-from slipstream.chassis.dependencies import DependencyUnavailableError, RefusedSettingsError
+from slipstream.chassis.dependencies import (
+    DependencyUnavailableError,
+    RefusedSettingsError,
+    StandbyError,
+)
 from slipstream.chassis.settings import ServiceSettings
 
 
@@ -135,6 +139,32 @@ async def test_it_is_alive_not_ready_and_refuses_requests_until_its_dependency_i
         "started",
         "stopped",
     ]
+
+
+class OtherActsError(StandbyError):
+    dependency = "lease"
+
+
+async def test_an_instance_that_stands_by_says_so_and_warns_of_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(opening, "STANDBY_PAUSE_S", 0.001)
+    scene = Scene(OtherActsError("pod-1 acts"), OtherActsError("pod-1 acts"))
+    with logged() as entries:
+        async with running(scene.app) as client:
+            await scene.held_again.wait()
+            assert (await client.get("/health/live")).status_code == 200
+            assert (await client.get("/health/ready")).json()["down"] == ["lease"]
+            refused = await client.get("/answer")
+            assert (refused.status_code, refused.json()["code"]) == (503, "standby")
+            assert refused.json()["detail"] == "This instance stands by: pod-1 acts"
+            scene.let_go.set()
+            await scene.opened.wait()
+            assert (await client.get("/answer")).json() == 42
+    assert [entry["event"] for entry in entries if entry["event"] == "standing by"] == [
+        "standing by"
+    ]
+    assert {entry["log_level"] for entry in entries if entry["event"] != "request"} == {"info"}
 
 
 async def test_another_reason_is_logged_again() -> None:
