@@ -72,7 +72,7 @@ servers:
 	echo "installing $$(echo $$missing)"; \
 	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing >/dev/null
 
-fuzz: $(STAMP) ## Send ingestion thousands of bad requests (FUZZ_CASES of each of 30 kinds)
+fuzz: $(STAMP) ## Send ingestion thousands of bad requests (FUZZ_CASES of each of 31 kinds)
 	@FUZZ_CASES=$${FUZZ_CASES:-100} $(VENV)/bin/python -m pytest -q --show-capture=no tests/unit/ingestion/test_bad_input.py
 
 faults: $(STAMP) ## Kill services at random for minutes, and compare every state (FAULTS_ARGS=--help: others, other servers)

@@ -6,13 +6,16 @@ import zlib
 
 import orjson
 
+from services.ingestion.budgets import setting
 from slipstream.chassis.errors import InvalidRequestError, TooLargeError
 
 _GZIP = 16 + zlib.MAX_WBITS
 
 
 def too_large(limit: int) -> TooLargeError:
-    return TooLargeError(f"The body has more than {limit} bytes; send smaller batches")
+    return TooLargeError(
+        f"The body has more than {limit} bytes ({setting('max_body_bytes')}); send smaller batches"
+    )
 
 
 def unpacked(raw: bytes, encoding: str, limit: int) -> bytes:

@@ -24,7 +24,7 @@ def read_entry(
         entry: The entry as parsed JSON of any kind.
         entity: Whether it is an item or a user.
         origin: Where the request came from.
-        rules: Rules of the moment, for privacy.
+        rules: Rules of the moment, for budgets and privacy.
         max_bytes: Largest size as JSON; None if the whole body is smaller.
 
     Returns:
@@ -35,9 +35,7 @@ def read_entry(
     try:
         if type(entry) is not dict:
             raise RejectionError(Code.NOT_AN_OBJECT, f"an entry must be an object with {key}")
-        fields.refuse_deep(entry)
-        if max_bytes is not None:
-            fields.refuse_large(entry, max_bytes, "an entry")
+        rules.budgets.refuse_event(entry, max_bytes, "an entry")
         entity_id = fields.as_id(entry.get(key), key)
         if entity_id is None:
             raise RejectionError(Code.INVALID_ID, f"{key} is required", key)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from services.ingestion import catalog_entries
+from services.ingestion.budgets import setting
 from services.ingestion.intake_rules import IntakeRules
 from services.ingestion.publisher import OutcomePublisher
 from services.ingestion.segment import read_message
@@ -24,9 +25,9 @@ from slipstream.contracts.access import Principal, Scope
 from slipstream.contracts.times import now_ms
 
 Body = dict[str, Any]
-# Reads a body into an outcome for each of its messages. The third argument is the limit of bytes of
-# one message, None if the whole body is within it.
-Reader = Callable[[Body, Origin, int | None], list[Outcome]]
+# Reads a message of a body into its outcome. The last argument is the limit of a message's bytes,
+# None if the whole body is within it.
+Reader = Callable[[Any, Body, Origin, int | None], Outcome]
 
 
 class IntakeHeaders(NamedTuple):
@@ -58,36 +59,30 @@ class Intake:
     async def message(self, raw: bytes, headers: IntakeHeaders, kind: str | None) -> bytes:
         """Take one tracking call of this kind, such as `track`; None if it has its own `type`."""
 
-        def read(body: Body, origin: Origin, limit: int | None) -> list[Outcome]:
-            return [read_message(body, kind, {}, origin, self._rules, limit)]
+        def read(message: Body, _body: Body, origin: Origin, limit: int | None) -> Outcome:
+            return read_message(message, kind, {}, origin, self._rules, limit)
 
         scope = Scope.IDENTIFY if kind in ("identify", "alias") else Scope.EVENTS
-        return await self._take(raw, headers, scope, read, single=True)
+        return await self._take(raw, headers, scope, None, read)
 
     async def batch(self, raw: bytes, headers: IntakeHeaders, *, imported: bool = False) -> bytes:
         """Take Segment's batch: messages of any type. With `imported` they may be of any age."""
 
-        def read(body: Body, origin: Origin, limit: int | None) -> list[Outcome]:
-            return [
-                read_message(message, None, body, origin, self._rules, limit)
-                for message in self._list(body, "batch")
-            ]
+        def read(message: Any, body: Body, origin: Origin, limit: int | None) -> Outcome:
+            return read_message(message, None, body, origin, self._rules, limit)
 
         scope = Scope.IMPORT if imported else Scope.EVENTS
-        return await self._take(raw, headers, scope, read, imported)
+        return await self._take(raw, headers, scope, "batch", read, imported=imported)
 
     async def entries(
         self, raw: bytes, headers: IntakeHeaders, entity: catalog_entries.Entity
     ) -> bytes:
         """Take a bulk upsert of items or users."""
 
-        def read(body: Body, origin: Origin, limit: int | None) -> list[Outcome]:
-            return [
-                catalog_entries.read_entry(entry, entity, origin, self._rules, limit)
-                for entry in self._list(body, f"{entity}s")
-            ]
+        def read(entry: Any, _body: Body, origin: Origin, limit: int | None) -> Outcome:
+            return catalog_entries.read_entry(entry, entity, origin, self._rules, limit)
 
-        return await self._take(raw, headers, Scope.CATALOGUE, read)
+        return await self._take(raw, headers, Scope.CATALOGUE, f"{entity}s", read)
 
     async def delete(
         self, entity: catalog_entries.Entity, entity_id: str, headers: IntakeHeaders
@@ -97,7 +92,10 @@ class Intake:
             b"{}",
             headers,
             Scope.ERASE if entity == "user" else Scope.CATALOGUE,
-            lambda _body, origin, _limit: [catalog_entries.deletion(entity, entity_id, origin)],
+            None,
+            lambda _message, _body, origin, _limit: catalog_entries.deletion(
+                entity, entity_id, origin
+            ),
         )
 
     async def _take(
@@ -105,11 +103,21 @@ class Intake:
         raw: bytes,
         headers: IntakeHeaders,
         scope: Scope,
+        listed: str | None,
         read: Reader,
-        imported: bool = False,
         *,
-        single: bool = False,
+        imported: bool = False,
     ) -> bytes:
+        """Read a body's messages, publish what they make, and answer with the verdicts.
+
+        Args:
+            raw: The body.
+            headers: The request's headers.
+            scope: The scope that the write key must have.
+            listed: Name of the list of messages in the body; None if the body is the message.
+            read: Reads one of them.
+            imported: Whether it is history.
+        """
         try:
             body = orjson.loads(raw)
         except orjson.JSONDecodeError as error:
@@ -128,10 +136,14 @@ class Intake:
             principal.scopes,
             principal.browser,
         )
-        outcomes = read(
-            body, origin, self._max_event_bytes if len(raw) > self._max_event_bytes else None
-        )
-        return orjson.dumps(answer(await self._publisher.publish(outcomes, origin, single=single)))
+        messages = [body] if listed is None else self._list(body, listed)
+        self._rules.budgets.refuse_request(messages, len(raw), body.get("context"))
+        limit = self._max_event_bytes if len(raw) > self._max_event_bytes else None
+        outcomes = [read(message, body, origin, limit) for message in messages]
+        if self._rules.privacy.hashes:
+            self._rules.budgets.refuse_grown(outcomes)
+        published = await self._publisher.publish(outcomes, origin, single=listed is None)
+        return orjson.dumps(answer(published))
 
     def _principal(self, headers: IntakeHeaders, body: Body, scope: Scope) -> Principal:
         """The holder of the request's write key, who must have the scope.
@@ -166,6 +178,7 @@ class Intake:
             raise InvalidRequestError(f"The body must have a list: {name}", code="invalid_body")
         if len(messages) > self._max_messages:
             raise TooLargeError(
-                f"{name} has {len(messages)} entries; send at most {self._max_messages} at once"
+                f"{name} has {len(messages)} entries; send at most {self._max_messages} at once "
+                f"({setting('max_batch_events')})"
             )
         return messages

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from services.ingestion.budgets import Budgets
 from services.ingestion.event_names import EventNames, read_mapping
 from services.ingestion.settings import IngestionSettings
 from services.ingestion.tracking_plan import TrackingPlan, read_plan
@@ -23,6 +24,7 @@ class IntakeRules:
     privacy: Privacy = field(default_factory=Privacy)
     refuse_bots: bool = True
     max_late_ms: int | None = 24 * HOUR_MS
+    budgets: Budgets = field(default_factory=Budgets)
     files: list[WatchedFile] = field(default_factory=list)
 
     @classmethod
@@ -33,6 +35,7 @@ class IntakeRules:
             privacy=settings.privacy.policy(),
             refuse_bots=section.bot_filter,
             max_late_ms=int(section.max_late_hours * HOUR_MS) or None,
+            budgets=section.budgets(),
         )
         if section.event_mapping:
             rules.files.append(WatchedFile(section.event_mapping, rules._take_mapping))

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from services.ingestion.budgets import SHARED, SHARED_LENGTH, Budgets
 from services.ingestion.event_names import EventName
 from slipstream.contracts.events import Interaction
 from slipstream.contracts.vocabulary import IMPRESSION, RATE
@@ -11,29 +12,16 @@ from slipstream.ingress.rejections import Code, RejectionError
 ITEM_KEYS = ("item_id", "product_id", "sku")
 # Bytes that ":", a letter and an index need behind a message id.
 INDEX_ROOM = 6
-# Properties of an event that each of its products gets a copy of, if they are short scalars. An
-# order of hundreds of products must not become hundreds of copies of everything.
-SHARED = (
-    "order_id",
-    "checkout_id",
-    "cart_id",
-    "list_id",
-    "category",
-    "currency",
-    "coupon",
-    "affiliation",
-    "query",
-    "placement",
-)
-SHARED_LENGTH = 256
-# Each product becomes a record, and a small body must not become a large load.
-MAX_PRODUCTS = 500
 # Properties that an interaction has a field for.
 _RECORD_FIELDS = frozenset({"item_id", "recommendation_id", "session_id", "value"})
 
 
 def read_interactions(
-    shared: dict[str, Any], properties: dict[str, Any], message_id: str, name: EventName
+    shared: dict[str, Any],
+    properties: dict[str, Any],
+    message_id: str,
+    name: EventName,
+    budgets: Budgets,
 ) -> list[Interaction]:
     """The interactions of an event. Rejects an event that must be about an item and names none.
 
@@ -42,18 +30,21 @@ def read_interactions(
         properties: The event's properties.
         message_id: Id of the event; products and impressions get it with their index.
         name: Meaning of the event's name.
+        budgets: The most that an event may become.
     """
     products = properties.get("products")
     shown = properties.get("impressions")
     shown = shown if type(shown) is list and shown else None
     item_id = item_of(properties, "properties")
     made: list[Interaction] = []
-    if (
+    of_products = (
         products is not None
         and item_id is None
         and name.of_an_item
         and not (name.otherwise is not None and not products)
-    ):
+    )
+    budgets.refuse_many(products if of_products else None, shown)
+    if of_products:
         made = _of_a_list(shared, properties, products, message_id, "products", name.event_type)
     elif item_id is not None or not name.of_an_item:
         made = [
@@ -124,10 +115,6 @@ def _of_a_list(
     if type(entries) is not list or not entries:
         raise RejectionError(
             Code.MISSING_ITEM, f"{listed} must be a list with at least one product", whole
-        )
-    if len(entries) > MAX_PRODUCTS:
-        raise RejectionError(
-            Code.EVENT_TOO_LARGE, f"{listed} may have at most {MAX_PRODUCTS} entries", whole
         )
     slate = fields.as_id(properties.get("recommendation_id"), "properties.recommendation_id")
     common = {

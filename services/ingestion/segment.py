@@ -59,9 +59,7 @@ def read_message(
             raise RejectionError(
                 Code.BOT, "the user agent is that of a crawler", "context.userAgent"
             )
-        fields.refuse_deep(message)
-        if max_bytes is not None:
-            fields.refuse_large(message, max_bytes, "an event")
+        rules.budgets.refuse_event(message, max_bytes, "an event")
         given = message_id = fields.as_id(message.get("messageId"), "messageId", INDEX_ROOM)
         if message_id is None:
             message_id = f"{random.getrandbits(128):032x}"
@@ -134,7 +132,9 @@ def _records(
     }
     if origin.imported:
         shared["imported"] = True
-    return read_interactions(shared, properties, message_id, name)  # type: ignore[return-value]
+    return read_interactions(  # type: ignore[return-value]
+        shared, properties, message_id, name, rules.budgets
+    )
 
 
 def _track(message: Message, rules: IntakeRules) -> tuple[EventName, Message]:

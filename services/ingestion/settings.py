@@ -4,11 +4,12 @@ from typing import Self
 
 from pydantic import Field, SecretStr, model_validator
 
+from services.ingestion.budgets import Budgets
 from services.ingestion.write_keys import configured_keys
 from slipstream.chassis.access.keys import KnownKey
 from slipstream.chassis.settings import Section
 from slipstream.contracts.times import HOUR_MS
-from slipstream.ingress.fields import MAX_EVENT_BYTES
+from slipstream.ingress.fields import MAX_DEPTH, MAX_EVENT_BYTES
 from slipstream.ingress.settings import IngressSettings
 from slipstream.stores.admission_store import Rate
 
@@ -29,6 +30,25 @@ class IngestionSection(Section):
     max_event_bytes: int = Field(MAX_EVENT_BYTES, ge=256, description="a larger event is rejected")
     max_body_bytes: int = Field(
         512_000, ge=1_024, description="a larger request body is answered with 413"
+    )
+    max_event_depth: int = Field(
+        MAX_DEPTH,
+        ge=2,
+        le=MAX_DEPTH,
+        description="an event in which objects and lists are nested deeper is rejected",
+    )
+    max_event_records: int = Field(
+        500,
+        ge=1,
+        description="an event whose products and impressions make more records is rejected",
+    )
+    max_request_records: int = Field(
+        10_000, ge=1, description="a request that makes more records is answered with 413"
+    )
+    max_request_bytes: int = Field(
+        8 * 2**20,
+        ge=65_536,
+        description="a request whose records may have more bytes is answered with 413",
     )
     max_batch_events: int = Field(
         2_500, ge=1, description="more events, items or users in one body are answered with 413"
@@ -107,6 +127,15 @@ class IngestionSection(Section):
             self.write_keys.get_secret_value(),
             self.browser_keys.get_secret_value(),
             self.cors_origins,
+        )
+
+    def budgets(self) -> Budgets:
+        return Budgets(
+            self.max_event_bytes,
+            self.max_event_depth,
+            self.max_event_records,
+            self.max_request_records,
+            self.max_request_bytes,
         )
 
     def source_rate(self) -> Rate:

@@ -134,17 +134,22 @@ def refuse_future(
     return millis
 
 
-def refuse_deep(value: dict[str, Any] | list[Any], levels: int = MAX_DEPTH) -> None:
-    """Reject data in which objects and lists are nested deeper than `levels`."""
+def refuse_deep(
+    value: dict[str, Any] | list[Any], levels: int = MAX_DEPTH, most: int | None = None
+) -> None:
+    """Reject data in which objects and lists are nested deeper than `levels`.
+
+    `most` is the number that the reason names; `levels` if None.
+    """
     inners: Iterable[Any] = value.values() if isinstance(value, dict) else value
     for inner in inners:
         kind = type(inner)
         if kind is dict or kind is list:
             if levels <= 1:
                 raise RejectionError(
-                    Code.NESTED_TOO_DEEPLY, f"objects and lists may be nested {MAX_DEPTH} deep"
+                    Code.NESTED_TOO_DEEPLY, f"objects and lists may be nested {most or levels} deep"
                 )
-            refuse_deep(inner, levels - 1)
+            refuse_deep(inner, levels - 1, most or levels)
 
 
 def refuse_large(value: dict[str, Any], max_bytes: int, noun: str) -> None:

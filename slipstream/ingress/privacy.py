@@ -58,6 +58,11 @@ class Privacy:
         self._truncate_ip = truncate_ip
         self._always = frozenset({WRITE_KEY, IP} if truncate_ip else {WRITE_KEY})
 
+    @property
+    def hashes(self) -> bool:
+        """Whether there are fields to hash. A hash may be longer than its value."""
+        return any(by_hash for rules in self._rules.values() for _, by_hash in rules)
+
     def published(self, fields: dict[str, Any]) -> dict[str, Any]:
         """Properties or traits as they may be published; the same object if nothing changes.
 

@@ -5,6 +5,7 @@ for every rejection. A sample runs with the other tests; `make fuzz` runs thousa
 each kind.
 """
 
+import gzip
 import json
 import os
 from collections import Counter
@@ -28,6 +29,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from slipstream.broker import codec
 from slipstream.contracts.events import DeadLetter
 from slipstream.ingress.rejections import Code
 from tests.unit.ingestion.collector import AUTH, KEY, Acknowledging, make_app
@@ -47,6 +49,14 @@ CHECKS = [
     response_headers_conformance,
     response_schema_conformance,
 ]
+LIMITS = {
+    "max_batch_events": 20,
+    "max_event_bytes": 2_000,
+    "max_body_bytes": 20_000,
+    "max_event_records": 8,
+    "max_event_depth": 6,
+}
+MOST_RECORDS, MOST_BYTES = 25, 70_000
 OPERATIONS = [
     *(("POST", f"/v1/{call}") for call in (*CALLS, "batch", "import", "items", "users")),
     ("GET", "/v1/pixel.gif"),
@@ -86,6 +96,8 @@ class Session:
         # The producer has decoded each record again by the contract of its topic.
         published = self.producer.published.copy()
         self.producer.published.clear()
+        assert len(published) <= MOST_RECORDS
+        assert sum(len(codec.encode(outgoing.record)) for outgoing in published) <= MOST_BYTES
         for outgoing in published:
             if isinstance(outgoing.record, DeadLetter):
                 assert (
@@ -107,7 +119,9 @@ def _header(answer: Any, name: str) -> str:
 @pytest.fixture(scope="module")
 def session(request: pytest.FixtureRequest) -> Iterator[Session]:
     producer = Acknowledging()
-    app = make_app(producer, max_batch_events=20, max_event_bytes=2_000, max_body_bytes=20_000)
+    app = make_app(
+        producer, max_request_records=MOST_RECORDS, max_request_bytes=MOST_BYTES, **LIMITS
+    )
     session = Session(app, producer)
     with session.client:
         yield session
@@ -218,3 +232,27 @@ def test_any_query_is_answered_with_a_picture(
 @given(st.binary(min_size=1, max_size=300), st.sampled_from(["items", "users"]))
 def test_any_id_in_a_path_is_answered(session: Session, entity_id: bytes, entities: str) -> None:
     session.send("DELETE", f"/v1/{entities}/{quote(entity_id, safe='')}", auth=AUTH)
+
+
+numbers = st.integers(0, 40)
+
+
+@many
+@given(numbers, numbers, numbers, st.booleans(), st.sampled_from([1, 256, 2_000]))
+def test_any_list_stays_within_the_budgets(
+    session: Session, products: int, shown: int, copies: int, in_gzip: bool, long: int
+) -> None:
+    order = {
+        "type": "track",
+        "event": "Order Completed",
+        "userId": "u" * long,
+        "properties": {
+            "products": [1] * products,
+            "impressions": [1] * shown,
+            "order_id": "\x01" * long,
+        },
+    }
+    body = orjson.dumps({"batch": [order] * copies})
+    headers = {"Content-Encoding": "gzip"} if in_gzip else {}
+    body = gzip.compress(body) if in_gzip else body
+    session.send("POST", "/v1/batch", data=body, auth=AUTH, headers=headers)

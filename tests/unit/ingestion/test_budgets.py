@@ -1,0 +1,185 @@
+"""What a request may become is known before anything is made of it."""
+
+import gzip
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+import pytest
+from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import SecretStr
+
+from services.ingestion import segment
+from services.ingestion.budgets import SHARED, Budgets
+from slipstream.broker import codec
+from slipstream.chassis.errors import TooLargeError
+from slipstream.contracts.events import Record
+from slipstream.ingress.settings import PrivacySettings
+from tests.unit.ingestion.collector import AUTH, Acknowledging, collecting
+from tests.unit.ingestion.payloads import CALLS, messages, track
+
+NO_LIMIT = Budgets(event_records=10**9, request_records=10**9, request_bytes=10**12)
+
+
+@pytest.fixture(scope="module")
+def producer() -> Acknowledging:
+    return Acknowledging()
+
+
+@pytest.fixture(scope="module")
+def client(producer: Acknowledging) -> Iterator[TestClient]:
+    with collecting(producer) as client:
+        yield client
+
+
+def order(products: int, **properties: Any) -> dict[str, Any]:
+    return track("Order Completed", {"products": [7] * products, **properties})
+
+
+def packed(batch: list[Any]) -> bytes:
+    return gzip.compress(orjson.dumps({"batch": batch}), mtime=0)
+
+
+def sent(client: TestClient, producer: Acknowledging, body: bytes) -> tuple[int, str, int]:
+    """Status, detail, and the number of records that were published."""
+    producer.published.clear()
+    headers = {"Content-Encoding": "gzip"}
+    answer = client.post("/v1/batch", content=body, headers=headers, auth=AUTH)
+    return answer.status_code, answer.json().get("detail", ""), len(producer.published)
+
+
+def made_nothing(*_arguments: Any) -> None:
+    raise AssertionError("a record was made")
+
+
+def test_a_small_body_makes_no_more_records_than_a_request_may(
+    client: TestClient, producer: Acknowledging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = packed([order(500)] * 245)
+    assert len(body) < 3_000
+    monkeypatch.setattr(segment, "read_interactions", made_nothing)
+    status, detail, records = sent(client, producer, body)
+    assert (status, records) == (413, 0)
+    assert "122745 records" in detail and "SLIPSTREAM_INGESTION__MAX_REQUEST_RECORDS" in detail
+
+
+def test_a_small_body_has_no_more_bytes_than_a_request_may(
+    client: TestClient, producer: Acknowledging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = dict.fromkeys(SHARED, "x" * 256)
+    message = order(480, **long) | {"userId": "u" * 256, "anonymousId": "a" * 256}
+    body = packed([message] * 20)
+    monkeypatch.setattr(segment, "read_interactions", made_nothing)
+    status, detail, records = sent(client, producer, body)
+    assert (status, records) == (413, 0) and len(body) < 3_000
+    assert "SLIPSTREAM_INGESTION__MAX_REQUEST_BYTES" in detail
+
+
+def test_an_event_with_too_many_records_is_rejected_alone(
+    client: TestClient, producer: Acknowledging
+) -> None:
+    shown = order(250, impressions=["i"] * 251)
+    answer = client.post(
+        "/v1/batch", json={"batch": [order(500), order(501), shown]}, auth=AUTH
+    ).json()
+    first, *others = answer["results"]
+    assert first["status"] == "accepted"
+    for verdict in others:
+        assert verdict["code"] == "event_too_large"
+        assert "SLIPSTREAM_INGESTION__MAX_EVENT_RECORDS" in verdict["reason"]
+
+
+@pytest.mark.parametrize(
+    ("message", "setting"),
+    [
+        (track(properties={"sku": "a", "in": [[[[[]]]]]}), "MAX_EVENT_DEPTH"),
+        (track(properties={"sku": "a", "text": "x" * 2_000}), "MAX_EVENT_BYTES"),
+    ],
+)
+def test_verdict_names_the_setting(message: Any, setting: str) -> None:
+    with collecting(Acknowledging(), max_event_depth=5, max_event_bytes=1_000) as client:
+        verdict = client.post("/v1/track", json=message, auth=AUTH).json()["results"][0]
+    assert verdict["status"] == "rejected" and f"SLIPSTREAM_INGESTION__{setting}" in str(verdict)
+
+
+@pytest.mark.parametrize(
+    ("body", "setting"),
+    [
+        ({"batch": [track()] * 21}, "MAX_BATCH_EVENTS"),
+        ({"batch": [], "more": "x" * 30_000}, "MAX_BODY_BYTES"),
+    ],
+)
+def test_problem_names_the_setting(body: Any, setting: str) -> None:
+    with collecting(Acknowledging(), max_batch_events=20, max_body_bytes=20_000) as client:
+        answer = client.post("/v1/batch", json=body, auth=AUTH)
+    assert answer.status_code == 413
+    assert f"SLIPSTREAM_INGESTION__{setting}" in answer.json()["detail"]
+
+
+def test_hashes_that_are_longer_than_their_values_count() -> None:
+    producer = Acknowledging()
+    privacy = PrivacySettings(hash_fields="email", hash_key=SecretStr("pepper"))
+    message = track(properties={"sku": "a", "email": [1] * 10_000})
+    with collecting(producer, privacy, max_request_bytes=1_000_000) as client:
+        assert client.post("/v1/track", json=message, auth=AUTH).status_code == 200
+        answer = client.post("/v1/batch", json={"batch": [message] * 2}, auth=AUTH)
+    assert answer.status_code == 413 and "MAX_REQUEST_BYTES" in answer.json()["detail"]
+    assert len(producer.published) == 1
+
+
+numbers = st.sampled_from([1e15, -1e15, 1e22, 5e-324, 0, 7, 2**63, True])
+texts = st.text(st.characters(exclude_categories=("Cs",)), max_size=4) | st.sampled_from(
+    ["\x01" * 40, "ü" * 100, '"\\' * 60]
+)
+products = st.lists(
+    texts.filter(bool)
+    | st.fixed_dictionaries({"sku": texts.filter(bool)}, optional={"price": numbers, "x": texts}),
+    max_size=12,
+)
+orders = st.fixed_dictionaries(
+    {
+        "type": st.sampled_from(CALLS),
+        "event": st.sampled_from(["Order Completed", "Product List Viewed", "x"]),
+        "properties": st.fixed_dictionaries(
+            {},
+            optional={
+                "products": products,
+                "impressions": products,
+                "recommendation_id": texts,
+                "session_id": texts,
+                "item_id": texts,
+                **dict.fromkeys(SHARED, texts | numbers),
+            },
+        ),
+    },
+    optional={
+        "userId": texts,
+        "anonymousId": texts,
+        "messageId": texts,
+        "category": texts,
+        "context": st.fixed_dictionaries({"sessionId": texts}),
+        "traits": st.dictionaries(texts, numbers | texts, max_size=3),
+    },
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[*HealthCheck])
+@given(st.lists(orders | messages, max_size=6), st.booleans())
+def test_a_request_never_becomes_more_than_was_counted(
+    client: TestClient, producer: Acknowledging, batch: list[Any], around: bool
+) -> None:
+    producer.published.clear()
+    body = {"batch": batch} | ({"context": {"sessionId": "s" * 256}} if around else {})
+    raw = orjson.dumps(body)
+    client.post("/v1/batch", content=raw, auth=AUTH)
+    records = [outgoing.record for outgoing in producer.published]
+    sizes = [len(codec.encode(record)) for record in records if isinstance(record, Record)]
+    with pytest.raises(TooLargeError) as counted:
+        Budgets(request_records=-1).refuse_request(batch, len(raw), body.get("context"))
+    assert len(records) <= int(counted.value.detail.split("up to ")[1].split()[0])
+    with pytest.raises(TooLargeError) as counted:
+        Budgets(request_bytes=-1).refuse_request(batch, len(raw), body.get("context"))
+    assert sum(sizes) <= int(counted.value.detail.split("up to ")[1].split()[0])
+    NO_LIMIT.refuse_request(batch, len(raw), body.get("context"))
