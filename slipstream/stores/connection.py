@@ -13,8 +13,8 @@ from slipstream.chassis.dependencies import DependencyUnavailableError
 from slipstream.chassis.settings import RedisSettings
 from slipstream.stores import layout
 
-# The files of the scripts, without their suffix.
-SCRIPTS: Final = ("advance", "put_newer", "replace", "trending")
+# Script of the admission store, which has a connection and a key space of its own.
+_OF_ADMISSION: Final = "admit"
 
 
 class StoreUnavailableError(DependencyUnavailableError):
@@ -110,9 +110,11 @@ class Scripts:
         # same text, since Redis never forgets one.
         if server != self._server:
             self._server, self._first_line = server, f"-- {secrets.token_hex(8)}\n"
-        shas = {name: self._redis.script_load(self._first_line + _script(name)) for name in SCRIPTS}
-        self._shas = shas
-        return shas
+        self._shas = {
+            name: self._redis.script_load(self._first_line + text)
+            for name, text in _scripts().items()
+        }
+        return self._shas
 
 
 @contextmanager
@@ -133,5 +135,9 @@ def translated() -> Iterator[None]:
         ) from error
 
 
-def _script(name: str) -> str:
-    return files(__package__).joinpath(f"{name}.lua").read_text()
+def _scripts() -> dict[str, str]:
+    """The texts of the online store's scripts, by name."""
+    paths = [path for path in files(__package__).iterdir() if path.name.endswith(".lua")]
+    texts = {path.name.removesuffix(".lua"): path.read_text() for path in paths}
+    del texts[_OF_ADMISSION]
+    return texts

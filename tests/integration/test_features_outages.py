@@ -99,7 +99,7 @@ def test_lag_is_exported_while_reading_pauses_and_falls_to_none(
         )
         blocked.unlink()
         run.settle()
-        until(lambda: [run.lag(topic) for topic in TOPICS] == [0, 0, 0])
+        until(lambda: all(run.lag(topic) == 0 for topic in TOPICS))
 
 
 def test_redis_that_lost_its_last_writes_gets_them_again(
