@@ -178,7 +178,7 @@ class Delivery:
         for record in records:
             if record.topic is not topic:
                 topic, name = record.topic, self._names[record.topic.name]
-                partitions = client.partitions_known(name)
+                partitions = topic.spread(client.partitions_known(name))
                 if not partitions:
                     raise BrokerUnavailableError(
                         f"the broker does not tell the partitions of {name}"

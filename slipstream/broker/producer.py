@@ -76,7 +76,10 @@ class Producer:
         return self._ids.get(topic.name, "")
 
     def send(self, topic: Topic, key: str, record: Record, request_id: str = "") -> None:
-        """Hand the record over and return; a failure to deliver is counted in `failures`."""
+        """Hand the record over and return; a failure to deliver is counted in `failures`.
+
+        For topics that are not compacted: it takes partitions that were added, `publish` does not.
+        """
 
         def failed(error: Exception) -> None:
             self.failures += 1

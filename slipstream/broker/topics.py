@@ -13,6 +13,8 @@ from slipstream.contracts.topics import TOPICS, Topic
 
 # Milliseconds that a new topic may take to have a leader for each partition.
 _LEADERS_MS: Final = 10_000
+# Replicas that must have a record before it is acknowledged, of topics that have more than these.
+IN_SYNC: Final = 2
 
 
 def physical(namespace: str, topic: Topic) -> str:
@@ -36,7 +38,7 @@ def ensure_topics(
                 name,
                 topic.partitions,
                 settings.replication_factor,
-                topic_configs=dict(_configuration(topic)),
+                topic_configs=dict(_configuration(topic, settings.replication_factor)),
             )
             for name, topic in wanted.items()
             if name not in existing
@@ -66,13 +68,17 @@ def topic_differences(
     wanted = {physical(namespace, topic): topic for topic in topics}
     with admin_session(settings, "topics could not be compared") as admin:
         described = admin.describe_topics(list(wanted))
-        partitions = {
-            entry["name"]: len(entry["partitions"])
+        present = {
+            entry["name"]: [len(partition["replica_nodes"]) for partition in entry["partitions"]]
             for entry in described
             if not entry["error_code"]
         }
         asked = [
-            ConfigResource(ConfigResourceType.TOPIC, name, dict.fromkeys(_configuration(topic)))
+            ConfigResource(
+                ConfigResourceType.TOPIC,
+                name,
+                dict.fromkeys(_configuration(topic, settings.replication_factor)),
+            )
             for name, topic in wanted.items()
         ]
         try:
@@ -82,7 +88,12 @@ def topic_differences(
     return [
         difference
         for name, topic in wanted.items()
-        for difference in _differences(name, topic, partitions.get(name), configured.get(name))
+        for difference in (
+            *_layout_differences(name, topic, present.get(name, ()), settings.replication_factor),
+            *_setting_differences(
+                name, _configuration(topic, settings.replication_factor), configured.get(name) or {}
+            ),
+        )
     ]
 
 
@@ -100,20 +111,50 @@ def topic_ids(settings: KafkaSettings, names: Sequence[str]) -> dict[str, str]:
         }
 
 
-def _configuration(topic: Topic) -> Mapping[str, str]:
+def _configuration(topic: Topic, replicas: int) -> Mapping[str, str]:
+    """The settings of a topic with so many replicas.
+
+    With three or more, what is acknowledged is on two of them, so that losing any one loses
+    nothing. A replica that lacks acknowledged records never leads.
+    """
     if topic.retention_ms is None:
-        return {"cleanup.policy": "compact"}
-    policy = "compact,delete" if topic.compacted else "delete"
-    return {"cleanup.policy": policy, "retention.ms": str(topic.retention_ms)}
+        kept = {"cleanup.policy": "compact"}
+    else:
+        policy = "compact,delete" if topic.compacted else "delete"
+        kept = {"cleanup.policy": policy, "retention.ms": str(topic.retention_ms)}
+    in_sync = {"min.insync.replicas": str(IN_SYNC)} if replicas > IN_SYNC else {}
+    return {**kept, **in_sync, "unclean.leader.election.enable": "false"}
 
 
-def _differences(
-    name: str, topic: Topic, partitions: int | None, configured: Mapping[str, Any] | None
+def _layout_differences(
+    name: str, topic: Topic, replicas: Sequence[int], wanted: int
 ) -> Iterator[str]:
-    if partitions is not None and partitions != topic.partitions:
-        yield f"{name} has {partitions} partitions, and {topic.partitions} are wanted"
-    for key, value in _configuration(topic).items():
-        present = ((configured or {}).get(key) or {}).get("value")
+    """Differences of an existing topic's partitions, of which `replicas` has the replicas of each;
+    empty for a topic that does not exist.
+    """
+    if replicas and len(replicas) != topic.partitions:
+        found = f"{name} has {len(replicas)} partitions, and {topic.partitions} are wanted"
+        if topic.compacted:
+            found += (
+                ": leave it so. The topic is compacted, and with more partitions the newest record "
+                "of a key would lie in another one than those before. Added ones are not used"
+            )
+        elif len(replicas) < topic.partitions:
+            found += f": kafka-topics.sh --alter --topic {name} --partitions {topic.partitions}"
+        yield found
+    if replicas and min(replicas) < wanted:
+        yield (
+            f"{name} has {min(replicas)} replicas, and {wanted} are wanted: give it more with "
+            "kafka-reassign-partitions.sh, or set SLIPSTREAM_KAFKA__REPLICATION_FACTOR to "
+            f"{min(replicas)}"
+        )
+
+
+def _setting_differences(
+    name: str, wanted: Mapping[str, str], configured: Mapping[str, Any]
+) -> Iterator[str]:
+    for key, value in wanted.items():
+        present = (configured.get(key) or {}).get("value")
         if present is not None and present != value:
             mend = (
                 "kafka-configs.sh --alter --entity-type topics "

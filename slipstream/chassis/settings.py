@@ -33,7 +33,12 @@ class KafkaSettings(Section):
     sasl_username: str = ""
     sasl_password: SecretStr = SecretStr("")
     ssl_cafile: str = Field("", description="CA certificate file; empty takes the system's")
-    replication_factor: int = Field(1, ge=1, description="of topics that we create; 3 on a cluster")
+    replication_factor: int = Field(
+        1,
+        ge=1,
+        description="replicas of topics that we create; 3 on a cluster, where two of them must "
+        "have a record before it is acknowledged",
+    )
     session_timeout_ms: int = Field(
         10_000,
         ge=1_000,

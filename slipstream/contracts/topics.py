@@ -42,6 +42,15 @@ class Topic:
     retention_ms: int | None = 7 * DAY_MS
     compacted: bool = False
 
+    def spread(self, partitions: int) -> int:
+        """The number of partitions that keys are spread over when the broker has `partitions`.
+
+        A compacted topic never uses partitions that were added to it: the newest record of a key
+        would lie in another partition than the one before, which compaction then keeps for ever,
+        and nothing would say which of them is newer.
+        """
+        return min(partitions, self.partitions) if self.compacted else partitions
+
 
 INTERACTIONS: Final = Topic(
     "interactions.v1", Interaction, "user_id", 12,

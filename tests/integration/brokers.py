@@ -2,13 +2,16 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from kafka import KafkaAdminClient
 from kafka.admin import NewTopic
+from kafka.errors import KafkaError
 
 from slipstream.broker.kafka import connection
 from slipstream.broker.topics import ensure_topics, physical
@@ -17,20 +20,24 @@ from slipstream.contracts.topics import Topic
 from slipstream_cli.local import apache_kafka
 from slipstream_cli.local.processes import Child, free_port, start_together
 
-LIMIT_S = 90.0
+# Brokers of three on a busy machine are slow to start and to elect.
+LIMIT_S = 150.0
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """Three brokers; `nodes` are their processes, by the ids of the brokers."""
+    """Three brokers; `nodes` are their processes, by the ids of the brokers. `starter` is the
+    thread that starts them: they die with it.
+    """
 
     settings: KafkaSettings
     nodes: Mapping[int, Child]
+    starter: ThreadPoolExecutor
 
     def restore(self) -> None:
         """Start the nodes that are down, and wait until all of them answer."""
         if down := [node for node in self.nodes.values() if not node.alive]:
-            start_together(down)
+            self.starter.submit(start_together, down).result()
 
     def place(self, namespace: str, topic: Topic, nodes: Sequence[int], **configs: str) -> str:
         """Make a topic of one partition that lies on these nodes, led by the first; returns its
@@ -45,24 +52,40 @@ class Cluster:
         ensure_topics(self.settings, namespace)
         return name
 
-    def partition(self, name: str, number: int = 0) -> dict[str, object]:
-        """A partition as the brokers that are up describe it; empty without an answer."""
+    def partitions(self, name: str) -> list[dict[str, Any]]:
+        """A topic's partitions as a broker describes them; empty without an answer."""
         try:
             with administration(self.settings) as admin:
-                (topic,) = admin.describe_topics([name])
-        except Exception:
-            return {}
-        return next((p for p in topic["partitions"] if p["partition_index"] == number), {})
+                return list(admin.describe_topics([name])[0]["partitions"])
+        except KafkaError:
+            return []
+
+    def partition(self, name: str, number: int = 0) -> dict[str, Any]:
+        """One of them; empty without an answer."""
+        return next((p for p in self.partitions(name) if p["partition_index"] == number), {})
 
     def wait_for(self, name: str, leader: int, in_sync: set[int]) -> None:
         """Wait until a topic's first partition has this leader and these replicas in sync."""
-        until(
-            lambda: (
-                (found := self.partition(name)).get("leader_id") == leader
-                and set(found.get("isr_nodes", ())) == in_sync  # type: ignore[call-overload]
-            ),
-            lambda: f"{name}: {self.partition(name)}",
-        )
+
+        def reached() -> bool:
+            found = self.partition(name)
+            return (found.get("leader_id"), set(found.get("isr_nodes", ()))) == (leader, in_sync)
+
+        until(reached, lambda: f"{name}: {self.partition(name)}")
+
+    def wait_until_led(self, name: str, in_sync: int = 2, without: Set[int] = frozenset()) -> None:
+        """Wait until every partition has a leader, which is none of `without`, and so many replicas
+        in sync.
+        """
+
+        def led() -> bool:
+            found = self.partitions(name)
+            return bool(found) and all(
+                p["leader_id"] not in {-1, *without} and len(p["isr_nodes"]) >= in_sync
+                for p in found
+            )
+
+        until(led, lambda: f"{name}: {self.partitions(name)}")
 
 
 @contextmanager
@@ -87,12 +110,14 @@ def three_brokers(directory: Path) -> Iterator[Cluster]:
         replication_factor=3,
         session_timeout_ms=6_000,
     )
-    try:
-        start_together(nodes)
-        yield Cluster(settings, dict(enumerate(nodes, 1)))
-    finally:
-        for node in nodes:
-            node.kill()
+    with ThreadPoolExecutor(1, thread_name_prefix="brokers") as starter:
+        cluster = Cluster(settings, dict(enumerate(nodes, 1)), starter)
+        try:
+            cluster.restore()
+            yield cluster
+        finally:
+            for node in nodes:
+                node.kill()
 
 
 def until(done: Callable[[], bool], state: Callable[[], object], limit_s: float = LIMIT_S) -> None:
