@@ -64,6 +64,12 @@ class FeaturesSection(Section):
     lake_flush_rows: int = Field(
         20_000, ge=1, description="number of waiting rows that are written without further delay"
     )
+    lake_flush_bytes: int = Field(
+        33_554_432,
+        ge=1_048_576,
+        description="bytes of waiting rows that are written without further delay; with four times "
+        "as many, reading pauses",
+    )
     lake_compact_every_s: float = Field(
         60.0, gt=0, description="interval at which tables are searched for small files to merge"
     )

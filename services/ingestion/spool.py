@@ -25,6 +25,8 @@ log = get_logger(__name__)
 
 _FRAME = struct.Struct("<II")
 SEGMENT_BYTES = 16 * 2**20
+# Bytes of entries that are read at once, or a few more.
+READ_BYTES = 4 * 2**20
 
 
 class SpoolFullError(Exception):
@@ -130,15 +132,20 @@ class Spool:
         self._bytes += len(data)
 
     def read(self, count: int) -> tuple[list[Entry], SpoolPosition]:
-        """At most `count` of the next entries, and the position behind them, for `advance`."""
+        """At most `count` of the next entries, and the position behind them, for `advance`.
+
+        Fewer are read when they have `READ_BYTES`.
+        """
         entries: list[Entry] = []
         segment, offset = self._position
+        size = 0
         while True:
             path = self._path(segment)
             for payload, end in _frames(path, offset):
                 entries.append(Entry(*orjson.loads(payload)))
                 offset = end
-                if len(entries) == count:
+                size += len(payload)
+                if len(entries) == count or size >= READ_BYTES:
                     return entries, SpoolPosition(segment, offset)
             if segment >= self._last:
                 return entries, SpoolPosition(segment, offset)

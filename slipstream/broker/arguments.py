@@ -48,6 +48,8 @@ def consumer_arguments(
         "auto_offset_reset": "earliest",
         "fetch_max_wait_ms": settings.fetch_max_wait_ms,
         "max_poll_records": max_poll_records,
+        # What is fetched ahead of the polls, from each broker.
+        "fetch_max_bytes": 2 * settings.max_poll_bytes,
         "session_timeout_ms": settings.session_timeout_ms,
         "heartbeat_interval_ms": settings.session_timeout_ms // 10,
         # A consumer that looked while a restarted broker had no topics yet must not wait for

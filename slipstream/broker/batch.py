@@ -14,13 +14,14 @@ R = TypeVar("R", bound=Record)
 
 @dataclass(frozen=True, slots=True)
 class Message(Generic[R]):
-    """A record with its position in the stream."""
+    """A record with its position in the stream, and the bytes that it had there."""
 
     source: Source
     offset: int
     key: str
     record: R
     request_id: str
+    size: int = 0
 
     @property
     def position(self) -> Position:
@@ -68,6 +69,7 @@ class Batch:
                 )
             else:
                 key = record.key.decode(errors="replace") if record.key else ""
-                self.messages.append(Message(source, record.offset, key, decoded, rid))
+                size = len(record.value)
+                self.messages.append(Message(source, record.offset, key, decoded, rid, size))
         self.first_offsets.setdefault(source, records[0].offset)
         self.next_offsets[source] = records[-1].offset + 1

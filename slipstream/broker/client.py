@@ -25,6 +25,8 @@ from kafka.producer.producer_batch import ProducerBatch
 from kafka.producer.transaction_manager import TransactionState
 from kafka.record.memory_records import MemoryRecordsBuilder
 
+from slipstream.broker.poll_bytes import bounded
+
 Headers = list[tuple[str, bytes]]
 
 # Bytes that a record needs besides its key and its value, at most.
@@ -153,8 +155,9 @@ class ConsumerClient(KafkaConsumer):  # type: ignore[misc]
     asking the broker.
     """
 
-    def __init__(self, **arguments: Any) -> None:
+    def __init__(self, *, max_poll_bytes: int = 8_388_608, **arguments: Any) -> None:
         super().__init__(**arguments)
+        self._fetcher._append = bounded(self._fetcher._append, max_poll_bytes)
         coordinator = self._coordinator
         by_library = coordinator.need_rejoin
         # A join that outlives the poll which began it is only awaited by a later poll that finds a

@@ -74,9 +74,8 @@ class Consumer:
         # Calls of `poll` until now.
         self.polls = 0
         try:
-            self._client = ConsumerClient(
-                **consumer_arguments(settings, self.group, max_poll_records)
-            )
+            arguments = consumer_arguments(settings, self.group, max_poll_records)
+            self._client = ConsumerClient(max_poll_bytes=settings.max_poll_bytes, **arguments)
             self._incarnations = Incarnations(settings, self._client, self._by_name)
             self._partitions = TopicPartitions(self._client, self._by_name)
             if group:

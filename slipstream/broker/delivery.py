@@ -60,6 +60,7 @@ class Delivery:
         names: Mapping[str, str],
         timeout_s: float,
         *,
+        max_bytes: int,
         doubt: Callable[[], None],
         failed: Callable[[Exception], None],
     ) -> None:
@@ -67,10 +68,12 @@ class Delivery:
         Args:
             names: Each topic's name on the broker.
             timeout_s: Seconds that a delivery may take.
+            max_bytes: Bytes of records without an answer, beyond which a caller's are refused.
             doubt: Called when an answer is late, or partitions are unknown.
             failed: Called with each failure of the client or the broker.
         """
-        self._names, self._timeout_s = names, timeout_s
+        self._names, self._timeout_s, self._max_bytes = names, timeout_s, max_bytes
+        self._held_bytes = 0
         self._doubt, self._failed = doubt, failed
         self._places: dict[tuple[str, int], TopicPartition] = {}
 
@@ -127,8 +130,14 @@ class Delivery:
         outcome: asyncio.Future[list[Failure]] = loop.create_future()
         failures: list[Failure] = [None] * len(lists)
         handed: list[dict[int, Any]] = [{} for _ in lists]
+        before = self._held_bytes
         with client.appending():
             for place, records in enumerate(lists):
+                if self._held_bytes >= self._max_bytes:
+                    failures[place] = BrokerUnavailableError(
+                        f"the broker has not acknowledged {self._held_bytes} bytes yet"
+                    )
+                    continue
                 try:
                     self._append(client, records, handed[place])
                 # A caller's failure, of whatever kind, is reported to that caller and no other.
@@ -141,6 +150,7 @@ class Delivery:
                         if isinstance(error, OF_THE_RECORD):
                             kind = RecordRefusedError
                         failures[place] = kind(f"the broker does not take records: {error}")
+        held = self._held_bytes - before
         answers = {key: future for futures in handed for key, future in futures.items()}
         # next() on a counter is atomic, so that no lock is needed.
         count = itertools.count(1).__next__
@@ -150,6 +160,7 @@ class Delivery:
                 return
             doubt.cancel()
             late.cancel()
+            self._held_bytes -= held
             outcome.set_result(
                 [
                     failure or self._answer(futures.values())
@@ -194,6 +205,7 @@ class Delivery:
             if place is None:
                 place = self._places[name, partition] = TopicPartition(name, partition)
             future = client.append(place, key, value, headers)
+            self._held_bytes += len(value)
             handed[id(future)] = future
 
     def _answer(self, futures: Iterable[Any]) -> Failure:

@@ -4,7 +4,7 @@ import asyncio
 import threading
 from collections.abc import Sequence
 
-from kafka.errors import KafkaError
+from kafka.errors import KafkaError, MessageSizeTooLargeError
 
 from slipstream.broker import codec
 from slipstream.broker.arguments import producer_arguments
@@ -48,9 +48,12 @@ class Producer:
         self._delivery = Delivery(
             self._names,
             settings.delivery_timeout_ms / 1000,
+            max_bytes=settings.max_unacknowledged_bytes,
             doubt=self._look_after,
             failed=self._failed,
         )
+        # Bytes of records that `send` took and that have no answer yet.
+        self._sent_bytes, self._counting = 0, threading.Lock()
         self._ids: dict[str, str] = {}
         self._looking = threading.Lock()
         self._closed = threading.Event()
@@ -80,19 +83,28 @@ class Producer:
 
         For topics that are not compacted: it takes partitions that were added, `publish` does not.
         """
+        value = codec.encode(record)
 
         def failed(error: Exception) -> None:
             self.failures += 1
             self._failed(error)
 
+        def answered(_result: object) -> None:
+            with self._counting:
+                self._sent_bytes -= len(value)
+
         try:
+            if self._sent_bytes >= self._settings.max_unacknowledged_bytes:
+                raise MessageSizeTooLargeError("too much waits for the broker's acknowledgement")
             client, name = self._usable(), self._name(topic)
             # The library would wait for unknown partitions, in the caller's thread.
             if not client.partitions_known(name):
                 raise BrokerUnavailableError(f"the broker has not told the partitions of {name}")
-            client.send(
-                name, codec.encode(record), key.encode(), codec.headers(request_id)
-            ).add_errback(failed)
+            future = client.send(name, value, key.encode(), codec.headers(request_id))
+            with self._counting:
+                self._sent_bytes += len(value)
+            future.add_both(answered)
+            future.add_errback(failed)
         except (KafkaError, BrokerUnavailableError) as error:
             failed(error)
 

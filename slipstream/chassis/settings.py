@@ -59,6 +59,18 @@ class KafkaSettings(Section):
     delivery_timeout_ms: int = Field(
         10_000, ge=1_000, description="give up on an acknowledgement after this"
     )
+    max_poll_bytes: int = Field(
+        8_388_608,
+        ge=65_536,
+        description="bytes of records that a consumer takes at once; decoded, they need up to 25 "
+        "times as much memory",
+    )
+    max_unacknowledged_bytes: int = Field(
+        67_108_864,
+        ge=1_048_576,
+        description="bytes of records that a producer holds until the broker has acknowledged "
+        "them; more are refused, as when the broker is away",
+    )
 
     @field_validator("instance_id")
     @classmethod

@@ -66,6 +66,27 @@ async def test_group_goes_on_from_what_was_committed(
     assert sorted(seen) == sorted(f"e{n}" for n in range(100))
 
 
+async def test_polls_are_bounded_by_bytes_where_records_are_large(
+    broker: KafkaSettings, namespace: str, producer: Producer
+) -> None:
+    large = {"blob": "x" * 30_000}
+    records = [
+        one._replace(record=an_interaction(n, one.key).model_copy(update={"properties": large}))
+        for n, one in enumerate(outgoing(range(300), users=7))
+    ]
+    await producer.publish(records)
+    settings = broker.model_copy(update={"max_poll_bytes": 1_000_000})
+    consumer = Consumer(settings, namespace, [INTERACTIONS], None, max_poll_records=12_000)
+    batches = await asyncio.to_thread(read_until, consumer, lambda b: count(b) >= 300)
+    consumer.close()
+    producer.close()
+    sizes = [sum(message.size for message in batch.messages) for batch in batches]
+    assert sum(sizes) > 9_000_000
+    assert max(sizes) < 2_100_000
+    seen = [message.record.event_id for batch in batches for message in batch.messages]
+    assert sorted(seen) == sorted(f"e{n}" for n in range(300))
+
+
 async def test_two_members_share_the_partitions_and_the_survivor_takes_over(
     broker: KafkaSettings, namespace: str, producer: Producer
 ) -> None:

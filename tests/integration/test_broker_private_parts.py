@@ -81,6 +81,7 @@ CONSUMER: dict[str, Check] = {
     "_cluster.partitions_for_topic": lambda ask: ask("nowhere") is None,
     "_cluster.set_topics": takes("topics"),
     "_cluster.request_update": takes(),
+    "_fetcher._append": takes("drained", "part", "max_records", "update_offsets"),
     "_net.run": takes("coro"),
     "_manager.call_soon": takes("coro"),
     "_manager.wait_for": takes("future", "timeout_ms"),

@@ -24,8 +24,12 @@ from slipstream.stores.lake import (
 
 log = get_logger(__name__)
 
-# Portions that may wait while the lake can't be written; with more, reading pauses.
+# Portions that may wait while the lake can't be written; with more, reading pauses. They are
+# counted by rows, and by bytes, since rows may be large.
 PORTIONS_HELD: Final = 10
+LARGE_PORTIONS_HELD: Final = 4
+# Bytes of a row besides its record's: its tuple, its position, its short strings.
+ROW_OVERHEAD: Final = 1_000
 _RETRY_S: Final = 1.0
 _CONFLICTS_TAKEN: Final = 20
 
@@ -51,6 +55,7 @@ class _Portion:
     erasures: list[Erasure] = field(default_factory=list)
     next_offsets: NextOffsets = field(default_factory=dict)
     count: int = 0
+    size: int = 0
     since: float = 0.0
 
 
@@ -60,9 +65,9 @@ class Archive:
     `failure` says why the lake can't be written now; None when it can.
     """
 
-    def __init__(self, lake: Lake, *, flush_s: float, flush_rows: int) -> None:
+    def __init__(self, lake: Lake, *, flush_s: float, flush_rows: int, flush_bytes: int) -> None:
         self._lake = lake
-        self._flush_s, self._flush_rows = flush_s, flush_rows
+        self._flush_s, self._flush_rows, self._flush_bytes = flush_s, flush_rows, flush_bytes
         self._filling, self._writing = _Portion(), _Portion()
         self._closed: deque[_Portion] = deque()
         # Next offset of each source behind the rows that were taken.
@@ -80,8 +85,11 @@ class Archive:
     @property
     def full(self) -> bool:
         """Whether reading should pause until something has been written."""
-        waiting = self._filling.count + sum(portion.count for portion in self._closed)
-        return waiting >= self._flush_rows * PORTIONS_HELD
+        waiting = (self._filling, *self._closed)
+        return (
+            sum(portion.count for portion in waiting) >= self._flush_rows * PORTIONS_HELD
+            or sum(portion.size for portion in waiting) >= self._flush_bytes * LARGE_PORTIONS_HELD
+        )
 
     def positions(self, event_ids: Collection[str]) -> dict[str, list[Position]]:
         """Positions of interactions with these event ids that may not be in the lake yet."""
@@ -108,6 +116,7 @@ class Archive:
                 (message.source, message.offset, as_row(message))
             )
         portion.count += len(batch.messages)
+        portion.size += sum(message.size + ROW_OVERHEAD for message in batch.messages)
         portion.next_offsets.update(batch.next_offsets)
         self._taken.update(batch.next_offsets)
         if erasures:
@@ -123,7 +132,11 @@ class Archive:
         now = time.monotonic()
         if self._job is None:
             portion = self._filling
-            due = portion.count >= self._flush_rows or now - portion.since >= self._flush_s
+            due = (
+                portion.count >= self._flush_rows
+                or portion.size >= self._flush_bytes
+                or now - portion.since >= self._flush_s
+            )
             if self._writing.next_offsets:  # A failed portion comes first.
                 if now >= self._retry_at:
                     self._job = self._writer.submit(self._write, self._writing)

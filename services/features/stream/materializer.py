@@ -73,7 +73,10 @@ class Materializer:
         )
         self.watch = ConsumerWatch(metrics)
         self._archive = Archive(
-            lake, flush_s=section.lake_flush_s, flush_rows=section.lake_flush_rows
+            lake,
+            flush_s=section.lake_flush_s,
+            flush_rows=section.lake_flush_rows,
+            flush_bytes=section.lake_flush_bytes,
         )
         self._repeats = Repeats(
             lake, self._archive.positions, int(section.repeat_lookback_hours * HOUR_MS)

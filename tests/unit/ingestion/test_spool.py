@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.ingestion.spool import Entry, Spool, SpoolFullError, SpoolInUseError
+from services.ingestion.spool import READ_BYTES, Entry, Spool, SpoolFullError, SpoolInUseError
 
 
 def entry(number: int, size: int = 10) -> Entry:
@@ -70,6 +70,14 @@ def test_log_cut_at_any_byte_keeps_all_before_the_cut_and_goes_on(
     # The entry of the cut frame is gone, unless the garbage happens to complete it.
     assert left[whole:] in ([entry(9)], [before[whole % 5], entry(9)])
     again.close()
+
+
+def test_large_entries_are_read_in_smaller_portions(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, 10**8)
+    large = [entry(number, READ_BYTES // 3) for number in range(7)]
+    spool.append(large)
+    assert [len(spool.read(500)[0]), len(spool.read(2)[0])] == [3, 2]
+    assert drained(spool, 500) == large
 
 
 def test_segments_are_deleted_when_all_of_them_is_done(tmp_path: Path) -> None:

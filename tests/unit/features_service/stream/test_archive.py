@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
@@ -46,7 +47,7 @@ def lake(lake_settings: LakeSettings) -> TroubledLake:
 
 @pytest.fixture
 def archive(lake: TroubledLake) -> Iterator[Archive]:
-    made = Archive(lake, flush_s=30.0, flush_rows=4)
+    made = Archive(lake, flush_s=30.0, flush_rows=4, flush_bytes=2**20)
     yield made
     made.close()
 
@@ -65,6 +66,21 @@ def batch(first: int, count: int) -> Batch:
         for n in range(first, first + count)
     ]
     return Batch(messages, [], {SOURCE: first + count})
+
+
+def test_large_rows_are_written_and_pause_reading_by_their_bytes(archive: Archive) -> None:
+    """The fixture writes from four rows or a mebibyte on."""
+    large = batch(0, 1)
+    large.messages = [replace(large.messages[0], size=2**20)]
+    archive.add(large)
+    assert not archive.full
+    for first in (1, 2, 3):
+        following = batch(first, 1)
+        following.messages = [replace(following.messages[0], size=2**20)]
+        archive.add(following)
+    assert archive.full
+    reached = archive.step() or archive.drain(60.0)
+    assert reached == {SOURCE: 4} and not archive.full
 
 
 def ids(lake: Lake) -> list[str]:
@@ -137,7 +153,7 @@ def test_a_failed_write_is_tried_again_and_leaves_no_row_twice(
 def test_a_conflict_is_settled_by_looking_again(
     archive: Archive, lake: TroubledLake, lake_settings: LakeSettings
 ) -> None:
-    other = Archive(Lake(lake_settings, "shop"), flush_s=30.0, flush_rows=4)
+    other = Archive(Lake(lake_settings, "shop"), flush_s=30.0, flush_rows=4, flush_bytes=2**20)
     other.add(batch(0, 2))
     other.drain(20)
     other.close()

@@ -41,7 +41,7 @@ def lake(lake_settings: LakeSettings) -> Lake:
 
 @pytest.fixture
 def archive(lake: Lake) -> Iterator[Archive]:
-    made = Archive(lake, flush_s=30.0, flush_rows=1_000)
+    made = Archive(lake, flush_s=30.0, flush_rows=1_000, flush_bytes=2**25)
     yield made
     made.close()
 
