@@ -17,8 +17,10 @@ from slipstream.stores.admission_protocol import (
     UNCHECKED,
     AdmissionQuery,
     AdmissionVerdict,
+    Rate,
+    Rates,
 )
-from slipstream.stores.admission_store import AdmissionStore, Rate
+from slipstream.stores.admission_store import AdmissionStore
 
 # The codes of messages whose outcome stays as it is.
 _UNCHANGED: Final = bytes((FIRST, UNCHECKED))
@@ -46,21 +48,25 @@ class AdmissionQuestion:
 class Admission:
     """Asks the store about requests, and turns its codes into outcomes."""
 
-    def __init__(self, store: AdmissionStore, source_rate: Rate, visitor_rate: Rate) -> None:
+    def __init__(self, store: AdmissionStore, servers: Rates, browsers: Rates) -> None:
+        """With the rates of servers' keys and of browsers' keys."""
         self.store = store
-        self._source_rate, self._visitor_rate = source_rate, visitor_rate
+        self._servers, self._browsers = servers, browsers
 
     def question(self, outcomes: Sequence[Outcome], origin: Origin) -> AdmissionQuestion | None:
         """The question about a request; None if there is nothing to ask."""
-        if not self.store.asks:
+        rates = self._browsers if origin.browser else self._servers
+        if origin.imported:
+            # History comes in bursts by its nature, so its visitors' rates are not limited.
+            rates = rates._replace(visitor=Rate())
+        counts = rates.visitor.records_per_s > 0
+        if not (counts or self.store.remembers or rates.key.records_per_s):
             return None
         ids: list[str | None] = []
         visitors: list[str | None] = []
         seen: set[str] = set()
         repeated: set[int] = set()
         remembers, key_of, source = self.store.remembers, self.store.message_key, origin.source
-        # History comes in bursts by its nature, so its visitors' rates are not limited.
-        counts = self.store.limits_visitors and not origin.imported
         for place, outcome in enumerate(outcomes):
             key = visitor = None
             if type(outcome) is Acceptance and outcome.records:
@@ -77,7 +83,13 @@ class Admission:
                     visitor = record.user_id if interaction else record.entity_id  # type: ignore[union-attr]
             ids.append(key)
             visitors.append(visitor)
-        return AdmissionQuestion(AdmissionQuery(source, ids, visitors), frozenset(repeated))
+        # A rejection may become a dead letter, and what makes no record has cost work, too.
+        records = [
+            len(outcome.records) or 1 if type(outcome) is Acceptance else 1 for outcome in outcomes
+        ]
+        return AdmissionQuestion(
+            AdmissionQuery(source, ids, visitors, records, rates), frozenset(repeated)
+        )
 
     def outcomes(
         self, outcomes: list[Outcome], question: AdmissionQuestion, judged: AdmissionVerdict
@@ -87,10 +99,10 @@ class Admission:
         Raises `TooManyRequestsError` if the write key has sent too much.
         """
         if judged.wait_ms:
-            rate = self._source_rate
+            rate = question.asked.rates.key
             raise TooManyRequestsError(
-                f"This write key may send {rate.events_per_s:g} events a second, "
-                f"and {rate.burst} at once",
+                f"This write key may send {rate.records_per_s:g} records a second, "
+                f"and {rate.burst} at once; each product and impression of an event is one",
                 retry_after_s=math.ceil(judged.wait_ms / 1000),
                 limit=rate.burst,
             )
@@ -98,27 +110,28 @@ class Admission:
         if not question.repeated and not codes.translate(None, _UNCHANGED):
             return outcomes
         return [
-            self._outcome(outcome, code, place in question.repeated)
+            self._outcome(outcome, code, place in question.repeated, question)
             for place, (outcome, code) in enumerate(zip(outcomes, codes, strict=True))
         ]
 
-    def refuse_single(self, outcome: Outcome) -> None:
+    def refuse_single(self, outcome: Outcome, question: AdmissionQuestion) -> None:
         """Raise `TooManyRequestsError` if a request's only message exceeds its visitor's rate."""
         if isinstance(outcome, Rejection) and outcome.error.code == Code.RATE_LIMITED:
-            wait_s = max(1, math.ceil(self._visitor_rate.interval_ms / 1000))
-            raise TooManyRequestsError(
-                outcome.error.reason, retry_after_s=wait_s, limit=self._visitor_rate.burst
-            )
+            rate = question.asked.rates.visitor
+            wait_s = max(1, math.ceil(rate.interval_ms / 1000))
+            raise TooManyRequestsError(outcome.error.reason, retry_after_s=wait_s, limit=rate.burst)
 
-    def _outcome(self, outcome: Outcome, code: int, repeated: bool) -> Outcome:
+    def _outcome(
+        self, outcome: Outcome, code: int, repeated: bool, question: AdmissionQuestion
+    ) -> Outcome:
         if not isinstance(outcome, Acceptance):
             return outcome
         if repeated or code == DONE:
             return Duplicate(outcome.message_id)
         if code == LIMITED:
-            rate = self._visitor_rate
+            rate = question.asked.rates.visitor
             reason = (
-                f"a visitor may send {rate.events_per_s:g} events a second, "
+                f"a visitor may send {rate.records_per_s:g} records a second, "
                 f"and {rate.burst} at once"
             )
             return Rejection(outcome.message_id, RejectionError(Code.RATE_LIMITED, reason), None)

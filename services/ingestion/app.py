@@ -124,20 +124,19 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         if spooled is not None:
             stack.push_async_callback(spooled.aclose, limit_s=settings.http.shutdown_grace_s)
             health.add("spool", spooled.check)
-        rates = {"source_rate": section.source_rate(), "visitor_rate": section.visitor_rate()}
         store = AdmissionStore(
             settings.redis,
             settings.namespace,
             window_ms=section.window_ms(),
             # Kept with each id, so shortened: the end tells incarnations apart as well.
             log_id=lambda: producer.topic_id(INTERACTIONS)[-8:],
-            **rates,
         )
         stack.push_async_callback(store.aclose)
         stored_keys = WriteKeyStore(settings.redis, settings.namespace)
         stack.push_async_callback(stored_keys.aclose)
         health.add("redis", store.ping, required=False)
-        publisher = OutcomePublisher(spooled or producer, registry, Admission(store, **rates))
+        admission = Admission(store, section.server_rates(), section.browser_rates())
+        publisher = OutcomePublisher(spooled or producer, registry, admission)
         app.state.parts = Parts(Intake(section, keys, publisher, rules))
         for following in (follow(rules.files), follow_stored(keys, stored_keys.all)):
             stack.callback(asyncio.create_task(following).cancel)

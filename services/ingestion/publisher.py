@@ -94,8 +94,8 @@ class OutcomePublisher:
                 else loop.call_soon(self._depart)
             )
         final = await parcel.done
-        if single and self._admission:
-            self._admission.refuse_single(final[0])
+        if single and self._admission and question:
+            self._admission.refuse_single(final[0], question)
         return final
 
     def _depart(self) -> None:

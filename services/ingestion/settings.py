@@ -11,7 +11,7 @@ from slipstream.chassis.settings import Section
 from slipstream.contracts.times import HOUR_MS
 from slipstream.ingress.fields import MAX_DEPTH, MAX_EVENT_BYTES
 from slipstream.ingress.settings import IngressSettings
-from slipstream.stores.admission_store import Rate
+from slipstream.stores.admission_protocol import Rate, Rates
 
 
 class IngestionSection(Section):
@@ -67,26 +67,48 @@ class IngestionSection(Section):
         "0: not at all",
     )
     key_events_per_s: float = Field(
-        0.0, ge=0, description="events a second that a write key may send, else 429; 0: no limit"
+        0.0,
+        ge=0,
+        description="records a second that a server's key may send, else 429; each product and "
+        "impression of an event is one; 0: no limit",
     )
     key_burst: int = Field(
         10_000,
         ge=1,
-        description="events that a write key may send at once; a larger batch is taken if the key "
-        "was idle",
+        description="records that a server's key may send at once; a larger batch is taken if the "
+        "key was idle",
     )
     # Off, since rejected events are lost, and no rate fits both a browser and a shop's server,
     # which may send a user's day at once.
     visitor_events_per_s: float = Field(
         0.0,
         ge=0,
-        description="events a second of one visitor, beyond which they are rejected; 0: no limit; "
-        "50 is far above a person's rate",
+        description="records a second of one visitor that come with a server's key, beyond which "
+        "they are rejected; 0: no limit",
     )
     visitor_burst: int = Field(
         2_500,
         ge=1,
-        description="events of one visitor at once; a server's batch may be all of one visitor",
+        description="records of one visitor at once that come with a server's key, whose batch may "
+        "be all of one visitor",
+    )
+    browser_key_records_per_s: float = Field(
+        1_000.0,
+        ge=0,
+        description="records a second that a browser's key may send, from all pages together, else "
+        "429; 0: no limit",
+    )
+    browser_key_burst: int = Field(
+        30_000, ge=1, description="records that a browser's key may send at once"
+    )
+    browser_visitor_records_per_s: float = Field(
+        50.0,
+        ge=0,
+        description="records a second of one visitor that come with a browser's key, beyond which "
+        "they are rejected; 0: no limit; 50 is far above a person's rate",
+    )
+    browser_visitor_burst: int = Field(
+        1_000, ge=1, description="records of one visitor at once that come with a browser's key"
     )
     spool_dir: str = Field(
         "",
@@ -138,11 +160,17 @@ class IngestionSection(Section):
             self.max_request_bytes,
         )
 
-    def source_rate(self) -> Rate:
-        return Rate(self.key_events_per_s, self.key_burst)
+    def server_rates(self) -> Rates:
+        return Rates(
+            Rate(self.key_events_per_s, self.key_burst),
+            Rate(self.visitor_events_per_s, self.visitor_burst),
+        )
 
-    def visitor_rate(self) -> Rate:
-        return Rate(self.visitor_events_per_s, self.visitor_burst)
+    def browser_rates(self) -> Rates:
+        return Rates(
+            Rate(self.browser_key_records_per_s, self.browser_key_burst),
+            Rate(self.browser_visitor_records_per_s, self.browser_visitor_burst),
+        )
 
     def window_ms(self) -> int:
         return int(self.dedupe_window_hours * HOUR_MS)

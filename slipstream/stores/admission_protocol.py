@@ -6,7 +6,7 @@ names to the same codes.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 # Plan, a request: without a limit of its own; or with that of its write key, which is one key.
@@ -29,17 +29,38 @@ LIMITED: Final = ord("r")
 UNCHECKED: Final = ord(".")
 
 
+class Rate(NamedTuple):
+    """A rate limit: records a second on average, and at once. 0 a second is no limit."""
+
+    records_per_s: float = 0.0
+    burst: int = 1
+
+    @property
+    def interval_ms(self) -> float:
+        return 1000 / self.records_per_s
+
+
+class Rates(NamedTuple):
+    """The rates of a write key and of each visitor whose messages come with it."""
+
+    key: Rate = Rate()
+    visitor: Rate = Rate()
+
+
 @dataclass(slots=True)
 class AdmissionQuery:
     """A request to judge.
 
     `source` is the name of its write key. `ids` and `visitors` have an entry for each message: the
     key of its id (`AdmissionStore.message_key`) and the visitor to count, each None to leave out.
+    `records` has the number of records that each message makes; None for one each.
     """
 
     source: str
     ids: Sequence[str | None]
     visitors: Sequence[str | None]
+    records: Sequence[int] | None = None
+    rates: Rates = field(default_factory=Rates)
 
 
 class AdmissionVerdict(NamedTuple):
@@ -56,49 +77,43 @@ class AdmissionVerdict(NamedTuple):
 class AdmissionCall:
     """One call of the script: the plan and keys of the queries, and the answer's verdicts."""
 
-    __slots__ = ("events", "keys", "plan", "queries")
+    __slots__ = ("charges", "keys", "plan", "queries")
 
-    def __init__(
-        self,
-        queries: Sequence[AdmissionQuery],
-        prefix: str,
-        *,
-        limits_sources: bool,
-        limits_visitors: bool,
-    ) -> None:
-        """Lay out the call.
+    def __init__(self, queries: Sequence[AdmissionQuery], prefix: str) -> None:
+        """Lay out the call for the requests, in the order of the verdicts.
 
-        Args:
-            queries: the requests, in the order of the verdicts.
-            prefix: begins the keys of write keys and visitors.
-            limits_sources: whether write keys have a rate.
-            limits_visitors: whether visitors have a rate.
+        `prefix` begins the keys of write keys and visitors.
         """
         self.queries = queries
         self.keys: list[str] = []
-        # The number of messages of each request with a rate.
-        self.events: list[int] = []
+        # For each rate of the plan: records to charge, ms between records, and burst.
+        self.charges: list[float] = []
         plan: list[bytes] = []
         for query in queries:
-            if limits_sources:
+            records = query.records or [1] * len(query.ids)
+            if query.rates.key.records_per_s:
                 plan.append(RATED_REQUEST)
                 self.keys.append(f"{prefix}s:{query.source}")
-                self.events.append(len(query.ids))
+                self._charge(sum(records), query.rates.key)
             else:
                 plan.append(REQUEST)
-            if limits_visitors:
-                for key, visitor in zip(query.ids, query.visitors, strict=True):
-                    if key:
-                        plan.append(ID_AND_VISITOR if visitor else ID)
-                        self.keys.append(key)
-                    else:
-                        plan.append(VISITOR if visitor else NOTHING)
-                    if visitor:
-                        self.keys.append(f"{prefix}v:{visitor}")
-            else:
+            if not query.rates.visitor.records_per_s:
                 plan += [ID if key else NOTHING for key in query.ids]
                 self.keys += [key for key in query.ids if key]
+                continue
+            for key, visitor, count in zip(query.ids, query.visitors, records, strict=True):
+                if key:
+                    plan.append(ID_AND_VISITOR if visitor else ID)
+                    self.keys.append(key)
+                else:
+                    plan.append(VISITOR if visitor else NOTHING)
+                if visitor:
+                    self.keys.append(f"{prefix}v:{visitor}")
+                    self._charge(count, query.rates.visitor)
         self.plan = b"".join(plan)
+
+    def _charge(self, records: int, rate: Rate) -> None:
+        self.charges += (records, rate.interval_ms, rate.burst)
 
     def verdicts(self, answer: Sequence[Any] | None) -> list[AdmissionVerdict]:
         """The verdict on each query; without an answer, every id is `PENDING`."""

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from importlib.resources import files
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import redis.asyncio
 from redis.asyncio.retry import Retry
@@ -38,17 +38,6 @@ MOST_MARKS: Final = 500_000
 MARKS_A_CALL: Final = 5_000
 
 
-class Rate(NamedTuple):
-    """A rate limit: events a second on average, and at once. 0 a second is no limit."""
-
-    events_per_s: float = 0.0
-    burst: int = 1
-
-    @property
-    def interval_ms(self) -> float:
-        return 1000 / self.events_per_s
-
-
 class AdmissionStore:
     """Judges requests. Made and used in one event loop.
 
@@ -62,8 +51,6 @@ class AdmissionStore:
         namespace: str,
         *,
         window_ms: int,
-        source_rate: Rate,
-        visitor_rate: Rate,
         log_id: Callable[[], str] = lambda: "",
     ) -> None:
         """Connects on first use.
@@ -72,14 +59,11 @@ class AdmissionStore:
             settings: the Redis server.
             namespace: begins all keys.
             window_ms: time that ids are kept; 0 looks up none.
-            source_rate: the rate of a write key.
-            visitor_rate: the rate of a visitor.
             log_id: names the log that messages are written to. An id that was acknowledged for
                 another log is `PENDING`.
         """
         self._prefix = f"{{{namespace}:admission}}:"
         self._window_ms = window_ms
-        self._rates = source_rate, visitor_rate
         self._log_id = log_id
         self._marks: deque[str] = deque(maxlen=MOST_MARKS)
         self._marking: asyncio.Handle | None = None
@@ -99,22 +83,9 @@ class AdmissionStore:
         )
 
     @property
-    def asks(self) -> bool:
-        """Whether there is anything to look up."""
-        return self._window_ms > 0 or self.limits_sources or self.limits_visitors
-
-    @property
     def remembers(self) -> bool:
         """Whether ids are looked up."""
         return self._window_ms > 0
-
-    @property
-    def limits_sources(self) -> bool:
-        return self._rates[0].events_per_s > 0
-
-    @property
-    def limits_visitors(self) -> bool:
-        return self._rates[1].events_per_s > 0
 
     def message_key(self, source: str, kind: str, message_id: str) -> str:
         """The key of a message's id.
@@ -149,12 +120,7 @@ class AdmissionStore:
             await self._redis.aclose()
 
     def _call(self, queries: Sequence[AdmissionQuery]) -> AdmissionCall:
-        return AdmissionCall(
-            queries,
-            self._prefix,
-            limits_sources=self.limits_sources,
-            limits_visitors=self.limits_visitors,
-        )
+        return AdmissionCall(queries, self._prefix)
 
     def _mark_soon(self) -> None:
         self._marking = None
@@ -191,7 +157,6 @@ class AdmissionStore:
         return answer
 
     async def _evaluate(self, call: AdmissionCall, marks: Sequence[str]) -> list[Any]:
-        source, visitor = (rate if rate.events_per_s else Rate(1.0) for rate in self._rates)
         while True:
             if not self._sha:
                 self._sha = await self._redis.script_load(
@@ -202,8 +167,7 @@ class AdmissionStore:
                     "EVALSHA", self._sha, 1 + len(marks) + len(call.keys),
                     f"{self._prefix}gap", *marks, *call.keys,
                     self._window_ms or 1, GAP_MS if self._gap else 0, len(marks), call.plan,
-                    source.interval_ms, source.burst, visitor.interval_ms, visitor.burst,
-                    self._log_id(), *call.events,
+                    self._log_id(), *call.charges,
                 )  # fmt: skip
                 return answer
             except NoScriptError:

@@ -1,8 +1,8 @@
 -- Judge the messages of many requests in one call: is a message a repeat, and are the rates kept?
 -- KEYS: the gap's key, the ids that were acknowledged, then the keys of the plan in its order.
 -- ARGV: 1 ms an id is kept, 2 ms of a gap to begin (0: none), 3 how many ids were acknowledged,
---       4 the plan, 5 and 6 ms between events and burst of a write key, 7 and 8 of a visitor,
---       9 the log that messages are written to, from 10 the events of each rated request.
+--       4 the plan, 5 the log that messages are written to, from 6 for each rate of the plan the
+--       records to charge, ms between records, and the burst.
 -- The plan has a code for each request, followed by a code for each of its messages.
 -- Returns a code for each code of the plan, as one string, then the ms to wait of each refused
 -- request.
@@ -25,7 +25,7 @@ local UNCHECKED = '.'
 local kept, begin_gap, marks, plan = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 -- An id is kept as PENDING, or as DONE with the log that took the message. When that log is gone
 -- (the embedded broker keeps nothing), the message may be gone, too, and counts as PENDING.
-local done = DONE .. ARGV[9]
+local done = DONE .. ARGV[5]
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + tonumber(time[2]) / 1000
 if begin_gap > 0 then
@@ -40,17 +40,19 @@ for _ = 1, marks do
 end
 
 -- The generic cell rate algorithm: the key holds the moment at which everything taken is paid for.
--- A request of more than the burst is taken when nothing is owed. Returns 0, or the ms to wait.
-local function take(key, events, interval, burst)
+-- What has more records than the burst is taken when nothing is owed. Returns 0, or the ms to wait.
+local function take(key, charge)
+    local records, interval, burst = tonumber(ARGV[charge]), tonumber(ARGV[charge + 1]),
+        tonumber(ARGV[charge + 2])
     local paid = tonumber(redis.call('GET', key) or '0')
     if paid < now then
         paid = now
     end
-    local wait = paid - now + interval * math.min(events, burst) - interval * burst
+    local wait = paid - now + interval * math.min(records, burst) - interval * burst
     if wait > 0.001 then
         return math.ceil(wait)
     end
-    paid = paid + interval * events
+    paid = paid + interval * records
     redis.call('SET', key, string.format('%.3f', paid), 'PX', math.ceil(paid - now) + 1)
     return 0
 end
@@ -63,29 +65,29 @@ local function seen(key)
     return held == done and DONE or PENDING
 end
 
-local answers, waits, request, refused = {}, {}, 10, false
+local answers, waits, charge, refused = {}, {}, 6, false
 for i = 1, #plan do
     local code, answer = string.sub(plan, i, i), UNCHECKED
     if code == REQUEST then
         refused, answer = false, ACCEPTED
     elseif code == RATED_REQUEST then
-        local wait = take(KEYS[at], tonumber(ARGV[request]), tonumber(ARGV[5]), tonumber(ARGV[6]))
-        at, request, refused, answer = at + 1, request + 1, wait > 0, ACCEPTED
+        local wait = take(KEYS[at], charge)
+        at, charge, refused, answer = at + 1, charge + 3, wait > 0, ACCEPTED
         if refused then
             answer = REFUSED
             waits[#waits + 1] = wait
         end
     elseif code ~= NOTHING then
-        local id, visitor
+        local id, visitor, owed
         if code == ID or code == ID_AND_VISITOR then
             id, at = KEYS[at], at + 1
         end
         if code == VISITOR or code == ID_AND_VISITOR then
-            visitor, at = KEYS[at], at + 1
+            visitor, owed, at, charge = KEYS[at], charge, at + 1, charge + 3
         end
         if not refused then
             if visitor and not (id and redis.call('GET', id) == done)
-                and take(visitor, 1, tonumber(ARGV[7]), tonumber(ARGV[8])) > 0 then
+                and take(visitor, owed) > 0 then
                 answer = LIMITED
             elseif id then
                 answer = seen(id)

@@ -15,8 +15,10 @@ from slipstream.stores.admission_protocol import (
     PENDING,
     UNCHECKED,
     AdmissionQuery,
+    Rate,
+    Rates,
 )
-from slipstream.stores.admission_store import AdmissionStore, Rate
+from slipstream.stores.admission_store import AdmissionStore
 from tests.conftest import OwnRedis
 
 
@@ -41,8 +43,6 @@ async def test_what_was_taken_into_a_log_that_is_gone_may_be_sent_again(
         redis_settings,
         namespace,
         window_ms=HOUR_MS,
-        source_rate=Rate(),
-        visitor_rate=Rate(),
         log_id=lambda: log_id,
     )
     query = AdmissionQuery("shop", [store.message_key("shop", "", "m-0")], [None])
@@ -60,9 +60,7 @@ async def test_nobody_waits_in_line_for_a_redis_that_hangs(
     own_redis: OwnRedis, namespace: str
 ) -> None:
     redis, server = own_redis()
-    store = AdmissionStore(
-        redis, namespace, window_ms=HOUR_MS, source_rate=Rate(), visitor_rate=Rate()
-    )
+    store = AdmissionStore(redis, namespace, window_ms=HOUR_MS)
     queries = [
         AdmissionQuery("shop", [store.message_key("shop", "", f"m-{number}")], [None])
         for number in range(20)
@@ -85,9 +83,7 @@ async def test_a_redis_that_was_slow_has_forgotten_nothing(
 ) -> None:
     """Otherwise one late answer would send every event of the next minutes to the lake."""
     redis, server = own_redis()
-    store = AdmissionStore(
-        redis, namespace, window_ms=HOUR_MS, source_rate=Rate(), visitor_rate=Rate()
-    )
+    store = AdmissionStore(redis, namespace, window_ms=HOUR_MS)
     before, meanwhile, later, last = (
         AdmissionQuery("shop", [store.message_key("shop", "", name)], [None]) for name in "abcd"
     )
@@ -113,34 +109,43 @@ async def test_a_redis_that_was_slow_has_forgotten_nothing(
 async def test_store_gives_a_code_for_each_message(
     redis_settings: RedisSettings, namespace: str
 ) -> None:
-    store = AdmissionStore(
-        redis_settings,
-        namespace,
-        window_ms=HOUR_MS,
-        source_rate=Rate(0.01, 6),
-        visitor_rate=Rate(0.01, 1),
-    )
+    store = AdmissionStore(redis_settings, namespace, window_ms=HOUR_MS)
+    rates = Rates(Rate(0.01, 6), Rate(0.01, 1))
+
+    def query(source: str, ids: list[str | None], visitors: list[str | None]) -> AdmissionQuery:
+        return AdmissionQuery(source, ids, visitors, None, rates)
+
     a, b = (store.message_key("s", "", name) for name in "ab")
     first, other = await store.judge(
-        [AdmissionQuery("s", [a, None, b], ["v", "v", None]), AdmissionQuery("t", [a], [None])]
+        [query("s", [a, None, b], ["v", "v", None]), query("t", [a], [None])]
     )
     assert list(first.codes) == [FIRST, LIMITED, FIRST] and list(other.codes) == [PENDING]
     store.acknowledged([a])
-    (again,) = await store.judge([AdmissionQuery("s", [a, b, None], ["v", None, None])])
+    (again,) = await store.judge([query("s", [a, b, None], ["v", None, None])])
     assert list(again.codes) == [DONE, PENDING, UNCHECKED]
-    (refused,) = await store.judge([AdmissionQuery("s", [b], [None])])
+    (refused,) = await store.judge([query("s", [b], [None])])
     assert refused.wait_ms > 0 and list(refused.codes) == [UNCHECKED]
     await store.aclose()
 
 
-@pytest.mark.parametrize("events", [1, 50])
-async def test_a_request_above_the_burst_is_taken_when_nothing_is_owed(
-    redis_settings: RedisSettings, namespace: str, events: int
+@pytest.mark.parametrize("records", [1, 50])
+async def test_a_request_of_more_records_than_the_burst_is_taken_when_nothing_is_owed(
+    redis_settings: RedisSettings, namespace: str, records: int
 ) -> None:
-    store = AdmissionStore(
-        redis_settings, namespace, window_ms=0, source_rate=Rate(0.01, 10), visitor_rate=Rate()
-    )
-    query = AdmissionQuery("s", [None] * events, [None] * events)
+    store = AdmissionStore(redis_settings, namespace, window_ms=0)
+    query = AdmissionQuery("s", [None], [None], [records], Rates(Rate(0.01, 10)))
     waits = [(await store.judge([query]))[0].wait_ms > 0 for _ in range(12)]
-    assert waits == ([False] * 10 + [True] * 2 if events == 1 else [False] + [True] * 11)
+    assert waits == ([False] * 10 + [True] * 2 if records == 1 else [False] + [True] * 11)
+    await store.aclose()
+
+
+async def test_a_visitor_is_charged_by_records(
+    redis_settings: RedisSettings, namespace: str
+) -> None:
+    store = AdmissionStore(redis_settings, namespace, window_ms=0)
+    query = AdmissionQuery(
+        "s", [None] * 4, ["v", "v", "w", "v"], [6, 5, 5, 4], Rates(visitor=Rate(0.01, 10))
+    )
+    (verdict,) = await store.judge([query])
+    assert list(verdict.codes) == [UNCHECKED, LIMITED, UNCHECKED, UNCHECKED]
     await store.aclose()

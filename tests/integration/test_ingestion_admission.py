@@ -19,7 +19,7 @@ from slipstream.chassis.settings import KafkaSettings, RedisSettings
 from slipstream.contracts.times import HOUR_MS
 from slipstream.contracts.topics import INTERACTIONS
 from slipstream.stores.admission_protocol import AdmissionQuery
-from slipstream.stores.admission_store import AdmissionStore, Rate
+from slipstream.stores.admission_store import AdmissionStore
 from slipstream.stores.write_keys import WriteKeyStore
 from tests.conftest import OwnBroker, OwnRedis
 from tests.integration.test_ingestion import AUTH, records, track
@@ -121,9 +121,7 @@ async def test_message_whose_first_attempt_has_no_end_is_marked(
     broker: KafkaSettings, redis_settings: RedisSettings, namespace: str
 ) -> None:
     # A killed replica leaves an id that was looked up and never acknowledged.
-    store = AdmissionStore(
-        redis_settings, namespace, window_ms=HOUR_MS, source_rate=Rate(), visitor_rate=Rate()
-    )
+    store = AdmissionStore(redis_settings, namespace, window_ms=HOUR_MS)
     await store.judge([AdmissionQuery("shop", [store.message_key("shop", "", "m-0")], [None])])
     await store.aclose()
 
@@ -200,56 +198,6 @@ def test_redis_away_refuses_nothing_and_what_was_taken_is_known_afterwards(
     }
     # m-1 is new, but a Redis that has restarted may have forgotten it.
     assert taken == {"m-0": True, "m-1": True}
-
-
-def test_write_key_above_its_rate_is_answered_with_429(
-    broker: KafkaSettings, redis_settings: RedisSettings, namespace: str
-) -> None:
-    with ingestion(broker, redis_settings, namespace, key_events_per_s=0.1, key_burst=3) as client:
-        batch = {"batch": [track("ada", "a", f"m-{n}") for n in range(3)]}
-        assert client.post("/v1/batch", json=batch, auth=AUTH).status_code == 200
-        refused = client.post("/v1/batch", json={"batch": [track("ada", "a", "m-3")]}, auth=AUTH)
-        assert (refused.status_code, refused.json()["code"]) == (429, "rate_limited")
-        assert 0 < int(refused.headers["retry-after"]) <= 10
-        assert refused.headers["ratelimit-reset"] == refused.headers["retry-after"]
-        assert (refused.headers["ratelimit-limit"], refused.headers["ratelimit-remaining"]) == (
-            "3",
-            "0",
-        )
-    assert len(records(broker, namespace, INTERACTIONS, 3)) == 3
-
-
-def test_visitor_above_its_rate_is_refused_alone(
-    broker: KafkaSettings, redis_settings: RedisSettings, namespace: str
-) -> None:
-    with ingestion(
-        broker, redis_settings, namespace, visitor_events_per_s=0.1, visitor_burst=2
-    ) as client:
-        messages = [
-            track("ada", "a", "m-0"),
-            track("ada", "a", "m-1"),
-            track("ada", "a", "m-2"),
-            track("bob", "a", "m-3"),
-        ]
-        answer = client.post("/v1/batch", json={"batch": messages}, auth=AUTH).json()
-        assert [(r["status"], r.get("code")) for r in answer["results"]] == [
-            ("accepted", None),
-            ("accepted", None),
-            ("rejected", "rate_limited"),
-            ("accepted", None),
-        ]
-        single = client.post("/v1/track", json=track("ada", "a", "m-4"), auth=AUTH)
-        assert (single.status_code, int(single.headers["retry-after"]) > 0) == (429, True)
-        # An accepted message is a duplicate, whatever the rate says; a refused one is not known.
-        time.sleep(0.3)
-        again = client.post(
-            "/v1/batch", json={"batch": [messages[0], messages[2]]}, auth=AUTH
-        ).json()
-        assert [r["status"] for r in again["results"]] == ["duplicate", "rejected"]
-        history = client.post(
-            "/v1/import", json={"batch": [track("ada", "a", "m-5")]}, auth=AUTH
-        ).json()
-        assert history["accepted"] == 1
 
 
 async def test_keys_are_rotated_and_revoked_while_ingestion_runs(

@@ -11,8 +11,13 @@ from services.ingestion.publisher import OutcomePublisher
 from services.ingestion.verdicts import Acceptance, Origin, Outcome
 from slipstream.broker.producer import Failure, OutgoingRecord
 from slipstream.contracts.events import Interaction
-from slipstream.stores.admission_protocol import FIRST, PENDING, AdmissionQuery, AdmissionVerdict
-from slipstream.stores.admission_store import Rate
+from slipstream.stores.admission_protocol import (
+    FIRST,
+    PENDING,
+    AdmissionQuery,
+    AdmissionVerdict,
+    Rates,
+)
 
 ORIGIN = Origin("shop", "r", 1_700_000_000_000)
 
@@ -20,8 +25,7 @@ ORIGIN = Origin("shop", "r", 1_700_000_000_000)
 class SlowAnswers:
     """A store that knows ids at once, as Redis does, and answers when the test lets it."""
 
-    asks = remembers = True
-    limits_visitors = False
+    remembers = True
 
     def __init__(self) -> None:
         self.seen: set[str] = set()
@@ -84,7 +88,7 @@ async def turns() -> None:
 async def test_the_copy_that_is_judged_first_is_first_on_the_topic() -> None:
     store, topic = SlowAnswers(), Topic()
     fake: Any = store
-    publisher = OutcomePublisher(topic, CollectorRegistry(), Admission(fake, Rate(), Rate()))
+    publisher = OutcomePublisher(topic, CollectorRegistry(), Admission(fake, Rates(), Rates()))
     requests = []
     for message_id in ("a", "a", "b"):
         requests.append(asyncio.ensure_future(publisher.publish(message(message_id), ORIGIN)))
@@ -109,7 +113,7 @@ async def test_the_copy_that_is_judged_first_is_first_on_the_topic() -> None:
 async def test_copies_in_one_go_stay_in_order() -> None:
     store, topic = SlowAnswers(), Topic()
     fake: Any = store
-    publisher = OutcomePublisher(topic, CollectorRegistry(), Admission(fake, Rate(), Rate()))
+    publisher = OutcomePublisher(topic, CollectorRegistry(), Admission(fake, Rates(), Rates()))
     requests = [asyncio.ensure_future(publisher.publish(message("a"), ORIGIN)) for _ in range(2)]
     await turns()
     store.calls[0][1].set()

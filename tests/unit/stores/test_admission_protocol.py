@@ -13,13 +13,17 @@ from slipstream.stores.admission_protocol import (
     AdmissionCall,
     AdmissionQuery,
     AdmissionVerdict,
+    Rate,
+    Rates,
 )
 
-QUERIES = [AdmissionQuery("shop", ["m1", None, "m2", None], ["u", "u", None, None])]
+KEY, VISITOR = Rate(100.0, 50), Rate(10.0, 5)
 
 
-def call_of(queries: list[AdmissionQuery], *, sources: bool, visitors: bool) -> AdmissionCall:
-    return AdmissionCall(queries, "p:", limits_sources=sources, limits_visitors=visitors)
+def query_of(rates: Rates) -> AdmissionQuery:
+    return AdmissionQuery(
+        "shop", ["m1", None, "m2", None], ["u", "u", None, None], [1, 7, 3, 1], rates
+    )
 
 
 def test_python_and_lua_have_the_same_codes_by_the_same_names() -> None:
@@ -46,26 +50,31 @@ def test_no_code_of_the_script_stands_unnamed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sources", "visitors", "plan", "keys", "events"),
+    ("rates", "plan", "keys", "charges"),
     [
-        (False, False, b"Rinin", ["m1", "m2"], []),
-        (True, False, b"Kinin", ["p:s:shop", "m1", "m2"], [4]),
-        (True, True, b"Kbvin", ["p:s:shop", "m1", "p:v:u", "p:v:u", "m2"], [4]),
+        (Rates(), b"Rinin", ["m1", "m2"], []),
+        (Rates(KEY), b"Kinin", ["p:s:shop", "m1", "m2"], [12, 10, 50]),
+        (
+            Rates(KEY, VISITOR),
+            b"Kbvin",
+            ["p:s:shop", "m1", "p:v:u", "p:v:u", "m2"],
+            [12, 10, 50, 1, 100, 5, 7, 100, 5],
+        ),
     ],
 )
-def test_call_has_a_code_for_each_request_and_message_and_their_keys(
-    sources: bool, visitors: bool, plan: bytes, keys: list[str], events: list[int]
+def test_call_has_a_code_for_each_request_and_message_their_keys_and_charges(
+    rates: Rates, plan: bytes, keys: list[str], charges: list[float]
 ) -> None:
-    call = call_of(QUERIES, sources=sources, visitors=visitors)
-    assert (call.plan, call.keys, call.events) == (plan, keys, events)
+    call = AdmissionCall([query_of(rates)], "p:")
+    assert (call.plan, call.keys, call.charges) == (plan, keys, charges)
 
 
 def test_answer_is_read_as_a_verdict_on_each_query() -> None:
     queries = [
-        AdmissionQuery("s", ["a", None, "b"], [None] * 3),
-        AdmissionQuery("t", ["c"], [None]),
+        AdmissionQuery("s", ["a", None, "b"], [None] * 3, rates=Rates(KEY)),
+        AdmissionQuery("t", ["c"], [None], rates=Rates(KEY)),
     ]
-    call = call_of(queries, sources=True, visitors=False)
+    call = AdmissionCall(queries, "p:")
     assert call.verdicts([b"+fdr-.", 250]) == [
         AdmissionVerdict(bytes((FIRST, DONE, LIMITED))),
         AdmissionVerdict(bytes((UNCHECKED,)), 250),
@@ -73,7 +82,7 @@ def test_answer_is_read_as_a_verdict_on_each_query() -> None:
 
 
 def test_without_an_answer_every_id_is_pending() -> None:
-    call = call_of(QUERIES, sources=True, visitors=True)
+    call = AdmissionCall([query_of(Rates(KEY, VISITOR))], "p:")
     assert call.verdicts(None) == [
         AdmissionVerdict(bytes((PENDING, UNCHECKED, PENDING, UNCHECKED)))
     ]

@@ -1,0 +1,94 @@
+"""Rates of write keys and visitors, on a real broker and a real Redis."""
+
+import time
+from typing import Any
+
+from pydantic import SecretStr
+
+from slipstream.chassis.settings import KafkaSettings, RedisSettings
+from slipstream.contracts.topics import INTERACTIONS
+from tests.integration.test_ingestion import AUTH, records, track
+from tests.integration.test_ingestion_admission import ingestion, verdicts
+from tests.integration.test_ingestion_admission import patient_store as patient_store
+
+
+def test_write_key_above_its_rate_is_answered_with_429(
+    broker: KafkaSettings, redis_settings: RedisSettings, namespace: str
+) -> None:
+    with ingestion(broker, redis_settings, namespace, key_events_per_s=0.1, key_burst=3) as client:
+        batch = {"batch": [track("ada", "a", f"m-{n}") for n in range(3)]}
+        assert client.post("/v1/batch", json=batch, auth=AUTH).status_code == 200
+        refused = client.post("/v1/batch", json={"batch": [track("ada", "a", "m-3")]}, auth=AUTH)
+        assert (refused.status_code, refused.json()["code"]) == (429, "rate_limited")
+        assert 0 < int(refused.headers["retry-after"]) <= 10
+        assert refused.headers["ratelimit-reset"] == refused.headers["retry-after"]
+        assert (refused.headers["ratelimit-limit"], refused.headers["ratelimit-remaining"]) == (
+            "3",
+            "0",
+        )
+    assert len(records(broker, namespace, INTERACTIONS, 3)) == 3
+
+
+def test_visitor_above_its_rate_is_refused_alone(
+    broker: KafkaSettings, redis_settings: RedisSettings, namespace: str
+) -> None:
+    with ingestion(
+        broker, redis_settings, namespace, visitor_events_per_s=0.1, visitor_burst=2
+    ) as client:
+        messages = [
+            track("ada", "a", "m-0"),
+            track("ada", "a", "m-1"),
+            track("ada", "a", "m-2"),
+            track("bob", "a", "m-3"),
+        ]
+        answer = client.post("/v1/batch", json={"batch": messages}, auth=AUTH).json()
+        assert [(r["status"], r.get("code")) for r in answer["results"]] == [
+            ("accepted", None),
+            ("accepted", None),
+            ("rejected", "rate_limited"),
+            ("accepted", None),
+        ]
+        single = client.post("/v1/track", json=track("ada", "a", "m-4"), auth=AUTH)
+        assert (single.status_code, int(single.headers["retry-after"]) > 0) == (429, True)
+        # An accepted message is a duplicate, whatever the rate says; a refused one is not known.
+        time.sleep(0.3)
+        again = client.post(
+            "/v1/batch", json={"batch": [messages[0], messages[2]]}, auth=AUTH
+        ).json()
+        assert [r["status"] for r in again["results"]] == ["duplicate", "rejected"]
+        history = client.post(
+            "/v1/import", json={"batch": [track("ada", "a", "m-5")]}, auth=AUTH
+        ).json()
+        assert history["accepted"] == 1
+
+
+def test_a_page_s_key_is_charged_by_records(
+    broker: KafkaSettings, redis_settings: RedisSettings, namespace: str
+) -> None:
+    def order(user: str, products: int) -> dict[str, Any]:
+        return {
+            "userId": user,
+            "event": "Order Completed",
+            "properties": {"products": ["p"] * products},
+        }
+
+    page = ("in-the-page", "")
+    limits = {
+        "browser_keys": SecretStr(f"page:{page[0]}"),
+        "browser_key_records_per_s": 0.1,
+        "browser_key_burst": 30,
+        "browser_visitor_records_per_s": 0.1,
+        "browser_visitor_burst": 12,
+    }
+    with ingestion(broker, redis_settings, namespace, **limits) as client:
+
+        def answered(auth: tuple[str, str], *orders: tuple[str, int]) -> int | list[str]:
+            batch = [{"type": "track", **order(*each)} for each in orders]
+            answer = client.post("/v1/batch", json={"batch": batch}, auth=auth)
+            return verdicts(answer) if answer.status_code == 200 else answer.status_code
+
+        assert answered(page, ("ada", 8), ("ada", 5), ("bob", 9)) == [
+            "accepted", "rejected", "accepted",
+        ]  # fmt: skip
+        assert answered(page, ("eve", 9)) == 429
+        assert answered(AUTH, ("ada", 100), ("ada", 100)) == ["accepted"] * 2
