@@ -126,11 +126,13 @@ def database(servers: Servers, directory: Path) -> Iterator[str]:
 
 class Outside:
     """Processes that a stack's supervisor does not run, such as the servers that it finds by its
-    environment. `children` has their names; what dies of them is started again.
+    environment. `children` has their names; what dies of them is started again, unless it is held.
     """
 
     def __init__(self, environment: Mapping[str, str], children: Mapping[str, Child]) -> None:
         self.environment, self.children = environment, children
+        # Those that are not started again for now.
+        self.held: set[str] = set()
         self._ended = threading.Event()
         self._starting = threading.Thread(target=self._run, name="servers")
 
@@ -145,9 +147,18 @@ class Outside:
 
     def _run(self) -> None:
         while not self._ended.wait(0.1):
-            for child in self.children.values():
-                if not child.alive:
+            for name, child in self.children.items():
+                if not child.alive and name not in self.held:
                     child.launch()
+
+    @contextmanager
+    def holding(self, name: str) -> Iterator[None]:
+        """What dies within the block stays dead until its end."""
+        self.held.add(name)
+        try:
+            yield
+        finally:
+            self.held.discard(name)
 
     @contextmanager
     def watched(self) -> Iterator["Outside"]:

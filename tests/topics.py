@@ -1,5 +1,5 @@
-"""Topics of tests: delete them, make them anew under their old names, find their leaders, and what
-a group has not committed.
+"""Topics of tests: delete them, make them anew under their old names, find their leaders, what a
+group has not committed, and what one of its members reads.
 """
 
 import time
@@ -76,6 +76,21 @@ def uncommitted(settings: KafkaSettings, group: str, names: Sequence[str]) -> in
             end.offset - max(0, committed[partition].offset if partition in committed else 0)
             for partition, end in ends.items()
         )
+    finally:
+        admin.close()
+
+
+def partitions_of(settings: KafkaSettings, group: str, instance_id: str) -> set[tuple[str, int]]:
+    """The topics and numbers of the partitions that a member of the group has."""
+    admin = KafkaAdminClient(**connection(settings))
+    try:
+        return {
+            (topic["topic"], number)
+            for member in admin.describe_groups([group])[group]["members"]
+            if member["group_instance_id"] == instance_id
+            for topic in member["member_assignment"]["assigned_partitions"]
+            for number in topic["partitions"]
+        }
     finally:
         admin.close()
 

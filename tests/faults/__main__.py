@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ from tests.e2e.stack import START_LIMIT_S
 from tests.faults.case import BROKER, Case
 from tests.faults.replicas import SEVERAL
 from tests.faults.run import PATIENCE_S, run
+from tests.faults.troubles import TROUBLES
+from tests.faults.troubles.networks import Networks, enter_own_network
 from tests.servers import VARIABLE, Embedded, Real, chosen
 
 # So that there are runs to be interrupted.
@@ -55,6 +58,13 @@ KILLS = {"services": 10, "redis": 3, "postgresql": 3, BROKER: 3}
     is_flag=True,
     help=f"Run {', '.join(f'{count} {name}' for name, count in SEVERAL.items())}.",
 )
+@click.option(
+    "--trouble",
+    type=click.Choice([*TROUBLES]),
+    help="What befalls the stack, with replicas and on real servers, instead of the kills.",
+)
+@click.option("--strikes", type=click.IntRange(1), help="Only so many strikes of the trouble.")
+@click.option("--beside", default="", help="The other commit that runs, for --trouble versions.")
 @click.option("--rate", type=float, default=300.0, show_default=True, help="Events a second.")
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option(
@@ -87,6 +97,9 @@ def main(
     killed: tuple[str, ...],
     kills: int | None,
     replicas: bool,
+    trouble: str | None,
+    strikes: int | None,
+    beside: str,
     rate: float,
     seed: int,
     servers: str | None,
@@ -100,7 +113,13 @@ def main(
     \b
     Example:  make faults FAULTS_ARGS="--servers real --replicas --brokers 3 --kill all"
     """
+    if trouble:
+        if lacking := TROUBLES[trouble](beside).lacking():
+            raise click.UsageError(f"--trouble {trouble}: {lacking}")
+        if TROUBLES[trouble] is Networks:
+            enter_own_network(sys.argv[1:])
     try:
+        servers = Real.kind if trouble else servers
         kind = chosen({**os.environ, VARIABLE: servers} if servers else os.environ)
         told = kind.versions
     except StartError as error:
@@ -123,10 +142,13 @@ def main(
         times,
         rate=rate,
         seed=seed,
-        settings=TRAINING,
+        settings={} if trouble else TRAINING,
         brokers=brokers,
-        replicas=SEVERAL if replicas else {},
+        replicas=SEVERAL if replicas or trouble else {},
         pauses_s=pauses,
+        trouble=trouble or "",
+        strikes=strikes,
+        beside=beside,
     )
     click.echo(f"on {told}", err=True)
     start = time.monotonic()
@@ -145,8 +167,8 @@ def main(
 
 
 def _limit_s(case: Case) -> float:
-    """The start, twice the load's time (kills may be late), and each wait for what must follow."""
-    return START_LIMIT_S + 2 * case.seconds + 5 * PATIENCE_S
+    """The start, the load's time, and each wait for what must follow."""
+    return START_LIMIT_S + case.limit_s + 5 * PATIENCE_S
 
 
 @contextmanager

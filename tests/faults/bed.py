@@ -1,6 +1,6 @@
 """The bed of a fault test: a stack with its servers, and further processes of its services."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,23 +10,24 @@ from pydantic import SecretStr
 from slipstream.broker.topics import physical
 from slipstream.chassis.settings import KafkaSettings, LakeSettings, RedisSettings
 from slipstream.contracts.services import SERVICES
-from slipstream.contracts.topics import CATALOG, INTERACTIONS, RECOMMENDATIONS
+from slipstream.contracts.topics import CATALOG, INTERACTIONS, PEOPLE, RECOMMENDATIONS
 from tests.e2e.stack import Stack, running
 from tests.faults.case import Case
 from tests.faults.reckoning import Stores
-from tests.faults.replicas import FIRST_REPLICA, replicas
+from tests.faults.replicas import FIRST_REPLICA, Launch, replicas
 from tests.servers import Outside, Servers, outside
 from tests.topics import uncommitted
 
 # Topics that features commits.
-_COMMITTED = (INTERACTIONS, CATALOG, RECOMMENDATIONS)
+_COMMITTED = (INTERACTIONS, CATALOG, PEOPLE, RECOMMENDATIONS)
 
 
 class Bed:
-    """A running stack and its further processes, by the names of their processes."""
+    """A running stack and its further processes. `servers` are those of the stack."""
 
     def __init__(self, stack: Stack, further: Outside, kind: str) -> None:
-        self.stack, self._further, self._kind = stack, further, kind
+        self.stack, self.servers = stack, stack.outside
+        self._further, self._kind = further, kind
         self._clients = {
             **stack.clients,
             **{
@@ -52,11 +53,7 @@ class Bed:
 
     def unready(self) -> list[str]:
         """The processes of services that are not ready."""
-        return [
-            name
-            for name, client in self._clients.items()
-            if client.get("/health/ready").status_code != httpx.codes.OK
-        ]
+        return [name for name, client in self._clients.items() if not _is_ready(client)]
 
     def caught_up(self) -> bool:
         """Whether all that was on the topics has had its effects, and is committed."""
@@ -77,9 +74,28 @@ class Bed:
             self._clients[name].close()
 
 
+def _is_ready(client: httpx.Client) -> bool:
+    try:
+        return client.get("/health/ready").status_code == httpx.codes.OK
+    except httpx.TransportError:
+        return False
+
+
 @contextmanager
-def opened(case: Case, directory: Path, servers: Servers) -> Iterator[Bed]:
-    """A bed on `directory` and on servers of its own, for the block; then all of it is stopped."""
+def opened(
+    case: Case,
+    directory: Path,
+    servers: Servers,
+    launches: Callable[[Stack], Mapping[str, Launch]],
+) -> Iterator[Bed]:
+    """Open a bed for the block; then all of it is stopped.
+
+    Args:
+        case: Its processes, brokers and settings.
+        directory: Its folder.
+        servers: The kind of its servers, which are its own.
+        launches: Tells what differs when further processes start.
+    """
     settings = {
         "SLIPSTREAM_TRAINING__NEW_EVENTS": "0",
         **(FIRST_REPLICA if case.replicas else {}),
@@ -88,7 +104,7 @@ def opened(case: Case, directory: Path, servers: Servers) -> Iterator[Bed]:
     with (
         outside(servers, directory / "servers", case.brokers) as found,
         running(directory, found, **settings) as stack,
-        replicas(stack, case.replicas, settings, {}) as further,
+        replicas(stack, case.replicas, settings, launches(stack)) as further,
     ):
         assert stack.clients.keys() == SERVICES.keys()
         bed = Bed(stack, further, servers.kind)

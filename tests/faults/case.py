@@ -21,6 +21,9 @@ class Case:
             interactions, each in turn.
         replicas: Processes by service; one of those that are not named.
         pauses_s: What was killed may start again after one of these.
+        trouble: What befalls the stack instead of the kills (`tests.faults.troubles`).
+        strikes: How many of its strikes, from the first; None: all.
+        beside: The commit of the other version, where two run side by side.
     """
 
     seconds: float
@@ -31,6 +34,14 @@ class Case:
     brokers: int = 1
     replicas: Mapping[str, int] = field(default_factory=dict)
     pauses_s: tuple[float, ...] = (0.0,)
+    trouble: str = ""
+    strikes: int | None = None
+    beside: str = ""
+
+    @property
+    def limit_s(self) -> float:
+        """How long events come at most, since kills may be late, and troubles take their time."""
+        return self.seconds + 1_200 if self.trouble else 2 * self.seconds
 
     def processes(self, service: str) -> list[str]:
         """The names of a service's processes."""

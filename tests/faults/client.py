@@ -11,7 +11,8 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from queue import Empty, Queue
 from urllib.parse import urlsplit
 
@@ -50,6 +51,21 @@ class Client:
         self.unacknowledged: list[Sent] = []
         self.rejected: list[str] = []
         self.figures: Counter[str] = Counter()
+        self._kept_back: Callable[[Sent], bool] = lambda sent: False
+        self._kept: list[Sent] = []
+
+    @contextmanager
+    def keeping_back(self, which: Callable[[Sent], bool]) -> Iterator[None]:
+        """Send such messages only after the block, unless they are under way already."""
+        self._kept_back = which
+        try:
+            yield
+        finally:
+            self._kept_back = lambda sent: False
+            with self._lock:
+                kept, self._kept = self._kept, []
+            for start in range(0, len(kept), LARGEST_BATCH):
+                self._waiting.put(kept[start : start + LARGEST_BATCH])
 
     def run(
         self,
@@ -103,7 +119,15 @@ class Client:
                     if self._ended.is_set():
                         return
                     continue
-                self._send(http, batch, chance)
+                if now := [sent for sent in batch if not self._keep_back(sent)]:
+                    self._send(http, now, chance)
+
+    def _keep_back(self, sent: Sent) -> bool:
+        if not self._kept_back(sent):
+            return False
+        with self._lock:
+            self._kept.append(sent)
+        return True
 
     def _send(self, http: httpx.Client, batch: Sequence[Sent], chance: random.Random) -> None:
         body = orjson.dumps({"batch": [sent.message for sent in batch]})

@@ -71,6 +71,7 @@ class Killer(threading.Thread):
         # the longest that a name had no process that ran; how long it takes to be ready is its own
         # affair
         self.slowest_restart_s = 0.0
+        self.failure = ""
 
     @property
     def busy(self) -> bool:

@@ -31,7 +31,7 @@ class Result:
         rows = [
             ("servers", self.servers),
             ("kills", ", ".join(f"{name} ×{count}" for name, count in sorted(self.kills.items()))),
-            ("down at most", f"{self.slowest_restart_s:.1f} s until a new process"),
+            ("down at most", f"{self.slowest_restart_s:.1f} s until {self._recovery}"),
             (
                 "under load",
                 f"{figures['seconds']:,} s, "
@@ -70,6 +70,10 @@ class Result:
             ),
         ]
         return "\n".join(f"{name:<24} {value}" for name, value in rows)
+
+    @property
+    def _recovery(self) -> str:
+        return "all were ready again" if self.case.trouble else "a new process"
 
     def _runs(self) -> list[str]:
         prefix = "training_runs_"

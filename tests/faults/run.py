@@ -3,6 +3,8 @@
 import signal
 import time
 from collections import Counter
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from tests.faults.client import Client
 from tests.faults.killer import Killer
 from tests.faults.reckoning import reckon
 from tests.faults.result import Result
+from tests.faults.trouble import Strikes, Trouble
+from tests.faults.troubles import TROUBLES
 from tests.servers import Servers
 from tests.topics import leaders
 
@@ -25,24 +29,26 @@ def run(case: Case, directory: Path, servers: Servers) -> Result:
     """Start a stack on `directory` and on servers of its own, do it, and compare. All is stopped
     when this returns.
     """
-    with opened(case, directory, servers) as bed:
+    trouble = TROUBLES[case.trouble](case.beside) if case.trouble else Trouble()
+    with ExitStack() as prepared:
+        settings = trouble.prepare(directory, prepared)
+        case = replace(case, settings={**case.settings, **settings})
+        bed = prepared.enter_context(
+            opened(case, directory, servers, lambda stack: trouble.surround(stack, prepared))
+        )
         client = Client(bed.urls("ingestion"), bed.stack.write_key, case.seed, case.rate)
-        killer = _killer(case, bed)
-        killer.start()
-        client.run(case.seconds, PATIENCE_S, lambda: killer.busy)
-        killer.end()
+        troubler = _troubler(case, trouble, bed, client)
+        troubler.start()
+        client.run(case.seconds, PATIENCE_S, lambda: troubler.busy, at_most_s=case.limit_s)
+        troubler.end()
         wait_for(lambda: not bed.unready(), "every process to be ready again", PATIENCE_S)
         wait_for(bed.caught_up, "features to have caught up", PATIENCE_S)
         runs = _runs(bed)
-        findings = reckon(bed.stores, client.acknowledged, client.unacknowledged)
+        findings = reckon(bed.stores, client.acknowledged, client.unacknowledged, len(client.urls))
         for rejected in client.rejected:
             findings.say("rejected", rejected)
-        for name, count in killer.left.items():
-            times = case.kills_of_processes[name]
-            findings.say(
-                "not killed as often as it should be",
-                f"{name}: {times - count} of {times}",
-            )
+        for name, count in troubler.left.items():
+            findings.say("not brought about", f"{name}: {count} times {troubler.failure}")
         for one in filter(_under_way, runs):
             findings.say("training run that does not go on", str(one))
         figures = {**client.figures, **findings.figures, "acknowledged": len(client.acknowledged)}
@@ -53,7 +59,13 @@ def run(case: Case, directory: Path, servers: Servers) -> Result:
         if status := bed.stack.stop(signal.SIGTERM):
             findings.say("exit status", str(status))
     told = servers.versions + (f"; {case.brokers} brokers" if case.brokers > 1 else "")
-    return Result(case, told, dict(killer.kills), killer.slowest_restart_s, figures, findings)
+    return Result(case, told, dict(troubler.kills), troubler.slowest_restart_s, figures, findings)
+
+
+def _troubler(case: Case, trouble: Trouble, bed: Bed, client: Client) -> Strikes | Killer:
+    if not case.trouble:
+        return _killer(case, bed)
+    return Strikes(trouble, trouble.strikes[: case.strikes], bed, client)
 
 
 def _killer(case: Case, bed: Bed) -> Killer:

@@ -1,0 +1,38 @@
+"""Each trouble at its shortest: its first strike. `make faults FAULTS_ARGS="--trouble …"` is the
+long one.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.faults.case import Case
+from tests.faults.replicas import SEVERAL
+from tests.faults.run import run
+from tests.faults.troubles import TROUBLES
+from tests.faults.troubles.networks import Networks
+from tests.servers import Servers
+
+pytestmark = pytest.mark.servers("real")
+
+
+@pytest.mark.parametrize("trouble", ["frozen", "cut-log", "failover", "disks"])
+def test_every_acknowledged_event_counts_once_after_a_trouble(
+    trouble: str, tmp_path: Path, servers: Servers
+) -> None:
+    if lacking := TROUBLES[trouble]().lacking():
+        pytest.skip(lacking)
+    case = Case(10, {}, rate=150, replicas=SEVERAL, trouble=trouble, strikes=1)
+    result = run(case, tmp_path, servers)
+    assert result.faults == [], result.table()
+
+
+def test_every_acknowledged_event_counts_once_after_features_was_cut_off() -> None:
+    if lacking := Networks().lacking():
+        pytest.skip(lacking)
+    command = [sys.executable, "-m", "tests.faults", "--trouble", "networks"]
+    options = ["--strikes", "1", "--seconds", "10", "--rate", "150"]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,92 @@
+"""What may befall a bed beside SIGKILL, and the thread that brings it about."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from tests.e2e.stack import Stack
+from tests.faults.bed import Bed
+from tests.faults.client import Client
+from tests.faults.replicas import Launch
+
+APART_S = 5.0
+
+
+class Trouble:
+    """A kind of fault, which strikes a bed several times. A subclass says what that is.
+
+    `strikes` names each of them, in their order. `beside` is the commit of another version, for
+    those that run one.
+    """
+
+    strikes: tuple[str, ...] = ()
+
+    def __init__(self, beside: str = "") -> None:
+        self.beside = beside
+
+    def lacking(self) -> str:
+        """What this machine lacks for it, with the way to get it; empty when it can be done."""
+        return ""
+
+    def prepare(self, directory: Path, opened: ExitStack) -> Mapping[str, str]:
+        """Make what must be there before the servers start; `opened` undoes it at the end.
+
+        Returns the settings of the whole stack that differ.
+        """
+        return {}
+
+    def surround(self, stack: Stack, opened: ExitStack) -> Mapping[str, Launch]:
+        """Make what must be there before the further processes start; `opened` undoes it.
+
+        Returns what differs when they start, by name.
+        """
+        return {}
+
+    def strike(self, name: str, bed: Bed, client: Client) -> None:
+        """Do it, and mend it again. Services may still be about to recover then."""
+        raise NotImplementedError
+
+
+class Strikes(threading.Thread):
+    """Brings some strikes of a trouble about in turn, `APART_S` seconds apart, under load.
+
+    Between two of them every process becomes ready again. `kills` counts those that were done, and
+    `left` those that were not; `failure` is the error that ended it.
+    """
+
+    def __init__(self, trouble: Trouble, names: Sequence[str], bed: Bed, client: Client) -> None:
+        super().__init__(name="strikes", daemon=True)
+        self._trouble, self._bed, self._client = trouble, bed, client
+        self._left = list(names)
+        self._ended = threading.Event()
+        self.kills: Counter[str] = Counter()
+        self.slowest_restart_s = 0.0
+        self.failure = ""
+
+    @property
+    def busy(self) -> bool:
+        return self.is_alive() and not self._ended.is_set()
+
+    @property
+    def left(self) -> Counter[str]:
+        return Counter(self._left)
+
+    def run(self) -> None:
+        try:
+            while self._left and not self._ended.wait(APART_S):
+                self._trouble.strike(self._left[0], self._bed, self._client)
+                self.kills[self._left.pop(0)] += 1
+                since = time.monotonic()
+                while self._bed.unready() and not self._ended.wait(0.2):
+                    pass
+                self.slowest_restart_s = max(self.slowest_restart_s, time.monotonic() - since)
+        except Exception as error:  # the test reports it
+            self.failure = f"{type(error).__name__}: {error}"
+
+    def end(self) -> None:
+        """Strike no more, and wait for what is under way."""
+        self._ended.set()
+        self.join()
