@@ -8,6 +8,7 @@ import click
 from services.start import prefer_sleeping_threads, service_command
 from slipstream.contracts.services import SERVICES
 from slipstream_cli.commands.backfill import backfill
+from slipstream_cli.commands.backup import backup
 from slipstream_cli.commands.bench import bench
 from slipstream_cli.commands.dead_letters import dead_letters
 from slipstream_cli.commands.demo import demo
@@ -15,6 +16,7 @@ from slipstream_cli.commands.docs import docs
 from slipstream_cli.commands.evaluate import evaluate
 from slipstream_cli.commands.models import models
 from slipstream_cli.commands.replay import replay
+from slipstream_cli.commands.restore import restore
 from slipstream_cli.commands.runs import runs
 from slipstream_cli.commands.simulate import simulate
 from slipstream_cli.commands.up import up
@@ -32,6 +34,8 @@ COMMANDS = (
     write_keys,
     dead_letters,
     backfill,
+    backup,
+    restore,
     simulate,
     evaluate,
     bench,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.fs as pa_fs
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
@@ -166,6 +167,16 @@ class LakeReader:
         """
         opened = self._open(table, version)
         return [] if opened is None else list(opened.file_uris())
+
+    def missing_files(self, table: str, version: int) -> int:
+        """The number of a version's files that are gone, so that it can't be read whole."""
+        opened = self._open(table, version)
+        if opened is None:
+            return 0
+        with translated(f"{table} at version {version}"):
+            dataset = opened.to_pyarrow_dataset()
+            found = dataset.filesystem.get_file_info(dataset.files)
+        return sum(file.type == pa_fs.FileType.NotFound for file in found)
 
     def _open(self, table: str, version: int | None = None) -> DeltaTable | None:
         with translated(table if version is None else f"{table} at version {version}"):

@@ -47,8 +47,8 @@ _RENEWALS: Final = 5
 # Statements that change nothing.
 _READING: Final = ("SELECT", "BEGIN", "PRAGMA", "SAVEPOINT", "RELEASE", "ROLLBACK", "SHOW", "SET")
 _FENCED: Final = "slipstream_fenced"
-# The listener of each engine: MLflow shares its engines among all clients of a process.
-_GUARDS: WeakKeyDictionary[Engine, Callable[..., None]] = WeakKeyDictionary()
+# The listeners of each engine by service: MLflow shares its engines among all clients of a process.
+_GUARDS: WeakKeyDictionary[Engine, dict[str, Callable[..., None]]] = WeakKeyDictionary()
 
 
 class LeaseHeldError(StandbyError):
@@ -177,21 +177,23 @@ class Lease:
         """
 
         def fence(connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
-            if not connection.info.get(_FENCED) and not statement.lstrip().upper().startswith(
-                _READING
-            ):
-                self._fence(connection)
-                connection.info[_FENCED] = True
+            fenced: set[str] = connection.info.setdefault(_FENCED, set())
+            if self._service in fenced or statement.lstrip().upper().startswith(_READING):
+                return
+            self._fence(connection)
+            fenced.add(self._service)
 
-        if engine in _GUARDS:
-            event.remove(engine, "before_cursor_execute", _GUARDS[engine])
-        else:
+        if engine not in _GUARDS:
             event.listen(engine, "begin", _forget)
+        guards = _GUARDS.setdefault(engine, {})
+        if self._service in guards:
+            event.remove(engine, "before_cursor_execute", guards[self._service])
         event.listen(engine, "before_cursor_execute", fence)
-        _GUARDS[engine] = fence
+        guards[self._service] = fence
 
     def _take(self, connection: Connection) -> None:
-        connection.info[_FENCED] = True  # this transaction itself needs no lease
+        # This transaction itself needs no lease.
+        connection.info.setdefault(_FENCED, set()).add(self._service)
         row = connection.execute(select(self._table)).one_or_none()
         if row is None:
             values = {"term": 1, "beat": 0}

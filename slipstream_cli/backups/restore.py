@@ -1,0 +1,213 @@
+"""Restoring of a backup into databases and the folder of models."""
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from services.training.mlflow_connection import MlflowConnection
+from services.training.settings import TrainingSettings
+from slipstream.stores import metadata, sql_rows
+from slipstream.stores.lake_reader import LakeReader
+from slipstream.stores.lease import Lease, LeaseHeldError
+from slipstream.stores.migrations import migrate
+from slipstream_cli.backups.erased import erased_visitors
+from slipstream_cli.backups.manifest import BackupError, BackupManifest
+from slipstream_cli.backups.places import (
+    MIGRATIONS,
+    MLFLOW,
+    MODEL_FOLDERS,
+    OURS,
+    databases_of,
+    mlflow_uri,
+)
+
+Progress = Callable[[str], None]
+
+# MLflow's columns with addresses of files.
+_ADDRESSES: Final = ("artifact_location", "artifact_uri", "source", "storage_location")
+_MLFLOW_REVISION: Final = "alembic_version"
+# Tables whose rows mean that there is something to lose. MLflow's others have rows from the start.
+_FILLED_BY_MLFLOW: Final = ("model_versions", "runs")
+
+
+class RestoreReport(NamedTuple):
+    """What a restore has done: rows written, bundles copied, rows of erased visitors deleted."""
+
+    rows: int
+    bundles: int
+    erased_visitors: int
+    erased_rows: int
+
+
+def restore(
+    settings: TrainingSettings,
+    folder: Path,
+    manifest: BackupManifest,
+    overwrite: bool,
+    progress: Progress,
+) -> RestoreReport:
+    """Put a backup's rows and bundles in place of those that are there.
+
+    Each database changes in one transaction, in which erasures since the backup are applied, too.
+    Nobody sees rows of an erased visitor.
+
+    Args:
+        settings: Places to restore into.
+        folder: The backup, verified.
+        manifest: Its manifest.
+        overwrite: Replace what is there. Otherwise every database and the models must be empty.
+        progress: Gets each step.
+
+    Raises:
+        BackupError: A service runs, something is there, or the backup does not fit this program.
+        DatabaseUnavailableError, LakeUnavailableError: A store does not answer.
+    """
+    if manifest.namespace != settings.namespace:
+        raise BackupError(f"the backup is of namespace {manifest.namespace}")
+    progress("erasures in the lake")
+    erased = erased_visitors(LakeReader(settings.lake, settings.namespace))
+    databases = databases_of(settings)
+    if {copy.folder for copy in manifest.databases} != databases.keys():
+        raise BackupError(
+            "MLflow's tables are in a database of their own here and not in the backup, or the"
+            " other way round; SLIPSTREAM_TRAINING__TRACKING_URI decides"
+        )
+    with ExitStack() as stack:
+        engine = metadata.engine(settings.database)
+        stack.callback(engine.dispose)
+        for migrations in MIGRATIONS.values():
+            migrate(engine, migrations)
+        leases = [stack.enter_context(_held(service, settings, progress)) for service in MIGRATIONS]
+        progress("MLflow's tables")
+        root = settings.artifacts.directory.absolute()
+        MlflowConnection(mlflow_uri(settings), root / "experiments", 0.0).open()
+        engines = {OURS: engine}
+        if MLFLOW in databases:
+            engines[MLFLOW] = metadata.engine(databases[MLFLOW])
+            stack.callback(engines[MLFLOW].dispose)
+        for one in engines.values():
+            _refuse_unfit(sql_rows.contents_of(one), manifest, overwrite)
+            for lease in leases:
+                lease.guard(one)
+        bundles = _restore_models(folder / "models", root, overwrite, progress)
+        deleted = 0
+        for copy in manifest.databases:
+            progress(f"rows of {copy.folder}")
+            tables = [table for table in copy.tables if _is_data(table.table)]
+            change = _moved(Path(manifest.models_folder), root)
+            try:
+                deleted += sql_rows.replace_rows(
+                    engines[copy.folder], folder / copy.folder, tables, change, live_wins, erased
+                )
+            except LookupError as error:
+                raise BackupError(
+                    f"{error}: the backup was made by a newer program ({manifest.program})"
+                ) from error
+    return RestoreReport(manifest.rows, bundles, len(erased), deleted)
+
+
+def live_wins(table: str) -> bool:
+    """Whether a table's present rows are truer than a backup's: keys, audit records, erasures.
+
+    A key that was revoked since must not count again, and no record of a deed may go.
+    """
+    return table.endswith("_audit") or table.startswith(
+        ("monitoring_access", "monitoring_erasure", "monitoring_receipt")
+    )
+
+
+@contextmanager
+def _held(service: str, settings: TrainingSettings, progress: Progress) -> Iterator[Lease]:
+    """The lease of a service, held for the block, so that no instance of it runs meanwhile."""
+    engine = metadata.engine(settings.database)
+    lease = Lease(service, settings.database.lease_s)
+    deadline = time.monotonic() + 2 * settings.database.lease_s
+    while True:
+        try:
+            lease.take(engine)
+            break
+        except LeaseHeldError as error:
+            if time.monotonic() > deadline:
+                raise BackupError(f"{error}: stop the service before a restore") from error
+            progress(f"waiting: {error}")
+            time.sleep(0.5)
+    stop = threading.Event()
+    keeping = threading.Thread(target=lease.keep, args=(stop,), daemon=True)
+    keeping.start()
+    try:
+        yield lease
+    finally:
+        stop.set()
+        keeping.join()
+        lease.release()
+        engine.dispose()
+
+
+def _refuse_unfit(here: sql_rows.Contents, manifest: BackupManifest, overwrite: bool) -> None:
+    for copy in manifest.databases:
+        wanted = copy.revisions.get(_MLFLOW_REVISION)
+        found = here.revisions.get(_MLFLOW_REVISION, wanted)
+        if wanted and found != wanted:
+            raise BackupError(
+                f"MLflow's tables have revision {found} here and {wanted} in the backup: restore"
+                f" with the version of the program that made it ({manifest.program}), then update"
+            )
+    filled = [
+        table
+        for table, rows in here.rows.items()
+        if rows
+        and _is_data(table)
+        and (table.startswith(("training_", "monitoring_", "gate_")) or table in _FILLED_BY_MLFLOW)
+    ]
+    if filled and not overwrite:
+        raise BackupError(
+            f"there are rows in {', '.join(filled)}: --overwrite replaces what is there"
+        )
+
+
+def _is_data(table: str) -> bool:
+    """Whether a table's rows are restored: not the lease, nor the revision of the schema."""
+    return not table.endswith("_lease") and not sql_rows.is_revision(table)
+
+
+def _moved(before: Path, after: Path) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """A function that changes the addresses of files in a row to those of another folder."""
+
+    def moved(row: dict[str, Any]) -> dict[str, Any]:
+        changed = {
+            name: row[name].replace(before.as_uri(), after.as_uri())
+            for name in _ADDRESSES
+            if isinstance(row.get(name), str)
+        }
+        return {**row, **changed}
+
+    return moved
+
+
+def _restore_models(source: Path, root: Path, overwrite: bool, progress: Progress) -> int:
+    """Copy bundles, reports and MLflow's files; returns the number of bundles.
+
+    A directory appears whole, as `Artifacts` makes them. Bundles that the backup lacks stay.
+    """
+    copied = 0
+    for name in MODEL_FOLDERS:
+        target = root / name
+        if not overwrite and target.is_dir() and any(target.iterdir()) and name == "bundles":
+            raise BackupError(f"there are bundles in {target}: --overwrite replaces what is there")
+        target.mkdir(parents=True, exist_ok=True)
+        for entry in sorted((source / name).glob("*")):
+            progress(f"models: {name}/{entry.name}")
+            partial = target / f".{entry.name}.restored"
+            shutil.rmtree(partial, ignore_errors=True)
+            if entry.is_dir():
+                shutil.copytree(entry, partial)
+                shutil.rmtree(target / entry.name, ignore_errors=True)
+            else:
+                shutil.copy2(entry, partial)
+            partial.replace(target / entry.name)
+            copied += name == "bundles"
+    return copied

@@ -1,0 +1,95 @@
+"""`slipstream restore`: a backup into the database and the folder of models."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from slipstream_cli.options import data_dir_option, json_out, write_json
+
+if TYPE_CHECKING:
+    from slipstream_cli.backups.lake_check import LakeStanding
+
+
+@click.command(short_help="Restore a backup, and apply the erasures since.")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--overwrite",
+    is_flag=True,
+    help="Replace the rows and bundles that are there. Default: refuse where there are any.",
+)
+@click.option(
+    "--check", is_flag=True, help="Only check the backup's files and the lake; change nothing."
+)
+@data_dir_option(
+    "Data folder of the stack that is restored, where the environment names no other places."
+)
+@json_out
+def restore(
+    folder: Path, overwrite: bool, check: bool, data_dir: Path, json_path: Path | None
+) -> None:
+    """Restore the backup in FOLDER into the database and the folder of models.
+
+    Stop training and monitoring first: a restore takes their leases, and refuses while they run.
+    Each database changes in one transaction. Visitors whose erasure the lake knows of are deleted
+    again in it, also where they asked after the backup. Access keys, audit records and erasure
+    receipts that are there stay, so that no revoked key counts again.
+
+    The lake stays as it is, and is checked: can the versions of the backup still be read? Redis is
+    rebuilt from the lake afterwards, by `slipstream backfill`.
+
+    \b
+    Example:  slipstream restore backups/2026-11-26 --check
+              slipstream restore backups/2026-11-26
+              slipstream restore backups/2026-11-26 --overwrite
+    """
+    from slipstream.chassis.dependencies import DependencyUnavailableError
+    from slipstream.contracts.times import format_time
+    from slipstream_cli.backups.lake_check import lake_standings
+    from slipstream_cli.backups.manifest import BackupError, verified
+    from slipstream_cli.backups.places import settings_of
+    from slipstream_cli.backups.restore import restore as run
+    from slipstream_cli.local.terminal import Terminal
+    from slipstream_cli.output import show_facts
+
+    terminal, settings = Terminal(), settings_of(data_dir)
+    report = None
+    try:
+        manifest = verified(folder, lambda name: terminal.progress(f"checksum of {name}"))
+        lake = lake_standings(settings.lake, manifest)
+        if not check:
+            report = run(settings, folder, manifest, overwrite, terminal.progress)
+    except (BackupError, DependencyUnavailableError) as error:
+        raise click.ClickException(str(error)) from error
+    finally:
+        terminal.progress("")
+    facts = [
+        ("backup", f"{folder}, taken at {format_time(manifest.taken_at)}"),
+        ("files", "all there, with the checksums of the backup"),
+        *((f"lake {it.pointer.table}", _standing(it)) for it in lake),
+    ]
+    if report is not None:
+        facts += [
+            ("restored", f"{report.rows:,} rows, {report.bundles:,} bundles"),
+            (
+                "erased",
+                f"{report.erased_rows:,} rows of {report.erased_visitors:,} visitors that asked",
+            ),
+            ("next", "start training and monitoring; `slipstream backfill` if Redis is lost, too"),
+        ]
+    show_facts(facts)
+    write_json(
+        json_path,
+        {
+            "taken_at": manifest.taken_at,
+            "lake": [{**it.pointer.model_dump(), "readable": it.readable} for it in lake],
+            "restored": report._asdict() if report else None,
+        },
+    )
+
+
+def _standing(it: "LakeStanding") -> str:
+    version = f"version {it.pointer.version}"
+    if not it.readable:
+        return f"{version} can't be read: {it.reason}"
+    return f"{version} can be read; the newest is {it.newest}"
