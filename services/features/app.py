@@ -7,9 +7,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from fastapi import FastAPI
 
 from services.features import api
+from services.features.metrics import RedisMetrics
 from services.features.reads.feast import Planner
 from services.features.settings import FeaturesSettings
 from services.features.stream.materializer import Materializer
+from services.features.stream.redis_upkeep import watch_redis
 from services.features.stream.upkeep import keep_lake
 from slipstream.broker.producer import open_producer
 from slipstream.chassis.app import create_service
@@ -73,6 +75,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             app.state.health.add(name, check)
         stack.push_async_callback(app.state.workers.stop)
         app.state.workers.start("materializer", materializer.run)
+        measured = RedisMetrics(app.state.metrics.registry)
+        app.state.workers.start("redis-memory", lambda stop: watch_redis(store, measured, stop))
         app.state.workers.start(
             "lake-upkeep", lambda stop: keep_lake(lake, settings.features, stop)
         )

@@ -1,4 +1,4 @@
-"""Metrics of the materializer, beside those that the chassis keeps for every service."""
+"""Metrics of features, beside those that the chassis keeps for every service."""
 
 from typing import Final
 
@@ -64,5 +64,19 @@ class FeaturesMetrics:
         self.unconfirmed_commits = Counter(
             "slipstream_features_unconfirmed_commits_total",
             "Commits of offsets whose effects Redis did not confirm as durable in time",
+            registry=registry,
+        )
+
+
+class RedisMetrics:
+    """The memory of Redis, as each replica sees it; one instance per registry."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.memory = Gauge(
+            "slipstream_redis_memory_bytes", "Memory that Redis uses", registry=registry
+        )
+        self.memory_limit = Gauge(
+            "slipstream_redis_memory_limit_bytes",
+            "maxmemory of Redis; 0: no limit",
             registry=registry,
         )

@@ -18,6 +18,12 @@ class FeaturesSection(Section):
     item_ttl_days: float = Field(
         180, gt=0, description="time after an item's last event at which Redis drops the state"
     )
+    user_ttl_days: float = Field(
+        730,
+        gt=0,
+        description="time after a user's last traits at which Redis drops them, and with them that "
+        "a server has named the user: then a page may change and link it",
+    )
     trending_half_life_hours: float = Field(
         24,
         gt=0,
@@ -112,4 +118,5 @@ class FeaturesSettings(IngressSettings):
             int(self.features.visitor_ttl_days * DAY_MS),
             int(self.features.item_ttl_days * DAY_MS),
             self.features.trending_half_life_hours * HOUR_MS,
+            int(self.features.user_ttl_days * DAY_MS),
         )

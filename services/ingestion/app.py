@@ -132,6 +132,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             log_id=lambda: producer.topic_id(INTERACTIONS)[-8:],
         )
         stack.push_async_callback(store.aclose)
+        await store.refuse_eviction()
         stored_keys = WriteKeyStore(settings.redis, settings.namespace)
         stack.push_async_callback(stored_keys.aclose)
         health.add("redis", store.ping, required=False)

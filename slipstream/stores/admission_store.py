@@ -21,6 +21,7 @@ from redis.exceptions import NoScriptError, RedisError
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.settings import RedisSettings
 from slipstream.stores.admission_protocol import AdmissionCall, AdmissionQuery, AdmissionVerdict
+from slipstream.stores.redis_memory import redis_memory
 
 log = get_logger(__name__)
 
@@ -109,6 +110,11 @@ class AdmissionStore:
     async def ping(self) -> None:
         """Return when Redis answers; a readiness check."""
         await self._redis.ping()
+
+    async def refuse_eviction(self) -> None:
+        """Raise `RefusedSettingsError` when Redis would evict ids; one that is away passes."""
+        with suppress(RedisError, OSError):
+            redis_memory(await self._redis.info("memory"))
 
     async def aclose(self) -> None:
         """Send the marks that wait, unless Redis is away, and close."""

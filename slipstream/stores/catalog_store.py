@@ -18,8 +18,9 @@ _CHUNK: Final = 500
 class CatalogEntries:
     """The entries, for one writer. Methods raise what Redis and its client raise."""
 
-    def __init__(self, client: Any, scripts: Scripts, keys: Keys) -> None:
+    def __init__(self, client: Any, scripts: Scripts, keys: Keys, user_ttl_ms: int) -> None:
         self._redis, self._scripts, self._keys = client, scripts, keys
+        self._user_ttl_ms = user_ttl_ms
 
     def put(self, records: Sequence[StreamCatalogRecord]) -> list[bool]:
         """Keep each record, unless a newer one of its entity is kept; deletions as tombstones.
@@ -39,7 +40,7 @@ class CatalogEntries:
                         record.timestamp,
                         source,
                         offset,
-                        TOMBSTONE_TTL_MS if record.deleted else 0,
+                        self._ttl_ms(record),
                         int(record.by_browser),
                         # After an erasure a new visitor begins.
                         int(record.by_browser or record.deleted),
@@ -85,13 +86,17 @@ class CatalogEntries:
             self._redis.hget(self._keys.catalog(entity, entity_id), "record")
         )
 
+    def _ttl_ms(self, record: CatalogRecord) -> int:
+        """Time that an entry is kept, in ms; 0 for ever: an item is for as long as it is sold."""
+        if record.deleted:
+            return TOMBSTONE_TTL_MS
+        return self._user_ttl_ms if record.entity == "user" else 0
+
     def _index(self, records: Sequence[CatalogRecord]) -> None:
-        """Add the ids to the set of all ids.
+        """Add the ids of items to the set of all ids; nobody lists the users.
 
         An id stays in the set when its tombstone has expired; `items` skips it then.
         """
-        ids: dict[str, list[str]] = {}
-        for record in records:
-            ids.setdefault(record.entity, []).append(record.entity_id)
-        for entity, members in ids.items():
-            self._redis.sadd(self._keys.catalog_index(entity), *members)
+        ids = [record.entity_id for record in records if record.entity == "item"]
+        if ids:
+            self._redis.sadd(self._keys.catalog_index("item"), *ids)

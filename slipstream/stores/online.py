@@ -30,6 +30,7 @@ from slipstream.stores.keys import Keys
 from slipstream.stores.markers import MOST_HOPS, Content, state_to_read, targets_of
 from slipstream.stores.merges import WITHOUT_EFFECT, Merges
 from slipstream.stores.online_reader import OnlineReader as OnlineReader
+from slipstream.stores.redis_memory import RedisMemory, redis_memory
 from slipstream.stores.trending_list import TRENDING_KEPT as TRENDING_KEPT
 from slipstream.stores.trending_list import TrendingList
 from slipstream.stores.visitor_values import VisitorValues
@@ -60,12 +61,15 @@ class LinkResult:
 class Retention:
     """Times to live, and the half-life of trends.
 
-    A visitor or item is dropped when no event came for its time to live.
+    A visitor or item is dropped when no event came for its time to live, a user's traits when no
+    record of theirs came. With the traits Redis forgets that a server has named the user, whom no
+    page may change or link. So they are kept far longer than a visitor.
     """
 
     visitor_ttl_ms: int = 90 * DAY_MS
     item_ttl_ms: int = 180 * DAY_MS
     trending_half_life_ms: float = float(DAY_MS)
+    user_ttl_ms: int = 730 * DAY_MS
 
 
 class OnlineStore:
@@ -87,7 +91,7 @@ class OnlineStore:
         self._visitors = Visitors(values, self._merges)
         self._items = Items(client, scripts, keys, retention.item_ttl_ms)
         self._trending = TrendingList(client, scripts, keys, retention.trending_half_life_ms)
-        self._catalog = CatalogEntries(client, scripts, keys)
+        self._catalog = CatalogEntries(client, scripts, keys, retention.user_ttl_ms)
         self._checkpoints = Checkpoints(client, scripts, keys, retention.visitor_ttl_ms)
         self._durability = DurabilityQuestions(settings, keys, retention.visitor_ttl_ms)
 
@@ -269,6 +273,11 @@ class OnlineStore:
         Another thread than the writer's may ask, one at a time.
         """
         return self._durability.ask(offsets)
+
+    def memory(self) -> RedisMemory:
+        """The memory of Redis. Raises `RefusedSettingsError` when Redis would evict keys."""
+        with translated():
+            return redis_memory(self._redis.info("memory"))
 
     def close(self) -> None:
         self._redis.close()

@@ -274,3 +274,20 @@ def test_state_that_cannot_be_read_holds_nobody_else_up(store: OnlineStore, name
     )
     with pytest.raises(StoreUnavailableError, match="can't be read"):
         store.visitor("broken")
+
+
+def test_entries_of_users_expire_and_those_of_items_do_not(
+    redis_settings: RedisSettings, namespace: str
+) -> None:
+    store = OnlineStore(redis_settings, namespace, Retention(user_ttl_ms=5 * DAY_MS))
+    keys, client = Keys(namespace), store._redis
+    entries = [
+        CatalogRecord(entity="user", entity_id="u", attributes={"plan": "gold"}, timestamp=NOW),
+        CatalogRecord(entity="item", entity_id="i", timestamp=NOW),
+    ]
+    store.put_catalog([StreamCatalogRecord("c:0", at, entry) for at, entry in enumerate(entries)])
+    assert 4 * DAY_MS < client.pttl(keys.catalog("user", "u")) <= 5 * DAY_MS
+    assert client.pttl(keys.catalog("item", "i")) == -1
+    living = {key.decode() for key in client.scan_iter(f"{namespace}:*") if client.pttl(key) == -1}
+    assert living == {keys.catalog("item", "i"), keys.catalog_index("item")}
+    store.close()

@@ -59,6 +59,12 @@ class Consumers:
             offsets = admin.list_group_offsets([group])[group]
         return sum(max(0, at.offset) for place, at in offsets.items() if place.topic == topic)
 
+    @property
+    def rollbacks(self) -> float:
+        """How often a consumer found that Redis had lost writes."""
+        name = "slipstream_features_rollbacks_total"
+        return sum(run.metrics.registry.get_sample_value(name) or 0 for run in self.runs)
+
     def assert_exactly(self) -> None:
         assert_exactly(self.made, self.runs[0].store, self.runs[0].lake)
 
@@ -110,6 +116,7 @@ def test_every_consumer_reads_again_what_a_cut_file_has_lost(
         three.settle()
         until(lambda: events_online(three.runs[0].store) == 1_000)
         three.assert_exactly()
+        assert three.rollbacks == CONSUMERS, "each noticed it once"
 
 
 @pytest.mark.servers("real")

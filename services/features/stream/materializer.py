@@ -84,7 +84,7 @@ class Materializer:
         self._online = OnlineEffects(store, self._measured)
         self._asking = ThreadPoolExecutor(1, thread_name_prefix="durability")
         self._commits = DurableCommits(store, section.durable_after_s, self._asking, self._measured)
-        self._rollbacks = RollbackWatch(store)
+        self._rollbacks = RollbackWatch(store, self._measured)
         self._verify_at = 0.0
         self._announcer = FeatureAnnouncer(producer, section.feature_updates_per_s, self._measured)
         self._progress = StreamProgressReporter(self.watch, self._archive, self._measured)
@@ -103,7 +103,7 @@ class Materializer:
             TOPICS,
             GROUP,
             max_poll_records=self._settings.features.max_poll_records,
-            on_revoked=self._abandon,
+            on_revoked=self._revoked,
         )
         self.watch.begin(consumer)
         try:
@@ -125,7 +125,7 @@ class Materializer:
             if not self._commits.commit_all(consumer):
                 self._read_again(consumer)
         finally:
-            self._abandon()
+            self._revoked()
             consumer.close()
 
     def progress(self, timeout_s: float = 1.5) -> StreamProgress:
@@ -175,8 +175,8 @@ class Materializer:
             if self._outages.wait_for_lake(error, stop):
                 self._read_again(consumer)
             return
-        except StoreRolledBackError as error:
-            self._go_back(error, consumer)
+        except StoreRolledBackError:
+            self._read_again(consumer)
             return
         except StoreTooNewError:
             raise
@@ -215,15 +215,10 @@ class Materializer:
         self._verify_at = time.monotonic() + _VERIFY_EVERY_S
         try:
             self._rollbacks.verify(consumer.positions())
-        except StoreRolledBackError as error:
-            self._go_back(error, consumer)
+        except StoreRolledBackError:
+            self._read_again(consumer)
         except StoreUnavailableError:
             return
-
-    def _go_back(self, error: StoreRolledBackError, consumer: Consumer) -> None:
-        log.error("records are read again from where Redis stands", reason=str(error))
-        self._measured.rollbacks.inc()
-        self._read_again(consumer)
 
     def _read_again(self, consumer: Consumer) -> None:
         """Read again from the last commit, or from further back where Redis has lost more.
@@ -238,12 +233,16 @@ class Materializer:
         log.info("reading again from the last commit")
 
     def _abandon(self) -> None:
-        """Drop everything that is not committed; it will be read again.
-
-        Before partitions go to another member, the client's thread calls this. It sends no
-        heartbeat meanwhile, so there is no time to write.
-        """
+        """Drop everything that is not committed; it will be read again."""
         self._archive.abandon()
         self._commits.clear()
         self._repeats.forget()
+
+    def _revoked(self) -> None:
+        """Drop everything, before partitions go to another member.
+
+        The client's thread calls this. It sends no heartbeat meanwhile, so there is no time to
+        write.
+        """
+        self._abandon()
         self._rollbacks.forget()

@@ -6,8 +6,12 @@ and from a backup. Each consumer finds that out by itself, from the checkpoints 
 
 from collections.abc import Iterable, Mapping
 
+from services.features.metrics import FeaturesMetrics
+from slipstream.chassis.logging import get_logger
 from slipstream.contracts.positions import Source
 from slipstream.stores.online import CheckpointMove, OnlineStore, StoreUnavailableError
+
+log = get_logger(__name__)
 
 
 class StoreRolledBackError(StoreUnavailableError):
@@ -20,14 +24,14 @@ class RollbackWatch:
     Methods raise `StoreUnavailableError`.
     """
 
-    def __init__(self, store: OnlineStore) -> None:
-        self._store = store
+    def __init__(self, store: OnlineStore, measured: FeaturesMetrics) -> None:
+        self._store, self._measured = store, measured
         # The least that each source's checkpoint has to be. One that is unknown here was not read
         # by this consumer yet.
         self._least: dict[Source, int] = {}
 
     def forget(self) -> None:
-        """Forget the sources: partitions come or go, or are read again."""
+        """Forget the sources: partitions come or go."""
         self._least.clear()
 
     def verify(self, reached: Mapping[Source, int]) -> None:
@@ -47,8 +51,7 @@ class RollbackWatch:
             if least is None:
                 if now is None:  # A new topic, or one that an older version has read.
                     continue
-                least = reached[source]
-                self._least[source] = now
+                least = self._least[source] = reached[source]
             if now is None or now < least:
                 raise StoreRolledBackError(
                     f"Redis has lost writes: of {source.topic}:{source.partition} it has what "
@@ -70,8 +73,19 @@ class RollbackWatch:
             self._least[source] = max(offset, self._least.get(source, -1))
 
     def resume(self, sources: Iterable[Source]) -> dict[Source, int]:
-        """The offset of each source from which on effects may be missing, where that is known."""
-        by_name = {source.name: source for source in sources}
+        """The offset of each source from which on effects may be missing, where that is known.
+
+        Reading has to go on from there. Losses are logged and counted here, however they showed.
+        """
+        by_name = {source.name: source for source in {*sources, *self._least}}
         held = self._store.checkpoints([*by_name])
+        lost = sorted(
+            f"{source.topic}:{source.partition} from {held.get(source.name, 0)} to {least}"
+            for source, least in self._least.items()
+            if held.get(source.name, -1) < least
+        )
+        if lost:
+            log.error("Redis has lost writes; they are read again", lost=lost)
+            self._measured.rollbacks.inc()
         self._least = {by_name[name]: offset for name, offset in held.items()}
         return dict(self._least)

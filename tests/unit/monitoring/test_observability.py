@@ -10,6 +10,7 @@ import pytest
 import yaml
 from prometheus_client import generate_latest
 
+from services.features.metrics import FeaturesMetrics, RedisMetrics
 from slipstream.chassis.metrics import Metrics
 from slipstream.contracts.services import SERVICES
 
@@ -40,7 +41,10 @@ def test_every_alert_has_a_section_in_the_runbook(alert: dict[str, Any]) -> None
 
 @pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert["alert"])
 def test_every_alert_asks_for_metrics_that_exist(alert: dict[str, Any]) -> None:
-    exposed = generate_latest(Metrics("any").registry).decode()
+    registry = Metrics("any").registry
+    FeaturesMetrics(registry)
+    RedisMetrics(registry)
+    exposed = generate_latest(registry).decode()
     for name in re.findall(r"slipstream_\w+", alert["expr"]):
         family = re.sub(r"_(bucket|count|sum)$", "", name)
         assert f"# TYPE {family} " in exposed or f'"{family}"' in GAUGES

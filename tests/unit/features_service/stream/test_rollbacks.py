@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 
+from services.features.metrics import FeaturesMetrics
 from services.features.stream.rollbacks import RollbackWatch, StoreRolledBackError
 from slipstream.contracts.positions import Source
 from slipstream.stores.online import CheckpointMove
@@ -52,12 +54,17 @@ def redis() -> Redis:
 
 
 @pytest.fixture
-def watch(redis: Redis) -> RollbackWatch:
-    return RollbackWatch(redis)
+def measured() -> FeaturesMetrics:
+    return FeaturesMetrics(CollectorRegistry())
+
+
+@pytest.fixture
+def watch(redis: Redis, measured: FeaturesMetrics) -> RollbackWatch:
+    return RollbackWatch(redis, measured)
 
 
 def test_what_this_consumer_had_applied_and_redis_lost_is_noticed(
-    watch: RollbackWatch, redis: Redis
+    watch: RollbackWatch, redis: Redis, measured: FeaturesMetrics
 ) -> None:
     watch.verify({FIRST: 0})
     watch.advance({FIRST: 10})
@@ -66,14 +73,16 @@ def test_what_this_consumer_had_applied_and_redis_lost_is_noticed(
     redis.history.pop()
     with pytest.raises(StoreRolledBackError, match=r"interactions\.v1:0 .* 10, .* 20"):
         watch.verify({SECOND: 5})
-    assert watch.resume([FIRST, SECOND]) == {FIRST: 10}
+    for _ in range(2):
+        assert watch.resume([FIRST, SECOND]) == {FIRST: 10}
+        assert measured.rollbacks._value.get() == 1
     watch.verify({FIRST: 10})
 
 
 def test_what_another_consumer_had_committed_and_redis_lost_is_noticed(
     watch: RollbackWatch, redis: Redis
 ) -> None:
-    RollbackWatch(redis).advance({FIRST: 10})
+    RollbackWatch(redis, FeaturesMetrics(CollectorRegistry())).advance({FIRST: 10})
     with pytest.raises(StoreRolledBackError):
         watch.verify({FIRST: 15})
     assert watch.resume([FIRST]) == {FIRST: 10}
@@ -119,7 +128,8 @@ class Reader:
 
     def __init__(self, redis: Redis, committed: dict[Source, int]) -> None:
         self.redis, self.committed = redis, committed
-        self.watch, self.at = RollbackWatch(redis), dict[Source, int]()
+        self.watch = RollbackWatch(redis, FeaturesMetrics(CollectorRegistry()))
+        self.at: dict[Source, int] = {}
 
     def assign(self, sources: Sequence[Source]) -> None:
         self.watch.forget()
@@ -134,7 +144,7 @@ class Reader:
             self.watch.advance({source: stop})
         except StoreRolledBackError:
             sources = [*self.at]
-            self.assign(sources)
+            self.at = {each: self.committed[each] for each in sources}
             for each, offset in self.watch.resume(sources).items():
                 self.at[each] = min(offset, self.at[each])
             return
@@ -158,7 +168,7 @@ class Reader:
 def test_every_record_counts_once_whatever_redis_loses(steps: list[tuple[str, int, int]]) -> None:
     end = 12
     redis, committed = Redis(), {FIRST: 0, SECOND: 0}
-    RollbackWatch(redis).advance({FIRST: 0, SECOND: 0})
+    RollbackWatch(redis, FeaturesMetrics(CollectorRegistry())).advance({FIRST: 0, SECOND: 0})
     begun = len(redis.history)
     readers, sources = [Reader(redis, committed) for _ in range(2)], [FIRST, SECOND]
     for reader, source in zip(readers, sources, strict=True):

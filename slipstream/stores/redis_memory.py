@@ -1,0 +1,31 @@
+"""Memory of Redis: what it uses, its limit, and the refusal of a server that would evict keys."""
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from slipstream.chassis.dependencies import RefusedSettingsError
+
+_KEEPS: Final = "noeviction"
+
+
+class RedisMemory(NamedTuple):
+    """Bytes that Redis uses, and its `maxmemory`; None for no limit."""
+
+    used: int
+    limit: int | None
+
+
+def redis_memory(facts: Mapping[str, Any]) -> RedisMemory:
+    """The memory of a server, by the `memory` section of its INFO.
+
+    Raises `RefusedSettingsError` when the server evicts keys once its memory is full: a visitor who
+    was evicted would begin anew, and an id that was evicted would count twice. A full server that
+    evicts nothing refuses writes, which then wait.
+    """
+    policy = str(facts.get("maxmemory_policy", _KEEPS))
+    if policy != _KEEPS:
+        raise RefusedSettingsError(
+            f"Redis has maxmemory-policy {policy}, so it would drop visitors' states and message "
+            f"ids when its memory is full: set maxmemory-policy {_KEEPS}"
+        )
+    return RedisMemory(int(facts["used_memory"]), int(facts.get("maxmemory", 0)) or None)

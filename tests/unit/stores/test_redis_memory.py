@@ -1,0 +1,19 @@
+"""Memory of Redis as its INFO tells it."""
+
+import pytest
+
+from slipstream.chassis.dependencies import RefusedSettingsError
+from slipstream.stores.redis_memory import RedisMemory, redis_memory
+
+
+def test_server_without_a_limit_or_without_a_word_of_its_policy_passes() -> None:
+    assert redis_memory({"used_memory": 7}) == RedisMemory(7, None)
+    facts = {"used_memory": 7, "maxmemory": 9, "maxmemory_policy": "noeviction"}
+    assert redis_memory(facts) == RedisMemory(7, 9)
+    assert redis_memory(facts | {"maxmemory": 0}) == RedisMemory(7, None)
+
+
+@pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-lru", "volatile-ttl"])
+def test_server_that_evicts_is_refused_also_without_a_limit(policy: str) -> None:
+    with pytest.raises(RefusedSettingsError, match=f"{policy}.*set maxmemory-policy noeviction"):
+        redis_memory({"used_memory": 7, "maxmemory": 0, "maxmemory_policy": policy})
