@@ -191,6 +191,7 @@ def _entry(entity: str, row: Row, rules: PushRules, now_ms: int) -> CatalogRecor
             **{name: row[name] for name in ("available", "deleted") if name in row},
             "timestamp": timestamp,
             "source": "push",
+            "client_time": any(name in row for name in _TIMES),
         }
     )
 

@@ -225,6 +225,7 @@ def _identify(
                 timestamp=timestamp,
                 source=origin.source,
                 by_browser=origin.browser,
+                client_time=message.get(_time_field(message)) is not None,
             )
         )
     return records

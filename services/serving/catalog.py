@@ -1,7 +1,7 @@
 """The catalogue in memory: availability and attributes of items, and items that are alike.
 
 Filled from a snapshot in the online store and from `catalog.v1`, in any order: for each item the
-record of the latest `timestamp` counts.
+newest record counts, by its place in the log.
 """
 
 import heapq
@@ -19,7 +19,7 @@ import orjson
 from numpy.typing import NDArray
 
 from services.serving.model_holder import Model
-from slipstream.contracts.events import CatalogRecord
+from slipstream.contracts.positions import CatalogPlace, StreamCatalogRecord
 from slipstream.contracts.times import parse_iso
 
 # Attributes that identify an item rather than describe it.
@@ -36,7 +36,7 @@ _SURPLUS = 1_000
 @dataclass(slots=True)
 class _Item:
     attributes: bytes
-    timestamp: int
+    place: CatalogPlace
     hidden: bool
     expires_at: float
 
@@ -62,18 +62,19 @@ class Catalog:
     def __contains__(self, item_id: str) -> bool:
         return item_id in self._items
 
-    def apply(self, record: CatalogRecord) -> None:
+    def apply(self, entry: StreamCatalogRecord) -> None:
         """Take in a record about an item. Older records, and those about users, change nothing."""
+        record = entry.record
         if record.entity != "item":
             return
         with self._lock:
             known = self._items.get(record.entity_id)
-            if known is not None and known.timestamp > record.timestamp:
+            if known is not None and not entry.place.replaces(known.place):
                 return
             attributes = orjson.dumps(record.attributes)
             expires_at = _milliseconds(record.attributes.get("expires_at"))
             item = _Item(
-                attributes, record.timestamp, record.deleted or not record.available, expires_at
+                attributes, entry.place, record.deleted or not record.available, expires_at
             )
             if known is None or known.attributes != attributes:
                 self._describe(record.entity_id, known, record.attributes)

@@ -16,7 +16,7 @@ from slipstream.broker.loop import observe
 from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.metrics import Metrics
-from slipstream.contracts.events import CatalogRecord
+from slipstream.contracts.positions import StreamCatalogRecord
 
 log = get_logger(__name__)
 
@@ -31,7 +31,7 @@ class CatalogFeed:
     def __init__(
         self,
         catalog: Catalog,
-        snapshot: Callable[[], Iterable[CatalogRecord]],
+        snapshot: Callable[[], Iterable[StreamCatalogRecord]],
         consumer: Callable[[], Consumer],
         chassis: Metrics,
         measured: ServingMetrics,
@@ -49,10 +49,10 @@ class CatalogFeed:
         """
         if self._first_tried is None:
             self._first_tried = time.monotonic()
-        for record in self._snapshot():
+        for entry in self._snapshot():
             if stop.is_set():
                 return
-            self._catalog.apply(record)
+            self._catalog.apply(entry)
         self._measured.catalog_items.set(len(self._catalog))
         self._snapshot_taken.set()
         log.info("catalogue loaded", items=len(self._catalog))
@@ -84,7 +84,7 @@ class CatalogFeed:
 
     def _take(self, batch: Batch) -> None:
         for message in batch.messages:
-            self._catalog.apply(message.record)
+            self._catalog.apply(StreamCatalogRecord(*message.position, message.record))
         if batch:
             observe(batch, self._chassis)
             self._measured.catalog_items.set(len(self._catalog))

@@ -104,6 +104,9 @@ class CatalogRecord(Record):
 
     `by_browser` marks what came with a key that web pages show to everyone. Such a record neither
     links a visitor who has been a user, nor replaces what a server said of a user.
+
+    Of two records, the later one in the log counts, whatever clocks say. `client_time` marks a
+    `timestamp` that the client has told; between two such records it decides.
     """
 
     entity: Literal["item", "user", "identity"]
@@ -114,6 +117,7 @@ class CatalogRecord(Record):
     timestamp: Millis
     source: str = ""
     by_browser: bool = False
+    client_time: bool = False
 
 
 class DeadLetter(Record):

@@ -4,8 +4,10 @@ Offsets count within a source: one partition of one incarnation of a topic. A to
 and made again has a new id, so its records never share a position with those before.
 """
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from operator import attrgetter
+from typing import NamedTuple, Protocol, TypeVar
 
 from slipstream.contracts.events import CatalogRecord, Interaction
 
@@ -60,9 +62,57 @@ class StreamInteraction(NamedTuple):
     interaction: Interaction
 
 
+class CatalogPlace(NamedTuple):
+    """Place of a catalogue record among those of the same entity.
+
+    Of two records the later one in a log counts, so that the clocks of two replicas of ingestion
+    decide nothing. Times decide where clients have told both, and between logs. `put_newer.lua` has
+    the rule, too.
+    """
+
+    source: str
+    offset: int
+    timestamp: int
+    client_time: bool
+
+    def replaces(self, held: "CatalogPlace") -> bool:
+        """Whether a record here takes the place of the one that is kept."""
+        if self.source != held.source or not self.source:
+            return self.timestamp >= held.timestamp
+        if self.client_time and held.client_time:
+            return (self.timestamp, self.offset) > (held.timestamp, held.offset)
+        return self.offset > held.offset
+
+
 class StreamCatalogRecord(NamedTuple):
     """A catalogue record with its position in the stream."""
 
     source: str
     offset: int
     record: CatalogRecord
+
+    @property
+    def place(self) -> "CatalogPlace":
+        """What decides whether this replaces another record of the same entity."""
+        record = self.record
+        return CatalogPlace(self.source, self.offset, record.timestamp, record.client_time)
+
+
+E = TypeVar("E")
+
+
+def in_order_of_logs(
+    entries: Iterable[E], place: Callable[[E], CatalogPlace] = attrgetter("place")
+) -> list[E]:
+    """Catalogue entries, each log in its order; of topics made anew, the older one comes first."""
+    placed = [(place(entry), entry) for entry in entries]
+    begun: dict[str, int] = {}
+    for at, _ in placed:
+        topic_id = split_source(at.source)[0]
+        begun[topic_id] = min(at.timestamp, begun.get(topic_id, at.timestamp))
+
+    def order(pair: tuple[CatalogPlace, E]) -> tuple[int, str, int]:
+        at = pair[0]
+        return begun[split_source(at.source)[0]], at.source, at.offset
+
+    return [entry for _, entry in sorted(placed, key=order)]

@@ -44,6 +44,7 @@ class CatalogEntries:
                         int(record.by_browser),
                         # After an erasure a new visitor begins.
                         int(record.by_browser or record.deleted),
+                        int(record.client_time),
                     ],
                 )
                 for source, offset, record in records
@@ -51,10 +52,10 @@ class CatalogEntries:
         )
         return [answer != 2 for answer in kept]
 
-    def items(self) -> Iterator[CatalogRecord]:
-        """The items' records, each once, in no order; entries that change meanwhile may be missed.
+    def items(self) -> Iterator[StreamCatalogRecord]:
+        """The items' records with their positions, each once, in no order.
 
-        Tombstones are among them.
+        Entries that change meanwhile may be missed. Tombstones are among them.
         """
         cursor, seen = -1, set[bytes]()
         while cursor != 0:
@@ -65,11 +66,12 @@ class CatalogEntries:
             seen.update(fresh)
             pipeline = self._redis.pipeline(transaction=False)
             for item_id in fresh:
-                pipeline.hget(self._keys.catalog("item", item_id.decode()), "record")
-            for value in pipeline.execute():
+                key = self._keys.catalog("item", item_id.decode())
+                pipeline.hmget(key, "source", "offset", "record")
+            for source, offset, value in pipeline.execute():
                 record = layout.decode_catalog(value)
                 if record is not None:
-                    yield record
+                    yield StreamCatalogRecord(source.decode(), int(offset), record)
 
     def erased_at(self, user_id: str) -> int | None:
         """The time of a user's deletion, in ms; None for a user that is not deleted."""

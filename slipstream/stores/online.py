@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from slipstream.chassis.settings import RedisSettings
-from slipstream.contracts.events import CatalogRecord
 from slipstream.contracts.positions import Position, StreamCatalogRecord, StreamInteraction
 from slipstream.contracts.times import DAY_MS
 from slipstream.features.identity import linked_user
@@ -221,7 +220,7 @@ class OnlineStore:
                 states += [layout.decode_item(value) if value else None for value in values]
         return states
 
-    def catalog_items(self) -> Iterator[CatalogRecord]:
+    def catalog_items(self) -> Iterator[StreamCatalogRecord]:
         """The catalogue's items, each once, in no order.
 
         Entries that change meanwhile may be missed. A deleted item comes as its tombstone for as

@@ -1,24 +1,26 @@
--- Keep a catalogue entry if it is newer than the one kept: by timestamp, then by offset within one
--- source. What a page says of a user does not replace what a server has said.
+-- Keep a catalogue entry if it is newer than the one kept, as `CatalogPlace.replaces` says.
+-- What a page says of a user does not replace what a server has said.
 -- KEYS: entry.  ARGV: record, timestamp, source, offset, ms to live (0: for ever), '1' if it came
--- from a page, '1' if it may be replaced by what a page says.
+-- from a page, '1' if it may be replaced by what a page says, '1' if a client told the timestamp.
 -- Returns 1 when kept, 0 when a newer one is kept, 2 when a page may not replace the one kept.
-local held = redis.call('HMGET', KEYS[1], 'timestamp', 'source', 'offset', 'open')
+local held = redis.call('HMGET', KEYS[1], 'timestamp', 'source', 'offset', 'open', 'client')
 if held[1] then
     if ARGV[6] == '1' and held[4] ~= '1' then
         return 2
     end
     local before, now = tonumber(held[1]), tonumber(ARGV[2])
-    if before > now then
-        return 0
-    end
-    if before == now and held[2] == ARGV[3] and tonumber(held[3]) >= tonumber(ARGV[4]) then
+    local same_log = held[2] == ARGV[3]
+    if before ~= now and (not same_log or (held[5] == '1' and ARGV[8] == '1')) then
+        if before > now then
+            return 0
+        end
+    elseif same_log and tonumber(held[3]) >= tonumber(ARGV[4]) then
         return 0
     end
 end
 redis.call('HSET', KEYS[1],
     'record', ARGV[1], 'timestamp', ARGV[2], 'source', ARGV[3], 'offset', ARGV[4],
-    'open', ARGV[7])
+    'open', ARGV[7], 'client', ARGV[8])
 if ARGV[5] == '0' then
     redis.call('PERSIST', KEYS[1])
 else

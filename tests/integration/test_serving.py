@@ -20,7 +20,7 @@ from slipstream.broker.producer import OutgoingRecord, Producer
 from slipstream.broker.topics import ensure_topics
 from slipstream.chassis.settings import HttpSettings, KafkaSettings, PeerSettings, RedisSettings
 from slipstream.contracts.events import Interaction, ModelEvent, ModelEventType, Slate
-from slipstream.contracts.positions import StreamCatalogRecord, StreamInteraction
+from slipstream.contracts.positions import StreamInteraction
 from slipstream.contracts.topics import CATALOG, MODEL_EVENTS, RECOMMENDATIONS
 from slipstream.recommender.bundle import Bundle
 from slipstream.stores.online import OnlineStore
@@ -225,9 +225,7 @@ def test_catalogue_comes_from_the_store_and_from_the_topic(
 ) -> None:
     remember(redis_settings, namespace, "ada", "item-03", "item-04", "item-05")
     store = OnlineStore(redis_settings, namespace)
-    store.put_catalog(
-        [StreamCatalogRecord("t:0", 0, item_record("item-06", attributes={"title": "Six"}))]
-    )
+    store.put_catalog([item_record("item-06", attributes={"title": "Six"})])
     with serving(broker, redis_settings) as client:
 
         def first() -> dict[str, Any]:
@@ -237,7 +235,7 @@ def test_catalogue_comes_from_the_store_and_from_the_topic(
             return item
 
         wait_until(lambda: first()["attributes"] == {"title": "Six"})
-        sold_out = item_record("item-06", timestamp=2, available=False)
+        sold_out = item_record("item-06", timestamp=2, available=False).record
         publish(broker, namespace, OutgoingRecord(CATALOG, "item:item-06", sold_out))
         wait_until(lambda: first()["item_id"] != "item-06")
 

@@ -10,7 +10,13 @@ import pyarrow as pa
 
 from services.features.history.rows import FOLDED_COLUMNS
 from slipstream.contracts.events import CatalogRecord
-from slipstream.contracts.positions import Position, StreamCatalogRecord, source_name, split_source
+from slipstream.contracts.positions import (
+    Position,
+    StreamCatalogRecord,
+    in_order_of_logs,
+    source_name,
+    split_source,
+)
 from slipstream.contracts.vocabulary import MERGED_INTO
 from slipstream.features.identity import Identities, Link
 from slipstream.features.training_rows import AttributeHistory
@@ -30,11 +36,13 @@ class CatalogHistory:
     """
 
     def __init__(self, entries: Iterable[StreamCatalogRecord], attributes: Sequence[str]) -> None:
-        """Read the catalogue's records, in the order in which they replace each other."""
+        """Read the catalogue's records, in the order of their logs."""
         self.attributes = tuple(attributes)
         links: list[Link] = []
         erasures: list[StreamCatalogRecord] = []
         versions: list[tuple[str, int, dict[str, Any]]] = []
+        # A version holds from its time on, but not from before the one that it replaced.
+        held_from: dict[str, int] = {}
         for source, offset, record in entries:
             if record.entity == "identity":
                 topic_id = split_source(source)[0]
@@ -48,7 +56,11 @@ class CatalogHistory:
                     )
                 )
             elif record.entity == "item":
-                versions.append((record.entity_id, record.timestamp, record.attributes))
+                since = record.timestamp
+                if not record.client_time:
+                    since = max(since, held_from.get(record.entity_id, 0))
+                    held_from[record.entity_id] = since
+                versions.append((record.entity_id, since, record.attributes))
             elif record.deleted:
                 erasures.append(StreamCatalogRecord(source, offset, record))
         self.identities = Identities(links)
@@ -88,14 +100,15 @@ class LakeSnapshot:
         # Interactions first, so that the catalogue is never older than they are.
         self.version, self.catalog_version = lake.version(INTERACTIONS), lake.version(CATALOG)
         self.covered = LakeCoverage(self)
-        records = sorted(self._catalog(), key=_replacing)
+        records = in_order_of_logs(self._catalog())
         self.catalog = CatalogHistory(records, attributes)
         # Newest record of each item and user.
-        self.entries = {
-            (entry.record.entity, entry.record.entity_id): entry
-            for entry in records
-            if entry.record.entity != "identity"
-        }
+        self.entries: dict[tuple[str, str], StreamCatalogRecord] = {}
+        for entry in records:
+            entity = (entry.record.entity, entry.record.entity_id)
+            held = self.entries.get(entity)
+            if entity[0] != "identity" and (held is None or entry.place.replaces(held.place)):
+                self.entries[entity] = entry
 
     def later(self) -> "LakeSnapshot":
         """A snapshot of the newest versions. It shares the catalogue where that is unchanged."""
@@ -141,7 +154,8 @@ class LakeSnapshot:
                 source = source_name(row.pop("topic_id"), row.pop("partition"))
                 offset = row.pop("offset")
                 attributes = json.loads(row.pop("attributes") or "{}")
-                row["by_browser"] = bool(row["by_browser"])
+                for flag in ("by_browser", "client_time"):
+                    row[flag] = bool(row[flag])
                 yield StreamCatalogRecord(
                     source, offset, CatalogRecord.model_construct(**row, attributes=attributes)
                 )
@@ -158,8 +172,3 @@ class LakeCoverage:
 
     def __call__(self, source: str) -> int:
         return int(self._ask(source))
-
-
-def _replacing(entry: StreamCatalogRecord) -> tuple[int, str, int]:
-    """Sort key by which a later record replaces an earlier one."""
-    return entry.record.timestamp, entry.source, entry.offset

@@ -67,6 +67,7 @@ def catalog_row(message: Message[CatalogRecord]) -> Row:
         entry.source,
         *_position(message),
         entry.by_browser,
+        entry.client_time,
     )
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -14,7 +14,12 @@ from numpy.typing import NDArray
 
 from slipstream.chassis.logging import get_logger
 from slipstream.contracts.events import Interaction
-from slipstream.contracts.positions import StreamInteraction
+from slipstream.contracts.positions import (
+    CatalogPlace,
+    StreamInteraction,
+    in_order_of_logs,
+    source_name,
+)
 from slipstream.contracts.vocabulary import MERGED_INTO
 from slipstream.features import training_rows
 from slipstream.features.identity import Identities, Link
@@ -224,14 +229,23 @@ def _resolved(interactions: pa.Table, catalog: pa.Table) -> pa.Table:
     )
 
 
+def _place(row: Mapping[str, Any]) -> CatalogPlace:
+    return CatalogPlace(
+        source_name(row["topic_id"], row["partition"]),
+        row["offset"],
+        row["timestamp"],
+        bool(row["client_time"]),
+    )
+
+
 def _items(catalog: pa.Table) -> tuple[dict[str, dict[str, Any]], set[str]]:
     """The attributes of each item in its newest record, and the items that were deleted."""
     newest: dict[str, dict[str, Any]] = {}
-    records = catalog.filter(pc.equal(catalog["entity"], "item")).sort_by(
-        [("timestamp", "ascending"), ("offset", "ascending")]
-    )
-    for record in records.select(["entity_id", "attributes", "deleted"]).to_pylist():
-        newest[record["entity_id"]] = record
+    records = catalog.filter(pc.equal(catalog["entity"], "item")).to_pylist()
+    for record in in_order_of_logs(records, _place):
+        held = newest.get(record["entity_id"])
+        if held is None or _place(record).replaces(_place(held)):
+            newest[record["entity_id"]] = record
     deleted = {item_id for item_id, record in newest.items() if record["deleted"]}
     kept: Sequence[str] = [item_id for item_id in newest if item_id not in deleted]
     return {item_id: json.loads(newest[item_id]["attributes"] or "{}") for item_id in kept}, deleted

@@ -93,7 +93,12 @@ def test_items_and_users_take_the_rest_as_attributes() -> None:
     )
     erased = push("users", user_id=["u1"], deleted=[True], timestamp=[NOW - 5])
     assert erased[0].record == CatalogRecord(
-        entity="user", entity_id="u1", deleted=True, timestamp=NOW - 5, source="push"
+        entity="user",
+        entity_id="u1",
+        deleted=True,
+        timestamp=NOW - 5,
+        source="push",
+        client_time=True,
     )
 
 

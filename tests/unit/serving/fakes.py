@@ -10,6 +10,7 @@ from services.serving.metrics import ServingMetrics
 from services.serving.model_holder import Model
 from services.serving.pipeline import Pipeline
 from slipstream.contracts.events import CatalogRecord, Slate
+from slipstream.contracts.positions import StreamCatalogRecord
 from slipstream.features.visitor import SequenceEvent, VisitorState
 from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.fit import FitOptions, fit
@@ -50,10 +51,12 @@ def visitor(*item_ids: str) -> VisitorState:
     return VisitorState(history(*item_ids), {"view": len(item_ids)}, 1, len(item_ids))
 
 
-def item_record(item_id: str, timestamp: int = 1, **changes: object) -> CatalogRecord:
-    return CatalogRecord.model_validate(
+def item_record(item_id: str, timestamp: int = 1, **changes: object) -> StreamCatalogRecord:
+    """A record of an item, with its time as its offset."""
+    record = CatalogRecord.model_validate(
         {"entity": "item", "entity_id": item_id, "timestamp": timestamp, **changes}
     )
+    return StreamCatalogRecord("c:0", timestamp, record)
 
 
 class FakeOnline:

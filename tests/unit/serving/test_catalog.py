@@ -88,7 +88,7 @@ def test_the_newest_record_counts_in_whatever_order_they_come(records: list[obje
 @pytest.mark.parametrize("entity", ["user", "identity"])
 def test_records_of_users_and_of_who_they_are_are_not_items(entity: str) -> None:
     catalog = Catalog()
-    catalog.apply(item_record("ada").model_copy(update={"entity": entity}))
+    catalog.apply(item_record("ada", entity=entity))
     assert len(catalog) == 0
 
 

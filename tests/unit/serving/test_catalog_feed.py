@@ -12,7 +12,7 @@ from services.serving.catalog import Catalog
 from services.serving.catalog_feed import CatalogFeed
 from services.serving.metrics import ServingMetrics
 from slipstream.chassis.metrics import Metrics
-from slipstream.contracts.events import CatalogRecord
+from slipstream.contracts.positions import StreamCatalogRecord
 from slipstream.stores.online import StoreUnavailableError
 from tests.unit.broker.scripted import ScriptedConsumer
 from tests.unit.serving.fakes import item_record
@@ -23,7 +23,7 @@ class Scene:
 
     def __init__(self) -> None:
         self.catalog, self.consumer = Catalog(), ScriptedConsumer()
-        self.stored: list[CatalogRecord] | None = None
+        self.stored: list[StreamCatalogRecord] | None = None
         consumer: Any = self.consumer
         self.feed = CatalogFeed(
             self.catalog,
@@ -33,7 +33,7 @@ class Scene:
             ServingMetrics(CollectorRegistry()),
         )
 
-    def _records(self) -> Iterator[CatalogRecord]:
+    def _records(self) -> Iterator[StreamCatalogRecord]:
         if self.stored is None:
             raise StoreUnavailableError("away")
         yield from self.stored

@@ -24,8 +24,8 @@ def test_read_dataset_takes_newest_item_record_and_drops_deleted(lake: Lake) -> 
     write_items(
         lake,
         [
-            ("a", {"n": 2}, False, 20),
-            ("a", {"n": 1}, False, 10),
+            ("a", {"n": 1}, False, 20),
+            ("a", {"n": 2}, False, 10),
             ("b", {}, True, 5),
             ("c", {"n": 3}, False, 1),
         ],
