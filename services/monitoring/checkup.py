@@ -124,9 +124,10 @@ class Checkup:
         self._book.mark_announced(alerts)
 
     def _expire(self, now_ms: int) -> None:
+        self._expired_at = now_ms
+        now_ms = self._slates.agreed_time(now_ms)
         self._slates.expire(
             slates_before=now_ms - self._settings.slate_retention_h * HOUR_MS,
             pending_before=now_ms - self._settings.pending_retention_s * 1000,
             counts_before=now_ms - self._settings.report_retention_d * DAY_MS,
         )
-        self._expired_at = now_ms

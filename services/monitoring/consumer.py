@@ -30,7 +30,7 @@ def consumer_target(
     retention_ms = settings.monitoring.slate_retention_h * HOUR_MS
 
     def handle(batch: Batch) -> None:
-        now_ms = clock()
+        now_ms = slates.agreed_time(clock())
         slates.record(arrivals(batch.messages, now_ms - retention_ms), now_ms)
 
     def run(stop: threading.Event) -> None:

@@ -30,6 +30,7 @@ from services.monitoring.slate_tables import (
     watermarks,
 )
 from slipstream.contracts.events import ModelEvent
+from slipstream.stores.metadata import database_time
 
 
 class SlateLog:
@@ -43,6 +44,14 @@ class SlateLog:
         """Check that the database answers; raises when it does not."""
         with self._engine.connect() as db:
             db.execute(select(1))
+
+    def agreed_time(self, now_ms: int) -> int:
+        """The earlier of a machine's time and the database's (ms).
+
+        What is old by it is old by both clocks. One clock that is ahead then deletes nothing early.
+        """
+        with self._engine.connect() as db:
+            return min(now_ms, database_time(db))
 
     def record(self, arrivals: Arrivals, now_ms: int) -> None:
         """Take a batch: all of it or, when this raises, nothing.

@@ -28,9 +28,11 @@ class LastRun:
         finished_at: When it ended (ms); None while it has not.
         lake_rows: Interactions that the last run which read the lake saw; None before any.
         catalog_version: Version of the catalogue that it saw.
+        number: Place of the newest run in the order of runs.
     """
 
     created_at: int
     finished_at: int | None
     lake_rows: int | None
     catalog_version: int | None = None
+    number: int = 0

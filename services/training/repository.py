@@ -178,8 +178,8 @@ class Repository:
             ).one_or_none()
         if newest is None:
             return None
-        seen = (reader.lake_rows, reader.catalog_version) if reader else (None, None)
-        return LastRun(newest.created_at, newest.finished_at, *seen)
+        rows, catalog = (reader.lake_rows, reader.catalog_version) if reader else (None, None)
+        return LastRun(newest.created_at, newest.finished_at, rows, catalog, newest.number)
 
     def stage_seconds(self, profile: str) -> dict[str, float]:
         """Seconds of each stage, in order, of the profile's last run that succeeded at once.

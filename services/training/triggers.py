@@ -35,11 +35,16 @@ class DueRun(NamedTuple):
 
 
 def cooling(last: LastRun | None, now: int, settings: TrainingSection) -> bool:
-    """Whether a run is under way or queued, or ended less than the cooldown before `now` (ms)."""
+    """Whether a run is under way or queued, or ended less than the cooldown before `now` (ms).
+
+    An end that lies further ahead than the cooldown is of a clock that was set back since, or of
+    another machine's. Nothing would start for as long as that clock was ahead, so it is over.
+    """
     if last is None:
         return False
     return (
-        last.finished_at is None or now - last.finished_at < settings.cooldown_minutes * MINUTE_MS
+        last.finished_at is None
+        or abs(now - last.finished_at) < settings.cooldown_minutes * MINUTE_MS
     )
 
 
@@ -79,7 +84,7 @@ def due(
                 "catalog",
                 f"{items:,} items changed since the last run (limit {settings.catalog_changes:,})",
             )
-    idle = now - (last.finished_at if last and last.finished_at is not None else started_at)
+    idle = abs(now - (last.finished_at if last and last.finished_at is not None else started_at))
     if settings.schedule_minutes and rows and idle >= settings.schedule_minutes * MINUTE_MS:
         return DueRun("schedule", f"{idle // MINUTE_MS:,} minutes since the last run")
     return None
@@ -90,10 +95,10 @@ def overdue(
 ) -> DueRun | None:
     """The run that waiting alerts call for; None without a reason.
 
-    It may start once no run is under way and the cooldown is over. Alerts that opened before the
-    last run was queued have had theirs.
+    It may start once no run is under way and the cooldown is over. Alerts that came before the last
+    run was queued have had theirs.
     """
-    unmet = [alert for alert in waiting if last is None or alert.opened_at > last.created_at]
+    unmet = [alert for alert in waiting if last is None or alert.after_run >= last.number]
     if not unmet or cooling(last, now, settings):
         return None
     others = f" (and {len(unmet) - 1} more)" if len(unmet) > 1 else ""
@@ -138,8 +143,9 @@ class Triggers:
             if alert.state == "closed":
                 self._alerts.close(alert.rule)
             elif alert.action == "retrain":
-                self._alerts.add(alert, message.request_id)
-                if cooling(self._repository.last_run(), now_ms(), self._settings):
+                last = self._repository.last_run()
+                self._alerts.add(alert, message.request_id, last.number if last else 0)
+                if cooling(last, now_ms(), self._settings):
                     log.info(
                         "alert waits: a run is under way, or ended too lately",
                         rule=alert.rule,
@@ -155,7 +161,7 @@ class Triggers:
         with carrying(waiting[0].request_id):
             self._start(overdue(waiting, self._repository.last_run(), now_ms(), self._settings))
         if (last := self._repository.last_run()) is not None:
-            self._alerts.met_by(last.created_at)
+            self._alerts.met_by(last.number)
 
     def _start(self, run: DueRun | None) -> None:
         if run is None:

@@ -1,9 +1,26 @@
-"""Alerts that ask for a run and wait until it may start, in SQL: a restart must keep them."""
+"""Alerts that ask for a run and wait until it may start, in SQL: a restart must keep them.
+
+Whether a run came after an alert is told by the order in which this service took both in. Their
+times are of two machines, whose clocks may differ.
+"""
 
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, Engine, String, Table, Text, delete, insert, select
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Engine,
+    String,
+    Table,
+    Text,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 
 from slipstream.contracts.events import AlertEvent
 from slipstream.stores.metadata import new_metadata
@@ -16,6 +33,10 @@ _waiting: Final = Table(
     Column("summary", Text, nullable=False),
     Column("request_id", Text, nullable=False),
     Column("opened_at", BigInteger, nullable=False),
+    # The number of the newest run when the alert came.
+    Column("after_run", BigInteger),
+    # Whether it has had its run, or has closed. It stays, to be known when it is read again.
+    Column("met", Boolean),
 )
 
 
@@ -27,13 +48,15 @@ class WaitingAlert:
         rule: Name of the rule that the alert is of.
         summary: The alert in words.
         request_id: Request id of the alert's message.
-        opened_at: When the alert opened (ms).
+        opened_at: When the alert opened (ms), by monitoring's clock.
+        after_run: Number of the newest run when the alert came; 0 before any.
     """
 
     rule: str
     summary: str
     request_id: str
     opened_at: int
+    after_run: int = 0
 
 
 class WaitingAlerts:
@@ -45,32 +68,49 @@ class WaitingAlerts:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def add(self, alert: AlertEvent, request_id: str) -> None:
-        """Let an alert wait, in place of an earlier one of its rule."""
+    def add(self, alert: AlertEvent, request_id: str, after_run: int) -> None:
+        """Let an alert wait, in place of an earlier one of its rule; nothing if it is the same.
+
+        `after_run` is the number of the newest run, 0 before any.
+        """
+        same = (_waiting.c.rule == alert.rule, _waiting.c.opened_at == alert.timestamp)
         with self._engine.begin() as connection:
+            if connection.scalar(select(func.count()).select_from(_waiting).where(*same)):
+                return
             connection.execute(delete(_waiting).where(_waiting.c.rule == alert.rule))
             row = {
                 "rule": alert.rule,
                 "summary": alert.summary,
                 "request_id": request_id,
                 "opened_at": alert.timestamp,
+                "after_run": after_run,
+                "met": False,
             }
             connection.execute(insert(_waiting).values(row))
 
     def close(self, rule: str) -> None:
-        """Drop the alert of a rule that has closed."""
+        """Let the alert of a rule that has closed wait no longer."""
         with self._engine.begin() as connection:
-            connection.execute(delete(_waiting).where(_waiting.c.rule == rule))
+            connection.execute(update(_waiting).where(_waiting.c.rule == rule).values(met=True))
 
-    def met_by(self, created_at: int) -> None:
-        """Drop the alerts that had opened by the time (ms) at which a run was queued."""
+    def met_by(self, run: int) -> None:
+        """Let the alerts wait no longer that came before the run of this number was queued."""
         with self._engine.begin() as connection:
-            connection.execute(delete(_waiting).where(_waiting.c.opened_at <= created_at))
+            connection.execute(
+                update(_waiting)
+                .where(func.coalesce(_waiting.c.after_run, 0) < run, _waiting.c.met.is_not(True))
+                .values(met=True)
+            )
 
     def all(self) -> list[WaitingAlert]:
         """All alerts that wait, oldest first."""
         with self._engine.connect() as connection:
             rows = connection.execute(
-                select(_waiting).order_by(_waiting.c.opened_at, _waiting.c.rule)
+                select(_waiting)
+                .where(_waiting.c.met.is_not(True))
+                .order_by(_waiting.c.opened_at, _waiting.c.rule)
             ).all()
-        return [WaitingAlert(row.rule, row.summary, row.request_id, row.opened_at) for row in rows]
+        return [
+            WaitingAlert(row.rule, row.summary, row.request_id, row.opened_at, row.after_run or 0)
+            for row in rows
+        ]

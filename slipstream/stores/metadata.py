@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pydantic import SecretStr
-from sqlalchemy import URL, Connection, Engine, MetaData, create_engine, event
+from sqlalchemy import URL, Connection, Engine, MetaData, create_engine, event, text
 from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -77,6 +77,15 @@ def engine(settings: DatabaseSettings) -> Engine:
         event.listen(made, "begin", _begin_immediate)
     event.listen(made, "handle_error", _translate)
     return made
+
+
+def database_time(connection: Connection) -> int:
+    """The time (ms) by the clock of the database; of SQLite that is this machine's."""
+    if connection.dialect.name == "postgresql":
+        now = "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)"
+    else:
+        now = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
+    return int(connection.scalar(text(f"SELECT {now}")))
 
 
 def reach(url: str) -> None:

@@ -21,7 +21,7 @@ from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.contracts.bundle import Histogram
 from slipstream.contracts.events import AlertEvent, Severity
 from slipstream.contracts.rest import ModelVersion
-from slipstream.contracts.times import DAY_MS
+from slipstream.contracts.times import DAY_MS, now_ms
 from tests.unit.monitoring.builders import T0, WINDOW_MS, database, response, service, shown
 
 SETTINGS = MonitoringSection(
@@ -173,8 +173,11 @@ def test_run_once_compares_periods_that_had_their_attribution_window(
     assert [event.rule for event in bench.told] == ["click_through_dropped"]
 
 
-def test_run_once_forgets_what_is_older_than_its_retention(make: Callable[[], Bench]) -> None:
+def test_run_once_forgets_what_is_older_than_its_retention(
+    make: Callable[[], Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
     bench = make()
+    monkeypatch.setattr("services.monitoring.repository.database_time", lambda _: bench.now)
     bench.log.record(Arrivals(slates=[shown("s1")]), T0)
     bench.now = T0 + 100 * DAY_MS
     bench.check(1)
@@ -202,3 +205,14 @@ def test_collector_exposes_the_latest_round_and_nothing_before_it(
     assert 'slipstream_alerts_open{rule="no_champion",severity="warning"} 0.0' in text
     assert "slipstream_features_lag_records 3.0" in text
     assert "slipstream_champion_age_seconds 86430.0" in text
+
+
+def test_run_once_with_a_clock_that_is_ahead_deletes_nothing_early(
+    make: Callable[[], Bench],
+) -> None:
+    bench = make()
+    slate = shown("s", user="ada", at=now_ms() - T0)
+    bench.log.record(Arrivals(slates=[slate], features={"s": {"views": 1.0}}), now_ms())
+    bench.now = now_ms() + 400 * DAY_MS
+    bench.check()
+    assert len(bench.log.recent_features(0, 10)) == 1

@@ -11,6 +11,7 @@ from services.monitoring.arrivals import Arrivals, Watermark
 from services.monitoring.attribution import Bucket, Counts, Response, ShownSlate
 from services.monitoring.repository import SlateLog
 from slipstream.contracts.events import ModelEvent, ModelEventType
+from slipstream.contracts.times import DAY_MS, now_ms
 from tests.unit.monitoring.builders import T0, WINDOW_MS, database, response, shown
 from tests.unit.monitoring.counting import tally
 from tests.unit.monitoring.strategies import traffic
@@ -95,6 +96,12 @@ def test_record_takes_more_visitors_than_one_statement_can_bind(log: SlateLog) -
     log.record(Arrivals(slates=[shown(f"s{n}", user=f"u{n}") for n in many]), T0)
     log.record(Arrivals(responses=[response(f"e{n}", user=f"u{n}") for n in many]), T0)
     assert (_only(log).slates, _only(log).clicked_slates) == (2_500, 2_500)
+
+
+def test_agreed_time_is_the_earlier_of_two_clocks(log: SlateLog) -> None:
+    a_day_ahead = now_ms() + DAY_MS
+    assert log.agreed_time(a_day_ahead) <= now_ms() < a_day_ahead
+    assert log.agreed_time(T0) == T0
 
 
 def test_expire_forgets_slates_but_not_what_was_counted(log: SlateLog) -> None:

@@ -54,6 +54,9 @@ def changed(items: int) -> Callable[[int | None], int]:
         pytest.param(ended(45), 1_200, 600, "events", id="lake made anew"),
         pytest.param(ended(45, None), 1_000, 600, "events", id="last run never read the lake"),
         pytest.param(LastRun(NOW, None, 0), 9_000, 600, None, id="a run is under way"),
+        pytest.param(ended(-5), 9_000, 600, None, id="ended a little ahead: another clock"),
+        pytest.param(ended(-1_440), 6_000, 600, "events", id="ended a day ahead: clock set back"),
+        pytest.param(ended(-1_440), 5_000, 600, "schedule", id="clock set back, by schedule"),
     ],
 )
 def test_due(last: LastRun | None, rows: int, running_minutes: int, trigger: str | None) -> None:
@@ -107,7 +110,7 @@ def alert(
     )
 
 
-WAITING = WaitingAlert("drift", "views shifted", "r-1", NOW - MINUTE_MS)
+WAITING = WaitingAlert("drift", "views shifted", "r-1", NOW - MINUTE_MS, after_run=3)
 
 
 def test_overdue_an_alert_that_waits_calls_for_a_run() -> None:
@@ -124,7 +127,9 @@ def test_overdue_during_cooldown_or_run_is_nothing(last: LastRun) -> None:
 
 
 def test_overdue_after_a_run_that_was_asked_for_since_is_nothing() -> None:
-    assert overdue([WAITING], LastRun(NOW, NOW, None), NOW + 60 * MINUTE_MS, SETTINGS) is None
+    later = NOW + 60 * MINUTE_MS
+    assert overdue([WAITING], LastRun(NOW, NOW, None, number=4), later, SETTINGS) is None
+    assert overdue([WAITING], LastRun(NOW, NOW, None, number=3), later, SETTINGS) is not None
 
 
 class Scene:
@@ -208,6 +213,33 @@ def test_alert_within_the_cooldown_starts_a_run_when_it_is_over_even_after_a_res
     )  # it is over
     restarted.triggers.check(now_ms())
     assert restarted.queued() == [("alert", "r-0")]
+
+
+def test_alert_of_a_clock_that_is_a_day_behind_waits_for_its_run_all_the_same(
+    engine: Engine, artifacts: Artifacts
+) -> None:
+    scene = Scene(engine, artifacts)
+    scene.repository.add("r1", "request", "", "fast")
+    scene.end_run()
+    scene.hear(alert(timestamp=now_ms() - 24 * 60 * MINUTE_MS))
+    assert len(scene.alerts.all()) == 1
+    over = Scene(engine, artifacts, SETTINGS.model_copy(update={"cooldown_minutes": 0}))
+    over.triggers.check(now_ms())
+    assert over.queued() == [("alert", "r-0")]
+    assert over.alerts.all() == []
+
+
+def test_alert_and_its_end_that_are_read_again_start_nothing(
+    engine: Engine, artifacts: Artifacts
+) -> None:
+    scene = Scene(engine, artifacts, SETTINGS.model_copy(update={"cooldown_minutes": 0}))
+    scene.hear(alert())
+    scene.end_run()
+    scene.hear(alert(state="closed", timestamp=NOW + 1))
+    scene.hear(alert(), alert(state="closed", timestamp=NOW + 1))
+    assert scene.queued() == []
+    scene.hear(alert(timestamp=NOW + 2))
+    assert scene.queued() == [("alert", "r-0")]
 
 
 def test_alert_that_closes_while_it_waits_starts_nothing(
