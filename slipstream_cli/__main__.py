@@ -14,13 +14,13 @@ from slipstream_cli.commands.dead_letters import dead_letters
 from slipstream_cli.commands.demo import demo
 from slipstream_cli.commands.docs import docs
 from slipstream_cli.commands.evaluate import evaluate
+from slipstream_cli.commands.keys import keys
 from slipstream_cli.commands.models import models
 from slipstream_cli.commands.replay import replay
 from slipstream_cli.commands.restore import restore
 from slipstream_cli.commands.runs import runs
 from slipstream_cli.commands.simulate import simulate
 from slipstream_cli.commands.up import up
-from slipstream_cli.commands.write_keys import write_keys
 from slipstream_cli.local.processes import INTERRUPTED
 
 # In the order of the help: first steps, services, data and models, tools.
@@ -31,7 +31,7 @@ COMMANDS = (
     replay,
     runs,
     models,
-    write_keys,
+    keys,
     dead_letters,
     backfill,
     backup,

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -16,11 +17,7 @@ if TYPE_CHECKING:
     from slipstream.chassis.settings import ServiceSettings
 
 TIMEOUT_S = 15.0
-_TRAINING_URL, _SERVING_URL, _TOKEN = (
-    "SLIPSTREAM_PEERS__TRAINING_URL",
-    "SLIPSTREAM_PEERS__SERVING_URL",
-    "SLIPSTREAM_HTTP__API_TOKEN",
-)
+_SERVING_URL, _TOKEN = "SLIPSTREAM_PEERS__SERVING_URL", "SLIPSTREAM_HTTP__API_TOKEN"
 
 json_flag = click.option(
     "--json", "as_json", is_flag=True, help="Print the service's answer as JSON instead of text."
@@ -38,16 +35,22 @@ def limit_option(entries: str) -> Callable[[Any], Any]:
     )
 
 
-def training_options(command: Any) -> Any:
-    """Add `--url` and `--data-dir`, which say where training is."""
+def _url_variable(service: str) -> str:
+    return f"SLIPSTREAM_PEERS__{service.upper()}_URL"
+
+
+def options_of(service: str) -> Callable[[Any], Any]:
+    """Build the options `--url` and `--data-dir`, which say where a service is."""
     url = click.option(
         "--url",
-        help="URL of training. Default: that of the stack running on the data folder,"
-        f" or of {_TRAINING_URL}.",
+        help=f"URL of {service}. Default: that of the stack running on the data folder,"
+        f" or of {_url_variable(service)}.",
     )
-    return url(
-        data_dir_option("Data folder of the running stack that training belongs to.")(command)
-    )
+    data_dir = data_dir_option(f"Data folder of the running stack that {service} belongs to.")
+    return lambda command: url(data_dir(command))
+
+
+training_options, monitoring_options = options_of("training"), options_of("monitoring")
 
 
 def environment_settings() -> "ServiceSettings":
@@ -67,18 +70,21 @@ def environment_settings() -> "ServiceSettings":
 
 
 @contextmanager
-def training_peer(url: str | None, data_dir: Path) -> "Iterator[Peer]":
-    """Yield a client of training; a failed call ends the command with one line."""
+def peer_of(service: str, url: str | None, data_dir: Path) -> "Iterator[Peer]":
+    """Yield a client of a service; a failed call ends the command with one line."""
     from slipstream_cli.local.data_folder import running_stack
 
     url = (
-        url or running_stack(data_dir).get("training") or environment_settings().peers.training_url
+        url
+        or running_stack(data_dir).get(service)
+        or getattr(environment_settings().peers, f"{service}_url")
     )
-    with explained_errors(
-        url,
-        f"start it with slipstream up, or say where it is: --url, --data-dir or {_TRAINING_URL}",
-    ):
-        yield _peer("training", url)
+    where = f"--url, --data-dir or {_url_variable(service)}"
+    with explained_errors(url, f"start it with slipstream up, or say where it is: {where}"):
+        yield _peer(service, url)
+
+
+training_peer, monitoring_peer = partial(peer_of, "training"), partial(peer_of, "monitoring")
 
 
 @contextmanager

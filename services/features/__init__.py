@@ -1,7 +1,8 @@
 """Features folds the stream into the online store and the lake, and answers feature reads.
 
 Owns: the state of visitors and items, the online catalogue, the trending list, the lake
-Consumes: interactions.v1, catalog.v1, people.v1, recommendations.v1 (group "features")
+Consumes: interactions.v1, catalog.v1, people.v1, recommendations.v1 (group "features");
+          access-keys.v1, without a group
 Produces: feature-updates.v1, dead-letters.v1; from pushed rows interactions.v1,
           catalog.v1 and people.v1
 Calls: no other service

@@ -13,6 +13,7 @@ from services.features.settings import FeaturesSettings
 from services.features.stream.materializer import Materializer
 from services.features.stream.redis_upkeep import watch_redis
 from services.features.stream.upkeep import keep_lake
+from slipstream.broker.access_feed import AccessKeyFeed
 from slipstream.broker.producer import open_producer
 from slipstream.chassis.app import create_service
 from slipstream.features.views import declare
@@ -73,7 +74,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         }
         for name, check in {**checks, "kafka": producer.check}.items():
             app.state.health.add(name, check)
+        keys = AccessKeyFeed(settings, app.state.keys, app.state.metrics)
+        app.state.health.add("access-keys", keys.watch.check, required=False)
         stack.push_async_callback(app.state.workers.stop)
+        app.state.workers.start("access-keys", keys.run, checked=False)
         app.state.workers.start("materializer", materializer.run)
         measured = RedisMetrics(app.state.metrics.registry)
         app.state.workers.start("redis-memory", lambda stop: watch_redis(store, measured, stop))

@@ -1,11 +1,10 @@
 """Ingestion turns what clients send into records on topics, with a verdict for each message.
 
-Owns: the REST endpoints for events and catalogue entries, the pixel, the tracker's script, and the
-    write keys.
-Consumes: nothing.
+Owns: the REST endpoints for events and catalogue entries, the pixel and the tracker's script.
+Consumes: access-keys.v1, without a group.
 Produces: interactions.v1, catalog.v1, people.v1, dead-letters.v1.
 Calls: no other service.
-Stores: message ids, rates and write keys in Redis; a spool on disk, where that is switched on.
+Stores: message ids and rates in Redis; a spool on disk, where that is switched on.
 
 An answer of 200 means that the broker has acknowledged the records, or that the spool is on disk.
 """

@@ -23,14 +23,13 @@ from services.ingestion.publisher import OutcomePublisher
 from services.ingestion.settings import IngestionSettings
 from services.ingestion.spool import Spool
 from services.ingestion.watched_files import follow
-from services.ingestion.write_keys import follow_stored
+from slipstream.broker.access_feed import AccessKeyFeed
 from slipstream.broker.producer import open_producer
 from slipstream.chassis.access.keys import KeyRing
 from slipstream.chassis.app import RequestMiddleware, create_service
 from slipstream.contracts.topics import INTERACTIONS
 from slipstream.ingress.settings import listed
 from slipstream.stores.admission_store import AdmissionStore
-from slipstream.stores.write_keys import WriteKeyStore
 
 DESCRIPTION = (
     "Takes events and the catalogue, gives a verdict on each, "
@@ -133,14 +132,15 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         )
         stack.push_async_callback(store.aclose)
         await store.refuse_eviction()
-        stored_keys = WriteKeyStore(settings.redis, settings.namespace)
-        stack.push_async_callback(stored_keys.aclose)
         health.add("redis", store.ping, required=False)
         admission = Admission(store, section.server_rates(), section.browser_rates())
         publisher = OutcomePublisher(spooled or producer, registry, admission)
         app.state.parts = Parts(Intake(section, keys, publisher, rules))
-        for following in (follow(rules.files), follow_stored(keys, stored_keys.all)):
-            stack.callback(asyncio.create_task(following).cancel)
+        stack.callback(asyncio.create_task(follow(rules.files)).cancel)
+        feed = AccessKeyFeed(settings, keys, app.state.metrics)
+        health.add("access-keys", feed.watch.check, required=False)
+        stack.push_async_callback(app.state.workers.stop)
+        app.state.workers.start("access-keys", feed.run, checked=False)
         stack.enter_context(app.taking())
         yield
 

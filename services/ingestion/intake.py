@@ -154,11 +154,13 @@ class Intake:
         key = (key_in_header(headers.authorization) if headers.authorization else None) or in_body
         known = self._keys.find(key) if type(key) is str else None
         if known is None:
-            raise UnauthorizedError(
-                "Send a write key: Basic authentication with the key as user name and no password, "
-                "or writeKey in the body",
-                code="invalid_write_key",
-                headers={"WWW-Authenticate": 'Basic realm="slipstream"'},
+            raise self._keys.refusal(
+                UnauthorizedError(
+                    "Send a write key: Basic authentication with the key as user name and no "
+                    "password, or writeKey in the body",
+                    code="invalid_write_key",
+                    headers={"WWW-Authenticate": 'Basic realm="slipstream"'},
+                )
             )
         if known.origins and headers.origin not in known.origins:
             raise ForbiddenError(

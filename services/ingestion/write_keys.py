@@ -1,21 +1,12 @@
 """Write keys: how settings and requests carry them. A key's name becomes its events' source."""
 
-import asyncio
 import base64
-from collections.abc import Awaitable, Callable
 from typing import Final
 
-from slipstream.chassis.access.keys import KeyRing, KnownKey, digest_of
-from slipstream.chassis.logging import get_logger
+from slipstream.chassis.access.keys import KnownKey, digest_of
 from slipstream.contracts.access import BROWSER_SCOPES, INGESTION_SCOPES, Principal
-from slipstream.contracts.events import AccessKey
 from slipstream.ingress.settings import listed
-from slipstream.stores.write_keys import StoredKey
 
-log = get_logger(__name__)
-
-# Delay after which a key that was made, rotated or revoked by command takes effect.
-REFRESH_S = 3.0
 WRITE_KEYS: Final = "SLIPSTREAM_INGESTION__WRITE_KEYS"
 BROWSER_KEYS: Final = "SLIPSTREAM_INGESTION__BROWSER_KEYS"
 
@@ -57,35 +48,6 @@ def configured_keys(servers: str, browsers: str, pages: str) -> dict[str, KnownK
         if not keys:
             raise ValueError(f"{WRITE_KEYS} is not set: give at least one name:key")
     return keys
-
-
-async def follow_stored(keys: KeyRing, read: Callable[[], Awaitable[list[StoredKey]]]) -> None:
-    """Keep the keys that were made by command up to date, until cancelled.
-
-    While they can't be read, the last known ones stay valid.
-    """
-    failing = False
-    while True:
-        try:
-            for stored in await read():
-                keys.take(
-                    AccessKey(
-                        digest=stored.digest,
-                        name=stored.name,
-                        scopes=sorted(INGESTION_SCOPES),
-                        created_at=stored.created,
-                        expires_at=stored.expires,
-                        revoked_at=stored.revoked,
-                    )
-                )
-            failing = False
-        except Exception as error:
-            if not failing:
-                log.warning(
-                    "write keys can't be read; the last known ones stay valid", reason=str(error)
-                )
-            failing = True
-        await asyncio.sleep(REFRESH_S)
 
 
 def key_in_header(authorization: str) -> str | None:

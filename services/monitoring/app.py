@@ -7,6 +7,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from fastapi import FastAPI
 
 from services.monitoring import api
+from services.monitoring.access import api as access_routes
+from services.monitoring.access.publication import KeyPublisher
+from services.monitoring.access.repository import AUDIT, AccessKeyBook
 from services.monitoring.alert_repository import AlertBook
 from services.monitoring.alert_rules import rules
 from services.monitoring.checkup import Checkup
@@ -16,6 +19,7 @@ from services.monitoring.migrations import MIGRATIONS
 from services.monitoring.probes import Probes
 from services.monitoring.repository import SlateLog
 from services.monitoring.settings import MonitoringSettings
+from slipstream.broker.access_feed import AccessKeyFeed
 from slipstream.broker.producer import OutgoingRecord, open_producer
 from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.app import create_service
@@ -24,6 +28,7 @@ from slipstream.contracts.events import AlertEvent
 from slipstream.contracts.services import SERVICES
 from slipstream.contracts.times import now_ms
 from slipstream.contracts.topics import ALERTS
+from slipstream.stores.audit import AuditLog
 from slipstream.stores.lease import Lease
 from slipstream.stores.metadata import engine
 from slipstream.stores.migrations import migrate
@@ -40,7 +45,7 @@ def create_app(settings: MonitoringSettings) -> FastAPI:
 
     It opens when the database and a broker answer and it holds the lease.
     """
-    routers = [api.pages, api.router]
+    routers = [api.pages, api.router, access_routes.router]
     app = create_service(
         "monitoring", settings, description=DESCRIPTION, lifespan=_lifespan, routers=routers
     )
@@ -75,12 +80,23 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         checkup = Checkup(slates, book, probes, judged, settings.monitoring, announce, now_ms)
         SnapshotCollector(checkup, (rule.name for rule in judged), app.state.metrics.registry)
         app.state.parts = api.Parts(slates, book, checkup, settings.monitoring, now_ms)
+        keys = AccessKeyBook(database)
+        key_publisher = KeyPublisher(keys, producer.publish)
+        app.state.access = access_routes.AccessParts(
+            keys, AuditLog(database, AUDIT), key_publisher.wake, now_ms
+        )
+        key_feed = AccessKeyFeed(
+            settings, app.state.keys, app.state.metrics, renewed=key_publisher.renew
+        )
         watch = ConsumerWatch(app.state.metrics)
         app.state.health.add("kafka", producer.check)
         app.state.health.add("stream", watch.check)
         app.state.health.add("database", lambda: asyncio.to_thread(slates.ping))
+        app.state.health.add("access-keys", key_feed.watch.check, required=False)
         stack.push_async_callback(app.state.workers.stop)
         app.state.workers.start("lease", lease.keep)
+        app.state.workers.start("access-keys", key_feed.run, checked=False)
+        app.state.workers.start("access-key-publisher", key_publisher.run, checked=False)
         app.state.workers.start("consumer", consumer_target(settings, slates, watch, now_ms))
         app.state.workers.start("checks", checkup.run)
         yield

@@ -1,7 +1,8 @@
 """Serving answers recommendations within milliseconds, also while a part that it needs is missing.
 
 Owns: the way from a visitor's history to a slate, and the fallback chain.
-Consumes: model-events.v1 and catalog.v1, without a group: each replica reads both from the start.
+Consumes: model-events.v1, catalog.v1 and access-keys.v1, without a group: each replica reads them
+    from the start.
 Produces: recommendations.v1, a record for each slate.
 Calls: training, for the champion's version and the files of its bundle.
 Stores: a cache of bundles on disk; it reads the online store (Redis).

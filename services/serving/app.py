@@ -15,6 +15,7 @@ from services.serving.metrics import ServingMetrics
 from services.serving.model_holder import ModelHolder
 from services.serving.pipeline import Pipeline, warm_up
 from services.serving.settings import ServingSettings
+from slipstream.broker.access_feed import AccessKeyFeed
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.producer import open_producer
 from slipstream.broker.watch import ConsumerWatch
@@ -93,8 +94,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         health.add("kafka", producer.check, required=False)
         health.add("catalog-stream", feed.watch.check, required=False)
         health.add("model-events-stream", promotions.check, required=False)
+        keys = AccessKeyFeed(settings, app.state.keys, chassis)
+        health.add("access-keys", keys.watch.check, required=False)
         stack.push_async_callback(app.state.workers.stop)
         targets = {
+            "access-keys": keys.run,
             "catalog-snapshot": feed.snapshot,
             "catalog": feed.tail,
             "model-events": lambda stop: models.follow_events(

@@ -1,7 +1,8 @@
 """Training turns history into a model, and lets it serve only when it is measurably good enough.
 
 Owns: training runs, the gate's decisions, the model registry and its aliases, model bundles.
-Consumes: alerts.v1, group "training"; an alert with the action "retrain" queues a run.
+Consumes: alerts.v1, group "training"; an alert with the action "retrain" queues a run;
+    access-keys.v1, without a group.
 Produces: model-events.v1.
 Calls: no other service.
 Stores: runs, decisions, waiting alerts, model events and the lease in SQL, tables `training_*` and

@@ -24,6 +24,7 @@ from services.training.runs import Runs
 from services.training.settings import TrainingSettings
 from services.training.triggers import Triggers
 from services.training.waiting_alert_repository import WaitingAlerts
+from slipstream.broker.access_feed import AccessKeyFeed
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.loop import consume
 from slipstream.broker.producer import open_producer
@@ -133,7 +134,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         health.add("database", partial(asyncio.to_thread, repository.check))
         health.add("kafka", producer.check)
         health.add("alerts-stream", watch.check)
+        keys = AccessKeyFeed(settings, app.state.keys, chassis)
+        health.add("access-keys", keys.watch.check, required=False)
         stack.push_async_callback(app.state.workers.stop)
+        app.state.workers.start("access-keys", keys.run, checked=False)
         # It ends once the registry is open, so the worker is not checked; the registry is.
         app.state.workers.start("registry", lambda _stop: _open(registry, metrics), checked=False)
         targets = {

@@ -52,6 +52,25 @@ class RecommendationResponse(BaseModel):
     history_length: int = 0
 
 
+class AuditRecord(BaseModel):
+    """A record of who did what: `principal` did `action` to `subject` at `at` (ms)."""
+
+    number: int = 0
+    at: int
+    principal: str
+    action: str
+    subject: str
+    detail: dict[str, Any] = Field(default_factory=dict)
+    request_id: str = ""
+
+
+class AuditPage(BaseModel):
+    """Audit records, newest first. `next_cursor` asks for the next page; null on the last."""
+
+    items: list[AuditRecord]
+    next_cursor: int | None = None
+
+
 class RunRequest(BaseModel):
     """A request for a training run; `trigger` and `reason` are kept with the run."""
 

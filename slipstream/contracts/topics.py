@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from slipstream.contracts.events import (
+    AccessKey,
     AlertEvent,
     CatalogRecord,
     DeadLetter,
@@ -88,6 +89,11 @@ ALERTS: Final = Topic(
     "alerts.v1", AlertEvent, "rule", 1, ("monitoring",), ("training",),
     "alerts opened and closed, with evidence", retention_ms=30 * DAY_MS,
 )  # fmt: skip
+ACCESS_KEYS: Final = Topic(
+    "access-keys.v1", AccessKey, "digest", 1, ("monitoring",),
+    ("ingestion", "features", "training", "serving", "monitoring"),
+    "the digest of each access key, and what the key grants", compacted=True,
+)  # fmt: skip
 
 TOPICS: Final = (
     INTERACTIONS,
@@ -98,6 +104,7 @@ TOPICS: Final = (
     RECOMMENDATIONS,
     MODEL_EVENTS,
     ALERTS,
+    ACCESS_KEYS,
 )
 
 

@@ -2,11 +2,17 @@
 
 from services.features.stream import materializer
 from services.monitoring import consumer as monitoring
-from slipstream.contracts.topics import TOPICS
+from slipstream.contracts.services import SERVICES
+from slipstream.contracts.topics import ACCESS_KEYS, TOPICS
 
 
 def declared(service: str) -> set[str]:
-    return {topic.name for topic in TOPICS if service in topic.consumers}
+    """The topics that a service reads in its group."""
+    return {topic.name for topic in TOPICS if service in topic.consumers} - {ACCESS_KEYS.name}
+
+
+def test_every_service_reads_the_access_keys() -> None:
+    assert set(ACCESS_KEYS.consumers) == set(SERVICES)
 
 
 def test_features_reads_what_the_table_says() -> None:

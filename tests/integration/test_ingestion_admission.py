@@ -20,7 +20,6 @@ from slipstream.contracts.times import HOUR_MS
 from slipstream.contracts.topics import INTERACTIONS
 from slipstream.stores.admission_protocol import AdmissionQuery
 from slipstream.stores.admission_store import AdmissionStore
-from slipstream.stores.write_keys import WriteKeyStore
 from tests.conftest import OwnBroker, OwnRedis
 from tests.integration.test_ingestion import AUTH, records, track
 
@@ -198,42 +197,3 @@ def test_redis_away_refuses_nothing_and_what_was_taken_is_known_afterwards(
     }
     # m-1 is new, but a Redis that has restarted may have forgotten it.
     assert taken == {"m-0": True, "m-1": True}
-
-
-async def test_keys_are_rotated_and_revoked_while_ingestion_runs(
-    broker: KafkaSettings, redis_settings: RedisSettings, namespace: str
-) -> None:
-    store = WriteKeyStore(redis_settings, namespace)
-    first = await store.add("app")
-    app = app_of(broker, redis_settings, namespace)
-    async with app.router.lifespan_context(app):
-        transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(
-            transport=transport, base_url="http://ingestion", timeout=30
-        ) as client:
-
-            async def status(key: str) -> int:
-                answer = await client.post(
-                    "/v1/track", json=track("ada", "a", "m-0"), auth=(key, "")
-                )
-                return answer.status_code
-
-            async def becomes(key: str, wanted: int) -> None:
-                deadline = time.monotonic() + 60
-                while (code := await status(key)) != wanted:
-                    assert time.monotonic() < deadline, f"{code} instead of {wanted}"
-                    await asyncio.sleep(0.1)
-
-            await becomes(first, 200)
-            second = await store.rotate("app", grace_ms=HOUR_MS)
-            await becomes(second, 200)
-            assert await status(first) == 200, "the old key counts for the grace period"
-            third = await store.rotate("app", grace_ms=0)
-            await becomes(third, 200)
-            assert (await status(first), await status(second)) == (401, 401)
-            assert await store.revoke("app") == 1
-            await becomes(third, 401)
-            assert await status("s3cret") == 200, "the key in the settings is another matter"
-    kept = await store.all()
-    assert len(kept) == 3 and not any(key in str(kept) for key in (first, second, third))
-    await store.aclose()

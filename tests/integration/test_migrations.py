@@ -17,6 +17,7 @@ from sqlalchemy import Engine, MetaData, Table, func, inspect, select, text
 from services.monitoring import alert_repository as monitoring_alerts
 from services.monitoring import migrations as monitoring_migrations
 from services.monitoring import slate_tables as monitoring_slates
+from services.monitoring.access import repository as monitoring_keys
 from services.training import migrations as training_migrations
 from services.training import model_event_repository as training_events
 from services.training import repository as training_runs
@@ -51,7 +52,12 @@ TRAINING = Service(
 )
 MONITORING = Service(
     monitoring_migrations.MIGRATIONS,
-    (monitoring_slates.TABLES, monitoring_alerts.TABLES, lease_tables("monitoring")),
+    (
+        monitoring_slates.TABLES,
+        monitoring_alerts.TABLES,
+        monitoring_keys.TABLES,
+        lease_tables("monitoring"),
+    ),
 )
 
 

@@ -88,11 +88,12 @@ class Guard:
         )
         if principal is None:
             if self._verifier.required:
-                return UnauthorizedError(
+                missing = UnauthorizedError(
                     "Send a key, a token, or the API token: 'Authorization: Bearer …' "
                     "(SLIPSTREAM_HTTP__API_TOKEN on the server)",
                     headers={"WWW-Authenticate": 'Bearer realm="slipstream"'},
                 )
+                return self._verifier.refusal(missing) if given else missing
             principal = ANYBODY
         if demand.scope not in principal.scopes:
             return ForbiddenError(

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
+from slipstream.chassis.errors import ServiceError, UnavailableError
 from slipstream.contracts.access import Principal, Scope
 from slipstream.contracts.events import AccessKey
 from slipstream.contracts.times import now_ms
@@ -30,13 +31,15 @@ def digest_of(key: str) -> str:
 class KeyRing:
     """The keys that a service takes: those of its settings, and those of `access-keys.v1`.
 
-    Looked up in an event loop, and changed by the thread that follows the topic.
+    Looked up in an event loop, and changed by the thread that follows the topic. `loading` means
+    that this thread has not read the topic to its end yet.
     """
 
     def __init__(self, configured: Mapping[str, KnownKey] = MappingProxyType({})) -> None:
         """With the configured keys by digest. No record changes or ends them."""
         self._configured = dict(configured)
         self._followed: dict[str, KnownKey] = {}
+        self.loading = False
 
     def find(self, key: str) -> KnownKey | None:
         """The key if it counts now."""
@@ -45,6 +48,15 @@ class KeyRing:
         if known is None or (known.ends_at is not None and known.ends_at <= now_ms()):
             return None
         return known
+
+    def refusal(self, otherwise: ServiceError) -> ServiceError:
+        """The error for a key that was not found: this one, or 503 where it may be found later.
+
+        Clients drop what a 401 answers, and send again what a 503 does.
+        """
+        if not self.loading:
+            return otherwise
+        return UnavailableError("The access keys are still being read", code="keys_loading")
 
     def take(self, record: AccessKey) -> None:
         """Take a key's newest state. Scopes that this version does not know grant nothing."""

@@ -4,6 +4,7 @@ from ipaddress import ip_address
 from typing import Final
 
 from slipstream.chassis.access.keys import KeyRing, KnownKey, digest_of
+from slipstream.chassis.errors import ServiceError
 from slipstream.chassis.settings import ServiceSettings
 from slipstream.contracts.access import INGESTION_SCOPES, Principal, Scope
 
@@ -31,6 +32,10 @@ class Verifier:
         """The holder of this credential; None where it is wrong or has ended."""
         known = self._ring.find(credential)
         return known.principal if known is not None else None
+
+    def refusal(self, otherwise: ServiceError) -> ServiceError:
+        """The error for a credential that was not found: `KeyRing.refusal`."""
+        return self._ring.refusal(otherwise)
 
 
 def api_token_key(settings: ServiceSettings) -> dict[str, KnownKey]:

@@ -1,11 +1,11 @@
 """A service without credentials does not listen beyond this machine."""
 
 import os
-import subprocess
-import sys
 
 import pytest
+from click.testing import CliRunner
 
+from services.start import service_command
 from slipstream.chassis.access.verifier import ExposedError, refuse_exposure
 from slipstream.chassis.settings import ServiceSettings
 from tests.unit.chassis.test_app import an_app
@@ -24,15 +24,12 @@ def test_on_this_machine_they_are_not(host: str) -> None:
     refuse_exposure(ServiceSettings(http={"host": host}))  # type: ignore[arg-type]
 
 
-def test_the_refusal_is_one_line_and_status_1() -> None:
-    environment = {n: v for n, v in os.environ.items() if not n.startswith("SLIPSTREAM_")}
-    ended = subprocess.run(
-        [sys.executable, "-m", "services", "monitoring"],
-        env=environment | {"SLIPSTREAM_HTTP__HOST": "0.0.0.0"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert (ended.returncode, ended.stdout) == (1, "")
-    assert ended.stderr.startswith("Error: settings: SLIPSTREAM_HTTP__HOST=0.0.0.0 answers other")
-    assert len(ended.stderr.splitlines()) == 1
+def test_the_refusal_is_one_line_and_status_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in [name for name in os.environ if name.startswith("SLIPSTREAM_")]:
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv("SLIPSTREAM_HTTP__HOST", "0.0.0.0")
+    monkeypatch.setattr("slipstream.chassis.logging.configure_logging", lambda *_: None)
+    ended = CliRunner().invoke(service_command("monitoring"))
+    assert ended.exit_code == 1
+    assert ended.output.startswith("Error: settings: SLIPSTREAM_HTTP__HOST=0.0.0.0 answers other")
+    assert len(ended.output.splitlines()) == 1

@@ -1,0 +1,174 @@
+"""The SQL table of access keys: digests, never keys; and of the audit of what was done to them."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    Engine,
+    Row,
+    String,
+    Table,
+    Text,
+    and_,
+    insert,
+    or_,
+    select,
+    update,
+)
+
+from slipstream.contracts.events import AccessKey
+from slipstream.contracts.rest import AuditRecord
+from slipstream.stores.audit import audit_table, insert_audit
+from slipstream.stores.metadata import new_metadata
+
+TABLES: Final = new_metadata()
+
+_keys: Final = Table(
+    "monitoring_access_keys",
+    TABLES,
+    Column("digest", String(64), primary_key=True),
+    Column("name", String, nullable=False, index=True),
+    Column("scopes", Text, nullable=False),
+    Column("browser", Boolean, nullable=False),
+    Column("origins", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("created_by", String, nullable=False),
+    Column("expires_at", BigInteger),
+    Column("revoked_at", BigInteger),
+    Column("last_used_at", BigInteger),
+    # Whether the present state is on the topic.
+    Column("published", Boolean, nullable=False, index=True),
+)
+AUDIT: Final = audit_table("monitoring_audit", TABLES)
+
+
+class NameTakenError(Exception):
+    """A key of this name counts already."""
+
+
+class NoKeyError(LookupError):
+    """No key of this name counts."""
+
+
+@dataclass(frozen=True)
+class KeyEntry:
+    """A key as it is kept: its record, who made it, and when it was last used."""
+
+    key: AccessKey
+    created_by: str
+    last_used_at: int | None = None
+
+
+class AccessKeyBook:
+    """The access keys. Each method is one transaction; changes keep their audit record in it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def all(self) -> list[KeyEntry]:
+        """Every key ever made, oldest first."""
+        with self._engine.connect() as db:
+            rows = db.execute(select(_keys).order_by(_keys.c.created_at, _keys.c.digest)).all()
+        return [KeyEntry(_key(row), row.created_by, row.last_used_at) for row in rows]
+
+    def create(self, key: AccessKey, audit: AuditRecord) -> None:
+        """Keep a new key. Raises `NameTakenError` while another one of its name counts, or where
+        its digest is known.
+        """
+        with self._engine.begin() as db:
+            known = db.scalar(select(_keys.c.name).where(_keys.c.digest == key.digest))
+            if known is not None or _valid(db, key.name, audit.at):
+                raise NameTakenError(known or key.name)
+            _add(db, key, audit)
+
+    def rotate(self, name: str, digest: str, ends_at: int, audit: AuditRecord) -> AccessKey:
+        """Make a key that grants what the newest one of its name does; the older ones end.
+
+        Args:
+            name: Name of the keys.
+            digest: Digest of the new key.
+            ends_at: When the older keys end (ms), unless they end before.
+            audit: Record of the change.
+
+        Raises:
+            NoKeyError: No key of this name counts.
+        """
+        with self._engine.begin() as db:
+            valid = _valid(db, name, audit.at)
+            if not valid:
+                raise NoKeyError(name)
+            for older in valid:
+                if older.expires_at is None or older.expires_at > ends_at:
+                    _change(db, older.digest, expires_at=ends_at)
+            fresh = valid[-1].model_copy(update={"digest": digest, "created_at": audit.at})
+            _add(db, fresh, audit)
+        return fresh
+
+    def revoke(self, name: str, audit: AuditRecord) -> int:
+        """End all keys of this name now; returns their number. Raises `NoKeyError` for none."""
+        with self._engine.begin() as db:
+            valid = _valid(db, name, audit.at)
+            if not valid:
+                raise NoKeyError(name)
+            for key in valid:
+                _change(db, key.digest, revoked_at=audit.at)
+            insert_audit(db, AUDIT, audit)
+        return len(valid)
+
+    def unpublished(self) -> list[AccessKey]:
+        """Keys whose present state is not on the topic yet."""
+        with self._engine.connect() as db:
+            return [_key(row) for row in db.execute(select(_keys).where(~_keys.c.published))]
+
+    def mark_published(self, keys: Iterable[AccessKey]) -> None:
+        """Note that these states are on the topic. A key that has changed meanwhile still waits."""
+        with self._engine.begin() as db:
+            for key in keys:
+                same = and_(
+                    _keys.c.digest == key.digest,
+                    _keys.c.expires_at.is_not_distinct_from(key.expires_at),
+                    _keys.c.revoked_at.is_not_distinct_from(key.revoked_at),
+                )
+                db.execute(update(_keys).where(same).values(published=True))
+
+    def mark_unpublished(self) -> None:
+        """Note that the topic has lost all keys."""
+        with self._engine.begin() as db:
+            db.execute(update(_keys).values(published=False))
+
+
+def _valid(db: Connection, name: str, at: int) -> Sequence[AccessKey]:
+    """The keys of this name that count, oldest first."""
+    counts = and_(
+        _keys.c.name == name,
+        _keys.c.revoked_at.is_(None),
+        or_(_keys.c.expires_at.is_(None), _keys.c.expires_at > at),
+    )
+    return [_key(row) for row in db.execute(select(_keys).where(counts).order_by("created_at"))]
+
+
+def _add(db: Connection, key: AccessKey, audit: AuditRecord) -> None:
+    values = key.model_dump() | {
+        "scopes": orjson.dumps(key.scopes).decode(),
+        "origins": orjson.dumps(key.origins).decode(),
+    }
+    db.execute(insert(_keys).values(**values, created_by=audit.principal, published=False))
+    insert_audit(db, AUDIT, audit)
+
+
+def _change(db: Connection, digest: str, **values: int) -> None:
+    db.execute(update(_keys).where(_keys.c.digest == digest).values(**values, published=False))
+
+
+def _key(row: Row[Any]) -> AccessKey:
+    values = dict(row._mapping)
+    return AccessKey(
+        **values
+        | {"scopes": orjson.loads(values["scopes"]), "origins": orjson.loads(values["origins"])}
+    )

@@ -1,0 +1,76 @@
+"""The feed of access keys in memory, from `access-keys.v1`."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+from slipstream.broker.consumer import Consumer
+from slipstream.broker.loop import observe
+from slipstream.broker.watch import ConsumerWatch
+from slipstream.chassis.access.keys import KeyRing
+from slipstream.chassis.metrics import Metrics
+from slipstream.chassis.settings import ServiceSettings
+from slipstream.contracts.topics import ACCESS_KEYS
+
+# Greatest delay of a change of a key (ms). Every fetch costs time, full or empty.
+DELAY_MS: Final = 500
+# Seconds between two looks whether the topic was made anew, each of which asks the broker.
+_LOOK_EVERY_S: Final = 2.0
+
+
+class AccessKeyFeed:
+    """Keeps a service's key ring up to date; `run` is a worker's target.
+
+    While the broker is away, the last known keys stay valid.
+    """
+
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        ring: KeyRing,
+        metrics: Metrics,
+        renewed: Callable[[], None] | None = None,
+    ) -> None:
+        """With the ring to fill, which is `loading` from now on.
+
+        Args:
+            settings: The service's settings.
+            ring: Key ring of the service.
+            metrics: Metrics of the chassis.
+            renewed: Called when the topic was made anew, so that it has lost the keys.
+        """
+        self._kafka = settings.kafka.model_copy(update={"fetch_max_wait_ms": DELAY_MS})
+        self._namespace, self._ring, self._renewed = settings.namespace, ring, renewed
+        self._metrics, self.watch = metrics, ConsumerWatch(metrics)
+        self._topic_id, self._due = "", 0.0
+        ring.loading = True
+
+    def run(self, stop: threading.Event) -> None:
+        """Read the topic from its beginning until `stop` is set."""
+        consumer = Consumer(self._kafka, self._namespace, [ACCESS_KEYS], group=None)
+        self.watch.begin(consumer)
+        try:
+            ends = consumer.ends()
+            while not stop.is_set():
+                batch = consumer.poll(DELAY_MS / 1000)
+                for message in batch.messages:
+                    self._ring.take(message.record)
+                if batch:
+                    observe(batch, self._metrics)
+                if self._ring.loading and consumer.has_reached(ends):
+                    self._ring.loading = False
+                self._notice_renewal(consumer)
+                self.watch.update()
+        finally:
+            consumer.close()
+
+    def _notice_renewal(self, consumer: Consumer) -> None:
+        now = time.monotonic()
+        if self._renewed is None or now < self._due:
+            return
+        self._due = now + _LOOK_EVERY_S
+        topic_id = "".join(source.topic_id for source in consumer.ends())
+        if self._topic_id and topic_id != self._topic_id:
+            self._renewed()
+        self._topic_id = topic_id

@@ -1,0 +1,163 @@
+"""`slipstream keys`: make, list, rotate and revoke access keys, over monitoring's REST API."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from slipstream.contracts.access import BROWSER_SCOPES, Scope
+from slipstream.contracts.times import format_duration, format_time, now_ms
+from slipstream_cli.options import Duration
+from slipstream_cli.output import show_json, show_table
+from slipstream_cli.peers import json_flag, monitoring_options, monitoring_peer, segment
+
+name_argument = click.argument("name")
+
+
+@click.group(short_help="Make, list, rotate and revoke access keys.")
+def keys() -> None:
+    """Make, list, rotate and revoke access keys, over monitoring's REST API.
+
+    A key grants scopes (docs/security.md): the first five are for ingestion, the others for the
+    services' APIs. Every service takes a change over within a second. Only digests are kept: a key
+    is shown once, when it is made. Keys in the services' settings count besides.
+
+    \b
+    Example:  slipstream keys create shop --scope events --scope identify --scope catalogue
+              slipstream keys create page --browser --origin https://shop.example
+              slipstream keys rotate shop --grace 24h
+    """
+
+
+@keys.command(short_help="Make a key.")
+@name_argument
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    type=click.Choice([scope.value for scope in Scope]),
+    help="Right that the key grants; repeatable. Default: with --browser events and identify.",
+)
+@click.option("--browser", is_flag=True, help="The key stands in web pages, for everyone to see.")
+@click.option(
+    "--origin",
+    "origins",
+    multiple=True,
+    help="Origin whose pages may use a browser key, as in https://shop.example; repeatable."
+    " Default: any.",
+)
+@click.option(
+    "--expires-in", type=Duration(), help="Time until the key ends, such as 90d. Default: never."
+)
+@click.option(
+    "--digest", help="SHA-256 in hex of a key that exists already. Default: a key is made."
+)
+@monitoring_options
+def create(
+    name: str,
+    scopes: tuple[str, ...],
+    browser: bool,
+    origins: tuple[str, ...],
+    expires_in: int | None,
+    digest: str | None,
+    url: str | None,
+    data_dir: Path,
+) -> None:
+    """Make a key. NAME becomes the source of the events that it sends, and stands in the audit.
+
+    \b
+    Example:  slipstream keys create shop --scope events --scope catalogue
+    """
+    if not scopes and not browser:
+        raise click.UsageError("Say with --scope what the key grants.")
+    body = {
+        "name": name,
+        "scopes": list(scopes) or sorted(BROWSER_SCOPES),
+        "browser": browser,
+        "origins": list(origins),
+        "expires_at": now_ms() + expires_in if expires_in else None,
+        "digest": digest,
+    }
+    with monitoring_peer(url, data_dir) as peer:
+        _show_key(peer.post("/v1/keys", body)["key"], "It counts within a second.")
+
+
+@keys.command("list", short_help="List all keys.")
+@json_flag
+@monitoring_options
+def list_keys(as_json: bool, url: str | None, data_dir: Path) -> None:
+    """List all keys: the beginning of the digest, scopes, last use, and whether it counts.
+
+    \b
+    Example:  slipstream keys list
+    """
+    with monitoring_peer(url, data_dir) as peer:
+        entries = peer.get("/v1/keys")["items"]
+    if as_json:
+        show_json(entries)
+        return
+    now = now_ms()
+    rows = [
+        (
+            entry["name"],
+            entry["id"],
+            " ".join(entry["scopes"]) + (" (browser)" if entry["browser"] else ""),
+            format_time(entry["created_at"]),
+            format_time(entry["last_used_at"]) if entry["last_used_at"] else "never",
+            _state(entry, now),
+        )
+        for entry in entries
+    ]
+    show_table(("name", "digest", "scopes", "made", "last used", "state"), rows)
+
+
+@keys.command(short_help="Replace the keys of a name by a new one.")
+@name_argument
+@click.option(
+    "--grace",
+    type=Duration(),
+    default="24h",
+    show_default=True,
+    help="Time for which the older keys go on to count, such as 30m, 24h or 7d; 0 ends them now.",
+)
+@monitoring_options
+def rotate(name: str, grace: int, url: str | None, data_dir: Path) -> None:
+    """Make a new key for NAME that grants the same; its older keys end after the grace period.
+
+    \b
+    Example:  slipstream keys rotate shop --grace 7d
+    """
+    with monitoring_peer(url, data_dir) as peer:
+        made = peer.post(f"/v1/keys/{segment(name)}:rotate", {"grace_ms": grace})
+    _show_key(made["key"], f"Older keys of {name} end in {format_duration(grace / 1000)}.")
+
+
+@keys.command(short_help="End all keys of a name.")
+@name_argument
+@monitoring_options
+def revoke(name: str, url: str | None, data_dir: Path) -> None:
+    """End all keys of NAME now.
+
+    \b
+    Example:  slipstream keys revoke shop
+    """
+    with monitoring_peer(url, data_dir) as peer:
+        count = peer.post(f"/v1/keys/{segment(name)}:revoke", None)["revoked"]
+    click.echo(f"{count} key{'s' if count > 1 else ''} of {name} revoked, refused within a second.")
+
+
+def _show_key(key: str | None, then: str) -> None:
+    if key is None:
+        click.echo(f"The key of this digest is kept. {then}", err=True)
+        return
+    click.echo(key)
+    click.echo(f"Keep it: it can't be shown again. {then}", err=True)
+
+
+def _state(entry: dict[str, Any], now: int) -> str:
+    if entry["revoked_at"] is not None:
+        return f"revoked {format_time(entry['revoked_at'])}"
+    if entry["expires_at"] is not None:
+        verb = "ends" if entry["expires_at"] > now else "ended"
+        return f"{verb} {format_time(entry['expires_at'])}"
+    return "counts"
