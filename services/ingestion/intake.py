@@ -21,7 +21,7 @@ from slipstream.chassis.errors import (
     UnauthorizedError,
 )
 from slipstream.chassis.logging import request_id
-from slipstream.contracts.access import Principal, Scope
+from slipstream.contracts.access import BROWSER_SCOPES, Principal, Scope
 from slipstream.contracts.times import now_ms
 
 Body = dict[str, Any]
@@ -166,13 +166,15 @@ class Intake:
             raise ForbiddenError(
                 "This write key is not taken from this page's origin", code="foreign_origin"
             )
-        if scope not in known.principal.scopes:
+        holder = known.principal
+        # Whatever a record grants: everyone knows a page's key.
+        if scope not in holder.scopes or (holder.browser and scope not in BROWSER_SCOPES):
             raise ForbiddenError(
                 f"This write key lacks the scope {scope}; docs/security.md lists what each route "
                 "needs",
                 code="scope_missing",
             )
-        return known.principal
+        return holder
 
     def _list(self, body: Body, name: str) -> list[Any]:
         messages = body.get(name)

@@ -95,6 +95,15 @@ def test_a_browser_key_is_taken_from_allowed_origins_only() -> None:
         assert sent(AUTH) == 200
 
 
+def test_a_page_s_key_has_no_other_scope_whatever_its_record_grants(client: TestClient) -> None:
+    granted = key_record("page", ["events", "catalogue", "erase", "import"], browser=True)
+    client.app.state.keys.take(granted)  # type: ignore[attr-defined]
+    for method, path in (("DELETE", "/v1/users/u"), ("POST", "/v1/items"), ("POST", "/v1/import")):
+        body = {"batch": [], "items": []}
+        assert client.request(method, path, json=body, auth=("page", "")).status_code == 403
+    assert client.post("/v1/track", json=track(), auth=("page", "")).status_code == 200
+
+
 def test_messages_of_a_batch_need_the_scope_of_their_kind(client: TestClient) -> None:
     client.app.state.keys.take(key_record("events-only", ["events"]))  # type: ignore[attr-defined]
     identify = {"type": "identify", "userId": "u", "anonymousId": "a"}
