@@ -12,11 +12,14 @@ from typing import Any, Final, NamedTuple
 
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.settings import RedisSettings
-from slipstream.stores.connection import Call, Scripts, connect, translated
+from slipstream.contracts.times import DAY_MS
+from slipstream.stores.connection import Call, Scripts, connect, server_facts, translated
 from slipstream.stores.keys import Keys
 
 log = get_logger(__name__)
 
+# A partition where nothing comes for longer is read again from its commit.
+TTL_MS: Final = 365 * DAY_MS
 # Longest wait for the disk, and then for a replica. `appendfsync everysec` takes a second.
 WAIT_S: Final = 2.0
 # The first version with WAITAOF; Valkey names it as the one that it is compatible with.
@@ -47,8 +50,8 @@ class Durability(Enum):
 class Checkpoints:
     """The checkpoints, for one writer. Methods raise what Redis and its client raise."""
 
-    def __init__(self, client: Any, scripts: Scripts, keys: Keys, ttl_ms: int) -> None:
-        self._redis, self._scripts, self._keys, self._ttl_ms = client, scripts, keys, ttl_ms
+    def __init__(self, client: Any, scripts: Scripts, keys: Keys) -> None:
+        self._redis, self._scripts, self._keys = client, scripts, keys
 
     def read(self, sources: Sequence[str]) -> dict[str, int]:
         """The checkpoints of these sources, without those that have none."""
@@ -72,7 +75,7 @@ class Checkpoints:
             return True
         keys = [self._keys.checkpoint(source) for source in moves]
         offsets = [number for move in moves.values() for number in move]
-        return bool(self._scripts.run("advance", [Call(keys, [self._ttl_ms, *offsets])])[0])
+        return bool(self._scripts.run("advance", [Call(keys, [TTL_MS, *offsets])])[0])
 
 
 class DurabilityQuestions:
@@ -81,9 +84,9 @@ class DurabilityQuestions:
     Another thread than the writer's may ask. Methods raise `StoreUnavailableError`.
     """
 
-    def __init__(self, settings: RedisSettings, keys: Keys, ttl_ms: int) -> None:
+    def __init__(self, settings: RedisSettings, keys: Keys) -> None:
         self._redis = connect(settings, settings.timeout_s + 2 * WAIT_S)
-        self._keys, self._ttl_ms = keys, ttl_ms
+        self._keys = keys
         self._waits: Collection[str] | None = None
 
     def ask(self, offsets: Mapping[str, int]) -> Durability:
@@ -94,8 +97,7 @@ class DurabilityQuestions:
         more is asked than whether it still has them.
         """
         with translated():
-            facts = self._redis.info()
-            waits = _waits(facts)
+            waits = _waits(server_facts(self._redis))
             if waits.keys() != self._waits:
                 self._waits = waits.keys()
                 log.info("offsets are committed once Redis confirms", by=sorted(waits))
@@ -105,30 +107,42 @@ class DurabilityQuestions:
             # A server waits for the last write of the connection that asks. So this writes, behind
             # the effects.
             for key in keys:
-                pipeline.pexpire(key, self._ttl_ms)
+                pipeline.pexpire(key, TTL_MS)
             for wait in waits.values():
                 pipeline.execute_command(*wait)
-            held, *answers = pipeline.execute()
+            answers = pipeline.execute(raise_on_error=False)
+            held, renewals, confirmations = (
+                answers[0],
+                answers[1 : len(keys) + 1],
+                answers[len(keys) + 1 :],
+            )
+            for answer in (held, *renewals):
+                if isinstance(answer, Exception):
+                    raise answer
         if any(
             int(value or -1) < offset for value, offset in zip(held, offsets.values(), strict=True)
         ):
             return Durability.LOST
-        # WAITAOF answers with two counts: this server, its replicas.
-        confirmed = [
-            bool(answer[0] if isinstance(answer, list) else answer)
-            for answer in answers[len(keys) :]
-        ]
-        return Durability.SAFE if all(confirmed) else Durability.PENDING
+        return Durability.SAFE if all(map(_confirms, confirmations)) else Durability.PENDING
 
     def close(self) -> None:
         self._redis.close()
+
+
+def _confirms(answer: Any) -> bool:
+    """Whether an answer to WAIT, a count, or to WAITAOF, this server's count and its replicas',
+    tells that the effects are durable. A refusal does not.
+    """
+    if isinstance(answer, Exception):
+        return False
+    return bool(answer[0] if isinstance(answer, list) else answer)
 
 
 def _waits(facts: Mapping[str, Any]) -> dict[str, tuple[str | int, ...]]:
     """The commands that wait for what this server has, by name; `facts` are its INFO."""
     limit_ms = int(WAIT_S * 1000)
     waits: dict[str, tuple[str | int, ...]] = {}
-    version = tuple(int(number) for number in str(facts["redis_version"]).split(".")[:2])
+    version = tuple(int(number) for number in str(facts.get("redis_version", "0")).split(".")[:2])
     if facts.get("aof_enabled") and version >= _WAITAOF_SINCE:
         waits["append-only file"] = ("WAITAOF", 1, 0, limit_ms)
     if facts.get("connected_slaves"):

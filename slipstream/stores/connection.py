@@ -1,13 +1,13 @@
 """Connection to Redis: the client, its errors, and the scripts that every write goes through."""
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from typing import Any, Final, NamedTuple
 
 import redis
-from redis.exceptions import RedisError
+from redis.exceptions import NoPermissionError, RedisError
 
 from slipstream.chassis.dependencies import DependencyUnavailableError
 from slipstream.chassis.settings import RedisSettings
@@ -53,6 +53,15 @@ def connect(settings: RedisSettings, timeout_s: float | None = None) -> Any:
         socket_connect_timeout=timeout_s,
         max_connections=settings.max_connections,
     )
+
+
+def server_facts(client: Any, section: str | None = None) -> Mapping[str, Any]:
+    """A server's INFO, or one section of it; empty where this user may not ask."""
+    try:
+        facts: Mapping[str, Any] = client.info(section)
+    except NoPermissionError:
+        return {}
+    return facts
 
 
 class Scripts:
@@ -101,10 +110,8 @@ class Scripts:
 
     def _load(self) -> dict[str, str]:
         """Have the server know the scripts; returns their digests by name."""
-        server = (
-            str(self._redis.info("server").get("run_id")),
-            str(self._redis.info("replication").get("master_replid")),
-        )
+        facts = server_facts(self._redis)
+        server = str(facts.get("run_id")), str(facts.get("master_replid"))
         # A server that was demoted and promoted again keeps its scripts, and has lost its own
         # history: only the id of that has changed. The same server with the same history gets the
         # same text, since Redis never forgets one.

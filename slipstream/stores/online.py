@@ -21,7 +21,7 @@ from slipstream.stores.catalog_store import CatalogEntries
 from slipstream.stores.checkpoints import CheckpointMove as CheckpointMove
 from slipstream.stores.checkpoints import Checkpoints, DurabilityQuestions
 from slipstream.stores.checkpoints import Durability as Durability
-from slipstream.stores.connection import Scripts, connect, translated
+from slipstream.stores.connection import Scripts, connect, server_facts, translated
 from slipstream.stores.connection import StoreTooNewError as StoreTooNewError
 from slipstream.stores.connection import StoreUnavailableError as StoreUnavailableError
 from slipstream.stores.items import Items, contributions
@@ -91,8 +91,8 @@ class OnlineStore:
         self._items = Items(client, scripts, keys, retention.item_ttl_ms)
         self._trending = TrendingList(client, scripts, keys, retention.trending_half_life_ms)
         self._catalog = CatalogEntries(client, scripts, keys, retention.user_ttl_ms)
-        self._checkpoints = Checkpoints(client, scripts, keys, retention.visitor_ttl_ms)
-        self._durability = DurabilityQuestions(settings, keys, retention.visitor_ttl_ms)
+        self._checkpoints = Checkpoints(client, scripts, keys)
+        self._durability = DurabilityQuestions(settings, keys)
 
     @property
     def lost_races(self) -> int:
@@ -276,7 +276,7 @@ class OnlineStore:
     def memory(self) -> RedisMemory:
         """The memory of Redis. Raises `RefusedSettingsError` when Redis would evict keys."""
         with translated():
-            return redis_memory(self._redis.info("memory"))
+            return redis_memory(server_facts(self._redis, "memory"))
 
     def close(self) -> None:
         self._redis.close()

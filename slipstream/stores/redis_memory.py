@@ -28,4 +28,4 @@ def redis_memory(facts: Mapping[str, Any]) -> RedisMemory:
             f"Redis has maxmemory-policy {policy}, so it would drop visitors' states and message "
             f"ids when its memory is full: set maxmemory-policy {_KEEPS}"
         )
-    return RedisMemory(int(facts["used_memory"]), int(facts.get("maxmemory", 0)) or None)
+    return RedisMemory(int(facts.get("used_memory", 0)), int(facts.get("maxmemory", 0)) or None)
