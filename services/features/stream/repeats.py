@@ -20,6 +20,9 @@ Positions = Mapping[str, Collection[Position]]
 # Most ms between the arrivals of an unmarked copy and its marked one. Beyond, the two are different
 # events: no producer tries for longer, and an id may be used again once ingestion has forgotten it.
 OVERTAKEN_MS: Final = 600_000
+# Offsets between them within which they are one event whatever their arrivals say: these are of two
+# machines, whose clocks may differ by hours.
+OVERTAKEN_OFFSETS: Final = 1_000
 # Marked copies in memory from which on those too old for `OVERTAKEN_MS` are forgotten.
 _MANY: Final = 100_000
 
@@ -116,7 +119,10 @@ class Repeats:
         return (
             marked.source == here.source
             and marked.offset < here.offset
-            and abs(event.received_at - received_at) <= OVERTAKEN_MS
+            and (
+                here.offset - marked.offset <= OVERTAKEN_OFFSETS
+                or abs(event.received_at - received_at) <= OVERTAKEN_MS
+            )
         )
 
     def _forget_old(self, messages: Sequence[Message[Any]]) -> None:
@@ -125,14 +131,17 @@ class Repeats:
         Each partition is judged by its own newest arrival, since it may be far behind the others.
         """
         newest: dict[str, int] = {}
+        last: dict[str, int] = {}
         for message in messages:
             if isinstance(message.record, Interaction):
                 source = message.source.name
                 newest[source] = max(message.record.received_at, newest.get(source, 0))
+                last[source] = message.offset
         self._counted = {
             event_id: (position, received_at)
             for event_id, (position, received_at) in self._counted.items()
             if received_at > newest.get(position.source, 0) - 2 * OVERTAKEN_MS
+            or position.offset > last.get(position.source, 0) - OVERTAKEN_OFFSETS
         }
         self._forget_at = max(_MANY, 2 * len(self._counted))
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from services.features.stream.archive import Archive
-from services.features.stream.repeats import OVERTAKEN_MS, Repeats
+from services.features.stream.repeats import OVERTAKEN_MS, OVERTAKEN_OFFSETS, Repeats
 from slipstream.broker.batch import Batch, Message
 from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.events import CatalogRecord, Interaction
@@ -116,12 +116,24 @@ def test_a_copy_that_was_overtaken_by_its_marked_one_does_not_count(
     assert take(archive, lake, [copy(3), copy(4, marked=False), copy(5, "f")]) == [3, 5], (
         "read again from the beginning"
     )
-    assert take(archive, lake, [copy(9, marked=False, at=NOW + OVERTAKEN_MS + 1)]) == [9], (
+    later, far = NOW + OVERTAKEN_MS + 1, 3 + OVERTAKEN_OFFSETS + 1
+    assert take(archive, lake, [copy(far, marked=False, at=later)]) == [far], (
         "the id was used again"
     )
     assert take(archive, lake, [copy(2, "f", marked=False)]) == [2], (
         "it stood before its marked copy"
     )
+
+
+@pytest.mark.parametrize("apart", [DAY_MS, -DAY_MS])
+def test_the_clocks_of_two_ingestions_may_be_a_day_apart(
+    lake: Lake, archive: Archive, monkeypatch: pytest.MonkeyPatch, apart: int
+) -> None:
+    monkeypatch.setattr("services.features.stream.repeats._MANY", 1)
+    running = Repeats(lake, archive.positions, DAY_MS)
+    others = [copy(4, "f", at=NOW + DAY_MS), copy(5, "g", at=NOW + DAY_MS)]
+    assert take(archive, lake, [copy(3), *others], "way", running) == [3, 4, 5]
+    assert take(archive, lake, [copy(6, marked=False, at=NOW + apart)], repeats=running) == []
 
 
 def test_a_partition_that_is_behind_does_not_forget_by_the_clock_of_another(
