@@ -1,0 +1,78 @@
+"""The whole drill: SQL, models and Redis are lost, and the services start on what came back."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from services.features.settings import FeaturesSection, FeaturesSettings
+from slipstream.chassis.settings import KafkaSettings, LakeSettings, RedisSettings
+from tests.integration.backed_up_shop import Place, place
+from tests.integration.backfill_shop import Shop as Stream
+from tests.integration.backfill_shop import assert_same
+from tests.integration.launched_services import Launch, answer, launch, until
+from tests.integration.test_backup import trained
+from tests.unit.training.registries import mlflow_template
+
+__all__ = ["launch", "mlflow_template", "place"]
+
+
+@pytest.mark.servers("real")
+def test_services_start_on_what_a_backup_and_the_lake_bring_back(
+    place: Place,
+    launch: Launch,
+    broker: KafkaSettings,
+    redis_settings: RedisSettings,
+    lake_settings: LakeSettings,
+    namespace: str,
+    tmp_path: Path,
+) -> None:
+    stream = Stream(
+        FeaturesSettings(
+            redis=redis_settings,
+            lake=lake_settings,
+            namespace=namespace,
+            features=FeaturesSection(),
+        )
+    )
+    stream.take(stream.events(200))
+    due = stream.held()
+    shop, other, backup = place("shop").migrated(), place("other"), tmp_path / "backup"
+    for each in (shop, other):
+        each.environment |= {
+            "SLIPSTREAM_NAMESPACE": namespace,
+            "SLIPSTREAM_REDIS__URL": redis_settings.url.get_secret_value(),
+        }
+    training = trained(shop)
+    training.lease.release()
+    training.engine.dispose()
+    shop.shows("ada")
+    assert shop.run("backup", str(backup)).exit_code == 0
+
+    stream.wipe()
+    shutil.rmtree(shop.folder / "models")
+
+    restored = other.run("restore", str(backup))
+    assert restored.exit_code == 0, restored.output
+    rebuilt = other.run("backfill")
+    assert rebuilt.exit_code == 0, rebuilt.output
+    assert_same(stream.held(), due)
+
+    settings = {
+        name.removeprefix("SLIPSTREAM_").lower(): value for name, value in other.environment.items()
+    }
+    settings |= {
+        "kafka__bootstrap_servers": broker.bootstrap_servers,
+        "kafka__session_timeout_ms": str(broker.session_timeout_ms),
+    }
+    services = [launch(name, **settings) for name in ("training", "monitoring")]
+    for service in services:
+        until(
+            lambda service=service: answer(service, "/health/ready").status_code == 200,
+            lambda service=service: (tmp_path / f"{service.name}.log").read_text()[-3_000:],
+        )
+    champion = answer(services[0], "/v1/aliases/champion").json()
+    assert champion["version"] == "a" and champion["files"] == ["manifest.json"]
+    assert answer(services[0], "/v1/models/a/files/manifest.json").json()["version"] == "a"
+    shown = answer(services[1], "/v1/reports/quality?hours=24")
+    assert shown.status_code == 200
