@@ -93,7 +93,10 @@ class OutcomePublisher:
                 if self._under_way
                 else loop.call_soon(self._depart)
             )
-        final = await parcel.done
+        try:
+            final = await parcel.done
+        finally:
+            del parcel  # a failure would hold this frame, and so itself
         if single and self._admission and question:
             self._admission.refuse_single(final[0], question)
         return final
@@ -184,7 +187,7 @@ class OutcomePublisher:
                     outcomes = self._admission.outcomes(outcomes, parcel.question, next(verdicts))
                 except ServiceError as error:
                     if not parcel.done.done():
-                        parcel.done.set_exception(error)
+                        parcel.done.set_exception(error.with_traceback(None))
                     continue
             admitted.append((parcel, outcomes))
         return admitted

@@ -51,6 +51,11 @@ class Rejection:
     error: RejectionError
     original: Any
 
+    def __post_init__(self) -> None:
+        # The traceback has the frames that read the message, and those of the request, which holds
+        # this rejection: a ring with the whole message in it, for the garbage collector to find.
+        self.error.__traceback__ = self.error.__context__ = None
+
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
