@@ -14,7 +14,7 @@ KAFKA_HOME ?= $(firstword $(wildcard /opt/kafka $(abspath ../shared/kafka)))
 export KAFKA_HOME
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock demo up test test-servers servers fuzz faults restarts test-compose test-spark lint format node-sdk docs clean
+.PHONY: help install lock demo up test test-servers servers fuzz faults hostile restarts test-compose test-spark lint format node-sdk docs clean
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -77,6 +77,9 @@ fuzz: $(STAMP) ## Send ingestion thousands of bad requests (FUZZ_CASES of each o
 
 faults: $(STAMP) ## Kill services at random for minutes, and compare every state (FAULTS_ARGS=--help: others, other servers)
 	@$(VENV)/bin/python -m tests.faults $(FAULTS_ARGS)
+
+hostile: $(STAMP) ## Attack a stack under its manifests' memory limits, beside honest clients (HOSTILE_ARGS=--help; needs root)
+	@$(VENV)/bin/python -m tests.hostile $(HOSTILE_ARGS)
 
 restarts: $(STAMP) servers ## Kill each consuming service 36 times and see it read again (TEST_SERVERS=embedded: not on real ones)
 	@TEST_SERVERS=$${TEST_SERVERS:-real} $(VENV)/bin/python -m tests.restarts $(RESTARTS_ARGS)

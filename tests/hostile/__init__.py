@@ -1,0 +1,1 @@
+"""The hostile test: the stack under its manifests' memory limits and the worst traffic."""

@@ -1,0 +1,170 @@
+"""Hostile requests, each the worst of its kind that reaches a service."""
+
+import base64
+import gzip
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from slipstream.contracts.services import SERVICES
+from slipstream.features.views import ITEM, ITEM_NEIGHBOURS, SESSION, VISITOR
+from slipstream_cli.benchmarks.load import basic_auth
+from tests.hostile.bed import API_TOKEN, BROWSER_KEY
+
+# Stands for a number in prepared requests: another one each time, so that no event is a repeat.
+_MARK: Final = "#NUMBER#"
+_BROWSER: Final = {**basic_auth(BROWSER_KEY), "Origin": "https://shop.test"}
+_TOKEN: Final = {"Authorization": f"Bearer {API_TOKEN}"}
+_CHAIN: Final = b"[" * 900 + b'"a"' + b"]" * 900
+_numbers = itertools.count(10_000_000)
+
+
+class Attack(NamedTuple):
+    """One kind of hostile client.
+
+    Attributes:
+        service: Whom it attacks.
+        chunks: Makes what it sends, piece by piece.
+        clients: Connections at once.
+        pause_s: Pause between two pieces.
+    """
+
+    service: str
+    chunks: Callable[[], Iterable[bytes]]
+    clients: int = 2
+    pause_s: float = 0.0
+
+
+def _post(path: str, body: bytes, headers: Mapping[str, str] = _TOKEN) -> bytes:
+    lines = [f"POST {path} HTTP/1.1", "Host: 127.0.0.1", "Content-Type: application/json"]
+    lines += [f"Content-Length: {len(body)}", *(f"{name}: {headers[name]}" for name in headers)]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def _get(path: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
+
+
+def _prepared(service: str, request: bytes, clients: int = 2) -> Attack:
+    mark = _MARK.encode()
+    return Attack(service, lambda: [request.replace(mark, b"%d" % next(_numbers))], clients=clients)
+
+
+def _event(number: int, name: str = "Product Viewed", **properties: Any) -> dict[str, Any]:
+    return {
+        "type": "track",
+        "event": name,
+        "messageId": f"{_MARK}-{number}",
+        "anonymousId": f"h{_MARK}-{number}",
+        "properties": {"product_id": f"i{number}", **properties},
+    }
+
+
+def _batch(events: int, size: int) -> bytes:
+    return orjson.dumps({"batch": [_event(number, blob="x" * size) for number in range(events)]})
+
+
+def _orders() -> bytes:
+    products = [{"product_id": "a"}] * 49
+    orders = [_event(n, "Order Completed", order_id="o", products=products) for n in range(500)]
+    return gzip.compress(orjson.dumps({"batch": orders}))
+
+
+def _tensor(data: bytes, size: int = 1) -> bytes:
+    tensor = b'{"name":"user_id","shape":[%d],"datatype":"BYTES","data":[%s]}' % (size, data)
+    return _post("/v2/models/recommender/infer", b'{"inputs":[%s]}' % tensor)
+
+
+def _push() -> bytes:
+    rows = 5_000
+    frame = {
+        "event_type": ["view"] * rows,
+        "user_id": [f"h{_MARK}-{number}" for number in range(rows)],
+        "item_id": ["i1"] * rows,
+        "note": ["x" * 600] * rows,
+    }
+    return _post("/push", orjson.dumps({"push_source_name": "interactions", "df": frame}))
+
+
+def _most_features() -> bytes:
+    rows = {"user_id": [f"h{_MARK}-{number}" for number in range(1_000)], "item_id": ["i1"] * 1_000}
+    features = [
+        f"{view.name}:{name}"
+        for view in (VISITOR, SESSION, ITEM, ITEM_NEIGHBOURS)
+        for name in view.feature_names
+    ]
+    body = {"entities": rows, "features": features[:200], "full_feature_names": True}
+    return _post("/get-online-features", orjson.dumps(body))
+
+
+def _endless(first: bytes, piece: bytes) -> Iterator[bytes]:
+    yield first
+    for _ in range(42_000_000 // len(piece)):
+        yield piece
+
+
+def _unfinished(request: bytes) -> Iterator[bytes]:
+    """A request whose end comes slowly, a byte at a time."""
+    yield request[:-100]
+    for place in range(len(request) - 100, len(request)):
+        yield request[place : place + 1]
+
+
+def attacks() -> dict[str, Attack]:
+    """Every kind of hostile client, by name."""
+    zipped = {**_BROWSER, "Content-Encoding": "gzip"}
+    pixel = base64.urlsafe_b64encode(orjson.dumps(_event(0, blob="x" * 30_000))).decode()
+    wide = b'{"a":' * 20 + b"[" + b",".join([b"[]"] * 160_000) + b"]" + b"}" * 20
+    items = [f"{number}".ljust(250, "x") for number in range(1_000)]
+    rank = orjson.dumps({"user_id": f"h{_MARK}", "items": items})
+    visitors = ",".join(f'"h{_MARK}-{number}"' for number in range(64)).encode()
+    found = {
+        name: _prepared("ingestion", request)
+        for name, request in {
+            "largest events": _post("/v1/batch", _batch(15, 32_000), _BROWSER),
+            "many events": _post("/v1/batch", _batch(2_500, 1), _BROWSER),
+            "gzip of many records": _post("/v1/batch", _orders(), zipped),
+            "gzip bomb": _post("/v1/batch", gzip.compress(b" " * 100_000_000), zipped),
+            "deep JSON": _post("/v1/batch", b'{"batch":[' + b"[" * 400_000, _BROWSER),
+            "wide JSON": _post("/v1/track", wide, _BROWSER),
+            "pixel": _get(f"/v1/pixel.gif?data={pixel}&writeKey={BROWSER_KEY}"),
+            "without a key": _post("/v1/batch", _batch(100, 4_000)),
+            "pipelined requests": _get("/health/live") * 3_000,
+        }.items()
+    }
+    empty = b"{}," * 1_000_000 + b"{}"
+    found |= {
+        "nested tensor": _prepared("serving", _tensor(_CHAIN + b',"a"' * 900_000)),
+        "many inputs": _prepared(
+            "serving", _post("/v2/models/recommender/infer", b'{"inputs":[%s]}' % empty)
+        ),
+        "largest inference": _prepared("serving", _tensor(visitors, 64)),
+        "largest rank": _prepared("serving", _post("/v1/rank", rank)),
+        "largest push": _prepared("features", _push(), clients=1),
+        "most features": _prepared("features", _most_features()),
+        "wide entities": _prepared(
+            "features", _post("/get-online-features", b'{"entities":{"user_id":[%s]}}' % empty)
+        ),
+    }
+    for service in SERVICES:
+        if service == "ingestion":
+            body = _post("/v1/batch", b" " * 500_000, _BROWSER)
+        else:
+            body = _post({"features": "/push"}.get(service, "/v1/rank"), b" " * 4_000_000)
+        head = _get("/health/live")[:-2]
+        found |= {
+            f"readiness of {service}": _prepared(service, _get("/health/ready"), clients=4),
+            f"large header to {service}": Attack(
+                service, partial(_endless, head + b"x: ", b"a" * 65_536)
+            ),
+            f"slow heads to {service}": Attack(
+                service, partial(_endless, head, b"a: b\r\n"), clients=60, pause_s=2.0
+            ),
+            f"slow bodies to {service}": Attack(
+                service, partial(_unfinished, body), clients=20, pause_s=2.0
+            ),
+        }
+    return found
