@@ -63,6 +63,7 @@ def service_command(name: str) -> click.Command:
         settings_module = importlib.import_module(f"services.{name}.settings")
         from pydantic import ValidationError
 
+        from slipstream.chassis.access.tokens import TokenKeysError
         from slipstream.chassis.access.verifier import ExposedError
         from slipstream.chassis.app import serve
         from slipstream.chassis.logging import configure_logging
@@ -76,7 +77,7 @@ def service_command(name: str) -> click.Command:
         configure_logging(settings.log, name)
         try:
             app = app_module.create_app(settings)
-        except ExposedError as error:
+        except (ExposedError, TokenKeysError) as error:
             raise click.ClickException(f"settings: {error}") from error
         serve(app, settings, name)
 

@@ -76,7 +76,6 @@ def create_app(settings: IngestionSettings) -> Collector:
 
     It opens once a broker answers; with a spool it opens without one. Redis may come later.
     """
-    keys = KeyRing(settings.ingestion.keys())
     rules = IntakeRules.of(settings)
     app = create_service(
         "ingestion",
@@ -85,6 +84,7 @@ def create_app(settings: IngestionSettings) -> Collector:
         lifespan=_lifespan,
         routers=[events, router],
         guarded=False,
+        keys=settings.ingestion.keys(),
         kind=Collector,
     )
     assert isinstance(app, Collector)  # noqa: S101
@@ -93,7 +93,7 @@ def create_app(settings: IngestionSettings) -> Collector:
         app.add_middleware(PageOrigins, allow_origins=origins, **CORS)
         app.shortcut = PageOrigins(app.shortcut, allow_origins=origins, **CORS)
     _document_security(app)
-    app.state.keys, app.state.rules = keys, rules
+    app.state.rules = rules
     return app
 
 
@@ -135,7 +135,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         health.add("redis", store.ping, required=False)
         admission = Admission(store, section.server_rates(), section.browser_rates())
         publisher = OutcomePublisher(spooled or producer, registry, admission)
-        app.state.parts = Parts(Intake(section, keys, publisher, rules))
+        app.state.parts = Parts(Intake(section, app.state.verifier, publisher, rules))
         stack.callback(asyncio.create_task(follow(rules.files)).cancel)
         feed = AccessKeyFeed(settings, keys, app.state.metrics)
         health.add("access-keys", feed.watch.check, required=False)

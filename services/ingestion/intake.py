@@ -14,7 +14,7 @@ from services.ingestion.segment import read_message
 from services.ingestion.settings import IngestionSection
 from services.ingestion.verdicts import Origin, Outcome, answer
 from services.ingestion.write_keys import key_in_header
-from slipstream.chassis.access.keys import KeyRing
+from slipstream.chassis.access.verifier import Verifier
 from slipstream.chassis.errors import (
     ForbiddenError,
     InvalidRequestError,
@@ -49,14 +49,14 @@ class Intake:
     def __init__(
         self,
         settings: IngestionSection,
-        keys: KeyRing,
+        verifier: Verifier,
         publisher: OutcomePublisher,
         rules: IntakeRules,
     ) -> None:
         self.max_body_bytes = settings.max_body_bytes
         self._max_event_bytes = settings.max_event_bytes
         self._max_messages = settings.max_batch_events
-        self._keys = keys
+        self._verifier = verifier
         self._publisher = publisher
         self._rules = rules
 
@@ -161,12 +161,12 @@ class Intake:
         """
         in_body = body.pop("writeKey", None)
         key = (key_in_header(headers.authorization) if headers.authorization else None) or in_body
-        known = self._keys.find(key) if type(key) is str else None
+        known = self._verifier.find(key) if type(key) is str else None
         if known is None:
-            raise self._keys.refusal(
+            raise self._verifier.refusal(
                 UnauthorizedError(
                     "Send a write key: Basic authentication with the key as user name and no "
-                    "password, or writeKey in the body",
+                    "password, a bearer token, or writeKey in the body",
                     code="invalid_write_key",
                     headers={"WWW-Authenticate": 'Basic realm="slipstream"'},
                 )

@@ -51,8 +51,12 @@ def configured_keys(servers: str, browsers: str, pages: str) -> dict[str, KnownK
 
 
 def key_in_header(authorization: str) -> str | None:
-    """The write key in a Basic `Authorization` header: the user name, as Segment's SDKs send it."""
+    """The key in an `Authorization` header: a bearer token, or the user name of Basic
+    authentication, as Segment's SDKs send it.
+    """
     scheme, _, credentials = authorization.partition(" ")
+    if scheme.lower() == "bearer":
+        return credentials or None
     if scheme.lower() != "basic":
         return None
     try:

@@ -22,6 +22,7 @@ from services.monitoring.settings import MonitoringSettings
 from slipstream.broker.access_feed import AccessKeyFeed
 from slipstream.broker.producer import OutgoingRecord, open_producer
 from slipstream.broker.watch import ConsumerWatch
+from slipstream.chassis.access.tokens import service_credential
 from slipstream.chassis.app import create_service
 from slipstream.chassis.client import Peer
 from slipstream.contracts.events import AlertEvent
@@ -104,7 +105,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 def _probes(settings: MonitoringSettings) -> Probes:
     peers, timeout_s = settings.peers, settings.monitoring.probe_timeout_s
-    token = settings.http.api_token.get_secret_value()
+    token = service_credential(settings, "monitoring")
     urls = {name: getattr(peers, f"{name}_url") for name in SERVICES}
     training = Peer("training", peers.training_url, timeout_s=timeout_s, retries=0, token=token)
     features = Peer("features", peers.features_url, timeout_s=timeout_s, retries=0, token=token)

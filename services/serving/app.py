@@ -19,6 +19,7 @@ from slipstream.broker.access_feed import AccessKeyFeed
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.producer import open_producer
 from slipstream.broker.watch import ConsumerWatch
+from slipstream.chassis.access.tokens import service_credential
 from slipstream.chassis.app import create_service
 from slipstream.chassis.client import Peer
 from slipstream.chassis.logging import request_id
@@ -71,7 +72,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         feed = CatalogFeed(
             catalog, store.catalog_items, lambda: consumer([CATALOG]), chassis, measured
         )
-        token = settings.http.api_token.get_secret_value()
+        token = service_credential(settings, "serving")
         training = Peer(
             "training", settings.peers.training_url, timeout_s=settings.peers.timeout_s, token=token
         )

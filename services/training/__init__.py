@@ -5,9 +5,9 @@ Consumes: alerts.v1, group "training"; an alert with the action "retrain" queues
     access-keys.v1, without a group.
 Produces: model-events.v1.
 Calls: no other service.
-Stores: runs, decisions, waiting alerts, model events and the lease in SQL, tables `training_*` and
-    `gate_decision`; MLflow's database; bundles and the checkpoints of runs in a folder. Reads the
-    lake.
+Stores: runs, decisions, waiting alerts, model events, audit records and the lease in SQL, tables
+    `training_*` and `gate_decision`; MLflow's database; bundles and the checkpoints of runs in a
+    folder. Reads the lake.
 
 One instance a namespace acts, by a lease in SQL; others stand by.
 """

@@ -1,5 +1,7 @@
 """REST API of training: runs, model versions, aliases, and the files of bundles."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -10,6 +12,7 @@ from pydantic import BaseModel, Field
 from services.training.publish import ModelPublisher
 from services.training.records import Audit
 from services.training.registry import (
+    CHAMPION,
     ModelRegistry,
     NoPreviousError,
     UnknownVersionError,
@@ -18,15 +21,19 @@ from services.training.repository import Repository
 from services.training.run_states import TransitionError
 from services.training.runs import Runs
 from slipstream.chassis.access.demands import requires
+from slipstream.chassis.access.guard import principal_of
 from slipstream.chassis.errors import (
     ConflictError,
     InvalidRequestError,
     NotFoundError,
 )
+from slipstream.chassis.logging import request_id
 from slipstream.contracts.access import Scope
 from slipstream.contracts.bundle import Manifest
-from slipstream.contracts.rest import ModelVersion, Run, RunRequest
+from slipstream.contracts.rest import AuditPage, AuditRecord, ModelVersion, Run, RunRequest
+from slipstream.contracts.times import now_ms
 from slipstream.stores.artifacts import ArtifactNotFoundError, Artifacts
+from slipstream.stores.audit import AuditLog
 
 
 class RunPage(BaseModel):
@@ -58,6 +65,7 @@ class Parts:
     publisher: ModelPublisher
     registry: ModelRegistry
     artifacts: Artifacts
+    audit: AuditLog
 
 
 def parts(request: Request) -> Parts:
@@ -143,7 +151,8 @@ def cancel_run(request: Request, run_id: str) -> Run:
     """Take a run off the queue, or stop it; a running one is `cancelled` after the answer."""
     training = parts(request)
     try:
-        return training.runs.cancel(run_id)
+        with _audited(request, "cancel", run_id):
+            return training.runs.cancel(run_id)
     except LookupError as error:
         raise NotFoundError(str(error), code="no_run") from error
     except TransitionError as error:
@@ -178,8 +187,10 @@ def get_model(request: Request, version: str) -> ModelVersion:
 def promote_model(request: Request, version: str, body: Reason | None = None) -> ModelVersion:
     """Make a version the champion whatever the gate's decision; serving loads it in seconds."""
     training = parts(request)
+    reason = (body or Reason()).reason
     try:
-        return training.publisher.promote(version, (body or Reason()).reason)
+        with _audited(request, "promote", version, reason=reason):
+            return training.publisher.promote(version, reason)
     except UnknownVersionError as error:
         raise NotFoundError(str(error), code="no_model") from error
 
@@ -189,10 +200,43 @@ def promote_model(request: Request, version: str, body: Reason | None = None) ->
 def rollback_model(request: Request, body: Reason | None = None) -> ModelVersion:
     """Make the previous champion champion again, and return it."""
     training = parts(request)
+    reason = (body or Reason()).reason
     try:
-        return training.publisher.rollback((body or Reason()).reason)
+        with _audited(request, "rollback", CHAMPION, reason=reason):
+            return training.publisher.rollback(reason)
     except NoPreviousError as error:
         raise ConflictError(str(error), code="no_previous_champion") from error
+
+
+@router.get("/audit")
+@requires(Scope.ADMIN)
+def audit(request: Request, limit: Limit = 50, cursor: int | None = None) -> AuditPage:
+    """Who promoted, rolled back and cancelled what, newest first.
+
+    A record is kept before the act; one of `…_failed` follows where the act failed.
+    """
+    return parts(request).audit.page(limit, cursor)
+
+
+@contextmanager
+def _audited(request: Request, action: str, subject: str, **detail: str) -> Iterator[None]:
+    """Keep the record of an act before it, so that none is without; and one of its failure."""
+    record = AuditRecord(
+        at=now_ms(),
+        principal=principal_of(request).name,
+        action=action,
+        subject=subject,
+        detail=detail,
+        request_id=request_id.get(),
+    )
+    log = parts(request).audit
+    log.add(record)
+    try:
+        yield
+    except Exception as error:
+        failed = {"at": now_ms(), "action": f"{action}_failed", "detail": {"error": str(error)}}
+        log.add(record.model_copy(update=failed))
+        raise
 
 
 @router.get("/aliases/{alias}")

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 
 from services.training import api
 from services.training.announcer import Announcer
+from services.training.audit import AUDIT
 from services.training.metrics import TrainingMetrics
 from services.training.migrations import MIGRATIONS
 from services.training.mlflow_connection import load_mlflow, tracking_uri
@@ -35,6 +36,7 @@ from slipstream.contracts.rest import Run
 from slipstream.contracts.topics import ALERTS
 from slipstream.stores import metadata
 from slipstream.stores.artifacts import Artifacts
+from slipstream.stores.audit import AuditLog
 from slipstream.stores.lake import Lake
 from slipstream.stores.lease import Lease
 from slipstream.stores.migrations import migrate
@@ -129,7 +131,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
                 watch,
             )
 
-        app.state.parts = api.Parts(repository, runs, publisher, registry, artifacts)
+        app.state.parts = api.Parts(
+            repository, runs, publisher, registry, artifacts, AuditLog(engine, AUDIT)
+        )
         health.add("registry", partial(asyncio.to_thread, registry.check))
         health.add("database", partial(asyncio.to_thread, repository.check))
         health.add("kafka", producer.check)

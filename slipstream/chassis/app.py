@@ -4,8 +4,9 @@ import gc
 import logging
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,12 +18,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from slipstream.chassis import health, metrics
 from slipstream.chassis.access.demands import Demands, routes_of
 from slipstream.chassis.access.guard import Guard
-from slipstream.chassis.access.keys import KeyRing
+from slipstream.chassis.access.keys import KeyRing, KnownKey
 from slipstream.chassis.access.origins import KnownHosts
 from slipstream.chassis.access.verifier import (
     Verifier,
     api_token_key,
-    asks_for_credentials,
     refuse_exposure,
 )
 from slipstream.chassis.connections import ConnectionPool
@@ -124,13 +124,15 @@ def create_service(
     lifespan: Lifespan,
     routers: Sequence[APIRouter],
     guarded: bool = True,
+    keys: Mapping[str, KnownKey] = MappingProxyType({}),
     kind: type[FastAPI] = FastAPI,
 ) -> FastAPI:
     """Build the app of a service.
 
-    `app.state` holds `settings`, `metrics`, `health`, `workers` and `ending` before `lifespan` is
-    entered. The lifespan opens connections, puts them on `app.state`, adds readiness checks to
-    `app.state.health`, starts workers by `app.state.workers`, and closes all of it on stop.
+    `app.state` holds `settings`, `metrics`, `health`, `workers`, `ending`, `keys` and `verifier`
+    before `lifespan` is entered. The lifespan opens connections, puts them on `app.state`, adds
+    readiness checks to `app.state.health`, starts workers by `app.state.workers`, and closes all of
+    it on stop.
 
     Where a server is away, the lifespan raises `DependencyUnavailableError` and is entered again
     later. So it closes what it has opened by then, and registers metrics only when nothing can be
@@ -144,10 +146,12 @@ def create_service(
         routers: Routes of the service, each of which declares the scope that it needs.
         guarded: Whether the chassis asks for credentials, and limits bodies to
             `http.max_body_bytes`. A service without does both itself.
+        keys: Configured keys by digest, besides the API token.
         kind: Class of the app.
 
     Raises:
         ExposedError: The service would listen beyond this machine without asking for credentials.
+        TokenKeysError: The file of public keys can't be read.
         UndeclaredRouteError: A route does not declare what it needs.
     """
     if guarded:
@@ -171,11 +175,12 @@ def create_service(
     for router in routers:
         app.include_router(router)
     demands = Demands(routes_of(app))
+    app.state.keys = KeyRing({**api_token_key(settings), **keys})
+    app.state.verifier = Verifier(app.state.keys, settings)
     if guarded:
-        app.state.keys = KeyRing(api_token_key(settings))
         app.add_middleware(
             Guard,
-            verifier=Verifier(app.state.keys, required=asks_for_credentials(settings)),
+            verifier=app.state.verifier,
             demands=demands,
             hosts=KnownHosts(_names_of(settings, name)),
             max_body_bytes=settings.http.max_body_bytes,

@@ -1,6 +1,7 @@
 """REST calls to another service, with a deadline, and with retries where a repeat is harmless."""
 
 import time
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,19 @@ class PeerError(Exception):
         self.status, self.detail = status, detail or message
 
 
+class Bearer(httpx.Auth):
+    """The bearer token of each request; a function makes one that does not hold for long."""
+
+    def __init__(self, token: str | Callable[[], str]) -> None:
+        self._token = token
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        token = self._token if isinstance(self._token, str) else self._token()
+        if token:
+            request.headers["Authorization"] = f"Bearer {token}"
+        yield request
+
+
 class Peer:
     """A client for one other service, for several threads.
 
@@ -37,14 +51,13 @@ class Peer:
         *,
         timeout_s: float = 5.0,
         retries: int = 2,
-        token: str = "",
+        token: str | Callable[[], str] = "",
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self.name = name
         self._retries = retries
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._client = httpx.Client(
-            base_url=url, timeout=timeout_s, headers=headers, transport=transport
+            base_url=url, timeout=timeout_s, auth=Bearer(token), transport=transport
         )
 
     def close(self) -> None:

@@ -175,6 +175,30 @@ class HttpSettings(Section):
     )
 
 
+class AccessSettings(Section):
+    """Signed tokens (JWT): how they are verified. Their claim `scope` lists what they grant."""
+
+    token_secret: SecretStr = Field(
+        SecretStr(""),
+        description="shared secret, of 32 bytes or more, of tokens signed by HS256; services then "
+        "send one another such tokens of five minutes instead of the API token",
+    )
+    token_keys: str = Field(
+        "",
+        description="file of the public keys that verify tokens: a JWKS, or one key in PEM; read "
+        "again when it changed and a token names a key that was not in it",
+    )
+    token_issuer: str = Field("slipstream", description="`iss` of the tokens that are accepted")
+    token_audience: str = Field("slipstream", description="`aud` of the tokens that are accepted")
+
+    @field_validator("token_secret")
+    @classmethod
+    def _long_enough(cls, secret: SecretStr) -> SecretStr:
+        if 0 < len(secret.get_secret_value().encode()) < 32:
+            raise ValueError("a shared secret has 32 bytes or more")
+        return secret
+
+
 class LogSettings(Section):
     """The log. At info it has requests that failed or took over a second; at debug, all requests
     and every consumed record.
@@ -217,5 +241,6 @@ class ServiceSettings(BaseSettings):
     lake: LakeSettings = LakeSettings()
     artifacts: ArtifactSettings = ArtifactSettings()
     http: HttpSettings = HttpSettings()
+    access: AccessSettings = AccessSettings()
     log: LogSettings = LogSettings()
     peers: PeerSettings = PeerSettings()

@@ -31,6 +31,14 @@ _PARAGRAPHS: Final = (
     " `SLIPSTREAM_HTTP__API_TOKEN` has the scopes `read`, `write`, `operate` and `admin`."
     " Keys in `SLIPSTREAM_INGESTION__WRITE_KEYS` have all scopes of ingestion, those in"
     " `SLIPSTREAM_INGESTION__BROWSER_KEYS` have `events` and `identify`.",
+    "A signed token (JWT) does in the place of a key, in every service. Its `scope` lists scopes,"
+    " separated by spaces; `sub` is who holds it; `iss`, `aud` and `exp` are checked. It is signed"
+    " by HS256 with `SLIPSTREAM_ACCESS__TOKEN_SECRET`, or by a key of the JWKS or PEM file that"
+    " `SLIPSTREAM_ACCESS__TOKEN_KEYS` names (RS256, ES256, EdDSA). A token can't be taken back, so"
+    " let it hold for minutes. With a shared secret, services send one another tokens of five"
+    " minutes with the scope `read`, else the API token.",
+    "`GET /v1/audit` of training lists who promoted, rolled back and cancelled; that of monitoring,"
+    " who made, rotated and revoked keys.",
     "Where a service but ingestion has nothing to verify credentials by, it asks for none. It then"
     " listens on this machine only: with `SLIPSTREAM_HTTP__HOST` beyond loopback it refuses to"
     " start, unless `SLIPSTREAM_HTTP__OPEN_WITHOUT_CREDENTIALS` is true. `docker-compose.yml` sets"

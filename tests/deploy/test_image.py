@@ -55,7 +55,7 @@ PACKAGES = ("slipstream", "services", "slipstream_cli")
 COMMANDS = {
     "runs": tuple(SERVICES),
     "models": tuple(SERVICES),
-    "write_keys": tuple(SERVICES),
+    "keys": tuple(SERVICES),
     "dead_letters": tuple(SERVICES),
 }
 # Imported only by `slipstream backfill --engine spark`, which says what to install where they are

@@ -18,6 +18,7 @@ from services.monitoring import alert_repository as monitoring_alerts
 from services.monitoring import migrations as monitoring_migrations
 from services.monitoring import slate_tables as monitoring_slates
 from services.monitoring.access import repository as monitoring_keys
+from services.training import audit as training_audit
 from services.training import migrations as training_migrations
 from services.training import model_event_repository as training_events
 from services.training import repository as training_runs
@@ -47,6 +48,7 @@ TRAINING = Service(
         training_runs.TABLES,
         training_events.TABLES,
         training_alerts.TABLES,
+        training_audit.TABLES,
         lease_tables("training"),
     ),
 )

@@ -81,11 +81,10 @@ class Guard:
             if foreign is not None:
                 return foreign
         scheme, _, given = (_header(scope, b"authorization") or b"").partition(b" ")
-        principal = (
-            self._verifier.principal_of(given.decode("latin-1"))
-            if scheme.lower() == b"bearer"
-            else None
+        known = (
+            self._verifier.find(given.decode("latin-1")) if scheme.lower() == b"bearer" else None
         )
+        principal = known.principal if known is not None else None
         if principal is None:
             if self._verifier.required:
                 missing = UnauthorizedError(

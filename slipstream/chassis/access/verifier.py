@@ -4,6 +4,7 @@ from ipaddress import ip_address
 from typing import Final
 
 from slipstream.chassis.access.keys import KeyRing, KnownKey, digest_of
+from slipstream.chassis.access.tokens import TokenVerifier
 from slipstream.chassis.errors import ServiceError
 from slipstream.chassis.settings import ServiceSettings
 from slipstream.contracts.access import INGESTION_SCOPES, Principal, Scope
@@ -19,19 +20,26 @@ class ExposedError(ValueError):
 
 
 class Verifier:
-    """Finds out who holds a credential: keys by their digest.
+    """Finds out who holds a credential: keys by their digest, tokens by their signature.
 
     With `required` false, the service asks for no credentials, and a request without any is
     `ANYBODY`'s.
     """
 
-    def __init__(self, ring: KeyRing, *, required: bool) -> None:
-        self._ring, self.required = ring, required
+    def __init__(self, ring: KeyRing, settings: ServiceSettings) -> None:
+        """With the keys, and the settings that say how tokens are verified.
 
-    def principal_of(self, credential: str) -> Principal | None:
-        """The holder of this credential; None where it is wrong or has ended."""
+        Raises `TokenKeysError` where a file of public keys can't be read.
+        """
+        self._ring, self.required = ring, asks_for_credentials(settings)
+        self._tokens = TokenVerifier(settings.access) if _takes_tokens(settings) else None
+
+    def find(self, credential: str) -> KnownKey | None:
+        """The key or token; None where it is wrong or has ended."""
         known = self._ring.find(credential)
-        return known.principal if known is not None else None
+        if known is None and self._tokens is not None and credential.count(".") == 2:
+            known = self._tokens.find(credential)
+        return known
 
     def refusal(self, otherwise: ServiceError) -> ServiceError:
         """The error for a credential that was not found: `KeyRing.refusal`."""
@@ -50,7 +58,7 @@ def api_token_key(settings: ServiceSettings) -> dict[str, KnownKey]:
 
 def asks_for_credentials(settings: ServiceSettings) -> bool:
     """Whether the settings hold something that credentials can be verified by."""
-    return bool(settings.http.api_token.get_secret_value())
+    return bool(settings.http.api_token.get_secret_value()) or _takes_tokens(settings)
 
 
 def refuse_exposure(settings: ServiceSettings) -> None:
@@ -65,6 +73,10 @@ def refuse_exposure(settings: ServiceSettings) -> None:
             "them for credentials: set SLIPSTREAM_HTTP__API_TOKEN, or "
             "SLIPSTREAM_HTTP__OPEN_WITHOUT_CREDENTIALS=true where no stranger reaches the port"
         )
+
+
+def _takes_tokens(settings: ServiceSettings) -> bool:
+    return bool(settings.access.token_secret.get_secret_value() or settings.access.token_keys)
 
 
 def _is_loopback(host: str) -> bool:

@@ -72,7 +72,7 @@ def make_app(
     async def lifespan(app: Collector) -> AsyncIterator[None]:
         if not hasattr(app.state, "parts"):  # a second client of the same app comes here, too
             publisher = OutcomePublisher(producer, app.state.metrics.registry)
-            intake = Intake(settings.ingestion, app.state.keys, publisher, app.state.rules)
+            intake = Intake(settings.ingestion, app.state.verifier, publisher, app.state.rules)
             app.state.parts = Parts(intake)
         with app.taking():
             yield

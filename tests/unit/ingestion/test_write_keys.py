@@ -51,11 +51,19 @@ def test_bad_browser_keys_are_refused_with_the_variable_s_name(browsers: str) ->
 def test_key_is_the_user_name_of_basic_authentication() -> None:
     assert key_in_header(basic("s3cret:")) == "s3cret"
     assert key_in_header(basic("s3cret")) == "s3cret"
+    assert key_in_header("Bearer s3cret") == "s3cret"
 
 
 @pytest.mark.parametrize(
     "header",
-    ["", "Basic", "Basic !!", "Bearer s3cret", "Basic " + base64.b64encode(b"\xff:").decode()],
+    [
+        "",
+        "Basic",
+        "Basic !!",
+        "Bearer ",
+        "Digest s3cret",
+        "Basic " + base64.b64encode(b"\xff:").decode(),
+    ],
 )
 def test_other_headers_hold_no_key(header: str) -> None:
     assert key_in_header(header) is None

@@ -1,0 +1,158 @@
+"""Signed tokens: by a shared secret and by public keys; whatever is not quite right is refused."""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from fastapi.testclient import TestClient
+from jwt.algorithms import ECAlgorithm, OKPAlgorithm
+from pydantic import ValidationError
+
+from slipstream.chassis.access.tokens import TokenKeysError, TokenVerifier, service_credential
+from slipstream.chassis.settings import AccessSettings, ServiceSettings
+from slipstream.contracts.access import Principal, Scope
+from tests.unit.chassis.test_app import an_app
+
+SECRET = "of-thirty-two-bytes-or-even-more!"
+SHARED = AccessSettings(token_secret=SECRET)  # type: ignore[arg-type]
+
+
+def claims(**changed: Any) -> dict[str, Any]:
+    right = {
+        "iss": "slipstream",
+        "aud": "slipstream",
+        "sub": "ada",
+        "scope": "read operate",
+        "exp": int(time.time()) + 60,
+    }
+    return {name: value for name, value in (right | changed).items() if value is not None}
+
+
+def shared(**changed: Any) -> str:
+    return jwt.encode(claims(**changed), SECRET, "HS256")
+
+
+def test_a_token_gives_its_subject_and_scopes() -> None:
+    verifier = TokenVerifier(SHARED)
+    for scope in ("read operate fly", ["read", "operate"]):
+        found = verifier.find(shared(scope=scope))
+        assert found is not None
+        assert found.principal == Principal("ada", frozenset({Scope.READ, Scope.OPERATE}), False)
+    unscoped = verifier.find(shared(scope=None))
+    assert unscoped is not None and unscoped.principal.scopes == frozenset()
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        shared(exp=int(time.time()) - 60),
+        shared(exp=None),
+        shared(iss="another"),
+        shared(iss=None),
+        shared(aud="another"),
+        shared(aud=None),
+        shared(sub=None),
+        shared(nbf=int(time.time()) + 600),
+        jwt.encode(claims(), SECRET + "!", "HS256"),
+        jwt.encode(claims(), SECRET * 2, "HS512"),
+        jwt.encode(claims(), None, "none"),
+        "a.b.c",
+        "..",
+    ],
+)
+def test_a_token_that_is_not_quite_right_is_refused(token: str) -> None:
+    assert TokenVerifier(SHARED).find(token) is None
+
+
+def test_a_remembered_token_ends_when_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    verifier, token = TokenVerifier(SHARED), shared()
+    assert verifier.find(token) is not None
+    monkeypatch.setattr(jwt, "decode", lambda *_, **__: pytest.fail("verified again"))
+    assert verifier.find(token) is not None
+    later = int(time.time() * 1000) + 100_000
+    monkeypatch.setattr("slipstream.chassis.access.tokens.now_ms", lambda: later)
+    assert verifier.find(token) is None
+
+
+def pem(key: Any) -> str:
+    return str(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode())
+
+
+@pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
+def test_a_key_in_pem_verifies_its_own_algorithm_alone(algorithm: str, tmp_path: Path) -> None:
+    private = {
+        "RS256": lambda: rsa.generate_private_key(65_537, 2_048),
+        "ES256": lambda: ec.generate_private_key(ec.SECP256R1()),
+        "EdDSA": ed25519.Ed25519PrivateKey.generate,
+    }[algorithm]()
+    path = tmp_path / "key.pem"
+    path.write_text(pem(private.public_key()))
+    verifier = TokenVerifier(AccessSettings(token_keys=str(path)))
+    assert verifier.find(jwt.encode(claims(), private, algorithm)) is not None
+    # The classic confusion: the public key's text taken for a shared secret.
+    with_public = jwt.api_jws.PyJWS()
+    with_public._algorithms["HS256"].prepare_key = lambda key: key.encode()  # type: ignore[method-assign]
+    forged = with_public.encode(json.dumps(claims()).encode(), path.read_text(), "HS256")
+    assert verifier.find(forged) is None
+    assert verifier.find(shared()) is None
+
+
+def test_keys_of_a_jwks_are_told_by_name_and_read_again_when_the_file_changes(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "jwks.json"
+    first, second = ec.generate_private_key(ec.SECP256R1()), ed25519.Ed25519PrivateKey.generate()
+    one = ECAlgorithm.to_jwk(first.public_key(), as_dict=True) | {"kid": "one"}
+    two = OKPAlgorithm.to_jwk(second.public_key(), as_dict=True) | {"kid": "two"}
+    path.write_text(json.dumps({"keys": [one]}))
+    verifier = TokenVerifier(AccessSettings(token_keys=str(path)))
+    by_first = jwt.encode(claims(), first, "ES256", {"kid": "one"})
+    by_second = jwt.encode(claims(), second, "EdDSA", {"kid": "two"})
+    assert verifier.find(by_first) is not None and verifier.find(by_second) is None
+    path.write_text("{")
+    os.utime(path, ns=(1, 1))
+    assert verifier.find(by_second) is None and verifier.find(by_first) is not None
+    path.write_text(json.dumps({"keys": [one, two]}))
+    os.utime(path, ns=(2, 2))
+    assert verifier.find(by_second) is not None
+    wrong_name = jwt.encode(claims(), second, "EdDSA", {"kid": "one"})
+    assert verifier.find(wrong_name) is None
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"keys": []}', "-----BEGIN PUBLIC KEY-----"])
+def test_a_file_without_a_key_is_refused_at_start(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.write_text(text)
+    with pytest.raises(TokenKeysError, match="SLIPSTREAM_ACCESS__TOKEN_KEYS"):
+        TokenVerifier(AccessSettings(token_keys=str(path)))
+    with pytest.raises(TokenKeysError, match="No such file"):
+        TokenVerifier(AccessSettings(token_keys=str(tmp_path / "absent")))
+
+
+def test_a_short_secret_is_refused() -> None:
+    with pytest.raises(ValidationError, match="32 bytes"):
+        AccessSettings(token_secret="short")  # type: ignore[arg-type]
+
+
+def test_a_service_shows_its_peers_a_token_that_may_read_and_holds_for_minutes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = ServiceSettings(access=SHARED)
+    credential = service_credential(settings, "serving")
+    first = credential()
+    assert credential() == first
+    with TestClient(an_app(settings)) as client:
+        headers = {"Authorization": f"Bearer {first}"}
+        assert client.get("/echo", headers=headers).status_code == 200
+        assert client.post("/body", json={"size": 1}, headers=headers).status_code == 403
+        assert client.get("/echo").status_code == 401
+    monkeypatch.setattr(time, "time", lambda now=time.time(): now + 250)
+    assert credential() != first
+    plain = service_credential(ServiceSettings(http={"api_token": "s3cret"}), "serving")  # type: ignore[arg-type]
+    assert plain() == "s3cret"
