@@ -1,12 +1,13 @@
 """The partitions of a consumer's topics, as the broker has them now."""
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from kafka import TopicPartition
+from kafka import ConsumerRebalanceListener, TopicPartition
 from kafka.errors import InvalidMetadataError
 
-from slipstream.broker.client import ConsumerClient
+from slipstream.broker.consumer_client import ConsumerClient
 from slipstream.contracts.topics import Topic
 
 # How long the broker may take to tell the partitions of topics.
@@ -47,3 +48,19 @@ class TopicPartitions:
         present = self.all()
         if len(present) != len(self._client.assignment()):
             self._client.assign(present)
+
+
+class RebalanceListener(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Calls back when partitions are assigned, and when they are revoked or lost."""
+
+    def __init__(self, assigned: Callable[[], None], revoked: Callable[[], None]) -> None:
+        self._assigned, self._revoked = assigned, revoked
+
+    def on_partitions_assigned(self, assigned: Any) -> None:  # noqa: ARG002
+        self._assigned()
+
+    def on_partitions_revoked(self, revoked: Any) -> None:  # noqa: ARG002
+        self._revoked()
+
+    def on_partitions_lost(self, lost: Any) -> None:  # noqa: ARG002
+        self._revoked()

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from slipstream.broker import codec
+from slipstream.broker.epochs import EpochSpan, spans_of
 from slipstream.contracts.events import Record
 from slipstream.contracts.positions import Position, Source
 from slipstream.contracts.topics import Topic
@@ -51,12 +52,15 @@ class Batch:
     malformed: list[MalformedMessage] = field(default_factory=list)
     next_offsets: dict[Source, int] = field(default_factory=dict)
     first_offsets: dict[Source, int] = field(default_factory=dict)
+    spans: dict[Source, list[EpochSpan]] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return bool(self.messages or self.malformed)
 
-    def add(self, topic: Topic, source: Source, records: Sequence[Any]) -> None:
-        """Decode records of one partition. Those without a value only move the offset."""
+    def add(self, topic: Topic, source: Source, records: Sequence[Any]) -> list[EpochSpan]:
+        """Decode records of one partition, and return their epochs. Those without a value only move
+        the offset.
+        """
         for record in records:
             if record.value is None:
                 continue
@@ -73,3 +77,5 @@ class Batch:
                 self.messages.append(Message(source, record.offset, key, decoded, rid, size))
         self.first_offsets.setdefault(source, records[0].offset)
         self.next_offsets[source] = records[-1].offset + 1
+        self.spans[source] = spans = spans_of(records)
+        return spans

@@ -6,8 +6,6 @@ from typing import Any, Final
 from kafka import OffsetAndMetadata, TopicPartition
 from kafka.errors import (
     CommitFailedError,
-    FencedInstanceIdError,
-    InvalidSessionTimeoutError,
     KafkaConnectionError,
     KafkaError,
     KafkaTimeoutError,
@@ -15,15 +13,17 @@ from kafka.errors import (
 )
 
 from slipstream.broker.arguments import consumer_arguments
-from slipstream.broker.assignment import TopicPartitions
+from slipstream.broker.assignment import RebalanceListener, TopicPartitions
 from slipstream.broker.batch import Batch
-from slipstream.broker.client import ConsumerClient, Membership, RebalanceListener
+from slipstream.broker.consumer_client import ConsumerClient, Membership
+from slipstream.broker.epochs import Epochs
+from slipstream.broker.failures import translated
+from slipstream.broker.faults import LogFault, LogFaults
 from slipstream.broker.groups import describe_group
 from slipstream.broker.incarnations import Incarnations
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.standing import ANSWER_MS, Standing, standing_of
 from slipstream.broker.topics import physical, topic_ids
-from slipstream.chassis.dependencies import RefusedSettingsError
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.positions import Source
@@ -77,6 +77,7 @@ class Consumer:
             arguments = consumer_arguments(settings, self.group, max_poll_records)
             self._client = ConsumerClient(max_poll_bytes=settings.max_poll_bytes, **arguments)
             self._incarnations = Incarnations(settings, self._client, self._by_name)
+            self._faults, self._epochs = LogFaults(self._client, self._by_name), Epochs()
             self._partitions = TopicPartitions(self._client, self._by_name)
             if group:
                 self._client.subscribe(
@@ -102,12 +103,16 @@ class Consumer:
         polled = self._poll(timeout_s)
         incarnations = self._incarnations
         untrusted: Collection[str] = ()
+        if suspect := self._faults.suspect():
+            incarnations.doubt()
         if incarnations.doubtful(polled):
             try:
                 untrusted = self._learn_ids()
             except BrokerUnavailableError:
                 incarnations.lose(partition.topic for partition in polled)
                 untrusted = incarnations.missing
+        if suspect:
+            self._faults.explain(untrusted)
         batch = Batch()
         for partition, records in polled.items():
             if partition.topic in untrusted:
@@ -117,7 +122,8 @@ class Consumer:
                 continue
             topic = self._by_name[partition.topic]
             topic_id = incarnations.ids[partition.topic]
-            batch.add(topic, Source(topic.name, topic_id, partition.partition), records)
+            source = Source(topic.name, topic_id, partition.partition)
+            self._epochs.note(partition, batch.add(topic, source, records))
             incarnations.advance(partition, records[-1].offset + 1)
         return batch
 
@@ -145,22 +151,21 @@ class Consumer:
             incarnations.doubt()
             return False
         offsets = {
-            partition: OffsetAndMetadata(offset, "", -1)
+            partition: OffsetAndMetadata(offset, "", self._epochs.before(partition, offset))
             for partition, offset in incarnations.by_partition(next_offsets).items()
         }
         if not offsets:
             return True
-        try:
-            self._client.commit(offsets, timeout_ms=_COMMIT_MS)
-        except FencedInstanceIdError as error:
-            raise BrokerUnavailableError(self._fenced()) from error
-        except (
-            CommitFailedError,
-            RebalanceInProgressError,
-            KafkaTimeoutError,
-            KafkaConnectionError,
-        ):
-            return False
+        with translated(self._settings, self.group):
+            try:
+                self._client.commit(offsets, timeout_ms=_COMMIT_MS)
+            except (
+                CommitFailedError,
+                RebalanceInProgressError,
+                KafkaTimeoutError,
+                KafkaConnectionError,
+            ):
+                return False
         return True
 
     def rewind(self, at_the_latest: Mapping[Source, int] | None = None) -> None:
@@ -169,21 +174,26 @@ class Consumer:
         """
         self._incarnations.forget_offsets()
         assigned = list(self._client.assignment())
-        try:
+        with translated(self._settings, self.group):
             committed = self._client.committed_offsets(assigned, ANSWER_MS) if assigned else {}
-        except KafkaError as error:
-            raise BrokerUnavailableError(self._away(error)) from error
         limits = self._incarnations.by_partition(at_the_latest or {})
         for partition in assigned:
             if partition in committed:
                 offset = committed[partition]
-                self._client.seek(partition, min(offset, limits.get(partition, offset)))
+                if (limit := limits.get(partition, offset.offset)) < offset.offset:
+                    self._client.seek(partition, limit)
+                else:
+                    self._client.go_to(partition, offset)
             else:
                 self._client.seek_to_beginning(partition)
 
     def positions(self) -> dict[Source, int]:
         """The next offset to read of each assigned partition, as far as that is known."""
         return self._incarnations.by_source(self._client.positions())
+
+    def faults(self) -> list[LogFault]:
+        """What was found since the last call of records that are not on the topics any more."""
+        return self._faults.take()
 
     @property
     def membership(self) -> Membership | None:
@@ -258,19 +268,8 @@ class Consumer:
         self._client.forget_positions()
 
     def _poll(self, timeout_s: float) -> Mapping[Any, list[Any]]:
-        try:
+        with translated(self._settings, self.group):
             polled: Mapping[Any, list[Any]] = self._client.poll(timeout_s * 1000)
-        except InvalidSessionTimeoutError as error:
-            raise RefusedSettingsError(
-                "the broker refuses "
-                f"SLIPSTREAM_KAFKA__SESSION_TIMEOUT_MS={self._settings.session_timeout_ms}: "
-                "it takes what lies between its group.min.session.timeout.ms (6000 by default) "
-                "and group.max.session.timeout.ms (1800000)"
-            ) from error
-        except FencedInstanceIdError as error:
-            raise BrokerUnavailableError(self._fenced()) from error
-        except KafkaError as error:
-            raise BrokerUnavailableError(self._away(error)) from error
         return polled
 
     def _learn_ids(self) -> set[str]:
@@ -287,13 +286,3 @@ class Consumer:
             )
             self._client.seek_to_beginning(*again)
         return renewed | self._incarnations.missing
-
-    def _away(self, error: KafkaError) -> str:
-        return f"{self._settings.bootstrap_servers} can't be read from: {error}"
-
-    def _fenced(self) -> str:
-        return (
-            f"another consumer of the group {self.group} took over the name "
-            f"{self._settings.instance_id}: give each replica a SLIPSTREAM_KAFKA__INSTANCE_ID of "
-            "its own"
-        )

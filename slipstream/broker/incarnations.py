@@ -10,10 +10,10 @@ from typing import Any
 
 from kafka import TopicPartition
 
-from slipstream.broker.client import ConsumerClient
+from slipstream.broker.consumer_client import ConsumerClient
 from slipstream.broker.topics import topic_ids
 from slipstream.chassis.settings import KafkaSettings
-from slipstream.contracts.positions import Source
+from slipstream.contracts.positions import Source, id_of_log
 from slipstream.contracts.topics import Topic
 
 
@@ -34,6 +34,8 @@ class Incarnations:
         self.missing: set[str] = set()
         # The offset behind the last record that was read of each partition.
         self._next: dict[TopicPartition, int] = {}
+        # The leader epoch at which the log of each partition parted last from what was read.
+        self._parted: dict[TopicPartition, int] = {}
         self._connections: set[Any] = set()
         self._doubt = threading.Event()
         self._doubt.set()
@@ -90,8 +92,9 @@ class Incarnations:
         self.missing = self._topics.keys() - present.keys()
         if self.missing:
             self._doubt.set()
-        for partition in [partition for partition in self._next if partition.topic in renewed]:
-            del self._next[partition]
+        for noted in (self._next, self._parted):
+            for partition in [partition for partition in noted if partition.topic in renewed]:
+                del noted[partition]
         return renewed
 
     def by_source(self, offsets: Mapping[TopicPartition, int | None]) -> dict[Source, int]:
@@ -103,10 +106,17 @@ class Incarnations:
         }
 
     def by_partition(self, offsets: Mapping[Source, int]) -> dict[TopicPartition, int]:
-        """These offsets by partition, without those of earlier incarnations and missing topics."""
-        return {
-            TopicPartition(name, source.partition): offset
-            for source, offset in offsets.items()
-            if (name := self._names[source.topic]) not in self.missing
-            and self.ids.get(name) == source.topic_id
-        }
+        """These offsets by partition, without those of earlier incarnations and missing topics.
+
+        Once an offset of a log that parted has come, those of lost records are left out, too.
+        """
+        by_partition = {}
+        for source, offset in offsets.items():
+            name = self._names[source.topic]
+            partition = TopicPartition(name, source.partition)
+            if name in self.missing or self.ids.get(name) != id_of_log(source.topic_id):
+                continue
+            if source.parted_at >= self._parted.get(partition, -1):
+                self._parted[partition] = source.parted_at
+                by_partition[partition] = offset
+        return by_partition

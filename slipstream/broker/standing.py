@@ -7,7 +7,7 @@ from typing import Final
 from kafka import TopicPartition
 from kafka.errors import KafkaError
 
-from slipstream.broker.client import ConsumerClient
+from slipstream.broker.consumer_client import ConsumerClient
 from slipstream.contracts.topics import Topic
 
 # How long the broker may take to answer for the ends of topics.
@@ -92,4 +92,5 @@ def _uncommitted(
     ends = client.ends(list(partitions), _OUTSIDE_ANSWER_MS)
     if ends is None:
         return None
-    return {partition: (committed.get(partition, 0), end) for partition, end in ends.items()}
+    begun = {partition: offset.offset for partition, offset in committed.items()}
+    return {partition: (begun.get(partition, 0), end) for partition, end in ends.items()}

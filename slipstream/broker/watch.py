@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 from slipstream.broker.consumer import Consumer
+from slipstream.broker.faults import FaultKind
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.standing import Standing
 from slipstream.chassis.logging import get_logger
@@ -93,12 +94,20 @@ class ConsumerWatch:
         if now < self._due or self._consumer is None:
             return
         self._due = now + _LOOK_EVERY_S
+        for fault in self._consumer.faults():
+            if fault.kind is FaultKind.DELETED:
+                self.metrics.unread_deleted.labels(fault.topic).inc(fault.records)
+            else:
+                self.metrics.log_truncations.labels(fault.topic).inc()
         standing = self._consumer.standing()
         lag = standing.lag if standing is not None else None
         if lag is not None:
             self.lag = sum(lag.values())
             for topic, records in lag.items():
                 self.metrics.consumer_lag.labels(topic).set(records)
+                # An alarm sees an increase only of a series that was there before.
+                self.metrics.unread_deleted.labels(topic)
+                self.metrics.log_truncations.labels(topic)
         self._note(self._look(self._consumer, standing, now), now)
         self._unanswered = 0 if lag is not None else self._unanswered + 1
         if self._unanswered >= _UNANSWERED_LIMIT:

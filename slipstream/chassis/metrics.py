@@ -68,6 +68,18 @@ class Metrics:
             ["symptom"],
             registry=self.registry,
         )
+        self.unread_deleted = Counter(
+            "slipstream_unread_records_deleted_total",
+            "Records that retention deleted before this service read them, by topic",
+            ["topic"],
+            registry=self.registry,
+        )
+        self.log_truncations = Counter(
+            "slipstream_log_truncations_total",
+            "Partitions that ended before what this service had read of them, by topic",
+            ["topic"],
+            registry=self.registry,
+        )
         self.worker_restarts = Counter(
             "slipstream_worker_restarts_total",
             "Restarts after a failure, by worker",

@@ -1,15 +1,25 @@
 """Positions: where a record stands in the stream, and records that carry their position.
 
 Offsets count within a source: one partition of one incarnation of a topic. A topic that is deleted
-and made again has a new id, so its records never share a position with those before.
+and made again has a new id, so its records never share a position with those before. Nor do records
+that took the offsets of lost ones, after an unclean election: the leader epoch at which the log
+parted from what had been read stands behind the topic's id then ("<topic id>~<epoch>").
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 from slipstream.contracts.events import CatalogRecord, Interaction
+
+# Between a topic's id and the leader epoch at which a partition's log parted from what was read.
+_PARTED: Final = "~"
+
+
+def id_of_log(topic_id: str) -> str:
+    """The topic's id on the broker, of an id that may name the epoch at which a log parted, too."""
+    return topic_id.partition(_PARTED)[0]
 
 
 def source_name(topic_id: str, partition: int) -> str:
@@ -35,6 +45,17 @@ class Source:
     def name(self) -> str:
         """The source's name in states and in the lake: "<topic id>:<partition>"."""
         return source_name(self.topic_id, self.partition)
+
+    @property
+    def parted_at(self) -> int:
+        """The leader epoch with which this source begins; -1 for that of a log that never parted
+        from what was read of it.
+        """
+        return int(self.topic_id.partition(_PARTED)[2] or -1)
+
+    def since(self, epoch: int) -> "Source":
+        """The source of the records that took the offsets of lost ones, from a leader epoch on."""
+        return Source(self.topic, f"{id_of_log(self.topic_id)}{_PARTED}{epoch}", self.partition)
 
 
 class StreamRecord(Protocol):

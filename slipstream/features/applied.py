@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Final, TypeVar
 
-from slipstream.contracts.positions import StreamRecord, split_source
+from slipstream.contracts.positions import StreamRecord, id_of_log, split_source
 
 # A topic that is deleted and made again has a new id, and so new sources. Only the newest topics
 # stay in a state: older ones can't be read any more, and a state would grow with every restart of a
@@ -39,12 +39,12 @@ def newest_topics(applied: dict[str, int]) -> dict[str, int]:
     """The offsets of the newest topics. Sources stand in the order of their first record."""
     if len(applied) <= TOPICS_KEPT:
         return applied
-    topics = list(dict.fromkeys(split_source(source)[0] for source in applied))
+    topics = list(dict.fromkeys(_topic(source) for source in applied))
     dropped = set(topics[:-TOPICS_KEPT])
     if not dropped:
         return applied
-    return {
-        source: offset
-        for source, offset in applied.items()
-        if split_source(source)[0] not in dropped
-    }
+    return {source: offset for source, offset in applied.items() if _topic(source) not in dropped}
+
+
+def _topic(source: str) -> str:
+    return id_of_log(split_source(source)[0])

@@ -28,6 +28,9 @@ class Keys:
     def checkpoint(self, source: str) -> str:
         return f"{{{self.namespace}:checkpoint}}:{source}"
 
+    def lineage(self, source: str) -> str:
+        return f"{{{self.namespace}:checkpoint}}:lineage:{source}"
+
     @property
     def hold(self) -> str:
         """Exists while consumers are to apply nothing (see `slipstream.stores.rebuild`)."""

@@ -26,6 +26,8 @@ from slipstream.stores.connection import StoreTooNewError as StoreTooNewError
 from slipstream.stores.connection import StoreUnavailableError as StoreUnavailableError
 from slipstream.stores.items import Items, contributions
 from slipstream.stores.keys import Keys
+from slipstream.stores.lineages import Lineage as Lineage
+from slipstream.stores.lineages import Lineages, Span
 from slipstream.stores.markers import MOST_HOPS, Content, state_to_read, targets_of
 from slipstream.stores.merges import WITHOUT_EFFECT, Merges
 from slipstream.stores.online_reader import OnlineReader as OnlineReader
@@ -92,6 +94,7 @@ class OnlineStore:
         self._trending = TrendingList(client, scripts, keys, retention.trending_half_life_ms)
         self._catalog = CatalogEntries(client, scripts, keys, retention.user_ttl_ms)
         self._checkpoints = Checkpoints(client, scripts, keys)
+        self._lineages = Lineages(scripts, keys)
         self._durability = DurabilityQuestions(settings, keys)
 
     @property
@@ -265,6 +268,13 @@ class OnlineStore:
         """
         with translated():
             return self._checkpoints.advance(moves)
+
+    def follow(self, spans: Mapping[str, Sequence[Span]]) -> dict[str, Lineage]:
+        """Note, by source, which records are about to be applied; returns where their logs parted
+        from what was applied of them.
+        """
+        with translated():
+            return self._lineages.follow(spans)
 
     def durability(self, offsets: Mapping[str, int]) -> Durability:
         """Wait, up to some seconds, until the effects before these offsets are durable.

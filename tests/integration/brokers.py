@@ -39,6 +39,14 @@ class Cluster:
         if down := [node for node in self.nodes.values() if not node.alive]:
             self.starter.submit(start_together, down).result()
 
+    def lead_by_second(self, name: str) -> None:
+        """Let a topic's first partition be led by node 2, which is down, in place of node 1: what
+        was written meanwhile is lost.
+        """
+        self.nodes[1].kill()
+        self.starter.submit(self.nodes[2].start).result()
+        self.wait_for(name, leader=2, in_sync={2})
+
     def place(self, namespace: str, topic: Topic, nodes: Sequence[int], **configs: str) -> str:
         """Make a topic of one partition that lies on these nodes, led by the first; returns its
         name. The other topics are made as services do.

@@ -1,4 +1,5 @@
-"""The private parts of kafka-python that `slipstream/broker/client.py` uses, by name and shape.
+"""The private parts of kafka-python that `slipstream/broker/client.py` and
+`consumer_client.py` use, by name and shape.
 
 A release that renames or reshapes one of them fails here, before anything hangs or is lost.
 """
@@ -17,9 +18,10 @@ from kafka.producer.producer_batch import ProducerBatch
 from kafka.producer.transaction_manager import TransactionState
 from kafka.record.memory_records import MemoryRecordsBuilder
 
-from slipstream.broker import client as module
+from slipstream.broker import client, consumer_client
 from slipstream.broker.arguments import consumer_arguments, producer_arguments
-from slipstream.broker.client import ConsumerClient, ProducerClient
+from slipstream.broker.client import ProducerClient
+from slipstream.broker.consumer_client import ConsumerClient
 from slipstream.chassis.settings import KafkaSettings
 
 PLACE = TopicPartition("t", 0)
@@ -75,6 +77,11 @@ CONSUMER: dict[str, Check] = {
     "_coordinator.heartbeat.last_receive": lambda at: isinstance(at, float),
     "_coordinator.heartbeat.last_reset": lambda at: 0 <= time.monotonic() - at < 600,
     "_coordinator.fetch_committed_offsets": takes("partitions", "timeout_ms"),
+    "_coordinator.fetch_committed_offsets_async": takes("partitions", "timeout_ms"),
+    "_coordinator.refresh_committed_offsets_if_needed_async": takes("timeout_ms"),
+    "_subscription.missing_fetch_positions": takes(),
+    "_subscription.request_offset_reset": takes("partition"),
+    "_subscription.seek": takes("partition", "offset"),
     "_subscription.assignment": lambda states: isinstance(states, Mapping) and not states,
     "_subscription.assign_from_subscribed": takes("assignments"),
     "_cluster.topic_id": lambda ask: ask("nowhere") is None,
@@ -89,8 +96,8 @@ CONSUMER: dict[str, Check] = {
 }
 # Parts of no client: of a batch of records, and of the admin client's class.
 OTHERS = {"_record_futures", "_process_acl_operations"}
-# Attributes of RebalanceListener, which is ours.
-OUR_OWN = {"_assigned", "_revoked"}
+# Parts of ConsumerClient that are ours.
+OUR_OWN = {"_moved", "_resume"}
 
 
 @pytest.fixture(scope="module")
@@ -158,9 +165,13 @@ def test_the_admin_client_decodes_operations_in_a_method_of_its_own() -> None:
 
 
 def test_every_private_part_that_is_used_is_checked_here() -> None:
-    tree = ast.parse(inspect.getsource(module))
-    accessed = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-    defined = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    nodes = [
+        node
+        for module in (client, consumer_client)
+        for node in ast.walk(ast.parse(inspect.getsource(module)))
+    ]
+    accessed = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    defined = {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
     used = {name for name in accessed | defined if re.match("_[^_]", name)} - OUR_OWN
     parts = {name for part in (*PRODUCER, *CONSUMER) for name in part.split(".")} | OTHERS
     assert used == {name for name in parts if name.startswith("_")}

@@ -7,7 +7,7 @@ import pytest
 from kafka import KafkaAdminClient
 from kafka.admin import NewTopic
 
-from slipstream.broker.client import RebalanceListener
+from slipstream.broker.assignment import RebalanceListener
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.kafka import connection
 from slipstream.broker.producer import OutgoingRecord, Producer

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
@@ -20,7 +20,7 @@ from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.metrics import Metrics
 from slipstream.contracts.events import CatalogRecord
 from slipstream.contracts.topics import CATALOG, INTERACTIONS
-from tests.integration.brokers import LIMIT_S, Cluster, administration, three_brokers
+from tests.integration.brokers import LIMIT_S, Cluster, administration
 from tests.integration.reading import count, read_until
 from tests.integration.records import outgoing
 from tests.integration.test_broker_topics import items
@@ -56,19 +56,6 @@ def read_on(
                 consumer.commit(batch.next_offsets)
                 watch.update()
             consumer.close()
-
-
-@pytest.fixture(scope="module")
-def started_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with three_brokers(tmp_path_factory.mktemp("brokers")) as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def cluster(started_cluster: Cluster) -> Iterator[Cluster]:
-    """The three brokers that this module's tests share; all of them are up after each test."""
-    yield started_cluster
-    started_cluster.restore()
 
 
 async def test_every_reader_finds_partitions_that_are_added(

@@ -16,6 +16,7 @@ from services.features.settings import FeaturesSettings
 from services.features.stream.announcements import FeatureAnnouncer
 from services.features.stream.archive import Archive
 from services.features.stream.commits import DurableCommits
+from services.features.stream.log_lineages import LogLineages
 from services.features.stream.online_effects import OnlineEffects
 from services.features.stream.outages import StoreOutages
 from services.features.stream.people import PeopleChanges
@@ -85,6 +86,7 @@ class Materializer:
         self._asking = ThreadPoolExecutor(1, thread_name_prefix="durability")
         self._commits = DurableCommits(store, section.durable_after_s, self._asking, self._measured)
         self._rollbacks = RollbackWatch(store, self._measured)
+        self._lineages = LogLineages(store, metrics)
         self._verify_at = 0.0
         self._announcer = FeatureAnnouncer(producer, section.feature_updates_per_s, self._measured)
         self._progress = StreamProgressReporter(self.watch, self._archive, self._measured)
@@ -156,6 +158,12 @@ class Materializer:
         While a store is away this waits, then has the consumer read again from the last commit:
         the store may have lost its last writes.
         """
+        try:
+            batch = self._lineages.named(batch, consumer)
+        except StoreUnavailableError as error:
+            if self._outages.wait_for_redis(error, stop):
+                self._read_again(consumer)
+            return
         if not batch:
             # Offsets of records without a value may have moved; they have no other effect.
             with contextlib.suppress(StoreUnavailableError):
@@ -214,7 +222,7 @@ class Materializer:
             return
         self._verify_at = time.monotonic() + _VERIFY_EVERY_S
         try:
-            self._rollbacks.verify(consumer.positions())
+            self._rollbacks.verify(self._lineages.positions(consumer))
         except StoreRolledBackError:
             self._read_again(consumer)
         except StoreUnavailableError:
@@ -228,7 +236,7 @@ class Materializer:
         self._abandon()
         checkpoints: dict[Source, int] = {}
         with contextlib.suppress(StoreUnavailableError):
-            checkpoints = self._rollbacks.resume(consumer.positions())
+            checkpoints = self._rollbacks.resume(self._lineages.positions(consumer))
         consumer.rewind(checkpoints)
         log.info("reading again from the last commit")
 
@@ -246,3 +254,4 @@ class Materializer:
         """
         self._abandon()
         self._rollbacks.forget()
+        self._lineages.forget()

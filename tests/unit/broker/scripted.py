@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from slipstream.broker.batch import Batch
-from slipstream.broker.client import Membership
+from slipstream.broker.consumer_client import Membership
+from slipstream.broker.faults import LogFault
 from slipstream.broker.standing import Standing
 from slipstream.contracts.positions import Source
 
@@ -26,7 +27,12 @@ class ScriptedConsumer:
         self.answers = self.assigned = self.taken = True
         self.polls = self.questions = 0
         self.committed: list[Any] = []
+        self.found: list[LogFault] = []
         self.closed = False
+
+    def faults(self) -> list[LogFault]:
+        found, self.found = self.found, []
+        return found
 
     def poll(self, timeout_s: float) -> Batch:
         self.polls += 1

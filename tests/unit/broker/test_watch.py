@@ -2,7 +2,8 @@
 
 import pytest
 
-from slipstream.broker.client import Membership
+from slipstream.broker.consumer_client import Membership
+from slipstream.broker.faults import FaultKind, LogFault
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.watch import ConsumerStalledError, ConsumerWatch
 from slipstream.chassis.metrics import Metrics
@@ -153,3 +154,18 @@ async def test_a_reader_without_a_group_is_watched_likewise(scene: Scene) -> Non
         for _ in range(10):
             scene.consumer.end += 1
             scene.look()
+
+
+def test_records_that_are_gone_are_counted_for_the_alarm(scene: Scene) -> None:
+    scene.look()
+    topic = {"topic": SOURCE.topic}
+    # From nothing to something an alarm sees no increase, so the series begin at 0.
+    assert scene.sample("unread_records_deleted_total", **topic) == 0
+    assert scene.sample("log_truncations_total", **topic) == 0
+    scene.consumer.found = [
+        LogFault(SOURCE.topic, 0, FaultKind.DELETED, 25),
+        LogFault(SOURCE.topic, 1, FaultKind.TRUNCATED),
+    ]
+    scene.look(2)
+    assert scene.sample("unread_records_deleted_total", **topic) == 25
+    assert scene.sample("log_truncations_total", **topic) == 1

@@ -65,3 +65,11 @@ def test_only_the_last_topic_ids_are_kept() -> None:
         f"t{n}" for n in range(3, TOPICS_KEPT + 3)
     }
     assert len(applied) == TOPICS_KEPT * 12
+
+
+def test_a_log_that_parted_from_what_was_read_of_it_is_no_new_topic() -> None:
+    applied: dict[str, int] = {}
+    for epoch in range(TOPICS_KEPT + 3):
+        applied, fresh = advance(applied, [record(f"t~{epoch}:{n}", 0) for n in range(2)])
+        assert len(fresh) == 2
+    assert len(applied) == 2 * (TOPICS_KEPT + 3), "no partition forgets what it has"

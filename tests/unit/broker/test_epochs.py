@@ -1,0 +1,53 @@
+"""Leader epochs of what a consumer has read."""
+
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from kafka import TopicPartition
+
+from slipstream.broker.epochs import UNKNOWN, Epochs, EpochSpan, spans_of
+
+AT = TopicPartition("t", 0)
+
+
+class Fetched(NamedTuple):
+    """What the library gives of a record, as far as it counts here."""
+
+    offset: int
+    leader_epoch: int | None
+
+
+@pytest.mark.parametrize(
+    ("records", "spans"),
+    [
+        ([(4, 2)], [(2, 4, 4)]),
+        ([(4, 2), (5, 2), (9, 2)], [(2, 4, 9)]),
+        ([(4, 2), (5, 2), (6, 3), (8, 7), (9, 7)], [(2, 4, 5), (3, 6, 6), (7, 8, 9)]),
+        ([(4, None), (5, None)], [(UNKNOWN, 4, 5)]),
+    ],
+)
+def test_records_of_one_epoch_in_a_row_are_a_span(
+    records: list[tuple[int, int | None]], spans: list[tuple[int, int, int]]
+) -> None:
+    assert spans_of([Fetched(*record) for record in records]) == spans
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 30), st.integers(0, 2)), min_size=1, max_size=20), st.data()
+)
+def test_each_record_has_the_epoch_under_which_it_was_read_last(
+    reads: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    epochs, read, epoch, at = Epochs(), dict[int, int](), 0, 0
+    for length, later in reads:
+        epoch += later
+        if later:  # an election, after which the log may part from what was read
+            at = data.draw(st.integers(0, at))
+        read = {offset: of for offset, of in read.items() if offset < at}
+        read |= dict.fromkeys(range(at, at + length), epoch)
+        epochs.note(AT, [EpochSpan(epoch, at, at + length - 1)])
+        at += length
+    assert {offset: epochs.before(AT, offset + 1) for offset in read} == read
+    assert epochs.before(AT, 0) == UNKNOWN == epochs.before(TopicPartition("t", 1), 5)
