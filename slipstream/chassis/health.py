@@ -1,6 +1,7 @@
 """Liveness (the event loop turns) and readiness (the dependencies answer)."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Collection
 
 from fastapi import APIRouter, Request, Response
@@ -12,18 +13,29 @@ Check = Callable[[], Awaitable[None]]
 
 # Path of the readiness route.
 READY = "/health/ready"
+# How long verdicts are given again. Anyone may ask, and each check asks a server.
+FRESH_S = 0.5
 
 
 class Health:
     """Named readiness checks.
 
     A check passes by returning. It fails by raising, or by taking more than `limit_s` seconds.
+    However many ask, the checks run once in `fresh_s` seconds: those who come meanwhile wait for
+    the same run, or get its verdicts.
     """
 
-    def __init__(self, limit_s: float = 2.0) -> None:
+    def __init__(
+        self,
+        limit_s: float = 2.0,
+        fresh_s: float = FRESH_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._checks: dict[str, Check] = {}
         self._optional: set[str] = set()
-        self._limit_s = limit_s
+        self._limit_s, self._fresh_s, self._clock = limit_s, fresh_s, clock
+        self._latest: asyncio.Task[dict[str, str]] | None = None
+        self._ended_at = 0.0
         self._waited_for: tuple[str, Exception] | None = None
 
     def add(self, name: str, check: Check, *, required: bool = True) -> None:
@@ -33,6 +45,7 @@ class Health:
         `required=False`. The dependency is then reported as down, but the service stays ready:
         without ready replicas nobody would get an answer.
         """
+        self._latest = None
         self._checks[name] = check
         if not required:
             self._optional.add(name)
@@ -43,6 +56,7 @@ class Health:
         Earlier checks are dropped, since the next opening adds them again.
         """
         self._waited_for = name, why
+        self._latest = None
         self._checks.clear()
         self._optional.clear()
 
@@ -59,10 +73,18 @@ class Health:
         return "degraded" if self._optional.issuperset(down) else "unready"
 
     async def run(self) -> dict[str, str]:
-        """Run all checks at once; returns by name `ok`, or the failure in words."""
+        """The verdicts of all checks by name: `ok`, or the failure in words."""
         if self._waited_for is not None:
             name, why = self._waited_for
             return {name: f"{type(why).__name__}: {why}"}
+        latest = self._latest
+        if latest is None or (latest.done() and self._clock() - self._ended_at >= self._fresh_s):
+            latest = self._latest = asyncio.create_task(self._run())
+        # A client that leaves must not end the run for others.
+        return await asyncio.shield(latest)
+
+    async def _run(self) -> dict[str, str]:
+        """Run all checks at once."""
 
         async def verdict_of(check: Check) -> str:
             try:
@@ -73,8 +95,10 @@ class Health:
                 return f"{type(error).__name__}: {error}"
             return "ok"
 
-        verdicts = await asyncio.gather(*(verdict_of(check) for check in self._checks.values()))
-        return dict(zip(self._checks, verdicts, strict=True))
+        checks = dict(self._checks)  # others may be added meanwhile
+        verdicts = await asyncio.gather(*map(verdict_of, checks.values()))
+        self._ended_at = self._clock()
+        return dict(zip(checks, verdicts, strict=True))
 
 
 router = APIRouter(prefix="/health", tags=["health"])

@@ -72,7 +72,7 @@ class ShopClosedError(DependencyUnavailableError):
 
 
 async def test_workers_of_a_service_are_checked_by_name_and_stopped_together() -> None:
-    metrics, health = Metrics("probe"), Health()
+    metrics, health = Metrics("probe"), Health(fresh_s=0.0)
     workers = Workers(health, metrics.worker_restarts, lambda _: None)
     running = [threading.Event(), threading.Event()]
 
@@ -126,7 +126,12 @@ def test_a_dependency_that_is_away_is_one_line_and_other_failures_have_a_traceba
 
 
 async def test_refused_settings_end_the_service_and_not_only_the_worker() -> None:
-    metrics, health, ending, ended = Metrics("probe"), Health(), Ending(), threading.Event()
+    metrics, health, ending, ended = (
+        Metrics("probe"),
+        Health(fresh_s=0.0),
+        Ending(),
+        threading.Event(),
+    )
     ending.calls(ended.set)
     calls = 0
 
