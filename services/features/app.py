@@ -1,8 +1,10 @@
 """Wiring of the features service."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 from fastapi import FastAPI
 
@@ -10,14 +12,17 @@ from services.features import api
 from services.features.metrics import RedisMetrics
 from services.features.reads.feast import Planner
 from services.features.settings import FeaturesSettings
-from services.features.stream.materializer import Materializer
+from services.features.stream.erasures import LakeErasures
+from services.features.stream.materializer import GROUP, TOPICS, Materializer
 from services.features.stream.redis_upkeep import watch_redis
 from services.features.stream.upkeep import keep_lake
 from slipstream.broker.access_feed import AccessKeyFeed
+from slipstream.broker.log_ends import committed_offsets
 from slipstream.broker.producer import open_producer
 from slipstream.chassis.app import create_service
 from slipstream.features.views import declare
 from slipstream.stores.lake import Lake
+from slipstream.stores.lake_lease import LakeLease
 from slipstream.stores.online import OnlineReader, OnlineStore
 
 # Objects made before the garbage collector looks for cycles. The service makes and drops states by
@@ -54,7 +59,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         reader = OnlineReader(settings.redis, settings.namespace)
         stack.push_async_callback(reader.aclose)
         lake = Lake(settings.lake, settings.namespace)
-        materializer = Materializer(settings, store, lake, producer, app.state.metrics)
+        lease = LakeLease(settings.redis, settings.namespace)
+        stack.callback(lease.close)
+        materializer = Materializer(settings, store, lake, producer, app.state.metrics, lease)
         stack.callback(materializer.close)
         registry = declare(settings.attributes())
         app.state.parts = api.Parts(
@@ -84,4 +91,14 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.workers.start(
             "lake-upkeep", lambda stop: keep_lake(lake, settings.features, stop)
         )
+        app.state.workers.start("erasures", partial(_erase, settings, lake, lease))
         yield
+
+
+def _erase(settings: FeaturesSettings, lake: Lake, lease: LakeLease, stop: threading.Event) -> None:
+    store = OnlineStore(settings.redis, settings.namespace, settings.retention())
+    committed = partial(committed_offsets, settings.kafka, settings.namespace, TOPICS, GROUP)
+    try:
+        LakeErasures(lake, store, lease, committed).run(stop, settings.features.erase_every_s)
+    finally:
+        store.close()

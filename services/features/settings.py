@@ -88,6 +88,9 @@ class FeaturesSection(Section):
     lake_retention_days: float = Field(
         30, gt=0, description="time for which every version of a table can be read"
     )
+    erase_every_s: float = Field(
+        15.0, gt=0, description="interval at which waiting erasures are looked for in the lake"
+    )
     lake_erasure_hours: float = Field(
         48,
         ge=1,

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -16,6 +17,7 @@ from services.ingestion.admission import Admission
 from services.ingestion.api import CORS, Parts, events, router
 from services.ingestion.carrier import SpooledCarrier
 from services.ingestion.documentation import SECURITY_SCHEMES
+from services.ingestion.erasure_cuts import ErasureCuts
 from services.ingestion.hot_path import PageOrigins
 from services.ingestion.intake import Intake
 from services.ingestion.intake_rules import IntakeRules
@@ -24,10 +26,11 @@ from services.ingestion.settings import IngestionSettings
 from services.ingestion.spool import Spool
 from services.ingestion.watched_files import follow
 from slipstream.broker.access_feed import AccessKeyFeed
+from slipstream.broker.log_ends import log_ends
 from slipstream.broker.producer import open_producer
 from slipstream.chassis.access.keys import KeyRing
 from slipstream.chassis.app import RequestMiddleware, create_service
-from slipstream.contracts.topics import INTERACTIONS
+from slipstream.contracts.topics import HISTORY, INTERACTIONS
 from slipstream.ingress.settings import listed
 from slipstream.stores.admission_store import AdmissionStore
 
@@ -135,7 +138,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         health.add("redis", store.ping, required=False)
         admission = Admission(store, section.server_rates(), section.browser_rates())
         publisher = OutcomePublisher(spooled or producer, registry, admission)
-        app.state.parts = Parts(Intake(section, app.state.verifier, publisher, rules))
+        cuts = ErasureCuts(
+            partial(log_ends, settings.kafka, settings.namespace, HISTORY),
+            lambda: spooled is not None and spooled.waiting,
+        )
+        intake = Intake(section, app.state.verifier, publisher, rules, cuts)
+        app.state.parts = Parts(intake)
         stack.callback(asyncio.create_task(follow(rules.files)).cancel)
         feed = AccessKeyFeed(settings, keys, app.state.metrics)
         health.add("access-keys", feed.watch.check, required=False)

@@ -92,6 +92,11 @@ class SpooledCarrier:
         failures = await self._carrier.publish_each(lists)
         return failures if not any(failures) else await self._keep_each(lists, failures)
 
+    @property
+    def waiting(self) -> bool:
+        """Whether records are on disk, and not on their topics yet."""
+        return self._filled.is_set()
+
     async def check(self) -> None:
         """A readiness check: raises while new records would be refused."""
         if self._full and self._filled.is_set():
@@ -227,7 +232,7 @@ def _may_be_kept(failure: Failure) -> bool:
 
 
 def _entry(record: OutgoingRecord, failure: Failure) -> Entry:
-    value = record.record if isinstance(record.record, bytes) else codec.encode(record.record)
+    value = codec.encoded(record.record) or b""
     return Entry(
         record.topic.name,
         record.key,
@@ -239,8 +244,8 @@ def _entry(record: OutgoingRecord, failure: Failure) -> Entry:
 
 
 def _outgoing(entry: Entry, doubtful: bool) -> OutgoingRecord:
-    value = entry.value.encode()
-    if entry.topic == INTERACTIONS.name and (entry.attempted or doubtful):
+    value = entry.value.encode() or None
+    if value and entry.topic == INTERACTIONS.name and (entry.attempted or doubtful):
         # Appended to the JSON object without parsing it: of two equal names the last one counts.
         value = value[:-1] + b',"maybe_repeat":true}'
     return OutgoingRecord(TOPICS[entry.topic], entry.key, value, entry.request_id)

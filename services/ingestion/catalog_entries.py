@@ -5,6 +5,7 @@ from typing import Any, Literal
 from services.ingestion.intake_rules import IntakeRules
 from services.ingestion.verdicts import Acceptance, Origin, Outcome, Rejection
 from slipstream.contracts.events import CatalogRecord
+from slipstream.contracts.positions import Cut
 from slipstream.ingress import fields
 from slipstream.ingress.item_attributes import check_item_attributes
 from slipstream.ingress.privacy import without_write_keys
@@ -68,8 +69,18 @@ def read_entry(
     return Acceptance(entity_id, [record])
 
 
-def deletion(entity: Entity, entity_id: str, origin: Origin) -> Outcome:
-    """Delete an item, which keeps its history but is no longer recommended, or erase a user."""
+def deletion(
+    entity: Entity, entity_id: str, origin: Origin, erasure_id: str = "", cut: Cut | None = None
+) -> Outcome:
+    """Delete an item, which keeps its history but is no longer recommended, or erase a user.
+
+    Args:
+        entity: Whether it is an item or a user.
+        entity_id: Its id.
+        origin: Where the request came from.
+        erasure_id: The name of a user's erasure.
+        cut: The place of a user's erasure in the order of events.
+    """
     key = f"{entity}_id"
     try:
         if (valid := fields.as_id(entity_id, key)) is None:
@@ -82,5 +93,7 @@ def deletion(entity: Entity, entity_id: str, origin: Origin) -> Outcome:
         deleted=True,
         timestamp=origin.received_at,
         source=origin.source,
+        erasure_id=erasure_id,
+        cut={topic: dict(ends) for topic, ends in (cut or {}).items()},
     )
     return Acceptance(valid, [record])

@@ -1,6 +1,7 @@
 """Intake: authenticates a body, reads its messages, publishes them and answers. Knows no HTTP."""
 
 import asyncio
+import secrets
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -8,6 +9,7 @@ import orjson
 
 from services.ingestion import catalog_entries
 from services.ingestion.budgets import setting
+from services.ingestion.erasure_cuts import ErasureCuts
 from services.ingestion.intake_rules import IntakeRules
 from services.ingestion.publisher import OutcomePublisher
 from services.ingestion.segment import read_message
@@ -52,6 +54,7 @@ class Intake:
         verifier: Verifier,
         publisher: OutcomePublisher,
         rules: IntakeRules,
+        cuts: ErasureCuts,
     ) -> None:
         self.max_body_bytes = settings.max_body_bytes
         self._max_event_bytes = settings.max_event_bytes
@@ -59,6 +62,7 @@ class Intake:
         self._verifier = verifier
         self._publisher = publisher
         self._rules = rules
+        self._cuts = cuts
 
     async def message(self, raw: bytes, headers: IntakeHeaders, kind: str | None) -> bytes:
         """Take one tracking call of this kind, such as `track`; None if it has its own `type`."""
@@ -91,16 +95,25 @@ class Intake:
     async def delete(
         self, entity: catalog_entries.Entity, entity_id: str, headers: IntakeHeaders
     ) -> bytes:
-        """Delete an item, or erase a user."""
-        return await self._take(
+        """Delete an item, or erase a user; the answer to an erasure has its `erasure_id`."""
+        scope = Scope.ERASE if entity == "user" else Scope.CATALOGUE
+        self._principal(headers, {}, scope)
+        erasure_id, cut = "", None
+        if entity == "user":
+            erasure_id, cut = secrets.token_hex(16), await self._cuts.cut()
+        verdicts = await self._take(
             b"{}",
             headers,
-            Scope.ERASE if entity == "user" else Scope.CATALOGUE,
+            scope,
             None,
             lambda _message, _body, origin, _limit: catalog_entries.deletion(
-                entity, entity_id, origin
+                entity, entity_id, origin, erasure_id, cut
             ),
         )
+        answered: dict[str, Any] = orjson.loads(verdicts)
+        if erasure_id and answered["accepted"]:
+            answered["erasure_id"] = erasure_id
+        return orjson.dumps(answered)
 
     async def _take(
         self,

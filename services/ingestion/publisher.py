@@ -212,10 +212,7 @@ def _records(outcomes: list[Outcome], origin: Origin) -> list[OutgoingRecord]:
                     )
                 else:
                     assert isinstance(record, CatalogRecord)  # noqa: S101
-                    key = f"{record.entity}:{record.entity_id}"
-                    outgoing.append(
-                        OutgoingRecord(topic_of(record), key, record, origin.request_id)
-                    )
+                    outgoing += _of_catalog(record, origin.request_id)
         elif isinstance(outcome, Rejection) and outcome.error.code not in NOT_KEPT:
             outgoing.append(
                 OutgoingRecord(
@@ -223,6 +220,18 @@ def _records(outcomes: list[Outcome], origin: Origin) -> list[OutgoingRecord]:
                 )
             )
     return outgoing
+
+
+def _of_catalog(record: CatalogRecord, request_id: str) -> list[OutgoingRecord]:
+    """An entry, or a user's erasure with the tombstone by which compaction drops the entries."""
+    topic, key = topic_of(record), f"{record.entity}:{record.entity_id}"
+    if not record.erasure_id:
+        return [OutgoingRecord(topic, key, record, request_id)]
+    # Under a key of its own, a later entry of the user does not make compaction drop it unread.
+    return [
+        OutgoingRecord(topic, key, None, request_id),
+        OutgoingRecord(topic, f"erasure:{record.erasure_id}", record, request_id),
+    ]
 
 
 def _verdict(outcome: Outcome) -> str:

@@ -27,6 +27,7 @@ from kafka.producer.transaction_manager import TransactionState
 from kafka.record.memory_records import MemoryRecordsBuilder
 
 Headers = list[tuple[str, bytes]]
+Value = bytes | None
 
 # Bytes that a record needs besides its key and its value, at most.
 _OVERHEAD = 512
@@ -80,7 +81,7 @@ class ProducerClient(KafkaProducer):  # type: ignore[misc]
         """The topic's id in the newest metadata; "" where that does not have it."""
         return id_text(self._metadata.topic_id(topic))
 
-    def append(self, place: TopicPartition, key: bytes, value: bytes, headers: Headers) -> Any:
+    def append(self, place: TopicPartition, key: bytes, value: Value, headers: Headers) -> Any:
         """Put a record behind the others of its partition.
 
         Returns the library's future of the whole batch that the record is in. It succeeds with
@@ -88,10 +89,9 @@ class ProducerClient(KafkaProducer):  # type: ignore[misc]
         gives the error.
         """
         accumulator = self._accumulator
-        if len(key) + len(value) + _OVERHEAD > self.config["max_request_size"]:
-            raise MessageSizeTooLargeError(
-                f"a record has {len(value)} bytes, and a request may have fewer"
-            )
+        size = len(value or b"")
+        if len(key) + size + _OVERHEAD > self.config["max_request_size"]:
+            raise MessageSizeTooLargeError(f"a record has {size} bytes; a request may have fewer")
         with accumulator._tp_lock(place):
             if accumulator._closed:
                 raise IllegalStateError("the producer is closed")

@@ -30,6 +30,11 @@ def encode(record: Record) -> bytes:
         return record.model_dump_json(exclude_defaults=True).encode()
 
 
+def encoded(record: Record | bytes | None) -> bytes | None:
+    """The value of a record that may be encoded already; None for a tombstone."""
+    return encode(record) if isinstance(record, Record) else record
+
+
 def decode(topic: Topic, value: bytes | None) -> Record:
     """The record in these bytes; raises `MalformedRecordError`."""
     try:

@@ -34,12 +34,12 @@ _ASK_AGAIN_S: Final = 0.02
 
 class OutgoingRecord(NamedTuple):
     """A record to be sent. Its key decides the partition, and so the order; a record that is
-    encoded already is sent as it is.
+    encoded already is sent as it is. None is a tombstone: a compacted topic drops the key.
     """
 
     topic: Topic
     key: str
-    record: Record | bytes
+    record: Record | bytes | None
     request_id: str = ""
 
 
@@ -196,16 +196,14 @@ class Delivery:
                     )
             if record.request_id != request_id:
                 request_id, headers = record.request_id, codec.headers(record.request_id)
-            value = (
-                record.record if isinstance(record.record, bytes) else codec.encode(record.record)
-            )
+            value = codec.encoded(record.record)
             key = record.key.encode()
             partition = partition_of(key, partitions)
             place = self._places.get((name, partition))
             if place is None:
                 place = self._places[name, partition] = TopicPartition(name, partition)
             future = client.append(place, key, value, headers)
-            self._held_bytes += len(value)
+            self._held_bytes += len(value or b"")
             handed[id(future)] = future
 
     def _answer(self, futures: Iterable[Any]) -> Failure:

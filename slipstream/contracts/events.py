@@ -95,9 +95,11 @@ class CatalogRecord(Record):
     """`catalog.v1` (items) and `people.v1` (users, identities), key `<entity>:<entity_id>`: the
     whole newest state of an item or a user, or the identity of a visitor.
 
-    `deleted` is a tombstone: the entity is gone from `timestamp` on. The history of an item stays.
-    A user is erased: its state, its rows in the lake, and those of the visitors that were merged
-    into it.
+    `deleted` is a tombstone: the entity is gone. The history of an item stays. A user is erased,
+    with the visitors that were merged into it. `cut` is the erasure's place in the order of events:
+    by topic, the end of each source when it was asked for. What stands before the cut is erased,
+    what stands behind it begins a new visitor. `erasure_id` names the receipt, and the record's key
+    is `erasure:<erasure_id>`.
 
     An `identity` record says that the visitor `entity_id` is the user `attributes[MERGED_INTO]`,
     whose history takes in the visitor's. The first record of a visitor counts, and is never undone.
@@ -118,6 +120,8 @@ class CatalogRecord(Record):
     source: str = ""
     by_browser: bool = False
     client_time: bool = False
+    erasure_id: str = ""
+    cut: dict[str, dict[str, int]] = Field(default_factory=dict)
 
 
 class DeadLetter(Record):

@@ -6,7 +6,7 @@ that took the offsets of lost ones, after an unclean election: the leader epoch 
 parted from what had been read stands behind the topic's id then ("<topic id>~<epoch>").
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Final, NamedTuple, Protocol, TypeVar
@@ -31,6 +31,25 @@ def split_source(name: str) -> tuple[str, int]:
     """The topic id and the partition that a source's name holds."""
     topic_id, _, partition = name.rpartition(":")
     return topic_id, int(partition)
+
+
+# A cut through the topics: by topic, the next offset of each source. It divides what came before a
+# moment from what came after it, whatever the clocks say.
+Cut = Mapping[str, Mapping[str, int]]
+
+
+def stands_before(cut: Cut, source: str, offset: int) -> bool | None:
+    """Whether a position stands before the cut; None where the cut does not know its topic.
+
+    A partition that a known topic has gained since is behind the cut.
+    """
+    topic_id = split_source(source)[0]
+    for ends in cut.values():
+        if source in ends:
+            return offset < ends[source]
+        if any(split_source(other)[0] == topic_id for other in ends):
+            return False
+    return None
 
 
 @dataclass(frozen=True, slots=True)

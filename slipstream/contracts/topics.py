@@ -107,6 +107,9 @@ TOPICS: Final = (
     ACCESS_KEYS,
 )
 
+# Topics of which features keeps history. An erasure's cut goes through all of them.
+HISTORY: Final = (INTERACTIONS, CATALOG, PEOPLE, RECOMMENDATIONS)
+
 
 def topic_of(record: CatalogRecord) -> Topic:
     """The topic of a catalogue entry: items have one, people another.

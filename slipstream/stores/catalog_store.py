@@ -1,7 +1,9 @@
 """Catalogue entries in Redis: the newest record of each entity, and an index of ids."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
+
+import orjson
 
 from slipstream.contracts.events import CatalogRecord
 from slipstream.contracts.positions import StreamCatalogRecord
@@ -73,10 +75,39 @@ class CatalogEntries:
                 if record is not None:
                     yield StreamCatalogRecord(source.decode(), int(offset), record)
 
-    def erased_at(self, user_id: str) -> int | None:
-        """The time of a user's deletion, in ms; None for a user that is not deleted."""
-        record = self._record("user", user_id)
-        return record.timestamp if record is not None and record.deleted else None
+    def erase(self, user_ids: Sequence[str], ends: Mapping[str, int]) -> None:
+        """Erase what users' entries hold from before these ends; later entries stay.
+
+        The ends are kept, so that an entry from before them is refused when it is read late.
+        """
+        self._scripts.run(
+            "erase_entry",
+            [
+                Call(
+                    [self._keys.catalog("user", user_id)],
+                    [orjson.dumps(dict(ends)), TOMBSTONE_TTL_MS],
+                )
+                for user_id in user_ids
+            ],
+        )
+        self._redis.srem(self._keys.catalog_index("user"), *user_ids)
+
+    def forget_erasures(self, user_ids: Sequence[str]) -> None:
+        """Delete what remembers the erasures of these users, once nothing older can be read."""
+        self._scripts.run(
+            "forget_erasure", [Call([self._keys.catalog("user", name)], []) for name in user_ids]
+        )
+
+    def erased_before(self, user_ids: Sequence[str]) -> dict[str, dict[str, int]]:
+        """The ends of the erasures that are remembered, by user."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for user_id in user_ids:
+            pipeline.hget(self._keys.catalog("user", user_id), "erased_before")
+        return {
+            user_id: orjson.loads(value)
+            for user_id, value in zip(user_ids, pipeline.execute(), strict=True)
+            if value is not None
+        }
 
     def said_by_server(self, user_id: str) -> bool:
         """Whether a server has sent something of this user, its deletion included."""

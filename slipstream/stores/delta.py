@@ -1,14 +1,12 @@
-"""Operations on one open Delta table: make, append, read in batches, erase, vacuum."""
+"""Operations on one open Delta table: make, append, read in batches, vacuum."""
 
-import hashlib
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial, reduce
+from collections.abc import Iterator
+from functools import partial
 from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake import Schema as DeltaSchema
@@ -30,10 +28,8 @@ _PROPERTIES: Final = {
     # Erased rows must be gone from the files, not marked in another file.
     "delta.enableDeletionVectors": "false",
 }
-_ERASURE: Final = "erasure"
+ERASURE: Final = "erasure"
 _ATTEMPTS: Final = 60
-# Ids in one predicate.
-_IDS: Final = 200
 _BATCH_ROWS: Final = 32_768
 
 
@@ -147,45 +143,6 @@ def crowded(
     ]
 
 
-def erase(
-    open_newest: Callable[[], DeltaTable],
-    columns: Sequence[str],
-    ids: Sequence[str],
-    time_column: str,
-    before: int,
-    condition: str = "",
-) -> int:
-    """Delete rows by id, one partition at a time.
-
-    An append goes to today's partition, and a delete is refused only when rows came to a partition
-    that it has read. So only that of today competes with a writer.
-
-    Args:
-        open_newest: opens the table at its newest version.
-        columns: the columns that may hold the ids.
-        ids: the ids.
-        time_column: the column with the time of a row.
-        before: the newest time to delete, in ms.
-        condition: a further condition in SQL, beginning with " AND "; empty for none.
-
-    Returns:
-        The number of rows deleted.
-    """
-    deleted = 0
-    for begin in range(0, len(ids), _IDS):
-        chunk = ids[begin : begin + _IDS]
-        # The log keeps the predicate, which must not name the erased visitors: so it has hashes.
-        hashes = ", ".join(
-            f"'{hashlib.md5(each.encode(), usedforsecurity=False).hexdigest()}'" for each in chunk
-        )
-        theirs = " OR ".join(f"md5({column}) IN ({hashes})" for column in columns)
-        predicate = f"({theirs}) AND {time_column} <= {before}{condition}"
-        for date in _dates_with(open_newest(), columns, chunk, time_column, before):
-            at = "" if date is None else f"{RECEIVED_DATE} = '{date}' AND "
-            deleted += _delete(open_newest, at + predicate)
-    return deleted
-
-
 def erased_h(opened: DeltaTable, at_least_h: float, within_days: int) -> int | None:
     """The age in whole hours of the newest erasure that is at least `at_least_h` old, or None.
 
@@ -193,7 +150,7 @@ def erased_h(opened: DeltaTable, at_least_h: float, within_days: int) -> int | N
     """
     now = now_ms()
     days = [
-        opened.transaction_version(f"{_ERASURE}:{now // DAY_MS - back}")
+        opened.transaction_version(f"{ERASURE}:{now // DAY_MS - back}")
         for back in range(within_days + 1)
     ]
     ages = [(now - at) / HOUR_MS for at in days if at is not None]
@@ -226,45 +183,6 @@ def _evolved(opened: DeltaTable, schema: pa.Schema) -> DeltaTable:
     if lacking := {name: value for name, value in _PROPERTIES.items() if name not in held}:
         opened.alter.set_table_properties(lacking)
     return opened
-
-
-def _dates_with(
-    opened: DeltaTable, columns: Sequence[str], ids: Sequence[str], time_column: str, before: int
-) -> list[Any]:
-    """The days of the partitions with such rows; [None] for an unpartitioned table with some."""
-    fields = [
-        field
-        for field in arrow_schema(opened)
-        if field.name in (*columns, time_column, RECEIVED_DATE)
-    ]
-    wanted, dates = pa.array(ids, pa.string()), set[Any]()
-    for batch in batches(opened, pa.schema(fields)):
-        theirs = pc.less_equal(batch[time_column], before)
-        named = [pc.is_in(batch[column], wanted) for column in columns]
-        rows = batch.filter(pc.and_(theirs, reduce(pc.or_, named)))
-        dates.update(
-            pc.unique(rows[RECEIVED_DATE]).to_pylist()
-            if RECEIVED_DATE in rows.schema.names
-            else [None] * rows.num_rows
-        )
-    return sorted(dates) if dates != {None} else [None]
-
-
-def _delete(open_newest: Callable[[], DeltaTable], predicate: str) -> int:
-    for attempt in range(_ATTEMPTS):
-        now = now_ms()
-        marker = CommitProperties(
-            app_transactions=[Transaction(f"{_ERASURE}:{now // DAY_MS}", now)]
-        )
-        try:
-            return int(
-                open_newest().delete(predicate, commit_properties=marker)["num_deleted_rows"]
-            )
-        except CommitFailedError:  # a writer or the upkeep was faster
-            if attempt == _ATTEMPTS - 1:
-                raise
-            _pause(attempt)
-    raise AssertionError("unreachable")
 
 
 def _pause(attempt: int) -> None:

@@ -37,6 +37,16 @@ class Keys:
         return f"{self.namespace}:hold"
 
     @property
+    def lake_hold(self) -> str:
+        """Exists while nothing is to be appended to the lake (see `lake_lease`)."""
+        return f"{self.namespace}:lake-hold"
+
+    @property
+    def erasing(self) -> str:
+        """The replica that erases from the lake now."""
+        return f"{self.namespace}:erasing"
+
+    @property
     def trending(self) -> str:
         return f"{{{self.namespace}:trending}}:state"
 

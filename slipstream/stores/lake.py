@@ -20,9 +20,10 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 
 from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.positions import Source
-from slipstream.stores import delta
+from slipstream.stores import delta, row_erasure
 from slipstream.stores.lake_reader import LakeReader, translated
 from slipstream.stores.lake_reader import LakeUnavailableError as LakeUnavailableError
+from slipstream.stores.row_erasure import FoundRows, Hold, RowErasure
 from slipstream.stores.tables import CATALOG as CATALOG
 from slipstream.stores.tables import INTERACTIONS as INTERACTIONS
 from slipstream.stores.tables import RECOMMENDATIONS as RECOMMENDATIONS
@@ -32,15 +33,6 @@ from slipstream.stores.tables import SCHEMAS as SCHEMAS
 _TARGET_BYTES: Final = 128 * 1024 * 1024
 # Days that Delta keeps its log, whatever the files are (`delta.logRetentionDuration`).
 _LOG_DAYS: Final = 30
-# Later than every row.
-_ALWAYS: Final = 2**62
-# The rows of a visitor, by table: the columns with ids, the column with the time, and a further
-# condition in SQL.
-_OF_A_VISITOR: Final = {
-    INTERACTIONS: (("user_id", "anonymous_id"), "received_at", ""),
-    RECOMMENDATIONS: (("user_id",), "timestamp", ""),
-    CATALOG: (("entity_id",), "timestamp", " AND entity = 'user' AND NOT deleted"),
-}
 
 
 class LakeConflictError(Exception):
@@ -108,19 +100,23 @@ class Lake(LakeReader):
                 raise LakeUnavailableError(f"{table}: {error}") from error
         return {source: -1 if offset is None else offset for source, offset in offsets.items()}
 
-    def erase(self, user_ids: Sequence[str], before: int | None = None) -> int:
-        """Delete the rows of these visitors.
+    def erase(
+        self,
+        table: str,
+        erasures: Sequence[RowErasure],
+        hold: Hold = lambda: None,
+    ) -> int:
+        """Delete the rows of visitors: one pass over the table for all erasures.
 
         These are their interactions (also those that name them as `anonymous_id`), the slates that
-        they were shown, and their records as users. Ids without anything about them stay: the
-        request to erase (the user's deletion), and the identity links, which say whose the next
-        event is. Safe beside writers, and to repeat. The newest version is without the rows at
-        once; older versions, and so the files, stay for as long as `vacuum` keeps them.
+        they were shown, or their entries. Safe beside writers, and to repeat. The newest version is
+        without the rows at once; older versions, and so the files, stay for as long as `vacuum`
+        keeps them.
 
         Args:
-            user_ids: the visitors.
-            before: only rows received up to then (ms), so that a request that is read again does
-                not take what came after it; None for all rows.
+            table: the table's name.
+            erasures: the erasures.
+            hold: asks the writers to wait for a while, if one was faster each time.
 
         Returns:
             The number of rows deleted.
@@ -128,16 +124,18 @@ class Lake(LakeReader):
         Raises:
             LakeUnavailableError: storage fails; some rows may be deleted.
         """
-        deleted = 0
-        until = _ALWAYS if before is None else before
-        for table, (columns, time_column, condition) in _OF_A_VISITOR.items():
-            if user_ids and self._open(table) is not None:
-                open_newest = partial(DeltaTable, self._uri(table), storage_options=self._options)
-                with translated(table):
-                    deleted += delta.erase(
-                        open_newest, columns, list(user_ids), time_column, until, condition
-                    )
-        return deleted
+        opened = self._open(table)
+        if opened is None or not erasures:
+            return 0
+        with translated(table):
+            return self.delete(table, row_erasure.find(opened, table, erasures), hold)
+
+    def delete(self, table: str, rows: FoundRows, hold: Hold = lambda: None) -> int:
+        """Delete rows by their positions, as `erase` does; returns their number."""
+        with translated(table):
+            return row_erasure.delete(
+                partial(DeltaTable, self._uri(table), storage_options=self._options), rows, hold
+            )
 
     def compact(self, table: str, min_small_files: int = 16) -> int:
         """Merge the small files of each partition with at least `min_small_files` of them.

@@ -19,8 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Literal
 
 from slipstream.chassis.logging import get_logger
-from slipstream.features.applied import newest_topics
-from slipstream.features.identity import emptied, has_taken_in, taken_in
+from slipstream.features.identity import has_taken_in, taken_in
 from slipstream.features.visitor import VisitorState
 from slipstream.stores.layout import LayoutError, MergeMarker
 from slipstream.stores.markers import path_of, targets_of
@@ -46,7 +45,6 @@ class Merges:
         visitor_id: str,
         user_id: str,
         *,
-        forget: bool = False,
         only_anonymous: bool = False,
         is_user: bool = False,
     ) -> tuple[LinkOutcome, dict[str, VisitorState]]:
@@ -55,8 +53,6 @@ class Merges:
         Args:
             visitor_id: the visitor.
             user_id: the user.
-            forget: the user was erased after the link was made, so the visitor's history up to now
-                is dropped.
             only_anonymous: refuse a visitor who has been a user.
             is_user: the visitor has been a user, by what the state does not hold.
 
@@ -68,7 +64,7 @@ class Merges:
                 end, path = self.end(user_id)
                 stored = self._values.read_one(visitor_id)
                 if isinstance(stored.content, MergeMarker):
-                    changed = self._finish(visitor_id)
+                    changed = self.finish(visitor_id)
                     end = self.end(user_id)[0]
                     outcome: LinkOutcome = "known" if self.end(visitor_id)[0] == end else "other"
                     return outcome, changed
@@ -77,12 +73,11 @@ class Merges:
                 state = stored.content
                 if only_anonymous and (is_user or (state is not None and state.is_user)):
                     return "refused", {}
-                # The user learns of a visitor without any history, too: from now on it is a user.
-                state = state or VisitorState()
-                if forget:
-                    state = emptied(state)
-                if self._values.replace(visitor_id, stored.revision, MergeMarker(user_id, state)):
-                    return "merged", self._finish(visitor_id)
+                # The user learns of a visitor without any history, too: from now on it is a user,
+                # and the visitor is among those who are erased with it.
+                marker = MergeMarker(user_id, state or VisitorState())
+                if self._values.replace(visitor_id, stored.revision, marker):
+                    return "merged", self.finish(visitor_id)
         except LayoutError as error:
             log.error(
                 "a state can't be read; a link is left out",
@@ -99,44 +94,6 @@ class Merges:
             visitor_id in stored and stored[visitor_id].content == MergeMarker(user_id)
             for visitor_id, user_id in links
         ]
-
-    def erase(self, user_id: str, source: str, offset: int) -> list[str]:
-        """Erase the history of a user and of its members, once for each record.
-
-        The offsets stay, so that reading the records again brings nothing back.
-
-        Args:
-            user_id: the user.
-            source: the source of the record that asks for it.
-            offset: the offset of that record.
-
-        Returns:
-            The ids of the user and of its members.
-        """
-        while True:
-            try:
-                self._finish(user_id)
-                end, path = self.end(user_id)
-                stored = self._values.read_one(end)
-            except LayoutError as error:
-                log.error(
-                    "a state that is to be erased can't be read; it is deleted",
-                    visitor=user_id,
-                    reason=str(error),
-                )
-                self._values.delete(user_id)
-                return [user_id]
-            state = stored.content
-            if isinstance(state, MergeMarker):
-                continue
-            if state is None:
-                return path
-            members = [*dict.fromkeys([*path, *state.merged])]
-            if state.applied.get(source, -1) >= offset:
-                return members
-            applied = newest_topics({**state.applied, source: offset})
-            if self._values.replace(end, stored.revision, emptied(state, applied)):
-                return members
 
     def locate(self, visitor_ids: Iterable[str]) -> tuple[dict[str, StoredVisitor], dict[str, str]]:
         """The contents of the visitors' keys, and the end of each visitor's markers.
@@ -160,7 +117,7 @@ class Merges:
             } - blocked
             for visitor_id in waiting:
                 try:
-                    self._finish(visitor_id)
+                    self.finish(visitor_id)
                 except LayoutError as error:
                     log.error(
                         "a state can't be read; a merge waits",
@@ -195,7 +152,7 @@ class Merges:
                 return path[-1], path
             self._open_circle({member: stored[member] for member in path[path.index(marker.to) :]})
 
-    def _finish(self, visitor_id: str) -> dict[str, VisitorState]:
+    def finish(self, visitor_id: str) -> dict[str, VisitorState]:
         """Take the states in the visitor's markers in where they end; the changed states."""
         changed: dict[str, VisitorState] = {}
         while True:

@@ -24,6 +24,7 @@ from slipstream.stores.checkpoints import Durability as Durability
 from slipstream.stores.connection import Scripts, connect, server_facts, translated
 from slipstream.stores.connection import StoreTooNewError as StoreTooNewError
 from slipstream.stores.connection import StoreUnavailableError as StoreUnavailableError
+from slipstream.stores.erasing import VisitorErasures
 from slipstream.stores.items import Items, contributions
 from slipstream.stores.keys import Keys
 from slipstream.stores.lineages import Lineage as Lineage
@@ -46,15 +47,14 @@ class LinkResult:
 
     Attributes:
         changed: the users whose state has changed.
-        outcomes: the number of records by `LinkOutcome`, and of "invalid" ones.
-        erased: the visitors merged into a user that was erased since, with the time of that (ms).
+        outcomes: the number of records by `LinkOutcome`, of "invalid" ones, and of "erased" ones:
+            of a user that was erased since, and the visitor with it.
         without_effect: the positions of pages' records that linked nobody. One that was refused may
             find its visitor linked by a later record when it is read again.
     """
 
     changed: dict[str, VisitorState] = field(default_factory=dict)
     outcomes: Counter[str] = field(default_factory=Counter)
-    erased: list[tuple[str, int]] = field(default_factory=list)
     without_effect: set[Position] = field(default_factory=set)
 
 
@@ -93,6 +93,7 @@ class OnlineStore:
         self._items = Items(client, scripts, keys, retention.item_ttl_ms)
         self._trending = TrendingList(client, scripts, keys, retention.trending_half_life_ms)
         self._catalog = CatalogEntries(client, scripts, keys, retention.user_ttl_ms)
+        self.erasures = VisitorErasures(values, self._merges, self._catalog)
         self._checkpoints = Checkpoints(client, scripts, keys)
         self._lineages = Lineages(scripts, keys)
         self._durability = DurabilityQuestions(settings, keys)
@@ -149,12 +150,12 @@ class OnlineStore:
             ):
                 if already:
                     continue
-                erased_at = self._catalog.erased_at(user_id)
-                forget = erased_at is not None and record.timestamp <= erased_at
+                if self.erasures.take_link(visitor_id, user_id, Position(source, offset)):
+                    result.outcomes["erased"] += 1
+                    continue
                 outcome, changed = self._merges.link(
                     visitor_id,
                     user_id,
-                    forget=forget,
                     only_anonymous=record.by_browser,
                     is_user=record.by_browser and self._catalog.said_by_server(visitor_id),
                 )
@@ -162,29 +163,14 @@ class OnlineStore:
                 result.changed |= changed
                 if record.by_browser and outcome in WITHOUT_EFFECT:
                     result.without_effect.add(Position(source, offset))
-                    continue
-                if erased_at is not None and forget:
-                    result.erased.append((visitor_id, erased_at))
         return result
 
     def erase(self, record: StreamCatalogRecord) -> list[str]:
-        """Erase a user and its members: states and catalogue entries. Returns all their ids.
+        """Erase a user and its members up to the record's cut. Returns all their ids.
 
         Each record erases once, so that reading it again does not take what came after it.
         """
-        source, offset, entry = record
-        with translated():
-            members = self._merges.erase(entry.entity_id, source, offset)
-            tombstone = entry.model_copy(update={"attributes": {}, "deleted": True})
-            self._catalog.put(
-                [
-                    StreamCatalogRecord(
-                        source, offset, tombstone.model_copy(update={"entity_id": member})
-                    )
-                    for member in members
-                ]
-            )
-        return members
+        return self.erasures.erase(record)
 
     def put_catalog(self, records: Sequence[StreamCatalogRecord]) -> set[Position]:
         """Keep each record, unless a newer one of its entity is kept; deletions as tombstones.

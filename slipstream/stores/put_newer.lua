@@ -1,9 +1,17 @@
 -- Keep a catalogue entry if it is newer than the one kept, as `CatalogPlace.replaces` says.
--- What a page says of a user does not replace what a server has said.
+-- What a page says of a user does not replace what a server has said. Nothing from before an erasure
+-- is kept.
 -- KEYS: entry.  ARGV: record, timestamp, source, offset, ms to live (0: for ever), '1' if it came
 -- from a page, '1' if it may be replaced by what a page says, '1' if a client told the timestamp.
 -- Returns 1 when kept, 0 when a newer one is kept, 2 when a page may not replace the one kept.
-local held = redis.call('HMGET', KEYS[1], 'timestamp', 'source', 'offset', 'open', 'client')
+local held = redis.call('HMGET', KEYS[1],
+    'timestamp', 'source', 'offset', 'open', 'client', 'erased_before')
+if held[6] then
+    local ends = cjson.decode(held[6])[ARGV[3]]
+    if ends and tonumber(ARGV[4]) < ends then
+        return 0
+    end
+end
 if held[1] then
     if ARGV[6] == '1' and held[4] ~= '1' then
         return 2

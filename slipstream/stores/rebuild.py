@@ -7,7 +7,7 @@ new state says which records it holds, so the consumer goes on with the next rec
 and none counts twice.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
@@ -18,15 +18,13 @@ from slipstream.features.item import ItemState
 from slipstream.features.visitor import VisitorState
 from slipstream.stores import layout
 from slipstream.stores.connection import Call, Scripts, connect, translated
+from slipstream.stores.erasing import LastOffset as LastOffset
 from slipstream.stores.keys import Keys
 from slipstream.stores.layout import MergeMarker, TrendingState
 from slipstream.stores.online import Retention
 from slipstream.stores.trending_list import trending_call
 
 _CHUNK: Final = 200
-
-# Maps a source's name to the last offset that history has; -1 for none.
-LastOffset = Callable[[str], int]
 
 
 class RebuiltVisitor(NamedTuple):

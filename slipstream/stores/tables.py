@@ -19,7 +19,7 @@ _SLATE_ITEM: Final = pa.struct(
 )
 
 # Every table's columns. Times are ms since the epoch; `received_date` is "YYYY-MM-DD" (UTC);
-# `attributes`, `properties` and `features` are JSON objects as text.
+# `attributes`, `properties`, `features` and `cut` are JSON objects as text.
 SCHEMAS: Final[dict[str, pa.Schema]] = {
     INTERACTIONS: pa.schema(
         [
@@ -53,6 +53,8 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
             *_POSITION,
             ("by_browser", pa.bool_()),
             ("client_time", pa.bool_()),
+            ("erasure_id", pa.string()),
+            ("cut", pa.string()),
         ]
     ),
     RECOMMENDATIONS: pa.schema(

@@ -73,6 +73,16 @@ class VisitorValues:
     def delete(self, visitor_id: str) -> None:
         self._redis.delete(self._keys.visitor(visitor_id))
 
+    def delete_unchanged(self, revisions: Mapping[str, bytes]) -> None:
+        """Delete the keys that still have the revision given, by visitor."""
+        self._scripts.run(
+            "delete_unchanged",
+            [
+                Call([self._keys.visitor(visitor_id)], [revision])
+                for visitor_id, revision in revisions.items()
+            ],
+        )
+
     def keep_markers(self, used: Mapping[str, Mapping[str, StoredVisitor]]) -> None:
         """Renew markers that were followed, and point them to the end.
 

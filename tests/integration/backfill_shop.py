@@ -85,11 +85,15 @@ class Shop:
         partition = Source("catalog.v1", "c", 0)
         for entry in entries:
             self.offset += 1
+            if entry.deleted:
+                ends = {f"t:{number}": self.offset for number in range(PARTITIONS)}
+                cut = {"interactions.v1": ends, "catalog.v1": {"c:0": self.offset}}
+                entry = entry.model_copy(update={"cut": cut})
             record = StreamCatalogRecord("c:0", self.offset, entry)
             if entry.entity == "identity":
                 self.store.link([record])
             elif entry.entity == "user" and entry.deleted:
-                self.lake.erase(self.store.erase(record))
+                self.store.erase(record)
             else:
                 self.store.put_catalog([record])
             row = catalog_row(Message(partition, self.offset, entry.entity_id, entry, ""))

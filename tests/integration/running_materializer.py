@@ -4,20 +4,24 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from services.features.settings import FeaturesSection, FeaturesSettings
-from services.features.stream.materializer import GROUP, Materializer
+from services.features.stream.erasures import LakeErasures
+from services.features.stream.materializer import GROUP, TOPICS, Materializer
 from slipstream.broker.batch import Message
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.groups import describe_group
 from slipstream.broker.kafka import BrokerUnavailableError
+from slipstream.broker.log_ends import committed_offsets
 from slipstream.broker.producer import Producer
 from slipstream.broker.topics import ensure_topics
 from slipstream.chassis.metrics import Metrics
 from slipstream.chassis.worker import Worker
 from slipstream.contracts.topics import Topic
 from slipstream.stores.lake import Lake
+from slipstream.stores.lake_lease import LakeLease
 from slipstream.stores.online import OnlineStore
 
 # Settings under which effects are soon in the lake, and commits soon made.
@@ -33,14 +37,29 @@ class RunningMaterializer:
         self.store = OnlineStore(settings.redis, settings.namespace, settings.retention())
         self.lake = Lake(settings.lake, settings.namespace)
         self.metrics = Metrics("features")
+        self.lease = LakeLease(settings.redis, settings.namespace)
         self.materializer = Materializer(
-            settings, self.store, self.lake, self.producer, self.metrics
+            settings, self.store, self.lake, self.producer, self.metrics, self.lease
         )
+        self._erasing_store = OnlineStore(settings.redis, settings.namespace, settings.retention())
+        committed = partial(committed_offsets, settings.kafka, settings.namespace, TOPICS, GROUP)
+        self.erasures = LakeErasures(self.lake, self._erasing_store, self.lease, committed)
         self.worker = Worker("materializer", self.materializer.run).start()
 
     def settle(self, timeout_s: float = 60.0) -> None:
         """Wait until everything on the topics is applied and in the lake."""
         until(lambda: self.materializer.progress().caught_up, timeout_s)
+
+    def erase(self, people: int) -> None:
+        """Run passes of the job until so many erasures are done."""
+        done = 0
+
+        def erased() -> bool:
+            nonlocal done
+            done += len(self.erasures.step().people)
+            return done >= people
+
+        until(erased)
 
     def lag(self, topic: Topic) -> float | None:
         """The lag that the service exports as a metric."""
@@ -51,6 +70,8 @@ class RunningMaterializer:
     def stop(self) -> None:
         self.worker.stop(30)
         self.materializer.close()
+        self._erasing_store.close()
+        self.lease.close()
         self.producer.close()
 
 

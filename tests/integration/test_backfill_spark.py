@@ -24,9 +24,10 @@ from slipstream.contracts.positions import StreamInteraction
 from slipstream.contracts.progress import ProgressStep
 from slipstream.contracts.times import DAY_MS, HOUR_MS
 from slipstream.features.training_rows import rows_between
-from slipstream.stores.lake import Lake
+from slipstream.stores.lake import INTERACTIONS, Lake
 from slipstream.stores.layout import TrendingState
 from slipstream.stores.rebuild import RebuiltItem, RebuiltVisitor
+from slipstream.stores.row_erasure import RowErasure
 from tests.unit.features.placed_events import KINDS, START
 from tests.unit.features_service.lake_history import links, write, write_catalog
 
@@ -101,7 +102,8 @@ def test_spark_and_one_process_agree_to_the_last_bit(
 ) -> None:
     lake = Lake(lake_settings, "shop")
     write(lake, shop_history(), random.Random(1))
-    lake.erase(["u7"])  # A delete rewrites files, which Spark must read as well.
+    gone = RowErasure(frozenset({"u7"}), {}, 2**62)
+    lake.erase(INTERACTIONS, [gone])  # A delete rewrites files, which Spark must read as well.
     shoes = ("item", "i1", {"category": ["shoes", "sale"], "price": "9.5"}, START)
     write_catalog(lake, [shoes, *links(("u1", "u2"), ("g", "h"))])
     snapshot = LakeSnapshot(lake, ("category", "brand"))

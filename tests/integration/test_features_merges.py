@@ -139,31 +139,62 @@ def test_a_visitor_that_was_forgotten_and_comes_again_can_be_linked_again(
     assert store.visitor("u").counts == {"view": 3}
 
 
-def test_erasure_forgets_user_and_merged_once_and_lets_nothing_come_back(
+def test_erasure_forgets_user_and_members_up_to_its_cut_and_lets_nothing_come_back(
     store: OnlineStore,
 ) -> None:
     early = [view("a", 0), view("u", 1), view("b", 2)]
     store.apply(early)
     store.link([link("a", "u", 3)])
+    ends = {"t:0": 5, "t:1": 5, "t:2": 5}
+    cut = {"interactions.v1": ends, "people.v1": {"c:0": 5, "c:1": 5}}
     gone = StreamCatalogRecord(
-        "c:1", 5, CatalogRecord(entity="user", entity_id="u", deleted=True, timestamp=NOW + 5)
+        "c:1",
+        5,
+        CatalogRecord(entity="user", entity_id="u", deleted=True, timestamp=NOW - 9, cut=cut),
     )
-    assert store.erase(gone) == ["u", "a"]
-    assert (
-        store.visitor("u")
-        == store.visitor("a")
-        == VisitorState(applied={"t:0": 1, "c:1": 5}, merged={"a": {"t:0": 0}}, is_user=True)
-    )
-    store.apply(early)
-    assert store.visitor("u").counts == {}, "a record read again brings nothing back"
+    assert store.erase(gone) == ["a", "u"]
+    held = {source: end - 1 for source, end in ends.items()} | {"c:0": 4, "c:1": 5}
+    for name in ("u", "a"):
+        assert store.visitor(name) == VisitorState(applied=held, is_user=True)
+    store.apply([*early, view("a", 4)])
+    assert store.visitor("u").counts == {}, "what stands before the cut changes nothing"
     store.apply([view("a", 6), view("u", 7)])
-    assert store.erase(gone) == ["u", "a"]
-    assert store.visitor("u").counts == {"view": 2}, "later records stay"
-    late = store.link([link("b", "u", 4)])  # dated before the erasure, read after it
-    assert late.erased == [("b", NOW + 5)] and store.visitor("b").counts == {"view": 2}
-    assert store.erase(
-        StreamCatalogRecord("c:1", 9, gone.record.model_copy(update={"entity_id": "c"}))
-    ) == ["c"], "never seen"
+    assert store.erase(gone) == ["u"]
+    assert store.visitor("u").counts == store.visitor("a").counts == {"view": 1}
+    late = store.link([link("b", "u", 4)])  # from before the erasure, read after it
+    assert late.outcomes["erased"] == 1 and store.visitor("b").counts == {}
+    store.link([link("a", "u", 8)])
+    assert store.visitor("u").counts == {"view": 2}, "a link from behind the cut counts"
+    never_seen = gone.record.model_copy(update={"entity_id": "c"})
+    assert store.erase(StreamCatalogRecord("c:1", 9, never_seen)) == ["c"]
+    store.erasures.forget(["u", "a", "b", "c"])
+    assert store.visitor("b") is store.visitor("c") is None
+
+
+def test_traits_dated_ahead_go_with_an_erasure_and_those_behind_its_cut_stay(
+    store: OnlineStore, namespace: str
+) -> None:
+    def traits(offset: int, at: int) -> StreamCatalogRecord:
+        record = CatalogRecord(entity="user", entity_id="u", attributes={"n": offset}, timestamp=at)
+        return StreamCatalogRecord("c:1", offset, record)
+
+    def kept() -> bytes | None:
+        return store._redis.hget(Keys(namespace).catalog("user", "u"), "record")
+
+    ahead, late = traits(1, NOW + 86_400_000), traits(2, NOW + 86_400_000)
+    cut = {"people.v1": {"c:1": 3}}
+    gone = CatalogRecord(entity="user", entity_id="u", deleted=True, timestamp=NOW, cut=cut)
+    store.put_catalog([ahead])
+    store.erase(StreamCatalogRecord("c:1", 3, gone))
+    assert kept() is None
+    store.put_catalog([late])
+    assert kept() is None, "from before the cut, read after the erasure"
+    behind = traits(4, NOW - 86_400_000)  # by a clock that is a day slow
+    store.put_catalog([behind])
+    store.erase(StreamCatalogRecord("c:1", 3, gone))
+    assert kept() == behind.record.model_dump_json().encode()
+    store.erasures.forget(["u"])
+    assert kept() == behind.record.model_dump_json().encode()
 
 
 def test_history_resolves_ids_as_the_stream_did(store: OnlineStore) -> None:

@@ -79,17 +79,22 @@ def test_a_user_is_erased_from_both_stores_and_begins_anew(settings: FeaturesSet
         gone = CatalogRecord(entity="user", entity_id="u1", deleted=True, timestamp=now_ms())
         send_entries(run.producer, [gone])
         until(lambda: counter(run, "erasures") == 1)
-        run.settle()
+        assert run.store.visitor("u0").counts == run.store.visitor("u1").counts == {}
+        run.erase(1)
+        assert run.store.visitor("u0") is run.store.visitor("u1") is None
+        people = run.lake.read(lake.CATALOG, columns=["entity_id"])["entity_id"].to_pylist()
+        assert people == [], "neither traits nor links nor the request stay"
         rows = run.lake.read(lake.INTERACTIONS, columns=["user_id"])["user_id"].to_pylist()
         assert set(rows) == {f"u{n}" for n in range(2, 6)}
         assert len(rows) == sum(event.user_id not in ("u0", "u1") for event in made)
-        assert run.store.visitor("u0") == run.store.visitor("u1")
-        assert run.store.visitor("u1").counts == {}
         later = [
             event.model_copy(update={"received_at": now_ms() + 60_000})
             for event in events(9, visitors=1, first=500)
         ]
         send(run.producer, later)
+        run.settle()
+        assert run.store.visitor("u1") is None, "the link is gone, too"
+        send_entries(run.producer, [link("u0", "u1")])
         run.settle()
         assert sum(run.store.visitor("u1").counts.values()) == 9
         assert run.lake.count(lake.INTERACTIONS) == len(rows) + 9

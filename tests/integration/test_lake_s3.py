@@ -14,6 +14,7 @@ import pytest
 from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.positions import Source
 from slipstream.stores.lake import INTERACTIONS, Lake, LakeConflictError
+from slipstream.stores.row_erasure import RowErasure
 from slipstream_cli.local.processes import free_port
 from tests.unit.stores.lake_rows import rows
 
@@ -68,7 +69,7 @@ def test_a_lake_in_a_bucket_is_written_read_compacted_erased_and_vacuumed(
     assert Lake(bucket, "shop").applied_offsets(INTERACTIONS, [SOURCE])[SOURCE] == 1
     assert lake.compact(INTERACTIONS, 2) == 1
     assert lake.read(INTERACTIONS, first)["event_id"].to_pylist() == ["a"]
-    assert lake.erase(["ada"]) == 1
+    assert lake.erase(INTERACTIONS, [RowErasure(frozenset({"ada"}), {}, 2**62)]) == 1
     assert lake.vacuum(INTERACTIONS, 0) == 3
     assert lake.read(INTERACTIONS)["event_id"].to_pylist() == ["b"]
     assert lake.files(INTERACTIONS, lake.version(INTERACTIONS) or 0)[0].startswith(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from services.features.history.catch_up import OutdatedStates, catch_up
+from services.features.history.erased_people import erase_waiting
 from services.features.history.lake_snapshot import LakeSnapshot
 from services.features.history.local_engine import LocalEngine
 from services.features.history.sinks import HeaviestItems, Sinks, chunks
@@ -94,7 +95,9 @@ def backfill(
             2 * settings.features.lake_flush_s if request.settle_s is None else request.settle_s
         )
     progress(ProgressStep("reading the catalogue", 0.0))
-    snapshot = LakeSnapshot(Lake(settings.lake, settings.namespace), attributes)
+    lake = Lake(settings.lake, settings.namespace)
+    erase_waiting(lake)
+    snapshot = LakeSnapshot(lake, attributes)
     report = BackfillReport(
         request.engine, snapshot.version, snapshot.catalog_version, snapshot.count()
     )

@@ -147,7 +147,7 @@ def _linked_and_erased(
     # Users come before the visitors who are linked to them.
     for entry in sorted(rebuilt, key=lambda entry: resolve(entry.user_id) != entry.user_id):
         user_id, state = resolve(entry.user_id), entry.state
-        if after.catalog.erased(user_id) != before.catalog.erased(user_id):
+        if set(after.catalog.erased(user_id)) - set(before.catalog.erased(user_id)):
             state = emptied(state)
         if user_id == entry.user_id:
             by_user[user_id] = entry._replace(state=state)

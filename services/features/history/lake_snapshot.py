@@ -1,6 +1,5 @@
 """The lake at one moment: interactions, and the catalogue's knowledge of visitors and items."""
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from functools import cache
@@ -8,16 +7,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from services.features.history.rows import FOLDED_COLUMNS
-from slipstream.contracts.events import CatalogRecord
-from slipstream.contracts.positions import (
-    Position,
-    StreamCatalogRecord,
-    in_order_of_logs,
-    source_name,
-    split_source,
+from services.features.history.erased_people import (
+    as_link,
+    is_request,
+    stream_entry,
+    without_erased,
 )
-from slipstream.contracts.vocabulary import MERGED_INTO
+from services.features.history.rows import FOLDED_COLUMNS
+from slipstream.contracts.positions import Position, StreamCatalogRecord, in_order_of_logs
 from slipstream.features.identity import Identities, Link
 from slipstream.features.training_rows import AttributeHistory
 from slipstream.stores.lake import CATALOG, INTERACTIONS, SCHEMAS, Lake
@@ -45,16 +42,7 @@ class CatalogHistory:
         held_from: dict[str, int] = {}
         for source, offset, record in entries:
             if record.entity == "identity":
-                topic_id = split_source(source)[0]
-                links.append(
-                    Link(
-                        record.entity_id,
-                        str(record.attributes[MERGED_INTO]),
-                        topic_id,
-                        offset,
-                        record.timestamp,
-                    )
-                )
+                links.append(as_link(StreamCatalogRecord(source, offset, record)))
             elif record.entity == "item":
                 since = record.timestamp
                 if not record.client_time:
@@ -100,14 +88,16 @@ class LakeSnapshot:
         # Interactions first, so that the catalogue is never older than they are.
         self.version, self.catalog_version = lake.version(INTERACTIONS), lake.version(CATALOG)
         self.covered = LakeCoverage(self)
-        records = in_order_of_logs(self._catalog())
+        records = without_erased(in_order_of_logs(self._catalog()))
         self.catalog = CatalogHistory(records, attributes)
         # Newest record of each item and user.
         self.entries: dict[tuple[str, str], StreamCatalogRecord] = {}
         for entry in records:
             entity = (entry.record.entity, entry.record.entity_id)
+            if entity[0] == "identity" or is_request(entry.record):
+                continue
             held = self.entries.get(entity)
-            if entity[0] != "identity" and (held is None or entry.place.replaces(held.place)):
+            if held is None or entry.place.replaces(held.place):
                 self.entries[entity] = entry
 
     def later(self) -> "LakeSnapshot":
@@ -150,15 +140,7 @@ class LakeSnapshot:
         if self.catalog_version is None:
             return
         for batch in self.lake.scan(CATALOG, self.catalog_version):
-            for row in batch.to_pylist():
-                source = source_name(row.pop("topic_id"), row.pop("partition"))
-                offset = row.pop("offset")
-                attributes = json.loads(row.pop("attributes") or "{}")
-                for flag in ("by_browser", "client_time"):
-                    row[flag] = bool(row[flag])
-                yield StreamCatalogRecord(
-                    source, offset, CatalogRecord.model_construct(**row, attributes=attributes)
-                )
+            yield from map(stream_entry, batch.to_pylist())
 
 
 class LakeCoverage:

@@ -68,6 +68,8 @@ def catalog_row(message: Message[CatalogRecord]) -> Row:
         *_position(message),
         entry.by_browser,
         entry.client_time,
+        entry.erasure_id or None,
+        _json(entry.cut) if entry.cut else None,
     )
 
 

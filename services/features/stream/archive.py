@@ -4,18 +4,16 @@ A slow lake so does not slow the online store down.
 """
 
 import time
-from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final
 
 from services.features.history.rows import TABLES, Row, as_table
 from slipstream.broker.batch import Batch
 from slipstream.chassis.logging import get_logger
 from slipstream.contracts.positions import Position, Source
 from slipstream.stores.lake import (
-    CATALOG,
     INTERACTIONS,
     Lake,
     LakeConflictError,
@@ -32,27 +30,15 @@ LARGE_PORTIONS_HELD: Final = 4
 ROW_OVERHEAD: Final = 1_000
 _RETRY_S: Final = 1.0
 _CONFLICTS_TAKEN: Final = 20
+# Pause between two questions whether an erasure still holds appends.
+_HELD_S: Final = 0.05
 
 NextOffsets = dict[Source, int]
-
-
-class Erasure(NamedTuple):
-    """The deletion of these visitors' rows that were received up to `before` (ms).
-
-    `source` and `offset` name the catalogue record that asks for it. A visitor who is linked to an
-    erased user is deleted without such a record.
-    """
-
-    user_ids: Sequence[str]
-    before: int
-    source: Source | None = None
-    offset: int = -1
 
 
 @dataclass(slots=True)
 class _Portion:
     rows: dict[str, list[tuple[Source, int, Row]]] = field(default_factory=dict)
-    erasures: list[Erasure] = field(default_factory=list)
     next_offsets: NextOffsets = field(default_factory=dict)
     count: int = 0
     size: int = 0
@@ -65,11 +51,26 @@ class Archive:
     `failure` says why the lake can't be written now; None when it can.
     """
 
-    def __init__(self, lake: Lake, *, flush_s: float, flush_rows: int, flush_bytes: int) -> None:
-        self._lake = lake
+    def __init__(
+        self,
+        lake: Lake,
+        *,
+        flush_s: float,
+        flush_rows: int,
+        flush_bytes: int,
+        held: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """
+        Args:
+            lake: The lake to write to.
+            flush_s: Longest wait of rows, in seconds.
+            flush_rows: Number of waiting rows that are written without further delay.
+            flush_bytes: Their bytes, of which the same is true.
+            held: Whether an erasure asks that nothing be appended now.
+        """
+        self._lake, self._held = lake, held
         self._flush_s, self._flush_rows, self._flush_bytes = flush_s, flush_rows, flush_bytes
         self._filling, self._writing = _Portion(), _Portion()
-        self._closed: deque[_Portion] = deque()
         # Next offset of each source behind the rows that were taken.
         self._taken: NextOffsets = {}
         self._job: Future[None] | None = None
@@ -80,31 +81,27 @@ class Archive:
     @property
     def empty(self) -> bool:
         """Whether everything that was added is in the lake."""
-        return not (self._filling.next_offsets or self._writing.next_offsets or self._closed)
+        return not (self._filling.next_offsets or self._writing.next_offsets)
 
     @property
     def full(self) -> bool:
         """Whether reading should pause until something has been written."""
-        waiting = (self._filling, *self._closed)
         return (
-            sum(portion.count for portion in waiting) >= self._flush_rows * PORTIONS_HELD
-            or sum(portion.size for portion in waiting) >= self._flush_bytes * LARGE_PORTIONS_HELD
+            self._filling.count >= self._flush_rows * PORTIONS_HELD
+            or self._filling.size >= self._flush_bytes * LARGE_PORTIONS_HELD
         )
 
     def positions(self, event_ids: Collection[str]) -> dict[str, list[Position]]:
         """Positions of interactions with these event ids that may not be in the lake yet."""
         positions: dict[str, list[Position]] = {}
-        for portion in (self._writing, *self._closed, self._filling):
+        for portion in (self._writing, self._filling):
             for source, offset, row in portion.rows.get(INTERACTIONS, ()):
                 if row[0] in event_ids:
                     positions.setdefault(row[0], []).append(Position(source.name, offset))
         return positions
 
-    def add(self, batch: Batch, erasures: Sequence[Erasure] = ()) -> None:
-        """Take a batch whose other effects have happened.
-
-        Erasures delete rows of this batch and of those before, no later ones.
-        """
+    def add(self, batch: Batch) -> None:
+        """Take a batch whose other effects have happened."""
         portion = self._filling
         if not portion.next_offsets:
             portion.since = time.monotonic()
@@ -119,10 +116,6 @@ class Archive:
         portion.size += sum(message.size + ROW_OVERHEAD for message in batch.messages)
         portion.next_offsets.update(batch.next_offsets)
         self._taken.update(batch.next_offsets)
-        if erasures:
-            portion.erasures += erasures
-            self._closed.append(portion)
-            self._filling = _Portion()
 
     def step(self) -> Mapping[Source, int]:
         """Begin to write what is due, without waiting for it.
@@ -140,9 +133,6 @@ class Archive:
             if self._writing.next_offsets:  # A failed portion comes first.
                 if now >= self._retry_at:
                     self._job = self._writer.submit(self._write, self._writing)
-            elif self._closed:
-                self._writing = self._closed.popleft()
-                self._job = self._writer.submit(self._write, self._writing)
             elif portion.next_offsets and due:
                 self._filling, self._writing = _Portion(), portion
                 self._job = self._writer.submit(self._write, portion)
@@ -171,7 +161,6 @@ class Archive:
     def abandon(self) -> None:
         """Drop everything that is not in the lake yet: it will be read again."""
         self._filling, self._writing, self._job = _Portion(), _Portion(), None
-        self._closed.clear()
         self._taken.clear()
         self.failure, self._retry_at = None, 0.0
 
@@ -197,10 +186,9 @@ class Archive:
         return written.next_offsets
 
     def _write(self, portion: _Portion) -> None:
-        # The catalogue comes last: once it has the record of an erasure, the erased rows are gone.
-        for table, rows in sorted(portion.rows.items(), key=lambda entry: entry[0] == CATALOG):
-            if table == CATALOG:
-                self._erase(portion.erasures)
+        for table, rows in portion.rows.items():
+            while self._held():  # The asker's time is limited, should it have died.
+                time.sleep(_HELD_S)
             for attempt in range(_CONFLICTS_TAKEN):
                 try:
                     _append_fresh(self._lake, table, rows)
@@ -208,16 +196,6 @@ class Archive:
                 except LakeConflictError as error:
                     if attempt == _CONFLICTS_TAKEN - 1:
                         raise LakeUnavailableError(str(error)) from error
-
-    def _erase(self, erasures: Sequence[Erasure]) -> None:
-        sources = list({erasure.source for erasure in erasures if erasure.source is not None})
-        applied = self._lake.applied_offsets(CATALOG, sources) if sources else {}
-        for erasure in erasures:
-            if erasure.source is None or erasure.offset > applied[erasure.source]:
-                rows = self._lake.erase(erasure.user_ids, erasure.before)
-                log.info(
-                    "a user was erased from the lake", visitors=len(erasure.user_ids), rows=rows
-                )
 
 
 def _append_fresh(lake: Lake, table: str, rows: list[tuple[Source, int, Row]]) -> None:

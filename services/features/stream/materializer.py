@@ -9,6 +9,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from services.features.metrics import FeaturesMetrics
@@ -19,7 +20,7 @@ from services.features.stream.commits import DurableCommits
 from services.features.stream.log_lineages import LogLineages
 from services.features.stream.online_effects import OnlineEffects
 from services.features.stream.outages import StoreOutages
-from services.features.stream.people import PeopleChanges
+from services.features.stream.people import PeopleChanges, placed
 from services.features.stream.progress import StreamProgress, StreamProgressReporter
 from services.features.stream.rebuild_hold import RebuildHold
 from services.features.stream.repeats import Repeats
@@ -27,6 +28,7 @@ from services.features.stream.rollbacks import RollbackWatch, StoreRolledBackErr
 from services.features.stream.screening import Limits, screen
 from slipstream.broker.batch import Batch
 from slipstream.broker.consumer import Consumer
+from slipstream.broker.log_ends import log_ends
 from slipstream.broker.loop import observe
 from slipstream.broker.producer import Producer
 from slipstream.broker.watch import ConsumerWatch
@@ -34,13 +36,14 @@ from slipstream.chassis.logging import get_logger
 from slipstream.chassis.metrics import Metrics
 from slipstream.contracts.positions import Source
 from slipstream.contracts.times import HOUR_MS, now_ms
-from slipstream.contracts.topics import CATALOG, INTERACTIONS, PEOPLE, RECOMMENDATIONS
+from slipstream.contracts.topics import HISTORY
 from slipstream.stores.lake import Lake, LakeUnavailableError
+from slipstream.stores.lake_lease import LakeLease
 from slipstream.stores.online import OnlineStore, StoreTooNewError, StoreUnavailableError
 
 log = get_logger(__name__)
 
-TOPICS: Final = (INTERACTIONS, CATALOG, PEOPLE, RECOMMENDATIONS)
+TOPICS: Final = HISTORY
 GROUP: Final = "features"
 _POLL_S: Final = 0.1
 _PAUSE_S: Final = 0.25
@@ -65,6 +68,7 @@ class Materializer:
         lake: Lake,
         producer: Producer,
         metrics: Metrics,
+        lease: LakeLease,
     ) -> None:
         section = settings.features
         self._settings, self._store, self._metrics = settings, store, metrics
@@ -78,7 +82,9 @@ class Materializer:
             flush_s=section.lake_flush_s,
             flush_rows=section.lake_flush_rows,
             flush_bytes=section.lake_flush_bytes,
+            held=lease.held,
         )
+        self._ends = partial(log_ends, settings.kafka, settings.namespace, TOPICS)
         self._repeats = Repeats(
             lake, self._archive.positions, int(section.repeat_lookback_hours * HOUR_MS)
         )
@@ -174,7 +180,7 @@ class Materializer:
         accepted, letters, late = screen(batch, now_ms(), self._limits)
         try:
             self._rollbacks.verify(batch.first_offsets)
-            messages, repeats = self._repeats.without(accepted.messages)
+            messages, repeats = self._repeats.without(placed(accepted.messages, self._ends))
             self._outages.lake = None
             changes = self._online.apply(messages)
             self._rollbacks.advance(batch.next_offsets)
@@ -198,7 +204,7 @@ class Materializer:
         kept = messages
         if without := changes.without_effect:
             kept = [message for message in messages if message.position not in without]
-        self._archive.add(replace(accepted, messages=kept), changes.people.erasures)
+        self._archive.add(replace(accepted, messages=kept))
         self._progress.advance(len(messages), changes.newest)
         for hours, events in late.items():
             self._measured.late.labels(str(hours)).inc(events)
@@ -211,7 +217,7 @@ class Materializer:
     def _count_people(self, people: PeopleChanges) -> None:
         for outcome, links in people.links.items():
             self._measured.links.labels(outcome).inc(links)
-        self._measured.erasures.inc(sum(erasure.source is not None for erasure in people.erasures))
+        self._measured.erasures.inc(people.erasures)
 
     def _verify(self, consumer: Consumer) -> None:
         """Look whether Redis has lost writes, now and then: also of partitions where nothing comes.

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from services.ingestion.api import Parts
 from services.ingestion.app import Collector, create_app
+from services.ingestion.erasure_cuts import ErasureCuts
 from services.ingestion.intake import Intake
 from services.ingestion.publisher import OutcomePublisher
 from services.ingestion.settings import IngestionSection, IngestionSettings
@@ -18,6 +19,7 @@ from slipstream.broker import codec
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.producer import Failure, OutgoingRecord
 from slipstream.contracts.events import CatalogRecord, DeadLetter, Interaction, Record
+from slipstream.contracts.positions import Cut
 from slipstream.ingress.settings import PrivacySettings
 
 KEY = "s3cret"
@@ -29,16 +31,25 @@ class Acknowledging:
 
     def __init__(self) -> None:
         self.published: list[OutgoingRecord] = []
+        self.tombstones: list[str] = []
         self.away = False
 
     async def publish_each(self, lists: Sequence[Sequence[OutgoingRecord]]) -> list[Failure]:
         if self.away:
             return [BrokerUnavailableError("gone")] * len(lists)
         for record in chain.from_iterable(lists):
+            if record.record is None:
+                self.tombstones.append(record.key)
+                continue
             assert isinstance(record.record, Record)
             assert codec.decode(record.topic, codec.encode(record.record)) == record.record
             self.published.append(record)
         return [None] * len(lists)
+
+    def ends(self) -> Cut:
+        if self.away:
+            raise BrokerUnavailableError("gone")
+        return {"interactions.v1": {"t:0": len(self.interactions)}}
 
     @property
     def interactions(self) -> list[Interaction]:
@@ -72,7 +83,9 @@ def make_app(
     async def lifespan(app: Collector) -> AsyncIterator[None]:
         if not hasattr(app.state, "parts"):  # a second client of the same app comes here, too
             publisher = OutcomePublisher(producer, app.state.metrics.registry)
-            intake = Intake(settings.ingestion, app.state.verifier, publisher, app.state.rules)
+            cuts = ErasureCuts(producer.ends)
+            verifier, rules = app.state.verifier, app.state.rules
+            intake = Intake(settings.ingestion, verifier, publisher, rules, cuts)
             app.state.parts = Parts(intake)
         with app.taking():
             yield

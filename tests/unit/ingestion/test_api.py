@@ -138,9 +138,17 @@ def test_item_of_any_id_can_be_deleted(
 
 
 def test_user_is_erased(client: TestClient, producer: Acknowledging) -> None:
-    assert client.delete("/v1/users/ada%40home", auth=AUTH).json()["accepted"] == 1
+    client.post("/v1/track", json=track(), auth=AUTH)
+    answer = client.delete("/v1/users/ada%40home", auth=AUTH).json()
+    assert (answer["accepted"], len(answer["erasure_id"])) == (1, 32)
     (entry,) = producer.entries
     assert (entry.entity, entry.entity_id, entry.deleted) == ("user", "ada@home", True)
+    assert entry.cut == {"interactions.v1": {"t:0": 1}}
+    assert producer.tombstones == ["user:ada@home"]
+    assert producer.published[-1].key == f"erasure:{answer['erasure_id']}"
+    producer.away = True
+    refused = client.delete("/v1/users/ada%40home", auth=AUTH)
+    assert (refused.status_code, refused.json()["code"]) == (503, "broker_unavailable")
 
 
 def test_import_takes_history_and_marks_it(client: TestClient, producer: Acknowledging) -> None:

@@ -1,5 +1,6 @@
 """Rows of the lake's tables, with as little as a test has to say."""
 
+import zlib
 from typing import Any
 
 import pyarrow as pa
@@ -20,7 +21,10 @@ def rows(
         "properties": "{}",
     }
     return pa.Table.from_pylist(
-        [{**known, **values, "event_id": event_id} for event_id in event_ids],
+        [
+            {**known, **_position(event_id), **values, "event_id": event_id}
+            for event_id in event_ids
+        ],
         schema=schema or SCHEMAS[INTERACTIONS],
     )
 
@@ -48,8 +52,18 @@ def slates(*user_ids: str, date: str = "2026-01-01") -> pa.Table:
     }
     return pa.Table.from_pylist(
         [
-            {**known, "recommendation_id": f"r-{user_id}", "user_id": user_id}
+            {
+                **known,
+                **_position(user_id),
+                "recommendation_id": f"r-{user_id}",
+                "user_id": user_id,
+            }
             for user_id in user_ids
         ],
         SCHEMAS[RECOMMENDATIONS],
     )
+
+
+def _position(name: str) -> dict[str, Any]:
+    """A position that no other name has."""
+    return {"topic_id": "topic-1", "partition": 3, "offset": zlib.crc32(name.encode())}

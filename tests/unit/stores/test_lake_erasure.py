@@ -1,5 +1,6 @@
 """A visitor's rows are deleted, and gone from the disk after vacuum."""
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from slipstream.chassis.settings import LakeSettings
-from slipstream.contracts.positions import Source
+from slipstream.contracts.positions import Cut, Source
 from slipstream.stores.lake import (
     CATALOG,
     INTERACTIONS,
@@ -18,6 +19,7 @@ from slipstream.stores.lake import (
     LakeConflictError,
     LakeUnavailableError,
 )
+from slipstream.stores.row_erasure import ROWS_OF_VISITORS, RowErasure
 from tests.unit.stores.lake_rows import catalog_rows, rows, slates
 
 SOURCE = Source("interactions.v1", "topic-1", 3)
@@ -50,6 +52,11 @@ def shop(lake: Lake) -> Lake:
     return lake
 
 
+def erase(lake: Lake, *visitors: str, cut: Cut | None = None, before: int = 2**62) -> int:
+    erasure = RowErasure(frozenset(visitors), cut or {}, before)
+    return sum(lake.erase(table, [erasure]) for table in ROWS_OF_VISITORS)
+
+
 def everything(lake: Lake) -> dict[str, list[str]]:
     asked = ((INTERACTIONS, "event_id"), (RECOMMENDATIONS, "user_id"), (CATALOG, "entity_id"))
     return {table: sorted(lake.read(table)[column].to_pylist()) for table, column in asked}
@@ -64,27 +71,27 @@ def values_on_disk(folder: Path) -> Iterator[str]:
 
 
 def test_rows_of_a_visitor_go_from_all_tables_and_others_stay(shop: Lake) -> None:
-    assert shop.erase(["ada", "phone-1"]) == 4 + 2 + 1
+    assert erase(shop, "ada", "phone-1") == 4 + 2
     assert everything(shop) == {
         INTERACTIONS: ["bob-0", "bob-1"],
         RECOMMENDATIONS: ["bob"],
-        CATALOG: ["ada", "bob"],
+        CATALOG: ["ada", "ada", "bob"],
     }
-    assert shop.erase(["ada", "phone-1"]) == 0
+    assert erase(shop, "ada", "phone-1") == 0
     assert shop.applied_offsets(INTERACTIONS, [SOURCE])[SOURCE] == 12
 
 
 def test_a_request_read_again_leaves_what_came_after_it(lake: Lake) -> None:
     lake.append(INTERACTIONS, rows("before", user_id="ada", received_at=100), {SOURCE: 0})
     lake.append(INTERACTIONS, rows("after", user_id="ada", received_at=101), {SOURCE: 1})
-    assert [lake.erase(["ada"], before=100) for _ in range(2)] == [1, 0]
+    assert [erase(lake, "ada", before=100) for _ in range(2)] == [1, 0]
     assert lake.read(INTERACTIONS)["event_id"].to_pylist() == ["after"]
 
 
 def test_erased_rows_are_gone_from_the_files_after_vacuum(shop: Lake, tmp_path: Path) -> None:
     shop.compact(INTERACTIONS, 2)
     assert {"ada", "phone-1"} <= set(values_on_disk(tmp_path))
-    shop.erase(["ada", "phone-1"])
+    erase(shop, "ada", "phone-1")
     for table in SCHEMAS:
         shop.vacuum(table, 0)
     left = set(values_on_disk(tmp_path / "lake" / "shop" / INTERACTIONS)) | set(
@@ -100,7 +107,7 @@ def test_erased_rows_are_gone_from_the_files_after_vacuum(shop: Lake, tmp_path: 
 def test_vacuum_after_an_erasure_takes_what_was_before_it_and_only_that(shop: Lake) -> None:
     first = shop.version(INTERACTIONS)
     assert shop.vacuum(INTERACTIONS, 720, erasure_h=0) == 0, "nothing was erased yet"
-    shop.erase(["ada"])
+    erase(shop, "ada")
     after = shop.version(INTERACTIONS)
     assert shop.vacuum(INTERACTIONS, 720, erasure_h=48) == 0, "it is not so long ago"
     assert shop.vacuum(INTERACTIONS, 720, erasure_h=0) > 0
@@ -109,50 +116,58 @@ def test_vacuum_after_an_erasure_takes_what_was_before_it_and_only_that(shop: La
     assert shop.read(INTERACTIONS, after).num_rows == 4
 
 
-def test_erasing_beside_a_writer_loses_no_row_of_others(
+def test_erasing_beside_three_writers_wins_once_they_wait_and_loses_no_row(
     lake: Lake, lake_settings: LakeSettings
 ) -> None:
-    writer, stop, written = Lake(lake_settings, "shop"), threading.Event(), list[str]()
-    lake.append(
-        INTERACTIONS, rows("ada-old", user_id="ada"), {Source("interactions.v1", "topic-0", 0): 0}
-    )
+    lake.append(INTERACTIONS, rows("ada-old", user_id="ada"), {SOURCE: 0})
+    held, stop, written = threading.Event(), threading.Event(), list[str]()
 
-    def write() -> None:
-        offset = writer.applied_offsets(INTERACTIONS, [SOURCE])[SOURCE]
-        # On a slow machine a deletion may take longer than these pauses, and would never win.
-        while len(written) < 40 and not stop.wait(0.02):
-            offset += 1
-            try:
-                both = [{"event_id": f"{who}-{offset}", "user_id": who} for who in ("ada", "bob")]
-                writer.append(
-                    INTERACTIONS, rows(both[0]["event_id"], user_id="ada"), {SOURCE: 2 * offset}
-                )
-                writer.append(
-                    INTERACTIONS, rows(both[1]["event_id"], user_id="bob"), {SOURCE: 2 * offset + 1}
-                )
-            except LakeConflictError:
-                offset = -(-writer.applied_offsets(INTERACTIONS, [SOURCE])[SOURCE] // 2)
-            else:
-                written.append(f"bob-{offset}")
+    def write(number: int) -> None:
+        writer, source = Lake(lake_settings, "shop"), Source("interactions.v1", "topic-1", number)
+        offset = 0
+        while not stop.is_set():
+            if held.is_set():
+                stop.wait(0.01)
+                continue
+            event_id = f"bob-{number}-{offset}"
+            with contextlib.suppress(LakeConflictError):
+                writer.applied_offsets(INTERACTIONS, [source])
+                table = rows(event_id, user_id="bob", partition=number, offset=offset)
+                writer.append(INTERACTIONS, table, {source: offset})
+                written.append(event_id)
+                offset += 1
 
-    def erase() -> int:
-        try:
-            return lake.erase(["ada"])
-        except LakeUnavailableError:  # the writer was faster each time
-            return 0
-
-    thread = threading.Thread(target=write)
-    thread.start()
+    threads = [threading.Thread(target=write, args=(number,)) for number in (4, 5, 6)]
+    for thread in threads:
+        thread.start()
     try:
-        erased = sum(erase() for _ in range(3))
+        gone = RowErasure(frozenset({"ada"}), {}, 2**62)
+        assert lake.erase(INTERACTIONS, [gone], held.set) == 1
     finally:
+        held.clear()
+        before = len(written)
+        while len(written) < before + 3:
+            stop.wait(0.01)
         stop.set()
-        thread.join()
-    erased += lake.erase(["ada"])
+        for thread in threads:
+            thread.join()
     left = lake.read(INTERACTIONS)["event_id"].to_pylist()
-    assert erased > 0 and not [event_id for event_id in left if event_id.startswith("ada")]
-    assert set(written) <= set(left) and len(left) == len(set(left))
+    assert sorted(left) == sorted(written)
+
+
+def test_one_pass_takes_each_visitor_up_to_its_own_cut(lake: Lake) -> None:
+    for offset, user in enumerate(["ada", "bob", "ada", "bob"]):
+        table = rows(f"{user}-{offset}", user_id=user, partition=3, offset=offset)
+        lake.append(INTERACTIONS, table, {SOURCE: offset})
+    before = lake.version(INTERACTIONS)
+    cuts = {
+        user: RowErasure(frozenset({user}), {"interactions.v1": {SOURCE.name: end}}, 0)
+        for user, end in (("ada", 1), ("bob", 4))
+    }
+    assert lake.erase(INTERACTIONS, [*cuts.values()]) == 3
+    assert lake.read(INTERACTIONS)["event_id"].to_pylist() == ["ada-2"]
+    assert lake.version(INTERACTIONS) == (before or 0) + 1, "one commit for all"
 
 
 def test_a_lake_without_tables_has_nothing_to_erase(lake: Lake) -> None:
-    assert lake.erase(["ada"]) == 0
+    assert erase(lake, "ada") == 0

@@ -1,5 +1,6 @@
 """The archive, on a lake on disk that can be made to fail."""
 
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -7,13 +8,12 @@ from dataclasses import replace
 import pyarrow as pa
 import pytest
 
-from services.features.stream.archive import PORTIONS_HELD, Archive, Erasure
+from services.features.stream.archive import PORTIONS_HELD, Archive
 from slipstream.broker.batch import Batch, Message
 from slipstream.chassis.settings import LakeSettings
-from slipstream.contracts.events import CatalogRecord, Interaction
+from slipstream.contracts.events import Interaction
 from slipstream.contracts.positions import Source
 from slipstream.stores.lake import (
-    CATALOG,
     INTERACTIONS,
     Lake,
     LakeConflictError,
@@ -178,24 +178,19 @@ def test_reading_is_to_pause_when_too_much_waits(archive: Archive) -> None:
     assert archive.full
 
 
-def test_erasure_takes_what_came_before_it_and_is_done_once(
-    archive: Archive, lake: TroubledLake
-) -> None:
-    catalog = Source("catalog.v1", "topic-2", 0)
-    gone = CatalogRecord(entity="user", entity_id="u", deleted=True, timestamp=5)
-    record = Batch([Message(catalog, 0, "", gone, "")], [], {catalog: 1})
-    erasure = Erasure(["u"], 100, catalog, 0)
-    archive.add(batch(0, 2))
-    archive.drain(20)
-    archive.add(batch(2, 1))
-    archive.add(record, [erasure])
-    archive.add(batch(3, 1))  # Comes after the erasure, which is not in the lake yet.
-    lake.before.append(LakeUnavailableError("disk full"))
-    while archive.failure is None:
-        archive.step()
-        time.sleep(0.005)
-    archive.drain(20)
-    assert (ids(lake), lake.count(CATALOG)) == (["e3"], 1)
-    archive.add(record, [erasure])
-    archive.drain(20)
-    assert ids(lake) == ["e3"], "an erasure that is read again takes nothing that came after it"
+def test_nothing_is_appended_while_an_erasure_holds_the_lake(lake: TroubledLake) -> None:
+    held, asked = threading.Event(), threading.Event()
+    held.set()
+
+    def ask() -> bool:
+        asked.set()
+        return held.is_set()
+
+    archive = Archive(lake, flush_s=30.0, flush_rows=4, flush_bytes=10**6, held=ask)
+    archive.add(batch(0, 4))
+    assert archive.step() == {} and asked.wait(60)
+    assert (archive.step(), ids(lake)) == ({}, [])
+    held.clear()
+    assert stepped(archive) == {SOURCE: 4}
+    assert ids(lake) == [f"e{n}" for n in range(4)]
+    archive.close()

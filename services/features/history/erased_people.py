@@ -1,0 +1,169 @@
+"""People whose erasure waits in the lake's catalogue: who they are, and what of them is too old."""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from slipstream.contracts.events import CatalogRecord
+from slipstream.contracts.positions import (
+    Position,
+    StreamCatalogRecord,
+    source_name,
+    split_source,
+    stands_before,
+)
+from slipstream.contracts.vocabulary import MERGED_INTO
+from slipstream.features.identity import Identities, Link, linked_user
+from slipstream.stores.lake import CATALOG, Lake
+from slipstream.stores.row_erasure import ROWS_OF_VISITORS, Hold, RowErasure
+
+
+@dataclass(frozen=True, slots=True)
+class ErasedPerson:
+    """A request to erase a user, and the visitors that were this user before its cut."""
+
+    request: StreamCatalogRecord
+    visitor_ids: frozenset[str]
+
+    @property
+    def position(self) -> Position:
+        """The position of the request."""
+        return Position(self.request.source, self.request.offset)
+
+    @property
+    def rows(self) -> RowErasure:
+        """The rows that are to go."""
+        record = self.request.record
+        return RowErasure(self.visitor_ids, record.cut, record.timestamp)
+
+    def takes(self, entry: StreamCatalogRecord) -> bool:
+        """Whether an entry, or link, is about the person and from before the cut."""
+        record = entry.record
+        return not self.visitor_ids.isdisjoint(names_of(record)) and _is_before(self.request, entry)
+
+
+def is_request(record: CatalogRecord) -> bool:
+    """Whether the record asks for an erasure, and so waits in the lake until that is done."""
+    return record.deleted and bool(record.cut)
+
+
+def erased_people(entries: Iterable[StreamCatalogRecord]) -> list[ErasedPerson]:
+    """The people whose erasure is asked for among these entries, which hold all their links."""
+    entries = list(entries)
+    links = [entry for entry in entries if entry.record.entity == "identity"]
+    requests = [entry for entry in entries if is_request(entry.record)]
+    people = list[ErasedPerson]()
+    # One that stands before another comes first, since it takes links that the other would follow.
+    for request in sorted(
+        requests, key=lambda one: sum(_is_before(one, other) for other in requests)
+    ):
+        earlier = [person for person in people if _is_before(request, person.request)]
+        identities = Identities(
+            as_link(link)
+            for link in links
+            if _is_before(request, link) and not any(person.takes(link) for person in earlier)
+        )
+        user_id = request.record.entity_id
+        end = identities.resolve(user_id)
+        members = {name for name, user in identities.merged().items() if user == end}
+        people.append(ErasedPerson(request, frozenset({user_id, end, *members})))
+    return people
+
+
+def without_erased(entries: Sequence[StreamCatalogRecord]) -> list[StreamCatalogRecord]:
+    """The entries without those that are too old for an erasure among them."""
+    people = erased_people(entries)
+    if not people:
+        return list(entries)
+    return [
+        entry
+        for entry in entries
+        if is_request(entry.record) or not any(person.takes(entry) for person in people)
+    ]
+
+
+def entries_around(lake: Lake, user_ids: Collection[str]) -> list[StreamCatalogRecord]:
+    """The entries of these users and of whoever is linked with them, at any distance.
+
+    Each round reads the table once, and finds the links that are one step further away.
+    """
+    version = lake.version(CATALOG)
+    found: dict[Position, StreamCatalogRecord] = {}
+    names, known = set(user_ids), set[str]()
+    while names - known:
+        known |= names
+        wanted = pa.array(names, pa.string())
+        targets = pa.array(
+            [orjson.dumps({MERGED_INTO: name}).decode() for name in names], pa.string()
+        )
+        for batch in lake.scan(CATALOG, version):
+            of_people = pc.not_equal(batch["entity"], "item")
+            theirs = pc.or_(
+                pc.is_in(batch["entity_id"], wanted), pc.is_in(batch["attributes"], targets)
+            )
+            for row in batch.filter(pc.and_(of_people, theirs)).to_pylist():
+                entry = stream_entry(row)
+                found[Position(entry.source, entry.offset)] = entry
+                if entry.record.entity == "identity":
+                    names |= names_of(entry.record)
+    return list(found.values())
+
+
+def delete_rows(lake: Lake, people: Sequence[ErasedPerson], hold: Hold) -> dict[str, int]:
+    """Delete the rows of what these people did and saw; returns their number by table."""
+    erasures = [person.rows for person in people]
+    return {table: lake.erase(table, erasures, hold) for table in ROWS_OF_VISITORS}
+
+
+def erase_waiting(lake: Lake) -> None:
+    """Delete the rows of all people whose erasure waits, so that nobody reads them again.
+
+    The requests stay: rows may still come from before their cuts.
+    """
+    waiting: set[str] = set()
+    for batch in lake.scan(CATALOG, columns=("entity_id", "deleted", "cut")):
+        asked = pc.and_kleene(batch["deleted"], pc.is_valid(batch["cut"]))
+        waiting.update(batch.filter(asked)["entity_id"].to_pylist())
+    if waiting:
+        delete_rows(lake, erased_people(entries_around(lake, waiting)), lambda: None)
+
+
+def stream_entry(row: dict[str, Any]) -> StreamCatalogRecord:
+    """The entry in a row of the lake's catalogue."""
+    source = source_name(row.pop("topic_id"), row.pop("partition"))
+    offset = row.pop("offset")
+    attributes = orjson.loads(row.pop("attributes") or "{}")
+    cut = orjson.loads(row.pop("cut") or "{}")
+    erasure_id = row.pop("erasure_id") or ""
+    for flag in ("by_browser", "client_time"):
+        row[flag] = bool(row[flag])
+    record = CatalogRecord.model_construct(
+        **row, attributes=attributes, cut=cut, erasure_id=erasure_id
+    )
+    return StreamCatalogRecord(source, offset, record)
+
+
+def as_link(entry: StreamCatalogRecord) -> Link:
+    """The link in an identity's entry."""
+    return Link(
+        entry.record.entity_id,
+        str(entry.record.attributes[MERGED_INTO]),
+        split_source(entry.source)[0],
+        entry.offset,
+        entry.record.timestamp,
+    )
+
+
+def names_of(record: CatalogRecord) -> set[str]:
+    """The visitors whom a record about people is about."""
+    target = linked_user(record.attributes) if record.entity == "identity" else None
+    return {record.entity_id} if target is None else {record.entity_id, target}
+
+
+def _is_before(request: StreamCatalogRecord, entry: StreamCatalogRecord) -> bool:
+    before = stands_before(request.record.cut, entry.source, entry.offset)
+    return entry.record.timestamp <= request.record.timestamp if before is None else before

@@ -1,0 +1,276 @@
+"""Erasure from the lake, a job of its own: one pass over the tables for all erasures that wait.
+
+An erasure waits as a row of the catalogue table, which the pass deletes last. So a killed pass is
+done again. It begins when everything from before the cut is in both stores, as the group's
+committed offsets tell. Then nothing older can come any more.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from services.features.history.erased_people import (
+    ErasedPerson,
+    delete_rows,
+    entries_around,
+    erased_people,
+    is_request,
+    names_of,
+    stream_entry,
+)
+from services.features.history.rows import FOLDED_COLUMNS, stream_interactions
+from slipstream.broker.kafka import BrokerUnavailableError
+from slipstream.chassis.logging import get_logger
+from slipstream.contracts.positions import (
+    Position,
+    StreamCatalogRecord,
+    StreamInteraction,
+    split_source,
+)
+from slipstream.contracts.times import DAY_MS
+from slipstream.features import history
+from slipstream.features.visitor import VisitorState
+from slipstream.stores.erasing import LastOffset
+from slipstream.stores.lake import CATALOG, INTERACTIONS, Lake, LakeUnavailableError
+from slipstream.stores.lake_lease import LakeLease
+from slipstream.stores.online import OnlineStore, StoreUnavailableError
+
+log = get_logger(__name__)
+
+# Attempts to put back what visitors did after the cut, while the lake is behind the online store.
+_RESTORES: Final = 30
+# Rows from behind a cut were received at most this long before it was asked for.
+_RECEIVED_BEFORE_MS: Final = 7 * DAY_MS
+
+
+@dataclass(slots=True)
+class ErasurePass:
+    """One pass: the people who are erased now, and the rows deleted, by table."""
+
+    people: list[ErasedPerson] = field(default_factory=list)
+    rows: dict[str, int] = field(default_factory=dict)
+
+
+class LakeErasures:
+    """The job. One thread uses it."""
+
+    def __init__(
+        self,
+        lake: Lake,
+        store: OnlineStore,
+        lease: LakeLease,
+        committed: Callable[[], Mapping[str, int]],
+        report: Callable[[ErasurePass], None] = lambda _: None,
+    ) -> None:
+        """
+        Args:
+            lake: The lake.
+            store: The online store, of this thread alone.
+            lease: The lease on erasing, and the hold of the lake's writers.
+            committed: The offset that the group has committed, by source; raises
+                `BrokerUnavailableError`.
+            report: Tells what was deleted. When it raises, the pass is done again.
+        """
+        self._lake, self._store, self._lease = lake, store, lease
+        self._committed, self._report = committed, report
+        self._waiting: dict[Position, StreamCatalogRecord] = {}
+        self._attempts: dict[Position, int] = {}
+        self._seen: int | None = None
+        self._strays_before: set[str] = set()
+
+    @property
+    def waiting(self) -> int:
+        """The number of erasures that wait, as of the last step."""
+        return len(self._waiting)
+
+    def run(self, stop: threading.Event, every_s: float) -> None:
+        """Erase what is due every `every_s` seconds, until `stop` is set."""
+        while not stop.wait(every_s):
+            try:
+                self.step()
+            except (LakeUnavailableError, StoreUnavailableError, BrokerUnavailableError) as error:
+                log.warning("erasures wait; they are tried again", reason=str(error))
+
+    def step(self) -> ErasurePass:
+        """One pass over what is due."""
+        done = ErasurePass()
+        self._look()
+        if not self._waiting or not self._lease.take():
+            return done
+        committed = self._committed()
+        due = {at for at, request in self._waiting.items() if _is_due(request, committed)}
+        if not due:
+            return done
+        began = time.monotonic()
+        entries = entries_around(self._lake, {self._waiting[at].record.entity_id for at in due})
+        people = [person for person in erased_people(entries) if person.position in due]
+        for gone in due - {person.position for person in people}:
+            del self._waiting[gone]  # Another replica was faster.
+        try:
+            done.rows = delete_rows(self._lake, people, self._lease.hold)
+            done.people = self._restored(people, entries, committed)
+            if done.people:
+                self._report(done)
+                done.rows[CATALOG] = self._delete_entries(done.people, entries)
+        finally:
+            self._lease.release()
+        for person in done.people:
+            del self._waiting[person.position]
+            self._attempts.pop(person.position, None)
+        log.info(
+            "users were erased from the lake",
+            erasures=len(done.people),
+            wait=len(self._waiting),
+            rows=done.rows,
+            seconds=round(time.monotonic() - began, 3),
+        )
+        return done
+
+    def _look(self) -> None:
+        """Find the requests that wait, among the rows that came since the last look."""
+        version = self._lake.version(CATALOG)
+        if version is None or version == self._seen:
+            return
+        batches = (
+            self._lake.scan(CATALOG, version)
+            if self._seen is None
+            else self._lake.scan_since(CATALOG, version, self._seen)
+        )
+        for batch in batches:
+            asked = pc.and_kleene(batch["deleted"], pc.is_valid(batch["cut"]))
+            for row in batch.filter(asked).to_pylist():
+                request = stream_entry(row)
+                self._waiting[Position(request.source, request.offset)] = request
+        self._seen = version
+
+    def _delete_entries(
+        self, people: Sequence[ErasedPerson], entries: Sequence[StreamCatalogRecord]
+    ) -> int:
+        """Delete what the catalogue has of these people, and last their requests."""
+        requests = {person.position for person in people}
+        rows = {
+            (*split_source(entry.source), entry.offset)
+            for entry in entries
+            if (entry.source, entry.offset) in requests
+            or (
+                (entry.source, entry.offset) not in self._waiting
+                and any(person.takes(entry) for person in people)
+            )
+        }
+        return self._lake.delete(CATALOG, {None: rows}, self._lease.hold)
+
+    def _restored(
+        self,
+        people: Sequence[ErasedPerson],
+        entries: Sequence[StreamCatalogRecord],
+        committed: Mapping[str, int],
+    ) -> list[ErasedPerson]:
+        """The people of whom the online store has what the lake still has.
+
+        An event or a link from behind the cut may have been read before the erasure was, and was
+        dropped with it.
+        """
+        left = [
+            entry
+            for entry in entries
+            if not is_request(entry.record) and not any(person.takes(entry) for person in people)
+        ]
+        for person in people:
+            self._store.erasures.erase_entries(person.visitor_ids, person.request.record.cut)
+        erased = set[str]().union(*(person.visitor_ids for person in people))
+        names = erased.union(*(names_of(entry.record) for entry in entries))
+        others = set[str]().union(
+            *(each.visitor_ids for each in erased_people(entries) if each not in people)
+        )
+        # Nothing older than these erasures can be read any more.
+        self._store.erasures.forget(sorted(names - others))
+        # What the lake has had the right to its effect.
+        links = [
+            entry._replace(record=entry.record.model_copy(update={"by_browser": False}))
+            for entry in left
+            if entry.record.entity == "identity"
+        ]
+        strays = self._strays(erased - others, links)
+        self._store.link(sorted(links, key=lambda entry: (entry.source, entry.offset)))
+        users: dict[str, set[str]] = {}
+        for name in sorted(names):
+            members = self._store.erasures.members(name)
+            users.setdefault(members[-1], set()).update(members)
+        since = min(person.request.record.timestamp for person in people) - _RECEIVED_BEFORE_MS
+        names = names.union(*users.values())
+        records, covered = self._records(names, since if names == erased else None, committed)
+        good = [
+            self._restore([*sorted(members - {user_id}), user_id], records, covered)
+            for user_id, members in users.items()
+        ]
+        self._store.erasures.forget(sorted(names - others))
+        self._store.put_catalog([entry for entry in left if entry.record.entity == "user"])
+        done = []
+        for person in people:
+            attempts = self._attempts[person.position] = self._attempts.get(person.position, 0) + 1
+            if (all(good) and not strays & person.visitor_ids) or attempts >= _RESTORES:
+                done.append(person)
+        return done
+
+    def _strays(self, erased: set[str], links: Sequence[StreamCatalogRecord]) -> set[str]:
+        """The erased visitors that are linked online, and not in the lake.
+
+        Perhaps their links are on the way to the lake. Those that were so before are separated: a
+        link from before the cut was read late.
+        """
+        linked = {entry.record.entity_id for entry in links}
+        strays = set(self._store.erasures.merged_among(erased - linked))
+        for visitor_id in strays & self._strays_before:
+            self._store.erasures.separate(visitor_id)
+        left, self._strays_before = strays - self._strays_before, strays
+        return left
+
+    def _records(
+        self, names: set[str], since_ms: int | None, committed: Mapping[str, int]
+    ) -> tuple[dict[str, list[StreamInteraction]], LastOffset]:
+        """What the lake has of these visitors, and the last offset of a source that it has."""
+        version = self._lake.version(INTERACTIONS)
+        records: dict[str, list[StreamInteraction]] = {name: [] for name in names}
+        if version is None:
+            return records, lambda source: committed.get(source, 0) - 1
+        in_lake = self._lake.covered(INTERACTIONS, version)
+        wanted, since = pa.array(names, pa.string()), None
+        if since_ms is not None:
+            since = datetime.fromtimestamp(max(0, since_ms) / 1000, UTC).strftime("%Y-%m-%d")
+        for batch in self._lake.scan(INTERACTIONS, version, FOLDED_COLUMNS, received_since=since):
+            rows = batch.filter(pc.is_in(batch["user_id"], wanted))
+            for record in stream_interactions(rows.to_pydict()):
+                records[record.interaction.user_id].append(record)
+        return records, lambda source: max(in_lake(source), committed.get(source, 0) - 1)
+
+    def _restore(
+        self,
+        members: Sequence[str],
+        records: Mapping[str, Sequence[StreamInteraction]],
+        covered: LastOffset,
+    ) -> bool:
+        """Whether the state of these visitors, who are one user, is as the lake has it."""
+        theirs = [record for name in members for record in records[name]]
+        state = VisitorState()
+        if theirs:
+            state = history.visitor_state(members[-1], history.in_order_of_arrival(theirs))
+        return bool(self._store.erasures.restore(members, state, covered))
+
+
+def _is_due(request: StreamCatalogRecord, committed: Mapping[str, int]) -> bool:
+    """Whether both stores hold everything from before the cut, and the request itself.
+
+    A topic that was made anew since has nothing left from before the cut.
+    """
+    topics = {split_source(source)[0] for source in committed}
+    ends = [(request.source, request.offset + 1)]
+    ends += [entry for sources in request.record.cut.values() for entry in sources.items()]
+    return all(
+        committed.get(source, 0) >= end for source, end in ends if split_source(source)[0] in topics
+    )
