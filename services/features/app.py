@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 from services.features import api
 from services.features.metrics import RedisMetrics
+from services.features.people import api as people_api
 from services.features.reads.feast import Planner
 from services.features.settings import FeaturesSettings
 from services.features.stream.erasures import LakeErasures
@@ -40,7 +41,7 @@ def create_app(settings: FeaturesSettings) -> FastAPI:
 
     It opens once a broker answers. Redis and the lake may come later.
     """
-    routers = [api.feast_router, api.router, api.health]
+    routers = [api.feast_router, api.router, people_api.router, api.health]
     app = create_service(
         "features", settings, description=DESCRIPTION, lifespan=_lifespan, routers=routers
     )

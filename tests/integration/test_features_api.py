@@ -1,6 +1,7 @@
 """The REST API of features, through the whole app and on its servers."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 
 import httpx
@@ -15,7 +16,7 @@ from slipstream.contracts.times import DAY_MS, now_ms
 from slipstream.contracts.topics import INTERACTIONS
 from slipstream.features.views import ITEM, VISITOR
 from tests.conftest import OwnRedis
-from tests.integration.shop_stream import events
+from tests.integration.shop_stream import events, link, send_entries
 
 OLD = 1_000_000_000_000
 
@@ -223,3 +224,21 @@ async def test_readiness_names_redis_and_reads_say_unavailable_while_it_is_away(
     assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
     await asyncio.to_thread(client.redis.start)  # type: ignore[attr-defined]
     assert (await client.get("/v1/features/visitor/u0")).status_code == 404
+
+
+async def test_what_is_kept_of_a_user_and_of_linked_visitors_is_exported(
+    client: httpx.AsyncClient, broker: KafkaSettings, namespace: str
+) -> None:
+    made = events(60, visitors=3)
+    producer = Producer(broker, namespace)
+    await asyncio.to_thread(send_entries, producer, [link("u0", "u1")])
+    await asyncio.to_thread(producer.close)
+    await put(client, broker, namespace, made)
+    answer = await client.get("/v1/users/u1/export")
+    lines = [json.loads(line) for line in answer.text.splitlines()]
+    theirs = [event for event in made if event.user_id in ("u0", "u1")]
+    assert lines[0]["ids"] == ["u0", "u1"]
+    assert sum(lines[0]["counts"].values()) == len(theirs)
+    assert [line["entity"] for line in lines if line["kind"] == "entry"] == ["identity"]
+    rows = [line["event_id"] for line in lines if line["kind"] == "interactions"]
+    assert sorted(rows) == sorted(event.event_id for event in theirs)
