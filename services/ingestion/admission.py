@@ -84,9 +84,11 @@ class Admission:
             ids.append(key)
             visitors.append(visitor)
         # A rejection may become a dead letter, and what makes no record has cost work, too.
-        records = [
-            len(outcome.records) or 1 if type(outcome) is Acceptance else 1 for outcome in outcomes
-        ]
+        records = (
+            [len(made.records) or 1 if type(made) is Acceptance else 1 for made in outcomes]
+            if counts or rates.key.records_per_s
+            else None
+        )
         return AdmissionQuestion(
             AdmissionQuery(source, ids, visitors, records, rates), frozenset(repeated)
         )

@@ -10,7 +10,7 @@ import hmac
 import ipaddress
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -54,14 +54,11 @@ class Privacy:
                         "fields are to be hashed, but there is no key to hash them with"
                     )
                 self._rules.setdefault(path[-1], []).append((path, by_hash))
+        # Whether there are fields to hash. A hash may be longer than its value.
+        self.hashes: Final = any(by_hash for rules in self._rules.values() for _, by_hash in rules)
         self._key = key.encode()
         self._truncate_ip = truncate_ip
         self._always = frozenset({WRITE_KEY, IP} if truncate_ip else {WRITE_KEY})
-
-    @property
-    def hashes(self) -> bool:
-        """Whether there are fields to hash. A hash may be longer than its value."""
-        return any(by_hash for rules in self._rules.values() for _, by_hash in rules)
 
     def published(self, fields: dict[str, Any]) -> dict[str, Any]:
         """Properties or traits as they may be published; the same object if nothing changes.
@@ -178,7 +175,12 @@ def _has_key(value: Any, names: frozenset[str]) -> bool:
         if not names.isdisjoint(value):
             return True
         value = value.values()
-    return any(_has_key(inner, names) for inner in value if type(inner) in (dict, list))
+    # Written out, since it runs for every event: a generator costs as much again.
+    for inner in value:
+        kind = type(inner)
+        if (kind is dict or kind is list) and _has_key(inner, names):
+            return True
+    return False
 
 
 def _json(value: Any) -> bytes:
