@@ -82,7 +82,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         }
         for name, check in {**checks, "kafka": producer.check}.items():
             app.state.health.add(name, check)
-        keys = AccessKeyFeed(settings, app.state.keys, app.state.metrics)
+        keys = AccessKeyFeed(settings, app.state.keys, app.state.metrics, producer)
         app.state.health.add("access-keys", keys.watch.check, required=False)
         stack.push_async_callback(app.state.workers.stop)
         app.state.workers.start("access-keys", keys.run, checked=False)

@@ -145,7 +145,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         intake = Intake(section, app.state.verifier, publisher, rules, cuts)
         app.state.parts = Parts(intake)
         stack.callback(asyncio.create_task(follow(rules.files)).cancel)
-        feed = AccessKeyFeed(settings, keys, app.state.metrics)
+        feed = AccessKeyFeed(settings, keys, app.state.metrics, producer)
         health.add("access-keys", feed.watch.check, required=False)
         stack.push_async_callback(app.state.workers.stop)
         app.state.workers.start("access-keys", feed.run, checked=False)

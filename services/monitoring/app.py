@@ -10,6 +10,7 @@ from services.monitoring import api
 from services.monitoring.access import api as access_routes
 from services.monitoring.access.publication import KeyPublisher
 from services.monitoring.access.repository import AUDIT, AccessKeyBook
+from services.monitoring.access.uses import uses_target
 from services.monitoring.alert_repository import AlertBook
 from services.monitoring.alert_rules import rules
 from services.monitoring.checkup import Checkup
@@ -87,7 +88,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             keys, AuditLog(database, AUDIT), key_publisher.wake, now_ms
         )
         key_feed = AccessKeyFeed(
-            settings, app.state.keys, app.state.metrics, renewed=key_publisher.renew
+            settings, app.state.keys, app.state.metrics, producer, key_publisher.renew
         )
         watch = ConsumerWatch(app.state.metrics)
         app.state.health.add("kafka", producer.check)
@@ -98,6 +99,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.workers.start("lease", lease.keep)
         app.state.workers.start("access-keys", key_feed.run, checked=False)
         app.state.workers.start("access-key-publisher", key_publisher.run, checked=False)
+        app.state.workers.start(
+            "access-key-uses", uses_target(settings, keys, app.state.metrics), checked=False
+        )
         app.state.workers.start("consumer", consumer_target(settings, slates, watch, now_ms))
         app.state.workers.start("checks", checkup.run)
         yield

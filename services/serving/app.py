@@ -95,7 +95,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         health.add("kafka", producer.check, required=False)
         health.add("catalog-stream", feed.watch.check, required=False)
         health.add("model-events-stream", promotions.check, required=False)
-        keys = AccessKeyFeed(settings, app.state.keys, chassis)
+        keys = AccessKeyFeed(settings, app.state.keys, chassis, producer)
         health.add("access-keys", keys.watch.check, required=False)
         stack.push_async_callback(app.state.workers.stop)
         targets = {

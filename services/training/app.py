@@ -138,7 +138,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         health.add("database", partial(asyncio.to_thread, repository.check))
         health.add("kafka", producer.check)
         health.add("alerts-stream", watch.check)
-        keys = AccessKeyFeed(settings, app.state.keys, chassis)
+        keys = AccessKeyFeed(settings, app.state.keys, chassis, producer)
         health.add("access-keys", keys.watch.check, required=False)
         stack.push_async_callback(app.state.workers.stop)
         app.state.workers.start("access-keys", keys.run, checked=False)

@@ -1,4 +1,4 @@
-"""The feed of access keys in memory, from `access-keys.v1`."""
+"""The feed of access keys in memory, from `access-keys.v1`; and the report of their uses."""
 
 import threading
 import time
@@ -7,14 +7,18 @@ from typing import Final
 
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.loop import observe
+from slipstream.broker.producer import Producer
 from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.access.keys import KeyRing
 from slipstream.chassis.metrics import Metrics
 from slipstream.chassis.settings import ServiceSettings
-from slipstream.contracts.topics import ACCESS_KEYS
+from slipstream.contracts.events import AccessKeyUse
+from slipstream.contracts.topics import ACCESS_KEY_USES, ACCESS_KEYS
 
 # Greatest delay of a change of a key (ms). Every fetch costs time, full or empty.
 DELAY_MS: Final = 500
+# Least seconds between two reports of the keys that were used.
+REPORT_EVERY_S: Final = 60.0
 # Seconds between two looks whether the topic was made anew, each of which asks the broker.
 _LOOK_EVERY_S: Final = 2.0
 
@@ -30,6 +34,7 @@ class AccessKeyFeed:
         settings: ServiceSettings,
         ring: KeyRing,
         metrics: Metrics,
+        producer: Producer,
         renewed: Callable[[], None] | None = None,
     ) -> None:
         """With the ring to fill, which is `loading` from now on.
@@ -38,12 +43,14 @@ class AccessKeyFeed:
             settings: The service's settings.
             ring: Key ring of the service.
             metrics: Metrics of the chassis.
+            producer: Sends the uses of keys; one that is lost makes a last use earlier.
             renewed: Called when the topic was made anew, so that it has lost the keys.
         """
         self._kafka = settings.kafka.model_copy(update={"fetch_max_wait_ms": DELAY_MS})
         self._namespace, self._ring, self._renewed = settings.namespace, ring, renewed
         self._metrics, self.watch = metrics, ConsumerWatch(metrics)
-        self._topic_id, self._due = "", 0.0
+        self._producer = producer
+        self._topic_id, self._due, self._report_due = "", 0.0, 0.0
         ring.loading = True
 
     def run(self, stop: threading.Event) -> None:
@@ -61,9 +68,18 @@ class AccessKeyFeed:
                 if self._ring.loading and consumer.has_reached(ends):
                     self._ring.loading = False
                 self._notice_renewal(consumer)
+                self._report_uses()
                 self.watch.update()
         finally:
             consumer.close()
+
+    def _report_uses(self) -> None:
+        if (now := time.monotonic()) < self._report_due:
+            return
+        for digest, used_at in self._ring.take_uses().items():
+            use = AccessKeyUse(digest=digest, used_at=used_at)
+            self._producer.send(ACCESS_KEY_USES, digest, use)
+            self._report_due = now + REPORT_EVERY_S
 
     def _notice_renewal(self, consumer: Consumer) -> None:
         now = time.monotonic()

@@ -237,3 +237,10 @@ class AccessKey(Record):
     created_at: Millis
     expires_at: Millis | None = None
     revoked_at: Millis | None = None
+
+
+class AccessKeyUse(Record):
+    """`access-key-uses.v1`, key `digest`: a service took this key last at `used_at`."""
+
+    digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    used_at: Millis

@@ -1,8 +1,8 @@
 """The topics, as a table: record, key, partitions, producers, consumers and retention.
 
-Each topic has one producing service, with two exceptions: features, too, writes the dead letters,
+Each topic has one producing service, with three exceptions: features, too, writes the dead letters,
 and it publishes rows that are pushed to it (`POST /push`) on the topics of ingestion. So pushed
-rows go the way of every other event, and count once.
+rows go the way of every other event, and count once. Every service tells which keys it took.
 
 `docs/topics.md` is generated from this table. A test compares `consumers` with the subscriptions of
 features and monitoring.
@@ -13,6 +13,7 @@ from typing import Final
 
 from slipstream.contracts.events import (
     AccessKey,
+    AccessKeyUse,
     AlertEvent,
     CatalogRecord,
     DeadLetter,
@@ -94,6 +95,11 @@ ACCESS_KEYS: Final = Topic(
     ("ingestion", "features", "training", "serving", "monitoring"),
     "the digest of each access key, and what the key grants", compacted=True,
 )  # fmt: skip
+ACCESS_KEY_USES: Final = Topic(
+    "access-key-uses.v1", AccessKeyUse, "digest", 1,
+    ("ingestion", "features", "training", "serving", "monitoring"), ("monitoring",),
+    "when an access key was last taken", retention_ms=DAY_MS,
+)  # fmt: skip
 
 TOPICS: Final = (
     INTERACTIONS,
@@ -105,6 +111,7 @@ TOPICS: Final = (
     MODEL_EVENTS,
     ALERTS,
     ACCESS_KEYS,
+    ACCESS_KEY_USES,
 )
 
 # Topics of which features keeps history. An erasure's cut goes through all of them.

@@ -1,6 +1,6 @@
 """The SQL table of access keys: digests, never keys; and of the audit of what was done to them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -136,6 +136,14 @@ class AccessKeyBook:
                     _keys.c.revoked_at.is_not_distinct_from(key.revoked_at),
                 )
                 db.execute(update(_keys).where(same).values(published=True))
+
+    def note_uses(self, uses: Mapping[str, int]) -> None:
+        """Note when keys were last used (ms), by digest; an earlier use changes nothing."""
+        with self._engine.begin() as db:
+            for digest, used_at in uses.items():
+                unknown = or_(_keys.c.last_used_at.is_(None), _keys.c.last_used_at < used_at)
+                same = _keys.c.digest == digest
+                db.execute(update(_keys).where(same, unknown).values(last_used_at=used_at))
 
     def mark_unpublished(self) -> None:
         """Note that the topic has lost all keys."""

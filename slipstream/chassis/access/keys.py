@@ -39,15 +39,26 @@ class KeyRing:
         """With the configured keys by digest. No record changes or ends them."""
         self._configured = dict(configured)
         self._followed: dict[str, KnownKey] = {}
+        self._uses: dict[str, int] = {}
         self.loading = False
 
     def find(self, key: str) -> KnownKey | None:
         """The key if it counts now."""
         digest = digest_of(key)
-        known = self._configured.get(digest) or self._followed.get(digest)
-        if known is None or (known.ends_at is not None and known.ends_at <= now_ms()):
+        known = self._configured.get(digest)
+        if known is not None:
+            return known
+        known, now = self._followed.get(digest), now_ms()
+        if known is None or (known.ends_at is not None and known.ends_at <= now):
             return None
+        self._uses[digest] = now
         return known
+
+    def take_uses(self) -> dict[str, int]:
+        """When each followed key was found last (ms), of those found since the last call."""
+        uses, self._uses = self._uses, {}
+        # A copy, since a look-up that began before may still write into the old one.
+        return dict(uses)
 
     def refusal(self, otherwise: ServiceError) -> ServiceError:
         """The error for a key that was not found: this one, or 503 where it may be found later.

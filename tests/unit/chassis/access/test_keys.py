@@ -39,3 +39,14 @@ def test_keys_are_not_held_in_the_clear() -> None:
     ring = KeyRing()
     ring.take(key_record("s3cret", ["read"], name="shop"))
     assert "s3cret" not in repr(vars(ring))
+
+
+def test_uses_of_followed_keys_are_noted_once() -> None:
+    holder = Principal("shop", frozenset({Scope.EVENTS}), False)
+    ring = KeyRing({digest_of("configured"): KnownKey(holder)})
+    ring.take(key_record("one", ["read"]))
+    ring.take(key_record("ended", ["read"], expires_at=2))
+    for key in ("configured", "one", "ended", "unknown"):
+        ring.find(key)
+    assert set(ring.take_uses()) == {digest_of("one")}
+    assert ring.take_uses() == {}
