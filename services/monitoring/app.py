@@ -72,18 +72,20 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         probes = _probes(settings)
         stack.push_async_callback(asyncio.to_thread, probes.close)
 
+        async def publish(records: Sequence[OutgoingRecord]) -> None:
+            """Publish while the lease is held: another instance may know better by now."""
+            await asyncio.to_thread(lease.renew)
+            await producer.publish(records)
+
         def announce(events: Sequence[AlertEvent]) -> None:
-            lease.renew()
-            asyncio.run(
-                producer.publish([OutgoingRecord(ALERTS, event.rule, event) for event in events])
-            )
+            asyncio.run(publish([OutgoingRecord(ALERTS, event.rule, event) for event in events]))
 
         judged = rules(settings.monitoring)
         checkup = Checkup(slates, book, probes, judged, settings.monitoring, announce, now_ms)
         SnapshotCollector(checkup, (rule.name for rule in judged), app.state.metrics.registry)
         app.state.parts = api.Parts(slates, book, checkup, settings.monitoring, now_ms)
         keys = AccessKeyBook(database)
-        key_publisher = KeyPublisher(keys, producer.publish)
+        key_publisher = KeyPublisher(keys, publish)
         app.state.access = access_routes.AccessParts(
             keys, AuditLog(database, AUDIT), key_publisher.wake, now_ms
         )

@@ -8,8 +8,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from services.monitoring.access.repository import AccessKeyBook
 from services.training.mlflow_connection import MlflowConnection
 from services.training.settings import TrainingSettings
+from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.stores import metadata, sql_rows
 from slipstream.stores.lake_reader import LakeReader
 from slipstream.stores.lease import Lease, LeaseHeldError
@@ -24,6 +26,7 @@ from slipstream_cli.backups.places import (
     databases_of,
     mlflow_uri,
 )
+from slipstream_cli.backups.published_keys import published_keys
 
 Progress = Callable[[str], None]
 
@@ -35,12 +38,16 @@ _FILLED_BY_MLFLOW: Final = ("model_versions", "runs")
 
 
 class RestoreReport(NamedTuple):
-    """What a restore has done: rows written, bundles copied, rows of erased visitors deleted."""
+    """What a restore has done: rows written, bundles copied, rows of erased visitors deleted.
+
+    `keys` are access keys that the topic knew better; None where the broker did not answer.
+    """
 
     rows: int
     bundles: int
     erased_visitors: int
     erased_rows: int
+    keys: int | None
 
 
 def restore(
@@ -68,6 +75,11 @@ def restore(
     """
     if manifest.namespace != settings.namespace:
         raise BackupError(f"the backup is of namespace {manifest.namespace}")
+    progress("access keys on the topic")
+    try:
+        keys = published_keys(settings.kafka, settings.namespace)
+    except BrokerUnavailableError:
+        keys = None
     progress("erasures in the lake")
     erased = erased_visitors(LakeReader(settings.lake, settings.namespace))
     databases = databases_of(settings)
@@ -107,7 +119,8 @@ def restore(
                 raise BackupError(
                     f"{error}: the backup was made by a newer program ({manifest.program})"
                 ) from error
-    return RestoreReport(manifest.rows, bundles, len(erased), deleted)
+        known_better = None if keys is None else AccessKeyBook(engine).take_in(keys)
+    return RestoreReport(manifest.rows, bundles, len(erased), deleted, known_better)
 
 
 def live_wins(table: str) -> bool:

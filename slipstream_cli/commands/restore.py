@@ -33,7 +33,8 @@ def restore(
     Stop training and monitoring first: a restore takes their leases, and refuses while they run.
     Each database changes in one transaction. Visitors whose erasure the lake knows of are deleted
     again in it, also where they asked after the backup. Access keys, audit records and erasure
-    receipts that are there stay, so that no revoked key counts again.
+    receipts that are there stay, and what access-keys.v1 knows of keys is taken in, so that no
+    revoked key counts again.
 
     The lake stays as it is, and is checked: can the versions of the backup still be read? Redis is
     rebuilt from the lake afterwards, by `slipstream backfill`.
@@ -75,6 +76,7 @@ def restore(
                 "erased",
                 f"{report.erased_rows:,} rows of {report.erased_visitors:,} visitors that asked",
             ),
+            ("keys", _keys(report.keys)),
             ("next", "start training and monitoring; `slipstream backfill` if Redis is lost, too"),
         ]
     show_facts(facts)
@@ -86,6 +88,12 @@ def restore(
             "restored": report._asdict() if report else None,
         },
     )
+
+
+def _keys(known_better: int | None) -> str:
+    if known_better is None:
+        return "the broker does not answer: revoke again what was revoked since the backup"
+    return f"{known_better:,} newer ones taken from the topic"
 
 
 def _standing(it: "LakeStanding") -> str:

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import insert, select, text
 
+from services.monitoring.access.repository import AccessKeyBook
 from services.monitoring.alert_repository import alerts
 from services.training.records import Audit
+from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.chassis.settings import LakeSettings
-from slipstream.contracts.events import ModelEvent, ModelEventType
+from slipstream.contracts.events import AccessKey, ModelEvent, ModelEventType
 from slipstream.stores.lake import CATALOG, INTERACTIONS, Lake
 from slipstream.stores.lease import Lease
 from slipstream_cli.backups import restore as restoring
@@ -31,6 +33,16 @@ def lake(lake_settings: LakeSettings) -> Lake:
     link = json.dumps({"user_id": "cleo"})
     made.append(CATALOG, catalog_rows(("identity", "anon-of-cleo"), attributes=link), {})
     return made
+
+
+@pytest.fixture(autouse=True)
+def no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for a broker that is not there; `test_drill` has one."""
+
+    def away(*_: object) -> list[AccessKey]:
+        raise BrokerUnavailableError("away")
+
+    monkeypatch.setattr(restoring, "published_keys", away)
 
 
 def trained(shop: Shop) -> Instance:
@@ -72,6 +84,7 @@ def test_a_backup_brings_back_what_was_lost_and_no_visitor_that_was_erased_since
     assert "lake interactions  version 1 can be read" in checked.output
     restored = other.run("restore", str(backup), "--json", str(tmp_path / "report.json"))
     assert restored.exit_code == 0, restored.output
+    assert "the broker does not answer: revoke again" in restored.output
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["restored"]["erased_rows"] == 3
     assert [it["readable"] for it in report["lake"]] == [True, True]
@@ -219,3 +232,18 @@ def test_rows_that_must_not_go_back_in_time_stay(
 )
 def test_keys_audits_and_erasures_are_such_rows(table: str, stays: bool) -> None:
     assert restoring.live_wins(table) == stays
+
+
+def test_keys_that_the_topic_knows_better_end_at_the_earlier_end(place: Place) -> None:
+    book = AccessKeyBook(place("shop").migrated().db)
+    key = AccessKey(digest="a" * 64, name="shop", scopes=["read"], created_at=1)
+    ends_soon, revoked = (
+        key.model_copy(update=it) for it in ({"expires_at": 9}, {"revoked_at": 7})
+    )
+    other = key.model_copy(update={"digest": "b" * 64, "name": "other"})
+    assert book.take_in([ends_soon]) == 1
+    assert book.take_in([key.model_copy(update={"expires_at": 12}), other]) == 1
+    assert book.take_in([revoked]) == 1
+    assert book.take_in([revoked, key, other]) == 0
+    kept = {entry.key.name: (entry.key.expires_at, entry.key.revoked_at) for entry in book.all()}
+    assert kept == {"shop": (9, 7), "other": (None, None)}

@@ -1,12 +1,19 @@
 """The whole drill: SQL, models and Redis are lost, and the services start on what came back."""
 
+import asyncio
 import shutil
 from pathlib import Path
 
 import pytest
 
 from services.features.settings import FeaturesSection, FeaturesSettings
+from services.monitoring.access.repository import AccessKeyBook
+from slipstream.broker.producer import OutgoingRecord, Producer
+from slipstream.broker.topics import ensure_topics
 from slipstream.chassis.settings import KafkaSettings, LakeSettings, RedisSettings
+from slipstream.contracts.events import AccessKey
+from slipstream.contracts.rest import AuditRecord
+from slipstream.contracts.topics import ACCESS_KEYS
 from tests.integration.backed_up_shop import Place, place
 from tests.integration.backfill_shop import Shop as Stream
 from tests.integration.backfill_shop import assert_same
@@ -41,19 +48,27 @@ def test_services_start_on_what_a_backup_and_the_lake_bring_back(
     for each in (shop, other):
         each.environment |= {
             "SLIPSTREAM_NAMESPACE": namespace,
+            "SLIPSTREAM_KAFKA__BOOTSTRAP_SERVERS": broker.bootstrap_servers,
             "SLIPSTREAM_REDIS__URL": redis_settings.url.get_secret_value(),
         }
     training = trained(shop)
     training.lease.release()
     training.engine.dispose()
     shop.shows("ada")
+    AccessKeyBook(shop.db).create(
+        AccessKey(digest="a" * 64, name="shop", scopes=["read"], created_at=1),
+        AuditRecord(at=1, principal="ada", action="create key", subject="shop"),
+    )
     assert shop.run("backup", str(backup)).exit_code == 0
 
+    _tell_keys(broker, namespace)
     stream.wipe()
     shutil.rmtree(shop.folder / "models")
 
     restored = other.run("restore", str(backup))
     assert restored.exit_code == 0, restored.output
+    entries = {entry.key.name: entry.key.revoked_at for entry in AccessKeyBook(other.db).all()}
+    assert entries == {"shop": 2, "made since": None}
     rebuilt = other.run("backfill")
     assert rebuilt.exit_code == 0, rebuilt.output
     assert_same(stream.held(), due)
@@ -76,3 +91,15 @@ def test_services_start_on_what_a_backup_and_the_lake_bring_back(
     assert answer(services[0], "/v1/models/a/files/manifest.json").json()["version"] == "a"
     shown = answer(services[1], "/v1/reports/quality?hours=24")
     assert shown.status_code == 200
+
+
+def _tell_keys(broker: KafkaSettings, namespace: str) -> None:
+    """Since the backup a key was revoked and another one made, as the topic knows."""
+    ensure_topics(broker, namespace)
+    producer = Producer(broker, namespace)
+    keys = [
+        AccessKey(digest="a" * 64, name="shop", scopes=["read"], created_at=1, revoked_at=2),
+        AccessKey(digest="b" * 64, name="made since", scopes=["read"], created_at=2),
+    ]
+    asyncio.run(producer.publish([OutgoingRecord(ACCESS_KEYS, key.digest, key) for key in keys]))
+    producer.close()

@@ -24,6 +24,7 @@ from sqlalchemy import (
 
 from slipstream.contracts.events import AccessKey
 from slipstream.contracts.rest import AuditRecord
+from slipstream.contracts.topics import ACCESS_KEYS
 from slipstream.stores.audit import audit_table, insert_audit
 from slipstream.stores.metadata import new_metadata
 
@@ -121,6 +122,29 @@ class AccessKeyBook:
             insert_audit(db, AUDIT, audit)
         return len(valid)
 
+    def take_in(self, keys: Iterable[AccessKey]) -> int:
+        """Take in keys of the topic after a restore of older ones; returns how many changed.
+
+        A key ends at the earlier of two ends, so that none counts again that has ended since.
+        """
+        changed = 0
+        with self._engine.begin() as db:
+            for key in keys:
+                row = db.execute(select(_keys).where(_keys.c.digest == key.digest)).one_or_none()
+                if row is None:
+                    by = {"created_by": ACCESS_KEYS.name, "published": True}
+                    db.execute(insert(_keys).values(**_values(key), **by))
+                    changed += 1
+                    continue
+                ends = {
+                    name: min(filter(None, (getattr(row, name), getattr(key, name))), default=None)
+                    for name in ("expires_at", "revoked_at")
+                }
+                if any(getattr(row, name) != end for name, end in ends.items()):
+                    _change(db, key.digest, **ends)
+                    changed += 1
+        return changed
+
     def unpublished(self) -> list[AccessKey]:
         """Keys whose present state is not on the topic yet."""
         with self._engine.connect() as db:
@@ -162,15 +186,18 @@ def _valid(db: Connection, name: str, at: int) -> Sequence[AccessKey]:
 
 
 def _add(db: Connection, key: AccessKey, audit: AuditRecord) -> None:
-    values = key.model_dump() | {
-        "scopes": orjson.dumps(key.scopes).decode(),
-        "origins": orjson.dumps(key.origins).decode(),
-    }
-    db.execute(insert(_keys).values(**values, created_by=audit.principal, published=False))
+    db.execute(insert(_keys).values(**_values(key), created_by=audit.principal, published=False))
     insert_audit(db, AUDIT, audit)
 
 
-def _change(db: Connection, digest: str, **values: int) -> None:
+def _values(key: AccessKey) -> dict[str, Any]:
+    return key.model_dump() | {
+        "scopes": orjson.dumps(key.scopes).decode(),
+        "origins": orjson.dumps(key.origins).decode(),
+    }
+
+
+def _change(db: Connection, digest: str, **values: int | None) -> None:
     db.execute(update(_keys).where(_keys.c.digest == digest).values(**values, published=False))
 
 
