@@ -15,7 +15,7 @@ from slipstream.broker.batch import Batch
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.producer import Producer
-from slipstream.broker.topics import ensure_topics, physical, topic_differences
+from slipstream.broker.topics import ensure_topics, physical, topic_differences, topic_ids
 from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.metrics import Metrics
 from slipstream.contracts.events import CatalogRecord
@@ -25,6 +25,7 @@ from tests.integration.reading import count, read_until
 from tests.integration.records import outgoing
 from tests.integration.test_broker_topics import items
 from tests.integration.test_ingestion import AUTH, ingestion, track
+from tests.topics import make_topics_anew
 
 pytestmark = pytest.mark.servers("real")
 
@@ -247,3 +248,30 @@ async def test_a_rolling_restart_under_load_loses_nothing(cluster: Cluster, name
             cluster.wait_until_led(name, in_sync=3)
 
     assert len(await acknowledged_under_load(cluster, namespace, restart_each)) > 100
+
+
+async def test_a_topic_that_is_deleted_and_made_anew_is_read_from_its_beginning(
+    cluster: Cluster, namespace: str
+) -> None:
+    settings, name = cluster.settings, physical(namespace, INTERACTIONS)
+    await asyncio.to_thread(ensure_topics, settings, namespace)
+    readers = [Consumer(settings, namespace, [INTERACTIONS], group) for group in ("g", None)]
+    producer = await asyncio.to_thread(Producer, settings, namespace)
+    await producer.publish(outgoing(range(100), users=50))
+    for reader in readers:
+        for batch in await asyncio.to_thread(
+            read_until, reader, lambda b: count(b) >= 100, LIMIT_S
+        ):
+            reader.commit(batch.next_offsets)
+    await asyncio.to_thread(make_topics_anew, settings, namespace)
+    producer.close()
+    producer = await asyncio.to_thread(Producer, settings, namespace)
+    await producer.publish(outgoing(range(100, 150), users=50))
+    producer.close()
+    anew = topic_ids(settings, [name])[name]
+    for reader in readers:
+        batches = await asyncio.to_thread(read_until, reader, lambda b: count(b) >= 50, LIMIT_S)
+        assert ids(batches) == {f"e{number}" for number in range(100, 150)}
+        assert {m.source.topic_id for b in batches for m in b.messages} == {anew}
+        assert reader.faults() == [], "no record was lost: the topic is another one"
+        reader.close()
