@@ -164,6 +164,45 @@ def test_manifest_of_local_overlay_makes_valid_settings(
         assert getattr(settings.peers, f"{name}_url") == f"http://{name}:{peer.port}"
 
 
+@pytest.mark.parametrize("service", SERVICES)
+def test_manifest_takes_the_credentials_of_servers_from_the_secret(
+    service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {
+        "kafka-sasl-username": "slipstream",
+        "kafka-sasl-password": "s3cret",
+        "lake-storage-options": '{"AWS_SECRET_ACCESS_KEY": "k3y"}',
+    }
+    references = {
+        variable["name"]: variable["valueFrom"]["secretKeyRef"]
+        for variable in container(service)["env"]
+        if variable.get("valueFrom", {}).get("secretKeyRef", {}).get("key") in given
+    }
+    assert all(reference["optional"] for reference in references.values())
+    environment = {name: given[reference["key"]] for name, reference in references.items()}
+    shared = literals(KUBERNETES / "base", "configMapGenerator", "slipstream-settings")
+    own = {"SLIPSTREAM_INGESTION__WRITE_KEYS": "shop:k"}
+    settings = build_settings(
+        service, image_environment(service) | shared | own | environment, monkeypatch
+    )
+    assert settings.kafka.sasl_username == "slipstream"
+    assert settings.kafka.sasl_password.get_secret_value() == "s3cret"
+    options = {"AWS_SECRET_ACCESS_KEY": "k3y"} if service in ("features", "training") else {}
+    assert settings.lake.storage_options == options
+
+
+def test_no_manifest_holds_a_credential_itself() -> None:
+    """Variables of the kinds that name credentials come from the Secret."""
+    for service in SERVICES:
+        for variable in container(service)["env"]:
+            if re.search(
+                "PASSWORD|USERNAME|TOKEN|_KEY|_KEYS|_URL|STORAGE_OPTIONS", variable["name"]
+            ):
+                assert "secretKeyRef" in variable["valueFrom"], variable["name"]
+    shared = literals(KUBERNETES / "base", "configMapGenerator", "slipstream-settings")
+    assert not [name for name in shared if re.search("PASSWORD|TOKEN|STORAGE_OPTIONS", name)]
+
+
 def test_manifest_gives_the_key_of_hashes_to_every_service_that_lets_data_in() -> None:
     keys = {
         service: variable["valueFrom"]["secretKeyRef"]["key"]
