@@ -50,7 +50,7 @@ def make(uri: str, table: str, options: dict[str, str]) -> DeltaTable:
         except CommitFailedError:  # another process does the same, or writes
             if attempt == _ATTEMPTS - 1:
                 raise
-            _pause(attempt)
+            pause(attempt)
             opened = DeltaTable(uri, storage_options=options)
     raise AssertionError("unreachable")
 
@@ -185,5 +185,6 @@ def _evolved(opened: DeltaTable, schema: pa.Schema) -> DeltaTable:
     return opened
 
 
-def _pause(attempt: int) -> None:
+def pause(attempt: int) -> None:
+    """Wait for a moment before the next attempt at a commit, longer after more of them."""
     time.sleep(random.uniform(0.01, 0.05) * min(attempt + 1, 10))

@@ -21,6 +21,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.positions import Source
 from slipstream.stores import delta, row_erasure
+from slipstream.stores.compaction import Compaction
 from slipstream.stores.lake_reader import LakeReader, translated
 from slipstream.stores.lake_reader import LakeUnavailableError as LakeUnavailableError
 from slipstream.stores.row_erasure import FoundRows, Hold, RowErasure
@@ -49,6 +50,7 @@ class Lake(LakeReader):
         super().__init__(settings, namespace)
         self._tables: dict[str, DeltaTable] = {}
         self._lock = threading.Lock()
+        self._compactions: dict[str, Compaction] = {}
 
     def append(self, table: str, rows: pa.Table, offsets: Mapping[Source, int]) -> int:
         """Append rows and record the last offset of each source, in one commit.
@@ -140,20 +142,17 @@ class Lake(LakeReader):
     def compact(self, table: str, min_small_files: int = 16) -> int:
         """Merge the small files of each partition with at least `min_small_files` of them.
 
-        Safe beside writers. Returns the number of files that went; 0 also when another process
-        compacted first.
+        Safe beside writers. Returns the number of files that went; 0 also while another process
+        compacts.
         """
-        opened = self._open(table)
-        if opened is None:
+        if self._open(table) is None:
             return 0
-        before = len(opened.file_uris())
         with translated(table):
-            try:
-                for partition in delta.crowded(opened, min_small_files, _TARGET_BYTES // 8):
-                    opened.optimize.compact(partition_filters=partition, target_size=_TARGET_BYTES)
-            except CommitFailedError:
-                return 0
-        return before - len(opened.file_uris())
+            return self._compactions.setdefault(table, Compaction()).run(
+                partial(DeltaTable, self._uri(table), storage_options=self._options),
+                min_small_files,
+                _TARGET_BYTES,
+            )
 
     def vacuum(self, table: str, retention_h: int, erasure_h: float | None = None) -> int:
         """Delete files of versions that are too old, and files that were never committed.

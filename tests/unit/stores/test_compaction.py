@@ -1,0 +1,70 @@
+"""Compactions of one table by several processes, which Delta alone would let stand side by side."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable, write_deltalake
+
+from slipstream.stores.compaction import LEFT_BEHIND_S, Compaction, _put
+from slipstream.stores.delta import make
+from slipstream.stores.tables import CATALOG, SCHEMAS
+
+FILES = 8
+MERGE = (2, 2**27)
+
+
+@pytest.fixture
+def open_newest(tmp_path: Path) -> Callable[[], DeltaTable]:
+    opened = make(str(tmp_path / CATALOG), CATALOG, {})
+    for number in range(FILES):
+        row = {"entity": "item", "entity_id": f"i{number}", "timestamp": number, "deleted": False}
+        write_deltalake(opened, pa.Table.from_pylist([row], schema=SCHEMAS[CATALOG]), mode="append")
+    return partial(DeltaTable, str(tmp_path / CATALOG))
+
+
+def items(open_newest: Callable[[], DeltaTable]) -> list[str]:
+    return sorted(open_newest().to_pyarrow_table(columns=["entity_id"])["entity_id"].to_pylist())
+
+
+ALL = [f"i{number}" for number in range(FILES)]
+
+
+def test_who_saw_the_table_before_another_compacted_it_leaves_it_alone(
+    open_newest: Callable[[], DeltaTable],
+) -> None:
+    before = open_newest()
+    assert Compaction().run(open_newest, *MERGE) == FILES - 1
+    tables = iter([before])
+    assert Compaction().run(lambda: next(tables, None) or open_newest(), *MERGE) == 0
+    assert items(open_newest) == ALL
+
+
+def test_compactions_at_the_same_moment_leave_each_row_once(
+    open_newest: Callable[[], DeltaTable],
+) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        gone = [pool.submit(Compaction().run, open_newest, *MERGE) for _ in range(4)]
+    assert sorted(each.result() for each in gone) == [0, 0, 0, FILES - 1]
+    assert items(open_newest) == ALL
+
+
+def test_a_claim_keeps_others_away_until_it_has_stood_still_for_long(
+    open_newest: Callable[[], DeltaTable],
+) -> None:
+    _put(open_newest(), 7)
+    now = [0.0]
+    waiting = Compaction(clock=lambda: now[0])
+    assert waiting.run(open_newest, *MERGE) == 0
+    now[0] = LEFT_BEHIND_S - 1
+    assert waiting.run(open_newest, *MERGE) == 0
+    _put(open_newest(), 8)
+    now[0] = LEFT_BEHIND_S + 1
+    assert waiting.run(open_newest, *MERGE) == 0, "it is another one's, who has just begun"
+    now[0] = 2 * LEFT_BEHIND_S + 1
+    assert waiting.run(open_newest, *MERGE) == FILES - 1
+    assert Compaction().run(open_newest, *MERGE) == 0
+    assert items(open_newest) == ALL
