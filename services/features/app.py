@@ -18,9 +18,10 @@ from services.features.stream.materializer import GROUP, TOPICS, Materializer
 from services.features.stream.redis_upkeep import watch_redis
 from services.features.stream.upkeep import keep_lake
 from slipstream.broker.access_feed import AccessKeyFeed
-from slipstream.broker.log_ends import committed_offsets
+from slipstream.broker.log_ends import committed_offsets, log_ends
 from slipstream.broker.producer import open_producer
 from slipstream.chassis.app import create_service
+from slipstream.contracts.topics import PERSONAL
 from slipstream.features.views import declare
 from slipstream.stores.lake import Lake
 from slipstream.stores.lake_lease import LakeLease
@@ -99,7 +100,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 def _erase(settings: FeaturesSettings, lake: Lake, lease: LakeLease, stop: threading.Event) -> None:
     store = OnlineStore(settings.redis, settings.namespace, settings.retention())
     committed = partial(committed_offsets, settings.kafka, settings.namespace, TOPICS, GROUP)
+    ends = partial(log_ends, settings.kafka, settings.namespace, PERSONAL)
     try:
-        LakeErasures(lake, store, lease, committed).run(stop, settings.features.erase_every_s)
+        LakeErasures(lake, store, lease, committed, ends).run(stop, settings.features.erase_every_s)
     finally:
         store.close()

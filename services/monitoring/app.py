@@ -15,6 +15,7 @@ from services.monitoring.alert_repository import AlertBook
 from services.monitoring.alert_rules import rules
 from services.monitoring.checkup import Checkup
 from services.monitoring.consumer import consumer_target
+from services.monitoring.erasures import api as erasure_routes
 from services.monitoring.gauges import SnapshotCollector
 from services.monitoring.migrations import MIGRATIONS
 from services.monitoring.probes import Probes
@@ -47,7 +48,7 @@ def create_app(settings: MonitoringSettings) -> FastAPI:
 
     It opens when the database and a broker answer and it holds the lease.
     """
-    routers = [api.pages, api.router, access_routes.router]
+    routers = [api.pages, api.router, access_routes.router, erasure_routes.router]
     app = create_service(
         "monitoring", settings, description=DESCRIPTION, lifespan=_lifespan, routers=routers
     )
@@ -84,6 +85,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         checkup = Checkup(slates, book, probes, judged, settings.monitoring, announce, now_ms)
         SnapshotCollector(checkup, (rule.name for rule in judged), app.state.metrics.registry)
         app.state.parts = api.Parts(slates, book, checkup, settings.monitoring, now_ms)
+        app.state.erasures = _erasures(settings)
+        for peer in (app.state.erasures.features, app.state.erasures.training):
+            stack.callback(peer.close)
         keys = AccessKeyBook(database)
         key_publisher = KeyPublisher(keys, publish)
         app.state.access = access_routes.AccessParts(
@@ -107,6 +111,16 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.workers.start("consumer", consumer_target(settings, slates, watch, now_ms))
         app.state.workers.start("checks", checkup.run)
         yield
+
+
+def _erasures(settings: MonitoringSettings) -> erasure_routes.ErasureParts:
+    peers, token = settings.peers, service_credential(settings, "monitoring")
+    return erasure_routes.ErasureParts(
+        Peer("features", peers.features_url, timeout_s=peers.timeout_s, token=token),
+        Peer("training", peers.training_url, timeout_s=peers.timeout_s, token=token),
+        settings.monitoring,
+        now_ms,
+    )
 
 
 def _probes(settings: MonitoringSettings) -> Probes:

@@ -27,6 +27,13 @@ class MonitoringSection(Section):
         90, ge=1, description="retention of the counts behind the reports"
     )
 
+    erasure_caches_h: float = Field(
+        24.0,
+        ge=0,
+        description="time after which ingestion has forgotten the ids of an erased user's "
+        "messages; at least its window for repeats",
+    )
+
     check_interval_s: float = Field(
         15.0, gt=0, description="time from one round of checks to the next"
     )

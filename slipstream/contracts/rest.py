@@ -126,3 +126,19 @@ class ModelVersion(BaseModel):
     metrics: dict[str, float] = Field(default_factory=dict)
     lake_version: int | None = None
     files: list[str] = Field(default_factory=list)
+
+
+class ErasureState(BaseModel):
+    """An erasure as features knows it. `erased_at` is null while it waits.
+
+    `rows` are the rows deleted from the lake, by table; `lake_version` is the version of the
+    interactions without them. `files_left` counts the lake's files that may still hold them,
+    `topics_left` names the topics that still have records from before.
+    """
+
+    erasure_id: str
+    erased_at: int | None = None
+    rows: dict[str, int] = Field(default_factory=dict)
+    lake_version: int | None = None
+    files_left: int | None = None
+    topics_left: list[str] = Field(default_factory=list)

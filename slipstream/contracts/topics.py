@@ -117,6 +117,9 @@ TOPICS: Final = (
 # Topics of which features keeps history. An erasure's cut goes through all of them.
 HISTORY: Final = (INTERACTIONS, CATALOG, PEOPLE, RECOMMENDATIONS)
 
+# Topics whose records may name a visitor, and forget by their retention.
+PERSONAL: Final = (INTERACTIONS, PEOPLE, RECOMMENDATIONS, FEATURE_UPDATES, DEAD_LETTERS)
+
 
 def topic_of(record: CatalogRecord) -> Topic:
     """The topic of a catalogue entry: items have one, people another.

@@ -11,6 +11,7 @@ import pyarrow.dataset as ds
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import CommitFailedError
+from pyarrow.fs import FileType
 
 from slipstream.contracts.times import DAY_MS, HOUR_MS, now_ms
 from slipstream.stores.tables import SCHEMAS
@@ -168,6 +169,16 @@ def vacuum(opened: DeltaTable, retention_h: int) -> int:
     if not delete(dry_run=True):
         return 0  # a real vacuum commits versions of its own, even without files to delete
     return len(delete(dry_run=False))
+
+
+def unneeded(opened: DeltaTable, retention_h: int) -> int:
+    """The number of files on the disk that `vacuum` would delete."""
+    listed = opened.vacuum(
+        retention_hours=retention_h, enforce_retention_duration=False, full=True, dry_run=True
+    )
+    # Those that went before are listed for as long as the log remembers them.
+    found = opened.to_pyarrow_dataset().filesystem.get_file_info(listed) if listed else []
+    return sum(each.type != FileType.NotFound for each in found)
 
 
 def arrow_schema(opened: DeltaTable) -> pa.Schema:

@@ -26,6 +26,7 @@ from slipstream.stores.lake_reader import LakeReader, translated
 from slipstream.stores.lake_reader import LakeUnavailableError as LakeUnavailableError
 from slipstream.stores.row_erasure import FoundRows, Hold, RowErasure
 from slipstream.stores.tables import CATALOG as CATALOG
+from slipstream.stores.tables import ERASURES as ERASURES
 from slipstream.stores.tables import INTERACTIONS as INTERACTIONS
 from slipstream.stores.tables import RECOMMENDATIONS as RECOMMENDATIONS
 from slipstream.stores.tables import SCHEMAS as SCHEMAS
@@ -181,6 +182,15 @@ class Lake(LakeReader):
                 return delta.vacuum(opened, retention_h)
             except CommitFailedError:
                 return 0
+
+    def unneeded_files(self, table: str, since_h: int) -> int:
+        """The number of files that no version of the last `since_h` hours needs.
+
+        It is 0 when everything that was deleted before then is gone from the disk.
+        """
+        opened = self._open(table)
+        with translated(table):
+            return 0 if opened is None else delta.unneeded(opened, since_h)
 
     def _writable(self, table: str) -> DeltaTable:
         """The table that appends go to, made when it does not exist."""

@@ -11,6 +11,8 @@ import pyarrow as pa
 INTERACTIONS: Final = "interactions"
 CATALOG: Final = "catalog"
 RECOMMENDATIONS: Final = "recommendations"
+# What was erased when, without a name.
+ERASURES: Final = "erasures"
 
 _POSITION: Final = [("topic_id", pa.string()), ("partition", pa.int32()), ("offset", pa.int64())]
 _DATE: Final = [("received_date", pa.string())]
@@ -19,7 +21,8 @@ _SLATE_ITEM: Final = pa.struct(
 )
 
 # Every table's columns. Times are ms since the epoch; `received_date` is "YYYY-MM-DD" (UTC);
-# `attributes`, `properties`, `features` and `cut` are JSON objects as text.
+# `attributes`, `properties`, `features`, `cut`, `rows` and
+# `ends` are JSON objects as text.
 SCHEMAS: Final[dict[str, pa.Schema]] = {
     INTERACTIONS: pa.schema(
         [
@@ -71,6 +74,15 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
             ("latency_ms", pa.float64()),
             *_POSITION,
             *_DATE,
+        ]
+    ),
+    ERASURES: pa.schema(
+        [
+            ("erasure_id", pa.string()),
+            ("erased_at", pa.int64()),
+            ("rows", pa.string()),
+            ("version", pa.int64()),
+            ("ends", pa.string()),
         ]
     ),
 }

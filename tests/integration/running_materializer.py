@@ -14,12 +14,12 @@ from slipstream.broker.batch import Message
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.groups import describe_group
 from slipstream.broker.kafka import BrokerUnavailableError
-from slipstream.broker.log_ends import committed_offsets
+from slipstream.broker.log_ends import committed_offsets, log_ends
 from slipstream.broker.producer import Producer
 from slipstream.broker.topics import ensure_topics
 from slipstream.chassis.metrics import Metrics
 from slipstream.chassis.worker import Worker
-from slipstream.contracts.topics import Topic
+from slipstream.contracts.topics import PERSONAL, Topic
 from slipstream.stores.lake import Lake
 from slipstream.stores.lake_lease import LakeLease
 from slipstream.stores.online import OnlineStore
@@ -43,7 +43,8 @@ class RunningMaterializer:
         )
         self._erasing_store = OnlineStore(settings.redis, settings.namespace, settings.retention())
         committed = partial(committed_offsets, settings.kafka, settings.namespace, TOPICS, GROUP)
-        self.erasures = LakeErasures(self.lake, self._erasing_store, self.lease, committed)
+        ends = partial(log_ends, settings.kafka, settings.namespace, PERSONAL)
+        self.erasures = LakeErasures(self.lake, self._erasing_store, self.lease, committed, ends)
         self.worker = Worker("materializer", self.materializer.run).start()
 
     def settle(self, timeout_s: float = 60.0) -> None:

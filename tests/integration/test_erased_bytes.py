@@ -12,14 +12,15 @@ import pyarrow.parquet as pq
 import pytest
 import redis
 
+from services.features.history.receipts import receipt, topics_left
 from services.features.settings import FeaturesSettings
 from services.features.stream.materializer import TOPICS
-from slipstream.broker.log_ends import log_ends
+from slipstream.broker.log_ends import log_beginnings, log_ends
 from slipstream.broker.producer import OutgoingRecord, Producer
 from slipstream.chassis.settings import KafkaSettings, LakeSettings, RedisSettings
 from slipstream.contracts.events import CatalogRecord, Interaction, Slate
 from slipstream.contracts.times import now_ms
-from slipstream.contracts.topics import INTERACTIONS, PEOPLE, RECOMMENDATIONS
+from slipstream.contracts.topics import INTERACTIONS, PEOPLE, PERSONAL, RECOMMENDATIONS
 from slipstream.contracts.vocabulary import MERGED_INTO
 from slipstream.stores import lake
 from slipstream.stores.lake import SCHEMAS
@@ -175,13 +176,33 @@ def test_no_byte_of_an_erased_user_is_left_beside_concurrent_writers_with_wrong_
             writer.join()
         run.producer.flush(30)
         erase(settings, run.producer)
+        until(lambda: receipt(run.lake, "e1", now_ms()) is not None)
+        asked = receipt(run.lake, "e1", now_ms())
+        assert asked is not None and asked[0].erased_at is None
         run.erase(1)
         writers[2].halt.set()
         writers[2].join()
         run.producer.flush(30)
         run.settle()
+        done, ends = receipt(run.lake, "e1", now_ms()) or (None, {})
+        assert done is not None and done.erased_at is not None and done.files_left
+        assert done.rows == {
+            lake.INTERACTIONS: writers[0].sent + writers[1].sent,
+            lake.RECOMMENDATIONS: 2,
+        }
+        beginnings = log_beginnings(settings.kafka, settings.namespace, PERSONAL)
+        assert topics_left(ends, beginnings) == [
+            "feature-updates.v1",
+            "interactions.v1",
+            "people.v1",
+            "recommendations.v1",
+        ]
+        assert topics_left(ends, ends) == []
         for table in SCHEMAS:
             run.lake.vacuum(table, 0)
+        vacuumed = receipt(run.lake, "e1", now_ms())
+        assert vacuumed is not None and vacuumed[0].files_left == 0
+        assert receipt(run.lake, "e2", now_ms()) is None
         assert run.store.visitor(USER) is run.store.visitor(DEVICE) is None
         kept = run.lake.read(lake.INTERACTIONS, columns=["user_id"])["user_id"].to_pylist()
         assert kept == [STRANGER] * writers[2].sent, "the stranger's events are all there"

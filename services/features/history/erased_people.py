@@ -1,6 +1,6 @@
 """People whose erasure waits in the lake's catalogue: who they are, and what of them is too old."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +49,19 @@ class ErasedPerson:
 def is_request(record: CatalogRecord) -> bool:
     """Whether the record asks for an erasure, and so waits in the lake until that is done."""
     return record.deleted and bool(record.cut)
+
+
+def is_due(request: StreamCatalogRecord, committed: Mapping[str, int]) -> bool:
+    """Whether both stores hold everything from before the cut, and the request itself.
+
+    A topic that was made anew since has nothing left from before the cut.
+    """
+    topics = {split_source(source)[0] for source in committed}
+    ends = [(request.source, request.offset + 1)]
+    ends += [entry for sources in request.record.cut.values() for entry in sources.items()]
+    return all(
+        committed.get(source, 0) >= end for source, end in ends if split_source(source)[0] in topics
+    )
 
 
 def erased_people(entries: Iterable[StreamCatalogRecord]) -> list[ErasedPerson]:

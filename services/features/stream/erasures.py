@@ -7,11 +7,13 @@ committed offsets tell. Then nothing older can come any more.
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
+import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -20,6 +22,7 @@ from services.features.history.erased_people import (
     delete_rows,
     entries_around,
     erased_people,
+    is_due,
     is_request,
     names_of,
     stream_entry,
@@ -28,16 +31,24 @@ from services.features.history.rows import FOLDED_COLUMNS, stream_interactions
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.chassis.logging import get_logger
 from slipstream.contracts.positions import (
+    Cut,
     Position,
     StreamCatalogRecord,
     StreamInteraction,
     split_source,
 )
-from slipstream.contracts.times import DAY_MS
+from slipstream.contracts.times import DAY_MS, now_ms
 from slipstream.features import history
 from slipstream.features.visitor import VisitorState
 from slipstream.stores.erasing import LastOffset
-from slipstream.stores.lake import CATALOG, INTERACTIONS, Lake, LakeUnavailableError
+from slipstream.stores.lake import (
+    CATALOG,
+    ERASURES,
+    INTERACTIONS,
+    SCHEMAS,
+    Lake,
+    LakeUnavailableError,
+)
 from slipstream.stores.lake_lease import LakeLease
 from slipstream.stores.online import OnlineStore, StoreUnavailableError
 
@@ -66,7 +77,7 @@ class LakeErasures:
         store: OnlineStore,
         lease: LakeLease,
         committed: Callable[[], Mapping[str, int]],
-        report: Callable[[ErasurePass], None] = lambda _: None,
+        ends: Callable[[], Cut] = dict,
     ) -> None:
         """
         Args:
@@ -75,18 +86,21 @@ class LakeErasures:
             lease: The lease on erasing, and the hold of the lake's writers.
             committed: The offset that the group has committed, by source; raises
                 `BrokerUnavailableError`.
-            report: Tells what was deleted. When it raises, the pass is done again.
+            ends: The ends of the topics that may name a visitor; raises
+                `BrokerUnavailableError`.
         """
         self._lake, self._store, self._lease = lake, store, lease
-        self._committed, self._report = committed, report
+        self._committed, self._ends = committed, ends
         self._waiting: dict[Position, StreamCatalogRecord] = {}
         self._attempts: dict[Position, int] = {}
         self._seen: int | None = None
+        # Rows deleted since the last pass that ended.
+        self._rows = Counter[str]()
         self._strays_before: set[str] = set()
 
     @property
     def waiting(self) -> int:
-        """The number of erasures that wait, as of the last step."""
+        """The number of erasures that wait."""
         return len(self._waiting)
 
     def run(self, stop: threading.Event, every_s: float) -> None:
@@ -104,7 +118,7 @@ class LakeErasures:
         if not self._waiting or not self._lease.take():
             return done
         committed = self._committed()
-        due = {at for at, request in self._waiting.items() if _is_due(request, committed)}
+        due = {at for at, request in self._waiting.items() if is_due(request, committed)}
         if not due:
             return done
         began = time.monotonic()
@@ -113,20 +127,22 @@ class LakeErasures:
         for gone in due - {person.position for person in people}:
             del self._waiting[gone]  # Another replica was faster.
         try:
-            done.rows = delete_rows(self._lake, people, self._lease.hold)
+            self._rows.update(delete_rows(self._lake, people, self._lease.hold))
+            done.rows = dict(self._rows)
             done.people = self._restored(people, entries, committed)
             if done.people:
-                self._report(done)
+                self._lake.append(ERASURES, self._receipts(done), {})
                 done.rows[CATALOG] = self._delete_entries(done.people, entries)
         finally:
             self._lease.release()
+        if done.people:
+            self._rows.clear()
         for person in done.people:
             del self._waiting[person.position]
             self._attempts.pop(person.position, None)
         log.info(
             "users were erased from the lake",
             erasures=len(done.people),
-            wait=len(self._waiting),
             rows=done.rows,
             seconds=round(time.monotonic() - began, 3),
         )
@@ -148,6 +164,19 @@ class LakeErasures:
                 request = stream_entry(row)
                 self._waiting[Position(request.source, request.offset)] = request
         self._seen = version
+
+    def _receipts(self, done: ErasurePass) -> pa.Table:
+        """A row for each erasure of a pass. One that is done again has several: the last counts."""
+        fields = {
+            "erased_at": now_ms(),
+            "rows": orjson.dumps(done.rows).decode(),
+            "version": self._lake.version(INTERACTIONS),
+            "ends": orjson.dumps(self._ends()).decode(),
+        }
+        return pa.Table.from_pylist(
+            [{"erasure_id": each.request.record.erasure_id, **fields} for each in done.people],
+            SCHEMAS[ERASURES],
+        )
 
     def _delete_entries(
         self, people: Sequence[ErasedPerson], entries: Sequence[StreamCatalogRecord]
@@ -261,16 +290,3 @@ class LakeErasures:
         if theirs:
             state = history.visitor_state(members[-1], history.in_order_of_arrival(theirs))
         return bool(self._store.erasures.restore(members, state, covered))
-
-
-def _is_due(request: StreamCatalogRecord, committed: Mapping[str, int]) -> bool:
-    """Whether both stores hold everything from before the cut, and the request itself.
-
-    A topic that was made anew since has nothing left from before the cut.
-    """
-    topics = {split_source(source)[0] for source in committed}
-    ends = [(request.source, request.offset + 1)]
-    ends += [entry for sources in request.record.cut.values() for entry in sources.items()]
-    return all(
-        committed.get(source, 0) >= end for source, end in ends if split_source(source)[0] in topics
-    )
