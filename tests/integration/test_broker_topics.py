@@ -7,7 +7,6 @@ import pytest
 from kafka import KafkaAdminClient
 from kafka.admin import NewTopic
 
-from slipstream.broker.assignment import RebalanceListener
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.kafka import connection
 from slipstream.broker.producer import OutgoingRecord, Producer
@@ -101,22 +100,19 @@ def test_a_session_timeout_that_the_broker_refuses_is_said_in_one_sentence(
 # that nobody finds there.
 @pytest.mark.servers("real")
 async def test_one_topic_made_anew_under_load_on_another_loses_nothing_of_either(
-    broker: KafkaSettings, namespace: str
+    broker: KafkaSettings, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await asyncio.to_thread(ensure_topics, broker, namespace, [INTERACTIONS])
-    # A consumer has one namespace, so the topics of two are given to it by hand.
+    # A consumer has one namespace; this one reads the topics of two.
     catalog = f"{namespace}-other"
     await asyncio.to_thread(ensure_topics, broker, catalog, [CATALOG])
     producer = await asyncio.to_thread(Producer, broker, namespace)
     entries = await asyncio.to_thread(Producer, broker, catalog)
-    consumer = await asyncio.to_thread(Consumer, broker, namespace, [INTERACTIONS], "g")
-    consumer._by_name[physical(catalog, CATALOG)] = CATALOG
-    consumer._physical[CATALOG.name] = physical(catalog, CATALOG)
-    consumer._client.subscribe(
-        list(consumer._by_name),
-        listener=RebalanceListener(consumer._assigned, consumer._revoked),
+    monkeypatch.setattr(
+        "slipstream.broker.consumer.physical",
+        lambda own, topic: physical(catalog if topic is CATALOG else own, topic),
     )
-
+    consumer = await asyncio.to_thread(Consumer, broker, namespace, [INTERACTIONS, CATALOG], "g")
     watch = ConsumerWatch(Metrics("test"))
     watch.begin(consumer)
     seen: dict[str, set[str]] = {INTERACTIONS.name: set(), CATALOG.name: set()}
@@ -140,6 +136,7 @@ async def test_one_topic_made_anew_under_load_on_another_loses_nothing_of_either
     async def until(topic: str, wanted: set[str], limit_s: float = 60.0) -> None:
         deadline = time.monotonic() + limit_s
         while not wanted <= seen[topic]:
+            assert not reading.done(), reading.exception()
             assert time.monotonic() < deadline, f"lost: {sorted(wanted - seen[topic])[:5]}"
             await asyncio.sleep(0.05)
 
