@@ -12,10 +12,14 @@ from services.monitoring.access.repository import AccessKeyBook
 from services.training.mlflow_connection import MlflowConnection
 from services.training.settings import TrainingSettings
 from slipstream.broker.kafka import BrokerUnavailableError
+from slipstream.contracts.events import AccessKey, CatalogRecord
+from slipstream.contracts.times import DAY_MS, now_ms
+from slipstream.contracts.topics import ACCESS_KEYS, PEOPLE
 from slipstream.stores import metadata, sql_rows
 from slipstream.stores.lake_reader import LakeReader
 from slipstream.stores.lease import Lease, LeaseHeldError
 from slipstream.stores.migrations import migrate
+from slipstream.stores.tables import CATALOG
 from slipstream_cli.backups.erased import erased_visitors
 from slipstream_cli.backups.manifest import BackupError, BackupManifest
 from slipstream_cli.backups.places import (
@@ -26,7 +30,7 @@ from slipstream_cli.backups.places import (
     databases_of,
     mlflow_uri,
 )
-from slipstream_cli.backups.published_keys import published_keys
+from slipstream_cli.backups.topic_records import records_of
 
 Progress = Callable[[str], None]
 
@@ -55,6 +59,7 @@ def restore(
     folder: Path,
     manifest: BackupManifest,
     overwrite: bool,
+    without_broker: bool,
     progress: Progress,
 ) -> RestoreReport:
     """Put a backup's rows and bundles in place of those that are there.
@@ -67,6 +72,7 @@ def restore(
         folder: The backup, verified.
         manifest: Its manifest.
         overwrite: Replace what is there. Otherwise every database and the models must be empty.
+        without_broker: Go on where the broker does not know of all erasures since the backup.
         progress: Gets each step.
 
     Raises:
@@ -75,13 +81,11 @@ def restore(
     """
     if manifest.namespace != settings.namespace:
         raise BackupError(f"the backup is of namespace {manifest.namespace}")
-    progress("access keys on the topic")
-    try:
-        keys = published_keys(settings.kafka, settings.namespace)
-    except BrokerUnavailableError:
-        keys = None
+    progress("access keys and erasures on topics")
+    keys, people = _topics(settings, manifest, without_broker)
     progress("erasures in the lake")
-    erased = erased_visitors(LakeReader(settings.lake, settings.namespace))
+    version = next((it.version for it in manifest.lake if it.table == CATALOG), None)
+    erased = erased_visitors(people, LakeReader(settings.lake, settings.namespace), version)
     databases = databases_of(settings)
     if {copy.folder for copy in manifest.databases} != databases.keys():
         raise BackupError(
@@ -121,6 +125,29 @@ def restore(
                 ) from error
         known_better = None if keys is None else AccessKeyBook(engine).take_in(keys)
     return RestoreReport(manifest.rows, bundles, len(erased), deleted, known_better)
+
+
+def _topics(
+    settings: TrainingSettings, manifest: BackupManifest, without_broker: bool
+) -> tuple[list[AccessKey] | None, list[CatalogRecord]]:
+    """The newest access keys, None where the broker is away, and the records of people."""
+    kept_ms = PEOPLE.retention_ms or 0
+    try:
+        newest = {
+            key.digest: key for key in records_of(settings.kafka, settings.namespace, ACCESS_KEYS)
+        }
+        people = records_of(settings.kafka, settings.namespace, PEOPLE)
+        if now_ms() - manifest.taken_at < kept_ms or without_broker:
+            return list(newest.values()), people
+        reason = f"{PEOPLE.name} keeps erasures for {kept_ms // DAY_MS} days: the backup is older"
+    except BrokerUnavailableError as error:
+        if without_broker:
+            return None, []
+        reason = str(error)
+    raise BackupError(
+        f"{reason}. The erasures since the backup can't all be known; --without-broker restores"
+        " all the same, and visitors that were erased may be back"
+    )
 
 
 def live_wins(table: str) -> bool:

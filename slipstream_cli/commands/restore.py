@@ -21,20 +21,31 @@ if TYPE_CHECKING:
 @click.option(
     "--check", is_flag=True, help="Only check the backup's files and the lake; change nothing."
 )
+@click.option(
+    "--without-broker",
+    is_flag=True,
+    help="Restore where the broker can't tell all erasures since the backup."
+    " Default: refuse, since erased visitors could come back.",
+)
 @data_dir_option(
     "Data folder of the stack that is restored, where the environment names no other places."
 )
 @json_out
 def restore(
-    folder: Path, overwrite: bool, check: bool, data_dir: Path, json_path: Path | None
+    folder: Path,
+    overwrite: bool,
+    check: bool,
+    without_broker: bool,
+    data_dir: Path,
+    json_path: Path | None,
 ) -> None:
     """Restore the backup in FOLDER into the database and the folder of models.
 
     Stop training and monitoring first: a restore takes their leases, and refuses while they run.
-    Each database changes in one transaction. Visitors whose erasure the lake knows of are deleted
-    again in it, also where they asked after the backup. Access keys, audit records and erasure
-    receipts that are there stay, and what access-keys.v1 knows of keys is taken in, so that no
-    revoked key counts again.
+    Each database changes in one transaction. Visitors whose erasure people.v1 or the lake knows of
+    are deleted again in it, also where they asked after the backup; so the broker must answer.
+    Access keys, audit records and erasure receipts that are there stay, and what access-keys.v1
+    knows of keys is taken in, so that no revoked key counts again.
 
     The lake stays as it is, and is checked: can the versions of the backup still be read? Redis is
     rebuilt from the lake afterwards, by `slipstream backfill`.
@@ -59,7 +70,7 @@ def restore(
         manifest = verified(folder, lambda name: terminal.progress(f"checksum of {name}"))
         lake = lake_standings(settings.lake, manifest)
         if not check:
-            report = run(settings, folder, manifest, overwrite, terminal.progress)
+            report = run(settings, folder, manifest, overwrite, without_broker, terminal.progress)
     except (BackupError, DependencyUnavailableError) as error:
         raise click.ClickException(str(error)) from error
     finally:

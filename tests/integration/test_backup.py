@@ -13,7 +13,8 @@ from services.monitoring.alert_repository import alerts
 from services.training.records import Audit
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.chassis.settings import LakeSettings
-from slipstream.contracts.events import AccessKey, ModelEvent, ModelEventType
+from slipstream.contracts.events import AccessKey, CatalogRecord, ModelEvent, ModelEventType
+from slipstream.contracts.topics import PEOPLE
 from slipstream.stores.lake import CATALOG, INTERACTIONS, Lake
 from slipstream.stores.lease import Lease
 from slipstream_cli.backups import restore as restoring
@@ -36,13 +37,30 @@ def lake(lake_settings: LakeSettings) -> Lake:
 
 
 @pytest.fixture(autouse=True)
-def no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody waits for a broker that is not there; `test_drill` has one."""
+def people(monkeypatch: pytest.MonkeyPatch) -> list[CatalogRecord]:
+    """The records of `people.v1`, by a broker without keys; `test_drill` has a real one."""
+    records: list[CatalogRecord] = []
+    monkeypatch.setattr(
+        restoring, "records_of", lambda _kafka, _namespace, topic: records * (topic is PEOPLE)
+    )
+    return records
 
-    def away(*_: object) -> list[AccessKey]:
-        raise BrokerUnavailableError("away")
 
-    monkeypatch.setattr(restoring, "published_keys", away)
+def test_a_restore_without_a_broker_must_be_asked_for(
+    place: Place, lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop, backup = place("shop").migrated(), tmp_path / "backup"
+
+    def away(*_: object) -> list[CatalogRecord]:
+        raise BrokerUnavailableError("no broker answers")
+
+    monkeypatch.setattr(restoring, "records_of", away)
+    assert shop.run("backup", str(backup)).exit_code == 0
+    refused = shop.run("restore", str(backup))
+    assert refused.exit_code == 1 and "no broker answers" in refused.output
+    restored = shop.run("restore", str(backup), "--without-broker")
+    assert restored.exit_code == 0, restored.output
+    assert "the broker does not answer: revoke again" in restored.output
 
 
 def trained(shop: Shop) -> Instance:
@@ -56,7 +74,7 @@ def trained(shop: Shop) -> Instance:
 
 
 def test_a_backup_brings_back_what_was_lost_and_no_visitor_that_was_erased_since(
-    place: Place, lake: Lake, tmp_path: Path
+    place: Place, lake: Lake, people: list[CatalogRecord], tmp_path: Path
 ) -> None:
     shop, backup = place("shop").migrated(), tmp_path / "backup"
     training = trained(shop)
@@ -74,7 +92,8 @@ def test_a_backup_brings_back_what_was_lost_and_no_visitor_that_was_erased_since
 
     # Since the backup: cleo asked to be erased, and ada came again after she had.
     asked = {"deleted": True, "timestamp": 2_000}
-    lake.append(CATALOG, catalog_rows(("user", "cleo"), ("user", "ada"), **asked), {})
+    people.append(CatalogRecord(entity="user", entity_id="cleo", **asked))  # done in the lake
+    lake.append(CATALOG, catalog_rows(("user", "ada"), **asked), {})  # waits there
     other = place("other")  # where nothing is, in another folder
     shop_files = sorted(p.name for p in (shop.folder / "models/bundles/a").iterdir())
     shutil.rmtree(shop.folder / "models")
@@ -84,7 +103,6 @@ def test_a_backup_brings_back_what_was_lost_and_no_visitor_that_was_erased_since
     assert "lake interactions  version 1 can be read" in checked.output
     restored = other.run("restore", str(backup), "--json", str(tmp_path / "report.json"))
     assert restored.exit_code == 0, restored.output
-    assert "the broker does not answer: revoke again" in restored.output
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["restored"]["erased_rows"] == 3
     assert [it["readable"] for it in report["lake"]] == [True, True]
@@ -185,8 +203,8 @@ def test_versions_of_the_lake_that_are_gone_are_told(
 ) -> None:
     shop, backup = place("shop").migrated(), tmp_path / "backup"
     assert shop.run("backup", str(backup)).exit_code == 0
-    lake.erase(["u"])
-    lake.vacuum(INTERACTIONS, retention_h=0)
+    for file in (Path(lake._root) / INTERACTIONS).rglob("*.parquet"):
+        file.unlink()  # as VACUUM does
     checked = shop.run("restore", str(backup), "--check")
     assert checked.exit_code == 0
     assert "version 1 can't be read: 1 of its files are gone" in checked.output

@@ -1,0 +1,31 @@
+"""Records on compacted topics, which outlive the database."""
+
+import time
+from typing import Any, Final
+
+from slipstream.broker.consumer import Consumer
+from slipstream.broker.kafka import BrokerUnavailableError
+from slipstream.chassis.settings import KafkaSettings
+from slipstream.contracts.topics import Topic
+
+_PATIENCE_S: Final = 120.0
+
+
+def records_of(kafka: KafkaSettings, namespace: str, topic: Topic) -> list[Any]:
+    """All records of a topic, in the order of each partition.
+
+    Raises:
+        BrokerUnavailableError: The broker does not answer.
+    """
+    consumer = Consumer(kafka, namespace, [topic], group=None)
+    records: list[Any] = []
+    deadline = time.monotonic() + _PATIENCE_S
+    try:
+        ends = consumer.ends()
+        while not consumer.has_reached(ends):
+            if time.monotonic() > deadline:
+                raise BrokerUnavailableError(f"the broker does not send {topic.name}")
+            records += [message.record for message in consumer.poll(0.5).messages]
+    finally:
+        consumer.close()
+    return records
