@@ -139,6 +139,7 @@ def test_keys_are_published_again_when_the_topic_was_made_anew(
         becomes(old, key, 401)
 
 
+@pytest.mark.servers("real")
 def test_keys_outlive_a_restart_of_monitoring_and_may_come_by_their_digest(stack: Stack) -> None:
     body = {"name": "app", "scopes": ["events"], "digest": digest_of("from-the-old-hash")}
     with stack.monitoring() as monitoring:
