@@ -98,6 +98,9 @@ def opened(
     """
     settings = {
         "SLIPSTREAM_TRAINING__NEW_EVENTS": "0",
+        # Often enough that processes meet at it.
+        "SLIPSTREAM_FEATURES__LAKE_COMPACT_EVERY_S": "5",
+        "SLIPSTREAM_FEATURES__LAKE_SMALL_FILES": "4",
         **(FIRST_REPLICA if case.replicas else {}),
         **case.settings,
     }
