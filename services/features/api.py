@@ -40,6 +40,9 @@ router = APIRouter(tags=["features"])
 
 EntityId = Annotated[str, Path(min_length=1, max_length=256)]
 MOST_ROWS = 1_000
+# Lists of entities in a read, and columns in a push: far more than there are names.
+MOST_ENTITIES, MOST_COLUMNS = 32, 1_000
+EntityIds = Annotated[list[str | int], Field(min_length=1, max_length=MOST_ROWS)]
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class OnlineFeaturesRequest(BaseModel):
     read `utc_offset_minutes` from it.
     """
 
-    entities: dict[str, Annotated[list[str | int], Field(min_length=1, max_length=MOST_ROWS)]]
+    entities: Annotated[dict[str, EntityIds], Field(max_length=MOST_ENTITIES)]
     features: Annotated[list[str], Field(max_length=200)] = []
     feature_service: str | None = None
     full_feature_names: bool = False
@@ -102,7 +105,7 @@ class PushRequest(BaseModel):
     """
 
     push_source_name: str
-    df: dict[str, list[Any]]
+    df: Annotated[dict[str, list[Any]], Field(max_length=MOST_COLUMNS)]
     to: Literal["online", "offline", "online_and_offline"] = "online"
     allow_registry_cache: bool = True
     transform_on_write: bool = True

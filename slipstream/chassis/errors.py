@@ -124,6 +124,8 @@ def unexpected(error: Exception) -> Response:
     )
 
 
+# Faults of a request that its answer lists.
+MOST_FAULTS = 20
 _HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large", 401: "unauthorized"}
 
 
@@ -138,7 +140,7 @@ def install_error_handlers(app: FastAPI) -> None:
         assert isinstance(error, RequestValidationError)  # noqa: S101
         errors = [
             {"field": ".".join(map(str, e["loc"])), "reason": e["msg"], "code": e["type"]}
-            for e in error.errors()
+            for e in error.errors()[:MOST_FAULTS]
         ]
         detail = "; ".join(f"{e['field']}: {e['reason']}" for e in errors[:5])
         return problem(422, "invalid_request", "The request is not valid", detail, errors=errors)

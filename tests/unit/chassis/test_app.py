@@ -63,6 +63,11 @@ def an_app(
     async def body(body: Body) -> Body:
         return body
 
+    @router.post("/bodies")
+    @requires(Scope.OPERATE)
+    async def bodies(body: list[Body]) -> int:
+        return len(body)
+
     @router.post("/raw")
     @requires(Scope.OPERATE)
     async def raw(request: Request) -> int:
@@ -202,3 +207,9 @@ def test_api_token_is_asked_for_when_set_but_not_by_health() -> None:
         )
         assert client.get("/echo", headers={"Authorization": "Bearer s3cret"}).status_code == 200
         assert client.get("/health/live").status_code == 200
+
+
+def test_an_answer_lists_the_first_of_many_faults() -> None:
+    with TestClient(an_app()) as client:
+        answer = client.post("/bodies", json=[{}] * 1_000)
+    assert (answer.status_code, len(answer.json()["errors"])) == (422, 20)

@@ -72,3 +72,12 @@ def test_the_setting_limits_how_far_ahead_a_row_may_be(
     answer = push(client, user_id=["u"], event_type=["view"], timestamp=[now_ms() + 2 * HOUR_MS])
     assert (answer.status_code, answer.json()["errors"][0]["code"]) == (422, "timestamp_in_future")
     assert not producer.published
+
+
+def test_lists_of_entities_and_columns_are_bounded(client: TestClient, producer: Producer) -> None:
+    pushed = push(client, **{f"c{number}": [1] for number in range(api.MOST_COLUMNS + 1)})
+    entities = {f"e{number}": ["a"] for number in range(api.MOST_ENTITIES + 1)}
+    read = client.post("/get-online-features", json={"entities": entities, "features": ["a:b"]})
+    for answer in (pushed, read):
+        assert (answer.status_code, answer.json()["errors"][0]["code"]) == (422, "too_long")
+    assert not producer.published
