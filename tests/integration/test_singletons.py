@@ -2,16 +2,19 @@
 
 import os
 import signal
+import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import httpx
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import func, select
+from sqlalchemy.engine import make_url
 
 from services.monitoring.alert_repository import streaks_table
 from slipstream.broker.consumer import Consumer
@@ -20,7 +23,7 @@ from slipstream.contracts.topics import ALERTS
 from slipstream.stores.metadata import engine
 from slipstream_cli.local import postgresql
 from slipstream_cli.local.processes import Child
-from tests.integration.launched_services import Launch, answer, launch, lines, until
+from tests.integration.launched_services import PATIENCE_S, Launch, answer, launch, lines, until
 from tests.integration.test_lost_lease import Instance
 from tests.unit.training.challengers import bundle, result_of
 
@@ -69,6 +72,24 @@ def stands_by(child: Child) -> bool:
 
 def log_of(folder: Path) -> str:
     return "\n".join(path.read_text()[-2_000:] for path in folder.glob("*.log"))
+
+
+def stop_between_transactions(pid: int, database: DatabaseSettings) -> None:
+    """Stop a process. In a transaction it would lock SQLite's file, and nobody could act."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        os.kill(pid, signal.SIGSTOP)
+        path = make_url(database.url.get_secret_value()).database or ""
+        if not Path(path).is_file():  # PostgreSQL ends such a transaction
+            return
+        try:
+            with closing(sqlite3.connect(path, timeout=0.1, isolation_level=None)) as connection:
+                connection.execute("BEGIN IMMEDIATE")
+            return
+        except sqlite3.OperationalError:
+            assert time.monotonic() < deadline
+            os.kill(pid, signal.SIGCONT)
+            time.sleep(0.05)
 
 
 @pytest.mark.parametrize("service", READS)
@@ -125,7 +146,7 @@ def test_a_stopped_monitoring_alerts_nothing_twice_and_ends_when_it_goes_on(
     second = launch("monitoring", log="second", **shared)
     until(lambda: stands_by(second) and failing() > 0, lambda: log_of(tmp_path))
     assert first.process is not None
-    os.kill(first.process.pid, signal.SIGSTOP)
+    stop_between_transactions(first.process.pid, database)
     assert failing() < 30, "it was stopped too late for this test"
     until(lambda: is_ready(second), lambda: log_of(tmp_path))
     until(
@@ -172,7 +193,7 @@ def test_a_stopped_training_promotes_nothing_when_it_goes_on(
     second = launch("training", log="second", **shared)
     until(lambda: stands_by(second), lambda: log_of(tmp_path))
     assert first.process is not None
-    os.kill(first.process.pid, signal.SIGSTOP)
+    stop_between_transactions(first.process.pid, database)
     with ThreadPoolExecutor() as pool:
         late = pool.submit(_promote, first, "b")
         until(lambda: is_ready(second), lambda: log_of(tmp_path))
