@@ -251,12 +251,10 @@ def test_redis_killed_and_back(
         answer = client.get("/v1/recommendations/ada?n=5").json()
         assert (answer["answered_by"], len(answer["items"])) == ("trending", 5)
         assert "the online store does not answer" in answer["reason"]
+        # Verdicts are given again for a moment.
+        wait_until(lambda: client.get("/health/ready").json()["down"] == ["redis"])
         ready = client.get("/health/ready")
-        assert (ready.status_code, ready.json()["status"], ready.json()["down"]) == (
-            200,
-            "degraded",
-            ["redis"],
-        )
+        assert (ready.status_code, ready.json()["status"]) == (200, "degraded")
         server.start()
         wait_until(lambda: client.get("/v1/recommendations/ada").json()["answered_by"] == "model")
 

@@ -8,6 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from services.ingestion.app import create_app
+from services.ingestion.erasure_cuts import ErasureCuts
 from services.ingestion.intake import SLICE, Intake, IntakeHeaders
 from services.ingestion.publisher import OutcomePublisher
 from services.ingestion.verdicts import Rejection
@@ -21,8 +22,10 @@ HEADERS = IntakeHeaders(basic_auth(KEY)["Authorization"])
 def intake() -> Intake:
     settings = settings_with()
     state = create_app(settings).state
-    publisher = OutcomePublisher(Acknowledging(), CollectorRegistry())
-    return Intake(settings.ingestion, state.keys, publisher, state.rules)
+    producer = Acknowledging()
+    publisher = OutcomePublisher(producer, CollectorRegistry())
+    cuts = ErasureCuts(producer.ends)
+    return Intake(settings.ingestion, state.verifier, publisher, state.rules, cuts)
 
 
 @pytest.mark.parametrize(

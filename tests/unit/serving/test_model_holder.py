@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 from services.serving.metrics import ServingMetrics
 from services.serving.model_holder import Model, ModelHolder
 from slipstream.broker.batch import Batch, MalformedMessage, Message
+from slipstream.broker.faults import LogFault
 from slipstream.broker.standing import Standing
 from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.client import Peer
@@ -43,6 +44,9 @@ class Heard:
         self.read.set()
         threading.Event().wait(0.01)
         return Batch()
+
+    def faults(self) -> list[LogFault]:
+        return []
 
     def commit(self, next_offsets: object) -> bool:
         return True
@@ -277,9 +281,8 @@ def test_an_event_has_the_champion_fetched_for_its_request_and_bad_records_are_c
         target=holder.follow_events, args=(heard, stop, ConsumerWatch(metrics))
     )
     try:
-        while (
-            not holder.problem
-        ):  # the first look found no champion, and the next is ten minutes away
+        # The first look found no champion, and the next is ten minutes away.
+        while not holder.problem:
             assert not stop.wait(0.01)
         training.publish(bundle, "1")
         events.start()
