@@ -5,14 +5,19 @@ position that the log does not have any more. All of it relies on kafka-python 3
 does.
 """
 
+import contextlib
 import time
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
 from kafka.errors import KafkaError, KafkaTimeoutError
 
 from slipstream.broker.client import id_text
 from slipstream.broker.poll_bytes import bounded
+
+# Longest wait for a join's end before a consumer leaves. The embedded broker holds a join for half
+# a session, which is 2 s under `slipstream up`.
+_JOIN_END_MS: Final = 3_000
 
 
 class Membership(NamedTuple):
@@ -104,6 +109,17 @@ class ConsumerClient(KafkaConsumer):  # type: ignore[misc]
         """
         moved, self._moved = self._moved, {}
         return moved
+
+    def close(self, autocommit: bool = True, timeout_ms: float | None = None) -> None:
+        """Leave the group, once a join that is under way has ended, or after `_JOIN_END_MS`.
+
+        The embedded broker lets nobody into a group whose member left it amid a join.
+        """
+        join = self._coordinator._join_task
+        if join is not None and not join.is_done:
+            with contextlib.suppress(KafkaError):
+                self._net.run(self._manager.wait_for, join, _JOIN_END_MS)
+        super().close(autocommit=autocommit, timeout_ms=timeout_ms)
 
     @property
     def membership(self) -> Membership:

@@ -87,8 +87,8 @@ class ConsumerWatch:
 
         Raises:
             ConsumerStalledError: The consumer has not read for `patience_s`.
-            BrokerUnavailableError: Several questions in a row had no answer. The broker is away, or
-                the client does not find where to begin.
+            BrokerUnavailableError: Several questions in a row had no answer, though the consumer is
+                in its group. The broker is away, or the client does not find where to begin.
         """
         now = self._turned = self._clock()
         if now < self._due or self._consumer is None:
@@ -109,7 +109,10 @@ class ConsumerWatch:
                 self.metrics.unread_deleted.labels(topic)
                 self.metrics.log_truncations.labels(topic)
         self._note(self._look(self._consumer, standing, now), now)
-        self._unanswered = 0 if lag is not None else self._unanswered + 1
+        # Answers wait behind that to a join, on the same connection. A consumer that leaves for
+        # that makes the rebalance only longer.
+        answered = lag is not None or self._outside(self._consumer)
+        self._unanswered = 0 if answered else self._unanswered + 1
         if self._unanswered >= _UNANSWERED_LIMIT:
             raise BrokerUnavailableError("the broker does not say where reading begins")
 
@@ -136,7 +139,7 @@ class ConsumerWatch:
 
     def _look(self, consumer: Consumer, standing: Standing | None, now: float) -> Symptom | None:
         membership = consumer.membership
-        if membership is not None and not membership.joined:
+        if self._outside(consumer):
             return Symptom("outside", f"the consumer is not in its group {consumer.group}")
         if membership is not None and membership.silent_s > self._patience_s:
             return Symptom(
@@ -165,6 +168,10 @@ class ConsumerWatch:
                 f"the consumer gets no records, and its topics have grown by {end - mark.end:,}",
             )
         return None
+
+    @staticmethod
+    def _outside(consumer: Consumer) -> bool:
+        return consumer.membership is not None and not consumer.membership.joined
 
     def _spare(self, consumer: Consumer, now: float) -> bool:
         """Whether the consumer rightly has no partition, as the broker said lately."""

@@ -78,3 +78,33 @@ def test_a_group_that_does_not_exist_has_no_members(broker: KafkaSettings, names
     description = describe_group(broker, f"{namespace}.nobody")
     assert description.members == 0
     assert not description.is_full([(physical(namespace, INTERACTIONS), 0)])
+
+
+async def test_a_member_that_leaves_amid_a_join_locks_nobody_out(
+    broker: KafkaSettings, namespace: str
+) -> None:
+    await asyncio.to_thread(ensure_topics, broker, namespace, [INTERACTIONS])
+
+    def join_after_one_that_left() -> None:
+        first, second = (Consumer(broker, namespace, [INTERACTIONS], "g") for _ in range(2))
+        with polled([first, second]):
+            wait_until_joined(first, second)
+        second.close()
+        deadline = time.monotonic() + 30
+        while first.membership.joined:
+            assert time.monotonic() < deadline, "no rebalance began"
+            first.poll(0.02)
+        first.close()
+        third = Consumer(broker, namespace, [INTERACTIONS], "g")
+        with polled([third]):
+            wait_until_joined(third)
+        third.close()
+
+    await asyncio.to_thread(join_after_one_that_left)
+
+
+def wait_until_joined(*consumers: Consumer, limit_s: float = 30.0) -> None:
+    deadline = time.monotonic() + limit_s
+    while not all(consumer.membership.joined for consumer in consumers):
+        assert time.monotonic() < deadline, [consumer.membership for consumer in consumers]
+        time.sleep(0.02)

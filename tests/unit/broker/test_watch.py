@@ -59,6 +59,16 @@ def test_a_reader_that_never_learns_where_to_begin_is_given_up(scene: Scene) -> 
         scene.look()
 
 
+def test_a_member_that_has_no_answer_during_a_rebalance_is_not_given_up(scene: Scene) -> None:
+    scene.consumer.answers = False
+    scene.consumer.membership = Membership(joined=False, silent_s=0.0)
+    scene.look(3)
+    scene.consumer.membership = Membership(joined=True, silent_s=0.0)
+    scene.look()
+    scene.consumer.answers = True
+    scene.look()
+
+
 async def test_a_consumer_that_reads_is_well_however_far_it_is_behind(scene: Scene) -> None:
     for _ in range(20):
         scene.consumer.position += 10
