@@ -9,7 +9,7 @@ STEP: Final = 32
 # Bytes of a record besides its value: its key, its headers, its objects.
 _OVERHEAD: Final = 200
 
-# Appends records of a partition's fetch to those of the poll, at most so many; returns how many.
+# Appends records of a partition's fetch to those of the poll, up to a number; returns how many.
 Append = Callable[[dict[Any, list[Any]], Any, int, bool], int]
 
 

@@ -112,7 +112,7 @@ def topic_ids(settings: KafkaSettings, names: Sequence[str]) -> dict[str, str]:
 
 
 def _configuration(topic: Topic, replicas: int) -> Mapping[str, str]:
-    """The settings of a topic with so many replicas.
+    """The settings of a topic with this number of replicas.
 
     With three or more, what is acknowledged is on two of them, so that losing any one loses
     nothing. A replica that lacks acknowledged records never leads.

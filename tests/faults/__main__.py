@@ -63,7 +63,7 @@ KILLS = {"services": 10, "redis": 3, "postgresql": 3, BROKER: 3}
     type=click.Choice([*TROUBLES]),
     help="What befalls the stack, with replicas and on real servers, instead of the kills.",
 )
-@click.option("--strikes", type=click.IntRange(1), help="Only so many strikes of the trouble.")
+@click.option("--strikes", type=click.IntRange(1), help="Strikes of the trouble (all).")
 @click.option("--beside", default="", help="The other commit that runs, for --trouble versions.")
 @click.option("--rate", type=float, default=300.0, show_default=True, help="Events a second.")
 @click.option("--seed", type=int, default=1, show_default=True)

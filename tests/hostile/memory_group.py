@@ -9,7 +9,7 @@ _V1, _V2 = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
 
 
 class MemoryGroup:
-    """A group in which a process and its children have so many bytes; beyond, the kernel kills."""
+    """A group whose processes have `limit` bytes together; beyond, the kernel kills."""
 
     def __init__(self, name: str, limit: int) -> None:
         self.limit = limit

@@ -82,7 +82,7 @@ class Cluster:
         until(reached, lambda: f"{name}: {self.partition(name)}")
 
     def wait_until_led(self, name: str, in_sync: int = 2, without: Set[int] = frozenset()) -> None:
-        """Wait until every partition has a leader, which is none of `without`, and so many replicas
+        """Wait until every partition has a leader that is none of `without`, and `in_sync` replicas
         in sync.
         """
 

@@ -52,7 +52,7 @@ class RunningMaterializer:
         until(lambda: self.materializer.progress().caught_up, timeout_s)
 
     def erase(self, people: int) -> None:
-        """Run passes of the job until so many erasures are done."""
+        """Run passes of the job until this number of erasures is done."""
         done = 0
 
         def erased() -> bool:

@@ -34,7 +34,7 @@ def reader_of(cluster: Cluster, namespace: str) -> Consumer:
 
 
 def read(consumer: Consumer, number: int) -> set[str]:
-    """Read and commit so many records; returns their ids."""
+    """Read and commit a number of records; returns their ids."""
     batches = read_until(consumer, lambda batches: count(batches) >= number, LIMIT_S)
     for batch in batches:
         assert consumer.commit(batch.next_offsets)
