@@ -75,12 +75,13 @@ async def test_every_reader_finds_partitions_that_are_added(
     producer = await asyncio.to_thread(Producer, settings, namespace)
     await producer.publish(outgoing(range(100, 1_000), users=300))
     late = await asyncio.to_thread(Consumer, settings, namespace, [INTERACTIONS], None)
-    for reader, expected in zip((*readers, late), (900, 900, 1_000), strict=True):
+    expected = {f"e{n}" for n in range(100, 1_000)}
+    for reader in (*readers, late):
+        # A rebalance has records read again that were not committed, so their number says nothing.
         batches = await asyncio.to_thread(
-            read_until, reader, lambda b, n=expected: count(b) >= n, LIMIT_S
+            read_until, reader, lambda read: ids(read) >= expected, LIMIT_S
         )
         messages = [message for batch in batches for message in batch.messages]
-        assert ids(batches) >= {f"e{n}" for n in range(100, 1_000)}
         assert max(message.source.partition for message in messages) >= INTERACTIONS.partitions
         assert len(reader.standing().partitions) == 30
         reader.close()
