@@ -76,6 +76,12 @@ class Identities:
         """The user of each linked visitor."""
         return {visitor_id: self.resolve(visitor_id) for visitor_id in self._to}
 
+    def ids_of(self, visitor_id: str) -> frozenset[str]:
+        """All ids of the user that the visitor is, the visitor's own among them."""
+        end = self.resolve(visitor_id)
+        linked = (name for name, user in self.merged().items() if user == end)
+        return frozenset({visitor_id, end, *linked})
+
 
 def taken_in(state: VisitorState | None, visitor_id: str, other: VisitorState) -> VisitorState:
     """The state with the history of `visitor_id` in it, as if one visitor had done all of it.

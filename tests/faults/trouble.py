@@ -2,6 +2,7 @@
 
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -15,7 +16,7 @@ from tests.faults.replicas import Launch
 APART_S = 5.0
 
 
-class Trouble:
+class Trouble(ABC):
     """A kind of fault, which strikes a bed several times. A subclass says what that is.
 
     `strikes` names each of them, in their order. `beside` is the commit of another version, for
@@ -45,9 +46,9 @@ class Trouble:
         """
         return {}
 
+    @abstractmethod
     def strike(self, name: str, bed: Bed, client: Client) -> None:
         """Do it, and mend it again. Services may still be about to recover then."""
-        raise NotImplementedError
 
 
 class Strikes(threading.Thread):

@@ -80,10 +80,7 @@ def erased_people(entries: Iterable[StreamCatalogRecord]) -> list[ErasedPerson]:
             for link in links
             if _is_before(request, link) and not any(person.takes(link) for person in earlier)
         )
-        user_id = request.record.entity_id
-        end = identities.resolve(user_id)
-        members = {name for name, user in identities.merged().items() if user == end}
-        people.append(ErasedPerson(request, frozenset({user_id, end, *members})))
+        people.append(ErasedPerson(request, identities.ids_of(request.record.entity_id)))
     return people
 
 

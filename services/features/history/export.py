@@ -30,9 +30,7 @@ def exported(lake: Lake, user_id: str, state: VisitorState | None) -> Iterator[b
     """
     entries = entries_around(lake, {user_id})
     identities = Identities(as_link(each) for each in entries if each.record.entity == "identity")
-    user = identities.resolve(user_id)
-    members = {name for name, end in identities.merged().items() if end == user}
-    names = sorted({user_id, user, *members})
+    names = sorted(identities.ids_of(user_id))
     yield _line(
         {
             "kind": "visitor",
