@@ -111,7 +111,7 @@ class ConsumerClient(KafkaConsumer):  # type: ignore[misc]
         return moved
 
     def close(self, autocommit: bool = True, timeout_ms: float | None = None) -> None:
-        """Leave the group, once a join that is under way has ended, or after `_JOIN_END_MS`.
+        """Leave the group once a join that is under way has ended, after 3 s at most.
 
         The embedded broker lets nobody into a group whose member left it amid a join.
         """
