@@ -79,7 +79,7 @@ class Project:
 
     def post(self, service: str, path: str, body: Any) -> Any:
         """The JSON body of a POST that succeeds; to ingestion, with the write key."""
-        auth = httpx.BasicAuth(WRITE_KEY, "") if service == "ingestion" else None
+        auth = httpx.BasicAuth(WRITE_KEY, "") if service == "ingestion" else httpx.Auth()
         return self.clients[service].post(path, json=body, auth=auth).raise_for_status().json()
 
     def build(self) -> None:

@@ -46,7 +46,7 @@ class Stack:
 
     def post(self, service: str, path: str, body: Any) -> Any:
         """The JSON body of a POST that succeeds; to ingestion, with the write key."""
-        auth = httpx.BasicAuth(self.write_key, "") if service == "ingestion" else None
+        auth = httpx.BasicAuth(self.write_key, "") if service == "ingestion" else httpx.Auth()
         return self.clients[service].post(path, json=body, auth=auth).raise_for_status().json()
 
     @property

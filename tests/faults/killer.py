@@ -91,7 +91,7 @@ class Killer(threading.Thread):
             self._hold_or_free(running, now)
             for one in due:
                 name = self._victim(one.name)
-                if name in running and name not in self._dead:
+                if name is not None and name in running and name not in self._dead:
                     self._kill(name, running[name], one.pause_s)
                     self._left.remove(one)
             time.sleep(0.02)

@@ -17,7 +17,7 @@ from tests.faults.client import Client
 from tests.faults.killer import Killer
 from tests.faults.reckoning import reckon
 from tests.faults.result import Result
-from tests.faults.trouble import Strikes, Trouble
+from tests.faults.trouble import NoTrouble, Strikes, Trouble
 from tests.faults.troubles import TROUBLES
 from tests.servers import Servers
 from tests.topics import leaders
@@ -29,7 +29,7 @@ def run(case: Case, directory: Path, servers: Servers) -> Result:
     """Start a stack on `directory` and on servers of its own, do it, and compare. All is stopped
     when this returns.
     """
-    trouble = TROUBLES[case.trouble](case.beside) if case.trouble else Trouble()
+    trouble = TROUBLES[case.trouble](case.beside) if case.trouble else NoTrouble()
     with ExitStack() as prepared:
         settings = trouble.prepare(directory, prepared)
         case = replace(case, settings={**case.settings, **settings})

@@ -51,6 +51,13 @@ class Trouble(ABC):
         """Do it, and mend it again. Services may still be about to recover then."""
 
 
+class NoTrouble(Trouble):
+    """The trouble of a bed that nothing befalls but SIGKILL."""
+
+    def strike(self, name: str, bed: Bed, client: Client) -> None:
+        raise AssertionError(f"there is no {name!r} to bring about")
+
+
 class Strikes(threading.Thread):
     """Brings some strikes of a trouble about in turn, `APART_S` seconds apart, under load.
 

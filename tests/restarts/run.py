@@ -188,7 +188,7 @@ def _bed(servers: Servers, directory: Path, case: Case) -> Iterator[tuple[_Bed, 
 
         def publish(reader: Reader, name: str) -> None:
             topic, key, record, request_id = reader.record(name)
-            assert not isinstance(record, bytes)
+            assert record is not None and not isinstance(record, bytes)
             producer.send(topic, key, record, request_id)
 
         yield _Bed(children, followed, publish, kafka.session_timeout_ms / 1000), proxy

@@ -15,7 +15,7 @@ FROZEN_S = 15.0
 class Frozen(Trouble):
     """SIGSTOP, as when a virtual machine is moved: who goes on has missed the time between."""
 
-    strikes = (
+    strikes: tuple[str, ...] = (
         "features 2",
         "ingestion",
         "features",
