@@ -7,24 +7,30 @@ filtering are `slipstream.recommender.stages`, the code that offline evaluation 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 from services.serving.answers import Item, Step
 from services.serving.catalog import Catalog
 from services.serving.metrics import ServingMetrics
 from services.serving.model_holder import Model
 from services.serving.trending import Trending, TrendingItem
-from slipstream.chassis.logging import get_logger
 from slipstream.features.visitor import SequenceEvent
 from slipstream.recommender import stages
 from slipstream.recommender.bundle import Bundle
+from slipstream.recommender.sound import UnsoundError, answer_without_failed_parts
 from slipstream.stores.online import StoreUnavailableError
-
-log = get_logger(__name__)
 
 # The number of latest items of a history whose neighbours the similar step looks up.
 _SEEDS = 5
 # Length of the model's popularity list, which stands in for trending items.
 _POPULAR = 250
+# Why a step that failed has no items.
+_FAILED = {
+    Step.MODEL: "the model failed",
+    Step.SIMILAR: "the look-up of similar items failed",
+    Step.TRENDING: "the trending list failed",
+}
 
 ReadTrending = Callable[[int], Awaitable[Sequence[TrendingItem]]]
 
@@ -45,7 +51,12 @@ class StepRequest:
     repeats: bool | None
 
 
-StepResult = tuple[list[Item], str]
+class StepResult(NamedTuple):
+    """The items of a step, why it has none or lacks some, and the model version that gave them."""
+
+    items: list[Item]
+    reason: str = ""
+    version: str | None = None
 
 
 class FallbackChain:
@@ -71,6 +82,7 @@ class FallbackChain:
         self._catalog, self._measured = catalog, measured
         self._read_store, self._timeout_s = read_trending, timeout_s
         self._trending = Trending(self._read_trending, refresh_s)
+        self._popular: WeakKeyDictionary[Model, Sequence[TrendingItem]] = WeakKeyDictionary()
         self._steps: dict[Step, Callable[[StepRequest], Awaitable[StepResult]]] = {
             Step.MODEL: self._from_model,
             Step.SIMILAR: self._from_similar,
@@ -79,7 +91,35 @@ class FallbackChain:
 
     async def run(self, step: Step, request: StepRequest) -> StepResult:
         """The items of one step, and the reason where it has none."""
-        return await self._steps[step](request)
+        try:
+            return await self._steps[step](request)
+        except Exception as error:  # whatever the fault, visitors still get a slate
+            self._measured.failed(step, error)
+            return StepResult([], _FAILED[step])
+
+    async def rank(self, request: StepRequest, item_ids: Sequence[str]) -> tuple[Step, StepResult]:
+        """Those of the given items that a step knows, best first, and the step.
+
+        The model orders them for a history that it knows, else demand does.
+        """
+        model, history = request.model, request.history
+        reason = why_not_model(model, history, request.no_history)
+        if not reason and model is not None:
+            try:
+                with self._measured.stage(Step.MODEL):
+                    result = self._ask(
+                        model, history, lambda bundle: stages.rank_items(bundle, history, item_ids)
+                    )
+                return (Step.MODEL if result.items else Step.NONE), result
+            except Exception as error:
+                self._measured.failed(Step.MODEL, error)
+                reason = _FAILED[Step.MODEL]
+        with self._measured.stage(Step.TRENDING):
+            demand = dict(await self.top_trending(request.model))
+            known = [item_id for item_id in item_ids if item_id in demand]
+            known.sort(key=lambda item_id: -demand[item_id])
+        items = [Item(item_id, demand[item_id], Step.TRENDING) for item_id in known]
+        return (Step.TRENDING if items else Step.NONE), StepResult(items, reason)
 
     async def top_trending(self, model: Model | None) -> Sequence[TrendingItem]:
         """The items in most demand, from the online store.
@@ -91,27 +131,27 @@ class FallbackChain:
         except StoreUnavailableError:
             self._measured.degraded.labels("trending").inc()
             top = ()
-        return top or (_popular(model.bundle) if model is not None else ()) or self._trending.last
+        return top or (self._popular_by(model) if model is not None else ()) or self._trending.last
 
     async def _from_model(self, request: StepRequest) -> StepResult:
-        reason = why_not_model(request.model, request.history, request.no_history)
-        if reason or request.model is None:
-            return [], reason
-        with self._measured.stage("model"):
-            try:
-                recommended = stages.recommend(
-                    request.model.bundle,
-                    request.history,
+        model, history = request.model, request.history
+        reason = why_not_model(model, history, request.no_history)
+        if reason or model is None:
+            return StepResult([], reason)
+        with self._measured.stage(Step.MODEL):
+            allowed = self._catalog.mask(model)
+            return self._ask(
+                model,
+                history,
+                lambda bundle: stages.recommend(
+                    bundle,
+                    history,
                     request.n,
                     exclude=request.exclude,
-                    allowed=self._catalog.mask(request.model),
+                    allowed=allowed,
                     repeats=request.repeats,
-                )
-            except Exception as error:  # whatever the fault, visitors still get a slate
-                log.error("the model failed", version=request.model.version, exc_info=error)
-                self._measured.degraded.labels("model").inc()
-                return [], "the model failed"
-        return [Item(each.item_id, each.score, each.source) for each in recommended], ""
+                ),
+            )
 
     async def _from_similar(self, request: StepRequest) -> StepResult:
         """Neighbours of the named items, else of the latest items of the history.
@@ -120,34 +160,47 @@ class FallbackChain:
         """
         latest = list(dict.fromkeys(event.item_id for event in reversed(request.history)))[:_SEEDS]
         seeds = request.similar_to or latest
-        with self._measured.stage("similar"):
-            items = self._similar_by_model(request, seeds)
+        with self._measured.stage(Step.SIMILAR):
+            items, reason, version = self._similar_by_model(request, seeds)
             taken = request.exclude | {item.item_id for item in items}
-            alike = self._catalog.look_alikes(seeds, request.n - len(items), taken)
+            try:
+                alike = self._catalog.look_alikes(seeds, request.n - len(items), taken)
+            except Exception as error:
+                self._measured.failed("catalog", error)
+                alike, reason = [], "; ".join(filter(None, (reason, "the catalogue failed")))
             filler = [
                 Item(item_id, 0.0 if items else score, "attributes") for item_id, score in alike
             ]
-        if not items and not filler:
-            return [], "nothing similar is known" if seeds else ""
-        return items + filler, ""
+        if not items and not filler and seeds:
+            reason = "; ".join(filter(None, (reason, "nothing similar is known")))
+        return StepResult(items + filler, reason, version)
 
-    def _similar_by_model(self, request: StepRequest, seeds: Sequence[str]) -> list[Item]:
-        if request.model is None:
-            return []
-        bundle, mask = request.model.bundle, self._catalog.mask(request.model)
+    def _similar_by_model(self, request: StepRequest, seeds: Sequence[str]) -> StepResult:
+        model = request.model
+        if model is None or not seeds:
+            return StepResult([])
         depth = request.n + len(request.exclude)
-        best: dict[str, Item] = {}
-        for seed in seeds:
-            for near in stages.similar_items(bundle, seed, depth, allowed=mask):
-                if near.item_id in request.exclude:
-                    continue
-                known = best.get(near.item_id)
-                if known is None or known.score < near.score:
-                    best[near.item_id] = Item(near.item_id, near.score, near.source)
-        return sorted(best.values(), key=lambda item: -item.score)[: request.n]
+
+        def neighbours(bundle: Bundle) -> list[stages.Recommendation]:
+            mask = self._catalog.mask(model)
+            best: dict[str, stages.Recommendation] = {}
+            for seed in seeds:
+                for near in stages.similar_items(bundle, seed, depth, allowed=mask):
+                    known = best.get(near.item_id)
+                    if near.item_id not in request.exclude and (
+                        known is None or known.score < near.score
+                    ):
+                        best[near.item_id] = near
+            return sorted(best.values(), key=lambda item: -item.score)[: request.n]
+
+        try:
+            return self._ask(model, [stages.Event(seed) for seed in seeds], neighbours)
+        except Exception as error:
+            self._measured.failed(Step.MODEL, error)
+            return StepResult([], _FAILED[Step.MODEL])
 
     async def _from_trending(self, request: StepRequest) -> StepResult:
-        with self._measured.stage("trending"):
+        with self._measured.stage(Step.TRENDING):
             top = await self.top_trending(request.model)
             allowed = (
                 (item_id, score)
@@ -158,7 +211,21 @@ class FallbackChain:
                 Item(item_id, score, Step.TRENDING)
                 for (item_id, score), _ in zip(allowed, range(request.n), strict=False)
             ]
-        return items, "" if items else "nothing is trending yet"
+        return StepResult(items, "" if items else "nothing is trending yet")
+
+    def _ask(
+        self,
+        model: Model,
+        history: Sequence[stages.AnyEvent],
+        answer: Callable[[Bundle], Sequence[stages.Recommendation]],
+    ) -> StepResult:
+        """The answer of the model's sound parts, given for a history. Raises where none is left."""
+        recommended, failed = answer_without_failed_parts(model.bundle, history, answer)
+        for name, error in failed.items():
+            self._measured.failed(name, error)
+        reason = f"{' and '.join(failed)} failed and had no say" if failed else ""
+        items = [Item(*each[:3]) for each in recommended]
+        return StepResult(items, reason, model.version if items else None)
 
     async def _read_trending(self, n: int) -> Sequence[TrendingItem]:
         try:
@@ -166,6 +233,23 @@ class FallbackChain:
                 return await self._read_store(n)
         except TimeoutError as error:
             raise StoreUnavailableError("no answer in time") from error
+
+    def _popular_by(self, model: Model) -> Sequence[TrendingItem]:
+        """Popular items by the bundle: its recommendations for an empty history.
+
+        Kept, since all who ask without the online store get the same.
+        """
+        popular = self._popular.get(model)
+        if popular is None:
+            try:
+                recommended, _ = answer_without_failed_parts(
+                    model.bundle, (), lambda bundle: stages.recommend(bundle, (), _POPULAR)
+                )
+            except UnsoundError as error:
+                self._measured.failed(Step.MODEL, error)
+                return ()
+            popular = self._popular[model] = [(each.item_id, each.score) for each in recommended]
+        return popular
 
 
 def why_not_model(model: Model | None, history: Sequence[SequenceEvent], no_history: str) -> str:
@@ -181,8 +265,3 @@ def why_not_model(model: Model | None, history: Sequence[SequenceEvent], no_hist
     ):
         return ""
     return "the model knows none of the items of the history"
-
-
-def _popular(bundle: Bundle) -> Sequence[TrendingItem]:
-    """Popular items by the bundle: its recommendations for an empty history."""
-    return [(each.item_id, each.score) for each in stages.recommend(bundle, (), _POPULAR)]

@@ -2,13 +2,19 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from time import perf_counter
+from time import monotonic, perf_counter
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from slipstream.chassis.logging import get_logger
+
+log = get_logger(__name__)
+
 STAGE_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25)
+# A part that fails for each request is logged once in this time.
+LOG_EVERY_S = 30.0
 
 
 class ServingMetrics:
@@ -16,6 +22,7 @@ class ServingMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
+        self._logged: dict[str, float] = {}
         self.answers = Counter(
             "slipstream_recommendations_total",
             "Answers, by the step that gave them",
@@ -73,6 +80,14 @@ class ServingMetrics:
 
     def answered(self, step: str) -> None:
         self._answered[step].inc()
+
+    def failed(self, part: str, error: Exception) -> None:
+        """Count an answer made without a part that failed, and log the first of many."""
+        self.degraded.labels(part).inc()
+        now = monotonic()
+        if now - self._logged.get(part, -LOG_EVERY_S) >= LOG_EVERY_S:
+            self._logged[part] = now
+            log.error("a part failed; others answer", part=part, exc_info=error)
 
     def watch_slate_failures(self, failures: Callable[[], int]) -> None:
         """Export the number of slates that the producer could not deliver to the broker."""

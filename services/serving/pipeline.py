@@ -12,7 +12,7 @@ from typing import Protocol
 
 from services.serving.answers import Answer, Item, RecommendationRequest, Step
 from services.serving.catalog import Catalog
-from services.serving.fallback import FallbackChain, StepRequest, why_not_model
+from services.serving.fallback import FallbackChain, StepRequest
 from services.serving.metrics import ServingMetrics
 from services.serving.model_holder import Model
 from services.serving.trending import TrendingItem
@@ -97,9 +97,9 @@ class Pipeline:
 
         # Candidates, ranking, filtering: each step fills what the steps before it left open.
         items: list[Item] = []
-        answered_by, reasons = Step.NONE, []
+        answered_by, version, reasons = Step.NONE, None, []
         for step in request.steps:
-            added, reason = await self._chain.run(
+            added, reason, by_version = await self._chain.run(
                 step,
                 StepRequest(
                     request.n - len(items),
@@ -114,7 +114,7 @@ class Pipeline:
             if reason:
                 reasons.append(reason)
             if added and not items:
-                answered_by, items = step, added
+                answered_by, items, version = step, added, by_version
             elif added:
                 present = f"{answered_by} had {len(items)} of {request.n} items"
                 reasons.append(f"{present}; {len(added)} more are {step}")
@@ -130,7 +130,7 @@ class Pipeline:
             items,
             answered_by,
             "; ".join(reasons),
-            model.version if model is not None else None,
+            version,
             len(visitor.history),
         )
         self._publish(answer, visitor.features, request.placement, started)
@@ -146,27 +146,14 @@ class Pipeline:
         model = self._current_model()
         visitor = await self._visitor(RecommendationRequest(user_id=user_id))
         given = list(dict.fromkeys(item_ids))
-        answered_by, reason = Step.MODEL, why_not_model(model, visitor.history, visitor.problem)
-        with self._measured.stage("model"):
-            if not reason and model is not None:
-                ranked = [
-                    Item(*each[:3])
-                    for each in stages.rank_items(model.bundle, visitor.history, given)
-                ]
-            else:
-                answered_by = Step.TRENDING
-                demand = dict(await self._chain.top_trending(model))
-                known = (item_id for item_id in given if item_id in demand)
-                ranked = [
-                    Item(item_id, demand[item_id], Step.TRENDING)
-                    for item_id in sorted(known, key=lambda item_id: -demand[item_id])
-                ]
+        answered_by, (ranked, reason, version) = await self._chain.rank(
+            StepRequest(len(given), model, visitor.history, visitor.problem, (), frozenset(), None),
+            given,
+        )
         if not ranked:
-            answered_by = Step.NONE
             reason = "; ".join(filter(None, (reason, "none of the items is known")))
         placed = {item.item_id for item in ranked}
         ranked += [Item(item_id, 0.0, Step.NONE) for item_id in given if item_id not in placed]
-        version = model.version if model is not None else None
         answer = Answer(
             uuid.uuid4().hex, user_id, ranked, answered_by, reason, version, len(visitor.history)
         )
@@ -200,22 +187,24 @@ class Pipeline:
     ) -> None:
         with self._measured.stage("response"):
             self._measured.answered(answer.answered_by)
-            self._record(
-                Slate(
-                    recommendation_id=answer.recommendation_id,
-                    user_id=answer.user_id or f"anonymous:{answer.recommendation_id}",
-                    timestamp=now_ms(),
-                    items=[
-                        SlateItem(item_id=item.item_id, score=item.score, source=item.source)
-                        for item in answer.items
-                    ],
-                    answered_by=answer.answered_by,
-                    model_version=answer.model_version,
-                    placement=placement,
-                    features=features,
-                    latency_ms=round((time.perf_counter() - started) * 1000, 3),
-                )
+            slate = Slate(
+                recommendation_id=answer.recommendation_id,
+                user_id=answer.user_id or f"anonymous:{answer.recommendation_id}",
+                timestamp=now_ms(),
+                items=[
+                    SlateItem(item_id=item.item_id, score=item.score, source=item.source)
+                    for item in answer.items
+                ],
+                answered_by=answer.answered_by,
+                model_version=answer.model_version,
+                placement=placement,
+                features=features,
+                latency_ms=round((time.perf_counter() - started) * 1000, 3),
             )
+            try:
+                self._record(slate)
+            except Exception as error:
+                self._measured.failed("slates", error)
 
 
 def _may_repeat(repeats: bool | None, model: Model | None) -> bool:

@@ -6,6 +6,7 @@ import pytest
 from services.serving.answers import RecommendationRequest, Step
 from services.serving.pipeline import warm_up
 from slipstream.features.visitor import VisitorState
+from slipstream.recommender import stages
 from slipstream.recommender.bundle import Bundle
 from tests.unit.serving.fakes import (
     ITEMS,
@@ -77,6 +78,7 @@ async def test_unknown_visitor_gets_what_is_trending_and_the_reason(bundle: Bund
     answer = await setting.pipeline.recommend(RecommendationRequest(2, "nobody"))
     assert (answer.answered_by, ids(answer)) == (Step.TRENDING, ["item-30", "item-31"])
     assert answer.reason == "the visitor is not known"
+    assert (answer.model_version, setting.slates[0].model_version) == (None, None)
 
 
 async def test_visitor_of_items_that_the_model_does_not_know_gets_items_alike_by_the_catalogue(
@@ -91,6 +93,7 @@ async def test_visitor_of_items_that_the_model_does_not_know_gets_items_alike_by
     assert answer.items[1].score == 0
     assert "the model knows none of the items of the history" in answer.reason
     assert "similar had 1 of 3 items; 2 more are trending" in answer.reason
+    assert answer.model_version is None  # it was the catalogue
 
 
 async def test_without_a_model_the_history_still_counts_by_the_catalogue() -> None:
@@ -120,6 +123,26 @@ async def test_online_store_away_leaves_what_the_model_found_popular(bundle: Bun
         )
         == 1
     )
+
+
+async def test_popular_items_are_the_models_work_once_while_the_online_store_is_away(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[object] = []
+    recommend = stages.recommend
+    monkeypatch.setattr(
+        stages, "recommend", lambda *args, **options: calls.append(args) or recommend(*args)
+    )
+    setting = a_setting(bundle)
+    setting.online.away = True
+    answers = [
+        await setting.pipeline.recommend(RecommendationRequest(5, name)) for name in ("ada", "bob")
+    ]
+    assert ids(answers[0]) == ids(answers[1])
+    assert answers[0].model_version is None
+    setting.model = model(small_bundle(), "8")  # another model's popular items are its own
+    await setting.pipeline.recommend(RecommendationRequest(5, "ada"))
+    assert len(calls) == 2
 
 
 async def test_online_store_away_without_a_model_leaves_what_was_trending_before() -> None:
@@ -179,6 +202,7 @@ async def test_similar_is_what_goes_with_the_item_and_never_the_item_itself(bund
     )
     answer = await a_setting(bundle).pipeline.recommend(asked)
     assert (answer.answered_by, len(answer.items)) == (Step.SIMILAR, 4)
+    assert answer.model_version == "7"
     assert "item-08" not in ids(answer)
     assert {"item-07", "item-09"} & set(ids(answer))
 
@@ -191,6 +215,7 @@ async def test_too_few_by_the_model_are_filled_up_and_it_says_so(bundle: Bundle)
     assert (answer.answered_by, len(answer.items)) == (Step.MODEL, 41)
     assert ids(answer)[-2:] == ["brand-new", "also-new"]
     assert "model had 39 of 41 items; 2 more are trending" in answer.reason
+    assert answer.model_version == "7"
 
 
 async def test_every_answer_is_recorded_as_it_was_given(bundle: Bundle) -> None:
@@ -240,7 +265,7 @@ async def test_rank_orders_the_callers_items_and_keeps_those_it_does_not_know_at
 async def test_rank_for_an_unknown_visitor_goes_by_what_is_trending(bundle: Bundle) -> None:
     answer = await a_setting(bundle).pipeline.rank("nobody", ["item-99", "item-32", "item-30"])
     assert (answer.answered_by, ids(answer)) == (Step.TRENDING, ["item-30", "item-32", "item-99"])
-    assert answer.reason == "the visitor is not known"
+    assert (answer.reason, answer.model_version) == ("the visitor is not known", None)
 
 
 async def test_rank_of_items_that_nobody_knows_keeps_their_order() -> None:
