@@ -3,22 +3,20 @@
 orjson writes the bodies straight from the answer; `RecommendationResponse` documents them.
 """
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Body, Path, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
-from services.serving import open_inference
 from services.serving.answers import Answer, RecommendationRequest, Step
 from services.serving.bodies import ItemSlateQuery, RankRequest, SessionRequest, SlateQuery
 from services.serving.catalog import Catalog
 from services.serving.model_holder import Model, ModelHolder
 from services.serving.pipeline import Pipeline
 from slipstream.chassis.access.demands import requires
-from slipstream.chassis.errors import NotFoundError, ServiceError
+from slipstream.chassis.errors import NotFoundError
 from slipstream.contracts.access import Scope
 from slipstream.contracts.events import Id
 from slipstream.contracts.rest import Problem, RecommendationResponse
@@ -129,7 +127,9 @@ async def model(request: Request) -> Response:
     if holder.current is None:
         raise NotFoundError(holder.problem or "no model is loaded yet", code="no_model")
     previous = holder.previous.version if holder.previous else None
-    return _json(_described(holder.current) | {"previous": previous, "problem": holder.problem})
+    return json_response(
+        _described(holder.current) | {"previous": previous, "problem": holder.problem}
+    )
 
 
 def _described(model: Model) -> dict[str, Any]:
@@ -152,7 +152,7 @@ def _slate(opened: Parts, answer: Answer, attributes: bool) -> Response:
     if attributes:
         for item in items:
             item["attributes"] = _attributes(opened, item["item_id"])
-    return _json(
+    return json_response(
         {
             "recommendation_id": answer.recommendation_id,
             "user_id": answer.user_id,
@@ -174,7 +174,8 @@ def _attributes(opened: Parts, item_id: str) -> Any:
     return ((current.bundle.attributes if current is not None else None) or {}).get(item_id, {})
 
 
-def _json(content: Any, status: int = 200) -> Response:
+def json_response(content: Any, status: int = 200) -> Response:
+    """A JSON answer, written by orjson."""
     return Response(orjson.dumps(content), status, media_type="application/json")
 
 
@@ -198,93 +199,4 @@ def _require_item(opened: Parts, item_id: str) -> None:
     if item_id not in opened.catalog and not in_model:
         raise NotFoundError(
             f"neither the model nor the catalogue knows the item {item_id!r}", code="item_not_found"
-        )
-
-
-inference = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
-MODEL_PATHS = (
-    f"/models/{open_inference.NAME}",
-    f"/models/{open_inference.NAME}/versions/{{version}}",
-)
-
-
-@inference.get("")
-@requires(Scope.READ)
-async def server() -> dict[str, Any]:
-    """The server's name, version and extensions of the protocol."""
-    return {"name": "slipstream-serving", "version": "1", "extensions": []}
-
-
-@inference.get("/health/live")
-@requires(Scope.READ)
-async def live() -> dict[str, bool]:
-    """Whether the server takes requests."""
-    return {"live": True}
-
-
-@inference.get("/health/ready", response_class=Response)
-@requires(Scope.READ)
-async def ready(request: Request) -> Response:
-    """Whether a model is loaded. 503 until then, though recommendations are answered."""
-    opened = parts(request)
-    loaded = opened.models.current is not None
-    return _json({"ready": loaded}, 200 if loaded else 503)
-
-
-@inference.get(MODEL_PATHS[0], response_class=Response)
-@inference.get(MODEL_PATHS[1], response_class=Response)
-@requires(Scope.READ)
-async def model_metadata(request: Request, version: str = "") -> Response:
-    """The model's versions, inputs and outputs."""
-    opened = parts(request)
-    try:
-        _require_version(opened, version)
-    except ServiceError as error:
-        return _json({"error": error.detail}, error.status)
-    return _json(open_inference.metadata(_version(opened)))
-
-
-@inference.get(MODEL_PATHS[0] + "/ready", response_class=Response)
-@inference.get(MODEL_PATHS[1] + "/ready", response_class=Response)
-@requires(Scope.READ)
-async def model_ready(request: Request, version: str = "") -> Response:
-    """Whether the model, or this version of it, is in service."""
-    opened = parts(request)
-    present = _version(opened)
-    loaded = present is not None and version in ("", present)
-    return _json({"name": open_inference.NAME, "ready": loaded}, 200 if loaded else 503)
-
-
-@inference.post(MODEL_PATHS[0] + "/infer", response_class=Response)
-@inference.post(MODEL_PATHS[1] + "/infer", response_class=Response)
-@requires(Scope.READ)
-async def infer(
-    request: Request, body: Annotated[dict[str, Any], Body()], version: str = ""
-) -> Response:
-    """Recommendations for the visitors of a BYTES tensor `user_id`.
-
-    Visitors that the model can't answer for get the fallbacks of the other routes. Errors are
-    `{"error": …}`, as the protocol has them.
-    """
-    opened = parts(request)
-    try:
-        _require_version(opened, version)
-        inference_request = open_inference.parse(body)
-        requests = open_inference.requests(inference_request)
-        answers = await asyncio.gather(*map(opened.pipeline.recommend, requests))
-    except ServiceError as error:
-        return _json({"error": error.detail}, error.status)
-    return _json(open_inference.response(inference_request, answers, _version(opened)))
-
-
-def _version(opened: Parts) -> str | None:
-    current = opened.models.current
-    return current.version if current is not None else None
-
-
-def _require_version(opened: Parts, version: str) -> None:
-    present = _version(opened)
-    if version and version != present:
-        raise NotFoundError(
-            f"version {version!r} is not in service; {present or 'none'} is", code="no_model"
         )

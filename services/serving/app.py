@@ -13,6 +13,7 @@ from services.serving.catalog import Catalog
 from services.serving.catalog_feed import CatalogFeed
 from services.serving.metrics import ServingMetrics
 from services.serving.model_holder import ModelHolder
+from services.serving.open_inference import api as open_inference
 from services.serving.pipeline import Pipeline, warm_up
 from services.serving.settings import ServingSettings
 from slipstream.broker.access_feed import AccessKeyFeed
@@ -38,7 +39,7 @@ CATALOG_DELAY_MS = 500
 
 def create_app(settings: ServingSettings) -> FastAPI:
     """The app of serving. It opens when a broker answers; Redis and training may come later."""
-    routers = [api.router, api.inference]
+    routers = [api.router, open_inference.router]
     return create_service(
         "serving", settings, description=DESCRIPTION, lifespan=_lifespan, routers=routers
     )

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol, version 2: tensors to requests, answers to tensors. Knows no HTTP.
+"""Messages of the protocol: tensors to requests, answers to tensors. Knows no HTTP.
 
 Source: https://github.com/kserve/open-inference-protocol. The input is `user_id` (BYTES, one or
 more visitors). The outputs are `items` (BYTES) and `scores` (FP32) with a row for each visitor;

@@ -2,8 +2,8 @@ from typing import Any
 
 import pytest
 
-from services.serving import open_inference
 from services.serving.answers import Answer, Item, Step
+from services.serving.open_inference import messages
 from slipstream.chassis.errors import InvalidRequestError
 
 
@@ -29,15 +29,15 @@ def an_answer(*items: Item) -> Answer:
 
 
 def test_each_visitor_of_the_tensor_is_a_request() -> None:
-    asked = open_inference.requests(open_inference.parse(a_body("ada", "bob", parameters={"n": 3})))
+    asked = messages.requests(messages.parse(a_body("ada", "bob", parameters={"n": 3})))
     assert [(one.user_id, one.n) for one in asked] == [("ada", 3), ("bob", 3)]
 
 
 def test_nested_data_is_read_row_by_row() -> None:
-    asked = open_inference.parse(
+    asked = messages.parse(
         a_body("ada", "bob", tensor={"shape": [2, 1], "data": [["ada"], ["bob"]]})
     )
-    assert [one.user_id for one in open_inference.requests(asked)] == ["ada", "bob"]
+    assert [one.user_id for one in messages.requests(asked)] == ["ada", "bob"]
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_nested_data_is_read_row_by_row() -> None:
 )
 def test_tensors_that_the_model_does_not_take_are_refused(body: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequestError):
-        open_inference.requests(open_inference.parse(body))
+        messages.requests(messages.parse(body))
 
 
 class Uncounted(list[Any]):
@@ -78,38 +78,38 @@ class Uncounted(list[Any]):
     "data", [["ada"] * 65, [["ada"] * 32, Uncounted(["ada"] * 33)], [Uncounted("x" * 1_000_000)]]
 )
 def test_values_are_counted_before_they_are_flattened(data: list[Any]) -> None:
-    inference = open_inference.parse(a_body("ada", tensor={"shape": [65]}))
+    inference = messages.parse(a_body("ada", tensor={"shape": [65]}))
     inference.inputs[0].data = data
     with pytest.raises(InvalidRequestError, match="more than 64 values"):
-        open_inference.requests(inference)
+        messages.requests(inference)
 
 
 def test_a_deep_list_beside_many_values_is_refused_at_once() -> None:
     """Flattening all of it, level by level, takes minutes."""
     body = a_body(tensor={"shape": [1], "data": [nested(900), *["ada"] * 1_000_000]})
     with pytest.raises(InvalidRequestError, match="more than 64 values"):
-        open_inference.requests(open_inference.parse(body))
+        messages.requests(messages.parse(body))
 
 
 @pytest.mark.parametrize("name", ["inputs", "outputs"])
 def test_only_the_first_tensors_of_many_are_looked_at(name: str) -> None:
     with pytest.raises(InvalidRequestError, match="at most 8"):
-        open_inference.parse({"inputs": [], name: [{}] * 1_000_000})
+        messages.parse({"inputs": [], name: [{}] * 1_000_000})
 
 
 def test_short_rows_are_filled_up_so_that_the_tensor_is_rectangular() -> None:
-    asked = open_inference.parse(a_body("ada", "bob"))
+    asked = messages.parse(a_body("ada", "bob"))
     answers = [
         an_answer(Item("a", 0.5, "ease"), Item("b", 0.25, "ease")),
         an_answer(Item("c", 0.75, "ease")),
     ]
-    items, scores = open_inference.response(asked, answers, "7")["outputs"]
+    items, scores = messages.response(asked, answers, "7")["outputs"]
     assert (items["shape"], items["data"]) == ([2, 2], ["a", "b", "c", ""])
     assert (scores["datatype"], scores["data"]) == ("FP32", [0.5, 0.25, 0.75, 0.0])
 
 
 def test_only_the_outputs_that_are_asked_for_are_given() -> None:
-    asked = open_inference.parse(a_body("ada", outputs=[{"name": "items"}]))
-    body = open_inference.response(asked, [an_answer()], None)
+    asked = messages.parse(a_body("ada", outputs=[{"name": "items"}]))
+    body = messages.response(asked, [an_answer()], None)
     assert [output["name"] for output in body["outputs"]] == ["items"]
     assert (body["id"], body["model_version"]) == ("42", "none")

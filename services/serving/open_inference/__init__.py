@@ -1,0 +1,1 @@
+"""The Open Inference Protocol, version 2: recommendations as tensors, for its own clients."""
