@@ -134,7 +134,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             log_id=lambda: producer.topic_id(INTERACTIONS)[-8:],
         )
         stack.push_async_callback(store.aclose)
-        await store.refuse_eviction()
+        await store.refuse_server()
         health.add("redis", store.ping, required=False)
         admission = Admission(store, section.server_rates(), section.browser_rates())
         publisher = OutcomePublisher(spooled or producer, registry, admission)

@@ -67,6 +67,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         store = OnlineStore(settings.redis, settings.namespace)
         stack.push_async_callback(reader.aclose)
         stack.callback(store.close)
+        await reader.refuse_cluster()
         kafka = settings.kafka.model_copy(update={"fetch_max_wait_ms": CATALOG_DELAY_MS})
         consumer = partial(Consumer, kafka, settings.namespace, group=None)
         catalog = Catalog()

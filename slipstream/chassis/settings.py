@@ -82,7 +82,8 @@ class RedisSettings(Section):
     """Address and limits of the Redis or Valkey server that holds the online store."""
 
     url: SecretStr = Field(
-        SecretStr("redis://127.0.0.1:6379/0"), description="redis:// or rediss:// (TLS)"
+        SecretStr("redis://127.0.0.1:6379/0"),
+        description="redis:// or rediss:// (TLS), of one server; a Redis Cluster is refused",
     )
     timeout_s: float = Field(1.0, gt=0, description="deadline of one command")
     max_connections: int = Field(64, ge=1)

@@ -21,7 +21,7 @@ from redis.exceptions import NoScriptError, RedisError
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.settings import RedisSettings
 from slipstream.stores.admission_protocol import AdmissionCall, AdmissionQuery, AdmissionVerdict
-from slipstream.stores.redis_memory import redis_memory
+from slipstream.stores.redis_server import redis_memory, refuse_cluster
 
 log = get_logger(__name__)
 
@@ -111,10 +111,15 @@ class AdmissionStore:
         """Return when Redis answers; a readiness check."""
         await self._redis.ping()
 
-    async def refuse_eviction(self) -> None:
-        """Raise `RefusedSettingsError` when Redis would evict ids; one that is away passes."""
+    async def refuse_server(self) -> None:
+        """Raise `RefusedSettingsError` when Redis would evict ids, or is a node of a cluster.
+
+        One that is away passes.
+        """
         with suppress(RedisError, OSError):
-            redis_memory(await self._redis.info("memory"))
+            facts = await self._redis.info()
+            refuse_cluster(facts)
+            redis_memory(facts)
 
     async def aclose(self) -> None:
         """Send the marks that wait, unless Redis is away, and close."""

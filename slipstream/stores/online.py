@@ -32,7 +32,7 @@ from slipstream.stores.lineages import Lineages, Span
 from slipstream.stores.markers import MOST_HOPS, Content, state_to_read, targets_of
 from slipstream.stores.merges import WITHOUT_EFFECT, Merges
 from slipstream.stores.online_reader import OnlineReader as OnlineReader
-from slipstream.stores.redis_memory import RedisMemory, redis_memory
+from slipstream.stores.redis_server import RedisMemory, redis_memory, refuse_cluster
 from slipstream.stores.trending_list import TRENDING_KEPT as TRENDING_KEPT
 from slipstream.stores.trending_list import TrendingList
 from slipstream.stores.visitor_values import VisitorValues
@@ -270,9 +270,14 @@ class OnlineStore:
         return self._durability.ask(offsets)
 
     def memory(self) -> RedisMemory:
-        """The memory of Redis. Raises `RefusedSettingsError` when Redis would evict keys."""
+        """The memory of Redis.
+
+        Raises `RefusedSettingsError` when Redis would evict keys, or is a node of a cluster.
+        """
         with translated():
-            return redis_memory(server_facts(self._redis, "memory"))
+            facts = server_facts(self._redis)
+        refuse_cluster(facts)
+        return redis_memory(facts)
 
     def close(self) -> None:
         self._redis.close()

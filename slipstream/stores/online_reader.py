@@ -1,10 +1,11 @@
 """Reads of the online store, as coroutines."""
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, cast
 
 import redis.asyncio
+from redis.exceptions import RedisError
 
 from slipstream.chassis.settings import RedisSettings
 from slipstream.contracts.events import CatalogRecord
@@ -15,6 +16,7 @@ from slipstream.stores.connection import translated
 from slipstream.stores.keys import Keys
 from slipstream.stores.layout import MergeMarker, trending_items
 from slipstream.stores.markers import MOST_HOPS, Content, state_to_read, targets_of
+from slipstream.stores.redis_server import refuse_cluster
 from slipstream.stores.state_cache import StateCache
 
 # Decoded items that a reader keeps, of about 5 KB each.
@@ -101,6 +103,11 @@ class OnlineReader:
         """Return when Redis answers; a readiness check."""
         async with translated_async():
             await self._redis.ping()
+
+    async def refuse_cluster(self) -> None:
+        """Raise `RefusedSettingsError` for a node of a Redis Cluster; one that is away passes."""
+        with suppress(RedisError, OSError):
+            refuse_cluster(await self._redis.info("cluster"))
 
     async def aclose(self) -> None:
         await self._redis.aclose()

@@ -1,4 +1,4 @@
-"""Upkeep of Redis: its memory is exported, and a server that would evict keys is refused."""
+"""Upkeep of Redis: its memory is exported, and a server that can't be taken is refused."""
 
 import threading
 from typing import Final
@@ -15,8 +15,9 @@ _LOOK_EVERY_S: Final = 10.0
 def watch_redis(store: OnlineStore, measured: RedisMetrics, stop: threading.Event) -> None:
     """Look at once, then every ten seconds until `stop` is set.
 
-    Raises `RefusedSettingsError` when Redis would evict keys: also when that was set meanwhile, or
-    when another server has taken over. While Redis is away the metrics keep their values.
+    Raises `RefusedSettingsError` when Redis would evict keys, or is a node of a cluster: also when
+    that was set meanwhile, or when another server has taken over. While Redis is away the metrics
+    keep their values.
     """
     while True:
         try:

@@ -1,4 +1,6 @@
-"""Memory of Redis: what it uses, its limit, and the refusal of a server that would evict keys."""
+"""What a Redis has to be: its memory, with the refusal of a server that would evict keys or that is
+a node of a cluster.
+"""
 
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
@@ -6,6 +8,11 @@ from typing import Any, Final, NamedTuple
 from slipstream.chassis.dependencies import RefusedSettingsError
 
 _KEEPS: Final = "noeviction"
+_CLUSTER: Final = (
+    "Redis is a node of a Redis Cluster, whose nodes each lose their last writes alone; Slipstream "
+    "keeps its checkpoints, and reads many keys at once, on one server: set SLIPSTREAM_REDIS__URL "
+    "to a Redis with cluster-enabled no, with replicas if it has to survive a node"
+)
 
 
 class RedisMemory(NamedTuple):
@@ -29,3 +36,9 @@ def redis_memory(facts: Mapping[str, Any]) -> RedisMemory:
             f"ids when its memory is full: set maxmemory-policy {_KEEPS}"
         )
     return RedisMemory(int(facts.get("used_memory", 0)), int(facts.get("maxmemory", 0)) or None)
+
+
+def refuse_cluster(facts: Mapping[str, Any]) -> None:
+    """Raise `RefusedSettingsError` for a node of a Redis Cluster, by its INFO (docs/adr/0030)."""
+    if facts.get("cluster_enabled"):
+        raise RefusedSettingsError(_CLUSTER)

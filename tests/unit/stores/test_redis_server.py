@@ -1,9 +1,9 @@
-"""Memory of Redis as its INFO tells it."""
+"""A Redis server as its INFO tells it."""
 
 import pytest
 
 from slipstream.chassis.dependencies import RefusedSettingsError
-from slipstream.stores.redis_memory import RedisMemory, redis_memory
+from slipstream.stores.redis_server import RedisMemory, redis_memory, refuse_cluster
 
 
 def test_server_without_a_limit_or_without_a_word_of_its_policy_passes() -> None:
@@ -17,3 +17,10 @@ def test_server_without_a_limit_or_without_a_word_of_its_policy_passes() -> None
 def test_server_that_evicts_is_refused_also_without_a_limit(policy: str) -> None:
     with pytest.raises(RefusedSettingsError, match=f"{policy}.*set maxmemory-policy noeviction"):
         redis_memory({"used_memory": 7, "maxmemory": 0, "maxmemory_policy": policy})
+
+
+def test_node_of_a_cluster_is_refused_and_any_other_server_passes() -> None:
+    with pytest.raises(RefusedSettingsError, match=r"SLIPSTREAM_REDIS__URL .* cluster-enabled no"):
+        refuse_cluster({"redis_version": "8.0.2", "cluster_enabled": 1})
+    for facts in ({}, {"cluster_enabled": 0}):
+        refuse_cluster(facts)
