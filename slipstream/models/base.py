@@ -11,6 +11,8 @@ from slipstream.contracts.vocabulary import CONVERSIONS, RATE, SIGNAL_WEIGHTS
 
 Indices: TypeAlias = NDArray[np.int32]
 Scores: TypeAlias = NDArray[np.float32]
+# Which items may be proposed, by their index in the catalogue.
+Mask: TypeAlias = NDArray[np.bool_]
 Arrays: TypeAlias = Mapping[str, NDArray[Any]]
 # JSON values.
 Parameters: TypeAlias = Mapping[str, Any]
@@ -131,6 +133,16 @@ class SparseScores(NamedTuple):
         place = np.minimum(np.searchsorted(self.item, items), len(self.item) - 1)
         return np.where(self.item[place] == items, self.score[place], np.float32(0))
 
+    def best(self, limit: int, allowed: Mask | None = None) -> Indices:
+        """The `limit` items of highest score among the allowed ones, in no order."""
+        item, score = self.item, self.score
+        if allowed is not None:
+            kept = allowed[item]
+            item, score = item[kept], score[kept]
+        if len(item) <= limit:
+            return item
+        return item[np.argpartition(-score, limit - 1)[:limit]]
+
 
 class Retriever(Protocol):
     """A model that proposes items for a history, at a cost that does not grow with the catalogue.
@@ -151,6 +163,16 @@ class Retriever(Protocol):
 
     def score_at(self, scored: SparseScores, items: Indices) -> Scores:
         """The scores of any `items`, given the answer of `score` for the same history."""
+        ...
+
+    def propose(self, scored: SparseScores, limit: int, allowed: Mask | None) -> Indices:
+        """The `limit` best of the allowed items, in no order; None allows all.
+
+        Args:
+            scored: Answer of `score` for the history.
+            limit: Number of items; fewer where the history says nothing of more.
+            allowed: Mask over the catalogue.
+        """
         ...
 
     def arrays(self) -> Arrays:

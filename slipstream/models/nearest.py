@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from slipstream.models.base import Arrays, Indices, Scores, SoftmaxState, SparseScores
+from slipstream.models.base import Arrays, Indices, Mask, Scores, SoftmaxState, SparseScores
 
 # The largest catalogue whose items are all compared, see `clusters`.
 EXACT_UP_TO = 20_000
@@ -19,6 +19,9 @@ EXACT_UP_TO = 20_000
 _PROBED = 10_000
 # Of these, the number of best items that are named.
 _NAMED = 1_000
+# Under a mask that leaves too few of the named: all allowed items are compared if they are no more
+# than this, else about so many of those in the nearest clusters.
+_ALLOWED = 10_000
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,33 @@ class Nearest:
         return np.asarray(
             np.exp(self.vectors(items) @ softmax.vector - softmax.log_total), np.float32
         )
+
+    def best(self, scored: SparseScores, limit: int, allowed: Mask | None) -> Indices:
+        """The `limit` most probable of the allowed items, given an answer of `probabilities`."""
+        named = scored.best(limit, allowed)
+        state, large = scored.state, len(self.centres) > 0
+        if len(named) == limit or allowed is None or state is None or not large:
+            return named
+        if np.count_nonzero(allowed) <= _ALLOWED:
+            rows = self.place[np.flatnonzero(allowed)].astype(np.int64)
+        else:
+            rows = self._allowed_rows(state.vector, allowed)
+        items, logits = self.items[rows], self.rows[rows] @ state.vector
+        order = np.argsort(items)
+        return SparseScores(items[order], logits[order]).best(limit)
+
+    def _allowed_rows(self, state: Scores, allowed: Mask) -> NDArray[np.int64]:
+        """The rows of about `_ALLOWED` allowed items, those of the nearest clusters."""
+        found: list[NDArray[np.int64]] = []
+        missing = _ALLOWED
+        for cluster in np.argsort(-(self.centres @ state)).tolist():
+            begin, end = self.ends[cluster - 1] if cluster else 0, self.ends[cluster]
+            rows = begin + np.flatnonzero(allowed[self.items[begin:end]])
+            found.append(rows)
+            missing -= len(rows)
+            if missing <= 0:
+                break
+        return np.concatenate(found)
 
     def arrays(self) -> Arrays:
         return {name: getattr(self, name) for name in ("rows", "items", "place", "centres", "ends")}

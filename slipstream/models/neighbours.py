@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from slipstream.models.base import Arrays, History, Indices, Parameters, Scores, SparseScores
+from slipstream.models.base import (
+    Arrays,
+    History,
+    Indices,
+    Mask,
+    Parameters,
+    Scores,
+    SparseScores,
+)
 
 if TYPE_CHECKING:  # a server of saved bundles needs no SciPy
     from scipy import sparse
@@ -142,6 +150,9 @@ class ItemToItem:
 
     def score_at(self, scored: SparseScores, items: Indices) -> Scores:
         return scored.at(items)
+
+    def propose(self, scored: SparseScores, limit: int, allowed: Mask | None) -> Indices:
+        return scored.best(limit, allowed)
 
     def arrays(self) -> Arrays:
         return {"data": self.data, "indices": self.indices, "indptr": self.indptr}

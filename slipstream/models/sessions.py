@@ -20,6 +20,7 @@ from slipstream.models.base import (
     History,
     Indices,
     InteractionLog,
+    Mask,
     Parameters,
     Scores,
     SparseScores,
@@ -108,6 +109,9 @@ class Sessions:
 
     def score_at(self, scored: SparseScores, items: Indices) -> Scores:
         return scored.at(items)
+
+    def propose(self, scored: SparseScores, limit: int, allowed: Mask | None) -> Indices:
+        return scored.best(limit, allowed)
 
     def _neighbours(
         self, history: History

@@ -18,7 +18,15 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from slipstream.models.base import Arrays, History, Indices, Parameters, Scores, SparseScores
+from slipstream.models.base import (
+    Arrays,
+    History,
+    Indices,
+    Mask,
+    Parameters,
+    Scores,
+    SparseScores,
+)
 from slipstream.models.nearest import Nearest
 
 BUCKETS = 32
@@ -87,6 +95,9 @@ class Transformer:
 
     def score_at(self, scored: SparseScores, items: Indices) -> Scores:
         return self.items.probabilities_of(scored, items)
+
+    def propose(self, scored: SparseScores, limit: int, allowed: Mask | None) -> Indices:
+        return self.items.best(scored, limit, allowed)
 
     def state(self, history: History) -> Scores:
         """The network's state (dim) at the last event of a history."""

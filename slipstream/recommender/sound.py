@@ -74,7 +74,9 @@ def _failed_retrievers(bundle: Bundle, history: Iterable[AnyEvent]) -> dict[str,
     some = np.arange(min(len(bundle.item_ids), 2), dtype=np.int32)
     for name, retriever in bundle.retrievers.items():
         try:
-            retriever.score_at(retriever.score(encoded), some)
+            scored = retriever.score(encoded)
+            retriever.score_at(scored, some)
+            retriever.propose(scored, len(some), None)
         except Exception as error:  # whatever the fault
             failed[name] = error
     return failed

@@ -7,14 +7,14 @@ catalogue, and the network's comparison of one vector with the items' vectors: w
 to 20,000 items, with the nearest clusters beyond (docs/adr/0018).
 """
 
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from slipstream.models.base import History, Indices, Scores, SparseScores
+from slipstream.models.base import History, Indices, Mask, Scores, SparseScores
 from slipstream.models.blend import Blend
 from slipstream.recommender.bundle import Bundle
 
@@ -22,10 +22,6 @@ from slipstream.recommender.bundle import Bundle
 CANDIDATES = 250
 # Best candidates of the blend that the ranker orders, unless more items are asked for.
 RANKED = 200
-
-# Which items may be shown: a predicate on item ids, or a mask over the bundle's catalogue.
-Allowed = Callable[[str], bool] | NDArray[np.bool_]
-
 
 # An event of a request or of the feature store: item id, event type, time in ms, value.
 AnyEvent = tuple[str, str, int, float | None]
@@ -91,10 +87,29 @@ def encode_history(bundle: Bundle, history: Iterable[AnyEvent]) -> History:
     )
 
 
-def retrieve(bundle: Bundle, history: History, limit: int = CANDIDATES) -> Candidates:
-    """The `limit` best items of each retriever; for an empty history, the popular ones."""
+def retrieve(
+    bundle: Bundle, history: History, limit: int = CANDIDATES, allowed: Mask | None = None
+) -> Candidates:
+    """The `limit` best allowed items of each retriever; for an empty history, the popular ones.
+
+    Args:
+        bundle: The bundle.
+        history: The visitor's history.
+        limit: Items that each retriever proposes.
+        allowed: Items that may be proposed; None allows all. Places past the bundle's last item
+            are not looked at.
+
+    Returns:
+        The candidates. Their scores do not depend on the mask.
+    """
+    if allowed is not None:
+        allowed = allowed[: len(bundle.item_ids)]
     scored = [retriever.score(history) for retriever in bundle.retrievers.values()]
-    return _candidates(bundle, scored, _union([_best(proposal, limit) for proposal in scored]))
+    proposals = [
+        retriever.propose(proposal, limit, allowed)
+        for retriever, proposal in zip(bundle.retrievers.values(), scored, strict=True)
+    ]
+    return _candidates(bundle, scored, _union(proposals))
 
 
 def _candidates(bundle: Bundle, scored: Sequence[SparseScores], items: Indices) -> Candidates:
@@ -106,25 +121,15 @@ def _candidates(bundle: Bundle, scored: Sequence[SparseScores], items: Indices) 
     return Candidates(items, scores, bundle.blend.features(scores, totals), totals)
 
 
-def filter_candidates(
-    bundle: Bundle,
-    candidates: Candidates,
-    *,
-    exclude: Set[str] = frozenset(),
-    allowed: Allowed | None = None,
-) -> Candidates:
-    """The candidates without the items of `exclude` and those that are not allowed."""
+def filter_candidates(bundle: Bundle, candidates: Candidates, exclude: Set[str]) -> Candidates:
+    """The candidates without the items of `exclude`."""
+    if not exclude or not len(candidates):
+        return candidates
     keep = np.ones(len(candidates), np.bool_)
-    if exclude and len(candidates):
-        index, last = bundle.index, len(candidates) - 1
-        unwanted = np.array([index[item_id] for item_id in exclude if item_id in index], np.int32)
-        place = np.minimum(np.searchsorted(candidates.items, unwanted), last)
-        keep[place[candidates.items[place] == unwanted]] = False
-    if callable(allowed):
-        permitted = [allowed(bundle.item_ids[item]) for item in candidates.items[keep]]
-        keep[np.flatnonzero(keep)] = permitted
-    elif allowed is not None:
-        keep &= allowed[candidates.items]
+    index, last = bundle.index, len(candidates) - 1
+    unwanted = np.array([index[item_id] for item_id in exclude if item_id in index], np.int32)
+    place = np.minimum(np.searchsorted(candidates.items, unwanted), last)
+    keep[place[candidates.items[place] == unwanted]] = False
     return candidates.select(keep)
 
 
@@ -158,7 +163,7 @@ def shortlist(
     n: int,
     *,
     exclude: Set[str] = frozenset(),
-    allowed: Allowed | None = None,
+    allowed: Mask | None = None,
     limit: int = CANDIDATES,
 ) -> Candidates:
     """The candidates after retrieval and filtering: `n` or more where as many may be shown.
@@ -168,18 +173,12 @@ def shortlist(
         history: The visitor's history.
         n: Number of items that will be shown.
         exclude: Ids of items that may not be shown.
-        allowed: Items that may be shown; None allows all.
-        limit: Items that each retriever proposes, beside one for each of `exclude`. When filters
-            leave fewer than `n`, each proposes eight times as many, until there are enough.
+        allowed: Mask of the items that may be shown; None allows all.
+        limit: Allowed items that each retriever proposes, at least `n`, beside one for each of
+            `exclude`.
     """
-    depth = limit + len(exclude)
-    while True:
-        candidates = filter_candidates(
-            bundle, retrieve(bundle, history, depth), exclude=exclude, allowed=allowed
-        )
-        if len(candidates) >= n or depth >= len(bundle.item_ids):
-            return candidates
-        depth *= 8
+    depth = max(limit, n) + len(exclude)
+    return filter_candidates(bundle, retrieve(bundle, history, depth, allowed), exclude)
 
 
 def recommend(
@@ -188,7 +187,7 @@ def recommend(
     n: int = 10,
     *,
     exclude: Set[str] = frozenset(),
-    allowed: Allowed | None = None,
+    allowed: Mask | None = None,
     repeats: bool | None = None,
     limit: int = CANDIDATES,
 ) -> list[Recommendation]:
@@ -199,7 +198,7 @@ def recommend(
         history: Events, oldest first.
         n: Number of items.
         exclude: Ids of items that may not be shown.
-        allowed: Items that may be shown; None allows all.
+        allowed: Mask of the items that may be shown; None allows all.
         repeats: Whether items of the history may be shown; None leaves it to the bundle.
         limit: Items that each retriever proposes.
     """
@@ -218,7 +217,7 @@ def similar_items(
     item_id: str,
     n: int = 10,
     *,
-    allowed: Allowed | None = None,
+    allowed: Mask | None = None,
     limit: int = CANDIDATES,
 ) -> list[Recommendation]:
     """The `n` items that go best with an item, by the item-to-item retrievers alone.
@@ -233,9 +232,10 @@ def similar_items(
         for place, retriever in enumerate(bundle.retrievers.values())
         if retriever.kind == "item-to-item"
     ]
-    proposed = retrieve(bundle, encode_history(bundle, [Event(item_id)]), limit)
+    depth = max(limit, n + 1)
+    proposed = retrieve(bundle, encode_history(bundle, [Event(item_id)]), depth, allowed)
     similar = proposed.select(np.any(proposed.scores[:, related] > 0, axis=1))
-    candidates = filter_candidates(bundle, similar, exclude={item_id}, allowed=allowed)
+    candidates = filter_candidates(bundle, similar, {item_id})
     blend = bundle.blend.only(related)
     return _recommendations(bundle, candidates, n, blend.score(candidates.features), blend)
 
@@ -261,12 +261,6 @@ def _union(proposals: Sequence[Indices]) -> Indices:
     first = np.ones(len(items), np.bool_)
     np.not_equal(items[1:], items[:-1], out=first[1:])
     return items[first]
-
-
-def _best(scored: SparseScores, limit: int) -> Indices:
-    if len(scored.item) <= limit:
-        return scored.item
-    return scored.item[np.argpartition(-scored.score, limit - 1)[:limit]]
 
 
 def _recommendations(

@@ -141,3 +141,17 @@ def test_a_second_fit_knows_nothing_of_the_first(case: Case, model: Retriever) -
 def test_one_visit_of_two_items_is_enough(case: Case) -> None:
     model = case.fit(log_of([[0, 1]], ITEMS))
     assert np.isfinite(dense(model, history_of(0))).all()
+
+
+@pytest.mark.parametrize("asked", QUESTIONS)
+def test_proposals_are_the_best_that_the_mask_allows(model: Retriever, asked: str) -> None:
+    scored = model.score(QUESTIONS[asked])
+    mask = np.arange(ITEMS) % 2 == 1
+    everything = set(model.propose(scored, ITEMS, None).tolist())
+    allowed = model.propose(scored, ITEMS, mask)
+    assert set(allowed.tolist()) == {item for item in everything if mask[item]}
+    best = model.propose(scored, 2, mask)
+    assert best.dtype == np.int32
+    assert len(best) == min(2, len(allowed))
+    by_score = np.sort(model.score_at(scored, allowed))[::-1]
+    np.testing.assert_allclose(np.sort(model.score_at(scored, best))[::-1], by_score[: len(best)])

@@ -30,8 +30,25 @@ def test_only_the_head_is_proposed_but_every_item_has_a_score(
     )
 
 
-def test_popularity_is_restored_from_its_arrays() -> None:
+@pytest.mark.parametrize("sorted_up_to", [0, 10])
+def test_a_mask_without_the_head_gets_the_most_popular_of_the_rest(
+    monkeypatch: pytest.MonkeyPatch, sorted_up_to: int
+) -> None:
+    monkeypatch.setattr(popularity, "HEAD", 2)
+    monkeypatch.setattr(popularity, "_SORTED", sorted_up_to)
+    model = fit_popularity(log_of([[5] * 6 + [4] * 5 + [3] * 4 + [2] * 3 + [1] * 2 + [0]], 6))
+    mask = np.array([True, True, True, False, False, False])
+    scored = model.score(history_of())
+    assert sorted(model.propose(scored, 2, mask).tolist()) == [1, 2]
+    assert sorted(model.propose(scored, 9, mask).tolist()) == [0, 1, 2]
+    assert model.propose(scored, 9, np.zeros(6, np.bool_)).tolist() == []
+
+
+@pytest.mark.parametrize("names", [("share", "order"), ("share", "head")])
+def test_popularity_is_restored_from_its_arrays(names: tuple[str, str]) -> None:
     model = fit_popularity(log_of([[0, 1, 1]], 3))
-    restored = Popularity.restore(model.arrays(), model.parameters())
+    arrays = {**model.arrays(), "head": model.head}
+    restored = Popularity.restore({name: arrays[name] for name in names}, model.parameters())
     np.testing.assert_array_equal(restored.share, model.share)
     np.testing.assert_array_equal(restored.head, model.head)
+    np.testing.assert_array_equal(restored.order, model.order)

@@ -230,6 +230,25 @@ def test_clusters_find_nearly_what_comparing_all_finds(monkeypatch: pytest.Monke
     assert np.mean(hits) > 9
 
 
+@pytest.mark.parametrize("share", [0.01, 0.1, 0.9])
+def test_clusters_find_what_a_mask_allows(monkeypatch: pytest.MonkeyPatch, share: float) -> None:
+    for name, value in (("EXACT_UP_TO", 500), ("_PROBED", 400), ("_NAMED", 200), ("_ALLOWED", 100)):
+        monkeypatch.setattr(f"slipstream.models.nearest.{name}", value)
+    random = np.random.default_rng(0)
+    vectors = random.normal(size=(4_000, 8)).astype(np.float32)
+    nearest = clustered(vectors)
+    hits = []
+    for _ in range(20):
+        mask = random.random(4_000) < share
+        state = random.normal(size=8).astype(np.float32)
+        proposed = nearest.best(nearest.probabilities(state), 20, mask)
+        assert mask[proposed].all()
+        assert len(set(proposed.tolist())) == 20
+        exact = np.where(mask, vectors @ state, -np.inf).argsort()[-20:]
+        hits.append(len(set(exact.tolist()) & set(proposed.tolist())))
+    assert np.mean(hits) == 20 if share == 0.01 else np.mean(hits) > 14
+
+
 def test_steps_that_decay_end_at_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     rates: list[float] = []
 

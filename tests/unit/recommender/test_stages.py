@@ -61,10 +61,25 @@ def test_recommend_leaves_out_the_history_unless_repeats_are_asked_for(bundle: B
     assert seen & {one.item_id for one in recommend(bundle, history, 30, repeats=True)}
 
 
-def test_recommend_goes_deeper_when_filters_leave_too_few(bundle: Bundle) -> None:
-    rare = {item_name(place) for place in (2, 3, 25, 26)}
-    result = recommend(bundle, _events(10, 11), 4, allowed=lambda item_id: item_id in rare, limit=1)
-    assert {one.item_id for one in result} == rare
+def test_a_selective_mask_still_fills_the_list(bundle: Bundle) -> None:
+    rare = [bundle.index[item_name(place)] for place in (2, 3, 25, 26)]
+    mask = np.zeros(len(bundle.item_ids), np.bool_)
+    mask[rare] = True
+    result = recommend(bundle, _events(10, 11), 4, allowed=mask, limit=1)
+    assert {bundle.index[one.item_id] for one in result} == set(rare)
+
+
+def test_proposals_are_limited_after_the_mask(bundle: Bundle) -> None:
+    history = encode_history(bundle, _events(10, 11))
+    first = retrieve(bundle, history, limit=3)
+    mask = np.ones(len(bundle.item_ids) + 5, np.bool_)  # as long as a space with newer items
+    mask[first.items] = False
+    others = retrieve(bundle, history, 3, mask)
+    assert len(others) >= 3
+    assert mask[others.items].all()
+    everything = retrieve(bundle, history, len(mask))
+    rows = np.searchsorted(everything.items, others.items)
+    np.testing.assert_allclose(others.features, everything.features[rows], rtol=1e-5)
 
 
 def test_recommend_is_ordered_and_its_scores_are_probabilities(bundle: Bundle) -> None:
@@ -73,14 +88,21 @@ def test_recommend_is_ordered_and_its_scores_are_probabilities(bundle: Bundle) -
     assert sum(scores) == pytest.approx(1, abs=1e-4)
 
 
-def test_mask_and_predicate_allow_the_same(bundle: Bundle) -> None:
-    mask = np.arange(len(bundle.item_ids)) % 3 == 0
-    by_mask = recommend(bundle, _events(7, 8), 10, allowed=mask)
-    by_predicate = recommend(
-        bundle, _events(7, 8), 10, allowed=lambda item_id: bool(mask[bundle.index[item_id]])
-    )
-    assert by_mask == by_predicate
-    assert by_mask
+def test_mask_leaves_the_order_of_what_it_allows(bundle: Bundle) -> None:
+    size = len(bundle.item_ids)
+    mask = np.arange(size) % 3 == 0
+    order = [one.item_id for one in recommend(bundle, _events(7, 8), size)]
+    allowed = [one.item_id for one in recommend(bundle, _events(7, 8), size, allowed=mask)]
+    assert allowed == [item_id for item_id in order if mask[bundle.index[item_id]]]
+    assert allowed
+
+
+def test_similar_items_keep_to_the_mask(bundle: Bundle) -> None:
+    mask = np.ones(len(bundle.item_ids), np.bool_)
+    mask[bundle.index[item_name(13)]] = False
+    result = [one.item_id for one in similar_items(bundle, item_name(12), 5, allowed=mask)]
+    assert result
+    assert item_name(13) not in result
 
 
 def test_retrieve_scores_each_candidate_by_every_retriever(bundle: Bundle) -> None:
@@ -98,7 +120,7 @@ def test_filter_keeps_the_scores_of_what_remains(bundle: Bundle) -> None:
     history = encode_history(bundle, _events(7, 8))
     candidates = retrieve(bundle, history)
     unwanted = bundle.item_ids[candidates.items[0]]
-    kept = filter_candidates(bundle, candidates, exclude={unwanted, "no-such-item"})
+    kept = filter_candidates(bundle, candidates, {unwanted, "no-such-item"})
     np.testing.assert_array_equal(kept.items, candidates.items[1:])
     np.testing.assert_array_equal(
         rank(bundle, history, kept), rank(bundle, history, candidates)[1:]
