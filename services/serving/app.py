@@ -35,6 +35,9 @@ SLATE_LINGER_MS = 100
 # Greatest delay of a catalogue change or a promotion. Every fetch costs time of the event loop,
 # full or empty.
 CATALOG_DELAY_MS = 500
+# After this time the client gives up a connection. Requests have given it up long before, by a
+# clock of their own: the client's counts what the event loop is late.
+CONNECTION_TIMEOUT_S = 10.0
 
 
 def create_app(settings: ServingSettings) -> FastAPI:
@@ -60,9 +63,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         def record(slate: Slate) -> None:
             producer.send(RECOMMENDATIONS, slate.user_id, slate, request_id.get())
 
-        redis = settings.redis.model_copy(
-            update={"timeout_s": min(settings.redis.timeout_s, own.redis_timeout_s)}
-        )
+        redis = settings.redis.model_copy(update={"timeout_s": CONNECTION_TIMEOUT_S})
         reader = OnlineReader(redis, settings.namespace)
         store = OnlineStore(settings.redis, settings.namespace)
         stack.push_async_callback(reader.aclose)

@@ -4,7 +4,6 @@ Each step returns the items that it has, and a reason where it has none. Candida
 filtering are `slipstream.recommender.stages`, the code that offline evaluation runs.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -12,9 +11,11 @@ from weakref import WeakKeyDictionary
 
 from services.serving.answers import Item, Step
 from services.serving.catalog import Catalog
+from services.serving.deadlines import Budget
 from services.serving.metrics import ServingMetrics
 from services.serving.model_holder import Model
-from services.serving.trending import Trending, TrendingItem
+from services.serving.store_reads import StoreReads, TrendingItem
+from services.serving.trending import Trending
 from slipstream.features.visitor import SequenceEvent
 from slipstream.recommender import stages
 from slipstream.recommender.bundle import Bundle
@@ -32,14 +33,12 @@ _FAILED = {
     Step.TRENDING: "the trending list failed",
 }
 
-ReadTrending = Callable[[int], Awaitable[Sequence[TrendingItem]]]
-
 
 @dataclass(frozen=True, slots=True)
 class StepRequest:
     """The input of a step: `n` items are wanted, none of `exclude`.
 
-    Without a history, `no_history` says why.
+    Without a history, `no_history` says why. `budget` is what is left to wait for the online store.
     """
 
     n: int
@@ -49,6 +48,7 @@ class StepRequest:
     similar_to: Sequence[str]
     exclude: frozenset[str] | set[str]
     repeats: bool | None
+    budget: Budget
 
 
 class StepResult(NamedTuple):
@@ -65,8 +65,7 @@ class FallbackChain:
     Args:
         catalog: Availability and attributes of items.
         measured: Metrics of the steps.
-        read_trending: Reads the n items in most demand from the online store.
-        timeout_s: Longest wait for that read.
+        store: Reads of the online store.
         refresh_s: Greatest age of the trending list.
     """
 
@@ -74,14 +73,11 @@ class FallbackChain:
         self,
         catalog: Catalog,
         measured: ServingMetrics,
-        read_trending: ReadTrending,
-        *,
-        timeout_s: float,
+        store: StoreReads,
         refresh_s: float,
     ) -> None:
         self._catalog, self._measured = catalog, measured
-        self._read_store, self._timeout_s = read_trending, timeout_s
-        self._trending = Trending(self._read_trending, refresh_s)
+        self._trending = Trending(store, refresh_s)
         self._popular: WeakKeyDictionary[Model, Sequence[TrendingItem]] = WeakKeyDictionary()
         self._steps: dict[Step, Callable[[StepRequest], Awaitable[StepResult]]] = {
             Step.MODEL: self._from_model,
@@ -115,19 +111,19 @@ class FallbackChain:
                 self._measured.failed(Step.MODEL, error)
                 reason = _FAILED[Step.MODEL]
         with self._measured.stage(Step.TRENDING):
-            demand = dict(await self.top_trending(request.model))
+            demand = dict(await self._top_trending(request.model, request.budget))
             known = [item_id for item_id in item_ids if item_id in demand]
             known.sort(key=lambda item_id: -demand[item_id])
         items = [Item(item_id, demand[item_id], Step.TRENDING) for item_id in known]
         return (Step.TRENDING if items else Step.NONE), StepResult(items, reason)
 
-    async def top_trending(self, model: Model | None) -> Sequence[TrendingItem]:
+    async def _top_trending(self, model: Model | None, budget: Budget) -> Sequence[TrendingItem]:
         """The items in most demand, from the online store.
 
         While the store is away or empty, the model's popular items stand in, else the last list.
         """
         try:
-            top = await self._trending.top()
+            top = await self._trending.top(budget)
         except StoreUnavailableError:
             self._measured.degraded.labels("trending").inc()
             top = ()
@@ -201,7 +197,7 @@ class FallbackChain:
 
     async def _from_trending(self, request: StepRequest) -> StepResult:
         with self._measured.stage(Step.TRENDING):
-            top = await self.top_trending(request.model)
+            top = await self._top_trending(request.model, request.budget)
             allowed = (
                 (item_id, score)
                 for item_id, score in top
@@ -226,13 +222,6 @@ class FallbackChain:
         reason = f"{' and '.join(failed)} failed and had no say" if failed else ""
         items = [Item(*each[:3]) for each in recommended]
         return StepResult(items, reason, model.version if items else None)
-
-    async def _read_trending(self, n: int) -> Sequence[TrendingItem]:
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                return await self._read_store(n)
-        except TimeoutError as error:
-            raise StoreUnavailableError("no answer in time") from error
 
     def _popular_by(self, model: Model) -> Sequence[TrendingItem]:
         """Popular items by the bundle: its recommendations for an empty history.

@@ -54,6 +54,11 @@ class ServingMetrics:
             "Items in the catalogue that serving holds",
             registry=registry,
         )
+        self.store_circuit_open = Gauge(
+            "slipstream_online_store_circuit_open",
+            "1 while requests are answered without asking the online store, since it is away",
+            registry=registry,
+        )
         self._stages = Histogram(
             "slipstream_recommendation_stage_seconds",
             "Time a stage took",

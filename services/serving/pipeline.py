@@ -3,36 +3,27 @@
 Knows no HTTP. `services.serving.fallback` holds the steps that can answer.
 """
 
-import asyncio
 import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from services.serving.answers import Answer, Item, RecommendationRequest, Step
 from services.serving.catalog import Catalog
+from services.serving.deadlines import Budget
 from services.serving.fallback import FallbackChain, StepRequest
 from services.serving.metrics import ServingMetrics
 from services.serving.model_holder import Model
-from services.serving.trending import TrendingItem
+from services.serving.store_reads import OnlineFeatures, StoreReads
 from slipstream.contracts.events import Slate, SlateItem
 from slipstream.contracts.times import now_ms
 from slipstream.features.views import RECOMMENDER, VISITOR
-from slipstream.features.visitor import SequenceEvent, VisitorState, visitor_features
+from slipstream.features.visitor import SequenceEvent, visitor_features
 from slipstream.recommender import stages
 from slipstream.stores.online import StoreUnavailableError
 
 # The features of a visitor that a slate is recorded with.
 _RECORDED = RECOMMENDER.of(VISITOR)
-
-
-class OnlineFeatures(Protocol):
-    """Reads of the online store. Both raise `StoreUnavailableError`."""
-
-    async def visitor(self, user_id: str) -> VisitorState | None: ...
-
-    async def trending(self, n: int) -> Sequence[TrendingItem]: ...
 
 
 @dataclass(slots=True)
@@ -55,7 +46,8 @@ class Pipeline:
         catalog: Availability and attributes of items.
         measured: Metrics.
         record: Takes every slate; must not wait.
-        store_timeout_s: Longest wait of a request for the online store.
+        store_timeout_s: Longest wait of a request for the online store, in all its reads. What the
+            event loop is late does not count.
         trending_refresh_s: Greatest age of the trending list.
     """
 
@@ -70,24 +62,19 @@ class Pipeline:
         store_timeout_s: float = 0.1,
         trending_refresh_s: float = 1.0,
     ) -> None:
-        self._online, self._current_model = online, current_model
-        self._measured, self._record, self._timeout_s = measured, record, store_timeout_s
-        self._chain = FallbackChain(
-            catalog,
-            measured,
-            online.trending,
-            timeout_s=store_timeout_s,
-            refresh_s=trending_refresh_s,
-        )
+        self._current_model, self._measured, self._record = current_model, measured, record
+        self._store = StoreReads(online, measured, store_timeout_s)
+        self._chain = FallbackChain(catalog, measured, self._store, trending_refresh_s)
 
     async def recommend(self, request: RecommendationRequest) -> Answer:
         """The best `n` items for this request."""
         started = time.perf_counter()
         # Read once: a model that is swapped in during a wait must not mix with this one.
         model = self._current_model()
+        budget = self._store.budget()
 
         # Features: the visitor's latest events, in one round trip to the online store.
-        visitor = await self._visitor(request)
+        visitor = await self._visitor(request, budget)
 
         # Exclusions. Each step applies the catalogue's availability itself.
         exclude = set(request.exclude)
@@ -109,6 +96,7 @@ class Pipeline:
                     request.similar_to,
                     exclude,
                     request.repeats,
+                    budget,
                 ),
             )
             if reason:
@@ -144,10 +132,13 @@ class Pipeline:
         """
         started = time.perf_counter()
         model = self._current_model()
-        visitor = await self._visitor(RecommendationRequest(user_id=user_id))
+        budget = self._store.budget()
+        visitor = await self._visitor(RecommendationRequest(user_id=user_id), budget)
         given = list(dict.fromkeys(item_ids))
         answered_by, (ranked, reason, version) = await self._chain.rank(
-            StepRequest(len(given), model, visitor.history, visitor.problem, (), frozenset(), None),
+            StepRequest(
+                len(given), model, visitor.history, visitor.problem, (), frozenset(), None, budget
+            ),
             given,
         )
         if not ranked:
@@ -160,7 +151,7 @@ class Pipeline:
         self._publish(answer, visitor.features, placement, started)
         return answer
 
-    async def _visitor(self, request: RecommendationRequest) -> VisitorReading:
+    async def _visitor(self, request: RecommendationRequest, budget: Budget) -> VisitorReading:
         if request.history is not None:
             problem = "" if request.history else "the history is empty"
             return VisitorReading(request.history, problem=problem)
@@ -168,9 +159,8 @@ class Pipeline:
             return VisitorReading(problem="no visitor is named")
         with self._measured.stage("features"):
             try:
-                async with asyncio.timeout(self._timeout_s):
-                    state = await self._online.visitor(request.user_id)
-            except (StoreUnavailableError, TimeoutError):
+                state = await self._store.visitor(request.user_id, budget)
+            except StoreUnavailableError:
                 self._measured.degraded.labels("online_store").inc()
                 return VisitorReading(
                     problem="the online store does not answer, "

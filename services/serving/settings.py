@@ -16,8 +16,8 @@ class ServingSection(Section):
     redis_timeout_s: float = Field(
         0.1,
         gt=0,
-        description="longest wait for the online store; then a request is answered without the "
-        "visitor's history",
+        description="longest wait of a request for the online store, not counting what the event "
+        "loop is late; then it is answered without the visitor's history",
     )
     trending_refresh_s: float = Field(1.0, gt=0, description="greatest age of the trending list")
     champion_poll_s: float = Field(

@@ -1,4 +1,3 @@
-import asyncio
 from dataclasses import replace
 
 import pytest
@@ -6,7 +5,6 @@ import pytest
 from services.serving.answers import RecommendationRequest, Step
 from services.serving.pipeline import warm_up
 from slipstream.features.visitor import VisitorState
-from slipstream.recommender import stages
 from slipstream.recommender.bundle import Bundle
 from tests.unit.serving.fakes import (
     ITEMS,
@@ -111,48 +109,6 @@ async def test_without_a_model_and_without_history_trending_answers() -> None:
     assert answer.reason == "no model is loaded yet; the visitor is not known"
 
 
-async def test_online_store_away_leaves_what_the_model_found_popular(bundle: Bundle) -> None:
-    setting = a_setting(bundle, ada=visitor("item-03"))
-    setting.online.away = True
-    answer = await setting.pipeline.recommend(RecommendationRequest(5, "ada"))
-    assert (answer.answered_by, len(answer.items)) == (Step.TRENDING, 5)
-    assert "the online store does not answer" in answer.reason
-    assert (
-        setting.registry.get_sample_value(
-            "slipstream_recommendations_degraded_total", {"missing": "online_store"}
-        )
-        == 1
-    )
-
-
-async def test_popular_items_are_the_models_work_once_while_the_online_store_is_away(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls: list[object] = []
-    recommend = stages.recommend
-    monkeypatch.setattr(
-        stages, "recommend", lambda *args, **options: calls.append(args) or recommend(*args)
-    )
-    setting = a_setting(bundle)
-    setting.online.away = True
-    answers = [
-        await setting.pipeline.recommend(RecommendationRequest(5, name)) for name in ("ada", "bob")
-    ]
-    assert ids(answers[0]) == ids(answers[1])
-    assert answers[0].model_version is None
-    setting.model = model(small_bundle(), "8")  # another model's popular items are its own
-    await setting.pipeline.recommend(RecommendationRequest(5, "ada"))
-    assert len(calls) == 2
-
-
-async def test_online_store_away_without_a_model_leaves_what_was_trending_before() -> None:
-    setting = Setting(FakeOnline(trending=list(TRENDING)), None, trending_refresh_s=0.0)
-    await setting.pipeline.recommend(RecommendationRequest(1, steps=(Step.TRENDING,)))
-    setting.online.away = True
-    answer = await setting.pipeline.recommend(RecommendationRequest(2, "ada"))
-    assert (answer.answered_by, ids(answer)) == (Step.TRENDING, ["item-30", "item-31"])
-
-
 async def test_nothing_at_all_is_an_empty_answer_with_reasons() -> None:
     setting = Setting(FakeOnline(), None)
     answer = await setting.pipeline.recommend(RecommendationRequest(5, "ada"))
@@ -160,21 +116,6 @@ async def test_nothing_at_all_is_an_empty_answer_with_reasons() -> None:
     assert (
         answer.reason == "no model is loaded yet; the visitor is not known; nothing is trending yet"
     )
-
-
-async def test_online_store_that_hangs_is_given_up_in_time(bundle: Bundle) -> None:
-    class Hanging(FakeOnline):
-        async def visitor(self, user_id: str) -> VisitorState | None:
-            await asyncio.Event().wait()
-            raise AssertionError
-
-        async def trending(self, n: int) -> list[tuple[str, float]]:
-            await asyncio.Event().wait()
-            raise AssertionError
-
-    setting = Setting(Hanging(), model(bundle), store_timeout_s=0.02)
-    answer = await asyncio.wait_for(setting.pipeline.recommend(RecommendationRequest(5, "ada")), 60)
-    assert (answer.answered_by, len(answer.items)) == (Step.TRENDING, 5)
 
 
 async def test_model_that_fails_does_not_fail_the_request(bundle: Bundle) -> None:

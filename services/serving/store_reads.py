@@ -1,0 +1,142 @@
+"""Reads of the online store for requests, within a budget and behind a circuit breaker."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol, TypeVar
+
+from services.serving.deadlines import TICKS, Budget, HearingClock
+from services.serving.metrics import ServingMetrics
+from slipstream.chassis.logging import get_logger
+from slipstream.features.visitor import VisitorState
+from slipstream.stores.online import StoreUnavailableError
+
+log = get_logger(__name__)
+
+T = TypeVar("T")
+TrendingItem = tuple[str, float]
+
+# Failures in a row after which the store is not asked any more: more than one lost packet brings.
+FAILURES = 5
+# Time until it is asked again, and after each such try.
+PAUSE_S = 0.5
+
+
+class OnlineFeatures(Protocol):
+    """Reads of the online store. Both raise `StoreUnavailableError`."""
+
+    async def visitor(self, user_id: str) -> VisitorState | None: ...
+
+    async def trending(self, n: int) -> Sequence[TrendingItem]: ...
+
+
+class CircuitBreaker:
+    """Whether a server is asked: not after `FAILURES` in a row, but for a probe now and then.
+
+    Args:
+        changed: Told whether the circuit is open now.
+        clock: Seconds of a monotonic clock.
+    """
+
+    def __init__(
+        self, changed: Callable[[bool], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._changed, self._clock = changed, clock
+        self._failures, self._probe_at = 0, 0.0
+        self.open = False
+
+    def succeeded(self) -> None:
+        self._failures = 0
+        if self.open:
+            self.open = False
+            self._changed(False)
+
+    def failed(self) -> None:
+        self._failures += 1
+        self._probe_at = self._clock() + PAUSE_S
+        if not self.open and self._failures >= FAILURES:
+            self.open = True
+            self._changed(True)
+
+    def takes_probe(self) -> bool:
+        """Whether a probe is due; the next one is due after a pause."""
+        if not self.open or self._clock() < self._probe_at:
+            return False
+        self._probe_at = self._clock() + PAUSE_S
+        return True
+
+
+class StoreReads:
+    """Reads that end in time, and at once while the store is known to be away.
+
+    A probe reads in the background, so that no visitor waits for it. All methods raise
+    `StoreUnavailableError`, whatever the fault.
+
+    Args:
+        online: The store.
+        measured: Metrics.
+        timeout_s: Time for which one request may wait for the store, in all its reads.
+    """
+
+    def __init__(self, online: OnlineFeatures, measured: ServingMetrics, timeout_s: float) -> None:
+        self._online, self._measured, self._timeout_s = online, measured, timeout_s
+        self._clock = HearingClock(timeout_s / TICKS)
+        self._breaker = CircuitBreaker(self._circuit_changed)
+        self._probe: asyncio.Task[None] | None = None
+
+    def budget(self) -> Budget:
+        """The waiting time of a request."""
+        return Budget(self._timeout_s)
+
+    async def visitor(self, user_id: str, budget: Budget) -> VisitorState | None:
+        """The visitor's state; None for an unknown one."""
+        return await self._read(lambda: self._online.visitor(user_id), budget)
+
+    async def trending(self, n: int, budget: Budget) -> Sequence[TrendingItem]:
+        """The `n` items in most demand, highest first."""
+        return await self._read(lambda: self._online.trending(n), budget)
+
+    async def wait(self, answer: Awaitable[T], budget: Budget) -> T:
+        """The result of a read that others share; it goes on when the budget is spent."""
+        try:
+            if budget.left_s <= 0:
+                raise TimeoutError
+            return await self._clock.wait(asyncio.shield(answer), budget)
+        except TimeoutError as error:
+            raise StoreUnavailableError("no answer in time") from error
+
+    async def _read(self, read: Callable[[], Awaitable[T]], budget: Budget) -> T:
+        if self._breaker.open:
+            if self._breaker.takes_probe():
+                self._probe = asyncio.create_task(self._ask_again())
+            raise StoreUnavailableError("the online store did not answer a moment ago")
+        if budget.left_s <= 0:
+            raise StoreUnavailableError("the time for the online store is spent")
+        try:
+            result = await self._clock.wait(read(), budget)
+        except TimeoutError as error:
+            self._breaker.failed()
+            raise StoreUnavailableError("no answer in time") from error
+        except StoreUnavailableError:
+            self._breaker.failed()
+            raise
+        except Exception as error:
+            self._measured.failed("online_store_reader", error)
+            raise StoreUnavailableError(f"{type(error).__name__}: {error}") from error
+        self._breaker.succeeded()
+        return result
+
+    async def _ask_again(self) -> None:
+        try:
+            await self._clock.wait(self._online.trending(1), self.budget())
+        except (StoreUnavailableError, TimeoutError):
+            self._breaker.failed()
+        else:
+            self._breaker.succeeded()
+
+    def _circuit_changed(self, is_open: bool) -> None:
+        self._measured.store_circuit_open.set(is_open)
+        if is_open:
+            log.warning("the online store does not answer; requests go on without it")
+        else:
+            log.info("the online store answers again")
