@@ -44,13 +44,14 @@ KILLS = {"services": 10, "redis": 3, "postgresql": 3, BROKER: 3}
 @click.option(
     "--kill",
     "killed",
-    type=click.Choice([*KILLS, "all"]),
+    type=click.Choice([*KILLS, *SERVICES, "all"]),
     multiple=True,
     default=("services",),
     show_default=True,
-    help=f"Whom to kill: every process of the services ({KILLS['services']} times each), Redis "
-    f"(Valkey, on the embedded servers; {KILLS['redis']}), PostgreSQL ({KILLS['postgresql']}), or "
-    f"the broker ({KILLS['broker']}); of a cluster one that leads partitions, each in turn.",
+    help="Whom to kill: every process of the services, or of one of them "
+    f"({KILLS['services']} times each), Redis (Valkey, on the embedded servers; {KILLS['redis']}), "
+    f"PostgreSQL ({KILLS['postgresql']}), or the broker ({KILLS['broker']}); of a cluster one that "
+    "leads partitions, each in turn.",
 )
 @click.option("--kills", type=click.IntRange(1), help="How often to kill each of them.")
 @click.option(
@@ -64,7 +65,12 @@ KILLS = {"services": 10, "redis": 3, "postgresql": 3, BROKER: 3}
     help="What befalls the stack, with replicas and on real servers, instead of the kills.",
 )
 @click.option("--strikes", type=click.IntRange(1), help="Strikes of the trouble (all).")
-@click.option("--beside", default="", help="The other commit that runs, for --trouble versions.")
+@click.option(
+    "--beside",
+    default="",
+    help="The other commit that runs, for --trouble versions; by default that of the last release, "
+    "else the one before the newest change of the code.",
+)
 @click.option("--rate", type=float, default=300.0, show_default=True, help="Events a second.")
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option(
@@ -133,7 +139,7 @@ def main(
     if kind.kind == Embedded.kind and "postgresql" in killed:
         raise click.UsageError("the embedded servers have no PostgreSQL; take --servers real")
     times = {
-        process: kills or KILLS[name]
+        process: kills or KILLS.get(name, KILLS["services"])
         for name in (KILLS if "all" in killed else dict.fromkeys(killed))
         for process in (SERVICES if name == "services" else [name])
     }

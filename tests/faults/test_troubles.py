@@ -18,7 +18,9 @@ from tests.servers import Servers
 pytestmark = pytest.mark.servers("real")
 
 
-@pytest.mark.parametrize("trouble", ["frozen", "cut-log", "failover", "disks", "clocks"])
+@pytest.mark.parametrize(
+    "trouble", ["frozen", "cut-log", "failover", "disks", "clocks", "versions"]
+)
 def test_every_acknowledged_event_counts_once_after_a_trouble(
     trouble: str, tmp_path: Path, servers: Servers
 ) -> None:

@@ -2,6 +2,7 @@
 between them.
 """
 
+import shutil
 import subprocess
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -24,8 +25,16 @@ class Versions(Frozen):
 
     strikes = ("features 2", "features", "features 3", "ingestion", "ingestion 2", "features 2")
 
+    def __init__(self, beside: str = "") -> None:
+        super().__init__(beside or version_before())
+
     def lacking(self) -> str:
-        return "" if self.beside else "name the commit of the other version with --beside"
+        if self.beside:
+            return ""
+        return (
+            "git finds no version before this one here: fetch the whole history "
+            "(git fetch --unshallow), or name a commit with --beside"
+        )
 
     def surround(self, stack: Stack, opened: ExitStack) -> Mapping[str, Launch]:
         tree = stack.directory / "other-version"
@@ -33,6 +42,25 @@ class Versions(Frozen):
         opened.callback(_git, "worktree", "remove", "--force", str(tree))
         # Python takes the packages of the folder that it starts in.
         return {name: Launch(prefix=("env", "-C", str(tree))) for name in OTHERS}
+
+
+def version_before(root: Path = ROOT) -> str:
+    """The commit of the last release, else the one before the newest change of the code.
+
+    Empty where the history does not reach so far, or where there is none.
+    """
+    if release := _found(root, "describe", "--tags", "--abbrev=0", "HEAD^"):
+        return _found(root, "rev-list", "-1", release)
+    changed = _found(root, "log", "-1", "--format=%H", "--", "services", "slipstream")
+    return changed and _found(root, "rev-parse", "--verify", "--quiet", f"{changed}^")
+
+
+def _found(root: Path, *arguments: str) -> str:
+    """What git answers; empty where it finds nothing."""
+    if shutil.which("git") is None:
+        return ""
+    command = ["git", "-C", str(root), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def _git(*arguments: str) -> None:
