@@ -5,13 +5,14 @@ would.
 import os
 import random
 import signal
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
+
+from tests.faults.fault_thread import FaultThread
 
 
 class _Due(NamedTuple):
@@ -27,11 +28,12 @@ class _Dead:
     pause_s: float
 
 
-class Killer(threading.Thread):
+class Killer(FaultThread):
     """Kills each process as often as `times` says, at moments that follow from the seed.
 
     A name that does not run at its moment is killed as soon as it does: such a kill comes while it
-    starts. `kills` counts by the name of the process.
+    starts. `kills` counts by the name of the process, and `slowest_restart_s` is the longest that a
+    name had no process that ran: how long it takes to be ready is its own affair.
 
     Others start again what was killed. For a pause, the new process is held by SIGSTOP as soon as
     it is born, before it has opened anything. (Redis is there within milliseconds, and may be
@@ -56,7 +58,7 @@ class Killer(threading.Thread):
         pauses: Sequence[float] = (0.0,),
         victim: Callable[[str], str | None] = lambda name: name,
     ) -> None:
-        super().__init__(name="killer", daemon=True)
+        super().__init__("killer")
         chance, pause = random.Random(seed), random.Random(seed)
         moments = sorted(
             (chance.uniform(0.02, 1.0) * seconds, name)
@@ -66,23 +68,18 @@ class Killer(threading.Thread):
         self._left = [_Due(moment, name, pause.choice(pauses)) for moment, name in moments]
         self._pids, self._victim = pids, victim
         self._dead: dict[str, _Dead] = {}
-        self._ended = threading.Event()
-        self.kills: Counter[str] = Counter()
-        # the longest that a name had no process that ran; how long it takes to be ready is its own
-        # affair
-        self.slowest_restart_s = 0.0
-        self.failure = ""
-
-    @property
-    def busy(self) -> bool:
-        return self.is_alive() and not self._ended.is_set()
 
     @property
     def left(self) -> Counter[str]:
-        """The kills that have not come to pass, by name."""
         return Counter(due.name for due in self._left)
 
-    def run(self) -> None:
+    def _bring_about(self) -> None:
+        try:
+            self._kill_all()
+        finally:  # nobody is held back any more
+            self._hold_or_free(self._pids(), float("inf"))
+
+    def _kill_all(self) -> None:
         start = time.monotonic()
         while (self._left or self._dead) and not self._ended.is_set():
             now = time.monotonic()
@@ -95,12 +92,6 @@ class Killer(threading.Thread):
                     self._kill(name, running[name], one.pause_s)
                     self._left.remove(one)
             time.sleep(0.02)
-        self._hold_or_free(self._pids(), float("inf"))
-
-    def end(self) -> None:
-        """Kill nothing more, and hold nobody back."""
-        self._ended.set()
-        self.join()
 
     def _kill(self, name: str, pid: int, pause_s: float) -> None:
         _signal(pid, signal.SIGKILL)

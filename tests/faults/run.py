@@ -8,12 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from services.training.runs import MOST_ATTEMPTS
 from slipstream.broker.topics import physical
 from slipstream.contracts.topics import INTERACTIONS
 from tests.e2e.stack import wait_for
 from tests.faults.bed import Bed, opened
 from tests.faults.case import BROKER, Case
 from tests.faults.client import Client
+from tests.faults.fault_thread import FaultThread
 from tests.faults.killer import Killer
 from tests.faults.reckoning import reckon
 from tests.faults.result import Result
@@ -49,20 +51,21 @@ def run(case: Case, directory: Path, servers: Servers) -> Result:
             findings.say("rejected", rejected)
         for name, count in troubler.left.items():
             findings.say("not brought about", f"{name}: {count} times {troubler.failure}")
-        for one in filter(_under_way, runs):
-            findings.say("training run that does not go on", str(one))
+        outcomes = Counter(map(_outcome, runs))
+        for one in runs:
+            if _under_way(one):
+                findings.say("training run that does not go on", str(one))
+            elif _outcome(one) == "failed":
+                findings.say("training run that nobody takes up", str(one))
         figures = {**client.figures, **findings.figures, "acknowledged": len(client.acknowledged)}
-        figures |= {
-            f"training_runs_{state}": count
-            for state, count in Counter(run["state"] for run in runs).items()
-        }
+        figures |= {f"training_runs_{outcome}": count for outcome, count in outcomes.items()}
         if status := bed.stack.stop(signal.SIGTERM):
             findings.say("exit status", str(status))
     told = servers.versions + (f"; {case.brokers} brokers" if case.brokers > 1 else "")
     return Result(case, told, dict(troubler.kills), troubler.slowest_restart_s, figures, findings)
 
 
-def _troubler(case: Case, trouble: Trouble, bed: Bed, client: Client) -> Strikes | Killer:
+def _troubler(case: Case, trouble: Trouble, bed: Bed, client: Client) -> FaultThread:
     if not case.trouble:
         return _killer(case, bed)
     return Strikes(trouble, trouble.strikes[: case.strikes], bed, client)
@@ -99,6 +102,17 @@ def _runs(bed: Bed) -> list[dict[str, Any]]:
         if not any(map(_under_way, runs)) or time.monotonic() > since + PATIENCE_S:
             return runs
         time.sleep(0.5)
+
+
+def _outcome(run: dict[str, Any]) -> str:
+    """What came of a run: its state, or of one that was killed, whether another one has its work,
+    or whether that was the last attempt (docs/adr/0017).
+    """
+    if run["state"] != "failed":
+        return str(run["state"])
+    if run["resumed_by"]:
+        return "taken up by another"
+    return "given up" if run["attempt"] == MOST_ATTEMPTS else "failed"
 
 
 def _under_way(run: dict[str, Any]) -> bool:

@@ -1,6 +1,5 @@
 """What may befall a bed beside SIGKILL, and the thread that brings it about."""
 
-import threading
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -11,6 +10,7 @@ from pathlib import Path
 from tests.e2e.stack import Stack
 from tests.faults.bed import Bed
 from tests.faults.client import Client
+from tests.faults.fault_thread import FaultThread
 from tests.faults.replicas import Launch
 
 APART_S = 5.0
@@ -58,43 +58,26 @@ class NoTrouble(Trouble):
         raise AssertionError(f"there is no {name!r} to bring about")
 
 
-class Strikes(threading.Thread):
+class Strikes(FaultThread):
     """Brings some strikes of a trouble about in turn, `APART_S` seconds apart, under load.
 
-    Between two of them every process becomes ready again. `kills` counts those that were done, and
-    `left` those that were not; `failure` is the error that ended it.
+    Between two of them every process becomes ready again.
     """
 
     def __init__(self, trouble: Trouble, names: Sequence[str], bed: Bed, client: Client) -> None:
-        super().__init__(name="strikes", daemon=True)
+        super().__init__("strikes")
         self._trouble, self._bed, self._client = trouble, bed, client
         self._left = list(names)
-        self._ended = threading.Event()
-        self.kills: Counter[str] = Counter()
-        self.slowest_restart_s = 0.0
-        self.failure = ""
-
-    @property
-    def busy(self) -> bool:
-        return self.is_alive() and not self._ended.is_set()
 
     @property
     def left(self) -> Counter[str]:
         return Counter(self._left)
 
-    def run(self) -> None:
-        try:
-            while self._left and not self._ended.wait(APART_S):
-                self._trouble.strike(self._left[0], self._bed, self._client)
-                self.kills[self._left.pop(0)] += 1
-                since = time.monotonic()
-                while self._bed.unready() and not self._ended.wait(0.2):
-                    pass
-                self.slowest_restart_s = max(self.slowest_restart_s, time.monotonic() - since)
-        except Exception as error:  # the test reports it
-            self.failure = f"{type(error).__name__}: {error}"
-
-    def end(self) -> None:
-        """Strike no more, and wait for what is under way."""
-        self._ended.set()
-        self.join()
+    def _bring_about(self) -> None:
+        while self._left and not self._ended.wait(APART_S):
+            self._trouble.strike(self._left[0], self._bed, self._client)
+            self.kills[self._left.pop(0)] += 1
+            since = time.monotonic()
+            while self._bed.unready() and not self._ended.wait(0.2):
+                pass
+            self.slowest_restart_s = max(self.slowest_restart_s, time.monotonic() - since)
