@@ -18,9 +18,9 @@ from services.features.stream.materializer import Materializer
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.producer import Producer
 from slipstream.chassis.access.demands import open_to_all, requires
+from slipstream.chassis.direct_routes import DirectRoute
 from slipstream.chassis.errors import InvalidRequestError, NotFoundError, UnavailableError, problem
 from slipstream.chassis.logging import request_id
-from slipstream.chassis.raw_route import RawRoute
 from slipstream.contracts.access import Scope
 from slipstream.contracts.rest import Problem
 from slipstream.contracts.times import HOUR_MS, now_ms
@@ -34,8 +34,8 @@ from slipstream.stores.lake import (
 )
 from slipstream.stores.online import OnlineReader, StoreUnavailableError
 
-# Models read features on every request: `app.py` puts these routes first.
-feast_router = APIRouter(tags=["feast"], route_class=RawRoute)
+# Models read features on every request.
+feast_router = APIRouter(tags=["feast"], route_class=DirectRoute)
 router = APIRouter(tags=["features"])
 
 EntityId = Annotated[str, Path(min_length=1, max_length=256)]

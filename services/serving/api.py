@@ -16,6 +16,7 @@ from services.serving.catalog import Catalog
 from services.serving.model_holder import Model, ModelHolder
 from services.serving.pipeline import Pipeline
 from slipstream.chassis.access.demands import requires
+from slipstream.chassis.direct_routes import DirectRoute
 from slipstream.chassis.errors import NotFoundError
 from slipstream.contracts.access import Scope
 from slipstream.contracts.events import Id
@@ -45,7 +46,12 @@ ANSWER: dict[int | str, dict[str, Any]] = {
 }
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": Problem}}
 
-router = APIRouter(prefix="/v1", tags=["recommendations"], default_response_class=Response)
+router = APIRouter(
+    prefix="/v1",
+    tags=["recommendations"],
+    default_response_class=Response,
+    route_class=DirectRoute,
+)
 
 
 @router.get("/recommendations/{user_id:path}", responses=ANSWER)

@@ -26,6 +26,7 @@ from slipstream.chassis.access.verifier import (
     refuse_exposure,
 )
 from slipstream.chassis.connections import ConnectionPool
+from slipstream.chassis.direct_routes import DirectRoutes
 from slipstream.chassis.ending import Ending
 from slipstream.chassis.errors import install_error_handlers, unexpected
 from slipstream.chassis.logging import get_logger, request_id
@@ -175,6 +176,12 @@ def create_service(
     for router in routers:
         app.include_router(router)
     demands = Demands(routes_of(app))
+    app.add_middleware(
+        DirectRoutes,
+        routes=list(routes_of(app)),
+        handlers=app.exception_handlers,
+        closed=app.state.health.is_waiting,
+    )
     app.state.keys = KeyRing({**api_token_key(settings), **keys})
     app.state.verifier = Verifier(app.state.keys, settings)
     if guarded:

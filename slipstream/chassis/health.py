@@ -64,6 +64,10 @@ class Health:
         """Report the checks: the service is open."""
         self._waited_for = None
 
+    def is_waiting(self) -> bool:
+        """Whether the service waits for a dependency to open."""
+        return self._waited_for is not None
+
     def status(self, down: Collection[str]) -> str:
         """The status with these checks down: `ready` with none, `unready` with a required one, else
         `degraded`.
