@@ -11,7 +11,6 @@ from urllib.parse import parse_qs, quote, urlsplit
 import orjson
 from fastapi import APIRouter, Request, Response
 from starlette.convertors import PathConvertor, register_url_convertor
-from starlette.requests import ClientDisconnect
 
 from services.ingestion import bodies, tracker
 from services.ingestion import documentation as docs
@@ -164,7 +163,7 @@ async def upsert_items(request: Request) -> Response:
     """Insert or replace items."""
     intake = parts(request).intake
     headers = _headers(request)
-    body = await _body(request, intake, headers.encoding)
+    body = await bodies.read(request, intake.max_body_bytes, headers.encoding)
     return Response(await intake.entries(body, headers, "item"), media_type=JSON)
 
 
@@ -174,7 +173,7 @@ async def upsert_users(request: Request) -> Response:
     """Insert or replace users."""
     intake = parts(request).intake
     headers = _headers(request)
-    body = await _body(request, intake, headers.encoding)
+    body = await bodies.read(request, intake.max_body_bytes, headers.encoding)
     return Response(await intake.entries(body, headers, "user"), media_type=JSON)
 
 
@@ -197,14 +196,14 @@ async def erase_user(user_id: str, request: Request) -> Response:
 async def _message(request: Request, kind: str) -> Response:
     intake = parts(request).intake
     headers = _headers(request)
-    body = await _body(request, intake, headers.encoding)
+    body = await bodies.read(request, intake.max_body_bytes, headers.encoding)
     return Response(await intake.message(body, headers, kind), media_type=JSON)
 
 
 async def _messages(request: Request, *, imported: bool) -> Response:
     intake = parts(request).intake
     headers = _headers(request)
-    body = await _body(request, intake, headers.encoding)
+    body = await bodies.read(request, intake.max_body_bytes, headers.encoding)
     return Response(await intake.batch(body, headers, imported=imported), media_type=JSON)
 
 
@@ -230,25 +229,6 @@ def _origin_of_page(request: Request) -> str | None:
     except ValueError:
         return None
     return f"{page.scheme}://{page.netloc}" if page.netloc else None
-
-
-async def _body(request: Request, intake: Intake, encoding: str) -> bytes:
-    """The unpacked body. Raises `TooLargeError` as soon as more than the limit has been read."""
-    limit = intake.max_body_bytes
-    chunks: list[bytes] = []
-    size, more = 0, True
-    while more:
-        message = await request.receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        if size > limit:
-            raise bodies.too_large(limit)
-        chunks.append(chunk)
-        more = message.get("more_body", False)
-    body = b"".join(chunks)
-    return bodies.unpacked(body, encoding, limit) if encoding else body
 
 
 router.add_api_route(

@@ -2,47 +2,21 @@
 
 import base64
 import binascii
-import zlib
 
 import orjson
+from starlette.requests import Request
 
 from services.ingestion.budgets import setting
-from slipstream.chassis.errors import InvalidRequestError, TooLargeError
+from slipstream.chassis.bodies import read_body
+from slipstream.chassis.errors import InvalidRequestError
 
-_GZIP = 16 + zlib.MAX_WBITS
 
-
-def too_large(limit: int) -> TooLargeError:
-    return TooLargeError(
+async def read(request: Request, limit: int, encoding: str) -> bytes:
+    """The body of a call, unpacked where it is gzip, of at most `limit` bytes."""
+    too_large = (
         f"The body has more than {limit} bytes ({setting('max_body_bytes')}); send smaller batches"
     )
-
-
-def unpacked(raw: bytes, encoding: str, limit: int) -> bytes:
-    """The body that was sent with this `Content-Encoding`.
-
-    Never unpacks more than `limit` bytes, since a small gzip may hold gigabytes.
-    """
-    if encoding == "identity":
-        return raw
-    if encoding != "gzip":
-        raise InvalidRequestError(
-            "Send the body as it is or with Content-Encoding: gzip", code="unsupported_encoding"
-        )
-    unpacking = zlib.decompressobj(_GZIP)
-    try:
-        body = unpacking.decompress(raw, limit + 1)
-    except zlib.error as error:
-        raise InvalidRequestError(
-            f"The body is not gzip: {error}", code="unsupported_encoding"
-        ) from error
-    if len(body) > limit:
-        raise too_large(limit)
-    if not unpacking.eof:
-        raise InvalidRequestError(
-            "The body ends in the middle of its gzip", code="unsupported_encoding"
-        )
-    return body
+    return await read_body(request, limit, encoding, too_large=too_large)
 
 
 def of_pixel(data: str, write_key: str | None) -> bytes:

@@ -9,6 +9,8 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import Response
 
+from slipstream.chassis.bodies import wanted_encoding
+
 SCRIPT = Path(__file__).with_name("slipstream.js")
 # A browser uses its copy for an hour. Then it asks whether the script has changed (304 if not), and
 # for a day pages use the old copy meanwhile.
@@ -45,7 +47,7 @@ async def serve(request: Request) -> Response:
     if _names(request.headers.get("if-none-match", ""), script.etag):
         return Response(status_code=304, headers=headers)
     body = script.plain
-    if _takes_gzip(request.headers.get("accept-encoding", "")):
+    if wanted_encoding(request.headers.get("accept-encoding", "")):
         body, headers["Content-Encoding"] = script.compressed, "gzip"
     return Response(body, headers=headers, media_type="text/javascript")
 
@@ -53,11 +55,3 @@ async def serve(request: Request) -> Response:
 def _names(if_none_match: str, etag: str) -> bool:
     etags = {entry.strip().removeprefix("W/") for entry in if_none_match.split(",")}
     return "*" in etags or etag.removeprefix("W/") in etags
-
-
-def _takes_gzip(accept_encoding: str) -> bool:
-    for entry in accept_encoding.lower().split(","):
-        coding, _, quality = entry.replace(" ", "").partition(";q=")
-        if coding in ("gzip", "*"):
-            return quality.strip("0.") != "" or not quality
-    return False

@@ -14,6 +14,8 @@ from services.serving.catalog_feed import CatalogFeed
 from services.serving.metrics import ServingMetrics
 from services.serving.model_holder import ModelHolder
 from services.serving.open_inference import api as open_inference
+from services.serving.open_inference.errors import ProtocolErrors
+from services.serving.open_inference.statistics import Statistics
 from services.serving.pipeline import Pipeline, warm_up
 from services.serving.settings import ServingSettings
 from slipstream.broker.access_feed import AccessKeyFeed
@@ -43,9 +45,12 @@ CONNECTION_TIMEOUT_S = 10.0
 def create_app(settings: ServingSettings) -> FastAPI:
     """The app of serving. It opens when a broker answers; Redis and training may come later."""
     routers = [api.router, open_inference.router]
-    return create_service(
+    app = create_service(
         "serving", settings, description=DESCRIPTION, lifespan=_lifespan, routers=routers
     )
+    app.state.inference_statistics = Statistics()
+    app.add_middleware(ProtocolErrors)
+    return app
 
 
 @asynccontextmanager

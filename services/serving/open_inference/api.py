@@ -1,90 +1,177 @@
-"""The routes of the Open Inference Protocol, version 2."""
+"""The routes of the Open Inference Protocol, version 2, and of Triton's extensions of it."""
 
 import asyncio
-from typing import Annotated, Any
+import time
+from typing import Any, Final
 
-from fastapi import APIRouter, Body, Request, Response
+import orjson
+from fastapi import APIRouter, Request, Response
 
 from services.serving.api import Parts, json_response, parts
-from services.serving.open_inference import messages
+from services.serving.open_inference import binary, descriptions, messages
+from services.serving.open_inference.statistics import Statistics
 from slipstream.chassis.access.demands import requires
-from slipstream.chassis.errors import NotFoundError, ServiceError
+from slipstream.chassis.bodies import packed, read_body, wanted_encoding
+from slipstream.chassis.errors import InvalidRequestError, NotFoundError
 from slipstream.contracts.access import Scope
 
-router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
-MODEL_PATHS = (
-    f"/models/{messages.NAME}",
-    f"/models/{messages.NAME}/versions/{{version}}",
-)
+router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"], default_response_class=Response)
+MODEL: Final = "/models/{name}"
+VERSION: Final = "/models/{name}/versions/{version}"
+# 64 ids of 256 bytes need a fifth of it, where JSON escapes every byte.
+MOST_BODY_BYTES: Final = 524_288
+ENCODINGS: Final = ("gzip", "deflate")
+# Shorter answers are not worth the packing.
+_PACKED_FROM_BYTES: Final = 1_024
 
 
 @router.get("")
 @requires(Scope.READ)
-async def server() -> dict[str, Any]:
+async def server() -> Response:
     """The server's name, version and extensions of the protocol."""
-    return {"name": "slipstream-serving", "version": "1", "extensions": []}
+    return json_response(descriptions.server())
 
 
 @router.get("/health/live")
 @requires(Scope.READ)
-async def live() -> dict[str, bool]:
+async def live() -> Response:
     """Whether the server takes requests."""
-    return {"live": True}
+    return json_response({"live": True})
 
 
-@router.get("/health/ready", response_class=Response)
+@router.get("/health/ready")
 @requires(Scope.READ)
 async def ready(request: Request) -> Response:
     """Whether a model is loaded. 503 until then, though recommendations are answered."""
-    opened = parts(request)
-    loaded = opened.models.current is not None
+    loaded = parts(request).models.current is not None
     return json_response({"ready": loaded}, 200 if loaded else 503)
 
 
-@router.get(MODEL_PATHS[0], response_class=Response)
-@router.get(MODEL_PATHS[1], response_class=Response)
+@router.post("/repository/index")
 @requires(Scope.READ)
-async def model_metadata(request: Request, version: str = "") -> Response:
-    """The model's versions, inputs and outputs."""
-    opened = parts(request)
-    try:
-        _require_version(opened, version)
-    except ServiceError as error:
-        return json_response({"error": error.detail}, error.status)
-    return json_response(messages.metadata(_version(opened)))
+async def repository_index(request: Request) -> Response:
+    """The models of the repository: the recommender, and whether it is ready.
 
-
-@router.get(MODEL_PATHS[0] + "/ready", response_class=Response)
-@router.get(MODEL_PATHS[1] + "/ready", response_class=Response)
-@requires(Scope.READ)
-async def model_ready(request: Request, version: str = "") -> Response:
-    """Whether the model, or this version of it, is in service."""
-    opened = parts(request)
-    present = _version(opened)
-    loaded = present is not None and version in ("", present)
-    return json_response({"name": messages.NAME, "ready": loaded}, 200 if loaded else 503)
-
-
-@router.post(MODEL_PATHS[0] + "/infer", response_class=Response)
-@router.post(MODEL_PATHS[1] + "/infer", response_class=Response)
-@requires(Scope.READ)
-async def infer(
-    request: Request, body: Annotated[dict[str, Any], Body()], version: str = ""
-) -> Response:
-    """Recommendations for the visitors of a BYTES tensor `user_id`.
-
-    Visitors that the model can't answer for get the fallbacks of the other routes. Errors are
-    `{"error": …}`, as the protocol has them.
+    With `{"ready": true}` only those that are.
     """
     opened = parts(request)
+    body = await _body(request)
     try:
-        _require_version(opened, version)
-        inference_request = messages.parse(body)
-        requests = messages.requests(inference_request)
+        fields = orjson.loads(body) if body.strip() else {}
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequestError(f"the request is not JSON: {error}") from error
+    if type(fields) is not dict or type(fields.get("ready", False)) is not bool:
+        raise InvalidRequestError("send an object in which 'ready' is true or false")
+    only_ready = fields.get("ready", False)
+    return json_response(
+        descriptions.index(_version(opened), opened.models.problem, ready=only_ready)
+    )
+
+
+@router.get("/models/stats")
+@requires(Scope.READ)
+async def all_statistics(request: Request) -> Response:
+    """Counts and durations of inference by version, since this process began."""
+    return json_response(_statistics(request).described())
+
+
+@router.get(f"{MODEL}/stats")
+@router.get(f"{VERSION}/stats")
+@requires(Scope.READ)
+async def statistics(request: Request, name: str, version: str = "") -> Response:
+    """The same of one model, or of one version of it."""
+    _require(parts(request), name, version)
+    return json_response(_statistics(request).described(version))
+
+
+@router.get(MODEL)
+@router.get(VERSION)
+@requires(Scope.READ)
+async def model_metadata(request: Request, name: str, version: str = "") -> Response:
+    """The model's versions, inputs and outputs."""
+    opened = parts(request)
+    _require(opened, name, version)
+    return json_response(descriptions.metadata(_version(opened)))
+
+
+@router.get(f"{MODEL}/config")
+@router.get(f"{VERSION}/config")
+@requires(Scope.READ)
+async def model_configuration(request: Request, name: str, version: str = "") -> Response:
+    """The model's configuration, in the fields of Triton's `ModelConfig`."""
+    opened = parts(request)
+    _require(opened, name, version)
+    present = _version(opened)
+    if present is None:
+        raise NotFoundError(opened.models.problem or "no model is loaded yet", code="no_model")
+    return json_response(descriptions.configuration(present))
+
+
+@router.get(f"{MODEL}/ready")
+@router.get(f"{VERSION}/ready")
+@requires(Scope.READ)
+async def model_ready(request: Request, name: str, version: str = "") -> Response:
+    """Whether the model, or this version of it, is in service."""
+    opened = parts(request)
+    _require(opened, name)
+    present = _version(opened)
+    loaded = present is not None and version in ("", present)
+    return json_response({"name": name, "ready": loaded}, 200 if loaded else 503)
+
+
+@router.post(f"{MODEL}/infer")
+@router.post(f"{VERSION}/infer")
+@requires(Scope.READ)
+async def infer(request: Request, name: str, version: str = "") -> Response:
+    """Recommendations for the visitors of a BYTES tensor `user_id`.
+
+    Visitors that the model can't answer for get the fallbacks of the other routes. Tensors are in
+    the JSON, or after it (the binary tensor extension). Bodies may be gzip or deflate.
+    """
+    opened, measured = parts(request), _statistics(request)
+    _require(opened, name, version)
+    present = _version(opened)
+    began = time.perf_counter_ns()
+    try:
+        body = await _body(request)
+        inference = messages.read(body, request.headers.get(binary.JSON_LENGTH))
+        requests = messages.requests(inference)
+        read = time.perf_counter_ns()
         answers = await asyncio.gather(*map(opened.pipeline.recommend, requests))
-    except ServiceError as error:
-        return json_response({"error": error.detail}, error.status)
-    return json_response(messages.response(inference_request, answers, _version(opened)))
+        answered = time.perf_counter_ns()
+        response = _answer(
+            messages.response(inference, answers, present),
+            messages.in_binary(inference),
+            wanted_encoding(request.headers.get("accept-encoding", ""), ENCODINGS),
+        )
+    except Exception:
+        measured.failed(present or "none", time.perf_counter_ns() - began)
+        raise
+    spent = (read - began, answered - read, time.perf_counter_ns() - answered)
+    measured.succeeded(present or "none", len(requests), spent)
+    return response
+
+
+def _answer(answer: dict[str, Any], in_binary: set[str], encoding: str) -> Response:
+    """The response with this answer. `encoding` is what the client takes, or empty."""
+    body, json_length = binary.joined(answer, in_binary)
+    headers = {"Vary": "Accept-Encoding"}
+    if json_length is not None:
+        headers[binary.JSON_LENGTH] = str(json_length)
+    if encoding and len(body) >= _PACKED_FROM_BYTES:
+        body, headers["Content-Encoding"] = packed(body, encoding), encoding
+    media_type = "application/json" if json_length is None else "application/octet-stream"
+    return Response(body, headers=headers, media_type=media_type)
+
+
+async def _body(request: Request) -> bytes:
+    encoding = request.headers.get("content-encoding", "").strip().lower()
+    return await read_body(request, MOST_BODY_BYTES, encoding, ENCODINGS)
+
+
+def _statistics(request: Request) -> Statistics:
+    kept: Statistics = request.app.state.inference_statistics
+    return kept
 
 
 def _version(opened: Parts) -> str | None:
@@ -92,7 +179,12 @@ def _version(opened: Parts) -> str | None:
     return current.version if current is not None else None
 
 
-def _require_version(opened: Parts, version: str) -> None:
+def _require(opened: Parts, name: str, version: str = "") -> None:
+    """Raise `NotFoundError` where no such model, or no such version of it, is in service."""
+    if name != descriptions.NAME:
+        raise NotFoundError(
+            f"there is no model {name!r}; there is {descriptions.NAME!r}", code="no_model"
+        )
     present = _version(opened)
     if version and version != present:
         raise NotFoundError(

@@ -1,0 +1,95 @@
+"""Bodies of requests, read within a limit, and content encodings of requests and answers.
+
+The encodings are gzip, and deflate, which is zlib's format.
+"""
+
+import zlib
+from collections.abc import Collection
+from typing import Final
+
+from starlette.requests import ClientDisconnect, Request
+
+from slipstream.chassis.errors import InvalidRequestError, TooLargeError
+
+# Window sizes that tell zlib the format.
+_WINDOWS: Final = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
+# Speed counts more than a few bytes: an answer is packed in the event loop.
+_LEVEL: Final = 1
+
+
+async def read_body(
+    request: Request,
+    limit: int,
+    encoding: str = "",
+    accepted: Collection[str] = ("gzip",),
+    too_large: str = "",
+) -> bytes:
+    """The unpacked body of a request.
+
+    Args:
+        request: The request, of whose body nothing has been read.
+        limit: Most bytes, as they arrive and unpacked.
+        encoding: The `Content-Encoding`; empty where there is none.
+        accepted: Encodings besides `identity`.
+        too_large: What to tell a client that sends more than `limit` bytes.
+
+    Returns:
+        The bytes of the body.
+
+    Raises:
+        ClientDisconnect: The client left before all had arrived.
+        InvalidRequestError: The encoding is not accepted, or the bytes are not in it.
+        TooLargeError: There are more than `limit` bytes; raised as soon as they have been read.
+    """
+    too_large = too_large or f"The body has more than {limit} bytes"
+    chunks: list[bytes] = []
+    size, more = 0, True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > limit:
+            raise TooLargeError(too_large)
+        chunks.append(chunk)
+        more = message.get("more_body", False)
+    body = b"".join(chunks)
+    if encoding in ("", "identity"):
+        return body
+    if encoding not in accepted:
+        known = " or ".join(accepted)
+        raise InvalidRequestError(
+            f"Send the body as it is or with Content-Encoding: {known}", code="unsupported_encoding"
+        )
+    unpacking = zlib.decompressobj(_WINDOWS[encoding])
+    try:
+        # A small gzip may hold gigabytes.
+        unpacked = unpacking.decompress(body, limit + 1)
+    except zlib.error as error:
+        raise InvalidRequestError(
+            f"The body is not {encoding}: {error}", code="unsupported_encoding"
+        ) from error
+    if len(unpacked) > limit:
+        raise TooLargeError(too_large)
+    if not unpacking.eof:
+        raise InvalidRequestError(
+            f"The body ends in the middle of its {encoding}", code="unsupported_encoding"
+        )
+    return unpacked
+
+
+def packed(body: bytes, encoding: str) -> bytes:
+    """The body in `gzip` or `deflate`."""
+    packing = zlib.compressobj(_LEVEL, zlib.DEFLATED, _WINDOWS[encoding])
+    return packing.compress(body) + packing.flush()
+
+
+def wanted_encoding(accept_encoding: str, offered: Collection[str] = ("gzip",)) -> str:
+    """The first of `offered` that an `Accept-Encoding` takes; empty where it takes none."""
+    taken = set()
+    for entry in accept_encoding.lower().split(","):
+        coding, _, quality = entry.replace(" ", "").partition(";q=")
+        if quality.strip("0.") or not quality:
+            taken.add(coding)
+    return next((each for each in offered if taken & {each, "*"}), "")

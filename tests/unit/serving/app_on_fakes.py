@@ -1,0 +1,43 @@
+"""The app of serving on a pipeline of fakes: all its layers and routes, and no server."""
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, cast
+
+from fastapi import FastAPI
+
+from services.serving.api import Parts
+from services.serving.app import create_app
+from services.serving.model_holder import Model, ModelHolder
+from services.serving.settings import ServingSettings
+from slipstream.chassis.settings import HttpSettings
+from tests.unit.serving.fakes import Setting
+
+# Of a host that a guarded service takes requests for.
+URL = "http://127.0.0.1:8004"
+
+
+@dataclass
+class Models:
+    """What routes read of a model holder."""
+
+    setting: Setting
+    problem: str | None = None
+    previous: None = None
+
+    @property
+    def current(self) -> Model | None:
+        return self.setting.model
+
+
+def make_app(setting: Setting, **http: Any) -> FastAPI:
+    """The app. Its lifespan, which would connect, is not entered; `http` are settings."""
+    app = create_app(ServingSettings(http=HttpSettings(**http)))
+    models = cast(ModelHolder, Models(setting))
+    app.state.parts = Parts(setting.pipeline, models, setting.catalog)
+    return app
+
+
+def broken_parts() -> Parts:
+    """Parts that fail whoever uses them."""
+    return cast(Parts, SimpleNamespace())
