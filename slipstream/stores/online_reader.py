@@ -13,6 +13,7 @@ from slipstream.features.item import ItemState
 from slipstream.features.visitor import VisitorState
 from slipstream.stores import layout
 from slipstream.stores.connection import translated
+from slipstream.stores.gathered_reads import GatheredReads
 from slipstream.stores.keys import Keys
 from slipstream.stores.layout import MergeMarker, trending_items
 from slipstream.stores.markers import MOST_HOPS, Content, state_to_read, targets_of
@@ -41,6 +42,7 @@ class OnlineReader:
             timeout=settings.timeout_s,
         )
         self._redis: Any = redis.asyncio.Redis.from_pool(pool)
+        self._reads = GatheredReads(self._read)
 
     async def visitor(self, user_id: str) -> VisitorState | None:
         """The state of the visitor, or of the user that the visitor is; None when there is none."""
@@ -59,13 +61,13 @@ class OnlineReader:
     ) -> tuple[list[VisitorState | None], list[ItemState | None]]:
         """Visitors' and items' states, in the orders asked.
 
-        A merged visitor gets the user's state. It takes one round trip, and one more for each
-        marker on the way.
+        A merged visitor gets the user's state. It takes one round trip, which all callers of a turn
+        of the event loop share, and one more for each marker on the way.
         """
         keys = [self._keys.visitor(user_id) for user_id in user_ids] + [
             self._keys.item(item_id) for item_id in item_ids
         ]
-        values = await self._values(keys)
+        values = await self._reads.values(keys)
         with translated():
             contents = [
                 layout.decode_visitor_or_marker(value) if value else None
@@ -120,7 +122,7 @@ class OnlineReader:
             further = list(targets_of(contents.values()) - contents.keys())
             if not further:
                 break
-            values = await self._values([self._keys.visitor(user_id) for user_id in further])
+            values = await self._reads.values([self._keys.visitor(user_id) for user_id in further])
             with translated():
                 contents |= {
                     user_id: layout.decode_visitor_or_marker(value) if value else None
@@ -128,10 +130,8 @@ class OnlineReader:
                 }
         return [state_to_read(contents, user_id) for user_id in user_ids]
 
-    async def _values(self, keys: list[str]) -> list[bytes | None]:
-        if not keys:
-            return []
-        async with translated_async():
+    async def _read(self, keys: list[str]) -> list[bytes | None]:
+        with translated():
             values: list[bytes | None] = await self._redis.mget(keys)
         return values
 

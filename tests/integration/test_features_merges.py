@@ -1,5 +1,6 @@
 """Merges of visitors into users: what links, erasures and readers do to the states."""
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
@@ -107,6 +108,10 @@ async def test_reader_follows_markers_and_adds_what_waits(
         states = await reader.visitors(["a", "b", "u", "v"])
         assert [state.counts["view"] for state in states if state] == [2, 1, 2, 2]
         assert states[0] == states[2] == states[3] == store.visitor("a")
+        together = await asyncio.gather(*map(reader.visitor, ["a", "b", "u", "nobody", "v"]))
+        assert together == [states[0], states[1], states[2], None, states[3]], (
+            "readers of one turn share a command, whoever of them has markers to follow"
+        )
     finally:
         await reader.aclose()
 
