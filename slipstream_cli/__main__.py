@@ -13,6 +13,7 @@ from slipstream_cli.commands.bench import bench
 from slipstream_cli.commands.dead_letters import dead_letters
 from slipstream_cli.commands.demo import demo
 from slipstream_cli.commands.docs import docs
+from slipstream_cli.commands.drop_old_people import drop_old_people
 from slipstream_cli.commands.evaluate import evaluate
 from slipstream_cli.commands.keys import keys
 from slipstream_cli.commands.models import models
@@ -36,6 +37,7 @@ COMMANDS = (
     backfill,
     backup,
     restore,
+    drop_old_people,
     simulate,
     evaluate,
     bench,

@@ -10,11 +10,12 @@ from urllib.parse import quote
 
 import click
 
+from slipstream_cli.local.plan import EXTERNAL
 from slipstream_cli.options import data_dir_option
 
 if TYPE_CHECKING:
     from slipstream.chassis.client import Peer
-    from slipstream.chassis.settings import ServiceSettings
+    from slipstream.chassis.settings import KafkaSettings, ServiceSettings
 
 TIMEOUT_S = 15.0
 _SERVING_URL, _TOKEN = "SLIPSTREAM_PEERS__SERVING_URL", "SLIPSTREAM_HTTP__API_TOKEN"
@@ -67,6 +68,26 @@ def environment_settings() -> "ServiceSettings":
         return ServiceSettings()
     except ValidationError as error:
         raise click.ClickException(f"settings: {error.errors()[0]['msg']}") from error
+
+
+def stack_on(data_dir: Path) -> dict[str, str]:
+    """Return the description of the stack on this folder, or {} where the environment names another
+    broker.
+    """
+    from slipstream_cli.local.data_folder import running_stack
+
+    running = running_stack(data_dir)
+    named = os.environ.get(EXTERNAL["broker"])
+    return {} if named and named != running.get("kafka") else running
+
+
+def broker_of(data_dir: Path) -> "tuple[KafkaSettings, str]":
+    """Return the broker and the namespace of the stack on this folder, else the environment's."""
+    settings, running = environment_settings(), stack_on(data_dir)
+    if not running:
+        return settings.kafka, settings.namespace
+    kafka = settings.kafka.model_copy(update={"bootstrap_servers": running["kafka"]})
+    return kafka, running["namespace"]
 
 
 @contextmanager

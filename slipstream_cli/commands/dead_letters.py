@@ -1,7 +1,6 @@
 """`slipstream dead-letters`: list rejected events, and replay them."""
 
 import json
-import os
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +11,7 @@ import click
 from slipstream.contracts.times import now_ms
 from slipstream_cli.local.plan import EXTERNAL
 from slipstream_cli.options import AgeOrTime, data_dir_option
-from slipstream_cli.peers import environment_settings
+from slipstream_cli.peers import broker_of, environment_settings, stack_on
 
 if TYPE_CHECKING:
     from slipstream.contracts.progress import ProgressStep
@@ -174,7 +173,7 @@ def replay(
     from slipstream_cli.dead_letters.resend import ReplayedLetters, prepare, send
     from slipstream_cli.local.terminal import Terminal
 
-    running = _running(data_dir)
+    running = stack_on(data_dir)
     replayed = ReplayedLetters(data_dir)
     letters = _read(data_dir, _letter_filter(codes, sources, since))
     if limit:
@@ -218,29 +217,12 @@ def _letter_filter(codes: tuple[str, ...], sources: tuple[str, ...], since: int)
     return LetterFilter(frozenset(codes), frozenset(sources), since)
 
 
-def _running(data_dir: Path) -> dict[str, str]:
-    """Return the description of the stack on this folder, or {} where the environment names another
-    broker.
-    """
-    from slipstream_cli.local.data_folder import running_stack
-
-    running = running_stack(data_dir)
-    named = os.environ.get(EXTERNAL["broker"])
-    return {} if named and named != running.get("kafka") else running
-
-
 def _read(data_dir: Path, chosen: "LetterFilter") -> "list[Letter]":
     from slipstream.broker.kafka import BrokerUnavailableError
     from slipstream_cli.dead_letters.letters import read_letters
     from slipstream_cli.local.terminal import Terminal
 
-    settings, running = environment_settings(), _running(data_dir)
-    kafka, namespace = settings.kafka, settings.namespace
-    if running:
-        kafka, namespace = (
-            kafka.model_copy(update={"bootstrap_servers": running["kafka"]}),
-            running["namespace"],
-        )
+    kafka, namespace = broker_of(data_dir)
     terminal = Terminal()
 
     def progress(step: "ProgressStep") -> None:
@@ -252,7 +234,7 @@ def _read(data_dir: Path, chosen: "LetterFilter") -> "list[Letter]":
     except BrokerUnavailableError as error:
         hint = (
             ""
-            if running
+            if stack_on(data_dir)
             else f"; nothing runs on {data_dir}:"
             f" start it with slipstream up, or set {EXTERNAL['broker']}"
         )

@@ -1,0 +1,1 @@
+"""One-time steps after an upgrade."""
