@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 
 from fastapi import FastAPI
@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped, unus
 from services.serving import api
 from services.serving.catalog import Catalog
 from services.serving.catalog_feed import CatalogFeed
+from services.serving.catalog_journal import CatalogJournal
 from services.serving.metrics import ServingMetrics
 from services.serving.model_holder import ModelHolder
 from services.serving.open_inference import api as open_inference
@@ -20,7 +21,7 @@ from services.serving.pipeline import Pipeline, warm_up
 from services.serving.settings import ServingSettings
 from slipstream.broker.access_feed import AccessKeyFeed
 from slipstream.broker.consumer import Consumer
-from slipstream.broker.producer import open_producer
+from slipstream.broker.producer import Producer
 from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.access.tokens import service_credential
 from slipstream.chassis.app import create_service
@@ -43,7 +44,7 @@ CONNECTION_TIMEOUT_S = 10.0
 
 
 def create_app(settings: ServingSettings) -> FastAPI:
-    """The app of serving. It opens when a broker answers; Redis and training may come later."""
+    """The app of serving. It opens at once; its servers and training may come later."""
     routers = [api.router, open_inference.router]
     app = create_service(
         "serving", settings, description=DESCRIPTION, lifespan=_lifespan, routers=routers
@@ -58,8 +59,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: ServingSettings = app.state.settings
     chassis, health, own = app.state.metrics, app.state.health, settings.serving
     async with AsyncExitStack() as stack:
-        producer = await open_producer(
-            settings.kafka, settings.namespace, linger_ms=SLATE_LINGER_MS
+        producer = Producer(
+            settings.kafka, settings.namespace, linger_ms=SLATE_LINGER_MS, connect=False
         )
         stack.push_async_callback(asyncio.to_thread, producer.close)
         measured = ServingMetrics(chassis.registry)
@@ -73,19 +74,29 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         store = OnlineStore(settings.redis, settings.namespace)
         stack.push_async_callback(reader.aclose)
         stack.callback(store.close)
-        await reader.refuse_cluster()
+        with suppress(TimeoutError):  # it hangs
+            async with asyncio.timeout(1.0):
+                await reader.refuse_cluster()
         kafka = settings.kafka.model_copy(update={"fetch_max_wait_ms": CATALOG_DELAY_MS})
         consumer = partial(Consumer, kafka, settings.namespace, group=None)
         catalog = Catalog()
+        journal = CatalogJournal(own.cache_dir / f"catalog-{settings.namespace}.jsonl")
+        stack.callback(journal.close)
         feed = CatalogFeed(
-            catalog, store.catalog_items, lambda: consumer([CATALOG]), chassis, measured
+            catalog, store.catalog_items, lambda: consumer([CATALOG]), journal, chassis, measured
         )
         token = service_credential(settings, "serving")
         training = Peer(
             "training", settings.peers.training_url, timeout_s=settings.peers.timeout_s, token=token
         )
         stack.callback(training.close)
-        models = ModelHolder(training, own.cache_dir, measured, partial(warm_up, catalog=catalog))
+        models = ModelHolder(
+            training,
+            own.cache_dir,
+            measured,
+            partial(warm_up, catalog=catalog),
+            required=own.require_model,
+        )
         pipeline = Pipeline(
             reader,
             lambda: models.current,
@@ -97,7 +108,14 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         )
         app.state.parts = api.Parts(pipeline, models, catalog)
         promotions = ConsumerWatch(chassis)
+
+        async def can_record() -> None:
+            if not producer.opened and not feed.broker_was_away:
+                raise RuntimeError("the broker is being looked for")
+
         health.add("catalog", feed.check)
+        health.add("slates", can_record)
+        health.add("model", models.check)
         # Not required: recommendations are answered without these, only worse.
         health.add("redis", reader.ping, required=False)
         health.add("kafka", producer.check, required=False)

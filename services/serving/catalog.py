@@ -62,15 +62,18 @@ class Catalog:
     def __contains__(self, item_id: str) -> bool:
         return item_id in self._items
 
-    def apply(self, entry: StreamCatalogRecord) -> None:
-        """Take in a record about an item. Older records, and those about users, change nothing."""
+    def apply(self, entry: StreamCatalogRecord) -> bool:
+        """Take in a record about an item, and tell whether it changed something.
+
+        Older records, and those about users, do not.
+        """
         record = entry.record
         if record.entity != "item":
-            return
+            return False
         with self._lock:
             known = self._items.get(record.entity_id)
             if known is not None and not entry.place.replaces(known.place):
-                return
+                return False
             attributes = orjson.dumps(record.attributes)
             expires_at = _milliseconds(record.attributes.get("expires_at"))
             item = _Item(
@@ -82,6 +85,7 @@ class Catalog:
             self._show(record.entity_id, not item.hidden and expires_at > _now())
             if _will_expire(item):
                 self._remember_expiry(record.entity_id, item)
+        return True
 
     def shown(self, item_id: str) -> bool:
         """Whether the item may be shown now: not deleted, not unavailable, not expired."""

@@ -1,28 +1,35 @@
 """The feed of the catalogue in memory: a snapshot of the online store, and the topic `catalog.v1`.
 
 Both are read, since the embedded broker starts with empty topics, and the store may be away. The
-catalogue keeps the newer record of each item.
+catalogue keeps the newer record of each item. Where the store is away at the start, the catalogue
+as it was last on this disk stands in.
 """
 
 import threading
 import time
 from collections.abc import Callable, Iterable
+from itertools import chain
 
 from services.serving.catalog import Catalog
+from services.serving.catalog_journal import CatalogJournal
 from services.serving.metrics import ServingMetrics
 from slipstream.broker.batch import Batch
 from slipstream.broker.consumer import Consumer
+from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.loop import observe
 from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.metrics import Metrics
 from slipstream.contracts.positions import StreamCatalogRecord
+from slipstream.stores.online import StoreUnavailableError
 
 log = get_logger(__name__)
 
-# Longest time that a store which is away keeps serving from being ready. Then the topic alone has
-# to do.
+# Longest time that a store which is away keeps serving from being ready, where the disk holds no
+# catalogue. Then the topic alone has to do.
 PATIENCE_S = 30.0
+# Records behind the snapshot on disk, beyond twice the catalogue, from which it is made anew.
+SURPLUS = 100_000
 
 
 class CatalogFeed:
@@ -33,32 +40,62 @@ class CatalogFeed:
         catalog: Catalog,
         snapshot: Callable[[], Iterable[StreamCatalogRecord]],
         consumer: Callable[[], Consumer],
+        journal: CatalogJournal,
         chassis: Metrics,
         measured: ServingMetrics,
     ) -> None:
+        """A feed that has read nothing yet.
+
+        Args:
+            catalog: The catalogue to fill.
+            snapshot: Reads the online store's records.
+            consumer: Makes a consumer of `catalog.v1` that begins at its beginning.
+            journal: The catalogue on disk.
+            chassis: Metrics of the consumer.
+            measured: Metrics of serving.
+        """
         self._catalog, self._snapshot, self._consumer = catalog, snapshot, consumer
-        self._chassis, self._measured = chassis, measured
+        self._journal, self._chassis, self._measured = journal, chassis, measured
         self.watch = ConsumerWatch(chassis)
-        self._caught_up, self._snapshot_taken = threading.Event(), threading.Event()
+        self._caught_up, self._loaded = threading.Event(), threading.Event()
+        # The broker was looked for in vain, now or before: readiness does not wait for it.
+        self.broker_was_away = False
         self._first_tried: float | None = None
 
     def snapshot(self, stop: threading.Event) -> None:
         """Take in the online store's snapshot.
 
-        Raises when the store is away, so that the worker tries again.
+        Where the store is away or holds nothing, the catalogue on disk is taken in. Raises when the
+        store is away, so that the worker tries again.
         """
         if self._first_tried is None:
             self._first_tried = time.monotonic()
-        for entry in self._snapshot():
-            if stop.is_set():
-                return
-            self._catalog.apply(entry)
+        try:
+            entries = iter(self._snapshot())
+            first = next(entries, None)
+            if first is None:
+                self._load_from_disk()
+            else:
+                for entry in self._journal.rewrite(chain([first], entries)):
+                    if stop.is_set():
+                        return
+                    self._catalog.apply(entry)
+        except StoreUnavailableError:
+            self._load_from_disk()
+            raise
+        self._loaded.set()
         self._measured.catalog_items.set(len(self._catalog))
-        self._snapshot_taken.set()
         log.info("catalogue loaded", items=len(self._catalog))
 
     def tail(self, stop: threading.Event) -> None:
         """Read `catalog.v1` from its beginning until `stop` is set."""
+        try:
+            self._follow(stop)
+        except BrokerUnavailableError:
+            self.broker_was_away = True
+            raise
+
+    def _follow(self, stop: threading.Event) -> None:
         consumer = self._consumer()
         self.watch.begin(consumer)
         try:
@@ -71,20 +108,46 @@ class CatalogFeed:
         finally:
             consumer.close()
 
-    async def check(self) -> None:
-        """Readiness: raises until the snapshot and the topic up to its end at start are taken in.
-
-        Before that, a deleted item could be shown. Without a store it ends after `PATIENCE_S`.
-        """
-        if not self._caught_up.is_set():
-            raise RuntimeError("the catalogue is still being read")
-        waited_s = time.monotonic() - self._first_tried if self._first_tried is not None else 0.0
-        if not self._snapshot_taken.is_set() and waited_s < PATIENCE_S:
-            raise RuntimeError("the online store's catalogue is still being read")
+    def _load_from_disk(self) -> None:
+        if self._loaded.is_set():
+            return
+        found = False
+        for entry in self._journal.read():
+            found = self._catalog.apply(entry) or found
+        if found:
+            self._measured.catalog_items.set(len(self._catalog))
+            log.warning("catalogue loaded from this disk", items=len(self._catalog))
+            self._loaded.set()
 
     def _take(self, batch: Batch) -> None:
-        for message in batch.messages:
-            self._catalog.apply(StreamCatalogRecord(*message.position, message.record))
+        entries = [
+            StreamCatalogRecord(*message.position, message.record) for message in batch.messages
+        ]
+        if news := [entry for entry in entries if self._catalog.apply(entry)]:
+            self._journal.append(news)
+        if self._journal.appended > 2 * len(self._catalog) + SURPLUS:
+            self._shorten_journal()
         if batch:
             observe(batch, self._chassis)
             self._measured.catalog_items.set(len(self._catalog))
+
+    def _shorten_journal(self) -> None:
+        self._journal.appended = 0
+        try:
+            for entry in self._journal.rewrite(self._snapshot()):
+                self._catalog.apply(entry)
+        except StoreUnavailableError as error:
+            log.warning("the catalogue on disk grows", reason=str(error))
+
+    async def check(self) -> None:
+        """Readiness: raises until the catalogue is known as it is, or was last.
+
+        That is: a snapshot, from the store or from the disk, and the topic up to its end at start.
+        Where the broker is away, the snapshot has to do, and without any for `PATIENCE_S`, the
+        topic has to. Before that, a deleted item could be shown.
+        """
+        if not self._caught_up.is_set() and not (self.broker_was_away and self._loaded.is_set()):
+            raise RuntimeError("the catalogue is still being read")
+        waited_s = time.monotonic() - self._first_tried if self._first_tried is not None else 0.0
+        if not self._loaded.is_set() and waited_s < PATIENCE_S:
+            raise RuntimeError("the online store's catalogue is still being read")

@@ -33,6 +33,16 @@ log = get_logger(__name__)
 CHAMPION = "champion"
 _KEPT = "models.json"
 _INCOMING = ".slipstream-incoming"
+# Pause between two looks at the alias while it is not known whether there is a champion.
+_UNSETTLED_S = 1.0
+
+
+class NoChampionError(LookupError):
+    """Training answers, and says that it has no champion."""
+
+
+# Why a champion can't be taken, without a fault of this program.
+_EXPECTED = PeerError | BundleError | ValidationError | OSError | NoChampionError
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +70,8 @@ class ModelHolder:
         cache_dir: Folder of the bundles.
         measured: Metrics.
         warm_up: Called with a new model before it takes over; an error keeps the model out.
+        required: Whether a service without a model is unready until training has said that there
+            is no champion.
     """
 
     def __init__(
@@ -68,11 +80,15 @@ class ModelHolder:
         cache_dir: Path,
         measured: ServingMetrics,
         warm_up: Callable[[Model], None] = lambda _: None,
+        *,
+        required: bool = True,
     ) -> None:
         self._training, self._cache = training, cache_dir
         self._measured, self._warm_up = measured, warm_up
         self._wake = threading.Event()
         self._request = ""
+        # Nothing to wait for: a model was in service, or training has said that there is none.
+        self._settled = not required
         self.current: Model | None = None
         self.previous: Model | None = None
         self.problem = ""
@@ -96,7 +112,10 @@ class ModelHolder:
         False when that failed; `problem` says why.
         """
         try:
-            champion = ModelVersion.model_validate(self._training.get(f"/v1/aliases/{CHAMPION}"))
+            champion = self._champion()
+            if champion is None:
+                self._settled = True
+                return self._keep(NoChampionError("training has no champion"))
             model = self._fetch(champion.version)
             if model is not self.current:
                 self._take(model)
@@ -108,6 +127,15 @@ class ModelHolder:
         self.problem = ""
         return True
 
+    async def check(self) -> None:
+        """Readiness: raises while there may be a champion, and no model was in service yet.
+
+        Once it has passed, it passes. A pod that replaces another one must not answer without the
+        model that the other one has. A shop without a champion is answered without one.
+        """
+        if not self._settled:
+            raise RuntimeError(self.problem or "the champion is being fetched")
+
     def follow_alias(self, stop: threading.Event, poll_s: float) -> None:
         """Refresh at once, after each event, and every `poll_s` seconds, if an event was lost."""
         if self.current is None:
@@ -117,7 +145,8 @@ class ModelHolder:
             request, self._request = self._request, ""
             with carrying(request):
                 self.refresh()
-            deadline = time.monotonic() + poll_s
+            pause = poll_s if self._settled else min(poll_s, _UNSETTLED_S)
+            deadline = time.monotonic() + pause
             while not stop.is_set() and not self._wake.wait(0.1) and time.monotonic() < deadline:
                 pass
 
@@ -139,6 +168,16 @@ class ModelHolder:
                 )
             self._request = message.request_id
             self._wake.set()
+
+    def _champion(self) -> ModelVersion | None:
+        """The champion by training's alias; None where training says that there is none."""
+        try:
+            answer = self._training.get(f"/v1/aliases/{CHAMPION}")
+        except PeerError as error:
+            if error.status == 404:
+                return None
+            raise
+        return ModelVersion.model_validate(answer)
 
     def _fetch(self, version: str) -> Model:
         """The model of a version: one of the two at hand, or from the cache, or downloaded."""
@@ -181,6 +220,7 @@ class ModelHolder:
 
     def _take(self, model: Model) -> None:
         self.previous, self.current = self.current, model
+        self._settled = True
         self._measured.model.clear()
         self._measured.model.labels(model.version).set(1)
         self._measured.model_loaded_at.set(model.loaded_at / 1000)
@@ -193,11 +233,11 @@ class ModelHolder:
 
     def _keep(self, error: Exception) -> bool:
         problem = f"{type(error).__name__}: {error}"
-        if isinstance(error, PeerError) and error.status == 404 and self.current is None:
+        if isinstance(error, NoChampionError) and self.current is None:
             problem = "training has no champion yet"
         elif problem != self.problem:
             self._measured.model_swaps.labels("failed").inc()
-            expected = isinstance(error, PeerError | BundleError | ValidationError | OSError)
+            expected = isinstance(error, _EXPECTED)
             log.warning(
                 "the champion could not be taken",
                 reason=problem,

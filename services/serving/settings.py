@@ -25,6 +25,11 @@ class ServingSection(Section):
         gt=0,
         description="interval at which training is asked for the champion, beside its events",
     )
+    require_model: bool = Field(
+        True,
+        description="whether a service that has no model is unready until training has answered: "
+        "it then has the champion, or knows that there is none; false: it answers without",
+    )
 
 
 class ServingSettings(ServiceSettings):

@@ -68,6 +68,11 @@ class Producer:
         """No bootstrap server can be reached; it is looked for."""
         return self._away
 
+    @property
+    def opened(self) -> bool:
+        """A broker was reached since the start."""
+        return self._producer is not None
+
     def topic_id(self, topic: Topic) -> str:
         """The topic's id as the broker last told it; "" before it did.
 

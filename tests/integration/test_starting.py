@@ -31,13 +31,33 @@ __all__ = ["launch"]
 
 
 # By service, what it waits for where neither the broker nor the database nor Redis is there.
+# Serving waits for nothing.
 AWAY = {
     "ingestion": "kafka",
     "features": "kafka",
     "training": "database",
-    "serving": "kafka",
     "monitoring": "database",
 }
+
+
+def test_serving_answers_without_any_server_and_is_not_ready_before_it_knows_what_to_show(
+    launch: Launch, tmp_path: Path
+) -> None:
+    nowhere = f"127.0.0.1:{free_port()}"
+    child = launch(
+        "serving",
+        kafka__bootstrap_servers=nowhere,
+        peers__training_url=f"http://{nowhere}",
+        serving__cache_dir=str(tmp_path / "cache"),
+    )
+    answered = answer(child, "/v1/recommendations/ada")
+    assert (answered.status_code, answered.json()["answered_by"]) == (200, "none")
+    assert "no model is loaded yet" in answered.json()["reason"]
+    ready = answer(child, "/health/ready")
+    assert ready.status_code == 503
+    assert {"catalog", "model", "kafka", "redis"} <= set(ready.json()["down"])
+    assert child.stop()
+    assert "Traceback" not in (tmp_path / "serving.log").read_text()
 
 
 def test_every_service_waits_alive_and_not_ready_and_says_for_what(
@@ -57,8 +77,6 @@ def test_every_service_waits_alive_and_not_ready_and_says_for_what(
     refused = answer(
         children["ingestion"], "/v1/track", method="POST", json={"event": "x"}, auth=("s3cret", "")
     )
-    assert (refused.status_code, refused.json()["code"]) == (503, "starting")
-    refused = answer(children["serving"], "/v1/recommendations/ada")
     assert (refused.status_code, refused.json()["code"]) == (503, "starting")
     for child in children.values():
         assert child.alive
@@ -140,10 +158,7 @@ def test_an_attempt_that_failed_is_in_nobodys_way(
         database=database_settings,
         lake=lake_settings,
         artifacts=ArtifactSettings(directory=tmp_path / "models"),
-        **{
-            "ingestion": {"ingestion": {"write_keys": "shop:s3cret"}},
-            "serving": {"serving": {"cache_dir": tmp_path / "cache"}},
-        }.get(name, {}),
+        **{"ingestion": {"ingestion": {"write_keys": "shop:s3cret"}}}.get(name, {}),
     )
     before = {thread.name for thread in threading.enumerate()}
     with TestClient(module.create_app(settings)) as client:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,28 +11,37 @@ from prometheus_client import CollectorRegistry
 from services.serving import catalog_feed
 from services.serving.catalog import Catalog
 from services.serving.catalog_feed import CatalogFeed
+from services.serving.catalog_journal import CatalogJournal
 from services.serving.metrics import ServingMetrics
+from slipstream.broker.batch import Batch, Message
+from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.chassis.metrics import Metrics
 from slipstream.contracts.positions import StreamCatalogRecord
 from slipstream.stores.online import StoreUnavailableError
-from tests.unit.broker.scripted import ScriptedConsumer
+from tests.unit.broker.scripted import SOURCE, ScriptedConsumer
 from tests.unit.serving.fakes import item_record
 
 
 class Scene:
     """A feed that looks at its topic once; the snapshot is what `stored` gives, or raises."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: Path) -> None:
         self.catalog, self.consumer = Catalog(), ScriptedConsumer()
         self.stored: list[StreamCatalogRecord] | None = None
-        consumer: Any = self.consumer
+        self.broker_away = False
         self.feed = CatalogFeed(
             self.catalog,
             self._records,
-            lambda: consumer,
+            self._connect,
+            CatalogJournal(path / "catalog.jsonl"),
             Metrics("serving"),
             ServingMetrics(CollectorRegistry()),
         )
+
+    def _connect(self) -> Any:
+        if self.broker_away:
+            raise BrokerUnavailableError("away")
+        return self.consumer
 
     def _records(self) -> Iterator[StreamCatalogRecord]:
         if self.stored is None:
@@ -39,8 +49,10 @@ class Scene:
         yield from self.stored
 
 
-async def test_not_ready_before_the_snapshot_nor_before_the_topic_was_read() -> None:
-    scene = Scene()
+async def test_not_ready_before_the_snapshot_nor_before_the_topic_was_read(
+    tmp_path: Path,
+) -> None:
+    scene = Scene(tmp_path)
     with pytest.raises(RuntimeError, match="is still being read"):
         await scene.feed.check()
     scene.feed.tail(scene.consumer.stop)
@@ -53,9 +65,9 @@ async def test_not_ready_before_the_snapshot_nor_before_the_topic_was_read() -> 
 
 
 async def test_a_store_that_stays_away_keeps_it_from_being_ready_for_a_while_only(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    scene = Scene()
+    scene = Scene(tmp_path)
     scene.feed.tail(scene.consumer.stop)
     with pytest.raises(StoreUnavailableError):
         scene.feed.snapshot(threading.Event())
@@ -65,8 +77,8 @@ async def test_a_store_that_stays_away_keeps_it_from_being_ready_for_a_while_onl
     await scene.feed.check()
 
 
-async def test_an_empty_poll_short_of_the_end_is_not_taken_for_the_end() -> None:
-    scene = Scene()
+async def test_an_empty_poll_short_of_the_end_is_not_taken_for_the_end(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
     scene.consumer.end = 5
     scene.stored = []
     scene.feed.snapshot(threading.Event())
@@ -77,3 +89,64 @@ async def test_an_empty_poll_short_of_the_end_is_not_taken_for_the_end() -> None
     scene.consumer.position = 5
     scene.feed.tail(scene.consumer.stop)
     await scene.feed.check()
+
+
+async def test_without_the_broker_a_snapshot_of_the_store_makes_it_ready(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    scene.stored, scene.broker_away = [item_record("gone", deleted=True)], True
+    scene.feed.snapshot(threading.Event())
+    with pytest.raises(RuntimeError, match="the catalogue is still being read"):
+        await scene.feed.check()
+    with pytest.raises(BrokerUnavailableError):
+        scene.feed.tail(threading.Event())
+    await scene.feed.check()
+    assert not scene.catalog.shown("gone")
+
+
+async def test_without_broker_and_store_the_catalogue_is_as_it_was_last_on_this_disk(
+    tmp_path: Path,
+) -> None:
+    before = Scene(tmp_path)
+    before.stored = [item_record("gone", deleted=True), item_record("sold", attributes={"a": "b"})]
+    before.feed.snapshot(threading.Event())
+    sold = item_record("sold", timestamp=2, available=False).record
+    before.consumer.batches = [Batch([Message(SOURCE, 2, "item:sold", sold, "")])]
+    before.feed.tail(before.consumer.stop)
+
+    restarted = Scene(tmp_path)
+    restarted.broker_away = True
+    with pytest.raises(BrokerUnavailableError):
+        restarted.feed.tail(threading.Event())
+    with pytest.raises(RuntimeError, match="the catalogue is still being read"):
+        await restarted.feed.check()
+    with pytest.raises(StoreUnavailableError):
+        restarted.feed.snapshot(threading.Event())
+    await restarted.feed.check()
+    shown = [restarted.catalog.shown(item_id) for item_id in ("gone", "sold", "other")]
+    assert shown == [False, False, True]
+    assert restarted.catalog.attributes("sold") == before.catalog.attributes("sold")
+
+
+async def test_a_store_that_lost_everything_leaves_what_the_disk_knows(tmp_path: Path) -> None:
+    before = Scene(tmp_path)
+    before.stored = [item_record("gone", deleted=True)]
+    before.feed.snapshot(threading.Event())
+    restarted = Scene(tmp_path)
+    restarted.stored = []
+    restarted.feed.snapshot(threading.Event())
+    assert not restarted.catalog.shown("gone")
+
+
+def test_a_journal_that_has_outgrown_the_catalogue_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalog_feed, "SURPLUS", 0)
+    scene = Scene(tmp_path)
+    scene.stored = [item_record("a", timestamp=9)]
+    scene.feed.snapshot(threading.Event())
+    changes = [item_record("a", timestamp=at).record for at in range(10, 14)]
+    scene.consumer.batches = [
+        Batch([Message(SOURCE, at, "item:a", each, "") for at, each in enumerate(changes, 10)])
+    ]
+    scene.feed.tail(scene.consumer.stop)
+    assert len((tmp_path / "catalog.jsonl").read_bytes().splitlines()) == 1
