@@ -3,6 +3,7 @@
 Knows no HTTP. `services.serving.fallback` holds the steps that can answer.
 """
 
+import asyncio
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -33,6 +34,17 @@ class VisitorReading:
     history: Sequence[SequenceEvent] = ()
     features: dict[str, float] = field(default_factory=dict)
     problem: str = ""
+
+
+class Turnstile:
+    """A gate that lets one task on in each turn of the event loop, in the order of arrival."""
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+
+    async def passed(self) -> None:
+        async with self._lock:
+            await asyncio.sleep(0)
 
 
 class Pipeline:
@@ -66,8 +78,19 @@ class Pipeline:
         self._store = StoreReads(online, measured, store_timeout_s)
         self._chain = FallbackChain(catalog, measured, self._store, trending_refresh_s)
 
-    async def recommend(self, request: RecommendationRequest) -> Answer:
-        """The best `n` items for this request."""
+    async def recommend_each(self, requests: Sequence[RecommendationRequest]) -> list[Answer]:
+        """The best items for each request, in the order asked.
+
+        All visitors are read at once. Then the event loop runs between two answers, so that many
+        visitors in one request keep nobody waiting for all of them.
+        """
+        turnstile = Turnstile()
+        return await asyncio.gather(*(self.recommend(each, turnstile) for each in requests))
+
+    async def recommend(
+        self, request: RecommendationRequest, turnstile: Turnstile | None = None
+    ) -> Answer:
+        """The best `n` items for this request. `turnstile` is passed once the visitor is read."""
         started = time.perf_counter()
         # Read once: a model that is swapped in during a wait must not mix with this one.
         model = self._current_model()
@@ -75,6 +98,8 @@ class Pipeline:
 
         # Features: the visitor's latest events, in one round trip to the online store.
         visitor = await self._visitor(request, budget)
+        if turnstile is not None:
+            await turnstile.passed()
 
         # Exclusions. Each step applies the catalogue's availability itself.
         exclude = set(request.exclude)

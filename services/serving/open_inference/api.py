@@ -1,6 +1,5 @@
 """The routes of the Open Inference Protocol, version 2, and of Triton's extensions of it."""
 
-import asyncio
 import time
 from typing import Any, Final
 
@@ -137,10 +136,14 @@ async def infer(request: Request, name: str, version: str = "") -> Response:
         inference = messages.read(body, request.headers.get(binary.JSON_LENGTH))
         requests = messages.requests(inference)
         read = time.perf_counter_ns()
-        answers = await asyncio.gather(*map(opened.pipeline.recommend, requests))
+        answers = await opened.pipeline.recommend_each(requests)
         answered = time.perf_counter_ns()
+        # Another model may have come into service meanwhile.
+        version_of_answers = next(
+            (one.model_version for one in answers if one.model_version), present
+        )
         response = _answer(
-            messages.response(inference, answers, present),
+            messages.response(inference, answers, version_of_answers),
             messages.in_binary(inference),
             wanted_encoding(request.headers.get("accept-encoding", ""), ENCODINGS),
         )

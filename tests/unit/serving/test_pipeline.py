@@ -1,4 +1,6 @@
+import asyncio
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -45,6 +47,26 @@ async def test_known_visitor_is_answered_by_the_model_with_what_visitors_alike_d
     assert ids(ada)[0] == "item-06"
     assert ids(bob)[0] == "item-27"
     assert all(item in ITEMS[:20] for item in ids(ada))
+
+
+async def test_the_event_loop_runs_between_the_visitors_of_one_request(bundle: Bundle) -> None:
+    names = [f"visitor-{number}" for number in range(8)]
+    setting = a_setting(bundle, **dict.fromkeys(names, visitor("item-03", "item-04")))
+    answered: list[int] = []
+
+    async def others() -> None:
+        while True:
+            answered.append(len(setting.slates))
+            await asyncio.sleep(0)
+
+    beside = asyncio.create_task(others())
+    answers = await setting.pipeline.recommend_each(
+        [RecommendationRequest(5, name) for name in names]
+    )
+    beside.cancel()
+    assert [answer.user_id for answer in answers] == names
+    assert {ids(answer)[0] for answer in answers} == {"item-05"}
+    assert all(later - earlier <= 1 for earlier, later in pairwise(answered)), answered
 
 
 async def test_seen_items_are_left_out_unless_the_model_says_that_they_come_back(
