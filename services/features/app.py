@@ -2,17 +2,19 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 from fastapi import FastAPI
 
 from services.features import api
+from services.features.history.erased_people import ErasedPerson
 from services.features.metrics import RedisMetrics
 from services.features.people import api as people_api
 from services.features.reads.feast import Planner
 from services.features.settings import FeaturesSettings
+from services.features.stream.erasure_notices import keep_redis_files, tell
 from services.features.stream.erasures import LakeErasures
 from services.features.stream.materializer import GROUP, TOPICS, Materializer
 from services.features.stream.redis_upkeep import watch_redis
@@ -26,6 +28,7 @@ from slipstream.features.views import declare
 from slipstream.stores.lake import Lake
 from slipstream.stores.lake_lease import LakeLease
 from slipstream.stores.online import OnlineReader, OnlineStore
+from slipstream.stores.redis_files import RedisFiles
 
 # Objects made before the garbage collector looks for cycles. The service makes and drops states by
 # the thousand, and none is part of a cycle.
@@ -63,6 +66,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         lake = Lake(settings.lake, settings.namespace)
         lease = LakeLease(settings.redis, settings.namespace)
         stack.callback(lease.close)
+        redis_files = RedisFiles(settings.redis, settings.namespace)
+        stack.callback(redis_files.close)
+        app.state.redis_files = redis_files
         materializer = Materializer(settings, store, lake, producer, app.state.metrics, lease)
         stack.callback(materializer.close)
         registry = declare(settings.attributes())
@@ -93,15 +99,29 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.workers.start(
             "lake-upkeep", lambda stop: keep_lake(lake, settings.features, stop)
         )
-        app.state.workers.start("erasures", partial(_erase, settings, lake, lease))
+        app.state.workers.start(
+            "erasures", partial(_erase, settings, lake, lease, partial(tell, producer))
+        )
+        every_s = settings.features.erase_every_s
+        app.state.workers.start(
+            "redis-files", lambda stop: keep_redis_files(redis_files, lake, every_s, stop)
+        )
         yield
 
 
-def _erase(settings: FeaturesSettings, lake: Lake, lease: LakeLease, stop: threading.Event) -> None:
+def _erase(
+    settings: FeaturesSettings,
+    lake: Lake,
+    lease: LakeLease,
+    told: Callable[[Sequence[ErasedPerson]], None],
+    stop: threading.Event,
+) -> None:
+    """Erase from the lake until `stop` is set; `told` tells other services."""
     store = OnlineStore(settings.redis, settings.namespace, settings.retention())
     committed = partial(committed_offsets, settings.kafka, settings.namespace, TOPICS, GROUP)
     ends = partial(log_ends, settings.kafka, settings.namespace, PERSONAL)
     try:
-        LakeErasures(lake, store, lease, committed, ends).run(stop, settings.features.erase_every_s)
+        job = LakeErasures(lake, store, lease, committed, ends, told)
+        job.run(stop, settings.features.erase_every_s)
     finally:
         store.close()

@@ -4,6 +4,7 @@ Bodies go unparsed to `Intake`. Routes take the request itself instead of FastAP
 which cost more than parsing an event.
 """
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qs, quote, urlsplit
@@ -15,6 +16,7 @@ from starlette.convertors import PathConvertor, register_url_convertor
 from services.ingestion import bodies, tracker
 from services.ingestion import documentation as docs
 from services.ingestion.documentation import described
+from services.ingestion.erasure_receipts import ErasureReceipts
 from services.ingestion.intake import Intake, IntakeHeaders
 from slipstream.chassis.access.demands import open_to_all, requires
 from slipstream.chassis.errors import InvalidRequestError, ServiceError
@@ -53,6 +55,7 @@ class Parts:
     """The parts of the service that its routes use."""
 
     intake: Intake
+    receipts: ErasureReceipts
 
 
 def parts(request: Request) -> Parts:
@@ -188,9 +191,26 @@ async def delete_item(item_id: str, request: Request) -> Response:
 @router.delete("/users/{user_id:id}", tags=["catalogue"], **described())
 @requires(Scope.ERASE)
 async def erase_user(user_id: str, request: Request) -> Response:
-    """Erase a user: traits and history, also that of visitors who were merged into the user."""
+    """Erase a user: traits and history, also that of visitors who were merged into the user.
+
+    The answer's `erasure_id` names the receipt, `/v1/erasures/{erasure_id}`.
+    """
     intake = parts(request).intake
     return Response(await intake.delete("user", user_id, _headers(request)), media_type=JSON)
+
+
+@router.get("/erasures/{erasure_id}", tags=["catalogue"], **docs.RECEIPT)
+@requires(Scope.ERASE)
+async def erasure(erasure_id: str, request: Request) -> Response:
+    """The receipt of an erasure: place by place what is gone since when, or what it waits for.
+
+    202 until the erasure has begun.
+    """
+    opened = parts(request)
+    opened.intake.authorize(_headers(request), Scope.ERASE)
+    receipt = await asyncio.to_thread(opened.receipts.find, erasure_id)
+    status = 202 if receipt.state == "requested" else 200
+    return Response(receipt.model_dump_json(), status, media_type=JSON)
 
 
 async def _message(request: Request, kind: str) -> Response:

@@ -18,6 +18,7 @@ from services.ingestion.api import CORS, Parts, events, router
 from services.ingestion.carrier import SpooledCarrier
 from services.ingestion.documentation import SECURITY_SCHEMES
 from services.ingestion.erasure_cuts import ErasureCuts
+from services.ingestion.erasure_receipts import ErasureReceipts
 from services.ingestion.hot_path import PageOrigins
 from services.ingestion.intake import Intake
 from services.ingestion.intake_rules import IntakeRules
@@ -29,7 +30,9 @@ from slipstream.broker.access_feed import AccessKeyFeed
 from slipstream.broker.log_ends import log_ends
 from slipstream.broker.producer import open_producer
 from slipstream.chassis.access.keys import KeyRing
+from slipstream.chassis.access.tokens import service_credential
 from slipstream.chassis.app import RequestMiddleware, create_service
+from slipstream.chassis.client import Peer
 from slipstream.contracts.topics import HISTORY, INTERACTIONS
 from slipstream.ingress.settings import listed
 from slipstream.stores.admission_store import AdmissionStore
@@ -143,7 +146,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             lambda: spooled is not None and spooled.waiting,
         )
         intake = Intake(section, app.state.verifier, publisher, rules, cuts)
-        app.state.parts = Parts(intake)
+        peers, token = settings.peers, service_credential(settings, "ingestion")
+        monitoring = Peer(
+            "monitoring", peers.monitoring_url, timeout_s=peers.timeout_s, retries=0, token=token
+        )
+        stack.callback(monitoring.close)
+        app.state.parts = Parts(intake, ErasureReceipts(monitoring))
         stack.callback(asyncio.create_task(follow(rules.files)).cancel)
         feed = AccessKeyFeed(settings, keys, app.state.metrics, producer)
         health.add("access-keys", feed.watch.check, required=False)

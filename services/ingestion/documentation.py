@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.ingestion.verdicts import Verdicts
-from slipstream.contracts.rest import PROBLEM_JSON, Problem
+from slipstream.contracts.rest import PROBLEM_JSON, ErasureReceipt, Problem
 
 Id = str | int
 Time = str | int
@@ -208,6 +208,18 @@ def _refusal(description: str) -> dict[str, Any]:
     }
 
 
+# The same for the receipt of an erasure.
+RECEIPT: dict[str, Any] = {
+    "openapi_extra": {"security": [{"writeKey": []}]},
+    "responses": {
+        200: {"model": ErasureReceipt, "description": "The receipt as it is now"},
+        202: {"model": ErasureReceipt, "description": "Accepted; the erasure has not begun"},
+        401: _refusal(REFUSALS[401]),
+        403: _refusal(REFUSALS[403]),
+        404: _refusal("Nobody knows such an erasure"),
+        503: _refusal("Monitoring does not answer: the erasure goes on, its receipt waits"),
+    },
+}
 _VERDICT_HEADER = {
     "X-Slipstream-Verdict": {
         "description": "`accepted`, `duplicate`, `rejected; code=…; field=…` or, of the whole "

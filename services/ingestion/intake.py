@@ -1,7 +1,6 @@
 """Intake: authenticates a body, reads its messages, publishes them and answers. Knows no HTTP."""
 
 import asyncio
-import secrets
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -25,6 +24,7 @@ from slipstream.chassis.errors import (
 )
 from slipstream.chassis.logging import request_id
 from slipstream.contracts.access import BROWSER_SCOPES, Principal, Scope
+from slipstream.contracts.erasure_ids import new_erasure_id
 from slipstream.contracts.times import now_ms
 
 # Messages that are read in one go: about two milliseconds.
@@ -100,7 +100,7 @@ class Intake:
         self._principal(headers, {}, scope)
         erasure_id, cut = "", None
         if entity == "user":
-            erasure_id, cut = secrets.token_hex(16), await self._cuts.cut()
+            erasure_id, cut = new_erasure_id(now_ms()), await self._cuts.cut()
         verdicts = await self._take(
             b"{}",
             headers,
@@ -114,6 +114,10 @@ class Intake:
         if erasure_id and answered["accepted"]:
             answered["erasure_id"] = erasure_id
         return orjson.dumps(answered)
+
+    def authorize(self, headers: IntakeHeaders, scope: Scope) -> None:
+        """Raise `UnauthorizedError` or `ForbiddenError` unless the request's key has the scope."""
+        self._principal(headers, {}, scope)
 
     async def _take(
         self,

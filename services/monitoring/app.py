@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 from fastapi import FastAPI
 
@@ -14,14 +15,17 @@ from services.monitoring.access.uses import uses_target
 from services.monitoring.alert_repository import AlertBook
 from services.monitoring.alert_rules import rules
 from services.monitoring.checkup import Checkup
-from services.monitoring.consumer import consumer_target
+from services.monitoring.consumer import GROUP, TOPICS, consumer_target
 from services.monitoring.erasures import api as erasure_routes
+from services.monitoring.erasures.deletion import RowDeletion
+from services.monitoring.erasures.repository import ErasureLedger
 from services.monitoring.gauges import SnapshotCollector
 from services.monitoring.migrations import MIGRATIONS
 from services.monitoring.probes import Probes
 from services.monitoring.repository import SlateLog
 from services.monitoring.settings import MonitoringSettings
 from slipstream.broker.access_feed import AccessKeyFeed
+from slipstream.broker.log_ends import committed_offsets
 from slipstream.broker.producer import OutgoingRecord, open_producer
 from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.access.tokens import service_credential
@@ -85,7 +89,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         checkup = Checkup(slates, book, probes, judged, settings.monitoring, announce, now_ms)
         SnapshotCollector(checkup, (rule.name for rule in judged), app.state.metrics.registry)
         app.state.parts = api.Parts(slates, book, checkup, settings.monitoring, now_ms)
-        app.state.erasures = _erasures(settings)
+        ledger = ErasureLedger(database, settings.monitoring.erasure_rewrite_max_mb * 2**20)
+        committed = partial(committed_offsets, settings.kafka, settings.namespace, TOPICS, GROUP)
+        deletion = RowDeletion(ledger, committed, now_ms, lease.renew)
+        app.state.erasures = _erasures(settings, ledger)
         for peer in (app.state.erasures.features, app.state.erasures.training):
             stack.callback(peer.close)
         keys = AccessKeyBook(database)
@@ -110,14 +117,17 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         )
         app.state.workers.start("consumer", consumer_target(settings, slates, watch, now_ms))
         app.state.workers.start("checks", checkup.run)
+        every_s = settings.monitoring.erase_every_s
+        app.state.workers.start("erasures", lambda stop: deletion.run(stop, every_s))
         yield
 
 
-def _erasures(settings: MonitoringSettings) -> erasure_routes.ErasureParts:
+def _erasures(settings: MonitoringSettings, ledger: ErasureLedger) -> erasure_routes.ErasureParts:
     peers, token = settings.peers, service_credential(settings, "monitoring")
     return erasure_routes.ErasureParts(
         Peer("features", peers.features_url, timeout_s=peers.timeout_s, token=token),
         Peer("training", peers.training_url, timeout_s=peers.timeout_s, token=token),
+        ledger,
         settings.monitoring,
         now_ms,
     )

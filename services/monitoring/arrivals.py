@@ -6,7 +6,14 @@ from typing import Any
 
 from services.monitoring.attribution import Response, ShownSlate
 from slipstream.broker.batch import Message
-from slipstream.contracts.events import FeatureUpdate, Interaction, ModelEvent, Slate
+from slipstream.contracts.events import (
+    CatalogRecord,
+    ErasedVisitors,
+    FeatureUpdate,
+    Interaction,
+    ModelEvent,
+    Slate,
+)
 from slipstream.contracts.topics import FEATURE_UPDATES, INTERACTIONS
 
 
@@ -30,6 +37,8 @@ class Arrivals:
     responses: list[Response] = field(default_factory=list)
     model_events: list[ModelEvent] = field(default_factory=list)
     watermarks: dict[str, Watermark] = field(default_factory=dict)
+    erasure_requests: list[Message[CatalogRecord]] = field(default_factory=list)
+    erased_visitors: list[ErasedVisitors] = field(default_factory=list)
 
     def mark(self, topic: str, event_time: int, heard_at: int) -> None:
         """Advance the watermark of a topic."""
@@ -63,4 +72,8 @@ def arrivals(messages: Iterable[Message[Any]], oldest_ms: int) -> Arrivals:
             brought.mark(FEATURE_UPDATES.name, record.watermark, record.updated_at)
         elif isinstance(record, ModelEvent):
             brought.model_events.append(record)
+        elif isinstance(record, ErasedVisitors):
+            brought.erased_visitors.append(record)
+        elif isinstance(record, CatalogRecord) and record.deleted and record.erasure_id:
+            brought.erasure_requests.append(message)
     return brought

@@ -11,9 +11,24 @@ from slipstream.broker.consumer import Consumer
 from slipstream.broker.loop import consume
 from slipstream.broker.watch import ConsumerWatch
 from slipstream.contracts.times import HOUR_MS
-from slipstream.contracts.topics import FEATURE_UPDATES, INTERACTIONS, MODEL_EVENTS, RECOMMENDATIONS
+from slipstream.contracts.topics import (
+    ERASED_VISITORS,
+    FEATURE_UPDATES,
+    INTERACTIONS,
+    MODEL_EVENTS,
+    PEOPLE,
+    RECOMMENDATIONS,
+)
 
-TOPICS = (INTERACTIONS, RECOMMENDATIONS, FEATURE_UPDATES, MODEL_EVENTS)
+GROUP = "monitoring"
+TOPICS = (
+    INTERACTIONS,
+    RECOMMENDATIONS,
+    FEATURE_UPDATES,
+    MODEL_EVENTS,
+    PEOPLE,
+    ERASED_VISITORS,
+)
 # Reports may be this old: larger batches make fewer transactions.
 _REST_S = 1.0
 _FETCH_MAX_WAIT_MS = 250
@@ -34,7 +49,7 @@ def consumer_target(
         slates.record(arrivals(batch.messages, now_ms - retention_ms), now_ms)
 
     def run(stop: threading.Event) -> None:
-        consumer = Consumer(kafka, settings.namespace, TOPICS, "monitoring")
+        consumer = Consumer(kafka, settings.namespace, TOPICS, GROUP)
         consume(consumer, handle, stop, watch, rest_s=_REST_S)
 
     return run

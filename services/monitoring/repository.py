@@ -10,6 +10,7 @@ import orjson
 from sqlalchemy import (
     Engine,
     delete,
+    or_,
     select,
 )
 
@@ -19,6 +20,7 @@ from services.monitoring.attribution import (
     Counts,
 )
 from services.monitoring.attribution_repository import attribute, unknown
+from services.monitoring.erasures.repository import keep_requests, keep_visitors
 from services.monitoring.slate_tables import (
     keeping_greater,
     model_events,
@@ -81,6 +83,8 @@ class SlateLog:
                 {"topic": topic, **asdict(mark)} for topic, mark in arrivals.watermarks.items()
             ]
             upsert(db, watermarks, marks, keeping_greater)
+            keep_requests(db, arrivals.erasure_requests)
+            keep_visitors(db, arrivals.erased_visitors, now_ms)
 
     def expire(self, *, slates_before: int, pending_before: int, counts_before: int) -> None:
         """Delete what is past its retention. Counts of deleted slates stay.
@@ -92,7 +96,12 @@ class SlateLog:
         """
         old = select(slates.c.recommendation_id).where(slates.c.timestamp < slates_before)
         with self._engine.begin() as db:
-            db.execute(delete(responses).where(responses.c.attributed.in_(old)))
+            # A response that came while its slate was erased names one that is not there.
+            db.execute(
+                delete(responses).where(
+                    or_(responses.c.attributed.in_(old), responses.c.stored_at < slates_before)
+                )
+            )
             db.execute(delete(slates).where(slates.c.timestamp < slates_before))
             db.execute(
                 delete(responses).where(

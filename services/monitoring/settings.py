@@ -27,6 +27,15 @@ class MonitoringSection(Section):
         90, ge=1, description="retention of the counts behind the reports"
     )
 
+    erase_every_s: float = Field(
+        5.0, gt=0, description="interval at which rows of erased visitors are looked for"
+    )
+    erasure_rewrite_max_mb: int = Field(
+        1_024,
+        ge=0,
+        description="size up to which PostgreSQL writes a table anew after an erasure, which locks "
+        "the table meanwhile; it only vacuums a larger one",
+    )
     erasure_caches_h: float = Field(
         24.0,
         ge=0,

@@ -95,13 +95,21 @@ def replacing(_stored: Column[Any], given: ColumnElement[Any]) -> ColumnElement[
     return given
 
 
+def insert_new(db: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows; those whose primary key is there already change nothing."""
+    if rows:
+        db.execute(_insert(db, table).on_conflict_do_nothing(), list(rows))
+
+
+def _insert(db: Connection, table: Table) -> Any:
+    return postgresql.insert(table) if db.dialect.name == "postgresql" else sqlite.insert(table)
+
+
 def upsert(db: Connection, table: Table, rows: Sequence[Mapping[str, Any]], merge: Merge) -> None:
     """Insert rows; merge each other column into a row with the same primary key."""
     if not rows:
         return
-    statement = (
-        postgresql.insert(table) if db.dialect.name == "postgresql" else sqlite.insert(table)
-    )
+    statement = _insert(db, table)
     merged = {
         c.name: merge(c, statement.excluded[c.name]) for c in table.columns if not c.primary_key
     }

@@ -124,6 +124,19 @@ class CatalogRecord(Record):
     cut: dict[str, dict[str, int]] = Field(default_factory=dict)
 
 
+class ErasedVisitors(Record):
+    """`erased-visitors.v1`, key `erasure_id`: visitors whom an erasure takes, up to its `cut`.
+
+    Each reader deletes what it keeps of them. A user with very many visitors has several records,
+    of which the last one is marked. They may come again, when a pass over the lake is done again.
+    """
+
+    erasure_id: str
+    visitor_ids: list[Id]
+    cut: dict[str, dict[str, int]]
+    last: bool = True
+
+
 class DeadLetter(Record):
     """`dead-letters.v1`, key `source`: a rejected record, as it came, with the reason."""
 

@@ -52,6 +52,21 @@ def stands_before(cut: Cut, source: str, offset: int) -> bool | None:
     return None
 
 
+def has_passed(committed: Mapping[str, int], cut: Cut) -> bool:
+    """Whether a group that has committed these offsets has everything from before the cut.
+
+    Topics that it does not read count for nothing. One that was made anew since has nothing left
+    from before the cut.
+    """
+    topics = {split_source(source)[0] for source in committed}
+    return all(
+        committed.get(source, 0) >= end
+        for ends in cut.values()
+        for source, end in ends.items()
+        if split_source(source)[0] in topics
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """A partition of one incarnation (`topic_id`) of the topic that `TOPICS` calls `topic`."""

@@ -133,7 +133,8 @@ class ErasureState(BaseModel):
 
     `rows` are the rows deleted from the lake, by table; `lake_version` is the version of the
     interactions without them. `files_left` counts the lake's files that may still hold them,
-    `topics_left` names the topics that still have records from before.
+    `topics_left` names the topics that still have records from before. `redis_written_at` is when
+    Redis last began to write its files anew, null where it did not since it runs.
     """
 
     erasure_id: str
@@ -142,3 +143,32 @@ class ErasureState(BaseModel):
     lake_version: int | None = None
     files_left: int | None = None
     topics_left: list[str] = Field(default_factory=list)
+    redis_written_at: int | None = None
+
+
+class ErasurePlace(BaseModel):
+    """A place that a user's data may stand in: whether it is gone from there.
+
+    `at` is when (ms), where that is known; of a place that is not done, when it will be. `detail`
+    says what was deleted, or what the place waits for.
+    """
+
+    place: str
+    done: bool
+    at: int | None = None
+    detail: str = ""
+
+
+class ErasureReceipt(BaseModel):
+    """The receipt of an erasure. It names nobody.
+
+    `requested`: it was accepted, and features has not read it. `waits`: everything from before it
+    is being read. `erased`: neither Redis nor the lake give anything of the user, and some places
+    still hold bytes. `complete`: every place is done.
+    """
+
+    erasure_id: str
+    state: Literal["requested", "waits", "erased", "complete"]
+    complete: bool
+    asked_at: int | None = None
+    places: list[ErasurePlace]

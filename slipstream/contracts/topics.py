@@ -17,6 +17,7 @@ from slipstream.contracts.events import (
     AlertEvent,
     CatalogRecord,
     DeadLetter,
+    ErasedVisitors,
     FeatureUpdate,
     Interaction,
     ModelEvent,
@@ -66,9 +67,13 @@ CATALOG: Final = Topic(
 )  # fmt: skip
 PEOPLE: Final = Topic(
     "people.v1", CatalogRecord, "entity:entity_id", 12,
-    ("ingestion", "features"), ("features",),
+    ("ingestion", "features"), ("features", "monitoring"),
     "users' traits, links of visitors to users, and erasures", retention_ms=30 * DAY_MS,
     compacted=True,
+)  # fmt: skip
+ERASED_VISITORS: Final = Topic(
+    "erased-visitors.v1", ErasedVisitors, "erasure_id", 3, ("features",), ("monitoring",),
+    "the visitors whom an erasure takes, for those who keep rows of visitors",
 )  # fmt: skip
 DEAD_LETTERS: Final = Topic(
     "dead-letters.v1", DeadLetter, "source", 3, ("ingestion", "features"), (),
@@ -105,6 +110,7 @@ TOPICS: Final = (
     INTERACTIONS,
     CATALOG,
     PEOPLE,
+    ERASED_VISITORS,
     DEAD_LETTERS,
     FEATURE_UPDATES,
     RECOMMENDATIONS,
@@ -118,7 +124,14 @@ TOPICS: Final = (
 HISTORY: Final = (INTERACTIONS, CATALOG, PEOPLE, RECOMMENDATIONS)
 
 # Topics whose records may name a visitor, and forget by their retention.
-PERSONAL: Final = (INTERACTIONS, PEOPLE, RECOMMENDATIONS, FEATURE_UPDATES, DEAD_LETTERS)
+PERSONAL: Final = (
+    INTERACTIONS,
+    PEOPLE,
+    RECOMMENDATIONS,
+    FEATURE_UPDATES,
+    ERASED_VISITORS,
+    DEAD_LETTERS,
+)
 
 
 def topic_of(record: CatalogRecord) -> Topic:

@@ -47,6 +47,16 @@ class Keys:
         return f"{self.namespace}:erasing"
 
     @property
+    def files_begun(self) -> str:
+        """The server that began to write its files anew, and when (see `redis_files`)."""
+        return f"{self.namespace}:files-begun"
+
+    @property
+    def files_written(self) -> str:
+        """When the server began to write the files that it has now."""
+        return f"{self.namespace}:files-written"
+
+    @property
     def trending(self) -> str:
         return f"{{{self.namespace}:trending}}:state"
 

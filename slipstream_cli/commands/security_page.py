@@ -16,7 +16,7 @@ _SCOPES: Final = {
     Scope.EVENTS: "send events",
     Scope.IDENTIFY: "send `identify` and `alias`, alone or in a batch",
     Scope.CATALOGUE: "insert, replace and delete items; insert and replace users",
-    Scope.ERASE: "erase a user",
+    Scope.ERASE: "erase a user, read the receipt",
     Scope.IMPORT: "send history of any age",
     Scope.READ: "read recommendations, features, runs, models, reports",
     Scope.WRITE: "push rows to features",
@@ -38,7 +38,11 @@ _PARAGRAPHS: Final = (
     " let it hold for minutes. With a shared secret, services send one another tokens of five"
     " minutes with the scope `read`, else the API token.",
     "`GET /v1/audit` of training lists who promoted, rolled back and cancelled; that of monitoring,"
-    " who made, rotated and revoked keys.",
+    " who made, rotated and revoked keys, and who had a user erased (by the receipt's id; the user"
+    " is not named).",
+    "Who erases a user (`DELETE /v1/users/{user_id}` of ingestion) reads the receipt there, with"
+    " the same key. Features exports what is kept of a user (`GET /v1/users/{user_id}/export`) to"
+    " operators alone, since it is everything of a person in one answer: they hand it on.",
     "Where a service but ingestion has nothing to verify credentials by, it asks for none. It then"
     " listens on this machine only: with `SLIPSTREAM_HTTP__HOST` beyond loopback it refuses to"
     " start, unless `SLIPSTREAM_HTTP__OPEN_WITHOUT_CREDENTIALS` is true. `docker-compose.yml` sets"

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from services.features.settings import FeaturesSection, FeaturesSettings
+from services.features.stream.erasure_notices import tell
 from services.features.stream.erasures import LakeErasures
 from services.features.stream.materializer import GROUP, TOPICS, Materializer
 from slipstream.broker.batch import Message
@@ -44,7 +45,14 @@ class RunningMaterializer:
         self._erasing_store = OnlineStore(settings.redis, settings.namespace, settings.retention())
         committed = partial(committed_offsets, settings.kafka, settings.namespace, TOPICS, GROUP)
         ends = partial(log_ends, settings.kafka, settings.namespace, PERSONAL)
-        self.erasures = LakeErasures(self.lake, self._erasing_store, self.lease, committed, ends)
+        self.erasures = LakeErasures(
+            self.lake,
+            self._erasing_store,
+            self.lease,
+            committed,
+            ends,
+            partial(tell, self.producer),
+        )
         self.worker = Worker("materializer", self.materializer.run).start()
 
     def settle(self, timeout_s: float = 60.0) -> None:

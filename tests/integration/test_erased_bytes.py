@@ -192,6 +192,7 @@ def test_no_byte_of_an_erased_user_is_left_beside_concurrent_writers_with_wrong_
         }
         beginnings = log_beginnings(settings.kafka, settings.namespace, PERSONAL)
         assert topics_left(ends, beginnings) == [
+            "erased-visitors.v1",
             "feature-updates.v1",
             "interactions.v1",
             "people.v1",

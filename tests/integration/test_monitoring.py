@@ -305,7 +305,17 @@ def test_overview_services_and_metrics_tell_what_the_checks_found(
             lambda text: 'slipstream_click_through_ratio{model_version="4"} 1.0' in text,
         )
         assert client.get("/health/ready").json()["checks"] == dict.fromkeys(
-            ("kafka", "database", "stream", "consumer", "checks", "lease", "access-keys"), "ok"
+            (
+                "kafka",
+                "database",
+                "stream",
+                "consumer",
+                "checks",
+                "lease",
+                "access-keys",
+                "erasures",
+            ),
+            "ok",
         )
 
 

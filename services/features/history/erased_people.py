@@ -12,6 +12,7 @@ from slipstream.contracts.events import CatalogRecord
 from slipstream.contracts.positions import (
     Position,
     StreamCatalogRecord,
+    has_passed,
     source_name,
     split_source,
     stands_before,
@@ -56,12 +57,8 @@ def is_due(request: StreamCatalogRecord, committed: Mapping[str, int]) -> bool:
 
     A topic that was made anew since has nothing left from before the cut.
     """
-    topics = {split_source(source)[0] for source in committed}
-    ends = [(request.source, request.offset + 1)]
-    ends += [entry for sources in request.record.cut.values() for entry in sources.items()]
-    return all(
-        committed.get(source, 0) >= end for source, end in ends if split_source(source)[0] in topics
-    )
+    request_end = {request.source: request.offset + 1}
+    return has_passed(committed, {**request.record.cut, "": request_end})
 
 
 def erased_people(entries: Iterable[StreamCatalogRecord]) -> list[ErasedPerson]:

@@ -47,6 +47,12 @@ def receipt(lake: Lake, erasure_id: str, now_ms: int) -> tuple[ErasureState, Cut
     return None
 
 
+def newest_erasure(lake: Lake) -> int:
+    """The time (ms) of the last erasure that was done; 0 for none."""
+    times = (pc.max(batch["erased_at"]).as_py() for batch in lake.scan(ERASURES))
+    return max((time for time in times if time is not None), default=0)
+
+
 def topics_left(ends: Cut, beginnings: Cut) -> list[str]:
     """The topics that still have records from before these ends, sorted.
 

@@ -60,6 +60,8 @@ def erasure(
         state, ends = found
         kafka, namespace = opened.settings.kafka, opened.settings.namespace
         beginnings = log_beginnings(kafka, namespace, PERSONAL) if ends else {}
-    except (LakeUnavailableError, BrokerUnavailableError) as error:
+        written_at = request.app.state.redis_files.written_at() if ends else None
+    except (LakeUnavailableError, BrokerUnavailableError, StoreUnavailableError) as error:
         raise UnavailableError(str(error)) from error
-    return state.model_copy(update={"topics_left": topics_left(ends, beginnings)})
+    left = topics_left(ends, beginnings)
+    return state.model_copy(update={"topics_left": left, "redis_written_at": written_at})

@@ -78,6 +78,7 @@ class LakeErasures:
         lease: LakeLease,
         committed: Callable[[], Mapping[str, int]],
         ends: Callable[[], Cut] = dict,
+        tell: Callable[[Sequence[ErasedPerson]], None] = lambda _people: None,
     ) -> None:
         """
         Args:
@@ -88,9 +89,10 @@ class LakeErasures:
                 `BrokerUnavailableError`.
             ends: The ends of the topics that may name a visitor; raises
                 `BrokerUnavailableError`.
+            tell: Tells other services of erasures; raises `BrokerUnavailableError`.
         """
         self._lake, self._store, self._lease = lake, store, lease
-        self._committed, self._ends = committed, ends
+        self._committed, self._ends, self._tell = committed, ends, tell
         self._waiting: dict[Position, StreamCatalogRecord] = {}
         self._attempts: dict[Position, int] = {}
         self._seen: int | None = None
@@ -131,6 +133,7 @@ class LakeErasures:
             done.rows = dict(self._rows)
             done.people = self._restored(people, entries, committed)
             if done.people:
+                self._tell(done.people)
                 self._lake.append(ERASURES, self._receipts(done), {})
                 done.rows[CATALOG] = self._delete_entries(done.people, entries)
         finally:

@@ -4,18 +4,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Path, Request, Response
 from pydantic import ValidationError
 
-from services.monitoring.erasures.receipts import Receipt, receipt
+from services.monitoring.erasures.receipts import receipt
+from services.monitoring.erasures.repository import ErasureLedger
 from services.monitoring.settings import MonitoringSection
 from slipstream.chassis.access.demands import requires
 from slipstream.chassis.client import Peer, PeerError
 from slipstream.chassis.errors import NotFoundError, UnavailableError
 from slipstream.contracts.access import Scope
-from slipstream.contracts.rest import ErasureState, ModelVersion, Problem
+from slipstream.contracts.erasure_ids import may_be_on_its_way
+from slipstream.contracts.rest import ErasureReceipt, ErasureState, ModelVersion, Problem
 
-NO_ERASURE: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "no_erasure"}}
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    202: {"model": ErasureReceipt, "description": "accepted; features has not read it"},
+    404: {"model": Problem, "description": "no_erasure"},
+}
 _PAGE = 50
 
 
@@ -25,6 +30,7 @@ class ErasureParts:
 
     features: Peer
     training: Peer
+    ledger: ErasureLedger
     settings: MonitoringSection
     clock: Callable[[], int]
 
@@ -32,23 +38,37 @@ class ErasureParts:
 router = APIRouter(prefix="/v1", tags=["people"])
 
 
-@router.get("/erasures/{erasure_id}", responses=NO_ERASURE)
-@requires(Scope.ERASE)
+@router.get("/erasures/{erasure_id}", responses=RESPONSES)
+@requires(Scope.READ)
 def erasure(
-    request: Request, erasure_id: Annotated[str, Path(pattern=r"^[0-9A-Za-z_.-]{1,64}$")]
-) -> Receipt:
+    request: Request,
+    response: Response,
+    erasure_id: Annotated[str, Path(pattern=r"^[0-9A-Za-z_.-]{1,64}$")],
+) -> ErasureReceipt:
     """The receipt of an erasure: place by place what is gone since when, or what it waits for.
 
-    It is not found until features has read the request, which takes seconds.
+    202 until features has read the request. An id of the last day that nobody knows yet counts as
+    one on its way.
     """
     parts: ErasureParts = request.app.state.erasures
+    state, entry = _state(parts.features, erasure_id), parts.ledger.find(erasure_id)
+    now = parts.clock()
+    if state is None:
+        if entry is None and not may_be_on_its_way(erasure_id, now):
+            raise NotFoundError(f"no erasure {erasure_id} is known", code="no_erasure")
+        response.status_code = 202
+    models = _models(parts.training) if state is not None and state.erased_at else None
+    return receipt(erasure_id, state, entry, models, parts.settings, now)
+
+
+def _state(features: Peer, erasure_id: str) -> ErasureState | None:
+    """What features knows of the erasure; None before it has read it."""
     try:
-        state = ErasureState.model_validate(parts.features.get(f"/v1/erasures/{erasure_id}"))
+        return ErasureState.model_validate(features.get(f"/v1/erasures/{erasure_id}"))
     except PeerError as error:
         if error.status == 404:
-            raise NotFoundError(f"no erasure {erasure_id} is known", code="no_erasure") from error
+            return None
         raise UnavailableError(str(error)) from error
-    return receipt(state, _models(parts.training), parts.settings, parts.clock())
 
 
 def _models(training: Peer) -> list[ModelVersion] | None:

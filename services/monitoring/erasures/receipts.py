@@ -1,86 +1,130 @@
 """Receipts of erasures: each place that a user's data may stand in, and whether it is gone."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Final
 
-from pydantic import BaseModel
-
+from services.monitoring.erasures.repository import ErasureEntry
 from services.monitoring.settings import MonitoringSection
-from slipstream.contracts.rest import ErasureState, ModelVersion
+from slipstream.contracts.rest import ErasurePlace, ErasureReceipt, ErasureState, ModelVersion
 from slipstream.contracts.times import HOUR_MS
-from slipstream.contracts.topics import DEAD_LETTERS
+from slipstream.contracts.topics import DEAD_LETTERS, TOPICS
 
-# Expired rows are deleted every five minutes.
-_EXPIRY_MS = 600_000
-
-
-class Place(BaseModel):
-    """A place: whether the data is gone from it, since when (ms, where known), and what it waits
-    for.
-    """
-
-    place: str
-    done: bool
-    at: int | None = None
-    detail: str = ""
-
-
-class Receipt(BaseModel):
-    """A receipt. It is complete when the data is gone from every place."""
-
-    erasure_id: str
-    complete: bool
-    places: list[Place]
+PLACES: Final = (
+    "redis",
+    "redis files",
+    "lake",
+    "lake files",
+    "monitoring",
+    "topics",
+    "dead letters",
+    "caches",
+    "models",
+)
+# The broker looks for records past their retention every five minutes by default, and deletes their
+# files a minute later.
+_BROKER_MS: Final = 360_000
 
 
 def receipt(
-    state: ErasureState,
+    erasure_id: str,
+    state: ErasureState | None,
+    entry: ErasureEntry | None,
     models: Sequence[ModelVersion] | None,
     settings: MonitoringSection,
     now_ms: int,
-) -> Receipt:
+) -> ErasureReceipt:
     """The receipt of an erasure at a moment.
 
     Args:
-        state: What features knows of it.
+        erasure_id: Its id.
+        state: What features knows of it; None before features has read it.
+        entry: What monitoring knows of it; None before monitoring has read it.
         models: All versions of models that are kept; None when training can't be asked.
-        settings: Times after which monitoring and ingestion forget by themselves.
+        settings: Times after which ingestion forgets by itself.
         now_ms: The moment.
     """
-    erased_at = state.erased_at
-    if erased_at is None:
-        names = ("redis", "lake", "lake files", "topics", "dead letters", "monitoring", "caches")
-        places = [Place(place=name, done=False, detail="waits") for name in (*names, "models")]
-        return Receipt(erasure_id=state.erasure_id, complete=False, places=places)
-    kept_h = max(settings.slate_retention_h, settings.pending_retention_s / 3600)
-    tables_at = erased_at + int(kept_h * HOUR_MS) + _EXPIRY_MS
-    caches_at = erased_at + int(settings.erasure_caches_h * HOUR_MS)
-    topics = [topic for topic in state.topics_left if topic != DEAD_LETTERS.name]
-    letters = DEAD_LETTERS.name in state.topics_left
-    rows = ", ".join(f"{count} of {table}" for table, count in sorted(state.rows.items()))
+    asked_at = None if entry is None else entry.asked_at
+    if state is None or state.erased_at is None:
+        return ErasureReceipt(
+            erasure_id=erasure_id,
+            state="requested" if state is None else "waits",
+            complete=False,
+            asked_at=asked_at,
+            places=[ErasurePlace(place=name, done=False, detail="waits") for name in PLACES],
+        )
     places = [
-        Place(place="redis", done=True, at=erased_at),
-        Place(place="lake", done=True, at=erased_at, detail=f"rows deleted: {rows}"),
-        Place(
-            place="lake files",
-            done=state.files_left == 0,
-            detail=f"{state.files_left} files of older versions until the next vacuum",
-        ),
-        Place(place="topics", done=not topics, detail=f"records until retention: {topics}"),
-        Place(place="dead letters", done=not letters, detail="until retention"),
-        Place(place="monitoring", done=now_ms >= tables_at, at=tables_at, detail="by retention"),
-        Place(place="caches", done=now_ms >= caches_at, at=caches_at, detail="by their times"),
+        *_stores(state, state.erased_at),
+        _tables(entry),
+        *_topics(state, state.erased_at),
+        _caches(state.erased_at, settings, now_ms),
         _models(state, models),
     ]
-    for place in places[2:]:
-        if place.done:
-            place.detail = ""
     complete = all(place.done for place in places)
-    return Receipt(erasure_id=state.erasure_id, complete=complete, places=places)
+    return ErasureReceipt(
+        erasure_id=erasure_id,
+        state="complete" if complete else "erased",
+        complete=complete,
+        asked_at=asked_at,
+        places=places,
+    )
 
 
-def _models(state: ErasureState, models: Sequence[ModelVersion] | None) -> Place:
+def _stores(state: ErasureState, erased_at: int) -> Iterator[ErasurePlace]:
+    yield ErasurePlace(place="redis", done=True, at=erased_at)
+    written = state.redis_written_at is not None and state.redis_written_at >= erased_at
+    yield ErasurePlace(
+        place="redis files",
+        done=written,
+        at=state.redis_written_at if written else None,
+        detail="" if written else "until Redis writes its append-only file or dump anew",
+    )
+    rows = ", ".join(f"{count} of {table}" for table, count in sorted(state.rows.items()))
+    yield ErasurePlace(place="lake", done=True, at=erased_at, detail=f"rows deleted: {rows}")
+    left = state.files_left
+    yield ErasurePlace(
+        place="lake files",
+        done=left == 0,
+        detail=f"{left} files of older versions until the next vacuum" if left else "",
+    )
+
+
+def _tables(entry: ErasureEntry | None) -> ErasurePlace:
+    name = "monitoring"
+    if entry is None or entry.deleted_at is None:
+        return ErasurePlace(place=name, done=False, detail="reads what is from before the erasure")
+    deleted = f"rows deleted: {entry.rows_deleted}"
+    if entry.overwritten_at is None:
+        detail = f"{deleted}; the database has not given up their bytes"
+        return ErasurePlace(place=name, done=False, detail=detail)
+    detail = f"{deleted}. {entry.overwritten_how}"
+    return ErasurePlace(place=name, done=True, at=entry.overwritten_at, detail=detail)
+
+
+def _topics(state: ErasureState, erased_at: int) -> Iterator[ErasurePlace]:
+    """The topics, and the dead letters: whose records leave by the time that a topic keeps them."""
+    kept_ms = {topic.name: topic.retention_ms for topic in TOPICS}
+    for name, of_letters in (("topics", False), ("dead letters", True)):
+        left = [each for each in state.topics_left if (each == DEAD_LETTERS.name) == of_letters]
+        if not left:
+            yield ErasurePlace(place=name, done=True)
+            continue
+        gone_at = {each: erased_at + (kept_ms.get(each) or 0) + _BROKER_MS for each in left}
+        dates = ", ".join(f"{each} until {_date(at)}" for each, at in gone_at.items())
+        yield ErasurePlace(
+            place=name, done=False, at=max(gone_at.values()), detail=f"by retention: {dates}"
+        )
+
+
+def _caches(erased_at: int, settings: MonitoringSection, now_ms: int) -> ErasurePlace:
+    at = erased_at + int(settings.erasure_caches_h * HOUR_MS)
+    detail = "" if now_ms >= at else "digests of message ids in Redis, by their times"
+    return ErasurePlace(place="caches", done=now_ms >= at, at=at, detail=detail)
+
+
+def _models(state: ErasureState, models: Sequence[ModelVersion] | None) -> ErasurePlace:
     if models is None:
-        return Place(place="models", done=False, detail="training can't be asked")
+        return ErasurePlace(place="models", done=False, detail="training can't be asked")
     # A version whose lake version is not known may have been fitted on anything.
     older = [
         model.version
@@ -88,4 +132,8 @@ def _models(state: ErasureState, models: Sequence[ModelVersion] | None) -> Place
         if model.lake_version is None or model.lake_version < (state.lake_version or 0)
     ]
     detail = f"fitted on the lake before the erasure: {', '.join(older)}" if older else ""
-    return Place(place="models", done=not older, detail=detail)
+    return ErasurePlace(place="models", done=not older, detail=detail)
+
+
+def _date(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -1,10 +1,11 @@
 """Ingestion's app in front of a producer that encodes records like the real one, and takes all."""
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from itertools import chain
 from typing import Any
 
+import httpx
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
@@ -12,12 +13,14 @@ from pydantic import SecretStr
 from services.ingestion.api import Parts
 from services.ingestion.app import Collector, create_app
 from services.ingestion.erasure_cuts import ErasureCuts
+from services.ingestion.erasure_receipts import ErasureReceipts
 from services.ingestion.intake import Intake
 from services.ingestion.publisher import OutcomePublisher
 from services.ingestion.settings import IngestionSection, IngestionSettings
 from slipstream.broker import codec
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.producer import Failure, OutgoingRecord
+from slipstream.chassis.client import Peer
 from slipstream.contracts.events import CatalogRecord, DeadLetter, Interaction, Record
 from slipstream.contracts.positions import Cut
 from slipstream.ingress.settings import PrivacySettings
@@ -27,12 +30,16 @@ AUTH = (KEY, "")
 
 
 class Acknowledging:
-    """A producer that keeps what is published. When `away`, it acknowledges nothing."""
+    """A producer that keeps what is published. When `away`, it acknowledges nothing.
+
+    `monitoring` answers in that service's place.
+    """
 
     def __init__(self) -> None:
         self.published: list[OutgoingRecord] = []
         self.tombstones: list[str] = []
         self.away = False
+        self.monitoring: Callable[[httpx.Request], httpx.Response] = lambda _: httpx.Response(503)
 
     async def publish_each(self, lists: Sequence[Sequence[OutgoingRecord]]) -> list[Failure]:
         if self.away:
@@ -86,7 +93,11 @@ def make_app(
             cuts = ErasureCuts(producer.ends)
             verifier, rules = app.state.verifier, app.state.rules
             intake = Intake(settings.ingestion, verifier, publisher, rules, cuts)
-            app.state.parts = Parts(intake)
+            monitoring = httpx.MockTransport(lambda request: producer.monitoring(request))
+            receipts = ErasureReceipts(
+                Peer("monitoring", "http://m", retries=0, transport=monitoring)
+            )
+            app.state.parts = Parts(intake, receipts)
         with app.taking():
             yield
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
+import httpx
 import orjson
 import pytest
 import schemathesis
@@ -57,11 +58,13 @@ LIMITS = {
     "max_event_depth": 6,
 }
 MOST_RECORDS, MOST_BYTES = 25, 70_000
+RECEIPT = "/v1/erasures/{erasure_id}"
 OPERATIONS = [
     *(("POST", f"/v1/{call}") for call in (*CALLS, "batch", "import", "items", "users")),
     ("GET", "/v1/pixel.gif"),
     ("DELETE", "/v1/items/{item_id}"),
     ("DELETE", "/v1/users/{user_id}"),
+    ("GET", RECEIPT),
 ]
 
 
@@ -119,6 +122,7 @@ def _header(answer: Any, name: str) -> str:
 @pytest.fixture(scope="module")
 def session(request: pytest.FixtureRequest) -> Iterator[Session]:
     producer = Acknowledging()
+    producer.monitoring = lambda _: httpx.Response(404)
     app = make_app(
         producer, max_request_records=MOST_RECORDS, max_request_bytes=MOST_BYTES, **LIMITS
     )
@@ -153,7 +157,9 @@ def test_what_the_document_says_is_true(
         answer = case.call(session=session.client, auth=AUTH)
         session.judge(answer)
         case.validate_response(answer, checks=CHECKS)
-        if mode is GenerationMode.POSITIVE and path != "/v1/pixel.gif":
+        if mode is GenerationMode.POSITIVE and path == RECEIPT:
+            assert answer.status_code == 404, "monitoring knows none"
+        elif mode is GenerationMode.POSITIVE and path != "/v1/pixel.gif":
             assert answer.status_code in (200, 413), answer.text
 
     tried()

@@ -1,6 +1,7 @@
 """Receipts of erasures are complete when the data is gone from every place, and not before."""
 
-from services.monitoring.erasures.receipts import receipt
+from services.monitoring.erasures.receipts import PLACES, receipt
+from services.monitoring.erasures.repository import ErasureEntry
 from services.monitoring.settings import MonitoringSection
 from slipstream.contracts.rest import ErasureState, ModelVersion
 from slipstream.contracts.times import DAY_MS
@@ -9,41 +10,72 @@ SETTINGS = MonitoringSection()
 ERASED = 1_790_000_000_000
 LATER = ERASED + 30 * DAY_MS
 DONE = ErasureState(
-    erasure_id="e", erased_at=ERASED, rows={"interactions": 3}, lake_version=7, files_left=0
+    erasure_id="e",
+    erased_at=ERASED,
+    rows={"interactions": 3},
+    lake_version=7,
+    files_left=0,
+    redis_written_at=ERASED + 5,
 )
+ENTRY = ErasureEntry("e", ERASED - 9, 4, ERASED + 7, ERASED + 8, "SQLite has overwritten them")
 
 
 def model(version: str, lake_version: int | None) -> ModelVersion:
     return ModelVersion(version=version, created_at=1, lake_version=lake_version)
 
 
-def waiting(state: ErasureState, models: list[ModelVersion] | None, now_ms: int) -> set[str]:
+def waiting(
+    state: ErasureState = DONE,
+    models: list[ModelVersion] | None = None,
+    now_ms: int = LATER,
+    entry: ErasureEntry | None = ENTRY,
+    asked: bool = True,
+) -> set[str]:
     """The places that a receipt waits for."""
-    made = receipt(state, models, SETTINGS, now_ms)
+    known = (models or []) if asked else None
+    made = receipt("e", state, entry, known, SETTINGS, now_ms)
     left = {place.place for place in made.places if not place.done}
-    assert made.complete == (not left)
+    assert [place.place for place in made.places] == list(PLACES)
+    assert made.complete == (not left) == (made.state == "complete")
+    assert not any(place.detail for place in made.places if place.done and place.place == "topics")
     return left
 
 
 def test_it_is_complete_when_every_place_is() -> None:
-    assert waiting(DONE, [model("2", 7), model("3", 9)], LATER) == set()
+    assert waiting(models=[model("2", 7), model("3", 9)]) == set()
 
 
 def test_each_place_is_waited_for() -> None:
-    fresh = [model("2", 7)]
-    files = DONE.model_copy(update={"files_left": 2})
-    letters = DONE.model_copy(update={"topics_left": ["dead-letters.v1"]})
-    topics = DONE.model_copy(update={"topics_left": ["people.v1", "interactions.v1"]})
-    assert waiting(files, fresh, LATER) == {"lake files"}
-    assert waiting(letters, fresh, LATER) == {"dead letters"}
-    assert waiting(topics, fresh, LATER) == {"topics"}
-    assert waiting(DONE, [*fresh, model("1", 6)], LATER) == {"models"}
-    assert waiting(DONE, [*fresh, model("1", None)], LATER) == {"models"}
-    assert waiting(DONE, None, LATER) == {"models"}
-    assert waiting(DONE, fresh, ERASED + DAY_MS + 1) == {"monitoring"}
-    assert waiting(DONE, fresh, ERASED) == {"monitoring", "caches"}
+    def but(**changed: object) -> ErasureState:
+        return DONE.model_copy(update=changed)
+
+    assert waiting(but(files_left=2)) == {"lake files"}
+    assert waiting(but(redis_written_at=None)) == {"redis files"}
+    assert waiting(but(redis_written_at=ERASED - 1)) == {"redis files"}
+    assert waiting(but(topics_left=["people.v1", "interactions.v1"])) == {"topics"}
+    assert waiting(but(topics_left=["dead-letters.v1"])) == {"dead letters"}
+    assert waiting(models=[model("2", 7), model("1", 6)]) == {"models"}
+    assert waiting(models=[model("1", None)]) == {"models"}
+    assert waiting(asked=False) == {"models"}
+    assert waiting(now_ms=ERASED) == {"caches"}
+    assert waiting(entry=None) == {"monitoring"}
+    assert waiting(entry=ENTRY._replace(deleted_at=None)) == {"monitoring"}
+    assert waiting(entry=ENTRY._replace(overwritten_at=None)) == {"monitoring"}
+
+
+def test_it_says_what_was_deleted_and_until_when_topics_keep_the_rest() -> None:
+    state = DONE.model_copy(update={"topics_left": ["people.v1", "dead-letters.v1"]})
+    made = receipt("e", state, ENTRY, [], SETTINGS, LATER)
+    places = {place.place: place for place in made.places}
+    assert (made.state, made.asked_at) == ("erased", ERASED - 9)
+    assert places["lake"].detail == "rows deleted: 3 of interactions"
+    assert places["monitoring"].detail == "rows deleted: 4. SQLite has overwritten them"
+    assert places["topics"].detail == "by retention: people.v1 until 2026-10-21 14:19 UTC"
+    assert places["topics"].at == ERASED + 30 * DAY_MS + 360_000
 
 
 def test_nothing_is_done_while_the_request_waits() -> None:
-    made = receipt(ErasureState(erasure_id="e"), [], SETTINGS, LATER)
-    assert not any(place.done for place in made.places) and len(made.places) == 8
+    for state, word in ((None, "requested"), (ErasureState(erasure_id="e"), "waits")):
+        made = receipt("e", state, None, [], SETTINGS, LATER)
+        assert made.state == word and not made.complete
+        assert [place.place for place in made.places if not place.done] == list(PLACES)

@@ -1,0 +1,198 @@
+"""The repository of erasures: who is to be erased from monitoring's tables, and what was done.
+
+The names of visitors are kept only until their rows are deleted.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, NamedTuple
+
+import orjson
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Engine,
+    String,
+    Table,
+    Text,
+    delete,
+    func,
+    or_,
+    select,
+    update,
+)
+
+from services.monitoring.access.repository import AUDIT
+from services.monitoring.slate_tables import insert_new, responses, slates
+from slipstream.broker.batch import Message
+from slipstream.contracts.events import CatalogRecord, ErasedVisitors
+from slipstream.contracts.positions import Cut
+from slipstream.contracts.rest import AuditRecord
+from slipstream.stores.audit import insert_audit
+from slipstream.stores.freed_pages import overwrite_deleted
+from slipstream.stores.metadata import new_metadata
+
+TABLES: Final = new_metadata()
+
+erasures: Final = Table(
+    "monitoring_erasures",
+    TABLES,
+    Column("erasure_id", String, primary_key=True),
+    Column("asked_at", BigInteger),
+    # When features told of all its visitors, and up to where they are erased.
+    Column("told_at", BigInteger),
+    Column("cut", Text),
+    Column("rows_deleted", BigInteger),
+    Column("deleted_at", BigInteger),
+    Column("overwritten_at", BigInteger),
+    Column("overwritten_how", Text),
+)
+visitors: Final = Table(
+    "monitoring_erasure_visitors",
+    TABLES,
+    Column("erasure_id", String, primary_key=True),
+    Column("visitor_id", String, primary_key=True),
+)
+# Tables that hold ids of visitors.
+_PERSONAL: Final = (slates, responses, visitors)
+
+
+class ErasureEntry(NamedTuple):
+    """An erasure as monitoring keeps it; times in ms, None for what has not happened.
+
+    Attributes:
+        erasure_id: Its id.
+        asked_at: When it was asked for; None where only features has told of it.
+        rows_deleted: The rows that were deleted of its visitors.
+        deleted_at: When they were deleted.
+        overwritten_at: When the database had given up their bytes.
+        overwritten_how: How the database does that.
+    """
+
+    erasure_id: str
+    asked_at: int | None
+    rows_deleted: int
+    deleted_at: int | None
+    overwritten_at: int | None
+    overwritten_how: str
+
+
+def keep_requests(db: Connection, requests: Iterable[Message[CatalogRecord]]) -> None:
+    """Keep that these erasures were asked for, with an audit record each, once.
+
+    The audit names who asked, and not whose erasure it is.
+    """
+    for request in requests:
+        record = request.record
+        row = {"erasure_id": record.erasure_id}
+        insert_new(db, erasures, [row])
+        first = update(erasures).where(
+            erasures.c.erasure_id == record.erasure_id, erasures.c.asked_at.is_(None)
+        )
+        if not db.execute(first.values(asked_at=record.timestamp)).rowcount:
+            continue
+        audit = AuditRecord(
+            at=record.timestamp,
+            principal=record.source,
+            action="erase_user",
+            subject=record.erasure_id,
+            detail={},
+            request_id=request.request_id,
+        )
+        insert_audit(db, AUDIT, audit)
+
+
+def keep_visitors(db: Connection, told: Iterable[ErasedVisitors], now_ms: int) -> None:
+    """Keep whom these erasures take, until their rows are deleted."""
+    for record in told:
+        insert_new(db, erasures, [{"erasure_id": record.erasure_id}])
+        rows = [
+            {"erasure_id": record.erasure_id, "visitor_id": visitor_id}
+            for visitor_id in record.visitor_ids
+        ]
+        insert_new(db, visitors, rows)
+        if record.last:
+            cut = orjson.dumps(record.cut).decode()
+            db.execute(_one(record.erasure_id).values(told_at=now_ms, cut=cut))
+
+
+class ErasureLedger:
+    """The erasures, in SQL. Any thread may read; one thread at a time deletes."""
+
+    def __init__(self, engine: Engine, rewrite_max_bytes: int) -> None:
+        """`rewrite_max_bytes` is the largest size of a table that PostgreSQL rewrites."""
+        self._engine, self._rewrite_max_bytes = engine, rewrite_max_bytes
+
+    def find(self, erasure_id: str) -> ErasureEntry | None:
+        """An erasure by its id."""
+        c = erasures.c
+        query = select(
+            c.erasure_id,
+            c.asked_at,
+            func.coalesce(c.rows_deleted, 0),
+            c.deleted_at,
+            c.overwritten_at,
+            func.coalesce(c.overwritten_how, ""),
+        )
+        with self._engine.connect() as db:
+            row = db.execute(query.where(c.erasure_id == erasure_id)).first()
+        return None if row is None else ErasureEntry(*row)
+
+    def waiting(self) -> dict[str, Cut]:
+        """The cuts of the erasures whose visitors still have rows, by the erasures' ids."""
+        named = select(visitors.c.erasure_id).distinct()
+        query = select(erasures.c.erasure_id, erasures.c.cut).where(
+            erasures.c.told_at.is_not(None), erasures.c.erasure_id.in_(named)
+        )
+        with self._engine.connect() as db:
+            return {erasure_id: orjson.loads(cut) for erasure_id, cut in db.execute(query)}
+
+    def delete_rows(self, erasure_ids: Sequence[str], now_ms: int) -> int:
+        """Delete the rows of these erasures' visitors, and their names; returns the number of rows.
+
+        Responses that others gave to their slates go as well.
+        """
+        deleted = 0
+        for erasure_id in erasure_ids:
+            theirs = select(visitors.c.visitor_id).where(visitors.c.erasure_id == erasure_id)
+            shown = select(slates.c.recommendation_id).where(slates.c.user_id.in_(theirs))
+            r = responses.c
+            with self._engine.begin() as db:
+                count = 0
+                for statement in (
+                    delete(responses).where(
+                        or_(r.user_id.in_(theirs), r.attributed.in_(shown), r.named.in_(shown))
+                    ),
+                    delete(slates).where(slates.c.user_id.in_(theirs)),
+                ):
+                    count += db.execute(statement).rowcount
+                db.execute(delete(visitors).where(visitors.c.erasure_id == erasure_id))
+                db.execute(
+                    _one(erasure_id).values(
+                        rows_deleted=func.coalesce(erasures.c.rows_deleted, 0) + count,
+                        deleted_at=now_ms,
+                        overwritten_at=None,
+                    )
+                )
+            deleted += count
+        return deleted
+
+    def overwrite(self, now_ms: int) -> None:
+        """Have the database give up the bytes of deleted rows, where some wait for it.
+
+        Raises `DatabaseUnavailableError` while others hold the tables.
+        """
+        undone = erasures.c.deleted_at.is_not(None) & erasures.c.overwritten_at.is_(None)
+        with self._engine.connect() as db:
+            ids = db.scalars(select(erasures.c.erasure_id).where(undone)).all()
+        if not ids:
+            return
+        names = [table.name for table in _PERSONAL]
+        how = overwrite_deleted(self._engine, names, self._rewrite_max_bytes)
+        with self._engine.begin() as db:
+            for erasure_id in ids:
+                db.execute(_one(erasure_id).values(overwritten_at=now_ms, overwritten_how=how))
+
+
+def _one(erasure_id: str) -> Any:
+    return update(erasures).where(erasures.c.erasure_id == erasure_id)

@@ -1,0 +1,80 @@
+"""Files of Redis: its append-only file and dump, which hold deleted keys until they are written
+anew.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from redis.exceptions import ResponseError
+
+from slipstream.chassis.logging import get_logger
+from slipstream.chassis.settings import RedisSettings
+from slipstream.stores.connection import connect, server_facts, translated
+from slipstream.stores.keys import Keys
+
+log = get_logger(__name__)
+
+_BUSY: Final = ("aof_rewrite_in_progress", "aof_rewrite_scheduled", "rdb_bgsave_in_progress")
+_STATUS: Final = ("aof_last_bgrewrite_status", "rdb_last_bgsave_status")
+
+
+class RedisFiles:
+    """The files of the server, as one thread has them written anew.
+
+    What was begun stands in Redis, so that another replica goes on with it. Methods raise
+    `StoreUnavailableError`.
+    """
+
+    def __init__(self, settings: RedisSettings, namespace: str) -> None:
+        self._redis, self._keys = connect(settings), Keys(namespace)
+        self._refused = False
+
+    def written_at(self) -> int | None:
+        """When the files that are there now were begun (ms); None where it is not known."""
+        with translated():
+            value = self._redis.get(self._keys.files_written)
+        return None if value is None else int(value)
+
+    def write_anew(self, since_ms: int, now_ms: int) -> None:
+        """Have the files written anew, unless they were begun after a time.
+
+        Another call finds whether that has ended. A server that refuses is told of in the log.
+        """
+        with translated():
+            done = self._redis.get(self._keys.files_written)
+            if done is not None and int(done) >= since_ms:
+                return
+            facts = server_facts(self._redis, "persistence")
+            if any(int(facts.get(name, 0)) for name in _BUSY):
+                return
+            run_id = str(server_facts(self._redis, "server").get("run_id"))
+            begun = (self._redis.get(self._keys.files_begun) or b"").decode()
+            server, _, begun_at = begun.partition(" ")
+            if server == run_id and int(begun_at) >= since_ms and _is_well(facts):
+                self._redis.set(self._keys.files_written, begun_at)
+                return
+            try:
+                self._begin(facts)
+            except ResponseError as error:
+                if not self._refused:
+                    log.warning("Redis does not write its files anew", reason=str(error))
+                self._refused = True
+                return
+            self._redis.set(self._keys.files_begun, f"{run_id} {now_ms}")
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._redis.close()
+
+    def _begin(self, facts: Mapping[str, Any]) -> None:
+        """Ask for the files that this server keeps; raises `ResponseError` where it refuses."""
+        logs = bool(int(facts.get("aof_enabled", 1)))
+        if logs:
+            self._redis.execute_command("BGREWRITEAOF")
+        saves = self._redis.config_get("save").get("save", "")
+        if saves or int(facts.get("rdb_saves", 0)):
+            self._redis.execute_command("BGSAVE", "SCHEDULE")
+
+
+def _is_well(facts: Mapping[str, Any]) -> bool:
+    return all(facts.get(name, "ok") == "ok" for name in _STATUS)

@@ -1,0 +1,168 @@
+"""Erasures at monitoring, on a real broker: its rows go, an audit stays, receipts are made."""
+
+from collections.abc import Iterator
+
+import pytest
+from fastapi.testclient import TestClient
+from pydantic import SecretStr
+
+from services.monitoring.app import create_app
+from services.monitoring.consumer import TOPICS
+from services.monitoring.settings import MonitoringSection, MonitoringSettings
+from slipstream.broker.log_ends import log_ends
+from slipstream.broker.producer import Producer
+from slipstream.broker.topics import ensure_topics
+from slipstream.chassis.access.tokens import signed
+from slipstream.chassis.settings import (
+    AccessSettings,
+    DatabaseSettings,
+    HttpSettings,
+    KafkaSettings,
+    PeerSettings,
+)
+from slipstream.contracts.access import Scope
+from slipstream.contracts.erasure_ids import new_erasure_id
+from slipstream.contracts.events import CatalogRecord, ErasedVisitors, Interaction, Slate, SlateItem
+from slipstream.contracts.rest import ErasureState
+from slipstream.contracts.times import now_ms
+from slipstream.contracts.topics import ERASED_VISITORS, INTERACTIONS, PEOPLE, RECOMMENDATIONS
+from tests.integration.running_materializer import until
+from tests.integration.test_monitoring import Peers, peers
+
+__all__ = ["peers"]
+
+ACCESS = AccessSettings(token_secret=SecretStr("s" * 40))
+
+
+@pytest.fixture
+def settings(
+    broker: KafkaSettings, database_settings: DatabaseSettings, namespace: str, peers: Peers
+) -> MonitoringSettings:
+    urls = {
+        f"{name}_url": peers.url
+        for name in ("ingestion", "features", "training", "serving", "monitoring")
+    }
+    return MonitoringSettings(
+        kafka=broker,
+        database=database_settings,
+        namespace=namespace,
+        http=HttpSettings(api_token=SecretStr("s3cret")),
+        access=ACCESS,
+        peers=PeerSettings(**urls),
+        monitoring=MonitoringSection(check_interval_s=60, erase_every_s=0.1),
+    )
+
+
+@pytest.fixture
+def producer(settings: MonitoringSettings) -> Iterator[Producer]:
+    ensure_topics(settings.kafka, settings.namespace)
+    made = Producer(settings.kafka, settings.namespace)
+    yield made
+    made.close()
+
+
+def shown(producer: Producer, visitor: str) -> None:
+    """A slate of the visitor, and the click that followed, by a clock that is an hour slow."""
+    at = now_ms() - 3_600_000
+    slate = Slate(
+        recommendation_id=f"r-{visitor}",
+        user_id=visitor,
+        timestamp=at,
+        items=[SlateItem(item_id="i1", score=1.0, source="a")],
+        answered_by="model",
+    )
+    click = Interaction(
+        event_id=f"e-{visitor}",
+        event_type="click",
+        user_id=visitor,
+        item_id="i1",
+        recommendation_id=slate.recommendation_id,
+        timestamp=at + 5,
+        received_at=at,
+    )
+    producer.send(RECOMMENDATIONS, visitor, slate)
+    producer.send(INTERACTIONS, visitor, click)
+
+
+def bearer(*scopes: Scope) -> dict[str, str]:
+    return {"Authorization": f"Bearer {signed(ACCESS, 'auditor', list(scopes), 300)}"}
+
+
+def test_rows_go_once_everything_before_the_cut_is_read_and_the_audit_names_who_asked(
+    settings: MonitoringSettings, producer: Producer, peers: Peers
+) -> None:
+    erasure_id = new_erasure_id(now_ms())
+    path = f"/v1/erasures/{erasure_id}"
+    with TestClient(create_app(settings), headers=bearer(Scope.READ)) as client:
+        on_its_way = client.get(path)
+        assert (on_its_way.status_code, on_its_way.json()["state"]) == (202, "requested")
+        assert on_its_way.json()["asked_at"] is None
+        unknown = client.get("/v1/erasures/e-1")
+        assert (unknown.status_code, unknown.json()["code"]) == (404, "no_erasure")
+
+        request = CatalogRecord(
+            entity="user",
+            entity_id="ada",
+            deleted=True,
+            timestamp=now_ms(),
+            source="shop",
+            erasure_id=erasure_id,
+            cut={"people.v1": {}},
+        )
+        for _ in range(2):  # A record that is read again has its effect once.
+            producer.send(PEOPLE, f"erasure:{erasure_id}", request, "req-1")
+        producer.flush(30)
+        until(lambda: client.get(path).json()["asked_at"] == request.timestamp)
+        assert client.get(path).status_code == 202
+
+        done = ErasureState(
+            erasure_id=erasure_id, erased_at=now_ms(), files_left=0, redis_written_at=now_ms() + 9
+        )
+        peers.answers[path] = (200, done.model_dump())
+        peers.answers["/v1/models"] = (200, {"items": [], "next_cursor": None})
+        for visitor in ("ada", "phone", "bo"):
+            shown(producer, visitor)
+        producer.flush(30)
+        cut = log_ends(settings.kafka, settings.namespace, [INTERACTIONS, RECOMMENDATIONS])
+        for visitors, last in ((["ada"], False), (["phone"], True)):
+            told = ErasedVisitors(erasure_id=erasure_id, visitor_ids=visitors, cut=cut, last=last)
+            producer.send(ERASED_VISITORS, erasure_id, told)
+        producer.flush(30)
+
+        def monitoring() -> dict[str, object]:
+            places = client.get(path).json()["places"]
+            return next(place for place in places if place["place"] == "monitoring")
+
+        until(lambda: bool(monitoring()["done"]))
+        assert str(monitoring()["detail"]).startswith("rows deleted: 4. ")
+        receipt = client.get(path)
+        assert (receipt.status_code, receipt.json()["state"]) == (200, "erased")
+        assert {it["place"] for it in receipt.json()["places"] if not it["done"]} == {"caches"}
+
+        audit = client.get("/v1/audit", headers=bearer(Scope.ADMIN)).json()["items"]
+        assert [
+            (it["principal"], it["action"], it["subject"], it["at"], it["request_id"], it["detail"])
+            for it in audit
+        ] == [("shop", "erase_user", erasure_id, request.timestamp, "req-1", {})]
+        for told_of in (receipt.text, str(audit)):
+            assert "ada" not in told_of and "phone" not in told_of
+        (counts,) = client.get("/v1/reports/quality").json()["by_model"]
+        assert (counts["slates"], counts["click_through"]["count"]) == (3, 3), "counts stay"
+
+
+def test_a_receipt_needs_the_scope_read_and_features(
+    settings: MonitoringSettings, producer: Producer, peers: Peers
+) -> None:
+    path = f"/v1/erasures/{new_erasure_id(now_ms())}"
+    with TestClient(create_app(settings)) as client:
+        assert client.get(path).status_code == 401
+        refused = client.get(path, headers=bearer(Scope.WRITE))
+        assert (refused.status_code, refused.json()["code"]) == (403, "scope_missing")
+        assert client.get("/v1/audit", headers=bearer(Scope.READ)).status_code == 403
+        peers.answers[path] = (503, {})
+        away = client.get(path, headers=bearer(Scope.READ))
+        assert away.status_code == 503 and "features" in away.json()["detail"]
+
+
+def test_monitoring_reads_the_topics_of_erasures() -> None:
+    assert {PEOPLE, ERASED_VISITORS} <= set(TOPICS)
