@@ -14,7 +14,7 @@ KAFKA_HOME ?= $(firstword $(wildcard /opt/kafka $(abspath ../shared/kafka)))
 export KAFKA_HOME
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock demo up test test-servers servers fuzz faults hostile restarts test-compose test-spark lint format node-sdk docs clean
+.PHONY: help install lock demo up test test-servers servers clients fuzz faults hostile restarts test-compose test-spark lint format node-sdk docs clean
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -72,6 +72,21 @@ servers:
 	echo "installing $$(echo $$missing)"; \
 	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing >/dev/null
 
+# The clients of the Open Inference Protocol that are tried, each in an environment of its own.
+CLIENTS := .clients
+TRITON_CLIENT := tritonclient[http]==2.73.0
+KSERVE_CLIENT := kserve==0.21.0
+$(CLIENTS)/triton/.installed: REQUIREMENT = $(TRITON_CLIENT)
+$(CLIENTS)/kserve/.installed: REQUIREMENT = $(KSERVE_CLIENT)
+$(CLIENTS)/%/.installed: Makefile
+	@echo "installing $(REQUIREMENT) into $(@D) (once, a minute)"
+	@$(PYTHON) -m venv --clear $(@D)
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check '$(REQUIREMENT)'
+	@touch $@
+
+clients: $(STAMP) $(CLIENTS)/triton/.installed $(CLIENTS)/kserve/.installed ## Run Triton's and KServe's clients, unmodified, against a serving
+	@$(VENV)/bin/python -m pytest -q -n 0 tests/integration/test_protocol_clients.py
+
 fuzz: $(STAMP) ## Send ingestion thousands of bad requests (FUZZ_CASES of each of 31 kinds)
 	@FUZZ_CASES=$${FUZZ_CASES:-100} $(VENV)/bin/python -m pytest -q --show-capture=no tests/unit/ingestion/test_bad_input.py
 
@@ -108,4 +123,4 @@ docs: $(STAMP) ## Write the pages of docs, and .env.example, that are made from 
 	@$(VENV)/bin/slipstream docs
 
 clean: ## Remove .venv, caches, and what the embedded servers and the demo kept
-	rm -rf $(VENV) .node-sdk .spark .slipstream .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
+	rm -rf $(VENV) .node-sdk .spark $(CLIENTS) .slipstream .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info

@@ -1,0 +1,85 @@
+"""Clients of the Open Inference Protocol, as they come from the registry, against a serving.
+
+Each has an environment of its own, since they need other versions of our dependencies.
+"""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from services.serving.app import create_app
+from services.serving.settings import ServingSection, ServingSettings
+from slipstream.broker.topics import ensure_topics
+from slipstream.chassis.settings import HttpSettings, KafkaSettings, PeerSettings, RedisSettings
+from tests.integration import test_serving
+from tests.integration.test_serving import remember, running, wait_until
+
+# Where `make clients` makes their environments.
+FOLDER = Path(__file__).parents[2] / ".clients"
+TOKEN = "a-token-of-this-test"
+
+
+def python_of(client: str) -> Path:
+    return FOLDER / client / "bin" / "python"
+
+
+def needs_environment(client: str) -> Any:
+    reason = f"{client}'s client is not installed: make clients"
+    absent = pytest.mark.skipif(not python_of(client).exists(), reason=reason)
+    return pytest.param(client, marks=absent)
+
+
+bundle, training, training_url = (
+    test_serving.bundle,
+    test_serving.training,
+    test_serving.training_url,
+)
+
+
+@pytest.fixture
+def address(
+    broker: KafkaSettings,
+    redis_settings: RedisSettings,
+    training_url: str,
+    namespace: str,
+    tmp_path: Path,
+) -> Iterator[str]:
+    """Host and port of a guarded serving with a trained bundle and one known visitor."""
+    ensure_topics(broker, namespace)
+    remember(redis_settings, namespace, "ada", "item-03", "item-04")
+    settings = ServingSettings(
+        namespace=namespace,
+        kafka=broker,
+        redis=redis_settings,
+        http=HttpSettings(port=0, api_token=TOKEN),
+        peers=PeerSettings(training_url=training_url),
+        # A busy machine is no store that does not answer.
+        serving=ServingSection(
+            cache_dir=tmp_path / "cache", champion_poll_s=600, redis_timeout_s=10
+        ),
+    )
+    with running(create_app(settings)) as url:
+        key = {"Authorization": f"Bearer {TOKEN}"}
+        wait_until(lambda: httpx.get(f"{url}/v2/health/ready", headers=key).status_code == 200)
+        yield url.removeprefix("http://")
+
+
+@pytest.mark.parametrize("client", [needs_environment(name) for name in ("triton", "kserve")])
+def test_the_unmodified_client_works(
+    address: str, client: str, request: pytest.FixtureRequest
+) -> None:
+    script = Path(__file__).with_name(f"{client}_client.py")
+    ended = subprocess.run(
+        [python_of(client), script, address, TOKEN],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        print(f"\n{ended.stdout.strip()}")
