@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
 
+from slipstream.contracts.events import SlateItem
 from slipstream.features.visitor import SequenceEvent
 
 # The longest slate that one request may ask for.
@@ -20,15 +20,8 @@ class Step(StrEnum):
     NONE = "none"
 
 
-class Item(NamedTuple):
-    """A recommended item.
-
-    Scores compare within one answer. Items that a later step added to a slate have score 0.
-    """
-
-    item_id: str
-    score: float
-    source: str
+# A recommended item. Scores compare within one answer. Items that a later step added have score 0.
+Item = SlateItem
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import orjson
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from services.serving.answers import Answer, RecommendationRequest, Step
+from services.serving.answers import Answer, Item, RecommendationRequest, Step
 from services.serving.bodies import ItemSlateQuery, RankRequest, SessionRequest, SlateQuery
 from services.serving.catalog import Catalog
 from services.serving.model_holder import Model, ModelHolder
@@ -151,24 +151,29 @@ def _described(model: Model) -> dict[str, Any]:
 
 
 def _slate(opened: Parts, answer: Answer, attributes: bool) -> Response:
-    items: list[dict[str, Any]] = [
-        {"item_id": item_id, "score": score, "source": source}
-        for item_id, score, source in answer.items
-    ]
-    if attributes:
-        for item in items:
-            item["attributes"] = _attributes(opened, item["item_id"])
     return json_response(
         {
             "recommendation_id": answer.recommendation_id,
             "user_id": answer.user_id,
-            "items": items,
+            "items": [_with_attributes(opened, item) for item in answer.items]
+            if attributes
+            else answer.items,
             "answered_by": answer.answered_by,
             "reason": answer.reason,
             "model_version": answer.model_version,
             "history_length": answer.history_length,
         }
     )
+
+
+def _with_attributes(opened: Parts, item: Item) -> dict[str, Any]:
+    attributes = _attributes(opened, item.item_id)
+    return {
+        "item_id": item.item_id,
+        "score": item.score,
+        "source": item.source,
+        "attributes": attributes,
+    }
 
 
 def _attributes(opened: Parts, item_id: str) -> Any:

@@ -19,6 +19,7 @@ from services.serving.open_inference.errors import ProtocolErrors
 from services.serving.open_inference.statistics import Statistics
 from services.serving.pipeline import Pipeline, warm_up
 from services.serving.settings import ServingSettings
+from services.serving.slates import SlateOutbox
 from slipstream.broker.access_feed import AccessKeyFeed
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.producer import Producer
@@ -26,9 +27,7 @@ from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.access.tokens import service_credential
 from slipstream.chassis.app import create_service
 from slipstream.chassis.client import Peer
-from slipstream.chassis.logging import request_id
-from slipstream.contracts.events import Slate
-from slipstream.contracts.topics import CATALOG, MODEL_EVENTS, RECOMMENDATIONS
+from slipstream.contracts.topics import CATALOG, MODEL_EVENTS
 from slipstream.stores.online import OnlineReader, OnlineStore
 
 DESCRIPTION = "Recommendations for a visitor at this moment, from everything up to the last click."
@@ -66,9 +65,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         measured = ServingMetrics(chassis.registry)
         measured.watch_slate_failures(lambda: producer.failures)
 
-        def record(slate: Slate) -> None:
-            producer.send(RECOMMENDATIONS, slate.user_id, slate, request_id.get())
-
+        slates = SlateOutbox(producer.send_all, partial(measured.failed, "slates"))
+        stack.callback(slates.hand_over)
         redis = settings.redis.model_copy(update={"timeout_s": CONNECTION_TIMEOUT_S})
         reader = OnlineReader(redis, settings.namespace)
         store = OnlineStore(settings.redis, settings.namespace)
@@ -102,7 +100,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             lambda: models.current,
             catalog,
             measured,
-            record,
+            slates.add,
             store_timeout_s=own.redis_timeout_s,
             trending_refresh_s=own.trending_refresh_s,
         )

@@ -16,7 +16,7 @@ from services.serving.fallback import FallbackChain, StepRequest
 from services.serving.metrics import ServingMetrics
 from services.serving.model_holder import Model
 from services.serving.store_reads import OnlineFeatures, StoreReads
-from slipstream.contracts.events import Slate, SlateItem
+from slipstream.contracts.events import Slate
 from slipstream.contracts.times import now_ms
 from slipstream.features.views import RECOMMENDER, VISITOR
 from slipstream.features.visitor import SequenceEvent, visitor_features
@@ -131,7 +131,7 @@ class Pipeline:
             elif added:
                 present = f"{answered_by} had {len(items)} of {request.n} items"
                 reasons.append(f"{present}; {len(added)} more are {step}")
-                items += [item._replace(score=0.0) for item in added]
+                items += [Item(item.item_id, 0.0, item.source) for item in added]
             if len(items) >= request.n:
                 break
             exclude.update(item.item_id for item in added)
@@ -202,14 +202,11 @@ class Pipeline:
     ) -> None:
         with self._measured.stage("response"):
             self._measured.answered(answer.answered_by)
-            slate = Slate(
+            slate = Slate.of_checked(
                 recommendation_id=answer.recommendation_id,
                 user_id=answer.user_id or f"anonymous:{answer.recommendation_id}",
                 timestamp=now_ms(),
-                items=[
-                    SlateItem(item_id=item.item_id, score=item.score, source=item.source)
-                    for item in answer.items
-                ],
+                items=answer.items,
                 answered_by=answer.answered_by,
                 model_version=answer.model_version,
                 placement=placement,

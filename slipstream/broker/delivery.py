@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from kafka import TopicPartition
@@ -74,7 +74,7 @@ class Delivery:
         """
         self._names, self._timeout_s, self._max_bytes = names, timeout_s, max_bytes
         self._held_bytes = 0
-        self._doubt, self._failed = doubt, failed
+        self._doubt, self.failed = doubt, failed
         self._places: dict[tuple[str, int], TopicPartition] = {}
 
     async def deliver(
@@ -139,13 +139,15 @@ class Delivery:
                     )
                     continue
                 try:
-                    self._append(client, records, handed[place])
+                    for future, size in self.append(client, records):
+                        self._held_bytes += size
+                        handed[place][id(future)] = future
                 # A caller's failure, of whatever kind, is reported to that caller and no other.
                 except Exception as error:
                     failures[place] = error
                     if isinstance(error, KafkaError | BrokerUnavailableError):
                         kind: type[BrokerUnavailableError]
-                        self._failed(error)
+                        self.failed(error)
                         kind = NotAcknowledgedError if handed[place] else BrokerUnavailableError
                         if isinstance(error, OF_THE_RECORD):
                             kind = RecordRefusedError
@@ -163,7 +165,7 @@ class Delivery:
             self._held_bytes -= held
             outcome.set_result(
                 [
-                    failure or self._answer(futures.values())
+                    failure or self.answer(futures.values())
                     for failure, futures in zip(failures, handed, strict=True)
                 ]
             )
@@ -181,10 +183,13 @@ class Delivery:
             settle()
         return await outcome
 
-    def _append(
-        self, client: ProducerClient, records: Sequence[OutgoingRecord], handed: dict[int, Any]
-    ) -> None:
-        """Append one caller's records, and put the futures of their batches into `handed`."""
+    def append(
+        self, client: ProducerClient, records: Iterable[OutgoingRecord]
+    ) -> Iterator[tuple[Any, int]]:
+        """Append records to the client's batches, one at each step. The caller wakes the client.
+
+        Yields the future of the batch that the record is in, and the bytes of the record's value.
+        """
         topic, name, partitions, request_id, headers = None, "", 0, None, codec.headers("")
         for record in records:
             if record.topic is not topic:
@@ -202,11 +207,9 @@ class Delivery:
             place = self._places.get((name, partition))
             if place is None:
                 place = self._places[name, partition] = TopicPartition(name, partition)
-            future = client.append(place, key, value, headers)
-            self._held_bytes += len(value or b"")
-            handed[id(future)] = future
+            yield client.append(place, key, value, headers), len(value or b"")
 
-    def _answer(self, futures: Iterable[Any]) -> Failure:
+    def answer(self, futures: Iterable[Any]) -> Failure:
         """The failure of one caller's batches; a batch without an answer by now has failed."""
         for future in futures:
             if future.is_done and future.exception is None and future.value[2] is None:
@@ -214,7 +217,7 @@ class Delivery:
             failure = future.exception or (
                 future.value[2](0) if future.is_done else TimeoutError("no answer in time")
             )
-            self._failed(failure)
+            self.failed(failure)
             kind = (
                 RecordRefusedError if isinstance(failure, OF_THE_RECORD) else NotAcknowledgedError
             )

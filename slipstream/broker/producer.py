@@ -4,9 +4,8 @@ import asyncio
 import threading
 from collections.abc import Sequence
 
-from kafka.errors import KafkaError, MessageSizeTooLargeError
+from kafka.errors import KafkaError
 
-from slipstream.broker import codec
 from slipstream.broker.arguments import producer_arguments
 from slipstream.broker.client import ProducerClient
 from slipstream.broker.delivery import OF_THE_RECORD, Delivery
@@ -14,6 +13,7 @@ from slipstream.broker.delivery import Failure as Failure
 from slipstream.broker.delivery import OutgoingRecord as OutgoingRecord
 from slipstream.broker.kafka import BrokerUnavailableError, reachable
 from slipstream.broker.topics import ensure_topics, physical, topic_differences
+from slipstream.broker.unattended import UnattendedDelivery
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.events import Record
@@ -25,9 +25,10 @@ log = get_logger(__name__)
 class Producer:
     """An idempotent producer with `acks=all`, for several threads and an event loop.
 
-    `publish` returns only when the broker has acknowledged. `send` does not wait, and counts failed
-    records in `failures`. While no bootstrap server can be reached, records are refused at once.
-    The client is replaced only when it is `broken`, since all that it still holds fails then.
+    `publish` returns only when the broker has acknowledged. `send` and `send_all` do not wait, and
+    count failed records in `failures`. While no bootstrap server can be reached, records are
+    refused at once. The client is replaced only when it is `broken`, since all that it still holds
+    fails then.
     """
 
     def __init__(
@@ -52,16 +53,19 @@ class Producer:
             doubt=self._look_after,
             failed=self._failed,
         )
-        # Bytes of records that `send` took and that have no answer yet.
-        self._sent_bytes, self._counting = 0, threading.Lock()
+        self._unattended = UnattendedDelivery(self._delivery, settings.max_unacknowledged_bytes)
         self._ids: dict[str, str] = {}
         self._looking = threading.Lock()
         self._closed = threading.Event()
         self._away = not connect
-        self.failures = 0
         self._producer: ProducerClient | None = self._connect() if connect else None
         if not connect:
             self._look_after()
+
+    @property
+    def failures(self) -> int:
+        """Records that `send` and `send_all` could not deliver."""
+        return self._unattended.failures
 
     @property
     def away(self) -> bool:
@@ -84,34 +88,20 @@ class Producer:
         return self._ids.get(topic.name, "")
 
     def send(self, topic: Topic, key: str, record: Record, request_id: str = "") -> None:
-        """Hand the record over and return; a failure to deliver is counted in `failures`.
+        """Hand one record over and return: see `send_all`."""
+        self.send_all([OutgoingRecord(topic, key, record, request_id)])
 
-        For topics that are not compacted: it takes partitions that were added, `publish` does not.
+    def send_all(self, records: Sequence[OutgoingRecord]) -> None:
+        """Hand records over and return; those that fail are counted in `failures`.
+
+        It never waits, neither for partitions nor for a broker that is slow to answer.
         """
-        value = codec.encode(record)
-
-        def failed(error: Exception) -> None:
-            self.failures += 1
-            self._failed(error)
-
-        def answered(_result: object) -> None:
-            with self._counting:
-                self._sent_bytes -= len(value)
-
         try:
-            if self._sent_bytes >= self._settings.max_unacknowledged_bytes:
-                raise MessageSizeTooLargeError("too much waits for the broker's acknowledgement")
-            client, name = self._usable(), self._name(topic)
-            # The library would wait for unknown partitions, in the caller's thread.
-            if not client.partitions_known(name):
-                raise BrokerUnavailableError(f"the broker has not told the partitions of {name}")
-            future = client.send(name, value, key.encode(), codec.headers(request_id))
-            with self._counting:
-                self._sent_bytes += len(value)
-            future.add_both(answered)
-            future.add_errback(failed)
-        except (KafkaError, BrokerUnavailableError) as error:
-            failed(error)
+            client = self._usable()
+        except BrokerUnavailableError as error:
+            self._unattended.failed(len(records), error)
+            return
+        self._unattended.hand_over(client, records)
 
     async def publish(self, records: Sequence[OutgoingRecord]) -> None:
         """Send records and return when the broker has acknowledged all; a key keeps its order.

@@ -73,12 +73,20 @@ class FeatureAnnouncer:
         if len(announced) > self._updates_left:
             announced = random.sample(announced, int(self._updates_left))
         self._updates_left -= len(announced)
-        for user_id, state in announced:
-            update = FeatureUpdate(
-                view="visitor",
-                entity_id=user_id,
-                features=visitor_features(state, state.last_seen, _ANNOUNCED),
-                watermark=watermark,
-                updated_at=now_ms(),
-            )
-            self._producer.send(FEATURE_UPDATES, user_id, update, request_ids.get(user_id, ""))
+        self._producer.send_all(
+            [
+                OutgoingRecord(
+                    FEATURE_UPDATES,
+                    user_id,
+                    FeatureUpdate(
+                        view="visitor",
+                        entity_id=user_id,
+                        features=visitor_features(state, state.last_seen, _ANNOUNCED),
+                        watermark=watermark,
+                        updated_at=now_ms(),
+                    ),
+                    request_ids.get(user_id, ""),
+                )
+                for user_id, state in announced
+            ]
+        )

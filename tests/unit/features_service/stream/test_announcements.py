@@ -7,8 +7,8 @@ from prometheus_client import CollectorRegistry
 from services.features.metrics import FeaturesMetrics
 from services.features.stream.announcements import FeatureAnnouncer
 from slipstream.broker.producer import OutgoingRecord
-from slipstream.contracts.events import DeadLetter, FeatureUpdate, Interaction
-from slipstream.contracts.topics import DEAD_LETTERS, FEATURE_UPDATES, Topic
+from slipstream.contracts.events import DeadLetter, Interaction
+from slipstream.contracts.topics import DEAD_LETTERS, FEATURE_UPDATES
 from slipstream.features import visitor
 from slipstream.features.visitor import VisitorState
 
@@ -19,11 +19,11 @@ class Producer:
     """A producer that notes what it is given."""
 
     def __init__(self) -> None:
-        self.sent: list[tuple[Topic, str, FeatureUpdate, str]] = []
+        self.sent: list[OutgoingRecord] = []
         self.published: list[OutgoingRecord] = []
 
-    def send(self, topic: Topic, key: str, record: FeatureUpdate, request_id: str) -> None:
-        self.sent.append((topic, key, record, request_id))
+    def send_all(self, records: Sequence[OutgoingRecord]) -> None:
+        self.sent += records
 
     async def publish(self, records: Sequence[OutgoingRecord]) -> None:
         self.published += records
