@@ -1,40 +1,40 @@
 """The catalogue in memory: availability and attributes of items, and items that are alike.
 
 Filled from a snapshot in the online store and from `catalog.v1`, in any order: for each item the
-newest record counts, by its place in the log.
+newest record counts, by its place in the log. Each item has a row, and attributes are columns over
+the rows.
 """
 
 import heapq
 import math
 import threading
 import time
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import orjson
-from numpy.typing import NDArray
 
+from services.serving.columns import Columns
+from services.serving.growing import GrowingArray
+from services.serving.item_space import ItemSpace
 from services.serving.model_holder import Model
 from slipstream.contracts.positions import CatalogPlace, StreamCatalogRecord
 from slipstream.contracts.times import parse_iso
+from slipstream.models.base import Mask
 
-# Attributes that identify an item rather than describe it.
-_IDENTIFYING = frozenset(
-    {"title", "name", "description", "url", "link", "image", "image_url", "sku", "id", "expires_at"}
-)
-_LONGEST_TERM = 64
-# Most items kept for an attribute value, the latest ones, so that a look-up costs the same in a
-# catalogue of any size.
-_POSTINGS = 1_000
 _SURPLUS = 1_000
+# Most rows that a look-up of items that are alike compares, those with the rarest values first. It
+# bounds the time of a look-up, whatever the attributes.
+_COMPARED = 5_000
 
 
 @dataclass(slots=True)
 class _Item:
+    row: int
     attributes: bytes
     place: CatalogPlace
     hidden: bool
@@ -46,14 +46,19 @@ class Catalog:
 
     An item that the catalogue has never heard of may be shown. `attributes["expires_at"]` (ms since
     the epoch, or an ISO 8601 time) hides an item from that moment on.
+
+    Attributes:
+        columns: The items' attributes by row.
     """
 
     def __init__(self) -> None:
         self._items: dict[str, _Item] = {}
-        self._hidden: set[str] = set()
+        self._rows: dict[str, int] = {}
+        self._item_ids: list[str] = []
+        self.columns = Columns()
+        self._shown = GrowingArray(np.bool_, True)
         self._expiring: list[tuple[float, str]] = []
-        self._alike: dict[str, dict[str, None]] = defaultdict(dict)
-        self._masks: WeakKeyDictionary[Model, NDArray[np.bool_]] = WeakKeyDictionary()
+        self._spaces: WeakKeyDictionary[Model, ItemSpace] = WeakKeyDictionary()
         self._lock = threading.RLock()
 
     def __len__(self) -> int:
@@ -74,15 +79,21 @@ class Catalog:
             known = self._items.get(record.entity_id)
             if known is not None and not entry.place.replaces(known.place):
                 return False
-            attributes = orjson.dumps(record.attributes)
-            expires_at = _milliseconds(record.attributes.get("expires_at"))
             item = _Item(
-                attributes, entry.place, record.deleted or not record.available, expires_at
+                known.row if known is not None else len(self._item_ids),
+                orjson.dumps(record.attributes),
+                entry.place,
+                record.deleted or not record.available,
+                _milliseconds(record.attributes.get("expires_at")),
             )
-            if known is None or known.attributes != attributes:
-                self._describe(record.entity_id, known, record.attributes)
+            # In an order in which readers, which take no lock, meet no row that is not there yet.
+            if known is None:
+                self._rows[record.entity_id] = item.row
+                self._item_ids.append(record.entity_id)
+            self._show(item.row, not item.hidden and item.expires_at > _now())
+            before = orjson.loads(known.attributes) if known is not None else {}
+            self.columns.put(item.row, before, record.attributes)
             self._items[record.entity_id] = item
-            self._show(record.entity_id, not item.hidden and expires_at > _now())
             if _will_expire(item):
                 self._remember_expiry(record.entity_id, item)
         return True
@@ -90,22 +101,26 @@ class Catalog:
     def shown(self, item_id: str) -> bool:
         """Whether the item may be shown now: not deleted, not unavailable, not expired."""
         self._expire()
-        return item_id not in self._hidden
+        row = self._rows.get(item_id)
+        return row is None or bool(self._shown.get(row))
 
-    def mask(self, model: Model) -> NDArray[np.bool_]:
-        """A boolean for each item of the model's catalogue: whether it may be shown now.
-
-        The array is kept up to date; don't write to it.
-        """
+    def space(self, model: Model) -> ItemSpace:
+        """The item numbers of a model, made at the first call and kept up to date from then on."""
         self._expire()
-        mask = self._masks.get(model)
-        if mask is None:
+        space = self._spaces.get(model)
+        if space is None:
+            space = ItemSpace(model.bundle, self._rows, self._item_ids)
             with self._lock:
-                index = model.bundle.index
-                mask = np.ones(len(index), np.bool_)
-                mask[[index[item_id] for item_id in self._hidden if item_id in index]] = False
-                self._masks[model] = mask
-        return mask
+                space.catch_up(self._shown.values)
+                space = self._spaces.setdefault(model, space)
+        return space
+
+    def mask(self, model: Model) -> Mask:
+        """Whether each item of the model's space may be shown now.
+
+        The array is kept up to date until the space grows; don't write to it.
+        """
+        return self.space(model).shown
 
     def attributes(self, item_id: str) -> bytes | None:
         """The item's attributes as JSON; None for an item that the catalogue does not have."""
@@ -117,48 +132,36 @@ class Catalog:
     ) -> list[tuple[str, float]]:
         """The `n` items that share most attribute values with the seeds, best first.
 
-        Rare values count more.
+        Rare values count more, and of values that many items have, only the latest items do.
         """
-        with self._lock:
-            known = {seed: self._items[seed] for seed in seeds if seed in self._items}
-            votes: dict[str, float] = defaultdict(float)
-            for item in known.values():
-                for term in _terms(orjson.loads(item.attributes)):
-                    alike = self._alike.get(term, {})
-                    for item_id in alike:
-                        votes[item_id] += 1 / math.log2(1 + len(alike))
-        kept = (
-            (item_id, vote)
-            for item_id, vote in votes.items()
-            if item_id not in known and item_id not in exclude
-        )
-        return heapq.nlargest(
-            n,
-            ((one, vote) for one, vote in kept if self.shown(one)),
-            key=lambda pair: (pair[1], pair[0]),
-        )
+        self._expire()
+        known = [self._rows[seed] for seed in seeds if seed in self._rows]
+        shared = Counter(term for row in known for term in self.columns.terms(row))
+        voters: list[np.ndarray[Any, np.dtype[np.int64]]] = []
+        votes: list[float] = []
+        room = _COMPARED
+        for rows, seeded in sorted(
+            ((vocabulary.rows(code), count) for (vocabulary, code), count in shared.items()),
+            key=lambda entry: len(entry[0]),
+        ):
+            latest = rows[-room:] if room else []
+            voters.append(np.array(latest, np.int64))
+            votes.append(seeded / math.log2(2 + len(rows)))
+            room -= len(latest)
+        if not voters:
+            return []
+        voted, where = np.unique(np.concatenate(voters), return_inverse=True)
+        weight = np.bincount(where, np.repeat(votes, [len(rows) for rows in voters]))
+        excluded = [self._rows[item_id] for item_id in exclude if item_id in self._rows]
+        kept = self._shown.values[voted] & ~np.isin(voted, [*known, *excluded])
+        voted, weight = voted[kept], weight[kept]
+        best = np.lexsort((voted, weight))[::-1][:n].tolist()
+        return [(self._item_ids[voted[place]], float(weight[place])) for place in best]
 
-    def _describe(self, item_id: str, known: _Item | None, attributes: dict[str, Any]) -> None:
-        for term in _terms(orjson.loads(known.attributes)) if known is not None else ():
-            alike = self._alike.get(term, {})
-            alike.pop(item_id, None)
-            if not alike:
-                self._alike.pop(term, None)
-        for term in _terms(attributes):
-            alike = self._alike[term]
-            alike[item_id] = None
-            if len(alike) > _POSTINGS:
-                del alike[next(iter(alike))]
-
-    def _show(self, item_id: str, shown: bool) -> None:
-        if shown:
-            self._hidden.discard(item_id)
-        else:
-            self._hidden.add(item_id)
-        for model, mask in self._masks.items():
-            place = model.bundle.index.get(item_id)
-            if place is not None:
-                mask[place] = shown
+    def _show(self, row: int, shown: bool) -> None:
+        self._shown.put(row, shown)
+        for space in self._spaces.values():
+            space.show(row, shown)
 
     def _remember_expiry(self, item_id: str, item: _Item) -> None:
         """Add an item's expiry to the heap.
@@ -178,22 +181,13 @@ class Catalog:
         with self._lock:
             while self._expiring and self._expiring[0][0] <= _now():
                 moment, item_id = heapq.heappop(self._expiring)
-                if self._items[item_id].expires_at == moment:
-                    self._show(item_id, False)
+                item = self._items[item_id]
+                if item.expires_at == moment:
+                    self._show(item.row, False)
 
 
 def _will_expire(item: _Item) -> bool:
     return not item.hidden and _now() < item.expires_at < math.inf
-
-
-def _terms(attributes: dict[str, Any]) -> Iterator[str]:
-    """The descriptive terms of an item, as `attribute=value`: short strings, also within lists."""
-    for name, value in attributes.items():
-        if name.lower() in _IDENTIFYING:
-            continue
-        for one in value if isinstance(value, list) else (value,):
-            if isinstance(one, str) and 0 < len(one) <= _LONGEST_TERM:
-                yield f"{name}={one}"
 
 
 def _milliseconds(moment: Any) -> float:

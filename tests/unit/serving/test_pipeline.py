@@ -2,6 +2,7 @@ import asyncio
 from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
 from services.serving.answers import RecommendationRequest, Step
@@ -140,10 +141,13 @@ async def test_nothing_at_all_is_an_empty_answer_with_reasons() -> None:
     )
 
 
-async def test_model_that_fails_does_not_fail_the_request(bundle: Bundle) -> None:
+async def test_model_that_fails_does_not_fail_the_request(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
     broken = model(bundle)
     setting = Setting(FakeOnline({"ada": visitor("item-03")}, list(TRENDING)), broken)
-    setting.catalog.mask(broken).resize(1, refcheck=False)  # a mask that does not fit the model
+    too_short = np.ones(1, np.bool_)  # a mask that does not fit the model
+    monkeypatch.setattr(setting.catalog, "mask", lambda _: too_short)
     answer = await setting.pipeline.recommend(
         RecommendationRequest(1, "ada", steps=(Step.MODEL, Step.TRENDING))
     )

@@ -1,0 +1,53 @@
+"""Arrays that grow: one entry for each row of the catalogue."""
+
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Value = TypeVar("Value", bound=np.generic)
+
+
+class GrowingArray(Generic[Value]):
+    """An array of one type, with room for more entries. Written by one thread, read by others.
+
+    Args:
+        dtype: Type of the entries.
+        filler: Value of an entry that was never set.
+        values: The first entries.
+    """
+
+    def __init__(
+        self, dtype: type[Value], filler: Any, values: NDArray[Value] | None = None
+    ) -> None:
+        self._filler = filler
+        self._size = 0 if values is None else len(values)
+        self._room: NDArray[Value] = np.full(max(64, self._size * 5 // 4), filler, dtype)
+        if values is not None:
+            self._room[: self._size] = values
+
+    def __len__(self) -> int:
+        return self._size
+
+    @property
+    def values(self) -> NDArray[Value]:
+        """The entries, as a view that follows later changes until the array grows."""
+        return self._room[: self._size]
+
+    def put(self, at: int, value: Any) -> None:
+        """Set an entry; entries between the present end and this one get the filler."""
+        if at >= len(self._room):
+            room = np.full(max(at + 1, 2 * len(self._room)), self._filler, self._room.dtype)
+            room[: self._size] = self._room[: self._size]
+            self._room = room
+        self._room[at] = value
+        self._size = max(self._size, at + 1)
+
+    def extend(self, values: Any) -> None:
+        """Append entries."""
+        for value in values:
+            self.put(self._size, value)
+
+    def get(self, at: int) -> Any:
+        """An entry as a Python value, the filler past the end."""
+        return self._room[at].item() if at < self._size else self._filler
