@@ -3,14 +3,24 @@
 The routes of Feast's feature server take and return the bodies that Feast's clients send and read.
 """
 
-from dataclasses import asdict, dataclass
+import asyncio
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 import orjson
 from fastapi import APIRouter, Path, Request, Response
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from services.features import pushes
+from services.features.feast_bodies import (
+    MOST_PUSH_VALUES,
+    MOST_READ_VALUES,
+    OnlineFeaturesRequest,
+    OnlineFeaturesResponse,
+    PushRequest,
+    described,
+)
 from services.features.reads import feast, feature_reads
 from services.features.reads.view_reads import read_entities
 from services.features.settings import FeaturesSettings
@@ -18,11 +28,11 @@ from services.features.stream.materializer import Materializer
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.producer import Producer
 from slipstream.chassis.access.demands import open_to_all, requires
+from slipstream.chassis.bounded_json import refuse_many_values
 from slipstream.chassis.direct_routes import DirectRoute
 from slipstream.chassis.errors import InvalidRequestError, NotFoundError, UnavailableError, problem
 from slipstream.chassis.logging import request_id
 from slipstream.contracts.access import Scope
-from slipstream.contracts.rest import Problem
 from slipstream.contracts.times import HOUR_MS, now_ms
 from slipstream.features.declarations import FeatureRegistry
 from slipstream.stores.lake import (
@@ -39,10 +49,10 @@ feast_router = APIRouter(tags=["feast"], route_class=DirectRoute)
 router = APIRouter(tags=["features"])
 
 EntityId = Annotated[str, Path(min_length=1, max_length=256)]
-MOST_ROWS = 1_000
-# Lists of entities in a read, and columns in a push: far more than there are names.
-MOST_ENTITIES, MOST_COLUMNS = 32, 1_000
-EntityIds = Annotated[list[str | int], Field(min_length=1, max_length=MOST_ROWS)]
+# A larger body waits while another one is worked at: parsed, it needs many times its size.
+_LARGE_BYTES: Final = 65_536
+# Pushed records that are handed to the broker in one go, in some milliseconds.
+_HANDED_OVER: Final = 500
 
 
 @dataclass(frozen=True)
@@ -56,6 +66,11 @@ class Parts:
     producer: Producer
     registry: FeatureRegistry
     planner: feast.Planner
+    large_body: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def turn(self, raw: bytes) -> AbstractAsyncContextManager[None]:
+        """The turn of a request with this body: at once, or after other large ones."""
+        return self.large_body if len(raw) > _LARGE_BYTES else nullcontext()
 
 
 def parts(request: Request) -> Parts:
@@ -64,73 +79,21 @@ def parts(request: Request) -> Parts:
     return opened
 
 
-class OnlineFeaturesRequest(BaseModel):
-    """Feast's request for features.
-
-    `features` are named "view:feature"; a `feature_service` may stand instead. `entities` holds
-    lists of ids by join key (`user_id`, `item_id`), all of one length. Request-time features also
-    read `utc_offset_minutes` from it.
-    """
-
-    entities: Annotated[dict[str, EntityIds], Field(max_length=MOST_ENTITIES)]
-    features: Annotated[list[str], Field(max_length=200)] = []
-    feature_service: str | None = None
-    full_feature_names: bool = False
-    include_feature_view_version_metadata: bool = False
-
-
-class FeatureVector(BaseModel):
-    """A feature's value in each row.
-
-    Statuses are PRESENT, NULL_VALUE, NOT_FOUND and OUTSIDE_MAX_AGE.
-    """
-
-    values: list[Any]
-    statuses: list[str]
-    event_timestamps: list[str]
-
-
-class OnlineFeaturesResponse(BaseModel):
-    """Feast's answer: `results[i]` belongs to `metadata.feature_names[i]`."""
-
-    results: list[FeatureVector]
-    metadata: dict[str, Any]
-
-
-class PushRequest(BaseModel):
-    """Feast's push request: columns of equal length for `interactions`, `items` or `users`.
-
-    Rows reach the online store and the lake whatever `to` says, since both follow the stream. The
-    last two fields change nothing.
-    """
-
-    push_source_name: str
-    df: Annotated[dict[str, list[Any]], Field(max_length=MOST_COLUMNS)]
-    to: Literal["online", "offline", "online_and_offline"] = "online"
-    allow_registry_cache: bool = True
-    transform_on_write: bool = True
-
-
-def _described(body: type[BaseModel]) -> dict[str, Any]:
-    """Arguments of a raw route that document its request body and its errors in OpenAPI."""
-    schema = body.model_json_schema()
-    return {
-        "openapi_extra": {
-            "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}
-        },
-        "responses": {status: {"model": Problem} for status in (400, 413, 422, 503)},
-    }
-
-
 @feast_router.post(
     "/get-online-features",
     response_model=OnlineFeaturesResponse,
-    **_described(OnlineFeaturesRequest),
+    **described(OnlineFeaturesRequest),
 )
 @requires(Scope.READ)
 async def get_online_features(request: Request) -> Response:
     """Read features as Feast's server does: one result per join key and feature, over all rows."""
-    body = _parsed(OnlineFeaturesRequest, await request.body())
+    raw = await request.body()
+    async with parts(request).turn(raw):
+        return await _read(request, raw)
+
+
+async def _read(request: Request, raw: bytes) -> Response:
+    body = _parsed(OnlineFeaturesRequest, raw, MOST_READ_VALUES)
     if isinstance(body, Response):
         return body
     reader, planner = parts(request).reader, parts(request).planner
@@ -147,18 +110,24 @@ async def get_online_features(request: Request) -> Response:
     except StoreUnavailableError as error:
         raise UnavailableError(str(error)) from error
     with_metadata = body.include_feature_view_version_metadata
-    answer = feast.answer(plan, rows, offsets, entities, now_ms(), metadata=with_metadata)
+    answer = await feast.answer(plan, rows, offsets, entities, now_ms(), metadata=with_metadata)
     return Response(answer, media_type="application/json")
 
 
-@feast_router.post("/push", response_class=Response, **_described(PushRequest))
+@feast_router.post("/push", response_class=Response, **described(PushRequest))
 @requires(Scope.WRITE)
 async def push(request: Request) -> Response:
     """Push rows into the stream, as Feast's server does.
 
     Answers 200 when the broker has acknowledged all rows. One refused row refuses all.
     """
-    body = _parsed(PushRequest, await request.body())
+    raw = await request.body()
+    async with parts(request).turn(raw):
+        return await _push(request, raw)
+
+
+async def _push(request: Request, raw: bytes) -> Response:
+    body = _parsed(PushRequest, raw, MOST_PUSH_VALUES)
     if isinstance(body, Response):
         return body
     settings = parts(request).settings
@@ -166,8 +135,11 @@ async def push(request: Request) -> Response:
         settings.privacy.policy(), int(settings.features.max_ahead_hours * HOUR_MS)
     )
     try:
-        records = pushes.records(body.push_source_name, body.df, rules, now_ms(), request_id.get())
-        await parts(request).producer.publish(records)
+        records = await pushes.records(
+            body.push_source_name, body.df, rules, now_ms(), request_id.get()
+        )
+        for start in range(0, len(records), _HANDED_OVER):
+            await parts(request).producer.publish(records[start : start + _HANDED_OVER])
     except pushes.UnknownSourceError as error:
         return _refused(error, "unknown_push_source", "PushSourceNotFoundException", 422)
     except pushes.RefusedRowsError as error:
@@ -185,12 +157,13 @@ async def push(request: Request) -> Response:
 
 B = TypeVar("B", bound=BaseModel)
 
-# HTTP statuses by Feast's exception class, where Feast's clients read the status.
-_FEAST_STATUS: Final = {"FeatureViewNotFoundException": 404, "FeatureServiceNotFoundException": 404}
 
+def _parsed(model: type[B], raw: bytes, most_values: int) -> B | Response:
+    """The parsed body, or the error response that names the faults in it.
 
-def _parsed(model: type[B], raw: bytes) -> B | Response:
-    """The parsed body, or the error response that names the faults in it."""
+    Raises `TooLargeError` for a body of more than `most_values` values.
+    """
+    refuse_many_values(raw, most_values, "ask in several requests")
     try:
         return model.model_validate_json(raw)
     except ValidationError as error:
@@ -206,6 +179,10 @@ def _parsed(model: type[B], raw: bytes) -> B | Response:
         ]
         detail = "; ".join(f"{fault['field']}: {fault['reason']}" for fault in faults[:5])
         return problem(422, "invalid_request", "The request is not valid", detail, errors=faults)
+
+
+# HTTP statuses by Feast's exception class, where Feast's clients read the status.
+_FEAST_STATUS: Final = {"FeatureViewNotFoundException": 404, "FeatureServiceNotFoundException": 404}
 
 
 def _refused(error: ValueError, code: str, feast_class: str, status: int = 400) -> Response:

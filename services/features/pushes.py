@@ -12,6 +12,7 @@ import orjson
 from pydantic import ValidationError
 
 from slipstream.broker.producer import OutgoingRecord
+from slipstream.chassis.slices import in_slices
 from slipstream.contracts.events import CatalogRecord, Interaction
 from slipstream.contracts.topics import INTERACTIONS, topic_of
 from slipstream.contracts.vocabulary import MAX_POSITION
@@ -66,10 +67,10 @@ class RefusedRowsError(ValueError):
         self.faults = faults
 
 
-def records(
+async def records(
     source: str, frame: Frame, rules: PushRules, now_ms: int, request_id: str = ""
 ) -> list[OutgoingRecord]:
-    """A record for each row of the frame.
+    """A record for each row of the frame, made in slices.
 
     `interactions` takes the fields of `Interaction`; every other column becomes a property. Rows
     may be of any age, like imported history. Rows with an `event_id` may be pushed again: consumers
@@ -95,7 +96,7 @@ def records(
         )
     made: list[OutgoingRecord] = []
     faults: list[Fault] = []
-    for number in range(_row_count(frame)):
+    async for number in in_slices(range(_row_count(frame))):
         row = {name: column[number] for name, column in frame.items() if column[number] is not None}
         try:
             record = (

@@ -131,8 +131,9 @@ async def pixel(request: Request) -> Response:
             raise InvalidRequestError(
                 "data is missing: the message as JSON, or as the Base64 of it", code="invalid_body"
             )
-        body = bodies.of_pixel(query["data"][0], query.get("writeKey", [""])[0])
         intake_headers = _headers(request)
+        parts(request).intake.admit(intake_headers)
+        body = bodies.of_pixel(query["data"][0], query.get("writeKey", [""])[0])
         if intake_headers.origin is None:
             intake_headers = intake_headers._replace(origin=_origin_of_page(request))
         answer = await parts(request).intake.message(body, intake_headers, None)
@@ -166,7 +167,7 @@ async def upsert_items(request: Request) -> Response:
     """Insert or replace items."""
     intake = parts(request).intake
     headers = _headers(request)
-    body = await bodies.read(request, intake.max_body_bytes, headers.encoding)
+    body = await _body(request, intake, headers)
     return Response(await intake.entries(body, headers, "item"), media_type=JSON)
 
 
@@ -176,7 +177,7 @@ async def upsert_users(request: Request) -> Response:
     """Insert or replace users."""
     intake = parts(request).intake
     headers = _headers(request)
-    body = await bodies.read(request, intake.max_body_bytes, headers.encoding)
+    body = await _body(request, intake, headers)
     return Response(await intake.entries(body, headers, "user"), media_type=JSON)
 
 
@@ -216,20 +217,21 @@ async def erasure(erasure_id: str, request: Request) -> Response:
 async def _message(request: Request, kind: str) -> Response:
     intake = parts(request).intake
     headers = _headers(request)
-    body = await bodies.read(request, intake.max_body_bytes, headers.encoding)
+    body = await _body(request, intake, headers)
     return Response(await intake.message(body, headers, kind), media_type=JSON)
 
 
 async def _messages(request: Request, *, imported: bool) -> Response:
     intake = parts(request).intake
     headers = _headers(request)
-    body = await bodies.read(request, intake.max_body_bytes, headers.encoding)
+    body = await _body(request, intake, headers)
     return Response(await intake.batch(body, headers, imported=imported), media_type=JSON)
 
 
 def _headers(request: Request) -> IntakeHeaders:
     """The headers that intake reads, in one walk over all of them."""
     authorization, agent, encoding, origin = None, "", "", None
+    client = request.scope.get("client")
     for name, value in request.scope["headers"]:
         if name == b"authorization":
             authorization = value.decode("latin-1")
@@ -239,7 +241,7 @@ def _headers(request: Request) -> IntakeHeaders:
             encoding = value.decode("latin-1").strip().lower()
         elif name == b"origin":
             origin = value.decode("latin-1")
-    return IntakeHeaders(authorization, agent, encoding, origin)
+    return IntakeHeaders(authorization, agent, encoding, origin, client[0] if client else "")
 
 
 def _origin_of_page(request: Request) -> str | None:
@@ -249,6 +251,16 @@ def _origin_of_page(request: Request) -> str | None:
     except ValueError:
         return None
     return f"{page.scheme}://{page.netloc}" if page.netloc else None
+
+
+async def _body(request: Request, intake: Intake, headers: IntakeHeaders) -> bytes:
+    """The unpacked body of a call; its address is charged where it is refused."""
+    intake.admit(headers)
+    try:
+        return await bodies.read(request, intake.max_body_bytes, headers.encoding)
+    except ServiceError:
+        intake.charge(headers, intake.max_body_bytes)
+        raise
 
 
 router.add_api_route(

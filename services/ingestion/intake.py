@@ -1,12 +1,12 @@
 """Intake: authenticates a body, reads its messages, publishes them and answers. Knows no HTTP."""
 
-import asyncio
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import orjson
 
 from services.ingestion import catalog_entries
+from services.ingestion.address_budget import AddressBudget
 from services.ingestion.budgets import setting
 from services.ingestion.erasure_cuts import ErasureCuts
 from services.ingestion.intake_rules import IntakeRules
@@ -16,19 +16,19 @@ from services.ingestion.settings import IngestionSection
 from services.ingestion.verdicts import Origin, Outcome, answer
 from services.ingestion.write_keys import key_in_header
 from slipstream.chassis.access.verifier import Verifier
+from slipstream.chassis.bounded_json import refuse_many_values
 from slipstream.chassis.errors import (
     ForbiddenError,
     InvalidRequestError,
+    ServiceError,
     TooLargeError,
     UnauthorizedError,
 )
 from slipstream.chassis.logging import request_id
+from slipstream.chassis.slices import in_slices
 from slipstream.contracts.access import BROWSER_SCOPES, Principal, Scope
 from slipstream.contracts.erasure_ids import new_erasure_id
 from slipstream.contracts.times import now_ms
-
-# Messages that are read in one go: about two milliseconds.
-SLICE = 200
 
 Body = dict[str, Any]
 # Reads a message of a body into its outcome. The last argument is the limit of a message's bytes,
@@ -37,12 +37,16 @@ Reader = Callable[[Any, Body, Origin, int | None], Outcome]
 
 
 class IntakeHeaders(NamedTuple):
-    """Headers of a request that intake reads; `origin` is None where no page sent it."""
+    """Headers of a request that intake reads, and the address that it came from.
+
+    `origin` is None where no page sent it.
+    """
 
     authorization: str | None = None
     agent: str = ""
     encoding: str = ""
     origin: str | None = None
+    address: str = ""
 
 
 class Intake:
@@ -58,11 +62,31 @@ class Intake:
     ) -> None:
         self.max_body_bytes = settings.max_body_bytes
         self._max_event_bytes = settings.max_event_bytes
-        self._max_messages = settings.max_batch_events
+        self._max_messages = settings.max_batch_events, "max_batch_events"
+        self._max_page_messages = min(
+            (settings.browser_max_batch_events, "browser_max_batch_events"), self._max_messages
+        )
+        self._max_values = settings.max_body_values
+        self._addresses = AddressBudget(settings.address_kib_per_s, settings.address_burst_kib)
         self._verifier = verifier
         self._publisher = publisher
         self._rules = rules
         self._cuts = cuts
+
+    def admit(self, headers: IntakeHeaders) -> None:
+        """Raise `TooManyRequestsError` for an address without credit, unless a server's key came.
+
+        For before the body is read.
+        """
+        if self._addresses.exhausted(headers.address):
+            key = key_in_header(headers.authorization) if headers.authorization else None
+            known = self._verifier.find(key) if key else None
+            if known is None or known.principal.browser:
+                raise self._addresses.refusal(headers.address)
+
+    def charge(self, headers: IntakeHeaders, size: int) -> None:
+        """Charge the address for a request of this size that no server's key came with."""
+        self._addresses.charge(headers.address, size)
 
     async def message(self, raw: bytes, headers: IntakeHeaders, kind: str | None) -> bytes:
         """Take one tracking call of this kind, such as `track`; None if it has its own `type`."""
@@ -140,14 +164,13 @@ class Intake:
             imported: Whether it is history.
         """
         try:
-            body = orjson.loads(raw)
-        except orjson.JSONDecodeError as error:
-            raise InvalidRequestError(
-                f"The body is not JSON: {error}", code="invalid_json"
-            ) from error
-        if type(body) is not dict:
-            raise InvalidRequestError("The body must be a JSON object", code="invalid_body")
-        principal = self._principal(headers, body, scope)
+            body = self._parsed(raw)
+            principal = self._principal(headers, body, scope)
+        except ServiceError:
+            self.charge(headers, len(raw))
+            raise
+        if principal.browser:
+            self.charge(headers, len(raw))
         origin = Origin(
             principal.name,
             request_id.get(),
@@ -157,19 +180,30 @@ class Intake:
             principal.scopes,
             principal.browser,
         )
-        messages = [body] if listed is None else self._list(body, listed)
+        most = self._max_page_messages if principal.browser else self._max_messages
+        messages = [body] if listed is None else _list(body, listed, *most)
         self._rules.budgets.refuse_request(messages, len(raw), body.get("context"))
         limit = self._max_event_bytes if len(raw) > self._max_event_bytes else None
-        outcomes: list[Outcome] = []
-        for start in range(0, len(messages), SLICE):
-            if start:
-                await asyncio.sleep(0)  # smaller requests need not wait for all of it
-            some = messages[start : start + SLICE]
-            outcomes += [read(message, body, origin, limit) for message in some]
+        outcomes = [read(message, body, origin, limit) async for message in in_slices(messages)]
         if self._rules.privacy.hashes:
             self._rules.budgets.refuse_grown(outcomes)
         published = await self._publisher.publish(outcomes, origin, single=listed is None)
         return orjson.dumps(answer(published))
+
+    def _parsed(self, raw: bytes) -> Body:
+        """The body as a JSON object. Raises `InvalidRequestError`, `TooLargeError`."""
+        refuse_many_values(
+            raw, self._max_values, f"send smaller batches ({setting('max_body_values')})"
+        )
+        try:
+            body = orjson.loads(raw)
+        except orjson.JSONDecodeError as error:
+            raise InvalidRequestError(
+                f"The body is not JSON: {error}", code="invalid_json"
+            ) from error
+        if type(body) is not dict:
+            raise InvalidRequestError("The body must be a JSON object", code="invalid_body")
+        return body
 
     def _principal(self, headers: IntakeHeaders, body: Body, scope: Scope) -> Principal:
         """The holder of the request's write key, who must have the scope.
@@ -202,13 +236,25 @@ class Intake:
             )
         return holder
 
-    def _list(self, body: Body, name: str) -> list[Any]:
-        messages = body.get(name)
-        if type(messages) is not list:
-            raise InvalidRequestError(f"The body must have a list: {name}", code="invalid_body")
-        if len(messages) > self._max_messages:
-            raise TooLargeError(
-                f"{name} has {len(messages)} entries; send at most {self._max_messages} at once "
-                f"({setting('max_batch_events')})"
-            )
-        return messages
+
+def _list(body: Body, name: str, most: int, variable: str) -> list[Any]:
+    """The body's list of this name, of at most `most` messages, which `variable` sets.
+
+    Args:
+        body: The body.
+        name: Name of the list.
+        most: Most messages in it.
+        variable: Ingestion's setting of that.
+
+    Raises:
+        InvalidRequestError: There is no such list.
+        TooLargeError: It is longer.
+    """
+    messages = body.get(name)
+    if type(messages) is not list:
+        raise InvalidRequestError(f"The body must have a list: {name}", code="invalid_body")
+    if len(messages) > most:
+        raise TooLargeError(
+            f"{name} has {len(messages)} entries; send at most {most} at once ({setting(variable)})"
+        )
+    return messages

@@ -31,6 +31,12 @@ class IngestionSection(Section):
     max_body_bytes: int = Field(
         512_000, ge=1_024, description="a larger request body is answered with 413"
     )
+    max_body_values: int = Field(
+        65_536,
+        ge=1_024,
+        description="a request body with more values, lists and objects, counted by its commas and "
+        "brackets, is answered with 413",
+    )
     max_event_depth: int = Field(
         MAX_DEPTH,
         ge=2,
@@ -109,6 +115,19 @@ class IngestionSection(Section):
     )
     browser_visitor_burst: int = Field(
         1_000, ge=1, description="records of one visitor at once that come with a browser's key"
+    )
+    browser_max_batch_events: int = Field(
+        500, ge=1, description="more events in one body with a browser's key are answered with 413"
+    )
+    address_kib_per_s: float = Field(
+        512.0,
+        ge=0,
+        description="KiB a second of one address that come without a server's key in the header, "
+        "else 429, for each replica alone; 0: no limit. Behind a proxy, "
+        "SLIPSTREAM_HTTP__TRUSTED_PROXIES must name it",
+    )
+    address_burst_kib: int = Field(
+        4_096, ge=1, description="KiB that such an address may send at once"
     )
     spool_dir: str = Field(
         "",

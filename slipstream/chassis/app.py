@@ -215,6 +215,7 @@ def server_config(app: FastAPI, settings: ServiceSettings, name: str) -> uvicorn
         log_config=None,
         access_log=False,
         server_header=False,
+        forwarded_allow_ips=settings.http.trusted_proxies,
         timeout_graceful_shutdown=settings.http.shutdown_grace_s,
         backlog=2048,
     )

@@ -142,6 +142,11 @@ class HttpSettings(Section):
         "pages may send it requests, several separated by commas; *: any. Other names are refused "
         "for requests that change something",
     )
+    trusted_proxies: str = Field(
+        "127.0.0.1",
+        description="addresses or networks whose X-Forwarded-For names the client, several "
+        "separated by commas",
+    )
     max_body_bytes: int = Field(
         4_194_304,
         ge=1_024,

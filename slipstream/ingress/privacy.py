@@ -104,7 +104,7 @@ class Privacy:
                         copy[name] = truncated(inner)
                     else:
                         copy[name] = inner
-                        if type(inner) in (dict, list):
+                        if inner and type(inner) in (dict, list):
                             todo.append((inner, copy, name, inside))
             elif kind is list:
                 # Proxies on the way add their addresses, which some clients send as a list.
@@ -116,7 +116,7 @@ class Privacy:
                 todo.extend(
                     (inner, parent[place], at, path)
                     for at, inner in enumerate(original)
-                    if type(inner) in (dict, list)
+                    if inner and type(inner) in (dict, list)
                 )
             else:
                 parent[place] = original

@@ -117,7 +117,8 @@ def attacks() -> dict[str, Attack]:
     """Every kind of hostile client, by name."""
     zipped = {**_BROWSER, "Content-Encoding": "gzip"}
     pixel = base64.urlsafe_b64encode(orjson.dumps(_event(0, blob="x" * 30_000))).decode()
-    wide = b'{"a":' * 20 + b"[" + b",".join([b"[]"] * 160_000) + b"]" + b"}" * 20
+    wide = b'{"a":' * 20 + b"[" + b",".join([b"[]"] * 32_000) + b"]" + b"}" * 20
+    wider = wide.replace(b"[],", b"[]," * 5, 32_000)
     items = [f"{number}".ljust(250, "x") for number in range(1_000)]
     rank = orjson.dumps({"user_id": f"h{_MARK}", "items": items})
     visitors = ",".join(f'"h{_MARK}-{number}"' for number in range(64)).encode()
@@ -125,17 +126,20 @@ def attacks() -> dict[str, Attack]:
         name: _prepared("ingestion", request)
         for name, request in {
             "largest events": _post("/v1/batch", _batch(15, 32_000), _BROWSER),
-            "many events": _post("/v1/batch", _batch(2_500, 1), _BROWSER),
+            "many events": _post("/v1/batch", _batch(500, 1), _BROWSER),
+            "too many events": _post("/v1/batch", _batch(2_500, 1), _BROWSER),
             "gzip of many records": _post("/v1/batch", _orders(), zipped),
             "gzip bomb": _post("/v1/batch", gzip.compress(b" " * 100_000_000), zipped),
             "deep JSON": _post("/v1/batch", b'{"batch":[' + b"[" * 400_000, _BROWSER),
             "wide JSON": _post("/v1/track", wide, _BROWSER),
+            "too wide JSON": _post("/v1/track", wider, _BROWSER),
             "pixel": _get(f"/v1/pixel.gif?data={pixel}&writeKey={BROWSER_KEY}"),
             "without a key": _post("/v1/batch", _batch(100, 4_000)),
             "pipelined requests": _get("/health/live") * 3_000,
         }.items()
     }
     empty = b"{}," * 1_000_000 + b"{}"
+    entities = b'{"entities":{"user_id":[%s]}}'
     found |= {
         "nested tensor": _prepared("serving", _tensor(_CHAIN + b',"a"' * 900_000)),
         "many inputs": _prepared(
@@ -146,8 +150,9 @@ def attacks() -> dict[str, Attack]:
         "largest push": _prepared("features", _push(), clients=1),
         "most features": _prepared("features", _most_features()),
         "wide entities": _prepared(
-            "features", _post("/get-online-features", b'{"entities":{"user_id":[%s]}}' % empty)
+            "features", _post("/get-online-features", entities % (b"{}," * 31_000 + b"{}"))
         ),
+        "too wide entities": _prepared("features", _post("/get-online-features", entities % empty)),
     }
     for service in SERVICES:
         if service == "ingestion":

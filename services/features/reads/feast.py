@@ -5,29 +5,22 @@ Two statuses go beyond Feast 0.67. A value older than its view's time to live is
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import date, timedelta
-from functools import lru_cache
 from typing import Any, Final
 
 import orjson
 
+from services.features.reads.feature_table import NEVER, PRESENT, FeatureTable
 from services.features.reads.view_reads import (
     KEYS,
     MOST_WITH_ATTRIBUTES,
     UTC_OFFSET,
     Entities,
     ReadPlan,
-    RowKey,
-    ViewRead,
     view_reads,
 )
+from slipstream.chassis.slices import in_slices
 from slipstream.features.declarations import FeatureRegistry
 
-PRESENT: Final = "PRESENT"
-NULL_VALUE: Final = "NULL_VALUE"
-NOT_FOUND: Final = "NOT_FOUND"
-OUTSIDE_MAX_AGE: Final = "OUTSIDE_MAX_AGE"
-NEVER: Final = "1970-01-01T00:00:00Z"
 # Feature lists whose plans are cached.
 _PLANS_KEPT: Final = 512
 # Minutes from UTC: UTC-12 to UTC+14.
@@ -168,7 +161,7 @@ def offsets_of(entities: Mapping[str, Sequence[str | int]], count: int) -> list[
     return offsets
 
 
-def answer(
+async def answer(
     plan: ReadPlan,
     rows: Mapping[str, Sequence[str]],
     offsets: Sequence[int],
@@ -178,6 +171,8 @@ def answer(
     metadata: bool,
 ) -> bytes:
     """The JSON of the answer: a result per join key, then one per feature in the order asked.
+
+    It is made in slices: a thousand visitors with all features take a tenth of a second.
 
     Args:
         plan: The views to read and the columns to answer.
@@ -197,90 +192,12 @@ def answer(
             }
         )
     tables = [
-        _Table(read, names, read.keys(rows, offsets), entities, now_ms)
+        await FeatureTable.of(read, names, read.keys(rows, offsets), entities, now_ms)
         for read, names in plan.views
     ]
-    for _, view_index, name, whole in plan.columns:
+    async for _, view_index, name, whole in in_slices(plan.columns):
         results.append(tables[view_index].column(name, whole))
     described: dict[str, Any] = {"feature_names": [*rows, *(column[0] for column in plan.columns)]}
     if metadata:
         described["feature_view_metadata"] = [{"name": read.view.name} for read, _ in plan.views]
     return orjson.dumps({"results": results, "metadata": described})
-
-
-class _Table:
-    """A view's features in all rows. Features of equal rows are computed once."""
-
-    def __init__(
-        self,
-        read: ViewRead,
-        names: tuple[str, ...],
-        keys: Sequence[RowKey],
-        entities: Entities,
-        now_ms: int,
-    ) -> None:
-        indices = {key: index for index, key in enumerate(dict.fromkeys(keys))}
-        # Index of each row among the distinct rows; None when all are distinct.
-        self._indices = None if len(indices) == len(keys) else [indices[key] for key in keys]
-        self._features: list[Mapping[str, Any] | None] = []
-        statuses: list[str] = []
-        times: list[str] = []
-        states = read.states(entities)
-        oldest = now_ms - read.view.ttl_s * 1000
-        for key in indices:
-            status, time = PRESENT, NEVER
-            # Request-time features are there for visitors and items that were never seen, too.
-            if read.view.kind != "request":
-                state = states.get(key)
-                if state is None:
-                    status = NOT_FOUND
-                else:
-                    time = rfc3339(state.last_seen)
-                    if state.last_seen < oldest:
-                        status = OUTSIDE_MAX_AGE
-            self._features.append(
-                read.compute(key, entities, now_ms, names) if status is PRESENT else None
-            )
-            statuses.append(status)
-            times.append(time)
-        # Most features of the view have these statuses and times, so their JSON is made once.
-        self._statuses = statuses
-        self._statuses_json = orjson.Fragment(orjson.dumps(self._spread(statuses)))
-        self._times_json = orjson.Fragment(orjson.dumps(self._spread(times)))
-
-    def column(self, name: str, whole: bool) -> dict[str, Any]:
-        """A feature's result in Feast's shape. `whole` features are given as whole numbers."""
-        values: list[Any] = [
-            None if features is None else features[name] for features in self._features
-        ]
-        statuses: Any = self._statuses_json
-        if whole:
-            values = [value if value is None else int(value) for value in values]
-        elif None in values:
-            marks = zip(values, self._statuses, strict=True)
-            statuses = self._spread(
-                [NULL_VALUE if value is None and mark is PRESENT else mark for value, mark in marks]
-            )
-        return {
-            "values": self._spread(values),
-            "statuses": statuses,
-            "event_timestamps": self._times_json,
-        }
-
-    def _spread(self, values: list[Any]) -> list[Any]:
-        """The values of all rows, from those of the distinct rows."""
-        return values if self._indices is None else [values[index] for index in self._indices]
-
-
-@lru_cache(16_384)
-def rfc3339(millis: int) -> str:
-    """A time in RFC 3339 as protobuf's JSON has it: without a fraction on a full second."""
-    seconds, fraction = divmod(millis, 1000)
-    day, second = divmod(seconds, 86_400)
-    text = f"{_date(day)}T{second // 3600:02d}:{second // 60 % 60:02d}:{second % 60:02d}"
-    return f"{text}.{fraction:03d}Z" if fraction else f"{text}Z"
-
-
-@lru_cache(1_024)
-def _date(day: int) -> str:
-    return (date(1970, 1, 1) + timedelta(day)).isoformat()

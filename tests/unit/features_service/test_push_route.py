@@ -8,10 +8,11 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
-from services.features import api
+from services.features import api, feast_bodies
 from services.features.reads.feast import Planner
 from services.features.settings import FeaturesSection, FeaturesSettings
 from slipstream.broker.producer import OutgoingRecord
+from slipstream.chassis.errors import install_error_handlers
 from slipstream.contracts.times import HOUR_MS, now_ms
 from slipstream.features.views import declare
 from slipstream.ingress.settings import PrivacySettings
@@ -27,9 +28,11 @@ class Producer:
 
     def __init__(self) -> None:
         self.published: list[OutgoingRecord] = []
+        self.calls = 0
 
     async def publish(self, records: Sequence[OutgoingRecord]) -> None:
         self.published += records
+        self.calls += 1
 
 
 @pytest.fixture
@@ -41,6 +44,7 @@ def producer() -> Producer:
 def client(producer: Producer) -> Iterator[TestClient]:
     app = FastAPI()
     app.include_router(api.feast_router)
+    install_error_handlers(app)
     registry = declare()
     # A push reads neither the stores nor the stream.
     app.state.parts = api.Parts(
@@ -75,9 +79,22 @@ def test_the_setting_limits_how_far_ahead_a_row_may_be(
 
 
 def test_lists_of_entities_and_columns_are_bounded(client: TestClient, producer: Producer) -> None:
-    pushed = push(client, **{f"c{number}": [1] for number in range(api.MOST_COLUMNS + 1)})
-    entities = {f"e{number}": ["a"] for number in range(api.MOST_ENTITIES + 1)}
+    pushed = push(client, **{f"c{number}": [1] for number in range(feast_bodies.MOST_COLUMNS + 1)})
+    entities = {f"e{number}": ["a"] for number in range(feast_bodies.MOST_ENTITIES + 1)}
     read = client.post("/get-online-features", json={"entities": entities, "features": ["a:b"]})
     for answer in (pushed, read):
         assert (answer.status_code, answer.json()["errors"][0]["code"]) == (422, "too_long")
     assert not producer.published
+
+
+def test_a_body_of_many_values_is_not_parsed(client: TestClient) -> None:
+    body = b'{"df": {"a": [%s]}}' % (b"{}," * feast_bodies.MOST_PUSH_VALUES)
+    refused = client.post("/push", content=body)
+    assert (refused.status_code, refused.json()["code"]) == (413, "too_many_values")
+
+
+def test_a_large_push_reaches_the_broker_in_parts(client: TestClient, producer: Producer) -> None:
+    rows = [f"u{number}" for number in range(1_200)]
+    assert push(client, user_id=rows, event_type=["view"] * 1_200).status_code == 200
+    assert [record.key for record in producer.published] == rows
+    assert producer.calls == 3

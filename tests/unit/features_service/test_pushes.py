@@ -3,6 +3,7 @@
 The rules of single values are tested in `tests/unit/ingress/test_ingresses.py`.
 """
 
+import asyncio
 import json
 from typing import Any
 
@@ -34,7 +35,7 @@ COLUMNS = (
 
 
 def push(source: str, **columns: list[Any]) -> list[OutgoingRecord]:
-    return pushes.records(source, columns, RULES, NOW, "request-1")
+    return asyncio.run(pushes.records(source, columns, RULES, NOW, "request-1"))
 
 
 def faults(source: str, **columns: list[Any]) -> list[tuple[str, str]]:
@@ -177,7 +178,7 @@ def test_whatever_is_pushed_becomes_records_or_is_refused(
     source: str, frame: dict[str, list[Any]]
 ) -> None:
     try:
-        made = pushes.records(source, frame, RULES, NOW)
+        made = asyncio.run(pushes.records(source, frame, RULES, NOW))
     except RefusedRowsError as refused:
         assert refused.faults
     else:
@@ -185,11 +186,11 @@ def test_whatever_is_pushed_becomes_records_or_is_refused(
         assert all(json.loads(out.record.model_dump_json()) and out.key for out in made)
 
 
-def test_nothing_personal_comes_past_the_policy_of_ingestion() -> None:
+async def test_nothing_personal_comes_past_the_policy_of_ingestion() -> None:
     rules = PushRules(Privacy(drop=["phone"], hashed=["email"], key="pepper"))
     people = {"phone": ["0800"], "email": ["a@example.org"], "ip": ["203.0.113.77"]}
-    (event,) = pushes.records("interactions", VIEWED | people, rules, NOW)
-    (user,) = pushes.records("users", {"user_id": ["u"], **people}, rules, NOW)
+    (event,) = await pushes.records("interactions", VIEWED | people, rules, NOW)
+    (user,) = await pushes.records("users", {"user_id": ["u"], **people}, rules, NOW)
     for made in (event, user):
         kept = made.record.model_dump_json()
         assert "0800" not in kept and "example.org" not in kept and "203.0.113.77" not in kept

@@ -6,15 +6,22 @@ import gc
 import orjson
 import pytest
 from prometheus_client import CollectorRegistry
+from pydantic import SecretStr
 
 from services.ingestion.app import create_app
 from services.ingestion.erasure_cuts import ErasureCuts
-from services.ingestion.intake import SLICE, Intake, IntakeHeaders
+from services.ingestion.intake import Intake, IntakeHeaders
 from services.ingestion.publisher import OutcomePublisher
 from services.ingestion.verdicts import Rejection
 from slipstream_cli.benchmarks.load import basic_auth
-from tests.unit.ingestion.collector import KEY, Acknowledging, settings_with
+from tests.unit.ingestion.collector import AUTH, KEY, Acknowledging, collecting, settings_with
 
+EVENT = {
+    "type": "track",
+    "event": "Product Viewed",
+    "userId": "ada",
+    "properties": {"product_id": "i"},
+}
 HEADERS = IntakeHeaders(basic_auth(KEY)["Authorization"])
 
 
@@ -49,12 +56,40 @@ async def test_a_rejected_message_is_forgotten_with_its_answer(intake: Intake, b
 
 
 async def test_a_large_batch_lets_others_have_their_turn(intake: Intake) -> None:
-    event = {"type": "track", "event": "Product Viewed", "userId": "ada"}
-    body = orjson.dumps({"batch": [event | {"properties": {"product_id": "i"}}] * 2_500})
+    body = orjson.dumps({"batch": [EVENT] * 2_500})
     task = asyncio.create_task(intake.batch(body, HEADERS))
     turns = 0
     while not task.done():
         turns += 1
         await asyncio.sleep(0)
     assert len(orjson.loads(task.result())["results"]) == 2_500
-    assert turns > 2_500 / SLICE
+    assert turns > 4
+
+
+def test_an_address_without_a_servers_key_waits_after_a_flood() -> None:
+    limits = {"address_kib_per_s": 0.001, "address_burst_kib": 500}
+    flood, page = b"x" * 400_000, SecretStr("pages:page")
+    with collecting(Acknowledging(), browser_keys=page, **limits) as client:
+        assert client.post("/v1/batch", content=flood, auth=("page", "")).status_code == 400
+        assert client.post("/v1/track", json=EVENT, auth=("page", "")).json()["accepted"] == 1
+        assert client.post("/v1/batch", content=flood).status_code == 400
+        refused = client.post("/v1/track", json=EVENT, auth=("page", ""))
+        assert (refused.status_code, refused.json()["code"]) == (429, "rate_limited")
+        assert client.get("/v1/pixel.gif", params={"data": "{}"}).status_code == 429
+        assert client.post("/v1/track", json=EVENT, auth=AUTH).json()["accepted"] == 1
+
+
+def test_a_page_sends_fewer_events_at_once_than_a_server() -> None:
+    batch = {"batch": [EVENT] * 3}
+    page = SecretStr("pages:page")
+    with collecting(Acknowledging(), browser_keys=page, browser_max_batch_events=2) as client:
+        assert client.post("/v1/batch", json=batch, auth=AUTH).json()["accepted"] == 3
+        refused = client.post("/v1/batch", json=batch, auth=("page", ""))
+    assert refused.status_code == 413
+    assert "BROWSER_MAX_BATCH_EVENTS" in refused.json()["detail"]
+
+
+def test_a_body_of_many_values_is_not_parsed() -> None:
+    with collecting(Acknowledging()) as client:
+        refused = client.post("/v1/track", content=b"[" + b"[]," * 70_000, auth=AUTH)
+    assert (refused.status_code, refused.json()["code"]) == (413, "too_many_values")

@@ -5,6 +5,7 @@ catalogue entry with the same meaning. Where the two differ on purpose, the case
 the push, and the reason.
 """
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -207,7 +208,7 @@ def through_ingestion(
 def through_push(source: str, row: Row, privacy: Privacy) -> Code | Interaction | CatalogRecord:
     frame = {name: [value] for name, value in row.items()}
     try:
-        (outgoing,) = pushes.records(source, frame, PushRules(privacy), NOW)
+        (outgoing,) = asyncio.run(pushes.records(source, frame, PushRules(privacy), NOW))
     except RefusedRowsError as refused:
         (fault,) = refused.faults
         return Code(fault["code"])
