@@ -14,7 +14,7 @@ KAFKA_HOME ?= $(firstword $(wildcard /opt/kafka $(abspath ../shared/kafka)))
 export KAFKA_HOME
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock demo up test test-servers servers clients fuzz faults hostile restarts test-compose test-spark lint format node-sdk docs clean
+.PHONY: help install lock demo up test test-servers servers clients fuzz faults hostile restarts outages test-compose test-spark lint format node-sdk docs clean
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -98,6 +98,9 @@ hostile: $(STAMP) ## Attack a stack under its manifests' memory limits, beside h
 
 restarts: $(STAMP) servers ## Kill each consuming service 36 times and see it read again (TEST_SERVERS=embedded: not on real ones)
 	@TEST_SERVERS=$${TEST_SERVERS:-real} $(VENV)/bin/python -m tests.restarts $(RESTARTS_ARGS)
+
+outages: $(STAMP) servers ## Take Redis, the model store, features and Kafka away from serving, and show its answers as a table
+	@TEST_SERVERS=real $(VENV)/bin/python -m pytest -q -s tests/integration/test_serving_outages.py
 
 test-compose: $(STAMP) ## Run docker-compose.yml from nothing, and kill each container once (COMPOSE_ARGS=--keep; needs Docker)
 	@$(VENV)/bin/python -m tests.compose $(COMPOSE_ARGS)

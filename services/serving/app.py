@@ -39,7 +39,7 @@ SLATE_LINGER_MS = 100
 CATALOG_DELAY_MS = 500
 # After this time the client gives up a connection. Requests have given it up long before, by a
 # clock of their own: the client's counts what the event loop is late.
-CONNECTION_TIMEOUT_S = 10.0
+CONNECTION_TIMEOUT_S = 3.0
 
 
 def create_app(settings: ServingSettings) -> FastAPI:

@@ -73,10 +73,11 @@ class CatalogFeed:
         try:
             entries = iter(self._snapshot())
             first = next(entries, None)
-            if first is None:
+            if first is None and self._journal.exists:
                 self._load_from_disk()
             else:
-                for entry in self._journal.rewrite(chain([first], entries)):
+                present = () if first is None else chain([first], entries)
+                for entry in self._journal.rewrite(present):
                     if stop.is_set():
                         return
                     self._catalog.apply(entry)
@@ -109,15 +110,13 @@ class CatalogFeed:
             consumer.close()
 
     def _load_from_disk(self) -> None:
-        if self._loaded.is_set():
+        if self._loaded.is_set() or not self._journal.exists:
             return
-        found = False
         for entry in self._journal.read():
-            found = self._catalog.apply(entry) or found
-        if found:
-            self._measured.catalog_items.set(len(self._catalog))
-            log.warning("catalogue loaded from this disk", items=len(self._catalog))
-            self._loaded.set()
+            self._catalog.apply(entry)
+        self._measured.catalog_items.set(len(self._catalog))
+        log.warning("catalogue loaded from this disk", items=len(self._catalog))
+        self._loaded.set()
 
     def _take(self, batch: Batch) -> None:
         entries = [

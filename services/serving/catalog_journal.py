@@ -18,6 +18,9 @@ from slipstream.contracts.positions import StreamCatalogRecord
 
 log = get_logger(__name__)
 
+# Records before the first snapshot that are kept for it. With more, this process makes no file.
+MOST_EARLY = 100_000
+
 
 class CatalogJournal:
     """A file of catalogue records, for several threads. Later lines don't replace earlier ones:
@@ -36,6 +39,13 @@ class CatalogJournal:
         self._fresh: BinaryIO | None = None
         # Records that were appended since the snapshot, in this process.
         self.appended = 0
+        # Those before the first snapshot.
+        self._early: list[StreamCatalogRecord] | None = []
+
+    @property
+    def exists(self) -> bool:
+        """Whether there was a snapshot, of a store with or without items."""
+        return self._path.exists()
 
     def read(self) -> Iterator[StreamCatalogRecord]:
         """The records of the file, none where there is none. A torn line is left out."""
@@ -61,6 +71,7 @@ class CatalogJournal:
         """
         with self._lock:
             self._fresh = self._open(self._part, "wb")
+            self._write(self._early or (), only_fresh=True)
         try:
             for entry in entries:
                 with self._lock:
@@ -75,7 +86,10 @@ class CatalogJournal:
                     self._fresh = None
 
     def append(self, entries: Sequence[StreamCatalogRecord]) -> None:
-        """Add records to the file, where there is one; the system has them when this returns."""
+        """Add records to the file; the system has them when this returns.
+
+        Without a snapshot there is no file. The first one takes them in.
+        """
         with self._lock:
             if self._file is None and self._path.exists():
                 self._file = self._open(self._path, "ab")
@@ -83,6 +97,10 @@ class CatalogJournal:
                     self._file.write(b"\n")  # the last line may be torn
             self._write(entries)
             self.appended += len(entries)
+            if self._file is None and self._fresh is None and self._early is not None:
+                self._early += entries
+                if len(self._early) > MOST_EARLY:
+                    self._early = None
 
     def close(self) -> None:
         with self._lock:
@@ -112,8 +130,9 @@ class CatalogJournal:
             self._give_up(error)
 
     def _take_fresh(self) -> None:
-        if self._fresh is None:
-            return
+        if self._fresh is None or self._early is None:
+            return  # a file that lacks changes would show what is gone
+        self._early = []
         try:
             self._fresh.flush()
             self._part.replace(self._path)

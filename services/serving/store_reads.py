@@ -17,7 +17,8 @@ T = TypeVar("T")
 TrendingItem = tuple[str, float]
 
 # Failures in a row after which the store is not asked any more: more than one lost packet brings.
-FAILURES = 5
+# Reads that began before the last one failed are no further ones: they may have shared its command.
+FAILURES = 3
 # Time until it is asked again, and after each such try.
 PAUSE_S = 0.5
 
@@ -41,8 +42,8 @@ class CircuitBreaker:
     def __init__(
         self, changed: Callable[[bool], None], clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._changed, self._clock = changed, clock
-        self._failures, self._probe_at = 0, 0.0
+        self._changed, self.now = changed, clock
+        self._failures, self._failed_at, self._probe_at = 0, float("-inf"), 0.0
         self.open = False
 
     def succeeded(self) -> None:
@@ -51,18 +52,22 @@ class CircuitBreaker:
             self.open = False
             self._changed(False)
 
-    def failed(self) -> None:
-        self._failures += 1
-        self._probe_at = self._clock() + PAUSE_S
+    def failed(self, began: float) -> None:
+        """Count the failure of a read that began at this time."""
+        now = self.now()
+        self._probe_at = now + PAUSE_S
+        if began < self._failed_at:
+            return
+        self._failures, self._failed_at = self._failures + 1, now
         if not self.open and self._failures >= FAILURES:
             self.open = True
             self._changed(True)
 
     def takes_probe(self) -> bool:
         """Whether a probe is due; the next one is due after a pause."""
-        if not self.open or self._clock() < self._probe_at:
+        if not self.open or self.now() < self._probe_at:
             return False
-        self._probe_at = self._clock() + PAUSE_S
+        self._probe_at = self.now() + PAUSE_S
         return True
 
 
@@ -112,13 +117,14 @@ class StoreReads:
             raise StoreUnavailableError("the online store did not answer a moment ago")
         if budget.left_s <= 0:
             raise StoreUnavailableError("the time for the online store is spent")
+        began = self._breaker.now()
         try:
             result = await self._clock.wait(read(), budget)
         except TimeoutError as error:
-            self._breaker.failed()
+            self._breaker.failed(began)
             raise StoreUnavailableError("no answer in time") from error
         except StoreUnavailableError:
-            self._breaker.failed()
+            self._breaker.failed(began)
             raise
         except Exception as error:
             self._measured.failed("online_store_reader", error)
@@ -127,10 +133,11 @@ class StoreReads:
         return result
 
     async def _ask_again(self) -> None:
+        began = self._breaker.now()
         try:
             await self._clock.wait(self._online.trending(1), self.budget())
-        except (StoreUnavailableError, TimeoutError):
-            self._breaker.failed()
+        except Exception:  # whatever it is, the circuit stays open
+            self._breaker.failed(began)
         else:
             self._breaker.succeeded()
 

@@ -137,6 +137,19 @@ async def test_a_store_that_lost_everything_leaves_what_the_disk_knows(tmp_path:
     assert not restarted.catalog.shown("gone")
 
 
+async def test_a_new_shops_first_items_are_on_the_disk(tmp_path: Path) -> None:
+    before = Scene(tmp_path)
+    before.stored = []
+    before.feed.snapshot(threading.Event())
+    gone = item_record("gone", deleted=True).record
+    before.consumer.batches = [Batch([Message(SOURCE, 2, "item:gone", gone, "")])]
+    before.feed.tail(before.consumer.stop)
+    restarted = Scene(tmp_path)
+    with pytest.raises(StoreUnavailableError):
+        restarted.feed.snapshot(threading.Event())
+    assert not restarted.catalog.shown("gone")
+
+
 def test_a_journal_that_has_outgrown_the_catalogue_is_made_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from services.serving import catalog_journal
 from services.serving.catalog_journal import CatalogJournal
 from slipstream.contracts.positions import StreamCatalogRecord
 from tests.unit.serving.fakes import item_record
@@ -57,10 +58,24 @@ def test_what_is_appended_during_a_snapshot_is_in_the_new_file(tmp_path: Path) -
     assert read(path) == [FIRST, THIRD, SECOND]
 
 
-def test_without_a_snapshot_changes_alone_are_not_kept(tmp_path: Path) -> None:
+def test_changes_before_the_first_snapshot_wait_for_it(tmp_path: Path) -> None:
     path = tmp_path / "catalog.jsonl"
-    CatalogJournal(path).append([FIRST])
-    assert not path.exists()
+    journal = CatalogJournal(path)
+    journal.append([FIRST])
+    assert not journal.exists
+    assert list(journal.rewrite([])) == []
+    assert journal.exists
+    assert read(path) == [FIRST]
+
+
+def test_more_changes_than_are_kept_before_a_snapshot_leave_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalog_journal, "MOST_EARLY", 1)
+    journal = CatalogJournal(tmp_path / "catalog.jsonl")
+    journal.append([FIRST, SECOND])
+    assert list(journal.rewrite([THIRD])) == [THIRD]
+    assert not journal.exists
 
 
 def test_a_disk_that_takes_no_more_costs_the_file(tmp_path: Path) -> None:
@@ -73,4 +88,4 @@ def test_a_disk_that_takes_no_more_costs_the_file(tmp_path: Path) -> None:
     journal.append([THIRD])
     assert not path.exists()
     assert list(journal.rewrite([FIRST])) == [FIRST]
-    assert read(path) == [FIRST]
+    assert read(path) == [SECOND, THIRD, FIRST]

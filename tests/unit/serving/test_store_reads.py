@@ -11,22 +11,37 @@ from tests.unit.serving.fakes import FakeOnline, visitor
 def test_circuit_opens_after_failures_in_a_row_and_lets_one_probe_through_a_pause() -> None:
     now, changes = [0.0], list[bool]()
     breaker = CircuitBreaker(changes.append, lambda: now[0])
-    for _ in range(FAILURES - 1):
-        breaker.failed()
+
+    def fail(times: int) -> None:
+        for _ in range(times):
+            breaker.failed(now[0])
+
+    fail(FAILURES - 1)
     breaker.succeeded()
-    for _ in range(FAILURES - 1):
-        breaker.failed()
+    fail(FAILURES - 1)
     assert not breaker.open
-    breaker.failed()
+    fail(1)
     assert (breaker.open, breaker.takes_probe()) == (True, False)
     now[0] = PAUSE_S
     assert [breaker.takes_probe(), breaker.takes_probe()] == [True, False]
-    breaker.failed()
+    fail(1)
     assert not breaker.takes_probe()
     now[0] *= 2
     assert breaker.takes_probe()
     breaker.succeeded()
     assert (breaker.open, breaker.takes_probe(), changes) == (False, False, [True, False])
+
+
+def test_reads_that_failed_together_count_as_one() -> None:
+    now = [0.0]
+    breaker = CircuitBreaker(lambda _: None, lambda: now[0])
+    for _ in range(100):
+        now[0] += 0.001
+        breaker.failed(began=0.0)
+    assert not breaker.open
+    for _ in range(FAILURES):
+        breaker.failed(began=now[0])
+    assert breaker.open
 
 
 async def test_whatever_a_read_raises_the_store_is_unavailable_and_others_still_ask_it() -> None:
