@@ -62,8 +62,8 @@ class DatasetError(Exception):
 
 
 @dataclass(frozen=True)
-class MovieLens:
-    """The two files, in the format of `slipstream.datasets.interactions`."""
+class EventFiles:
+    """A file of events and one of items, in the format of `slipstream.datasets.interactions`."""
 
     interactions: Path
     items: Path
@@ -71,7 +71,7 @@ class MovieLens:
 
 def fetch(
     cache: Path, folder: Path | None = None, say: Callable[[str], None] = lambda _: None
-) -> MovieLens:
+) -> EventFiles:
     """Bring MovieLens-100K into the cache, and return its files.
 
     Each event is a `rate` with the rating as `value`; each item has `title`, `categories`,
@@ -86,7 +86,7 @@ def fetch(
     Raises:
         DatasetError: No source has the data.
     """
-    files = MovieLens(cache / "interactions.parquet", cache / "items.parquet")
+    files = EventFiles(cache / "interactions.parquet", cache / "items.parquet")
     if folder is None and files.interactions.exists() and files.items.exists():
         return files
     if folder is not None:

@@ -21,8 +21,9 @@ from urllib.parse import urlsplit
 
 import httptools
 import httpx
-import numpy as np
 import uvloop
+
+from slipstream_cli.benchmarks.measurements import percentile
 
 T = TypeVar("T")
 
@@ -36,12 +37,14 @@ class Load:
         statuses: Number of answers by HTTP status.
         latencies_ms: Latency of each answered request, in milliseconds.
         broken: Requests whose connection broke, or that got no answer.
+        answered_at: Time of each answer, in seconds since the epoch, in the order of the latencies.
     """
 
     seconds: float
     statuses: dict[int, int]
     latencies_ms: list[float] = field(repr=False)
     broken: int = 0
+    answered_at: list[float] = field(default_factory=list, repr=False)
 
     @property
     def answered(self) -> int:
@@ -61,7 +64,7 @@ class Load:
 
     def percentile(self, share: float) -> float:
         """The percentile of the latencies, in ms; NaN without any answer."""
-        return float(np.percentile(self.latencies_ms, share)) if self.latencies_ms else float("nan")
+        return percentile(self.latencies_ms, share)
 
 
 def answering(path: str) -> Callable[[int], bool]:
@@ -191,17 +194,19 @@ class _Tally:
     def __init__(self) -> None:
         self.statuses: Counter[int] = Counter()
         self.latencies: list[float] = []
+        self.answered_at: list[float] = []
         self.broken = 0
 
     def add(self, connection: _Connection, status: int) -> None:
         if status:
             self.statuses[status] += 1
             self.latencies.append((time.perf_counter() - connection.due) * 1000)
+            self.answered_at.append(time.time())
         else:
             self.broken += 1
 
     def load(self, seconds: float) -> Load:
-        return Load(seconds, dict(self.statuses), self.latencies, self.broken)
+        return Load(seconds, dict(self.statuses), self.latencies, self.broken, self.answered_at)
 
 
 async def _connect(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
+import numpy as np
 import orjson
 
 
@@ -33,6 +34,11 @@ class Measurement(TypedDict, total=False):
     p95_ms: float
     p99_ms: float
     note: str
+
+
+def percentile(latencies_ms: Sequence[float], share: float) -> float:
+    """The percentile of latencies; NaN without any."""
+    return float(np.percentile(latencies_ms, share)) if len(latencies_ms) else float("nan")
 
 
 def machine() -> dict[str, Any]:

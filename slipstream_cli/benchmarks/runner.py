@@ -4,14 +4,19 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 
 from slipstream.chassis.settings import KafkaSettings
+from slipstream.datasets.movielens import EventFiles
 from slipstream_cli.benchmarks.measurements import Measurement
-from slipstream_cli.demo.story import Demo
+from slipstream_cli.demo.preparation import Preparation, movielens_files
 from slipstream_cli.local.plan import Plan
 from slipstream_cli.local.terminal import Terminal
+
+if TYPE_CHECKING:
+    from slipstream_cli.benchmarks.serving import ServingLoad
 
 # Number of items that the benchmarks' visitors click on.
 POPULAR = 100
@@ -38,10 +43,39 @@ class Target:
     items: Sequence[str] = ()
 
 
-def prepare(plan: Plan, terminal: Terminal, start: Callable[[], None]) -> Target:
-    """Start a temporary stack with MovieLens' events, and a model in service."""
-    files = Demo(plan, terminal).prepare(start)
-    counted = Counter(pq.read_table(files.interactions, columns=["item_id"])["item_id"].to_pylist())
+@dataclass(frozen=True)
+class ServedModel:
+    """The model that a temporary stack serves.
+
+    Attributes:
+        data: Folder with interactions.parquet and items.parquet; None: MovieLens-100K.
+        profile: Effort of training, `fast` or `best`.
+        versions: Number of trained versions.
+    """
+
+    data: Path | None = None
+    profile: str = "fast"
+    versions: int = 1
+
+
+def prepare(
+    plan: Plan, terminal: Terminal, start: Callable[[], None], model: ServedModel
+) -> Target:
+    """Start a temporary stack with events, and a model that was trained on them in service."""
+
+    def files() -> EventFiles:
+        if model.data is None:
+            return movielens_files(plan, terminal)
+        return EventFiles(model.data / "interactions.parquet", model.data / "items.parquet")
+
+    preparation = Preparation(plan, terminal, files, model.profile)
+    events = preparation.run(start)
+    for _ in range(1, model.versions):
+        with preparation.explained():
+            preparation.train("another version to swap to")
+    counted = Counter(
+        pq.read_table(events.interactions, columns=["item_id"])["item_id"].to_pylist()
+    )
     items = [item_id for item_id, _ in counted.most_common(POPULAR)]
     return target_of(
         plan.description, items, plan.environment.get("SLIPSTREAM_HTTP__API_TOKEN", "")
@@ -56,8 +90,8 @@ def target_of(description: dict[str, str], items: Sequence[str] = (), token: str
     )
 
 
-def measure(name: str, target: Target) -> list[Measurement]:
-    """Run the benchmark `name` on a running stack."""
+def measure(name: str, target: Target, load: "ServingLoad | None" = None) -> list[Measurement]:
+    """Run the benchmark `name` on a running stack, with the given load where it is serving's."""
     urls, key = target.urls, target.write_key
     if name == "ingestion":
         from slipstream_cli.benchmarks import ingestion
@@ -80,11 +114,24 @@ def measure(name: str, target: Target) -> list[Measurement]:
     visitors = serving.known_visitors(
         urls["serving"], urls["ingestion"], key, target.items, token=target.token
     )
-    return serving.run(urls["serving"], visitors, token=target.token)
+    return serving.run(
+        urls["serving"],
+        urls["training"],
+        visitors,
+        load or serving.ServingLoad(),
+        token=target.token,
+    )
 
 
 def measure_temporary(
-    name: str, plan: Plan, terminal: Terminal, start: Callable[[], None], data_dir: Path
+    name: str,
+    plan: Plan,
+    terminal: Terminal,
+    start: Callable[[], None],
+    data_dir: Path,
+    *,
+    model: ServedModel | None = None,
+    load: "ServingLoad | None" = None,
 ) -> list[Measurement]:
     """Run the benchmark `name` on a temporary stack.
 
@@ -95,6 +142,8 @@ def measure_temporary(
         start: Starts the whole stack. Features and ingestion are measured without it: other
             services would take time from them.
         data_dir: Parent of the folder that Feast is installed into.
+        model: The model that serving and freshness are measured with.
+        load: The loads of serving.
     """
     if name == "features":
         from slipstream_cli.benchmarks import features
@@ -104,4 +153,4 @@ def measure_temporary(
         from slipstream_cli.benchmarks import ingestion
 
         return ingestion.run_alone(plan)
-    return measure(name, prepare(plan, terminal, start))
+    return measure(name, prepare(plan, terminal, start, model or ServedModel()), load)

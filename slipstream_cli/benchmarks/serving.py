@@ -2,104 +2,138 @@
 
 Requests/s of `GET /v1/recommendations/{visitor}` in a closed loop are measured against an empty
 FastAPI route under the same server settings, in turns. Then the latency of the same requests is
-measured in an open loop at half of that rate. Every visitor is known to the online store and to the
-model. Only answers by the model count, by serving's counter.
+measured in an open loop, at half of that rate or at a given one. Every visitor is known to the
+online store and to the model. Only answers by the model count, by serving's counter.
 """
 
 import re
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
 from urllib.parse import quote
 
 import httpx
 import orjson
 
+from slipstream_cli.benchmarks import serving_swaps, serving_time
 from slipstream_cli.benchmarks.empty_route import running_empty_route
 from slipstream_cli.benchmarks.load import Load, closed_loop, in_own_process, open_loop, request
 from slipstream_cli.benchmarks.measurements import BenchmarkError, Measurement
 
 VISITORS = 500
 HISTORY = 20
+# Length of the lists.
+N: Final = 10
+CONNECTIONS: Final = 16
+# Rounds of the figure and of the ceiling, in turns, of which the median counts; and their length.
+ROUNDS: Final = 3
+ROUND_S: Final = 4.0
 _PATIENCE_S = 60.0
 _ANSWERS = re.compile(r'^slipstream_recommendations_total\{step="(\w+)"\} (\S+)$', re.MULTILINE)
 
 
+@dataclass(frozen=True)
+class ServingLoad:
+    """The loads of a run.
+
+    Attributes:
+        rate: Requests/s of the open loop; None: half of what the closed loop gives.
+        swaps: Models taken into service one after another during full load.
+        times: Whether the times of the stages are measured, too.
+    """
+
+    rate: float | None = None
+    swaps: int = 0
+    times: bool = False
+
+
 def run(
-    url: str,
-    visitors: Sequence[str],
-    *,
-    n: int = 10,
-    seconds: float = 4.0,
-    rounds: int = 3,
-    connections: int = 16,
-    token: str = "",
+    url: str, training_url: str, visitors: Sequence[str], load: ServingLoad, *, token: str = ""
 ) -> list[Measurement]:
-    """Measure a serving service. Takes about `(2 * rounds + 2) * (seconds + 2)` seconds.
+    """Measure a serving service. Takes about a minute, and four seconds for each swap.
 
     Args:
         url: The service.
+        training_url: The service that promotes models, for swaps.
         visitors: Visitors whom the model recommends to (see `known_visitors`).
-        n: Length of the lists.
-        seconds: Duration of each round.
-        rounds: Rounds of the figure and of the ceiling; the median counts.
-        connections: Connections of the closed loop.
-        token: The API token, where serving wants one.
+        load: The loads.
+        token: The API token, where the services want one.
     """
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    paths = [f"{url}/v1/recommendations/{quote(visitor, safe='')}?n={n}" for visitor in visitors]
-    _check_personalised(paths[:: max(1, len(paths) // 20)], n, headers)
+    paths = [f"{url}/v1/recommendations/{quote(visitor, safe='')}?n={N}" for visitor in visitors]
+    _check_personalised(paths[:: max(1, len(paths) // 20)], headers)
     requests = [request("GET", path, headers=headers) for path in paths]
+    rows = [_throughput(url, requests)]
+    rate = load.rate or rows[0]["value"] / 2
+    rows.append(_latency(url, requests, rate, "a given rate" if load.rate else "half of that load"))
+    if load.times:
+        rows += serving_time.run(url, requests)
+    if load.swaps:
+        rows += serving_swaps.run(
+            url, training_url, requests, load.swaps, connections=CONNECTIONS, headers=headers
+        )
+    return rows
+
+
+def _throughput(url: str, requests: Sequence[bytes]) -> Measurement:
+    """Measure requests/s in a closed loop, in turns with an empty route."""
     personal: list[Load] = []
     empty: list[Load] = []
     before = _answers_by_step(url)
     with running_empty_route() as empty_url:
         nothing = [request("GET", empty_url)]
-        for _ in range(rounds):
-            empty.append(
-                in_own_process(
-                    closed_loop, empty_url, nothing, connections=connections, seconds=seconds
+        for _ in range(ROUNDS):
+            for loads, where, sent in ((empty, empty_url, nothing), (personal, url, requests)):
+                loads.append(
+                    in_own_process(
+                        closed_loop, where, sent, connections=CONNECTIONS, seconds=ROUND_S
+                    )
                 )
-            )
-            personal.append(
-                in_own_process(closed_loop, url, requests, connections=connections, seconds=seconds)
-            )
-    after = _answers_by_step(url)
+    for each in (*personal, *empty):
+        _require_success(each)
     rate, ceiling = (statistics.median(load.rate for load in loads) for loads in (personal, empty))
-    by_model = _share_by_model(before, after)
-    paced = in_own_process(open_loop, url, requests, rate=rate / 2, seconds=2 * seconds)
-    for load in (*personal, *empty, paced):
-        if load.failed or not load.answered:
-            raise BenchmarkError(
-                f"{load.failed} requests failed, {load.answered} were answered: {load.statuses}"
-            )
-    paced_by_model = _share_by_model(after, _answers_by_step(url))
+    by_model = _share_by_model(before, _answers_by_step(url))
     middle = sorted(personal, key=lambda load: load.rate)[len(personal) // 2]
-    return [
-        Measurement(
-            name="personalised recommendations",
-            value=rate * by_model,
-            unit="requests/s",
-            ceiling=ceiling,
-            ratio=rate * by_model / ceiling,
-            note=f"ceiling: an empty FastAPI route, same server settings; {connections}"
-            f" connections, {len(visitors)} visitors; {by_model:.2%} of the answers came from the"
-            " model, and only those count",
-            p50_ms=middle.percentile(50),
-            p90_ms=middle.percentile(90),
-            p99_ms=middle.percentile(99),
-        ),
-        Measurement(
-            name="latency at half of that load",
-            value=paced.rate,
-            unit="requests/s",
-            note="open loop: latency counts from the moment the request was due;"
-            f" {paced_by_model:.2%} of the answers came from the model",
-            p50_ms=paced.percentile(50),
-            p90_ms=paced.percentile(90),
-            p99_ms=paced.percentile(99),
-        ),
-    ]
+    return Measurement(
+        name="personalised recommendations",
+        value=rate * by_model,
+        unit="requests/s",
+        ceiling=ceiling,
+        ratio=rate * by_model / ceiling,
+        note=f"ceiling: an empty FastAPI route, same server settings; {CONNECTIONS}"
+        f" connections, {VISITORS} visitors; {by_model:.2%} of the answers came from the"
+        " model, and only those count",
+        p50_ms=middle.percentile(50),
+        p90_ms=middle.percentile(90),
+        p99_ms=middle.percentile(99),
+    )
+
+
+def _latency(url: str, requests: Sequence[bytes], rate: float, what: str) -> Measurement:
+    """Measure latencies in an open loop at a rate."""
+    before = _answers_by_step(url)
+    paced = in_own_process(open_loop, url, requests, rate=rate, seconds=2 * ROUND_S)
+    _require_success(paced)
+    by_model = _share_by_model(before, _answers_by_step(url))
+    return Measurement(
+        name=f"latency at {what}",
+        value=paced.rate,
+        unit="requests/s",
+        note="open loop: latency counts from the moment the request was due;"
+        f" {by_model:.2%} of the answers came from the model",
+        p50_ms=paced.percentile(50),
+        p90_ms=paced.percentile(90),
+        p99_ms=paced.percentile(99),
+    )
+
+
+def _require_success(load: Load) -> None:
+    if load.failed or not load.answered:
+        raise BenchmarkError(
+            f"{load.failed} requests failed, {load.answered} were answered: {load.statuses}"
+        )
 
 
 def known_visitors(
@@ -183,17 +217,17 @@ def _share_by_model(before: dict[str, float], after: dict[str, float]) -> float:
     return given.get("model", 0.0) / max(sum(given.values()), 1.0)
 
 
-def _check_personalised(paths: Sequence[str], n: int, headers: dict[str, str]) -> None:
+def _check_personalised(paths: Sequence[str], headers: dict[str, str]) -> None:
     with httpx.Client(headers=headers, timeout=10) as client:
         answers = [client.get(path).json() for path in paths]
     other = [
         answer
         for answer in answers
-        if answer.get("answered_by") != "model" or len(answer["items"]) != n
+        if answer.get("answered_by") != "model" or len(answer["items"]) != N
     ]
     if other:
         raise BenchmarkError(
-            f"{len(other)} of {len(answers)} answers are not {n} items by the model, such as:"
+            f"{len(other)} of {len(answers)} answers are not {N} items by the model, such as:"
             f" {str(other[0])[:300]}"
         )
     if (

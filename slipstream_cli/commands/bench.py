@@ -14,7 +14,8 @@ from slipstream_cli.options import data_dir_option, json_out
 
 if TYPE_CHECKING:
     from slipstream_cli.benchmarks.measurements import Measurement
-    from slipstream_cli.benchmarks.runner import Target
+    from slipstream_cli.benchmarks.runner import ServedModel, Target
+    from slipstream_cli.benchmarks.serving import ServingLoad
     from slipstream_cli.local.plan import Plan
 
 # Benchmarks without a SQL database.
@@ -37,9 +38,49 @@ _WITHOUT_SQL: Final = ("ingestion", "features")
     help="Servers of the temporary stack; real: Apache Kafka (from KAFKA_HOME), Redis and"
     " PostgreSQL, as installed here.",
 )
+@click.option(
+    "--data",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder with interactions.parquet and items.parquet that serving's temporary stack is"
+    " filled with. Default: MovieLens-100K.",
+)
+@click.option(
+    "--profile",
+    type=click.Choice(["fast", "best"]),
+    help="Training effort for the model of serving. Default: fast.",
+)
+@click.option(
+    "--rate",
+    type=click.FloatRange(1),
+    help="Requests/s at which serving's latency is measured. Default: half of what it takes.",
+)
+@click.option(
+    "--swaps",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Models that serving takes into service during full load, one every four seconds. The"
+    " temporary stack trains three versions for it.",
+)
+@click.option(
+    "--profile-time",
+    is_flag=True,
+    help="Also measure where serving's time goes, one request after another.",
+)
 @data_dir_option("Folder of the running stack for --running, and of the installed Feast.")
 @json_out
-def bench(name: str, running: bool, servers: str, data_dir: Path, json_path: Path | None) -> None:
+def bench(
+    name: str,
+    running: bool,
+    servers: str,
+    data: Path | None,
+    profile: str | None,
+    rate: float | None,
+    swaps: int,
+    profile_time: bool,
+    data_dir: Path,
+    json_path: Path | None,
+) -> None:
     """Measure a part of the platform on this machine beside its ceiling, in the same run.
 
     \b
@@ -57,21 +98,32 @@ def bench(name: str, running: bool, servers: str, data_dir: Path, json_path: Pat
     \b
     Example:  slipstream bench freshness --json freshness.json
               slipstream bench ingestion --servers real
+              slipstream bench serving --profile best --rate 300 --swaps 10
     """
     from slipstream_cli.benchmarks import measurements, runner
+    from slipstream_cli.benchmarks.serving import ServingLoad
+    from slipstream_cli.benchmarks.serving_swaps import VERSIONS
 
+    if name != "serving" and (data or profile or rate or swaps or profile_time):
+        raise click.UsageError(
+            "--data, --profile, --rate, --swaps and --profile-time are of the benchmark of serving"
+        )
+    if running and (data or profile):
+        raise click.UsageError("a running stack has its model; leave --data and --profile out")
     if running and name == "features":
         raise click.UsageError("features are measured on separate servers; leave --running out")
     if running and servers == "real":
         raise click.UsageError("a running stack has its servers already; leave --servers out")
+    load = ServingLoad(rate, swaps, profile_time)
     where = measurements.machine()
     try:
         if running:
             target = _running_target(data_dir)
             versions = f"of the running stack: {target.kafka.bootstrap_servers}"
-            rows = runner.measure(name, target)
+            rows = runner.measure(name, target, load)
         else:
-            versions, rows = _measure_temporary(name, servers == "real", data_dir)
+            model = runner.ServedModel(data, profile or "fast", VERSIONS if swaps else 1)
+            versions, rows = _measure_temporary(name, servers == "real", data_dir, model, load)
     # BenchmarkError, DemoError and the errors of Kafka's client are RuntimeErrors.
     except (RuntimeError, StartError) as error:
         raise click.ClickException(str(error)) from error
@@ -86,8 +138,17 @@ def bench(name: str, running: bool, servers: str, data_dir: Path, json_path: Pat
         )
 
 
-def _measure_temporary(name: str, real: bool, data_dir: Path) -> tuple[str, "list[Measurement]"]:
+def _measure_temporary(
+    name: str, real: bool, data_dir: Path, model: "ServedModel", load: "ServingLoad"
+) -> tuple[str, "list[Measurement]"]:
     """Measure on a temporary stack.
+
+    Args:
+        name: The benchmark.
+        real: Whether the servers are those installed here.
+        data_dir: Parent of the folder that Feast is installed into.
+        model: The model that serving answers with.
+        load: The loads of serving.
 
     Returns:
         The names and versions of its servers, and the measurements.
@@ -113,7 +174,9 @@ def _measure_temporary(name: str, real: bool, data_dir: Path) -> tuple[str, "lis
         if not real:
             versions = _embedded_servers(plan, sql)
         stack = opened.enter_context(ForegroundStack(plan, terminal))
-        return versions, runner.measure_temporary(name, plan, terminal, stack.start, data_dir)
+        return versions, runner.measure_temporary(
+            name, plan, terminal, stack.start, data_dir, model=model, load=load
+        )
 
 
 def _embedded_servers(plan: "Plan", sql: bool) -> str:

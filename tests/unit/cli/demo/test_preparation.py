@@ -1,4 +1,4 @@
-"""The demo against services that answer what a test lets them."""
+"""The preparation of a stack against services that answer what a test lets them."""
 
 import io
 from collections.abc import Callable
@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from slipstream.chassis.client import PeerError
-from slipstream.datasets.movielens import MovieLens
+from slipstream.datasets.movielens import EventFiles
 from slipstream.datasets.replay import ReplayReport
-from slipstream_cli.demo import story
-from slipstream_cli.demo.story import Demo, DemoError
+from slipstream_cli.demo import preparation
+from slipstream_cli.demo.preparation import DemoError, Preparation
 from slipstream_cli.local.plan import make_plan
 from slipstream_cli.local.terminal import Terminal
 
@@ -21,9 +21,11 @@ RATINGS = {"ada": 3, "bob": 2}
 
 
 class Services:
-    """What the demo sees: how much features has, who is champion, and what the next training run
-    decides.
+    """What the preparation sees: how much features has, who is champion, and what the next training
+    run decides.
     """
+
+    files: EventFiles
 
     def __init__(self) -> None:
         self.stored: dict[str, int] = {}
@@ -40,6 +42,7 @@ class Services:
             return {"counts": {"rate": self.stored.get(path.rpartition("/")[2], 0)}}
         if path.startswith("/v1/runs/"):
             return {
+                "run_id": "r", "trigger": "request", "created_at": 1,
                 "stage": "", "progress": 1.0, "state": "succeeded",
                 "model_version": f"v{self.runs}",
                 "decision_reason": "not surely better", "metrics": {"ndcg@10": 0.1},
@@ -49,7 +52,7 @@ class Services:
         return {"version": self.champion}
 
     def post(self, path: str, body: Any) -> Any:
-        assert path == "/v1/runs", body
+        assert (path, body["profile"]) == ("/v1/runs", "best"), body
         self.runs += 1
         if self.promotes:
             self.champion = f"v{self.runs}"
@@ -70,11 +73,10 @@ def services(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Services:
         pa.table({"user_id": users, "timestamp": list(range(len(users)))}),
         tmp_path / "interactions.parquet",
     )
-    files = MovieLens(tmp_path / "interactions.parquet", tmp_path / "items.parquet")
-    monkeypatch.setattr(story, "fetch", lambda *_: files)
-    monkeypatch.setattr(story, "EVENTS", len(users))
-    monkeypatch.setattr(story, "Peer", lambda *_, **__: fake)
-    monkeypatch.setattr(story, "replay", fake.replay)
+    files = EventFiles(tmp_path / "interactions.parquet", tmp_path / "items.parquet")
+    fake.files = files
+    monkeypatch.setattr(preparation, "Peer", lambda *_, **__: fake)
+    monkeypatch.setattr(preparation, "replay", fake.replay)
     return fake
 
 
@@ -84,7 +86,8 @@ def prepare(services: Services, tmp_path: Path) -> Callable[[], str]:
 
     def run() -> str:
         said = io.StringIO()
-        Demo(make_plan(tmp_path, {}, any_ports=True), Terminal(said)).prepare(lambda: None)
+        plan = make_plan(tmp_path, {}, any_ports=True)
+        Preparation(plan, Terminal(said), lambda: services.files, "best").run(lambda: None)
         return said.getvalue()
 
     return run
