@@ -31,6 +31,7 @@ from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.access.tokens import service_credential
 from slipstream.chassis.app import create_service
 from slipstream.chassis.client import Peer
+from slipstream.chassis.standby import own_address
 from slipstream.contracts.events import AlertEvent
 from slipstream.contracts.services import SERVICES
 from slipstream.contracts.times import now_ms
@@ -56,7 +57,12 @@ def create_app(settings: MonitoringSettings) -> FastAPI:
     app = create_service(
         "monitoring", settings, description=DESCRIPTION, lifespan=_lifespan, routers=routers
     )
-    app.state.lease = Lease("monitoring", settings.database.lease_s, app.state.ending.ask)
+    app.state.lease = Lease(
+        "monitoring",
+        settings.database.lease_s,
+        app.state.ending.ask,
+        address=own_address(settings.http, SERVICES["monitoring"].port),
+    )
     return app
 
 

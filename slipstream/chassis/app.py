@@ -32,6 +32,7 @@ from slipstream.chassis.errors import install_error_handlers, unexpected
 from slipstream.chassis.logging import get_logger, request_id
 from slipstream.chassis.opening import Lifespan, opening
 from slipstream.chassis.settings import ServiceSettings
+from slipstream.chassis.standby import HandingOn, Standby
 from slipstream.chassis.worker import Workers
 from slipstream.contracts.services import SERVICES
 
@@ -192,6 +193,9 @@ def create_service(
             hosts=KnownHosts(_names_of(settings, name)),
             max_body_bytes=settings.http.max_body_bytes,
         )
+    app.state.standby = Standby()
+    if settings.http.advertised_host:
+        app.add_middleware(HandingOn, standby=app.state.standby)
     app.add_middleware(RequestMiddleware, measured=app.state.metrics)
     return app
 

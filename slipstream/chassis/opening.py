@@ -1,6 +1,7 @@
 """The opening of a service: at once where its servers answer, else tried again until they do.
 
-Until then the service is alive and not ready. So is an instance that stands by for another one.
+Until then the service is alive and not ready. So is an instance that stands by for another one,
+unless it can hand requests to that (`standby`): then it is ready.
 """
 
 import asyncio
@@ -21,6 +22,7 @@ from slipstream.chassis.ending import Ending
 from slipstream.chassis.errors import UnavailableError
 from slipstream.chassis.health import Health
 from slipstream.chassis.logging import get_logger
+from slipstream.chassis.standby import OBSERVED, RETRY_AFTER_S, Standby, StandingByError
 
 log = get_logger(__name__)
 
@@ -32,20 +34,12 @@ LONGEST_PAUSE_S: Final = 5.0
 STANDBY_PAUSE_S: Final = 2.0
 # An unchanged reason is logged again after this many seconds.
 REMIND_EVERY_S: Final = 30.0
-# Paths that are answered as usual while a service waits.
-OBSERVED: Final = frozenset({"/health/live", "/health/ready", "/metrics"})
 
 
 class StartingError(UnavailableError):
     """The service waits for a server that it needs, and takes no requests yet."""
 
     code, title = "starting", "The service is starting"
-
-
-class StandingByError(UnavailableError):
-    """Another instance acts, and it alone takes requests: also reads, which it answers as well."""
-
-    code, title = "standby", "Another instance answers"
 
 
 @asynccontextmanager
@@ -67,6 +61,7 @@ async def opening(app: FastAPI, lifespan: Lifespan) -> AsyncIterator[None]:
     finally:
         attempts.stop.set()
         await task
+        await app.state.standby.aclose()
 
 
 class _Attempts:
@@ -79,6 +74,9 @@ class _Attempts:
         self._app, self._lifespan = app, lifespan
         self._health: Health = app.state.health
         self._ending: Ending = app.state.ending
+        self._standby: Standby = app.state.standby
+        # Others can hand requests to this instance, and so can this one to others.
+        self._hands_on = bool(app.state.settings.http.advertised_host)
         self._usual = app.router.middleware_stack
         self._logged, self._logged_at = "", 0.0
         self.stop = asyncio.Event()
@@ -125,6 +123,7 @@ class _Attempts:
         return None
 
     def _take_requests(self) -> None:
+        self._standby.address = ""
         self._health.go_on()
         self._app.router.middleware_stack = self._usual
         self._settle()
@@ -143,7 +142,9 @@ class _Attempts:
                 return
             raise _refusal(name, why)
 
-        self._health.wait_for(name, why)
+        stands_by = self._hands_on and isinstance(why, StandbyError)
+        self._standby.address = why.address if stands_by and isinstance(why, StandbyError) else ""
+        self._health.wait_for(name, why, stands_by=stands_by)
         self._app.router.middleware_stack = refuse
         self._settle()
 
@@ -164,10 +165,9 @@ class _Attempts:
 
 def _refusal(name: str, why: Exception) -> UnavailableError:
     """The answer to requests while the service waits."""
-    retry_after_s = round(LONGEST_PAUSE_S)
     if isinstance(why, StandbyError):
-        return StandingByError(f"This instance stands by: {why}", retry_after_s=retry_after_s)
+        return StandingByError(f"This instance stands by: {why}", retry_after_s=RETRY_AFTER_S)
     return StartingError(
         f"The service is starting and waits for {name}; /health/ready says why",
-        retry_after_s=retry_after_s,
+        retry_after_s=RETRY_AFTER_S,
     )

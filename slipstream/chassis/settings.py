@@ -126,6 +126,13 @@ class HttpSettings(Section):
 
     host: str = "127.0.0.1"
     port: int = Field(0, ge=0, le=65_535, description="0 takes the service's own port (8001-8005)")
+    advertised_host: str = Field(
+        "",
+        max_length=64,
+        description="IP address or name under which other instances of training or monitoring "
+        "reach this one; with it, one that stands by is ready and hands requests to the one that "
+        "acts; empty: it is not ready, and refuses them",
+    )
     api_token: SecretStr = Field(
         SecretStr(""),
         description="bearer token with the scopes read, write, operate and admin; when set, every "

@@ -52,9 +52,13 @@ _GUARDS: WeakKeyDictionary[Engine, dict[str, Callable[..., None]]] = WeakKeyDict
 
 
 class LeaseHeldError(StandbyError):
-    """Another instance holds the lease."""
+    """Another instance holds the lease; `address` is where it is reached, if it says so."""
 
     dependency = "lease"
+
+    def __init__(self, text: str, address: str = "") -> None:
+        super().__init__(text)
+        self.address = address
 
 
 class LeaseLostError(StandbyError):
@@ -97,6 +101,7 @@ class Lease:
         seconds: Length of the lease, after which another may take it from a silent holder.
         lost: Called, with the reason, by the thread that finds the lease gone.
         clock: Monotonic clock in seconds.
+        address: Where other instances reach this one; empty for nowhere.
     """
 
     def __init__(
@@ -105,11 +110,12 @@ class Lease:
         seconds: float,
         lost: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
+        address: str = "",
     ) -> None:
         self._service, self._seconds, self._lost, self._clock = service, seconds, lost, clock
         (self._table,) = lease_tables(service).sorted_tables
-        host = socket.gethostname()[:63]
-        self._holder = f"{host}/{secrets.token_hex(4)}/{identity()}"
+        name = socket.gethostname()[:63] + (f"@{address}" if address else "")
+        self._holder = f"{name}/{secrets.token_hex(4)}/{identity()}"
         self._engine: Engine | None = None
         self._term = 0
         self._sight: _Sight | None = None
@@ -205,7 +211,7 @@ class Lease:
         same = select(self._table).with_for_update(skip_locked=True)
         locked = connection.execute(same).one_or_none()
         if locked is None or _as_seen(locked) != seen:
-            raise LeaseHeldError(f"{_name(row.holder)} acts for {self._service}")
+            raise self._held_by(row.holder)
         claim = self._claim({"term": row.term + 1, "beat": row.beat + 1})
         connection.execute(update(self._table).values(claim))
         self._term = row.term + 1
@@ -217,8 +223,12 @@ class Lease:
             self._sight = _Sight(seen, now)
         silent_s = now - self._sight.since
         if row.holder and silent_s < row.seconds and not has_ended(row.holder.split("/", 2)[2]):
-            raise LeaseHeldError(f"{_name(row.holder)} acts for {self._service}")
+            raise self._held_by(row.holder)
         return seen
+
+    def _held_by(self, holder: str) -> LeaseHeldError:
+        name, _, address = holder.split("/", 1)[0].partition("@")
+        return LeaseHeldError(f"{name or 'nobody'} acts for {self._service}", address)
 
     def _claim(self, counts: dict[str, int]) -> dict[str, Any]:
         return {
@@ -269,7 +279,3 @@ def _forget(connection: Connection) -> None:
 
 def _as_seen(row: Row[Any]) -> tuple[str, int, int]:
     return row.holder, row.term, row.beat
-
-
-def _name(holder: str) -> str:
-    return holder.split("/", 1)[0] or "nobody"

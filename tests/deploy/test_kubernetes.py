@@ -2,10 +2,8 @@
 
 import re
 import shutil
-import subprocess
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -23,34 +21,17 @@ from tests.deploy.declared import (
     names_a_setting,
     settings_class,
 )
-
-KUBERNETES = ROOT / "deploy" / "kubernetes"
-LOCAL = KUBERNETES / "overlays" / "local"
-# Services whose pods keep their names.
-NAMED = {"features"}
-
-
-def documents(path: Path) -> list[dict[str, Any]]:
-    return [document for document in yaml.safe_load_all(path.read_text()) if document]
-
-
-def manifest(service: str, kind: str) -> dict[str, Any]:
-    (found,) = [d for d in documents(KUBERNETES / "base" / f"{service}.yaml") if d["kind"] == kind]
-    return found
-
-
-def workload(service: str) -> dict[str, Any]:
-    return manifest(service, "StatefulSet" if service in NAMED else "Deployment")
-
-
-def container(service: str) -> dict[str, Any]:
-    (found,) = workload(service)["spec"]["template"]["spec"]["containers"]
-    return dict(found)
-
-
-def kustomization(folder: Path) -> dict[str, Any]:
-    (found,) = documents(folder / "kustomization.yaml")
-    return found
+from tests.deploy.manifests import (
+    KUBERNETES,
+    LOCAL,
+    NAMED,
+    container,
+    documents,
+    kustomization,
+    manifest,
+    rendered_text,
+    workload,
+)
 
 
 def literals(folder: Path, generator: str, name: str) -> dict[str, str]:
@@ -260,9 +241,7 @@ def test_local_servers_are_configured_as_in_compose() -> None:
 
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="needs kubectl to render the overlay")
 def test_local_overlay_renders_with_every_reference_resolved() -> None:
-    rendered = subprocess.run(
-        ["kubectl", "kustomize", str(LOCAL)], check=True, capture_output=True, text=True, timeout=60
-    ).stdout
+    rendered = rendered_text(LOCAL)
     objects = list(yaml.safe_load_all(rendered))
     by_kind = {(o["kind"], o["metadata"]["name"]) for o in objects}
     referenced = {

@@ -1,6 +1,7 @@
 """The lease of a service, between instances on one database."""
 
 import multiprocessing
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -84,6 +85,16 @@ def scene(database_settings: DatabaseSettings) -> Iterator[Scene]:
     made = Scene(database_settings)
     yield made
     made.close()
+
+
+@pytest.mark.parametrize("address", ["", "10.0.0.1:8005", f"[{'f' * 4}::1]:8005"])
+def test_who_waits_is_told_the_holder_and_where_it_is_reached(scene: Scene, address: str) -> None:
+    held = Lease("shop", SECONDS, address=address)
+    held.take(scene.db)
+    with pytest.raises(LeaseHeldError) as told:
+        scene.instance("second").lease.take(scene.instance("second").db)
+    assert told.value.address == address
+    assert str(told.value) == f"{socket.gethostname()[:63]} acts for shop"
 
 
 def test_an_instance_waits_for_the_length_of_the_lease_after_the_last_renewal(scene: Scene) -> None:

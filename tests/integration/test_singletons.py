@@ -122,6 +122,50 @@ def test_a_second_one_waits_alive_and_takes_over_within_30_s_of_a_kill(
     assert [entry for entry in lines(tmp_path, "third") if entry["event"] == "standing by"]
 
 
+# Of each service, a change that it answers.
+CHANGES = {
+    "training": ("/v1/runs", {"reason": "by hand"}, 202),
+    "monitoring": ("/v1/keys", {"name": "shop", "scopes": ["events"]}, 201),
+}
+
+
+@pytest.mark.parametrize("service", READS)
+def test_one_that_hands_requests_on_is_ready_while_it_stands_by_and_takes_over(
+    launch: Launch,
+    broker: KafkaSettings,
+    namespace: str,
+    database_settings: DatabaseSettings,
+    service: str,
+    tmp_path: Path,
+) -> None:
+    url = database_settings.url.get_secret_value()
+    shared = settings(broker, namespace, url, http__advertised_host="127.0.0.1")
+    first = launch(service, log="first", apart=True, **shared)
+    until(lambda: is_ready(first), lambda: log_of(tmp_path))
+    second = launch(service, log="second", **shared)
+    until(lambda: is_ready(second), lambda: log_of(tmp_path))
+    assert answer(second, "/health/ready").json()["status"] == "standby"
+    path, body, status = CHANGES[service]
+    made = httpx.post(f"http://{second.address}{path}", json=body, timeout=60)
+    assert made.status_code == status, made.text
+    read = answer(second, path)
+    assert read.status_code == 200
+    assert read.json()["items"] == answer(first, path).json()["items"] != []
+
+    first.kill()
+    killed = time.monotonic()
+    refused = answer(second, path)
+    assert (refused.status_code, refused.json()["code"]) == (503, "standby")
+    acts = {"status": "ready", "down": []}
+    until(
+        lambda: acts.items() <= answer(second, "/health/ready").json().items(),
+        lambda: log_of(tmp_path),
+    )
+    print(f"{service}: acts {time.monotonic() - killed:.1f} s after the kill")
+    assert time.monotonic() - killed < 30
+    assert answer(second, path).json()["items"]
+
+
 def test_a_stopped_monitoring_alerts_nothing_twice_and_ends_when_it_goes_on(
     launch: Launch,
     shared: dict[str, str],

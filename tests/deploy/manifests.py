@@ -1,0 +1,53 @@
+"""The Kubernetes manifests, read and rendered."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.deploy.declared import ROOT
+
+KUBERNETES = ROOT / "deploy" / "kubernetes"
+LOCAL = KUBERNETES / "overlays" / "local"
+# Services whose pods keep their names.
+NAMED = {"features"}
+
+
+def documents(path: Path) -> list[dict[str, Any]]:
+    return [document for document in yaml.safe_load_all(path.read_text()) if document]
+
+
+def manifest(service: str, kind: str) -> dict[str, Any]:
+    (found,) = [d for d in documents(KUBERNETES / "base" / f"{service}.yaml") if d["kind"] == kind]
+    return found
+
+
+def workload(service: str) -> dict[str, Any]:
+    return manifest(service, "StatefulSet" if service in NAMED else "Deployment")
+
+
+def container(service: str) -> dict[str, Any]:
+    (found,) = workload(service)["spec"]["template"]["spec"]["containers"]
+    return dict(found)
+
+
+def kustomization(folder: Path) -> dict[str, Any]:
+    (found,) = documents(folder / "kustomization.yaml")
+    return found
+
+
+def rendered_text(folder: Path) -> str:
+    """The overlay as kubectl renders it."""
+    return subprocess.run(
+        ["kubectl", "kustomize", str(folder)],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    ).stdout
+
+
+def render(folder: Path) -> list[dict[str, Any]]:
+    """The objects of an overlay."""
+    return list(yaml.safe_load_all(rendered_text(folder)))
