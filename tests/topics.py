@@ -6,13 +6,13 @@ import time
 from collections.abc import Sequence
 
 from kafka import KafkaAdminClient, TopicPartition
-from kafka.admin import OffsetSpec
+from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
 from kafka.errors import KafkaError
 
 from slipstream.broker.kafka import connection
 from slipstream.broker.topics import ensure_topics, physical, topic_ids
 from slipstream.chassis.settings import KafkaSettings
-from slipstream.contracts.topics import TOPICS
+from slipstream.contracts.topics import TOPICS, Topic
 
 LIMIT_S = 60.0
 
@@ -40,6 +40,27 @@ def make_topics_anew(settings: KafkaSettings, namespace: str) -> None:
         assert time.monotonic() < deadline, f"still there: {left}"
         time.sleep(0.05)
     ensure_topics(settings, namespace)
+
+
+def keep_records_for(
+    settings: KafkaSettings, namespace: str, topics: Sequence[Topic], retention_ms: int
+) -> None:
+    """Have these topics keep records no longer than this, also what a compacted one would keep."""
+    configs = {
+        "retention.ms": str(retention_ms),
+        "cleanup.policy": "delete",
+        "file.delete.delay.ms": "100",
+    }
+    admin = KafkaAdminClient(**connection(settings))
+    try:
+        admin.alter_configs(
+            [
+                ConfigResource(ConfigResourceType.TOPIC, physical(namespace, topic), configs)
+                for topic in topics
+            ]
+        )
+    finally:
+        admin.close()
 
 
 def leaders(settings: KafkaSettings, name: str) -> set[int]:

@@ -13,6 +13,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 from typing import NamedTuple
@@ -91,6 +92,8 @@ class Spool:
             sum(self._path(number).stat().st_size for number in self._segments())
             - self._position.offset
         )
+        if self.empty:
+            self.advance(self._position)  # Where it was killed before, what was sent is here still.
 
     @property
     def waiting_bytes(self) -> int:
@@ -158,13 +161,20 @@ class Spool:
             segment, offset = segment + 1, 0
 
     def advance(self, position: SpoolPosition) -> None:
-        """Forget the entries before `position`, which are on their topics. Durable on return."""
+        """Forget the entries before `position`, which are on their topics. Durable on return.
+
+        Once all are there, none stays on the disk: they name visitors.
+        """
         for number in range(self._position.segment, position.segment):
             self._bytes -= self._path(number).stat().st_size - (
                 self._position.offset if number == self._position.segment else 0
             )
         begin = self._position.offset if position.segment == self._position.segment else 0
         self._bytes -= position.offset - begin
+        if self.empty and position.offset:
+            with suppress(OSError):  # On a full disk the segment stays until there is room.
+                self._begin_segment()
+                position = SpoolPosition(self._last, 0)
         self._store(position)
         for number in range(self._position.segment, position.segment):
             self._path(number).unlink(missing_ok=True)

@@ -83,7 +83,7 @@ class RequestMiddleware:
         except ClientDisconnect:  # nobody is left to answer
             status = CLIENT_GONE
         except Exception as error:
-            log.error("request failed", method=scope["method"], path=scope["path"], exc_info=error)
+            log.error("request failed", method=scope["method"], path=_path(scope), exc_info=error)
             # Once the answer has begun, it can only be cut off.
             if status:
                 raise
@@ -112,10 +112,15 @@ class RequestMiddleware:
         emit(
             "request",
             method=scope["method"],
-            path=scope["path"],
+            path=_path(scope),
             status=status,
             ms=round(seconds * 1000, 2),
         )
+
+
+def _path(scope: Scope) -> str:
+    """The path for the log: a route's names its parameters, whose values may name a visitor."""
+    return getattr(scope.get("route"), "path", None) or str(scope["path"])
 
 
 def create_service(

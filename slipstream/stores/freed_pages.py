@@ -11,6 +11,7 @@ from slipstream.stores.metadata import DatabaseUnavailableError
 
 # Longest wait for others who hold a table or read an old version of it.
 _PATIENCE_S: Final = 10.0
+_SQLITE_BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _OWNED: Final = text(
     "SELECT coalesce(bool_and(pg_has_role(relowner, 'USAGE')), false), "
     "coalesce(max(pg_total_relation_size(oid)), 0) "
@@ -21,9 +22,9 @@ _OWNED: Final = text(
 def overwrite_deleted(engine: Engine, tables: Sequence[str], rewrite_max_bytes: int) -> str:
     """Have the database give up the bytes of deleted rows; returns how, as a sentence.
 
-    SQLite has overwritten them when they were deleted (`metadata.engine` sets `secure_delete`);
-    here its write-ahead log is emptied. PostgreSQL writes the tables anew, which locks them
-    meanwhile; tables that are too large for that are vacuumed.
+    SQLite writes its file anew, and empties its write-ahead log (`secure_delete` would leave what
+    moved from page to page). PostgreSQL writes the tables anew, which locks them meanwhile; tables
+    that are too large for that are vacuumed.
 
     Args:
         engine: The database.
@@ -34,8 +35,8 @@ def overwrite_deleted(engine: Engine, tables: Sequence[str], rewrite_max_bytes: 
         DatabaseUnavailableError: Others hold the tables; it can be tried again.
     """
     if engine.dialect.name == "sqlite":
-        _empty_log(engine)
-        return "SQLite has overwritten the bytes, and emptied its write-ahead log"
+        _rewrite_file(engine)
+        return "SQLite has written its file anew, and emptied its write-ahead log"
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as db:
         owned, size = db.execute(_OWNED, {"names": list(tables)}).one()
         if not owned:
@@ -51,8 +52,8 @@ def overwrite_deleted(engine: Engine, tables: Sequence[str], rewrite_max_bytes: 
         db.execute(text("RESET lock_timeout"))
     if rewritten:
         return (
-            "PostgreSQL has written the tables anew; its write-ahead log holds the bytes until it "
-            "is recycled, archives of it as long as they are kept"
+            "PostgreSQL has written the tables anew; its write-ahead log and its statistics hold "
+            "bytes until they are overwritten, archives of the log as long as they are kept"
         )
     return (
         "PostgreSQL has vacuumed the tables, which are too large to be written anew: new rows "
@@ -60,21 +61,27 @@ def overwrite_deleted(engine: Engine, tables: Sequence[str], rewrite_max_bytes: 
     )
 
 
-def _empty_log(engine: Engine) -> None:
-    """Move SQLite's write-ahead log into the database, and cut it to nothing."""
+def _rewrite_file(engine: Engine) -> None:
+    """Write SQLite's file anew, and move its write-ahead log into it, which is cut to nothing."""
     deadline = time.monotonic() + _PATIENCE_S
     raw = engine.raw_connection()
     try:
         cursor: Any = raw.cursor()
-        while True:
-            try:
-                busy = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-            except sqlite3.OperationalError:
-                busy = 1
-            if not busy:
-                return
-            if time.monotonic() > deadline:
-                raise DatabaseUnavailableError("SQLite's write-ahead log is being read")
-            time.sleep(0.05)
+        for statement in ("VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"):
+            while _is_busy(cursor, statement):
+                if time.monotonic() > deadline:
+                    raise DatabaseUnavailableError("SQLite's file is being used")
+                time.sleep(0.05)
     finally:
         raw.close()
+
+
+def _is_busy(cursor: Any, statement: str) -> bool:
+    """Run a statement; whether others prevent it, as an error or its first column says."""
+    try:
+        row = cursor.execute(statement).fetchone()
+    except sqlite3.OperationalError as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _SQLITE_BUSY:
+            raise DatabaseUnavailableError(f"SQLite does not run {statement}: {error}") from error
+        return True
+    return row is not None and bool(row[0])

@@ -62,10 +62,9 @@ def new_metadata() -> MetaData:
 def engine(settings: DatabaseSettings) -> Engine:
     """An engine for the configured database, which connects on first use.
 
-    SQLite runs with write-ahead logging, enforces foreign keys, overwrites what is deleted, and
-    waits `BUSY_TIMEOUT_MS` for another writer. Its transactions take the write lock when they
-    begin: otherwise one that reads and then writes could fail half-way. The file's folder is
-    created.
+    SQLite runs with write-ahead logging, enforces foreign keys, and waits `BUSY_TIMEOUT_MS` for
+    another writer. Its transactions take the write lock when they begin: otherwise one that reads
+    and then writes could fail half-way. The file's folder is created.
     """
     url = make_url(settings.url.get_secret_value())
     if url.get_backend_name() != "sqlite":
@@ -142,8 +141,7 @@ def _configure_sqlite(connection: Any, _entry: ConnectionPoolEntry) -> None:
     connection.isolation_level = None
     cursor = connection.cursor()
     _use_write_ahead_log(cursor)
-    # Deleted rows are overwritten: an erased visitor's bytes must not stay in the file.
-    for pragma in ("synchronous=NORMAL", "foreign_keys=ON", "secure_delete=ON"):
+    for pragma in ("synchronous=NORMAL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

@@ -1,16 +1,11 @@
 """An erased user's id, looked for in every byte that Redis and the lake's folder hold."""
 
-import contextlib
 import random
 import threading
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
-import redis
 
 from services.features.history.receipts import receipt, topics_left
 from services.features.settings import FeaturesSettings
@@ -24,7 +19,7 @@ from slipstream.contracts.topics import INTERACTIONS, PEOPLE, PERSONAL, RECOMMEN
 from slipstream.contracts.vocabulary import MERGED_INTO
 from slipstream.stores import lake
 from slipstream.stores.lake import SCHEMAS
-from slipstream.stores.packing import REVISION_BYTES
+from tests.integration.byte_search import files_with, keys_with
 from tests.integration.running_materializer import QUICK, running, until
 
 # Ids that nothing else has a byte of.
@@ -112,43 +107,8 @@ def erase(settings: FeaturesSettings, producer: Producer) -> None:
 
 def places_with(ids: tuple[str, ...], settings: FeaturesSettings) -> Iterator[str]:
     """Where one of these ids stands: keys and values of Redis, and files of the lake's folder."""
-    wanted = [each.encode() for each in ids]
-    client = redis.Redis.from_url(settings.redis.url.get_secret_value())
-    for key in client.scan_iter("*"):
-        if settings.namespace.encode() in key:  # Else another test's.
-            texts = [key, *_texts(client, key)]
-            if any(each in text for text in texts for each in wanted):
-                yield f"redis {key!r}"
-    client.close()
-    for path in Path(settings.lake.uri).rglob("*"):
-        if path.is_file() and any(each in _content(path) for each in wanted):
-            yield str(path)
-
-
-def _texts(client: Any, key: bytes) -> Iterator[bytes]:
-    """The values of a key, and what states hold packed."""
-    kind = client.type(key)
-    if kind == b"string":
-        value = client.get(key)
-        yield value
-        with contextlib.suppress(zlib.error):
-            yield zlib.decompress(value[REVISION_BYTES + 1 :], -zlib.MAX_WBITS)
-    elif kind == b"hash":
-        for pair in client.hgetall(key).items():
-            yield from pair
-    elif kind == b"set":
-        yield from client.smembers(key)
-    else:
-        assert kind == b"zset", kind
-        yield from client.zrange(key, 0, -1)
-
-
-def _content(path: Path) -> bytes:
-    """A file's bytes, with what a Parquet file holds packed."""
-    content = path.read_bytes()
-    if path.suffix == ".parquet":
-        content += repr(pq.read_table(path, partitioning=None).to_pylist()).encode()
-    return content
+    yield from keys_with(ids, settings.redis, settings.namespace)
+    yield from files_with(ids, Path(settings.lake.uri))
 
 
 def test_no_byte_of_an_erased_user_is_left_beside_concurrent_writers_with_wrong_clocks(

@@ -97,6 +97,11 @@ def test_rows_go_once_everything_before_the_cut_is_read_and_the_audit_names_who_
         on_its_way = client.get(path)
         assert (on_its_way.status_code, on_its_way.json()["state"]) == (202, "requested")
         assert on_its_way.json()["asked_at"] is None
+        _refuses(client, path)
+        peers.answers[path] = (503, {})
+        away = client.get(path)
+        assert away.status_code == 503 and "features" in away.json()["detail"]
+        del peers.answers[path]
         unknown = client.get("/v1/erasures/e-1")
         assert (unknown.status_code, unknown.json()["code"]) == (404, "no_erasure")
 
@@ -150,18 +155,14 @@ def test_rows_go_once_everything_before_the_cut_is_read_and_the_audit_names_who_
         assert (counts["slates"], counts["click_through"]["count"]) == (3, 3), "counts stay"
 
 
-def test_a_receipt_needs_the_scope_read_and_features(
-    settings: MonitoringSettings, producer: Producer, peers: Peers
-) -> None:
-    path = f"/v1/erasures/{new_erasure_id(now_ms())}"
-    with TestClient(create_app(settings)) as client:
-        assert client.get(path).status_code == 401
-        refused = client.get(path, headers=bearer(Scope.WRITE))
-        assert (refused.status_code, refused.json()["code"]) == (403, "scope_missing")
-        assert client.get("/v1/audit", headers=bearer(Scope.READ)).status_code == 403
-        peers.answers[path] = (503, {})
-        away = client.get(path, headers=bearer(Scope.READ))
-        assert away.status_code == 503 and "features" in away.json()["detail"]
+def _refuses(client: TestClient, path: str) -> None:
+    """Receipts and audit are for those with the scope."""
+    for asked, headers, status in (
+        (path, {"Authorization": ""}, 401),
+        (path, bearer(Scope.WRITE), 403),
+        ("/v1/audit", bearer(Scope.READ), 403),
+    ):
+        assert client.get(asked, headers=headers).status_code == status
 
 
 def test_monitoring_reads_the_topics_of_erasures() -> None:

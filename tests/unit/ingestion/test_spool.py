@@ -39,6 +39,28 @@ def test_entries_come_back_in_order_also_after_a_new_start(tmp_path: Path) -> No
     assert drained(again) == entries(1, 8)
 
 
+def test_no_byte_of_what_was_sent_stays_on_the_disk(tmp_path: Path) -> None:
+    def bytes_left() -> int:
+        return sum(path.stat().st_size for path in tmp_path.glob("*.spool"))
+
+    spool = Spool(tmp_path, 10**6)
+    spool.append(entries(4))
+    _, behind = spool.read(3)
+    spool.advance(behind)
+    assert bytes_left() and not spool.empty
+    drained(spool)
+    assert (bytes_left(), spool.waiting_bytes) == (0, 0)
+    spool.append(entries(1))
+    segment, offset = spool.read(1)[1]
+    spool.close()
+    # Killed after the position was stored, and before the segment was deleted.
+    (tmp_path / "position").write_text(f"{segment} {offset}\n")
+    again = Spool(tmp_path, 10**6)
+    assert (again.empty, bytes_left()) == (True, 0)
+    again.append(entries(2))
+    assert drained(again) == entries(2)
+
+
 def test_what_was_read_and_not_advanced_over_is_read_again(tmp_path: Path) -> None:
     spool = Spool(tmp_path, 10**6)
     spool.append(entries(2))
