@@ -3,7 +3,7 @@
     manifest.json                version, data, results, and size and SHA-256 of every other file
     recommender.json             event weights, blend, retrievers and their parameters
     item_ids.npy, item_ends.npy  the catalogue: UTF-8 bytes, and where each id ends
-    attributes.json              attributes of the items, where they have any
+    attributes.<array>.npy       attributes of the items, where they have any
     <retriever>.<array>.npy      memory-mapped when loaded
     ranker.…, items.<array>.npy  where the bundle has a ranker
 
@@ -32,6 +32,7 @@ from slipstream.models.ranker import Ranker
 from slipstream.models.sessions import Sessions
 from slipstream.models.transformer import Transformer
 from slipstream.recommender.ranking_features import ItemTable, ranking_features
+from slipstream.recommender.stored_attributes import StoredAttributes, stored
 
 _KINDS: dict[str, type[Retriever]] = {
     kind.kind: kind for kind in (ItemToItem, Popularity, Sessions, Transformer)
@@ -141,8 +142,8 @@ def load_bundle(directory: str | Path) -> Bundle:
         if ends
         else []
     )
-    attributes_file = directory / "attributes.json"
-    return Bundle(
+    index = {item_id: place for place, item_id in enumerate(item_ids)}
+    bundle = Bundle(
         manifest=manifest,
         item_ids=item_ids,
         retrievers=retrievers,
@@ -152,8 +153,19 @@ def load_bundle(directory: str | Path) -> Bundle:
         ),
         event_weights=EventWeights(**content["event_weights"]),
         repeats=content["repeats"],
-        attributes=json.loads(attributes_file.read_text()) if attributes_file.exists() else None,
+        attributes=_attributes(directory, index),
     )
+    vars(bundle)["index"] = index  # it is there already; a second one would be as large
+    return bundle
+
+
+def _attributes(
+    directory: Path, index: Mapping[str, int]
+) -> Mapping[str, Mapping[str, Any]] | None:
+    if (directory / "attributes.ends.npy").exists():
+        return StoredAttributes(index, **_arrays(directory, "attributes", ("texts", "ends")))
+    whole = directory / "attributes.json"  # of bundles before the arrays
+    return json.loads(whole.read_text()) if whole.exists() else None
 
 
 def _write_files(bundle: Bundle, directory: Path) -> None:
@@ -180,9 +192,7 @@ def _write_files(bundle: Bundle, directory: Path) -> None:
         tables |= ranked
     (directory / "recommender.json").write_text(json.dumps(content, indent=2))
     if bundle.attributes is not None:
-        (directory / "attributes.json").write_text(
-            json.dumps(bundle.attributes, ensure_ascii=False)
-        )
+        tables["attributes"] = stored(bundle.attributes, bundle.item_ids)
     encoded = [item_id.encode() for item_id in bundle.item_ids]
     np.save(directory / "item_ids.npy", np.frombuffer(b"".join(encoded), np.uint8))
     np.save(
