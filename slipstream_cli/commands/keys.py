@@ -11,6 +11,8 @@ from slipstream_cli.options import Duration
 from slipstream_cli.output import show_json, show_table
 from slipstream_cli.peers import json_flag, monitoring_options, monitoring_peer, segment
 
+# The most that monitoring gives at once.
+_PAGE_LIMIT = 500
 name_argument = click.argument("name")
 
 
@@ -92,7 +94,13 @@ def list_keys(as_json: bool, url: str | None, data_dir: Path) -> None:
     Example:  slipstream keys list
     """
     with monitoring_peer(url, data_dir) as peer:
-        entries = peer.get("/v1/keys")["items"]
+        entries, asked = list[dict[str, Any]](), {"limit": _PAGE_LIMIT}
+        while True:
+            page = peer.get("/v1/keys", **asked)
+            entries += page["items"]
+            if (cursor := page.get("next_cursor")) is None:
+                break
+            asked["cursor"] = cursor
     if as_json:
         show_json(entries)
         return

@@ -90,7 +90,12 @@ def test_keys_are_made_rotated_and_revoked_while_services_run_without_a_redis(st
         assert asked("/app:revoke").json()["code"] == "no_key"
 
         listed = monitoring.get("/v1/keys")
-        assert len(listed.json()["items"]) == 3
+        assert len(listed.json()["items"]) == 3 and listed.json()["next_cursor"] is None
+        page = monitoring.get("/v1/keys", params={"limit": 2}).json()
+        rest = monitoring.get("/v1/keys", params={"cursor": page["next_cursor"]}).json()
+        assert [*page["items"], *rest["items"]] == listed.json()["items"]
+        wrong = monitoring.get("/v1/keys", params={"cursor": "17-shop"})
+        assert (wrong.status_code, wrong.json()["code"]) == (400, "invalid_cursor")
         assert not any(key in listed.text for key in (first, second, third))
         audit = monitoring.get("/v1/audit", params={"limit": 2}).json()
         older = monitoring.get("/v1/audit", params={"cursor": audit["next_cursor"]}).json()

@@ -1,5 +1,6 @@
 """REST routes of access keys, and of the audit of what was done to them."""
 
+import re
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from services.monitoring.access.repository import (
 from slipstream.chassis.access.demands import requires
 from slipstream.chassis.access.guard import principal_of
 from slipstream.chassis.access.keys import digest_of
-from slipstream.chassis.errors import ConflictError, NotFoundError
+from slipstream.chassis.errors import ConflictError, InvalidRequestError, NotFoundError
 from slipstream.chassis.logging import request_id
 from slipstream.contracts.access import BROWSER_SCOPES, Scope
 from slipstream.contracts.events import AccessKey, Millis
@@ -28,6 +29,8 @@ from slipstream.stores.audit import PAGE_LIMIT, AuditLog
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 PathName = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 Origin = Annotated[str, Field(pattern=r"^https?://[^/\s]+$")]
+# When the last key of the page before was made, and the key's id.
+_CURSOR = re.compile(r"[0-9]{1,18}-[0-9a-f]{12}")
 NO_KEY: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "no_key"}}
 
 
@@ -100,10 +103,11 @@ class NewKey(KeyBody):
     key: str | None
 
 
-class KeyList(BaseModel):
-    """Every key ever made, oldest first."""
+class KeyPage(BaseModel):
+    """Keys, newest first; `next_cursor` is null on the last page."""
 
     items: list[KeyBody]
+    next_cursor: str | None
 
 
 class Revocation(BaseModel):
@@ -121,11 +125,22 @@ def parts(request: Request) -> AccessParts:
     return opened
 
 
-@router.get("/keys", summary="All access keys")
+@router.get(
+    "/keys",
+    summary="All access keys, newest first",
+    responses={400: {"model": Problem, "description": "invalid_cursor"}},
+)
 @requires(Scope.ADMIN)
-def list_keys(request: Request) -> KeyList:
+def list_keys(
+    request: Request,
+    limit: Annotated[int, Query(ge=1, le=PAGE_LIMIT)] = 50,
+    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before")] = None,
+) -> KeyPage:
     """Every key ever made, with its scopes, its end and its last use. No key itself is kept."""
-    return KeyList(items=[KeyBody.of(entry) for entry in parts(request).book.all()])
+    entries = parts(request).book.page(limit + 1, _position(cursor) if cursor else None)
+    items = [KeyBody.of(entry) for entry in entries[:limit]]
+    following = f"{items[-1].created_at}-{items[-1].id}" if len(entries) > limit else None
+    return KeyPage(items=items, next_cursor=following)
 
 
 @router.post(
@@ -195,6 +210,15 @@ def audit(
 ) -> AuditPage:
     """Audit records of keys and erasures, newest first. Training keeps those of models and runs."""
     return parts(request).audit.page(limit, cursor)
+
+
+def _position(cursor: str) -> tuple[int, str]:
+    if not _CURSOR.fullmatch(cursor):
+        raise InvalidRequestError(
+            "This cursor was not given out by this list", code="invalid_cursor"
+        )
+    created_at, key_id = cursor.split("-")
+    return int(created_at), key_id
 
 
 def _audit(request: Request, action: str, subject: str, detail: dict[str, Any]) -> AuditRecord:

@@ -1,6 +1,7 @@
 """The SQL table of access keys: digests, never keys; and of the audit of what was done to them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,9 +20,12 @@ from sqlalchemy import (
     insert,
     or_,
     select,
+    tuple_,
     update,
 )
+from sqlalchemy.exc import IntegrityError
 
+from services.monitoring.slate_tables import adding, upsert
 from slipstream.contracts.events import AccessKey
 from slipstream.contracts.rest import AuditRecord
 from slipstream.contracts.topics import ACCESS_KEYS
@@ -46,11 +50,19 @@ _keys: Final = Table(
     # Whether the present state is on the topic.
     Column("published", Boolean, nullable=False, index=True),
 )
+# A row for each name, which whoever changes the name's keys changes first. So another one who does
+# waits until the end of that transaction, and then sees what it has done.
+_names: Final = Table(
+    "monitoring_access_key_names",
+    TABLES,
+    Column("name", String, primary_key=True),
+    Column("changes", BigInteger, nullable=False),
+)
 AUDIT: Final = audit_table("monitoring_audit", TABLES)
 
 
 class NameTakenError(Exception):
-    """A key of this name counts already."""
+    """A key of this name counts already, or a name has the digest already."""
 
 
 class NoKeyError(LookupError):
@@ -72,21 +84,31 @@ class AccessKeyBook:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def all(self) -> list[KeyEntry]:
-        """Every key ever made, oldest first."""
+    def page(self, limit: int, after: tuple[int, str] | None = None) -> list[KeyEntry]:
+        """At most `limit` of all keys ever made, newest first.
+
+        The page begins after the position `after`: (created_at, the beginning of a digest).
+        """
+        position = tuple_(_keys.c.created_at, _keys.c.digest)
+        query = select(_keys).order_by(_keys.c.created_at.desc(), _keys.c.digest.desc())
+        if after is not None:
+            query = query.where(position < tuple_(*after))
         with self._engine.connect() as db:
-            rows = db.execute(select(_keys).order_by(_keys.c.created_at, _keys.c.digest)).all()
+            rows = db.execute(query.limit(limit)).all()
         return [KeyEntry(_key(row), row.created_by, row.last_used_at) for row in rows]
 
     def create(self, key: AccessKey, audit: AuditRecord) -> None:
         """Keep a new key. Raises `NameTakenError` while another one of its name counts, or where
         its digest is known.
         """
-        with self._engine.begin() as db:
-            known = db.scalar(select(_keys.c.name).where(_keys.c.digest == key.digest))
-            if known is not None or _valid(db, key.name, audit.at):
-                raise NameTakenError(known or key.name)
-            _add(db, key, audit)
+        try:
+            with self._changing(key.name) as db:
+                known = db.scalar(select(_keys.c.name).where(_keys.c.digest == key.digest))
+                if known is not None or _valid(db, key.name, audit.at):
+                    raise NameTakenError(known or key.name)
+                _add(db, key, audit)
+        except IntegrityError as error:  # at the same moment, as another name's
+            raise NameTakenError("another name") from error
 
     def rotate(self, name: str, digest: str, ends_at: int, audit: AuditRecord) -> AccessKey:
         """Make a key that grants what the newest one of its name does; the older ones end.
@@ -100,7 +122,7 @@ class AccessKeyBook:
         Raises:
             NoKeyError: No key of this name counts.
         """
-        with self._engine.begin() as db:
+        with self._changing(name) as db:
             valid = _valid(db, name, audit.at)
             if not valid:
                 raise NoKeyError(name)
@@ -113,7 +135,7 @@ class AccessKeyBook:
 
     def revoke(self, name: str, audit: AuditRecord) -> int:
         """End all keys of this name now; returns their number. Raises `NoKeyError` for none."""
-        with self._engine.begin() as db:
+        with self._changing(name) as db:
             valid = _valid(db, name, audit.at)
             if not valid:
                 raise NoKeyError(name)
@@ -173,6 +195,13 @@ class AccessKeyBook:
         """Note that the topic has lost all keys."""
         with self._engine.begin() as db:
             db.execute(update(_keys).values(published=False))
+
+    @contextmanager
+    def _changing(self, name: str) -> Iterator[Connection]:
+        """A transaction that alone changes the keys of a name."""
+        with self._engine.begin() as db:
+            upsert(db, _names, [{"name": name, "changes": 1}], adding)
+            yield db
 
 
 def _valid(db: Connection, name: str, at: int) -> Sequence[AccessKey]:

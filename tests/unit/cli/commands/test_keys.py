@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from slipstream_cli.__main__ import cli
-from tests.unit.cli.rest_answers import Answers, answers, problem
+from tests.unit.cli.rest_answers import Answers, InTurn, answers, problem
 
 __all__ = ["answers"]
 
@@ -51,6 +51,14 @@ def test_list_shows_which_keys_count(answers: Answers) -> None:
     assert ["counts" in lines[0], "ended" in lines[1], "ends" in lines[2], "revoked" in lines[3]]
     assert "never" in lines[1] and "never" not in lines[0]
     assert json.loads(invoke("list", "--json").output)[0]["name"] == "shop"
+
+
+def test_list_asks_for_every_page(answers: Answers) -> None:
+    answers.by_request["GET /v1/keys"] = InTurn(
+        {"items": [ENTRY], "next_cursor": "1-0a"},
+        {"items": [ENTRY | {"name": "page"}], "next_cursor": None},
+    )
+    assert [key["name"] for key in json.loads(invoke("list", "--json").output)] == ["shop", "page"]
 
 
 def test_rotation_and_revocation(answers: Answers) -> None:
