@@ -3,6 +3,7 @@
 import importlib
 import os
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import click
@@ -67,6 +68,7 @@ def service_command(name: str) -> click.Command:
         from slipstream.chassis.access.verifier import ExposedError
         from slipstream.chassis.app import serve
         from slipstream.chassis.logging import configure_logging
+        from slipstream.chassis.processes import serve_in_processes
 
         try:
             settings = getattr(settings_module, f"{name.capitalize()}Settings")()
@@ -79,7 +81,11 @@ def service_command(name: str) -> click.Command:
             app = app_module.create_app(settings)
         except (ExposedError, TokenKeysError) as error:
             raise click.ClickException(f"settings: {error}") from error
-        serve(app, settings, name)
+        count = getattr(getattr(settings, name, None), "workers", 1)
+        if count == 1:
+            serve(app, settings, name)
+        else:
+            serve_in_processes(partial(app_module.create_app, settings), settings, name, count)
 
     example = " \\\n          ".join((*needed_settings(name), f"slipstream {name}"))
     return click.Command(

@@ -1,7 +1,8 @@
 """Wiring of the serving service."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 
@@ -78,7 +79,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         kafka = settings.kafka.model_copy(update={"fetch_max_wait_ms": CATALOG_DELAY_MS})
         consumer = partial(Consumer, kafka, settings.namespace, group=None)
         catalog = Catalog()
-        journal = CatalogJournal(own.cache_dir / f"catalog-{settings.namespace}.jsonl")
+        place = app.state.place
+        # A file has one writer.
+        of_place = f"-{place}" if place else ""
+        journal = CatalogJournal(own.cache_dir / f"catalog-{settings.namespace}{of_place}.jsonl")
         stack.callback(journal.close)
         feed = CatalogFeed(
             catalog, store.catalog_items, lambda: consumer([CATALOG]), journal, chassis, measured
@@ -118,19 +122,25 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         health.add("redis", reader.ping, required=False)
         health.add("kafka", producer.check, required=False)
         health.add("catalog-stream", feed.watch.check, required=False)
-        health.add("model-events-stream", promotions.check, required=False)
+        if not place:
+            health.add("model-events-stream", promotions.check, required=False)
         keys = AccessKeyFeed(settings, app.state.keys, chassis, producer)
         health.add("access-keys", keys.watch.check, required=False)
         stack.push_async_callback(app.state.workers.stop)
-        targets = {
+        targets: dict[str, Callable[[threading.Event], None]] = {
             "access-keys": keys.run,
             "catalog-snapshot": feed.snapshot,
             "catalog": feed.tail,
-            "model-events": lambda stop: models.follow_events(
-                consumer([MODEL_EVENTS]), stop, promotions
-            ),
-            "champion": lambda stop: models.follow_alias(stop, own.champion_poll_s),
         }
+        if place:  # the first process fetches models for all
+            targets["champion"] = models.follow_cache
+        else:
+            targets |= {
+                "model-events": lambda stop: models.follow_events(
+                    consumer([MODEL_EVENTS]), stop, promotions
+                ),
+                "champion": lambda stop: models.follow_alias(stop, own.champion_poll_s),
+            }
         for name, target in targets.items():
             app.state.workers.start(name, target, checked=False)
         # The products of one request are small: a second BLAS thread would cost more to wake than

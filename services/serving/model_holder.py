@@ -4,18 +4,18 @@ A new champion is downloaded, verified and warmed up before it takes over. Until
 a new one is faulty, the present model stays.
 """
 
-import hashlib
 import json
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
 from pydantic import ValidationError
 
+from services.serving.bundle_folders import folder_name, is_bundle
 from services.serving.metrics import ServingMetrics
 from slipstream.broker.batch import Batch
 from slipstream.broker.consumer import Consumer
@@ -35,6 +35,8 @@ _KEPT = "models.json"
 _INCOMING = ".slipstream-incoming"
 # Pause between two looks at the alias while it is not known whether there is a champion.
 _UNSETTLED_S = 1.0
+# Pause between looks at what another process has put into the cache.
+_FOLLOW_S = 0.2
 
 
 class NoChampionError(LookupError):
@@ -150,6 +152,23 @@ class ModelHolder:
             while not stop.is_set() and not self._wake.wait(0.1) and time.monotonic() < deadline:
                 pass
 
+    def follow_cache(self, stop: threading.Event) -> None:
+        """Take into service what another process of this service has put into the cache."""
+        while not stop.wait(_FOLLOW_S if self._settled else _UNSETTLED_S):
+            try:
+                kept = next(iter(self._kept()), None)
+                if kept is None:
+                    self._settled = self._settled or self._champion() is None
+                elif self.current is None or not _is_kept(self.current, kept):
+                    former = (
+                        self.previous if self.previous and _is_kept(self.previous, kept) else None
+                    )
+                    self._take(
+                        former or self._load(kept["version"], self._cache / kept["directory"])
+                    )
+            except Exception as error:
+                self._keep(error)
+
     def follow_events(
         self, consumer: Consumer, stop: threading.Event, watch: ConsumerWatch
     ) -> None:
@@ -188,7 +207,7 @@ class ModelHolder:
         incoming.mkdir()
         self._training.download(f"{files}/manifest.json", incoming / "manifest.json")
         text = (incoming / "manifest.json").read_bytes()
-        directory = self._cache / _digest(text)
+        directory = self._cache / folder_name(text)
         for model in (self.current, self.previous):
             if model is not None and (model.directory, model.version) == (directory, version):
                 return model
@@ -265,18 +284,9 @@ class ModelHolder:
         (self._cache / f"{_KEPT}.part").rename(self._cache / _KEPT)
         kept = {model.directory.name for model in models}
         for path in self._cache.iterdir():
-            if path.name not in kept and _is_bundle(path):
+            if path.name not in kept and is_bundle(path):
                 shutil.rmtree(path, ignore_errors=True)
 
 
-def _digest(manifest: bytes) -> str:
-    """The name of a bundle's folder, from its manifest."""
-    return hashlib.sha256(manifest).hexdigest()[:32]
-
-
-def _is_bundle(path: Path) -> bool:
-    """Whether the folder is a bundle of this cache: its name is the digest of its manifest."""
-    try:
-        return not path.is_symlink() and path.name == _digest((path / "manifest.json").read_bytes())
-    except OSError:
-        return False
+def _is_kept(model: Model, kept: Mapping[str, str]) -> bool:
+    return (model.version, model.directory.name) == (kept["version"], kept["directory"])

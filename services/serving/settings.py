@@ -10,6 +10,13 @@ from slipstream.chassis.settings import Section, ServiceSettings
 class ServingSection(Section):
     """Limits of answering, and the following of models."""
 
+    workers: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="processes that answer on the port, one for each core that serving may use; "
+        "the first one fetches models for all",
+    )
     cache_dir: Path = Field(
         Path(".slipstream/serving"), description="folder of downloaded model bundles"
     )

@@ -3,6 +3,7 @@
 import gc
 import logging
 import random
+import socket
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -39,6 +40,8 @@ from slipstream.contracts.services import SERVICES
 log = get_logger(__name__)
 
 SLOW_REQUEST_S = 1.0
+# Connections that may wait to be accepted.
+BACKLOG = 2048
 # Status that is counted when a client leaves before its request is complete. HTTP has none; this is
 # nginx's.
 CLIENT_GONE = 499
@@ -136,10 +139,10 @@ def create_service(
 ) -> FastAPI:
     """Build the app of a service.
 
-    `app.state` holds `settings`, `metrics`, `health`, `workers`, `ending`, `keys` and `verifier`
-    before `lifespan` is entered. The lifespan opens connections, puts them on `app.state`, adds
-    readiness checks to `app.state.health`, starts workers by `app.state.workers`, and closes all of
-    it on stop.
+    `app.state` holds `settings`, `metrics`, `health`, `workers`, `ending`, `keys`, `verifier`,
+    `place` and `siblings` before `lifespan` is entered. The lifespan opens connections, puts them
+    on `app.state`, adds readiness checks to `app.state.health`, starts workers by
+    `app.state.workers`, and closes all of it on stop.
 
     Where a server is away, the lifespan raises `DependencyUnavailableError` and is entered again
     later. So it closes what it has opened by then, and registers metrics only when nothing can be
@@ -173,6 +176,8 @@ def create_service(
     app.state.metrics = metrics.Metrics(name)
     app.state.health = health.Health()
     app.state.ending = Ending()
+    # Changed where several processes serve: see `processes`.
+    app.state.place, app.state.siblings = 0, ()
     app.state.workers = Workers(
         app.state.health, app.state.metrics.worker_restarts, app.state.ending.ask
     )
@@ -226,14 +231,25 @@ def server_config(app: FastAPI, settings: ServiceSettings, name: str) -> uvicorn
         server_header=False,
         forwarded_allow_ips=settings.http.trusted_proxies,
         timeout_graceful_shutdown=settings.http.shutdown_grace_s,
-        backlog=2048,
+        backlog=BACKLOG,
     )
 
 
-def serve(app: FastAPI, settings: ServiceSettings, name: str) -> None:
+def serve(
+    app: FastAPI,
+    settings: ServiceSettings,
+    name: str,
+    sockets: list[socket.socket] | None = None,
+) -> None:
     """Run the app until SIGTERM or SIGINT, then answer requests under way, close and return.
 
     Where the service itself asked for its end, the process ends with status 1.
+
+    Args:
+        app: The app.
+        settings: The service's settings.
+        name: The service's name.
+        sockets: Listening sockets; None opens one as the settings say.
     """
     # Objects that exist by now stay for good. The garbage collector would look through all of them
     # after every few requests.
@@ -243,6 +259,6 @@ def serve(app: FastAPI, settings: ServiceSettings, name: str) -> None:
     server = uvicorn.Server(server_config(app, settings, name))
     ending: Ending = getattr(app.state, "ending", None) or Ending()
     ending.calls(lambda: setattr(server, "should_exit", True))
-    server.run()
+    server.run(sockets)
     if ending.reason:
         raise SystemExit(1)

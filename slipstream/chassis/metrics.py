@@ -13,6 +13,7 @@ from prometheus_client import PROCESS_COLLECTOR as _PROCESS
 from prometheus_client.process_collector import ProcessCollector
 
 from slipstream.chassis.access.demands import open_to_all
+from slipstream.chassis.added_metrics import read_all
 
 LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
@@ -94,7 +95,10 @@ router = APIRouter(tags=["health"])
 @router.get("/metrics", include_in_schema=False)
 @open_to_all
 async def metrics(request: Request) -> Response:
-    """The registry in Prometheus' text format."""
+    """The registry in Prometheus' text format, of all processes where several serve."""
+    siblings = request.app.state.siblings
+    if siblings and request.query_params.get("process") != "own":
+        return Response(await read_all(siblings), media_type=CONTENT_TYPE_LATEST)
     return Response(
         generate_latest(request.app.state.metrics.registry), media_type=CONTENT_TYPE_LATEST
     )

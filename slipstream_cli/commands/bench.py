@@ -50,6 +50,11 @@ _WITHOUT_SQL: Final = ("ingestion", "features")
     help="Training effort for the model of serving. Default: fast.",
 )
 @click.option(
+    "--workers",
+    type=click.IntRange(1),
+    help="Processes of serving in the temporary stack. Default: 1.",
+)
+@click.option(
     "--rate",
     type=click.FloatRange(1),
     help="Requests/s at which serving's latency is measured. Default: half of what it takes.",
@@ -75,6 +80,7 @@ def bench(
     servers: str,
     data: Path | None,
     profile: str | None,
+    workers: int | None,
     rate: float | None,
     swaps: int,
     profile_time: bool,
@@ -98,18 +104,22 @@ def bench(
     \b
     Example:  slipstream bench freshness --json freshness.json
               slipstream bench ingestion --servers real
-              slipstream bench serving --profile best --rate 300 --swaps 10
+              slipstream bench serving --profile best --workers 2 --rate 2000
     """
     from slipstream_cli.benchmarks import measurements, runner
     from slipstream_cli.benchmarks.serving import ServingLoad
     from slipstream_cli.benchmarks.serving_swaps import VERSIONS
 
-    if name != "serving" and (data or profile or rate or swaps or profile_time):
+    if name != "serving" and (data or profile or workers or rate or swaps or profile_time):
         raise click.UsageError(
-            "--data, --profile, --rate, --swaps and --profile-time are of the benchmark of serving"
+            "--data, --profile, --workers, --rate, --swaps and --profile-time are of the benchmark"
+            " of serving"
         )
-    if running and (data or profile):
-        raise click.UsageError("a running stack has its model; leave --data and --profile out")
+    if running and (data or profile or workers):
+        raise click.UsageError(
+            "a running stack has its model and its processes; leave --data, --profile and --workers"
+            " out"
+        )
     if running and name == "features":
         raise click.UsageError("features are measured on separate servers; leave --running out")
     if running and servers == "real":
@@ -123,7 +133,12 @@ def bench(
             rows = runner.measure(name, target, load)
         else:
             model = runner.ServedModel(data, profile or "fast", VERSIONS if swaps else 1)
-            versions, rows = _measure_temporary(name, servers == "real", data_dir, model, load)
+            environment = {"SLIPSTREAM_TRAINING__NEW_EVENTS": "0", **os.environ}
+            if workers:
+                environment["SLIPSTREAM_SERVING__WORKERS"] = str(workers)
+            versions, rows = _measure_temporary(
+                name, environment, servers == "real", data_dir, model, load
+            )
     # BenchmarkError, DemoError and the errors of Kafka's client are RuntimeErrors.
     except (RuntimeError, StartError) as error:
         raise click.ClickException(str(error)) from error
@@ -139,12 +154,18 @@ def bench(
 
 
 def _measure_temporary(
-    name: str, real: bool, data_dir: Path, model: "ServedModel", load: "ServingLoad"
+    name: str,
+    environment: dict[str, str],
+    real: bool,
+    data_dir: Path,
+    model: "ServedModel",
+    load: "ServingLoad",
 ) -> tuple[str, "list[Measurement]"]:
     """Measure on a temporary stack.
 
     Args:
         name: The benchmark.
+        environment: Settings of the services.
         real: Whether the servers are those installed here.
         data_dir: Parent of the folder that Feast is installed into.
         model: The model that serving answers with.
@@ -160,7 +181,6 @@ def _measure_temporary(
     from slipstream_cli.local.terminal import Terminal
 
     terminal, sql = Terminal(), name not in _WITHOUT_SQL
-    environment = {"SLIPSTREAM_TRAINING__NEW_EVENTS": "0", **os.environ}
     with ExitStack() as opened:
         if real:
             home = installed_servers.kafka_home(os.environ, sql=sql)

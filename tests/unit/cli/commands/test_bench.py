@@ -25,7 +25,7 @@ def test_bench_says_which_real_servers_are_absent_and_how_to_get_them(
     [
         (["ingestion", "--rate", "300"], "are of the benchmark of serving"),
         (["freshness", "--swaps", "2"], "are of the benchmark of serving"),
-        (["serving", "--running", "--profile", "best"], "a running stack has its model"),
+        (["serving", "--running", "--profile", "best"], "a running stack has its model and its"),
     ],
 )
 def test_options_of_serving_are_refused_where_they_say_nothing(

@@ -1,0 +1,132 @@
+"""Serving as several processes on one port: they share what is fetched, and are counted as one."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi import FastAPI, Response
+
+from slipstream.broker.producer import OutgoingRecord
+from slipstream.chassis.settings import KafkaSettings, RedisSettings
+from slipstream.contracts.events import ModelEvent, ModelEventType
+from slipstream.contracts.topics import MODEL_EVENTS
+from slipstream_cli.local.processes import Child
+from tests.integration.launched_services import Launch, answer
+from tests.integration.launched_services import launch as launch
+from tests.integration.test_serving import publish, remember, running, wait_until
+from tests.unit.serving.fakes import small_bundle
+from tests.unit.serving.training_stub import TrainingStub
+
+pytestmark = pytest.mark.servers("real")
+
+
+@pytest.fixture
+def training(tmp_path: Path) -> TrainingStub:
+    stub = TrainingStub(tmp_path / "training")
+    stub.publish(small_bundle(), "1")
+    return stub
+
+
+@pytest.fixture
+def serving(
+    launch: Launch,
+    training: TrainingStub,
+    broker: KafkaSettings,
+    redis_settings: RedisSettings,
+    namespace: str,
+    tmp_path: Path,
+) -> Iterator[Child]:
+    app = FastAPI()
+
+    @app.get("/{path:path}")
+    def told(path: str) -> Response:
+        status, body = training.answer(f"/{path}")
+        return Response(body, status)
+
+    with running(app) as url:
+        yield launch(
+            "serving",
+            namespace=namespace,
+            kafka__bootstrap_servers=broker.bootstrap_servers,
+            redis__url=redis_settings.url.get_secret_value(),
+            peers__training_url=url,
+            serving__workers="2",
+            serving__cache_dir=str(tmp_path / "cache"),
+            serving__champion_poll_s="600",
+            serving__redis_timeout_s="10",
+        )
+
+
+def processes(child: Child) -> set[int]:
+    assert child.process is not None
+    pid = child.process.pid
+    return {int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+
+
+def asked(child: Child, times: int) -> list[dict[str, object]]:
+    """The answers to requests on connections of their own, which the system spreads."""
+    return [answer(child, "/v1/recommendations/ada").json() for _ in range(times)]
+
+
+def test_several_processes_answer_on_one_port_and_are_one_service(
+    serving: Child,
+    training: TrainingStub,
+    broker: KafkaSettings,
+    redis_settings: RedisSettings,
+    namespace: str,
+) -> None:
+    remember(redis_settings, namespace, "ada", "item-03", "item-04")
+    wait_until(lambda: {each["model_version"] for each in asked(serving, 20)} == {"1"})
+    workers = processes(serving)
+    assert len(workers) == 2
+
+    def counted() -> float:
+        lines = answer(serving, "/metrics").text.splitlines()
+        return sum(
+            float(line.rpartition(" ")[2])
+            for line in lines
+            if line.startswith("slipstream_recommendations_total")
+        )
+
+    before = counted()
+    asked(serving, 40)
+    assert counted() == before + 40
+
+    training.publish(small_bundle("2"), "2")
+    promoted = ModelEvent(
+        event=ModelEventType.PROMOTED, version="2", alias="champion", previous="1", timestamp=1
+    )
+    publish(broker, namespace, OutgoingRecord(MODEL_EVENTS, promoted.model, promoted))
+    wait_until(lambda: {each["model_version"] for each in asked(serving, 20)} == {"2"})
+
+    # The first one leads: its successor does, too.
+    for victim in sorted(workers):
+        os.kill(victim, signal.SIGKILL)
+        wait_until(lambda gone=victim: len(processes(serving) - {gone}) == 2)
+        wait_until(lambda: {each["model_version"] for each in asked(serving, 20)} == {"2"})
+
+    present = processes(serving)
+    serving.terminate()
+    assert serving.finish()
+    assert serving.status == 0
+    assert not any(Path(f"/proc/{pid}").exists() for pid in present)
+
+
+def test_processes_end_with_the_one_that_started_them(serving: Child) -> None:
+    assert answer(serving, "/health/live").status_code == 200
+    workers = processes(serving)
+    assert serving.process is not None
+    os.kill(serving.process.pid, signal.SIGKILL)
+    wait_until(lambda: not any(_runs(pid) for pid in workers))
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"http://{serving.address}/health/live")
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
