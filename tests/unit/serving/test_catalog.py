@@ -127,3 +127,14 @@ def test_look_alikes_share_attributes_rare_ones_first_and_forget_what_changed() 
         "shoe-3",
         "shoe-4",
     }
+
+
+def test_look_alikes_compare_no_more_than_a_bounded_number_the_rarest_values_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    catalog = Catalog()
+    for number in range(50):
+        attributes = {"brand": f"b{number // 2}", **{f"a{place}": "all" for place in range(20)}}
+        catalog.apply(item_record(f"i{number:02}", attributes=attributes))
+    monkeypatch.setattr("services.serving.catalog._COMPARED", 2)
+    assert [item_id for item_id, _ in catalog.look_alikes(["i06"], 10)] == ["i07"]
