@@ -37,7 +37,7 @@ class Arrivals:
     responses: list[Response] = field(default_factory=list)
     model_events: list[ModelEvent] = field(default_factory=list)
     watermarks: dict[str, Watermark] = field(default_factory=dict)
-    erasure_requests: list[Message[CatalogRecord]] = field(default_factory=list)
+    erasure_requests: list[tuple[CatalogRecord, str]] = field(default_factory=list)
     erased_visitors: list[ErasedVisitors] = field(default_factory=list)
 
     def mark(self, topic: str, event_time: int, heard_at: int) -> None:
@@ -75,5 +75,5 @@ def arrivals(messages: Iterable[Message[Any]], oldest_ms: int) -> Arrivals:
         elif isinstance(record, ErasedVisitors):
             brought.erased_visitors.append(record)
         elif isinstance(record, CatalogRecord) and record.deleted and record.erasure_id:
-            brought.erasure_requests.append(message)
+            brought.erasure_requests.append((record, message.request_id))
     return brought

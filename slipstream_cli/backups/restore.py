@@ -9,18 +9,19 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from services.monitoring.access.repository import AccessKeyBook
+from services.monitoring.erasures.repository import ErasureLedger
 from services.training.mlflow_connection import MlflowConnection
 from services.training.settings import TrainingSettings
 from slipstream.broker.kafka import BrokerUnavailableError
-from slipstream.contracts.events import AccessKey, CatalogRecord
+from slipstream.contracts.events import AccessKey, CatalogRecord, ErasedVisitors
 from slipstream.contracts.times import DAY_MS, now_ms
-from slipstream.contracts.topics import ACCESS_KEYS, PEOPLE
+from slipstream.contracts.topics import ACCESS_KEYS, ERASED_VISITORS, PEOPLE
 from slipstream.stores import metadata, sql_rows
 from slipstream.stores.lake_reader import LakeReader
 from slipstream.stores.lease import Lease, LeaseHeldError
 from slipstream.stores.migrations import migrate
 from slipstream.stores.tables import CATALOG
-from slipstream_cli.backups.erased import erased_visitors
+from slipstream_cli.backups.erased import done_erasures, erased_visitors, followed_erasures
 from slipstream_cli.backups.manifest import BackupError, BackupManifest
 from slipstream_cli.backups.places import (
     MIGRATIONS,
@@ -82,10 +83,14 @@ def restore(
     if manifest.namespace != settings.namespace:
         raise BackupError(f"the backup is of namespace {manifest.namespace}")
     progress("access keys and erasures on topics")
-    keys, people = _topics(settings, manifest, without_broker)
+    told = _topics(settings, manifest, without_broker)
     progress("erasures in the lake")
+    lake = LakeReader(settings.lake, settings.namespace)
     version = next((it.version for it in manifest.lake if it.table == CATALOG), None)
-    erased = erased_visitors(people, LakeReader(settings.lake, settings.namespace), version)
+    followed = followed_erasures(folder, manifest)
+    erased = erased_visitors(told.people, told.notices, lake, version, followed)
+    requests = [it for it in told.people if it.deleted and it.erasure_id]
+    done = done_erasures(lake) - followed
     databases = databases_of(settings)
     if {copy.folder for copy in manifest.databases} != databases.keys():
         raise BackupError(
@@ -123,26 +128,36 @@ def restore(
                 raise BackupError(
                     f"{error}: the backup was made by a newer program ({manifest.program})"
                 ) from error
-        known_better = None if keys is None else AccessKeyBook(engine).take_in(keys)
+        known_better = None if told.keys is None else AccessKeyBook(engine).take_in(told.keys)
+        ErasureLedger(engine, 0).take_in(requests, done, now_ms())
     return RestoreReport(manifest.rows, bundles, len(erased), deleted, known_better)
+
+
+class TopicRecords(NamedTuple):
+    """The newest access keys, None where the broker is away; the records of people; the notices of
+    erasures.
+    """
+
+    keys: list[AccessKey] | None
+    people: list[CatalogRecord]
+    notices: list[ErasedVisitors]
 
 
 def _topics(
     settings: TrainingSettings, manifest: BackupManifest, without_broker: bool
-) -> tuple[list[AccessKey] | None, list[CatalogRecord]]:
-    """The newest access keys, None where the broker is away, and the records of people."""
+) -> TopicRecords:
     kept_ms = PEOPLE.retention_ms or 0
     try:
-        newest = {
-            key.digest: key for key in records_of(settings.kafka, settings.namespace, ACCESS_KEYS)
-        }
-        people = records_of(settings.kafka, settings.namespace, PEOPLE)
+        keys, people, notices = (
+            records_of(settings.kafka, settings.namespace, topic)
+            for topic in (ACCESS_KEYS, PEOPLE, ERASED_VISITORS)
+        )
         if now_ms() - manifest.taken_at < kept_ms or without_broker:
-            return list(newest.values()), people
+            return TopicRecords([*{key.digest: key for key in keys}.values()], people, notices)
         reason = f"{PEOPLE.name} keeps erasures for {kept_ms // DAY_MS} days: the backup is older"
     except BrokerUnavailableError as error:
         if without_broker:
-            return None, []
+            return TopicRecords(None, [], [])
         reason = str(error)
     raise BackupError(
         f"{reason}. The erasures since the backup can't all be known; --without-broker restores"
@@ -153,11 +168,10 @@ def _topics(
 def live_wins(table: str) -> bool:
     """Whether a table's present rows are truer than a backup's: keys, audit records, erasures.
 
-    A key that was revoked since must not count again, and no record of a deed may go.
+    A key that was revoked since must not count again, and no record of a deed may go. Those of
+    erasures are `monitoring_erasures`, the ledger, and `monitoring_erasure_visitors`.
     """
-    return table.endswith("_audit") or table.startswith(
-        ("monitoring_access", "monitoring_erasure", "monitoring_receipt")
-    )
+    return table.endswith("_audit") or table.startswith(("monitoring_access", "monitoring_erasure"))
 
 
 @contextmanager

@@ -13,7 +13,12 @@ from services.monitoring.alert_repository import alerts
 from services.training.records import Audit
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.chassis.settings import LakeSettings
-from slipstream.contracts.events import AccessKey, CatalogRecord, ModelEvent, ModelEventType
+from slipstream.contracts.events import (
+    AccessKey,
+    CatalogRecord,
+    ModelEvent,
+    ModelEventType,
+)
 from slipstream.contracts.topics import PEOPLE
 from slipstream.stores.lake import CATALOG, INTERACTIONS, Lake
 from slipstream.stores.lease import Lease
@@ -244,6 +249,8 @@ def test_rows_that_must_not_go_back_in_time_stay(
         ("monitoring_access_keys", True),
         ("monitoring_audit", True),
         ("training_audit", True),
+        ("monitoring_erasures", True),
+        ("monitoring_erasure_visitors", True),
         ("monitoring_slates", False),
         ("model_versions", False),
     ],

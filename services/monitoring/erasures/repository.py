@@ -3,7 +3,7 @@
 The names of visitors are kept only until their rows are deleted.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -24,7 +24,6 @@ from sqlalchemy import (
 
 from services.monitoring.access.repository import AUDIT
 from services.monitoring.slate_tables import insert_new, responses, slates
-from slipstream.broker.batch import Message
 from slipstream.contracts.events import CatalogRecord, ErasedVisitors
 from slipstream.contracts.positions import Cut
 from slipstream.contracts.rest import AuditRecord
@@ -77,13 +76,13 @@ class ErasureEntry(NamedTuple):
     overwritten_how: str
 
 
-def keep_requests(db: Connection, requests: Iterable[Message[CatalogRecord]]) -> None:
+def keep_requests(db: Connection, requests: Iterable[tuple[CatalogRecord, str]]) -> None:
     """Keep that these erasures were asked for, with an audit record each, once.
 
-    The audit names who asked, and not whose erasure it is.
+    A request comes with the id of the REST request. The audit names who asked, and not whose
+    erasure it is.
     """
-    for request in requests:
-        record = request.record
+    for record, request_id in requests:
         row = {"erasure_id": record.erasure_id}
         insert_new(db, erasures, [row])
         first = update(erasures).where(
@@ -97,7 +96,7 @@ def keep_requests(db: Connection, requests: Iterable[Message[CatalogRecord]]) ->
             action="erase_user",
             subject=record.erasure_id,
             detail={},
-            request_id=request.request_id,
+            request_id=request_id,
         )
         insert_audit(db, AUDIT, audit)
 
@@ -176,6 +175,23 @@ class ErasureLedger:
                 )
             deleted += count
         return deleted
+
+    def take_in(
+        self, requests: Sequence[CatalogRecord], done: Collection[str], now_ms: int
+    ) -> None:
+        """Keep what topics and lake know of erasures, after a restore has deleted their rows.
+
+        Args:
+            requests: The requests.
+            done: The ids of erasures of which nothing more is told.
+            now_ms: The time.
+        """
+        with self._engine.begin() as db:
+            keep_requests(db, ((request, "") for request in requests))
+            for erasure_id in sorted(done):
+                insert_new(db, erasures, [{"erasure_id": erasure_id}])
+                db.execute(delete(visitors).where(visitors.c.erasure_id == erasure_id))
+                db.execute(_one(erasure_id).values(deleted_at=now_ms, overwritten_at=None))
 
     def overwrite(self, now_ms: int) -> None:
         """Have the database give up the bytes of deleted rows, where some wait for it.
