@@ -60,18 +60,18 @@ def both(db: Engine, monkeypatch: pytest.MonkeyPatch) -> Callable[[Change, Chang
 
     def make(first: Change, second: Change) -> list[Any]:
         with ThreadPoolExecutor(2) as pool:
-            others: list[Future[Any]] = []
+            later = Future[Any]()
 
             def add_late(*arguments: Any) -> None:
-                if not others:
-                    others.append(pool.submit(second, book))
-                    until(lambda: others[0].done() or waits(db))
+                monkeypatch.setattr(repository, "_add", add)  # the second one adds at once
+                other = pool.submit(second, book)
+                until(lambda: other.done() or waits(db))
+                later.set_result(other)
                 add(*arguments)
 
             monkeypatch.setattr(repository, "_add", add_late)
             done = pool.submit(first, book)
-            done.exception()
-            return [done.exception(), others[0].exception()]
+            return [done.exception(), later.result(60).exception()]
 
     return make
 
