@@ -1,6 +1,7 @@
 """A shop whose parts a test takes away from serving and brings back."""
 
 import asyncio
+import os
 import signal
 import subprocess
 import threading
@@ -94,6 +95,10 @@ class Shop:
             "Redis stopped": (self.redis.kill, lambda: _start(self.redis)),
             "model store gone": (self.training.kill, self.training.start),
             "features down": (self.features.kill, lambda: relaunch(self.features)),
+            "Kafka hangs": (
+                lambda: _signal(self.broker, signal.SIGSTOP),
+                lambda: _signal(self.broker, signal.SIGCONT),
+            ),
             "Kafka down": (self.broker.kill, self._start_broker),
             "all four": (self.take_all, self.bring_all),
         }
@@ -168,7 +173,7 @@ class Shop:
 
 def _signal(child: Child, sent: signal.Signals) -> None:
     assert child.process is not None
-    child.process.send_signal(sent)
+    os.killpg(child.process.pid, sent)
 
 
 def _start(child: Child) -> None:
