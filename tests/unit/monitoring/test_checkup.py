@@ -193,14 +193,19 @@ def test_collector_exposes_the_latest_round_and_nothing_before_it(
     bench.slates_with_views(2.5, count=4)
     bench.slates_with_views(0.5, count=12)
     bench.log.record(Arrivals(responses=[response("e", user="u0", named="s0.5-0")]), bench.now)
+    # Clicked, and no model's work.
+    trending = shown("t", user="ut", answered_by="trending", model_version="")
+    clicked = response("et", user="ut", named="t")
+    bench.log.record(Arrivals(slates=[trending], responses=[clicked]), bench.now)
     bench.probes.services = [service("serving", "away")]
     bench.check(2)
     text = generate_latest(registry).decode()
     assert 'slipstream_service_up{name="serving"} 0.0' in text
     assert 'slipstream_click_through_ratio{model_version="1"} 0.0625' in text
     assert 'slipstream_conversion_ratio{model_version="1"} 0.0' in text
+    assert 'model_version=""' not in text
     assert 'slipstream_feature_psi{feature="views"}' in text
-    assert 'slipstream_answered_by_ratio{answered_by="model"} 1.0' in text
+    assert 'slipstream_answered_by_ratio{answered_by="trending"}' in text
     assert 'slipstream_alerts_open{rule="service_down",severity="critical"} 1.0' in text
     assert 'slipstream_alerts_open{rule="no_champion",severity="warning"} 0.0' in text
     assert "slipstream_features_lag_records 3.0" in text
