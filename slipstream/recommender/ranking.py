@@ -19,7 +19,8 @@ from slipstream.recommender.encoding import Query
 from slipstream.recommender.ranking_features import ItemTable, feature_names, ranking_features
 from slipstream.recommender.stages import Candidates, rank, shortlist, unwanted
 
-# How many items of each retriever compete for a validation query's place.
+# How many items of each retriever compete for a validation query's place. In serving five times as
+# many do, which makes no better list (docs/performance.md) and would take half a gigabyte more.
 _CANDIDATES = 50
 # Retrievers that stay however little validation weighs them: for newcomers, for items that nobody
 # has seen, for similar items.
