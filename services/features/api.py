@@ -28,6 +28,7 @@ from services.features.stream.materializer import Materializer
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.producer import Producer
 from slipstream.chassis.access.demands import open_to_all, requires
+from slipstream.chassis.access.guard import principal_of
 from slipstream.chassis.bounded_json import refuse_many_values
 from slipstream.chassis.direct_routes import DirectRoute
 from slipstream.chassis.errors import InvalidRequestError, NotFoundError, UnavailableError, problem
@@ -132,7 +133,9 @@ async def _push(request: Request, raw: bytes) -> Response:
         return body
     settings = parts(request).settings
     rules = pushes.PushRules(
-        settings.privacy.policy(), int(settings.features.max_ahead_hours * HOUR_MS)
+        settings.privacy.policy(),
+        int(settings.features.max_ahead_hours * HOUR_MS),
+        principal_of(request).name,
     )
     try:
         records = await pushes.records(

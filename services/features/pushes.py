@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from slipstream.broker.producer import OutgoingRecord
 from slipstream.chassis.slices import in_slices
+from slipstream.contracts.erasure_ids import new_erasure_id
 from slipstream.contracts.events import CatalogRecord, Interaction
 from slipstream.contracts.topics import INTERACTIONS, topic_of
 from slipstream.contracts.vocabulary import MAX_POSITION
@@ -45,11 +46,13 @@ _ENTRY_COLUMNS: Final = frozenset({*_TIMES, "attributes", "available", "deleted"
 class PushRules:
     """The rules of pushes that settings decide.
 
-    `max_ahead_ms` is how far after its arrival a row may say that it happened.
+    `max_ahead_ms` is how far after its arrival a row may say that it happened. `principal` is who
+    pushes: an erasure's audit record names it.
     """
 
     privacy: Privacy
     max_ahead_ms: int = fields.MAX_AHEAD_MS
+    principal: str = "push"
 
 
 class UnknownSourceError(ValueError):
@@ -184,6 +187,7 @@ def _entry(entity: str, row: Row, rules: PushRules, now_ms: int) -> CatalogRecor
         attributes = without_write_keys(attributes)
     else:
         attributes = rules.privacy.published(attributes)
+    erases = entity == "user" and row.get("deleted") is True
     return CatalogRecord.model_validate(
         {
             "entity": entity,
@@ -191,7 +195,8 @@ def _entry(entity: str, row: Row, rules: PushRules, now_ms: int) -> CatalogRecor
             "attributes": attributes,
             **{name: row[name] for name in ("available", "deleted") if name in row},
             "timestamp": timestamp,
-            "source": "push",
+            "source": rules.principal if erases else "push",
+            "erasure_id": new_erasure_id(now_ms) if erases else "",
             "client_time": any(name in row for name in _TIMES),
         }
     )

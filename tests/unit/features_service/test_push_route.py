@@ -7,11 +7,13 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.features import api, feast_bodies
 from services.features.reads.feast import Planner
 from services.features.settings import FeaturesSection, FeaturesSettings
 from slipstream.broker.producer import OutgoingRecord
+from slipstream.chassis.access.verifier import ANYBODY
 from slipstream.chassis.errors import install_error_handlers
 from slipstream.contracts.times import HOUR_MS, now_ms
 from slipstream.features.views import declare
@@ -35,6 +37,17 @@ class Producer:
         self.calls += 1
 
 
+class Known:
+    """A guard that knows everyone."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["slipstream.principal"] = ANYBODY
+        await self._app(scope, receive, send)
+
+
 @pytest.fixture
 def producer() -> Producer:
     return Producer()
@@ -44,6 +57,7 @@ def producer() -> Producer:
 def client(producer: Producer) -> Iterator[TestClient]:
     app = FastAPI()
     app.include_router(api.feast_router)
+    app.add_middleware(Known)
     install_error_handlers(app)
     registry = declare()
     # A push reads neither the stores nor the stream.

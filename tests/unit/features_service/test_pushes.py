@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from services.features import pushes
 from services.features.pushes import PushRules, RefusedRowsError, UnknownSourceError
 from slipstream.broker.producer import OutgoingRecord
+from slipstream.contracts.erasure_ids import may_be_on_its_way
 from slipstream.contracts.events import CatalogRecord, Interaction
 from slipstream.ingress.privacy import Privacy
 
 NOW = 1_790_000_000_000
-RULES = PushRules(Privacy(), max_ahead_ms=3_600_000)
+RULES = PushRules(Privacy(), max_ahead_ms=3_600_000, principal="robot")
 VIEWED = {"user_id": ["u"], "event_type": ["view"]}
 COLUMNS = (
     "event_id",
@@ -92,14 +93,17 @@ def test_items_and_users_take_the_rest_as_attributes() -> None:
     assert made[1].record == CatalogRecord(
         entity="item", entity_id="i2", available=False, timestamp=NOW, source="push"
     )
-    erased = push("users", user_id=["u1"], deleted=[True], timestamp=[NOW - 5])
-    assert erased[0].record == CatalogRecord(
+    (erased,) = push("users", user_id=["u1"], deleted=[True], timestamp=[NOW - 5])
+    assert isinstance(erased.record, CatalogRecord)
+    assert may_be_on_its_way(erased.record.erasure_id, NOW)
+    assert erased.record == CatalogRecord(
         entity="user",
         entity_id="u1",
         deleted=True,
         timestamp=NOW - 5,
-        source="push",
+        source="robot",
         client_time=True,
+        erasure_id=erased.record.erasure_id,
     )
 
 
