@@ -99,17 +99,17 @@ class FallbackChain:
         The model orders them for a history that it knows, else demand does.
         """
         model, history = request.model, request.history
-        reason = why_not_model(model, history, request.no_history)
-        if not reason and model is not None:
-            try:
+        try:
+            reason = why_not_model(model, history, request.no_history)
+            if not reason and model is not None:
                 with self._measured.stage(Step.MODEL):
                     result = self._ask(
                         model, history, lambda bundle: stages.rank_items(bundle, history, item_ids)
                     )
                 return (Step.MODEL if result.items else Step.NONE), result
-            except Exception as error:
-                self._measured.failed(Step.MODEL, error)
-                reason = _FAILED[Step.MODEL]
+        except Exception as error:
+            self._measured.failed(Step.MODEL, error)
+            reason = _FAILED[Step.MODEL]
         with self._measured.stage(Step.TRENDING):
             demand = dict(await self._top_trending(request.model, request.budget))
             known = [item_id for item_id in item_ids if item_id in demand]

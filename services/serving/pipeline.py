@@ -191,7 +191,11 @@ class Pipeline:
                     problem="the online store does not answer, "
                     "so the visitor's history is not known"
                 )
-            features = visitor_features(state, now_ms(), _RECORDED)
+            try:
+                features = visitor_features(state, now_ms(), _RECORDED)
+            except Exception as error:  # they are recorded, and no answer needs them
+                self._measured.failed("features", error)
+                features = {}
         if state is None:
             return VisitorReading(features=features, problem="the visitor is not known")
         problem = "" if state.sequence else "the visitor has done nothing with items yet"

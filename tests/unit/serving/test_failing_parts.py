@@ -138,6 +138,32 @@ async def test_slate_that_cannot_be_recorded_does_not_fail_the_request(bundle: B
     assert degraded(setting, "slates") == 1
 
 
+@pytest.mark.parametrize("way", ["recommend", "rank"])
+async def test_features_that_raise_leave_the_answer_and_an_empty_record(
+    bundle: Bundle, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def visitor_features(*_: object) -> None:
+        raise ValueError("broken")
+
+    monkeypatch.setattr("services.serving.pipeline.visitor_features", visitor_features)
+    setting = a_setting(bundle)
+    assert (await ask(setting, way)).answered_by == Step.MODEL
+    assert setting.slates[0].features == {}
+    assert degraded(setting, "features") == 1
+
+
+@pytest.mark.parametrize("way", ["recommend", "session", "rank"])
+async def test_weights_that_raise_cost_the_model_and_not_the_answer(
+    bundle: Bundle, way: str
+) -> None:
+    broken_weights: Any = type("Weights", (), {})()
+    setting = a_setting(replace(bundle, event_weights=broken_weights))
+    answer = await ask(setting, way)
+    assert answer.items
+    assert answer.answered_by != Step.MODEL
+    assert "the model failed" in answer.reason
+
+
 def test_evaluation_hears_of_a_retriever_that_raises() -> None:
     bundle = small_bundle()
     with pytest.raises(ValueError, match="broken"):
