@@ -18,6 +18,9 @@ from slipstream.stores import metadata
 from slipstream.stores.migrations import migrate
 from tests.integration.running_materializer import until
 
+# On SQLite transactions that write come one after the other.
+pytestmark = pytest.mark.servers("real")
+
 Change = Callable[[AccessKeyBook], Any]
 
 NOW = 1_800_000_000_000
@@ -78,9 +81,6 @@ def both(db: Engine, monkeypatch: pytest.MonkeyPatch) -> Callable[[Change, Chang
 
 def waits(db: Engine) -> bool:
     """Whether the second change waits for the first one."""
-    if db.dialect.name != "postgresql":
-        # One transaction at a time writes, and the others wait to begin.
-        return True
     with db.connect() as connection:
         return bool(connection.scalar(WAITING))
 

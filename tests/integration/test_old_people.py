@@ -104,6 +104,7 @@ def test_what_features_has_applied_is_dropped_and_stays_in_both_stores(
         assert run.lake.count(CATALOG_TABLE) >= 3
 
 
+@pytest.mark.servers("real")
 def test_nothing_is_dropped_while_features_has_not_applied_all(
     settings: FeaturesSettings, command: Callable[..., Result]
 ) -> None:
