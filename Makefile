@@ -87,9 +87,10 @@ $(CLIENTS)/%/.installed: Makefile
 clients: $(STAMP) $(CLIENTS)/triton/.installed $(CLIENTS)/kserve/.installed ## Run Triton's and KServe's clients, unmodified, against a serving
 	@$(VENV)/bin/python -m pytest -q -n 0 tests/integration/test_protocol_clients.py
 
-fuzz: $(STAMP) ## Send ingestion and serving thousands of bad requests (FUZZ_CASES of each of 43 kinds)
+fuzz: $(STAMP) ## Send ingestion and serving thousands of bad requests (FUZZ_CASES of each of 60 kinds)
 	@FUZZ_CASES=$${FUZZ_CASES:-100} $(VENV)/bin/python -m pytest -q --show-capture=no \
-		tests/unit/ingestion/test_bad_input.py tests/unit/serving/test_bad_input.py
+		tests/unit/ingestion/test_bad_input.py tests/unit/serving/test_bad_input.py \
+		tests/unit/serving/test_strange_requests.py
 
 faults: $(STAMP) ## Kill services at random for minutes, and compare every state (FAULTS_ARGS=--help: others, other servers)
 	@$(VENV)/bin/python -m tests.faults $(FAULTS_ARGS)

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import orjson
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from services.serving.answers import MOST_ITEMS, Answer, RecommendationRequest
 from services.serving.open_inference import binary
 from services.serving.open_inference.descriptions import MOST_VISITORS, NAME, OUTPUTS
 from slipstream.chassis.errors import InvalidRequestError
+from slipstream.contracts.events import Id
 from slipstream.contracts.vocabulary import MAX_ID_BYTES
 
 MOST_DIMENSIONS = 32
@@ -24,6 +25,7 @@ MOST_TENSORS = 8
 # Parameters of extensions that change what an answer means, and that this server lacks.
 _UNKNOWN = frozenset({"classification", "shared_memory_region"})
 
+_ID: TypeAdapter[str] = TypeAdapter(Id)
 # Some clients send null for none.
 Parameters = dict[str, Any] | None
 
@@ -124,7 +126,9 @@ def requests(inference: InferenceRequest) -> list[RecommendationRequest]:
             f"1 to {MOST_VISITORS} are taken"
         )
     if not all(_is_id(one) for one in visitors):
-        raise InvalidRequestError(f"a value of 'user_id' is a string of 1 to {MAX_ID_BYTES} bytes")
+        raise InvalidRequestError(
+            f"a value of 'user_id' is a string of 1 to {MAX_ID_BYTES} bytes without NUL"
+        )
     n = (inference.parameters or {}).get("n", 10)
     if not isinstance(n, int) or isinstance(n, bool) or not 1 <= n <= MOST_ITEMS:
         raise InvalidRequestError(f"parameters.n is an integer from 1 to {MOST_ITEMS}")
@@ -187,9 +191,10 @@ def in_binary(inference: InferenceRequest) -> set[str]:
 
 def _is_id(value: Any) -> bool:
     try:
-        return isinstance(value, str) and 0 < len(value.encode()) <= MAX_ID_BYTES
-    except UnicodeEncodeError:  # half of a surrogate pair
+        _ID.validate_python(value, strict=True)
+    except ValidationError:
         return False
+    return True
 
 
 def _flat(data: Sequence[Any]) -> Sequence[Any]:
