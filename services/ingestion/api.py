@@ -19,6 +19,7 @@ from services.ingestion.documentation import described
 from services.ingestion.erasure_receipts import ErasureReceipts
 from services.ingestion.intake import Intake, IntakeHeaders
 from slipstream.chassis.access.demands import open_to_all, requires
+from slipstream.chassis.direct_routes import DirectRoute
 from slipstream.chassis.errors import InvalidRequestError, ServiceError
 from slipstream.contracts.access import Scope
 
@@ -31,8 +32,8 @@ class IdConvertor(PathConvertor):
 
 register_url_convertor("id", IdConvertor())
 
-# Routes for every event; `hot_path` answers them.
-events = APIRouter(prefix="/v1")
+# Routes for every event.
+events = APIRouter(prefix="/v1", route_class=DirectRoute)
 router = APIRouter(prefix="/v1")
 
 JSON = "application/json"

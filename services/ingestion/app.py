@@ -1,27 +1,23 @@
 """Wiring of ingestion."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.routing import APIRoute
-from starlette.types import ASGIApp, Receive, Scope, Send
 
-from services.ingestion import hot_path
 from services.ingestion.admission import Admission
 from services.ingestion.api import CORS, Parts, events, router
 from services.ingestion.carrier import SpooledCarrier
 from services.ingestion.documentation import SECURITY_SCHEMES
 from services.ingestion.erasure_cuts import ErasureCuts
 from services.ingestion.erasure_receipts import ErasureReceipts
-from services.ingestion.hot_path import PageOrigins
 from services.ingestion.intake import Intake
 from services.ingestion.intake_rules import IntakeRules
+from services.ingestion.page_origins import PageOrigins
 from services.ingestion.publisher import OutcomePublisher
 from services.ingestion.settings import IngestionSettings
 from services.ingestion.spool import Spool
@@ -31,7 +27,7 @@ from slipstream.broker.log_ends import log_ends
 from slipstream.broker.producer import open_producer
 from slipstream.chassis.access.keys import KeyRing
 from slipstream.chassis.access.tokens import service_credential
-from slipstream.chassis.app import RequestMiddleware, create_service
+from slipstream.chassis.app import create_service
 from slipstream.chassis.client import Peer
 from slipstream.contracts.topics import HISTORY, INTERACTIONS
 from slipstream.ingress.settings import listed
@@ -43,41 +39,7 @@ DESCRIPTION = (
 )
 
 
-class Collector(FastAPI):
-    """An app with a fast path: requests whose method and path are in `hot` go to `shortcut`."""
-
-    hot: Mapping[tuple[str, str], Any] = MappingProxyType({})
-    shortcut: ASGIApp
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        route = self.hot.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
-        if route is None:
-            await super().__call__(scope, receive, send)
-            return
-        # The request middleware takes the path from the route, for its metrics.
-        scope["app"], scope["route"] = self, route
-        await self.shortcut(scope, receive, send)
-
-    @contextmanager
-    def taking(self) -> Iterator[None]:
-        """Open the fast path within the block.
-
-        It skips the layer that refuses requests while the service waits to start, so it is closed
-        until the service is open.
-        """
-        self.hot = {
-            (method, route.path): route
-            for route in events.routes
-            if isinstance(route, APIRoute)
-            for method in route.methods or ()
-        }
-        try:
-            yield
-        finally:
-            self.hot = MappingProxyType({})
-
-
-def create_app(settings: IngestionSettings) -> Collector:
+def create_app(settings: IngestionSettings) -> FastAPI:
     """The app of ingestion.
 
     It opens once a broker answers; with a spool it opens without one. Redis may come later.
@@ -91,13 +53,9 @@ def create_app(settings: IngestionSettings) -> Collector:
         routers=[events, router],
         guarded=False,
         keys=settings.ingestion.keys(),
-        kind=Collector,
     )
-    assert isinstance(app, Collector)  # noqa: S101
-    app.shortcut = RequestMiddleware(hot_path.answer, app.state.metrics)
     if origins := listed(settings.ingestion.cors_origins):
         app.add_middleware(PageOrigins, allow_origins=origins, **CORS)
-        app.shortcut = PageOrigins(app.shortcut, allow_origins=origins, **CORS)
     _document_security(app)
     app.state.rules = rules
     return app
@@ -105,7 +63,6 @@ def create_app(settings: IngestionSettings) -> Collector:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    assert isinstance(app, Collector)  # noqa: S101
     settings: IngestionSettings = app.state.settings
     keys: KeyRing = app.state.keys
     rules: IntakeRules = app.state.rules
@@ -157,7 +114,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         health.add("access-keys", feed.watch.check, required=False)
         stack.push_async_callback(app.state.workers.stop)
         app.state.workers.start("access-keys", feed.run, checked=False)
-        stack.enter_context(app.taking())
         yield
 
 

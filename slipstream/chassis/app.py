@@ -126,6 +126,29 @@ def _path(scope: Scope) -> str:
     return getattr(scope.get("route"), "path", None) or str(scope["path"])
 
 
+class ServiceApp(FastAPI):
+    """An app whose outermost layer is the last one that was added to it.
+
+    FastAPI puts three more around it, for each request: a plain answer to failures, telemetry and a
+    limit of bodies. The request middleware and the guard have their own, and the rest is unused.
+    """
+
+    def build_middleware_stack(self) -> ASGIApp:
+        layer: Any = super().build_middleware_stack()
+        outermost: Any = self.user_middleware[0].cls
+        while type(layer) is not outermost:
+            layer = layer.app
+        stack: ASGIApp = layer
+        return stack
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["app"] = self
+        stack = self.middleware_stack
+        if stack is None:
+            stack = self.middleware_stack = self.build_middleware_stack()
+        await stack(scope, receive, send)
+
+
 def create_service(
     name: str,
     settings: ServiceSettings,
@@ -135,7 +158,6 @@ def create_service(
     routers: Sequence[APIRouter],
     guarded: bool = True,
     keys: Mapping[str, KnownKey] = MappingProxyType({}),
-    kind: type[FastAPI] = FastAPI,
 ) -> FastAPI:
     """Build the app of a service.
 
@@ -157,7 +179,6 @@ def create_service(
         guarded: Whether the chassis asks for credentials, and limits bodies to
             `http.max_body_bytes`. A service without does both itself.
         keys: Configured keys by digest, besides the API token.
-        kind: Class of the app.
 
     Raises:
         ExposedError: The service would listen beyond this machine without asking for credentials.
@@ -166,7 +187,7 @@ def create_service(
     """
     if guarded:
         refuse_exposure(settings)
-    app = kind(
+    app = ServiceApp(
         title=f"Slipstream {name}",
         description=description,
         version="1",

@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
 from services.ingestion.api import Parts
-from services.ingestion.app import Collector, create_app
+from services.ingestion.app import create_app
 from services.ingestion.erasure_cuts import ErasureCuts
 from services.ingestion.erasure_receipts import ErasureReceipts
 from services.ingestion.intake import Intake
@@ -87,7 +87,7 @@ def make_app(
     app = create_app(settings)
 
     @asynccontextmanager
-    async def lifespan(app: Collector) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         if not hasattr(app.state, "parts"):  # a second client of the same app comes here, too
             publisher = OutcomePublisher(producer, app.state.metrics.registry)
             cuts = ErasureCuts(producer.ends)
@@ -98,8 +98,7 @@ def make_app(
                 Peer("monitoring", "http://m", retries=0, transport=monitoring)
             )
             app.state.parts = Parts(intake, receipts)
-        with app.taking():
-            yield
+        yield
 
     app.router.lifespan_context = lifespan
     return app

@@ -1,0 +1,16 @@
+"""CORS for the requests that pages send."""
+
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import Receive, Scope, Send
+
+
+class PageOrigins(CORSMiddleware):
+    """CORS for requests with an `Origin` header.
+
+    Only browsers send one for pages. Other clients read no CORS headers, so they need not wait for
+    them.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        of_page = scope["type"] == "http" and any(name == b"origin" for name, _ in scope["headers"])
+        await (super().__call__ if of_page else self.app)(scope, receive, send)
