@@ -5,7 +5,6 @@ arrived at the same time. Only ingestion uses this key space.
 """
 
 import asyncio
-import hashlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -20,7 +19,12 @@ from redis.exceptions import NoScriptError, RedisError
 
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.settings import RedisSettings
-from slipstream.stores.admission_protocol import AdmissionCall, AdmissionQuery, AdmissionVerdict
+from slipstream.stores.admission_protocol import (
+    AdmissionCall,
+    AdmissionQuery,
+    AdmissionVerdict,
+    digest,
+)
 from slipstream.stores.redis_server import redis_memory, refuse_cluster
 
 log = get_logger(__name__)
@@ -89,12 +93,9 @@ class AdmissionStore:
         return self._window_ms > 0
 
     def message_key(self, source: str, kind: str, message_id: str) -> str:
-        """The key of a message's id.
-
-        It has 96 bits: among a billion ids, the chance that two share a key is 1 in 10^11.
-        """
-        digest = hashlib.blake2b(f"{source}\0{kind}\0{message_id}".encode(), digest_size=12)
-        return f"{self._prefix}m:{digest.hexdigest()}"
+        """The key of a message's id."""
+        name = digest(f"{source}\0{kind}\0{message_id}")
+        return f"{self._prefix}m:{name}"
 
     async def judge(self, queries: Sequence[AdmissionQuery]) -> list[AdmissionVerdict]:
         """The verdict on each query, in one round trip for all."""

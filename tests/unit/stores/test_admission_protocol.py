@@ -15,6 +15,7 @@ from slipstream.stores.admission_protocol import (
     AdmissionVerdict,
     Rate,
     Rates,
+    digest,
 )
 
 KEY, VISITOR = Rate(100.0, 50), Rate(10.0, 5)
@@ -57,7 +58,7 @@ def test_no_code_of_the_script_stands_unnamed() -> None:
         (
             Rates(KEY, VISITOR),
             b"Kbvin",
-            ["p:s:shop", "m1", "p:v:u", "p:v:u", "m2"],
+            ["p:s:shop", "m1", f"p:v:{digest('u')}", f"p:v:{digest('u')}", "m2"],
             [12, 10, 50, 1, 100, 5, 7, 100, 5],
         ),
     ],
