@@ -124,7 +124,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         health.add("catalog-stream", feed.watch.check, required=False)
         if not place:
             health.add("model-events-stream", promotions.check, required=False)
-        keys = AccessKeyFeed(settings, app.state.keys, chassis, producer)
+        keys = AccessKeyFeed(
+            settings,
+            app.state.keys,
+            chassis,
+            producer,
+            kept_in=own.cache_dir / f"access-keys-{settings.namespace}.jsonl",
+        )
         health.add("access-keys", keys.watch.check, required=False)
         stack.push_async_callback(app.state.workers.stop)
         targets: dict[str, Callable[[threading.Event], None]] = {

@@ -1,8 +1,10 @@
 """The feed of access keys in memory, from `access-keys.v1`; and the report of their uses."""
 
+import os
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 from slipstream.broker.consumer import Consumer
@@ -10,10 +12,13 @@ from slipstream.broker.loop import observe
 from slipstream.broker.producer import Producer
 from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.access.keys import KeyRing
+from slipstream.chassis.logging import get_logger
 from slipstream.chassis.metrics import Metrics
 from slipstream.chassis.settings import ServiceSettings
-from slipstream.contracts.events import AccessKeyUse
+from slipstream.contracts.events import AccessKey, AccessKeyUse
 from slipstream.contracts.topics import ACCESS_KEY_USES, ACCESS_KEYS
+
+log = get_logger(__name__)
 
 # Greatest delay of a change of a key (ms). Every fetch costs time, full or empty.
 DELAY_MS: Final = 500
@@ -26,7 +31,8 @@ _LOOK_EVERY_S: Final = 2.0
 class AccessKeyFeed:
     """Keeps a service's key ring up to date; `run` is a worker's target.
 
-    While the broker is away, the last known keys stay valid.
+    While the broker is away, the last known keys stay valid. A service that keeps them in a file
+    knows them after a start, too.
     """
 
     def __init__(
@@ -36,6 +42,7 @@ class AccessKeyFeed:
         metrics: Metrics,
         producer: Producer,
         renewed: Callable[[], None] | None = None,
+        kept_in: Path | None = None,
     ) -> None:
         """With the ring to fill, which is `loading` from now on.
 
@@ -45,16 +52,20 @@ class AccessKeyFeed:
             metrics: Metrics of the chassis.
             producer: Sends the uses of keys; one that is lost makes a last use earlier.
             renewed: Called when the topic was made anew, so that it has lost the keys.
+            kept_in: File of the last known keys' digests and scopes, for a start without a broker.
         """
         self._kafka = settings.kafka.model_copy(update={"fetch_max_wait_ms": DELAY_MS})
         self._namespace, self._ring, self._renewed = settings.namespace, ring, renewed
         self._metrics, self.watch = metrics, ConsumerWatch(metrics)
         self._producer = producer
         self._topic_id, self._due, self._report_due = "", 0.0, 0.0
+        self._kept_in, self._known = kept_in, dict[str, AccessKey]()
         ring.loading = True
 
     def run(self, stop: threading.Event) -> None:
         """Read the topic from its beginning until `stop` is set."""
+        if not self._known:
+            self._restore()
         consumer = Consumer(self._kafka, self._namespace, [ACCESS_KEYS], group=None)
         self.watch.begin(consumer)
         try:
@@ -62,16 +73,48 @@ class AccessKeyFeed:
             while not stop.is_set():
                 batch = consumer.poll(DELAY_MS / 1000)
                 for message in batch.messages:
-                    self._ring.take(message.record)
+                    self._take(message.record)
                 if batch:
                     observe(batch, self._metrics)
-                if self._ring.loading and consumer.has_reached(ends):
+                was_loading = self._ring.loading
+                if was_loading and consumer.has_reached(ends):
                     self._ring.loading = False
+                if not self._ring.loading and (was_loading or batch.messages):
+                    self._keep()
                 self._notice_renewal(consumer)
                 self._report_uses()
                 self.watch.update()
         finally:
             consumer.close()
+
+    def _take(self, record: AccessKey) -> None:
+        self._ring.take(record)
+        self._known[record.digest] = record
+
+    def _restore(self) -> None:
+        """Take the keys of the file, where there is one."""
+        if self._kept_in is None:
+            return
+        try:
+            for line in self._kept_in.read_text(encoding="utf-8").splitlines():
+                self._take(AccessKey.model_validate_json(line))
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError) as error:
+            log.warning("the kept access keys can't be read", reason=str(error))
+
+    def _keep(self) -> None:
+        if self._kept_in is None:
+            return
+        lines = "".join(f"{record.model_dump_json()}\n" for record in self._known.values())
+        part = self._kept_in.with_name(f".{self._kept_in.name}.{os.getpid()}")
+        try:
+            self._kept_in.parent.mkdir(parents=True, exist_ok=True)
+            part.touch(0o600)
+            part.write_text(lines, encoding="utf-8")
+            part.replace(self._kept_in)
+        except OSError as error:
+            log.warning("the access keys are not kept for a start", reason=str(error))
 
     def _report_uses(self) -> None:
         if (now := time.monotonic()) < self._report_due:
