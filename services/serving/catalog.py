@@ -10,7 +10,7 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -22,6 +22,7 @@ from services.serving.columns import Columns
 from services.serving.growing import GrowingArray
 from services.serving.item_space import ItemSpace
 from services.serving.model_holder import Model
+from slipstream.contracts.events import CatalogRecord
 from slipstream.contracts.positions import CatalogPlace, StreamCatalogRecord
 from slipstream.contracts.times import parse_iso
 from slipstream.models.base import Mask
@@ -126,6 +127,20 @@ class Catalog:
         """The item's attributes as JSON; None for an item that the catalogue does not have."""
         item = self._items.get(item_id)
         return item.attributes if item is not None else None
+
+    def records(self) -> Iterator[StreamCatalogRecord]:
+        """A record for each item that says what the catalogue knows of it, with its position."""
+        for item_id, item in list(self._items.items()):
+            source, offset, timestamp, client_time = item.place
+            record = CatalogRecord(
+                entity="item",
+                entity_id=item_id,
+                attributes=orjson.loads(item.attributes),
+                available=not item.hidden,
+                timestamp=timestamp,
+                client_time=client_time,
+            )
+            yield StreamCatalogRecord(source, offset, record)
 
     def look_alikes(
         self, seeds: Iterable[str], n: int, exclude: Collection[str] = ()

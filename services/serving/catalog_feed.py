@@ -125,18 +125,11 @@ class CatalogFeed:
         if news := [entry for entry in entries if self._catalog.apply(entry)]:
             self._journal.append(news)
         if self._journal.appended > 2 * len(self._catalog) + SURPLUS:
-            self._shorten_journal()
+            for _ in self._journal.rewrite(self._catalog.records()):
+                pass
         if batch:
             observe(batch, self._chassis)
             self._measured.catalog_items.set(len(self._catalog))
-
-    def _shorten_journal(self) -> None:
-        self._journal.appended = 0
-        try:
-            for entry in self._journal.rewrite(self._snapshot()):
-                self._catalog.apply(entry)
-        except StoreUnavailableError as error:
-            log.warning("the catalogue on disk grows", reason=str(error))
 
     async def check(self) -> None:
         """Readiness: raises until the catalogue is known as it is, or was last.

@@ -150,16 +150,26 @@ async def test_a_new_shops_first_items_are_on_the_disk(tmp_path: Path) -> None:
     assert not restarted.catalog.shown("gone")
 
 
-def test_a_journal_that_has_outgrown_the_catalogue_is_made_anew(
+def test_a_journal_that_has_outgrown_the_catalogue_is_made_anew_from_what_is_known(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(catalog_feed, "SURPLUS", 0)
     scene = Scene(tmp_path)
     scene.stored = [item_record("a", timestamp=9)]
     scene.feed.snapshot(threading.Event())
-    changes = [item_record("a", timestamp=at).record for at in range(10, 14)]
+    scene.stored = []  # a store that has lost everything since
+    changes = [
+        item_record("a", timestamp=at, attributes={"colour": f"c{at}"}, deleted=True).record
+        for at in range(10, 14)
+    ]
     scene.consumer.batches = [
         Batch([Message(SOURCE, at, "item:a", each, "") for at, each in enumerate(changes, 10)])
     ]
     scene.feed.tail(scene.consumer.stop)
     assert len((tmp_path / "catalog.jsonl").read_bytes().splitlines()) == 1
+    restarted = Scene(tmp_path)
+    with pytest.raises(StoreUnavailableError):
+        restarted.feed.snapshot(threading.Event())
+    assert not restarted.catalog.shown("a")
+    assert restarted.catalog.attributes("a") == b'{"colour":"c13"}'
+    assert list(restarted.catalog.records()) == list(scene.catalog.records())
