@@ -16,7 +16,7 @@ from slipstream.models.base import Arrays, Indices, Mask, Scores, SoftmaxState, 
 # The largest catalogue whose items are all compared, see `clusters`.
 EXACT_UP_TO = 20_000
 # About the number of items compared in a larger one.
-_PROBED = 10_000
+_PROBED = 20_000
 # Of these, the number of best items that are named.
 _NAMED = 1_000
 # Under a mask that leaves too few of the named: all allowed items are compared if they are no more

@@ -23,7 +23,9 @@ _WITHOUT_SQL: Final = ("ingestion", "features")
 
 
 @click.command(short_help="Measure a part beside its ceiling.")
-@click.argument("name", type=click.Choice(["ingestion", "features", "freshness", "serving"]))
+@click.argument(
+    "name", type=click.Choice(["ingestion", "features", "freshness", "serving", "catalogue"])
+)
 @click.option(
     "--running",
     is_flag=True,
@@ -72,7 +74,16 @@ _WITHOUT_SQL: Final = ("ingestion", "features")
     is_flag=True,
     help="Also measure where serving's time goes, one request after another.",
 )
-@data_dir_option("Folder of the running stack for --running, and of the installed Feast.")
+@click.option(
+    "--items",
+    type=click.IntRange(1_000),
+    multiple=True,
+    help="Items of a simulated catalogue; may be given several times. Default: 10,000, 100,000 and"
+    " 1,000,000.",
+)
+@data_dir_option(
+    "Folder of the running stack for --running, of the installed Feast, and of simulated models."
+)
 @json_out
 def bench(
     name: str,
@@ -84,6 +95,7 @@ def bench(
     rate: float | None,
     swaps: int,
     profile_time: bool,
+    items: tuple[int, ...],
     data_dir: Path,
     json_path: Path | None,
 ) -> None:
@@ -96,6 +108,8 @@ def bench(
                 bytes in Redis against a kilobyte
     freshness   time from a click to a changed list, against one record through the broker
                 and one empty answer
+    catalogue   the stages in one thread, in simulated catalogues of several sizes, with and
+                without a filter that keeps 0.1 %; recall and memory; without servers
 
     A temporary stack is started and stopped for it. For serving and freshness, it is filled with
     MovieLens-100K and trains a model. Feast is installed once into the data folder, from a package
@@ -124,10 +138,14 @@ def bench(
         raise click.UsageError("features are measured on separate servers; leave --running out")
     if running and servers == "real":
         raise click.UsageError("a running stack has its servers already; leave --servers out")
+    if (items and name != "catalogue") or (name == "catalogue" and (running or servers == "real")):
+        raise click.UsageError("--items is of the benchmark of catalogues, which has no servers")
     load = ServingLoad(rate, swaps, profile_time)
     where = measurements.machine()
     try:
-        if running:
+        if name == "catalogue":
+            versions, rows = "none", _measure_catalogues(data_dir, items)
+        elif running:
             target = _running_target(data_dir)
             versions = f"of the running stack: {target.kafka.bootstrap_servers}"
             rows = runner.measure(name, target, load)
@@ -146,11 +164,19 @@ def bench(
     if json_path:
         measurements.write_json(json_path, rows, versions, where)
         click.echo(f"Wrote {json_path}.")
-    if name != "features":
+    if name not in ("features", "catalogue"):
         click.echo(
             "Next: measure on your data: slipstream up, slipstream replay,"
             f" slipstream bench {name} --running"
         )
+
+
+def _measure_catalogues(data_dir: Path, items: tuple[int, ...]) -> "list[Measurement]":
+    from slipstream_cli.benchmarks import catalogue
+    from slipstream_cli.local.terminal import Terminal
+
+    sizes = sorted(items) or catalogue.SIZES
+    return catalogue.run(data_dir / "simulated-models", sizes, tell=Terminal().progress)
 
 
 def _measure_temporary(

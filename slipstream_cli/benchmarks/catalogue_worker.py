@@ -1,0 +1,147 @@
+"""The stages of a bundle in a process of its own: processor times, recall, memory.
+
+Imports what a worker of serving imports, and no more, since that is part of its memory. A request's
+time is the least processor time of several rounds, since other programs' turns say nothing about
+the stages.
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped, unused-ignore]
+
+from services.serving.catalog import Catalog
+from slipstream.contracts.events import CatalogRecord
+from slipstream.contracts.positions import StreamCatalogRecord
+from slipstream.models.base import Mask
+from slipstream.models.transformer import Transformer
+from slipstream.recommender.bundle import Bundle, load_bundle
+from slipstream.recommender.network import NETWORK
+from slipstream.recommender.stages import CANDIDATES, Event, encode_history, recommend
+
+# Names within a model's folder.
+HISTORIES = "histories.json"
+BUNDLE = "bundle"
+LENGTH = 10
+KEPT = 0.001
+RECALLED = 10
+_ROUNDS = 3
+_RECALL_QUERIES = 100
+
+
+@dataclass(frozen=True)
+class CatalogueFigures:
+    """Figures of one catalogue.
+
+    Attributes:
+        plain: Milliseconds of each request.
+        filtered: The same under a filter that keeps `KEPT` of the items, but `LENGTH` at least.
+        short: Filtered lists that are not full.
+        recall: Share of the network's exact best that its search finds, of the best `RECALLED`
+            and of the best `CANDIDATES`.
+        private_mb: Memory that each worker has for itself once it has answered.
+        mapped_mb: Resident part of the bundle's files, which all workers share.
+        catalogue_mb: What the catalogue's items and attributes add to `private_mb`.
+    """
+
+    plain: NDArray[np.float64]
+    filtered: NDArray[np.float64]
+    short: int
+    recall: tuple[float, float]
+    private_mb: float
+    mapped_mb: float
+    catalogue_mb: float
+
+
+def measure(made: Path, seed: int = 0) -> CatalogueFigures:
+    """Figures of the model in a folder of `simulated_model`."""
+    bundle = load_bundle(made / BUNDLE)
+    histories = [
+        [Event(item_id, "view", 60_000 * at) for at, item_id in enumerate(history)]
+        for history in json.loads((made / HISTORIES).read_text())
+    ]
+    size = len(bundle.item_ids)
+    kept = np.random.default_rng(seed).permutation(size)[: max(LENGTH, int(KEPT * size))]
+    mask = np.zeros(size, np.bool_)
+    mask[kept] = True
+    with threadpool_limits(1):
+        plain, _ = _times(bundle, histories, None)
+        filtered, short = _times(bundle, histories, mask)
+        private, mapped = _memory_mb(made / BUNDLE)
+        recall = _recall(bundle, histories)
+    _fill(Catalog(), bundle)
+    return CatalogueFigures(
+        plain, filtered, short, recall, private, mapped, _memory_mb(made / BUNDLE)[0] - private
+    )
+
+
+def _times(
+    bundle: Bundle, histories: Sequence[Sequence[Event]], mask: Mask | None
+) -> tuple[NDArray[np.float64], int]:
+    """The least milliseconds of each request, and the number of lists that are not full."""
+    least = np.full(len(histories), np.inf)
+    short = 0
+    for _ in range(_ROUNDS):
+        short = 0
+        for row, history in enumerate(histories):
+            began = time.thread_time_ns()
+            items = recommend(bundle, history, LENGTH, allowed=mask, repeats=True)
+            least[row] = min(least[row], (time.thread_time_ns() - began) / 1e6)
+            short += len(items) < LENGTH
+    return least, short
+
+
+def _recall(bundle: Bundle, histories: Sequence[Sequence[Event]]) -> tuple[float, float]:
+    network = bundle.retrievers.get(NETWORK)
+    if not isinstance(network, Transformer):
+        return 1.0, 1.0
+    everything = np.arange(len(bundle.item_ids), dtype=np.int32)
+    vectors = network.items.vectors(everything)
+    found: list[list[float]] = []
+    for history in histories[:_RECALL_QUERIES]:
+        encoded = encode_history(bundle, history)
+        logits = vectors @ network.state(encoded)
+        exact = np.argpartition(-logits, min(CANDIDATES, len(logits) - 1))[:CANDIDATES]
+        exact = exact[np.argsort(-logits[exact])]
+        scored = network.score(encoded)
+        found.append(
+            [
+                np.isin(exact[:k], network.propose(scored, k, None)).mean()
+                for k in (RECALLED, CANDIDATES)
+            ]
+        )
+    few, many = np.mean(found, axis=0).tolist()
+    return few, many
+
+
+def _fill(catalogue: Catalog, bundle: Bundle) -> Catalog:
+    for number, item_id in enumerate(bundle.item_ids):
+        record = CatalogRecord(
+            entity="item",
+            entity_id=item_id,
+            timestamp=0,
+            attributes=dict((bundle.attributes or {}).get(item_id, {})),
+        )
+        catalogue.apply(StreamCatalogRecord("bench:0", number, record))
+    return catalogue
+
+
+def _memory_mb(bundle: Path) -> tuple[float, float]:
+    """Resident memory of this process apart from the bundle's files, and of these; in MiB.
+
+    Read from /proc, so on Linux alone.
+    """
+    private, mapped, in_bundle = 0, 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if "-" in name and " " in name:  # the head of a mapping: its range, rights and file
+            in_bundle = str(bundle) in line
+        elif name == "Rss":
+            size = int(value.split()[0])
+            mapped, private = mapped + in_bundle * size, private + (not in_bundle) * size
+    return private / 1024, mapped / 1024
