@@ -10,7 +10,7 @@ import pytest
 from fastapi import APIRouter, FastAPI, Header, Path, Query, Request, Response
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
@@ -142,6 +142,7 @@ def test_every_query_is_answered_as_by_fastapi(
         assert outcome(direct, "GET", path) == outcome(usual, "GET", path)
 
 
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.sampled_from(["n", "deep", "exclude", "place", "other"]), st.text())))
 def test_any_query_is_answered_as_by_fastapi(
     direct: TestClient, usual: TestClient, query: list[tuple[str, str]]

@@ -30,7 +30,7 @@ from slipstream.contracts.topics import RECOMMENDATIONS
 from slipstream.recommender.bundle import Bundle
 from tests.unit.serving.fakes import ITEMS, FakeOnline, Setting, item_record, model, visitor
 
-CASES = int(os.environ.get("FUZZ_CASES", "4"))
+CASES = int(os.environ.get("FUZZ_CASES", "3"))
 many = settings(
     max_examples=CASES,
     deadline=None,

@@ -2,13 +2,13 @@
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from services.serving import model_holder
 from slipstream.recommender.bundle import Bundle
-from tests.unit.serving.fakes import small_bundle
 from tests.unit.serving.test_model_holder import a_holder, versions
 from tests.unit.serving.training_stub import TrainingStub
 
@@ -37,7 +37,9 @@ def test_a_follower_takes_what_the_leader_has_fetched_and_goes_back_with_it(
         training.publish(bundle, "1")
         leader.refresh()
         until(lambda: versions(follower) == ("1", None))
-        training.publish(small_bundle("2"), "2")
+        training.publish(
+            replace(bundle, manifest=bundle.manifest.model_copy(update={"version": "2"})), "2"
+        )
         leader.refresh()
         until(lambda: versions(follower) == ("2", "1"))
         first = follower.previous
