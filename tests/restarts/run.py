@@ -216,6 +216,8 @@ def _environment(
         "SLIPSTREAM_LAKE__URI": str(directory / "lake"),
         "SLIPSTREAM_ARTIFACTS__DIRECTORY": str(directory / "models"),
         "SLIPSTREAM_SERVING__CACHE_DIR": str(directory / "serving"),
+        # Nobody tells serving where training listens.
+        "SLIPSTREAM_SERVING__REQUIRE_MODEL": "false",
         # Alerts wait in a table, where it is seen that they came.
         "SLIPSTREAM_TRAINING__COOLDOWN_MINUTES": "1000",
         "SLIPSTREAM_TRAINING__NEW_EVENTS": "0",
