@@ -34,6 +34,10 @@ COPY services services
 # The person's tool too: `docker compose exec training slipstream runs list`.
 COPY slipstream_cli slipstream_cli
 RUN pip install --no-deps .
+# Kernels are compiled here, for containers that can't write beside the sources; the other services
+# have none.
+WORKDIR /opt
+RUN case "$SERVICE" in serving|training) python -m slipstream.models.kernels;; esac
 
 FROM python:3.11-slim AS runtime
 RUN groupadd --gid 10001 slipstream \

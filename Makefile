@@ -29,6 +29,7 @@ $(VENV)/bin/python:
 $(STAMP): $(REQUIREMENTS) | $(VENV)/bin/python
 	@echo "installing into $(VENV) (once, a minute or two)"
 	@$(PIP_INSTALL) -e ".[dev,embedded]"
+	@$(VENV)/bin/python -m slipstream.models.kernels
 	@touch $@
 
 # Not after `install`: a requirement that the old lock contradicts can't be installed.

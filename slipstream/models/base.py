@@ -134,14 +134,17 @@ class SparseScores(NamedTuple):
         return np.where(self.item[place] == items, self.score[place], np.float32(0))
 
     def best(self, limit: int, allowed: Mask | None = None) -> Indices:
-        """The `limit` items of highest score among the allowed ones, in no order."""
+        """The `limit` items of highest score among the allowed ones, in no order.
+
+        Of equal scores, the item that comes first in the catalogue wins.
+        """
         item, score = self.item, self.score
         if allowed is not None:
             kept = allowed[item]
             item, score = item[kept], score[kept]
         if len(item) <= limit:
             return item
-        return item[np.argpartition(-score, limit - 1)[:limit]]
+        return item[np.argsort(-score, kind="stable")[:limit]]
 
 
 class Retriever(Protocol):

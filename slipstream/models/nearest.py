@@ -16,9 +16,9 @@ from slipstream.models.base import Arrays, Indices, Mask, Scores, SoftmaxState, 
 # The largest catalogue whose items are all compared, see `clusters`.
 EXACT_UP_TO = 20_000
 # About the number of items compared in a larger one.
-_PROBED = 20_000
+PROBED = 20_000
 # Of these, the number of best items that are named.
-_NAMED = 1_000
+NAMED = 1_000
 # Under a mask that leaves too few of the named: all allowed items are compared if they are no more
 # than this, else about so many of those in the nearest clusters.
 _ALLOWED = 10_000
@@ -75,8 +75,8 @@ class Nearest:
         )
         top = logits.max()
         normaliser = top + np.log(np.exp(logits - top).sum())
-        if len(logits) > _NAMED:
-            best = np.argpartition(-logits, _NAMED)[:_NAMED]
+        if len(logits) > NAMED:
+            best = np.argpartition(-logits, NAMED)[:NAMED]
             compared, logits = compared[best], logits[best]
         order = np.argsort(compared)
         share = np.exp(logits[order] - normaliser)
@@ -132,5 +132,5 @@ class Nearest:
         nearest = np.argsort(-(self.centres @ state))
         ends = self.ends[nearest]
         begins = np.where(nearest > 0, self.ends[nearest - 1], 0)
-        probed = 1 + int(np.searchsorted(np.cumsum(ends - begins), _PROBED))
+        probed = 1 + int(np.searchsorted(np.cumsum(ends - begins), PROBED))
         return begins[:probed].tolist(), ends[:probed].tolist()

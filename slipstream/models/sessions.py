@@ -139,7 +139,8 @@ class Sessions:
         if self.own.half_life is not None:
             similarity *= np.exp2((visits - len(self.ends)) / (self.own.half_life * len(self.ends)))
         if len(visits) > self.own.neighbours:
-            best = np.argpartition(-similarity, self.own.neighbours)[: self.own.neighbours]
+            # Of equally similar visits the latest ones.
+            best = np.lexsort((-visits, -similarity.astype(np.float32)))[: self.own.neighbours]
             visits, first, similarity = visits[best], first[best], similarity[best]
         return visits.astype(np.int64), self.places[entries[first]], similarity
 

@@ -31,6 +31,7 @@ from slipstream.models.popularity import Popularity
 from slipstream.models.ranker import Ranker
 from slipstream.models.sessions import Sessions
 from slipstream.models.transformer import Transformer
+from slipstream.recommender.plan import Plan
 from slipstream.recommender.ranking_features import ItemTable, ranking_features
 from slipstream.recommender.stored_attributes import StoredAttributes, stored
 
@@ -90,6 +91,14 @@ class Bundle:
     def index(self) -> dict[str, int]:
         """Item id to its place in the catalogue."""
         return {item_id: place for place, item_id in enumerate(self.item_ids)}
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The bundle as kernels read it. Raises ValueError where arrays do not fit together."""
+        ranker, items = None, None
+        if self.ranking is not None:
+            ranker, items = self.ranking.ranker, self.ranking.items
+        return Plan(len(self.item_ids), list(self.retrievers.values()), self.blend, ranker, items)
 
     @property
     def version(self) -> str:

@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -20,10 +20,11 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped, unus
 
 from slipstream.contracts.progress import Progress, ProgressStep
 from slipstream.evaluation.metrics import UNRANKED, Lists, Ranks, Values, rank_in
-from slipstream.models.base import History
+from slipstream.models.base import History, Indices
 from slipstream.recommender.bundle import Bundle, load_bundle, save_bundle
 from slipstream.recommender.encoding import Query
-from slipstream.recommender.stages import RANKED, rank, shortlist, unwanted
+from slipstream.recommender.plan import ListRequest
+from slipstream.recommender.stages import CANDIDATES, RANKED, unwanted
 
 _AT_ONCE = 250
 # Fewer queries than this take less time than starting processes.
@@ -33,12 +34,12 @@ _WORTH_PROCESSES = 5_000
 class Question(NamedTuple):
     """A query in the terms of one bundle.
 
-    `exclude` has the ids of items that may not be shown, `label` the place of the item that came
+    `exclude` has the items that may not be shown, `label` the place of the item that came
     next in the bundle's catalogue, -1 where it is not there.
     """
 
     history: History
-    exclude: Set[str]
+    exclude: Indices
     label: int
 
 
@@ -130,8 +131,9 @@ def _answer(
         for row, query in enumerate(queries):
             began = time.process_time_ns()
             history, exclude, label = question(bundle, query)
-            candidates = shortlist(bundle, history, depth, exclude=exclude)
-            score = rank(bundle, history, candidates, max(RANKED, depth))
+            asked = ListRequest(0, max(CANDIDATES, depth), max(RANKED, depth))
+            candidates = bundle.plan.candidates(history, asked, exclude)
+            score = candidates.order
             best = candidates.items[np.argsort(-score, kind="stable")[:depth]]
             milliseconds[row] = (time.process_time_ns() - began) / 1e6
             shown[row, : len(best)] = best

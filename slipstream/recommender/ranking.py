@@ -140,7 +140,7 @@ def _validation_metrics(
 def _open_candidates(bundle: Bundle, query: Query) -> Candidates:
     """The candidates, without the history's items unless these may come again."""
     return shortlist(
-        bundle, query.history, 1, exclude=unwanted(bundle, query.history), limit=_CANDIDATES
+        bundle, query.history, exclude=unwanted(bundle, query.history), limit=_CANDIDATES
     )
 
 

@@ -157,10 +157,7 @@ def _reciprocal_ranks(scores: Scores) -> Scores:
     """The reciprocal of each score's rank in its column: 1, 1/2, … down to `TOP`, then 0."""
     result = np.zeros_like(scores)
     top = min(TOP, len(scores))
-    best = np.argpartition(-scores, top - 1, axis=0)[:top]
-    order = np.take_along_axis(
-        best, np.argsort(-np.take_along_axis(scores, best, 0), axis=0, kind="stable"), 0
-    )
+    order = np.argsort(-scores, axis=0, kind="stable")[:top]
     np.put_along_axis(result, order, (1 / np.arange(1, top + 1, dtype=np.float32))[:, None], 0)
     return result
 

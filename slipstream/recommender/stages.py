@@ -1,22 +1,21 @@
 """The stages of a recommendation: candidates, filtering, ranking.
 
-The REST endpoint and offline evaluation both run these, in NumPy alone.
+The REST endpoint and offline evaluation both run these, in the kernels that a bundle's plan calls.
 
 A request costs the events of the history times the neighbours of each, whatever the size of the
 catalogue, and the network's comparison of one vector with the items' vectors: with all of them up
 to 20,000 items, with the nearest clusters beyond (docs/adr/0018).
 """
 
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from slipstream.models.base import History, Indices, Mask, Scores, SparseScores
-from slipstream.models.blend import Blend
+from slipstream.models.base import History, Indices, Mask, Scores
 from slipstream.recommender.bundle import Bundle
+from slipstream.recommender.plan import ListRequest, Lists
 
 # Items that each retriever proposes.
 CANDIDATES = 250
@@ -67,10 +66,6 @@ class Candidates:
     def __len__(self) -> int:
         return len(self.items)
 
-    def select(self, keep: NDArray[np.bool_]) -> "Candidates":
-        """The candidates of a mask or of row numbers."""
-        return Candidates(self.items[keep], self.scores[keep], self.features[keep], self.totals)
-
 
 def encode_history(bundle: Bundle, history: Iterable[AnyEvent]) -> History:
     """The events that have a weight above 0 and an item that the bundle knows."""
@@ -87,52 +82,6 @@ def encode_history(bundle: Bundle, history: Iterable[AnyEvent]) -> History:
     )
 
 
-def retrieve(
-    bundle: Bundle, history: History, limit: int = CANDIDATES, allowed: Mask | None = None
-) -> Candidates:
-    """The `limit` best allowed items of each retriever; for an empty history, the popular ones.
-
-    Args:
-        bundle: The bundle.
-        history: The visitor's history.
-        limit: Items that each retriever proposes.
-        allowed: Items that may be proposed; None allows all. Places past the bundle's last item
-            are not looked at.
-
-    Returns:
-        The candidates. Their scores do not depend on the mask.
-    """
-    if allowed is not None:
-        allowed = allowed[: len(bundle.item_ids)]
-    scored = [retriever.score(history) for retriever in bundle.retrievers.values()]
-    proposals = [
-        retriever.propose(proposal, limit, allowed)
-        for retriever, proposal in zip(bundle.retrievers.values(), scored, strict=True)
-    ]
-    return _candidates(bundle, scored, _union(proposals))
-
-
-def _candidates(bundle: Bundle, scored: Sequence[SparseScores], items: Indices) -> Candidates:
-    scores = np.empty((len(items), len(scored)), np.float32)
-    retrievers = bundle.retrievers.values()
-    for column, (retriever, proposal) in enumerate(zip(retrievers, scored, strict=True)):
-        scores[:, column] = retriever.score_at(proposal, items)
-    totals = np.array([proposal.score.sum() for proposal in scored], np.float32)
-    return Candidates(items, scores, bundle.blend.features(scores, totals), totals)
-
-
-def filter_candidates(bundle: Bundle, candidates: Candidates, exclude: Set[str]) -> Candidates:
-    """The candidates without the items of `exclude`."""
-    if not exclude or not len(candidates):
-        return candidates
-    keep = np.ones(len(candidates), np.bool_)
-    index, last = bundle.index, len(candidates) - 1
-    unwanted = np.array([index[item_id] for item_id in exclude if item_id in index], np.int32)
-    place = np.minimum(np.searchsorted(candidates.items, unwanted), last)
-    keep[place[candidates.items[place] == unwanted]] = False
-    return candidates.select(keep)
-
-
 def rank(bundle: Bundle, history: History, candidates: Candidates, depth: int = RANKED) -> Scores:
     """The score of each candidate, a log-probability up to a constant; higher is better.
 
@@ -142,9 +91,7 @@ def rank(bundle: Bundle, history: History, candidates: Candidates, depth: int = 
     score = bundle.blend.score(candidates.features)
     if bundle.ranking is None or not len(candidates):
         return score
-    best = np.arange(len(score))
-    if len(score) > depth:
-        best = np.argpartition(-score, depth - 1)[:depth]
+    best = np.sort(np.argsort(-score, kind="stable")[:depth])
     corrected = np.full_like(score, -np.inf)
     corrected[best] = score[best] + bundle.ranking.correct(
         history, candidates.items[best], candidates.features[best]
@@ -152,33 +99,23 @@ def rank(bundle: Bundle, history: History, candidates: Candidates, depth: int = 
     return corrected
 
 
-def unwanted(bundle: Bundle, history: History) -> set[str]:
+def unwanted(bundle: Bundle, history: History) -> Indices:
     """The items that are not shown after this history: its own, unless the bundle repeats items."""
-    return set() if bundle.repeats else {bundle.item_ids[item] for item in history.item}
+    return np.empty(0, np.int32) if bundle.repeats else np.unique(history.item)
 
 
 def shortlist(
-    bundle: Bundle,
-    history: History,
-    n: int,
-    *,
-    exclude: Set[str] = frozenset(),
-    allowed: Mask | None = None,
-    limit: int = CANDIDATES,
+    bundle: Bundle, history: History, *, exclude: Indices, limit: int = CANDIDATES
 ) -> Candidates:
-    """The candidates after retrieval and filtering: `n` or more where as many may be shown.
+    """The candidates of a history, which are each retriever's `limit` best and some more.
 
     Args:
         bundle: The bundle.
         history: The visitor's history.
-        n: Number of items that will be shown.
-        exclude: Ids of items that may not be shown.
-        allowed: Mask of the items that may be shown; None allows all.
-        limit: Allowed items that each retriever proposes, at least `n`, beside one for each of
-            `exclude`.
+        exclude: Items that may not be shown.
+        limit: Items that each retriever proposes, beside one for each of `exclude`.
     """
-    depth = max(limit, n) + len(exclude)
-    return filter_candidates(bundle, retrieve(bundle, history, depth, allowed), exclude)
+    return Candidates(*bundle.plan.candidates(history, ListRequest(0, limit, 0), exclude)[:4])
 
 
 def recommend(
@@ -198,18 +135,20 @@ def recommend(
         history: Events, oldest first.
         n: Number of items.
         exclude: Ids of items that may not be shown.
-        allowed: Mask of the items that may be shown; None allows all.
+        allowed: Mask of the items that may be shown, which may be longer than the bundle's
+            catalogue; None allows all.
         repeats: Whether items of the history may be shown; None leaves it to the bundle.
-        limit: Items that each retriever proposes.
+        limit: Allowed items that each retriever proposes, at least `n`, beside one for each that is
+            excluded. Scores do not depend on the mask.
     """
     events = list(history)
+    hidden = item_numbers(bundle, exclude)
     if not (bundle.repeats if repeats is None else repeats):
-        exclude = exclude | {event[0] for event in events}
-    encoded = encode_history(bundle, events)
-    candidates = shortlist(bundle, encoded, n, exclude=exclude, allowed=allowed, limit=limit)
-    return _recommendations(
-        bundle, candidates, n, rank(bundle, encoded, candidates, max(n, RANKED)), bundle.blend
-    )
+        hidden |= item_numbers(bundle, (event[0] for event in events))
+    request = ListRequest(n, max(limit, n), max(n, RANKED), allowed)
+    excluded = np.fromiter(hidden, np.int32, len(hidden))
+    found = bundle.plan.recommend([encode_history(bundle, events)], request, [excluded])
+    return named(bundle, found)[0]
 
 
 def similar_items(
@@ -232,51 +171,36 @@ def similar_items(
         for place, retriever in enumerate(bundle.retrievers.values())
         if retriever.kind == "item-to-item"
     ]
-    depth = max(limit, n + 1)
-    proposed = retrieve(bundle, encode_history(bundle, [Event(item_id)]), depth, allowed)
-    similar = proposed.select(np.any(proposed.scores[:, related] > 0, axis=1))
-    candidates = filter_candidates(bundle, similar, {item_id})
-    blend = bundle.blend.only(related)
-    return _recommendations(bundle, candidates, n, blend.score(candidates.features), blend)
+    history = encode_history(bundle, [Event(item_id)])
+    request = ListRequest(n, max(limit, n), 0, allowed, only=related)
+    return named(bundle, bundle.plan.recommend([history], request, [history.item]))[0]
 
 
 def rank_items(
     bundle: Bundle, history: Iterable[AnyEvent], item_ids: Iterable[str]
 ) -> list[Recommendation]:
     """The given items that the bundle knows, each once, best for this history first."""
-    places = {bundle.index[item_id] for item_id in item_ids if item_id in bundle.index}
-    encoded = encode_history(bundle, history)
-    scored = [retriever.score(encoded) for retriever in bundle.retrievers.values()]
-    candidates = _candidates(bundle, scored, np.array(sorted(places), np.int32))
-    score = rank(bundle, encoded, candidates, max(1, len(candidates)))
-    return _recommendations(bundle, candidates, len(places), score, bundle.blend)
+    given = np.array(sorted(item_numbers(bundle, item_ids)), np.int32)
+    request = ListRequest(len(given), 0, max(1, len(given)), given=True)
+    found = bundle.plan.recommend([encode_history(bundle, history)], request, [given])
+    return named(bundle, found)[0]
 
 
-def _union(proposals: Sequence[Indices]) -> Indices:
-    """Every item once, ascending.
-
-    np.unique hashes first, which takes four times as long for a few hundred items.
-    """
-    items = np.sort(np.concatenate(proposals))
-    first = np.ones(len(items), np.bool_)
-    np.not_equal(items[1:], items[:-1], out=first[1:])
-    return items[first]
+def item_numbers(bundle: Bundle, item_ids: Iterable[str]) -> set[int]:
+    """The places in the catalogue of those ids that the bundle knows."""
+    found = set(map(bundle.index.get, item_ids))
+    found.discard(None)
+    return found  # type: ignore[return-value]
 
 
-def _recommendations(
-    bundle: Bundle, candidates: Candidates, n: int, score: Scores, blend: Blend
-) -> list[Recommendation]:
-    if not len(candidates):
-        return []
-    rows = np.argsort(-score, kind="stable")[:n]
-    probability = np.exp(score - score.max())
-    probability /= probability.sum()
-    parts = (candidates.features[rows] - candidates.features.mean(axis=0)) * blend.weights
-    names = list(bundle.retrievers)
-    columns = (candidates.items[rows], probability[rows], parts.argmax(axis=1))
+def named(bundle: Bundle, found: Lists) -> list[list[Recommendation]]:
+    """Each list with the ids of its items and the names of their sources."""
+    names, item_ids = list(bundle.retrievers), bundle.item_ids
     return [
-        Recommendation(bundle.item_ids[item], score_of_item, names[largest])
-        for item, score_of_item, largest in zip(
-            *(column.tolist() for column in columns), strict=True
-        )
+        [
+            Recommendation(item_ids[item], score, names[source])
+            for item, score, source in zip(*columns, strict=True)
+            if item >= 0
+        ]
+        for columns in zip(*(column.tolist() for column in found), strict=True)
     ]

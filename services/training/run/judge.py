@@ -21,7 +21,7 @@ from slipstream.evaluation.significance import bootstrap_difference
 from slipstream.models.blend import initial_blend
 from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.predict import Answers, Question, predict
-from slipstream.recommender.stages import Event, encode_history
+from slipstream.recommender.stages import Event, encode_history, item_numbers
 
 CHALLENGER, CHAMPION, POPULARITY = "challenger", "champion", "popularity"
 
@@ -51,7 +51,8 @@ def ask(
 
 def _question(bundle: Bundle, moment: Moment) -> Question:
     events = [Event(*event) for event in moment.state.sequence]
-    exclude = set() if bundle.repeats else {event.item_id for event in events}
+    seen = set() if bundle.repeats else item_numbers(bundle, (event.item_id for event in events))
+    exclude = np.fromiter(seen, np.int32, len(seen))
     label = bundle.index.get(moment.item_id or "", -1)
     return Question(encode_history(bundle, events), exclude, label)
 

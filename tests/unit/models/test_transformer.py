@@ -210,7 +210,7 @@ def test_buckets_are_finer_near_by() -> None:
 
 def test_clusters_find_nearly_what_comparing_all_finds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("slipstream.models.nearest.EXACT_UP_TO", 500)
-    monkeypatch.setattr("slipstream.models.nearest._PROBED", 400)
+    monkeypatch.setattr("slipstream.models.nearest.PROBED", 400)
     random = np.random.default_rng(0)
     centres = random.normal(size=(40, 8))
     vectors = (
@@ -232,7 +232,7 @@ def test_clusters_find_nearly_what_comparing_all_finds(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("share", [0.01, 0.1, 0.9])
 def test_clusters_find_what_a_mask_allows(monkeypatch: pytest.MonkeyPatch, share: float) -> None:
-    for name, value in (("EXACT_UP_TO", 500), ("_PROBED", 400), ("_NAMED", 200), ("_ALLOWED", 100)):
+    for name, value in (("EXACT_UP_TO", 500), ("PROBED", 400), ("NAMED", 200), ("_ALLOWED", 100)):
         monkeypatch.setattr(f"slipstream.models.nearest.{name}", value)
     random = np.random.default_rng(0)
     vectors = random.normal(size=(4_000, 8)).astype(np.float32)

@@ -4,11 +4,7 @@ import pytest
 from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.stages import (
     Event,
-    encode_history,
-    filter_candidates,
-    rank,
     recommend,
-    retrieve,
     similar_items,
 )
 from tests.unit.recommender.chain import item_name
@@ -69,19 +65,6 @@ def test_a_selective_mask_still_fills_the_list(bundle: Bundle) -> None:
     assert {bundle.index[one.item_id] for one in result} == set(rare)
 
 
-def test_proposals_are_limited_after_the_mask(bundle: Bundle) -> None:
-    history = encode_history(bundle, _events(10, 11))
-    first = retrieve(bundle, history, limit=3)
-    mask = np.ones(len(bundle.item_ids) + 5, np.bool_)  # as long as a space with newer items
-    mask[first.items] = False
-    others = retrieve(bundle, history, 3, mask)
-    assert len(others) >= 3
-    assert mask[others.items].all()
-    everything = retrieve(bundle, history, len(mask))
-    rows = np.searchsorted(everything.items, others.items)
-    np.testing.assert_allclose(others.features, everything.features[rows], rtol=1e-5)
-
-
 def test_recommend_is_ordered_and_its_scores_are_probabilities(bundle: Bundle) -> None:
     scores = [one.score for one in recommend(bundle, _events(7, 8), len(bundle.item_ids))]
     assert scores == sorted(scores, reverse=True)
@@ -103,28 +86,6 @@ def test_similar_items_keep_to_the_mask(bundle: Bundle) -> None:
     result = [one.item_id for one in similar_items(bundle, item_name(12), 5, allowed=mask)]
     assert result
     assert item_name(13) not in result
-
-
-def test_retrieve_scores_each_candidate_by_every_retriever(bundle: Bundle) -> None:
-    history = encode_history(bundle, _events(7, 8))
-    candidates = retrieve(bundle, history, limit=3)
-    assert len(candidates) <= 3 * len(bundle.retrievers)
-    for column, retriever in enumerate(bundle.retrievers.values()):
-        whole = retriever.score_at(
-            retriever.score(history), np.arange(len(bundle.item_ids), dtype=np.int32)
-        )
-        np.testing.assert_allclose(candidates.scores[:, column], whole[candidates.items], rtol=1e-6)
-
-
-def test_filter_keeps_the_scores_of_what_remains(bundle: Bundle) -> None:
-    history = encode_history(bundle, _events(7, 8))
-    candidates = retrieve(bundle, history)
-    unwanted = bundle.item_ids[candidates.items[0]]
-    kept = filter_candidates(bundle, candidates, {unwanted, "no-such-item"})
-    np.testing.assert_array_equal(kept.items, candidates.items[1:])
-    np.testing.assert_array_equal(
-        rank(bundle, history, kept), rank(bundle, history, candidates)[1:]
-    )
 
 
 def test_similar_items_finds_neighbours_and_never_the_item_itself(bundle: Bundle) -> None:

@@ -243,5 +243,5 @@ async def test_rank_of_items_that_nobody_knows_keeps_their_order() -> None:
 def test_warm_up_refuses_a_model_that_cannot_answer(bundle: Bundle) -> None:
     setting = a_setting(bundle)
     warm_up(model(bundle), setting.catalog)
-    with pytest.raises(IndexError):  # its arrays speak of items that it does not have
+    with pytest.raises(ValueError):  # its arrays speak of items that it does not have
         warm_up(model(replace(bundle, item_ids=[])), setting.catalog)

@@ -1,0 +1,27 @@
+"""`python -m slipstream.models.kernels`: compile the kernels ahead, for every level of processors.
+
+An image is built with it, since its containers can't write beside the sources.
+"""
+
+import os
+import subprocess
+import sys
+
+from slipstream.models.kernels import lists
+from slipstream.models.kernels.compiler import levels, prepare
+
+
+def main() -> None:
+    """Compile for one level in this process, named by `NUMBA_CPU_NAME`, or for each in its own."""
+    if "NUMBA_CPU_NAME" in os.environ:
+        prepare(lists.recommend, lists.RECOMMEND)
+        return
+    for level in levels():
+        environment = {**os.environ, "NUMBA_CPU_NAME": level}
+        subprocess.run(
+            [sys.executable, "-m", "slipstream.models.kernels"], env=environment, check=True
+        )
+
+
+if __name__ == "__main__":
+    main()
