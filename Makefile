@@ -82,10 +82,11 @@ $(CLIENTS)/kserve/.installed: REQUIREMENT = $(KSERVE_CLIENT)
 $(CLIENTS)/%/.installed: Makefile
 	@echo "installing $(REQUIREMENT) into $(@D) (once, a minute)"
 	@$(PYTHON) -m venv --clear $(@D)
-	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check '$(REQUIREMENT)'
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile '$(REQUIREMENT)'
 	@touch $@
 
-clients: $(STAMP) $(CLIENTS)/triton/.installed $(CLIENTS)/kserve/.installed ## Run Triton's and KServe's clients, unmodified, against a serving
+clients: $(STAMP) ## Run Triton's and KServe's clients, unmodified, against a serving
+	@$(MAKE) --no-print-directory -j 2 $(CLIENTS)/triton/.installed $(CLIENTS)/kserve/.installed
 	@$(VENV)/bin/python -m pytest -q -n 0 tests/integration/test_protocol_clients.py
 
 fuzz: $(STAMP) ## Send ingestion and serving thousands of bad requests (FUZZ_CASES of each of 60 kinds)

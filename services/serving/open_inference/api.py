@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import orjson
 from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel
 
 from services.serving.api import Parts, json_response, parts
 from services.serving.open_inference import binary, descriptions, messages
@@ -14,7 +15,33 @@ from slipstream.chassis.bodies import packed, read_body, wanted_encoding
 from slipstream.chassis.errors import InvalidRequestError, NotFoundError
 from slipstream.contracts.access import Scope
 
-router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"], default_response_class=Response)
+
+class InferenceError(BaseModel):
+    """The body of every answer that is no success."""
+
+    error: str
+
+
+ERRORS: Final[dict[int | str, dict[str, Any]]] = {
+    status: {"model": InferenceError} for status in (400, 404)
+}
+# What `messages.read` takes. The route reads the body itself, since tensors may follow the JSON.
+INFERENCE_BODY: Final = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": {"type": "object"}},
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+        },
+    }
+}
+
+router = APIRouter(
+    prefix="/v2",
+    tags=["Open Inference Protocol"],
+    default_response_class=Response,
+    responses=ERRORS,
+)
 MODEL: Final = "/models/{name}"
 VERSION: Final = "/models/{name}/versions/{version}"
 # 64 ids of 256 bytes need a fifth of it, where JSON escapes every byte.
@@ -118,8 +145,8 @@ async def model_ready(request: Request, name: str, version: str = "") -> Respons
     return json_response({"name": name, "ready": loaded}, 200 if loaded else 503)
 
 
-@router.post(f"{MODEL}/infer")
-@router.post(f"{VERSION}/infer")
+@router.post(f"{MODEL}/infer", openapi_extra=INFERENCE_BODY)
+@router.post(f"{VERSION}/infer", openapi_extra=INFERENCE_BODY)
 @requires(Scope.READ)
 async def infer(request: Request, name: str, version: str = "") -> Response:
     """Recommendations for the visitors of a BYTES tensor `user_id`.
