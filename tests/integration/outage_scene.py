@@ -111,7 +111,7 @@ class Shop:
             ("GET", "/v1/similar/item-03?n=5", {}),
             ("GET", "/v1/trending?n=5", {}),
             ("POST", "/v1/sessions:recommend", {"json": session}),
-            ("POST", "/v1/rank", {"json": {"user_id": "ada", "items": ["item-33", "item-05"]}}),
+            ("POST", "/v1/rank", {"json": {"user_id": "ada", "items": ["item-33", "item-03"]}}),
         ]
         answers = []
         for _ in range(ASKED):
