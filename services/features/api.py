@@ -132,10 +132,12 @@ async def _push(request: Request, raw: bytes) -> Response:
     if isinstance(body, Response):
         return body
     settings = parts(request).settings
+    principal = principal_of(request)
     rules = pushes.PushRules(
         settings.privacy.policy(),
         int(settings.features.max_ahead_hours * HOUR_MS),
-        principal_of(request).name,
+        principal.name,
+        Scope.ADMIN in principal.scopes,
     )
     try:
         records = await pushes.records(

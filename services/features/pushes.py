@@ -44,15 +44,19 @@ _ENTRY_COLUMNS: Final = frozenset({*_TIMES, "attributes", "available", "deleted"
 
 @dataclass(frozen=True, slots=True)
 class PushRules:
-    """The rules of pushes that settings decide.
+    """The rules of pushes, from settings and from who pushes.
 
-    `max_ahead_ms` is how far after its arrival a row may say that it happened. `principal` is who
-    pushes: an erasure's audit record names it.
+    Attributes:
+        privacy: What is removed from rows.
+        max_ahead_ms: How far after its arrival a row may say that it happened.
+        principal: Who pushes: an erasure's audit record names it.
+        may_erase: Whether a row may delete a user.
     """
 
     privacy: Privacy
     max_ahead_ms: int = fields.MAX_AHEAD_MS
     principal: str = "push"
+    may_erase: bool = False
 
 
 class UnknownSourceError(ValueError):
@@ -187,19 +191,25 @@ def _entry(entity: str, row: Row, rules: PushRules, now_ms: int) -> CatalogRecor
         attributes = without_write_keys(attributes)
     else:
         attributes = rules.privacy.published(attributes)
-    erases = entity == "user" and row.get("deleted") is True
-    return CatalogRecord.model_validate(
+    record = CatalogRecord.model_validate(
         {
             "entity": entity,
             "entity_id": entity_id,
             "attributes": attributes,
             **{name: row[name] for name in ("available", "deleted") if name in row},
             "timestamp": timestamp,
-            "source": rules.principal if erases else "push",
-            "erasure_id": new_erasure_id(now_ms) if erases else "",
+            "source": "push",
             "client_time": any(name in row for name in _TIMES),
         }
     )
+    if entity != "user" or not record.deleted:
+        return record
+    if not rules.may_erase:
+        raise RejectionError(
+            Code.SCOPE_MISSING, "a row that deletes a user needs the scope admin", "deleted"
+        )
+    erasure = {"source": rules.principal, "erasure_id": new_erasure_id(now_ms)}
+    return record.model_copy(update=erasure)
 
 
 def _checked_object(row: Row, name: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ _SCOPES: Final = {
     Scope.ERASE: "erase a user, read the receipt",
     Scope.IMPORT: "send history of any age",
     Scope.READ: "read recommendations, features, runs, models, reports",
-    Scope.WRITE: "push rows to features",
+    Scope.WRITE: "push rows to features; a row that deletes a user needs `admin`, too",
     Scope.OPERATE: "start and cancel runs, promote a model, roll back",
     Scope.ADMIN: "manage keys, read audit records",
 }

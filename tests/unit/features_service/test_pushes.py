@@ -19,7 +19,7 @@ from slipstream.contracts.events import CatalogRecord, Interaction
 from slipstream.ingress.privacy import Privacy
 
 NOW = 1_790_000_000_000
-RULES = PushRules(Privacy(), max_ahead_ms=3_600_000, principal="robot")
+RULES = PushRules(Privacy(), max_ahead_ms=3_600_000, principal="robot", may_erase=True)
 VIEWED = {"user_id": ["u"], "event_type": ["view"]}
 COLUMNS = (
     "event_id",
@@ -105,6 +105,16 @@ def test_items_and_users_take_the_rest_as_attributes() -> None:
         client_time=True,
         erasure_id=erased.record.erasure_id,
     )
+
+
+@pytest.mark.parametrize("deleted", [True, 1, "true"])
+async def test_only_who_may_erase_deletes_a_user(deleted: Any) -> None:
+    frame = {"user_id": ["u1"], "deleted": [deleted]}
+    with pytest.raises(RefusedRowsError, match="needs the scope admin") as refused:
+        await pushes.records("users", frame, PushRules(Privacy()), NOW)
+    assert refused.value.faults[0]["code"] == "scope_missing"
+    (erased,) = await pushes.records("users", frame, RULES, NOW)
+    assert erased.record is not None and erased.record.erasure_id
 
 
 @pytest.mark.parametrize(
