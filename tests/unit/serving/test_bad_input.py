@@ -121,8 +121,10 @@ def test_what_the_document_says_is_true(
         session.judge(answer)
         case.validate_response(answer, checks=[not_a_server_error, response_schema_conformance])
         if mode is GenerationMode.POSITIVE and path.count("{item_id}") == 0:
-            # The document can't say that ids are counted in bytes, and have no NUL.
-            assert answer.status_code in (200, 422), answer.text
+            # The document can't say that ids are counted in bytes, and have no NUL. A path with a
+            # line end matches no route of Starlette's.
+            no_route = 404 if "%0A" in case.formatted_path else 422
+            assert answer.status_code in (200, 422, no_route), answer.text
 
     tried()
 
