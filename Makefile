@@ -90,7 +90,7 @@ clients: $(STAMP) ## Run Triton's and KServe's clients, unmodified, against a se
 	@$(VENV)/bin/python -m pytest -q -n 0 tests/integration/test_protocol_clients.py
 
 fuzz: $(STAMP) ## Send ingestion and serving thousands of bad requests (FUZZ_CASES of each of 60 kinds)
-	@FUZZ_CASES=$${FUZZ_CASES:-100} $(VENV)/bin/python -m pytest -q --show-capture=no \
+	@FUZZ_CASES=$${FUZZ_CASES:-120} $(VENV)/bin/python -m pytest -q --show-capture=no \
 		tests/unit/ingestion/test_bad_input.py tests/unit/serving/test_bad_input.py \
 		tests/unit/serving/test_strange_requests.py
 
