@@ -6,6 +6,7 @@ nothing else for seconds, and no request would be answered.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,11 @@ class StoredAttributes(Mapping[str, Mapping[str, Any]]):
         return (item_id for item_id, place in self._places.items() if self._text(place))
 
     def __len__(self) -> int:
+        return self._described
+
+    @cached_property
+    def _described(self) -> int:
+        """The number of items with attributes, counted once: `if attributes` asks for it."""
         return int(np.count_nonzero(np.diff(self._ends, prepend=0)))
 
     def _text(self, place: int) -> bytes:

@@ -34,6 +34,13 @@ def test_attributes_come_back_as_they_were_and_absent_ones_are_absent() -> None:
     assert not read_back({})
 
 
+def test_the_truth_of_attributes_is_not_counted_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = read_back(ATTRIBUTES)
+    assert len(kept) == 3
+    monkeypatch.setattr(stored_attributes.np, "count_nonzero", lambda _: pytest.fail("counted"))
+    assert (kept or {}).get("a") == ATTRIBUTES["a"]
+
+
 def test_loading_a_bundle_parses_no_items_attributes(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
