@@ -82,7 +82,8 @@ class Catalog:
                 return False
             item = _Item(
                 known.row if known is not None else len(self._item_ids),
-                orjson.dumps(record.attributes),
+                # A copy, since orjson's own bytes keep the 4 KiB that they were written in.
+                memoryview(orjson.dumps(record.attributes)).tobytes(),
                 entry.place,
                 record.deleted or not record.available,
                 _milliseconds(record.attributes.get("expires_at")),

@@ -1,4 +1,5 @@
 import time
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -138,3 +139,19 @@ def test_look_alikes_compare_no_more_than_a_bounded_number_the_rarest_values_fir
         catalog.apply(item_record(f"i{number:02}", attributes=attributes))
     monkeypatch.setattr("services.serving.catalog._COMPARED", 2)
     assert [item_id for item_id, _ in catalog.look_alikes(["i06"], 10)] == ["i07"]
+
+
+def test_an_item_takes_no_more_memory_than_its_attributes_need() -> None:
+    catalog = Catalog()
+    records = [
+        item_record(f"item-{number}", attributes={"category": "shoes", "price": number})
+        for number in range(200)
+    ]
+    tracemalloc.start()
+    try:
+        for record in records:
+            catalog.apply(record)
+        size, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert size / len(records) < 2_000
