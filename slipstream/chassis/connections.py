@@ -117,6 +117,10 @@ class BoundedConnection(HttpToolsProtocol):
         self._release()
         self._pool.leave(self)
         super().connection_lost(exc)
+        if self.cycle is not None:
+            # Nobody reads it any more. Connection and request hold each other until the garbage
+            # collector comes, which is rare in features.
+            self.cycle.body = bytearray()
 
     def data_received(self, data: bytes) -> None:
         while data and not self.transport.is_closing():
@@ -185,7 +189,11 @@ class BoundedConnection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what the parser does not take, or what a callback of ours has refused."""
-        self.refuse(self._fault or InvalidRequestError(msg, code="invalid_http"))
+        fault, self._fault = self._fault, None
+        self.refuse(fault or InvalidRequestError(msg, code="invalid_http"))
+        if fault is not None:
+            # Its frames hold the connection and what has arrived, and the parser holds the fault.
+            fault.__traceback__ = None
 
     def refuse(self, error: ServiceError) -> None:
         """Close the connection, with the reason as the answer to what has arrived of a request.

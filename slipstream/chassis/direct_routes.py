@@ -5,13 +5,13 @@ say how their parameters are read. A request whose parameters are not as declare
 FastAPI, so that the answer to it is the same as without this layer.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, Final, get_origin
 from urllib.parse import parse_qsl
 
 import orjson
-from fastapi import Request, Response
+from fastapi import Request
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import Headers
@@ -24,7 +24,8 @@ _REMEMBERED: Final = 1_024
 _LONGEST_REMEMBERED: Final = 128
 
 ReadQuery = Callable[[bytes], BaseModel]
-ExceptionHandlers = Mapping[Any, Callable[[Request, Any], Any]]
+ExceptionHandler = Callable[[Request, Any], Any]
+ExceptionHandlers = Mapping[Any, ExceptionHandler]
 
 
 class DirectRoute(APIRoute):
@@ -117,7 +118,12 @@ class DirectRoutes:
             arguments = await route.arguments(request)
             response = None if arguments is None else await route.endpoint(**arguments)
         except Exception as error:
-            response = await self._response_to(error, request)
+            handler = self._handler(error)
+            # Raised here and not in a call that has the error as its argument: error and frame
+            # would hold each other, and with them the body.
+            if handler is None:
+                raise
+            response = await handler(request, error)
         if response is None:
             again = receive if route.body_field is None else _again(await request.body(), receive)
             await self.app(scope, again, send)
@@ -138,14 +144,10 @@ class DirectRoutes:
                     return route
         return None
 
-    async def _response_to(self, error: Exception, request: Request) -> Response:
-        """The response that the service's handlers have for a failure; raises it without one."""
-        for kind in type(error).__mro__:
-            handler = self._handlers.get(kind)
-            if handler is not None:
-                answer: Awaitable[Response] = handler(request, error)
-                return await answer
-        raise error
+    def _handler(self, error: Exception) -> ExceptionHandler | None:
+        """The service's handler of such a failure; None without one."""
+        known = (self._handlers.get(kind) for kind in type(error).__mro__)
+        return next(filter(None, known), None)
 
 
 def _query_reader(model: Any) -> ReadQuery:

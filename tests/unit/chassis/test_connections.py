@@ -1,16 +1,20 @@
 """Limits of connections, on real sockets: what a client sends, keeps and takes, how long."""
 
+import gc
 import socket
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
 import pytest
 import uvicorn
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 
-from slipstream.chassis.app import server_config
+from slipstream.chassis.access.demands import routes_of
+from slipstream.chassis.app import RequestMiddleware, server_config
+from slipstream.chassis.direct_routes import DirectRoute, DirectRoutes
 from slipstream.chassis.metrics import Metrics
 from slipstream.chassis.settings import ServiceSettings
 from slipstream_cli.local.processes import free_port
@@ -22,15 +26,20 @@ GET = b"GET / HTTP/1.1\r\nHost: probe\r\n\r\n"
 def an_app() -> FastAPI:
     app = FastAPI()
     app.state.metrics = Metrics("probe")
+    router = APIRouter(route_class=DirectRoute)
 
-    @app.api_route("/", methods=["GET", "POST"])
-    async def size(request: Request) -> int:
-        return len(await request.body())
+    @router.api_route("/", methods=["GET", "POST"])
+    async def size(request: Request) -> Response:
+        return Response(str(len(await request.body())))
 
-    @app.get("/large")
+    @router.get("/large")
     async def large() -> Response:
         return Response(b" " * LARGE_ANSWER)
 
+    app.include_router(router)
+    routes = list(routes_of(app))
+    app.add_middleware(DirectRoutes, routes=routes, handlers={}, closed=lambda: False)
+    app.add_middleware(RequestMiddleware, measured=app.state.metrics)
     return app
 
 
@@ -219,3 +228,23 @@ def test_a_request_to_change_the_protocol_is_answered_as_any_other(port: int) ->
     with connected(port) as connection:
         connection.sendall(GET.replace(b"\r\n\r\n", upgrade))
         assert connection.recv(12) == b"HTTP/1.1 200"
+
+
+def test_refused_bodies_are_forgotten_before_the_garbage_collector_comes() -> None:
+    """It comes rarely, and clients with large bodies come again and again."""
+    head = b"POST / HTTP/1.1\r\nContent-Length: 3000000\r\n\r\n"
+    with served(max_pending_bytes=1_000_000) as (port, app):
+        gc.collect()
+        gc.disable()
+        tracemalloc.start()
+        try:
+            for _ in range(30):
+                with connected(port) as connection:
+                    sent(connection, iter((head, b"x" * 2_000_000)))
+                    received(connection)
+            held, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+            gc.enable()
+        assert refusals(app, "too_many_bodies") == 30
+    assert held < 5_000_000
