@@ -98,6 +98,7 @@ def configure_logging(settings: LogSettings, service: str) -> None:
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stdout)
+    handler.addFilter(_is_news)
     handler.addFilter(_Repetitions())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -120,6 +121,16 @@ def configure_logging(settings: LogSettings, service: str) -> None:
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(service=service)
     _service_everywhere(service, handler)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """False for the Kafka client's failure to read from a socket that it has closed itself.
+
+    A read that was waiting wakes up after the close, and finds no socket.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    closed = isinstance(error, AttributeError) and error.obj is None and error.name == "recv"
+    return not (closed and record.name.startswith("kafka."))
 
 
 def _service_everywhere(service: str, handler: logging.Handler) -> None:

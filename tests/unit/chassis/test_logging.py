@@ -76,3 +76,20 @@ def test_what_the_kafka_client_repeats_is_said_once_a_minute(
     assert events.count("Connection failed: refused") == 2
     assert events.count("Connection failed: no route") == 1
     assert events.count("ours") == 4
+
+
+def test_a_read_from_a_socket_that_the_kafka_client_has_closed_is_no_news(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure_logging(LogSettings(), "monitoring")
+
+    def failed(logger: str, attribute: str) -> str:
+        try:
+            getattr(None, attribute)
+        except AttributeError:
+            logging.getLogger(logger).exception("closing")
+        return capsys.readouterr().out
+
+    assert failed("kafka.net.transport", "recv") == ""
+    assert "Traceback" in failed("kafka.net.transport", "send")
+    assert "Traceback" in failed("redis", "recv")
