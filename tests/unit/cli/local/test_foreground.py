@@ -42,7 +42,11 @@ def test_a_signal_waits_until_the_stack_has_stopped_in_order(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", COMMAND, str(tmp_path)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", COMMAND, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        # Tests that run under nohup hand on that it is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL) and None,
     ) as process:
         assert process.stdout and process.stdout.readline() == "running\n"
         time.sleep(0.1)  # it waits for the stack now
