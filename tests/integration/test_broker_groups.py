@@ -91,7 +91,8 @@ async def test_a_member_that_leaves_amid_a_join_locks_nobody_out(
             wait_until_joined(first, second)
         second.close()
         deadline = time.monotonic() + 30
-        while first.membership.joined:
+        # Apache Kafka may end the join within the poll that begins it.
+        while first.membership.joined and not has_all(first):
             assert time.monotonic() < deadline, "no rebalance began"
             first.poll(0.02)
         first.close()
@@ -101,6 +102,11 @@ async def test_a_member_that_leaves_amid_a_join_locks_nobody_out(
         third.close()
 
     await asyncio.to_thread(join_after_one_that_left)
+
+
+def has_all(consumer: Consumer) -> bool:
+    standing = consumer.standing()
+    return standing is not None and len(standing.partitions) == INTERACTIONS.partitions
 
 
 def wait_until_joined(*consumers: Consumer, limit_s: float = 30.0) -> None:
