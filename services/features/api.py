@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 
 import orjson
 from fastapi import APIRouter, Path, Request, Response
+from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 
 from services.features import pushes
@@ -95,8 +96,6 @@ async def get_online_features(request: Request) -> Response:
 
 async def _read(request: Request, raw: bytes) -> Response:
     body = _parsed(OnlineFeaturesRequest, raw, MOST_READ_VALUES)
-    if isinstance(body, Response):
-        return body
     reader, planner = parts(request).reader, parts(request).planner
     try:
         if body.feature_service is not None:
@@ -129,8 +128,6 @@ async def push(request: Request) -> Response:
 
 async def _push(request: Request, raw: bytes) -> Response:
     body = _parsed(PushRequest, raw, MOST_PUSH_VALUES)
-    if isinstance(body, Response):
-        return body
     settings = parts(request).settings
     principal = principal_of(request)
     rules = pushes.PushRules(
@@ -163,27 +160,20 @@ async def _push(request: Request, raw: bytes) -> Response:
 B = TypeVar("B", bound=BaseModel)
 
 
-def _parsed(model: type[B], raw: bytes, most_values: int) -> B | Response:
-    """The parsed body, or the error response that names the faults in it.
+def _parsed(model: type[B], raw: bytes, most_values: int) -> B:
+    """The parsed body.
 
-    Raises `TooLargeError` for a body of more than `most_values` values.
+    Raises `RequestValidationError` where FastAPI would, and `TooLargeError` for a body of more than
+    `most_values` values.
     """
     refuse_many_values(raw, most_values, "ask in several requests")
     try:
         return model.model_validate_json(raw)
     except ValidationError as error:
-        faults = [
-            {
-                "field": ".".join(map(str, ("body", *fault["loc"]))),
-                "reason": fault["msg"],
-                "code": fault["type"],
-            }
-            for fault in error.errors(
-                include_url=False, include_context=False, include_input=False
-            )[:20]
-        ]
-        detail = "; ".join(f"{fault['field']}: {fault['reason']}" for fault in faults[:5])
-        return problem(422, "invalid_request", "The request is not valid", detail, errors=faults)
+        faults = error.errors(include_url=False, include_context=False, include_input=False)
+        raise RequestValidationError(
+            [{**fault, "loc": ("body", *fault["loc"])} for fault in faults]
+        ) from None
 
 
 # HTTP statuses by Feast's exception class, where Feast's clients read the status.

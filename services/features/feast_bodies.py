@@ -64,7 +64,7 @@ class PushRequest(BaseModel):
 
 
 def described(body: type[BaseModel]) -> dict[str, Any]:
-    """Arguments of a raw route that document its request body and its errors in OpenAPI."""
+    """Arguments of a direct route that document its request body and its errors in OpenAPI."""
     schema = body.model_json_schema()
     return {
         "openapi_extra": {

@@ -121,7 +121,7 @@ class Intake:
     ) -> bytes:
         """Delete an item, or erase a user; the answer to an erasure has its `erasure_id`."""
         scope = Scope.ERASE if entity == "user" else Scope.CATALOGUE
-        self._principal(headers, {}, scope)
+        self.authorize(headers, scope)
         erasure_id, cut = "", None
         if entity == "user":
             erasure_id, cut = new_erasure_id(now_ms()), await self._cuts.cut()

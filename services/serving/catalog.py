@@ -150,6 +150,8 @@ class Catalog:
 
         Rare values count more, and of values that many items have, only the latest items do.
         """
+        if n <= 0:
+            return []
         self._expire()
         known = [self._rows[seed] for seed in seeds if seed in self._rows]
         shared = Counter(term for row in known for term in self.columns.terms(row))

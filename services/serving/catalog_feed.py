@@ -76,11 +76,12 @@ class CatalogFeed:
             if first is None and self._journal.exists:
                 self._load_from_disk()
             else:
-                present = () if first is None else chain([first], entries)
-                for entry in self._journal.rewrite(present):
+                for entry in () if first is None else chain([first], entries):
                     if stop.is_set():
                         return
                     self._catalog.apply(entry)
+                # From what is known, and not from the store alone: changes may have come before.
+                self._journal.rewrite(self._catalog.records())
         except StoreUnavailableError:
             self._load_from_disk()
             raise
@@ -124,10 +125,9 @@ class CatalogFeed:
         ]
         if news := [entry for entry in entries if self._catalog.apply(entry)]:
             self._journal.append(news)
-        if self._journal.appended > 2 * len(self._catalog) + SURPLUS:
-            for _ in self._journal.rewrite(self._catalog.records()):
-                pass
         if batch:
+            if self._journal.appended > 2 * len(self._catalog) + SURPLUS:
+                self._journal.rewrite(self._catalog.records())
             observe(batch, self._chassis)
             self._measured.catalog_items.set(len(self._catalog))
 

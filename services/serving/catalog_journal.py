@@ -18,9 +18,6 @@ from slipstream.contracts.positions import StreamCatalogRecord
 
 log = get_logger(__name__)
 
-# Records before the first snapshot that are kept for it. With more, this process makes no file.
-MOST_EARLY = 100_000
-
 
 class CatalogJournal:
     """A file of catalogue records, for several threads. Later lines don't replace earlier ones:
@@ -34,13 +31,11 @@ class CatalogJournal:
 
     def __init__(self, path: Path) -> None:
         self._path, self._part = path, path.with_name(f"{path.name}.part")
-        self._lock = threading.Lock()
+        self._lock, self._rewriting = threading.Lock(), threading.Lock()
         self._file: BinaryIO | None = None
         self._fresh: BinaryIO | None = None
-        # Records that were appended since the snapshot, in this process.
+        # Records that were appended in this process, since the last attempt to make the file anew.
         self.appended = 0
-        # Those before the first snapshot.
-        self._early: list[StreamCatalogRecord] | None = []
 
     @property
     def exists(self) -> bool:
@@ -63,32 +58,32 @@ class CatalogJournal:
                 except (ValueError, TypeError, ValidationError):
                     log.warning("a line of the catalogue on disk can't be read", path=self._path)
 
-    def rewrite(self, entries: Iterable[StreamCatalogRecord]) -> Iterator[StreamCatalogRecord]:
-        """Pass the records on, and make them the file once all have passed.
+    def rewrite(self, entries: Iterable[StreamCatalogRecord]) -> None:
+        """Make these records the file: all that is known, also of what was appended before.
 
         What is appended meanwhile goes into both. When the records end with an error, the file
         stays as it was.
         """
-        with self._lock:
-            self._fresh = self._open(self._part, "wb")
-            self._write(self._early or (), only_fresh=True)
-        try:
-            for entry in entries:
+        with self._rewriting:
+            with self._lock:
+                self._fresh = self._open(self._part, "wb")
+                self.appended = 0
+            try:
+                for entry in entries:
+                    with self._lock:
+                        self._write([entry], only_fresh=True)
                 with self._lock:
-                    self._write([entry], only_fresh=True)
-                yield entry
-            with self._lock:
-                self._take_fresh()
-        finally:
-            with self._lock:
-                if self._fresh is not None:
-                    self._fresh.close()
-                    self._fresh = None
+                    self._take_fresh()
+            finally:
+                with self._lock:
+                    if self._fresh is not None:
+                        self._fresh.close()
+                        self._fresh = None
 
     def append(self, entries: Sequence[StreamCatalogRecord]) -> None:
         """Add records to the file; the system has them when this returns.
 
-        Without a snapshot there is no file. The first one takes them in.
+        Before the first snapshot there is no file.
         """
         with self._lock:
             if self._file is None and self._path.exists():
@@ -97,10 +92,6 @@ class CatalogJournal:
                     self._file.write(b"\n")  # the last line may be torn
             self._write(entries)
             self.appended += len(entries)
-            if self._file is None and self._fresh is None and self._early is not None:
-                self._early += entries
-                if len(self._early) > MOST_EARLY:
-                    self._early = None
 
     def close(self) -> None:
         with self._lock:
@@ -130,9 +121,8 @@ class CatalogJournal:
             self._give_up(error)
 
     def _take_fresh(self) -> None:
-        if self._fresh is None or self._early is None:
-            return  # a file that lacks changes would show what is gone
-        self._early = []
+        if self._fresh is None:
+            return
         try:
             self._fresh.flush()
             self._part.replace(self._path)
@@ -141,7 +131,7 @@ class CatalogJournal:
             return
         if self._file is not None:
             self._file.close()
-        self._file, self._fresh, self.appended = self._fresh, None, 0
+        self._file, self._fresh = self._fresh, None
 
     def _open(self, path: Path, mode: str) -> BinaryIO | None:
         try:

@@ -19,7 +19,7 @@ from services.serving.trending import Trending
 from slipstream.features.visitor import SequenceEvent
 from slipstream.recommender import stages
 from slipstream.recommender.bundle import Bundle
-from slipstream.recommender.sound import UnsoundError, answer_without_failed_parts
+from slipstream.recommender.sound import answer_without_failed_parts
 from slipstream.stores.online import StoreUnavailableError
 
 # The number of latest items of a history whose neighbours the similar step looks up.
@@ -234,7 +234,7 @@ class FallbackChain:
                 recommended, _ = answer_without_failed_parts(
                     model.bundle, (), lambda bundle: stages.recommend(bundle, (), _POPULAR)
                 )
-            except UnsoundError as error:
+            except Exception as error:  # visitors still get what trends
                 self._measured.failed(Step.MODEL, error)
                 return ()
             popular = self._popular[model] = [(each.item_id, each.score) for each in recommended]

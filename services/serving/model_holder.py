@@ -89,8 +89,9 @@ class ModelHolder:
         self._measured, self._warm_up = measured, warm_up
         self._wake = threading.Event()
         self._request = ""
-        # Nothing to wait for: a model was in service, or training has said that there is none.
-        self._settled = not required
+        self._required = required
+        # A model was in service, or training has said that there is none.
+        self._settled = False
         self.current: Model | None = None
         self.previous: Model | None = None
         self.problem = ""
@@ -135,7 +136,7 @@ class ModelHolder:
         Once it has passed, it passes. A pod that replaces another one must not answer without the
         model that the other one has. A shop without a champion is answered without one.
         """
-        if not self._settled:
+        if self._required and not self._settled:
             raise RuntimeError(self.problem or "the champion is being fetched")
 
     def follow_alias(self, stop: threading.Event, poll_s: float) -> None:
@@ -154,6 +155,8 @@ class ModelHolder:
 
     def follow_cache(self, stop: threading.Event) -> None:
         """Take into service what another process of this service has put into the cache."""
+        if self.current is None:
+            self.restore()
         while not stop.wait(_FOLLOW_S if self._settled else _UNSETTLED_S):
             try:
                 kept = next(iter(self._kept()), None)
@@ -168,6 +171,8 @@ class ModelHolder:
                     )
             except Exception as error:
                 self._keep(error)
+            else:
+                self.problem = ""
 
     def follow_events(
         self, consumer: Consumer, stop: threading.Event, watch: ConsumerWatch

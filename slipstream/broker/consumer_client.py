@@ -34,7 +34,7 @@ class ConsumerClient(KafkaConsumer):  # type: ignore[misc]
     asking the broker.
     """
 
-    def __init__(self, *, max_poll_bytes: int = 8_388_608, **arguments: Any) -> None:
+    def __init__(self, *, max_poll_bytes: int, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._fetcher._append = bounded(self._fetcher._append, max_poll_bytes)
         coordinator = self._coordinator

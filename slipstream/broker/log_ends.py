@@ -91,7 +91,9 @@ def _client(
     name = f"{namespace}.{group}" if group else None
     client = None
     try:
-        client = ConsumerClient(**consumer_arguments(settings, name, _RECORDS))
+        client = ConsumerClient(
+            max_poll_bytes=settings.max_poll_bytes, **consumer_arguments(settings, name, _RECORDS)
+        )
         partitions = {
             TopicPartition(topic_name, number): topic
             for topic_name, topic in by_name.items()

@@ -75,9 +75,18 @@ class ConsumerWatch:
 
     def begin(self, consumer: Consumer) -> None:
         """Watch a new consumer. A symptom of its predecessor stands until this consumer reads."""
+        self._count_faults()
         self._consumer, self._mark = consumer, None
         self._began = self._turned = self._clock()
         self._due, self._unanswered = 0.0, 0
+
+    def _count_faults(self) -> None:
+        """Count what the consumer found of records that are gone, also one that is replaced now."""
+        for fault in self._consumer.faults() if self._consumer is not None else ():
+            if fault.kind is FaultKind.DELETED:
+                self.metrics.unread_deleted.labels(fault.topic).inc(fault.records)
+            else:
+                self.metrics.log_truncations.labels(fault.topic).inc()
 
     def update(self) -> None:
         """Set `slipstream_consumer_lag_records` of each topic and look for symptoms.
@@ -94,11 +103,7 @@ class ConsumerWatch:
         if now < self._due or self._consumer is None:
             return
         self._due = now + _LOOK_EVERY_S
-        for fault in self._consumer.faults():
-            if fault.kind is FaultKind.DELETED:
-                self.metrics.unread_deleted.labels(fault.topic).inc(fault.records)
-            else:
-                self.metrics.log_truncations.labels(fault.topic).inc()
+        self._count_faults()
         standing = self._consumer.standing()
         lag = standing.lag if standing is not None else None
         if lag is not None:

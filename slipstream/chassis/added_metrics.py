@@ -32,7 +32,8 @@ async def read_all(siblings: Sequence[str]) -> str:
             log.warning("a process of the service tells no metrics", url=url, reason=str(error))
             return ""
 
-    async with httpx.AsyncClient(timeout=LIMIT_S, trust_env=False) as client:
+    # Plain HTTP on this machine: without `verify` no certificates are loaded, at each look anew.
+    async with httpx.AsyncClient(timeout=LIMIT_S, trust_env=False, verify=False) as client:  # noqa: S501
         return added_up(await asyncio.gather(*(read(client, url) for url in siblings)))
 
 

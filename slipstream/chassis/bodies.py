@@ -87,9 +87,8 @@ def packed(body: bytes, encoding: str) -> bytes:
 
 def wanted_encoding(accept_encoding: str, offered: Collection[str] = ("gzip",)) -> str:
     """The first of `offered` that an `Accept-Encoding` takes; empty where it takes none."""
-    taken = set()
+    takes: dict[str, bool] = {}
     for entry in accept_encoding.lower().split(","):
         coding, _, quality = entry.replace(" ", "").partition(";q=")
-        if quality.strip("0.") or not quality:
-            taken.add(coding)
-    return next((each for each in offered if taken & {each, "*"}), "")
+        takes[coding] = bool(quality.strip("0.")) or not quality
+    return next((each for each in offered if takes.get(each, takes.get("*"))), "")

@@ -120,7 +120,8 @@ class BoundedConnection(HttpToolsProtocol):
         if self.cycle is not None:
             # Nobody reads it any more. Connection and request hold each other until the garbage
             # collector comes, which is rare in features.
-            self.cycle.body = bytearray()
+            for cycle in (self.cycle, *(waiting for waiting, _ in self.pipeline)):
+                cycle.body = bytearray()
 
     def data_received(self, data: bytes) -> None:
         while data and not self.transport.is_closing():
@@ -173,7 +174,8 @@ class BoundedConnection(HttpToolsProtocol):
             self._pool.work(self)
 
     def on_response_complete(self) -> None:
-        self._release()
+        # Requests that wait on this connection have sent their bodies, too.
+        self._release(sum(len(cycle.body) for cycle, _ in self.pipeline))
         super().on_response_complete()
         if self.cycle.response_complete or self.cycle.more_body:
             self._receiving_since = self.loop.time()
@@ -217,9 +219,11 @@ class BoundedConnection(HttpToolsProtocol):
             cycle.message_event.set()
         self.transport.close()
 
-    def _release(self) -> None:
-        self._pool.pending_bytes -= self._pending_bytes
-        self._body_bytes = self._pending_bytes = 0
+    def _release(self, held: int = 0) -> None:
+        """Count `held` bytes of bodies for this connection from now on, and no others."""
+        pending = max(0, held - SMALL_BODY_BYTES)
+        self._pool.pending_bytes += pending - self._pending_bytes
+        self._body_bytes, self._pending_bytes = held, pending
 
     def _look_at_clock(self) -> None:
         now = self.loop.time()

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, NamedTuple, NoReturn
 
 from fastapi import FastAPI
@@ -63,15 +64,17 @@ def serve_in_processes(
     def stop(signal_number: int, _frame: object) -> None:
         stopping.set()
         for pid in places:
-            os.kill(pid, signal_number)
+            with suppress(ProcessLookupError):  # it has just ended
+                os.kill(pid, signal_number)
 
     def start(place: int) -> None:
         # A signal between the fork and the entry would miss the new process.
         signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
-        pid = os.fork()
-        if pid == 0:
-            _run(create_app, settings, name, sockets[place], siblings, place)
-        places[pid] = place
+        if not stopping.is_set():
+            pid = os.fork()
+            if pid == 0:
+                _run(create_app, settings, name, sockets[place], siblings, place)
+            places[pid] = place
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
 
     before = {number: signal.signal(number, stop) for number in _STOPS}

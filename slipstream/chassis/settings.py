@@ -69,7 +69,8 @@ class KafkaSettings(Section):
         67_108_864,
         ge=1_048_576,
         description="bytes of records that a producer holds until the broker has acknowledged "
-        "them; more are refused, as when the broker is away",
+        "them, of those that a caller waits for and of the others each; more are refused, as when "
+        "the broker is away",
     )
 
     @field_validator("instance_id")

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 import httpx
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from slipstream.chassis.errors import UnavailableError, problem_of
@@ -128,7 +129,7 @@ async def _body(receive: Receive) -> AsyncIterator[bytes]:
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise httpx.ReadError("the client has gone")
+            raise ClientDisconnect
         yield message.get("body", b"")
         if not message.get("more_body"):
             return

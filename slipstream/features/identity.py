@@ -98,16 +98,9 @@ def taken_in(state: VisitorState | None, visitor_id: str, other: VisitorState) -
     return replace(visitor.join(state, other), applied=state.applied, merged=merged, is_user=True)
 
 
-def emptied(state: VisitorState, applied: dict[str, int] | None = None) -> VisitorState:
-    """The state without any history, and what it knows of offsets and of being a user.
-
-    `applied` replaces the visitor's own offsets.
-    """
-    return VisitorState(
-        applied=state.applied if applied is None else applied,
-        merged=state.merged,
-        is_user=state.is_user,
-    )
+def emptied(state: VisitorState) -> VisitorState:
+    """The state without any history, and what it knows of offsets and of being a user."""
+    return VisitorState(applied=state.applied, merged=state.merged, is_user=state.is_user)
 
 
 def has_taken_in(state: VisitorState | None, visitor_id: str, other: VisitorState) -> bool:

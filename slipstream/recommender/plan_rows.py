@@ -43,6 +43,7 @@ def head_row(
     n_items: int, retrievers: int, blend: Blend, ranker: Ranker | None, items: ItemTable | None
 ) -> Row:
     """The first row: the blend's floors, and the ranker with the items as it knows them."""
+    _demand("the blend", len(blend.weights) == len(blend.floors) == retrievers)
     row = Row()
     row.places |= {ordering.N_ITEMS: n_items, ordering.RETRIEVERS: retrievers}
     row.add(ordering.FLOORS, blend.floors, np.float32)
@@ -79,7 +80,11 @@ def retriever_row(retriever: Retriever, n_items: int) -> Row:
 def scores_row(scored: SparseScores, n_items: int) -> Row:
     """The row of a retriever that no kernel knows, for one history."""
     row = Row(candidates.OTHER)
-    _demand("a retriever", len(scored.item) == len(scored.score), _within(scored.item, n_items))
+    _demand(
+        "a retriever",
+        len(scored.item) == len(scored.score) <= n_items,
+        _within(scored.item, n_items),
+    )
     row.add(candidates.FIRST, scored.item, np.int32)
     row.add(candidates.SECOND, scored.score, np.float32)
     return row
@@ -152,6 +157,7 @@ def _network(retriever: Transformer, n_items: int) -> Row:
         not len(nearest.centres)
         or (_within(nearest.items, n_items) and len(nearest.items) == n_items),
         len(nearest.ends) == len(nearest.centres),
+        not len(nearest.centres) or nearest.centres.shape[1] == dim,
         not len(nearest.ends) or _ascending(nearest.ends, n_items),
         w["qkv"].shape == (blocks, 3 * dim, dim) and dim % shape.heads == 0,
         all(w[name].shape == square for name in ("attention_gate", "out", "feed_gate")),

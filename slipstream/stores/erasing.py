@@ -17,6 +17,7 @@ from slipstream.chassis.logging import get_logger
 from slipstream.contracts.positions import Cut, Position, StreamCatalogRecord
 from slipstream.contracts.topics import RECOMMENDATIONS
 from slipstream.features.applied import furthest
+from slipstream.features.identity import emptied
 from slipstream.features.visitor import VisitorState
 from slipstream.stores.catalog_store import CatalogEntries
 from slipstream.stores.connection import translated
@@ -112,7 +113,7 @@ class VisitorErasures:
                 continue
             state = stored.content or VisitorState()
             merged = {name: held for name, held in state.merged.items() if name != visitor_id}
-            rest = VisitorState(applied=state.applied, merged=merged)
+            rest = replace(emptied(state), merged=merged)
             own = VisitorState(applied=state.merged.get(visitor_id, {}))
             if self._values.replace(end, stored.revision, rest):
                 self._values.replace(visitor_id, marker.revision, own)

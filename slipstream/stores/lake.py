@@ -111,10 +111,9 @@ class Lake(LakeReader):
     ) -> int:
         """Delete the rows of visitors: one pass over the table for all erasures.
 
-        These are their interactions (also those that name them as `anonymous_id`), the slates that
-        they were shown, or their entries. Safe beside writers, and to repeat. The newest version is
-        without the rows at once; older versions, and so the files, stay for as long as `vacuum`
-        keeps them.
+        These are their interactions (also those that name them as `anonymous_id`), or the slates
+        that they were shown. Safe beside writers, and to repeat. The newest version is without the
+        rows at once; older versions, and so the files, stay for as long as `vacuum` keeps them.
 
         Args:
             table: the table's name.

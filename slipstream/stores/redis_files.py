@@ -2,6 +2,7 @@
 anew.
 """
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -68,10 +69,11 @@ class RedisFiles:
 
     def _begin(self, facts: Mapping[str, Any]) -> None:
         """Ask for the files that this server keeps; raises `ResponseError` where it refuses."""
-        logs = bool(int(facts.get("aof_enabled", 1)))
-        if logs:
+        saves = ""
+        with contextlib.suppress(ResponseError):  # where only `CONFIG` is denied, `INFO` tells
+            saves = self._redis.config_get("save").get("save", "")
+        if int(facts.get("aof_enabled", 1)):
             self._redis.execute_command("BGREWRITEAOF")
-        saves = self._redis.config_get("save").get("save", "")
         if saves or int(facts.get("rdb_saves", 0)):
             self._redis.execute_command("BGSAVE", "SCHEDULE")
 

@@ -4,9 +4,7 @@ Rows are deleted by their positions in the stream, so that Delta's log, which ke
 a deletion, names no visitor.
 """
 
-import random
-import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import reduce
 from typing import Any, Final, NamedTuple
 
@@ -116,7 +114,7 @@ def _condition(positions: Sequence[RowPosition]) -> str:
 
 
 def _delete(open_newest: Callable[[], DeltaTable], condition: str, hold: Hold) -> int:
-    for attempt in _attempts():
+    for attempt in range(_ATTEMPTS):
         if attempt >= _BESIDE_WRITERS:
             hold()
         now = now_ms()
@@ -130,10 +128,5 @@ def _delete(open_newest: Callable[[], DeltaTable], condition: str, hold: Hold) -
         except CommitFailedError:  # a writer or the upkeep was faster
             if attempt == _ATTEMPTS - 1:
                 raise
+            delta.pause(attempt)
     raise AssertionError("unreachable")
-
-
-def _attempts() -> Iterator[int]:
-    for attempt in range(_ATTEMPTS):
-        yield attempt
-        time.sleep(random.uniform(0.01, 0.05) * min(attempt + 1, 10))

@@ -74,10 +74,12 @@ def measure(made: Path, seed: int = 0) -> CatalogueFigures:
         filtered, short = _times(bundle, histories, mask)
         private, mapped = _memory_mb(made / BUNDLE)
         recall = _recall(bundle, histories)
-    _fill(Catalog(), bundle)
-    return CatalogueFigures(
-        plain, filtered, short, recall, private, mapped, _memory_mb(made / BUNDLE)[0] - private
-    )
+    before, _ = _memory_mb(made / BUNDLE)
+    catalogue = Catalog()
+    _fill(catalogue, bundle)
+    added = _memory_mb(made / BUNDLE)[0] - before
+    del catalogue  # held until now, so that it was counted
+    return CatalogueFigures(plain, filtered, short, recall, private, mapped, added)
 
 
 def _times(

@@ -66,6 +66,8 @@ def run(
         raise BenchmarkError(
             f"{load.failed} requests failed during {len(done)} of {swaps} swaps: {load.statuses}"
         )
+    if done[-1].taken_at > max(load.answered_at, default=0.0):
+        raise BenchmarkError("the load had ended before the last swap: swaps take too long here")
     return _rows(load, done)
 
 

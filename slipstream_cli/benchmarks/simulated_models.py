@@ -7,7 +7,6 @@ items of one category or brand share the vectors of these terms.
 
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,16 +40,13 @@ _EASE_ITEMS = 2_000
 _RANKING_QUERIES = 500
 
 
-def simulated_model(
-    folder: Path, items: int, seed: int = 0, tell: Callable[[str], None] = lambda _: None
-) -> Path:
+def simulated_model(folder: Path, items: int, seed: int = 0) -> Path:
     """A folder with the bundle of a simulated catalogue, and histories to ask it with.
 
     Args:
         folder: Parent of the folder. A model that is there already is taken as it is.
         items: Number of items.
         seed: Seed of the simulation and of the fit.
-        tell: Gets what is done at present.
 
     Returns:
         The folder: `BUNDLE`, and in `HISTORIES` lists of item ids, oldest first.
@@ -60,12 +56,11 @@ def simulated_model(
         return made
     shutil.rmtree(made, ignore_errors=True)  # what an interrupted run has left
     events = int(np.clip(_EVENTS_PER_ITEM * items, _FEWEST_EVENTS, _MOST_EVENTS))
-    tell(f"simulating {events:,} events with {items:,} items")
     files = simulate(made, Simulation(events // 20, items, events, seed))
     interactions, table = read_interactions(files.interactions), read_items(files.items)
     item_ids = encoding.catalogue(interactions, table)
     log = encoding.encode(interactions, item_ids, EventWeights())
-    bundle = _fitted(log, item_ids, encoding.attributes(table, item_ids), seed, tell)
+    bundle = _fitted(log, item_ids, encoding.attributes(table, item_ids), seed)
     save_bundle(bundle, made / BUNDLE)
     lasts = np.append(np.flatnonzero(np.diff(log.user)), len(log) - 1)
     counts = np.bincount(log.user)
@@ -83,18 +78,14 @@ def _fitted(
     item_ids: list[str],
     attributes: dict[str, dict[str, object]],
     seed: int,
-    tell: Callable[[str], None],
 ) -> Bundle:
     descriptions = describe(item_ids, attributes)
     parameters = RetrieverParameters()
     parameters = replace(parameters, ease=replace(parameters.ease, max_items=_EASE_ITEMS))
     split = time_split(log.user, log.timestamp, 0.1)
     training = log.select(split.training)
-    tell("fitting content")
     content = fit_content(descriptions)
-    tell("fitting the other retrievers")
     retrievers = fit_retrievers(training, parameters, content, repeats=True)
-    tell("training the network")
     network = TransformerParameters(window=_HISTORY, epochs=1, batch=4_000, negatives=1_000)
     some = training.select(np.arange(min(_NETWORK_EVENTS, len(training))))
     retrievers[NETWORK] = fit_transformer(
@@ -108,7 +99,6 @@ def _fitted(
         repeats=True,
         attributes=attributes,
     )
-    tell("fitting blend and ranker")
     rows = sample(split.test, _RANKING_QUERIES, seed)
     table = item_table(training, item_ids, attributes)
     return fit_ranking(bundle, encoding.queries(log, rows), log.user[rows], table, seed)[0]

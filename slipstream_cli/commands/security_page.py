@@ -21,7 +21,7 @@ _SCOPES: Final = {
     Scope.READ: "read recommendations, features, runs, models, reports",
     Scope.WRITE: "push rows to features; a row that deletes a user needs `admin`, too",
     Scope.OPERATE: "start and cancel runs, promote a model, roll back",
-    Scope.ADMIN: "manage keys, read audit records",
+    Scope.ADMIN: "manage keys, read audit records, export what is kept of a user",
 }
 _PARAGRAPHS: Final = (
     "Every request to an endpoint below shows a credential that has the endpoint's scope, unless"
@@ -42,7 +42,7 @@ _PARAGRAPHS: Final = (
     " is not named).",
     "Who erases a user (`DELETE /v1/users/{user_id}` of ingestion) reads the receipt there, with"
     " the same key. Features exports what is kept of a user (`GET /v1/users/{user_id}/export`) to"
-    " operators alone, since it is everything of a person in one answer: they hand it on.",
+    " the scope `admin` alone, since it is everything of a person in one answer.",
     "Where a service but ingestion has nothing to verify credentials by, it asks for none. It then"
     " listens on this machine only: with `SLIPSTREAM_HTTP__HOST` beyond loopback it refuses to"
     " start, unless `SLIPSTREAM_HTTP__OPEN_WITHOUT_CREDENTIALS` is true. `docker-compose.yml` sets"

@@ -239,7 +239,10 @@ def test_local_servers_are_configured_as_in_compose() -> None:
         }
 
 
-@pytest.mark.skipif(shutil.which("kubectl") is None, reason="needs kubectl to render the overlay")
+@pytest.mark.skipif(
+    shutil.which("kubectl") is None,
+    reason="needs kubectl to render the overlay: kubernetes.io/docs/tasks/tools",
+)
 def test_local_overlay_renders_with_every_reference_resolved() -> None:
     rendered = rendered_text(LOCAL)
     objects = list(yaml.safe_load_all(rendered))

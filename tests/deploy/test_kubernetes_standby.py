@@ -38,7 +38,10 @@ def test_training_is_one_pod_while_one_node_mounts_its_volume() -> None:
     assert spec["strategy"]["rollingUpdate"]["maxUnavailable"] == "100%"
 
 
-@pytest.mark.skipif(shutil.which("kubectl") is None, reason="needs kubectl to render the component")
+@pytest.mark.skipif(
+    shutil.which("kubectl") is None,
+    reason="needs kubectl to render the component: kubernetes.io/docs/tasks/tools",
+)
 def test_component_adds_a_pod_of_training_that_rolls(tmp_path: Path) -> None:
     shutil.copytree(KUBERNETES, tmp_path / "kubernetes")
     overlay = tmp_path / "kubernetes" / "overlays" / "two"

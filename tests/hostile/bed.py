@@ -7,17 +7,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import yaml
-
 from slipstream.contracts.services import SERVICES
 from slipstream_cli.local.plan import EXTERNAL, make_plan
 from slipstream_cli.local.processes import Child, start_together
 from slipstream_cli.local.readiness import is_ready
+from tests.deploy.manifests import container
 from tests.e2e.stack import START_LIMIT_S
 from tests.hostile.memory_group import MemoryGroup, memory_groups
 from tests.servers import Servers, database
 
-_MANIFESTS = Path(__file__).parents[2] / "deploy" / "kubernetes" / "base"
 _UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 SERVER_KEY, BROWSER_KEY, API_TOKEN = "server-key", "browser-key", "hostile-test-token"
 _GRACE_S = 15.0
@@ -25,12 +23,8 @@ _GRACE_S = 15.0
 
 def memory_limit(service: str) -> int:
     """Bytes of memory that the service's manifest grants its container."""
-    for document in yaml.safe_load_all((_MANIFESTS / f"{service}.yaml").read_text()):
-        if document["kind"] in ("Deployment", "StatefulSet"):
-            (container,) = document["spec"]["template"]["spec"]["containers"]
-            limit: str = container["resources"]["limits"]["memory"]
-            return int(limit[:-2]) * _UNITS[limit[-2:]]
-    raise AssertionError(f"{service} has no workload")
+    limit: str = container(service)["resources"]["limits"]["memory"]
+    return int(limit[:-2]) * _UNITS[limit[-2:]]
 
 
 class Bed:

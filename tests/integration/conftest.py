@@ -1,10 +1,13 @@
-"""Fixtures of the tests on three brokers."""
+"""Fixtures of the tests on three brokers, and of those that run features' materializer."""
 
 from collections.abc import Iterator
 
 import pytest
 
+from services.features.settings import FeaturesSettings
+from slipstream.chassis.settings import KafkaSettings, LakeSettings, RedisSettings
 from tests.integration.brokers import Cluster, three_brokers
+from tests.integration.running_materializer import QUICK
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +22,16 @@ def cluster(started_cluster: Cluster) -> Iterator[Cluster]:
     """Three brokers, all of which are up before and after the test."""
     yield started_cluster
     started_cluster.restore()
+
+
+@pytest.fixture
+def settings(
+    broker: KafkaSettings,
+    redis_settings: RedisSettings,
+    lake_settings: LakeSettings,
+    namespace: str,
+) -> FeaturesSettings:
+    """Settings of a materializer on the shared servers, that flushes and commits soon."""
+    return FeaturesSettings(
+        kafka=broker, redis=redis_settings, lake=lake_settings, namespace=namespace, features=QUICK
+    )

@@ -50,6 +50,7 @@ def client(broker: KafkaSettings, namespace: str) -> Iterator[ConsumerClient]:
     """A consumer of interactions that is alone in its group, before its first poll."""
     ensure_topics(broker, namespace, [INTERACTIONS])
     made = ConsumerClient(
+        max_poll_bytes=broker.max_poll_bytes,
         **connection(broker),
         group_id=f"{namespace}.g",
         enable_auto_commit=False,
@@ -198,7 +199,12 @@ def test_positions_of_an_assignment_without_a_beginning_are_none(
     broker: KafkaSettings, namespace: str
 ) -> None:
     ensure_topics(broker, namespace, [INTERACTIONS])
-    client = ConsumerClient(**connection(broker), group_id=None, enable_auto_commit=False)
+    client = ConsumerClient(
+        max_poll_bytes=broker.max_poll_bytes,
+        **connection(broker),
+        group_id=None,
+        enable_auto_commit=False,
+    )
     partition = TopicPartition(physical(namespace, INTERACTIONS), 0)
     client.assign([partition])
     assert client.positions() == {partition: None}

@@ -109,7 +109,10 @@ def producer(broker: KafkaSettings) -> Iterator[ProducerClient]:
 
 @pytest.fixture
 def consumer(broker: KafkaSettings) -> Iterator[ConsumerClient]:
-    made = ConsumerClient(**consumer_arguments(broker, "private-parts", 100))
+    made = ConsumerClient(
+        max_poll_bytes=broker.max_poll_bytes,
+        **consumer_arguments(broker, "private-parts", 100),
+    )
     yield made
     made.close()
 

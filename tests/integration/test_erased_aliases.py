@@ -10,9 +10,7 @@ from slipstream.contracts.vocabulary import MERGED_INTO
 from slipstream.stores import lake
 from slipstream.stores.lake import Lake
 from tests.integration.running_materializer import running
-from tests.integration.test_erased_bytes import USER, erase, event, person, settings
-
-__all__ = ["settings"]
+from tests.integration.test_erased_bytes import USER, erase, event, person
 
 ALIASES = 2_500
 

@@ -5,14 +5,11 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from services.features.history.receipts import receipt, topics_left
 from services.features.settings import FeaturesSettings
 from services.features.stream.materializer import TOPICS
 from slipstream.broker.log_ends import log_beginnings, log_ends
 from slipstream.broker.producer import OutgoingRecord, Producer
-from slipstream.chassis.settings import KafkaSettings, LakeSettings, RedisSettings
 from slipstream.contracts.events import CatalogRecord, Interaction, Slate
 from slipstream.contracts.times import now_ms
 from slipstream.contracts.topics import INTERACTIONS, PEOPLE, PERSONAL, RECOMMENDATIONS
@@ -20,23 +17,11 @@ from slipstream.contracts.vocabulary import MERGED_INTO
 from slipstream.stores import lake
 from slipstream.stores.lake import SCHEMAS
 from tests.integration.byte_search import files_with, keys_with
-from tests.integration.running_materializer import QUICK, running, until
+from tests.integration.running_materializer import running, until
 
 # Ids that nothing else has a byte of.
 USER, DEVICE, STRANGER = "erased-7f3a9c51", "device-7f3a9c51", "stranger-0b1d"
 PLANTED = (USER, DEVICE)
-
-
-@pytest.fixture
-def settings(
-    broker: KafkaSettings,
-    redis_settings: RedisSettings,
-    lake_settings: LakeSettings,
-    namespace: str,
-) -> FeaturesSettings:
-    return FeaturesSettings(
-        kafka=broker, redis=redis_settings, lake=lake_settings, namespace=namespace, features=QUICK
-    )
 
 
 def event(name: str, number: int, clock_off_ms: int) -> OutgoingRecord:

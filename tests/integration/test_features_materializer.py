@@ -1,6 +1,5 @@
 """The materializer on the wire: redelivery, rebalance, new topics, catalogue, bad records."""
 
-import pytest
 from kafka import KafkaProducer
 
 from services.features.settings import FeaturesSettings
@@ -8,7 +7,7 @@ from services.features.stream.materializer import GROUP, TOPICS
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.producer import Producer
 from slipstream.broker.topics import physical, topic_ids
-from slipstream.chassis.settings import KafkaSettings, LakeSettings, RedisSettings
+from slipstream.chassis.settings import LakeSettings, RedisSettings
 from slipstream.contracts.events import (
     CatalogRecord,
     DeadLetter,
@@ -28,18 +27,6 @@ from slipstream.stores import lake
 from tests.conftest import Renewal
 from tests.integration.running_materializer import QUICK, messages, running, until
 from tests.integration.shop_stream import assert_exactly, events, send, send_entries
-
-
-@pytest.fixture
-def settings(
-    broker: KafkaSettings,
-    redis_settings: RedisSettings,
-    lake_settings: LakeSettings,
-    namespace: str,
-) -> FeaturesSettings:
-    return FeaturesSettings(
-        kafka=broker, redis=redis_settings, lake=lake_settings, namespace=namespace, features=QUICK
-    )
 
 
 def test_whole_topic_read_again_changes_nothing(settings: FeaturesSettings) -> None:

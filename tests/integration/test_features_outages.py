@@ -3,13 +3,11 @@
 import shutil
 from pathlib import Path
 
-import pytest
-
 from services.features.settings import FeaturesSettings
 from services.features.stream.materializer import TOPICS
 from slipstream.broker.producer import Producer
 from slipstream.broker.topics import ensure_topics
-from slipstream.chassis.settings import KafkaSettings, LakeSettings, RedisSettings
+from slipstream.chassis.settings import KafkaSettings, LakeSettings
 from slipstream.contracts.topics import INTERACTIONS
 from tests.conftest import OwnRedis
 from tests.integration.running_materializer import (
@@ -20,18 +18,6 @@ from tests.integration.running_materializer import (
     until,
 )
 from tests.integration.shop_stream import assert_exactly, events, send
-
-
-@pytest.fixture
-def settings(
-    broker: KafkaSettings,
-    redis_settings: RedisSettings,
-    lake_settings: LakeSettings,
-    namespace: str,
-) -> FeaturesSettings:
-    return FeaturesSettings(
-        kafka=broker, redis=redis_settings, lake=lake_settings, namespace=namespace, features=QUICK
-    )
 
 
 def test_redis_away_delays_but_loses_nothing(

@@ -2,38 +2,22 @@
 
 import random
 
-import pytest
-
 from services.features.settings import FeaturesSettings
 from services.features.stream.materializer import GROUP, TOPICS
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.topics import physical, topic_ids
-from slipstream.chassis.settings import KafkaSettings, LakeSettings, RedisSettings
 from slipstream.contracts.events import CatalogRecord
 from slipstream.contracts.positions import Source
 from slipstream.contracts.times import HOUR_MS, now_ms
 from slipstream.contracts.topics import DEAD_LETTERS, INTERACTIONS, PEOPLE
 from slipstream.stores import lake
 from tests.integration.running_materializer import (
-    QUICK,
     RunningMaterializer,
     messages,
     running,
     until,
 )
 from tests.integration.shop_stream import assert_exactly, events, link, send, send_entries
-
-
-@pytest.fixture
-def settings(
-    broker: KafkaSettings,
-    redis_settings: RedisSettings,
-    lake_settings: LakeSettings,
-    namespace: str,
-) -> FeaturesSettings:
-    return FeaturesSettings(
-        kafka=broker, redis=redis_settings, lake=lake_settings, namespace=namespace, features=QUICK
-    )
 
 
 def counter(run: RunningMaterializer, name: str, **labels: str) -> float | None:

@@ -12,25 +12,12 @@ from services.features.settings import FeaturesSettings
 from slipstream.broker.kafka import connection
 from slipstream.broker.producer import OutgoingRecord
 from slipstream.broker.topics import physical
-from slipstream.chassis.settings import KafkaSettings, LakeSettings, RedisSettings
 from slipstream.contracts.events import CatalogRecord
 from slipstream.contracts.topics import CATALOG
 from slipstream.stores.lake import CATALOG as CATALOG_TABLE
 from slipstream_cli.__main__ import cli
-from tests.integration.running_materializer import QUICK, RunningMaterializer, running
+from tests.integration.running_materializer import RunningMaterializer, running
 from tests.integration.shop_stream import events, link, send
-
-
-@pytest.fixture
-def settings(
-    broker: KafkaSettings,
-    redis_settings: RedisSettings,
-    lake_settings: LakeSettings,
-    namespace: str,
-) -> FeaturesSettings:
-    return FeaturesSettings(
-        kafka=broker, redis=redis_settings, lake=lake_settings, namespace=namespace, features=QUICK
-    )
 
 
 def send_as_before(run: RunningMaterializer, entries: list[CatalogRecord]) -> None:

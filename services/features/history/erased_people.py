@@ -132,9 +132,8 @@ def erase_waiting(lake: Lake) -> None:
     The requests stay: rows may still come from before their cuts.
     """
     waiting: set[str] = set()
-    for batch in lake.scan(CATALOG, columns=("entity_id", "deleted", "cut")):
-        asked = pc.and_kleene(batch["deleted"], pc.is_valid(batch["cut"]))
-        waiting.update(batch.filter(asked)["entity_id"].to_pylist())
+    for batch in lake.scan(CATALOG, columns=("entity_id", "cut"), only="deleted"):
+        waiting.update(batch.filter(pc.is_valid(batch["cut"]))["entity_id"].to_pylist())
     if waiting:
         delete_rows(lake, erased_people(entries_around(lake, waiting)), lambda: None)
 

@@ -8,8 +8,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from services.features.history.erased_people import as_link, entries_around
-from slipstream.contracts.vocabulary import MERGED_INTO
+from services.features.history.erased_people import as_link, entries_around, names_of
 from slipstream.features.identity import Identities
 from slipstream.features.visitor import VisitorState
 from slipstream.stores.lake import Lake
@@ -43,7 +42,7 @@ def exported(lake: Lake, user_id: str, state: VisitorState | None) -> Iterator[b
     )
     for entry in entries:
         record = entry.record
-        if {record.entity_id, record.attributes.get(MERGED_INTO)} & set(names):
+        if not names_of(record).isdisjoint(names):
             yield _line({"kind": "entry", **record.model_dump(exclude={"cut"})})
     for table, (columns, _) in ROWS_OF_VISITORS.items():
         for row in _rows(lake, table, columns, names):

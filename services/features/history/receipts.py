@@ -41,7 +41,7 @@ def receipt(lake: Lake, erasure_id: str, now_ms: int) -> tuple[ErasureState, Cut
             files_left=left,
         )
         return state, orjson.loads(row["ends"])
-    for batch in lake.scan(CATALOG, columns=("erasure_id",)):
+    for batch in lake.scan(CATALOG, columns=("erasure_id",), only="deleted"):
         if pc.any(pc.is_in(batch["erasure_id"], wanted)).as_py():
             return ErasureState(erasure_id=erasure_id), {}
     return None

@@ -31,7 +31,7 @@ async def export_user(
 ) -> StreamingResponse:
     """What Redis and the lake hold of a user and of the visitors that are this user.
 
-    One JSON object a line. It reads the whole lake once.
+    One JSON object a line. It reads the whole lake, and the catalogue once for each step of links.
     """
     opened = parts(request)
     try:

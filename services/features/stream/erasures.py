@@ -129,6 +129,8 @@ class LakeErasures:
         for gone in due - {person.position for person in people}:
             del self._waiting[gone]  # Another replica was faster.
         try:
+            if not people:
+                return done
             self._rows.update(delete_rows(self._lake, people, self._lease.hold))
             done.rows = dict(self._rows)
             done.people = self._restored(people, entries, committed)
@@ -157,7 +159,7 @@ class LakeErasures:
         if version is None or version == self._seen:
             return
         batches = (
-            self._lake.scan(CATALOG, version)
+            self._lake.scan(CATALOG, version, only="deleted")
             if self._seen is None
             else self._lake.scan_since(CATALOG, version, self._seen)
         )

@@ -173,6 +173,8 @@ class Materializer:
         if not batch:
             # Offsets of records without a value may have moved; they have no other effect.
             with contextlib.suppress(StoreUnavailableError):
+                if batch.first_offsets:
+                    self._rollbacks.verify(batch.first_offsets)
                 self._rollbacks.advance(batch.next_offsets)
                 self._archive.add(batch)
             return

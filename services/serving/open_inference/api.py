@@ -17,7 +17,7 @@ from slipstream.contracts.access import Scope
 
 
 class InferenceError(BaseModel):
-    """The body of every answer that is no success."""
+    """The body of an error below `/v2`."""
 
     error: str
 

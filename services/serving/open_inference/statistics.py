@@ -46,11 +46,12 @@ class Statistics:
         return {"model_stats": [each.described(name) for name, each in wanted.items()]}
 
     def _of(self, version: str) -> "_VersionStatistics":
-        if version not in self._versions:
-            while len(self._versions) >= _KEPT:
-                del self._versions[next(iter(self._versions))]
-            self._versions[version] = _VersionStatistics()
-        return self._versions[version]
+        # The version asked for last stands last.
+        kept = self._versions.pop(version, None) or _VersionStatistics()
+        while len(self._versions) >= _KEPT:
+            del self._versions[next(iter(self._versions))]
+        self._versions[version] = kept
+        return kept
 
 
 class _VersionStatistics:

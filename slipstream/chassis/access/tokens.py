@@ -87,7 +87,7 @@ class TokenVerifier:
                 leeway=_LEEWAY_S,
                 options={"require": ["exp", "sub", "iss", "aud"]},
             )
-        except jwt.InvalidTokenError as error:
+        except jwt.PyJWTError as error:
             log.info("a token is refused", reason=str(error))
             return None
         granted = claims.get("scope", ())
@@ -179,7 +179,7 @@ def _public_keys(text: str) -> dict[str | None, VerifyingKey]:
     if not text.lstrip().startswith("{"):
         key = load_pem_public_key(text.encode())
         for kind, algorithm in _PEM_ALGORITHMS.items():
-            if isinstance(key, kind):
+            if isinstance(key, kind) and _curve_of(key) in ("", "secp256r1"):
                 return {None: VerifyingKey(key, algorithm)}
         raise ValueError("take an RSA, P-256 or Ed25519 key")
     return {
@@ -187,3 +187,8 @@ def _public_keys(text: str) -> dict[str | None, VerifyingKey]:
         for key in jwt.PyJWKSet.from_json(text).keys
         if key.key_type != "oct" and key.public_key_use != "enc"
     }
+
+
+def _curve_of(key: Any) -> str:
+    """The name of an elliptic curve's key; empty for other keys, and for Ed25519."""
+    return getattr(getattr(key, "curve", None), "name", "")

@@ -3,6 +3,7 @@
 Code that was compiled elsewhere thus runs on every other machine of the level.
 """
 
+import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -16,6 +17,9 @@ _SUMS = {"reassoc", "contract", "nsz"}
 # What level 3 adds to the first x86-64 processors. Most since 2013 have it, and loops take half as
 # long.
 _LEVEL_3 = ("avx2", "fma", "bmi2", "f16c", "lzcnt", "movbe")
+
+# The place of the cache is numba's, for all functions of the process.
+_PREPARING = threading.Lock()
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -66,12 +70,13 @@ def prepare(kernel: Any, signature: Any) -> None:
 
     Arguments of other types raise TypeError from then on, instead of compiling during a request.
     """
-    if kernel.signatures:
-        return
-    config.CACHE_LOCATOR_CLASSES = _CACHE
-    try:
-        kernel.enable_caching()
-        kernel.compile(signature)
-    finally:
-        config.CACHE_LOCATOR_CLASSES = ""
-    kernel.disable_compile()
+    with _PREPARING:
+        if kernel.signatures:
+            return
+        config.CACHE_LOCATOR_CLASSES = _CACHE
+        try:
+            kernel.enable_caching()
+            kernel.compile(signature)
+        finally:
+            config.CACHE_LOCATOR_CLASSES = ""
+        kernel.disable_compile()

@@ -76,6 +76,7 @@ async def test_a_client_that_leaves_is_told_apart_from_the_end_of_a_body() -> No
         ("gzip;q=0, deflate", "deflate"),
         ("gzip; q=0.0", ""),
         ("*", "gzip"),
+        ("gzip;q=0, *", "deflate"),
         ("br", ""),
         ("", ""),
     ],

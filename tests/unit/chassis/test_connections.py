@@ -102,6 +102,15 @@ def received(connection: socket.socket) -> bytes:
     return b"".join(parts)
 
 
+def received_until(connection: socket.socket, end: bytes) -> None:
+    """Read up to these bytes."""
+    got = b""
+    while not got.endswith(end):
+        part = connection.recv(1)
+        assert part, got
+        got += part
+
+
 def refusals(app: FastAPI, code: str) -> float | None:
     registry = app.state.metrics.registry
     count: float | None = registry.get_sample_value(
@@ -211,6 +220,25 @@ def test_large_bodies_on_their_way_have_a_limit_and_small_ones_none() -> None:
         with connected(port) as next_one:
             next_one.sendall(head % 80_000 + b" " * 80_000)
             assert next_one.recv(12) == b"HTTP/1.1 200"
+
+
+def test_bodies_of_requests_that_wait_on_a_connection_count_until_they_are_answered() -> None:
+    request = b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n"
+    with served(max_pending_bytes=140_000) as (port, _), connected(port) as piped:
+        # One answer may come while the next two requests are still on their way.
+        piped.sendall((request % 30_000 + b" " * 30_000) * 2 + request % 80_000 + b" " * 60_000)
+        for _ in range(2):
+            assert piped.recv(12) == b"HTTP/1.1 200"
+            received_until(piped, b"30000")
+        with connected(port) as second:
+            sent(second, iter([request % 130_000, b" " * 130_000]))
+            assert b"too_many_bodies" in received(second)
+        piped.sendall(b" " * 20_000)
+        assert piped.recv(12) == b"HTTP/1.1 200"
+        received_until(piped, b"80000")
+        with connected(port) as third:
+            third.sendall(request % 130_000 + b" " * 130_000)
+            assert third.recv(12) == b"HTTP/1.1 200"
 
 
 def test_few_requests_may_wait_on_a_connection(port: int) -> None:

@@ -7,7 +7,6 @@ each kind.
 
 import gzip
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -18,7 +17,7 @@ import orjson
 import pytest
 import schemathesis
 from fastapi import FastAPI
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
@@ -33,16 +32,11 @@ from schemathesis.specs.openapi.checks import (
 from slipstream.broker import codec
 from slipstream.contracts.events import DeadLetter
 from slipstream.ingress.rejections import Code
+from tests import fuzzing
 from tests.unit.ingestion.collector import AUTH, KEY, Acknowledging, make_app
 from tests.unit.ingestion.payloads import CALLS, messages
 
-CASES = int(os.environ.get("FUZZ_CASES", "10"))
-many = settings(
-    max_examples=CASES,
-    deadline=None,
-    suppress_health_check=[*HealthCheck],
-    derandomize="FUZZ_CASES" not in os.environ,
-)
+many = fuzzing.many(10)
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -129,10 +123,8 @@ def session(request: pytest.FixtureRequest) -> Iterator[Session]:
     session = Session(app, producer)
     with session.client:
         yield session
-    if "FUZZ_CASES" in os.environ:
-        requests = sum(count for what, count in session.seen.items() if what.startswith("status"))
-        with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-            print(f"\n{requests} requests: {dict(session.seen.most_common())}")
+    requests = sum(count for what, count in session.seen.items() if what.startswith("status"))
+    fuzzing.tell(request.config, requests, session.seen)
 
 
 def test_every_operation_of_the_document_is_tried(session: Session) -> None:

@@ -5,7 +5,6 @@ contract. A sample runs with the other tests; `make fuzz` runs thousands, FUZZ_C
 """
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -14,7 +13,7 @@ from typing import Any, cast
 import orjson
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
@@ -28,15 +27,10 @@ from services.serving.settings import ServingSettings
 from slipstream.broker import codec
 from slipstream.contracts.topics import RECOMMENDATIONS
 from slipstream.recommender.bundle import Bundle
+from tests import fuzzing
 from tests.unit.serving.fakes import ITEMS, FakeOnline, Setting, item_record, model, visitor
 
-CASES = int(os.environ.get("FUZZ_CASES", "3"))
-many = settings(
-    max_examples=CASES,
-    deadline=None,
-    suppress_health_check=[*HealthCheck],
-    derandomize="FUZZ_CASES" not in os.environ,
-)
+many = fuzzing.many(3)
 OPERATIONS = [
     ("GET", "/v1/recommendations/{user_id}"),
     ("GET", "/v1/similar/{item_id}"),
@@ -85,9 +79,7 @@ class Session:
 def session(request: pytest.FixtureRequest, bundle: Bundle) -> Iterator[Session]:
     session = Session(bundle)
     yield session
-    if "FUZZ_CASES" in os.environ:
-        with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-            print(f"\n{session.seen.total()} requests: {dict(session.seen.most_common())}")
+    fuzzing.tell(request.config, session.seen.total(), session.seen)
 
 
 def test_every_operation_of_the_document_is_tried(session: Session) -> None:

@@ -150,6 +150,24 @@ async def test_a_new_shops_first_items_are_on_the_disk(tmp_path: Path) -> None:
     assert not restarted.catalog.shown("gone")
 
 
+async def test_a_late_snapshot_of_the_store_keeps_the_changes_before_it_on_the_disk(
+    tmp_path: Path,
+) -> None:
+    before = Scene(tmp_path)
+    before.stored = [item_record("gone", attributes={"a": "b"})]
+    before.feed.snapshot(threading.Event())
+    late = Scene(tmp_path)
+    gone = item_record("gone", timestamp=2, deleted=True).record
+    late.consumer.batches = [Batch([Message(SOURCE, 2, "item:gone", gone, "")])]
+    late.feed.tail(late.consumer.stop)
+    late.stored = before.stored  # features has not written the deletion yet
+    late.feed.snapshot(threading.Event())
+    restarted = Scene(tmp_path)
+    with pytest.raises(StoreUnavailableError):
+        restarted.feed.snapshot(threading.Event())
+    assert not restarted.catalog.shown("gone")
+
+
 def test_a_journal_that_has_outgrown_the_catalogue_is_made_anew_from_what_is_known(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,6 @@ A sample runs with the other tests; `make fuzz` runs thousands, FUZZ_CASES of ea
 import asyncio
 import gzip
 import json
-import os
 import time
 import zlib
 from collections import Counter
@@ -18,7 +17,7 @@ from urllib.parse import quote
 import httpx
 import orjson
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.serving.open_inference import binary
@@ -26,17 +25,12 @@ from slipstream.broker import codec
 from slipstream.chassis.errors import UnavailableError
 from slipstream.contracts.topics import RECOMMENDATIONS
 from slipstream.recommender.bundle import Bundle
+from tests import fuzzing
 from tests.unit.serving.app_on_fakes import URL, make_app
 from tests.unit.serving.fakes import FakeOnline, Setting, model, visitor
 from tests.unit.serving.strange_bodies import INFER, WORST, almost, any_json, any_text
 
-CASES = int(os.environ.get("FUZZ_CASES", "3"))
-many = settings(
-    max_examples=CASES,
-    deadline=None,
-    suppress_health_check=[*HealthCheck],
-    derandomize="FUZZ_CASES" not in os.environ,
-)
+many = fuzzing.many(3)
 # CPU time of one request, the client's share included. The event loop is held for less.
 MOST_CPU_S: Final = 0.2
 JSON: Final = {"Content-Type": "application/json"}
@@ -106,12 +100,8 @@ def session(request: pytest.FixtureRequest, bundle: Bundle) -> Iterator[Session]
     session = Session(Setting(online, model(bundle, "7")))
     yield session
     session.close()
-    if "FUZZ_CASES" in os.environ:
-        with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-            print(
-                f"\n{session.seen.total()} requests: {dict(session.seen.most_common())}; "
-                f"at most {session.longest_s * 1000:.0f} ms of CPU"
-            )
+    slowest = f"; at most {session.longest_s * 1000:.0f} ms of CPU"
+    fuzzing.tell(request.config, session.seen.total(), session.seen, slowest)
 
 
 parts = st.sampled_from(["nothing", "store", "model"])

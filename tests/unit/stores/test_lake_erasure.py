@@ -70,7 +70,7 @@ def values_on_disk(folder: Path) -> Iterator[str]:
                 yield from (value for value in column.to_pylist() if isinstance(value, str))
 
 
-def test_rows_of_a_visitor_go_from_all_tables_and_others_stay(shop: Lake) -> None:
+def test_events_and_slates_of_a_visitor_go_and_others_stay(shop: Lake) -> None:
     assert erase(shop, "ada", "phone-1") == 4 + 2
     assert everything(shop) == {
         INTERACTIONS: ["bob-0", "bob-1"],

@@ -84,6 +84,13 @@ def pem(key: Any) -> str:
     return str(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode())
 
 
+def test_a_key_on_a_curve_that_nothing_verifies_is_refused_at_the_start(tmp_path: Path) -> None:
+    path = tmp_path / "key.pem"
+    path.write_text(pem(ec.generate_private_key(ec.SECP384R1()).public_key()))
+    with pytest.raises(TokenKeysError, match="take an RSA, P-256 or Ed25519 key"):
+        TokenVerifier(AccessSettings(token_keys=str(path)))
+
+
 @pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
 def test_a_key_in_pem_verifies_its_own_algorithm_alone(algorithm: str, tmp_path: Path) -> None:
     private = {

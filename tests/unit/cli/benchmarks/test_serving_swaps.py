@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -58,15 +59,20 @@ def shop() -> Iterator[Shop]:
         server.shutdown()
 
 
-def test_versions_are_promoted_in_turn_so_that_none_is_at_hand_still(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def load_until(monkeypatch: pytest.MonkeyPatch, last_answer: float) -> None:
+    """Let a load of one answer stand for a real one, with a swap every 50 ms beside it."""
     monkeypatch.setattr(serving_swaps, "EVERY_S", 0.05)
     monkeypatch.setattr(
         serving_swaps,
         "in_own_process",
-        lambda *_, seconds, **__: Load(seconds, {200: 1}, [1.0], 0, [0.0]),
+        lambda *_, seconds, **__: Load(seconds, {200: 1}, [1.0], 0, [last_answer]),
     )
+
+
+def test_versions_are_promoted_in_turn_so_that_none_is_at_hand_still(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_until(monkeypatch, time.time() + 3_600)
     requests = [request("GET", shop.url)]
     rows = serving_swaps.run(shop.url, shop.url, requests, 4, connections=1, headers={})
     assert shop.promoted == ["2", "1", "3", "2"]
@@ -74,6 +80,14 @@ def test_versions_are_promoted_in_turn_so_that_none_is_at_hand_still(
         "full load, no swap near",
         "full load, the second around a swap",
     ]
+
+
+def test_a_load_that_ended_before_the_last_swap_says_nothing(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_until(monkeypatch, time.time())
+    with pytest.raises(BenchmarkError, match="ended before the last swap"):
+        serving_swaps.run(shop.url, shop.url, [b""], 2, connections=1, headers={})
 
 
 def test_one_version_is_nothing_to_swap_to(shop: Shop) -> None:
