@@ -41,9 +41,7 @@ class VisitorErasures:
     def erase(self, record: StreamCatalogRecord) -> list[str]:
         """Erase a user and its members up to the record's cut; returns all their ids."""
         source, offset, entry = record
-        members = self.members(entry.entity_id)
-        self._drop_all(members, Position(source, offset), _ends(entry.cut))
-        return members
+        return self._drop_all(entry.entity_id, Position(source, offset), _ends(entry.cut))
 
     @translated()
     def take_link(self, visitor_id: str, user_id: str, link: Position) -> bool:
@@ -58,12 +56,11 @@ class VisitorErasures:
         }
         if not late:
             return False
-        members = self.members(visitor_id)
-        if members[-1] == visitor_id:  # Else the visitor was another user before.
+        if self.members(visitor_id)[-1] == visitor_id:  # Else it was another user before.
             if user_id in late:
-                self._drop_all(members, link, late[user_id])
+                self._drop_all(visitor_id, link, late[user_id])
             if visitor_id in late:
-                self._drop_all(self.members(user_id), link, late[visitor_id])
+                self._drop_all(user_id, link, late[visitor_id])
         return True
 
     @translated()
@@ -82,10 +79,11 @@ class VisitorErasures:
             log.error("a state that is to be erased can't be read", reason=str(error))
             return [user_id]
         merged = [*state.merged] if isinstance(state, VisitorState) else []
-        # A state may still name a visitor that was erased since, and is one of its own now.
+        # A state may still name visitors that were erased since, and are others now.
         stored = self._values.read(merged)
-        own = {name for name, (_, each) in stored.items() if isinstance(each, VisitorState)}
-        others = dict.fromkeys([*path, *(name for name in merged if name not in own)])
+        known = [name for name, (_, each) in stored.items() if each is not None]
+        elsewhere = {name for name in known if self._merges.end(name)[0] != end}
+        others = dict.fromkeys([*path, *(name for name in merged if name not in elsewhere)])
         others.pop(end)
         return [*others, end]
 
@@ -171,35 +169,55 @@ class VisitorErasures:
         )
         return self._values.replace(visitor_id, stored.revision, whole)
 
-    def _drop_all(
-        self, visitor_ids: Sequence[str], record: Position, ends: Mapping[str, int]
-    ) -> None:
-        """Drop visitors' entries and states, each state once for the record that asks for it.
+    def _drop_all(self, user_id: str, record: Position, ends: Mapping[str, int]) -> list[str]:
+        """Drop the entries and states of a user and its members, once for each record.
 
         Args:
-            visitor_ids: the visitors, the one that holds the state of the others last.
-            record: the position of the record.
+            user_id: the user, who is dropped last, and so tells that all of them were.
+            record: the position of the record that asks for it.
             ends: the next offset of each source at the cut.
-        """
-        # The entries come first: they tell late links and entries of the erasure.
-        self._catalog.erase(visitor_ids, ends)
-        held = {source: end - 1 for source, end in ends.items() if end > 0}
-        for visitor_id in visitor_ids:
-            while not self._drop(visitor_id, record, held):
-                pass
 
-    def _drop(self, visitor_id: str, record: Position, held: Mapping[str, int]) -> bool:
-        """Drop one key's state; False when another writer was faster."""
+        Returns:
+            The ids of all of them.
+        """
+        members = self.members(user_id)
+        if self._has(members[-1], user_id, record):
+            return members
+        # The entries come first: they tell late links and entries of the erasure.
+        self._catalog.erase(members, ends)
+        erased = self._catalog.erased_before(members)
+        # The state's holder comes after those whom only it names.
+        for visitor_id in [*(name for name in members if name != user_id), user_id]:
+            while not self._drop(visitor_id, record, erased.get(visitor_id, ends)):
+                pass
+        return members
+
+    def _has(self, holder: str, visitor_id: str, record: Position) -> bool:
+        """Whether a visitor was dropped for a record, or for one behind it."""
+        try:
+            state = self._values.read_one(holder).content
+        except LayoutError:
+            return False
+        if not isinstance(state, VisitorState):
+            return False
+        offsets = state.applied if holder == visitor_id else state.merged.get(visitor_id, {})
+        return offsets.get(record.source, -1) >= record.offset
+
+    def _drop(self, visitor_id: str, record: Position, ends: Mapping[str, int]) -> bool:
+        """Drop one key's state, which then holds what stands before `ends`; False when another
+        writer was faster.
+        """
         try:
             revision, content = self._values.read_one(visitor_id)
         except LayoutError:
             self._values.delete(visitor_id)
             return False
-        if (
-            isinstance(content, VisitorState)
-            and content.applied.get(record.source, -1) >= record.offset
+        if isinstance(content, VisitorState) and all(
+            offsets.get(record.source, -1) >= record.offset
+            for offsets in (content.applied, *content.merged.values())
         ):
             return True
+        held = {source: end - 1 for source, end in ends.items() if end > 0}
         after = furthest(held, {record.source: record.offset})
         # A page may not take the erased user's name while the erasure waits.
         is_user = isinstance(content, MergeMarker) or (content is not None and content.is_user)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from uuid import uuid4
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from services.features.history.rows import TABLES, as_table
@@ -161,6 +161,11 @@ def _lengths(record: CatalogRecord) -> list[list[int]]:
     max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(seed=st.integers(0, 2**32))
+# Each was wrong once: an erasure read again parted those who were linked since; a link went with a
+# later erasure before an earlier one was done; a separated visitor's own visitors stayed behind.
+@example(seed=1131)
+@example(seed=969)
+@example(seed=5158)
 def test_what_stands_before_the_cut_is_gone_and_what_stands_behind_it_is_whole(
     seed: int, redis_settings: RedisSettings, tmp_path: Path
 ) -> None:
@@ -168,9 +173,10 @@ def test_what_stands_before_the_cut_is_gone_and_what_stands_behind_it_is_whole(
     logs = story(chance)
     store = OnlineStore(redis_settings, namespace)
     lake = Lake(LakeSettings(uri=str(tmp_path / "lake")), namespace)
-    lease = LakeLease(redis_settings, namespace)
+    leases = [LakeLease(redis_settings, namespace) for _ in range(2)]
     reader = Reader(logs, store, lake)
-    job = LakeErasures(lake, store, lease, lambda: reader.committed)
+    # Two replicas find the same erasures, and the lease goes from one to the other.
+    jobs = [LakeErasures(lake, store, lease, lambda: reader.committed) for lease in leases]
     while reader.behind:
         for _ in range(chance.randint(1, 8)):
             if behind := reader.behind:
@@ -178,11 +184,14 @@ def test_what_stands_before_the_cut_is_gone_and_what_stands_behind_it_is_whole(
         if chance.random() < 0.3:
             reader.crash(chance)
         if chance.random() < 0.3:
-            job.step()
+            chance.choice(jobs).step()
     reader.committed = dict(reader.next)
-    job.step()
-    while job.waiting:
-        job.step()
+    waiting = True
+    while waiting:
+        for job in jobs:
+            job.step()
+        store._redis.delete(Keys(namespace).erasing)
+        waiting = any(job.waiting for job in jobs)
 
     events, identities = due(logs)
     for name in VISITORS:
@@ -206,4 +215,5 @@ def test_what_stands_before_the_cut_is_gone_and_what_stands_behind_it_is_whole(
     for name in VISITORS:
         assert not store._redis.hexists(keys.catalog("user", name), "erased_before")
     store.close()
-    lease.close()
+    for lease in leases:
+        lease.close()

@@ -1,8 +1,8 @@
 """Erasure from the lake, a job of its own: one pass over the tables for all erasures that wait.
 
 An erasure waits as a row of the catalogue table, which the pass deletes last. So a killed pass is
-done again. It begins when everything from before the cut is in both stores, as the group's
-committed offsets tell. Then nothing older can come any more.
+done again. It begins when the group has committed everything from before the cut: nothing older can
+come any more.
 """
 
 import threading
@@ -96,8 +96,7 @@ class LakeErasures:
         self._waiting: dict[Position, StreamCatalogRecord] = {}
         self._attempts: dict[Position, int] = {}
         self._seen: int | None = None
-        # Rows deleted since the last pass that ended.
-        self._rows = Counter[str]()
+        self._rows = Counter[str]()  # Deleted since the last pass that ended.
         self._strays_before: set[str] = set()
 
     @property
@@ -126,8 +125,9 @@ class LakeErasures:
         began = time.monotonic()
         entries = entries_around(self._lake, {self._waiting[at].record.entity_id for at in due})
         people = [person for person in erased_people(entries) if person.position in due]
-        for gone in due - {person.position for person in people}:
-            del self._waiting[gone]  # Another replica was faster.
+        if gone := due - {person.position for person in people}:  # Another replica was faster.
+            self._waiting = {at: each for at, each in self._waiting.items() if at not in gone}
+            self._strays_before.clear()
         try:
             if not people:
                 return done
@@ -137,7 +137,7 @@ class LakeErasures:
             if done.people:
                 self._tell(done.people)
                 self._lake.append(ERASURES, self._receipts(done), {})
-                done.rows[CATALOG] = self._delete_entries(done.people, entries)
+                done.rows[CATALOG] = self._delete_entries(done.people, people, entries)
         finally:
             self._lease.release()
         if done.people:
@@ -184,19 +184,22 @@ class LakeErasures:
         )
 
     def _delete_entries(
-        self, people: Sequence[ErasedPerson], entries: Sequence[StreamCatalogRecord]
+        self,
+        done: Sequence[ErasedPerson],
+        people: Sequence[ErasedPerson],
+        entries: Sequence[StreamCatalogRecord],
     ) -> int:
-        """Delete what the catalogue has of these people, and last their requests."""
-        requests = {person.position for person in people}
-        rows = {
-            (*split_source(entry.source), entry.offset)
-            for entry in entries
-            if (entry.source, entry.offset) in requests
-            or (
-                (entry.source, entry.offset) not in self._waiting
-                and any(person.takes(entry) for person in people)
-            )
-        }
+        """Delete what the catalogue has of those who are done, and last their requests.
+
+        An entry goes with the first erasure that takes it, whose people its link may tell.
+        """
+        requests = {person.position for person in done}
+        rows = set[tuple[str, int, int]]()
+        for entry in entries:
+            position = Position(entry.source, entry.offset)
+            first = next((person for person in people if person.takes(entry)), None)
+            if position in requests or (first in done and position not in self._waiting):
+                rows.add((*split_source(entry.source), entry.offset))
         return self._lake.delete(CATALOG, {None: rows}, self._lease.hold)
 
     def _restored(
