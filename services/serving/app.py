@@ -108,6 +108,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             store_timeout_s=own.redis_timeout_s,
             trending_refresh_s=own.trending_refresh_s,
         )
+        stack.callback(pipeline.close)
         app.state.parts = api.Parts(pipeline, models, catalog)
         promotions = ConsumerWatch(chassis)
 

@@ -6,12 +6,14 @@ filtering are `slipstream.recommender.stages`, the code that offline evaluation 
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 from services.serving.answers import Item, Step
 from services.serving.catalog import Catalog
 from services.serving.deadlines import Budget
+from services.serving.gathered_lists import GatheredLists
 from services.serving.metrics import ServingMetrics
 from services.serving.model_holder import Model
 from services.serving.store_reads import StoreReads, TrendingItem
@@ -66,6 +68,7 @@ class FallbackChain:
         catalog: Availability and attributes of items.
         measured: Metrics of the steps.
         store: Reads of the online store.
+        lists: Calls of the model's kernels, which requests share.
         refresh_s: Greatest age of the trending list.
     """
 
@@ -74,9 +77,10 @@ class FallbackChain:
         catalog: Catalog,
         measured: ServingMetrics,
         store: StoreReads,
+        lists: GatheredLists,
         refresh_s: float,
     ) -> None:
-        self._catalog, self._measured = catalog, measured
+        self._catalog, self._measured, self._lists = catalog, measured, lists
         self._trending = Trending(store, refresh_s)
         self._popular: WeakKeyDictionary[Model, Sequence[TrendingItem]] = WeakKeyDictionary()
         self._steps: dict[Step, Callable[[StepRequest], Awaitable[StepResult]]] = {
@@ -135,19 +139,21 @@ class FallbackChain:
         if reason or model is None:
             return StepResult([], reason)
         with self._measured.stage(Step.MODEL):
-            allowed = self._catalog.mask(model)
-            return self._ask(
-                model,
-                history,
-                lambda bundle: stages.recommend(
-                    bundle,
-                    history,
-                    request.n,
-                    exclude=request.exclude,
-                    allowed=allowed,
-                    repeats=request.repeats,
-                ),
+            asked = partial(
+                stages.list_question,
+                history=history,
+                n=request.n,
+                exclude=request.exclude,
+                allowed=self._catalog.mask(model),
+                repeats=request.repeats,
             )
+            try:
+                recommended = await self._lists.recommend(model.bundle, asked(model.bundle))
+            except Exception:  # perhaps another's question is at fault: now each is asked alone
+                return self._ask(
+                    model, history, lambda bundle: stages.answers(bundle, [asked(bundle)])[0]
+                )
+            return _result(model, recommended)
 
     async def _from_similar(self, request: StepRequest) -> StepResult:
         """Neighbours of the named items, else of the latest items of the history.
@@ -220,8 +226,7 @@ class FallbackChain:
         for name, error in failed.items():
             self._measured.failed(name, error)
         reason = f"{' and '.join(failed)} failed and had no say" if failed else ""
-        items = [Item(*each[:3]) for each in recommended]
-        return StepResult(items, reason, model.version if items else None)
+        return _result(model, recommended, reason)
 
     def _popular_by(self, model: Model) -> Sequence[TrendingItem]:
         """Popular items by the bundle: its recommendations for an empty history.
@@ -239,6 +244,13 @@ class FallbackChain:
                 return ()
             popular = self._popular[model] = [(each.item_id, each.score) for each in recommended]
         return popular
+
+
+def _result(
+    model: Model, recommended: Sequence[stages.Recommendation], reason: str = ""
+) -> StepResult:
+    items = [Item(*each) for each in recommended]
+    return StepResult(items, reason, model.version if items else None)
 
 
 def why_not_model(model: Model | None, history: Sequence[SequenceEvent], no_history: str) -> str:

@@ -25,14 +25,15 @@ class GrowingArray(Generic[Value]):
         self._room: NDArray[Value] = np.full(max(64, self._size * 5 // 4), filler, dtype)
         if values is not None:
             self._room[: self._size] = values
+        self._values = self._room[: self._size]
 
     def __len__(self) -> int:
         return self._size
 
     @property
     def values(self) -> NDArray[Value]:
-        """The entries, as a view that follows later changes until the array grows."""
-        return self._room[: self._size]
+        """The entries, as a view that follows later changes. Another one when the array grows."""
+        return self._values
 
     def put(self, at: int, value: Any) -> None:
         """Set an entry; entries between the present end and this one get the filler."""
@@ -41,7 +42,9 @@ class GrowingArray(Generic[Value]):
             room[: self._size] = self._room[: self._size]
             self._room = room
         self._room[at] = value
-        self._size = max(self._size, at + 1)
+        if at >= self._size:
+            self._size = at + 1
+            self._values = self._room[: self._size]
 
     def extend(self, values: Any) -> None:
         """Append entries."""

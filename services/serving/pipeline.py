@@ -13,6 +13,7 @@ from services.serving.answers import Answer, Item, RecommendationRequest, Step
 from services.serving.catalog import Catalog
 from services.serving.deadlines import Budget
 from services.serving.fallback import FallbackChain, StepRequest
+from services.serving.gathered_lists import GatheredLists
 from services.serving.metrics import ServingMetrics
 from services.serving.model_holder import Model
 from services.serving.store_reads import OnlineFeatures, StoreReads
@@ -76,7 +77,12 @@ class Pipeline:
     ) -> None:
         self._current_model, self._measured, self._record = current_model, measured, record
         self._store = StoreReads(online, measured, store_timeout_s)
-        self._chain = FallbackChain(catalog, measured, self._store, trending_refresh_s)
+        self._lists = GatheredLists()
+        self._chain = FallbackChain(catalog, measured, self._store, self._lists, trending_refresh_s)
+
+    def close(self) -> None:
+        """End the thread of the model's kernels."""
+        self._lists.close()
 
     async def recommend_each(self, requests: Sequence[RecommendationRequest]) -> list[Answer]:
         """The best items for each request, in the order asked.

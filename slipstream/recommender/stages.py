@@ -7,7 +7,7 @@ catalogue, and the network's comparison of one vector with the items' vectors: w
 to 20,000 items, with the nearest clusters beyond (docs/adr/0018).
 """
 
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -45,6 +45,14 @@ class Recommendation(NamedTuple):
     item_id: str
     score: float
     source: str
+
+
+class ListQuestion(NamedTuple):
+    """A history as a bundle knows it, the items that may not be shown, and the list asked for."""
+
+    history: History
+    excluded: Indices
+    request: ListRequest
 
 
 @dataclass(frozen=True)
@@ -141,14 +149,42 @@ def recommend(
         limit: Allowed items that each retriever proposes, at least `n`, beside one for each that is
             excluded. Scores do not depend on the mask.
     """
+    question = list_question(
+        bundle, history, n, exclude=exclude, allowed=allowed, repeats=repeats, limit=limit
+    )
+    return answers(bundle, [question])[0]
+
+
+def list_question(
+    bundle: Bundle,
+    history: Iterable[AnyEvent],
+    n: int = 10,
+    *,
+    exclude: Set[str] = frozenset(),
+    allowed: Mask | None = None,
+    repeats: bool | None = None,
+    limit: int = CANDIDATES,
+) -> ListQuestion:
+    """What `recommend` asks of a bundle's plan; its arguments."""
     events = list(history)
     hidden = item_numbers(bundle, exclude)
     if not (bundle.repeats if repeats is None else repeats):
         hidden |= item_numbers(bundle, (event[0] for event in events))
-    request = ListRequest(n, max(limit, n), max(n, RANKED), allowed)
-    excluded = np.fromiter(hidden, np.int32, len(hidden))
-    found = bundle.plan.recommend([encode_history(bundle, events)], request, [excluded])
-    return named(bundle, found)[0]
+    return ListQuestion(
+        encode_history(bundle, events),
+        np.fromiter(hidden, np.int32, len(hidden)),
+        ListRequest(n, max(limit, n), max(n, RANKED), allowed),
+    )
+
+
+def answers(bundle: Bundle, questions: Sequence[ListQuestion]) -> list[list[Recommendation]]:
+    """The lists of several questions with the same request, by one call of the kernels."""
+    found = bundle.plan.recommend(
+        [question.history for question in questions],
+        questions[0].request,
+        [question.excluded for question in questions],
+    )
+    return named(bundle, found)
 
 
 def similar_items(
