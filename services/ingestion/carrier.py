@@ -181,7 +181,7 @@ class SpooledCarrier:
                 if self._carrier.away or not await self._drain_chunk():
                     await asyncio.sleep(PAUSE_S)
             except OSError as error:
-                log.error("the spool can't be read", reason=str(error))
+                log.error("the spool can't be read or written", reason=str(error))
                 await asyncio.sleep(1.0)
 
     async def _drain_chunk(self) -> bool:
@@ -192,6 +192,9 @@ class SpooledCarrier:
             records = [_outgoing(entry, self._doubtful) for entry in entries]
             (failure,) = await self._carrier.publish_each([records])
             if isinstance(failure, RecordRefusedError):
+                # The records before the refused one may have been taken.
+                self._doubtful = True
+                records = [_outgoing(entry, self._doubtful) for entry in entries]
                 failures = await self._carrier.publish_each([[record] for record in records])
                 for record, failed in zip(records, failures, strict=True):
                     if isinstance(failed, RecordRefusedError):
@@ -211,8 +214,10 @@ class SpooledCarrier:
             if failure is not None:
                 self._doubtful = self._doubtful or isinstance(failure, NotAcknowledgedError)
                 return False
-            self._doubtful = False
+            # What was sent comes again if the disk does not take the new position.
+            self._doubtful = True
             await self._on_disk(partial(self._spool.advance, behind))
+            self._doubtful = False
         if self._spool.empty and not self._pending and self._committing is None:
             self._filled.clear()
             self._emptied.set()

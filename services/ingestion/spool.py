@@ -163,22 +163,22 @@ class Spool:
     def advance(self, position: SpoolPosition) -> None:
         """Forget the entries before `position`, which are on their topics. Durable on return.
 
-        Once all are there, none stays on the disk: they name visitors.
+        Once all are there, none stays on the disk: they name visitors. Raises OSError when the
+        position can't be stored; then `read` returns the same entries again.
         """
-        for number in range(self._position.segment, position.segment):
-            self._bytes -= self._path(number).stat().st_size - (
-                self._position.offset if number == self._position.segment else 0
-            )
-        begin = self._position.offset if position.segment == self._position.segment else 0
-        self._bytes -= position.offset - begin
-        if self.empty and position.offset:
+        before, left = self._position, self._bytes
+        for number in range(before.segment, position.segment):
+            left -= self._path(number).stat().st_size
+        left += before.offset - position.offset
+        if left <= 0 and position.offset:
             with suppress(OSError):  # On a full disk the segment stays until there is room.
-                self._begin_segment()
+                if self._file.tell():
+                    self._begin_segment()
                 position = SpoolPosition(self._last, 0)
         self._store(position)
-        for number in range(self._position.segment, position.segment):
+        self._position, self._bytes = position, left
+        for number in range(before.segment, position.segment):
             self._path(number).unlink(missing_ok=True)
-        self._position = position
 
     def close(self) -> None:
         self._file.close()

@@ -141,6 +141,25 @@ def _no_room(*_arguments: object, **_options: object) -> None:
     raise OSError(28, "No space left on device")
 
 
+@pytest.mark.parametrize("chunk", [2, 9])
+def test_a_position_that_can_t_be_stored_forgets_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    spool = Spool(tmp_path, 10**6, segment_bytes=100)
+    for number in range(5):
+        spool.append([entry(number)])
+    waiting = spool.waiting_bytes
+    with monkeypatch.context() as broken:
+        broken.setattr(Spool, "_store", _no_room)
+        for _ in range(2):
+            with pytest.raises(OSError, match="No space left"):
+                spool.advance(spool.read(chunk)[1])
+            assert spool.waiting_bytes == waiting
+    spool.append([entry(5)])
+    assert drained(spool, chunk) == entries(6)
+    assert (spool.waiting_bytes, len(list(tmp_path.glob("*.spool")))) == (0, 1)
+
+
 def test_two_processes_can_t_share_a_folder(tmp_path: Path) -> None:
     spool = Spool(tmp_path, 300)
     with pytest.raises(SpoolInUseError, match="its own"):
