@@ -138,11 +138,5 @@ class Admission:
             )
             return Rejection(outcome.message_id, RejectionError(Code.RATE_LIMITED, reason), None)
         if code == PENDING:
-            records = [
-                record.model_copy(update={"maybe_repeat": True})
-                if isinstance(record, Interaction)
-                else record
-                for record in outcome.records
-            ]
-            return Acceptance(outcome.message_id, records, outcome.named)
+            return outcome.as_repeat()
         return outcome

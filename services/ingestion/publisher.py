@@ -9,20 +9,17 @@ from collections import Counter as Tally
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 from prometheus_client import CollectorRegistry, Counter
 
 from services.ingestion.admission import Admission, AdmissionQuestion
 from services.ingestion.carrier import Carrier
-from services.ingestion.verdicts import NOT_KEPT, Acceptance, Duplicate, Origin, Outcome, Rejection
-from slipstream.broker.kafka import BrokerUnavailableError
-from slipstream.broker.producer import Failure, OutgoingRecord
+from services.ingestion.outgoing import records_of
+from services.ingestion.verdicts import Acceptance, Duplicate, Origin, Outcome, Rejection
+from slipstream.broker.kafka import BrokerUnavailableError, RecordRefusedError
+from slipstream.broker.producer import Failure
 from slipstream.chassis.errors import ServiceError, UnavailableError
 from slipstream.chassis.logging import get_logger
-from slipstream.contracts.events import CatalogRecord, DeadLetter, Interaction
-from slipstream.contracts.topics import DEAD_LETTERS, INTERACTIONS, topic_of
-from slipstream.ingress import fields
-from slipstream.ingress.rejections import RejectionError
+from slipstream.ingress.rejections import Code, RejectionError
 from slipstream.stores.admission_protocol import AdmissionVerdict
 
 log = get_logger(__name__)
@@ -74,7 +71,7 @@ class OutcomePublisher:
 
         Raises `TooManyRequestsError`. Raises `UnavailableError` if the broker has not acknowledged:
         then nothing counts as accepted, and the client sends everything again under the same
-        message ids.
+        message ids. A message whose record the broker refuses for good is rejected alone.
 
         Args:
             outcomes: What reading made of each message.
@@ -121,6 +118,11 @@ class OutcomePublisher:
         try:
             admitted, published = await self._judge_and_hand_over(parcels)
             failures = await published
+            for place, failure in enumerate(failures):
+                if isinstance(failure, RecordRefusedError):
+                    parcel, outcomes = admitted[place]
+                    outcomes, failures[place] = await self._publish_apart(outcomes, parcel.origin)
+                    admitted[place] = parcel, outcomes
         except Exception as error:  # a bug: callers must not wait for ever
             for parcel in parcels:
                 if not parcel.done.done():
@@ -161,7 +163,7 @@ class OutcomePublisher:
         self._looked_up.update(dict.fromkeys(keys, handed_over))
         try:
             admitted = await self._admit(parcels)
-            lists = [_records(outcomes, parcel.origin) for parcel, outcomes in admitted]
+            lists = [records_of(outcomes, parcel.origin) for parcel, outcomes in admitted]
             published = asyncio.ensure_future(self._carrier.publish_each(lists))
             await asyncio.sleep(0)  # lets the task start: a carrier takes records at once
         finally:
@@ -192,46 +194,44 @@ class OutcomePublisher:
             admitted.append((parcel, outcomes))
         return admitted
 
+    async def _publish_apart(
+        self, outcomes: list[Outcome], origin: Origin
+    ) -> tuple[list[Outcome], Failure]:
+        """Publish each message of a request alone, since the broker refused one of its records.
+
+        Records before the refused one may be on their topic, so all are marked as possible repeats.
+
+        Returns:
+            The outcomes, a refused message among them as a rejection, and the failure of others.
+        """
+        outcomes = [each.as_repeat() if type(each) is Acceptance else each for each in outcomes]
+        lists = [records_of([each], origin) for each in outcomes]
+        places = [place for place, records in enumerate(lists) if records]
+        failures = await self._carrier.publish_each([lists[place] for place in places])
+        failed = None
+        for place, failure in zip(places, failures, strict=True):
+            if not isinstance(failure, RecordRefusedError):
+                failed = failed or failure
+                continue
+            log.error(
+                "the broker refuses a record, which is lost",
+                source=origin.source,
+                reason=str(failure),
+            )
+            outcome = outcomes[place]
+            if type(outcome) is Acceptance:
+                error = RejectionError(
+                    Code.EVENT_TOO_LARGE, "it makes a record that the broker does not take"
+                )
+                outcomes[place] = Rejection(outcome.message_id, error, None)
+        return outcomes, failed
+
     def _count(self, source: str, outcomes: list[Outcome]) -> None:
         for verdict, count in Tally(map(_verdict, outcomes)).items():
             child = self._children.get((source, verdict))
             if child is None:
                 child = self._children[source, verdict] = self._events.labels(source, verdict)
             child.inc(count)
-
-
-def _records(outcomes: list[Outcome], origin: Origin) -> list[OutgoingRecord]:
-    """The records of a request for all topics."""
-    outgoing: list[OutgoingRecord] = []
-    for outcome in outcomes:
-        if type(outcome) is Acceptance:
-            for record in outcome.records:
-                if type(record) is Interaction:
-                    outgoing.append(
-                        OutgoingRecord(INTERACTIONS, record.user_id, record, origin.request_id)
-                    )
-                else:
-                    assert isinstance(record, CatalogRecord)  # noqa: S101
-                    outgoing += _of_catalog(record, origin.request_id)
-        elif isinstance(outcome, Rejection) and outcome.error.code not in NOT_KEPT:
-            outgoing.append(
-                OutgoingRecord(
-                    DEAD_LETTERS, origin.source, _dead_letter(outcome, origin), origin.request_id
-                )
-            )
-    return outgoing
-
-
-def _of_catalog(record: CatalogRecord, request_id: str) -> list[OutgoingRecord]:
-    """An entry, or a user's erasure with the tombstone by which compaction drops the entries."""
-    topic, key = topic_of(record), f"{record.entity}:{record.entity_id}"
-    if not record.erasure_id:
-        return [OutgoingRecord(topic, key, record, request_id)]
-    # Under a key of its own, a later entry of the user does not make compaction drop it unread.
-    return [
-        OutgoingRecord(topic, key, None, request_id),
-        OutgoingRecord(topic, f"erasure:{record.erasure_id}", record, request_id),
-    ]
 
 
 def _verdict(outcome: Outcome) -> str:
@@ -254,30 +254,3 @@ def _unavailable(parcel: _Parcel, failure: Exception) -> Exception:
         code="broker_unavailable",
         retry_after_s=RETRY_AFTER_S,
     )
-
-
-def _dead_letter(outcome: Rejection, origin: Origin) -> DeadLetter:
-    error = outcome.error
-    return DeadLetter(
-        source=origin.source,
-        code=error.code,
-        reason=error.reason,
-        field=error.field,
-        original=_keepable(outcome.original),
-        received_at=origin.received_at,
-        request_id=origin.request_id,
-    )
-
-
-def _keepable(original: Any) -> Any:
-    """The original, or its text if it is nested deeper than consumers' JSON parsers allow."""
-    if type(original) not in (dict, list):
-        return original
-    try:
-        fields.refuse_deep(original)
-    except RejectionError:
-        try:
-            return orjson.dumps(original).decode()
-        except orjson.JSONEncodeError:
-            return "(nested too deeply to be kept)"
-    return original

@@ -42,6 +42,16 @@ class Acceptance:
     records: list[Interaction | CatalogRecord]
     named: bool = False
 
+    def as_repeat(self) -> "Acceptance":
+        """The same message, whose events may be on their topic already."""
+        records = [
+            record.model_copy(update={"maybe_repeat": True})
+            if isinstance(record, Interaction)
+            else record
+            for record in self.records
+        ]
+        return Acceptance(self.message_id, records, self.named)
+
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
