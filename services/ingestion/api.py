@@ -125,19 +125,13 @@ async def import_history(request: Request) -> Response:
 @requires(Scope.EVENTS)
 async def pixel(request: Request) -> Response:
     """One message in a picture's address, for mails and for pages without scripts."""
-    query = parse_qs(request.scope["query_string"].decode("latin-1"), keep_blank_values=True)
-    status, headers = 200, {"Cache-Control": "no-store"}
+    intake, status, headers = parts(request).intake, 200, {"Cache-Control": "no-store"}
     try:
-        if "data" not in query:
-            raise InvalidRequestError(
-                "data is missing: the message as JSON, or as the Base64 of it", code="invalid_body"
-            )
         intake_headers = _headers(request)
-        parts(request).intake.admit(intake_headers)
-        body = bodies.of_pixel(query["data"][0], query.get("writeKey", [""])[0])
+        body = _body_of_pixel(request.scope["query_string"], intake, intake_headers)
         if intake_headers.origin is None:
             intake_headers = intake_headers._replace(origin=_origin_of_page(request))
-        answer = await parts(request).intake.message(body, intake_headers, None)
+        answer = await intake.message(body, intake_headers, None)
         (verdict,) = orjson.loads(answer)["results"]
         outcome = verdict["status"]
     except ServiceError as error:
@@ -252,6 +246,21 @@ def _origin_of_page(request: Request) -> str | None:
     except ValueError:
         return None
     return f"{page.scheme}://{page.netloc}" if page.netloc else None
+
+
+def _body_of_pixel(raw: bytes, intake: Intake, headers: IntakeHeaders) -> bytes:
+    """The message in a pixel's query, `raw`; its address is charged where it is refused."""
+    intake.admit(headers)
+    query = parse_qs(raw.decode("latin-1"), keep_blank_values=True)
+    try:
+        if "data" not in query:
+            raise InvalidRequestError(
+                "data is missing: the message as JSON, or as the Base64 of it", code="invalid_body"
+            )
+        return bodies.of_pixel(query["data"][0], query.get("writeKey", [""])[0])
+    except ServiceError:
+        intake.charge(headers, len(raw))
+        raise
 
 
 async def _body(request: Request, intake: Intake, headers: IntakeHeaders) -> bytes:

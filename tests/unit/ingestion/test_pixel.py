@@ -8,7 +8,7 @@ import orjson
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.unit.ingestion.collector import KEY, Acknowledging
+from tests.unit.ingestion.collector import KEY, Acknowledging, collecting
 from tests.unit.ingestion.payloads import track
 
 TOO_DEEP = b'{"a":' + b"[" * 500 + b"]" * 500 + b"}"
@@ -70,3 +70,12 @@ def test_pixel_while_the_broker_is_away_says_so(
         "refused; code=broker_unavailable",
     )
     assert int(answer.headers["retry-after"]) > 0
+
+
+@pytest.mark.parametrize(
+    "query", ["", "data=!!", "data=a", "data=%5B%5D", f"data={quote(TOO_DEEP)}"]
+)
+def test_an_address_that_sends_pixels_without_a_message_waits_after_a_flood(query: str) -> None:
+    with collecting(Acknowledging(), address_kib_per_s=0.001, address_burst_kib=3) as client:
+        codes = [client.get(f"/v1/pixel.gif?{query}").status_code for _ in range(8)]
+    assert codes[:2] == [400] * 2 and codes[-2:] == [429] * 2
