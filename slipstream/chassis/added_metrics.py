@@ -1,4 +1,8 @@
-"""Metrics of a service's processes as one: what counts is added up."""
+"""Metrics of a service's processes as one: what counts is added up.
+
+A process that is killed takes its counts along, and its successor counts from 0. Prometheus takes
+the smaller sum for a new start, and so counts once more what the other processes had counted.
+"""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -6,11 +10,12 @@ from typing import Final
 
 import httpx
 
+from slipstream.chassis.errors import UnavailableError
 from slipstream.chassis.logging import get_logger
 
 log = get_logger(__name__)
 
-# Longest wait for a process's metrics. One that does not answer is left out.
+# Longest wait for a process's metrics.
 LIMIT_S: Final = 2.0
 # Gauges that are added up, too. Of others, the greatest counts.
 _ADDED_GAUGES: Final = frozenset(
@@ -23,6 +28,10 @@ async def read_all(siblings: Sequence[str]) -> str:
 
     Args:
         siblings: Addresses of the processes, this one's among them.
+
+    Raises:
+        UnavailableError: A process does not answer. Sums without it would be smaller than those
+            before, which Prometheus takes for a new start, and adds once more.
     """
 
     async def read(client: httpx.AsyncClient, url: str) -> str:
@@ -30,7 +39,9 @@ async def read_all(siblings: Sequence[str]) -> str:
             return (await client.get(f"{url}/metrics?process=own")).raise_for_status().text
         except httpx.HTTPError as error:
             log.warning("a process of the service tells no metrics", url=url, reason=str(error))
-            return ""
+            raise UnavailableError(
+                "A process of this service tells no metrics; ask again", code="metrics_incomplete"
+            ) from error
 
     # Plain HTTP on this machine: without `verify` no certificates are loaded, at each look anew.
     async with httpx.AsyncClient(timeout=LIMIT_S, trust_env=False, verify=False) as client:  # noqa: S501

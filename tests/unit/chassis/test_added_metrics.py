@@ -1,7 +1,12 @@
+import socket
+
 import pytest
+from fastapi.testclient import TestClient
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from slipstream.chassis import added_metrics
 from slipstream.chassis.added_metrics import added_up
+from tests.unit.chassis.test_app import an_app
 
 
 def a_process(requests: int, latency_s: float, version: str, lag: float) -> str:
@@ -41,3 +46,15 @@ def test_one_process_keeps_its_text(value: float) -> None:
     assert heads == given_heads
     assert sample.split()[0] == given.split()[0]
     assert float(sample.split()[1]) == pytest.approx(float(given.split()[1]), nan_ok=True)
+
+
+def test_metrics_without_those_of_a_process_that_does_not_answer_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(added_metrics, "LIMIT_S", 0.05)
+    app = an_app()
+    with socket.create_server(("127.0.0.1", 0)) as stalled, TestClient(app) as client:
+        app.state.siblings = (f"http://127.0.0.1:{stalled.getsockname()[1]}",)
+        answer = client.get("/metrics")
+        assert (answer.status_code, answer.json()["code"]) == (503, "metrics_incomplete")
+        assert client.get("/metrics?process=own").status_code == 200
