@@ -83,16 +83,17 @@ def serve_in_processes(
     failed = False
     while places:
         pid, status = os.wait()
-        place = places.pop(pid)
-        if stopping.is_set():
+        # As the first process of a container, it also inherits those whose parents have ended.
+        ended = places.pop(pid, None)
+        if ended is None or stopping.is_set():
             continue
         code = os.waitstatus_to_exitcode(status)
-        log.error("a process of the service has ended", place=place, status=code)
+        log.error("a process of the service has ended", place=ended, status=code)
         if code >= 0:
             failed = True
             stop(signal.SIGTERM, None)
         elif not stopping.wait(RESTART_PAUSE_S):
-            start(place)
+            start(ended)
     for number, handler in before.items():
         signal.signal(number, handler)
     for each in sockets:
