@@ -199,8 +199,8 @@ class AccessSettings(Section):
     )
     token_keys: str = Field(
         "",
-        description="file of the public keys that verify tokens: a JWKS, or one key in PEM; read "
-        "again when it changed and a token names a key that was not in it",
+        description="file of the public keys that verify tokens: a JWKS, or one key in PEM; within "
+        "5 seconds of a change it is read again, and tokens of removed keys end",
     )
     token_issuer: str = Field("slipstream", description="`iss` of the tokens that are accepted")
     token_audience: str = Field("slipstream", description="`aud` of the tokens that are accepted")

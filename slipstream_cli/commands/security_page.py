@@ -34,8 +34,9 @@ _PARAGRAPHS: Final = (
     "A signed token (JWT) does in the place of a key, in every service. Its `scope` lists scopes,"
     " separated by spaces; `sub` is who holds it; `iss`, `aud` and `exp` are checked. It is signed"
     " by HS256 with `SLIPSTREAM_ACCESS__TOKEN_SECRET`, or by a key of the JWKS or PEM file that"
-    " `SLIPSTREAM_ACCESS__TOKEN_KEYS` names (RS256, ES256, EdDSA). A token can't be taken back, so"
-    " let it hold for minutes. With a shared secret, services send one another tokens of five"
+    " `SLIPSTREAM_ACCESS__TOKEN_KEYS` names (RS256, ES256, EdDSA). A key that is removed from that"
+    " file verifies nothing any more 5 seconds later. A token can't be taken back, so let it hold"
+    " for minutes. With a shared secret, services send one another tokens of five"
     " minutes with the scope `read`, else the API token.",
     "`GET /v1/audit` of training lists who promoted, rolled back and cancelled; that of monitoring,"
     " who made, rotated and revoked keys, and who had a user erased (by the receipt's id; the user"

@@ -1,6 +1,7 @@
 """Signed tokens (JWT): verified by a public key or a shared secret, and made for services' calls.
 
-A token is verified once; the service remembers its holder until it ends.
+A token is verified once; the service remembers its holder until it ends, or until the file of
+public keys changes.
 """
 
 import time
@@ -27,6 +28,8 @@ SERVICE_TOKEN_S: Final = 300
 _LEEWAY_S: Final = 30
 # Tokens that are remembered at once. With more of them some are verified again.
 _REMEMBERED: Final = 1_024
+# Pause between two looks at whether the file of public keys has changed.
+_LOOK_S: Final = 5.0
 _SHARED: Final = "HS256"
 _PEM_ALGORITHMS: Final = {
     RSAPublicKey: "RS256",
@@ -55,13 +58,17 @@ class TokenVerifier:
         self._secret = settings.token_secret.get_secret_value()
         self._path = Path(settings.token_keys) if settings.token_keys else None
         self._keys: dict[str | None, VerifyingKey] = {}
-        self._read_at = 0
+        # The file's time of change and size, when it was read.
+        self._stamp = 0, 0
+        self._looked_at = time.monotonic()
         self._remembered: dict[str, KnownKey] = {}
         if self._path is not None:
             self._read(self._path)
 
     def find(self, token: str) -> KnownKey | None:
         """The holder of a token; None where it is wrong or has ended."""
+        if self._path is not None and time.monotonic() >= self._looked_at + _LOOK_S:
+            self._read_where_changed(self._path)
         digest, now = digest_of(token), now_ms()
         found = self._remembered.get(digest)
         if found is None:
@@ -104,11 +111,8 @@ class TokenVerifier:
         if self._path is None:
             return None
         found = self._look_up(name)
-        if found is None and self._path.exists() and self._path.stat().st_mtime_ns != self._read_at:
-            try:
-                self._read(self._path)
-            except TokenKeysError as error:
-                log.warning("the keys of tokens can't be read again", reason=str(error))
+        if found is None:
+            self._read_where_changed(self._path)
             found = self._look_up(name)
         return found if found is not None and found.algorithm == algorithm else None
 
@@ -119,15 +123,26 @@ class TokenVerifier:
             return key if only is None or name is None else None
         return self._keys.get(name)
 
+    def _read_where_changed(self, path: Path) -> None:
+        """Read the keys again if the file has changed; those before stay where that fails."""
+        self._looked_at = time.monotonic()
+        try:
+            if path.exists() and _stamp(path) != self._stamp:
+                self._read(path)
+        except (OSError, TokenKeysError) as error:
+            log.warning("the keys of tokens can't be read again", reason=str(error))
+
     def _read(self, path: Path) -> None:
         try:
-            self._read_at = path.stat().st_mtime_ns
+            self._stamp = _stamp(path)
             keys = _public_keys(path.read_text("utf-8"))
         except (OSError, ValueError, jwt.PyJWTError) as error:
             raise TokenKeysError(f"SLIPSTREAM_ACCESS__TOKEN_KEYS: {path}: {error}") from error
         if not keys:
             raise TokenKeysError(f"SLIPSTREAM_ACCESS__TOKEN_KEYS: {path} holds no public key")
         self._keys = keys
+        # Some tokens may be signed by a key that is no longer among them.
+        self._remembered.clear()
 
 
 def service_credential(settings: ServiceSettings, name: str) -> Callable[[], str]:
@@ -172,6 +187,12 @@ def signed(access: AccessSettings, subject: str, scopes: Sequence[Scope], second
         "exp": now + seconds,
     }
     return jwt.encode(claims, access.token_secret.get_secret_value(), _SHARED)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """What changes with a file: its time of change in nanoseconds, and its size."""
+    stat = path.stat()
+    return stat.st_mtime_ns, stat.st_size
 
 
 def _public_keys(text: str) -> dict[str | None, VerifyingKey]:

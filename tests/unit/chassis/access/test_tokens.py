@@ -132,6 +132,29 @@ def test_keys_of_a_jwks_are_told_by_name_and_read_again_when_the_file_changes(
     assert verifier.find(wrong_name) is None
 
 
+@pytest.mark.parametrize("form", ["pem", "jwks"])
+def test_a_key_that_was_replaced_verifies_nothing_any_more(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def text_of(key: ec.EllipticCurvePrivateKey) -> str:
+        jwk = ECAlgorithm.to_jwk(key.public_key(), as_dict=True) | {"kid": "one"}
+        return pem(key.public_key()) if form == "pem" else json.dumps({"keys": [jwk]})
+
+    path = tmp_path / "keys"
+    old, new = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    path.write_text(text_of(old))
+    verifier = TokenVerifier(AccessSettings(token_keys=str(path)))
+    by_old, by_new = (jwt.encode(claims(), key, "ES256") for key in (old, new))
+    assert verifier.find(by_old) is not None and verifier.find(by_new) is None
+    path.write_text(text_of(new))
+    os.utime(path, ns=(1, 1))
+    monkeypatch.setattr(time, "monotonic", lambda now=time.monotonic(): now + 6)
+    assert verifier.find(by_old) is None and verifier.find(by_new) is not None
+    path.unlink()
+    monkeypatch.setattr(time, "monotonic", lambda now=time.monotonic(): now + 6)
+    assert verifier.find(by_new) is not None
+
+
 @pytest.mark.parametrize("text", ["", "{}", '{"keys": []}', "-----BEGIN PUBLIC KEY-----"])
 def test_a_file_without_a_key_is_refused_at_start(text: str, tmp_path: Path) -> None:
     path = tmp_path / "keys"
