@@ -113,14 +113,24 @@ def _item_to_item(retriever: ItemToItem, n_items: int) -> Row:
     )
     events = min(own.max_events, candidates.MOST_EVENTS)
     half_life = own.half_life_ms or 0.0
-    row = Row(
-        candidates.WHOLE_VOTES if whole else candidates.VOTES,
-        [events, own.position_exponent, half_life, own.by_event, own.distinct],
-    )
+    rules = [events, own.position_exponent, half_life, own.by_event, own.distinct]
+    if not whole and 2 * len(data) > n_items * n_items:
+        row = Row(candidates.FULL_ROWS, rules)
+        row.add(candidates.FIRST, _full_rows(retriever), np.float32)
+        return row
+    row = Row(candidates.WHOLE_VOTES if whole else candidates.VOTES, rules)
     row.add(candidates.FIRST, data, np.float32)
     row.add(candidates.SECOND, indices, np.int32)
     row.add(candidates.THIRD, indptr, np.int64)
     return row
+
+
+def _full_rows(matrix: ItemToItem) -> NDArray[np.float32]:
+    """The rows with zeros where there is no entry. There are as few items as keep nearly all."""
+    rows = np.zeros((matrix.n_items, matrix.n_items), np.float32)
+    of_entry = np.repeat(np.arange(matrix.n_items), np.diff(matrix.indptr))
+    np.add.at(rows, (of_entry, matrix.indices), matrix.data)
+    return rows
 
 
 def _sessions(retriever: Sessions, n_items: int) -> Row:
@@ -181,10 +191,31 @@ def _network(retriever: Transformer, n_items: int) -> Row:
     row.add(network.GAP, w["gap"], np.float32)
     row.add(network.NORM, w["norm"], np.float32)
     row.add(network.BUCKETS_OF, distance_buckets(shape.window)[-1][::-1], np.int32)
+    row.add(network.PROJECTED, _projected(w, nearest.rows[place]), np.float32)
     for block in range(blocks):
         for at, array in _block(w, block).items():
             row.add(network.FIRST_BLOCK + block * network.BLOCK + at, array, np.float32)
     return row
+
+
+# Most numbers of the first block's projections that a plan keeps (16 MB).
+_PROJECTED = 4_000_000
+
+
+def _projected(w: Mapping[str, NDArray[Any]], vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What the first block makes of each item and kind; nothing where that would be too large.
+
+    It is a quarter of the network's products, and the same in every history.
+    """
+    dim = vectors.shape[1]
+    if len(vectors) * len(w["kinds"]) * 4 * dim > _PROJECTED:
+        return np.empty(0, np.float32)
+    x = vectors[:, None] * np.float32(np.sqrt(dim)) + w["kinds"]
+    x /= np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + np.float32(1e-6))
+    block = _block(w, 0)
+    weights = np.hstack((block[network.KEY_VALUE], block[network.QUERY_GATE]))
+    projected: NDArray[np.float32] = (x.reshape(-1, dim) * block[network.ATTENTION_NORM]) @ weights
+    return projected
 
 
 _OF_BLOCK = ("attention_norm", "attention_gate_bias", "feed_norm", "feed_gate_bias")
@@ -192,9 +223,12 @@ _OF_BLOCK = ("attention_norm", "attention_gate_bias", "feed_norm", "feed_gate_bi
 
 def _block(w: Mapping[str, NDArray[Any]], block: int) -> dict[int, NDArray[Any]]:
     """A block's arrays. Columns are outputs, and what multiplies the same is one matrix."""
+    dim = len(w["norm"])
+    query, key_value = w["qkv"][block, :dim], w["qkv"][block, dim:]
     return {
         network.ATTENTION_NORM: w["attention_norm"][block],
-        network.QKV_GATE: np.vstack((w["qkv"][block], w["attention_gate"][block])).T,
+        network.KEY_VALUE: key_value.T,
+        network.QUERY_GATE: np.vstack((query, w["attention_gate"][block])).T,
         network.GATE_BIAS: w["attention_gate_bias"][block],
         network.OUT: w["out"][block].T,
         network.FEED_NORM: w["feed_norm"][block],

@@ -3,14 +3,14 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from slipstream.models.kernels import network, retrieval
+from slipstream.models.kernels import nearest, network, retrieval
 from slipstream.models.kernels.arithmetic import exp
 from slipstream.models.kernels.compiler import compiled, in_place
 from slipstream.models.kernels.memory import floats, ints, longs
 from slipstream.models.kernels.selection import BINS, add, drain, key, threshold
 
 # Kinds of retrievers, the first number of their row of the table.
-POPULARITY, VOTES, WHOLE_VOTES, SESSIONS, NETWORK, OTHER = range(6)
+POPULARITY, VOTES, WHOLE_VOTES, FULL_ROWS, SESSIONS, NETWORK, OTHER = range(7)
 # Where their arrays are in the row.
 FIRST, SECOND, THIRD, FOURTH, FIFTH, SIXTH = 2, 4, 6, 8, 10, 12
 WIDTH = 16
@@ -60,11 +60,15 @@ def scored(
             sizes[r] = len(known)
             for k in range(len(known)):
                 items[r, k], scores[r, k] = known[k], given[k]
-        elif kind in (VOTES, WHOLE_VOTES):
+        elif kind in (VOTES, WHOLE_VOTES, FULL_ROWS):
             size = retrieval.voters(item, weight, time, rule, voter, strength)
             if kind == WHOLE_VOTES:
                 retrieval.votes_over_all(floats(row, FIRST), voter, strength, size, scores[r])
                 sizes[r] = _EVERY
+            elif kind == FULL_ROWS:
+                sizes[r] = retrieval.votes_by_full_rows(
+                    floats(row, FIRST), voter, strength, size, total, items[r], scores[r]
+                )
             else:
                 sizes[r] = retrieval.votes(
                     floats(row, FIRST), ints(row, SECOND), longs(row, THIRD),
@@ -77,7 +81,7 @@ def scored(
             )  # fmt: skip
         elif len(item):
             network.state(row, rule, item, weight, time, state)
-            sizes[r], normaliser = network.probabilities(row, rule, state, items[r], scores[r])
+            sizes[r], normaliser = nearest.probabilities(row, rule, state, items[r], scores[r])
         size = scores.shape[1] if sizes[r] == _EVERY else sizes[r]
         whole = 0.0
         for k in range(size):
@@ -217,9 +221,9 @@ def _propose_near(
     bits: NDArray[np.int64],
 ) -> None:
     """Propose those of the allowed items, or of many in the nearest clusters, that fit best."""
-    near = few if len(few) else network.allowed_items(row, state, allowed, _FEW)
+    near = few if len(few) else nearest.allowed_items(row, state, allowed, _FEW)
     fit = np.empty(len(near), np.float32)
-    network.logits_of(row, state, near, fit)
+    nearest.logits_of(row, state, near, fit)
     propose(near, fit, len(near), depth, allowed, keys, bins, bits)
 
 
@@ -248,7 +252,7 @@ def scores_of(
             for c in range(len(chosen)):
                 out[c] = scores[r, chosen[c]]
         elif row[0] == NETWORK and sizes[r]:
-            network.logits_of(row, state, chosen, out)
+            nearest.logits_of(row, state, chosen, out)
             for c in range(len(chosen)):
                 out[c] = exp(out[c] - normaliser)
         else:

@@ -1,7 +1,4 @@
-"""The transformer's state at the last event of a history, and the probabilities of items.
-
-They are those of `transformer.Transformer` and `nearest.Nearest`, which define them.
-"""
+"""The network's state at the last event of a history; `transformer.Transformer` defines it."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,22 +6,23 @@ from numpy.typing import NDArray
 from slipstream.models.kernels.arithmetic import (
     dot,
     exp,
-    log,
     multiply,
     normalise,
     sigmoid,
 )
 from slipstream.models.kernels.compiler import compiled
-from slipstream.models.kernels.memory import bits_of_double, floats, ints, longs, matrix
-from slipstream.models.kernels.selection import BINS, key, threshold
+from slipstream.models.kernels.memory import bits_of_double, floats, ints, matrix
 
-# Places of arrays in the network's row of the table.
+# Places of arrays in the network's row of the table; `nearest` reads the first five.
 ROWS, ITEMS, PLACE, CENTRES, ENDS = 2, 4, 6, 8, 10
 KINDS, KIND_WEIGHTS, DISTANCE, GAP, NORM, BUCKETS_OF = 12, 14, 16, 18, 20, 22
-FIRST_BLOCK = 24
+# What the first block makes of each item and kind, keys and values, query and gate; may be empty.
+PROJECTED = 24
+FIRST_BLOCK = 26
 # Places of arrays of a block, from its begin.
-ATTENTION_NORM, QKV_GATE, GATE_BIAS, OUT, FEED_NORM, UP_GATE, FEED_GATE_BIAS, DOWN = range(0, 16, 2)
-BLOCK = 16
+ATTENTION_NORM, KEY_VALUE, QUERY_GATE, GATE_BIAS, OUT = range(0, 10, 2)
+FEED_NORM, UP_GATE, FEED_GATE_BIAS, DOWN = range(10, 18, 2)
+BLOCK = 18
 BUCKETS = 32
 _ZERO, _ONE = np.float32(0), np.float32(1)
 
@@ -48,33 +46,38 @@ def state(
     begin = max(0, len(item) - window)
     length = len(item) - begin
     x = np.empty((length, dim), np.float32)
-    _embed(row, item[begin:], weight[begin:], x)
+    kinds = np.empty(length, np.int32)
+    _embed(row, item[begin:], weight[begin:], kinds, x)
     late = np.empty((length, length), np.int32)
     for i in range(length):
         for j in range(i + 1):
             late[i, j] = _gap_bucket(time[begin + i] - time[begin + j])
 
-    width = 4 * dim
-    projected = np.empty((length, width), np.float32)
+    # Keys and values of every event, queries and gates of those that are asked for.
+    known = np.empty((length, 2 * dim), np.float32)
+    asked = np.empty((length, 2 * dim), np.float32)
     y = np.empty((length, dim), np.float32)
     seen = np.empty((length, dim), np.float32)
     mixed = np.empty((length, dim), np.float32)
     for block in range(blocks):
         at = FIRST_BLOCK + block * BLOCK
         first = length - 1 if block == blocks - 1 else 0
-        norm = floats(row, at + ATTENTION_NORM)
-        for i in range(length):
-            normalise(x[i], norm, y[i])
-        # Keys and values of every event, query and gate of those that are asked for.
-        multiply(y, matrix(row, at + QKV_GATE, width), projected)
+        if block or not row[PROJECTED + 1]:
+            norm = floats(row, at + ATTENTION_NORM)
+            for i in range(length):
+                normalise(x[i], norm, y[i])
+            multiply(y, matrix(row, at + KEY_VALUE, 2 * dim), known)
+            multiply(y[first:], matrix(row, at + QUERY_GATE, 2 * dim), asked[first:])
+        else:
+            _look_up(row, item[begin:], kinds, known, asked)
         distance = matrix(row, DISTANCE, BUCKETS)[block * heads : (block + 1) * heads]
         gap = matrix(row, GAP, BUCKETS)[block * heads : (block + 1) * heads]
-        _attend(projected, first, distance, gap, ints(row, BUCKETS_OF), late, seen)
+        _attend(known, asked, first, distance, gap, ints(row, BUCKETS_OF), late, seen)
         multiply(seen[first:], matrix(row, at + OUT, dim), mixed[first:])
         bias = floats(row, at + GATE_BIAS)
         for i in range(first, length):
             for k in range(dim):
-                x[i, k] += sigmoid(projected[i, 3 * dim + k] + bias[k]) * mixed[i, k]
+                x[i, k] += sigmoid(asked[i, dim + k] + bias[k]) * mixed[i, k]
         _feed(row, at, x[first:], y[first:], mixed[first:])
     normalise(x[length - 1], floats(row, NORM), out)
 
@@ -84,19 +87,39 @@ def _embed(
     row: NDArray[np.int64],
     item: NDArray[np.int32],
     weight: NDArray[np.float32],
+    kinds: NDArray[np.int32],
     x: NDArray[np.float32],
 ) -> None:
+    """The sum of each event's vectors of its item and its kind, and which kind it is."""
     length, dim = x.shape
-    vectors, kinds = matrix(row, ROWS, dim), matrix(row, KINDS, dim)
+    vectors, of_kind = matrix(row, ROWS, dim), matrix(row, KINDS, dim)
     place, weights = ints(row, PLACE), floats(row, KIND_WEIGHTS)
     scale = np.float32(np.sqrt(np.float64(dim)))
     for i in range(length):
         kind = 0
         while kind + 1 < len(weights) and weights[kind + 1] <= weight[i]:
             kind += 1
+        kinds[i] = kind
         vector = vectors[place[item[i]] if len(place) else item[i]]
         for k in range(dim):
-            x[i, k] = vector[k] * scale + kinds[kind, k]
+            x[i, k] = vector[k] * scale + of_kind[kind, k]
+
+
+@compiled
+def _look_up(
+    row: NDArray[np.int64],
+    item: NDArray[np.int32],
+    kinds: NDArray[np.int32],
+    known: NDArray[np.float32],
+    asked: NDArray[np.float32],
+) -> None:
+    length, width = known.shape
+    projected = matrix(row, PROJECTED, 2 * width)
+    every = len(floats(row, KIND_WEIGHTS))
+    for i in range(length):
+        of_event = projected[item[i] * every + kinds[i]]
+        for k in range(width):
+            known[i, k], asked[i, k] = of_event[k], of_event[width + k]
 
 
 @compiled
@@ -108,7 +131,8 @@ def _gap_bucket(gap_ms: int) -> int:
 
 @compiled
 def _attend(
-    projected: NDArray[np.float32],
+    known: NDArray[np.float32],
+    asked: NDArray[np.float32],
     first: int,
     distance: NDArray[np.float32],
     gap: NDArray[np.float32],
@@ -125,10 +149,10 @@ def _attend(
     for head in range(heads):
         begin = head * size
         for i in range(first, length):
-            query = projected[i, begin : begin + size]
+            query = asked[i, begin : begin + size]
             top = np.float32(-np.inf)
             for j in range(i + 1):
-                logit = dot(query, projected[j, dim + begin : dim + begin + size]) * scale
+                logit = dot(query, known[j, begin : begin + size]) * scale
                 logit += distance[head, near[i - j]] + gap[head, late[i, j]]
                 share[j] = logit
                 top = max(top, logit)
@@ -141,7 +165,7 @@ def _attend(
                 out[k] = _ZERO
             for j in range(i + 1):
                 part = share[j] / total
-                value = projected[j, 2 * dim + begin : 2 * dim + begin + size]
+                value = known[j, dim + begin : dim + begin + size]
                 for k in range(size):
                     out[k] += part * value[k]
 
@@ -172,128 +196,3 @@ def _feed(
     for i in range(length):
         for k in range(dim):
             x[i, k] += sigmoid(wide[i, 2 * hidden + k] + bias[k]) * fed[i, k]
-
-
-@compiled
-def probabilities(
-    row: NDArray[np.int64],
-    rule: NDArray[np.float64],
-    vector: NDArray[np.float32],
-    items: NDArray[np.int32],
-    out: NDArray[np.float32],
-) -> tuple[int, np.float32]:
-    """The softmax of the inner products over the compared items, for the best of them.
-
-    Returns:
-        How many they are, ascending in `items`, or -1 where they are all of the catalogue; and the
-        logarithm of the total.
-    """
-    vectors = matrix(row, ROWS, len(vector))
-    if not row[CENTRES + 1]:
-        top = np.float32(-np.inf)
-        for i in range(len(vectors)):
-            out[i] = dot(vectors[i], vector)
-            top = max(top, out[i])
-        total = _ZERO
-        for i in range(len(vectors)):
-            out[i] = exp(out[i] - top)
-            total += out[i]
-        for i in range(len(vectors)):
-            out[i] /= total
-        return -1, top + log(total)
-    return _of_clusters(row, rule, vectors, vector, items, out)
-
-
-@compiled
-def _of_clusters(
-    row: NDArray[np.int64],
-    rule: NDArray[np.float64],
-    vectors: NDArray[np.float32],
-    vector: NDArray[np.float32],
-    items: NDArray[np.int32],
-    out: NDArray[np.float32],
-) -> tuple[int, np.float32]:
-    """The same in the clusters nearest to the state, until they have enough items."""
-    ends, of_row = longs(row, ENDS), ints(row, ITEMS)
-    near = _likeness(row, vector)
-    probed, named = np.int64(rule[4]), np.int64(rule[5])
-    size, top = np.int64(0), np.float32(-np.inf)
-    while size < probed:
-        nearest = _next(near)
-        if nearest < 0:
-            break
-        for at in range(ends[nearest - 1] if nearest else 0, ends[nearest]):
-            items[size], out[size] = of_row[at], dot(vectors[at], vector)
-            top = max(top, out[size])
-            size += 1
-    total = _ZERO
-    for k in range(size):
-        total += exp(out[k] - top)
-    normaliser = top + log(total)
-    kept, least, room = np.int64(0), np.int64(0), size
-    if size > named:
-        keys, bins = np.empty(size, np.int64), np.empty(BINS, np.int64)
-        for k in range(size):
-            keys[k] = key(out[k])
-        least, room = threshold(keys, size, named, bins)
-    for k in range(size):
-        order = key(out[k])
-        if order > least or (order == least and room > 0):
-            room -= order == least
-            items[kept], out[kept] = items[k], exp(out[k] - normaliser)
-            kept += 1
-    return kept, normaliser
-
-
-@compiled
-def _likeness(row: NDArray[np.int64], vector: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The inner products of the clusters' centres."""
-    centres = matrix(row, CENTRES, len(vector))
-    near = np.empty(len(centres), np.float32)
-    for c in range(len(centres)):
-        near[c] = dot(centres[c], vector)
-    return near
-
-
-@compiled
-def _next(near: NDArray[np.float32]) -> int:
-    """Take out the nearest cluster that is left; -1 where none is."""
-    nearest, most = -1, np.float32(-np.inf)
-    for c in range(len(near)):
-        if near[c] > most:
-            nearest, most = c, near[c]
-    if nearest >= 0:
-        near[nearest] = -np.inf
-    return nearest
-
-
-@compiled
-def allowed_items(
-    row: NDArray[np.int64], vector: NDArray[np.float32], allowed: NDArray[np.uint8], enough: int
-) -> NDArray[np.int32]:
-    """About `enough` allowed items, those of the nearest clusters."""
-    ends, of_row = longs(row, ENDS), ints(row, ITEMS)
-    near = _likeness(row, vector)
-    found, size = np.empty(len(of_row), np.int32), 0
-    while size < enough:
-        nearest = _next(near)
-        if nearest < 0:
-            break
-        for at in range(ends[nearest - 1] if nearest else 0, ends[nearest]):
-            if allowed[of_row[at]]:
-                found[size] = of_row[at]
-                size += 1
-    return found[:size]
-
-
-@compiled
-def logits_of(
-    row: NDArray[np.int64],
-    vector: NDArray[np.float32],
-    items: NDArray[np.int32],
-    out: NDArray[np.float32],
-) -> None:
-    """The inner products of any items' vectors."""
-    vectors, place = matrix(row, ROWS, len(vector)), ints(row, PLACE)
-    for k in range(len(items)):
-        out[k] = dot(vectors[place[items[k]]], vector)

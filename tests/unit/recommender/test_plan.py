@@ -4,9 +4,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 
 from slipstream.models.base import History, Mask, SparseScores
-from slipstream.models.neighbours import ItemToItem
+from slipstream.models.neighbours import ItemToItem, strongest
+from slipstream.recommender import plan_rows
 from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.plan import ListRequest, Lists
 from slipstream.recommender.stages import rank
@@ -119,6 +121,32 @@ def test_a_bundle_without_a_ranker_orders_all_candidates_by_the_blend() -> None:
     expected = reference_list(plain, history, ITEMS, 40, 60)
     found = entries(plain.plan.recommend([history], SHORT._replace(n=ITEMS)))
     assert [entry[0] for entry in found] == [entry[0] for entry in expected]
+
+
+def test_rows_that_are_nearly_full_vote_as_their_entries_do() -> None:
+    known = small_bundle()
+    random = np.random.default_rng(5)
+    dense = random.normal(size=(ITEMS, ITEMS)).astype(np.float32)
+    dense[random.random((ITEMS, ITEMS)) < 0.2] = 0
+    rules: Any = known.retrievers["rules"]
+    nearly = ItemToItem(*strongest(csr_array(dense), ITEMS), rules.weighting, logarithmic=False)
+    bundle = replace(known, retrievers={**known.retrievers, "rules": nearly})
+    for history in histories(30):
+        expected = reference_candidates(bundle, history, 40)
+        found = bundle.plan.candidates(history, SHORT)
+        np.testing.assert_array_equal(found.items, expected.items)
+        np.testing.assert_allclose(found.scores, expected.scores, rtol=2e-5, atol=1e-5)
+
+
+def test_a_network_whose_projections_are_too_large_to_keep_has_the_same_lists(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = histories(30)
+    kept = small_bundle().plan.recommend(asked, SHORT)
+    monkeypatch.setattr(plan_rows, "_PROJECTED", 0)
+    computed = small_bundle().plan.recommend(asked, SHORT)
+    np.testing.assert_array_equal(kept.items, computed.items)
+    np.testing.assert_allclose(kept.scores, computed.scores, atol=1e-5)
 
 
 class Foreign(ItemToItem):
