@@ -187,6 +187,7 @@ def _job(
         output=output,
         checkpoints=checkpoints,
         champion=artifacts.place(champion.version) if champion else None,
+        champion_version=champion.version if champion else None,
         lake_version=run.lake_version,
         catalog_version=run.catalog_version,
     )

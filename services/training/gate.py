@@ -8,8 +8,8 @@ Quality is NDCG@10, every difference paired on the same queries with a 95 % boot
 4. When the lower end of challenger - champion is above the margin, it is promoted: surely better.
 5. When the champion is older than the limit and that lower end is above minus the tolerance, it is
    promoted: fresher, and surely not much worse.
-6. Otherwise it is refused, also where too few queries can be compared: the champion has earned its
-   place.
+6. Otherwise it is refused, also where too few queries can be compared, or where the run compared
+   with an earlier champion: the champion has earned its place.
 
 Margin and tolerance are shares of the champion's figure, since one catalogue's 0.02 is another's
 0.2. A refusal names every rule against the challenger, so that a person sees all its faults at
@@ -67,10 +67,17 @@ class Measurements:
 
 @dataclass(frozen=True)
 class StandingChampion:
-    """The champion in service; `age_hours` counts from when it was fitted."""
+    """The champion in service.
+
+    Attributes:
+        version: Its version.
+        age_hours: Hours since it was fitted.
+        judged: Whether the run compared with it; False where it came into service meanwhile.
+    """
 
     version: str
     age_hours: float
+    judged: bool = True
 
 
 @dataclass(frozen=True)
@@ -135,6 +142,11 @@ def _better(
             "there is no champion, and it is not worse than popularity: "
             f"{_words(measured.popularity)}",
         )
+    if not champion.judged:
+        return False, (
+            f"champion {champion.version} came into service during the run, "
+            "which did not compare with it"
+        )
     compared = measured.champion
     if compared is None or compared.queries < settings.min_queries:
         return False, (
@@ -173,9 +185,9 @@ def _numbers(measured: Measurements, champion: StandingChampion | None) -> dict[
     }
     if champion:
         numbers["champion/age_hours"] = champion.age_hours
-        if measured.champion:
+        if measured.champion and champion.judged:
             compared["champion"] = measured.champion
-        if measured.champion_latency_p95_ms is not None:
+        if measured.champion_latency_p95_ms is not None and champion.judged:
             numbers["champion/latency_p95_ms"] = measured.champion_latency_p95_ms
     for other, comparison in compared.items():
         numbers |= {

@@ -224,16 +224,22 @@ class ModelPublisher:
     def _defender(
         self, champion: ModelVersion | None, trained: TrainingResult
     ) -> gate.StandingChampion | None:
+        """The champion that the gate defends; None without one, or where it can't be loaded.
+
+        A person may have promoted another one during the run, and the run knows nothing about it.
+        """
         if champion is None:
             return None
-        if trained.champion_error:
+        judged = champion.version == trained.champion_version
+        if judged and trained.champion_error:
             log.error(
                 "the champion's bundle can't be loaded, so it does not stand",
                 version=champion.version,
                 why=trained.champion_error,
             )
             return None
-        return gate.StandingChampion(champion.version, (now_ms() - champion.created_at) / HOUR_MS)
+        age_hours = (now_ms() - champion.created_at) / HOUR_MS
+        return gate.StandingChampion(champion.version, age_hours, judged)
 
     def _lineage(self, run_id: str, manifest: Manifest, trained: TrainingResult) -> Lineage:
         tags = {

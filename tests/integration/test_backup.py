@@ -125,7 +125,9 @@ def test_a_backup_brings_back_what_was_lost_and_no_visitor_that_was_erased_since
     _whole_transactions_only(again)
     # Numbers go on, and MLflow writes to the new folder.
     again.repository.add("r-2", "request", "", "fast")
-    again.publisher.publish("c", bundle(other.folder, "c"), result_of(0.5, champion=0.5))
+    again.publisher.publish(
+        "c", bundle(other.folder, "c"), result_of(0.5, champion=0.5, version="a")
+    )
     assert again.champion() == "c"
     assert list((other.folder / "models/reports").glob("c.html"))
     assert list((other.folder / "models/experiments").rglob("c.html"))

@@ -93,7 +93,9 @@ def test_it_moves_no_alias_keeps_no_decision_and_announces_nothing(
     with pytest.raises(LeaseLostError):
         first.publisher.promote("a", "late")
     with pytest.raises(LeaseLostError):
-        first.publisher.publish("c", bundle(tmp_path, "c"), result_of(0.5, champion=0.5))
+        first.publisher.publish(
+            "c", bundle(tmp_path, "c"), result_of(0.5, champion=0.5, version="b")
+        )
     with pytest.raises(LeaseLostError):
         first.publisher.rollback("late")
     with pytest.raises(LeaseLostError):

@@ -26,6 +26,7 @@ class Job(BaseModel):
         output: Directory that the new bundle goes to.
         checkpoints: Directory whose files outlive a kill, for the next attempt.
         champion: Directory of the champion's bundle; None without a champion.
+        champion_version: Version of that bundle.
         lake_version: Version of the interactions that an earlier attempt has read; None reads the
             newest.
         catalog_version: Version of the catalogue, likewise.
@@ -39,6 +40,7 @@ class Job(BaseModel):
     output: Path
     checkpoints: Path
     champion: Path | None = None
+    champion_version: str | None = None
     lake_version: int | None = None
     catalog_version: int | None = None
 
@@ -84,6 +86,7 @@ class TrainingResult(BaseModel):
         parameters: Parameters of the bundle.
         measured: Measurements that the gate decides on.
         samples: Visitors of the test.
+        champion_version: Version of the champion that it was measured against; None without one.
         champion_error: Why the champion could not be loaded; empty where it was.
         seconds: Seconds of each stage, in order.
         peak_memory_mb: Most memory of the process (MiB).
@@ -99,6 +102,7 @@ class TrainingResult(BaseModel):
     parameters: dict[str, Any]
     measured: Measurements
     samples: list[Sample] = []
+    champion_version: str | None = None
     champion_error: str = ""
     seconds: dict[str, float]
     peak_memory_mb: float

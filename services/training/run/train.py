@@ -143,6 +143,7 @@ def train(job: Job, report: ProgressReporter) -> TrainingResult:
         parameters=dict(manifest.parameters),
         measured=judgement.measurements(sum(file.bytes for file in saved.files.values())),
         samples=shown,
+        champion_version=job.champion_version,
         champion_error=champion_error,
         seconds=report.seconds,
         peak_memory_mb=round(peak_memory_mb(), 1),

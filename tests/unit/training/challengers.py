@@ -21,8 +21,13 @@ def bundle(folder: Path, version: str) -> Path:
     return directory
 
 
-def result_of(popularity: float, champion: float | None = None) -> TrainingResult:
-    """A run whose challenger is so much better (or worse) than the two, beyond doubt."""
+def result_of(
+    popularity: float, champion: float | None = None, version: str | None = None
+) -> TrainingResult:
+    """A run whose challenger is so much better (or worse) than the two, beyond doubt.
+
+    `version` is that of the champion.
+    """
 
     def compared(difference: float) -> Comparison:
         return Comparison(
@@ -42,6 +47,7 @@ def result_of(popularity: float, champion: float | None = None) -> TrainingResul
             1_000,
             champion=None if champion is None else compared(champion),
         ),
+        champion_version=version,
         environment={"numpy": "2.0"},
         seconds={"judging": 1.0},
         peak_memory_mb=1.0,

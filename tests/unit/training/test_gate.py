@@ -228,3 +228,13 @@ def test_decide_gives_every_number_it_used() -> None:
         numbers["champion/latency_p95_ms"],
         numbers["bundle_bytes"],
     ) == (2.0, 1.5, 1_000)
+
+
+def test_decide_knows_nothing_about_a_champion_that_the_run_was_not_compared_with() -> None:
+    later = StandingChampion("v2", 25.0, judged=False)
+    decision = decide(measured(), later, SETTINGS)
+    assert not decision.promoted
+    assert "champion v2 came into service during the run" in decision.reason
+    assert [name for name in decision.numbers if name.startswith("champion/")] == [
+        "champion/age_hours"
+    ]

@@ -75,14 +75,14 @@ def test_champion_changes_only_for_the_better_and_every_step_is_told(
     with carrying("r-7"):
         assert publisher.publish("b", bundle(tmp_path, "b"), result_of(popularity=0.05)).promoted
     assert not publisher.publish(
-        "c", bundle(tmp_path, "c"), result_of(popularity=0.05, champion=-0.02)
+        "c", bundle(tmp_path, "c"), result_of(popularity=0.05, champion=-0.02, version="b")
     ).promoted
     assert champion() == "b"
     challenger = registry.alias(CHALLENGER)
     assert challenger is not None
     assert challenger.version == "c"
     assert publisher.publish(
-        "d", bundle(tmp_path, "d"), result_of(popularity=0.05, champion=0.02)
+        "d", bundle(tmp_path, "d"), result_of(popularity=0.05, champion=0.02, version="b")
     ).promoted
     assert publisher.rollback("worse in service").version == "b" == champion()
 
@@ -109,6 +109,24 @@ def test_champion_changes_only_for_the_better_and_every_step_is_told(
     broker.away = False
     publisher.wake()
     assert broker.heard[9:] == [("promoted", "d", "b"), ("rolled_back", "b", "d")]
+
+
+def test_a_champion_of_after_the_start_of_the_run_is_not_replaced_by_a_comparison_with_another(
+    scene: tuple[ModelPublisher, Broker], tmp_path: Path
+) -> None:
+    publisher, _ = scene
+    publisher.publish("a", bundle(tmp_path, "a"), result_of(popularity=0.05))
+    publisher.publish("b", bundle(tmp_path, "b"), result_of(popularity=-0.05))
+    publisher.promote("b", "while c was fitted")
+    against_a = result_of(popularity=0.05, champion=0.02, version="a")
+    against_a.champion_error = "the bundle of a can't be read"
+    decision = publisher.publish("c", bundle(tmp_path, "c"), against_a)
+    assert (decision.outcome, "champion b came into service" in decision.reason) == (
+        "refused",
+        True,
+    )
+    assert "champion/difference" not in decision.numbers
+    assert publisher.repository.decisions("c")[0].champion_version == "b"
 
 
 def test_a_version_tells_what_it_was_made_of_and_on(

@@ -159,7 +159,10 @@ def test_train_compares_with_champion_on_what_it_has_not_seen(lake: Lake, job: M
     write(lake, chain())
     train(job("v1"), quiet())
     write(lake, chain(seed=1, start_ms=START_MS + 20 * DAY_MS))
-    trained = train(job("v2", champion=job("v1").output), quiet())
+    asked = job("v2", champion=job("v1").output)
+    asked.champion_version = "v1"
+    trained = train(asked, quiet())
+    assert trained.champion_version == "v1"
     against = trained.measured.champion
     assert against is not None
     assert against.queries == trained.metrics["queries"]
