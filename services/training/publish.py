@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from services.training import gate
-from services.training.experiments import Lineage
+from services.training.lineage import lineage_of
 from services.training.metrics import TrainingMetrics
 from services.training.model_event_repository import ModelEventBook
 from services.training.records import Audit
@@ -18,6 +18,7 @@ from services.training.repository import Repository
 from services.training.run.job import TrainingResult
 from services.training.run.report import report
 from services.training.settings import TrainingSection
+from slipstream.chassis.dependencies import DependencyUnavailableError
 from slipstream.chassis.logging import get_logger, request_id
 from slipstream.contracts.bundle import Manifest
 from slipstream.contracts.events import ModelEvent, ModelEventType
@@ -59,20 +60,47 @@ class ModelPublisher:
     def publish(self, run_id: str, directory: Path, trained: TrainingResult) -> gate.Decision:
         """Take the bundle of a run into the registry, and let the gate decide.
 
-        Every decision is kept as an audit record. Raises when no decision could be made, or when it
-        could not be put in force; a bundle that is not in the registry is deleted then. A failure
-        after the decision is in force does not undo it.
+        Every decision is kept as an audit record. A failure after the decision is in force does not
+        undo it.
 
         Args:
             run_id: The run, which names the version.
             directory: Its bundle.
             trained: Its result.
+
+        Raises:
+            DependencyUnavailableError: A server does not answer. The next call goes on from there.
+            Exception: No decision could be made, or it could not be put in force. A bundle that is
+                not in the registry is deleted then.
         """
-        kept = self.artifacts.put(run_id, directory)
+        decided = self.repository.decisions(run_id)
+        audit = decided[-1] if decided else self._decide(run_id, directory, trained)
+        self.wake()
+        decision = self._put_in_force(audit)
+        log.info("gate", version=run_id, outcome=decision.outcome, reason=decision.reason)
+        self._tidy(run_id, decision, trained)
+        return decision
+
+    def resume(self, run_id: str) -> gate.Decision | None:
+        """Put the decision about a run in force that a killed service had come to, and return it.
+
+        None when it had not come to a decision; the rest of its bundle is deleted then.
+        """
+        decided = self.repository.decisions(run_id)
+        if not decided:
+            self._discard(run_id)
+            return None
+        return self._put_in_force(decided[-1])
+
+    def _decide(self, run_id: str, directory: Path, trained: TrainingResult) -> Audit:
+        """Register the bundle, and keep the gate's decision with its events."""
         try:
-            manifest = Manifest.model_validate_json((kept / "manifest.json").read_bytes())
+            manifest = self._kept(run_id, directory)
+            lineage = lineage_of(run_id, manifest, trained, self.lake_uri)
+            self.registry.register(manifest, self.artifacts.path(run_id), lineage)
             champion = self.registry.alias(CHAMPION)
-            self.registry.register(manifest, kept, self._lineage(run_id, manifest, trained))
+        except DependencyUnavailableError:
+            raise  # the next call needs the bundle
         except BaseException:
             self._discard(run_id)
             raise
@@ -97,29 +125,29 @@ class ModelPublisher:
             run_id, run_id, defended, decision.outcome, decision.reason, decision.numbers, settings
         )
         self.repository.record(audit, events, request_id.get())
-        self.wake()
         self.metrics.decisions.labels(decision.outcome).inc()
-        if decision.promoted:
-            self._promote(run_id, decision.reason, trained.metrics)
-        log.info("gate", version=run_id, outcome=decision.outcome, reason=decision.reason)
-        self._tidy(run_id, decision, manifest, trained)
-        return decision
+        return audit
 
-    def resume(self, run_id: str) -> gate.Decision | None:
-        """Put the decision about a run in force that a killed service had come to, and return it.
+    def _put_in_force(self, audit: Audit) -> gate.Decision:
+        """Promote where that was decided; nothing more where it is in force already."""
+        version = audit.model_version
+        if audit.outcome != "promoted":
+            return gate.Decision("refused", audit.reason, dict(audit.numbers))
+        if not self.events.has(version, ModelEventType.PROMOTED):
+            self._finish_promotion(version, audit)
+        return gate.Decision("promoted", audit.reason, dict(audit.numbers))
 
-        None when it had not come to a decision; the rest of its bundle is deleted then.
-        """
-        decisions = self.repository.decisions(run_id)
-        if not decisions:
-            self._discard(run_id)
-            return None
-        audit = decisions[-1]
-        if audit.outcome == "promoted":
-            if not self.events.has(run_id, ModelEventType.PROMOTED):
-                self._finish_promotion(run_id, audit)
-            return gate.Decision("promoted", audit.reason, dict(audit.numbers))
-        return gate.Decision("refused", audit.reason, dict(audit.numbers))
+    def _kept(self, run_id: str, directory: Path) -> Manifest:
+        """Manifest of the run's bundle, which is kept unless an earlier call has done so."""
+        try:
+            self.artifacts.path(run_id)
+        except ArtifactNotFoundError:
+            self.artifacts.put(run_id, directory)
+        return self._manifest(run_id)
+
+    def _manifest(self, run_id: str) -> Manifest:
+        manifest = self.artifacts.path(run_id) / "manifest.json"
+        return Manifest.model_validate_json(manifest.read_bytes())
 
     def promote(self, version: str, reason: str) -> ModelVersion:
         """Make a version the champion and announce it. Raises UnknownVersionError."""
@@ -169,9 +197,7 @@ class ModelPublisher:
         self.metrics.champion(version)
         return self.registry.get(version)
 
-    def _tidy(
-        self, run_id: str, decision: gate.Decision, manifest: Manifest, trained: TrainingResult
-    ) -> None:
+    def _tidy(self, run_id: str, decision: gate.Decision, trained: TrainingResult) -> None:
         """Note the decision, write the report, delete old models.
 
         A failure of any of these is logged, and changes nothing about the decision.
@@ -181,7 +207,7 @@ class ModelPublisher:
             self.registry.note(
                 run_id, {"decision": decision.outcome, "decision_reason": decision.reason}, numbers
             )
-            self.registry.log_trials(run_id, manifest.metrics.search or [])
+            self.registry.log_trials(run_id, self._manifest(run_id).metrics.search or [])
         except Exception as error:
             log.error(
                 "decision and trials could not be noted in the registry",
@@ -191,7 +217,7 @@ class ModelPublisher:
         try:
             page = report(
                 self.repository.get(run_id),
-                manifest,
+                self._manifest(run_id),
                 trained,
                 self.repository.decisions(run_id)[-1],
             )
@@ -216,6 +242,8 @@ class ModelPublisher:
             self.artifacts.delete(run_id)
         except ArtifactNotFoundError:
             return
+        except DependencyUnavailableError:
+            raise  # it can't be told now whether the bundle is registered
         except Exception as error:
             log.error(
                 "a bundle without a version could not be deleted", version=run_id, exc_info=error
@@ -240,29 +268,6 @@ class ModelPublisher:
             return None
         age_hours = (now_ms() - champion.created_at) / HOUR_MS
         return gate.StandingChampion(champion.version, age_hours, judged)
-
-    def _lineage(self, run_id: str, manifest: Manifest, trained: TrainingResult) -> Lineage:
-        tags = {
-            "lake_version": str(trained.lake_version),
-            "catalog_version": str(trained.catalog_version),
-            "code_commit": trained.code_commit or "unknown",
-            "data_sha256": trained.data_sha256,
-            "profile": manifest.profile,
-            "peak_memory_mb": str(trained.peak_memory_mb),
-            **{f"environment/{name}": value for name, value in trained.environment.items()},
-        }
-        seconds = {
-            f"seconds/{stage.replace(' ', '_')}": value for stage, value in trained.seconds.items()
-        }
-        parameters = {**trained.parameters, "seed": manifest.seed, "profile": manifest.profile}
-        return Lineage(
-            run_id,
-            {**trained.metrics, **seconds},
-            parameters,
-            tags,
-            self.lake_uri,
-            trained.data_sha256,
-        )
 
     def _keep(self, event: ModelEvent) -> None:
         self.events.add(event, request_id.get())

@@ -60,14 +60,19 @@ class ModelRegistry:
         self._moving = threading.Lock()
 
     def register(self, manifest: Manifest, directory: Path, lineage: Lineage) -> ModelVersion:
-        """Record the run with its lineage, and make its bundle a version, the challenger."""
-        run_id = self._experiments.record(manifest, directory, lineage)
+        """Record the run with its lineage, and make its bundle a version, the challenger.
+
+        A version that is registered already is made the challenger, and nothing more.
+        """
         client = self.mlflow.client()
-        tags = {VERSION_TAG: manifest.version, "training_run": lineage.run_id, **lineage.tags}
-        made = client.create_model_version(
-            MODEL, directory.as_uri(), run_id, tags=tags, await_creation_for=0
-        )
-        client.set_registered_model_alias(MODEL, CHALLENGER, made.version)
+        if not self.knows(manifest.version):
+            run_id = self._experiments.record(manifest, directory, lineage)
+            tags = {VERSION_TAG: manifest.version, "training_run": lineage.run_id, **lineage.tags}
+            client.create_model_version(
+                MODEL, directory.as_uri(), run_id, tags=tags, await_creation_for=0
+            )
+        number = str(self._entry(manifest.version).version)
+        client.set_registered_model_alias(MODEL, CHALLENGER, number)
         return self._described(manifest.version, [CHALLENGER])
 
     def note(self, version: str, tags: Mapping[str, str], metrics: Mapping[str, float]) -> None:

@@ -3,22 +3,23 @@
 A run can be cancelled, and its end is recorded whatever happens.
 """
 
-import secrets
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from services.training.gate import Decision
 from services.training.metrics import TrainingMetrics
 from services.training.repository import Repository
+from services.training.retry import PostponedError, until_answered
 from services.training.run.checkpoints import Checkpoints
 from services.training.run.job import Job, TrainingResult
 from services.training.run.process import GivenUpError, KilledError, RunFailedError
+from services.training.run_ids import new_run_id, work_of
 from services.training.run_progress import ProgressRecorder
 from services.training.run_states import ENDED, TransitionError
+from slipstream.chassis.dependencies import DependencyUnavailableError
 from slipstream.chassis.logging import carrying, get_logger, request_id
 from slipstream.contracts.rest import Run, RunRequest
 from slipstream.stores.artifacts import Artifacts
@@ -176,15 +177,18 @@ class Runs:
                     self._job(run, output), on_progress=self._progress.of(run), give_up=give_up
                 )
                 self._begin_publishing(run_id)
-                decision = self._publish(run_id, output, trained)
-            self._succeeded(run_id, decision, metrics=trained.metrics, seconds=trained.seconds)
+                # What took hours is not thrown away because a server does not answer for a while.
+                decision = until_answered(lambda: self._publish(run_id, output, trained), stop)
+            figures = {"metrics": trained.metrics, "seconds": trained.seconds}
+            until_answered(lambda: self._succeeded(run_id, decision, **figures), stop)
         except (GivenUpError, KilledError) as error:
             self._stopped(run, stop, killed=str(error))
         except RunFailedError as error:
             self._ended(run_id, "failed", error=str(error))
+        except PostponedError as error:
+            log.warning("run is left to the next start", run_id=run_id, reason=str(error))
         except Exception as error:
-            log.error("run failed", run_id=run_id, exc_info=error)
-            self._ended(run_id, "failed", error=f"{type(error).__name__}: {error}")
+            self._failed(run_id, error)
         finally:
             self._metrics.running.set(0)
             with self._cancelling:
@@ -210,13 +214,24 @@ class Runs:
     def _settle(self, run: Run) -> None:
         """End a run that a killed service left under way.
 
-        It has succeeded if it had come to a decision; else its work is taken up again.
+        It has succeeded if it had come to a decision; else its work is taken up again. A decision
+        that can never be put in force fails this run alone.
         """
-        decision = self._resume(run.run_id)
+        try:
+            decision = self._resume(run.run_id)
+        except DependencyUnavailableError:
+            raise
+        except Exception as error:  # it would be the same at each start
+            self._failed(run.run_id, error)
+            return
         if decision is not None:
             self._succeeded(run.run_id, decision)
         else:
             self._interrupted(run, INTERRUPTED)
+
+    def _failed(self, run_id: str, error: Exception) -> None:
+        log.error("run failed", run_id=run_id, exc_info=error)
+        self._ended(run_id, "failed", error=f"{type(error).__name__}: {error}")
 
     def _succeeded(self, run_id: str, decision: Decision, **figures: dict[str, float]) -> None:
         self._ended(
@@ -280,16 +295,3 @@ class Runs:
             decision=run.decision,
             resumed_by=run.resumed_by,
         )
-
-
-def work_of(run: Run) -> str:
-    """The id that all attempts at the same work share: that of the first run."""
-    return run.resumes or run.run_id
-
-
-def new_run_id() -> str:
-    """A new id: the time and a random part, so that ids sort by time and none is used twice.
-
-    A run's model has it as its version.
-    """
-    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"

@@ -57,6 +57,7 @@ class Scene:
         self.starts: list[tuple[int | None, list[str]]] = []
         self.carried: list[str] = []
         self.decided: dict[str, Decision] = {}
+        self.unsettled: dict[str, Exception] = {}
         self.publishing: Callable[[str], None] = lambda _: None
         self.registry = CollectorRegistry()
         self.runs = Runs(
@@ -65,7 +66,7 @@ class Scene:
             prepare=self.prepare,
             compute=self.compute,
             publish=self.publish,
-            resume=self.decided.get,
+            resume=self.resume,
             metrics=TrainingMetrics(self.registry),
             timeout_s=timeout_s,
         )
@@ -106,6 +107,11 @@ class Scene:
         self.published.append(run_id)
         self.carried.append(request_id.get())
         return Decision("promoted", "better", {})
+
+    def resume(self, run_id: str) -> Decision | None:
+        if run_id in self.unsettled:
+            raise self.unsettled[run_id]
+        return self.decided.get(run_id)
 
     def until(self, run_id: str, *states: str) -> Run:
         deadline = time.monotonic() + 60

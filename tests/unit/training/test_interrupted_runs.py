@@ -1,14 +1,21 @@
 """Runs that a stop or a kill interrupts: ended, taken up again, or put in force."""
 
+import threading
+from typing import Any
+
+import pytest
 from sqlalchemy import Engine
 
 from services.training.gate import Decision
+from services.training.mlflow_connection import RegistryUnavailableError
+from services.training.registry import UnknownVersionError
 from services.training.repository import Repository
 from services.training.run.job import TrainingResult
 from services.training.run.process import KilledError
 from services.training.runs import INTERRUPTED
 from slipstream.chassis.logging import carrying
-from slipstream.contracts.rest import RunRequest
+from slipstream.contracts.rest import Run, RunRequest
+from slipstream.stores.metadata import DatabaseUnavailableError
 from tests.unit.training.run_queue import Scene, fail
 
 
@@ -21,6 +28,79 @@ def test_run_that_had_been_decided_when_the_service_was_killed_has_succeeded(sce
     assert run is not None
     assert (run.state, run.model_version, run.decision) == ("succeeded", run_id, "promoted")
     assert scene.repository.in_state("queued") == []
+
+
+def test_run_whose_decision_can_never_be_put_in_force_fails_and_the_others_go_on(
+    scene: Scene,
+) -> None:
+    run_id = scene.runs.request(RunRequest()).run_id
+    scene.repository.start(run_id)
+    scene.unsettled[run_id] = UnknownVersionError("the bundle is gone")
+    following = scene.runs.request(RunRequest()).run_id
+    scene.go.set()
+    scene.thread.start()
+    scene.until(following, "succeeded")
+    run = scene.repository.get(run_id)
+    assert run is not None
+    assert (run.state, run.error) == ("failed", "UnknownVersionError: the bundle is gone")
+
+
+def test_run_that_can_not_be_settled_now_is_settled_later(scene: Scene) -> None:
+    run_id = scene.runs.request(RunRequest()).run_id
+    scene.repository.start(run_id)
+    scene.unsettled[run_id] = RegistryUnavailableError("it is starting")
+    with pytest.raises(RegistryUnavailableError):
+        scene.runs.recover()
+    assert [run.run_id for run in scene.repository.in_state("running")] == [run_id]
+    del scene.unsettled[run_id]
+    scene.decided[run_id] = Decision("refused", "worse", {})
+    scene.runs.recover()
+    scene.until(run_id, "succeeded")
+
+
+def test_run_that_is_computed_waits_for_a_server_that_is_away(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.training.retry.RETRY_S", 0.01)
+    away, finish = [DatabaseUnavailableError("gone")] * 2, scene.repository.finish
+
+    def publishing(_: str) -> None:
+        if away:
+            raise away.pop()
+
+    def finishing(*arguments: Any, **outcome: Any) -> Run:
+        monkeypatch.setattr(scene.repository, "finish", finish)
+        raise DatabaseUnavailableError("gone again")
+
+    monkeypatch.setattr(scene.repository, "finish", finishing)
+    scene.publishing = publishing
+    run_id = scene.runs.request(RunRequest()).run_id
+    scene.go.set()
+    scene.thread.start()
+    assert scene.until(run_id, "succeeded", "failed").state == "succeeded"
+    assert (len(scene.starts), scene.published) == (1, [run_id])
+
+
+def test_run_that_waits_for_a_server_at_a_stop_is_settled_at_the_next_start(
+    scene: Scene, engine: Engine
+) -> None:
+    waits = threading.Event()
+
+    def publishing(_: str) -> None:
+        waits.set()
+        raise DatabaseUnavailableError("gone")
+
+    scene.publishing = publishing
+    run_id = scene.runs.request(RunRequest()).run_id
+    scene.go.set()
+    scene.thread.start()
+    assert waits.wait(60)
+    scene.end()
+    assert [run.run_id for run in scene.repository.in_state("running")] == [run_id]
+    restarted = Scene(Repository(engine), scene.artifacts)
+    restarted.decided[run_id] = Decision("promoted", "better", {})
+    restarted.runs.recover()
+    restarted.until(run_id, "succeeded")
 
 
 def test_stop_during_a_run_queues_its_work_again(scene: Scene) -> None:

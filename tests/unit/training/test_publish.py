@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 
 from services.training.announcer import Announcer
 from services.training.metrics import TrainingMetrics
+from services.training.mlflow_connection import RegistryUnavailableError
 from services.training.model_event_repository import ModelEventBook
 from services.training.publish import ModelPublisher
 from services.training.registry import CHALLENGER, CHAMPION, ModelRegistry
@@ -208,6 +209,44 @@ def test_a_decision_stands_when_the_service_is_killed_before_it_is_in_force(
         )
         assert champion is not None and champion.version == "a"
         assert broker.heard == [("registered", "a", None), ("promoted", "a", None)]
+
+
+@pytest.mark.parametrize(
+    ("part", "call"),
+    [
+        ("registry", "register"),
+        ("client", "set_registered_model_alias"),
+        ("registry", "alias"),
+        ("repository", "record"),
+        ("registry", "promote"),
+        ("events", "add"),
+    ],
+)
+def test_a_publication_goes_on_where_a_server_was_away(
+    scene: tuple[ModelPublisher, Broker],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    part: str,
+    call: str,
+) -> None:
+    publisher, broker = scene
+    made, result = bundle(tmp_path, "a"), result_of(popularity=0.05)
+
+    def away(*_: object, **__: object) -> None:
+        raise RegistryUnavailableError("gone for a moment")
+
+    client = publisher.registry.mlflow.client()
+    with monkeypatch.context() as gone:
+        gone.setattr(client if part == "client" else getattr(publisher, part), call, away)
+        with pytest.raises(RegistryUnavailableError):
+            publisher.publish("a", made, result)
+    assert publisher.artifacts.versions() == ["a"]
+    assert publisher.publish("a", made, result).promoted
+    champion = publisher.registry.alias(CHAMPION)
+    assert champion is not None and champion.version == "a"
+    assert [audit.outcome for audit in publisher.repository.decisions("a")] == ["promoted"]
+    assert broker.heard == [("registered", "a", None), ("promoted", "a", None)]
+    assert [model.version for model in publisher.registry.versions(9)[0]] == ["a"]
 
 
 def test_a_bundle_of_a_run_that_was_killed_before_it_was_registered_is_removed(
