@@ -8,6 +8,7 @@ twice, whereas MLflow counts 1, 2, 3 and starts again in an empty database. The 
 
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -179,26 +180,30 @@ class ModelRegistry:
         """Delete the oldest versions and their bundles beyond `keep`, and return these versions.
 
         A version with an alias stays, and the one that a rollback needs. The runs stay in the
-        experiment, with their parameters and figures.
+        experiment, with their parameters and figures. The bundle goes first, so that a later call
+        finds the version that a kill has left without one.
         """
         client = self.mlflow.client()
         entries = client.search_model_versions(
             f"name = '{MODEL}'", order_by=["version_number DESC"]
         )
+        deleted = []
+        for entry in entries[keep:]:
+            version = entry.tags[VERSION_TAG]
+            with self._moving:  # or a version that is being promoted could be deleted
+                if self._needed(int(entry.version), version):
+                    continue
+                with suppress(ArtifactNotFoundError):
+                    self._artifacts.delete(version)
+                client.delete_model_version(MODEL, str(entry.version))
+            deleted.append(version)
+        return deleted
+
+    def _needed(self, number: int, version: str) -> bool:
+        """Whether an alias points at the version, or a rollback would go to it."""
         champion = self.alias(CHAMPION)
-        spared = {self._previous(champion.version)} if champion else set()
-        doomed = [
-            entry
-            for entry in entries[keep:]
-            if int(entry.version) not in self._aliases() and entry.tags[VERSION_TAG] not in spared
-        ]
-        for entry in doomed:
-            client.delete_model_version(MODEL, str(entry.version))
-            try:
-                self._artifacts.delete(entry.tags[VERSION_TAG])
-            except ArtifactNotFoundError:
-                continue
-        return [entry.tags[VERSION_TAG] for entry in doomed]
+        previous = self._previous(champion.version) if champion else None
+        return number in self._aliases() or version == previous
 
     def _entry(self, version: str) -> Any:
         """MLflow's entry of a version. Raises UnknownVersionError."""

@@ -15,10 +15,10 @@ from slipstream.stores import metadata
 from slipstream.stores.artifacts import Artifacts
 from slipstream.stores.lake import Lake
 from slipstream.stores.migrations import migrate
-from tests.unit.training.registries import mlflow_template
+from tests.unit.training.registries import add, mlflow_template
 from tests.unit.training.run_queue import Scene
 
-__all__ = ["mlflow_template"]
+__all__ = ["add", "mlflow_template"]
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from services.training.experiments import Lineage
 from services.training.mlflow_connection import RegistryUnavailableError, tracking_uri
 from services.training.registry import (
     CHALLENGER,
@@ -19,45 +18,10 @@ from services.training.registry import (
     UnknownVersionError,
 )
 from slipstream.chassis.settings import DatabaseSettings
-from slipstream.contracts.bundle import DataSummary, FileEntry, Manifest, SearchTrial
-from slipstream.contracts.rest import ModelVersion
+from slipstream.contracts.bundle import SearchTrial
 from slipstream.stores.artifacts import Artifacts
 from slipstream.stores.metadata import DatabaseUnavailableError
-
-Add = Callable[[str], ModelVersion]
-
-
-@pytest.fixture
-def add(registry: ModelRegistry, artifacts: Artifacts, tmp_path: Path) -> Add:
-    def register(version: str) -> ModelVersion:
-        source = tmp_path / f"new-{version}"
-        source.mkdir()
-        manifest = Manifest(
-            version=version,
-            created_at=1_700_000_000_000,
-            profile="fast",
-            lake_version=3,
-            metrics={"ndcg@10": 0.25},
-            data=DataSummary(visitors=2, items=3, events=4),
-            files={"a.npy": FileEntry(sha256="0" * 64, bytes=1)},
-        )
-        (source / "manifest.json").write_text(manifest.model_dump_json(by_alias=True))
-        (source / "a.npy").write_bytes(b"x")
-        lineage = Lineage(
-            version,
-            {"ndcg@10": 0.25},
-            {"ease": {"regularisation": 10}},
-            {"lake_version": "3"},
-            "/lake",
-            "ab" * 32,
-        )
-        return registry.register(manifest, artifacts.put(version, source), lineage)
-
-    return register
-
-
-def version_of(model: ModelVersion | None) -> str | None:
-    return model.version if model else None
+from tests.unit.training.registries import Add, version_of
 
 
 def test_register_makes_the_challenger(registry: ModelRegistry, add: Add) -> None:
@@ -191,19 +155,6 @@ def test_versions_foreign_token_is_an_error(registry: ModelRegistry, add: Add) -
     add("a")
     with pytest.raises(ValueError, match="cursor"):
         registry.versions(2, "nonsense")
-
-
-def test_prune_keeps_champion_its_predecessor_and_the_newest(
-    registry: ModelRegistry, add: Add, artifacts: Artifacts
-) -> None:
-    for version in "abcde":
-        add(version)
-    registry.promote("a")
-    registry.promote("b")
-    assert registry.prune(keep=2) == ["c"]
-    assert artifacts.versions() == ["a", "b", "d", "e"]
-    assert [model.version for model in registry.versions(10)[0]] == ["e", "d", "b", "a"]
-    assert registry.rollback() == ("a", "b")
 
 
 def test_registry_not_opened_yet_says_so(tmp_path: Path, artifacts: Artifacts) -> None:
