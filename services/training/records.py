@@ -28,7 +28,7 @@ class LastRun:
         finished_at: When it ended (ms); None while it has not.
         lake_rows: Interactions that the last run which read the lake saw; None before any.
         catalog_version: Version of the catalogue that it saw.
-        number: Place of the newest run in the order of runs.
+        number: Place, in the order of runs, of the newest that is no other attempt at a killed one.
     """
 
     created_at: int

@@ -15,6 +15,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    func,
     insert,
     literal,
     select,
@@ -171,15 +172,17 @@ class Repository:
     def last_run(self) -> LastRun | None:
         """The newest run, None before any, and the lake as it was last read."""
         newest_first = select(_run).order_by(_run.c.number.desc()).limit(1)
+        asked_for = select(func.max(_run.c.number)).where(_run.c.resumes.is_(None))
         with self._engine.connect() as connection:
             newest = connection.execute(newest_first).one_or_none()
+            number = connection.scalar(asked_for) or 0
             reader = connection.execute(
                 newest_first.where(_run.c.lake_rows.is_not(None))
             ).one_or_none()
         if newest is None:
             return None
         rows, catalog = (reader.lake_rows, reader.catalog_version) if reader else (None, None)
-        return LastRun(newest.created_at, newest.finished_at, rows, catalog, newest.number)
+        return LastRun(newest.created_at, newest.finished_at, rows, catalog, number)
 
     def stage_seconds(self, profile: str) -> dict[str, float]:
         """Seconds of each stage, in order, of the profile's last run that succeeded at once.

@@ -96,7 +96,8 @@ def overdue(
     """The run that waiting alerts call for; None without a reason.
 
     It may start once no run is under way and the cooldown is over. Alerts that came before the last
-    run was queued have had theirs.
+    run was queued have had theirs. A run that takes up a killed one's work does not count, since it
+    may read the same data.
     """
     unmet = [alert for alert in waiting if last is None or alert.after_run >= last.number]
     if not unmet or cooling(last, now, settings):

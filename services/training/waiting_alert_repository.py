@@ -33,7 +33,7 @@ _waiting: Final = Table(
     Column("summary", Text, nullable=False),
     Column("request_id", Text, nullable=False),
     Column("opened_at", BigInteger, nullable=False),
-    # The number of the newest run when the alert came.
+    # The number of the newest run when the alert came, without other attempts at killed ones.
     Column("after_run", BigInteger),
     # Whether it has had its run, or has closed. It stays, to be known when it is read again.
     Column("met", Boolean),

@@ -215,6 +215,25 @@ def test_alert_within_the_cooldown_starts_a_run_when_it_is_over_even_after_a_res
     assert restarted.queued() == [("alert", "r-0")]
 
 
+def test_alert_during_a_run_that_is_killed_and_taken_up_again_has_a_run_of_its_own(
+    engine: Engine, artifacts: Artifacts
+) -> None:
+    scene = Scene(
+        engine, artifacts, SETTINGS.model_copy(update={"cooldown_minutes": 0, "new_events": 0})
+    )
+    scene.repository.add("r1", "request", "", "fast")
+    scene.repository.start("r1")
+    scene.hear(alert())
+    scene.repository.resume("r1", "r2", "killed")
+    scene.triggers.check(now_ms())
+    scene.hear(alert(rule="quality"))
+    assert [waiting.rule for waiting in scene.alerts.all()] == ["drift", "quality"]
+    scene.end_run()
+    scene.triggers.check(now_ms())
+    assert scene.queued() == [("alert", "r-0")]
+    assert scene.alerts.all() == []
+
+
 def test_alert_of_a_clock_that_is_a_day_behind_waits_for_its_run_all_the_same(
     engine: Engine, artifacts: Artifacts
 ) -> None:
