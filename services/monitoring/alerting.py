@@ -53,7 +53,11 @@ class Alert:
     announced: bool = False
 
     def event(self) -> AlertEvent:
-        """The alert's record for the topic. Only an opening asks for an action."""
+        """The alert's record for the topic. Only an opening asks for an action.
+
+        Training tells by rule and time whether it has had the alert, so a record that is sent again
+        has the time of the first one.
+        """
         closed = self.closed_at is not None
         return AlertEvent(
             alert_id=self.alert_id,
@@ -63,7 +67,7 @@ class Alert:
             summary=self.summary,
             evidence=dict(self.evidence),
             action="none" if closed else self.action,
-            timestamp=self.closed_at or self.checked_at,
+            timestamp=self.opened_at if self.closed_at is None else self.closed_at,
         )
 
 

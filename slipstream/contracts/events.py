@@ -226,7 +226,7 @@ class Severity(StrEnum):
 class AlertEvent(Record):
     """`alerts.v1`, key `rule`: an alert that opened or closed, with evidence for a person to judge.
 
-    `action` is the request to training.
+    `action` is the request to training. `timestamp` is when the alert opened or closed.
     """
 
     alert_id: str

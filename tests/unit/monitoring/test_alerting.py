@@ -67,6 +67,7 @@ def test_step_raises_severity_and_announces_that_again_but_never_lowers_it() -> 
         False,
         alert.alert_id,
     )
+    assert worse.event().timestamp == T0  # the same opening for training, which has had it
     _, milder = step("r", "none", streak, worse, WARNING, LIMITS, T0 + 2)
     assert milder is not None
     assert (milder.severity, milder.summary) == (Severity.CRITICAL, "bad")
