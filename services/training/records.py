@@ -29,6 +29,7 @@ class LastRun:
         lake_rows: Interactions that the last run which read the lake saw; None before any.
         catalog_version: Version of the catalogue that it saw.
         number: Place, in the order of runs, of the newest that is no other attempt at a killed one.
+        lake_version: Version of the interactions that the last run which read the lake saw.
     """
 
     created_at: int
@@ -36,3 +37,4 @@ class LastRun:
     lake_rows: int | None
     catalog_version: int | None = None
     number: int = 0
+    lake_version: int | None = None

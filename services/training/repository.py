@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -181,8 +182,9 @@ class Repository:
             ).one_or_none()
         if newest is None:
             return None
-        rows, catalog = (reader.lake_rows, reader.catalog_version) if reader else (None, None)
-        return LastRun(newest.created_at, newest.finished_at, rows, catalog, number)
+        last = LastRun(newest.created_at, newest.finished_at, None, number=number)
+        seen = ("lake_rows", "lake_version", "catalog_version")
+        return replace(last, **{name: getattr(reader, name) for name in seen}) if reader else last
 
     def stage_seconds(self, profile: str) -> dict[str, float]:
         """Seconds of each stage, in order, of the profile's last run that succeeded at once.

@@ -48,9 +48,16 @@ def cooling(last: LastRun | None, now: int, settings: TrainingSection) -> bool:
     )
 
 
+class LakeState(NamedTuple):
+    """The lake's interactions now: their number, and the version of their table."""
+
+    rows: int
+    version: int | None
+
+
 def due(
     last: LastRun | None,
-    rows: int,
+    lake: LakeState,
     changed: Callable[[int | None], int],
     started_at: int,
     now: int,
@@ -63,7 +70,7 @@ def due(
 
     Args:
         last: The newest run, None before any.
-        rows: Interactions in the lake now.
+        lake: The interactions in the lake now.
         changed: Number of items that have changed since a version of the catalogue.
         started_at: When the service started (ms).
         now: The present time (ms).
@@ -71,8 +78,7 @@ def due(
     """
     if last is not None and last.finished_at is None:
         return None
-    seen = (last.lake_rows or 0) if last else 0
-    new = rows - seen if rows >= seen else rows  # fewer than before: it is a new lake
+    rows, new = lake.rows, _new_rows(last, lake)
     if settings.new_events and new >= settings.new_events and not cooling(last, now, settings):
         return DueRun(
             "events", f"{new:,} new interactions since the last run (limit {settings.new_events:,})"
@@ -88,6 +94,19 @@ def due(
     if settings.schedule_minutes and rows and idle >= settings.schedule_minutes * MINUTE_MS:
         return DueRun("schedule", f"{idle // MINUTE_MS:,} minutes since the last run")
     return None
+
+
+def _new_rows(last: LastRun | None, lake: LakeState) -> int:
+    """Interactions that the last run has not seen.
+
+    Erasures may have taken more rows than came. In a lake that was made anew all are new; its
+    versions begin again.
+    """
+    if last is None or last.lake_rows is None:
+        return lake.rows
+    if (lake.version or 0) < (last.lake_version or 0):
+        return lake.rows
+    return max(0, lake.rows - last.lake_rows)
 
 
 def overdue(
@@ -130,8 +149,9 @@ class Triggers:
     def check(self, started_at: int) -> None:
         """Queue the run that is due now; `started_at` is when the service started (ms)."""
         self._serve_alerts()
-        last, rows = self._repository.last_run(), self._lake.count(INTERACTIONS)
-        self._start(due(last, rows, self._catalog.since, started_at, now_ms(), self._settings))
+        last, lake = self._repository.last_run(), self._lake
+        state = LakeState(lake.count(INTERACTIONS), lake.version(INTERACTIONS))
+        self._start(due(last, state, self._catalog.since, started_at, now_ms(), self._settings))
 
     def on_alerts(self, batch: Batch) -> None:
         """Handle a batch of alerts.v1.

@@ -111,12 +111,14 @@ def test_last_run_remembers_rows_of_the_last_that_read(repository: Repository) -
     assert repository.last_run() is None
     repository.add("r1", "request", "", "fast")
     repository.start("r1")
-    repository.note("r1", lake_rows=500, catalog_version=3)
+    repository.note("r1", lake_rows=500, lake_version=8, catalog_version=3)
     repository.finish("r1", "succeeded")
     repository.add("r2", "request", "", "fast")
     last = repository.last_run()
     assert last is not None
-    assert (last.finished_at, last.lake_rows, last.catalog_version) == (None, 500, 3)
+    assert (last.finished_at, last.lake_rows, last.lake_version, last.catalog_version) == (
+        None, 500, 8, 3,
+    )  # fmt: skip
 
 
 def test_record_keeps_every_decision_in_order(repository: Repository) -> None:

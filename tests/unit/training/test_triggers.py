@@ -12,7 +12,7 @@ from services.training.records import LastRun
 from services.training.repository import Repository
 from services.training.runs import Runs
 from services.training.settings import TrainingSection
-from services.training.triggers import MINUTE_MS, DueRun, Triggers, due, overdue
+from services.training.triggers import MINUTE_MS, DueRun, LakeState, Triggers, due, overdue
 from services.training.waiting_alert_repository import WaitingAlert, WaitingAlerts
 from slipstream.broker.batch import Batch, Message
 from slipstream.chassis.settings import LakeSettings
@@ -31,7 +31,7 @@ SETTINGS = TrainingSection(
 
 def ended(minutes_ago: float, rows: int | None = 5_000) -> LastRun:
     at = int(NOW - minutes_ago * MINUTE_MS)
-    return LastRun(at - MINUTE_MS, at, rows, catalog_version=7)
+    return LastRun(at - MINUTE_MS, at, rows, catalog_version=7, lake_version=40)
 
 
 def changed(items: int) -> Callable[[int | None], int]:
@@ -51,7 +51,7 @@ def changed(items: int) -> Callable[[int | None], int]:
         pytest.param(ended(29), 9_000, 600, None, id="enough new events, cooling down"),
         pytest.param(ended(61), 5_000, 600, "schedule", id="time is up"),
         pytest.param(ended(59), 5_000, 1, None, id="time is not up"),
-        pytest.param(ended(45), 1_200, 600, "events", id="lake made anew"),
+        pytest.param(ended(45), 1_200, 600, None, id="erased more than has come"),
         pytest.param(ended(45, None), 1_000, 600, "events", id="last run never read the lake"),
         pytest.param(LastRun(NOW, None, 0), 9_000, 600, None, id="a run is under way"),
         pytest.param(ended(-5), 9_000, 600, None, id="ended a little ahead: another clock"),
@@ -60,7 +60,8 @@ def changed(items: int) -> Callable[[int | None], int]:
     ],
 )
 def test_due(last: LastRun | None, rows: int, running_minutes: int, trigger: str | None) -> None:
-    result = due(last, rows, changed(0), NOW - running_minutes * MINUTE_MS, NOW, SETTINGS)
+    started_at = NOW - running_minutes * MINUTE_MS
+    result = due(last, LakeState(rows, 41), changed(0), started_at, NOW, SETTINGS)
     assert (result.trigger if result else None) == trigger
 
 
@@ -81,7 +82,7 @@ def test_due(last: LastRun | None, rows: int, running_minutes: int, trigger: str
 def test_due_by_changes_of_the_catalogue(
     last: LastRun | None, rows: int, items: int, trigger: str | None
 ) -> None:
-    result = due(last, rows, changed(items), NOW, NOW, SETTINGS)
+    result = due(last, LakeState(rows, 41), changed(items), NOW, NOW, SETTINGS)
     assert (result.trigger if result else None) == trigger
     assert trigger != "catalog" or result == DueRun(
         "catalog", "100 items changed since the last run (limit 100)"
@@ -90,8 +91,15 @@ def test_due_by_changes_of_the_catalogue(
 
 def test_due_switched_off_never_starts() -> None:
     off = SETTINGS.model_copy(update={"schedule_minutes": 0, "new_events": 0, "catalog_changes": 0})
-    assert due(None, 10**9, changed(10**9), 0, NOW, off) is None
-    assert due(ended(45), 10**9, changed(10**9), 0, NOW, off) is None
+    lake = LakeState(10**9, 41)
+    assert due(None, lake, changed(10**9), 0, NOW, off) is None
+    assert due(ended(45), lake, changed(10**9), 0, NOW, off) is None
+
+
+def test_due_counts_all_of_a_lake_that_was_made_anew() -> None:
+    anew = due(ended(45), LakeState(1_200, 3), changed(0), NOW, NOW, SETTINGS)
+    assert anew == DueRun("events", "1,200 new interactions since the last run (limit 1,000)")
+    assert due(ended(45), LakeState(0, None), changed(0), NOW, NOW, SETTINGS) is None
 
 
 def alert(
