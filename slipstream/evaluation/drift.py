@@ -12,16 +12,32 @@ Values = NDArray[np.float64]
 
 
 def reference_bins(values: Values, bins: int = 10) -> Values:
-    """Edges at the quantiles of a reference sample, ascending and distinct, at most `bins` + 1.
+    """Edges of bins at the quantiles of a reference sample, ascending and distinct.
 
-    A constant gives one bin around it. Raises ValueError for an empty sample.
+    Equal quantiles give one edge. A value that more than half of the sample has gets a bin of its
+    own, so that a constant has three: below, at and above it. There are at most `bins` bins, or 4.
+    Raises ValueError for an empty sample.
     """
     if not len(values):
         raise ValueError("no values to take quantiles of")
-    edges = np.unique(np.quantile(np.asarray(values, np.float64), np.linspace(0, 1, bins + 1)))
-    if len(edges) == 1:
-        return np.array([edges[0] - 0.5, edges[0] + 0.5])
-    return edges
+    values = np.asarray(values, np.float64)
+    distinct, counts = np.unique(values, return_counts=True)
+    quantiles = np.quantile(values, np.linspace(0, 1, bins + 1))
+    cuts = {float(cut) for cut in quantiles[1:-1] if cut > distinct[0]}
+    most = int(counts.argmax())
+    if 2 * counts[most] > len(values):
+        own = float(distinct[most])
+        following = distinct[most + 1] if most + 1 < len(distinct) else np.inf
+        if not any(own < cut <= following for cut in cuts):
+            cuts.add(float(np.nextafter(own, np.inf)))
+        cuts.add(own)
+    inner = sorted(cuts)
+    # The outermost bins are open: these two edges only show where the sample lies.
+    low, high = float(distinct[0]), float(distinct[-1])
+    if inner:
+        low = low if low < inner[0] else inner[0] - 0.5
+        high = high if high > inner[-1] else inner[-1] + 0.5
+    return np.array([low, *inner, high])
 
 
 def histogram(values: Values, bins: Values) -> NDArray[np.int64]:
