@@ -4,7 +4,7 @@ import re
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Final, Self
 
 from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, Field, model_validator
@@ -31,6 +31,8 @@ PathName = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 Origin = Annotated[str, Field(pattern=r"^https?://[^/\s]+$")]
 # When the last key of the page before was made, and the key's id.
 _CURSOR = re.compile(r"[0-9]{1,18}-[0-9a-f]{12}")
+# Ten years: the end of a key must be a time that records can have.
+LONGEST_GRACE_MS: Final = 3650 * DAY_MS
 NO_KEY: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "no_key"}}
 
 
@@ -70,7 +72,7 @@ class KeyRequest(BaseModel):
 class Rotation(BaseModel):
     """How long the older keys go on to count, in ms."""
 
-    grace_ms: Annotated[int, Field(ge=0)] = DAY_MS
+    grace_ms: Annotated[int, Field(ge=0, le=LONGEST_GRACE_MS)] = DAY_MS
 
 
 class KeyBody(BaseModel):

@@ -26,11 +26,14 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 
 from services.monitoring.slate_tables import adding, upsert
+from slipstream.chassis.logging import get_logger
 from slipstream.contracts.events import AccessKey
 from slipstream.contracts.rest import AuditRecord
 from slipstream.contracts.topics import ACCESS_KEYS
 from slipstream.stores.audit import audit_table, insert_audit
 from slipstream.stores.metadata import new_metadata
+
+log = get_logger(__name__)
 
 TABLES: Final = new_metadata()
 
@@ -168,9 +171,13 @@ class AccessKeyBook:
         return changed
 
     def unpublished(self) -> list[AccessKey]:
-        """Keys whose present state is not on the topic yet."""
+        """Keys whose present state is not on the topic yet.
+
+        A row that can't be read is logged and left out, so that it holds up no other key.
+        """
         with self._engine.connect() as db:
-            return [_key(row) for row in db.execute(select(_keys).where(~_keys.c.published))]
+            rows = db.execute(select(_keys).where(~_keys.c.published)).all()
+        return [key for row in rows if (key := _readable(row)) is not None]
 
     def mark_published(self, keys: Iterable[AccessKey]) -> None:
         """Note that these states are on the topic. A key that has changed meanwhile still waits."""
@@ -228,6 +235,19 @@ def _values(key: AccessKey) -> dict[str, Any]:
 
 def _change(db: Connection, digest: str, **values: int | None) -> None:
     db.execute(update(_keys).where(_keys.c.digest == digest).values(**values, published=False))
+
+
+def _readable(row: Row[Any]) -> AccessKey | None:
+    try:
+        return _key(row)
+    except ValueError as error:
+        log.error(
+            "an access key's row can't be read, so it is not published",
+            name=row.name,
+            digest=row.digest[:12],
+            reason=str(error),
+        )
+        return None
 
 
 def _key(row: Row[Any]) -> AccessKey:

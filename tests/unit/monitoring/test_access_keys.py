@@ -1,0 +1,66 @@
+"""Access keys: the limits of requests, and rows that can't be read, in real SQLite."""
+
+from collections.abc import Iterator
+
+import pytest
+from pydantic import ValidationError
+from sqlalchemy import Engine, text
+
+from services.monitoring.access.api import LONGEST_GRACE_MS, KeyRequest, Rotation
+from services.monitoring.access.repository import AccessKeyBook
+from services.monitoring.migrations import MIGRATIONS
+from slipstream.chassis.settings import DatabaseSettings
+from slipstream.contracts.access import Scope
+from slipstream.contracts.events import AccessKey
+from slipstream.contracts.rest import AuditRecord
+from slipstream.stores import metadata
+from slipstream.stores.migrations import migrate
+
+NOW = 1_800_000_000_000
+
+
+@pytest.fixture
+def db(database_settings: DatabaseSettings) -> Iterator[Engine]:
+    made = metadata.engine(database_settings)
+    migrate(made, MIGRATIONS)
+    yield made
+    made.dispose()
+
+
+def audit(action: str) -> AuditRecord:
+    return AuditRecord(at=NOW, principal="operator", action=action, subject="shop")
+
+
+def test_longest_grace_of_a_rotation_gives_an_end_that_can_be_read(db: Engine) -> None:
+    book = AccessKeyBook(db)
+    key = AccessKey(digest="a" * 64, name="shop", scopes=[Scope.EVENTS], created_at=NOW)
+    book.create(key, audit("create_key"))
+    longest = Rotation(grace_ms=LONGEST_GRACE_MS).grace_ms
+    book.rotate("shop", "b" * 64, NOW + longest, audit("rotate_key"))
+    assert [key.name for key in book.unpublished()] == ["shop", "shop"]
+    assert book.revoke("shop", audit("revoke_key")) == 2
+
+
+@pytest.mark.parametrize("grace_ms", [-1, LONGEST_GRACE_MS + 1, 250_000_000_000_000])
+def test_rotation_with_a_grace_beyond_ten_years_is_refused(grace_ms: int) -> None:
+    with pytest.raises(ValidationError, match="grace_ms"):
+        Rotation(grace_ms=grace_ms)
+
+
+def test_key_request_with_an_end_that_records_can_not_have_is_refused() -> None:
+    with pytest.raises(ValidationError, match="expires_at"):
+        KeyRequest(name="shop", scopes=[Scope.EVENTS], expires_at=253_402_300_800_000)
+
+
+def test_unpublished_leaves_out_a_row_that_can_not_be_read(db: Engine) -> None:
+    book = AccessKeyBook(db)
+    for name, digest in (("shop", "a" * 64), ("page", "b" * 64)):
+        key = AccessKey(digest=digest, name=name, scopes=[Scope.EVENTS], created_at=NOW)
+        book.create(key, audit("create_key"))
+    with db.begin() as connection:
+        connection.execute(
+            text(
+                "UPDATE monitoring_access_keys SET expires_at = 300000000000000 WHERE name = 'shop'"
+            )
+        )
+    assert [key.name for key in book.unpublished()] == ["page"]
