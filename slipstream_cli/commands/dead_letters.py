@@ -14,6 +14,8 @@ from slipstream_cli.options import AgeOrTime, data_dir_option
 from slipstream_cli.peers import broker_of, environment_settings, stack_on
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from slipstream.contracts.progress import ProgressStep
     from slipstream_cli.dead_letters.letters import Letter, LetterFilter
     from slipstream_cli.dead_letters.resend import ReplayPlan
@@ -128,7 +130,7 @@ def list_letters(
 @click.option(
     "--limit",
     type=click.IntRange(1),
-    help="Most letters replayed; the oldest are that were not replayed before. Default: all.",
+    help="Most letters sent: the oldest that can be, and were not replayed before. Default: all.",
 )
 @click.option(
     "--dry-run", is_flag=True, help="Print the numbers that would be sent, and send nothing."
@@ -175,10 +177,9 @@ def replay(
 
     running = stack_on(data_dir)
     replayed = ReplayedLetters(data_dir)
-    letters = _read(data_dir, _letter_filter(codes, sources, since))
-    if limit:
-        letters = [letter for letter in letters if again or letter not in replayed][:limit]
-    plan = prepare(letters, replayed, now_ms(), again=again)
+    chosen = _letter_filter(codes, sources, since)
+    letters = _read(data_dir, chosen, also=replayed)
+    plan = prepare(letters, replayed, now_ms(), chosen=chosen, limit=limit, again=again)
     _show_left_out(plan)
     if dry_run:
         for path, pairs in plan.sendable.items():
@@ -203,10 +204,8 @@ def replay(
 def _show_left_out(plan: "ReplayPlan") -> None:
     if plan.replayed:
         click.echo(f"left out    {plan.replayed:,} replayed before (--again sends them, too)")
-    if plan.superseded:
-        click.echo(
-            f"left out    {plan.superseded:,} entries with a newer one of the same item or user"
-        )
+    if superseded := len(plan.superseded):
+        click.echo(f"left out    {superseded:,} entries with a newer one of the same item or user")
     for reason, count in plan.not_replayable.most_common():
         click.echo(f"left out    {count:,}: {reason}")
 
@@ -217,7 +216,7 @@ def _letter_filter(codes: tuple[str, ...], sources: tuple[str, ...], since: int)
     return LetterFilter(frozenset(codes), frozenset(sources), since)
 
 
-def _read(data_dir: Path, chosen: "LetterFilter") -> "list[Letter]":
+def _read(data_dir: Path, chosen: "LetterFilter", also: "Container[Letter]" = ()) -> "list[Letter]":
     from slipstream.broker.kafka import BrokerUnavailableError
     from slipstream_cli.dead_letters.letters import read_letters
     from slipstream_cli.local.terminal import Terminal
@@ -230,7 +229,7 @@ def _read(data_dir: Path, chosen: "LetterFilter") -> "list[Letter]":
             terminal.progress(f"{step.done:,.0f} letters read")
 
     try:
-        return read_letters(kafka, namespace, chosen, progress)
+        return read_letters(kafka, namespace, chosen, progress, also)
     except BrokerUnavailableError as error:
         hint = (
             ""

@@ -1,8 +1,9 @@
 """Dead letters on the topic, and a filter of them."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from slipstream.broker.batch import Message
 from slipstream.broker.consumer import Consumer
@@ -57,11 +58,15 @@ class LetterFilter:
         )
 
 
+ALL_LETTERS: Final = LetterFilter()
+
+
 def read_letters(
     kafka: KafkaSettings,
     namespace: str,
     chosen: LetterFilter,
     progress: Progress = lambda _: None,
+    also: Container[Letter] = (),
 ) -> list[Letter]:
     """Read the chosen letters up to the topic's present end, in order of receipt.
 
@@ -70,6 +75,7 @@ def read_letters(
         namespace: The namespace of the topic.
         chosen: The filter.
         progress: Called with the number of letters read so far, also those that are filtered out.
+        also: Letters that are kept although they don't pass the filter.
 
     Raises:
         BrokerUnavailableError: The broker does not answer.
@@ -77,7 +83,8 @@ def read_letters(
     letters: list[Letter] = []
     for read, message in enumerate(_messages(kafka, namespace), 1):
         progress(ProgressStep("letters", read, None))
-        if (letter := Letter.of(message)) in chosen:
+        letter = Letter.of(message)
+        if letter in chosen or letter in also:
             letters.append(letter)
     return sorted(letters, key=lambda letter: letter.record.received_at)
 

@@ -14,7 +14,7 @@ from services.ingestion.verdicts import NOT_KEPT
 from slipstream.contracts.progress import Progress, ProgressStep
 from slipstream.contracts.times import now_ms
 from slipstream.datasets.upload import bodies, post
-from slipstream_cli.dead_letters.letters import Letter
+from slipstream_cli.dead_letters.letters import ALL_LETTERS, Letter, LetterFilter
 from slipstream_cli.dead_letters.originals import (
     LIST_NAME,
     NotReplayableError,
@@ -26,6 +26,8 @@ from slipstream_cli.dead_letters.originals import (
 # group's offset would not do, since the replayed letters need not be the oldest.
 REPLAYED_FILE = "replayed-dead-letters.jsonl"
 ENTRIES_PER_BODY = 500
+# Verdict that is noted of a letter whose item or user has a newer entry.
+SUPERSEDED = "superseded"
 
 
 class ReplayedLetters:
@@ -35,8 +37,8 @@ class ReplayedLetters:
         self._path = directory / REPLAYED_FILE
         self._ids = {entry["letter"] for entry in self._entries()}
 
-    def __contains__(self, letter: Letter) -> bool:
-        return letter.id in self._ids
+    def __contains__(self, letter: object) -> bool:
+        return isinstance(letter, Letter) and letter.id in self._ids
 
     def add(self, verdicts: Iterable[tuple[Letter, str]]) -> None:
         """Record letters with their verdicts.
@@ -75,13 +77,13 @@ class ReplayPlan:
     Attributes:
         sendable: Letters with the entries to send, by endpoint.
         replayed: Number of letters that were replayed before.
-        superseded: Number of entries with a newer one of the same item or user.
+        superseded: Letters with a newer entry of the same item or user.
         not_replayable: Number of letters that can't be sent, by reason.
     """
 
     sendable: dict[str, list[tuple[Letter, dict[str, Any]]]] = field(default_factory=dict)
     replayed: int = 0
-    superseded: int = 0
+    superseded: list[Letter] = field(default_factory=list)
     not_replayable: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -90,35 +92,47 @@ class ReplayPlan:
 
 
 def prepare(
-    letters: list[Letter], done: ReplayedLetters, at_ms: int, *, again: bool = False
+    letters: list[Letter],
+    done: ReplayedLetters,
+    at_ms: int,
+    *,
+    chosen: LetterFilter = ALL_LETTERS,
+    limit: int | None = None,
+    again: bool = False,
 ) -> ReplayPlan:
     """Plan the replay of letters.
 
     Args:
-        letters: The letters, in order of receipt.
+        letters: The letters, in order of receipt. Those replayed before belong to them, since an
+            older entry of the same item must not be sent after them.
         done: Letters that were replayed before.
         at_ms: The time of the replay, in ms.
-        again: Whether those are replayed again.
+        chosen: The filter of what is sent.
+        limit: Most letters sent, the oldest first; None: all.
+        again: Whether letters in `done` are replayed again.
     """
     plan = ReplayPlan()
     newest: dict[str, str] = {}
     entries: list[tuple[Letter, ReplayEntry]] = []
     for letter in letters:
-        if letter in done and not again:
+        wanted = letter in chosen
+        if wanted and letter in done and not again:
             plan.replayed += 1
-            continue
+            wanted = False
         try:
             entry = replay_entry(letter, at_ms)
         except NotReplayableError as error:
-            plan.not_replayable[str(error)] += 1
+            if wanted:
+                plan.not_replayable[str(error)] += 1
             continue
-        entries.append((letter, entry))
         if entry.entity:
             newest[entry.entity] = letter.id
+        if wanted:
+            entries.append((letter, entry))
     for letter, entry in entries:
         if entry.entity and newest[entry.entity] != letter.id:
-            plan.superseded += 1
-        else:
+            plan.superseded.append(letter)
+        elif limit is None or plan.total < limit:
             plan.sendable.setdefault(entry.path, []).append((letter, entry.entry))
     return plan
 
@@ -131,6 +145,8 @@ def send(
     progress: Progress = lambda _: None,
 ) -> Counter[str]:
     """Send a plan's entries in batches, and record the letters as replayed.
+
+    Letters with a newer entry are recorded once all are sent.
 
     Args:
         plan: The plan.
@@ -166,4 +182,6 @@ async def _send(
                 verdicts.update(codes)
                 sent += count
                 progress(ProgressStep("letters", sent, plan.total))
+    if plan.superseded:
+        done.add((letter, SUPERSEDED) for letter in plan.superseded)
     return verdicts

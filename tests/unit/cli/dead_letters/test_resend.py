@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from slipstream.datasets.upload import ReplayError
+from slipstream_cli.dead_letters.letters import LetterFilter
 from slipstream_cli.dead_letters.resend import REPLAYED_FILE, ReplayedLetters, prepare, send
 from tests.unit.cli.dead_letters.test_originals import NOW, letter
 
@@ -59,6 +60,10 @@ def track(event: str, place: str) -> Any:
     return letter(
         {"type": "track", "event": event, "userId": "ada", "messageId": place}, place=place
     )
+
+
+def item_entries(*items: str) -> list[Any]:
+    return [letter({"item_id": item, "n": n}, place=f"t:0:{n}") for n, item in enumerate(items)]
 
 
 def test_letters_are_sent_once_whatever_was_said_of_them(
@@ -125,10 +130,41 @@ def test_a_line_that_was_cut_short_is_forgotten(tmp_path: Path) -> None:
 
 
 def test_of_one_item_only_the_newest_entry_is_sent(tmp_path: Path) -> None:
-    letters = [
-        letter({"item_id": item, "n": n}, place=f"t:0:{n}")
-        for n, item in enumerate(["a", "b", "a"])
-    ]
+    letters = item_entries("a", "b", "a")
     prepared = prepare(letters, ReplayedLetters(tmp_path), NOW)
     assert [entry["n"] for _, entry in prepared.sendable["/v1/items"]] == [1, 2]
-    assert prepared.superseded == 1
+    assert prepared.superseded == letters[:1]
+
+
+def test_an_older_entry_is_not_sent_after_the_newest_was(
+    ingestion: Ingestion, tmp_path: Path
+) -> None:
+    letters = item_entries("a", "a")
+    send(
+        prepare(letters, ReplayedLetters(tmp_path), NOW),
+        ReplayedLetters(tmp_path),
+        ingestion.url,
+        "key",
+    )
+    assert [body["items"][0]["n"] for _, body in ingestion.bodies] == [1]
+    second = prepare(letters, ReplayedLetters(tmp_path), NOW)
+    assert (second.total, second.replayed, second.superseded) == (0, 2, [])
+
+
+def test_an_older_entry_is_superseded_by_one_that_was_replayed_under_another_filter(
+    tmp_path: Path,
+) -> None:
+    older = letter({"item_id": "a", "n": 0}, place="t:0:0", code="invalid_value")
+    newer = letter({"item_id": "a", "n": 1}, place="t:0:1", code="invalid_id")
+    done = ReplayedLetters(tmp_path)
+    done.add([(newer, "accepted")])
+    chosen = LetterFilter(codes=frozenset({"invalid_value"}))
+    plan = prepare([older, newer], done, NOW, chosen=chosen)
+    assert (plan.total, plan.replayed, plan.superseded) == (0, 0, [older])
+
+
+def test_a_limit_counts_what_can_be_sent(tmp_path: Path) -> None:
+    unsendable = [letter([], place=f"t:0:{n}") for n in range(10, 13)]
+    letters = [*unsendable, *item_entries("a", "a", "b", "c")]
+    plan = prepare(letters, ReplayedLetters(tmp_path), NOW, limit=2)
+    assert [entry["n"] for _, entry in plan.sendable["/v1/items"]] == [1, 2]
