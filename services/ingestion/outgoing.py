@@ -60,6 +60,7 @@ def _dead_letter(outcome: Rejection, origin: Origin) -> DeadLetter:
         original=_keepable(outcome.original),
         received_at=origin.received_at,
         request_id=origin.request_id,
+        by_browser=origin.browser,
     )
 
 

@@ -139,7 +139,10 @@ class ErasedVisitors(Record):
 
 
 class DeadLetter(Record):
-    """`dead-letters.v1`, key `source`: a rejected record, as it came, with the reason."""
+    """`dead-letters.v1`, key `source`: a rejected record, as it came, with the reason.
+
+    `by_browser` marks what came with a key that web pages show to everyone.
+    """
 
     source: str
     code: str
@@ -148,6 +151,7 @@ class DeadLetter(Record):
     original: Any
     received_at: Millis
     request_id: str = ""
+    by_browser: bool = False
 
 
 class FeatureUpdate(Record):

@@ -20,6 +20,8 @@ LIST_NAME = {BATCH: "batch", IMPORT: "batch", ITEMS: "items", USERS: "users"}
 LIVE_MS = DAY_MS - 3_600_000
 # Calls by a field that only they have, for messages without a `type`.
 CALL_BY_FIELD = {"event": "track", "previousId": "alias", "groupId": "group", "traits": "identify"}
+# Calls of which features judges by the key who may make them (docs/adr/0025).
+JUDGED_CALLS = ("alias", "identify")
 FEATURES = "features"
 # Fields of an interaction that are properties in a message.
 PROPERTY_FIELDS = ("item_id", "value", "recommendation_id", "position", "session_id")
@@ -63,6 +65,8 @@ def replay_entry(letter: Letter, now_ms: int) -> ReplayEntry:
     if not original.get("type"):
         for entity in ("item", "user"):
             if f"{entity}_id" in original:
+                if record.by_browser:
+                    raise _of_browser("an entry of the catalogue")
                 return _catalog_entry(entity, original)
     return _message(dict(original), letter, now_ms)
 
@@ -83,12 +87,22 @@ def _message(message: dict[str, Any], letter: Letter, now_ms: int) -> ReplayEntr
         )
         if message["type"] is None:
             raise NotReplayableError("no field of the original shows which call it was")
+    if letter.record.by_browser and message["type"] in JUDGED_CALLS:
+        raise _of_browser(str(message["type"]))
     if not message.get("messageId"):
         message["messageId"] = f"letter-{_digest(letter.id)}"
     message.pop("writeKey", None)
     happened = _settle_time(message, letter.record)
     return ReplayEntry(
         IMPORT if happened is not None and happened < now_ms - LIVE_MS else BATCH, message
+    )
+
+
+def _of_browser(call: str) -> NotReplayableError:
+    """The refusal to send a page's call with the rights of the key that the replay uses."""
+    return NotReplayableError(
+        f"{call} came with a browser's key, and would have a server's rights now: the page has to"
+        " send it again"
     )
 
 
@@ -152,6 +166,8 @@ def _from_record(record: dict[str, Any], letter: Letter, now_ms: int) -> ReplayE
 
 def _from_catalog_record(record: dict[str, Any], letter: Letter, now_ms: int) -> ReplayEntry:
     entity, entity_id, attributes = record["entity"], record["entity_id"], record.get("attributes")
+    if record.get("by_browser") or letter.record.by_browser:
+        raise _of_browser(f"a record of {entity}")
     if entity == "identity" and isinstance(attributes, dict):
         message = {"type": "alias", "previousId": entity_id, "userId": attributes.get(MERGED_INTO)}
         return _message({**message, "timestamp": record.get("timestamp")}, letter, now_ms)

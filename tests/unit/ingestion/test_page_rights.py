@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
+from slipstream.contracts.events import DeadLetter
 from tests.unit.ingestion.collector import AUTH, Acknowledging, collecting
 
 PAGE = ("in-the-page", "")
@@ -49,6 +50,16 @@ def test_what_a_page_says_of_people_is_marked(
     records = producer.entries
     assert len(records) == 3 * (1 + ("traits" in message))
     assert all(record.by_browser is by_browser for record in records)
+
+
+@pytest.mark.parametrize(("auth", "by_browser"), [(PAGE, True), (AUTH, False)])
+def test_a_letter_of_a_page_is_marked(
+    client: TestClient, producer: Acknowledging, auth: tuple[str, str], by_browser: bool
+) -> None:
+    producer.published.clear()
+    client.post("/v1/alias", json={"userId": "u"}, auth=auth)
+    (letter,) = [cast(DeadLetter, outgoing.record) for outgoing in producer.published]
+    assert letter.by_browser is by_browser
 
 
 def test_a_picture_is_of_the_page_that_shows_it(client: TestClient) -> None:

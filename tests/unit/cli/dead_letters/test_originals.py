@@ -145,6 +145,43 @@ def test_what_can_not_be_sent_says_why(original: Any, why: str) -> None:
         replay_entry(letter(original), NOW)
 
 
+BY_SERVERS_ONLY = [
+    {"type": "alias", "previousId": "victim", "userId": "mine"},
+    {"type": "identify", "userId": "victim", "traits": {"name": "x"}},
+    {"previousId": "victim", "userId": "mine"},
+    {"traits": {"name": "x"}, "userId": "victim"},
+    {"item_id": "kettle", "attributes": {"price": 0}},
+    {"user_id": "victim", "attributes": {"name": "x"}},
+]
+
+
+@pytest.mark.parametrize("original", BY_SERVERS_ONLY, ids=str)
+def test_what_a_page_may_not_do_is_not_sent_with_the_key_of_a_server(
+    original: dict[str, Any],
+) -> None:
+    assert replay_entry(letter(original), NOW).entry
+    with pytest.raises(NotReplayableError, match="came with a browser's key"):
+        replay_entry(letter(original, by_browser=True), NOW)
+
+
+@pytest.mark.parametrize("call", ["track", ["alias"]])
+def test_an_event_of_a_page_is_sent_again(call: Any) -> None:
+    original = {"type": call, "event": "view", "userId": "ada"}
+    assert replay_entry(letter(original, by_browser=True), NOW).path == BATCH
+
+
+def test_a_link_of_a_page_that_features_left_out_is_not_sent_with_the_key_of_a_server() -> None:
+    identity = CatalogRecord(
+        entity="identity",
+        entity_id="victim",
+        attributes={"user_id": "mine"},
+        timestamp=RECEIVED,
+        by_browser=True,
+    )
+    with pytest.raises(NotReplayableError, match="came with a browser's key"):
+        replay_entry(letter(identity.model_dump_json(), source="features"), NOW)
+
+
 INTERACTION = Interaction(
     event_id="m-1:0",
     event_type="purchase",
