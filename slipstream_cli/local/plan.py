@@ -1,7 +1,7 @@
 """The plan of a local stack: its ports, folders and environment."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ DEFAULT_PORTS = {
 }
 # The setting that names an external server instead of the embedded one.
 EXTERNAL = {"broker": "SLIPSTREAM_KAFKA__BOOTSTRAP_SERVERS", "valkey": "SLIPSTREAM_REDIS__URL"}
+API_TOKEN, TOKEN_SECRET = "SLIPSTREAM_HTTP__API_TOKEN", "SLIPSTREAM_ACCESS__TOKEN_SECRET"
 # The variable that names the data folder, and the folder where it names none.
 DATA_DIR, DEFAULT_DATA_DIR = "SLIPSTREAM_DATA_DIR", Path(".slipstream")
 # The write key of a stack whose environment names none.
@@ -62,6 +63,23 @@ class Plan:
     def service_environment(self, name: str) -> dict[str, str]:
         """Return the environment of one service's process."""
         return {**self.environment, "SLIPSTREAM_HTTP__PORT": str(self.ports[name])}
+
+    def credential(self, name: str) -> Callable[[], str]:
+        """Return what makes the token that `name` shows to the stack's services; '' for none."""
+        from slipstream.chassis.access.tokens import service_credential
+        from slipstream.chassis.settings import AccessSettings, HttpSettings, ServiceSettings
+
+        given = {
+            field: value
+            for field in AccessSettings.model_fields
+            if (value := self.environment.get(f"SLIPSTREAM_ACCESS__{field.upper()}"))
+        }
+        # Constructed, since the environment of this process may differ from that of the services.
+        settings = ServiceSettings.model_construct(
+            access=AccessSettings.model_validate(given),
+            http=HttpSettings.model_validate({"api_token": self.environment.get(API_TOKEN, "")}),
+        )
+        return service_credential(settings, name)
 
 
 def make_plan(

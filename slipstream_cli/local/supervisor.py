@@ -3,7 +3,6 @@
 import sys
 import threading
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field
 from http.client import HTTPException
 
@@ -11,7 +10,7 @@ from slipstream.contracts.services import SERVICES
 from slipstream_cli.local import servers
 from slipstream_cli.local.data_folder import data_folder_lock
 from slipstream_cli.local.logs import Log, error_in
-from slipstream_cli.local.plan import Plan
+from slipstream_cli.local.plan import API_TOKEN, TOKEN_SECRET, Plan
 from slipstream_cli.local.processes import Child, StartError
 from slipstream_cli.local.readiness import get_json, is_ready, why_unready
 from slipstream_cli.local.restarts import Restarts
@@ -228,19 +227,27 @@ class Supervisor:
     def _drain(self) -> None:
         """Wait until features has applied all accepted events, or makes no progress."""
         least = remaining = None
+        failure = "it is not running"
+        credential = self.plan.credential("supervisor")
         deadline = time.monotonic() + DRAIN_LIMIT_S
         while (
             self._children["features"].child.alive
             and time.monotonic() < deadline
             and not self._killed.is_set()
         ):
-            with suppress(OSError, HTTPException, ValueError):
+            try:
+                token = credential()
                 code, status = get_json(
-                    self.plan.ports["features"], "/v1/status", self._authorization()
+                    self.plan.ports["features"],
+                    "/v1/status",
+                    {"Authorization": f"Bearer {token}"} if token else {},
                 )
                 if code == 200 and status.get("caught_up"):
                     return
                 remaining = int(status["lag"]) if code == 200 else remaining
+                failure = f"HTTP {code}"
+            except (OSError, HTTPException, ValueError) as error:
+                failure = type(error).__name__
             if remaining is not None and (least is None or remaining < least):
                 least, deadline = remaining, time.monotonic() + DRAIN_LIMIT_S
             self._terminal.progress(
@@ -249,15 +256,20 @@ class Supervisor:
                 else "stopping: features writes the lake"
             )
             time.sleep(0.1)
-        if remaining and "broker" in self._children:
+        if self._killed.is_set() or "broker" not in self._children:
+            return
+        if remaining is None:
+            refused = failure in ("HTTP 401", "HTTP 403")
+            self._terminal.line(
+                f"features could not be asked what it has yet to apply ({failure}): accepted"
+                " records may be lost with the embedded broker"
+                + (f"; set {API_TOKEN} or {TOKEN_SECRET}" if refused else "")
+            )
+        elif remaining:
             self._terminal.line(
                 f"about {remaining:,} accepted records were not applied,"
                 " and are lost with the embedded broker"
             )
-
-    def _authorization(self) -> dict[str, str]:
-        token = self.plan.environment.get("SLIPSTREAM_HTTP__API_TOKEN")
-        return {"Authorization": f"Bearer {token}"} if token else {}
 
     def _obituary(self, name: str) -> str:
         supervised = self._children[name]

@@ -1,0 +1,79 @@
+"""What the supervisor asks features before it stops the broker, and what it says if it can't."""
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from slipstream.chassis.access.tokens import TokenVerifier
+from slipstream.chassis.settings import AccessSettings
+from slipstream_cli.local import supervisor
+from slipstream_cli.local.plan import API_TOKEN, TOKEN_SECRET, make_plan
+from slipstream_cli.local.supervisor import Supervisor
+from slipstream_cli.local.terminal import Terminal
+
+SECRET = "s" * 32
+ISSUER = "SLIPSTREAM_ACCESS__TOKEN_ISSUER"
+
+
+class _Alive:
+    """A child that runs."""
+
+    def __init__(self) -> None:
+        self.child, self.alive = self, True
+
+
+class Features:
+    """Answers like features that verify tokens, or know an API token."""
+
+    def __init__(self, lag: int, access: Mapping[str, str], api_token: str | None = None) -> None:
+        self.lag, self.api_token = lag, api_token
+        self.verifier = TokenVerifier(AccessSettings.model_validate(access))
+
+    def get_json(self, port: int, path: str, headers: Mapping[str, str] = {}) -> tuple[int, Any]:
+        token = headers.get("Authorization", "").removeprefix("Bearer ")
+        if token != self.api_token and self.verifier.find(token) is None:
+            return 401, {"code": "unauthorized"}
+        return 200, {"lag": self.lag, "caught_up": self.lag == 0}
+
+
+def drained(
+    folder: Path, environment: dict[str, str], features: Features, patch: pytest.MonkeyPatch
+) -> str:
+    """Let a stack with these settings drain, and return what it said."""
+    patch.setattr(supervisor, "DRAIN_LIMIT_S", 0.3)
+    patch.setattr(supervisor, "get_json", features.get_json)
+    said = io.StringIO()
+    stack = Supervisor(make_plan(folder, environment, any_ports=True), Terminal(said))
+    stack._children = cast(Any, {"features": _Alive(), "broker": _Alive()})
+    stack._drain()
+    return said.getvalue()
+
+
+@pytest.mark.parametrize("issuer", ["slipstream", "ours"])
+def test_services_that_verify_tokens_are_asked_with_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, issuer: str
+) -> None:
+    features = Features(7, {"token_secret": SECRET, "token_issuer": issuer})
+    said = drained(tmp_path, {TOKEN_SECRET: SECRET, ISSUER: issuer}, features, monkeypatch)
+    assert "about 7 accepted records were not applied" in said
+    features.lag = 0
+    said = drained(tmp_path, {TOKEN_SECRET: SECRET, ISSUER: issuer}, features, monkeypatch)
+    assert said == ""
+
+
+def test_services_with_an_api_token_are_asked_with_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features = Features(0, {}, "known")
+    assert drained(tmp_path, {API_TOKEN: "known"}, features, monkeypatch) == ""
+
+
+def test_that_features_could_not_be_asked_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = drained(tmp_path, {}, Features(7, {"token_secret": SECRET}), monkeypatch)
+    (line,) = [line for line in said.splitlines() if "could not be asked" in line]
+    assert "HTTP 401" in line and API_TOKEN in line and TOKEN_SECRET in line
