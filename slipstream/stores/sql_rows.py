@@ -9,7 +9,7 @@ import gzip
 import json
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Engine, MetaData, Table, func, insert, select
 from sqlalchemy.engine import make_url
 
 from slipstream.chassis.settings import DatabaseSettings
-from slipstream.stores.metadata import engine
+from slipstream.stores.metadata import DatabaseUnavailableError, engine
 
 _BATCH: Final = 1_000
 # Values that JSON has no form for are an object with one of these keys.
@@ -40,15 +40,20 @@ def snapshot(settings: DatabaseSettings, scratch: Path) -> Iterator[Connection]:
 
     Of a SQLite file a copy is made in the folder `scratch`, since a transaction on the file itself
     would hold its lock.
+
+    Raises:
+        DatabaseUnavailableError: The database does not answer, or its file can't be read or copied.
     """
     url = make_url(settings.url.get_secret_value())
     if url.get_backend_name() == "sqlite":
         copy = scratch / "snapshot.db"
-        source = sqlite3.connect(f"file:{url.database}?mode=ro", uri=True)
         try:
-            source.execute("VACUUM INTO ?", (str(copy),))
-        finally:
-            source.close()
+            with closing(sqlite3.connect(f"file:{url.database}?mode=ro", uri=True)) as source:
+                source.execute("VACUUM INTO ?", (str(copy),))
+        except sqlite3.Error as error:
+            raise DatabaseUnavailableError(
+                f"{url.database} can't be copied to {scratch}: {error}"
+            ) from error
         settings = DatabaseSettings.model_validate({"url": f"sqlite:///{copy}"})
     reading = engine(settings)
     try:
