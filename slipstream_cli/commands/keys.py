@@ -72,12 +72,17 @@ def create(
     """
     if not scopes and not browser:
         raise click.UsageError("Say with --scope what the key grants.")
+    if expires_in == 0:
+        raise click.UsageError(
+            "A key of --expires-in 0 would never count: give a longer time, or leave it out for a"
+            " key that does not end."
+        )
     body = {
         "name": name,
         "scopes": list(scopes) or sorted(BROWSER_SCOPES),
         "browser": browser,
         "origins": list(origins),
-        "expires_at": now_ms() + expires_in if expires_in else None,
+        "expires_at": now_ms() + expires_in if expires_in is not None else None,
         "digest": digest,
     }
     with monitoring_peer(url, data_dir) as peer:

@@ -37,6 +37,15 @@ def test_a_key_without_scopes_or_with_unknown_ones_is_refused(answers: Answers) 
     assert answers.heard == []
 
 
+@pytest.mark.parametrize("time", ["0", "0s", "0d"])
+def test_a_key_that_ends_at_once_is_refused_and_not_made_for_ever(
+    answers: Answers, time: str
+) -> None:
+    refused = invoke("create", "shop", "--scope", "events", "--expires-in", time)
+    assert refused.exit_code == 2 and "--expires-in 0 would never count" in refused.output
+    assert answers.heard == []
+
+
 def test_list_shows_which_keys_count(answers: Answers) -> None:
     past, future = 1_700_000_000_000, 9_700_000_000_000
     answers.by_request["GET /v1/keys"] = {
