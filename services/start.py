@@ -2,9 +2,7 @@
 
 import importlib
 import os
-from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 import click
 
@@ -69,13 +67,12 @@ def service_command(name: str) -> click.Command:
         from slipstream.chassis.app import serve
         from slipstream.chassis.logging import configure_logging
         from slipstream.chassis.processes import serve_in_processes
+        from slipstream.chassis.settings import wrong_settings
 
         try:
             settings = getattr(settings_module, f"{name.capitalize()}Settings")()
         except ValidationError as error:
-            raise click.ClickException(
-                f"settings: {'; '.join(map(_wrong_setting, error.errors()))}"
-            ) from error
+            raise click.ClickException(wrong_settings(error)) from error
         configure_logging(settings.log, name)
         try:
             app = app_module.create_app(settings)
@@ -104,9 +101,3 @@ def service_command(name: str) -> click.Command:
         """,
         short_help=purpose,
     )
-
-
-def _wrong_setting(error: Mapping[str, Any]) -> str:
-    variable = f"SLIPSTREAM_{'__'.join(map(str, error['loc'])).upper()}"
-    reason = str(error["msg"]).removeprefix("Value error, ")
-    return reason if reason.startswith(variable) else f"{variable}: {reason}"

@@ -62,12 +62,12 @@ def environment_settings() -> "ServiceSettings":
     """
     from pydantic import ValidationError
 
-    from slipstream.chassis.settings import ServiceSettings
+    from slipstream.chassis.settings import ServiceSettings, wrong_settings
 
     try:
         return ServiceSettings()
     except ValidationError as error:
-        raise click.ClickException(f"settings: {error.errors()[0]['msg']}") from error
+        raise click.ClickException(wrong_settings(error)) from error
 
 
 def stack_on(data_dir: Path) -> dict[str, str]:

@@ -5,10 +5,18 @@ Settings are read once, at the entry point, and passed down; they are frozen.
 """
 
 import socket
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from slipstream.contracts.services import SERVICES
@@ -258,3 +266,14 @@ class ServiceSettings(BaseSettings):
     access: AccessSettings = AccessSettings()
     log: LogSettings = LogSettings()
     peers: PeerSettings = PeerSettings()
+
+
+def wrong_settings(error: ValidationError) -> str:
+    """The faults of settings from the environment as one line that names each variable."""
+    return f"settings: {'; '.join(map(_wrong_setting, error.errors()))}"
+
+
+def _wrong_setting(error: Mapping[str, Any]) -> str:
+    variable = f"SLIPSTREAM_{'__'.join(map(str, error['loc'])).upper()}"
+    reason = str(error["msg"]).removeprefix("Value error, ")
+    return reason if reason.startswith(variable) else f"{variable}: {reason}"

@@ -10,7 +10,7 @@ from services.monitoring.migrations import MIGRATIONS as MONITORING
 from services.training.migrations import MIGRATIONS as TRAINING
 from services.training.mlflow_connection import tracking_uri
 from services.training.settings import TrainingSettings
-from slipstream.chassis.settings import DatabaseSettings
+from slipstream.chassis.settings import DatabaseSettings, wrong_settings
 
 # The migrations of each service with tables, by its name.
 MIGRATIONS = {"training": TRAINING, "monitoring": MONITORING}
@@ -26,12 +26,12 @@ def settings_of(data_dir: Path) -> TrainingSettings:
     Places that it does not name are those of the stack on the data folder.
 
     Raises:
-        click.ClickException: A setting is wrong.
+        click.ClickException: A setting is wrong; the text names it.
     """
     try:
         settings = TrainingSettings()
     except ValidationError as error:
-        raise click.ClickException(f"settings: {error}") from error
+        raise click.ClickException(wrong_settings(error)) from error
     changed: dict[str, object] = {}
     if "SLIPSTREAM_DATABASE__URL" not in os.environ:
         url = SecretStr(f"sqlite:///{data_dir.absolute() / 'metadata.db'}")

@@ -152,12 +152,13 @@ def _settings(data_dir: Path) -> "FeaturesSettings":
     from pydantic import SecretStr, ValidationError
 
     from services.features.settings import FeaturesSettings
+    from slipstream.chassis.settings import wrong_settings
     from slipstream_cli.local.data_folder import running_stack
 
     try:
         settings = FeaturesSettings()
     except ValidationError as error:
-        raise click.ClickException(f"settings: {error}") from error
+        raise click.ClickException(wrong_settings(error)) from error
     changed: dict[str, object] = {}
     running = running_stack(data_dir)
     if EXTERNAL["valkey"] not in os.environ and "redis" in running:
