@@ -1,0 +1,98 @@
+"""The verdict and the alerts of monitoring's page, whose script runs in node."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.monitoring.api import PAGE
+
+NODE = shutil.which("node")
+pytestmark = pytest.mark.skipif(
+    NODE is None, reason="node is not installed; Debian, Ubuntu: apt install nodejs"
+)
+NOW = 1_700_000_000_000
+HOUR = 3_600_000
+NO_SLATES = {"total": {"slates": 0}}
+OVERVIEW = {
+    "snapshot": {
+        "checked_at": NOW,
+        "services": [],
+        "training": {"reached": True, "detail": "", "champion": None, "runs": []},
+        "freshness": {"last_interaction_at": None, "delay_ms": None},
+        "features": None,
+        "drift": {
+            "features": [],
+            "reason": "",
+            "window_ms": HOUR,
+            "answered_by": {"recent": {}, "before": {}, "recent_slates": 0, "before_slates": 0},
+        },
+    },
+    "check_interval_s": 10,
+    "model_events": [],
+}
+
+
+def alert(rule: str, opened_at: int, closed_at: int | None = None) -> dict[str, Any]:
+    return {
+        "alert_id": f"{rule}-{opened_at}",
+        "rule": rule,
+        "severity": "critical",
+        "state": "closed" if closed_at else "open",
+        "summary": "",
+        "evidence": {},
+        "action": "none",
+        "opened_at": opened_at,
+        "closed_at": closed_at,
+    }
+
+
+def shown(alerts: list[dict[str, Any]]) -> dict[str, Any]:
+    """Show the page with an API that has these alerts, newest first."""
+    answers: dict[str, Any] = {
+        "v1/overview": OVERVIEW,
+        "v1/reports/quality?hours=24&step=hour": NO_SLATES,
+    }
+    for state, limit in (("open", 100), ("closed", 8)):
+        chosen = [alert for alert in alerts if alert["state"] == state]
+        cursor = "more" if len(chosen) > limit else None
+        answers[f"v1/alerts?state={state}&limit={limit}"] = {
+            "items": chosen[:limit],
+            "next_cursor": cursor,
+        }
+    ended = subprocess.run(
+        [str(NODE), str(Path(__file__).with_name("page_in_node.cjs")), str(PAGE)],
+        input=json.dumps(answers),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == 0, ended.stderr
+    seen: dict[str, Any] = json.loads(ended.stdout)
+    return seen
+
+
+def test_an_alert_that_is_open_for_days_is_not_hidden_by_newer_ones_that_closed() -> None:
+    newer = [alert("service_down", NOW - n * HOUR, NOW - n * HOUR + 60_000) for n in range(1, 10)]
+    seen = shown([*newer, alert("feature_drift", NOW - 72 * HOUR)])
+    assert (seen["verdict"], seen["kind"]) == ("1 open alert", "state bad")
+    assert seen["title"] == "(1) Slipstream monitoring"
+    assert len(seen["alerts"]) == 8
+    assert seen["note"] == "Older ones: GET /v1/alerts"
+    assert "feature drift" in seen["alerts"][0]
+    assert all("service down" in text for text in seen["alerts"][1:])
+
+
+def test_without_an_open_alert_all_is_well_and_the_closed_ones_are_listed() -> None:
+    seen = shown([alert("service_down", NOW - HOUR, NOW)])
+    assert (seen["verdict"], seen["kind"]) == ("All well", "state good")
+    assert (len(seen["alerts"]), seen["note"]) == (1, "")
+
+
+def test_more_open_alerts_than_the_list_has_room_for_are_all_shown() -> None:
+    seen = shown([alert(f"rule_{n}", NOW - n * HOUR) for n in range(9)])
+    assert seen["verdict"] == "9 open alerts"
+    assert len(seen["alerts"]) == 9
