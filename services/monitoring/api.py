@@ -36,6 +36,10 @@ PAGE_HEADERS = {
     "Cache-Control": "no-cache",
 }
 STEPS_MS = {"5m": BUCKET_MS, "hour": HOUR_MS, "day": DAY_MS}
+# Longest period of a report on quality, in hours.
+MAX_HOURS = 24 * 90
+# Most steps of its series, each with a row for every model version: the longest period in hours.
+MAX_STEPS = MAX_HOURS
 MODEL_EVENTS_SHOWN = 10
 
 
@@ -161,15 +165,20 @@ def services(request: Request) -> ServicesReport:
     return ServicesReport(checked_at=snapshot.checked_at, items=snapshot.services)
 
 
-@router.get("/reports/quality", summary="Click-through and conversion of slates")
+@router.get(
+    "/reports/quality",
+    summary="Click-through and conversion of slates",
+    responses={400: {"model": Problem, "description": "too_many_steps"}},
+)
 @requires(Scope.READ)
 def quality_report(
     request: Request,
     hours: Annotated[
-        int, Query(ge=1, le=24 * 90, description="length of the period up to now")
+        int, Query(ge=1, le=MAX_HOURS, description="length of the period up to now")
     ] = 24,
     step: Annotated[
-        Literal["5m", "hour", "day"], Query(description="length of a bucket of the series")
+        Literal["5m", "hour", "day"],
+        Query(description="length of a bucket of the series; 5m for at most 180 hours"),
     ] = "hour",
 ) -> quality.QualityReport:
     """Rates by model version, by answering step, and over time, with 95 % intervals.
@@ -177,6 +186,7 @@ def quality_report(
     An interaction counts for the slate that it names, else for the visitor's newest slate with the
     item within the attribution window. Each item of a slate counts once.
     """
+    _refuse_many_steps(hours, step)
     opened = parts(request)
     now_ms = opened.clock()
     since = now_ms - hours * HOUR_MS
@@ -185,6 +195,18 @@ def quality_report(
     return quality.report(
         opened.slates.counts(since, now_ms + 1), since, now_ms, STEPS_MS[step], window_ms
     )
+
+
+def _refuse_many_steps(hours: int, step: str) -> None:
+    """Raise `InvalidRequestError` for a series of more than `MAX_STEPS` steps."""
+    steps = hours * HOUR_MS // STEPS_MS[step]
+    if steps > MAX_STEPS:
+        most = MAX_STEPS * STEPS_MS[step] // HOUR_MS
+        raise InvalidRequestError(
+            f"{hours} hours have {steps:,} steps of {step}, and a report has at most"
+            f" {MAX_STEPS:,}: ask for step=hour, or for at most {most} hours",
+            code="too_many_steps",
+        )
 
 
 @router.get(
