@@ -48,7 +48,10 @@ class Champion(BaseModel):
 
 
 class Training(BaseModel):
-    """Training's answers. With `reached` false, a missing champion means nothing."""
+    """Training's answers. With `reached` false, a missing champion means nothing.
+
+    `detail` says what could not be had: all of it, or only the champion's reference.
+    """
 
     reached: bool
     detail: str = ""
@@ -126,8 +129,12 @@ class Probes:
                 if error.status != 404:
                     raise
                 return Training(reached=True, runs=runs)
-            champion = Champion(model=model, reference=self._reference(model.version))
-            return Training(reached=True, champion=champion, runs=runs)
+            try:
+                reference, detail = self._reference(model.version), ""
+            except (PeerError, ValueError) as error:
+                reference, detail = {}, f"the model's manifest can't be read: {_words(error)}"
+            champion = Champion(model=model, reference=reference)
+            return Training(reached=True, detail=detail, champion=champion, runs=runs)
         except (PeerError, ValidationError, ValueError, KeyError, TypeError) as error:
             return Training(reached=False, detail=_words(error))
 

@@ -98,7 +98,7 @@ def drift_report(
             else f"training could not be asked: {training.detail}"
         )
     elif not champion.reference:
-        reason = "the model's manifest holds no reference distributions"
+        reason = training.detail or "the model's manifest holds no reference distributions"
     recent = log.recent_features(since, settings.drift_max_samples) if champion else []
     return DriftReport(
         checked_at=now_ms,

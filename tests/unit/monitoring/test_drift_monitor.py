@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 
 from services.monitoring.drift_monitor import feature_drift, mix_drift
+from services.monitoring.probes import Training
+from services.monitoring.repository import SlateLog
 from services.monitoring.settings import MonitoringSection
+from services.monitoring.snapshot import drift_report
 from slipstream.contracts.bundle import Histogram
-from tests.unit.monitoring.builders import THRESHOLDS
+from tests.unit.monitoring.builders import T0, THRESHOLDS, WINDOW_MS, champion, database
 
 REFERENCE = {"views": Histogram(edges=[0.0, 10.0, 20.0, 30.0], counts=[1000, 1000, 1000])}
 
@@ -77,3 +80,14 @@ def test_mix_drift_of_a_shift_to_fallbacks_is_critical() -> None:
 def test_mix_drift_without_a_period_before_gives_no_verdict() -> None:
     drift = mix_drift({}, {"model": 500}, THRESHOLDS)
     assert (drift.psi, drift.level, drift.recent_slates) == (None, "unknown", 500)
+
+
+def test_drift_says_why_there_is_no_reference() -> None:
+    log = SlateLog(database(None), WINDOW_MS)
+
+    def reason(detail: str) -> str:
+        training = Training(reached=True, detail=detail, champion=champion())
+        return drift_report(log, training, MonitoringSection(), T0).reason
+
+    assert reason("the manifest is gone") == "the manifest is gone"
+    assert reason("") == "the model's manifest holds no reference distributions"

@@ -120,6 +120,13 @@ def test_ask_fetches_a_versions_manifest_once(make: Make) -> None:
     assert asked.count("/v1/models/3/files/manifest.json") == 1
 
 
-def test_ask_with_an_unreadable_manifest_does_not_know_training(make: Make) -> None:
-    _, training, _ = make({"/v1/models/3/files/manifest.json": (200, {"version": "3"})})[0].ask()
-    assert not training.reached
+@pytest.mark.parametrize("answer", [(200, {"version": "3"}), (404, {"code": "not_found"})])
+def test_ask_with_a_manifest_that_can_not_be_had_knows_training_without_a_reference(
+    make: Make, answer: tuple[int, object]
+) -> None:
+    _, training, _ = make({"/v1/models/3/files/manifest.json": answer})[0].ask()
+    assert training.reached
+    assert [run.run_id for run in training.runs] == ["r"]
+    assert training.champion is not None
+    assert (training.champion.model.version, training.champion.reference) == ("3", {})
+    assert training.detail.startswith("the model's manifest can't be read: ")
