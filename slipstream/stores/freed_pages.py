@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sqlalchemy import Engine, bindparam, text
+from sqlalchemy import Connection, Engine, bindparam, text
 
 from slipstream.stores.metadata import DatabaseUnavailableError
 
@@ -38,18 +38,29 @@ def overwrite_deleted(engine: Engine, tables: Sequence[str], rewrite_max_bytes: 
         _rewrite_file(engine)
         return "SQLite has written its file anew, and emptied its write-ahead log"
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as db:
-        owned, size = db.execute(_OWNED, {"names": list(tables)}).one()
-        if not owned:
-            return (
-                "PostgreSQL does not let this role vacuum its tables: autovacuum frees the space, "
-                "and new rows overwrite it"
-            )
-        db.execute(text(f"SET lock_timeout = '{_PATIENCE_S:g}s'"))
-        rewritten = size <= rewrite_max_bytes
-        command = "VACUUM (FULL, ANALYZE)" if rewritten else "VACUUM (ANALYZE)"
-        for table in tables:
-            db.execute(text(f'{command} "{table}"'))
-        db.execute(text("RESET lock_timeout"))
+        try:
+            db.execute(text(f"SET lock_timeout = '{_PATIENCE_S:g}s'"))
+            how = _vacuum(db, tables, rewrite_max_bytes)
+            db.execute(text("RESET lock_timeout"))
+        except Exception:
+            # The pool does not reset it, and would hand the connection on with it.
+            db.invalidate()
+            raise
+    return how
+
+
+def _vacuum(db: Connection, tables: Sequence[str], rewrite_max_bytes: int) -> str:
+    """Have PostgreSQL write tables anew, or vacuum them where they are too large for that."""
+    owned, size = db.execute(_OWNED, {"names": list(tables)}).one()
+    if not owned:
+        return (
+            "PostgreSQL does not let this role vacuum its tables: autovacuum frees the space, "
+            "and new rows overwrite it"
+        )
+    rewritten = size <= rewrite_max_bytes
+    command = "VACUUM (FULL, ANALYZE)" if rewritten else "VACUUM (ANALYZE)"
+    for table in tables:
+        db.execute(text(f'{command} "{table}"'))
     if rewritten:
         return (
             "PostgreSQL has written the tables anew; its write-ahead log and its statistics hold "

@@ -42,6 +42,27 @@ def test_who_uses_sqlite_meanwhile_is_waited_for(
 
 
 @pytest.mark.servers("real")
+@pytest.mark.parametrize("mode", ["ACCESS SHARE", "ACCESS EXCLUSIVE"])
+def test_postgresql_keeps_no_limit_on_locks_after_others_held_a_table(
+    database_settings: DatabaseSettings, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    monkeypatch.setattr("slipstream.stores.freed_pages._PATIENCE_S", 0.1)
+    db = engine(database_settings)
+    with db.begin() as connection:
+        connection.execute(text("CREATE TABLE t (name TEXT)"))
+    holder = engine(database_settings)
+    with holder.begin() as connection:
+        connection.execute(text(f"LOCK TABLE t IN {mode} MODE"))
+        with pytest.raises(DatabaseUnavailableError, match="lock timeout"):
+            overwrite_deleted(db, ["t"], 2**30)
+    holder.dispose()
+    with db.connect() as connection:
+        assert connection.execute(text("SHOW lock_timeout")).scalar_one() == "0"
+    assert overwrite_deleted(db, ["t"], 2**30)
+    db.dispose()
+
+
+@pytest.mark.servers("real")
 def test_postgresql_rewrites_small_tables_and_vacuums_large_ones(
     database_settings: DatabaseSettings,
 ) -> None:
