@@ -1,7 +1,7 @@
 """Lists for requests that wait at the same time, made by one call of the model's kernels.
 
 The call runs in a thread of its own and holds no GIL, so that a process uses two cores: the event
-loop reads and answers meanwhile. Requests that come during a call share the next one. A request
+loop reads and answers meanwhile. Requests that come during calls share the next one. A request
 that is alone is answered in the event loop, since a thread's start and end would cost it more.
 """
 
@@ -9,6 +9,7 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final, NamedTuple
 
 from slipstream.recommender import stages
@@ -16,7 +17,9 @@ from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.stages import ListQuestion, Recommendation
 
 # Lists of one call. The first one waits for the last.
-MOST_LISTS: Final = 16
+MOST_LISTS: Final = 8
+# Calls that are begun or wait for the thread: with the second one it need not wait for the loop.
+CALLS: Final = 2
 
 
 class _Waiting(NamedTuple):
@@ -34,45 +37,43 @@ class _Waiting(NamedTuple):
 
 
 class GatheredLists:
-    """Calls of the kernels, one at a time. Used in one event loop; a failure reaches all who share
-    the call.
+    """Calls of the kernels, one after the other. Used in one event loop; a failure reaches all who
+    share the call.
     """
 
     def __init__(self) -> None:
         self._waiting: deque[_Waiting] = deque()
         self._thread = ThreadPoolExecutor(1, "kernels")
-        self._begun = False
+        self._calls, self._due = 0, False
 
     async def recommend(self, bundle: Bundle, question: ListQuestion) -> list[Recommendation]:
         """The answer to a question. Raises what the kernels raise."""
         loop = asyncio.get_running_loop()
         waiting = _Waiting(bundle, question, loop.create_future())
         self._waiting.append(waiting)
-        if not self._begun:
-            self._begun = True
-            loop.call_soon(self._call, loop)
+        if not self._due and self._calls < CALLS:
+            self._due = True
+            loop.call_soon(self._ask, loop)
         return await waiting.answer
 
     def close(self) -> None:
         """Wait for a call that runs, and end the thread."""
         self._thread.shutdown()
 
-    def _call(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Ask for those who wait first and share a call."""
-        group = self._next_group()
-        self._begun = bool(group)
-        if not group:
-            return
-        bundle, questions = group[0].bundle, [each.question for each in group]
-        if len(group) == 1 and not self._waiting:
-            self._begun = False
-            try:
-                _give(group, stages.answers(bundle, questions))
-            except Exception as error:
-                _refuse(group, error)
-            return
-        call = loop.run_in_executor(self._thread, stages.answers, bundle, questions)
-        call.add_done_callback(lambda done: self._ended(loop, group, done))
+    def _ask(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Ask for those who wait, as long as calls may begin."""
+        self._due = False
+        while self._calls < CALLS and (group := self._next_group()):
+            bundle, questions = group[0].bundle, [each.question for each in group]
+            if len(group) == 1 and not self._calls and not self._waiting:
+                try:
+                    _give(group, stages.answers(bundle, questions))
+                except Exception as error:
+                    _refuse(group, error)
+                return
+            self._calls += 1
+            call = loop.run_in_executor(self._thread, stages.answers, bundle, questions)
+            call.add_done_callback(partial(self._ended, loop, group))
 
     def _next_group(self) -> list[_Waiting]:
         group: list[_Waiting] = []
@@ -90,11 +91,12 @@ class GatheredLists:
         group: Sequence[_Waiting],
         call: asyncio.Future[list[list[Recommendation]]],
     ) -> None:
+        self._calls -= 1
         try:
             _give(group, call.result())
         except Exception as error:
             _refuse(group, error)
-        self._call(loop)
+        self._ask(loop)
 
 
 def _give(group: Sequence[_Waiting], lists: Sequence[list[Recommendation]]) -> None:
