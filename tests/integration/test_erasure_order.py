@@ -158,7 +158,7 @@ def _lengths(record: CatalogRecord) -> list[list[int]]:
 
 
 @settings(
-    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(seed=st.integers(0, 2**32))
 # Each was wrong once: an erasure read again parted those who were linked since; a link went with a
