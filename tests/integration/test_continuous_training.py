@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from click.testing import CliRunner
 
 from services.serving.app import create_app as create_serving
@@ -28,6 +29,7 @@ from tests.unit.training.registries import mlflow_template
 __all__ = ["make_settings", "mlflow_template"]
 
 
+@pytest.mark.servers("real")
 def test_a_degraded_challenger_is_refused_a_better_one_promoted_and_rolled_back(
     make_settings: Settings, redis_settings: RedisSettings, tmp_path: Path
 ) -> None:

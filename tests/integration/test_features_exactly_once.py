@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 
 import orjson
+import pytest
 
 from slipstream.broker.producer import Producer
 from slipstream.broker.topics import ensure_topics
@@ -34,6 +35,7 @@ EVENTS = 20_000
 MERGED = {f"u{n}": f"u{n - 1}" for n in range(1, 150, 3)}
 
 
+@pytest.mark.servers("real")
 def test_every_event_counts_once_when_features_is_killed_again_and_again(
     broker: KafkaSettings,
     redis_settings: RedisSettings,

@@ -114,6 +114,7 @@ def test_broker_that_is_killed_and_comes_back_gets_everything_in_order(
     ]
 
 
+@pytest.mark.servers("real")
 def test_events_outlive_a_kill_of_ingestion_while_the_broker_is_away(
     own_broker: OwnBroker, start: Start, namespace: str
 ) -> None:

@@ -160,7 +160,7 @@ def histories(draw: st.DrawFn) -> list[tuple[list[Step], bool]]:
     return batches
 
 
-@settings(max_examples=600, deadline=None, suppress_health_check=[*HealthCheck])
+@settings(max_examples=300, deadline=None, suppress_health_check=[*HealthCheck])
 @given(histories())
 def test_stream_and_history_agree_on_who_is_whom_and_what_is_known(
     redis_settings: RedisSettings, batches: list[tuple[list[Step], bool]]
