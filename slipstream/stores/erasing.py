@@ -81,8 +81,15 @@ class VisitorErasures:
         merged = [*state.merged] if isinstance(state, VisitorState) else []
         # A state may still name visitors that were erased since, and are others now.
         stored = self._values.read(merged)
-        known = [name for name, (_, each) in stored.items() if each is not None]
-        elsewhere = {name for name in known if self._merges.end(name)[0] != end}
+        elsewhere = {
+            name
+            for name, (_, each) in stored.items()
+            if isinstance(each, VisitorState)
+            or (
+                (isinstance(each, MergeMarker) and each.to != end)
+                and self._merges.end(name)[0] != end
+            )
+        }
         others = dict.fromkeys([*path, *(name for name in merged if name not in elsewhere)])
         others.pop(end)
         return [*others, end]
