@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -33,10 +34,12 @@ class Sleepers:
         }
 
     def states(self) -> list[str]:
-        return [
-            Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-            for pid in self.pids().values()
-        ]
+        found = []
+        for pid in self.pids().values():
+            # It may be killed meanwhile, and noticed first by the thread that kills.
+            with suppress(FileNotFoundError, ProcessLookupError):
+                found.append(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0])
+        return found
 
     def _run(self) -> None:
         while not self._ended.wait(0.005):
