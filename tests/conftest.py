@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import settings as property_settings
 from pydantic import SecretStr
 
@@ -53,6 +54,10 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[SERVERS] = chosen()
     except StartError as error:
         raise pytest.UsageError(str(error)) from error
+    # Tracebacks without rich, which takes seconds for one that holds a model.
+    *before, _ = structlog.get_config()["processors"]
+    plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[*before, plain])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

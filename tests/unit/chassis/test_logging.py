@@ -13,10 +13,11 @@ from slipstream.chassis.settings import LogSettings
 @pytest.fixture(autouse=True)
 def restored_logging() -> Iterator[None]:
     handlers, level = logging.getLogger().handlers[:], logging.getLogger().level
+    configured = structlog.get_config()
     yield
     logging.getLogger().handlers[:] = handlers
     logging.getLogger().setLevel(level)
-    structlog.reset_defaults()
+    structlog.configure(**configured)
     structlog.contextvars.clear_contextvars()
 
 
@@ -93,3 +94,17 @@ def test_a_read_from_a_socket_that_the_kafka_client_has_closed_is_no_news(
     assert failed("kafka.net.transport", "recv") == ""
     assert "Traceback" in failed("kafka.net.transport", "send")
     assert "Traceback" in failed("redis", "recv")
+
+
+def test_a_traceback_for_people_shows_no_values(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(key: str) -> None:
+        raise ValueError(f"a key of {len(key)} letters")
+
+    configure_logging(LogSettings(format="console"), "features")
+    try:
+        fail("s3cret" * 2)
+    except ValueError as error:
+        get_logger("anywhere").error("failed", exc_info=error)
+    shown = capsys.readouterr().out
+    assert "a key of 12 letters" in shown
+    assert "s3crets3cret" not in shown
