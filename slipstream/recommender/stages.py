@@ -165,7 +165,7 @@ def list_question(
     repeats: bool | None = None,
     limit: int = CANDIDATES,
 ) -> ListQuestion:
-    """What `recommend` asks of a bundle's plan; its arguments."""
+    """The question that `recommend` puts to a bundle's plan; the arguments are the same."""
     events = list(history)
     hidden = item_numbers(bundle, exclude)
     if not (bundle.repeats if repeats is None else repeats):

@@ -86,7 +86,8 @@ class VisitorErasures:
             for name, (_, each) in stored.items()
             if isinstance(each, VisitorState)
             or (
-                (isinstance(each, MergeMarker) and each.to != end)
+                isinstance(each, MergeMarker)
+                and each.to != end
                 and self._merges.end(name)[0] != end
             )
         }
