@@ -54,7 +54,13 @@ def disks(request: pytest.FixtureRequest, tmp_path: Path, mlflow_template: Path)
         return
     with TemporaryDirectory(prefix="slipstream-postgresql-") as folder:
         Path(folder).chmod(0o755)  # the server is another user than root
-        server = postgresql.postgresql(free_port(), Path(folder)).start()
+        server = postgresql.postgresql(free_port(), Path(folder))
+        # Segments of the write-ahead log that are done with are deleted. Else they would be kept
+        # for the next records, with their bytes.
+        (Path(folder) / "data" / "postgresql.auto.conf").write_text(
+            "wal_recycle = off\nmin_wal_size = '32MB'\n"
+        )
+        server.start()
         try:
             url = postgresql.create_database(server, "slipstream")
             yield Disks(tmp_path, Path(folder), DatabaseSettings(url=SecretStr(url)))
