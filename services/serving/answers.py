@@ -37,6 +37,7 @@ class RecommendationRequest:
         repeats: Whether items of the history may come again; None leaves it to the model.
         placement: The place on the page, kept with the slate.
         steps: The steps that may answer, in this order.
+        fresh: Whether the model makes the list anew, though it may have been kept.
     """
 
     n: int = 10
@@ -47,6 +48,7 @@ class RecommendationRequest:
     repeats: bool | None = None
     placement: str = ""
     steps: Sequence[Step] = (Step.MODEL, Step.SIMILAR, Step.TRENDING)
+    fresh: bool = False
 
 
 @dataclass(frozen=True, slots=True)

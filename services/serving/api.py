@@ -5,7 +5,7 @@ orjson writes the bodies straight from the answer; `RecommendationResponse` docu
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import orjson
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -40,6 +40,8 @@ def parts(request: Request) -> Parts:
 
 
 PathId = Annotated[Id, Path()]
+# Header of a request that wants its list made now, though it may have been kept (RFC 9111).
+_NO_CACHE: Final = (b"cache-control", b"no-cache")
 ANSWER: dict[int | str, dict[str, Any]] = {
     200: {"model": RecommendationResponse},
     422: {"model": Problem},
@@ -59,10 +61,18 @@ router = APIRouter(
 async def recommendations(
     request: Request, user_id: PathId, query: Annotated[SlateQuery, Query()]
 ) -> Response:
-    """The `n` best items for this visitor now. An unknown visitor gets trending items."""
+    """The `n` best items for this visitor now. An unknown visitor gets trending items.
+
+    While a visitor does nothing, the model's list is kept for up to five minutes. With
+    `Cache-Control: no-cache` it is made anew.
+    """
     opened = parts(request)
     wanted = RecommendationRequest(
-        query.n, user_id, exclude=frozenset(query.exclude), placement=query.placement
+        query.n,
+        user_id,
+        exclude=frozenset(query.exclude),
+        placement=query.placement,
+        fresh=_is_fresh(request),
     )
     return _slate(opened, await opened.pipeline.recommend(wanted), query.attributes)
 
@@ -108,6 +118,7 @@ async def recommend_for_session(request: Request, body: SessionRequest) -> Respo
         history=events[-SEQUENCE_LENGTH:],
         exclude=frozenset(body.exclude),
         placement=body.placement,
+        fresh=_is_fresh(request),
     )
     return _slate(opened, await opened.pipeline.recommend(wanted), body.attributes)
 
@@ -148,6 +159,10 @@ def _described(model: Model) -> dict[str, Any]:
         "repeats": model.bundle.repeats,
         **model.bundle.manifest.model_dump(mode="json", include=fields),
     }
+
+
+def _is_fresh(request: Request) -> bool:
+    return _NO_CACHE in request.scope["headers"]
 
 
 def _slate(opened: Parts, answer: Answer, attributes: bool) -> Response:

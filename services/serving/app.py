@@ -107,6 +107,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             slates.add,
             store_timeout_s=own.redis_timeout_s,
             trending_refresh_s=own.trending_refresh_s,
+            kept_lists=own.kept_lists,
         )
         stack.callback(pipeline.close)
         app.state.parts = api.Parts(pipeline, models, catalog)

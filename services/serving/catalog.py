@@ -58,6 +58,7 @@ class Catalog:
         self._item_ids: list[str] = []
         self.columns = Columns()
         self._shown = GrowingArray(np.bool_, True)
+        self._visibility = 0
         self._expiring: list[tuple[float, str]] = []
         self._spaces: WeakKeyDictionary[Model, ItemSpace] = WeakKeyDictionary()
         self._lock = threading.RLock()
@@ -105,6 +106,14 @@ class Catalog:
         self._expire()
         row = self._rows.get(item_id)
         return row is None or bool(self._shown.get(row))
+
+    def visibility(self) -> int:
+        """A number that changes after each change of the items that may be shown.
+
+        Read before a list is made, it stays valid for as long as nothing was shown or hidden since.
+        """
+        self._expire()
+        return self._visibility
 
     def space(self, model: Model) -> ItemSpace:
         """The item numbers of a model, made at the first call and kept up to date from then on."""
@@ -177,9 +186,11 @@ class Catalog:
         return [(self._item_ids[voted[place]], float(weight[place])) for place in best]
 
     def _show(self, row: int, shown: bool) -> None:
+        changed = self._shown.get(row) != shown
         self._shown.put(row, shown)
         for space in self._spaces.values():
             space.show(row, shown)
+        self._visibility += changed
 
     def _remember_expiry(self, item_id: str, item: _Item) -> None:
         """Add an item's expiry to the heap.

@@ -14,6 +14,7 @@ from services.serving.answers import Item, Step
 from services.serving.catalog import Catalog
 from services.serving.deadlines import Budget
 from services.serving.gathered_lists import GatheredLists
+from services.serving.kept_lists import KeptLists, ListKey
 from services.serving.metrics import ServingMetrics
 from services.serving.model_holder import Model
 from services.serving.store_reads import StoreReads, TrendingItem
@@ -41,6 +42,7 @@ class StepRequest:
     """The input of a step: `n` items are wanted, none of `exclude`.
 
     Without a history, `no_history` says why. `budget` is what is left to wait for the online store.
+    `fresh` asks for a list that is made now.
     """
 
     n: int
@@ -51,6 +53,7 @@ class StepRequest:
     exclude: frozenset[str] | set[str]
     repeats: bool | None
     budget: Budget
+    fresh: bool = False
 
 
 class StepResult(NamedTuple):
@@ -69,6 +72,7 @@ class FallbackChain:
         measured: Metrics of the steps.
         store: Reads of the online store.
         lists: Calls of the model's kernels, which requests share.
+        kept: Lists from before.
         refresh_s: Greatest age of the trending list.
     """
 
@@ -78,9 +82,11 @@ class FallbackChain:
         measured: ServingMetrics,
         store: StoreReads,
         lists: GatheredLists,
+        kept: KeptLists,
         refresh_s: float,
     ) -> None:
-        self._catalog, self._measured, self._lists = catalog, measured, lists
+        self._catalog, self._measured = catalog, measured
+        self._lists, self._kept = lists, kept
         self._trending = Trending(store, refresh_s)
         self._popular: WeakKeyDictionary[Model, Sequence[TrendingItem]] = WeakKeyDictionary()
         self._steps: dict[Step, Callable[[StepRequest], Awaitable[StepResult]]] = {
@@ -139,6 +145,17 @@ class FallbackChain:
         if reason or model is None:
             return StepResult([], reason)
         with self._measured.stage(Step.MODEL):
+            key = ListKey(
+                tuple(history),
+                frozenset(request.exclude),
+                request.n,
+                request.repeats,
+                self._catalog.visibility(),
+            )
+            kept = self._kept.of(model)
+            if not request.fresh and (list_before := kept.get(key)) is not None:
+                self._measured.kept_lists.inc()
+                return _result(model, list_before)
             asked = partial(
                 stages.list_question,
                 history=history,
@@ -149,6 +166,7 @@ class FallbackChain:
             )
             try:
                 recommended = await self._lists.recommend(model.bundle, asked(model.bundle))
+                kept[key] = recommended
             except Exception:  # perhaps another's question is at fault: now each is asked alone
                 return self._ask(
                     model, history, lambda bundle: stages.answers(bundle, [asked(bundle)])[0]

@@ -29,6 +29,11 @@ class ServingMetrics:
             ["step"],
             registry=registry,
         )
+        self.kept_lists = Counter(
+            "slipstream_kept_lists_total",
+            "Lists of the model that were kept from an earlier request",
+            registry=registry,
+        )
         self.degraded = Counter(
             "slipstream_recommendations_degraded_total",
             "Answers made without a part that was missing or failed",

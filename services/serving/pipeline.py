@@ -14,6 +14,7 @@ from services.serving.catalog import Catalog
 from services.serving.deadlines import Budget
 from services.serving.fallback import FallbackChain, StepRequest
 from services.serving.gathered_lists import GatheredLists
+from services.serving.kept_lists import KeptLists
 from services.serving.metrics import ServingMetrics
 from services.serving.model_holder import Model
 from services.serving.store_reads import OnlineFeatures, StoreReads
@@ -62,6 +63,7 @@ class Pipeline:
         store_timeout_s: Longest wait of a request for the online store, in all its reads. What the
             event loop is late does not count.
         trending_refresh_s: Greatest age of the trending list.
+        kept_lists: Most lists that are kept for visitors who do nothing meanwhile.
     """
 
     def __init__(
@@ -74,11 +76,19 @@ class Pipeline:
         *,
         store_timeout_s: float = 0.1,
         trending_refresh_s: float = 1.0,
+        kept_lists: int = 0,
     ) -> None:
         self._current_model, self._measured, self._record = current_model, measured, record
         self._store = StoreReads(online, measured, store_timeout_s)
         self._lists = GatheredLists()
-        self._chain = FallbackChain(catalog, measured, self._store, self._lists, trending_refresh_s)
+        self._chain = FallbackChain(
+            catalog,
+            measured,
+            self._store,
+            self._lists,
+            KeptLists(kept_lists),
+            trending_refresh_s,
+        )
 
     def close(self) -> None:
         """End the thread of the model's kernels."""
@@ -128,6 +138,7 @@ class Pipeline:
                     exclude,
                     request.repeats,
                     budget,
+                    request.fresh,
                 ),
             )
             if reason:

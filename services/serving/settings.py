@@ -27,6 +27,12 @@ class ServingSection(Section):
         "loop is late; then it is answered without the visitor's history",
     )
     trending_refresh_s: float = Field(1.0, gt=0, description="greatest age of the trending list")
+    kept_lists: int = Field(
+        1_000,
+        ge=0,
+        description="lists of the model that a process keeps for visitors who do nothing "
+        "meanwhile, for at most five minutes; 0 keeps none",
+    )
     champion_poll_s: float = Field(
         30.0,
         gt=0,

@@ -109,7 +109,7 @@ def measure(name: str, target: Target, load: "ServingLoad | None" = None) -> lis
             items=target.items,
             token=target.token,
         )
-    from slipstream_cli.benchmarks import serving
+    from slipstream_cli.benchmarks import serving, serving_clicks
 
     visitors = serving.known_visitors(
         urls["serving"], urls["ingestion"], key, target.items, token=target.token
@@ -117,7 +117,7 @@ def measure(name: str, target: Target, load: "ServingLoad | None" = None) -> lis
     return serving.run(
         urls["serving"],
         urls["training"],
-        visitors,
+        serving_clicks.Clicks(urls["ingestion"], key, visitors),
         load or serving.ServingLoad(),
         token=target.token,
     )

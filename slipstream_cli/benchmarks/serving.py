@@ -2,8 +2,10 @@
 
 Requests/s of `GET /v1/recommendations/{visitor}` in a closed loop are measured against an empty
 FastAPI route under the same server settings, in turns. Then the latency of the same requests is
-measured in an open loop, at half of that rate or at a given one. Every visitor is known to the
-online store and to the model. Only answers by the model count, by serving's counter.
+measured in an open loop, at half of that rate or at a given one. These requests have their lists
+made anew (`Cache-Control: no-cache`). At last lists may be kept, and visitors click meanwhile.
+Every visitor is known to the online store and to the model. Only answers by the model count, by
+serving's counter.
 """
 
 import re
@@ -17,7 +19,7 @@ from urllib.parse import quote
 import httpx
 import orjson
 
-from slipstream_cli.benchmarks import serving_swaps, serving_time
+from slipstream_cli.benchmarks import serving_clicks, serving_swaps, serving_time
 from slipstream_cli.benchmarks.empty_route import running_empty_route
 from slipstream_cli.benchmarks.load import Load, closed_loop, in_own_process, open_loop, request
 from slipstream_cli.benchmarks.measurements import BenchmarkError, Measurement
@@ -50,21 +52,29 @@ class ServingLoad:
 
 
 def run(
-    url: str, training_url: str, visitors: Sequence[str], load: ServingLoad, *, token: str = ""
+    url: str,
+    training_url: str,
+    clicks: serving_clicks.Clicks,
+    load: ServingLoad,
+    *,
+    token: str = "",
 ) -> list[Measurement]:
     """Measure a serving service. Takes about a minute, and four seconds for each swap.
 
     Args:
         url: The service.
         training_url: The service that promotes models, for swaps.
-        visitors: Visitors whom the model recommends to (see `known_visitors`).
+        clicks: Clicks of visitors whom the model recommends to (see `known_visitors`).
         load: The loads.
         token: The API token, where the services want one.
     """
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    paths = [f"{url}/v1/recommendations/{quote(visitor, safe='')}?n={N}" for visitor in visitors]
-    _check_personalised(paths[:: max(1, len(paths) // 20)], headers)
-    requests = [request("GET", path, headers=headers) for path in paths]
+    paths = [
+        f"{url}/v1/recommendations/{quote(visitor, safe='')}?n={N}" for visitor in clicks.visitors
+    ]
+    items = _check_personalised(paths[:: max(1, len(paths) // 20)], headers)
+    anew = headers | {"Cache-Control": "no-cache"}
+    requests = [request("GET", path, headers=anew) for path in paths]
     rows = [_throughput(url, requests)]
     rate = load.rate or rows[0]["value"] / 2
     rows.append(_latency(url, requests, rate, "a given rate" if load.rate else "half of that load"))
@@ -74,6 +84,8 @@ def run(
         rows += serving_swaps.run(
             url, training_url, requests, load.swaps, connections=CONNECTIONS, headers=headers
         )
+    kept = [request("GET", path, headers=headers) for path in paths]
+    rows.append(serving_clicks.run(url, clicks, kept, items, made=rows[0], connections=CONNECTIONS))
     return rows
 
 
@@ -217,7 +229,8 @@ def _share_by_model(before: dict[str, float], after: dict[str, float]) -> float:
     return given.get("model", 0.0) / max(sum(given.values()), 1.0)
 
 
-def _check_personalised(paths: Sequence[str], headers: dict[str, str]) -> None:
+def _check_personalised(paths: Sequence[str], headers: dict[str, str]) -> list[str]:
+    """Raise `BenchmarkError` unless the model gives whole lists that differ; return their items."""
     with httpx.Client(headers=headers, timeout=10) as client:
         answers = [client.get(path).json() for path in paths]
     other = [
@@ -235,3 +248,4 @@ def _check_personalised(paths: Sequence[str], headers: dict[str, str]) -> None:
         and len({tuple(item["item_id"] for item in answer["items"]) for answer in answers}) == 1
     ):
         raise BenchmarkError("all visitors get the same list: that is not personalised")
+    return sorted({item["item_id"] for answer in answers for item in answer["items"]})

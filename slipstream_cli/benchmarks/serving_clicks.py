@@ -1,0 +1,139 @@
+"""Recommendations whose lists are kept, for visitors who click between their requests."""
+
+import re
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import httpx
+import orjson
+
+from slipstream_cli.benchmarks.load import closed_loop, in_own_process
+from slipstream_cli.benchmarks.measurements import BenchmarkError, Measurement
+
+# Clicks for each request that the service answers without kept lists: one of five.
+CLICKS_A_REQUEST: Final = 0.2
+SECONDS: Final = 6.0
+# Time from one batch of clicks to the next.
+_EVERY_S: Final = 0.1
+_ANSWERS: Final = re.compile(
+    r'^slipstream_recommendations_total\{step="model"\} (\S+)$', re.MULTILINE
+)
+_KEPT: Final = re.compile(r"^slipstream_kept_lists_total (\S+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Clicks:
+    """The clicks of visitors, one after the other.
+
+    Attributes:
+        url: Ingestion.
+        write_key: A key that it accepts.
+        visitors: Ids of the visitors.
+    """
+
+    url: str
+    write_key: str
+    visitors: Sequence[str]
+
+    @contextmanager
+    def at(self, rate: float, items: Sequence[str]) -> Iterator[None]:
+        """Send `rate` clicks a second on these items during the block.
+
+        Raises:
+            BenchmarkError: Ingestion refused some.
+        """
+        stopping, failures = threading.Event(), list[str]()
+        thread = threading.Thread(target=self._send, args=(rate, items, stopping, failures))
+        thread.start()
+        try:
+            yield
+        finally:
+            stopping.set()
+            thread.join()
+        if failures:
+            raise BenchmarkError(f"ingestion did not accept the clicks: {failures[0]}")
+
+    def _send(
+        self, rate: float, items: Sequence[str], stopping: threading.Event, failures: list[str]
+    ) -> None:
+        started, sent = time.monotonic(), 0
+        with httpx.Client(base_url=self.url, timeout=30) as client:
+            while not stopping.wait(_EVERY_S) and not failures:
+                due = min(int((time.monotonic() - started) * rate), sent + 500)
+                batch = [self._event(number, items) for number in range(sent, due)]
+                sent = due
+                try:
+                    answer = client.post(
+                        "/v1/batch",
+                        content=orjson.dumps({"batch": batch, "writeKey": self.write_key}),
+                        headers={"Content-Type": "application/json"},
+                    )
+                    if answer.status_code != 200 or answer.json()["accepted"] != len(batch):
+                        failures.append(answer.text[:300])
+                except httpx.TransportError as error:
+                    failures.append(str(error))
+
+    def _event(self, number: int, items: Sequence[str]) -> dict[str, object]:
+        visitor = self.visitors[number * 7 % len(self.visitors)]
+        return {
+            "type": "track",
+            "event": "view",
+            "userId": visitor,
+            "messageId": f"{visitor}-click-{time.time_ns()}",
+            "properties": {"item_id": items[number * 31 % len(items)]},
+        }
+
+
+def run(
+    url: str,
+    clicks: Clicks,
+    requests: Sequence[bytes],
+    items: Sequence[str],
+    *,
+    made: Measurement,
+    connections: int,
+) -> Measurement:
+    """Measure requests/s in a closed loop, where lists may be kept, while visitors click.
+
+    Args:
+        url: Serving.
+        clicks: The visitors' clicks.
+        requests: Prepared requests of the same visitors.
+        items: Ids of items to click on.
+        made: The figure without kept lists, and its ceiling.
+        connections: Connections of the load.
+
+    Raises:
+        BenchmarkError: Requests or clicks failed.
+    """
+    rate = CLICKS_A_REQUEST * made["value"]
+    answers, kept = _counted(url)
+    with clicks.at(rate, items):
+        load = in_own_process(closed_loop, url, requests, connections=connections, seconds=SECONDS)
+    answers_after, kept_after = _counted(url)
+    if load.failed or answers_after == answers:
+        raise BenchmarkError(
+            f"{load.failed} requests failed, {answers_after - answers:g} were by the model"
+        )
+    share = (kept_after - kept) / (answers_after - answers)
+    return Measurement(
+        name="the same, lists kept",
+        value=load.rate,
+        unit="requests/s",
+        ceiling=made["ceiling"],
+        ratio=load.rate / made["ceiling"],
+        note=f"{share:.0%} of the lists were kept ones, while visitors made {rate:.0f} clicks/s",
+        p50_ms=load.percentile(50),
+        p90_ms=load.percentile(90),
+        p99_ms=load.percentile(99),
+    )
+
+
+def _counted(url: str) -> tuple[float, float]:
+    """Read the numbers of answers by the model, and of kept lists, since serving started."""
+    text = httpx.get(f"{url}/metrics", timeout=10).text
+    return sum(map(float, _ANSWERS.findall(text))), sum(map(float, _KEPT.findall(text)))

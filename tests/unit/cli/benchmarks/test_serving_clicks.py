@@ -1,0 +1,46 @@
+"""The benchmark of kept lists: its share of kept ones, and clicks that are refused."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from slipstream_cli.benchmarks import serving_clicks
+from slipstream_cli.benchmarks.load import Load
+from slipstream_cli.benchmarks.measurements import BenchmarkError, Measurement
+from slipstream_cli.benchmarks.serving_clicks import Clicks
+
+TEXT = """
+slipstream_recommendations_total{{step="model"}} {answers}
+slipstream_recommendations_total{{step="trending"}} 5.0
+slipstream_kept_lists_total {kept}
+"""
+CLICKS = Clicks("http://127.0.0.1:9", "key", ["ada", "bob"])
+MADE = Measurement(name="made anew", value=100.0, unit="requests/s", ceiling=1_000.0)
+
+
+def test_the_share_of_kept_lists_is_told_beside_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = iter((TEXT.format(answers=100, kept=10), TEXT.format(answers=1_100, kept=760)))
+    rates: list[float] = []
+
+    @contextmanager
+    def clicking(clicks: Clicks, rate: float, items: list[str]) -> Iterator[None]:
+        rates.append(rate)
+        yield
+
+    monkeypatch.setattr(Clicks, "at", clicking)
+    monkeypatch.setattr(
+        serving_clicks.httpx, "get", lambda *_, **__: type("Answer", (), {"text": next(texts)})
+    )
+    load = Load(2.0, {200: 1_000}, [2.0] * 1_000)
+    monkeypatch.setattr(serving_clicks, "in_own_process", lambda *_, **__: load)
+    row: Any = serving_clicks.run("http://x", CLICKS, [b""], ["i"], made=MADE, connections=1)
+    assert rates == [20.0]
+    assert (row["value"], row["ratio"]) == (500.0, 0.5)
+    assert row["note"].startswith("75% of the lists were kept ones, while visitors made 20 clicks")
+
+
+def test_clicks_that_are_not_accepted_are_an_error() -> None:
+    with pytest.raises(BenchmarkError, match="did not accept"), CLICKS.at(1_000.0, ["i"]):
+        serving_clicks.time.sleep(0.3)
