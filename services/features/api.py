@@ -3,8 +3,6 @@
 The routes of Feast's feature server take and return the bodies that Feast's clients send and read.
 """
 
-import asyncio
-from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Final, Literal, TypeVar
 
@@ -34,6 +32,7 @@ from slipstream.chassis.bounded_json import refuse_many_values
 from slipstream.chassis.direct_routes import DirectRoute
 from slipstream.chassis.errors import InvalidRequestError, NotFoundError, UnavailableError, problem
 from slipstream.chassis.logging import request_id
+from slipstream.chassis.slices import LARGE_BYTES, LargeRequests
 from slipstream.contracts.access import Scope
 from slipstream.contracts.times import HOUR_MS, now_ms
 from slipstream.features.declarations import FeatureRegistry
@@ -51,8 +50,8 @@ feast_router = APIRouter(tags=["feast"], route_class=DirectRoute)
 router = APIRouter(tags=["features"])
 
 EntityId = Annotated[str, Path(min_length=1, max_length=256)]
-# A larger body waits while another one is worked at: parsed, it needs many times its size.
-_LARGE_BYTES: Final = 65_536
+# A read of more values, which are rows times features, waits while another such one is worked at.
+_LARGE_VALUES: Final = 5_000
 # Pushed records that are handed to the broker in one go, in some milliseconds.
 _HANDED_OVER: Final = 500
 
@@ -68,11 +67,7 @@ class Parts:
     producer: Producer
     registry: FeatureRegistry
     planner: feast.Planner
-    large_body: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-    def turn(self, raw: bytes) -> AbstractAsyncContextManager[None]:
-        """The turn of a request with this body: at once, or after other large ones."""
-        return self.large_body if len(raw) > _LARGE_BYTES else nullcontext()
+    large: LargeRequests = field(default_factory=LargeRequests)
 
 
 def parts(request: Request) -> Parts:
@@ -90,27 +85,32 @@ def parts(request: Request) -> Parts:
 async def get_online_features(request: Request) -> Response:
     """Read features as Feast's server does: one result per join key and feature, over all rows."""
     raw = await request.body()
-    async with parts(request).turn(raw):
-        return await _read(request, raw)
-
-
-async def _read(request: Request, raw: bytes) -> Response:
-    body = _parsed(OnlineFeaturesRequest, raw, MOST_READ_VALUES)
-    reader, planner = parts(request).reader, parts(request).planner
+    opened = parts(request)
+    async with opened.large.turn(len(raw) > LARGE_BYTES):
+        body = _parsed(OnlineFeaturesRequest, raw, MOST_READ_VALUES)
+    planner = opened.planner
     try:
         if body.feature_service is not None:
             plan = planner.of_service(body.feature_service, body.full_feature_names)
         else:
             plan = planner.of(tuple(body.features), body.full_feature_names)
         rows = feast.rows_of(body.entities, plan)
-        offsets = feast.offsets_of(body.entities, len(next(iter(rows.values()))))
-        entities = await read_entities(reader, plan, rows)
+        count = len(next(iter(rows.values())))
+        offsets = feast.offsets_of(body.entities, count)
+        async with opened.large.turn(count * len(plan.columns) > _LARGE_VALUES):
+            entities = await read_entities(opened.reader, plan, rows)
+            answer = await feast.answer(
+                plan,
+                rows,
+                offsets,
+                entities,
+                now_ms(),
+                metadata=body.include_feature_view_version_metadata,
+            )
     except feast.ReadRefusedError as error:
         return _refused(error, error.code, error.feast_class)
     except StoreUnavailableError as error:
         raise UnavailableError(str(error)) from error
-    with_metadata = body.include_feature_view_version_metadata
-    answer = await feast.answer(plan, rows, offsets, entities, now_ms(), metadata=with_metadata)
     return Response(answer, media_type="application/json")
 
 
@@ -122,7 +122,8 @@ async def push(request: Request) -> Response:
     Answers 200 when the broker has acknowledged all rows. One refused row refuses all.
     """
     raw = await request.body()
-    async with parts(request).turn(raw):
+    # Parsed, a large body needs many times its size.
+    async with parts(request).large.turn(len(raw) > LARGE_BYTES):
         return await _push(request, raw)
 
 

@@ -25,7 +25,7 @@ from slipstream.chassis.errors import (
     UnauthorizedError,
 )
 from slipstream.chassis.logging import request_id
-from slipstream.chassis.slices import in_slices
+from slipstream.chassis.slices import LARGE_BYTES, LargeRequests, in_slices
 from slipstream.contracts.access import BROWSER_SCOPES, Principal, Scope
 from slipstream.contracts.erasure_ids import new_erasure_id
 from slipstream.contracts.times import now_ms
@@ -68,6 +68,7 @@ class Intake:
         )
         self._max_values = settings.max_body_values
         self._addresses = AddressBudget(settings.address_kib_per_s, settings.address_burst_kib)
+        self._large = LargeRequests()
         self._verifier = verifier
         self._publisher = publisher
         self._rules = rules
@@ -163,30 +164,31 @@ class Intake:
             read: Reads one of them.
             imported: Whether it is history.
         """
-        try:
-            body = self._parsed(raw)
-            principal = self._principal(headers, body, scope)
-        except ServiceError:
-            self.charge(headers, len(raw))
-            raise
-        if principal.browser:
-            self.charge(headers, len(raw))
-        origin = Origin(
-            principal.name,
-            request_id.get(),
-            now_ms(),
-            headers.agent,
-            imported,
-            principal.scopes,
-            principal.browser,
-        )
-        most = self._max_page_messages if principal.browser else self._max_messages
-        messages = [body] if listed is None else _list(body, listed, *most)
-        self._rules.budgets.refuse_request(messages, len(raw), body.get("context"))
-        limit = self._max_event_bytes if len(raw) > self._max_event_bytes else None
-        outcomes = [read(message, body, origin, limit) async for message in in_slices(messages)]
-        if self._rules.privacy.hashes:
-            self._rules.budgets.refuse_grown(outcomes)
+        async with self._large.turn(len(raw) > LARGE_BYTES):
+            try:
+                body = self._parsed(raw)
+                principal = self._principal(headers, body, scope)
+            except ServiceError:
+                self.charge(headers, len(raw))
+                raise
+            if principal.browser:
+                self.charge(headers, len(raw))
+            origin = Origin(
+                principal.name,
+                request_id.get(),
+                now_ms(),
+                headers.agent,
+                imported,
+                principal.scopes,
+                principal.browser,
+            )
+            most = self._max_page_messages if principal.browser else self._max_messages
+            messages = [body] if listed is None else _list(body, listed, *most)
+            self._rules.budgets.refuse_request(messages, len(raw), body.get("context"))
+            limit = self._max_event_bytes if len(raw) > self._max_event_bytes else None
+            outcomes = [read(message, body, origin, limit) async for message in in_slices(messages)]
+            if self._rules.privacy.hashes:
+                self._rules.budgets.refuse_grown(outcomes)
         published = await self._publisher.publish(outcomes, origin, single=listed is None)
         return orjson.dumps(answer(published))
 

@@ -25,7 +25,7 @@ from slipstream.stores.admission_protocol import AdmissionVerdict
 log = get_logger(__name__)
 
 RETRY_AFTER_S = 2
-# A group of requests with this many messages does not wait for more.
+# A group of requests with this many messages does not wait for more, and nobody waits for it.
 ENOUGH = 64
 # Longest wait of a request for others, while a group is under way.
 GATHER_S = 0.02
@@ -52,6 +52,8 @@ class OutcomePublisher:
         self._admission = admission
         self._waiting: list[_Parcel] = []
         self._departure: asyncio.Handle | None = None
+        self._sending: set[asyncio.Task[None]] = set()
+        # Those tasks that gather requests behind them.
         self._under_way: set[asyncio.Task[None]] = set()
         # Ids that are being looked up, until their records are handed over.
         self._looked_up: dict[str, asyncio.Future[None]] = {}
@@ -105,8 +107,11 @@ class OutcomePublisher:
             self._departure = None
         parcels, self._waiting = self._waiting, []
         task = asyncio.get_running_loop().create_task(self._send(parcels))
-        self._under_way.add(task)
-        task.add_done_callback(self._returned)
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+        if sum(len(parcel.outcomes) for parcel in parcels) < ENOUGH:
+            self._under_way.add(task)
+            task.add_done_callback(self._returned)
 
     def _returned(self, task: "asyncio.Task[None]") -> None:
         """End the wait of gathered requests once no other group is under way."""

@@ -3,12 +3,32 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Final, TypeVar
 
 T = TypeVar("T")
 
 # Longest time that one request holds the event loop before others have a turn.
 SLICE_S: Final = 0.002
+
+
+# A body of more bytes is worked at while no other such body is.
+LARGE_BYTES: Final = 32_768
+
+
+class LargeRequests:
+    """Turns of large requests, one after another. Used in one event loop.
+
+    With many at work side by side, a small request would wait for a slice of each whenever it comes
+    back to the event loop.
+    """
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+
+    def turn(self, large: bool) -> AbstractAsyncContextManager[None]:
+        """The turn of a request: at once, or for a large one after those before it."""
+        return self._lock if large else nullcontext()
 
 
 async def in_slices(items: Iterable[T], slice_s: float = SLICE_S) -> AsyncIterator[T]:

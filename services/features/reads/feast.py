@@ -196,7 +196,8 @@ async def answer(
         for read, names in plan.views
     ]
     async for _, view_index, name, whole in in_slices(plan.columns):
-        results.append(tables[view_index].column(name, whole))
+        # As JSON, so that no step at the end writes all at once.
+        results.append(orjson.Fragment(orjson.dumps(tables[view_index].column(name, whole))))
     described: dict[str, Any] = {"feature_names": [*rows, *(column[0] for column in plan.columns)]}
     if metadata:
         described["feature_view_metadata"] = [{"name": read.view.name} for read, _ in plan.views]

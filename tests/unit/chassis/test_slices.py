@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import Iterable
 
-from slipstream.chassis.slices import in_slices
+import pytest
+
+from slipstream.chassis.slices import LargeRequests, in_slices
 
 
 async def turns_during(items: Iterable[int], slice_s: float) -> int:
@@ -25,3 +27,25 @@ async def test_others_have_a_turn_after_each_slice() -> None:
 
 async def test_short_work_is_not_divided() -> None:
     assert await turns_during(range(100), 60.0) <= 2
+
+
+async def test_a_small_request_waits_for_no_large_one_and_large_ones_for_one_another() -> None:
+    requests, ended = LargeRequests(), list[str]()
+
+    async def work(name: str, large: bool) -> None:
+        async with requests.turn(large):
+            for _ in range(3):
+                await asyncio.sleep(0)
+        ended.append(name)
+
+    await asyncio.gather(work("first", True), work("second", True), work("small", False))
+    assert ended == ["first", "small", "second"]
+
+
+async def test_a_large_request_that_fails_lets_the_next_one_in() -> None:
+    requests = LargeRequests()
+    with pytest.raises(ValueError):
+        async with requests.turn(True):
+            raise ValueError
+    async with requests.turn(True):
+        pass

@@ -7,7 +7,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from services.ingestion.admission import Admission
-from services.ingestion.publisher import OutcomePublisher
+from services.ingestion.publisher import ENOUGH, OutcomePublisher
 from services.ingestion.verdicts import Acceptance, Origin, Outcome
 from slipstream.broker.producer import Failure, OutgoingRecord
 from slipstream.contracts.events import Interaction
@@ -126,3 +126,21 @@ async def test_copies_in_one_go_stay_in_order() -> None:
     assert len(store.calls) == 2, "nobody waits for what has been handed over"
     for request in requests:
         request.cancel()
+
+
+async def test_a_single_message_does_not_gather_behind_a_large_batch() -> None:
+    topic = Topic()
+    publisher = OutcomePublisher(topic, CollectorRegistry())
+    batch = [message(f"b{number}")[0] for number in range(ENOUGH)]
+    async with asyncio.TaskGroup() as group:
+        waiting = [group.create_task(publisher.publish(batch, ORIGIN))]
+        await turns()
+        waiting.append(group.create_task(publisher.publish(message("alone"), ORIGIN)))
+        await turns()
+        assert topic.records[-1] == ("alone", False)
+        # This one gathers, behind the single one.
+        waiting.append(group.create_task(publisher.publish(message("next"), ORIGIN)))
+        await turns()
+        assert topic.records[-1] == ("alone", False)
+        for task in waiting:
+            task.cancel()
