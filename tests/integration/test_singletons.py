@@ -19,15 +19,17 @@ from sqlalchemy.engine import make_url
 from services.monitoring.alert_repository import streaks_table
 from slipstream.broker.consumer import Consumer
 from slipstream.chassis.settings import DatabaseSettings, KafkaSettings
+from slipstream.contracts.services import SERVICES
 from slipstream.contracts.topics import ALERTS
 from slipstream.stores.metadata import engine
 from slipstream_cli.local import postgresql
 from slipstream_cli.local.processes import Child
 from tests.integration.launched_services import PATIENCE_S, Launch, answer, launch, lines, until
 from tests.integration.test_lost_lease import Instance
+from tests.integration.test_monitoring import Peers, peers
 from tests.unit.training.challengers import bundle, result_of
 
-__all__ = ["launch"]
+__all__ = ["launch", "peers"]
 
 pytestmark = [
     pytest.mark.servers("real"),
@@ -172,8 +174,10 @@ def test_a_stopped_monitoring_alerts_nothing_twice_and_ends_when_it_goes_on(
     database: DatabaseSettings,
     broker: KafkaSettings,
     namespace: str,
+    peers: Peers,
     tmp_path: Path,
 ) -> None:
+    shared |= {f"peers__{name}_url": peers.url for name in SERVICES}
     shared |= {
         "database__lease_s": "3",
         "monitoring__check_interval_s": "0.3",
@@ -188,7 +192,10 @@ def test_a_stopped_monitoring_alerts_nothing_twice_and_ends_when_it_goes_on(
     first = launch("monitoring", log="first", **shared)
     until(lambda: is_ready(first), lambda: log_of(tmp_path))
     second = launch("monitoring", log="second", **shared)
-    until(lambda: stands_by(second) and failing() > 0, lambda: log_of(tmp_path))
+    until(lambda: stands_by(second), lambda: log_of(tmp_path))
+    # Only now, however long that took: the first instance's alert must not open yet.
+    peers.answers["/health/ready"] = 503, {"checks": {"disk": "full"}}
+    until(lambda: failing() > 0, lambda: log_of(tmp_path))
     assert first.process is not None
     stop_between_transactions(first.process.pid, database)
     assert failing() < 30, "it was stopped too late for this test"

@@ -22,7 +22,7 @@ from tests.unit.serving.fakes import (
 )
 
 BUNDLE = small_bundle()
-KEY = ListKey((), frozenset(), 5, None, 0)
+KEY = ListKey((), (), 5, None, 0)
 LIST = [Recommendation("item-01", 0.5, "ease")]
 
 
@@ -115,7 +115,7 @@ def test_lists_go_after_their_time_and_with_their_model() -> None:
     now = LIFETIME_S
     assert KEY not in lists.of(served)
     for n in range(3):
-        lists.of(served)[KEY._replace(n=n)] = LIST
+        lists.of(served)[ListKey((), (), n, None, 0)] = LIST
     assert len(lists.of(served)) == 2
     del served
     assert len(lists._of_models) == 0
