@@ -146,8 +146,8 @@ class FallbackChain:
             return StepResult([], reason)
         with self._measured.stage(Step.MODEL):
             key = ListKey(
-                tuple(history),
-                frozenset(request.exclude),
+                history,
+                request.exclude,
                 request.n,
                 request.repeats,
                 self._catalog.visibility(),

@@ -5,8 +5,8 @@ so a kept one is what the model would answer. The key holds items and no visitor
 """
 
 import time
-from collections.abc import Callable, MutableMapping, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterable, MutableMapping, Sequence
+from typing import Final
 from weakref import WeakKeyDictionary
 
 from cachetools import TTLCache  # type: ignore[import-untyped, unused-ignore]
@@ -19,14 +19,35 @@ from slipstream.recommender.stages import Recommendation
 LIFETIME_S: Final = 300.0
 
 
-class ListKey(NamedTuple):
-    """All that a model's list depends on. `visibility` is `Catalog.visibility` before the call."""
+class ListKey:
+    """All that a model's list depends on. It is hashed once, since it holds a whole history.
 
-    history: tuple[SequenceEvent, ...]
-    exclude: frozenset[str]
-    n: int
-    repeats: bool | None
-    visibility: int
+    Args:
+        history: The visitor's events.
+        exclude: Items that are left out.
+        n: Length of the list.
+        repeats: Whether items of the history may come again; None leaves it to the model.
+        visibility: `Catalog.visibility`, read before the list is made.
+    """
+
+    __slots__ = ("_hash", "_parts")
+
+    def __init__(
+        self,
+        history: Iterable[SequenceEvent],
+        exclude: Iterable[str],
+        n: int,
+        repeats: bool | None,
+        visibility: int,
+    ) -> None:
+        self._parts = tuple(history), frozenset(exclude), n, repeats, visibility
+        self._hash = hash(self._parts)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ListKey) and self._parts == other._parts
 
 
 KeptByKey = MutableMapping[ListKey, Sequence[Recommendation]]
