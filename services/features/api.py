@@ -67,7 +67,9 @@ class Parts:
     producer: Producer
     registry: FeatureRegistry
     planner: feast.Planner
-    large: LargeRequests = field(default_factory=LargeRequests)
+    reads: LargeRequests = field(default_factory=LargeRequests)
+    # On their own, since a push waits for the broker, and no read does.
+    pushes: LargeRequests = field(default_factory=LargeRequests)
 
 
 def parts(request: Request) -> Parts:
@@ -86,7 +88,7 @@ async def get_online_features(request: Request) -> Response:
     """Read features as Feast's server does: one result per join key and feature, over all rows."""
     raw = await request.body()
     opened = parts(request)
-    async with opened.large.turn(len(raw) > LARGE_BYTES):
+    async with opened.reads.turn(len(raw) > LARGE_BYTES):
         body = _parsed(OnlineFeaturesRequest, raw, MOST_READ_VALUES)
     planner = opened.planner
     try:
@@ -97,7 +99,7 @@ async def get_online_features(request: Request) -> Response:
         rows = feast.rows_of(body.entities, plan)
         count = len(next(iter(rows.values())))
         offsets = feast.offsets_of(body.entities, count)
-        async with opened.large.turn(count * len(plan.columns) > _LARGE_VALUES):
+        async with opened.reads.turn(count * len(plan.columns) > _LARGE_VALUES):
             entities = await read_entities(opened.reader, plan, rows)
             answer = await feast.answer(
                 plan,
@@ -123,7 +125,7 @@ async def push(request: Request) -> Response:
     """
     raw = await request.body()
     # Parsed, a large body needs many times its size.
-    async with parts(request).large.turn(len(raw) > LARGE_BYTES):
+    async with parts(request).pushes.turn(len(raw) > LARGE_BYTES):
         return await _push(request, raw)
 
 

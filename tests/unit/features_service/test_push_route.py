@@ -1,8 +1,10 @@
 """The push route applies the settings of the service to every row."""
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import httpx
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
@@ -112,3 +114,28 @@ def test_a_large_push_reaches_the_broker_in_parts(client: TestClient, producer: 
     assert push(client, user_id=rows, event_type=["view"] * 1_200).status_code == 200
     assert [record.key for record in producer.published] == rows
     assert producer.calls == 3
+
+
+async def test_large_reads_wait_for_no_push_that_waits_for_the_broker(
+    client: TestClient, producer: Producer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken, acknowledged = asyncio.Event(), asyncio.Event()
+
+    async def publish(_records: Sequence[OutgoingRecord]) -> None:
+        taken.set()
+        await acknowledged.wait()
+
+    monkeypatch.setattr(producer, "publish", publish)
+    names = [f"u{number}".ljust(80) for number in range(900)]
+    frame = {"user_id": names, "event_type": ["view"] * 900}
+    entities = {"user_id": names, "item_id": names}
+    transport = httpx.ASGITransport(client.app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://features") as asking:
+        body = {"push_source_name": "interactions", "df": frame}
+        pushing = asyncio.create_task(asking.post("/push", json=body))
+        await taken.wait()
+        body = {"entities": entities, "features": ["no:such"]}
+        read = await asyncio.wait_for(asking.post("/get-online-features", json=body), 10)
+        assert (read.status_code, pushing.done()) == (404, False)
+        acknowledged.set()
+        assert (await pushing).status_code == 200
