@@ -68,7 +68,7 @@ class Parts:
     registry: FeatureRegistry
     planner: feast.Planner
     reads: LargeRequests = field(default_factory=LargeRequests)
-    # On their own, since a push waits for the broker, and no read does.
+    # Pushes take turns apart, since a push waits for the broker, and no read does.
     pushes: LargeRequests = field(default_factory=LargeRequests)
 
 
@@ -88,9 +88,14 @@ async def get_online_features(request: Request) -> Response:
     """Read features as Feast's server does: one result per join key and feature, over all rows."""
     raw = await request.body()
     opened = parts(request)
-    async with opened.reads.turn(len(raw) > LARGE_BYTES):
-        body = _parsed(OnlineFeaturesRequest, raw, MOST_READ_VALUES)
-    planner = opened.planner
+    # Parsed, a large body needs many times its size, so that it holds its turn to the end.
+    large = len(raw) > LARGE_BYTES
+    async with opened.reads.turn(large):
+        return await _read(opened, raw, large)
+
+
+async def _read(opened: Parts, raw: bytes, has_turn: bool) -> Response:
+    body, planner = _parsed(OnlineFeaturesRequest, raw, MOST_READ_VALUES), opened.planner
     try:
         if body.feature_service is not None:
             plan = planner.of_service(body.feature_service, body.full_feature_names)
@@ -99,8 +104,9 @@ async def get_online_features(request: Request) -> Response:
         rows = feast.rows_of(body.entities, plan)
         count = len(next(iter(rows.values())))
         offsets = feast.offsets_of(body.entities, count)
-        async with opened.reads.turn(count * len(plan.columns) > _LARGE_VALUES):
-            entities = await read_entities(opened.reader, plan, rows)
+        entities = await read_entities(opened.reader, plan, rows)
+        many = count * len(plan.columns) > _LARGE_VALUES
+        async with opened.reads.turn(many and not has_turn):
             answer = await feast.answer(
                 plan,
                 rows,

@@ -164,7 +164,12 @@ class Intake:
             read: Reads one of them.
             imported: Whether it is history.
         """
-        async with self._large.turn(len(raw) > LARGE_BYTES):
+        # Before the wait for a turn, which is no time of an event.
+        received_at = now_ms()
+        large = len(raw) > LARGE_BYTES
+        async with self._large.turn(large):
+            if large:  # those before it may have spent the address's budget meanwhile
+                self.admit(headers)
             try:
                 body = self._parsed(raw)
                 principal = self._principal(headers, body, scope)
@@ -176,7 +181,7 @@ class Intake:
             origin = Origin(
                 principal.name,
                 request_id.get(),
-                now_ms(),
+                received_at,
                 headers.agent,
                 imported,
                 principal.scopes,

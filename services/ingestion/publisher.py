@@ -25,7 +25,7 @@ from slipstream.stores.admission_protocol import AdmissionVerdict
 log = get_logger(__name__)
 
 RETRY_AFTER_S = 2
-# A group of requests with this many messages does not wait for more, and nobody waits for it.
+# A request of this many messages does not wait for others, and none gathers behind it.
 ENOUGH = 64
 # Longest wait of a request for others, while a group is under way.
 GATHER_S = 0.02
@@ -109,7 +109,7 @@ class OutcomePublisher:
         task = asyncio.get_running_loop().create_task(self._send(parcels))
         self._sending.add(task)
         task.add_done_callback(self._sending.discard)
-        if sum(len(parcel.outcomes) for parcel in parcels) < ENOUGH:
+        if all(len(parcel.outcomes) < ENOUGH for parcel in parcels):
             self._under_way.add(task)
             task.add_done_callback(self._returned)
 

@@ -40,8 +40,8 @@ def parts(request: Request) -> Parts:
 
 
 PathId = Annotated[Id, Path()]
-# Header of a request that wants its list made now, though it may have been kept (RFC 9111).
-_NO_CACHE: Final = (b"cache-control", b"no-cache")
+# Directive of a request that wants its list made now, though it may have been kept (RFC 9111).
+_NO_CACHE: Final = b"no-cache"
 ANSWER: dict[int | str, dict[str, Any]] = {
     200: {"model": RecommendationResponse},
     422: {"model": Problem},
@@ -162,7 +162,10 @@ def _described(model: Model) -> dict[str, Any]:
 
 
 def _is_fresh(request: Request) -> bool:
-    return _NO_CACHE in request.scope["headers"]
+    return any(
+        name == b"cache-control" and _NO_CACHE in map(bytes.strip, value.lower().split(b","))
+        for name, value in request.scope["headers"]
+    )
 
 
 def _slate(opened: Parts, answer: Answer, attributes: bool) -> Response:

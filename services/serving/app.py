@@ -110,6 +110,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             kept_lists=own.kept_lists,
         )
         stack.callback(pipeline.close)
+        stack.callback(asyncio.create_task(pipeline.kept_lists.sweep_for_ever()).cancel)
         app.state.parts = api.Parts(pipeline, models, catalog)
         promotions = ConsumerWatch(chassis)
 

@@ -72,7 +72,7 @@ class FallbackChain:
         measured: Metrics of the steps.
         store: Reads of the online store.
         lists: Calls of the model's kernels, which requests share.
-        kept: Lists from before.
+        kept: Lists that were made before, by model.
         refresh_s: Greatest age of the trending list.
     """
 
@@ -147,7 +147,7 @@ class FallbackChain:
         with self._measured.stage(Step.MODEL):
             key = ListKey(
                 history,
-                request.exclude,
+                filter(model.bundle.index.__contains__, request.exclude),
                 request.n,
                 request.repeats,
                 self._catalog.visibility(),

@@ -1,12 +1,13 @@
 """Lists of the model, kept for visitors who do nothing meanwhile.
 
-A page asks for several slates at once, and is opened again. A list depends on nothing but its key,
-so a kept one is what the model would answer. The key holds items and no visitor's id.
+A page asks for several slates in a row, and is opened again. A list depends on its model and its
+key alone, so a kept one is what the model would answer. The key holds items and no visitor's id.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, MutableMapping, Sequence
-from typing import Final
+from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from cachetools import TTLCache  # type: ignore[import-untyped, unused-ignore]
@@ -15,16 +16,21 @@ from services.serving.model_holder import Model
 from slipstream.features.visitor import SequenceEvent
 from slipstream.recommender.stages import Recommendation
 
-# Longest time that a list is kept, and with it the history of somebody who may be erased meanwhile.
-LIFETIME_S: Final = 300.0
+# Longest time that a list is given. It is deleted at the next sweep, and with it the history of
+# somebody who may have been erased meanwhile.
+LIFETIME_S: Final = 240.0
+SWEEP_S: Final = 60.0
 
 
 class ListKey:
-    """All that a model's list depends on. It is hashed once, since it holds a whole history.
+    """Key of a model's list: all that the list depends on beside the model.
+
+    It is hashed once, since it holds a whole history.
 
     Args:
         history: The visitor's events.
-        exclude: Items that are left out.
+        exclude: Items that are left out, of those that the model knows. A client may name others,
+            of any length.
         n: Length of the list.
         repeats: Whether items of the history may come again; None leaves it to the model.
         visibility: `Catalog.visibility`, read before the list is made.
@@ -54,7 +60,7 @@ KeptByKey = MutableMapping[ListKey, Sequence[Recommendation]]
 
 
 class KeptLists:
-    """The lists of each model in service, which go with the model. Used in one event loop.
+    """Store of the lists of each model, which go with the model. Used in one event loop.
 
     Args:
         most: Most lists of a model, of 10 to 15 KB each; the one not asked for the longest goes.
@@ -63,7 +69,18 @@ class KeptLists:
 
     def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._most, self._clock = most, clock
-        self._of_models: WeakKeyDictionary[Model, KeptByKey] = WeakKeyDictionary()
+        self._of_models: WeakKeyDictionary[Model, Any] = WeakKeyDictionary()
+
+    def sweep(self) -> None:
+        """Delete the lists whose time is over. The library does so only where a list is added."""
+        for kept in self._of_models.values():
+            kept.expire()
+
+    async def sweep_for_ever(self) -> None:
+        """Delete the lists whose time is over, again and again."""
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            self.sweep()
 
     def of(self, model: Model) -> KeptByKey:
         """The lists of a model; one that keeps nothing where no lists are wanted."""
@@ -72,4 +89,5 @@ class KeptLists:
         kept = self._of_models.get(model)
         if kept is None:
             kept = self._of_models[model] = TTLCache(self._most, LIFETIME_S, self._clock)
-        return kept
+        lists: KeptByKey = kept
+        return lists

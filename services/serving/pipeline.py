@@ -81,13 +81,9 @@ class Pipeline:
         self._current_model, self._measured, self._record = current_model, measured, record
         self._store = StoreReads(online, measured, store_timeout_s)
         self._lists = GatheredLists()
+        self.kept_lists = KeptLists(kept_lists)
         self._chain = FallbackChain(
-            catalog,
-            measured,
-            self._store,
-            self._lists,
-            KeptLists(kept_lists),
-            trending_refresh_s,
+            catalog, measured, self._store, self._lists, self.kept_lists, trending_refresh_s
         )
 
     def close(self) -> None:

@@ -12,15 +12,15 @@ T = TypeVar("T")
 SLICE_S: Final = 0.002
 
 
-# A body of more bytes is worked at while no other such body is.
+# A body of more bytes is a large one.
 LARGE_BYTES: Final = 32_768
 
 
 class LargeRequests:
     """Turns of large requests, one after another. Used in one event loop.
 
-    With many at work side by side, a small request would wait for a slice of each whenever it comes
-    back to the event loop.
+    With many at work, a small request would wait for a slice of each. It comes back to the event
+    loop several times.
     """
 
     def __init__(self) -> None:

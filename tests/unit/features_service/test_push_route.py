@@ -1,7 +1,8 @@
 """The push route applies the settings of the service to every row."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
@@ -17,8 +18,9 @@ from services.features.settings import FeaturesSection, FeaturesSettings
 from slipstream.broker.producer import OutgoingRecord
 from slipstream.chassis.access.verifier import ANYBODY
 from slipstream.chassis.errors import install_error_handlers
+from slipstream.chassis.slices import LARGE_BYTES, LargeRequests
 from slipstream.contracts.times import HOUR_MS, now_ms
-from slipstream.features.views import declare
+from slipstream.features.views import VISITOR, declare
 from slipstream.ingress.settings import PrivacySettings
 
 SETTINGS = FeaturesSettings(
@@ -37,6 +39,13 @@ class Producer:
     async def publish(self, records: Sequence[OutgoingRecord]) -> None:
         self.published += records
         self.calls += 1
+
+
+class Empty:
+    """A store that has nothing."""
+
+    async def states(self, users: Sequence[str], items: Sequence[str]) -> Any:
+        return [None] * len(users), [None] * len(items)
 
 
 class Known:
@@ -64,7 +73,7 @@ def client(producer: Producer) -> Iterator[TestClient]:
     registry = declare()
     # A push reads neither the stores nor the stream.
     app.state.parts = api.Parts(
-        settings=SETTINGS, reader=None, lake=None, materializer=None, producer=producer,
+        settings=SETTINGS, reader=Empty(), lake=None, materializer=None, producer=producer,
         registry=registry, planner=Planner(registry),
     )  # fmt: skip
     with TestClient(app) as made:
@@ -116,6 +125,23 @@ def test_a_large_push_reaches_the_broker_in_parts(client: TestClient, producer: 
     assert producer.calls == 3
 
 
+NAMES = [f"u{number}".ljust(80) for number in range(900)]
+LARGE_READ = {
+    "entities": {"user_id": NAMES},
+    "features": [f"visitor:{name}" for name in VISITOR.feature_names[:10]],
+}
+# Few bytes, and many values in the answer.
+WIDE_READ = LARGE_READ | {"entities": {"user_id": [name.strip() for name in NAMES]}}
+SMALL_READ = LARGE_READ | {"entities": {"user_id": NAMES[:1]}}
+
+
+@asynccontextmanager
+async def asking(client: TestClient) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(client.app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://features") as made:
+        yield made
+
+
 async def test_large_reads_wait_for_no_push_that_waits_for_the_broker(
     client: TestClient, producer: Producer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,16 +152,30 @@ async def test_large_reads_wait_for_no_push_that_waits_for_the_broker(
         await acknowledged.wait()
 
     monkeypatch.setattr(producer, "publish", publish)
-    names = [f"u{number}".ljust(80) for number in range(900)]
-    frame = {"user_id": names, "event_type": ["view"] * 900}
-    entities = {"user_id": names, "item_id": names}
-    transport = httpx.ASGITransport(client.app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://features") as asking:
+    frame = {"user_id": NAMES, "event_type": ["view"] * len(NAMES)}
+    async with asking(client) as http:
         body = {"push_source_name": "interactions", "df": frame}
-        pushing = asyncio.create_task(asking.post("/push", json=body))
+        pushing = asyncio.create_task(http.post("/push", json=body))
         await taken.wait()
-        body = {"entities": entities, "features": ["no:such"]}
-        read = await asyncio.wait_for(asking.post("/get-online-features", json=body), 10)
-        assert (read.status_code, pushing.done()) == (404, False)
+        for read in (LARGE_READ, WIDE_READ):
+            asked = http.post("/get-online-features", json=read)
+            assert (await asyncio.wait_for(asked, 10)).status_code == 200
+        assert not pushing.done()
         acknowledged.set()
         assert (await pushing).status_code == 200
+
+
+@pytest.mark.parametrize("read", [LARGE_READ, WIDE_READ], ids=["bytes", "values"])
+async def test_a_large_read_waits_for_its_turn_and_a_small_one_does_not(
+    client: TestClient, read: dict[str, Any]
+) -> None:
+    assert len(str(WIDE_READ)) < LARGE_BYTES < len(str(LARGE_READ))
+    turns: LargeRequests = client.app.state.parts.reads  # type: ignore[attr-defined]
+    async with asking(client) as http:
+        async with turns.turn(True):
+            waiting = asyncio.create_task(http.post("/get-online-features", json=read))
+            small = await http.post("/get-online-features", json=SMALL_READ)
+            assert small.status_code == 200
+            await asyncio.sleep(0.05)
+            assert not waiting.done()
+        assert (await asyncio.wait_for(waiting, 10)).status_code == 200

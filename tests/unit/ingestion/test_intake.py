@@ -8,11 +8,15 @@ import pytest
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
+from services.ingestion import intake as intake_module
 from services.ingestion.app import create_app
 from services.ingestion.erasure_cuts import ErasureCuts
 from services.ingestion.intake import Intake, IntakeHeaders
 from services.ingestion.publisher import OutcomePublisher
+from services.ingestion.segment import read_message
 from services.ingestion.verdicts import Rejection
+from slipstream.chassis.errors import TooManyRequestsError
+from slipstream.chassis.slices import LARGE_BYTES
 from slipstream_cli.benchmarks.load import basic_auth
 from tests.unit.ingestion.collector import AUTH, KEY, Acknowledging, collecting, settings_with
 
@@ -93,3 +97,38 @@ def test_a_body_of_many_values_is_not_parsed() -> None:
     with collecting(Acknowledging()) as client:
         refused = client.post("/v1/track", content=b"[" + b"[]," * 70_000, auth=AUTH)
     assert (refused.status_code, refused.json()["code"]) == (413, "too_many_values")
+
+
+async def test_large_bodies_take_turns_and_the_wait_is_no_time_of_an_event(
+    intake: Intake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1_000_000
+    monkeypatch.setattr(intake_module, "now_ms", lambda: now)
+    body = orjson.dumps({"batch": [EVENT] * 500})
+    assert len(body) > LARGE_BYTES
+    read = list[int]()
+    monkeypatch.setattr(
+        intake_module,
+        "read_message",
+        lambda *arguments: read.append(arguments[3].received_at) or read_message(*arguments),
+    )
+    async with intake._large.turn(True):
+        task = asyncio.create_task(intake.batch(body, HEADERS))
+        small = orjson.loads(await intake.message(orjson.dumps(EVENT), HEADERS, "track"))
+        assert (small["accepted"], len(read), task.done()) == (1, 1, False)
+        now += 60_000
+    assert orjson.loads(await task)["accepted"] == 500
+    assert set(read) == {1_000_000}
+
+
+async def test_bodies_that_wait_meet_the_budget_that_those_before_them_have_spent(
+    intake: Intake,
+) -> None:
+    body = orjson.dumps({"batch": [EVENT] * 500})
+    headers = IntakeHeaders(basic_auth("unknown")["Authorization"], address="192.0.2.7")
+    async with intake._large.turn(True):
+        task = asyncio.create_task(intake.batch(body, headers))
+        await asyncio.sleep(0)
+        intake.charge(headers, 2**30)
+    with pytest.raises(TooManyRequestsError):
+        await task

@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
 from prometheus_client import CollectorRegistry
 
+from services.ingestion import publisher as publisher_module
 from services.ingestion.admission import Admission
 from services.ingestion.publisher import ENOUGH, OutcomePublisher
 from services.ingestion.verdicts import Acceptance, Origin, Outcome
@@ -128,7 +130,10 @@ async def test_copies_in_one_go_stay_in_order() -> None:
         request.cancel()
 
 
-async def test_a_single_message_does_not_gather_behind_a_large_batch() -> None:
+async def test_a_single_message_does_not_gather_behind_a_large_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(publisher_module, "GATHER_S", 60.0)
     topic = Topic()
     publisher = OutcomePublisher(topic, CollectorRegistry())
     batch = [message(f"b{number}")[0] for number in range(ENOUGH)]

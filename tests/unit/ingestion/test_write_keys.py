@@ -6,8 +6,9 @@ from pydantic import SecretStr, ValidationError
 
 from services.ingestion.settings import IngestionSection
 from services.ingestion.write_keys import configured_keys, key_in_header
+from slipstream.chassis.access.demands import demand_of, routes_of
 from slipstream.chassis.access.keys import KeyRing
-from slipstream.contracts.access import BROWSER_SCOPES, INGESTION_SCOPES
+from slipstream.contracts.access import BROWSER_SCOPES, INGESTION_SCOPES, Scope
 from tests.unit.chassis.access.key_records import key_record
 from tests.unit.ingestion.collector import AUTH, Acknowledging, collecting
 from tests.unit.ingestion.payloads import track
@@ -110,6 +111,32 @@ def test_a_page_s_key_has_no_other_scope_whatever_its_record_grants(client: Test
         body = {"batch": [], "items": []}
         assert client.request(method, path, json=body, auth=("page", "")).status_code == 403
     assert client.post("/v1/track", json=track(), auth=("page", "")).status_code == 200
+
+
+def test_every_other_scope_together_opens_no_route(client: TestClient) -> None:
+    for scope in Scope:
+        others = [other for other in Scope if other != scope]
+        client.app.state.keys.take(key_record(f"all-but-{scope}", others))  # type: ignore[attr-defined]
+        client.app.state.keys.take(key_record(f"only-{scope}", [scope]))  # type: ignore[attr-defined]
+    body = {"userId": "u", "batch": [], "items": [], "users": []}
+    pixel = {"data": '{"type": "page", "userId": "u"}'}
+    asked = 0
+    for route in routes_of(client.app):  # type: ignore[arg-type]
+        scope = demand_of(route).scope
+        path = route.path_format.format_map(dict.fromkeys(route.param_convertors, "x"))
+        for method in route.methods or () if scope is not None else ():
+            content = {"json": body} if method == "POST" else {"params": pixel}
+            refused = client.request(method, path, auth=(f"all-but-{scope}", ""), **content)
+            assert refused.status_code == 403, (method, path)
+            held = client.request(method, path, auth=(f"only-{scope}", ""), **content)
+            assert held.status_code not in (401, 403), (method, path, held.text)
+            asked += 1
+    assert asked >= 20
+
+
+def test_rates_of_a_page_s_key_hold_without_a_setting() -> None:
+    section = IngestionSection(write_keys=SecretStr("shop:s3cret"))
+    assert section.browser_key_records_per_s > 0 and section.browser_visitor_records_per_s > 0
 
 
 def test_messages_of_a_batch_need_the_scope_of_their_kind(client: TestClient) -> None:

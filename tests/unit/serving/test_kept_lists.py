@@ -1,8 +1,10 @@
 """Kept lists: they are what the model would answer, and go in time."""
 
 import asyncio
+import weakref
 
 import httpx
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -104,6 +106,46 @@ async def test_no_cache_asks_the_model() -> None:
             answer = await client.get("/v1/recommendations/ada", headers=headers)
             assert answer.json()["answered_by"] == "model"
             assert kept(setting) == wanted
+
+
+@pytest.mark.parametrize("value", ["No-Cache", "max-age=0, no-cache"])
+async def test_no_cache_is_found_in_any_case_and_among_other_directives(value: str) -> None:
+    setting = a_setting()
+    transport = httpx.ASGITransport(make_app(setting))
+    async with httpx.AsyncClient(transport=transport, base_url=URL) as client:
+        for headers in ({}, {"Cache-Control": value}):
+            await client.get("/v1/recommendations/ada", headers=headers)
+    assert kept(setting) == 0
+
+
+async def test_names_that_the_model_does_not_know_are_not_kept() -> None:
+    setting = a_setting()
+    for name in ("x" * 1_000_000, "other"):
+        request = RecommendationRequest(3, "ada", exclude=frozenset({name, "item-09"}))
+        await setting.pipeline.recommend(request)
+    assert kept(setting) == 1
+    assert setting.model is not None
+    (key,) = setting.pipeline.kept_lists.of(setting.model)
+    assert "item-09" in repr(key._parts) and "xx" not in repr(key._parts)
+
+
+class WatchedList(list[Recommendation]):
+    """A list that a weak reference may name."""
+
+
+def test_a_sweep_deletes_what_nobody_asks_for_any_more() -> None:
+    now = 0.0
+    lists, served = KeptLists(2, lambda: now), model(BUNDLE)
+    given = WatchedList(LIST)
+    lists.of(served)[KEY] = given
+    watched = weakref.ref(given)
+    del given
+    now = LIFETIME_S - 1
+    lists.sweep()
+    assert watched() is not None
+    now = LIFETIME_S
+    lists.sweep()
+    assert watched() is None
 
 
 def test_lists_go_after_their_time_and_with_their_model() -> None:

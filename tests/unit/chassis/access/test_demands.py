@@ -20,6 +20,7 @@ from slipstream.contracts.access import Scope
 from slipstream.contracts.services import SERVICES
 from slipstream_cli.commands.reference_pages import pages
 from slipstream_cli.commands.security_page import app_of
+from tests.unit.chassis.access.key_records import key_record
 
 # Routes that anybody may ask; whoever adds one says here why.
 OPEN = {
@@ -68,14 +69,33 @@ def test_every_route_stands_in_the_table_with_its_scope(
 
 @pytest.mark.parametrize("service", [name for name in SERVICES if name != "ingestion"])
 def test_no_route_of_a_guarded_service_answers_a_stranger_unless_it_is_open(service: str) -> None:
-    """Asks each route of the real app: no credential, then one with every scope but the needed."""
-    app = app_of(service, HttpSettings(api_token="s3cret"))  # type: ignore[arg-type]
-    client = TestClient(app)  # not entered: nothing is opened
-    for route in routes_of(app):
-        if demand_of(route).scope is None:
-            continue
+    """Asks each route of the real app without a credential."""
+    client, routes = guarded(service)
+    for route in routes:
         for method in route.methods or ():
             assert client.request(method, path_of(route)).status_code == 401, route.path
+
+
+@pytest.mark.parametrize("service", [name for name in SERVICES if name != "ingestion"])
+def test_every_other_scope_together_opens_no_guarded_route(service: str) -> None:
+    client, routes = guarded(service)
+    for scope in Scope:
+        others = [other for other in Scope if other != scope]
+        client.app.state.keys.take(key_record(f"all-but-{scope}", others))  # type: ignore[attr-defined]
+    for route in routes:
+        lacking = {"Authorization": f"Bearer all-but-{demand_of(route).scope}"}
+        for method in route.methods or ():
+            answer = client.request(method, path_of(route), headers=lacking)
+            assert answer.status_code == 403, (method, route.path)
+            assert f"lacks the scope {demand_of(route).scope}" in answer.text or method == "HEAD"
+
+
+def guarded(service: str) -> tuple[TestClient, list[Route]]:
+    """A client of the real app, which is not entered, and its routes that are not open."""
+    app = app_of(service, HttpSettings(api_token="s3cret"))  # type: ignore[arg-type]
+    routes = [route for route in routes_of(app) if demand_of(route).scope is not None]
+    # A host that a service takes changes for.
+    return TestClient(app, base_url="http://127.0.0.1"), routes
 
 
 def path_of(route: Route) -> str:
