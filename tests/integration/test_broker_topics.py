@@ -8,9 +8,10 @@ import pytest
 from kafka import KafkaAdminClient
 from kafka.admin import NewTopic
 
+from slipstream.broker import producer as producer_module
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.kafka import connection
-from slipstream.broker.producer import OutgoingRecord, Producer
+from slipstream.broker.producer import OutgoingRecord, Producer, open_producer
 from slipstream.broker.topics import ensure_topics, physical, topic_differences, topic_ids
 from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.dependencies import RefusedSettingsError
@@ -48,8 +49,8 @@ def test_new_topics_have_a_leader_for_each_partition_when_they_count_as_made(
     assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
-def test_a_topic_that_is_not_as_wanted_is_told_with_the_way_to_mend_it(
-    broker: KafkaSettings, namespace: str
+async def test_a_topic_that_is_not_as_wanted_is_told_with_the_way_to_mend_it(
+    broker: KafkaSettings, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = physical(namespace, ALERTS)
     admin = KafkaAdminClient(**connection(broker))
@@ -63,6 +64,13 @@ def test_a_topic_that_is_not_as_wanted_is_told_with_the_way_to_mend_it(
     assert settings
     for difference in settings:
         assert f"--entity-name {name} --add-config" in difference
+
+    told: list[str] = []
+    monkeypatch.setattr(
+        producer_module.log, "warning", lambda _event, difference: told.append(difference)
+    )
+    (await open_producer(broker, namespace)).close()
+    assert told == [partitions, *settings]
 
 
 def test_a_topics_cleanup_and_retention_are_compared(broker: KafkaSettings, namespace: str) -> None:
