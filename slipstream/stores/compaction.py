@@ -10,7 +10,13 @@ from collections.abc import Callable
 from typing import Final
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake import (
+    CommitProperties,
+    DeltaTable,
+    Transaction,
+    WriterProperties,
+    write_deltalake,
+)
 from deltalake.exceptions import CommitFailedError
 
 from slipstream.stores import delta
@@ -22,6 +28,12 @@ _FREE: Final = 0
 # seconds.
 LEFT_BEHIND_S: Final = 900.0
 _RELEASES: Final = 20
+# The writer holds a row group in memory, by default of more rows than a service has room for where
+# rows are large. The compression is Delta's default, which other properties would switch off.
+ROWS_OF_A_GROUP: Final = 20_000
+_WRITER: Final = WriterProperties(
+    max_row_group_size=ROWS_OF_A_GROUP, compression="ZSTD", compression_level=4
+)
 
 
 class Compaction:
@@ -53,7 +65,12 @@ class Compaction:
             opened = open_newest()
             before = len(opened.file_uris())
             for partition in delta.crowded(opened, min_small_files, target_bytes // 8):
-                opened.optimize.compact(partition_filters=partition, target_size=target_bytes)
+                opened.optimize.compact(
+                    partition_filters=partition,
+                    target_size=target_bytes,
+                    max_concurrent_tasks=1,
+                    writer_properties=_WRITER,
+                )
             return before - len(opened.file_uris())
         except CommitFailedError:  # an erasure was faster
             return 0

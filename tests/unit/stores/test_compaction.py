@@ -6,10 +6,11 @@ from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from slipstream.stores.compaction import LEFT_BEHIND_S, Compaction, _put
+from slipstream.stores.compaction import LEFT_BEHIND_S, ROWS_OF_A_GROUP, Compaction, _put
 from slipstream.stores.delta import make
 from slipstream.stores.tables import CATALOG, SCHEMAS
 
@@ -68,3 +69,19 @@ def test_a_claim_keeps_others_away_until_it_has_stood_still_for_long(
     assert waiting.run(open_newest, *MERGE) == FILES - 1
     assert Compaction().run(open_newest, *MERGE) == 0
     assert items(open_newest) == ALL
+
+
+def test_merged_files_have_small_row_groups_and_are_compressed(
+    open_newest: Callable[[], DeltaTable],
+) -> None:
+    rows = 2 * ROWS_OF_A_GROUP + 1
+    wide = {"entity": "item", "entity_id": "i0", "timestamp": 9, "deleted": False}
+    table = pa.Table.from_pylist([wide] * rows, schema=SCHEMAS[CATALOG])
+    write_deltalake(open_newest(), table, mode="append")
+    assert Compaction().run(open_newest, *MERGE) == FILES
+    (uri,) = open_newest().file_uris()
+    written = pq.ParquetFile(uri).metadata
+    groups = [written.row_group(place) for place in range(written.num_row_groups)]
+    assert sum(group.num_rows for group in groups) == rows + FILES
+    assert max(group.num_rows for group in groups) == ROWS_OF_A_GROUP
+    assert {group.column(0).compression for group in groups} == {"ZSTD"}
