@@ -124,10 +124,10 @@ def test_a_second_one_waits_alive_and_takes_over_within_30_s_of_a_kill(
     assert [entry for entry in lines(tmp_path, "third") if entry["event"] == "standing by"]
 
 
-# Of each service, a change that it answers.
+# Of each service, a change that it answers, and the name of what that makes.
 CHANGES = {
-    "training": ("/v1/runs", {"reason": "by hand"}, 202),
-    "monitoring": ("/v1/keys", {"name": "shop", "scopes": ["events"]}, 201),
+    "training": ("/v1/runs", {"reason": "by hand"}, 202, "run_id"),
+    "monitoring": ("/v1/keys", {"name": "shop", "scopes": ["events"]}, 201, "id"),
 }
 
 
@@ -147,12 +147,13 @@ def test_one_that_hands_requests_on_is_ready_while_it_stands_by_and_takes_over(
     second = launch(service, log="second", **shared)
     until(lambda: is_ready(second), lambda: log_of(tmp_path))
     assert answer(second, "/health/ready").json()["status"] == "standby"
-    path, body, status = CHANGES[service]
+    path, body, status, name = CHANGES[service]
     made = httpx.post(f"http://{second.address}{path}", json=body, timeout=60)
     assert made.status_code == status, made.text
-    read = answer(second, path)
-    assert read.status_code == 200
-    assert read.json()["items"] == answer(first, path).json()["items"] != []
+    for instance in (second, first):
+        read = answer(instance, path)
+        assert read.status_code == 200
+        assert [item[name] for item in read.json()["items"]] == [made.json()[name]]
 
     first.kill()
     killed = time.monotonic()
