@@ -11,6 +11,14 @@ from slipstream.recommender.bundle import Bundle
 from tests.unit.serving.fakes import ITEMS, item_record, model
 
 
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The catalogue's time in ms, which the test sets."""
+    now = [time.time() * 1000]
+    monkeypatch.setattr(catalog_module, "_now", lambda: now[0])
+    return now
+
+
 def test_item_never_heard_of_may_be_shown() -> None:
     assert Catalog().shown("anything")
 
@@ -28,9 +36,9 @@ def test_mask_follows_the_catalogue_after_it_was_made(bundle: Bundle) -> None:
     assert not mask[bundle.index["item-02"]]
 
 
-def test_item_is_hidden_from_the_moment_that_it_expires(bundle: Bundle) -> None:
+def test_item_is_hidden_from_the_moment_that_it_expires(bundle: Bundle, clock: list[float]) -> None:
     catalog, present = Catalog(), model(bundle)
-    soon = time.time() * 1000 + 60
+    soon = clock[0] + 60
     catalog.apply(item_record("item-01", attributes={"expires_at": soon}))
     catalog.apply(item_record("item-02", attributes={"expires_at": "2020-01-01T00:00:00Z"}))
     catalog.apply(item_record("item-03", attributes={"expires_at": "2999-01-01"}))
@@ -39,37 +47,34 @@ def test_item_is_hidden_from_the_moment_that_it_expires(bundle: Bundle) -> None:
     assert mask[bundle.index["item-01"]]
     assert not catalog.shown("item-02")
     assert catalog.shown("item-03")
-    while time.time() * 1000 <= soon:
-        time.sleep(0.005)
+    clock[0] = soon
     assert not catalog.shown("item-01")
     assert not catalog.mask(present)[bundle.index["item-01"]]
 
 
 def test_items_still_expire_when_the_moments_were_sorted_out(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, clock: list[float]
 ) -> None:
     monkeypatch.setattr(catalog_module, "_SURPLUS", 2)
     catalog = Catalog()
-    soon = time.time() * 1000 + 60
+    soon = clock[0] + 60
     catalog.apply(item_record("b", attributes={"expires_at": soon}))
     for number in range(50):
         catalog.apply(
             item_record("a", timestamp=number, attributes={"expires_at": soon + 60_000 + number})
         )
     assert catalog.shown("b")
-    while time.time() * 1000 <= soon:
-        time.sleep(0.005)
+    clock[0] = soon
     assert not catalog.shown("b")
     assert catalog.shown("a")
 
 
-def test_expiry_that_was_postponed_does_not_hide() -> None:
+def test_expiry_that_was_postponed_does_not_hide(clock: list[float]) -> None:
     catalog = Catalog()
-    soon = time.time() * 1000 + 30
+    soon = clock[0] + 60
     catalog.apply(item_record("a", attributes={"expires_at": soon}))
     catalog.apply(item_record("a", timestamp=2, attributes={"expires_at": soon + 60_000}))
-    while time.time() * 1000 <= soon:
-        time.sleep(0.005)
+    clock[0] = soon
     assert catalog.shown("a")
 
 

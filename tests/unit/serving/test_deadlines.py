@@ -51,8 +51,11 @@ async def test_silence_ends_the_wait_and_spends_the_budget() -> None:
 async def test_budget_is_for_all_waits_together() -> None:
     clock, budget = HearingClock(0.001), Budget(0.02)
     answer = asyncio.get_running_loop().create_future()
-    asyncio.get_running_loop().call_later(0.01, answer.set_result, "first")
-    assert await clock.wait(answer, budget) == "first"
+    first = asyncio.create_task(clock.wait(answer, budget))
+    await asyncio.sleep(0)  # it waits now, and its clock ticks before the sleep below has ended
+    await asyncio.sleep(0.01)
+    answer.set_result("first")
+    assert await first == "first"
     assert budget.left_s < 0.02
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(clock.wait(asyncio.Event().wait(), budget), 60)

@@ -101,6 +101,7 @@ async def test_online_store_that_hangs_is_not_asked_until_a_probe_has_heard_from
         request = RecommendationRequest(5, "ada")
         return (await asyncio.wait_for(setting.pipeline.recommend(request), 60)).answered_by
 
+    monkeypatch.setattr(store_reads, "PAUSE_S", 3600.0)
     while not circuit_open(setting):
         assert await ask() == Step.TRENDING
     asked = len(online.reads)
@@ -108,6 +109,7 @@ async def test_online_store_that_hangs_is_not_asked_until_a_probe_has_heard_from
         assert await ask() == Step.TRENDING
     assert len(online.reads) == asked
     monkeypatch.setattr(store_reads, "PAUSE_S", 0.0)
+    setting.pipeline._store._breaker._probe_at = 0.0
     online.hangs = False
     while circuit_open(setting):
         assert await ask() == Step.TRENDING

@@ -165,7 +165,12 @@ def test_resume_queues_the_same_work_once_with_what_is_known_of_it(repository: R
     assert (third.attempt, third.resumes) == (3, "r1")
 
 
-def test_eta_counts_down_to_when_a_running_run_is_expected_to_end(repository: Repository) -> None:
+def test_eta_counts_down_to_when_a_running_run_is_expected_to_end(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = now_ms()
+    monkeypatch.setattr("services.training.repository.now_ms", lambda: now)
+
     def eta_s() -> int | None:
         run = repository.get("r1")
         assert run is not None
@@ -174,11 +179,13 @@ def test_eta_counts_down_to_when_a_running_run_is_expected_to_end(repository: Re
     repository.add("r1", "request", "", "fast")
     repository.start("r1")
     assert eta_s() is None
-    repository.note("r1", expected_at=now_ms() + 60_400)
-    assert eta_s() in (59, 60)
-    repository.note("r1", expected_at=now_ms() - 1)
+    repository.note("r1", expected_at=now + 60_400)
+    assert eta_s() == 60
+    now += 1_000
+    assert eta_s() == 59
+    repository.note("r1", expected_at=now - 1)
     assert eta_s() is None
-    repository.note("r1", expected_at=now_ms() + 60_400)
+    repository.note("r1", expected_at=now + 60_400)
     repository.finish("r1", "succeeded")
     assert eta_s() is None
 

@@ -26,6 +26,9 @@ class Slow(supervisor.Supervisor):
     def _stop_all(self):
         time.sleep(1.0)
         print("stopped in order", flush=True)
+    def wait(self, timeout_s=None):
+        print("waiting", flush=True)
+        super().wait(timeout_s)
 
 from slipstream_cli.local import foreground
 foreground.Supervisor = Slow
@@ -49,7 +52,7 @@ def test_a_signal_waits_until_the_stack_has_stopped_in_order(
         preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL) and None,
     ) as process:
         assert process.stdout and process.stdout.readline() == "running\n"
-        time.sleep(0.1)  # it waits for the stack now
+        assert process.stdout.readline() == "waiting\n"
         process.send_signal(number)
         assert process.stdout.read() == "stopped in order\nended\n"
         assert process.wait(60) == 0
@@ -64,6 +67,7 @@ def test_a_stack_under_nohup_outlives_its_terminal(tmp_path: Path) -> None:
         **ignoring,
     ) as process:
         assert process.stdout and process.stdout.readline() == "running\n"
+        assert process.stdout.readline() == "waiting\n"
         process.send_signal(signal.SIGHUP)
         time.sleep(1.5)  # longer than its stop takes
         assert process.poll() is None

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,11 @@ def make_job(lake_settings: LakeSettings, tmp_path: Path) -> Job:
 
 
 def children() -> set[int]:
-    result = Path(f"/proc/{os.getpid()}/task").glob("*/children")
-    return {int(pid) for file in result for pid in file.read_text().split()}
+    found = set[int]()
+    for file in Path(f"/proc/{os.getpid()}/task").glob("*/children"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that ends meanwhile
+            found |= set(map(int, file.read_text().split()))
+    return found
 
 
 def is_running(pid: int) -> bool:
@@ -105,7 +109,7 @@ def test_child_dies_with_a_killed_service(job: Job, tmp_path: Path) -> None:
     (tmp_path / "job.json").write_text(job.model_dump_json())
     service = textwrap.dedent(
         f"""
-        import os, time
+        import os, signal, time
         from pathlib import Path
         from services.training.run.process import run_in_child
         from services.training.run.job import Job
@@ -113,7 +117,9 @@ def test_child_dies_with_a_killed_service(job: Job, tmp_path: Path) -> None:
 
         def print_children(message):
             for file in Path(f"/proc/{{os.getpid()}}/task").glob("*/children"):
-                print(file.read_text(), flush=True)
+                for pid in file.read_text().split():
+                    os.kill(int(pid), signal.SIGSTOP)  # it must not end by itself
+                    print(pid, flush=True)
             time.sleep(60)
 
         run_in_child(
