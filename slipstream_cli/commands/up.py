@@ -26,7 +26,7 @@ def up(data_dir: Path, ports: tuple[str, ...], any_ports: bool) -> None:
 
     terminal = Terminal()
     plan = plan_of(data_dir, ports, any_ports)
-    with ForegroundStack(plan, terminal) as stack:
+    with ForegroundStack(plan, terminal, endless=True) as stack:
         stack.start()
         for name, url in plan.urls.items():
             terminal.show(f"{name:<11} {url}/docs")

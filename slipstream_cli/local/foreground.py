@@ -15,10 +15,17 @@ class ForegroundStack:
     """A local stack for the block of a command.
 
     The first SIGINT, SIGTERM or SIGHUP stops it in order, a second one at once.
+
+    Args:
+        plan: The stack.
+        terminal: Where it tells of itself.
+        endless: Whether the command has nothing to do but to run the stack. Then a signal is no
+            failure once the stack is ready.
     """
 
-    def __init__(self, plan: Plan, terminal: Terminal) -> None:
+    def __init__(self, plan: Plan, terminal: Terminal, *, endless: bool = False) -> None:
         self._supervisor = Supervisor(plan, terminal)
+        self._endless = endless
         self._signals = 0
 
     def __enter__(self) -> "ForegroundStack":
@@ -29,11 +36,14 @@ class ForegroundStack:
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: object
-    ) -> None:
+    ) -> bool:
         self._signals += 1  # it is stopping: the next signal counts as the second
         self._supervisor.stop()
-        if isinstance(error, KeyboardInterrupt):
-            raise SystemExit(INTERRUPTED)
+        if not isinstance(error, KeyboardInterrupt):
+            return False
+        if self._endless and self._supervisor.was_ready:
+            return True
+        raise SystemExit(INTERRUPTED)
 
     def start(self) -> None:
         """Start the stack, and wait until it is ready; a failure ends the command."""

@@ -50,6 +50,11 @@ class Supervisor:
         self._failure: str | None = None
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
 
+    @property
+    def was_ready(self) -> bool:
+        """Whether all services have been ready."""
+        return self._ready.is_set()
+
     def start(self) -> "Supervisor":
         """Start everything, and wait until all services are ready.
 

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from slipstream_cli.local.processes import INTERRUPTED
+
 # A stack whose supervisor takes a second to stop, as a real one does that drains.
 COMMAND = """
-import sys, threading, time
+import os, signal, sys, time
 from pathlib import Path
 from slipstream_cli.local import supervisor
 from slipstream_cli.local.plan import make_plan
@@ -32,8 +34,11 @@ class Slow(supervisor.Supervisor):
 
 from slipstream_cli.local import foreground
 foreground.Supervisor = Slow
-with ForegroundStack(make_plan(Path(sys.argv[1]), {}, any_ports=True), Terminal()) as stack:
+plan = make_plan(Path(sys.argv[1]), {}, any_ports=True)
+with ForegroundStack(plan, Terminal(), endless="endless" in sys.argv) as stack:
     stack.start()
+    if "early" in sys.argv:
+        os.kill(os.getpid(), signal.SIGTERM)
     print("running", flush=True)
     stack.wait()
 print("ended", flush=True)
@@ -56,6 +61,24 @@ def test_a_signal_waits_until_the_stack_has_stopped_in_order(
         process.send_signal(number)
         assert process.stdout.read() == "stopped in order\nended\n"
         assert process.wait(60) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "printed"),
+    [([], INTERRUPTED, ""), (["endless"], 0, "ended\n")],
+    ids=["work to do", "endless"],
+)
+def test_a_signal_before_the_wait_is_a_failure_where_there_is_work_to_do(
+    tmp_path: Path, options: list[str], status: int, printed: str
+) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", COMMAND, str(tmp_path), "early", *options],
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (status, f"stopped in order\n{printed}")
 
 
 def test_a_stack_under_nohup_outlives_its_terminal(tmp_path: Path) -> None:
