@@ -11,7 +11,7 @@ from typing import IO
 from slipstream_cli.local import apache_kafka, postgresql
 from slipstream_cli.local.plan import EXTERNAL
 from slipstream_cli.local.processes import Child, StartError, free_port
-from slipstream_cli.local.servers import redis_answers, redis_arguments, version_of
+from slipstream_cli.local.servers import START_S, redis_answers, redis_arguments, version_of
 
 _REDIS = "redis-server"
 _GET_REDIS = "Debian, Ubuntu: apt-get install redis-server"
@@ -20,7 +20,9 @@ _GET_REDIS = "Debian, Ubuntu: apt-get install redis-server"
 def redis(port: int, directory: Path, *, output: int | IO[bytes] = subprocess.DEVNULL) -> Child:
     """Build a Redis with an append-only file in `directory`, which it reads again at a start."""
     command = [_redis_binary(), *redis_arguments(port, directory)]
-    return Child("redis", port, command, redis_answers, grace_s=10.0, output=output)
+    return Child(
+        "redis", port, command, redis_answers, grace_s=10.0, start_s=START_S, output=output
+    )
 
 
 def absent(environment: Mapping[str, str], *, sql: bool = True) -> list[str]:

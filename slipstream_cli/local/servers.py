@@ -4,10 +4,13 @@ import re
 import socket
 import subprocess
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
 from slipstream.broker.kafka import HANDSHAKE, answers_handshake
 from slipstream_cli.local.processes import Child, StartError
+
+# A server that has little to read answers within a second, but not on a machine that is overloaded.
+START_S: Final = 60.0
 
 
 def broker(
@@ -28,13 +31,17 @@ def broker(
     ]
     command += ["--storage-engine", "memory://tansu/"]
     # It takes seconds to obey SIGTERM and has nothing to save, so it is killed at once.
-    return Child("broker", port, command, kafka_answers, grace_s=0.0, output=output)
+    return Child(
+        "broker", port, command, kafka_answers, grace_s=0.0, start_s=START_S, output=output
+    )
 
 
 def valkey(port: int, directory: Path, *, output: int | IO[bytes] = subprocess.DEVNULL) -> Child:
     """Build a Valkey with an append-only file in `directory`, which it reads again at a start."""
     command = [_valkey_binary(), *redis_arguments(port, directory)]
-    return Child("valkey", port, command, redis_answers, grace_s=10.0, output=output)
+    return Child(
+        "valkey", port, command, redis_answers, grace_s=10.0, start_s=START_S, output=output
+    )
 
 
 def broker_version() -> str:
