@@ -2,7 +2,6 @@
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -12,7 +11,7 @@ from services.training import api
 from services.training.audit import AUDIT, TABLES
 from services.training.registry import NoPreviousError, UnknownVersionError
 from slipstream.chassis.settings import DatabaseSettings, HttpSettings
-from slipstream.contracts.rest import ModelVersion
+from slipstream.contracts.rest import ModelVersion, Run
 from slipstream.stores import metadata
 from slipstream.stores.audit import AuditLog
 from slipstream_cli.commands.security_page import app_of
@@ -22,23 +21,35 @@ TOKEN = {"Authorization": "Bearer s3cret"}
 
 
 class Aliases:
-    """Moves no alias; knows version `a` alone, and notes how many records there were by then."""
+    """Moves no alias; knows version `a` and run `r` alone, and one champion before. Notes how many
+    records there were by then.
+    """
 
     def __init__(self, log: AuditLog) -> None:
         self.log = log
         self.records_before: list[int] = []
+        self.champions_before = ["a"]
+
+    def note_records(self) -> None:
+        self.records_before.append(len(self.log.page(10, None).items))
 
     def promote(self, version: str, _reason: str) -> ModelVersion:
-        self.records_before.append(len(self.log.page(10, None).items))
+        self.note_records()
         if version != "a":
             raise UnknownVersionError(f"there is no version {version}")
         return ModelVersion(version=version, created_at=1)
 
     def rollback(self, _reason: str) -> ModelVersion:
-        raise NoPreviousError("there was no champion before")
+        self.note_records()
+        if not self.champions_before:
+            raise NoPreviousError("there was no champion before")
+        return ModelVersion(version=self.champions_before.pop(), created_at=1)
 
-    def cancel(self, run_id: str) -> Any:
-        raise LookupError(f"there is no run {run_id}")
+    def cancel(self, run_id: str) -> Run:
+        self.note_records()
+        if run_id != "r":
+            raise LookupError(f"there is no run {run_id}")
+        return Run(run_id=run_id, state="cancelled", trigger="request", created_at=1)
 
 
 @pytest.fixture
@@ -64,7 +75,9 @@ def test_every_act_has_a_record_before_it_and_one_of_its_failure(
     held = {"Authorization": "Bearer operator", "X-Request-Id": "r-1"}
     assert client.post("/v1/models/a:promote", json={"reason": "by hand"}, headers=held).is_success
     assert client.post("/v1/models/b:promote", headers=held).status_code == 404
+    assert client.post("/v1/models:rollback", headers=TOKEN).is_success
     assert client.post("/v1/models:rollback", headers=TOKEN).status_code == 409
+    assert client.post("/v1/runs/r:cancel", headers=TOKEN).is_success
     assert client.post("/v1/runs/x:cancel", headers=TOKEN).status_code == 404
     page = client.get("/v1/audit", headers=TOKEN).json()
     told = [(record["principal"], record["action"], record["subject"]) for record in page["items"]]
@@ -73,14 +86,16 @@ def test_every_act_has_a_record_before_it_and_one_of_its_failure(
         ("operator", "promote", "b"),
         ("operator", "promote_failed", "b"),
         ("api-token", "rollback", "champion"),
+        ("api-token", "rollback", "champion"),
         ("api-token", "rollback_failed", "champion"),
+        ("api-token", "cancel", "r"),
         ("api-token", "cancel", "x"),
         ("api-token", "cancel_failed", "x"),
     ]
     first = page["items"][-1]
     assert (first["detail"], first["request_id"]) == ({"reason": "by hand"}, "r-1")
     assert page["items"][0]["detail"] == {"error": "there is no run x"}
-    assert aliases.records_before == [1, 2]
+    assert aliases.records_before == [1, 2, 4, 5, 7, 8]
 
 
 def test_who_may_not_does_nothing_and_leaves_no_record(
