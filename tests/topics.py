@@ -102,13 +102,15 @@ def uncommitted(settings: KafkaSettings, group: str, names: Sequence[str]) -> in
 
 
 def partitions_of(settings: KafkaSettings, group: str, instance_id: str) -> set[tuple[str, int]]:
-    """The topics and numbers of the partitions that a member of the group has."""
+    """The topics and numbers of the partitions that a member of the group has; empty while the
+    group deals them out.
+    """
     admin = KafkaAdminClient(**connection(settings))
     try:
         return {
             (topic["topic"], number)
             for member in admin.describe_groups([group])[group]["members"]
-            if member["group_instance_id"] == instance_id
+            if member["group_instance_id"] == instance_id and member["member_assignment"]
             for topic in member["member_assignment"]["assigned_partitions"]
             for number in topic["partitions"]
         }

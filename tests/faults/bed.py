@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+from kafka.errors import KafkaError
 from pydantic import SecretStr
 
 from slipstream.broker.topics import physical
@@ -63,7 +64,10 @@ class Bed:
         if self._kind == "embedded":  # it does not tell what a group has committed
             return True
         names = [physical(self.stores.namespace, topic) for topic in _COMMITTED]
-        return not uncommitted(self.stores.kafka, f"{self.stores.namespace}.features", names)
+        try:
+            return not uncommitted(self.stores.kafka, f"{self.stores.namespace}.features", names)
+        except KafkaError:  # a broker that was killed may still be coming back
+            return False
 
     def _of(self, service: str) -> list[str]:
         return [name for name in self._clients if name.split()[0] == service]

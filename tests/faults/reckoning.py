@@ -277,7 +277,7 @@ def _topics(found: Findings, stores: Stores, ingestions: int) -> None:
     empty = 0
     try:
         ends = {source: end for source, end in consumer.ends().items() if end > 0}
-        while ends and empty < 5:
+        while ends and empty < 60:
             batch = consumer.poll(1.0)
             empty = 0 if batch else empty + 1
             ends = {

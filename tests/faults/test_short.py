@@ -11,6 +11,7 @@ from tests.faults.run import run
 from tests.servers import Servers
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.servers("real")  # on the embedded ones: make faults
 def test_every_acknowledged_event_counts_once_when_each_process_and_each_server_is_killed(
     tmp_path: Path, servers: Servers

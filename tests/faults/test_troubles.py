@@ -15,7 +15,7 @@ from tests.faults.troubles import TROUBLES
 from tests.faults.troubles.networks import Networks
 from tests.servers import Servers
 
-pytestmark = pytest.mark.servers("real")
+pytestmark = [pytest.mark.servers("real"), pytest.mark.timeout(900)]
 
 
 @pytest.mark.parametrize(

@@ -39,12 +39,13 @@ def idle(bed: Bed, client: Client) -> Iterator[None]:
     stores, urls = bed.stores, client.urls
     topic = physical(stores.namespace, INTERACTIONS)
     member = IDLE_FEATURES.replace(" ", "-")
-    numbers = {
-        number
-        for name, number in partitions_of(stores.kafka, f"{stores.namespace}.features", member)
-        if name == topic
-    }
-    assert numbers, f"{IDLE_FEATURES} has no partitions"
+
+    def its_numbers() -> set[int] | None:
+        """None while the group deals its partitions out anew."""
+        found = partitions_of(stores.kafka, f"{stores.namespace}.features", member)
+        return {number for name, number in found if name == topic} or None
+
+    numbers = wait_for(its_numbers, f"{IDLE_FEATURES} to have partitions")
 
     def is_for_the_idle(sent: Sent) -> bool:
         keys = {event.user_id for event in sent.events}
