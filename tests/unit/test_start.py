@@ -96,7 +96,7 @@ def test_ingestion_runs_with_the_settings_of_its_example(
         port,
         [sys.executable, "-m", "services", "ingestion"],
         is_ready,
-        grace_s=10,
+        grace_s=60,
         environment=environment,
     )
     try:

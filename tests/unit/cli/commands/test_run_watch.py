@@ -12,7 +12,9 @@ def run(state: str = "running", **fields: Any) -> dict[str, Any]:
     return {"run_id": "r1", "state": state, "trigger": "request", "created_at": 1, **fields}
 
 
-def followed(answers: Answers, patience_s: float = 5.0) -> tuple[Run, list[tuple[float, str, str]]]:
+def followed(
+    answers: Answers, patience_s: float = 60.0
+) -> tuple[Run, list[tuple[float, str, str]]]:
     shown: list[tuple[float, str, str]] = []
     training = Peer("training", "http://training", retries=0, transport=answers.transport())
     ended = follow(training, "r1", lambda *it: shown.append(it), poll_s=0, patience_s=patience_s)
