@@ -29,6 +29,14 @@ from slipstream.stores.online import OnlineStore
 QUICK = FeaturesSection(lake_flush_s=0.2, durable_after_s=0.1, max_poll_records=200)
 
 
+def steady(settings: FeaturesSettings) -> FeaturesSettings:
+    """These settings with a session that outlives a stall of seconds. A member that loses its place
+    reads again what is not committed, and its counters count that twice.
+    """
+    kafka = settings.kafka.model_copy(update={"session_timeout_ms": 6_000})
+    return settings.model_copy(update={"kafka": kafka})
+
+
 class RunningMaterializer:
     """A materializer in a worker thread, with clients that look at its effects."""
 
@@ -126,6 +134,11 @@ def events_online(store: OnlineStore, visitors: int = 150) -> int:
     """The number of events that the states of `shop_stream`'s visitors hold."""
     states = [store.visitor(f"u{number}") for number in range(visitors)]
     return sum(sum(state.counts.values()) for state in states if state is not None)
+
+
+def rollbacks(run: RunningMaterializer) -> float:
+    """How often the materializer found that Redis had lost writes."""
+    return run.metrics.registry.get_sample_value("slipstream_features_rollbacks_total") or 0
 
 
 def failure(check: Callable[[], Coroutine[Any, Any, None]]) -> Exception | None:

@@ -1,9 +1,11 @@
 """The materializer on the wire: redelivery, rebalance, new topics, catalogue, bad records."""
 
+import pytest
 from kafka import KafkaProducer
 
 from services.features.settings import FeaturesSettings
 from services.features.stream.materializer import GROUP, TOPICS
+from slipstream.broker.batch import Batch
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.producer import Producer
 from slipstream.broker.topics import physical, topic_ids
@@ -25,11 +27,17 @@ from slipstream.contracts.topics import (
 )
 from slipstream.stores import lake
 from tests.conftest import Renewal
-from tests.integration.running_materializer import QUICK, messages, running, until
+from tests.integration.running_materializer import QUICK, messages, running, steady, until
 from tests.integration.shop_stream import assert_exactly, events, send, send_entries
 
 
-def test_whole_topic_read_again_changes_nothing(settings: FeaturesSettings) -> None:
+def test_whole_topic_read_again_changes_nothing(
+    settings: FeaturesSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A busy disk may take long to confirm the last offsets, which are not committed without.
+    monkeypatch.setattr("services.features.stream.commits._LAST_WAIT_S", 20.0)
+    monkeypatch.setattr("slipstream.stores.checkpoints.WAIT_S", 20.0)
+    settings = steady(settings)
     made = events(1_500)
     with running(settings) as first:
         send(first.producer, made)
@@ -38,12 +46,17 @@ def test_whole_topic_read_again_changes_nothing(settings: FeaturesSettings) -> N
         version = first.lake.version(lake.INTERACTIONS)
 
     member = Consumer(settings.kafka, settings.namespace, TOPICS, GROUP)
-    until(lambda: bool(member.poll(0.1)) or member.remaining() is not None)
-    assert member.remaining() == 0, "the first run left its last offsets uncommitted"
+    polled: list[Batch] = []
+
+    def seen() -> bool:
+        polled.append(member.poll(0.1))
+        return bool(polled[-1]) or member.remaining() == 0
+
+    until(seen)
+    assert not polled[-1], "the first run left its last offsets uncommitted"
     topic_id = topic_ids(settings.kafka, [physical(settings.namespace, INTERACTIONS)]).popitem()[1]
-    assert member.commit(
-        {Source(INTERACTIONS.name, topic_id, n): 0 for n in range(INTERACTIONS.partitions)}
-    )
+    start = {Source(INTERACTIONS.name, topic_id, n): 0 for n in range(INTERACTIONS.partitions)}
+    until(lambda: member.commit(start))
     member.close()
 
     with running(settings) as second:
@@ -121,7 +134,7 @@ def test_catalogue_and_slates_reach_their_stores(settings: FeaturesSettings) -> 
         send_entries(run.producer, entries)
         run.producer.send(RECOMMENDATIONS, slate.user_id, slate)
         run.producer.flush()
-        until(lambda: run.materializer.progress().applied == len(entries) + 1)
+        until(lambda: run.materializer.progress().applied >= len(entries) + 1)
         run.settle()
         kept = {
             record.entity_id: record.attributes["title"]
@@ -140,6 +153,7 @@ def test_catalogue_and_slates_reach_their_stores(settings: FeaturesSettings) -> 
 
 
 def test_bad_records_become_dead_letters_and_block_nothing(settings: FeaturesSettings) -> None:
+    settings = steady(settings)
     good = events(20)
     ahead = good[0].model_copy(
         update={"event_id": "ahead", "timestamp": good[0].received_at + 90_000_000}
@@ -152,7 +166,7 @@ def test_bad_records_become_dead_letters_and_block_nothing(settings: FeaturesSet
         raw.close()
         run.producer.send(INTERACTIONS, ahead.user_id, ahead, "r-ahead")
         send(run.producer, good)
-        until(lambda: run.materializer.progress().applied == len(good))
+        until(lambda: run.materializer.progress().applied >= len(good))
         run.settle()
         assert_exactly(good, run.store, run.lake)
         sent = messages(settings, DEAD_LETTERS, 4)

@@ -1,6 +1,7 @@
 """Links, erasures, repeats and late events, from the topics to Redis and the lake."""
 
 import random
+from functools import partial
 
 from services.features.settings import FeaturesSettings
 from services.features.stream.materializer import GROUP, TOPICS
@@ -15,17 +16,19 @@ from tests.integration.running_materializer import (
     RunningMaterializer,
     messages,
     running,
+    steady,
     until,
 )
 from tests.integration.shop_stream import assert_exactly, events, link, send, send_entries
 
 
-def counter(run: RunningMaterializer, name: str, **labels: str) -> float | None:
+def counter(run: RunningMaterializer, name: str, **labels: str) -> float:
     """A counter of the service, by its name without prefix and suffix."""
-    return run.metrics.registry.get_sample_value(f"slipstream_features_{name}_total", labels)
+    return run.metrics.registry.get_sample_value(f"slipstream_features_{name}_total", labels) or 0
 
 
 def test_links_and_repeats_among_the_events_and_all_of_it_again(settings: FeaturesSettings) -> None:
+    settings = steady(settings)
     chance = random.Random(3)
     made = events(1_200)
     merged = {f"u{n}": f"u{n - 1}" for n in range(1, 150, 3)}  # a third of all visitors
@@ -45,7 +48,8 @@ def test_links_and_repeats_among_the_events_and_all_of_it_again(settings: Featur
     until(lambda: bool(member.poll(0.1)) or member.remaining() is not None)
     for topic in (INTERACTIONS, PEOPLE):
         topic_id = topic_ids(settings.kafka, [physical(settings.namespace, topic)]).popitem()[1]
-        assert member.commit({Source(topic.name, topic_id, n): 0 for n in range(topic.partitions)})
+        start = {Source(topic.name, topic_id, n): 0 for n in range(topic.partitions)}
+        until(partial(member.commit, start))
     member.close()
     with running(settings) as again:
         again.settle()
@@ -62,7 +66,7 @@ def test_a_user_is_erased_from_both_stores_and_begins_anew(settings: FeaturesSet
         run.settle()
         gone = CatalogRecord(entity="user", entity_id="u1", deleted=True, timestamp=now_ms())
         send_entries(run.producer, [gone])
-        until(lambda: counter(run, "erasures") == 1)
+        until(lambda: counter(run, "erasures") >= 1)
         assert run.store.visitor("u0").counts == run.store.visitor("u1").counts == {}
         run.erase(1)
         assert run.store.visitor("u0") is run.store.visitor("u1") is None
@@ -97,7 +101,7 @@ def test_a_page_s_link_of_a_known_user_reaches_neither_store(settings: FeaturesS
         )
         login = link("anonymous", "u2").model_copy(update=by_page)
         send_entries(run.producer, [*stolen, changed, login])
-        until(lambda: counter(run, "links", outcome="refused") == 2)
+        until(lambda: counter(run, "links", outcome="refused") >= 2)
         run.settle()
         assert run.store.visitor("thief") is None
         assert run.store.visitor("anonymous") == run.store.visitor("u2")
@@ -109,6 +113,7 @@ def test_a_page_s_link_of_a_known_user_reaches_neither_store(settings: FeaturesS
 
 
 def test_late_events_become_letters_and_imported_ones_do_not(settings: FeaturesSettings) -> None:
+    settings = steady(settings)
     good = events(5)
     late = [
         event.model_copy(
@@ -122,7 +127,7 @@ def test_late_events_become_letters_and_imported_ones_do_not(settings: FeaturesS
     ]
     with running(settings) as run:
         send(run.producer, good + late + history)
-        until(lambda: counter(run, "rejected", code="timestamp_late") == len(late))
+        until(lambda: counter(run, "rejected", code="timestamp_late") >= len(late))
         run.settle()
         assert_exactly(good + history, run.store, run.lake)
         letters = [message.record for message in messages(settings, DEAD_LETTERS, len(late))]
