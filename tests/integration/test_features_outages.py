@@ -14,7 +14,9 @@ from tests.integration.running_materializer import (
     QUICK,
     events_online,
     failure,
+    rollbacks,
     running,
+    steady,
     until,
 )
 from tests.integration.shop_stream import assert_exactly, events, send
@@ -51,9 +53,9 @@ def test_lake_away_delays_the_commit_but_not_redis(
     with running(settings) as run:
         send(run.producer, made)
         until(lambda: failure(run.materializer.check_lake) is not None)
-        until(lambda: run.materializer.progress().applied == len(made))
+        until(lambda: events_online(run.store) == len(made))
+        assert run.materializer.progress().applied >= len(made)
         assert not run.materializer.progress().caught_up
-        assert events_online(run.store) == len(made)
         blocked.unlink()
         run.settle()
         assert failure(run.materializer.check_lake) is None
@@ -68,14 +70,16 @@ def test_lag_is_exported_while_reading_pauses_and_falls_to_none(
     made = events(3_000)
     ensure_topics(settings.kafka, settings.namespace)
     producer = Producer(settings.kafka, settings.namespace)
-    send(producer, made)
+    # Of each partition's newest batch the embedded broker counts only the first record. Each send
+    # makes new batches, so few records stand in the newest.
+    for at in range(0, len(made), 300):
+        send(producer, made[at : at + 300])
     producer.close()
     blocked = tmp_path / "lake"
     blocked.write_text("a file where the folder should be")
     with running(settings) as run:
         until(lambda: run.materializer.progress().applied >= 500)
-        # Not all that waits: of each partition's newest batch the embedded broker counts only the
-        # first record.
+        # Not all that waits: part of the newest batches is not counted.
         until(
             lambda: (
                 1_000
@@ -97,8 +101,10 @@ def test_redis_that_lost_its_last_writes_gets_them_again(
 ) -> None:
     redis, server = own_redis()
     slow = QUICK.model_copy(update={"durable_after_s": 3.0})
-    settings = FeaturesSettings(
-        kafka=broker, redis=redis, lake=lake_settings, namespace=namespace, features=slow
+    settings = steady(
+        FeaturesSettings(
+            kafka=broker, redis=redis, lake=lake_settings, namespace=namespace, features=slow
+        )
     )
     made = events(900)
     data = next(tmp_path.glob("redis-*"))
@@ -112,7 +118,8 @@ def test_redis_that_lost_its_last_writes_gets_them_again(
         shutil.rmtree(data)
         shutil.move(tmp_path / "earlier", data)
         server.start()
-        assert events_online(run.store) == 400
+        # Only what was really lost counts here, and the stream is read again at once.
+        until(lambda: rollbacks(run) >= 1)
         until(lambda: events_online(run.store) == len(made))
         run.settle()
         assert_exactly(made, run.store, run.lake)

@@ -26,7 +26,9 @@ from tests.integration.running_materializer import (
     RunningMaterializer,
     events_online,
     members,
+    rollbacks,
     running,
+    steady,
     until,
 )
 from tests.integration.shop_stream import assert_exactly, events, send
@@ -62,8 +64,7 @@ class Consumers:
     @property
     def rollbacks(self) -> float:
         """How often a consumer found that Redis had lost writes."""
-        name = "slipstream_features_rollbacks_total"
-        return sum(run.metrics.registry.get_sample_value(name) or 0 for run in self.runs)
+        return sum(rollbacks(run) for run in self.runs)
 
     def assert_exactly(self) -> None:
         assert_exactly(self.made, self.runs[0].store, self.runs[0].lake)
@@ -74,8 +75,8 @@ def consumers(
     kafka: KafkaSettings, redis: RedisSettings, lake: LakeSettings, namespace: str
 ) -> Iterator[Consumers]:
     """Three materializers, once all are members of the group and have partitions."""
-    settings = FeaturesSettings(
-        kafka=kafka, redis=redis, lake=lake, namespace=namespace, features=QUICK
+    settings = steady(
+        FeaturesSettings(kafka=kafka, redis=redis, lake=lake, namespace=namespace, features=QUICK)
     )
     with ExitStack() as stack:
         runs = [stack.enter_context(running(settings)) for _ in range(CONSUMERS)]
@@ -121,8 +122,14 @@ def test_every_consumer_reads_again_what_a_cut_file_has_lost(
 
 @pytest.mark.servers("real")
 def test_offsets_wait_for_a_replica_that_lags_and_nothing_is_lost_with_it(
-    broker: KafkaSettings, own_redis: OwnRedis, lake_settings: LakeSettings, namespace: str
+    broker: KafkaSettings,
+    own_redis: OwnRedis,
+    lake_settings: LakeSettings,
+    namespace: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # On a busy machine the look at the offsets may come after the usual patience.
+    monkeypatch.setattr("services.features.stream.commits.PATIENCE_S", 120.0)
     (redis, server), (spare, _) = own_redis(), own_redis()
     with (
         replicated(redis, spare, server) as link,
@@ -136,7 +143,8 @@ def test_offsets_wait_for_a_replica_that_lags_and_nothing_is_lost_with_it(
         three.settle()
         assert three.committed == 300, "the replica has not had the rest"
         fail_over(link, server, spare)
-        assert events_online(three.runs[0].store) == 300
+        # Only what was really lost counts here, and the stream is read again at once.
+        until(lambda: three.rollbacks >= 1)
         three.send(of_one_visitor(600, 100))
         three.settle()
         three.send(events(300, first=700))
