@@ -58,7 +58,9 @@ def sample(run: RunningMaterializer, name: str, **labels: str) -> float:
 
 
 async def publish(cluster: Cluster, namespace: str, numbers: range) -> None:
-    producer = await asyncio.to_thread(Producer, cluster.settings, namespace)
+    # An election among busy brokers may take longer than the usual wait.
+    settings = cluster.settings.model_copy(update={"delivery_timeout_ms": 60_000})
+    producer = await asyncio.to_thread(Producer, settings, namespace)
     await producer.publish(outgoing(numbers))
     producer.close()
 
