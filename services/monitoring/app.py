@@ -16,11 +16,11 @@ from services.monitoring.alert_repository import AlertBook
 from services.monitoring.alert_rules import rules
 from services.monitoring.checkup import Checkup
 from services.monitoring.consumer import GROUP, TOPICS, consumer_target
-from services.monitoring.erasures import api as erasure_routes
-from services.monitoring.erasures.deletion import RowDeletion
-from services.monitoring.erasures.repository import ErasureLedger
 from services.monitoring.gauges import SnapshotCollector
 from services.monitoring.migrations import MIGRATIONS
+from services.monitoring.people import api as people_routes
+from services.monitoring.people.deletion import RowDeletion
+from services.monitoring.people.repository import ErasureLedger
 from services.monitoring.probes import Probes
 from services.monitoring.repository import SlateLog
 from services.monitoring.settings import MonitoringSettings
@@ -53,7 +53,7 @@ def create_app(settings: MonitoringSettings) -> FastAPI:
 
     It opens when the database and a broker answer and it holds the lease.
     """
-    routers = [api.pages, api.router, access_routes.router, erasure_routes.router]
+    routers = [api.pages, api.router, access_routes.router, people_routes.router]
     app = create_service(
         "monitoring", settings, description=DESCRIPTION, lifespan=_lifespan, routers=routers
     )
@@ -98,8 +98,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         ledger = ErasureLedger(database, settings.monitoring.erasure_rewrite_max_mb * 2**20)
         committed = partial(committed_offsets, settings.kafka, settings.namespace, TOPICS, GROUP)
         deletion = RowDeletion(ledger, committed, now_ms, lease.renew)
-        app.state.erasures = _erasures(settings, ledger)
-        for peer in (app.state.erasures.features, app.state.erasures.training):
+        app.state.people = _people(settings, slates, ledger)
+        for peer in (app.state.people.features, app.state.people.training):
             stack.callback(peer.close)
         keys = AccessKeyBook(database)
         key_publisher = KeyPublisher(keys, publish)
@@ -128,11 +128,14 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
 
 
-def _erasures(settings: MonitoringSettings, ledger: ErasureLedger) -> erasure_routes.ErasureParts:
+def _people(
+    settings: MonitoringSettings, slates: SlateLog, ledger: ErasureLedger
+) -> people_routes.PeopleParts:
     peers, token = settings.peers, service_credential(settings, "monitoring")
-    return erasure_routes.ErasureParts(
+    return people_routes.PeopleParts(
         Peer("features", peers.features_url, timeout_s=peers.timeout_s, token=token),
         Peer("training", peers.training_url, timeout_s=peers.timeout_s, token=token),
+        slates,
         ledger,
         settings.monitoring,
         now_ms,

@@ -4,7 +4,9 @@ It takes a batch of records in one transaction, and each record has its effect o
 read; one thread at a time records.
 """
 
+from collections.abc import Collection, Iterator
 from dataclasses import asdict
+from typing import Any, Final
 
 import orjson
 from sqlalchemy import (
@@ -20,7 +22,7 @@ from services.monitoring.attribution import (
     Counts,
 )
 from services.monitoring.attribution_repository import attribute, unknown
-from services.monitoring.erasures.repository import keep_requests, keep_visitors
+from services.monitoring.people.repository import keep_requests, keep_visitors
 from services.monitoring.slate_tables import (
     keeping_greater,
     model_events,
@@ -33,6 +35,8 @@ from services.monitoring.slate_tables import (
 )
 from slipstream.contracts.events import ModelEvent
 from slipstream.stores.metadata import database_time
+
+_ROWS_AT_ONCE: Final = 1_000
 
 
 class SlateLog:
@@ -128,6 +132,27 @@ class SlateLog:
         )
         with self._engine.connect() as db:
             return [(user_id, orjson.loads(features)) for user_id, features in db.execute(query)]
+
+    def rows_of(self, visitor_ids: Collection[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """All rows of these visitors, each with its kind: `slate` or `response`.
+
+        Each 1,000 are a transaction of their own, so that a slow reader holds no lock.
+        """
+        for kind, table, key in (
+            ("slate", slates, slates.c.recommendation_id),
+            ("response", responses, responses.c.event_id),
+        ):
+            # The table's names are of a subclass of str, which JSON does not know.
+            names = [str(column.name) for column in table.columns]
+            theirs = select(table).where(table.c.user_id.in_(visitor_ids)).order_by(key)
+            last, more = "", True
+            while more:
+                with self._engine.connect() as db:
+                    page = db.execute(theirs.where(key > last).limit(_ROWS_AT_ONCE)).all()
+                for row in page:
+                    last = row[0]
+                    yield kind, dict(zip(names, row, strict=True))
+                more = len(page) == _ROWS_AT_ONCE
 
     def watermarks(self) -> dict[str, Watermark]:
         """The watermark of each topic that anything was read from."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from services.monitoring.access.repository import AccessKeyBook
-from services.monitoring.erasures.repository import ErasureLedger
+from services.monitoring.people.repository import ErasureLedger
 from services.training.mlflow_connection import MlflowConnection
 from services.training.settings import TrainingSettings
 from slipstream.broker.kafka import BrokerUnavailableError

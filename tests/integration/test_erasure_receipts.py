@@ -1,5 +1,6 @@
 """Erasures at monitoring, on a real broker: its rows go, an audit stays, receipts are made."""
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -163,6 +164,29 @@ def _refuses(client: TestClient, path: str) -> None:
         ("/v1/audit", bearer(Scope.READ), 403),
     ):
         assert client.get(asked, headers=headers).status_code == status
+
+
+def test_what_monitoring_keeps_of_visitors_is_exported(
+    settings: MonitoringSettings, producer: Producer
+) -> None:
+    path, ids = "/v1/visitors:export", {"ids": ["ada", "phone"], "kind": "visitor"}
+    with TestClient(create_app(settings), headers=bearer(Scope.ADMIN)) as client:
+
+        def lines() -> list[dict[str, object]]:
+            return [json.loads(line) for line in client.post(path, json=ids).text.splitlines()]
+
+        for visitor in ("phone", "ada", "bo"):
+            shown(producer, visitor)
+        producer.flush(30)
+        until(lambda: len(lines()) == 4 and all(line["clicked"] for line in lines()[:2]))
+        slate, _, response, _ = lines()
+        told = (slate["kind"], slate["recommendation_id"], slate["items"], slate["features"])
+        assert told == ("slate", "r-ada", ["i1"], {})
+        told = (response["kind"], response["event_id"], response["attributed"])
+        assert told == ("response", "e-ada", "r-ada")
+        assert client.post(path, json={"ids": []}).text == ""
+        reader = bearer(Scope.READ, Scope.OPERATE)
+        assert client.post(path, json=ids, headers=reader).status_code == 403
 
 
 def test_monitoring_reads_the_topics_of_erasures() -> None:

@@ -18,7 +18,7 @@ from services.monitoring import alert_repository as monitoring_alerts
 from services.monitoring import migrations as monitoring_migrations
 from services.monitoring import slate_tables as monitoring_slates
 from services.monitoring.access import repository as monitoring_keys
-from services.monitoring.erasures import repository as monitoring_erasures
+from services.monitoring.people import repository as monitoring_erasures
 from services.training import audit as training_audit
 from services.training import migrations as training_migrations
 from services.training import model_event_repository as training_events

@@ -7,7 +7,7 @@ import pytest
 
 from services.monitoring.access.repository import AUDIT
 from services.monitoring.arrivals import Arrivals
-from services.monitoring.erasures.repository import ErasureLedger
+from services.monitoring.people.repository import ErasureLedger
 from slipstream.contracts.events import CatalogRecord, ErasedVisitors
 from slipstream.stores.audit import AuditLog
 from slipstream.stores.lake import ERASURES, SCHEMAS, Lake

@@ -1,7 +1,7 @@
 """Receipts of erasures are complete when the data is gone from every place, and not before."""
 
-from services.monitoring.erasures.receipts import PLACES, receipt
-from services.monitoring.erasures.repository import ErasureEntry
+from services.monitoring.people.receipts import PLACES, receipt
+from services.monitoring.people.repository import ErasureEntry
 from services.monitoring.settings import MonitoringSection
 from slipstream.contracts.rest import ErasureState, ModelVersion
 from slipstream.contracts.times import DAY_MS

@@ -98,6 +98,17 @@ def test_record_takes_more_visitors_than_one_statement_can_bind(log: SlateLog) -
     assert (_only(log).slates, _only(log).clicked_slates) == (2_500, 2_500)
 
 
+def test_rows_of_visitors_come_whole_over_several_pages(
+    log: SlateLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.monitoring.repository._ROWS_AT_ONCE", 3)
+    slates = [shown(f"s{n}", user="bo" if n % 2 else "ada") for n in range(12)]
+    clicks = [response(f"e{n}", user="ada", named="s0") for n in range(5)]
+    log.record(Arrivals(slates=slates, responses=clicks), T0)
+    rows = [(kind, row["user_id"], row.get("event_id")) for kind, row in log.rows_of(["ada", "c"])]
+    assert rows == [("slate", "ada", None)] * 6 + [("response", "ada", f"e{n}") for n in range(5)]
+
+
 def test_agreed_time_is_the_earlier_of_two_clocks(log: SlateLog) -> None:
     a_day_ahead = now_ms() + DAY_MS
     assert log.agreed_time(a_day_ahead) <= now_ms() < a_day_ahead

@@ -8,7 +8,7 @@ then go, too; their counts stay.
 import threading
 from collections.abc import Callable, Mapping
 
-from services.monitoring.erasures.repository import ErasureLedger
+from services.monitoring.people.repository import ErasureLedger
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.chassis.logging import get_logger
 from slipstream.contracts.positions import has_passed

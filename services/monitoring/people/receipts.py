@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from services.monitoring.erasures.repository import ErasureEntry
+from services.monitoring.people.repository import ErasureEntry
 from services.monitoring.settings import MonitoringSection
 from slipstream.contracts.rest import ErasurePlace, ErasureReceipt, ErasureState, ModelVersion
 from slipstream.contracts.times import HOUR_MS

@@ -1,14 +1,17 @@
-"""The REST route of erasures' receipts."""
+"""REST routes about persons: receipts of erasures, and what is kept of visitors."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
-from pydantic import ValidationError
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, Field, ValidationError
 
-from services.monitoring.erasures.receipts import receipt
-from services.monitoring.erasures.repository import ErasureLedger
+from services.monitoring.people.export import exported
+from services.monitoring.people.receipts import receipt
+from services.monitoring.people.repository import ErasureLedger
+from services.monitoring.repository import SlateLog
 from services.monitoring.settings import MonitoringSection
 from slipstream.chassis.access.demands import requires
 from slipstream.chassis.client import Peer, PeerError
@@ -25,17 +28,33 @@ _PAGE = 50
 
 
 @dataclass(frozen=True)
-class ErasureParts:
-    """The parts of the service that this route uses."""
+class PeopleParts:
+    """The parts of the service that these routes use."""
 
     features: Peer
     training: Peer
+    slates: SlateLog
     ledger: ErasureLedger
     settings: MonitoringSection
     clock: Callable[[], int]
 
 
+class Visitors(BaseModel):
+    """Ids of visitors. The first line of features' export of a user is one, and more."""
+
+    ids: Annotated[list[Annotated[str, Field(max_length=256)]], Field(max_length=10_000)]
+
+
 router = APIRouter(prefix="/v1", tags=["people"])
+
+
+@router.post("/visitors:export", response_class=StreamingResponse)
+@requires(Scope.ADMIN)
+def export_visitors(request: Request, body: Visitors) -> StreamingResponse:
+    """What monitoring holds of these visitors: slates and responses, one JSON object a line."""
+    parts: PeopleParts = request.app.state.people
+    lines = exported(parts.slates, body.ids)
+    return StreamingResponse(lines, media_type="application/x-ndjson")
 
 
 @router.get("/erasures/{erasure_id}", responses=RESPONSES)
@@ -50,7 +69,7 @@ def erasure(
     202 until features has read the request. An id of the last day that nobody knows yet counts as
     one on its way.
     """
-    parts: ErasureParts = request.app.state.erasures
+    parts: PeopleParts = request.app.state.people
     state, entry = _state(parts.features, erasure_id), parts.ledger.find(erasure_id)
     now = parts.clock()
     if state is None:

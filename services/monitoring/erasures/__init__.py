@@ -1,1 +1,0 @@
-"""Receipts of erasures, place by place."""

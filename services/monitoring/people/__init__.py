@@ -1,0 +1,1 @@
+"""Persons: receipts of erasures, place by place, and exports of rows."""
