@@ -68,10 +68,12 @@ test-servers: $(STAMP) servers ## Run the tests that need servers on Apache Kafk
 servers:
 	@command -v apt-get >/dev/null && test "$$(id -u)" = 0 || exit 0; \
 	missing="$$(command -v java >/dev/null || echo default-jre-headless) $$(command -v redis-server >/dev/null || echo redis-server) \
-	  $$(ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || echo postgresql)"; \
+	  $$(ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || echo postgresql) $$(command -v promtool >/dev/null || echo promtool)"; \
 	test -n "$$(echo $$missing)" || exit 0; \
 	echo "installing $$(echo $$missing)"; \
-	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing >/dev/null
+	apt-get update -qq; \
+	apt-cache show promtool >/dev/null 2>&1 || missing="$${missing%promtool}"; \
+	test -z "$$(echo $$missing)" || DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing >/dev/null
 
 # The clients of the Open Inference Protocol that are tried, each in an environment of its own.
 CLIENTS := .clients

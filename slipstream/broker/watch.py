@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
 from slipstream.broker.consumer import Consumer
@@ -27,10 +28,19 @@ class ConsumerStalledError(BrokerUnavailableError):
     """
 
 
-class Symptom(NamedTuple):
-    """A sign that a consumer does not read: a name for the metric, and words for people."""
+class SymptomKind(StrEnum):
+    """The kind of a symptom, as the metric names it."""
 
-    name: str
+    OUTSIDE = "outside"
+    SILENT = "silent"
+    UNASSIGNED = "unassigned"
+    STUCK = "stuck"
+
+
+class Symptom(NamedTuple):
+    """A sign that a consumer does not read: its kind, and words for people."""
+
+    kind: SymptomKind
     words: str
 
 
@@ -61,6 +71,9 @@ class ConsumerWatch:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.metrics = metrics
+        # An alarm sees an increase only of a series that was there before.
+        for kind in SymptomKind:
+            metrics.consumer_stalls.labels(kind)
         self._patience_s, self._clock = patience_s, clock
         # The last known lag: records behind, of all topics together.
         self.lag = 0
@@ -110,7 +123,7 @@ class ConsumerWatch:
             self.lag = sum(lag.values())
             for topic, records in lag.items():
                 self.metrics.consumer_lag.labels(topic).set(records)
-                # An alarm sees an increase only of a series that was there before.
+                self.metrics.malformed.labels(topic)
                 self.metrics.unread_deleted.labels(topic)
                 self.metrics.log_truncations.labels(topic)
         self._note(self._look(self._consumer, standing, now), now)
@@ -139,16 +152,19 @@ class ConsumerWatch:
             self._since = now
         self._symptom = symptom
         if now - max(self._since, self._began) > self._patience_s:
-            self.metrics.consumer_stalls.labels(symptom.name).inc()
+            self.metrics.consumer_stalls.labels(symptom.kind).inc()
             raise ConsumerStalledError(f"{symptom.words}; a new consumer takes its place")
 
     def _look(self, consumer: Consumer, standing: Standing | None, now: float) -> Symptom | None:
         membership = consumer.membership
         if self._outside(consumer):
-            return Symptom("outside", f"the consumer is not in its group {consumer.group}")
+            return Symptom(
+                SymptomKind.OUTSIDE, f"the consumer is not in its group {consumer.group}"
+            )
         if membership is not None and membership.silent_s > self._patience_s:
             return Symptom(
-                "silent", f"the broker has answered no heartbeat in {membership.silent_s:.0f} s"
+                SymptomKind.SILENT,
+                f"the broker has answered no heartbeat in {membership.silent_s:.0f} s",
             )
         if standing is None:
             return self._symptom
@@ -156,7 +172,7 @@ class ConsumerWatch:
             return (
                 None
                 if self._spare(consumer, now)
-                else Symptom("unassigned", "the consumer has no partition to read")
+                else Symptom(SymptomKind.UNASSIGNED, "the consumer has no partition to read")
             )
         positions = {
             partition: position for partition, (position, _) in standing.partitions.items()
@@ -169,7 +185,7 @@ class ConsumerWatch:
         # A loop that does not poll does so on purpose, and has a readiness check for the reason.
         if end > mark.end and consumer.polls > mark.polls + 1:
             return Symptom(
-                "stuck",
+                SymptomKind.STUCK,
                 f"the consumer gets no records, and its topics have grown by {end - mark.end:,}",
             )
         return None

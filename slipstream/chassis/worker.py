@@ -35,6 +35,8 @@ class Worker:
         self.name = name
         self._target = target
         self._restarts = restarts
+        if restarts is not None:
+            restarts.labels(name)  # An alarm sees an increase only of a series that was there.
         self._refused = refused
         self._stop = threading.Event()
         self._failure: str | None = None

@@ -5,7 +5,7 @@ import pytest
 from slipstream.broker.consumer_client import Membership
 from slipstream.broker.faults import FaultKind, LogFault
 from slipstream.broker.kafka import BrokerUnavailableError
-from slipstream.broker.watch import ConsumerStalledError, ConsumerWatch
+from slipstream.broker.watch import ConsumerStalledError, ConsumerWatch, SymptomKind
 from slipstream.chassis.metrics import Metrics
 from tests.unit.broker.scripted import SOURCE, ScriptedConsumer
 
@@ -157,6 +157,11 @@ async def test_a_loop_that_hangs_is_unready(scene: Scene) -> None:
         await scene.watch.check()
 
 
+def test_each_stall_that_is_counted_had_a_series_before(scene: Scene) -> None:
+    kinds = [scene.sample("consumer_stalls_total", symptom=kind) for kind in SymptomKind]
+    assert kinds == [0, 0, 0, 0]
+
+
 async def test_a_reader_without_a_group_is_watched_likewise(scene: Scene) -> None:
     scene.consumer.membership = None
     scene.look(3)
@@ -172,6 +177,7 @@ def test_records_that_are_gone_are_counted_for_the_alarm(scene: Scene) -> None:
     # From nothing to something an alarm sees no increase, so the series begin at 0.
     assert scene.sample("unread_records_deleted_total", **topic) == 0
     assert scene.sample("log_truncations_total", **topic) == 0
+    assert scene.sample("malformed_records_total", **topic) == 0
     scene.consumer.found = [
         LogFault(SOURCE.topic, 0, FaultKind.DELETED, 25),
         LogFault(SOURCE.topic, 1, FaultKind.TRUNCATED),

@@ -25,16 +25,14 @@ async def test_worker_runs_again_after_a_failure_and_is_counted() -> None:
         second.set()
         stop.wait()
 
-    worker = Worker("consumer", target, metrics.worker_restarts).start()
+    worker = Worker("consumer", target, metrics.worker_restarts)
+    restarts = ("slipstream_worker_restarts_total", {"worker": "consumer"})
+    assert metrics.registry.get_sample_value(*restarts) == 0, "an alarm sees an increase from it"
+    worker.start()
     try:
         assert second.wait(60)
         await worker.check()
-        assert (
-            metrics.registry.get_sample_value(
-                "slipstream_worker_restarts_total", {"worker": "consumer"}
-            )
-            == 1
-        )
+        assert metrics.registry.get_sample_value(*restarts) == 1
     finally:
         worker.stop()
 

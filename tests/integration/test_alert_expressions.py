@@ -1,0 +1,35 @@
+"""Alerts of Prometheus, evaluated by Prometheus' own tool over samples."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+FOLDER = Path(__file__).parents[2] / "deploy" / "observability"
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("promtool") is None,
+    reason="no promtool; Debian: apt install promtool; else it comes with Prometheus",
+)
+
+
+def promtool(*arguments: str) -> None:
+    done = subprocess.run(
+        ["promtool", *arguments], cwd=FOLDER, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_each_alert_fires_when_it_should_and_not_before() -> None:
+    promtool("test", "rules", "alerts.test.yml")
+    cases = (FOLDER / "alerts.test.yml").read_text("utf-8")
+    rules = yaml.safe_load((FOLDER / "alerts.yml").read_text("utf-8"))
+    names = {rule["alert"] for group in rules["groups"] for rule in group["rules"]}
+    assert set(re.findall(r'alertname[:=] ?"?(\w+)', cases)) == names
+
+
+def test_prometheus_takes_its_configuration() -> None:
+    promtool("check", "config", "prometheus.yml")
