@@ -20,14 +20,17 @@ class Ending:
         self._end: Callable[[], None] = lambda: None
 
     def calls(self, end: Callable[[], None]) -> None:
-        """Have `end` called, by any thread, when the end is asked for."""
-        self._end = end
+        """Have `end` called, by any thread, when the end is asked for; at once if it has been."""
+        with self._asking:
+            self._end, asked = end, bool(self.reason)
+        if asked:
+            end()
 
     def ask(self, reason: str) -> None:
         """End the service, for a reason in one sentence. The first reason counts."""
         with self._asking:
             if self.reason:
                 return
-            self.reason = reason
+            self.reason, end = reason, self._end
         log.critical("the service ends", reason=reason)
-        self._end()
+        end()

@@ -58,6 +58,7 @@ def serve_in_processes(
     # What is imported by now is shared memory, as long as nobody writes to it.
     gc.collect()
     gc.freeze()
+    parent = os.getpid()
     places: dict[int, int] = {}
     stopping = threading.Event()
 
@@ -73,7 +74,7 @@ def serve_in_processes(
         if not stopping.is_set():
             pid = os.fork()
             if pid == 0:
-                _run(create_app, settings, name, sockets[place], siblings, place)
+                _run(create_app, settings, name, sockets[place], siblings, place, parent)
             places[pid] = place
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
 
@@ -110,6 +111,7 @@ def _run(
     sockets: Sockets,
     siblings: tuple[str, ...],
     place: int,
+    parent: int,
 ) -> NoReturn:
     """Serve in a new process, and end it."""
     status = 1
@@ -119,7 +121,7 @@ def _run(
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
         app = create_app()
         app.state.place, app.state.siblings = place, siblings
-        watch = threading.Thread(target=_watch_parent, args=(app.state.ending,), daemon=True)
+        watch = threading.Thread(target=_watch_parent, args=(app.state.ending, parent), daemon=True)
         watch.start()
         serve(app, settings, name, [*sockets])
         status = 0
@@ -134,9 +136,11 @@ def _run(
         os._exit(status)
 
 
-def _watch_parent(ending: Ending) -> None:
-    """Ask for the end when the parent is gone: nobody else would stop this process."""
-    parent = os.getppid()
+def _watch_parent(ending: Ending, parent: int) -> None:
+    """Ask for the end when the parent is gone: nobody else would stop this process.
+
+    It may be gone by now, so that the parent's id comes from the parent.
+    """
     while os.getppid() == parent:
         time.sleep(RESTART_PAUSE_S)
     ending.ask("the process that started this one is gone")

@@ -1,5 +1,8 @@
-"""Processes of a service on one port, and other children of their parent."""
+"""Processes of a service on one port, their parent, and its other children."""
 
+import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -18,6 +21,23 @@ settings = ServiceSettings(http={"port": int(sys.argv[1])})
 serve_in_processes(an_app, settings, "serving", 2)
 """
 
+ORPHANED = """
+import os, signal, sys, time
+from slipstream.chassis.processes import serve_in_processes
+from slipstream.chassis.settings import ServiceSettings
+from tests.unit.chassis.test_app import an_app
+
+def an_app_without_a_parent():
+    parent = os.getppid()
+    os.kill(parent, signal.SIGKILL)
+    while os.getppid() == parent:
+        time.sleep(0.01)
+    return an_app()
+
+settings = ServiceSettings(http={"port": int(sys.argv[1])})
+serve_in_processes(an_app_without_a_parent, settings, "serving", 1)
+"""
+
 
 def test_a_child_that_serves_nothing_may_end() -> None:
     port = free_port()
@@ -29,3 +49,18 @@ def test_a_child_that_serves_nothing_may_end() -> None:
     child.terminate()
     assert child.finish()
     assert (child.status, len(workers)) == (0, 2)
+
+
+def test_a_process_whose_parent_is_killed_while_it_starts_ends_too() -> None:
+    command = [sys.executable, "-c", ORPHANED, str(free_port())]
+    parent = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    )
+    try:
+        # Its output ends with the last process that holds it.
+        output, _ = parent.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        os.killpg(parent.pid, signal.SIGKILL)
+        raise
+    assert parent.returncode == -signal.SIGKILL
+    assert b"the process that started this one is gone" in output
