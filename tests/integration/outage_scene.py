@@ -213,6 +213,8 @@ def shop(
         "peers__training_url": f"http://127.0.0.1:{training.port}",
         "serving__cache_dir": str(tmp_path / "cache"),
         "serving__champion_poll_s": "1",
+        # A busy machine may hold Redis up for longer than the default of 100 ms.
+        "serving__redis_timeout_s": "1",
     }
     features, serving = launch("features", **settings), launch("serving", **settings)
     with httpx.Client(base_url=f"http://{serving.address}", timeout=30) as client:

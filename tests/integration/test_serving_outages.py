@@ -29,9 +29,11 @@ __all__ = ["launch", "shop"]
 
 pytestmark = pytest.mark.servers("real")
 
-# Far above the deadline of the store (100 ms) on a busy machine, and far below any wait for a
-# server that is not there.
-PATIENCE_S = 2.0
+# 19 of 20 answers take less: half the deadline of the store. Only the first few wait for one that
+# hangs, and a busy machine holds up some others.
+PATIENCE_S = 0.5
+# Below any wait for a server that is not there.
+LONGEST_S = 10.0
 
 
 def test_each_outage_is_answered_in_time_labelled_and_over_without_a_restart(shop: Shop) -> None:
@@ -48,7 +50,8 @@ def test_each_outage_is_answered_in_time_labelled_and_over_without_a_restart(sho
             assert (answer["model_version"] is None) == away, name
         assert labels["none"] == 0 and all(answer["items"] for _, answer in answers), name
         assert GONE not in {item["item_id"] for item in many(shop)}, name
-        assert max(seconds for seconds, _ in answers) < PATIENCE_S, name
+        times = sorted(seconds for seconds, _ in answers)
+        assert times[len(times) * 19 // 20] < PATIENCE_S and times[-1] < LONGEST_S, name
         bring()
         # What happens now is seen again: a click, and a promotion.
         shop.click()
