@@ -20,6 +20,8 @@ from tests.servers import Servers, outside
 
 BATCH = 500
 SHOWN = 5
+# A process that was killed is there again, on a busy machine.
+AGAIN_LIMIT_S = 180.0
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +131,6 @@ def test_a_visitors_events_become_recommendations_and_these_become_a_report(stac
     wait_for(
         lambda: _history(stack, "newcomer") == 3,
         "the history of the device to become the user's",
-        10,
     )
     assert kinds(recommended(stack, "newcomer")).count("coffee") >= SHOWN - 1
     # The device that goes on without saying who uses it still counts for the user.
@@ -139,7 +140,7 @@ def test_a_visitors_events_become_recommendations_and_these_become_a_report(stac
         shop.track(None, "view", "coffee-8", time.time(), anonymous_id="device-1"),
     )
     wait_for(
-        lambda: _history(stack, "newcomer") == 4, "the next view on the device to be the user's", 10
+        lambda: _history(stack, "newcomer") == 4, "the next view on the device to be the user's"
     )
 
     # A click on a recommendation names its slate; the report counts it for the model that made the
@@ -178,11 +179,13 @@ def _more_coffee(stack: Stack, before: int) -> dict[str, Any] | None:
 def test_a_service_that_was_killed_is_started_again(stack: Stack) -> None:
     killed = stack.children["features"]
     _kill(killed)
-    wait_for(lambda: stack.children.get("features", killed) != killed, "a new process")
+    wait_for(
+        lambda: stack.children.get("features", killed) != killed, "a new process", AGAIN_LIMIT_S
+    )
     wait_for(
         lambda: stack.get("features", "/health/ready")["status"] == "ready",
         "features to be ready",
-        60,
+        AGAIN_LIMIT_S,
     )
 
 
@@ -210,8 +213,10 @@ def test_features_killed_in_the_middle_of_a_replay_counts_every_event_once(
         assert sent[-1] < len(rows), "the replay was over before the kill"
         report = sending.result(180)
     assert (report.accepted, report.rejected, report.duplicates) == (len(rows), 0, 0)
-    wait_for(lambda: stack.children.get("features", killed) != killed, "a new process")
-    status = wait_for(lambda: _caught_up(stack), "features to catch up", 60)
+    wait_for(
+        lambda: stack.children.get("features", killed) != killed, "a new process", AGAIN_LIMIT_S
+    )
+    status = wait_for(lambda: _caught_up(stack), "features to catch up", AGAIN_LIMIT_S)
 
     # Redis: each visitor's and each item's counts. A loss makes one smaller, a repetition one
     # larger.
@@ -245,7 +250,7 @@ def test_a_broker_that_was_killed_is_started_again_and_events_flow(stack: Stack)
     wait_for(
         lambda: stack.post("ingestion", "/v1/batch", {"batch": [event]})["accepted"] == 1,
         "ingestion to accept",
-        60,
+        AGAIN_LIMIT_S,
     )
     wait_for(
         lambda: (
@@ -253,12 +258,12 @@ def test_a_broker_that_was_killed_is_started_again_and_events_flow(stack: Stack)
             >= 1
         ),
         "features to take in an event from the new broker",
-        60,
+        AGAIN_LIMIT_S,
     )
     wait_for(
         lambda: stack.get("features", "/v1/status")["lake"]["interactions"] > before,
         "the lake to grow",
-        60,
+        AGAIN_LIMIT_S,
     )
 
 
