@@ -64,7 +64,8 @@ def address(
     )
     with running(create_app(settings)) as url:
         key = {"Authorization": f"Bearer {TOKEN}"}
-        wait_until(lambda: httpx.get(f"{url}/v2/health/ready", headers=key).status_code == 200)
+        ready = f"{url}/v2/health/ready"
+        wait_until(lambda: httpx.get(ready, headers=key, timeout=30).status_code == 200)
         yield url.removeprefix("http://")
 
 

@@ -98,7 +98,9 @@ def test_the_sdk_s_calls_arrive_as_interactions_and_entries(
     ]
 
     # Nothing was rejected before: the only dead letter is that of this last call.
-    answer = httpx.post(f"{ingestion_url}/v1/track", json={"event": "x"}, auth=(KEY, ""))
+    answer = httpx.post(
+        f"{ingestion_url}/v1/track", json={"event": "x"}, auth=(KEY, ""), timeout=30
+    )
     assert answer.json()["rejected"] == 1
     assert [letter.code for letter in _records(broker, namespace, DEAD_LETTERS, 1)] == [
         "missing_user"

@@ -20,6 +20,9 @@ from tests.unit.training.registries import mlflow_template
 
 __all__ = ["make_settings", "mlflow_template"]
 
+# Visitors of a run that is still going on when a busy test comes to cancel it.
+LONG = 5_000
+
 
 def model_events(settings: TrainingSettings, count: int) -> list[tuple[str, str, str]]:
     consumer = Consumer(settings.kafka, settings.namespace, [MODEL_EVENTS], group=None)
@@ -113,7 +116,7 @@ def test_run_that_fails_leaves_the_champion_and_says_why(make_settings: Settings
 
 def test_stop_and_cancel_end_the_process_of_a_run(make_settings: Settings) -> None:
     settings = make_settings()
-    write(Lake(settings.lake, settings.namespace), chain(visitors=600))
+    write(Lake(settings.lake, settings.namespace), chain(visitors=LONG))
     with running(settings) as client:
         run_id = client.post("/v1/runs").json()["run_id"]
         until(
@@ -146,7 +149,7 @@ def test_stop_and_cancel_end_the_process_of_a_run(make_settings: Settings) -> No
 
 def test_alert_that_asks_for_retraining_starts_one_run(make_settings: Settings) -> None:
     settings = make_settings()
-    write(Lake(settings.lake, settings.namespace), chain())
+    write(Lake(settings.lake, settings.namespace), chain(visitors=LONG))
     ensure_topics(settings.kafka, settings.namespace)
     producer = Producer(settings.kafka, settings.namespace)
     with running(settings) as client:
