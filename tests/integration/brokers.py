@@ -117,6 +117,7 @@ def three_brokers(directory: Path) -> Iterator[Cluster]:
         bootstrap_servers=",".join(node.address for node in nodes),
         replication_factor=3,
         session_timeout_ms=6_000,
+        delivery_timeout_ms=60_000,  # so long may an election take on a busy machine
     )
     with ThreadPoolExecutor(1, thread_name_prefix="brokers") as starter:
         cluster = Cluster(settings, dict(enumerate(nodes, 1)), starter)

@@ -20,14 +20,14 @@ from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.metrics import Metrics
 from slipstream.contracts.events import CatalogRecord
 from slipstream.contracts.topics import CATALOG, INTERACTIONS
-from tests.integration.brokers import LIMIT_S, Cluster, administration
+from tests.integration.brokers import LIMIT_S, Cluster, administration, until
 from tests.integration.reading import count, read_until
 from tests.integration.records import outgoing
 from tests.integration.test_broker_topics import items
 from tests.integration.test_ingestion import AUTH, ingestion, track
 from tests.topics import make_topics_anew
 
-pytestmark = pytest.mark.servers("real")
+pytestmark = [pytest.mark.servers("real"), pytest.mark.timeout(900)]
 
 
 def ids(batches: list[Batch]) -> set[str]:
@@ -42,21 +42,32 @@ def read_on(
     group: str | None = "g",
 ) -> None:
     """Read and commit until `done`; notes the ids that came. As a service's worker does, it begins
-    anew after an answer that did not come.
+    anew after an answer that did not come. Fails after `LIMIT_S` without a record.
     """
     watch = ConsumerWatch(Metrics("test"))
     deadline = time.monotonic() + LIMIT_S
     while not done():
         with suppress(BrokerUnavailableError):
             consumer = Consumer(cluster.settings, namespace, [INTERACTIONS], group)
-            watch.begin(consumer)
-            while not done():
-                assert time.monotonic() < deadline, f"{len(seen)} came"
-                batch = consumer.poll(0.1)
-                seen |= ids([batch])
-                consumer.commit(batch.next_offsets)
-                watch.update()
-            consumer.close()
+            try:
+                watch.begin(consumer)
+                while not done():
+                    assert time.monotonic() < deadline, f"{len(seen)} came"
+                    if batch := consumer.poll(0.1):
+                        deadline = time.monotonic() + LIMIT_S
+                    seen |= ids([batch])
+                    consumer.commit(batch.next_offsets)
+                    watch.update()
+            finally:
+                consumer.close()  # a member that does not answer holds up the next one's join
+
+
+def add_partitions(cluster: Cluster, name: str, wanted: int) -> None:
+    """Give a topic so many partitions, and wait until each has a leader."""
+    with administration(cluster.settings) as admin:
+        admin.create_partitions({name: wanted})
+    until(lambda: len(cluster.partitions(name)) == wanted, lambda: cluster.partitions(name))
+    cluster.wait_until_led(name)
 
 
 async def test_every_reader_finds_partitions_that_are_added(
@@ -70,8 +81,7 @@ async def test_every_reader_finds_partitions_that_are_added(
     for reader in readers:
         await asyncio.to_thread(read_until, reader, lambda b: count(b) >= 100, LIMIT_S)
     producer.close()
-    with administration(settings) as admin:
-        admin.create_partitions({name: 30})
+    await asyncio.to_thread(add_partitions, cluster, name, 30)
     producer = await asyncio.to_thread(Producer, settings, namespace)
     await producer.publish(outgoing(range(100, 1_000), users=300))
     late = await asyncio.to_thread(Consumer, settings, namespace, [INTERACTIONS], None)
@@ -134,8 +144,7 @@ async def test_keys_of_a_compacted_topic_stay_in_their_partitions_when_some_are_
     producer = await asyncio.to_thread(Producer, settings, namespace)
     await producer.publish(items(range(100)))
     producer.close()
-    with administration(settings) as admin:
-        admin.create_partitions({name: 20})
+    await asyncio.to_thread(add_partitions, cluster, name, 20)
     producer = await asyncio.to_thread(Producer, settings, namespace)
     await producer.publish(items(range(100)))
     producer.close()
@@ -169,14 +178,13 @@ def test_ingestion_answers_503_while_one_replica_is_in_sync_and_loses_nothing_ac
         return int(answer.status_code)
 
     with ingestion(settings, namespace) as client:
-        assert send() == 200
+        until(lambda: send() == 200, lambda: "it takes nothing")
         cluster.nodes[2].kill()
         cluster.wait_for(name, leader=1, in_sync={1})
         assert [send() for _ in range(3)] == [503] * 3, "it was taken by one replica alone"
         cluster.restore()
         cluster.wait_for(name, leader=1, in_sync={1, 2})
-        while send() != 200:
-            pass
+        until(lambda: send() == 200, lambda: "it takes nothing again")
         cluster.nodes[1].kill()  # what it acknowledged is on the other
         cluster.wait_for(name, leader=2, in_sync={2})
         # The newest of it may be shown only when two are in sync again.
@@ -231,6 +239,7 @@ async def test_a_leader_that_is_killed_under_load_takes_nothing_acknowledged_wit
     cluster: Cluster, namespace: str
 ) -> None:
     def kill_each_once(name: str) -> None:
+        cluster.wait_until_led(name, in_sync=3)
         for number in cluster.nodes:
             leader = int(str(cluster.partition(name, number)["leader_id"]))
             cluster.nodes[leader].kill()
@@ -269,10 +278,12 @@ async def test_a_topic_that_is_deleted_and_made_anew_is_read_from_its_beginning(
     producer = await asyncio.to_thread(Producer, settings, namespace)
     await producer.publish(outgoing(range(100, 150), users=50))
     producer.close()
+    expected = {f"e{number}" for number in range(100, 150)}
     anew = topic_ids(settings, [name])[name]
     for reader in readers:
-        batches = await asyncio.to_thread(read_until, reader, lambda b: count(b) >= 50, LIMIT_S)
-        assert ids(batches) == {f"e{number}" for number in range(100, 150)}
+        # A rebalance has records read again.
+        batches = await asyncio.to_thread(read_until, reader, lambda b: ids(b) >= expected, LIMIT_S)
+        assert ids(batches) == expected
         assert {m.source.topic_id for b in batches for m in b.messages} == {anew}
         assert reader.faults() == [], "no record was lost: the topic is another one"
         reader.close()
