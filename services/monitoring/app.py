@@ -72,9 +72,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         database = engine(settings.database)
         stack.callback(database.dispose)
-        await asyncio.to_thread(migrate, database, MIGRATIONS)
         lease: Lease = app.state.lease
-        await asyncio.to_thread(lease.take, database)
+        await asyncio.to_thread(lease.take, database, partial(migrate, migrations=MIGRATIONS))
         stack.push_async_callback(asyncio.to_thread, lease.release)
         slates = SlateLog(database, settings.monitoring.attribution_window_s * 1000)
         book = AlertBook(database)

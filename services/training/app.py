@@ -77,9 +77,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         engine = metadata.engine(settings.database)
         stack.callback(engine.dispose)
-        await asyncio.to_thread(migrate, engine, MIGRATIONS)
         try:
-            await asyncio.to_thread(lease.take, engine)
+            await asyncio.to_thread(lease.take, engine, partial(migrate, migrations=MIGRATIONS))
         except StandbyError:
             # Seconds, once, that taking over then need not wait for.
             await asyncio.to_thread(load_mlflow)

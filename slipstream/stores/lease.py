@@ -120,10 +120,11 @@ class Lease:
         self._term = 0
         self._sight: _Sight | None = None
 
-    def take(self, engine: Engine) -> None:
+    def take(self, engine: Engine, ready: Callable[[Engine], None] = lambda _: None) -> None:
         """Take the lease, and guard the engine's transactions from now on.
 
-        Ask again every second or two: waiting is measured between calls.
+        Ask again every second or two: waiting is measured between calls. `ready` is what must be
+        done before on the database.
 
         Raises:
             LeaseHeldError: Another instance has it.
@@ -131,6 +132,7 @@ class Lease:
                 holder could not renew meanwhile.
         """
         try:
+            ready(engine)
             with engine.begin() as connection:
                 self._take(connection)
         except IntegrityError as error:  # another made the first row at the same moment

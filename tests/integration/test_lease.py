@@ -161,6 +161,10 @@ def test_waiting_begins_anew_after_the_database_was_away(scene: Scene) -> None:
     with pytest.raises(DatabaseUnavailableError):
         second.lease.take(away)
     assert not second.takes()
+    scene.now += SECONDS
+    with pytest.raises(DatabaseUnavailableError):
+        second.lease.take(second.db, lambda _: away.connect().close())
+    assert not second.takes()
     first.lease.renew()
     assert first.acts()
 
