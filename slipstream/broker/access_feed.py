@@ -51,7 +51,8 @@ class AccessKeyFeed:
             ring: Key ring of the service.
             metrics: Metrics of the chassis.
             producer: Sends the uses of keys; one that is lost makes a last use earlier.
-            renewed: Called when the topic was made anew, so that it has lost the keys.
+            renewed: Called when the topic is first seen, and whenever it was made anew: it may
+                lack keys.
             kept_in: File of the last known keys' digests and scopes, for a start without a broker.
         """
         self._kafka = settings.kafka.model_copy(update={"fetch_max_wait_ms": DELAY_MS})
@@ -130,6 +131,8 @@ class AccessKeyFeed:
             return
         self._due = now + _LOOK_EVERY_S
         topic_id = "".join(source.topic_id for source in consumer.ends())
-        if self._topic_id and topic_id != self._topic_id:
+        # The first look counts, too: what was published before it may have gone to an older topic.
+        # A topic that is missing has no id, and may come back as it was.
+        if topic_id and topic_id != self._topic_id:
+            self._topic_id = topic_id
             self._renewed()
-        self._topic_id = topic_id

@@ -19,7 +19,8 @@ Publish = Callable[[Sequence[OutgoingRecord]], Coroutine[Any, Any, None]]
 
 
 class KeyPublisher:
-    """Publishes keys that changed, and all of them at start and where the topic was made anew.
+    """Publishes keys that changed, and all of them where the topic is seen for the first time or
+    was made anew.
 
     `run` is a worker's target. The other methods may be called from any thread.
     """
@@ -27,7 +28,7 @@ class KeyPublisher:
     def __init__(self, book: AccessKeyBook, publish: Publish) -> None:
         self._book, self._publish = book, publish
         self._waiting, self._renewed = threading.Event(), threading.Event()
-        self.renew()
+        self.wake()
 
     def wake(self) -> None:
         """Publish keys that changed, at once."""
