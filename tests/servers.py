@@ -108,8 +108,8 @@ def kafka_settings(servers: Servers, broker: Child) -> KafkaSettings:
 
 
 def redis_settings(redis: Child) -> RedisSettings:
-    """How to reach the Redis."""
-    return RedisSettings(url=SecretStr(f"redis://{redis.address}/0"))
+    """How to reach the Redis. A busy machine may keep an answer back for seconds."""
+    return RedisSettings(url=SecretStr(f"redis://{redis.address}/0"), timeout_s=30.0)
 
 
 @contextmanager

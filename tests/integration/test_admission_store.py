@@ -3,6 +3,8 @@
 import asyncio
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -19,13 +21,27 @@ from slipstream.stores.admission_protocol import (
     Rates,
 )
 from slipstream.stores.admission_store import AdmissionStore
+from slipstream_cli.local.processes import Child
 from tests.conftest import OwnRedis
 
 
 @pytest.fixture(autouse=True)
 def patient_store(monkeypatch: pytest.MonkeyPatch) -> None:
     """A store that takes a busy machine for no hanging Redis."""
-    monkeypatch.setattr("slipstream.stores.admission_store.LIMIT_S", 1.0)
+    monkeypatch.setattr("slipstream.stores.admission_store.LIMIT_S", 30.0)
+
+
+@contextmanager
+def hanging(server: Child, store: AdmissionStore) -> Iterator[None]:
+    """A Redis that is stopped for the block, in which the store waits for a second at most."""
+    assert server.process is not None
+    server.process.send_signal(signal.SIGSTOP)
+    store._limit_s, patience_s = 1.0, store._limit_s
+    try:
+        yield
+    finally:
+        store._limit_s = patience_s
+        server.process.send_signal(signal.SIGCONT)
 
 
 async def code(store: AdmissionStore, query: AdmissionQuery) -> int:
@@ -66,16 +82,12 @@ async def test_nobody_waits_in_line_for_a_redis_that_hangs(
         for number in range(20)
     ]
     await store.judge(queries[:1])
-    assert server.process is not None
-    server.process.send_signal(signal.SIGSTOP)
-    try:
+    with hanging(server, store):
         begun = time.monotonic()
         verdicts = await asyncio.gather(*(store.judge([query]) for query in queries))
         assert time.monotonic() - begun < 10, "in a line they would take 20 s"
         assert [verdict.codes[0] for (verdict,) in verdicts] == [PENDING] * 20
-    finally:
-        server.process.send_signal(signal.SIGCONT)
-        await store.aclose()
+    await store.aclose()
 
 
 async def test_a_redis_that_was_slow_has_forgotten_nothing(
@@ -88,13 +100,9 @@ async def test_a_redis_that_was_slow_has_forgotten_nothing(
         AdmissionQuery("shop", [store.message_key("shop", "", name)], [None]) for name in "abcd"
     )
     assert await code(store, before) == FIRST
-    assert server.process is not None
-    server.process.send_signal(signal.SIGSTOP)
-    try:
+    with hanging(server, store):
         assert await code(store, meanwhile) == PENDING
         store.acknowledged([key for key in meanwhile.ids if key])
-    finally:
-        server.process.send_signal(signal.SIGCONT)
     deadline = time.monotonic() + 60
     while await code(store, meanwhile) != DONE:  # the marks travel with the next call
         assert time.monotonic() < deadline, "messages accepted meanwhile were forgotten"

@@ -15,12 +15,12 @@ from tests.integration.test_ingestion_admission import patient_store as patient_
 def test_write_key_above_its_rate_is_answered_with_429(
     broker: KafkaSettings, redis_settings: RedisSettings, namespace: str
 ) -> None:
-    with ingestion(broker, redis_settings, namespace, key_events_per_s=0.1, key_burst=3) as client:
+    with ingestion(broker, redis_settings, namespace, key_events_per_s=0.01, key_burst=3) as client:
         batch = {"batch": [track("ada", "a", f"m-{n}") for n in range(3)]}
         assert client.post("/v1/batch", json=batch, auth=AUTH).status_code == 200
         refused = client.post("/v1/batch", json={"batch": [track("ada", "a", "m-3")]}, auth=AUTH)
         assert (refused.status_code, refused.json()["code"]) == (429, "rate_limited")
-        assert 0 < int(refused.headers["retry-after"]) <= 10
+        assert 0 < int(refused.headers["retry-after"]) <= 100
         assert refused.headers["ratelimit-reset"] == refused.headers["retry-after"]
         assert (refused.headers["ratelimit-limit"], refused.headers["ratelimit-remaining"]) == (
             "3",
@@ -33,7 +33,7 @@ def test_visitor_above_its_rate_is_refused_alone(
     broker: KafkaSettings, redis_settings: RedisSettings, namespace: str
 ) -> None:
     with ingestion(
-        broker, redis_settings, namespace, visitor_events_per_s=0.1, visitor_burst=2
+        broker, redis_settings, namespace, visitor_events_per_s=0.01, visitor_burst=2
     ) as client:
         messages = [
             track("ada", "a", "m-0"),
@@ -75,9 +75,9 @@ def test_a_page_s_key_is_charged_by_records(
     page = ("in-the-page", "")
     limits = {
         "browser_keys": SecretStr(f"page:{page[0]}"),
-        "browser_key_records_per_s": 0.1,
+        "browser_key_records_per_s": 0.01,
         "browser_key_burst": 30,
-        "browser_visitor_records_per_s": 0.1,
+        "browser_visitor_records_per_s": 0.01,
         "browser_visitor_burst": 12,
     }
     with ingestion(broker, redis_settings, namespace, **limits) as client:
