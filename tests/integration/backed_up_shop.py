@@ -43,7 +43,6 @@ class Shop:
     def __post_init__(self) -> None:
         self.environment = {
             "SLIPSTREAM_DATABASE__URL": self.settings.url.get_secret_value(),
-            "SLIPSTREAM_DATABASE__LEASE_S": "1",
             "SLIPSTREAM_ARTIFACTS__DIRECTORY": str(self.folder / "models"),
             "SLIPSTREAM_LAKE__URI": self.lake.uri,
             "SLIPSTREAM_NAMESPACE": "shop",

@@ -179,7 +179,8 @@ def test_what_is_there_is_replaced_only_when_asked_for(
 def test_a_restore_refuses_while_a_service_acts(place: Place, lake: Lake, tmp_path: Path) -> None:
     shop, backup = place("shop").migrated(), tmp_path / "backup"
     assert shop.run("backup", str(backup)).exit_code == 0
-    lease = Lease("monitoring", 1.0)
+    shop.environment["SLIPSTREAM_DATABASE__LEASE_S"] = "1"  # the restore waits for twice as long
+    lease = Lease("monitoring", 30.0)
     lease.take(shop.db)
     stop = threading.Event()
     keeping = threading.Thread(target=lease.keep, args=(stop,))
@@ -187,6 +188,8 @@ def test_a_restore_refuses_while_a_service_acts(place: Place, lake: Lake, tmp_pa
     refused = shop.run("restore", str(backup))
     stop.set()
     keeping.join()
+    lease.release()
+    del shop.environment["SLIPSTREAM_DATABASE__LEASE_S"]
     assert refused.exit_code == 1 and "stop the service" in refused.output
     assert shop.run("restore", str(backup)).exit_code == 0
 

@@ -13,6 +13,7 @@ from slipstream.stores.online import (
 )
 from tests.conftest import OwnRedis
 from tests.integration.redis_failures import client_of, replicated
+from tests.integration.running_materializer import until
 from tests.integration.test_features_online_store import NOW, placed, view
 
 
@@ -72,7 +73,7 @@ def test_effects_are_durable_once_the_file_has_them_and_lost_effects_never(
     settings, _ = own_redis()
     client, store = client_of(settings), OnlineStore(settings, namespace)
     store.advance({"t:0": CheckpointMove(-1, 10)})
-    assert store.durability({"t:0": 10}) is Durability.SAFE
+    until(lambda: store.durability({"t:0": 10}) is Durability.SAFE)  # the disk may take longer
     assert store.durability({"t:0": 11}) is Durability.LOST
     assert store.durability({"t:0": 10, "t:1": 1}) is Durability.LOST
     client.config_set("appendfsync", "no")
@@ -89,7 +90,7 @@ def test_effects_are_durable_once_a_replica_has_them(own_redis: OwnRedis, namesp
     store = OnlineStore(settings, namespace)
     with replicated(settings, spare, server) as link:
         store.advance({"t:0": CheckpointMove(-1, 10)})
-        assert store.durability({"t:0": 10}) is Durability.SAFE
+        until(lambda: store.durability({"t:0": 10}) is Durability.SAFE)
         link.hold()
         store.advance({"t:0": CheckpointMove(10, 20)})
         assert store.durability({"t:0": 20}) is Durability.PENDING

@@ -49,7 +49,7 @@ def settings(
         namespace=namespace,
         http=HttpSettings(api_token=SecretStr("s3cret")),
         access=ACCESS,
-        peers=PeerSettings(**urls),
+        peers=PeerSettings(**urls, timeout_s=30),
         monitoring=MonitoringSection(check_interval_s=60, erase_every_s=0.1),
     )
 
