@@ -39,6 +39,8 @@ def _texts(client: Any, key: bytes) -> Iterator[bytes]:
     kind = client.type(key)
     if kind == b"string":
         value = client.get(key)
+        if value is None:
+            return  # It has expired since.
         yield value
         with contextlib.suppress(zlib.error):
             yield zlib.decompress(value[REVISION_BYTES + 1 :], -zlib.MAX_WBITS)
@@ -47,7 +49,7 @@ def _texts(client: Any, key: bytes) -> Iterator[bytes]:
             yield from pair
     elif kind == b"set":
         yield from client.smembers(key)
-    else:
+    elif kind != b"none":  # Nothing is left of a key that has expired since the scan.
         assert kind == b"zset", kind
         yield from client.zrange(key, 0, -1)
 

@@ -65,12 +65,13 @@ def launch(tmp_path: Path) -> Iterator[Launch]:
 def answer(child: Child, path: str, **arguments: Any) -> httpx.Response:
     """The answer, once the service listens."""
     deadline = time.monotonic() + PATIENCE_S
+    method = arguments.pop("method", "GET")
     while True:
         assert child.alive, f"{child.name} ended with status {child.status}"
         assert time.monotonic() < deadline, f"{child.name} does not listen"
         try:
             return httpx.request(
-                arguments.pop("method", "GET"),
+                method,
                 f"http://{child.address}{path}",
                 timeout=30,
                 **arguments,
@@ -88,4 +89,6 @@ def until(holds: Callable[[], bool], seen: Callable[[], object]) -> None:
 
 
 def lines(folder: Path, name: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / f"{name}.log").read_text().splitlines()]
+    """The lines of a service's log until now, without one that it is still writing."""
+    whole, _, _ = (folder / f"{name}.log").read_text().rpartition("\n")
+    return [json.loads(line) for line in whole.splitlines()]
