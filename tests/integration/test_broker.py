@@ -17,8 +17,8 @@ from slipstream.chassis.metrics import Metrics
 from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.topics import INTERACTIONS
 from tests.conftest import OwnBroker, Renewal
-from tests.integration.reading import count, read_until
-from tests.integration.records import an_interaction, outgoing
+from tests.integration.reading import count, patient, read_until
+from tests.integration.records import an_interaction, outgoing, published
 
 
 @pytest.fixture
@@ -53,12 +53,12 @@ async def test_group_goes_on_from_what_was_committed(
     broker: KafkaSettings, namespace: str, producer: Producer
 ) -> None:
     await producer.publish(outgoing(range(100), users=5))
-    first = Consumer(broker, namespace, [INTERACTIONS], "g", max_poll_records=40)
+    first = Consumer(patient(broker), namespace, [INTERACTIONS], "g", max_poll_records=40)
     batches = await asyncio.to_thread(read_until, first, lambda b: count(b) >= 40)
     for batch in batches:
         assert first.commit(batch.next_offsets)
     first.close()
-    second = Consumer(broker, namespace, [INTERACTIONS], "g")
+    second = Consumer(patient(broker), namespace, [INTERACTIONS], "g")
     rest = await asyncio.to_thread(read_until, second, lambda b: count(b) + count(batches) >= 100)
     second.close()
     producer.close()
@@ -112,12 +112,12 @@ async def test_two_members_share_the_partitions_and_the_survivor_takes_over(
     deadline = time.monotonic() + 60
     while not (seen["a"] and seen["b"]):
         assert time.monotonic() < deadline, {name: len(ids) for name, ids in seen.items()}
-        await producer.publish(outgoing(range(sent, sent + 60), users=60))
+        await published(producer, outgoing(range(sent, sent + 60), users=60))
         sent += 60
         await asyncio.sleep(0.05)
     stops["a"].set()
     await asyncio.to_thread(threads["a"].join, 60)
-    await producer.publish(outgoing(range(sent, sent + 600), users=60))
+    await published(producer, outgoing(range(sent, sent + 600), users=60))
     sent += 600
     deadline = time.monotonic() + 60
     while len(set(seen["a"]) | set(seen["b"])) < sent:
@@ -156,8 +156,8 @@ async def test_what_was_not_committed_is_read_again_after_a_rebalance_also_by_a_
 async def test_bytes_that_are_no_record_come_as_malformed_and_do_not_block(
     broker: KafkaSettings, namespace: str, producer: Producer
 ) -> None:
-    producer._producer.send(physical(namespace, INTERACTIONS), b"{not json", b"u0").get(5)
-    await producer.publish(outgoing(range(1)))
+    producer._producer.send(physical(namespace, INTERACTIONS), b"{not json", b"u0").get(60)
+    await published(producer, outgoing(range(1)))
     consumer = Consumer(broker, namespace, [INTERACTIONS], None)
     batches = await asyncio.to_thread(read_until, consumer, lambda b: count(b) >= 1)
     consumer.close()

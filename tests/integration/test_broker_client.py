@@ -18,7 +18,8 @@ from slipstream.broker.producer import Producer
 from slipstream.broker.topics import ensure_topics, physical, topic_ids
 from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.topics import CATALOG, INTERACTIONS, RECOMMENDATIONS
-from tests.integration.records import outgoing
+from tests.integration.reading import patient
+from tests.integration.records import outgoing, published
 from tests.kafka_proxy import Api, KafkaProxy, Rule
 from tests.servers import Servers
 
@@ -48,15 +49,16 @@ def event_ids(consumer: Consumer, enough: int, limit_s: float = 60.0) -> list[st
 @pytest.fixture
 def client(broker: KafkaSettings, namespace: str) -> Iterator[ConsumerClient]:
     """A consumer of interactions that is alone in its group, before its first poll."""
-    ensure_topics(broker, namespace, [INTERACTIONS])
+    settings = patient(broker)
+    ensure_topics(settings, namespace, [INTERACTIONS])
     made = ConsumerClient(
-        max_poll_bytes=broker.max_poll_bytes,
-        **connection(broker),
+        max_poll_bytes=settings.max_poll_bytes,
+        **connection(settings),
         group_id=f"{namespace}.g",
         enable_auto_commit=False,
         auto_offset_reset="earliest",
-        session_timeout_ms=broker.session_timeout_ms,
-        heartbeat_interval_ms=broker.session_timeout_ms // 10,
+        session_timeout_ms=settings.session_timeout_ms,
+        heartbeat_interval_ms=settings.session_timeout_ms // 10,
     )
     made.subscribe([physical(namespace, INTERACTIONS)])
     yield made
@@ -89,8 +91,8 @@ def test_a_join_that_ends_between_two_polls_counts(client: ConsumerClient, names
             return
         # One answer waits behind that to JoinGroup, one behind that to SyncGroup: all of them come
         # on the same connection.
-        client.committed_offsets(partitions, 10_000)
-        client.committed_offsets(partitions, 10_000)
+        client.committed_offsets(partitions, 60_000)
+        client.committed_offsets(partitions, 60_000)
     pytest.fail(f"not assigned: {client.membership}")
 
 
@@ -110,11 +112,12 @@ async def test_lost_answers_of_the_broker_double_nothing(
 ) -> None:
     settings, proxy = proxied_broker
     await asyncio.to_thread(ensure_topics, settings, namespace, [INTERACTIONS])
-    producer = await asyncio.to_thread(Producer, settings, namespace)
+    patiently = settings.model_copy(update={"delivery_timeout_ms": 60_000})
+    producer = await asyncio.to_thread(Producer, patiently, namespace)
     await producer.publish(outgoing(range(10), users=7))
     proxy.rules.append(Rule(Api.PRODUCE, lose_answer=True, times=2))
     proxy.rules.append(Rule(Api.PRODUCE, cut=True, times=1, spare=1))
-    await producer.publish(outgoing(range(10, 300), users=7))
+    await published(producer, outgoing(range(10, 300), users=7))
     assert proxy.applied[Api.PRODUCE] >= 2
     await asyncio.to_thread(producer.close)
     consumer = await asyncio.to_thread(Consumer, settings, namespace, [INTERACTIONS], None)
@@ -130,7 +133,7 @@ async def test_a_commit_whose_answer_is_lost_counts(
     await asyncio.to_thread(ensure_topics, settings, namespace, [INTERACTIONS])
     producer = await asyncio.to_thread(Producer, settings, namespace)
     await producer.publish(outgoing(range(50), users=7))
-    first = await asyncio.to_thread(Consumer, settings, namespace, [INTERACTIONS], "g")
+    first = await asyncio.to_thread(Consumer, patient(settings), namespace, [INTERACTIONS], "g")
     offsets = {}
     seen = 0
     while seen < 50:
@@ -141,8 +144,8 @@ async def test_a_commit_whose_answer_is_lost_counts(
     await asyncio.to_thread(first.commit, offsets)
     assert proxy.applied[Api.OFFSET_COMMIT] == 1
     await asyncio.to_thread(first.close)
-    await producer.publish(outgoing(range(50, 60), users=7))
-    second = await asyncio.to_thread(Consumer, settings, namespace, [INTERACTIONS], "g")
+    await published(producer, outgoing(range(50, 60), users=7))
+    second = await asyncio.to_thread(Consumer, patient(settings), namespace, [INTERACTIONS], "g")
     assert sorted(await asyncio.to_thread(event_ids, second, 10)) == sorted(
         f"e{n}" for n in range(50, 60)
     )
@@ -151,18 +154,23 @@ async def test_a_commit_whose_answer_is_lost_counts(
 
 
 def test_membership_follows_joins_and_heartbeats(client: ConsumerClient) -> None:
+    def confirmed() -> float:
+        return time.monotonic() - client.membership.silent_s
+
     assert not client.membership.joined
     deadline = time.monotonic() + 60
     while not client.membership.joined:
         assert time.monotonic() < deadline
         client.poll(100)
-    time.sleep(1.0)  # some heartbeats, which the client's own thread sends
-    assert client.membership.joined and client.membership.silent_s < 1.0
+    first = confirmed()
+    while confirmed() < first + 0.1:  # until a heartbeat, which the client's own thread sends
+        assert time.monotonic() < deadline, "no heartbeat was answered"
+        time.sleep(0.05)
+    assert client.membership.joined
     client._coordinator._disable_heartbeat()
-    time.sleep(0.5)
-    first = client.membership.silent_s
-    time.sleep(0.5)
-    assert client.membership.silent_s > first
+    while client.membership.silent_s < 1.5:  # an answer that was under way may come first
+        assert time.monotonic() < deadline, "heartbeats go on"
+        time.sleep(0.05)
     assert client._coordinator._join_task is None, "a join that has ended is not held on to"
 
 
@@ -180,17 +188,17 @@ def test_positions_commits_ends_ids_and_connections_are_what_the_library_knows(
         client.poll(100)
     assert client.positions() == dict.fromkeys(partitions, 0)
     assert client.connections()
-    client.refresh_metadata(5_000)
+    client.refresh_metadata(60_000)
     assert (
         client.topic_id(partitions[0].topic)
         == topic_ids(broker, [partitions[0].topic])[partitions[0].topic]
     )
-    assert client.committed_offsets(partitions, 5_000) == {}
-    client.commit({partitions[3]: OffsetAndMetadata(5, "", -1)}, timeout_ms=5_000)
-    assert [(at, o.offset) for at, o in client.committed_offsets(partitions, 5_000).items()] == [
+    assert client.committed_offsets(partitions, 60_000) == {}
+    client.commit({partitions[3]: OffsetAndMetadata(5, "", -1)}, timeout_ms=60_000)
+    assert [(at, o.offset) for at, o in client.committed_offsets(partitions, 60_000).items()] == [
         (partitions[3], 5)
     ]
-    assert client.ends(partitions, 5_000) == dict.fromkeys(partitions, 0)
+    assert client.ends(partitions, 60_000) == dict.fromkeys(partitions, 0)
     client.seek(partitions[0], 0)
     assert client.positions()[partitions[0]] == 0
 
@@ -224,7 +232,7 @@ class TestStaticMembership:
         poll_until_assigned(dead)
         dead._client._net.stop()  # its thread ends as with the process: no heartbeat, no farewell
         heir = Consumer(settings, namespace, [INTERACTIONS], "g")
-        poll_until_assigned(heir, limit_s=20)  # far from the session's 45 s
+        poll_until_assigned(heir, limit_s=35)  # before the session's 45 s
         heir.close()
 
     def test_two_replicas_of_one_name_are_told_so(
@@ -234,13 +242,20 @@ class TestStaticMembership:
         ensure_topics(settings, namespace, [INTERACTIONS])
         first = Consumer(settings, namespace, [INTERACTIONS], "g")
         poll_until_assigned(first)
+        deadline = time.monotonic() + 60
+        while not first.positions():
+            assert time.monotonic() < deadline, "it does not find where to begin"
+            first.poll(0.1)
+        source = next(iter(first.positions()))
         second = Consumer(settings, namespace, [INTERACTIONS], "g")
         poll_until_assigned(second)
+        deadline = time.monotonic() + 60
         with pytest.raises(
             BrokerUnavailableError,
             match="give each replica a SLIPSTREAM_KAFKA__INSTANCE_ID of its own",
         ):
-            source = next(iter(first.ends()))
-            first.commit({source: 0})
+            # A broker that is slow to answer is asked again.
+            while not first.commit({source: 0}):
+                assert time.monotonic() < deadline, "the broker does not answer"
         first.close()
         second.close()

@@ -1,14 +1,17 @@
 """Ends of topics and committed offsets, as the broker tells them."""
 
 import asyncio
+import time
 
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.log_ends import committed_offsets, log_beginnings, log_ends
 from slipstream.broker.producer import Producer
 from slipstream.broker.topics import ensure_topics
 from slipstream.chassis.settings import KafkaSettings
+from slipstream.contracts.positions import Source
 from slipstream.contracts.topics import INTERACTIONS, PEOPLE
-from tests.integration.records import outgoing
+from tests.integration.reading import count, patient, read_until
+from tests.integration.records import outgoing, published
 
 
 async def test_every_acknowledged_record_stands_before_the_ends(
@@ -18,9 +21,9 @@ async def test_every_acknowledged_record_stands_before_the_ends(
     await asyncio.to_thread(ensure_topics, broker, namespace, topics)
     producer = await asyncio.to_thread(Producer, broker, namespace)
     sent = 0
-    for count in (1, 7, 500):
-        await producer.publish(outgoing(range(count), users=40))
-        sent += count
+    for number in (1, 7, 500):
+        await published(producer, outgoing(range(number), users=40))
+        sent += number
         ends = await asyncio.to_thread(log_ends, broker, namespace, topics)
         assert sum(ends[INTERACTIONS.name].values()) == sent
         assert set(ends[PEOPLE.name].values()) == {0}
@@ -29,15 +32,16 @@ async def test_every_acknowledged_record_stands_before_the_ends(
     beginnings = await asyncio.to_thread(log_beginnings, broker, namespace, topics)
     assert set(beginnings[INTERACTIONS.name].values()) == {0}
 
-    def read_and_commit() -> int:
-        consumer = Consumer(broker, namespace, topics, "g")
-        read = 0
-        while read < sent:
-            batch = consumer.poll(0.2)
-            read += len(batch.messages)
-            consumer.commit(batch.next_offsets)
+    def read_and_commit() -> None:
+        consumer = Consumer(patient(broker), namespace, topics, "g")
+        offsets: dict[Source, int] = {}
+        for batch in read_until(consumer, lambda batches: count(batches) >= sent):
+            offsets |= batch.next_offsets
+        deadline = time.monotonic() + 60
+        while not consumer.commit(offsets):
+            assert time.monotonic() < deadline, "nothing is committed"
+            consumer.poll(0.1)
         consumer.close()
-        return read
 
     await asyncio.to_thread(read_and_commit)
     committed = await asyncio.to_thread(committed_offsets, broker, namespace, topics, "g")

@@ -17,13 +17,26 @@ from slipstream.contracts.positions import Source
 from slipstream.contracts.topics import CATALOG, INTERACTIONS, TOPICS
 from tests.conftest import OwnBroker
 from tests.integration.reading import count, read_until
-from tests.integration.records import an_interaction, outgoing
+from tests.integration.records import an_interaction, outgoing, published
 
 
 @pytest.fixture
 def producer(broker: KafkaSettings, namespace: str) -> Producer:
     ensure_topics(broker, namespace)
     return Producer(broker, namespace)
+
+
+async def until_published(producer: Producer) -> None:
+    """Publish a record until it is acknowledged; as often as that takes."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            await producer.publish(outgoing(range(1)))
+            await producer.check()
+            return
+        except BrokerUnavailableError:
+            assert time.monotonic() < deadline, "the producer did not recover"
+            await asyncio.sleep(0.1)
 
 
 async def test_publish_fails_in_time_when_the_broker_is_away(
@@ -33,7 +46,7 @@ async def test_publish_fails_in_time_when_the_broker_is_away(
     settings = settings.model_copy(update={"delivery_timeout_ms": 1_500})
     ensure_topics(settings, namespace)
     producer = Producer(settings, namespace)
-    await producer.publish(outgoing(range(1)))
+    await until_published(producer)  # the first record may take longer on a busy machine
     server.kill()
     started = time.monotonic()
     with pytest.raises(BrokerUnavailableError):
@@ -43,14 +56,7 @@ async def test_publish_fails_in_time_when_the_broker_is_away(
         await producer.check()
     server.start()
     ensure_topics(settings, namespace)
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            await producer.publish(outgoing(range(1)))
-            break
-        except BrokerUnavailableError:
-            assert time.monotonic() < deadline, "the producer did not recover"
-    await producer.check()
+    await until_published(producer)
     producer.close()
 
 
@@ -68,8 +74,8 @@ async def test_records_handed_over_together_lie_where_the_library_puts_them(
     producer.flush()
     producer.send_all(records)
     producer.flush()
-    await producer.publish(records)
-    await producer.publish([o._replace(record=codec.encode(o.record)) for o in records])
+    await published(producer, records)
+    await published(producer, [o._replace(record=codec.encode(o.record)) for o in records])
     consumer = Consumer(broker, namespace, [INTERACTIONS], None)
     batches = await asyncio.to_thread(read_until, consumer, lambda b: count(b) >= 800)
     consumer.close()
@@ -108,15 +114,15 @@ async def test_publish_waits_for_partitions_without_holding_up_the_event_loop(
     producer = await asyncio.to_thread(
         Producer, broker, namespace
     )  # one of its topics does not exist
+    # For so long the library's own send would wait, in the event loop.
+    producer._producer.config["max_block_ms"] = 60_000
     entry = OutgoingRecord(
         CATALOG, "item:kettle", CatalogRecord(entity="item", entity_id="kettle", timestamp=1)
     )
     publishing = asyncio.create_task(producer.publish_each([outgoing(range(3)), [entry]]))
     started = time.monotonic()
     await asyncio.sleep(0.01)
-    assert time.monotonic() - started < 1.9, (
-        "the library's own send waits for two seconds, in the event loop"
-    )
+    assert time.monotonic() - started < 30, "the event loop was held up"
     assert await publishing == [None, None]
     producer.send(INTERACTIONS, "u0", an_interaction(3))
     producer.flush()
