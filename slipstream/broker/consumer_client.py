@@ -16,8 +16,9 @@ from slipstream.broker.client import id_text
 from slipstream.broker.poll_bytes import bounded
 
 # Longest wait for a join's end before a consumer leaves. The embedded broker holds a join for half
-# a session, which is 2 s under `slipstream up`.
-_JOIN_END_MS: Final = 3_000
+# a session, which is 2 s under `slipstream up`, and longer on a busy machine. A worker has 15 s to
+# stop.
+_JOIN_END_MS: Final = 8_000
 
 
 class Membership(NamedTuple):
@@ -111,7 +112,7 @@ class ConsumerClient(KafkaConsumer):  # type: ignore[misc]
         return moved
 
     def close(self, autocommit: bool = True, timeout_ms: float | None = None) -> None:
-        """Leave the group once a join that is under way has ended, after 3 s at most.
+        """Leave the group once a join that is under way has ended, after 8 s at most.
 
         The embedded broker lets nobody into a group whose member left it amid a join.
         """

@@ -105,6 +105,25 @@ async def test_a_member_that_leaves_amid_a_join_locks_nobody_out(
     await asyncio.to_thread(join_after_one_that_left)
 
 
+async def test_a_member_that_leaves_amid_a_long_join_locks_nobody_out(
+    broker: KafkaSettings, namespace: str
+) -> None:
+    await asyncio.to_thread(ensure_topics, broker, namespace, [INTERACTIONS])
+    # The embedded broker holds the join for half of that, as one that was stopped for seconds does.
+    slow = broker.model_copy(update={"session_timeout_ms": 8_000})
+
+    def join_after_one_that_left() -> None:
+        first = Consumer(slow, namespace, [INTERACTIONS], "g")
+        first.poll(0.2)
+        first.close()
+        second = Consumer(broker, namespace, [INTERACTIONS], "g")
+        with polled([second]):
+            wait_until_joined(second)
+        second.close()
+
+    await asyncio.to_thread(join_after_one_that_left)
+
+
 def has_all(consumer: Consumer) -> bool:
     standing = consumer.standing()
     return standing is not None and len(standing.partitions) == INTERACTIONS.partitions
