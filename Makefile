@@ -51,9 +51,10 @@ up: $(STAMP) ## Start all services on embedded servers, until Ctrl-C
 	@$(VENV)/bin/slipstream up $(UP_ARGS)
 
 # Processes that tests run in. More than two cores: tests wait for servers half of their time.
-# A file's tests stay in one process, in their order.
-TEST_WORKERS ?= 3
-PYTEST := $(VENV)/bin/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
+# A file's tests stay in one process, in their order. Each process of test-servers has three JVMs at times.
+test: TEST_WORKERS ?= 4
+test-servers: TEST_WORKERS ?= 3
+PYTEST = $(VENV)/bin/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 # Python and pytest keep what they compiled, even where the environment says otherwise: each of the
 # processes would compile all tests again.
 test test-servers: export PYTHONDONTWRITEBYTECODE :=

@@ -15,7 +15,7 @@ def patient(settings: KafkaSettings) -> KafkaSettings:
     """These settings with a session that a member outlives which a busy machine stops for seconds.
     A group's first join takes half of it on the embedded broker.
     """
-    return settings.model_copy(update={"session_timeout_ms": 10_000})
+    return settings.model_copy(update={"session_timeout_ms": 6_000})
 
 
 def read_until(

@@ -3,7 +3,6 @@
 import multiprocessing
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +19,7 @@ from slipstream.chassis.settings import DatabaseSettings
 from slipstream.stores.lease import Lease, LeaseHeldError, LeaseLostError, lease_tables
 from slipstream.stores.metadata import DatabaseUnavailableError, engine, new_metadata
 from slipstream_cli.local.processes import free_port
+from tests.integration.running_materializer import until
 
 SECONDS = 15.0
 
@@ -252,10 +252,7 @@ def test_a_holder_that_stops_within_a_transaction_does_not_keep_the_lease(scene:
     with pytest.raises(DatabaseUnavailableError), first.db.begin() as connection:
         connection.execute(insert(deeds).values(by="first"))
         scene.now += SECONDS
-        deadline = time.monotonic() + 60
-        while not second.takes():
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        until(second.takes)
         connection.execute(insert(deeds).values(by="first"))
     assert not first.acts() and second.acts()
     assert scene.deeds() == ["second"]

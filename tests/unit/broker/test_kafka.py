@@ -24,7 +24,7 @@ async def test_a_broker_that_hangs_is_not_though_the_kernel_accepts_connections_
             await reachable(settings(port), timeout_s=0.1)
         # So long it waits for the one that hangs, too.
         await reachable(
-            settings(port, int(broker.bootstrap_servers.rpartition(":")[2])), timeout_s=10
+            settings(port, int(broker.bootstrap_servers.rpartition(":")[2])), timeout_s=5
         )
 
 
