@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from services.serving.filters.conditions import Condition
 from slipstream.contracts.events import SlateItem
 from slipstream.features.visitor import SequenceEvent
 
@@ -38,6 +39,7 @@ class RecommendationRequest:
         placement: The place on the page, kept with the slate.
         steps: The steps that may answer, in this order.
         fresh: Whether the model makes the list anew, though it may have been kept.
+        condition: What every item of the slate must meet; None lets all.
     """
 
     n: int = 10
@@ -49,6 +51,7 @@ class RecommendationRequest:
     placement: str = ""
     steps: Sequence[Step] = (Step.MODEL, Step.SIMILAR, Step.TRENDING)
     fresh: bool = False
+    condition: Condition | None = None
 
 
 @dataclass(frozen=True, slots=True)

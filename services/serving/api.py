@@ -11,8 +11,16 @@ import orjson
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from services.serving.answers import Answer, Item, RecommendationRequest, Step
-from services.serving.bodies import ItemSlateQuery, RankRequest, SessionRequest, SlateQuery
+from services.serving.bodies import (
+    ItemSlateQuery,
+    RankRequest,
+    SessionRequest,
+    SlateBody,
+    SlateQuery,
+)
 from services.serving.catalog import Catalog
+from services.serving.filters.conditions import Condition
+from services.serving.filters.expressions import parsed
 from services.serving.model_holder import Model, ModelHolder
 from services.serving.pipeline import Pipeline
 from slipstream.chassis.access.demands import requires
@@ -66,6 +74,17 @@ async def recommendations(
     While a visitor does nothing, the model's list is kept for up to five minutes. With
     `Cache-Control: no-cache` it is made anew.
     """
+    return await _recommended(request, user_id, query)
+
+
+@router.post("/recommendations", responses=ANSWER)
+@requires(Scope.READ)
+async def recommend_by_body(request: Request, body: SlateBody) -> Response:
+    """The same, asked by a body, which has room for a long filter and many exclusions."""
+    return await _recommended(request, body.user_id, body)
+
+
+async def _recommended(request: Request, user_id: str, query: SlateQuery) -> Response:
     opened = parts(request)
     wanted = RecommendationRequest(
         query.n,
@@ -73,6 +92,7 @@ async def recommendations(
         exclude=frozenset(query.exclude),
         placement=query.placement,
         fresh=_is_fresh(request),
+        condition=_condition(query.filter),
     )
     return _slate(opened, await opened.pipeline.recommend(wanted), query.attributes)
 
@@ -119,6 +139,7 @@ async def recommend_for_session(request: Request, body: SessionRequest) -> Respo
         exclude=frozenset(body.exclude),
         placement=body.placement,
         fresh=_is_fresh(request),
+        condition=_condition(body.filter),
     )
     return _slate(opened, await opened.pipeline.recommend(wanted), body.attributes)
 
@@ -159,6 +180,10 @@ def _described(model: Model) -> dict[str, Any]:
         "repeats": model.bundle.repeats,
         **model.bundle.manifest.model_dump(mode="json", include=fields),
     }
+
+
+def _condition(expression: str) -> Condition | None:
+    return parsed(expression) if expression else None
 
 
 def _is_fresh(request: Request) -> bool:
@@ -219,6 +244,7 @@ def _without_history(
         exclude=frozenset(query.exclude),
         placement=query.placement,
         steps=steps,
+        condition=_condition(query.filter),
     )
 
 

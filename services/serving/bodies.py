@@ -1,12 +1,38 @@
 """Queries and bodies of serving's routes."""
 
-from pydantic import BaseModel, Field
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, Field
+from pydantic_core import PydanticCustomError
 
 from services.serving.answers import MOST_ITEMS
+from services.serving.filters.expressions import LONGEST, FilterError, parsed
 from slipstream.contracts.events import EventType, Id, Millis
 
 MOST_RANKED = 1_000
 MOST_EXCLUDED = 500
+
+
+def _checked(expression: str) -> str:
+    if expression:
+        try:
+            parsed(expression)
+        except FilterError as error:
+            raise PydanticCustomError(
+                "invalid_filter", "{words}", {"words": str(error), "position": error.position}
+            ) from error
+    return expression
+
+
+FilterText = Annotated[
+    str,
+    AfterValidator(_checked),
+    Field(
+        max_length=LONGEST,
+        description='what the items must meet, such as `category == "shoes" and price < 100` '
+        "(docs/filters.md)",
+    ),
+]
 
 
 class SlateQuery(BaseModel):
@@ -21,12 +47,19 @@ class SlateQuery(BaseModel):
         default_factory=list, max_length=MOST_EXCLUDED, description="item ids that are not wanted"
     )
     placement: str = Field("", max_length=64, description="place on the page, kept with the slate")
+    filter: FilterText = ""
 
 
 class ItemSlateQuery(SlateQuery):
     """The same for slates that do not depend on the visitor."""
 
     user_id: Id | None = Field(None, description="the visitor who sees the slate, for attribution")
+
+
+class SlateBody(SlateQuery):
+    """The query of `GET /v1/recommendations/{user_id}`, as a body."""
+
+    user_id: Id = Field(description="the visitor; an unknown one gets trending items")
 
 
 class SessionEvent(BaseModel):
@@ -49,6 +82,7 @@ class SessionRequest(BaseModel):
     exclude: list[str] = Field(default_factory=list, max_length=MOST_EXCLUDED)
     attributes: bool = False
     placement: str = Field("", max_length=64)
+    filter: FilterText = ""
     anonymous_id: Id | None = Field(
         None, description="the visitor who sees the slate, for attribution"
     )

@@ -10,7 +10,7 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -19,6 +19,7 @@ import numpy as np
 import orjson
 
 from services.serving.columns import Columns
+from services.serving.filters.masks import ItemMask, Items
 from services.serving.growing import GrowingArray
 from services.serving.item_space import ItemSpace
 from services.serving.model_holder import Model
@@ -50,6 +51,7 @@ class Catalog:
 
     Attributes:
         columns: The items' attributes by row.
+        changes: Number of records that changed something.
     """
 
     def __init__(self) -> None:
@@ -57,6 +59,7 @@ class Catalog:
         self._rows: dict[str, int] = {}
         self._item_ids: list[str] = []
         self.columns = Columns()
+        self.changes = 0
         self._shown = GrowingArray(np.bool_, True)
         self._visibility = 0
         self._expiring: list[tuple[float, str]] = []
@@ -97,6 +100,7 @@ class Catalog:
             before = orjson.loads(known.attributes) if known is not None else {}
             self.columns.put(item.row, before, record.attributes)
             self._items[record.entity_id] = item
+            self.changes += 1
             if _will_expire(item):
                 self._remember_expiry(record.entity_id, item)
         return True
@@ -133,6 +137,17 @@ class Catalog:
         """
         return self.space(model).shown
 
+    def of_model(self, model: Model) -> Items:
+        """The items of a model's space, as filters see them."""
+        space = self.space(model)
+        return Items(self.columns, space.rows, space.number)
+
+    def listed(self, item_ids: Sequence[str]) -> Items:
+        """These items, as filters see them; those that are not in the catalogue have nothing."""
+        rows = np.fromiter((self._rows.get(each, -1) for each in item_ids), np.int32, len(item_ids))
+        places = {item_id: place for place, item_id in enumerate(item_ids)}
+        return Items(self.columns, rows, places.get)
+
     def attributes(self, item_id: str) -> bytes | None:
         """The item's attributes as JSON; None for an item that the catalogue does not have."""
         item = self._items.get(item_id)
@@ -153,11 +168,21 @@ class Catalog:
             yield StreamCatalogRecord(source, offset, record)
 
     def look_alikes(
-        self, seeds: Iterable[str], n: int, exclude: Collection[str] = ()
+        self,
+        seeds: Iterable[str],
+        n: int,
+        exclude: Collection[str] = (),
+        passing: Callable[[Items], ItemMask] | None = None,
     ) -> list[tuple[str, float]]:
-        """The `n` items that share most attribute values with the seeds, best first.
+        """The items that share most attribute values with the seeds, best first.
 
         Rare values count more, and of values that many items have, only the latest items do.
+
+        Args:
+            seeds: Ids of items.
+            n: Number of items.
+            exclude: Items that are left out.
+            passing: Returns which items may be among them; None lets all.
         """
         if n <= 0:
             return []
@@ -181,6 +206,8 @@ class Catalog:
         weight = np.bincount(where, np.repeat(votes, [len(rows) for rows in voters]))
         excluded = [self._rows[item_id] for item_id in exclude if item_id in self._rows]
         kept = self._shown.values[voted] & ~np.isin(voted, [*known, *excluded])
+        if passing is not None:
+            kept &= passing(self.listed([self._item_ids[row] for row in voted.tolist()]))
         voted, weight = voted[kept], weight[kept]
         best = np.lexsort((voted, weight))[::-1][:n].tolist()
         return [(self._item_ids[voted[place]], float(weight[place])) for place in best]

@@ -27,13 +27,14 @@ Column = TypeVar("Column")
 
 
 class Vocabulary:
-    """The values of a column as codes, and for each code the latest rows that have it.
+    """The values of a column as codes, the text of each code, and the latest rows that have it.
 
     A value that no row has any more gives its code back.
     """
 
     def __init__(self) -> None:
         self.codes: dict[str, int] = {}
+        self.texts: list[str] = []
         self._rows: list[dict[int, None]] = []
         self._counts: list[int] = []
         self._free: list[int] = []
@@ -46,6 +47,8 @@ class Vocabulary:
             if code == len(self._rows):
                 self._rows.append({})
                 self._counts.append(0)
+                self.texts.append(value)
+            self.texts[code] = value
             self.codes[value] = code
         self._counts[code] += 1
         rows = self._rows[code]
@@ -155,10 +158,10 @@ class Columns:
         """
         for name, value in after.items():
             was = before.get(name)
-            if was != value and name.lower() not in _IDENTIFYING:
+            if was != value and not is_identifying(name):
                 self._put(row, name, was, value)
         for name in before.keys() - after.keys():
-            if name.lower() not in _IDENTIFYING:
+            if not is_identifying(name):
                 self._put(row, name, before[name], None)
 
     def terms(self, row: int) -> Iterator[tuple[Vocabulary, int]]:
@@ -183,6 +186,11 @@ class Columns:
             lists = _column(self.lists, name, ListColumn)
             if lists is not None:
                 lists.put(row, _categories(was), _categories(now))
+
+
+def is_identifying(name: str) -> bool:
+    """Whether an attribute of this name identifies an item, and so has no column."""
+    return name.lower() in _IDENTIFYING
 
 
 def _column(columns: dict[str, Column], name: str, new: Callable[[], Column]) -> Column | None:

@@ -5,21 +5,23 @@ filtering are `slipstream.recommender.stages`, the code that offline evaluation 
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 from services.serving.answers import Item, Step
 from services.serving.catalog import Catalog
 from services.serving.deadlines import Budget
+from services.serving.filters.filter_masks import Filter, FilterMasks
+from services.serving.filters.masks import ItemMask, Items, mask
 from services.serving.gathered_lists import GatheredLists
 from services.serving.kept_lists import KeptLists, ListKey
 from services.serving.metrics import ServingMetrics
 from services.serving.model_holder import Model
+from services.serving.steps import StepRequest, StepResult
 from services.serving.store_reads import StoreReads, TrendingItem
 from services.serving.trending import Trending
 from slipstream.features.visitor import SequenceEvent
+from slipstream.models.base import Mask
 from slipstream.recommender import stages
 from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.sound import answer_without_failed_parts
@@ -35,33 +37,6 @@ _FAILED = {
     Step.SIMILAR: "the look-up of similar items failed",
     Step.TRENDING: "the trending list failed",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class StepRequest:
-    """The input of a step: `n` items are wanted, none of `exclude`.
-
-    Without a history, `no_history` says why. `budget` is what is left to wait for the online store.
-    `fresh` asks for a list that is made now.
-    """
-
-    n: int
-    model: Model | None
-    history: Sequence[SequenceEvent]
-    no_history: str
-    similar_to: Sequence[str]
-    exclude: frozenset[str] | set[str]
-    repeats: bool | None
-    budget: Budget
-    fresh: bool = False
-
-
-class StepResult(NamedTuple):
-    """The items of a step, why it has none or lacks some, and the model version that gave them."""
-
-    items: list[Item]
-    reason: str = ""
-    version: str | None = None
 
 
 class FallbackChain:
@@ -87,6 +62,7 @@ class FallbackChain:
     ) -> None:
         self._catalog, self._measured = catalog, measured
         self._lists, self._kept = lists, kept
+        self._filters = FilterMasks(catalog)
         self._trending = Trending(store, refresh_s)
         self._popular: WeakKeyDictionary[Model, Sequence[TrendingItem]] = WeakKeyDictionary()
         self._steps: dict[Step, Callable[[StepRequest], Awaitable[StepResult]]] = {
@@ -102,6 +78,11 @@ class FallbackChain:
         except Exception as error:  # whatever the fault, visitors still get a slate
             self._measured.failed(step, error)
             return StepResult([], _FAILED[step])
+
+    def unknown(self, wanted: Filter) -> str:
+        """A remark on attributes that a filter names and no item has; empty where all are known."""
+        names = ", ".join(self._filters.unknown(wanted))
+        return f"no item has an attribute {names}" if names else ""
 
     async def rank(self, request: StepRequest, item_ids: Sequence[str]) -> tuple[Step, StepResult]:
         """Those of the given items that a step knows, best first, and the step.
@@ -152,7 +133,8 @@ class FallbackChain:
                 request.repeats,
                 self._catalog.visibility(),
             )
-            kept = self._kept.of(model)
+            # A mask may be a second old, and a list that is kept would be so for longer.
+            kept = self._kept.of(model) if request.wanted is None else {}
             if not request.fresh and (list_before := kept.get(key)) is not None:
                 self._measured.kept_lists.inc()
                 return _result(model, list_before)
@@ -161,7 +143,7 @@ class FallbackChain:
                 history=history,
                 n=request.n,
                 exclude=request.exclude,
-                allowed=self._catalog.mask(model),
+                allowed=self._allowed(model, request),
                 repeats=request.repeats,
             )
             try:
@@ -184,7 +166,9 @@ class FallbackChain:
             items, reason, version = self._similar_by_model(request, seeds)
             taken = request.exclude | {item.item_id for item in items}
             try:
-                alike = self._catalog.look_alikes(seeds, request.n - len(items), taken)
+                alike = self._catalog.look_alikes(
+                    seeds, request.n - len(items), taken, self._passing(request)
+                )
             except Exception as error:
                 self._measured.failed("catalog", error)
                 alike, reason = [], "; ".join(filter(None, (reason, "the catalogue failed")))
@@ -202,10 +186,10 @@ class FallbackChain:
         depth = request.n + len(request.exclude)
 
         def neighbours(bundle: Bundle) -> list[stages.Recommendation]:
-            mask = self._catalog.mask(model)
+            allowed = self._allowed(model, request)
             best: dict[str, stages.Recommendation] = {}
             for seed in seeds:
-                for near in stages.similar_items(bundle, seed, depth, allowed=mask):
+                for near in stages.similar_items(bundle, seed, depth, allowed=allowed):
                     known = best.get(near.item_id)
                     if near.item_id not in request.exclude and (
                         known is None or known.score < near.score
@@ -222,6 +206,10 @@ class FallbackChain:
     async def _from_trending(self, request: StepRequest) -> StepResult:
         with self._measured.stage(Step.TRENDING):
             top = await self._top_trending(request.model, request.budget)
+            passing = self._passing(request)
+            if passing is not None:
+                passed = passing(self._catalog.listed([item_id for item_id, _ in top]))
+                top = [entry for entry, passes in zip(top, passed, strict=True) if passes]
             allowed = (
                 (item_id, score)
                 for item_id, score in top
@@ -231,7 +219,19 @@ class FallbackChain:
                 Item(item_id, score, Step.TRENDING)
                 for (item_id, score), _ in zip(allowed, range(request.n), strict=False)
             ]
-        return StepResult(items, "" if items else "nothing is trending yet")
+        empty = (
+            "nothing is trending yet" if request.wanted is None else "nothing that trends passes"
+        )
+        return StepResult(items, "" if items else empty)
+
+    def _allowed(self, model: Model, request: StepRequest) -> Mask:
+        if request.wanted is None:
+            return self._catalog.mask(model)
+        return self._filters.allowed(model, request.wanted)
+
+    def _passing(self, request: StepRequest) -> Callable[[Items], ItemMask] | None:
+        wanted = request.wanted
+        return None if wanted is None else partial(mask, wanted.condition, own=wanted.own)
 
     def _ask(
         self,

@@ -12,14 +12,18 @@ from dataclasses import dataclass, field
 from services.serving.answers import Answer, Item, RecommendationRequest, Step
 from services.serving.catalog import Catalog
 from services.serving.deadlines import Budget
-from services.serving.fallback import FallbackChain, StepRequest
+from services.serving.fallback import FallbackChain
+from services.serving.filters.conditions import Own
+from services.serving.filters.filter_masks import Filter
 from services.serving.gathered_lists import GatheredLists
 from services.serving.kept_lists import KeptLists
 from services.serving.metrics import ServingMetrics
 from services.serving.model_holder import Model
+from services.serving.steps import StepRequest
 from services.serving.store_reads import OnlineFeatures, StoreReads
 from slipstream.contracts.events import Slate
 from slipstream.contracts.times import now_ms
+from slipstream.contracts.vocabulary import PURCHASE
 from slipstream.features.views import RECOMMENDER, VISITOR
 from slipstream.features.visitor import SequenceEvent, visitor_features
 from slipstream.recommender import stages
@@ -119,9 +123,12 @@ class Pipeline:
             exclude.update(event.item_id for event in visitor.history)
         exclude.update(request.similar_to)
 
+        wanted = _filter(request, visitor.history)
+
         # Candidates, ranking, filtering: each step fills what the steps before it left open.
         items: list[Item] = []
-        answered_by, version, reasons = Step.NONE, None, []
+        answered_by, version = Step.NONE, None
+        reasons = list(filter(None, [self._chain.unknown(wanted)])) if wanted else []
         for step in request.steps:
             added, reason, by_version = await self._chain.run(
                 step,
@@ -135,6 +142,7 @@ class Pipeline:
                     request.repeats,
                     budget,
                     request.fresh,
+                    wanted,
                 ),
             )
             if reason:
@@ -240,6 +248,16 @@ def _may_repeat(repeats: bool | None, model: Model | None) -> bool:
     if repeats is None:
         return model is not None and model.bundle.repeats
     return repeats
+
+
+def _filter(request: RecommendationRequest, history: Sequence[SequenceEvent]) -> Filter | None:
+    if request.condition is None:
+        return None
+    own = {
+        Own.SEEN: {event.item_id for event in history},
+        Own.BOUGHT: {event.item_id for event in history if event.event_type == PURCHASE},
+    }
+    return Filter(request.condition, own)
 
 
 def warm_up(model: Model, catalog: Catalog) -> None:

@@ -27,15 +27,49 @@ WORST: Final = [
     b'{"events":[' + b'{"item_id":"a"},' * 1_001 + b'{"item_id":"a"}]}',
     b'{"user_id":"ada","items":[' + b'"a",' * 500_000 + b'"a"]}',
     b'{"user_id":"\\ud800","items":["\\udfff"]}',
+    b'{"user_id":"ada","filter":"' + b"not " * 100_000 + b'a"}',
+    b'{"user_id":"ada","filter":"' + b"-" * 1_999 + b'1"}',
     b"1e999",
     b"\xff\xfe{}",
     gzip.compress(b" " * 50_000_000, mtime=0),
 ]
+# Filters, nearly.
+words = st.sampled_from(
+    [
+        "price",
+        "brand",
+        "seen",
+        "item_id",
+        "'a'",
+        "3",
+        "[1,2]",
+        "null",
+        "(",
+        ")",
+        "not",
+        "==",
+        "and",
+        "or",
+        "in",
+        "is",
+        "<",
+        ">=",
+        ".",
+        ",",
+        "lambda",
+        "**",
+    ]
+)
+filters = st.lists(words, max_size=12).map(" ".join) | any_text
 # Bodies with the fields of each route, and anything in them.
 almost = {
     "/v1/sessions:recommend": st.fixed_dictionaries(
         {"events": st.lists(st.fixed_dictionaries({"item_id": any_text | any_json}), max_size=4)},
-        optional={"n": any_json, "exclude": any_json, "anonymous_id": any_json},
+        optional={"n": any_json, "exclude": any_json, "anonymous_id": any_json, "filter": filters},
+    ),
+    "/v1/recommendations": st.fixed_dictionaries(
+        {"user_id": st.sampled_from(["ada", "nobody"]), "filter": filters},
+        optional={"n": any_json, "exclude": any_json},
     ),
     "/v1/rank": st.fixed_dictionaries(
         {

@@ -33,6 +33,7 @@ from tests.unit.serving.fakes import ITEMS, FakeOnline, Setting, item_record, mo
 many = fuzzing.many(3)
 OPERATIONS = [
     ("GET", "/v1/recommendations/{user_id}"),
+    ("POST", "/v1/recommendations"),
     ("GET", "/v1/similar/{item_id}"),
     ("GET", "/v1/trending"),
     ("GET", "/v1/model"),

@@ -1,0 +1,97 @@
+"""The conditions that a filter consists of.
+
+An attribute has a set of values: a number or a category has one, a list has its categories, and an
+item without the attribute has none.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+# A name that stands for the item itself in place of an attribute.
+ITEM_ID = "item_id"
+
+
+class Order(StrEnum):
+    """A comparison of numbers by size."""
+
+    LESS = "<"
+    AT_MOST = "<="
+    MORE = ">"
+    AT_LEAST = ">="
+
+
+class Own(StrEnum):
+    """Items that a visitor has to do with."""
+
+    SEEN = "seen"
+    BOUGHT = "bought"
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """The same for every item."""
+
+    holds: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """Whether the attribute has a value, other than 0 where it is a number."""
+
+    attribute: str
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Whether the attribute has no value."""
+
+    attribute: str
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """Whether one of the attribute's values is one of these."""
+
+    attribute: str
+    values: frozenset[str | float]
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Whether the attribute is a number that compares so with this one."""
+
+    attribute: str
+    order: Order
+    number: float
+
+
+@dataclass(frozen=True, slots=True)
+class SharedWith:
+    """Whether one of the attribute's values is one of an item that the visitor has to do with."""
+
+    attribute: str
+    own: Own
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """Whether a condition does not hold."""
+
+    condition: "Condition"
+
+
+@dataclass(frozen=True, slots=True)
+class All:
+    """Whether all conditions hold."""
+
+    conditions: tuple["Condition", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Any:
+    """Whether one of the conditions holds."""
+
+    conditions: tuple["Condition", ...]
+
+
+Condition = Constant | Present | Missing | OneOf | Compared | SharedWith | Not | All | Any

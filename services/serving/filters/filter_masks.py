@@ -1,0 +1,99 @@
+"""Masks of filters over the items of a model, kept for as long as the catalogue stays as it is."""
+
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from cachetools import LRUCache  # type: ignore[import-untyped, unused-ignore]
+
+from services.serving.catalog import Catalog
+from services.serving.filters.conditions import All, Condition, Own
+from services.serving.filters.masks import ItemMask, attributes_of, depends_on_visitor, mask
+from services.serving.model_holder import Model
+
+# Masks of a model: a byte for each item, twice.
+_MOST_MASKS: Final = 64
+# Longest time that a mask is used after a change of the catalogue, so that one that changes all
+# the time costs a mask a second, not one a request.
+FRESH_S: Final = 1.0
+_NOBODY: Final[Mapping[Own, Collection[str]]] = dict.fromkeys(Own, ())
+
+
+class Filter(NamedTuple):
+    """A filter of one request: a condition, and the items that its visitor has to do with."""
+
+    condition: Condition
+    own: Mapping[Own, Collection[str]] = _NOBODY
+
+
+@dataclass(slots=True)
+class _Kept:
+    holds: ItemMask
+    changes: int
+    made_at: float
+    allowed: ItemMask
+    visibility: int = -1
+
+
+class FilterMasks:
+    """Which items of a model pass a filter and may be shown. Used in one event loop.
+
+    Args:
+        catalog: Availability and attributes of items.
+        clock: Seconds of a monotonic clock.
+    """
+
+    def __init__(self, catalog: Catalog, clock: Callable[[], float] = time.monotonic) -> None:
+        self._catalog, self._clock = catalog, clock
+        self._of_models: WeakKeyDictionary[Model, LRUCache[Condition, _Kept]] = WeakKeyDictionary()
+
+    def allowed(self, model: Model, wanted: Filter) -> ItemMask:
+        """Whether each item of the model's space may be shown now.
+
+        The same array comes again while nothing changes, unless the condition depends on the
+        visitor; don't write to it. Items that came after it was made are left out.
+        """
+        condition, personal = _divided(wanted.condition)
+        allowed = self._catalog.mask(model)
+        if condition is not None:
+            allowed = self._general(model, condition)
+        if personal is None:
+            return allowed
+        theirs = mask(personal, self._catalog.of_model(model), wanted.own)
+        size = min(len(allowed), len(theirs))
+        return np.logical_and(allowed[:size], theirs[:size])
+
+    def unknown(self, wanted: Filter) -> list[str]:
+        """The attributes that the filter names and no item has, sorted."""
+        columns = self._catalog.columns
+        known = columns.numbers.keys() | columns.categories.keys() | columns.lists.keys()
+        return sorted(attributes_of(wanted.condition) - known)
+
+    def _general(self, model: Model, condition: Condition) -> ItemMask:
+        kept = self._of_models.setdefault(model, LRUCache(_MOST_MASKS)).get(condition)
+        changes, visibility = self._catalog.changes, self._catalog.visibility()
+        if kept is None or (kept.changes != changes and self._clock() - kept.made_at >= FRESH_S):
+            holds = mask(condition, self._catalog.of_model(model), _NOBODY)
+            kept = _Kept(holds, changes, self._clock(), holds)
+            self._of_models[model][condition] = kept
+        if kept.visibility != visibility:
+            shown = self._catalog.mask(model)
+            size = min(len(shown), len(kept.holds))
+            kept.allowed = np.logical_and(shown[:size], kept.holds[:size])
+            kept.visibility = visibility
+        return kept.allowed
+
+
+def _divided(condition: Condition) -> tuple[Condition | None, Condition | None]:
+    """What is the same for all visitors, and what is not; None where there is nothing of it."""
+    if not depends_on_visitor(condition):
+        return condition, None
+    if not isinstance(condition, All):
+        return None, condition
+    parts: dict[bool, list[Condition]] = {False: [], True: []}
+    for each in condition.conditions:
+        parts[depends_on_visitor(each)].append(each)
+    return (All(tuple(parts[False])) if parts[False] else None), All(tuple(parts[True]))

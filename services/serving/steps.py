@@ -1,0 +1,39 @@
+"""Input and result of a step of the fallback chain."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from services.serving.answers import Item
+from services.serving.deadlines import Budget
+from services.serving.filters.filter_masks import Filter
+from services.serving.model_holder import Model
+from slipstream.features.visitor import SequenceEvent
+
+
+@dataclass(frozen=True, slots=True)
+class StepRequest:
+    """The input of a step: `n` items are wanted, none of `exclude`.
+
+    Without a history, `no_history` says why. `budget` is what is left to wait for the online store.
+    `fresh` asks for a list that is made now. `wanted` is what the items must meet.
+    """
+
+    n: int
+    model: Model | None
+    history: Sequence[SequenceEvent]
+    no_history: str
+    similar_to: Sequence[str]
+    exclude: frozenset[str] | set[str]
+    repeats: bool | None
+    budget: Budget
+    fresh: bool = False
+    wanted: Filter | None = None
+
+
+class StepResult(NamedTuple):
+    """The items of a step, why it has none or lacks some, and the model version that gave them."""
+
+    items: list[Item]
+    reason: str = ""
+    version: str | None = None
