@@ -13,7 +13,9 @@ from typing import Final, NamedTuple
 
 from slipstream.chassis.settings import RedisSettings
 from slipstream.contracts.times import now_ms
+from slipstream.features import history
 from slipstream.features.applied import furthest
+from slipstream.features.history import StreamCovisit
 from slipstream.features.item import ItemState
 from slipstream.features.visitor import VisitorState
 from slipstream.stores import layout
@@ -78,6 +80,27 @@ class Rebuild:
             for start in range(0, len(rebuilt), _CHUNK):
                 left += self._write_items(rebuilt[start : start + _CHUNK])
         return left
+
+    def add_pairs(self, pairs: Mapping[str, Sequence[StreamCovisit]]) -> None:
+        """Fold pairs into the states of their items, as they stand; call it once for each pair."""
+        left = list(pairs)
+        with translated():
+            while left:
+                values = self._redis.mget([self._keys.item(item_id) for item_id in left])
+                calls = [
+                    self._item_call(
+                        item_id,
+                        value,
+                        history.item_state((), pairs[item_id], layout.decode_item(value)),
+                        self._retention.item_ttl_ms,
+                    )
+                    for item_id, value in zip(left, values, strict=True)
+                    if value
+                ]
+                known = [item_id for item_id, value in zip(left, values, strict=True) if value]
+                # One that a writer has changed meanwhile is read anew.
+                done = self._scripts.replace(calls)
+                left = [item_id for item_id, ok in zip(known, done, strict=True) if not ok]
 
     def trending(self, masses: Mapping[str, float], state: TrendingState) -> bool:
         """Write the trending list, masses by item; whether that could be done."""
@@ -222,14 +245,16 @@ class Rebuild:
                 left.append(each)
                 continue
             state = replace(each.state, applied=furthest(present, each.state.applied))
-            encoded = layout.encode_item(state, layout.new_revision())
             ttl_ms = _ttl(self._retention.item_ttl_ms, each.last_received, now)
-            key = self._keys.item(each.item_id)
-            calls.append(self._call(key, layout.revision_of(value), encoded, ttl_ms))
+            calls.append(self._item_call(each.item_id, value, state, ttl_ms))
             written.append(each)
         return left + [
             each for each, ok in zip(written, self._scripts.replace(calls), strict=True) if not ok
         ]
+
+    def _item_call(self, item_id: str, before: bytes | None, state: ItemState, ttl_ms: int) -> Call:
+        encoded = layout.encode_item(state, layout.new_revision())
+        return self._call(self._keys.item(item_id), layout.revision_of(before), encoded, ttl_ms)
 
     def _holds(self, state: VisitorState) -> bool:
         return self._covers(state.applied) and all(

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -156,6 +157,39 @@ def test_a_backfill_beside_the_stream_loses_and_doubles_nothing(
     fresh = Shop(shop.settings)
     fresh.store.apply(all_records(shop.lake))
     assert_same(rebuilt, fresh.held())
+
+
+def viewed(shop: Shop, item_id: str) -> StreamInteraction:
+    """The next event: a visitor who views this item now."""
+    (record,) = shop.events(1, "u1")
+    event = record.interaction.model_copy(
+        update={"item_id": item_id, "event_type": "view", "timestamp": now_ms()}
+    )
+    return record._replace(interaction=event)
+
+
+def test_pairs_that_a_visitor_without_its_history_could_not_make_are_made_up_for(
+    shop: Shop,
+) -> None:
+    """An event that comes after a wipe, and before its visitor is rebuilt, pairs with nothing."""
+    shop.take([viewed(shop, "i1"), viewed(shop, "i2")])
+    shop.take(shop.events(50))
+    shop.wipe()
+    shop.store.apply(late := [viewed(shop, "i3"), viewed(shop, "i2"), viewed(shop, "i4")])
+
+    def archive_when_held() -> None:
+        until(shop.store.held)
+        shop.archive(late)
+
+    with ThreadPoolExecutor(1) as archivist:
+        archived = archivist.submit(archive_when_held)
+        assert shop.backfill().complete
+        archived.result()
+    rebuilt = shop.held()
+    assert rebuilt["items"]["i1"].neighbours.keys() >= {"i2", "i3", "i4"}
+    shop.wipe()
+    shop.store.apply(all_records(shop.lake))
+    assert_same(rebuilt, shop.held())
 
 
 def test_the_features_service_holds_while_it_is_asked_and_the_lake_comes_to_where_it_is(

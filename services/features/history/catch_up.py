@@ -7,6 +7,7 @@ consumer that does not pause costs another round, never a record.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -59,8 +60,10 @@ def catch_up(
         try:
             waiting.hold(HOLD_S)
             after = _later_snapshot(before, waiting, HOLD_S / 2)
+            advanced, missing = advance(before, after, outdated, waiting)
             writing = rebuild_for(after.covered)
-            outdated = _write(advance(before, after, outdated, waiting), writing)
+            writing.add_pairs(missing)
+            outdated = _write(advanced, writing)
             writing.close()
             before = after
         finally:
@@ -71,14 +74,18 @@ def catch_up(
 
 def advance(
     before: LakeSnapshot, after: LakeSnapshot, outdated: OutdatedStates, online: Rebuild
-) -> OutdatedStates:
-    """The same states as of a later snapshot.
+) -> tuple[OutdatedStates, dict[str, list[StreamCovisit]]]:
+    """The same states as of a later snapshot, and pairs that other items' states lack.
 
     Args:
         before: The snapshot that the states are of.
         after: The later snapshot.
         outdated: The states; their trending list is changed in place.
-        online: Reads the present states of visitors who are not among them.
+        online: Reads the present states of visitors.
+
+    Returns:
+        The states, and by item the pairs that the consumer could not make, as it had an outdated
+        state of the visitor. The items among the states have theirs.
     """
     fresh = _fresh_records(before, after)
     by_user: dict[str, list[StreamInteraction]] = {}
@@ -90,11 +97,13 @@ def advance(
         user_id: history.in_order_of_arrival(records) for user_id, records in by_user.items()
     }
     visitors = _linked_and_erased(before, after, outdated.visitors)
-    pairs = _pairs(arrived, visitors, online)
+    pairs, lacking = _pairs(arrived, visitors, online)
+    outdated_items = {item.item_id for item in outdated.items}
+    missing = {name: each for name, each in lacking.items() if name not in outdated_items}
     if outdated.trending is not None:
         for item_id, records in by_item.items():
             outdated.trending.add(records, item_id)
-    return OutdatedStates(
+    states = OutdatedStates(
         [
             _advance_visitor(after.catalog, rebuilt, arrived.get(user_id, []))
             for user_id, rebuilt in visitors.items()
@@ -105,6 +114,7 @@ def advance(
         ],
         outdated.trending,
     )
+    return states, missing
 
 
 def _later_snapshot(before: LakeSnapshot, rebuild: Rebuild, timeout_s: float) -> LakeSnapshot:
@@ -166,29 +176,42 @@ def _pairs(
     arrived: Mapping[str, Sequence[StreamInteraction]],
     visitors: Mapping[str, RebuiltVisitor],
     online: Rebuild,
-) -> dict[str, list[StreamCovisit]]:
-    """The pairs that fresh records make, by item.
+) -> tuple[dict[str, list[StreamCovisit]], dict[str, list[StreamCovisit]]]:
+    """The pairs that fresh records make, by item, and those of them that the consumer did not make.
 
     Args:
         arrived: Fresh records by user, in order of arrival.
         visitors: Outdated states by user, from before these records.
-        online: Reads the states of the other users.
+        online: Reads the present states of users.
     """
-    others = [user_id for user_id in arrived if user_id not in visitors]
-    present = dict(zip(others, online.states(others), strict=True))
+    present = dict(zip(arrived, online.states(list(arrived)), strict=True))
     by_item: dict[str, list[StreamCovisit]] = {}
+    lacking: dict[str, list[StreamCovisit]] = {}
     for user_id, records in arrived.items():
-        if user_id in visitors:
-            start: VisitorState | None = visitors[user_id].state
-        else:
-            start = _without(present[user_id], records)
-        events = [record.interaction for record in records]
-        for record, pairs in zip(records, covisits.pairs(start, events), strict=True):
-            for pair in pairs:
-                by_item.setdefault(pair.item_id, []).append(
-                    StreamCovisit(record.source, record.offset, pair)
-                )
-    return by_item
+        made = _stream_pairs(_without(present[user_id], records), records)
+        outdated = visitors.get(user_id)
+        due = made if outdated is None else _stream_pairs(outdated.state, records)
+        # Without a history, a later record may have made the same pair.
+        left = Counter((one.pair.item_id, one.pair.neighbour) for one in made)
+        for one in due:
+            by_item.setdefault(one.pair.item_id, []).append(one)
+            both = one.pair.item_id, one.pair.neighbour
+            left[both] -= 1
+            if left[both] < 0:
+                lacking.setdefault(one.pair.item_id, []).append(one)
+    return by_item, lacking
+
+
+def _stream_pairs(
+    before: VisitorState | None, records: Sequence[StreamInteraction]
+) -> list[StreamCovisit]:
+    """The pairs that these records make after a state of their visitor."""
+    made = covisits.pairs(before, [record.interaction for record in records])
+    return [
+        StreamCovisit(record.source, record.offset, pair)
+        for record, pairs in zip(records, made, strict=True)
+        for pair in pairs
+    ]
 
 
 def _without(
