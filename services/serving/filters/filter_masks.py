@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 from weakref import WeakKeyDictionary
@@ -14,8 +15,9 @@ from services.serving.filters.conditions import All, Condition, Own
 from services.serving.filters.masks import ItemMask, attributes_of, depends_on_visitor, mask
 from services.serving.model_holder import Model
 
-# Masks of a model: a byte for each item, twice.
-_MOST_MASKS: Final = 64
+# Most bytes of a model's masks; each has a byte for each item, twice. The one not asked for the
+# longest goes.
+_MOST_BYTES: Final = 64 * 2**20
 # Longest time that a mask is used after a change of the catalogue, so that one that changes all
 # the time costs a mask a second, not one a request.
 FRESH_S: Final = 1.0
@@ -73,12 +75,16 @@ class FilterMasks:
         return sorted(attributes_of(wanted.condition) - known)
 
     def _general(self, model: Model, condition: Condition) -> ItemMask:
-        kept = self._of_models.setdefault(model, LRUCache(_MOST_MASKS)).get(condition)
+        masks = self._of_models.get(model)
+        if masks is None:
+            masks = self._of_models[model] = LRUCache(_MOST_BYTES, lambda one: 2 * len(one.holds))
+        kept = masks.get(condition)
         changes, visibility = self._catalog.changes, self._catalog.visibility()
         if kept is None or (kept.changes != changes and self._clock() - kept.made_at >= FRESH_S):
             holds = mask(condition, self._catalog.of_model(model), _NOBODY)
             kept = _Kept(holds, changes, self._clock(), holds)
-            self._of_models[model][condition] = kept
+            with suppress(ValueError):  # larger than all that is kept
+                masks[condition] = kept
         if kept.visibility != visibility:
             shown = self._catalog.mask(model)
             size = min(len(shown), len(kept.holds))
