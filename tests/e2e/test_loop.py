@@ -95,6 +95,11 @@ def test_a_visitors_events_become_recommendations_and_these_become_a_report(stac
     assert kinds(tea).count("tea") >= SHOWN - 1
     assert kinds(coffee).count("coffee") >= SHOWN - 1
 
+    # A page of coffee shows coffee alone, whatever its visitor likes.
+    asked = {"n": SHOWN, "filter": 'category == "coffee"'}
+    page = stack.get("serving", "/v1/recommendations/tea-lover-0", **asked)
+    assert (page["answered_by"], kinds(page)) == ("model", ["coffee"] * SHOWN)
+
     # A click on something else changes the very next lists.
     coffee_before = kinds(tea).count("coffee")
     clicked_at = time.time()
