@@ -80,7 +80,7 @@ async def recommendations(
 @router.post("/recommendations", responses=ANSWER)
 @requires(Scope.READ)
 async def recommend_by_body(request: Request, body: SlateBody) -> Response:
-    """The same, asked by a body, which has room for a long filter and many exclusions."""
+    """The same, asked by a body: addresses with many exclusions are too long for some proxies."""
     return await _recommended(request, body.user_id, body)
 
 

@@ -59,9 +59,9 @@ class FilterMasks:
         visitor; don't write to it. Items that came after it was made are left out.
         """
         condition, personal = _divided(wanted.condition)
-        allowed = self._catalog.mask(model)
-        if condition is not None:
-            allowed = self._general(model, condition)
+        allowed = (
+            self._catalog.mask(model) if condition is None else self._general(model, condition)
+        )
         if personal is None:
             return allowed
         theirs = mask(personal, self._catalog.of_model(model), wanted.own)
