@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from services.serving.filters.conditions import Condition
 from slipstream.contracts.events import SlateItem
 from slipstream.features.visitor import SequenceEvent
+from slipstream.filters.conditions import Condition
 
 # The longest slate that one request may ask for.
 MOST_ITEMS = 100

@@ -19,8 +19,6 @@ from services.serving.bodies import (
     SlateQuery,
 )
 from services.serving.catalog import Catalog
-from services.serving.filters.conditions import Condition
-from services.serving.filters.expressions import parsed
 from services.serving.model_holder import Model, ModelHolder
 from services.serving.pipeline import Pipeline
 from slipstream.chassis.access.demands import requires
@@ -30,6 +28,8 @@ from slipstream.contracts.access import Scope
 from slipstream.contracts.events import Id
 from slipstream.contracts.rest import Problem, RecommendationResponse
 from slipstream.features.visitor import SEQUENCE_LENGTH, SequenceEvent
+from slipstream.filters.conditions import Condition
+from slipstream.filters.expressions import parsed
 
 
 @dataclass(frozen=True)

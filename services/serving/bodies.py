@@ -1,38 +1,13 @@
 """Queries and bodies of serving's routes."""
 
-from typing import Annotated
-
-from pydantic import AfterValidator, BaseModel, Field
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, Field
 
 from services.serving.answers import MOST_ITEMS
-from services.serving.filters.expressions import LONGEST, FilterError, parsed
 from slipstream.contracts.events import EventType, Id, Millis
+from slipstream.filters.texts import FilterText
 
 MOST_RANKED = 1_000
 MOST_EXCLUDED = 500
-
-
-def _checked(expression: str) -> str:
-    if expression:
-        try:
-            parsed(expression)
-        except FilterError as error:
-            raise PydanticCustomError(
-                "invalid_filter", "{words}", {"words": str(error), "position": error.position}
-            ) from error
-    return expression
-
-
-FilterText = Annotated[
-    str,
-    AfterValidator(_checked),
-    Field(
-        max_length=LONGEST,
-        description='what the items must meet, such as `category == "shoes" and price < 100` '
-        "(docs/filters.md)",
-    ),
-]
 
 
 class SlateQuery(BaseModel):

@@ -10,11 +10,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from services.serving.growing import GrowingArray
+from slipstream.contracts.vocabulary import is_identifying
 
-# Attributes that identify an item rather than describe it.
-_IDENTIFYING = frozenset(
-    {"title", "name", "description", "url", "link", "image", "image_url", "sku", "id", "expires_at"}
-)
 _LONGEST_CATEGORY = 64
 # Most columns of a kind: each costs memory for every item.
 MOST_COLUMNS = 100
@@ -186,11 +183,6 @@ class Columns:
             lists = _column(self.lists, name, ListColumn)
             if lists is not None:
                 lists.put(row, _categories(was), _categories(now))
-
-
-def is_identifying(name: str) -> bool:
-    """Whether an attribute of this name identifies an item, and so has no column."""
-    return name.lower() in _IDENTIFYING
 
 
 def _column(columns: dict[str, Column], name: str, new: Callable[[], Column]) -> Column | None:

@@ -13,7 +13,6 @@ from services.serving.answers import Answer, Item, RecommendationRequest, Step
 from services.serving.catalog import Catalog
 from services.serving.deadlines import Budget
 from services.serving.fallback import FallbackChain
-from services.serving.filters.conditions import Own
 from services.serving.filters.filter_masks import Filter
 from services.serving.gathered_lists import GatheredLists
 from services.serving.kept_lists import KeptLists
@@ -26,6 +25,7 @@ from slipstream.contracts.times import now_ms
 from slipstream.contracts.vocabulary import PURCHASE
 from slipstream.features.views import RECOMMENDER, VISITOR
 from slipstream.features.visitor import SequenceEvent, visitor_features
+from slipstream.filters.conditions import Own
 from slipstream.recommender import stages
 from slipstream.stores.online import StoreUnavailableError
 

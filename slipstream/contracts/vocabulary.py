@@ -40,6 +40,11 @@ MERGED_INTO: Final = "user_id"
 # Longest id of a visitor, an item, an event or a slate, in bytes of UTF-8.
 MAX_ID_BYTES: Final = 256
 
+# Attributes that identify an item rather than describe it.
+IDENTIFYING: Final = frozenset(
+    {"title", "name", "description", "url", "link", "image", "image_url", "sku", "id", "expires_at"}
+)
+
 # The highest position in a slate that is accepted.
 MAX_POSITION: Final = 2**31 - 1
 
@@ -47,3 +52,8 @@ MAX_POSITION: Final = 2**31 - 1
 def signal_weight(event_type: str) -> float:
     """The weight of an event of this type for its item: 0 or more, 1 for a custom type."""
     return SIGNAL_WEIGHTS.get(event_type, 1.0)
+
+
+def is_identifying(attribute: str) -> bool:
+    """Whether an attribute of this name identifies an item: nothing is filtered by it."""
+    return attribute.lower() in IDENTIFYING

@@ -1,1 +1,1 @@
-"""Filters of items: expressions over the catalogue's attributes, and the masks that they give."""
+"""Masks of filters over the items of the catalogue and of a model."""

@@ -11,9 +11,9 @@ import numpy as np
 from cachetools import LRUCache  # type: ignore[import-untyped, unused-ignore]
 
 from services.serving.catalog import Catalog
-from services.serving.filters.conditions import All, Condition, Own
 from services.serving.filters.masks import ItemMask, attributes_of, depends_on_visitor, mask
 from services.serving.model_holder import Model
+from slipstream.filters.conditions import All, Condition, Own
 
 # Most bytes of a model's masks; each has a byte for each item, twice. The one not asked for the
 # longest goes.

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.serving.columns import Columns, Vocabulary
-from services.serving.filters import conditions as kinds
-from services.serving.filters.conditions import ITEM_ID, Condition, Order, Own
+from slipstream.filters import conditions as kinds
+from slipstream.filters.conditions import ITEM_ID, Condition, Order, Own
 
 Rows = NDArray[np.int32]
 ItemMask = NDArray[np.bool_]

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.serving.columns import Columns
-from services.serving.filters.conditions import Condition, Own
 from services.serving.filters.masks import Items, depends_on_visitor, mask
-from tests.unit.serving.filters.plain import Catalogue, catalogues, conditions, holds, owns
+from slipstream.filters.conditions import Condition, Own
+from tests.unit.filters.random_conditions import Catalogue, catalogues, conditions, holds, owns
 
 
 def items_of(before: Catalogue, catalogue: Catalogue, listed: Sequence[str]) -> Items:

@@ -8,8 +8,8 @@ import ast
 from functools import lru_cache
 from typing import Final
 
-from services.serving.columns import is_identifying
-from services.serving.filters.conditions import (
+from slipstream.contracts.vocabulary import is_identifying
+from slipstream.filters.conditions import (
     ITEM_ID,
     All,
     Any,

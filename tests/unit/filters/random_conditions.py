@@ -1,67 +1,32 @@
-"""A plain evaluation of filters, item by item, and random catalogues and conditions."""
+"""Random catalogues and conditions, and the evaluation of a condition for one of the items."""
 
-import operator
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from hypothesis import strategies as st
 
-from services.serving.filters import conditions as kinds
-from services.serving.filters.conditions import Condition, Order, Own
+from slipstream.filters import conditions as kinds
+from slipstream.filters import evaluation
+from slipstream.filters.conditions import ITEM_ID, Condition, Order, Own
+from slipstream.filters.evaluation import Values, values_of
 
 NAMES = ("price", "brand", "colours", "mixed", "absent")
 TEXTS = ("red", "blue", "nike", "")
-COMPARE = {
-    Order.LESS: operator.lt,
-    Order.AT_MOST: operator.le,
-    Order.MORE: operator.gt,
-    Order.AT_LEAST: operator.ge,
-}
 Catalogue = Mapping[str, Mapping[str, Any]]
-
-
-def values_of(item_id: str, attributes: Mapping[str, Any], name: str) -> set[str | float]:
-    """The values of one attribute, as docs/filters.md describes them."""
-    if name == "item_id":
-        return {item_id}
-    value = attributes.get(name)
-    if isinstance(value, bool | int | float):
-        return {float(value)}
-    if isinstance(value, str):
-        return {value} if value else set()
-    return {one for one in value if one} if isinstance(value, list) else set()
 
 
 def holds(
     condition: Condition, item_id: str, catalogue: Catalogue, own: Mapping[Own, Collection[str]]
 ) -> bool:
-    attributes = catalogue.get(item_id, {})
+    """Whether the condition holds for an item, looked at alone."""
 
-    def values(name: str) -> set[str | float]:
-        return values_of(item_id, attributes, name)
+    def values(name: str, of: str = item_id) -> Values:
+        return {of} if name == ITEM_ID else values_of(catalogue.get(of, {}), name)
 
-    match condition:
-        case kinds.Constant(always):
-            return always
-        case kinds.Not(inner):
-            return not holds(inner, item_id, catalogue, own)
-        case kinds.All(inner):
-            return all(holds(each, item_id, catalogue, own) for each in inner)
-        case kinds.Any(inner):
-            return any(holds(each, item_id, catalogue, own) for each in inner)
-        case kinds.Present(name):
-            return bool(values(name) - {0.0})
-        case kinds.Missing(name):
-            return not values(name)
-        case kinds.OneOf(name, wanted):
-            return bool(values(name) & wanted)
-        case kinds.Compared(name, order, number):
-            numbers = (value for value in values(name) if isinstance(value, float))
-            return any(COMPARE[order](value, number) for value in numbers)
-        case kinds.SharedWith(name, which):
-            theirs = [values_of(each, catalogue.get(each, {}), name) for each in own[which]]
-            return bool(values(name) & set().union(*theirs))
-    raise AssertionError(condition)
+    def theirs(name: str, which: Own) -> Values:
+        return set[str | float]().union(*(values(name, each) for each in own[which]))
+
+    return evaluation.holds(condition, values, theirs)
 
 
 _values = st.one_of(

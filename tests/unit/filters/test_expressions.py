@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from services.serving.filters.conditions import (
+from slipstream.filters.conditions import (
     All,
     Any,
     Compared,
@@ -21,8 +21,8 @@ from services.serving.filters.conditions import (
     Present,
     SharedWith,
 )
-from services.serving.filters.expressions import LONGEST, FilterError, parsed
-from tests.unit.serving.filters.plain import catalogues, conditions, holds, owns, written
+from slipstream.filters.expressions import LONGEST, FilterError, parsed
+from tests.unit.filters.random_conditions import catalogues, conditions, holds, owns, written
 
 SHOES = OneOf("category", frozenset({"shoes"}))
 
@@ -112,7 +112,7 @@ def test_what_is_written_is_read_with_the_same_meaning(
 
 
 def test_what_the_page_shows_can_be_written() -> None:
-    page = (Path(__file__).parents[4] / "docs" / "filters.md").read_text("utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "filters.md").read_text("utf-8")
     table = page.partition("| means |\n")[2].partition("\n\n")[0]
     cells = [line.split("|")[1] for line in table.splitlines()[1:-1]]
     shown = [expression for cell in cells for expression in re.findall(r"`([^`]+)`", cell)]
