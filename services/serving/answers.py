@@ -1,10 +1,12 @@
 """Requests for recommendations and the answers to them, as serving's parts hand them on."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from slipstream.contracts.events import SlateItem
+from slipstream.contracts.placements import RuleTrace
 from slipstream.features.visitor import SequenceEvent
 from slipstream.filters.conditions import Condition
 
@@ -33,25 +35,43 @@ class RecommendationRequest:
         n: Length of the slate.
         user_id: The visitor; empty for nobody in particular.
         history: Events, oldest first, instead of those that the online store holds.
+        events: Events that come after those of the online store.
         similar_to: Items whose neighbours are wanted, whoever asks.
         exclude: Items that must not be in the slate.
-        repeats: Whether items of the history may come again; None leaves it to the model.
-        placement: The place on the page, kept with the slate.
+        before: Items of the pages before this one.
+        repeats: Whether items of the history may come again; None leaves it to the placement, and
+            then to the model.
+        placement: The place on the page, whose rules apply, and which is kept with the slate.
+        context: Fields of the request that rules may ask for.
         steps: The steps that may answer, in this order.
         fresh: Whether the model makes the list anew, though it may have been kept.
         condition: What every item of the slate must meet; None lets all.
+        boosts: Factors of scores, each with the condition of its items.
+        diversity: From 0, the best items, to 1, the most varied ones; None leaves it to the
+            placement.
+        exploration: Share of places for items of which little is known; likewise.
+        explain: Whether rules give an account of themselves.
+        deadline_s: Time after which the answer is of no use; None for any.
     """
 
     n: int = 10
     user_id: str = ""
     history: Sequence[SequenceEvent] | None = None
+    events: Sequence[SequenceEvent] = ()
     similar_to: Sequence[str] = ()
     exclude: frozenset[str] = frozenset()
+    before: Sequence[str] = ()
     repeats: bool | None = None
     placement: str = ""
+    context: Mapping[str, Any] = field(default_factory=dict)
     steps: Sequence[Step] = (Step.MODEL, Step.SIMILAR, Step.TRENDING)
     fresh: bool = False
     condition: Condition | None = None
+    boosts: Sequence[tuple[Condition, float]] = ()
+    diversity: float | None = None
+    exploration: float | None = None
+    explain: bool = False
+    deadline_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +79,9 @@ class Answer:
     """A slate with its explanation.
 
     `answered_by` is the step that gave the first items. `reason` says why no earlier step did, and
-    which later steps filled the slate.
+    which later steps filled the slate. `touched` names the rules that moved each item, by its id;
+    `rules` is the account of each. `propensities` are the probabilities with which the items stand
+    where they stand, in their order; empty where nothing was left to chance.
     """
 
     recommendation_id: str
@@ -69,3 +91,6 @@ class Answer:
     reason: str
     model_version: str | None
     history_length: int
+    rules: Sequence[RuleTrace] = ()
+    touched: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    propensities: Sequence[float] = ()

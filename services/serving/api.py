@@ -1,27 +1,31 @@
-"""The routes of serving.
-
-orjson writes the bodies straight from the answer; `RecommendationResponse` documents them.
-"""
+"""The routes of serving."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 
 import orjson
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from services.serving.answers import Answer, Item, RecommendationRequest, Step
+from services.serving.answer_bodies import ItemAttributes, answer_body, page_body
+from services.serving.answers import RecommendationRequest, Step
 from services.serving.bodies import (
     ItemSlateQuery,
+    PersonalBody,
+    PersonalQuery,
     RankRequest,
+    SessionEvent,
     SessionRequest,
     SlateBody,
     SlateQuery,
 )
 from services.serving.catalog import Catalog
+from services.serving.cursors import items_before
+from services.serving.key_rates import KeyRates
 from services.serving.model_holder import Model, ModelHolder
 from services.serving.pipeline import Pipeline
 from slipstream.chassis.access.demands import requires
+from slipstream.chassis.access.guard import principal_of
 from slipstream.chassis.direct_routes import DirectRoute
 from slipstream.chassis.errors import NotFoundError
 from slipstream.contracts.access import Scope
@@ -39,6 +43,7 @@ class Parts:
     pipeline: Pipeline
     models: ModelHolder
     catalog: Catalog
+    rates: KeyRates = field(default_factory=lambda: KeyRates(0))
 
 
 def parts(request: Request) -> Parts:
@@ -67,34 +72,22 @@ router = APIRouter(
 @router.get("/recommendations/{user_id:path}", responses=ANSWER)
 @requires(Scope.READ)
 async def recommendations(
-    request: Request, user_id: PathId, query: Annotated[SlateQuery, Query()]
+    request: Request, user_id: PathId, query: Annotated[PersonalQuery, Query()]
 ) -> Response:
     """The `n` best items for this visitor now. An unknown visitor gets trending items.
 
     While a visitor does nothing, the model's list is kept for up to five minutes. With
     `Cache-Control: no-cache` it is made anew.
     """
-    return await _recommended(request, user_id, query)
+    return await _answered(request, query, _personal(request, query, user_id=user_id))
 
 
 @router.post("/recommendations", responses=ANSWER)
 @requires(Scope.READ)
 async def recommend_by_body(request: Request, body: SlateBody) -> Response:
-    """The same, asked by a body: addresses with many exclusions are too long for some proxies."""
-    return await _recommended(request, body.user_id, body)
-
-
-async def _recommended(request: Request, user_id: str, query: SlateQuery) -> Response:
-    opened = parts(request)
-    wanted = RecommendationRequest(
-        query.n,
-        user_id,
-        exclude=frozenset(query.exclude),
-        placement=query.placement,
-        fresh=_is_fresh(request),
-        condition=_condition(query.filter),
-    )
-    return _slate(opened, await opened.pipeline.recommend(wanted), query.attributes)
+    """The same, asked by a body, which may hold more: events, boosts, and a context for rules."""
+    wanted = _personal(request, body, user_id=body.user_id, events=_sequence(body.events))
+    return await _answered(request, body, wanted)
 
 
 @router.get("/similar/{item_id:path}", responses=ANSWER | NOT_FOUND)
@@ -106,42 +99,26 @@ async def similar(
 
     404 for an item that neither the model nor the catalogue knows.
     """
-    opened = parts(request)
-    _require_item(opened, item_id)
+    _require_item(parts(request), item_id)
     wanted = _without_history(query, (Step.SIMILAR, Step.TRENDING), similar_to=(item_id,))
-    return _slate(opened, await opened.pipeline.recommend(wanted), query.attributes)
+    return await _answered(request, query, wanted)
 
 
 @router.get("/trending", responses=ANSWER)
 @requires(Scope.READ)
 async def trending(request: Request, query: Annotated[ItemSlateQuery, Query()]) -> Response:
     """The `n` items in most demand now."""
-    opened = parts(request)
-    wanted = _without_history(query, (Step.TRENDING,))
-    return _slate(opened, await opened.pipeline.recommend(wanted), query.attributes)
+    return await _answered(request, query, _without_history(query, (Step.TRENDING,)))
 
 
 @router.post("/sessions:recommend", responses=ANSWER)
 @requires(Scope.READ)
 async def recommend_for_session(request: Request, body: SessionRequest) -> Response:
     """The `n` best items for a visitor of whom only these events are known."""
-    opened = parts(request)
-    events = [
-        SequenceEvent(event.item_id, event.event_type, event.timestamp or 0, event.value)
-        for event in body.events
-    ]
-    if all(event.timestamp is not None for event in body.events):
-        events.sort(key=lambda event: event.timestamp)
-    wanted = RecommendationRequest(
-        n=body.n,
-        user_id=body.anonymous_id or "",
-        history=events[-SEQUENCE_LENGTH:],
-        exclude=frozenset(body.exclude),
-        placement=body.placement,
-        fresh=_is_fresh(request),
-        condition=_condition(body.filter),
+    wanted = _personal(
+        request, body, user_id=body.anonymous_id or "", history=_sequence(body.events)
     )
-    return _slate(opened, await opened.pipeline.recommend(wanted), body.attributes)
+    return await _answered(request, body, wanted)
 
 
 @router.post("/rank", responses=ANSWER)
@@ -152,8 +129,10 @@ async def rank(request: Request, body: RankRequest) -> Response:
     Items that can't be told apart keep their order, at the end, with score 0.
     """
     opened = parts(request)
+    opened.rates.take(principal_of(request).name)
     answer = await opened.pipeline.rank(body.user_id, body.items, body.placement)
-    return _slate(opened, answer, body.attributes)
+    attributes = ItemAttributes(opened.catalog, opened.models.current) if body.attributes else None
+    return json_response(answer_body(answer, attributes))
 
 
 @router.get("/model", responses=NOT_FOUND, tags=["model"])
@@ -193,44 +172,29 @@ def _is_fresh(request: Request) -> bool:
     )
 
 
-def _slate(opened: Parts, answer: Answer, attributes: bool) -> Response:
-    return json_response(
-        {
-            "recommendation_id": answer.recommendation_id,
-            "user_id": answer.user_id,
-            "items": [_with_attributes(opened, item) for item in answer.items]
-            if attributes
-            else answer.items,
-            "answered_by": answer.answered_by,
-            "reason": answer.reason,
-            "model_version": answer.model_version,
-            "history_length": answer.history_length,
-        }
-    )
-
-
-def _with_attributes(opened: Parts, item: Item) -> dict[str, Any]:
-    attributes = _attributes(opened, item.item_id)
-    return {
-        "item_id": item.item_id,
-        "score": item.score,
-        "source": item.source,
-        "attributes": attributes,
-    }
-
-
-def _attributes(opened: Parts, item_id: str) -> Any:
-    """An item's attributes, from the catalogue, else from the model's training data."""
-    known = opened.catalog.attributes(item_id)
-    if known is not None:
-        return orjson.Fragment(known)
-    current = opened.models.current
-    return ((current.bundle.attributes if current is not None else None) or {}).get(item_id, {})
-
-
 def json_response(content: Any, status: int = 200) -> Response:
     """A JSON answer, written by orjson."""
     return Response(orjson.dumps(content), status, media_type="application/json")
+
+
+def _personal(request: Request, query: PersonalQuery, **more: Any) -> RecommendationRequest:
+    """What a query asks for; `more` are further fields of the request."""
+    if isinstance(query, PersonalBody):
+        more["context"] = query.context
+        more["boosts"] = [(parsed(boost.filter), boost.factor) for boost in query.boosts]
+    return RecommendationRequest(
+        query.n,
+        exclude=frozenset(query.exclude),
+        before=items_before(query.cursor) if query.cursor else (),
+        placement=query.placement,
+        fresh=_is_fresh(request),
+        condition=_condition(query.filter),
+        diversity=query.diversity,
+        exploration=query.exploration,
+        explain=query.explain,
+        deadline_s=query.deadline_ms and query.deadline_ms / 1000,
+        **more,
+    )
 
 
 def _without_history(
@@ -242,10 +206,31 @@ def _without_history(
         history=(),
         similar_to=similar_to,
         exclude=frozenset(query.exclude),
+        before=items_before(query.cursor) if query.cursor else (),
         placement=query.placement,
         steps=steps,
         condition=_condition(query.filter),
+        diversity=query.diversity,
     )
+
+
+async def _answered(request: Request, query: SlateQuery, wanted: RecommendationRequest) -> Response:
+    opened = parts(request)
+    opened.rates.take(principal_of(request).name)
+    answer = await opened.pipeline.recommend(wanted)
+    attributes = ItemAttributes.wanted(query, opened.catalog, opened.models.current)
+    return json_response(page_body(answer, wanted, attributes))
+
+
+def _sequence(events: Sequence[SessionEvent]) -> list[SequenceEvent]:
+    """The events in the order of time, of which the last ones of a sequence count."""
+    sequence = [
+        SequenceEvent(event.item_id, event.event_type, event.timestamp or 0, event.value)
+        for event in events
+    ]
+    if all(event.timestamp is not None for event in events):
+        sequence.sort(key=lambda event: event.timestamp)
+    return sequence[-SEQUENCE_LENGTH:]
 
 
 def _require_item(opened: Parts, item_id: str) -> None:

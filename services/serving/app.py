@@ -13,6 +13,7 @@ from services.serving import api
 from services.serving.catalog import Catalog
 from services.serving.catalog_feed import CatalogFeed
 from services.serving.catalog_journal import CatalogJournal
+from services.serving.key_rates import KeyRates
 from services.serving.metrics import ServingMetrics
 from services.serving.model_holder import ModelHolder
 from services.serving.open_inference import api as open_inference
@@ -108,10 +109,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             store_timeout_s=own.redis_timeout_s,
             trending_refresh_s=own.trending_refresh_s,
             kept_lists=own.kept_lists,
+            longest_wait_s=own.longest_wait_s,
         )
         stack.callback(pipeline.close)
         stack.callback(asyncio.create_task(pipeline.kept_lists.sweep_for_ever()).cancel)
-        app.state.parts = api.Parts(pipeline, models, catalog)
+        app.state.parts = api.Parts(pipeline, models, catalog, KeyRates(own.lists_per_s))
         promotions = ConsumerWatch(chassis)
 
         async def can_record() -> None:

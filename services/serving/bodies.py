@@ -1,13 +1,37 @@
 """Queries and bodies of serving's routes."""
 
-from pydantic import BaseModel, Field
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, Field
+from pydantic_core import PydanticCustomError
 
 from services.serving.answers import MOST_ITEMS
+from services.serving.cursors import LONGEST, CursorError, items_before
 from slipstream.contracts.events import EventType, Id, Millis
 from slipstream.filters.texts import FilterText
 
 MOST_RANKED = 1_000
 MOST_EXCLUDED = 500
+MOST_EVENTS = 1_000
+MOST_BOOSTS = 20
+MOST_FIELDS = 50
+MOST_CONTEXT = 50
+
+
+def _of_an_answer(cursor: str) -> str:
+    if cursor:
+        try:
+            items_before(cursor)
+        except CursorError:
+            raise PydanticCustomError(
+                "invalid_cursor", "no answer gave this cursor; leave it out for the first page"
+            ) from None
+    return cursor
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Attribute = Annotated[str, Field(min_length=1, max_length=64)]
+ContextValue = bool | float | Annotated[str, Field(max_length=256)]
 
 
 class SlateQuery(BaseModel):
@@ -18,11 +42,22 @@ class SlateQuery(BaseModel):
 
     n: int = Field(10, ge=1, le=MOST_ITEMS, description="number of items")
     attributes: bool = Field(False, description="with each item's attributes from the catalogue")
+    fields: list[Attribute] = Field(
+        default_factory=list, max_length=MOST_FIELDS, description="with these attributes alone"
+    )
     exclude: list[Id] = Field(
         default_factory=list, max_length=MOST_EXCLUDED, description="item ids that are not wanted"
     )
-    placement: str = Field("", max_length=64, description="place on the page, kept with the slate")
+    placement: str = Field(
+        "", max_length=64, description="place on the page, whose rules apply (docs/placements.md)"
+    )
     filter: FilterText = ""
+    cursor: Annotated[str, AfterValidator(_of_an_answer)] = Field(
+        "", max_length=LONGEST, description="`next_cursor` of the page before"
+    )
+    diversity: Share | None = Field(
+        None, description="0: the best items, 1: the most varied ones; else the placement's"
+    )
 
 
 class ItemSlateQuery(SlateQuery):
@@ -31,14 +66,44 @@ class ItemSlateQuery(SlateQuery):
     user_id: Id | None = Field(None, description="the visitor who sees the slate, for attribution")
 
 
-class SlateBody(SlateQuery):
-    """The query of `GET /v1/recommendations/{user_id}`, as a body."""
+class PersonalQuery(SlateQuery):
+    """The same for slates that the model makes for a visitor."""
 
-    user_id: Id = Field(description="the visitor; an unknown one gets trending items")
+    exploration: Share | None = Field(
+        None, description="share of places for items of which little is known; else the placement's"
+    )
+    deadline_ms: int | None = Field(
+        None,
+        ge=1,
+        le=60_000,
+        description="time after which the answer is of no use: where the model would take longer, "
+        "trending items answer",
+    )
+    explain: bool = Field(
+        False, description="with the reasons of each item, and an account of each rule"
+    )
+
+
+class Boost(BaseModel):
+    """A factor of the scores of the items that meet a filter; one below 1 makes them sink."""
+
+    filter: Annotated[FilterText, Field(min_length=1)]
+    factor: float = Field(gt=0, le=1_000)
+
+
+class PersonalBody(PersonalQuery):
+    """What a body may have beside the fields of a query."""
+
+    context: dict[Attribute, ContextValue] = Field(
+        default_factory=dict,
+        max_length=MOST_CONTEXT,
+        description="fields of the request that the placement's rules may ask for in `when`",
+    )
+    boosts: list[Boost] = Field(default_factory=list, max_length=MOST_BOOSTS)
 
 
 class SessionEvent(BaseModel):
-    """An event of an anonymous visitor.
+    """An event of a visitor.
 
     Without `timestamp`, the order of the list is the order of time.
     """
@@ -49,15 +114,21 @@ class SessionEvent(BaseModel):
     value: float | None = None
 
 
-class SessionRequest(BaseModel):
+class SlateBody(PersonalBody):
+    """The query of `GET /v1/recommendations/{user_id}` as a body, and more."""
+
+    user_id: Id = Field(description="the visitor; an unknown one gets trending items")
+    events: list[SessionEvent] = Field(
+        default_factory=list,
+        max_length=MOST_EVENTS,
+        description="the visitor's newest events, which need not have been sent to ingestion",
+    )
+
+
+class SessionRequest(PersonalBody):
     """A session, oldest event first, of which the last 100 count."""
 
-    events: list[SessionEvent] = Field(max_length=1_000)
-    n: int = Field(10, ge=1, le=MOST_ITEMS)
-    exclude: list[str] = Field(default_factory=list, max_length=MOST_EXCLUDED)
-    attributes: bool = False
-    placement: str = Field("", max_length=64)
-    filter: FilterText = ""
+    events: list[SessionEvent] = Field(max_length=MOST_EVENTS)
     anonymous_id: Id | None = Field(
         None, description="the visitor who sees the slate, for attribution"
     )

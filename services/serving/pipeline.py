@@ -7,39 +7,26 @@ import asyncio
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 from services.serving.answers import Answer, Item, RecommendationRequest, Step
 from services.serving.catalog import Catalog
-from services.serving.deadlines import Budget
 from services.serving.fallback import FallbackChain
+from services.serving.filling import fill
 from services.serving.filters.filter_masks import Filter
 from services.serving.gathered_lists import GatheredLists
 from services.serving.kept_lists import KeptLists
+from services.serving.load import Load
 from services.serving.metrics import ServingMetrics
 from services.serving.model_holder import Model
 from services.serving.steps import StepRequest
 from services.serving.store_reads import OnlineFeatures, StoreReads
+from services.serving.visitor_reading import read_visitor
 from slipstream.contracts.events import Slate
 from slipstream.contracts.times import now_ms
 from slipstream.contracts.vocabulary import PURCHASE
-from slipstream.features.views import RECOMMENDER, VISITOR
-from slipstream.features.visitor import SequenceEvent, visitor_features
+from slipstream.features.visitor import SequenceEvent
 from slipstream.filters.conditions import Own
 from slipstream.recommender import stages
-from slipstream.stores.online import StoreUnavailableError
-
-# The features of a visitor that a slate is recorded with.
-_RECORDED = RECOMMENDER.of(VISITOR)
-
-
-@dataclass(slots=True)
-class VisitorReading:
-    """A visitor's history and features. `problem` says why there is no history."""
-
-    history: Sequence[SequenceEvent] = ()
-    features: dict[str, float] = field(default_factory=dict)
-    problem: str = ""
 
 
 class Turnstile:
@@ -68,6 +55,7 @@ class Pipeline:
             event loop is late does not count.
         trending_refresh_s: Greatest age of the trending list.
         kept_lists: Most lists that are kept for visitors who do nothing meanwhile.
+        longest_wait_s: Wait from which a request is refused.
     """
 
     def __init__(
@@ -81,10 +69,11 @@ class Pipeline:
         store_timeout_s: float = 0.1,
         trending_refresh_s: float = 1.0,
         kept_lists: int = 0,
+        longest_wait_s: float = 1.0,
     ) -> None:
         self._current_model, self._measured, self._record = current_model, measured, record
         self._store = StoreReads(online, measured, store_timeout_s)
-        self._lists = GatheredLists()
+        self._lists, self._load = GatheredLists(), Load(longest_wait_s)
         self.kept_lists = KeptLists(kept_lists)
         self._chain = FallbackChain(
             catalog, measured, self._store, self._lists, self.kept_lists, trending_refresh_s
@@ -98,88 +87,101 @@ class Pipeline:
         """The best items for each request, in the order asked.
 
         All visitors are read at once. Then the event loop runs between two answers, so that many
-        visitors in one request keep nobody waiting for all of them.
+        visitors in one request keep nobody waiting for all of them. Raises `OverloadedError`.
         """
         turnstile = Turnstile()
-        return await asyncio.gather(*(self.recommend(each, turnstile) for each in requests))
+        with self._load.taken(len(requests)):
+            return await asyncio.gather(*(self._recommend(each, turnstile) for each in requests))
 
-    async def recommend(
+    async def recommend(self, request: RecommendationRequest) -> Answer:
+        """The best `n` items for this request. Raises `OverloadedError`."""
+        with self._load.taken():
+            return await self._recommend(request)
+
+    async def _recommend(
         self, request: RecommendationRequest, turnstile: Turnstile | None = None
     ) -> Answer:
-        """The best `n` items for this request. `turnstile` is passed once the visitor is read."""
+        """The answer. `turnstile` is passed once the visitor is read."""
         started = time.perf_counter()
         # Read once: a model that is swapped in during a wait must not mix with this one.
         model = self._current_model()
         budget = self._store.budget()
 
         # Features: the visitor's latest events, in one round trip to the online store.
-        visitor = await self._visitor(request, budget)
+        visitor = await read_visitor(request, self._store, budget, self._measured)
         if turnstile is not None:
             await turnstile.passed()
 
         # Exclusions. Each step applies the catalogue's availability itself.
         exclude = set(request.exclude)
+        exclude.update(request.before, request.similar_to)
         if not _may_repeat(request.repeats, model):
             exclude.update(event.item_id for event in visitor.history)
-        exclude.update(request.similar_to)
-
         wanted = _filter(request, visitor.history)
 
         # Candidates, ranking, filtering: each step fills what the steps before it left open.
-        items: list[Item] = []
-        answered_by, version = Step.NONE, None
-        reasons = list(filter(None, [self._chain.unknown(wanted)])) if wanted else []
-        for step in request.steps:
-            added, reason, by_version = await self._chain.run(
-                step,
-                StepRequest(
-                    request.n - len(items),
-                    model,
-                    visitor.history,
-                    visitor.problem,
-                    request.similar_to,
-                    exclude,
-                    request.repeats,
-                    budget,
-                    request.fresh,
-                    wanted,
-                ),
-            )
-            if reason:
-                reasons.append(reason)
-            if added and not items:
-                answered_by, items, version = step, added, by_version
-            elif added:
-                present = f"{answered_by} had {len(items)} of {request.n} items"
-                reasons.append(f"{present}; {len(added)} more are {step}")
-                items += [Item(item.item_id, 0.0, item.source) for item in added]
-            if len(items) >= request.n:
-                break
-            exclude.update(item.item_id for item in added)
+        steps, late = self._in_time(request, started)
+        asked = StepRequest(
+            request.n,
+            model,
+            visitor.history,
+            visitor.problem,
+            request.similar_to,
+            exclude,
+            request.repeats,
+            budget,
+            request.fresh,
+            wanted,
+        )
+        filled = await fill(
+            self._chain, steps, asked, request.n, lambda found: len(found.items) >= request.n
+        )
+        partly = visitor.problem if visitor.history else ""
+        remarks = [partly, late, self._chain.unknown(wanted) if wanted else "", *filled.reasons]
 
         # Response: under an id that later interactions name.
         answer = Answer(
             uuid.uuid4().hex,
             request.user_id,
-            items,
-            answered_by,
-            "; ".join(reasons),
-            version,
+            filled.items,
+            filled.answered_by,
+            "; ".join(filter(None, remarks)),
+            filled.version,
             len(visitor.history),
         )
         self._publish(answer, visitor.features, request.placement, started)
         return answer
 
+    def _in_time(
+        self, request: RecommendationRequest, started: float
+    ) -> tuple[Sequence[Step], str]:
+        """The steps that can answer until the request's deadline, and why not all can."""
+        if request.deadline_s is None:
+            return request.steps, ""
+        expected_s = time.perf_counter() - started + self._load.wait_s
+        if expected_s <= request.deadline_s:
+            return request.steps, ""
+        return (Step.TRENDING,), (
+            f"the model would have answered after {expected_s * 1000:.0f} ms, and the deadline is "
+            f"{request.deadline_s * 1000:.0f}"
+        )
+
     async def rank(self, user_id: str, item_ids: Sequence[str], placement: str = "") -> Answer:
         """The given items, each once, best first.
 
         The model ranks them for a visitor whose history it knows, else demand does. Items that
-        neither knows stay in the given order at the end, with score 0.
+        neither knows stay in the given order at the end, with score 0. Raises `OverloadedError`.
         """
+        with self._load.taken():
+            return await self._rank(user_id, item_ids, placement)
+
+    async def _rank(self, user_id: str, item_ids: Sequence[str], placement: str) -> Answer:
         started = time.perf_counter()
         model = self._current_model()
         budget = self._store.budget()
-        visitor = await self._visitor(RecommendationRequest(user_id=user_id), budget)
+        visitor = await read_visitor(
+            RecommendationRequest(user_id=user_id), self._store, budget, self._measured
+        )
         given = list(dict.fromkeys(item_ids))
         answered_by, (ranked, reason, version) = await self._chain.rank(
             StepRequest(
@@ -196,31 +198,6 @@ class Pipeline:
         )
         self._publish(answer, visitor.features, placement, started)
         return answer
-
-    async def _visitor(self, request: RecommendationRequest, budget: Budget) -> VisitorReading:
-        if request.history is not None:
-            problem = "" if request.history else "the history is empty"
-            return VisitorReading(request.history, problem=problem)
-        if not request.user_id:
-            return VisitorReading(problem="no visitor is named")
-        with self._measured.stage("features"):
-            try:
-                state = await self._store.visitor(request.user_id, budget)
-            except StoreUnavailableError:
-                self._measured.degraded.labels("online_store").inc()
-                return VisitorReading(
-                    problem="the online store does not answer, "
-                    "so the visitor's history is not known"
-                )
-            try:
-                features = visitor_features(state, now_ms(), _RECORDED)
-            except Exception as error:  # they are recorded, and no answer needs them
-                self._measured.failed("features", error)
-                features = {}
-        if state is None:
-            return VisitorReading(features=features, problem="the visitor is not known")
-        problem = "" if state.sequence else "the visitor has done nothing with items yet"
-        return VisitorReading(state.sequence, features, problem)
 
     def _publish(
         self, answer: Answer, features: dict[str, float], placement: str, started: float

@@ -33,6 +33,17 @@ class ServingSection(Section):
         description="lists of the model that a process keeps for visitors who do nothing "
         "meanwhile, for at most five minutes; 0 keeps none",
     )
+    longest_wait_s: float = Field(
+        1.0,
+        gt=0,
+        description="wait from which a request is refused with 503, as those in work would keep it "
+        "that long",
+    )
+    lists_per_s: float = Field(
+        0.0,
+        ge=0,
+        description="lists that one key may ask each process for in a second; 0 for any number",
+    )
     champion_poll_s: float = Field(
         30.0,
         gt=0,

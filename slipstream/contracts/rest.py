@@ -4,6 +4,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from slipstream.contracts.placements import RuleTrace
+
 PROBLEM_JSON = "application/problem+json"
 
 
@@ -26,13 +28,14 @@ class RecommendedItem(BaseModel):
     """One item of a slate.
 
     `source` names the retriever that contributed most to its score. `attributes` are null unless
-    the request asks for them.
+    the request asks for them. `rules` names the placement's rules that moved it.
     """
 
     item_id: str
     score: float
     source: str
     attributes: dict[str, Any] | None = None
+    rules: list[str] = Field(default_factory=list)
 
 
 class RecommendationResponse(BaseModel):
@@ -41,6 +44,10 @@ class RecommendationResponse(BaseModel):
     Put `recommendation_id` on every interaction that follows from the slate, so that it can be
     attributed. `answered_by` is the step of the fallback chain that answered; `reason` says why the
     steps before it did not.
+
+    `next_cursor` asks for the next page; null on the last one. `rules` is the account of each of
+    the placement's rules, where the request asks for it. `propensities` are the probabilities with
+    which the items stand where they stand; empty where nothing was left to chance.
     """
 
     recommendation_id: str
@@ -50,6 +57,9 @@ class RecommendationResponse(BaseModel):
     reason: str = ""
     model_version: str | None = None
     history_length: int = 0
+    next_cursor: str | None = None
+    rules: list[RuleTrace] = Field(default_factory=list)
+    propensities: list[float] = Field(default_factory=list)
 
 
 class AuditRecord(BaseModel):

@@ -145,7 +145,7 @@ async def test_features_that_raise_leave_the_answer_and_an_empty_record(
     def visitor_features(*_: object) -> None:
         raise ValueError("broken")
 
-    monkeypatch.setattr("services.serving.pipeline.visitor_features", visitor_features)
+    monkeypatch.setattr("services.serving.visitor_reading.visitor_features", visitor_features)
     setting = a_setting(bundle)
     assert (await ask(setting, way)).answered_by == Step.MODEL
     assert setting.slates[0].features == {}

@@ -1,0 +1,72 @@
+"""The load of a process: how long one more request would wait, and whether it is taken.
+
+By Little's law, a request that comes waits as long as those in work take: their number times the
+time between two answers (J. D. C. Little, A Proof for the Queuing Formula L = λW, 1961). So a
+request that would come too late is refused before anything is made for it, and latency does not
+grow without end.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from slipstream.chassis.errors import ServiceError
+
+# Share of the newest answer in the mean time between answers. A single pause must not look like
+# load.
+_NEWEST: Final = 0.02
+
+
+class OverloadedError(ServiceError):
+    """A request would wait longer than it may."""
+
+    status, code, title = 503, "overloaded", "There is more to do than can be done in time"
+
+    def __init__(self, wait_s: float, longest_s: float) -> None:
+        super().__init__(
+            f"The request would wait for about {wait_s * 1000:.0f} ms, and may for "
+            f"{longest_s * 1000:.0f}; add processes or replicas of serving, or allow more "
+            "(SLIPSTREAM_SERVING__LONGEST_WAIT_S)",
+            headers={"Retry-After": str(max(1, math.ceil(wait_s)))},
+        )
+
+
+class Load:
+    """The requests in work, counted by lists, and the time that a list takes. Of one event loop.
+
+    Args:
+        longest_s: Longest wait with which a request is taken.
+        clock: Seconds of a monotonic clock.
+    """
+
+    def __init__(self, longest_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._longest_s, self._clock = longest_s, clock
+        self._lists, self._list_s, self._since = 0, 0.0, 0.0
+
+    @property
+    def wait_s(self) -> float:
+        """The time until a request that comes now would begin to be answered."""
+        return self._lists * self._list_s
+
+    @contextmanager
+    def taken(self, lists: int = 1) -> Iterator[None]:
+        """Count a request for as long as the block runs.
+
+        Raises `OverloadedError` where it would wait too long. A request that meets nobody is
+        always taken.
+        """
+        if (wait_s := self.wait_s) > self._longest_s:
+            raise OverloadedError(wait_s, self._longest_s)
+        if not self._lists:
+            self._since = self._clock()
+        self._lists += lists
+        try:
+            yield
+        finally:
+            self._lists -= lists
+            now = self._clock()
+            # Time with nobody in work says nothing of what a list takes.
+            took_s, self._since = (now - self._since) / lists, now
+            self._list_s += _NEWEST * (min(took_s, self._longest_s) - self._list_s)
