@@ -138,12 +138,13 @@ class FallbackChain:
             if not request.fresh and (list_before := kept.get(key)) is not None:
                 self._measured.kept_lists.inc()
                 return _result(model, list_before)
+            allowed = await self._allowed(model, request)
             asked = partial(
                 stages.list_question,
                 history=history,
                 n=request.n,
                 exclude=request.exclude,
-                allowed=self._allowed(model, request),
+                allowed=allowed,
                 repeats=request.repeats,
             )
             try:
@@ -163,7 +164,7 @@ class FallbackChain:
         latest = list(dict.fromkeys(event.item_id for event in reversed(request.history)))[:_SEEDS]
         seeds = request.similar_to or latest
         with self._measured.stage(Step.SIMILAR):
-            items, reason, version = self._similar_by_model(request, seeds)
+            items, reason, version = await self._similar_by_model(request, seeds)
             taken = request.exclude | {item.item_id for item in items}
             try:
                 alike = self._catalog.look_alikes(
@@ -179,14 +180,14 @@ class FallbackChain:
             reason = "; ".join(filter(None, (reason, "nothing similar is known")))
         return StepResult(items + filler, reason, version)
 
-    def _similar_by_model(self, request: StepRequest, seeds: Sequence[str]) -> StepResult:
+    async def _similar_by_model(self, request: StepRequest, seeds: Sequence[str]) -> StepResult:
         model = request.model
         if model is None or not seeds:
             return StepResult([])
         depth = request.n + len(request.exclude)
+        allowed = await self._allowed(model, request)
 
         def neighbours(bundle: Bundle) -> list[stages.Recommendation]:
-            allowed = self._allowed(model, request)
             best: dict[str, stages.Recommendation] = {}
             for seed in seeds:
                 for near in stages.similar_items(bundle, seed, depth, allowed=allowed):
@@ -224,10 +225,10 @@ class FallbackChain:
         )
         return StepResult(items, "" if items else empty)
 
-    def _allowed(self, model: Model, request: StepRequest) -> Mask:
+    async def _allowed(self, model: Model, request: StepRequest) -> Mask:
         if request.wanted is None:
             return self._catalog.mask(model)
-        return self._filters.allowed(model, request.wanted)
+        return await self._filters.allowed(model, request.wanted)
 
     def _passing(self, request: StepRequest) -> Callable[[Items], ItemMask] | None:
         wanted = request.wanted

@@ -8,8 +8,10 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import click
+import httpx
 import orjson
 
+from slipstream_cli.benchmarks.empty_route import running_empty_route
 from slipstream_cli.benchmarks.load import basic_auth
 from slipstream_cli.local.processes import StartError
 from tests.hostile.bed import API_TOKEN, SERVER_KEY, Bed, opened
@@ -49,8 +51,12 @@ def main(minutes: float, alone_seconds: float, kinds: str, servers: str | None) 
         tempfile.TemporaryDirectory(prefix="slipstream-hostile-") as directory,
         ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool,
         opened(Path(directory), kind) as bed,
+        running_empty_route() as empty_url,
     ):
-        questions = _questions(bed.ports)
+        questions = _questions(bed.ports) | {
+            # Nobody attacks it: the wait for a processor that everybody beside the attack has.
+            "empty route": Question(httpx.URL(empty_url).port or 80, "GET", "/", b"", {})
+        }
         pool.submit(ask, questions, 10.0).result()
         alone = pool.submit(ask, questions, alone_seconds).result()
         attacking = pool.submit(attack, bed.ports, minutes * 60, kinds)

@@ -1,5 +1,10 @@
-"""Masks of filters over the items of a model, kept for as long as the catalogue stays as it is."""
+"""Masks of filters over the items of a model, kept for as long as the catalogue stays as it is.
 
+A mask of a million items takes 18 ms. One of so many is made in a thread, so that it holds up none
+but those who need it.
+"""
+
+import asyncio
 import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
@@ -21,6 +26,8 @@ _MOST_BYTES: Final = 64 * 2**20
 # Longest time that a mask is used after a change of the catalogue, so that one that changes all
 # the time costs a mask a second, not one a request.
 FRESH_S: Final = 1.0
+# Items from which a mask is made in a thread; fewer take less time than its start and end.
+_MANY: Final = 50_000
 _NOBODY: Final[Mapping[Own, Collection[str]]] = dict.fromkeys(Own, ())
 
 
@@ -51,8 +58,9 @@ class FilterMasks:
     def __init__(self, catalog: Catalog, clock: Callable[[], float] = time.monotonic) -> None:
         self._catalog, self._clock = catalog, clock
         self._of_models: WeakKeyDictionary[Model, LRUCache[Condition, _Kept]] = WeakKeyDictionary()
+        self._making: dict[tuple[Model, Condition], asyncio.Task[_Kept]] = {}
 
-    def allowed(self, model: Model, wanted: Filter) -> ItemMask:
+    async def allowed(self, model: Model, wanted: Filter) -> ItemMask:
         """Whether each item of the model's space may be shown now.
 
         The same array comes again while nothing changes, unless the condition depends on the
@@ -60,11 +68,13 @@ class FilterMasks:
         """
         condition, personal = _divided(wanted.condition)
         allowed = (
-            self._catalog.mask(model) if condition is None else self._general(model, condition)
+            self._catalog.mask(model)
+            if condition is None
+            else self._shown(model, await self._general(model, condition))
         )
         if personal is None:
             return allowed
-        theirs = mask(personal, self._catalog.of_model(model), wanted.own)
+        theirs = await self._made(personal, model, wanted.own)
         size = min(len(allowed), len(theirs))
         return np.logical_and(allowed[:size], theirs[:size])
 
@@ -74,17 +84,43 @@ class FilterMasks:
         known = columns.numbers.keys() | columns.categories.keys() | columns.lists.keys()
         return sorted(attributes_of(wanted.condition) - known)
 
-    def _general(self, model: Model, condition: Condition) -> ItemMask:
+    async def _general(self, model: Model, condition: Condition) -> _Kept:
+        """The mask of a condition that is the same for all visitors. All who need it wait for it
+        together.
+        """
         masks = self._of_models.get(model)
         if masks is None:
             masks = self._of_models[model] = LRUCache(_MOST_BYTES, lambda one: 2 * len(one.holds))
-        kept = masks.get(condition)
-        changes, visibility = self._catalog.changes, self._catalog.visibility()
-        if kept is None or (kept.changes != changes and self._clock() - kept.made_at >= FRESH_S):
-            holds = mask(condition, self._catalog.of_model(model), _NOBODY)
-            kept = _Kept(holds, changes, self._clock(), holds)
-            with suppress(ValueError):  # larger than all that is kept
-                masks[condition] = kept
+        kept: _Kept | None = masks.get(condition)
+        if kept is not None and (
+            kept.changes == self._catalog.changes or self._clock() - kept.made_at < FRESH_S
+        ):
+            return kept
+        making = self._making.get((model, condition))
+        if making is None:
+            making = asyncio.create_task(self._make(model, condition))
+            self._making[model, condition] = making
+            making.add_done_callback(lambda _: self._making.pop((model, condition)))
+        kept = await asyncio.shield(making)
+        with suppress(ValueError):  # larger than all that is kept
+            masks[condition] = kept
+        return kept
+
+    async def _make(self, model: Model, condition: Condition) -> _Kept:
+        changes, now = self._catalog.changes, self._clock()
+        holds = await self._made(condition, model, _NOBODY)
+        return _Kept(holds, changes, now, holds)
+
+    async def _made(
+        self, condition: Condition, model: Model, own: Mapping[Own, Collection[str]]
+    ) -> ItemMask:
+        items = self._catalog.of_model(model)
+        if len(items.rows) < _MANY:
+            return mask(condition, items, own)
+        return await asyncio.to_thread(mask, condition, items, own)
+
+    def _shown(self, model: Model, kept: _Kept) -> ItemMask:
+        visibility = self._catalog.visibility()
         if kept.visibility != visibility:
             shown = self._catalog.mask(model)
             size = min(len(shown), len(kept.holds))

@@ -1,8 +1,13 @@
 """Slates of every route keep to the filter, whichever step answers, and say what is wrong."""
 
+import asyncio
+import threading
+
 import httpx
 import pytest
 
+from services.serving.filters import filter_masks
+from services.serving.filters.masks import mask
 from slipstream.recommender.bundle import Bundle
 from tests.unit.serving.app_on_fakes import URL, make_app
 from tests.unit.serving.fakes import ITEMS, FakeOnline, Setting, item_record, model, visitor
@@ -117,3 +122,23 @@ async def test_an_expression_that_is_no_filter_is_refused_with_its_place(
         assert error["reason"] == "invalid syntax (at position 7)"
     answer = await client.get("/v1/trending", params={"filter": "a" * 2_001})
     assert answer.status_code == 422
+
+
+async def test_a_mask_of_many_items_is_made_once_for_all_who_wait_and_in_a_thread(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_by: list[str] = []
+
+    def noted(*arguments: object) -> object:
+        made_by.append(threading.current_thread().name)
+        return mask(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(filter_masks, "_MANY", 1)
+    monkeypatch.setattr(filter_masks, "mask", noted)
+    asked = {"n": 3, "filter": 'brand == "nike"'}
+    answers = await asyncio.gather(
+        *(client.get("/v1/recommendations/ada", params=asked) for _ in range(3))
+    )
+    assert all(number % 3 == 0 for answer in answers for number in numbers(answer))
+    assert len(made_by) == 1
+    assert made_by[0] != threading.main_thread().name
