@@ -24,6 +24,7 @@ from slipstream.contracts.events import (
     Record,
     Slate,
 )
+from slipstream.contracts.placements import Placement
 from slipstream.contracts.times import DAY_MS
 
 
@@ -105,6 +106,11 @@ ACCESS_KEY_USES: Final = Topic(
     ("ingestion", "features", "training", "serving", "monitoring"), ("monitoring",),
     "when an access key was last taken", retention_ms=DAY_MS,
 )  # fmt: skip
+PLACEMENTS: Final = Topic(
+    "placements.v1", Placement, "name", 1, ("monitoring",), ("serving", "monitoring"),
+    "the newest state of each placement: the rules of its slates", retention_ms=None,
+    compacted=True,
+)  # fmt: skip
 
 TOPICS: Final = (
     INTERACTIONS,
@@ -118,6 +124,7 @@ TOPICS: Final = (
     ALERTS,
     ACCESS_KEYS,
     ACCESS_KEY_USES,
+    PLACEMENTS,
 )
 
 # Topics of which features keeps history. An erasure's cut goes through all of them.

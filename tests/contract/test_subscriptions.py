@@ -3,13 +3,13 @@
 from services.features.stream import materializer
 from services.monitoring import consumer as monitoring
 from slipstream.contracts.services import SERVICES
-from slipstream.contracts.topics import ACCESS_KEY_USES, ACCESS_KEYS, TOPICS
+from slipstream.contracts.topics import ACCESS_KEY_USES, ACCESS_KEYS, PLACEMENTS, TOPICS
 
 
 def declared(service: str) -> set[str]:
-    """The topics that a service reads for its own work, and not for access keys."""
-    of_keys = {ACCESS_KEYS.name, ACCESS_KEY_USES.name}
-    return {topic.name for topic in TOPICS if service in topic.consumers} - of_keys
+    """The topics that a service reads in its group. Those of states are read without one."""
+    of_states = {ACCESS_KEYS.name, ACCESS_KEY_USES.name, PLACEMENTS.name}
+    return {topic.name for topic in TOPICS if service in topic.consumers} - of_states
 
 
 def test_every_service_reads_the_access_keys() -> None:
