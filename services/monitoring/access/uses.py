@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 from services.monitoring.access.repository import AccessKeyBook
 from services.monitoring.settings import MonitoringSettings
-from slipstream.broker.access_feed import DELAY_MS
 from slipstream.broker.batch import Batch
 from slipstream.broker.consumer import Consumer
+from slipstream.broker.follower import DELAY_MS
 from slipstream.broker.loop import consume
 from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.metrics import Metrics

@@ -1,7 +1,6 @@
 """The keys that a service knows when it starts without a broker."""
 
 import threading
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from slipstream.chassis.access.keys import KeyRing, digest_of
 from slipstream.chassis.metrics import Metrics
 from slipstream.chassis.settings import ServiceSettings
 from slipstream.contracts.events import AccessKey
-from slipstream.contracts.positions import Source
 from tests.unit.broker.scripted import SOURCE, ScriptedConsumer
 
 
@@ -52,42 +50,6 @@ def run(path: Path, *records: AccessKey, monkeypatch: pytest.MonkeyPatch) -> Key
         with pytest.raises(BrokerUnavailableError):
             feed.run(threading.Event())
     return ring
-
-
-class RenewedTopic(ScriptedConsumer):
-    """Reads nothing from a topic that has these ids one after the other; "" while it is missing."""
-
-    def __init__(self, *ids: str) -> None:
-        super().__init__(*(Batch() for _ in ids))
-        self.ids = iter([ids[0], *ids])  # it is asked once before it polls
-
-    def ends(self) -> dict[Source, int]:
-        return {Source("access-keys.v1", next(self.ids), 0): 0}
-
-    def has_reached(self, ends: Mapping[Source, int]) -> bool:
-        return all(end == 0 for end in ends.values())
-
-
-@pytest.mark.parametrize(
-    ("ids", "renewals"),
-    [("a", 1), ("aa", 1), ("ab", 2), ("aba", 3), (["a", "", "a"], 1), (["", "a", "", "b"], 2)],
-)
-def test_a_topic_that_is_first_seen_or_was_made_anew_may_lack_keys(
-    ids: Sequence[str], renewals: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What was published before the first look may have gone to a topic that is no more."""
-    consumer, calls = RenewedTopic(*ids), list[str]()
-    monkeypatch.setattr(access_feed, "Consumer", lambda *_, **__: consumer)
-    monkeypatch.setattr(access_feed, "_LOOK_EVERY_S", 0.0)
-    feed = AccessKeyFeed(
-        ServiceSettings(),
-        KeyRing(),
-        Metrics("monitoring"),
-        None,  # type: ignore[arg-type]
-        lambda: calls.append("renewed"),
-    )
-    feed.run(consumer.stop)
-    assert len(calls) == renewals
 
 
 def test_keys_are_known_after_a_start_without_a_broker_and_revoked_ones_are_not(

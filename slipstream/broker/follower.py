@@ -1,0 +1,163 @@
+"""A follower of a compacted topic: the newest state of each key, with a copy in a file."""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from slipstream.broker.consumer import Consumer
+from slipstream.broker.kafka import BrokerUnavailableError
+from slipstream.broker.loop import observe
+from slipstream.broker.watch import ConsumerWatch
+from slipstream.chassis.logging import get_logger
+from slipstream.chassis.metrics import Metrics
+from slipstream.contracts.events import Record
+from slipstream.contracts.topics import Topic
+
+log = get_logger(__name__)
+
+# Greatest delay of a change (ms). Every fetch costs time, full or empty.
+DELAY_MS: Final = 500
+# Seconds between two looks whether the topic was made anew, each of which asks the broker.
+_LOOK_EVERY_S: Final = 2.0
+
+
+class Follower:
+    """Follows a compacted topic whose records are few and small; `run` is a worker's target.
+
+    What the topic holds at the start comes all at once, when its end is reached: a record before
+    the newest one of its key never counts. While the broker is away, the last known states stay.
+    So they do when the topic was made anew, until it has newer ones.
+
+    Attributes:
+        watch: Watch over the consumer.
+        caught_up: Whether the topic was read to the end that it had at the start.
+        restored: Whether the file held the states as they were last.
+        broker_was_away: Whether the broker was looked for in vain, now or before.
+    """
+
+    def __init__(
+        self,
+        topic: Topic,
+        consumer: Callable[[], Consumer],
+        take: Callable[[Collection[Any]], None],
+        metrics: Metrics,
+        *,
+        kept_in: Path | None = None,
+        renewed: Callable[[], None] | None = None,
+        each_turn: Callable[[], None] = lambda: None,
+    ) -> None:
+        """With nothing read yet.
+
+        Args:
+            topic: The topic; its `key` is a field of its records.
+            consumer: Makes a consumer of the topic that begins at its beginning.
+            take: Gets the newest record of each key that came, of the file or of the topic.
+            metrics: Metrics of the chassis.
+            kept_in: File of the last known states, for a start without a broker.
+            renewed: Called when the topic is first seen, and whenever it was made anew: it may
+                lack states.
+            each_turn: Called after each look at the topic, at least every `DELAY_MS`.
+        """
+        self._topic, self._consumer, self._take = topic, consumer, take
+        self._metrics, self.watch = metrics, ConsumerWatch(metrics)
+        self._kept_in, self._renewed, self._each_turn = kept_in, renewed, each_turn
+        self._known = dict[str, Record]()
+        self._topic_id, self._look_due = "", 0.0
+        self.caught_up = self.restored = self.broker_was_away = False
+
+    def run(self, stop: threading.Event) -> None:
+        """Read the topic from its beginning until `stop` is set.
+
+        Raises:
+            BrokerUnavailableError: The broker is away. Call it again.
+        """
+        if not self._known:
+            self._restore()
+        try:
+            self._follow(stop)
+        except BrokerUnavailableError:
+            self.broker_was_away = True
+            raise
+
+    def _follow(self, stop: threading.Event) -> None:
+        consumer = self._consumer()
+        self.watch.begin(consumer)
+        try:
+            ends, at_end, newest = consumer.ends(), False, dict[str, Record]()
+            while not stop.is_set():
+                batch = consumer.poll(DELAY_MS / 1000)
+                newest |= {self._key(each.record): each.record for each in batch.messages}
+                if batch:
+                    observe(batch, self._metrics)
+                at_end = at_end or consumer.has_reached(ends)
+                if at_end and (newest or not self.caught_up):
+                    self._apply(newest)
+                    self._keep()
+                    self.caught_up, newest = True, {}
+                self._notice_renewal(consumer)
+                self._each_turn()
+                self.watch.update()
+        finally:
+            consumer.close()
+
+    def _key(self, record: Record) -> str:
+        key: str = getattr(record, self._topic.key)
+        return key
+
+    def _apply(self, newest: dict[str, Record]) -> None:
+        self._known |= newest
+        self._take(newest.values())
+
+    def _restore(self) -> None:
+        """Take the states of the file, where there is one: all of them, or none."""
+        if self._kept_in is None:
+            return
+        try:
+            lines = self._kept_in.read_text(encoding="utf-8").splitlines()
+            records = [self._topic.record.model_validate_json(line) for line in lines]
+        except FileNotFoundError:
+            return
+        except (OSError, UnicodeDecodeError, ValidationError) as error:
+            log.warning("a kept topic can't be read", topic=self._topic.name, reason=str(error))
+            return
+        self._apply({self._key(record): record for record in records})
+        self.restored = True
+
+    def _keep(self) -> None:
+        if self._kept_in is None:
+            return
+        lines = "".join(f"{record.model_dump_json()}\n" for record in self._known.values())
+        part = self._kept_in.with_name(f".{self._kept_in.name}.{os.getpid()}")
+        try:
+            self._kept_in.parent.mkdir(parents=True, exist_ok=True)
+            part.touch(0o600)
+            with part.open("w", encoding="utf-8") as file:
+                file.write(lines)
+                file.flush()
+                os.fsync(file.fileno())  # an empty file would say that there are no states
+            part.replace(self._kept_in)
+        except OSError as error:
+            log.warning(
+                "a topic is not kept for a start", topic=self._topic.name, reason=str(error)
+            )
+            for outdated in (part, self._kept_in):
+                with suppress(OSError):
+                    outdated.unlink(missing_ok=True)
+
+    def _notice_renewal(self, consumer: Consumer) -> None:
+        now = time.monotonic()
+        if self._renewed is None or now < self._look_due:
+            return
+        self._look_due = now + _LOOK_EVERY_S
+        topic_id = "".join(source.topic_id for source in consumer.ends())
+        # The first look counts, too: what was published before it may have gone to an older topic.
+        # A topic that is missing has no id, and may come back as it was.
+        if topic_id and topic_id != self._topic_id:
+            self._topic_id = topic_id
+            self._renewed()
