@@ -56,8 +56,12 @@ class FilterError(ValueError):
 
 
 @lru_cache(maxsize=1_000)
-def parsed(expression: str) -> Condition:
-    """The condition that an expression states. Raises FilterError."""
+def parsed(expression: str, *, of_context: bool = False) -> Condition:
+    """The condition that an expression states. Raises FilterError.
+
+    One `of_context` is over a request's context, which has no items: `seen` and `bought` are
+    refused.
+    """
     if len(expression) > LONGEST:
         raise FilterError(f"a filter has at most {LONGEST} characters", LONGEST)
     # Line breaks would end a Python expression, and positions count them as one character.
@@ -74,7 +78,7 @@ def parsed(expression: str) -> Condition:
         raise FilterError(
             "the filter can't be read: it is too deep, or has odd characters", 0
         ) from None
-    return _Reader(line.strip(), start).condition(tree.body)
+    return _Reader(line.strip(), start, of_context).condition(tree.body)
 
 
 def _words_of(error: SyntaxError) -> str:
@@ -88,8 +92,8 @@ def _words_of(error: SyntaxError) -> str:
 class _Reader:
     """Reads the tree of one expression; refuses every part that is not listed here."""
 
-    def __init__(self, line: str, start: int) -> None:
-        self._line, self._start = line.encode(), start
+    def __init__(self, line: str, start: int, of_context: bool) -> None:
+        self._line, self._start, self._of_context = line.encode(), start, of_context
         self._parts = 0
 
     def condition(self, node: ast.expr) -> Condition:
@@ -145,6 +149,8 @@ class _Reader:
         if isinstance(right, ast.List | ast.Tuple | ast.Set):
             return self._one_of(name, right.elts)
         if isinstance(right, ast.Name) and right.id in _OWN:
+            if self._of_context:
+                raise self._error(f"a request's context has no items that are {right.id}", right)
             return SharedWith(name, _OWN[right.id])
         raise self._error("after `in` comes a list such as [1, 2], or `seen` or `bought`", right)
 

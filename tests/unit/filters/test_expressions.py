@@ -100,6 +100,14 @@ def test_an_error_says_what_and_where(expression: str, position: int, words: str
     assert caught.value.position == position
 
 
+def test_an_expression_of_a_context_knows_no_items_of_a_visitor() -> None:
+    expression = 'device == "phone" and region not in seen'
+    with pytest.raises(FilterError) as caught:
+        parsed(expression, of_context=True)
+    assert caught.value.position == expression.index("seen")
+    assert parsed('device == "phone"', of_context=True) == parsed('device == "phone"')
+
+
 @settings(max_examples=300)
 @given(conditions, catalogues, owns)
 def test_what_is_written_is_read_with_the_same_meaning(
