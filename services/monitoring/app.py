@@ -9,7 +9,6 @@ from fastapi import FastAPI
 
 from services.monitoring import api
 from services.monitoring.access import api as access_routes
-from services.monitoring.access.publication import KeyPublisher
 from services.monitoring.access.repository import AUDIT, AccessKeyBook
 from services.monitoring.access.uses import uses_target
 from services.monitoring.alert_repository import AlertBook
@@ -21,21 +20,27 @@ from services.monitoring.migrations import MIGRATIONS
 from services.monitoring.people import api as people_routes
 from services.monitoring.people.deletion import RowDeletion
 from services.monitoring.people.repository import ErasureLedger
+from services.monitoring.placements import api as placement_routes
+from services.monitoring.placements.repository import PlacementTable
 from services.monitoring.probes import Probes
+from services.monitoring.publication import StatePublisher
 from services.monitoring.repository import SlateLog
 from services.monitoring.settings import MonitoringSettings
 from slipstream.broker.access_feed import AccessKeyFeed
+from slipstream.broker.consumer import Consumer
+from slipstream.broker.follower import DELAY_MS, Follower
 from slipstream.broker.log_ends import committed_offsets
 from slipstream.broker.producer import OutgoingRecord, open_producer
 from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.access.tokens import service_credential
 from slipstream.chassis.app import create_service
 from slipstream.chassis.client import Peer
+from slipstream.chassis.metrics import Metrics
 from slipstream.chassis.standby import own_address
 from slipstream.contracts.events import AlertEvent
 from slipstream.contracts.services import SERVICES
 from slipstream.contracts.times import now_ms
-from slipstream.contracts.topics import ALERTS
+from slipstream.contracts.topics import ACCESS_KEYS, ALERTS, PLACEMENTS
 from slipstream.stores.audit import AuditLog
 from slipstream.stores.lease import Lease
 from slipstream.stores.metadata import engine
@@ -53,7 +58,13 @@ def create_app(settings: MonitoringSettings) -> FastAPI:
 
     It opens when the database and a broker answer and it holds the lease.
     """
-    routers = [api.pages, api.router, access_routes.router, people_routes.router]
+    routers = [
+        api.pages,
+        api.router,
+        access_routes.router,
+        people_routes.router,
+        placement_routes.router,
+    ]
     app = create_service(
         "monitoring", settings, description=DESCRIPTION, lifespan=_lifespan, routers=routers
     )
@@ -101,18 +112,27 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         for peer in (app.state.people.features, app.state.people.training):
             stack.callback(peer.close)
         keys = AccessKeyBook(database)
-        key_publisher = KeyPublisher(keys, publish)
+        key_publisher = StatePublisher(ACCESS_KEYS, keys, publish)
         app.state.access = access_routes.AccessParts(
             keys, AuditLog(database, AUDIT), key_publisher.wake, now_ms
         )
         key_feed = AccessKeyFeed(
             settings, app.state.keys, app.state.metrics, producer, key_publisher.renew
         )
+        placements = PlacementTable(database)
+        placement_publisher = StatePublisher(PLACEMENTS, placements, publish)
+        app.state.placements = placement_routes.PlacementParts(
+            placements, placement_publisher.wake, now_ms
+        )
+        placement_follower = _renewals_of_placements(
+            settings, app.state.metrics, placement_publisher
+        )
         watch = ConsumerWatch(app.state.metrics)
         app.state.health.add("kafka", producer.check)
         app.state.health.add("stream", watch.check)
         app.state.health.add("database", lambda: asyncio.to_thread(slates.ping))
         app.state.health.add("access-keys", key_feed.watch.check, required=False)
+        app.state.health.add("placements", placement_follower.watch.check, required=False)
         stack.push_async_callback(app.state.workers.stop)
         app.state.workers.start("lease", lease.keep)
         app.state.workers.start("access-keys", key_feed.run, checked=False)
@@ -120,11 +140,27 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.workers.start(
             "access-key-uses", uses_target(settings, keys, app.state.metrics), checked=False
         )
+        app.state.workers.start("placements", placement_follower.run, checked=False)
+        app.state.workers.start("placement-publisher", placement_publisher.run, checked=False)
         app.state.workers.start("consumer", consumer_target(settings, slates, watch, now_ms))
         app.state.workers.start("checks", checkup.run)
         every_s = settings.monitoring.erase_every_s
         app.state.workers.start("erasures", lambda stop: deletion.run(stop, every_s))
         yield
+
+
+def _renewals_of_placements(
+    settings: MonitoringSettings, metrics: Metrics, publisher: StatePublisher
+) -> Follower:
+    """A follower of our own topic, to publish all placements where it was made anew."""
+    kafka = settings.kafka.model_copy(update={"fetch_max_wait_ms": DELAY_MS})
+    return Follower(
+        PLACEMENTS,
+        partial(Consumer, kafka, settings.namespace, [PLACEMENTS], group=None),
+        lambda _: None,
+        metrics,
+        renewed=publisher.renew,
+    )
 
 
 def _people(

@@ -20,17 +20,16 @@ from services.training.registry import (
 from services.training.repository import Repository
 from services.training.run_states import TransitionError
 from services.training.runs import Runs
+from slipstream.chassis.access.audits import audit_record
 from slipstream.chassis.access.demands import requires
-from slipstream.chassis.access.guard import principal_of
 from slipstream.chassis.errors import (
     ConflictError,
     InvalidRequestError,
     NotFoundError,
 )
-from slipstream.chassis.logging import request_id
 from slipstream.contracts.access import Scope
 from slipstream.contracts.bundle import Manifest
-from slipstream.contracts.rest import AuditPage, AuditRecord, ModelVersion, Run, RunRequest
+from slipstream.contracts.rest import AuditPage, ModelVersion, Run, RunRequest
 from slipstream.contracts.times import now_ms
 from slipstream.stores.artifacts import ArtifactNotFoundError, Artifacts
 from slipstream.stores.audit import AuditLog
@@ -221,14 +220,7 @@ def audit(request: Request, limit: Limit = 50, cursor: int | None = None) -> Aud
 @contextmanager
 def _audited(request: Request, action: str, subject: str, **detail: str) -> Iterator[None]:
     """Keep the record of an act before it, so that none is without; and one of its failure."""
-    record = AuditRecord(
-        at=now_ms(),
-        principal=principal_of(request).name,
-        action=action,
-        subject=subject,
-        detail=detail,
-        request_id=request_id.get(),
-    )
+    record = audit_record(request, action, subject, detail, now_ms())
     log = parts(request).audit
     log.add(record)
     try:

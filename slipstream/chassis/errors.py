@@ -49,6 +49,10 @@ class ConflictError(ServiceError):
     status, code, title = 409, "conflict", "That does not fit the present state"
 
 
+class PreconditionFailedError(ServiceError):
+    status, code, title = 412, "precondition_failed", "It has changed meanwhile"
+
+
 class TooLargeError(ServiceError):
     status, code, title = 413, "too_large", "The request is too large"
 

@@ -88,6 +88,16 @@ def database_time(connection: Connection) -> int:
     return int(connection.scalar(text(f"SELECT {now}")))
 
 
+def take_turn(connection: Connection, turn: int) -> None:
+    """Wait for other transactions that take this turn; the next one waits for this one's end.
+
+    SQLite needs nothing: its transactions begin with the write lock. `turn` is the key of one of
+    PostgreSQL's advisory locks, of 63 bits.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": turn})
+
+
 def reach(url: str) -> None:
     """Connect once to a PostgreSQL database; `DatabaseUnavailableError` when that fails.
 

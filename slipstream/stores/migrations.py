@@ -11,13 +11,13 @@ from typing import Final
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Engine
 
 from slipstream.chassis.logging import get_logger
-from slipstream.stores.metadata import new_metadata
+from slipstream.stores.metadata import new_metadata, take_turn
 
-# An arbitrary key of PostgreSQL's advisory locks, the same for all services.
-_LOCK: Final = 0x51_1B_57_4E
+# An arbitrary number, the same for all services.
+_TURN: Final = 0x51_1B_57_4E
 
 _log = get_logger(__name__)
 
@@ -44,7 +44,7 @@ def migrate(engine: Engine, migrations: Migrations) -> None:
     scripts = ScriptDirectory(str(migrations.folder), version_locations=[str(migrations.folder)])
     known = {script.revision for script in scripts.walk_revisions()}
     with engine.begin() as connection:
-        _take_turn(connection)
+        take_turn(connection, _TURN)
         context = MigrationContext.configure(
             connection,
             # The metadata gives the constraints of new tables their names.
@@ -61,11 +61,3 @@ def migrate(engine: Engine, migrations: Migrations) -> None:
             context.stamp(scripts, script.revision)
     if missing:
         _log.info("tables_migrated", table=migrations.version_table, revision=missing[0].revision)
-
-
-def _take_turn(connection: Connection) -> None:
-    """Wait for other processes that migrate. SQLite needs nothing: its transactions begin with the
-    write lock.
-    """
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})

@@ -19,6 +19,7 @@ from services.monitoring import migrations as monitoring_migrations
 from services.monitoring import slate_tables as monitoring_slates
 from services.monitoring.access import repository as monitoring_keys
 from services.monitoring.people import repository as monitoring_erasures
+from services.monitoring.placements import repository as monitoring_placements
 from services.training import audit as training_audit
 from services.training import migrations as training_migrations
 from services.training import model_event_repository as training_events
@@ -60,6 +61,7 @@ MONITORING = Service(
         monitoring_alerts.TABLES,
         monitoring_keys.TABLES,
         monitoring_erasures.TABLES,
+        monitoring_placements.TABLES,
         lease_tables("monitoring"),
     ),
 )

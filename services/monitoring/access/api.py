@@ -15,11 +15,10 @@ from services.monitoring.access.repository import (
     NameTakenError,
     NoKeyError,
 )
+from slipstream.chassis.access.audits import audit_record
 from slipstream.chassis.access.demands import requires
-from slipstream.chassis.access.guard import principal_of
 from slipstream.chassis.access.keys import digest_of
 from slipstream.chassis.errors import ConflictError, InvalidRequestError, NotFoundError
-from slipstream.chassis.logging import request_id
 from slipstream.contracts.access import BROWSER_SCOPES, Scope
 from slipstream.contracts.events import AccessKey, Millis
 from slipstream.contracts.rest import AuditPage, AuditRecord, Problem
@@ -210,7 +209,10 @@ def audit(
     limit: Annotated[int, Query(ge=1, le=PAGE_LIMIT)] = 50,
     cursor: Annotated[int | None, Query(description="`next_cursor` of the page before")] = None,
 ) -> AuditPage:
-    """Audit records of keys and erasures, newest first. Training keeps those of models and runs."""
+    """Audit records of keys, placements and erasures, newest first.
+
+    Training keeps those of models and runs.
+    """
     return parts(request).audit.page(limit, cursor)
 
 
@@ -224,14 +226,7 @@ def _position(cursor: str) -> tuple[int, str]:
 
 
 def _audit(request: Request, action: str, subject: str, detail: dict[str, Any]) -> AuditRecord:
-    return AuditRecord(
-        at=parts(request).clock(),
-        principal=principal_of(request).name,
-        action=action,
-        subject=subject,
-        detail=detail,
-        request_id=request_id.get(),
-    )
+    return audit_record(request, action, subject, detail, parts(request).clock())
 
 
 def _new(key: AccessKey, audit: AuditRecord, secret: str | None) -> NewKey:
