@@ -17,10 +17,10 @@ def backup(folder: Path, data_dir: Path, json_path: Path | None) -> None:
     """Back up SQL, models, keys and pointers into the lake, in a new FOLDER.
 
     Services may run meanwhile. All rows of the database are copied as of one moment (runs and
-    decisions, alerts, access keys, audit records, MLflow's registry), then the bundles of models,
-    then the versions of the lake's tables. The lake itself is not copied, and Redis is rebuilt from
-    it. FOLDER names visitors: keep it as you keep the database. SHA256SUMS in it can be checked by
-    `sha256sum -c`.
+    decisions, alerts, access keys, placements, audit records, MLflow's registry), then the bundles
+    of models, then the versions of the lake's tables. The lake itself is not copied, and Redis is
+    rebuilt from it. FOLDER names visitors: keep it as you keep the database. SHA256SUMS in it can
+    be checked by `sha256sum -c`.
 
     \b
     Example:  slipstream backup backups/2026-11-26

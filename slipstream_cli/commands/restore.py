@@ -44,8 +44,9 @@ def restore(
     Stop training and monitoring first: a restore takes their leases, and refuses while they run.
     Each database changes in one transaction. Visitors whose erasure people.v1 or the lake knows of
     are deleted again in it, also where they asked after the backup; so the broker must answer.
-    Access keys, audit records and erasure receipts that are there stay, and what access-keys.v1
-    knows of keys is taken in, so that no revoked key counts again.
+    Access keys, placements, audit records and erasure receipts that are there stay, and what
+    access-keys.v1 and placements.v1 know is taken in: no revoked key counts again, and rules stay
+    as they are now.
 
     The lake stays as it is, and is checked: can the versions of the backup still be read? Redis is
     rebuilt from the lake afterwards, by `slipstream backfill`.
@@ -88,6 +89,7 @@ def restore(
                 f"{report.erased_rows:,} rows of {report.erased_visitors:,} visitors that asked",
             ),
             ("keys", _keys(report.keys)),
+            ("placements", _placements(report.placements)),
             ("next", "start training and monitoring; `slipstream backfill` if Redis is lost, too"),
         ]
     show_facts(facts)
@@ -104,6 +106,12 @@ def restore(
 def _keys(known_better: int | None) -> str:
     if known_better is None:
         return "the broker does not answer: revoke again what was revoked since the backup"
+    return f"{known_better:,} newer ones taken from the topic"
+
+
+def _placements(known_better: int | None) -> str:
+    if known_better is None:
+        return "the broker does not answer: set again what was set since the backup"
     return f"{known_better:,} newer ones taken from the topic"
 
 

@@ -66,6 +66,7 @@ def test_a_restore_without_a_broker_must_be_asked_for(
     restored = shop.run("restore", str(backup), "--without-broker")
     assert restored.exit_code == 0, restored.output
     assert "the broker does not answer: revoke again" in restored.output
+    assert "the broker does not answer: set again" in restored.output
 
 
 def trained(shop: Shop) -> Instance:
@@ -252,6 +253,8 @@ def test_rows_that_must_not_go_back_in_time_stay(
     ("table", "stays"),
     [
         ("monitoring_access_keys", True),
+        ("monitoring_placements", True),
+        ("monitoring_placement_revisions", True),
         ("monitoring_audit", True),
         ("training_audit", True),
         ("monitoring_erasures", True),
@@ -260,7 +263,7 @@ def test_rows_that_must_not_go_back_in_time_stay(
         ("model_versions", False),
     ],
 )
-def test_keys_audits_and_erasures_are_such_rows(table: str, stays: bool) -> None:
+def test_keys_placements_audits_and_erasures_are_such_rows(table: str, stays: bool) -> None:
     assert restoring.live_wins(table) == stays
 
 

@@ -8,12 +8,14 @@ import pytest
 
 from services.features.settings import FeaturesSection, FeaturesSettings
 from services.monitoring.access.repository import AccessKeyBook
+from services.monitoring.placements.repository import PlacementTable
 from slipstream.broker.producer import OutgoingRecord, Producer
 from slipstream.broker.topics import ensure_topics
 from slipstream.chassis.settings import KafkaSettings, LakeSettings, RedisSettings
 from slipstream.contracts.events import AccessKey
+from slipstream.contracts.placements import Placement, PlacementPolicy
 from slipstream.contracts.rest import AuditRecord
-from slipstream.contracts.topics import ACCESS_KEYS
+from slipstream.contracts.topics import ACCESS_KEYS, PLACEMENTS
 from tests.integration.backed_up_shop import Place, place
 from tests.integration.backfill_shop import Shop as Stream
 from tests.integration.backfill_shop import assert_same
@@ -59,9 +61,14 @@ def test_services_start_on_what_a_backup_and_the_lake_bring_back(
         AccessKey(digest="a" * 64, name="shop", scopes=["read"], created_at=1),
         AuditRecord(at=1, principal="ada", action="create key", subject="shop"),
     )
+    PlacementTable(shop.db).put(
+        "home",
+        PlacementPolicy(),
+        AuditRecord(at=1, principal="ada", action="put_placement", subject="home"),
+    )
     assert shop.run("backup", str(backup)).exit_code == 0
 
-    _tell_keys(broker, namespace)
+    _tell_changes(broker, namespace)
     stream.wipe()
     shutil.rmtree(shop.folder / "models")
 
@@ -69,6 +76,8 @@ def test_services_start_on_what_a_backup_and_the_lake_bring_back(
     assert restored.exit_code == 0, restored.output
     entries = {entry.key.name: entry.key.revoked_at for entry in AccessKeyBook(other.db).page(100)}
     assert entries == {"shop": 2, "made since": None}
+    revisions = PlacementTable(other.db).revisions("home", 10)
+    assert [it.revision for it in revisions] == [4, 1]
     rebuilt = other.run("backfill")
     assert rebuilt.exit_code == 0, rebuilt.output
     assert_same(stream.held(), due)
@@ -93,13 +102,17 @@ def test_services_start_on_what_a_backup_and_the_lake_bring_back(
     assert shown.status_code == 200
 
 
-def _tell_keys(broker: KafkaSettings, namespace: str) -> None:
-    """Since the backup a key was revoked and another one made, as the topic knows."""
+def _tell_changes(broker: KafkaSettings, namespace: str) -> None:
+    """Since the backup a key was revoked, another one made, and a placement changed three times, as
+    the topics know.
+    """
     ensure_topics(broker, namespace)
     producer = Producer(broker, namespace)
     keys = [
         AccessKey(digest="a" * 64, name="shop", scopes=["read"], created_at=1, revoked_at=2),
         AccessKey(digest="b" * 64, name="made since", scopes=["read"], created_at=2),
     ]
-    asyncio.run(producer.publish([OutgoingRecord(ACCESS_KEYS, key.digest, key) for key in keys]))
+    records = [OutgoingRecord(ACCESS_KEYS, key.digest, key) for key in keys]
+    home = Placement(name="home", revision=4, changed_at=2)
+    asyncio.run(producer.publish([*records, OutgoingRecord(PLACEMENTS, home.name, home)]))
     producer.close()
