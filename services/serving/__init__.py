@@ -1,9 +1,10 @@
 """Serving answers recommendations within milliseconds, also while a part that it needs is missing.
 
 Owns: the way from a visitor's history to a slate, and the fallback chain.
-Consumes: model-events.v1, catalog.v1 and access-keys.v1, without a group: each replica reads them
-    from the start.
+Consumes: model-events.v1, catalog.v1, placements.v1 and access-keys.v1, without a group: each
+    replica reads them from the start.
 Produces: recommendations.v1, a record for each slate.
 Calls: training, for the champion's version and the files of its bundle.
-Stores: a cache of bundles on disk; it reads the online store (Redis).
+Stores: a cache on disk, of bundles and of the last known catalogue, placements and keys; it reads
+    the online store (Redis).
 """

@@ -20,6 +20,8 @@ from services.serving.open_inference import api as open_inference
 from services.serving.open_inference.errors import ProtocolErrors
 from services.serving.open_inference.statistics import Statistics
 from services.serving.pipeline import Pipeline, warm_up
+from services.serving.placements.book import PlacementBook
+from services.serving.placements.feed import PlacementFeed
 from services.serving.settings import ServingSettings
 from services.serving.slates import SlateOutbox
 from slipstream.broker.access_feed import AccessKeyFeed
@@ -29,16 +31,16 @@ from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.access.tokens import service_credential
 from slipstream.chassis.app import create_service
 from slipstream.chassis.client import Peer
-from slipstream.contracts.topics import CATALOG, MODEL_EVENTS
+from slipstream.contracts.topics import CATALOG, MODEL_EVENTS, PLACEMENTS
 from slipstream.stores.online import OnlineReader, OnlineStore
 
 DESCRIPTION = "Recommendations for a visitor at this moment, from everything up to the last click."
 # Longest wait of a slate for others to be sent with it. Every request to the broker costs time of
 # the event loop, and nobody waits for a slate.
 SLATE_LINGER_MS = 100
-# Greatest delay of a catalogue change or a promotion. Every fetch costs time of the event loop,
-# full or empty.
-CATALOG_DELAY_MS = 500
+# Greatest delay of a change of the catalogue or a placement, or of a promotion. Every fetch costs
+# time of the event loop, full or empty.
+FOLLOW_DELAY_MS = 500
 # After this time the client gives up a connection. Requests have given it up long before, by a
 # clock of their own: the client's counts what the event loop is late.
 CONNECTION_TIMEOUT_S = 3.0
@@ -77,7 +79,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         with suppress(TimeoutError):  # it hangs
             async with asyncio.timeout(1.0):
                 await reader.refuse_cluster()
-        kafka = settings.kafka.model_copy(update={"fetch_max_wait_ms": CATALOG_DELAY_MS})
+        kafka = settings.kafka.model_copy(update={"fetch_max_wait_ms": FOLLOW_DELAY_MS})
         consumer = partial(Consumer, kafka, settings.namespace, group=None)
         catalog = Catalog()
         place = app.state.place
@@ -87,6 +89,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         stack.callback(journal.close)
         feed = CatalogFeed(
             catalog, store.catalog_items, lambda: consumer([CATALOG]), journal, chassis, measured
+        )
+        app.state.placements = PlacementBook()
+        placements = PlacementFeed(
+            app.state.placements,
+            lambda: consumer([PLACEMENTS]),
+            chassis,
+            own.cache_dir / f"placements-{settings.namespace}{of_place}.jsonl",
         )
         token = service_credential(settings, "serving")
         training = Peer(
@@ -121,12 +130,14 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
                 raise RuntimeError("the broker is being looked for")
 
         health.add("catalog", feed.check)
+        health.add("placements", placements.check)
         health.add("slates", can_record)
         health.add("model", models.check)
         # Not required: recommendations are answered without these, only worse.
         health.add("redis", reader.ping, required=False)
         health.add("kafka", producer.check, required=False)
         health.add("catalog-stream", feed.watch.check, required=False)
+        health.add("placements-stream", placements.watch.check, required=False)
         if not place:
             health.add("model-events-stream", promotions.check, required=False)
         keys = AccessKeyFeed(
@@ -142,6 +153,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             "access-keys": keys.run,
             "catalog-snapshot": feed.snapshot,
             "catalog": feed.tail,
+            "placements": placements.run,
         }
         if place:  # the first process fetches models for all
             targets["champion"] = models.follow_cache

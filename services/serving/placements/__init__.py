@@ -1,0 +1,1 @@
+"""Placements in memory, as `placements.v1` has them."""
