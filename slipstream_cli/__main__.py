@@ -17,6 +17,7 @@ from slipstream_cli.commands.drop_old_people import drop_old_people
 from slipstream_cli.commands.evaluate import evaluate
 from slipstream_cli.commands.keys import keys
 from slipstream_cli.commands.models import models
+from slipstream_cli.commands.placements import placements
 from slipstream_cli.commands.replay import replay
 from slipstream_cli.commands.restore import restore
 from slipstream_cli.commands.runs import runs
@@ -32,6 +33,7 @@ COMMANDS = (
     replay,
     runs,
     models,
+    placements,
     keys,
     dead_letters,
     backfill,

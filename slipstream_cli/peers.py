@@ -149,6 +149,17 @@ def explained_errors(url: str, hint: str) -> Iterator[None]:
         raise click.ClickException(error.detail if error.status else f"{error}; {hint}") from error
 
 
+def every_item(peer: "Peer", path: str, limit: int) -> list[dict[str, Any]]:
+    """Return all items of a list that comes in pages of at most `limit` items."""
+    items, asked = list[dict[str, Any]](), {"limit": limit}
+    while True:
+        page = peer.get(path, **asked)
+        items += page["items"]
+        if (cursor := page.get("next_cursor")) is None:
+            return items
+        asked["cursor"] = cursor
+
+
 def segment(text: str) -> str:
     """Quote an id for use as one segment of a URL's path."""
     return quote(text, safe="")

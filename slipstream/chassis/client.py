@@ -1,8 +1,9 @@
 """REST calls to another service, with a deadline, and with retries where a repeat is harmless."""
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -71,6 +72,14 @@ class Peer:
         """The JSON body of a POST of a JSON body."""
         return self._request("POST", path, json=body).json()
 
+    def put(self, path: str, body: Any, headers: Mapping[str, str] = MappingProxyType({})) -> Any:
+        """The JSON body of a PUT of a JSON body."""
+        return self._request("PUT", path, headers, json=body).json()
+
+    def delete(self, path: str, headers: Mapping[str, str] = MappingProxyType({})) -> Any:
+        """The JSON body of a DELETE."""
+        return self._request("DELETE", path, headers).json()
+
     def download(self, path: str, to: Path) -> None:
         """Stream a GET's body into a file, which is complete or absent afterwards."""
         partial = to.with_name(to.name + ".part")
@@ -91,10 +100,17 @@ class Peer:
             raise PeerError(f"{self.name} at {self._client.base_url}: {error!r}") from error
         partial.rename(to)
 
-    def _request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+    def _request(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str] = MappingProxyType({}),
+        **arguments: Any,
+    ) -> httpx.Response:
         rid = request_id.get()
         # An id that came over Kafka may be any text, a header may not.
-        headers = {"X-Request-Id": rid} if rid and rid.isascii() and rid.isprintable() else {}
+        if rid and rid.isascii() and rid.isprintable():
+            headers = {**headers, "X-Request-Id": rid}
         for attempt in range(self._retries + 1):
             last = attempt == self._retries
             try:

@@ -9,7 +9,13 @@ from slipstream.contracts.access import BROWSER_SCOPES, Scope
 from slipstream.contracts.times import format_duration, format_time, now_ms
 from slipstream_cli.options import Duration
 from slipstream_cli.output import show_json, show_table
-from slipstream_cli.peers import json_flag, monitoring_options, monitoring_peer, segment
+from slipstream_cli.peers import (
+    every_item,
+    json_flag,
+    monitoring_options,
+    monitoring_peer,
+    segment,
+)
 
 # The most that monitoring gives at once.
 _PAGE_LIMIT = 500
@@ -99,13 +105,7 @@ def list_keys(as_json: bool, url: str | None, data_dir: Path) -> None:
     Example:  slipstream keys list
     """
     with monitoring_peer(url, data_dir) as peer:
-        entries, asked = list[dict[str, Any]](), {"limit": _PAGE_LIMIT}
-        while True:
-            page = peer.get("/v1/keys", **asked)
-            entries += page["items"]
-            if (cursor := page.get("next_cursor")) is None:
-                break
-            asked["cursor"] = cursor
+        entries = every_item(peer, "/v1/keys", _PAGE_LIMIT)
     if as_json:
         show_json(entries)
         return

@@ -27,6 +27,20 @@ def test_post_is_not_retried_after_a_503() -> None:
     assert len(calls) == 1
 
 
+def test_put_and_delete_send_their_headers_and_are_not_retried_after_a_503() -> None:
+    calls: list[tuple[str, str, bytes]] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        calls.append((request.method, request.headers["If-Match"], request.content))
+        return httpx.Response(503 if len(calls) == 1 else 200, json={})
+
+    peer = a_peer(httpx.MockTransport(handler))
+    with pytest.raises(PeerError, match="training answered 503 to PUT /v1/x"):
+        peer.put("/v1/x", {}, {"If-Match": '"1"'})
+    assert peer.delete("/v1/x", {"If-Match": '"2"'}) == {}
+    assert calls == [("PUT", '"1"', b"{}"), ("DELETE", '"2"', b"")]
+
+
 def test_peer_away_is_named_in_the_error() -> None:
     def handler(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("refused")

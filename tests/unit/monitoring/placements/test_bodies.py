@@ -1,5 +1,6 @@
 """Policies that are refused before they are kept, and those that are taken."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -108,3 +109,11 @@ def test_a_policy_that_is_too_large_is_refused() -> None:
     with pytest.raises(ValidationError, match="at most 65,536 bytes"):
         PolicyBody.model_validate({"rules": rules})
     assert PolicyBody.model_validate({"rules": rules[:20]}).policy().rules[19].filter == long
+
+
+def test_the_pages_example_is_taken() -> None:
+    page = (Path(__file__).parents[4] / "docs" / "placements.md").read_text("utf-8")
+    example = page.partition("```json\n")[2].partition("```")[0]
+    taken = PolicyBody.model_validate_json(example).policy()
+    kinds = {"include", "exclude", "boost", "bury", "pin", "cap"}
+    assert {each.action for each in taken.rules} == kinds
