@@ -1,0 +1,193 @@
+"""Placements from monitoring's table to serving's memory, on a real broker."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi.testclient import TestClient
+from pydantic import SecretStr
+
+from services.monitoring.app import create_app as create_monitoring
+from services.monitoring.settings import MonitoringSection, MonitoringSettings
+from services.serving.app import create_app as create_serving
+from services.serving.placements.book import PlacementBook
+from services.serving.settings import ServingSection, ServingSettings
+from slipstream.broker.topics import ensure_topics
+from slipstream.chassis.settings import DatabaseSettings, KafkaSettings, PeerSettings, RedisSettings
+from slipstream_cli.local.processes import Child
+from tests.conftest import OwnBroker, Renewal
+from tests.integration import launched_services
+from tests.integration.launched_services import Launch, answer, launch
+from tests.integration.test_ingestion_admission import until
+
+__all__ = ["launch"]
+
+NOWHERE = "http://127.0.0.1:1"
+HIDDEN = {"rules": [{"name": "gone", "action": "exclude", "filter": 'item_id == "a"'}]}
+
+
+class Serving:
+    """A running serving."""
+
+    def __init__(self, client: TestClient) -> None:
+        self._client = client
+
+    @property
+    def book(self) -> PlacementBook:
+        book: PlacementBook = self._client.app.state.placements  # type: ignore[attr-defined]
+        return book
+
+    @property
+    def check(self) -> str:
+        """The verdict on its placements."""
+        verdict: str = self._client.get("/health/ready").json()["checks"]["placements"]
+        return verdict
+
+    def comes_to(self, name: str, revision: int | None) -> None:
+        """Wait until it has this revision of a placement, None for none at all."""
+
+        def has() -> bool:
+            found = self.book.get(name)
+            return (found.revision if found is not None else None) == revision
+
+        until(has, f"revision {revision} of {name}")
+
+
+class Stack:
+    """Monitoring and serving on one broker, started one by one."""
+
+    def __init__(
+        self, kafka: KafkaSettings, database: DatabaseSettings, namespace: str, cache: Path
+    ) -> None:
+        self.common: dict[str, Any] = {"kafka": kafka, "namespace": namespace}
+        self.database, self.cache = database, cache
+
+    @contextmanager
+    def monitoring(self) -> Iterator[TestClient]:
+        section = MonitoringSection(check_interval_s=60)
+        settings = MonitoringSettings(**self.common, database=self.database, monitoring=section)
+        with TestClient(create_monitoring(settings)) as client:
+            yield client
+
+    @contextmanager
+    def serving(self, folder: str = "serving", place: int = 0) -> Iterator[Serving]:
+        settings = ServingSettings(
+            **self.common,
+            redis=RedisSettings(url=SecretStr("redis://127.0.0.1:1/0"), timeout_s=0.1),
+            peers=PeerSettings(training_url=NOWHERE),
+            serving=ServingSection(cache_dir=self.cache / folder),
+        )
+        app = create_serving(settings)
+        app.state.place = place
+        with TestClient(app) as client:
+            yield Serving(client)
+
+
+@pytest.fixture
+def stack(
+    broker: KafkaSettings, database_settings: DatabaseSettings, namespace: str, tmp_path: Path
+) -> Stack:
+    return Stack(broker, database_settings, namespace, tmp_path)
+
+
+def put(monitoring: TestClient, name: str, policy: Any = HIDDEN) -> int:
+    answered = monitoring.put(f"/v1/placements/{name}", json=policy)
+    assert answered.status_code in (200, 201), answered.text
+    revision: int = answered.json()["revision"]
+    return revision
+
+
+def test_every_process_of_serving_follows_each_change(stack: Stack) -> None:
+    with stack.monitoring() as monitoring, ExitStack() as running:
+        put(monitoring, "before")
+        processes = [running.enter_context(stack.serving(place=place)) for place in (0, 1)]
+        put(monitoring, "home")
+        for process in processes:
+            process.comes_to("before", 1)
+            process.comes_to("home", 1)
+            until(lambda process=process: process.check == "ok", "the placements to be known")
+        found = processes[1].book.get("home")
+        assert found is not None and found.policy.rules[0].name == "gone"
+        assert put(monitoring, "home", {}) == 2
+        assert monitoring.delete("/v1/placements/before").json()["revision"] == 2
+        for process in processes:
+            process.comes_to("home", 2)
+            process.comes_to("before", None)
+        kept = sorted(path.name for path in (stack.cache / "serving").glob("placements-*"))
+        namespace = stack.common["namespace"]
+        assert kept == [f"placements-{namespace}-1.jsonl", f"placements-{namespace}.jsonl"]
+
+
+def test_placements_are_published_again_when_the_topic_was_made_anew(
+    renewal: Renewal, database_settings: DatabaseSettings, namespace: str, tmp_path: Path
+) -> None:
+    kafka, renew = renewal
+    stack = Stack(kafka, database_settings, namespace, tmp_path)
+    with ExitStack() as running:
+        monitoring = running.enter_context(stack.monitoring())
+        put(monitoring, "home")
+        put(monitoring, "cart")
+        old = running.enter_context(stack.serving())
+        old.comes_to("cart", 1)
+        renew()
+        fresh = running.enter_context(stack.serving("fresh"))
+        fresh.comes_to("home", 1)
+        fresh.comes_to("cart", 1)
+        assert put(monitoring, "home", {}) == 2
+        for process in (old, fresh):
+            process.comes_to("home", 2)
+            process.comes_to("cart", 1)
+
+
+def test_without_a_broker_serving_knows_the_last_placements_or_is_not_ready(
+    own_broker: OwnBroker, database_settings: DatabaseSettings, namespace: str, tmp_path: Path
+) -> None:
+    kafka, server = own_broker()
+    ensure_topics(kafka, namespace)
+    stack = Stack(kafka, database_settings, namespace, tmp_path)
+    with stack.monitoring() as monitoring:
+        put(monitoring, "home")
+        with stack.serving() as serving:
+            serving.comes_to("home", 1)
+            (file,) = (tmp_path / "serving").glob("placements-*")
+            until(lambda: '"home"' in file.read_text(), "the placement in the file")
+        server.kill()
+        with stack.serving() as started, stack.serving("new") as new:
+            until(lambda: started.check == "ok", "the last placements")
+            started.comes_to("home", 1)
+            until(lambda: "this disk has no placements" in new.check, "the verdict")
+            server.start()
+            new.comes_to("home", 1)
+            until(lambda: new.check == "ok", "the placements")
+
+
+def test_an_instance_that_stands_by_hands_changes_on(
+    launch: Launch, broker: KafkaSettings, namespace: str, tmp_path: Path
+) -> None:
+    shared = {
+        "namespace": namespace,
+        "kafka__bootstrap_servers": broker.bootstrap_servers,
+        "database__url": f"sqlite:///{tmp_path / 'metadata.db'}",
+        "http__advertised_host": "127.0.0.1",
+    }
+
+    def become(instance: Child, status: str) -> None:
+        launched_services.until(
+            lambda: answer(instance, "/health/ready").json()["status"] == status,
+            lambda: "\n".join(path.read_text()[-2_000:] for path in tmp_path.glob("*.log")),
+        )
+
+    first = launch("monitoring", log="first", **shared)
+    become(first, "ready")
+    second = launch("monitoring", log="second", **shared)
+    become(second, "standby")
+    url = f"http://{second.address}/v1/placements/home"
+    made = httpx.put(url, json=HIDDEN, timeout=60)
+    assert (made.status_code, made.headers["ETag"]) == (201, '"1"')
+    assert answer(first, "/v1/placements/home").json() == made.json()
+    late = httpx.put(url, json={}, headers={"If-Match": '"7"'}, timeout=60)
+    assert (late.status_code, late.json()["code"]) == (412, "precondition_failed")
+    assert httpx.delete(url, headers={"If-Match": '"1"'}, timeout=60).json()["deleted"]
