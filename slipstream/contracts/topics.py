@@ -99,7 +99,7 @@ ALERTS: Final = Topic(
 ACCESS_KEYS: Final = Topic(
     "access-keys.v1", AccessKey, "digest", 1, ("monitoring",),
     ("ingestion", "features", "training", "serving", "monitoring"),
-    "the digest of each access key, and what the key grants", compacted=True,
+    "the digest of each access key, and what the key grants", retention_ms=None, compacted=True,
 )  # fmt: skip
 ACCESS_KEY_USES: Final = Topic(
     "access-key-uses.v1", AccessKeyUse, "digest", 1,
