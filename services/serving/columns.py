@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from services.serving.growing import GrowingArray
 from slipstream.contracts.vocabulary import is_identifying
@@ -123,6 +124,16 @@ class ListColumn:
         codes, begins, ends = self.arrays
         found: list[int] = codes.values[begins.get(row) : ends.get(row)].tolist()
         return found
+
+    def entries(self, rows: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """The codes of several rows, and for each code the place of its row among them."""
+        codes, begins, ends = self.arrays
+        # In this order: an end that is older than its begin makes a row empty for a moment.
+        last, first = ends.at(rows, 0), begins.at(rows, 0)
+        lengths = np.maximum(last - first, 0)
+        places = np.repeat(np.arange(len(rows)), lengths)
+        skipped = first - (np.cumsum(lengths) - lengths)
+        return places, codes.values[np.arange(len(places)) + skipped[places]]
 
     def _compact(self) -> None:
         """Drop the codes that no row refers to."""

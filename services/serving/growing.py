@@ -54,3 +54,12 @@ class GrowingArray(Generic[Value]):
     def get(self, at: int) -> Any:
         """An entry as a Python value, the filler past the end."""
         return self._room[at].item() if at < self._size else self._filler
+
+    def at(self, rows: NDArray[np.int32], missing: Any) -> NDArray[Value]:
+        """A copy of the entries of these rows; `missing` for a row that has none, such as -1."""
+        values = self._values
+        if not len(values):
+            return np.full(len(rows), missing, values.dtype)
+        found = values.take(rows, mode="clip")
+        found[(rows < 0) | (rows >= len(values))] = missing
+        return found

@@ -122,19 +122,18 @@ def _numbers_of(items: Items, ids: Collection[str | float]) -> list[int]:
 
 def _one_of(columns: Columns, name: str, values: Collection[str | float], rows: Rows) -> ItemMask:
     numbers = [value for value in values if not isinstance(value, str)]
-    found = np.isin(_numbers(columns, name, rows), numbers)
+    found = np.zeros(len(rows), np.bool_)
+    if numbers:
+        found |= np.isin(_numbers(columns, name, rows), numbers)
     texts = [value for value in values if isinstance(value, str)]
     category, several = columns.categories.get(name), columns.lists.get(name)
     # Codes are read before their vocabulary, which the catalogue's thread may add to meanwhile.
     if texts and category is not None:
-        codes = _at(category.codes.values, rows, -1)
+        codes = category.codes.at(rows, -1)
         found |= _marked(category.vocabulary, texts)[codes]
     if texts and several is not None:
-        arrays = several.arrays
-        ends, begins = _at(arrays[2].values, rows, 0), _at(arrays[1].values, rows, 0)
-        codes = arrays[0].values.copy()
-        before = np.append(0, np.cumsum(_marked(several.vocabulary, texts)[codes]))
-        found |= before[ends] > before[begins]
+        places, codes = several.entries(rows)
+        found[places[_marked(several.vocabulary, texts)[codes]]] = True
     return found
 
 
@@ -150,10 +149,10 @@ def _described(columns: Columns, name: str, rows: Rows) -> ItemMask:
     """Whether a category, or a list with one, is there."""
     found = np.zeros(len(rows), np.bool_)
     if (category := columns.categories.get(name)) is not None:
-        found |= _at(category.codes.values, rows, -1) >= 0
+        found |= category.codes.at(rows, -1) >= 0
     if (several := columns.lists.get(name)) is not None:
         _, begins, ends = several.arrays
-        found |= _at(ends.values, rows, 0) > _at(begins.values, rows, 0)
+        found |= ends.at(rows, 0) > begins.at(rows, 0)
     return found
 
 
@@ -172,12 +171,4 @@ def _numbers(columns: Columns, name: str, rows: Rows) -> NDArray[np.float64]:
     column = columns.numbers.get(name)
     if column is None:
         return np.full(len(rows), np.nan)
-    return _at(column.values, rows, np.nan)
-
-
-def _at(values: NDArray[Any], rows: Rows, missing: Any) -> NDArray[Any]:
-    """The entries of these rows; `missing` for a row that has none."""
-    if not len(values):
-        return np.full(len(rows), missing, values.dtype)
-    there = (rows >= 0) & (rows < len(values))
-    return np.where(there, values[np.where(there, rows, 0)], missing)
+    return column.at(rows, np.nan)
