@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 
-from slipstream.models.kernels import lists
+from slipstream.models.kernels import lists, slates
 from slipstream.models.kernels.compiler import levels, prepare
 
 
@@ -15,6 +15,7 @@ def main() -> None:
     """Compile for one level in this process, named by `NUMBA_CPU_NAME`, or for each in its own."""
     if "NUMBA_CPU_NAME" in os.environ:
         prepare(lists.recommend, lists.RECOMMEND)
+        prepare(slates.fill, slates.FILL)
         return
     for level in levels():
         environment = {**os.environ, "NUMBA_CPU_NAME": level}

@@ -1,0 +1,50 @@
+"""Limits: how many items of a slate may share a value, by caps and by groups."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.serving.arranging.attribute_values import Entries, marked, values
+from services.serving.arranging.candidates import Match, Ranked
+from services.serving.columns import Columns
+from slipstream.contracts.placements import CapRule
+
+
+class Limits(NamedTuple):
+    """Limited values of candidates.
+
+    Attributes:
+        groups: The group of each candidate that has one.
+        entries: All limited values, each with the number of its limit.
+        most: For each limit, how many items of a slate may share a value. The first one is of the
+            groups.
+        of_caps: The limit of each cap, by the number of its match.
+    """
+
+    groups: Entries
+    entries: Entries
+    most: NDArray[np.int64]
+    of_caps: dict[int, int]
+
+
+def limits_of(columns: Columns, ranked: Ranked, group_by: str, matches: Sequence[Match]) -> Limits:
+    """The limits of groups and caps. Each value of a list counts.
+
+    Args:
+        columns: The attributes.
+        ranked: The candidates.
+        group_by: The attribute of the groups; empty for none.
+        matches: The rules, caps among them. A cap counts the items that it is about.
+    """
+    groups = values(columns, group_by, ranked.rows)
+    most, parts, of_caps = [1], [groups], {}
+    for number, ((rule, *_), about) in enumerate(matches):
+        if isinstance(rule, CapRule):
+            places, keys = values(columns, rule.attribute, ranked.rows)
+            counted = about[ranked.places[places]]
+            parts.append(Entries(places[counted], keys[counted]))
+            of_caps[number] = len(most)
+            most.append(rule.most)
+    return Limits(groups, marked(parts), np.array(most, np.int64), of_caps)

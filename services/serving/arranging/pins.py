@@ -1,0 +1,65 @@
+"""Pins: items that stand at a position, whatever their scores."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.serving.arranging.attribute_values import Entries
+from services.serving.arranging.candidates import Match, Ranked
+from slipstream.contracts.placements import PinRule
+
+
+class Pinned(NamedTuple):
+    """The candidates that pins chose, by ranked rows.
+
+    Attributes:
+        places: For each place of the slate the row that stands there, -1 for none.
+        chosen: The row of each pin by the number of its match, -1 for none; and why it has none, or
+            not the place that it asks for.
+        missing: The pins that no candidate meets, and that have a place.
+    """
+
+    places: NDArray[np.int64]
+    chosen: dict[int, tuple[int, str]]
+    missing: list[int]
+
+
+def pinned(matches: Sequence[Match], ranked: Ranked, n: int, groups: Entries) -> Pinned:
+    """The best candidate of each pin at its position.
+
+    A position that an earlier rule has taken gives way to the next free one, else to the last free
+    one before it. A position past the slate's end is its last. Pins share no item and no group.
+
+    Args:
+        matches: The rules, pins among them.
+        ranked: The candidates.
+        n: Length of the slate.
+        groups: The groups of the ranked rows.
+    """
+    places = np.full(n, -1, np.int64)
+    chosen: dict[int, tuple[int, str]] = {}
+    missing: list[int] = []
+    used, used_groups = set[int](), set[int]()
+    for number, ((rule, *_), about) in enumerate(matches):
+        if not isinstance(rule, PinRule):
+            continue
+        wanted = min(rule.position, n) - 1
+        free = (at for at in [*range(wanted, n), *range(wanted - 1, -1, -1)] if places[at] < 0)
+        place = next(free, None)
+        if place is None:
+            chosen[number] = -1, "other pins have taken all places"
+            continue
+        if not about.any():
+            missing.append(number)
+        chosen[number] = -1, "other pins have taken all that meet the filter"
+        for row in np.flatnonzero(about[ranked.places]).tolist():
+            its_groups = groups.keys[groups.places == row].tolist()
+            if row not in used and used_groups.isdisjoint(its_groups):
+                chosen[number] = row, "" if place == wanted else "another pin has its position"
+                places[place] = row
+                used.add(row)
+                used_groups.update(its_groups)
+                break
+    return Pinned(places, chosen, missing)
