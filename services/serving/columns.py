@@ -125,12 +125,17 @@ class ListColumn:
         found: list[int] = codes.values[begins.get(row) : ends.get(row)].tolist()
         return found
 
-    def entries(self, rows: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """The codes of several rows, and for each code the place of its row among them."""
+    def entries(
+        self, rows: NDArray[np.int32], most: int | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """The codes of several rows, and for each code the place of its row among them.
+
+        With `most`, of each row the first ones up to that number.
+        """
         codes, begins, ends = self.arrays
         # In this order: an end that is older than its begin makes a row empty for a moment.
         last, first = ends.at(rows, 0), begins.at(rows, 0)
-        lengths = np.maximum(last - first, 0)
+        lengths = np.clip(last - first, 0, most)
         places = np.repeat(np.arange(len(rows)), lengths)
         skipped = first - (np.cumsum(lengths) - lengths)
         return places, codes.values[np.arange(len(places)) + skipped[places]]
@@ -155,6 +160,10 @@ class Columns:
         self.numbers: dict[str, GrowingArray[np.float64]] = {}
         self.categories: dict[str, CategoryColumn] = {}
         self.lists: dict[str, ListColumn] = {}
+
+    def __contains__(self, name: object) -> bool:
+        """Whether an item has, or had, an attribute of this name."""
+        return name in self.numbers or name in self.categories or name in self.lists
 
     def put(self, row: int, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
         """Replace a row's attributes.

@@ -13,6 +13,8 @@ from slipstream.models.kernels.slate_values import LIMIT_SHIFT
 # Codes have 31 bits. Values of lists that are no category, and numbers, come after them.
 _OF_LISTS: Final = 1 << 32
 _OF_NUMBERS: Final = 2 << 32
+# Values of a list that count. Few items have more, and a slate's time is bounded.
+_MOST_VALUES: Final = 100
 
 
 class Entries(NamedTuple):
@@ -25,13 +27,14 @@ class Entries(NamedTuple):
 NO_ENTRIES: Final = Entries(np.empty(0, np.int64), np.empty(0, np.int64))
 
 
-def categories(columns: Columns, name: str, rows: Rows) -> Entries:
+def categories(columns: Columns, name: str, rows: Rows, most: int = _MOST_VALUES) -> Entries:
     """The categories that items have of an attribute, those of lists included.
 
     Args:
         columns: The attributes.
         name: The attribute.
         rows: The items' rows, -1 for an item without attributes.
+        most: Of each list the first values up to this number.
     """
     category, several = columns.categories.get(name), columns.lists.get(name)
     found: list[Entries] = []
@@ -40,7 +43,7 @@ def categories(columns: Columns, name: str, rows: Rows) -> Entries:
         places = np.flatnonzero(codes >= 0)
         found.append(Entries(places, codes[places].astype(np.int64)))
     if several is not None:
-        places, codes = several.entries(rows)
+        places, codes = several.entries(rows, most)
         keys = codes.astype(np.int64)
         found.append(Entries(places, keys if category is None else _same(category, several, keys)))
     return _concatenated(found)

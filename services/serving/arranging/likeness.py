@@ -16,14 +16,18 @@ from services.serving.arranging.attribute_values import Entries, categories, mar
 from services.serving.columns import Columns
 from services.serving.filters.masks import Rows
 
-# Most attributes that are compared, those first that the catalogue had first. It bounds the time.
+# Most attributes that are compared, those first that the catalogue had first, and most values of a
+# list. They bound the time.
 _MOST_ATTRIBUTES: Final = 32
+_MOST_VALUES: Final = 16
 
 
 def terms_of(columns: Columns, rows: Rows) -> Entries:
     """All categories of candidates. Those that few of them share make them alike the most."""
     names = list(dict.fromkeys([*list(columns.categories), *list(columns.lists)]))
-    return marked([categories(columns, name, rows) for name in names[:_MOST_ATTRIBUTES]])
+    return marked(
+        [categories(columns, name, rows, _MOST_VALUES) for name in names[:_MOST_ATTRIBUTES]]
+    )
 
 
 def directions(vectors: NDArray[np.float32] | None) -> NDArray[np.float32]:

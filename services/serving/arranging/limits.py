@@ -30,7 +30,7 @@ class Limits(NamedTuple):
 
 
 def limits_of(columns: Columns, ranked: Ranked, group_by: str, matches: Sequence[Match]) -> Limits:
-    """The limits of groups and caps. Each value of a list counts.
+    """The limits of groups and caps. Each of the first 100 values of a list counts.
 
     Args:
         columns: The attributes.

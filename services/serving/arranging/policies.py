@@ -123,7 +123,8 @@ class CompiledPolicy:
         Args:
             now_ms: The time.
             context: Fields of the request.
-            known: Attributes that items have; groups need theirs to be among them.
+            known: Attributes that items have, such as the catalogue's columns; groups need theirs
+                to be among them.
             model_repeats: Whether the model shows items of a history, which `seen: model` follows.
         """
         parts: list[Condition] = []

@@ -80,9 +80,8 @@ class FilterMasks:
 
     def unknown(self, wanted: Filter) -> list[str]:
         """The attributes that the filter names and no item has, sorted."""
-        columns = self._catalog.columns
-        known = columns.numbers.keys() | columns.categories.keys() | columns.lists.keys()
-        return sorted(attributes_of(wanted.condition) - known)
+        known = self._catalog.columns
+        return sorted(name for name in attributes_of(wanted.condition) if name not in known)
 
     async def _general(self, model: Model, condition: Condition) -> _Kept:
         """The mask of a condition that is the same for all visitors. All who need it wait for it

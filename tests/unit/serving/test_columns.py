@@ -55,6 +55,20 @@ def test_columns_hold_what_each_item_has_now(changes: list[tuple[int, dict[str, 
             assert row in vocabulary.rows(code)
 
 
+def test_lists_of_several_rows_are_read_at_once() -> None:
+    columns = Columns()
+    for row, tags in enumerate([["a", "b", "c"], [], ["c"]]):
+        columns.put(row, {}, {"tags": tags})
+    column, rows = columns.lists["tags"], np.array([2, -1, 1, 0, 7, 0], np.int32)
+    a, b, c = (column.vocabulary.codes[text] for text in "abc")
+    for most, codes in ((None, [c, a, b, c, a, b, c]), (2, [c, a, b, a, b]), (0, [])):
+        places, found = column.entries(rows, most)
+        assert found.tolist() == codes
+        assert places.tolist() == [0] * (codes != []) + [3] * (len(codes) // 2) + [5] * (
+            len(codes) // 2
+        )
+
+
 def test_lists_that_change_all_the_time_take_no_more_room() -> None:
     columns, before = Columns(), dict[str, Any]()
     columns.put(1, {}, {"tags": ["fixed"]})
