@@ -2,7 +2,7 @@
 
 The sequence has the newest events one by one, and windows count them to the millisecond. Events
 that have left the sequence, or never enter it (searches, impressions), are counted in tiles. So a
-visitor with a short history has nothing in tiles.
+visitor with a short history has nothing in tiles. Impressions are also kept one by one.
 """
 
 from bisect import bisect_left, bisect_right, insort
@@ -15,6 +15,7 @@ from slipstream.contracts.events import Interaction
 from slipstream.contracts.times import DAY_MS, HOUR_MS
 from slipstream.contracts.vocabulary import CART, CLICK, IMPRESSION, PURCHASE, VIEW, WITHOUT_SIGNAL
 from slipstream.features import tiles as tiling
+from slipstream.features.impressions import Impression, newest
 from slipstream.features.tiles import ALL_BUT_IMPRESSIONS, GROUP_OF, OF_TYPE, OTHER, Tiles, TileSize
 
 SEQUENCE_LENGTH: Final = 100
@@ -45,6 +46,7 @@ class VisitorState:
         tiles: the events outside the sequence, by `TILE_SIZES`; empty when there are none.
         merged: the visitors merged into this one, each with its last offset by source.
         is_user: whether events came under a user's id, or a visitor was linked to this one.
+        impressions: the newest impressions of items, oldest first.
     """
 
     sequence: list[SequenceEvent] = field(default_factory=list)
@@ -56,15 +58,16 @@ class VisitorState:
     tiles: list[Tiles] = field(default_factory=list)
     merged: dict[str, dict[str, int]] = field(default_factory=dict)
     is_user: bool = False
+    impressions: list[Impression] = field(default_factory=list)
 
 
 def fold_all(state: VisitorState | None, interactions: Iterable[Interaction]) -> VisitorState:
     """The state after these events, in whatever order they come; the given one is not changed."""
     state = state or VisitorState()
     sequence, counts, recent = state.sequence.copy(), state.counts.copy(), state.recent.copy()
-    first_seen, last_seen = state.first_seen, state.last_seen
+    first_seen, last_seen, is_user = state.first_seen, state.last_seen, state.is_user
     tiles: list[Tiles] | None = None
-    is_user = state.is_user
+    shown: list[Impression] = []
     for event in interactions:
         kind, when = event.event_type, event.timestamp
         # A visitor's events without a user have the anonymous id in both fields.
@@ -78,14 +81,17 @@ def fold_all(state: VisitorState | None, interactions: Iterable[Interaction]) ->
             if left is None:
                 continue
             kind, when = left.event_type, left.timestamp
+        elif kind == IMPRESSION and event.item_id is not None:
+            shown.append(Impression(when, event.item_id))
         tiles = tiles or _copied(state.tiles)
         for size, kept in zip(TILE_SIZES, tiles, strict=True):
             tiling.add(kept, size, when, GROUP_OF.get(kind, OTHER))
     if tiles is None:
         tiles = state.tiles
     return VisitorState(
-        sequence, counts, first_seen, last_seen, state.applied, recent, tiles, state.merged, is_user
-    )
+        sequence, counts, first_seen, last_seen, state.applied, recent, tiles, state.merged,
+        is_user, newest(state.impressions, shown),
+    )  # fmt: skip
 
 
 def join(state: VisitorState, other: VisitorState) -> VisitorState:
@@ -123,6 +129,7 @@ def join(state: VisitorState, other: VisitorState) -> VisitorState:
         recent,
         tiles,
         is_user=is_user,
+        impressions=newest(state.impressions, other.impressions),
     )
 
 
@@ -145,7 +152,9 @@ def visitor_view(state: VisitorState | None, now_ms: int, names: Iterable[str]) 
     """The named features of `views.VISITOR` at `now_ms`: numbers, and lists of the sequence."""
     reading = _Reading(state or VisitorState(), now_ms)
     return {
-        name: FEATURES[name](reading) if name in FEATURES else _column(reading.sequence, name)
+        name: FEATURES[name](reading)
+        if name in FEATURES
+        else [event[_COLUMNS[name]] for event in reading.sequence]
         for name in names
     }
 
@@ -231,10 +240,6 @@ class _Reading:
             )
             newest = next(times, None)
         return -1.0 if newest is None else (self.now_ms - newest) / HOUR_MS
-
-
-def _column(sequence: list[SequenceEvent], name: str) -> list[Any]:
-    return [event[_COLUMNS[name]] for event in sequence]
 
 
 _COLUMNS: Final = {"recent_items": 0, "recent_types": 1, "recent_times": 2}

@@ -7,7 +7,7 @@ with a field over 64 bytes in a table, which costs 230 bytes more a visitor than
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import accumulate, repeat
@@ -16,12 +16,13 @@ from typing import Any, Final
 
 from slipstream.contracts.events import CatalogRecord
 from slipstream.features import decay
+from slipstream.features.impressions import Impression
 from slipstream.features.item import DAYS, HOURS, ItemState
 from slipstream.features.visitor import SequenceEvent, VisitorState
-from slipstream.stores.packing import REVISION_BYTES as REVISION_BYTES
-from slipstream.stores.packing import LayoutError as LayoutError
-from slipstream.stores.packing import NewerLayoutError as NewerLayoutError
 from slipstream.stores.packing import (
+    FIRST_FORMAT,
+    SECOND_FORMAT,
+    THIRD_FORMAT,
     pack,
     pack_applied,
     pack_tiles,
@@ -30,12 +31,20 @@ from slipstream.stores.packing import (
     unpack_tiles,
     untyped_tiles,
 )
+from slipstream.stores.packing import REVISION_BYTES as REVISION_BYTES
+from slipstream.stores.packing import LayoutError as LayoutError
+from slipstream.stores.packing import NewerLayoutError as NewerLayoutError
 
+# Number of a state's parts by format.
+_VISITOR_PARTS: Final = {FIRST_FORMAT: 8, SECOND_FORMAT: 10, THIRD_FORMAT: 11}
+_ITEM_PARTS: Final = {FIRST_FORMAT: 7, SECOND_FORMAT: 9}
+_TRENDING_PARTS: Final = {FIRST_FORMAT: 3, SECOND_FORMAT: 3}
 # The format of a marker in the key of a visitor that was merged.
 _MARKER: Final = b"\xf0"
 # Seeded by the system. Asking the system for each revision takes ten times as long.
 _random = random.Random()
 _sequence_event = partial(tuple.__new__, SequenceEvent)
+_impression = partial(tuple.__new__, Impression)
 
 
 @dataclass(slots=True)
@@ -84,36 +93,35 @@ def encode_visitor(state: VisitorState, revision: bytes) -> bytes:
         state.last_seen - state.recent[name] if name in state.recent else -1
         for name in state.counts
     ]
-    return pack(
-        revision,
-        [
-            _pack_held(state),
-            state.counts,
-            state.first_seen,
-            state.last_seen - state.first_seen,
-            items,
-            [*map(numbers.__getitem__, types)],
-            [*map(sub, times, (state.first_seen, *times))],
-            () if values.count(None) == len(values) else values,
-            recent,
-            [pack_tiles(tiles) for tiles in state.tiles],
-        ],
-    )
+    parts = [
+        _pack_held(state),
+        state.counts,
+        state.first_seen,
+        state.last_seen - state.first_seen,
+        items,
+        [*map(numbers.__getitem__, types)],
+        _gaps(times, state.first_seen),
+        () if values.count(None) == len(values) else values,
+        recent,
+        [pack_tiles(tiles) for tiles in state.tiles],
+    ]
+    if not state.impressions:
+        return pack(revision, parts)
+    shown_times, shown = zip(*state.impressions, strict=True)
+    return pack(revision, [*parts, [_gaps(shown_times, state.first_seen), shown]], THIRD_FORMAT)
 
 
 def decode_visitor(value: bytes) -> VisitorState:
     """The visitor's state in a value; raises `LayoutError`.
 
-    The first format has no tiles, and takes the newest time of each type from the sequence.
+    The first format has no tiles, and takes the newest time of each type from the sequence. Only
+    the third one has impressions.
     """
-    parts = unpack(value, 8, 10)
+    parts = unpack(value, _VISITOR_PARTS)
     applied, counts, first_seen, span, items, types, gaps, values = parts[:8]
     names = list(counts)
-    times = accumulate(gaps, initial=first_seen)
-    next(times)
-    rows = zip(
-        items, map(names.__getitem__, types), times, values or repeat(None, len(items)), strict=True
-    )
+    times, values = _times(gaps, first_seen), values or repeat(None, len(items))
+    rows = zip(items, map(names.__getitem__, types), times, values, strict=True)
     sequence = [*map(_sequence_event, rows)]
     last_seen = first_seen + span
     if len(parts) == 8:
@@ -123,9 +131,13 @@ def decode_visitor(value: bytes) -> VisitorState:
             name: last_seen - gap for name, gap in zip(names, parts[8], strict=True) if gap >= 0
         }
         tiles = [unpack_tiles(packed) for packed in parts[9]]
+    impressions: list[Impression] = []
+    if len(parts) == 11:
+        shown_gaps, shown = parts[10]
+        impressions = [*map(_impression, zip(_times(shown_gaps, first_seen), shown, strict=True))]
     held, merged, is_user = _unpack_held(applied)
     return VisitorState(
-        sequence, counts, first_seen, last_seen, held, recent, tiles, merged, is_user
+        sequence, counts, first_seen, last_seen, held, recent, tiles, merged, is_user, impressions
     )
 
 
@@ -170,7 +182,7 @@ def decode_item(value: bytes) -> ItemState:
 
     The first format has no neighbours, and its windows do not tell types apart.
     """
-    parts = unpack(value, 7, 9)
+    parts = unpack(value, _ITEM_PARTS)
     applied, counts, mass, hours, days, first_seen, span = parts[:7]
     if len(parts) == 7:
         return ItemState(
@@ -201,7 +213,7 @@ def encode_trending(state: TrendingState, revision: bytes) -> bytes:
 
 def decode_trending(value: bytes) -> TrendingState:
     """The trending state in a value; raises `LayoutError`."""
-    applied, newest, half_life_ms = unpack(value, 3, 3)
+    applied, newest, half_life_ms = unpack(value, _TRENDING_PARTS)
     return TrendingState(unpack_applied(applied), newest, half_life_ms)
 
 
@@ -224,6 +236,18 @@ def trending_items(
 def decode_catalog(value: bytes | None) -> CatalogRecord | None:
     """The record in the `record` field of a catalogue entry; None for no entry."""
     return None if value is None else CatalogRecord.model_validate_json(value)
+
+
+def _gaps(times: Sequence[int], first: int) -> list[int]:
+    """The time from each to the next, of the first from `first`, in ms."""
+    return [*map(sub, times, (first, *times))]
+
+
+def _times(gaps: Iterable[int], first: int) -> Iterator[int]:
+    """The times that `_gaps` packed."""
+    times = accumulate(gaps, initial=first)
+    next(times)
+    return times
 
 
 def _pack_held(state: VisitorState) -> Any:

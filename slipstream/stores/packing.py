@@ -1,6 +1,7 @@
 """Packing of a state into bytes: revision, format, and deflated JSON arrays without field names."""
 
 import zlib
+from collections.abc import Mapping
 from functools import lru_cache
 from itertools import accumulate
 from typing import Any, Final
@@ -12,12 +13,15 @@ from slipstream.features import tiles as tiling
 from slipstream.features.tiles import OTHER, Tiles, TileSize
 
 REVISION_BYTES: Final = 8
-# States without tiles and neighbours. They are still read, and written again in today's format.
-_FIRST_FORMAT: Final = b"\x01"
-_FORMAT: Final = b"\x02"
-# Bytes that later formats may have: of states, and of markers (`layout`). They are no text, which
-# another program may have written.
-_LATER_FORMATS: Final = frozenset({*range(_FORMAT[0] + 1, 0x20), *range(0xF1, 0xF8)})
+# States without tiles and neighbours. They are still read, and written again in the second format.
+FIRST_FORMAT: Final = 1
+SECOND_FORMAT: Final = 2
+# Visitors with impressions. All other states are written in the second format, so that versions
+# that know no other read them.
+THIRD_FORMAT: Final = 3
+# Bytes that formats may have: of states, and of markers (`layout`). They are no text, which another
+# program may have written.
+_FORMATS: Final = frozenset({*range(FIRST_FORMAT, 0x20), *range(0xF1, 0xF8)})
 # The same sources come again in every state.
 _source_name = lru_cache(maxsize=4096)(source_name)
 _split_source = lru_cache(maxsize=4096)(split_source)
@@ -34,25 +38,25 @@ class NewerLayoutError(ValueError):
     """
 
 
-def pack(revision: bytes, parts: list[Any]) -> bytes:
-    """The value of a state. Parts are what JSON can hold."""
+def pack(revision: bytes, parts: list[Any], form: int = SECOND_FORMAT) -> bytes:
+    """The value of a state. Parts are what JSON can hold, `form` is the format's byte."""
     # A state is small: with a small window and little memory deflate takes a fifth of the time, for
     # the same length.
     deflate = zlib.compressobj(1, zlib.DEFLATED, -12, 5)
-    return revision + _FORMAT + deflate.compress(orjson.dumps(parts)) + deflate.flush()
+    return revision + form.to_bytes() + deflate.compress(orjson.dumps(parts)) + deflate.flush()
 
 
-def unpack(value: bytes, first: int, now: int) -> list[Any]:
-    """The parts of a state: `first` of them in the first format, `now` in today's.
+def unpack(value: bytes, lengths: Mapping[int, int]) -> list[Any]:
+    """The parts of a state; `lengths` has their number in each format that this kind of state has.
 
-    Raises `LayoutError`, and `NewerLayoutError` for a later format than today's.
+    Raises `LayoutError`, and `NewerLayoutError` for a later format than those.
     """
-    form = value[REVISION_BYTES : REVISION_BYTES + 1]
-    length = {_FIRST_FORMAT: first, _FORMAT: now}.get(form)
+    form = int.from_bytes(value[REVISION_BYTES : REVISION_BYTES + 1])
+    length = lengths.get(form)
     if length is None:
-        if form and form[0] in _LATER_FORMATS:
-            raise NewerLayoutError(f"format {form[0]}; this version knows those up to {_FORMAT[0]}")
-        raise LayoutError(f"unknown format {form!r}")
+        if form in _FORMATS:
+            raise NewerLayoutError(f"format {form}; this version knows those up to {max(lengths)}")
+        raise LayoutError(f"unknown format {value[REVISION_BYTES : REVISION_BYTES + 1]!r}")
     try:
         parts = orjson.loads(zlib.decompress(value[REVISION_BYTES + 1 :], -zlib.MAX_WBITS))
     except (zlib.error, orjson.JSONDecodeError) as error:

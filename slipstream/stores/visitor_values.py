@@ -14,7 +14,7 @@ from slipstream.stores.state_cache import StateCache
 
 log = get_logger(__name__)
 
-# Recent visitors that need not be decoded when they are read again, of up to 15 KB each.
+# Recent visitors that need not be decoded when they are read again, of up to 35 KB each.
 _REMEMBERED: Final = 5_000
 
 

@@ -164,6 +164,7 @@ def without_order(state: VisitorState | None) -> Any:
         state.recent,
         tiles,
         merged,
+        state.impressions,
     )
 
 

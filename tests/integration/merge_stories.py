@@ -14,12 +14,14 @@ PEOPLE = ("a", "b", "c", "u", "v")
 Step = StreamInteraction | StreamCatalogRecord
 
 
-def view(user: str, number: int, source: str = "", item_id: str = "") -> StreamInteraction:
-    """A view of an item, `number` minutes after `NOW`."""
+def view(
+    user: str, number: int, source: str = "", item_id: str = "", kind: str = "view"
+) -> StreamInteraction:
+    """A view of an item, or an event of another type, `number` minutes after `NOW`."""
     at = NOW + number * 60_000
     event = Interaction(
         event_id=f"e{number}",
-        event_type="view",
+        event_type=kind,
         user_id=user,
         item_id=item_id or f"i{number % 7}",
         timestamp=at,

@@ -14,7 +14,7 @@ from slipstream.stores import lake
 from slipstream.stores.lake import Lake
 from slipstream.stores.online import OnlineStore
 
-TYPES = ("view", "view", "view", "click", "cart", "purchase", "search", "rate")
+TYPES = ("view", "view", "view", "click", "cart", "purchase", "search", "rate", "impression")
 
 
 def events(
@@ -103,6 +103,7 @@ def assert_exactly(
         held, due = store.visitor(user_id), visitor.fold_all(None, theirs)
         assert held is not None, user_id
         assert (held.counts, held.sequence) == (due.counts, due.sequence), user_id
+        assert held.impressions == due.impressions, user_id
         assert (held.first_seen, held.last_seen) == (due.first_seen, due.last_seen), user_id
     for visitor_id, user_id in (merged or {}).items():
         assert store.visitor(visitor_id) == store.visitor(user_id)
@@ -114,11 +115,8 @@ def assert_exactly(
             due_item.hours,
             due_item.days,
         ), item_id
-        assert (
-            state.mass is not None
-            and due_item.mass is not None
-            and abs(state.mass - due_item.mass) < 1e-6
-        ), item_id
+        assert (state.mass is None) == (due_item.mass is None), item_id
+        assert abs((state.mass or 0.0) - (due_item.mass or 0.0)) < 1e-6, item_id
     newest = max(event.timestamp for event in made)
     trending = dict(store.trending(len(by_item)))
     assert trending.keys() == {item_id for item_id, mass in masses.items() if mass is not None}

@@ -83,6 +83,10 @@ async def test_reads_statuses_health_and_feast_answers(
     assert sum(detail["counts"].values()) == 60
     assert tuple(detail["features"]) == VISITOR.numbers
     assert detail["sequence"][-1].keys() == {"item_id", "event_type", "timestamp", "value"}
+    shown = sorted(
+        (event.timestamp, event.item_id) for event in made if event.event_type == "impression"
+    )
+    assert detail["impressions"] == [{"timestamp": at, "item_id": item} for at, item in shown]
     assert (await client.get("/v1/features/visitor/gone/by")).json()["last_seen"] == OLD
     item = (await client.get("/v1/features/item/i1")).json()
     assert tuple(item["features"]) == ITEM.numbers
@@ -240,6 +244,7 @@ async def test_what_is_kept_of_a_user_and_of_linked_visitors_is_exported(
     theirs = [event for event in made if event.user_id in ("u0", "u1")]
     assert lines[0]["ids"] == ["u0", "u1"]
     assert sum(lines[0]["counts"].values()) == len(theirs)
+    assert len(lines[0]["impressions"]) == lines[0]["counts"]["impression"]
     assert [line["entity"] for line in lines if line["kind"] == "entry"] == ["identity"]
     rows = [line["event_id"] for line in lines if line["kind"] == "interactions"]
     assert sorted(rows) == sorted(event.event_id for event in theirs)

@@ -65,6 +65,21 @@ def test_the_first_link_counts_and_none_closes_a_circle(store: OnlineStore) -> N
     assert store.link([StreamCatalogRecord("c:0", 9, nobody)]).outcomes["invalid"] == 1
 
 
+def test_impressions_come_along_once_and_go_with_the_user(store: OnlineStore) -> None:
+    seen = [view(name, number, kind="impression") for number, name in enumerate("auab")]
+    store.apply(seen[:2])
+    store.link([link("a", "u", 0)])
+    store.apply(seen)
+    store.link([link("b", "u", 1)])
+    due = [(each.interaction.timestamp, each.interaction.item_id) for each in seen]
+    assert store.visitor("a").impressions == store.visitor("u").impressions == due
+    cut = {"interactions.v1": {"t:0": 5, "t:1": 5}}
+    gone = CatalogRecord(entity="user", entity_id="u", deleted=True, timestamp=NOW, cut=cut)
+    store.erase(StreamCatalogRecord("c:1", 9, gone))
+    store.apply(seen)
+    assert store.visitor("u").impressions == store.visitor("b").impressions == []
+
+
 def test_a_visitor_never_seen_is_the_user_from_the_first_event_on(store: OnlineStore) -> None:
     store.link([link("a", "u", 0)])
     assert store.visitor("a") == VisitorState(merged={"a": {}}, is_user=True)

@@ -13,7 +13,7 @@ from tests.integration.running_materializer import QUICK, failure, members, runn
 from tests.integration.shop_stream import assert_exactly, events, link, send
 from tests.integration.test_features_online_store import NOW, placed, view
 
-NEWER = b"12345678\x03written by a newer version"
+NEWER = b"12345678\x04written by a newer version"
 
 
 def deletion(user_id: str) -> CatalogRecord:

@@ -3,6 +3,7 @@
 import random
 import uuid
 
+import pytest
 import redis
 
 from slipstream.chassis.settings import RedisSettings
@@ -10,12 +11,14 @@ from slipstream.contracts.events import Interaction
 from slipstream.contracts.times import DAY_MS
 from slipstream.features import item, visitor
 from slipstream.features.covisits import Covisit
+from slipstream.features.impressions import IMPRESSIONS_KEPT
 from slipstream.stores import layout
 from slipstream.stores.keys import Keys
 
 NOW = 1_790_000_000_000
 TYPES = ("view",) * 10 + ("click",) * 5 + ("cart",) * 2 + ("purchase",)
 MOST_BYTES = 1024
+MOST_BYTES_WITH_IMPRESSIONS = 2048
 STATES = 100
 
 
@@ -44,8 +47,11 @@ def weights(redis_settings: RedisSettings, values: dict[str, bytes]) -> list[int
     return sizes
 
 
-def test_visitors_with_50_events_over_a_month_weigh_at_most_a_kilobyte(
-    redis_settings: RedisSettings,
+@pytest.mark.parametrize(
+    ("impressions", "most"), [(0, MOST_BYTES), (3 * IMPRESSIONS_KEPT, MOST_BYTES_WITH_IMPRESSIONS)]
+)
+def test_visitors_with_50_events_over_a_month_weigh_at_most_a_kilobyte_and_two_with_impressions(
+    redis_settings: RedisSettings, impressions: int, most: int
 ) -> None:
     chance, keys = random.Random(5), Keys("slipstream")
     values = {}
@@ -54,13 +60,17 @@ def test_visitors_with_50_events_over_a_month_weigh_at_most_a_kilobyte(
             made(chance.choice(TYPES), chance.random() * 30 * DAY_MS, item_id(chance))
             for _ in range(50)
         ]
+        events += [
+            made("impression", chance.random() * 2 * DAY_MS, item_id(chance))
+            for _ in range(impressions)
+        ]
         state = visitor.fold_all(None, events)
         state.applied = {f"{uuid.uuid4()}:{chance.randrange(12)}": chance.randrange(10**7)}
         values[keys.visitor(str(uuid.uuid4()))] = layout.encode_visitor(
             state, layout.new_revision()
         )
     sizes = weights(redis_settings, values)
-    assert max(sizes) <= MOST_BYTES, sizes
+    assert max(sizes) <= most, sizes
 
 
 def test_items_with_a_month_of_events_and_all_neighbours_weigh_at_most_a_kilobyte(

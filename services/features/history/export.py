@@ -38,6 +38,7 @@ def exported(lake: Lake, user_id: str, state: VisitorState | None) -> Iterator[b
             "first_seen": state.first_seen if state else None,
             "last_seen": state.last_seen if state else None,
             "sequence": [event._asdict() for event in state.sequence] if state else [],
+            "impressions": [each._asdict() for each in state.impressions] if state else [],
         }
     )
     for entry in entries:

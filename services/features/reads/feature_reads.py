@@ -15,6 +15,7 @@ async def visitor_detail(reader: OnlineReader, user_id: str, now_ms: int) -> dic
     return {
         **_detail("visitor", user_id, state, visitor_features(state, now_ms)),
         "sequence": [event._asdict() for event in state.sequence],
+        "impressions": [each._asdict() for each in state.impressions],
     }
 
 

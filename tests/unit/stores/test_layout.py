@@ -1,3 +1,5 @@
+import zlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,8 +12,8 @@ from slipstream.features.item import item_features
 from slipstream.features.visitor import SequenceEvent, VisitorState
 from slipstream.stores import layout
 from slipstream.stores.keys import Keys
-from slipstream.stores.layout import LayoutError, NewerLayoutError, TrendingState
-from tests.unit.features.strategies import START, interactions
+from slipstream.stores.layout import REVISION_BYTES, LayoutError, NewerLayoutError, TrendingState
+from tests.unit.features.strategies import START, event, interactions
 
 APPLIED = st.dictionaries(
     st.builds(
@@ -67,11 +69,20 @@ def test_bytes_that_are_no_state_are_refused(value: bytes) -> None:
         layout.decode_visitor(value)
 
 
-@pytest.mark.parametrize("form", [3, 0x1F, 0xF1])
+@pytest.mark.parametrize("form", [4, 0x1F, 0xF1])
 def test_state_of_a_later_format_is_told_from_a_damaged_one(form: int) -> None:
     value = layout.new_revision() + bytes([form]) + b"what a later version knows"
     for decode in (layout.decode_visitor_or_marker, layout.decode_item, layout.decode_trending):
         with pytest.raises(NewerLayoutError, match=f"format {form}"):
+            decode(value)
+
+
+def test_format_that_only_visitors_have_is_a_later_one_to_other_states() -> None:
+    value = layout.encode_visitor(
+        visitor.fold_all(None, [event(START, "a", "impression")]), layout.new_revision()
+    )
+    for decode in (layout.decode_item, layout.decode_trending):
+        with pytest.raises(NewerLayoutError, match="format 3; this version knows those up to 2"):
             decode(value)
 
 
@@ -98,6 +109,30 @@ def test_visitor_in_the_first_format_is_read_with_empty_tiles() -> None:
     state = VisitorState(sequence, counts, START, last, {"0198-ab:3": 41, "0199:0": 7}, recent, [])
     assert layout.decode_visitor(value) == state
     assert layout.decode_visitor(layout.encode_visitor(state, layout.new_revision())) == state
+
+
+def test_visitor_in_the_second_format_has_no_impressions_and_is_written_as_before() -> None:
+    value = bytes.fromhex(
+        "7265766973696f6e026d8a4b0ec2300c44ef32eb414a4c21385789bc48511759f0518b6051f5eeb84562d591fd2ccd73"
+        "9911a25e0eb5472e4776d116ce78b7e1831c89767b8ec334b5c71d59886b1d5fde2f8c49c33f541654103d8c255036aa"
+        "d347290c7ecb49cf6bb6f2a79cebabf9769a4464df494831ed29b32f"
+    )
+    state = layout.decode_visitor(value)
+    assert (state.counts, state.impressions) == ({"view": 1, "impression": 2, "cart": 1}, [])
+    assert written(layout.encode_visitor(state, layout.new_revision())) == written(value)
+
+
+def test_only_visitors_with_impressions_are_written_in_the_third_format() -> None:
+    without = visitor.fold_all(None, [event(START), event(START + 1, None, "impression")])
+    assert written(layout.encode_visitor(without, layout.new_revision()))[0] == 2
+    shown = visitor.fold_all(without, [event(START + 2, "a", "impression")])
+    assert written(layout.encode_visitor(shown, layout.new_revision()))[0] == 3
+
+
+def written(value: bytes) -> tuple[int, bytes]:
+    """The format of a value, and its JSON."""
+    body = value[REVISION_BYTES + 1 :]
+    return value[REVISION_BYTES], zlib.decompress(body, -zlib.MAX_WBITS)
 
 
 def test_item_in_the_first_format_keeps_its_windows_but_not_their_types() -> None:
