@@ -116,7 +116,7 @@ def measure(name: str, target: Target, load: "ServingLoad | None" = None) -> lis
     )
     return serving.run(
         urls["serving"],
-        urls["training"],
+        urls,
         serving_clicks.Clicks(urls["ingestion"], key, visitors),
         load or serving.ServingLoad(),
         token=target.token,

@@ -11,7 +11,7 @@ serving's counter.
 import re
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
@@ -19,7 +19,7 @@ from urllib.parse import quote
 import httpx
 import orjson
 
-from slipstream_cli.benchmarks import serving_clicks, serving_swaps, serving_time
+from slipstream_cli.benchmarks import serving_clicks, serving_rules, serving_swaps, serving_time
 from slipstream_cli.benchmarks.empty_route import running_empty_route
 from slipstream_cli.benchmarks.load import Load, closed_loop, in_own_process, open_loop, request
 from slipstream_cli.benchmarks.measurements import BenchmarkError, Measurement
@@ -44,16 +44,18 @@ class ServingLoad:
         rate: Requests/s of the open loop; None: half of what the closed loop gives.
         swaps: Models taken into service one after another during full load.
         times: Whether the times of the stages are measured, too.
+        rules: Whether slates with rules are measured, too.
     """
 
     rate: float | None = None
     swaps: int = 0
     times: bool = False
+    rules: bool = False
 
 
 def run(
     url: str,
-    training_url: str,
+    peers: Mapping[str, str],
     clicks: serving_clicks.Clicks,
     load: ServingLoad,
     *,
@@ -63,7 +65,7 @@ def run(
 
     Args:
         url: The service.
-        training_url: The service that promotes models, for swaps.
+        peers: The other services' URLs by name: training for swaps, monitoring for rules.
         clicks: Clicks of visitors whom the model recommends to (see `known_visitors`).
         load: The loads.
         token: The API token, where the services want one.
@@ -82,7 +84,15 @@ def run(
         rows += serving_time.run(url, requests)
     if load.swaps:
         rows += serving_swaps.run(
-            url, training_url, requests, load.swaps, connections=CONNECTIONS, headers=headers
+            url, peers["training"], requests, load.swaps, connections=CONNECTIONS, headers=headers
+        )
+    if load.rules:
+        more = serving_rules.with_rules(url, peers["monitoring"], items, headers)
+        ruled = [request("GET", f"{path}{more}", headers=anew) for path in paths]
+        rows.append(
+            serving_rules.run(
+                url, requests, ruled, connections=CONNECTIONS, rounds=ROUNDS, seconds=ROUND_S
+            )
         )
     kept = [request("GET", path, headers=headers) for path in paths]
     rows.append(serving_clicks.run(url, clicks, kept, items, made=rows[0], connections=CONNECTIONS))

@@ -70,6 +70,12 @@ _WITHOUT_SQL: Final = ("ingestion", "features")
     " temporary stack trains three versions for it.",
 )
 @click.option(
+    "--rules",
+    is_flag=True,
+    help="Also measure serving with ten rules, a filter and diversity, against the same requests"
+    " without.",
+)
+@click.option(
     "--profile-time",
     is_flag=True,
     help="Also measure where serving's time goes, one request after another.",
@@ -94,6 +100,7 @@ def bench(
     workers: int | None,
     rate: float | None,
     swaps: int,
+    rules: bool,
     profile_time: bool,
     items: tuple[int, ...],
     data_dir: Path,
@@ -124,10 +131,10 @@ def bench(
     from slipstream_cli.benchmarks.serving import ServingLoad
     from slipstream_cli.benchmarks.serving_swaps import VERSIONS
 
-    if name != "serving" and (data or profile or workers or rate or swaps or profile_time):
+    if name != "serving" and (data or profile or workers or rate or swaps or rules or profile_time):
         raise click.UsageError(
-            "--data, --profile, --workers, --rate, --swaps and --profile-time are of the benchmark"
-            " of serving"
+            "--data, --profile, --workers, --rate, --swaps, --rules and --profile-time are of the"
+            " benchmark of serving"
         )
     if running and (data or profile or workers):
         raise click.UsageError(
@@ -140,7 +147,7 @@ def bench(
         raise click.UsageError("a running stack has its servers already; leave --servers out")
     if (items and name != "catalogue") or (name == "catalogue" and (running or servers == "real")):
         raise click.UsageError("--items is of the benchmark of catalogues, which has no servers")
-    load = ServingLoad(rate, swaps, profile_time)
+    load = ServingLoad(rate, swaps, profile_time, rules)
     where = measurements.machine()
     try:
         if name == "catalogue":
