@@ -1,6 +1,7 @@
 """Bodies of answers, as `RecommendationResponse` documents them. orjson writes them as they are."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import orjson
@@ -19,12 +20,15 @@ def answer_body(answer: Answer, attributes: "ItemAttributes | None" = None) -> d
         answer: The answer.
         attributes: The attributes that each item is given with; None for items without them.
     """
-    body = {
+    body: dict[str, Any] = {
         "recommendation_id": answer.recommendation_id,
         "user_id": answer.user_id,
         "items": answer.items
-        if attributes is None and not answer.touched
-        else [_item(item, attributes, answer.touched) for item in answer.items],
+        if attributes is None and not any(answer.touched)
+        else [
+            _item(item, attributes, rules)
+            for item, rules in zip_longest(answer.items, answer.touched)
+        ],
         "answered_by": answer.answered_by,
         "reason": answer.reason,
         "model_version": answer.model_version,
@@ -78,11 +82,11 @@ class ItemAttributes:
 
 
 def _item(
-    item: Item, attributes: ItemAttributes | None, touched: Mapping[str, Any]
+    item: Item, attributes: ItemAttributes | None, rules: Sequence[str] | None
 ) -> dict[str, Any]:
     body: dict[str, Any] = {"item_id": item.item_id, "score": item.score, "source": item.source}
     if attributes is not None:
         body["attributes"] = attributes.of(item.item_id)
-    if item.item_id in touched:
-        body["rules"] = touched[item.item_id]
+    if rules:
+        body["rules"] = rules
     return body

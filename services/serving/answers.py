@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from slipstream.contracts.events import SlateItem
-from slipstream.contracts.placements import RuleTrace
+from slipstream.contracts.placements import BoostRule, RuleTrace
 from slipstream.features.visitor import SequenceEvent
 from slipstream.filters.conditions import Condition
 
@@ -46,7 +46,7 @@ class RecommendationRequest:
         steps: The steps that may answer, in this order.
         fresh: Whether the model makes the list anew, though it may have been kept.
         condition: What every item of the slate must meet; None lets all.
-        boosts: Factors of scores, each with the condition of its items.
+        boosts: Boosts beside those of the placement.
         diversity: From 0, the best items, to 1, the most varied ones; None leaves it to the
             placement.
         exploration: Share of places for items of which little is known; likewise.
@@ -67,7 +67,7 @@ class RecommendationRequest:
     steps: Sequence[Step] = (Step.MODEL, Step.SIMILAR, Step.TRENDING)
     fresh: bool = False
     condition: Condition | None = None
-    boosts: Sequence[tuple[Condition, float]] = ()
+    boosts: Sequence[BoostRule] = ()
     diversity: float | None = None
     exploration: float | None = None
     explain: bool = False
@@ -79,9 +79,11 @@ class Answer:
     """A slate with its explanation.
 
     `answered_by` is the step that gave the first items. `reason` says why no earlier step did, and
-    which later steps filled the slate. `touched` names the rules that moved each item, by its id;
-    `rules` is the account of each. `propensities` are the probabilities with which the items stand
-    where they stand, in their order; empty where nothing was left to chance.
+    which later steps filled the slate.
+
+    `rules` are the accounts of the rules of the placement's revision. `touched` names the rules
+    that moved each item, and `propensities` are the probabilities with which the items stand where
+    they stand, both in the order of the items. All are empty where there is nothing to tell.
     """
 
     recommendation_id: str
@@ -91,6 +93,7 @@ class Answer:
     reason: str
     model_version: str | None
     history_length: int
+    placement_revision: int = 0
     rules: Sequence[RuleTrace] = ()
-    touched: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    touched: Sequence[Sequence[str]] = ()
     propensities: Sequence[float] = ()

@@ -181,7 +181,7 @@ def _personal(request: Request, query: PersonalQuery, **more: Any) -> Recommenda
     """What a query asks for; `more` are further fields of the request."""
     if isinstance(query, PersonalBody):
         more["context"] = query.context
-        more["boosts"] = [(parsed(boost.filter), boost.factor) for boost in query.boosts]
+        more["boosts"] = [boost.rule(place) for place, boost in enumerate(query.boosts, 1)]
     return RecommendationRequest(
         query.n,
         exclude=frozenset(query.exclude),

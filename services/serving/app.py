@@ -90,9 +90,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         feed = CatalogFeed(
             catalog, store.catalog_items, lambda: consumer([CATALOG]), journal, chassis, measured
         )
-        app.state.placements = PlacementBook()
+        book = app.state.placements = PlacementBook()
         placements = PlacementFeed(
-            app.state.placements,
+            book,
             lambda: consumer([PLACEMENTS]),
             chassis,
             own.cache_dir / f"placements-{settings.namespace}{of_place}.jsonl",
@@ -119,6 +119,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             trending_refresh_s=own.trending_refresh_s,
             kept_lists=own.kept_lists,
             longest_wait_s=own.longest_wait_s,
+            placement=book.get,
         )
         stack.callback(pipeline.close)
         stack.callback(asyncio.create_task(pipeline.kept_lists.sweep_for_ever()).cancel)

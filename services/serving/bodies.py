@@ -8,6 +8,7 @@ from pydantic_core import PydanticCustomError
 from services.serving.answers import MOST_ITEMS
 from services.serving.cursors import LONGEST, CursorError, items_before
 from slipstream.contracts.events import EventType, Id, Millis
+from slipstream.contracts.placements import BoostRule
 from slipstream.filters.texts import FilterText
 
 MOST_RANKED = 1_000
@@ -89,6 +90,12 @@ class Boost(BaseModel):
 
     filter: Annotated[FilterText, Field(min_length=1)]
     factor: float = Field(gt=0, le=1_000)
+
+    def rule(self, place: int) -> BoostRule:
+        """The boost as a rule of this request; `place` counts from 1."""
+        action = "boost" if self.factor >= 1 else "bury"
+        name = f"request {place}"
+        return BoostRule(name=name, filter=self.filter, action=action, factor=self.factor)
 
 
 class PersonalBody(PersonalQuery):

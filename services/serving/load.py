@@ -1,9 +1,9 @@
 """The load of a process: how long one more request would wait, and whether it is taken.
 
-By Little's law, a request that comes waits as long as those in work take: their number times the
-time between two answers (J. D. C. Little, A Proof for the Queuing Formula L = λW, 1961). So a
-request that would come too late is refused before anything is made for it, and latency does not
-grow without end.
+By Little's law, a request that comes waits for the requests in work, each for as long as lies
+between two lists (J. D. C. Little, A Proof for the Queuing Formula L = λW, 1961). One of many lists
+counts once, since it lets others go first between two of its lists. A request that would come too
+late is refused before anything is made for it, and latency does not grow without end.
 """
 
 import math
@@ -14,7 +14,7 @@ from typing import Final
 
 from slipstream.chassis.errors import ServiceError
 
-# Share of the newest answer in the mean time between answers. A single pause must not look like
+# Share of the newest list in the mean time between lists. A single pause must not look like
 # load.
 _NEWEST: Final = 0.02
 
@@ -34,7 +34,7 @@ class OverloadedError(ServiceError):
 
 
 class Load:
-    """The requests in work, counted by lists, and the time that a list takes. Of one event loop.
+    """The requests in work, and the time that a list takes. Used in one event loop.
 
     Args:
         longest_s: Longest wait with which a request is taken.
@@ -43,30 +43,32 @@ class Load:
 
     def __init__(self, longest_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._longest_s, self._clock = longest_s, clock
-        self._lists, self._list_s, self._since = 0, 0.0, 0.0
+        self._requests, self._list_s, self._since = 0, 0.0, 0.0
 
     @property
     def wait_s(self) -> float:
         """The time until a request that comes now would begin to be answered."""
-        return self._lists * self._list_s
+        return self._requests * self._list_s
 
     @contextmanager
     def taken(self, lists: int = 1) -> Iterator[None]:
-        """Count a request for as long as the block runs.
+        """Count a request for `lists` lists for as long as the block runs.
 
         Raises `OverloadedError` where it would wait too long. A request that meets nobody is
         always taken.
         """
         if (wait_s := self.wait_s) > self._longest_s:
             raise OverloadedError(wait_s, self._longest_s)
-        if not self._lists:
+        if not self._requests:
             self._since = self._clock()
-        self._lists += lists
+        self._requests += 1
         try:
             yield
         finally:
-            self._lists -= lists
-            now = self._clock()
-            # Time with nobody in work says nothing of what a list takes.
-            took_s, self._since = (now - self._since) / lists, now
-            self._list_s += _NEWEST * (min(took_s, self._longest_s) - self._list_s)
+            self._requests -= 1
+            if lists:
+                now = self._clock()
+                # Time with nobody in work says nothing of what a list takes.
+                took_s, self._since = (now - self._since) / lists, now
+                weight = 1 - (1 - _NEWEST) ** lists
+                self._list_s += weight * (min(took_s, self._longest_s) - self._list_s)

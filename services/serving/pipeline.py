@@ -9,23 +9,23 @@ import uuid
 from collections.abc import Callable, Sequence
 
 from services.serving.answers import Answer, Item, RecommendationRequest, Step
+from services.serving.arranged_slates import arranged_slate
 from services.serving.catalog import Catalog
 from services.serving.fallback import FallbackChain
 from services.serving.filling import fill
-from services.serving.filters.filter_masks import Filter
 from services.serving.gathered_lists import GatheredLists
 from services.serving.kept_lists import KeptLists
 from services.serving.load import Load
 from services.serving.metrics import ServingMetrics
 from services.serving.model_holder import Model
+from services.serving.placement_policies import PlacementPolicies
+from services.serving.slate_rules import SlateRules
 from services.serving.steps import StepRequest
 from services.serving.store_reads import OnlineFeatures, StoreReads
 from services.serving.visitor_reading import read_visitor
 from slipstream.contracts.events import Slate
+from slipstream.contracts.placements import Placement
 from slipstream.contracts.times import now_ms
-from slipstream.contracts.vocabulary import PURCHASE
-from slipstream.features.visitor import SequenceEvent
-from slipstream.filters.conditions import Own
 from slipstream.recommender import stages
 
 
@@ -56,6 +56,7 @@ class Pipeline:
         trending_refresh_s: Greatest age of the trending list.
         kept_lists: Most lists that are kept for visitors who do nothing meanwhile.
         longest_wait_s: Wait from which a request is refused.
+        placement: Returns a placement by its name; None where there is none.
     """
 
     def __init__(
@@ -70,9 +71,11 @@ class Pipeline:
         trending_refresh_s: float = 1.0,
         kept_lists: int = 0,
         longest_wait_s: float = 1.0,
+        placement: Callable[[str], Placement | None] = lambda _name: None,
     ) -> None:
         self._current_model, self._measured, self._record = current_model, measured, record
         self._store = StoreReads(online, measured, store_timeout_s)
+        self._catalog, self._policies = catalog, PlacementPolicies(placement)
         self._lists, self._load = GatheredLists(), Load(longest_wait_s)
         self.kept_lists = KeptLists(kept_lists)
         self._chain = FallbackChain(
@@ -112,45 +115,79 @@ class Pipeline:
         if turnstile is not None:
             await turnstile.passed()
 
-        # Exclusions. Each step applies the catalogue's availability itself.
+        # The rules of the placement, and exclusions. Each step applies availability itself.
+        rules = SlateRules(
+            self._policies.of(request), request, visitor, model, self._catalog, now_ms()
+        )
         exclude = set(request.exclude)
         exclude.update(request.before, request.similar_to)
-        if not _may_repeat(request.repeats, model):
+        if not _may_repeat(rules.repeats, model):
             exclude.update(event.item_id for event in visitor.history)
-        wanted = _filter(request, visitor.history)
 
         # Candidates, ranking, filtering: each step fills what the steps before it left open.
         steps, late = self._in_time(request, started)
         asked = StepRequest(
-            request.n,
+            rules.depth,
             model,
             visitor.history,
             visitor.problem,
             request.similar_to,
             exclude,
-            request.repeats,
+            rules.repeats,
             budget,
             request.fresh,
-            wanted,
+            rules.wanted,
         )
-        filled = await fill(
-            self._chain, steps, asked, request.n, lambda found: len(found.items) >= request.n
-        )
-        partly = visitor.problem if visitor.history else ""
-        remarks = [partly, late, self._chain.unknown(wanted) if wanted else "", *filled.reasons]
+        remarks = [
+            visitor.problem if visitor.history else "",
+            late,
+            self._chain.unknown(rules.wanted) if rules.wanted is not None else "",
+        ]
+        answer = await self._answer(request, rules, steps, asked, remarks)
 
         # Response: under an id that later interactions name.
-        answer = Answer(
-            uuid.uuid4().hex,
-            request.user_id,
-            filled.items,
-            filled.answered_by,
-            "; ".join(filter(None, remarks)),
-            filled.version,
-            len(visitor.history),
-        )
         self._publish(answer, visitor.features, request.placement, started)
         return answer
+
+    async def _answer(
+        self,
+        request: RecommendationRequest,
+        rules: SlateRules,
+        steps: Sequence[Step],
+        asked: StepRequest,
+        remarks: Sequence[str],
+    ) -> Answer:
+        """The slate that the steps fill, arranged by the rules where there are any.
+
+        Args:
+            request: The request.
+            rules: The rules of its slate.
+            steps: The steps that may answer.
+            asked: What they are asked.
+            remarks: Reasons that are known before.
+        """
+        recommendation_id, n = uuid.uuid4().hex, request.n
+        how = None
+        if rules.is_plain:
+            filled = await fill(self._chain, steps, asked, n, lambda found: len(found.items) >= n)
+            items = filled.items
+        else:
+            filled, items, how = await arranged_slate(
+                self._chain, steps, asked, rules, n, recommendation_id
+            )
+        return Answer(
+            recommendation_id,
+            request.user_id,
+            items,
+            filled.answered_by,
+            "; ".join(filter(None, (*remarks, *filled.reasons))),
+            filled.version,
+            len(asked.history),
+            self._policies.revision(request.placement),
+            how.traces if how is not None and request.explain else (),
+            how.touched if how is not None else (),
+            how.propensities if how is not None and rules.explores else (),
+        )
 
     def _in_time(
         self, request: RecommendationRequest, started: float
@@ -212,6 +249,9 @@ class Pipeline:
                 answered_by=answer.answered_by,
                 model_version=answer.model_version,
                 placement=placement,
+                placement_revision=answer.placement_revision,
+                rules=[*answer.touched],
+                propensities=[*answer.propensities],
                 features=features,
                 latency_ms=round((time.perf_counter() - started) * 1000, 3),
             )
@@ -225,16 +265,6 @@ def _may_repeat(repeats: bool | None, model: Model | None) -> bool:
     if repeats is None:
         return model is not None and model.bundle.repeats
     return repeats
-
-
-def _filter(request: RecommendationRequest, history: Sequence[SequenceEvent]) -> Filter | None:
-    if request.condition is None:
-        return None
-    own = {
-        Own.SEEN: {event.item_id for event in history},
-        Own.BOUGHT: {event.item_id for event in history if event.event_type == PURCHASE},
-    }
-    return Filter(request.condition, own)
 
 
 def warm_up(model: Model, catalog: Catalog) -> None:

@@ -23,11 +23,15 @@ _RECORDED = RECOMMENDER.of(VISITOR)
 
 @dataclass(slots=True)
 class VisitorReading:
-    """A visitor's history and features. `problem` says why there is no history, or only a part."""
+    """A visitor's history and features. `problem` says why there is no history, or only a part.
+
+    `state` is all that the online store knows; None where it knows nothing, or was not asked.
+    """
 
     history: Sequence[SequenceEvent] = ()
     features: dict[str, float] = field(default_factory=dict)
     problem: str = ""
+    state: VisitorState | None = None
 
 
 async def read_visitor(
@@ -59,7 +63,10 @@ async def read_visitor(
                 problem="the online store does not answer, so the visitor's history is not known",
             )
         return VisitorReading(
-            _joined(state, request.events), _features(state, measured), _problem(state, request)
+            _joined(state, request.events),
+            _features(state, measured),
+            _problem(state, request),
+            state,
         )
 
 

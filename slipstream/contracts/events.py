@@ -193,6 +193,11 @@ class Slate(Record):
     model_version: str | None = None
     variant: str = "champion"
     placement: str = ""
+    # The revision of the placement's rules, and the names of those that moved each item.
+    placement_revision: int = 0
+    rules: list[list[str]] = Field(default_factory=list)
+    # The probability of each item at its place, given those before; empty where none was drawn.
+    propensities: list[float] = Field(default_factory=list)
     features: dict[str, float] = Field(default_factory=dict)
     latency_ms: float = 0.0
 

@@ -100,6 +100,12 @@ class Bundle:
             ranker, items = self.ranking.ranker, self.ranking.items
         return Plan(len(self.item_ids), list(self.retrievers.values()), self.blend, ranker, items)
 
+    @cached_property
+    def network(self) -> Transformer | None:
+        """The network among the retrievers, if there is one."""
+        networks = (one for one in self.retrievers.values() if isinstance(one, Transformer))
+        return next(networks, None)
+
     @property
     def version(self) -> str:
         return self.manifest.version

@@ -96,6 +96,14 @@ def test_a_visitors_events_become_recommendations_and_these_become_a_report(stac
     # A page of coffee shows coffee alone, whatever its visitor likes.
     assert kinds(recommended(stack, "tea-lover-0", 'category == "coffee"')) == ["coffee"] * SHOWN
 
+    # The start page has rules of its own, which the shop can change while everything runs.
+    house_blend = {"name": "house blend", "action": "pin", "position": 2,
+                   "filter": 'item_id == "coffee-0"'}  # fmt: skip
+    policy = {"seen": "show", "rules": [house_blend]}
+    stack.clients["monitoring"].put("/v1/placements/start", json=policy).raise_for_status()
+    wait_for(lambda: ids(_start_page(stack))[1] == "coffee-0", "the start page to keep to its rule")
+    assert kinds(_start_page(stack)).count("tea") >= SHOWN - 2
+
     # A click on something else changes the very next lists.
     coffee_before = kinds(tea).count("coffee")
     clicked_at = time.time()
@@ -168,6 +176,11 @@ def test_a_visitors_events_become_recommendations_and_these_become_a_report(stac
 def _history(stack: Stack, user_id: str) -> int:
     answer = stack.clients["features"].get(f"/v1/features/visitor/{user_id}")
     return int(answer.json()["features"]["history_length"]) if answer.is_success else 0
+
+
+def _start_page(stack: Stack) -> dict[str, Any]:
+    path = "/v1/recommendations/tea-lover-0"
+    return dict(stack.get("serving", path, n=SHOWN, placement="start"))
 
 
 def _more_coffee(stack: Stack, before: int) -> dict[str, Any] | None:

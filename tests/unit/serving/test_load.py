@@ -25,7 +25,7 @@ def test_a_request_that_comes_waits_for_those_in_work() -> None:
     load = load_of(Clock(), 0.3)
     assert load.wait_s == 0
     with load.taken(), load.taken(2):
-        assert load.wait_s == pytest.approx(0.9)
+        assert load.wait_s == pytest.approx(0.6)
 
 
 def test_one_that_would_wait_too_long_is_refused_and_told_when_to_come_again() -> None:
@@ -49,6 +49,16 @@ def test_requests_beside_each_other_share_the_time() -> None:
             request.__exit__(None, None, None)
     with load.taken():
         assert load.wait_s == pytest.approx(0.01)
+
+
+def test_a_request_of_many_lists_makes_nobody_wait_for_all_of_them() -> None:
+    clock = Clock()
+    load = Load(10.0, clock)
+    for _ in range(50):
+        with load.taken(64):
+            clock.now += 0.64
+    with load.taken(64), load.taken(64):
+        assert load.wait_s == pytest.approx(0.02)
 
 
 def test_a_pause_is_no_load() -> None:
