@@ -75,7 +75,7 @@ class InteractionLog:
 
     All arrays have one entry for each event. `item` is an index into a catalogue of `n_items`,
     `timestamp` is in ms, `weight` > 0. `impressions` are the lists shown in the same time, where
-    they were recorded.
+    they were recorded. `basket` marks carts and purchases, where the source tells types of events.
     """
 
     user: Indices
@@ -84,6 +84,7 @@ class InteractionLog:
     weight: Scores
     n_items: int
     impressions: Impressions | None = None
+    basket: Mask | None = None
 
     def __len__(self) -> int:
         return len(self.item)
@@ -93,7 +94,13 @@ class InteractionLog:
         timestamp = self.timestamp[keep]
         shown = self.impressions.until(int(timestamp.max(initial=0))) if self.impressions else None
         return InteractionLog(
-            self.user[keep], self.item[keep], timestamp, self.weight[keep], self.n_items, shown
+            self.user[keep],
+            self.item[keep],
+            timestamp,
+            self.weight[keep],
+            self.n_items,
+            shown,
+            None if self.basket is None else self.basket[keep],
         )
 
 

@@ -6,6 +6,7 @@
     attributes.<array>.npy       attributes of the items, where they have any
     <retriever>.<array>.npy      memory-mapped when loaded
     ranker.…, items.<array>.npy  where the bundle has a ranker
+    baskets.<array>.npy          where the bundle knows items that go into one basket
 
 Loading imports neither scikit-learn nor torch nor SciPy, and never unpickles anything.
 """
@@ -76,6 +77,8 @@ class Bundle:
         repeats: Whether items of the history may be recommended again, unless a request asks
             otherwise.
         attributes: Attributes by item id; None where the bundle has none.
+        baskets: Items that go into one basket with each item, apart from all recommendations; None
+            where no carts or purchases were known.
     """
 
     manifest: Manifest
@@ -86,6 +89,7 @@ class Bundle:
     event_weights: EventWeights = field(default_factory=EventWeights)
     repeats: bool = False
     attributes: Mapping[str, Mapping[str, Any]] | None = None
+    baskets: ItemToItem | None = None
 
     @cached_property
     def index(self) -> dict[str, int]:
@@ -150,6 +154,10 @@ def load_bundle(directory: str | Path) -> Bundle:
     if ranked := content.get("ranking"):  # absent in bundles older than the ranker
         ranker, items = (_arrays(directory, name, ranked[name]) for name in ("ranker", "items"))
         ranking = Ranking(Ranker.restore(ranker), ItemTable.restore(items))
+    baskets = None
+    if basket := content.get("baskets"):  # absent in bundles older than the baskets
+        arrays = _arrays(directory, "baskets", basket["arrays"])
+        baskets = ItemToItem.restore(arrays, basket["parameters"])
     ids = _array(directory / "item_ids.npy").tobytes()
     ends = _array(directory / "item_ends.npy").tolist()
     item_ids = (
@@ -169,6 +177,7 @@ def load_bundle(directory: str | Path) -> Bundle:
         event_weights=EventWeights(**content["event_weights"]),
         repeats=content["repeats"],
         attributes=_attributes(directory, index),
+        baskets=baskets,
     )
     vars(bundle)["index"] = index  # it is there already; a second one would be as large
     return bundle
@@ -205,6 +214,12 @@ def _write_files(bundle: Bundle, directory: Path) -> None:
         ranked = {"ranker": bundle.ranking.ranker.arrays(), "items": bundle.ranking.items.arrays()}
         content["ranking"] = {name: sorted(arrays) for name, arrays in ranked.items()}
         tables |= ranked
+    if bundle.baskets is not None:
+        tables["baskets"] = bundle.baskets.arrays()
+        content["baskets"] = {
+            "arrays": sorted(tables["baskets"]),
+            "parameters": bundle.baskets.parameters(),
+        }
     (directory / "recommender.json").write_text(json.dumps(content, indent=2))
     if bundle.attributes is not None:
         tables["attributes"] = stored(bundle.attributes, bundle.item_ids)

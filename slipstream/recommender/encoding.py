@@ -48,6 +48,7 @@ def encode(interactions: pa.Table, item_ids: list[str], weights: EventWeights) -
         weight[kept][order],
         len(item_ids),
         _impressions(interactions, item, kept, len(item_ids)),
+        _conversions(interactions)[kept][order],
     )
 
 
@@ -101,11 +102,16 @@ def event_weights(interactions: pa.Table, weights: EventWeights) -> NDArray[np.f
         proportion = np.sqrt(
             np.clip(interactions["value"].to_numpy() / weights.usual_value, 0.25, 4)
         )
-        valued = pc.is_in(
-            interactions["event_type"], pa.array(sorted(CONVERSIONS))
-        ).to_numpy() & ~np.isnan(proportion)
+        valued = _conversions(interactions) & ~np.isnan(proportion)
         result = np.where(valued, result * proportion, result).astype(np.float32)
     return result
+
+
+def _conversions(interactions: pa.Table) -> NDArray[np.bool_]:
+    """Whether each row is a cart or a purchase."""
+    kinds = pa.array(sorted(CONVERSIONS))
+    found: NDArray[np.bool_] = pc.is_in(interactions["event_type"], kinds).to_numpy()
+    return found
 
 
 def queries(log: InteractionLog, rows: NDArray[np.int64]) -> list[Query]:

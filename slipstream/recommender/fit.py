@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from slipstream.contracts.bundle import Manifest, ModelMetrics, ValidationMetrics
 from slipstream.contracts.progress import Progress, ProgressStep
 from slipstream.models.base import EventWeights, InteractionLog
+from slipstream.models.baskets import fit_baskets
 from slipstream.models.blend import initial_blend
 from slipstream.models.content import fit_content
 from slipstream.recommender import encoding
@@ -151,6 +152,7 @@ def fit_log(
         event_weights=options.event_weights,
         repeats=repeats,
         attributes=attributes or None,
+        baskets=fit_baskets(data.training),
     )
     validated = None
     if data.validation:

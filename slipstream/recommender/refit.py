@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from slipstream.contracts.progress import Progress
 from slipstream.models.base import InteractionLog
+from slipstream.models.baskets import fit_baskets
 from slipstream.models.content import term_matrix
 from slipstream.models.transformer import Transformer
 from slipstream.models.transformer_parameters import TransformerParameters
@@ -87,7 +88,10 @@ def fitted_on(
     if ranking is not None:
         ranking = replace(ranking, items=item_table(log, bundle.item_ids, bundle.attributes or {}))
     return replace(
-        bundle, retrievers={name: fitted[name] for name in bundle.retrievers}, ranking=ranking
+        bundle,
+        retrievers={name: fitted[name] for name in bundle.retrievers},
+        ranking=ranking,
+        baskets=fit_baskets(log),
     )
 
 

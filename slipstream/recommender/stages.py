@@ -212,6 +212,25 @@ def similar_items(
     return named(bundle, bundle.plan.recommend([history], request, [history.item]))[0]
 
 
+def bought_together(bundle: Bundle, item_ids: Iterable[str]) -> list[tuple[str, float]]:
+    """The items that go into one basket with these, with their strength, strongest first.
+
+    The given items are not among them. Empty where the bundle knows no basket with one of them.
+    """
+    given = np.array(sorted(item_numbers(bundle, item_ids)), np.int32)
+    if bundle.baskets is None or not len(given):
+        return []
+    ones = np.ones(len(given), np.float32)
+    found = bundle.baskets.score(History(given, ones, np.zeros(len(given), np.int64)))
+    kept = ~np.isin(found.item, given)
+    item, strength = found.item[kept], found.score[kept]
+    best = np.argsort(-strength, kind="stable")
+    return [
+        (bundle.item_ids[number], score)
+        for number, score in zip(item[best].tolist(), strength[best].tolist(), strict=True)
+    ]
+
+
 def rank_items(
     bundle: Bundle, history: Iterable[AnyEvent], item_ids: Iterable[str]
 ) -> list[Recommendation]:

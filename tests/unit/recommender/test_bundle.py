@@ -4,11 +4,16 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from slipstream.models.base import EventWeights
+from slipstream.recommender import encoding
 from slipstream.recommender.bundle import Bundle, BundleError, load_bundle, save_bundle
-from slipstream.recommender.stages import Event, recommend, similar_items
-from tests.unit.recommender.chain import item_name
+from slipstream.recommender.fit import fit
+from slipstream.recommender.refit import refit
+from slipstream.recommender.stages import Event, bought_together, recommend, similar_items
+from tests.unit.recommender.chain import chain_interactions, item_name
 
 HISTORY = [
     Event(item_name(4), "view", 1_700_000_000_000),
@@ -30,6 +35,21 @@ def test_loaded_bundle_answers_as_the_saved_one(bundle: Bundle, saved: Path) -> 
     assert loaded.attributes == bundle.attributes
     assert loaded.event_weights == bundle.event_weights
     assert loaded.manifest.data == bundle.manifest.data
+
+
+def test_companions_are_of_the_carts_that_a_bundle_was_fitted_on_last(tmp_path: Path) -> None:
+    table = chain_interactions(visitors=20)
+    carts = table.set_column(2, "event_type", pa.array(["cart"] * len(table)))
+    bundle = fit(carts)
+    first, second = item_name(4), item_name(5)
+    on_the_way = {item_name(place) for place in range(8)} - {first}
+    assert bought_together(bundle, [first])[0][0] in on_the_way
+    assert {second, first}.isdisjoint(dict(bought_together(bundle, [first, second, "unknown"])))
+    save_bundle(bundle, tmp_path / "bundle")
+    loaded = load_bundle(tmp_path / "bundle")
+    assert bought_together(loaded, [first]) == bought_together(bundle, [first]) != []
+    viewed = refit(loaded, encoding.encode(table, loaded.item_ids, EventWeights()))
+    assert bought_together(viewed, [first]) == []
 
 
 def test_arrays_are_memory_mapped_and_read_only(saved: Path) -> None:
