@@ -15,6 +15,7 @@ from slipstream.contracts.events import (
     Slate,
 )
 from slipstream.contracts.topics import FEATURE_UPDATES, INTERACTIONS
+from slipstream.contracts.vocabulary import SHOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +52,8 @@ class Arrivals:
 def arrivals(messages: Iterable[Message[Any]], oldest_ms: int) -> Arrivals:
     """Sort a batch by kind of record.
 
-    Slates older than `oldest_ms` are left out, since they may be counted and forgotten already. So
-    are older interactions that name no slate.
+    Slates that nobody saw are left out. So are slates older than `oldest_ms`, which may be counted
+    and forgotten already, and older interactions that name no slate.
     """
     brought = Arrivals()
     for message in messages:
@@ -65,7 +66,7 @@ def arrivals(messages: Iterable[Message[Any]], oldest_ms: int) -> Arrivals:
             ):
                 brought.responses.append(response)
         elif isinstance(record, Slate):
-            if record.timestamp >= oldest_ms:
+            if record.purpose == SHOWN and record.timestamp >= oldest_ms:
                 brought.slates.append(ShownSlate.of(record))
                 brought.features[record.recommendation_id] = record.features
         elif isinstance(record, FeatureUpdate):

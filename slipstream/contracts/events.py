@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from slipstream.contracts.vocabulary import MAX_ID_BYTES
+from slipstream.contracts.vocabulary import MAX_ID_BYTES, SHOWN
 
 
 def _short_enough(value: str) -> str:
@@ -110,6 +110,9 @@ class CatalogRecord(Record):
 
     Of two records, the later one in the log counts, whatever clocks say. `client_time` marks a
     `timestamp` that the client has told; between two such records it decides.
+
+    `appeared_at` is the time of an item's first record since it was last deleted. The online store
+    adds it; records on the topic have none.
     """
 
     entity: Literal["item", "user", "identity"]
@@ -123,6 +126,7 @@ class CatalogRecord(Record):
     client_time: bool = False
     erasure_id: str = ""
     cut: dict[str, dict[str, int]] = Field(default_factory=dict)
+    appeared_at: Millis | None = None
 
 
 class ErasedVisitors(Record):
@@ -182,13 +186,16 @@ class SlateItem:
 class Slate(Record):
     """`recommendations.v1`, key `user_id`: an answered slate, with the visitor, the model, the step
     and the features.
+
+    `purpose` is `shown` for a slate that a visitor sees. Others (`ranked`, `batch`) are kept, and
+    not counted as impressions.
     """
 
     recommendation_id: Id
     user_id: Id
     timestamp: Millis
     items: list[SlateItem]
-    # Step of the fallback chain that answered: `model`, `similar`, `trending` or `none`.
+    # The step that gave the first items, such as `model` or `trending`; `none` without items.
     answered_by: str
     model_version: str | None = None
     variant: str = "champion"
@@ -200,6 +207,7 @@ class Slate(Record):
     propensities: list[float] = Field(default_factory=list)
     features: dict[str, float] = Field(default_factory=dict)
     latency_ms: float = 0.0
+    purpose: str = SHOWN
 
 
 class ModelEventType(StrEnum):

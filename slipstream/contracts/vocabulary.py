@@ -20,6 +20,12 @@ WITHOUT_SIGNAL: Final = frozenset({SEARCH, IMPRESSION, REMOVE})
 # Types that count as a conversion of a recommended slate; the others count as clicks.
 CONVERSIONS: Final = frozenset({CART, PURCHASE})
 
+# Purposes of an answered slate. Only slates that somebody saw count as impressions: lists of
+# `rank` and of the Open Inference Protocol, and lists made ahead of time, may never be shown.
+SHOWN: Final = "shown"
+RANKED: Final = "ranked"
+BATCH: Final = "batch"
+
 # How strongly each type speaks for an item. Custom types, which are not listed, weigh 1.
 SIGNAL_WEIGHTS: Final[dict[str, float]] = {
     VIEW: 1.0,

@@ -74,6 +74,7 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
             ("latency_ms", pa.float64()),
             *_POSITION,
             *_DATE,
+            ("purpose", pa.string()),
         ]
     ),
     ERASURES: pa.schema(

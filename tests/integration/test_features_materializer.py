@@ -149,7 +149,7 @@ def test_catalogue_and_slates_reach_their_stores(settings: FeaturesSettings) -> 
             "a",
             '{"views":2.0}',
         )
-        assert row["received_date"] == "2026-09-21"
+        assert (row["received_date"], row["purpose"]) == ("2026-09-21", "shown")
 
 
 def test_bad_records_become_dead_letters_and_block_nothing(settings: FeaturesSettings) -> None:

@@ -92,6 +92,7 @@ def slate_row(message: Message[Slate]) -> Row:
         slate.latency_ms,
         *_position(message),
         _date(slate.timestamp),
+        slate.purpose,
     )
 
 

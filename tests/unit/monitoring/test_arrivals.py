@@ -51,6 +51,13 @@ def test_arrivals_leave_out_slates_that_may_be_forgotten_already() -> None:
     assert brought.features == {"new": {"views": 3.0}}
 
 
+def test_arrivals_leave_out_slates_that_nobody_saw() -> None:
+    unseen = [_slate(kind, 0).model_copy(update={"purpose": kind}) for kind in ("ranked", "batch")]
+    brought = arrivals(_messages(*unseen, _slate("seen", 0)), T0)
+    assert [slate.recommendation_id for slate in brought.slates] == ["seen"]
+    assert brought.features.keys() == {"seen"}
+
+
 def test_arrivals_leave_out_old_interactions_unless_they_name_a_slate() -> None:
     brought = arrivals(
         _messages(_interaction("old", -1), _interaction("named", -1, recommendation_id="s")), T0
