@@ -23,6 +23,7 @@ from services.serving.filters.masks import ItemMask, Items
 from services.serving.growing import GrowingArray
 from services.serving.item_space import ItemSpace
 from services.serving.model_holder import Model
+from services.serving.newest import NewestItems
 from slipstream.contracts.events import CatalogRecord
 from slipstream.contracts.positions import CatalogPlace, StreamCatalogRecord
 from slipstream.contracts.times import parse_iso
@@ -40,6 +41,7 @@ class _Item:
     attributes: bytes
     place: CatalogPlace
     hidden: bool
+    deleted: bool
     expires_at: float
 
 
@@ -60,6 +62,7 @@ class Catalog:
         self._item_ids: list[str] = []
         self.columns = Columns()
         self.changes = 0
+        self._newest = NewestItems()
         self._shown = GrowingArray(np.bool_, True)
         self._visibility = 0
         self._expiring: list[tuple[float, str]] = []
@@ -83,6 +86,8 @@ class Catalog:
         with self._lock:
             known = self._items.get(record.entity_id)
             if known is not None and not entry.place.replaces(known.place):
+                if record.appeared_at is not None and not known.deleted:
+                    self._newest.put_earlier(known.row, record.appeared_at)
                 return False
             item = _Item(
                 known.row if known is not None else len(self._item_ids),
@@ -90,8 +95,13 @@ class Catalog:
                 memoryview(orjson.dumps(record.attributes)).tobytes(),
                 entry.place,
                 record.deleted or not record.available,
+                record.deleted,
                 _milliseconds(record.attributes.get("expires_at")),
             )
+            if not record.deleted:
+                appeared = record.timestamp if record.appeared_at is None else record.appeared_at
+                begins = known is None or known.deleted
+                (self._newest.put if begins else self._newest.put_earlier)(item.row, appeared)
             # In an order in which readers, which take no lock, meet no row that is not there yet.
             if known is None:
                 self._rows[record.entity_id] = item.row
@@ -153,6 +163,14 @@ class Catalog:
         item = self._items.get(item_id)
         return item.attributes if item is not None else None
 
+    def newest(self) -> Sequence[tuple[str, float]]:
+        """The latest items that may be shown, with the time at which each appeared (ms).
+
+        An item appears with its first record, and again with the first one after its deletion.
+        """
+        visibility = self.visibility()
+        return self._newest.latest(self._item_ids, self._shown.values, visibility)
+
     def records(self) -> Iterator[StreamCatalogRecord]:
         """A record for each item that says what the catalogue knows of it, with its position."""
         for item_id, item in list(self._items.items()):
@@ -162,8 +180,10 @@ class Catalog:
                 entity_id=item_id,
                 attributes=orjson.loads(item.attributes),
                 available=not item.hidden,
+                deleted=item.deleted,
                 timestamp=timestamp,
                 client_time=client_time,
+                appeared_at=None if item.deleted else int(self._newest.appeared(item.row)),
             )
             yield StreamCatalogRecord(source, offset, record)
 

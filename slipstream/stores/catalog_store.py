@@ -47,6 +47,7 @@ class CatalogEntries:
                         # After an erasure a new visitor begins.
                         int(record.by_browser or record.deleted),
                         int(record.client_time),
+                        _appeared_at(record),
                     ],
                 )
                 for source, offset, record in records
@@ -69,10 +70,12 @@ class CatalogEntries:
             pipeline = self._redis.pipeline(transaction=False)
             for item_id in fresh:
                 key = self._keys.catalog("item", item_id.decode())
-                pipeline.hmget(key, "source", "offset", "record")
-            for source, offset, value in pipeline.execute():
+                pipeline.hmget(key, "source", "offset", "record", "appeared")
+            for source, offset, value, appeared in pipeline.execute():
                 record = layout.decode_catalog(value)
                 if record is not None:
+                    if appeared:
+                        record = record.model_copy(update={"appeared_at": int(appeared)})
                     yield StreamCatalogRecord(source.decode(), int(offset), record)
 
     def erase(self, user_ids: Sequence[str], ends: Mapping[str, int]) -> None:
@@ -133,3 +136,10 @@ class CatalogEntries:
         ids = [record.entity_id for record in records if record.entity == "item"]
         if ids:
             self._redis.sadd(self._keys.catalog_index("item"), *ids)
+
+
+def _appeared_at(record: CatalogRecord) -> int | str:
+    """The time at which an item appeared, by its record; empty for a deletion, and for a user."""
+    if record.entity != "item" or record.deleted:
+        return ""
+    return record.timestamp if record.appeared_at is None else record.appeared_at

@@ -1,11 +1,13 @@
 -- Keep a catalogue entry if it is newer than the one kept, as `CatalogPlace.replaces` says.
 -- What a page says of a user does not replace what a server has said. Nothing from before an erasure
 -- is kept.
+-- An entry keeps the time at which its item appeared: of the first record since a deletion.
 -- KEYS: entry.  ARGV: record, timestamp, source, offset, ms to live (0: for ever), '1' if it came
--- from a page, '1' if it may be replaced by what a page says, '1' if a client told the timestamp.
+-- from a page, '1' if it may be replaced by what a page says, '1' if a client told the timestamp,
+-- the time at which the item appeared by this record ('' for a deletion, and for a user).
 -- Returns 1 when kept, 0 when a newer one is kept, 2 when a page may not replace the one kept.
 local held = redis.call('HMGET', KEYS[1],
-    'timestamp', 'source', 'offset', 'open', 'client', 'erased_before')
+    'timestamp', 'source', 'offset', 'open', 'client', 'erased_before', 'appeared')
 if held[6] then
     local ends = cjson.decode(held[6])[ARGV[3]]
     if ends and tonumber(ARGV[4]) < ends then
@@ -26,9 +28,17 @@ if held[1] then
         return 0
     end
 end
+local appeared = ARGV[9]
+if appeared ~= '' and held[1] and held[7] ~= '' then
+    -- Entries of versions before this field have the time of their last change only.
+    local before = held[7] or held[1]
+    if tonumber(before) < tonumber(appeared) then
+        appeared = before
+    end
+end
 redis.call('HSET', KEYS[1],
     'record', ARGV[1], 'timestamp', ARGV[2], 'source', ARGV[3], 'offset', ARGV[4],
-    'open', ARGV[7], 'client', ARGV[8])
+    'open', ARGV[7], 'client', ARGV[8], 'appeared', appeared)
 if ARGV[5] == '0' then
     redis.call('PERSIST', KEYS[1])
 else

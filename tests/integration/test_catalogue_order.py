@@ -73,17 +73,24 @@ def logs(draw: st.DrawFn) -> list[StreamCatalogRecord]:
                 entity_id="a",
                 timestamp=NOW + draw(st.integers(0, 4)) + (10 if topic == "second" else 0),
                 client_time=draw(st.booleans()),
+                deleted=draw(st.integers(0, 3)) == 0,
             )
             entries.append(StreamCatalogRecord(f"{topic}:0", offset, record))
     return entries
 
 
 def newest(entries: Sequence[StreamCatalogRecord]) -> StreamCatalogRecord | None:
-    held = None
+    """The entry that is kept, with the time at which its item appeared."""
+    held, appeared = None, None
     for entry in entries:
         if held is None or entry.place.replaces(held.place):
-            held = entry
-    return held
+            held, at = entry, entry.record.timestamp
+            appeared = (
+                None if entry.record.deleted else min(at, at if appeared is None else appeared)
+            )
+    if held is None or held.record.entity != "item":
+        return held
+    return held._replace(record=held.record.model_copy(update={"appeared_at": appeared}))
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[*HealthCheck])

@@ -87,7 +87,8 @@ def test_what_features_has_applied_is_dropped_and_stays_in_both_stores(
         run.settle()
         state = run.store.visitor("u0")
         assert state is not None and sum(state.counts.values()) == len(made)
-        assert [each.record for each in run.store.catalog_items()] == [item]
+        kept = [each.record for each in run.store.catalog_items()]
+        assert kept == [item.model_copy(update={"appeared_at": item.timestamp})]
         assert run.lake.count(CATALOG_TABLE) >= 3
 
 

@@ -90,7 +90,7 @@ class LakeSnapshot:
         self.covered = LakeCoverage(self)
         records = without_erased(in_order_of_logs(self._catalog()))
         self.catalog = CatalogHistory(records, attributes)
-        # Newest record of each item and user.
+        # Newest record of each item and user. An item's has the time at which the item appeared.
         self.entries: dict[tuple[str, str], StreamCatalogRecord] = {}
         for entry in records:
             entity = (entry.record.entity, entry.record.entity_id)
@@ -98,7 +98,7 @@ class LakeSnapshot:
                 continue
             held = self.entries.get(entity)
             if held is None or entry.place.replaces(held.place):
-                self.entries[entity] = entry
+                self.entries[entity] = _since(entry, held)
 
     def later(self) -> "LakeSnapshot":
         """A snapshot of the newest versions. It shares the catalogue where that is unchanged."""
@@ -141,6 +141,16 @@ class LakeSnapshot:
             return
         for batch in self.lake.scan(CATALOG, self.catalog_version):
             yield from map(stream_entry, batch.to_pylist())
+
+
+def _since(entry: StreamCatalogRecord, before: StreamCatalogRecord | None) -> StreamCatalogRecord:
+    """An item's record with the time at which the item appeared, as `put_newer.lua` keeps it."""
+    record = entry.record
+    if record.entity != "item" or record.deleted:
+        return entry
+    appeared = before.record.appeared_at if before is not None else None
+    earliest = record.timestamp if appeared is None else min(appeared, record.timestamp)
+    return entry._replace(record=record.model_copy(update={"appeared_at": earliest}))
 
 
 class LakeCoverage:

@@ -160,3 +160,37 @@ def test_an_item_takes_no_more_memory_than_its_attributes_need() -> None:
     finally:
         tracemalloc.stop()
     assert size / len(records) < 2_000
+
+
+def test_an_item_keeps_the_time_at_which_it_appeared_over_changes_and_a_restart() -> None:
+    before = Catalog()
+    for record in (
+        item_record("tea", 5),
+        item_record("tea", 8, attributes={"price": 2}),
+        item_record("cup", 6),
+        item_record("cup", 7, deleted=True),
+        item_record("cup", 9),
+        item_record("pot", 7, deleted=True),
+    ):
+        before.apply(record)
+    assert before.newest() == [("cup", 9.0), ("tea", 5.0)]
+    after = Catalog()
+    for record in before.records():
+        after.apply(record)
+    assert after.newest() == before.newest()
+    after.apply(item_record("pot", 10))
+    assert _copy(after).newest()[0] == ("pot", 10.0)
+
+
+def test_the_stores_earlier_appearance_counts_also_where_the_topic_was_faster() -> None:
+    catalog = Catalog()
+    catalog.apply(item_record("tea", 8))
+    assert not catalog.apply(item_record("tea", 8, appeared_at=3))
+    assert catalog.newest() == [("tea", 3.0)]
+
+
+def _copy(catalog: Catalog) -> Catalog:
+    copied = Catalog()
+    for record in catalog.records():
+        copied.apply(record)
+    return copied
