@@ -28,7 +28,7 @@ class OnlineFeatures(Protocol):
 
     async def visitor(self, user_id: str) -> VisitorState | None: ...
 
-    async def trending(self, n: int) -> Sequence[TrendingItem]: ...
+    async def trending(self, n: int, window: str = "") -> Sequence[TrendingItem]: ...
 
 
 class CircuitBreaker:
@@ -97,9 +97,9 @@ class StoreReads:
         """The visitor's state; None for an unknown one."""
         return await self._read(lambda: self._online.visitor(user_id), budget)
 
-    async def trending(self, n: int, budget: Budget) -> Sequence[TrendingItem]:
-        """The `n` items in most demand, highest first."""
-        return await self._read(lambda: self._online.trending(n), budget)
+    async def trending(self, n: int, budget: Budget, window: str = "") -> Sequence[TrendingItem]:
+        """The `n` items in most demand, highest first: now, or in a window of popular items."""
+        return await self._read(lambda: self._online.trending(n, window), budget)
 
     async def wait(self, answer: Awaitable[T], budget: Budget) -> T:
         """The result of a read that others share; it goes on when the budget is spent."""

@@ -22,12 +22,21 @@ class Trending:
         store: Reads of the online store.
         refresh_s: Greatest age of the list.
         clock: Seconds of a monotonic clock.
+        window: Window of popular items whose list is read instead; empty for the trending list.
+        depth: Length of the list that is read.
     """
 
     def __init__(
-        self, store: StoreReads, refresh_s: float, clock: Callable[[], float] = time.monotonic
+        self,
+        store: StoreReads,
+        refresh_s: float,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        window: str = "",
+        depth: int = DEPTH,
     ) -> None:
         self._store, self._refresh_s, self._clock = store, refresh_s, clock
+        self._window, self._depth = window, depth
         self._read_at = float("-inf")
         self._reading: asyncio.Task[None] | None = None
         self._failure: StoreUnavailableError | None = None
@@ -46,7 +55,7 @@ class Trending:
 
     async def _refresh(self) -> None:
         try:
-            self.last = await self._store.trending(DEPTH, self._store.budget())
+            self.last = await self._store.trending(self._depth, self._store.budget(), self._window)
             self._failure = None
         except StoreUnavailableError as error:
             self._failure = error

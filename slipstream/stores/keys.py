@@ -8,7 +8,7 @@ class Keys:
     """The keys of one namespace.
 
     Keys that are changed together share a hash tag, which puts them into one slot of a cluster:
-    the two of trending, and the checkpoints.
+    the lists of demand with their state, and the checkpoints.
     """
 
     namespace: str
@@ -63,3 +63,10 @@ class Keys:
     @property
     def trending_scores(self) -> str:
         return f"{{{self.namespace}:trending}}:scores"
+
+    def popular_scores(self, window: str) -> str:
+        return f"{{{self.namespace}:trending}}:popular:{window}"
+
+    def demand_scores(self, window: str) -> str:
+        """The scores of a window's popular items; with an empty window those of trending items."""
+        return self.popular_scores(window) if window else self.trending_scores

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from slipstream.contracts.events import CatalogRecord
 from slipstream.features import decay
+from slipstream.features.demand import POPULAR_HALF_LIVES
 from slipstream.features.impressions import Impression
 from slipstream.features.item import DAYS, HOURS, ItemState
 from slipstream.features.visitor import SequenceEvent, VisitorState
@@ -49,10 +50,10 @@ _impression = partial(tuple.__new__, Impression)
 
 @dataclass(slots=True)
 class TrendingState:
-    """State beside the trending scores.
+    """State beside the scores of the trending list and of popular items.
 
     `applied`: last offset by source (see `slipstream.features.applied`). `newest`: newest event
-    time in ms. `half_life_ms`: the half-life that the scores were made with.
+    time in ms. `half_life_ms`: the half-life that the trending scores were made with.
     """
 
     applied: dict[str, int] = field(default_factory=dict)
@@ -218,17 +219,18 @@ def decode_trending(value: bytes) -> TrendingState:
 
 
 def trending_items(
-    scores: Sequence[tuple[bytes, float]], state: bytes | None
+    scores: Sequence[tuple[bytes, float]], state: bytes | None, window: str = ""
 ) -> list[tuple[str, float]]:
-    """Trending items with their weight at the newest event.
+    """Trending items, or popular items of a window, with their weight at the newest event.
 
     `scores` are items with their decayed masses, `state` is the value of the trending state.
     """
     if not scores or state is None:
         return []
     trending = decode_trending(state)
+    half_life_ms = POPULAR_HALF_LIVES[window] if window else trending.half_life_ms
     return [
-        (item_id.decode(), decay.value(mass, trending.newest, trending.half_life_ms))
+        (item_id.decode(), decay.value(mass, trending.newest, half_life_ms))
         for item_id, mass in scores
     ]
 

@@ -219,10 +219,13 @@ class OnlineStore:
         with translated():
             yield from self._catalog.items()
 
-    def trending(self, n: int) -> list[tuple[str, float]]:
-        """The `n` heaviest items, highest first, with their weight at the newest event."""
+    def trending(self, n: int, window: str = "") -> list[tuple[str, float]]:
+        """The `n` heaviest items, highest first, with their weight at the newest event.
+
+        With a window, a key of `POPULAR_WINDOWS`, they are its popular items.
+        """
         with translated():
-            return self._trending.top(n)
+            return self._trending.top(n, window)
 
     def watermark(self) -> int:
         """The newest event time that was applied, in ms; 0 when there is none."""

@@ -90,16 +90,19 @@ class OnlineReader:
             values = await pipeline.execute()
         return [layout.decode_catalog(value) for value in values]
 
-    async def trending(self, n: int) -> list[tuple[str, float]]:
-        """The `n` heaviest items, highest first, with their weight at the newest event."""
+    async def trending(self, n: int, window: str = "") -> list[tuple[str, float]]:
+        """The `n` heaviest items, highest first, with their weight at the newest event.
+
+        With a window, a key of `POPULAR_WINDOWS`, they are its popular items.
+        """
         if n <= 0:
             return []
         async with translated_async():
             pipeline = self._redis.pipeline(transaction=False)
-            pipeline.zrevrange(self._keys.trending_scores, 0, n - 1, withscores=True)
+            pipeline.zrevrange(self._keys.demand_scores(window), 0, n - 1, withscores=True)
             pipeline.get(self._keys.trending)
             scores, state = await pipeline.execute()
-        return trending_items(scores, state)
+        return trending_items(scores, state, window)
 
     async def ping(self) -> None:
         """Return when Redis answers; a readiness check."""

@@ -15,6 +15,7 @@ from slipstream.chassis.settings import RedisSettings
 from slipstream.contracts.times import now_ms
 from slipstream.features import history
 from slipstream.features.applied import furthest
+from slipstream.features.demand import POPULAR_WINDOWS
 from slipstream.features.history import StreamCovisit
 from slipstream.features.item import ItemState
 from slipstream.features.visitor import VisitorState
@@ -102,8 +103,8 @@ class Rebuild:
                 done = self._scripts.replace(calls)
                 left = [item_id for item_id, ok in zip(known, done, strict=True) if not ok]
 
-    def trending(self, masses: Mapping[str, float], state: TrendingState) -> bool:
-        """Write the trending list, masses by item; whether that could be done."""
+    def trending(self, masses: Mapping[str, Sequence[float | None]], state: TrendingState) -> bool:
+        """Write the lists of demand, masses by item and list; whether that could be done."""
         with translated():
             value = self._redis.get(self._keys.trending)
             present = layout.decode_trending(value) if value else TrendingState()
@@ -115,7 +116,11 @@ class Rebuild:
                 newest=max(state.newest, present.newest),
             )
             call = trending_call(
-                self._keys, layout.revision_of(value), after, masses.items(), anew=True
+                self._keys,
+                layout.revision_of(value),
+                after,
+                masses.items(),
+                anew=1 + len(POPULAR_WINDOWS),
             )
             return bool(self._scripts.run("trending", [call])[0])
 

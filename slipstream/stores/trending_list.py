@@ -1,13 +1,16 @@
-"""Trending list in Redis: the items with the most decayed weight of events."""
+"""Lists of demand in Redis: the items with the most decayed weight of events, now and by window.
+
+The trending list and those of popular items share one state, which says which records they hold.
+"""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from slipstream.chassis.logging import get_logger
 from slipstream.contracts.positions import StreamInteraction
-from slipstream.contracts.vocabulary import signal_weight
-from slipstream.features import decay
+from slipstream.features import demand
 from slipstream.features.applied import advance
+from slipstream.features.demand import POPULAR_WINDOWS
 from slipstream.stores import layout
 from slipstream.stores.connection import Call, Scripts
 from slipstream.stores.keys import Keys
@@ -15,7 +18,7 @@ from slipstream.stores.layout import TrendingState
 
 log = get_logger(__name__)
 
-# Items in the list, the heaviest.
+# Items in each list, the heaviest.
 TRENDING_KEPT: Final = 10_000
 
 
@@ -23,9 +26,9 @@ def trending_call(
     keys: Keys,
     revision: bytes,
     state: TrendingState,
-    masses: Iterable[tuple[str, float]],
+    masses: Iterable[tuple[str, Sequence[float | None]]],
     *,
-    anew: bool,
+    anew: int,
 ) -> Call:
     """A run of `trending.lua`, which adds masses if the state is unchanged.
 
@@ -33,22 +36,24 @@ def trending_call(
         keys: the keys of the namespace.
         revision: the revision of the state that was read; empty for none.
         state: the state to write.
-        masses: the masses to add, by item.
-        anew: whether the scores so far are dropped.
+        masses: the masses to add, by item, in the order of `demand.half_lives`; None for a list
+            that the item is not in.
+        anew: the number of lists whose scores so far are dropped, from the trending list on.
     """
     arguments: list[Any] = [
         revision,
         layout.encode_trending(state, layout.new_revision()),
         TRENDING_KEPT,
-        int(anew),
+        anew,
     ]
-    for item_id, mass in masses:
-        arguments += [item_id, repr(mass)]
-    return Call([keys.trending, keys.trending_scores], arguments)
+    for item_id, of_lists in masses:
+        arguments += [item_id, *("" if mass is None else repr(mass) for mass in of_lists)]
+    scores = [keys.demand_scores(window) for window in ("", *POPULAR_WINDOWS)]
+    return Call([keys.trending, *scores], arguments)
 
 
 class TrendingList:
-    """The list, for one writer. Methods raise what Redis and its client raise."""
+    """The lists, for one writer. Methods raise what Redis and its client raise."""
 
     def __init__(self, client: Any, scripts: Scripts, keys: Keys, half_life_ms: float) -> None:
         self._redis, self._scripts, self._keys = client, scripts, keys
@@ -57,9 +62,10 @@ class TrendingList:
     def add(self, records: Sequence[StreamInteraction]) -> None:
         """Add the weights of these records, each at most once.
 
-        With another half-life than before the list begins anew. Nothing is added to a state that
-        can't be decoded.
+        With another half-life than before the trending list begins anew. Nothing is added to a
+        state that can't be decoded.
         """
+        half_lives = demand.half_lives(self._half_life_ms)
         while records:
             value = self._redis.get(self._keys.trending)
             try:
@@ -77,33 +83,32 @@ class TrendingList:
             if not fresh:
                 return
             events = [record.interaction for record in fresh]
-            masses: dict[str, float | None] = {}
+            masses: dict[str, Sequence[float] | None] = {}
             for event in events:
                 if event.item_id is not None:
-                    masses[event.item_id] = decay.add(
-                        masses.get(event.item_id),
-                        signal_weight(event.event_type),
-                        event.timestamp,
-                        self._half_life_ms,
-                    )
+                    masses[event.item_id] = demand.add(masses.get(event.item_id), event, half_lives)
             newest = max(state.newest, max(event.timestamp for event in events))
             call = trending_call(
                 self._keys,
                 layout.revision_of(value),
                 TrendingState(applied, newest, self._half_life_ms),
-                ((item_id, mass) for item_id, mass in masses.items() if mass is not None),
-                anew=state.half_life_ms != self._half_life_ms,
+                (entry for entry in masses.items() if entry[1] is not None),
+                anew=int(state.half_life_ms != self._half_life_ms),
             )
             if self._scripts.run("trending", [call])[0]:
                 return
             self._scripts.lost_races += 1
 
-    def top(self, n: int) -> list[tuple[str, float]]:
-        """The `n` heaviest items, highest first, with their weight at the newest event."""
+    def top(self, n: int, window: str = "") -> list[tuple[str, float]]:
+        """The `n` heaviest items, highest first, with their weight at the newest event.
+
+        An empty window stands for the trending list.
+        """
         if n <= 0:
             return []
-        scores = self._redis.zrevrange(self._keys.trending_scores, 0, n - 1, withscores=True)
-        return layout.trending_items(scores, self._redis.get(self._keys.trending))
+        key = self._keys.demand_scores(window)
+        scores = self._redis.zrevrange(key, 0, n - 1, withscores=True)
+        return layout.trending_items(scores, self._redis.get(self._keys.trending), window)
 
     def watermark(self) -> int:
         """The newest event time, in ms; 0 when there is none."""

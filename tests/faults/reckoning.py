@@ -18,6 +18,7 @@ from slipstream.contracts.times import DAY_MS
 from slipstream.contracts.topics import DEAD_LETTERS, INTERACTIONS
 from slipstream.contracts.vocabulary import WITHOUT_SIGNAL, signal_weight
 from slipstream.features import covisits, decay, item, visitor
+from slipstream.features.demand import POPULAR_HALF_LIVES
 from slipstream.features.visitor import SEQUENCE_LENGTH, SequenceEvent
 from slipstream.stores import lake, layout
 from slipstream.stores.keys import Keys
@@ -248,23 +249,25 @@ def _pairs(rows: pa.Table, visitors: set[str]) -> dict[str, list[covisits.Covisi
 
 
 def _trending(found: Findings, store: OnlineStore, present: Sequence[Event]) -> None:
-    masses: dict[str, float | None] = {}
-    for event in present:
-        if event.item_id is not None:
-            weight = signal_weight(event.event_type)
-            masses[event.item_id] = decay.add(
-                masses.get(event.item_id), weight, event.timestamp, DAY_MS
-            )
     newest = max((event.timestamp for event in present), default=0)
-    due = {
-        item_id: decay.value(mass, newest, DAY_MS)
-        for item_id, mass in masses.items()
-        if mass is not None
-    }
-    held = dict(store.trending(len(due) + 1))
-    for item_id in due.keys() | held.keys():
-        if abs(held.get(item_id, 0.0) / due.get(item_id, 1e-9) - 1) > 1e-6:
-            found.say("trending", f"{item_id}: {held.get(item_id)} instead of {due.get(item_id)}")
+    for window, half_life_ms in {"": float(DAY_MS), **POPULAR_HALF_LIVES}.items():
+        masses: dict[str, float | None] = {}
+        for event in present:
+            if event.item_id is not None:
+                weight = signal_weight(event.event_type)
+                masses[event.item_id] = decay.add(
+                    masses.get(event.item_id), weight, event.timestamp, half_life_ms
+                )
+        due = {
+            item_id: decay.value(mass, newest, half_life_ms)
+            for item_id, mass in masses.items()
+            if mass is not None
+        }
+        held = dict(store.trending(len(due) + 1, window))
+        for item_id in due.keys() | held.keys():
+            present_value, wanted = held.get(item_id, 0.0), due.get(item_id, 1e-9)
+            if abs(present_value / wanted - 1) > 1e-6:
+                found.say("trending", f"{window} {item_id}: {present_value} instead of {wanted}")
 
 
 def _topics(found: Findings, stores: Stores, ingestions: int) -> None:

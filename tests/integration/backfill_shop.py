@@ -19,6 +19,7 @@ from slipstream.broker.batch import Message
 from slipstream.contracts.events import CatalogRecord, Interaction
 from slipstream.contracts.positions import Source, StreamCatalogRecord, StreamInteraction
 from slipstream.contracts.times import now_ms
+from slipstream.features.demand import POPULAR_WINDOWS
 from slipstream.features.item import ItemState
 from slipstream.features.visitor import VisitorState
 from slipstream.stores.connection import connect
@@ -108,15 +109,18 @@ class Shop:
         self.redis.delete(*keys)
 
     def held(self) -> dict[str, Any]:
-        """The states of visitors and items, the trending list and the catalogue's entries."""
+        """The states of visitors and items, the lists of demand and the catalogue's entries."""
         names = [f"u{n}" for n in range(30)] + ["anonymous", "ada", "erased"]
         items = [f"i{n}" for n in range(20)]
         return {
             "visitors": {name: self.store.visitor(name) for name in names},
             "items": dict(zip(items, self.store.items(items), strict=True)),
-            "trending": dict(self.store.trending(50)),
+            "demand": {
+                window: dict(self.store.trending(50, window)) for window in ("", *POPULAR_WINDOWS)
+            },
             "catalog": sorted(
-                (record.entity_id, record.timestamp) for _, _, record in self.store.catalog_items()
+                (record.entity_id, record.timestamp, record.appeared_at)
+                for _, _, record in self.store.catalog_items()
             ),
         }
 
@@ -131,8 +135,10 @@ def assert_same(held: dict[str, Any], due: dict[str, Any]) -> None:
         assert without_order(held["visitors"][name]) == without_order(state), name
     for name, state in due["items"].items():
         assert_same_item(held["items"][name], state, name)
-    assert held["trending"].keys() == due["trending"].keys()
-    assert all(like(worth, due["trending"][name]) for name, worth in held["trending"].items())
+    for window, wanted in due["demand"].items():
+        found = held["demand"][window]
+        assert found.keys() == wanted.keys(), window
+        assert all(like(worth, wanted[name]) for name, worth in found.items()), window
     assert held["catalog"] == due["catalog"]
 
 

@@ -9,6 +9,7 @@ from slipstream.chassis.settings import RedisSettings
 from slipstream.contracts.events import CatalogRecord, Interaction
 from slipstream.contracts.positions import StreamCatalogRecord, StreamInteraction
 from slipstream.contracts.times import DAY_MS, HOUR_MS
+from slipstream.features.demand import POPULAR_WINDOWS
 from slipstream.features.visitor import SequenceEvent
 from slipstream.stores import trending_list
 from slipstream.stores.keys import Keys
@@ -127,6 +128,30 @@ def test_trending_is_ordered_by_decayed_weight_and_forgets_when_the_half_life_ch
     faster.close()
 
 
+def test_popular_items_are_those_of_the_window(
+    redis_settings: RedisSettings, namespace: str, store: OnlineStore
+) -> None:
+    steady = [view("steady", NOW - days * DAY_MS) for days in range(1, 31)]
+    lately = [view("lately", NOW - minute * 60_000) for minute in range(6)]
+    records = placed([*steady, *lately, view("bought", NOW - 12 * HOUR_MS, kind="purchase")])
+    store.apply(records)
+    store.apply(records)  # once more, as after a crash
+    assert {window: store.trending(1, window)[0][0] for window in POPULAR_WINDOWS} == {
+        "hour": "lately",
+        "day": "lately",
+        "week": "lately",
+        "month": "steady",
+    }
+    # Half of a day before the newest event, half of its weight is left.
+    assert dict(store.trending(3, "day"))["bought"] == pytest.approx(1.5, rel=1e-6)
+    before = store.trending(3, "month")
+    faster = OnlineStore(redis_settings, namespace, Retention(trending_half_life_ms=HOUR_MS))
+    faster.apply(placed([view("next", NOW)], "t:1"))
+    assert [item for item, _ in faster.trending(3)] == ["next"]
+    assert faster.trending(3, "month") == before
+    faster.close()
+
+
 def test_trending_keeps_only_the_highest(
     store: OnlineStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -235,6 +260,7 @@ async def test_reader_reads_what_the_store_wrote(
         assert await reader.visitor("u") == store.visitor("u")
         assert await reader.items(["b", "nobody"]) == store.items(["b", "nobody"])
         assert await reader.trending(5) == store.trending(5)
+        assert await reader.trending(5, "week") == store.trending(5, "week") != []
         records = await reader.catalog(["nobody", "a"])
         assert records[0] is None and records[1] is not None and records[1].attributes == {"x": 1}
         assert await reader.items([]) == await reader.catalog([]) == await reader.trending(0) == []

@@ -29,6 +29,7 @@ from services.features.history.training_files import (
     visitor_schema,
 )
 from slipstream.contracts.progress import Progress, ProgressStep
+from slipstream.features import demand
 from slipstream.stores import layout
 from slipstream.stores.lake import INTERACTIONS
 from slipstream.stores.rebuild import RebuiltItem, RebuiltVisitor
@@ -126,7 +127,7 @@ class SparkEngine:
             events.where("item_id is not null").groupBy("item_id").cogroup(pairs.groupBy("item_id"))
         )
         states = on_items.applyInPandas(
-            partial(functions.item_state, self._half_life_ms), functions.ITEMS
+            partial(functions.item_state, demand.half_lives(self._half_life_ms)), functions.ITEMS
         )
         for rows in _row_chunks(states):
             if sinks.items is not None:
@@ -135,7 +136,7 @@ class SparkEngine:
                 )
             if sinks.trending is not None:
                 for row in rows:
-                    sinks.trending.push(row["item_id"], row["mass"])
+                    sinks.trending.push(row["item_id"], row["masses"])
         if sinks.trending is not None:
             from pyspark.sql import functions as F
 

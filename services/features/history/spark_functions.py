@@ -1,12 +1,12 @@
 """Functions that Spark's workers run on the records of a visitor or an item."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from services.features.history.lake_snapshot import CatalogHistory
 from services.features.history.rebuilt_states import pairs_by_item, rebuilt_item, rebuilt_visitor
 from services.features.history.rows import FOLDED_COLUMNS, stream_interactions
-from services.features.history.sinks import trending_mass
+from services.features.history.sinks import demand_masses
 from services.features.history.training_files import as_batch, item_schema, visitor_schema
 from slipstream.contracts.positions import StreamInteraction
 from slipstream.features import training_rows
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # Columns of the frames below, as Spark writes a schema.
 VISITORS: Final = "user_id string, state binary, last_received long"
-ITEMS: Final = "item_id string, state binary, last_received long, mass double"
+ITEMS: Final = "item_id string, state binary, last_received long, masses array<double>"
 PAIRS: Final = "source string, offset long, item_id string, neighbour string, at long"
 _PAIR_COLUMNS: Final = ("source", "offset", "item_id", "neighbour", "at")
 _NO_REVISION: Final = bytes(layout.REVISION_BYTES)
@@ -47,16 +47,16 @@ def visitor_pairs(broadcast: Any, frame: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def item_state(
-    half_life_ms: float, events: "pd.DataFrame", pairs: "pd.DataFrame"
+    half_lives_ms: Sequence[float], events: "pd.DataFrame", pairs: "pd.DataFrame"
 ) -> "pd.DataFrame":
-    """The encoded state of the item whose records and pairs these are, with its trending mass."""
+    """The encoded state of the item whose records and pairs these are, with its demand."""
     records = _records(events)
     item_id: str = events["item_id"].iloc[0]
     rows = zip(*(pairs[name].tolist() for name in _PAIR_COLUMNS), strict=True)
     item = rebuilt_item(item_id, records, pairs_by_item(rows).get(item_id, []))
     encoded = layout.encode_item(item.state, _NO_REVISION)
     return _frame(
-        [(item_id, encoded, item.last_received, trending_mass(records, half_life_ms))], ITEMS
+        [(item_id, encoded, item.last_received, demand_masses(records, half_lives_ms))], ITEMS
     )
 
 

@@ -60,7 +60,7 @@ def item_record(item_id: str, timestamp: int = 1, **changes: object) -> StreamCa
 
 
 class FakeOnline:
-    """The online store as two dictionaries; `away` makes it fail as a store that refuses
+    """The online store as dictionaries; `away` makes it fail as a store that refuses
     connections.
     """
 
@@ -68,17 +68,18 @@ class FakeOnline:
         self,
         visitors: dict[str, VisitorState] | None = None,
         trending: list[tuple[str, float]] | None = None,
+        popular: dict[str, list[tuple[str, float]]] | None = None,
     ) -> None:
-        self.visitors, self.top = visitors or {}, trending or []
+        self.visitors, self.top, self.popular = visitors or {}, trending or [], popular or {}
         self.away = False
 
     async def visitor(self, user_id: str) -> VisitorState | None:
         self._answer()
         return self.visitors.get(user_id)
 
-    async def trending(self, n: int) -> list[tuple[str, float]]:
+    async def trending(self, n: int, window: str = "") -> list[tuple[str, float]]:
         self._answer()
-        return self.top[:n]
+        return (self.popular.get(window, []) if window else self.top)[:n]
 
     def _answer(self) -> None:
         if self.away:

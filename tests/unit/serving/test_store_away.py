@@ -67,9 +67,9 @@ class HangingOnline(FakeOnline):
         await self._hang("visitor")
         return await super().visitor(user_id)
 
-    async def trending(self, n: int) -> list[tuple[str, float]]:
+    async def trending(self, n: int, window: str = "") -> list[tuple[str, float]]:
         await self._hang("trending")
-        return await super().trending(n)
+        return await super().trending(n, window)
 
     async def _hang(self, read: str) -> None:
         self.reads.append(read)
