@@ -7,6 +7,7 @@ from typing import Any
 
 from slipstream.contracts.events import SlateItem
 from slipstream.contracts.placements import BoostRule, RuleTrace
+from slipstream.contracts.vocabulary import SHOWN
 from slipstream.features.visitor import SequenceEvent
 from slipstream.filters.conditions import Condition
 
@@ -15,11 +16,18 @@ MOST_ITEMS = 100
 
 
 class Step(StrEnum):
-    """A step of the fallback chain, in its order. `none` stands for an answer without items."""
+    """A step that can answer. A request says which may, in what order.
+
+    `none` stands for an answer without items.
+    """
 
     MODEL = "model"
     SIMILAR = "similar"
     TRENDING = "trending"
+    POPULAR = "popular"
+    NEW = "new"
+    RECENT = "recent"
+    BOUGHT_TOGETHER = "bought_together"
     NONE = "none"
 
 
@@ -52,6 +60,8 @@ class RecommendationRequest:
         exploration: Share of places for items of which little is known; likewise.
         explain: Whether rules give an account of themselves.
         deadline_s: Time after which the answer is of no use; None for any.
+        purpose: What the slate is for; only one that is shown counts as an impression.
+        window: Window of popular items, a key of `POPULAR_WINDOWS`; empty for none.
     """
 
     n: int = 10
@@ -72,6 +82,8 @@ class RecommendationRequest:
     exploration: float | None = None
     explain: bool = False
     deadline_s: float | None = None
+    purpose: str = SHOWN
+    window: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,7 @@ async def recommendations(
     While a visitor does nothing, the model's list is kept for up to five minutes. With
     `Cache-Control: no-cache` it is made anew.
     """
-    return await _answered(request, query, _personal(request, query, user_id=user_id))
+    return await answered(request, query, _personal(request, query, user_id=user_id))
 
 
 @router.post("/recommendations", responses=ANSWER)
@@ -87,7 +87,7 @@ async def recommendations(
 async def recommend_by_body(request: Request, body: SlateBody) -> Response:
     """The same, asked by a body, which may hold more: events, boosts, and a context for rules."""
     wanted = _personal(request, body, user_id=body.user_id, events=_sequence(body.events))
-    return await _answered(request, body, wanted)
+    return await answered(request, body, wanted)
 
 
 @router.get("/similar/{item_id:path}", responses=ANSWER | NOT_FOUND)
@@ -99,16 +99,16 @@ async def similar(
 
     404 for an item that neither the model nor the catalogue knows.
     """
-    _require_item(parts(request), item_id)
-    wanted = _without_history(query, (Step.SIMILAR, Step.TRENDING), similar_to=(item_id,))
-    return await _answered(request, query, wanted)
+    require_item(parts(request), item_id)
+    wanted = without_history(query, (Step.SIMILAR, Step.TRENDING), similar_to=(item_id,))
+    return await answered(request, query, wanted)
 
 
 @router.get("/trending", responses=ANSWER)
 @requires(Scope.READ)
 async def trending(request: Request, query: Annotated[ItemSlateQuery, Query()]) -> Response:
     """The `n` items in most demand now."""
-    return await _answered(request, query, _without_history(query, (Step.TRENDING,)))
+    return await answered(request, query, without_history(query, (Step.TRENDING,)))
 
 
 @router.post("/sessions:recommend", responses=ANSWER)
@@ -118,7 +118,7 @@ async def recommend_for_session(request: Request, body: SessionRequest) -> Respo
     wanted = _personal(
         request, body, user_id=body.anonymous_id or "", history=_sequence(body.events)
     )
-    return await _answered(request, body, wanted)
+    return await answered(request, body, wanted)
 
 
 @router.post("/rank", responses=ANSWER)
@@ -126,11 +126,12 @@ async def recommend_for_session(request: Request, body: SessionRequest) -> Respo
 async def rank(request: Request, body: RankRequest) -> Response:
     """The caller's items, best first for this visitor.
 
-    Items that can't be told apart keep their order, at the end, with score 0.
+    Items that can't be told apart keep their order, at the end, with score 0. The list counts as
+    an impression where `shown` says so.
     """
     opened = parts(request)
     opened.rates.take(principal_of(request).name)
-    answer = await opened.pipeline.rank(body.user_id, body.items, body.placement)
+    answer = await opened.pipeline.rank(body.user_id, body.items, body.placement, shown=body.shown)
     attributes = ItemAttributes(opened.catalog, opened.models.current) if body.attributes else None
     return json_response(answer_body(answer, attributes))
 
@@ -161,7 +162,8 @@ def _described(model: Model) -> dict[str, Any]:
     }
 
 
-def _condition(expression: str) -> Condition | None:
+def condition_of(expression: str) -> Condition | None:
+    """The condition that a filter's text states; None for an empty one."""
     return parsed(expression) if expression else None
 
 
@@ -188,7 +190,7 @@ def _personal(request: Request, query: PersonalQuery, **more: Any) -> Recommenda
         before=items_before(query.cursor) if query.cursor else (),
         placement=query.placement,
         fresh=_is_fresh(request),
-        condition=_condition(query.filter),
+        condition=condition_of(query.filter),
         diversity=query.diversity,
         exploration=query.exploration,
         explain=query.explain,
@@ -197,9 +199,17 @@ def _personal(request: Request, query: PersonalQuery, **more: Any) -> Recommenda
     )
 
 
-def _without_history(
-    query: ItemSlateQuery, steps: Sequence[Step], similar_to: Sequence[str] = ()
+def without_history(
+    query: ItemSlateQuery, steps: Sequence[Step], similar_to: Sequence[str] = (), window: str = ""
 ) -> RecommendationRequest:
+    """The request for a slate that does not depend on its visitor.
+
+    Args:
+        query: The query of the route.
+        steps: The steps that may answer.
+        similar_to: Items whose neighbours are wanted.
+        window: Window of the popular items that are wanted.
+    """
     return RecommendationRequest(
         query.n,
         query.user_id or "",
@@ -209,12 +219,14 @@ def _without_history(
         before=items_before(query.cursor) if query.cursor else (),
         placement=query.placement,
         steps=steps,
-        condition=_condition(query.filter),
+        condition=condition_of(query.filter),
         diversity=query.diversity,
+        window=window,
     )
 
 
-async def _answered(request: Request, query: SlateQuery, wanted: RecommendationRequest) -> Response:
+async def answered(request: Request, query: SlateQuery, wanted: RecommendationRequest) -> Response:
+    """The response to a request for one slate, counted for its key."""
     opened = parts(request)
     opened.rates.take(principal_of(request).name)
     answer = await opened.pipeline.recommend(wanted)
@@ -233,7 +245,8 @@ def _sequence(events: Sequence[SessionEvent]) -> list[SequenceEvent]:
     return sequence[-SEQUENCE_LENGTH:]
 
 
-def _require_item(opened: Parts, item_id: str) -> None:
+def require_item(opened: Parts, item_id: str) -> None:
+    """Raise `NotFoundError` for an item that neither the model nor the catalogue knows."""
     current = opened.models.current
     in_model = current is not None and item_id in current.bundle.index
     if item_id not in opened.catalog and not in_model:

@@ -14,6 +14,7 @@ from services.serving.catalog import Catalog
 from services.serving.catalog_feed import CatalogFeed
 from services.serving.catalog_journal import CatalogJournal
 from services.serving.key_rates import KeyRates
+from services.serving.lists import api as lists
 from services.serving.metrics import ServingMetrics
 from services.serving.model_holder import ModelHolder
 from services.serving.open_inference import api as open_inference
@@ -48,7 +49,7 @@ CONNECTION_TIMEOUT_S = 3.0
 
 def create_app(settings: ServingSettings) -> FastAPI:
     """The app of serving. It opens at once; its servers and training may come later."""
-    routers = [api.router, open_inference.router]
+    routers = [api.router, lists.router, open_inference.router]
     app = create_service(
         "serving", settings, description=DESCRIPTION, lifespan=_lifespan, routers=routers
     )

@@ -148,3 +148,4 @@ class RankRequest(BaseModel):
     items: list[Id] = Field(min_length=1, max_length=MOST_RANKED)
     attributes: bool = False
     placement: str = Field("", max_length=64)
+    shown: bool = Field(False, description="whether the visitor sees the list: an impression")

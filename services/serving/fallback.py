@@ -15,6 +15,8 @@ from services.serving.filters.filter_masks import Filter, FilterMasks
 from services.serving.filters.masks import ItemMask, Items, mask
 from services.serving.gathered_lists import GatheredLists
 from services.serving.kept_lists import KeptLists, ListKey
+from services.serving.lists.selection import selected
+from services.serving.lists.steps import ListSteps
 from services.serving.metrics import ServingMetrics
 from services.serving.model_holder import Model
 from services.serving.steps import StepRequest, StepResult
@@ -69,6 +71,7 @@ class FallbackChain:
             Step.MODEL: self._from_model,
             Step.SIMILAR: self._from_similar,
             Step.TRENDING: self._from_trending,
+            **ListSteps(catalog, measured, store, refresh_s).by_name,
         }
 
     async def run(self, step: Step, request: StepRequest) -> StepResult:
@@ -77,7 +80,7 @@ class FallbackChain:
             return await self._steps[step](request)
         except Exception as error:  # whatever the fault, visitors still get a slate
             self._measured.failed(step, error)
-            return StepResult([], _FAILED[step])
+            return StepResult([], _FAILED.get(step, f"the list of {step} items failed"))
 
     def unknown(self, wanted: Filter) -> str:
         """A remark on attributes that a filter names and no item has; empty where all are known."""
@@ -207,19 +210,7 @@ class FallbackChain:
     async def _from_trending(self, request: StepRequest) -> StepResult:
         with self._measured.stage(Step.TRENDING):
             top = await self._top_trending(request.model, request.budget)
-            passing = self._passing(request)
-            if passing is not None:
-                passed = passing(self._catalog.listed([item_id for item_id, _ in top]))
-                top = [entry for entry, passes in zip(top, passed, strict=True) if passes]
-            allowed = (
-                (item_id, score)
-                for item_id, score in top
-                if item_id not in request.exclude and self._catalog.shown(item_id)
-            )
-            items = [
-                Item(item_id, score, Step.TRENDING)
-                for (item_id, score), _ in zip(allowed, range(request.n), strict=False)
-            ]
+            items = selected(self._catalog, request, top, Step.TRENDING)
         empty = (
             "nothing is trending yet" if request.wanted is None else "nothing that trends passes"
         )

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from services.serving.answers import Step
 from slipstream.chassis.logging import get_logger
 
 log = get_logger(__name__)
@@ -72,12 +73,9 @@ class ServingMetrics:
             registry=registry,
         )
         self._children = {
-            name: self._stages.labels(name)
-            for name in ("features", "model", "similar", "trending", "response")
+            name: self._stages.labels(name) for name in ("features", *Step, "response")
         }
-        self._answered = {
-            name: self.answers.labels(name) for name in ("model", "similar", "trending", "none")
-        }
+        self._answered: dict[str, Counter] = {step: self.answers.labels(step) for step in Step}
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

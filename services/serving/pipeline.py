@@ -22,22 +22,16 @@ from services.serving.placement_policies import PlacementPolicies
 from services.serving.slate_rules import SlateRules
 from services.serving.steps import StepRequest
 from services.serving.store_reads import OnlineFeatures, StoreReads
+from services.serving.turnstile import Turnstile
 from services.serving.visitor_reading import read_visitor
 from slipstream.contracts.events import Slate
 from slipstream.contracts.placements import Placement
 from slipstream.contracts.times import now_ms
+from slipstream.contracts.vocabulary import RANKED, SHOWN
 from slipstream.recommender import stages
 
-
-class Turnstile:
-    """A gate that lets one task on in each turn of the event loop, in the order of arrival."""
-
-    def __init__(self) -> None:
-        self._lock = asyncio.Lock()
-
-    async def passed(self) -> None:
-        async with self._lock:
-            await asyncio.sleep(0)
+# Visitors of one request that are read at once: a group is one command of the online store.
+_AT_ONCE = 64
 
 
 class Pipeline:
@@ -89,12 +83,17 @@ class Pipeline:
     async def recommend_each(self, requests: Sequence[RecommendationRequest]) -> list[Answer]:
         """The best items for each request, in the order asked.
 
-        All visitors are read at once. Then the event loop runs between two answers, so that many
-        visitors in one request keep nobody waiting for all of them. Raises `OverloadedError`.
+        `_AT_ONCE` visitors are read at once. Then the event loop runs between two answers, so that
+        many visitors in one request keep nobody waiting for all of them. Raises `OverloadedError`.
         """
-        turnstile = Turnstile()
+        turnstile, answers = Turnstile(), list[Answer]()
         with self._load.taken(len(requests)):
-            return await asyncio.gather(*(self._recommend(each, turnstile) for each in requests))
+            for first in range(0, len(requests), _AT_ONCE):
+                group = requests[first : first + _AT_ONCE]
+                answers += await asyncio.gather(
+                    *(self._recommend(each, turnstile) for each in group)
+                )
+        return answers
 
     async def recommend(self, request: RecommendationRequest) -> Answer:
         """The best `n` items for this request. Raises `OverloadedError`."""
@@ -137,6 +136,7 @@ class Pipeline:
             budget,
             request.fresh,
             rules.wanted,
+            request.window,
         )
         remarks = [
             visitor.problem if visitor.history else "",
@@ -146,7 +146,7 @@ class Pipeline:
         answer = await self._answer(request, rules, steps, asked, remarks)
 
         # Response: under an id that later interactions name.
-        self._publish(answer, visitor.features, request.placement, started)
+        self._publish(answer, visitor.features, request.placement, request.purpose, started)
         return answer
 
     async def _answer(
@@ -203,16 +203,21 @@ class Pipeline:
             f"{request.deadline_s * 1000:.0f}"
         )
 
-    async def rank(self, user_id: str, item_ids: Sequence[str], placement: str = "") -> Answer:
-        """The given items, each once, best first.
+    async def rank(
+        self, user_id: str, item_ids: Sequence[str], placement: str = "", *, shown: bool = False
+    ) -> Answer:
+        """The given items, each once, best first. `shown` tells that the visitor sees the list.
 
         The model ranks them for a visitor whose history it knows, else demand does. Items that
         neither knows stay in the given order at the end, with score 0. Raises `OverloadedError`.
         """
         with self._load.taken():
-            return await self._rank(user_id, item_ids, placement)
+            purpose = SHOWN if shown else RANKED
+            return await self._rank(user_id, item_ids, placement, purpose)
 
-    async def _rank(self, user_id: str, item_ids: Sequence[str], placement: str) -> Answer:
+    async def _rank(
+        self, user_id: str, item_ids: Sequence[str], placement: str, purpose: str
+    ) -> Answer:
         started = time.perf_counter()
         model = self._current_model()
         budget = self._store.budget()
@@ -233,11 +238,16 @@ class Pipeline:
         answer = Answer(
             uuid.uuid4().hex, user_id, ranked, answered_by, reason, version, len(visitor.history)
         )
-        self._publish(answer, visitor.features, placement, started)
+        self._publish(answer, visitor.features, placement, purpose, started)
         return answer
 
     def _publish(
-        self, answer: Answer, features: dict[str, float], placement: str, started: float
+        self,
+        answer: Answer,
+        features: dict[str, float],
+        placement: str,
+        purpose: str,
+        started: float,
     ) -> None:
         with self._measured.stage("response"):
             self._measured.answered(answer.answered_by)
@@ -254,6 +264,7 @@ class Pipeline:
                 propensities=[*answer.propensities],
                 features=features,
                 latency_ms=round((time.perf_counter() - started) * 1000, 3),
+                purpose=purpose,
             )
             try:
                 self._record(slate)

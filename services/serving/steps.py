@@ -16,7 +16,8 @@ class StepRequest:
     """The input of a step: `n` items are wanted, none of `exclude`.
 
     Without a history, `no_history` says why. `budget` is what is left to wait for the online store.
-    `fresh` asks for a list that is made now. `wanted` is what the items must meet.
+    `fresh` asks for a list that is made now. `wanted` is what the items must meet. `window` is that
+    of popular items.
     """
 
     n: int
@@ -29,6 +30,7 @@ class StepRequest:
     budget: Budget
     fresh: bool = False
     wanted: Filter | None = None
+    window: str = ""
 
 
 class StepResult(NamedTuple):

@@ -42,8 +42,8 @@ class RecommendationResponse(BaseModel):
     """A slate of recommended items.
 
     Put `recommendation_id` on every interaction that follows from the slate, so that it can be
-    attributed. `answered_by` is the step of the fallback chain that answered; `reason` says why the
-    steps before it did not.
+    attributed. `answered_by` is the step that gave the first items; `reason` says why the steps
+    before it did not.
 
     `next_cursor` asks for the next page; null on the last one. `rules` is the account of each of
     the placement's rules, where the request asks for it. `propensities` are the probabilities with
@@ -53,7 +53,9 @@ class RecommendationResponse(BaseModel):
     recommendation_id: str
     user_id: str
     items: list[RecommendedItem]
-    answered_by: Literal["model", "similar", "trending", "none"]
+    answered_by: Literal[
+        "model", "similar", "trending", "popular", "new", "recent", "bought_together", "none"
+    ]
     reason: str = ""
     model_version: str | None = None
     history_length: int = 0

@@ -92,7 +92,7 @@ class TrendingList:
                 self._keys,
                 layout.revision_of(value),
                 TrendingState(applied, newest, self._half_life_ms),
-                (entry for entry in masses.items() if entry[1] is not None),
+                ((item_id, mass) for item_id, mass in masses.items() if mass is not None),
                 anew=int(state.half_life_ms != self._half_life_ms),
             )
             if self._scripts.run("trending", [call])[0]:

@@ -276,10 +276,27 @@ def test_every_route_on_the_wire(
     broker: KafkaSettings, redis_settings: RedisSettings, serving: Serve, namespace: str
 ) -> None:
     remember(redis_settings, namespace, "a/b ü", "item-03", "item-04")
+    store = OnlineStore(redis_settings, namespace)
+    # Of an item that changed, the first record counts.
+    store.put_catalog([item_record("item-09", timestamp=5), item_record("item-09", timestamp=8)])
+    store.put_catalog([item_record("item-08", timestamp=7)])
+    store.close()
     with serving(broker, redis_settings) as client:
         assert client.get("/v1/recommendations/a%2Fb%20%C3%BC").json()["answered_by"] == "model"
         assert ids(client.get("/v1/trending?n=2")) == ["item-04", "item-03"]
         assert len(ids(client.get("/v1/similar/item-03?n=4&exclude=item-04"))) == 4
+        for path, step, found in (
+            ("popular?window=hour&n=2", "popular", ["item-04", "item-03"]),
+            ("new", "new", ["item-08", "item-09"]),
+            ("recently-viewed/a%2Fb%20%C3%BC", "recent", ["item-04", "item-03"]),
+            ("bought-together/item-03?n=1", "similar", ["item-04"]),
+        ):
+            answer = client.get(f"/v1/{path}")
+            assert (answer.json()["answered_by"], ids(answer)) == (step, found), path
+        batch = client.post("/v1/recommendations:batch", json={"user_ids": ["a/b ü"] * 70, "n": 2})
+        assert {
+            tuple(item["item_id"] for item in one["items"]) for one in batch.json()["lists"]
+        } == {tuple(ids(client.get("/v1/recommendations/a%2Fb%20%C3%BC?n=2")))}
         unknown = client.get("/v1/similar/nothing")
         assert (unknown.status_code, unknown.json()["code"]) == (404, "item_not_found")
         session = {

@@ -17,7 +17,7 @@ from services.serving.open_inference import binary
 from services.serving.open_inference.descriptions import MOST_VISITORS, NAME, OUTPUTS
 from slipstream.chassis.errors import InvalidRequestError
 from slipstream.contracts.events import Id
-from slipstream.contracts.vocabulary import MAX_ID_BYTES
+from slipstream.contracts.vocabulary import BATCH, MAX_ID_BYTES, SHOWN
 
 MOST_DIMENSIONS = 32
 # Inputs and outputs in a request's lists. There are one and two; more than these are not looked at.
@@ -48,7 +48,11 @@ class RequestedOutput(BaseModel):
 
 
 class InferenceRequest(BaseModel):
-    """An inference request. `parameters.n` is the number of items for each visitor (10)."""
+    """An inference request.
+
+    `parameters.n` is the number of items for each visitor (10). With `parameters.shown` the lists
+    count as impressions.
+    """
 
     id: str = Field("", max_length=1_024)  # given back as it came
     parameters: Parameters = None
@@ -136,8 +140,13 @@ def requests(inference: InferenceRequest) -> list[RecommendationRequest]:
         raise InvalidRequestError(
             f"there is no output {sorted(unknown)[0]!r}; there are 'items' and 'scores'"
         )
+    shown = (inference.parameters or {}).get("shown", False)
+    if not isinstance(shown, bool):
+        raise InvalidRequestError("parameters.shown is true or false")
+    purpose = SHOWN if shown else BATCH
     return [
-        RecommendationRequest(n=n, user_id=visitor, placement="inference") for visitor in visitors
+        RecommendationRequest(n=n, user_id=visitor, placement="inference", purpose=purpose)
+        for visitor in visitors
     ]
 
 

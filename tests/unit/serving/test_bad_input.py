@@ -36,6 +36,12 @@ OPERATIONS = [
     ("POST", "/v1/recommendations"),
     ("GET", "/v1/similar/{item_id}"),
     ("GET", "/v1/trending"),
+    ("GET", "/v1/popular"),
+    ("GET", "/v1/new"),
+    ("GET", "/v1/recently-viewed/{user_id}"),
+    ("GET", "/v1/bought-together/{item_id}"),
+    ("POST", "/v1/bought-together"),
+    ("POST", "/v1/recommendations:batch"),
     ("GET", "/v1/model"),
     ("POST", "/v1/sessions:recommend"),
     ("POST", "/v1/rank"),
@@ -132,6 +138,7 @@ bodies = st.fixed_dictionaries(
     {},
     optional={
         "user_id": texts | anything,
+        "user_ids": st.lists(texts, max_size=5) | anything,
         "anonymous_id": texts | anything,
         "items": st.lists(texts, max_size=5) | anything,
         "events": anything

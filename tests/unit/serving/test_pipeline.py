@@ -229,6 +229,16 @@ async def test_rank_orders_the_callers_items_and_keeps_those_it_does_not_know_at
     assert answer.items[0].score > answer.items[1].score > answer.items[2].score == 0
 
 
+async def test_a_ranked_list_is_an_impression_only_where_the_caller_says_so(
+    bundle: Bundle,
+) -> None:
+    setting = a_setting(bundle, ada=visitor("item-03", "item-04"))
+    await setting.pipeline.rank("ada", ["item-33", "item-05"])
+    await setting.pipeline.rank("ada", ["item-33", "item-05"], shown=True)
+    await setting.pipeline.recommend(RecommendationRequest(2, "ada"))
+    assert [slate.purpose for slate in setting.slates] == ["ranked", "shown", "shown"]
+
+
 async def test_rank_for_an_unknown_visitor_goes_by_what_is_trending(bundle: Bundle) -> None:
     answer = await a_setting(bundle).pipeline.rank("nobody", ["item-99", "item-32", "item-30"])
     assert (answer.answered_by, ids(answer)) == (Step.TRENDING, ["item-30", "item-32", "item-99"])

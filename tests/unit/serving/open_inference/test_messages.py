@@ -31,6 +31,12 @@ def an_answer(*items: Item) -> Answer:
 def test_each_visitor_of_the_tensor_is_a_request() -> None:
     asked = messages.requests(messages.parse(a_body("ada", "bob", parameters={"n": 3})))
     assert [(one.user_id, one.n) for one in asked] == [("ada", 3), ("bob", 3)]
+    assert {one.purpose for one in asked} == {"batch"}
+
+
+def test_lists_that_a_visitor_sees_are_marked_by_the_caller() -> None:
+    asked = messages.requests(messages.parse(a_body("ada", parameters={"shown": True})))
+    assert asked[0].purpose == "shown"
 
 
 def test_nested_data_is_read_row_by_row() -> None:
@@ -64,6 +70,7 @@ def test_nested_data_is_read_row_by_row() -> None:
         a_body("ada", tensor={"name": "visitor"}),
         a_body("ada", parameters={"n": 0}),
         a_body("ada", parameters={"n": "3"}),
+        a_body("ada", parameters={"shown": 1}),
         a_body("ada", outputs=[{"name": "embedding"}]),
         a_body(*["ada"] * 65),
     ],

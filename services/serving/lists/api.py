@@ -1,0 +1,135 @@
+"""The routes of a shop's lists, and of lists for many visitors."""
+
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Query, Request, Response
+
+from services.serving.answer_bodies import answer_body
+from services.serving.answers import RecommendationRequest, Step
+from services.serving.api import (
+    ANSWER,
+    NOT_FOUND,
+    PathId,
+    answered,
+    condition_of,
+    json_response,
+    parts,
+    require_item,
+    without_history,
+)
+from services.serving.bodies import ItemSlateQuery, SlateQuery
+from services.serving.cursors import items_before
+from services.serving.lists.bodies import BatchRequest, BatchResponse, CartRequest, PopularQuery
+from slipstream.chassis.access.demands import requires
+from slipstream.chassis.access.guard import principal_of
+from slipstream.chassis.direct_routes import DirectRoute
+from slipstream.contracts.access import Scope
+from slipstream.contracts.rest import Problem
+from slipstream.contracts.vocabulary import BATCH
+
+BATCH_ANSWER: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"model": BatchResponse},
+    422: {"model": Problem},
+}
+_TOGETHER: Final = (Step.BOUGHT_TOGETHER, Step.SIMILAR, Step.TRENDING)
+
+router = APIRouter(
+    prefix="/v1",
+    tags=["lists"],
+    default_response_class=Response,
+    route_class=DirectRoute,
+)
+
+
+@router.get("/popular", responses=ANSWER)
+@requires(Scope.READ)
+async def popular(request: Request, query: Annotated[PopularQuery, Query()]) -> Response:
+    """The `n` items with the most demand in a window of time.
+
+    What the window's list lacks is filled up with trending items.
+    """
+    wanted = without_history(query, (Step.POPULAR, Step.TRENDING), window=query.window)
+    return await answered(request, query, wanted)
+
+
+@router.get("/new", responses=ANSWER)
+@requires(Scope.READ)
+async def new(request: Request, query: Annotated[ItemSlateQuery, Query()]) -> Response:
+    """The `n` items that appeared in the catalogue last, newest first.
+
+    The score of an item is the time of its first record since it was last deleted, in ms.
+    """
+    wanted = without_history(query, (Step.NEW,))
+    return await answered(request, query, wanted)
+
+
+@router.get("/recently-viewed/{user_id:path}", responses=ANSWER)
+@requires(Scope.READ)
+async def recently_viewed(
+    request: Request, user_id: PathId, query: Annotated[SlateQuery, Query()]
+) -> Response:
+    """The `n` items that this visitor had to do with last, each once, newest first.
+
+    They are of the visitor's last 100 events, and may all be shown now. The score of an item is the
+    time of its latest event, in ms. An unknown visitor gets none.
+    """
+    wanted = RecommendationRequest(
+        query.n,
+        user_id,
+        exclude=frozenset(query.exclude),
+        before=items_before(query.cursor) if query.cursor else (),
+        repeats=True,
+        placement=query.placement,
+        steps=(Step.RECENT,),
+        condition=condition_of(query.filter),
+    )
+    return await answered(request, query, wanted)
+
+
+@router.get("/bought-together/{item_id:path}", responses=ANSWER | NOT_FOUND)
+@requires(Scope.READ)
+async def bought_together(
+    request: Request, item_id: PathId, query: Annotated[ItemSlateQuery, Query()]
+) -> Response:
+    """The `n` items that go into one basket with this one most.
+
+    What baskets lack is filled up with similar items, then with trending ones. 404 for an item that
+    neither the model nor the catalogue knows.
+    """
+    require_item(parts(request), item_id)
+    wanted = without_history(query, _TOGETHER, similar_to=(item_id,))
+    return await answered(request, query, wanted)
+
+
+@router.post("/bought-together", responses=ANSWER)
+@requires(Scope.READ)
+async def bought_with_cart(request: Request, body: CartRequest) -> Response:
+    """The same for several items, such as a cart. Items that nobody knows have no say."""
+    wanted = without_history(body, _TOGETHER, similar_to=tuple(dict.fromkeys(body.items)))
+    return await answered(request, body, wanted)
+
+
+@router.post("/recommendations:batch", responses=BATCH_ANSWER)
+@requires(Scope.READ)
+async def batch(request: Request, body: BatchRequest) -> Response:
+    """The lists of up to 1,000 visitors, as `/v1/recommendations/{user_id}` answers each.
+
+    They are recorded as lists that nobody has seen yet: none counts as an impression.
+    """
+    opened = parts(request)
+    opened.rates.take(principal_of(request).name, len(body.user_ids))
+    exclude, condition = frozenset(body.exclude), condition_of(body.filter)
+    answers = await opened.pipeline.recommend_each(
+        [
+            RecommendationRequest(
+                body.n,
+                user_id,
+                exclude=exclude,
+                placement=body.placement,
+                condition=condition,
+                purpose=BATCH,
+            )
+            for user_id in body.user_ids
+        ]
+    )
+    return json_response({"lists": [answer_body(answer) for answer in answers]})
