@@ -9,6 +9,7 @@ from services.start import prefer_sleeping_threads, service_command
 from slipstream.contracts.services import SERVICES
 from slipstream_cli.commands.backfill import backfill
 from slipstream_cli.commands.backup import backup
+from slipstream_cli.commands.batch_recommend import batch_recommend
 from slipstream_cli.commands.bench import bench
 from slipstream_cli.commands.dead_letters import dead_letters
 from slipstream_cli.commands.demo import demo
@@ -40,6 +41,7 @@ COMMANDS = (
     backup,
     restore,
     drop_old_people,
+    batch_recommend,
     simulate,
     evaluate,
     bench,

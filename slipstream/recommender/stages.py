@@ -173,8 +173,13 @@ def list_question(
     return ListQuestion(
         encode_history(bundle, events),
         np.fromiter(hidden, np.int32, len(hidden)),
-        ListRequest(n, max(limit, n), max(n, RANKED), allowed),
+        list_request(n, allowed, limit),
     )
+
+
+def list_request(n: int, allowed: Mask | None = None, limit: int = CANDIDATES) -> ListRequest:
+    """What `recommend` asks of a bundle's plan; the arguments are the same."""
+    return ListRequest(n, max(limit, n), max(n, RANKED), allowed)
 
 
 def answers(bundle: Bundle, questions: Sequence[ListQuestion]) -> list[list[Recommendation]]:
