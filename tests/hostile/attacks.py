@@ -128,6 +128,7 @@ def attacks() -> dict[str, Attack]:
     wider = wide.replace(b"[],", b"[]," * 5, 32_000)
     items = [f"{number}".ljust(250, "x") for number in range(1_000)]
     rank = orjson.dumps({"user_id": f"h{_MARK}", "items": items})
+    batch = orjson.dumps({"user_ids": items, "n": 50})
     visitors = ",".join(f'"h{_MARK}-{number}"' for number in range(64)).encode()
     found = {
         name: _prepared("ingestion", request)
@@ -154,6 +155,7 @@ def attacks() -> dict[str, Attack]:
         ),
         "largest inference": _prepared("serving", _tensor(visitors, 64)),
         "largest rank": _prepared("serving", _post("/v1/rank", rank)),
+        "largest batch": _prepared("serving", _post("/v1/recommendations:batch", batch)),
         "largest push": _prepared("features", _push(), clients=1),
         "most features": _prepared("features", _most_features()),
         "wide entities": _prepared(
