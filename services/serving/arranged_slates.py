@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from services.serving.answers import Item, Step
 from services.serving.arranging.arrangement import Arrangement
@@ -12,6 +12,9 @@ from services.serving.filters.filter_masks import Filter
 from services.serving.slate_rules import SlateRules
 from services.serving.steps import StepRequest
 from slipstream.filters.conditions import All
+
+# Most items that the model does not know among the candidates of a slate that explores.
+UNPROVEN: Final = 50
 
 
 class ArrangedSlate(NamedTuple):
@@ -49,6 +52,13 @@ async def arranged_slate(
         return len(made[-1].order) >= n
 
     filled = await fill(chain, steps, asked, n, is_enough)
+    if rules.explores:
+        taken = asked.exclude | {item.item_id for item in filled.items}
+        unproven = chain.unproven(replace(asked, exclude=taken), UNPROVEN)
+        # Of the first step, whose places explore; behind its own items, since they have score 0.
+        filled.items += unproven
+        filled.tiers += [0] * len(unproven)
+        made.append(rules.arrange(filled, seed))
     how = made[-1] if made else rules.arrange(filled, seed)
     if how.needs:
         taken = asked.exclude | {item.item_id for item in filled.items}

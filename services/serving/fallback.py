@@ -5,6 +5,7 @@ filtering are `slipstream.recommender.stages`, the code that offline evaluation 
 """
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from weakref import WeakKeyDictionary
 
@@ -86,6 +87,12 @@ class FallbackChain:
         """A remark on attributes that a filter names and no item has; empty where all are known."""
         names = ", ".join(self._filters.unknown(wanted))
         return f"no item has an attribute {names}" if names else ""
+
+    def unproven(self, request: StepRequest, n: int) -> list[Item]:
+        """The `n` newest items that the model does not know, for places that explore."""
+        known = request.model.bundle.index if request.model is not None else {}
+        entries = [(item_id, 0.0) for item_id, _ in self._catalog.newest() if item_id not in known]
+        return selected(self._catalog, replace(request, n=n), entries, Step.NEW)
 
     async def rank(self, request: StepRequest, item_ids: Sequence[str]) -> tuple[Step, StepResult]:
         """Those of the given items that a step knows, best first, and the step.

@@ -158,16 +158,22 @@ async def test_a_varied_slate_has_more_brands(shop: Shop) -> None:
     assert sorted(await brands(diversity=1)) == ["asics", "nike", "puma"]
 
 
-async def test_exploration_is_recorded_with_its_propensities(shop: Shop) -> None:
-    for number in range(5):
-        shop.setting.catalog.apply(item_record(f"new-{number}", attributes={"brand": "new"}))
-    shop.setting.online.top += [(f"new-{number}", 0.5) for number in range(5)]
-    shop.policy = {"exploration": 0.5}
-    answer = await shop.ask(n=45)
-    assert len(answer["propensities"]) == len(answer["items"])
-    assert any(share < 1 for share in answer["propensities"])
-    slate = shop.setting.slates[-1]
-    assert slate.propensities == answer["propensities"]
+async def test_a_slate_that_explores_has_new_items_and_their_propensities(shop: Shop) -> None:
+    shop.policy = {
+        "exploration": 0.4,
+        "rules": [{"name": "no toys", "action": "exclude", "filter": 'brand == "toys"'}],
+    }
+    for number in range(6):
+        brand = {"brand": "toys" if number > 3 else "new"}
+        shop.setting.catalog.apply(item_record(f"new-{number}", attributes=brand))
+    answer = await shop.ask(n=30)
+    listed = [item["item_id"] for item in answer["items"]]
+    new = [item_id for item_id in listed if item_id.startswith("new-")]
+    assert 0 < len(new) <= 4 and not {"new-4", "new-5"} & set(new)
+    assert len(answer["propensities"]) == 30
+    for item_id, share in zip(listed, answer["propensities"], strict=True):
+        assert (share < 0.5) == (item_id in new)
+    assert shop.setting.slates[-1].propensities == answer["propensities"]
 
 
 async def test_the_record_names_the_revision_and_the_rules_of_each_item(shop: Shop) -> None:
