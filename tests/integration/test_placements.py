@@ -46,6 +46,10 @@ class Serving:
         verdict: str = self._client.get("/health/ready").json()["checks"]["placements"]
         return verdict
 
+    def becomes_ready(self) -> None:
+        """Wait until its placements hold it up no longer."""
+        until(lambda: self.check == "ok", "the placements to be known")
+
     def comes_to(self, name: str, revision: int | None) -> None:
         """Wait until it has this revision of a placement, None for none at all."""
 
@@ -108,7 +112,7 @@ def test_every_process_of_serving_follows_each_change(stack: Stack) -> None:
         for process in processes:
             process.comes_to("before", 1)
             process.comes_to("home", 1)
-            until(lambda process=process: process.check == "ok", "the placements to be known")
+            process.becomes_ready()
         found = processes[1].book.get("home")
         assert found is not None and found.policy.rules[0].name == "gone"
         assert put(monitoring, "home", {}) == 2
@@ -152,16 +156,16 @@ def test_without_a_broker_serving_knows_the_last_placements_or_is_not_ready(
         put(monitoring, "home")
         with stack.serving() as serving:
             serving.comes_to("home", 1)
-            (file,) = (tmp_path / "serving").glob("placements-*")
-            until(lambda: '"home"' in file.read_text(), "the placement in the file")
+            kept = tmp_path / "serving" / f"placements-{namespace}.jsonl"
+            until(lambda: kept.exists() and '"home"' in kept.read_text(), "home in the file")
         server.kill()
         with stack.serving() as started, stack.serving("new") as new:
-            until(lambda: started.check == "ok", "the last placements")
+            started.becomes_ready()
             started.comes_to("home", 1)
             until(lambda: "this disk has no placements" in new.check, "the verdict")
             server.start()
             new.comes_to("home", 1)
-            until(lambda: new.check == "ok", "the placements")
+            new.becomes_ready()
 
 
 def test_an_instance_that_stands_by_hands_changes_on(

@@ -41,8 +41,8 @@ def run(path: Path, *records: AccessKey, monkeypatch: pytest.MonkeyPatch) -> Key
         ServiceSettings(),
         ring,
         Metrics("serving"),
-        producer,
-        kept_in=path,  # type: ignore[arg-type]
+        producer,  # type: ignore[arg-type]
+        kept_in=path,
     )
     if records:
         feed.run(consumer.stop)

@@ -1,5 +1,7 @@
 """The newest state of placements, and their revisions, in real SQLite."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from sqlalchemy import Engine, text
 
@@ -154,3 +156,20 @@ def test_no_revision_is_used_twice_where_an_older_state_is_the_present_one(
     with db.begin() as connection:
         connection.execute(text("UPDATE monitoring_placements SET revision = 1"))
     assert table.put("home", VARIED, audit()).placement.revision == 4
+
+
+def test_changes_at_the_same_moment_come_one_after_the_other(table: PlacementTable) -> None:
+    table.put("home", SHOES, audit())
+
+    def change(diversity: float) -> int | None:
+        policy = PlacementPolicy(diversity=diversity)
+        table.put(f"new-{diversity}", policy, audit())
+        try:
+            return table.put("home", policy, audit(), expected=1).placement.revision
+        except RevisionMismatchError:
+            return None
+
+    with ThreadPoolExecutor(8) as pool:
+        revisions = list(pool.map(change, (number / 8 for number in range(8))))
+    assert sorted(map(str, revisions)) == ["2", *["None"] * 7]
+    assert len(table.page(10)) == 9

@@ -8,7 +8,7 @@ def placement(name: str, revision: int = 1, *, deleted: bool = False, **policy: 
     return Placement(
         name=name,
         revision=revision,
-        policy=PlacementPolicy(**policy),  # type: ignore[arg-type]
+        policy=PlacementPolicy(**policy),
         deleted=deleted,
         changed_at=1,
     )
