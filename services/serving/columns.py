@@ -134,8 +134,10 @@ class ListColumn:
         """
         codes, begins, ends = self.arrays
         # In this order: an end that is older than its begin makes a row empty for a moment.
-        last, first = ends.at(rows, 0), begins.at(rows, 0)
-        lengths = np.clip(last - first, 0, most)
+        last, first = ends.at(rows), begins.at(rows)
+        lengths = np.maximum(last - first, 0)
+        if most is not None:
+            lengths = np.minimum(lengths, most)
         places = np.repeat(np.arange(len(rows)), lengths)
         skipped = first - (np.cumsum(lengths) - lengths)
         return places, codes.values[np.arange(len(places)) + skipped[places]]

@@ -37,8 +37,8 @@ class GrowingArray(Generic[Value]):
 
     def put(self, at: int, value: Any) -> None:
         """Set an entry; entries between the present end and this one get the filler."""
-        if at >= len(self._room):
-            room = np.full(max(at + 1, 2 * len(self._room)), self._filler, self._room.dtype)
+        if at >= len(self._room) - 1:
+            room = np.full(max(at + 2, 2 * len(self._room)), self._filler, self._room.dtype)
             room[: self._size] = self._room[: self._size]
             self._room = room
         self._room[at] = value
@@ -55,11 +55,7 @@ class GrowingArray(Generic[Value]):
         """An entry as a Python value, the filler past the end."""
         return self._room[at].item() if at < self._size else self._filler
 
-    def at(self, rows: NDArray[np.int32], missing: Any) -> NDArray[Value]:
-        """A copy of the entries of these rows; `missing` for a row that has none, such as -1."""
-        values = self._values
-        if not len(values):
-            return np.full(len(rows), missing, values.dtype)
-        found = values.take(rows, mode="clip")
-        found[(rows < 0) | (rows >= len(values))] = missing
-        return found
+    def at(self, rows: NDArray[np.int32]) -> NDArray[Value]:
+        """A copy of the entries of these rows; the filler for -1 and for rows past the end."""
+        # Seen without a sign, -1 is the largest number, and the room's last entry is free.
+        return self._room.take(rows.view(np.uint32), mode="clip")

@@ -18,9 +18,9 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from services.serving.arranging.attribute_values import NO_ENTRIES
-from services.serving.arranging.boosts import boosted
-from services.serving.arranging.calibration import NO_SHARES, shares_of
+from services.serving.arranging.attribute_values import NO_ENTRIES, values
+from services.serving.arranging.boosts import boosted, buries
+from services.serving.arranging.calibration import past_of
 from services.serving.arranging.candidates import Pool, Ranked, Visitor, matched
 from services.serving.arranging.exploration import draws
 from services.serving.arranging.fatigue import tiers_by_fatigue
@@ -28,8 +28,7 @@ from services.serving.arranging.likeness import directions, terms_of
 from services.serving.arranging.limits import Limits, limits_of
 from services.serving.arranging.pins import Pinned, pinned
 from services.serving.arranging.policies import AFTER_RETRIEVAL, CompiledPolicy
-from services.serving.arranging.traces import Outcome, touched_by, traces_of
-from services.serving.filters.masks import Rows
+from services.serving.arranging.traces import Outcome, traces_of
 from slipstream.contracts.placements import PlacementPolicy, RuleTrace
 from slipstream.filters.conditions import Condition, Constant
 from slipstream.models.kernels import slates
@@ -45,12 +44,12 @@ class Need(NamedTuple):
 
 
 class _Filled(NamedTuple):
-    """A slate by ranked rows, and for each row the limit that keeps it out, -1 for none."""
+    """A slate by ranked rows, and for each row the limit that left no room for it, -1 for none."""
 
     rows: NDArray[np.int64]
     propensities: NDArray[np.float64]
     explored: NDArray[np.uint8]
-    kept_out_by: NDArray[np.int64]
+    closed_by: NDArray[np.int64]
 
 
 class Arrangement(NamedTuple):
@@ -107,19 +106,20 @@ def arrange(
 
     outcome = Outcome(
         ranking[filled.rows].tolist(),
-        np.lexsort((-pool.scores, tiers))[:n].tolist(),
+        np.lexsort((-pool.scores, tiers))[:n].tolist() if buries(matches) else [],
         {
             number: (ranking[row].item() if row >= 0 else -1, reason)
             for number, (row, reason) in placed.chosen.items()
         },
         _kept_out(limits, filled, placed, ranking),
     )
+    traces, touched = traces_of(in_force, matches, pool.item_ids, outcome)
     return Arrangement(
         list(outcome.listed),
         filled.propensities.tolist(),
         filled.explored.astype(np.bool_).tolist(),
-        touched_by(matches, outcome),
-        traces_of(in_force, matches, pool.item_ids, outcome),
+        touched,
+        traces,
         [
             Need(compiled.rule.name, compiled.condition or _ANY)
             for compiled, _ in (matches[number] for number in placed.missing)
@@ -148,14 +148,17 @@ def _filled(
         seed: The seed of the draws.
     """
     columns, n, size = pool.items.columns, len(placed.places), len(ranked.places)
-    diverse = wanted.diversity > 0
-    shares = NO_SHARES
-    if wanted.calibration:
-        shares = shares_of(columns, wanted.calibrated_by, ranked.rows, *_past(pool, visitor))
+    terms, shares, vectors, past = NO_ENTRIES, NO_ENTRIES, None, np.empty(0)
+    if wanted.diversity:
+        terms = terms_of(columns, ranked.rows)
+        vectors = None if pool.vectors is None else pool.vectors[ranked.places]
+    if wanted.calibration and visitor.history:
+        rows, past = past_of(pool, visitor)
+        shares = values(columns, wanted.calibrated_by, np.concatenate((ranked.rows, rows)))
     cold = np.zeros(size, np.uint8)
     if wanted.exploration and pool.cold is not None:
         cold[pool.cold[ranked.places]] = 1
-    rows, kept_out_by = np.empty(n, np.int64), np.empty(size, np.int64)
+    chosen, closed_by = np.empty(n, np.int64), np.empty(size, np.int64)
     propensities, explored = np.empty(n), np.empty(n, np.uint8)
     length = slates.fill(
         ranked.tiers,
@@ -163,33 +166,18 @@ def _filled(
         placed.places,
         *limits.entries,
         limits.most,
-        *(terms_of(columns, ranked.rows) if diverse else NO_ENTRIES),
-        directions(pool.vectors[ranked.places] if diverse and pool.vectors is not None else None),
-        shares.places,
-        shares.codes,
-        shares.parts,
-        shares.wanted,
-        np.array(
-            [
-                wanted.diversity,
-                wanted.calibration if len(shares.wanted) else 0.0,
-                wanted.exploration,
-            ]
-        ),
+        *terms,
+        directions(vectors),
+        *shares,
+        past,
+        np.array([wanted.diversity, wanted.calibration, wanted.exploration]),
         draws(seed, n),
-        rows,
+        chosen,
         propensities,
         explored,
-        kept_out_by,
+        closed_by,
     )
-    return _Filled(rows[:length], propensities[:length], explored[:length], kept_out_by)
-
-
-def _past(pool: Pool, visitor: Visitor) -> tuple[Rows, NDArray[np.float64]]:
-    """The rows of the history's items, and their weights."""
-    numbers = (pool.items.number(item_id) for item_id in visitor.history)
-    rows = [-1 if number is None else int(pool.items.rows[number]) for number in numbers]
-    return np.array(rows, np.int32), np.array(visitor.weights, np.float64)
+    return _Filled(chosen[:length], propensities[:length], explored[:length], closed_by)
 
 
 def _kept_out(
@@ -199,10 +187,14 @@ def _kept_out(
 
     Of a slate that is too short, all that it keeps out.
     """
-    chosen = filled.rows[~np.isin(filled.rows, placed.places)]
     full = len(filled.rows) == len(placed.places)
-    end = int(chosen.max(initial=0)) if full else len(ranking)
+    chosen = set(filled.rows.tolist())
+    end = max(chosen.difference(placed.places.tolist()), default=0) if full else len(ranking)
     return {
-        number: ranking[:end][filled.kept_out_by[:end] == limit].tolist()
+        number: [
+            ranking[row].item()
+            for row in np.flatnonzero(filled.closed_by[:end] == limit).tolist()
+            if row not in chosen
+        ]
         for number, limit in limits.of_caps.items()
     }

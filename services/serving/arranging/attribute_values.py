@@ -1,4 +1,4 @@
-"""The values of items' attributes as entries of numbers, as the kernel takes them."""
+"""The values of items' attributes as numbers, as the kernel takes them."""
 
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -8,23 +8,27 @@ from numpy.typing import NDArray
 
 from services.serving.columns import CategoryColumn, Columns, ListColumn
 from services.serving.filters.masks import Rows
-from slipstream.models.kernels.slate_values import LIMIT_SHIFT
 
-# Codes have 31 bits. Values of lists that are no category, and numbers, come after them.
+# The key of no value.
+NONE: Final = -1
+# Codes have 31 bits. Values of lists that are no category as well come after them.
 _OF_LISTS: Final = 1 << 32
-_OF_NUMBERS: Final = 2 << 32
 # Values of a list that count. Few items have more, and a slate's time is bounded.
 _MOST_VALUES: Final = 100
 
 
 class Entries(NamedTuple):
-    """Values of items: the item at `places[e]` has the value `keys[e]`, below 2**36."""
+    """Values of items: the item at `places[e]` has the value `keys[e]`, or none if that is `NONE`.
+
+    `ends` divides them into parts, whose keys do not compare.
+    """
 
     places: NDArray[np.int64]
     keys: NDArray[np.int64]
+    ends: NDArray[np.int64]
 
 
-NO_ENTRIES: Final = Entries(np.empty(0, np.int64), np.empty(0, np.int64))
+NO_ENTRIES: Final = Entries(*[np.empty(0, np.int64)] * 3)
 
 
 def categories(columns: Columns, name: str, rows: Rows, most: int = _MOST_VALUES) -> Entries:
@@ -37,50 +41,53 @@ def categories(columns: Columns, name: str, rows: Rows, most: int = _MOST_VALUES
         most: Of each list the first values up to this number.
     """
     category, several = columns.categories.get(name), columns.lists.get(name)
-    found: list[Entries] = []
+    found: list[tuple[NDArray[np.int64], Rows | NDArray[np.int64]]] = []
     if category is not None:
-        codes = category.codes.at(rows, -1)
-        places = np.flatnonzero(codes >= 0)
-        found.append(Entries(places, codes[places].astype(np.int64)))
+        found.append((np.arange(len(rows)), category.codes.at(rows)))
     if several is not None:
         places, codes = several.entries(rows, most)
-        keys = codes.astype(np.int64)
-        found.append(Entries(places, keys if category is None else _same(category, several, keys)))
-    return _concatenated(found)
+        found.append((places, codes if category is None else _same(category, several, codes)))
+    return _as_one_part(found)
 
 
 def values(columns: Columns, name: str, rows: Rows) -> Entries:
-    """The categories and numbers that items have of an attribute. Arguments as above.
-
-    Numbers have keys that compare within one call only.
-    """
+    """The categories and numbers that items have of an attribute. Arguments as above."""
+    found = categories(columns, name, rows)
     column = columns.numbers.get(name)
     if column is None:
-        return categories(columns, name, rows)
-    numbers = column.at(rows, np.nan)
-    places = np.flatnonzero(~np.isnan(numbers))
-    keys = np.unique(numbers[places], return_inverse=True)[1] + _OF_NUMBERS
-    return _concatenated([categories(columns, name, rows), Entries(places, keys)])
+        return found
+    numbers = column.at(rows) + 0.0  # -0 is 0
+    # The bits of numbers, moved so that 0 is no code; codes are then numbers that nobody has.
+    keys = np.where(np.isnan(numbers), NONE, numbers.view(np.int64) - 2)
+    return _as_one_part([(found.places, found.keys), (np.arange(len(rows)), keys)])
 
 
-def marked(parts: Sequence[Entries]) -> Entries:
-    """The entries of several attributes, or limits, each under its own number."""
-    return _concatenated(
-        [Entries(part.places, part.keys + (n << LIMIT_SHIFT)) for n, part in enumerate(parts)]
-    )
+def parted(entries: Sequence[Entries]) -> Entries:
+    """The entries of several attributes or limits, each a part."""
+    if not entries:
+        return NO_ENTRIES
+    places, keys, _ = zip(*entries, strict=True)
+    ends = np.cumsum([len(each) for each in places])
+    return Entries(np.concatenate(places), np.concatenate(keys), ends)
+
+
+def _as_one_part(
+    found: Sequence[tuple[NDArray[np.int64], Rows | NDArray[np.int64]]],
+) -> Entries:
+    if not found:
+        return NO_ENTRIES
+    places, keys = found[0]
+    if len(found) > 1:
+        places = np.concatenate([each for each, _ in found])
+        keys = np.concatenate([each for _, each in found])
+    return Entries(places, keys.astype(np.int64, copy=False), np.array([len(keys)]))
 
 
 def _same(
-    category: CategoryColumn, several: ListColumn, codes: NDArray[np.int64]
+    category: CategoryColumn, several: ListColumn, codes: NDArray[np.int32]
 ) -> NDArray[np.int64]:
     """The codes of a list's texts among those of a category of the same name."""
     different, where = np.unique(codes, return_inverse=True)
     texts, of_category = several.vocabulary.texts, category.vocabulary.codes
     same = (of_category.get(texts[code], code + _OF_LISTS) for code in different.tolist())
     return np.fromiter(same, np.int64, len(different))[where]
-
-
-def _concatenated(parts: Sequence[Entries]) -> Entries:
-    if len(parts) == 1:
-        return parts[0]
-    return Entries(*map(np.concatenate, zip(NO_ENTRIES, *parts, strict=True)))

@@ -13,13 +13,23 @@ from slipstream.contracts.placements import BoostRule
 _MOST: Final = 1e12
 
 
+def buries(matches: Sequence[Match]) -> bool:
+    """Whether a rule lowers scores."""
+    return any(
+        isinstance(each.compiled.rule, BoostRule) and each.compiled.rule.factor < 1
+        for each in matches
+    )
+
+
 def boosted(scores: NDArray[np.float64], matches: Sequence[Match]) -> NDArray[np.float64]:
     """The scores times the factors of all boosts that match.
 
     A score below 0 is divided, so that a factor above 1 raises every score but 0.
     """
     factors = np.ones(len(scores))
-    for (rule, *_), about in matches:
-        if isinstance(rule, BoostRule):
-            factors[about] = np.clip(factors[about] * rule.factor, 1 / _MOST, _MOST)
+    with np.errstate(over="ignore", under="ignore"):
+        for (rule, *_), about in matches:
+            if isinstance(rule, BoostRule):
+                np.multiply(factors, rule.factor, out=factors, where=about)
+    factors = np.minimum(np.maximum(factors, 1 / _MOST), _MOST)
     return np.where(scores < 0, scores / factors, scores * factors)

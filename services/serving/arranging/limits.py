@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from services.serving.arranging.attribute_values import Entries, marked, values
+from services.serving.arranging.attribute_values import NONE, Entries, parted, values
 from services.serving.arranging.candidates import Match, Ranked
 from services.serving.columns import Columns
 from slipstream.contracts.placements import CapRule
@@ -17,7 +17,7 @@ class Limits(NamedTuple):
 
     Attributes:
         groups: The group of each candidate that has one.
-        entries: All limited values, each with the number of its limit.
+        entries: All limited values, in a part for each limit.
         most: For each limit, how many items of a slate may share a value. The first one is of the
             groups.
         of_caps: The limit of each cap, by the number of its match.
@@ -42,9 +42,11 @@ def limits_of(columns: Columns, ranked: Ranked, group_by: str, matches: Sequence
     most, parts, of_caps = [1], [groups], {}
     for number, ((rule, *_), about) in enumerate(matches):
         if isinstance(rule, CapRule):
-            places, keys = values(columns, rule.attribute, ranked.rows)
-            counted = about[ranked.places[places]]
-            parts.append(Entries(places[counted], keys[counted]))
+            found = values(columns, rule.attribute, ranked.rows)
+            if rule.filter:
+                counted = about[ranked.places[found.places]]
+                found = found._replace(keys=np.where(counted, found.keys, NONE))
+            parts.append(found)
             of_caps[number] = len(most)
             most.append(rule.most)
-    return Limits(groups, marked(parts), np.array(most, np.int64), of_caps)
+    return Limits(groups, parted(parts), np.array(most, np.int64), of_caps)

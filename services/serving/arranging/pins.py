@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from services.serving.arranging.attribute_values import Entries
+from services.serving.arranging.attribute_values import NONE, Entries
 from services.serving.arranging.candidates import Match, Ranked
 from slipstream.contracts.placements import PinRule
 
@@ -55,7 +55,7 @@ def pinned(matches: Sequence[Match], ranked: Ranked, n: int, groups: Entries) ->
             missing.append(number)
         chosen[number] = -1, "other pins have taken all that meet the filter"
         for row in np.flatnonzero(about[ranked.places]).tolist():
-            its_groups = groups.keys[groups.places == row].tolist()
+            its_groups = {*groups.keys[groups.places == row].tolist()} - {NONE}
             if row not in used and used_groups.isdisjoint(its_groups):
                 chosen[number] = row, "" if place == wanted else "another pin has its position"
                 places[place] = row

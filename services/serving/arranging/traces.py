@@ -18,7 +18,8 @@ class Outcome(NamedTuple):
 
     Attributes:
         listed: The slate.
-        best: As many candidates as were asked for, in the order that they had without boosts.
+        best: As many candidates as were asked for, in the order that they had without boosts; empty
+            where nothing is buried.
         pinned: For each pin its candidate, -1 for none, and why it has none or not its position.
         kept_out: For each cap the candidates that it kept out, best first.
     """
@@ -34,63 +35,72 @@ def traces_of(
     matches: Sequence[Match],
     item_ids: Sequence[str],
     outcome: Outcome,
-) -> list[RuleTrace]:
-    """A trace of each rule that counted, in their order.
+) -> tuple[list[RuleTrace], list[list[str]]]:
+    """The account of a slate.
 
     A boost names the slate's items that it is about; a bury also those that would be in the slate
     by their own scores. A pin names its item. A cap names items that it kept out, as far as they
     are better than the slate's last one.
+
+    Args:
+        in_force: The rules that counted.
+        matches: Those of them that were applied to candidates, in the same order.
+        item_ids: The candidates' ids.
+        outcome: The slate.
+
+    Returns:
+        A trace of each rule that counted, in their order; and for each item of the slate the names
+        of the rules that moved it or put it in.
     """
     traces, number = [], 0
+    names: dict[int, list[str]] = {place: [] for place in outcome.listed}
     for compiled in in_force:
-        rule = compiled.rule
-        trace = RuleTrace(rule=rule.name, action=rule.action)
-        traces.append(trace)
-        if number == len(matches) or matches[number].compiled is not compiled:
-            continue  # it was applied in retrieval
-        items, trace.note = _effect(number, matches[number], outcome)
-        trace.items = [item_ids[place] for place in items]
-        trace.matched = int(np.count_nonzero(matches[number].about))
-        if not trace.matched:
-            trace.note = "no candidate meets the filter"
-        number += 1
-    return traces
+        rule, matched, places, note = compiled.rule, None, list[int](), ""
+        if number < len(matches) and matches[number].compiled is compiled:
+            about = matches[number].about
+            touched = _touched(number, matches[number], outcome)
+            for place in touched:
+                names[place].append(rule.name)
+            places, note = _effect(number, matches[number], touched, outcome)
+            matched = int(np.count_nonzero(about))
+            note = note if matched else "no candidate meets the filter"
+            number += 1
+        items = [item_ids[place] for place in places]
+        traces.append(
+            RuleTrace(rule=rule.name, action=rule.action, matched=matched, items=items, note=note)
+        )
+    return traces, list(names.values())
 
 
-def _effect(number: int, match: Match, outcome: Outcome) -> tuple[Sequence[int], str]:
-    """The candidates that a rule moved, kept out or put in; and why there is no effect."""
-    rule, about = match.compiled.rule, match.about
+def _touched(number: int, match: Match, outcome: Outcome) -> list[int]:
+    """The items of a slate that a rule moved or put in."""
+    if isinstance(match.compiled.rule, BoostRule):
+        is_about = match.about.take(outcome.listed).tolist() if outcome.listed else []
+        return [place for place, is_it in zip(outcome.listed, is_about, strict=True) if is_it]
+    place, _ = outcome.pinned.get(number, (-1, ""))
+    return [place] if place >= 0 else []
+
+
+def _effect(
+    number: int, match: Match, touched: list[int], outcome: Outcome
+) -> tuple[list[int], str]:
+    """The candidates that a rule moved, put in or kept out; and why there is no effect."""
+    rule = match.compiled.rule
     match rule:
         case BoostRule():
-            items = [place for place in outcome.listed if about[place]]
+            items = touched
             if rule.factor < 1:
                 out = set(outcome.best).difference(outcome.listed)
-                buried = [place for place in outcome.best if place in out and about[place]]
-                items += buried[:_KEPT_OUT]
+                buried = [place for place in outcome.best if place in out and match.about[place]]
+                items = touched + buried[:_KEPT_OUT]
             return items, "" if items else "the slate would have none of them anyway"
         case PinRule():
-            place, note = outcome.pinned[number]
-            if place < 0:
-                return [], note
-            position = outcome.listed.index(place) + 1
+            note = outcome.pinned[number][1]
+            position = outcome.listed.index(touched[0]) + 1 if touched else rule.position
             if position != rule.position:
                 note = f"it stands at {position}: {note or 'the slate is shorter'}"
-            return [place], note
+            return touched, note
         case CapRule():
-            kept_out = outcome.kept_out[number][:_KEPT_OUT]
-            return kept_out, "" if kept_out else "no value has more items than that"
+            items = list(outcome.kept_out[number][:_KEPT_OUT])
+            return items, "" if items else "no value has more items than that"
     return [], ""
-
-
-def touched_by(matches: Sequence[Match], outcome: Outcome) -> list[list[str]]:
-    """For each item of a slate the names of the rules that moved it or put it in."""
-    names: list[list[str]] = [[] for _ in outcome.listed]
-    for number, ((rule, *_), about) in enumerate(matches):
-        for each, place in zip(names, outcome.listed, strict=True):
-            if isinstance(rule, BoostRule):
-                touched = bool(about[place])
-            else:
-                touched = outcome.pinned.get(number, (-1, ""))[0] == place
-            if touched:
-                each.append(rule.name)
-    return names

@@ -123,13 +123,15 @@ def _numbers_of(items: Items, ids: Collection[str | float]) -> list[int]:
 def _one_of(columns: Columns, name: str, values: Collection[str | float], rows: Rows) -> ItemMask:
     numbers = [value for value in values if not isinstance(value, str)]
     found = np.zeros(len(rows), np.bool_)
-    if numbers:
-        found |= np.isin(_numbers(columns, name, rows), numbers)
+    if numbers and name in columns.numbers:
+        column = _numbers(columns, name, rows)
+        for number in numbers:
+            found |= column == number
     texts = [value for value in values if isinstance(value, str)]
     category, several = columns.categories.get(name), columns.lists.get(name)
     # Codes are read before their vocabulary, which the catalogue's thread may add to meanwhile.
     if texts and category is not None:
-        codes = category.codes.at(rows, -1)
+        codes = category.codes.at(rows)
         found |= _marked(category.vocabulary, texts)[codes]
     if texts and several is not None:
         places, codes = several.entries(rows)
@@ -149,10 +151,10 @@ def _described(columns: Columns, name: str, rows: Rows) -> ItemMask:
     """Whether a category, or a list with one, is there."""
     found = np.zeros(len(rows), np.bool_)
     if (category := columns.categories.get(name)) is not None:
-        found |= category.codes.at(rows, -1) >= 0
+        found |= category.codes.at(rows) >= 0
     if (several := columns.lists.get(name)) is not None:
         _, begins, ends = several.arrays
-        found |= ends.at(rows, 0) > begins.at(rows, 0)
+        found |= ends.at(rows) > begins.at(rows)
     return found
 
 
@@ -171,4 +173,4 @@ def _numbers(columns: Columns, name: str, rows: Rows) -> NDArray[np.float64]:
     column = columns.numbers.get(name)
     if column is None:
         return np.full(len(rows), np.nan)
-    return column.at(rows, np.nan)
+    return column.at(rows)

@@ -1,6 +1,7 @@
 """The values that a slate's candidates have: limited ones, those that make alike, calibrated ones.
 
-Values are entries: the row `places[e]` has the value `keys[e]`.
+Values are entries: the row `places[e]` has the value `keys[e]`, or none where that is -1. `ends`
+divides entries into parts, whose keys do not compare.
 """
 
 from typing import NamedTuple
@@ -8,11 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from slipstream.models.kernels.arithmetic import dot
+from slipstream.models.kernels.arithmetic import dot, log
 from slipstream.models.kernels.compiler import as_written
 
-# A key of a limited value has the limit's number from this bit on.
-LIMIT_SHIFT = 36
 # Share of the wanted shares that is mixed into a slate's, so that none is 0 (Steck 2018).
 _SMOOTHING = 0.01
 # The greatest divergence that this leaves.
@@ -21,183 +20,213 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _HALF = np.uint64(32)
 
 
-class Limited(NamedTuple):
-    """Values of which a slate has few rows, and how many it has."""
+class Values(NamedTuple):
+    """Values by row and by value.
 
+    Attributes:
+        count: Number of different values.
+        begins: Where each row's entries begin in `values`.
+        values: The values of one row after the other.
+        row_begins: Where each value's entries begin in `rows`.
+        rows: The rows of one value after the other.
+        parts: The part of each value.
+    """
+
+    count: int
     begins: NDArray[np.int64]
-    entries: NDArray[np.int64]
-    keys: NDArray[np.int64]
     values: NDArray[np.int64]
-    counts: NDArray[np.int64]
-    most: NDArray[np.int64]
-
-
-class Alike(NamedTuple):
-    """Terms and vectors that make rows alike, and how close each row is to a slate."""
-
-    begins: NDArray[np.int64]
-    entries: NDArray[np.int64]
-    terms: NDArray[np.int64]
-    rarity: NDArray[np.float64]
-    totals: NDArray[np.float64]
-    marked: NDArray[np.uint8]
-    vectors: NDArray[np.float32]
-    closest: NDArray[np.float64]
-
-
-class Calibrated(NamedTuple):
-    """Values of which a slate should have the shares `wanted`, and how much of each it has."""
-
-    begins: NDArray[np.int64]
-    entries: NDArray[np.int64]
-    codes: NDArray[np.int64]
-    parts: NDArray[np.float64]
-    wanted: NDArray[np.float64]
-    given: NDArray[np.float64]
+    row_begins: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    parts: NDArray[np.int64]
 
 
 @as_written
-def limited(
-    places: NDArray[np.int64], keys: NDArray[np.int64], most: NDArray[np.int64], rows: int
-) -> Limited:
-    begins, entries = _by_row(places, rows)
-    values, count = _numbered(keys)
-    return Limited(begins, entries, keys, values, np.zeros(count, np.int64), most)
-
-
-@as_written
-def alike(
-    places: NDArray[np.int64], keys: NDArray[np.int64], vectors: NDArray[np.float32], rows: int
-) -> Alike:
-    """The terms with their rarity among the rows.
-
-    A term of every row tells nothing apart, and one of a single row makes no two rows alike.
-    """
-    begins, entries = _by_row(places, rows)
-    terms, count = _numbered(keys)
-    had, rarity, totals = np.zeros(count, np.int64), np.zeros(count), np.zeros(rows)
-    for e in range(len(terms)):
-        had[terms[e]] += 1
-    for t in range(count):
-        if had[t] > 1:
-            rarity[t] = np.log(rows / had[t])
-    for e in range(len(terms)):
-        totals[places[e]] += rarity[terms[e]]
-    marked = np.zeros(count, np.uint8)
-    return Alike(begins, entries, terms, rarity, totals, marked, vectors, np.zeros(rows))
-
-
-@as_written
-def calibrated(
-    places: NDArray[np.int64],
-    codes: NDArray[np.int64],
-    parts: NDArray[np.float64],
-    wanted: NDArray[np.float64],
-    rows: int,
-) -> Calibrated:
-    begins, entries = _by_row(places, rows)
-    return Calibrated(begins, entries, codes, parts, wanted, np.zeros(len(wanted)))
-
-
-@as_written
-def limit_of(row: int, limited: Limited) -> int:
-    """The first limit that leaves no room for a row; -1 for none."""
-    for at in range(limited.begins[row], limited.begins[row + 1]):
-        entry = limited.entries[at]
-        limit = limited.keys[entry] >> LIMIT_SHIFT
-        if limited.counts[limited.values[entry]] >= limited.most[limit]:
-            return limit
-    return -1
-
-
-@as_written
-def count_in(row: int, limited: Limited, calibrated: Calibrated) -> None:
-    """Count the values of a row that comes into the slate."""
-    for at in range(limited.begins[row], limited.begins[row + 1]):
-        limited.counts[limited.values[limited.entries[at]]] += 1
-    for at in range(calibrated.begins[row], calibrated.begins[row + 1]):
-        entry = calibrated.entries[at]
-        calibrated.given[calibrated.codes[entry]] += calibrated.parts[entry]
-
-
-@as_written
-def fit(row: int, calibrated: Calibrated, size: int) -> float:
-    """The fall of the divergence KL(wanted || given) of a slate of `size` rows with this one.
-
-    Against the same slate with a row that has no calibrated value, as a part of the greatest
-    divergence.
-    """
-    gain = 0.0
-    for at in range(calibrated.begins[row], calibrated.begins[row + 1]):
-        entry = calibrated.entries[at]
-        code = calibrated.codes[entry]
-        wanted, given = calibrated.wanted[code], calibrated.given[code]
-        before = (1 - _SMOOTHING) * given / size + _SMOOTHING * wanted
-        after = (1 - _SMOOTHING) * (given + calibrated.parts[entry]) / size + _SMOOTHING * wanted
-        gain += wanted * np.log(after / before)
-    return gain / _FARTHEST
-
-
-@as_written
-def approach(row: int, alike: Alike) -> None:
-    """Raise each row's likeness to the slate, now that a row is in it.
-
-    Likeness is the rarity of the terms in common by that of all terms of both (weighted Jaccard),
-    or the vectors' cosine, or the mean of the two where both are known.
-    """
-    begins, entries, terms = alike.begins, alike.entries, alike.terms
-    for at in range(begins[row], begins[row + 1]):
-        alike.marked[terms[entries[at]]] = 1
-    for other in range(len(alike.closest)):
-        likeness, known, common = 0.0, 0, 0.0
-        for at in range(begins[other], begins[other + 1]):
-            term = terms[entries[at]]
-            if alike.marked[term]:
-                common += alike.rarity[term]
-        union = alike.totals[row] + alike.totals[other] - common
-        if union > 0:
-            likeness += common / union
-            known += 1
-        if len(alike.vectors):
-            cosine = dot(alike.vectors[row], alike.vectors[other])
-            if cosine != 0:
-                likeness += max(0.0, cosine)
-                known += 1
-        if known:
-            alike.closest[other] = max(alike.closest[other], likeness / known)
-    for at in range(begins[row], begins[row + 1]):
-        alike.marked[terms[entries[at]]] = 0
-
-
-@as_written
-def _by_row(places: NDArray[np.int64], rows: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Where each row's entries begin among all, and the entries in the order of their rows."""
-    begins = np.zeros(rows + 1, np.int64)
-    for e in range(len(places)):
-        begins[places[e] + 1] += 1
-    for row in range(rows):
-        begins[row + 1] += begins[row]
-    at, entries = begins.copy(), np.empty(len(places), np.int64)
-    for e in range(len(places)):
-        entries[at[places[e]]] = e
-        at[places[e]] += 1
-    return begins, entries
-
-
-@as_written
-def _numbered(keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
-    """A number from 0 for each different key, of each entry; and how many they are."""
+def values_of(
+    places: NDArray[np.int64], keys: NDArray[np.int64], ends: NDArray[np.int64], rows: int
+) -> Values:
+    """Number the different values, and order the entries by row and by value."""
     room = 64
     while room < 2 * len(keys):
         room *= 2
     slots, firsts = np.full(room, -1, np.int64), np.empty(len(keys), np.int64)
-    numbers, count = np.empty(len(keys), np.int64), 0
+    numbers, parts = np.empty(len(keys), np.int64), np.empty(len(keys), np.int64)
+    begins = np.zeros(rows + 1, np.int64)
+    count, begin = 0, np.int64(0)
+    for part in range(len(ends)):
+        for e in range(begin, ends[part]):
+            numbers[e] = -1
+            if keys[e] == -1:
+                continue
+            hashed = (np.uint64(keys[e]) + np.uint64(part)) * _GOLDEN
+            slot = np.int64(hashed >> _HALF) & (room - 1)
+            while slots[slot] >= 0 and (
+                keys[firsts[slots[slot]]] != keys[e] or parts[slots[slot]] != part
+            ):
+                slot = (slot + 1) & (room - 1)
+            if slots[slot] < 0:
+                slots[slot], firsts[count], parts[count] = count, e, part
+                count += 1
+            numbers[e] = slots[slot]
+            begins[places[e] + 1] += 1
+        begin = ends[part]
+    row_begins = np.zeros(count + 1, np.int64)
     for e in range(len(keys)):
-        slot = np.int64((np.uint64(keys[e]) * _GOLDEN) >> _HALF) & (room - 1)
-        while slots[slot] >= 0 and keys[firsts[slots[slot]]] != keys[e]:
-            slot = (slot + 1) & (room - 1)
-        if slots[slot] < 0:
-            slots[slot], firsts[count] = count, e
-            count += 1
-        numbers[e] = slots[slot]
-    return numbers, count
+        if numbers[e] >= 0:
+            row_begins[numbers[e] + 1] += 1
+    for row in range(rows):
+        begins[row + 1] += begins[row]
+    for value in range(count):
+        row_begins[value + 1] += row_begins[value]
+    values, of_values = np.empty(begins[rows], np.int64), np.empty(begins[rows], np.int64)
+    at, at_value = begins.copy(), row_begins.copy()
+    for e in range(len(keys)):
+        value, row = numbers[e], places[e]
+        if value >= 0:
+            values[at[row]], of_values[at_value[value]] = value, row
+            at[row] += 1
+            at_value[value] += 1
+    return Values(count, begins, values, row_begins, of_values, parts)
+
+
+@as_written
+def close(
+    row: int,
+    limited: Values,
+    most: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    closed_by: NDArray[np.int64],
+) -> None:
+    """Count a row that comes into the slate, and close the rows for which a limit leaves no room.
+
+    Args:
+        row: The row.
+        limited: Limited values, a part for each limit.
+        most: For each limit the greatest number of rows that share a value.
+        counts: Rows of the slate with each value.
+        closed_by: For each row the first limit that closed it, -1 for none.
+    """
+    for at in range(limited.begins[row], limited.begins[row + 1]):
+        value = limited.values[at]
+        limit = limited.parts[value]
+        counts[value] += 1
+        if counts[value] == most[limit]:
+            for place in range(limited.row_begins[value], limited.row_begins[value + 1]):
+                if closed_by[limited.rows[place]] < 0:
+                    closed_by[limited.rows[place]] = limit
+
+
+@as_written
+def rarities(terms: Values, rows: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The weight of each term among the rows, and the sum of each row's.
+
+    A term of every row tells nothing apart, and one of a single row makes no two rows alike.
+    """
+    rarity, totals = np.zeros(terms.count), np.zeros(rows)
+    for term in range(terms.count):
+        had = terms.row_begins[term + 1] - terms.row_begins[term]
+        if had > 1:
+            rarity[term] = np.log(rows / had)
+    for row in range(rows):
+        for at in range(terms.begins[row], terms.begins[row + 1]):
+            totals[row] += rarity[terms.values[at]]
+    return rarity, totals
+
+
+@as_written
+def approach(
+    row: int,
+    terms: Values,
+    rarity: NDArray[np.float64],
+    totals: NDArray[np.float64],
+    vectors: NDArray[np.float32],
+    common: NDArray[np.float64],
+    closest: NDArray[np.float64],
+) -> None:
+    """Raise each row's likeness to the slate, now that a row is in it.
+
+    Likeness is the rarity of the terms in common by that of all terms of both (weighted Jaccard),
+    or the vectors' cosine, or the mean of the two where both are known.
+
+    Args:
+        row: The row.
+        terms: The terms that make rows alike.
+        rarity: Weight of each term.
+        totals: Weight of each row's terms.
+        vectors: Vectors of length 1 or 0 of the rows; (0, 0) for none.
+        common: Room over the rows, 0 before and after.
+        closest: Each row's likeness to the slate.
+    """
+    for at in range(terms.begins[row], terms.begins[row + 1]):
+        term = terms.values[at]
+        for place in range(terms.row_begins[term], terms.row_begins[term + 1]):
+            common[terms.rows[place]] += rarity[term]
+    for other in range(len(closest)):
+        union = totals[row] + totals[other] - common[other]
+        likeness, known = 0.0, 0
+        if union > 0:
+            likeness = common[other] / union
+            known = 1
+        common[other] = 0.0
+        if len(vectors):
+            cosine = dot(vectors[row], vectors[other])
+            if cosine != 0:
+                likeness += max(0.0, cosine)
+                known += 1
+        if known:
+            closest[other] = max(closest[other], likeness / known)
+
+
+@as_written
+def wanted_shares(shared: Values, rows: int, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The share of each value in a history, whose rows come after the others; all 0 for none."""
+    wanted, total = np.zeros(shared.count), 0.0
+    for past in range(len(weights)):
+        begin, end = shared.begins[rows + past], shared.begins[rows + past + 1]
+        for at in range(begin, end):
+            wanted[shared.values[at]] += weights[past] / (end - begin)
+            total += weights[past] / (end - begin)
+    if total > 0:
+        for value in range(shared.count):
+            wanted[value] /= total
+    return wanted
+
+
+@as_written
+def give(row: int, shared: Values, given: NDArray[np.float64]) -> None:
+    """Count the calibrated values of a row that comes into the slate."""
+    begin, end = shared.begins[row], shared.begins[row + 1]
+    for at in range(begin, end):
+        given[shared.values[at]] += 1 / (end - begin)
+
+
+@as_written
+def fits(
+    shared: Values,
+    wanted: NDArray[np.float64],
+    given: NDArray[np.float64],
+    size: int,
+    out: NDArray[np.float64],
+) -> None:
+    """The fall of the divergence KL(wanted || given) of a slate by each row, were it the next.
+
+    Against the same slate with a row that has no calibrated value, as a part of the greatest
+    divergence.
+
+    Args:
+        shared: Calibrated values.
+        wanted: Shares that they should have.
+        given: How much of each the slate has.
+        size: The slate's length, with the row.
+        out: Gets the fall for each row.
+    """
+    scale = (1 - _SMOOTHING) / size
+    for row in range(len(out)):
+        begin, end = shared.begins[row], shared.begins[row + 1]
+        gain = 0.0
+        for at in range(begin, end):
+            value = shared.values[at]
+            if wanted[value] > 0:
+                before = scale * given[value] + _SMOOTHING * wanted[value]
+                rise = scale / ((end - begin) * before)
+                gain += wanted[value] * log(np.float32(1 + rise))
+        out[row] = gain / _FARTHEST
