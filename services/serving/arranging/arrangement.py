@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from services.serving.arranging.attribute_values import NO_ENTRIES, values
+from services.serving.arranging.attribute_values import NO_ENTRIES, entries, values
 from services.serving.arranging.boosts import boosted, buries
 from services.serving.arranging.calibration import past_of
 from services.serving.arranging.candidates import Pool, Ranked, Visitor, matched
@@ -154,7 +154,8 @@ def _filled(
         vectors = None if pool.vectors is None else pool.vectors[ranked.places]
     if wanted.calibration and visitor.history:
         rows, past = past_of(pool, visitor)
-        shares = values(columns, wanted.calibrated_by, np.concatenate((ranked.rows, rows)))
+        rows = np.concatenate((ranked.rows, rows))
+        shares = entries([values(columns, wanted.calibrated_by, rows)])
     cold = np.zeros(size, np.uint8)
     if wanted.exploration and pool.cold is not None:
         cold[pool.cold[ranked.places]] = 1
@@ -171,7 +172,7 @@ def _filled(
         *shares,
         past,
         np.array([wanted.diversity, wanted.calibration, wanted.exploration]),
-        draws(seed, n),
+        draws(seed, n) if wanted.exploration else np.ones((n, 2)),
         chosen,
         propensities,
         explored,
@@ -190,11 +191,10 @@ def _kept_out(
     full = len(filled.rows) == len(placed.places)
     chosen = set(filled.rows.tolist())
     end = max(chosen.difference(placed.places.tolist()), default=0) if full else len(ranking)
-    return {
-        number: [
-            ranking[row].item()
-            for row in np.flatnonzero(filled.closed_by[:end] == limit).tolist()
-            if row not in chosen
-        ]
-        for number, limit in limits.of_caps.items()
-    }
+    of_limits: dict[int, list[int]] = {limit: [] for limit in limits.of_caps.values()}
+    closed = np.flatnonzero(filled.closed_by[:end] >= 0)
+    pairs = zip(closed.tolist(), filled.closed_by[closed].tolist(), strict=True)
+    for row, limit in pairs:
+        if limit in of_limits and row not in chosen:
+            of_limits[limit].append(ranking[row].item())
+    return {number: of_limits[limit] for number, limit in limits.of_caps.items()}

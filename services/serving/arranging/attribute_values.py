@@ -1,6 +1,7 @@
 """The values of items' attributes as numbers, as the kernel takes them."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -28,10 +29,12 @@ class Entries(NamedTuple):
     ends: NDArray[np.int64]
 
 
+# Places and keys, some for each kind of column that an attribute has.
+Part = list[tuple[NDArray[np.int64], NDArray[np.int32] | NDArray[np.int64]]]
 NO_ENTRIES: Final = Entries(*[np.empty(0, np.int64)] * 3)
 
 
-def categories(columns: Columns, name: str, rows: Rows, most: int = _MOST_VALUES) -> Entries:
+def categories(columns: Columns, name: str, rows: Rows, most: int = _MOST_VALUES) -> Part:
     """The categories that items have of an attribute, those of lists included.
 
     Args:
@@ -41,46 +44,37 @@ def categories(columns: Columns, name: str, rows: Rows, most: int = _MOST_VALUES
         most: Of each list the first values up to this number.
     """
     category, several = columns.categories.get(name), columns.lists.get(name)
-    found: list[tuple[NDArray[np.int64], Rows | NDArray[np.int64]]] = []
+    found: Part = []
     if category is not None:
         found.append((np.arange(len(rows)), category.codes.at(rows)))
     if several is not None:
         places, codes = several.entries(rows, most)
         found.append((places, codes if category is None else _same(category, several, codes)))
-    return _as_one_part(found)
+    return found
 
 
-def values(columns: Columns, name: str, rows: Rows) -> Entries:
+def values(columns: Columns, name: str, rows: Rows) -> Part:
     """The categories and numbers that items have of an attribute. Arguments as above."""
-    found = categories(columns, name, rows)
-    column = columns.numbers.get(name)
-    if column is None:
-        return found
-    numbers = column.at(rows) + 0.0  # -0 is 0
-    # The bits of numbers, moved so that 0 is no code; codes are then numbers that nobody has.
-    keys = np.where(np.isnan(numbers), NONE, numbers.view(np.int64) - 2)
-    return _as_one_part([(found.places, found.keys), (np.arange(len(rows)), keys)])
+    found, column = categories(columns, name, rows), columns.numbers.get(name)
+    if column is not None:
+        numbers = column.at(rows) + 0.0  # -0 is 0
+        # The bits of numbers, moved so that 0 is no code; codes are then numbers that nobody has.
+        keys = np.where(np.isnan(numbers), NONE, numbers.view(np.int64) - 2)
+        found.append((np.arange(len(rows)), keys))
+    return found
 
 
-def parted(entries: Sequence[Entries]) -> Entries:
-    """The entries of several attributes or limits, each a part."""
-    if not entries:
-        return NO_ENTRIES
-    places, keys, _ = zip(*entries, strict=True)
-    ends = np.cumsum([len(each) for each in places])
-    return Entries(np.concatenate(places), np.concatenate(keys), ends)
-
-
-def _as_one_part(
-    found: Sequence[tuple[NDArray[np.int64], Rows | NDArray[np.int64]]],
-) -> Entries:
-    if not found:
-        return NO_ENTRIES
-    places, keys = found[0]
-    if len(found) > 1:
-        places = np.concatenate([each for each, _ in found])
-        keys = np.concatenate([each for _, each in found])
-    return Entries(places, keys.astype(np.int64, copy=False), np.array([len(keys)]))
+def entries(parts: Sequence[Part]) -> Entries:
+    """The values of several attributes or limits, a part for each."""
+    pieces = [piece for part in parts for piece in part]
+    if not pieces:
+        return NO_ENTRIES._replace(ends=np.zeros(len(parts), np.int64))
+    lengths = (sum(len(keys) for _, keys in part) for part in parts)
+    return Entries(
+        np.concatenate([places for places, _ in pieces]),
+        np.concatenate([keys for _, keys in pieces], dtype=np.int64),
+        np.array(list(accumulate(lengths)), np.int64),
+    )
 
 
 def _same(

@@ -30,6 +30,6 @@ def boosted(scores: NDArray[np.float64], matches: Sequence[Match]) -> NDArray[np
     with np.errstate(over="ignore", under="ignore"):
         for (rule, *_), about in matches:
             if isinstance(rule, BoostRule):
-                np.multiply(factors, rule.factor, out=factors, where=about)
+                factors *= np.where(about, rule.factor, 1.0)
     factors = np.minimum(np.maximum(factors, 1 / _MOST), _MOST)
     return np.where(scores < 0, scores / factors, scores * factors)

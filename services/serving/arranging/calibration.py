@@ -18,12 +18,12 @@ _HALF_LIFE: Final = 20
 
 
 def past_of(pool: Pool, visitor: Visitor) -> tuple[Rows, NDArray[np.float64]]:
-    """The rows of the history's items in the catalogue, -1 for none, and how much each counts.
+    """The rows of the history's items in the catalogue, and how much each counts.
 
     Weights halve every `_HALF_LIFE` events. Those below 0 do not count.
     """
     numbers = [pool.items.number(item_id) for item_id in visitor.history]
-    places = np.array([-1 if number is None else number for number in numbers], np.int64)
-    rows = np.append(pool.items.rows, np.int32(-1))[places]
-    ages = np.arange(len(rows)) / _HALF_LIFE
-    return rows, np.maximum(np.array(visitor.weights, np.float64), 0) * np.exp2(-ages)
+    known = [age for age, number in enumerate(numbers) if number is not None]
+    rows = pool.items.rows[[numbers[age] for age in known]]
+    counts = np.maximum(np.array(visitor.weights, np.float64), 0)
+    return rows, (counts * np.exp2(np.arange(len(counts)) / -_HALF_LIFE))[known]

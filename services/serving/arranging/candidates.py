@@ -19,7 +19,7 @@ class Pool(NamedTuple):
     Attributes:
         item_ids: Their ids.
         scores: Their scores, finite; those of one tier compare.
-        tiers: The step of the fallback chain that each is from, in its order. Candidates of a later
+        tiers: The step of the fallback chain that each is from, from 0. Candidates of a later
             tier stand after all of an earlier one, unless they are pinned.
         items: The candidates' attributes, in the same order. Further items may follow, each once:
             those of the visitor, which calibration and `in seen` look up in here.

@@ -1,9 +1,14 @@
 """Fatigue: items that were shown often without a response."""
 
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
 from services.serving.arranging.candidates import Pool, Visitor
+
+# More than a fallback chain has tiers.
+_AFTER_ALL: Final = 1_000
 
 
 def tiers_by_fatigue(pool: Pool, visitor: Visitor, limit: int) -> NDArray[np.int64]:
@@ -25,5 +30,5 @@ def tiers_by_fatigue(pool: Pool, visitor: Visitor, limit: int) -> NDArray[np.int
         if times >= limit
     )  # fmt: skip
     worn = [number for number in shown if number is not None and number < size]
-    tiers[worn] += 1 + tiers.max() - min(0, tiers.min())
+    tiers[worn] += _AFTER_ALL
     return tiers

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from services.serving.arranging.attribute_values import Entries, categories, parted
+from services.serving.arranging.attribute_values import Entries, categories, entries
 from services.serving.columns import Columns
 from services.serving.filters.masks import Rows
 
@@ -25,7 +25,7 @@ _MOST_VALUES: Final = 16
 def terms_of(columns: Columns, rows: Rows) -> Entries:
     """All categories of candidates. Those that few of them share make them alike the most."""
     names = list(dict.fromkeys([*list(columns.categories), *list(columns.lists)]))
-    return parted(
+    return entries(
         [categories(columns, name, rows, _MOST_VALUES) for name in names[:_MOST_ATTRIBUTES]]
     )
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from services.serving.arranging.attribute_values import NONE, Entries, parted, values
+from services.serving.arranging.attribute_values import NONE, Entries, Part, entries, values
 from services.serving.arranging.candidates import Match, Ranked
 from services.serving.columns import Columns
 from slipstream.contracts.placements import CapRule
@@ -23,7 +23,7 @@ class Limits(NamedTuple):
         of_caps: The limit of each cap, by the number of its match.
     """
 
-    groups: Entries
+    groups: Part
     entries: Entries
     most: NDArray[np.int64]
     of_caps: dict[int, int]
@@ -44,9 +44,9 @@ def limits_of(columns: Columns, ranked: Ranked, group_by: str, matches: Sequence
         if isinstance(rule, CapRule):
             found = values(columns, rule.attribute, ranked.rows)
             if rule.filter:
-                counted = about[ranked.places[found.places]]
-                found = found._replace(keys=np.where(counted, found.keys, NONE))
+                counted = about[ranked.places]
+                found = [(at, np.where(counted[at], keys, NONE)) for at, keys in found]
             parts.append(found)
             of_caps[number] = len(most)
             most.append(rule.most)
-    return Limits(groups, parted(parts), np.array(most, np.int64), of_caps)
+    return Limits(groups, entries(parts), np.array(most, np.int64), of_caps)

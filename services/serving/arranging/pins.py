@@ -1,12 +1,13 @@
 """Pins: items that stand at a position, whatever their scores."""
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from services.serving.arranging.attribute_values import NONE, Entries
+from services.serving.arranging.attribute_values import NONE, Part
 from services.serving.arranging.candidates import Match, Ranked
 from slipstream.contracts.placements import PinRule
 
@@ -26,7 +27,7 @@ class Pinned(NamedTuple):
     missing: list[int]
 
 
-def pinned(matches: Sequence[Match], ranked: Ranked, n: int, groups: Entries) -> Pinned:
+def pinned(matches: Sequence[Match], ranked: Ranked, n: int, groups: Part) -> Pinned:
     """The best candidate of each pin at its position.
 
     A position that an earlier rule has taken gives way to the next free one, else to the last free
@@ -38,7 +39,7 @@ def pinned(matches: Sequence[Match], ranked: Ranked, n: int, groups: Entries) ->
         n: Length of the slate.
         groups: The groups of the ranked rows.
     """
-    places = np.full(n, -1, np.int64)
+    places = [-1] * n
     chosen: dict[int, tuple[int, str]] = {}
     missing: list[int] = []
     used, used_groups = set[int](), set[int]()
@@ -46,20 +47,21 @@ def pinned(matches: Sequence[Match], ranked: Ranked, n: int, groups: Entries) ->
         if not isinstance(rule, PinRule):
             continue
         wanted = min(rule.position, n) - 1
-        free = (at for at in [*range(wanted, n), *range(wanted - 1, -1, -1)] if places[at] < 0)
-        place = next(free, None)
+        order = chain(range(wanted, n), range(wanted - 1, -1, -1))
+        place = next((at for at in order if places[at] < 0), None)
         if place is None:
             chosen[number] = -1, "other pins have taken all places"
             continue
-        if not about.any():
+        able = np.flatnonzero(about[ranked.places]).tolist()
+        if not able:
             missing.append(number)
         chosen[number] = -1, "other pins have taken all that meet the filter"
-        for row in np.flatnonzero(about[ranked.places]).tolist():
-            its_groups = {*groups.keys[groups.places == row].tolist()} - {NONE}
+        for row in able:
+            its_groups = {key for at, keys in groups for key in keys[at == row].tolist()} - {NONE}
             if row not in used and used_groups.isdisjoint(its_groups):
                 chosen[number] = row, "" if place == wanted else "another pin has its position"
                 places[place] = row
                 used.add(row)
                 used_groups.update(its_groups)
                 break
-    return Pinned(places, chosen, missing)
+    return Pinned(np.array(places, np.int64), chosen, missing)
