@@ -47,10 +47,14 @@ class BundleError(ValueError):
 
 @dataclass(frozen=True)
 class Ranking:
-    """A ranker, and the items as it knows them."""
+    """A ranker, the items as it knows them, and the names of its features, by column.
+
+    Bundles older than the names have none.
+    """
 
     ranker: Ranker
     items: ItemTable
+    features: Sequence[str] = ()
 
     def correct(self, history: History, items: Indices, by_retriever: Scores) -> Scores:
         """The correction to add to the blend's score of each candidate.
@@ -153,7 +157,9 @@ def load_bundle(directory: str | Path) -> Bundle:
     ranking = None
     if ranked := content.get("ranking"):  # absent in bundles older than the ranker
         ranker, items = (_arrays(directory, name, ranked[name]) for name in ("ranker", "items"))
-        ranking = Ranking(Ranker.restore(ranker), ItemTable.restore(items))
+        ranking = Ranking(
+            Ranker.restore(ranker), ItemTable.restore(items), ranked.get("features", ())
+        )
     baskets = None
     if basket := content.get("baskets"):  # absent in bundles older than the baskets
         arrays = _arrays(directory, "baskets", basket["arrays"])
@@ -212,7 +218,10 @@ def _write_files(bundle: Bundle, directory: Path) -> None:
     }
     if bundle.ranking is not None:
         ranked = {"ranker": bundle.ranking.ranker.arrays(), "items": bundle.ranking.items.arrays()}
-        content["ranking"] = {name: sorted(arrays) for name, arrays in ranked.items()}
+        content["ranking"] = {
+            **{name: sorted(arrays) for name, arrays in ranked.items()},
+            "features": list(bundle.ranking.features),
+        }
         tables |= ranked
     if bundle.baskets is not None:
         tables["baskets"] = bundle.baskets.arrays()

@@ -72,8 +72,8 @@ def fit_ranking(
             ]
         )
         if ranker := fit_ranker(inputs, blended, pool.begins, pool.labels, users[usable], seed):
-            bundle = replace(bundle, ranking=Ranking(ranker, table))
             columns = feature_names(list(bundle.retrievers), bundle.attributes or {})
+            bundle = replace(bundle, ranking=Ranking(ranker, table, columns))
             importances = importance(lists, ranker, inputs, blended, columns, seed)
     ranks = np.array(
         [

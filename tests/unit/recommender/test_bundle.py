@@ -1,6 +1,8 @@
+import hashlib
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from slipstream.recommender.fit import fit
 from slipstream.recommender.refit import refit
 from slipstream.recommender.stages import Event, bought_together, recommend, similar_items
 from tests.unit.recommender.chain import chain_interactions, item_name
+from tests.unit.recommender.small_models import small_bundle
 
 HISTORY = [
     Event(item_name(4), "view", 1_700_000_000_000),
@@ -65,6 +68,32 @@ def test_directory_holds_only_arrays_and_json_and_no_temporary_is_left(saved: Pa
     manifest = json.loads((saved / "manifest.json").read_text())
     assert set(manifest["files"]) == {path.name for path in saved.iterdir()} - {"manifest.json"}
     assert manifest["data"]["from"] == 1_700_000_000_000
+
+
+def test_features_of_the_ranker_keep_their_names_which_older_bundles_do_not_have(
+    tmp_path: Path,
+) -> None:
+    bundle = small_bundle()
+    assert bundle.ranking is not None
+    names = [f"feature {place}" for place in range(len(bundle.ranking.ranker.mean))]
+    named = replace(bundle, ranking=replace(bundle.ranking, features=names))
+    save_bundle(named, tmp_path / "bundle")
+    loaded = load_bundle(tmp_path / "bundle")
+    assert loaded.ranking is not None and loaded.ranking.features == names
+
+    older = tmp_path / "bundle" / "recommender.json"
+    content = json.loads(older.read_text())
+    del content["ranking"]["features"]
+    older.write_text(json.dumps(content))
+    whole = tmp_path / "bundle" / "manifest.json"
+    manifest = json.loads(whole.read_text())
+    manifest["files"][older.name] = {
+        "sha256": hashlib.sha256(older.read_bytes()).hexdigest(),
+        "bytes": older.stat().st_size,
+    }
+    whole.write_text(json.dumps(manifest))
+    loaded = load_bundle(tmp_path / "bundle")
+    assert loaded.ranking is not None and list(loaded.ranking.features) == []
 
 
 def test_a_bundle_is_never_overwritten(bundle: Bundle, saved: Path) -> None:

@@ -51,6 +51,8 @@ def test_a_saved_bundle_answers_as_before(bundle: Bundle, tmp_path: Path) -> Non
     save_bundle(bundle, tmp_path / "bundle")
     loaded = load_bundle(tmp_path / "bundle")
     assert (loaded.ranking is None) == (bundle.ranking is None)
+    if bundle.ranking is not None:
+        assert len(bundle.ranking.features) == len(bundle.ranking.ranker.mean)
     for ours, theirs in zip(answers(bundle), answers(loaded), strict=True):
         assert [item for item, _ in ours] == [item for item, _ in theirs]
         np.testing.assert_allclose(
