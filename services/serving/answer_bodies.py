@@ -38,6 +38,8 @@ def answer_body(answer: Answer, attributes: "ItemAttributes | None" = None) -> d
         body["rules"] = [rule.model_dump() for rule in answer.rules]
     if answer.propensities:
         body["propensities"] = answer.propensities
+    if answer.reasons is not None:
+        body["reasons"] = answer.reasons.model_dump()
     return body
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from slipstream.contracts.events import SlateItem
 from slipstream.contracts.placements import BoostRule, RuleTrace
+from slipstream.contracts.reasons import SlateReasons
 from slipstream.contracts.vocabulary import SHOWN
 from slipstream.features.visitor import SequenceEvent
 from slipstream.filters.conditions import Condition
@@ -58,7 +59,7 @@ class RecommendationRequest:
         diversity: From 0, the best items, to 1, the most varied ones; None leaves it to the
             placement.
         exploration: Share of places for items of which little is known; likewise.
-        explain: Whether rules give an account of themselves.
+        explain: Whether rules give an account of themselves, and items have reasons.
         deadline_s: Time after which the answer is of no use; None for any.
         purpose: What the slate is for; only one that is shown counts as an impression.
         window: Window of popular items, a key of `POPULAR_WINDOWS`; empty for none.
@@ -96,6 +97,7 @@ class Answer:
     `rules` are the accounts of the rules of the placement's revision. `touched` names the rules
     that moved each item, and `propensities` are the probabilities with which the items stand where
     they stand, both in the order of the items. All are empty where there is nothing to tell.
+    `reasons` are measured by leaving out parts of the history.
     """
 
     recommendation_id: str
@@ -109,3 +111,4 @@ class Answer:
     rules: Sequence[RuleTrace] = ()
     touched: Sequence[Sequence[str]] = ()
     propensities: Sequence[float] = ()
+    reasons: SlateReasons | None = None

@@ -21,6 +21,7 @@ from services.serving.bodies import (
 )
 from services.serving.catalog import Catalog
 from services.serving.cursors import items_before
+from services.serving.explaining import LISTS
 from services.serving.key_rates import KeyRates
 from services.serving.model_holder import Model, ModelHolder
 from services.serving.pipeline import Pipeline
@@ -228,7 +229,7 @@ def without_history(
 async def answered(request: Request, query: SlateQuery, wanted: RecommendationRequest) -> Response:
     """The response to a request for one slate, counted for its key."""
     opened = parts(request)
-    opened.rates.take(principal_of(request).name)
+    opened.rates.take(principal_of(request).name, LISTS if wanted.explain else 1)
     answer = await opened.pipeline.recommend(wanted)
     attributes = ItemAttributes.wanted(query, opened.catalog, opened.models.current)
     return json_response(page_body(answer, wanted, attributes))

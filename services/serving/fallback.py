@@ -148,7 +148,7 @@ class FallbackChain:
             if not request.fresh and (list_before := kept.get(key)) is not None:
                 self._measured.kept_lists.inc()
                 return _result(model, list_before)
-            allowed = await self._allowed(model, request)
+            allowed = await self.allowed(model, request)
             asked = partial(
                 stages.list_question,
                 history=history,
@@ -195,7 +195,7 @@ class FallbackChain:
         if model is None or not seeds:
             return StepResult([])
         depth = request.n + len(request.exclude)
-        allowed = await self._allowed(model, request)
+        allowed = await self.allowed(model, request)
 
         def neighbours(bundle: Bundle) -> list[stages.Recommendation]:
             best: dict[str, stages.Recommendation] = {}
@@ -223,7 +223,8 @@ class FallbackChain:
         )
         return StepResult(items, "" if items else empty)
 
-    async def _allowed(self, model: Model, request: StepRequest) -> Mask:
+    async def allowed(self, model: Model, request: StepRequest) -> Mask:
+        """Whether each item of the model's space may be in the slate."""
         if request.wanted is None:
             return self._catalog.mask(model)
         return await self._filters.allowed(model, request.wanted)

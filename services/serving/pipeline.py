@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from services.serving.answers import Answer, Item, RecommendationRequest, Step
 from services.serving.arranged_slates import arranged_slate
 from services.serving.catalog import Catalog
+from services.serving.explaining import LISTS, Explanations
 from services.serving.fallback import FallbackChain
 from services.serving.filling import fill
 from services.serving.gathered_lists import GatheredLists
@@ -75,10 +76,12 @@ class Pipeline:
         self._chain = FallbackChain(
             catalog, measured, self._store, self._lists, self.kept_lists, trending_refresh_s
         )
+        self._explanations = Explanations(self._chain, catalog, measured)
 
     def close(self) -> None:
-        """End the thread of the model's kernels."""
+        """End the threads of the model's kernels."""
         self._lists.close()
+        self._explanations.close()
 
     async def recommend_each(self, requests: Sequence[RecommendationRequest]) -> list[Answer]:
         """The best items for each request, in the order asked.
@@ -97,7 +100,7 @@ class Pipeline:
 
     async def recommend(self, request: RecommendationRequest) -> Answer:
         """The best `n` items for this request. Raises `OverloadedError`."""
-        with self._load.taken():
+        with self._load.taken(LISTS if request.explain else 1):
             return await self._recommend(request)
 
     async def _recommend(
@@ -187,6 +190,9 @@ class Pipeline:
             how.traces if how is not None and request.explain else (),
             how.touched if how is not None else (),
             how.propensities if how is not None and rules.explores else (),
+            await self._explanations.of(asked, [item.item_id for item in items])
+            if request.explain
+            else None,
         )
 
     def _in_time(

@@ -24,10 +24,6 @@ from slipstream.recommender.bundle import Bundle
 
 # Candidates that a slate is arranged from, as many as the ranker orders.
 POOL: Final = 200
-# Events after which one counts half, for calibration.
-_HALVED_AFTER: Final = 20
-# Source of items that the model knows by their attributes alone.
-CONTENT: Final = "content"
 
 
 class SlateRules:
@@ -104,10 +100,7 @@ class SlateRules:
 
     def _weights(self) -> list[float]:
         """The weight of each event, latest first."""
-        return [
-            signal_weight(event.event_type) * 0.5 ** (place / _HALVED_AFTER)
-            for place, event in enumerate(reversed(self._visitor.history))
-        ]
+        return [signal_weight(event.event_type) for event in reversed(self._visitor.history)]
 
     def _cold(self, items: Sequence[Item]) -> NDArray[np.bool_]:
         known = self._model.bundle.index if self._model is not None else {}

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from slipstream.contracts.placements import RuleTrace
+from slipstream.contracts.reasons import SlateReasons
 
 PROBLEM_JSON = "application/problem+json"
 
@@ -47,7 +48,8 @@ class RecommendationResponse(BaseModel):
 
     `next_cursor` asks for the next page; null on the last one. `rules` is the account of each of
     the placement's rules, where the request asks for it. `propensities` are the probabilities with
-    which the items stand where they stand; empty where nothing was left to chance.
+    which the items stand where they stand; empty where nothing was left to chance. `reasons` are
+    measured where the request asks for it; null where the model has no say.
     """
 
     recommendation_id: str
@@ -62,6 +64,7 @@ class RecommendationResponse(BaseModel):
     next_cursor: str | None = None
     rules: list[RuleTrace] = Field(default_factory=list)
     propensities: list[float] = Field(default_factory=list)
+    reasons: SlateReasons | None = None
 
 
 class AuditRecord(BaseModel):

@@ -40,13 +40,14 @@ class Shop:
         policy = PlacementPolicy.model_validate(self.policy)
         return Placement(name=name, revision=self.revision, policy=policy, changed_at=1)
 
-    async def ask(self, **body: Any) -> dict[str, Any]:
+    async def ask(
+        self, path: str = "/v1/recommendations", user: bool = True, **body: Any
+    ) -> dict[str, Any]:
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(self.app), base_url=URL
         ) as client:
-            answer = await client.post(
-                "/v1/recommendations", json={"user_id": "ada", "placement": "home", **body}
-            )
+            who = {"user_id": "ada"} if user else {}
+            answer = await client.post(path, json={**who, "placement": "home", **body})
         assert answer.status_code == 200, answer.text
         found: dict[str, Any] = answer.json()
         return found
@@ -218,3 +219,23 @@ async def test_an_item_that_was_shown_in_vain_rests(shop: Shop) -> None:
     assert first not in numbers(await shop.ask(n=3))
     # It stands in for an empty place.
     assert numbers(await shop.ask(n=38))[-1] == first
+
+
+async def test_explained_items_have_reasons_that_asking_again_confirms(shop: Shop) -> None:
+    answer = await shop.ask(n=3, explain=True)
+    reasons = answer["reasons"]
+    listed = [item["item_id"] for item in answer["items"]]
+    assert [item["item_id"] for item in reasons["items"]] == listed
+    first = reasons["items"][0]
+    assert first["words"].startswith("first because this visitor viewed ")
+    seen = ["item-03", "item-04"]
+    for past, rank in zip(reasons["history"], first["ranks_without"], strict=True):
+        rest = [{"item_id": item_id} for item_id in seen if item_id != past["item_id"]]
+        without = await shop.ask(
+            "/v1/sessions:recommend", user=False, events=rest, exclude=seen, n=40
+        )
+        ranks = {item["item_id"]: place for place, item in enumerate(without["items"], 1)}
+        assert ranks[first["item_id"]] == rank
+    assert "reasons" not in await shop.ask(n=3)
+    nobody = await shop.ask(n=3, explain=True, user_id="nobody")
+    assert "reasons" not in nobody

@@ -1,0 +1,81 @@
+"""Explanations of slates: the model ranks again without parts of the history, in a thread."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Final
+
+from services.serving.catalog import Catalog
+from services.serving.fallback import FallbackChain, why_not_model
+from services.serving.metrics import ServingMetrics
+from services.serving.reasons.measured_reasons import measured_reasons
+from services.serving.reasons.words import title
+from services.serving.steps import StepRequest
+from slipstream.contracts.reasons import SlateReasons
+from slipstream.contracts.times import now_ms
+from slipstream.recommender import stages
+
+# Time that an explanation may take, from its turn on.
+LONGEST_S: Final = 0.06
+# Lists that an explanation is worth.
+LISTS: Final = 30
+
+
+class Explanations:
+    """Measured reasons of slates, made one at a time in a thread of their own: each is worth dozens
+    of lists, and holds room of the size of the catalogue. Used in one event loop.
+
+    Args:
+        chain: Says which items may be shown.
+        catalog: Titles of items.
+        measured: Metrics.
+    """
+
+    def __init__(self, chain: FallbackChain, catalog: Catalog, measured: ServingMetrics) -> None:
+        self._chain, self._catalog, self._measured = chain, catalog, measured
+        self._turn, self._thread = asyncio.Lock(), ThreadPoolExecutor(1, "reasons")
+
+    def close(self) -> None:
+        """End the thread."""
+        self._thread.shutdown()
+
+    async def of(self, asked: StepRequest, listed: Sequence[str]) -> SlateReasons | None:
+        """The reasons of a slate's items; None where the model has no say, or fails.
+
+        Args:
+            asked: What the model was asked.
+            listed: Ids of the slate's items.
+        """
+        model = asked.model
+        if model is None or why_not_model(model, asked.history, asked.no_history):
+            return None
+        try:
+            question = stages.list_question(
+                model.bundle,
+                asked.history,
+                asked.n,
+                exclude=asked.exclude,
+                allowed=await self._chain.allowed(model, asked),
+                repeats=asked.repeats,
+            )
+            async with self._turn:
+                measure = partial(
+                    measured_reasons,
+                    model.bundle,
+                    asked.history,
+                    question,
+                    listed,
+                    now=now_ms(),
+                    title_of=self._title,
+                    deadline=time.monotonic() + LONGEST_S,
+                )
+                loop = asyncio.get_running_loop()
+                return await loop.run_in_executor(self._thread, measure)
+        except Exception as error:  # a slate without reasons is a slate
+            self._measured.failed("reasons", error)
+            return None
+
+    def _title(self, item_id: str) -> str | None:
+        return title(self._catalog.attributes(item_id))
