@@ -22,8 +22,8 @@ def past_of(pool: Pool, visitor: Visitor) -> tuple[Rows, NDArray[np.float64]]:
 
     Weights halve every `_HALF_LIFE` events. Those below 0 do not count.
     """
-    numbers = [pool.items.number(item_id) for item_id in visitor.history]
-    known = [age for age, number in enumerate(numbers) if number is not None]
-    rows = pool.items.rows[[numbers[age] for age in known]]
-    counts = np.maximum(np.array(visitor.weights, np.float64), 0)
-    return rows, (counts * np.exp2(np.arange(len(counts)) / -_HALF_LIFE))[known]
+    numbers = enumerate(map(pool.items.number, visitor.history))
+    known = [(age, number) for age, number in numbers if number is not None]
+    ages, places = np.array(known, np.int64).reshape(-1, 2).T
+    counts = np.maximum(np.array(visitor.weights, np.float64)[ages], 0)
+    return pool.items.rows[places], counts * np.exp2(ages / -_HALF_LIFE)

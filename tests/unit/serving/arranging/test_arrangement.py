@@ -125,6 +125,14 @@ def test_the_same_boost_of_everything_changes_nothing(
     assert after.order == before.order
 
 
+def test_pins_share_neither_an_item_nor_a_group() -> None:
+    grouped = {"item_group_id": "g"}
+    pool = pool_of([(grouped, 3.0, 0), (grouped, 2.0, 0), ({}, 1.0, 0)])
+    rules = [{"name": f"pin {n}", "action": "pin", "position": 1} for n in range(3)]
+    assert arranged(pool, 3, rules=rules).order == [0, 2]
+    assert arranged(pool, 3, rules=rules, group_by="").order == [0, 1, 2]
+
+
 def test_worn_out_items_come_when_nothing_else_is_left() -> None:
     pool = pool_of([({}, 3.0, 0), ({}, 2.0, 0), ({}, 1.0, 1)])
     visitor = Visitor(impressions={"i0": 3, "i1": 2, "unknown": 7})
