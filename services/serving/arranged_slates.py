@@ -10,7 +10,7 @@ from services.serving.fallback import FallbackChain
 from services.serving.filling import Filled, fill
 from services.serving.filters.filter_masks import Filter
 from services.serving.slate_rules import SlateRules
-from services.serving.steps import StepRequest
+from services.serving.steps import Candidate, StepRequest
 from slipstream.filters.conditions import All
 
 # Most items that the model does not know among the candidates of a slate that explores.
@@ -21,7 +21,7 @@ class ArrangedSlate(NamedTuple):
     """The candidates, the slate that they were arranged to, and how."""
 
     filled: Filled
-    items: list[Item]
+    items: list[Candidate]
     how: Arrangement
 
 

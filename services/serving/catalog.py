@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -154,8 +155,8 @@ class Catalog:
 
     def listed(self, item_ids: Sequence[str]) -> Items:
         """These items, as filters see them; those that are not in the catalogue have nothing."""
-        rows = np.fromiter((self._rows.get(each, -1) for each in item_ids), np.int32, len(item_ids))
-        places = {item_id: place for place, item_id in enumerate(item_ids)}
+        rows = np.fromiter(map(self._rows.get, item_ids, repeat(-1)), np.int32, len(item_ids))
+        places = dict(zip(item_ids, range(len(item_ids)), strict=True))
         return Items(self.columns, rows, places.get)
 
     def attributes(self, item_id: str) -> bytes | None:

@@ -188,7 +188,7 @@ class FallbackChain:
             ]
         if not items and not filler and seeds:
             reason = "; ".join(filter(None, (reason, "nothing similar is known")))
-        return StepResult(items + filler, reason, version)
+        return StepResult([*items, *filler], reason, version)
 
     async def _similar_by_model(self, request: StepRequest, seeds: Sequence[str]) -> StepResult:
         model = request.model
@@ -267,8 +267,7 @@ class FallbackChain:
 def _result(
     model: Model, recommended: Sequence[stages.Recommendation], reason: str = ""
 ) -> StepResult:
-    items = [Item(*each) for each in recommended]
-    return StepResult(items, reason, model.version if items else None)
+    return StepResult(recommended, reason, model.version if recommended else None)
 
 
 def why_not_model(model: Model | None, history: Sequence[SequenceEvent], no_history: str) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from services.serving.answers import Item, Step
 from services.serving.fallback import FallbackChain
-from services.serving.steps import StepRequest
+from services.serving.steps import Candidate, StepRequest
 
 
 @dataclass(slots=True)
@@ -16,7 +16,7 @@ class Filled:
     first items, and `version` its model. `reasons` say why a step had none, or not enough.
     """
 
-    items: list[Item] = field(default_factory=list)
+    items: list[Candidate] = field(default_factory=list)
     tiers: list[int] = field(default_factory=list)
     answered_by: Step = Step.NONE
     version: str | None = None

@@ -181,7 +181,7 @@ class Pipeline:
         return Answer(
             recommendation_id,
             request.user_id,
-            items,
+            [Item(each.item_id, each.score, each.source) for each in items],
             filled.answered_by,
             "; ".join(filter(None, (*remarks, *filled.reasons))),
             filled.version,
@@ -240,9 +240,10 @@ class Pipeline:
         if not ranked:
             reason = "; ".join(filter(None, (reason, "none of the items is known")))
         placed = {item.item_id for item in ranked}
-        ranked += [Item(item_id, 0.0, Step.NONE) for item_id in given if item_id not in placed]
+        items = [Item(each.item_id, each.score, each.source) for each in ranked]
+        items += [Item(item_id, 0.0, Step.NONE) for item_id in given if item_id not in placed]
         answer = Answer(
-            uuid.uuid4().hex, user_id, ranked, answered_by, reason, version, len(visitor.history)
+            uuid.uuid4().hex, user_id, items, answered_by, reason, version, len(visitor.history)
         )
         self._publish(answer, visitor.features, placement, purpose, started)
         return answer

@@ -1,12 +1,13 @@
 """The rules of one slate: what a placement's policy makes of one request at one moment."""
 
 from collections.abc import Sequence
+from itertools import repeat
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from services.serving.answers import Item, RecommendationRequest
+from services.serving.answers import RecommendationRequest
 from services.serving.arranging.arrangement import Arrangement, arrange
 from services.serving.arranging.candidates import Pool, Visitor
 from services.serving.arranging.policies import CompiledPolicy
@@ -14,6 +15,7 @@ from services.serving.catalog import Catalog
 from services.serving.filling import Filled
 from services.serving.filters.filter_masks import Filter
 from services.serving.model_holder import Model
+from services.serving.steps import Candidate
 from services.serving.visitor_reading import VisitorReading
 from slipstream.contracts.times import DAY_MS
 from slipstream.contracts.vocabulary import PURCHASE, signal_weight
@@ -95,20 +97,31 @@ class SlateRules:
             else {},
         )
         return arrange(
-            pool, self._request.n, self._policy, visitor, self._now_ms, self._request.context, seed
+            pool,
+            self._request.n,
+            self._policy,
+            visitor,
+            self._now_ms,
+            self._request.context,
+            seed,
+            traced=self._request.explain,
         )
 
     def _weights(self) -> list[float]:
         """The weight of each event, latest first."""
         return [signal_weight(event.event_type) for event in reversed(self._visitor.history)]
 
-    def _cold(self, items: Sequence[Item]) -> NDArray[np.bool_]:
+    def _cold(self, items: Sequence[Candidate]) -> NDArray[np.bool_]:
         known = self._model.bundle.index if self._model is not None else {}
         return np.array([item.item_id not in known for item in items], np.bool_)
 
     def _vectors(self, ids: Sequence[str]) -> NDArray[np.float32] | None:
-        """The network's vectors of the items, zeros for those that it does not know."""
-        if self._model is None:
+        """The network's vectors of the items, zeros for those that it does not know.
+
+        None where categories make items alike: these are what people see, and cost half.
+        """
+        columns = self._catalog.columns
+        if self._model is None or columns.categories or columns.lists:
             return None
         return vectors_of(self._model.bundle, ids)
 
@@ -118,7 +131,7 @@ def vectors_of(bundle: Bundle, ids: Sequence[str]) -> NDArray[np.float32] | None
     network = bundle.network
     if network is None:
         return None
-    numbers: Indices = np.array([bundle.index.get(each, -1) for each in ids], np.int32)
+    numbers: Indices = np.fromiter(map(bundle.index.get, ids, repeat(-1)), np.int32, len(ids))
     vectors = network.items.vectors(np.maximum(numbers, 0))
     vectors[numbers < 0] = 0
     return vectors

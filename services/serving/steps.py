@@ -9,6 +9,7 @@ from services.serving.deadlines import Budget
 from services.serving.filters.filter_masks import Filter
 from services.serving.model_holder import Model
 from slipstream.features.visitor import SequenceEvent
+from slipstream.recommender.stages import Recommendation
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +34,13 @@ class StepRequest:
     window: str = ""
 
 
+# A slate's items are made of the candidates that it keeps: there are many more candidates.
+Candidate = Item | Recommendation
+
+
 class StepResult(NamedTuple):
     """The items of a step, why it has none or lacks some, and the model version that gave them."""
 
-    items: list[Item]
+    items: Sequence[Candidate]
     reason: str = ""
     version: str | None = None

@@ -255,12 +255,10 @@ def item_numbers(bundle: Bundle, item_ids: Iterable[str]) -> set[int]:
 
 def named(bundle: Bundle, found: Lists) -> list[list[Recommendation]]:
     """Each list with the ids of its items and the names of their sources."""
-    names, item_ids = list(bundle.retrievers), bundle.item_ids
-    return [
-        [
-            Recommendation(item_ids[item], score, names[source])
-            for item, score, source in zip(*columns, strict=True)
-            if item >= 0
-        ]
-        for columns in zip(*(column.tolist() for column in found), strict=True)
-    ]
+    name_of, id_of = list(bundle.retrievers).__getitem__, bundle.item_ids.__getitem__
+    lists = []
+    for items, scores, sources in zip(*(column.tolist() for column in found), strict=True):
+        if items and items[-1] < 0:  # it is shorter
+            items = items[: items.index(-1)]
+        lists.append(list(map(Recommendation, map(id_of, items), scores, map(name_of, sources))))
+    return lists

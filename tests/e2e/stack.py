@@ -49,6 +49,10 @@ class Stack:
         auth = httpx.BasicAuth(self.write_key, "") if service == "ingestion" else httpx.Auth()
         return self.clients[service].post(path, json=body, auth=auth).raise_for_status().json()
 
+    def put(self, service: str, path: str, body: Any) -> Any:
+        """The JSON body of a PUT that succeeds."""
+        return self.clients[service].put(path, json=body).raise_for_status().json()
+
     @property
     def children(self) -> dict[str, int]:
         """Process ids of what the supervisor runs, by name: the five services, and `broker` and
@@ -60,6 +64,16 @@ class Stack:
     def processes(self) -> dict[str, int]:
         """`children`, with the servers in any case."""
         return {**self.children, **self.outside.pids}
+
+    def kill(self, name: str) -> int:
+        """Kill one of `processes` outright, and return its process id."""
+        killed = self.processes[name]
+        os.kill(killed, signal.SIGKILL)
+        return killed
+
+    def has_another(self, name: str, killed: int) -> bool:
+        """Whether a process that was killed has a successor."""
+        return self.children.get(name, killed) != killed
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Stop it as a container's end would, or with SIGINT as Ctrl-C; the exit status."""

@@ -1,7 +1,5 @@
 """The whole loop, as a story: what a visitor does changes what the visitor is recommended."""
 
-import os
-import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -40,9 +38,8 @@ def stack(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield stack
 
 
-def recommended(stack: Stack, user_id: str, wanted: str = "") -> dict[str, Any]:
-    asked = {"n": SHOWN, "filter": wanted}
-    return dict(stack.get("serving", f"/v1/recommendations/{user_id}", **asked))
+def recommended(stack: Stack, user_id: str, **asked: Any) -> dict[str, Any]:
+    return dict(stack.get("serving", f"/v1/recommendations/{user_id}", n=SHOWN, **asked))
 
 
 def ids(answer: dict[str, Any]) -> list[str]:
@@ -94,15 +91,18 @@ def test_a_visitors_events_become_recommendations_and_these_become_a_report(stac
     assert kinds(coffee).count("coffee") >= SHOWN - 1
 
     # A page of coffee shows coffee alone, whatever its visitor likes.
-    assert kinds(recommended(stack, "tea-lover-0", 'category == "coffee"')) == ["coffee"] * SHOWN
+    of_coffee = recommended(stack, "tea-lover-0", filter='category == "coffee"')
+    assert kinds(of_coffee) == ["coffee"] * SHOWN
 
     # The start page has rules of its own, which the shop can change while everything runs.
-    house_blend = {"name": "house blend", "action": "pin", "position": 2,
-                   "filter": 'item_id == "coffee-0"'}  # fmt: skip
-    policy = {"seen": "show", "rules": [house_blend]}
-    stack.clients["monitoring"].put("/v1/placements/start", json=policy).raise_for_status()
-    wait_for(lambda: ids(_start_page(stack))[1] == "coffee-0", "the start page to keep to its rule")
-    assert kinds(_start_page(stack)).count("tea") >= SHOWN - 2
+    pin = {"name": "ours", "action": "pin", "position": 2, "filter": 'item_id == "coffee-0"'}
+    stack.put("monitoring", "/v1/placements/start", {"seen": "show", "rules": [pin]})
+
+    def start_page() -> dict[str, Any]:
+        return recommended(stack, "tea-lover-0", placement="start")
+
+    wait_for(lambda: ids(start_page())[1] == "coffee-0", "the start page to keep to its rule")
+    assert kinds(start_page()).count("tea") >= SHOWN - 2
 
     # A click on something else changes the very next lists.
     coffee_before = kinds(tea).count("coffee")
@@ -178,22 +178,14 @@ def _history(stack: Stack, user_id: str) -> int:
     return int(answer.json()["features"]["history_length"]) if answer.is_success else 0
 
 
-def _start_page(stack: Stack) -> dict[str, Any]:
-    path = "/v1/recommendations/tea-lover-0"
-    return dict(stack.get("serving", path, n=SHOWN, placement="start"))
-
-
 def _more_coffee(stack: Stack, before: int) -> dict[str, Any] | None:
     answer = recommended(stack, "tea-lover-0")
     return answer if kinds(answer).count("coffee") > before else None
 
 
 def test_a_service_that_was_killed_is_started_again(stack: Stack) -> None:
-    killed = stack.children["features"]
-    _kill(killed)
-    wait_for(
-        lambda: stack.children.get("features", killed) != killed, "a new process", AGAIN_LIMIT_S
-    )
+    killed = stack.kill("features")
+    wait_for(lambda: stack.has_another("features", killed), "a new process", AGAIN_LIMIT_S)
     wait_for(
         lambda: stack.get("features", "/health/ready")["status"] == "ready",
         "features to be ready",
@@ -220,14 +212,11 @@ def test_features_killed_in_the_middle_of_a_replay_counts_every_event_once(
             progress=lambda step: sent.append(step.done),
         )
         wait_for(lambda: sent[-1] >= len(rows) // 3, "a third of the replay")
-        killed = stack.children["features"]
-        _kill(killed)
+        killed = stack.kill("features")
         assert sent[-1] < len(rows), "the replay was over before the kill"
         report = sending.result(180)
     assert (report.accepted, report.rejected, report.duplicates) == (len(rows), 0, 0)
-    wait_for(
-        lambda: stack.children.get("features", killed) != killed, "a new process", AGAIN_LIMIT_S
-    )
+    wait_for(lambda: stack.has_another("features", killed), "a new process", AGAIN_LIMIT_S)
     status = wait_for(lambda: _caught_up(stack), "features to catch up", AGAIN_LIMIT_S)
 
     # Redis: each visitor's and each item's counts. A loss makes one smaller, a repetition one
@@ -257,7 +246,7 @@ def _caught_up(stack: Stack) -> dict[str, Any] | None:
 
 def test_a_broker_that_was_killed_is_started_again_and_events_flow(stack: Stack) -> None:
     before = stack.get("features", "/v1/status")["lake"]["interactions"]
-    _kill(stack.processes["broker"])
+    stack.kill("broker")
     event = shop.track("late-visitor", "view", "tea-1", time.time())
     wait_for(
         lambda: stack.post("ingestion", "/v1/batch", {"batch": [event]})["accepted"] == 1,
@@ -306,7 +295,3 @@ def test_stop_leaves_no_process_and_a_second_start_goes_on(stack: Stack) -> None
 def _by_model(stack: Stack) -> dict[str, Any] | None:
     answer = recommended(stack, "coffee-lover-1")
     return answer if answer["answered_by"] == "model" else None
-
-
-def _kill(pid: int) -> None:
-    os.kill(pid, signal.SIGKILL)

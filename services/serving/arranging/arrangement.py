@@ -28,7 +28,7 @@ from services.serving.arranging.likeness import directions, terms_of
 from services.serving.arranging.limits import Limits, limits_of
 from services.serving.arranging.pins import Pinned, pinned
 from services.serving.arranging.policies import AFTER_RETRIEVAL, CompiledPolicy
-from services.serving.arranging.traces import Outcome, traces_of
+from services.serving.arranging.traces import Outcome, touched_by, traces_of
 from slipstream.contracts.placements import PlacementPolicy, RuleTrace
 from slipstream.filters.conditions import Condition, Constant
 from slipstream.models.kernels import slates
@@ -80,6 +80,8 @@ def arrange(
     now_ms: int,
     context: Mapping[str, Any],
     seed: str,
+    *,
+    traced: bool = True,
 ) -> Arrangement:
     """Arrange a slate.
 
@@ -91,6 +93,7 @@ def arrange(
         now_ms: The time, by which rules count.
         context: Fields of the request, by which rules count.
         seed: The recommendation's id: the same one draws the same items.
+        traced: Whether rules give an account.
     """
     wanted = policy.policy
     in_force = policy.in_force(now_ms, context)
@@ -106,14 +109,15 @@ def arrange(
 
     outcome = Outcome(
         ranking[filled.rows].tolist(),
-        np.lexsort((-pool.scores, tiers))[:n].tolist() if buries(matches) else [],
+        np.lexsort((-pool.scores, tiers))[:n].tolist() if traced and buries(matches) else [],
         {
             number: (ranking[row].item() if row >= 0 else -1, reason)
             for number, (row, reason) in placed.chosen.items()
         },
-        _kept_out(limits, filled, placed, ranking),
+        _kept_out(limits, filled, placed, ranking) if traced else {},
     )
-    traces, touched = traces_of(in_force, matches, pool.item_ids, outcome)
+    touched = touched_by(matches, outcome)
+    traces = traces_of(in_force, matches, pool.item_ids, outcome) if traced else []
     return Arrangement(
         list(outcome.listed),
         filled.propensities.tolist(),

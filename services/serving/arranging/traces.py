@@ -30,13 +30,22 @@ class Outcome(NamedTuple):
     kept_out: Mapping[int, Sequence[int]]
 
 
+def touched_by(matches: Sequence[Match], outcome: Outcome) -> list[list[str]]:
+    """The names of the rules that moved each item of a slate or put it in."""
+    names: dict[int, list[str]] = {place: [] for place in outcome.listed}
+    for number, match in enumerate(matches):
+        for place in _touched(number, match, outcome):
+            names[place].append(match.compiled.rule.name)
+    return list(names.values())
+
+
 def traces_of(
     in_force: Sequence[CompiledRule],
     matches: Sequence[Match],
     item_ids: Sequence[str],
     outcome: Outcome,
-) -> tuple[list[RuleTrace], list[list[str]]]:
-    """The account of a slate.
+) -> list[RuleTrace]:
+    """A trace of each rule that counted, in their order.
 
     A boost names the slate's items that it is about; a bury also those that would be in the slate
     by their own scores. A pin names its item. A cap names items that it kept out, as far as they
@@ -47,29 +56,21 @@ def traces_of(
         matches: Those of them that were applied to candidates, in the same order.
         item_ids: The candidates' ids.
         outcome: The slate.
-
-    Returns:
-        A trace of each rule that counted, in their order; and for each item of the slate the names
-        of the rules that moved it or put it in.
     """
     traces, number = [], 0
-    names: dict[int, list[str]] = {place: [] for place in outcome.listed}
     for compiled in in_force:
         rule, matched, places, note = compiled.rule, None, list[int](), ""
         if number < len(matches) and matches[number].compiled is compiled:
-            about = matches[number].about
-            touched = _touched(number, matches[number], outcome)
-            for place in touched:
-                names[place].append(rule.name)
-            places, note = _effect(number, matches[number], touched, outcome)
-            matched = int(np.count_nonzero(about))
+            match = matches[number]
+            places, note = _effect(number, match, _touched(number, match, outcome), outcome)
+            matched = int(np.count_nonzero(match.about))
             note = note if matched else "no candidate meets the filter"
             number += 1
         items = [item_ids[place] for place in places]
         traces.append(
             RuleTrace(rule=rule.name, action=rule.action, matched=matched, items=items, note=note)
         )
-    return traces, list(names.values())
+    return traces
 
 
 def _touched(number: int, match: Match, outcome: Outcome) -> list[int]:
