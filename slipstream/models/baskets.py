@@ -1,11 +1,10 @@
 """Items that go into one basket: how often a visitor put both into the cart, or bought both, in one
 sitting.
 
-The strength of a pair is the cosine of the baskets of its items, with shrinkage: c / (√(a·b) + s),
-where a and b baskets have the one and the other, and c both. Cosine: B. Sarwar et al., "Item-based
-collaborative filtering recommendation algorithms", WWW 2001. Shrinkage: R. Bell, Y. Koren,
-"Scalable collaborative filtering with jointly derived neighborhood interpolation weights", ICDM
-2007, section 4.1; without it, two items of a single basket would be the closest of all.
+The strength of a companion is the confidence of the rule "with this item, also that one": the share
+of the item's baskets that have both. R. Agrawal, T. Imieliński, A. Swami, "Mining association rules
+between sets of items in large databases", SIGMOD 1993. Pairs of few baskets are left out, since
+similar items predict a basket better than these (docs/performance.md).
 """
 
 from typing import Any, Final
@@ -21,8 +20,8 @@ from slipstream.models.neighbours import HistoryWeighting, ItemToItem, strongest
 PAUSE_MS: Final = HOUR_MS
 # A basket of more items is a bulk order, and says little of any pair.
 MOST_ITEMS: Final = 50
-# s: a pair of items of one basket each counts a sixth.
-SHRINKAGE: Final = 5.0
+# Fewest baskets that have both items of a pair.
+FEWEST_BASKETS: Final = 3
 # Companions that an item keeps, the strongest: 240 bytes.
 KEPT: Final = 30
 # Every item of a cart has the same vote.
@@ -32,7 +31,8 @@ _WEIGHTING: Final = HistoryWeighting(by_event=False)
 def fit_baskets(log: InteractionLog) -> ItemToItem | None:
     """Fit the companions of each item from the log's carts and purchases.
 
-    None where no basket has two items, and where the log does not tell its carts and purchases.
+    None where no two items share enough baskets, and where the log does not tell its carts and
+    purchases.
     """
     if log.basket is None or not log.basket.any():
         return None
@@ -49,11 +49,11 @@ def fit_baskets(log: InteractionLog) -> ItemToItem | None:
     held = held[np.flatnonzero((sizes >= 2) & (sizes <= MOST_ITEMS))]
     number = np.asarray(held.sum(axis=0)).ravel()
     both: Any = (held.T @ held).tocoo()
-    apart = both.row != both.col
-    row, column, together = both.row[apart], both.col[apart], both.data[apart]
+    often = (both.row != both.col) & (both.data >= FEWEST_BASKETS)
+    row, column = both.row[often], both.col[often]
     if not len(row):
         return None
-    strength = together / (np.sqrt(number[row] * number[column]) + SHRINKAGE)
+    strength = both.data[often] / number[row]
     matrix: Any = sparse.csr_array(
         (strength.astype(np.float32), (row, column)), shape=(log.n_items, log.n_items)
     )

@@ -41,7 +41,7 @@ def test_loaded_bundle_answers_as_the_saved_one(bundle: Bundle, saved: Path) -> 
 
 
 def test_companions_are_of_the_carts_that_a_bundle_was_fitted_on_last(tmp_path: Path) -> None:
-    table = chain_interactions(visitors=20)
+    table = chain_interactions(visitors=60)
     carts = table.set_column(2, "event_type", pa.array(["cart"] * len(table)))
     bundle = fit(carts)
     first, second = item_name(4), item_name(5)
