@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from slipstream.stores.lake import Lake
 
 _LAKE = "SLIPSTREAM_LAKE__URI"
+# Visitors between two lines of progress.
+_TOLD = 5_000
 
 
 @click.command("batch-recommend", short_help="Write the lists of every visitor, by the champion.")
@@ -114,7 +116,7 @@ def batch_recommend(
             (each for table in tables for each in histories(bundle, table)),
             n,
             allowed,
-            lambda done: terminal.progress(f"{done:,} visitors"),
+            lambda done: terminal.progress(f"{done - done % _TOLD:,} visitors"),
         )
     except (
         BundleError,

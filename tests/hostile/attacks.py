@@ -128,7 +128,7 @@ def attacks() -> dict[str, Attack]:
     wider = wide.replace(b"[],", b"[]," * 5, 32_000)
     items = [f"{number}".ljust(250, "x") for number in range(1_000)]
     rank = orjson.dumps({"user_id": f"h{_MARK}", "items": items})
-    batch = orjson.dumps({"user_ids": items, "n": 50})
+    batch = orjson.dumps({"user_ids": items, "n": 20})
     visitors = ",".join(f'"h{_MARK}-{number}"' for number in range(64)).encode()
     found = {
         name: _prepared("ingestion", request)

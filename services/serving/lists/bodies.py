@@ -14,7 +14,7 @@ from slipstream.filters.texts import FilterText
 MOST_IN_CART = 50
 # Most visitors of a batch, and most items of all its lists together.
 MOST_VISITORS = 1_000
-MOST_BATCH_ITEMS = 50_000
+MOST_BATCH_ITEMS = 20_000
 
 
 class PopularQuery(ItemSlateQuery):

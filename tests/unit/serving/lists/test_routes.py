@@ -100,7 +100,7 @@ async def test_the_lists_of_a_batch_are_those_of_single_requests(
         (
             "POST",
             "/v1/recommendations:batch",
-            {"json": {"user_ids": ["a"] * 501, "n": 100}},
+            {"json": {"user_ids": ["a"] * 201, "n": 100}},
             "body",
         ),
     ],
