@@ -1,6 +1,7 @@
 """Serving answers recommendations within milliseconds, also while a part that it needs is missing.
 
-Owns: the way from a visitor's history to a slate, and the fallback chain.
+Owns: the way from a visitor's history to a slate, the fallback chain, and the
+    other lists of a shop.
 Consumes: model-events.v1, catalog.v1, placements.v1 and access-keys.v1, without a group: each
     replica reads them from the start.
 Produces: recommendations.v1, a record for each slate.

@@ -10,6 +10,7 @@ from slipstream.contracts.times import DAY_MS, now_ms
 from slipstream.contracts.topics import INTERACTIONS, topic_of
 from slipstream.contracts.vocabulary import MERGED_INTO, signal_weight
 from slipstream.features import decay, item, visitor
+from slipstream.features.demand import POPULAR_HALF_LIVES
 from slipstream.stores import lake
 from slipstream.stores.lake import Lake
 from slipstream.stores.online import OnlineStore
@@ -91,14 +92,10 @@ def assert_exactly(
 
     by_visitor: dict[str, list[Interaction]] = {}
     by_item: dict[str, list[Interaction]] = {}
-    masses: dict[str, float | None] = {}
     for event in made:
         by_visitor.setdefault((merged or {}).get(event.user_id, event.user_id), []).append(event)
         if event.item_id is not None:
             by_item.setdefault(event.item_id, []).append(event)
-            masses[event.item_id] = decay.add(
-                masses.get(event.item_id), signal_weight(event.event_type), event.timestamp, DAY_MS
-            )
     for user_id, theirs in by_visitor.items():
         held, due = store.visitor(user_id), visitor.fold_all(None, theirs)
         assert held is not None, user_id
@@ -118,7 +115,15 @@ def assert_exactly(
         assert (state.mass is None) == (due_item.mass is None), item_id
         assert abs((state.mass or 0.0) - (due_item.mass or 0.0)) < 1e-6, item_id
     newest = max(event.timestamp for event in made)
-    trending = dict(store.trending(len(by_item)))
-    assert trending.keys() == {item_id for item_id, mass in masses.items() if mass is not None}
-    for item_id, worth in trending.items():
-        assert abs(worth / decay.value(masses[item_id], newest, DAY_MS) - 1) < 1e-6, item_id
+    for window, half_life_ms in {"": float(DAY_MS), **POPULAR_HALF_LIVES}.items():
+        masses: dict[str, float | None] = {}
+        for event in (event for theirs in by_item.values() for event in theirs):
+            assert event.item_id is not None
+            weight = signal_weight(event.event_type)
+            before = masses.get(event.item_id)
+            masses[event.item_id] = decay.add(before, weight, event.timestamp, half_life_ms)
+        listed = dict(store.trending(len(by_item), window))
+        assert listed.keys() == {name for name, mass in masses.items() if mass is not None}, window
+        for item_id, worth in listed.items():
+            wanted = decay.value(masses[item_id], newest, half_life_ms)
+            assert abs(worth / wanted - 1) < 1e-6, (window, item_id)

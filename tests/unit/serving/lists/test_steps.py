@@ -80,6 +80,20 @@ async def test_without_the_store_popular_items_are_those_of_the_model(bundle: Bu
     assert answer.reason == "the online store does not answer"
 
 
+async def test_a_list_that_fails_leaves_the_slate_to_the_next_step(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = with_baskets(bundle, (1, 2, 0.4))
+    monkeypatch.setattr(ItemToItem, "score", lambda *_: 1 / 0)
+    wanted = RecommendationRequest(
+        2, history=(), similar_to=("item-01",), steps=(Step.BOUGHT_TOGETHER, Step.TRENDING)
+    )
+    setting = Setting(FakeOnline(trending=TRENDING), model(broken))
+    answer = await setting.pipeline.recommend(wanted)
+    assert (answer.answered_by, ids(answer)) == (Step.TRENDING, ["item-30", "item-31"])
+    assert answer.reason == "the list of bought_together items failed"
+
+
 async def test_new_items_come_in_the_order_in_which_they_appeared() -> None:
     setting = Setting(FakeOnline())
     for at, name in enumerate(("old", "gone", "new"), 1):
