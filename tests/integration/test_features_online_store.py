@@ -144,6 +144,22 @@ def test_catalogue_keeps_the_newest_and_the_tombstones_of_the_deleted(store: Onl
     assert title() == "back"
 
 
+def test_catalogue_keeps_when_an_item_appeared_until_it_is_deleted(
+    store: OnlineStore, namespace: str
+) -> None:
+    def put(offset: int, at: int, deleted: bool = False) -> int | None:
+        record = CatalogRecord(entity="item", entity_id="a", timestamp=at, deleted=deleted)
+        store.put_catalog([StreamCatalogRecord("c:0", offset, record)])
+        return next(store.catalog_items()).record.appeared_at
+
+    assert [put(0, 10), put(1, 20), put(0, 10)] == [10, 10, 10]
+    assert put(2, 15) == 10
+    assert [put(3, 30, deleted=True), put(4, 40), put(5, 50)] == [None, 40, 40]
+    # An entry of a version that kept no such time: that of its last change stands for it.
+    store._redis.hdel(Keys(namespace).catalog("item", "a"), "appeared")
+    assert put(6, 60) == 50
+
+
 def test_catalogue_snapshot_gives_every_item_once(store: OnlineStore) -> None:
     store.put_catalog(
         [
