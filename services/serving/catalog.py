@@ -50,7 +50,8 @@ class Catalog:
     """The newest state of each item. Written by one thread, read by others.
 
     An item that the catalogue has never heard of may be shown. `attributes["expires_at"]` (ms since
-    the epoch, or an ISO 8601 time) hides an item from that moment on.
+    the epoch, or an ISO 8601 time) hides an item from that moment on. `attributes["published_at"]`,
+    in the same form, is when an item appeared, where that was before its first record.
 
     Attributes:
         columns: The items' attributes by row.
@@ -100,7 +101,7 @@ class Catalog:
                 _milliseconds(record.attributes.get("expires_at")),
             )
             if not record.deleted:
-                appeared = record.timestamp if record.appeared_at is None else record.appeared_at
+                appeared = _appeared_at(record)
                 begins = known is None or known.deleted
                 (self._newest.put if begins else self._newest.put_earlier)(item.row, appeared)
             # In an order in which readers, which take no lock, meet no row that is not there yet.
@@ -265,6 +266,15 @@ class Catalog:
 
 def _will_expire(item: _Item) -> bool:
     return not item.hidden and _now() < item.expires_at < math.inf
+
+
+def _appeared_at(record: CatalogRecord) -> float:
+    """The time (ms) at which an item appeared: that of its first record, or of an earlier
+    publication.
+    """
+    appeared = record.timestamp if record.appeared_at is None else record.appeared_at
+    published = _milliseconds(record.attributes.get("published_at"))
+    return published if 0 <= published < appeared else appeared
 
 
 def _milliseconds(moment: Any) -> float:

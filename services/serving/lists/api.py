@@ -57,7 +57,8 @@ async def popular(request: Request, query: Annotated[PopularQuery, Query()]) -> 
 async def new(request: Request, query: Annotated[ItemSlateQuery, Query()]) -> Response:
     """The `n` items that appeared in the catalogue last, newest first.
 
-    The score of an item is the time of its first record since it was last deleted, in ms.
+    The score of an item is the time of its first record since it was last deleted, in ms, or of an
+    earlier `published_at` among its attributes.
     """
     wanted = without_history(query, (Step.NEW,))
     return await answered(request, query, wanted)

@@ -182,6 +182,19 @@ def test_an_item_keeps_the_time_at_which_it_appeared_over_changes_and_a_restart(
     assert _copy(after).newest()[0] == ("pot", 10.0)
 
 
+@pytest.mark.parametrize(
+    ("published", "appeared"),
+    [(3, 3.0), ("1970-01-01T00:00:00.004Z", 4.0), (9, 5.0), (-1, 5.0), ("soon", 5.0), (True, 5.0)],
+)
+def test_a_publication_before_the_first_record_is_when_an_item_appeared(
+    published: object, appeared: float
+) -> None:
+    catalog = Catalog()
+    catalog.apply(item_record("tea", 5, attributes={"published_at": published}))
+    assert catalog.newest() == [("tea", appeared)]
+    assert _copy(catalog).newest() == [("tea", appeared)]
+
+
 def test_the_stores_earlier_appearance_counts_also_where_the_topic_was_faster() -> None:
     catalog = Catalog()
     catalog.apply(item_record("tea", 8))
