@@ -1,7 +1,7 @@
 """The routes of serving."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Final
 
 import orjson
@@ -16,6 +16,7 @@ from services.serving.bodies import (
     RankRequest,
     SessionEvent,
     SessionRequest,
+    SimilarQuery,
     SlateBody,
     SlateQuery,
 )
@@ -94,14 +95,16 @@ async def recommend_by_body(request: Request, body: SlateBody) -> Response:
 @router.get("/similar/{item_id:path}", responses=ANSWER | NOT_FOUND)
 @requires(Scope.READ)
 async def similar(
-    request: Request, item_id: PathId, query: Annotated[ItemSlateQuery, Query()]
+    request: Request, item_id: PathId, query: Annotated[SimilarQuery, Query()]
 ) -> Response:
-    """The `n` items that go best with this one.
+    """The `n` items that go best with this one, with `personal` in the visitor's order.
 
     404 for an item that neither the model nor the catalogue knows.
     """
     require_item(parts(request), item_id)
     wanted = without_history(query, (Step.SIMILAR, Step.TRENDING), similar_to=(item_id,))
+    if query.personal and query.user_id is not None:
+        wanted = replace(wanted, history=None, repeats=True)
     return await answered(request, query, wanted)
 
 

@@ -67,6 +67,14 @@ class ItemSlateQuery(SlateQuery):
     user_id: Id | None = Field(None, description="the visitor who sees the slate, for attribution")
 
 
+class SimilarQuery(ItemSlateQuery):
+    """The query of similar items."""
+
+    personal: bool = Field(
+        False, description="with `user_id`: the most similar items, in this visitor's order"
+    )
+
+
 class PersonalQuery(SlateQuery):
     """The same for slates that the model makes for a visitor."""
 

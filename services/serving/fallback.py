@@ -32,6 +32,8 @@ from slipstream.stores.online import StoreUnavailableError
 
 # The number of latest items of a history whose neighbours the similar step looks up.
 _SEEDS = 5
+# Neighbours that are ordered for a visitor.
+_REORDERED = 50
 # Length of the model's popularity list, which stands in for trending items.
 _POPULAR = 250
 # Why a step that failed has no items.
@@ -194,7 +196,12 @@ class FallbackChain:
         model = request.model
         if model is None or not seeds:
             return StepResult([])
-        depth = request.n + len(request.exclude)
+        # For a visitor who is known, more neighbours of named items are looked up, and ordered.
+        is_personal = bool(request.similar_to) and not why_not_model(
+            model, request.history, request.no_history
+        )
+        n = max(request.n, _REORDERED) if is_personal else request.n
+        depth = n + len(request.exclude)
         allowed = await self.allowed(model, request)
 
         def neighbours(bundle: Bundle) -> list[stages.Recommendation]:
@@ -206,7 +213,11 @@ class FallbackChain:
                         known is None or known.score < near.score
                     ):
                         best[near.item_id] = near
-            return sorted(best.values(), key=lambda item: -item.score)[: request.n]
+            found = sorted(best.values(), key=lambda item: -item.score)[:n]
+            if is_personal:
+                ids = [item.item_id for item in found]
+                found = stages.rank_items(bundle, request.history, ids)
+            return found[: request.n]
 
         try:
             return self._ask(model, [stages.Event(seed) for seed in seeds], neighbours)

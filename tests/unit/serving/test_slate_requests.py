@@ -131,3 +131,20 @@ async def test_what_a_page_has_shown_is_left_out_whichever_step_answers(
         "/v1/trending", params={"n": 1, "cursor": first.json()["next_cursor"]}
     )
     assert (ids(first), ids(second)) == (["item-30"], ["item-31"])
+
+
+async def test_similar_items_are_ordered_for_a_visitor_who_is_known(
+    setting: Setting, client: httpx.AsyncClient
+) -> None:
+    setting.online.visitors["bob"] = visitor("item-14", "item-15")
+
+    async def similar(**asked: Any) -> list[str]:
+        return ids(await client.get("/v1/similar/item-10", params={"n": 8, **asked}))
+
+    plain, personal = await similar(), await similar(user_id="bob", personal=True)
+    assert await similar(user_id="bob") == plain
+    assert personal != plain and personal[0] == "item-16"
+    # The order is the visitor's, the choice is the item's.
+    body = {"user_id": "bob", "items": personal}
+    assert personal == ids(await client.post("/v1/rank", json=body))
+    assert await similar(user_id="nobody", personal=True) == plain
