@@ -8,9 +8,10 @@ word of a free text another.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from slipstream.models.neighbours import HistoryWeighting, ItemToItem
 
@@ -37,9 +38,10 @@ def fit_content(
     from scipy import sparse
 
     size = len(attributes)
-    vectors = term_matrix(attributes, commonest=size if size <= _FEW else _COMMONEST)
-    if vectors is None:
+    found = fit_terms(attributes, commonest=size if size <= _FEW else _COMMONEST)
+    if found is None:
         return ItemToItem.of(sparse.csr_array((size, size), dtype=np.float32), _WEIGHTING)
+    vectors = found.vectors
     columns = vectors.T.tocsr()
     data, indices, lengths = [], [], np.zeros(size, np.int64)
     for begin in range(0, size, _ROWS_AT_ONCE):
@@ -63,13 +65,27 @@ def fit_content(
     return ItemToItem.of(matrix, _WEIGHTING)
 
 
-def term_matrix(
+class FittedTerms(NamedTuple):
+    """Terms of a catalogue.
+
+    Attributes:
+        names: The terms.
+        rarities: Inverse document frequency of each.
+        vectors: TF-IDF weights (items, terms), rows of length 1.
+    """
+
+    names: Sequence[str]
+    rarities: NDArray[np.float32]
+    vectors: "sparse.csr_array[Any, Any]"
+
+
+def fit_terms(
     attributes: Sequence[Mapping[str, Any]],
     rarest: int = 1,
     most: int | None = None,
     commonest: int | None = None,
-) -> "sparse.csr_array[Any, Any] | None":
-    """The TF-IDF matrix (items, terms) with rows of length 1; None without any term.
+) -> FittedTerms | None:
+    """The terms of a catalogue and their weights in each item; None without any term.
 
     Args:
         attributes: One mapping for each item.
@@ -89,9 +105,10 @@ def term_matrix(
         max_df=commonest or 1.0,
     )
     try:
-        return sparse.csr_array(vectorizer.fit_transform(attributes))
+        vectors = sparse.csr_array(vectorizer.fit_transform(attributes))
     except ValueError:  # its word for no terms at all, or none that so many items have
         return None
+    return FittedTerms(vectorizer.get_feature_names_out().tolist(), vectorizer.idf_, vectors)
 
 
 def terms(attributes: Mapping[str, Any]) -> Iterator[str]:

@@ -7,6 +7,7 @@
     <retriever>.<array>.npy      memory-mapped when loaded
     ranker.…, items.<array>.npy  where the bundle has a ranker
     baskets.<array>.npy          where the bundle knows items that go into one basket
+    content_index.<array>.npy    items by content, for new ones; where the items have attributes
 
 Loading imports neither scikit-learn nor torch nor SciPy, and never unpickles anything.
 """
@@ -27,6 +28,7 @@ from pydantic import ValidationError
 from slipstream.contracts.bundle import BUNDLE_SCHEMA_VERSION, FileEntry, Manifest
 from slipstream.models.base import Arrays, EventWeights, History, Indices, Retriever, Scores
 from slipstream.models.blend import Blend
+from slipstream.models.content_index import ContentIndex
 from slipstream.models.neighbours import ItemToItem
 from slipstream.models.popularity import Popularity
 from slipstream.models.ranker import Ranker
@@ -83,6 +85,8 @@ class Bundle:
         attributes: Attributes by item id; None where the bundle has none.
         baskets: Items that go into one basket with each item, apart from all recommendations; None
             where no carts or purchases were known.
+        content: Items by content, for items that the bundle does not know; None where its items
+            have no attributes, and in bundles older than the index.
     """
 
     manifest: Manifest
@@ -94,6 +98,7 @@ class Bundle:
     repeats: bool = False
     attributes: Mapping[str, Mapping[str, Any]] | None = None
     baskets: ItemToItem | None = None
+    content: ContentIndex | None = None
 
     @cached_property
     def index(self) -> dict[str, int]:
@@ -164,6 +169,7 @@ def load_bundle(directory: str | Path) -> Bundle:
     if basket := content.get("baskets"):  # absent in bundles older than the baskets
         arrays = _arrays(directory, "baskets", basket["arrays"])
         baskets = ItemToItem.restore(arrays, basket["parameters"])
+    indexed = content.get("content_index")
     ids = _array(directory / "item_ids.npy").tobytes()
     ends = _array(directory / "item_ends.npy").tolist()
     item_ids = (
@@ -184,6 +190,9 @@ def load_bundle(directory: str | Path) -> Bundle:
         repeats=content["repeats"],
         attributes=_attributes(directory, index),
         baskets=baskets,
+        content=ContentIndex.restore(_arrays(directory, "content_index", indexed))
+        if indexed
+        else None,
     )
     vars(bundle)["index"] = index  # it is there already; a second one would be as large
     return bundle
@@ -229,6 +238,9 @@ def _write_files(bundle: Bundle, directory: Path) -> None:
             "arrays": sorted(tables["baskets"]),
             "parameters": bundle.baskets.parameters(),
         }
+    if bundle.content is not None:
+        tables["content_index"] = bundle.content.arrays()
+        content["content_index"] = sorted(tables["content_index"])
     (directory / "recommender.json").write_text(json.dumps(content, indent=2))
     if bundle.attributes is not None:
         tables["attributes"] = stored(bundle.attributes, bundle.item_ids)

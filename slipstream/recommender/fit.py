@@ -21,6 +21,7 @@ from slipstream.models.base import EventWeights, InteractionLog
 from slipstream.models.baskets import fit_baskets
 from slipstream.models.blend import initial_blend
 from slipstream.models.content import fit_content
+from slipstream.models.content_index import ContentIndex, fit_content_index
 from slipstream.recommender import encoding
 from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.encoding import Query
@@ -153,6 +154,7 @@ def fit_log(
         repeats=repeats,
         attributes=attributes or None,
         baskets=fit_baskets(data.training),
+        content=_content_index(data.final, descriptions),
     )
     validated = None
     if data.validation:
@@ -238,6 +240,14 @@ def _network(
         seed=options.seed,
         progress=lambda step: progress(replace(step, done=0.25 + 0.5 * step.done)),
     )
+
+
+def _content_index(
+    log: InteractionLog, descriptions: Sequence[Mapping[str, Any]]
+) -> ContentIndex | None:
+    if not descriptions:
+        return None
+    return fit_content_index(descriptions, np.bincount(log.item, minlength=log.n_items))
 
 
 def _recorded(

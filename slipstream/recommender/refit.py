@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from slipstream.contracts.progress import Progress
 from slipstream.models.base import InteractionLog
 from slipstream.models.baskets import fit_baskets
-from slipstream.models.content import term_matrix
+from slipstream.models.content import fit_terms
 from slipstream.models.transformer import Transformer
 from slipstream.models.transformer_parameters import TransformerParameters
 from slipstream.recommender.bundle import Bundle
@@ -106,4 +106,5 @@ def item_terms(
     descriptions: Sequence[Mapping[str, Any]],
 ) -> "sparse.csr_array[Any, Any] | None":
     """The terms that the network learns vectors of, (items, terms); None without descriptions."""
-    return term_matrix(descriptions, _RAREST_TERM, _MOST_TERMS) if descriptions else None
+    found = fit_terms(descriptions, _RAREST_TERM, _MOST_TERMS) if descriptions else None
+    return found.vectors if found else None

@@ -1,0 +1,124 @@
+"""An index of items by content: the known items that a new one is most like, by attributes alone.
+
+Terms and weights are those of `slipstream.models.content` (TF-IDF, cosine). Fitting needs
+scikit-learn, look-ups NumPy alone. Terms are kept as 64-bit hashes, so that nothing is parsed or
+built when the index is loaded.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import islice
+from typing import Any, Final, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slipstream.models.base import Arrays, Indices, Scores
+from slipstream.models.content import fit_terms, terms
+
+# Bounds of the index: terms, those of the most items first, and items listed for a term, the most
+# popular first.
+MOST_TERMS: Final = 50_000
+MOST_LISTED: Final = 500
+# Bounds of a look-up: terms of the item that are read, and listed items that are compared, those of
+# the rarest terms first.
+_MOST_READ: Final = 1_000
+_MOST_COMPARED: Final = 5_000
+
+
+class Neighbours(NamedTuple):
+    """Items in descending order of likeness, and their cosines."""
+
+    items: Indices
+    cosines: Scores
+
+
+_NONE: Final = Neighbours(np.empty(0, np.int32), np.empty(0, np.float32))
+
+
+@dataclass(frozen=True)
+class ContentIndex:
+    """For each term of the catalogue, the items that have it.
+
+    Attributes:
+        hashes: Hash of each term, ascending.
+        rarities: Inverse document frequency of each term.
+        ends: End of each term's list in `items`.
+        items: Listed items, of one term after the other.
+        weights: Weight of the term in each listed item, whose vector has length 1.
+    """
+
+    hashes: NDArray[np.uint64]
+    rarities: Scores
+    ends: NDArray[np.int64]
+    items: Indices
+    weights: NDArray[np.float16]
+
+    def neighbours(self, attributes: Mapping[str, Any], most: int) -> Neighbours:
+        """The `most` known items that are most like an item of these attributes.
+
+        Empty where no known item shares a term.
+        """
+        counts = Counter(islice(terms(attributes), _MOST_READ))
+        wanted = _hashes(counts)
+        places = np.minimum(np.searchsorted(self.hashes, wanted), len(self.hashes) - 1)
+        found = self.hashes[places] == wanted
+        places = places[found]
+        rarity = self.rarities[places]
+        weight = rarity * (1 + np.log(np.fromiter(counts.values(), np.float32)[found]))
+        ends = self.ends[places]
+        begins = np.where(places > 0, self.ends[places - 1], 0)
+        listed, votes, room = [], [], _MOST_COMPARED
+        for term in np.argsort(-rarity, kind="stable").tolist():
+            span = slice(begins[term], min(ends[term], begins[term] + room))
+            listed.append(self.items[span])
+            votes.append(self.weights[span] * weight[term])
+            room -= len(listed[-1])
+        if room == _MOST_COMPARED:
+            return _NONE
+        items, voted = np.unique(np.concatenate(listed), return_inverse=True)
+        total = np.bincount(voted, np.concatenate(votes)) / np.linalg.norm(weight)
+        best = np.argsort(-total, kind="stable")[:most]
+        return Neighbours(items[best], total[best].astype(np.float32))
+
+    def arrays(self) -> Arrays:
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+    @classmethod
+    def restore(cls, arrays: Arrays) -> Self:
+        return cls(**arrays)
+
+
+def fit_content_index(
+    attributes: Sequence[Mapping[str, Any]], counts: NDArray[Any]
+) -> ContentIndex | None:
+    """The index of the items that somebody has met; None where they have no terms.
+
+    Args:
+        attributes: One mapping for each item of the catalogue.
+        counts: Number of events of each item.
+    """
+    by_popularity = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
+    found = fit_terms([attributes[item] for item in by_popularity.tolist()], most=MOST_TERMS)
+    if found is None:
+        return None
+    columns = found.vectors.tocsc()
+    order = np.argsort(hashes := _hashes(found.names))
+    begins, lengths = columns.indptr[order], np.diff(columns.indptr)[order]
+    kept = np.minimum(lengths, MOST_LISTED)
+    ends = np.cumsum(kept)
+    places = np.arange(ends[-1]) + np.repeat(begins - (ends - kept), kept)
+    return ContentIndex(
+        hashes[order],
+        found.rarities[order].astype(np.float32),
+        ends.astype(np.int64),
+        by_popularity[columns.indices[places]].astype(np.int32),
+        columns.data[places].astype(np.float16),
+    )
+
+
+def _hashes(names: Iterable[str]) -> NDArray[np.uint64]:
+    texts = [blake2b(name.encode("utf-8", "replace"), digest_size=8).digest() for name in names]
+    return np.frombuffer(b"".join(texts), "<u8").astype(np.uint64)

@@ -1,0 +1,70 @@
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from slipstream.models import content_index
+from slipstream.models.content import fit_terms
+from slipstream.models.content_index import ContentIndex, fit_content_index
+
+SHIRTS = [
+    {"colour": "mauve", "kind": "shirt"},
+    {"colour": "blue", "kind": "shirt"},
+    {"colour": "blue", "kind": "trousers"},
+]
+
+
+def index_of(
+    attributes: Sequence[Mapping[str, object]], counts: list[int] | None = None
+) -> ContentIndex:
+    index = fit_content_index(attributes, np.array(counts or [1] * len(attributes)))
+    assert index is not None
+    return index
+
+
+def test_items_that_share_rare_attributes_are_nearest() -> None:
+    near = index_of(SHIRTS).neighbours({"colour": "mauve", "kind": "shirt", "new": "word"}, 5)
+    assert near.items.tolist()[:2] == [0, 1]
+    assert np.all(np.diff(near.cosines) <= 0)
+
+
+def test_items_that_nobody_has_met_lend_nothing() -> None:
+    near = index_of(SHIRTS, [0, 3, 1]).neighbours({"colour": "mauve", "kind": "shirt"}, 5)
+    assert near.items.tolist() == [1]
+
+
+@pytest.mark.parametrize("attributes", [{}, {"colour": "green"}, {"colour": None}])
+def test_item_that_shares_no_term_has_no_neighbours(attributes: dict[str, object]) -> None:
+    assert len(index_of(SHIRTS).neighbours(attributes, 5).items) == 0
+
+
+def test_catalogue_without_terms_has_no_index() -> None:
+    assert fit_content_index([{}, {"title": None}], np.array([1, 1])) is None
+    assert fit_content_index(SHIRTS, np.zeros(3)) is None
+
+
+def test_of_a_common_term_the_most_popular_items_are_listed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(content_index, "MOST_LISTED", 3)
+    index = index_of([{"kind": "shirt"}] * 9, [1, 9, 2, 8, 3, 7, 4, 6, 5])
+    assert sorted(index.neighbours({"kind": "shirt"}, 9).items.tolist()) == [1, 3, 5]
+
+
+VALUES = st.lists(st.sampled_from(["red", "green", "blue", "red shirt"]), max_size=3)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.fixed_dictionaries({"colours": VALUES}), min_size=1, max_size=8))
+def test_cosines_are_those_of_the_term_vectors(attributes: list[dict[str, object]]) -> None:
+    found = fit_terms(attributes)
+    if found is None:
+        return
+    whole = (found.vectors @ found.vectors.T).toarray()
+    index = index_of(attributes)
+    for item, described in enumerate(attributes):
+        near = index.neighbours(described, len(attributes))
+        assert near.cosines == pytest.approx(whole[item][near.items], abs=2e-3)
+        assert set(near.items.tolist()) == set(np.flatnonzero(whole[item]).tolist())
