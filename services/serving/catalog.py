@@ -9,7 +9,6 @@ import heapq
 import math
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
@@ -19,6 +18,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import orjson
 
+from services.serving.alike import votes
 from services.serving.columns import Columns
 from services.serving.filters.masks import ItemMask, Items
 from services.serving.growing import GrowingArray
@@ -31,9 +31,9 @@ from slipstream.contracts.times import parse_iso
 from slipstream.models.base import Mask
 
 _SURPLUS = 1_000
-# Most rows that a look-up of items that are alike compares, those with the rarest values first. It
-# bounds the time of a look-up, whatever the attributes.
-_COMPARED = 5_000
+
+# Time for comparing new items before a model takes over; the rest comes beside requests.
+_FIRST_COMPARING_S = 1.0
 
 
 @dataclass(slots=True)
@@ -112,6 +112,8 @@ class Catalog:
             before = orjson.loads(known.attributes) if known is not None else {}
             self.columns.put(item.row, before, record.attributes)
             self._items[record.entity_id] = item
+            for space in self._spaces.values():
+                space.describe(item.row)
             self.changes += 1
             if _will_expire(item):
                 self._remember_expiry(record.entity_id, item)
@@ -140,7 +142,18 @@ class Catalog:
             with self._lock:
                 space.catch_up(self._shown.values)
                 space = self._spaces.setdefault(model, space)
+            space.compare(self._description, _FIRST_COMPARING_S)
         return space
+
+    def compare_new_items(self, budget_s: float) -> None:
+        """Compare items that a model in service does not know with those that it knows.
+
+        `budget_s` is the time for each model; what is left waits for the next call.
+        """
+        with self._lock:
+            spaces = list(self._spaces.values())
+        for space in spaces:
+            space.compare(self._description, budget_s)
 
     def mask(self, model: Model) -> Mask:
         """Whether each item of the model's space may be shown now.
@@ -159,6 +172,10 @@ class Catalog:
         rows = np.fromiter(map(self._rows.get, item_ids, repeat(-1)), np.int32, len(item_ids))
         places = dict(zip(item_ids, range(len(item_ids)), strict=True))
         return Items(self.columns, rows, places.get)
+
+    def _description(self, item_id: str) -> dict[str, Any]:
+        described: dict[str, Any] = orjson.loads(self.attributes(item_id) or b"{}")
+        return described
 
     def attributes(self, item_id: str) -> bytes | None:
         """The item's attributes as JSON; None for an item that the catalogue does not have."""
@@ -210,22 +227,9 @@ class Catalog:
             return []
         self._expire()
         known = [self._rows[seed] for seed in seeds if seed in self._rows]
-        shared = Counter(term for row in known for term in self.columns.terms(row))
-        voters: list[np.ndarray[Any, np.dtype[np.int64]]] = []
-        votes: list[float] = []
-        room = _COMPARED
-        for rows, seeded in sorted(
-            ((vocabulary.rows(code), count) for (vocabulary, code), count in shared.items()),
-            key=lambda entry: len(entry[0]),
-        ):
-            latest = rows[-room:] if room else []
-            voters.append(np.array(latest, np.int64))
-            votes.append(seeded / math.log2(2 + len(rows)))
-            room -= len(latest)
-        if not voters:
+        voted, weight = votes(self.columns, known)
+        if not len(voted):
             return []
-        voted, where = np.unique(np.concatenate(voters), return_inverse=True)
-        weight = np.bincount(where, np.repeat(votes, [len(rows) for rows in voters]))
         excluded = [self._rows[item_id] for item_id in exclude if item_id in self._rows]
         kept = self._shown.values[voted] & ~np.isin(voted, [*known, *excluded])
         if passing is not None:

@@ -28,6 +28,8 @@ log = get_logger(__name__)
 # Longest time that a store which is away keeps serving from being ready, where the disk holds no
 # catalogue. Then the topic alone has to do.
 PATIENCE_S = 30.0
+# Longest time between two looks at the topic that new items are compared with known ones.
+COMPARING_S = 0.05
 # Records behind the snapshot on disk, beyond twice the catalogue, from which it is made anew.
 SURPLUS = 100_000
 
@@ -104,6 +106,7 @@ class CatalogFeed:
             ends = consumer.ends()
             while not stop.is_set():
                 self._take(consumer.poll(0.5))
+                self._catalog.compare_new_items(COMPARING_S)
                 if not self._caught_up.is_set() and consumer.has_reached(ends):
                     self._caught_up.set()
                 self.watch.update()

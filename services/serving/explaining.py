@@ -8,11 +8,12 @@ from functools import partial
 from typing import Final
 
 from services.serving.catalog import Catalog
-from services.serving.fallback import FallbackChain, why_not_model
+from services.serving.fallback import FallbackChain
 from services.serving.metrics import ServingMetrics
+from services.serving.overlay.merging import in_known_items
 from services.serving.reasons.measured_reasons import measured_reasons
 from services.serving.reasons.words import title
-from services.serving.steps import StepRequest
+from services.serving.steps import StepRequest, why_not_model
 from slipstream.contracts.reasons import SlateReasons
 from slipstream.contracts.times import now_ms
 from slipstream.recommender import stages
@@ -49,22 +50,23 @@ class Explanations:
             listed: Ids of the slate's items.
         """
         model = asked.model
-        if model is None or why_not_model(model, asked.history, asked.no_history):
+        history = in_known_items(asked.history, model, self._catalog)
+        if model is None or why_not_model(model, history, asked.no_history):
             return None
         try:
             question = stages.list_question(
                 model.bundle,
-                asked.history,
+                history,
                 asked.n,
                 exclude=asked.exclude,
                 allowed=await self._chain.allowed(model, asked),
-                repeats=asked.repeats,
+                repeats=asked.repeats if history is asked.history else True,
             )
             async with self._turn:
                 measure = partial(
                     measured_reasons,
                     model.bundle,
-                    asked.history,
+                    history,
                     question,
                     listed,
                     now=now_ms(),

@@ -20,10 +20,10 @@ from services.serving.lists.selection import selected
 from services.serving.lists.steps import ListSteps
 from services.serving.metrics import ServingMetrics
 from services.serving.model_holder import Model
-from services.serving.steps import StepRequest, StepResult
+from services.serving.overlay.merging import LENDERS, in_known_items, with_new_items
+from services.serving.steps import StepRequest, StepResult, why_not_model
 from services.serving.store_reads import StoreReads, TrendingItem
 from services.serving.trending import Trending
-from slipstream.features.visitor import SequenceEvent
 from slipstream.models.base import Mask
 from slipstream.recommender import stages
 from slipstream.recommender.bundle import Bundle
@@ -101,7 +101,8 @@ class FallbackChain:
 
         The model orders them for a history that it knows, else demand does.
         """
-        model, history = request.model, request.history
+        model = request.model
+        history = in_known_items(request.history, model, self._catalog)
         try:
             reason = why_not_model(model, history, request.no_history)
             if not reason and model is not None:
@@ -133,17 +134,19 @@ class FallbackChain:
         return top or (self._popular_by(model) if model is not None else ()) or self._trending.last
 
     async def _from_model(self, request: StepRequest) -> StepResult:
-        model, history = request.model, request.history
+        model = request.model
+        history = in_known_items(request.history, model, self._catalog)
         reason = why_not_model(model, history, request.no_history)
         if reason or model is None:
             return StepResult([], reason)
         with self._measured.stage(Step.MODEL):
+            space = self._catalog.space(model)
             key = ListKey(
-                history,
-                filter(model.bundle.index.__contains__, request.exclude),
+                request.history,
+                filter(space.__contains__, request.exclude),
                 request.n,
                 request.repeats,
-                self._catalog.visibility(),
+                self._catalog.visibility() + space.revision,
             )
             # A mask may be a second old, and a list that is kept would be so for longer.
             kept = self._kept.of(model) if request.wanted is None else {}
@@ -154,17 +157,26 @@ class FallbackChain:
             asked = partial(
                 stages.list_question,
                 history=history,
-                n=request.n,
+                n=max(request.n, LENDERS) if space.new_items else request.n,
                 exclude=request.exclude,
                 allowed=allowed,
-                repeats=request.repeats,
+                # Items of the history are excluded already, and what stands in for one is none.
+                repeats=request.repeats if history is request.history else True,
             )
+            with_new = partial(with_new_items, request, history, model, space, allowed)
             try:
                 recommended = await self._lists.recommend(model.bundle, asked(model.bundle))
-                kept[key] = recommended
+                lenders = recommended
+                if space.new_items and request.wanted and len(recommended) < request.n:
+                    # New items pass that are like known ones that do not.
+                    anything = asked(model.bundle, allowed=self._catalog.mask(model))
+                    lenders = await self._lists.recommend(model.bundle, anything)
+                kept[key] = recommended = with_new(recommended, lenders)
             except Exception:  # perhaps another's question is at fault: now each is asked alone
                 return self._ask(
-                    model, history, lambda bundle: stages.answers(bundle, [asked(bundle)])[0]
+                    model,
+                    history,
+                    lambda bundle: with_new(stages.answers(bundle, [asked(bundle)])[0]),
                 )
             return _result(model, recommended)
 
@@ -279,18 +291,3 @@ def _result(
     model: Model, recommended: Sequence[stages.Recommendation], reason: str = ""
 ) -> StepResult:
     return StepResult(recommended, reason, model.version if recommended else None)
-
-
-def why_not_model(model: Model | None, history: Sequence[SequenceEvent], no_history: str) -> str:
-    """The reason why the model can't answer for this history; empty when it can."""
-    if model is None:
-        return "; ".join(filter(None, ("no model is loaded yet", no_history)))
-    if not history:
-        return no_history
-    index, weights = model.bundle.index, model.bundle.event_weights
-    if any(
-        event.item_id in index and weights.weight(event.event_type, event.value) > 0
-        for event in reversed(history)
-    ):
-        return ""
-    return "the model knows none of the items of the history"

@@ -4,13 +4,14 @@ Masks over these numbers go into retrieval. Columns are kept once, by the catalo
 knows the row of each number.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from services.serving.growing import GrowingArray
+from services.serving.overlay.new_items import MOST_NEW_ITEMS, NewItems
 from slipstream.models.base import Mask
 from slipstream.recommender.bundle import Bundle
 
@@ -27,6 +28,10 @@ class ItemSpace:
         bundle: The model's bundle.
         row_of: Row of each of the catalogue's items, by item id.
         item_ids: Item ids by row.
+
+    Attributes:
+        new_items: What is known of the items that the model does not know; None for a model that
+            has no index of its items by content.
     """
 
     def __init__(self, bundle: Bundle, row_of: Mapping[str, int], item_ids: Sequence[str]) -> None:
@@ -46,9 +51,18 @@ class ItemSpace:
         self._rows = GrowingArray(np.int32, -1, rows)
         self._numbers = GrowingArray(np.int32, -1, numbers)
         self._shown = GrowingArray(np.bool_, True, np.ones(len(rows), np.bool_))
+        self.new_items = NewItems(bundle.content) if bundle.content is not None else None
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    def __contains__(self, item_id: str) -> bool:
+        return self.number(item_id) is not None
+
+    @property
+    def revision(self) -> int:
+        """A number that grows with each change of what is known of new items."""
+        return self.new_items.revision if self.new_items is not None else 0
 
     @property
     def shown(self) -> Mask:
@@ -93,11 +107,29 @@ class ItemSpace:
         for row in range(self._seen, len(self._item_ids)):
             self._take(row)
         self._shown = GrowingArray(np.bool_, True, self.by_number(shown, True))
+        if self.new_items is not None:
+            first = max(len(self._bundle.item_ids), len(self) - MOST_NEW_ITEMS)
+            for number in range(first, len(self)):
+                self.new_items.wait(number)
 
     def show(self, row: int, shown: bool) -> None:
         """Set whether the item of a row, perhaps a new one, may be shown."""
         number = self._numbers.get(row)
         self._shown.put(number if number >= 0 else self._take(row), shown)
+
+    def describe(self, row: int) -> None:
+        """Note that the item of a row has other attributes."""
+        number = self._numbers.get(row)
+        if self.new_items is not None and number >= len(self._bundle.item_ids):
+            self.new_items.wait(number)
+
+    def compare(self, attributes_of: Callable[[str], Mapping[str, Any]], budget_s: float) -> None:
+        """Compare new items with those that the model knows, for `budget_s`.
+
+        `attributes_of` returns the attributes of an item id.
+        """
+        if self.new_items is not None:
+            self.new_items.catch_up(lambda number: attributes_of(self.item_id(number)), budget_s)
 
     def _take(self, row: int) -> int:
         number = self._bundle.index.get(self._item_ids[row], len(self._rows))

@@ -44,3 +44,18 @@ class StepResult(NamedTuple):
     items: Sequence[Candidate]
     reason: str = ""
     version: str | None = None
+
+
+def why_not_model(model: Model | None, history: Sequence[SequenceEvent], no_history: str) -> str:
+    """The reason why the model can't answer for this history; empty when it can."""
+    if model is None:
+        return "; ".join(filter(None, ("no model is loaded yet", no_history)))
+    if not history:
+        return no_history
+    index, weights = model.bundle.index, model.bundle.event_weights
+    if any(
+        event.item_id in index and weights.weight(event.event_type, event.value) > 0
+        for event in reversed(history)
+    ):
+        return ""
+    return "the model knows none of the items of the history"

@@ -26,7 +26,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from slipstream.contracts.bundle import BUNDLE_SCHEMA_VERSION, FileEntry, Manifest
-from slipstream.models.base import Arrays, EventWeights, History, Indices, Retriever, Scores
+from slipstream.models.base import Arrays, EventWeights, Retriever
 from slipstream.models.blend import Blend
 from slipstream.models.content_index import ContentIndex
 from slipstream.models.neighbours import ItemToItem
@@ -35,7 +35,7 @@ from slipstream.models.ranker import Ranker
 from slipstream.models.sessions import Sessions
 from slipstream.models.transformer import Transformer
 from slipstream.recommender.plan import Plan
-from slipstream.recommender.ranking_features import ItemTable, ranking_features
+from slipstream.recommender.ranking_features import ItemTable, Ranking
 from slipstream.recommender.stored_attributes import StoredAttributes, stored
 
 _KINDS: dict[str, type[Retriever]] = {
@@ -45,28 +45,6 @@ _KINDS: dict[str, type[Retriever]] = {
 
 class BundleError(ValueError):
     """The directory is not a bundle that this version can serve; the message names the file."""
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """A ranker, the items as it knows them, and the names of its features, by column.
-
-    Bundles older than the names have none.
-    """
-
-    ranker: Ranker
-    items: ItemTable
-    features: Sequence[str] = ()
-
-    def correct(self, history: History, items: Indices, by_retriever: Scores) -> Scores:
-        """The correction to add to the blend's score of each candidate.
-
-        Args:
-            history: The visitor's history.
-            items: Items of the candidates.
-            by_retriever: Features of the blend, (candidates, retrievers).
-        """
-        return self.ranker.correct(ranking_features(self.items, history, items, by_retriever))
 
 
 @dataclass(frozen=True)

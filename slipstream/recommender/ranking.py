@@ -14,9 +14,14 @@ from slipstream.evaluation.metrics import UNRANKED, hit_rate, mrr, ndcg, rank_in
 from slipstream.models.blend import SILENT, fit_blend
 from slipstream.models.ranker_fit import fit_ranker
 from slipstream.recommender.ablation import Lists, ablation, importance
-from slipstream.recommender.bundle import Bundle, Ranking
+from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.encoding import Query
-from slipstream.recommender.ranking_features import ItemTable, feature_names, ranking_features
+from slipstream.recommender.ranking_features import (
+    ItemTable,
+    Ranking,
+    feature_names,
+    ranking_features,
+)
 from slipstream.recommender.stages import Candidates, rank, shortlist, unwanted
 
 # How many items of each retriever compete for a validation query's place. In serving five times as

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from slipstream.models.appeal import fit_appeal
 from slipstream.models.base import Arrays, History, Indices, InteractionLog, Scores
+from slipstream.models.ranker import Ranker
 
 # Places of a retriever's list that differ to the ranker; below them all are the same.
 TOP = 20
@@ -201,3 +202,25 @@ def _value(value: Any) -> str | None:
 def _price(value: Any) -> float:
     """The price as a number, 0 for none."""
     return float(value) if isinstance(value, int | float) and value > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """A ranker, the items as it knows them, and the names of its features, by column.
+
+    Bundles older than the names have none.
+    """
+
+    ranker: Ranker
+    items: ItemTable
+    features: Sequence[str] = ()
+
+    def correct(self, history: History, items: Indices, by_retriever: Scores) -> Scores:
+        """The correction to add to the blend's score of each candidate.
+
+        Args:
+            history: The visitor's history.
+            items: Items of the candidates.
+            by_retriever: Features of the blend, (candidates, retrievers).
+        """
+        return self.ranker.correct(ranking_features(self.items, history, items, by_retriever))

@@ -13,8 +13,8 @@ from slipstream.models.ranker import Ranker
 from slipstream.models.revisits import revisits
 from slipstream.models.sessions import SessionsParameters, fit_sessions
 from slipstream.models.transformer import BUCKETS, Shape, Transformer
-from slipstream.recommender.bundle import Bundle, Ranking
-from slipstream.recommender.ranking_features import ItemTable
+from slipstream.recommender.bundle import Bundle
+from slipstream.recommender.ranking_features import ItemTable, Ranking
 from tests.unit.models.logs import log_of
 
 ITEMS = 300

@@ -1,5 +1,6 @@
 """A small recommender and in-memory stand-ins, handed to the pipeline in place of the real ones."""
 
+from functools import cache
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,6 +18,8 @@ from slipstream.recommender.fit import FitOptions, fit
 from slipstream.stores.online import StoreUnavailableError
 
 ITEMS = [f"item-{number:02}" for number in range(40)]
+# Two items lie on a shelf, side by side.
+SHELVES = {item_id: f"shelf {place // 2}" for place, item_id in enumerate(ITEMS)}
 
 
 def interactions() -> pa.Table:
@@ -37,6 +40,13 @@ def interactions() -> pa.Table:
 
 def small_bundle(version: str = "1", repeats: bool = False) -> Bundle:
     return fit(interactions(), options=FitOptions(version=version, repeats=repeats))
+
+
+@cache
+def described_bundle() -> Bundle:
+    """A bundle whose items have the attribute `shelf`, see `SHELVES`."""
+    items = pa.table({"item_id": list(SHELVES), "shelf": list(SHELVES.values())})
+    return fit(interactions(), items, FitOptions(version="1", repeats=False))
 
 
 def model(bundle: Bundle, version: str = "1") -> Model:

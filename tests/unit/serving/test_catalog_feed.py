@@ -19,7 +19,7 @@ from slipstream.chassis.metrics import Metrics
 from slipstream.contracts.positions import StreamCatalogRecord
 from slipstream.stores.online import StoreUnavailableError
 from tests.unit.broker.scripted import SOURCE, ScriptedConsumer
-from tests.unit.serving.fakes import item_record
+from tests.unit.serving.fakes import ITEMS, SHELVES, described_bundle, item_record, model
 
 
 class Scene:
@@ -89,6 +89,19 @@ async def test_an_empty_poll_short_of_the_end_is_not_taken_for_the_end(tmp_path:
     scene.consumer.position = 5
     scene.feed.tail(scene.consumer.stop)
     await scene.feed.check()
+
+
+def test_a_new_item_of_the_topic_is_compared_with_those_that_the_model_knows(
+    tmp_path: Path,
+) -> None:
+    scene, served = Scene(tmp_path), model(described_bundle())
+    space = scene.catalog.space(served)
+    new = item_record("new", attributes={"shelf": SHELVES["item-05"]}).record
+    scene.consumer.batches = [Batch([Message(SOURCE, 2, "item:new", new, "")])]
+    scene.feed.tail(scene.consumer.stop)
+    assert space.new_items is not None
+    nearest = space.new_items.nearest(len(ITEMS), 2)
+    assert {served.bundle.item_ids[item] for item in nearest} == {"item-04", "item-05"}
 
 
 async def test_without_the_broker_a_snapshot_of_the_store_makes_it_ready(tmp_path: Path) -> None:

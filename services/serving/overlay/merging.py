@@ -1,0 +1,130 @@
+"""New items among those that a model recommends, and in the histories that it reads.
+
+The model does not know them. A new item's score is the weighted mean of the scores of the known
+items that it is most like, so that it compares with the model's probabilities (docs/adr/0044).
+"""
+
+from collections.abc import Collection, Sequence
+from heapq import merge
+from itertools import islice
+from typing import Final
+
+import numpy as np
+
+from services.serving.catalog import Catalog
+from services.serving.item_space import ItemSpace
+from services.serving.model_holder import Model
+from services.serving.steps import StepRequest
+from slipstream.features.visitor import SequenceEvent
+from slipstream.models.base import Mask
+from slipstream.recommender.bundle import Bundle
+from slipstream.recommender.stages import Recommendation
+
+# Source of a new item in a list.
+CONTENT: Final = "content"
+# Best items of the model that new ones borrow from. More of them change the first ten no more.
+LENDERS: Final = 50
+# Known items that stand in for a new one, and latest events that they are looked up for.
+STAND_INS: Final = 5
+_LATEST: Final = 10
+# Items of the history are liked, though the model may not show them again: they lend this many
+# times the best score, the k-th latest of them 1 / k of what the latest one does.
+_LENT_BY_HISTORY: Final = 2.0
+_LENDING_EVENTS: Final = 20
+
+
+def in_known_items(
+    history: Sequence[SequenceEvent], model: Model | None, catalog: Catalog
+) -> Sequence[SequenceEvent]:
+    """The history of a visitor of new items alone, with the nearest known items in their places.
+
+    The history itself where the model knows one of its items, which says more than stand-ins, and
+    where nothing is known of the new ones. The nearest item stands last, as the latest event.
+    """
+    if model is None or any(event.item_id in model.bundle.index for event in history):
+        return history
+    bundle, space = model.bundle, catalog.space(model)
+    if not space.new_items:
+        return history
+    stand_ins = [
+        event._replace(item_id=bundle.item_ids[item])
+        for event in history[-_LATEST:]
+        if (number := space.number(event.item_id)) is not None
+        for item in reversed(space.new_items.nearest(number, STAND_INS))
+    ]
+    return stand_ins or history
+
+
+def borrowing(
+    lenders: Sequence[Recommendation],
+    history: Sequence[SequenceEvent],
+    bundle: Bundle,
+    space: ItemSpace,
+    allowed: Mask,
+    exclude: Collection[str],
+    most: int,
+) -> list[Recommendation]:
+    """The new items with the best scores, best first.
+
+    Args:
+        lenders: The model's best items, best first.
+        history: The history that they were recommended for.
+        bundle: The model's bundle.
+        space: Item numbers of the model.
+        allowed: Mask of the items that may be shown; later numbers may not.
+        exclude: Ids of items that are left out.
+        most: Number of items.
+    """
+    if not space.new_items or not lenders:
+        return []
+    shares = space.new_items.shares
+    latest = [bundle.index.get(event.item_id, -1) for event in history[: -_LENDING_EVENTS - 1 : -1]]
+    parts = 1 / np.arange(1, len(latest) + 1)
+    items = np.array([*(bundle.index[each.item_id] for each in lenders), *latest], np.int32)
+    scores = np.array([each.score for each in lenders], np.float32)
+    liked = _LENT_BY_HISTORY * scores[0] * parts / max(parts.sum(), 1)
+    borrowed = shares.scores(items, np.append(scores, liked))
+    places = np.flatnonzero(borrowed)
+    places = places[shares.numbers[places] < len(allowed)]
+    places = places[allowed[shares.numbers[places]]]
+    best = places[np.argsort(-borrowed[places], kind="stable")[: most + len(exclude)]]
+    new = (
+        Recommendation(item_id, score, CONTENT)
+        for number, score in zip(
+            shares.numbers[best].tolist(), borrowed[best].tolist(), strict=True
+        )
+        if (item_id := space.item_id(number)) not in exclude
+    )
+    return list(islice(new, most))
+
+
+def with_new_items(
+    request: StepRequest,
+    history: Sequence[SequenceEvent],
+    model: Model,
+    space: ItemSpace,
+    allowed: Mask,
+    recommended: Sequence[Recommendation],
+    lenders: Sequence[Recommendation] | None = None,
+) -> list[Recommendation]:
+    """The list of a request, of the model's best items and new ones.
+
+    Args:
+        request: The request.
+        history: The history as the model knows it.
+        model: The model.
+        space: Its item numbers.
+        allowed: Mask of the items that may be shown.
+        recommended: The model's best items, best first.
+        lenders: Items that new ones borrow from; None for the recommended ones.
+    """
+    lenders = recommended if lenders is None else lenders
+    new = borrowing(lenders, history, model.bundle, space, allowed, request.exclude, request.n)
+    return merged(recommended, new, request.n)
+
+
+def merged(
+    recommended: Sequence[Recommendation], new: Sequence[Recommendation], n: int
+) -> list[Recommendation]:
+    """The `n` best of two lists that are in descending order of score; of equals, the model's."""
+    return list(islice(merge(recommended, new, key=lambda each: -each.score), n))
