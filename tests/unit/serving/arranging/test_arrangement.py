@@ -41,7 +41,7 @@ VISITOR = Visitor(["i1", "old", "i0"], [1.0, 3.0, 2.0], impressions={"i0": 1, "i
 OTHERS = {"old": {"brand": "b", "colours": ["green"], "seller": 2}}
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(shops, lengths, rules())
 def test_rules_do_what_a_plain_reading_of_them_does(
     shop: Shop, n: int, rules: list[dict[str, Any]]
@@ -63,7 +63,7 @@ def test_a_plain_policy_leaves_the_ranking(shop: Shop, n: int) -> None:
     assert arranged(pool, n, group_by="", **shares).order == ranking[:n]
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(shops, lengths, rules(), moving, st.lists(st.booleans(), min_size=12, max_size=12))
 def test_whatever_moves_a_slate_its_limits_hold(
     shop: Shop, n: int, rules: list[dict[str, Any]], moving: Mapping[str, Any], cold: list[bool]

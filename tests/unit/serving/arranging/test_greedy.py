@@ -41,7 +41,7 @@ def divergence(wanted: Mapping[str, float], slate: Sequence[Attributes]) -> floa
     )
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(shops, histories, shares, shares)
 def test_each_place_gets_the_best_by_the_formulas(
     shop: Shop,

@@ -24,7 +24,7 @@ def items_of(before: Catalogue, catalogue: Catalogue, listed: Sequence[str]) -> 
     return Items(columns, rows, {item_id: n for n, item_id in enumerate(listed)}.get)
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(catalogues, catalogues, conditions, owns, st.permutations([f"i{n}" for n in range(8)]))
 def test_a_mask_is_what_each_item_says_by_itself(
     before: Catalogue,
