@@ -30,7 +30,7 @@ _LATEST: Final = 10
 # Items of the history are liked, though the model may not show them again: they lend this many
 # times the best score, the k-th latest of them 1 / k of what the latest one does.
 _LENT_BY_HISTORY: Final = 2.0
-_LENDING_EVENTS: Final = 20
+_PARTS: Final = [1 / position for position in range(1, 21)]
 
 
 def in_known_items(
@@ -77,22 +77,24 @@ def borrowing(
     """
     if not space.new_items or not lenders:
         return []
-    shares = space.new_items.shares
-    latest = [bundle.index.get(event.item_id, -1) for event in history[: -_LENDING_EVENTS - 1 : -1]]
-    parts = 1 / np.arange(1, len(latest) + 1)
-    items = np.array([*(bundle.index[each.item_id] for each in lenders), *latest], np.int32)
-    scores = np.array([each.score for each in lenders], np.float32)
-    liked = _LENT_BY_HISTORY * scores[0] * parts / max(parts.sum(), 1)
-    borrowed = shares.scores(items, np.append(scores, liked))
+    shares, index = space.new_items.shares, bundle.index
+    items = [index[each.item_id] for each in lenders]
+    scores = [each.score for each in lenders]
+    latest = [index.get(event.item_id, -1) for event in history[: -len(_PARTS) - 1 : -1]]
+    parts = _PARTS[: len(latest)]
+    lent = _LENT_BY_HISTORY * scores[0] / max(sum(parts), 1)
+    borrowed = shares.scores(
+        np.array(items + latest, np.int32),
+        np.array(scores + [lent * part for part in parts], np.float32),
+    )
     places = np.flatnonzero(borrowed)
-    places = places[shares.numbers[places] < len(allowed)]
-    places = places[allowed[shares.numbers[places]]]
-    best = places[np.argsort(-borrowed[places], kind="stable")[: most + len(exclude)]]
+    numbers = shares.numbers[places]
+    shown = allowed.take(numbers, mode="clip") & (numbers < len(allowed))
+    numbers, borrowed = numbers[shown], borrowed[places[shown]]
+    best = np.argsort(-borrowed, kind="stable")[: most + len(exclude)]
     new = (
         Recommendation(item_id, score, CONTENT)
-        for number, score in zip(
-            shares.numbers[best].tolist(), borrowed[best].tolist(), strict=True
-        )
+        for number, score in zip(numbers[best].tolist(), borrowed[best].tolist(), strict=True)
         if (item_id := space.item_id(number)) not in exclude
     )
     return list(islice(new, most))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from slipstream.models.base import Indices, Scores
 from slipstream.models.content_index import ContentIndex
@@ -35,7 +36,7 @@ class Shares:
     shares: Scores
     numbers: Indices
 
-    def scores(self, items: Indices, scores: Scores) -> Scores:
+    def scores(self, items: Indices, scores: Scores) -> NDArray[np.float64]:
         """The score of each new item, given those of known items; others count as 0."""
         begins, ends = np.searchsorted(self.known, (items, items + 1))
         lengths = ends - begins
@@ -43,7 +44,7 @@ class Shares:
         pairs = np.arange(whole[-1] if len(whole) else 0)
         pairs += np.repeat(begins - (whole - lengths), lengths)
         votes = self.shares[pairs] * np.repeat(scores, lengths)
-        return np.bincount(self.new[pairs], votes, len(self.numbers)).astype(np.float32)
+        return np.asarray(np.bincount(self.new[pairs], votes, len(self.numbers)), np.float64)
 
 
 _NOTHING: Final = np.empty(0, np.int32)
