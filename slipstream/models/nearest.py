@@ -1,11 +1,11 @@
 """The items whose vectors have the largest inner products with a state.
 
-All items are compared while that is cheap, else those of the nearest clusters: J. Sivic, A.
-Zisserman, "Video Google", ICCV 2003; H. Jégou, M. Douze, C. Schmid, "Product Quantization for
-Nearest Neighbor Search", IEEE TPAMI 33, 2011 (the inverted file).
+All items are compared while that is cheap, else those of the likeliest clusters, by codes of a
+quarter of the size: J. Sivic, A. Zisserman, "Video Google", ICCV 2003; H. Jégou, M. Douze, C.
+Schmid, "Product Quantization for Nearest Neighbor Search", IEEE TPAMI 33, 2011 (the inverted file).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Self
 
 import numpy as np
@@ -20,8 +20,14 @@ PROBED = 20_000
 # Of these, the number of best items that are named.
 NAMED = 1_000
 # Under a mask that leaves too few of the named: all allowed items are compared if they are no more
-# than this, else about so many of those in the nearest clusters.
+# than this, else about so many of those in the likeliest clusters.
 _ALLOWED = 10_000
+# How far above a cluster's centre its best item is looked for, in standard deviations of the
+# cluster's inner products with a state of any direction.
+REACH = 2.0
+# The largest whole number of a code, and of a state that codes are compared with. Sums of so many
+# products fit into 32 bits.
+_CODE, STEPS, LONGEST = 127, 8_191, 2_000
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,9 @@ class Nearest:
         place: The row of each item.
         centres: The centres of the clusters (clusters, dim).
         ends: The end of each cluster in `rows`.
+        radii: The root mean square distance of each cluster's vectors to its centre.
+        codes: The rows in whole numbers (items, dim), int8.
+        scales: For each row, what its code has to be multiplied by.
     """
 
     rows: NDArray[np.float32]
@@ -43,21 +52,46 @@ class Nearest:
     place: Indices
     centres: NDArray[np.float32]
     ends: NDArray[np.int64]
+    radii: NDArray[np.float32]
+    codes: NDArray[np.int8]
+    scales: NDArray[np.float32]
 
     @classmethod
     def compared_whole(cls, vectors: NDArray[np.float32]) -> Self:
         """An index without clusters, for a catalogue of any size."""
-        none = np.empty(0, np.int32)
-        return cls(
-            vectors, none, none, np.empty((0, vectors.shape[1]), np.float32), np.empty(0, np.int64)
-        )
+        none, no_vectors = np.empty(0, np.int32), np.empty((0, vectors.shape[1]), np.float32)
+        return cls.of_clusters(vectors, none, none, no_vectors, np.empty(0, np.int64))
+
+    @classmethod
+    def of_clusters(
+        cls,
+        rows: NDArray[np.float32],
+        items: Indices,
+        place: Indices,
+        centres: NDArray[np.float32],
+        ends: NDArray[np.int64],
+    ) -> Self:
+        """An index of these clusters, with the radii and codes that follow from them."""
+        coded = rows[: len(items)]
+        radii = np.empty(len(centres), np.float32)
+        scales, codes = np.empty(len(coded), np.float32), np.empty(coded.shape, np.int8)
+        begin = 0
+        for cluster, end in enumerate(ends.tolist()):
+            part = coded[begin:end]
+            apart = part - centres[cluster]
+            radii[cluster] = np.sqrt(np.vdot(apart, apart) / max(1, end - begin))
+            scale = np.abs(part).max(axis=1, initial=0) / _CODE
+            scales[begin:end] = scale
+            codes[begin:end] = np.rint(part / np.where(scale > 0, scale, 1)[:, None])
+            begin = end
+        return cls(rows, items, place, centres, ends, radii, codes, scales)
 
     def vectors(self, items: Indices) -> NDArray[np.float32]:
         """The vectors of any items (items, dim)."""
         return self.rows[self.place[items]] if len(self.place) else self.rows[items]
 
     def probabilities(self, state: Scores) -> SparseScores:
-        """The softmax of the inner products over the compared items, for the best of them."""
+        """The softmax of the inner products over all items, or the best ones of those compared."""
         if not len(self.centres):
             logits = self.rows @ state
             top = logits.max()
@@ -66,20 +100,19 @@ class Nearest:
             everything = np.arange(len(logits), dtype=np.int32)
             normaliser = np.float32(top + np.log(total))
             return SparseScores(everything, share / total, SoftmaxState(state, normaliser))
-        begins, ends = self._nearest(state)
-        logits = np.concatenate(
-            [self.rows[begin:end] @ state for begin, end in zip(begins, ends, strict=True)]
-        )
-        compared = np.concatenate(
-            [self.items[begin:end] for begin, end in zip(begins, ends, strict=True)]
-        )
+        parts = self._probed(state)
+        compared = np.concatenate([self.items[part] for part in parts])
+        unit = max(float(np.abs(state).max(initial=0)), 0.0) / STEPS or 1.0
+        steps = np.floor(state / np.float32(unit) + np.float32(0.5))
+        fit = np.concatenate([self.codes[part] @ steps * self.scales[part] for part in parts])
+        if len(fit) > NAMED:
+            best = np.argpartition(-fit, NAMED)[:NAMED]
+            compared, fit = compared[best], fit[best]
+        order = np.argsort(compared)
+        logits = fit[order] * np.float32(unit)
         top = logits.max()
         normaliser = top + np.log(np.exp(logits - top).sum())
-        if len(logits) > NAMED:
-            best = np.argpartition(-logits, NAMED)[:NAMED]
-            compared, logits = compared[best], logits[best]
-        order = np.argsort(compared)
-        share = np.exp(logits[order] - normaliser)
+        share = np.exp(logits - normaliser)
         return SparseScores(compared[order], share, SoftmaxState(state, np.float32(normaliser)))
 
     def probabilities_of(self, scored: SparseScores, items: Indices) -> Scores:
@@ -108,10 +141,10 @@ class Nearest:
         return SparseScores(items[order], logits[order]).best(limit)
 
     def _allowed_rows(self, state: Scores, allowed: Mask) -> NDArray[np.int64]:
-        """The rows of about `_ALLOWED` allowed items, those of the nearest clusters."""
+        """The rows of about `_ALLOWED` allowed items, those of the likeliest clusters."""
         found: list[NDArray[np.int64]] = []
         missing = _ALLOWED
-        for cluster in np.argsort(-(self.centres @ state)).tolist():
+        for cluster in self._likeliest(state).tolist():
             begin, end = self.ends[cluster - 1] if cluster else 0, self.ends[cluster]
             rows = begin + np.flatnonzero(allowed[self.items[begin:end]])
             found.append(rows)
@@ -121,16 +154,25 @@ class Nearest:
         return np.concatenate(found)
 
     def arrays(self) -> Arrays:
-        return {name: getattr(self, name) for name in ("rows", "items", "place", "centres", "ends")}
+        return {one.name: getattr(self, one.name) for one in fields(self)}
 
     @classmethod
     def restore(cls, arrays: Arrays) -> Self:
-        return cls(*(arrays[name] for name in ("rows", "items", "place", "centres", "ends")))
+        """The index of saved arrays. Radii and codes are made where an older version saved none."""
+        names = [one.name for one in fields(cls)]
+        if all(name in arrays for name in names):
+            return cls(*(arrays[name] for name in names))
+        return cls.of_clusters(*(arrays[name] for name in names[:5]))
 
-    def _nearest(self, state: Scores) -> tuple[list[int], list[int]]:
-        """The begins and ends of the rows in the clusters nearest to the state."""
-        nearest = np.argsort(-(self.centres @ state))
-        ends = self.ends[nearest]
-        begins = np.where(nearest > 0, self.ends[nearest - 1], 0)
+    def _likeliest(self, state: Scores) -> NDArray[np.int64]:
+        """The clusters by how good their best item may be."""
+        reach = REACH * np.linalg.norm(state) / np.sqrt(len(state))
+        return np.argsort(-(self.centres @ state + reach * self.radii), kind="stable")
+
+    def _probed(self, state: Scores) -> list[slice]:
+        """The rows of the likeliest clusters, as many as hold `PROBED`."""
+        clusters = self._likeliest(state)
+        ends = self.ends[clusters]
+        begins = np.where(clusters > 0, self.ends[clusters - 1], 0)
         probed = 1 + int(np.searchsorted(np.cumsum(ends - begins), PROBED))
-        return begins[:probed].tolist(), ends[:probed].tolist()
+        return list(map(slice, begins[:probed].tolist(), ends[:probed].tolist()))

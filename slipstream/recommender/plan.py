@@ -11,6 +11,7 @@ from slipstream.models.base import History, Indices, Mask, Retriever, Scores
 from slipstream.models.blend import Blend
 from slipstream.models.kernels import candidates, lists
 from slipstream.models.kernels.compiler import prepare
+from slipstream.models.kernels.selection import words
 from slipstream.models.ranker import Ranker
 from slipstream.models.transformer import Transformer
 from slipstream.recommender.plan_rows import Row, head_row, retriever_row, scores_row
@@ -209,7 +210,7 @@ class Plan:
             room = self._rooms.room = (
                 np.full(n, candidates.FREE, np.int32),
                 np.zeros(n, np.float64),
-                np.zeros((n + 63) // 64, np.int64),
+                np.zeros(words(n), np.int64),
                 np.empty(n, np.int64),
                 np.empty(shape, np.int32),
                 np.empty(shape, np.float32),

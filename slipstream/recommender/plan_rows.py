@@ -166,8 +166,10 @@ def _network(retriever: Transformer, n_items: int) -> Row:
         len(nearest.rows) == n_items == len(place) and _within(place, n_items),
         not len(nearest.centres)
         or (_within(nearest.items, n_items) and len(nearest.items) == n_items),
-        len(nearest.ends) == len(nearest.centres),
-        not len(nearest.centres) or nearest.centres.shape[1] == dim,
+        len(nearest.ends) == len(nearest.centres) == len(nearest.radii),
+        not len(nearest.centres) or nearest.centres.shape[1] == dim <= nearest_items.LONGEST,
+        not len(nearest.centres)
+        or (nearest.codes.shape == nearest.rows.shape and len(nearest.scales) == n_items),
         not len(nearest.ends) or _ascending(nearest.ends, n_items),
         w["qkv"].shape == (blocks, 3 * dim, dim) and dim % shape.heads == 0,
         all(w[name].shape == square for name in ("attention_gate", "out", "feed_gate")),
@@ -178,13 +180,17 @@ def _network(retriever: Transformer, n_items: int) -> Row:
             w[name].shape == (blocks, shape.heads, network.BUCKETS) for name in ("distance", "gap")
         ),
     )
-    compared = (float(nearest_items.PROBED), float(nearest_items.NAMED))
+    reach = nearest_items.REACH / np.sqrt(dim)
+    compared = (float(nearest_items.PROBED), float(nearest_items.NAMED), float(reach))
     row = Row(candidates.NETWORK, [shape.window, shape.heads, blocks, dim, *compared])
     row.add(network.ROWS, nearest.rows, np.float32)
     row.add(network.ITEMS, nearest.items, np.int32)
     row.add(network.PLACE, place, np.int32)
     row.add(network.CENTRES, nearest.centres, np.float32)
     row.add(network.ENDS, nearest.ends, np.int64)
+    row.add(network.RADII, nearest.radii, np.float32)
+    row.add(network.CODES, nearest.codes, np.int8)
+    row.add(network.SCALES, nearest.scales, np.float32)
     row.add(network.KINDS, w["kinds"], np.float32)
     row.add(network.KIND_WEIGHTS, np.array(shape.kinds), np.float32)
     row.add(network.DISTANCE, w["distance"], np.float32)

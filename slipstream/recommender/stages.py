@@ -4,7 +4,7 @@ The REST endpoint and offline evaluation both run these, in the kernels that a b
 
 A request costs the events of the history times the neighbours of each, whatever the size of the
 catalogue, and the network's comparison of one vector with the items' vectors: with all of them up
-to 20,000 items, with the nearest clusters beyond (docs/adr/0018).
+to 20,000 items, with the likeliest clusters beyond (docs/adr/0048).
 """
 
 from collections.abc import Iterable, Sequence, Set

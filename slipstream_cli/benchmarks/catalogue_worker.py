@@ -8,7 +8,7 @@ the stages.
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from services.serving.catalog import Catalog
 from slipstream.contracts.events import CatalogRecord
 from slipstream.contracts.positions import StreamCatalogRecord
 from slipstream.models.base import Mask
+from slipstream.models.nearest import Nearest
 from slipstream.models.transformer import Transformer
 from slipstream.recommender.bundle import Bundle, load_bundle
 from slipstream.recommender.network import NETWORK
@@ -44,6 +45,7 @@ class CatalogueFigures:
         short: Filtered lists that are not full.
         recall: Share of the network's exact best that its search finds, of the best `RECALLED`
             and of the best `CANDIDATES`.
+        kept: Share of a list's items that are also in the list of a search through all items.
         private_mb: Memory that each worker has for itself once it has answered.
         mapped_mb: Resident part of the bundle's files, which all workers share.
         catalogue_mb: What the catalogue's items and attributes add to `private_mb`.
@@ -53,6 +55,7 @@ class CatalogueFigures:
     filtered: NDArray[np.float64]
     short: int
     recall: tuple[float, float]
+    kept: float
     private_mb: float
     mapped_mb: float
     catalogue_mb: float
@@ -74,12 +77,13 @@ def measure(made: Path, seed: int = 0) -> CatalogueFigures:
         filtered, short = _times(bundle, histories, mask)
         private, mapped = _memory_mb(made / BUNDLE)
         recall = _recall(bundle, histories)
+        same = _kept(bundle, histories)
     before, _ = _memory_mb(made / BUNDLE)
     catalogue = Catalog()
     _fill(catalogue, bundle)
     added = _memory_mb(made / BUNDLE)[0] - before
     del catalogue  # held until now, so that it was counted
-    return CatalogueFigures(plain, filtered, short, recall, private, mapped, added)
+    return CatalogueFigures(plain, filtered, short, recall, same, private, mapped, added)
 
 
 def _times(
@@ -119,6 +123,30 @@ def _recall(bundle: Bundle, histories: Sequence[Sequence[Event]]) -> tuple[float
         )
     few, many = np.mean(found, axis=0).tolist()
     return few, many
+
+
+def _kept(bundle: Bundle, histories: Sequence[Sequence[Event]]) -> float:
+    network = bundle.retrievers.get(NETWORK)
+    if not isinstance(network, Transformer) or not len(network.items.centres):
+        return 1.0
+    index = network.items
+    one_cluster = Nearest.of_clusters(
+        index.rows,
+        index.items,
+        index.place,
+        index.rows.mean(axis=0, keepdims=True),
+        np.array([len(index.rows)]),
+    )
+    searched = Transformer(network.weights, one_cluster, network.shape)
+    exact = replace(bundle, retrievers={**bundle.retrievers, NETWORK: searched})
+    found = []
+    for history in histories[:_RECALL_QUERIES]:
+        lists = [
+            {item.item_id for item in recommend(one, history, LENGTH, repeats=True)}
+            for one in (bundle, exact)
+        ]
+        found.append(len(lists[0] & lists[1]) / LENGTH)
+    return float(np.mean(found))
 
 
 def _fill(catalogue: Catalog, bundle: Bundle) -> Catalog:

@@ -66,6 +66,15 @@ def dot(a: NDArray[np.float32], b: NDArray[np.float32]) -> np.float32:
 
 
 @compiled
+def whole_dot(a: NDArray[np.int8], b: NDArray[np.int16]) -> np.int32:
+    """The inner product of whole numbers. Python's sums would be of 64 bits, in half the lanes."""
+    total = np.int32(0)
+    for k in range(len(b)):
+        total = np.int32(total + np.int32(np.int32(a[k]) * np.int32(b[k])))
+    return total
+
+
+@compiled
 def normalise(x: NDArray[np.float32], scale: NDArray[np.float32], out: NDArray[np.float32]) -> None:
     """Root mean square normalisation of a vector."""
     factor = _ONE / np.sqrt(dot(x, x) / np.float32(len(x)) + _TINY)

@@ -125,6 +125,7 @@ def propose(
 @compiled
 def union(
     table: NDArray[np.int64],
+    rules: NDArray[np.float64],
     sizes: NDArray[np.int64],
     items: NDArray[np.int32],
     scores: NDArray[np.float32],
@@ -148,7 +149,7 @@ def union(
             if not counted:
                 few, counted = _allowed_items(allowed, n_items), True
             if kind == NETWORK:
-                _propose_near(row, state, few, depth, allowed, keys, bins, bits)
+                _propose_near(row, rules[r + 1], state, few, depth, allowed, keys, bins, bits)
             elif len(few):
                 share = floats(row, FIRST)
                 for k in range(len(few)):
@@ -212,6 +213,7 @@ def _allowed_items(allowed: NDArray[np.uint8], n_items: int) -> NDArray[np.int32
 @compiled
 def _propose_near(
     row: NDArray[np.int64],
+    rule: NDArray[np.float64],
     state: NDArray[np.float32],
     few: NDArray[np.int32],
     depth: int,
@@ -220,8 +222,8 @@ def _propose_near(
     bins: NDArray[np.int64],
     bits: NDArray[np.int64],
 ) -> None:
-    """Propose those of the allowed items, or of many in the nearest clusters, that fit best."""
-    near = few if len(few) else nearest.allowed_items(row, state, allowed, _FEW)
+    """Propose those of the allowed items, or of many in the likeliest clusters, that fit best."""
+    near = few if len(few) else nearest.allowed_items(row, rule, state, allowed, _FEW)
     fit = np.empty(len(near), np.float32)
     nearest.logits_of(row, state, near, fit)
     propose(near, fit, len(near), depth, allowed, keys, bins, bits)

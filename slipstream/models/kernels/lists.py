@@ -52,7 +52,7 @@ def recommend(
         rules: The model's numbers, a row for each row of the table.
         place: Room over the catalogue, with -1 everywhere, before and after.
         total: The same, with 0.
-        bits: The same, with a bit for each item.
+        bits: The same, a set of items, see `selection.words`.
         keys: Room over the catalogue.
         items: Room for each retriever's items.
         scores: Room for each retriever's scores.
@@ -100,7 +100,7 @@ def recommend(
             chosen = excluded
         else:
             chosen = union(
-                table, sizes, items, scores, state, options[LIMIT], place, allowed, excluded,
+                table, rules, sizes, items, scores, state, options[LIMIT], place, allowed, excluded,
                 bits, keys,
             )  # fmt: skip
         raw = scores_of(table, sizes, items, scores, state, normaliser, chosen, place)

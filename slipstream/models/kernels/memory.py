@@ -61,6 +61,22 @@ def lowest_bit(typing: Any, word: Any) -> Any:  # noqa: ARG001
     return types.int64(types.int64), generate
 
 
+@intrinsic
+def prefetch(typing: Any, address: Any) -> Any:  # noqa: ARG001
+    """Have the processor load what lies at an address, which may be any, while it goes on."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
+        place, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        takes = ir.FunctionType(ir.VoidType(), [place, number, number, number])
+        load = builder.module.declare_intrinsic("llvm.prefetch", (place,), takes)
+        # For reading, to be kept in all caches, data.
+        flags = [number(0), number(3), number(1)]
+        builder.call(load, [builder.inttoptr(arguments[0], place), *flags])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), generate
+
+
 @njit(inline="always")
 def floats(row: NDArray[np.int64], at: int) -> NDArray[np.float32]:
     return carray(_pointer(row[at]), (row[at + 1],), np.float32)
@@ -80,3 +96,9 @@ def ints(row: NDArray[np.int64], at: int) -> NDArray[np.int32]:
 @njit(inline="always")
 def longs(row: NDArray[np.int64], at: int) -> NDArray[np.int64]:
     return carray(_pointer(row[at]), (row[at + 1],), np.int64)
+
+
+@njit(inline="always")
+def small_ints(row: NDArray[np.int64], at: int, width: int) -> NDArray[np.int8]:
+    """An array of int8 in rows of a width."""
+    return carray(_pointer(row[at]), (row[at + 1] // width, width), np.int8)

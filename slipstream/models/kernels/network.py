@@ -13,12 +13,12 @@ from slipstream.models.kernels.arithmetic import (
 from slipstream.models.kernels.compiler import compiled
 from slipstream.models.kernels.memory import bits_of_double, floats, ints, matrix
 
-# Places of arrays in the network's row of the table; `nearest` reads the first five.
-ROWS, ITEMS, PLACE, CENTRES, ENDS = 2, 4, 6, 8, 10
-KINDS, KIND_WEIGHTS, DISTANCE, GAP, NORM, BUCKETS_OF = 12, 14, 16, 18, 20, 22
+# Places of arrays in the network's row of the table; `nearest` reads the first eight.
+ROWS, ITEMS, PLACE, CENTRES, ENDS, RADII, CODES, SCALES = range(2, 18, 2)
+KINDS, KIND_WEIGHTS, DISTANCE, GAP, NORM, BUCKETS_OF = range(18, 30, 2)
 # What the first block makes of each item and kind, keys and values, query and gate; may be empty.
-PROJECTED = 24
-FIRST_BLOCK = 26
+PROJECTED = 30
+FIRST_BLOCK = 32
 # Places of arrays of a block, from its begin.
 ATTENTION_NORM, KEY_VALUE, QUERY_GATE, GATE_BIAS, OUT = range(0, 10, 2)
 FEED_NORM, UP_GATE, FEED_GATE_BIAS, DOWN = range(10, 18, 2)
@@ -38,8 +38,9 @@ def state(
 ) -> None:
     """The state at the last event.
 
-    `rule` holds window, heads, blocks, the length of a vector, and, for `probabilities`, how many
-    items are compared where there are clusters, and how many of them are named.
+    `rule` holds window, heads, blocks, the length of a vector, and what `nearest` reads: where
+    there are clusters, how many items are compared, how many of them are named, and how far a
+    cluster's radius counts.
     """
     window, heads, blocks = np.int64(rule[0]), np.int64(rule[1]), np.int64(rule[2])
     dim = np.int64(rule[3])

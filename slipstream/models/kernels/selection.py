@@ -56,20 +56,34 @@ def threshold(
     return prefix, room
 
 
+def words(n_items: int) -> int:
+    """The length of a set over this many items.
+
+    Of each 65 words one comes first, in the index: its bits tell which of the other 64 have any.
+    """
+    return 65 * -(-n_items // 4_096)
+
+
 @compiled
 def add(bits: NDArray[np.int64], item: int) -> None:
     """Put an item into a set."""
-    bits[item >> 6] |= np.int64(1) << (item & 63)
+    word = item >> 6
+    bits[len(bits) // 65 + word] |= np.int64(1) << (item & 63)
+    bits[word >> 6] |= np.int64(1) << (word & 63)
 
 
 @compiled
 def drain(bits: NDArray[np.int64], out: NDArray[np.int32]) -> int:
     """Empty a set into `out`, in ascending order, and return the number of its items."""
-    found = 0
-    for word in range(len(bits)):
-        rest = bits[word]
-        if rest:
-            bits[word] = 0
+    index, found = len(bits) // 65, 0
+    for entry in range(index):
+        used = bits[entry]
+        bits[entry] = 0
+        while used:
+            word = (entry << 6) + lowest_bit(used)
+            used &= used - 1
+            rest = bits[index + word]
+            bits[index + word] = 0
             while rest:
                 out[found] = (word << 6) + lowest_bit(rest)
                 found += 1

@@ -11,8 +11,6 @@ import pytest
 import torch
 
 from slipstream.models.base import Dense, History, InteractionLog
-from slipstream.models.clusters import clustered
-from slipstream.models.nearest import Nearest
 from slipstream.models.transformer import BUCKETS, Transformer, distance_buckets, gap_buckets
 from slipstream.models.transformer_fit import fit_transformer
 from slipstream.models.transformer_parameters import TransformerParameters
@@ -206,47 +204,6 @@ def test_buckets_are_finer_near_by() -> None:
     assert near.max() <= BUCKETS - 1
     assert (np.diff(near[299][::-1]) >= 0).all()
     assert gap_buckets(np.array([-5, 0, 999, 1_000, 10**18])).tolist() == [0, 0, 0, 1, BUCKETS - 1]
-
-
-def test_clusters_find_nearly_what_comparing_all_finds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("slipstream.models.nearest.EXACT_UP_TO", 500)
-    monkeypatch.setattr("slipstream.models.nearest.PROBED", 400)
-    random = np.random.default_rng(0)
-    centres = random.normal(size=(40, 8))
-    vectors = (
-        centres[random.integers(40, size=4_000)] + 0.3 * random.normal(size=(4_000, 8))
-    ).astype(np.float32)
-    nearest, exact = clustered(vectors), Nearest.compared_whole(vectors)
-    hits = []
-    for _ in range(50):
-        state = (centres[random.integers(40)] + 0.3 * random.normal(size=8)).astype(np.float32) * 2
-        some = nearest.probabilities(state)
-        assert len(some.item) < 900
-        best = set(exact.probabilities(state).score.argsort()[-10:].tolist())
-        hits.append(len(best & set(some.item[some.score.argsort()[-10:]].tolist())))
-        unseen = np.setdiff1d(np.arange(4_000, dtype=np.int32), some.item)[:3]
-        ratio = nearest.probabilities_of(some, unseen) / np.exp(vectors[unseen] @ state)
-        np.testing.assert_allclose(ratio, ratio[0], rtol=1e-3)
-    assert np.mean(hits) > 9
-
-
-@pytest.mark.parametrize("share", [0.01, 0.1, 0.9])
-def test_clusters_find_what_a_mask_allows(monkeypatch: pytest.MonkeyPatch, share: float) -> None:
-    for name, value in (("EXACT_UP_TO", 500), ("PROBED", 400), ("NAMED", 200), ("_ALLOWED", 100)):
-        monkeypatch.setattr(f"slipstream.models.nearest.{name}", value)
-    random = np.random.default_rng(0)
-    vectors = random.normal(size=(4_000, 8)).astype(np.float32)
-    nearest = clustered(vectors)
-    hits = []
-    for _ in range(20):
-        mask = random.random(4_000) < share
-        state = random.normal(size=8).astype(np.float32)
-        proposed = nearest.best(nearest.probabilities(state), 20, mask)
-        assert mask[proposed].all()
-        assert len(set(proposed.tolist())) == 20
-        exact = np.where(mask, vectors @ state, -np.inf).argsort()[-20:]
-        hits.append(len(set(exact.tolist()) & set(proposed.tolist())))
-    assert np.mean(hits) == 20 if share == 0.01 else np.mean(hits) > 14
 
 
 def test_steps_that_decay_end_at_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

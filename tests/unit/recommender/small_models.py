@@ -98,7 +98,7 @@ def _network(random: np.random.Generator, clusters: int) -> Transformer:
     if clusters:
         of_item = random.integers(0, clusters, ITEMS)
         items = np.argsort(of_item, kind="stable").astype(np.int32)
-        nearest = Nearest(
+        nearest = Nearest.of_clusters(
             vectors[items],
             items,
             np.argsort(items).astype(np.int32),

@@ -81,6 +81,18 @@ def test_candidates_are_those_of_numpy(bundle: Bundle) -> None:
         np.testing.assert_allclose(found.order[ranked], order[ranked], rtol=1e-4, atol=1e-4)
 
 
+def test_the_best_of_many_compared_are_those_of_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So few are named that the kernel chooses the best several times within a search."""
+    monkeypatch.setattr("slipstream.models.nearest.PROBED", ITEMS)
+    monkeypatch.setattr("slipstream.models.nearest.NAMED", 12)
+    made = small_bundle(clusters=12)
+    for history in histories(20):
+        expected = reference_candidates(made, history, 10)
+        found = made.plan.candidates(history, ListRequest(5, 10, 60))
+        np.testing.assert_array_equal(found.items, expected.items)
+        np.testing.assert_allclose(found.scores, expected.scores, rtol=2e-5, atol=1e-5)
+
+
 def test_given_items_are_the_candidates(bundle: Bundle) -> None:
     given = np.array([3, 4, 50, 299], np.int32)
     history = histories(9)[8]
