@@ -12,6 +12,8 @@ from slipstream.models.kernels.memory import bits_of_float, lowest_bit
 
 # Of a key's 32 bits, each pass looks at 11, 11 and 10.
 BINS = 2_048
+# Words of a set that are looked at in one step, since most of a large catalogue's are empty.
+_GROUP = 8
 _SIGN = np.int64(0x80000000)
 _ALL = np.int64(0xFFFFFFFF)
 
@@ -57,37 +59,32 @@ def threshold(
 
 
 def words(n_items: int) -> int:
-    """The length of a set over this many items.
-
-    Of each 65 words one comes first, in the index: its bits tell which of the other 64 have any.
-    """
-    return 65 * -(-n_items // 4_096)
+    """The length of a set over this many items: whole groups, see `drain`."""
+    return _GROUP * -(-n_items // (64 * _GROUP))
 
 
 @compiled
 def add(bits: NDArray[np.int64], item: int) -> None:
     """Put an item into a set."""
-    word = item >> 6
-    bits[len(bits) // 65 + word] |= np.int64(1) << (item & 63)
-    bits[word >> 6] |= np.int64(1) << (word & 63)
+    bits[item >> 6] |= np.int64(1) << (item & 63)
 
 
 @compiled
 def drain(bits: NDArray[np.int64], out: NDArray[np.int32]) -> int:
     """Empty a set into `out`, in ascending order, and return the number of its items."""
-    index, found = len(bits) // 65, 0
-    for entry in range(index):
-        used = bits[entry]
-        bits[entry] = 0
-        while used:
-            word = (entry << 6) + lowest_bit(used)
-            used &= used - 1
-            rest = bits[index + word]
-            bits[index + word] = 0
-            while rest:
-                out[found] = (word << 6) + lowest_bit(rest)
-                found += 1
-                rest &= rest - 1
+    found = 0
+    for begin in range(0, len(bits), _GROUP):
+        used = np.int64(0)
+        for word in range(begin, begin + _GROUP):
+            used |= bits[word]
+        if used:
+            for word in range(begin, begin + _GROUP):
+                rest = bits[word]
+                bits[word] = 0
+                while rest:
+                    out[found] = (word << 6) + lowest_bit(rest)
+                    found += 1
+                    rest &= rest - 1
     return found
 
 
