@@ -24,6 +24,7 @@ from slipstream.contracts.events import (
     Record,
     Slate,
 )
+from slipstream.contracts.experiments import Experiment
 from slipstream.contracts.placements import Placement
 from slipstream.contracts.times import DAY_MS
 
@@ -111,6 +112,11 @@ PLACEMENTS: Final = Topic(
     "the newest state of each placement: the rules of its slates", retention_ms=None,
     compacted=True,
 )  # fmt: skip
+EXPERIMENTS: Final = Topic(
+    "experiments.v1", Experiment, "name", 1, ("monitoring",), ("serving", "monitoring"),
+    "the newest state of each experiment: its placements, variants and shares", retention_ms=None,
+    compacted=True,
+)  # fmt: skip
 
 TOPICS: Final = (
     INTERACTIONS,
@@ -125,6 +131,7 @@ TOPICS: Final = (
     ACCESS_KEYS,
     ACCESS_KEY_USES,
     PLACEMENTS,
+    EXPERIMENTS,
 )
 
 # Topics of which features keeps history. An erasure's cut goes through all of them.

@@ -3,12 +3,18 @@
 from services.features.stream import materializer
 from services.monitoring import consumer as monitoring
 from slipstream.contracts.services import SERVICES
-from slipstream.contracts.topics import ACCESS_KEY_USES, ACCESS_KEYS, PLACEMENTS, TOPICS
+from slipstream.contracts.topics import (
+    ACCESS_KEY_USES,
+    ACCESS_KEYS,
+    EXPERIMENTS,
+    PLACEMENTS,
+    TOPICS,
+)
 
 
 def declared(service: str) -> set[str]:
     """The topics that a service reads in its group. Those of states are read without one."""
-    of_states = {ACCESS_KEYS.name, ACCESS_KEY_USES.name, PLACEMENTS.name}
+    of_states = {ACCESS_KEYS.name, ACCESS_KEY_USES.name, PLACEMENTS.name, EXPERIMENTS.name}
     return {topic.name for topic in TOPICS if service in topic.consumers} - of_states
 
 
