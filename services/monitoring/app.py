@@ -121,8 +121,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         )
         placements = PlacementTable(database)
         placement_publisher = StatePublisher(PLACEMENTS, placements, publish)
-        app.state.placements = placement_routes.PlacementParts(
-            placements, placement_publisher.wake, now_ms
+        app.state.placements = placement_routes.PlacementRoutes(
+            "placement", placements, placement_publisher.wake, now_ms
         )
         placement_follower = _renewals_of_placements(
             settings, app.state.metrics, placement_publisher

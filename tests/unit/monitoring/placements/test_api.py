@@ -7,8 +7,7 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
 from services.monitoring.app import create_app
-from services.monitoring.placements import repository
-from services.monitoring.placements.api import PlacementParts
+from services.monitoring.placements.api import PlacementRoutes
 from services.monitoring.placements.repository import PlacementTable
 from services.monitoring.settings import MonitoringSettings
 from slipstream.chassis.access.keys import KnownKey, digest_of
@@ -27,7 +26,7 @@ class Shop:
         for scope in (Scope.READ, Scope.OPERATE):
             principal = Principal(scope.value, frozenset({scope}), browser=False)
             app.state.keys._configured[digest_of(scope.value)] = KnownKey(principal)
-        app.state.placements = PlacementParts(table, self._changed, lambda: 5)
+        app.state.placements = PlacementRoutes("placement", table, self._changed, lambda: 5)
         self.client = TestClient(app, headers={"Authorization": "Bearer s3cret"})
 
     def _changed(self) -> None:
@@ -141,7 +140,7 @@ def test_a_wrong_name_and_one_placement_too_many_are_refused(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert shop.put("a%20b", {})[0] == shop.put("x" * 65, {})[0] == 422
-    monkeypatch.setattr(repository, "MOST_PLACEMENTS", 0)
+    monkeypatch.setattr(PlacementTable, "most", 0)
     status, problem = shop.put("home", {})
     assert (status, problem["code"]) == (409, "too_many_placements")
 

@@ -6,13 +6,12 @@ import pytest
 from sqlalchemy import Engine, text
 
 from services.monitoring.access.repository import AUDIT
-from services.monitoring.placements import repository
-from services.monitoring.placements.repository import (
-    NoPlacementError,
-    PlacementTable,
+from services.monitoring.named_records.repository import (
+    NoRecordError,
     RevisionMismatchError,
-    TooManyPlacementsError,
+    TooManyRecordsError,
 )
+from services.monitoring.placements.repository import PlacementTable
 from slipstream.contracts.placements import IncludeRule, Placement, PlacementPolicy
 from slipstream.contracts.rest import AuditRecord
 from slipstream.stores.audit import AuditLog
@@ -29,8 +28,8 @@ def audit(at: int = 1) -> AuditRecord:
 
 def test_every_change_is_a_revision_with_an_audit_record(db: Engine, table: PlacementTable) -> None:
     first = table.put("home", SHOES, audit(1))
-    assert first.created and first.placement == table.find("home")
-    assert (first.placement.revision, first.placement.changed_by) == (1, "ada")
+    assert first.created and first.record == table.find("home")
+    assert (first.record.revision, first.record.changed_by) == (1, "ada")
     assert not table.put("home", VARIED, audit(2)).created
     deleted = table.delete("home", audit(3))
     assert (deleted.revision, deleted.deleted, deleted.policy) == (3, True, PlacementPolicy())
@@ -55,7 +54,7 @@ def test_every_change_is_a_revision_with_an_audit_record(db: Engine, table: Plac
 def test_the_same_policy_again_is_no_change(db: Engine, table: PlacementTable) -> None:
     table.put("home", SHOES, audit(1))
     again = table.put("home", SHOES.model_copy(), audit(2), expected=1)
-    assert not again.created and again.placement.revision == 1
+    assert not again.created and again.record.revision == 1
     assert len(table.revisions("home", 10)) == len(AuditLog(db, AUDIT).page(10, None).items) == 1
 
 
@@ -83,22 +82,22 @@ def test_pages_go_by_name_without_deleted_ones(table: PlacementTable) -> None:
     assert sorted(it.name for it in [*first, *rest]) == ["Home", "home", "search"]
     assert len(first) == 2
     for gone in ("cart", "never"):
-        with pytest.raises(NoPlacementError):
+        with pytest.raises(NoRecordError):
             table.find(gone)
-        with pytest.raises(NoPlacementError):
+        with pytest.raises(NoRecordError):
             table.delete(gone, audit())
     assert len(table.revisions("cart", 10)) == 2
-    with pytest.raises(NoPlacementError):
+    with pytest.raises(NoRecordError):
         table.revisions("never", 10)
 
 
 def test_one_placement_too_many_is_refused_until_another_one_is_deleted(
     table: PlacementTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(repository, "MOST_PLACEMENTS", 2)
+    monkeypatch.setattr(PlacementTable, "most", 2)
     table.put("a", SHOES, audit())
     table.put("b", SHOES, audit())
-    with pytest.raises(TooManyPlacementsError):
+    with pytest.raises(TooManyRecordsError):
         table.put("c", SHOES, audit())
     table.put("a", VARIED, audit())
     table.delete("b", audit())
@@ -109,7 +108,7 @@ def test_what_changes_while_it_is_published_waits_for_the_next_time(table: Place
     table.put("home", SHOES, audit())
     table.put("cart", SHOES, audit())
     told = table.unpublished()
-    newer = table.put("home", VARIED, audit()).placement
+    newer = table.put("home", VARIED, audit()).record
     table.mark_published(told)
     assert table.unpublished() == [newer]
     table.mark_published([newer])
@@ -145,7 +144,7 @@ def test_states_that_the_topic_knows_better_are_taken_in_and_revisions_go_on(
     assert table.find("home") == newer
     assert [it.revision for it in table.revisions("home", 10)] == [5, 1]
     assert [it.name for it in table.unpublished()] == ["cart"]
-    assert table.put("home", SHOES, audit()).placement.revision == 6
+    assert table.put("home", SHOES, audit()).record.revision == 6
 
 
 def test_no_revision_is_used_twice_where_an_older_state_is_the_present_one(
@@ -155,7 +154,7 @@ def test_no_revision_is_used_twice_where_an_older_state_is_the_present_one(
         table.put("home", policy, audit())
     with db.begin() as connection:
         connection.execute(text("UPDATE monitoring_placements SET revision = 1"))
-    assert table.put("home", VARIED, audit()).placement.revision == 4
+    assert table.put("home", VARIED, audit()).record.revision == 4
 
 
 def test_changes_at_the_same_moment_come_one_after_the_other(table: PlacementTable) -> None:
@@ -165,7 +164,7 @@ def test_changes_at_the_same_moment_come_one_after_the_other(table: PlacementTab
         policy = PlacementPolicy(diversity=diversity)
         table.put(f"new-{diversity}", policy, audit())
         try:
-            return table.put("home", policy, audit(), expected=1).placement.revision
+            return table.put("home", policy, audit(), expected=1).record.revision
         except RevisionMismatchError:
             return None
 

@@ -1,0 +1,1 @@
+"""Records under names, each with every revision: what placements and experiments have in common."""
