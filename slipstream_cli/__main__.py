@@ -16,6 +16,7 @@ from slipstream_cli.commands.demo import demo
 from slipstream_cli.commands.docs import docs
 from slipstream_cli.commands.drop_old_people import drop_old_people
 from slipstream_cli.commands.evaluate import evaluate
+from slipstream_cli.commands.experiments import experiments
 from slipstream_cli.commands.keys import keys
 from slipstream_cli.commands.models import models
 from slipstream_cli.commands.placements import placements
@@ -35,6 +36,7 @@ COMMANDS = (
     runs,
     models,
     placements,
+    experiments,
     keys,
     dead_letters,
     backfill,

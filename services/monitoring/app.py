@@ -15,6 +15,8 @@ from services.monitoring.alert_repository import AlertBook
 from services.monitoring.alert_rules import rules
 from services.monitoring.checkup import Checkup
 from services.monitoring.consumer import GROUP, TOPICS, consumer_target
+from services.monitoring.experiments import api as experiment_routes
+from services.monitoring.experiments.repository import ExperimentTable
 from services.monitoring.gauges import SnapshotCollector
 from services.monitoring.migrations import MIGRATIONS
 from services.monitoring.people import api as people_routes
@@ -40,7 +42,7 @@ from slipstream.chassis.standby import own_address
 from slipstream.contracts.events import AlertEvent
 from slipstream.contracts.services import SERVICES
 from slipstream.contracts.times import now_ms
-from slipstream.contracts.topics import ACCESS_KEYS, ALERTS, PLACEMENTS
+from slipstream.contracts.topics import ACCESS_KEYS, ALERTS, EXPERIMENTS, PLACEMENTS, Topic
 from slipstream.stores.audit import AuditLog
 from slipstream.stores.lease import Lease
 from slipstream.stores.metadata import engine
@@ -64,6 +66,7 @@ def create_app(settings: MonitoringSettings) -> FastAPI:
         access_routes.router,
         people_routes.router,
         placement_routes.router,
+        experiment_routes.router,
     ]
     app = create_service(
         "monitoring", settings, description=DESCRIPTION, lifespan=_lifespan, routers=routers
@@ -119,13 +122,21 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         key_feed = AccessKeyFeed(
             settings, app.state.keys, app.state.metrics, producer, key_publisher.renew
         )
-        placements = PlacementTable(database)
+        placements, experiments = PlacementTable(database), ExperimentTable(database)
         placement_publisher = StatePublisher(PLACEMENTS, placements, publish)
+        experiment_publisher = StatePublisher(EXPERIMENTS, experiments, publish)
         app.state.placements = placement_routes.PlacementRoutes(
             "placement", placements, placement_publisher.wake, now_ms
         )
-        placement_follower = _renewals_of_placements(
-            settings, app.state.metrics, placement_publisher
+        app.state.experiments = experiment_routes.ExperimentRoutes(
+            "experiment", experiments, experiment_publisher.wake, now_ms
+        )
+        placement_follower, experiment_follower = (
+            _renewals(topic, settings, app.state.metrics, publisher)
+            for topic, publisher in (
+                (PLACEMENTS, placement_publisher),
+                (EXPERIMENTS, experiment_publisher),
+            )
         )
         watch = ConsumerWatch(app.state.metrics)
         app.state.health.add("kafka", producer.check)
@@ -133,6 +144,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.health.add("database", lambda: asyncio.to_thread(slates.ping))
         app.state.health.add("access-keys", key_feed.watch.check, required=False)
         app.state.health.add("placements", placement_follower.watch.check, required=False)
+        app.state.health.add("experiments", experiment_follower.watch.check, required=False)
         stack.push_async_callback(app.state.workers.stop)
         app.state.workers.start("lease", lease.keep)
         app.state.workers.start("access-keys", key_feed.run, checked=False)
@@ -142,6 +154,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         )
         app.state.workers.start("placements", placement_follower.run, checked=False)
         app.state.workers.start("placement-publisher", placement_publisher.run, checked=False)
+        app.state.workers.start("experiments", experiment_follower.run, checked=False)
+        app.state.workers.start("experiment-publisher", experiment_publisher.run, checked=False)
         app.state.workers.start("consumer", consumer_target(settings, slates, watch, now_ms))
         app.state.workers.start("checks", checkup.run)
         every_s = settings.monitoring.erase_every_s
@@ -149,14 +163,14 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
 
 
-def _renewals_of_placements(
-    settings: MonitoringSettings, metrics: Metrics, publisher: StatePublisher
+def _renewals(
+    topic: Topic, settings: MonitoringSettings, metrics: Metrics, publisher: StatePublisher
 ) -> Follower:
-    """A follower of our own topic, to publish all placements where it was made anew."""
+    """A follower of our own topic, to publish all states where it was made anew."""
     kafka = settings.kafka.model_copy(update={"fetch_max_wait_ms": DELAY_MS})
     return Follower(
-        PLACEMENTS,
-        partial(Consumer, kafka, settings.namespace, [PLACEMENTS], group=None),
+        topic,
+        partial(Consumer, kafka, settings.namespace, [topic], group=None),
         lambda _: None,
         metrics,
         renewed=publisher.renew,

@@ -9,15 +9,23 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from services.monitoring.access.repository import AccessKeyBook
+from services.monitoring.experiments.repository import ExperimentTable
 from services.monitoring.people.repository import ErasureLedger
 from services.monitoring.placements.repository import PlacementTable
 from services.training.mlflow_connection import MlflowConnection
 from services.training.settings import TrainingSettings
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.contracts.events import AccessKey, CatalogRecord, ErasedVisitors
+from slipstream.contracts.experiments import Experiment
 from slipstream.contracts.placements import Placement
 from slipstream.contracts.times import DAY_MS, now_ms
-from slipstream.contracts.topics import ACCESS_KEYS, ERASED_VISITORS, PEOPLE, PLACEMENTS
+from slipstream.contracts.topics import (
+    ACCESS_KEYS,
+    ERASED_VISITORS,
+    EXPERIMENTS,
+    PEOPLE,
+    PLACEMENTS,
+)
 from slipstream.stores import metadata, sql_rows
 from slipstream.stores.lake_reader import LakeReader
 from slipstream.stores.lease import Lease, LeaseHeldError
@@ -47,8 +55,8 @@ _FILLED_BY_MLFLOW: Final = ("model_versions", "runs")
 class RestoreReport(NamedTuple):
     """What a restore has done: rows written, bundles copied, rows of erased visitors deleted.
 
-    `keys` and `placements` are those that the topic knew better; None where the broker did not
-    answer.
+    `keys`, `placements` and `experiments` are those that the topic knew better; None where the
+    broker did not answer.
     """
 
     rows: int
@@ -57,6 +65,7 @@ class RestoreReport(NamedTuple):
     erased_rows: int
     keys: int | None
     placements: int | None
+    experiments: int | None
 
 
 def restore(
@@ -86,7 +95,7 @@ def restore(
     """
     if manifest.namespace != settings.namespace:
         raise BackupError(f"the backup is of namespace {manifest.namespace}")
-    progress("access keys, placements and erasures on topics")
+    progress("access keys, placements, experiments and erasures on topics")
     told = _topics(settings, manifest, without_broker)
     progress("erasures in the lake")
     lake = LakeReader(settings.lake, settings.namespace)
@@ -132,21 +141,25 @@ def restore(
                 raise BackupError(
                     f"{error}: the backup was made by a newer program ({manifest.program})"
                 ) from error
-        keys = placements = None
+        keys = placements = experiments = None
         if told.keys is not None:
             keys = AccessKeyBook(engine).take_in(told.keys)
             placements = PlacementTable(engine).take_in(told.placements)
+            experiments = ExperimentTable(engine).take_in(told.experiments)
         ErasureLedger(engine, 0).take_in(requests, done, now_ms())
-    return RestoreReport(manifest.rows, bundles, len(erased), deleted, keys, placements)
+    return RestoreReport(
+        manifest.rows, bundles, len(erased), deleted, keys, placements, experiments
+    )
 
 
 class TopicRecords(NamedTuple):
-    """The newest access keys, None where the broker is away; the newest placements; the records of
-    people; the notices of erasures.
+    """The newest access keys, None where the broker is away; the newest placements and
+    experiments; the records of people; the notices of erasures.
     """
 
     keys: list[AccessKey] | None
     placements: list[Placement]
+    experiments: list[Experiment]
     people: list[CatalogRecord]
     notices: list[ErasedVisitors]
 
@@ -156,17 +169,17 @@ def _topics(
 ) -> TopicRecords:
     kept_ms = PEOPLE.retention_ms or 0
     try:
-        keys, placements, people, notices = (
+        keys, placements, experiments, people, notices = (
             records_of(settings.kafka, settings.namespace, topic)
-            for topic in (ACCESS_KEYS, PLACEMENTS, PEOPLE, ERASED_VISITORS)
+            for topic in (ACCESS_KEYS, PLACEMENTS, EXPERIMENTS, PEOPLE, ERASED_VISITORS)
         )
         if now_ms() - manifest.taken_at < kept_ms or without_broker:
             newest = [*{key.digest: key for key in keys}.values()]
-            return TopicRecords(newest, placements, people, notices)
+            return TopicRecords(newest, placements, experiments, people, notices)
         reason = f"{PEOPLE.name} keeps erasures for {kept_ms // DAY_MS} days: the backup is older"
     except BrokerUnavailableError as error:
         if without_broker:
-            return TopicRecords(None, [], [], [])
+            return TopicRecords(None, [], [], [], [])
         reason = str(error)
     raise BackupError(
         f"{reason}. The erasures since the backup can't all be known; --without-broker restores"
@@ -175,14 +188,19 @@ def _topics(
 
 
 def live_wins(table: str) -> bool:
-    """Whether a table's present rows are truer than a backup's: keys, placements, audit records,
-    erasures.
+    """Whether a table's present rows are truer than a backup's: keys, placements,
+    experiments, audit records, erasures.
 
-    A key that was revoked since must not count again, no revision of a placement may mean another
-    policy than it did, and no record of a deed may go. Those of erasures are `monitoring_erasures`,
-    the ledger, and `monitoring_erasure_visitors`.
+    A key that was revoked since must not count again, no revision of a placement or an experiment
+    may mean something else than it did, and no record of a deed may go. Those of erasures are
+    `monitoring_erasures`, the ledger, and `monitoring_erasure_visitors`.
     """
-    kept = ("monitoring_access", "monitoring_placement", "monitoring_erasure")
+    kept = (
+        "monitoring_access",
+        "monitoring_placement",
+        "monitoring_experiment",
+        "monitoring_erasure",
+    )
     return table.endswith("_audit") or table.startswith(kept)
 
 

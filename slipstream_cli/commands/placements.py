@@ -1,33 +1,20 @@
 """`slipstream placements`: list, show, set and delete placements, over monitoring's REST API."""
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
-from slipstream.contracts.times import format_time
+from slipstream_cli.named_records import (
+    RecordCommands,
+    file_name,
+    if_revision,
+    name_argument,
+    older_revision,
+)
 from slipstream_cli.options import existing_file
-from slipstream_cli.output import show_json, show_table
-from slipstream_cli.peers import (
-    every_item,
-    json_flag,
-    monitoring_options,
-    monitoring_peer,
-    segment,
-)
+from slipstream_cli.peers import json_flag, monitoring_options
 
-if TYPE_CHECKING:
-    from slipstream.chassis.client import Peer
-
-# The most that monitoring gives at once.
-_PAGE_LIMIT = 50
-name_argument = click.argument("name")
-if_revision = click.option(
-    "--if-revision",
-    type=click.IntRange(min=1),
-    help="Revision that the placement must have; refused where another was faster. Default: any.",
-)
+COMMANDS = RecordCommands("/v1/placements", "policy")
 
 
 @click.group(short_help="List, show, set and delete placements.")
@@ -53,29 +40,13 @@ def list_placements(as_json: bool, url: str | None, data_dir: Path) -> None:
     \b
     Example:  slipstream placements list
     """
-    with monitoring_peer(url, data_dir) as peer:
-        found = every_item(peer, "/v1/placements", _PAGE_LIMIT)
-    if as_json:
-        show_json(found)
-        return
-    rows = [
-        (
-            it["name"],
-            str(it["revision"]),
-            str(len(it["policy"]["rules"])),
-            format_time(it["changed_at"]),
-            it["changed_by"],
-        )
-        for it in found
-    ]
-    show_table(("name", "revision", "rules", "changed", "by"), rows)
+    columns = {"rules": lambda policy: str(len(policy["rules"]))}
+    COMMANDS.list(columns, as_json, url, data_dir)
 
 
 @placements.command("show", short_help="Show a placement's policy, as `set` takes it.")
 @name_argument
-@click.option(
-    "--revision", type=click.IntRange(min=1), help="An older revision. Default: the newest."
-)
+@older_revision
 @json_flag
 @monitoring_options
 def show_placement(
@@ -87,18 +58,12 @@ def show_placement(
     Example:  slipstream placements show home
               slipstream placements show home --revision 3
     """
-    with monitoring_peer(url, data_dir) as peer:
-        found = _placement(peer, name, revision)
-    if as_json:
-        show_json(found)
-        return
-    show_json(found["policy"])
-    click.echo(f"{_named(found)}, {format_time(found['changed_at'])}", err=True)
+    COMMANDS.show(name, revision, as_json, url, data_dir)
 
 
 @placements.command("set", short_help="Create a placement, or replace its policy.")
 @click.argument("file", type=existing_file)
-@click.option("--name", help="Name of the placement. Default: the file's, as home of home.json.")
+@file_name
 @if_revision
 @json_flag
 @monitoring_options
@@ -123,17 +88,7 @@ def set_placement(
     Example:  slipstream placements set home.json
               slipstream placements set sale.json --name home --if-revision 3
     """
-    try:
-        policy = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise click.ClickException(f"{file} is no JSON: {error}") from error
-    path = f"/v1/placements/{segment(name or file.stem)}"
-    with monitoring_peer(url, data_dir) as peer:
-        put = peer.put(path, policy, _if_match(if_revision))
-    if as_json:
-        show_json(put)
-    else:
-        click.echo(f"{_named(put)}. It counts within a second.")
+    COMMANDS.set(file, name, if_revision, as_json, url, data_dir)
 
 
 @placements.command("delete", short_help="Delete a placement.")
@@ -146,27 +101,4 @@ def delete_placement(name: str, if_revision: int | None, url: str | None, data_d
     \b
     Example:  slipstream placements delete home
     """
-    with monitoring_peer(url, data_dir) as peer:
-        gone = peer.delete(f"/v1/placements/{segment(name)}", _if_match(if_revision))
-    click.echo(f"{_named(gone)}: deleted. It counts within a second.")
-
-
-def _placement(peer: "Peer", name: str, revision: int | None) -> dict[str, Any]:
-    path = f"/v1/placements/{segment(name)}"
-    if revision is None:
-        newest: dict[str, Any] = peer.get(path)
-        return newest
-    found: list[dict[str, Any]] = peer.get(f"{path}/revisions", cursor=revision + 1, limit=1)[
-        "items"
-    ]
-    if not found or found[0]["revision"] != revision:
-        raise click.ClickException(f"{name} has no revision {revision}")
-    return found[0]
-
-
-def _if_match(revision: int | None) -> dict[str, str]:
-    return {"If-Match": f'"{revision}"'} if revision is not None else {}
-
-
-def _named(placement: dict[str, Any]) -> str:
-    return f"{placement['name']} has revision {placement['revision']}, by {placement['changed_by']}"
+    COMMANDS.delete(name, if_revision, url, data_dir)

@@ -44,9 +44,9 @@ def restore(
     Stop training and monitoring first: a restore takes their leases, and refuses while they run.
     Each database changes in one transaction. Visitors whose erasure people.v1 or the lake knows of
     are deleted again in it, also where they asked after the backup; so the broker must answer.
-    Access keys, placements, audit records and erasure receipts that are there stay, and what
-    access-keys.v1 and placements.v1 know is taken in: no revoked key counts again, and rules stay
-    as they are now.
+    Access keys, placements, experiments, audit records and erasure receipts that are there stay,
+    and what access-keys.v1, placements.v1 and experiments.v1 know is taken in: no revoked key
+    counts again, and rules stay as they are now.
 
     The lake stays as it is, and is checked: can the versions of the backup still be read? Redis is
     rebuilt from the lake afterwards, by `slipstream backfill`.
@@ -89,7 +89,8 @@ def restore(
                 f"{report.erased_rows:,} rows of {report.erased_visitors:,} visitors that asked",
             ),
             ("keys", _keys(report.keys)),
-            ("placements", _placements(report.placements)),
+            ("placements", _set(report.placements)),
+            ("experiments", _set(report.experiments)),
             ("next", "start training and monitoring; `slipstream backfill` if Redis is lost, too"),
         ]
     show_facts(facts)
@@ -109,7 +110,7 @@ def _keys(known_better: int | None) -> str:
     return f"{known_better:,} newer ones taken from the topic"
 
 
-def _placements(known_better: int | None) -> str:
+def _set(known_better: int | None) -> str:
     if known_better is None:
         return "the broker does not answer: set again what was set since the backup"
     return f"{known_better:,} newer ones taken from the topic"

@@ -18,9 +18,9 @@ _SCOPES: Final = {
     Scope.CATALOGUE: "insert, replace and delete items; insert and replace users",
     Scope.ERASE: "erase a user, read the receipt",
     Scope.IMPORT: "send history of any age",
-    Scope.READ: "read recommendations, features, runs, models, reports, placements",
+    Scope.READ: "read recommendations, features, runs, models, reports, placements, experiments",
     Scope.WRITE: "push rows to features; a row that deletes a user needs `admin`, too",
-    Scope.OPERATE: "start and cancel runs, promote a model, roll back, change placements",
+    Scope.OPERATE: "start and cancel runs, promote a model, roll back, change placements, experiments",
     Scope.ADMIN: "manage keys, read audit records, export what is kept of a user",
 }
 _PARAGRAPHS: Final = (
@@ -39,8 +39,8 @@ _PARAGRAPHS: Final = (
     " for minutes. With a shared secret, services send one another tokens of five"
     " minutes with the scope `read`, else the API token.",
     "`GET /v1/audit` of training lists who promoted, rolled back and cancelled; that of monitoring,"
-    " who made, rotated and revoked keys, who changed placements, and who had a user erased (by the"
-    " receipt's id; the user is not named).",
+    " who made, rotated and revoked keys, who changed placements and experiments, and who had a"
+    " user erased (by the receipt's id; the user is not named).",
     "Who erases a user (`DELETE /v1/users/{user_id}` of ingestion) reads the receipt there, with"
     " the same key. Features exports what is kept of a user (`GET /v1/users/{user_id}/export`) to"
     " the scope `admin` alone, since it is everything of a person in one answer.",

@@ -255,6 +255,8 @@ def test_rows_that_must_not_go_back_in_time_stay(
         ("monitoring_access_keys", True),
         ("monitoring_placements", True),
         ("monitoring_placement_revisions", True),
+        ("monitoring_experiments", True),
+        ("monitoring_experiment_revisions", True),
         ("monitoring_audit", True),
         ("training_audit", True),
         ("monitoring_erasures", True),

@@ -18,6 +18,7 @@ from services.monitoring import alert_repository as monitoring_alerts
 from services.monitoring import migrations as monitoring_migrations
 from services.monitoring import slate_tables as monitoring_slates
 from services.monitoring.access import repository as monitoring_keys
+from services.monitoring.experiments import repository as monitoring_experiments
 from services.monitoring.people import repository as monitoring_erasures
 from services.monitoring.placements import repository as monitoring_placements
 from services.training import audit as training_audit
@@ -62,6 +63,7 @@ MONITORING = Service(
         monitoring_keys.TABLES,
         monitoring_erasures.TABLES,
         monitoring_placements.TABLES,
+        monitoring_experiments.TABLES,
         lease_tables("monitoring"),
     ),
 )

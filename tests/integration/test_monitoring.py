@@ -305,7 +305,8 @@ def test_overview_services_and_metrics_tell_what_the_checks_found(
             lambda: client.get("/metrics").text,
             lambda text: 'slipstream_click_through_ratio{model_version="4"} 1.0' in text,
         )
-        names = "kafka database stream consumer checks lease access-keys placements erasures"
+        names = "kafka database stream consumer checks lease access-keys placements experiments"
+        names += " erasures"
         eventually(
             lambda: client.get("/health/ready").json()["checks"],
             lambda checks: checks == dict.fromkeys(names.split(), "ok"),

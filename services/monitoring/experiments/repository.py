@@ -1,0 +1,54 @@
+"""The SQL tables of experiments, and what must not be true of two of them."""
+
+from typing import Any, Final
+
+from sqlalchemy import Connection, select
+
+from services.monitoring.named_records.repository import RecordTable
+from services.monitoring.named_records.tables import record_tables
+from services.monitoring.placements.repository import PlacementTable
+from slipstream.contracts.experiments import Experiment, ExperimentDesign
+from slipstream.stores.metadata import new_metadata
+
+TABLES: Final = new_metadata()
+
+
+class ExperimentsCollideError(Exception):
+    """Another experiment counts for the same placement at the same time."""
+
+    def __init__(self, other: str) -> None:
+        super().__init__(f"experiment {other} runs on one of its placements at the same time")
+
+
+class UnknownPlacementError(Exception):
+    """A variant names a placement that does not exist."""
+
+    def __init__(self, placement: str) -> None:
+        super().__init__(f"a variant takes the policy of placement {placement}, which is not there")
+
+
+class ExperimentTable(RecordTable[Experiment, ExperimentDesign]):
+    """The experiments."""
+
+    tables = record_tables(TABLES, "experiment", "design")
+    field = "design"
+    most = 200
+    turn = 0x51_1B_57_50  # an arbitrary number
+    record_type, content_type = Experiment, ExperimentDesign
+
+    def check(self, db: Connection, name: str, content: ExperimentDesign, /) -> None:
+        """Raise `ExperimentsCollideError` or `UnknownPlacementError`; a stopped one may be kept."""
+        if content.state != "running":
+            return
+        for other in self.all_of(db):
+            if other.name != name and other.design.collides(content):
+                raise ExperimentsCollideError(other.name)
+        placements = PlacementTable.tables.newest.c
+        known = set(db.scalars(select(placements.name).where(~placements.deleted)))
+        for variant in content.variants:
+            if variant.placement and variant.placement not in known:
+                raise UnknownPlacementError(variant.placement)
+
+    def detail(self, content: ExperimentDesign, /) -> dict[str, Any]:
+        """The state, and the names of the variants."""
+        return {"state": content.state, "variants": [it.name for it in content.variants]}

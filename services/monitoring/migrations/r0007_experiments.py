@@ -1,0 +1,39 @@
+"""Revision 0007 of monitoring's tables: experiments, and their revisions."""
+
+from typing import Final
+
+from alembic.operations import Operations
+from sqlalchemy import BigInteger, Boolean, Column, Integer, String, Table, Text
+
+from slipstream.stores.metadata import new_metadata
+
+revision: Final = "0007"
+down_revision: Final = "0006"
+
+_tables: Final = new_metadata()
+Table(
+    "monitoring_experiments",
+    _tables,
+    Column("name", String(64), primary_key=True),
+    Column("revision", Integer, nullable=False),
+    Column("design", Text, nullable=False),
+    Column("deleted", Boolean, nullable=False),
+    Column("changed_at", BigInteger, nullable=False),
+    Column("changed_by", String, nullable=False),
+    Column("published", Boolean, nullable=False, index=True),
+)
+Table(
+    "monitoring_experiment_revisions",
+    _tables,
+    Column("name", String(64), primary_key=True),
+    Column("revision", Integer, primary_key=True),
+    Column("design", Text, nullable=False),
+    Column("deleted", Boolean, nullable=False),
+    Column("changed_at", BigInteger, nullable=False),
+    Column("changed_by", String, nullable=False),
+)
+
+
+def upgrade(op: Operations) -> None:
+    """Make the tables."""
+    _tables.create_all(op.get_bind())

@@ -1,0 +1,47 @@
+"""Designs that are refused before they are kept, and those that are taken."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from services.monitoring.experiments.bodies import DesignBody
+from slipstream.contracts.experiments import ExperimentDesign, Variant
+
+TWO = [{"name": "as-now"}, {"name": "varied", "diversity": 0.5}]
+
+
+def design(**more: Any) -> dict[str, Any]:
+    return {"placements": ["home"], "variants": TWO, **more}
+
+
+def test_a_design_becomes_the_contracts() -> None:
+    taken = DesignBody.model_validate(design(traffic=0.5)).design()
+    assert taken == ExperimentDesign.model_validate(design(traffic=0.5))
+    assert type(taken.variants[0]) is Variant
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"variants": TWO[:1]}, "at least 2"),
+        ({"variants": [{"name": f"v{n}"} for n in range(11)]}, "at most 10"),
+        ({"variants": [TWO[0], TWO[0]]}, "two variants have the same name"),
+        ({"variants": [TWO[0], {"name": "holdout"}]}, "do not take part"),
+        ({"variants": [TWO[0], {"name": "b", "weight": 0}]}, "greater than 0"),
+        ({"variants": [TWO[0], {"name": "b", "weight": float("nan")}]}, "finite"),
+        ({"variants": [TWO[0], {"name": "b", "divers": 1}]}, "Extra inputs"),
+        ({"kind": "interleave", "variants": [*TWO, {"name": "c"}]}, "exactly two variants"),
+        ({"kind": "interleave", "variants": [TWO[0], {"name": "b", "weight": 2}]}, "same weight"),
+        ({"placements": []}, "at least 1"),
+        ({"placements": ["home", "home"]}, "named twice"),
+        ({"placements": ["a b"]}, "pattern"),
+        ({"salt": "a\0b"}, "pattern"),
+        ({"traffic": 1.5}, "less than or equal to 1"),
+        ({"starts_at": 5, "ends_at": 5}, "ends before it starts"),
+        ({"trafic": 1}, "Extra inputs"),
+    ],
+)
+def test_a_fault_is_told(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        DesignBody.model_validate(design(**changes))
