@@ -13,6 +13,7 @@ from services.serving import api
 from services.serving.catalog import Catalog
 from services.serving.catalog_feed import CatalogFeed
 from services.serving.catalog_journal import CatalogJournal
+from services.serving.experiments.running import ExperimentBook
 from services.serving.key_rates import KeyRates
 from services.serving.lists import api as lists
 from services.serving.metrics import ServingMetrics
@@ -21,10 +22,10 @@ from services.serving.open_inference import api as open_inference
 from services.serving.open_inference.errors import ProtocolErrors
 from services.serving.open_inference.statistics import Statistics
 from services.serving.pipeline import Pipeline, warm_up
-from services.serving.placements.book import PlacementBook
-from services.serving.placements.feed import PlacementFeed
 from services.serving.settings import ServingSettings
 from services.serving.slates import SlateOutbox
+from services.serving.topic_states.book import StateBook
+from services.serving.topic_states.feed import StateFeed
 from slipstream.broker.access_feed import AccessKeyFeed
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.producer import Producer
@@ -32,15 +33,16 @@ from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.access.tokens import service_credential
 from slipstream.chassis.app import create_service
 from slipstream.chassis.client import Peer
-from slipstream.contracts.topics import CATALOG, MODEL_EVENTS, PLACEMENTS
+from slipstream.contracts.placements import Placement
+from slipstream.contracts.topics import CATALOG, EXPERIMENTS, MODEL_EVENTS, PLACEMENTS
 from slipstream.stores.online import OnlineReader, OnlineStore
 
 DESCRIPTION = "Recommendations for a visitor at this moment, from everything up to the last click."
 # Longest wait of a slate for others to be sent with it. Every request to the broker costs time of
 # the event loop, and nobody waits for a slate.
 SLATE_LINGER_MS = 100
-# Greatest delay of a change of the catalogue or a placement, or of a promotion. Every fetch costs
-# time of the event loop, full or empty.
+# Greatest delay of a change of the catalogue, a placement or an experiment, or of a promotion.
+# Every fetch costs time of the event loop, full or empty.
 FOLLOW_DELAY_MS = 500
 # After this time the client gives up a connection. Requests have given it up long before, by a
 # clock of their own: the client's counts what the event loop is late.
@@ -91,12 +93,20 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         feed = CatalogFeed(
             catalog, store.catalog_items, lambda: consumer([CATALOG]), journal, chassis, measured
         )
-        book = app.state.placements = PlacementBook()
-        placements = PlacementFeed(
-            book,
-            lambda: consumer([PLACEMENTS]),
-            chassis,
-            own.cache_dir / f"placements-{settings.namespace}{of_place}.jsonl",
+        placements = app.state.placements = StateBook[Placement]()
+        experiments = app.state.experiments = ExperimentBook()
+        placement_feed, experiment_feed = (
+            StateFeed(
+                topic,
+                book,
+                partial(consumer, [topic]),
+                chassis,
+                own.cache_dir / f"{kind}-{settings.namespace}{of_place}.jsonl",
+            )
+            for kind, topic, book in (
+                ("placements", PLACEMENTS, placements),
+                ("experiments", EXPERIMENTS, experiments),
+            )
         )
         token = service_credential(settings, "serving")
         training = Peer(
@@ -120,7 +130,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             trending_refresh_s=own.trending_refresh_s,
             kept_lists=own.kept_lists,
             longest_wait_s=own.longest_wait_s,
-            placement=book.get,
+            placement=placements.get,
         )
         stack.callback(pipeline.close)
         stack.callback(asyncio.create_task(pipeline.kept_lists.sweep_for_ever()).cancel)
@@ -132,14 +142,16 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
                 raise RuntimeError("the broker is being looked for")
 
         health.add("catalog", feed.check)
-        health.add("placements", placements.check)
+        health.add("placements", placement_feed.check)
+        health.add("experiments", experiment_feed.check)
         health.add("slates", can_record)
         health.add("model", models.check)
         # Not required: recommendations are answered without these, only worse.
         health.add("redis", reader.ping, required=False)
         health.add("kafka", producer.check, required=False)
         health.add("catalog-stream", feed.watch.check, required=False)
-        health.add("placements-stream", placements.watch.check, required=False)
+        health.add("placements-stream", placement_feed.watch.check, required=False)
+        health.add("experiments-stream", experiment_feed.watch.check, required=False)
         if not place:
             health.add("model-events-stream", promotions.check, required=False)
         keys = AccessKeyFeed(
@@ -155,7 +167,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             "access-keys": keys.run,
             "catalog-snapshot": feed.snapshot,
             "catalog": feed.tail,
-            "placements": placements.run,
+            "placements": placement_feed.run,
+            "experiments": experiment_feed.run,
         }
         if place:  # the first process fetches models for all
             targets["champion"] = models.follow_cache

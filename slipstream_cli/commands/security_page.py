@@ -20,7 +20,7 @@ _SCOPES: Final = {
     Scope.IMPORT: "send history of any age",
     Scope.READ: "read recommendations, features, runs, models, reports, placements, experiments",
     Scope.WRITE: "push rows to features; a row that deletes a user needs `admin`, too",
-    Scope.OPERATE: "start and cancel runs, promote a model, roll back, change placements, experiments",
+    Scope.OPERATE: "start and cancel runs, promote, roll back, change placements and experiments",
     Scope.ADMIN: "manage keys, read audit records, export what is kept of a user",
 }
 _PARAGRAPHS: Final = (

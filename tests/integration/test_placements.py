@@ -13,10 +13,11 @@ from pydantic import SecretStr
 from services.monitoring.app import create_app as create_monitoring
 from services.monitoring.settings import MonitoringSection, MonitoringSettings
 from services.serving.app import create_app as create_serving
-from services.serving.placements.book import PlacementBook
 from services.serving.settings import ServingSection, ServingSettings
+from services.serving.topic_states.book import StateBook
 from slipstream.broker.topics import ensure_topics
 from slipstream.chassis.settings import DatabaseSettings, KafkaSettings, PeerSettings, RedisSettings
+from slipstream.contracts.placements import Placement
 from slipstream_cli.local.processes import Child
 from tests.conftest import OwnBroker, Renewal
 from tests.integration import launched_services
@@ -36,8 +37,8 @@ class Serving:
         self._client = client
 
     @property
-    def book(self) -> PlacementBook:
-        book: PlacementBook = self._client.app.state.placements  # type: ignore[attr-defined]
+    def book(self) -> StateBook[Placement]:
+        book: StateBook[Placement] = self._client.app.state.placements  # type: ignore[attr-defined]
         return book
 
     @property

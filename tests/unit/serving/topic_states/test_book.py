@@ -1,6 +1,6 @@
 """The placements in memory."""
 
-from services.serving.placements.book import PlacementBook
+from services.serving.topic_states.book import StateBook
 from slipstream.contracts.placements import Placement, PlacementPolicy
 
 
@@ -15,7 +15,7 @@ def placement(name: str, revision: int = 1, *, deleted: bool = False, **policy: 
 
 
 def test_the_newest_state_is_there_and_a_deleted_one_is_not() -> None:
-    book = PlacementBook()
+    book = StateBook[Placement]()
     assert book.get("home") is None and book.revision == 0
     home, cart = placement("home"), placement("cart")
     book.take([home, cart, placement("gone", deleted=True)])
@@ -27,7 +27,7 @@ def test_the_newest_state_is_there_and_a_deleted_one_is_not() -> None:
 
 
 def test_what_is_told_again_is_no_change() -> None:
-    book = PlacementBook()
+    book = StateBook[Placement]()
     for _ in range(2):
         book.take([placement("home", diversity=0.5), placement("gone", deleted=True)])
     book.take([])
@@ -36,7 +36,7 @@ def test_what_is_told_again_is_no_change() -> None:
 
 def test_an_older_revision_that_comes_later_counts() -> None:
     """So it is where monitoring's database was lost, and numbers begin again."""
-    book = PlacementBook()
+    book = StateBook[Placement]()
     book.take([placement("home", 7)])
     book.take([placement("home", 1, diversity=0.5)])
     found = book.get("home")

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
-from services.serving.placements.book import PlacementBook
-from services.serving.placements.feed import PlacementFeed
+from services.serving.topic_states.book import StateBook
+from services.serving.topic_states.feed import StateFeed
 from slipstream.broker.batch import Batch, Message
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.chassis.metrics import Metrics
 from slipstream.contracts.placements import Placement
+from slipstream.contracts.topics import PLACEMENTS
 from tests.unit.broker.scripted import SOURCE, ScriptedConsumer
 
 HOME = Placement(name="home", revision=3, changed_at=1)
@@ -21,9 +22,9 @@ class Scene:
     """A feed and its book; `consumer` is None while the broker is away."""
 
     def __init__(self, path: Path, consumer: ScriptedConsumer | None) -> None:
-        self.book, self.consumer = PlacementBook(), consumer
-        self.feed = PlacementFeed(
-            self.book, self._connect, Metrics("serving"), path / "placements.jsonl"
+        self.book, self.consumer = StateBook[Placement](), consumer
+        self.feed = StateFeed(
+            PLACEMENTS, self.book, self._connect, Metrics("serving"), path / "placements.jsonl"
         )
 
     def _connect(self) -> Any:

@@ -1,0 +1,40 @@
+"""The experiment of a placement at a moment."""
+
+from collections.abc import Mapping
+
+from services.serving.topic_states.book import StateBook
+from slipstream.contracts.experiments import Experiment
+
+
+class ExperimentBook(StateBook[Experiment]):
+    """The newest state of each experiment, and which are about a placement.
+
+    Used as `StateBook`; `of` in the event loop alone.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._indexed = 0
+        self._by_placement: dict[str, list[Experiment]] = {}
+
+    def of(self, placement: str, now_ms: int) -> Experiment | None:
+        """The experiment that counts for a placement at this time; None where none does.
+
+        Monitoring lets at most one count. While its records arrive there may be two for a moment:
+        the first by name is taken then.
+        """
+        if self._indexed != self.revision:
+            self._indexed = self.revision
+            self._by_placement = _by_placement(self.states)
+        for experiment in self._by_placement.get(placement, ()):
+            if experiment.design.counts(now_ms):
+                return experiment
+        return None
+
+
+def _by_placement(experiments: Mapping[str, Experiment]) -> dict[str, list[Experiment]]:
+    found: dict[str, list[Experiment]] = {}
+    for name in sorted(experiments):
+        for placement in experiments[name].design.placements:
+            found.setdefault(placement, []).append(experiments[name])
+    return found

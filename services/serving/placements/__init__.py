@@ -1,1 +1,0 @@
-"""Placements in memory, as `placements.v1` has them."""
