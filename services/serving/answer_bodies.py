@@ -40,6 +40,10 @@ def answer_body(answer: Answer, attributes: "ItemAttributes | None" = None) -> d
         body["propensities"] = answer.propensities
     if answer.reasons is not None:
         body["reasons"] = answer.reasons.model_dump()
+    if answer.experiment:
+        body |= {"experiment": answer.experiment, "variant": answer.variant}
+    if answer.teams:
+        body["teams"] = answer.teams
     return body
 
 

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from slipstream.contracts.events import SlateItem
+from slipstream.contracts.experiments import NO_EXPERIMENT
 from slipstream.contracts.placements import BoostRule, RuleTrace
 from slipstream.contracts.reasons import SlateReasons
 from slipstream.contracts.vocabulary import SHOWN
@@ -97,7 +98,8 @@ class Answer:
     `rules` are the accounts of the rules of the placement's revision. `touched` names the rules
     that moved each item, and `propensities` are the probabilities with which the items stand where
     they stand, both in the order of the items. All are empty where there is nothing to tell.
-    `reasons` are measured by leaving out parts of the history.
+    `reasons` are measured by leaving out parts of the history. `experiment` is empty without one;
+    `teams` names the variant that each item of an interleaved slate comes from.
     """
 
     recommendation_id: str
@@ -112,3 +114,6 @@ class Answer:
     touched: Sequence[Sequence[str]] = ()
     propensities: Sequence[float] = ()
     reasons: SlateReasons | None = None
+    experiment: str = ""
+    variant: str = NO_EXPERIMENT
+    teams: Sequence[str] = ()

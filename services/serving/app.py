@@ -131,6 +131,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             kept_lists=own.kept_lists,
             longest_wait_s=own.longest_wait_s,
             placement=placements.get,
+            experiment=experiments.of,
         )
         stack.callback(pipeline.close)
         stack.callback(asyncio.create_task(pipeline.kept_lists.sweep_for_ever()).cancel)

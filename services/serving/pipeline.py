@@ -9,18 +9,22 @@ import uuid
 from collections.abc import Callable, Sequence
 
 from services.serving.answers import Answer, Item, RecommendationRequest, Step
-from services.serving.arranged_slates import arranged_slate
 from services.serving.catalog import Catalog
+from services.serving.experiments.interleaving import interleaved
+from services.serving.experiments.participation import (
+    ExperimentOf,
+    Participation,
+    participation,
+)
 from services.serving.explaining import LISTS, Explanations
 from services.serving.fallback import FallbackChain
-from services.serving.filling import fill
 from services.serving.gathered_lists import GatheredLists
 from services.serving.kept_lists import KeptLists
 from services.serving.load import Load
 from services.serving.metrics import ServingMetrics
 from services.serving.model_holder import Model
 from services.serving.placement_policies import PlacementPolicies
-from services.serving.slate_rules import SlateRules
+from services.serving.slate_making import MadeSlate, Occasion, made_slate
 from services.serving.steps import StepRequest
 from services.serving.store_reads import OnlineFeatures, StoreReads
 from services.serving.turnstile import Turnstile
@@ -52,6 +56,7 @@ class Pipeline:
         kept_lists: Most lists that are kept for visitors who do nothing meanwhile.
         longest_wait_s: Wait from which a request is refused.
         placement: Returns a placement by its name; None where there is none.
+        experiment: Returns the experiment that counts for a placement at a time (ms), or None.
     """
 
     def __init__(
@@ -67,10 +72,12 @@ class Pipeline:
         kept_lists: int = 0,
         longest_wait_s: float = 1.0,
         placement: Callable[[str], Placement | None] = lambda _name: None,
+        experiment: ExperimentOf = lambda _placement, _now_ms: None,
     ) -> None:
         self._current_model, self._measured, self._record = current_model, measured, record
         self._store = StoreReads(online, measured, store_timeout_s)
         self._catalog, self._policies = catalog, PlacementPolicies(placement)
+        self._experiment = experiment
         self._lists, self._load = GatheredLists(), Load(longest_wait_s)
         self.kept_lists = KeptLists(kept_lists)
         self._chain = FallbackChain(
@@ -117,83 +124,55 @@ class Pipeline:
         if turnstile is not None:
             await turnstile.passed()
 
-        # The rules of the placement, and exclusions. Each step applies availability itself.
-        rules = SlateRules(
-            self._policies.of(request), request, visitor, model, self._catalog, now_ms()
-        )
-        exclude = set(request.exclude)
-        exclude.update(request.before, request.similar_to)
-        if not _may_repeat(rules.repeats, model):
-            exclude.update(event.item_id for event in visitor.history)
-
-        # Candidates, ranking, filtering: each step fills what the steps before it left open.
+        # Candidates, ranking, filtering: by the placement's policy, or an experiment's variants.
+        now = now_ms()
+        part = participation(request, self._experiment, now)
         steps, late = self._in_time(request, started)
-        asked = StepRequest(
-            rules.depth,
-            model,
-            visitor.history,
-            visitor.problem,
-            request.similar_to,
-            exclude,
-            rules.repeats,
-            budget,
-            request.fresh,
-            rules.wanted,
-            request.window,
-        )
-        remarks = [
-            visitor.problem if visitor.history else "",
-            late,
-            self._chain.unknown(rules.wanted) if rules.wanted is not None else "",
-        ]
-        answer = await self._answer(request, rules, steps, asked, remarks)
+        recommendation_id = uuid.uuid4().hex
+        occasion = Occasion(request, visitor, model, steps, budget, now, recommendation_id)
+        slate, teams = await self._slate(part, occasion)
 
         # Response: under an id that later interactions name.
+        answer = Answer(
+            recommendation_id,
+            request.user_id,
+            slate.items,
+            slate.answered_by,
+            "; ".join(
+                filter(None, (visitor.problem if visitor.history else "", late, *slate.reasons))
+            ),
+            slate.version,
+            len(visitor.history),
+            self._policies.revision(self._policies.applied(request.placement, part.makers[0])),
+            slate.rules,
+            slate.touched,
+            slate.propensities,
+            await self._explanations.of(slate.asked, [item.item_id for item in slate.items])
+            if request.explain
+            else None,
+            part.experiment,
+            part.variant,
+            teams,
+        )
         self._publish(answer, visitor.features, request.placement, request.purpose, started)
         return answer
 
-    async def _answer(
-        self,
-        request: RecommendationRequest,
-        rules: SlateRules,
-        steps: Sequence[Step],
-        asked: StepRequest,
-        remarks: Sequence[str],
-    ) -> Answer:
-        """The slate that the steps fill, arranged by the rules where there are any.
-
-        Args:
-            request: The request.
-            rules: The rules of its slate.
-            steps: The steps that may answer.
-            asked: What they are asked.
-            remarks: Reasons that are known before.
-        """
-        recommendation_id, n = uuid.uuid4().hex, request.n
-        how = None
-        if rules.is_plain:
-            filled = await fill(self._chain, steps, asked, n, lambda found: len(found.items) >= n)
-            items = filled.items
-        else:
-            filled, items, how = await arranged_slate(
-                self._chain, steps, asked, rules, n, recommendation_id
+    async def _slate(
+        self, part: Participation, occasion: Occasion
+    ) -> tuple[MadeSlate, Sequence[str]]:
+        """The slate, and the variant of each item where two variants made it."""
+        making = [
+            made_slate(
+                self._chain, self._catalog, self._policies.of(occasion.request, variant), occasion
             )
-        return Answer(
-            recommendation_id,
-            request.user_id,
-            [Item(each.item_id, each.score, each.source) for each in items],
-            filled.answered_by,
-            "; ".join(filter(None, (*remarks, *filled.reasons))),
-            filled.version,
-            len(asked.history),
-            self._policies.revision(request.placement),
-            how.traces if how is not None and request.explain else (),
-            how.touched if how is not None else (),
-            how.propensities if how is not None and rules.explores else (),
-            await self._explanations.of(asked, [item.item_id for item in items])
-            if request.explain
-            else None,
-        )
+            for variant in part.makers
+        ]
+        if len(making) == 1:
+            return await making[0], ()
+        slates = await asyncio.gather(*making)
+        slate, teams = interleaved(slates, occasion.request.n, occasion.seed)
+        names = [variant.name if variant is not None else "" for variant in part.makers]
+        return slate, [names[team] for team in teams]
 
     def _in_time(
         self, request: RecommendationRequest, started: float
@@ -265,6 +244,9 @@ class Pipeline:
                 items=answer.items,
                 answered_by=answer.answered_by,
                 model_version=answer.model_version,
+                experiment=answer.experiment,
+                variant=answer.variant,
+                teams=[*answer.teams],
                 placement=placement,
                 placement_revision=answer.placement_revision,
                 rules=[*answer.touched],
@@ -277,12 +259,6 @@ class Pipeline:
                 self._record(slate)
             except Exception as error:
                 self._measured.failed("slates", error)
-
-
-def _may_repeat(repeats: bool | None, model: Model | None) -> bool:
-    if repeats is None:
-        return model is not None and model.bundle.repeats
-    return repeats
 
 
 def warm_up(model: Model, catalog: Catalog) -> None:

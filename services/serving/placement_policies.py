@@ -5,6 +5,7 @@ from typing import Final
 
 from services.serving.answers import RecommendationRequest
 from services.serving.arranging.policies import CompiledPolicy
+from slipstream.contracts.experiments import Variant
 from slipstream.contracts.placements import Placement, PlacementPolicy
 
 # What a slate without a placement keeps to: duplicates are left out, and nothing else is asked.
@@ -28,12 +29,30 @@ class PlacementPolicies:
         placement = self._placement(name) if name else None
         return placement.revision if placement is not None else 0
 
-    def of(self, request: RecommendationRequest) -> CompiledPolicy:
-        """The policy of a request: its placement's, with what the request wants otherwise."""
-        policy = self._of_placement(request.placement)
-        if not request.boosts and request.diversity is None and request.exploration is None:
+    def of(self, request: RecommendationRequest, variant: Variant | None = None) -> CompiledPolicy:
+        """The policy of a request: its placement's, with what the request wants otherwise.
+
+        Where an experiment's variant differs from the placement, the variant counts; what the
+        request wants counts before both.
+        """
+        policy = self._of_placement(self.applied(request.placement, variant))
+        diversity, exploration = request.diversity, request.exploration
+        if variant is not None:
+            diversity = variant.diversity if diversity is None else diversity
+            exploration = variant.exploration if exploration is None else exploration
+        if not request.boosts and diversity is None and exploration is None:
             return policy
-        return policy.asked(request.boosts, request.diversity, request.exploration)
+        return policy.asked(request.boosts, diversity, exploration)
+
+    def applied(self, name: str, variant: Variant | None) -> str:
+        """The placement whose policy applies to slates of placement `name`.
+
+        The variant's, unless that was deleted: without any rules an item could be shown that the
+        placement excludes.
+        """
+        if variant is None or self._placement(variant.placement) is None:
+            return name
+        return variant.placement
 
     def _of_placement(self, name: str) -> CompiledPolicy:
         placement = self._placement(name) if name else None

@@ -198,9 +198,15 @@ class Slate(Record):
     # The step that gave the first items, such as `model` or `trending`; `none` without items.
     answered_by: str
     model_version: str | None = None
+    # The placement's experiment, empty for none, and the variant of the visitor: one of the
+    # experiment's, `holdout`, or `interleaved`; `champion` without an experiment. Of an interleaved
+    # slate, `teams` are the variants that the items come from.
+    experiment: str = ""
     variant: str = "champion"
+    teams: list[str] = Field(default_factory=list)
     placement: str = ""
-    # The revision of the placement's rules, and the names of those that moved each item.
+    # The revision of the rules of the placement, or of the one whose rules the variant takes; and
+    # the names of the rules that moved each item.
     placement_revision: int = 0
     rules: list[list[str]] = Field(default_factory=list)
     # The probability of each item at its place, given those before; empty where none was drawn.

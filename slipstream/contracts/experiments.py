@@ -13,6 +13,8 @@ from slipstream.contracts.placements import PlacementName
 MOST_VARIANTS: Final = 10
 # The variant of visitors who do not take part.
 HOLDOUT: Final = "holdout"
+# The variant of slates that both variants of an interleaving experiment have made.
+INTERLEAVED: Final = "interleaved"
 # The variant of slates that no experiment is about: the placement's own policy.
 NO_EXPERIMENT: Final = "champion"
 

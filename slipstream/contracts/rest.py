@@ -50,6 +50,10 @@ class RecommendationResponse(BaseModel):
     the placement's rules, where the request asks for it. `propensities` are the probabilities with
     which the items stand where they stand; empty where nothing was left to chance. `reasons` are
     measured where the request asks for it; null where the model has no say.
+
+    `experiment` is the experiment that the visitor is in, and `variant` the visitor's share of it:
+    a variant's name, `holdout`, or `interleaved`, where `teams` names the variant of each item.
+    Outside an experiment they are empty, `champion` and empty.
     """
 
     recommendation_id: str
@@ -65,6 +69,9 @@ class RecommendationResponse(BaseModel):
     rules: list[RuleTrace] = Field(default_factory=list)
     propensities: list[float] = Field(default_factory=list)
     reasons: SlateReasons | None = None
+    experiment: str = ""
+    variant: str = "champion"
+    teams: list[str] = Field(default_factory=list)
 
 
 class AuditRecord(BaseModel):

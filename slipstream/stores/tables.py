@@ -75,6 +75,7 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
             *_POSITION,
             *_DATE,
             ("purpose", pa.string()),
+            ("experiment", pa.string()),
         ]
     ),
     ERASURES: pa.schema(

@@ -93,6 +93,7 @@ def slate_row(message: Message[Slate]) -> Row:
         *_position(message),
         _date(slate.timestamp),
         slate.purpose,
+        slate.experiment or None,
     )
 
 

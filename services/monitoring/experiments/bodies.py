@@ -5,7 +5,14 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from slipstream.contracts.experiments import HOLDOUT, MOST_VARIANTS, ExperimentDesign, Variant
+from slipstream.contracts.experiments import (
+    HOLDOUT,
+    INTERLEAVED,
+    MOST_VARIANTS,
+    NO_EXPERIMENT,
+    ExperimentDesign,
+    Variant,
+)
 
 
 class VariantBody(Variant, extra="forbid"):
@@ -24,8 +31,8 @@ class DesignBody(ExperimentDesign, extra="forbid"):
         names = [variant.name for variant in self.variants]
         if len(set(names)) < len(names):
             raise _refused("two variants have the same name")
-        if HOLDOUT in names:
-            raise _refused(f"`{HOLDOUT}` is the name of those who do not take part")
+        if taken := {HOLDOUT, INTERLEAVED, NO_EXPERIMENT} & set(names):
+            raise _refused(f"{taken.pop()} is no name of a variant: it means something else")
         if len(set(self.placements)) < len(self.placements):
             raise _refused("a placement is named twice")
         if self.kind == "interleave":

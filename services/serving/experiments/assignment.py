@@ -8,20 +8,20 @@ a big-endian number, over 2^64. The share of visitors who take part is decided b
 from hashlib import blake2b
 from itertools import accumulate
 
-from slipstream.contracts.experiments import HOLDOUT, Experiment
+from slipstream.contracts.experiments import HOLDOUT, INTERLEAVED, Experiment
 
 
 def assigned(experiment: Experiment, user_id: str) -> str:
     """The name of a visitor's variant; `holdout` for one who does not take part.
 
-    The control's name in an interleaving experiment: a visitor gets both variants there.
+    `interleaved` where a visitor gets both variants in one list.
     """
     design = experiment.design
     salt = design.salt or experiment.name
     if position(f"traffic\0{salt}", user_id) >= design.traffic:
         return HOLDOUT
     if design.kind == "interleave":
-        return design.variants[0].name
+        return INTERLEAVED
     *bounds, total = accumulate(variant.weight for variant in design.variants)
     place = position(salt, user_id) * total
     passed = sum(place >= bound for bound in bounds)

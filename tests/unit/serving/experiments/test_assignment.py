@@ -60,6 +60,6 @@ def test_an_experiment_without_a_salt_takes_its_name() -> None:
         assert assigned(by_name, user_id) == assigned(by_salt, user_id)
 
 
-def test_whoever_takes_part_in_an_interleaving_has_the_controls_name() -> None:
+def test_whoever_takes_part_in_an_interleaving_gets_both() -> None:
     both = experiment(kind="interleave", variants=VARIANTS[:2], traffic=0.5)
-    assert {assigned(both, str(number)) for number in range(100)} == {"a", "holdout"}
+    assert {assigned(both, str(number)) for number in range(100)} == {"interleaved", "holdout"}
