@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from services.monitoring.app import create_app as create_monitoring
 from services.monitoring.settings import MonitoringSection, MonitoringSettings
 from services.serving.app import create_app as create_serving
+from services.serving.experiments.running import ExperimentBook
 from services.serving.settings import ServingSection, ServingSettings
 from services.serving.topic_states.book import StateBook
 from slipstream.broker.topics import ensure_topics
@@ -34,17 +35,22 @@ class Serving:
     """A running serving."""
 
     def __init__(self, client: TestClient) -> None:
-        self._client = client
+        self.client = client
 
     @property
     def book(self) -> StateBook[Placement]:
-        book: StateBook[Placement] = self._client.app.state.placements  # type: ignore[attr-defined]
+        book: StateBook[Placement] = self.client.app.state.placements  # type: ignore[attr-defined]
+        return book
+
+    @property
+    def experiments(self) -> ExperimentBook:
+        book: ExperimentBook = self.client.app.state.experiments  # type: ignore[attr-defined]
         return book
 
     @property
     def check(self) -> str:
         """The verdict on its placements."""
-        verdict: str = self._client.get("/health/ready").json()["checks"]["placements"]
+        verdict: str = self.client.get("/health/ready").json()["checks"]["placements"]
         return verdict
 
     def becomes_ready(self) -> None:

@@ -1,5 +1,6 @@
 """Designs that are refused before they are kept, and those that are taken."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -45,3 +46,10 @@ def test_a_design_becomes_the_contracts() -> None:
 def test_a_fault_is_told(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(ValidationError, match=words):
         DesignBody.model_validate(design(**changes))
+
+
+def test_the_pages_examples_are_taken() -> None:
+    page = (Path(__file__).parents[4] / "docs" / "experiments.md").read_text("utf-8")
+    examples = [part.partition("```")[0] for part in page.split("```json\n")[1:]]
+    kinds = [DesignBody.model_validate_json(example).design().kind for example in examples]
+    assert kinds == ["split", "interleave"]

@@ -1,0 +1,79 @@
+"""Experiments from monitoring's table to the records of slates, on a real broker."""
+
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.serving.experiments.assignment import assigned
+from slipstream.broker.consumer import Consumer
+from slipstream.chassis.settings import DatabaseSettings, KafkaSettings
+from slipstream.contracts.events import Slate
+from slipstream.contracts.experiments import Experiment
+from slipstream.contracts.topics import RECOMMENDATIONS
+from tests.integration.test_ingestion_admission import until
+from tests.integration.test_placements import Stack
+
+DESIGN = {
+    "placements": ["home"],
+    "traffic": 0.6,
+    "variants": [{"name": "as-now"}, {"name": "varied", "diversity": 0.5}],
+}
+
+
+@pytest.fixture
+def stack(
+    broker: KafkaSettings, database_settings: DatabaseSettings, namespace: str, tmp_path: Path
+) -> Stack:
+    return Stack(broker, database_settings, namespace, tmp_path)
+
+
+def recorded(stack: Stack, n: int) -> dict[str, Slate]:
+    """The slates on the topic by visitor, when there are `n`."""
+    found: dict[str, Slate] = {}
+    kafka, namespace = stack.common["kafka"], stack.common["namespace"]
+    with closing(Consumer(kafka, namespace, [RECOMMENDATIONS], group=None)) as consumer:
+
+        def read() -> bool:
+            for message in consumer.poll(0.2).messages:
+                found[message.record.user_id] = message.record
+            return len(found) >= n
+
+        until(read, f"{n} slates")
+    return found
+
+
+def test_what_is_put_in_monitoring_assigns_in_serving_and_is_in_the_slates_record(
+    stack: Stack,
+) -> None:
+    visitors = [f"visitor-{number}" for number in range(20)]
+    with stack.monitoring() as monitoring, stack.serving() as serving:
+        put = monitoring.put("/v1/experiments/calmer", json=DESIGN)
+        assert put.status_code == 201, put.text
+        experiment = Experiment.model_validate(put.json())
+        until(lambda: serving.experiments.get("calmer") is not None, "the experiment")
+        answers: dict[str, Any] = {
+            user_id: serving.client.get(
+                f"/v1/recommendations/{user_id}", params={"placement": "home"}
+            ).json()
+            for user_id in visitors
+        }
+        for user_id, answer in answers.items():
+            assert answer["experiment"] == "calmer"
+            assert answer["variant"] == assigned(experiment, user_id)
+        assert {answer["variant"] for answer in answers.values()} == {
+            "holdout",
+            "as-now",
+            "varied",
+        }
+        for user_id, slate in recorded(stack, len(visitors)).items():
+            assert (slate.experiment, slate.variant) == ("calmer", answers[user_id]["variant"])
+        stopped = DESIGN | {"state": "stopped"}
+        assert monitoring.put("/v1/experiments/calmer", json=stopped).json()["revision"] == 2
+
+        def is_plain() -> bool:
+            answer = serving.client.get("/v1/recommendations/ada", params={"placement": "home"})
+            return "experiment" not in answer.json()
+
+        until(is_plain, "the end of the experiment")
