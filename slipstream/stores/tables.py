@@ -76,6 +76,7 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
             *_DATE,
             ("purpose", pa.string()),
             ("experiment", pa.string()),
+            ("teams", pa.list_(pa.string())),
         ]
     ),
     ERASURES: pa.schema(

@@ -8,14 +8,16 @@ import pytest
 
 from services.features.settings import FeaturesSection, FeaturesSettings
 from services.monitoring.access.repository import AccessKeyBook
+from services.monitoring.experiments.repository import ExperimentTable
 from services.monitoring.placements.repository import PlacementTable
 from slipstream.broker.producer import OutgoingRecord, Producer
 from slipstream.broker.topics import ensure_topics
 from slipstream.chassis.settings import KafkaSettings, LakeSettings, RedisSettings
 from slipstream.contracts.events import AccessKey
+from slipstream.contracts.experiments import Experiment, ExperimentDesign, Variant
 from slipstream.contracts.placements import Placement, PlacementPolicy
 from slipstream.contracts.rest import AuditRecord
-from slipstream.contracts.topics import ACCESS_KEYS, PLACEMENTS
+from slipstream.contracts.topics import ACCESS_KEYS, EXPERIMENTS, PLACEMENTS
 from tests.integration.backed_up_shop import Place, place
 from tests.integration.backfill_shop import Shop as Stream
 from tests.integration.backfill_shop import assert_same
@@ -78,6 +80,7 @@ def test_services_start_on_what_a_backup_and_the_lake_bring_back(
     assert entries == {"shop": 2, "made since": None}
     revisions = PlacementTable(other.db).revisions("home", 10)
     assert [it.revision for it in revisions] == [4, 1]
+    assert ExperimentTable(other.db).find("calmer").revision == 2
     rebuilt = other.run("backfill")
     assert rebuilt.exit_code == 0, rebuilt.output
     assert_same(stream.held(), due)
@@ -103,8 +106,8 @@ def test_services_start_on_what_a_backup_and_the_lake_bring_back(
 
 
 def _tell_changes(broker: KafkaSettings, namespace: str) -> None:
-    """Since the backup a key was revoked, another one made, and a placement changed three times, as
-    the topics know.
+    """Since the backup a key was revoked, another one made, a placement changed three times, and an
+    experiment begun, as the topics know.
     """
     ensure_topics(broker, namespace)
     producer = Producer(broker, namespace)
@@ -114,5 +117,14 @@ def _tell_changes(broker: KafkaSettings, namespace: str) -> None:
     ]
     records = [OutgoingRecord(ACCESS_KEYS, key.digest, key) for key in keys]
     home = Placement(name="home", revision=4, changed_at=2)
-    asyncio.run(producer.publish([*records, OutgoingRecord(PLACEMENTS, home.name, home)]))
+    design = ExperimentDesign(
+        placements=["home"],
+        variants=[Variant(name="as-now"), Variant(name="varied", diversity=0.5)],
+    )
+    calmer = Experiment(name="calmer", revision=2, design=design, changed_at=2)
+    records += [
+        OutgoingRecord(PLACEMENTS, home.name, home),
+        OutgoingRecord(EXPERIMENTS, calmer.name, calmer),
+    ]
+    asyncio.run(producer.publish(records))
     producer.close()

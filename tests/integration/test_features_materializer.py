@@ -126,6 +126,7 @@ def test_catalogue_and_slates_reach_their_stores(settings: FeaturesSettings) -> 
         recommendation_id="r1",
         experiment="calmer",
         variant="varied",
+        teams=["a"],
         user_id="u",
         timestamp=1_790_000_000_000,
         items=[SlateItem(item_id="a", score=0.5, source="rules")],
@@ -152,7 +153,7 @@ def test_catalogue_and_slates_reach_their_stores(settings: FeaturesSettings) -> 
             '{"views":2.0}',
         )
         assert (row["received_date"], row["purpose"]) == ("2026-09-21", "shown")
-        assert (row["experiment"], row["variant"]) == ("calmer", "varied")
+        assert (row["experiment"], row["variant"], row["teams"]) == ("calmer", "varied", ["a"])
 
 
 def test_bad_records_become_dead_letters_and_block_nothing(settings: FeaturesSettings) -> None:

@@ -94,6 +94,7 @@ def slate_row(message: Message[Slate]) -> Row:
         _date(slate.timestamp),
         slate.purpose,
         slate.experiment or None,
+        slate.teams or None,
     )
 
 
