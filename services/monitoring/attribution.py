@@ -16,7 +16,11 @@ BUCKET_MS = 300_000
 
 @dataclass(frozen=True, slots=True)
 class ShownSlate:
-    """A slate, reduced to the needs of attribution. Times are ms of event time."""
+    """A slate, reduced to the needs of attribution. Times are ms of event time.
+
+    `variant` is empty outside an experiment. `teams` has the variant of each item of an interleaved
+    slate; only new slates have what is told of experiments.
+    """
 
     recommendation_id: str
     user_id: str
@@ -24,6 +28,9 @@ class ShownSlate:
     answered_by: str
     model_version: str
     items: frozenset[str]
+    experiment: str = ""
+    variant: str = ""
+    teams: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def of(cls, slate: Slate) -> "ShownSlate":
@@ -35,6 +42,9 @@ class ShownSlate:
             slate.answered_by,
             slate.model_version or "",
             items,
+            slate.experiment,
+            slate.variant if slate.experiment else "",
+            tuple(zip((item.item_id for item in slate.items), slate.teams, strict=False)),
         )
 
 

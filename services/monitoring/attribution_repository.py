@@ -231,6 +231,9 @@ def _insert_slates(
                 "model_version": slate.model_version,
                 "items": orjson.dumps(list(slate.items)).decode(),
                 "features": orjson.dumps(features.get(slate.recommendation_id, {})).decode(),
+                "experiment": slate.experiment or None,
+                "variant": slate.variant or None,
+                "teams": orjson.dumps(dict(slate.teams)).decode() if slate.teams else None,
                 **outcomes.get(slate.recommendation_id, Outcome())._asdict(),
             }
             for slate in new

@@ -38,7 +38,12 @@ slates = Table(
     Column("features", Text, nullable=False),
     Column("clicked", Integer, nullable=False),
     Column("converted", Integer, nullable=False),
+    # Null outside an experiment; `teams` is the variant of each item of an interleaved slate.
+    Column("experiment", String),
+    Column("variant", String),
+    Column("teams", Text),
     Index("monitoring_slates_of_visitor", "user_id", "timestamp"),
+    Index("monitoring_slates_of_experiment", "experiment", "user_id"),
 )
 responses = Table(
     "monitoring_responses",

@@ -1,5 +1,6 @@
 """REST routes of experiments."""
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -8,8 +9,10 @@ from pydantic import BaseModel
 from services.monitoring.experiments.bodies import DesignBody
 from services.monitoring.experiments.repository import (
     ExperimentsCollideError,
+    ExperimentTable,
     UnknownPlacementError,
 )
+from services.monitoring.experiments.results import ExperimentResults
 from services.monitoring.named_records.api import (
     CHANGED,
     PAGE_LIMIT,
@@ -19,6 +22,7 @@ from services.monitoring.named_records.api import (
     RecordRoutes,
     missing,
 )
+from services.monitoring.named_records.repository import NoRecordError
 from slipstream.chassis.access.demands import requires
 from slipstream.chassis.errors import ConflictError
 from slipstream.contracts.access import Scope
@@ -26,7 +30,20 @@ from slipstream.contracts.experiments import Experiment, ExperimentDesign, Exper
 from slipstream.contracts.rest import Problem
 
 PathName = Annotated[ExperimentName, Path()]
-ExperimentRoutes = RecordRoutes[Experiment, ExperimentDesign]
+
+
+@dataclass(frozen=True)
+class ExperimentRoutes(RecordRoutes[Experiment, ExperimentDesign]):
+    """The answers of the routes, with those of results."""
+
+    table: ExperimentTable
+
+    def results(self, name: str) -> ExperimentResults:
+        """The results of an experiment as it is now."""
+        try:
+            return self.table.results(name)
+        except NoRecordError as error:
+            raise self.unknown(name) from error
 
 
 class ExperimentPage(BaseModel):
@@ -112,6 +129,17 @@ def put_experiment(
 def delete_experiment(request: Request, name: PathName, if_match: IfMatch = None) -> Experiment:
     """Delete an experiment; nobody is assigned within a second. Revisions stay."""
     return routes(request).delete(request, name, if_match)
+
+
+@router.get("/{name}/results", summary="Rates of its variants", responses=missing("experiment"))
+@requires(Scope.READ)
+def get_experiment_results(request: Request, name: PathName) -> ExperimentResults:
+    """Clicked and converted slates of each variant, of the slates that are still kept.
+
+    Intervals are of 95 %, over visitors. Of an interleaving experiment also the votes of slates and
+    visitors, with a sign test.
+    """
+    return routes(request).results(name)
 
 
 @router.get(

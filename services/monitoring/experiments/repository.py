@@ -4,6 +4,8 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, select
 
+from services.monitoring.experiments.results import ExperimentResults
+from services.monitoring.experiments.results_repository import experiment_results
 from services.monitoring.named_records.repository import RecordTable
 from services.monitoring.named_records.tables import record_tables
 from services.monitoring.placements.repository import PlacementTable
@@ -35,6 +37,10 @@ class ExperimentTable(RecordTable[Experiment, ExperimentDesign]):
     most = 200
     turn = 0x51_1B_57_50  # an arbitrary number
     record_type, content_type = Experiment, ExperimentDesign
+
+    def results(self, name: str) -> ExperimentResults:
+        """The results of an experiment as it is now. Raises `NoRecordError`."""
+        return experiment_results(self._engine, self.find(name))
 
     def check(self, db: Connection, name: str, content: ExperimentDesign, /) -> None:
         """Raise `ExperimentsCollideError` or `UnknownPlacementError`; a stopped one may be kept."""

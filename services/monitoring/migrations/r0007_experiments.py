@@ -1,15 +1,16 @@
-"""Revision 0007 of monitoring's tables: experiments, and their revisions."""
+"""Revision 0007 of monitoring's tables: experiments, their revisions and slates."""
 
 from typing import Final
 
 from alembic.operations import Operations
-from sqlalchemy import BigInteger, Boolean, Column, Integer, String, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Integer, String, Table, Text, inspect
 
 from slipstream.stores.metadata import new_metadata
 
 revision: Final = "0007"
 down_revision: Final = "0006"
 
+_SLATES: Final = "monitoring_slates"
 _tables: Final = new_metadata()
 Table(
     "monitoring_experiments",
@@ -35,5 +36,12 @@ Table(
 
 
 def upgrade(op: Operations) -> None:
-    """Make the tables."""
+    """Make the tables, and the columns of slates that tell of experiments."""
     _tables.create_all(op.get_bind())
+    present = {column["name"] for column in inspect(op.get_bind()).get_columns(_SLATES)}
+    for column in (Column("experiment", String), Column("variant", String), Column("teams", Text)):
+        if column.name not in present:
+            op.add_column(_SLATES, column)
+    op.create_index(
+        "monitoring_slates_of_experiment", _SLATES, ["experiment", "user_id"], if_not_exists=True
+    )

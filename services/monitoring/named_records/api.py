@@ -74,7 +74,7 @@ class RecordRoutes(Generic[RecordT, ContentT]):
         try:
             return _tagged(self.table.find(name), response)
         except NoRecordError as error:
-            raise self._none(name) from error
+            raise self.unknown(name) from error
 
     def put(
         self,
@@ -108,7 +108,7 @@ class RecordRoutes(Generic[RecordT, ContentT]):
         except RevisionMismatchError as error:
             raise PreconditionFailedError(f"{error}: read it again") from error
         except NoRecordError as error:
-            raise self._none(name) from error
+            raise self.unknown(name) from error
         self.changed()
         return deleted
 
@@ -119,14 +119,15 @@ class RecordRoutes(Generic[RecordT, ContentT]):
         try:
             found = self.table.revisions(name, limit + 1, cursor)
         except NoRecordError as error:
-            raise self._none(name) from error
+            raise self.unknown(name) from error
         items = found[:limit]
         return items, items[-1].revision if len(found) > limit else None
 
     def _audit(self, request: Request, deed: str, name: str) -> AuditRecord:
         return audit_record(request, f"{deed}_{self.kind}", name, {}, self.clock())
 
-    def _none(self, name: str) -> NotFoundError:
+    def unknown(self, name: str) -> NotFoundError:
+        """The error of a name that no record has."""
         return NotFoundError(f"there is no {self.kind} {name}", code=f"no_{self.kind}")
 
 

@@ -82,3 +82,12 @@ def test_a_wrong_design_is_refused_with_its_field(client: TestClient) -> None:
     refused = client.put(PATH, json=DESIGN | {"trafic": 1})
     assert refused.status_code == 422
     assert refused.json()["errors"][0]["field"] == "body.trafic"
+
+
+def test_results_are_those_of_an_experiment_that_is_there(client: TestClient) -> None:
+    client.put(PATH, json=DESIGN)
+    results = client.get(f"{PATH}/results").json()
+    assert (results["control"], results["from"], results["interleaved"]) == ("a", None, None)
+    assert [it["variant"] for it in results["variants"]] == ["a", "b", "holdout"]
+    missing = client.get("/v1/experiments/other/results")
+    assert (missing.status_code, missing.json()["code"]) == (404, "no_experiment")

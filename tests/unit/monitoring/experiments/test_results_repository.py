@@ -1,0 +1,113 @@
+"""Results from slates and responses in real SQLite, as the stream brings them."""
+
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import Engine
+
+from services.monitoring.arrivals import arrivals
+from services.monitoring.experiments.repository import ExperimentTable
+from services.monitoring.migrations import MIGRATIONS
+from services.monitoring.named_records.repository import NoRecordError
+from services.monitoring.repository import SlateLog
+from slipstream.broker.batch import Message
+from slipstream.chassis.settings import DatabaseSettings
+from slipstream.contracts.events import Interaction, Slate, SlateItem
+from slipstream.contracts.rest import AuditRecord
+from slipstream.stores import metadata
+from slipstream.stores.migrations import migrate
+from tests.unit.broker.scripted import SOURCE
+from tests.unit.monitoring.experiments.test_repository import design
+
+NOW = 1_790_000_000_000
+
+
+@pytest.fixture
+def db(database_settings: DatabaseSettings) -> Iterator[Engine]:
+    made = metadata.engine(database_settings)
+    migrate(made, MIGRATIONS)
+    yield made
+    made.dispose()
+
+
+def slate(name: str, user_id: str, variant: str, items: str = "xy", teams: str = "") -> Slate:
+    return Slate(
+        recommendation_id=name,
+        user_id=user_id,
+        timestamp=NOW,
+        items=[SlateItem(each, 1.0, "model") for each in items],
+        answered_by="model",
+        experiment="calmer",
+        variant=variant,
+        teams=list(teams),
+    )
+
+
+def event(event_id: str, user_id: str, item_id: str, named: str, kind: str) -> Interaction:
+    return Interaction(
+        event_id=event_id,
+        event_type=kind,
+        user_id=user_id,
+        item_id=item_id,
+        timestamp=NOW + 5,
+        received_at=NOW + 5,
+        recommendation_id=named,
+    )
+
+
+def take(db: Engine, *records: Slate | Interaction) -> None:
+    messages = [Message(SOURCE, at, "", record, "") for at, record in enumerate(records)]
+    SlateLog(db, 60_000).record(arrivals(messages, 0), NOW + 10)
+
+
+def put(db: Engine, kind: str) -> ExperimentTable:
+    table = ExperimentTable(db)
+    audit = AuditRecord(at=1, principal="ada", action="put_experiment", subject="calmer")
+    table.put("calmer", design(kind=kind), audit)
+    return table
+
+
+def test_slates_are_summed_by_visitor_and_variant(db: Engine) -> None:
+    table = put(db, "split")
+    take(
+        db,
+        slate("1", "ada", "a"),
+        slate("2", "ada", "a"),
+        slate("3", "bo", "b"),
+        slate("4", "cy", "b", items=""),
+        slate("5", "di", "holdout"),
+        slate("6", "ada", "a").model_copy(update={"experiment": "other"}),
+        event("e1", "ada", "x", "1", "view"),
+        event("e2", "ada", "y", "1", "view"),
+        event("e3", "bo", "y", "3", "purchase"),
+    )
+    results = table.results("calmer")
+    assert (results.control, results.from_, results.interleaved) == ("a", NOW, None)
+    found = [
+        (it.variant, it.visitors, it.slates, it.click_through.slates, it.conversion.slates)
+        for it in results.variants
+    ]
+    assert found == [("a", 1, 2, 1, 0), ("b", 1, 1, 0, 1), ("holdout", 1, 1, 0, 0)]
+    assert results.variants[0].click_through.rate.value == 0.5
+    with pytest.raises(NoRecordError):
+        table.results("other")
+
+
+def test_clicks_of_interleaved_slates_are_votes(db: Engine) -> None:
+    table = put(db, "interleave")
+    take(
+        db,
+        slate("1", "ada", "interleaved", teams="ab"),
+        slate("2", "bo", "interleaved", teams="ba"),
+        slate("3", "cy", "interleaved", teams="ab"),
+        event("e1", "ada", "y", "1", "view"),
+        event("e2", "bo", "x", "2", "view"),
+        event("e3", "bo", "x", "2", "view"),
+        event("e4", "bo", "y", "2", "purchase"),
+    )
+    results = table.results("calmer")
+    assert [it.variant for it in results.variants] == ["holdout", "interleaved"]
+    assert results.interleaved is not None
+    votes = results.interleaved.slates
+    assert (votes.wins, votes.losses, votes.ties) == (2, 0, 0)
+    assert results.interleaved.p_value == 0.5
