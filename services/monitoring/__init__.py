@@ -1,17 +1,17 @@
 """Monitoring measures whether recommendations work, and alerts when they no longer do.
 
 Owns: click-through and conversion by model version, drift of models' features, alerts,
-    access keys, placements, receipts of erasures.
+    access keys, placements, experiments, receipts of erasures.
 Consumes: interactions.v1, recommendations.v1, feature-updates.v1, model-events.v1, people.v1 (for
-    erasures) and erased-visitors.v1; group "monitoring"; access-keys.v1, access-key-uses.v1 and
-    placements.v1 (to publish all where it was made anew), without a group.
+    erasures) and erased-visitors.v1; group "monitoring"; access-keys.v1, access-key-uses.v1,
+    placements.v1 and experiments.v1 (to publish all where one was made anew), without a group.
 Produces: alerts.v1; an alert with the action "retrain" asks training for a run. access-keys.v1,
-    placements.v1.
+    placements.v1, experiments.v1.
 Calls: every service's /health/ready; features' status and erasures; training's champion, manifest,
     runs and models.
-Stores: slates, the interactions that follow, counts, alerts, access keys, placements with all their
-    revisions, erasures (without names once they are done), audit records and the lease, in SQL
-    tables `monitoring_*`.
+Stores: slates, the interactions that follow, counts, alerts, access keys, placements and
+    experiments with all their revisions, erasures (without names once they are done), audit records
+    and the lease, in SQL tables `monitoring_*`.
 
 One instance a namespace acts, by a lease in SQL; others stand by.
 """

@@ -2,10 +2,10 @@
 
 Owns: the way from a visitor's history to a slate, the fallback chain, and the
     other lists of a shop.
-Consumes: model-events.v1, catalog.v1, placements.v1 and access-keys.v1, without a group: each
-    replica reads them from the start.
+Consumes: model-events.v1, catalog.v1, placements.v1, experiments.v1 and access-keys.v1, without a
+    group: each replica reads them from the start.
 Produces: recommendations.v1, a record for each slate.
 Calls: training, for the champion's version and the files of its bundle.
-Stores: a cache on disk, of bundles and of the last known catalogue, placements and keys; it reads
-    the online store (Redis).
+Stores: a cache on disk, of bundles and of the last known catalogue, placements, experiments and
+    keys; it reads the online store (Redis).
 """

@@ -69,6 +69,8 @@ def test_what_is_put_in_monitoring_assigns_in_serving_and_is_in_the_slates_recor
         }
         for user_id, slate in recorded(stack, len(visitors)).items():
             assert (slate.experiment, slate.variant) == ("calmer", answers[user_id]["variant"])
+        results = "/v1/experiments/calmer/results"
+        until(lambda: monitoring.get(results).json()["from"] is not None, "slates in the results")
         stopped = DESIGN | {"state": "stopped"}
         assert monitoring.put("/v1/experiments/calmer", json=stopped).json()["revision"] == 2
 
