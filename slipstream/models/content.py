@@ -6,14 +6,15 @@ Processing & Management 24, 1988 (TF-IDF, cosine); P. Lops, M. de Gemmis, G. Sem
 word of a free text another.
 """
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from slipstream.models.content_index import MOST_LISTED, MOST_TERMS, ContentIndex, hashes
 from slipstream.models.neighbours import HistoryWeighting, ItemToItem
+from slipstream.models.terms import terms
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -23,7 +24,6 @@ _ROWS_AT_ONCE = 1_024
 # Of more items than the former, what more than the latter have in common does not make alike:
 # comparing them all takes too long.
 _FEW, _COMMONEST = 20_000, 2_000
-_WORD = re.compile(r"\w\w+")
 _WEIGHTING = HistoryWeighting(position_exponent=0.5, max_events=20)
 
 
@@ -63,6 +63,34 @@ def fit_content(
         (np.concatenate(data), np.concatenate(indices), indptr), shape=(size, size)
     )
     return ItemToItem.of(matrix, _WEIGHTING)
+
+
+def fit_content_index(
+    attributes: Sequence[Mapping[str, Any]], counts: NDArray[Any]
+) -> ContentIndex | None:
+    """The index of the items that somebody has met; None where they have no terms.
+
+    Args:
+        attributes: One mapping for each item of the catalogue.
+        counts: Number of events of each item.
+    """
+    by_popularity = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
+    found = fit_terms([attributes[item] for item in by_popularity.tolist()], most=MOST_TERMS)
+    if found is None:
+        return None
+    columns = found.vectors.tocsc()
+    order = np.argsort(hashed := hashes(found.names))
+    begins, lengths = columns.indptr[order], np.diff(columns.indptr)[order]
+    kept = np.minimum(lengths, MOST_LISTED)
+    ends = np.cumsum(kept)
+    places = np.arange(ends[-1]) + np.repeat(begins - (ends - kept), kept)
+    return ContentIndex(
+        hashed[order],
+        found.rarities[order].astype(np.float32),
+        ends.astype(np.int64),
+        by_popularity[columns.indices[places]].astype(np.int32),
+        columns.data[places].astype(np.float16),
+    )
 
 
 class FittedTerms(NamedTuple):
@@ -109,19 +137,3 @@ def fit_terms(
     except ValueError:  # its word for no terms at all, or none that so many items have
         return None
     return FittedTerms(vectorizer.get_feature_names_out().tolist(), vectorizer.idf_, vectors)
-
-
-def terms(attributes: Mapping[str, Any]) -> Iterator[str]:
-    """The terms of an item: `name=value` for each value, and the words of texts of several words.
-
-    Lists give a term for each element; nulls give none.
-    """
-    for name, value in attributes.items():
-        for element in value if isinstance(value, list | tuple) else (value,):
-            if element is None or element == "":
-                continue
-            text = str(element).lower()
-            yield f"{name}={text}"
-            words = _WORD.findall(text)
-            if len(words) > 1:
-                yield from words

@@ -1,12 +1,12 @@
 """An index of items by content: the known items that a new one is most like, by attributes alone.
 
-Terms and weights are those of `slipstream.models.content` (TF-IDF, cosine). Fitting needs
-scikit-learn, look-ups NumPy alone. Terms are kept as 64-bit hashes, so that nothing is parsed or
-built when the index is loaded.
+Terms and weights are those of `slipstream.models.content` (TF-IDF, cosine), which fits it with
+scikit-learn; look-ups need NumPy alone. Terms are kept as 64-bit hashes, so that nothing is parsed
+or built when the index is loaded.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import islice
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slipstream.models.base import Arrays, Indices, Scores
-from slipstream.models.content import fit_terms, terms
+from slipstream.models.terms import terms
 
 # Bounds of the index: terms, those of the most items first, and items listed for a term, the most
 # popular first.
@@ -62,7 +62,7 @@ class ContentIndex:
         Empty where no known item shares a term.
         """
         counts = Counter(islice(terms(attributes), _MOST_READ))
-        wanted = _hashes(counts)
+        wanted = hashes(counts)
         places = np.minimum(np.searchsorted(self.hashes, wanted), len(self.hashes) - 1)
         found = self.hashes[places] == wanted
         places = places[found]
@@ -91,34 +91,7 @@ class ContentIndex:
         return cls(**arrays)
 
 
-def fit_content_index(
-    attributes: Sequence[Mapping[str, Any]], counts: NDArray[Any]
-) -> ContentIndex | None:
-    """The index of the items that somebody has met; None where they have no terms.
-
-    Args:
-        attributes: One mapping for each item of the catalogue.
-        counts: Number of events of each item.
-    """
-    by_popularity = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
-    found = fit_terms([attributes[item] for item in by_popularity.tolist()], most=MOST_TERMS)
-    if found is None:
-        return None
-    columns = found.vectors.tocsc()
-    order = np.argsort(hashes := _hashes(found.names))
-    begins, lengths = columns.indptr[order], np.diff(columns.indptr)[order]
-    kept = np.minimum(lengths, MOST_LISTED)
-    ends = np.cumsum(kept)
-    places = np.arange(ends[-1]) + np.repeat(begins - (ends - kept), kept)
-    return ContentIndex(
-        hashes[order],
-        found.rarities[order].astype(np.float32),
-        ends.astype(np.int64),
-        by_popularity[columns.indices[places]].astype(np.int32),
-        columns.data[places].astype(np.float16),
-    )
-
-
-def _hashes(names: Iterable[str]) -> NDArray[np.uint64]:
+def hashes(names: Iterable[str]) -> NDArray[np.uint64]:
+    """The terms as the index keeps them."""
     texts = [blake2b(name.encode("utf-8", "replace"), digest_size=8).digest() for name in names]
     return np.frombuffer(b"".join(texts), "<u8").astype(np.uint64)

@@ -20,8 +20,8 @@ from slipstream.contracts.progress import Progress, ProgressStep
 from slipstream.models.base import EventWeights, InteractionLog
 from slipstream.models.baskets import fit_baskets
 from slipstream.models.blend import initial_blend
-from slipstream.models.content import fit_content
-from slipstream.models.content_index import ContentIndex, fit_content_index
+from slipstream.models.content import fit_content, fit_content_index
+from slipstream.models.content_index import ContentIndex
 from slipstream.recommender import encoding
 from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.encoding import Query

@@ -1,13 +1,6 @@
-from slipstream.models.content import fit_content, terms
+from slipstream.models.content import fit_content
 from slipstream.models.revisits import revisits
 from tests.unit.models.test_neighbours import history_of
-
-
-def test_terms_are_attribute_values_and_words_of_texts() -> None:
-    found = list(
-        terms({"title": "Toy Story", "categories": ["Comedy", None], "year": 1995, "price": None})
-    )
-    assert found == ["title=toy story", "toy", "story", "categories=comedy", "year=1995"]
 
 
 def test_items_that_share_rare_attributes_are_nearest() -> None:

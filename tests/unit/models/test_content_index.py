@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slipstream.models import content_index
-from slipstream.models.content import fit_terms
-from slipstream.models.content_index import ContentIndex, fit_content_index
+from slipstream.models import content
+from slipstream.models.content import fit_content_index, fit_terms
+from slipstream.models.content_index import ContentIndex
 
 SHIRTS = [
     {"colour": "mauve", "kind": "shirt"},
@@ -48,7 +48,7 @@ def test_catalogue_without_terms_has_no_index() -> None:
 def test_of_a_common_term_the_most_popular_items_are_listed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(content_index, "MOST_LISTED", 3)
+    monkeypatch.setattr(content, "MOST_LISTED", 3)
     index = index_of([{"kind": "shirt"}] * 9, [1, 9, 2, 8, 3, 7, 4, 6, 5])
     assert sorted(index.neighbours({"kind": "shirt"}, 9).items.tolist()) == [1, 3, 5]
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from services.serving.overlay import new_items
 from services.serving.overlay.new_items import NewItems
-from slipstream.models.content_index import fit_content_index
+from slipstream.models.content import fit_content_index
 
 COLOURS = ["red", "green", "blue", "grey"]
 DESCRIBED = [{"colour": colour} for colour in [*COLOURS, *COLOURS]]
