@@ -2,13 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from typing import Final
 
 from services.serving.catalog import Catalog
 from services.serving.fallback import FallbackChain
+from services.serving.load import OverloadedError
 from services.serving.metrics import ServingMetrics
 from services.serving.overlay.merging import in_known_items
 from services.serving.reasons.measured_reasons import measured_reasons
@@ -32,15 +34,37 @@ class Explanations:
         chain: Says which items may be shown.
         catalog: Titles of items.
         measured: Metrics.
+        longest_wait_s: Wait for its turn from which an explanation is refused.
     """
 
-    def __init__(self, chain: FallbackChain, catalog: Catalog, measured: ServingMetrics) -> None:
+    def __init__(
+        self,
+        chain: FallbackChain,
+        catalog: Catalog,
+        measured: ServingMetrics,
+        longest_wait_s: float,
+    ) -> None:
         self._chain, self._catalog, self._measured = chain, catalog, measured
+        self._longest_wait_s, self._asked_for = longest_wait_s, 0
         self._turn, self._thread = asyncio.Lock(), ThreadPoolExecutor(1, "reasons")
 
     def close(self) -> None:
         """End the thread."""
         self._thread.shutdown()
+
+    @contextmanager
+    def asked_for(self) -> Iterator[None]:
+        """Count a request that wants an explanation for as long as the block runs.
+
+        Raises `OverloadedError` where it would wait too long for its turn.
+        """
+        if (wait_s := self._asked_for * LONGEST_S) > self._longest_wait_s:
+            raise OverloadedError(wait_s, self._longest_wait_s)
+        self._asked_for += 1
+        try:
+            yield
+        finally:
+            self._asked_for -= 1
 
     async def of(self, asked: StepRequest, listed: Sequence[str]) -> SlateReasons | None:
         """The reasons of a slate's items; None where the model has no say, or fails.

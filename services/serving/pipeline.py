@@ -83,7 +83,7 @@ class Pipeline:
         self._chain = FallbackChain(
             catalog, measured, self._store, self._lists, self.kept_lists, trending_refresh_s
         )
-        self._explanations = Explanations(self._chain, catalog, measured)
+        self._explanations = Explanations(self._chain, catalog, measured, longest_wait_s)
 
     def close(self) -> None:
         """End the threads of the model's kernels."""
@@ -107,7 +107,10 @@ class Pipeline:
 
     async def recommend(self, request: RecommendationRequest) -> Answer:
         """The best `n` items for this request. Raises `OverloadedError`."""
-        with self._load.taken(LISTS if request.explain else 1):
+        if not request.explain:
+            with self._load.taken():
+                return await self._recommend(request)
+        with self._load.taken(LISTS), self._explanations.asked_for():
             return await self._recommend(request)
 
     async def _recommend(
@@ -148,7 +151,7 @@ class Pipeline:
             slate.touched,
             slate.propensities,
             await self._explanations.of(slate.asked, [item.item_id for item in slate.items])
-            if request.explain
+            if request.explain and slate.answered_by is Step.MODEL
             else None,
             part.experiment,
             part.variant,

@@ -113,6 +113,18 @@ async def test_more_requests_than_can_be_answered_in_time_are_refused(
     assert (await client.get("/v1/recommendations/ada")).status_code == 200
 
 
+async def test_explanations_that_would_wait_too_long_are_refused_and_lists_are_not(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.serving.explaining.LONGEST_S", 0.3)
+    asked = [{"explain": True}] * 8 + [{"explain": False}] * 8
+    answers = await asyncio.gather(
+        *(client.get("/v1/recommendations/ada", params=each) for each in asked)
+    )
+    assert [answer.status_code for answer in answers] == [200] * 4 + [503] * 4 + [200] * 8
+    assert all("reasons" in answer.json() for answer in answers[:4])
+
+
 async def test_a_key_may_ask_for_so_many_lists_a_second(setting: Setting) -> None:
     app = make_app(setting)
     opened: Parts = app.state.parts
