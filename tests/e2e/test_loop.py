@@ -193,6 +193,7 @@ def test_a_service_that_was_killed_is_started_again(stack: Stack) -> None:
     )
 
 
+@pytest.mark.servers("real")  # it takes ten seconds
 def test_features_killed_in_the_middle_of_a_replay_counts_every_event_once(
     stack: Stack, tmp_path: Path
 ) -> None:

@@ -58,6 +58,7 @@ def publish(kafka: KafkaSettings, namespace: str, letter: DeadLetter) -> None:
     asyncio.run(send())
 
 
+@pytest.mark.servers("real")  # it takes ten seconds
 def test_letters_are_listed_sent_again_once_and_what_is_still_wrong_gets_a_new_one(
     broker: KafkaSettings,
     redis_settings: RedisSettings,

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from uuid import uuid4
 
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -166,6 +167,7 @@ def _lengths(record: CatalogRecord) -> list[list[int]]:
 @example(seed=1131)
 @example(seed=969)
 @example(seed=5158)
+@pytest.mark.servers("real")  # it takes ten seconds
 def test_what_stands_before_the_cut_is_gone_and_what_stands_behind_it_is_whole(
     seed: int, redis_settings: RedisSettings, tmp_path: Path
 ) -> None:

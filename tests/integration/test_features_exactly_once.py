@@ -74,6 +74,7 @@ def test_every_event_counts_once_when_features_is_killed_again_and_again(
         store.close()
 
 
+@pytest.mark.servers("real")  # it takes ten seconds
 def test_one_of_two_consumers_is_killed_and_redis_restarts(
     broker: KafkaSettings, own_redis: OwnRedis, lake_settings: LakeSettings, namespace: str
 ) -> None:

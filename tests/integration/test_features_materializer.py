@@ -31,6 +31,7 @@ from tests.integration.running_materializer import QUICK, messages, running, ste
 from tests.integration.shop_stream import assert_exactly, events, send, send_entries
 
 
+@pytest.mark.servers("real")  # it takes ten seconds
 def test_whole_topic_read_again_changes_nothing(
     settings: FeaturesSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,8 @@
 import shutil
 from pathlib import Path
 
+import pytest
+
 from services.features.settings import FeaturesSettings
 from services.features.stream.materializer import TOPICS
 from slipstream.broker.producer import Producer
@@ -62,6 +64,7 @@ def test_lake_away_delays_the_commit_but_not_redis(
         assert_exactly(made, run.store, run.lake)
 
 
+@pytest.mark.servers("real")  # it takes ten seconds
 def test_lag_is_exported_while_reading_pauses_and_falls_to_none(
     settings: FeaturesSettings, tmp_path: Path
 ) -> None:

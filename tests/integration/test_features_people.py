@@ -3,6 +3,8 @@
 import random
 from functools import partial
 
+import pytest
+
 from services.features.settings import FeaturesSettings
 from services.features.stream.materializer import GROUP, TOPICS
 from slipstream.broker.consumer import Consumer
@@ -27,6 +29,7 @@ def counter(run: RunningMaterializer, name: str, **labels: str) -> float:
     return run.metrics.registry.get_sample_value(f"slipstream_features_{name}_total", labels) or 0
 
 
+@pytest.mark.servers("real")  # it takes ten seconds
 def test_links_and_repeats_among_the_events_and_all_of_it_again(settings: FeaturesSettings) -> None:
     settings = steady(settings)
     chance = random.Random(3)

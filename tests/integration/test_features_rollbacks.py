@@ -91,6 +91,7 @@ def of_one_visitor(first: int, count: int) -> list[Interaction]:
     return events(count, visitors=1, first=first)
 
 
+@pytest.mark.servers("real")  # it takes ten seconds
 def test_every_consumer_reads_again_what_a_cut_file_has_lost(
     broker: KafkaSettings,
     own_redis: OwnRedis,

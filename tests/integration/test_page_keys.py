@@ -162,6 +162,7 @@ def histories(draw: st.DrawFn) -> list[tuple[list[Step], bool]]:
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[*HealthCheck])
 @given(histories())
+@pytest.mark.servers("real")  # it takes ten seconds
 def test_stream_and_history_agree_on_who_is_whom_and_what_is_known(
     redis_settings: RedisSettings, batches: list[tuple[list[Step], bool]]
 ) -> None:

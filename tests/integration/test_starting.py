@@ -97,6 +97,7 @@ def test_every_service_waits_alive_and_not_ready_and_says_for_what(
         assert "\n" not in waiting["reason"]
 
 
+@pytest.mark.servers("real")  # it takes ten seconds
 def test_a_service_opens_by_itself_when_what_it_waits_for_is_there(
     launch: Launch, tmp_path: Path
 ) -> None:

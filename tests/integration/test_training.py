@@ -5,6 +5,8 @@ bundle that loads.
 import time
 from pathlib import Path
 
+import pytest
+
 from services.training.settings import TrainingSettings
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.producer import Producer
@@ -114,6 +116,7 @@ def test_run_that_fails_leaves_the_champion_and_says_why(make_settings: Settings
         assert client.get("/v1/aliases/champion").json()["version"] == good["model_version"]
 
 
+@pytest.mark.servers("real")  # it takes ten seconds
 def test_stop_and_cancel_end_the_process_of_a_run(make_settings: Settings) -> None:
     settings = make_settings()
     write(Lake(settings.lake, settings.namespace), chain(visitors=LONG))
