@@ -47,6 +47,10 @@ async def fill(
     for tier, step in enumerate(steps):
         if taken:
             rest = asked.n - len(filled.items)
+            if rest <= 0:  # as many as were asked for, and the rules leave too few of them
+                if step is Step.SIMILAR:
+                    continue  # what it knows is among the model's candidates
+                rest = asked.n
             step_request = replace(asked, n=rest, exclude=asked.exclude | taken)
         else:
             step_request = asked
@@ -55,7 +59,10 @@ async def fill(
             filled.reasons.append(reason)
         if added:
             if filled.items:
-                present = f"{filled.answered_by} had {len(filled.items)} of {n} items"
+                had = len(filled.items)
+                present = f"{filled.answered_by} had {had} of {n} items"
+                if had >= n:
+                    present = f"rules leave under {n} of the {filled.answered_by}'s {had} items"
                 filled.reasons.append(f"{present}; {len(added)} more are {step}")
                 added = [Item(item.item_id, 0.0, item.source) for item in added]
             else:

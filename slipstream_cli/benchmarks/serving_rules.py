@@ -1,6 +1,8 @@
 """Recommendations with ten rules, a filter and diversity, beside the same ones without.
 
-The rules name items, so that they mean something in every catalogue; a cap counts an attribute.
+The rules name items, so that they mean something in every catalogue. A cap lets half of a list
+share a value of an attribute. A smaller one can use up all candidates, where items have several
+values, and then further steps are asked.
 """
 
 import statistics
@@ -42,7 +44,7 @@ def policy(items: Sequence[str], attribute: str) -> dict[str, Any]:
             {"name": "fifth", "action": "bury", "factor": 0.5, "filter": named[4]},
             {"name": "sixth", "action": "bury", "factor": 0.7, "filter": named[5]},
             {"name": "seventh", "action": "pin", "position": 3, "filter": named[2]},
-            {"name": "eighth", "action": "cap", "attribute": attribute, "most": 3},
+            {"name": "eighth", "action": "cap", "attribute": attribute, "most": 5},
             {"name": "ninth", "action": "boost", "factor": 1.2, "filter": named[4],
              "when": 'device == "phone"'},
             {"name": "tenth", "action": "exclude", "filter": named[5], "ends_at": now_ms() - day},

@@ -129,4 +129,6 @@ def merged(
     recommended: Sequence[Recommendation], new: Sequence[Recommendation], n: int
 ) -> list[Recommendation]:
     """The `n` best of two lists that are in descending order of score; of equals, the model's."""
+    if not new:
+        return list(recommended[:n])
     return list(islice(merge(recommended, new, key=lambda each: -each.score), n))

@@ -188,6 +188,21 @@ async def test_the_record_names_the_revision_and_the_rules_of_each_item(shop: Sh
     assert slate.rules == [["sponsored"], []]
 
 
+async def test_trending_items_fill_a_slate_of_which_rules_leave_too_few(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.serving.slate_rules.POOL", 4)
+    monkeypatch.setattr(shop.setting.catalog, "look_alikes", None)  # nobody asks for similar items
+    shop.policy = {"rules": [{"name": "one", "action": "cap", "attribute": "kind", "most": 1}]}
+    for number in range(5, 20):
+        kind = {"kind": "dull"}
+        shop.setting.catalog.apply(item_record(f"item-{number:02}", 2, attributes=kind))
+    answer = await shop.ask(n=4)
+    found = numbers(answer)
+    assert len(found) == 4 and sum(5 <= number < 20 for number in found) == 1
+    assert "rules leave under 4 of the model's 4 items; " in answer["reason"]
+
+
 async def test_a_changed_placement_counts_at_once(shop: Shop) -> None:
     await shop.ask()
     shop.policy, shop.revision = (
