@@ -153,6 +153,7 @@ def test_placements_are_published_again_when_the_topic_was_made_anew(
             process.comes_to("cart", 1)
 
 
+@pytest.mark.servers("real")  # it takes ten seconds
 def test_without_a_broker_serving_knows_the_last_placements_or_is_not_ready(
     own_broker: OwnBroker, database_settings: DatabaseSettings, namespace: str, tmp_path: Path
 ) -> None:
@@ -175,6 +176,7 @@ def test_without_a_broker_serving_knows_the_last_placements_or_is_not_ready(
             new.becomes_ready()
 
 
+@pytest.mark.servers("real")  # it takes ten seconds
 def test_an_instance_that_stands_by_hands_changes_on(
     launch: Launch, broker: KafkaSettings, namespace: str, tmp_path: Path
 ) -> None:
