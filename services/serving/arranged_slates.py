@@ -15,6 +15,8 @@ from slipstream.filters.conditions import All
 
 # Most items that the model does not know among the candidates of a slate that explores.
 UNPROVEN: Final = 50
+# The steps that are asked for a pin which no item of the catalogue and the model meets.
+_BY_DEMAND: Final = (Step.TRENDING,)
 
 
 class ArrangedSlate(NamedTuple):
@@ -61,18 +63,22 @@ async def arranged_slate(
         made.append(rules.arrange(filled, seed))
     how = made[-1] if made else rules.arrange(filled, seed)
     if how.needs:
+        before = len(filled.items)
         taken = asked.exclude | {item.item_id for item in filled.items}
         for need in how.needs:
             condition = need.condition
             if asked.wanted is not None:
                 condition = All((asked.wanted.condition, condition))
             for_pin = replace(asked, n=1, exclude=taken, wanted=Filter(condition, rules.own))
-            found = await fill(chain, steps, for_pin, 1, lambda pinned: bool(pinned.items))
+            # Demand alone may know items that neither the catalogue nor the model has.
+            able = steps if await chain.may_have(for_pin) else _BY_DEMAND
+            found = await fill(chain, able, for_pin, 1, lambda pinned: bool(pinned.items))
             # After all others, so that it stands nowhere but where it is pinned.
             filled.items += [Item(item.item_id, 0.0, item.source) for item in found.items]
             filled.tiers += [len(steps)] * len(found.items)
             taken = taken | {item.item_id for item in found.items}
             if filled.answered_by is Step.NONE:
                 filled.answered_by, filled.version = found.answered_by, found.version
-        how = rules.arrange(filled, seed)
+        if len(filled.items) > before:
+            how = rules.arrange(filled, seed)
     return ArrangedSlate(filled, [filled.items[place] for place in how.order], how)

@@ -141,18 +141,19 @@ class FallbackChain:
             return StepResult([], reason)
         with self._measured.stage(Step.MODEL):
             space = self._catalog.space(model)
-            key = ListKey(
-                request.history,
-                filter(space.__contains__, request.exclude),
-                request.n,
-                request.repeats,
-                self._catalog.visibility() + space.revision,
-            )
+            kept, key = self._kept.of(model), None
             # A mask may be a second old, and a list that is kept would be so for longer.
-            kept = self._kept.of(model) if request.wanted is None else {}
-            if not request.fresh and (list_before := kept.get(key)) is not None:
-                self._measured.kept_lists.inc()
-                return _result(model, list_before)
+            if request.wanted is None:
+                key = ListKey(
+                    request.history,
+                    filter(space.__contains__, request.exclude),
+                    request.n,
+                    request.repeats,
+                    self._catalog.visibility() + space.revision,
+                )
+                if not request.fresh and (list_before := kept.get(key)) is not None:
+                    self._measured.kept_lists.inc()
+                    return _result(model, list_before)
             allowed = await self.allowed(model, request)
             asked = partial(
                 stages.list_question,
@@ -171,12 +172,12 @@ class FallbackChain:
                     # New items pass that are like known ones that do not.
                     anything = asked(model.bundle, allowed=self._catalog.mask(model))
                     lenders = await self._lists.recommend(model.bundle, anything)
-                kept[key] = recommended = with_new(recommended, lenders)
+                recommended = with_new(recommended, lenders)
+                if key:
+                    kept[key] = recommended
             except Exception:  # perhaps another's question is at fault: now each is asked alone
                 return self._ask(
-                    model,
-                    history,
-                    lambda bundle: with_new(stages.answers(bundle, [asked(bundle)])[0]),
+                    model, history, lambda one: with_new(stages.answers(one, [asked(one)])[0])
                 )
             return _result(model, recommended)
 
@@ -251,6 +252,11 @@ class FallbackChain:
         if request.wanted is None:
             return self._catalog.mask(model)
         return await self._filters.allowed(model, request.wanted)
+
+    async def may_have(self, request: StepRequest) -> bool:
+        """Whether an item that catalogue and model know meets the filter and is not excluded."""
+        model, wanted, taken = request.model, request.wanted, request.exclude
+        return not (model and wanted) or await self._filters.leaves_any(model, wanted, taken)
 
     def _passing(self, request: StepRequest) -> Callable[[Items], ItemMask] | None:
         wanted = request.wanted

@@ -78,6 +78,13 @@ class FilterMasks:
         size = min(len(allowed), len(theirs))
         return np.logical_and(allowed[:size], theirs[:size])
 
+    async def leaves_any(self, model: Model, wanted: Filter, exclude: Collection[str]) -> bool:
+        """Whether an item of the model's space passes that is not excluded."""
+        allowed, number = await self.allowed(model, wanted), self._catalog.space(model).number
+        if not 0 < (count := np.count_nonzero(allowed)) <= len(exclude):
+            return bool(count)
+        return not set(map(number, exclude)).issuperset(np.flatnonzero(allowed).tolist())
+
     def unknown(self, wanted: Filter) -> list[str]:
         """The attributes that the filter names and no item has, sorted."""
         known = self._catalog.columns

@@ -1,5 +1,6 @@
 """Slates of placements: rules, variety, exploration, and what answer and record tell of them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
@@ -8,7 +9,9 @@ import pytest
 from slipstream.contracts.placements import Placement, PlacementPolicy
 from slipstream.contracts.times import now_ms
 from slipstream.features.impressions import Impression
+from slipstream.recommender import stages
 from slipstream.recommender.bundle import Bundle
+from slipstream.recommender.stages import ListQuestion, Recommendation
 from tests.unit.serving.app_on_fakes import URL, make_app
 from tests.unit.serving.fakes import ITEMS, FakeOnline, Setting, item_record, model, visitor
 
@@ -98,6 +101,27 @@ async def test_a_pin_is_looked_for_beyond_the_candidates(shop: Shop) -> None:
     }
     shop.setting.catalog.apply(item_record("item-39", 2, attributes={"price": 1}))
     assert numbers(await shop.ask(n=3))[0] == 39
+
+
+async def test_a_pin_that_no_item_may_meet_asks_the_model_no_second_time(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    questions = list[ListQuestion]()
+    answers = stages.answers
+
+    def counted(bundle: Bundle, asked: Sequence[ListQuestion]) -> list[list[Recommendation]]:
+        questions.extend(asked)
+        return answers(bundle, asked)
+
+    monkeypatch.setattr(stages, "answers", counted)
+    pin = {"name": "one", "action": "pin", "position": 1, "filter": 'item_id == "item-11"'}
+    cheap = {"name": "cheap", "action": "include", "filter": "price < 100"}
+    shop.policy = {"rules": [cheap, pin]}
+    assert 11 not in numbers(await shop.ask(n=3))
+    assert len(questions) == 1
+    shop.policy = {"rules": [pin]}
+    assert 11 not in numbers(await shop.ask(n=3, exclude=["item-11"]))
+    assert len(questions) == 2
 
 
 async def test_boosts_of_the_placement_and_of_the_request_multiply(shop: Shop) -> None:
