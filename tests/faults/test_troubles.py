@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.servers("real"), pytest.mark.timeout(900)]
 
 
 @pytest.mark.parametrize(
-    "trouble", ["frozen", "cut-log", "failover", "disks", "clocks", "versions"]
+    "trouble", ["frozen", "cut-log", "failover", "disks", "clocks", "erasures", "versions"]
 )
 def test_every_acknowledged_event_counts_once_after_a_trouble(
     trouble: str, tmp_path: Path, servers: Servers

@@ -6,6 +6,7 @@ from typing import Final
 from tests.faults.trouble import Trouble
 from tests.faults.troubles.clocks import Clocks
 from tests.faults.troubles.disks import Disks
+from tests.faults.troubles.erasures import Erasures
 from tests.faults.troubles.failover import Failover
 from tests.faults.troubles.frozen import Frozen
 from tests.faults.troubles.lost_writes import CutLog
@@ -18,6 +19,7 @@ TROUBLES: Final[Mapping[str, type[Trouble]]] = {
     "failover": Failover,
     "disks": Disks,
     "clocks": Clocks,
+    "erasures": Erasures,
     "networks": Networks,
     "versions": Versions,
 }

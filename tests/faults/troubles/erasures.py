@@ -1,0 +1,131 @@
+"""People who are erased while every process of features and ingestion writes."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
+from typing import Final
+
+import httpx
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from slipstream.stores import lake
+from slipstream.stores.lake import Lake
+from tests.e2e.stack import wait_for
+from tests.faults.bed import Bed
+from tests.faults.client import Client
+from tests.faults.trouble import Trouble
+from tests.integration.byte_search import keys_with
+
+# Time in which people send events before they are erased, and after it.
+SENDING_S: Final = 3.0
+PATIENCE_S: Final = 120.0
+# Places of a receipt that do not wait for a retention.
+DONE_AT_ONCE: Final = {"redis", "lake", "monitoring"}
+# The number of people, and the process that is killed once they were asked for.
+_CASES: Final = {
+    "a person": (1, ""),
+    "twenty people": (20, ""),
+    "twenty people, features 2 killed": (20, "features 2"),
+    "twenty people, features killed": (20, "features"),
+}
+
+
+class Erasures(Trouble):
+    """Erasures of people who go on sending events, while all replicas append to the lake.
+
+    Each is asked for twice: amid the person's events, of which later ones begin a new history, and
+    after the last one, so that nothing may be left.
+    """
+
+    strikes = tuple(_CASES)
+
+    def strike(self, name: str, bed: Bed, client: Client) -> None:
+        number, victim = _CASES[name]
+        people = [f"erased-{name.replace(' ', '-')}-{each}" for each in range(number)]
+        with ExitStack() as opened:
+            ingestion = [
+                opened.enter_context(
+                    httpx.Client(base_url=url, auth=(bed.stack.write_key, ""), timeout=30)
+                )
+                for url in bed.urls("ingestion")
+            ]
+            senders = [_Sender(one, people, place) for place, one in enumerate(ingestion)]
+            for sender in senders:
+                sender.start()
+                opened.callback(sender.end)
+            time.sleep(SENDING_S)
+            wait_for(lambda: _rows(bed, people) > 0, "rows of those to be erased", PATIENCE_S)
+            _erase(ingestion[0], people)
+            if victim:
+                os.kill(bed.processes[victim], signal.SIGKILL)
+            time.sleep(SENDING_S)
+            for sender in senders:
+                sender.end()
+                assert not sender.failure, sender.failure
+            receipts = _erase(ingestion[-1], people)
+            for receipt in receipts:
+                wait_for(
+                    partial(_is_done, ingestion[0], receipt),
+                    f"erasure {receipt} to be done in {DONE_AT_ONCE}",
+                    PATIENCE_S,
+                )
+            assert _rows(bed, people) == 0, "rows of erased people are in the lake"
+            keys = [*keys_with(people, bed.stores.redis, bed.stores.namespace)]
+            assert not keys, f"keys of erased people are in Redis: {keys[:3]}"
+
+
+class _Sender(threading.Thread):
+    """A client of one process of ingestion, that sends events of each person in turn."""
+
+    def __init__(self, ingestion: httpx.Client, people: Sequence[str], place: int) -> None:
+        super().__init__(daemon=True)
+        self._ingestion, self._people, self._place = ingestion, people, place
+        self._halt = threading.Event()
+        self.failure = ""
+
+    def run(self) -> None:
+        sent = 0
+        while not self._halt.wait(0.01):
+            person = self._people[sent % len(self._people)]
+            event = {
+                "userId": person,
+                "event": "Article Read",
+                "messageId": f"{person}-{self._place}-{sent}",
+            }
+            answer = self._ingestion.post("/v1/track", json=event)
+            if answer.status_code != httpx.codes.OK:
+                self.failure = answer.text
+                return
+            sent += 1
+
+    def end(self) -> None:
+        self._halt.set()
+        self.join()
+
+
+def _erase(ingestion: httpx.Client, people: Sequence[str]) -> list[str]:
+    """Ask for the erasure of each; the receipts' ids."""
+    ids = []
+    for person in people:
+        answer = ingestion.delete(f"/v1/users/{person}").raise_for_status()
+        ids.append(str(answer.json()["erasure_id"]))
+    return ids
+
+
+def _is_done(ingestion: httpx.Client, erasure_id: str) -> bool:
+    answer = ingestion.get(f"/v1/erasures/{erasure_id}")
+    if answer.status_code not in (httpx.codes.OK, httpx.codes.ACCEPTED):
+        return False  # a service is away for a moment
+    done = {place["place"] for place in answer.json()["places"] if place["done"]}
+    return done >= DONE_AT_ONCE
+
+
+def _rows(bed: Bed, people: Sequence[str]) -> int:
+    history = Lake(bed.stores.lake, bed.stores.namespace)
+    users = history.read(lake.INTERACTIONS, columns=["user_id"])["user_id"]
+    return int(pc.sum(pc.is_in(users, value_set=pa.array(people, users.type))).as_py() or 0)
