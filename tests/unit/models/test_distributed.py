@@ -6,10 +6,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 REPOSITORY = Path(__file__).parents[3]
 
 
+@pytest.mark.servers("real")  # it takes both cores for twenty seconds
 def test_two_gloo_processes_come_to_the_same_networks_which_have_learned(tmp_path: Path) -> None:
     script = REPOSITORY / "tests" / "unit" / "models" / "data_parallel.py"
     torchrun = [

@@ -2,7 +2,6 @@
 that is fair.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -67,35 +66,33 @@ def test_refit_goes_on_with_the_network(bundle: Bundle) -> None:
     assert recommend(again, [Event(item_name(3))], 1)[0].item_id == item_name(4)
 
 
+class AskedError(Exception):
+    """Ends a fit at the question of interest, whose answer it carries."""
+
+
 @pytest.mark.parametrize(("until", "gone_on_from"), [(0, True), (10**15, False)])
 def test_a_network_that_has_seen_the_questions_is_not_gone_on_from(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch, until: int, gone_on_from: bool
 ) -> None:
     """Else training would stop too late, and the blend would listen to the network too much."""
-    starts: list[Any] = []
 
-    def remember(*arguments: Any, start: Any = None, **named: Any) -> Any:
-        starts.append(start)
-        return learn(*arguments, start=start, **named)
+    def ask(*_: Any, start: Any = None, **__: Any) -> Any:
+        raise AskedError(start)
 
-    learn = fitting.learn
-    monkeypatch.setattr(fitting, "learn", remember)
+    monkeypatch.setattr(fitting, "learn", ask)
     data = bundle.manifest.data.model_copy(update={"until": until})
     earlier = replace(bundle, manifest=bundle.manifest.model_copy(update={"data": data}))
-    item_ids: Sequence[str] = bundle.item_ids
-    log = encoding.encode(SHOP, list(item_ids), EventWeights())
-    options = FitOptions(repeats=False, start_from=earlier)
-    fit_log(log, list(item_ids), bundle.attributes or {}, options)
-    assert (starts[0] is not None) == gone_on_from
+    log = encoding.encode(SHOP, bundle.item_ids, EventWeights())
+    with pytest.raises(AskedError) as asked:
+        options = FitOptions(repeats=False, start_from=earlier)
+        fit_log(log, list(bundle.item_ids), bundle.attributes or {}, options)
+    assert (asked.value.args[0] is not None) == gone_on_from
 
 
 @pytest.mark.parametrize(("wanted", "only_newer"), [(200, True), (500, False)])
 def test_where_enough_is_newer_than_the_earlier_bundle_only_that_is_validation(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch, wanted: int, only_newer: bool
 ) -> None:
-    class AskedError(Exception):
-        pass
-
     def ask(training: Any, *_: Any, **__: Any) -> Any:
         raise AskedError(int(training.timestamp.max()))
 
