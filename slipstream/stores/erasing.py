@@ -23,6 +23,7 @@ from slipstream.stores.catalog_store import CatalogEntries
 from slipstream.stores.connection import translated
 from slipstream.stores.layout import LayoutError, MergeMarker
 from slipstream.stores.merges import Merges
+from slipstream.stores.trending_list import TrendingList
 from slipstream.stores.visitor_values import VisitorValues
 
 log = get_logger(__name__)
@@ -34,8 +35,15 @@ LastOffset = Callable[[str], int]
 class VisitorErasures:
     """One writer's erasures. Methods raise `StoreUnavailableError`, and can all be repeated."""
 
-    def __init__(self, values: VisitorValues, merges: Merges, catalog: CatalogEntries) -> None:
+    def __init__(
+        self,
+        values: VisitorValues,
+        merges: Merges,
+        catalog: CatalogEntries,
+        trending: TrendingList,
+    ) -> None:
         self._values, self._merges, self._catalog = values, merges, catalog
+        self._trending = trending
 
     @translated()
     def erase(self, record: StreamCatalogRecord) -> list[str]:
@@ -126,13 +134,23 @@ class VisitorErasures:
 
     @translated()
     def forget(self, visitor_ids: Sequence[str]) -> None:
-        """Delete the keys that hold nothing but offsets: nothing older can be read any more."""
+        """Delete the keys that hold nothing but offsets: nothing older can be read any more.
+
+        Visitors without events of their own are active no more: an event from before the cut may
+        have said so meanwhile.
+        """
         stored = self._values.read(visitor_ids)
+        without_events = {
+            visitor_id: each
+            for visitor_id, each in stored.items()
+            if not (isinstance(each.content, VisitorState) and each.content.counts)
+        }
+        self._trending.forget([*without_events])
         self._values.delete_unchanged(
             {
                 visitor_id: revision
-                for visitor_id, (revision, content) in stored.items()
-                if isinstance(content, VisitorState) and not content.counts and not content.merged
+                for visitor_id, (revision, content) in without_events.items()
+                if isinstance(content, VisitorState) and not content.merged
             }
         )
         self._catalog.forget_erasures(visitor_ids)
@@ -193,6 +211,7 @@ class VisitorErasures:
             return members
         # The entries come first: they tell late links and entries of the erasure.
         self._catalog.erase(members, ends)
+        self._trending.forget(members)
         erased = self._catalog.erased_before(members)
         # The state's holder comes after those whom only it names.
         for visitor_id in [*(name for name in members if name != user_id), user_id]:

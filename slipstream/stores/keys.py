@@ -8,7 +8,7 @@ class Keys:
     """The keys of one namespace.
 
     Keys that are changed together share a hash tag, which puts them into one slot of a cluster:
-    the lists of demand with their state, and the checkpoints.
+    the lists of demand and active visitors with their state, and the checkpoints.
     """
 
     namespace: str
@@ -63,6 +63,11 @@ class Keys:
     @property
     def trending_scores(self) -> str:
         return f"{{{self.namespace}:trending}}:scores"
+
+    @property
+    def active_visitors(self) -> str:
+        """The visitors who were active last, by the time of their newest event (ms)."""
+        return f"{{{self.namespace}:trending}}:active"
 
     def popular_scores(self, window: str) -> str:
         return f"{{{self.namespace}:trending}}:popular:{window}"

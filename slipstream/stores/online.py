@@ -91,9 +91,11 @@ class OnlineStore:
         self._merges = Merges(values)
         self._visitors = Visitors(values, self._merges)
         self._items = Items(client, scripts, keys, retention.item_ttl_ms)
-        self._trending = TrendingList(client, scripts, keys, retention.trending_half_life_ms)
+        self._trending = TrendingList(
+            client, scripts, keys, retention.trending_half_life_ms, retention.visitor_ttl_ms
+        )
         self._catalog = CatalogEntries(client, scripts, keys, retention.user_ttl_ms)
-        self.erasures = VisitorErasures(values, self._merges, self._catalog)
+        self.erasures = VisitorErasures(values, self._merges, self._catalog, self._trending)
         self._checkpoints = Checkpoints(client, scripts, keys)
         self._lineages = Lineages(scripts, keys)
         self._durability = DurabilityQuestions(settings, keys)

@@ -16,7 +16,7 @@ from slipstream.stores.connection import translated
 from slipstream.stores.gathered_reads import GatheredReads
 from slipstream.stores.keys import Keys
 from slipstream.stores.layout import MergeMarker, trending_items
-from slipstream.stores.markers import MOST_HOPS, Content, state_to_read, targets_of
+from slipstream.stores.markers import MOST_HOPS, Content, path_of, state_to_read, targets_of
 from slipstream.stores.redis_server import refuse_cluster
 from slipstream.stores.state_cache import StateCache
 
@@ -76,8 +76,37 @@ class OnlineReader:
             of_items = zip(keys[len(user_ids) :], values[len(user_ids) :], strict=True)
             items = [self._items.state(key, value) if value else None for key, value in of_items]
         if any(isinstance(content, MergeMarker) for content in contents):
-            return await self._followed(dict(zip(user_ids, contents, strict=True)), user_ids), items
+            followed = await self._followed(dict(zip(user_ids, contents, strict=True)))
+            return [state_to_read(followed, user_id) for user_id in user_ids], items
         return cast("list[VisitorState | None]", contents), items
+
+    async def active_visitors(self, n: int) -> list[tuple[str, int]]:
+        """The `n` visitors who were active last, latest first, with their newest event's time (ms).
+
+        Some may be one user by now, and some may be gone: `users` tells.
+        """
+        async with translated_async():
+            found = await self._redis.zrevrange(
+                self._keys.active_visitors, 0, n - 1, withscores=True
+            )
+        return [(visitor_id.decode(), int(time_ms)) for visitor_id, time_ms in found]
+
+    async def users(self, visitor_ids: Sequence[str]) -> dict[str, tuple[str, VisitorState]]:
+        """For each of these visitors who is known, the user that they are, and the user's state."""
+        values = await self._reads.values([self._keys.visitor(each) for each in visitor_ids])
+        with translated():
+            contents = {
+                visitor_id: layout.decode_visitor_or_marker(value) if value else None
+                for visitor_id, value in zip(visitor_ids, values, strict=True)
+            }
+        contents = await self._followed(contents)
+        found = {}
+        for visitor_id in visitor_ids:
+            state = state_to_read(contents, visitor_id)
+            if state is not None:
+                path = path_of(contents, visitor_id)
+                found[visitor_id] = path[-1] if path else visitor_id, state
+        return found
 
     async def catalog(self, item_ids: Sequence[str]) -> list[CatalogRecord | None]:
         """The items' catalogue records, in the order asked; a deleted item's says so."""
@@ -117,10 +146,8 @@ class OnlineReader:
     async def aclose(self) -> None:
         await self._redis.aclose()
 
-    async def _followed(
-        self, contents: dict[str, Content], user_ids: Sequence[str]
-    ) -> list[VisitorState | None]:
-        """The visitors' states, after their markers were followed."""
+    async def _followed(self, contents: dict[str, Content]) -> dict[str, Content]:
+        """The contents, with those that their markers lead to."""
         for _ in range(MOST_HOPS):
             further = list(targets_of(contents.values()) - contents.keys())
             if not further:
@@ -131,7 +158,7 @@ class OnlineReader:
                     user_id: layout.decode_visitor_or_marker(value) if value else None
                     for user_id, value in zip(further, values, strict=True)
                 }
-        return [state_to_read(contents, user_id) for user_id in user_ids]
+        return contents
 
     async def _read(self, keys: list[str]) -> list[bytes | None]:
         with translated():

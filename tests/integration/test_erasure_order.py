@@ -209,6 +209,7 @@ def test_what_stands_before_the_cut_is_gone_and_what_stands_behind_it_is_whole(
             assert contents(held) == contents(visitor.fold_all(None, theirs)), name
         else:
             assert held is None or held.counts == {}, name
+            assert store._redis.zscore(Keys(namespace).active_visitors, name) is None, name
     rows = lake.read("interactions", columns=["event_id"])["event_id"].to_pylist()
     assert sorted(rows) == sorted(e.event_id for each in events.values() for e in each)
     if lake.version(CATALOG) is not None:
