@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped, unused-ignore]
 
 from services.serving import api
+from services.serving.audiences import api as audiences
 from services.serving.catalog import Catalog
 from services.serving.catalog_feed import CatalogFeed
 from services.serving.catalog_journal import CatalogJournal
@@ -51,7 +52,7 @@ CONNECTION_TIMEOUT_S = 3.0
 
 def create_app(settings: ServingSettings) -> FastAPI:
     """The app of serving. It opens at once; its servers and training may come later."""
-    routers = [api.router, lists.router, open_inference.router]
+    routers = [api.router, lists.router, audiences.router, open_inference.router]
     app = create_service(
         "serving", settings, description=DESCRIPTION, lifespan=_lifespan, routers=routers
     )

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Sequence
 
 from services.serving.answers import Answer, Item, RecommendationRequest, Step
+from services.serving.audiences.audiences import Audiences
 from services.serving.catalog import Catalog
 from services.serving.experiments.interleaving import interleaved
 from services.serving.experiments.participation import (
@@ -84,11 +85,15 @@ class Pipeline:
             catalog, measured, self._store, self._lists, self.kept_lists, trending_refresh_s
         )
         self._explanations = Explanations(self._chain, catalog, measured, longest_wait_s)
+        self.audiences = Audiences(
+            self._store, current_model, catalog, measured, self._load, longest_wait_s
+        )
 
     def close(self) -> None:
         """End the threads of the model's kernels."""
         self._lists.close()
         self._explanations.close()
+        self.audiences.close()
 
     async def recommend_each(self, requests: Sequence[RecommendationRequest]) -> list[Answer]:
         """The best items for each request, in the order asked.

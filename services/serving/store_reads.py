@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 from services.serving.deadlines import TICKS, Budget, HearingClock
@@ -15,6 +15,10 @@ log = get_logger(__name__)
 
 T = TypeVar("T")
 TrendingItem = tuple[str, float]
+# A visitor, and the time of their newest event in ms.
+ActiveVisitor = tuple[str, int]
+# A user, and their state.
+UserState = tuple[str, VisitorState]
 
 # Failures in a row after which the store is not asked any more: more than one lost packet brings.
 # Reads that began before the last one failed are no further ones: they may have shared its command.
@@ -24,11 +28,15 @@ PAUSE_S = 0.5
 
 
 class OnlineFeatures(Protocol):
-    """Reads of the online store. Both raise `StoreUnavailableError`."""
+    """Reads of the online store, which raise `StoreUnavailableError`."""
 
     async def visitor(self, user_id: str) -> VisitorState | None: ...
 
     async def trending(self, n: int, window: str = "") -> Sequence[TrendingItem]: ...
+
+    async def active_visitors(self, n: int) -> Sequence[ActiveVisitor]: ...
+
+    async def users(self, visitor_ids: Sequence[str]) -> Mapping[str, UserState]: ...
 
 
 class CircuitBreaker:
@@ -100,6 +108,14 @@ class StoreReads:
     async def trending(self, n: int, budget: Budget, window: str = "") -> Sequence[TrendingItem]:
         """The `n` items in most demand, highest first: now, or in a window of popular items."""
         return await self._read(lambda: self._online.trending(n, window), budget)
+
+    async def active_visitors(self, n: int, budget: Budget) -> Sequence[ActiveVisitor]:
+        """The `n` visitors who were active last, latest first."""
+        return await self._read(lambda: self._online.active_visitors(n), budget)
+
+    async def users(self, visitor_ids: Sequence[str], budget: Budget) -> Mapping[str, UserState]:
+        """For each of these visitors who is known, the user that they are, and the user's state."""
+        return await self._read(lambda: self._online.users(visitor_ids), budget)
 
     async def wait(self, answer: Awaitable[T], budget: Budget) -> T:
         """The result of a read that others share; it goes on when the budget is spent."""

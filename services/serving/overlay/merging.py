@@ -16,7 +16,7 @@ from services.serving.item_space import ItemSpace
 from services.serving.model_holder import Model
 from services.serving.steps import StepRequest
 from slipstream.features.visitor import SequenceEvent
-from slipstream.models.base import Mask
+from slipstream.models.base import Indices, Mask, Scores
 from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.stages import Recommendation
 
@@ -77,16 +77,9 @@ def borrowing(
     """
     if not space.new_items or not lenders:
         return []
-    shares, index = space.new_items.shares, bundle.index
-    items = [index[each.item_id] for each in lenders]
-    scores = [each.score for each in lenders]
-    latest = [index.get(event.item_id, -1) for event in history[: -len(_PARTS) - 1 : -1]]
-    parts = _PARTS[: len(latest)]
-    lent = _LENT_BY_HISTORY * scores[0] / max(sum(parts), 1)
-    borrowed = shares.scores(
-        np.array(items + latest, np.int32),
-        np.array(scores + [lent * part for part in parts], np.float32),
-    )
+    shares = space.new_items.shares
+    items = [bundle.index[each.item_id] for each in lenders]
+    borrowed = shares.scores(*lent(items, [each.score for each in lenders], history, bundle))
     places = np.flatnonzero(borrowed)
     numbers = shares.numbers[places]
     shown = allowed.take(numbers, mode="clip") & (numbers < len(allowed))
@@ -98,6 +91,32 @@ def borrowing(
         if (item_id := space.item_id(number)) not in exclude
     )
     return list(islice(new, most))
+
+
+def lent(
+    items: Sequence[int],
+    scores: Sequence[float],
+    history: Sequence[SequenceEvent],
+    bundle: Bundle,
+) -> tuple[Indices, Scores]:
+    """The known items that lend scores to new ones, and what each lends.
+
+    Args:
+        items: The model's best items, best first, at least one.
+        scores: Their scores.
+        history: The history that they were recommended for, whose latest items lend, too.
+        bundle: The model's bundle.
+
+    Returns:
+        Item numbers, -1 for an item that lends nothing, and their scores.
+    """
+    latest = [bundle.index.get(event.item_id, -1) for event in history[: -len(_PARTS) - 1 : -1]]
+    parts = _PARTS[: len(latest)]
+    whole = _LENT_BY_HISTORY * scores[0] / max(sum(parts), 1)
+    return (
+        np.array([*items, *latest], np.int32),
+        np.array([*scores, *(whole * part for part in parts)], np.float32),
+    )
 
 
 def with_new_items(

@@ -36,6 +36,11 @@ class Shares:
     shares: Scores
     numbers: Indices
 
+    def of(self, number: int) -> dict[int, float]:
+        """The shares that one new item gets, by known item; none for any other number."""
+        its = np.flatnonzero(self.numbers[self.new] == number)
+        return dict(zip(self.known[its].tolist(), self.shares[its].tolist(), strict=True))
+
     def scores(self, items: Indices, scores: Scores) -> NDArray[np.float64]:
         """The score of each new item, given those of known items; others count as 0."""
         begins, ends = np.searchsorted(self.known, (items, items + 1))

@@ -1,5 +1,6 @@
 """A small recommender and in-memory stand-ins, handed to the pipeline in place of the real ones."""
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -71,7 +72,7 @@ def item_record(item_id: str, timestamp: int = 1, **changes: object) -> StreamCa
 
 class FakeOnline:
     """The online store as dictionaries; `away` makes it fail as a store that refuses
-    connections.
+    connections. `users_of` has the user that each merged visitor is.
     """
 
     def __init__(
@@ -81,11 +82,22 @@ class FakeOnline:
         popular: dict[str, list[tuple[str, float]]] | None = None,
     ) -> None:
         self.visitors, self.top, self.popular = visitors or {}, trending or [], popular or {}
+        self.users_of: dict[str, str] = {}
         self.away = False
 
     async def visitor(self, user_id: str) -> VisitorState | None:
         self._answer()
         return self.visitors.get(user_id)
+
+    async def active_visitors(self, n: int) -> list[tuple[str, int]]:
+        self._answer()
+        latest = [(name, state.last_seen) for name, state in self.visitors.items()]
+        return sorted(latest, key=lambda each: -each[1])[:n]
+
+    async def users(self, visitor_ids: Sequence[str]) -> dict[str, tuple[str, VisitorState]]:
+        self._answer()
+        known = (name for name in visitor_ids if name in self.visitors)
+        return {name: (self.users_of.get(name, name), self.visitors[name]) for name in known}
 
     async def trending(self, n: int, window: str = "") -> list[tuple[str, float]]:
         self._answer()

@@ -45,6 +45,7 @@ OPERATIONS = [
     ("GET", "/v1/model"),
     ("POST", "/v1/sessions:recommend"),
     ("POST", "/v1/rank"),
+    ("GET", "/v1/users-for-item/{item_id}"),
 ]
 
 

@@ -1,0 +1,1 @@
+"""Audiences: the visitors whom one item would interest most (docs/adr/0053)."""
