@@ -26,6 +26,7 @@ from services.serving.explaining import LISTS
 from services.serving.key_rates import KeyRates
 from services.serving.model_holder import Model, ModelHolder
 from services.serving.pipeline import Pipeline
+from services.serving.rankings.ranking import RankingRequest
 from slipstream.chassis.access.demands import requires
 from slipstream.chassis.access.guard import principal_of
 from slipstream.chassis.direct_routes import DirectRoute
@@ -130,12 +131,13 @@ async def recommend_for_session(request: Request, body: SessionRequest) -> Respo
 async def rank(request: Request, body: RankRequest) -> Response:
     """The caller's items, best first for this visitor.
 
-    Items that can't be told apart keep their order, at the end, with score 0. The list counts as
-    an impression where `shown` says so.
+    Filter and boosts see the features that come with an item, and so do the placement's rules where
+    `rules` asks for them; the model does not. Items that can't be told apart keep their order, at
+    the end, with score 0. The list counts as an impression where `shown` says so.
     """
     opened = parts(request)
     opened.rates.take(principal_of(request).name)
-    answer = await opened.pipeline.rank(body.user_id, body.items, body.placement, shown=body.shown)
+    answer = await opened.pipeline.rank(_ranking(body))
     attributes = ItemAttributes(opened.catalog, opened.models.current) if body.attributes else None
     return json_response(answer_body(answer, attributes))
 
@@ -200,6 +202,23 @@ def _personal(request: Request, query: PersonalQuery, **more: Any) -> Recommenda
         explain=query.explain,
         deadline_s=query.deadline_ms and query.deadline_ms / 1000,
         **more,
+    )
+
+
+def _ranking(body: RankRequest) -> RankingRequest:
+    """What a body asks for."""
+    features = {item.item_id: item.features for item in reversed(body.items)}
+    return RankingRequest(
+        body.user_id,
+        [item.item_id for item in body.items],
+        {item_id: its for item_id, its in features.items() if its},
+        body.placement,
+        body.rules,
+        body.context,
+        condition_of(body.filter),
+        [boost.rule(place) for place, boost in enumerate(body.boosts, 1)],
+        body.explain,
+        body.shown,
     )
 
 

@@ -1,11 +1,12 @@
 """Queries and bodies of serving's routes."""
 
-from typing import Annotated
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from services.serving.answers import MOST_ITEMS
+from services.serving.columns import LONGEST_CATEGORY
 from services.serving.cursors import LONGEST, CursorError, items_before
 from slipstream.contracts.events import EventType, Id, Millis
 from slipstream.contracts.placements import BoostRule
@@ -17,6 +18,9 @@ MOST_EVENTS = 1_000
 MOST_BOOSTS = 20
 MOST_FIELDS = 50
 MOST_CONTEXT = 50
+# Most features of an item that is to be ranked, and most categories in a list of them.
+MOST_FEATURES = 20
+MOST_IN_LIST = 20
 
 
 def _of_an_answer(cursor: str) -> str:
@@ -32,6 +36,14 @@ def _of_an_answer(cursor: str) -> str:
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Attribute = Annotated[str, Field(min_length=1, max_length=64)]
+Category = Annotated[str, Field(max_length=LONGEST_CATEGORY)]
+FeatureValue = (
+    None
+    | bool
+    | Annotated[float, Field(allow_inf_nan=False)]
+    | Category
+    | Annotated[list[Category], Field(max_length=MOST_IN_LIST)]
+)
 ContextValue = bool | float | Annotated[str, Field(max_length=256)]
 
 
@@ -149,11 +161,48 @@ class SessionRequest(PersonalBody):
     )
 
 
+class RankedItem(BaseModel):
+    """An item to be ranked, with what the caller alone knows of it now."""
+
+    item_id: Id
+    features: dict[Attribute, FeatureValue] = Field(
+        default_factory=dict,
+        max_length=MOST_FEATURES,
+        description="attributes of the moment, such as a price or a distance: filter, boosts and "
+        "rules take them instead of the catalogue's of the same names; null: it has none",
+    )
+
+
+def _with_item_id(item: Any) -> Any:
+    return {"item_id": item} if isinstance(item, str) else item
+
+
 class RankRequest(BaseModel):
     """A list of items to put in order for a visitor."""
 
     user_id: Id
-    items: list[Id] = Field(min_length=1, max_length=MOST_RANKED)
+    items: list[
+        Annotated[
+            RankedItem, BeforeValidator(_with_item_id, json_schema_input_type=Id | RankedItem)
+        ]
+    ] = Field(
+        min_length=1,
+        max_length=MOST_RANKED,
+        description="ids of items, or items with features; of an item given twice the first counts",
+    )
     attributes: bool = False
     placement: str = Field("", max_length=64)
+    rules: bool = Field(False, description="whether the placement's rules apply to the list")
+    filter: FilterText = ""
+    boosts: list[Boost] = Field(default_factory=list, max_length=MOST_BOOSTS)
+    context: dict[Attribute, ContextValue] = Field(
+        default_factory=dict, max_length=MOST_CONTEXT, description="fields that rules may ask for"
+    )
+    explain: bool = Field(False, description="with an account of each rule")
     shown: bool = Field(False, description="whether the visitor sees the list: an impression")
+
+    @model_validator(mode="after")
+    def _of_a_placement(self) -> Self:
+        if self.rules and not self.placement:
+            raise ValueError("rules are those of a placement: name one")
+        return self

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from services.serving.growing import GrowingArray
 from slipstream.contracts.vocabulary import is_identifying
 
-_LONGEST_CATEGORY = 64
+LONGEST_CATEGORY = 64
 # Most columns of a kind: each costs memory for every item.
 MOST_COLUMNS = 100
 # Most rows that are listed for a value, the latest ones, so that a look-up costs the same in a
@@ -156,9 +156,13 @@ class ListColumn:
 
 
 class Columns:
-    """The columns by attribute. An attribute whose values differ in kind has several columns."""
+    """The columns by attribute. An attribute whose values differ in kind has several columns.
 
-    def __init__(self) -> None:
+    `most` is the number of columns of a kind; further attributes have none.
+    """
+
+    def __init__(self, most: int = MOST_COLUMNS) -> None:
+        self._most = most
         self.numbers: dict[str, GrowingArray[np.float64]] = {}
         self.categories: dict[str, CategoryColumn] = {}
         self.lists: dict[str, ListColumn] = {}
@@ -192,25 +196,27 @@ class Columns:
 
     def _put(self, row: int, name: str, was: Any, now: Any) -> None:
         if _is_number(was) or _is_number(now):
-            column = _column(self.numbers, name, _number_column)
+            column = _column(self.numbers, name, _number_column, self._most)
             if column is not None:
                 column.put(row, now if _is_number(now) else np.nan)
         if _is_category(was) or _is_category(now):
-            categories = _column(self.categories, name, CategoryColumn)
+            categories = _column(self.categories, name, CategoryColumn, self._most)
             if categories is not None:
                 categories.put(
                     row, was if _is_category(was) else None, now if _is_category(now) else None
                 )
         if isinstance(was, list) or isinstance(now, list):
-            lists = _column(self.lists, name, ListColumn)
+            lists = _column(self.lists, name, ListColumn, self._most)
             if lists is not None:
                 lists.put(row, _categories(was), _categories(now))
 
 
-def _column(columns: dict[str, Column], name: str, new: Callable[[], Column]) -> Column | None:
+def _column(
+    columns: dict[str, Column], name: str, new: Callable[[], Column], most: int
+) -> Column | None:
     """The column of an attribute, perhaps a new one; None where there are too many already."""
     column = columns.get(name)
-    if column is None and len(columns) < MOST_COLUMNS:
+    if column is None and len(columns) < most:
         column = columns[name] = new()
     return column
 
@@ -225,7 +231,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_category(value: Any) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= _LONGEST_CATEGORY
+    return isinstance(value, str) and 0 < len(value) <= LONGEST_CATEGORY
 
 
 def _categories(value: Any) -> Sequence[str]:

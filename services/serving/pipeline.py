@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 
-from services.serving.answers import Answer, Item, RecommendationRequest, Step
+from services.serving.answers import Answer, RecommendationRequest, Step
 from services.serving.audiences.audiences import Audiences
 from services.serving.catalog import Catalog
 from services.serving.experiments.interleaving import interleaved
@@ -25,8 +25,8 @@ from services.serving.load import Load
 from services.serving.metrics import ServingMetrics
 from services.serving.model_holder import Model
 from services.serving.placement_policies import PlacementPolicies
+from services.serving.rankings.ranking import RankingRequest, Rankings
 from services.serving.slate_making import MadeSlate, Occasion, made_slate
-from services.serving.steps import StepRequest
 from services.serving.store_reads import OnlineFeatures, StoreReads
 from services.serving.turnstile import Turnstile
 from services.serving.visitor_reading import read_visitor
@@ -84,6 +84,7 @@ class Pipeline:
         self._chain = FallbackChain(
             catalog, measured, self._store, self._lists, self.kept_lists, trending_refresh_s
         )
+        self._rankings = Rankings(self._chain, catalog, self._policies)
         self._explanations = Explanations(self._chain, catalog, measured, longest_wait_s)
         self.audiences = Audiences(
             self._store, current_model, catalog, measured, self._load, longest_wait_s
@@ -196,43 +197,37 @@ class Pipeline:
             f"{request.deadline_s * 1000:.0f}"
         )
 
-    async def rank(
-        self, user_id: str, item_ids: Sequence[str], placement: str = "", *, shown: bool = False
-    ) -> Answer:
-        """The given items, each once, best first. `shown` tells that the visitor sees the list.
+    async def rank(self, request: RankingRequest) -> Answer:
+        """The given items, each once, best first, as `Rankings` orders them.
 
-        The model ranks them for a visitor whose history it knows, else demand does. Items that
-        neither knows stay in the given order at the end, with score 0. Raises `OverloadedError`.
+        Raises `OverloadedError`.
         """
         with self._load.taken():
-            purpose = SHOWN if shown else RANKED
-            return await self._rank(user_id, item_ids, placement, purpose)
+            return await self._rank(request)
 
-    async def _rank(
-        self, user_id: str, item_ids: Sequence[str], placement: str, purpose: str
-    ) -> Answer:
+    async def _rank(self, request: RankingRequest) -> Answer:
         started = time.perf_counter()
         model = self._current_model()
         budget = self._store.budget()
         visitor = await read_visitor(
-            RecommendationRequest(user_id=user_id), self._store, budget, self._measured
+            RecommendationRequest(user_id=request.user_id), self._store, budget, self._measured
         )
-        given = list(dict.fromkeys(item_ids))
-        answered_by, (ranked, reason, version) = await self._chain.rank(
-            StepRequest(
-                len(given), model, visitor.history, visitor.problem, (), frozenset(), None, budget
-            ),
-            given,
-        )
-        if not ranked:
-            reason = "; ".join(filter(None, (reason, "none of the items is known")))
-        placed = {item.item_id for item in ranked}
-        items = [Item(each.item_id, each.score, each.source) for each in ranked]
-        items += [Item(item_id, 0.0, Step.NONE) for item_id in given if item_id not in placed]
+        recommendation_id = uuid.uuid4().hex
+        made = await self._rankings.ranked(request, visitor, model, budget, recommendation_id)
         answer = Answer(
-            uuid.uuid4().hex, user_id, items, answered_by, reason, version, len(visitor.history)
+            recommendation_id,
+            request.user_id,
+            made.items,
+            made.answered_by,
+            "; ".join(filter(None, made.reasons)),
+            made.version,
+            len(visitor.history),
+            self._policies.revision(request.placement) if request.with_rules else 0,
+            made.rules,
+            made.touched,
         )
-        self._publish(answer, visitor.features, placement, purpose, started)
+        purpose = SHOWN if request.shown else RANKED
+        self._publish(answer, visitor.features, request.placement, purpose, started)
         return answer
 
     def _publish(

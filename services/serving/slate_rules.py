@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import repeat
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +11,10 @@ from services.serving.answers import RecommendationRequest
 from services.serving.arranging.arrangement import Arrangement, arrange
 from services.serving.arranging.candidates import Pool, Visitor
 from services.serving.arranging.policies import CompiledPolicy
-from services.serving.catalog import Catalog
+from services.serving.columns import Columns
 from services.serving.filling import Filled
 from services.serving.filters.filter_masks import Filter
+from services.serving.filters.masks import Items
 from services.serving.model_holder import Model
 from services.serving.steps import Candidate
 from services.serving.visitor_reading import VisitorReading
@@ -26,6 +27,15 @@ from slipstream.recommender.bundle import Bundle
 
 # Candidates that a slate is arranged from, as many as the ranker orders.
 POOL: Final = 200
+
+
+class AttributeSource(Protocol):
+    """The attributes of items: the catalogue, or what one request says of some."""
+
+    @property
+    def columns(self) -> Columns: ...
+
+    def listed(self, item_ids: Sequence[str]) -> Items: ...
 
 
 class SlateRules:
@@ -53,13 +63,13 @@ class SlateRules:
         request: RecommendationRequest,
         visitor: VisitorReading,
         model: Model | None,
-        catalog: Catalog,
+        catalog: AttributeSource,
         now_ms: int,
     ) -> None:
         self._policy, self._request, self._visitor = policy, request, visitor
         self._model, self._catalog, self._now_ms = model, catalog, now_ms
         context, known = request.context, catalog.columns
-        repeats = model is not None and model.bundle.repeats
+        repeats = request.repeats or (model is not None and model.bundle.repeats)
         condition = policy.condition(now_ms, context, known, model_repeats=repeats)
         both = [each for each in (request.condition, condition) if each is not None]
         self.explores = policy.policy.exploration > 0

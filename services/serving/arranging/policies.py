@@ -8,6 +8,7 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple, Self
 
+from services.serving.filters.masks import attributes_of
 from slipstream.contracts.placements import (
     BoostRule,
     CapRule,
@@ -101,6 +102,19 @@ class CompiledPolicy:
         return replace(
             self, policy=policy, rules=[*self.rules, *(CompiledRule.of(rule) for rule in boosts)]
         )
+
+    def attributes(self) -> set[str] | None:
+        """The attributes that the policy looks at; None for all, which diversity compares."""
+        policy = self.policy
+        if policy.diversity:
+            return None
+        names = {policy.group_by, policy.calibrated_by if policy.calibration else ""} - {""}
+        for rule, condition, _ in self.rules:
+            if condition is not None:
+                names |= attributes_of(condition)
+            if isinstance(rule, CapRule):
+                names.add(rule.attribute)
+        return names
 
     def in_force(self, now_ms: int, context: Mapping[str, Any]) -> list[CompiledRule]:
         """The rules that count, in the policy's order."""

@@ -7,6 +7,7 @@ import pytest
 
 from services.serving.answers import Answer, RecommendationRequest, Step
 from services.serving.catalog import Catalog
+from services.serving.rankings.ranking import RankingRequest
 from slipstream.models.base import History, SparseScores
 from slipstream.recommender import stages
 from slipstream.recommender.bundle import Bundle
@@ -54,7 +55,7 @@ def degraded(setting: Setting, part: str) -> float:
 
 async def ask(setting: Setting, way: str) -> Answer:
     if way == "rank":
-        return await setting.pipeline.rank("ada", ["item-33", "item-05", "item-30"])
+        return await setting.pipeline.rank(RankingRequest("ada", ["item-33", "item-05", "item-30"]))
     return await setting.pipeline.recommend(
         {
             "recommend": RecommendationRequest(5, "ada"),

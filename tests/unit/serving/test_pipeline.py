@@ -7,6 +7,7 @@ import pytest
 
 from services.serving.answers import RecommendationRequest, Step
 from services.serving.pipeline import warm_up
+from services.serving.rankings.ranking import RankingRequest
 from slipstream.features.visitor import VisitorState
 from slipstream.recommender.bundle import Bundle
 from tests.unit.serving.fakes import (
@@ -224,7 +225,9 @@ async def test_rank_orders_the_callers_items_and_keeps_those_it_does_not_know_at
     bundle: Bundle,
 ) -> None:
     setting = a_setting(bundle, ada=visitor("item-03", "item-04"))
-    answer = await setting.pipeline.rank("ada", ["unknown", "item-33", "item-05", "item-33"])
+    answer = await setting.pipeline.rank(
+        RankingRequest("ada", ["unknown", "item-33", "item-05", "item-33"])
+    )
     assert (answer.answered_by, ids(answer)) == (Step.MODEL, ["item-05", "item-33", "unknown"])
     assert answer.items[0].score > answer.items[1].score > answer.items[2].score == 0
 
@@ -233,20 +236,22 @@ async def test_a_ranked_list_is_an_impression_only_where_the_caller_says_so(
     bundle: Bundle,
 ) -> None:
     setting = a_setting(bundle, ada=visitor("item-03", "item-04"))
-    await setting.pipeline.rank("ada", ["item-33", "item-05"])
-    await setting.pipeline.rank("ada", ["item-33", "item-05"], shown=True)
+    await setting.pipeline.rank(RankingRequest("ada", ["item-33", "item-05"]))
+    await setting.pipeline.rank(RankingRequest("ada", ["item-33", "item-05"], shown=True))
     await setting.pipeline.recommend(RecommendationRequest(2, "ada"))
     assert [slate.purpose for slate in setting.slates] == ["ranked", "shown", "shown"]
 
 
 async def test_rank_for_an_unknown_visitor_goes_by_what_is_trending(bundle: Bundle) -> None:
-    answer = await a_setting(bundle).pipeline.rank("nobody", ["item-99", "item-32", "item-30"])
+    answer = await a_setting(bundle).pipeline.rank(
+        RankingRequest("nobody", ["item-99", "item-32", "item-30"])
+    )
     assert (answer.answered_by, ids(answer)) == (Step.TRENDING, ["item-30", "item-32", "item-99"])
     assert (answer.reason, answer.model_version) == ("the visitor is not known", None)
 
 
 async def test_rank_of_items_that_nobody_knows_keeps_their_order() -> None:
-    answer = await Setting(FakeOnline(), None).pipeline.rank("ada", ["x", "a"])
+    answer = await Setting(FakeOnline(), None).pipeline.rank(RankingRequest("ada", ["x", "a"]))
     assert (answer.answered_by, ids(answer)) == (Step.NONE, ["x", "a"])
 
 
