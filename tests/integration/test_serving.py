@@ -306,6 +306,8 @@ def test_every_route_on_the_wire(
         assert ids(client.post("/v1/sessions:recommend", json=session)) == ["item-26"]
         ranked = client.post("/v1/rank", json={"user_id": "a/b ü", "items": ["item-33", "item-05"]})
         assert ids(ranked) == ["item-05", "item-33"]
+        audience = client.get("/v1/users-for-item/item-05").json()
+        assert [(user["user_id"], user["place"]) for user in audience["users"]] == [("a/b ü", 1)]
         too_many = client.get("/v1/recommendations/ada?n=101")
         assert (too_many.status_code, too_many.headers["content-type"]) == (
             422,
