@@ -30,7 +30,7 @@ from slipstream.filters.conditions import Condition
 _NO_RULES: Final = PlacementPolicy(group_by="")
 # Given features that nothing asks for are named up to this number.
 _NAMED: Final = 5
-# Items from which a list is arranged beside the event loop: a thousand with features take 15 ms.
+# Items from which a list is arranged beside the event loop, which would stand still for long.
 _MANY: Final = 200
 
 
