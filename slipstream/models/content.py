@@ -6,7 +6,7 @@ Processing & Management 24, 1988 (TF-IDF, cosine); P. Lops, M. de Gemmis, G. Sem
 word of a free text another.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -74,11 +74,18 @@ def fit_content_index(
         attributes: One mapping for each item of the catalogue.
         counts: Number of events of each item.
     """
+    from scipy import sparse
+
     by_popularity = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
-    found = fit_terms([attributes[item] for item in by_popularity.tolist()], most=MOST_TERMS)
+    described = [attributes[item] for item in by_popularity.tolist()]
+    # An attribute is a text of its own, whose vector has length 1.
+    single = ({name: value} for entry in described for name, value in entry.items())
+    found = fit_terms(single, most=MOST_TERMS)
     if found is None:
         return None
-    columns = found.vectors.tocsc()
+    until = np.cumsum([0, *map(len, described)])
+    of_item = sparse.csr_array((np.ones(until[-1], np.float32), np.arange(until[-1]), until))
+    columns = sparse.csc_array(of_item @ found.vectors)
     order = np.argsort(hashed := hashes(found.names))
     begins, lengths = columns.indptr[order], np.diff(columns.indptr)[order]
     kept = np.minimum(lengths, MOST_LISTED)
@@ -108,7 +115,7 @@ class FittedTerms(NamedTuple):
 
 
 def fit_terms(
-    attributes: Sequence[Mapping[str, Any]],
+    attributes: Iterable[Mapping[str, Any]],
     rarest: int = 1,
     most: int | None = None,
     commonest: int | None = None,

@@ -1,12 +1,13 @@
 """An index of items by content: the known items that a new one is most like, by attributes alone.
 
-Terms and weights are those of `slipstream.models.content` (TF-IDF, cosine), which fits it with
+An item's vector is the sum of its attributes' vectors, each of TF-IDF weights and of length 1: so
+the rare words of a title do not outweigh a category. `slipstream.models.content` fits it with
 scikit-learn; look-ups need NumPy alone. Terms are kept as 64-bit hashes, so that nothing is parsed
 or built when the index is loaded.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import islice
@@ -29,10 +30,10 @@ _MOST_COMPARED: Final = 5_000
 
 
 class Neighbours(NamedTuple):
-    """Items in descending order of likeness, and their cosines."""
+    """Items in descending order of likeness, and their likeness: the mean of the attributes'."""
 
     items: Indices
-    cosines: Scores
+    likeness: Scores
 
 
 _NONE: Final = Neighbours(np.empty(0, np.int32), np.empty(0, np.float32))
@@ -44,10 +45,10 @@ class ContentIndex:
 
     Attributes:
         hashes: Hash of each term, ascending.
-        rarities: Inverse document frequency of each term.
+        rarities: Inverse frequency of each term among the attributes of all items.
         ends: End of each term's list in `items`.
         items: Listed items, of one term after the other.
-        weights: Weight of the term in each listed item, whose vector has length 1.
+        weights: Weight of the term in each listed item.
     """
 
     hashes: NDArray[np.uint64]
@@ -61,13 +62,16 @@ class ContentIndex:
 
         Empty where no known item shares a term.
         """
-        counts = Counter(islice(terms(attributes), _MOST_READ))
-        wanted = hashes(counts)
+        counts = Counter(islice(_terms_by_attribute(attributes), _MOST_READ))
+        wanted = hashes(term for _, term in counts)
         places = np.minimum(np.searchsorted(self.hashes, wanted), len(self.hashes) - 1)
         found = self.hashes[places] == wanted
         places = places[found]
         rarity = self.rarities[places]
         weight = rarity * (1 + np.log(np.fromiter(counts.values(), np.float32)[found]))
+        attribute = np.array([number for number, _ in counts], np.intp)[found]
+        lengths = np.sqrt(np.bincount(attribute, weight * weight))
+        weight /= lengths[attribute] * np.count_nonzero(lengths)
         ends = self.ends[places]
         begins = np.where(places > 0, self.ends[places - 1], 0)
         listed, votes, room = [], [], _MOST_COMPARED
@@ -79,7 +83,7 @@ class ContentIndex:
         if room == _MOST_COMPARED:
             return _NONE
         items, voted = np.unique(np.concatenate(listed), return_inverse=True)
-        total = np.bincount(voted, np.concatenate(votes)) / np.linalg.norm(weight)
+        total = np.bincount(voted, np.concatenate(votes))
         best = np.argsort(-total, kind="stable")[:most]
         return Neighbours(items[best], total[best].astype(np.float32))
 
@@ -89,6 +93,13 @@ class ContentIndex:
     @classmethod
     def restore(cls, arrays: Arrays) -> Self:
         return cls(**arrays)
+
+
+def _terms_by_attribute(attributes: Mapping[str, Any]) -> Iterator[tuple[int, str]]:
+    """The terms of each attribute, with the attribute's place."""
+    for place, (name, value) in enumerate(attributes.items()):
+        for term in terms({name: value}):
+            yield place, term
 
 
 def hashes(names: Iterable[str]) -> NDArray[np.uint64]:

@@ -139,7 +139,7 @@ class NewItems:
         self._known[place] = -1
         self._shares[place] = 0
         self._known[place, : len(near.items)] = near.items
-        self._shares[place, : len(near.items)] = near.cosines / near.cosines.sum()
+        self._shares[place, : len(near.items)] = near.likeness / near.likeness.sum()
 
     def _drop(self, place: int) -> None:
         """Take an item away; the last one moves to its place."""

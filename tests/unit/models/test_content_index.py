@@ -27,7 +27,7 @@ def index_of(
 def test_items_that_share_rare_attributes_are_nearest() -> None:
     near = index_of(SHIRTS).neighbours({"colour": "mauve", "kind": "shirt", "new": "word"}, 5)
     assert near.items.tolist()[:2] == [0, 1]
-    assert np.all(np.diff(near.cosines) <= 0)
+    assert np.all(np.diff(near.likeness) <= 0)
 
 
 def test_items_that_nobody_has_met_lend_nothing() -> None:
@@ -53,18 +53,35 @@ def test_of_a_common_term_the_most_popular_items_are_listed(
     assert sorted(index.neighbours({"kind": "shirt"}, 9).items.tolist()) == [1, 3, 5]
 
 
+def test_each_attribute_counts_the_same() -> None:
+    known = [
+        {"title": "the long sleep of grey wolves", "genre": "western"},
+        {"title": "rio", "genre": "comedy"},
+        {"title": "up", "genre": "comedy"},
+    ]
+    near = index_of(known).neighbours({"title": "sleep of wolves", "genre": "comedy"}, 3)
+    assert sorted(near.items.tolist()) == [0, 1, 2]
+    assert near.likeness.tolist() == pytest.approx([0.5, 0.5, 0.33], abs=0.1)
+
+
 VALUES = st.lists(st.sampled_from(["red", "green", "blue", "red shirt"]), max_size=3)
+DESCRIBED = st.fixed_dictionaries({"colours": VALUES, "others": VALUES})
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.fixed_dictionaries({"colours": VALUES}), min_size=1, max_size=8))
-def test_cosines_are_those_of_the_term_vectors(attributes: list[dict[str, object]]) -> None:
-    found = fit_terms(attributes)
+@given(st.lists(DESCRIBED, min_size=1, max_size=8))
+def test_likeness_is_the_mean_of_the_attributes_cosines(
+    described: list[dict[str, object]],
+) -> None:
+    single = [{name: value} for entry in described for name, value in entry.items()]
+    found = fit_terms(single)
     if found is None:
         return
-    whole = (found.vectors @ found.vectors.T).toarray()
-    index = index_of(attributes)
-    for item, described in enumerate(attributes):
-        near = index.neighbours(described, len(attributes))
-        assert near.cosines == pytest.approx(whole[item][near.items], abs=2e-3)
-        assert set(near.items.tolist()) == set(np.flatnonzero(whole[item]).tolist())
+    vectors = found.vectors.toarray().reshape(len(described), 2, -1)
+    index = index_of(described)
+    for own, entry in zip(vectors, described, strict=True):
+        near = index.neighbours(entry, len(described))
+        attributes = max(1, np.count_nonzero(own.any(axis=1)))
+        whole = np.einsum("at,ibt->i", own, vectors) / attributes
+        assert near.likeness == pytest.approx(whole[near.items], abs=4e-3)
+        assert set(near.items.tolist()) == set(np.flatnonzero(whole).tolist())
