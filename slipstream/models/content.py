@@ -1,4 +1,4 @@
-"""Content neighbours: items with similar texts and attributes, also before anyone has seen them.
+"""Content neighbours: items with similar texts and attributes, however few have met them.
 
 G. Salton, C. Buckley, "Term-weighting approaches in automatic text retrieval", Information
 Processing & Management 24, 1988 (TF-IDF, cosine); P. Lops, M. de Gemmis, G. Semeraro,

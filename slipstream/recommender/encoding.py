@@ -19,10 +19,13 @@ class Query(NamedTuple):
     label: int
 
 
-def catalogue(interactions: pa.Table, items: pa.Table | None = None) -> list[str]:
-    """Every item of either table, sorted by id."""
-    ids = pc.unique(interactions["item_id"]).drop_null().to_pylist()
-    return sorted({*ids, *(items["item_id"].to_pylist() if items is not None else ())})
+def met_items(interactions: pa.Table, weights: EventWeights) -> list[str]:
+    """The items of the events that have a weight, sorted by id.
+
+    A model knows these alone. Any other is a new item to it (docs/adr/0054).
+    """
+    signals = pa.array(event_weights(interactions, weights) > 0)
+    return sorted(pc.unique(interactions["item_id"].filter(signals)).drop_null().to_pylist())
 
 
 def encode(interactions: pa.Table, item_ids: list[str], weights: EventWeights) -> InteractionLog:

@@ -92,8 +92,8 @@ def evaluate(
     progress(ProgressStep("reading", 0.0))
     interactions = read_interactions(interactions_path)
     item_table = read_items(items) if items is not None else None
-    item_ids = encoding.catalogue(interactions, item_table)
     weights = EventWeights()
+    item_ids = encoding.met_items(interactions, weights)
     log = encoding.encode(interactions, item_ids, weights)
     prefixes = list(prefix_queries(read_queries(queries), item_ids)) if queries is not None else []
     task = task_of(protocol, log, prefixes, profile, last_days)

@@ -93,18 +93,18 @@ def fit(
     options: FitOptions = FitOptions(),
     progress: Progress = lambda _: None,
 ) -> Bundle:
-    """A bundle fitted on all the interactions, for the items of both tables.
+    """A bundle fitted on all the interactions, for the items that somebody has met.
 
     Args:
         interactions: Columns as of `read_interactions`.
-        items: Columns as of `read_items`.
+        items: Attributes of items, columns as of `read_items`.
         options: Options of the fit.
         progress: Gets each step.
 
     Raises:
         ValueError: No event has both an item and a weight, or the profile is unknown.
     """
-    item_ids = encoding.catalogue(interactions, items)
+    item_ids = encoding.met_items(interactions, options.event_weights)
     log = encoding.encode(interactions, item_ids, options.event_weights)
     return fit_log(log, item_ids, encoding.attributes(items, item_ids), options, progress)
 

@@ -58,7 +58,7 @@ def simulated_model(folder: Path, items: int, seed: int = 0) -> Path:
     events = int(np.clip(_EVENTS_PER_ITEM * items, _FEWEST_EVENTS, _MOST_EVENTS))
     files = simulate(made, Simulation(events // 20, items, events, seed))
     interactions, table = read_interactions(files.interactions), read_items(files.items)
-    item_ids = encoding.catalogue(interactions, table)
+    item_ids = sorted(table["item_id"].to_pylist())
     log = encoding.encode(interactions, item_ids, EventWeights())
     bundle = _fitted(log, item_ids, encoding.attributes(table, item_ids), seed)
     save_bundle(bundle, made / BUNDLE)

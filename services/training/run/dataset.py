@@ -67,7 +67,7 @@ class Dataset:
         interactions: Every event, searches and impressions too, by time and then event id. Events
             of a visitor who turned out to be a user are the user's
             (`slipstream.features.identity`).
-        item_ids: The catalogue, with the items of interactions and without deleted ones.
+        item_ids: The items that models know: those that a signal names, without deleted ones.
         attributes: Attributes by item id.
         lake_version: Version of the interactions.
         catalog_version: Version of the catalogue; None without one.
@@ -82,7 +82,7 @@ class Dataset:
     lake_rows: int
 
     def signals(self, weights: EventWeights) -> NDArray[np.bool_]:
-        """A mask of the events that have a weight and an item of the catalogue.
+        """A mask of the events that have a weight and an item that was not deleted.
 
         Models are fitted on these events, and asked about them.
         """
@@ -112,12 +112,23 @@ class Moment(NamedTuple):
 
 
 def read_dataset(
-    lake: Lake, version: int | None = None, catalog_version: int | None = None
+    lake: Lake,
+    version: int | None = None,
+    catalog_version: int | None = None,
+    weights: EventWeights = EventWeights(),
 ) -> Dataset:
-    """The lake at these versions of its interactions and its catalogue.
+    """The lake at a version of its interactions and one of its catalogue.
 
-    None, and a version that is no longer kept, stand for the newest. Raises TooLittleDataError when
-    nothing was ever written to the lake.
+    None, and a version that is no longer kept, stand for the newest.
+
+    Args:
+        lake: The lake.
+        version: Version of the interactions.
+        catalog_version: Version of the catalogue.
+        weights: Weight of each type of event. Those with a weight are the signals.
+
+    Raises:
+        TooLittleDataError: Nothing was ever written to the lake.
     """
     if version is not None:
         try:
@@ -125,6 +136,7 @@ def read_dataset(
                 lake,
                 version,
                 lake.version("catalog") if catalog_version is None else catalog_version,
+                weights,
             )
         except LakeUnavailableError as error:
             log.warning("the lake is read at its newest version", wanted=version, reason=str(error))
@@ -133,16 +145,18 @@ def read_dataset(
         raise TooLittleDataError(
             "the lake holds no interactions yet: send events to ingestion first"
         )
-    return _read(lake, newest, lake.version("catalog"))
+    return _read(lake, newest, lake.version("catalog"), weights)
 
 
-def _read(lake: Lake, version: int, catalog_version: int | None) -> Dataset:
+def _read(lake: Lake, version: int, catalog_version: int | None, weights: EventWeights) -> Dataset:
     interactions = lake.read("interactions", version, list(_COLUMNS))
     interactions = interactions.sort_by([("timestamp", "ascending"), ("event_id", "ascending")])
     catalog = lake.read("catalog", catalog_version)
     interactions = _resolved(interactions, catalog)
     attributes, deleted = _items(catalog)
-    item_ids = sorted(set(encoding.catalogue(interactions)).union(attributes) - deleted)
+    item_ids = [
+        item_id for item_id in encoding.met_items(interactions, weights) if item_id not in deleted
+    ]
     return Dataset(
         interactions,
         item_ids,

@@ -66,7 +66,8 @@ def train(job: Job, report: ProgressReporter) -> TrainingResult:
     weights = event_weights(settings)
 
     report.stage("reading the lake", 0.0, 0.02)
-    dataset = read_dataset(Lake(job.lake, job.namespace), job.lake_version, job.catalog_version)
+    lake = Lake(job.lake, job.namespace)
+    dataset = read_dataset(lake, job.lake_version, job.catalog_version, weights)
     report.fact(
         lake_version=dataset.lake_version,
         lake_rows=dataset.lake_rows,

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slipstream.models.base import EventWeights
-from slipstream.recommender.encoding import attributes, catalogue, encode, event_weights, queries
+from slipstream.recommender.encoding import attributes, encode, event_weights, met_items, queries
 
 ROWS = st.lists(
     st.tuples(
@@ -35,7 +35,7 @@ def test_encode_sorts_by_user_and_time_and_keeps_the_order_of_the_table(
     rows: list[tuple[str, str, str, int, float | None]],
 ) -> None:
     table = _table(rows)
-    ids = catalogue(table)
+    ids = met_items(table, EventWeights())
     log = encode(table, ids, EventWeights())
     expected: dict[str, list[tuple[int, str]]] = {}
     for user, item, event_type, timestamp, _ in rows:
@@ -65,16 +65,22 @@ def test_queries_have_the_earlier_events_of_the_same_user() -> None:
     table = _table(
         [("a", "x", "view", 1, None), ("a", "y", "view", 2, None), ("b", "z", "view", 3, None)]
     )
-    log = encode(table, catalogue(table), EventWeights())
+    log = encode(table, met_items(table, EventWeights()), EventWeights())
     first, second = queries(log, np.array([1, 2]))
     assert (first.history.item.tolist(), first.label) == ([0], 1)
     assert (second.history.item.tolist(), second.label) == ([], 2)
 
 
-def test_catalogue_has_the_items_of_both_tables() -> None:
-    interactions = _table([("a", "x", "view", 1, None)])
+def test_met_items_are_those_of_events_with_a_weight() -> None:
+    rows = [("a", "y", "view", 1), ("a", "x", "cart", 2), ("b", "shown", "impression", 3)]
+    table = _table([(*row, None) for row in [*rows, ("b", "z", "search", 4)]])
+    assert met_items(table, EventWeights()) == ["x", "y"]
+    assert met_items(table, EventWeights({"view": 0.0, "impression": 1.0})) == ["shown", "x", "z"]
+
+
+def test_attributes_of_items_have_no_nulls() -> None:
     items = pa.table({"item_id": ["new", "x"], "title": ["New", None]})
-    assert catalogue(interactions, items) == ["new", "x"]
+    assert attributes(items, ["x"]) == {"x": {}}
     assert attributes(items, ["new", "x"]) == {"new": {"title": "New"}, "x": {}}
 
 

@@ -8,7 +8,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from slipstream.evaluation.significance import bootstrap_mean
-from slipstream.recommender.encoding import catalogue
 from slipstream.recommender.evaluate import evaluate
 from slipstream.recommender.fit import fit, fit_log
 from slipstream.recommender.stages import Event, recommend
@@ -194,4 +193,3 @@ def test_evaluate_refuses_a_file_with_nothing_to_predict(tmp_path: Path) -> None
 def test_fit_for_service_knows_the_last_events_too(files: Path) -> None:
     table = chain_interactions()
     assert fit(table).manifest.data.events == table.num_rows
-    assert len(catalogue(table, pq.read_table(files / "items.parquet"))) == 41

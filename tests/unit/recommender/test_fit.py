@@ -6,11 +6,12 @@ import pytest
 
 from slipstream.models.base import EventWeights
 from slipstream.recommender import encoding
+from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.fit import FitOptions, fit
 from slipstream.recommender.profiles import PROFILES
 from slipstream.recommender.refit import refit
 from slipstream.recommender.stages import Event, recommend
-from tests.unit.recommender.chain import chain_interactions, item_name
+from tests.unit.recommender.chain import ITEMS, chain_interactions, item_name
 
 
 def test_fit_gives_the_same_bundle_for_the_same_input() -> None:
@@ -36,6 +37,11 @@ def test_fit_uses_the_latest_events_too() -> None:
     )
     bundle = fit(pa.concat_tables([chain_interactions(), extra]))
     assert recommend(bundle, [Event("brand-new-a")], 1)[0].item_id == "brand-new-b"
+
+
+def test_fit_knows_the_items_that_somebody_has_met(bundle: Bundle) -> None:
+    assert bundle.item_ids == [item_name(place) for place in range(ITEMS)]
+    assert set(bundle.attributes or ()) == set(bundle.item_ids)
 
 
 def test_fit_records_what_it_did() -> None:

@@ -8,7 +8,7 @@ from tests.unit.recommender.chain import ITEMS, chain_interactions, chain_items
 
 def test_each_column_has_a_name() -> None:
     interactions, items = chain_interactions(visitors=20), chain_items()
-    item_ids = encoding.catalogue(interactions, items)
+    item_ids = encoding.met_items(interactions, EventWeights())
     attributes = encoding.attributes(items, item_ids)
     table = item_table(
         encoding.encode(interactions, item_ids, EventWeights()), item_ids, attributes

@@ -138,7 +138,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("small")
 def test_later_fits_begin_with_what_was_found() -> None:
     interactions = chain_interactions(visitors=100)
-    item_ids = encoding.catalogue(interactions)
+    item_ids = encoding.met_items(interactions, EventWeights())
     log = encoding.encode(interactions, item_ids, EventWeights())
     steps: list[str] = []
     bundle = fit_log(
@@ -171,7 +171,7 @@ def test_later_fits_begin_with_what_was_found() -> None:
 
 def test_each_profile_has_its_own_memory_and_fields_of_other_times_are_left_out() -> None:
     interactions = chain_interactions(visitors=10)
-    item_ids = encoding.catalogue(interactions)
+    item_ids = encoding.met_items(interactions, EventWeights())
     bundle = fit_log(encoding.encode(interactions, item_ids, EventWeights()), item_ids, {})
     assert bundle.manifest.parameters["searched"] == {}
     assert remembered(None, "fast", DEFAULTS) == remembered(bundle, "fast", DEFAULTS) == DEFAULTS

@@ -94,17 +94,5 @@ def test_similar_items_finds_neighbours_and_never_the_item_itself(bundle: Bundle
     assert item_name(12) not in result
 
 
-def test_similar_items_of_an_item_nobody_has_seen_come_from_content(bundle: Bundle) -> None:
-    result = similar_items(bundle, "new-mauve", 2)
-    assert {one.item_id for one in result} == {item_name(0), item_name(1)}
-    assert {one.source for one in result} == {"content"}
-
-
-def test_an_item_nobody_has_seen_can_be_recommended(bundle: Bundle) -> None:
-    result = recommend(bundle, _events(0, 1), len(bundle.item_ids))
-    assert "new-mauve" in [one.item_id for one in result]
-    assert next(one for one in result if one.item_id == "new-mauve").source == "content"
-
-
 def test_similar_items_of_an_unknown_item_are_none(bundle: Bundle) -> None:
     assert similar_items(bundle, "no-such-item") == []

@@ -5,7 +5,7 @@ import pytest
 
 from slipstream.models.base import EventWeights
 from slipstream.models.rules import RulesParameters, fit_rules
-from slipstream.recommender.encoding import catalogue, encode, queries
+from slipstream.recommender.encoding import encode, met_items, queries
 from slipstream.recommender.tuning import (
     FEWEST_QUERIES,
     RetrieverParameters,
@@ -44,7 +44,7 @@ def test_with_value_reaches_into_a_nested_dataclass() -> None:
 
 def test_tune_keeps_the_defaults_with_too_few_queries() -> None:
     table = chain_interactions(visitors=10)
-    log = encode(table, catalogue(table), EventWeights())
+    log = encode(table, met_items(table, EventWeights()), EventWeights())
     few = queries(log, np.arange(1, FEWEST_QUERIES - 1))
     assert tune(log, few, RetrieverParameters(), repeats=True) == RetrieverParameters()
 
@@ -52,7 +52,7 @@ def test_tune_keeps_the_defaults_with_too_few_queries() -> None:
 @pytest.mark.parametrize("repeats", [True, False])
 def test_ranks_in_a_batch_are_those_of_single_scoring(repeats: bool) -> None:
     table = chain_interactions(visitors=20)
-    log = encode(table, catalogue(table), EventWeights())
+    log = encode(table, met_items(table, EventWeights()), EventWeights())
     asked = queries(log, np.arange(2, len(log), 5))
     asked = [query for query in asked if len(query.history.item)]
     retriever = fit_rules(log, RulesParameters())
@@ -74,7 +74,7 @@ def test_ranks_in_a_batch_are_those_of_single_scoring(repeats: bool) -> None:
 
 def test_ranks_share_the_place_of_equal_scores() -> None:
     table = chain_interactions(visitors=1, length=2)
-    log = encode(table, catalogue(table), EventWeights())
+    log = encode(table, met_items(table, EventWeights()), EventWeights())
     [query] = queries(log, np.array([1]))
     scores = np.zeros((1, 5), np.float32)
     assert ranks(scores, [query._replace(label=4)], repeats=True).tolist() == [2.0]

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -9,6 +10,7 @@ from services.serving.answers import Answer, RecommendationRequest, Step
 from services.serving.overlay.merging import CONTENT, merged
 from slipstream.filters.expressions import parsed
 from slipstream.recommender.bundle import Bundle
+from slipstream.recommender.fit import FitOptions, fit
 from slipstream.recommender.stages import Recommendation
 from tests.unit.serving.fakes import (
     ITEMS,
@@ -16,6 +18,7 @@ from tests.unit.serving.fakes import (
     FakeOnline,
     Setting,
     described_bundle,
+    interactions,
     item_record,
     model,
     visitor,
@@ -97,6 +100,15 @@ async def test_an_item_follows_its_attributes() -> None:
     assert "new" not in ids(await recommend(setting))
     upsert(setting, "new", SHELVES["item-05"], timestamp=2)
     assert "new" in ids(await recommend(setting))
+
+
+async def test_an_item_that_nobody_has_met_stays_new_after_a_training() -> None:
+    shelves = {**SHELVES, "unmet": SHELVES["item-05"]}
+    items = pa.table({"item_id": list(shelves), "shelf": list(shelves.values())})
+    setting = a_setting(fit(interactions(), items, FitOptions(version="2", repeats=False)))
+    upsert(setting, "unmet", SHELVES["item-05"])
+    answer = await recommend(setting)
+    assert [item.source for item in answer.items if item.item_id == "unmet"] == [CONTENT]
 
 
 async def test_a_model_that_knows_the_item_has_it_once() -> None:

@@ -19,8 +19,9 @@ def test_read_dataset_empty_lake_says_what_to_do(lake: Lake) -> None:
         read_dataset(lake)
 
 
-def test_read_dataset_takes_newest_item_record_and_drops_deleted(lake: Lake) -> None:
-    write(lake, events([("v", "a", "view", 1), ("v", "b", "view", 2), ("v", None, "search", 3)]))
+def test_read_dataset_takes_newest_item_record_and_leaves_out_deleted_and_unmet(lake: Lake) -> None:
+    rows = [("v", "a", "view", 1), ("v", "b", "view", 2), ("v", None, "search", 3)]
+    write(lake, events([*rows, ("v", "c", "impression", 4)]))
     write_items(
         lake,
         [
@@ -31,10 +32,10 @@ def test_read_dataset_takes_newest_item_record_and_drops_deleted(lake: Lake) -> 
         ],
     )
     dataset = read_dataset(lake)
-    assert dataset.item_ids == ["a", "c"]
+    assert dataset.item_ids == ["a"]
     assert dataset.attributes == {"a": {"n": 2}, "c": {"n": 3}}
-    assert dataset.signals(EventWeights()).tolist() == [True, False, False]
-    assert dataset.lake_rows == 3
+    assert dataset.signals(EventWeights()).tolist() == [True, False, False, False]
+    assert dataset.lake_rows == 4
 
 
 def test_read_dataset_at_a_version_is_what_it_was_and_the_newest_where_it_is_gone(
@@ -45,9 +46,9 @@ def test_read_dataset_at_a_version_is_what_it_was_and_the_newest_where_it_is_gon
     write(lake, events([("v", "c", "view", 2)], first=1))
     write_items(lake, [("b", {"n": 2}, False, 2), ("d", {}, False, 2)])
     then = read_dataset(lake, first, catalog)
-    assert (then.item_ids, then.attributes, then.lake_rows) == (["a", "b"], {"b": {"n": 1}}, 1)
+    assert (then.item_ids, then.attributes, then.lake_rows) == (["a"], {"b": {"n": 1}}, 1)
     assert (then.lake_version, then.catalog_version) == (first, catalog)
-    assert read_dataset(lake, 99, catalog).item_ids == ["a", "b", "c", "d"]
+    assert read_dataset(lake, 99, catalog).item_ids == ["a", "c"]
 
 
 def test_read_dataset_same_events_in_other_files_have_same_digest(
