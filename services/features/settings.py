@@ -88,6 +88,12 @@ class FeaturesSection(Section):
     lake_retention_days: float = Field(
         30, gt=0, description="time for which every version of a table can be read"
     )
+    lake_circumstances_days: float = Field(
+        30,
+        gt=0,
+        description="days for which the lake keeps the circumstances of slates, with which an "
+        "answer can be made again; then they are emptied once in `lake_vacuum_every_hours`",
+    )
     erase_every_s: float = Field(
         15.0, gt=0, description="interval at which waiting erasures are looked for in the lake"
     )

@@ -12,6 +12,7 @@ from slipstream.contracts.reasons import SlateReasons
 from slipstream.contracts.vocabulary import SHOWN
 from slipstream.features.visitor import SequenceEvent
 from slipstream.filters.conditions import Condition
+from slipstream.filters.expressions import parsed
 
 # The longest slate that one request may ask for.
 MOST_ITEMS = 100
@@ -55,7 +56,7 @@ class RecommendationRequest:
         context: Fields of the request that rules may ask for.
         steps: The steps that may answer, in this order.
         fresh: Whether the model makes the list anew, though it may have been kept.
-        condition: What every item of the slate must meet; None lets all.
+        filter: Expression that every item of the slate must meet; empty for all.
         boosts: Boosts beside those of the placement.
         diversity: From 0, the best items, to 1, the most varied ones; None leaves it to the
             placement.
@@ -78,7 +79,7 @@ class RecommendationRequest:
     context: Mapping[str, Any] = field(default_factory=dict)
     steps: Sequence[Step] = (Step.MODEL, Step.SIMILAR, Step.TRENDING)
     fresh: bool = False
-    condition: Condition | None = None
+    filter: str = ""
     boosts: Sequence[BoostRule] = ()
     diversity: float | None = None
     exploration: float | None = None
@@ -86,6 +87,11 @@ class RecommendationRequest:
     deadline_s: float | None = None
     purpose: str = SHOWN
     window: str = ""
+
+    @property
+    def condition(self) -> Condition | None:
+        """The condition that the filter states; None lets all. Raises FilterError."""
+        return parsed(self.filter) if self.filter else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,8 +35,6 @@ from slipstream.contracts.access import Scope
 from slipstream.contracts.events import Id
 from slipstream.contracts.rest import Problem, RecommendationResponse
 from slipstream.features.visitor import SEQUENCE_LENGTH, SequenceEvent
-from slipstream.filters.conditions import Condition
-from slipstream.filters.expressions import parsed
 
 
 @dataclass(frozen=True)
@@ -168,11 +166,6 @@ def _described(model: Model) -> dict[str, Any]:
     }
 
 
-def condition_of(expression: str) -> Condition | None:
-    """The condition that a filter's text states; None for an empty one."""
-    return parsed(expression) if expression else None
-
-
 def _is_fresh(request: Request) -> bool:
     return any(
         name == b"cache-control" and _NO_CACHE in map(bytes.strip, value.lower().split(b","))
@@ -196,7 +189,7 @@ def _personal(request: Request, query: PersonalQuery, **more: Any) -> Recommenda
         before=items_before(query.cursor) if query.cursor else (),
         placement=query.placement,
         fresh=_is_fresh(request),
-        condition=condition_of(query.filter),
+        filter=query.filter,
         diversity=query.diversity,
         exploration=query.exploration,
         explain=query.explain,
@@ -215,7 +208,7 @@ def _ranking(body: RankRequest) -> RankingRequest:
         body.placement,
         body.rules,
         body.context,
-        condition_of(body.filter),
+        body.filter,
         [boost.rule(place) for place, boost in enumerate(body.boosts, 1)],
         body.explain,
         body.shown,
@@ -242,7 +235,7 @@ def without_history(
         before=items_before(query.cursor) if query.cursor else (),
         placement=query.placement,
         steps=steps,
-        condition=condition_of(query.filter),
+        filter=query.filter,
         diversity=query.diversity,
         window=window,
     )

@@ -17,17 +17,19 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from services.serving.alike import votes
+from services.serving.applied_positions import AppliedPositions
 from services.serving.columns import Columns
 from services.serving.filters.masks import ItemMask, Items
 from services.serving.growing import GrowingArray
 from services.serving.item_space import ItemSpace
+from services.serving.item_times import appeared_at, milliseconds, wall_clock
 from services.serving.model_holder import Model
 from services.serving.newest import NewestItems
 from slipstream.contracts.events import CatalogRecord
 from slipstream.contracts.positions import CatalogPlace, StreamCatalogRecord
-from slipstream.contracts.times import parse_iso
 from slipstream.models.base import Mask
 
 _SURPLUS = 1_000
@@ -53,17 +55,24 @@ class Catalog:
     the epoch, or an ISO 8601 time) hides an item from that moment on. `attributes["published_at"]`,
     in the same form, is when an item appeared, where that was before its first record.
 
+    Args:
+        clock: The time (ms) by which items expire.
+
     Attributes:
         columns: The items' attributes by row.
         changes: Number of records that changed something.
+        changed_at: Time of the last such record, by a monotonic clock (s).
+        applied: Positions of the records that were taken in.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = wall_clock) -> None:
+        self._now = clock
         self._items: dict[str, _Item] = {}
         self._rows: dict[str, int] = {}
         self._item_ids: list[str] = []
         self.columns = Columns()
-        self.changes = 0
+        self.changes, self.changed_at = 0, float("-inf")
+        self.applied = AppliedPositions()
         self._newest = NewestItems()
         self._shown = GrowingArray(np.bool_, True)
         self._visibility = 0
@@ -86,6 +95,7 @@ class Catalog:
         if record.entity != "item":
             return False
         with self._lock:
+            self.applied.note(entry.source, entry.offset)
             known = self._items.get(record.entity_id)
             if known is not None and not entry.place.replaces(known.place):
                 if record.appeared_at is not None and not known.deleted:
@@ -98,24 +108,24 @@ class Catalog:
                 entry.place,
                 record.deleted or not record.available,
                 record.deleted,
-                _milliseconds(record.attributes.get("expires_at")),
+                milliseconds(record.attributes.get("expires_at")),
             )
             if not record.deleted:
-                appeared = _appeared_at(record)
+                appeared = appeared_at(record)
                 begins = known is None or known.deleted
                 (self._newest.put if begins else self._newest.put_earlier)(item.row, appeared)
             # In an order in which readers, which take no lock, meet no row that is not there yet.
             if known is None:
                 self._rows[record.entity_id] = item.row
                 self._item_ids.append(record.entity_id)
-            self._show(item.row, not item.hidden and item.expires_at > _now())
+            self._show(item.row, not item.hidden and item.expires_at > self._now())
             before = orjson.loads(known.attributes) if known is not None else {}
             self.columns.put(item.row, before, record.attributes)
             self._items[record.entity_id] = item
             for space in self._spaces.values():
                 space.describe(item.row)
-            self.changes += 1
-            if _will_expire(item):
+            self.changes, self.changed_at = self.changes + 1, time.monotonic()
+            if self._will_expire(item):
                 self._remember_expiry(record.entity_id, item)
         return True
 
@@ -234,9 +244,25 @@ class Catalog:
         kept = self._shown.values[voted] & ~np.isin(voted, [*known, *excluded])
         if passing is not None:
             kept &= passing(self.listed([self._item_ids[row] for row in voted.tolist()]))
-        voted, weight = voted[kept], weight[kept]
-        best = np.lexsort((voted, weight))[::-1][:n].tolist()
-        return [(self._item_ids[voted[place]], float(weight[place])) for place in best]
+        # Rounded, and equal ones in an order that all processes have: rows come as each met them.
+        rows, weight = voted[kept], weight[kept].round(12)
+        return self._best(rows, weight, n)
+
+    def _best(
+        self, rows: NDArray[np.int64], weight: NDArray[np.float64], n: int
+    ) -> list[tuple[str, float]]:
+        """The `n` rows of most weight; of equal ones the newer item comes first, then by id."""
+        appeared = self._newest.times(rows)
+        order = np.lexsort((-appeared, -weight))
+        if len(order) > n:
+            last, after = order[n - 1], order[n:]
+            tied = (weight[after] == weight[last]) & (appeared[after] == appeared[last])
+            order = order[: n + np.count_nonzero(tied)]
+        found = [
+            (-float(weight[place]), -float(appeared[place]), self._item_ids[rows[place]])
+            for place in order.tolist()
+        ]
+        return [(item_id, -less) for less, _, item_id in sorted(found)[:n]]
 
     def _show(self, row: int, shown: bool) -> None:
         changed = self._shown.get(row) != shown
@@ -253,43 +279,21 @@ class Catalog:
         heapq.heappush(self._expiring, (item.expires_at, item_id))
         if len(self._expiring) > 2 * len(self._items) + _SURPLUS:
             self._expiring = [
-                (one.expires_at, name) for name, one in self._items.items() if _will_expire(one)
+                (one.expires_at, name)
+                for name, one in self._items.items()
+                if self._will_expire(one)
             ]
             heapq.heapify(self._expiring)
 
     def _expire(self) -> None:
-        if not self._expiring or self._expiring[0][0] > _now():
+        if not self._expiring or self._expiring[0][0] > self._now():
             return
         with self._lock:
-            while self._expiring and self._expiring[0][0] <= _now():
+            while self._expiring and self._expiring[0][0] <= self._now():
                 moment, item_id = heapq.heappop(self._expiring)
                 item = self._items[item_id]
                 if item.expires_at == moment:
                     self._show(item.row, False)
 
-
-def _will_expire(item: _Item) -> bool:
-    return not item.hidden and _now() < item.expires_at < math.inf
-
-
-def _appeared_at(record: CatalogRecord) -> float:
-    """The time (ms) at which an item appeared: that of its first record, or of an earlier
-    publication.
-    """
-    appeared = record.timestamp if record.appeared_at is None else record.appeared_at
-    published = _milliseconds(record.attributes.get("published_at"))
-    return published if 0 <= published < appeared else appeared
-
-
-def _milliseconds(moment: Any) -> float:
-    """A time in ms; infinity for none, and for a value that is no time."""
-    if isinstance(moment, int | float) and not isinstance(moment, bool):
-        return float(moment)
-    try:
-        return parse_iso(moment)
-    except (TypeError, ValueError):
-        return math.inf
-
-
-def _now() -> float:
-    return time.time() * 1000
+    def _will_expire(self, item: _Item) -> bool:
+        return not item.hidden and self._now() < item.expires_at < math.inf

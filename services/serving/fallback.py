@@ -21,7 +21,7 @@ from services.serving.lists.steps import ListSteps
 from services.serving.metrics import ServingMetrics
 from services.serving.model_holder import Model
 from services.serving.overlay.merging import LENDERS, in_known_items, with_new_items
-from services.serving.steps import StepRequest, StepResult, why_not_model
+from services.serving.steps import OF_STORE, StepRequest, StepResult, why_not_model
 from services.serving.store_reads import StoreReads, TrendingItem
 from services.serving.trending import Trending
 from slipstream.models.base import Mask
@@ -80,10 +80,13 @@ class FallbackChain:
     async def run(self, step: Step, request: StepRequest) -> StepResult:
         """The items of one step, and the reason where it has none."""
         try:
-            return await self._steps[step](request)
+            result = await self._steps[step](request)
         except Exception as error:  # whatever the fault, visitors still get a slate
             self._measured.failed(step, error)
-            return StepResult([], _FAILED.get(step, f"the list of {step} items failed"))
+            result = StepResult([], _FAILED.get(step, f"the list of {step} items failed"))
+        if request.given is not None and step in OF_STORE:
+            request.given.append((step, result.items))
+        return result
 
     def unknown(self, wanted: Filter) -> str:
         """A remark on attributes that a filter names and no item has; empty where all are known."""
@@ -144,13 +147,9 @@ class FallbackChain:
             kept, key = self._kept.of(model), None
             # A mask may be a second old, and a list that is kept would be so for longer.
             if request.wanted is None:
-                key = ListKey(
-                    request.history,
-                    filter(space.__contains__, request.exclude),
-                    request.n,
-                    request.repeats,
-                    self._catalog.visibility() + space.revision,
-                )
+                visible = self._catalog.visibility() + space.revision
+                known = filter(space.__contains__, request.exclude)
+                key = ListKey(request.history, known, request.n, request.repeats, visible)
                 if not request.fresh and (list_before := kept.get(key)) is not None:
                     self._measured.kept_lists.inc()
                     return _result(model, list_before)

@@ -65,6 +65,11 @@ class ItemSpace:
         return self.new_items.revision if self.new_items is not None else 0
 
     @property
+    def waiting(self) -> int:
+        """The number of new items that are not compared with known ones yet."""
+        return self.new_items.waiting if self.new_items is not None else 0
+
+    @property
     def shown(self) -> Mask:
         """Whether each item may be shown now. Don't write to it."""
         return self._shown.values

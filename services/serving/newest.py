@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from services.serving.growing import GrowingArray
 from slipstream.models.base import Mask
@@ -36,6 +37,10 @@ class NewestItems:
     def appeared(self, row: int) -> float:
         """The time at which the item of a row appeared."""
         return float(self._appeared.get(row))
+
+    def times(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The times at which the items of these rows appeared."""
+        return self._appeared.at(rows.astype(np.int32))
 
     def put(self, row: int, appeared: float) -> None:
         """Set the time at which the item of a row appeared."""

@@ -5,18 +5,13 @@ Knows no HTTP. `services.serving.fallback` holds the steps that can answer.
 
 import asyncio
 import time
-import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
 from services.serving.answers import Answer, RecommendationRequest, Step
 from services.serving.audiences.audiences import Audiences
 from services.serving.catalog import Catalog
-from services.serving.experiments.interleaving import interleaved
-from services.serving.experiments.participation import (
-    ExperimentOf,
-    Participation,
-    participation,
-)
+from services.serving.experiments.participation import ExperimentOf, participation
 from services.serving.explaining import LISTS, Explanations
 from services.serving.fallback import FallbackChain
 from services.serving.gathered_lists import GatheredLists
@@ -26,18 +21,23 @@ from services.serving.metrics import ServingMetrics
 from services.serving.model_holder import Model
 from services.serving.placement_policies import PlacementPolicies
 from services.serving.rankings.ranking import RankingRequest, Rankings
-from services.serving.slate_making import MadeSlate, Occasion, made_slate
+from services.serving.replay.recording import CircumstancesRecorder
+from services.serving.slate_making import Occasion
 from services.serving.store_reads import OnlineFeatures, StoreReads
 from services.serving.turnstile import Turnstile
+from services.serving.variant_slates import slate_by_policies
 from services.serving.visitor_reading import read_visitor
 from slipstream.contracts.events import Slate
 from slipstream.contracts.placements import Placement
+from slipstream.contracts.recommendation_ids import new_recommendation_id
 from slipstream.contracts.times import now_ms
 from slipstream.contracts.vocabulary import RANKED, SHOWN
 from slipstream.recommender import stages
 
 # Visitors of one request that are read at once: a group is one command of the online store.
 _AT_ONCE = 64
+# Circumstances of slates that can't be made again.
+_NOT_RECORDED: Final[Mapping[str, Any]] = {}
 
 
 class Pipeline:
@@ -58,6 +58,7 @@ class Pipeline:
         longest_wait_s: Wait from which a request is refused.
         placement: Returns a placement by its name; None where there is none.
         experiment: Returns the experiment that counts for a placement at a time (ms), or None.
+        circumstances_bytes: Most bytes of the circumstances that a slate is recorded with.
     """
 
     def __init__(
@@ -74,11 +75,15 @@ class Pipeline:
         longest_wait_s: float = 1.0,
         placement: Callable[[str], Placement | None] = lambda _name: None,
         experiment: ExperimentOf = lambda _placement, _now_ms: None,
+        circumstances_bytes: int = 16_384,
     ) -> None:
         self._current_model, self._measured, self._record = current_model, measured, record
         self._store = StoreReads(online, measured, store_timeout_s)
         self._catalog, self._policies = catalog, PlacementPolicies(placement)
         self._experiment = experiment
+        self._recorder = CircumstancesRecorder(
+            catalog, self._policies, measured, circumstances_bytes
+        )
         self._lists, self._load = GatheredLists(), Load(longest_wait_s)
         self.kept_lists = KeptLists(kept_lists)
         self._chain = FallbackChain(
@@ -137,9 +142,13 @@ class Pipeline:
         now = now_ms()
         part = participation(request, self._experiment, now)
         steps, late = self._in_time(request, started)
-        recommendation_id = uuid.uuid4().hex
-        occasion = Occasion(request, visitor, model, steps, budget, now, recommendation_id)
-        slate, teams = await self._slate(part, occasion)
+        recommendation_id, given = new_recommendation_id(now), self._recorder.given
+        occasion = Occasion(request, visitor, model, steps, budget, now, recommendation_id, given)
+        policies = [self._policies.of(request, variant) for variant in part.makers]
+        moment = self._recorder.moment(request, part.makers, policies)
+        slate, teams = await slate_by_policies(
+            self._chain, self._catalog, part.makers, policies, occasion
+        )
 
         # Response: under an id that later interactions name.
         answer = Answer(
@@ -152,7 +161,7 @@ class Pipeline:
             ),
             slate.version,
             len(visitor.history),
-            self._policies.revision(self._policies.applied(request.placement, part.makers[0])),
+            next(iter(moment.placements.values())),
             slate.rules,
             slate.touched,
             slate.propensities,
@@ -163,25 +172,11 @@ class Pipeline:
             part.variant,
             teams,
         )
-        self._publish(answer, visitor.features, request.placement, request.purpose, started)
+        circumstances = self._recorder.of(moment, occasion)
+        self._publish(
+            answer, visitor.features, request.placement, request.purpose, started, circumstances
+        )
         return answer
-
-    async def _slate(
-        self, part: Participation, occasion: Occasion
-    ) -> tuple[MadeSlate, Sequence[str]]:
-        """The slate, and the variant of each item where two variants made it."""
-        making = [
-            made_slate(
-                self._chain, self._catalog, self._policies.of(occasion.request, variant), occasion
-            )
-            for variant in part.makers
-        ]
-        if len(making) == 1:
-            return await making[0], ()
-        slates = await asyncio.gather(*making)
-        slate, teams = interleaved(slates, occasion.request.n, occasion.seed)
-        names = [variant.name if variant is not None else "" for variant in part.makers]
-        return slate, [names[team] for team in teams]
 
     def _in_time(
         self, request: RecommendationRequest, started: float
@@ -212,7 +207,7 @@ class Pipeline:
         visitor = await read_visitor(
             RecommendationRequest(user_id=request.user_id), self._store, budget, self._measured
         )
-        recommendation_id = uuid.uuid4().hex
+        recommendation_id = new_recommendation_id(now_ms())
         made = await self._rankings.ranked(request, visitor, model, budget, recommendation_id)
         answer = Answer(
             recommendation_id,
@@ -237,6 +232,7 @@ class Pipeline:
         placement: str,
         purpose: str,
         started: float,
+        circumstances: Mapping[str, Any] = _NOT_RECORDED,
     ) -> None:
         with self._measured.stage("response"):
             self._measured.answered(answer.answered_by)
@@ -257,6 +253,7 @@ class Pipeline:
                 features=features,
                 latency_ms=round((time.perf_counter() - started) * 1000, 3),
                 purpose=purpose,
+                circumstances=circumstances,
             )
             try:
                 self._record(slate)

@@ -1,6 +1,6 @@
 """The policies of placements as requests use them, compiled once for each revision."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from services.serving.answers import RecommendationRequest
@@ -28,6 +28,11 @@ class PlacementPolicies:
         """The revision of a placement; 0 where there is none."""
         placement = self._placement(name) if name else None
         return placement.revision if placement is not None else 0
+
+    def revisions(self, name: str, makers: Sequence[Variant | None]) -> dict[str, int]:
+        """The placements whose policies apply to the slates of variants, with their revisions."""
+        applied = [self.applied(name, variant) for variant in makers]
+        return {each: self.revision(each) for each in applied}
 
     def of(self, request: RecommendationRequest, variant: Variant | None = None) -> CompiledPolicy:
         """The policy of a request: its placement's, with what the request wants otherwise.

@@ -49,6 +49,12 @@ class ServingSection(Section):
         gt=0,
         description="interval at which training is asked for the champion, beside its events",
     )
+    circumstances_bytes: int = Field(
+        16_384,
+        ge=0,
+        description="most bytes of the circumstances that each slate is recorded with, so that the "
+        "answer can be made again; of larger ones only the size is recorded, and 0 records none",
+    )
     require_model: bool = Field(
         True,
         description="whether a service that has no model is unready until training has answered: "

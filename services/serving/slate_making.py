@@ -13,7 +13,7 @@ from services.serving.fallback import FallbackChain
 from services.serving.filling import fill
 from services.serving.model_holder import Model
 from services.serving.slate_rules import SlateRules
-from services.serving.steps import StepRequest
+from services.serving.steps import Candidate, StepRequest
 from services.serving.visitor_reading import VisitorReading
 from slipstream.contracts.placements import RuleTrace
 
@@ -29,6 +29,7 @@ class Occasion(NamedTuple):
         budget: The time that is left to wait for the online store.
         now_ms: The time, by which rules count.
         seed: The recommendation's id.
+        given: Takes the items of steps of the online store; None where nobody records them.
     """
 
     request: RecommendationRequest
@@ -38,6 +39,7 @@ class Occasion(NamedTuple):
     budget: Budget
     now_ms: int
     seed: str
+    given: list[tuple[Step, Sequence[Candidate]]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,7 @@ async def made_slate(
         request.fresh,
         rules.wanted,
         request.window,
+        occasion.given,
     )
     steps, n, how = occasion.steps, request.n, None
     if rules.is_plain:

@@ -18,9 +18,7 @@ from services.serving.filters.masks import Items
 from services.serving.model_holder import Model
 from services.serving.steps import Candidate
 from services.serving.visitor_reading import VisitorReading
-from slipstream.contracts.times import DAY_MS
 from slipstream.contracts.vocabulary import PURCHASE, signal_weight
-from slipstream.features.fatigue import fruitless_impressions
 from slipstream.filters.conditions import All, Own
 from slipstream.models.base import Indices
 from slipstream.recommender.bundle import Bundle
@@ -102,9 +100,7 @@ class SlateRules:
             history,
             self._weights() if policy.calibration else [1.0] * len(history),
             self.own,
-            fruitless_impressions(self._visitor.state, self._now_ms, DAY_MS)
-            if policy.fatigue
-            else {},
+            self._visitor.fruitless(self._now_ms) if policy.fatigue else {},
         )
         return arrange(
             pool,

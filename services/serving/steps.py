@@ -2,14 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from services.serving.answers import Item
+from services.serving.answers import Item, Step
 from services.serving.deadlines import Budget
 from services.serving.filters.filter_masks import Filter
 from services.serving.model_holder import Model
 from slipstream.features.visitor import SequenceEvent
 from slipstream.recommender.stages import Recommendation
+
+# A slate's items are made of the candidates that it keeps: there are many more candidates.
+Candidate = Item | Recommendation
+# Steps whose lists come from the online store, which keeps no former ones.
+OF_STORE: Final = (Step.TRENDING, Step.POPULAR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +23,7 @@ class StepRequest:
 
     Without a history, `no_history` says why. `budget` is what is left to wait for the online store.
     `fresh` asks for a list that is made now. `wanted` is what the items must meet. `window` is that
-    of popular items.
+    of popular items. Into `given` go the items that steps of the online store give, with the step.
     """
 
     n: int
@@ -32,10 +37,7 @@ class StepRequest:
     fresh: bool = False
     wanted: Filter | None = None
     window: str = ""
-
-
-# A slate's items are made of the candidates that it keeps: there are many more candidates.
-Candidate = Item | Recommendation
+    given: list[tuple[Step, Sequence[Candidate]]] | None = None
 
 
 class StepResult(NamedTuple):

@@ -1,13 +1,14 @@
 """The reading of a visitor: the history that a slate is made from, and the features beside it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from services.serving.answers import RecommendationRequest
 from services.serving.deadlines import Budget
 from services.serving.metrics import ServingMetrics
 from services.serving.store_reads import StoreReads
-from slipstream.contracts.times import now_ms
+from slipstream.contracts.times import DAY_MS, now_ms
+from slipstream.features.fatigue import fruitless_impressions
 from slipstream.features.views import RECOMMENDER, VISITOR
 from slipstream.features.visitor import (
     SEQUENCE_LENGTH,
@@ -32,6 +33,10 @@ class VisitorReading:
     features: dict[str, float] = field(default_factory=dict)
     problem: str = ""
     state: VisitorState | None = None
+
+    def fruitless(self, now_ms: int) -> Mapping[str, int]:
+        """The number of impressions without a response of each item, within a day."""
+        return fruitless_impressions(self.state, now_ms, DAY_MS)
 
 
 async def read_visitor(

@@ -214,6 +214,8 @@ class Slate(Record):
     features: dict[str, float] = Field(default_factory=dict)
     latency_ms: float = 0.0
     purpose: str = SHOWN
+    # What the slate was made from, in the form of `Circumstances`; empty where it is not recorded.
+    circumstances: dict[str, Any] = Field(default_factory=dict)
 
 
 class ModelEventType(StrEnum):

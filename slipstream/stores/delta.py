@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake import Schema as DeltaSchema
@@ -75,6 +76,8 @@ def batches(
     received_since: str | None = None,
     without: DeltaTable | None = None,
     only: str | None = None,
+    received_until: str | None = None,
+    times: tuple[int, int] | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """The table's rows, in no promised order. Holds a few batches at once.
 
@@ -85,9 +88,15 @@ def batches(
         without: another version of the table, whose files are left out.
         only: a column of truth values. Rows where it is not true are left out, and files without
             such rows are hardly read.
+        received_until: a day; the partitions of the days after are not read.
+        times: least and greatest `timestamp` (ms); files without such rows are hardly read.
     """
-    since = [(RECEIVED_DATE, ">=", received_since)] if received_since else None
-    dataset = opened.to_pyarrow_dataset(file_pruning_predicate=since)
+    days = [
+        (RECEIVED_DATE, order, day)
+        for order, day in ((">=", received_since), ("<=", received_until))
+        if day
+    ]
+    dataset = opened.to_pyarrow_dataset(file_pruning_predicate=days or None)
     if without is not None:
         theirs = {fragment.path for fragment in without.to_pyarrow_dataset().get_fragments()}
         fragments = [
@@ -102,6 +111,9 @@ def batches(
     # No filter on texts here: a file that a delete has rewritten calls them string views, and its
     # statistics can't be compared.
     chosen = None if only is None else ds.field(only)
+    if times is not None:
+        in_time = (ds.field("timestamp") >= times[0]) & (ds.field("timestamp") <= times[1])
+        chosen = in_time if chosen is None else chosen & in_time
     scanner = dataset.scanner(
         columns=present,
         filter=chosen,
@@ -156,6 +168,31 @@ def erased_h(opened: DeltaTable, at_least_h: float, within_days: int) -> int | N
     ]
     ages = [(now - at) / HOUR_MS for at in days if at is not None]
     return min((int(age) for age in ages if age >= at_least_h), default=None)
+
+
+def empty(opened: DeltaTable, column: str, before_day: str) -> int:
+    """Make a column null in the partitions of the days before; returns how many had values.
+
+    Each partition is rewritten once.
+    """
+    earlier = [(RECEIVED_DATE, "<", before_day)]
+    dataset = opened.to_pyarrow_dataset(file_pruning_predicate=earlier)
+    if column not in dataset.schema.names:
+        return 0
+    days = {
+        str(day)
+        for batch in dataset.to_batches(
+            columns=[RECEIVED_DATE],
+            filter=ds.field(column).is_valid() & (ds.field(RECEIVED_DATE) < before_day),
+        )
+        for day in pc.unique(batch[RECEIVED_DATE]).to_pylist()
+    }
+    for day in sorted(days):
+        opened.update(
+            updates={column: "CAST(NULL AS STRING)"},
+            predicate=f"{RECEIVED_DATE} = '{day}' AND {column} IS NOT NULL",
+        )
+    return len(days)
 
 
 def vacuum(opened: DeltaTable, retention_h: int) -> int:

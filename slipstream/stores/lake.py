@@ -22,7 +22,7 @@ from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.positions import Source
 from slipstream.stores import delta, row_erasure
 from slipstream.stores.compaction import Compaction
-from slipstream.stores.lake_reader import LakeReader, translated
+from slipstream.stores.lake_reader import LakeReader, day_of, translated
 from slipstream.stores.lake_reader import LakeUnavailableError as LakeUnavailableError
 from slipstream.stores.row_erasure import FoundRows, Hold, RowErasure
 from slipstream.stores.tables import CATALOG as CATALOG
@@ -138,6 +138,21 @@ class Lake(LakeReader):
             return row_erasure.delete(
                 partial(DeltaTable, self._uri(table), storage_options=self._options), rows, hold
             )
+
+    def empty(self, table: str, column: str, before_ms: int) -> int:
+        """Make a column null in the rows of days that ended before a time (ms).
+
+        Safe beside writers. Older versions keep the values for as long as `vacuum` keeps them.
+        Returns the number of days that had any; 0 also where another process was faster.
+        """
+        opened = self._open(table)
+        if opened is None:
+            return 0
+        with translated(table):
+            try:
+                return delta.empty(opened, column, day_of(before_ms))
+            except CommitFailedError:
+                return 0
 
     def compact(self, table: str, min_small_files: int = 16) -> int:
         """Merge the small files of each partition with at least `min_small_files` of them.

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,7 +16,10 @@ from slipstream.chassis.dependencies import DependencyUnavailableError
 from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.positions import Position, source_name
 from slipstream.stores import delta
-from slipstream.stores.tables import SCHEMAS
+from slipstream.stores.tables import RECOMMENDATIONS, SCHEMAS
+
+# Longest time from a slate's id to its record.
+_RECORDED_MS: Final = 60_000
 
 
 class LakeUnavailableError(DependencyUnavailableError):
@@ -134,7 +138,7 @@ class LakeReader:
         wanted = pa.array(event_ids, pa.string())
         columns = ("event_id", "topic_id", "partition", "offset")
         positions: dict[str, list[Position]] = {}
-        for batch in self.scan(table, columns=columns, received_since=_date(since_ms)):
+        for batch in self.scan(table, columns=columns, received_since=day_of(since_ms)):
             hits = batch.filter(pc.is_in(batch["event_id"], wanted))
             for event_id, topic_id, partition, offset in zip(
                 *(hits[name].to_pylist() for name in columns), strict=True
@@ -151,7 +155,7 @@ class LakeReader:
         columns = ("event_id", "topic_id", "partition", "offset", "received_at")
         marked: dict[str, tuple[Position, int]] = {}
         for batch in self.scan(
-            table, columns=columns, received_since=_date(since_ms), only="maybe_repeat"
+            table, columns=columns, received_since=day_of(since_ms), only="maybe_repeat"
         ):
             for event_id, topic_id, partition, offset, received_at in zip(
                 *(batch[name].to_pylist() for name in columns), strict=True
@@ -159,6 +163,24 @@ class LakeReader:
                 position = Position(source_name(topic_id, partition), offset)
                 marked[event_id] = position, received_at
         return marked
+
+    def slate(self, recommendation_id: str, given_at: int) -> dict[str, Any] | None:
+        """The row of a slate by its columns; None where there is none.
+
+        Reads the slates of the minute after its id was given (ms).
+        """
+        opened, schema = self._open(RECOMMENDATIONS), SCHEMAS[RECOMMENDATIONS]
+        if opened is None:
+            return None
+        times = given_at, given_at + _RECORDED_MS
+        since, until = map(day_of, times)
+        with translated(RECOMMENDATIONS):
+            for batch in delta.batches(opened, schema, since, received_until=until, times=times):
+                for row in batch.filter(
+                    pc.equal(batch["recommendation_id"], recommendation_id)
+                ).to_pylist():
+                    return dict(row)
+        return None
 
     def files(self, table: str, version: int) -> list[str]:
         """The URIs of a version's Parquet files, for other engines.
@@ -189,7 +211,8 @@ class LakeReader:
         return f"{self._root}/{table}"
 
 
-def _date(millis: int) -> str:
+def day_of(millis: int) -> str:
+    """The day of a time (ms) in UTC, as partitions are named: "YYYY-MM-DD"."""
     return datetime.fromtimestamp(max(0, millis) / 1000, UTC).strftime("%Y-%m-%d")
 
 

@@ -21,8 +21,8 @@ _SLATE_ITEM: Final = pa.struct(
 )
 
 # Every table's columns. Times are ms since the epoch; `received_date` is "YYYY-MM-DD" (UTC);
-# `attributes`, `properties`, `features`, `cut`, `rows` and
-# `ends` are JSON objects as text.
+# `attributes`, `properties`, `features`, `cut`, `rows`,
+# `ends` and `circumstances` are JSON objects as text.
 SCHEMAS: Final[dict[str, pa.Schema]] = {
     INTERACTIONS: pa.schema(
         [
@@ -77,6 +77,8 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
             ("purpose", pa.string()),
             ("experiment", pa.string()),
             ("teams", pa.list_(pa.string())),
+            ("placement_revision", pa.int64()),
+            ("circumstances", pa.string()),
         ]
     ),
     ERASURES: pa.schema(

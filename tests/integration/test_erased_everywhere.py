@@ -75,6 +75,7 @@ def plant(ingestion: httpx.Client, slates: Producer) -> None:
             timestamp=now_ms(),
             items=[SlateItem(item_id="i1", score=1.0, source="ease")],
             answered_by="model",
+            circumstances={"form": 1, "history": {"items": [f"made-by-{name}"]}},
         )
         slates.send(RECOMMENDATIONS, name, slate)
     slates.flush(30)

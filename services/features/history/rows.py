@@ -95,6 +95,8 @@ def slate_row(message: Message[Slate]) -> Row:
         slate.purpose,
         slate.experiment or None,
         slate.teams or None,
+        slate.placement_revision,
+        _json(slate.circumstances) if slate.circumstances else None,
     )
 
 

@@ -9,7 +9,8 @@ import time
 
 from services.features.settings import FeaturesSection
 from slipstream.chassis.logging import get_logger
-from slipstream.stores.lake import SCHEMAS, Lake, LakeUnavailableError
+from slipstream.contracts.times import DAY_MS, now_ms
+from slipstream.stores.lake import RECOMMENDATIONS, SCHEMAS, Lake, LakeUnavailableError
 
 log = get_logger(__name__)
 
@@ -28,6 +29,9 @@ def keep_lake(lake: Lake, settings: FeaturesSection, stop: threading.Event) -> N
                     log.info("merged small files", table=table, fewer=merged)
             if time.monotonic() >= vacuum_at:
                 vacuum_at = time.monotonic() + settings.lake_vacuum_every_hours * 3600
+                since_ms = now_ms() - int(settings.lake_circumstances_days * DAY_MS)
+                if emptied := lake.empty(RECOMMENDATIONS, "circumstances", since_ms):
+                    log.info("emptied the circumstances of old slates", days=emptied)
                 for table in SCHEMAS:
                     kept_hours = int(settings.lake_retention_days * 24)
                     deleted = lake.vacuum(table, kept_hours, settings.lake_erasure_hours)

@@ -11,7 +11,6 @@ from services.serving.api import (
     NOT_FOUND,
     PathId,
     answered,
-    condition_of,
     json_response,
     parts,
     require_item,
@@ -82,7 +81,7 @@ async def recently_viewed(
         repeats=True,
         placement=query.placement,
         steps=(Step.RECENT,),
-        condition=condition_of(query.filter),
+        filter=query.filter,
     )
     return await answered(request, query, wanted)
 
@@ -119,7 +118,7 @@ async def batch(request: Request, body: BatchRequest) -> Response:
     """
     opened = parts(request)
     opened.rates.take(principal_of(request).name, len(body.user_ids))
-    exclude, condition = frozenset(body.exclude), condition_of(body.filter)
+    exclude = frozenset(body.exclude)
     answers = await opened.pipeline.recommend_each(
         [
             RecommendationRequest(
@@ -127,7 +126,7 @@ async def batch(request: Request, body: BatchRequest) -> Response:
                 user_id,
                 exclude=exclude,
                 placement=body.placement,
-                condition=condition,
+                filter=body.filter,
                 purpose=BATCH,
             )
             for user_id in body.user_ids

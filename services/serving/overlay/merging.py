@@ -84,13 +84,16 @@ def borrowing(
     numbers = shares.numbers[places]
     shown = allowed.take(numbers, mode="clip") & (numbers < len(allowed))
     numbers, borrowed = numbers[shown], borrowed[places[shown]]
-    best = np.argsort(-borrowed, kind="stable")[: most + len(exclude)]
-    new = (
-        Recommendation(item_id, score, CONTENT)
+    best, size = np.argsort(-borrowed, kind="stable"), most + len(exclude)
+    if len(best) > size:  # with those that are equal to the last one
+        best = best[: size + np.count_nonzero(borrowed[best[size:]] == borrowed[best[size - 1]])]
+    # Of equal ones the lesser id comes first: numbers are as each process met the items.
+    new = sorted(
+        (-score, item_id)
         for number, score in zip(numbers[best].tolist(), borrowed[best].tolist(), strict=True)
         if (item_id := space.item_id(number)) not in exclude
     )
-    return list(islice(new, most))
+    return [Recommendation(item_id, -less, CONTENT) for less, item_id in new[:most]]
 
 
 def lent(

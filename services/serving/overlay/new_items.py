@@ -80,6 +80,11 @@ class NewItems:
     def __len__(self) -> int:
         return len(self.shares.numbers)
 
+    @property
+    def waiting(self) -> int:
+        """The number of items that are not compared yet, or not as they are now."""
+        return len(self._waiting)
+
     def wait(self, number: int) -> None:
         """Note that an item is new, or has other attributes. Of too many, the earliest go."""
         with self._lock:

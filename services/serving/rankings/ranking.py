@@ -24,7 +24,6 @@ from services.serving.steps import StepRequest
 from services.serving.visitor_reading import VisitorReading
 from slipstream.contracts.placements import BoostRule, PlacementPolicy
 from slipstream.contracts.times import now_ms
-from slipstream.filters.conditions import Condition
 
 # The caller's list stays as it is where nothing is asked: duplicates of a group, too.
 _NO_RULES: Final = PlacementPolicy(group_by="")
@@ -46,7 +45,7 @@ class RankingRequest:
         placement: The place on the page that the list is for.
         with_rules: Whether the placement's rules apply.
         context: Fields of the request that rules may ask for.
-        condition: What every item must meet; None lets all.
+        filter: Expression that every item must meet; empty for all.
         boosts: Boosts beside those of the placement.
         explain: Whether rules give an account of themselves.
         shown: Whether the visitor sees the list.
@@ -58,7 +57,7 @@ class RankingRequest:
     placement: str = ""
     with_rules: bool = False
     context: Mapping[str, Any] = field(default_factory=dict)
-    condition: Condition | None = None
+    filter: str = ""
     boosts: Sequence[BoostRule] = ()
     explain: bool = False
     shown: bool = False
@@ -142,9 +141,9 @@ class Rankings:
         seed: str,
     ) -> Arrangement | None:
         """Leave out what does not pass, and arrange the rest; None for the order as it is."""
-        names = policy.attributes()
-        if names is not None and request.condition is not None:
-            names |= attributes_of(request.condition)
+        slate, names = _as_slate(request), policy.attributes()
+        if names is not None and slate.condition is not None:
+            names |= attributes_of(slate.condition)
         filled.reasons.append(_unused(request.features, names))
 
         ids = [item.item_id for item in filled.items]
@@ -154,7 +153,7 @@ class Rankings:
             if request.features
             else self._catalog
         )
-        rules = SlateRules(policy, _as_slate(request), visitor, model, source, now_ms())
+        rules = SlateRules(policy, slate, visitor, model, source, now_ms())
         if rules.wanted is not None:
             condition, own = rules.wanted
             passing = mask(condition, source.listed(both), own)[: len(ids)].tolist()
@@ -175,7 +174,7 @@ def _as_slate(request: RankingRequest) -> RecommendationRequest:
         repeats=True,
         placement=request.placement,
         context=request.context,
-        condition=request.condition,
+        filter=request.filter,
         boosts=request.boosts,
         exploration=0.0,
         explain=request.explain,

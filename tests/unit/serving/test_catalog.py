@@ -1,5 +1,6 @@
 import time
 import tracemalloc
+from collections.abc import Iterable
 
 import pytest
 from hypothesis import given
@@ -12,11 +13,9 @@ from tests.unit.serving.fakes import ITEMS, item_record, model
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The catalogue's time in ms, which the test sets."""
-    now = [time.time() * 1000]
-    monkeypatch.setattr(catalog_module, "_now", lambda: now[0])
-    return now
+def clock() -> list[float]:
+    """A catalogue's time in ms, which the test sets."""
+    return [time.time() * 1000]
 
 
 def test_item_never_heard_of_may_be_shown() -> None:
@@ -37,7 +36,7 @@ def test_mask_follows_the_catalogue_after_it_was_made(bundle: Bundle) -> None:
 
 
 def test_item_is_hidden_from_the_moment_that_it_expires(bundle: Bundle, clock: list[float]) -> None:
-    catalog, present = Catalog(), model(bundle)
+    catalog, present = Catalog(lambda: clock[0]), model(bundle)
     soon = clock[0] + 60
     catalog.apply(item_record("item-01", attributes={"expires_at": soon}))
     catalog.apply(item_record("item-02", attributes={"expires_at": "2020-01-01T00:00:00Z"}))
@@ -56,7 +55,7 @@ def test_items_still_expire_when_the_moments_were_sorted_out(
     monkeypatch: pytest.MonkeyPatch, clock: list[float]
 ) -> None:
     monkeypatch.setattr(catalog_module, "_SURPLUS", 2)
-    catalog = Catalog()
+    catalog = Catalog(lambda: clock[0])
     soon = clock[0] + 60
     catalog.apply(item_record("b", attributes={"expires_at": soon}))
     for number in range(50):
@@ -70,7 +69,7 @@ def test_items_still_expire_when_the_moments_were_sorted_out(
 
 
 def test_expiry_that_was_postponed_does_not_hide(clock: list[float]) -> None:
-    catalog = Catalog()
+    catalog = Catalog(lambda: clock[0])
     soon = clock[0] + 60
     catalog.apply(item_record("a", attributes={"expires_at": soon}))
     catalog.apply(item_record("a", timestamp=2, attributes={"expires_at": soon + 60_000}))
@@ -133,6 +132,18 @@ def test_look_alikes_share_attributes_rare_ones_first_and_forget_what_changed() 
         "shoe-3",
         "shoe-4",
     }
+
+
+@given(st.permutations(range(12)), st.integers(1, 12))
+def test_look_alikes_are_the_same_in_whichever_order_items_came(order: list[int], n: int) -> None:
+    def alike(numbers: Iterable[int]) -> list[tuple[str, float]]:
+        catalog = Catalog()
+        for number in numbers:
+            attributes = {"kind": "shoe", "brand": f"b{number % 3}"}
+            catalog.apply(item_record(f"i{number}", number // 4, attributes=attributes))
+        return catalog.look_alikes(["i5"], n)
+
+    assert alike(order) == alike(range(12))
 
 
 def test_look_alikes_compare_no_more_than_a_bounded_number_the_rarest_values_first(

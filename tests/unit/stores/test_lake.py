@@ -8,11 +8,13 @@ from slipstream.contracts.positions import Source
 from slipstream.stores.lake import (
     CATALOG,
     INTERACTIONS,
+    RECOMMENDATIONS,
     SCHEMAS,
     Lake,
     LakeConflictError,
     LakeUnavailableError,
 )
+from tests.unit.stores.lake_rows import slates
 
 SOURCE = Source("interactions.v1", "topic-1", 3)
 OTHER = Source("interactions.v1", "topic-1", 4)
@@ -152,3 +154,40 @@ def test_a_lake_that_cannot_be_written_says_so(tmp_path: Path) -> None:
         lake.applied_offsets(INTERACTIONS, [SOURCE])[SOURCE]
     with pytest.raises(LakeUnavailableError):
         lake.append(INTERACTIONS, rows("a"), {SOURCE: 0})
+
+
+def test_a_slate_is_found_by_its_id_in_the_minute_of_its_time(lake: Lake) -> None:
+    day_ms = 1_795_824_000_000  # 2026-11-28
+    assert lake.slate("r-ada", day_ms) is None
+    for date in ("2026-11-27", "2026-11-28"):
+        table = slates(f"ada-{date}", date=date)
+        place = table.schema.get_field_index("timestamp")
+        table = table.set_column(place, "timestamp", pa.array([day_ms], pa.int64()))
+        lake.append(RECOMMENDATIONS, table, {})
+    found = lake.slate("r-ada-2026-11-28", day_ms)
+    assert found is not None
+    assert (found["user_id"], found["circumstances"]) == ("ada-2026-11-28", None)
+    assert lake.slate("r-ada-2026-11-27", day_ms) is None
+    assert lake.slate("r-ada-2026-11-28", day_ms - 30_000) is not None
+    assert lake.slate("r-ada-2026-11-28", day_ms + 1) is None
+
+
+def test_a_column_of_old_days_is_emptied_once(lake: Lake) -> None:
+    day_ms = 1_795_824_000_000  # 2026-11-28
+    assert lake.empty(RECOMMENDATIONS, "circumstances", day_ms) == 0
+    for date in ("2026-11-26", "2026-11-27", "2026-11-28"):
+        table = slates("ada", "bob", date=date)
+        column = pa.array(['{"form":1}', None])
+        table = table.set_column(
+            table.schema.get_field_index("circumstances"), "circumstances", column
+        )
+        lake.append(RECOMMENDATIONS, table, {})
+    assert lake.empty(RECOMMENDATIONS, "circumstances", day_ms) == 2
+    rows = lake.read(RECOMMENDATIONS).to_pylist()
+    kept = [row["received_date"] for row in rows if row["circumstances"] is not None]
+    assert kept == ["2026-11-28"]
+    assert len(rows) == 6
+    assert {row["recommendation_id"] for row in rows} == {"r-ada", "r-bob"}
+    version = lake.version(RECOMMENDATIONS)
+    assert lake.empty(RECOMMENDATIONS, "circumstances", day_ms) == 0
+    assert lake.version(RECOMMENDATIONS) == version

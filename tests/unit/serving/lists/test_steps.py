@@ -7,13 +7,12 @@ import pytest
 
 from services.serving.answers import Answer, RecommendationRequest, Step
 from slipstream.features.visitor import SequenceEvent, VisitorState
-from slipstream.filters.expressions import parsed
 from slipstream.models.neighbours import HistoryWeighting, ItemToItem
 from slipstream.recommender.bundle import Bundle
 from tests.unit.serving.fakes import FakeOnline, Setting, item_record, model
 
 TRENDING = [("item-30", 9.0), ("item-31", 8.0)]
-SHOES = parsed("category == 'shoes'")
+SHOES = "category == 'shoes'"
 
 
 def ids(answer: Answer) -> list[str]:
@@ -67,8 +66,8 @@ async def test_popular_items_meet_the_filter_and_may_be_shown() -> None:
     for name, more in (("a", {}), ("b", {"available": False}), ("c", {}), ("d", {})):
         kind = {"category": "hats" if name == "c" else "shoes"}
         setting.catalog.apply(item_record(name, attributes=kind, **more))
-    assert ids(await popular(setting, condition=SHOES)) == ["a", "d"]
-    answer = await popular(setting, condition=SHOES, exclude=frozenset({"a"}))
+    assert ids(await popular(setting, filter=SHOES)) == ["a", "d"]
+    answer = await popular(setting, filter=SHOES, exclude=frozenset({"a"}))
     assert ids(answer) == ["d"]
 
 

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from services.serving.answers import Answer, RecommendationRequest, Step
 from services.serving.overlay.merging import CONTENT, merged
-from slipstream.filters.expressions import parsed
 from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.fit import FitOptions, fit
 from slipstream.recommender.stages import Recommendation
@@ -132,7 +131,7 @@ async def test_filters_apply_to_new_items() -> None:
     setting = a_setting()
     upsert(setting, "cheap", SHELVES["item-05"], attributes={"price": 5})
     upsert(setting, "dear", SHELVES["item-05"], attributes={"price": 50})
-    answer = await recommend(setting, condition=parsed("price < 10"))
+    answer = await recommend(setting, filter="price < 10")
     assert ids(answer) == ["cheap"]
 
 

@@ -1,0 +1,157 @@
+"""Recording of a slate's circumstances, beside requests: what the slate is made again from."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from services.serving.answers import RecommendationRequest, Step
+from services.serving.arranging.policies import CompiledPolicy
+from services.serving.catalog import Catalog
+from services.serving.metrics import ServingMetrics
+from services.serving.placement_policies import PlacementPolicies
+from services.serving.slate_making import Occasion
+from services.serving.steps import Candidate
+from slipstream.contracts.circumstances import (
+    CATALOG_CHANGED,
+    FORM,
+    NEW_ITEMS_WAITED,
+    RecordedHistory,
+)
+from slipstream.contracts.experiments import Variant
+
+# Age of the catalogue's last change from which masks and lists follow it, with some to spare.
+_SETTLED_S: Final = 1.5
+# Values of fields that are left out, since readers fill them in.
+_LEFT_OUT: Final[tuple[Any, ...]] = (None, "", (), [], {}, [None])
+
+
+class Moment(NamedTuple):
+    """The state of rules and catalogue before a slate is made.
+
+    Attributes:
+        makers: Variants whose slates are made.
+        placements: Revision of each placement whose policy applies.
+        fatigue: Whether a policy counts impressions without a response.
+        catalog: Positions of the catalogue's records.
+    """
+
+    makers: Sequence[Variant | None]
+    placements: Mapping[str, int]
+    fatigue: bool
+    catalog: Mapping[str, Sequence[int]]
+
+
+class CircumstancesRecorder:
+    """The recording of circumstances. Used in one event loop.
+
+    Args:
+        catalog: The catalogue in memory.
+        policies: The policies of placements.
+        measured: Metrics.
+        most_bytes: Most bytes of a slate's circumstances; 0 records none.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        policies: PlacementPolicies,
+        measured: ServingMetrics,
+        most_bytes: int,
+    ) -> None:
+        self._catalog, self._policies = catalog, policies
+        self._measured, self._most_bytes = measured, most_bytes
+
+    @property
+    def given(self) -> list[tuple[Step, Sequence[Candidate]]] | None:
+        """A list that takes what steps of the online store give; None where none is recorded."""
+        return [] if self._most_bytes else None
+
+    def moment(
+        self,
+        request: RecommendationRequest,
+        makers: Sequence[Variant | None],
+        policies: Sequence[CompiledPolicy],
+    ) -> Moment:
+        """The state of rules and catalogue now; `policies` are those of the makers."""
+        return Moment(
+            makers,
+            self._policies.revisions(request.placement, makers),
+            any(each.policy.fatigue for each in policies),
+            self._catalog.applied.by_topic(),
+        )
+
+    def of(self, moment: Moment, occasion: Occasion) -> dict[str, Any]:
+        """The circumstances of a slate that was made.
+
+        Those that are too large are told by their size alone.
+        """
+        if not self._most_bytes:
+            return {}
+        try:
+            recorded = self._all(moment, occasion)
+            size = len(orjson.dumps(recorded))
+        except Exception as error:  # a slate without circumstances is a slate
+            self._measured.failed("circumstances", error)
+            return {}
+        return recorded if size <= self._most_bytes else {"form": FORM, "size": size}
+
+    def _all(self, moment: Moment, occasion: Occasion) -> dict[str, Any]:
+        request, visitor, model = occasion.request, occasion.visitor, occasion.model
+        recorded: dict[str, Any] = {
+            "form": FORM,
+            "now": occasion.now_ms,
+            "n": request.n,
+            "steps": [step.value for step in occasion.steps],
+            "filter": request.filter,
+            "boosts": [boost.model_dump(exclude_defaults=True) for boost in request.boosts],
+            "exclude": sorted(request.exclude),
+            "before": list(request.before),
+            "similar_to": list(request.similar_to),
+            "repeats": request.repeats,
+            "diversity": request.diversity,
+            "exploration": request.exploration,
+            "context": request.context,
+            "window": request.window,
+            "traced": request.explain or None,
+            "model": model.version if model is not None else None,
+            "history": RecordedHistory.columns(visitor.history),
+            "no_history": visitor.problem,
+            "catalog": moment.catalog,
+            "placements": moment.placements if request.placement else None,
+            "makers": [each and each.model_dump() for each in moment.makers],
+            "given": _by_step(occasion.given or ()),
+            "doubts": self._doubts(occasion),
+        }
+        if moment.fatigue:
+            recorded["fatigue"] = visitor.fruitless(occasion.now_ms)
+        return {name: value for name, value in recorded.items() if value not in _LEFT_OUT}
+
+    def _doubts(self, occasion: Occasion) -> list[str]:
+        doubts = []
+        if time.monotonic() - self._catalog.changed_at < _SETTLED_S:
+            doubts.append(CATALOG_CHANGED)
+        if occasion.model is not None and self._catalog.space(occasion.model).waiting:
+            doubts.append(NEW_ITEMS_WAITED)
+        return doubts
+
+
+def _by_step(
+    given: Sequence[tuple[Step, Sequence[Candidate]]],
+) -> dict[str, list[list[str | float]]]:
+    """The items that each step gave in all its calls, each once, as they stand in its list."""
+    by_step: dict[str, dict[str, float]] = {}
+    for step, items in given:
+        of_step = by_step.setdefault(step.value, {})
+        for item in items:
+            of_step.setdefault(item.item_id, item.score)
+    # Each call gives its items in the list's order, which is that of scores.
+    return {
+        step: [[item_id, score] for item_id, score in sorted(scores.items(), key=_falling)]
+        for step, scores in by_step.items()
+    }
+
+
+def _falling(entry: tuple[str, float]) -> float:
+    return -entry[1]
