@@ -70,6 +70,7 @@ class Parts:
     reads: LargeRequests = field(default_factory=LargeRequests)
     # Pushes take turns apart, since a push waits for the broker, and no read does.
     pushes: LargeRequests = field(default_factory=LargeRequests)
+    past_catalogs: LargeRequests = field(default_factory=LargeRequests)
 
 
 def parts(request: Request) -> Parts:

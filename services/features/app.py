@@ -14,6 +14,7 @@ from services.features.metrics import RedisMetrics
 from services.features.people import api as people_api
 from services.features.reads.feast import Planner
 from services.features.settings import FeaturesSettings
+from services.features.slates import api as slates_api
 from services.features.stream.erasure_notices import keep_redis_files, tell
 from services.features.stream.erasures import LakeErasures
 from services.features.stream.materializer import GROUP, TOPICS, Materializer
@@ -45,7 +46,7 @@ def create_app(settings: FeaturesSettings) -> FastAPI:
 
     It opens once a broker answers. Redis and the lake may come later.
     """
-    routers = [api.feast_router, api.router, people_api.router, api.health]
+    routers = [api.feast_router, api.router, people_api.router, slates_api.router, api.health]
     app = create_service(
         "features", settings, description=DESCRIPTION, lifespan=_lifespan, routers=routers
     )

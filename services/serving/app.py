@@ -23,6 +23,8 @@ from services.serving.open_inference import api as open_inference
 from services.serving.open_inference.errors import ProtocolErrors
 from services.serving.open_inference.statistics import Statistics
 from services.serving.pipeline import Pipeline, warm_up
+from services.serving.replay import api as answers
+from services.serving.replay.replays import Replays
 from services.serving.settings import ServingSettings
 from services.serving.slates import SlateOutbox
 from services.serving.topic_states.book import StateBook
@@ -48,11 +50,19 @@ FOLLOW_DELAY_MS = 500
 # After this time the client gives up a connection. Requests have given it up long before, by a
 # clock of their own: the client's counts what the event loop is late.
 CONNECTION_TIMEOUT_S = 3.0
+# Longest wait of a replay for a peer: features reads the history of the whole catalogue.
+REPLAY_TIMEOUT_S = 60.0
 
 
 def create_app(settings: ServingSettings) -> FastAPI:
     """The app of serving. It opens at once; its servers and training may come later."""
-    routers = [api.router, lists.router, audiences.router, open_inference.router]
+    routers = [
+        api.router,
+        lists.router,
+        audiences.router,
+        answers.router,
+        open_inference.router,
+    ]
     app = create_service(
         "serving", settings, description=DESCRIPTION, lifespan=_lifespan, routers=routers
     )
@@ -133,9 +143,28 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             longest_wait_s=own.longest_wait_s,
             placement=placements.get,
             experiment=experiments.of,
+            circumstances_bytes=own.circumstances_bytes,
         )
         stack.callback(pipeline.close)
         stack.callback(asyncio.create_task(pipeline.kept_lists.sweep_for_ever()).cancel)
+        peers = {
+            name: Peer(name, url, timeout_s=REPLAY_TIMEOUT_S, token=token)
+            for name, url in (
+                ("features", settings.peers.features_url),
+                ("training", settings.peers.training_url),
+                ("monitoring", settings.peers.monitoring_url),
+            )
+        }
+        for peer in peers.values():
+            stack.callback(peer.close)
+        app.state.replays = Replays(
+            peers["features"],
+            peers["training"],
+            peers["monitoring"],
+            lambda: (models.current, models.previous),
+            own.cache_dir / f"replay-{settings.namespace}{of_place}",
+        )
+        stack.callback(app.state.replays.close)
         app.state.parts = api.Parts(pipeline, models, catalog, KeyRates(own.lists_per_s))
         promotions = ConsumerWatch(chassis)
 

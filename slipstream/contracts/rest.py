@@ -74,6 +74,28 @@ class RecommendationResponse(BaseModel):
     teams: list[str] = Field(default_factory=list)
 
 
+class SlateRecord(BaseModel):
+    """The record of a slate as the lake keeps it; times are in ms.
+
+    `circumstances` are what it was made from, in the form of `Circumstances`. They are null where
+    serving recorded none, and once their time is over.
+    """
+
+    recommendation_id: str
+    user_id: str
+    timestamp: int
+    items: list[RecommendedItem]
+    answered_by: str
+    model_version: str | None = None
+    placement: str = ""
+    placement_revision: int = 0
+    experiment: str = ""
+    variant: str = "champion"
+    teams: list[str] = Field(default_factory=list)
+    purpose: str = "shown"
+    circumstances: dict[str, Any] | None = None
+
+
 class AuditRecord(BaseModel):
     """A record of who did what: `principal` did `action` to `subject` at `at` (ms)."""
 

@@ -206,3 +206,16 @@ def _read(path: Path) -> str:
         return path.read_text()
     except (FileNotFoundError, ProcessLookupError):
         return ""
+
+
+def made_again(stack: Stack, answer: dict[str, Any]) -> dict[str, Any]:
+    """The replay of an answer, once its slate is in the lake."""
+
+    def made() -> dict[str, Any] | None:
+        path = f"/v1/answers/{answer['recommendation_id']}"
+        response = stack.clients["serving"].get(path)
+        if response.status_code == 404:
+            return None
+        return dict(response.raise_for_status().json())
+
+    return wait_for(made, "the answer to be made again")

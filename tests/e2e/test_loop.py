@@ -13,7 +13,7 @@ from slipstream.chassis.settings import LakeSettings
 from slipstream.datasets.replay import replay
 from slipstream.stores.lake import INTERACTIONS, Lake
 from tests.e2e import replayed, shop
-from tests.e2e.stack import Stack, alive, running, wait_for
+from tests.e2e.stack import Stack, alive, made_again, running, wait_for
 from tests.servers import Servers, outside
 
 BATCH = 500
@@ -116,6 +116,8 @@ def test_a_visitors_events_become_recommendations_and_these_become_a_report(stac
     changed = wait_for(lambda: _more_coffee(stack, coffee_before), "the clicks to change the list")
     assert ids(changed) != ids(tea)
 
+    # The lists of before can be made again, though the rules and the visitor are others now.
+    assert all(made_again(stack, answer)["identical"] for answer in (tea, of_coffee))
     # A client that does not know whether its click arrived sends it again: it is told so, and the
     # click counts once.
     again = shop.track("tea-lover-0", "click", "coffee-3", clicked_at + 3 / 100)

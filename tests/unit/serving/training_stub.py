@@ -20,6 +20,8 @@ class TrainingStub:
         self.champion: str | None = None
         self.away = False
         self.spoiled = ""
+        # Versions of which no files are kept.
+        self.gone: set[str] = set()
         self.downloads: list[str] = []
 
     def publish(self, bundle: Bundle, version: str) -> None:
@@ -36,6 +38,8 @@ class TrainingStub:
                 {"version": self.champion, "aliases": ["champion"], "created_at": 1}
             ).encode()
         _, _, _, version, _, name = path.split("/")
+        if version in self.gone:
+            return 404, b'{"code":"no_model"}'
         self.downloads.append(name)
         body = (self.directory / version / name).read_bytes()
         return 200, body[:-1] + b"?" if name == self.spoiled else body

@@ -1,0 +1,261 @@
+"""Replays of answers: made one at a time, in a thread with an event loop of its own.
+
+The functions are those of requests. Catalogue, model and rules of then are fetched over REST, and
+kept for a while, since answers of one time share them.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Final, TypeVar
+
+from prometheus_client import CollectorRegistry
+from pydantic import ValidationError
+
+from services.serving.deadlines import Budget
+from services.serving.gathered_lists import GatheredLists
+from services.serving.metrics import ServingMetrics
+from services.serving.model_holder import Model
+from services.serving.placement_policies import PlacementPolicies
+from services.serving.replay.bodies import AnswerReplay, WhatIf, WhatIfAnswer
+from services.serving.replay.comparison import diff, first_difference
+from services.serving.replay.past_catalogs import PastCatalogs, compare_all
+from services.serving.replay.past_models import PastModels
+from services.serving.replay.past_placements import past_placement
+from services.serving.replay.recorded_request import (
+    RecordedChain,
+    recorded_request,
+    recorded_visitor,
+)
+from services.serving.replay.scenes import Scene, altered, notes_of, reasons_of
+from services.serving.slate_making import MadeSlate, Occasion
+from services.serving.variant_slates import slate_by_policies
+from slipstream.chassis.client import Peer, PeerError
+from slipstream.chassis.errors import ConflictError, NotFoundError, UnavailableError
+from slipstream.contracts.circumstances import Circumstances
+from slipstream.contracts.rest import RecommendedItem, SlateRecord
+from slipstream.recommender.bundle import BundleError
+
+# Replays that may wait for their turn, and the longest time that one waits.
+MOST_WAITING: Final = 8
+LONGEST_WAIT_S: Final = 30.0
+# Time after the last replay at which its catalogue and model are forgotten.
+KEPT_S: Final = 600.0
+
+T = TypeVar("T")
+
+
+class Replays:
+    """The replays of a process. Used in one event loop.
+
+    Args:
+        features: The service that has the lake.
+        training: The service that has models.
+        monitoring: The service that has placements.
+        in_service: Returns the models in service.
+        folder: Folder of what is downloaded.
+    """
+
+    def __init__(
+        self,
+        features: Peer,
+        training: Peer,
+        monitoring: Peer,
+        in_service: Callable[[], Iterable[Model | None]],
+        folder: Path,
+    ) -> None:
+        self._features, self._monitoring = features, monitoring
+        self._catalogs = PastCatalogs(features, folder)
+        self._models = PastModels(training, in_service, folder / "model")
+        self._measured = ServingMetrics(CollectorRegistry())
+        self._turn, self._waiting = asyncio.Lock(), 0
+        self._thread = ThreadPoolExecutor(1, "replay")
+        self._forgetting: asyncio.TimerHandle | None = None
+
+    def close(self) -> None:
+        """Take no further replay. One that runs ends when its peers are closed."""
+        if self._forgetting is not None:
+            self._forgetting.cancel()
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def answer(self, recommendation_id: str) -> AnswerReplay:
+        """The answer as it was recorded, and as it is made again.
+
+        Raises `NotFoundError`, `ConflictError` where it can't be made again, and
+        `UnavailableError`.
+        """
+        return await self._in_turn(partial(self._answer, recommendation_id))
+
+    async def what_if(self, recommendation_id: str, change: WhatIf) -> WhatIfAnswer:
+        """The answer in other circumstances. Raises as `answer` does."""
+        return await self._in_turn(partial(self._what_if, recommendation_id, change))
+
+    async def _in_turn(self, replay: Callable[[], T]) -> T:
+        if self._waiting > MOST_WAITING:
+            raise UnavailableError("too many replays wait", code="replays_busy", retry_after_s=5)
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(LONGEST_WAIT_S):
+                await self._turn.acquire()
+        except TimeoutError as error:
+            raise UnavailableError(
+                "another replay takes long", code="replays_busy", retry_after_s=5
+            ) from error
+        finally:
+            self._waiting -= 1
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._thread, replay)
+        except PeerError as error:
+            if error.status == 404:
+                raise NotFoundError(error.detail, code="no_slate") from error
+            raise UnavailableError(f"what the replay needs is away: {error}") from error
+        except (BundleError, ValidationError) as error:
+            raise ConflictError(
+                f"what the slate was made from can't be read: {error}", code="unreadable"
+            ) from error
+        finally:
+            self._turn.release()
+            if self._forgetting is not None:
+                self._forgetting.cancel()
+            self._forgetting = loop.call_later(KEPT_S, self._thread.submit, self._forget)
+
+    def _forget(self) -> None:
+        self._catalogs.release()
+        self._models.release()
+
+    def _answer(self, recommendation_id: str) -> AnswerReplay:
+        began = time.perf_counter()
+        slate, circumstances, scene = self._scene(recommendation_id)
+        rebuilt, _ = asyncio.run(self._made(scene))
+        difference = first_difference(slate.items, rebuilt.items)
+        return AnswerReplay(
+            recommendation_id=recommendation_id,
+            user_id=slate.user_id,
+            timestamp=slate.timestamp,
+            placement=slate.placement,
+            placements=circumstances.placements,
+            experiment=slate.experiment,
+            variant=slate.variant,
+            answered_by=slate.answered_by,
+            model=circumstances.model,
+            model_version=slate.model_version,
+            history_length=len(circumstances.history.items),
+            recorded=slate.items,
+            rebuilt=_items(rebuilt),
+            identical=difference is None,
+            difference=difference,
+            reasons=reasons_of(circumstances, slate) if difference is not None else [],
+            took_ms=_ms_since(began),
+        )
+
+    def _what_if(self, recommendation_id: str, change: WhatIf) -> WhatIfAnswer:
+        began = time.perf_counter()
+        slate, circumstances, scene = self._scene(recommendation_id)
+        before, _ = asyncio.run(self._made(scene))
+        placement, model = scene.placement, scene.model
+        if change.placement_revision is not None:
+            if not scene.placement_name:
+                raise ConflictError("the slate was made for no placement", code="no_placement")
+            placement = past_placement(
+                self._monitoring, scene.placement_name, change.placement_revision
+            )
+        if change.model_version is not None:
+            model = self._models.of(change.model_version)
+        other = altered(scene, change, placement, model)
+        after, unknown_steps = asyncio.run(self._made(other))
+        return WhatIfAnswer(
+            recommendation_id=recommendation_id,
+            changed=change,
+            identical=first_difference(slate.items, before.items) is None,
+            before=_items(before),
+            after=_items(after),
+            diff=diff(before.items, after.items),
+            notes=notes_of(circumstances, scene, other, unknown_steps),
+            took_ms=_ms_since(began),
+        )
+
+    def _scene(self, recommendation_id: str) -> tuple[SlateRecord, Circumstances, Scene]:
+        """The record of a slate, and all that the slate was made from."""
+        slate = SlateRecord.model_validate(self._features.get(f"/v1/slates/{recommendation_id}"))
+        circumstances = _circumstances(slate)
+        placements = {
+            name: past_placement(self._monitoring, name, revision)
+            for name, revision in circumstances.placements.items()
+        }
+        version = circumstances.model
+        scene = Scene(
+            recommendation_id,
+            recorded_request(slate, circumstances),
+            recorded_visitor(circumstances),
+            self._models.of(version) if version is not None else None,
+            self._catalogs.of(recommendation_id, circumstances),
+            {name: each for name, each in placements.items() if each is not None},
+            next(iter(placements), ""),
+            circumstances,
+        )
+        return slate, circumstances, scene
+
+    async def _made(self, scene: Scene) -> tuple[MadeSlate, set[str]]:
+        """The slate, and the steps of which the record has no list."""
+        if scene.model is not None:
+            compare_all(scene.catalog, scene.model)
+        lists, request, circumstances = GatheredLists(), scene.request, scene.circumstances
+        chain = RecordedChain(scene.catalog, self._measured, lists, circumstances.given)
+        policies = PlacementPolicies(scene.placements.get)
+        makers = circumstances.makers
+        occasion = Occasion(
+            request,
+            scene.visitor,
+            scene.model,
+            request.steps,
+            Budget(1.0),
+            circumstances.now,
+            scene.recommendation_id,
+        )
+        try:
+            slate, _ = await slate_by_policies(
+                chain,
+                scene.catalog,
+                makers,
+                [policies.of(request, maker) for maker in makers],
+                occasion,
+            )
+        finally:
+            lists.close()
+        return slate, {step.value for step in chain.unknown_steps}
+
+
+def _circumstances(slate: SlateRecord) -> Circumstances:
+    """The circumstances of a slate. Raises `ConflictError` where it has none."""
+    if not slate.circumstances:
+        raise ConflictError(
+            "the slate has no circumstances: it is an order of given items (rank), or serving "
+            "records none, or the lake has kept them for as long as it does",
+            code="no_circumstances",
+        )
+    circumstances = Circumstances.read(slate.circumstances)
+    if circumstances.size:
+        raise ConflictError(
+            f"the slate's circumstances had {circumstances.size:,} bytes, more than are recorded "
+            "(SLIPSTREAM_SERVING__CIRCUMSTANCES_BYTES)",
+            code="circumstances_too_large",
+        )
+    return circumstances
+
+
+def _items(slate: MadeSlate) -> list[RecommendedItem]:
+    touched = [*slate.touched, *([()] * len(slate.items))]
+    return [
+        RecommendedItem(
+            item_id=item.item_id, score=item.score, source=item.source, rules=[*touched[place]]
+        )
+        for place, item in enumerate(slate.items)
+    ]
+
+
+def _ms_since(began: float) -> float:
+    return round((time.perf_counter() - began) * 1000, 1)

@@ -1,0 +1,138 @@
+"""A shop whose answers are replayed, with the services that replays ask, all in memory."""
+
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import orjson
+
+from services.serving.answers import Answer, RecommendationRequest
+from services.serving.catalog import Catalog
+from services.serving.model_holder import Model
+from services.serving.replay.replays import Replays
+from slipstream.broker.codec import decode, encode
+from slipstream.chassis.client import Peer
+from slipstream.contracts.events import Slate
+from slipstream.contracts.experiments import Experiment
+from slipstream.contracts.placements import Placement, PlacementPolicy
+from slipstream.contracts.positions import StreamCatalogRecord
+from slipstream.contracts.topics import RECOMMENDATIONS
+from tests.unit.serving.fakes import ITEMS, SHELVES, FakeOnline, Setting, item_record
+
+
+class PastShop:
+    """A pipeline with placements and an experiment, which keeps what its changes were.
+
+    Attributes:
+        setting: The pipeline, and its model in service.
+        replays: Replays of its answers, with these services behind them.
+        away: Names of services that don't answer.
+        one_for_all: Whether features has the first slate under every id.
+    """
+
+    def __init__(self, online: FakeOnline, model: Model, folder: Path) -> None:
+        self.setting = Setting(
+            online,
+            model,
+            placement=self._placement,  # type: ignore[arg-type]
+            experiment=self._experiment,  # type: ignore[arg-type]
+        )
+        self.design: dict[str, Any] | None = None
+        self.away: set[str] = set()
+        self.one_for_all = False
+        self._revisions: dict[str, list[Placement]] = {}
+        self._log: list[StreamCatalogRecord] = []
+        self._chance = random.Random(0)
+        features, training, monitoring = (
+            Peer(name, "http://it", retries=0, transport=httpx.MockTransport(self._answer(name)))
+            for name in ("features", "training", "monitoring")
+        )
+        self.in_service: list[Model | None] = [model]
+        self.replays = Replays(features, training, monitoring, lambda: self.in_service, folder)
+        for number, item_id in enumerate(ITEMS):
+            self.put_item(item_id, shelf=SHELVES[item_id], number=number)
+
+    def put_item(self, item_id: str, **attributes: Any) -> None:
+        """Put an item, whose flags may be among the attributes."""
+        flags = {
+            name: attributes.pop(name) for name in ("available", "deleted") & attributes.keys()
+        }
+        record = item_record(item_id, len(self._log), attributes=attributes, **flags)
+        self._log.append(record)
+        self.setting.catalog.apply(record)
+        self.setting.catalog.compare_new_items(1.0)
+
+    def put_placement(self, name: str, policy: dict[str, Any]) -> None:
+        """Give a placement a policy, as its next revision."""
+        revisions = self._revisions.setdefault(name, [])
+        revisions.append(
+            Placement(
+                name=name,
+                revision=len(revisions) + 1,
+                policy=PlacementPolicy.model_validate(policy),
+                changed_at=1,
+            )
+        )
+
+    def promote(self, model: Model) -> None:
+        """Take a model into service; the one before stays at hand."""
+        self.in_service = [model, self.setting.model]
+        self.setting.model = model
+
+    async def ask(self, **wanted: Any) -> Answer:
+        """The answer to a request."""
+        return await self.setting.pipeline.recommend(RecommendationRequest(**wanted))
+
+    def _placement(self, name: str) -> Placement | None:
+        revisions = self._revisions.get(name)
+        return revisions[-1] if revisions else None
+
+    def _experiment(self, placement: str, _now_ms: int) -> Experiment | None:
+        if self.design is None or placement not in self.design["placements"]:
+            return None
+        return Experiment.model_validate(
+            {"name": "calmer", "revision": 1, "design": self.design, "changed_at": 1}
+        )
+
+    def _answer(self, service: str) -> Any:
+        def answer(request: httpx.Request) -> httpx.Response:
+            if service in self.away:
+                raise httpx.ConnectError("away")
+            path = request.url.path
+            if service == "features":
+                slate = self._recorded(path.split("/")[3])
+                if slate is None:
+                    return httpx.Response(404, json={})
+                if path.endswith("/catalog"):
+                    return httpx.Response(200, content=b"".join(self._lines(slate.circumstances)))
+                return httpx.Response(200, content=slate.model_dump_json())
+            if service == "monitoring":
+                cursor = int(request.url.params["cursor"])
+                known = self._revisions.get(path.split("/")[3], [])
+                found = [json.loads(it.model_dump_json()) for it in known if it.revision < cursor]
+                return httpx.Response(200, json={"items": found[-1:], "next_cursor": None})
+            return httpx.Response(404, json={})
+
+        return answer
+
+    def _recorded(self, recommendation_id: str) -> Slate | None:
+        """A slate as it comes from the topic."""
+        for slate in self.setting.slates:
+            if self.one_for_all or slate.recommendation_id == recommendation_id:
+                read = decode(RECOMMENDATIONS, encode(slate))
+                assert isinstance(read, Slate)
+                return read
+        return None
+
+    def _lines(self, circumstances: dict[str, Any]) -> Iterator[bytes]:
+        """The catalogue of then, in no order."""
+        past, (end,) = Catalog(), circumstances["catalog"]["c"]
+        for entry in self._log[:end]:
+            past.apply(entry)
+        entries = list(past.records())
+        self._chance.shuffle(entries)
+        for source, offset, record in entries:
+            yield orjson.dumps([source, offset, record.model_dump()]) + b"\n"
