@@ -7,6 +7,7 @@ import click
 
 from services.start import prefer_sleeping_threads, service_command
 from slipstream.contracts.services import SERVICES
+from slipstream_cli.commands.answers import answers
 from slipstream_cli.commands.backfill import backfill
 from slipstream_cli.commands.backup import backup
 from slipstream_cli.commands.batch_recommend import batch_recommend
@@ -37,6 +38,7 @@ COMMANDS = (
     models,
     placements,
     experiments,
+    answers,
     keys,
     dead_letters,
     backfill,

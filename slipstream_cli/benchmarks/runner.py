@@ -109,11 +109,13 @@ def measure(name: str, target: Target, load: "ServingLoad | None" = None) -> lis
             items=target.items,
             token=target.token,
         )
-    from slipstream_cli.benchmarks import serving, serving_clicks
+    from slipstream_cli.benchmarks import answer_replays, serving, serving_clicks
 
     visitors = serving.known_visitors(
         urls["serving"], urls["ingestion"], key, target.items, token=target.token
     )
+    if name == "replay":
+        return answer_replays.run(urls, key, visitors, token=target.token)
     return serving.run(
         urls["serving"],
         urls,

@@ -24,7 +24,8 @@ _WITHOUT_SQL: Final = ("ingestion", "features")
 
 @click.command(short_help="Measure a part beside its ceiling.")
 @click.argument(
-    "name", type=click.Choice(["ingestion", "features", "freshness", "serving", "catalogue"])
+    "name",
+    type=click.Choice(["ingestion", "features", "freshness", "serving", "replay", "catalogue"]),
 )
 @click.option(
     "--running",
@@ -43,8 +44,8 @@ _WITHOUT_SQL: Final = ("ingestion", "features")
 @click.option(
     "--data",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder with interactions.parquet and items.parquet that serving's temporary stack is"
-    " filled with. Default: MovieLens-100K.",
+    help="Folder with interactions.parquet and items.parquet that the temporary stack of serving or"
+    " replay is filled with. Default: MovieLens-100K.",
 )
 @click.option(
     "--profile",
@@ -115,12 +116,14 @@ def bench(
                 bytes in Redis against a kilobyte
     freshness   time from a click to a changed list, against one record through the broker
                 and one empty answer
+    replay      a thousand answers made again across a swap of the model, a change of rules and
+                changes of the catalogue: how many lists are identical
     catalogue   the stages in one thread, in simulated catalogues of several sizes, with and
                 without a filter that keeps 0.1 %; recall and memory; without servers
 
-    A temporary stack is started and stopped for it. For serving and freshness, it is filled with
-    MovieLens-100K and trains a model. Feast is installed once into the data folder, from a package
-    index.
+    A temporary stack is started and stopped for it. For serving, freshness and replay, it is filled
+    with MovieLens-100K and trains a model, for replay two. Feast is installed once into the data
+    folder, from a package index.
 
     \b
     Example:  slipstream bench freshness --json freshness.json
@@ -129,12 +132,15 @@ def bench(
     """
     from slipstream_cli.benchmarks import measurements, runner
     from slipstream_cli.benchmarks.serving import ServingLoad
-    from slipstream_cli.benchmarks.serving_swaps import VERSIONS
 
-    if name != "serving" and (data or profile or workers or rate or swaps or rules or profile_time):
+    if name != "serving" and (profile or workers or rate or swaps or rules or profile_time):
         raise click.UsageError(
-            "--data, --profile, --workers, --rate, --swaps, --rules and --profile-time are of the"
-            " benchmark of serving"
+            "--profile, --workers, --rate, --swaps, --rules and --profile-time are of the benchmark"
+            " of serving"
+        )
+    if data and name not in ("serving", "replay"):
+        raise click.UsageError(
+            "other data are of the benchmarks of serving and replay; leave --data out"
         )
     if running and (data or profile or workers):
         raise click.UsageError(
@@ -157,7 +163,7 @@ def bench(
             versions = f"of the running stack: {target.kafka.bootstrap_servers}"
             rows = runner.measure(name, target, load)
         else:
-            model = runner.ServedModel(data, profile or "fast", VERSIONS if swaps else 1)
+            model = runner.ServedModel(data, profile or "fast", _versions_of(name, swaps))
             environment = {"SLIPSTREAM_TRAINING__NEW_EVENTS": "0", **os.environ}
             if workers:
                 environment["SLIPSTREAM_SERVING__WORKERS"] = str(workers)
@@ -176,6 +182,13 @@ def bench(
             "Next: measure on your data: slipstream up, slipstream replay,"
             f" slipstream bench {name} --running"
         )
+
+
+def _versions_of(name: str, swaps: int) -> int:
+    """Return the number of model versions that a temporary stack trains for a benchmark."""
+    from slipstream_cli.benchmarks.serving_swaps import VERSIONS
+
+    return VERSIONS if swaps else 1 + (name == "replay")
 
 
 def _measure_catalogues(data_dir: Path, items: tuple[int, ...]) -> "list[Measurement]":

@@ -25,6 +25,7 @@ def test_bench_says_which_real_servers_are_absent_and_how_to_get_them(
     [
         (["ingestion", "--rate", "300"], "are of the benchmark of serving"),
         (["freshness", "--swaps", "2"], "are of the benchmark of serving"),
+        (["ingestion", "--data", "."], "are of the benchmarks of serving and replay"),
         (["serving", "--running", "--profile", "best"], "a running stack has its model and its"),
     ],
 )
