@@ -12,8 +12,8 @@ from pydantic import BaseModel, Field
 from services.training.publish import ModelPublisher
 from services.training.records import Audit
 from services.training.registry import (
-    CHAMPION,
     ModelRegistry,
+    NoCanaryError,
     NoPreviousError,
     UnknownVersionError,
 )
@@ -31,6 +31,7 @@ from slipstream.contracts.access import Scope
 from slipstream.contracts.bundle import Manifest
 from slipstream.contracts.rest import AuditPage, ModelVersion, Run, RunRequest
 from slipstream.contracts.times import now_ms
+from slipstream.contracts.vocabulary import CANARY, CHAMPION
 from slipstream.stores.artifacts import ArtifactNotFoundError, Artifacts
 from slipstream.stores.audit import AuditLog
 
@@ -53,6 +54,12 @@ class Reason(BaseModel):
     """A person's reason for moving an alias, kept with the model event."""
 
     reason: str = Field("by request", max_length=1_000)
+
+
+class CanaryChoice(Reason):
+    """The version that becomes the canary."""
+
+    version: str = Field(min_length=1, max_length=128)
 
 
 @dataclass(frozen=True)
@@ -233,15 +240,44 @@ def _audited(request: Request, action: str, subject: str, **detail: str) -> Iter
 
 @router.get("/aliases/{alias}")
 @requires(Scope.READ)
-def get_alias(request: Request, alias: Literal["champion", "challenger"]) -> ModelVersion:
+def get_alias(request: Request, alias: Literal["champion", "challenger", "canary"]) -> ModelVersion:
     """The version that an alias points at. 404 with code `no_model` while there is none."""
     training = parts(request)
     model = training.registry.alias(alias)
     if model is None:
         raise NotFoundError(
-            f"no model is {alias} yet: a training run makes the first", code="no_model"
+            f"no model is {alias} yet: a training run makes the first"
+            if alias != CANARY
+            else "no model is canary: PUT this path to choose one",
+            code="no_model",
         )
     return model
+
+
+@router.put("/aliases/canary")
+@requires(Scope.OPERATE)
+def set_canary(request: Request, body: CanaryChoice) -> ModelVersion:
+    """Point the alias canary at a version, for experiments that try it on a share of visitors."""
+    training = parts(request)
+    try:
+        with _audited(request, "set_canary", body.version, reason=body.reason):
+            return training.publisher.set_canary(body.version, body.reason)
+    except UnknownVersionError as error:
+        raise NotFoundError(str(error), code="no_model") from error
+
+
+@router.delete("/aliases/canary")
+@requires(Scope.OPERATE)
+def remove_canary(
+    request: Request, reason: Annotated[str, Query(max_length=1_000)] = "by request"
+) -> ModelVersion:
+    """Remove the alias canary, and return the version that had it."""
+    training = parts(request)
+    try:
+        with _audited(request, "remove_canary", CANARY, reason=reason):
+            return training.publisher.remove_canary(reason)
+    except NoCanaryError as error:
+        raise NotFoundError(str(error), code="no_model") from error
 
 
 @router.get("/models/{version}/files/{name}", response_class=FileResponse)

@@ -17,7 +17,7 @@ from services.training.migrations import MIGRATIONS
 from services.training.mlflow_connection import load_mlflow, tracking_uri
 from services.training.model_event_repository import ModelEventBook
 from services.training.publish import ModelPublisher
-from services.training.registry import CHAMPION, ModelRegistry
+from services.training.registry import ModelRegistry
 from services.training.repository import Repository
 from services.training.run.job import Job
 from services.training.run.process import run_in_child
@@ -36,6 +36,7 @@ from slipstream.chassis.standby import own_address
 from slipstream.contracts.rest import Run
 from slipstream.contracts.services import SERVICES
 from slipstream.contracts.topics import ALERTS
+from slipstream.contracts.vocabulary import CHAMPION
 from slipstream.stores import metadata
 from slipstream.stores.artifacts import Artifacts
 from slipstream.stores.audit import AuditLog

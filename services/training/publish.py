@@ -12,8 +12,9 @@ from services.training import gate
 from services.training.lineage import lineage_of
 from services.training.metrics import TrainingMetrics
 from services.training.model_event_repository import ModelEventBook
+from services.training.model_events import model_event
 from services.training.records import Audit
-from services.training.registry import CHALLENGER, CHAMPION, ModelRegistry
+from services.training.registry import ModelRegistry
 from services.training.repository import Repository
 from services.training.run.job import TrainingResult
 from services.training.run.report import report
@@ -24,6 +25,7 @@ from slipstream.contracts.bundle import Manifest
 from slipstream.contracts.events import ModelEvent, ModelEventType
 from slipstream.contracts.rest import ModelVersion
 from slipstream.contracts.times import HOUR_MS, now_ms
+from slipstream.contracts.vocabulary import CANARY, CHALLENGER, CHAMPION
 from slipstream.stores.artifacts import ArtifactNotFoundError, Artifacts
 
 log = get_logger(__name__)
@@ -104,14 +106,16 @@ class ModelPublisher:
         except BaseException:
             self._discard(run_id)
             raise
-        events = [_event(ModelEventType.REGISTERED, run_id, CHALLENGER, metrics=trained.metrics)]
+        events = [
+            model_event(ModelEventType.REGISTERED, run_id, CHALLENGER, metrics=trained.metrics)
+        ]
 
         decision = gate.decide(
             trained.measured, self._defender(champion, trained), self.settings.gate
         )
         defended = champion.version if champion else None
         if not decision.promoted:
-            refusal = _event(
+            refusal = model_event(
                 ModelEventType.REFUSED,
                 run_id,
                 None,
@@ -158,7 +162,7 @@ class ModelPublisher:
         with self._moving:
             before = self.registry.promote(version)
             self._keep(
-                _event(
+                model_event(
                     ModelEventType.PROMOTED,
                     version,
                     CHAMPION,
@@ -177,7 +181,7 @@ class ModelPublisher:
             return
         previous, reason = audit.champion_version, audit.reason
         self._keep(
-            _event(
+            model_event(
                 ModelEventType.PROMOTED,
                 version,
                 CHAMPION,
@@ -192,9 +196,32 @@ class ModelPublisher:
         with self._moving:
             version, bad = self.registry.rollback()
             self._keep(
-                _event(ModelEventType.ROLLED_BACK, version, CHAMPION, previous=bad, reason=reason)
+                model_event(
+                    ModelEventType.ROLLED_BACK, version, CHAMPION, previous=bad, reason=reason
+                )
             )
         self.metrics.champion(version)
+        return self.registry.get(version)
+
+    def set_canary(self, version: str, reason: str) -> ModelVersion:
+        """Point the alias canary at a version and announce it. Raises UnknownVersionError."""
+        with self._moving:
+            before = self.registry.set_canary(version)
+            self._keep(
+                model_event(
+                    ModelEventType.ALIAS_SET, version, CANARY, previous=before, reason=reason
+                )
+            )
+        return self.registry.get(version)
+
+    def remove_canary(self, reason: str) -> ModelVersion:
+        """Remove the alias canary and announce it. Raises NoCanaryError.
+
+        Returns the version that it pointed at.
+        """
+        with self._moving:
+            version = self.registry.remove_canary()
+            self._keep(model_event(ModelEventType.ALIAS_REMOVED, version, CANARY, reason=reason))
         return self.registry.get(version)
 
     def _tidy(self, run_id: str, decision: gate.Decision, trained: TrainingResult) -> None:
@@ -272,23 +299,3 @@ class ModelPublisher:
     def _keep(self, event: ModelEvent) -> None:
         self.events.add(event, request_id.get())
         self.wake()
-
-
-def _event(
-    kind: ModelEventType,
-    version: str,
-    alias: str | None,
-    *,
-    previous: str | None = None,
-    reason: str = "",
-    metrics: dict[str, float] | None = None,
-) -> ModelEvent:
-    return ModelEvent(
-        event=kind,
-        version=version,
-        alias=alias,
-        previous=previous,
-        reason=reason,
-        metrics=metrics or {},
-        timestamp=now_ms(),
-    )

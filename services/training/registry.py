@@ -1,25 +1,23 @@
 """Model registry: versions and aliases in MLflow's, so that its UI, its API and its clients show
 them.
 
-Model `recommender`, aliases `champion` and `challenger`. A version is a name that is never used
-twice, whereas MLflow counts 1, 2, 3 and starts again in an empty database. The name is the tag
-`version` of MLflow's version, whose source is the bundle.
+Model `recommender`, aliases `champion`, `challenger` and `canary`. A version is a name that is
+never used twice, whereas MLflow counts 1, 2, 3 and starts again in an empty database. The name is
+the tag `version` of MLflow's version, whose source is the bundle.
 """
 
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from services.training.experiments import VERSION_TAG, Experiments, Lineage
 from services.training.mlflow_connection import MODEL, Guard, MlflowConnection, unguarded
 from slipstream.contracts.bundle import Manifest, SearchTrial
 from slipstream.contracts.rest import ModelVersion
+from slipstream.contracts.vocabulary import CANARY, CHALLENGER, CHAMPION
 from slipstream.stores.artifacts import ArtifactNotFoundError, Artifacts
-
-CHAMPION: Final = "champion"
-CHALLENGER: Final = "challenger"
 
 _PREVIOUS_TAG = "previous_champion"
 
@@ -30,6 +28,10 @@ class UnknownVersionError(LookupError):
 
 class NoPreviousError(LookupError):
     """There is no earlier champion to go back to."""
+
+
+class NoCanaryError(LookupError):
+    """No version is the canary."""
 
 
 class ModelRegistry:
@@ -175,6 +177,27 @@ class ModelRegistry:
                 ) from error
             self.mlflow.client().set_registered_model_alias(MODEL, CHAMPION, number)
         return previous, before.version
+
+    def set_canary(self, version: str) -> str | None:
+        """Point the alias canary at the version, and return the version before it.
+
+        Raises UnknownVersionError, also where the version's bundle is gone.
+        """
+        with self._moving:
+            self._bundle(version)
+            number = str(self._entry(version).version)
+            before = self.alias(CANARY)
+            self.mlflow.client().set_registered_model_alias(MODEL, CANARY, number)
+        return before.version if before else None
+
+    def remove_canary(self) -> str:
+        """Remove the alias canary, and return its version. Raises NoCanaryError."""
+        with self._moving:
+            before = self.alias(CANARY)
+            if before is None:
+                raise NoCanaryError("no model is canary")
+            self.mlflow.client().delete_registered_model_alias(MODEL, CANARY)
+        return before.version
 
     def prune(self, keep: int) -> list[str]:
         """Delete the oldest versions and their bundles beyond `keep`, and return these versions.

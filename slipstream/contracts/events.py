@@ -219,12 +219,17 @@ class Slate(Record):
 
 
 class ModelEventType(StrEnum):
-    """A change in the life of a model version."""
+    """A change in the life of a model version.
+
+    `alias_set` and `alias_removed` tell of the alias canary.
+    """
 
     REGISTERED = "registered"
     PROMOTED = "promoted"
     REFUSED = "refused"
     ROLLED_BACK = "rolled_back"
+    ALIAS_SET = "alias_set"
+    ALIAS_REMOVED = "alias_removed"
 
 
 class ModelEvent(Record):

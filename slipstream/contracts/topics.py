@@ -91,7 +91,7 @@ RECOMMENDATIONS: Final = Topic(
 )  # fmt: skip
 MODEL_EVENTS: Final = Topic(
     "model-events.v1", ModelEvent, "model", 1, ("training",), ("serving", "monitoring"),
-    "versions registered, promoted, refused, rolled back", retention_ms=365 * DAY_MS,
+    "versions registered, promoted, refused, rolled back; the canary", retention_ms=365 * DAY_MS,
 )  # fmt: skip
 ALERTS: Final = Topic(
     "alerts.v1", AlertEvent, "rule", 1, ("monitoring",), ("training",),

@@ -25,6 +25,14 @@ CONVERSIONS: Final = frozenset({CART, PURCHASE})
 SHOWN: Final = "shown"
 RANKED: Final = "ranked"
 BATCH: Final = "batch"
+# The list of a shadow variant, made after the one that the visitor sees.
+SHADOW: Final = "shadow"
+
+# Aliases of the registry: the version in service, the newest other one, and one on trial.
+CHAMPION: Final = "champion"
+CHALLENGER: Final = "challenger"
+CANARY: Final = "canary"
+ALIASES: Final = (CHAMPION, CHALLENGER, CANARY)
 
 # How strongly each type speaks for an item. Custom types, which are not listed, weigh 1.
 SIGNAL_WEIGHTS: Final[dict[str, float]] = {

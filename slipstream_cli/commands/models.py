@@ -1,12 +1,14 @@
-"""`slipstream models`: list registered models, promote one, or roll back."""
+"""`slipstream models`: list registered models, promote one, roll back, or try one as canary."""
 
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 import click
 
 from slipstream.contracts.times import format_time
+from slipstream.contracts.vocabulary import ALIASES
 from slipstream_cli.output import figures, show_facts, show_json, show_table
 from slipstream_cli.peers import (
     json_flag,
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
 
     from slipstream.chassis.client import Peer
 
-ALIASES = ("champion", "challenger")
 _SHOWN = ("ndcg@10", "hit_rate@10", "mrr@20")
 SERVING_LIMIT_S = 30.0
 
@@ -31,7 +32,8 @@ SERVING_LIMIT_S = 30.0
 def models() -> None:
     """List registered models, promote one, or roll back, over training's REST API.
 
-    The champion is the version that serves. The challenger is the newest other version.
+    The champion is the version that serves. The challenger is the newest other version. The canary
+    is one that experiments try on a share of the visitors (docs/experiments.md).
 
     \b
     Example:  slipstream models list
@@ -73,7 +75,7 @@ def list_models(limit: int, as_json: bool, url: str | None, data_dir: Path) -> N
 
 
 @models.command("show", short_help="Show one version, and why it serves or not.")
-@click.argument("version", metavar="VERSION|champion|challenger")
+@click.argument("version", metavar="VERSION|champion|challenger|canary")
 @json_flag
 @training_options
 def show_model(version: str, as_json: bool, url: str | None, data_dir: Path) -> None:
@@ -132,7 +134,7 @@ def _promotion_options(command: Any) -> Any:
 
 
 @models.command(short_help="Make a version the champion.")
-@click.argument("version", metavar="VERSION|challenger")
+@click.argument("version", metavar="VERSION|challenger|canary")
 @_promotion_options
 def promote(version: str, **options: Any) -> None:
     """Make a version the champion, whatever the gate decided, and wait until serving has it.
@@ -154,6 +156,46 @@ def rollback(**options: Any) -> None:
     Example:  slipstream models rollback --reason "fewer clicks since noon"
     """
     _promote(lambda _: "/v1/models:rollback", **options)
+
+
+@models.command(short_help="Make a version the canary, or none.")
+@click.argument("version", metavar="VERSION|challenger", required=False)
+@click.option("--none", "removes", is_flag=True, help="Remove the alias.")
+@click.option(
+    "--reason",
+    default="by request",
+    show_default=True,
+    help="Reason, which is kept with the event.",
+)
+@json_flag
+@training_options
+def canary(
+    version: str | None,
+    removes: bool,
+    reason: str,
+    as_json: bool,
+    url: str | None,
+    data_dir: Path,
+) -> None:
+    """Point the alias canary at a version, for experiments that try it, or remove the alias.
+
+    \b
+    Example:  slipstream models canary challenger --reason "the gate wanted more queries"
+              slipstream models canary --none
+    """
+    if removes == (version is not None):
+        raise click.UsageError("name a version, or --none")
+    path = "/v1/aliases/canary"
+    with training_peer(url, data_dir) as peer:
+        if version is None:
+            model = peer.delete(f"{path}?{urlencode({'reason': reason})}")
+        else:
+            chosen = _model(peer, version)["version"]
+            model = peer.put(path, {"version": chosen, "reason": reason})
+    if as_json:
+        show_json(model)
+    else:
+        click.echo(f"{model['version']}  is {'no longer ' if removes else ''}the canary")
 
 
 def _promote(

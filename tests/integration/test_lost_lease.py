@@ -13,10 +13,11 @@ from services.training.migrations import MIGRATIONS
 from services.training.mlflow_connection import tracking_uri
 from services.training.model_event_repository import ModelEventBook
 from services.training.publish import ModelPublisher
-from services.training.registry import CHAMPION, ModelRegistry
+from services.training.registry import ModelRegistry
 from services.training.repository import Repository
 from services.training.settings import TrainingSection
 from slipstream.chassis.settings import ArtifactSettings, DatabaseSettings
+from slipstream.contracts.vocabulary import CHAMPION
 from slipstream.stores import metadata
 from slipstream.stores.artifacts import Artifacts
 from slipstream.stores.lease import Lease, LeaseHeldError, LeaseLostError

@@ -12,12 +12,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from services.training.gate import Comparison, Measurements
 from services.training.records import Audit
-from services.training.registry import CHALLENGER, CHAMPION
 from services.training.run.charts import Dot, bar, dots, line
 from services.training.run.job import TrainingResult
 from slipstream.contracts.bundle import Ablation, Manifest, SearchTrial, ValidationMetrics
 from slipstream.contracts.rest import Run
 from slipstream.contracts.times import format_duration, format_time
+from slipstream.contracts.vocabulary import CHALLENGER, CHAMPION
 from slipstream.evaluation.figures import Figures, K
 
 _NDCG, _POPULARITY = f"ndcg@{K}", "popularity"

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from services.training import api
 from services.training.audit import AUDIT, TABLES
-from services.training.registry import NoPreviousError, UnknownVersionError
+from services.training.registry import NoCanaryError, NoPreviousError, UnknownVersionError
 from slipstream.chassis.settings import DatabaseSettings, HttpSettings
 from slipstream.contracts.rest import ModelVersion, Run
 from slipstream.stores import metadata
@@ -31,7 +31,7 @@ class Aliases:
         self.champions_before = ["a"]
 
     def note_records(self) -> None:
-        self.records_before.append(len(self.log.page(10, None).items))
+        self.records_before.append(len(self.log.page(20, None).items))
 
     def promote(self, version: str, _reason: str) -> ModelVersion:
         self.note_records()
@@ -44,6 +44,13 @@ class Aliases:
         if not self.champions_before:
             raise NoPreviousError("there was no champion before")
         return ModelVersion(version=self.champions_before.pop(), created_at=1)
+
+    def set_canary(self, version: str, reason: str) -> ModelVersion:
+        return self.promote(version, reason)
+
+    def remove_canary(self, _reason: str) -> ModelVersion:
+        self.note_records()
+        raise NoCanaryError("no model is canary")
 
     def cancel(self, run_id: str) -> Run:
         self.note_records()
@@ -79,6 +86,9 @@ def test_every_act_has_a_record_before_it_and_one_of_its_failure(
     assert client.post("/v1/models:rollback", headers=TOKEN).status_code == 409
     assert client.post("/v1/runs/r:cancel", headers=TOKEN).is_success
     assert client.post("/v1/runs/x:cancel", headers=TOKEN).status_code == 404
+    canary = {"version": "a", "reason": "a trial"}
+    assert client.put("/v1/aliases/canary", json=canary, headers=held).is_success
+    assert client.delete("/v1/aliases/canary?reason=worse", headers=held).status_code == 404
     page = client.get("/v1/audit", headers=TOKEN).json()
     told = [(record["principal"], record["action"], record["subject"]) for record in page["items"]]
     assert told[::-1] == [
@@ -91,11 +101,14 @@ def test_every_act_has_a_record_before_it_and_one_of_its_failure(
         ("api-token", "cancel", "r"),
         ("api-token", "cancel", "x"),
         ("api-token", "cancel_failed", "x"),
+        ("operator", "set_canary", "a"),
+        ("operator", "remove_canary", "canary"),
+        ("operator", "remove_canary_failed", "canary"),
     ]
     first = page["items"][-1]
     assert (first["detail"], first["request_id"]) == ({"reason": "by hand"}, "r-1")
-    assert page["items"][0]["detail"] == {"error": "there is no run x"}
-    assert aliases.records_before == [1, 2, 4, 5, 7, 8]
+    assert page["items"][0]["detail"] == {"error": "no model is canary"}
+    assert aliases.records_before == [1, 2, 4, 5, 7, 8, 10, 11]
 
 
 def test_who_may_not_does_nothing_and_leaves_no_record(
@@ -105,5 +118,7 @@ def test_who_may_not_does_nothing_and_leaves_no_record(
     refused = client.post("/v1/models/a:promote", headers=reader)
     assert (refused.status_code, refused.json()["code"]) == (403, "scope_missing")
     assert client.get("/v1/audit", headers={"Authorization": "Bearer operator"}).status_code == 403
+    assert client.put("/v1/aliases/canary", json={"version": "a"}, headers=reader).is_error
+    assert client.delete("/v1/aliases/canary", headers=reader).status_code == 403
     assert client.post("/v1/models/a:promote").status_code == 401
     assert (aliases.records_before, aliases.log.page(10, None).items) == ([], [])

@@ -4,18 +4,22 @@ import threading
 
 import pytest
 
-from services.training.registry import CHAMPION, ModelRegistry, UnknownVersionError
+from services.training.registry import ModelRegistry, UnknownVersionError
+from slipstream.contracts.vocabulary import CHAMPION
 from slipstream.stores.artifacts import Artifacts
 from tests.unit.training.registries import Add, version_of
 
 
-def test_prune_keeps_champion_its_predecessor_and_the_newest(
+def test_prune_keeps_champion_its_predecessor_the_canary_and_the_newest(
     registry: ModelRegistry, add: Add, artifacts: Artifacts
 ) -> None:
     for version in "abcde":
         add(version)
     registry.promote("a")
     registry.promote("b")
+    registry.set_canary("c")
+    assert registry.prune(keep=2) == []
+    registry.remove_canary()
     assert registry.prune(keep=2) == ["c"]
     assert artifacts.versions() == ["a", "b", "d", "e"]
     assert [model.version for model in registry.versions(10)[0]] == ["e", "d", "b", "a"]

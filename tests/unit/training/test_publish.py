@@ -16,12 +16,13 @@ from services.training.metrics import TrainingMetrics
 from services.training.mlflow_connection import RegistryUnavailableError
 from services.training.model_event_repository import ModelEventBook
 from services.training.publish import ModelPublisher
-from services.training.registry import CHALLENGER, CHAMPION, ModelRegistry
+from services.training.registry import ModelRegistry
 from services.training.repository import Repository
 from services.training.settings import GateSettings, TrainingSection
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.producer import OutgoingRecord
 from slipstream.chassis.logging import carrying
+from slipstream.contracts.vocabulary import CHALLENGER, CHAMPION
 from slipstream.stores.artifacts import ArtifactNotFoundError, Artifacts
 from tests.unit.training.challengers import bundle, result_of
 
@@ -110,6 +111,22 @@ def test_champion_changes_only_for_the_better_and_every_step_is_told(
     broker.away = False
     publisher.wake()
     assert broker.heard[9:] == [("promoted", "d", "b"), ("rolled_back", "b", "d")]
+
+
+def test_the_canary_is_told_and_the_champion_stays(
+    scene: tuple[ModelPublisher, Broker], tmp_path: Path
+) -> None:
+    publisher, broker = scene
+    for version in "ab":
+        publisher.publish(version, bundle(tmp_path, version), result_of(popularity=-0.05))
+    broker.heard.clear()
+    assert "canary" in publisher.set_canary("a", "trial").aliases
+    publisher.set_canary("b", "trial")
+    assert publisher.remove_canary("worse").version == "b"
+    assert broker.heard == [
+        ("alias_set", "a", None), ("alias_set", "b", "a"), ("alias_removed", "b", None),
+    ]  # fmt: skip
+    assert publisher.registry.alias(CHAMPION) is None
 
 
 def test_a_champion_of_after_the_start_of_the_run_is_not_replaced_by_a_comparison_with_another(

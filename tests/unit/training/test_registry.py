@@ -11,14 +11,14 @@ from pydantic import SecretStr
 
 from services.training.mlflow_connection import RegistryUnavailableError, tracking_uri
 from services.training.registry import (
-    CHALLENGER,
-    CHAMPION,
     ModelRegistry,
+    NoCanaryError,
     NoPreviousError,
     UnknownVersionError,
 )
 from slipstream.chassis.settings import DatabaseSettings
 from slipstream.contracts.bundle import SearchTrial
+from slipstream.contracts.vocabulary import CANARY, CHALLENGER, CHAMPION
 from slipstream.stores.artifacts import Artifacts
 from slipstream.stores.metadata import DatabaseUnavailableError
 from tests.unit.training.registries import Add, version_of
@@ -120,6 +120,27 @@ def test_rollback_after_promoting_champion_again_still_knows_the_one_before(
 def test_rollback_without_any_champion_is_refused(registry: ModelRegistry) -> None:
     with pytest.raises(NoPreviousError):
         registry.rollback()
+
+
+def test_the_canary_is_set_moved_and_removed_beside_the_other_aliases(
+    registry: ModelRegistry, add: Add, artifacts: Artifacts
+) -> None:
+    for version in "abc":
+        add(version)
+    registry.promote("a")
+    assert registry.set_canary("b") is None
+    assert registry.set_canary("c") == "b"
+    assert registry.get("c").aliases == ["canary", "challenger"]
+    registry.promote("c")
+    assert registry.get("c").aliases == ["canary", "champion"]
+    assert registry.remove_canary() == "c"
+    with pytest.raises(NoCanaryError):
+        registry.remove_canary()
+    artifacts.delete("b")
+    for gone in ("b", "nope"):
+        with pytest.raises(UnknownVersionError):
+            registry.set_canary(gone)
+    assert registry.alias(CANARY) is None
 
 
 def test_promote_without_bundle_is_refused_and_changes_nothing(

@@ -107,3 +107,17 @@ def test_rollback_without_an_earlier_champion_says_so(answers: Answers) -> None:
         409, "there is no earlier champion to go back to"
     )
     assert invoke("rollback").output == "Error: there is no earlier champion to go back to\n"
+
+
+def test_canary_names_a_version_or_none(answers: Answers) -> None:
+    answers.by_request |= {
+        "GET /v1/aliases/challenger": NEW,
+        "PUT /v1/aliases/canary": NEW | {"aliases": ["canary"]},
+        "DELETE /v1/aliases/canary": NEW,
+    }
+    assert invoke("canary", "challenger", "--reason", "trial").output == "v2  is the canary\n"
+    put = {"version": "v2", "reason": "trial"}
+    assert ("PUT /v1/aliases/canary", put) in answers.heard
+    assert invoke("canary", "--none").output == "v2  is no longer the canary\n"
+    for wrong in ((), ("v2", "--none")):
+        assert "name a version, or --none" in invoke("canary", *wrong).output
