@@ -105,7 +105,8 @@ class Answer:
     that moved each item, and `propensities` are the probabilities with which the items stand where
     they stand, both in the order of the items. All are empty where there is nothing to tell.
     `reasons` are measured by leaving out parts of the history. `experiment` is empty without one;
-    `teams` names the variant that each item of an interleaved slate comes from.
+    `teams` names the variant that each item of an interleaved slate comes from. `substituted` says
+    why the champion answered for a variant's model; empty where it did not.
     """
 
     recommendation_id: str
@@ -123,3 +124,4 @@ class Answer:
     experiment: str = ""
     variant: str = NO_EXPERIMENT
     teams: Sequence[str] = ()
+    substituted: str = ""

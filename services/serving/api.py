@@ -1,6 +1,6 @@
 """The routes of serving."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Final
 
@@ -45,6 +45,7 @@ class Parts:
     models: ModelHolder
     catalog: Catalog
     rates: KeyRates = field(default_factory=lambda: KeyRates(0))
+    variant_models: Callable[[], list[dict[str, Any]]] = list
 
 
 def parts(request: Request) -> Parts:
@@ -143,14 +144,19 @@ async def rank(request: Request, body: RankRequest) -> Response:
 @router.get("/model", responses=NOT_FOUND, tags=["model"])
 @requires(Scope.READ)
 async def model(request: Request) -> Response:
-    """The model in service, and the one before it."""
+    """The model in service, the one before it, and those of variants of experiments."""
     opened = parts(request)
     holder = opened.models
     if holder.current is None:
         raise NotFoundError(holder.problem or "no model is loaded yet", code="no_model")
     previous = holder.previous.version if holder.previous else None
     return json_response(
-        _described(holder.current) | {"previous": previous, "problem": holder.problem}
+        _described(holder.current)
+        | {
+            "previous": previous,
+            "problem": holder.problem,
+            "variants": opened.variant_models(),
+        }
     )
 
 

@@ -15,9 +15,11 @@ from services.serving.catalog import Catalog
 from services.serving.catalog_feed import CatalogFeed
 from services.serving.catalog_journal import CatalogJournal
 from services.serving.experiments.running import ExperimentBook
+from services.serving.experiments.variant_models import VariantModels
 from services.serving.key_rates import KeyRates
 from services.serving.lists import api as lists
 from services.serving.metrics import ServingMetrics
+from services.serving.model_cache import ModelCache
 from services.serving.model_holder import ModelHolder
 from services.serving.open_inference import api as open_inference
 from services.serving.open_inference.errors import ProtocolErrors
@@ -37,6 +39,7 @@ from slipstream.chassis.access.tokens import service_credential
 from slipstream.chassis.app import create_service
 from slipstream.chassis.client import Peer
 from slipstream.contracts.placements import Placement
+from slipstream.contracts.times import now_ms
 from slipstream.contracts.topics import CATALOG, EXPERIMENTS, MODEL_EVENTS, PLACEMENTS
 from slipstream.stores.online import OnlineReader, OnlineStore
 
@@ -124,12 +127,25 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             "training", settings.peers.training_url, timeout_s=settings.peers.timeout_s, token=token
         )
         stack.callback(training.close)
+        cache = ModelCache(training, own.cache_dir)
+        warm = partial(warm_up, catalog=catalog)
         models = ModelHolder(
             training,
-            own.cache_dir,
+            cache,
             measured,
-            partial(warm_up, catalog=catalog),
+            warm,
             required=own.require_model,
+            beside=lambda: variant_models.held.values(),
+            moved=lambda alias: variant_models.moved(alias),
+        )
+        variant_models = VariantModels(
+            training,
+            cache,
+            models,
+            measured,
+            warm,
+            lambda: experiments.models(now_ms()) if experiment_feed.is_known else None,
+            own.variant_models,
         )
         pipeline = Pipeline(
             reader,
@@ -144,6 +160,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             placement=placements.get,
             experiment=experiments.of,
             circumstances_bytes=own.circumstances_bytes,
+            variant_model=variant_models.get,
         )
         stack.callback(pipeline.close)
         stack.callback(asyncio.create_task(pipeline.kept_lists.sweep_for_ever()).cancel)
@@ -161,11 +178,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             peers["features"],
             peers["training"],
             peers["monitoring"],
-            lambda: (models.current, models.previous),
+            lambda: (models.current, models.previous, *variant_models.held.values()),
             own.cache_dir / f"replay-{settings.namespace}{of_place}",
         )
         stack.callback(app.state.replays.close)
-        app.state.parts = api.Parts(pipeline, models, catalog, KeyRates(own.lists_per_s))
+        app.state.parts = api.Parts(
+            pipeline, models, catalog, KeyRates(own.lists_per_s), variant_models.report
+        )
         promotions = ConsumerWatch(chassis)
 
         async def can_record() -> None:
@@ -203,12 +222,16 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         }
         if place:  # the first process fetches models for all
             targets["champion"] = models.follow_cache
+            targets["variant-models"] = variant_models.follow_cache
         else:
             targets |= {
                 "model-events": lambda stop: models.follow_events(
                     consumer([MODEL_EVENTS]), stop, promotions
                 ),
                 "champion": lambda stop: models.follow_alias(stop, own.champion_poll_s),
+                "variant-models": lambda stop: variant_models.follow_training(
+                    stop, own.champion_poll_s
+                ),
             }
         for name, target in targets.items():
             app.state.workers.start(name, target, checked=False)

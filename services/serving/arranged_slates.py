@@ -77,6 +77,7 @@ async def arranged_slate(
             filled.items += [Item(item.item_id, 0.0, item.source) for item in found.items]
             filled.tiers += [len(steps)] * len(found.items)
             taken = taken | {item.item_id for item in found.items}
+            filled.failed |= found.failed
             if filled.answered_by is Step.NONE:
                 filled.answered_by, filled.version = found.answered_by, found.version
         if len(filled.items) > before:

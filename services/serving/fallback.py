@@ -83,7 +83,8 @@ class FallbackChain:
             result = await self._steps[step](request)
         except Exception as error:  # whatever the fault, visitors still get a slate
             self._measured.failed(step, error)
-            result = StepResult([], _FAILED.get(step, f"the list of {step} items failed"))
+            reason = _FAILED.get(step, f"the list of {step} items failed")
+            result = StepResult([], reason, failed=step is Step.MODEL)
         if request.given is not None and step in OF_STORE:
             request.given.append((step, result.items))
         return result
@@ -188,7 +189,7 @@ class FallbackChain:
         latest = list(dict.fromkeys(event.item_id for event in reversed(request.history)))[:_SEEDS]
         seeds = request.similar_to or latest
         with self._measured.stage(Step.SIMILAR):
-            items, reason, version = await self._similar_by_model(request, seeds)
+            items, reason, version, failed = await self._similar_by_model(request, seeds)
             taken = request.exclude | {item.item_id for item in items}
             try:
                 alike = self._catalog.look_alikes(
@@ -202,7 +203,7 @@ class FallbackChain:
             ]
         if not items and not filler and seeds:
             reason = "; ".join(filter(None, (reason, "nothing similar is known")))
-        return StepResult([*items, *filler], reason, version)
+        return StepResult([*items, *filler], reason, version, failed)
 
     async def _similar_by_model(self, request: StepRequest, seeds: Sequence[str]) -> StepResult:
         model = request.model
@@ -235,7 +236,7 @@ class FallbackChain:
             return self._ask(model, [stages.Event(seed) for seed in seeds], neighbours)
         except Exception as error:
             self._measured.failed(Step.MODEL, error)
-            return StepResult([], _FAILED[Step.MODEL])
+            return StepResult([], _FAILED[Step.MODEL], failed=True)
 
     async def _from_trending(self, request: StepRequest) -> StepResult:
         with self._measured.stage(Step.TRENDING):
@@ -295,4 +296,5 @@ class FallbackChain:
 def _result(
     model: Model, recommended: Sequence[stages.Recommendation], reason: str = ""
 ) -> StepResult:
-    return StepResult(recommended, reason, model.version if recommended else None)
+    # Only parts that fail are a reason.
+    return StepResult(recommended, reason, model.version if recommended else None, bool(reason))

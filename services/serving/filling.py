@@ -13,7 +13,8 @@ class Filled:
     """The items of the steps so far.
 
     `tiers` has the place of each item's step in the chain. `answered_by` is the step that gave the
-    first items, and `version` its model. `reasons` say why a step had none, or not enough.
+    first items, and `version` its model. `reasons` say why a step had none, or not enough. `failed`
+    tells that the model, or a part of it, raised.
     """
 
     items: list[Candidate] = field(default_factory=list)
@@ -21,6 +22,7 @@ class Filled:
     answered_by: Step = Step.NONE
     version: str | None = None
     reasons: list[str] = field(default_factory=list)
+    failed: bool = False
 
 
 async def fill(
@@ -54,7 +56,8 @@ async def fill(
             step_request = replace(asked, n=rest, exclude=asked.exclude | taken)
         else:
             step_request = asked
-        added, reason, version = await chain.run(step, step_request)
+        added, reason, version, failed = await chain.run(step, step_request)
+        filled.failed |= failed
         if reason:
             filled.reasons.append(reason)
         if added:

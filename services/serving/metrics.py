@@ -55,6 +55,24 @@ class ServingMetrics:
             ["outcome"],
             registry=registry,
         )
+        self.variant_model = Gauge(
+            "slipstream_variant_model_info",
+            "1 for each model that a variant of an experiment names, and its version",
+            ["model", "version"],
+            registry=registry,
+        )
+        self.substituted = Counter(
+            "slipstream_substituted_slates_total",
+            "Slates that the champion made, as a variant's model could not",
+            ["why"],
+            registry=registry,
+        )
+        self.shadows = Counter(
+            "slipstream_shadow_slates_total",
+            "Slates of shadow variants that were logged, or dropped under load",
+            ["outcome"],
+            registry=registry,
+        )
         self.catalog_items = Gauge(
             "slipstream_catalog_items",
             "Items in the catalogue that serving holds",

@@ -4,35 +4,29 @@ A new champion is downloaded, verified and warmed up before it takes over. Until
 a new one is faulty, the present model stays.
 """
 
-import json
-import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
 from pydantic import ValidationError
 
-from services.serving.bundle_folders import folder_name, is_bundle
 from services.serving.metrics import ServingMetrics
+from services.serving.model_cache import ModelCache
 from slipstream.broker.batch import Batch
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.loop import consume
 from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.client import Peer, PeerError
 from slipstream.chassis.logging import carrying, get_logger
-from slipstream.contracts.bundle import Manifest
 from slipstream.contracts.rest import ModelVersion
 from slipstream.contracts.times import now_ms
+from slipstream.contracts.vocabulary import ALIASES, CHAMPION
 from slipstream.recommender.bundle import Bundle, BundleError, load_bundle
 
 log = get_logger(__name__)
 
-CHAMPION = "champion"
-_KEPT = "models.json"
-_INCOMING = ".slipstream-incoming"
 # Pause between two looks at the alias while it is not known whether there is a champion.
 _UNSETTLED_S = 1.0
 # Pause between looks at what another process has put into the cache.
@@ -43,8 +37,8 @@ class NoChampionError(LookupError):
     """Training answers, and says that it has no champion."""
 
 
-# Why a champion can't be taken, without a fault of this program.
-_EXPECTED = PeerError | BundleError | ValidationError | OSError | NoChampionError
+# Why a model can't be taken, without a fault of this program.
+EXPECTED = PeerError | BundleError | ValidationError | OSError | NoChampionError
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,36 +50,46 @@ class Model:
     directory: Path
     loaded_at: int
 
+    @property
+    def entry(self) -> dict[str, str]:
+        """Its entry in a list of the cache: the version, and the content that names the folder."""
+        return {"version": self.version, "directory": self.directory.name}
+
 
 class ModelHolder:
     """The champion and the model before it.
 
     Requests read `current`, one reference that is replaced as a whole. Two workers run
-    `follow_events` and `follow_alias`; one thread at a time may call `refresh`.
+    `follow_events` and `follow_alias`; one thread at a time may call `refresh`. The one before goes
+    before another is loaded, so that no more than two are in memory.
 
-    The cache holds each bundle in a folder named by its manifest's digest. `models.json` names the
-    present and the previous one, so that a restart needs no training service. Other files in the
-    cache folder stay untouched.
+    The list in the cache names the present and the previous one, so that a restart needs no
+    training service.
 
     Args:
-        training: The service that is asked for the champion and its files.
-        cache_dir: Folder of the bundles.
+        training: The service that is asked for the champion.
+        cache: The bundles on disk.
         measured: Metrics.
         warm_up: Called with a new model before it takes over; an error keeps the model out.
         required: Whether a service without a model is unready until training has said that there
             is no champion.
+        beside: Returns models that others hold, one of which may become the champion.
+        moved: Called with another alias that an event tells of.
     """
 
     def __init__(
         self,
         training: Peer,
-        cache_dir: Path,
+        cache: ModelCache,
         measured: ServingMetrics,
         warm_up: Callable[[Model], None] = lambda _: None,
         *,
         required: bool = True,
+        beside: Callable[[], Iterable[Model]] = tuple,
+        moved: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._training, self._cache = training, cache_dir
+        self._training, self._cache = training, cache
+        self._beside, self._moved = beside, moved
         self._measured, self._warm_up = measured, warm_up
         self._wake = threading.Event()
         self._request = ""
@@ -98,9 +102,9 @@ class ModelHolder:
 
     def restore(self) -> bool:
         """Take the newest good model of the cache into service; False when there is none."""
-        for kept in self._kept():
+        for kept in self._cache.listed(CHAMPION):
             try:
-                self._take(self._load(kept["version"], self._cache / kept["directory"]))
+                self._take(self._load(kept))
             except Exception as error:
                 log.warning(
                     "a cached model can't be used", version=kept.get("version"), reason=str(error)
@@ -122,11 +126,12 @@ class ModelHolder:
             model = self._fetch(champion.version)
             if model is not self.current:
                 self._take(model)
-                self._remember()
+                held = (self.current, self.previous)
+                self._cache.put_list(CHAMPION, [each.entry for each in held if each is not None])
         except Exception as error:
             return self._keep(error)
         finally:
-            shutil.rmtree(self._cache / _INCOMING, ignore_errors=True)
+            self._cache.discard_incoming(CHAMPION)
         self.problem = ""
         return True
 
@@ -159,16 +164,11 @@ class ModelHolder:
             self.restore()
         while not stop.wait(_FOLLOW_S if self._settled else _UNSETTLED_S):
             try:
-                kept = next(iter(self._kept()), None)
+                kept = next(iter(self._cache.listed(CHAMPION)), None)
                 if kept is None:
                     self._settled = self._settled or self._champion() is None
-                elif self.current is None or not _is_kept(self.current, kept):
-                    former = (
-                        self.previous if self.previous and _is_kept(self.previous, kept) else None
-                    )
-                    self._take(
-                        former or self._load(kept["version"], self._cache / kept["directory"])
-                    )
+                elif self.current is None or self.current.entry != kept:
+                    self._take(self._at_hand(kept) or self._load(kept))
             except Exception as error:
                 self._keep(error)
             else:
@@ -182,7 +182,10 @@ class ModelHolder:
 
     def _on_events(self, batch: Batch) -> None:
         for message in batch.messages:
-            if message.record.alias != CHAMPION:
+            alias = message.record.alias
+            if alias in ALIASES and alias != CHAMPION:
+                self._moved(alias)
+            if alias != CHAMPION:
                 continue
             with carrying(message.request_id):
                 log.info(
@@ -204,38 +207,27 @@ class ModelHolder:
         return ModelVersion.model_validate(answer)
 
     def _fetch(self, version: str) -> Model:
-        """The model of a version: one of the two at hand, or from the cache, or downloaded."""
-        self._cache.mkdir(parents=True, exist_ok=True)
-        files = f"/v1/models/{quote(version, safe='')}/files"
-        incoming = self._cache / _INCOMING
-        shutil.rmtree(incoming, ignore_errors=True)
-        incoming.mkdir()
-        self._training.download(f"{files}/manifest.json", incoming / "manifest.json")
-        text = (incoming / "manifest.json").read_bytes()
-        directory = self._cache / folder_name(text)
-        for model in (self.current, self.previous):
-            if model is not None and (model.directory, model.version) == (directory, version):
-                return model
-        if directory.exists():
-            try:
-                return self._load(version, directory)
-            except BundleError as error:
-                log.warning(
-                    "the cached bundle is damaged and fetched again",
-                    version=version,
-                    reason=str(error),
-                )
-                shutil.rmtree(directory)
-        for name in Manifest.model_validate_json(text).files:
-            if Path(name).name != name:
-                raise BundleError(f"the manifest names a file outside its folder: {name}")
-            self._training.download(f"{files}/{quote(name, safe='')}", incoming / name)
-        bundle = load_bundle(incoming)
-        incoming.rename(directory)
-        return self._warm(version, bundle, directory)
+        """The model of a version: one that is at hand, or from the cache, or downloaded."""
+        place = self._cache.place(version, CHAMPION)
+        at_hand = self._at_hand(place.entry)
+        if at_hand is not None:
+            return at_hand
+        bundle = self._cache.bundle(place, CHAMPION, self._make_room)
+        return self._warm(version, bundle, place.directory)
 
-    def _load(self, version: str, directory: Path) -> Model:
-        return self._warm(version, load_bundle(directory), directory)
+    def _make_room(self) -> None:
+        self.previous = None
+
+    def _at_hand(self, entry: dict[str, str]) -> Model | None:
+        for model in (self.current, self.previous, *self._beside()):
+            if model is not None and model.entry == entry:
+                return model
+        return None
+
+    def _load(self, kept: dict[str, str]) -> Model:
+        self._make_room()
+        directory = self._cache.folder_of(kept)
+        return self._warm(kept["version"], load_bundle(directory), directory)
 
     def _warm(self, version: str, bundle: Bundle, directory: Path) -> Model:
         model = Model(version, bundle, directory, now_ms())
@@ -261,7 +253,7 @@ class ModelHolder:
             problem = "training has no champion yet"
         elif problem != self.problem:
             self._measured.model_swaps.labels("failed").inc()
-            expected = isinstance(error, _EXPECTED)
+            expected = isinstance(error, EXPECTED)
             log.warning(
                 "the champion could not be taken",
                 reason=problem,
@@ -269,29 +261,3 @@ class ModelHolder:
             )
         self.problem = problem
         return False
-
-    def _kept(self) -> list[dict[str, str]]:
-        try:
-            return [dict(entry) for entry in json.loads((self._cache / _KEPT).read_text())]
-        except (OSError, ValueError):
-            return []
-
-    def _remember(self) -> None:
-        """Name the present and the previous model on disk, and drop all other bundles.
-
-        Other files stay: an operator may have named a folder that holds more than bundles.
-        """
-        models = [model for model in (self.current, self.previous) if model is not None]
-        text = json.dumps(
-            [{"version": model.version, "directory": model.directory.name} for model in models]
-        )
-        (self._cache / f"{_KEPT}.part").write_text(text)
-        (self._cache / f"{_KEPT}.part").rename(self._cache / _KEPT)
-        kept = {model.directory.name for model in models}
-        for path in self._cache.iterdir():
-            if path.name not in kept and is_bundle(path):
-                shutil.rmtree(path, ignore_errors=True)
-
-
-def _is_kept(model: Model, kept: Mapping[str, str]) -> bool:
-    return (model.version, model.directory.name) == (kept["version"], kept["directory"])

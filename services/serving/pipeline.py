@@ -11,7 +11,10 @@ from typing import Any, Final
 from services.serving.answers import Answer, RecommendationRequest, Step
 from services.serving.audiences.audiences import Audiences
 from services.serving.catalog import Catalog
+from services.serving.experiments.interleaving import one_list
 from services.serving.experiments.participation import ExperimentOf, participation
+from services.serving.experiments.shadows import ShadowSlates
+from services.serving.experiments.variant_slates import VariantSlates
 from services.serving.explaining import LISTS, Explanations
 from services.serving.fallback import FallbackChain
 from services.serving.gathered_lists import GatheredLists
@@ -25,7 +28,6 @@ from services.serving.replay.recording import CircumstancesRecorder
 from services.serving.slate_making import Occasion
 from services.serving.store_reads import OnlineFeatures, StoreReads
 from services.serving.turnstile import Turnstile
-from services.serving.variant_slates import slate_by_policies
 from services.serving.visitor_reading import read_visitor
 from slipstream.contracts.events import Slate
 from slipstream.contracts.placements import Placement
@@ -59,6 +61,7 @@ class Pipeline:
         placement: Returns a placement by its name; None where there is none.
         experiment: Returns the experiment that counts for a placement at a time (ms), or None.
         circumstances_bytes: Most bytes of the circumstances that a slate is recorded with.
+        variant_model: Returns the model of an alias or version that a variant names, or None.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class Pipeline:
         placement: Callable[[str], Placement | None] = lambda _name: None,
         experiment: ExperimentOf = lambda _placement, _now_ms: None,
         circumstances_bytes: int = 16_384,
+        variant_model: Callable[[str], Model | None] = lambda _name: None,
     ) -> None:
         self._current_model, self._measured, self._record = current_model, measured, record
         self._store = StoreReads(online, measured, store_timeout_s)
@@ -90,6 +94,10 @@ class Pipeline:
             catalog, measured, self._store, self._lists, self.kept_lists, trending_refresh_s
         )
         self._rankings = Rankings(self._chain, catalog, self._policies)
+        self._slates = VariantSlates(self._chain, catalog, variant_model, measured)
+        self.shadows = ShadowSlates(
+            self._slates, self._policies, self._load, self._store.budget, record, measured
+        )
         self._explanations = Explanations(self._chain, catalog, measured, longest_wait_s)
         self.audiences = Audiences(
             self._store, current_model, catalog, measured, self._load, longest_wait_s
@@ -97,6 +105,7 @@ class Pipeline:
 
     def close(self) -> None:
         """End the threads of the model's kernels."""
+        self.shadows.close()
         self._lists.close()
         self._explanations.close()
         self.audiences.close()
@@ -135,6 +144,7 @@ class Pipeline:
 
         # Features: the visitor's latest events, in one round trip to the online store.
         visitor = await read_visitor(request, self._store, budget, self._measured)
+        read_s = time.perf_counter() - started
         if turnstile is not None:
             await turnstile.passed()
 
@@ -146,9 +156,8 @@ class Pipeline:
         occasion = Occasion(request, visitor, model, steps, budget, now, recommendation_id, given)
         policies = [self._policies.of(request, variant) for variant in part.makers]
         moment = self._recorder.moment(request, part.makers, policies)
-        slate, teams = await slate_by_policies(
-            self._chain, self._catalog, part.makers, policies, occasion
-        )
+        slates = await self._slates.of_each(part.makers, policies, occasion)
+        slate, teams = one_list(part.makers, slates, request.n, recommendation_id)
 
         # Response: under an id that later interactions name.
         answer = Answer(
@@ -171,11 +180,14 @@ class Pipeline:
             part.experiment,
             part.variant,
             teams,
+            slate.substituted,
         )
-        circumstances = self._recorder.of(moment, occasion)
+        circumstances = self._recorder.of(moment, occasion, [each.model for each in slates])
         self._publish(
             answer, visitor.features, request.placement, request.purpose, started, circumstances
         )
+        for shadow in part.shadows:
+            self.shadows.offer(part.experiment, shadow, occasion, read_s)
         return answer
 
     def _in_time(
@@ -246,6 +258,7 @@ class Pipeline:
                 experiment=answer.experiment,
                 variant=answer.variant,
                 teams=[*answer.teams],
+                substituted=answer.substituted,
                 placement=placement,
                 placement_revision=answer.placement_revision,
                 rules=[*answer.touched],

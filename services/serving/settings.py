@@ -55,6 +55,13 @@ class ServingSection(Section):
         description="most bytes of the circumstances that each slate is recorded with, so that the "
         "answer can be made again; of larger ones only the size is recorded, and 0 records none",
     )
+    variant_models: int = Field(
+        2,
+        ge=0,
+        le=16,
+        description="models held beside the champion for variants of experiments; a variant whose "
+        "model is one too many is answered by the champion",
+    )
     require_model: bool = Field(
         True,
         description="whether a service that has no model is unready until training has answered: "

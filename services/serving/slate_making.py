@@ -46,7 +46,8 @@ class Occasion(NamedTuple):
 class MadeSlate:
     """A slate, and how it came about.
 
-    `asked` is what the first step was asked. The other fields are as in `Answer`.
+    `asked` is what the first step was asked. `model` is the model that was asked, and `failed`
+    tells that it, or a part of it, raised. The other fields are as in `Answer`.
     """
 
     asked: StepRequest
@@ -57,6 +58,9 @@ class MadeSlate:
     rules: Sequence[RuleTrace] = ()
     touched: Sequence[Sequence[str]] = ()
     propensities: Sequence[float] = ()
+    model: Model | None = None
+    failed: bool = False
+    substituted: str = ""
 
 
 async def made_slate(
@@ -109,6 +113,8 @@ async def made_slate(
         how.traces if how is not None and request.explain else (),
         how.touched if how is not None else (),
         how.propensities if how is not None and rules.explores else (),
+        model,
+        filled.failed,
     )
 
 

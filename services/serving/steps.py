@@ -41,11 +41,15 @@ class StepRequest:
 
 
 class StepResult(NamedTuple):
-    """The items of a step, why it has none or lacks some, and the model version that gave them."""
+    """The items of a step, why it has none or lacks some, and the model version that gave them.
+
+    `failed` tells that the model, or a part of it, raised.
+    """
 
     items: Sequence[Candidate]
     reason: str = ""
     version: str | None = None
+    failed: bool = False
 
 
 def why_not_model(model: Model | None, history: Sequence[SequenceEvent], no_history: str) -> str:

@@ -40,17 +40,25 @@ class OnlineFeatures(Protocol):
 
 
 class CircuitBreaker:
-    """Whether a server is asked: not after `FAILURES` in a row, but for a probe now and then.
+    """Whether a server is asked: not after failures in a row, but for a probe now and then.
 
     Args:
         changed: Told whether the circuit is open now.
         clock: Seconds of a monotonic clock.
+        failures: Failures in a row that open the circuit.
+        pause_s: Time until the first probe, and after each.
     """
 
     def __init__(
-        self, changed: Callable[[bool], None], clock: Callable[[], float] = time.monotonic
+        self,
+        changed: Callable[[bool], None],
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        failures: int = FAILURES,
+        pause_s: float = PAUSE_S,
     ) -> None:
         self._changed, self.now = changed, clock
+        self._most, self._pause_s = failures, pause_s
         self._failures, self._failed_at, self._probe_at = 0, float("-inf"), 0.0
         self.open = False
 
@@ -63,11 +71,11 @@ class CircuitBreaker:
     def failed(self, began: float) -> None:
         """Count the failure of a read that began at this time."""
         now = self.now()
-        self._probe_at = now + PAUSE_S
+        self._probe_at = now + self._pause_s
         if began < self._failed_at:
             return
         self._failures, self._failed_at = self._failures + 1, now
-        if not self.open and self._failures >= FAILURES:
+        if not self.open and self._failures >= self._most:
             self.open = True
             self._changed(True)
 
@@ -75,7 +83,7 @@ class CircuitBreaker:
         """Whether a probe is due; the next one is due after a pause."""
         if not self.open or self.now() < self._probe_at:
             return False
-        self._probe_at = self.now() + PAUSE_S
+        self._probe_at = self.now() + self._pause_s
         return True
 
 

@@ -4,7 +4,7 @@ from slipstream.contracts.events import ModelEvent, ModelEventType
 from slipstream.contracts.times import now_ms
 
 
-def model_event(
+def event_of(
     kind: ModelEventType,
     version: str,
     alias: str | None,

@@ -12,7 +12,7 @@ from services.training import gate
 from services.training.lineage import lineage_of
 from services.training.metrics import TrainingMetrics
 from services.training.model_event_repository import ModelEventBook
-from services.training.model_events import model_event
+from services.training.model_events import event_of
 from services.training.records import Audit
 from services.training.registry import ModelRegistry
 from services.training.repository import Repository
@@ -106,16 +106,14 @@ class ModelPublisher:
         except BaseException:
             self._discard(run_id)
             raise
-        events = [
-            model_event(ModelEventType.REGISTERED, run_id, CHALLENGER, metrics=trained.metrics)
-        ]
+        events = [event_of(ModelEventType.REGISTERED, run_id, CHALLENGER, metrics=trained.metrics)]
 
         decision = gate.decide(
             trained.measured, self._defender(champion, trained), self.settings.gate
         )
         defended = champion.version if champion else None
         if not decision.promoted:
-            refusal = model_event(
+            refusal = event_of(
                 ModelEventType.REFUSED,
                 run_id,
                 None,
@@ -162,7 +160,7 @@ class ModelPublisher:
         with self._moving:
             before = self.registry.promote(version)
             self._keep(
-                model_event(
+                event_of(
                     ModelEventType.PROMOTED,
                     version,
                     CHAMPION,
@@ -181,7 +179,7 @@ class ModelPublisher:
             return
         previous, reason = audit.champion_version, audit.reason
         self._keep(
-            model_event(
+            event_of(
                 ModelEventType.PROMOTED,
                 version,
                 CHAMPION,
@@ -196,9 +194,7 @@ class ModelPublisher:
         with self._moving:
             version, bad = self.registry.rollback()
             self._keep(
-                model_event(
-                    ModelEventType.ROLLED_BACK, version, CHAMPION, previous=bad, reason=reason
-                )
+                event_of(ModelEventType.ROLLED_BACK, version, CHAMPION, previous=bad, reason=reason)
             )
         self.metrics.champion(version)
         return self.registry.get(version)
@@ -208,9 +204,7 @@ class ModelPublisher:
         with self._moving:
             before = self.registry.set_canary(version)
             self._keep(
-                model_event(
-                    ModelEventType.ALIAS_SET, version, CANARY, previous=before, reason=reason
-                )
+                event_of(ModelEventType.ALIAS_SET, version, CANARY, previous=before, reason=reason)
             )
         return self.registry.get(version)
 
@@ -221,7 +215,7 @@ class ModelPublisher:
         """
         with self._moving:
             version = self.registry.remove_canary()
-            self._keep(model_event(ModelEventType.ALIAS_REMOVED, version, CANARY, reason=reason))
+            self._keep(event_of(ModelEventType.ALIAS_REMOVED, version, CANARY, reason=reason))
         return self.registry.get(version)
 
     def _tidy(self, run_id: str, decision: gate.Decision, trained: TrainingResult) -> None:

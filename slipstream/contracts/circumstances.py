@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from slipstream.contracts.events import Id, Millis
 from slipstream.contracts.experiments import Variant
@@ -87,7 +87,7 @@ class Circumstances(BaseModel):
         context: Fields of the request that rules could ask for.
         window: Window of popular items.
         traced: Whether rules gave an account.
-        model: Version of the model in service; None without one.
+        models: Version of the model that each maker asked; None without one.
         history: The visitor's events.
         no_history: Why there was no history, or only a part.
         fatigue: Impressions without a response by item, where the policy counts them.
@@ -116,7 +116,7 @@ class Circumstances(BaseModel):
     context: dict[str, Any] = Field(default_factory=dict)
     window: str = ""
     traced: bool = False
-    model: str | None = None
+    models: Annotated[list[str | None], Field(min_length=1)] = [None]
     history: RecordedHistory = Field(default_factory=RecordedHistory)
     no_history: str = ""
     fatigue: dict[str, int] = Field(default_factory=dict)
@@ -125,6 +125,12 @@ class Circumstances(BaseModel):
     makers: Annotated[list[Variant | None], Field(min_length=1)] = [None]
     given: dict[str, list[Entry]] = Field(default_factory=dict)
     doubts: list[str] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _a_model_for_each_maker(self) -> Self:
+        if len(self.models) != len(self.makers):
+            raise ValueError("there are not as many models as makers")
+        return self
 
     @classmethod
     def read(cls, recorded: Mapping[str, Any]) -> Self:

@@ -187,8 +187,12 @@ class Slate(Record):
     """`recommendations.v1`, key `user_id`: an answered slate, with the visitor, the model, the step
     and the features.
 
-    `purpose` is `shown` for a slate that a visitor sees. Others (`ranked`, `batch`) are kept, and
-    not counted as impressions.
+    `purpose` is `shown` for a slate that a visitor sees. Others (`ranked`, `batch`, `shadow`) are
+    kept, and not counted as impressions.
+
+    `substituted` says why a variant's model did not make the slate: `absent`, `failed`, or
+    `resting` after failures. The champion did so, and the slate is not the variant's. `shadow_of`
+    is the slate that the visitor saw where a shadow variant made this one.
     """
 
     recommendation_id: Id
@@ -216,6 +220,8 @@ class Slate(Record):
     purpose: str = SHOWN
     # What the slate was made from, in the form of `Circumstances`; empty where it is not recorded.
     circumstances: dict[str, Any] = Field(default_factory=dict)
+    substituted: str = ""
+    shadow_of: str = ""
 
 
 class ModelEventType(StrEnum):

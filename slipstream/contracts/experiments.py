@@ -1,4 +1,4 @@
-"""Experiments: comparisons of variants of a placement's policy, with a share of the visitors.
+"""Experiments: comparisons of variants of a placement's policy or model, on a share of visitors.
 
 `experiments.v1` carries the newest state of each. Monitoring writes them, serving follows them.
 """
@@ -23,7 +23,7 @@ VariantName = PlacementName
 
 
 class Variant(BaseModel):
-    """A variant of the placement's policy, and the visitors that it gets.
+    """A variant of the placement's policy or of the model, and the visitors that it gets.
 
     Attributes:
         name: Name, kept with each slate.
@@ -31,6 +31,7 @@ class Variant(BaseModel):
         placement: Placement whose policy applies instead; empty for the slate's own.
         diversity: Diversity instead of the policy's; None leaves it.
         exploration: Exploration instead of the policy's; None leaves it.
+        model: Alias or version of the model that answers; empty for the champion.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
@@ -40,6 +41,28 @@ class Variant(BaseModel):
     placement: PlacementName | Literal[""] = ""
     diversity: Annotated[float, Field(ge=0, le=1)] | None = None
     exploration: Annotated[float, Field(ge=0, le=1)] | None = None
+    model: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,128}$")] = ""
+
+
+class Guard(BaseModel):
+    """The bounds of a canary. Beyond one of them monitoring stops the experiment.
+
+    Attributes:
+        window_s: Length of the period that is judged, up to now.
+        least_slates: Slates of the canary, and of the control, before which nothing is judged.
+        failures: Most by which its share of slates that no model of its own made may be greater
+            than the control's.
+        slower: Most by which its mean and its 99th percentile of latency may be greater: a factor.
+        slower_ms: Least difference in ms that counts as slower.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    window_s: Annotated[int, Field(ge=10, le=86_400)] = 300
+    least_slates: Annotated[int, Field(ge=10, le=10_000)] = 50
+    failures: Annotated[float, Field(ge=0, lt=1)] = 0.02
+    slower: Annotated[float, Field(ge=1, le=100)] = 1.5
+    slower_ms: Annotated[float, Field(ge=0, le=10_000)] = 5.0
 
 
 class ExperimentDesign(BaseModel):
@@ -49,11 +72,15 @@ class ExperimentDesign(BaseModel):
         placements: Placements whose slates it is about.
         salt: Text that is hashed with a visitor's id; empty for the experiment's name.
         traffic: Share of visitors who take part. The others are the holdout.
-        kind: `split` gives each visitor one variant, `interleave` both of two in one list.
+        kind: `split` gives each visitor one variant, `interleave` both of two in one list. `shadow`
+            shows the first of two, and makes the list of the other for the record alone. `canary`
+            splits between two, and stops by itself where the second is beyond its bounds.
         variants: The control, and those that are compared with it.
         starts_at: Time from which it counts; None for at once.
         ends_at: Time from which it counts no longer; None for no end.
         state: A stopped one is kept, and assigns nobody.
+        guard: The bounds of a canary.
+        stopped_because: The reason why monitoring stopped it; empty where a person did.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
@@ -61,11 +88,13 @@ class ExperimentDesign(BaseModel):
     placements: Annotated[list[PlacementName], Field(min_length=1, max_length=50)]
     salt: Annotated[str, Field(pattern=r"^[ -~]{0,64}$")] = ""
     traffic: Annotated[float, Field(ge=0, le=1)] = 1.0
-    kind: Literal["split", "interleave"] = "split"
+    kind: Literal["split", "interleave", "shadow", "canary"] = "split"
     variants: Annotated[list[Variant], Field(min_length=2, max_length=MOST_VARIANTS)]
     starts_at: Millis | None = None
     ends_at: Millis | None = None
     state: Literal["running", "stopped"] = "running"
+    guard: Guard = Guard()
+    stopped_because: Annotated[str, Field(max_length=1_000)] = ""
 
     def counts(self, now_ms: int) -> bool:
         """Whether it assigns visitors at this time."""

@@ -79,6 +79,8 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
             ("teams", pa.list_(pa.string())),
             ("placement_revision", pa.int64()),
             ("circumstances", pa.string()),
+            ("substituted", pa.string()),
+            ("shadow_of", pa.string()),
         ]
     ),
     ERASURES: pa.schema(

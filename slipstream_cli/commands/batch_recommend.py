@@ -155,13 +155,15 @@ def _champion(url: str | None, data_dir: Path) -> "tuple[Bundle, str]":
     from prometheus_client import CollectorRegistry
 
     from services.serving.metrics import ServingMetrics
+    from services.serving.model_cache import ModelCache
     from services.serving.model_holder import ModelHolder
 
     with (
         training_peer(url, data_dir) as training,
         tempfile.TemporaryDirectory(prefix="slipstream-champion-") as folder,
     ):
-        holder = ModelHolder(training, Path(folder), ServingMetrics(CollectorRegistry()))
+        cache = ModelCache(training, Path(folder))
+        holder = ModelHolder(training, cache, ServingMetrics(CollectorRegistry()))
         holder.refresh()
         if holder.current is None:
             raise click.ClickException(f"there is no champion to make lists with: {holder.problem}")

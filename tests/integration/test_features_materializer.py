@@ -128,6 +128,8 @@ def test_catalogue_and_slates_reach_their_stores(settings: FeaturesSettings) -> 
         experiment="calmer",
         variant="varied",
         teams=["a"],
+        substituted="failed",
+        shadow_of="r0",
         user_id="u",
         timestamp=1_790_000_000_000,
         items=[SlateItem(item_id="a", score=0.5, source="rules")],
@@ -155,6 +157,7 @@ def test_catalogue_and_slates_reach_their_stores(settings: FeaturesSettings) -> 
         )
         assert (row["received_date"], row["purpose"]) == ("2026-09-21", "shown")
         assert (row["experiment"], row["variant"], row["teams"]) == ("calmer", "varied", ["a"])
+        assert (row["substituted"], row["shadow_of"]) == ("failed", "r0")
 
 
 def test_bad_records_become_dead_letters_and_block_nothing(settings: FeaturesSettings) -> None:

@@ -97,6 +97,8 @@ def slate_row(message: Message[Slate]) -> Row:
         slate.teams or None,
         slate.placement_revision,
         _json(slate.circumstances) if slate.circumstances else None,
+        slate.substituted or None,
+        slate.shadow_of or None,
     )
 
 

@@ -14,7 +14,8 @@ from slipstream.contracts.experiments import HOLDOUT, INTERLEAVED, Experiment
 def assigned(experiment: Experiment, user_id: str) -> str:
     """The name of a visitor's variant; `holdout` for one who does not take part.
 
-    `interleaved` where a visitor gets both variants in one list.
+    `interleaved` where a visitor gets both variants in one list. Where one is the other's shadow,
+    it is the first, which is shown.
     """
     design = experiment.design
     salt = design.salt or experiment.name
@@ -22,6 +23,8 @@ def assigned(experiment: Experiment, user_id: str) -> str:
         return HOLDOUT
     if design.kind == "interleave":
         return INTERLEAVED
+    if design.kind == "shadow":
+        return design.variants[0].name
     *bounds, total = accumulate(variant.weight for variant in design.variants)
     place = position(salt, user_id) * total
     passed = sum(place >= bound for bound in bounds)

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from services.serving.arranging.exploration import draws
 from services.serving.slate_making import MadeSlate
+from slipstream.contracts.experiments import Variant
 
 
 def team_draft(
@@ -47,7 +48,7 @@ def team_draft(
 
 
 def interleaved(slates: Sequence[MadeSlate], n: int, seed: str) -> tuple[MadeSlate, list[int]]:
-    """One slate of two, and the team of each item.
+    """One slate of two, and the team of each item. Substituted where one of them is.
 
     Each item keeps its score, and its rules, of its team's slate; scores of two teams do not
     compare. There are no propensities: those of the two slates do not hold for the list.
@@ -70,5 +71,24 @@ def interleaved(slates: Sequence[MadeSlate], n: int, seed: str) -> tuple[MadeSla
         rules=[trace for slate in slates for trace in slate.rules],
         touched=touched if any(touched) else (),
         propensities=(),
+        substituted=next((slate.substituted for slate in slates if slate.substituted), ""),
     )
     return merged, [team for team, _ in drafted]
+
+
+def one_list(
+    makers: Sequence[Variant | None], slates: Sequence[MadeSlate], n: int, seed: str
+) -> tuple[MadeSlate, Sequence[str]]:
+    """The slate of a request, and the variant of each item where two variants made it.
+
+    Args:
+        makers: One variant or two; None for the placement's own policy.
+        slates: The slate of each.
+        n: Length of the list.
+        seed: The recommendation's id.
+    """
+    if len(slates) == 1:
+        return slates[0], ()
+    slate, teams = interleaved(slates, n, seed)
+    names = [variant.name if variant is not None else "" for variant in makers]
+    return slate, [names[team] for team in teams]

@@ -20,12 +20,14 @@ ExperimentOf = Callable[[str, int], Experiment | None]
 class Participation(NamedTuple):
     """The experiment's name, what the slate is recorded as, and the variants that make it.
 
-    A variant of None is the placement's own policy. Two variants are interleaved.
+    A variant of None is the placement's own policy. Two variants are interleaved. Shadows make
+    slates that nobody sees.
     """
 
     experiment: str
     variant: str
     makers: Sequence[Variant | None]
+    shadows: Sequence[Variant] = ()
 
 
 NONE: Final = Participation("", NO_EXPERIMENT, (None,))
@@ -52,6 +54,8 @@ def participation(
     if variant == HOLDOUT:
         return Participation(experiment.name, variant, (None,))
     variants = experiment.design.variants
+    if experiment.design.kind == "shadow":
+        return Participation(experiment.name, variant, variants[:1], variants[1:])
     if variant != INTERLEAVED:
         variants = [each for each in variants if each.name == variant]
     return Participation(experiment.name, variant, variants)

@@ -1,9 +1,13 @@
-"""The experiment of a placement at a moment."""
+"""The experiment of a placement at a moment, and the models that experiments need."""
 
 from collections.abc import Mapping
+from typing import Final
 
 from services.serving.topic_states.book import StateBook
 from slipstream.contracts.experiments import Experiment
+
+# Time before an experiment's start at which its models are wanted (ms).
+AHEAD_MS: Final = 60_000
 
 
 class ExperimentBook(StateBook[Experiment]):
@@ -30,6 +34,21 @@ class ExperimentBook(StateBook[Experiment]):
             if experiment.design.counts(now_ms):
                 return experiment
         return None
+
+    def models(self, now_ms: int) -> list[str]:
+        """The models that variants name, of experiments that count now or soon, each once.
+
+        Safe from any thread.
+        """
+        return list(
+            dict.fromkeys(
+                variant.model
+                for _, experiment in sorted(self.states.items())
+                if experiment.design.counts(now_ms) or experiment.design.counts(now_ms + AHEAD_MS)
+                for variant in experiment.design.variants
+                if variant.model
+            )
+        )
 
 
 def _by_placement(experiments: Mapping[str, Experiment]) -> dict[str, list[Experiment]]:

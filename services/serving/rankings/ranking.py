@@ -100,7 +100,7 @@ class Rankings:
         asked = StepRequest(
             len(given), model, visitor.history, visitor.problem, (), frozenset(), None, budget
         )
-        answered_by, (found, reason, version) = await self._chain.rank(asked, given)
+        answered_by, (found, reason, version, _) = await self._chain.rank(asked, given)
         placed = {item.item_id for item in found}
         # Boosts multiply: the scores of items that nobody knows are all the same, and not 0.
         rest = [Item(item_id, 1.0, Step.NONE) for item_id in given if item_id not in placed]

@@ -19,7 +19,7 @@ class AnswerReplay(BaseModel):
 
     `identical` says whether both have the same items in the same order, with scores within 1e-5;
     else `difference` is the first place where they differ, and `reasons` say what may be the cause.
-    `model` is the version that was in service, and `model_version` the one that gave the first
+    `models` are the versions that made the list, and `model_version` is the one that gave the first
     items. `placements` are the revisions of the rules.
     """
 
@@ -31,7 +31,7 @@ class AnswerReplay(BaseModel):
     experiment: str
     variant: str
     answered_by: str
-    model: str | None
+    models: list[str | None]
     model_version: str | None
     history_length: int
     recorded: list[RecommendedItem]

@@ -10,6 +10,7 @@ from services.serving.answers import RecommendationRequest, Step
 from services.serving.arranging.policies import CompiledPolicy
 from services.serving.catalog import Catalog
 from services.serving.metrics import ServingMetrics
+from services.serving.model_holder import Model
 from services.serving.placement_policies import PlacementPolicies
 from services.serving.slate_making import Occasion
 from services.serving.steps import Candidate
@@ -82,23 +83,27 @@ class CircumstancesRecorder:
             self._catalog.applied.by_topic(),
         )
 
-    def of(self, moment: Moment, occasion: Occasion) -> dict[str, Any]:
-        """The circumstances of a slate that was made.
+    def of(
+        self, moment: Moment, occasion: Occasion, models: Sequence[Model | None]
+    ) -> dict[str, Any]:
+        """The circumstances of a slate that was made, by these models of its makers.
 
         Those that are too large are told by their size alone.
         """
         if not self._most_bytes:
             return {}
         try:
-            recorded = self._all(moment, occasion)
+            recorded = self._all(moment, occasion, models)
             size = len(orjson.dumps(recorded))
         except Exception as error:  # a slate without circumstances is a slate
             self._measured.failed("circumstances", error)
             return {}
         return recorded if size <= self._most_bytes else {"form": FORM, "size": size}
 
-    def _all(self, moment: Moment, occasion: Occasion) -> dict[str, Any]:
-        request, visitor, model = occasion.request, occasion.visitor, occasion.model
+    def _all(
+        self, moment: Moment, occasion: Occasion, models: Sequence[Model | None]
+    ) -> dict[str, Any]:
+        request, visitor = occasion.request, occasion.visitor
         recorded: dict[str, Any] = {
             "form": FORM,
             "now": occasion.now_ms,
@@ -115,24 +120,24 @@ class CircumstancesRecorder:
             "context": request.context,
             "window": request.window,
             "traced": request.explain or None,
-            "model": model.version if model is not None else None,
+            "models": [model and model.version for model in models],
             "history": RecordedHistory.columns(visitor.history),
             "no_history": visitor.problem,
             "catalog": moment.catalog,
             "placements": moment.placements if request.placement else None,
             "makers": [each and each.model_dump() for each in moment.makers],
             "given": _by_step(occasion.given or ()),
-            "doubts": self._doubts(occasion),
+            "doubts": self._doubts(models),
         }
         if moment.fatigue:
             recorded["fatigue"] = visitor.fruitless(occasion.now_ms)
         return {name: value for name, value in recorded.items() if value not in _LEFT_OUT}
 
-    def _doubts(self, occasion: Occasion) -> list[str]:
+    def _doubts(self, models: Sequence[Model | None]) -> list[str]:
         doubts = []
         if time.monotonic() - self._catalog.changed_at < _SETTLED_S:
             doubts.append(CATALOG_CHANGED)
-        if occasion.model is not None and self._catalog.space(occasion.model).waiting:
+        if any(model is not None and self._catalog.space(model).waiting for model in models):
             doubts.append(NEW_ITEMS_WAITED)
         return doubts
 

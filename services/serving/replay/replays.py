@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
 
 from services.serving.deadlines import Budget
+from services.serving.experiments.interleaving import one_list
 from services.serving.gathered_lists import GatheredLists
 from services.serving.metrics import ServingMetrics
 from services.serving.model_holder import Model
@@ -31,8 +32,7 @@ from services.serving.replay.recorded_request import (
     recorded_visitor,
 )
 from services.serving.replay.scenes import Scene, altered, notes_of, reasons_of
-from services.serving.slate_making import MadeSlate, Occasion
-from services.serving.variant_slates import slate_by_policies
+from services.serving.slate_making import MadeSlate, Occasion, made_slate
 from slipstream.chassis.client import Peer, PeerError
 from slipstream.chassis.errors import ConflictError, NotFoundError, UnavailableError
 from slipstream.contracts.circumstances import Circumstances
@@ -141,7 +141,7 @@ class Replays:
             experiment=slate.experiment,
             variant=slate.variant,
             answered_by=slate.answered_by,
-            model=circumstances.model,
+            models=circumstances.models,
             model_version=slate.model_version,
             history_length=len(circumstances.history.items),
             recorded=slate.items,
@@ -156,7 +156,7 @@ class Replays:
         began = time.perf_counter()
         slate, circumstances, scene = self._scene(recommendation_id)
         before, _ = asyncio.run(self._made(scene))
-        placement, model = scene.placement, scene.model
+        placement, model = scene.placement, None
         if change.placement_revision is not None:
             if not scene.placement_name:
                 raise ConflictError("the slate was made for no placement", code="no_placement")
@@ -186,12 +186,11 @@ class Replays:
             name: past_placement(self._monitoring, name, revision)
             for name, revision in circumstances.placements.items()
         }
-        version = circumstances.model
         scene = Scene(
             recommendation_id,
             recorded_request(slate, circumstances),
             recorded_visitor(circumstances),
-            self._models.of(version) if version is not None else None,
+            [self._models.of(version) if version else None for version in circumstances.models],
             self._catalogs.of(recommendation_id, circumstances),
             {name: each for name, each in placements.items() if each is not None},
             next(iter(placements), ""),
@@ -201,29 +200,32 @@ class Replays:
 
     async def _made(self, scene: Scene) -> tuple[MadeSlate, set[str]]:
         """The slate, and the steps of which the record has no list."""
-        if scene.model is not None:
-            compare_all(scene.catalog, scene.model)
+        for model in set(scene.models):
+            if model is not None:
+                compare_all(scene.catalog, model)
         lists, request, circumstances = GatheredLists(), scene.request, scene.circumstances
         chain = RecordedChain(scene.catalog, self._measured, lists, circumstances.given)
         policies = PlacementPolicies(scene.placements.get)
-        makers = circumstances.makers
         occasion = Occasion(
             request,
             scene.visitor,
-            scene.model,
+            None,
             request.steps,
             Budget(1.0),
             circumstances.now,
             scene.recommendation_id,
         )
         try:
-            slate, _ = await slate_by_policies(
-                chain,
-                scene.catalog,
-                makers,
-                [policies.of(request, maker) for maker in makers],
-                occasion,
-            )
+            slates = [
+                await made_slate(
+                    chain,
+                    scene.catalog,
+                    policies.of(request, maker),
+                    occasion._replace(model=model),
+                )
+                for maker, model in zip(circumstances.makers, scene.models, strict=True)
+            ]
+            slate, _ = one_list(circumstances.makers, slates, request.n, scene.recommendation_id)
         finally:
             lists.close()
         return slate, {step.value for step in chain.unknown_steps}

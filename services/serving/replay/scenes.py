@@ -1,6 +1,6 @@
 """Scenes: all that a slate is made from, as it was or with something else in its place."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -25,7 +25,7 @@ class Scene:
         recommendation_id: The slate's id, which draws follow from.
         request: The request.
         visitor: The visitor.
-        model: The model in service.
+        models: The model of each maker.
         catalog: The catalogue.
         placements: The placements by name.
         placement_name: The placement whose rules apply; empty for none.
@@ -35,7 +35,7 @@ class Scene:
     recommendation_id: str
     request: RecommendationRequest
     visitor: VisitorReading
-    model: Model | None
+    models: Sequence[Model | None]
     catalog: Catalog
     placements: Mapping[str, Placement]
     placement_name: str
@@ -56,7 +56,7 @@ def altered(
         scene: The scene.
         change: The change.
         placement: The placement whose rules apply then, before the change's own policy.
-        model: The model in service then.
+        model: The model of all makers then; None leaves each its own.
     """
     policy = change.policy or (placement.policy if placement is not None else PlacementPolicy())
     unwanted = set(change.without_rules)
@@ -82,7 +82,10 @@ def altered(
         exploration=request.exploration if change.exploration is None else change.exploration,
         filter=request.filter if change.filter is None else change.filter,
     )
-    return replace(scene, request=request, placements=placements, placement_name=name, model=model)
+    models = scene.models if model is None else [model] * len(scene.models)
+    return replace(
+        scene, request=request, placements=placements, placement_name=name, models=models
+    )
 
 
 def reasons_of(circumstances: Circumstances, slate: SlateRecord) -> list[str]:

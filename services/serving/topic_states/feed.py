@@ -35,14 +35,22 @@ class StateFeed:
         self._follower = Follower(topic, consumer, book.take, chassis, kept_in=kept_in)
         self.watch, self.run = self._follower.watch, self._follower.run
 
-    async def check(self) -> None:
-        """Readiness: raises until the states are known as they are, or were last.
+    @property
+    def is_known(self) -> bool:
+        """Whether the states are known as they are, or were last.
 
-        That is: the topic up to its end at start, or where the broker is away, the file. Before
-        that, an item that a rule excludes could be shown.
+        That is: the topic up to its end at start, or where the broker is away, the file.
         """
         follower = self._follower
-        if follower.caught_up or (follower.broker_was_away and follower.restored):
+        return follower.caught_up or (follower.broker_was_away and follower.restored)
+
+    async def check(self) -> None:
+        """Readiness: raises until the states are known.
+
+        Before that, an item that a rule excludes could be shown.
+        """
+        follower = self._follower
+        if self.is_known:
             return
         if follower.broker_was_away:
             raise RuntimeError(f"the broker is away, and this disk has no {self._states}")

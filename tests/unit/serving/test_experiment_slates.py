@@ -7,6 +7,7 @@ import pytest
 
 from services.serving.answer_bodies import answer_body
 from services.serving.answers import Answer, RecommendationRequest
+from services.serving.model_holder import Model
 from slipstream.contracts.experiments import Experiment
 from slipstream.contracts.placements import Placement, PlacementPolicy
 from slipstream.contracts.rest import RecommendationResponse
@@ -31,6 +32,7 @@ class Shop:
             "variants": [{"name": "as-now"}, OTHER],
         }
         self.policies = POLICIES.copy()
+        self.models: dict[str, Model] = {}
         online = FakeOnline(
             {"ada": visitor("item-03", "item-04")}, [(item_id, 1.0) for item_id in ITEMS]
         )
@@ -39,6 +41,7 @@ class Shop:
             model(bundle, "7"),
             placement=self.placement,  # type: ignore[arg-type]
             experiment=self.experiment,  # type: ignore[arg-type]
+            variant_model=lambda name: self.models.get(name),  # type: ignore[arg-type]
         )
         for number, item_id in enumerate(ITEMS):
             self.setting.catalog.apply(item_record(item_id, attributes={"number": number}))

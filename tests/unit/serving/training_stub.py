@@ -18,6 +18,7 @@ class TrainingStub:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.champion: str | None = None
+        self.canary: str | None = None
         self.away = False
         self.spoiled = ""
         # Versions of which no files are kept.
@@ -26,19 +27,25 @@ class TrainingStub:
 
     def publish(self, bundle: Bundle, version: str) -> None:
         """Register a bundle and make it champion."""
-        save_bundle(bundle, self.directory / version)
+        self.register(bundle, version)
         self.champion = version
+
+    def register(self, bundle: Bundle, version: str) -> None:
+        """Register a bundle."""
+        save_bundle(bundle, self.directory / version)
 
     def answer(self, path: str) -> tuple[int, bytes]:
         """Status and body of a GET."""
-        if path == "/v1/aliases/champion":
-            if self.champion is None:
+        alias = path.removeprefix("/v1/aliases/")
+        if alias in ("champion", "canary"):
+            version = self.champion if alias == "champion" else self.canary
+            if version is None:
                 return 404, b'{"code":"no_model"}'
             return 200, json.dumps(
-                {"version": self.champion, "aliases": ["champion"], "created_at": 1}
+                {"version": version, "aliases": [alias], "created_at": 1}
             ).encode()
         _, _, _, version, _, name = path.split("/")
-        if version in self.gone:
+        if version in self.gone or not (self.directory / version).is_dir():
             return 404, b'{"code":"no_model"}'
         self.downloads.append(name)
         body = (self.directory / version / name).read_bytes()

@@ -119,14 +119,11 @@ def test_the_canary_is_told_and_the_champion_stays(
     publisher, broker = scene
     for version in "ab":
         publisher.publish(version, bundle(tmp_path, version), result_of(popularity=-0.05))
-    broker.heard.clear()
     assert "canary" in publisher.set_canary("a", "trial").aliases
     publisher.set_canary("b", "trial")
     assert publisher.remove_canary("worse").version == "b"
-    assert broker.heard == [
-        ("alias_set", "a", None), ("alias_set", "b", "a"), ("alias_removed", "b", None),
-    ]  # fmt: skip
-    assert publisher.registry.alias(CHAMPION) is None
+    events = [("alias_set", "a", None), ("alias_set", "b", "a"), ("alias_removed", "b", None)]
+    assert broker.heard[-3:] == events and publisher.registry.alias(CHAMPION) is None
 
 
 def test_a_champion_of_after_the_start_of_the_run_is_not_replaced_by_a_comparison_with_another(

@@ -17,7 +17,7 @@ ITEM = {"item_id": "shoe", "score": 0.25}
 REPLAY: dict[str, Any] = {
     "user_id": "ada",
     "timestamp": 1_700_000_000_000,
-    "model": "7",
+    "models": ["7"],
     "placements": {"home": 3},
     "experiment": "",
     "variant": "champion",

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from services.serving.experiments.running import ExperimentBook
+from services.serving.experiments.running import AHEAD_MS, ExperimentBook
 from tests.unit.serving.experiments.test_assignment import experiment
 
 
@@ -22,3 +22,23 @@ def test_the_book_follows_placements_times_and_states() -> None:
     assert name_of(book, "home") is None
     book.take([experiment("next", **two).model_copy(update={"deleted": True})])
     assert name_of(book, "home", 10) is None and book.revision == 3
+
+
+def test_models_are_wanted_from_a_minute_before_the_start_to_the_end() -> None:
+    def of(*models: str) -> list[dict[str, str]]:
+        return [{"name": f"v{n}", "model": model} for n, model in enumerate(models)]
+
+    book = ExperimentBook()
+    book.take(
+        [
+            experiment(
+                "b", variants=of("", "canary"), starts_at=AHEAD_MS + 5, ends_at=2 * AHEAD_MS
+            ),
+            experiment("a", variants=of("7", "challenger", "canary")),
+            experiment("c", variants=of("", "9"), state="stopped"),
+        ]
+    )
+    assert book.models(0) == ["7", "challenger", "canary"]
+    book.take([experiment("a", variants=of("", ""))])
+    wanted = [book.models(at) for at in (0, 5, 2 * AHEAD_MS - 1, 2 * AHEAD_MS)]
+    assert wanted == [[], ["canary"], ["canary"], []]
