@@ -193,6 +193,27 @@ class FeaturesLagging:
         )
 
 
+@dataclass(frozen=True)
+class CanaryReturned:
+    """A guard has stopped a canary in the last day, and nobody has run it again or deleted it."""
+
+    name: ClassVar[str] = "canary_returned"
+    action: ClassVar[Action] = "none"
+
+    def judgeable(self, snapshot: Snapshot) -> bool:  # noqa: ARG002
+        return True
+
+    def check(self, snapshot: Snapshot) -> Finding | None:
+        if not snapshot.returned:
+            return None
+        words = "; ".join(
+            f"canary {it.model} of experiment {it.experiment} was returned: {it.reason}"
+            for it in snapshot.returned
+        )
+        evidence = {it.experiment: it.model_dump() for it in snapshot.returned}
+        return Finding(Severity.WARNING, words, evidence)
+
+
 def rules(settings: MonitoringSection) -> Sequence[Rule]:
     """All rules, in the order of judging."""
     return (
@@ -202,4 +223,5 @@ def rules(settings: MonitoringSection) -> Sequence[Rule]:
         ClickThroughDropped(settings.quality_min_slates),
         FallbackShareHigh(settings.fallback_share_warning, settings.quality_min_slates),
         FeaturesLagging(settings.features_lag_warning, settings.features_delay_warning_s * 1000),
+        CanaryReturned(),
     )

@@ -16,6 +16,7 @@ from services.monitoring.alert_rules import rules
 from services.monitoring.checkup import Checkup
 from services.monitoring.consumer import GROUP, TOPICS, consumer_target
 from services.monitoring.experiments import api as experiment_routes
+from services.monitoring.experiments.canaries import CanaryWatch
 from services.monitoring.experiments.repository import ExperimentTable
 from services.monitoring.gauges import SnapshotCollector
 from services.monitoring.migrations import MIGRATIONS
@@ -105,7 +106,17 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             asyncio.run(publish([OutgoingRecord(ALERTS, event.rule, event) for event in events]))
 
         judged = rules(settings.monitoring)
-        checkup = Checkup(slates, book, probes, judged, settings.monitoring, announce, now_ms)
+        placements, experiments = PlacementTable(database), ExperimentTable(database)
+        checkup = Checkup(
+            slates,
+            book,
+            probes,
+            judged,
+            settings.monitoring,
+            announce,
+            now_ms,
+            experiments.returned,
+        )
         SnapshotCollector(checkup, (rule.name for rule in judged), app.state.metrics.registry)
         app.state.parts = api.Parts(slates, book, checkup, settings.monitoring, now_ms)
         ledger = ErasureLedger(database, settings.monitoring.erasure_rewrite_max_mb * 2**20)
@@ -122,7 +133,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         key_feed = AccessKeyFeed(
             settings, app.state.keys, app.state.metrics, producer, key_publisher.renew
         )
-        placements, experiments = PlacementTable(database), ExperimentTable(database)
         placement_publisher = StatePublisher(PLACEMENTS, placements, publish)
         experiment_publisher = StatePublisher(EXPERIMENTS, experiments, publish)
         app.state.placements = placement_routes.PlacementRoutes(
@@ -131,6 +141,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.experiments = experiment_routes.ExperimentRoutes(
             "experiment", experiments, experiment_publisher.wake, now_ms
         )
+        canaries = CanaryWatch(experiments, experiment_publisher.wake, lease.renew, now_ms)
         placement_follower, experiment_follower = (
             _renewals(topic, settings, app.state.metrics, publisher)
             for topic, publisher in (
@@ -158,8 +169,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.workers.start("experiment-publisher", experiment_publisher.run, checked=False)
         app.state.workers.start("consumer", consumer_target(settings, slates, watch, now_ms))
         app.state.workers.start("checks", checkup.run)
-        every_s = settings.monitoring.erase_every_s
-        app.state.workers.start("erasures", lambda stop: deletion.run(stop, every_s))
+        own = settings.monitoring
+        app.state.workers.start("erasures", lambda stop: deletion.run(stop, own.erase_every_s))
+        app.state.workers.start("canaries", lambda stop: canaries.run(stop, own.guard_every_s))
         yield
 
 

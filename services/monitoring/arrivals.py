@@ -15,7 +15,7 @@ from slipstream.contracts.events import (
     Slate,
 )
 from slipstream.contracts.topics import FEATURE_UPDATES, INTERACTIONS
-from slipstream.contracts.vocabulary import SHOWN
+from slipstream.contracts.vocabulary import SHADOW, SHOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,7 @@ class Arrivals:
     """The content of one batch. `features` are those of slates, by recommendation id."""
 
     slates: list[ShownSlate] = field(default_factory=list)
+    shadows: list[Slate] = field(default_factory=list)
     features: dict[str, Mapping[str, float]] = field(default_factory=dict)
     responses: list[Response] = field(default_factory=list)
     model_events: list[ModelEvent] = field(default_factory=list)
@@ -52,8 +53,8 @@ class Arrivals:
 def arrivals(messages: Iterable[Message[Any]], oldest_ms: int) -> Arrivals:
     """Sort a batch by kind of record.
 
-    Slates that nobody saw are left out. So are slates older than `oldest_ms`, which may be counted
-    and forgotten already, and older interactions that name no slate.
+    Slates that nobody saw are left out, but for shadows. So are slates older than `oldest_ms`,
+    which may be counted and forgotten already, and older interactions that name no slate.
     """
     brought = Arrivals()
     for message in messages:
@@ -69,6 +70,8 @@ def arrivals(messages: Iterable[Message[Any]], oldest_ms: int) -> Arrivals:
             if record.purpose == SHOWN and record.timestamp >= oldest_ms:
                 brought.slates.append(ShownSlate.of(record))
                 brought.features[record.recommendation_id] = record.features
+            elif record.purpose == SHADOW and record.timestamp >= oldest_ms:
+                brought.shadows.append(record)
         elif isinstance(record, FeatureUpdate):
             brought.mark(FEATURE_UPDATES.name, record.watermark, record.updated_at)
         elif isinstance(record, ModelEvent):

@@ -19,7 +19,8 @@ class ShownSlate:
     """A slate, reduced to the needs of attribution. Times are ms of event time.
 
     `variant` is empty outside an experiment. `teams` has the variant of each item of an interleaved
-    slate; only new slates have what is told of experiments.
+    slate, and `substituted` says why the champion made it for a variant's model. Only new slates
+    have what is told of experiments, and the latency.
     """
 
     recommendation_id: str
@@ -31,6 +32,8 @@ class ShownSlate:
     experiment: str = ""
     variant: str = ""
     teams: tuple[tuple[str, str], ...] = ()
+    substituted: str = ""
+    latency_ms: float = 0.0
 
     @classmethod
     def of(cls, slate: Slate) -> "ShownSlate":
@@ -45,6 +48,8 @@ class ShownSlate:
             slate.experiment,
             slate.variant if slate.experiment else "",
             tuple(zip((item.item_id for item in slate.items), slate.teams, strict=False)),
+            slate.substituted,
+            slate.latency_ms,
         )
 
 

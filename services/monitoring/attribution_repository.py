@@ -234,6 +234,8 @@ def _insert_slates(
                 "experiment": slate.experiment or None,
                 "variant": slate.variant or None,
                 "teams": orjson.dumps(dict(slate.teams)).decode() if slate.teams else None,
+                "substituted": slate.substituted or None,
+                "latency_ms": slate.latency_ms,
                 **outcomes.get(slate.recommendation_id, Outcome())._asdict(),
             }
             for slate in new

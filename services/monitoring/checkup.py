@@ -14,6 +14,7 @@ from services.monitoring.snapshot import Snapshot
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.chassis.logging import get_logger
 from slipstream.contracts.events import AlertEvent
+from slipstream.contracts.experiments import Experiment
 from slipstream.contracts.times import DAY_MS, HOUR_MS
 
 log = get_logger(__name__)
@@ -36,6 +37,7 @@ class Checkup:
             publishes them again: an event may arrive twice (same `alert_id` and `state`) but is
             never lost.
         clock: Returns the time in ms.
+        returned: Returns the canaries that were stopped by their guards since a time (ms).
     """
 
     def __init__(
@@ -47,10 +49,12 @@ class Checkup:
         settings: MonitoringSection,
         announce: Callable[[Sequence[AlertEvent]], None],
         clock: Callable[[], int],
+        returned: Callable[[int], Sequence[Experiment]] = lambda _since: (),
     ) -> None:
         self._slates, self._book, self._probes, self._rules = slates, book, probes, rules
         self._settings, self._announce, self._clock = settings, announce, clock
         self._limits = Hysteresis(settings.failing_checks_to_open, settings.passing_checks_to_close)
+        self._returned = returned
         self._expired_at = 0
         self.latest: Snapshot | None = None
         self.open_alerts: list[Alert] = []
@@ -83,6 +87,7 @@ class Checkup:
             drift=state.drift_report(self._slates, training, self._settings, now_ms),
             trend=state.quality_trend(self._slates, self._settings, now_ms),
             versions=state.versions(self._slates, self._settings, now_ms),
+            returned=state.returned_canaries(self._returned(now_ms - DAY_MS)),
         )
 
     def _judge(self, snapshot: Snapshot) -> None:

@@ -62,17 +62,17 @@ class QualityReport(BaseModel):
     )
 
 
-def wilson(count: int, of: int) -> RateInterval:
+def wilson(count: int, of: int, z: float = _Z95) -> RateInterval:
     """The interval of E. B. Wilson, “Probable inference, the law of succession, and statistical
-    inference”, JASA 1927.
+    inference”, JASA 1927, as wide as `z` standard deviations.
 
     Without any trial there is no value, and the interval is (0, 1).
     """
     if of == 0:
         return RateInterval(value=None, low=0.0, high=1.0, count=count, of=of)
     share = count / of
-    spread = _Z95 * sqrt(share * (1 - share) / of + _Z95**2 / (4 * of**2))
-    middle, scale = share + _Z95**2 / (2 * of), 1 + _Z95**2 / of
+    spread = z * sqrt(share * (1 - share) / of + z**2 / (4 * of**2))
+    middle, scale = share + z**2 / (2 * of), 1 + z**2 / of
     low = 0.0 if count == 0 else (middle - spread) / scale
     high = 1.0 if count == of else (middle + spread) / scale
     return RateInterval(value=share, low=low, high=high, count=count, of=of)

@@ -22,13 +22,16 @@ from services.monitoring.attribution import (
     Counts,
 )
 from services.monitoring.attribution_repository import attribute, unknown
+from services.monitoring.experiments.results_repository import shadow_row
 from services.monitoring.people.repository import keep_requests, keep_visitors
 from services.monitoring.slate_tables import (
+    insert_new,
     keeping_greater,
     model_events,
     quality,
     replacing,
     responses,
+    shadows,
     slates,
     upsert,
     watermarks,
@@ -73,6 +76,7 @@ class SlateLog:
             )
             if new_slates or new_responses:
                 attribute(db, new_slates, new_responses, arrivals.features, self._window_ms, now_ms)
+            insert_new(db, shadows, [shadow_row(slate) for slate in arrivals.shadows])
             events = [
                 {
                     "version": e.version,
@@ -107,6 +111,7 @@ class SlateLog:
                 )
             )
             db.execute(delete(slates).where(slates.c.timestamp < slates_before))
+            db.execute(delete(shadows).where(shadows.c.timestamp < slates_before))
             db.execute(
                 delete(responses).where(
                     responses.c.stored_at < pending_before, responses.c.attributed.is_(None)
@@ -134,12 +139,13 @@ class SlateLog:
             return [(user_id, orjson.loads(features)) for user_id, features in db.execute(query)]
 
     def rows_of(self, visitor_ids: Collection[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-        """All rows of these visitors, each with its kind: `slate` or `response`.
+        """All rows of these visitors, each with its kind: `slate`, `shadow` or `response`.
 
         Each 1,000 are a transaction of their own, so that a slow reader holds no lock.
         """
         for kind, table, key in (
             ("slate", slates, slates.c.recommendation_id),
+            ("shadow", shadows, shadows.c.recommendation_id),
             ("response", responses, responses.c.event_id),
         ):
             # The table's names are of a subclass of str, which JSON does not know.

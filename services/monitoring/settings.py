@@ -49,6 +49,9 @@ class MonitoringSection(Section):
     probe_timeout_s: float = Field(
         2.0, gt=0, description="deadline of each question to another service"
     )
+    guard_every_s: float = Field(
+        5.0, gt=0, description="time from one judgement of canaries to the next"
+    )
     failing_checks_to_open: int = Field(
         3, ge=1, description="consecutive failing checks that open an alert"
     )

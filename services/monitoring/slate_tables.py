@@ -10,6 +10,7 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
+    Float,
     Index,
     Integer,
     String,
@@ -42,8 +43,26 @@ slates = Table(
     Column("experiment", String),
     Column("variant", String),
     Column("teams", Text),
+    # Why the champion made it for a variant's model. Older slates have no latency.
+    Column("substituted", String),
+    Column("latency_ms", Float),
     Index("monitoring_slates_of_visitor", "user_id", "timestamp"),
     Index("monitoring_slates_of_experiment", "experiment", "user_id"),
+)
+shadows = Table(
+    "monitoring_shadows",
+    TABLES,
+    Column("recommendation_id", String, primary_key=True),
+    Column("user_id", String, nullable=False, index=True),
+    Column("timestamp", BigInteger, nullable=False, index=True),
+    Column("experiment", String, nullable=False),
+    Column("variant", String, nullable=False),
+    Column("shadow_of", String, nullable=False),
+    Column("model_version", String, nullable=False),
+    Column("items", Text, nullable=False),
+    Column("substituted", String, nullable=False),
+    Column("latency_ms", Float, nullable=False),
+    Index("monitoring_shadows_of_experiment", "experiment", "timestamp"),
 )
 responses = Table(
     "monitoring_responses",

@@ -1,6 +1,6 @@
 """The snapshot of one round of checks, which rules judge, the page shows and Prometheus scrapes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from pydantic import BaseModel, Field
 
@@ -11,6 +11,7 @@ from services.monitoring.probes import FeaturesStatus, ServiceState, Training
 from services.monitoring.quality import QualityRow, grouped, row, total
 from services.monitoring.repository import SlateLog
 from services.monitoring.settings import MonitoringSection
+from slipstream.contracts.experiments import Experiment
 from slipstream.contracts.topics import FEATURE_UPDATES, INTERACTIONS
 
 
@@ -41,6 +42,15 @@ class QualityTrend(BaseModel):
     previous: QualityRow
 
 
+class ReturnedCanary(BaseModel):
+    """A canary that was stopped by its guard, with the model that it tried."""
+
+    experiment: str
+    model: str
+    reason: str
+    at: int
+
+
 class Snapshot(BaseModel):
     """The state of the platform at `checked_at`."""
 
@@ -54,6 +64,22 @@ class Snapshot(BaseModel):
     versions: list[QualityRow] = Field(
         description="by model version, slates of the last period up to now"
     )
+    returned: list[ReturnedCanary] = Field(
+        default_factory=list, description="canaries that were stopped by their guards in a day"
+    )
+
+
+def returned_canaries(experiments: Iterable[Experiment]) -> list[ReturnedCanary]:
+    """The entries of canaries that their guards stopped."""
+    return [
+        ReturnedCanary(
+            experiment=it.name,
+            model=it.design.variants[-1].model,
+            reason=it.design.stopped_because,
+            at=it.changed_at,
+        )
+        for it in experiments
+    ]
 
 
 def freshness(marks: Mapping[str, Watermark]) -> Freshness:

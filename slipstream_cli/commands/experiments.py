@@ -1,4 +1,4 @@
-"""`slipstream experiments`: list, show, set and delete experiments, over monitoring's REST API."""
+"""`slipstream experiments`: list, show, set and delete experiments, and read their results."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,24 +14,31 @@ from slipstream_cli.named_records import (
     older_revision,
 )
 from slipstream_cli.options import existing_file
-from slipstream_cli.peers import json_flag, monitoring_options
+from slipstream_cli.output import show_json, show_table
+from slipstream_cli.peers import json_flag, monitoring_options, monitoring_peer, segment
 
 COMMANDS = RecordCommands("/v1/experiments", "design")
 COLUMNS: dict[str, Callable[[Any], str]] = {
     "placements": lambda design: ", ".join(design["placements"]),
     "state": lambda design: design["state"],
     "kind": lambda design: design["kind"],
-    "variants": lambda design: ", ".join(it["name"] for it in design["variants"]),
+    "variants": lambda design: ", ".join(map(_variant, design["variants"])),
     "traffic": lambda design: f"{design['traffic']:.0%}",
+    "returned": lambda design: design.get("stopped_because", ""),
 }
 
 
-@click.group(short_help="List, show, set and delete experiments.")
-def experiments() -> None:
-    """List, show, set and delete experiments, over monitoring's REST API.
+def _variant(variant: dict[str, Any]) -> str:
+    model = variant.get("model")
+    return f"{variant['name']} ({model})" if model else str(variant["name"])
 
-    An experiment compares variants of a placement's policy (docs/experiments.md). Serving has a
-    change within a second. Every revision is kept.
+
+@click.group(short_help="List, show, set and delete experiments, and read results.")
+def experiments() -> None:
+    """List, show, set and delete experiments, and read results, over monitoring's REST API.
+
+    An experiment compares variants of a placement's policy, or of the model (docs/experiments.md).
+    Serving has a change within a second. Every revision is kept.
 
     \b
     Example:  slipstream experiments set calmer.json
@@ -43,7 +50,9 @@ def experiments() -> None:
 @json_flag
 @monitoring_options
 def list_experiments(as_json: bool, url: str | None, data_dir: Path) -> None:
-    """List all experiments: the placements, the state, the variants, and who changed it last.
+    """List all experiments: placements, state, variants, and who changed it last.
+
+    A canary that its guard has stopped says why.
 
     \b
     Example:  slipstream experiments list
@@ -108,3 +117,79 @@ def delete_experiment(name: str, if_revision: int | None, url: str | None, data_
     Example:  slipstream experiments delete calmer
     """
     COMMANDS.delete(name, if_revision, url, data_dir)
+
+
+@experiments.command("results", short_help="Show the results of an experiment.")
+@name_argument
+@json_flag
+@monitoring_options
+def show_results(name: str, as_json: bool, url: str | None, data_dir: Path) -> None:
+    """Show rates, models and latencies of the variants of NAME, and how its shadow compares.
+
+    Slates that the champion made for a variant's model are in the last column alone.
+
+    \b
+    Example:  slipstream experiments results calmer
+              slipstream experiments results calmer --json | jq '.interleaved'
+    """
+    with monitoring_peer(url, data_dir) as peer:
+        found = peer.get(f"{COMMANDS.path}/{segment(name)}/results")
+    if as_json:
+        show_json(found)
+        return
+    show_table(_RESULTS, [_result(it) for it in found["variants"]])
+    votes = found["interleaved"]
+    if votes:
+        visitors = votes["visitors"]
+        click.echo(
+            f"\nVisitors' votes: {visitors['wins']} for the second variant, "
+            f"{visitors['losses']} for the first, {visitors['ties']} ties; p = {votes['p_value']}"
+        )
+    shadow = found["shadow"]
+    if shadow:
+        overlap = "" if shadow["overlap"] is None else f", {shadow['overlap']:.0%} alike"
+        click.echo(
+            f"\nShadow {shadow['variant']}: {shadow['slates']} slates by "
+            f"{_counts(shadow['models'])} in {_ms(shadow['latency_ms'])} ms, "
+            f"{shadow['compared']} compared{overlap}; "
+            f"{shadow['clicked_in_shadow']} of {shadow['clicked']} clicked items stood in it. "
+            f"Not made: {_counts(shadow['substituted']) or 'none'}"
+        )
+
+
+_RESULTS = (
+    *("variant", "visitors", "slates", "clicked", "difference", "converted", "models"),
+    *("ms (mean, p99)", "by the champion instead"),
+)
+
+
+def _result(variant: dict[str, Any]) -> tuple[str, ...]:
+    clicked, converted = variant["click_through"], variant["conversion"]
+    return (
+        variant["variant"],
+        str(variant["visitors"]),
+        str(variant["slates"]),
+        _share(clicked["rate"]),
+        _share(clicked["difference"] or {}),
+        _share(converted["rate"]),
+        _counts(variant["models"]),
+        _ms(variant["latency_ms"]),
+        _counts(variant["substituted"]),
+    )
+
+
+def _share(estimate: dict[str, Any]) -> str:
+    if estimate.get("value") is None:
+        return ""
+    around = ""
+    if estimate["low"] is not None:
+        around = f" ({estimate['low']:.1%} to {estimate['high']:.1%})"
+    return f"{estimate['value']:.1%}{around}"
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name or 'no model'}: {count}" for name, count in sorted(counts.items()))
+
+
+def _ms(latency: dict[str, Any]) -> str:
+    return "" if latency["mean"] is None else f"{latency['mean']:.1f}, {latency['p99']:.1f}"

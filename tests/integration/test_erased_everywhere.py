@@ -33,6 +33,7 @@ from slipstream.chassis.settings import (
 from slipstream.contracts.events import Slate, SlateItem
 from slipstream.contracts.times import now_ms
 from slipstream.contracts.topics import PERSONAL, RECOMMENDATIONS
+from slipstream.contracts.vocabulary import SHADOW
 from slipstream.stores.lake import SCHEMAS, Lake
 from slipstream.stores.metadata import engine
 from slipstream_cli.local.processes import Child
@@ -60,7 +61,7 @@ __all__ = ["broker_child", "disks", "mlflow_template"]
 
 
 def plant(ingestion: httpx.Client, slates: Producer) -> None:
-    """Everything about the user that clients can send, and slates."""
+    """Everything about the user that clients can send, slates, and shadows of these."""
     for path, body in {
         "identify": {"userId": USER, "anonymousId": DEVICE, "traits": {"mail": f"{USER}@example"}},
         "users": {"users": [{"user_id": USER, "attributes": {"called": USER}}]},
@@ -77,7 +78,9 @@ def plant(ingestion: httpx.Client, slates: Producer) -> None:
             answered_by="model",
             circumstances={"form": 1, "history": {"items": [f"made-by-{name}"]}},
         )
+        shadow = {"recommendation_id": f"s-{name}", "purpose": SHADOW, "shadow_of": f"r-{name}"}
         slates.send(RECOMMENDATIONS, name, slate)
+        slates.send(RECOMMENDATIONS, name, slate.model_copy(update=shadow))
     slates.flush(30)
 
 

@@ -77,18 +77,20 @@ class Stack:
         self.database, self.cache = database, cache
 
     @contextmanager
-    def monitoring(self) -> Iterator[TestClient]:
-        section = MonitoringSection(check_interval_s=60)
+    def monitoring(self, **changes: Any) -> Iterator[TestClient]:
+        section = MonitoringSection(**{"check_interval_s": 60} | changes)
         settings = MonitoringSettings(**self.common, database=self.database, monitoring=section)
         with TestClient(create_monitoring(settings)) as client:
             yield client
 
     @contextmanager
-    def serving(self, folder: str = "serving", place: int = 0) -> Iterator[Serving]:
+    def serving(
+        self, folder: str = "serving", place: int = 0, training_url: str = NOWHERE
+    ) -> Iterator[Serving]:
         settings = ServingSettings(
             **self.common,
             redis=RedisSettings(url=SecretStr("redis://127.0.0.1:1/0"), timeout_s=0.1),
-            peers=PeerSettings(training_url=NOWHERE),
+            peers=PeerSettings(training_url=training_url),
             serving=ServingSection(cache_dir=self.cache / folder),
         )
         app = create_serving(settings)

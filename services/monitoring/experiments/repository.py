@@ -4,8 +4,9 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, select
 
+from services.monitoring.experiments.guards import RecentAnswer
 from services.monitoring.experiments.results import ExperimentResults
-from services.monitoring.experiments.results_repository import experiment_results
+from services.monitoring.experiments.results_repository import experiment_results, recent_answers
 from services.monitoring.named_records.repository import RecordTable
 from services.monitoring.named_records.tables import record_tables
 from services.monitoring.placements.repository import PlacementTable
@@ -42,6 +43,25 @@ class ExperimentTable(RecordTable[Experiment, ExperimentDesign]):
         """The results of an experiment as it is now. Raises `NoRecordError`."""
         return experiment_results(self._engine, self.find(name))
 
+    def canaries(self, now_ms: int) -> list[Experiment]:
+        """The experiments of kind canary that count at this time."""
+        with self._engine.connect() as db:
+            return [
+                it
+                for it in self.all_of(db)
+                if it.design.kind == "canary" and it.design.counts(now_ms)
+            ]
+
+    def returned(self, since: int) -> list[Experiment]:
+        """The canaries that were stopped by their guard since a time (ms), by name."""
+        with self._engine.connect() as db:
+            stopped = [it for it in self.all_of(db) if it.design.stopped_because]
+        return sorted((it for it in stopped if it.changed_at >= since), key=lambda it: it.name)
+
+    def recent_answers(self, name: str, since: int) -> list[RecentAnswer]:
+        """The newest slates of an experiment since a time (ms), at most 10,000."""
+        return recent_answers(self._engine, name, since)
+
     def check(self, db: Connection, name: str, content: ExperimentDesign, /) -> None:
         """Raise `ExperimentsCollideError` or `UnknownPlacementError`; a stopped one may be kept."""
         if content.state != "running":
@@ -56,5 +76,9 @@ class ExperimentTable(RecordTable[Experiment, ExperimentDesign]):
                 raise UnknownPlacementError(variant.placement)
 
     def detail(self, content: ExperimentDesign, /) -> dict[str, Any]:
-        """The state, and the names of the variants."""
-        return {"state": content.state, "variants": [it.name for it in content.variants]}
+        """The state, the names of the variants, and their models."""
+        return {
+            "state": content.state,
+            "variants": [it.name for it in content.variants],
+            "models": [it.model for it in content.variants if it.model],
+        }

@@ -9,9 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from math import exp, lgamma, log, sqrt
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from pydantic import BaseModel, Field
+
+from services.monitoring.experiments.makers import Latency, Makers, latency
+from services.monitoring.experiments.shadow_results import ShadowResult
 
 # Least visitors of a variant for an interval: the sums of fewer are not normal.
 FEWEST_VISITORS: Final = 30
@@ -60,6 +64,11 @@ class VariantResult(BaseModel):
     slates: int
     click_through: Rates
     conversion: Rates
+    models: dict[str, int] = Field(description="slates by model version; empty for no model")
+    substituted: dict[str, int] = Field(
+        description="slates that the champion made for its model, by reason; in no other figure"
+    )
+    latency_ms: Latency
 
 
 class Votes(BaseModel):
@@ -101,6 +110,7 @@ class ExperimentResults(BaseModel):
     from_: int | None = Field(serialization_alias="from")
     variants: list[VariantResult]
     interleaved: InterleavedResult | None
+    shadow: ShadowResult | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +122,16 @@ class ClickedSlate:
     clicked: frozenset[str]
 
 
-def variant_results(names: Sequence[str], sums: Mapping[str, VariantSums]) -> list[VariantResult]:
+def variant_results(
+    names: Sequence[str],
+    sums: Mapping[str, VariantSums],
+    makers: Mapping[str, Makers] = MappingProxyType({}),
+) -> list[VariantResult]:
     """The results of variants in this order, each compared with the first."""
     control = sums.get(names[0], VariantSums())
     results = []
     for name in names:
-        own = sums.get(name, VariantSums())
+        own, made = sums.get(name, VariantSums()), makers.get(name, Makers())
         against = None if name == names[0] else control
         results.append(
             VariantResult(
@@ -126,6 +140,9 @@ def variant_results(names: Sequence[str], sums: Mapping[str, VariantSums]) -> li
                 slates=own.n,
                 click_through=_rates(own, own.clicked, against, control.clicked),
                 conversion=_rates(own, own.converted, against, control.converted),
+                models=dict(made.models),
+                substituted=dict(made.substituted),
+                latency_ms=latency(made.latencies),
             )
         )
     return results

@@ -12,8 +12,8 @@ _DOCUMENTS: Final = ("items", "features")
 
 
 def exported(slates: SlateLog, visitor_ids: Collection[str]) -> Iterator[bytes]:
-    """Slates that these visitors were shown, and their responses: one JSON object a line, `kind`
-    first, in the order of their ids.
+    """Slates that these visitors were shown, their shadows, and responses: one JSON object a line,
+    `kind` first, in the order of their ids.
     """
     for kind, row in slates.rows_of(visitor_ids):
         opened = {name: orjson.loads(row[name]) for name in _DOCUMENTS if name in row}

@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 
 from services.monitoring.access.repository import AUDIT
-from services.monitoring.slate_tables import insert_new, responses, slates
+from services.monitoring.slate_tables import insert_new, responses, shadows, slates
 from slipstream.contracts.events import CatalogRecord, ErasedVisitors
 from slipstream.contracts.positions import Cut
 from slipstream.contracts.rest import AuditRecord
@@ -53,7 +53,7 @@ visitors: Final = Table(
     Column("visitor_id", String, primary_key=True),
 )
 # Tables that hold ids of visitors.
-_PERSONAL: Final = (slates, responses, visitors)
+_PERSONAL: Final = (slates, shadows, responses, visitors)
 
 
 class ErasureEntry(NamedTuple):
@@ -163,6 +163,7 @@ class ErasureLedger:
                         or_(r.user_id.in_(theirs), r.attributed.in_(shown), r.named.in_(shown))
                     ),
                     delete(slates).where(slates.c.user_id.in_(theirs)),
+                    delete(shadows).where(shadows.c.user_id.in_(theirs)),
                 ):
                     count += db.execute(statement).rowcount
                 db.execute(delete(visitors).where(visitors.c.erasure_id == erasure_id))

@@ -58,6 +58,13 @@ def test_arrivals_leave_out_slates_that_nobody_saw() -> None:
     assert brought.features.keys() == {"seen"}
 
 
+def test_shadows_come_apart_from_slates() -> None:
+    shadows = [_slate(f"s{at}", at).model_copy(update={"purpose": "shadow"}) for at in (-1, 0)]
+    brought = arrivals(_messages(*shadows), T0)
+    assert ([it.recommendation_id for it in brought.shadows], brought.slates) == (["s0"], [])
+    assert brought.features == {}
+
+
 def test_arrivals_leave_out_old_interactions_unless_they_name_a_slate() -> None:
     brought = arrivals(
         _messages(_interaction("old", -1), _interaction("named", -1, recommendation_id="s")), T0

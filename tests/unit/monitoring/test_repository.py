@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from services.monitoring.arrivals import Arrivals, Watermark
 from services.monitoring.attribution import Bucket, Counts, Response, ShownSlate
 from services.monitoring.repository import SlateLog
-from slipstream.contracts.events import ModelEvent, ModelEventType
+from slipstream.contracts.events import ModelEvent, ModelEventType, Slate
 from slipstream.contracts.times import DAY_MS, now_ms
 from tests.unit.monitoring.builders import T0, WINDOW_MS, database, response, shown
 from tests.unit.monitoring.counting import tally
@@ -98,15 +98,37 @@ def test_record_takes_more_visitors_than_one_statement_can_bind(log: SlateLog) -
     assert (_only(log).slates, _only(log).clicked_slates) == (2_500, 2_500)
 
 
+def a_shadow(user_id: str) -> Slate:
+    return Slate(
+        recommendation_id=f"shadow of {user_id}'s",
+        user_id=user_id,
+        timestamp=T0,
+        items=[],
+        answered_by="none",
+        experiment="calmer",
+        variant="new",
+        purpose="shadow",
+    )
+
+
 def test_rows_of_visitors_come_whole_over_several_pages(
     log: SlateLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.monitoring.repository._ROWS_AT_ONCE", 3)
     slates = [shown(f"s{n}", user="bo" if n % 2 else "ada") for n in range(12)]
     clicks = [response(f"e{n}", user="ada", named="s0") for n in range(5)]
-    log.record(Arrivals(slates=slates, responses=clicks), T0)
+    shadows = [a_shadow("ada"), a_shadow("bo")]
+    log.record(Arrivals(slates=slates, shadows=shadows, responses=clicks), T0)
     rows = [(kind, row["user_id"], row.get("event_id")) for kind, row in log.rows_of(["ada", "c"])]
-    assert rows == [("slate", "ada", None)] * 6 + [("response", "ada", f"e{n}") for n in range(5)]
+    theirs = [("slate", "ada", None)] * 6 + [("shadow", "ada", None)]
+    assert rows == theirs + [("response", "ada", f"e{n}") for n in range(5)]
+
+
+def test_shadows_are_forgotten_with_slates(log: SlateLog) -> None:
+    log.record(Arrivals(shadows=[a_shadow("ada")]), T0)
+    for before, left in ((T0, 1), (T0 + 1, 0)):
+        log.expire(slates_before=before, pending_before=0, counts_before=0)
+        assert len(list(log.rows_of(["ada"]))) == left
 
 
 def test_agreed_time_is_the_earlier_of_two_clocks(log: SlateLog) -> None:

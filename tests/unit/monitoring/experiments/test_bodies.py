@@ -69,4 +69,4 @@ def test_the_pages_examples_are_taken() -> None:
     page = (Path(__file__).parents[4] / "docs" / "experiments.md").read_text("utf-8")
     examples = [part.partition("```")[0] for part in page.split("```json\n")[1:]]
     kinds = [DesignBody.model_validate_json(example).design().kind for example in examples]
-    assert kinds == ["split", "split", "shadow", "interleave"]
+    assert kinds == ["split", "split", "shadow", "canary", "interleave"]

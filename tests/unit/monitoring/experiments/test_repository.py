@@ -54,7 +54,8 @@ def test_every_change_is_a_revision_with_an_audit_record(
     assert [it.revision for it in table.revisions("calmer", 9)] == [3, 2, 1]
     assert table.unpublished() == [gone]
     told = AuditLog(db, AUDIT).page(10, None).items
-    assert told[-1].detail == {"revision": 1, "state": "running", "variants": ["a", "b"]}
+    expected = {"revision": 1, "state": "running", "variants": ["a", "b"], "models": []}
+    assert told[-1].detail == expected
 
 
 def test_two_that_count_for_one_placement_at_a_time_are_refused(table: ExperimentTable) -> None:

@@ -1,6 +1,7 @@
 """Results from slates and responses in real SQLite, as the stream brings them."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine
@@ -30,7 +31,9 @@ def db(database_settings: DatabaseSettings) -> Iterator[Engine]:
     made.dispose()
 
 
-def slate(name: str, user_id: str, variant: str, items: str = "xy", teams: str = "") -> Slate:
+def slate(
+    name: str, user_id: str, variant: str, items: str = "xy", teams: str = "", **more: Any
+) -> Slate:
     return Slate(
         recommendation_id=name,
         user_id=user_id,
@@ -40,6 +43,7 @@ def slate(name: str, user_id: str, variant: str, items: str = "xy", teams: str =
         experiment="calmer",
         variant=variant,
         teams=list(teams),
+        **more,
     )
 
 
@@ -111,3 +115,68 @@ def test_clicks_of_interleaved_slates_are_votes(db: Engine) -> None:
     votes = results.interleaved.slates
     assert (votes.wins, votes.losses, votes.ties) == (2, 0, 0)
     assert results.interleaved.p_value == 0.5
+
+
+def test_slates_that_the_champion_made_for_a_variant_are_not_the_variants(db: Engine) -> None:
+    table = put(db, "split")
+    take(
+        db,
+        slate("1", "ada", "b", model_version="9", latency_ms=4.0),
+        slate("2", "ada", "b", model_version="7", latency_ms=90.0, substituted="failed"),
+        slate("3", "bo", "b", model_version="7", latency_ms=90.0, substituted="absent"),
+        slate("4", "ada", "b", model_version="8", latency_ms=6.0),
+        slate("5", "cy", "a", model_version="7", latency_ms=1.0),
+        event("e1", "ada", "x", "2", "view"),
+    )
+    control, other = table.results("calmer").variants[:2]
+    assert (control.models, control.substituted) == ({"7": 1}, {})
+    assert (other.visitors, other.slates, other.click_through.slates) == (1, 2, 0)
+    assert (other.models, other.substituted) == ({"8": 1, "9": 1}, {"absent": 1, "failed": 1})
+    latency = other.latency_ms
+    assert (latency.slates, latency.mean, latency.p99) == (2, 5.0, 6.0)
+
+
+def test_an_interleaved_list_that_one_model_did_not_make_has_no_vote(db: Engine) -> None:
+    table = put(db, "interleave")
+    take(
+        db,
+        slate("1", "ada", "interleaved", teams="ab", substituted="absent"),
+        event("e1", "ada", "y", "1", "view"),
+    )
+    results = table.results("calmer")
+    assert results.interleaved is not None and results.interleaved.slates.wins == 0
+    assert results.variants[1].substituted == {"absent": 1}
+
+
+def test_a_shadow_is_compared_with_what_was_shown_and_counted_nowhere_else(db: Engine) -> None:
+    table = put(db, "shadow")
+    more: dict[str, Any] = {"purpose": "shadow", "model_version": "9", "latency_ms": 3.0}
+    records = [
+        slate("1", "ada", "a", items="wxyz", model_version="7"),
+        slate("2", "bo", "a", items="xy", model_version="7"),
+        slate("3", "cy", "a", items="", model_version="7"),
+        slate("s1", "ada", "b", items="wqrs", shadow_of="1", **more),
+        slate("s2", "bo", "b", items="xy", shadow_of="2", **more),
+        slate("s3", "cy", "b", items="xy", shadow_of="3", **more),
+        slate("s4", "di", "b", "", shadow_of="4", substituted="failed", purpose="shadow"),
+        event("e1", "ada", "w", "1", "view"),
+        event("e2", "ada", "x", "1", "view"),
+        event("e3", "bo", "y", "2", "view"),
+        event("e4", "bo", "y", "2", "view"),
+        event("e5", "bo", "x", "2", "purchase"),
+        # Its id is no client's to know, and attributes nothing.
+        event("e6", "ada", "q", "s1", "view"),
+    ]
+    take(db, *records)
+    take(db, *records)
+    results = table.results("calmer")
+    assert [it.variant for it in results.variants] == ["a", "holdout"]
+    assert (results.variants[0].slates, results.variants[0].click_through.slates) == (2, 2)
+    shadow = results.shadow
+    assert shadow is not None
+    assert (shadow.variant, shadow.slates, shadow.models) == ("b", 4, {"9": 3})
+    assert (shadow.substituted, shadow.latency_ms.mean) == ({"failed": 1}, 3.0)
+    assert (shadow.compared, shadow.overlap) == (2, pytest.approx((0.25 + 1) / 2))
+    assert (shadow.clicked, shadow.clicked_in_shadow) == (3, 2)
+    counts = SlateLog(db, 60_000).counts(0, NOW * 2).values()
+    assert (sum(it.slates for it in counts), sum(it.clicked_slates for it in counts)) == (3, 2)
