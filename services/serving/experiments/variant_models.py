@@ -165,13 +165,14 @@ class VariantModels:
         self._keep_only([name for name in names if name in entries])
         problems, are_sound = dict[str, str](), True
         for name in self._in_turn(names):
+            if name not in entries:
+                problems[name] = "not fetched yet: the first process tells why"
+                continue
             try:
-                if name not in entries:
-                    raise NoModelError("it is not in the cache yet")
                 self._take(name, self._load(name, entries[name]))
             except Exception as error:
                 problems[name] = self._described(name, error)
-                are_sound &= isinstance(error, NoModelError | TooManyModelsError)
+                are_sound &= isinstance(error, TooManyModelsError)
         self.problems = problems
         return are_sound
 
