@@ -12,7 +12,8 @@ from fastapi import FastAPI, Response
 from slipstream.broker.producer import OutgoingRecord
 from slipstream.chassis.settings import KafkaSettings, RedisSettings
 from slipstream.contracts.events import ModelEvent, ModelEventType
-from slipstream.contracts.topics import MODEL_EVENTS
+from slipstream.contracts.experiments import Experiment, ExperimentDesign, Variant
+from slipstream.contracts.topics import EXPERIMENTS, MODEL_EVENTS
 from slipstream_cli.local.processes import Child
 from tests.integration.launched_services import Launch, answer
 from tests.integration.launched_services import launch as launch
@@ -43,6 +44,8 @@ def serving(
 
     @app.get("/{path:path}")
     def told(path: str) -> Response:
+        if training.away:
+            return Response(status_code=503)
         status, body = training.answer(f"/{path}")
         return Response(body, status)
 
@@ -66,9 +69,10 @@ def processes(child: Child) -> set[int]:
     return {int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
 
 
-def asked(child: Child, times: int) -> list[dict[str, object]]:
+def asked(child: Child, times: int, placement: str = "") -> list[dict[str, object]]:
     """The answers to requests on connections of their own, which the system spreads."""
-    return [answer(child, "/v1/recommendations/ada").json() for _ in range(times)]
+    path = f"/v1/recommendations/ada?placement={placement}"
+    return [answer(child, path).json() for _ in range(times)]
 
 
 def test_several_processes_answer_on_one_port_and_are_one_service(
@@ -121,6 +125,35 @@ def test_several_processes_answer_on_one_port_and_are_one_service(
     assert serving.finish()
     assert serving.status == 0
     assert not any(Path(f"/proc/{pid}").exists() for pid in present)
+
+
+def test_a_variants_model_is_fetched_once_for_all_and_found_without_training(
+    serving: Child,
+    training: TrainingStub,
+    broker: KafkaSettings,
+    redis_settings: RedisSettings,
+    namespace: str,
+) -> None:
+    def versions(placement: str) -> set[object]:
+        return {each["model_version"] for each in asked(serving, 20, placement)}
+
+    remember(redis_settings, namespace, "ada", "item-03", "item-04")
+    training.register(small_bundle("2"), "2")
+    training.canary = "2"
+    variants = [Variant(name=name, model="canary") for name in ("new", "newer")]
+    design = ExperimentDesign(placements=["home"], variants=variants)
+    trial = Experiment(name="trial", revision=1, design=design, changed_at=1)
+    publish(broker, namespace, OutgoingRecord(EXPERIMENTS, trial.name, trial))
+    wait_until(lambda: versions("home") == {"2"})
+    wait_until(lambda: versions("") == {"1"})
+    assert training.downloads.count("item_ids.npy") == 2, "one of the champion, one of the canary"
+
+    # Whoever comes has no training to ask.
+    training.away = True
+    for victim in sorted(processes(serving)):
+        os.kill(victim, signal.SIGKILL)
+        wait_until(lambda gone=victim: len(processes(serving) - {gone}) == 2)
+    wait_until(lambda: versions("home") == {"2"})
 
 
 def test_processes_end_with_the_one_that_started_them(serving: Child) -> None:

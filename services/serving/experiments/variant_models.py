@@ -136,7 +136,7 @@ class VariantModels:
                 problems[name] = self._described(name, error)
                 if isinstance(error, NoModelError | TooManyModelsError):
                     self._keep_only([held for held in self.held if held != name])
-                is_reached &= not isinstance(error, PeerError) or error.status is not None
+                is_reached &= not isinstance(error, PeerError) or _is_answer(error)
             finally:
                 self._cache.discard_incoming(VARIANTS)
         held = [{"name": name, **model.entry} for name, model in self.held.items()]
@@ -254,3 +254,8 @@ class VariantModels:
                 exc_info=None if expected else error,
             )
         return problem
+
+
+def _is_answer(error: PeerError) -> bool:
+    """Whether the peer has judged the request, and would do so again."""
+    return error.status is not None and error.status < 500
