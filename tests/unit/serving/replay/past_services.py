@@ -28,6 +28,7 @@ class PastShop:
 
     Attributes:
         setting: The pipeline, and its model in service.
+        variant_models: The models of variants by name.
         replays: Replays of its answers, with these services behind them.
         away: Names of services that don't answer.
         one_for_all: Whether features has the first slate under every id.
@@ -39,7 +40,9 @@ class PastShop:
             model,
             placement=self._placement,  # type: ignore[arg-type]
             experiment=self._experiment,  # type: ignore[arg-type]
+            variant_model=lambda name: self.variant_models.get(name),  # type: ignore[arg-type]
         )
+        self.variant_models: dict[str, Model] = {}
         self.design: dict[str, Any] | None = None
         self.away: set[str] = set()
         self.one_for_all = False

@@ -115,8 +115,12 @@ async def test_lists_are_the_same_after_a_swap_a_change_of_rules_and_one_of_the_
     shop.design = {
         "placements": ["home"],
         "kind": "interleave",
-        "variants": [{"name": "now"}, {"name": "other", "placement": "calm", "diversity": 0.2}],
+        "variants": [
+            {"name": "now"},
+            {"name": "other", "placement": "calm", "diversity": 0.2, "model": "canary"},
+        ],
     }
+    shop.variant_models["canary"] = models[1]
     given += [await shop.ask(**wanted) for wanted in requests()]
     for new in ("twin-1", "twin-2", "twin-3"):  # the same scores, until ids decide
         shop.put_item(new, shelf="shelf 7", number=50)
@@ -139,6 +143,8 @@ async def test_lists_are_the_same_after_a_swap_a_change_of_rules_and_one_of_the_
     assert {answer.model_version for answer in given} == {"7", "8", None}
     assert {answer.answered_by for answer in given} == set(Step) - {Step.NONE, Step.BOUGHT_TOGETHER}
     assert any(answer.teams for answer in given)
+    replays = [await shop.replays.answer(answer.recommendation_id) for answer in given]
+    assert ["7", "8"] in [replay.models for replay in replays]
 
 
 async def test_what_if_shows_what_another_model_and_other_rules_change(
