@@ -17,3 +17,15 @@ def test_relative_links_of_the_documents_resolve() -> None:
         if not (page.parent / target).exists()
     ]
     assert broken == []
+
+
+def test_the_tests_that_the_comparison_names_are_there() -> None:
+    text = (ROOT / "docs/comparison.md").read_text()
+    named = re.findall(r"`([\w/]+\.py)::(\w+)`", text)
+    assert named
+    missing = []
+    for path, name in named:
+        file = ROOT / path if path.startswith("tests/") else ROOT / "tests/unit/serving" / path
+        if not (file.is_file() and re.search(rf"def {name}\b", file.read_text())):
+            missing.append(f"{path}::{name}")
+    assert not missing
