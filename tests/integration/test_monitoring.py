@@ -306,7 +306,7 @@ def test_overview_services_and_metrics_tell_what_the_checks_found(
             lambda text: 'slipstream_click_through_ratio{model_version="4"} 1.0' in text,
         )
         names = "kafka database stream consumer checks lease access-keys placements experiments"
-        names += " erasures"
+        names += " erasures canaries"
         eventually(
             lambda: client.get("/health/ready").json()["checks"],
             lambda checks: checks == dict.fromkeys(names.split(), "ok"),
