@@ -65,8 +65,7 @@ class ModelCache:
         incoming = self._incoming(owner)
         shutil.rmtree(incoming, ignore_errors=True)
         incoming.mkdir(parents=True)
-        self._training.download(f"{_files(version)}/manifest.json", incoming / "manifest.json")
-        manifest = (incoming / "manifest.json").read_bytes()
+        manifest = fetched_manifest(self._training, version, incoming)
         directory = self._folder / folder_name(manifest)
         with self._lock:
             self._claims[owner].add(directory.name)
@@ -94,12 +93,7 @@ class ModelCache:
                 )
                 shutil.rmtree(place.directory)
         incoming = self._incoming(owner)
-        for name in Manifest.model_validate_json(place.manifest).files:
-            if Path(name).name != name:
-                raise BundleError(f"the manifest names a file outside its folder: {name}")
-            self._training.download(
-                f"{_files(place.version)}/{quote(name, safe='')}", incoming / name
-            )
+        fetch_files(self._training, place.version, place.manifest, incoming)
         make_room()
         bundle = load_bundle(incoming)
         incoming.rename(place.directory)
@@ -141,6 +135,29 @@ class ModelCache:
 
     def _incoming(self, owner: str) -> Path:
         return self._folder / f"{_INCOMING}-{owner}"
+
+
+def fetched_manifest(training: Peer, version: str, folder: Path) -> bytes:
+    """The manifest of a version, downloaded into a folder. Raises PeerError."""
+    training.download(f"{_files(version)}/manifest.json", folder / "manifest.json")
+    return (folder / "manifest.json").read_bytes()
+
+
+def fetch_files(training: Peer, version: str, manifest: bytes, folder: Path) -> None:
+    """Download the files that a manifest names.
+
+    Raises PeerError, and BundleError where the manifest names a file outside its folder.
+
+    Args:
+        training: The service that has the files.
+        version: The version.
+        manifest: Its manifest.
+        folder: Folder that they are downloaded into.
+    """
+    for name in Manifest.model_validate_json(manifest).files:
+        if Path(name).name != name:
+            raise BundleError(f"the manifest names a file outside its folder: {name}")
+        training.download(f"{_files(version)}/{quote(name, safe='')}", folder / name)
 
 
 def _files(version: str) -> str:

@@ -3,14 +3,13 @@
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from urllib.parse import quote
 
+from services.serving.model_cache import fetch_files, fetched_manifest
 from services.serving.model_holder import Model
 from slipstream.chassis.client import Peer, PeerError
 from slipstream.chassis.errors import ConflictError
-from slipstream.contracts.bundle import Manifest
 from slipstream.contracts.times import now_ms
-from slipstream.recommender.bundle import BundleError, load_bundle
+from slipstream.recommender.bundle import load_bundle
 
 
 class PastModels:
@@ -44,14 +43,9 @@ class PastModels:
 
     def _fetched(self, version: str) -> Model:
         self._folder.mkdir(parents=True)
-        files = f"/v1/models/{quote(version, safe='')}/files"
         try:
-            self._training.download(f"{files}/manifest.json", self._folder / "manifest.json")
-            manifest = (self._folder / "manifest.json").read_bytes()
-            for name in Manifest.model_validate_json(manifest).files:
-                if Path(name).name != name:
-                    raise BundleError(f"the manifest names a file outside its folder: {name}")
-                self._training.download(f"{files}/{quote(name, safe='')}", self._folder / name)
+            manifest = fetched_manifest(self._training, version, self._folder)
+            fetch_files(self._training, version, manifest, self._folder)
             return Model(version, load_bundle(self._folder), self._folder, now_ms())
         except PeerError as error:
             if error.status != 404:
