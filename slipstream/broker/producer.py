@@ -206,6 +206,10 @@ class Producer:
                 except (KafkaError, BrokerUnavailableError) as error:
                     self._away = True
                     log.warning("no connection to the broker", error=str(error))
+                except RuntimeError:
+                    # An interpreter that ends starts no thread any more, and the look needs one.
+                    if not self._closed.is_set():
+                        raise
         finally:
             self._looking.release()
 
