@@ -120,8 +120,7 @@ class FallbackChain:
             reason = _FAILED[Step.MODEL]
         with self._measured.stage(Step.TRENDING):
             demand = dict(await self._top_trending(request.model, request.budget))
-            known = [item_id for item_id in item_ids if item_id in demand]
-            known.sort(key=lambda item_id: -demand[item_id])
+            known = sorted(filter(demand.__contains__, item_ids), key=lambda each: -demand[each])
         items = [Item(item_id, demand[item_id], Step.TRENDING) for item_id in known]
         return (Step.TRENDING if items else Step.NONE), StepResult(items, reason)
 
@@ -228,8 +227,7 @@ class FallbackChain:
                         best[near.item_id] = near
             found = sorted(best.values(), key=lambda item: -item.score)[:n]
             if is_personal:
-                ids = [item.item_id for item in found]
-                found = stages.rank_items(bundle, request.history, ids)
+                found = stages.rank_items(bundle, request.history, [one.item_id for one in found])
             return found[: request.n]
 
         try:
@@ -242,9 +240,7 @@ class FallbackChain:
         with self._measured.stage(Step.TRENDING):
             top = await self._top_trending(request.model, request.budget)
             items = selected(self._catalog, request, top, Step.TRENDING)
-        empty = (
-            "nothing is trending yet" if request.wanted is None else "nothing that trends passes"
-        )
+        empty = "nothing that trends passes" if request.wanted else "nothing is trending yet"
         return StepResult(items, "" if items else empty)
 
     async def allowed(self, model: Model, request: StepRequest) -> Mask:
@@ -256,7 +252,11 @@ class FallbackChain:
     async def may_have(self, request: StepRequest) -> bool:
         """Whether an item that catalogue and model know meets the filter and is not excluded."""
         model, wanted, taken = request.model, request.wanted, request.exclude
-        return not (model and wanted) or await self._filters.leaves_any(model, wanted, taken)
+        try:
+            return not (model and wanted) or await self._filters.leaves_any(model, wanted, taken)
+        except Exception as error:  # the steps would fail likewise
+            self._measured.failed("catalog", error)
+            return False
 
     def _passing(self, request: StepRequest) -> Callable[[Items], ItemMask] | None:
         wanted = request.wanted

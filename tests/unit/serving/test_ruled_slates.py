@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
+from services.serving.filters.filter_masks import FilterMasks
 from slipstream.contracts.placements import Placement, PlacementPolicy
 from slipstream.contracts.times import now_ms
 from slipstream.features.impressions import Impression
@@ -122,6 +123,22 @@ async def test_a_pin_that_no_item_may_meet_asks_the_model_no_second_time(
     shop.policy = {"rules": [pin]}
     assert 11 not in numbers(await shop.ask(n=3, exclude=["item-11"]))
     assert len(questions) == 2
+
+
+async def test_a_look_for_a_pin_that_fails_costs_the_pin(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def leaves_any(*_: object) -> bool:
+        raise ValueError("broken")
+
+    monkeypatch.setattr(FilterMasks, "leaves_any", leaves_any)
+    shop.policy = {
+        "rules": [
+            {"name": "cheap", "action": "include", "filter": "price < 100"},
+            {"name": "one", "action": "pin", "position": 1, "filter": 'item_id == "item-11"'},
+        ]
+    }
+    assert len(numbers(await shop.ask(n=3))) == 3
 
 
 async def test_boosts_of_the_placement_and_of_the_request_multiply(shop: Shop) -> None:
