@@ -35,12 +35,15 @@ from slipstream.stores.tables import SCHEMAS as SCHEMAS
 _TARGET_BYTES: Final = 128 * 1024 * 1024
 # Days that Delta keeps its log, whatever the files are (`delta.logRetentionDuration`).
 _LOG_DAYS: Final = 30
+# What delta-rs says when other writers are the reason. The last one: each of its attempts at a
+# version met another writer's commit.
+_CONFLICTS: Final = ("oncurrent", "Metadata changed", "Failed to commit transaction")
 
 
 class LakeConflictError(Exception):
-    """Another writer has committed the same sources meanwhile.
+    """Another writer has committed the same sources meanwhile, or others were faster each time.
 
-    Ask `applied_offsets` again and drop what it covers.
+    Nothing was appended. Ask `applied_offsets` again and drop what it covers.
     """
 
 
@@ -69,7 +72,7 @@ class Lake(LakeReader):
 
         Raises:
             LakeConflictError: another writer recorded one of the sources since `applied_offsets`
-                was asked here.
+                was asked here, or other writers were faster at each attempt.
             LakeUnavailableError: storage fails.
         """
         schema = SCHEMAS[table]
@@ -80,7 +83,7 @@ class Lake(LakeReader):
                 delta.append(opened, rows.select(schema.names).cast(schema), transactions)
             except CommitFailedError as error:
                 self._tables.pop(table, None)
-                if "oncurrent" in str(error) or "Metadata changed" in str(error):
+                if any(word in str(error) for word in _CONFLICTS):
                     raise LakeConflictError(f"{table}: {error}") from error
                 raise LakeUnavailableError(f"{table}: {error}") from error
             except (DeltaError, OSError) as error:

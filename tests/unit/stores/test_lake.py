@@ -1,10 +1,13 @@
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from deltalake import CommitProperties
 
 from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.positions import Source
+from slipstream.stores import delta
 from slipstream.stores.lake import (
     CATALOG,
     INTERACTIONS,
@@ -87,6 +90,21 @@ def test_append_is_refused_when_another_writer_took_the_source_meanwhile(
         lake.append(INTERACTIONS, rows("a", "b"), {SOURCE: 2})
     assert lake.applied_offsets(INTERACTIONS, [SOURCE])[SOURCE] == 1
     lake.append(INTERACTIONS, rows("b"), {SOURCE: 2})
+    assert ids(lake) == ["a", "b"]
+
+
+def test_a_writer_that_others_overtake_at_each_attempt_may_ask_again(
+    lake: Lake, lake_settings: LakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Lake(lake_settings, "shop")
+    lake.applied_offsets(INTERACTIONS, [SOURCE])
+    other.append(INTERACTIONS, rows("a"), {OTHER: 0})
+    with monkeypatch.context() as patched:
+        patched.setattr(delta, "CommitProperties", partial(CommitProperties, max_commit_retries=0))
+        with pytest.raises(LakeConflictError):
+            lake.append(INTERACTIONS, rows("b"), {SOURCE: 0})
+    lake.applied_offsets(INTERACTIONS, [SOURCE])
+    lake.append(INTERACTIONS, rows("b"), {SOURCE: 0})
     assert ids(lake) == ["a", "b"]
 
 
