@@ -7,6 +7,7 @@ place. The C library's would be called number by number, for five times as long.
 import numpy as np
 from numpy.typing import NDArray
 
+from slipstream.models.kernels import tiles
 from slipstream.models.kernels.compiler import as_written, compiled
 from slipstream.models.kernels.memory import bits_of_float, float_of_bits
 
@@ -84,27 +85,16 @@ def normalise(x: NDArray[np.float32], scale: NDArray[np.float32], out: NDArray[n
 
 @compiled
 def multiply(x: NDArray[np.float32], w: NDArray[np.float32], out: NDArray[np.float32]) -> None:
-    """out = x @ w, two rows at a time, so that each value of `w` is loaded half as often."""
-    rows, inner, width = len(x), len(w), w.shape[1]
-    for i in range(rows):
-        for j in range(width):
-            out[i, j] = _ZERO
-    for i in range(0, rows - 1, 2):
-        a, b, c, d = x[i], x[i + 1], out[i], out[i + 1]
-        for k in range(0, inner - 3, 4):
-            w0, w1, w2, w3 = w[k], w[k + 1], w[k + 2], w[k + 3]
-            a0, a1, a2, a3 = a[k], a[k + 1], a[k + 2], a[k + 3]
-            b0, b1, b2, b3 = b[k], b[k + 1], b[k + 2], b[k + 3]
-            for j in range(width):
-                c[j] += a0 * w0[j] + a1 * w1[j] + a2 * w2[j] + a3 * w3[j]
-                d[j] += b0 * w0[j] + b1 * w1[j] + b2 * w2[j] + b3 * w3[j]
-        for k in range(inner - inner % 4, inner):
-            w0, a0, b0 = w[k], a[k], b[k]
-            for j in range(width):
-                c[j] += a0 * w0[j]
-                d[j] += b0 * w0[j]
-    if rows % 2:
-        multiply_one(x[rows - 1], w, out[rows - 1])
+    """out = x @ w, tile by tile. The last ones of each direction overlap those before."""
+    rows, width = len(x), w.shape[1]
+    if rows < tiles.ROWS or width < tiles.COLUMNS:
+        for i in range(rows):
+            multiply_one(x[i], w, out[i])
+        return
+    for j in range(0, width, tiles.COLUMNS):
+        column = min(j, width - tiles.COLUMNS)
+        for i in range(0, rows, tiles.ROWS):
+            tiles.tile(x, w, out, min(i, rows - tiles.ROWS), column)
 
 
 @compiled
