@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from operator import attrgetter
+from typing import Final, NamedTuple
 
 from services.serving.answers import Item, RecommendationRequest, Step
 from services.serving.arranged_slates import arranged_slate
@@ -16,6 +17,8 @@ from services.serving.slate_rules import SlateRules
 from services.serving.steps import Candidate, StepRequest
 from services.serving.visitor_reading import VisitorReading
 from slipstream.contracts.placements import RuleTrace
+
+_ITEM: Final = attrgetter("item_id")
 
 
 class Occasion(NamedTuple):
@@ -80,7 +83,7 @@ async def made_slate(
     exclude = set(request.exclude)
     exclude.update(request.before, request.similar_to)
     if not _may_repeat(rules.repeats, model):
-        exclude.update(event.item_id for event in visitor.history)
+        exclude.update(map(_ITEM, visitor.history))
 
     # Candidates, ranking, filtering: each step fills what the steps before it left open.
     asked = StepRequest(

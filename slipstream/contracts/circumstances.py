@@ -6,7 +6,7 @@ out, and a history is columns.
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from operator import sub
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -50,7 +50,7 @@ class RecordedHistory(BaseModel):
         recorded: dict[str, Any] = {
             "items": items,
             "types": types[:1] if types.count(types[0]) == len(types) else types,
-            "times": [times[0], *(after - before for before, after in pairwise(times))],
+            "times": [times[0], *map(sub, times[1:], times)],
         }
         if values.count(None) < len(values):
             recorded["values"] = values

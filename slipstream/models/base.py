@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any, ClassVar, NamedTuple, Protocol, Self, TypeAlias
 
 import numpy as np
@@ -42,6 +43,14 @@ class EventWeights:
         if event_type in CONVERSIONS and value is not None and self.usual_value:
             weight *= min(max(value / self.usual_value, 0.25), 4.0) ** 0.5
         return weight
+
+    def weights(
+        self, event_types: Sequence[str], values: Sequence[float | None]
+    ) -> Sequence[float]:
+        """The weight of each event."""
+        if values.count(None) == len(values):
+            return list(map(self.by_type.get, event_types, repeat(self.otherwise)))
+        return list(map(self.weight, event_types, values))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ to 20,000 items, with the likeliest clusters beyond (docs/adr/0048).
 
 from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,8 @@ from slipstream.recommender.plan import ListRequest, Lists
 CANDIDATES = 250
 # Best candidates of the blend that the ranker orders, unless more items are asked for.
 RANKED = 200
+
+_NO_HISTORY: Final = History(np.empty(0, np.int32), np.empty(0, np.float32), np.empty(0, np.int64))
 
 # An event of a request or of the feature store: item id, event type, time in ms, value.
 AnyEvent = tuple[str, str, int, float | None]
@@ -77,17 +79,28 @@ class Candidates:
 
 def encode_history(bundle: Bundle, history: Iterable[AnyEvent]) -> History:
     """The events that have a weight above 0 and an item that the bundle knows."""
-    item, weight, timestamp = [], [], []
-    index, weight_of = bundle.index, bundle.event_weights.weight
-    for item_id, event_type, timestamp_ms, value in history:
-        place = index.get(item_id)
-        if place is not None and (event_weight := weight_of(event_type, value)) > 0:
-            item.append(place)
-            weight.append(event_weight)
-            timestamp.append(timestamp_ms)
-    return History(
-        np.array(item, np.int32), np.array(weight, np.float32), np.array(timestamp, np.int64)
+    return _encoded(bundle, history)[0]
+
+
+def _encoded(bundle: Bundle, history: Iterable[AnyEvent]) -> tuple[History, Sequence[int | None]]:
+    """A history as `encode_history` returns it, and the place of each event's item, or None."""
+    columns = list(zip(*history, strict=True))
+    if not columns:
+        return _NO_HISTORY, ()
+    items, types, times, values = columns
+    places = list(map(bundle.index.get, items))
+    weights = bundle.event_weights.weights(types, values)
+    known: Sequence[Sequence[Any]] = (places, weights, times)
+    if None in places or min(weights) <= 0:
+        rows = zip(places, weights, times, strict=True)
+        known = list(zip(*(row for row in rows if row[0] is not None and row[1] > 0), strict=True))
+        if not known:
+            return _NO_HISTORY, places
+    place, weight, time = known
+    encoded = History(
+        np.array(place, np.int32), np.array(weight, np.float32), np.array(time, np.int64)
     )
+    return encoded, places
 
 
 def rank(bundle: Bundle, history: History, candidates: Candidates, depth: int = RANKED) -> Scores:
@@ -166,12 +179,12 @@ def list_question(
     limit: int = CANDIDATES,
 ) -> ListQuestion:
     """The question that `recommend` puts to a bundle's plan; the arguments are the same."""
-    events = list(history)
+    encoded, places = _encoded(bundle, history)
     hidden = item_numbers(bundle, exclude)
     if not (bundle.repeats if repeats is None else repeats):
-        hidden |= item_numbers(bundle, (event[0] for event in events))
+        hidden.update(place for place in places if place is not None)
     return ListQuestion(
-        encode_history(bundle, events),
+        encoded,
         np.fromiter(hidden, np.int32, len(hidden)),
         list_request(n, allowed, limit),
     )

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -26,6 +27,13 @@ from slipstream.contracts.experiments import Variant
 _SETTLED_S: Final = 1.5
 # Values of fields that are left out, since readers fill them in.
 _LEFT_OUT: Final[tuple[Any, ...]] = (None, "", (), [], {}, [None])
+
+# The fields that `_wishes` reads, and what they are in a request that says nothing of them.
+_WISHES: Final = attrgetter(
+    *("filter", "boosts", "exclude", "before", "similar_to", "repeats", "diversity"),
+    *("exploration", "context", "window", "explain"),
+)
+_NO_WISHES: Final = _WISHES(RecommendationRequest())
 
 
 class Moment(NamedTuple):
@@ -109,17 +117,6 @@ class CircumstancesRecorder:
             "now": occasion.now_ms,
             "n": request.n,
             "steps": [step.value for step in occasion.steps],
-            "filter": request.filter,
-            "boosts": [boost.model_dump(exclude_defaults=True) for boost in request.boosts],
-            "exclude": sorted(request.exclude),
-            "before": list(request.before),
-            "similar_to": list(request.similar_to),
-            "repeats": request.repeats,
-            "diversity": request.diversity,
-            "exploration": request.exploration,
-            "context": request.context,
-            "window": request.window,
-            "traced": request.explain or None,
             "models": [model and model.version for model in models],
             "history": RecordedHistory.columns(visitor.history),
             "no_history": visitor.problem,
@@ -129,6 +126,8 @@ class CircumstancesRecorder:
             "given": _by_step(occasion.given or ()),
             "doubts": self._doubts(models),
         }
+        if _WISHES(request) != _NO_WISHES:
+            recorded |= _wishes(request)
         if moment.fatigue:
             recorded["fatigue"] = visitor.fruitless(occasion.now_ms)
         return {name: value for name, value in recorded.items() if value not in _LEFT_OUT}
@@ -140,6 +139,23 @@ class CircumstancesRecorder:
         if any(model is not None and self._catalog.space(model).waiting for model in models):
             doubts.append(NEW_ITEMS_WAITED)
         return doubts
+
+
+def _wishes(request: RecommendationRequest) -> dict[str, Any]:
+    """The fields of a request that most requests leave as they are."""
+    return {
+        "filter": request.filter,
+        "boosts": [boost.model_dump(exclude_defaults=True) for boost in request.boosts],
+        "exclude": sorted(request.exclude),
+        "before": list(request.before),
+        "similar_to": list(request.similar_to),
+        "repeats": request.repeats,
+        "diversity": request.diversity,
+        "exploration": request.exploration,
+        "context": request.context,
+        "window": request.window,
+        "traced": request.explain or None,
+    }
 
 
 def _by_step(

@@ -157,6 +157,8 @@ def union(
                 propose(few, scores[r], len(few), depth, allowed, keys, bins, bits)
             else:
                 _propose_in_order(ints(row, THIRD), depth, allowed, bits)
+        elif kind == POPULARITY:
+            _propose_in_order(ints(row, THIRD), depth, allowed, bits)
         else:
             propose(items[r], scores[r], sizes[r], depth, allowed, keys, bins, bits)
     for k in range(len(excluded)):

@@ -134,17 +134,15 @@ def ranking_features(
     for k in range(n_latest):
         weight[k] /= max(whole, _LEAST)
     n_items = head[N_ITEMS]
-    all_codes = ints(head, CODES)
+    all_codes, theirs = ints(head, CODES), np.empty(n_latest, np.int32)
     for a in range(head[N_CODES]):
         codes = all_codes[a * n_items : (a + 1) * n_items]
+        for k in range(n_latest):
+            theirs[k] = codes[latest[k]]
         for c in range(size):
             mine = codes[items[c]]
             if mine >= 0:
-                match = _ZERO
-                for k in range(n_latest):
-                    if codes[latest[k]] == mine:
-                        match += weight[k]
-                out[c, column] = match
+                out[c, column] = _weight_of(mine, theirs, weight)
         column += 1
     _against_history(floats(head, PRICE), latest, weight, items, out, column)
     length = np.float32(np.log1p(np.float64(min(known, LONGEST))))
@@ -194,11 +192,17 @@ def _against_history(
             spent += price[latest[k]] * weight[k]
             paid += weight[k]
     for c in range(len(items)):
-        again = _ZERO
-        for k in range(len(latest)):
-            if latest[k] == items[c]:
-                again += weight[k]
-                out[c, column + 1] = _ONE
-        out[c, column] = again
+        again = _weight_of(items[c], latest, weight)
+        # Each weight is above 0.
+        out[c, column], out[c, column + 1] = again, np.float32(again > 0)
         if paid > 0 and price[items[c]] > 0:
             out[c, column + 2] = price[items[c]] - spent / paid
+
+
+@compiled
+def _weight_of(one: int, among: NDArray[np.int32], weight: NDArray[np.float32]) -> np.float32:
+    """The weight of the places where a number is. Without branches it is a loop in lanes."""
+    total = _ZERO
+    for k in range(len(among)):
+        total += weight[k] if among[k] == one else _ZERO
+    return total
