@@ -15,7 +15,9 @@ from pydantic import SecretStr
 
 from slipstream.chassis.settings import KafkaSettings, RedisSettings
 from slipstream_cli.local import apache_kafka, installed_servers, postgresql, servers
+from slipstream_cli.local.plan import EXTERNAL
 from slipstream_cli.local.processes import Child, StartError, free_port, start_together
+from tests.sentinels import sentinel_children, sentinel_url
 
 VARIABLE: Final = "TEST_SERVERS"
 
@@ -176,12 +178,14 @@ class Outside:
 
 
 @contextmanager
-def outside(servers: Servers, directory: Path, brokers: int = 1) -> Iterator[Outside]:
+def outside(
+    servers: Servers, directory: Path, brokers: int = 1, *, sentinels: bool = False
+) -> Iterator[Outside]:
     """The servers of one stack that are no children of its supervisor: none of the embedded kind,
     all of the real one, which has so many brokers.
 
     They are called `redis`, `postgresql` and `broker`, or `broker 1` and so on by the ids of a
-    cluster's nodes.
+    cluster's nodes. With `sentinels`, `redis` is those of `tests.sentinels`.
     """
     if not isinstance(servers, Real):
         yield Outside({}, {})
@@ -191,11 +195,16 @@ def outside(servers: Servers, directory: Path, brokers: int = 1) -> Iterator[Out
         url = postgresql.create_database(sql, "slipstream")
         ports = [free_port() for _ in range(brokers)]
         nodes = apache_kafka.kafka_cluster(servers.kafka_home, ports, directory / "broker")
-        redis = servers.redis(directory / "redis")
+        redis = (
+            sentinel_children(directory)
+            if sentinels
+            else {"redis": servers.redis(directory / "redis")}
+        )
         environment = {
-            **installed_servers.settings(nodes, redis, url),
+            **installed_servers.settings(nodes, next(iter(redis.values())), url),
+            **({EXTERNAL["valkey"]: sentinel_url(redis)} if sentinels else {}),
             "SLIPSTREAM_KAFKA__SESSION_TIMEOUT_MS": str(servers.session_timeout_ms),
         }
         names = ["broker"] if brokers == 1 else [f"broker {node}" for node in range(1, brokers + 1)]
-        children = {**dict(zip(names, nodes, strict=True)), "redis": redis, "postgresql": sql}
+        children = {**dict(zip(names, nodes, strict=True)), **redis, "postgresql": sql}
         yield stack.enter_context(Outside(environment, children).watched())

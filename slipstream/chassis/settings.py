@@ -92,7 +92,8 @@ class RedisSettings(Section):
 
     url: SecretStr = Field(
         SecretStr("redis://127.0.0.1:6379/0"),
-        description="redis:// or rediss:// (TLS), of one server; a Redis Cluster is refused",
+        description="redis:// or rediss:// (TLS), of one server; or the Sentinels that know the "
+        "primary: redis+sentinel://host:port,host:port/service/db; a Redis Cluster is refused",
     )
     timeout_s: float = Field(1.0, gt=0, description="deadline of one command")
     max_connections: int = Field(64, ge=1)

@@ -5,6 +5,7 @@ arrived at the same time. Only ingestion uses this key space.
 """
 
 import asyncio
+import hashlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -12,10 +13,7 @@ from contextlib import suppress
 from importlib.resources import files
 from typing import Any, Final
 
-import redis.asyncio
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoPermissionError, NoScriptError, RedisError
 
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.settings import RedisSettings
@@ -25,6 +23,7 @@ from slipstream.stores.admission_protocol import (
     AdmissionVerdict,
     digest,
 )
+from slipstream.stores.redis_clients import single_client
 from slipstream.stores.redis_server import redis_memory, refuse_cluster
 
 log = get_logger(__name__)
@@ -79,13 +78,7 @@ class AdmissionStore:
         self._limit_s = limit_s = min(settings.timeout_s, LIMIT_S)
         # One connection: requests that arrive at the same time travel in one call, and a pool
         # costs as much as the call.
-        self._redis: Any = redis.asyncio.Redis.from_url(
-            settings.url.get_secret_value(),
-            single_connection_client=True,
-            socket_timeout=limit_s,
-            socket_connect_timeout=limit_s,
-            retry=Retry(NoBackoff(), 0),
-        )
+        self._redis: Any = single_client(settings.url.get_secret_value(), limit_s)
 
     @property
     def remembers(self) -> bool:
@@ -168,12 +161,24 @@ class AdmissionStore:
         self._away = self._gap = False
         return answer
 
+    async def _script(self) -> str:
+        """The script, with the server's history in its first line.
+
+        A server that was demoted and took over again keeps its scripts, and has forgotten ids: only
+        its history has another name.
+        """
+        history = None
+        with suppress(NoPermissionError):
+            history = (await self._redis.info("replication")).get("master_replid")
+        return f"-- {history}\n" + files(__package__).joinpath("admit.lua").read_text()
+
     async def _evaluate(self, call: AdmissionCall, marks: Sequence[str]) -> list[Any]:
         while True:
             if not self._sha:
-                self._sha = await self._redis.script_load(
-                    files(__package__).joinpath("admit.lua").read_text()
-                )
+                self._sha = await self._redis.script_load(await self._script())
+            elif self._away:  # Another server may answer now.
+                text = await self._script()
+                self._sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
             try:
                 answer: list[Any] = await self._redis.execute_command(
                     "EVALSHA", self._sha, 1 + len(marks) + len(call.keys),

@@ -50,16 +50,19 @@ class Durability(Enum):
 class Checkpoints:
     """The checkpoints, for one writer. Methods raise what Redis and its client raise."""
 
-    def __init__(self, client: Any, scripts: Scripts, keys: Keys) -> None:
-        self._redis, self._scripts, self._keys = client, scripts, keys
+    def __init__(self, scripts: Scripts, keys: Keys) -> None:
+        self._scripts, self._keys = scripts, keys
 
     def read(self, sources: Sequence[str]) -> dict[str, int]:
-        """The checkpoints of these sources, without those that have none."""
-        values = (
-            self._redis.mget([self._keys.checkpoint(source) for source in sources])
-            if sources
-            else []
-        )
+        """The checkpoints of these sources, without those that have none.
+
+        A script reads them. So what follows on another server than this one, which may lack what
+        this one has, is refused there.
+        """
+        if not sources:
+            return {}
+        keys = [self._keys.checkpoint(source) for source in sources]
+        (values,) = self._scripts.run("checkpoints", [Call(keys, [])])
         return {
             source: int(value)
             for source, value in zip(sources, values, strict=True)

@@ -6,12 +6,12 @@ from contextlib import contextmanager
 from importlib.resources import files
 from typing import Any, Final, NamedTuple
 
-import redis
 from redis.exceptions import NoPermissionError, RedisError
 
 from slipstream.chassis.dependencies import DependencyUnavailableError
 from slipstream.chassis.settings import RedisSettings
 from slipstream.stores import layout
+from slipstream.stores.redis_clients import blocking_client
 
 # Script of the admission store, which has a connection and a key space of its own.
 _OF_ADMISSION: Final = "admit"
@@ -47,12 +47,7 @@ def connect(settings: RedisSettings, timeout_s: float | None = None) -> Any:
     `timeout_s` is the deadline of a command; None: that of the settings.
     """
     timeout_s = settings.timeout_s if timeout_s is None else timeout_s
-    return redis.Redis.from_url(
-        settings.url.get_secret_value(),
-        socket_timeout=timeout_s,
-        socket_connect_timeout=timeout_s,
-        max_connections=settings.max_connections,
-    )
+    return blocking_client(settings.url.get_secret_value(), timeout_s, settings.max_connections)
 
 
 def server_facts(client: Any, section: str | None = None) -> Mapping[str, Any]:

@@ -96,7 +96,7 @@ class OnlineStore:
         )
         self._catalog = CatalogEntries(client, scripts, keys, retention.user_ttl_ms)
         self.erasures = VisitorErasures(values, self._merges, self._catalog, self._trending)
-        self._checkpoints = Checkpoints(client, scripts, keys)
+        self._checkpoints = Checkpoints(scripts, keys)
         self._lineages = Lineages(scripts, keys)
         self._durability = DurabilityQuestions(settings, keys)
 

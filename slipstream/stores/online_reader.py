@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, cast
 
-import redis.asyncio
 from redis.exceptions import RedisError
 
 from slipstream.chassis.settings import RedisSettings
@@ -17,6 +16,7 @@ from slipstream.stores.gathered_reads import GatheredReads
 from slipstream.stores.keys import Keys
 from slipstream.stores.layout import MergeMarker, trending_items
 from slipstream.stores.markers import MOST_HOPS, Content, path_of, state_to_read, targets_of
+from slipstream.stores.redis_clients import waiting_client
 from slipstream.stores.redis_server import refuse_cluster
 from slipstream.stores.state_cache import StateCache
 
@@ -34,14 +34,9 @@ class OnlineReader:
         self._keys = Keys(namespace)
         # Items are read far more often than they change.
         self._items = StateCache(layout.decode_item, ITEMS_KEPT)
-        pool = redis.asyncio.BlockingConnectionPool.from_url(
-            settings.url.get_secret_value(),
-            socket_timeout=settings.timeout_s,
-            socket_connect_timeout=settings.timeout_s,
-            max_connections=settings.max_connections,
-            timeout=settings.timeout_s,
+        self._redis: Any = waiting_client(
+            settings.url.get_secret_value(), settings.timeout_s, settings.max_connections
         )
-        self._redis: Any = redis.asyncio.Redis.from_pool(pool)
         self._reads = GatheredReads(self._read)
 
     async def visitor(self, user_id: str) -> VisitorState | None:

@@ -11,7 +11,7 @@ _KEEPS: Final = "noeviction"
 _CLUSTER: Final = (
     "Redis is a node of a Redis Cluster, whose nodes each lose their last writes alone; Slipstream "
     "keeps its checkpoints, and reads many keys at once, on one server: set SLIPSTREAM_REDIS__URL "
-    "to a Redis with cluster-enabled no, with replicas if it has to survive a node"
+    "to a Redis with cluster-enabled no, with replicas and Sentinels if it has to survive a node"
 )
 
 

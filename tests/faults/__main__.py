@@ -29,6 +29,8 @@ TRAINING = {
     "SLIPSTREAM_TRAINING__COOLDOWN_MINUTES": "0",
     "SLIPSTREAM_TRAINING__CHECK_SECONDS": "2",
 }
+# Seconds within which Sentinels promote a replica.
+LONGEST_FAILOVER_S = 8
 # How often each is killed, by what `--kill` calls it.
 KILLS = {"services": 10, "redis": 3, "postgresql": 3, BROKER: 3}
 
@@ -87,6 +89,14 @@ KILLS = {"services": 10, "redis": 3, "postgresql": 3, BROKER: 3}
     help="The brokers of the cluster.",
 )
 @click.option(
+    "--redis",
+    type=click.Choice(["single", "sentinel"]),
+    default="single",
+    show_default=True,
+    help="One Redis; or a primary with two replicas, which Sentinels promote where it stays away: "
+    f"with --kill redis, --pause {LONGEST_FAILOVER_S}.",
+)
+@click.option(
     "--pause",
     "pauses",
     type=click.FloatRange(min=0),
@@ -110,6 +120,7 @@ def main(
     seed: int,
     servers: str | None,
     brokers: int,
+    redis: str,
     pauses: tuple[float, ...],
     json_path: Path | None,
 ) -> None:
@@ -119,7 +130,10 @@ def main(
     \b
     Example:  make faults FAULTS_ARGS="--servers real --replicas --brokers 3 --kill all"
     """
+    sentinels = redis == "sentinel"
     if trouble:
+        if sentinels and not TROUBLES[trouble].takes_sentinels:
+            raise click.UsageError(f"--trouble {trouble} is about one Redis, without Sentinels")
         if lacking := TROUBLES[trouble](beside).lacking():
             raise click.UsageError(f"--trouble {trouble}: {lacking}")
         if TROUBLES[trouble] is Networks:
@@ -136,6 +150,8 @@ def main(
             "killed, it forgets what it acknowledged; "
             "take --servers real"
         )
+    if kind.kind == Embedded.kind and sentinels:
+        raise click.UsageError("the embedded servers have no Sentinels; take --servers real")
     if kind.kind == Embedded.kind and "postgresql" in killed:
         raise click.UsageError("the embedded servers have no PostgreSQL; take --servers real")
     times = {
@@ -155,6 +171,7 @@ def main(
         trouble=trouble or "",
         strikes=strikes,
         beside=beside,
+        sentinels=sentinels,
     )
     click.echo(f"on {told}", err=True)
     start = time.monotonic()

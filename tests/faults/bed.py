@@ -109,7 +109,7 @@ def opened(
         **case.settings,
     }
     with (
-        outside(servers, directory / "servers", case.brokers) as found,
+        outside(servers, directory / "servers", case.brokers, sentinels=case.sentinels) as found,
         running(directory, found, **settings) as stack,
         replicas(stack, case.replicas, settings, launches(stack)) as further,
     ):

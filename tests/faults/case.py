@@ -18,11 +18,12 @@ class Case:
     Attributes:
         kills: How often each of them is killed: every process of a service, `redis`, `postgresql`,
             `broker`. With several `brokers`, that is one that leads a partition of the
-            interactions, each in turn.
+            interactions, each in turn; with `sentinels`, `redis` is the primary of the moment.
         replicas: Processes by service; one of those that are not named.
         pauses_s: What was killed may start again after one of these.
         trouble: What befalls the stack instead of the kills (`tests.faults.troubles`).
         strikes: How many of its strikes, from the first; None: all.
+        sentinels: Whether Redis has replicas, and Sentinels that promote them.
         beside: The commit of the other version, where two run side by side.
     """
 
@@ -37,6 +38,7 @@ class Case:
     trouble: str = ""
     strikes: int | None = None
     beside: str = ""
+    sentinels: bool = False
 
     @property
     def limit_s(self) -> float:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
-import redis
 
 from slipstream.broker.consumer import Consumer
 from slipstream.chassis.settings import KafkaSettings, LakeSettings, RedisSettings
@@ -21,6 +20,7 @@ from slipstream.features import covisits, decay, item, visitor
 from slipstream.features.demand import POPULAR_HALF_LIVES
 from slipstream.features.visitor import SEQUENCE_LENGTH, SequenceEvent
 from slipstream.stores import lake, layout
+from slipstream.stores.connection import connect
 from slipstream.stores.keys import Keys
 from slipstream.stores.lake import Lake
 from slipstream.stores.online import OnlineStore
@@ -77,7 +77,7 @@ def reckon(
     present = compare_events(found, rows, acknowledged, unacknowledged)
     links = [sent.link for sent in acknowledged if sent.link] + _told_links(history, unacknowledged)
     users = _users(links)
-    with redis.Redis.from_url(stores.redis.url.get_secret_value()) as client:
+    with connect(stores.redis) as client:
         _visitors(found, client, stores.namespace, present, users)
         _merges(found, client, stores.namespace, users)
     store = OnlineStore(stores.redis, stores.namespace)

@@ -21,6 +21,8 @@ from tests.faults.reckoning import reckon
 from tests.faults.result import Result
 from tests.faults.trouble import NoTrouble, Strikes, Trouble
 from tests.faults.troubles import TROUBLES
+from tests.faults.troubles.lost_writes import REDIS
+from tests.sentinels import primary
 from tests.servers import Servers
 from tests.topics import leaders
 
@@ -62,6 +64,7 @@ def run(case: Case, directory: Path, servers: Servers) -> Result:
         if status := bed.stack.stop(signal.SIGTERM):
             findings.say("exit status", str(status))
     told = servers.versions + (f"; {case.brokers} brokers" if case.brokers > 1 else "")
+    told += "; Redis with two replicas and three Sentinels" if case.sentinels else ""
     return Result(case, told, dict(troubler.kills), troubler.slowest_restart_s, figures, findings)
 
 
@@ -79,13 +82,18 @@ def _killer(case: Case, bed: Bed) -> Killer:
         leading = [f"{BROKER} {node}" for node in sorted(leaders(bed.stores.kafka, topic))]
         return min(leading, key=lambda name: killer.kills[name], default=None)
 
+    def victim(name: str) -> str | None:
+        if name == BROKER and case.brokers > 1:
+            return leader()
+        return primary(bed.servers.children) if name == REDIS and case.sentinels else name
+
     killer = Killer(
         lambda: bed.processes,
         case.kills_of_processes,
         case.seconds,
         case.seed,
         pauses=case.pauses_s,
-        victim=lambda name: leader() if name == BROKER and case.brokers > 1 else name,
+        victim=victim,
     )
     return killer
 

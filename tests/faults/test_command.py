@@ -29,3 +29,16 @@ def test_real_servers_that_are_absent_are_named(
 def test_what_takes_too_long_is_ended() -> None:
     with pytest.raises(click.ClickException, match="not done after 0 s"), limited(0.01):
         time.sleep(30)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--servers", "embedded"], "no Sentinels; take --servers real"),
+        (["--trouble", "cut-log"], "about one Redis, without Sentinels"),
+    ],
+)
+def test_sentinels_are_refused_where_they_can_be_none(options: list[str], said: str) -> None:
+    answer = CliRunner().invoke(main, [*options, "--redis", "sentinel"])
+    assert answer.exit_code == 2
+    assert said in answer.output

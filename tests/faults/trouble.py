@@ -24,6 +24,8 @@ class Trouble(ABC):
     """
 
     strikes: tuple[str, ...] = ()
+    # Whether it takes a Redis with Sentinels.
+    takes_sentinels = False
 
     def __init__(self, beside: str = "") -> None:
         self.beside = beside

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from services.features.settings import FeaturesSettings
 from services.features.stream.materializer import GROUP
@@ -16,6 +17,7 @@ from slipstream.contracts.events import Interaction
 from slipstream.contracts.topics import INTERACTIONS
 from tests.conftest import OwnRedis
 from tests.integration.redis_failures import (
+    Link,
     append_only_file,
     crash_and_lose,
     fail_over,
@@ -32,6 +34,13 @@ from tests.integration.running_materializer import (
     until,
 )
 from tests.integration.shop_stream import assert_exactly, events, send
+from tests.sentinels import (
+    following,
+    primary,
+    running_sentinels,
+    sentinel_url,
+    settled,
+)
 
 CONSUMERS = 3
 
@@ -152,3 +161,39 @@ def test_offsets_wait_for_a_replica_that_lags_and_nothing_is_lost_with_it(
         three.settle()
         until(lambda: events_online(three.runs[0].store) == 1_000)
         three.assert_exactly()
+
+
+@pytest.mark.servers("real")
+def test_what_replicas_lack_that_sentinels_promote_is_read_again(
+    broker: KafkaSettings,
+    lake_settings: LakeSettings,
+    namespace: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("services.features.stream.commits.PATIENCE_S", 120.0)
+    with running_sentinels(tmp_path) as servers:
+        until(lambda: settled(servers))
+        redis = RedisSettings(url=SecretStr(sentinel_url(servers)), timeout_s=30.0)
+        with consumers(broker, redis, lake_settings, namespace) as three:
+            three.send(events(300))
+            three.settle()
+            until(lambda: three.committed == 300)
+            first = primary(servers)
+            assert first is not None
+            link = Link(servers[first].port)
+            following(servers, link.port)
+            link.hold()
+            three.send(events(300, first=300))
+            three.settle()
+            assert three.committed == 300, "no replica has had the rest"
+            servers[first].kill()
+            link.cut()
+            until(lambda: primary(servers) not in (None, first))
+            until(lambda: three.rollbacks >= 1)
+            three.send(of_one_visitor(600, 100))
+            three.settle()
+            three.send(events(300, first=700))
+            three.settle()
+            until(lambda: events_online(three.runs[0].store) == 1_000)
+            three.assert_exactly()

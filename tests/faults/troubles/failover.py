@@ -20,18 +20,24 @@ from tests.faults.client import Client
 from tests.faults.replicas import Launch
 from tests.faults.trouble import Trouble
 from tests.faults.troubles.lost_writes import IDLE_S, REDIS, SETTLED_S, idle
+from tests.integration.redis_failures import Link
+from tests.sentinels import following, primary, settled
 
 LAG_S = 3.0
 
 
 class Failover(Trouble):
     """The replica takes over the port of the dead server, as it would take over an address. It does
-    so while some processes are idle.
+    so while some processes are idle. Where Sentinels watch, they promote one of two replicas.
     """
 
     strikes = ("redis, its replica promoted",)
+    takes_sentinels = True
 
     def surround(self, stack: Stack, opened: ExitStack) -> Mapping[str, Launch]:
+        if REDIS not in stack.outside.children:
+            wait_for(lambda: settled(stack.outside.children), "the Sentinels to know each other")
+            return {}
         primary = stack.outside.children[REDIS]
         self._port = primary.port
         self._child = installed_servers.redis(free_port(), stack.directory / "servers" / "replica")
@@ -44,6 +50,9 @@ class Failover(Trouble):
         return {}
 
     def strike(self, name: str, bed: Bed, client: Client) -> None:
+        if REDIS not in bed.servers.children:
+            _promoted_by_sentinels(bed, client)
+            return
         wait_for(self._follows, "the replica to follow")
         time.sleep(2 * LAG_S)
         with idle(bed, client):
@@ -57,6 +66,24 @@ class Failover(Trouble):
 
     def _follows(self) -> bool:
         return bool(self._replica.info("replication")["master_link_status"] == "up")
+
+
+def _promoted_by_sentinels(bed: Bed, client: Client) -> None:
+    """Kill the primary once its replicas lag, until a Sentinel has promoted one of them."""
+    children = bed.servers.children
+    name = wait_for(lambda: primary(children), "a primary")
+    with idle(bed, client):
+        time.sleep(SETTLED_S)
+        link = Link(children[name].port)
+        following(children, link.port)
+        link.hold()
+        time.sleep(LAG_S)
+        with bed.servers.holding(name):
+            os.kill(bed.processes[name], signal.SIGKILL)
+            link.cut()
+            wait_for(lambda: primary(children) not in (None, name), "another primary")
+        time.sleep(IDLE_S)
+    wait_for(lambda: settled(children), "the dead one to be a replica")
 
 
 @contextmanager

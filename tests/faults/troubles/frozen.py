@@ -15,6 +15,7 @@ FROZEN_S = 15.0
 class Frozen(Trouble):
     """SIGSTOP, as when a virtual machine is moved: who goes on has missed the time between."""
 
+    takes_sentinels = True
     strikes: tuple[str, ...] = (
         "features 2",
         "ingestion",

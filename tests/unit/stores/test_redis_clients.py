@@ -1,0 +1,72 @@
+"""URLs of Redis: of one server, and of the Sentinels that name one."""
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slipstream.chassis.dependencies import RefusedSettingsError
+from slipstream.stores.redis_clients import (
+    blocking_client,
+    sentinel_address,
+    single_client,
+    waiting_client,
+)
+
+NAMES = st.from_regex(r"[a-z][a-z0-9.-]{0,20}", fullmatch=True)
+HOSTS = st.lists(st.tuples(NAMES, st.integers(1, 65_535)), min_size=1, max_size=5)
+
+
+@given(hosts=HOSTS, service=NAMES, db=st.integers(0, 15))
+def test_hosts_and_service_and_database_are_read(
+    hosts: list[tuple[str, int]], service: str, db: int
+) -> None:
+    places = ",".join(f"{name}:{port}" for name, port in hosts)
+    address = sentinel_address(f"redis+sentinel://{places}/{service}/{db}")
+    assert address is not None
+    assert (address.sentinels, address.service) == (hosts, service)
+    assert (address.server, address.asking) == ({"db": db}, {})
+
+
+def test_credentials_and_certificates_go_to_whom_they_are_for() -> None:
+    address = sentinel_address(
+        "rediss+sentinel://shop:p%40ss@one,[::1]:5000/main"
+        "?ssl_ca_certs=/ca.pem&sentinel_password=other&health_check_interval=5"
+    )
+    assert address is not None
+    assert address.sentinels == [("one", 26_379), ("::1", 5_000)]
+    tls = {"ssl": True, "ssl_ca_certs": "/ca.pem"}
+    user = {"username": "shop", "password": "p@ss"}
+    assert address.server == {"db": 0, "health_check_interval": 5, **user, **tls}
+    assert address.asking == {"password": "other", **tls}
+
+
+@pytest.mark.parametrize("url", ["redis://one:6379/0", "rediss://:pass@one/0", "unix:///redis"])
+def test_a_url_of_one_server_names_no_sentinels(url: str) -> None:
+    assert sentinel_address(url) is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis+sentinel://one:26379",
+        "redis+sentinel:///shop/0",
+        "redis+sentinel://one:26379,/shop/0",
+        "redis+sentinel://one:port/shop/0",
+        "redis+sentinel://one/shop/zero",
+        "http+sentinel://one/shop/0",
+        "redis+cluster://one:6379",
+        "redis://:secret/pass@one:6379/0",
+    ],
+)
+def test_what_is_no_url_of_redis_is_refused_without_its_password(url: str) -> None:
+    makers: list[Callable[[], object]] = [
+        lambda: blocking_client(url, 1.0, 1),
+        lambda: waiting_client(url, 1.0, 1),
+        lambda: single_client(url, 1.0),
+    ]
+    for make in makers:
+        with pytest.raises(RefusedSettingsError, match="SLIPSTREAM_REDIS__URL") as refused:
+            make()
+        assert "secret" not in str(refused.value)
