@@ -2,6 +2,8 @@
 
 import importlib
 import os
+import signal
+import sys
 from functools import partial
 
 import click
@@ -41,6 +43,7 @@ def start_services() -> None:
     )
     for name in SERVICES:
         group.add_command(service_command(name))
+    group.add_command(training_run)
     group(prog_name="python -m services")
 
 
@@ -101,3 +104,43 @@ def service_command(name: str) -> click.Command:
         """,
         short_help=purpose,
     )
+
+
+@click.command("training-run", short_help="Computes one training run that waits, and ends.")
+@click.option(
+    "--job",
+    "uri",
+    metavar="URI",
+    help="Files of the run, a folder or s3://…; the oldest run that waits in the exchange if it is "
+    "left out.",
+)
+def training_run(uri: str | None) -> None:
+    """Computes one training run that training has left in its exchange, and ends.
+
+    It needs no server but the lake and the exchange. Training takes the result from there, judges
+    it, and promotes or refuses the model. Killed at any moment and started again, it goes on after
+    its last checkpoint.
+
+    Status 0: the run has a result, or none waits. 3: it failed, and would fail again. Any other:
+    start it again.
+
+    \b
+    Example:
+      SLIPSTREAM_LAKE__URI=s3://history/lake \\
+      SLIPSTREAM_TRAINING__EXCHANGE=s3://history/exchange \\
+      SLIPSTREAM_LAKE__STORAGE_OPTIONS='{"AWS_REGION": "eu-central-1"}' \\
+      python -m services training-run
+    """
+    # Before anything starts a thread, which would take the signal otherwise.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    from pydantic import ValidationError
+
+    from services.training.run.worker import main
+    from services.training.settings import TrainingSettings
+    from slipstream.chassis.settings import wrong_settings
+
+    try:
+        settings = TrainingSettings()
+    except ValidationError as error:
+        raise click.ClickException(wrong_settings(error)) from error
+    sys.exit(main(settings, uri))

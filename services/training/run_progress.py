@@ -6,13 +6,12 @@ from typing import Any
 
 from services.training.repository import Repository
 from services.training.run.eta import Eta
+from services.training.run.progress import FACTS
 from slipstream.chassis.logging import get_logger
 from slipstream.contracts.rest import Run
 from slipstream.contracts.times import now_ms
 
 log = get_logger(__name__)
-
-_FACTS = ("lake_version", "lake_rows", "catalog_version")
 
 
 class ProgressRecorder:
@@ -48,7 +47,7 @@ class ProgressRecorder:
 
     def record(self, run_id: str, message: dict[str, Any], expected_at: int | None = None) -> None:
         """Record a message; `expected_at` is when the run should end (ms)."""
-        facts = {name: message[name] for name in _FACTS if name in message}
+        facts = {name: message[name] for name in FACTS if name in message}
         fitting = {name: message.get(name) for name in ("epoch", "epochs", "loss")}
         stage = ": ".join(filter(None, (message["stage"], message.get("detail"))))
         try:

@@ -15,7 +15,7 @@ from services.training.repository import Repository
 from services.training.retry import PostponedError, until_answered
 from services.training.run.checkpoints import Checkpoints
 from services.training.run.job import Job, TrainingResult
-from services.training.run.process import GivenUpError, KilledError, RunFailedError
+from services.training.run.launcher import GivenUpError, KilledError, RunFailedError
 from services.training.run_ids import new_run_id, work_of
 from services.training.run_progress import ProgressRecorder
 from services.training.run_states import ENDED, TransitionError

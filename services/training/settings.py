@@ -93,6 +93,26 @@ class TrainingSection(Section):
     run_timeout_s: float = Field(
         43_200.0, gt=0, description="longest time of a run (s); then it is stopped and fails"
     )
+    launcher: Literal["process", "kubernetes", "external"] = Field(
+        "process",
+        description="how a run is computed: by a process beside the service, by a Kubernetes Job "
+        "that the service submits, or by whoever starts `python -m services training-run`, such as "
+        "KEDA",
+    )
+    exchange: str = Field(
+        "",
+        description="where the service and runs elsewhere leave files for one another: a folder "
+        "that both mount, or s3://bucket/prefix; empty is `exchange` beside the bundles",
+    )
+    exchange_options: dict[str, str] = Field(
+        default={},
+        description="storage options of the exchange on S3, as JSON; empty takes the lake's",
+    )
+    job_template: str = Field(
+        "training-run",
+        description="CronJob of the service's Kubernetes namespace whose `jobTemplate` every Job "
+        "of a run is made from",
+    )
     niceness: int = Field(
         10,
         ge=0,

@@ -1,63 +1,25 @@
 """The lake on object storage: moto's S3 server, where installed (pip install 'moto[server]')."""
 
-import shutil
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Iterator
-from pathlib import Path
 
-import httpx
 import pytest
 
 from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.positions import Source
 from slipstream.stores.lake import INTERACTIONS, Lake, LakeConflictError
 from slipstream.stores.row_erasure import RowErasure
-from slipstream_cli.local.processes import free_port
+from tests.integration.s3_server import needs_moto, s3_server
 from tests.unit.stores.lake_rows import rows
 
-MOTO = shutil.which("moto_server", path=str(Path(sys.executable).parent)) or shutil.which(
-    "moto_server"
-)
-pytestmark = pytest.mark.skipif(
-    MOTO is None, reason="moto_server is not installed: pip install 'moto[server]'"
-)
+pytestmark = needs_moto
 SOURCE = Source("interactions.v1", "topic-1", 0)
 
 
 @pytest.fixture
 def bucket() -> Iterator[LakeSettings]:
-    port = free_port()
-    server = subprocess.Popen(
-        [str(MOTO), "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                httpx.put(f"{url}/history").raise_for_status()
-                break
-            except httpx.HTTPError:
-                assert time.monotonic() < deadline, "moto did not start"
-                time.sleep(0.1)
-        yield LakeSettings(
-            uri="s3://history/lake",
-            storage_options={
-                "AWS_ENDPOINT_URL": url,
-                "AWS_ALLOW_HTTP": "true",
-                "AWS_REGION": "us-east-1",
-                "AWS_ACCESS_KEY_ID": "key",
-                "AWS_SECRET_ACCESS_KEY": "secret",
-            },
-        )
-    finally:
-        server.kill()
-        server.wait()
+    with s3_server("history") as options:
+        yield LakeSettings(uri="s3://history/lake", storage_options=options)
 
 
 def test_a_lake_in_a_bucket_is_written_read_compacted_erased_and_vacuumed(

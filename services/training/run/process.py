@@ -6,30 +6,47 @@ import selectors
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from services.training.run.job import Job, Order, TrainingResult
+from services.training.run.launcher import GivenUpError, KilledError, RunFailedError
 from slipstream.chassis.logging import request_id
 from slipstream.chassis.settings import LogSettings
 
 _LISTEN_S = 0.1
 
 
-class RunFailedError(Exception):
-    """The run ended without a model; the message is the reason, for people."""
+class ProcessLauncher:
+    """Launcher of processes beside the service. They end with it."""
 
+    def __init__(self, log: LogSettings) -> None:
+        self._log = log
 
-class KilledError(RunFailedError):
-    """The run's process was ended from outside, or for want of memory.
+    def run(
+        self,
+        job: Job,
+        *,
+        on_progress: Callable[[dict[str, Any]], None],
+        give_up: Callable[[], bool],
+        stop: threading.Event,
+    ) -> TrainingResult:
+        """See `Launcher`; `stop` gives the run up."""
+        return run_in_child(
+            job, self._log, on_progress=on_progress, give_up=lambda: stop.is_set() or give_up()
+        )
 
-    The same run may succeed another time.
-    """
+    def goes_on(self, run_id: str) -> bool:  # noqa: ARG002
+        """False: the run's process has ended with its service."""
+        return False
 
+    def forget(self, run_id: str) -> None:
+        """Nothing is left of a process."""
 
-class GivenUpError(Exception):
-    """The run was stopped because `give_up` said so."""
+    def forget_all_but(self, run_ids: Collection[str]) -> None:
+        """Nothing is left of a process."""
 
 
 def run_in_child(

@@ -2,9 +2,12 @@
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from slipstream.contracts.progress import ProgressStep
+
+# Parts of a message that later messages do not repeat.
+FACTS: Final = ("lake_version", "lake_rows", "catalog_version")
 
 # Seconds between messages, however many steps there are: each becomes a write to the database.
 _PAUSE_S = 0.25

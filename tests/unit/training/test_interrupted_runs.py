@@ -11,7 +11,7 @@ from services.training.mlflow_connection import RegistryUnavailableError
 from services.training.registry import UnknownVersionError
 from services.training.repository import Repository
 from services.training.run.job import TrainingResult
-from services.training.run.process import KilledError
+from services.training.run.launcher import KilledError
 from services.training.runs import INTERRUPTED
 from slipstream.chassis.logging import carrying
 from slipstream.contracts.rest import Run, RunRequest

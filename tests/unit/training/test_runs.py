@@ -7,7 +7,7 @@ from sqlalchemy.exc import OperationalError
 
 from services.training.repository import Repository
 from services.training.run.job import TrainingResult
-from services.training.run.process import RunFailedError
+from services.training.run.launcher import RunFailedError
 from services.training.run_states import TransitionError
 from slipstream.chassis.logging import carrying
 from slipstream.contracts.rest import RunRequest

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from services.training.run.job import Job
-from services.training.run.process import GivenUpError, KilledError, RunFailedError, run_in_child
+from services.training.run.launcher import GivenUpError, KilledError, RunFailedError
+from services.training.run.process import run_in_child
 from services.training.settings import TrainingSection
 from slipstream.chassis.logging import carrying
 from slipstream.chassis.settings import LakeSettings, LogSettings

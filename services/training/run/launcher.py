@@ -1,0 +1,61 @@
+"""Launcher: how the service has a run computed, and how that may end.
+
+`process.py` starts a process beside the service, `remote.py` leaves the run to another machine.
+"""
+
+import threading
+from collections.abc import Callable, Collection
+from typing import Any, Protocol
+
+from services.training.run.job import Job, TrainingResult
+
+
+class RunFailedError(Exception):
+    """The run ended without a model; the message is the reason, for people."""
+
+
+class KilledError(RunFailedError):
+    """The run's process was ended from outside, or for want of memory.
+
+    The same run may succeed another time.
+    """
+
+
+class GivenUpError(Exception):
+    """The run was stopped because `give_up` said so."""
+
+
+class Launcher(Protocol):
+    """Computes runs, one at a time."""
+
+    def run(
+        self,
+        job: Job,
+        *,
+        on_progress: Callable[[dict[str, Any]], None],
+        give_up: Callable[[], bool],
+        stop: threading.Event,
+    ) -> TrainingResult:
+        """Compute a run, or wait for one that goes on already; its bundle is at `job.output` then.
+
+        Args:
+            job: The job.
+            on_progress: Gets each message, see `ProgressReporter`.
+            give_up: Asked often; True stops the run.
+            stop: Set when the service ends.
+
+        Raises:
+            GivenUpError: The run was stopped.
+            PostponedError: The service ends, and the run goes on without it.
+            KilledError: The run was killed; its checkpoints are at `job.checkpoints`.
+            RunFailedError: The run failed; the message is the reason.
+        """
+
+    def goes_on(self, run_id: str) -> bool:
+        """Whether a run that an earlier service has begun goes on, or has left its result."""
+
+    def forget(self, run_id: str) -> None:
+        """Delete what is left of a run that has ended. It never fails."""
+
+    def forget_all_but(self, run_ids: Collection[str]) -> None:
+        """Delete what is left of all others, which a killed service could not delete."""

@@ -1,0 +1,175 @@
+"""Work of `python -m services training-run`: one run, on whatever machine it is started.
+
+It knows the lake and the exchange and nothing else. Killed at any moment, it goes on after its last
+checkpoint where it is started again.
+"""
+
+import os
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from services.training.retry import until_answered
+from services.training.run.dataset import TooLittleDataError
+from services.training.run.exchange import CHECKPOINTS, RunFiles, exchange_options, open_exchange
+from services.training.run.progress import FACTS, ProgressReporter
+from services.training.run.train import train
+from services.training.settings import TrainingSettings
+from slipstream.chassis.logging import configure_logging, get_logger, request_id
+from slipstream.chassis.settings import LakeSettings
+from slipstream.stores.object_store import ObjectStore, ObjectStoreUnavailableError
+
+log = get_logger(__name__)
+
+# Exit statuses. Where a run has failed for a reason of its own, another start can't help: the Job's
+# `podFailurePolicy` knows this status. Any other one calls for another start.
+FAILED: Final = 3
+TERMINATED: Final = 128 + signal.SIGTERM
+
+# Seconds between looks for new progress and checkpoints.
+CARRY_S: Final = 2.0
+
+
+def main(settings: TrainingSettings, uri: str | None) -> int:
+    """Train one job, and leave its result in the exchange; returns the exit status.
+
+    SIGTERM, which the caller has blocked in all threads, ends the process after its last checkpoint
+    was sent.
+
+    Args:
+        settings: Settings; of the lake, the exchange and the log only.
+        uri: Where the run's files are; None takes the oldest run that waits.
+    """
+    configure_logging(settings.log, "training")
+    exchange = open_exchange(settings)
+    files = RunFiles(ObjectStore(uri, exchange_options(settings))) if uri else exchange.open_run()
+    if files is None:
+        log.info("no run waits")
+        return 0
+    with tempfile.TemporaryDirectory(prefix="run-", ignore_cleanup_errors=True) as place:
+        carrier = Carrier(files, Path(place) / CHECKPOINTS)
+        _end_at_sigterm(carrier.carry)
+        return work(files, Path(place), carrier, settings.lake)
+
+
+def work(files: RunFiles, place: Path, carrier: "Carrier", lake: LakeSettings) -> int:
+    """As `main`, without signals, in the empty directory `place`."""
+    if (ended := files.result()) is not None:  # the result was written, and then we were killed
+        return FAILED if ended.trained is None else 0
+    handed = files.handed()
+    if handed is None:
+        log.error("there is no job", at=files.uri)
+        return FAILED
+    request_id.set(handed.request_id)
+    job = files.receive(handed.job, place, lake)
+    log.info("run begins", run_id=job.version, kept=[p.name for p in job.checkpoints.iterdir()])
+    try:
+        with carrier:
+            result = train(job, ProgressReporter(carrier.tell))
+    except TooLittleDataError as error:
+        return _failed(files, job.version, str(error))
+    except Exception as error:
+        log.error("training failed", version=job.version, exc_info=error)
+        return _failed(files, job.version, f"{type(error).__name__}: {error}")
+    # What took hours is not thrown away because the store does not answer for a while.
+    until_answered(lambda: files.send_result(result, job.output), threading.Event())
+    log.info("run ended", run_id=job.version)
+    return 0
+
+
+class Carrier:
+    """Thread that carries progress and checkpoints to the exchange, beside the training.
+
+    While the exchange is away, the run goes on, and its checkpoints follow later. It ends the
+    process once the job is gone: the run was cancelled.
+    """
+
+    def __init__(
+        self, files: RunFiles, checkpoints: Path, *, end: Callable[[int], None] = os._exit
+    ) -> None:
+        self._files, self._checkpoints, self._end = files, checkpoints, end
+        self._message: dict[str, Any] = {}
+        self._sent: dict[str, Any] = {}
+        self._facts: dict[str, Any] = {}
+        self._carried: dict[str, tuple[int, int]] | None = None
+        self._carrying = threading.Lock()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> None:
+        self._carried = self._found()
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def tell(self, message: dict[str, Any]) -> None:
+        """Take a message. A later one overtakes it, and keeps its facts about the lake."""
+        self._facts |= {name: value for name, value in message.items() if name in FACTS}
+        self._message = {**self._facts, **message}
+
+    def carry(self) -> None:
+        """Send what is new, once training has begun.
+
+        The versions of the lake go before the checkpoints made on them.
+        """
+        with self._carrying:
+            if self._carried is None:
+                return
+            message = self._message
+            if message != self._sent:
+                self._files.send_progress(message)
+                self._sent = message
+            for name, version in self._found().items():
+                if self._carried.get(name) != version:
+                    self._files.send_checkpoint(self._checkpoints / name)
+                    self._carried[name] = version
+
+    def _run(self) -> None:
+        while not self._ended.wait(CARRY_S):
+            try:
+                self.carry()
+                if self._files.handed() is None:
+                    log.warning("the job is gone, so the run ends")
+                    self._end(FAILED)
+            except ObjectStoreUnavailableError as error:
+                log.warning("the exchange does not answer", reason=str(error))
+
+    def _found(self) -> dict[str, tuple[int, int]]:
+        """Whole files of the checkpoints, with what changes when one is replaced."""
+        return {
+            file.name: (file.stat().st_mtime_ns, file.stat().st_ino)
+            for file in self._checkpoints.iterdir()
+            if file.suffix != ".unfinished"
+        }
+
+
+def _failed(files: RunFiles, run_id: str, reason: str) -> int:
+    log.warning("run failed", run_id=run_id, reason=reason)
+    until_answered(lambda: files.send_failure(reason), threading.Event())
+    return FAILED
+
+
+def _end_at_sigterm(last: Callable[[], None]) -> None:
+    """End the process at SIGTERM, after a last call, whatever its main thread computes.
+
+    For process 1 of a container the system ignores a signal that nobody handles, and a handler of
+    Python's would wait for the end of a kernel.
+    """
+
+    def wait() -> None:
+        signal.sigwait({signal.SIGTERM})
+        try:
+            last()
+        except ObjectStoreUnavailableError as error:
+            log.warning("the last checkpoint could not be sent", reason=str(error))
+        log.warning("run is interrupted")
+        sys.stdout.flush()
+        os._exit(TERMINATED)
+
+    threading.Thread(target=wait, daemon=True).start()
