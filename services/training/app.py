@@ -20,7 +20,7 @@ from services.training.publish import ModelPublisher
 from services.training.registry import ModelRegistry
 from services.training.repository import Repository
 from services.training.run.job import Job
-from services.training.run.process import run_in_child
+from services.training.run.launchers import launcher_of
 from services.training.runs import Runs
 from services.training.settings import TrainingSettings
 from services.training.triggers import Triggers
@@ -114,7 +114,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             repository,
             artifacts,
             prepare=partial(_job, settings, registry, artifacts),
-            compute=partial(run_in_child, log=settings.log),
+            launcher=launcher_of(settings),
             publish=publisher.publish,
             resume=publisher.resume,
             metrics=metrics,

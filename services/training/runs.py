@@ -1,4 +1,4 @@
-"""Queue of training runs: kept in SQL, worked off one at a time, each in a process of its own.
+"""Queue of training runs: kept in SQL, worked off one at a time, each by a launcher.
 
 A run can be cancelled, and its end is recorded whatever happens.
 """
@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from services.training.gate import Decision
 from services.training.metrics import TrainingMetrics
@@ -15,13 +15,14 @@ from services.training.repository import Repository
 from services.training.retry import PostponedError, until_answered
 from services.training.run.checkpoints import Checkpoints
 from services.training.run.job import Job, TrainingResult
-from services.training.run.launcher import GivenUpError, KilledError, RunFailedError
+from services.training.run.launcher import GivenUpError, KilledError, Launcher, RunFailedError
 from services.training.run_ids import new_run_id, work_of
 from services.training.run_progress import ProgressRecorder
 from services.training.run_states import ENDED, TransitionError
 from slipstream.chassis.dependencies import DependencyUnavailableError
 from slipstream.chassis.logging import carrying, get_logger, request_id
 from slipstream.contracts.rest import Run, RunRequest
+from slipstream.contracts.times import now_ms
 from slipstream.stores.artifacts import Artifacts
 
 log = get_logger(__name__)
@@ -33,18 +34,6 @@ MOST_ATTEMPTS = 2
 INTERRUPTED = "the service stopped while the run was under way"
 
 
-class Computation(Protocol):
-    """Training in another process, as `process.run_in_child` does it."""
-
-    def __call__(
-        self,
-        job: Job,
-        *,
-        on_progress: Callable[[dict[str, Any]], None],
-        give_up: Callable[[], bool],
-    ) -> TrainingResult: ...
-
-
 class Runs:
     """The queue and its worker. `request`, `cancel` may be called from any thread; `work` runs in
     one.
@@ -53,7 +42,7 @@ class Runs:
         repository: Record of the runs.
         artifacts: Store of the bundles; checkpoints lie beside them.
         prepare: Makes a run's job, with the paths of its output and its checkpoints.
-        compute: Trains.
+        launcher: Computes runs.
         publish: Takes the bundle of a run into the registry; returns the gate's decision.
         resume: Puts the decision of a run in force that a killed service had come to; None where
             there is none.
@@ -67,7 +56,7 @@ class Runs:
         artifacts: Artifacts,
         *,
         prepare: Callable[[Run, Path, Path], Job],
-        compute: Computation,
+        launcher: Launcher,
         publish: Callable[[str, Path, TrainingResult], Decision],
         resume: Callable[[str], Decision | None],
         metrics: TrainingMetrics,
@@ -76,7 +65,7 @@ class Runs:
         self._repository, self._artifacts, self._metrics = repository, artifacts, metrics
         self._checkpoints = Checkpoints(artifacts.root / "checkpoints")
         self._progress = ProgressRecorder(repository)
-        self._prepare, self._compute = prepare, compute
+        self._prepare, self._launcher = prepare, launcher
         self._publish, self._resume = publish, resume
         self._timeout_s = timeout_s
         self._asking = threading.Lock()
@@ -131,50 +120,63 @@ class Runs:
                 return self._repository.get(run_id) or run
         return run
 
-    def recover(self) -> None:
-        """Settle the runs that a killed service left: none is under way when a service starts."""
+    def recover(self) -> list[Run]:
+        """Settle the runs that an earlier service left; returns those that go on elsewhere."""
         self._artifacts.sweep()
+        going_on = []
         for run in self._repository.in_state("running"):
             with carrying(self._repository.request_id(run.run_id)):
-                self._settle(run)
-        self._checkpoints.keep_only({work_of(run) for run in self._repository.in_state("queued")})
+                if not self._settle(run):
+                    going_on.append(run)
+        open_runs = [*going_on, *self._repository.in_state("queued")]
+        self._checkpoints.keep_only({work_of(run) for run in open_runs})
+        self._launcher.forget_all_but({run.run_id for run in going_on})
+        return going_on
 
     def work(self, stop: threading.Event) -> None:
-        """Work off the queue until `stop` is set; a run under way is then killed and queued."""
-        self.recover()
+        """Work off the queue until `stop` is set.
+
+        A run under way is then killed and queued, or goes on elsewhere.
+        """
+        for run in self.recover():
+            log.info("run goes on", run_id=run.run_id)
+            with carrying(self._repository.request_id(run.run_id)):
+                self._execute(run, stop)
         while not stop.is_set():
             waiting = self._repository.in_state("queued")
             if waiting:
                 run_id = waiting[0].run_id
                 with carrying(self._repository.request_id(run_id)):
-                    self._execute(run_id, stop)
+                    self._start(run_id, stop)
             else:
                 self._queued.wait(0.2)
                 self._queued.clear()
 
-    def _execute(self, run_id: str, stop: threading.Event) -> None:
+    def _start(self, run_id: str, stop: threading.Event) -> None:
         try:
             run = self._repository.start(run_id)
         except TransitionError:  # cancelled in the meantime
             return
-        log.info(
-            "run started",
-            run_id=run_id,
-            trigger=run.trigger,
-            reason=run.reason,
-            profile=run.profile,
-        )
-        deadline = time.monotonic() + self._timeout_s
+        about = run.model_dump(include={"trigger", "reason", "profile"})
+        log.info("run started", run_id=run_id, **about)
+        self._execute(run, stop)
+
+    def _execute(self, run: Run, stop: threading.Event) -> None:
+        run_id, since = run.run_id, run.started_at or now_ms()
+        deadline = time.monotonic() + self._timeout_s - max(0, now_ms() - since) / 1000
 
         def give_up() -> bool:
-            return stop.is_set() or run_id in self._cancelled or time.monotonic() > deadline
+            return run_id in self._cancelled or time.monotonic() > deadline
 
         self._metrics.running.set(1)
         try:
             with self._artifacts.workspace() as place:
                 output = place / "bundle"
-                trained = self._compute(
-                    self._job(run, output), on_progress=self._progress.of(run), give_up=give_up
+                trained = self._launcher.run(
+                    self._job(run, output),
+                    on_progress=self._progress.of(run),
+                    give_up=give_up,
+                    stop=stop,
                 )
                 self._begin_publishing(run_id)
                 # What took hours is not thrown away because a server does not answer for a while.
@@ -187,6 +189,7 @@ class Runs:
             self._ended(run_id, "failed", error=str(error))
         except PostponedError as error:
             log.warning("run is left to the next start", run_id=run_id, reason=str(error))
+            return
         except Exception as error:
             self._failed(run_id, error)
         finally:
@@ -194,6 +197,7 @@ class Runs:
             with self._cancelling:
                 self._publishing = None
                 self._cancelled.discard(run_id)
+        self._launcher.forget(run_id)
 
     def _job(self, run: Run, output: Path) -> Job:
         checkpoints = self._checkpoints.of(work_of(run))
@@ -211,8 +215,8 @@ class Runs:
             self._publishing = run_id
         self._progress.record(run_id, {"stage": "publishing", "progress": 0.99})
 
-    def _settle(self, run: Run) -> None:
-        """End a run that a killed service left under way.
+    def _settle(self, run: Run) -> bool:
+        """End a run that an earlier service left under way; False where it goes on elsewhere.
 
         It has succeeded if it had come to a decision; else its work is taken up again. A decision
         that can never be put in force fails this run alone.
@@ -223,11 +227,14 @@ class Runs:
             raise
         except Exception as error:  # it would be the same at each start
             self._failed(run.run_id, error)
-            return
+            return True
         if decision is not None:
             self._succeeded(run.run_id, decision)
+        elif self._launcher.goes_on(run.run_id):
+            return False
         else:
             self._interrupted(run, INTERRUPTED)
+        return True
 
     def _failed(self, run_id: str, error: Exception) -> None:
         log.error("run failed", run_id=run_id, exc_info=error)
@@ -287,11 +294,5 @@ class Runs:
                 (run.finished_at - run.started_at) / 1000
             )
         emit = log.warning if run.state == "failed" else log.info
-        emit(
-            "run ended",
-            run_id=run.run_id,
-            state=run.state,
-            error=run.error,
-            decision=run.decision,
-            resumed_by=run.resumed_by,
-        )
+        about = run.model_dump(include={"state", "error", "decision", "resumed_by"})
+        emit("run ended", run_id=run.run_id, **about)

@@ -101,6 +101,7 @@ class TrainingSection(Section):
     )
     exchange: str = Field(
         "",
+        pattern=r"^([^:]*|s3://[^/]+/.+)$",
         description="where the service and runs elsewhere leave files for one another: a folder "
         "that both mount, or s3://bucket/prefix; empty is `exchange` beside the bundles",
     )

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from services.training.gate import Comparison, Decision, Measurements
 from services.training.metrics import TrainingMetrics
 from services.training.repository import Repository
+from services.training.retry import PostponedError
 from services.training.run.job import Job, TrainingResult
 from services.training.run.launcher import GivenUpError
 from services.training.runs import Runs
@@ -46,7 +47,10 @@ FITTING = {
 
 
 class Scene:
-    """A queue whose computing waits for `go`, then does what `outcome` says."""
+    """A queue whose computing waits for `go`, then does what `outcome` says.
+
+    The runs in `elsewhere` go on while the service is away.
+    """
 
     def __init__(self, repository: Repository, artifacts: Artifacts, timeout_s: float = 60) -> None:
         self.repository, self.artifacts = repository, artifacts
@@ -58,13 +62,14 @@ class Scene:
         self.carried: list[str] = []
         self.decided: dict[str, Decision] = {}
         self.unsettled: dict[str, Exception] = {}
+        self.elsewhere: set[str] = set()
         self.publishing: Callable[[str], None] = lambda _: None
         self.registry = CollectorRegistry()
         self.runs = Runs(
             repository,
             artifacts,
             prepare=self.prepare,
-            compute=self.compute,
+            launcher=self,
             publish=self.publish,
             resume=self.resume,
             metrics=TrainingMetrics(self.registry),
@@ -84,12 +89,13 @@ class Scene:
             lake_version=run.lake_version,
         )
 
-    def compute(
+    def run(
         self,
         job: Job,
         *,
         on_progress: Callable[[dict[str, Any]], None],
         give_up: Callable[[], bool],
+        stop: threading.Event,
     ) -> TrainingResult:
         on_progress({"stage": "reading", "progress": 0.1, "lake_version": 4, "lake_rows": 99})
         on_progress(FITTING)
@@ -98,9 +104,20 @@ class Scene:
             (job.checkpoints / f"of {job.version}").touch()
         self.started.set()
         while not self.go.wait(0.005):
-            if give_up():
+            if stop.is_set() and self.elsewhere:
+                raise PostponedError("the run goes on elsewhere")
+            if stop.is_set() or give_up():
                 raise GivenUpError
         return self.outcome()
+
+    def goes_on(self, run_id: str) -> bool:
+        return run_id in self.elsewhere
+
+    def forget(self, run_id: str) -> None:
+        self.elsewhere.discard(run_id)
+
+    def forget_all_but(self, run_ids: Collection[str]) -> None:
+        self.elsewhere &= {*run_ids}
 
     def publish(self, run_id: str, directory: Path, trained: TrainingResult) -> Decision:
         self.publishing(run_id)

@@ -121,6 +121,47 @@ def test_stop_during_a_run_queues_its_work_again(scene: Scene) -> None:
     assert stopped.resumed_by == again.run_id
 
 
+def test_run_that_goes_on_elsewhere_is_awaited_by_the_next_service(
+    scene: Scene, engine: Engine
+) -> None:
+    with carrying("r-1"):
+        run_id = scene.runs.request(RunRequest()).run_id
+    following = scene.runs.request(RunRequest(profile="best")).run_id
+    scene.thread.start()
+    assert scene.started.wait(60)
+    scene.elsewhere = {run_id}
+    scene.end()
+    assert [run.run_id for run in scene.repository.in_state("running")] == [run_id]
+    restarted = Scene(Repository(engine), scene.artifacts)
+    restarted.elsewhere = {run_id, "of a run that ended with a kill"}
+    restarted.go.set()
+    restarted.thread.start()
+    try:
+        run = restarted.until(run_id, "succeeded", "failed")
+        restarted.until(following, "succeeded")
+    finally:
+        restarted.end()
+    assert (run.state, run.attempt) == ("succeeded", 1)
+    assert restarted.published == [run_id, following]
+    assert restarted.carried[0] == "r-1"
+    assert restarted.elsewhere == set()
+
+
+def test_run_elsewhere_has_the_time_that_is_left_of_its_own(scene: Scene, engine: Engine) -> None:
+    run_id = scene.runs.request(RunRequest()).run_id
+    scene.repository.start(run_id)
+    restarted = Scene(Repository(engine), scene.artifacts, timeout_s=0)
+    restarted.elsewhere = {run_id}
+    restarted.thread.start()
+    try:
+        run = restarted.until(run_id, "failed")
+    finally:
+        restarted.end()
+    assert run.error is not None
+    assert "took longer than" in run.error
+    assert restarted.elsewhere == set()
+
+
 def test_run_whose_process_was_killed_is_taken_up_once_and_finds_what_it_had_done(
     scene: Scene,
 ) -> None:

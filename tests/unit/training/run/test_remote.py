@@ -1,0 +1,162 @@
+"""Runs elsewhere, as the service sees them: handed over, looked at, collected, called off."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.training.retry import PostponedError
+from services.training.run.exchange import Exchange
+from services.training.run.job import Job
+from services.training.run.launcher import GivenUpError, KilledError, RunFailedError
+from services.training.run.remote import (
+    WAITING,
+    RemoteLauncher,
+    StarterUnavailableError,
+    StartState,
+)
+from services.training.settings import TrainingSection
+from slipstream.chassis.settings import LakeSettings
+from slipstream.stores.object_store import ObjectStore
+from tests.unit.training.run_queue import RESULT
+
+
+class Machine:
+    """A machine elsewhere that goes through some steps, one at each look at its state."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.exchange = Exchange(ObjectStore(str(tmp_path / "exchange")))
+        self.files = self.exchange.of("v1")
+        self.launcher = RemoteLauncher(self.exchange, self, look_s=0.001)
+        self.steps: list[Any] = []
+        self.started: list[tuple[str, str]] = []
+        self.stopped: list[str] = []
+        self.messages: list[dict[str, Any]] = []
+        self.stop_service = threading.Event()
+        self.job = Job(
+            version="v1",
+            profile="fast",
+            namespace="t",
+            lake=LakeSettings(),
+            training=TrainingSection(),
+            output=tmp_path / "output",
+            checkpoints=tmp_path,
+        )
+
+    def start(self, run_id: str, uri: str) -> None:
+        self.started.append((run_id, uri))
+
+    def state(self, run_id: str) -> StartState:
+        step = self.steps.pop(0)
+        if isinstance(step, Exception):
+            raise step
+        return step if isinstance(step, StartState) else step() or StartState()
+
+    def stop(self, run_id: str) -> None:
+        self.stopped.append(run_id)
+
+    def run(self, give_up: Any = lambda: False) -> Any:
+        return self.launcher.run(
+            self.job,
+            on_progress=self.messages.append,
+            give_up=give_up,
+            stop=self.stop_service,
+        )
+
+    def finish(self) -> None:
+        bundle = Path(self.job.checkpoints) / "made"
+        bundle.mkdir()
+        (bundle / "manifest.json").write_text("{}")
+        self.files.send_result(RESULT, bundle)
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+def test_run_is_handed_over_watched_and_its_bundle_collected(machine: Machine) -> None:
+    fitting = {"stage": "fitting", "progress": 0.5}
+    machine.steps = [
+        StartState(waits="no GPU is free"),
+        StarterUnavailableError("away for a moment"),
+        lambda: machine.files.send_progress(fitting),
+        StartState(),
+        StartState(waits="evicted, and no GPU is free"),
+        machine.finish,
+    ]
+    assert machine.run() == RESULT
+    assert machine.started == [("v1", machine.files.uri)]
+    assert (machine.job.output / "manifest.json").read_text() == "{}"
+    assert machine.messages == [
+        {"stage": WAITING, "detail": "no GPU is free", "progress": 0.0},
+        fitting,
+        {"stage": WAITING, "detail": "evicted, and no GPU is free", "progress": 0.5},
+    ]
+    assert machine.launcher.goes_on("v1")  # until the service has put it in force
+    machine.launcher.forget("v1")
+    assert (machine.stopped, machine.exchange.runs()) == (["v1"], [])
+
+
+def test_service_that_ends_leaves_the_run_to_the_next(machine: Machine) -> None:
+    machine.steps = [machine.stop_service.set]
+    with pytest.raises(PostponedError):
+        machine.run()
+    assert machine.stopped == []
+    assert machine.launcher.goes_on("v1")
+    machine.stop_service.clear()
+    machine.steps = [machine.finish]
+    assert machine.run() == RESULT
+    machine.steps = [StartState()]
+    assert machine.run() == RESULT
+    assert len(machine.started) == 2  # with its result it is not started again
+
+
+def test_run_that_is_given_up_is_ended_when_it_is_forgotten(machine: Machine) -> None:
+    with pytest.raises(GivenUpError):
+        machine.run(lambda: True)
+    machine.launcher.forget_all_but({"another"})
+    assert machine.stopped == ["v1"]
+    assert not machine.launcher.goes_on("v1")
+
+
+def test_run_fails_for_its_own_reason_or_with_its_job(machine: Machine) -> None:
+    machine.steps = [StartState(ended="the run's Job failed: it took too long")]
+    with pytest.raises(RunFailedError, match="it took too long"):
+        machine.run()
+    machine.files.send_failure("too little data")
+    machine.steps = [StartState(ended="the run's Job failed: podFailurePolicy")]
+    with pytest.raises(RunFailedError, match="too little data"):
+        machine.run()
+
+
+def test_run_whose_job_somebody_deleted_was_killed_and_its_checkpoints_are_fetched(
+    machine: Machine, tmp_path: Path
+) -> None:
+    (tmp_path / "network.pt").write_text("epoch 3")
+
+    def save() -> None:
+        machine.files.send_checkpoint(tmp_path / "network.pt")
+        (tmp_path / "network.pt").unlink()
+
+    machine.steps = [save, StartState(deleted=True)]
+    with pytest.raises(KilledError, match="deleted the Job"):
+        machine.run()
+    assert (machine.job.checkpoints / "network.pt").read_text() == "epoch 3"
+
+
+def test_run_is_forgotten_later_where_its_starter_does_not_answer(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.files.hand_over(machine.job, "")
+
+    def away(_: str) -> None:
+        raise StarterUnavailableError("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(machine, "stop", away)
+        machine.launcher.forget("v1")
+        assert machine.launcher.goes_on("v1")
+    machine.launcher.forget_all_but(set())
+    assert machine.exchange.runs() == []
