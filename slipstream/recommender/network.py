@@ -78,8 +78,8 @@ def learn(
         repeats: Whether items of the history compete in validation.
         terms: Terms of the items, (items, terms).
         start: Network to train further; a search trains each trial from the beginning instead.
-        checkpoints: Directory of the state of an interrupted training; a search keeps none, since
-            a trial must report each of its epochs.
+        checkpoints: Directory of the state of an interrupted training, or of a search after its
+            last trial: a trial itself must report each of its epochs.
         search_s: Seconds to try `parameters`, `defaults` and others; 0, or no validation, is no
             search.
         seed: Seed of training and search.
@@ -117,8 +117,24 @@ def learn(
     progress(ProgressStep(_TRAINING, 0.0))
     trials: list[Trial] = []
     if searching and validation:
+        from slipstream.models.checkpoint import digest
+        from slipstream.recommender.search_checkpoint import SearchCheckpoint
+
+        arrays = (log.user, log.item, log.timestamp, log.weight)
+        checkpoint = SearchCheckpoint(
+            checkpoints / "search.npz" if checkpoints else None,
+            digest((defaults, parameters, search_s, seed), *arrays),
+        )
         network, parameters, trials = search(
-            train, defaults, parameters, log.n_items, search_s, seed=seed, progress=progress
+            train,
+            defaults,
+            parameters,
+            log.n_items,
+            search_s,
+            seed=seed,
+            kept=checkpoint.read(),
+            keep=checkpoint.write,
+            progress=progress,
         )
     else:
         network = train(parameters, on_epoch, start)

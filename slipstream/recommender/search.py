@@ -11,8 +11,8 @@ the parameters that it chose can.
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from slipstream.contracts.bundle import SearchTrial
@@ -22,6 +22,7 @@ from slipstream.recommender.bundle import Bundle
 
 if TYPE_CHECKING:  # Optuna is imported only where something is searched
     from optuna.distributions import BaseDistribution
+    from optuna.trial import FrozenTrial, TrialState
 
     from slipstream.models.transformer_fit import TransformerFit
     from slipstream.models.transformer_training import Epoch
@@ -56,6 +57,31 @@ class SearchResult(NamedTuple):
     trials: list[Trial]
 
 
+class BestTrial(NamedTuple):
+    """The best complete trial so far."""
+
+    quality: float
+    network: "TransformerFit"
+    parameters: TransformerParameters
+
+
+@dataclass
+class SearchState:
+    """A search between two trials, from which an interrupted one goes on.
+
+    Attributes:
+        trials: Trials that have ended, in order.
+        qualities: Quality after each epoch of each of them.
+        best: The best of them; None before the first complete one.
+        seconds: Time that they took together.
+    """
+
+    trials: list[Trial] = field(default_factory=list)
+    qualities: list[list[float]] = field(default_factory=list)
+    best: BestTrial | None = None
+    seconds: float = 0.0
+
+
 class _EndedError(Exception):
     """A trial ended before its last epoch; the text is its state."""
 
@@ -68,6 +94,8 @@ def search(
     seconds: float,
     *,
     seed: int = 0,
+    kept: SearchState | None = None,
+    keep: Callable[[SearchState], None] = lambda _: None,
     progress: Progress = lambda _: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> SearchResult:
@@ -82,21 +110,30 @@ def search(
         n_items: Size of the catalogue.
         seconds: Time for the trials. The epoch under way when it is over is the last.
         seed: Seed of the proposals.
+        kept: State of an interrupted search for the same network; None begins a new one.
+        keep: Gets the state after each trial.
         progress: Gets a step after each epoch: the trial, and the share of the time that is over.
         clock: Time in seconds.
     """
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=_RANDOM_TRIALS)
+    found = kept or SearchState()
+    found = replace(found, trials=[*found.trials], qualities=[*found.qualities])
+    # Another seed, or the first proposals would be those that were tried already.
+    sampler = optuna.samplers.TPESampler(
+        seed=seed + len(found.trials), n_startup_trials=_RANDOM_TRIALS
+    )
     pruner = optuna.pruners.MedianPruner(_UNPRUNED_TRIALS, _UNPRUNED_EPOCHS)
     study = optuna.create_study(direction="maximize", sampler=sampler, pruner=pruner)
     space = search_space(defaults, start, n_items)
-    for known in dict.fromkeys((start, defaults)):
+    for trial, qualities in zip(found.trials, found.qualities, strict=True):
+        study.add_trial(_frozen(trial, qualities, space))
+    for known in list(dict.fromkeys((start, defaults)))[len(found.trials) :]:
         study.enqueue_trial({name: getattr(known, name) for name in space})
-    began = clock()
+    began = clock() - found.seconds
 
-    def attempt(asked: optuna.Trial) -> "tuple[Trial, TransformerFit | None]":
+    def attempt(asked: optuna.Trial) -> "TransformerFit | None":
         since, qualities = clock(), list[float]()
 
         def on_epoch(epoch: "Epoch") -> None:
@@ -126,23 +163,48 @@ def search(
             state = "diverged"
         best_quality, took = max(qualities, default=None), round(clock() - since, 3)
         trial = Trial(asked.number, state, best_quality, len(qualities), took, parameters)
-        return trial, network
+        found.trials.append(trial)
+        found.qualities.append(qualities)
+        return network
 
-    best, trials = None, list[Trial]()
-    while not trials or clock() - began < seconds:
+    while not found.trials or clock() - began < seconds:
         asked = study.ask(dict(space))
-        trial, network = attempt(asked)
-        trials.append(trial)
+        network, trial = attempt(asked), found.trials[-1]
         if network is None or trial.quality is None:
-            states = optuna.trial.TrialState
-            study.tell(asked, state=states.PRUNED if trial.epochs else states.FAIL)
-            continue
-        study.tell(asked, trial.quality)
-        if best is None or trial.quality > best[0]:
-            best = trial.quality, network, trial.parameters
-    if best is None:  # not even the first trial learned anything: as without a search
-        return SearchResult(train(start, lambda _: None), start, trials)
-    return SearchResult(best[1], best[2], trials)
+            study.tell(asked, state=_state(trial))
+        else:
+            study.tell(asked, trial.quality)
+            if found.best is None or trial.quality > found.best.quality:
+                found.best = BestTrial(trial.quality, network, trial.parameters)
+        found.seconds = clock() - began
+        keep(found)
+    if found.best is None:  # not even the first trial learned anything: as without a search
+        return SearchResult(train(start, lambda _: None), start, found.trials)
+    return SearchResult(found.best.network, found.best.parameters, found.trials)
+
+
+def _frozen(
+    trial: Trial, qualities: Sequence[float], space: "Mapping[str, BaseDistribution]"
+) -> "FrozenTrial":
+    """A trial that has ended, as Optuna keeps it."""
+    import optuna
+
+    state = _state(trial)
+    return optuna.trial.create_trial(
+        state=state,
+        value=trial.quality if state == optuna.trial.TrialState.COMPLETE else None,
+        params={name: getattr(trial.parameters, name) for name in space},
+        distributions=dict(space),
+        intermediate_values=dict(enumerate(qualities, 1)),
+    )
+
+
+def _state(trial: Trial) -> "TrialState":
+    from optuna.trial import TrialState
+
+    if trial.state == "complete":
+        return TrialState.COMPLETE
+    return TrialState.PRUNED if trial.epochs else TrialState.FAIL
 
 
 def search_space(

@@ -2,6 +2,7 @@
 fits remember of it.
 """
 
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from typing import Any
@@ -16,7 +17,13 @@ from slipstream.models.transformer_training import Epoch
 from slipstream.recommender import encoding
 from slipstream.recommender.fit import FitOptions, fit_log
 from slipstream.recommender.profiles import PROFILES
-from slipstream.recommender.search import memory, remembered, search, search_space
+from slipstream.recommender.search import (
+    SearchState,
+    memory,
+    remembered,
+    search,
+    search_space,
+)
 from tests.unit.recommender.chain import chain_interactions
 
 DEFAULTS = TransformerParameters(dim=64, epochs=4)
@@ -117,6 +124,43 @@ def test_how_far_it_is_can_be_told() -> None:
     assert [(step.stage[-7:], step.share, step.epoch) for step in told] == [
         (f"trial {number // 4 + 1}", (number + 1) / 8, number % 4 + 1) for number in range(8)
     ]
+
+
+class KilledError(Exception): ...
+
+
+@pytest.mark.parametrize("ended", [1, 2, 7])
+def test_search_that_is_killed_goes_on_after_its_last_trial(ended: int) -> None:
+    states: list[SearchState] = []
+
+    def keep_some(state: SearchState) -> None:
+        if len(states) == ended:
+            raise KilledError
+        states.append(copy.deepcopy(state))
+
+    first = Trainings(wide_is_good)
+    with pytest.raises(KilledError):
+        first.search(60, keep=keep_some)
+    second = Trainings(wide_is_good)
+    result = second.search(60, kept=states[-1])
+    assert [trial.number for trial in result.trials] == list(range(len(result.trials)))
+    tried = [*first.tried[:ended], *second.tried]
+    assert [trial.parameters for trial in result.trials] == tried
+    assert tried[:1] == [DEFAULTS] and DEFAULTS not in second.tried
+    assert len({repr(parameters) for parameters in tried}) == len(tried)
+    assert states[-1].seconds + second.now == pytest.approx(60)
+    best = max(t.quality for t in result.trials if t.state == "complete")
+    assert best == pytest.approx(4 * wide_is_good(result.parameters))
+    assert any(trial.state == "pruned" for trial in result.trials)  # what it saw before counts
+
+
+def test_search_whose_time_is_over_when_it_goes_on_tries_nothing_more() -> None:
+    states: list[SearchState] = []
+    Trainings(wide_is_good).search(30, keep=states.append)
+    again = Trainings(wide_is_good)
+    result = again.search(30, kept=states[-1])
+    assert again.tried == []
+    assert result.network.model == result.parameters
 
 
 def test_heads_always_divide_the_vectors_and_small_catalogues_are_compared_whole() -> None:
