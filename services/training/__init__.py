@@ -4,10 +4,10 @@ Owns: training runs, the gate's decisions, the model registry and its aliases, m
 Consumes: alerts.v1, group "training"; an alert with the action "retrain" queues a run;
     access-keys.v1, without a group.
 Produces: model-events.v1.
-Calls: no other service.
+Calls: no other service; the Kubernetes API, where runs are Jobs.
 Stores: runs, decisions, waiting alerts, model events, audit records and the lease in SQL, tables
     `training_*` and `gate_decision`; MLflow's database; bundles and the checkpoints of runs in a
-    folder. Reads the lake.
+    folder; files of runs elsewhere in an exchange, a folder or S3. Reads the lake.
 
 One instance a namespace acts, by a lease in SQL; others stand by.
 """
