@@ -27,6 +27,7 @@ from services.serving.open_inference.statistics import Statistics
 from services.serving.pipeline import Pipeline, warm_up
 from services.serving.replay import api as answers
 from services.serving.replay.replays import Replays
+from services.serving.replica_folder import replica_folder
 from services.serving.settings import ServingSettings
 from services.serving.slates import SlateOutbox
 from services.serving.topic_states.book import StateBook
@@ -100,9 +101,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         consumer = partial(Consumer, kafka, settings.namespace, group=None)
         catalog = Catalog()
         place = app.state.place
+        cache_dir = stack.enter_context(replica_folder(own.cache_dir, leads=not place))
         # A file has one writer.
         of_place = f"-{place}" if place else ""
-        journal = CatalogJournal(own.cache_dir / f"catalog-{settings.namespace}{of_place}.jsonl")
+        journal = CatalogJournal(cache_dir / f"catalog-{settings.namespace}{of_place}.jsonl")
         stack.callback(journal.close)
         feed = CatalogFeed(
             catalog, store.catalog_items, lambda: consumer([CATALOG]), journal, chassis, measured
@@ -115,7 +117,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
                 book,
                 partial(consumer, [topic]),
                 chassis,
-                own.cache_dir / f"{kind}-{settings.namespace}{of_place}.jsonl",
+                cache_dir / f"{kind}-{settings.namespace}{of_place}.jsonl",
             )
             for kind, topic, book in (
                 ("placements", PLACEMENTS, placements),
@@ -127,7 +129,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             "training", settings.peers.training_url, timeout_s=settings.peers.timeout_s, token=token
         )
         stack.callback(training.close)
-        cache = ModelCache(training, own.cache_dir)
+        cache = ModelCache(training, cache_dir)
         warm = partial(warm_up, catalog=catalog)
         models = ModelHolder(
             training,
@@ -179,7 +181,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             peers["training"],
             peers["monitoring"],
             lambda: (models.current, models.previous, *variant_models.held.values()),
-            own.cache_dir / f"replay-{settings.namespace}{of_place}",
+            cache_dir / f"replay-{settings.namespace}{of_place}",
         )
         stack.callback(app.state.replays.close)
         app.state.parts = api.Parts(
@@ -209,7 +211,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             app.state.keys,
             chassis,
             producer,
-            kept_in=own.cache_dir / f"access-keys-{settings.namespace}.jsonl",
+            kept_in=cache_dir / f"access-keys-{settings.namespace}.jsonl",
         )
         health.add("access-keys", keys.watch.check, required=False)
         stack.push_async_callback(app.state.workers.stop)

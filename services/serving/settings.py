@@ -18,7 +18,10 @@ class ServingSection(Section):
         "the first one fetches models for all",
     )
     cache_dir: Path = Field(
-        Path(".slipstream/serving"), description="folder of downloaded model bundles"
+        Path(".slipstream/serving"),
+        description="folder of downloaded model bundles; {hostname} as its last part stands for "
+        "the machine's name, so that replicas may share a volume; folders beside it whose replica "
+        "is gone are deleted",
     )
     redis_timeout_s: float = Field(
         0.1,
