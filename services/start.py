@@ -44,7 +44,26 @@ def start_services() -> None:
     for name in SERVICES:
         group.add_command(service_command(name))
     group.add_command(training_run)
+    group.add_command(_migrate)
     group(prog_name="python -m services")
+
+
+@click.command("migrate", short_help="Migrates the tables of training and monitoring, and ends.")
+@click.option(
+    "--patience",
+    type=click.FloatRange(min=0),
+    default=120.0,
+    show_default=True,
+    help="Seconds to wait for a database that does not answer.",
+)
+def _migrate(patience: float) -> None:
+    """Bring the tables of training and monitoring to their newest revisions, and end.
+
+    Reads SLIPSTREAM_DATABASE__URL. The images of training and monitoring have what it needs.
+    """
+    from services.migrate import run_migrations
+
+    run_migrations(patience)
 
 
 def prefer_sleeping_threads() -> None:
