@@ -14,7 +14,7 @@ KAFKA_HOME ?= $(firstword $(wildcard /opt/kafka $(abspath ../shared/kafka)))
 export KAFKA_HOME
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock demo up test test-servers servers clients fuzz faults hostile restarts outages test-compose test-spark lint format node-sdk docs clean
+.PHONY: help install lock demo up test test-servers servers clients fuzz faults hostile restarts outages env test-compose test-spark lint format node-sdk docs clean
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -108,6 +108,9 @@ restarts: $(STAMP) servers ## Kill each consuming service 36 times and see it re
 
 outages: $(STAMP) servers ## Take Redis, the model store, features and Kafka away from serving, and show its answers as a table
 	@TEST_SERVERS=real $(VENV)/bin/python -m pytest -q -s tests/integration/test_serving_outages.py
+
+env: ## Write .env with random secrets for docker-compose.yml, unless there is one
+	@$(PYTHON) deploy/compose/env_file.py .env
 
 test-compose: $(STAMP) ## Run docker-compose.yml from nothing, and kill each container once (COMPOSE_ARGS=--keep; needs Docker)
 	@$(VENV)/bin/python -m tests.compose $(COMPOSE_ARGS)

@@ -2,9 +2,12 @@
 
 import re
 import socket
+from pathlib import Path
 
 import pytest
 
+from services.serving.replica_folder import HOSTNAME
+from services.serving.settings import ServingSettings
 from slipstream.chassis.access.verifier import refuse_exposure
 from slipstream.contracts.services import SERVICES
 from tests.deploy.declared import (
@@ -16,6 +19,7 @@ from tests.deploy.declared import (
     image_environment,
     names_a_setting,
 )
+from tests.deploy.manifests import container
 
 # Services that share out the partitions of their topics, or go on where they were.
 GROUP_MEMBERS = {"features", "training", "monitoring"}
@@ -68,9 +72,52 @@ def test_compose_gives_every_service_the_same_env_file() -> None:
 def test_compose_waits_for_servers_that_have_a_health_check(service: str) -> None:
     waits = COMPOSE["services"][service]["depends_on"]
     assert "kafka" in waits
+    assert ("migrate" in waits) == ("postgres" in waits)
     for server, condition in waits.items():
-        assert condition == {"condition": "service_healthy"}
-        assert "healthcheck" in COMPOSE["services"][server]
+        if server != "migrate":
+            assert condition == {"condition": "service_healthy"}
+            assert "healthcheck" in COMPOSE["services"][server]
+
+
+def test_compose_migrates_once_and_starts_services_after_it() -> None:
+    job = COMPOSE["services"]["migrate"]
+    assert job["command"] == ["migrate"]
+    assert job["image"] == COMPOSE["services"]["monitoring"]["image"]
+    assert job["restart"].startswith("on-failure")
+    assert job["depends_on"] == {"postgres": {"condition": "service_healthy"}}
+    own = compose_environment("migrate")
+    waiting = [
+        service
+        for service in SERVICES
+        if "SLIPSTREAM_DATABASE__URL" in compose_environment(service)
+    ]
+    assert waiting == ["training", "monitoring"]
+    for service in waiting:
+        assert COMPOSE["services"][service]["depends_on"]["migrate"] == {
+            "condition": "service_completed_successfully"
+        }
+        assert compose_environment(service).items() >= own.items()
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_compose_bounds_the_memory_of_a_service_as_its_manifest_does(service: str) -> None:
+    limit = container(service)["resources"]["limits"]["memory"]
+    assert f"{COMPOSE['services'][service]['mem_limit']}i" == limit.lower()
+
+
+def test_compose_gives_each_serving_a_folder_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = image_environment("serving") | compose_environment("serving")
+    settings = build_settings("serving", environment, monkeypatch)
+    assert isinstance(settings, ServingSettings)
+    shared = image_environment("serving")["SLIPSTREAM_SERVING__CACHE_DIR"]
+    assert settings.serving.cache_dir == Path(shared) / HOSTNAME
+    assert COMPOSE["services"]["serving"]["volumes"] == [f"bundles:{shared}"]
+
+
+def test_compose_publishes_nothing_beyond_this_machine() -> None:
+    published = [port for entry in COMPOSE["services"].values() for port in entry.get("ports", [])]
+    assert len(published) == len(set(published)) > len(SERVICES)
+    assert [port for port in published if not port.startswith("127.0.0.1:")] == []
 
 
 def test_compose_header_documents_every_variable_with_its_default() -> None:
