@@ -1,4 +1,8 @@
-"""The services, as a table: the only list of their names, ports and calls to one another."""
+"""The services, as a table: the only list of their names, ports and connections.
+
+`components/network-policies` of the Kubernetes manifests is generated from it, and a test compares
+it with the code and with the table of connections in ARCHITECTURE.md. Topics are in `topics.py`.
+"""
 
 from dataclasses import dataclass
 from typing import Final
@@ -6,12 +10,20 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A deployed service: its purpose in a sentence, its port, and its peers over REST."""
+    """A deployed service: its purpose in a sentence, its port, and whom it connects to.
+
+    `peers` are services that it calls over REST. `servers` are those of `SERVERS` that it uses.
+    `public` marks a service that clients call. Of a service that `stands_by`, one instance acts,
+    and the others hand requests to it.
+    """
 
     name: str
     port: int
     purpose: str
     peers: tuple[str, ...] = ()
+    servers: tuple[str, ...] = ()
+    public: bool = False
+    stands_by: bool = False
 
     @property
     def local_url(self) -> str:
@@ -19,19 +31,49 @@ class Service:
         return f"http://127.0.0.1:{self.port}"
 
 
+# What services keep data in, by the sections of their settings. `lake` is a folder or a bucket.
+SERVERS: Final = ("kafka", "redis", "database", "lake")
+
 # By name, in the order in which data passes them.
 SERVICES: Final = {
     service.name: service
     for service in (
-        Service("ingestion", 8001, "Takes events and catalogue records over REST."),
-        Service("features", 8002, "Folds events into the online store and the lake."),
-        Service("training", 8003, "Trains models, and promotes the better ones."),
-        Service("serving", 8004, "Answers recommendations.", ("training",)),
+        Service(
+            "ingestion",
+            8001,
+            "Takes events and catalogue records over REST.",
+            peers=("monitoring",),
+            servers=("kafka", "redis"),
+            public=True,
+        ),
+        Service(
+            "features",
+            8002,
+            "Folds events into the online store and the lake.",
+            servers=("kafka", "redis", "lake"),
+        ),
+        Service(
+            "training",
+            8003,
+            "Trains models, and promotes the better ones.",
+            servers=("kafka", "database", "lake"),
+            stands_by=True,
+        ),
+        Service(
+            "serving",
+            8004,
+            "Answers recommendations.",
+            peers=("features", "training", "monitoring"),
+            servers=("kafka", "redis"),
+            public=True,
+        ),
         Service(
             "monitoring",
             8005,
             "Reports quality and drift, and raises alerts.",
-            ("ingestion", "features", "training", "serving"),
+            peers=("ingestion", "features", "training", "serving"),
+            servers=("kafka", "database"),
+            stands_by=True,
         ),
     )
 }
