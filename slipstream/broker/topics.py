@@ -38,7 +38,7 @@ def ensure_topics(
                 name,
                 topic.partitions,
                 settings.replication_factor,
-                topic_configs=dict(_configuration(topic, settings.replication_factor)),
+                topic_configs=dict(topic_configuration(topic, settings.replication_factor)),
             )
             for name, topic in wanted.items()
             if name not in existing
@@ -85,7 +85,9 @@ def topic_differences(
         for difference in (
             *_layout_differences(name, topic, present.get(name, ()), settings.replication_factor),
             *_setting_differences(
-                name, _configuration(topic, settings.replication_factor), configured.get(name) or {}
+                name,
+                topic_configuration(topic, settings.replication_factor),
+                configured.get(name) or {},
             ),
         )
     ]
@@ -105,7 +107,7 @@ def topic_ids(settings: KafkaSettings, names: Sequence[str]) -> dict[str, str]:
         }
 
 
-def _configuration(topic: Topic, replicas: int) -> Mapping[str, str]:
+def topic_configuration(topic: Topic, replicas: int) -> Mapping[str, str]:
     """The settings of a topic with this number of replicas.
 
     With three or more, what is acknowledged is on two of them, so that losing any one loses

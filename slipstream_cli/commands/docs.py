@@ -19,7 +19,9 @@ import click
     help="Folder of the repository.",
 )
 def docs(check: bool, directory: Path) -> None:
-    """Generate .env.example and docs/{configuration,features,security,topics}.md from the code.
+    """Generate .env.example, docs/{configuration,features,security,topics}.md and manifests.
+
+    The manifests are those of NetworkPolicies, Kafka's topics and users, and Prometheus' rules.
 
     \b
     Example:  slipstream docs --check
@@ -27,7 +29,11 @@ def docs(check: bool, directory: Path) -> None:
     from slipstream_cli.commands.reference_pages import pages
 
     stale = []
-    for name, text in pages().items():
+    try:
+        generated = pages(directory)
+    except FileNotFoundError as error:
+        raise click.ClickException(f"{directory} is no checkout: {error}") from error
+    for name, text in generated.items():
         path = directory / name
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             stale.append(name)

@@ -1,8 +1,9 @@
-"""Reference pages generated from the code: configuration, features, security, topics and
-.env.example.
+"""Pages generated from the code: configuration, features, security, topics, .env.example, and
+Kubernetes manifests.
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from slipstream.contracts.topics import TOPICS, Topic
@@ -16,10 +17,14 @@ from slipstream_cli.commands.settings_pages import (
     env_example,
     paragraph,
 )
+from slipstream_cli.manifests.pages import manifest_pages
 
 
-def pages() -> dict[str, str]:
-    """Generate the pages; return their texts by path in the repository."""
+def pages(repository: Path) -> dict[str, str]:
+    """Generate the pages; return their texts by path in the repository.
+
+    Raises `FileNotFoundError` where `repository` is no checkout.
+    """
     settings = list(chapters())
     return {
         "docs/configuration.md": configuration_page(settings),
@@ -27,6 +32,7 @@ def pages() -> dict[str, str]:
         "docs/security.md": security_page(),
         "docs/topics.md": _topics(),
         ".env.example": env_example(settings),
+        **manifest_pages(repository),
     }
 
 

@@ -14,6 +14,7 @@ from slipstream.contracts.topics import TOPICS
 from slipstream_cli.commands.reference_pages import pages
 
 ROOT = Path(__file__).parents[2]
+PAGES = pages(ROOT)
 SOURCES = sorted(
     path
     for folder in ("slipstream", "services", "slipstream_cli", "tests")
@@ -97,16 +98,16 @@ def test_fastapi_is_imported_only_by_the_chassis_and_by_routes() -> None:
     assert offenders == []
 
 
-@pytest.mark.parametrize("name", sorted(pages()))
+@pytest.mark.parametrize("name", sorted(PAGES))
 def test_page_is_what_the_code_says(name: str) -> None:
     path = ROOT / name
-    assert path.exists() and path.read_text(encoding="utf-8") == pages()[name], (
+    assert path.exists() and path.read_text(encoding="utf-8") == PAGES[name], (
         "out of date: run `make docs`"
     )
 
 
 def test_every_topic_is_documented_with_its_fields() -> None:
-    text = pages()["docs/topics.md"]
+    text = PAGES["docs/topics.md"]
     for topic in TOPICS:
         assert f"## {topic.name}" in text
         assert all(f"| `{field}` |" in text for field in topic.record.model_fields)

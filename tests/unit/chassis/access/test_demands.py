@@ -18,8 +18,7 @@ from slipstream.chassis.app import create_service
 from slipstream.chassis.settings import HttpSettings, ServiceSettings
 from slipstream.contracts.access import Scope
 from slipstream.contracts.services import SERVICES
-from slipstream_cli.commands.reference_pages import pages
-from slipstream_cli.commands.security_page import app_of
+from slipstream_cli.commands.security_page import app_of, security_page
 from tests.unit.chassis.access.key_records import key_record
 
 # Routes that anybody may ask; whoever adds one says here why.
@@ -56,7 +55,7 @@ def test_only_the_routes_named_here_are_open(apps: dict[str, FastAPI]) -> None:
 def test_every_route_stands_in_the_table_with_its_scope(
     service: str, apps: dict[str, FastAPI]
 ) -> None:
-    section = pages()["docs/security.md"].partition(f"## {service.capitalize()}\n")[2]
+    section = security_page().partition(f"## {service.capitalize()}\n")[2]
     table = section.partition("\n## ")[0]
     for route in routes_of(apps[service]):
         scope, methods = demand_of(route).scope, ", ".join(sorted(route.methods or ()))

@@ -1,0 +1,1 @@
+"""Kubernetes manifests that are generated from the tables of services and topics."""
