@@ -111,9 +111,7 @@ def test_pods_of_operators_are_reached_by_the_services_that_use_them() -> None:
     inherited = postgres["spec"]["inheritedMetadata"]["labels"]
     template = kafka["spec"]["kafka"]["template"]["pod"]["metadata"]["labels"]
     broker = Pod({"strimzi.io/cluster": "kafka", **template})
-    database = Pod(
-        {"cnpg.io/cluster": "postgres", **postgres["spec"]["inheritedMetadata"]["labels"]}
-    )
+    database = Pod({"cnpg.io/cluster": "postgres", **inherited})
     entity_operator = Pod({"strimzi.io/cluster": "kafka"})
     api_server = Pod({}, elsewhere={})
     for name, service in SERVICES.items():

@@ -1,0 +1,222 @@
+"""Overlays and combinations of components build, fit together, and agree with the code."""
+
+import re
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from slipstream.broker.topics import physical
+from slipstream.chassis.access.verifier import refuse_exposure
+from slipstream.contracts.services import SERVICES
+from slipstream.contracts.topics import INTERACTIONS, TOPICS
+from tests.deploy.combinations import (
+    COMPONENTS,
+    ORDER,
+    OVERLAYS,
+    combination,
+    each_and_all,
+    needs_kubectl,
+    of_kind,
+    overlay,
+    pod_templates,
+)
+from tests.deploy.declared import ADDRESSES, build_settings, image_environment, names_a_setting
+from tests.deploy.manifests import KUBERNETES, documents, kustomization
+from tests.deploy.pod_security import context_faults, faults
+
+pytestmark = needs_kubectl
+
+Objects = tuple[dict[str, Any], ...]
+BUILDS = [*OVERLAYS, *("+".join(names) for names in each_and_all())]
+# Secrets that are not in the manifests: operators make those, or whoever installs.
+MADE_ELSEWHERE = re.compile(r"slipstream-\w+|kafka-cluster-ca-cert|postgres-app")
+# What no service reads by itself: parts of addresses, and a number of threads.
+OTHER_VARIABLES = {"OMP_NUM_THREADS", "POSTGRES_PASSWORD", "REDIS_PASSWORD"}
+
+
+def _built(name: str) -> Objects:
+    return overlay(name) if name in OVERLAYS else combination(*filter(None, name.split("+")))
+
+
+@pytest.mark.parametrize("name", BUILDS)
+def test_every_pod_is_restricted(name: str) -> None:
+    templates = pod_templates(_built(name))
+    assert len(templates) >= len(SERVICES)
+    assert {pod: found for pod, t in templates.items() if (found := faults(t["spec"]))} == {}
+    for kafka in of_kind(_built(name), "Kafka").values():
+        for part in ("kafka", "entityOperator"):
+            template = kafka["spec"][part]["template"]
+            contexts = [v["securityContext"] for k, v in template.items() if "Container" in k]
+            assert contexts
+            for own in contexts:
+                assert [*context_faults(template["pod"]["securityContext"], own)] == []
+
+
+@pytest.mark.parametrize("name", BUILDS)
+def test_every_reference_leads_somewhere(name: str) -> None:
+    objects = _built(name)
+    known = {(o["kind"], o["metadata"]["name"]) for o in objects}
+    assert len(known) == len(objects)
+    for template in pod_templates(objects).values():
+        pod = template["spec"]
+        for kind, reference in _references(pod):
+            external = kind == "Secret" and MADE_ELSEWHERE.fullmatch(reference)
+            assert (kind, reference) in known or external, (kind, reference)
+        for container in pod["containers"]:
+            mounted = {mount["name"] for mount in container["volumeMounts"]}
+            assert mounted <= {v["name"] for v in pod.get("volumes", ())} | {"data"}
+    for scaler in of_kind(objects, "ScaledObject", "HorizontalPodAutoscaler").values():
+        target = scaler["spec"]["scaleTargetRef"]
+        assert (target.get("kind", "Deployment"), target["name"]) in known
+    for policy in of_kind(objects, "PrometheusRule", "ServiceMonitor").values():
+        assert policy["spec"]
+
+
+def _references(pod: dict[str, Any]) -> list[tuple[str, str]]:
+    found = [("ServiceAccount", pod["serviceAccountName"])] if "serviceAccountName" in pod else []
+    for volume in pod.get("volumes", ()):
+        for source, kind, key in (
+            ("configMap", "ConfigMap", "name"),
+            ("secret", "Secret", "secretName"),
+            ("persistentVolumeClaim", "PersistentVolumeClaim", "claimName"),
+        ):
+            if source in volume:
+                found.append((kind, volume[source][key]))
+    for container in pod["containers"]:
+        found += [("ConfigMap", s["configMapRef"]["name"]) for s in container.get("envFrom", ())]
+        for variable in container.get("env", ()):
+            secret = variable.get("valueFrom", {}).get("secretKeyRef")
+            if secret and not secret.get("optional"):
+                found.append(("Secret", secret["name"]))
+    return found
+
+
+@pytest.mark.parametrize("name", BUILDS)
+def test_a_workload_has_one_autoscaler_and_then_no_number_of_replicas(name: str) -> None:
+    objects = _built(name)
+    scalers = [o for o in objects if o["kind"] in {"ScaledObject", "HorizontalPodAutoscaler"}]
+    scaled = Counter(o["spec"]["scaleTargetRef"]["name"] for o in scalers)
+    assert set(scaled.values()) <= {1}
+    for target, workload in of_kind(objects, "Deployment", "StatefulSet").items():
+        assert ("replicas" not in workload["spec"]) == (target in scaled)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("name", BUILDS)
+def test_a_service_gets_valid_settings(
+    name: str, service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = _environment(_built(name), service)
+    assert set(environment) >= ADDRESSES[service]
+    assert {v for v in environment if not names_a_setting(v)} <= OTHER_VARIABLES
+    settings = build_settings(service, image_environment(service) | environment, monkeypatch)
+    refuse_exposure(settings)
+    if settings.kafka.security_protocol != "PLAINTEXT":
+        assert settings.kafka.sasl_username == f"slipstream-{service}"
+        assert settings.kafka.ssl_cafile == "/etc/kafka-ca/ca.crt"
+
+
+def _environment(objects: Objects, service: str) -> dict[str, str]:
+    """A service's variables, as its container starts: those of its ConfigMap, then its own.
+
+    `$(NAME)` stands for a variable that is listed before. Secrets have made-up values.
+    """
+    secrets = {
+        "ingestion-write-keys": "shop:k",
+        "access-token-secret": "t" * 32,
+        "lake-storage-options": "{}",
+    }
+    template = next(t for name, t in pod_templates(objects).items() if name.endswith(service))
+    (container,) = template["spec"]["containers"]
+    configured = of_kind(objects, "ConfigMap")
+    environment: dict[str, str] = {}
+    for source in container["envFrom"]:
+        environment |= configured[source["configMapRef"]["name"]]["data"]
+    for variable in container["env"]:
+        reference = variable.get("valueFrom", {}).get("secretKeyRef")
+        given = secrets.get(reference["key"], "s3cret") if reference else ""
+        value = re.sub(r"\$\((\w+)\)", lambda m: environment[m[1]], variable.get("value", given))
+        if variable["name"] != "SLIPSTREAM_HTTP__ADVERTISED_HOST":
+            environment[variable["name"]] = value
+    return environment
+
+
+@pytest.mark.parametrize("name", ["staging", "production"])
+def test_an_overlay_has_its_own_names_where_components_have_others(name: str) -> None:
+    objects = overlay(name)
+    (namespace,) = of_kind(objects, "Namespace")
+    environment = _environment(objects, "features")
+    assert environment["SLIPSTREAM_LAKE__URI"] == f"s3://slipstream-{name}/lake"
+    # KEDA looks from a namespace of its own.
+    servers = environment["SLIPSTREAM_KAFKA__BOOTSTRAP_SERVERS"]
+    assert servers.endswith(f".{namespace}.svc.cluster.local:9092")
+    (routes,) = of_kind(objects, "Ingress").values()
+    hosts = [rule["host"] for rule in routes["spec"]["rules"]]
+    assert routes["spec"]["tls"][0]["hosts"] == hosts
+    assert environment["SLIPSTREAM_HTTP__HOSTS"] in hosts
+    for scaler in of_kind(objects, "ScaledObject").values():
+        for trigger in scaler["spec"]["triggers"]:
+            if trigger["type"] == "prometheus":
+                assert f'namespace="{namespace}"' in trigger["metadata"]["query"]
+
+
+def test_keda_watches_the_topics_that_features_consumes() -> None:
+    objects = combination("keda")
+    scaler = of_kind(objects, "ScaledObject")["features"]["spec"]
+    watched = [trigger["metadata"] for trigger in scaler["triggers"]]
+    namespace = _environment(objects, "features")["SLIPSTREAM_NAMESPACE"]
+    in_its_group = [t for t in TOPICS if "features" in t.consumers and t.name != "access-keys.v1"]
+    assert {w["topic"] for w in watched} == {physical(namespace, topic) for topic in in_its_group}
+    assert {w["consumerGroup"] for w in watched} == {f"{namespace}.features"}
+    assert scaler["maxReplicaCount"] == INTERACTIONS.partitions
+    query = of_kind(objects, "ScaledObject")["serving"]["spec"]["triggers"][0]["metadata"]["query"]
+    metrics = (KUBERNETES.parents[1] / "slipstream/chassis/metrics.py").read_text()
+    assert f'"{re.findall(r"slipstream_[a-z_]+(?=_count)", query)[0]}"' in metrics
+
+
+def test_strimzi_has_the_settings_of_the_base() -> None:
+    objects = combination("strimzi")
+    settings = _environment(objects, "serving")
+    topics = of_kind(objects, "KafkaTopic")
+    assert set(topics) == {physical(settings["SLIPSTREAM_NAMESPACE"], t) for t in TOPICS}
+    replicas = {topic["spec"]["replicas"] for topic in topics.values()}
+    assert replicas == {int(settings["SLIPSTREAM_KAFKA__REPLICATION_FACTOR"])}
+    assert {f"slipstream-{service}" for service in SERVICES} == set(of_kind(objects, "KafkaUser"))
+
+
+@pytest.mark.parametrize("component", ["ingress", "gateway"])
+def test_only_public_services_and_their_versioned_paths_are_routed(component: str) -> None:
+    objects = combination(component)
+    routed = {}
+    for route in of_kind(objects, "HTTPRoute").values():
+        for rule in route["spec"]["rules"]:
+            for backend in rule.get("backendRefs", ()):
+                assert backend["port"] == SERVICES[backend["name"]].port
+                routed[backend["name"]] = [m["path"]["value"] for m in rule["matches"]]
+    for ingress in of_kind(objects, "Ingress").values():
+        for rule in ingress["spec"]["rules"]:
+            for path in rule["http"]["paths"]:
+                service = path["backend"]["service"]
+                assert service["port"] == {"name": "http"}
+                routed.setdefault(service["name"], []).append(path["path"])
+    assert set(routed) == {name for name, service in SERVICES.items() if service.public}
+    assert routed == {"ingestion": ["/v1"], "serving": ["/v1", "/v2"]}
+
+
+@pytest.mark.parametrize("component", sorted(path.name for path in COMPONENTS.iterdir()))
+def test_a_component_is_described_and_lists_its_files(component: str) -> None:
+    folder = COMPONENTS / component
+    assert component in ORDER
+    assert (
+        f"[{component}](components/{component}/README.md)" in (KUBERNETES / "README.md").read_text()
+    )
+    assert (folder / "README.md").read_text().startswith(f"# {component}\n")
+    listed = kustomization(folder)
+    named = {
+        *listed.get("resources", ()),
+        *(patch["path"] for patch in listed.get("patches", ()) if "path" in patch),
+        *(file for g in listed.get("configMapGenerator", ()) for file in g.get("files", ())),
+    }
+    assert named == {p.name for p in folder.iterdir()} - {"kustomization.yaml", "README.md"}
+    assert all(documents(folder / name) for name in named if name.endswith(".yaml"))
