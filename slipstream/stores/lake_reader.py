@@ -104,16 +104,20 @@ class LakeReader:
         *,
         received_since: str | None = None,
         only: str | None = None,
+        times: tuple[int, int] | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """The rows of `read` in batches, of which few are held at once.
 
-        `only` names a column of truth values; rows where it is not true are left out.
+        `only` names a column of truth values; rows where it is not true are left out. `times` are
+        the least and greatest `timestamp` (ms); files without such rows are hardly read.
         """
         opened = self._open(table, version)
         if opened is None:
             return
         with translated(f"{table} at version {opened.version()}"):
-            yield from delta.batches(opened, _schema(table, columns), received_since, only=only)
+            yield from delta.batches(
+                opened, _schema(table, columns), received_since, only=only, times=times
+            )
 
     def scan_since(
         self, table: str, version: int, before: int, columns: Sequence[str] | None = None
@@ -129,16 +133,25 @@ class LakeReader:
             yield from delta.batches(opened, _schema(table, columns), without=earlier)
 
     def positions(
-        self, table: str, event_ids: Collection[str], since_ms: int
+        self,
+        table: str,
+        event_ids: Collection[str],
+        since_ms: int | None = None,
+        times: tuple[int, int] | None = None,
     ) -> dict[str, list[Position]]:
         """The positions of rows by event id, for those of these ids that have rows.
 
-        Reads the event ids of the rows received since the day of `since_ms`.
+        Args:
+            table: the table's name.
+            event_ids: the ids.
+            since_ms: rows received before the day of it are not read; None for no limit.
+            times: least and greatest `timestamp` (ms) of the rows that are looked at.
         """
         wanted = pa.array(event_ids, pa.string())
         columns = ("event_id", "topic_id", "partition", "offset")
+        since = None if since_ms is None else day_of(since_ms)
         positions: dict[str, list[Position]] = {}
-        for batch in self.scan(table, columns=columns, received_since=day_of(since_ms)):
+        for batch in self.scan(table, columns=columns, received_since=since, times=times):
             hits = batch.filter(pc.is_in(batch["event_id"], wanted))
             for event_id, topic_id, partition, offset in zip(
                 *(hits[name].to_pylist() for name in columns), strict=True

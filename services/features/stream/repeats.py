@@ -4,6 +4,9 @@ Ingestion marks a copy that may be a repeat (`maybe_repeat`), and the first copy
 As a rule the marked copy is the second. But two replicas of ingestion may each have a copy on its
 way, and the broker may take the marked one first. So marked copies that count are remembered for a
 while, and an unmarked copy after its marked one does not count.
+
+History may be imported again at any time (docs/adr/0060). So every imported event is looked for,
+among all rows of its event time. Files in the order of time make that a read of few files.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -57,8 +60,9 @@ class Repeats:
         A marked interaction is a repeat when a copy stands at another position: in the lake, among
         the rows on their way there, or earlier among these messages. A copy further on in the same
         partition is a later one and does not count. An interaction that is in the lake itself was
-        judged before. An unmarked interaction is a repeat only of a marked one that counts, earlier
-        in its partition. So a record that is read again gets the same verdict.
+        judged before. Imported interactions are judged alike, marked or not. Another unmarked
+        interaction is a repeat only of a marked one that counts, earlier in its partition. So a
+        record that is read again gets the same verdict.
 
         Raises `LakeUnavailableError`, since repeats can't be told without the lake.
         """
@@ -66,10 +70,11 @@ class Repeats:
         if not events:
             return list(messages), 0
         self._learn(min(event.received_at for event in events))
-        marked = [event for event in events if event.maybe_repeat]
-        if not marked and not self._counted:
+        imported = [event for event in events if event.imported]
+        marked = [event for event in events if event.maybe_repeat and not event.imported]
+        if not marked and not imported and not self._counted:
             return list(messages), 0
-        copies = self._positions(marked)
+        copies = self._positions(marked, imported)
         kept = []
         for message in messages:
             event = message.record
@@ -77,11 +82,12 @@ class Repeats:
                 event.event_id in copies or event.event_id in self._counted
             ):
                 here = message.position
-                if event.maybe_repeat:
+                if event.maybe_repeat or event.imported:
                     others = copies[event.event_id]
                     if here not in others and any(_counts_before(at, here) for at in others):
                         continue
-                    self._counted[event.event_id] = here, event.received_at
+                    if not event.imported:
+                        self._counted[event.event_id] = here, event.received_at
                 elif self._follows_marked(event, here):
                     continue
                 if event.event_id in copies:
@@ -98,17 +104,24 @@ class Repeats:
             self._counted = self._lake.marked(INTERACTIONS, since) | self._counted
             self._learned_since = since
 
-    def _positions(self, marked: Sequence[Interaction]) -> dict[str, set[Position]]:
+    def _positions(
+        self, marked: Sequence[Interaction], imported: Sequence[Interaction]
+    ) -> dict[str, set[Position]]:
         """The positions of copies of these events, in the lake and on their way there."""
-        copies: dict[str, set[Position]] = {event.event_id: set() for event in marked}
+        copies: dict[str, set[Position]] = {e.event_id: set() for e in (*marked, *imported)}
+        found = [self._waiting(copies.keys())] if copies else []
         if marked:
             since = min(event.received_at for event in marked) - self._lookback_ms
-            for positions in (
-                self._waiting(copies.keys()),
-                self._lake.positions(INTERACTIONS, copies.keys(), since),
-            ):
-                for event_id, others in positions.items():
-                    copies[event_id].update(others)
+            ids = {event.event_id for event in marked}
+            found.append(self._lake.positions(INTERACTIONS, ids, since))
+        if imported:
+            times = [event.timestamp for event in imported]
+            ids = {event.event_id for event in imported}
+            within = min(times), max(times)
+            found.append(self._lake.positions(INTERACTIONS, ids, times=within))
+        for positions in found:
+            for event_id, others in positions.items():
+                copies[event_id].update(others)
         return copies
 
     def _follows_marked(self, event: Interaction, here: Position) -> bool:

@@ -1,6 +1,7 @@
 """Copies that count, with the first in the lake, on its way there, or in the same batch."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
 
@@ -21,15 +22,22 @@ Copy = Message[Interaction]
 
 
 def copy(
-    offset: int, event_id: str = "e", source: Source = SOURCE, marked: bool = True, at: int = NOW
+    offset: int,
+    event_id: str = "e",
+    source: Source = SOURCE,
+    marked: bool = True,
+    at: int = NOW,
+    imported: bool = False,
+    happened: int | None = None,
 ) -> Copy:
     event = Interaction(
         event_id=event_id,
         event_type="view",
         user_id="u",
-        timestamp=at,
+        timestamp=at if happened is None else happened,
         received_at=at,
         maybe_repeat=marked,
+        imported=imported,
     )
     return Message(source, offset, "u", event, "")
 
@@ -171,3 +179,26 @@ def test_the_search_goes_back_as_far_as_it_is_told(lake: Lake, archive: Archive)
         1,
     ]
     assert take(archive, lake, [copy(2), copy(3, "f")]) == [2]
+
+
+@pytest.mark.parametrize("into", ["lake", "way"])
+def test_what_is_imported_again_never_counts_twice(lake: Lake, archive: Archive, into: str) -> None:
+    """Whenever that is, and by whatever topic or marking; other imported events count."""
+
+    def imported(offset: int, event_id: str, days_later: int = 0, **others: Any) -> Copy:
+        return copy(
+            offset,
+            event_id,
+            at=NOW + days_later * DAY_MS,
+            happened=NOW - 500 * DAY_MS,
+            imported=True,
+            **{"marked": False, **others},
+        )
+
+    first = [imported(0, "e"), imported(1, "f"), imported(2, "e")]
+    assert take(archive, lake, first, into) == [0, 1], "the first of two in one batch"
+    assert take(archive, lake, first, into) == [0, 1], "read again"
+    again = [imported(3, "e", 300), imported(4, "f", 300, marked=True), imported(5, "g", 300)]
+    assert take(archive, lake, again, into) == [5]
+    elsewhere = [imported(0, "f", 300, source=Source("interactions.v1", "topic-2", 0))]
+    assert take(archive, lake, elsewhere, into) == []
