@@ -18,6 +18,7 @@ from slipstream_cli.commands.docs import docs
 from slipstream_cli.commands.drop_old_people import drop_old_people
 from slipstream_cli.commands.evaluate import evaluate
 from slipstream_cli.commands.experiments import experiments
+from slipstream_cli.commands.import_files import import_files
 from slipstream_cli.commands.keys import keys
 from slipstream_cli.commands.models import models
 from slipstream_cli.commands.placements import placements
@@ -33,6 +34,7 @@ COMMANDS = (
     demo,
     up,
     *map(service_command, SERVICES),
+    import_files,
     replay,
     runs,
     models,
@@ -71,7 +73,7 @@ def cli() -> None:
     \b
     Start here:       slipstream demo
     Your own data:    slipstream up
-                      slipstream replay events.parquet --items items.parquet  (second terminal)
+                      slipstream import orders.csv items.csv  (second terminal)
     """
 
 

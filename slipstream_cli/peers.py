@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import click
+from click.core import ParameterSource
 
 from slipstream_cli.local.plan import EXTERNAL
 from slipstream_cli.options import data_dir_option
@@ -147,6 +148,65 @@ def explained_errors(url: str, hint: str) -> Iterator[None]:
         if error.status == 401:
             raise click.ClickException(f"{url} wants a token: set {_TOKEN}") from error
         raise click.ClickException(error.detail if error.status else f"{error}; {hint}") from error
+
+
+def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options `--url` and `--write-key`, which say where events are sent."""
+    key = click.option(
+        "--write-key", help="Write key to send with. Default: that of the stack, or dev."
+    )
+    url = click.option(
+        "--url",
+        help="URL of ingestion. Default: that of the stack running on the data folder,"
+        f" or of {_url_variable('ingestion')}, or port 8001 of this machine.",
+    )
+    return url(key(command))
+
+
+def target_url(service: str, url: str | None, data_dir: Path) -> tuple[str, dict[str, str]]:
+    """Return the URL of a service that is to be written to, and the description of its stack.
+
+    The description is empty where the stack is not the one on the data folder.
+
+    Raises:
+        click.ClickException: No stack runs on the data folder, and it was named or another runs.
+            The default ports may be those of a stack that nobody meant.
+    """
+    from slipstream_cli.local.data_folder import running_stack
+
+    running = running_stack(data_dir)
+    if url:
+        return url, running if url.rstrip("/") == running.get(service) else {}
+    if running:
+        return running[service], running
+    peers = environment_settings().peers
+    if f"{service}_url" not in peers.model_fields_set:
+        _refuse_absent_stack(data_dir)
+    return str(getattr(peers, f"{service}_url")), {}
+
+
+def _refuse_absent_stack(data_dir: Path) -> None:
+    from slipstream_cli.local.running_stacks import running_stacks
+
+    context = click.get_current_context(silent=True)
+    source = context and context.get_parameter_source("data_dir")
+    others = running_stacks()
+    if others:
+        named = ", ".join(map(str, others))
+        raise click.ClickException(
+            f"no stack runs on {data_dir}, but one on {named}: say --data-dir {others[0]},"
+            " or where else it is with --url"
+        )
+    if source in (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT):
+        raise click.ClickException(
+            f"no stack runs on {data_dir}: start it with slipstream up --data-dir {data_dir},"
+            " or say where it is with --url"
+        )
+
+
+def peer_at(name: str, url: str) -> "Peer":
+    """Return a client of the service at this URL, with the environment's token."""
+    return _peer(name, url)
 
 
 def every_item(peer: "Peer", path: str, limit: int) -> list[dict[str, Any]]:

@@ -1,55 +1,15 @@
 """The replay of an interaction file through ingestion's REST API, as a shop would send its history.
 
-Events go through `/v1/import`, at any age, in the order of their timestamps, as Segment track
-calls. Events of one visitor stay in order. Message ids are made from the events themselves, so that
-a file sent twice has the same ids. What comes again within the window of repeats (24 h) counts
-once.
+The file is read as `slipstream.datasets.imports` reads exports; nobody is asked about it.
 """
 
-import asyncio
-import hashlib
-import time
-import zlib
-from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import httpx
-import orjson
-import pyarrow as pa
-
-from slipstream.contracts.progress import Progress, ProgressStep
-from slipstream.datasets.interactions import read_interactions, read_items
-from slipstream.datasets.upload import ReplayError, bodies, post
-
-ITEMS_A_BODY = 500
-# With a speed, events that fall due within this time travel together.
-TICK_S = 0.05
-FIELDS = ("user_id", "item_id", "event_type", "timestamp")
-
-
-@dataclass(slots=True)
-class ReplayReport:
-    """The result of a replay. `rejected_by_code` has ingestion's codes.
-
-    `seconds` and the rate are of the events alone.
-    """
-
-    events: int = 0
-    accepted: int = 0
-    duplicates: int = 0
-    rejected: int = 0
-    rejected_by_code: Counter[str] = field(default_factory=Counter)
-    items: int = 0
-    items_rejected: int = 0
-    seconds: float = 0.0
-
-    @property
-    def events_per_s(self) -> float:
-        return self.events / self.seconds if self.seconds else 0.0
+from slipstream.contracts.progress import Progress
+from slipstream.datasets.imports.sending import ReplayReport, Target, send
+from slipstream.datasets.imports.sources import ImportFileError, find_files
+from slipstream.datasets.imports.surveys import Export, Refused, Survey, open_export, questions
+from slipstream.datasets.imports.understanding import Choices, Kind
 
 
 def replay(
@@ -62,11 +22,10 @@ def replay(
     batch_size: int = 500,
     concurrency: int = 4,
     progress: Progress | None = None,
+    choices: Choices = Choices(),
+    refused: Refused = lambda _name, _rejection: None,
 ) -> ReplayReport:
     """Send the events of `path`, after the items of `items`, to the ingestion service at `url`.
-
-    Answers of 429 and 503 and broken connections are tried again with growing pauses (or
-    `Retry-After`).
 
     Args:
         path: The interaction file.
@@ -75,173 +34,35 @@ def replay(
         items: The item file, if any.
         speed: Times faster than the timestamps; None sends as fast as possible.
         batch_size: Events in one request.
+        concurrency: Requests under way at once.
         progress: Called with the progress, from this thread.
+        choices: What the columns and types of the interaction file mean, where their names don't
+            tell.
+        refused: Called with each row that is rejected.
 
     Raises:
         ReplayError: Retries do not help, or the write key is refused.
-        InteractionFileError: A file is not in the format.
+        ImportFileError: A file can't be read, or leaves a question open.
     """
     if speed is not None and speed <= 0:
         raise ValueError("speed must be above 0")
-    events = read_interactions(path).sort_by("timestamp")
-    catalogue = read_items(items) if items is not None else None
-    return asyncio.run(
-        _replay(events, catalogue, url, write_key, speed, batch_size, concurrency, progress)
-    )
+    exports = [] if items is None else [surveyed(str(items), Choices(), "items")]
+    exports.append(surveyed(str(path), choices, "events"))
+    target = Target(url, write_key, speed, batch_size, concurrency)
+    return send(exports, target, progress, refused)
 
 
-async def _replay(
-    events: pa.Table,
-    catalogue: pa.Table | None,
-    url: str,
-    write_key: str,
-    speed: float | None,
-    batch_size: int,
-    concurrency: int,
-    progress: Progress | None,
-) -> ReplayReport:
-    report = ReplayReport()
-    async with httpx.AsyncClient(base_url=url, auth=(write_key, ""), timeout=60) as client:
-        if catalogue is not None:
-            for body, _ in bodies(map(_encode, catalogue.to_pylist()), "items", ITEMS_A_BODY):
-                verdicts = await post(client, "/v1/items", body)
-                report.items += verdicts["accepted"]
-                report.items_rejected += verdicts["rejected"]
-        started = time.perf_counter()
-        lanes = [
-            _Lane(client, report, batch_size, events.num_rows, progress) for _ in range(concurrency)
-        ]
-        try:
-            async for visitor, encoded in _paced(events, lanes, speed):
-                # A visitor's events go through one lane, and a lane has one request under way, so
-                # that they stay in order.
-                await lanes[zlib.crc32(visitor.encode()) % concurrency].put(encoded)
-            await asyncio.gather(*(lane.finish() for lane in lanes))
-        finally:
-            for lane in lanes:
-                await lane.cancel()
-        report.seconds = time.perf_counter() - started
-    return report
+def surveyed(path: str, choices: Choices, kind: Kind) -> tuple[Export, Survey]:
+    """A file of that kind, with its survey.
 
-
-class _Lane:
-    """A thread that sends its events one batch after the other.
-
-    At most three batches wait in it, so that lanes stay close in time.
+    Raises:
+        ImportFileError: The file can't be read, is a folder of several, or leaves a question open.
     """
-
-    def __init__(
-        self,
-        client: httpx.AsyncClient,
-        report: ReplayReport,
-        batch_size: int,
-        total: int,
-        progress: Progress | None,
-    ) -> None:
-        self._client, self._report, self._batch_size = client, report, batch_size
-        self._total, self._progress = total, progress
-        self._gathering: list[bytes] = []
-        self._queue: asyncio.Queue[list[bytes] | None] = asyncio.Queue(2)
-        self._task = asyncio.create_task(self._send())
-
-    async def put(self, encoded: bytes) -> None:
-        self._gathering.append(encoded)
-        if len(self._gathering) >= self._batch_size:
-            await self.flush()
-
-    async def flush(self) -> None:
-        if self._gathering:
-            await self._hand_over(self._gathering)
-            self._gathering = []
-
-    async def finish(self) -> None:
-        await self.flush()
-        await self._hand_over(None)
-        await self._task
-
-    async def cancel(self) -> None:
-        self._task.cancel()
-        with suppress(asyncio.CancelledError, ReplayError):
-            await self._task
-
-    async def _hand_over(self, batch: list[bytes] | None) -> None:
-        """Put a batch into the queue. Raises the sender's failure, if any."""
-        putting = asyncio.ensure_future(self._queue.put(batch))
-        await asyncio.wait({putting, self._task}, return_when=asyncio.FIRST_COMPLETED)
-        if not putting.done():
-            putting.cancel()
-            self._task.result()
-
-    async def _send(self) -> None:
-        while (batch := await self._queue.get()) is not None:
-            for body, count in bodies(iter(batch), "batch", self._batch_size):
-                self._add(await post(self._client, "/v1/import", body), count)
-
-    def _add(self, verdicts: dict[str, Any], count: int) -> None:
-        report = self._report
-        report.events += count
-        report.accepted += verdicts["accepted"]
-        report.duplicates += verdicts["duplicates"]
-        report.rejected += verdicts["rejected"]
-        if verdicts["rejected"]:
-            report.rejected_by_code.update(
-                v["code"] for v in verdicts["results"] if v["status"] == "rejected"
-            )
-        if self._progress is not None:
-            self._progress(ProgressStep("events", report.events, self._total))
-
-
-async def _paced(
-    events: pa.Table, lanes: list[_Lane], speed: float | None
-) -> AsyncIterator[tuple[str, bytes]]:
-    """The events, each not before it is due.
-
-    While none is due, lanes send their gathered events.
-    """
-    first: int | None = None
-    started = time.perf_counter()
-    for visitor, timestamp, encoded in _track_calls(events):
-        if speed is not None:
-            first = timestamp if first is None else first
-            wait = (timestamp - first) / 1000 / speed - (time.perf_counter() - started)
-            if wait > 0:
-                await asyncio.gather(*(lane.flush() for lane in lanes))
-                await asyncio.sleep(max(wait, TICK_S))
-        yield visitor, encoded
-
-
-def _track_calls(events: pa.Table) -> Iterator[tuple[str, int, bytes]]:
-    """Visitor, timestamp and encoded track call of each event.
-
-    Columns without a field of their own become properties.
-    """
-    extra = [name for name in events.column_names if name not in FIELDS]
-    now: int | None = None
-    alike: Counter[tuple[str, ...]] = Counter()
-    for chunk in events.to_batches(max_chunksize=10_000):
-        columns = [chunk.column(name).to_pylist() for name in (*FIELDS, *extra)]
-        for visitor, item, event_type, timestamp, *others in zip(*columns, strict=True):
-            if timestamp != now:
-                now = timestamp
-                alike.clear()
-            same = (visitor, item or "", event_type)
-            alike[same] += 1
-            properties = {
-                name: value for name, value in zip(extra, others, strict=True) if value is not None
-            }
-            if item is not None:
-                properties["item_id"] = item
-            identity = "\0".join((*same, str(timestamp), str(alike[same])))
-            call = {
-                "type": "track",
-                "event": event_type,
-                "userId": visitor,
-                "messageId": hashlib.blake2b(identity.encode(), digest_size=16).hexdigest(),
-                "timestamp": timestamp,
-                "properties": properties,
-            }
-            yield visitor, timestamp, _encode(call)
-
-
-def _encode(value: Any) -> bytes:
-    return orjson.dumps(value, default=str)
+    files = find_files(path)
+    if len(files) > 1:
+        raise ImportFileError(f"{path}: the folder has several files; name one")
+    export = open_export(files[0], choices, kind)
+    survey = export.survey()
+    if asked := questions(export, survey):
+        raise ImportFileError(f"{path}: {' '.join(asked)}")
+    return export, survey

@@ -94,7 +94,9 @@ def list_letters(
     limit: int,
     json_path: str | None,
 ) -> None:
-    """Show the newest dead letters: time (UTC), source, code, field, reason, request id.
+    """Show how many dead letters have each code, and the newest of them.
+
+    Each line has time (UTC), source, code, field, reason and request id.
 
     \b
     Example:  slipstream dead-letters list --source shop --code missing_item --since 3d
@@ -115,12 +117,12 @@ def list_letters(
             Path(json_path).write_text(text + "\n", encoding="utf-8")
             click.echo(f"Wrote {len(shown):,} of {len(letters):,} letters to {json_path}.")
         return
-    for letter in shown:
-        click.echo(_row(letter))
     by_code = Counter(letter.record.code for letter in letters)
-    click.echo(f"\n{len(shown):,} of {len(letters):,} letters")
+    click.echo(f"{len(letters):,} letters" + (f", the newest {len(shown):,}:" if shown else ""))
     for code, count in by_code.most_common():
         click.echo(f"  {code}: {count:,}")
+    for letter in shown:
+        click.echo(_row(letter))
     if letters:
         click.echo("Next: repair the cause, then: slipstream dead-letters replay --dry-run")
 

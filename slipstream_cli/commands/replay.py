@@ -1,26 +1,23 @@
-"""`slipstream replay`: send an interaction file through ingestion."""
+"""`slipstream replay`: send an interaction file through ingestion at the pace of its events."""
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
-from slipstream_cli.options import data_dir, existing_file, json_out, write_json
+from slipstream_cli.imports.choices import choices_of, file_options
+from slipstream_cli.options import data_dir, json_out, write_json
+from slipstream_cli.peers import target_options, target_url
 
 
-@click.command(short_help="Send an interaction file through ingestion.")
-@click.argument("file", type=existing_file)
+@click.command(short_help="Send an interaction file at its pace through ingestion.")
+@click.argument("file")
 @click.option(
     "--items",
-    type=existing_file,
+    metavar="FILE",
     help="File of items (item_id and attributes), sent first. Default: none.",
 )
-@click.option(
-    "--url",
-    help="URL of ingestion. Default: that of the stack running on the data folder,"
-    " or port 8001 of this machine.",
-)
-@click.option("--write-key", help="Write key to send with. Default: that stack's, or dev.")
 @click.option(
     "--speed",
     type=click.FloatRange(min=0, min_open=True),
@@ -35,58 +32,63 @@ from slipstream_cli.options import data_dir, existing_file, json_out, write_json
     show_default=True,
     help="Events per request.",
 )
+@file_options
+@click.option(
+    "--rejected",
+    "rejected_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File that rejected rows are written to, as CSV with line and reason."
+    " Default: NAME.rejected.csv in the current folder.",
+)
+@target_options
 @data_dir
 @json_out
 def replay(
-    file: Path,
-    items: Path | None,
-    url: str | None,
-    write_key: str | None,
+    file: str,
+    items: str | None,
     speed: float | None,
     batch_size: int,
+    rejected_path: Path | None,
+    url: str | None,
+    write_key: str | None,
     data_dir: Path,
     json_path: Path | None,
+    **choices: Any,
 ) -> None:
-    """Send an interaction file (Parquet or CSV, also compressed) through ingestion's REST API.
+    """Send an interaction file through ingestion's REST API, in the order of time.
 
-    The file has the columns user_id, item_id and timestamp (ms), optionally event_type and value.
-    Further columns become properties.
+    The file is read as slipstream import reads it, but nothing is asked: what is open is an error.
+    The exit status is 1 when a row was rejected.
 
     \b
     Example:  slipstream replay events.csv.gz --items items.csv --speed 60
     """
-    from slipstream_cli.local.data_folder import running_stack
-    from slipstream_cli.local.terminal import Terminal
-
-    running = running_stack(data_dir)
-    url = url or running.get("ingestion", "http://127.0.0.1:8001")
-    key = write_key or running.get("write_key", "dev")
-    from slipstream.datasets.interactions import InteractionFileError
+    from slipstream.datasets.imports.rejected_rows import RejectedRows
+    from slipstream.datasets.imports.sources import ImportFileError, find_files
     from slipstream.datasets.replay import replay as send
     from slipstream.datasets.upload import ReplayError
+    from slipstream_cli.imports.outcome import show_outcome
+    from slipstream_cli.local.terminal import Terminal
 
-    progress = Terminal().bar()
+    chosen = choices_of(**choices)
+    address, running = target_url("ingestion", url, data_dir)
     try:
-        report = send(
-            file,
-            url=url,
-            write_key=key,
-            items=items,
-            speed=speed,
-            batch_size=batch_size,
-            progress=progress,
-        )
-    except (InteractionFileError, ReplayError) as error:
+        path = rejected_path or Path(f"{find_files(file)[0].stem}.rejected.csv")
+        with RejectedRows(path) as rejected:
+            report = send(
+                file,
+                url=address,
+                write_key=write_key or running.get("write_key", "dev"),
+                items=items,
+                speed=speed,
+                batch_size=batch_size,
+                progress=Terminal().bar(),
+                choices=chosen,
+                refused=rejected.add,
+            )
+    except (ImportFileError, ReplayError) as error:
         raise click.ClickException(str(error)) from error
-    click.echo(
-        f"accepted    {report.accepted:,}\nduplicates  {report.duplicates:,}\n"
-        f"rejected    {report.rejected:,}"
-    )
-    for code, count in report.rejected_by_code.most_common():
-        click.echo(f"  {code}: {count:,}")
-    if items:
-        click.echo(f"items       {report.items:,} accepted, {report.items_rejected:,} rejected")
-    click.echo(f"{report.events_per_s:,.0f} events/s over {report.seconds:.1f} s")
+    show_outcome(report, rejected, running, data_dir)
     write_json(json_path, {**asdict(report), "events_per_s": report.events_per_s})
-    features_url = running.get("features", "http://127.0.0.1:8002")
-    click.echo(f"Next: curl {features_url}/v1/status shows how many of them features has applied.")
+    if not report.complete:
+        raise SystemExit(1)

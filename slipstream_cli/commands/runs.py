@@ -8,7 +8,14 @@ import click
 from slipstream.contracts.times import format_duration, format_time
 from slipstream_cli.local.processes import INTERRUPTED
 from slipstream_cli.output import figures, show_facts, show_json, show_table
-from slipstream_cli.peers import json_flag, limit_option, segment, training_options, training_peer
+from slipstream_cli.peers import (
+    json_flag,
+    limit_option,
+    segment,
+    target_url,
+    training_options,
+    training_peer,
+)
 
 if TYPE_CHECKING:
     from slipstream.chassis.client import Peer
@@ -146,16 +153,36 @@ def start(
     \b
     Example:  slipstream runs start --profile best --reason "new catalogue" --follow
     """
-    with training_peer(url, data_dir) as peer:
+    address, _ = target_url("training", url, data_dir)
+    with training_peer(address, data_dir) as peer:
         run = peer.post("/v1/runs", {"trigger": "request", "reason": reason, "profile": profile})
         if following:
             _follow(peer, run["run_id"], as_json)
             return
+        ahead = [] if as_json else _ahead_of(peer, run)
     if as_json:
         show_json(run)
         return
-    click.echo(f"{run['run_id']}  {run['state']}")
+    behind = f" behind {', '.join(ahead)}" if ahead else ""
+    click.echo(f"{run['run_id']}  {run['state']}{behind}")
     click.echo(f"Next: slipstream runs follow {run['run_id']}")
+
+
+def _ahead_of(peer: "Peer", run: dict[str, Any]) -> list[str]:
+    """The runs that a queued one waits for, each with its state."""
+    if run["state"] != "queued":
+        return []
+    earlier = [
+        other
+        for other in peer.get("/v1/runs", limit=50)["items"]
+        if other["state"] in ("queued", "running")
+        and (other["created_at"], other["run_id"]) < (run["created_at"], run["run_id"])
+    ]
+    return [
+        f"{other['run_id']} ({other['state']}"
+        + (f", {other['progress']:.0%})" if other["state"] == "running" else ")")
+        for other in earlier
+    ]
 
 
 @runs.command(short_help="Remove a run from the queue, or stop it.")

@@ -30,12 +30,13 @@ def up(data_dir: Path, ports: tuple[str, ...], any_ports: bool) -> None:
         stack.start()
         for name, url in plan.urls.items():
             terminal.show(f"{name:<11} {url}/docs")
+        for name, address in plan.servers.items():
+            terminal.show(f"{name:<11} {address}")
         terminal.show(
             f"\nWrite key: {plan.write_key}    Logs: {plan.directory / 'logs'}"
             "    Ctrl-C stops everything."
         )
         terminal.show(
-            f"Next: slipstream replay events.parquet --url {plan.urls['ingestion']}"
-            f" --write-key {plan.write_key}"
+            f"Next: slipstream import EVENTS ITEMS --data-dir {data_dir}   (in a second terminal)"
         )
         stack.wait()

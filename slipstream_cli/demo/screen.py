@@ -89,7 +89,7 @@ def where_to_look(plan: Plan, user_id: str) -> str:
     lines += ["", f"With your own data, which is kept apart (the demo's is in {plan.directory}):"]
     lines += [
         "  slipstream up",
-        "  slipstream replay events.parquet --items items.parquet     (in a second terminal)",
+        "  slipstream import orders.csv items.csv     (in a second terminal)",
     ]
     return "\n".join(lines)
 

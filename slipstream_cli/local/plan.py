@@ -1,6 +1,7 @@
 """The plan of a local stack: its ports, folders and environment."""
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,16 @@ class Plan:
         """The first of the write keys that ingestion accepts."""
         first = self.environment["SLIPSTREAM_INGESTION__WRITE_KEYS"].split(",")[0]
         return first.partition(":")[2].strip()
+
+    @property
+    def servers(self) -> dict[str, str]:
+        """The addresses of broker, Redis, lake and database, without passwords."""
+        return {
+            "broker": self.environment[EXTERNAL["broker"]],
+            "redis": _without_password(self.environment[EXTERNAL["valkey"]]),
+            "lake": self.environment["SLIPSTREAM_LAKE__URI"],
+            "database": _without_password(self.environment["SLIPSTREAM_DATABASE__URL"]),
+        }
 
     @property
     def description(self) -> dict[str, str]:
@@ -132,6 +143,10 @@ def make_plan(
         chosen,
         {**settings, **{k: v for k, v in given.items() if v or k not in settings}, **peers},
     )
+
+
+def _without_password(url: str) -> str:
+    return re.sub(r"(?<=//)([^/@:]*):[^/@]*@", r"\1:***@", url)
 
 
 def _ports(names: list[str], given: Mapping[str, int], any_ports: bool) -> dict[str, int]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from http.client import HTTPException
 
 from slipstream.contracts.services import SERVICES
-from slipstream_cli.local import servers
+from slipstream_cli.local import running_stacks, servers
 from slipstream_cli.local.data_folder import data_folder_lock
 from slipstream_cli.local.logs import Log, error_in
 from slipstream_cli.local.plan import API_TOKEN, TOKEN_SECRET, Plan
@@ -95,6 +95,7 @@ class Supervisor:
     def _run(self) -> None:
         try:
             with data_folder_lock(self.plan):
+                running_stacks.note(self.plan.directory)
                 try:
                     self._start_all()
                     if not self._stop.is_set():

@@ -1,14 +1,10 @@
 """Replay against a server of its own that answers as ingestion does."""
 
-import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -16,86 +12,10 @@ import pytest
 from slipstream.datasets import upload
 from slipstream.datasets.replay import replay
 from slipstream.datasets.upload import ReplayError
+from tests.unit.datasets.ingestion_double import Collector, collector, short_pauses
 
-
-class Collector(ThreadingHTTPServer):
-    """Keeps what it is sent. Rejects events of the visitor `nobody`; answers with the statuses in
-    `refusals` first.
-    """
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server_address[1]}"
-        self.bodies: list[tuple[str, dict[str, Any], float]] = []
-        self.refusals: list[tuple[int, str]] = []
-        self.lock = threading.Lock()
-
-    def events(self) -> list[dict[str, Any]]:
-        return [
-            event
-            for path, body, _ in self.bodies
-            if path == "/v1/import"
-            for event in body["batch"]
-        ]
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: Collector
-
-    def do_POST(self) -> None:
-        body = orjson.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        with self.server.lock:
-            refusal = self.server.refusals.pop() if self.server.refusals else None
-            if refusal is None:
-                self.server.bodies.append((self.path, body, time.perf_counter()))
-        if refusal is not None:
-            self.answer(refusal[0], b"{}", {"Retry-After": refusal[1]})
-            return
-        entries = body.get("batch") or body.get("items")
-        results = [
-            {"index": i, "status": "rejected", "code": "bad"}
-            if e.get("userId") == "nobody"
-            else {"index": i, "status": "accepted"}
-            for i, e in enumerate(entries)
-        ]
-        rejected = sum(r["status"] == "rejected" for r in results)
-        verdicts = {
-            "accepted": len(results) - rejected,
-            "duplicates": 0,
-            "rejected": rejected,
-            "results": results,
-        }
-        self.answer(200, orjson.dumps(verdicts), {})
-
-    def answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
-        self.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(body))}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-@pytest.fixture
-def collector() -> Iterator[Collector]:
-    server = Collector()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-@pytest.fixture(autouse=True)
-def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upload, "FIRST_PAUSE_S", 0.001)
-    monkeypatch.setattr(upload, "LONGEST_PAUSE_S", 0.01)
+pytestmark = pytest.mark.usefixtures("short_pauses")
+__all__ = ["collector", "short_pauses"]
 
 
 def write(path: Path, **columns: list[Any]) -> Path:
@@ -171,6 +91,7 @@ def test_repeated_replay_sends_the_same_message_ids(collector: Collector, shuffl
     replay(shuffled, url=collector.url, write_key="k")
     first = sorted(event["messageId"] for event in collector.events())
     collector.bodies.clear()
+    collector.known.clear()
     replay(shuffled, url=collector.url, write_key="k", batch_size=7)
     assert sorted(event["messageId"] for event in collector.events()) == first
 
@@ -180,6 +101,7 @@ def test_equal_rows_are_different_events(collector: Collector, tmp_path: Path) -
         tmp_path / "twice.parquet",
         user_id=["u", "u"],
         item_id=["i", "i"],
+        event_type=["view", "view"],
         timestamp=[1_600_000_000_000] * 2,
     )
     replay(path, url=collector.url, write_key="k")
@@ -207,6 +129,7 @@ def test_rejections_are_counted_by_code(collector: Collector, tmp_path: Path) ->
         tmp_path / "bad.parquet",
         user_id=["u", "nobody"],
         item_id=["i", "i"],
+        event_type=["view", "view"],
         timestamp=[1_600_000_000_000] * 2,
     )
     report = replay(path, url=collector.url, write_key="k")
@@ -242,6 +165,7 @@ def test_bodies_stay_below_the_limit(
         tmp_path / "long.parquet",
         user_id=["u"] * 20,
         item_id=["i"] * 20,
+        event_type=["view"] * 20,
         timestamp=list(range(1_600_000_000_000, 1_600_000_000_020)),
         text=["x" * 300] * 20,
     )
@@ -255,6 +179,7 @@ def test_speed_keeps_the_pace_of_the_events(collector: Collector, tmp_path: Path
         tmp_path / "slow.parquet",
         user_id=["u", "v", "w"],
         item_id=["i"] * 3,
+        event_type=["view"] * 3,
         timestamp=[1_600_000_000_000, 1_600_000_001_000, 1_600_000_002_000],
     )
     started = time.monotonic()

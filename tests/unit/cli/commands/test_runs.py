@@ -86,14 +86,20 @@ def test_report_is_written_where_it_is_asked_for(answers: Answers, tmp_path: Pat
 
 
 def test_start_sends_what_it_was_told_and_says_how_to_follow(answers: Answers) -> None:
-    answers.by_request["POST /v1/runs"] = (202, RUN | {"state": "queued"})
-    assert (
-        "slipstream runs follow r1"
-        in invoke("start", "--profile", "best", "--reason", "why").output
-    )
-    assert answers.heard == [
-        ("POST /v1/runs", {"trigger": "request", "reason": "why", "profile": "best"})
+    queued = RUN | {"state": "queued"}
+    running = RUN | {"run_id": "r0", "state": "running", "progress": 0.4, "created_at": 1}
+    later = queued | {"run_id": "r2", "created_at": queued["created_at"] + 1}
+    answers.by_request["POST /v1/runs"] = (202, queued)
+    answers.by_request["GET /v1/runs"] = {"items": [later, queued, running], "next_cursor": None}
+    shown = invoke("start", "--profile", "best", "--reason", "why").output
+    assert shown.splitlines() == [
+        "r1  queued behind r0 (running, 40%)",
+        "Next: slipstream runs follow r1",
     ]
+    assert answers.heard[0] == (
+        "POST /v1/runs",
+        {"trigger": "request", "reason": "why", "profile": "best"},
+    )
 
 
 @pytest.mark.parametrize(("state", "status"), [("succeeded", 0), ("failed", 1), ("cancelled", 1)])

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from slipstream.chassis.client import PeerError
+from slipstream.datasets.imports.sending import ReplayReport
 from slipstream.datasets.movielens import EventFiles
-from slipstream.datasets.replay import ReplayReport
 from slipstream_cli.demo import preparation
 from slipstream_cli.demo.preparation import DemoError, Preparation
 from slipstream_cli.local.plan import make_plan

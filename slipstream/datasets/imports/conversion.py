@@ -1,0 +1,313 @@
+"""Conversion of rows: each becomes an event, an item, or a rejection with its reason."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from typing import Any, Final, NamedTuple, TypeVar
+
+from slipstream.contracts.vocabulary import PURCHASE, REMOVE, SEARCH, SIGNAL_WEIGHTS
+from slipstream.datasets.imports import cells
+from slipstream.datasets.imports.event_types import SKIP, known_type, token
+from slipstream.datasets.imports.rows import Row
+from slipstream.datasets.imports.understanding import Choices, Understanding
+
+# Types that are about an item: all that say something of liking, but a search.
+_OF_AN_ITEM: Final = frozenset(SIGNAL_WEIGHTS) - {SEARCH}
+T = TypeVar("T")
+_OWN_FIELDS: Final = frozenset({"user_id", "anonymous_id", "event_type", "timestamp", "event_id"})
+
+
+class Rejection(NamedTuple):
+    """A row that is not sent.
+
+    `field` is the column at fault, if there is one.
+    """
+
+    line: int
+    code: str
+    field: str
+    reason: str
+    cells: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An event of a file.
+
+    Attributes:
+        line: Line of its row.
+        visitor: Id of the user, else of the anonymous visitor.
+        timestamp: In ms.
+        event_type: Our type; "" where the row names none, or one that is not known.
+        type_name: The type as the row names it.
+        identity: What tells it from other events. Rows of equal identity in one file are several
+            events, unless `unique`.
+        unique: Whether the identity names an order's line, or comes from the export.
+        call: The track call, without its name and message id.
+    """
+
+    line: int
+    visitor: str
+    timestamp: int
+    event_type: str
+    type_name: str
+    identity: tuple[str, ...]
+    unique: bool
+    call: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An item of a file, with its attributes and `item_id`."""
+
+    line: int
+    entry: dict[str, Any]
+
+
+class Conversion:
+    """The conversion of the rows of one file, which counts what it had to interpret.
+
+    `refunds` are purchases with a negative value or quantity. `skipped` are rows of types that
+    somebody chose to leave out.
+    """
+
+    def __init__(self, understanding: Understanding, choices: Choices) -> None:
+        self._understanding, self._choices = understanding, choices
+        self.refunds = self.skipped = 0
+
+    def event(self, row: Row) -> Event | Rejection | None:
+        """The event of a row; None where its type is one to leave out."""
+        if row.fault:
+            return Rejection(row.line, "unreadable_row", "", row.fault, row.cells)
+        values = _Values(row, self._understanding)
+        try:
+            return self._event(values)
+        except _Fault as fault:
+            return Rejection(row.line, fault.code, fault.column, str(fault), row.cells)
+
+    def item(self, row: Row) -> Item | Rejection:
+        """The item of a row."""
+        if row.fault:
+            return Rejection(row.line, "unreadable_row", "", row.fault, row.cells)
+        values = _Values(row, self._understanding)
+        try:
+            return Item(row.line, _item(values))
+        except _Fault as fault:
+            return Rejection(row.line, fault.code, fault.column, str(fault), row.cells)
+
+    def _event(self, values: "_Values") -> Event | None:
+        user, anonymous = values.id("user_id"), values.id("anonymous_id")
+        visitor = user or anonymous
+        if visitor is None:
+            raise values.fault("missing_user", "user_id", "is empty")
+        timestamp = values.time("timestamp")
+        if timestamp is None:
+            raise values.fault("missing_timestamp", "timestamp", "is empty")
+        name, event_type = self._type(values)
+        if event_type == SKIP:
+            self.skipped += 1
+            return None
+        properties = _properties(values)
+        if event_type == PURCHASE and any(
+            properties.get(each, 0) < 0 for each in ("value", "quantity", "price")
+        ):
+            event_type, self.refunds = REMOVE, self.refunds + 1
+        item = properties.get("item_id") or "|".join(properties.get("products", ()))
+        if not item and event_type in _OF_AN_ITEM and "products" not in properties:
+            raise values.fault("missing_item", "item_id", "is empty")
+        order, line = values.id("order_id"), values.id("order_line")
+        given = values.id("event_id")
+        identity: tuple[str, ...] = (visitor, item, event_type or name, str(timestamp))
+        if given:
+            identity = ("event", given)
+        elif order:
+            identity = ("order", order, line or "", *identity)
+        call: dict[str, Any] = {"type": "track"}
+        call |= {"userId": user} if user else {}
+        call |= {"anonymousId": anonymous} if anonymous else {}
+        call |= {"timestamp": timestamp, "properties": properties}
+        unique = bool(given or order)
+        return Event(values.row.line, visitor, timestamp, event_type, name, identity, unique, call)
+
+    def _type(self, values: "_Values") -> tuple[str, str]:
+        """The type as the row names it, and ours; the latter is empty where it is not known."""
+        value = values.present("event_type")
+        if value is None:
+            return "", self._choices.event_type
+        name = str(value).strip()
+        return name, self._choices.types.get(token(name)) or known_type(name) or ""
+
+
+def message_id(identity: tuple[str, ...], repetition: int) -> str:
+    """The id of an event, equal whenever and wherever its file is read.
+
+    Args:
+        identity: The event's identity.
+        repetition: Its number among the events of equal identity, from 1.
+    """
+    if identity[0] == "event" and len(identity) == 2:
+        return identity[1]
+    text = "\0".join((*identity, str(repetition)))
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+class Repetitions:
+    """Numbers of events of equal identity, in the order of time."""
+
+    def __init__(self) -> None:
+        self._now: int | None = None
+        self._alike: Counter[tuple[str, ...]] = Counter()
+
+    def number(self, identity: tuple[str, ...], timestamp: int, unique: bool) -> int:
+        """The event's number among its equals, from 1; always 1 for a unique identity."""
+        if unique:
+            return 1
+        if timestamp != self._now:
+            self._now = timestamp
+            self._alike.clear()
+        self._alike[identity] += 1
+        return self._alike[identity]
+
+
+class _Fault(ValueError):
+    def __init__(self, code: str, column: str, reason: str) -> None:
+        super().__init__(reason)
+        self.code, self.column = code, column
+
+
+class _Values:
+    """The fields of one row. Its methods return None for a missing cell, and raise `_Fault`."""
+
+    def __init__(self, row: Row, understanding: Understanding) -> None:
+        self.row, self.understanding = row, understanding
+        self._columns = understanding.columns
+
+    def fault(self, code: str, field: str, reason: str) -> _Fault:
+        return _Fault(code, self._columns.get(field, field), reason)
+
+    def present(self, field: str) -> Any:
+        column = self._columns.get(field)
+        value = None if column is None else self.row.cells.get(column)
+        return None if cells.is_missing(value) else value
+
+    def id(self, field: str) -> str | None:
+        return self._read(field, cells.read_id, "invalid_id")
+
+    def time(self, field: str) -> int | None:
+        form = self.understanding.time
+        return self._read(field, lambda value: cells.read_time(value, form), "invalid_timestamp")
+
+    def amount(self, field: str) -> cells.Amount | None:
+        mark = self.understanding.mark
+        return self._read(field, lambda value: cells.read_amount(value, mark))
+
+    def flag(self, field: str) -> bool | None:
+        return self._read(field, cells.read_flag)
+
+    def text(self, field: str) -> str | None:
+        return self._read(field, str)
+
+    def texts(self, field: str) -> list[str] | None:
+        return self._read(field, cells.read_list)
+
+    def free(self, field: str) -> Any:
+        """The value of a field that has no form of its own, as most of its column are."""
+        reading = self.understanding.readings.get(field, "text")
+        if reading == "number":
+            amount = self.amount(field)
+            return None if amount is None else _number(amount.number)
+        if reading == "flag":
+            return self.flag(field)
+        if reading == "list":
+            return self.texts(field)
+        return self._read(field, _plain)
+
+    def _read(
+        self, field: str, reader: Callable[[Any], T], code: str = "invalid_value"
+    ) -> T | None:
+        value = self.present(field)
+        if value is None:
+            return None
+        try:
+            return reader(value)
+        except cells.CellError as error:
+            raise self.fault(code, field, str(error)) from error
+
+
+def _properties(values: _Values) -> dict[str, Any]:
+    """The properties of an event, those that ingestion knows and all others."""
+    properties: dict[str, Any] = {}
+    for field in values.understanding.fields.values():
+        if field in _OWN_FIELDS:
+            continue
+        if field == "item_id":
+            _add_items(properties, values)
+        elif field in ("value", "price", "quantity"):
+            if (amount := values.amount(field)) is not None:
+                properties[field] = _number(amount.number)
+                if amount.currency and values.present("currency") is None:
+                    properties["currency"] = amount.currency
+        elif field == "rating":
+            if (amount := values.amount(field)) is not None:
+                properties[field] = amount.number
+        elif field in ("order_id", "order_line", "session_id", "recommendation_id"):
+            if (value := values.id(field)) is not None:
+                properties[field] = value
+        elif (value := values.free(field)) is not None:
+            properties[field] = value
+    return properties
+
+
+def _add_items(properties: dict[str, Any], values: _Values) -> None:
+    """Add the item of an event, or its list of items."""
+    value = values.present("item_id")
+    if isinstance(value, list) or (isinstance(value, str) and "|" in value):
+        properties["products"] = values.texts("item_id")
+    elif (item := values.id("item_id")) is not None:
+        properties["item_id"] = item
+
+
+def _item(values: _Values) -> dict[str, Any]:
+    """An entry of the catalogue."""
+    item_id = values.id("item_id")
+    if item_id is None:
+        raise values.fault("missing_item", "item_id", "is empty")
+    entry: dict[str, Any] = {"item_id": item_id}
+    for field in values.understanding.fields.values():
+        value: Any = None
+        if field in ("price", "stock"):
+            if (amount := values.amount(field)) is not None:
+                value = _number(amount.number)
+                if amount.currency and values.present("currency") is None:
+                    entry["currency"] = amount.currency
+        elif field == "available":
+            value = values.flag(field)
+        elif field == "expires_at":
+            value = values.time(field)
+        elif field in ("title", "description", "image_url", "url", "brand", "category"):
+            value = values.text(field)
+        elif field == "categories":
+            value = values.texts(field)
+        elif field != "item_id":
+            value = values.free(field)
+        if value is not None:
+            entry[field] = value
+    if "available" not in entry and "stock" in entry:
+        entry["available"] = entry["stock"] > 0
+    return entry
+
+
+def _number(number: float) -> int | float:
+    return int(number) if number == int(number) and abs(number) < 2**53 else number
+
+
+def _plain(value: Any) -> Any:
+    """A value that JSON has, from one of CSV, JSON or Parquet."""
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, date):  # a datetime is one
+        return value.isoformat()
+    return value

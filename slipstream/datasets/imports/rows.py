@@ -1,0 +1,244 @@
+"""Rows of export files: CSV with any delimiter, JSON lines, a JSON array, or Parquet."""
+
+import csv
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from typing import IO, Any, Final, Literal, NamedTuple
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from slipstream.datasets.imports.sources import ExportFile, ImportFileError
+from slipstream.datasets.imports.texts import find_encoding, has_bad_bytes, lines
+
+DELIMITERS: Final = (",", ";", "\t", "|")
+DELIMITER_NAMES: Final = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "pipes"}
+_SAMPLE_LINES: Final = 50
+# A JSON array is held whole, unlike JSON lines.
+_MOST_ARRAY_BYTES: Final = 64 * 1024 * 1024
+_BATCH_ROWS: Final = 5_000
+_MOST_COLUMNS: Final = 1_000
+
+Format = Literal["csv", "json lines", "json array", "parquet"]
+
+
+class Row(NamedTuple):
+    """A row, with the number of its first line (1-based), or of the row itself in Parquet.
+
+    `fault` says why the row can't be read at all; then `cells` has what there is of it.
+    """
+
+    line: int
+    cells: dict[str, Any]
+    fault: str = ""
+
+
+@dataclass(frozen=True)
+class FileForm:
+    """The form of a file: its format, and of a text its encoding and delimiter.
+
+    `columns` are in the order of the file; of JSON lines, those of the first rows.
+    """
+
+    format: Format
+    columns: tuple[str, ...] = ()
+    encoding: str = ""
+    delimiter: str = ""
+    # Lines before the header: Excel's `sep=;`, or empty ones.
+    skipped: int = field(default=0, repr=False)
+
+
+def find_form(file: ExportFile, encoding: str = "", delimiter: str = "") -> FileForm:
+    """The form of a file, from its content.
+
+    Args:
+        file: The file.
+        encoding: The encoding, where somebody named it.
+        delimiter: The delimiter, where somebody named it.
+
+    Raises:
+        ImportFileError: It is empty, or none of the known formats.
+    """
+    if file.is_parquet():
+        with file.opened() as stream:
+            return FileForm("parquet", tuple(_parquet(stream, file.name).schema_arrow.names))
+    encoding = encoding or find_encoding(file)
+    with file.unpacked() as stream:
+        beginning = list(islice(lines(stream, encoding, file.name), _SAMPLE_LINES))
+    first = next((line.strip() for line in beginning if line.strip()), "")
+    if not first:
+        raise ImportFileError(f"{file.name}: the file is empty")
+    if first.startswith(("{", "[")):
+        format_: Format = "json lines" if first.startswith("{") else "json array"
+        form = FileForm(format_, encoding=encoding)
+        seen = [row for row in islice(read_rows(file, form), _SAMPLE_LINES * 20) if not row.fault]
+        names = dict.fromkeys(name for row in seen for name in row.cells)
+        if not names:
+            raise ImportFileError(f"{file.name}: the first lines are no JSON objects")
+        return FileForm(format_, tuple(names), encoding)
+    return _csv_form(beginning, file.name, encoding, delimiter)
+
+
+def _csv_form(beginning: list[str], name: str, encoding: str, delimiter: str) -> FileForm:
+    skipped = next(number for number, line in enumerate(beginning) if line.strip())
+    if named := re.fullmatch(r"sep=(.)\s*", beginning[skipped]):
+        delimiter, skipped = delimiter or named[1], skipped + 1
+        while skipped < len(beginning) and not beginning[skipped].strip():
+            skipped += 1
+    beginning = beginning[skipped:]
+    if not beginning:
+        raise ImportFileError(f"{name}: the file is empty")
+    delimiter = delimiter or find_delimiter(beginning)
+    header = [cell.strip() for cell in next(csv.reader(beginning, delimiter=delimiter))]
+    while header and not header[-1]:
+        header.pop()
+    if len(header) > _MOST_COLUMNS:
+        raise ImportFileError(f"{name}: the first line has over {_MOST_COLUMNS:,} columns")
+    if twice := {column for column in header if column and header.count(column) > 1}:
+        raise ImportFileError(f"{name}: two columns are called {', '.join(sorted(twice))}")
+    if not all(header) or any(re.fullmatch(r"[\d.,:/ -]+", column) for column in header):
+        raise ImportFileError(
+            f"{name}: the first line has no column names: {', '.join(header)[:200]}; add them"
+        )
+    return FileForm("csv", tuple(header), encoding, delimiter, skipped)
+
+
+def find_delimiter(beginning: Sequence[str]) -> str:
+    """The delimiter with which the first lines have the most equal numbers of cells.
+
+    The header decides between equals: names have no commas, and values of `EUR 12,90` do.
+    """
+
+    def merit(delimiter: str) -> tuple[float, int]:
+        try:
+            rows = [row for row in csv.reader(beginning, delimiter=delimiter) if row]
+        except csv.Error:
+            return 0, 0
+        width = len(rows[0])
+        alike = sum(len(row) == width for row in rows[:-1] or rows) / max(len(rows) - 1, 1)
+        return (min(alike, 1.0) if width > 1 else 0.0), width
+
+    return max(DELIMITERS, key=merit)
+
+
+def read_rows(file: ExportFile, form: FileForm) -> Iterator[Row]:
+    """The rows of a file in their order, of which few are held at once.
+
+    Raises:
+        ImportFileError: The file can't be read on.
+    """
+    if form.format == "parquet":
+        yield from _parquet_rows(file)
+        return
+    with file.unpacked() as stream:
+        text = lines(stream, form.encoding, file.name)
+        if form.format == "csv":
+            yield from _csv_rows(text, form)
+        elif form.format == "json lines":
+            for number, line in enumerate(text, start=1):
+                if line.strip():
+                    yield _json_row(number, line)
+        else:
+            yield from _array_rows(text, file.name)
+
+
+def _csv_rows(text: Iterator[str], form: FileForm) -> Iterator[Row]:
+    reader = csv.reader(islice(text, form.skipped, None), delimiter=form.delimiter)
+    names, width = form.columns, len(form.columns)
+    before, header = 0, True
+    while True:
+        first = form.skipped + before + 1
+        try:
+            values = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            before = reader.line_num
+            yield Row(first, {}, f"can't be read: {error} (does a quote that opens here close?)")
+            continue
+        before = reader.line_num
+        if header:
+            header = False
+            continue
+        if not any(values):
+            continue
+        while len(values) > width and not values[-1].strip():
+            values.pop()
+        cells = dict(zip(names, values, strict=False))
+        if len(values) != width:
+            more = values[width:]
+            cells |= {f"cell {width + number}": v for number, v in enumerate(more, start=1)}
+            yield Row(first, cells, f"has {len(values)} cells, the header has {width}")
+        elif any(map(has_bad_bytes, values)):
+            yield Row(first, cells, f"has bytes that are not {form.encoding}")
+        else:
+            yield Row(first, cells)
+
+
+def _json_row(number: int, line: str) -> Row:
+    if has_bad_bytes(line):
+        return Row(number, {"line": line}, "has bytes that are not UTF-8")
+    try:
+        value = orjson.loads(line.rstrip().rstrip(",") if line.endswith(",\n") else line)
+    except orjson.JSONDecodeError as error:
+        return Row(number, {"line": line.strip()[:1_000]}, f"is no JSON: {error}")
+    if not isinstance(value, dict):
+        return Row(number, {"line": line.strip()[:1_000]}, "is no JSON object")
+    return Row(number, _flat(value))
+
+
+def _flat(value: dict[str, Any]) -> dict[str, Any]:
+    """An object with its properties beside its own fields, as Segment's calls have them."""
+    properties = value.get("properties")
+    if not isinstance(properties, dict):
+        return value
+    return {**properties, **{name: v for name, v in value.items() if name != "properties"}}
+
+
+def _array_rows(text: Iterator[str], name: str) -> Iterator[Row]:
+    parts, size = [], 0
+    for line in text:
+        size += len(line)
+        if size > _MOST_ARRAY_BYTES:
+            raise ImportFileError(
+                f"{name}: is one JSON array of over {_MOST_ARRAY_BYTES >> 20} MB; write an object"
+                " a line instead (jq -c '.[]')"
+            )
+        parts.append(line)
+    try:
+        entries = orjson.loads("".join(parts))
+    except (orjson.JSONDecodeError, UnicodeError) as error:
+        raise ImportFileError(f"{name}: is no JSON: {error}") from error
+    for number, entry in enumerate(entries, start=1):
+        if isinstance(entry, dict):
+            yield Row(number, _flat(entry))
+        else:
+            yield Row(number, {"entry": entry}, "is no JSON object")
+
+
+def _parquet_rows(file: ExportFile) -> Iterator[Row]:
+    with file.opened() as stream:
+        batches = _parquet(stream, file.name).iter_batches(_BATCH_ROWS)
+        rows = chain.from_iterable(batch.to_pylist() for batch in batches)
+        for number, cells in enumerate(rows, start=1):
+            yield Row(number, _decoded(cells))
+
+
+def _parquet(stream: IO[bytes], name: str) -> Any:
+    try:
+        return pq.ParquetFile(stream)
+    except pa.ArrowInvalid as error:
+        raise ImportFileError(f"{name}: can't be read: {error}") from error
+
+
+def _decoded(cells: dict[str, Any]) -> dict[str, Any]:
+    """The cells with texts where writers left them as bytes (BYTE_ARRAY without a type)."""
+    if not any(isinstance(value, bytes) for value in cells.values()):
+        return cells
+    return {
+        name: value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+        for name, value in cells.items()
+    }

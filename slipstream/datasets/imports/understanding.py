@@ -1,0 +1,213 @@
+"""Understanding of a file: what its columns are, and how it spells times, numbers and lists.
+
+It rests on the file's first rows. A later cell that does not fit costs its row.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, tzinfo
+from functools import cached_property
+from statistics import median
+from typing import Any, Final, Literal
+from zoneinfo import ZoneInfo
+
+from slipstream.datasets.imports import cells
+from slipstream.datasets.imports.columns import event_columns, is_event_file, item_columns
+from slipstream.datasets.imports.rows import DELIMITER_NAMES, FileForm, Row
+
+SAMPLE_ROWS: Final = 10_000
+# A column of which so many cells are numbers is one of numbers; the others are slips.
+_MOSTLY: Final = 0.9
+# Neither `007` nor `1234567890123456` is a number: digits would be lost.
+_NUMBER: Final = re.compile(r"[+-]?(0|[1-9]\d{0,14})([.,]\d+)?([eE][+-]?\d{1,3})?")
+_AMOUNTS: Final = frozenset({"value", "price", "quantity", "rating", "stock"})
+_TEXTS: Final = frozenset({
+    "title", "description", "image_url", "url", "brand", "category", "currency", "event_type",
+    "event_id", "order_id", "order_line", "session_id", "recommendation_id", "user_id", "item_id",
+    "anonymous_id", "timestamp", "expires_at", "available", "position",
+})  # fmt: skip
+_LISTS: Final = frozenset({"categories"})
+_UNITS: Final = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+
+Kind = Literal["events", "items"]
+Reading = Literal["text", "number", "flag", "list"]
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Decisions of whoever imports; what is left open is recognised, or asked about.
+
+    Attributes:
+        columns: Fields by column; "" leaves a column out.
+        event_type: Type of the rows that name none.
+        types: Types by the file's own names, as `event_types.token` spells these; `skip` leaves
+            rows out.
+        encoding, delimiter: Form of text files.
+        time_unit: Unit of times that are numbers, one of `cells.TIME_UNITS`.
+        time_format: Pattern of `strptime` of all times.
+        zone: Name of the zone of times without one.
+        decimal: Decimal mark, `.` or `,`.
+        texts: Columns that are no numbers, whatever they look like.
+    """
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    event_type: str = ""
+    types: Mapping[str, str] = field(default_factory=dict)
+    encoding: str = ""
+    delimiter: str = ""
+    time_unit: str = ""
+    time_format: str = ""
+    zone: str = ""
+    decimal: str = ""
+    texts: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Understanding:
+    """What a file's cells mean.
+
+    Attributes:
+        kind: Whether the rows are events or items.
+        fields: The field of each column that is read.
+        readings: How cells are read, by field, where that is not told by the field.
+        time: Spelling of times.
+        mark: Decimal mark of numbers that may be read in two ways.
+        notes: Words for people about what was understood.
+    """
+
+    kind: Kind
+    fields: Mapping[str, str]
+    readings: Mapping[str, Reading]
+    time: cells.TimeForm
+    mark: str
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def columns(self) -> Mapping[str, str]:
+        """The column of each field."""
+        return {name: column for column, name in self.fields.items()}
+
+    def column_of(self, field_: str) -> str:
+        """The column that a field is read from, or the field's name."""
+        return self.columns.get(field_, field_)
+
+
+def understand(
+    form: FileForm, sample: Sequence[Row], choices: Choices, kind: Kind | None = None
+) -> Understanding:
+    """What the cells of a file mean.
+
+    Args:
+        form: The file's form.
+        sample: Its first rows.
+        choices: What somebody decided.
+        kind: Whether it has events or items; None where the columns shall tell.
+
+    Raises:
+        ColumnsError: A column that must be there is not known.
+        ValueError: A choice is wrong.
+    """
+    if kind is None:
+        kind = "events" if is_event_file(form.columns, choices.columns) else "items"
+    recognised = event_columns if kind == "events" else item_columns
+    fields = recognised(form.columns, choices.columns)
+    good = [row.cells for row in sample if not row.fault]
+    notes = list(_form_notes(form))
+    time_form = _time_form(fields, good, choices, notes)
+    mark = _decimal_mark(fields, good, form, choices, notes)
+    readings = {
+        name: _reading(name, values)
+        for column, name in fields.items()
+        if (values := [v for row in good if not cells.is_missing(v := row.get(column))])
+        and column not in choices.texts
+    }
+    return Understanding(kind, fields, readings, time_form, mark, tuple(notes))
+
+
+def _form_notes(form: FileForm) -> Iterator[str]:
+    if form.encoding in ("cp1252", "latin-1"):
+        yield "the text is Latin-1 (Windows-1252), as it is no UTF-8; --encoding names another"
+    elif form.encoding.startswith("utf-16"):
+        yield "the text is UTF-16"
+    if form.format == "csv" and form.delimiter != ",":
+        yield f"cells are parted by {DELIMITER_NAMES.get(form.delimiter, repr(form.delimiter))}"
+
+
+def _time_form(
+    fields: Mapping[str, str],
+    rows: Sequence[Mapping[str, Any]],
+    choices: Choices,
+    notes: list[str],
+) -> cells.TimeForm:
+    column = next((c for c, name in fields.items() if name in ("timestamp", "expires_at")), None)
+    zone: tzinfo = ZoneInfo(choices.zone) if choices.zone else UTC
+    values = [v for row in rows if column and not cells.is_missing(v := row.get(column))]
+    if column is None or not values or choices.time_format:
+        return cells.TimeForm(choices.time_unit or "ms", zone, choices.time_format)
+    numbers = [number for value in values if (number := cells.bare_number(value)) is not None]
+    unit = choices.time_unit or (cells.time_unit(median(numbers)) if numbers else "ms")
+    if numbers:
+        notes.append(f"`{column}` is in {_UNITS[unit]} since 1970; --time-unit names another unit")
+    firsts = {first for value in values if (first := cells.day_is_first(value)) is not None}
+    day_first = firsts.pop() if len(firsts) == 1 else None
+    if any(map(cells.is_ambiguous_date, values)):
+        if day_first is None:
+            example = next(filter(cells.is_ambiguous_date, values))
+            raise ValueError(
+                f"`{column}` has dates such as {example}: is the day first or the month? Say so"
+                " with --time-format '%d/%m/%Y' or '%m/%d/%Y', and the time of day as %H:%M:%S"
+            )
+        notes.append(f"`{column}` has the {'day' if day_first else 'month'} first")
+    if not choices.zone and not all(map(cells.has_zone, values)):
+        notes.append(f"`{column}` names no zone and is taken as UTC; --timezone names another")
+    return cells.TimeForm(unit, zone, "", day_first)
+
+
+def _decimal_mark(
+    fields: Mapping[str, str],
+    rows: Sequence[Mapping[str, Any]],
+    form: FileForm,
+    choices: Choices,
+    notes: list[str],
+) -> str:
+    """The mark that most numbers have; where none tells, `.`, or `,` in a file of semicolons."""
+    seen = {".": 0, ",": 0}
+    unsure = ""
+    for column, name in fields.items():
+        if name not in _AMOUNTS:
+            continue
+        for row in rows:
+            value = row.get(column)
+            if not isinstance(value, str):
+                continue
+            if mark := cells.decimal_mark(value):
+                seen[mark] += 1
+            elif "," in value or "." in value:
+                unsure = unsure or f"`{column}` {value.strip()}"
+    told = max(seen, key=lambda mark: seen[mark]) if any(seen.values()) else ""
+    mark = choices.decimal or told or ("," if form.delimiter == ";" else ".")
+    if unsure and not (choices.decimal or told):
+        number = cells.read_amount(unsure.partition("` ")[2], mark).number
+        notes.append(f"{unsure} is read as {number:,.3f}; --decimal names the decimal mark")
+    elif mark == "," and any(seen.values()):
+        notes.append("numbers have a decimal comma")
+    return mark
+
+
+def _reading(name: str, values: Sequence[Any]) -> Reading:
+    """How the cells of a field are read, that is, what most of them are."""
+    if name in _LISTS:
+        return "list"
+    if name in _AMOUNTS:
+        return "number"
+    texts = [value.strip() for value in values if isinstance(value, str)]
+    if name in _TEXTS or len(texts) < len(values):
+        return "text"  # JSON and Parquet say themselves what is a number
+    if all(text.lower() in ("true", "false") for text in texts):
+        return "flag"
+    if sum(bool(_NUMBER.fullmatch(text)) for text in texts) >= _MOSTLY * len(texts):
+        return "number"
+    if any("|" in text for text in texts) or all(text.startswith("[") for text in texts):
+        return "list"
+    return "text"

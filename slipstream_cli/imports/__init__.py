@@ -1,0 +1,1 @@
+"""What `slipstream import` and `slipstream replay` share: options, questions, and the outcome."""

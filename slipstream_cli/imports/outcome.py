@@ -1,0 +1,74 @@
+"""The outcome of an import: its counts, what comes next, and the exit status."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from slipstream.datasets.imports.rejected_rows import RejectedRows
+    from slipstream.datasets.imports.sending import ReplayReport
+
+
+def show_outcome(
+    report: "ReplayReport", rejected: "RejectedRows", running: Mapping[str, str], data_dir: Path
+) -> None:
+    """Print the counts of an import, and name what comes next.
+
+    Args:
+        report: The counts.
+        rejected: The file of rejected rows.
+        running: Description of the stack that it went to; empty where that is not known.
+        data_dir: The stack's data folder.
+    """
+    if report.items or report.items_rejected:
+        click.echo(f"items       {report.items:,} accepted, {report.items_rejected:,} rejected")
+    if report.events or report.rejected:
+        repeats = " (sent before, or the same line of an order)" if report.duplicates else ""
+        click.echo(
+            f"accepted    {report.accepted:,}\nduplicates  {report.duplicates:,}{repeats}\n"
+            f"rejected    {report.rejected:,}"
+        )
+        for code, count in report.rejected_by_code.most_common():
+            click.echo(f"  {code}: {count:,}")
+        click.echo(f"{report.events_per_s:,.0f} events/s over {report.seconds:.1f} s")
+    if rejected.count:
+        click.echo(f"Rejected rows, with line and reason: {rejected.path}")
+    for line in _next_steps(report, rejected, running, data_dir):
+        click.echo(line)
+
+
+def _next_steps(
+    report: "ReplayReport", rejected: "RejectedRows", running: Mapping[str, str], data_dir: Path
+) -> list[str]:
+    from slipstream_cli.local.plan import DEFAULT_DATA_DIR
+
+    at = "" if not running or data_dir == DEFAULT_DATA_DIR else f" --data-dir {data_dir}"
+    steps = []
+    if report.has_letters:
+        steps.append(f"slipstream dead-letters list --since 10m{at}")
+    elif rejected.count:
+        steps.append(f"repair the rows of {rejected.path}, and import the file again")
+    if not (report.accepted or report.items):
+        pass
+    elif has_model(running):
+        url = running.get("features", "http://127.0.0.1:8002")
+        steps.append(f"curl {url}/v1/status shows how many events features has applied")
+    else:
+        steps.append(f"slipstream runs start --follow{at}")
+    return [f"{'Next:' if number == 0 else '     '} {step}" for number, step in enumerate(steps)]
+
+
+def has_model(running: Mapping[str, str]) -> bool:
+    """Whether the stack has a model in service; False where that can't be told."""
+    from slipstream.chassis.client import PeerError
+    from slipstream_cli.peers import peer_at
+
+    if not running:
+        return False
+    try:
+        peer_at("training", running["training"]).get("/v1/aliases/champion")
+    except PeerError:
+        return False
+    return True

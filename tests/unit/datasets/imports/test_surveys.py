@@ -1,0 +1,220 @@
+"""From files to events and items: what is understood, asked, and rejected."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slipstream.datasets.imports.columns import ColumnsError, event_columns, item_columns
+from slipstream.datasets.imports.conversion import Event, Item, Rejection, Repetitions, message_id
+from slipstream.datasets.imports.event_types import chosen_type, known_type
+from slipstream.datasets.imports.ordering import in_order
+from slipstream.datasets.imports.sources import ImportFileError, find_files
+from slipstream.datasets.imports.surveys import Export, describe, open_export, questions
+from slipstream.datasets.imports.understanding import Choices, Kind
+
+
+def export_of(
+    tmp_path: Path, text: str, kind: Kind | None = None, choices: Choices = Choices()
+) -> Export:
+    path = tmp_path / "export.csv"
+    path.write_text(text)
+    (file,) = find_files(str(path))
+    return open_export(file, choices, kind)
+
+
+def read(export: Export) -> tuple[list[Any], list[Rejection]]:
+    rejected: list[Rejection] = []
+    return list(export.entries(rejected.append)), rejected
+
+
+def ids(events: Sequence[Event]) -> list[str]:
+    repetitions = Repetitions()
+    return [
+        message_id(e.identity, repetitions.number(e.identity, e.timestamp, e.unique))
+        for e in in_order(events)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "event_type"),
+    [
+        ("order", "purchase"), ("Kauf", "purchase"), ("buy", "purchase"),
+        ("transaction", "purchase"), ("add_to_cart", "cart"), ("addToCart", "cart"),
+        ("In den Warenkorb", "cart"),
+        ("Produkt angesehen", "view"), ("Rückgabe", "remove"), ("refund", "remove"),
+        ("achat", "purchase"), ("Compra", "purchase"), ("product viewed", "view"),
+        ("acheté", "purchase"), ("blorb", None),
+    ],
+)  # fmt: skip
+def test_types_in_the_languages_of_exports(name: str, event_type: str | None) -> None:
+    assert known_type(name) == event_type
+
+
+def test_chosen_types() -> None:
+    assert [chosen_type(name) for name in ("Kauf", "skip", "test_drive")] == [
+        "purchase",
+        "skip",
+        "test_drive",
+    ]
+    with pytest.raises(ValueError, match="no type"):
+        chosen_type("4711")
+
+
+def test_columns_are_known_by_their_usual_names_or_chosen() -> None:
+    assert event_columns(["customer_id", "sku", "ts", "qty", "Farbe"], {}) == {
+        "customer_id": "user_id",
+        "sku": "item_id",
+        "ts": "timestamp",
+        "qty": "quantity",
+        "Farbe": "Farbe",
+    }
+    chosen = event_columns(["who", "sku", "ts", "user_id"], {"who": "user_id", "user_id": ""})
+    assert chosen == {"who": "user_id", "sku": "item_id", "ts": "timestamp"}
+    assert item_columns(["id", "name", "in_stock", "image", "qty"], {}) == {
+        "id": "item_id",
+        "name": "title",
+        "in_stock": "available",
+        "image": "image_url",
+        "qty": "stock",
+    }
+    with pytest.raises(ColumnsError, match="--map THEIRS=user_id --map THEIRS=timestamp"):
+        event_columns(["who", "sku"], {})
+    with pytest.raises(ColumnsError, match="there is no column whom"):
+        event_columns(["user_id", "ts"], {"whom": "user_id"})
+
+
+def test_a_position_beside_an_order_is_its_line_and_else_that_in_the_slate() -> None:
+    columns = ["user_id", "sku", "ts", "position"]
+    assert event_columns(columns, {})["position"] == "position"
+    assert event_columns([*columns, "order_id"], {})["position"] == "order_line"
+    in_slates = event_columns([*columns, "order_id", "recommendation_id"], {})
+    assert in_slates["position"] == "position"
+
+
+def test_a_preview_has_the_figures_and_asks_for_the_type(tmp_path: Path) -> None:
+    rows = [f"u{n % 20},i{n % 30},2026-10-{n % 28 + 1:02}T10:00Z,o{n}" for n in range(200)]
+    export = export_of(tmp_path, "\n".join(["customer_id,sku,ts,order_id", *rows]))
+    survey = export.survey()
+    assert describe(export, survey)[0] == (
+        "200 rows: 20 visitors, 30 items, 2026-10-01 to 2026-10-28"
+    )
+    assert questions(export, survey) == ["`event_type` is missing: --event-type purchase?"]
+    chosen = export_of(
+        tmp_path, (tmp_path / "export.csv").read_text(), None, Choices(event_type="purchase")
+    )
+    assert questions(chosen, chosen.survey()) == []
+    assert {event.event_type for event in read(chosen)[0]} == {"purchase"}
+
+
+def test_unknown_types_are_asked_about(tmp_path: Path) -> None:
+    text = "user_id,item_id,ts,type\nu,i,2026-10-01,blorb\nu,i,2026-10-02,Kauf\nu,,2026-10-02,foo\n"
+    export = export_of(tmp_path, text)
+    (asked,) = questions(export, export.survey())
+    assert "'blorb' (1), 'foo' (1): --type 'blorb=view'" in asked
+    chosen = export_of(tmp_path, text, None, Choices(types={"blorb": "skip", "foo": "foo"}))
+    survey = chosen.survey()
+    assert (questions(chosen, survey), survey.skipped) == ([], 1)
+    assert [event.event_type for event in read(chosen)[0]] == ["purchase", "foo"]
+
+
+def test_seconds_and_milliseconds_are_told_apart_with_a_word(tmp_path: Path) -> None:
+    text = "user_id,item_id,event_type,ts\nu,i,view,{}\n"
+    seconds = export_of(tmp_path, text.format(1_790_000_000))
+    assert read(seconds)[0][0].timestamp == 1_790_000_000_000
+    assert any("`ts` is in seconds" in note for note in seconds.understanding.notes)
+    millis = export_of(tmp_path, text.format(1_790_000_000_000))
+    assert read(millis)[0][0].timestamp == 1_790_000_000_000
+    assert any("milliseconds" in note for note in millis.understanding.notes)
+
+
+def test_a_date_that_may_be_read_in_two_ways_is_asked_about(tmp_path: Path) -> None:
+    text = "user_id,item_id,event_type,date\nu,i,view,1/2/2026\n"
+    with pytest.raises(ImportFileError, match="--time-format"):
+        export_of(tmp_path, text)
+    told = export_of(tmp_path, text + "u,i,view,13/2/2026\n")
+    assert [event.timestamp for event in read(told)[0]] == [1_769_904_000_000, 1_770_940_800_000]
+
+
+def test_refunds_are_no_interest(tmp_path: Path) -> None:
+    text = (
+        "user_id,item_id,event_type,ts,value,qty\n"
+        "u,i,refund,2026-10-01,-5,\nu,i,purchase,2026-10-01,-5,\nu,i,Kauf,2026-10-01,5,-1\n"
+        "u,i,Kauf,2026-10-01,5,1\n"
+    )
+    export = export_of(tmp_path, text)
+    assert [event.event_type for event in read(export)[0]] == ["remove"] * 3 + ["purchase"]
+    assert export.survey().refunds == 2
+
+
+def test_an_order_and_its_line_tell_events_apart(tmp_path: Path) -> None:
+    header, row = "user_id,item_id,event_type,ts,order_id,line\n", "u,i,buy,2026-10-01,{}\n"
+    lines = ["o1,1", "o1,1", "o1,2", "o2,1", ","]
+    events, _ = read(export_of(tmp_path, header + "".join(map(row.format, [*lines, ","]))))
+    assert len(set(ids(events))) == 5, "the equal lines of o1 are one, those without an order two"
+    later, _ = read(export_of(tmp_path, header + "".join(map(row.format, [",", *lines[2:]]))))
+    assert set(ids(later)) <= set(ids(events)), "another export of some of these rows"
+
+
+def test_an_id_of_the_export_is_kept(tmp_path: Path) -> None:
+    text = "event_id,user_id,item_id,event_type,ts\ne-1,u,i,view,2026-10-01\n"
+    assert ids(read(export_of(tmp_path, text))[0]) == ["e-1"]
+
+
+def test_a_bad_cell_costs_its_row_and_not_its_column(tmp_path: Path) -> None:
+    rows = [f"u,i,view,2026-10-01,{n},00{n}" for n in range(40)]
+    rows[7] = "u,i,view,2026-10-01,many,007"
+    export = export_of(tmp_path, "\n".join(["user_id,item_id,event_type,ts,weight,code", *rows]))
+    events, rejected = read(export)
+    assert [event.call["properties"]["weight"] for event in events[:2]] == [0, 1]
+    assert events[2].call["properties"]["code"] == "002", "digits would be lost"
+    (bad,) = rejected
+    assert (bad.line, bad.field, bad.reason) == (9, "weight", "'many' is no number")
+    as_text = export_of(
+        tmp_path, (tmp_path / "export.csv").read_text(), None, Choices(texts=frozenset({"weight"}))
+    )
+    assert len(read(as_text)[0]) == 40
+
+
+def test_items_have_the_types_that_ingestion_takes(tmp_path: Path) -> None:
+    text = (
+        "sku,name,in_stock,price,tags,kategorien,valid\n"
+        "1,1984,1,EUR 12,a|b,Bücher|Romane,true\n"
+        "2,2001,0,,c,,false\n3,,maybe,x,,,\n"
+    )
+    export = export_of(tmp_path, text)
+    entries, rejected = read(export)
+    assert export.understanding.kind == "items"
+    assert [item.entry for item in entries if isinstance(item, Item)] == [
+        {
+            "item_id": "1", "title": "1984", "available": True, "price": 12, "currency": "EUR",
+            "tags": ["a", "b"], "categories": ["Bücher", "Romane"], "valid": True,
+        },
+        {"item_id": "2", "title": "2001", "available": False, "tags": ["c"], "valid": False},
+    ]  # fmt: skip
+    assert [(bad.line, bad.field) for bad in rejected] == [(4, "in_stock")]
+
+
+def test_a_stock_makes_items_available(tmp_path: Path) -> None:
+    entries, _ = read(export_of(tmp_path, "sku,name,qty\n1,a,0\n2,b,3\n"))
+    assert [item.entry["available"] for item in entries] == [False, True]
+
+
+def test_several_items_in_a_cell_are_products(tmp_path: Path) -> None:
+    export = export_of(tmp_path, "user_id,items_,event_type,ts\n", None)  # too few to tell
+    assert export.survey().rows == 0
+    text = "user_id,sku,event_type,ts\nu,a|b,purchase,2026-10-01\n"
+    (event,) = read(export_of(tmp_path, text))[0]
+    assert event.call["properties"] == {"products": ["a", "b"]}
+
+
+@pytest.mark.parametrize("rows_in_memory", [1, 7, 1_000])
+def test_events_are_put_in_order_whatever_fits_in_memory(
+    tmp_path: Path, rows_in_memory: int
+) -> None:
+    rows = [f"u{n},i,view,{1_790_000_000 + n * 7 % 20}" for n in range(50)]
+    export = export_of(tmp_path, "\n".join(["user_id,item_id,event_type,ts", *rows]))
+    events, _ = read(export)
+    ordered = list(in_order(events, rows_in_memory=rows_in_memory))
+    assert ordered == sorted(events, key=lambda event: event.timestamp)
