@@ -43,6 +43,11 @@ SEGMENT_NAMES: Final[dict[str, str]] = {
     "added_product": v.CART,
     "removed_product": v.REMOVE,
     "completed_order": v.PURCHASE,
+    # Not of the specification, and nobody means liking by them.
+    "refund": v.REMOVE,
+    "refunded": v.REMOVE,
+    "return": v.REMOVE,
+    "returned": v.REMOVE,
 }
 # Names that the specification also allows without products: a whole order's refund, or a category
 # without its list. Without products the event is its own type.
@@ -50,7 +55,7 @@ WITH_OR_WITHOUT: Final = frozenset(
     {
         "product_list_viewed", "product_list_filtered", "promotion_viewed", "promotion_clicked",
         "order_refunded", "order_cancelled", "viewed_product_category", "viewed_promotion",
-        "clicked_promotion",
+        "clicked_promotion", "refund", "refunded", "return", "returned",
     }
 )  # fmt: skip
 

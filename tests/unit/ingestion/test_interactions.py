@@ -142,6 +142,11 @@ def test_event_that_may_come_without_products_is_its_own_type_then(
         assert interaction.properties["order_id"] == "o-1"
 
 
+@pytest.mark.parametrize("event", ["refund", "Refunded", "return", "returned"])
+def test_what_is_given_back_is_no_interest(event: str) -> None:
+    assert only_interaction(track(event, {"sku": "a", "value": -5})).event_type == "remove"
+
+
 def test_products_of_an_event_that_is_of_no_item_stay_in_its_properties() -> None:
     interaction = only_interaction(track("Checkout Started", {"products": [{"sku": "a"}]}))
     assert (interaction.item_id, interaction.properties) == (None, {"products": [{"sku": "a"}]})
