@@ -13,8 +13,12 @@ PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3,\
 KAFKA_HOME ?= $(firstword $(wildcard /opt/kafka $(abspath ../shared/kafka)))
 export KAFKA_HOME
 
+# A program that starts a cluster for `make cluster-demo`, where KUBECONFIG names none.
+CLUSTER_PROGRAM ?= $(firstword $(wildcard $(abspath ../shared/k8s/cluster)))
+export CLUSTER_PROGRAM
+
 .DEFAULT_GOAL := help
-.PHONY: help install lock demo up test test-servers servers clients fuzz faults hostile restarts outages env test-compose test-spark lint format node-sdk docs clean
+.PHONY: help install lock demo up test test-servers servers clients fuzz faults hostile restarts outages env test-compose cluster-demo test-spark lint format node-sdk docs clean
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -114,6 +118,9 @@ env: ## Write .env with random secrets for docker-compose.yml, unless there is o
 
 test-compose: $(STAMP) ## Run docker-compose.yml from nothing, and kill each container once (COMPOSE_ARGS=--keep; needs Docker)
 	@$(VENV)/bin/python -m tests.compose $(COMPOSE_ARGS)
+
+cluster-demo: $(STAMP) ## Run the local overlay on a real cluster: killed, updated, scaled, fenced (CLUSTER_ARGS=--help)
+	@$(VENV)/bin/python -m tests.cluster $(CLUSTER_ARGS)
 
 test-spark: $(STAMP) ## Run the test that needs PySpark and Java 17, with PySpark in a folder of its own (half a gigabyte)
 	@test -d .spark/pyspark || $(PIP_INSTALL) --no-deps --target .spark pyspark py4j

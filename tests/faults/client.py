@@ -39,10 +39,12 @@ class Client:
     had one, and `figures` counts requests and messages.
     """
 
-    def __init__(self, urls: Sequence[str], write_key: str, seed: int, rate: float) -> None:
+    def __init__(
+        self, urls: Sequence[str], write_key: str, seed: int, rate: float, name: str = ""
+    ) -> None:
         self.urls = list(urls)
         self._authorization = "Basic " + base64.b64encode(f"{write_key}:".encode()).decode()
-        self._traffic, self._chance = Traffic(seed).messages(), random.Random(seed + 1)
+        self._traffic, self._chance = Traffic(seed, name).messages(), random.Random(seed + 1)
         self._rate = rate
         self._waiting: Queue[list[Sent]] = Queue()
         self._lock = threading.Lock()

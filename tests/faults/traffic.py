@@ -63,10 +63,13 @@ class _Visitor:
 
 
 class Traffic:
-    """`messages()` never ends. Everything but the times follows from the seed."""
+    """`messages()` never ends. Everything but the times follows from the seed.
 
-    def __init__(self, seed: int) -> None:
-        self._chance = random.Random(seed)
+    Two streams for the same stack need different names, which their ids and visitors begin with.
+    """
+
+    def __init__(self, seed: int, name: str = "") -> None:
+        self._chance, self._name = random.Random(seed), name
         self._number = self._loners_made = self._travellers_made = 0
         self._loners = [self._loner() for _ in range(LONERS_AT_ONCE)]
         self._travellers = [self._traveller() for _ in range(TRAVELLERS_AT_ONCE)]
@@ -150,7 +153,7 @@ class Traffic:
         self._loners_made += 1
         shelf = self._loners_made % SHELVES
         return _Visitor(
-            f"loner-{self._loners_made}",
+            f"loner-{self._name}{self._loners_made}",
             [f"shelf-{shelf}-{place}" for place in range(SHELF)],
             LONER_EVENTS,
         )
@@ -159,22 +162,22 @@ class Traffic:
         self._travellers_made += 1
         number = self._travellers_made
         user = number // 3  # the devices of one person
-        later = [(f"device-{number}", f"person-{user}")]
+        later = [(f"device-{self._name}{number}", f"person-{self._name}{user}")]
         if number % 9 == 0 and user:
-            later.append((f"person-{user}", f"household-{user // 3}"))
+            later.append((f"person-{self._name}{user}", f"household-{self._name}{user // 3}"))
         self._chance.shuffle(later)
         return _Visitor(
-            f"device-{number}",
+            f"device-{self._name}{number}",
             [f"travelled-{place}" for place in range(TRAVELLER_ITEMS)],
             TRAVELLER_EVENTS,
-            f"person-{user}",
+            f"person-{self._name}{user}",
             self._chance.randrange(10, 60),
             later,
         )
 
     def _message_id(self) -> str:
         self._number += 1
-        return f"m{self._number}"
+        return f"{self._name}m{self._number}"
 
 
 def _iso(millis: int) -> str:

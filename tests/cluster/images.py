@@ -1,0 +1,63 @@
+"""The images of this version and of the one before it, as the docker-compose.yml of each says."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from slipstream.contracts.services import SERVICES
+from tests.cluster.kubectl import ClusterError
+from tests.cluster.machine import NoClusterError
+from tests.faults.troubles.versions import version_before
+
+ROOT = Path(__file__).parents[2]
+BUILD_LIMIT_S = 1_800.0
+
+
+def build(tag: str) -> None:
+    """Build the five images of the working tree."""
+    _build(ROOT, tag)
+
+
+def build_before(tag: str) -> str:
+    """Build the five images of the version before this one; its commit."""
+    commit = version_before()
+    if not commit:
+        raise ClusterError(
+            "git finds no version before this one here: fetch the whole history "
+            "(git fetch --unshallow), or leave out the part `updates`"
+        )
+    with tempfile.TemporaryDirectory(prefix="slipstream-before-") as folder:
+        archive = Path(folder) / "tree.tar"
+        tree = Path(folder) / "tree"
+        tree.mkdir()
+        _call("git", "-C", str(ROOT), "archive", "--output", str(archive), commit)
+        _call("tar", "-xf", str(archive), "-C", str(tree))
+        _build(tree, tag)
+    return commit
+
+
+def _build(tree: Path, tag: str) -> None:
+    if (
+        shutil.which("docker") is None
+        or subprocess.run(["docker", "info"], capture_output=True, check=False).returncode
+    ):
+        raise NoClusterError("no Docker engine builds the images here (or use --no-build)")
+    _call(
+        *("docker", "compose", "--file", str(tree / "docker-compose.yml"), "build", *SERVICES),
+        environment={"SLIPSTREAM_TAG": tag},
+    )
+
+
+def _call(*command: str, environment: dict[str, str] | None = None) -> None:
+    done = subprocess.run(
+        command,
+        env=os.environ | (environment or {}),
+        capture_output=True,
+        text=True,
+        timeout=BUILD_LIMIT_S,
+        check=False,
+    )
+    if done.returncode:
+        raise ClusterError(f"{' '.join(command)}: {done.stderr[-2_000:]}")

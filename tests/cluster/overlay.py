@@ -1,0 +1,79 @@
+"""The local overlay: rendered with the tags of the images under test, applied, and watched."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from slipstream.contracts.services import SERVICES
+from tests.cluster.kubectl import NAMESPACE, Kubectl, Pod
+from tests.e2e.stack import wait_for
+
+OVERLAY = Path(__file__).parents[2] / "deploy" / "kubernetes" / "overlays" / "local"
+SERVERS = ("kafka", "redis", "postgres")
+READY_LIMIT_S = 300.0
+
+
+def objects(kubectl: Kubectl, tag: str) -> list[dict[str, Any]]:
+    """The overlay's objects, with the services' images of a tag."""
+    rendered = list(yaml.safe_load_all(kubectl.run("kustomize", str(OVERLAY))))
+    for item in rendered:
+        if item["kind"] in ("Deployment", "StatefulSet", "Job"):
+            for container in item["spec"]["template"]["spec"]["containers"]:
+                if container["image"].startswith("slipstream/"):
+                    container["image"] = image(container["image"].split(":")[0], tag)
+    return rendered
+
+
+def image(name: str, tag: str) -> str:
+    return f"{name if '/' in name else f'slipstream/{name}'}:{tag}"
+
+
+def images(tag: str) -> list[str]:
+    """The five services' images of a tag."""
+    return [image(service, tag) for service in SERVICES]
+
+
+def server_images() -> list[str]:
+    """Images of the overlay's own servers."""
+    return [
+        container["image"]
+        for server in SERVERS
+        for item in yaml.safe_load_all((OVERLAY / f"{server}.yaml").read_text())
+        if item["kind"] == "StatefulSet"
+        for container in item["spec"]["template"]["spec"]["containers"]
+    ]
+
+
+def all_ready(kubectl: Kubectl) -> list[Pod] | None:
+    """The pods of every workload, once each has as many ready ones as it wants, of its newest
+    template, and none is stopping.
+    """
+    pods = kubectl.pods()
+    if any(pod.stopping or not pod.ready for pod in pods):
+        return None
+    for workload in kubectl.get("deployments,statefulsets")["items"]:
+        status, wanted = workload["status"], workload["spec"]["replicas"]
+        if status.get("observedGeneration") != workload["metadata"]["generation"] or any(
+            status.get(count, 0) != wanted
+            for count in ("replicas", "readyReplicas", "updatedReplicas")
+        ):
+            return None
+    return pods if {pod.app for pod in pods} >= {*SERVICES, *SERVERS} else None
+
+
+def wait_all_ready(kubectl: Kubectl, after: str) -> float:
+    """Wait until all are ready after something; seconds that it took."""
+    start = time.monotonic()
+    wait_for(lambda: all_ready(kubectl), f"all pods to be ready after {after}", READY_LIMIT_S)
+    return time.monotonic() - start
+
+
+def set_image(kubectl: Kubectl, service: str, tag: str) -> None:
+    """Let a service's pods be replaced by those of another image."""
+    kind = "statefulset" if service == "features" else "deployment"
+    kubectl.run(
+        *("--namespace", NAMESPACE, "set", "image", f"{kind}/{service}"),
+        f"{service}={image(service, tag)}",
+    )
