@@ -10,11 +10,10 @@ from slipstream.chassis.settings import LakeSettings
 from slipstream.datasets.simulator import SimulatedFiles
 from slipstream.stores.lake import Lake
 from tests.cluster.forwarding import Forwards
-from tests.cluster.kubectl import NAMESPACE, Kubectl
+from tests.cluster.kubectl import NAMESPACE, Kubectl, wait_until
 from tests.cluster.load.pods import SentEvents
 from tests.cluster.report import Part
 from tests.compose.comparison import Accepted, compare_counts, compare_lake
-from tests.e2e.stack import wait_for
 from tests.faults.reckoning import Findings
 from tests.faults.traffic import Sent
 
@@ -53,7 +52,7 @@ class Bed:
         return str(self.services.get("training", "/v1/aliases/champion")["version"])
 
     def wait_caught_up(self) -> None:
-        wait_for(
+        wait_until(
             lambda: self.services.get("features", "/v1/status")["caught_up"],
             "features to catch up",
             CATCH_UP_LIMIT_S,

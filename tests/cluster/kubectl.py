@@ -3,13 +3,17 @@
 import json
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from tests.e2e.stack import wait_for
+
 NAMESPACE = "slipstream"
 COMMAND_LIMIT_S = 120.0
+PAUSE_S = 0.5
 
 
 class ClusterError(RuntimeError):
@@ -111,6 +115,18 @@ class Kubectl:
         """
         spec = self.get("service", service)["spec"]
         return f"http://{spec['clusterIP']}:{spec['ports'][0]['port']}"
+
+
+def wait_until(condition: Callable[[], object], what: str, limit_s: float) -> None:
+    """Wait until a condition holds, with a pause between looks: each is a process of kubectl, or
+    work for a service, on the processors that the pods need.
+    """
+
+    def look() -> bool:
+        time.sleep(PAUSE_S)
+        return bool(condition())
+
+    wait_for(look, what, limit_s)
 
 
 def quantity(text: str) -> int:

@@ -7,12 +7,11 @@ from typing import Any
 import yaml
 
 from slipstream.contracts.services import SERVICES
-from tests.cluster.kubectl import NAMESPACE, Kubectl, Pod
-from tests.e2e.stack import wait_for
+from tests.cluster.kubectl import NAMESPACE, Kubectl, Pod, wait_until
 
 OVERLAY = Path(__file__).parents[2] / "deploy" / "kubernetes" / "overlays" / "local"
 SERVERS = ("kafka", "redis", "postgres")
-READY_LIMIT_S = 300.0
+READY_LIMIT_S = 420.0
 
 
 def objects(kubectl: Kubectl, tag: str) -> list[dict[str, Any]]:
@@ -66,7 +65,7 @@ def all_ready(kubectl: Kubectl) -> list[Pod] | None:
 def wait_all_ready(kubectl: Kubectl, after: str) -> float:
     """Wait until all are ready after something; seconds that it took."""
     start = time.monotonic()
-    wait_for(lambda: all_ready(kubectl), f"all pods to be ready after {after}", READY_LIMIT_S)
+    wait_until(lambda: all_ready(kubectl), f"all pods to be ready after {after}", READY_LIMIT_S)
     return time.monotonic() - start
 
 

@@ -4,12 +4,15 @@ It stands in a ConfigMap beside the fault tests' client, and runs in an image of
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import orjson
 
 from tests.cluster.load.signals import RESULT, STOP, hand_over
 from tests.faults.client import Client
+from tests.faults.traffic import Sent
 
 PATIENCE_S = 120.0
 LONGEST_S = 1_800.0
@@ -28,13 +31,18 @@ def main() -> None:
         RESULT,
         orjson.dumps(
             {
-                "acknowledged": [sent.events for sent in client.acknowledged if sent.events],
-                "unacknowledged": [sent.events for sent in client.unacknowledged if sent.events],
+                "acknowledged": plain_events(client.acknowledged),
+                "unacknowledged": plain_events(client.unacknowledged),
                 "rejected": client.rejected,
                 "figures": client.figures,
             }
         ),
     )
+
+
+def plain_events(messages: Sequence[Sent]) -> list[list[tuple[Any, ...]]]:
+    """The events of each message that makes some, in plain tuples."""
+    return [[tuple(event) for event in sent.events] for sent in messages if sent.events]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Pods that send load from a namespace of their own, as clients of the shop would."""
 
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,10 +10,9 @@ from typing import Any
 import orjson
 
 from tests.cluster.forwarding import TOKEN, WRITE_KEY
-from tests.cluster.kubectl import ClusterError, Kubectl
+from tests.cluster.kubectl import ClusterError, Kubectl, wait_until
 from tests.cluster.load.signals import KEPT_S, RESULT, STOP
 from tests.cluster.overlay import image
-from tests.e2e.stack import wait_for
 from tests.faults.traffic import Event, Sent
 
 # The namespaces of clients, whom NetworkPolicies let in, and of others, whom they do not.
@@ -81,14 +79,14 @@ class LoadPod:
     def stop(self) -> Any:
         """Stop it, and fetch what it saw."""
         self._execute("python", "-c", f"open('{STOP}', 'w').close()")
-        wait_for(self._done, f"the result of {self._name}", RESULT_LIMIT_S)
+        wait_until(self._done, f"the result of {self._name}", RESULT_LIMIT_S)
         return orjson.loads(self._execute("cat", RESULT))
 
     def _done(self) -> bool:
         (pod,) = [pod for pod in self._kubectl.pods(CLIENTS) if pod.name == self._name]
         if pod.ends:
-            raise ClusterError(f"{self._name} ended: {', '.join(pod.ends)}")
-        time.sleep(0.5)
+            told = self._kubectl.run("--namespace", CLIENTS, "logs", self._name, "--tail=5")
+            raise ClusterError(f"{self._name} ended: {', '.join(pod.ends)}: {told}")
         return b"True" in self._execute(
             "python", "-c", f"import os; print(os.path.exists('{RESULT}'))"
         )
@@ -99,25 +97,34 @@ class LoadPod:
 
 class EventsPod(LoadPod):
     def result(self) -> SentEvents:
-        found = self.stop()
-
-        def sent(lists: list[list[list[Any]]]) -> list[Sent]:
-            return [Sent({}, tuple(Event(*event) for event in events)) for events in lists]
-
-        return SentEvents(
-            sent(found["acknowledged"]),
-            sent(found["unacknowledged"]),
-            found["rejected"],
-            Counter(found["figures"]),
-        )
+        return read_events(self.stop())
 
 
 class QuestionsPod(LoadPod):
     def result(self) -> list[Answer]:
-        return [
-            Answer(at, visitor, status, took, version, tuple(items))
-            for at, visitor, status, took, version, items in self.stop()
-        ]
+        return read_answers(self.stop())
+
+
+def read_events(handed: dict[str, Any]) -> SentEvents:
+    """What `tests.cluster.load.events` hands over."""
+
+    def sent(messages: list[list[list[Any]]]) -> list[Sent]:
+        return [Sent({}, tuple(Event(*event) for event in events)) for events in messages]
+
+    return SentEvents(
+        sent(handed["acknowledged"]),
+        sent(handed["unacknowledged"]),
+        handed["rejected"],
+        Counter(handed["figures"]),
+    )
+
+
+def read_answers(handed: list[list[Any]]) -> list[Answer]:
+    """What `tests.cluster.load.questions` hands over."""
+    return [
+        Answer(at, visitor, status, took, version, tuple(items))
+        for at, visitor, status, took, version, items in handed
+    ]
 
 
 @contextmanager
@@ -234,7 +241,7 @@ def _running(
         }
     )
     try:
-        wait_for(
+        wait_until(
             lambda: any(pod.name == name and pod.ready for pod in kubectl.pods(namespace)),
             f"the pod {name}",
             START_LIMIT_S,

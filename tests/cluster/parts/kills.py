@@ -6,6 +6,7 @@ import time
 
 from slipstream.contracts.services import SERVICES
 from tests.cluster.bed import Bed
+from tests.cluster.kubectl import wait_until
 from tests.cluster.load import pods
 from tests.cluster.overlay import SERVERS, all_ready, wait_all_ready
 from tests.cluster.report import Part
@@ -32,9 +33,10 @@ def _kill(bed: Bed, part: Part, app: str) -> None:
     others = {pod.uid: pod.restarts for pod in bed.kubectl.pods()}
     start = time.monotonic()
     bed.kubectl.delete("pod", victim.name, "--force", "--grace-period=0", "--wait=false")
-    wait_for(
+    wait_until(
         lambda: all(pod.uid != victim.uid for pod in bed.kubectl.pods()),
         f"{victim.name} to be gone",
+        APPLY_LIMIT_S,
     )
     wait_all_ready(bed.kubectl, f"the end of {victim.name}")
     ready = time.monotonic() - start
@@ -67,7 +69,7 @@ def probe(bed: Bed) -> None:
         APPLY_LIMIT_S,
     )
     bed.acknowledged.append(Sent(message, (event,)))
-    wait_for(
+    wait_until(
         lambda: bed.features("visitor", event.user_id)["counts"] == {"view": 1},
         "the probe to be applied",
         APPLY_LIMIT_S,

@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from tests.cluster.bed import Bed
-from tests.cluster.kubectl import NAMESPACE
+from tests.cluster.kubectl import NAMESPACE, wait_until
 from tests.cluster.load import pods
 from tests.cluster.load.pods import Answer
 from tests.cluster.overlay import wait_all_ready
 from tests.cluster.parts.start import train
 from tests.cluster.parts.updates import judge
 from tests.cluster.report import Part
-from tests.e2e.stack import wait_for
 
 TITLE = "7 Two replicas with different models during a promotion"
 QUESTIONS_PER_S, VISITORS = 150.0, 40
@@ -45,7 +44,7 @@ def run(bed: Bed, part: Part) -> None:
 
 def _promote(bed: Bed, version: str) -> None:
     bed.services.post("training", f"/v1/models/{version}:promote", {"reason": "cluster demo"})
-    wait_for(lambda: bed.champion() == version, f"version {version} to be champion")
+    wait_until(lambda: bed.champion() == version, f"version {version} to be champion", 60.0)
 
 
 def _scale(bed: Bed, replicas: int) -> None:

@@ -6,17 +6,15 @@ small, so that each change comes within a minute; what they measure and what the
 """
 
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
 from tests.cluster.bed import Bed
 from tests.cluster.components import rendered
-from tests.cluster.kubectl import NAMESPACE
+from tests.cluster.kubectl import NAMESPACE, wait_until
 from tests.cluster.load import pods
 from tests.cluster.overlay import wait_all_ready
 from tests.cluster.report import Part
-from tests.e2e.stack import wait_for
 
 TITLE = "4 Replicas by load, and features from zero by lag"
 LIMIT_S = 240.0
@@ -99,18 +97,8 @@ def _after(bed: Bed, app: str, replicas: int, *, at_least: bool = False) -> str:
         ready = sum(pod.ready and not pod.stopping for pod in found)
         return ready >= replicas if at_least else len(found) == ready == replicas
 
-    wait_for(_calmly(there), f"{app} to have {replicas} replicas", LIMIT_S)
+    wait_until(there, f"{app} to have {replicas} replicas", LIMIT_S)
     return f"{time.monotonic() - start:.0f} s"
-
-
-def _calmly(condition: Callable[[], bool]) -> Callable[[], bool]:
-    """The condition, looked at once a second: each look is a question to the API server."""
-
-    def look() -> bool:
-        time.sleep(1.0)
-        return condition()
-
-    return look
 
 
 def _replicas(bed: Bed, app: str, replicas: int) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from slipstream.datasets.replay import replay
 from tests.cluster.bed import Bed
 from tests.cluster.forwarding import WRITE_KEY
+from tests.cluster.kubectl import PAUSE_S, wait_until
 from tests.cluster.overlay import objects, wait_all_ready
 from tests.cluster.report import Part
 from tests.e2e.stack import wait_for
@@ -25,7 +26,7 @@ def run(bed: Bed, part: Part) -> None:
     _send(bed, part)
     version = train(bed, part)
     at = time.monotonic()
-    wait_for(lambda: _answers(bed, version), "an answer by the model", ANSWER_LIMIT_S)
+    wait_until(lambda: _answers(bed, version), "an answer by the model", ANSWER_LIMIT_S)
     part.tell("answered by the model after", f"{time.monotonic() - at:.1f} s more")
 
 
@@ -72,6 +73,7 @@ def train(bed: Bed, part: Part, reason: str = "the first model") -> str:
     run_id = bed.services.post("training", "/v1/runs", {"reason": reason})["run_id"]
 
     def finished() -> dict[str, Any] | None:
+        time.sleep(PAUSE_S)
         run: dict[str, Any] = bed.services.get("training", f"/v1/runs/{run_id}")
         return None if run["state"] in ("queued", "running") else run
 
