@@ -6,30 +6,25 @@ is checked that each counted exactly once. The ceiling is a bare kafka-python co
 the same records and drops them.
 """
 
-import os
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import httpx
-
-from slipstream.broker.producer import Producer
-from slipstream.broker.topics import ensure_topics
 from slipstream.chassis.settings import KafkaSettings, RedisSettings
-from slipstream.contracts.events import Interaction
 from slipstream.contracts.topics import INTERACTIONS
 from slipstream.stores.online import OnlineStore
 from slipstream_cli.benchmarks import feature_reads, state_sizes
 from slipstream_cli.benchmarks.ceiling import raw_consumer_rate
-from slipstream_cli.benchmarks.load import answering, in_own_process
+from slipstream_cli.benchmarks.features_processes import (
+    event_servers,
+    features_processes,
+    produce,
+    status,
+)
+from slipstream_cli.benchmarks.load import in_own_process
 from slipstream_cli.benchmarks.measurements import BenchmarkError, Measurement
 from slipstream_cli.benchmarks.traffic import visits
-from slipstream_cli.local import servers
 from slipstream_cli.local.plan import EXTERNAL, Plan
-from slipstream_cli.local.processes import Child
 from slipstream_cli.local.terminal import Terminal
 
 NAMESPACE: Final = "bench"
@@ -67,12 +62,13 @@ def run(
         bootstrap_servers=plan.environment[EXTERNAL["broker"]], session_timeout_ms=4_000
     )
     redis = RedisSettings(url=plan.environment[EXTERNAL["valkey"]], timeout_s=10)
-    with _servers(plan):
+    with event_servers(plan):
         terminal.progress(f"putting {events:,} events on the topic")
-        _produce(kafka, visits(events, VISITORS, ITEMS, int(time.time() * 1000)))
+        produce(kafka, NAMESPACE, visits(events, VISITORS, ITEMS, int(time.time() * 1000)))
         ceiling = in_own_process(raw_consumer_rate, kafka, NAMESPACE, INTERACTIONS, 4_000)
         terminal.progress("measuring features")
-        with _features(plan) as url:
+        with features_processes(plan, NAMESPACE, [plan.ports["features"]]) as (features,):
+            url = f"http://{features.address}"
             rows = [_stream(url, events, ceiling)]
             _check_counted_once(url, redis, events)
             address, repository = plan.environment[EXTERNAL["valkey"]], plan.directory / "feast"
@@ -85,72 +81,22 @@ def run(
     return rows
 
 
-@contextmanager
-def _servers(plan: Plan) -> Iterator[None]:
-    """Run the plan's embedded servers for the block."""
-    started: list[Child] = []
-    try:
-        if "broker" in plan.ports:
-            started.append(servers.broker(plan.ports["broker"]).start())
-        if "valkey" in plan.ports:
-            started.append(servers.valkey(plan.ports["valkey"], plan.directory / "valkey").start())
-        yield
-    finally:
-        for server in reversed(started):
-            server.stop()
-
-
-@contextmanager
-def _features(plan: Plan) -> Iterator[str]:
-    """Run a features process for the block; yield its URL."""
-    port = plan.ports["features"]
-    environment = {
-        **os.environ,
-        **plan.service_environment("features"),
-        "SLIPSTREAM_NAMESPACE": NAMESPACE,
-    }
-    command, alive = [sys.executable, "-m", "services", "features"], answering("/health/live")
-    with (plan.directory / "features.log").open("wb") as output:
-        child = Child(
-            "features", port, command, alive, grace_s=15.0, environment=environment, output=output
-        ).start(timeout_s=60)
-        try:
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            child.stop()
-
-
-def _produce(kafka: KafkaSettings, events: Sequence[Interaction]) -> None:
-    ensure_topics(kafka, NAMESPACE)
-    producer = Producer(kafka, NAMESPACE, linger_ms=20)
-    try:
-        for number, event in enumerate(events, 1):
-            producer.send(INTERACTIONS, event.user_id, event)
-            if not number % 5_000:
-                producer.flush()
-        producer.flush(60)
-        if producer.failures:
-            raise BenchmarkError(f"the broker did not take {producer.failures} of the events")
-    finally:
-        producer.close()
-
-
 def _stream(url: str, events: int, ceiling: float) -> Measurement:
     """Measure from the first applied batch until everything is in both stores."""
     first: tuple[float, int] | None = None
     deadline = time.perf_counter() + _PATIENCE_S
     while True:
-        status = _status(url)
+        told = status(url)
         now = time.perf_counter()
-        if first is None and status["applied"]:
-            first = now, status["applied"]
-        if status["caught_up"] and status["applied"] >= events:
+        if first is None and told["applied"]:
+            first = now, told["applied"]
+        if told["caught_up"] and told["applied"] >= events:
             break
         if now > deadline:
             raise BenchmarkError(
-                f"features applied {status['applied']} of {events} events in {_PATIENCE_S:g} s"
+                f"features applied {told['applied']} of {events} events in {_PATIENCE_S:g} s"
             )
-        time.sleep(_POLL_S if status["applied"] < 0.9 * events else _POLL_AT_THE_END_S)
+        time.sleep(_POLL_S if told["applied"] < 0.9 * events else _POLL_AT_THE_END_S)
     if first is None or first[1] > events // 2:
         raise BenchmarkError("features was done before it could be measured; use more events")
     rate = (events - first[1]) / (now - first[0])
@@ -166,16 +112,8 @@ def _stream(url: str, events: int, ceiling: float) -> Measurement:
     )
 
 
-def _status(url: str) -> dict[str, Any]:
-    answer = httpx.get(f"{url}/v1/status", timeout=30)
-    if answer.status_code != 200:
-        raise BenchmarkError(f"features answered {answer.status_code}: {answer.text[:300]}")
-    status: dict[str, Any] = answer.json()
-    return status
-
-
 def _check_counted_once(url: str, redis: RedisSettings, events: int) -> None:
-    rows = _status(url)["lake"]["interactions"]
+    rows = status(url)["lake"]["interactions"]
     store = OnlineStore(redis, NAMESPACE)
     ids = [f"v{number}" for number in range(VISITORS)]
     of_visitors = sum(sum(state.counts.values()) for state in map(store.visitor, ids) if state)

@@ -151,6 +151,10 @@ def measure_temporary(
         from slipstream_cli.benchmarks import features
 
         return features.run(plan, data_dir / "feast", terminal)
+    if name == "scaling":
+        from slipstream_cli.benchmarks import scaling
+
+        return scaling.run(plan, terminal)
     if name == "ingestion":
         from slipstream_cli.benchmarks import ingestion
 

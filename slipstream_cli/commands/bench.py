@@ -19,13 +19,15 @@ if TYPE_CHECKING:
     from slipstream_cli.local.plan import Plan
 
 # Benchmarks without a SQL database.
-_WITHOUT_SQL: Final = ("ingestion", "features")
+_WITHOUT_SQL: Final = ("ingestion", "features", "scaling")
 
 
 @click.command(short_help="Measure a part beside its ceiling.")
 @click.argument(
     "name",
-    type=click.Choice(["ingestion", "features", "freshness", "serving", "replay", "catalogue"]),
+    type=click.Choice(
+        ["ingestion", "features", "scaling", "freshness", "serving", "replay", "catalogue"]
+    ),
 )
 @click.option(
     "--running",
@@ -114,6 +116,7 @@ def bench(
     serving     recommendations against an empty route
     features    events against a bare Kafka consumer, reads against Feast's feature server,
                 bytes in Redis against a kilobyte
+    scaling     one, two and four features processes: an event's processor time, part by part
     freshness   time from a click to a changed list, against one record through the broker
                 and one empty answer
     replay      a thousand answers made again across a swap of the model, a change of rules and
@@ -147,8 +150,10 @@ def bench(
             "a running stack has its model and its processes; leave --data, --profile and --workers"
             " out"
         )
-    if running and name == "features":
-        raise click.UsageError("features are measured on separate servers; leave --running out")
+    if running and name in ("features", "scaling"):
+        raise click.UsageError(f"{name} is measured on separate servers; leave --running out")
+    if servers == "real" and name == "scaling":
+        raise click.UsageError("scaling is measured on the embedded servers; leave --servers out")
     if running and servers == "real":
         raise click.UsageError("a running stack has its servers already; leave --servers out")
     if (items and name != "catalogue") or (name == "catalogue" and (running or servers == "real")):
@@ -177,7 +182,7 @@ def bench(
     if json_path:
         measurements.write_json(json_path, rows, versions, where)
         click.echo(f"Wrote {json_path}.")
-    if name not in ("features", "catalogue"):
+    if name not in ("features", "scaling", "catalogue"):
         click.echo(
             "Next: measure on your data: slipstream up, slipstream replay,"
             f" slipstream bench {name} --running"
