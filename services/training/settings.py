@@ -66,6 +66,11 @@ class TrainingSection(Section):
     max_test_queries: int = Field(
         2_000, ge=1, description="most held-out events asked; of more, a sample is taken"
     )
+    most_events: int = Field(
+        10_000_000,
+        ge=2,
+        description="most events that a run reads, the latest ones; 10,000,000 take 5 GB of memory",
+    )
     min_events: int = Field(
         200,
         ge=2,

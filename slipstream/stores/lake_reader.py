@@ -64,6 +64,18 @@ class LakeReader:
         opened = self._open(table, version)
         return 0 if opened is None else int(opened.count())
 
+    def rows_of_days(self, table: str, version: int) -> dict[str, int]:
+        """The number of rows of each `received_date`, from the files' statistics."""
+        opened = self._open(table, version)
+        days: dict[str, int] = {}
+        if opened is not None:
+            with translated(f"{table} at version {version}"):
+                actions = pa.table(opened.get_add_actions(flatten=True))
+            columns = (actions[f"partition.{delta.RECEIVED_DATE}"], actions["num_records"])
+            for day, rows in zip(*(column.to_pylist() for column in columns), strict=True):
+                days[day] = days.get(day, 0) + int(rows)
+        return days
+
     def covered(self, table: str, version: int) -> Callable[[str], int]:
         """A function from a source's name to its last offset in the table at this version.
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -64,7 +65,7 @@ class Dataset:
     """History at a version of the lake.
 
     Attributes:
-        interactions: Every event, searches and impressions too, by time and then event id. Events
+        interactions: The latest events, searches and impressions too, by time and event id. Events
             of a visitor who turned out to be a user are the user's
             (`slipstream.features.identity`).
         item_ids: The items that models know: those that a signal names, without deleted ones.
@@ -116,6 +117,7 @@ def read_dataset(
     version: int | None = None,
     catalog_version: int | None = None,
     weights: EventWeights = EventWeights(),
+    most_events: int = sys.maxsize,
 ) -> Dataset:
     """The lake at a version of its interactions and one of its catalogue.
 
@@ -126,6 +128,7 @@ def read_dataset(
         version: Version of the interactions.
         catalog_version: Version of the catalogue.
         weights: Weight of each type of event. Those with a weight are the signals.
+        most_events: Most events that are taken, the latest ones.
 
     Raises:
         TooLittleDataError: Nothing was ever written to the lake.
@@ -137,6 +140,7 @@ def read_dataset(
                 version,
                 lake.version("catalog") if catalog_version is None else catalog_version,
                 weights,
+                most_events,
             )
         except LakeUnavailableError as error:
             log.warning("the lake is read at its newest version", wanted=version, reason=str(error))
@@ -145,12 +149,22 @@ def read_dataset(
         raise TooLittleDataError(
             "the lake holds no interactions yet: send events to ingestion first"
         )
-    return _read(lake, newest, lake.version("catalog"), weights)
+    return _read(lake, newest, lake.version("catalog"), weights, most_events)
 
 
-def _read(lake: Lake, version: int, catalog_version: int | None, weights: EventWeights) -> Dataset:
-    interactions = lake.read("interactions", version, list(_COLUMNS))
+def _read(
+    lake: Lake,
+    version: int,
+    catalog_version: int | None,
+    weights: EventWeights,
+    most_events: int,
+) -> Dataset:
+    since = _first_day(lake.rows_of_days("interactions", version), most_events)
+    interactions = lake.read("interactions", version, list(_COLUMNS), received_since=since)
     interactions = interactions.sort_by([("timestamp", "ascending"), ("event_id", "ascending")])
+    if interactions.num_rows > most_events:
+        log.info("the latest events are read", events=most_events, of=interactions.num_rows)
+        interactions = interactions.slice(interactions.num_rows - most_events)
     catalog = lake.read("catalog", catalog_version)
     interactions = _resolved(interactions, catalog)
     attributes, deleted = _items(catalog)
@@ -165,6 +179,16 @@ def _read(lake: Lake, version: int, catalog_version: int | None, weights: EventW
         catalog_version,
         lake.count("interactions", version),
     )
+
+
+def _first_day(rows: Mapping[str, int], most_events: int) -> str | None:
+    """The day from which the lake has that many events; None where it never had more."""
+    found = 0
+    for day in sorted(rows, reverse=True):
+        found += rows[day]
+        if found >= most_events:
+            return day
+    return None
 
 
 def require(

@@ -1,6 +1,9 @@
 """What a run reads: a lake version, and visitors as they were."""
 
+from typing import Any
+
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -10,7 +13,7 @@ from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.events import Interaction
 from slipstream.features.visitor import VisitorState, fold_all
 from slipstream.models.base import EventWeights
-from slipstream.stores.lake import Lake
+from slipstream.stores.lake import INTERACTIONS, Lake
 from tests.unit.training.histories import chain, events, write, write_items
 
 
@@ -121,3 +124,32 @@ def test_moments_hold_exactly_what_was_before(
 
 def content(state: VisitorState) -> str:
     return repr((state.sequence, sorted(state.counts.items()), state.first_seen, state.last_seen))
+
+
+def test_the_latest_events_are_read_and_no_more(lake: Lake) -> None:
+    table = chain(visitors=5)
+    write(lake, table)
+    whole, latest = read_dataset(lake), read_dataset(lake, most_events=7)
+    assert latest.interactions.equals(whole.interactions.slice(whole.interactions.num_rows - 7))
+    assert latest.lake_rows == whole.lake_rows  # triggers count all
+
+
+def test_days_before_the_latest_events_are_not_read(lake_settings: LakeSettings) -> None:
+    lake = DayReader(lake_settings, "shop")
+    for first, day in ((0, "2026-01-01"), (10, "2026-01-02"), (20, "2026-01-03")):
+        rows = events([("v", "a", "view", first + number) for number in range(4)], first=first)
+        place = rows.schema.get_field_index("received_date")
+        write(lake, rows.set_column(place, "received_date", pa.array([day] * 4)))
+    assert len(read_dataset(lake, most_events=5).interactions) == 5
+    assert len(read_dataset(lake, most_events=12).interactions) == 12
+    assert len(read_dataset(lake, most_events=13).interactions) == 12
+    assert lake.since == ["2026-01-02", "2026-01-01", None]
+
+
+class DayReader(Lake):
+    """A lake that notes the first day of each reading of interactions."""
+
+    def read(self, table: str, *args: Any, received_since: str | None = None, **more: Any) -> Any:
+        if table == INTERACTIONS:
+            self.since = [*getattr(self, "since", ()), received_since]
+        return super().read(table, *args, received_since=received_since, **more)
