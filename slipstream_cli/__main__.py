@@ -12,6 +12,7 @@ from slipstream_cli.commands.backfill import backfill
 from slipstream_cli.commands.backup import backup
 from slipstream_cli.commands.batch_recommend import batch_recommend
 from slipstream_cli.commands.bench import bench
+from slipstream_cli.commands.capacity import capacity
 from slipstream_cli.commands.dead_letters import dead_letters
 from slipstream_cli.commands.demo import demo
 from slipstream_cli.commands.docs import docs
@@ -51,6 +52,7 @@ COMMANDS = (
     simulate,
     evaluate,
     bench,
+    capacity,
     docs,
 )
 

@@ -1,0 +1,1 @@
+"""Sizes of a stack for a number of visitors, from measured figures (docs/capacity.md)."""
