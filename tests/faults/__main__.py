@@ -15,6 +15,7 @@ import click
 
 from slipstream.contracts.services import SERVICES
 from slipstream_cli.local.processes import StartError
+from tests.buckets import MOTO, WITHOUT_MOTO
 from tests.e2e.stack import START_LIMIT_S
 from tests.faults.case import BROKER, Case
 from tests.faults.replicas import SEVERAL
@@ -89,6 +90,18 @@ KILLS = {"services": 10, "redis": 3, "postgresql": 3, BROKER: 3}
     help="The brokers of the cluster.",
 )
 @click.option(
+    "--partitions",
+    type=click.IntRange(1, 1_000),
+    help="Partitions of the interactions and the slates (as declared).",
+)
+@click.option(
+    "--lake",
+    type=click.Choice(["folder", "s3"]),
+    default="folder",
+    show_default=True,
+    help="Where the lake is: in a folder, or in a bucket of moto's S3 server.",
+)
+@click.option(
     "--redis",
     type=click.Choice(["single", "sentinel"]),
     default="single",
@@ -120,6 +133,8 @@ def main(
     seed: int,
     servers: str | None,
     brokers: int,
+    partitions: int | None,
+    lake: str,
     redis: str,
     pauses: tuple[float, ...],
     json_path: Path | None,
@@ -132,6 +147,8 @@ def main(
     """
     sentinels = redis == "sentinel"
     if trouble:
+        if lake == "s3" and trouble == "disks":
+            raise click.UsageError("--trouble disks is about a lake in a folder")
         if sentinels and not TROUBLES[trouble].takes_sentinels:
             raise click.UsageError(f"--trouble {trouble} is about one Redis, without Sentinels")
         if lacking := TROUBLES[trouble](beside).lacking():
@@ -150,8 +167,13 @@ def main(
             "killed, it forgets what it acknowledged; "
             "take --servers real"
         )
-    if kind.kind == Embedded.kind and sentinels:
-        raise click.UsageError("the embedded servers have no Sentinels; take --servers real")
+    if kind.kind == Embedded.kind and (sentinels or partitions):
+        raise click.UsageError(
+            "the embedded servers have no Sentinels, and the partitions that are declared; "
+            "take --servers real"
+        )
+    if lake == "s3" and MOTO is None:
+        raise click.UsageError(f"--lake s3: {WITHOUT_MOTO}")
     if kind.kind == Embedded.kind and "postgresql" in killed:
         raise click.UsageError("the embedded servers have no PostgreSQL; take --servers real")
     times = {
@@ -172,6 +194,8 @@ def main(
         strikes=strikes,
         beside=beside,
         sentinels=sentinels,
+        partitions=partitions,
+        bucket=lake == "s3",
     )
     click.echo(f"on {told}", err=True)
     start = time.monotonic()

@@ -1,17 +1,22 @@
 """The bed of a fault test: a stack with its servers, and further processes of its services."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import httpx
 from kafka.errors import KafkaError
 from pydantic import SecretStr
 
-from slipstream.broker.topics import physical
+from slipstream.broker.topics import ensure_topics, physical
 from slipstream.chassis.settings import KafkaSettings, LakeSettings, RedisSettings
 from slipstream.contracts.services import SERVICES
 from slipstream.contracts.topics import CATALOG, INTERACTIONS, PEOPLE, RECOMMENDATIONS
+from slipstream_cli.local.plan import EXTERNAL
+from tests.buckets import running_bucket
 from tests.e2e.stack import Stack, running
 from tests.faults.case import Case
 from tests.faults.reckoning import Stores
@@ -19,15 +24,21 @@ from tests.faults.replicas import FIRST_REPLICA, Launch, replicas
 from tests.servers import Outside, Servers, outside
 from tests.topics import uncommitted
 
+DEFAULT_NAMESPACE: Final = "slipstream"
 # Topics that features commits.
 _COMMITTED = (INTERACTIONS, CATALOG, PEOPLE, RECOMMENDATIONS)
 
 
 class Bed:
-    """A running stack and its further processes. `servers` are those of the stack."""
+    """A running stack and its further processes. `servers` are those of the stack, `partitions` is
+    the number of the interactions'.
+    """
 
-    def __init__(self, stack: Stack, further: Outside, kind: str) -> None:
+    def __init__(
+        self, stack: Stack, further: Outside, kind: str, lake: LakeSettings, partitions: int
+    ) -> None:
         self.stack, self.servers = stack, stack.outside
+        self.partitions = partitions
         self._further, self._kind = further, kind
         self._clients = {
             **stack.clients,
@@ -39,7 +50,7 @@ class Bed:
         self.stores = Stores(
             KafkaSettings(bootstrap_servers=stack.urls["kafka"]),
             RedisSettings(url=SecretStr(stack.urls["redis"])),
-            LakeSettings(uri=str(stack.directory / "lake")),
+            lake,
             stack.urls["namespace"],
         )
 
@@ -108,14 +119,32 @@ def opened(
         **(FIRST_REPLICA if case.replicas else {}),
         **case.settings,
     }
-    with (
-        outside(servers, directory / "servers", case.brokers, sentinels=case.sentinels) as found,
-        running(directory, found, **settings) as stack,
-        replicas(stack, case.replicas, settings, launches(stack)) as further,
-    ):
+    with ExitStack() as opening:
+        lake = LakeSettings(uri=str(directory / "lake"))
+        if case.bucket:
+            lake = opening.enter_context(running_bucket())
+        settings |= {
+            "SLIPSTREAM_LAKE__URI": lake.uri,
+            "SLIPSTREAM_LAKE__STORAGE_OPTIONS": json.dumps(lake.storage_options),
+        }
+        found = opening.enter_context(
+            outside(servers, directory / "servers", case.brokers, sentinels=case.sentinels)
+        )
+        if case.partitions:
+            _spread(found.environment, case.partitions)
+        stack = opening.enter_context(running(directory, found, **settings))
+        further = opening.enter_context(replicas(stack, case.replicas, settings, launches(stack)))
         assert stack.clients.keys() == SERVICES.keys()
-        bed = Bed(stack, further, servers.kind)
-        try:
-            yield bed
-        finally:
-            bed.close()
+        bed = Bed(stack, further, servers.kind, lake, case.partitions or INTERACTIONS.partitions)
+        opening.callback(bed.close)
+        yield bed
+
+
+def _spread(environment: Mapping[str, str], partitions: int) -> None:
+    """Create the topics that grow with the traffic, with so many partitions."""
+    kafka = KafkaSettings(
+        bootstrap_servers=environment[EXTERNAL["broker"]],
+        replication_factor=int(environment["SLIPSTREAM_KAFKA__REPLICATION_FACTOR"]),
+    )
+    grown = [replace(topic, partitions=partitions) for topic in (INTERACTIONS, RECOMMENDATIONS)]
+    ensure_topics(kafka, DEFAULT_NAMESPACE, grown)

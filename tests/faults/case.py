@@ -23,6 +23,8 @@ class Case:
         pauses_s: What was killed may start again after one of these.
         trouble: What befalls the stack instead of the kills (`tests.faults.troubles`).
         strikes: How many of its strikes, from the first; None: all.
+        partitions: Those of the interactions and the slates; None: as they are declared.
+        bucket: Whether the lake is in a bucket of S3.
         sentinels: Whether Redis has replicas, and Sentinels that promote them.
         beside: The commit of the other version, where two run side by side.
     """
@@ -38,6 +40,8 @@ class Case:
     trouble: str = ""
     strikes: int | None = None
     beside: str = ""
+    partitions: int | None = None
+    bucket: bool = False
     sentinels: bool = False
 
     @property

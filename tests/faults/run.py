@@ -64,6 +64,8 @@ def run(case: Case, directory: Path, servers: Servers) -> Result:
         if status := bed.stack.stop(signal.SIGTERM):
             findings.say("exit status", str(status))
     told = servers.versions + (f"; {case.brokers} brokers" if case.brokers > 1 else "")
+    told += f"; {case.partitions} partitions" if case.partitions else ""
+    told += "; the lake on S3 (moto)" if case.bucket else ""
     told += "; Redis with two replicas and three Sentinels" if case.sentinels else ""
     return Result(case, told, dict(troubler.kills), troubler.slowest_restart_s, figures, findings)
 

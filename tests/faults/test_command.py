@@ -34,11 +34,13 @@ def test_what_takes_too_long_is_ended() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--servers", "embedded"], "no Sentinels; take --servers real"),
-        (["--trouble", "cut-log"], "about one Redis, without Sentinels"),
+        (["--servers", "embedded", "--redis", "sentinel"], "embedded servers have no Sentinels"),
+        (["--servers", "embedded", "--partitions", "48"], "the partitions that are declared"),
+        (["--trouble", "cut-log", "--redis", "sentinel"], "about one Redis, without Sentinels"),
+        (["--trouble", "disks", "--lake", "s3"], "about a lake in a folder"),
     ],
 )
-def test_sentinels_are_refused_where_they_can_be_none(options: list[str], said: str) -> None:
-    answer = CliRunner().invoke(main, [*options, "--redis", "sentinel"])
+def test_servers_are_refused_where_they_can_be_none(options: list[str], said: str) -> None:
+    answer = CliRunner().invoke(main, options)
     assert answer.exit_code == 2
     assert said in answer.output

@@ -9,7 +9,7 @@ from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.positions import Source
 from slipstream.stores.lake import INTERACTIONS, Lake, LakeConflictError
 from slipstream.stores.row_erasure import RowErasure
-from tests.integration.s3_server import needs_moto, s3_server
+from tests.buckets import needs_moto, running_bucket
 from tests.unit.stores.lake_rows import rows
 
 pytestmark = needs_moto
@@ -18,8 +18,8 @@ SOURCE = Source("interactions.v1", "topic-1", 0)
 
 @pytest.fixture
 def bucket() -> Iterator[LakeSettings]:
-    with s3_server("history") as options:
-        yield LakeSettings(uri="s3://history/lake", storage_options=options)
+    with running_bucket() as settings:
+        yield settings
 
 
 def test_a_lake_in_a_bucket_is_written_read_compacted_erased_and_vacuumed(

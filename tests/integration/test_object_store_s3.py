@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from slipstream.stores.object_store import ObjectStore
-from tests.integration.s3_server import needs_moto, s3_server
+from tests.buckets import needs_moto, s3_server
 from tests.unit.stores.object_stores import check_files
 
 

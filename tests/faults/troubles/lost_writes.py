@@ -50,7 +50,7 @@ def idle(bed: Bed, client: Client) -> Iterator[None]:
     def is_for_the_idle(sent: Sent) -> bool:
         keys = {event.user_id for event in sent.events}
         return sent.link is not None or any(
-            partition_of(key.encode(), INTERACTIONS.partitions) in numbers for key in keys
+            partition_of(key.encode(), bed.partitions) in numbers for key in keys
         )
 
     with client.keeping_back(is_for_the_idle):

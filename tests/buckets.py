@@ -7,18 +7,19 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 import httpx
 import pytest
 
+from slipstream.chassis.settings import LakeSettings
 from slipstream_cli.local.processes import free_port
 
-MOTO = shutil.which("moto_server", path=str(Path(sys.executable).parent)) or shutil.which(
+MOTO: Final = shutil.which("moto_server", path=str(Path(sys.executable).parent)) or shutil.which(
     "moto_server"
 )
-needs_moto = pytest.mark.skipif(
-    MOTO is None, reason="moto_server is not installed: pip install 'moto[server]'"
-)
+WITHOUT_MOTO: Final = "moto_server is not installed: pip install 'moto[server]'"
+needs_moto = pytest.mark.skipif(MOTO is None, reason=WITHOUT_MOTO)
 
 
 @contextmanager
@@ -50,3 +51,10 @@ def s3_server(bucket: str) -> Iterator[dict[str, str]]:
     finally:
         server.kill()
         server.wait()
+
+
+@contextmanager
+def running_bucket() -> Iterator[LakeSettings]:
+    """An empty bucket for a lake, for the block; its server keeps it in memory."""
+    with s3_server("history") as options:
+        yield LakeSettings(uri="s3://history/lake", storage_options=options)
