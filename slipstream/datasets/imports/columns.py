@@ -20,8 +20,9 @@ _EVENT_NAMES: Final[dict[str, str]] = {
     " tipo tipoevento",
     "timestamp": "timestamp ts time datetime eventtime eventtimestamp eventdate occurredat"
     " createdat created orderdate orderedat purchasedate purchasedat orderpurchasetimestamp"
-    " invoicedate transactiondate date unixtime zeitstempel zeit datum bestelldatum kaufdatum"
-    " datumzeit horodatage datecommande fecha fechapedido fechahora dataora data dataordine tijd",
+    " invoicedate transactiondate date unixtime zeitstempel zeitpunkt zeit datum bestelldatum"
+    " kaufdatum datumzeit horodatage datecommande fecha fechapedido"
+    " fechahora dataora data dataordine tijd",
     "value": "value revenue linetotal totalprice total amount umsatz betrag gesamtpreis summe"
     " montant importe importo",
     "rating": "rating stars score bewertung note",

@@ -159,9 +159,19 @@ def _time_form(
                 " with --time-format '%d/%m/%Y' or '%m/%d/%Y', and the time of day as %H:%M:%S"
             )
         notes.append(f"`{column}` has the {'day' if day_first else 'month'} first")
-    if not choices.zone and not all(map(cells.has_zone, values)):
+    if not choices.zone and any(map(_is_without_zone, values)):
         notes.append(f"`{column}` names no zone and is taken as UTC; --timezone names another")
     return cells.TimeForm(unit, zone, "", day_first)
+
+
+def _is_without_zone(value: Any) -> bool:
+    if cells.has_zone(value):
+        return False
+    try:
+        cells.read_time(value, cells.TimeForm(day_first=True))
+    except cells.CellError:
+        return False
+    return True
 
 
 def _decimal_mark(

@@ -129,6 +129,19 @@ def test_seconds_and_milliseconds_are_told_apart_with_a_word(tmp_path: Path) -> 
     assert any("milliseconds" in note for note in millis.understanding.notes)
 
 
+@pytest.mark.parametrize(
+    ("times", "told"),
+    [
+        (["2026-10-01T10:00Z", "1790000000", "yesterday"], False),
+        (["2026-10-01T10:00Z", "2026-10-01"], True),
+    ],
+)
+def test_times_without_a_zone_are_told(tmp_path: Path, times: list[str], told: bool) -> None:
+    rows = "".join(f"u,i,view,{time}\n" for time in times)
+    export = export_of(tmp_path, "user_id,item_id,event_type,ts\n" + rows)
+    assert any("taken as UTC" in note for note in export.understanding.notes) == told
+
+
 def test_a_date_that_may_be_read_in_two_ways_is_asked_about(tmp_path: Path) -> None:
     text = "user_id,item_id,event_type,date\nu,i,view,1/2/2026\n"
     with pytest.raises(ImportFileError, match="--time-format"):
