@@ -105,6 +105,11 @@ def data_dir_option(contents: str) -> Callable[[Any], Any]:
 data_dir: Final = data_dir_option("Folder of the stack's data: lake, models, databases and logs.")
 
 
+def option_of(directory: Path) -> str:
+    """Return the option that names a data folder, as a command is shown; "" for the default."""
+    return "" if directory == DEFAULT_DATA_DIR else f" --data-dir {directory}"
+
+
 def write_json(path: Path | None, value: Any) -> None:
     """Write a value as JSON, where `json_out` named a file."""
     if path:

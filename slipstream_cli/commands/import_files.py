@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     "rejected_path",
     type=click.Path(dir_okay=False, path_type=Path),
     help="File that rejected rows are written to, as CSV with line and reason."
-    " Default: NAME.rejected.csv in the current folder, after the first file.",
+    " Default: NAME.rejected.csv in the current folder; of several files, import.rejected.csv.",
 )
 @target_options
 @data_dir
@@ -73,7 +73,8 @@ def import_files(
     chosen, terminal = choices_of(**choices), Terminal()
     found = _found(files, items)
     address, running = ("", {}) if dry_run else target_url("ingestion", url, data_dir)
-    rejected = RejectedRows(rejected_path or Path(f"{found[0][0].stem}.rejected.csv"))
+    name = found[0][0].stem if len(found) == 1 else "import"
+    rejected = RejectedRows(rejected_path or Path(f"{name}.rejected.csv"))
     with rejected:
         exports = [
             dialogue.preview(file, chosen, kind, terminal, rejected.add if dry_run else None)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from slipstream_cli.options import any_ports, data_dir, plan_of, ports
+from slipstream_cli.options import any_ports, data_dir, option_of, plan_of, ports
 
 
 @click.command(short_help="Run all services and servers on this machine.")
@@ -37,6 +37,6 @@ def up(data_dir: Path, ports: tuple[str, ...], any_ports: bool) -> None:
             "    Ctrl-C stops everything."
         )
         terminal.show(
-            f"Next: slipstream import EVENTS ITEMS --data-dir {data_dir}   (in a second terminal)"
+            f"Next: slipstream import ORDERS PRODUCTS{option_of(data_dir)}   (in a second terminal)"
         )
         stack.wait()

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from slipstream_cli.options import option_of
+
 if TYPE_CHECKING:
     from slipstream.datasets.imports.rejected_rows import RejectedRows
     from slipstream.datasets.imports.sending import ReplayReport
@@ -42,9 +44,7 @@ def show_outcome(
 def _next_steps(
     report: "ReplayReport", rejected: "RejectedRows", running: Mapping[str, str], data_dir: Path
 ) -> list[str]:
-    from slipstream_cli.local.plan import DEFAULT_DATA_DIR
-
-    at = "" if not running or data_dir == DEFAULT_DATA_DIR else f" --data-dir {data_dir}"
+    at = option_of(data_dir) if running else ""
     steps = []
     if report.has_letters:
         steps.append(f"slipstream dead-letters list --since 10m{at}")

@@ -9,8 +9,9 @@ import pytest
 from slipstream.chassis.settings import LakeSettings
 from slipstream.stores.lake import INTERACTIONS, Lake
 from slipstream_cli.local.processes import free_port
+from tests.e2e import first_hour
 from tests.e2e.shop import history
-from tests.e2e.stack import alive, children, launched, running, wait_for
+from tests.e2e.stack import Stack, alive, children, launched, running, wait_for
 from tests.servers import Outside, Servers, outside
 
 
@@ -20,24 +21,38 @@ def found(servers: Servers, tmp_path: Path) -> Iterator[Outside]:
         yield made
 
 
+@pytest.fixture(scope="module")
+def stack(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with (
+        outside(servers, tmp_path_factory.mktemp("servers")) as found,
+        running(tmp_path_factory.mktemp("slipstream"), found) as stack,
+    ):
+        yield stack
+
+
+@pytest.mark.servers("real")  # it trains a model
+def test_the_first_hour_goes_as_the_page_says(stack: Stack, tmp_path: Path) -> None:
+    assert first_hour.untrue(stack.directory, stack.urls, tmp_path) == []
+
+
 def test_ctrl_c_on_a_running_stack_stops_everything_once_what_was_accepted_is_in_the_lake(
-    tmp_path: Path, found: Outside
+    stack: Stack,
 ) -> None:
-    with running(tmp_path, found) as stack:
-        before = list(stack.children.values())
-        assert len({*before, *found.pids.values()}) >= 7
-        events = history()
-        parts = [events[start : start + 500] for start in range(0, len(events), 500)]
-        accepted = sum(
-            stack.post("ingestion", "/v1/import", {"batch": part})["accepted"] for part in parts
-        )
-        assert stack.stop(signal.SIGINT) == 0
-        wait_for(lambda: not alive(before), "what the kernel ends with the supervisor to be gone")
-        assert "were not applied" not in (tmp_path / "up.log").read_text()
-    assert accepted == len(events) > 2_000
-    assert (
-        Lake(LakeSettings(uri=str(tmp_path / "lake")), "slipstream").count(INTERACTIONS) == accepted
+    lake = Lake(LakeSettings(uri=str(stack.directory / "lake")), "slipstream")
+    wait_for(lambda: stack.get("features", "/v1/status")["caught_up"], "features to catch up")
+    there = lake.count(INTERACTIONS)
+    before = list(stack.children.values())
+    assert len({*before, *stack.outside.pids.values()}) >= 7
+    events = history()
+    parts = [events[start : start + 500] for start in range(0, len(events), 500)]
+    accepted = sum(
+        stack.post("ingestion", "/v1/import", {"batch": part})["accepted"] for part in parts
     )
+    assert stack.stop(signal.SIGINT) == 0
+    wait_for(lambda: not alive(before), "what the kernel ends with the supervisor to be gone")
+    assert "were not applied" not in (stack.directory / "up.log").read_text()
+    assert accepted == len(events) > 2_000
+    assert lake.count(INTERACTIONS) == there + accepted
 
 
 def test_ctrl_c_while_the_stack_starts_stops_what_has_started(

@@ -23,7 +23,7 @@ _NUMERIC: Final = re.compile(r"[+-]?\d+(\.\d+)?")
 _COMPACT_DATE: Final = re.compile(r"(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])")
 _DOTTED: Final = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})(?:,?[ T]+(.*))?")
 _SLASHED: Final = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})(?:,?[ T]+(.*))?")
-_ZONED: Final = re.compile(r".*\d(Z|[+-]\d\d(:?\d\d)?)", re.IGNORECASE)
+_ZONED: Final = re.compile(r".*(\d[T ]\d|:).*?(Z|UTC|GMT|[+-]\d\d(:?\d\d)?)", re.IGNORECASE)
 # No decimal mark but a dot explains these.
 _CLEAR_NUMBER: Final = re.compile(r"-?\d{1,15}(\.(\d\d?|\d{4,15}))?")
 _AMOUNT: Final = re.compile(

@@ -68,7 +68,7 @@ def test_an_export_with_eight_blemishes_arrives_as_it_was_meant(
         {"item_id": "tasse", "title": "1984", "available": False},
     ]
     assert "accepted    4\nduplicates  1" in answer.output
-    with (here / "orders.rejected.csv").open(encoding="utf-8-sig", newline="") as file:
+    with (here / "import.rejected.csv").open(encoding="utf-8-sig", newline="") as file:
         (rejected,) = csv.DictReader(file)
     assert (rejected["file"], rejected["line"], rejected["field"]) == (
         "orders.csv",

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from slipstream.datasets.imports.columns import ColumnsError, event_columns, item_columns
-from slipstream.datasets.imports.conversion import Event, Item, Rejection, Repetitions, message_id
+from slipstream.datasets.imports.conversion import Event, Item, Rejection
+from slipstream.datasets.imports.event_ids import Repetitions, message_id
 from slipstream.datasets.imports.event_types import chosen_type, known_type
 from slipstream.datasets.imports.ordering import in_order
 from slipstream.datasets.imports.sources import ImportFileError, find_files

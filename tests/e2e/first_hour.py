@@ -1,0 +1,104 @@
+"""The steps of `docs/your-first-hour.md`: commands, run as the page has them, and their outputs.
+
+A block of the page begins with `$ command`, and the lines below are what it prints. `…` on a line
+of the page stands for whatever is different each time.
+"""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from slipstream.contracts.services import SERVICES
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "your-first-hour.md"
+FILES = ROOT / "docs" / "first-hour"
+# What the page's stack prints and asks at its usual ports.
+STANDARD = {name: f"http://127.0.0.1:{service.port}" for name, service in SERVICES.items()}
+# The page's command that starts the stack.
+START = "slipstream up"
+
+
+class Step(NamedTuple):
+    """A command of the page, and the lines that the page shows below it."""
+
+    command: str
+    shown: list[str]
+
+
+def steps() -> Iterator[Step]:
+    """The page's commands, in order."""
+    for block in re.findall(r"^```console\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL):
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, *shown = part.splitlines()
+            yield Step(command, [line.rstrip() for line in shown if line.strip()])
+
+
+def run(step: Step, directory: Path, urls: dict[str, str], folder: Path) -> list[str]:
+    """What a step prints in `folder`, against the stack on `directory`."""
+    command = step.command.removeprefix(".venv/bin/")
+    for name, url in STANDARD.items():
+        command = command.replace(url, urls[name])
+    words = shlex.split(command)
+    if words[0] == "slipstream":
+        words = [sys.executable, "-m", "slipstream_cli", *words[1:]]
+    ended = subprocess.run(
+        words,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "SLIPSTREAM_DATA_DIR": str(directory)},
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    printed = ended.stdout.replace(f" --data-dir {directory}", "")
+    for name, url in STANDARD.items():
+        printed = printed.replace(urls[name], url)
+    return [line.rstrip() for line in printed.splitlines() if line.strip()]
+
+
+def differences(shown: list[str], printed: list[str]) -> list[str]:
+    """The lines of the page that nothing printed suits, in order.
+
+    A line of `…` alone stands for any lines.
+    """
+    missing, at = [], 0
+    for line in shown:
+        if line.strip() == "…":
+            continue
+        pattern = re.escape(line).replace("…", ".*")
+        found = next(
+            (n for n in range(at, len(printed)) if re.fullmatch(pattern, printed[n])), None
+        )
+        if found is None:
+            missing.append(line)
+        else:
+            at = found + 1
+    return missing
+
+
+def untrue(directory: Path, urls: dict[str, str], folder: Path) -> list[str]:
+    """What the page shows and its commands do not print.
+
+    Args:
+        directory: Data folder of a stack without events.
+        urls: The stack's addresses.
+        folder: An empty folder, in which the commands run.
+    """
+    wrong = []
+    for file in FILES.iterdir():
+        shutil.copy(file, folder)
+    for step in steps():
+        if START in step.command:
+            continue
+        printed = run(step, directory, urls, folder)
+        for line in differences(step.shown, printed):
+            wrong.append(f"{step.command}: {line!r} is not in {printed}")
+    return wrong
