@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
+from services.training.metrics import TrainingMetrics
 from services.training.run import kubernetes_jobs, worker
 from services.training.run_ids import new_run_id
 from services.training.settings import TrainingSection
@@ -60,7 +62,7 @@ def test_job_starts_again_after_an_eviction_and_not_after_a_failure_of_its_own()
     assert spec["podReplacementPolicy"] == "Failed"
     assert spec["backoffLimit"] == 1
     assert spec["ttlSecondsAfterFinished"] > 0
-    assert "activeDeadlineSeconds" not in spec  # by training, from run_timeout_s
+    assert spec["activeDeadlineSeconds"] == TrainingSection().run_timeout_s
 
 
 def test_run_is_as_restricted_as_training_and_bounded() -> None:
@@ -135,6 +137,25 @@ def test_component_renders_with_the_overlays_image_and_every_reference_resolved(
     }
     assert claims == {"lake", "exchange", "models"}
     assert all(("PersistentVolumeClaim", claim) in objects for claim in claims)
+
+
+@needs_kubectl
+def test_keda_starts_the_jobs_of_the_template_and_training_needs_no_right(tmp_path: Path) -> None:
+    objects = rendered(tmp_path, "training-jobs", "training-jobs-s3", "training-jobs-keda")
+    scaled = objects["ScaledJob", "training-run"]["spec"]
+    template = objects["CronJob", "training-run"]["spec"]["jobTemplate"]["spec"]
+    assert scaled["jobTargetRef"] == template
+    (container,) = template["template"]["spec"]["containers"]
+    assert (container["image"], container["args"]) == ("registry/training:7", ["training-run"])
+    found = objects["ConfigMap", container["envFrom"][0]["configMapRef"]["name"]]["data"]
+    assert found["SLIPSTREAM_TRAINING__LAUNCHER"] == "external"
+    assert not {kind for kind, _ in objects} & {"Role", "RoleBinding"}
+    training = objects["Deployment", "training"]["spec"]["template"]["spec"]
+    assert training["automountServiceAccountToken"] is False
+    (trigger,) = scaled["triggers"]
+    metrics = TrainingMetrics(CollectorRegistry())
+    (gauge,) = metrics.running.collect()
+    assert trigger["metadata"]["valueLocation"] == gauge.name
 
 
 @needs_kubectl
