@@ -18,7 +18,7 @@ CLUSTER_PROGRAM ?= $(firstword $(wildcard $(abspath ../shared/k8s/cluster)))
 export CLUSTER_PROGRAM
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock demo up test test-servers servers clients fuzz faults hostile restarts outages env test-compose cluster-demo test-spark lint format node-sdk docs clean
+.PHONY: help install lock demo up test test-servers servers clients fuzz faults hostile restarts outages env test-compose cluster-demo test-spark manifests lint format node-sdk docs clean
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -126,6 +126,17 @@ test-spark: $(STAMP) ## Run the test that needs PySpark and Java 17, with PySpar
 	@test -d .spark/pyspark || $(PIP_INSTALL) --no-deps --target .spark pyspark py4j
 	@PYTHONPATH=.spark $(VENV)/bin/python -m pytest -ra tests/integration/test_backfill_spark.py
 
+# A program that validates files of manifests offline, and the packages that it needs, in an environment of their own.
+VALIDATOR ?= $(wildcard ../shared/k8s/validate)
+MANIFESTS := .manifests
+$(MANIFESTS)/.installed: Makefile
+	@$(PYTHON) -m venv --clear $(@D)
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check kubernetes-validate==1.37.0 jsonschema==4.26.0 pyyaml
+	@touch $@
+
+manifests: $(STAMP) $(if $(VALIDATOR),$(MANIFESTS)/.installed) ## Build all Kubernetes manifests and validate them (MANIFESTS_ARGS=--help; needs kubectl)
+	@PATH="$(abspath $(MANIFESTS))/bin:$$PATH" $(VENV)/bin/python -m tests.deploy $(VALIDATOR:%=--validator %) $(MANIFESTS_ARGS)
+
 lint: $(STAMP) ## Check style, types and the rules of who may import what
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -143,4 +154,4 @@ docs: $(STAMP) ## Write the pages of docs, and .env.example, that are made from 
 	@$(VENV)/bin/slipstream docs
 
 clean: ## Remove .venv, caches, and what the embedded servers and the demo kept
-	rm -rf $(VENV) .node-sdk .spark $(CLIENTS) .slipstream .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
+	rm -rf $(VENV) .node-sdk .spark $(CLIENTS) $(MANIFESTS) .slipstream .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info

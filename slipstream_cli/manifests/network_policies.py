@@ -15,7 +15,7 @@ PODS_OF_SERVERS: Final = {
     "database": ("database", 5432),
 }
 # Jobs that run beside the services, with the servers that they use.
-JOBS: Final = {"migrations": ("database",)}
+JOBS: Final = {"migrations": ("database",), "training-run": ()}
 
 
 def network_policies() -> str:

@@ -15,7 +15,7 @@ class Pod:
 
 
 def may_connect(policies: list[Policy], source: Pod, target: Pod, port: int | str) -> bool:
-    """Whether policies let `source` open a connection to `target`.
+    """Whether policies let `source` open a connection to `target`. No pod is in an `ipBlock`.
 
     `port` is a number, or the name by which a policy knows the target's port.
     """
@@ -50,6 +50,8 @@ def _has_port(rule: dict[str, Any], port: int | str) -> bool:
 
 
 def _is_peer(peer: dict[str, Any], pod: Pod) -> bool:
+    if "ipBlock" in peer:
+        return False
     if "namespaceSelector" in peer:
         if pod.elsewhere is None or not _selects(peer["namespaceSelector"], pod.elsewhere):
             return False

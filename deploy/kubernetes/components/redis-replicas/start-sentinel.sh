@@ -3,9 +3,8 @@
 set -eu
 settings=/data/sentinel.conf
 
-until getent hosts redis-0.redis >/dev/null; do sleep 1; done
-
 if [ ! -s "$settings" ]; then
+    until getent hosts redis-0.redis >/dev/null; do sleep 1; done
     umask 077
     cat >"$settings.new" <<SETTINGS
 dir /data
