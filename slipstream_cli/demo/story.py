@@ -3,11 +3,12 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from slipstream.datasets.movielens import EventFiles
 from slipstream_cli.demo import screen
 from slipstream_cli.demo.preparation import DemoError as DemoError
 from slipstream_cli.demo.preparation import Preparation, movielens_files
@@ -20,10 +21,20 @@ CLICKS = 3
 SLATE = 10
 
 
+class Click(NamedTuple):
+    """A click that the demo sent, with its time in ms."""
+
+    message_id: str
+    user_id: str
+    item_id: str
+    timestamp: int
+
+
 class Demo:
     """The demo on a local stack.
 
-    `movielens` is a folder with the data, for machines that can't fetch it.
+    `movielens` is a folder with the data, for machines that can't fetch it. `clicks` are those that
+    ingestion has accepted, in their order.
     """
 
     def __init__(self, plan: Plan, terminal: Terminal, movielens: Path | None = None) -> None:
@@ -32,9 +43,10 @@ class Demo:
             plan, terminal, lambda: movielens_files(plan, terminal, movielens)
         )
         self._peers = self._preparation.peers
+        self.clicks: list[Click] = []
 
-    def run(self, start: Callable[[], None]) -> None:
-        """Run all steps; `start` starts the stack.
+    def run(self, start: Callable[[], None]) -> EventFiles:
+        """Run all steps; `start` starts the stack. Returns the files that were replayed.
 
         Raises:
             DemoError: A step failed.
@@ -47,6 +59,7 @@ class Demo:
             self._show(visitors, items)
         self._terminal.line(f"\nFrom the start to here: {time.perf_counter() - began:.0f} s")
         self._terminal.show(screen.where_to_look(self._plan, visitors[0].user_id))
+        return files
 
     def _show(self, visitors: list[DemoVisitor], items: pa.Table) -> None:
         films = {row["item_id"]: row for row in items.to_pylist()}
@@ -103,12 +116,17 @@ class Demo:
 
     def _send_click(self, user_id: str, item_id: str) -> float:
         """Send a click through ingestion; return the `time.perf_counter` of its acceptance."""
+        now = time.time_ns()
+        sent = Click(f"demo-{now}", user_id, item_id, now // 1_000_000)
         click = {
             "userId": user_id,
             "event": "click",
-            "messageId": f"demo-{time.time_ns()}",
+            "messageId": sent.message_id,
+            "timestamp": sent.timestamp,
             "properties": {"item_id": item_id},
             "writeKey": self._plan.write_key,
         }
         self._peers["ingestion"].post("/v1/track", click)
-        return time.perf_counter()
+        accepted = time.perf_counter()
+        self.clicks.append(sent)
+        return accepted

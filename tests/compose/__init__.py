@@ -1,3 +1,3 @@
-"""`make test-compose`: docker-compose.yml run for real, from nothing, with each of its containers
-killed once.
+"""`make compose-demo`: docker-compose.yml run for real, from nothing, with the demo on it, its
+containers killed, and scaled out.
 """

@@ -1,4 +1,4 @@
-"""`make test-compose`, with a report."""
+"""`make compose-demo`, with a report."""
 
 import tempfile
 import time
@@ -6,34 +6,30 @@ from pathlib import Path
 
 import click
 
-from slipstream.datasets.simulator import Simulation
+from slipstream_cli.demo.preparation import DemoError
 from tests.compose.project import ComposeError, from_nothing
 from tests.compose.scenario import run
 
 
 @click.command()
 @click.option(
-    "--events",
-    type=int,
-    default=45_000,
-    show_default=True,
-    help="Of the history that is sent first.",
+    "--movielens",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder with MovieLens-100K. Default: fetched, as `slipstream demo` does.",
 )
-@click.option("--visitors", type=int, default=4_000, show_default=True)
-@click.option("--items", type=int, default=800, show_default=True)
-@click.option("--seed", type=int, default=1, show_default=True)
 @click.option(
     "--keep",
     is_flag=True,
-    help="Leave the containers running (docker compose -p slipstream-test down -v ends them).",
+    help="Leave the containers running (docker compose -p slipstream-demo down -v ends them).",
 )
-def main(events: int, visitors: int, items: int, seed: int, keep: bool) -> None:
-    """Build and start docker-compose.yml from nothing, send a history, train and promote a model,
-    ask it, crash each container once, and compare what is kept with what was accepted.
+def main(movielens: Path | None, keep: bool) -> None:
+    """Build and start docker-compose.yml from nothing, run the demo on it, and crash each container
+    once under load. Scale out behind the proxy, crash one of each kind again, and compare what is
+    kept with what was accepted.
 
-    Needs a Docker engine, Docker Compose 2.24 or newer, the ports 8001 to 8005, and a package
-    index. It runs under a project name of its own, so that the volumes of whoever uses the file
-    stay as they are.
+    Needs a Docker engine, Docker Compose 2.24 or newer, the ports 8001 to 8005 and 9090, and a
+    package index. It runs under a project name of its own, so that the volumes of whoever uses the
+    file stay as they are.
     """
     start = time.monotonic()
     try:
@@ -41,8 +37,8 @@ def main(events: int, visitors: int, items: int, seed: int, keep: bool) -> None:
             tempfile.TemporaryDirectory(prefix="slipstream-compose-") as folder,
             from_nothing(keep=keep) as project,
         ):
-            result = run(project, Path(folder), Simulation(visitors, items, events, seed))
-    except ComposeError as error:
+            result = run(project, Path(folder), movielens)
+    except (ComposeError, DemoError) as error:
         raise click.ClickException(str(error)) from error
     click.echo("\n".join(result.lines()))
     click.echo(f"{'all in all':<32} {time.monotonic() - start:.0f} s")

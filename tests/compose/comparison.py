@@ -6,13 +6,11 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from slipstream.datasets.interactions import read_interactions
 from slipstream.stores.lake import INTERACTIONS, Lake
 from tests.faults.reckoning import Findings, compare_events
 from tests.faults.traffic import Event, Sent
@@ -28,13 +26,14 @@ class Accepted:
     there, once.
     """
 
-    history: Path
+    # interactions with COLUMNS, and others
+    history: pa.Table
     acknowledged: Sequence[Sent]
     unacknowledged: Sequence[Sent]
 
     @cached_property
     def replayed(self) -> pa.Table:
-        return read_interactions(self.history).select(COLUMNS)
+        return self.history.select(COLUMNS)
 
     def named(self) -> Iterator[tuple[str, str | None, str]]:
         """Visitor, item and type of each event that was accepted for sure."""

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,7 +21,10 @@ from slipstream.stores.lake import Lake
 
 ROOT = Path(__file__).parents[2]
 # Another than the file's, so that the volumes of whoever uses it stay as they are.
-NAME = "slipstream-test"
+NAME = "slipstream-demo"
+# The files of the project, and the one that is laid over them to scale out.
+FILES = os.environ.get("COMPOSE_FILE", "docker-compose.yml")
+SCALED = os.pathsep.join((FILES, "deploy/compose/scale.yml"))
 WRITE_KEY = "dev"
 NAMESPACE = "slipstream"
 # What an .env file or the shell may have otherwise, and the test relies on.
@@ -41,11 +44,20 @@ class ComposeError(RuntimeError):
     """Docker is absent, or refuses a command; the text says what is needed or what it said."""
 
 
+# Prints the answer to a GET, from within a container.
+_GET = """
+import sys, urllib.request
+sys.stdout.buffer.write(urllib.request.urlopen(sys.argv[1], timeout=10).read())
+"""
+
+
 @dataclass(frozen=True)
 class Container:
     """A container as the engine tells of it now. Times are seconds since the epoch."""
 
     service: str
+    # of the service's replicas, from 1
+    number: int
     id: str
     pid: int
     healthy: bool
@@ -55,6 +67,11 @@ class Container:
     # when its process last ended; 0 where none has
     ended: float
 
+    @property
+    def name(self) -> str:
+        """Its name within the project."""
+        return f"{self.service}-{self.number}"
+
 
 class Project:
     """The containers of docker-compose.yml (or of COMPOSE_FILE) under a project name of the test's
@@ -62,6 +79,7 @@ class Project:
     """
 
     def __init__(self) -> None:
+        self._files = FILES
         if (
             shutil.which("docker") is None
             or not _succeeds("docker", "info")
@@ -90,6 +108,12 @@ class Project:
         """Start everything; returns once all containers are healthy."""
         self._compose("up", "--detach", "--wait")
 
+    def scale_out(self, replicas: Mapping[str, int]) -> None:
+        """Run several of some services, behind the proxy; returns once all are healthy."""
+        self._files = SCALED
+        scales = [f"--scale={service}={count}" for service, count in replicas.items()]
+        self._compose("up", "--detach", "--build", "--wait", *scales)
+
     def down(self) -> None:
         """Remove the containers, and the volumes with all their data."""
         self._compose("down", "--volumes", "--remove-orphans", "--timeout", "30")
@@ -103,14 +127,27 @@ class Project:
         self._compose("logs", "--no-color", "--tail", str(lines))
 
     def containers(self) -> dict[str, Container]:
-        """All containers, by their service."""
+        """The containers that run until they are stopped, by their names within the project."""
         listed = self._output(
             "docker", "compose", "--project-name", NAME, "ps", "--all", "--quiet"
         ).split()
         described = json.loads(self._output("docker", "inspect", *listed)) if listed else []
-        return {container.service: container for container in map(_container, described)}
+        containers = [_container(each) for each in described if _goes_on(each)]
+        return {container.name: container for container in containers}
 
-    def crash(self, service: str) -> None:
+    def replicas(self, service: str) -> list[Container]:
+        """The containers of a service."""
+        return [each for each in self.containers().values() if each.service == service]
+
+    def each(self, service: str, path: str) -> list[Any]:
+        """The JSON body of a GET of each replica, asked within its container."""
+        url = f"http://127.0.0.1:{SERVICES[service].port}{path}"
+        return [
+            json.loads(self._output("docker", "exec", each.id, "python", "-c", _GET, url))
+            for each in self.replicas(service)
+        ]
+
+    def crash(self, name: str) -> None:
         """End a container's process with SIGKILL, as the kernel does when memory runs out: the
         restart policy starts it again.
 
@@ -118,9 +155,9 @@ class Project:
         it. The process is killed from a container that shares the machine's processes, so that
         neither root nor Linux is needed here.
         """
-        target = self.containers()[service]
+        target = self.containers()[name]
         image = self._output(
-            "docker", "inspect", "--format", "{{.Image}}", self.containers()["features"].id
+            "docker", "inspect", "--format", "{{.Image}}", self.replicas("features")[0].id
         ).strip()
         kill = f"import os; os.kill({target.pid}, 9)"
         self._output(
@@ -131,19 +168,23 @@ class Project:
     def lake(self, folder: Path) -> Lake:
         """A copy of the lake in `folder`, as it is now."""
         self._output(
-            "docker", "cp", "--quiet", f"{self.containers()['features'].id}:/data/lake", str(folder)
+            "docker", "cp", "--quiet", f"{self.replicas('features')[0].id}:/data/lake", str(folder)
         )
         return Lake(LakeSettings(uri=str(folder / "lake")), NAMESPACE)
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        return os.environ | ENVIRONMENT | {"COMPOSE_FILE": self._files}
 
     def _compose(self, *arguments: str) -> None:
         """Run a command of compose, its output shown."""
         command = ["docker", "compose", "--project-name", NAME, "--progress", "plain", *arguments]
-        if subprocess.run(command, cwd=ROOT, env=os.environ | ENVIRONMENT).returncode:
+        if subprocess.run(command, cwd=ROOT, env=self._environment).returncode:
             raise ComposeError(f"`{' '.join(command)}` failed, for the reason above")
 
     def _output(self, *command: str) -> str:
         done = subprocess.run(
-            command, cwd=ROOT, env=os.environ | ENVIRONMENT, capture_output=True, text=True
+            command, cwd=ROOT, env=self._environment, capture_output=True, text=True
         )
         if done.returncode:
             raise ComposeError(f"`{' '.join(command)}` failed: {done.stderr.strip()}")
@@ -176,10 +217,16 @@ def _succeeds(*command: str) -> bool:
     )
 
 
+def _goes_on(described: dict[str, Any]) -> bool:
+    """Whether the container is none of a job, which ends."""
+    return bool(described["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped")
+
+
 def _container(described: dict[str, Any]) -> Container:
-    state = described["State"]
+    state, labels = described["State"], described["Config"]["Labels"]
     return Container(
-        described["Config"]["Labels"]["com.docker.compose.service"],
+        labels["com.docker.compose.service"],
+        int(labels["com.docker.compose.container-number"]),
         described["Id"],
         state["Pid"],
         state["Running"] and state.get("Health", {}).get("Status") == "healthy",

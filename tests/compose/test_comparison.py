@@ -7,6 +7,7 @@ import pytest
 
 from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.positions import Source
+from slipstream.datasets.interactions import read_interactions
 from slipstream.stores.lake import INTERACTIONS, Lake
 from tests.compose.comparison import COLUMNS, Accepted, compare_counts, compare_lake
 from tests.faults.reckoning import Findings
@@ -29,7 +30,7 @@ def accepted(tmp_path: Path) -> Accepted:
     path = tmp_path / "interactions.csv"
     with path.open("w", newline="") as file:
         csv.writer(file).writerows([COLUMNS, *HISTORY])
-    return Accepted(path, [Sent({}, (LIVE,))], [])
+    return Accepted(read_interactions(path), [Sent({}, (LIVE,))], [])
 
 
 def lake_of(folder: LakeSettings, *kept: tuple[str, tuple[str, str, str, int]]) -> Lake:
