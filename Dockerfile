@@ -2,48 +2,87 @@
 #
 #   docker build --build-arg SERVICE=serving -t slipstream/serving .
 #
-# An image holds the requirements of the shared library and of its own service, nothing else, in the
-# versions that constraints.txt pins. torch is not pinned: a CPU build of it, from another package
-# index, comes in through pip's own variables as build arguments:
+# An image holds the requirements of the shared library and of its own service, nothing else, in the versions and with the digests
+# that deploy/image/*.txt pin. torch is not among them, since the machine decides which build fits: the newest one of
+# TORCH_INDEX_URL, without a GPU by default. With one:
 #
-#   --build-arg PIP_INDEX_URL=https://… --build-arg PIP_EXTRA_INDEX_URL=https://…
+#   --build-arg SERVICE=training --build-arg TORCH_INDEX_URL=https://download.pytorch.org/whl/cu130
 #
-# --build-arg CODE_COMMIT=$(git rev-parse HEAD) lets training record which code made a model.
+# Other package indexes come in by pip's own variables as build arguments: PIP_INDEX_URL, PIP_EXTRA_INDEX_URL.
+# --build-arg CODE_COMMIT=$(git rev-parse HEAD) labels the image, and lets training record which code made a model.
 ARG SERVICE
 
-# What all five stand on: built once, and again only when one of the two files changes.
+# What all five stand on: built once, and again only when the pins change. pip and the compilers' tools stay in these stages.
 FROM python:3.11-slim AS shared
 ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
-ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-RUN python -m venv /opt/slipstream
-ENV PATH=/opt/slipstream/bin:$PATH
-COPY constraints.txt /requirements/constraints.txt
-COPY slipstream/requirements.txt /requirements/slipstream.txt
-RUN pip install -c /requirements/constraints.txt -r /requirements/slipstream.txt
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends binutils \
+ && rm -rf /var/lib/apt/lists/* \
+ && python -m venv --without-pip /opt/slipstream
+# PIP_PYTHON: pip installs for that interpreter, which has none.
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_PYTHON=/opt/slipstream/bin/python PATH=/opt/slipstream/bin:$PATH
+COPY deploy/image/library.txt /pins/
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip install --no-compile --no-deps --require-hashes -r /pins/library.txt
 
-FROM shared AS build
-ARG SERVICE
-COPY services/${SERVICE}/requirements.txt /requirements/service.txt
-# Both lists at once, so that the resolver sees every bound.
-RUN pip install -c /requirements/constraints.txt -r /requirements/slipstream.txt -r /requirements/service.txt
+FROM shared AS wheel
+COPY deploy/image/build.txt /pins/
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip install --no-compile --no-deps --require-hashes -r /pins/build.txt
 WORKDIR /src
 COPY pyproject.toml README.md ./
 COPY slipstream slipstream
 COPY services services
 # The person's tool too: `docker compose exec training slipstream runs list`.
 COPY slipstream_cli slipstream_cli
-RUN pip install --no-deps .
-# Kernels are compiled here, for containers that can't write beside the sources; the other services
-# have none.
+RUN pip wheel --no-deps --no-build-isolation --no-index --wheel-dir /wheels .
+
+# Kernels are compiled here, for containers that can't write beside the sources: once for the two images that have them.
+FROM shared AS kernels
+COPY deploy/image/serving.txt /pins/
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip install --no-compile --no-deps --require-hashes -r /pins/serving.txt
 WORKDIR /opt
-RUN case "$SERVICE" in serving|training) python -m slipstream.models.kernels;; esac
+RUN --mount=from=wheel,source=/wheels,target=/wheels \
+    pip install --no-compile --no-deps --no-index /wheels/*.whl && python -m slipstream.models.kernels
+
+FROM shared AS build
+ARG SERVICE
+ARG TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
+COPY deploy/image/${SERVICE}.txt constraints.txt deploy/image/trim.py /pins/
+COPY services/${SERVICE}/requirements.txt /pins/requirements.txt
+# setuptools comes with torch, which needs it to compile only.
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip install --no-compile --no-deps --require-hashes -r /pins/${SERVICE}.txt \
+ && if grep '^torch' /pins/requirements.txt >/pins/torch.txt; then \
+      pip install --no-compile --extra-index-url "$TORCH_INDEX_URL" -c /pins/constraints.txt -r /pins/torch.txt \
+      && pip uninstall --yes setuptools; \
+    fi \
+ && site=$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
+ && python /pins/trim.py "$site" \
+ && python -m compileall -q -j 0 "$site"
+RUN --mount=from=wheel,source=/wheels,target=/wheels pip install --no-deps --no-index /wheels/*.whl
+
+FROM build AS built-ingestion
+FROM build AS built-features
+FROM build AS built-monitoring
+FROM build AS built-training
+COPY --from=kernels /opt/slipstream/lib/python3.11/site-packages/slipstream/models/kernels \
+    /opt/slipstream/lib/python3.11/site-packages/slipstream/models/kernels
+FROM build AS built-serving
+COPY --from=kernels /opt/slipstream/lib/python3.11/site-packages/slipstream/models/kernels \
+    /opt/slipstream/lib/python3.11/site-packages/slipstream/models/kernels
+FROM built-${SERVICE} AS built
 
 FROM python:3.11-slim AS runtime
-RUN groupadd --gid 10001 slipstream \
+# Nothing installs packages in a container.
+RUN python -m pip uninstall --quiet --yes --root-user-action ignore setuptools wheel pip \
+ && rm -rf "$(python -c 'import ensurepip, os; print(os.path.dirname(ensurepip.__file__))')" /usr/local/bin/pip* /root/.cache \
+ && groupadd --gid 10001 slipstream \
  && useradd --uid 10001 --gid slipstream --no-create-home --home-dir /tmp --shell /usr/sbin/nologin slipstream \
  && install -d -o slipstream -g slipstream /data /data/lake /data/models /data/serving
-COPY --from=build /opt/slipstream /opt/slipstream
+COPY --from=built /opt/slipstream /opt/slipstream
 # HOME: some libraries keep a cache in it; the root file system may be read-only.
 ENV PATH=/opt/slipstream/bin:$PATH \
     HOME=/tmp \
@@ -89,3 +128,12 @@ EXPOSE 8005
 CMD ["monitoring"]
 
 FROM start-${SERVICE}
+ARG SERVICE
+ARG VERSION=""
+ARG CODE_COMMIT=""
+LABEL org.opencontainers.image.title="slipstream/${SERVICE}" \
+      org.opencontainers.image.description="The service ${SERVICE} of Slipstream, real-time recommendations" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${CODE_COMMIT}" \
+      org.opencontainers.image.base.name="docker.io/library/python:3.11-slim"

@@ -9,6 +9,9 @@ REQUIREMENTS := pyproject.toml constraints.txt $(wildcard slipstream/requirement
 PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3,\
 	$(if $(shell $(p) -c 'import sys; print(*["yes"] * (sys.version_info >= (3, 11)))' 2>/dev/null),$(p))))
 
+# One for each service.
+IMAGES := ingestion features training serving monitoring
+
 # Where Apache Kafka was unpacked: the folder that has libs/.
 KAFKA_HOME ?= $(firstword $(wildcard /opt/kafka $(abspath ../shared/kafka)))
 export KAFKA_HOME
@@ -18,7 +21,7 @@ CLUSTER_PROGRAM ?= $(firstword $(wildcard $(abspath ../shared/k8s/cluster)))
 export CLUSTER_PROGRAM
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock demo up test test-servers servers clients fuzz faults hostile restarts outages env test-compose cluster-demo test-spark manifests lint format node-sdk docs clean
+.PHONY: help install lock demo up test test-servers servers clients fuzz faults hostile restarts outages env cluster-demo test-spark manifests image-contents sbom compose-demo lint format node-sdk docs clean
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,11 +45,22 @@ $(VENV)/bin/uv: | $(VENV)/bin/python
 
 # One version of each package for every Python from 3.11 on. torch and the CUDA libraries that only
 # it needs are left out: whoever installs chooses a CPU or a CUDA build.
-lock: | $(VENV)/bin/uv ## Write constraints.txt anew (LOCK_ARGS=--upgrade: with the newest versions; else those that fit stay)
+#
+# Images install one of deploy/image/*.txt each, with the digests of all packages but torch and those that only torch needs.
+OF_TORCH := torch|triton|cuda-[a-z0-9-]+|nvidia-[a-z0-9-]+|setuptools
+PINS = $(VENV)/bin/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes --no-annotate \
+	--no-header --constraint constraints.txt
+lock: | $(VENV)/bin/uv ## Write constraints.txt and deploy/image/*.txt anew (LOCK_ARGS=--upgrade: with the newest versions; else those that fit stay)
 	@$(VENV)/bin/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --all-extras \
 	  --annotation-style line --custom-compile-command "make lock" --output-file constraints.txt $(LOCK_ARGS) pyproject.toml
 	@sed -E '/^(torch|triton|cuda-[a-z0-9-]+|nvidia-[a-z0-9-]+)==/d' constraints.txt >constraints.txt.new
 	@mv constraints.txt.new constraints.txt
+	@echo setuptools | $(PINS) - >deploy/image/build.txt
+	@$(PINS) slipstream/requirements.txt >deploy/image/library.txt
+	@for service in $(IMAGES); do \
+	  $(PINS) slipstream/requirements.txt services/$$service/requirements.txt \
+	    | awk '/^[a-z0-9]/ { kept = !/^($(OF_TORCH))==/ } kept' >deploy/image/$$service.txt || exit 1; \
+	done
 
 demo: $(STAMP) ## See it work on 100,000 real film ratings (DEMO_ARGS=--exit stops at the end)
 	@$(VENV)/bin/slipstream demo $(DEMO_ARGS)
@@ -116,14 +130,24 @@ outages: $(STAMP) servers ## Take Redis, the model store, features and Kafka awa
 env: ## Write .env with random secrets for docker-compose.yml, unless there is one
 	@$(PYTHON) deploy/compose/env_file.py .env
 
-test-compose: $(STAMP) ## Run docker-compose.yml from nothing, and kill each container once (COMPOSE_ARGS=--keep; needs Docker)
+# Images that `docker compose build` made. Both run in the image, without a network.
+IN_IMAGE = docker run --rm --interactive --network none --entrypoint python slipstream/$$service:$${SLIPSTREAM_TAG:-local} - $$service
+image-contents: ## Show the packages of each image, and those that its service never imports (needs Docker)
+	@for service in $(IMAGES); do $(IN_IMAGE) <deploy/image/contents.py || exit 1; done
+
+sbom: ## Write bills of materials of the images into build/sbom, as CycloneDX (needs Docker)
+	@mkdir -p build/sbom
+	@for service in $(IMAGES); do $(IN_IMAGE) <deploy/image/sbom.py >build/sbom/$$service.cdx.json || exit 1; done
+	@ls build/sbom/*.cdx.json
+
+compose-demo: $(STAMP) ## Run docker-compose.yml from nothing with the demo, kill containers, scale out (COMPOSE_ARGS=--keep; needs Docker)
 	@$(VENV)/bin/python -m tests.compose $(COMPOSE_ARGS)
 
 cluster-demo: $(STAMP) ## Run the local overlay on a real cluster: killed, updated, scaled, fenced (CLUSTER_ARGS=--help)
 	@$(VENV)/bin/python -m tests.cluster $(CLUSTER_ARGS)
 
 test-spark: $(STAMP) ## Run the test that needs PySpark and Java 17, with PySpark in a folder of its own (half a gigabyte)
-	@test -d .spark/pyspark || $(PIP_INSTALL) --no-deps --target .spark pyspark py4j
+	@test -d .spark/pyspark || $(PIP_INSTALL) --no-deps --target .spark pyspark py4j pandas python-dateutil six
 	@PYTHONPATH=.spark $(VENV)/bin/python -m pytest -ra tests/integration/test_backfill_spark.py
 
 # A program that validates files of manifests offline, and the packages that it needs, in an environment of their own.
