@@ -39,6 +39,8 @@ class Pod:
     limits: dict[str, int]
     # why its containers ended, if any did
     ends: tuple[str, ...]
+    # made by a Job, which makes another one when it fails
+    of_job: bool
 
 
 class Kubectl:
@@ -90,7 +92,7 @@ class Kubectl:
         self.run("--namespace", namespace, "delete", "--ignore-not-found", *arguments)
 
     def pods(self, namespace: str = NAMESPACE) -> list[Pod]:
-        """Pods that have not ended by themselves (as those of Jobs do), by name."""
+        """Pods by name, but for those that have done their work."""
         items = self.get("pods", namespace=namespace)["items"]
         return sorted(
             (_pod(item) for item in items if item["status"].get("phase") != "Succeeded"),
@@ -161,6 +163,7 @@ def _pod(item: dict[str, Any]) -> Pod:
         {name: quantity(text) for name, text in resources.get("requests", {}).items()},
         {name: quantity(text) for name, text in resources.get("limits", {}).items()},
         tuple(_ends(containers)),
+        any(owner["kind"] == "Job" for owner in metadata.get("ownerReferences", ())),
     )
 
 

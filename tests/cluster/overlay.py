@@ -49,7 +49,7 @@ def all_ready(kubectl: Kubectl) -> list[Pod] | None:
     """The pods of every workload, once each has as many ready ones as it wants, of its newest
     template, and none is stopping.
     """
-    pods = kubectl.pods()
+    pods = [pod for pod in kubectl.pods() if not pod.of_job]
     if any(pod.stopping or not pod.ready for pod in pods):
         return None
     for workload in kubectl.get("deployments,statefulsets")["items"]:

@@ -60,12 +60,12 @@ class Usage:
         for pod in pods.values():
             if OUT_OF_MEMORY in pod.ends:
                 self.killed_for_memory.add(pod.name)
-            if pod.app:
+            if pod.app and not pod.of_job:
                 peak = self.peaks[pod.app]
                 peak.requests, peak.limits = pod.requests, pod.limits
         for item in json.loads(self._kubectl.run("get", "--raw", METRICS))["items"]:
             found = pods.get(item["metadata"]["name"])
-            if found is None or not found.app:
+            if found is None or found.app not in self.peaks:
                 continue
             peak = self.peaks[found.app]
             used = [container["usage"] for container in item["containers"]]

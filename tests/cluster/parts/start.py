@@ -31,7 +31,10 @@ def run(bed: Bed, part: Part) -> None:
 
 
 def _judge_pods(bed: Bed, part: Part) -> None:
-    pods = bed.kubectl.pods()
+    jobs, pods = [], []
+    for pod in bed.kubectl.pods():
+        (jobs if pod.of_job else pods).append(pod)
+    part.demand(not jobs, f"not done or failed: {', '.join(pod.name for pod in jobs)}")
     for pod in pods:
         part.tell(f"{pod.name} ready after", f"{pod.ready_at - pod.created:.0f} s")
         part.demand(pod.restarts == 0, f"{pod.name} was restarted {pod.restarts} times")
