@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from tests.cluster.bed import Bed
-from tests.cluster.kubectl import NAMESPACE, wait_until
+from tests.cluster.kubectl import wait_until
 from tests.cluster.load import pods
 from tests.cluster.load.pods import Answer
-from tests.cluster.overlay import wait_all_ready
+from tests.cluster.parts.scaling import replicas
 from tests.cluster.parts.start import train
 from tests.cluster.parts.updates import judge
 from tests.cluster.report import Part
@@ -28,7 +28,7 @@ def run(bed: Bed, part: Part) -> None:
     second = train(bed, part, "the second model")
     if bed.champion() != first:
         _promote(bed, first)
-    _scale(bed, 2)
+    replicas(bed, "deployment/serving", 2)
     with pods.questions(
         bed.kubectl, bed.tag, "p", rate=QUESTIONS_PER_S, visitors=VISITORS
     ) as questions:
@@ -37,7 +37,7 @@ def run(bed: Bed, part: Part) -> None:
             _promote(bed, (second, first)[turn % 2])
             time.sleep(PAUSE_S)
         answers = questions.result()
-    _scale(bed, 1)
+    replicas(bed, "deployment/serving", 1)
     judge(part, answers)
     judge_versions(part, answers, (first, second))
 
@@ -45,13 +45,6 @@ def run(bed: Bed, part: Part) -> None:
 def _promote(bed: Bed, version: str) -> None:
     bed.services.post("training", f"/v1/models/{version}:promote", {"reason": "cluster demo"})
     wait_until(lambda: bed.champion() == version, f"version {version} to be champion", 60.0)
-
-
-def _scale(bed: Bed, replicas: int) -> None:
-    bed.kubectl.run(
-        "--namespace", NAMESPACE, "scale", "deployment/serving", f"--replicas={replicas}"
-    )
-    wait_all_ready(bed.kubectl, f"scaling serving to {replicas}")
 
 
 def judge_versions(part: Part, answers: Sequence[Answer], versions: tuple[str, str]) -> None:

@@ -25,6 +25,8 @@ SHRINKING = {
 }
 MOST_SERVING, MOST_FEATURES = 2, 3
 LAG = "200"
+# Per cent of the processor that a pod of serving asks for.
+UTILIZATION = 60
 
 
 def run(bed: Bed, part: Part) -> None:
@@ -41,15 +43,19 @@ def _serving(bed: Bed, part: Part) -> None:
     autoscaler = _component(bed, "hpa", "HorizontalPodAutoscaler", "serving")
     autoscaler["spec"] |= {"minReplicas": 1, "maxReplicas": MOST_SERVING}
     autoscaler["spec"]["behavior"]["scaleDown"] = SHRINKING
-    bed.kubectl.apply(autoscaler)
-    with pods.questions(bed.kubectl, bed.tag, "s", rate=0, threads=8) as questions:
-        part.tell(f"serving at {MOST_SERVING} after", _after(bed, "serving", MOST_SERVING))
-        answers = questions.result()
-    failed = sum(answer.status != 200 for answer in answers)
-    part.tell("requests meanwhile", f"{len(answers):,}, {failed} failed")
-    part.demand(failed == 0, f"{failed} requests failed while serving grew")
-    part.tell("serving at 1 after the load", _after(bed, "serving", 1))
-    bed.kubectl.delete("horizontalpodautoscaler", "serving")
+    for metric in autoscaler["spec"]["metrics"]:
+        metric["containerResource"]["target"]["averageUtilization"] = UTILIZATION
+    with ExitStack() as after:
+        after.callback(replicas, bed, "deployment/serving", 1)
+        after.callback(bed.kubectl.delete, "horizontalpodautoscaler", "serving")
+        bed.kubectl.apply(autoscaler)
+        with pods.questions(bed.kubectl, bed.tag, "s", rate=0, threads=8) as questions:
+            part.tell(f"serving at {MOST_SERVING} after", _after(bed, "serving", MOST_SERVING))
+            answers = questions.result()
+        failed = sum(answer.status != 200 for answer in answers)
+        part.tell("requests meanwhile", f"{len(answers):,}, {failed} failed")
+        part.demand(failed == 0, f"{failed} requests failed while serving grew")
+        part.tell("serving at 1 after the load", _after(bed, "serving", 1))
 
 
 def _features(bed: Bed, part: Part) -> None:
@@ -68,7 +74,7 @@ def _features(bed: Bed, part: Part) -> None:
     with ExitStack() as after:
         bed.kubectl.apply(scaled)
         # Whatever comes, features is there again for the parts behind this one.
-        after.callback(_replicas, bed, "features", 1)
+        after.callback(replicas, bed, "statefulset/features", 1)
         after.callback(bed.kubectl.delete, "scaledobject", "features")
         part.tell("features at 0 without events after", _after(bed, "features", 0))
         with pods.events(bed.kubectl, bed.tag, "s", bed.rate, seed=4) as load:
@@ -88,20 +94,20 @@ def _component(bed: Bed, component: str, kind: str, name: str) -> dict[str, Any]
     return found
 
 
-def _after(bed: Bed, app: str, replicas: int, *, at_least: bool = False) -> str:
+def _after(bed: Bed, app: str, count: int, *, at_least: bool = False) -> str:
     """Wait until so many pods of a service are ready, and none is stopping; how long it took."""
     start = time.monotonic()
 
     def there() -> bool:
         found = [pod for pod in bed.kubectl.pods() if pod.app == app]
         ready = sum(pod.ready and not pod.stopping for pod in found)
-        return ready >= replicas if at_least else len(found) == ready == replicas
+        return ready >= count if at_least else len(found) == ready == count
 
-    wait_until(there, f"{app} to have {replicas} replicas", LIMIT_S)
+    wait_until(there, f"{app} to have {count} replicas", LIMIT_S)
     return f"{time.monotonic() - start:.0f} s"
 
 
-def _replicas(bed: Bed, app: str, replicas: int) -> None:
-    bed.kubectl.run(
-        *("--namespace", NAMESPACE, "scale", f"statefulset/{app}", f"--replicas={replicas}")
-    )
+def replicas(bed: Bed, workload: str, count: int) -> None:
+    """Scale a workload, and wait for it."""
+    bed.kubectl.run("--namespace", NAMESPACE, "scale", workload, f"--replicas={count}")
+    wait_all_ready(bed.kubectl, f"scaling {workload} to {count}")

@@ -31,9 +31,8 @@ def run(bed: Bed, part: Part) -> None:
 
 
 def _judge_pods(bed: Bed, part: Part) -> None:
-    jobs, pods = [], []
-    for pod in bed.kubectl.pods():
-        (jobs if pod.of_job else pods).append(pod)
+    found = bed.kubectl.pods()
+    jobs, pods = ([pod for pod in found if pod.of_job is of_job] for of_job in (True, False))
     part.demand(not jobs, f"not done or failed: {', '.join(pod.name for pod in jobs)}")
     for pod in pods:
         part.tell(f"{pod.name} ready after", f"{pod.ready_at - pod.created:.0f} s")
