@@ -76,6 +76,10 @@ def run(bed: Bed, part: Part) -> None:
         allowed = dict.fromkeys(arrows(), True)
         found = _settled(bed, allowed)
         took = time.monotonic() - at
+        if all(found.values()):
+            part.skipped = "no plug-in of this cluster enforces NetworkPolicies"
+            bed.kubectl.delete("networkpolicy", "--all")
+            return
         part.tell("policies, in force after", f"{len(policies)}, {took:.0f} s at most")
         passed = sum(found[arrow] for arrow in allowed)
         refused = [pair for pair in found if pair not in allowed]
