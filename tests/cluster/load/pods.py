@@ -207,7 +207,7 @@ def _container(tag: str, command: list[str], environment: dict[str, str]) -> dic
         "command": command,
         "env": [{"name": key, "value": value} for key, value in environment.items()],
         "resources": {
-            "requests": {"cpu": "50m", "memory": "64Mi"},
+            "requests": {"cpu": "200m", "memory": "64Mi"},
             "limits": {"cpu": "1", "memory": "512Mi"},
         },
         "securityContext": CONTAINER_SECURITY,

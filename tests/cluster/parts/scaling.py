@@ -18,7 +18,7 @@ from tests.cluster.report import Part
 
 TITLE = "4 Replicas by load, and features from zero by lag"
 LIMIT_S = 240.0
-SHRINK_S = 15
+SHRINK_S = 30
 SHRINKING = {
     "stabilizationWindowSeconds": SHRINK_S,
     "policies": [{"type": "Pods", "value": 4, "periodSeconds": 15}],
