@@ -153,9 +153,10 @@ test-spark: $(STAMP) ## Run the test that needs PySpark and Java 17, with PySpar
 # A program that validates files of manifests offline, and the packages that it needs, in an environment of their own.
 VALIDATOR ?= $(wildcard ../shared/k8s/validate)
 MANIFESTS := .manifests
+$(MANIFESTS)/.installed: REQUIREMENT = kubernetes-validate==1.37.0
 $(MANIFESTS)/.installed: Makefile
 	@$(PYTHON) -m venv --clear $(@D)
-	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check kubernetes-validate==1.37.0 jsonschema==4.26.0 pyyaml
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check '$(REQUIREMENT)'
 	@touch $@
 
 manifests: $(STAMP) $(if $(VALIDATOR),$(MANIFESTS)/.installed) ## Build all Kubernetes manifests and validate them (MANIFESTS_ARGS=--help; needs kubectl)

@@ -23,6 +23,9 @@ ORDER: Final = (
     "cloudnative-pg",
     "s3-lake",
     "training-standby",
+    "training-jobs",
+    "training-jobs-s3",
+    "training-jobs-keda",
     "gpu-training",
     "hpa",
     "keda",
@@ -33,7 +36,11 @@ ORDER: Final = (
 )
 # Either of them; the second of a pair needs the first.
 ALTERNATIVES: Final = (("ingress", "gateway"),)
-NEEDS: Final = {"keda-strimzi": ("keda", "strimzi")}
+NEEDS: Final = {
+    "training-jobs-s3": ("training-jobs",),
+    "training-jobs-keda": ("training-jobs",),
+    "keda-strimzi": ("keda", "strimzi"),
+}
 
 needs_kubectl = pytest.mark.skipif(
     shutil.which("kubectl") is None,

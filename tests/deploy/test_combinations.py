@@ -215,6 +215,7 @@ def test_a_component_is_described_and_lists_its_files(component: str) -> None:
     listed = kustomization(folder)
     named = {
         *listed.get("resources", ()),
+        *listed.get("configurations", ()),
         *(patch["path"] for patch in listed.get("patches", ()) if "path" in patch),
         *(file for g in listed.get("configMapGenerator", ()) for file in g.get("files", ())),
     }

@@ -66,10 +66,8 @@ def train(job: Job, report: ProgressReporter) -> TrainingResult:
     weights = event_weights(settings)
 
     report.stage("reading the lake", 0.0, 0.02)
-    lake = Lake(job.lake, job.namespace)
-    dataset = read_dataset(
-        lake, job.lake_version, job.catalog_version, weights, settings.most_events
-    )
+    lake, versions = Lake(job.lake, job.namespace), (job.lake_version, job.catalog_version)
+    dataset = read_dataset(lake, *versions, weights, settings.most_events)
     report.fact(
         lake_version=dataset.lake_version,
         lake_rows=dataset.lake_rows,

@@ -77,7 +77,7 @@ def test_each_service_has_a_command() -> None:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["replay", "missing.parquet"], "'missing.parquet' does not exist"),
+        (["replay"], "Missing argument 'FILE'"),
         (["evaluate", "missing.csv", "--protocol", "next-click"], "'missing.csv' does not exist"),
         (["evaluate", __file__, "--protocol", "guess"], "'guess' is not one of"),
         (
@@ -90,7 +90,7 @@ def test_each_service_has_a_command() -> None:
         ),
         (["simulate", "shop", "--visitors", "5"], "Missing option '--items'"),
         (["bench", "everything"], "'everything' is not one of"),
-        (["bench", "features", "--running"], "features are measured on separate servers"),
+        (["bench", "features", "--running"], "features is measured on separate servers"),
         (
             ["bench", "ingestion", "--running", "--servers", "real"],
             "a running stack has its servers already",

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import create_autospec
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -10,6 +11,7 @@ from sqlalchemy import Engine
 from services.training.metrics import TrainingMetrics
 from services.training.records import LastRun
 from services.training.repository import Repository
+from services.training.run.launcher import Launcher
 from services.training.runs import Runs
 from services.training.settings import TrainingSection
 from services.training.triggers import MINUTE_MS, DueRun, LakeState, Triggers, due, overdue
@@ -155,7 +157,7 @@ class Scene:
             self.repository,
             artifacts,
             prepare=never,
-            compute=never,
+            launcher=create_autospec(Launcher),
             publish=never,
             resume=never,
             metrics=metrics,
