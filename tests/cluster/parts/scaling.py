@@ -14,6 +14,7 @@ from tests.cluster.components import rendered
 from tests.cluster.kubectl import NAMESPACE, wait_until
 from tests.cluster.load import pods
 from tests.cluster.overlay import wait_all_ready
+from tests.cluster.parts.updates import judge
 from tests.cluster.report import Part
 
 TITLE = "4 Replicas by load, and features from zero by lag"
@@ -51,10 +52,7 @@ def _serving(bed: Bed, part: Part) -> None:
         bed.kubectl.apply(autoscaler)
         with pods.questions(bed.kubectl, bed.tag, "s", rate=0, threads=8) as questions:
             part.tell(f"serving at {MOST_SERVING} after", _after(bed, "serving", MOST_SERVING))
-            answers = questions.result()
-        failed = sum(answer.status != 200 for answer in answers)
-        part.tell("requests meanwhile", f"{len(answers):,}, {failed} failed")
-        part.demand(failed == 0, f"{failed} requests failed while serving grew")
+            judge(part, questions.result())
         part.tell("serving at 1 after the load", _after(bed, "serving", 1))
 
 
