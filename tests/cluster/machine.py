@@ -38,7 +38,10 @@ def cluster(images: Sequence[str]) -> Iterator[Kubectl]:
         raise NoClusterError(NEEDED)
     if os.geteuid() != 0:
         raise NoClusterError(f"{program} starts a node, and needs root for it")
-    with tempfile.TemporaryDirectory(prefix="slipstream-cluster-") as folder:
+    # A mount that the kernel still holds for a moment must not hide the report.
+    with tempfile.TemporaryDirectory(
+        prefix="slipstream-cluster-", ignore_cleanup_errors=True
+    ) as folder:
         own = ("--dir", folder)
         try:
             _call(program, "up", *own, "--keda", "--network-policies", limit_s=START_LIMIT_S)
