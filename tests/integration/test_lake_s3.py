@@ -1,5 +1,6 @@
 """The lake on object storage: moto's S3 server, where installed (pip install 'moto[server]')."""
 
+import gzip
 import threading
 from collections.abc import Iterator
 
@@ -7,6 +8,9 @@ import pytest
 
 from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.positions import Source
+from slipstream.datasets.imports.sources import find_files
+from slipstream.datasets.imports.surveys import open_export
+from slipstream.datasets.imports.understanding import Choices
 from slipstream.stores.lake import INTERACTIONS, Lake, LakeConflictError
 from slipstream.stores.row_erasure import RowErasure
 from tests.buckets import needs_moto, running_bucket
@@ -84,3 +88,22 @@ def test_a_source_that_another_writer_took_is_refused_there_too(bucket: LakeSett
     second.append(INTERACTIONS, rows("a"), {SOURCE: 0})
     with pytest.raises(LakeConflictError):
         first.append(INTERACTIONS, rows("a"), {SOURCE: 0})
+
+
+def test_exports_are_read_from_a_bucket(
+    bucket: LakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in bucket.storage_options.items():
+        monkeypatch.setenv(name, value)
+    url = bucket.storage_options["AWS_ENDPOINT_URL"]
+    for part in range(2):
+        content = gzip.compress(
+            f"user_id,item_id,event_type,ts\nu,i{part},view,2026-10-01\n".encode()
+        )
+        httpx.put(f"{url}/history/export/part-{part}.csv.gz", content=content).raise_for_status()
+    files = find_files("s3://history/export")
+    assert [file.name for file in files] == [
+        f"s3://history/export/part-{part}.csv.gz" for part in range(2)
+    ]
+    exports = [open_export(file, Choices()) for file in files]
+    assert [export.survey().types for export in exports] == [{"view": 1}] * 2

@@ -23,6 +23,7 @@ _NUMERIC: Final = re.compile(r"[+-]?\d+(\.\d+)?")
 _COMPACT_DATE: Final = re.compile(r"(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])")
 _DOTTED: Final = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})(?:,?[ T]+(.*))?")
 _SLASHED: Final = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})(?:,?[ T]+(.*))?")
+_CLOCK: Final = re.compile(r"(?<=[T ])(\d\d?)(:\d\d(?::\d\d)?)(?:\s*([AP]M))?", re.IGNORECASE)
 _ZONED: Final = re.compile(r".*(\d[T ]\d|:).*?(Z|UTC|GMT|[+-]\d\d(:?\d\d)?)", re.IGNORECASE)
 # No decimal mark but a dot explains these.
 _CLEAR_NUMBER: Final = re.compile(r"-?\d{1,15}(\.(\d\d?|\d{4,15}))?")
@@ -171,9 +172,20 @@ def _millis(value: Any, form: TimeForm) -> int:
             raise ValueError("day and month can't be told apart")
         day, month = (parts[1], parts[2]) if first else (parts[2], parts[1])
         text = _iso(parts[3], month, day, parts[4])
+    text = _CLOCK.sub(_clock, text)
     text = re.sub(r"(?<=\d)\s*(UTC|GMT)$", "Z", text)
     text = re.sub(r"(?<=\d)\s+(?=[+-]\d\d)", "", text).replace("/", "-")
     return _millis(datetime.fromisoformat(text), form)
+
+
+def _clock(parts: re.Match[str]) -> str:
+    """A time of day with two digits of 24 hours: `8:26` is 08:26, `8:26 PM` is 20:26."""
+    hour = int(parts[1])
+    if half := parts[3]:
+        if not 1 <= hour <= 12:
+            raise ValueError("there is no such hour")
+        hour = hour % 12 + (12 if half.upper() == "PM" else 0)
+    return f"{hour:02}{parts[2]}"
 
 
 def _iso(year: str, month: str, day: str, clock: str | None) -> str:

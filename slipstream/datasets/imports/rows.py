@@ -2,6 +2,7 @@
 
 import csv
 import re
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
@@ -71,6 +72,8 @@ def find_form(file: ExportFile, encoding: str = "", delimiter: str = "") -> File
     first = next((line.strip() for line in beginning if line.strip()), "")
     if not first:
         raise ImportFileError(f"{file.name}: the file is empty")
+    if any("\0" in line for line in beginning):
+        raise ImportFileError(f"{file.name}: is neither a text file nor Parquet")
     if first.startswith(("{", "[")):
         format_: Format = "json lines" if first.startswith("{") else "json array"
         form = FileForm(format_, encoding=encoding)
@@ -145,23 +148,54 @@ def read_rows(file: ExportFile, form: FileForm) -> Iterator[Row]:
             yield from _array_rows(text, file.name)
 
 
+class _Lines:
+    """Lines on their way to a CSV reader, which knows a record's lines only when it has them."""
+
+    def __init__(self, text: Iterator[str]) -> None:
+        self._text = text
+        self._again: deque[str] = deque()
+        self.number = 0
+        self.record: list[str] = []
+
+    def __iter__(self) -> "_Lines":
+        return self
+
+    def __next__(self) -> str:
+        line = self._again.popleft() if self._again else next(self._text)
+        self.number += 1
+        self.record.append(line)
+        return line
+
+    def give_back(self) -> None:
+        """Let all but the first line of the record be read again, each as a record of its own."""
+        self._again.extendleft(reversed(self.record[1:]))
+        self.number -= len(self.record) - 1
+
+
 def _csv_rows(text: Iterator[str], form: FileForm) -> Iterator[Row]:
-    reader = csv.reader(islice(text, form.skipped, None), delimiter=form.delimiter)
+    source = _Lines(text)
+    reader = csv.reader(source, delimiter=form.delimiter, strict=True)
     names, width = form.columns, len(form.columns)
-    before, header = 0, True
+    for _ in range(form.skipped):
+        next(source)
+    header = True
     while True:
-        first = form.skipped + before + 1
+        first, source.record = source.number + 1, []
         try:
             values = next(reader)
         except StopIteration:
             return
-        except csv.Error as error:
-            before = reader.line_num
-            yield Row(first, {}, f"can't be read: {error} (does a quote that opens here close?)")
-            continue
-        before = reader.line_num
+        except csv.Error:  # also a cell of over 128 KB
+            values = []
         if header:
             header = False
+            continue
+        if len(values) != width and (len(source.record) > 1 or not values):
+            # A stray quote must cost its row, and not all rows up to the next quote.
+            if source.record[0].strip():
+                line = {"line": source.record[0].strip()}
+                yield Row(first, line, "has a quote that does not close, or in a wrong place")
+            source.give_back()
             continue
         if not any(values):
             continue

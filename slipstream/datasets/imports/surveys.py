@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Final
 
+from slipstream.contracts.vocabulary import PURCHASE, RATE, VIEW
 from slipstream.datasets.imports.columns import ColumnsError
 from slipstream.datasets.imports.conversion import Conversion, Event, Item, Rejection
 from slipstream.datasets.imports.event_types import known_type
@@ -71,6 +72,7 @@ class Survey:
     unknown_types: Counter[str] = field(default_factory=Counter)
     without_type: int = 0
     has_orders: bool = False
+    has_ratings: bool = False
     refunds: int = 0
     skipped: int = 0
     visitors: Ids = field(default_factory=Ids)
@@ -81,7 +83,7 @@ class Survey:
     @property
     def suggested_type(self) -> str:
         """The type that rows without one most probably have."""
-        return "purchase" if self.has_orders else "view"
+        return RATE if self.has_ratings else PURCHASE if self.has_orders else VIEW
 
     def add_event(self, event: Event) -> None:
         """Count an event, whose type may be open."""
@@ -94,6 +96,7 @@ class Survey:
         at = event.timestamp
         self.first = at if self.first is None else min(self.first, at)
         self.last = at if self.last is None else max(self.last, at)
+        self.has_ratings = self.has_ratings or "rating" in properties
         self.has_orders = self.has_orders or "order_id" in properties or "quantity" in properties
         if event.event_type:
             self.types[event.event_type] += 1

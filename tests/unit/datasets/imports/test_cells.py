@@ -47,6 +47,17 @@ def test_dates_with_slashes_are_read_as_their_column_is(second: int) -> None:
         assert read_time(f"{moment:{pattern}}", TimeForm(pattern=pattern)) == second * 1000
 
 
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("12/1/2010 8:26", "2010-12-01T08:26"), ("12/13/2010 8:26 PM", "2010-12-13T20:26"),
+        ("2026-10-01 12:05:10 am", "2026-10-01T00:05:10"), ("1.2.2026 9:00", "2026-02-01T09:00"),
+    ],
+)  # fmt: skip
+def test_times_of_day_as_people_write_them(text: str, same: str) -> None:
+    assert read_time(text, TimeForm(day_first=False)) == read_time(same)
+
+
 def test_a_zone_counts_for_times_without_one() -> None:
     berlin = TimeForm(zone=ZoneInfo("Europe/Berlin"))
     assert read_time("2026-07-01 12:00", berlin) == read_time("2026-07-01T10:00Z")

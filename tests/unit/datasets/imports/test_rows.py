@@ -95,6 +95,23 @@ def test_a_bad_row_costs_only_itself(tmp_path: Path) -> None:
     ]
 
 
+def test_a_stray_quote_costs_its_row(tmp_path: Path) -> None:
+    lines = ["user_id,item_id,title", "u,i,t", 'u,"i,t', "v,i,t", 'w,"i",t', "x,i,t"]
+    (tmp_path / "a.csv").write_text("\n".join(lines) + "\n")
+    rows = rows_of(tmp_path / "a.csv")
+    assert [(row.line, row.cells.get("user_id"), row.fault) for row in rows] == [
+        (2, "u", ""),
+        (3, None, "has a quote that does not close, or in a wrong place"),
+        (4, "v", ""),
+        (5, "w", ""),
+        (6, "x", ""),
+    ]
+    (tmp_path / "a.csv").write_text('user_id,item_id,title\nu,i,5" nail\nv,"i"j,t\n')
+    assert [bool(row.fault) for row in rows_of(tmp_path / "a.csv")] == [False, True]
+    (tmp_path / "a.csv").write_text("\n".join(lines[:3]) + "\n" + "v,i,t\n" * 30_000)
+    assert sum(not row.fault for row in rows_of(tmp_path / "a.csv")) == 30_001
+
+
 def test_json_lines_and_arrays(tmp_path: Path) -> None:
     events = [{"user_id": "u", "tags": ["a", "b"], "n": 1}, {"user_id": "v", "other": None}]
     (tmp_path / "lines").write_text(
@@ -150,6 +167,7 @@ def test_folders_and_urls(tmp_path: Path) -> None:
         (b"PK\x03\x04broken", "can't be read"),
         (b"PAR1broken", "can't be read"),
         (b"{broken\n", "no JSON objects"),
+        (bytes(range(256)) * 40, "neither a text file nor Parquet"),
     ],
 )
 def test_what_is_no_export_is_told(tmp_path: Path, content: bytes, complaint: str) -> None:
