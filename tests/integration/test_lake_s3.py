@@ -4,6 +4,7 @@ import gzip
 import threading
 from collections.abc import Iterator
 
+import httpx
 import pytest
 
 from slipstream.chassis.settings import LakeSettings
