@@ -21,7 +21,8 @@ def python_packages() -> list[dict[str, Any]]:
     found = []
     for package in metadata.distributions():
         name, version = package.metadata["Name"], package.version
-        licence = package.metadata["License-Expression"] or package.metadata["License"] or ""
+        said = package.metadata
+        licence = said.get("License-Expression") or said.get("License") or ""
         component = _component(
             name, version, f"pkg:pypi/{name.lower().replace('_', '-')}@{quote(version)}"
         )

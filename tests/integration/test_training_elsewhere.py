@@ -19,7 +19,7 @@ from services.training.run.worker import TERMINATED
 from services.training.settings import TrainingSettings
 from slipstream.stores.lake import Lake
 from slipstream.stores.object_store import ObjectStore
-from tests.integration.s3_server import needs_moto, s3_server
+from tests.buckets import needs_moto, s3_server
 from tests.integration.training_service import Settings, ended, make_settings, running, until
 from tests.unit.training.histories import chain, write
 from tests.unit.training.registries import mlflow_template
