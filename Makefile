@@ -156,7 +156,7 @@ MANIFESTS := .manifests
 $(MANIFESTS)/.installed: REQUIREMENT = kubernetes-validate==1.37.0
 $(MANIFESTS)/.installed: Makefile
 	@$(PYTHON) -m venv --clear $(@D)
-	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check '$(REQUIREMENT)'
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt '$(REQUIREMENT)'
 	@touch $@
 
 manifests: $(STAMP) $(if $(VALIDATOR),$(MANIFESTS)/.installed) ## Build all Kubernetes manifests and validate them (MANIFESTS_ARGS=--help; needs kubectl)

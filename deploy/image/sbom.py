@@ -22,7 +22,7 @@ def python_packages() -> list[dict[str, Any]]:
     for package in metadata.distributions():
         name, version = package.metadata["Name"], package.version
         said = package.metadata
-        licence = said.get("License-Expression") or said.get("License") or ""
+        licence = next((said[key] for key in ("License-Expression", "License") if key in said), "")
         component = _component(
             name, version, f"pkg:pypi/{name.lower().replace('_', '-')}@{quote(version)}"
         )
