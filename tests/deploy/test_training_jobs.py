@@ -87,7 +87,7 @@ def test_both_sides_mount_the_exchange_where_the_settings_say() -> None:
     settings = dict(literal.split("=", 1) for literal in generated["literals"])
     assert all(map(names_a_setting, settings))
     section = TrainingSection(
-        launcher=settings["SLIPSTREAM_TRAINING__LAUNCHER"],  # type: ignore[arg-type]
+        launcher=settings["SLIPSTREAM_TRAINING__LAUNCHER"],
         exchange=settings["SLIPSTREAM_TRAINING__EXCHANGE"],
     )
     (patch,) = documents(COMPONENT / "training_patch.yaml")

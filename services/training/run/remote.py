@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from services.training.retry import PostponedError, until_answered
+from services.training.retry import PostponedError
 from services.training.run.exchange import Exchange, RunFiles
 from services.training.run.job import Job, TrainingResult
 from services.training.run.launcher import GivenUpError, KilledError, RunFailedError
@@ -67,8 +67,8 @@ class ExternalStarter:
         log.info("a run waits for python -m services training-run", run_id=run_id, job=uri)
 
     def state(self, run_id: str) -> StartState:  # noqa: ARG002
-        """The state is not known."""
-        return StartState(waits="for python -m services training-run")
+        """Nothing is known of the command but what it writes."""
+        return StartState()
 
     def stop(self, run_id: str) -> None:
         """The command ends by itself when it misses its job."""
@@ -96,14 +96,19 @@ class RemoteLauncher:
     ) -> TrainingResult:
         """See `Launcher`. While the exchange or the starter is away, the run is waited for."""
         files = self._exchange.of(job.version)
-        until_answered(lambda: self._begin(job, files), stop)
-        shown: dict[str, Any] = {}
+        begun, away, shown = False, False, dict[str, Any]()
         while not give_up():
             try:
+                if not begun:
+                    self._begin(job, files)
+                begun = True
                 found = self._look(job, files)
             except DependencyUnavailableError as error:
-                log.warning("a run elsewhere can't be looked at", reason=str(error))
+                if not away:
+                    log.warning("a run elsewhere can't be looked at", reason=str(error))
+                away = True
             else:
+                away = False
                 if isinstance(found, TrainingResult):
                     return found
                 if found != shown:

@@ -67,6 +67,8 @@ def work(files: RunFiles, place: Path, carrier: "Carrier", lake: LakeSettings) -
     request_id.set(handed.request_id)
     job = files.receive(handed.job, place, lake)
     log.info("run begins", run_id=job.version, kept=[p.name for p in job.checkpoints.iterdir()])
+    if job.lake_version is not None:  # or a start that is killed before it has read would lose it
+        carrier.know(lake_version=job.lake_version, catalog_version=job.catalog_version)
     try:
         with carrier:
             result = train(job, ProgressReporter(carrier.tell))
@@ -107,6 +109,10 @@ class Carrier:
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._thread.join()
+
+    def know(self, **facts: Any) -> None:
+        """Take facts that all messages are to have."""
+        self._facts |= facts
 
     def tell(self, message: dict[str, Any]) -> None:
         """Take a message. A later one overtakes it, and keeps its facts about the lake."""

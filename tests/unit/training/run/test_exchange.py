@@ -27,9 +27,7 @@ def job(tmp_path: Path, version: str = "v1", **more: object) -> Job:
             "profile": "fast",
             "namespace": "t",
             "lake": there,
-            "training": TrainingSection(
-                tracking_uri="postgresql://u:s3cret@db/mlflow"  # type: ignore[arg-type]
-            ),
+            "training": TrainingSection(tracking_uri="postgresql://u:s3cret@db/mlflow"),
             "output": tmp_path / "output",
             "checkpoints": checkpoints,
             **more,

@@ -12,6 +12,7 @@ from services.training.run.job import Job
 from services.training.run.launcher import GivenUpError, KilledError, RunFailedError
 from services.training.run.remote import (
     WAITING,
+    ExternalStarter,
     RemoteLauncher,
     StarterUnavailableError,
     StartState,
@@ -114,8 +115,9 @@ def test_service_that_ends_leaves_the_run_to_the_next(machine: Machine) -> None:
 
 
 def test_run_that_is_given_up_is_ended_when_it_is_forgotten(machine: Machine) -> None:
+    machine.steps = [StartState()]
     with pytest.raises(GivenUpError):
-        machine.run(lambda: True)
+        machine.run(lambda: machine.started != [])
     machine.launcher.forget_all_but({"another"})
     assert machine.stopped == ["v1"]
     assert not machine.launcher.goes_on("v1")
@@ -144,6 +146,40 @@ def test_run_whose_job_somebody_deleted_was_killed_and_its_checkpoints_are_fetch
     with pytest.raises(KilledError, match="deleted the Job"):
         machine.run()
     assert (machine.job.checkpoints / "network.pt").read_text() == "epoch 3"
+
+
+def test_run_that_waits_for_its_exchange_or_starter_can_be_given_up(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = []
+
+    def away(*_: str) -> None:
+        tries.append(1)
+        raise StarterUnavailableError("away")
+
+    monkeypatch.setattr(machine, "start", away)
+    with pytest.raises(GivenUpError):
+        machine.run(lambda: len(tries) == 3)
+    assert machine.messages == []
+
+
+def test_run_that_somebody_else_starts_waits_until_it_tells_its_progress(machine: Machine) -> None:
+    fitting = {"stage": "fitting", "progress": 0.5}
+    launcher = RemoteLauncher(machine.exchange, ExternalStarter(), look_s=0.001)
+
+    def on_progress(message: dict[str, Any]) -> None:
+        machine.messages.append(message)
+        if message == fitting:
+            machine.finish()
+        else:
+            machine.files.send_progress(fitting)
+
+    never = threading.Event()
+    assert (
+        launcher.run(machine.job, on_progress=on_progress, give_up=lambda: False, stop=never)
+        == RESULT
+    )
+    assert machine.messages == [{"stage": WAITING, "detail": "", "progress": 0.0}, fitting]
 
 
 def test_run_is_forgotten_later_where_its_starter_does_not_answer(

@@ -114,6 +114,15 @@ def test_run_that_is_evicted_goes_on_after_its_last_epoch_and_ends_as_if_it_had_
     assert files.result() is None
     lake.append(INTERACTIONS, events([("late", "i1", "view", START_MS)], 900), {})
     epochs.last = 0
+
+    def evicted_while_reading(_job: Job, report: ProgressReporter) -> TrainingResult:
+        report.stage("reading the lake", 0.0, 0.02)
+        epochs.carry()
+        raise EvictedError
+
+    with monkeypatch.context() as patch, pytest.raises(EvictedError):
+        patch.setattr(worker, "train", evicted_while_reading)
+        start(epochs)
     assert start(epochs) == 0
     assert epochs.written == every_epoch  # none was trained twice
     again = trained(files)
