@@ -14,10 +14,11 @@ from tests.cluster.kubectl import NAMESPACE, Kubectl, wait_until
 from tests.cluster.load.pods import SentEvents
 from tests.cluster.report import Part
 from tests.compose.comparison import Accepted, compare_counts, compare_lake
+from tests.e2e.stack import wait_for
 from tests.faults.reckoning import Findings
 from tests.faults.traffic import Sent
 
-CATCH_UP_LIMIT_S = 120.0
+CATCH_UP_LIMIT_S, ANSWER_LIMIT_S = 120.0, 30.0
 # Python writes the lake's files as an archive, since not every image has tar.
 ARCHIVE = (
     "import sys, tarfile; "
@@ -74,9 +75,7 @@ class Bed:
         accepted = Accepted(self.files.interactions, self.acknowledged, self.unacknowledged)
         found = Findings()
         compare_lake(found, self.lake(), accepted)
-        compare_counts(
-            found, lambda view, name: dict(self.features(view, name)["counts"]), accepted
-        )
+        compare_counts(found, self._counts, accepted)
         lost, twice = (len(found.wrong.get(kind, ())) for kind in ("lost", "double"))
         figures = found.figures
         part.tell("rows in the lake", f"{figures['rows_in_lake']:,}")
@@ -87,6 +86,12 @@ class Bed:
         part.tell("lost, twice", f"{lost}, {twice}")
         for line in found.lines():
             part.demand(False, line)
+
+    def _counts(self, view: str, name: str) -> dict[str, int]:
+        """Counts by type, asked for again while features is busy or its pod is another."""
+        return wait_for(
+            lambda: dict(self.features(view, name)["counts"]), f"{view} {name}", ANSWER_LIMIT_S
+        )
 
     def lake(self) -> Lake:
         """A copy of the lake, as it is now. Features only adds to it, and its log comes first."""

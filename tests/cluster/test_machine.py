@@ -1,4 +1,4 @@
-"""Where there is no cluster, the demo says so and does nothing; one that it starts, it ends."""
+"""Where there is no cluster, the demo says so; a cluster that it starts, it ends."""
 
 from pathlib import Path
 

@@ -45,7 +45,9 @@ CONTAINER_SECURITY = {
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer of serving: `status` is 0 for a broken connection, whose kind `version` tells."""
+    """One answer of serving: `status` is 0 for a broken connection. Of a failure, `version` tells
+    the kind.
+    """
 
     at_ms: int
     visitor: str

@@ -23,7 +23,8 @@ class Asker:
     as fast as they are answered where it is 0.
 
     `answers` has a row for each: time (ms since the epoch), visitor, status (0 for a broken
-    connection), milliseconds, version of the model, items.
+    connection), milliseconds, version of the model, items. Of a failed
+    one, the error's code stands for the version.
     """
 
     def __init__(
@@ -69,7 +70,8 @@ class Asker:
             return
         took = round(1_000 * (time.perf_counter() - start), 1)
         if answer.status_code != 200:
-            self.answers.append((at, visitor, answer.status_code, took, None, []))
+            code = answer.json().get("code") if "json" in answer.headers["content-type"] else None
+            self.answers.append((at, visitor, answer.status_code, took, code, []))
             return
         told = answer.json()
         items = [item["item_id"] for item in told["items"]]

@@ -44,7 +44,9 @@ def run(bed: Bed, part: Part) -> None:
 def judge(part: Part, answers: list[Answer]) -> None:
     """No answer of serving may be a failure."""
     failed = Counter(
-        str(answer.status or answer.version) for answer in answers if answer.status != 200
+        f"{answer.status or 'broken'} {answer.version}"
+        for answer in answers
+        if answer.status != 200
     )
     took = sorted(answer.took_ms for answer in answers if answer.status == 200)
     p99 = statistics.quantiles(took, n=100)[98] if len(took) > 1 else 0.0
