@@ -72,7 +72,8 @@ class Interaction(Record):
     `maybe_repeat` marks an event that may be on the topic already: an earlier attempt to send it
     had no answer, or the store of message ids was away. As a rule every copy but the first is
     marked (the exceptions: docs/adr/0013), so readers that count look for the first.
-    `imported` marks history that was sent on purpose, of any age.
+    `imported` marks history that was sent on purpose, of any age and perhaps again. Readers that
+    count look for its first copy, too (docs/adr/0060).
     """
 
     event_id: Id

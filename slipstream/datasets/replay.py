@@ -8,7 +8,14 @@ from pathlib import Path
 from slipstream.contracts.progress import Progress
 from slipstream.datasets.imports.sending import ReplayReport, Target, send
 from slipstream.datasets.imports.sources import ImportFileError, find_files
-from slipstream.datasets.imports.surveys import Export, Refused, Survey, open_export, questions
+from slipstream.datasets.imports.surveys import (
+    Export,
+    Refused,
+    Survey,
+    open_export,
+    questions,
+    refuse_unmatched,
+)
 from slipstream.datasets.imports.understanding import Choices, Kind
 
 
@@ -48,6 +55,7 @@ def replay(
         raise ValueError("speed must be above 0")
     exports = [] if items is None else [surveyed(str(items), Choices(), "items")]
     exports.append(surveyed(str(path), choices, "events"))
+    refuse_unmatched([export for export, _ in exports], choices)
     target = Target(url, write_key, speed, batch_size, concurrency)
     return send(exports, target, progress, refused)
 

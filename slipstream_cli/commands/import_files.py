@@ -80,6 +80,7 @@ def import_files(
             dialogue.preview(file, chosen, kind, terminal, rejected.add if dry_run else None)
             for file, kind in found
         ]
+        dialogue.refuse_unmatched(exports, chosen)
         if not dry_run:
             if dialogue.is_asked() and not yes:
                 dialogue.confirm(exports, address)

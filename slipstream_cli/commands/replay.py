@@ -2,13 +2,16 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from slipstream_cli.imports.choices import choices_of, file_options
 from slipstream_cli.options import data_dir, json_out, write_json
 from slipstream_cli.peers import target_options, target_url
+
+if TYPE_CHECKING:
+    from slipstream.datasets.imports.understanding import Kind
 
 
 @click.command(short_help="Send an interaction file at its pace through ingestion.")
@@ -64,28 +67,30 @@ def replay(
     Example:  slipstream replay events.csv.gz --items items.csv --speed 60
     """
     from slipstream.datasets.imports.rejected_rows import RejectedRows
+    from slipstream.datasets.imports.sending import Target, send
     from slipstream.datasets.imports.sources import ImportFileError, find_files
-    from slipstream.datasets.replay import replay as send
     from slipstream.datasets.upload import ReplayError
+    from slipstream_cli.imports import dialogue
     from slipstream_cli.imports.outcome import show_outcome
     from slipstream_cli.local.terminal import Terminal
 
-    chosen = choices_of(**choices)
+    chosen, terminal = choices_of(**choices), Terminal()
     address, running = target_url("ingestion", url, data_dir)
+    files: list[tuple[str, Kind]] = [(file, "events")]
+    if items:
+        files.insert(0, (items, "items"))
     try:
-        path = rejected_path or Path(f"{find_files(file)[0].stem}.rejected.csv")
+        exports = [
+            dialogue.preview(found, chosen, kind, terminal, asking=False)
+            for name, kind in files
+            for found in find_files(name)
+        ]
+        dialogue.refuse_unmatched(exports, chosen)
+        path = rejected_path or Path(f"{exports[-1][0].file.stem}.rejected.csv")
+        key = write_key or running.get("write_key", "dev")
         with RejectedRows(path) as rejected:
-            report = send(
-                file,
-                url=address,
-                write_key=write_key or running.get("write_key", "dev"),
-                items=items,
-                speed=speed,
-                batch_size=batch_size,
-                progress=Terminal().bar(),
-                choices=chosen,
-                refused=rejected.add,
-            )
+            target = Target(address, key, speed, batch_size)
+            report = send(exports, target, terminal.bar(), rejected.add)
     except (ImportFileError, ReplayError) as error:
         raise click.ClickException(str(error)) from error
     show_outcome(report, rejected, running, data_dir)

@@ -28,6 +28,8 @@ def preview(
     kind: "Kind | None",
     terminal: "Terminal",
     refused: "Refused | None" = None,
+    *,
+    asking: bool = True,
 ) -> "tuple[Export, Survey]":
     """Survey a file, show its figures, and settle what is open.
 
@@ -37,6 +39,7 @@ def preview(
         kind: Whether it has events or items; None where its columns shall tell.
         terminal: Shows the figures, and progress.
         refused: Called with each row that can't be sent; None for a count alone.
+        asking: Whether somebody at a terminal is asked about what is open.
 
     Raises:
         click.ClickException: The file can't be read, or a question is open and nobody can be asked.
@@ -59,7 +62,7 @@ def preview(
         asked = questions(export, survey)
         if not asked:
             return export, survey
-        if not is_asked() or len(survey.unknown_types) > _MOST_ASKED:
+        if not (asking and is_asked()) or len(survey.unknown_types) > _MOST_ASKED:
             raise click.ClickException(_listed(file.name, asked))
         choices = _answered(choices, survey)
         refused = None  # they were told
@@ -96,6 +99,17 @@ def _answered(choices: "Choices", survey: "Survey") -> "Choices":
         for name, count in survey.unknown_types.most_common()
     }
     return replace(choices, event_type=event_type, types={**choices.types, **types})
+
+
+def refuse_unmatched(exports: "Sequence[tuple[Export, Survey]]", choices: "Choices") -> None:
+    """End the command where an option names a column that none of the files has."""
+    from slipstream.datasets.imports import surveys
+    from slipstream.datasets.imports.sources import ImportFileError
+
+    try:
+        surveys.refuse_unmatched([export for export, _ in exports], choices)
+    except ImportFileError as error:
+        raise click.ClickException(str(error)) from error
 
 
 def confirm(exports: "Sequence[tuple[Export, Survey]]", url: str) -> None:

@@ -1,7 +1,7 @@
 """Surveys: a file read and converted to its end before anything of it is sent."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
@@ -42,9 +42,10 @@ class Ids:
         if len(self._hashes) < MOST_IDS:
             self._hashes.add(hash(identifier))
 
-    def __str__(self) -> str:
-        count = len(self._hashes)
-        return f"over {count:,}" if count >= MOST_IDS else f"{count:,}"
+    def named(self, noun: str) -> str:
+        """The number with its noun."""
+        over = "over " if len(self._hashes) >= MOST_IDS else ""
+        return over + counted(len(self._hashes), noun)
 
 
 @dataclass
@@ -191,6 +192,19 @@ def open_export(file: ExportFile, choices: Choices, kind: Kind | None = None) ->
     return Export(file, form, understanding, choices)
 
 
+def refuse_unmatched(exports: Iterable[Export], choices: Choices) -> None:
+    """Refuse choices of columns that none of the files has: they were meant for something.
+
+    Raises:
+        ImportFileError: There are such columns.
+    """
+    known = {column for export in exports for column in export.form.columns}
+    if unknown := sorted({*choices.columns, *choices.texts} - known):
+        raise ImportFileError(
+            f"no file has a column {', '.join(unknown)}; there are {', '.join(sorted(known))}"
+        )
+
+
 def questions(export: Export, survey: Survey) -> list[str]:
     """What must be decided before the file can be sent, each with the option that decides it."""
     asked = []
@@ -241,7 +255,7 @@ def counted(number: int, noun: str) -> str:
 
 def _figures(kind: Kind, survey: Survey) -> str:
     if kind == "items":
-        return f"{counted(survey.rows, 'row')}: {survey.items} items"
+        return f"{counted(survey.rows, 'row')}: {survey.items.named('item')}"
     if survey.first is None or survey.last is None:
         return f"{counted(survey.rows, 'row')}: no event"
     days = " to ".join(
@@ -249,7 +263,8 @@ def _figures(kind: Kind, survey: Survey) -> str:
         for at in dict.fromkeys((survey.first, survey.last))
     )
     return (
-        f"{counted(survey.rows, 'row')}: {survey.visitors} visitors, {survey.items} items, {days}"
+        f"{counted(survey.rows, 'row')}: {survey.visitors.named('visitor')},"
+        f" {survey.items.named('item')}, {days}"
     )
 
 

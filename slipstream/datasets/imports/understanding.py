@@ -39,7 +39,7 @@ class Choices:
     """Decisions of whoever imports; what is left open is recognised, or asked about.
 
     Attributes:
-        columns: Fields by column; "" leaves a column out.
+        columns: Fields by column; "" leaves a column out. Each is in one of the files at least.
         event_type: Type of the rows that name none.
         types: Types by the file's own names, as `event_types.token` spells these; `skip` leaves
             rows out.
@@ -108,10 +108,11 @@ def understand(
         ColumnsError: A column that must be there is not known.
         ValueError: A choice is wrong.
     """
+    given = {column: name for column, name in choices.columns.items() if column in form.columns}
     if kind is None:
-        kind = "events" if is_event_file(form.columns, choices.columns) else "items"
+        kind = "events" if is_event_file(form.columns, given) else "items"
     recognised = event_columns if kind == "events" else item_columns
-    fields = recognised(form.columns, choices.columns)
+    fields = recognised(form.columns, given)
     good = [row.cells for row in sample if not row.fault]
     notes = list(_form_notes(form))
     time_form = _time_form(fields, good, choices, notes)

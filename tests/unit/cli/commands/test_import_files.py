@@ -93,6 +93,15 @@ def test_nothing_is_sent_while_a_question_is_open(collector: Collector) -> None:
     assert (answer.exit_code, collector.bodies) == (1, [])
 
 
+def test_an_option_is_for_the_file_that_has_its_column(collector: Collector) -> None:
+    Path("events.csv").write_text("who,sku,type,ts\nu,kanne,buy,1790000000\n")
+    files = ("import", "events.csv", "items.csv", "--map", "who=user_id")
+    assert run(*files, url=collector.url).exit_code == 0
+    answer = run(*files, "--map", "whom=item_id", url=collector.url)
+    assert answer.exit_code == 1
+    assert "no file has a column whom" in answer.output.splitlines()[-1]
+
+
 def test_at_a_terminal_it_asks(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dialogue, "is_asked", lambda: True)
     Path("events.csv").write_text("user_id,sku,type,ts\nu,i,blorb,1790000000\nu,i,,1790000000\n")
