@@ -21,12 +21,13 @@ ORDER: Final = (
     "strimzi",
     "redis-replicas",
     "cloudnative-pg",
-    "s3-lake",
-    "training-standby",
     "training-jobs",
+    "s3-lake",
     "training-jobs-s3",
     "training-jobs-keda",
+    "training-standby",
     "gpu-training",
+    "gpu-training-jobs",
     "hpa",
     "keda",
     "keda-strimzi",
@@ -39,6 +40,7 @@ ALTERNATIVES: Final = (("ingress", "gateway"),)
 NEEDS: Final = {
     "training-jobs-s3": ("training-jobs",),
     "training-jobs-keda": ("training-jobs",),
+    "gpu-training-jobs": ("training-jobs",),
     "keda-strimzi": ("keda", "strimzi"),
 }
 
