@@ -20,32 +20,32 @@ RUN apt-get update \
  && apt-get install -y --no-install-recommends binutils \
  && rm -rf /var/lib/apt/lists/* \
  && python -m venv --without-pip /opt/slipstream
-# PIP_PYTHON: pip installs for that interpreter, which has none.
-ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_PYTHON=/opt/slipstream/bin/python PATH=/opt/slipstream/bin:$PATH
+# PIP_PYTHON: python -m pip installs for that interpreter, which has none.
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_PYTHON=/opt/slipstream/bin/python
 COPY deploy/image/library.txt /pins/
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip install --no-compile --no-deps --require-hashes -r /pins/library.txt
+    python -m pip install --no-compile --no-deps --require-hashes -r /pins/library.txt
 
 FROM shared AS wheel
 COPY deploy/image/build.txt /pins/
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip install --no-compile --no-deps --require-hashes -r /pins/build.txt
+    python -m pip install --no-compile --no-deps --require-hashes -r /pins/build.txt
 WORKDIR /src
 COPY pyproject.toml README.md ./
 COPY slipstream slipstream
 COPY services services
 # The person's tool too: `docker compose exec training slipstream runs list`.
 COPY slipstream_cli slipstream_cli
-RUN pip wheel --no-deps --no-build-isolation --no-index --wheel-dir /wheels .
+RUN python -m pip wheel --no-deps --no-build-isolation --no-index --wheel-dir /wheels .
 
 # Kernels are compiled here, for containers that can't write beside the sources: once for the two images that have them.
 FROM shared AS kernels
 COPY deploy/image/serving.txt /pins/
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip install --no-compile --no-deps --require-hashes -r /pins/serving.txt
+    python -m pip install --no-compile --no-deps --require-hashes -r /pins/serving.txt
 WORKDIR /opt
 RUN --mount=from=wheel,source=/wheels,target=/wheels \
-    pip install --no-compile --no-deps --no-index /wheels/*.whl && python -m slipstream.models.kernels
+    python -m pip install --no-compile --no-deps --no-index /wheels/*.whl && /opt/slipstream/bin/python -m slipstream.models.kernels
 
 FROM shared AS build
 ARG SERVICE
@@ -54,15 +54,15 @@ COPY deploy/image/${SERVICE}.txt constraints.txt deploy/image/trim.py /pins/
 COPY services/${SERVICE}/requirements.txt /pins/requirements.txt
 # setuptools comes with torch, which needs it to compile only.
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip install --no-compile --no-deps --require-hashes -r /pins/${SERVICE}.txt \
+    python -m pip install --no-compile --no-deps --require-hashes -r /pins/${SERVICE}.txt \
  && if grep '^torch' /pins/requirements.txt >/pins/torch.txt; then \
-      pip install --no-compile --extra-index-url "$TORCH_INDEX_URL" -c /pins/constraints.txt -r /pins/torch.txt \
-      && pip uninstall --yes setuptools; \
+      python -m pip install --no-compile --extra-index-url "$TORCH_INDEX_URL" -c /pins/constraints.txt -r /pins/torch.txt \
+      && python -m pip uninstall --yes setuptools; \
     fi \
- && site=$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
+ && site=$(/opt/slipstream/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
  && python /pins/trim.py "$site" \
- && python -m compileall -q -j 0 "$site"
-RUN --mount=from=wheel,source=/wheels,target=/wheels pip install --no-deps --no-index /wheels/*.whl
+ && /opt/slipstream/bin/python -m compileall -q -j 0 "$site"
+RUN --mount=from=wheel,source=/wheels,target=/wheels python -m pip install --no-deps --no-index /wheels/*.whl
 
 FROM build AS built-ingestion
 FROM build AS built-features
