@@ -73,7 +73,7 @@ class Interaction(Record):
     had no answer, or the store of message ids was away. As a rule every copy but the first is
     marked (the exceptions: docs/adr/0013), so readers that count look for the first.
     `imported` marks history that was sent on purpose, of any age and perhaps again. Readers that
-    count look for its first copy, too (docs/adr/0060).
+    count look for its first copy, too (docs/adr/0059).
     """
 
     event_id: Id

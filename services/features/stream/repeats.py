@@ -5,7 +5,7 @@ As a rule the marked copy is the second. But two replicas of ingestion may each 
 way, and the broker may take the marked one first. So marked copies that count are remembered for a
 while, and an unmarked copy after its marked one does not count.
 
-History may be imported again at any time (docs/adr/0060). So every imported event is looked for,
+History may be imported again at any time (docs/adr/0059). So every imported event is looked for,
 among all rows of its event time. Files in the order of time make that a read of few files.
 """
 

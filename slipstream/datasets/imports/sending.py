@@ -2,7 +2,7 @@
 
 Events go through `/v1/import`, at any age, as Segment track calls. Those of one visitor stay in
 order. Message ids are made from the events themselves, so a file sent twice has the same ids, and
-what the lake has already adds nothing (docs/adr/0060).
+what the lake has already adds nothing (docs/adr/0059).
 """
 
 import asyncio
