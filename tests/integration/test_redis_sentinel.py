@@ -43,10 +43,21 @@ def settings(children: dict[str, Child]) -> RedisSettings:
 def promote_another(children: dict[str, Child]) -> None:
     """Have the Sentinels make a replica the primary, while all servers live."""
     before = primary(children)
-    with redis.Redis(port=children["sentinel 1"].port) as sentinel:
-        sentinel.execute_command("SENTINEL FAILOVER", SERVICE)
+    until(lambda: takes_failover(children))
     until(lambda: primary(children) not in (None, before))
     until(lambda: settled(children))
+
+
+def takes_failover(children: dict[str, Child]) -> bool:
+    """Whether a failover began. A Sentinel refuses one until it has asked a replica lately."""
+    with redis.Redis(port=children["sentinel 1"].port) as sentinel:
+        try:
+            sentinel.execute_command("SENTINEL FAILOVER", SERVICE)
+        except redis.ResponseError as refusal:
+            if "NOGOODSLAVE" in str(refusal) or "INPROG" in str(refusal):
+                return False
+            raise
+    return True
 
 
 def only_two_can_lead(children: dict[str, Child]) -> bool:
