@@ -49,7 +49,9 @@ def test_new_topics_have_a_leader_for_each_partition_when_they_count_as_made(
         partition["leader_id"] >= 0 for entry in described for partition in entry["partitions"]
     )
     assert topic_differences(broker, namespace) == []
-    assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == []
+    errors = [record.message for record in caplog.records if record.levelno >= logging.ERROR]
+    # Threads of clients that other tests dropped unclosed end with such a line at any time.
+    assert [line for line in errors if "weakly-referenced object" not in line] == []
 
 
 async def test_a_topic_that_is_not_as_wanted_is_told_with_the_way_to_mend_it(
