@@ -77,8 +77,8 @@ def create_app(settings: ServingSettings) -> FastAPI:
     return app
 
 
-# Time for which the event loop keeps the interpreter while the kernels' thread waits for it. Python's
-# own 5 ms are as long as a call of the kernels, which would stand still for half of the time.
+# Time for which the event loop keeps the interpreter while the kernels' thread waits for it.
+# Python's own 5 ms are as long as a call of the kernels, which would stand still half of the time.
 _SWITCH_S: Final = 0.001
 
 
