@@ -69,7 +69,8 @@ class TrainingSection(Section):
     most_events: int = Field(
         10_000_000,
         ge=2,
-        description="most events that a run reads, the latest ones; 10,000,000 take 5 GB of memory",
+        description="most events that a run is fitted on, the latest ones; 10,000,000 take 5 GB of "
+        "memory, beside the reading of their oldest day, which is read whole",
     )
     min_events: int = Field(
         200,
