@@ -19,6 +19,7 @@ from urllib.parse import quote
 import httpx
 import orjson
 
+from slipstream.contracts.services import SERVICES
 from slipstream_cli.benchmarks import serving_clicks, serving_rules, serving_swaps, serving_time
 from slipstream_cli.benchmarks.empty_route import running_empty_route
 from slipstream_cli.benchmarks.load import Load, closed_loop, in_own_process, open_loop, request
@@ -82,6 +83,8 @@ def run(
     rows.append(_latency(url, requests, rate, "a given rate" if load.rate else "half of that load"))
     if load.times:
         rows += serving_time.run(url, requests)
+        services = {name: peers[name] for name in SERVICES}
+        rows += serving_time.at_full_load(url, services, requests, CONNECTIONS)
     if load.swaps:
         rows += serving_swaps.run(
             url, peers["training"], requests, load.swaps, connections=CONNECTIONS, headers=headers

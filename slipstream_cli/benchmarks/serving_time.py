@@ -1,7 +1,9 @@
-"""Where the time of a recommendation goes: CPU of the process, and the time of each stage."""
+"""The profile of a recommendation's time: each stage alone, and all processes at full load."""
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
 import httpx
@@ -14,6 +16,7 @@ _STAGE: Final = re.compile(
     r'^slipstream_recommendation_stage_seconds_sum\{stage="(\w+)"\} (\S+)$', re.MULTILINE
 )
 _REQUESTS: Final = re.compile(r"^slipstream_recommendations_total\{.*\} (\S+)$", re.MULTILINE)
+_STAT: Final = Path("/proc/stat")
 _CPU: Final = re.compile(r"^process_cpu_seconds_total (\S+)$", re.MULTILINE)
 
 
@@ -56,6 +59,56 @@ def run(url: str, requests: Sequence[bytes]) -> list[Measurement]:
             if spent > stages.get(stage, 0.0)
         ),
     ]
+
+
+def at_full_load(
+    url: str, services: Mapping[str, str], requests: Sequence[bytes], connections: int
+) -> list[Measurement]:
+    """Measure which processes have the machine's processors at full load. Needs Linux.
+
+    Args:
+        url: A serving service.
+        services: The URLs of all services by name, which run on this machine.
+        requests: Prepared requests.
+        connections: Connections of the closed loop.
+
+    Returns:
+        Microseconds of processor time a request: of each service, of all other processes, and
+        those that nobody used.
+    """
+    before, (used, idle), (_, _, answered) = _processor_s(services), _machine_s(), _spent(url)
+    load = in_own_process(closed_loop, url, requests, connections=connections, seconds=SECONDS)
+    (used_after, idle_after), after = _machine_s(), _processor_s(services)
+    count = _spent(url)[2] - answered
+    if load.failed or not count:
+        raise BenchmarkError(f"{load.failed} requests failed, {count:g} were answered")
+    spent = {name: after[name] - seconds for name, seconds in before.items()}
+    spent["broker, Redis, load generator and the system"] = used_after - used - sum(spent.values())
+    spent["nobody"] = idle_after - idle
+    return [
+        Measurement(
+            name=f"at full load, processors: {name}",
+            value=1e6 * seconds / count,
+            unit="us/request",
+            note="all its threads" if name in services else "",
+        )
+        for name, seconds in sorted(spent.items(), key=lambda each: -each[1])
+    ]
+
+
+def _processor_s(services: Mapping[str, str]) -> dict[str, float]:
+    return {
+        name: sum(map(float, _CPU.findall(httpx.get(f"{url}/metrics", timeout=10).text)))
+        for name, url in services.items()
+    }
+
+
+def _machine_s() -> tuple[float, float]:
+    """The seconds that the processors worked and rested since the start, `proc_stat(5)`."""
+    fields = [int(each) for each in _STAT.read_text().partition("\n")[0].split()[1:9]]
+    rested = fields[3] + fields[4]
+    ticks = os.sysconf("SC_CLK_TCK")
+    return (sum(fields) - rested) / ticks, rested / ticks
 
 
 def _spent(url: str) -> tuple[float, dict[str, float], float]:
