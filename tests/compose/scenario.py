@@ -4,7 +4,7 @@ containers crash again; nothing is lost.
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,15 +70,15 @@ def run(project: Project, folder: Path, movielens: Path | None) -> Result:
 
     crashes = Crashes(project)
     with _load(project) as client:
-        for name in sorted(project.containers()):
-            crashes.crash(name)
-        _restarted_once(project, result, set(project.containers()))
+        with _each_restarts_once(project, result, sorted(project.containers())) as names:
+            for name in names:
+                crashes.crash(name)
         with timed(result, "scaled out"):
             project.scale_out(REPLICAS)
         result.figures["containers, scaled out"] = len(project.containers())
-        for name in CRASHED_OF_SEVERAL:
-            crashes.crash(name)
-        _restarted_once(project, result, set(CRASHED_OF_SEVERAL))
+        with _each_restarts_once(project, result, CRASHED_OF_SEVERAL) as names:
+            for name in names:
+                crashes.crash(name)
     result.crashes = crashes.done
     _answers(project)
 
@@ -151,11 +151,17 @@ def _load(project: Project) -> Iterator[Client]:
         sending.join()
 
 
-def _restarted_once(project: Project, result: Result, names: set[str]) -> None:
-    """Say which containers did not restart once where they were crashed, and never elsewhere."""
+@contextmanager
+def _each_restarts_once(
+    project: Project, result: Result, names: Sequence[str]
+) -> Iterator[Sequence[str]]:
+    """Say which of these containers did not restart once within the block, and which others did."""
+    before = {name: container.restarts for name, container in project.containers().items()}
+    yield names
     for name, container in project.containers().items():
-        if container.restarts != (name in names):
-            result.findings.say("restarts", f"{name}: {container.restarts}")
+        restarts = container.restarts - before.get(name, 0)
+        if restarts != (name in names):
+            result.findings.say("restarts", f"{name}: {restarts}")
 
 
 def _answers(project: Project) -> None:
