@@ -86,9 +86,9 @@ def service_command(name: str) -> click.Command:
 
         from slipstream.chassis.access.tokens import TokenKeysError
         from slipstream.chassis.access.verifier import ExposedError
-        from slipstream.chassis.app import serve
         from slipstream.chassis.logging import configure_logging
         from slipstream.chassis.processes import serve_in_processes
+        from slipstream.chassis.server import serve
         from slipstream.chassis.settings import wrong_settings
 
         try:

@@ -1,9 +1,7 @@
 """The HTTP app of a service: middleware, error bodies, health, metrics, workers, graceful stop."""
 
-import gc
 import logging
 import random
-import socket
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -11,7 +9,6 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
-import uvicorn
 from fastapi import APIRouter, FastAPI
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -26,7 +23,6 @@ from slipstream.chassis.access.verifier import (
     api_token_key,
     refuse_exposure,
 )
-from slipstream.chassis.connections import ConnectionPool
 from slipstream.chassis.direct_routes import DirectRoutes
 from slipstream.chassis.ending import Ending
 from slipstream.chassis.errors import install_error_handlers, unexpected
@@ -35,13 +31,10 @@ from slipstream.chassis.opening import Lifespan, opening
 from slipstream.chassis.settings import ServiceSettings
 from slipstream.chassis.standby import HandingOn, Standby
 from slipstream.chassis.worker import Workers
-from slipstream.contracts.services import SERVICES
 
 log = get_logger(__name__)
 
 SLOW_REQUEST_S = 1.0
-# Connections that may wait to be accepted.
-BACKLOG = 2048
 # Status that is counted when a client leaves before its request is complete. HTTP has none; this is
 # nginx's.
 CLIENT_GONE = 499
@@ -236,50 +229,3 @@ def _names_of(settings: ServiceSettings, name: str) -> list[str]:
     called = urlsplit(getattr(settings.peers, f"{name}_url", "")).hostname
     listed = (host.strip() for host in settings.http.hosts.split(","))
     return [host for host in (*listed, called) if host]
-
-
-def server_config(app: FastAPI, settings: ServiceSettings, name: str) -> uvicorn.Config:
-    """Configuration of the HTTP server, with the limits of its connections."""
-    pool = ConnectionPool(settings.http, getattr(app.state, "metrics", None))
-    return uvicorn.Config(
-        app,
-        http=pool.protocol(),
-        ws="none",
-        host=settings.http.host,
-        port=settings.http.port or SERVICES[name].port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        forwarded_allow_ips=settings.http.trusted_proxies,
-        timeout_graceful_shutdown=settings.http.shutdown_grace_s,
-        backlog=BACKLOG,
-    )
-
-
-def serve(
-    app: FastAPI,
-    settings: ServiceSettings,
-    name: str,
-    sockets: list[socket.socket] | None = None,
-) -> None:
-    """Run the app until SIGTERM or SIGINT, then answer requests under way, close and return.
-
-    Where the service itself asked for its end, the process ends with status 1.
-
-    Args:
-        app: The app.
-        settings: The service's settings.
-        name: The service's name.
-        sockets: Listening sockets; None opens one as the settings say.
-    """
-    # Objects that exist by now stay for good. The garbage collector would look through all of them
-    # after every few requests.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(getattr(app.state, "collect_after", 10_000), 20, 50)
-    server = uvicorn.Server(server_config(app, settings, name))
-    ending: Ending = getattr(app.state, "ending", None) or Ending()
-    ending.calls(lambda: setattr(server, "should_exit", True))
-    server.run(sockets)
-    if ending.reason:
-        raise SystemExit(1)

@@ -17,9 +17,9 @@ from typing import Final, NamedTuple, NoReturn
 
 from fastapi import FastAPI
 
-from slipstream.chassis.app import BACKLOG, serve
 from slipstream.chassis.ending import Ending
 from slipstream.chassis.logging import get_logger
+from slipstream.chassis.server import BACKLOG, serve
 from slipstream.chassis.settings import ServiceSettings
 from slipstream.contracts.services import SERVICES
 

@@ -193,6 +193,12 @@ class HttpSettings(Section):
         description="time within which a client must send a whole request, and go on reading an "
         "answer; then 408, or the connection ends",
     )
+    drain_s: float = Field(
+        0.0,
+        ge=0,
+        description="how long after a stop signal answers ask clients to connect anew, before idle "
+        "connections are closed; behind a load balancer it keeps requests from breaking",
+    )
     shutdown_grace_s: int = Field(
         10, ge=0, description="how long requests under way may take after a stop signal"
     )

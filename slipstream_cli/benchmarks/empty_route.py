@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from fastapi import FastAPI
 
-from slipstream.chassis.app import serve
+from slipstream.chassis.server import serve
 from slipstream.chassis.settings import HttpSettings, ServiceSettings
 from slipstream_cli.benchmarks.load import answering
 from slipstream_cli.local.processes import Child, free_port

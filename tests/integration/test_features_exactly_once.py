@@ -23,7 +23,7 @@ from tests.integration.shop_stream import assert_exactly, events, link, send, se
 ENTRY = """
 from services.features.app import create_app
 from services.features.settings import FeaturesSettings
-from slipstream.chassis.app import serve
+from slipstream.chassis.server import serve
 from slipstream.chassis.logging import configure_logging
 settings = FeaturesSettings()
 configure_logging(settings.log, "features")

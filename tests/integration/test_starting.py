@@ -188,7 +188,8 @@ def test_an_attempt_that_failed_is_in_nobodys_way(
 REFUSED = """
 import sys, threading
 from contextlib import asynccontextmanager
-from slipstream.chassis.app import create_service, serve
+from slipstream.chassis.app import create_service
+from slipstream.chassis.server import serve
 from slipstream.chassis.dependencies import RefusedSettingsError
 from slipstream.chassis.logging import configure_logging
 from slipstream.chassis.settings import HttpSettings, LogSettings, ServiceSettings

@@ -13,9 +13,10 @@ import uvicorn
 from fastapi import APIRouter, FastAPI, Request, Response
 
 from slipstream.chassis.access.demands import routes_of
-from slipstream.chassis.app import RequestMiddleware, server_config
+from slipstream.chassis.app import RequestMiddleware
 from slipstream.chassis.direct_routes import DirectRoute, DirectRoutes
 from slipstream.chassis.metrics import Metrics
+from slipstream.chassis.server import server_config
 from slipstream.chassis.settings import ServiceSettings
 from slipstream_cli.local.processes import free_port
 
