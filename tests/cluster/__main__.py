@@ -17,7 +17,16 @@ from tests.cluster.images import build, build_before
 from tests.cluster.kubectl import NAMESPACE, ClusterError, Kubectl
 from tests.cluster.load import pods
 from tests.cluster.machine import NoClusterError, cluster
-from tests.cluster.parts import kills, network, promotion, resources, scaling, start, updates
+from tests.cluster.parts import (
+    kills,
+    network,
+    promotion,
+    resources,
+    scaling,
+    start,
+    training_jobs,
+    updates,
+)
 from tests.cluster.report import Part, Report
 from tests.cluster.usage import Usage
 
@@ -29,6 +38,7 @@ PARTS: dict[str, tuple[str, Callable[[Bed, Part], None]]] = {
     "scaling": (scaling.TITLE, scaling.run),
     "network": (network.TITLE, network.run),
     "promotion": (promotion.TITLE, promotion.run),
+    "jobs": (training_jobs.TITLE, training_jobs.run),
 }
 
 

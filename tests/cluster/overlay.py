@@ -16,13 +16,19 @@ READY_LIMIT_S = 420.0
 
 def objects(kubectl: Kubectl, tag: str) -> list[dict[str, Any]]:
     """The overlay's objects, with the services' images of a tag."""
-    rendered = list(yaml.safe_load_all(kubectl.run("kustomize", str(OVERLAY))))
-    for item in rendered:
-        if item["kind"] in ("Deployment", "StatefulSet", "Job"):
-            for container in item["spec"]["template"]["spec"]["containers"]:
-                if container["image"].startswith("slipstream/"):
-                    container["image"] = image(container["image"].split(":")[0], tag)
-    return rendered
+    return tagged(list(yaml.safe_load_all(kubectl.run("kustomize", str(OVERLAY)))), tag)
+
+
+def tagged(items: list[dict[str, Any]], tag: str) -> list[dict[str, Any]]:
+    """Objects with the services' images of a tag. Changes them."""
+    for item in items:
+        spec = item.get("spec", {})
+        spec = spec.get("jobTemplate", {}).get("spec", spec.get("jobTargetRef", spec))
+        # An autoscaler or a policy has no template of pods.
+        for container in spec.get("template", {}).get("spec", {}).get("containers", ()):
+            if container["image"].startswith("slipstream/"):
+                container["image"] = image(container["image"].split(":")[0], tag)
+    return items
 
 
 def image(name: str, tag: str) -> str:

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from tests.cluster.bed import Bed
-from tests.cluster.components import rendered
+from tests.cluster.components import has_keda, rendered
 from tests.cluster.kubectl import NAMESPACE, wait_until
 from tests.cluster.load import pods
 from tests.cluster.overlay import wait_all_ready
@@ -32,7 +32,7 @@ UTILIZATION = 60
 
 def run(bed: Bed, part: Part) -> None:
     _serving(bed, part)
-    if "scaledobjects.keda.sh" in bed.kubectl.run("get", "crd", "-o", "name"):
+    if has_keda(bed.kubectl):
         _features(bed, part)
     else:
         part.tell("features by lag", "left out: this cluster has no KEDA")

@@ -71,12 +71,27 @@ def _send(bed: Bed, part: Part) -> None:
 
 def train(bed: Bed, part: Part, reason: str = "the first model") -> str:
     """A training run; the version of its model."""
+    return str(finish(bed, part, begin(bed, reason))["model_version"])
+
+
+def begin(bed: Bed, reason: str) -> str:
+    """Ask for a training run; its id."""
+    return str(bed.services.post("training", "/v1/runs", {"reason": reason})["run_id"])
+
+
+def progress(bed: Bed, run_id: str) -> dict[str, Any]:
+    """A training run, as training tells it now."""
+    time.sleep(PAUSE_S)
+    run: dict[str, Any] = bed.services.get("training", f"/v1/runs/{run_id}")
+    return run
+
+
+def finish(bed: Bed, part: Part, run_id: str) -> dict[str, Any]:
+    """Wait for the end of a run, which must be a success."""
     at = time.monotonic()
-    run_id = bed.services.post("training", "/v1/runs", {"reason": reason})["run_id"]
 
     def finished() -> dict[str, Any] | None:
-        time.sleep(PAUSE_S)
-        run: dict[str, Any] = bed.services.get("training", f"/v1/runs/{run_id}")
+        run = progress(bed, run_id)
         return None if run["state"] in ("queued", "running") else run
 
     run = wait_for(finished, "the training run", RUN_LIMIT_S)
@@ -84,7 +99,7 @@ def train(bed: Bed, part: Part, reason: str = "the first model") -> str:
     part.tell("model", f"version {run['model_version']}, {run['decision']}")
     if run["state"] != "succeeded":
         raise AssertionError(f"the run ended otherwise: {run}")
-    return str(run["model_version"])
+    return run
 
 
 def _answers(bed: Bed, version: str) -> bool:
