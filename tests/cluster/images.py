@@ -4,6 +4,8 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from slipstream.contracts.services import SERVICES
@@ -22,6 +24,14 @@ def build(tag: str) -> None:
 
 def build_before(tag: str) -> str:
     """Build the five images of the version before this one; its commit."""
+    with tree_before() as (commit, tree):
+        _build(tree, tag)
+    return commit
+
+
+@contextmanager
+def tree_before() -> Iterator[tuple[str, Path]]:
+    """The commit of the version before this one, and a folder with its files."""
     commit = version_before()
     if not commit:
         raise ClusterError(
@@ -34,8 +44,7 @@ def build_before(tag: str) -> str:
         tree.mkdir()
         _call("git", "-C", str(ROOT), "archive", "--output", str(archive), commit)
         _call("tar", "-xf", str(archive), "-C", str(tree))
-        _build(tree, tag)
-    return commit
+        yield commit, tree
 
 
 def _build(tree: Path, tag: str) -> None:

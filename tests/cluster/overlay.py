@@ -1,22 +1,26 @@
 """The local overlay: rendered with the tags of the images under test, applied, and watched."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from slipstream.contracts.services import SERVICES
-from tests.cluster.kubectl import NAMESPACE, Kubectl, Pod, wait_until
+from tests.cluster.kubectl import Kubectl, Pod, wait_until
 
-OVERLAY = Path(__file__).parents[2] / "deploy" / "kubernetes" / "overlays" / "local"
+ROOT = Path(__file__).parents[2]
+# Of the repository.
+PLACE = Path("deploy", "kubernetes", "overlays", "local")
+OVERLAY = ROOT / PLACE
 SERVERS = ("kafka", "redis", "postgres")
 READY_LIMIT_S = 420.0
 
 
-def objects(kubectl: Kubectl, tag: str) -> list[dict[str, Any]]:
-    """The overlay's objects, with the services' images of a tag."""
-    return tagged(list(yaml.safe_load_all(kubectl.run("kustomize", str(OVERLAY)))), tag)
+def objects(kubectl: Kubectl, tag: str, tree: Path = ROOT) -> list[dict[str, Any]]:
+    """The objects of a tree's overlay, with the services' images of a tag."""
+    return tagged(list(yaml.safe_load_all(kubectl.run("kustomize", str(tree / PLACE)))), tag)
 
 
 def tagged(items: list[dict[str, Any]], tag: str) -> list[dict[str, Any]]:
@@ -75,10 +79,11 @@ def wait_all_ready(kubectl: Kubectl, after: str) -> float:
     return time.monotonic() - start
 
 
-def set_image(kubectl: Kubectl, service: str, tag: str) -> None:
-    """Let a service's pods be replaced by those of another image."""
-    kind = "statefulset" if service == "features" else "deployment"
-    kubectl.run(
-        *("--namespace", NAMESPACE, "set", "image", f"{kind}/{service}"),
-        f"{service}={image(service, tag)}",
+def workload(items: Sequence[dict[str, Any]], service: str) -> dict[str, Any]:
+    """The object among these whose pods are a service's."""
+    (found,) = (
+        item
+        for item in items
+        if item["kind"] in ("Deployment", "StatefulSet") and item["metadata"]["name"] == service
     )
+    return found

@@ -1,5 +1,5 @@
-"""Part 3: a rolling update of every service from the version before to this one, under load; no
-request fails, nothing is lost.
+"""Part 3: a rolling update of every service, image and manifest, from the version before to this
+one, under load; no request fails, nothing is lost.
 """
 
 import statistics
@@ -8,9 +8,10 @@ from collections import Counter
 
 from slipstream.contracts.services import SERVICES
 from tests.cluster.bed import Bed
+from tests.cluster.images import tree_before
 from tests.cluster.load import pods
 from tests.cluster.load.pods import Answer
-from tests.cluster.overlay import image, set_image, wait_all_ready
+from tests.cluster.overlay import image, objects, wait_all_ready, workload
 from tests.cluster.report import Part
 
 TITLE = "3 Each service updated from the version before, under load"
@@ -18,8 +19,13 @@ QUESTIONS_PER_S = 50.0
 
 
 def run(bed: Bed, part: Part) -> None:
-    for service in SERVICES:
-        set_image(bed.kubectl, service, bed.before)
+    with tree_before() as (commit, tree):
+        before = objects(bed.kubectl, bed.before, tree)
+    this = objects(bed.kubectl, bed.tag)
+    part.tell("the version before", commit[:12])
+    # Both versions' settings stay: their names have a hash, and each pod names its own.
+    settings = [item for item in before if item["kind"] in ("ConfigMap", "Secret")]
+    bed.kubectl.apply(*settings, *(workload(before, service) for service in SERVICES))
     part.tell("all at the version before", f"{wait_all_ready(bed.kubectl, 'a change'):.0f} s")
     with (
         pods.events(bed.kubectl, bed.tag, "r", bed.rate / 3, seed=2) as events,
@@ -27,7 +33,7 @@ def run(bed: Bed, part: Part) -> None:
     ):
         for service in SERVICES:
             start = time.monotonic()
-            set_image(bed.kubectl, service, bed.tag)
+            bed.kubectl.apply(workload(this, service))
             wait_all_ready(bed.kubectl, f"the update of {service}")
             part.tell(f"{service} updated", f"after {time.monotonic() - start:.0f} s")
         answers, sent = questions.result(), events.result()
