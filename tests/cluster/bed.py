@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from slipstream.chassis.settings import LakeSettings
+from slipstream.datasets.interactions import read_interactions
 from slipstream.datasets.simulator import SimulatedFiles
 from slipstream.stores.lake import Lake
 from tests.cluster.forwarding import Forwards
@@ -72,7 +73,8 @@ class Bed:
     def compare(self, part: Part) -> None:
         """Compare the lake and the counts in Redis with all that was accepted until now."""
         self.wait_caught_up()
-        accepted = Accepted(self.files.interactions, self.acknowledged, self.unacknowledged)
+        history = read_interactions(self.files.interactions)
+        accepted = Accepted(history, self.acknowledged, self.unacknowledged)
         found = Findings()
         compare_lake(found, self.lake(), accepted)
         compare_counts(found, self._counts, accepted)
