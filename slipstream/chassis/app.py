@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -119,6 +120,15 @@ def _path(scope: Scope) -> str:
     return getattr(scope.get("route"), "path", None) or str(scope["path"])
 
 
+def operation_id(route: APIRoute) -> str:
+    """The id of a route's operation in the OpenAPI document: the name of its function.
+
+    Generated clients call their methods by it, so it stays when a path changes. A function of two
+    paths names the second route itself.
+    """
+    return route.name
+
+
 class ServiceApp(FastAPI):
     """An app whose outermost layer is the last one that was added to it.
 
@@ -185,6 +195,7 @@ def create_service(
         description=description,
         version="1",
         lifespan=partial(opening, lifespan=lifespan),
+        generate_unique_id_function=operation_id,
     )
     app.state.settings = settings
     app.state.metrics = metrics.Metrics(name)

@@ -53,21 +53,21 @@ _PACKED_FROM_BYTES: Final = 1_024
 
 @router.get("")
 @requires(Scope.READ)
-async def server() -> Response:
+async def server_metadata() -> Response:
     """The server's name, version and extensions of the protocol."""
     return json_response(descriptions.server())
 
 
 @router.get("/health/live")
 @requires(Scope.READ)
-async def live() -> Response:
+async def server_live() -> Response:
     """Whether the server takes requests."""
     return json_response({"live": True})
 
 
 @router.get("/health/ready")
 @requires(Scope.READ)
-async def ready(request: Request) -> Response:
+async def server_ready(request: Request) -> Response:
     """Whether a model is loaded. 503 until then, though recommendations are answered."""
     loaded = parts(request).models.current is not None
     return json_response({"ready": loaded}, 200 if loaded else 503)
@@ -102,16 +102,16 @@ async def all_statistics(request: Request) -> Response:
 
 
 @router.get(f"{MODEL}/stats")
-@router.get(f"{VERSION}/stats")
+@router.get(f"{VERSION}/stats", name="version_statistics")
 @requires(Scope.READ)
-async def statistics(request: Request, name: str, version: str = "") -> Response:
+async def model_statistics(request: Request, name: str, version: str = "") -> Response:
     """The same of one model, or of one version of it."""
     _require(parts(request), name, version)
     return json_response(_statistics(request).described(version))
 
 
 @router.get(MODEL)
-@router.get(VERSION)
+@router.get(VERSION, name="version_metadata")
 @requires(Scope.READ)
 async def model_metadata(request: Request, name: str, version: str = "") -> Response:
     """The model's versions, inputs and outputs."""
@@ -121,7 +121,7 @@ async def model_metadata(request: Request, name: str, version: str = "") -> Resp
 
 
 @router.get(f"{MODEL}/config")
-@router.get(f"{VERSION}/config")
+@router.get(f"{VERSION}/config", name="version_configuration")
 @requires(Scope.READ)
 async def model_configuration(request: Request, name: str, version: str = "") -> Response:
     """The model's configuration, in the fields of Triton's `ModelConfig`."""
@@ -134,7 +134,7 @@ async def model_configuration(request: Request, name: str, version: str = "") ->
 
 
 @router.get(f"{MODEL}/ready")
-@router.get(f"{VERSION}/ready")
+@router.get(f"{VERSION}/ready", name="version_ready")
 @requires(Scope.READ)
 async def model_ready(request: Request, name: str, version: str = "") -> Response:
     """Whether the model, or this version of it, is in service."""
@@ -146,7 +146,7 @@ async def model_ready(request: Request, name: str, version: str = "") -> Respons
 
 
 @router.post(f"{MODEL}/infer", openapi_extra=INFERENCE_BODY)
-@router.post(f"{VERSION}/infer", openapi_extra=INFERENCE_BODY)
+@router.post(f"{VERSION}/infer", name="infer_by_version", openapi_extra=INFERENCE_BODY)
 @requires(Scope.READ)
 async def infer(request: Request, name: str, version: str = "") -> Response:
     """Recommendations for the visitors of a BYTES tensor `user_id`.
