@@ -4,10 +4,10 @@ The routes of Feast's feature server take and return the bodies that Feast's cli
 """
 
 from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Final, TypeVar
 
 import orjson
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 
@@ -20,17 +20,18 @@ from services.features.feast_bodies import (
     PushRequest,
     described,
 )
-from services.features.reads import feast, feature_reads
+from services.features.reads import feast
 from services.features.reads.view_reads import read_entities
 from services.features.settings import FeaturesSettings
 from services.features.stream.materializer import Materializer
+from services.features.views.bodies import LakeStatus, StreamStatus
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.producer import Producer
 from slipstream.chassis.access.demands import open_to_all, requires
 from slipstream.chassis.access.guard import principal_of
 from slipstream.chassis.bounded_json import refuse_many_values
 from slipstream.chassis.direct_routes import DirectRoute
-from slipstream.chassis.errors import InvalidRequestError, NotFoundError, UnavailableError, problem
+from slipstream.chassis.errors import InvalidRequestError, UnavailableError, problem
 from slipstream.chassis.logging import request_id
 from slipstream.chassis.slices import LARGE_BYTES, LargeRequests
 from slipstream.contracts.access import Scope
@@ -49,7 +50,6 @@ from slipstream.stores.online import OnlineReader, StoreUnavailableError
 feast_router = APIRouter(tags=["feast"], route_class=DirectRoute)
 router = APIRouter(tags=["features"])
 
-EntityId = Annotated[str, Path(min_length=1, max_length=256)]
 # A read of more values, which are rows times features, waits while another such one is worked at.
 _LARGE_VALUES: Final = 5_000
 # Pushed records that are handed to the broker in one go, in some milliseconds.
@@ -211,55 +211,9 @@ def _refused(error: ValueError, code: str, feast_class: str, status: int = 400) 
     )
 
 
-@router.get(
-    "/v1/features/{view}/{entity_id:path}",
-    responses={404: {"description": "the entity was never seen"}},
-)
-@requires(Scope.READ)
-async def features(
-    request: Request,
-    view: Literal["visitor", "item"],
-    entity_id: EntityId,
-) -> dict[str, Any]:
-    """The stored state of a visitor or an item, with its features at this moment."""
-    opened = parts(request)
-    read = feature_reads.visitor_detail if view == "visitor" else feature_reads.item_detail
-    try:
-        detail = await read(opened.reader, entity_id, now_ms())
-    except StoreUnavailableError as error:
-        raise UnavailableError(str(error)) from error
-    if detail is None:
-        raise NotFoundError(f"no {view} {entity_id!r} has been seen lately", code=f"unknown_{view}")
-    return detail
-
-
-@router.get("/v1/feature-views")
-@requires(Scope.READ)
-async def feature_views(request: Request) -> dict[str, Any]:
-    """The declared feature views.
-
-    Each has its entity, join keys, time to live, and features with type, default and description.
-    """
-    opened = parts(request)
-    views = opened.registry.views
-    return {
-        "items": [asdict(view) | {"join_key": view.join_key} for view in views],
-        "next_cursor": None,
-    }
-
-
-@router.get("/v1/feature-services")
-@requires(Scope.READ)
-async def feature_services(request: Request) -> dict[str, Any]:
-    """The feature services: lists of features, as "view:feature", that are read under one name."""
-    opened = parts(request)
-    services = opened.registry.services
-    return {"items": [asdict(service) for service in services], "next_cursor": None}
-
-
 @router.get("/v1/status")
 @requires(Scope.READ)
-def status(request: Request) -> dict[str, Any]:
+def status(request: Request) -> StreamStatus:
     """Progress of the service along the stream, read from the broker and the lake now."""
     opened = parts(request)
     lake, progress = opened.lake, opened.materializer.progress()
@@ -268,7 +222,7 @@ def status(request: Request) -> dict[str, Any]:
         version = lake.version(INTERACTIONS)
     except LakeUnavailableError as error:
         raise UnavailableError(str(error)) from error
-    return {**asdict(progress), "lake": {**rows, "version": version}}
+    return StreamStatus(**asdict(progress), lake=LakeStatus(**rows, version=version))
 
 
 health = APIRouter(tags=["health"])

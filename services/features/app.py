@@ -20,6 +20,7 @@ from services.features.stream.erasures import LakeErasures
 from services.features.stream.materializer import GROUP, TOPICS, Materializer
 from services.features.stream.redis_upkeep import watch_redis
 from services.features.stream.upkeep import keep_lake
+from services.features.views import api as views_api
 from slipstream.broker.access_feed import AccessKeyFeed
 from slipstream.broker.log_ends import committed_offsets, log_ends
 from slipstream.broker.producer import open_producer
@@ -46,7 +47,14 @@ def create_app(settings: FeaturesSettings) -> FastAPI:
 
     It opens once a broker answers. Redis and the lake may come later.
     """
-    routers = [api.feast_router, api.router, people_api.router, slates_api.router, api.health]
+    routers = [
+        api.feast_router,
+        api.router,
+        views_api.router,
+        people_api.router,
+        slates_api.router,
+        api.health,
+    ]
     app = create_service(
         "features", settings, description=DESCRIPTION, lifespan=_lifespan, routers=routers
     )

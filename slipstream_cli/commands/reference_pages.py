@@ -58,6 +58,14 @@ def _features(registry: FeatureRegistry) -> str:
             " item's windows are whole hours or days."
         ),
         "",
+        *paragraph(
+            "To look at one entity, `GET /v1/features/VIEW/ID` gives all features of a view with"
+            " the counts of the entity, however old: ids of visitors for `visitor`, `session` and"
+            " `visitor_affinity`, of items for `item` and `item_neighbours`. The view of both is"
+            " `GET /v1/features/request?user_id=…&item_id=…`. Programs read many at once by"
+            " `POST /get-online-features`."
+        ),
+        "",
         "| View | Of | Join keys | Kind | Time to live | |",
         "|---|---|---|---|---|---|",
     ]

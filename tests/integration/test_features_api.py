@@ -60,6 +60,34 @@ async def caught_up(client: httpx.AsyncClient) -> dict:
     return status
 
 
+async def every_view_is_read(client: httpx.AsyncClient) -> None:
+    """Each declared view answers with the same values as Feast's route, lists included."""
+    views = (await client.get("/v1/feature-views")).json()["items"]
+    for view in views:
+        ids = {key: {"user_id": "u0", "item_id": "i1"}[key] for key in view["join_keys"]}
+        if len(ids) == 1:
+            answer = await client.get(f"/v1/features/{view['name']}/{ids[view['join_key']]}")
+        else:
+            answer = await client.get(f"/v1/features/{view['name']}", params=ids)
+        features = answer.json()["features"]
+        names = [feature["name"] for feature in view["fields"]]
+        body = {
+            "features": [f"{view['name']}:{name}" for name in names],
+            "entities": {key: [each] for key, each in ids.items()},
+        }
+        results = (await client.post("/get-online-features", json=body)).json()["results"]
+        assert list(features) == names
+        for feature, result in zip(view["fields"], results[len(ids) :], strict=True):
+            (value,) = result["values"]
+            if "Float64" in feature["dtype"]:  # Time goes on between the two reads.
+                value = pytest.approx(value, abs=0.1)
+            assert features[feature["name"]] == value, (view["name"], feature["name"])
+    offset = {"user_id": "u0", "item_id": "i1", "utc_offset_minutes": 900}
+    assert (await client.get("/v1/features/request", params=offset)).status_code == 422
+    unseen = await client.get("/v1/features/request?user_id=nobody&item_id=nothing")
+    assert unseen.json()["features"]["item_events"] == 0
+
+
 async def test_reads_statuses_health_and_feast_answers(
     client: httpx.AsyncClient, broker: KafkaSettings, namespace: str
 ) -> None:
@@ -81,7 +109,8 @@ async def test_reads_statuses_health_and_feast_answers(
 
     detail = (await client.get("/v1/features/visitor/u0")).json()
     assert sum(detail["counts"].values()) == 60
-    assert tuple(detail["features"]) == VISITOR.numbers
+    assert tuple(detail["features"]) == VISITOR.feature_names
+    assert detail["features"]["recent_times"] == [each["timestamp"] for each in detail["sequence"]]
     assert detail["sequence"][-1].keys() == {"item_id", "event_type", "timestamp", "value"}
     shown = sorted(
         (event.timestamp, event.item_id) for event in made if event.event_type == "impression"
@@ -89,10 +118,12 @@ async def test_reads_statuses_health_and_feast_answers(
     assert detail["impressions"] == [{"timestamp": at, "item_id": item} for at, item in shown]
     assert (await client.get("/v1/features/visitor/gone/by")).json()["last_seen"] == OLD
     item = (await client.get("/v1/features/item/i1")).json()
-    assert tuple(item["features"]) == ITEM.numbers
+    assert tuple(item["features"]) == ITEM.feature_names
+    assert "sequence" not in item
     missing = await client.get("/v1/features/item/never")
     assert (missing.status_code, missing.json()["code"]) == (404, "unknown_item")
     assert (await client.get("/v1/features/shop/u0")).status_code == 422
+    await every_view_is_read(client)
 
     body = {
         "features": ["visitor:views", "item:popularity", "visitor:hours_since_last"],

@@ -24,7 +24,7 @@ from slipstream.features.declarations import FeatureRegistry
 # Feature lists whose plans are cached.
 _PLANS_KEPT: Final = 512
 # Minutes from UTC: UTC-12 to UTC+14.
-_OFFSETS: Final = range(-12 * 60, 14 * 60 + 1)
+OFFSETS: Final = range(-12 * 60, 14 * 60 + 1)
 
 
 class ReadRefusedError(ValueError):
@@ -60,6 +60,11 @@ class Planner:
                 message, "unknown_feature_service", "FeatureServiceNotFoundException"
             )
         return self.of(self._services[service], full_names)
+
+    def of_view(self, view: str) -> ReadPlan:
+        """The plan for all features of a view."""
+        names = self._reads[view].view.feature_names
+        return self.of(tuple(f"{view}:{name}" for name in names), full_names=False)
 
     def of(self, features: tuple[str, ...], full_names: bool) -> ReadPlan:
         """The plan for a list of features, each as "view:feature"."""
@@ -152,10 +157,10 @@ def offsets_of(entities: Mapping[str, Sequence[str | int]], count: int) -> list[
     given = entities.get(UTC_OFFSET)
     if given is None:
         return [0] * count
-    offsets = [offset for offset in given if isinstance(offset, int) and offset in _OFFSETS]
+    offsets = [offset for offset in given if isinstance(offset, int) and offset in OFFSETS]
     if len(offsets) < count:
         raise ReadRefusedError(
-            f"{UTC_OFFSET} must be minutes from {_OFFSETS[0]} to {_OFFSETS[-1]}",
+            f"{UTC_OFFSET} must be minutes from {OFFSETS[0]} to {OFFSETS[-1]}",
             "invalid_utc_offset",
         )
     return offsets

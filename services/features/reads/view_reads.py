@@ -100,6 +100,18 @@ class ReadPlan:
     def needs_attributes(self) -> bool:
         return any(read.needs_attributes for read, _ in self.views)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The features' names, in the order of the columns."""
+        return tuple(name for _, _, name, _ in self.columns)
+
+    def values(self, computed: Mapping[str, Any]) -> dict[str, Any]:
+        """The features of a plan of one view by name, from those that were computed."""
+        return {
+            name: int(computed[name]) if whole else computed[name]
+            for _, _, name, whole in self.columns
+        }
+
 
 class ItemReads:
     """Computes the features of items, with a cache for those that change by the hour at most.

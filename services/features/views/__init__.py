@@ -1,0 +1,1 @@
+"""Routes about feature views: their declarations, and the features of one entity."""
