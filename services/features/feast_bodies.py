@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, FailFast, Field
 
 from services.features import pushes
+from slipstream.chassis.body_schemas import body_schema
 from slipstream.contracts.rest import Problem
 
 MOST_ROWS = 1_000
@@ -65,10 +66,8 @@ class PushRequest(BaseModel):
 
 def described(body: type[BaseModel]) -> dict[str, Any]:
     """Arguments of a direct route that document its request body and its errors in OpenAPI."""
-    schema = body.model_json_schema()
+    content = {"application/json": {"schema": body_schema(body)}}
     return {
-        "openapi_extra": {
-            "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}
-        },
+        "openapi_extra": {"requestBody": {"required": True, "content": content}},
         "responses": {status: {"model": Problem} for status in (400, 413, 422, 503)},
     }

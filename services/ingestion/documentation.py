@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.ingestion.verdicts import Verdicts
+from slipstream.chassis.body_schemas import body_schema
 from slipstream.contracts.rest import PROBLEM_JSON, ErasureReceipt, Problem
 
 Id = str | int
@@ -167,15 +168,11 @@ def described(body: type[BaseModel] | None = None) -> dict[str, Any]:
     extra: dict[str, Any] = {"security": [{"writeKey": []}]}
     if body is not None:
         extra["security"].append({})  # the key may be in the body
-        schema = body.model_json_schema()
-        # References inside one operation would have to name a place in the whole document, so the
-        # definitions replace them.
-        schema = _inlined(schema, schema.pop("$defs", {}))
         extra["requestBody"] = {
             "required": True,
             "description": "At most 500 KB of JSON, whatever the content type says; may be sent "
             "with Content-Encoding: gzip",
-            "content": {"application/json": {"schema": schema}},
+            "content": {"application/json": {"schema": body_schema(body)}},
         }
     return {
         "openapi_extra": extra,
@@ -267,13 +264,3 @@ PIXEL: dict[str, Any] = {
         **{status: _gif(description) for status, description in REFUSALS.items()},
     },
 }
-
-
-def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
-    if isinstance(schema, dict):
-        if (reference := schema.get("$ref")) is not None:
-            return _inlined(definitions[reference.rpartition("/")[2]], definitions)
-        return {key: _inlined(value, definitions) for key, value in schema.items()}
-    if isinstance(schema, list):
-        return [_inlined(value, definitions) for value in schema]
-    return schema

@@ -24,6 +24,7 @@ from services.serving.catalog import Catalog
 from services.serving.cursors import items_before
 from services.serving.explaining import LISTS
 from services.serving.key_rates import KeyRates
+from services.serving.model_bodies import ServedModel
 from services.serving.model_holder import Model, ModelHolder
 from services.serving.pipeline import Pipeline
 from services.serving.rankings.ranking import RankingRequest
@@ -141,7 +142,7 @@ async def rank(request: Request, body: RankRequest) -> Response:
     return json_response(answer_body(answer, attributes))
 
 
-@router.get("/model", responses=NOT_FOUND, tags=["model"])
+@router.get("/model", responses={200: {"model": ServedModel}} | NOT_FOUND, tags=["model"])
 @requires(Scope.READ)
 async def model(request: Request) -> Response:
     """The model in service, the one before it, and those of variants of experiments."""

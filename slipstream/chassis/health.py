@@ -3,9 +3,11 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection
+from typing import Literal
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 
 from slipstream.chassis.access.demands import open_to_all
 
@@ -111,17 +113,37 @@ class Health:
         return dict(zip(checks, verdicts, strict=True))
 
 
+class Liveness(BaseModel):
+    """The process is up."""
+
+    status: Literal["live"] = "live"
+
+
+class Readiness(BaseModel):
+    """Whether the service is ready, the checks that fail, and the verdict of each: `ok`, or why."""
+
+    status: Literal["ready", "degraded", "standby", "unready"]
+    down: list[str]
+    checks: dict[str, str]
+
+
 router = APIRouter(prefix="/health", tags=["health"])
 
 
 @router.get("/live")
 @open_to_all
-async def live() -> dict[str, str]:
+async def live() -> Liveness:
     """The process is up and its event loop turns."""
-    return {"status": "live"}
+    return Liveness()
 
 
-@router.get("/ready", responses={503: {"description": "a dependency is down; the body names it"}})
+@router.get(
+    "/ready",
+    responses={
+        200: {"model": Readiness},
+        503: {"model": Readiness, "description": "a dependency is down; the body names it"},
+    },
+)
 @open_to_all
 async def ready(request: Request) -> Response:
     """Readiness: 200 when every required dependency answers, else 503 with the names of the others.

@@ -1,7 +1,10 @@
 """Operations of the services' OpenAPI documents, as generators of clients see them."""
 
 import re
+from typing import Any
 
+from slipstream.contracts.services import SERVICES
+from slipstream_cli.commands.security_page import app_of
 from tests.contract.record_operations import RECORDED, operations
 
 
@@ -14,3 +17,32 @@ def test_each_operation_of_a_service_has_an_id_of_its_own_that_is_a_name() -> No
 def test_ids_are_as_recorded() -> None:
     """New routes are recorded by `python -m tests.contract.record_operations`."""
     assert operations() == RECORDED.read_text().splitlines()
+
+
+# Answers that are no JSON of one shape: bytes, lines of JSON, or nothing.
+UNTYPED = {
+    "features export_user",
+    "features feast_health",
+    "features get_catalog",
+    "features push",
+    "monitoring export_visitors",
+    "training get_file",
+}
+
+
+def test_every_answer_names_its_fields() -> None:
+    """An answer without a schema is `any` in a generated client."""
+    untyped = {
+        f"{service} {operation['operationId']}"
+        for service in SERVICES
+        for methods in app_of(service).openapi()["paths"].values()
+        for operation in methods.values()
+        for status, answer in operation["responses"].items()
+        if status.startswith("2") and not any(map(is_typed, answer.get("content", {}).values()))
+    }
+    assert untyped == UNTYPED
+
+
+def is_typed(content: dict[str, Any]) -> bool:
+    schema = content.get("schema", {})
+    return "$ref" in schema.get("items", schema) or schema.get("type") == "string"

@@ -5,35 +5,18 @@ from typing import Any, Final
 
 import orjson
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel
 
 from services.serving.api import Parts, json_response, parts
-from services.serving.open_inference import binary, descriptions, messages
+from services.serving.open_inference import binary, bodies, descriptions, messages
+from services.serving.open_inference.bodies import answered_by
 from services.serving.open_inference.statistics import Statistics
 from slipstream.chassis.access.demands import requires
 from slipstream.chassis.bodies import packed, read_body, wanted_encoding
 from slipstream.chassis.errors import InvalidRequestError, NotFoundError
 from slipstream.contracts.access import Scope
 
-
-class InferenceError(BaseModel):
-    """The body of an error below `/v2`."""
-
-    error: str
-
-
 ERRORS: Final[dict[int | str, dict[str, Any]]] = {
-    status: {"model": InferenceError} for status in (400, 404)
-}
-# What `messages.read` takes. The route reads the body itself, since tensors may follow the JSON.
-INFERENCE_BODY: Final = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {"schema": {"type": "object"}},
-            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-        },
-    }
+    status: {"model": bodies.InferenceError} for status in (400, 404)
 }
 
 router = APIRouter(
@@ -51,21 +34,21 @@ ENCODINGS: Final = ("gzip", "deflate")
 _PACKED_FROM_BYTES: Final = 1_024
 
 
-@router.get("")
+@router.get("", **answered_by(bodies.ServerMetadata))
 @requires(Scope.READ)
 async def server_metadata() -> Response:
     """The server's name, version and extensions of the protocol."""
     return json_response(descriptions.server())
 
 
-@router.get("/health/live")
+@router.get("/health/live", **answered_by(bodies.ServerLive))
 @requires(Scope.READ)
 async def server_live() -> Response:
     """Whether the server takes requests."""
     return json_response({"live": True})
 
 
-@router.get("/health/ready")
+@router.get("/health/ready", **answered_by(bodies.ServerReady, 503))
 @requires(Scope.READ)
 async def server_ready(request: Request) -> Response:
     """Whether a model is loaded. 503 until then, though recommendations are answered."""
@@ -73,7 +56,7 @@ async def server_ready(request: Request) -> Response:
     return json_response({"ready": loaded}, 200 if loaded else 503)
 
 
-@router.post("/repository/index")
+@router.post("/repository/index", **bodies.INDEX)
 @requires(Scope.READ)
 async def repository_index(request: Request) -> Response:
     """The models of the repository: the recommender, and whether it is ready.
@@ -94,15 +77,15 @@ async def repository_index(request: Request) -> Response:
     )
 
 
-@router.get("/models/stats")
+@router.get("/models/stats", **answered_by(bodies.ModelStatistics))
 @requires(Scope.READ)
 async def all_statistics(request: Request) -> Response:
     """Counts and durations of inference by version, since this process began."""
     return json_response(_statistics(request).described())
 
 
-@router.get(f"{MODEL}/stats")
-@router.get(f"{VERSION}/stats", name="version_statistics")
+@router.get(f"{MODEL}/stats", **answered_by(bodies.ModelStatistics))
+@router.get(f"{VERSION}/stats", name="version_statistics", **answered_by(bodies.ModelStatistics))
 @requires(Scope.READ)
 async def model_statistics(request: Request, name: str, version: str = "") -> Response:
     """The same of one model, or of one version of it."""
@@ -110,8 +93,8 @@ async def model_statistics(request: Request, name: str, version: str = "") -> Re
     return json_response(_statistics(request).described(version))
 
 
-@router.get(MODEL)
-@router.get(VERSION, name="version_metadata")
+@router.get(MODEL, **answered_by(bodies.ModelMetadata))
+@router.get(VERSION, name="version_metadata", **answered_by(bodies.ModelMetadata))
 @requires(Scope.READ)
 async def model_metadata(request: Request, name: str, version: str = "") -> Response:
     """The model's versions, inputs and outputs."""
@@ -120,8 +103,10 @@ async def model_metadata(request: Request, name: str, version: str = "") -> Resp
     return json_response(descriptions.metadata(_version(opened)))
 
 
-@router.get(f"{MODEL}/config")
-@router.get(f"{VERSION}/config", name="version_configuration")
+@router.get(f"{MODEL}/config", **answered_by(bodies.ModelConfiguration))
+@router.get(
+    f"{VERSION}/config", name="version_configuration", **answered_by(bodies.ModelConfiguration)
+)
 @requires(Scope.READ)
 async def model_configuration(request: Request, name: str, version: str = "") -> Response:
     """The model's configuration, in the fields of Triton's `ModelConfig`."""
@@ -133,8 +118,8 @@ async def model_configuration(request: Request, name: str, version: str = "") ->
     return json_response(descriptions.configuration(present))
 
 
-@router.get(f"{MODEL}/ready")
-@router.get(f"{VERSION}/ready", name="version_ready")
+@router.get(f"{MODEL}/ready", **answered_by(bodies.ModelReady, 503))
+@router.get(f"{VERSION}/ready", name="version_ready", **answered_by(bodies.ModelReady, 503))
 @requires(Scope.READ)
 async def model_ready(request: Request, name: str, version: str = "") -> Response:
     """Whether the model, or this version of it, is in service."""
@@ -145,8 +130,8 @@ async def model_ready(request: Request, name: str, version: str = "") -> Respons
     return json_response({"name": name, "ready": loaded}, 200 if loaded else 503)
 
 
-@router.post(f"{MODEL}/infer", openapi_extra=INFERENCE_BODY)
-@router.post(f"{VERSION}/infer", name="infer_by_version", openapi_extra=INFERENCE_BODY)
+@router.post(f"{MODEL}/infer", **bodies.INFERENCE)
+@router.post(f"{VERSION}/infer", name="infer_by_version", **bodies.INFERENCE)
 @requires(Scope.READ)
 async def infer(request: Request, name: str, version: str = "") -> Response:
     """Recommendations for the visitors of a BYTES tensor `user_id`.

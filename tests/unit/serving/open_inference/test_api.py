@@ -9,9 +9,10 @@ import numpy as np
 import orjson
 import pytest
 from fastapi.testclient import TestClient
+from pydantic import BaseModel
 from structlog.testing import capture_logs
 
-from services.serving.open_inference import binary
+from services.serving.open_inference import binary, bodies
 from slipstream.recommender.bundle import Bundle
 from tests.unit.serving.app_on_fakes import URL, broken_parts, make_app
 from tests.unit.serving.fakes import FakeOnline, Setting, model, visitor
@@ -219,3 +220,29 @@ def test_statistics_count_what_was_answered_and_refused(client: TestClient) -> N
         assert (of_model["inference_count"], of_model["execution_count"]) == (2, 1)
         assert of_model["inference_stats"]["success"]["ns"] > 0
         assert of_model["inference_stats"]["fail"]["count"] == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("", bodies.ServerMetadata),
+        ("/health/live", bodies.ServerLive),
+        ("/health/ready", bodies.ServerReady),
+        ("/models/stats", bodies.ModelStatistics),
+        ("/models/recommender/stats", bodies.ModelStatistics),
+        ("/models/recommender", bodies.ModelMetadata),
+        ("/models/recommender/config", bodies.ModelConfiguration),
+        ("/models/recommender/ready", bodies.ModelReady),
+    ],
+)
+def test_answers_have_the_fields_that_the_document_names(
+    client: TestClient, path: str, body: type[BaseModel]
+) -> None:
+    inferred = client.post(INFER, content=in_json("ada", "bob")).json()
+    assert (
+        bodies.InferenceResponse.model_validate(inferred).model_dump(exclude_unset=True) == inferred
+    )
+    (indexed,) = client.post("/v2/repository/index").json()
+    assert bodies.IndexedModel.model_validate(indexed).model_dump() == indexed
+    answer = client.get(f"/v2{path}").json()
+    assert body.model_validate(answer).model_dump() == answer
