@@ -94,21 +94,33 @@ servers:
 	apt-cache show promtool >/dev/null 2>&1 || missing="$${missing%promtool}"; \
 	test -z "$$(echo $$missing)" || DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing >/dev/null
 
-# The clients of the Open Inference Protocol that are tried, each in an environment of its own.
+# The clients of the Open Inference Protocol and the generators of clients that are tried, each in an
+# environment of its own.
 CLIENTS := .clients
 TRITON_CLIENT := tritonclient[http]==2.73.0
 KSERVE_CLIENT := kserve==0.21.0
 $(CLIENTS)/triton/.installed: REQUIREMENT = $(TRITON_CLIENT)
 $(CLIENTS)/kserve/.installed: REQUIREMENT = $(KSERVE_CLIENT)
+$(CLIENTS)/openapi/.installed: REQUIREMENT = openapi-python-client==0.29.1
 $(CLIENTS)/%/.installed: Makefile
 	@echo "installing $(REQUIREMENT) into $(@D) (once, a minute)"
 	@$(PYTHON) -m venv --clear $(@D)
 	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile '$(REQUIREMENT)'
 	@touch $@
 
-clients: $(STAMP) ## Run Triton's and KServe's clients, unmodified, against a serving
-	@$(MAKE) --no-print-directory -j 2 $(CLIENTS)/triton/.installed $(CLIENTS)/kserve/.installed
-	@$(VENV)/bin/python -m pytest -q -n 0 tests/integration/test_protocol_clients.py
+# What the types are made, used and checked with. It needs npm; where that is absent, its test is skipped.
+TYPESCRIPT := openapi-typescript@7.13.0 openapi-fetch@0.17.0 typescript@5.9.3
+$(CLIENTS)/typescript/.installed: Makefile
+	@echo "installing $(TYPESCRIPT) into $(@D)"
+	@mkdir -p $(@D)
+	@npm install --silent --no-save --prefix $(@D) $(TYPESCRIPT)
+	@touch $@
+
+clients: $(STAMP) ## Run Triton's and KServe's clients, unmodified, and generated ones against the services
+	@$(MAKE) --no-print-directory -j 2 $(CLIENTS)/triton/.installed $(CLIENTS)/kserve/.installed \
+	  $(CLIENTS)/openapi/.installed $(if $(shell command -v npm),$(CLIENTS)/typescript/.installed)
+	@$(VENV)/bin/python -m pytest -q -n 0 tests/integration/test_protocol_clients.py \
+	  tests/integration/test_generated_clients.py
 
 fuzz: $(STAMP) ## Send ingestion and serving thousands of bad requests (FUZZ_CASES of each of 60 kinds)
 	@FUZZ_CASES=$${FUZZ_CASES:-120} $(VENV)/bin/python -m pytest -q --show-capture=no \

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from services.ingestion.admission import Admission
 from services.ingestion.api import CORS, Parts, events, router
 from services.ingestion.carrier import SpooledCarrier
-from services.ingestion.documentation import SECURITY_SCHEMES
+from services.ingestion.documentation import COMPONENTS
 from services.ingestion.erasure_cuts import ErasureCuts
 from services.ingestion.erasure_receipts import ErasureReceipts
 from services.ingestion.intake import Intake
@@ -56,7 +56,7 @@ def create_app(settings: IngestionSettings) -> FastAPI:
     )
     if origins := listed(settings.ingestion.cors_origins):
         app.add_middleware(PageOrigins, allow_origins=origins, **CORS)
-    _document_security(app)
+    _document_components(app)
     app.state.rules = rules
     return app
 
@@ -117,16 +117,18 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
 
 
-def _document_security(app: FastAPI) -> None:
-    """Name the write key in the OpenAPI document.
+def _document_components(app: FastAPI) -> None:
+    """Name the write key and the body of errors in the OpenAPI document.
 
-    A FastAPI dependency would do that, too, but would cost time in each request.
+    FastAPI's dependencies and models would do that, too, but would cost time in each request, and
+    give errors another content type.
     """
     original = app.openapi
 
     def openapi() -> dict[str, Any]:
         document = original()
-        document.setdefault("components", {})["securitySchemes"] = SECURITY_SCHEMES
+        for kind, parts in COMPONENTS.items():
+            document.setdefault("components", {}).setdefault(kind, {}).update(parts)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]

@@ -151,12 +151,16 @@ class Users(BaseModel):
     users: list[User]
 
 
-SECURITY_SCHEMES = {
-    "writeKey": {
-        "type": "http",
-        "scheme": "basic",
-        "description": "The write key as user name, no password",
-    }
+# Parts of the document that operations refer to.
+COMPONENTS: dict[str, dict[str, Any]] = {
+    "securitySchemes": {
+        "writeKey": {
+            "type": "http",
+            "scheme": "basic",
+            "description": "The write key as user name, no password",
+        }
+    },
+    "schemas": {"Problem": Problem.model_json_schema()},
 }
 
 
@@ -201,7 +205,7 @@ REFUSALS = {
 def _refusal(description: str) -> dict[str, Any]:
     return {
         "description": description,
-        "content": {PROBLEM_JSON: {"schema": Problem.model_json_schema()}},
+        "content": {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}},
     }
 
 

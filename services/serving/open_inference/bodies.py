@@ -11,8 +11,6 @@ from pydantic import BaseModel
 from services.serving.open_inference.messages import InferenceRequest
 from slipstream.chassis.body_schemas import body_schema
 
-BINARY = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
-
 
 class InferenceError(BaseModel):
     """The body of an error below `/v2`."""
@@ -195,15 +193,17 @@ def answered_by(model: Any, *statuses: int) -> dict[str, Any]:
     return {"responses": {status: {"model": model} for status in (200, *statuses)}}
 
 
-def _request_body(model: type[BaseModel], *, required: bool, **others: Any) -> dict[str, Any]:
-    content = {"application/json": {"schema": body_schema(model)}, **others}
+def _request_body(model: type[BaseModel], *, required: bool) -> dict[str, Any]:
+    content = {"application/json": {"schema": body_schema(model)}}
     return {"requestBody": {"required": required, "content": content}}
 
 
 # What `messages.read` takes. The route reads the body itself, since tensors may follow the JSON.
+# That form has no content type here, nor have answers in it: generated clients speak JSON, and
+# those of a second content type don't compile, or give bytes.
 INFERENCE: dict[str, Any] = {
-    "openapi_extra": _request_body(InferenceRequest, required=True, **BINARY),
-    "responses": {200: {"model": InferenceResponse, "content": BINARY}},
+    "openapi_extra": _request_body(InferenceRequest, required=True),
+    **answered_by(InferenceResponse),
 }
 INDEX: dict[str, Any] = {
     "openapi_extra": _request_body(IndexRequest, required=False),
