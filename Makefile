@@ -102,10 +102,11 @@ KSERVE_CLIENT := kserve==0.21.0
 $(CLIENTS)/triton/.installed: REQUIREMENT = $(TRITON_CLIENT)
 $(CLIENTS)/kserve/.installed: REQUIREMENT = $(KSERVE_CLIENT)
 $(CLIENTS)/openapi/.installed: REQUIREMENT = openapi-python-client==0.29.1
+$(CLIENTS)/lake/.installed: REQUIREMENT = deltalake==1.6.6 duckdb==2.0.1 polars==2.1.0 pyarrow==26.0.1
 $(CLIENTS)/%/.installed: Makefile
 	@echo "installing $(REQUIREMENT) into $(@D) (once, a minute)"
 	@$(PYTHON) -m venv --clear $(@D)
-	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile '$(REQUIREMENT)'
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile $(patsubst %,'%',$(REQUIREMENT))
 	@touch $@
 
 # What the types are made, used and checked with. It needs npm; where that is absent, its test is skipped.
@@ -116,11 +117,11 @@ $(CLIENTS)/typescript/.installed: Makefile
 	@npm install --silent --no-save --prefix $(@D) $(TYPESCRIPT)
 	@touch $@
 
-clients: $(STAMP) ## Run Triton's and KServe's clients, unmodified, and generated ones against the services
+clients: $(STAMP) ## Run others' clients, as they come: Triton's, KServe's, generated ones, and DuckDB and polars on the lake
 	@$(MAKE) --no-print-directory -j 2 $(CLIENTS)/triton/.installed $(CLIENTS)/kserve/.installed \
-	  $(CLIENTS)/openapi/.installed $(if $(shell command -v npm),$(CLIENTS)/typescript/.installed)
+	  $(CLIENTS)/openapi/.installed $(CLIENTS)/lake/.installed $(if $(shell command -v npm),$(CLIENTS)/typescript/.installed)
 	@$(VENV)/bin/python -m pytest -q -n 0 tests/integration/test_protocol_clients.py \
-	  tests/integration/test_generated_clients.py
+	  tests/integration/test_generated_clients.py tests/integration/test_lake_page.py
 
 fuzz: $(STAMP) ## Send ingestion and serving thousands of bad requests (FUZZ_CASES of each of 60 kinds)
 	@FUZZ_CASES=$${FUZZ_CASES:-120} $(VENV)/bin/python -m pytest -q --show-capture=no \

@@ -32,7 +32,10 @@ _RELEASES: Final = 20
 # rows are large. The compression is Delta's default, which other properties would switch off.
 ROWS_OF_A_GROUP: Final = 20_000
 _WRITER: Final = WriterProperties(
-    max_row_group_size=ROWS_OF_A_GROUP, compression="ZSTD", compression_level=4
+    max_row_group_size=ROWS_OF_A_GROUP,
+    compression="ZSTD",
+    compression_level=4,
+    column_properties=delta.GROWING,
 )
 
 

@@ -24,6 +24,7 @@ from slipstream.stores import delta, row_erasure
 from slipstream.stores.compaction import Compaction
 from slipstream.stores.lake_reader import LakeReader, day_of, translated
 from slipstream.stores.lake_reader import LakeUnavailableError as LakeUnavailableError
+from slipstream.stores.lake_times import with_timestamps
 from slipstream.stores.row_erasure import FoundRows, Hold, RowErasure
 from slipstream.stores.tables import CATALOG as CATALOG
 from slipstream.stores.tables import ERASURES as ERASURES
@@ -80,7 +81,8 @@ class Lake(LakeReader):
         with self._lock:
             opened = self._writable(table)
             try:
-                delta.append(opened, rows.select(schema.names).cast(schema), transactions)
+                known = rows.select(schema.names).cast(schema)
+                delta.append(opened, with_timestamps(table, known), transactions)
             except CommitFailedError as error:
                 self._tables.pop(table, None)
                 if any(word in str(error) for word in _CONFLICTS):

@@ -12,7 +12,8 @@ from deltalake import DeltaTable, write_deltalake
 
 from slipstream.stores.compaction import LEFT_BEHIND_S, ROWS_OF_A_GROUP, Compaction, _put
 from slipstream.stores.delta import make
-from slipstream.stores.tables import CATALOG, SCHEMAS
+from slipstream.stores.lake_times import stored_schema
+from slipstream.stores.tables import CATALOG
 
 FILES = 8
 MERGE = (2, 2**27)
@@ -23,7 +24,8 @@ def open_newest(tmp_path: Path) -> Callable[[], DeltaTable]:
     opened = make(str(tmp_path / CATALOG), CATALOG, {})
     for number in range(FILES):
         row = {"entity": "item", "entity_id": f"i{number}", "timestamp": number, "deleted": False}
-        write_deltalake(opened, pa.Table.from_pylist([row], schema=SCHEMAS[CATALOG]), mode="append")
+        added = pa.Table.from_pylist([row], schema=stored_schema(CATALOG))
+        write_deltalake(opened, added, mode="append")
     return partial(DeltaTable, str(tmp_path / CATALOG))
 
 
@@ -76,7 +78,7 @@ def test_merged_files_have_small_row_groups_and_are_compressed(
 ) -> None:
     rows = 2 * ROWS_OF_A_GROUP + 1
     wide = {"entity": "item", "entity_id": "i0", "timestamp": 9, "deleted": False}
-    table = pa.Table.from_pylist([wide] * rows, schema=SCHEMAS[CATALOG])
+    table = pa.Table.from_pylist([wide] * rows, schema=stored_schema(CATALOG))
     write_deltalake(open_newest(), table, mode="append")
     assert Compaction().run(open_newest, *MERGE) == FILES
     (uri,) = open_newest().file_uris()
