@@ -13,6 +13,7 @@ from services.monitoring.access.repository import AUDIT, AccessKeyBook
 from services.monitoring.access.uses import uses_target
 from services.monitoring.alert_repository import AlertBook
 from services.monitoring.alert_rules import rules
+from services.monitoring.alertmanager import AlertmanagerClient
 from services.monitoring.checkup import Checkup
 from services.monitoring.consumer import GROUP, TOPICS, consumer_target
 from services.monitoring.experiments import api as experiment_routes
@@ -105,6 +106,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         def announce(events: Sequence[AlertEvent]) -> None:
             asyncio.run(publish([OutgoingRecord(ALERTS, event.rule, event) for event in events]))
 
+        alertmanagers = _alertmanagers(settings)
+        stack.callback(alertmanagers.close)
         judged = rules(settings.monitoring)
         placements, experiments = PlacementTable(database), ExperimentTable(database)
         checkup = Checkup(
@@ -116,6 +119,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             announce,
             now_ms,
             experiments.returned,
+            alertmanagers.post,
         )
         SnapshotCollector(checkup, (rule.name for rule in judged), app.state.metrics.registry)
         app.state.parts = api.Parts(slates, book, checkup, settings.monitoring, now_ms)
@@ -200,6 +204,17 @@ def _people(
         ledger,
         settings.monitoring,
         now_ms,
+    )
+
+
+def _alertmanagers(settings: MonitoringSettings) -> AlertmanagerClient:
+    own = settings.monitoring
+    listed = (url.strip() for url in own.alertmanager_urls.get_secret_value().split(","))
+    return AlertmanagerClient(
+        [url for url in listed if url],
+        settings.namespace,
+        lasts_ms=int(4_000 * own.check_interval_s),
+        timeout_s=own.probe_timeout_s,
     )
 
 

@@ -38,6 +38,7 @@ class Checkup:
             never lost.
         clock: Returns the time in ms.
         returned: Returns the canaries that were stopped by their guards since a time (ms).
+        notify: Takes the open alerts and those that a round closed, with the time (ms), each round.
     """
 
     def __init__(
@@ -50,11 +51,12 @@ class Checkup:
         announce: Callable[[Sequence[AlertEvent]], None],
         clock: Callable[[], int],
         returned: Callable[[int], Sequence[Experiment]] = lambda _since: (),
+        notify: Callable[[Sequence[Alert], int], None] = lambda _alerts, _now_ms: None,
     ) -> None:
         self._slates, self._book, self._probes, self._rules = slates, book, probes, rules
         self._settings, self._announce, self._clock = settings, announce, clock
         self._limits = Hysteresis(settings.failing_checks_to_open, settings.passing_checks_to_close)
-        self._returned = returned
+        self._returned, self._notify = returned, notify
         self._expired_at = 0
         self.latest: Snapshot | None = None
         self.open_alerts: list[Alert] = []
@@ -69,8 +71,9 @@ class Checkup:
         """Do one round of checks."""
         now_ms = self._clock()
         snapshot = self._look(now_ms)
-        self._judge(snapshot)
+        closed = self._judge(snapshot)
         self._tell()
+        self._notify([*self.open_alerts, *closed], now_ms)
         if now_ms - self._expired_at >= EXPIRE_EVERY_MS:
             self._expire(now_ms)
         self.latest = snapshot
@@ -90,7 +93,8 @@ class Checkup:
             returned=state.returned_canaries(self._returned(now_ms - DAY_MS)),
         )
 
-    def _judge(self, snapshot: Snapshot) -> None:
+    def _judge(self, snapshot: Snapshot) -> list[Alert]:
+        """Open, renew and close alerts; returns those that were closed."""
         streaks, opened = self._book.standing()
         changed: dict[str, Alert] = {}
         for rule in self._rules:
@@ -116,6 +120,7 @@ class Checkup:
         self.open_alerts = [
             alert for alert in (opened | changed).values() if alert.closed_at is None
         ]
+        return [alert for alert in changed.values() if alert.closed_at is not None]
 
     def _tell(self) -> None:
         alerts = self._book.unannounced()

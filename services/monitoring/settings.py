@@ -1,6 +1,6 @@
 """The settings of monitoring."""
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from slipstream.chassis.settings import Section, ServiceSettings
 
@@ -57,6 +57,12 @@ class MonitoringSection(Section):
     )
     passing_checks_to_close: int = Field(
         5, ge=1, description="consecutive good checks that close an alert"
+    )
+
+    alertmanager_urls: SecretStr = Field(
+        SecretStr(""),
+        description="addresses of Alertmanagers that open alerts are posted to, separated by "
+        "commas, as http://user:password@host:9093",
     )
 
     drift_window_s: int = Field(

@@ -29,10 +29,10 @@ def override(name: str) -> dict[str, dict[str, Any]]:
     return services
 
 
-@pytest.mark.parametrize("name", ["scale.yml", "public.yml"])
+@pytest.mark.parametrize("name", ["scale.yml", "public.yml", "alertmanager.yml"])
 def test_override_changes_services_that_are_there_by_settings_that_they_know(name: str) -> None:
     services = override(name)
-    assert set(services) - {"proxy"} <= set(COMPOSE["services"])
+    assert set(services) - {"proxy", "alertmanager"} <= set(COMPOSE["services"])
     given = {v for entry in services.values() for v in entry.get("environment", {})}
     assert [v for v in given if v.startswith("SLIPSTREAM_") and not names_a_setting(v)] == []
 
@@ -73,3 +73,13 @@ def test_ports_that_leave_the_machine_have_secrets_without_a_default() -> None:
     for service in SERVICES:
         environment = services[service]["environment"]
         assert environment["SLIPSTREAM_HTTP__OPEN_WITHOUT_CREDENTIALS"] == "false"
+
+
+def test_alertmanager_is_found_by_monitoring_and_by_prometheus() -> None:
+    services = override("alertmanager.yml")
+    url = services["monitoring"]["environment"]["SLIPSTREAM_MONITORING__ALERTMANAGER_URLS"]
+    (listed,) = yaml.safe_load(
+        (ROOT / "deploy" / "observability" / "alertmanagers" / "compose.yml").read_text()
+    )
+    assert [url] == [f"http://{target}" for target in listed["targets"]]
+    assert services["alertmanager"]["ports"] == [f"127.0.0.1:9093:{url.rpartition(':')[2]}"]

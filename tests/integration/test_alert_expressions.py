@@ -1,5 +1,6 @@
 """Alerts of Prometheus, evaluated by Prometheus' own tool over samples."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -33,3 +34,17 @@ def test_each_alert_fires_when_it_should_and_not_before() -> None:
 
 def test_prometheus_takes_its_configuration() -> None:
     promtool("check", "config", "prometheus.yml")
+
+
+def test_prometheus_understands_what_grafana_asks(tmp_path: Path) -> None:
+    dashboard = json.loads((FOLDER / "grafana/dashboards/slipstream.json").read_text("utf-8"))
+    asked = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    rules = [
+        # Grafana puts a period in place of its variable.
+        {"record": f"panel:{place}", "expr": expression.replace("$__rate_interval", "1m")}
+        for place, expression in enumerate(asked)
+    ]
+    (tmp_path / "asked.yml").write_text(
+        yaml.safe_dump({"groups": [{"name": "grafana", "rules": rules}]})
+    )
+    promtool("check", "rules", str(tmp_path / "asked.yml"))

@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 
 from services.monitoring.alert_repository import AlertBook
 from services.monitoring.alert_rules import rules
+from services.monitoring.alerting import Alert
 from services.monitoring.arrivals import Arrivals
 from services.monitoring.checkup import Checkup
 from services.monitoring.gauges import SnapshotCollector
@@ -52,9 +53,17 @@ class Bench:
         self.probes = FakeProbes()
         self.log = SlateLog(engine, WINDOW_MS)
         self.book = AlertBook(engine)
+        self.notified: list[list[tuple[str, bool]]] = []
         self.checkup = Checkup(
-            self.log, self.book, self.probes, rules(SETTINGS), SETTINGS, self._announce, self._clock  # type: ignore[arg-type]
-        )  # fmt: skip
+            self.log,
+            self.book,
+            self.probes,  # type: ignore[arg-type]
+            rules(SETTINGS),
+            SETTINGS,
+            self._announce,
+            self._clock,
+            notify=self._notify,
+        )
 
     def _clock(self) -> int:
         return self.now
@@ -63,6 +72,10 @@ class Bench:
         if self.broker_away:
             raise BrokerUnavailableError("away")
         self.told.extend(events)
+
+    def _notify(self, alerts: Sequence[Alert], now_ms: int) -> None:
+        assert now_ms == self.now
+        self.notified.append([(alert.rule, alert.closed_at is None) for alert in alerts])
 
     def check(self, times: int = 1) -> None:
         for _ in range(times):
@@ -98,6 +111,9 @@ def test_run_once_opens_and_closes_an_alert_and_tells_both(make: Callable[[], Be
     ]
     assert len({event.alert_id for event in bench.told}) == 1
     assert bench.checkup.open_alerts == []
+    # Each round tells of those that are open, and the last of the one that it closed.
+    opened, closed = ("service_down", True), ("service_down", False)
+    assert bench.notified == [[], [opened], [opened], [opened], [closed]]
 
 
 def test_run_once_goes_on_with_streaks_and_alerts_after_a_restart(
