@@ -12,7 +12,7 @@ from slipstream.broker.producer import Producer
 from slipstream.chassis.access.keys import KeyRing
 from slipstream.chassis.metrics import Metrics
 from slipstream.chassis.settings import ServiceSettings
-from slipstream.contracts.events import AccessKey, AccessKeyUse
+from slipstream.contracts.access import AccessKey, AccessKeyUse
 from slipstream.contracts.topics import ACCESS_KEY_USES, ACCESS_KEYS
 
 # Least seconds between two reports of the keys that were used.

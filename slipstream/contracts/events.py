@@ -274,27 +274,3 @@ class AlertEvent(Record):
     evidence: dict[str, Any] = Field(default_factory=dict)
     action: Literal["retrain", "none"] = "none"
     timestamp: Millis
-
-
-class AccessKey(Record):
-    """`access-keys.v1`, key `digest`: the newest state of an access key. The key itself is nowhere.
-
-    `digest` is the key's SHA-256 in hex. A key with `origins` is taken only from their pages. It
-    counts until `expires_at` or `revoked_at`, whichever comes first.
-    """
-
-    digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    name: str
-    scopes: list[str]
-    browser: bool = False
-    origins: list[str] = Field(default_factory=list)
-    created_at: Millis
-    expires_at: Millis | None = None
-    revoked_at: Millis | None = None
-
-
-class AccessKeyUse(Record):
-    """`access-key-uses.v1`, key `digest`: a service took this key last at `used_at`."""
-
-    digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    used_at: Millis

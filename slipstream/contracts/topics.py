@@ -11,9 +11,8 @@ features and monitoring.
 from dataclasses import dataclass
 from typing import Final
 
+from slipstream.contracts.access import AccessKey, AccessKeyUse
 from slipstream.contracts.events import (
-    AccessKey,
-    AccessKeyUse,
     AlertEvent,
     CatalogRecord,
     DeadLetter,

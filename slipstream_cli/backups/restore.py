@@ -15,7 +15,8 @@ from services.monitoring.placements.repository import PlacementTable
 from services.training.mlflow_connection import MlflowConnection
 from services.training.settings import TrainingSettings
 from slipstream.broker.kafka import BrokerUnavailableError
-from slipstream.contracts.events import AccessKey, CatalogRecord, ErasedVisitors
+from slipstream.contracts.access import AccessKey
+from slipstream.contracts.events import CatalogRecord, ErasedVisitors
 from slipstream.contracts.experiments import Experiment
 from slipstream.contracts.placements import Placement
 from slipstream.contracts.times import DAY_MS, now_ms

@@ -11,8 +11,7 @@ from services.monitoring.access import repository
 from services.monitoring.access.repository import AccessKeyBook, NameTakenError
 from services.monitoring.migrations import MIGRATIONS
 from slipstream.chassis.settings import DatabaseSettings
-from slipstream.contracts.access import Scope
-from slipstream.contracts.events import AccessKey
+from slipstream.contracts.access import AccessKey, Scope
 from slipstream.contracts.rest import AuditRecord
 from slipstream.stores import metadata
 from slipstream.stores.migrations import migrate

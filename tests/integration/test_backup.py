@@ -13,12 +13,8 @@ from services.monitoring.alert_repository import alerts
 from services.training.records import Audit
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.chassis.settings import LakeSettings
-from slipstream.contracts.events import (
-    AccessKey,
-    CatalogRecord,
-    ModelEvent,
-    ModelEventType,
-)
+from slipstream.contracts.access import AccessKey
+from slipstream.contracts.events import CatalogRecord, ModelEvent, ModelEventType
 from slipstream.contracts.topics import PEOPLE
 from slipstream.stores.lake import CATALOG, INTERACTIONS, Lake
 from slipstream.stores.lease import Lease

@@ -13,7 +13,7 @@ from services.monitoring.placements.repository import PlacementTable
 from slipstream.broker.producer import OutgoingRecord, Producer
 from slipstream.broker.topics import ensure_topics
 from slipstream.chassis.settings import KafkaSettings, LakeSettings, RedisSettings
-from slipstream.contracts.events import AccessKey
+from slipstream.contracts.access import AccessKey
 from slipstream.contracts.experiments import Experiment, ExperimentDesign, Variant
 from slipstream.contracts.placements import Placement, PlacementPolicy
 from slipstream.contracts.rest import AuditRecord

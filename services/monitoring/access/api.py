@@ -19,8 +19,8 @@ from slipstream.chassis.access.audits import audit_record
 from slipstream.chassis.access.demands import requires
 from slipstream.chassis.access.keys import digest_of
 from slipstream.chassis.errors import ConflictError, InvalidRequestError, NotFoundError
-from slipstream.contracts.access import BROWSER_SCOPES, Scope
-from slipstream.contracts.events import AccessKey, Millis
+from slipstream.contracts.access import BROWSER_SCOPES, AccessKey, Scope
+from slipstream.contracts.events import Millis
 from slipstream.contracts.rest import AuditPage, AuditRecord, Problem
 from slipstream.contracts.times import DAY_MS
 from slipstream.stores.audit import PAGE_LIMIT, AuditLog

@@ -27,7 +27,7 @@ from sqlalchemy.exc import IntegrityError
 
 from services.monitoring.slate_tables import adding, upsert
 from slipstream.chassis.logging import get_logger
-from slipstream.contracts.events import AccessKey
+from slipstream.contracts.access import AccessKey
 from slipstream.contracts.rest import AuditRecord
 from slipstream.contracts.topics import ACCESS_KEYS
 from slipstream.stores.audit import audit_table, insert_audit

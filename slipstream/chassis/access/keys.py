@@ -10,8 +10,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from slipstream.chassis.errors import ServiceError, UnavailableError
-from slipstream.contracts.access import Principal, Scope
-from slipstream.contracts.events import AccessKey
+from slipstream.contracts.access import AccessKey, Principal, Scope
 from slipstream.contracts.times import now_ms
 
 

@@ -13,7 +13,7 @@ from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.chassis.access.keys import KeyRing, digest_of
 from slipstream.chassis.metrics import Metrics
 from slipstream.chassis.settings import ServiceSettings
-from slipstream.contracts.events import AccessKey
+from slipstream.contracts.access import AccessKey
 from tests.unit.broker.scripted import SOURCE, ScriptedConsumer
 
 

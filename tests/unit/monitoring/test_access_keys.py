@@ -10,8 +10,7 @@ from services.monitoring.access.api import LONGEST_GRACE_MS, KeyRequest, Rotatio
 from services.monitoring.access.repository import AccessKeyBook
 from services.monitoring.migrations import MIGRATIONS
 from slipstream.chassis.settings import DatabaseSettings
-from slipstream.contracts.access import Scope
-from slipstream.contracts.events import AccessKey
+from slipstream.contracts.access import AccessKey, Scope
 from slipstream.contracts.rest import AuditRecord
 from slipstream.stores import metadata
 from slipstream.stores.migrations import migrate

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from slipstream.chassis.access.keys import digest_of
-from slipstream.contracts.events import AccessKey
+from slipstream.contracts.access import AccessKey
 
 
 def key_record(key: str, scopes: Sequence[str], **fields: Any) -> AccessKey:
