@@ -97,6 +97,9 @@ class CatalogRecord(Record):
     """`catalog.v1` (items) and `people.v1` (users, identities), key `<entity>:<entity_id>`: the
     whole newest state of an item or a user, or the identity of a visitor.
 
+    An `item_patch` changes single attributes of the item, null removes one. `available` is None in
+    one that leaves it. Its key and its merging: `slipstream.contracts.item_patches`.
+
     `deleted` is a tombstone: the entity is gone. The history of an item stays. A user is erased,
     with the visitors that were merged into it. `cut` is the erasure's place in the order of events:
     by topic, the end of each source when it was asked for. What stands before the cut is erased,
@@ -116,10 +119,10 @@ class CatalogRecord(Record):
     adds it; records on the topic have none.
     """
 
-    entity: Literal["item", "user", "identity"]
+    entity: Literal["item", "user", "identity", "item_patch"]
     entity_id: Id
     attributes: dict[str, Any] = Field(default_factory=dict)
-    available: bool = True
+    available: bool | None = True
     deleted: bool = False
     timestamp: Millis
     source: str = ""

@@ -64,7 +64,8 @@ INTERACTIONS: Final = Topic(
 CATALOG: Final = Topic(
     "catalog.v1", CatalogRecord, "entity:entity_id", 12,
     ("ingestion", "features"), ("features", "serving"),
-    "the newest state of each item", retention_ms=None, compacted=True,
+    "the newest state of each item, and patches of single attributes since", retention_ms=None,
+    compacted=True,
 )  # fmt: skip
 PEOPLE: Final = Topic(
     "people.v1", CatalogRecord, "entity:entity_id", 12,
@@ -152,4 +153,4 @@ def topic_of(record: CatalogRecord) -> Topic:
 
     Serving reads all items when it starts, and needs no user.
     """
-    return CATALOG if record.entity == "item" else PEOPLE
+    return CATALOG if record.entity in ("item", "item_patch") else PEOPLE

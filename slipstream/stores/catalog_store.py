@@ -1,12 +1,14 @@
 """Catalogue entries in Redis: the newest record of each entity, and an index of ids."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
 
 from slipstream.contracts.events import CatalogRecord
-from slipstream.contracts.positions import StreamCatalogRecord
+from slipstream.contracts.item_patches import patched
+from slipstream.contracts.positions import Position, StreamCatalogRecord
 from slipstream.contracts.times import DAY_MS
 from slipstream.stores import layout
 from slipstream.stores.connection import Call, Scripts
@@ -17,6 +19,21 @@ TOMBSTONE_TTL_MS: Final = 30 * DAY_MS
 _CHUNK: Final = 500
 
 
+@dataclass(slots=True)
+class CatalogPut:
+    """Result of entries that were put, by their positions.
+
+    Attributes:
+        refused: what a page said of a user of whom a server has said something.
+        patched: the whole items that patches led to.
+        missed: patches that changed nothing, for want of an item or for its size.
+    """
+
+    refused: set[Position] = field(default_factory=set)
+    patched: dict[Position, CatalogRecord] = field(default_factory=dict)
+    missed: set[Position] = field(default_factory=set)
+
+
 class CatalogEntries:
     """The entries, for one writer. Methods raise what Redis and its client raise."""
 
@@ -24,12 +41,15 @@ class CatalogEntries:
         self._redis, self._scripts, self._keys = client, scripts, keys
         self._user_ttl_ms = user_ttl_ms
 
-    def put(self, records: Sequence[StreamCatalogRecord]) -> list[bool]:
+    def put(self, entries: Sequence[StreamCatalogRecord]) -> CatalogPut:
         """Keep each record, unless a newer one of its entity is kept; deletions as tombstones.
 
-        Returns which records had the right to be kept: what a page says of a user has none where a
-        server has said something.
+        A patch is merged into what is kept of its item. Only the reader of the item's partition
+        puts its records, in their order, so that nobody else changes the item between the two.
         """
+        result = CatalogPut()
+        ids = {each.record.entity_id for each in entries if each.record.entity == "item_patch"}
+        records = with_whole_items(entries, self._held_items(ids), result) if ids else entries
         # The index is in another slot than the entries, so it is written first.
         self._index([record for _, _, record in records])
         kept = self._scripts.run(
@@ -53,7 +73,12 @@ class CatalogEntries:
                 for source, offset, record in records
             ],
         )
-        return [answer != 2 for answer in kept]
+        result.refused.update(
+            Position(source, offset)
+            for (source, offset, _), answer in zip(records, kept, strict=True)
+            if answer == 2
+        )
+        return result
 
     def items(self) -> Iterator[StreamCatalogRecord]:
         """The items' records with their positions, each once, in no order.
@@ -117,6 +142,18 @@ class CatalogEntries:
         record = self._record("user", user_id)
         return record is not None and not record.by_browser
 
+    def _held_items(self, item_ids: Collection[str]) -> dict[str, StreamCatalogRecord]:
+        """The kept records of these items with their positions, deletions among them."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for item_id in item_ids:
+            pipeline.hmget(self._keys.catalog("item", item_id), "source", "offset", "record")
+        held = {}
+        for item_id, (source, offset, value) in zip(item_ids, pipeline.execute(), strict=True):
+            record = layout.decode_catalog(value)
+            if record is not None:
+                held[item_id] = StreamCatalogRecord(source.decode(), int(offset), record)
+        return held
+
     def _record(self, entity: str, entity_id: str) -> CatalogRecord | None:
         return layout.decode_catalog(
             self._redis.hget(self._keys.catalog(entity, entity_id), "record")
@@ -136,6 +173,42 @@ class CatalogEntries:
         ids = [record.entity_id for record in records if record.entity == "item"]
         if ids:
             self._redis.sadd(self._keys.catalog_index("item"), *ids)
+
+
+def with_whole_items(
+    entries: Sequence[StreamCatalogRecord],
+    held: Mapping[str, StreamCatalogRecord],
+    result: CatalogPut,
+) -> list[StreamCatalogRecord]:
+    """The entries, each patch as the whole item that it leads to; others of the patches are left
+    out.
+
+    Args:
+        entries: Entries, those of one item in the order of their log.
+        held: The kept records of the items that have patches among the entries.
+        result: Takes the whole items, and the patches that missed one.
+    """
+    newest, whole = dict(held), list[StreamCatalogRecord]()
+    for entry in entries:
+        record, position = entry.record, Position(entry.source, entry.offset)
+        known = newest.get(record.entity_id) if record.entity in ("item", "item_patch") else None
+        is_next = known is None or entry.place.replaces(known.place)
+        if record.entity == "item_patch":
+            if not is_next:
+                # Read again: its row may not have reached the lake.
+                if known is not None and (known.source, known.offset) == position:
+                    result.patched[position] = known.record
+                continue
+            item = patched(known.record if known is not None else None, record)
+            if item is None:
+                result.missed.add(position)
+                continue
+            result.patched[position] = item
+            entry = entry._replace(record=item)
+        if entry.record.entity == "item" and is_next:
+            newest[record.entity_id] = entry
+        whole.append(entry)
+    return whole
 
 
 def _appeared_at(record: CatalogRecord) -> int | str:

@@ -18,6 +18,7 @@ from slipstream.features.item import ItemState
 from slipstream.features.visitor import VisitorState
 from slipstream.stores import layout
 from slipstream.stores.catalog_store import CatalogEntries
+from slipstream.stores.catalog_store import CatalogPut as CatalogPut
 from slipstream.stores.checkpoints import CheckpointMove as CheckpointMove
 from slipstream.stores.checkpoints import Checkpoints, DurabilityQuestions
 from slipstream.stores.checkpoints import Durability as Durability
@@ -174,19 +175,13 @@ class OnlineStore:
         """
         return self.erasures.erase(record)
 
-    def put_catalog(self, records: Sequence[StreamCatalogRecord]) -> set[Position]:
+    def put_catalog(self, records: Sequence[StreamCatalogRecord]) -> CatalogPut:
         """Keep each record, unless a newer one of its entity is kept; deletions as tombstones.
 
-        Returns the positions of refused records: what a page says of a user where a server has said
-        something.
+        Patches are merged into their items.
         """
         with translated():
-            rightful = self._catalog.put(records)
-        return {
-            Position(source, offset)
-            for (source, offset, _), right in zip(records, rightful, strict=True)
-            if not right
-        }
+            return self._catalog.put(records)
 
     def visitor(self, user_id: str) -> VisitorState | None:
         """The state of the visitor, or of the user that the visitor is; None when there is none."""

@@ -89,13 +89,14 @@ def test_a_page_does_not_replace_what_a_server_said_of_a_user(
     redis_settings: RedisSettings, store: OnlineStore
 ) -> None:
     first, second = of_page(traits("u", 1)), of_page(traits("u", 2))
-    assert store.put_catalog([first, second]) == set(), "a page may change what a page said"
-    assert store.put_catalog([traits("u", 3)]) == set()
+    put = store.put_catalog([first, second])
+    assert put.refused == set(), "a page may change what a page said"
+    assert store.put_catalog([traits("u", 3)]).refused == set()
     late = of_page(traits("u", 4))
-    assert store.put_catalog([late]) == {late[:2]}
+    assert store.put_catalog([late]).refused == {late[:2]}
     assert store._catalog._record("user", "u").attributes == {"n": 3}
     store.erase(traits("u", 5, deleted=True))
-    assert store.put_catalog([of_page(traits("u", 6))]) == set(), "a new visitor begins"
+    assert store.put_catalog([of_page(traits("u", 6))]).refused == set(), "a new visitor begins"
     assert store._catalog._record("user", "u").attributes == {"n": 6}
 
 
@@ -124,7 +125,8 @@ class Stream:
         entries = [
             step for step in records if step.record.entity == "user" and not step.record.deleted
         ]
-        without = self.store.put_catalog(entries) | self.store.link(links).without_effect
+        without = self.store.put_catalog(entries).refused
+        without |= self.store.link(links).without_effect
         for step in records:
             if step.record.deleted:
                 self.store.erase(step)

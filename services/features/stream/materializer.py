@@ -25,7 +25,7 @@ from services.features.stream.progress import StreamProgress, StreamProgressRepo
 from services.features.stream.rebuild_hold import RebuildHold
 from services.features.stream.repeats import Repeats
 from services.features.stream.rollbacks import RollbackWatch, StoreRolledBackError
-from services.features.stream.screening import Limits, screen
+from services.features.stream.screening import Limits, missed_patches, screen
 from slipstream.broker.batch import Batch
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.log_ends import log_ends
@@ -201,12 +201,9 @@ class Materializer:
                 self._read_again(consumer)
             return
         # Sent only now: a batch that is read again before this point gives no letter each time.
-        self._announcer.send_letters(letters)
+        self._announcer.send_letters(letters + missed_patches(messages, changes.missed, now_ms()))
         # History reads the lake, so what had no right to an effect must not come there.
-        kept = messages
-        if without := changes.without_effect:
-            kept = [message for message in messages if message.position not in without]
-        self._archive.add(replace(accepted, messages=kept))
+        self._archive.add(replace(accepted, messages=changes.as_history(messages)))
         self._progress.advance(len(messages), changes.newest)
         for hours, events in late.items():
             self._measured.late.labels(str(hours)).inc(events)

@@ -1,12 +1,13 @@
 """Effects of a batch on the online store: states, trending, the catalogue, merges and erasures."""
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from services.features.metrics import FeaturesMetrics
 from services.features.stream.people import PeopleChanges, is_of_people, merge_and_erase
 from slipstream.broker.batch import Message
+from slipstream.contracts.events import CatalogRecord
 from slipstream.contracts.positions import Position, StreamCatalogRecord, StreamInteraction
 from slipstream.contracts.topics import CATALOG, INTERACTIONS, PEOPLE
 from slipstream.features.visitor import VisitorState
@@ -20,6 +21,7 @@ class OnlineChanges:
     `visitors` holds the changed states by user id, `request_ids` the request id of each visitor's
     newest interaction. `newest` is the newest event time in ms; 0 without interactions.
     `without_effect` has the positions of pages' records about people that had to change nothing.
+    `patched` has the whole items that patches led to, and `missed` the patches without an item.
     """
 
     visitors: Mapping[str, VisitorState]
@@ -27,6 +29,18 @@ class OnlineChanges:
     newest: int
     people: PeopleChanges
     without_effect: Set[Position]
+    patched: Mapping[Position, CatalogRecord]
+    missed: Set[Position]
+
+    def as_history(self, messages: Sequence[Message[Any]]) -> list[Message[Any]]:
+        """The messages as the lake keeps them: patched items whole, and none without effect."""
+        kept = []
+        for message in messages:
+            position, is_patch = message.position, _is_patch(message.record)
+            if position in self.without_effect or (is_patch and position not in self.patched):
+                continue
+            kept.append(replace(message, record=self.patched[position]) if is_patch else message)
+        return kept
 
 
 class OnlineEffects:
@@ -48,7 +62,7 @@ class OnlineEffects:
             folded = self._store.apply(
                 [StreamInteraction(*m.position, m.record) for m in interactions]
             )
-            refused = self._store.put_catalog(
+            put = self._store.put_catalog(
                 [StreamCatalogRecord(*m.position, m.record) for m in entries]
             )
             people = merge_and_erase(self._store, [m for m in catalog if is_of_people(m.record)])
@@ -59,5 +73,11 @@ class OnlineEffects:
             request_ids={m.record.user_id: m.request_id for m in interactions},
             newest=max((m.record.timestamp for m in interactions), default=0),
             people=people,
-            without_effect=refused | people.without_effect,
+            without_effect=put.refused | people.without_effect,
+            patched=put.patched,
+            missed=put.missed,
         )
+
+
+def _is_patch(record: Any) -> bool:
+    return isinstance(record, CatalogRecord) and record.entity == "item_patch"

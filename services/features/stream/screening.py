@@ -4,12 +4,15 @@ A bad record so never blocks its partition.
 """
 
 from collections import Counter
+from collections.abc import Iterable, Set
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 from services.features.metrics import LATE_OVER_H
 from slipstream.broker.batch import Batch, MalformedMessage, Message
 from slipstream.contracts.events import DeadLetter, Interaction
+from slipstream.contracts.item_patches import MAX_PATCHED_BYTES
+from slipstream.contracts.positions import Position
 from slipstream.contracts.times import HOUR_MS
 from slipstream.contracts.vocabulary import MAX_POSITION
 
@@ -62,6 +65,25 @@ def screen(batch: Batch, now_ms: int, limits: Limits) -> ScreeningResult:
                 late[next(hours for hours in LATE_OVER_H if late_ms > hours * HOUR_MS)] += 1
         accepted.append(message)
     return ScreeningResult(replace(batch, messages=accepted, malformed=[]), letters, late)
+
+
+def missed_patches(
+    messages: Iterable[Message[Any]], missed: Set[Position], now_ms: int
+) -> list[DeadLetter]:
+    """Dead letters of the patches, at these positions, that changed nothing."""
+    return [
+        _letter(
+            message,
+            "unknown_item",
+            "a patch changes an item that is there: this one is not, was deleted, or would have "
+            f"more than {MAX_PATCHED_BYTES} bytes; upsert it whole",
+            message.record.model_dump_json(),
+            now_ms,
+            "item_id",
+        )
+        for message in messages
+        if message.position in missed
+    ]
 
 
 def _fault(event: Interaction, limits: Limits) -> tuple[str, str, str] | None:
