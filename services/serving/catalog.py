@@ -5,7 +5,6 @@ newest record counts, by its place in the log. Each item has a row, and attribut
 the rows.
 """
 
-import heapq
 import math
 import threading
 import time
@@ -22,6 +21,8 @@ from numpy.typing import NDArray
 from services.serving.alike import votes
 from services.serving.applied_positions import AppliedPositions
 from services.serving.columns import Columns
+from services.serving.early_patches import EarlyPatches
+from services.serving.expiries import Expiries
 from services.serving.filters.masks import ItemMask, Items
 from services.serving.growing import GrowingArray
 from services.serving.item_space import ItemSpace
@@ -29,10 +30,9 @@ from services.serving.item_times import appeared_at, milliseconds, wall_clock
 from services.serving.model_holder import Model
 from services.serving.newest import NewestItems
 from slipstream.contracts.events import CatalogRecord
+from slipstream.contracts.item_patches import patched
 from slipstream.contracts.positions import CatalogPlace, StreamCatalogRecord
 from slipstream.models.base import Mask
-
-_SURPLUS = 1_000
 
 # Time for comparing new items before a model takes over; the rest comes beside requests.
 _FIRST_COMPARING_S = 1.0
@@ -76,7 +76,7 @@ class Catalog:
         self._newest = NewestItems()
         self._shown = GrowingArray(np.bool_, True)
         self._visibility = 0
-        self._expiring: list[tuple[float, str]] = []
+        self._expiries, self._early = Expiries(), EarlyPatches()
         self._spaces: WeakKeyDictionary[Model, ItemSpace] = WeakKeyDictionary()
         self._lock = threading.RLock()
 
@@ -92,11 +92,13 @@ class Catalog:
         Older records, and those about users, do not.
         """
         record = entry.record
-        if record.entity != "item":
+        if record.entity not in ("item", "item_patch"):
             return False
         with self._lock:
             self.applied.note(entry.source, entry.offset)
             known = self._items.get(record.entity_id)
+            if record.entity == "item_patch":
+                return self._patch(entry, known)
             if known is not None and not entry.place.replaces(known.place):
                 if record.appeared_at is not None and not known.deleted:
                     self._newest.put_earlier(known.row, record.appeared_at)
@@ -125,9 +127,16 @@ class Catalog:
             for space in self._spaces.values():
                 space.describe(item.row)
             self.changes, self.changed_at = self.changes + 1, time.monotonic()
-            if self._will_expire(item):
-                self._remember_expiry(record.entity_id, item)
+            moment = math.inf if item.hidden else item.expires_at
+            self._expiries.put(record.entity_id, moment, self._now())
+            for patch in self._early.take(record.entity_id):
+                self.apply(patch)
         return True
+
+    def drop_early_patches(self) -> None:
+        """Keep no patches of unknown items from now on: store and topic were read."""
+        with self._lock:
+            self._early.close()
 
     def shown(self, item_id: str) -> bool:
         """Whether the item may be shown now: not deleted, not unavailable, not expired."""
@@ -203,18 +212,7 @@ class Catalog:
     def records(self) -> Iterator[StreamCatalogRecord]:
         """A record for each item that says what the catalogue knows of it, with its position."""
         for item_id, item in list(self._items.items()):
-            source, offset, timestamp, client_time = item.place
-            record = CatalogRecord(
-                entity="item",
-                entity_id=item_id,
-                attributes=orjson.loads(item.attributes),
-                available=not item.hidden,
-                deleted=item.deleted,
-                timestamp=timestamp,
-                client_time=client_time,
-                appeared_at=None if item.deleted else int(self._newest.appeared(item.row)),
-            )
-            yield StreamCatalogRecord(source, offset, record)
+            yield StreamCatalogRecord(*item.place[:2], self._record(item_id, item))
 
     def look_alikes(
         self,
@@ -271,29 +269,31 @@ class Catalog:
             space.show(row, shown)
         self._visibility += changed
 
-    def _remember_expiry(self, item_id: str, item: _Item) -> None:
-        """Add an item's expiry to the heap.
+    def _patch(self, entry: StreamCatalogRecord, known: _Item | None) -> bool:
+        item_id = entry.record.entity_id
+        if known is None:
+            self._early.keep(entry)
+            return False
+        if not entry.place.replaces(known.place):
+            return False
+        whole = patched(self._record(item_id, known), entry.record)
+        return whole is not None and self.apply(entry._replace(record=whole))
 
-        Outdated expiries stay in the heap, which is made anew when most of it is outdated.
-        """
-        heapq.heappush(self._expiring, (item.expires_at, item_id))
-        if len(self._expiring) > 2 * len(self._items) + _SURPLUS:
-            self._expiring = [
-                (one.expires_at, name)
-                for name, one in self._items.items()
-                if self._will_expire(one)
-            ]
-            heapq.heapify(self._expiring)
+    def _record(self, item_id: str, item: _Item) -> CatalogRecord:
+        return CatalogRecord(
+            entity="item",
+            entity_id=item_id,
+            attributes=orjson.loads(item.attributes),
+            available=not item.hidden,
+            deleted=item.deleted,
+            timestamp=item.place.timestamp,
+            client_time=item.place.client_time,
+            appeared_at=None if item.deleted else int(self._newest.appeared(item.row)),
+        )
 
     def _expire(self) -> None:
-        if not self._expiring or self._expiring[0][0] > self._now():
+        if not self._expiries.due(self._now()):
             return
         with self._lock:
-            while self._expiring and self._expiring[0][0] <= self._now():
-                moment, item_id = heapq.heappop(self._expiring)
-                item = self._items[item_id]
-                if item.expires_at == moment:
-                    self._show(item.row, False)
-
-    def _will_expire(self, item: _Item) -> bool:
-        return not item.hidden and self._now() < item.expires_at < math.inf
+            for item_id in self._expiries.take(self._now()):
+                self._show(self._items[item_id].row, False)

@@ -88,6 +88,7 @@ class CatalogFeed:
             self._load_from_disk()
             raise
         self._loaded.set()
+        self._catalog.drop_early_patches()
         self._measured.catalog_items.set(len(self._catalog))
         log.info("catalogue loaded", items=len(self._catalog))
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.serving import catalog as catalog_module
+from services.serving import expiries
 from services.serving.catalog import Catalog
 from slipstream.recommender.bundle import Bundle
 from tests.unit.serving.fakes import ITEMS, item_record, model
@@ -54,7 +54,7 @@ def test_item_is_hidden_from_the_moment_that_it_expires(bundle: Bundle, clock: l
 def test_items_still_expire_when_the_moments_were_sorted_out(
     monkeypatch: pytest.MonkeyPatch, clock: list[float]
 ) -> None:
-    monkeypatch.setattr(catalog_module, "_SURPLUS", 2)
+    monkeypatch.setattr(expiries, "SURPLUS", 2)
     catalog = Catalog(lambda: clock[0])
     soon = clock[0] + 60
     catalog.apply(item_record("b", attributes={"expires_at": soon}))
@@ -102,7 +102,7 @@ def test_an_item_that_changes_all_the_time_takes_no_more_room() -> None:
     for number in range(10_000):
         attributes = {"updated": f"at {number}", "category": "shoes", "expires_at": soon + number}
         catalog.apply(item_record("a", timestamp=number, attributes=attributes))
-    assert len(catalog._expiring) < 2_000
+    assert len(catalog._expiries._heap) < 2_000
     updated = catalog.columns.categories["updated"]
     assert list(updated.vocabulary.codes) == ["at 9999"]
     assert updated.codes.values.max() < 2
@@ -218,3 +218,19 @@ def _copy(catalog: Catalog) -> Catalog:
     for record in catalog.records():
         copied.apply(record)
     return copied
+
+
+def test_a_patch_changes_single_attributes_of_an_item_that_is_there() -> None:
+    catalog = Catalog()
+    catalog.apply(item_record("a", attributes={"title": "Lamp", "price": 9}))
+    patch = item_record("a", 2, entity="item_patch", available=None, attributes={"price": 5})
+    assert catalog.apply(patch)
+    assert not catalog.apply(patch), "it was read before"
+    assert catalog.attributes("a") == b'{"title":"Lamp","price":5}'
+    assert catalog.shown("a")
+    assert catalog.apply(item_record("a", 3, entity="item_patch", available=False))
+    assert not catalog.shown("a")
+    catalog.apply(item_record("a", 4, deleted=True))
+    assert not catalog.apply(item_record("a", 5, entity="item_patch", available=True))
+    assert not catalog.apply(item_record("b", 6, entity="item_patch", available=True))
+    assert "b" not in catalog

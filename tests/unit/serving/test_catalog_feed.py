@@ -16,7 +16,7 @@ from services.serving.metrics import ServingMetrics
 from slipstream.broker.batch import Batch, Message
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.chassis.metrics import Metrics
-from slipstream.contracts.positions import StreamCatalogRecord
+from slipstream.contracts.positions import Source, StreamCatalogRecord
 from slipstream.stores.online import StoreUnavailableError
 from tests.unit.broker.scripted import SOURCE, ScriptedConsumer
 from tests.unit.serving.fakes import ITEMS, SHELVES, described_bundle, item_record, model
@@ -102,6 +102,24 @@ def test_a_new_item_of_the_topic_is_compared_with_those_that_the_model_knows(
     assert space.new_items is not None
     nearest = space.new_items.nearest(len(ITEMS), 2)
     assert {served.bundle.item_ids[item] for item in nearest} == {"item-04", "item-05"}
+
+
+def test_a_patch_is_merged_into_an_item_that_only_the_store_has(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    # The topic was made anew, and is read before the store.
+    for at, changes in ((5, {"price": 5}), (6, {"price": None, "colour": "red"})):
+        patch = item_record("a", at, entity="item_patch", available=None, attributes=changes).record
+        batch = Batch([Message(Source("catalog.v1", "anew", 0), at, "", patch, "")])
+        scene.consumer.batches.append(batch)
+    scene.feed.tail(scene.consumer.stop)
+    assert "a" not in scene.catalog
+    scene.stored = [item_record("a", attributes={"title": "Lamp", "price": 9})]
+    scene.feed.snapshot(threading.Event())
+    assert scene.catalog.attributes("a") == b'{"title":"Lamp","colour":"red"}'
+    restarted = Scene(tmp_path)
+    with pytest.raises(StoreUnavailableError):
+        restarted.feed.snapshot(threading.Event())
+    assert restarted.catalog.attributes("a") == scene.catalog.attributes("a")
 
 
 async def test_without_the_broker_a_snapshot_of_the_store_makes_it_ready(tmp_path: Path) -> None:
