@@ -13,8 +13,9 @@ import orjson
 from fastapi import APIRouter, Request, Response
 from starlette.convertors import PathConvertor, register_url_convertor
 
-from services.ingestion import bodies, tracker
+from services.ingestion import bodies, catalog_bodies, tracker
 from services.ingestion import documentation as docs
+from services.ingestion.catalog_entries import EntryKind
 from services.ingestion.documentation import described
 from services.ingestion.erasure_receipts import ErasureReceipts
 from services.ingestion.intake import Intake, IntakeHeaders
@@ -156,24 +157,38 @@ for _short, _endpoint in (
     events.add_api_route(f"/{_short}", _endpoint, methods=["POST"], include_in_schema=False)
 
 
-@router.post("/items", tags=["catalogue"], **described(docs.ItemsBody))
+@router.post("/items", tags=["catalogue"], **described(catalog_bodies.ItemsBody))
 @requires(Scope.CATALOGUE)
 async def upsert_items(request: Request) -> Response:
     """Insert or replace items."""
+    return await _entries(request, "item")
+
+
+@router.patch("/items", tags=["catalogue"], **described(catalog_bodies.ItemPatches))
+@requires(Scope.CATALOGUE)
+async def patch_items(request: Request) -> Response:
+    """Change single attributes of items."""
+    return await _entries(request, "item_patch")
+
+
+@router.patch("/items/{item_id:id}", tags=["catalogue"], **described(catalog_bodies.ItemPatch))
+@requires(Scope.CATALOGUE)
+async def patch_item(item_id: str, request: Request) -> Response:
+    """Change single attributes of an item, as a JSON merge patch (RFC 7396): null removes one.
+
+    An item that is not there stays so: its patch becomes a dead letter, `unknown_item`.
+    """
     intake = parts(request).intake
     headers = _headers(request)
     body = await _body(request, intake, headers)
-    return Response(await intake.entries(body, headers, "item"), media_type=JSON)
+    return Response(await intake.patch(item_id, body, headers), media_type=JSON)
 
 
-@router.post("/users", tags=["catalogue"], **described(docs.Users))
+@router.post("/users", tags=["catalogue"], **described(catalog_bodies.Users))
 @requires(Scope.CATALOGUE)
 async def upsert_users(request: Request) -> Response:
     """Insert or replace users."""
-    intake = parts(request).intake
-    headers = _headers(request)
-    body = await _body(request, intake, headers)
-    return Response(await intake.entries(body, headers, "user"), media_type=JSON)
+    return await _entries(request, "user")
 
 
 @router.delete("/items/{item_id:id}", tags=["catalogue"], **described())
@@ -221,6 +236,13 @@ async def _messages(request: Request, *, imported: bool) -> Response:
     headers = _headers(request)
     body = await _body(request, intake, headers)
     return Response(await intake.batch(body, headers, imported=imported), media_type=JSON)
+
+
+async def _entries(request: Request, kind: EntryKind) -> Response:
+    intake = parts(request).intake
+    headers = _headers(request)
+    body = await _body(request, intake, headers)
+    return Response(await intake.entries(body, headers, kind), media_type=JSON)
 
 
 def _headers(request: Request) -> IntakeHeaders:

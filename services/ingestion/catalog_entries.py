@@ -1,4 +1,4 @@
-"""Catalogue entries: items and users that a shop upserts in bulk or deletes, as records."""
+"""Catalogue entries: items and users that a shop upserts, patches or deletes, as records."""
 
 from typing import Any, Literal
 
@@ -12,18 +12,20 @@ from slipstream.ingress.privacy import without_write_keys
 from slipstream.ingress.rejections import Code, RejectionError
 
 Entity = Literal["item", "user"]
+EntryKind = Entity | Literal["item_patch"]
 
 
 def read_entry(
-    entry: Any, entity: Entity, origin: Origin, rules: IntakeRules, max_bytes: int | None = None
+    entry: Any, kind: EntryKind, origin: Origin, rules: IntakeRules, max_bytes: int | None = None
 ) -> Outcome:
     """Read an entry: `item_id` or `user_id`, and attributes beside it or under `attributes`.
 
-    `available: false` keeps an item out of recommendations until it is sent again without.
+    `available: false` keeps an item out of recommendations until it is sent again without. A patch
+    changes what it names, and null removes an attribute.
 
     Args:
         entry: The entry as parsed JSON of any kind.
-        entity: Whether it is an item or a user.
+        kind: Whether it is a whole item or user, or a patch of an item.
         origin: Where the request came from.
         rules: Rules of the moment, for budgets and privacy.
         max_bytes: Largest size as JSON; None if the whole body is smaller.
@@ -31,7 +33,7 @@ def read_entry(
     Returns:
         The record, or the rejection with its reason.
     """
-    key = f"{entity}_id"
+    key = "user_id" if kind == "user" else "item_id"
     entity_id = None
     try:
         if type(entry) is not dict:
@@ -40,9 +42,6 @@ def read_entry(
         entity_id = fields.as_id(entry.get(key), key)
         if entity_id is None:
             raise RejectionError(Code.INVALID_ID, f"{key} is required", key)
-        available = entry.get("available", True)
-        if type(available) is not bool:
-            raise RejectionError(Code.INVALID_VALUE, "available must be true or false", "available")
         under = fields.as_object(entry.get("attributes"), "attributes")
         beside = {
             name: value
@@ -50,23 +49,58 @@ def read_entry(
             if name not in (key, "attributes", "available")
         }
         attributes = {**beside, **under}
-        if entity == "item":
+        if kind != "user":
             check_item_attributes(
                 attributes, lambda name: f"attributes.{name}" if name in under else name
             )
         record = CatalogRecord(
-            entity=entity,
+            entity=kind,
             entity_id=entity_id,
-            attributes=without_write_keys(attributes)
-            if entity == "item"
-            else rules.privacy.published(attributes),
-            available=available,
+            attributes=rules.privacy.published(attributes)
+            if kind == "user"
+            else without_write_keys(attributes),
+            available=_available(entry, kind),
             timestamp=origin.received_at,
             source=origin.source,
         )
     except RejectionError as error:
-        return Rejection(entity_id, error, rules.privacy.original(entry))
+        # Named in the letter, since a patch that was sent again as an item would wipe the rest.
+        named = kind if kind == "item_patch" else None
+        return Rejection(entity_id, error, rules.privacy.original(entry, named))
     return Acceptance(entity_id, [record])
+
+
+def read_patch_of(
+    item_id: str, patch: Any, origin: Origin, rules: IntakeRules, max_bytes: int | None = None
+) -> Outcome:
+    """Read the patch of one item, which may name the item's id and no other.
+
+    Args:
+        item_id: The item's id.
+        patch: The patch as parsed JSON of any kind.
+        origin: Where the request came from.
+        rules: Rules of the moment, for budgets and privacy.
+        max_bytes: Largest size as JSON; None if the whole body is smaller.
+    """
+    named = patch.get("item_id") if type(patch) is dict else None
+    if named is not None and str(named) != item_id:
+        error = RejectionError(Code.INVALID_ID, "item_id is not that of the path", "item_id")
+        return Rejection(None, error, rules.privacy.original(patch, "item_patch"))
+    entry = {**patch, "item_id": item_id} if type(patch) is dict else patch
+    return read_entry(entry, "item_patch", origin, rules, max_bytes)
+
+
+def _available(entry: dict[str, Any], kind: EntryKind) -> bool | None:
+    """Whether the item may be recommended; None in a patch that does not say."""
+    if kind == "item_patch":
+        if "available" not in entry:
+            return None
+        if entry["available"] is None:
+            return True
+    available = entry.get("available", True)
+    if type(available) is not bool:
+        raise RejectionError(Code.INVALID_VALUE, "available must be true or false", "available")
+    return available
 
 
 def deletion(

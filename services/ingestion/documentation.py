@@ -108,49 +108,6 @@ class BatchBody(BaseModel):
     writeKey: str | None = None
 
 
-class ItemBody(BaseModel):
-    """An item; every further field is an attribute, beside these or under `attributes`."""
-
-    model_config = ConfigDict(extra="allow")
-
-    item_id: Id
-    available: bool = Field(True, description="false keeps it out of recommendations")
-    title: str | None = None
-    description: str | None = None
-    categories: list[str] | None = None
-    price: float | None = Field(None, ge=0)
-    image_url: str | None = None
-    expires_at: Time | None = Field(
-        None, description="no longer recommended from then on; ISO 8601 or milliseconds"
-    )
-    attributes: dict[str, Any] | None = None
-
-
-class ItemsBody(BaseModel):
-    """Items to insert or replace."""
-
-    items: list[ItemBody] = Field(
-        examples=[
-            [{"item_id": "sku-1", "title": "Blue shoes", "categories": ["shoes"], "price": 59.9}]
-        ]
-    )
-
-
-class User(BaseModel):
-    """A user; every further field is an attribute."""
-
-    model_config = ConfigDict(extra="allow")
-
-    user_id: Id
-    attributes: dict[str, Any] | None = None
-
-
-class Users(BaseModel):
-    """Users to insert or replace."""
-
-    users: list[User]
-
-
 # Parts of the document that operations refer to.
 COMPONENTS: dict[str, dict[str, Any]] = {
     "securitySchemes": {

@@ -108,14 +108,23 @@ class Intake:
         return await self._take(raw, headers, scope, "batch", read, imported=imported)
 
     async def entries(
-        self, raw: bytes, headers: IntakeHeaders, entity: catalog_entries.Entity
+        self, raw: bytes, headers: IntakeHeaders, kind: catalog_entries.EntryKind
     ) -> bytes:
-        """Take a bulk upsert of items or users."""
+        """Take a list of items or users to upsert, or of items to patch."""
 
         def read(entry: Any, _body: Body, origin: Origin, limit: int | None) -> Outcome:
-            return catalog_entries.read_entry(entry, entity, origin, self._rules, limit)
+            return catalog_entries.read_entry(entry, kind, origin, self._rules, limit)
 
-        return await self._take(raw, headers, Scope.CATALOGUE, f"{entity}s", read)
+        listed = "users" if kind == "user" else "items"
+        return await self._take(raw, headers, Scope.CATALOGUE, listed, read)
+
+    async def patch(self, item_id: str, raw: bytes, headers: IntakeHeaders) -> bytes:
+        """Take the patch of one item."""
+
+        def read(patch: Any, _body: Body, origin: Origin, limit: int | None) -> Outcome:
+            return catalog_entries.read_patch_of(item_id, patch, origin, self._rules, limit)
+
+        return await self._take(raw, headers, Scope.CATALOGUE, None, read)
 
     async def delete(
         self, entity: catalog_entries.Entity, entity_id: str, headers: IntakeHeaders

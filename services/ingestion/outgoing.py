@@ -7,6 +7,7 @@ import orjson
 from services.ingestion.verdicts import NOT_KEPT, Acceptance, Origin, Outcome, Rejection
 from slipstream.broker.producer import OutgoingRecord
 from slipstream.contracts.events import CatalogRecord, DeadLetter, Interaction
+from slipstream.contracts.item_patches import patch_key
 from slipstream.contracts.topics import DEAD_LETTERS, INTERACTIONS, topic_of
 from slipstream.ingress import fields
 from slipstream.ingress.rejections import RejectionError
@@ -41,6 +42,8 @@ def records_of(outcomes: list[Outcome], origin: Origin) -> list[OutgoingRecord]:
 def _of_catalog(record: CatalogRecord, request_id: str) -> list[OutgoingRecord]:
     """An entry, or a user's erasure with the tombstone by which compaction drops the entries."""
     topic, key = topic_of(record), f"{record.entity}:{record.entity_id}"
+    if record.entity == "item_patch":
+        key = patch_key(record)
     if not record.erasure_id:
         return [OutgoingRecord(topic, key, record, request_id)]
     # Under a key of its own, a later entry of the user does not make compaction drop it unread.

@@ -22,7 +22,7 @@ LIVE_MS = DAY_MS - 3_600_000
 CALL_BY_FIELD = {"event": "track", "previousId": "alias", "groupId": "group", "traits": "identify"}
 # Calls of which features judges by the key who may make them (docs/adr/0025).
 JUDGED_CALLS = ("alias", "identify")
-FEATURES = "features"
+FEATURES, ITEM_PATCH = "features", "item_patch"
 # Fields of an interaction that are properties in a message.
 PROPERTY_FIELDS = ("item_id", "value", "recommendation_id", "position", "session_id")
 
@@ -62,6 +62,8 @@ def replay_entry(letter: Letter, now_ms: int) -> ReplayEntry:
             "the original is no JSON object, or was too large or nested too deeply to be kept"
         )
     # Ingestion writes `type` into messages; entries of the catalogue have none.
+    if original.get("type") == ITEM_PATCH:
+        raise _of_patch()
     if not original.get("type"):
         for entity in ("item", "user"):
             if f"{entity}_id" in original:
@@ -103,6 +105,12 @@ def _of_browser(call: str) -> NotReplayableError:
     return NotReplayableError(
         f"{call} came with a browser's key, and would have a server's rights now: the page has to"
         " send it again"
+    )
+
+
+def _of_patch() -> NotReplayableError:
+    return NotReplayableError(
+        "a patch is not repeated from a letter: its item may have newer values, so patch it again"
     )
 
 
@@ -171,6 +179,8 @@ def _from_catalog_record(record: dict[str, Any], letter: Letter, now_ms: int) ->
     if entity == "identity" and isinstance(attributes, dict):
         message = {"type": "alias", "previousId": entity_id, "userId": attributes.get(MERGED_INTO)}
         return _message({**message, "timestamp": record.get("timestamp")}, letter, now_ms)
+    if entity == ITEM_PATCH:
+        raise _of_patch()
     if entity not in ("item", "user"):
         raise NotReplayableError(f"there is no entity {entity!r}")
     entry = {f"{entity}_id": entity_id, "attributes": attributes or {}}

@@ -122,10 +122,18 @@ def test_items_and_users_are_upserted_and_items_deleted(
         == 1
     )
     assert client.delete("/v1/items/a%2Fb", auth=AUTH).json()["accepted"] == 1
+    patch = {"item_id": "a/b", "price": 5}
+    assert client.patch("/v1/items/a%2Fb", json={"price": 5}, auth=AUTH).json()["accepted"] == 1
+    assert client.patch("/v1/items", json={"items": [patch]}, auth=AUTH).json()["accepted"] == 1
+    *_, first, second = producer.published
+    assert first.record.attributes == second.record.attributes == {"price": 5}
+    assert first.key == second.key
     assert [(o.topic.name, o.key) for o in producer.published] == [
         ("catalog.v1", "item:a/b"),
         ("people.v1", "user:ada"),
         ("catalog.v1", "item:a/b"),
+        ("catalog.v1", first.key),
+        ("catalog.v1", first.key),
     ]
 
 

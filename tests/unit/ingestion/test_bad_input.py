@@ -56,6 +56,8 @@ RECEIPT = "/v1/erasures/{erasure_id}"
 OPERATIONS = [
     *(("POST", f"/v1/{call}") for call in (*CALLS, "batch", "import", "items", "users")),
     ("GET", "/v1/pixel.gif"),
+    ("PATCH", "/v1/items"),
+    ("PATCH", "/v1/items/{item_id}"),
     ("DELETE", "/v1/items/{item_id}"),
     ("DELETE", "/v1/users/{user_id}"),
     ("GET", RECEIPT),

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from services.ingestion.catalog_entries import deletion, read_entry
+from services.ingestion.catalog_entries import deletion, read_entry, read_patch_of
 from services.ingestion.intake_rules import IntakeRules
 from services.ingestion.verdicts import Acceptance, Origin, Rejection
 from slipstream.contracts.events import CatalogRecord
@@ -103,3 +103,32 @@ def test_entry_above_the_limit_is_rejected() -> None:
     outcome = read_entry({"item_id": "a", "text": "x" * 500}, "item", ORIGIN, IntakeRules(), 300)
     assert isinstance(outcome, Rejection)
     assert outcome.error.code is Code.EVENT_TOO_LARGE
+
+
+def test_a_patch_names_what_changes_and_null_removes() -> None:
+    made = record({"item_id": "a", "price": 5, "sale": None}, "item_patch")
+    assert (made.entity, made.attributes, made.available) == (
+        "item_patch",
+        {"price": 5, "sale": None},
+        None,
+    )
+    assert record({"item_id": "a", "available": None}, "item_patch").available is True
+    assert record({"item_id": "a", "available": False}, "item_patch").available is False
+
+
+@pytest.mark.parametrize(
+    ("patch", "code", "field"),
+    [
+        (5, Code.NOT_AN_OBJECT, None),
+        ({"item_id": "b"}, Code.INVALID_ID, "item_id"),
+        ({"price": "5"}, Code.INVALID_VALUE, "price"),
+        ({"available": "no"}, Code.INVALID_VALUE, "available"),
+    ],
+)
+def test_a_bad_patch_is_rejected_and_its_letter_says_that_it_is_one(
+    patch: Any, code: Code, field: str | None
+) -> None:
+    outcome = read_patch_of("a", patch, ORIGIN, IntakeRules())
+    assert isinstance(outcome, Rejection)
+    assert (outcome.error.code, outcome.error.field) == (code, field)
+    assert type(patch) is not dict or outcome.original["type"] == "item_patch"
