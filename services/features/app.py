@@ -9,6 +9,7 @@ from functools import partial
 from fastapi import FastAPI
 
 from services.features import api
+from services.features.catalogue import api as catalogue_api
 from services.features.history.erased_people import ErasedPerson
 from services.features.metrics import RedisMetrics
 from services.features.people import api as people_api
@@ -47,12 +48,14 @@ def create_app(settings: FeaturesSettings) -> FastAPI:
 
     It opens once a broker answers. Redis and the lake may come later.
     """
+    # The catalogue's ids may have slashes, so its routes come behind those of people.
     routers = [
         api.feast_router,
         api.router,
         views_api.router,
         people_api.router,
         slates_api.router,
+        catalogue_api.router,
         api.health,
     ]
     app = create_service(

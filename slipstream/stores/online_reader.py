@@ -103,16 +103,32 @@ class OnlineReader:
                 found[visitor_id] = path[-1] if path else visitor_id, state
         return found
 
-    async def catalog(self, item_ids: Sequence[str]) -> list[CatalogRecord | None]:
-        """The items' catalogue records, in the order asked; a deleted item's says so."""
-        if not item_ids:
+    async def catalog(
+        self, entity_ids: Sequence[str], entity: str = "item"
+    ) -> list[CatalogRecord | None]:
+        """The catalogue records of items, or of users, in the order asked.
+
+        That of a deleted one says so.
+        """
+        if not entity_ids:
             return []
         async with translated_async():
             pipeline = self._redis.pipeline(transaction=False)
-            for item_id in item_ids:
-                pipeline.hget(self._keys.catalog("item", item_id), "record")
+            for entity_id in entity_ids:
+                pipeline.hget(self._keys.catalog(entity, entity_id), "record")
             values = await pipeline.execute()
         return [layout.decode_catalog(value) for value in values]
+
+    async def item_ids(self, cursor: int, count: int) -> tuple[int, list[str]]:
+        """A step of Redis' scan of the catalogue's ids, of about `count`; deletions among them.
+
+        Returns the cursor of the next step, which is 0 at the end, and the ids, in no order.
+        """
+        async with translated_async():
+            following, ids = await self._redis.sscan(
+                self._keys.catalog_index("item"), cursor=cursor, count=count
+            )
+        return int(following), [item_id.decode() for item_id in ids]
 
     async def trending(self, n: int, window: str = "") -> list[tuple[str, float]]:
         """The `n` heaviest items, highest first, with their weight at the newest event.

@@ -11,9 +11,9 @@ from services.features.app import create_app
 from services.features.settings import FeaturesSection, FeaturesSettings
 from slipstream.broker.producer import Producer
 from slipstream.chassis.settings import KafkaSettings, LakeSettings
-from slipstream.contracts.events import Interaction
+from slipstream.contracts.events import CatalogRecord, Interaction
 from slipstream.contracts.times import DAY_MS, now_ms
-from slipstream.contracts.topics import INTERACTIONS
+from slipstream.contracts.topics import INTERACTIONS, topic_of
 from slipstream.features.views import ITEM, VISITOR
 from tests.conftest import OwnRedis
 from tests.integration.running_materializer import steady
@@ -279,3 +279,43 @@ async def test_what_is_kept_of_a_user_and_of_linked_visitors_is_exported(
     assert [line["entity"] for line in lines if line["kind"] == "entry"] == ["identity"]
     rows = [line["event_id"] for line in lines if line["kind"] == "interactions"]
     assert sorted(rows) == sorted(event.event_id for event in theirs)
+
+
+async def test_the_catalogue_is_read_one_by_one_and_in_pages(
+    client: httpx.AsyncClient, broker: KafkaSettings, namespace: str
+) -> None:
+    producer = Producer(broker, namespace)
+    entries = [
+        CatalogRecord(entity="item", entity_id=f"i/{number:03}", timestamp=number, source="shop")
+        for number in range(300)
+    ]
+    entries += [
+        entries[7].model_copy(update={"deleted": True}),
+        CatalogRecord(entity="user", entity_id="ada", timestamp=5, attributes={"city": "Oslo"}),
+    ]
+    for entry in entries:
+        producer.send(topic_of(entry), f"{entry.entity}:{entry.entity_id}", entry)
+    await asyncio.to_thread(producer.flush)
+    await asyncio.to_thread(producer.close)
+    await caught_up(client)
+
+    one = (await client.get("/v1/items/i/003")).json()
+    assert one == {
+        "item_id": "i/003", "available": True, "attributes": {}, "updated_at": 3, "source": "shop",
+    }  # fmt: skip
+    found, cursor, sizes = [], "", []
+    while cursor is not None:
+        page = (await client.get("/v1/items", params={"limit": 70, "cursor": cursor})).json()
+        found += [item["item_id"] for item in page["items"]]
+        cursor, sizes = page["next_cursor"], [*sizes, len(page["items"])]
+    assert sorted(found) == [f"i/{number:03}" for number in range(300) if number != 7]
+    assert max(sizes) <= 70
+    assert (await client.get("/v1/users/ada")).json()["attributes"] == {"city": "Oslo"}
+    for path, status, code in (
+        ("/v1/items/i/007", 404, "unknown_item"),
+        ("/v1/items/nothing", 404, "unknown_item"),
+        ("/v1/users/eve", 404, "unknown_user"),
+        ("/v1/items?cursor=abc", 400, "invalid_cursor"),
+    ):
+        refused = await client.get(path)
+        assert (refused.status_code, refused.json()["code"]) == (status, code)
