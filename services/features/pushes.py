@@ -18,7 +18,7 @@ from slipstream.contracts.events import CatalogRecord, Interaction
 from slipstream.contracts.topics import INTERACTIONS, topic_of
 from slipstream.contracts.vocabulary import MAX_POSITION
 from slipstream.ingress import fields
-from slipstream.ingress.item_attributes import check_item_attributes
+from slipstream.ingress.item_attributes import check_item_attributes, told_availability
 from slipstream.ingress.privacy import Privacy, without_write_keys
 from slipstream.ingress.rejections import Code, RejectionError
 
@@ -196,7 +196,7 @@ def _entry(entity: str, row: Row, rules: PushRules, now_ms: int) -> CatalogRecor
             "entity": entity,
             "entity_id": entity_id,
             "attributes": attributes,
-            **{name: row[name] for name in ("available", "deleted") if name in row},
+            **_flags(entity, row, attributes),
             "timestamp": timestamp,
             "source": "push",
             "client_time": any(name in row for name in _TIMES),
@@ -210,6 +210,13 @@ def _entry(entity: str, row: Row, rules: PushRules, now_ms: int) -> CatalogRecor
         )
     erasure = {"source": rules.principal, "erasure_id": new_erasure_id(now_ms)}
     return record.model_copy(update=erasure)
+
+
+def _flags(entity: str, row: Row, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns `available` and `deleted`, or what an item's `in_stock` says of the former."""
+    flags = {name: row[name] for name in ("available", "deleted") if name in row}
+    told = told_availability(attributes) if entity == "item" else None
+    return flags if told is None else {"available": told, **flags}
 
 
 def _checked_object(row: Row, name: str) -> dict[str, Any]:

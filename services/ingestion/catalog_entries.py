@@ -5,9 +5,14 @@ from typing import Any, Literal
 from services.ingestion.intake_rules import IntakeRules
 from services.ingestion.verdicts import Acceptance, Origin, Outcome, Rejection
 from slipstream.contracts.events import CatalogRecord
+from slipstream.contracts.item_names import item_field
 from slipstream.contracts.positions import Cut
 from slipstream.ingress import fields
-from slipstream.ingress.item_attributes import check_item_attributes
+from slipstream.ingress.item_attributes import (
+    check_item_attributes,
+    naming_hints,
+    told_availability,
+)
 from slipstream.ingress.privacy import without_write_keys
 from slipstream.ingress.rejections import Code, RejectionError
 
@@ -41,7 +46,7 @@ def read_entry(
         rules.budgets.refuse_event(entry, max_bytes, "an entry")
         entity_id = fields.as_id(entry.get(key), key)
         if entity_id is None:
-            raise RejectionError(Code.INVALID_ID, f"{key} is required", key)
+            raise RejectionError(Code.INVALID_ID, f"{key} is required{_other_ids(entry)}", key)
         under = fields.as_object(entry.get("attributes"), "attributes")
         beside = {
             name: value
@@ -59,7 +64,7 @@ def read_entry(
             attributes=rules.privacy.published(attributes)
             if kind == "user"
             else without_write_keys(attributes),
-            available=_available(entry, kind),
+            available=_available(entry, kind, attributes),
             timestamp=origin.received_at,
             source=origin.source,
         )
@@ -67,7 +72,9 @@ def read_entry(
         # Named in the letter, since a patch that was sent again as an item would wipe the rest.
         named = kind if kind == "item_patch" else None
         return Rejection(entity_id, error, rules.privacy.original(entry, named))
-    return Acceptance(entity_id, [record])
+    return Acceptance(
+        entity_id, [record], hints=() if kind == "user" else tuple(naming_hints(attributes))
+    )
 
 
 def read_patch_of(
@@ -90,17 +97,23 @@ def read_patch_of(
     return read_entry(entry, "item_patch", origin, rules, max_bytes)
 
 
-def _available(entry: dict[str, Any], kind: EntryKind) -> bool | None:
+def _available(entry: dict[str, Any], kind: EntryKind, attributes: dict[str, Any]) -> bool | None:
     """Whether the item may be recommended; None in a patch that does not say."""
-    if kind == "item_patch":
-        if "available" not in entry:
-            return None
-        if entry["available"] is None:
-            return True
-    available = entry.get("available", True)
+    is_patch = kind == "item_patch"
+    if "available" not in entry:
+        told = told_availability(attributes) if kind != "user" else None
+        return told if told is not None or is_patch else True
+    available = entry["available"]
+    if available is None and is_patch:
+        return True
     if type(available) is not bool:
         raise RejectionError(Code.INVALID_VALUE, "available must be true or false", "available")
     return available
+
+
+def _other_ids(entry: dict[str, Any]) -> str:
+    names = [name for name in entry if item_field(name) == "item_id"]
+    return f"; {names[0]} is not read as it" if names else ""
 
 
 def deletion(

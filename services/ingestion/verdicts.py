@@ -1,7 +1,7 @@
 """Outcomes of messages inside ingestion, and the verdicts that clients get of them."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel
 
@@ -12,6 +12,10 @@ from slipstream.ingress.rejections import Code, RejectionError
 # Rejections that are counted and answered, but not kept as dead letters. Crawlers, floods and keys
 # that anyone can read in a page would fill the topic.
 NOT_KEPT = frozenset({Code.BOT, Code.RATE_LIMITED, Code.SCOPE_MISSING})
+
+
+# Hints in the answer to a request.
+MOST_HINTS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +39,14 @@ class Origin:
 class Acceptance:
     """A good message, and the records that it makes.
 
-    `named` means that the client gave the `messageId`, by which a repeat can be recognised.
+    `named` means that the client gave the `messageId`, by which a repeat can be recognised. `hints`
+    are words for people about names that they may have meant otherwise.
     """
 
     message_id: str
     records: list[Interaction | CatalogRecord]
     named: bool = False
+    hints: tuple[str, ...] = ()
 
     def as_repeat(self) -> "Acceptance":
         """The same message, whose events may be on their topic already."""
@@ -50,7 +56,7 @@ class Acceptance:
             else record
             for record in self.records
         ]
-        return Acceptance(self.message_id, records, self.named)
+        return Acceptance(self.message_id, records, self.named, self.hints)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,23 +97,28 @@ class Verdict(BaseModel):
 class Verdicts(BaseModel):
     """The verdicts on a request, in the order of its messages.
 
-    Accepted means that the broker has acknowledged the message's records.
+    Accepted means that the broker has acknowledged the message's records. `hints` are there where
+    attributes of items have other names than those that are read; each is told once.
     """
 
     accepted: int
     duplicates: int
     rejected: int
     results: list[Verdict]
+    hints: list[str] | None = None
 
 
 def answer(outcomes: list[Outcome]) -> dict[str, Any]:
     """The outcomes as the JSON of `Verdicts`, built by hand since a batch has thousands of them."""
     results: list[dict[str, Any]] = []
+    hints: dict[str, None] = {}
     duplicates = rejected = 0
     for index, outcome in enumerate(outcomes):
         kind = type(outcome)
         if kind is Acceptance:
             results.append({"index": index, "message_id": outcome.message_id, "status": "accepted"})
+            if outcome.hints and len(hints) < MOST_HINTS:
+                hints |= dict.fromkeys(outcome.hints)
         elif kind is Duplicate:
             duplicates += 1
             results.append(
@@ -128,9 +139,10 @@ def answer(outcomes: list[Outcome]) -> dict[str, Any]:
                 }
             )
     accepted = len(outcomes) - duplicates - rejected
-    return {
+    answered = {
         "accepted": accepted,
         "duplicates": duplicates,
         "rejected": rejected,
         "results": results,
     }
+    return answered | {"hints": list(hints)[:MOST_HINTS]} if hints else answered

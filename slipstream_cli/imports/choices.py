@@ -86,7 +86,7 @@ def choices_of(
     Raises:
         click.BadParameter: A value is malformed.
     """
-    from slipstream.datasets.imports.event_types import token
+    from slipstream.contracts.spellings import token
     from slipstream.datasets.imports.understanding import Choices
 
     delimiter = (delimiter or "").replace("\\t", "\t")

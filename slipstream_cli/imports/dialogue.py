@@ -74,7 +74,8 @@ def _listed(name: str, lines: Sequence[str]) -> str:
 
 def _answered(choices: "Choices", survey: "Survey") -> "Choices":
     """The choices with what somebody answers at the terminal."""
-    from slipstream.datasets.imports.event_types import chosen_type, token
+    from slipstream.contracts.spellings import token
+    from slipstream.datasets.imports.event_types import chosen_type
 
     def ask(text: str, default: str | None) -> str:
         return str(click.prompt(text, default=default, value_proc=chosen))

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from slipstream.contracts.spellings import truth_of
 from slipstream.contracts.times import parse_iso
 from slipstream.contracts.vocabulary import MAX_ID_BYTES
 
@@ -33,17 +34,6 @@ _AMOUNT: Final = re.compile(
     r"(?P<minus>-?)\s*(?P<after>[^\d()+,\s−-]{0,5})\s*\)?"
 )
 _SIGNS: Final = {"€": "EUR", "$": "USD", "£": "GBP", "¥": "JPY", "₹": "INR", "zł": "PLN"}
-
-_TRUE: Final = frozenset({
-    "1", "true", "t", "yes", "y", "ja", "j", "oui", "si", "sí", "sim", "tak", "available",
-    "instock", "in_stock", "lieferbar", "verfügbar", "auf_lager", "onlineonly",
-    "limitedavailability", "preorder", "backorder", "presale", "disponible", "en_stock",
-})  # fmt: skip
-_FALSE: Final = frozenset({
-    "0", "false", "f", "no", "n", "nein", "non", "não", "nie", "unavailable", "outofstock",
-    "out_of_stock", "soldout", "sold_out", "ausverkauft", "nicht_lieferbar", "nicht_verfügbar",
-    "discontinued", "agotado", "épuisé", "indisponible",
-})  # fmt: skip
 
 
 class CellError(ValueError):
@@ -259,21 +249,15 @@ def _plain(text: str) -> float | None:
 
 
 def read_flag(value: Any) -> bool:
-    """A truth value: true and false, 1 and 0, yes and no, or the availability of product feeds."""
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, int | float) and value in (0, 1):
-        return bool(value)
-    if isinstance(value, str):
-        # schema.org names availabilities by URLs.
-        word = re.sub(r"[\s-]+", "_", value.strip().lower().rpartition("/")[2])
-        if word in _TRUE or word in _FALSE:
-            return word in _TRUE
-    raise CellError(f"{str(value)[:60]!r} is neither true nor false")
+    """A truth value, by any of its words."""
+    truth = truth_of(value)
+    if truth is None:
+        raise CellError(f"{str(value)[:60]!r} is neither true nor false")
+    return truth
 
 
 def read_list(value: Any) -> list[str]:
-    """A list of texts: a list, a JSON array, or texts between `|`."""
+    """A list of texts: a list, a JSON array, texts between `|`, or a path such as `Shoes > Men`."""
     if isinstance(value, str):
         if value.lstrip().startswith("["):
             try:
@@ -281,7 +265,7 @@ def read_list(value: Any) -> list[str]:
             except orjson.JSONDecodeError as error:
                 raise CellError(f"{value[:60]!r} is no JSON array") from error
         else:
-            value = value.split("|")
+            value = re.split(r"\||\s>\s", value)
     if not isinstance(value, list | tuple):
         raise CellError("is no list")
     if any(isinstance(entry, list | dict) for entry in value):

@@ -3,7 +3,13 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from slipstream.datasets.imports.event_types import token
+from slipstream.contracts.item_names import (
+    CURRENCY_NAMES,
+    ITEM_ID_NAMES,
+    ITEM_NAMES,
+    PRICE_NAMES,
+)
+from slipstream.contracts.spellings import token
 
 # Spelt as `token` spells them, without `_`. The first name found takes the field.
 _EVENT_NAMES: Final[dict[str, str]] = {
@@ -11,10 +17,7 @@ _EVENT_NAMES: Final[dict[str, str]] = {
     " visitorid shopperid accountid buyerid userpseudoid kundenid kundennummer kundennr kunde"
     " idclient numeroclient idcliente codigocliente cliente klantid klantnummer klant visitor",
     "anonymous_id": "anonymousid cookieid deviceid",
-    "item_id": "itemid item productid product productcode productno sku articleid articleno"
-    " articlenumber article stockcode artikelid artikelnummer artikelnr artikel produktid"
-    " produktnummer produkt asin isbn ean gtin idproduit produit reference idproducto"
-    " codigoproducto producto idprodotto prodotto movieid contentid",
+    "item_id": ITEM_ID_NAMES,
     "event_type": "eventtype event eventname action actiontype behavior behaviour behaviortype"
     " interaction interactiontype activity type ereignis ereignistyp aktion typ evenement evento"
     " tipo tipoevento",
@@ -28,9 +31,8 @@ _EVENT_NAMES: Final[dict[str, str]] = {
     "rating": "rating stars score bewertung note",
     "quantity": "quantity qty units pieces menge anzahl stuck stueck quantite cantidad quantita"
     " aantal",
-    "price": "price unitprice itemprice preis einzelpreis stuckpreis stueckpreis prix precio"
-    " prezzo prijs",
-    "currency": "currency currencycode wahrung waehrung devise moneda valuta",
+    "price": PRICE_NAMES,
+    "currency": CURRENCY_NAMES,
     "order_id": "orderid order orderno ordernumber ordername transactionid invoiceid invoice"
     " invoiceno invoicenumber receiptid basketid bestellnummer bestellnr bestellid auftragsnummer"
     " auftragsnr rechnungsnummer belegnummer numerocommande idpedido numeropedido pedido",
@@ -41,28 +43,6 @@ _EVENT_NAMES: Final[dict[str, str]] = {
     "session_id": "sessionid session usersession sitzung",
     "recommendation_id": "recommendationid",
 }
-_ITEM_NAMES: Final[dict[str, str]] = {
-    "item_id": _EVENT_NAMES["item_id"] + " id handle nummer",
-    "title": "title name productname itemname producttitle titel bezeichnung produktname"
-    " artikelbezeichnung artikelname nom titre nombre titulo nome titolo naam",
-    "description": "description desc body bodyhtml beschreibung descripcion descrizione",
-    "image_url": "imageurl image imagelink imagesrc img imgurl picture pictureurl photo bild"
-    " bildurl imagen immagine afbeelding",
-    "url": "url link producturl productlink",
-    "available": "available availability instock isavailable isinstock lieferbar verfugbar"
-    " verfugbarkeit verfuegbar auflager disponible disponibilidad disponibilite",
-    "stock": "stock qty quantity inventory inventoryquantity stockquantity bestand lagerbestand"
-    " lager existencias giacenza voorraad",
-    "price": _EVENT_NAMES["price"],
-    "currency": _EVENT_NAMES["currency"],
-    "categories": "categories categorynames kategorien producttype googleproductcategory"
-    " categorias",
-    "category": "category kategorie categorie categoria warengruppe",
-    "brand": "brand manufacturer vendor marke hersteller marque marca fabricante",
-    "expires_at": "expiresat expirationdate gueltigbis gultigbis",
-}
-EVENT_FIELDS: Final = tuple(_EVENT_NAMES)
-ITEM_FIELDS: Final = tuple(_ITEM_NAMES)
 
 
 class ColumnsError(ValueError):
@@ -107,7 +87,7 @@ def event_columns(columns: Sequence[str], given: Mapping[str, str]) -> dict[str,
 def item_columns(columns: Sequence[str], given: Mapping[str, str]) -> dict[str, str]:
     """The attribute of each column of a file of items; arguments and errors as of
     `event_columns`."""
-    fields = recognise(columns, given, _ITEM_NAMES)
+    fields = recognise(columns, given, ITEM_NAMES)
     _demand(("item_id",), fields, columns)
     return fields
 

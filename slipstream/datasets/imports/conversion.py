@@ -6,9 +6,10 @@ from datetime import date
 from decimal import Decimal
 from typing import Any, Final, NamedTuple, TypeVar
 
+from slipstream.contracts.spellings import token
 from slipstream.contracts.vocabulary import PURCHASE, REMOVE, SEARCH, SIGNAL_WEIGHTS
 from slipstream.datasets.imports import cells
-from slipstream.datasets.imports.event_types import SKIP, known_type, token
+from slipstream.datasets.imports.event_types import SKIP, known_type
 from slipstream.datasets.imports.rows import Row
 from slipstream.datasets.imports.understanding import Choices, Understanding
 
@@ -245,7 +246,7 @@ def _item(values: _Values) -> dict[str, Any]:
     entry: dict[str, Any] = {"item_id": item_id}
     for field in values.understanding.fields.values():
         value: Any = None
-        if field in ("price", "stock"):
+        if field in ("price", "sale_price", "stock"):
             if (amount := values.amount(field)) is not None:
                 value = _number(amount.number)
                 if amount.currency and values.present("currency") is None:
@@ -254,6 +255,8 @@ def _item(values: _Values) -> dict[str, Any]:
             value = values.flag(field)
         elif field == "expires_at":
             value = values.time(field)
+        elif field == "item_group_id":
+            value = values.id(field)
         elif field in ("title", "description", "image_url", "url", "brand", "category"):
             value = values.text(field)
         elif field == "categories":

@@ -1,11 +1,10 @@
 """Types of events in the languages that exports come in, and the types that they mean here."""
 
 import re
-import unicodedata
-from functools import lru_cache
 from typing import Final
 
 from slipstream.contracts import vocabulary as v
+from slipstream.contracts.spellings import token
 
 # The choice for a type whose rows are left out.
 SKIP: Final = "skip"
@@ -61,18 +60,6 @@ TYPES: Final[dict[str, str]] = {
     for event_type, names in _SYNONYMS.items()
     for name in (event_type, *names.split())
 }
-
-
-@lru_cache(4096)
-def token(name: str) -> str:
-    """The one spelling of a name: without accents, in lower case, `_` between its words.
-
-    `addToCart`, `Add to cart` and `ADD_TO_CART` are equal.
-    """
-    parted = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.strip()).replace("ß", "ss")
-    plain = unicodedata.normalize("NFKD", parted)
-    bare = "".join(letter for letter in plain if not unicodedata.combining(letter))
-    return re.sub(r"[^a-z0-9]+", "_", bare.lower().replace("ł", "l")).strip("_")
 
 
 def known_type(name: str) -> str | None:

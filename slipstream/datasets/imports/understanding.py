@@ -21,11 +21,11 @@ SAMPLE_ROWS: Final = 10_000
 _MOSTLY: Final = 0.9
 # Neither `007` nor `1234567890123456` is a number: digits would be lost.
 _NUMBER: Final = re.compile(r"[+-]?(0|[1-9]\d{0,14})([.,]\d+)?([eE][+-]?\d{1,3})?")
-_AMOUNTS: Final = frozenset({"value", "price", "quantity", "rating", "stock"})
+_AMOUNTS: Final = frozenset({"value", "price", "quantity", "rating", "stock", "sale_price"})
 _TEXTS: Final = frozenset({
     "title", "description", "image_url", "url", "brand", "category", "currency", "event_type",
     "event_id", "order_id", "order_line", "session_id", "recommendation_id", "user_id", "item_id",
-    "anonymous_id", "timestamp", "expires_at", "available", "position",
+    "anonymous_id", "timestamp", "expires_at", "available", "position", "item_group_id",
 })  # fmt: skip
 _LISTS: Final = frozenset({"categories"})
 _UNITS: Final = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}

@@ -4,7 +4,7 @@ import pytest
 
 from services.ingestion.catalog_entries import deletion, read_entry, read_patch_of
 from services.ingestion.intake_rules import IntakeRules
-from services.ingestion.verdicts import Acceptance, Origin, Rejection
+from services.ingestion.verdicts import Acceptance, Origin, Rejection, answer
 from slipstream.contracts.events import CatalogRecord
 from slipstream.ingress.rejections import Code
 
@@ -132,3 +132,42 @@ def test_a_bad_patch_is_rejected_and_its_letter_says_that_it_is_one(
     assert isinstance(outcome, Rejection)
     assert (outcome.error.code, outcome.error.field) == (code, field)
     assert type(patch) is not dict or outcome.original["type"] == "item_patch"
+
+
+@pytest.mark.parametrize(
+    ("attributes", "available"),
+    [
+        ({"in_stock": False}, False),
+        ({"availability": "https://schema.org/OutOfStock"}, False),
+        ({"availability": "out of stock"}, False),
+        ({"isAvailable": 1}, True),
+        ({"availability": "in two weeks"}, True),
+        ({"attributes": {"available": "no"}}, False),
+        ({"available": True, "in_stock": False}, True),
+    ],
+)
+def test_availability_is_known_by_its_other_names_and_they_stay_attributes(
+    attributes: dict[str, Any], available: bool
+) -> None:
+    made = record({"item_id": "a", **attributes})
+    assert made.available is available
+    beside = {name: value for name, value in attributes.items() if name != "available"}
+    assert made.attributes == beside.pop("attributes", {}) | beside
+
+
+def test_names_that_nobody_reads_are_answered_with_a_hint_once() -> None:
+    def outcome(**attributes: Any) -> Acceptance:
+        made = read_entry({"item_id": "a", **attributes}, "item", ORIGIN, IntakeRules())
+        assert isinstance(made, Acceptance)
+        return made
+
+    told = answer([outcome(name="Lamp", qty=3, in_stock=True), outcome(name="Bulb", colour="red")])
+    assert told["hints"] == [
+        "name is kept under this name; what is read as title is `title`",
+        "qty is kept under this name; what is read as stock is `stock`",
+        "in_stock is read as `available`",
+    ]
+    assert "hints" not in answer([outcome(title="Lamp", name="L", item_group_id="g")])
+    missing = read_entry({"sku": "a"}, "item", ORIGIN, IntakeRules())
+    assert isinstance(missing, Rejection)
+    assert missing.error.reason == "item_id is required; sku is not read as it"

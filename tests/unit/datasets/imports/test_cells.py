@@ -131,6 +131,11 @@ def test_lists_read_back_as_json_and_with_pipes(texts: list[str]) -> None:
     assert cells.read_list(texts) == texts
 
 
+def test_a_path_of_categories_is_a_list_of_them() -> None:
+    assert cells.read_list("Home > Women > Dresses") == ["Home", "Women", "Dresses"]
+    assert cells.read_list("A->B") == ["A->B"]
+
+
 def test_ids_are_texts() -> None:
     assert [cells.read_id(value) for value in (7, 7.0, " 007 ")] == ["7", "7", "007"]
     for wrong in (7.5, "x" * 300, "a\0b", True):
