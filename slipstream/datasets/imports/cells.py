@@ -36,6 +36,10 @@ _AMOUNT: Final = re.compile(
 _SIGNS: Final = {"€": "EUR", "$": "USD", "£": "GBP", "¥": "JPY", "₹": "INR", "zł": "PLN"}
 
 
+# Parts the levels of a category in product feeds.
+_PATH: Final = re.compile(r"\s>\s")
+
+
 class CellError(ValueError):
     """A cell can't be read. The message says why, and is to follow the column's name."""
 
@@ -265,9 +269,10 @@ def read_list(value: Any) -> list[str]:
             except orjson.JSONDecodeError as error:
                 raise CellError(f"{value[:60]!r} is no JSON array") from error
         else:
-            value = re.split(r"\||\s>\s", value)
+            value = value.split("|")
     if not isinstance(value, list | tuple):
         raise CellError("is no list")
     if any(isinstance(entry, list | dict) for entry in value):
         raise CellError("is a list of something else than texts")
-    return [text for entry in value if entry is not None and (text := str(entry).strip())]
+    parts = (part for entry in value if entry is not None for part in _PATH.split(str(entry)))
+    return [text for part in parts if (text := part.strip())]

@@ -10,7 +10,7 @@ from slipstream.contracts.spellings import token
 from slipstream.contracts.vocabulary import PURCHASE, REMOVE, SEARCH, SIGNAL_WEIGHTS
 from slipstream.datasets.imports import cells
 from slipstream.datasets.imports.event_types import SKIP, known_type
-from slipstream.datasets.imports.rows import Row
+from slipstream.datasets.imports.forms import Row
 from slipstream.datasets.imports.understanding import Choices, Understanding
 
 # Types that are about an item: all that say something of liking, but a search.
@@ -176,7 +176,7 @@ class _Values:
         return self._read(field, cells.read_flag)
 
     def text(self, field: str) -> str | None:
-        return self._read(field, str)
+        return self._read(field, _first_text)
 
     def texts(self, field: str) -> list[str] | None:
         return self._read(field, cells.read_list)
@@ -272,6 +272,11 @@ def _item(values: _Values) -> dict[str, Any]:
 
 def _number(number: float) -> int | float:
     return int(number) if number == int(number) and abs(number) < 2**53 else number
+
+
+def _first_text(value: Any) -> str:
+    """A text, the first one where a feed has several."""
+    return str(value[0] if isinstance(value, list) and value else value)
 
 
 def _plain(value: Any) -> Any:

@@ -1,55 +1,27 @@
-"""Rows of export files: CSV with any delimiter, JSON lines, a JSON array, or Parquet."""
+"""Rows of export files: CSV with any delimiter, JSON, Parquet, and product feeds."""
 
 import csv
 import re
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from itertools import chain, islice
-from typing import IO, Any, Final, Literal, NamedTuple
+from typing import IO, Any, Final
 
-import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from slipstream.datasets.imports.forms import DELIMITERS, FileForm, Format, Row
+from slipstream.datasets.imports.json_rows import array_rows, json_row, linked_rows
+from slipstream.datasets.imports.linked_data import is_linked_data
+from slipstream.datasets.imports.merchant_feeds import is_xml, read_feed
 from slipstream.datasets.imports.sources import ExportFile, ImportFileError
 from slipstream.datasets.imports.texts import find_encoding, has_bad_bytes, lines
 
-DELIMITERS: Final = (",", ";", "\t", "|")
-DELIMITER_NAMES: Final = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "pipes"}
 _SAMPLE_LINES: Final = 50
-# A JSON array is held whole, unlike JSON lines.
-_MOST_ARRAY_BYTES: Final = 64 * 1024 * 1024
+_SNIFFED_BYTES: Final = 1_024
 _BATCH_ROWS: Final = 5_000
 _MOST_COLUMNS: Final = 1_000
-
-Format = Literal["csv", "json lines", "json array", "parquet"]
-
-
-class Row(NamedTuple):
-    """A row, with the number of its first line (1-based), or of the row itself in Parquet.
-
-    `fault` says why the row can't be read at all; then `cells` has what there is of it.
-    """
-
-    line: int
-    cells: dict[str, Any]
-    fault: str = ""
-
-
-@dataclass(frozen=True)
-class FileForm:
-    """The form of a file: its format, and of a text its encoding and delimiter.
-
-    `columns` are in the order of the file; of JSON lines, those of the first rows.
-    """
-
-    format: Format
-    columns: tuple[str, ...] = ()
-    encoding: str = ""
-    delimiter: str = ""
-    # Lines before the header: Excel's `sep=;`, or empty ones.
-    skipped: int = field(default=0, repr=False)
 
 
 def find_form(file: ExportFile, encoding: str = "", delimiter: str = "") -> FileForm:
@@ -66,6 +38,9 @@ def find_form(file: ExportFile, encoding: str = "", delimiter: str = "") -> File
     if file.is_parquet():
         with file.opened() as stream:
             return FileForm("parquet", tuple(_parquet(stream, file.name).schema_arrow.names))
+    with file.unpacked() as stream:
+        if is_xml(stream.read(_SNIFFED_BYTES)):  # which says itself what encoding it has
+            return _named(file, FileForm("merchant feed", encoding=encoding))
     encoding = encoding or find_encoding(file)
     with file.unpacked() as stream:
         beginning = list(islice(lines(stream, encoding, file.name), _SAMPLE_LINES))
@@ -76,13 +51,21 @@ def find_form(file: ExportFile, encoding: str = "", delimiter: str = "") -> File
         raise ImportFileError(f"{file.name}: is neither a text file nor Parquet")
     if first.startswith(("{", "[")):
         format_: Format = "json lines" if first.startswith("{") else "json array"
-        form = FileForm(format_, encoding=encoding)
-        seen = [row for row in islice(read_rows(file, form), _SAMPLE_LINES * 20) if not row.fault]
-        names = dict.fromkeys(name for row in seen for name in row.cells)
-        if not names:
-            raise ImportFileError(f"{file.name}: the first lines are no JSON objects")
-        return FileForm(format_, tuple(names), encoding)
+        format_ = "json-ld" if is_linked_data(beginning) else format_
+        return _named(file, FileForm(format_, encoding=encoding))
     return _csv_form(beginning, file.name, encoding, delimiter)
+
+
+def _named(file: ExportFile, form: FileForm) -> FileForm:
+    """The form with the columns of the first rows."""
+    seen = [row for row in islice(read_rows(file, form), _SAMPLE_LINES * 20) if not row.fault]
+    names = dict.fromkeys(name for row in seen for name in row.cells)
+    if not names:
+        what = (
+            "have no products of schema.org" if form.format == "json-ld" else "are no JSON objects"
+        )
+        raise ImportFileError(f"{file.name}: the first lines {what}")
+    return replace(form, columns=tuple(names)[:_MOST_COLUMNS])
 
 
 def _csv_form(beginning: list[str], name: str, encoding: str, delimiter: str) -> FileForm:
@@ -137,15 +120,20 @@ def read_rows(file: ExportFile, form: FileForm) -> Iterator[Row]:
         yield from _parquet_rows(file)
         return
     with file.unpacked() as stream:
+        if form.format == "merchant feed":
+            yield from read_feed(stream, file.name, form.encoding)
+            return
         text = lines(stream, form.encoding, file.name)
         if form.format == "csv":
             yield from _csv_rows(text, form)
         elif form.format == "json lines":
             for number, line in enumerate(text, start=1):
                 if line.strip():
-                    yield _json_row(number, line)
+                    yield json_row(number, line)
+        elif form.format == "json-ld":
+            yield from linked_rows(text, file.name)
         else:
-            yield from _array_rows(text, file.name)
+            yield from array_rows(text, file.name)
 
 
 class _Lines:
@@ -210,47 +198,6 @@ def _csv_rows(text: Iterator[str], form: FileForm) -> Iterator[Row]:
             yield Row(first, cells, f"has bytes that are not {form.encoding}")
         else:
             yield Row(first, cells)
-
-
-def _json_row(number: int, line: str) -> Row:
-    if has_bad_bytes(line):
-        return Row(number, {"line": line}, "has bytes that are not UTF-8")
-    try:
-        value = orjson.loads(line.rstrip().rstrip(",") if line.endswith(",\n") else line)
-    except orjson.JSONDecodeError as error:
-        return Row(number, {"line": line.strip()[:1_000]}, f"is no JSON: {error}")
-    if not isinstance(value, dict):
-        return Row(number, {"line": line.strip()[:1_000]}, "is no JSON object")
-    return Row(number, _flat(value))
-
-
-def _flat(value: dict[str, Any]) -> dict[str, Any]:
-    """An object with its properties beside its own fields, as Segment's calls have them."""
-    properties = value.get("properties")
-    if not isinstance(properties, dict):
-        return value
-    return {**properties, **{name: v for name, v in value.items() if name != "properties"}}
-
-
-def _array_rows(text: Iterator[str], name: str) -> Iterator[Row]:
-    parts, size = [], 0
-    for line in text:
-        size += len(line)
-        if size > _MOST_ARRAY_BYTES:
-            raise ImportFileError(
-                f"{name}: is one JSON array of over {_MOST_ARRAY_BYTES >> 20} MB; write an object"
-                " a line instead (jq -c '.[]')"
-            )
-        parts.append(line)
-    try:
-        entries = orjson.loads("".join(parts))
-    except (orjson.JSONDecodeError, UnicodeError) as error:
-        raise ImportFileError(f"{name}: is no JSON: {error}") from error
-    for number, entry in enumerate(entries, start=1):
-        if isinstance(entry, dict):
-            yield Row(number, _flat(entry))
-        else:
-            yield Row(number, {"entry": entry}, "is no JSON object")
 
 
 def _parquet_rows(file: ExportFile) -> Iterator[Row]:

@@ -11,7 +11,8 @@ from slipstream.contracts.vocabulary import PURCHASE, RATE, VIEW
 from slipstream.datasets.imports.columns import ColumnsError
 from slipstream.datasets.imports.conversion import Conversion, Event, Item, Rejection
 from slipstream.datasets.imports.event_types import known_type
-from slipstream.datasets.imports.rows import FileForm, find_form, read_rows
+from slipstream.datasets.imports.forms import FileForm
+from slipstream.datasets.imports.rows import find_form, read_rows
 from slipstream.datasets.imports.sources import ExportFile, ImportFileError
 from slipstream.datasets.imports.understanding import (
     SAMPLE_ROWS,

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from slipstream.datasets.imports import cells
 from slipstream.datasets.imports.columns import event_columns, is_event_file, item_columns
-from slipstream.datasets.imports.rows import DELIMITER_NAMES, FileForm, Row
+from slipstream.datasets.imports.forms import DELIMITER_NAMES, FEEDS, FileForm, Row
 
 SAMPLE_ROWS: Final = 10_000
 # A column of which so many cells are numbers is one of numbers; the others are slips.
@@ -109,7 +109,9 @@ def understand(
         ValueError: A choice is wrong.
     """
     given = {column: name for column, name in choices.columns.items() if column in form.columns}
-    if kind is None:
+    if kind is None and form.format in FEEDS:
+        kind = "items"
+    elif kind is None:
         kind = "events" if is_event_file(form.columns, given) else "items"
     recognised = event_columns if kind == "events" else item_columns
     fields = recognised(form.columns, given)
@@ -131,6 +133,8 @@ def _form_notes(form: FileForm) -> Iterator[str]:
         yield "the text is Latin-1 (Windows-1252), as it is no UTF-8; --encoding names another"
     elif form.encoding.startswith("utf-16"):
         yield "the text is UTF-16"
+    if form.format in FEEDS:
+        yield "the file is a product feed" + (" of schema.org" if form.format == "json-ld" else "")
     if form.format == "csv" and form.delimiter != ",":
         yield f"cells are parted by {DELIMITER_NAMES.get(form.delimiter, repr(form.delimiter))}"
 
