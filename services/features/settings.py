@@ -49,7 +49,8 @@ class FeaturesSection(Section):
     )
     affinity_attributes: str = Field(
         ",".join(AFFINITY_ATTRIBUTES),
-        description="attributes of items that affinities are computed for, separated by commas",
+        description="attributes of items that affinities are computed for, separated by commas; "
+        "items without `category` count by their `categories`",
     )
     max_poll_records: int = Field(
         12_000,

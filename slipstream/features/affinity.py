@@ -16,6 +16,8 @@ HALF_LIFE_MS: Final = 14 * DAY_MS
 # Most values of an attribute that the features have, the strongest.
 VALUES: Final = 10
 PRICE: Final = "price"
+# The attribute that is read where an item does not have the first one: shops list categories.
+STAND_INS: Final = {"category": "categories"}
 NO_PRICE: Final = -1.0
 
 Attributes = Mapping[str, Any]
@@ -35,8 +37,8 @@ def affinities(
     """The values of an attribute and their shares, strongest first; shares add up to 1.
 
     An event counts for its item's value with the weight of its type, halved each `HALF_LIFE_MS`.
-    Several values (a list) share it equally. Events after `now_ms` and items without the attribute
-    do not count.
+    Several values (a list) share it equally. An item without a `category` has its `categories`.
+    Events after `now_ms` and items without the attribute do not count.
 
     Args:
         sequence: the visitor's recent events, oldest first.
@@ -46,7 +48,7 @@ def affinities(
     """
     weights: dict[str, float] = {}
     for weight, attributes in _weighted(sequence, items, now_ms):
-        values = texts(attributes.get(attribute))
+        values = values_of(attributes, attribute)
         for value in values:
             weights[value] = weights.get(value, 0.0) + weight / len(values)
     total = sum(weights.values())
@@ -84,6 +86,14 @@ def price_of(attributes: Attributes | None) -> float | None:
     except (ValueError, OverflowError):
         return None
     return number if isfinite(number) and number > 0.0 else None
+
+
+def values_of(attributes: Attributes, attribute: str) -> list[str]:
+    """The values of an item's attribute as texts, or else of the one in `STAND_INS`."""
+    values = texts(attributes.get(attribute))
+    if not values and (other := STAND_INS.get(attribute)):
+        return texts(attributes.get(other))
+    return values
 
 
 def texts(value: Any) -> list[str]:

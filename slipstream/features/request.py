@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from slipstream.features.affinity import Attributes, affinities, price_band, price_of, texts
+from slipstream.features.affinity import Attributes, affinities, price_band, price_of, values_of
 from slipstream.features.visitor import VisitorState, visitor_features
 
 
@@ -43,7 +43,7 @@ def request_features(
     band, price = price_band(sequence, items, now_ms), price_of(items.get(context.item_id))
     known = price is not None and band.typical > 0.0
     shares = dict(affinities(sequence, items, attribute, now_ms))
-    values = texts((items.get(context.item_id) or {}).get(attribute))
+    values = values_of(items.get(context.item_id) or {}, attribute)
     return {
         "hour_of_day": moment.hour,
         "day_of_week": moment.weekday(),

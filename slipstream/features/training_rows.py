@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from slipstream.contracts.positions import StreamInteraction, split_source
 from slipstream.features import item, visitor
-from slipstream.features.affinity import PRICE, Attributes, affinity_features
+from slipstream.features.affinity import PRICE, STAND_INS, Attributes, affinity_features
 from slipstream.features.history import in_order_of_time
 from slipstream.features.item import item_features
 from slipstream.features.request import RequestContext, request_features
@@ -52,13 +52,14 @@ class AttributeHistory:
         records: Iterable[tuple[str, int, Attributes]],
         attributes: Sequence[str] = AFFINITY_ATTRIBUTES,
     ) -> None:
-        """Keep prices and the named attributes of the records.
+        """Keep prices and the named attributes of the records, with those that stand in for them.
 
         Args:
             records: item, time in ms, attributes. Of equal times, the last record counts.
             attributes: the names to keep.
         """
-        self._wanted = {*attributes, PRICE}
+        others = (STAND_INS[name] for name in attributes if name in STAND_INS)
+        self._wanted = {*attributes, *others, PRICE}
         self._known: dict[str, list[tuple[int, Attributes]]] = {}
         for item_id, timestamp, given in records:
             held = {name: value for name, value in given.items() if name in self._wanted}

@@ -114,7 +114,7 @@ def affinity_view(attributes: Sequence[str] = AFFINITY_ATTRIBUTES) -> FeatureVie
     return FeatureView(
         "visitor_affinity",
         "attributes of items and prices that a visitor prefers, by the recent sequence and today's "
-        "catalogue",
+        "catalogue; an item without `category` counts by its `categories`",
         "derived",
         "visitor",
         ("user_id",),

@@ -13,6 +13,8 @@ from slipstream.features.affinity import (
     price_of,
     texts,
 )
+from slipstream.features.request import RequestContext, request_features
+from slipstream.features.training_rows import AttributeHistory
 from slipstream.features.views import affinity_view
 from slipstream.features.visitor import fold_all
 from tests.unit.features.strategies import START, event
@@ -39,6 +41,21 @@ def test_affinity_is_the_share_by_event_type_and_age() -> None:
 def test_affinities_of_a_list_are_shared_among_its_values() -> None:
     sequence = fold_all(None, [event(START, "boots")]).sequence
     assert affinities(sequence, ITEMS, "colours", START) == [("black", 0.5), ("red", 0.5)]
+
+
+def test_categories_stand_in_for_a_category_in_a_request_and_in_history() -> None:
+    items = ITEMS | {"lamp": {"categories": ["light", "home"]}, "bulb": {"categories": "light"}}
+    visitor = fold_all(None, [event(START, "lamp"), event(START, "boots")])
+    assert affinities(visitor.sequence, items, "category", START) == [
+        ("shoes", 0.5),
+        ("home", 0.25),
+        ("light", 0.25),
+    ]
+    asked = request_features(RequestContext(START, "bulb"), visitor, items, "category")
+    assert asked["item_affinity"] == 0.25
+    history = AttributeHistory([(name, 1, held) for name, held in items.items()])
+    known = history.before(START)
+    assert affinities(visitor.sequence, known, "category", START)[1] == ("home", 0.25)
 
 
 def test_affinities_see_nothing_after_the_asked_moment_and_nothing_of_unknown_items() -> None:
