@@ -39,7 +39,8 @@ _PROPERTY_COLUMNS: Final = (*_PROPERTY_IDS, "value", "position")
 _INTERACTION_COLUMNS: Final = frozenset(
     {*_IDS, *_PROPERTY_COLUMNS, *_TIMES, "event_type", "properties"}
 )
-_ENTRY_COLUMNS: Final = frozenset({*_TIMES, "attributes", "available", "deleted"})
+_FLAGS: Final = ("available", "deleted")
+_ENTRY_COLUMNS: Final = frozenset({*_TIMES, *_FLAGS, "attributes"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +215,7 @@ def _entry(entity: str, row: Row, rules: PushRules, now_ms: int) -> CatalogRecor
 
 def _flags(entity: str, row: Row, attributes: Mapping[str, Any]) -> dict[str, Any]:
     """The columns `available` and `deleted`, or what an item's `in_stock` says of the former."""
-    flags = {name: row[name] for name in ("available", "deleted") if name in row}
+    flags: dict[str, Any] = {name: row[name] for name in _FLAGS if name in row}
     told = told_availability(attributes) if entity == "item" else None
     return flags if told is None else {"available": told, **flags}
 

@@ -114,12 +114,11 @@ def answer(outcomes: list[Outcome]) -> dict[str, Any]:
     hints: dict[str, None] = {}
     duplicates = rejected = 0
     for index, outcome in enumerate(outcomes):
-        kind = type(outcome)
-        if kind is Acceptance:
+        if type(outcome) is Acceptance:
             results.append({"index": index, "message_id": outcome.message_id, "status": "accepted"})
             if outcome.hints and len(hints) < MOST_HINTS:
                 hints |= dict.fromkeys(outcome.hints)
-        elif kind is Duplicate:
+        elif type(outcome) is Duplicate:
             duplicates += 1
             results.append(
                 {"index": index, "message_id": outcome.message_id, "status": "duplicate"}
