@@ -94,13 +94,11 @@ servers:
 	apt-cache show promtool >/dev/null 2>&1 || missing="$${missing%promtool}"; \
 	test -z "$$(echo $$missing)" || DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing >/dev/null
 
-# The clients of the Open Inference Protocol and the generators of clients that are tried, each in an
-# environment of its own.
+# Clients that are tried as their packages ship (docs/clients.md), each in an environment of its own.
 CLIENTS := .clients
-TRITON_CLIENT := tritonclient[http]==2.73.0
-KSERVE_CLIENT := kserve==0.21.0
-$(CLIENTS)/triton/.installed: REQUIREMENT = $(TRITON_CLIENT)
-$(CLIENTS)/kserve/.installed: REQUIREMENT = $(KSERVE_CLIENT)
+$(CLIENTS)/triton/.installed: REQUIREMENT = tritonclient[http]==2.73.0
+$(CLIENTS)/kserve/.installed: REQUIREMENT = kserve==0.21.0
+$(CLIENTS)/feast/.installed: REQUIREMENT = feast==0.67.0
 $(CLIENTS)/openapi/.installed: REQUIREMENT = openapi-python-client==0.29.1
 $(CLIENTS)/lake/.installed: REQUIREMENT = deltalake==1.6.6 duckdb==2.0.1 polars==2.1.0 pyarrow==26.0.1
 $(CLIENTS)/%/.installed: Makefile
@@ -117,11 +115,12 @@ $(CLIENTS)/typescript/.installed: Makefile
 	@npm install --silent --no-save --prefix $(@D) $(TYPESCRIPT)
 	@touch $@
 
-clients: $(STAMP) ## Run others' clients, as they come: Triton's, KServe's, generated ones, and DuckDB and polars on the lake
-	@$(MAKE) --no-print-directory -j 2 $(CLIENTS)/triton/.installed $(CLIENTS)/kserve/.installed \
-	  $(CLIENTS)/openapi/.installed $(CLIENTS)/lake/.installed $(if $(shell command -v npm),$(CLIENTS)/typescript/.installed)
+clients: $(STAMP) ## Run the clients of docs/clients.md, unmodified, against the services
+	@$(MAKE) --no-print-directory -j 2 $(foreach client,triton kserve feast openapi lake,$(CLIENTS)/$(client)/.installed) \
+		$(if $(shell command -v npm),$(CLIENTS)/typescript/.installed)
 	@$(VENV)/bin/python -m pytest -q -n 0 tests/integration/test_protocol_clients.py \
-	  tests/integration/test_generated_clients.py tests/integration/test_lake_page.py
+		tests/integration/test_feast_client.py tests/integration/test_generated_clients.py \
+		tests/integration/test_lake_page.py
 
 fuzz: $(STAMP) ## Send ingestion and serving thousands of bad requests (FUZZ_CASES of each of 60 kinds)
 	@FUZZ_CASES=$${FUZZ_CASES:-120} $(VENV)/bin/python -m pytest -q --show-capture=no \

@@ -11,13 +11,10 @@ from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 
-from services.features import pushes
 from services.features.feast_bodies import (
-    MOST_PUSH_VALUES,
     MOST_READ_VALUES,
     OnlineFeaturesRequest,
     OnlineFeaturesResponse,
-    PushRequest,
     described,
 )
 from services.features.reads import feast
@@ -25,17 +22,15 @@ from services.features.reads.view_reads import read_entities
 from services.features.settings import FeaturesSettings
 from services.features.stream.materializer import Materializer
 from services.features.views.bodies import LakeStatus, StreamStatus
-from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.producer import Producer
 from slipstream.chassis.access.demands import open_to_all, requires
-from slipstream.chassis.access.guard import principal_of
 from slipstream.chassis.bounded_json import refuse_many_values
 from slipstream.chassis.direct_routes import DirectRoute
-from slipstream.chassis.errors import InvalidRequestError, UnavailableError, problem
+from slipstream.chassis.errors import InvalidRequestError, UnavailableError
 from slipstream.chassis.logging import request_id
 from slipstream.chassis.slices import LARGE_BYTES, LargeRequests
 from slipstream.contracts.access import Scope
-from slipstream.contracts.times import HOUR_MS, now_ms
+from slipstream.contracts.times import now_ms
 from slipstream.features.declarations import FeatureRegistry
 from slipstream.stores.lake import (
     CATALOG,
@@ -52,8 +47,6 @@ router = APIRouter(tags=["features"])
 
 # A read of more values, which are rows times features, waits while another such one is worked at.
 _LARGE_VALUES: Final = 5_000
-# Pushed records that are handed to the broker in one go, in some milliseconds.
-_HANDED_OVER: Final = 500
 
 
 @dataclass(frozen=True)
@@ -96,7 +89,7 @@ async def get_online_features(request: Request) -> Response:
 
 
 async def _read(opened: Parts, raw: bytes, has_turn: bool) -> Response:
-    body, planner = _parsed(OnlineFeaturesRequest, raw, MOST_READ_VALUES), opened.planner
+    body, planner = parsed(OnlineFeaturesRequest, raw, MOST_READ_VALUES), opened.planner
     try:
         if body.feature_service is not None:
             plan = planner.of_service(body.feature_service, body.full_feature_names)
@@ -117,60 +110,16 @@ async def _read(opened: Parts, raw: bytes, has_turn: bool) -> Response:
                 metadata=body.include_feature_view_version_metadata,
             )
     except feast.ReadRefusedError as error:
-        return _refused(error, error.code, error.feast_class)
+        return refused(error, error.code, error.feast_class)
     except StoreUnavailableError as error:
         raise UnavailableError(str(error)) from error
     return Response(answer, media_type="application/json")
 
 
-@feast_router.post("/push", response_class=Response, **described(PushRequest))
-@requires(Scope.WRITE)
-async def push(request: Request) -> Response:
-    """Push rows into the stream, as Feast's server does.
-
-    Answers 200 when the broker has acknowledged all rows. One refused row refuses all.
-    """
-    raw = await request.body()
-    # Parsed, a large body needs many times its size.
-    async with parts(request).pushes.turn(len(raw) > LARGE_BYTES):
-        return await _push(request, raw)
-
-
-async def _push(request: Request, raw: bytes) -> Response:
-    body = _parsed(PushRequest, raw, MOST_PUSH_VALUES)
-    settings = parts(request).settings
-    principal = principal_of(request)
-    rules = pushes.PushRules(
-        settings.privacy.policy(),
-        int(settings.features.max_ahead_hours * HOUR_MS),
-        principal.name,
-        Scope.ADMIN in principal.scopes,
-    )
-    try:
-        records = await pushes.records(
-            body.push_source_name, body.df, rules, now_ms(), request_id.get()
-        )
-        for start in range(0, len(records), _HANDED_OVER):
-            await parts(request).producer.publish(records[start : start + _HANDED_OVER])
-    except pushes.UnknownSourceError as error:
-        return _refused(error, "unknown_push_source", "PushSourceNotFoundException", 422)
-    except pushes.RefusedRowsError as error:
-        return problem(
-            422,
-            "invalid_rows",
-            "Rows are not valid",
-            f"nothing was pushed: {error}",
-            errors=list(error.faults),
-        )
-    except BrokerUnavailableError as error:
-        raise UnavailableError(str(error)) from error
-    return Response()
-
-
 B = TypeVar("B", bound=BaseModel)
 
 
-def _parsed(model: type[B], raw: bytes, most_values: int) -> B:
+def parsed(model: type[B], raw: bytes, most_values: int) -> B:
     """The parsed body.
 
     Raises `RequestValidationError` where FastAPI would, and `TooLargeError` for a body of more than
@@ -190,7 +139,7 @@ def _parsed(model: type[B], raw: bytes, most_values: int) -> B:
 _FEAST_STATUS: Final = {"FeatureViewNotFoundException": 404, "FeatureServiceNotFoundException": 404}
 
 
-def _refused(error: ValueError, code: str, feast_class: str, status: int = 400) -> Response:
+def refused(error: ValueError, code: str, feast_class: str, status: int = 400) -> Response:
     """An error response in Feast's form, from which Feast's clients make their exception.
 
     The body is a JSON string that holds an object with `module`, `class` and `message`, and our

@@ -22,6 +22,7 @@ from services.features.stream.materializer import GROUP, TOPICS, Materializer
 from services.features.stream.redis_upkeep import watch_redis
 from services.features.stream.upkeep import keep_lake
 from services.features.views import api as views_api
+from services.features.writes import api as writes_api
 from slipstream.broker.access_feed import AccessKeyFeed
 from slipstream.broker.log_ends import committed_offsets, log_ends
 from slipstream.broker.producer import open_producer
@@ -51,6 +52,7 @@ def create_app(settings: FeaturesSettings) -> FastAPI:
     # The catalogue's ids may have slashes, so its routes come behind those of people.
     routers = [
         api.feast_router,
+        writes_api.router,
         api.router,
         views_api.router,
         people_api.router,

@@ -64,6 +64,19 @@ class PushRequest(BaseModel):
     transform_on_write: bool = True
 
 
+class WriteRequest(BaseModel):
+    """The request by which Feast's SDK pushes and writes: columns for `interactions`, `items` or
+    `users`, which its feature view is named after.
+
+    Column `created` is Feast's own. The last two fields change nothing.
+    """
+
+    feature_view_name: str
+    df: Annotated[dict[str, list[Any]], Field(max_length=MOST_COLUMNS)]
+    allow_registry_cache: bool = True
+    transform_on_write: bool = True
+
+
 def described(body: type[BaseModel]) -> dict[str, Any]:
     """Arguments of a direct route that document its request body and its errors in OpenAPI."""
     content = {"application/json": {"schema": body_schema(body)}}

@@ -3,6 +3,8 @@
 A pushed row goes the way of every other event, so that it counts once, online and in the lake.
 """
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -52,12 +54,15 @@ class PushRules:
         max_ahead_ms: How far after its arrival a row may say that it happened.
         principal: Who pushes: an erasure's audit record names it.
         may_erase: Whether a row may delete a user.
+        resent: Whether the client sends again what was not answered: an event with a time gets an
+            id of its contents then.
     """
 
     privacy: Privacy
     max_ahead_ms: int = fields.MAX_AHEAD_MS
     principal: str = "push"
     may_erase: bool = False
+    resent: bool = False
 
 
 class UnknownSourceError(ValueError):
@@ -156,7 +161,7 @@ def _interaction(row: Row, rules: PushRules, now_ms: int) -> Interaction:
         raise RejectionError(Code.MISSING_NAME, "event_type is required", "event_type")
     own = rules.privacy.published({name: row[name] for name in _PROPERTY_COLUMNS if name in row})
     beside = {name: value for name, value in row.items() if name not in _INTERACTION_COLUMNS}
-    return Interaction.model_validate(
+    record = Interaction.model_validate(
         {
             "event_id": uuid4().hex,
             **ids,
@@ -172,6 +177,15 @@ def _interaction(row: Row, rules: PushRules, now_ms: int) -> Interaction:
             "imported": True,
         }
     )
+    if not rules.resent or "event_id" in ids or not any(name in row for name in _TIMES):
+        return record
+    return record.model_copy(update={"event_id": _id_of(record), "maybe_repeat": True})
+
+
+def _id_of(record: Interaction) -> str:
+    """An id that an event of the same contents gets, too."""
+    contents = record.model_dump(mode="json", exclude={"event_id", "received_at"})
+    return hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _entry(entity: str, row: Row, rules: PushRules, now_ms: int) -> CatalogRecord:

@@ -47,7 +47,7 @@ def _features(registry: FeatureRegistry) -> str:
             " the same at `GET /v1/feature-views` and `GET /v1/feature-services`. Types have"
             " Feast's names. The default is the value of an entity without events. A value is"
             " marked `OUTSIDE_MAX_AGE` and left out once its entity has had no event for the view's"
-            " time to live."
+            " time to live. In answers of Feast's shape an empty list is a null."
         ),
         "",
         *paragraph(

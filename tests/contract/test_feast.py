@@ -16,6 +16,7 @@ from fastapi.testclient import TestClient
 from services.features import api
 from services.features.reads.feast import Planner
 from services.features.settings import FeaturesSettings
+from services.features.writes import api as writes_api
 from slipstream.broker.producer import OutgoingRecord
 from slipstream.chassis.app import create_service
 from slipstream.contracts.events import Interaction
@@ -126,7 +127,7 @@ def client() -> Iterator[TestClient]:
         FeaturesSettings(),
         description="",
         lifespan=lifespan,
-        routers=[api.feast_router, api.health],
+        routers=[api.feast_router, writes_api.router, api.health],
     )
     with TestClient(app, raise_server_exceptions=False) as made:
         yield made

@@ -1,12 +1,7 @@
-"""Clients of the Open Inference Protocol, as they come from the registry, against a serving.
+"""Clients of the Open Inference Protocol, as they come from the registry, against a serving."""
 
-Each has an environment of its own, since they need other versions of our dependencies.
-"""
-
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -16,21 +11,10 @@ from services.serving.settings import ServingSection, ServingSettings
 from slipstream.broker.topics import ensure_topics
 from slipstream.chassis.settings import HttpSettings, KafkaSettings, PeerSettings, RedisSettings
 from tests.integration import test_serving
+from tests.integration.client_environments import needs_environment, run_client
 from tests.integration.test_serving import remember, running, wait_until
 
-# Where `make clients` makes their environments.
-FOLDER = Path(__file__).parents[2] / ".clients"
 TOKEN = "a-token-of-this-test"
-
-
-def python_of(client: str) -> Path:
-    return FOLDER / client / "bin" / "python"
-
-
-def needs_environment(client: str) -> Any:
-    reason = f"{client}'s client is not installed: make clients"
-    absent = pytest.mark.skipif(not python_of(client).exists(), reason=reason)
-    return pytest.param(client, marks=absent)
 
 
 bundle, training, training_url = (
@@ -69,18 +53,10 @@ def address(
         yield url.removeprefix("http://")
 
 
-@pytest.mark.parametrize("client", [needs_environment(name) for name in ("triton", "kserve")])
+@pytest.mark.parametrize(
+    "client", [pytest.param(name, marks=needs_environment(name)) for name in ("triton", "kserve")]
+)
 def test_the_unmodified_client_works(
     address: str, client: str, request: pytest.FixtureRequest
 ) -> None:
-    script = Path(__file__).with_name(f"{client}_client.py")
-    ended = subprocess.run(
-        [python_of(client), script, address, TOKEN],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-        print(f"\n{ended.stdout.strip()}")
+    run_client(client, request, address, TOKEN)

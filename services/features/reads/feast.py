@@ -86,8 +86,8 @@ class Planner:
         indices = {view: index for index, view in enumerate(names_by_view)}
         columns = []
         for view, name in references:
-            whole = self._reads[view].dtypes[name] == "Int64"
-            columns.append((f"{view}__{name}" if full_names else name, indices[view], name, whole))
+            dtype = self._reads[view].dtypes[name]
+            columns.append((f"{view}__{name}" if full_names else name, indices[view], name, dtype))
         names = [column[0] for column in columns]
         if len(set(names)) < len(names):
             twice = sorted({name for name in names if names.count(name) > 1})
@@ -200,9 +200,9 @@ async def answer(
         await FeatureTable.of(read, names, read.keys(rows, offsets), entities, now_ms)
         for read, names in plan.views
     ]
-    async for _, view_index, name, whole in in_slices(plan.columns):
+    async for _, view_index, name, dtype in in_slices(plan.columns):
         # As JSON, so that no step at the end writes all at once.
-        results.append(orjson.Fragment(orjson.dumps(tables[view_index].column(name, whole))))
+        results.append(orjson.Fragment(orjson.dumps(tables[view_index].column(name, dtype))))
     described: dict[str, Any] = {"feature_names": [*rows, *(column[0] for column in plan.columns)]}
     if metadata:
         described["feature_view_metadata"] = [{"name": read.view.name} for read, _ in plan.views]

@@ -82,19 +82,27 @@ class FeatureTable:
         spread = None if len(indices) == len(keys) else [indices[key] for key in keys]
         return cls(features, statuses, times, spread)
 
-    def column(self, name: str, whole: bool) -> dict[str, Any]:
-        """A feature's result in Feast's shape. `whole` features are given as whole numbers."""
+    def column(self, name: str, dtype: str) -> dict[str, Any]:
+        """A feature's result in Feast's shape.
+
+        An empty list is a null. Feast's SDK finds no type in it, and drops the whole answer.
+        """
         values: list[Any] = [
             None if features is None else features[name] for features in self._features
         ]
         statuses: Any = self._statuses_json
-        if whole:
+        if dtype == "Int64":
             values = [value if value is None else int(value) for value in values]
-        elif None in values:
-            marks = zip(values, self._statuses, strict=True)
-            statuses = self._spread(
-                [NULL_VALUE if value is None and mark is PRESENT else mark for value, mark in marks]
-            )
+        else:
+            if dtype.startswith("Array"):
+                values = [value or None for value in values]
+            if None in values:
+                statuses = self._spread(
+                    [
+                        NULL_VALUE if value is None and mark is PRESENT else mark
+                        for value, mark in zip(values, self._statuses, strict=True)
+                    ]
+                )
         return {
             "values": self._spread(values),
             "statuses": statuses,

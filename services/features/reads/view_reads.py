@@ -90,11 +90,11 @@ class ReadPlan:
     """Reads and answer columns of a list of features; made once per list.
 
     `views` holds each view to read, with the names of its features. `columns` holds the columns of
-    the answer: name, the view's index in `views`, the feature's name, whether it is a whole number.
+    the answer: name, the view's index in `views`, the feature's name and type.
     """
 
     views: tuple[tuple[ViewRead, tuple[str, ...]], ...]
-    columns: tuple[tuple[str, int, str, bool], ...]
+    columns: tuple[tuple[str, int, str, str], ...]
 
     @property
     def needs_attributes(self) -> bool:

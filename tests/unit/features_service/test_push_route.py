@@ -1,6 +1,7 @@
 """The push route applies the settings of the service to every row."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from services.features import api, feast_bodies
 from services.features.reads.feast import Planner
 from services.features.settings import FeaturesSection, FeaturesSettings
+from services.features.writes import api as writes_api
 from slipstream.broker.producer import OutgoingRecord
 from slipstream.chassis.access.verifier import ANYBODY
 from slipstream.chassis.errors import install_error_handlers
@@ -68,6 +70,7 @@ def producer() -> Producer:
 def client(producer: Producer) -> Iterator[TestClient]:
     app = FastAPI()
     app.include_router(api.feast_router)
+    app.include_router(writes_api.router)
     app.add_middleware(Known)
     install_error_handlers(app)
     registry = declare()
@@ -123,6 +126,59 @@ def test_a_large_push_reaches_the_broker_in_parts(client: TestClient, producer: 
     assert push(client, user_id=rows, event_type=["view"] * 1_200).status_code == 200
     assert [record.key for record in producer.published] == rows
     assert producer.calls == 3
+
+
+def write(client: TestClient, view: str, **columns: list[Any]) -> Any:
+    body = {"feature_view_name": view, "df": columns, "allow_registry_cache": False}
+    return client.post("/write-to-online-store", json=body)
+
+
+def test_a_write_that_is_sent_again_makes_the_same_events(
+    client: TestClient, producer: Producer
+) -> None:
+    rows: dict[str, list[Any]] = {
+        "user_id": ["u", "u", "u"], "event_type": ["view", "view", "view"],
+        "item_id": ["a", "b", "a"], "size": [9, None, 2.5],
+        "event_timestamp": ["2026-11-24T12:00:00"] * 3, "event_id": [None, "mine", None],
+    }  # fmt: skip
+    for _ in range(2):
+        assert write(client, "interactions", **rows, created=["2026-11-24"] * 3).status_code == 200
+    first, second = producer.published[:3], producer.published[3:]
+    ids = [outgoing.record.event_id for outgoing in first]  # type: ignore[union-attr]
+    assert ids == [outgoing.record.event_id for outgoing in second]  # type: ignore[union-attr]
+    assert (len(set(ids)), ids[1]) == (3, "mine")
+    assert all(outgoing.record.maybe_repeat for outgoing in first)  # type: ignore[union-attr]
+    assert first[0].record.properties == {"size": 9}  # type: ignore[union-attr]
+
+
+def test_an_event_without_a_time_is_another_one_each_time(
+    client: TestClient, producer: Producer
+) -> None:
+    for _ in range(2):
+        assert write(client, "interactions", user_id=["u"], event_type=["view"]).status_code == 200
+    one, other = (outgoing.record for outgoing in producer.published)
+    assert one.event_id != other.event_id  # type: ignore[union-attr]
+
+
+def test_writes_to_other_views_are_refused_with_the_reason(
+    client: TestClient, producer: Producer
+) -> None:
+    computed = write(client, "visitor", user_id=["u"], views=[3])
+    assert (computed.status_code, computed.json()["code"]) == (400, "computed_view")
+    assert "interactions, items, users" in computed.json()["detail"]
+    unknown = write(client, "shop", user_id=["u"])
+    told = json.loads(unknown.json())
+    assert (unknown.status_code, told["class"]) == (404, "FeatureViewNotFoundException")
+    bad = write(client, "interactions", user_id=["u"])
+    assert (bad.status_code, bad.json()["errors"][0]["field"]) == (422, "df.event_type.0")
+    assert not producer.published
+
+
+@pytest.mark.parametrize("path", ["/materialize", "/materialize-incremental"])
+def test_nothing_is_materialized(client: TestClient, path: str) -> None:
+    answer = client.post(path, json={"end_ts": "2026-11-24T12:00:00"})
+    assert (answer.status_code, answer.json()["code"]) == (400, "nothing_to_materialize")
+    assert "slipstream backfill" in answer.json()["detail"]
 
 
 NAMES = [f"u{number}".ljust(80) for number in range(900)]

@@ -1,0 +1,1 @@
+"""Rows that clients of Feast write, which go the way of every other event."""

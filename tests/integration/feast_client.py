@@ -1,0 +1,170 @@
+"""Feast's SDK, unmodified, against features: `python feast_client.py URL TOKEN FOLDER`.
+
+It runs in an environment of its own (`make clients`), and prints the SDK's version at the end.
+FOLDER becomes a feature repository that declares the views of the service and three of its own to
+write to.
+"""
+
+import math
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+import requests
+from feast import Entity, FeatureStore, FeatureView, Field, FileSource, PushSource, ValueType, types
+from feast.errors import FeatureViewNotFoundException
+
+URL, TOKEN, FOLDER = sys.argv[1], sys.argv[2], Path(sys.argv[3])
+KEY = {"Authorization": f"Bearer {TOKEN}"}
+CONFIGURATION = f"""\
+project: shop
+provider: local
+registry: {FOLDER / "registry.db"}
+online_store: {{type: remote, path: "{URL}"}}
+auth: {{type: oidc, token: {TOKEN}}}
+entity_key_serialization_version: 3
+"""
+WRITTEN = {
+    "interactions": ("user_id", {"event_type": "String", "item_id": "String", "value": "Float64"}),
+    "items": ("item_id", {"category": "String", "price": "Float64", "available": "Bool"}),
+    "users": ("user_id", {"country": "String"}),
+}
+ENTITIES = {
+    key: Entity(name=key, join_keys=[key], value_type=ValueType.STRING)
+    for key in ("user_id", "item_id")
+}
+
+
+def source(name):
+    return FileSource(
+        name=f"{name}_file",
+        path=str(FOLDER / f"{name}.parquet"),
+        timestamp_field="event_timestamp",
+    )
+
+
+def dtype(name):
+    inner = name.removeprefix("Array(").removesuffix(")")
+    scalar = getattr(types, inner)
+    return types.Array(scalar) if inner != name else scalar
+
+
+def repository():
+    FOLDER.joinpath("feature_store.yaml").write_text(CONFIGURATION)
+    store = FeatureStore(repo_path=str(FOLDER))
+    declared = requests.get(f"{URL}/v1/feature-views", headers=KEY, timeout=30).json()["items"]
+    views = [
+        FeatureView(
+            name=view["name"],
+            entities=[ENTITIES[key] for key in view["join_keys"]],
+            schema=[Field(name=one["name"], dtype=dtype(one["dtype"])) for one in view["fields"]],
+            source=source(view["name"]),
+        )
+        for view in declared
+    ]
+    for name, (key, columns) in WRITTEN.items():
+        schema = [Field(name=column, dtype=dtype(of)) for column, of in columns.items()]
+        pushed = PushSource(name=name, batch_source=source(name))
+        views.append(FeatureView(name=name, entities=[ENTITIES[key]], schema=schema, source=pushed))
+    store.apply([*ENTITIES.values(), *views])
+    return store, [f"{view['name']}:{one['name']}" for view in declared for one in view["fields"]]
+
+
+def write(store):
+    """Three events, twice, as after a lost answer, and the catalogue's and a user's entry."""
+    now = datetime.now(UTC).replace(tzinfo=None)
+    events = pd.DataFrame(
+        {
+            "user_id": ["ada", "ada", "bob"],
+            "event_type": ["view", "purchase", "search"],
+            "item_id": ["kettle", "kettle", None],
+            "value": [None, 19.9, None],
+            "event_timestamp": [now - timedelta(minutes=minutes) for minutes in (3, 2, 1)],
+        }
+    )
+    for _ in range(2):
+        store.push("interactions", events)
+    item = {"item_id": ["kettle"], "category": ["kitchen"], "price": [19.9], "available": [True]}
+    store.write_to_online_store("items", pd.DataFrame({**item, "event_timestamp": [now]}))
+    user = {"user_id": ["ada"], "country": ["NZ"], "event_timestamp": [now]}
+    store.write_to_online_store("users", pd.DataFrame(user))
+
+
+def read(store, features):
+    rows = [
+        {"user_id": user, "item_id": item}
+        for user, item in (("ada", "kettle"), ("bob", "kettle"), ("nobody", "nothing"))
+    ]
+    given = store.get_online_features(features, rows, full_feature_names=True).to_dict()
+    body = {
+        "features": features,
+        "entities": {key: [row[key] for row in rows] for key in ENTITIES},
+        "full_feature_names": True,
+    }
+    raw = requests.post(f"{URL}/get-online-features", json=body, headers=KEY, timeout=30).json()
+    values = [result["values"] for result in raw["results"]]
+    return given, dict(zip(raw["metadata"]["feature_names"], values, strict=True))
+
+
+def check(store, features):
+    deadline = time.monotonic() + 60
+    while True:
+        given, raw = read(store, features)
+        if given["visitor__purchases"] == [1, 0, None] and given["item__purchases"][0] == 1:
+            break
+        assert time.monotonic() < deadline, given
+        time.sleep(0.1)
+    assert given["visitor__views"] == [1, 0, None], "an event that was sent again counts once"
+    assert given["visitor__recent_items"] == [["kettle", "kettle"], None, None]
+    assert given["item_neighbours__neighbours"] == [None, None, None]
+    assert given["request__item_price"][0] == given["request__item_price"][1] == 19.9
+    assert given["visitor_affinity__top_category"][0] == "kitchen"
+    assert given.keys() == raw.keys()
+    for name, values in raw.items():
+        for ours, theirs in zip(values, given[name], strict=True):
+            if isinstance(ours, float):  # some grow with every moment
+                assert math.isclose(ours, theirs, rel_tol=0.05, abs_tol=0.05), (name, ours, theirs)
+            else:
+                assert ours == theirs, (name, ours, theirs)
+
+
+def check_refusals(store):
+    now = datetime.now(UTC).replace(tzinfo=None)
+    row = {"user_id": ["ada"], "event_timestamp": [now]}
+    columns = {
+        field.name: [[1]] if "Array(Int" in str(field.dtype) else [["a"]] if "Array" in
+        str(field.dtype) else [1] for field in store.get_feature_view("visitor").features
+    }  # fmt: skip
+    try:
+        store.write_to_online_store("visitor", pd.DataFrame({**row, **columns}))
+    except RuntimeError as error:
+        assert "computed from events" in str(error), error
+    else:
+        raise AssertionError("features of events were written")
+    shop = FeatureView(
+        name="shop",
+        entities=[ENTITIES["user_id"]],
+        schema=[Field(name="country", dtype=dtype("String"))],
+        source=source("shop"),
+    )
+    store.apply([shop])
+    try:
+        store.write_to_online_store("shop", pd.DataFrame({**row, "country": ["NZ"]}))
+    except FeatureViewNotFoundException as error:
+        assert "interactions, items, users" in str(error), error
+    else:
+        raise AssertionError("a view that is not here was written")
+
+
+if __name__ == "__main__":
+    shop, all_features = repository()
+    write(shop)
+    check(shop, all_features)
+    check_refusals(shop)
+    print(
+        f"feast {version('feast')}: {len(all_features)} features of all views read, pushed and"
+        " written rows counted once, refusals with their reason"
+    )
