@@ -184,8 +184,8 @@ format: $(STAMP) ## Put the code into its one format
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
-node-sdk: ## Install Segment's SDK for Node, which an optional test sends with (needs npm)
-	@npm install --silent --no-save --prefix .node-sdk @segment/analytics-node@3
+node-sdk: ## Install Segment's SDKs for Node and for browsers, which optional tests send with (needs npm)
+	@npm install --silent --no-save --prefix .node-sdk @segment/analytics-node@3 @segment/analytics-next@1.84
 
 docs: $(STAMP) ## Write the pages of docs, and .env.example, that are made from the code
 	@$(VENV)/bin/slipstream docs

@@ -7,7 +7,7 @@ which cost more than parsing an event.
 import asyncio
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, quote
 
 import orjson
 from fastapi import APIRouter, Request, Response
@@ -19,6 +19,8 @@ from services.ingestion.catalog_entries import EntryKind
 from services.ingestion.documentation import described
 from services.ingestion.erasure_receipts import ErasureReceipts
 from services.ingestion.intake import Intake, IntakeHeaders
+from services.ingestion.page_origins import origin_of_page
+from services.ingestion.source_settings import source_settings
 from slipstream.chassis.access.demands import open_to_all, requires
 from slipstream.chassis.direct_routes import DirectRoute
 from slipstream.chassis.errors import InvalidRequestError, ServiceError
@@ -131,7 +133,9 @@ async def pixel(request: Request) -> Response:
         intake_headers = _headers(request)
         body = _body_of_pixel(request.scope["query_string"], intake, intake_headers)
         if intake_headers.origin is None:
-            intake_headers = intake_headers._replace(origin=_origin_of_page(request))
+            intake_headers = intake_headers._replace(
+                origin=origin_of_page(request.headers.get("referer", ""))
+            )
         answer = await intake.message(body, intake_headers, None)
         (verdict,) = orjson.loads(answer)["results"]
         outcome = verdict["status"]
@@ -155,6 +159,30 @@ for _short, _endpoint in (
 ):
     # Paths that Segment's browser library sends to.
     events.add_api_route(f"/{_short}", _endpoint, methods=["POST"], include_in_schema=False)
+
+
+@router.get("/projects/{write_key}/settings", include_in_schema=False)
+@requires(Scope.EVENTS)
+async def settings(write_key: str, request: Request) -> Response:
+    """Settings that Segment's browser library asks for; a browser keeps them for five minutes."""
+    intake, headers = parts(request).intake, _headers(request)
+    intake.admit(headers)
+    try:
+        intake.authorize(headers, Scope.EVENTS, write_key)
+    except ServiceError:
+        intake.charge(headers, 0)
+        raise
+    answer = source_settings(write_key, request.url.scheme, request.headers.get("host", ""))
+    return Response(answer, headers={"Cache-Control": "private, max-age=300"}, media_type=JSON)
+
+
+@router.post("/m", include_in_schema=False)
+@open_to_all
+async def library_metrics(request: Request) -> Response:
+    """Counts of its own calls that Segment's browser library sends; they are not kept."""
+    intake, headers = parts(request).intake, _headers(request)
+    intake.charge(headers, len(await _body(request, intake, headers)))
+    return Response(b'{"success":true}', media_type=JSON)
 
 
 @router.post("/items", tags=["catalogue"], **described(catalog_bodies.ItemsBody))
@@ -259,15 +287,6 @@ def _headers(request: Request) -> IntakeHeaders:
         elif name == b"origin":
             origin = value.decode("latin-1")
     return IntakeHeaders(authorization, agent, encoding, origin, client[0] if client else "")
-
-
-def _origin_of_page(request: Request) -> str | None:
-    """The origin of the page that shows a picture; browsers send `Referer` alone with it."""
-    try:
-        page = urlsplit(request.headers.get("referer", ""))
-    except ValueError:
-        return None
-    return f"{page.scheme}://{page.netloc}" if page.netloc else None
 
 
 def _body_of_pixel(raw: bytes, intake: Intake, headers: IntakeHeaders) -> bytes:

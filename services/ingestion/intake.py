@@ -149,9 +149,12 @@ class Intake:
             answered["erasure_id"] = erasure_id
         return orjson.dumps(answered)
 
-    def authorize(self, headers: IntakeHeaders, scope: Scope) -> None:
-        """Raise `UnauthorizedError` or `ForbiddenError` unless the request's key has the scope."""
-        self._principal(headers, {}, scope)
+    def authorize(self, headers: IntakeHeaders, scope: Scope, write_key: str | None = None) -> None:
+        """Raise `UnauthorizedError` or `ForbiddenError` unless the request's key has the scope.
+
+        `write_key` counts where the headers have none.
+        """
+        self._principal(headers, {"writeKey": write_key}, scope)
 
     async def _take(
         self,

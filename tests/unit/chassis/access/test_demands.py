@@ -33,6 +33,7 @@ OPEN = {
     "/health": "Feast's probes",
     "/": "a page without data, which asks for the token",
     "/v1/slipstream.js": "the script in every page",
+    "/v1/m": "counts of Segment's browser library, which come without a key and are not kept",
 }
 
 
