@@ -99,12 +99,17 @@ CLIENTS := .clients
 $(CLIENTS)/triton/.installed: REQUIREMENT = tritonclient[http]==2.73.0
 $(CLIENTS)/kserve/.installed: REQUIREMENT = kserve==0.21.0
 $(CLIENTS)/feast/.installed: REQUIREMENT = feast==0.67.0
+$(CLIENTS)/librdkafka/.installed: REQUIREMENT = confluent-kafka==2.16.1
 $(CLIENTS)/openapi/.installed: REQUIREMENT = openapi-python-client==0.29.1
 $(CLIENTS)/lake/.installed: REQUIREMENT = deltalake==1.6.6 duckdb==2.0.1 polars==2.1.0 pyarrow==26.0.1
+$(CLIENTS)/mlflow/.installed: REQUIREMENT = mlflow==3.17.2
+# Our library loads the model there, and needs these.
+$(CLIENTS)/mlflow/.installed: LISTS = -r slipstream/requirements.txt -r services/serving/requirements.txt
 $(CLIENTS)/%/.installed: Makefile
 	@echo "installing $(REQUIREMENT) into $(@D) (once, a minute)"
 	@$(PYTHON) -m venv --clear $(@D)
 	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile $(patsubst %,'%',$(REQUIREMENT))
+	@test -z "$(LISTS)" || $(@D)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(LISTS)
 	@touch $@
 
 # What the types are made, used and checked with. It needs npm; where that is absent, its test is skipped.
@@ -116,10 +121,12 @@ $(CLIENTS)/typescript/.installed: Makefile
 	@touch $@
 
 clients: $(STAMP) ## Run the clients of docs/clients.md, unmodified, against the services
-	@$(MAKE) --no-print-directory -j 2 $(foreach client,triton kserve feast openapi lake,$(CLIENTS)/$(client)/.installed) \
+	@$(MAKE) --no-print-directory -j 2 \
+		$(foreach client,triton kserve feast mlflow librdkafka openapi lake,$(CLIENTS)/$(client)/.installed) \
 		$(if $(shell command -v npm),$(CLIENTS)/typescript/.installed)
 	@$(VENV)/bin/python -m pytest -q -n 0 tests/integration/test_protocol_clients.py \
-		tests/integration/test_feast_client.py tests/integration/test_generated_clients.py \
+		tests/integration/test_feast_client.py tests/integration/test_mlflow_client.py \
+		tests/integration/test_librdkafka_client.py tests/integration/test_generated_clients.py \
 		tests/integration/test_lake_page.py
 
 fuzz: $(STAMP) ## Send ingestion and serving thousands of bad requests (FUZZ_CASES of each of 60 kinds)

@@ -8,6 +8,7 @@
     ranker.…, items.<array>.npy  where the bundle has a ranker
     baskets.<array>.npy          where the bundle knows items that go into one basket
     content_index.<array>.npy    items by content, for new ones; where the items have attributes
+    MLmodel                      how MLflow loads the bundle; older bundles have none
 
 Loading imports neither scikit-learn nor torch nor SciPy, and never unpickles anything.
 """
@@ -34,6 +35,7 @@ from slipstream.models.popularity import Popularity
 from slipstream.models.ranker import Ranker
 from slipstream.models.sessions import Sessions
 from slipstream.models.transformer import Transformer
+from slipstream.recommender.mlmodel import LEFT_BY_MLFLOW, MLMODEL, mlmodel
 from slipstream.recommender.plan import Plan
 from slipstream.recommender.ranking_features import ItemTable, Ranking
 from slipstream.recommender.stored_attributes import StoredAttributes, stored
@@ -220,6 +222,7 @@ def _write_files(bundle: Bundle, directory: Path) -> None:
         tables["content_index"] = bundle.content.arrays()
         content["content_index"] = sorted(tables["content_index"])
     (directory / "recommender.json").write_text(json.dumps(content, indent=2))
+    (directory / MLMODEL).write_text(mlmodel(bundle.manifest))
     if bundle.attributes is not None:
         tables["attributes"] = stored(bundle.attributes, bundle.item_ids)
     encoded = [item_id.encode() for item_id in bundle.item_ids]
@@ -254,7 +257,7 @@ def _checked_manifest(directory: Path) -> Manifest:
         if _entry(path) != entry:
             raise BundleError(f"{directory}: {name} is not the file that the manifest describes")
     present = {path.name for path in directory.iterdir()}
-    if unlisted := present - set(manifest.files) - {"manifest.json"}:
+    if unlisted := present - set(manifest.files) - {"manifest.json", LEFT_BY_MLFLOW}:
         raise BundleError(f"{directory}: {', '.join(sorted(unlisted))} not in the manifest")
     return manifest
 

@@ -3,20 +3,21 @@
 Each client has its own, since they need other versions of our dependencies.
 """
 
+import os
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-FOLDER = Path(__file__).parents[2] / ".clients"
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / ".clients"
 
 
 def python_of(client: str) -> Path:
     return FOLDER / client / "bin" / "python"
 
 
-def needs_environment(client: str) -> Any:
+def needs_environment(client: str) -> pytest.MarkDecorator:
     """A mark that skips a test where the client is not installed."""
     reason = f"{client}'s client is not installed: make clients"
     return pytest.mark.skipif(not python_of(client).exists(), reason=reason)
@@ -29,8 +30,10 @@ def run_client(client: str, request: pytest.FixtureRequest, *arguments: object) 
         [python_of(client), script, *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
+        # MLflow loads models by our library.
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -16,7 +17,7 @@ SHOP = {"Origin": "https://shop.example"}
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
-    pages = {"browser_keys": SecretStr(f"page:{PAGE}"), "cors_origins": SHOP["Origin"]}
+    pages: dict[str, Any] = {"browser_keys": SecretStr(f"page:{PAGE}"), "cors_origins": SHOP["Origin"]}
     with collecting(Acknowledging(), **pages, address_kib_per_s=1, address_burst_kib=4) as made:
         yield made
 

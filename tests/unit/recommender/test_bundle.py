@@ -80,7 +80,7 @@ def test_arrays_are_memory_mapped_and_read_only(saved: Path) -> None:
 
 
 def test_directory_holds_only_arrays_and_json_and_no_temporary_is_left(saved: Path) -> None:
-    assert {path.suffix for path in saved.iterdir()} == {".npy", ".json"}
+    assert {path.suffix or path.name for path in saved.iterdir()} == {".npy", ".json", "MLmodel"}
     assert [path.name for path in saved.parent.iterdir()] == ["bundle"]
     manifest = json.loads((saved / "manifest.json").read_text())
     assert set(manifest["files"]) == {path.name for path in saved.iterdir()} - {"manifest.json"}
