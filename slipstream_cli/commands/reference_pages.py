@@ -120,8 +120,8 @@ _READING: Final = [
     *paragraph(
         "Any client of Kafka reads them. The embedded broker answers a member that joins a group"
         " after half of its `session.timeout.ms`, every time: with librdkafka's default of 45 s the"
-        " first record comes after 23 s. A shorter session makes it a second. Apache Kafka waits 3 s,"
-        " once for a new group. Without a group nothing waits:"
+        " first record comes after 23 s. A shorter session makes it a second. Apache Kafka waits 3"
+        " s, once for a new group. Without a group nothing waits:"
     ),
     "",
     "```console",

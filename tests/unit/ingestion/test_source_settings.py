@@ -17,8 +17,11 @@ SHOP = {"Origin": "https://shop.example"}
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
-    pages: dict[str, Any] = {"browser_keys": SecretStr(f"page:{PAGE}"), "cors_origins": SHOP["Origin"]}
-    with collecting(Acknowledging(), **pages, address_kib_per_s=1, address_burst_kib=4) as made:
+    keys = SecretStr(f"page:{PAGE}")
+    budget: dict[str, Any] = {"address_kib_per_s": 1, "address_burst_kib": 4}
+    with collecting(
+        Acknowledging(), browser_keys=keys, cors_origins=SHOP["Origin"], **budget
+    ) as made:
         yield made
 
 
