@@ -49,8 +49,8 @@ class PyfuncModel:
             for name in ("items", "event_types", "timestamps")
         ]
         questions = [
-            list_question(self.bundle, _history(row, *cells, now), n)
-            for row, *cells in zip(model_input.index, *columns, strict=True)
+            list_question(self.bundle, _history(row, items, types, times, now), n)
+            for row, items, types, times in zip(model_input.index, *columns, strict=True)
         ]
         lists = [
             found
@@ -72,8 +72,9 @@ def _history(row: Any, items: Any, types: Any, times: Any, now: int) -> list[Any
     ]
     if not len(ids) == len(event_types) == len(timestamps):
         raise ValueError(f"row {row}: items, event_types and timestamps must have equal lengths")
-    events = zip(ids, event_types, timestamps, [None] * len(ids), strict=True)
-    return list(events)[-SEQUENCE_LENGTH:]
+    newest = slice(-SEQUENCE_LENGTH, None)
+    events = zip(ids[newest], event_types[newest], timestamps[newest], strict=True)
+    return [(*event, None) for event in events]
 
 
 def _cells(value: Any) -> Sequence[Any]:
