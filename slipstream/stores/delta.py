@@ -151,13 +151,45 @@ def batches(
         fragment_readahead=2,
     )
     for batch in scanner.to_batches():
-        columns = [
-            batch[field.name].cast(field.type)
-            if field.name in present
-            else pa.nulls(batch.num_rows, field.type)
-            for field in wanted
-        ]
-        yield pa.RecordBatch.from_arrays(columns, schema=wanted)
+        yield _in_form(batch, wanted)
+
+
+def newest(opened: DeltaTable, wanted: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """The table's rows, files of the latest days first, and of a day those written last.
+
+    A file is opened once a row of it is asked for. A column that the version does not have is null.
+    """
+    actions = pa.table(opened.get_add_actions(flatten=True))
+    days = (
+        actions[f"partition.{RECEIVED_DATE}"].to_pylist()
+        if f"partition.{RECEIVED_DATE}" in actions.schema.names
+        else [""] * actions.num_rows
+    )
+    written = zip(
+        days, actions["modification_time"].to_pylist(), actions["path"].to_pylist(), strict=True
+    )
+    dataset = opened.to_pyarrow_dataset()
+    present = [name for name in wanted.names if name in dataset.schema.names]
+    fragments = {fragment.path: fragment for fragment in dataset.get_fragments()}
+    for _, _, path in sorted(written, key=lambda file: (file[0], file[1]), reverse=True):
+        if path not in fragments:
+            continue
+        batches_of_file = fragments[path].to_batches(
+            schema=dataset.schema, columns=present, batch_size=_BATCH_ROWS, batch_readahead=1
+        )
+        for batch in batches_of_file:
+            yield _in_form(batch, wanted)
+
+
+def _in_form(batch: pa.RecordBatch, wanted: pa.Schema) -> pa.RecordBatch:
+    """The batch with these columns; null where it has none."""
+    columns = [
+        batch[field.name].cast(field.type)
+        if field.name in batch.schema.names
+        else pa.nulls(batch.num_rows, field.type)
+        for field in wanted
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=wanted)
 
 
 def crowded(

@@ -131,6 +131,16 @@ class LakeReader:
                 opened, _schema(table, columns), received_since, only=only, times=times
             )
 
+    def newest(self, table: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """The rows in batches, files of the latest days first; read no further than asked for.
+
+        The order within a file, and of files of one day, follows from how they were written.
+        """
+        opened = self._open(table)
+        if opened is not None:
+            with translated(table):
+                yield from delta.newest(opened, _schema(table, columns))
+
     def scan_since(
         self, table: str, version: int, before: int, columns: Sequence[str] | None = None
     ) -> Iterator[pa.RecordBatch]:

@@ -35,14 +35,28 @@ class Migrations:
     version_table: str
 
 
+def unapplied(engine: Engine, migrations: Migrations) -> list[str]:
+    """The revisions that a service's tables lack, oldest first; none for tables of a newer program.
+
+    Changes nothing.
+    """
+    scripts = _scripts(migrations)
+    with engine.connect() as connection:
+        options = {"version_table": migrations.version_table}
+        before = MigrationContext.configure(connection, opts=options).get_current_revision()
+    if before is not None and before not in _known(scripts):
+        return []
+    missing = scripts.iterate_revisions("head", before or "base")
+    return [script.revision for script in missing][::-1]
+
+
 def migrate(engine: Engine, migrations: Migrations) -> None:
     """Bring a service's tables to the newest revision in one transaction.
 
     Processes that call it at once take turns. Where a newer program has migrated the tables beyond
     the revisions of this one, they stay as they are.
     """
-    scripts = ScriptDirectory(str(migrations.folder), version_locations=[str(migrations.folder)])
-    known = {script.revision for script in scripts.walk_revisions()}
+    scripts = _scripts(migrations)
     with engine.begin() as connection:
         take_turn(connection, _TURN)
         context = MigrationContext.configure(
@@ -51,7 +65,7 @@ def migrate(engine: Engine, migrations: Migrations) -> None:
             opts={"version_table": migrations.version_table, "target_metadata": new_metadata()},
         )
         before = context.get_current_revision()
-        if before is not None and before not in known:
+        if before is not None and before not in _known(scripts):
             _log.info("tables_are_newer", table=migrations.version_table, revision=before)
             return
         missing = list(scripts.iterate_revisions("head", before or "base"))
@@ -61,3 +75,11 @@ def migrate(engine: Engine, migrations: Migrations) -> None:
             context.stamp(scripts, script.revision)
     if missing:
         _log.info("tables_migrated", table=migrations.version_table, revision=missing[0].revision)
+
+
+def _scripts(migrations: Migrations) -> ScriptDirectory:
+    return ScriptDirectory(str(migrations.folder), version_locations=[str(migrations.folder)])
+
+
+def _known(scripts: ScriptDirectory) -> set[str]:
+    return {script.revision for script in scripts.walk_revisions()}

@@ -57,6 +57,21 @@ def test_a_lake_without_tables_reads_as_empty(lake: Lake) -> None:
     assert (lake.compact(INTERACTIONS), lake.vacuum(INTERACTIONS, 1)) == (0, 0)
 
 
+def test_newest_rows_come_by_day_and_no_file_is_opened_before_it_is_needed(
+    lake: Lake, lake_settings: LakeSettings
+) -> None:
+    assert list(lake.newest(INTERACTIONS, ["event_id"])) == []
+    for name, date in (("old", "2026-01-01"), ("new", "2026-01-03"), ("mid", "2026-01-02")):
+        lake.append(INTERACTIONS, rows(name, date=date), {Source("t", name, 0): 0})
+    batches = lake.newest(INTERACTIONS, ["event_id", "maybe_repeat"])
+    assert next(batches).to_pylist() == [{"event_id": "new", "maybe_repeat": None}]
+    for file in Path(lake_settings.uri).glob("**/received_date=2026-01-01/*.parquet"):
+        file.unlink()
+    assert next(batches)["event_id"].to_pylist() == ["mid"]
+    with pytest.raises(LakeUnavailableError):
+        next(batches)
+
+
 def test_append_records_rows_and_offsets_together(lake: Lake, lake_settings: LakeSettings) -> None:
     assert lake.applied_offsets(INTERACTIONS, [SOURCE])[SOURCE] == -1
     version = lake.append(INTERACTIONS, rows("a", "b"), {SOURCE: 7})

@@ -11,7 +11,7 @@ from sqlalchemy import Engine, inspect, text
 
 from slipstream.chassis.settings import DatabaseSettings
 from slipstream.stores.metadata import DatabaseUnavailableError, engine
-from slipstream.stores.migrations import Migrations, migrate
+from slipstream.stores.migrations import Migrations, migrate, unapplied
 
 FIRST = """
     op.create_table(
@@ -78,6 +78,16 @@ def test_migrate_names_constraints_by_convention(db: Engine, tmp_path: Path) -> 
     assert [unique["name"] for unique in inspect(db).get_unique_constraints("note")] == [
         "uq_note_word"
     ]
+
+
+def test_unapplied_revisions_are_told_and_not_applied(db: Engine, tmp_path: Path) -> None:
+    older, newer = program(tmp_path, FIRST), program(tmp_path, FIRST, SECOND, THIRD)
+    assert unapplied(db, older) == ["0001"]
+    assert inspect(db).get_table_names() == []
+    migrate(db, older)
+    assert (unapplied(db, older), unapplied(db, newer)) == ([], ["0002", "0003"])
+    migrate(db, newer)
+    assert unapplied(db, older) == []  # a newer program has been here
 
 
 def test_migrate_applies_only_what_is_missing_in_order(db: Engine, tmp_path: Path) -> None:
