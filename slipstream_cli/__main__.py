@@ -16,6 +16,7 @@ from slipstream_cli.commands.capacity import capacity
 from slipstream_cli.commands.dead_letters import dead_letters
 from slipstream_cli.commands.demo import demo
 from slipstream_cli.commands.docs import docs
+from slipstream_cli.commands.doctor import doctor
 from slipstream_cli.commands.drop_old_people import drop_old_people
 from slipstream_cli.commands.evaluate import evaluate
 from slipstream_cli.commands.experiments import experiments
@@ -43,6 +44,7 @@ COMMANDS = (
     experiments,
     answers,
     keys,
+    doctor,
     dead_letters,
     backfill,
     backup,

@@ -163,10 +163,18 @@ def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return url(key(command))
 
 
-def target_url(service: str, url: str | None, data_dir: Path) -> tuple[str, dict[str, str]]:
+def target_url(
+    service: str, url: str | None, data_dir: Path, *, otherwise: str = "--url"
+) -> tuple[str, dict[str, str]]:
     """Return the URL of a service that is to be written to, and the description of its stack.
 
     The description is empty where the stack is not the one on the data folder.
+
+    Args:
+        service: The service.
+        url: The URL that the command was given.
+        data_dir: The data folder.
+        otherwise: What else says where the service is, for the error.
 
     Raises:
         click.ClickException: No stack runs on the data folder, and it was named or another runs.
@@ -181,11 +189,11 @@ def target_url(service: str, url: str | None, data_dir: Path) -> tuple[str, dict
         return running[service], running
     peers = environment_settings().peers
     if f"{service}_url" not in peers.model_fields_set:
-        _refuse_absent_stack(data_dir)
+        _refuse_absent_stack(data_dir, otherwise)
     return str(getattr(peers, f"{service}_url")), {}
 
 
-def _refuse_absent_stack(data_dir: Path) -> None:
+def _refuse_absent_stack(data_dir: Path, otherwise: str) -> None:
     from slipstream_cli.local.running_stacks import running_stacks
 
     context = click.get_current_context(silent=True)
@@ -195,12 +203,12 @@ def _refuse_absent_stack(data_dir: Path) -> None:
         named = ", ".join(map(str, others))
         raise click.ClickException(
             f"no stack runs on {data_dir}, but one on {named}: say --data-dir {others[0]},"
-            " or where else it is with --url"
+            f" or where else it is with {otherwise}"
         )
     if source in (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT):
         raise click.ClickException(
             f"no stack runs on {data_dir}: start it with slipstream up --data-dir {data_dir},"
-            " or say where it is with --url"
+            f" or say where it is with {otherwise}"
         )
 
 

@@ -1,7 +1,7 @@
 """Dead letters on the topic, and a filter of them."""
 
 import time
-from collections.abc import Container, Iterator
+from collections.abc import Container, Generator
 from dataclasses import dataclass
 from typing import Final
 
@@ -81,15 +81,19 @@ def read_letters(
         BrokerUnavailableError: The broker does not answer.
     """
     letters: list[Letter] = []
-    for read, message in enumerate(_messages(kafka, namespace), 1):
+    for read, letter in enumerate(stored_letters(kafka, namespace), 1):
         progress(ProgressStep("letters", read, None))
-        letter = Letter.of(message)
         if letter in chosen or letter in also:
             letters.append(letter)
     return sorted(letters, key=lambda letter: letter.record.received_at)
 
 
-def _messages(kafka: KafkaSettings, namespace: str) -> Iterator[Message[DeadLetter]]:
+def stored_letters(kafka: KafkaSettings, namespace: str) -> Generator[Letter, None, None]:
+    """Yield the letters up to the topic's present end, those of a partition in their order.
+
+    Raises:
+        BrokerUnavailableError: The broker does not answer.
+    """
     consumer = Consumer(kafka, namespace, [DEAD_LETTERS], None)
     try:
         if not topic_ids(kafka, [physical(namespace, DEAD_LETTERS)]):
@@ -97,7 +101,7 @@ def _messages(kafka: KafkaSettings, namespace: str) -> Iterator[Message[DeadLett
         deadline = time.monotonic() + PATIENCE_S
         while True:
             batch = consumer.poll(0.5)
-            yield from batch.messages
+            yield from map(Letter.of, batch.messages)
             if batch:
                 deadline = time.monotonic() + PATIENCE_S
             elif consumer.remaining() == 0:

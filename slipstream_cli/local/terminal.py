@@ -49,6 +49,11 @@ class Terminal:
                 self._put(text + "\n")
             self._draw()
 
+    def transient(self, text: str) -> None:
+        """Replace the line of progress on a terminal; elsewhere nothing is written."""
+        if self._tty:
+            self.progress(text)
+
     def bar(self) -> Progress:
         """Make a progress bar; off a terminal, it writes a line for each tenth.
 

@@ -208,6 +208,12 @@ def _read(path: Path) -> str:
         return ""
 
 
+def caught_up(stack: Stack) -> dict[str, Any] | None:
+    """The status of features once it has caught up."""
+    status: dict[str, Any] = stack.get("features", "/v1/status")
+    return status if status["caught_up"] else None
+
+
 def made_again(stack: Stack, answer: dict[str, Any]) -> dict[str, Any]:
     """The replay of an answer, once its slate is in the lake."""
 

@@ -12,8 +12,8 @@ import pytest
 from slipstream.chassis.settings import LakeSettings
 from slipstream.datasets.replay import replay
 from slipstream.stores.lake import INTERACTIONS, Lake
-from tests.e2e import replayed, shop
-from tests.e2e.stack import Stack, alive, made_again, running, wait_for
+from tests.e2e import examined, replayed, shop
+from tests.e2e.stack import Stack, alive, caught_up, made_again, running, wait_for
 from tests.servers import Servers, outside
 
 BATCH = 500
@@ -175,6 +175,10 @@ def test_a_visitors_events_become_recommendations_and_these_become_a_report(stac
     assert row["click_through"]["value"] == row["click_through"]["count"] / row["shown"]
 
 
+def test_doctor_finds_what_is_wrong_with_a_running_stack(stack: Stack) -> None:
+    examined.find_wrongs(stack)
+
+
 def _history(stack: Stack, user_id: str) -> int:
     answer = stack.clients["features"].get(f"/v1/features/visitor/{user_id}")
     return int(answer.json()["features"]["history_length"]) if answer.is_success else 0
@@ -200,7 +204,7 @@ def test_features_killed_in_the_middle_of_a_replay_counts_every_event_once(
     stack: Stack, tmp_path: Path
 ) -> None:
     rows = replayed.interactions()
-    before = wait_for(lambda: _caught_up(stack), "the lake to have what was sent before")["lake"][
+    before = wait_for(lambda: caught_up(stack), "the lake to have what was sent before")["lake"][
         "interactions"
     ]
     sent: list[int] = [0]
@@ -220,7 +224,7 @@ def test_features_killed_in_the_middle_of_a_replay_counts_every_event_once(
         report = sending.result(180)
     assert (report.accepted, report.rejected, report.duplicates) == (len(rows), 0, 0)
     wait_for(lambda: stack.has_another("features", killed), "a new process", AGAIN_LIMIT_S)
-    status = wait_for(lambda: _caught_up(stack), "features to catch up", AGAIN_LIMIT_S)
+    status = wait_for(lambda: caught_up(stack), "features to catch up", AGAIN_LIMIT_S)
 
     # Redis: each visitor's and each item's counts. A loss makes one smaller, a repetition one
     # larger.
@@ -240,11 +244,6 @@ def test_features_killed_in_the_middle_of_a_replay_counts_every_event_once(
     assert sorted(tuple(row[name] for name in replayed.COLUMNS) for row in kept) == sorted(rows)
     assert len({row["event_id"] for row in kept}) == len(rows)
     assert status["lake"]["interactions"] == before + len(rows)
-
-
-def _caught_up(stack: Stack) -> dict[str, Any] | None:
-    status: dict[str, Any] = stack.get("features", "/v1/status")
-    return status if status["caught_up"] else None
 
 
 def test_a_broker_that_was_killed_is_started_again_and_events_flow(stack: Stack) -> None:

@@ -1,0 +1,81 @@
+"""`slipstream doctor`: look at a running stack and its data, and say what to mend."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from slipstream_cli.options import data_dir_option, option_of
+from slipstream_cli.output import show_json
+
+if TYPE_CHECKING:
+    from slipstream_cli.doctor.examination import Examination
+
+
+class _NoStackError(click.ClickException):
+    """No stack was found to look at: as bad as one that is away."""
+
+    exit_code = 2
+
+
+@click.command(short_help="Look at a running stack and its data, and say what to mend.")
+@click.option(
+    "--events",
+    type=click.IntRange(1_000, 5_000_000),
+    default=200_000,
+    show_default=True,
+    help="Newest events of the lake that are looked at, at most.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON instead of text.")
+@data_dir_option(
+    "Data folder of the running stack. Without one there, the environment says where the parts are."
+)
+def doctor(events: int, as_json: bool, data_dir: Path) -> None:
+    """Look at a running stack and its data, and say what to mend, heaviest first.
+
+    Each finding has its figure, why it matters, and the command or page that helps
+    (docs/doctor.md). Nothing is changed. What is read is bounded: the newest events, 20,000 items,
+    20,000 dead letters, ten seconds for each.
+
+    \b
+    The exit status is that of the heaviest finding:
+      0  none, or notes alone
+      1  a warning: recommendations are worse than they could be
+      2  critical: a part is away, or data are or will be missing; also where no stack is found
+
+    \b
+    Example:  slipstream doctor
+              slipstream doctor --json | jq -r '.findings[] | .check'
+    """
+    from slipstream_cli.doctor.examination import examine
+    from slipstream_cli.doctor.findings import exit_status
+    from slipstream_cli.doctor.limits import Limits
+    from slipstream_cli.doctor.places import places_of
+    from slipstream_cli.local.terminal import Terminal
+
+    terminal = Terminal()
+    try:
+        found = examine(places_of(data_dir), Limits(events=events), terminal.transient)
+    except click.ClickException as error:
+        raise _NoStackError(error.message) from error
+    finally:
+        terminal.progress("")
+    if as_json:
+        findings = [finding.as_json() for finding in found.findings]
+        show_json({"looked_at": found.looked_at, "findings": findings})
+    else:
+        _show(found, option_of(data_dir))
+    raise SystemExit(exit_status(found.findings))
+
+
+def _show(found: "Examination", at: str) -> None:
+    looked_at = ", ".join(f"{name} {size}" for name, size in found.looked_at.items())
+    click.echo(f"Looked at: {looked_at}.")
+    for finding in found.findings:
+        click.echo(f"\n{finding.weight.name.lower():<8}  {finding.figure}")
+        click.echo(f"          {finding.why}")
+        click.echo(f"          → {finding.remedy}")
+    if not found.findings:
+        click.echo("\nNothing to mend was found.")
+    elif at:
+        click.echo(f"\nGive these commands{at}, too.")

@@ -1,0 +1,42 @@
+"""The doctor's look at the catalogue in Redis, beside the items of the events."""
+
+from slipstream.chassis.settings import RedisSettings
+from slipstream.contracts.events import CatalogRecord
+from slipstream.contracts.positions import StreamCatalogRecord
+from slipstream.stores.online import OnlineStore
+from slipstream_cli.doctor.catalogue_reader import read_catalogue
+from slipstream_cli.doctor.event_figures import EventFigures
+from slipstream_cli.doctor.limits import Limits
+
+
+def test_items_of_events_are_looked_up_where_the_sample_does_not_have_them(
+    redis_settings: RedisSettings, namespace: str
+) -> None:
+    store = OnlineStore(redis_settings, namespace)
+    store.put_catalog(
+        [
+            StreamCatalogRecord(
+                "catalog.v1:t:0",
+                number,
+                CatalogRecord(
+                    entity="item",
+                    entity_id=f"i{number}",
+                    attributes={"category": "tea"},
+                    deleted=number == 9,
+                    timestamp=1,
+                ),
+            )
+            for number in range(10)
+        ]
+    )
+    store.close()
+    events = EventFigures(total=20, sampled=20)
+    events.items.update({"i0": 5, "i9": 4, "elsewhere": 3})
+
+    for most, whole in ((100, True), (2, False)):
+        figures, items = read_catalogue(redis_settings, namespace, events, Limits(items=most))
+        assert (figures.sampled, figures.whole) == (min(most, 9), whole)
+        assert len(items) == figures.sampled
+        # The deleted item lacks its entry, and one outside the sample does not.
+        assert (figures.event_items, figures.lacking) == (3, ["i9", "elsewhere"])
+        assert figures.lacking_events == 7

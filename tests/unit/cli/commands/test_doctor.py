@@ -1,0 +1,40 @@
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from slipstream_cli.__main__ import cli
+from slipstream_cli.doctor import examination, places
+from slipstream_cli.doctor.findings import Finding, Weight
+
+NOTE = Finding("heavy_visitor", Weight.NOTE, "a figure", "a reason", "a command")
+WARNING = Finding("no_purchases", Weight.WARNING, "no purchase", "why", "slipstream import")
+
+
+@pytest.fixture
+def found(monkeypatch: pytest.MonkeyPatch) -> examination.Examination:
+    """What the command finds, to be filled by the test."""
+    made = examination.Examination(looked_at={"events": "9 of 9"})
+    monkeypatch.setattr(places, "places_of", lambda data_dir: data_dir)
+    monkeypatch.setattr(examination, "examine", lambda *_: made)
+    return made
+
+
+def test_findings_are_shown_and_the_heaviest_is_the_exit_status(
+    found: examination.Examination, tmp_path: Path
+) -> None:
+    result = CliRunner().invoke(cli, ["doctor"])
+    assert (result.exit_code, "Nothing to mend" in result.output) == (0, True)
+    found.findings += [WARNING, NOTE]
+    result = CliRunner().invoke(cli, ["doctor", "--data-dir", str(tmp_path)])
+    assert result.exit_code == 1
+    assert result.output.startswith("Looked at: events 9 of 9.\n\nwarning   no purchase\n")
+    assert "          → a command\n" in result.output
+    assert f"Give these commands --data-dir {tmp_path}, too." in result.output
+    assert '"weight": "warning"' in CliRunner().invoke(cli, ["doctor", "--json"]).output
+
+
+def test_no_stack_is_as_bad_as_one_that_is_away(tmp_path: Path) -> None:
+    result = CliRunner().invoke(cli, ["doctor", "--data-dir", str(tmp_path)])
+    assert result.exit_code == 2
+    assert f"no stack runs on {tmp_path}" in result.output and "--url" not in result.output
