@@ -10,7 +10,7 @@ import click
 
 from slipstream.contracts.times import now_ms
 from slipstream_cli.local.plan import EXTERNAL
-from slipstream_cli.options import AgeOrTime, data_dir_option
+from slipstream_cli.options import AgeOrTime, data_dir_option, option_of
 from slipstream_cli.peers import broker_of, environment_settings, stack_on
 
 if TYPE_CHECKING:
@@ -124,7 +124,10 @@ def list_letters(
     for letter in shown:
         click.echo(_row(letter))
     if letters:
-        click.echo("Next: repair the cause, then: slipstream dead-letters replay --dry-run")
+        click.echo(
+            "Next: repair the cause, then:"
+            f" slipstream dead-letters replay --dry-run{option_of(data_dir)}"
+        )
 
 
 @dead_letters.command("replay", short_help="Send the originals again.")

@@ -43,6 +43,7 @@ def follow(
     while True:
         try:
             run = Run.model_validate(training.get(f"/v1/runs/{segment(run_id)}"))
+            ahead = behind(training, run)
         except PeerError as error:
             if (
                 error.status not in (None, 502, 503, 504)
@@ -54,7 +55,7 @@ def follow(
             answered = time.monotonic()
             show(
                 run.progress,
-                activity(run),
+                activity(run, ahead),
                 f"about {format_duration(run.eta_s)} left" if run.eta_s else "",
             )
             if run.resumed_by:
@@ -65,12 +66,32 @@ def follow(
         time.sleep(poll_s)
 
 
-def activity(run: Run) -> str:
-    """Describe a run's present stage, or its outcome."""
+def behind(training: Peer, run: Run) -> str:
+    """Name the runs that a queued one waits for, as " behind r1 (running, 40 %)"; else "".
+
+    Raises:
+        PeerError: Training does not answer.
+    """
+    if run.state != "queued":
+        return ""
+    latest = [Run.model_validate(it) for it in training.get("/v1/runs", limit=50)["items"]]
+    earlier = [
+        f"{it.run_id} (running, {100 * it.progress:.0f} %)"
+        if it.state == "running"
+        else f"{it.run_id} (queued)"
+        for it in sorted(latest, key=lambda it: (it.state != "running", it.created_at))
+        if it.state in ("queued", "running")
+        and (it.created_at, it.run_id) < (run.created_at, run.run_id)
+    ]
+    return f" behind {', '.join(earlier)}" if earlier else ""
+
+
+def activity(run: Run, behind: str = "") -> str:
+    """Describe a run's present stage, or its outcome; `behind` says what a queued one waits for."""
     if run.resumed_by:
         return f"{run.error}; {run.resumed_by} takes the work up"
     if run.finished_at is not None or run.state == "queued":
-        return {"queued": "waiting for its turn"}.get(run.state, run.state)
+        return f"waiting for its turn{behind}" if run.state == "queued" else run.state
     parts = [run.stage or "starting"]
     if run.epoch is not None:
         parts.append(f"epoch {run.epoch}" + (f" of {run.epochs}" if run.epochs else ""))

@@ -7,6 +7,7 @@ import click
 
 from slipstream.contracts.times import format_duration, format_time
 from slipstream_cli.local.processes import INTERRUPTED
+from slipstream_cli.options import option_of
 from slipstream_cli.output import figures, show_facts, show_json, show_table
 from slipstream_cli.peers import (
     json_flag,
@@ -70,9 +71,9 @@ def list_runs(limit: int, as_json: bool, url: str | None, data_dir: Path) -> Non
         ],
     )
     click.echo(
-        f"\nNext: slipstream runs show {latest[0].run_id}"
+        f"\nNext: slipstream runs show {latest[0].run_id}{option_of(data_dir)}"
         if latest
-        else "\nNo run yet: slipstream runs start"
+        else f"\nNo run yet: slipstream runs start{option_of(data_dir)}"
     )
 
 
@@ -89,12 +90,13 @@ def show_run(run_id: str, as_json: bool, url: str | None, data_dir: Path) -> Non
     with training_peer(url, data_dir) as peer:
         run = peer.get(f"/v1/runs/{segment(run_id)}")
         decisions = peer.get(f"/v1/runs/{segment(run_id)}/decisions")
+        ahead = "" if as_json else _ahead(peer, run)
     if as_json:
         show_json({**run, "decisions": decisions})
         return
     from slipstream.contracts.rest import Run
 
-    _show(Run.model_validate(run))
+    _show(Run.model_validate(run), ahead)
     for decision in decisions:
         show_facts([(f"  {name}", f"{value:.6g}") for name, value in decision["numbers"].items()])
 
@@ -157,32 +159,14 @@ def start(
     with training_peer(address, data_dir) as peer:
         run = peer.post("/v1/runs", {"trigger": "request", "reason": reason, "profile": profile})
         if following:
-            _follow(peer, run["run_id"], as_json)
+            _follow(peer, run["run_id"], as_json, option_of(data_dir))
             return
-        ahead = [] if as_json else _ahead_of(peer, run)
+        ahead = "" if as_json else _ahead(peer, run)
     if as_json:
         show_json(run)
         return
-    behind = f" behind {', '.join(ahead)}" if ahead else ""
-    click.echo(f"{run['run_id']}  {run['state']}{behind}")
-    click.echo(f"Next: slipstream runs follow {run['run_id']}")
-
-
-def _ahead_of(peer: "Peer", run: dict[str, Any]) -> list[str]:
-    """The runs that a queued one waits for, each with its state."""
-    if run["state"] != "queued":
-        return []
-    earlier = [
-        other
-        for other in peer.get("/v1/runs", limit=50)["items"]
-        if other["state"] in ("queued", "running")
-        and (other["created_at"], other["run_id"]) < (run["created_at"], run["run_id"])
-    ]
-    return [
-        f"{other['run_id']} ({other['state']}"
-        + (f", {other['progress']:.0%})" if other["state"] == "running" else ")")
-        for other in earlier
-    ]
+    click.echo(f"{run['run_id']}  {run['state']}{ahead}")
+    click.echo(f"Next: slipstream runs follow {run['run_id']}{option_of(data_dir)}")
 
 
 @runs.command(short_help="Remove a run from the queue, or stop it.")
@@ -226,10 +210,17 @@ def follow(run_id: str | None, as_json: bool, url: str | None, data_dir: Path) -
                     "there is no run to follow; start one: slipstream runs start --follow"
                 )
             run_id = newest[0]["run_id"]
-        _follow(peer, run_id, as_json)
+        _follow(peer, run_id, as_json, option_of(data_dir))
 
 
-def _follow(peer: "Peer", run_id: str, as_json: bool) -> None:
+def _ahead(peer: "Peer", run: dict[str, Any]) -> str:
+    from slipstream.contracts.rest import Run
+    from slipstream_cli.commands.run_watch import behind
+
+    return behind(peer, Run.model_validate(run))
+
+
+def _follow(peer: "Peer", run_id: str, as_json: bool, at: str) -> None:
     from slipstream_cli.commands.run_watch import follow as follow_run
     from slipstream_cli.local.terminal import Terminal
 
@@ -238,10 +229,10 @@ def _follow(peer: "Peer", run_id: str, as_json: bool) -> None:
             run = follow_run(peer, run_id, shown)
     except KeyboardInterrupt:
         click.echo(
-            f"\nStopped following; the run goes on. Again: slipstream runs follow {run_id}",
+            f"\nStopped following; the run goes on. Again: slipstream runs follow {run_id}{at}",
             err=True,
         )
-        click.echo(f"To stop the run itself: slipstream runs cancel {run_id}", err=True)
+        click.echo(f"To stop the run itself: slipstream runs cancel {run_id}{at}", err=True)
         raise SystemExit(INTERRUPTED) from None
     if as_json:
         show_json(run.model_dump())
@@ -251,11 +242,12 @@ def _follow(peer: "Peer", run_id: str, as_json: bool) -> None:
         raise SystemExit(1)
     if not as_json:
         click.echo(
-            f"Next: slipstream models show {run.model_version}, slipstream runs report {run.run_id}"
+            f"Next: slipstream models show {run.model_version}{at},"
+            f" slipstream runs report {run.run_id}{at}"
         )
 
 
-def _show(run: "Run") -> None:
+def _show(run: "Run", ahead: str = "") -> None:
     from slipstream_cli.commands.run_watch import activity
 
     left = f", about {format_duration(run.eta_s)} left" if run.eta_s else ""
@@ -266,7 +258,10 @@ def _show(run: "Run") -> None:
             "asked for",
             f"{format_time(run.created_at)} ({': '.join(filter(None, (run.trigger, run.reason)))})",
         ),
-        ("state", run.state if run.finished_at else f"{run.progress:.0%}, {activity(run)}{left}"),
+        (
+            "state",
+            run.state if run.finished_at else f"{run.progress:.0%}, {activity(run, ahead)}{left}",
+        ),
         ("took", _took(run)),
         ("outcome", _outcome(run)),
         ("model", run.model_version),

@@ -50,25 +50,27 @@ def _next_steps(
         steps.append(f"slipstream dead-letters list --since 10m{at}")
     elif rejected.count:
         steps.append(f"repair the rows of {rejected.path}, and import the file again")
-    if not (report.accepted or report.items):
-        pass
-    elif has_model(running):
-        url = running.get("features", "http://127.0.0.1:8002")
-        steps.append(f"curl {url}/v1/status shows how many events features has applied")
-    else:
-        steps.append(f"slipstream runs start --follow{at}")
+    if report.accepted or report.duplicates or report.items:
+        steps += _training_steps(running, at)
     return [f"{'Next:' if number == 0 else '     '} {step}" for number, step in enumerate(steps)]
 
 
-def has_model(running: Mapping[str, str]) -> bool:
-    """Whether the stack has a model in service; False where that can't be told."""
+def _training_steps(running: Mapping[str, str], at: str) -> list[str]:
+    """What comes next, by what training has done: a first run, one that goes on, or a look."""
     from slipstream.chassis.client import PeerError
     from slipstream_cli.peers import peer_at
 
     if not running:
-        return False
+        return ["slipstream runs start --follow"]
+    training = peer_at("training", running["training"])
     try:
-        peer_at("training", running["training"]).get("/v1/aliases/champion")
+        runs = training.get("/v1/runs", limit=5)["items"]
+        if any(run["state"] in ("queued", "running") for run in runs):
+            return [f"slipstream runs follow{at}"]
+        training.get("/v1/aliases/champion")
     except PeerError:
-        return False
-    return True
+        return [f"slipstream runs start --follow{at}"]
+    return [
+        f"slipstream doctor{at}",
+        f"curl {running['features']}/v1/status shows how many events features has applied",
+    ]

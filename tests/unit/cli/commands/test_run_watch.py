@@ -9,7 +9,7 @@ from tests.unit.cli.rest_answers import Answers, InTurn, problem
 
 
 def run(state: str = "running", **fields: Any) -> dict[str, Any]:
-    return {"run_id": "r1", "state": state, "trigger": "request", "created_at": 1, **fields}
+    return {"run_id": "r1", "state": state, "trigger": "request", "created_at": 1} | fields
 
 
 def followed(
@@ -23,6 +23,8 @@ def followed(
 
 def test_follow_shows_what_a_run_does_until_it_has_ended() -> None:
     answers = Answers()
+    ahead = run(run_id="r0", progress=0.5, created_at=0)
+    answers.by_request["GET /v1/runs"] = {"items": [run("queued"), ahead]}
     answers.by_request["GET /v1/runs/r1"] = InTurn(
         run("queued"),
         run(
@@ -38,7 +40,7 @@ def test_follow_shows_what_a_run_does_until_it_has_ended() -> None:
     ended, shown = followed(answers)
     assert ended.state == "succeeded"
     assert shown == [
-        (0.0, "waiting for its turn", ""),
+        (0.0, "waiting for its turn behind r0 (running, 50 %)", ""),
         (
             0.25,
             "fitting the challenger: transformer, epoch 3 of 20, loss 5.123",

@@ -85,6 +85,21 @@ def test_report_is_written_where_it_is_asked_for(answers: Answers, tmp_path: Pat
     )
 
 
+def test_queued_run_says_behind_what_it_is_and_commands_name_the_folder(
+    answers: Answers, tmp_path: Path
+) -> None:
+    queued = RUN | {"state": "queued", "started_at": None, "finished_at": None, "progress": 0}
+    running = RUN | {"run_id": "r0", "state": "running", "progress": 0.4, "created_at": 1}
+    answers.by_request |= {
+        "GET /v1/runs": {"items": [queued, running]},
+        "GET /v1/runs/r1": queued,
+        "GET /v1/runs/r1/decisions": [],
+    }
+    assert "0%, waiting for its turn behind r0 (running, 40 %)" in invoke("show", "r1").output
+    listed = invoke("list", "--data-dir", str(tmp_path)).output
+    assert f"Next: slipstream runs show r1 --data-dir {tmp_path}" in listed
+
+
 def test_start_sends_what_it_was_told_and_says_how_to_follow(answers: Answers) -> None:
     queued = RUN | {"state": "queued"}
     running = RUN | {"run_id": "r0", "state": "running", "progress": 0.4, "created_at": 1}
@@ -93,7 +108,7 @@ def test_start_sends_what_it_was_told_and_says_how_to_follow(answers: Answers) -
     answers.by_request["GET /v1/runs"] = {"items": [later, queued, running], "next_cursor": None}
     shown = invoke("start", "--profile", "best", "--reason", "why").output
     assert shown.splitlines() == [
-        "r1  queued behind r0 (running, 40%)",
+        "r1  queued behind r0 (running, 40 %)",
         "Next: slipstream runs follow r1",
     ]
     assert answers.heard[0] == (
