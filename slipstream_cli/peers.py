@@ -15,10 +15,14 @@ from slipstream_cli.local.plan import EXTERNAL
 from slipstream_cli.options import data_dir_option
 
 if TYPE_CHECKING:
+    from services.features.settings import FeaturesSettings
     from slipstream.chassis.client import Peer
     from slipstream.chassis.settings import KafkaSettings, ServiceSettings
 
 TIMEOUT_S = 15.0
+_LAKE = "SLIPSTREAM_LAKE__URI"
+# The variables that say where a stack's stores are, for commands that work on them.
+STORE_VARIABLES = (EXTERNAL["broker"], EXTERNAL["valkey"], _LAKE)
 _SERVING_URL, _TOKEN = "SLIPSTREAM_PEERS__SERVING_URL", "SLIPSTREAM_HTTP__API_TOKEN"
 
 json_flag = click.option(
@@ -89,6 +93,36 @@ def broker_of(data_dir: Path) -> "tuple[KafkaSettings, str]":
         return settings.kafka, settings.namespace
     kafka = settings.kafka.model_copy(update={"bootstrap_servers": running["kafka"]})
     return kafka, running["namespace"]
+
+
+def features_settings(data_dir: Path) -> "FeaturesSettings":
+    """Read the settings of the features service from the environment.
+
+    Servers that it does not name are those of the stack on the data folder.
+
+    Raises:
+        click.ClickException: A setting is wrong; the text names it.
+    """
+    from pydantic import SecretStr, ValidationError
+
+    from services.features.settings import FeaturesSettings
+    from slipstream.chassis.settings import wrong_settings
+    from slipstream_cli.local.data_folder import running_stack
+
+    try:
+        settings = FeaturesSettings()
+    except ValidationError as error:
+        raise click.ClickException(wrong_settings(error)) from error
+    changed: dict[str, object] = {}
+    running = running_stack(data_dir)
+    if EXTERNAL["valkey"] not in os.environ and "redis" in running:
+        changed["redis"] = settings.redis.model_copy(update={"url": SecretStr(running["redis"])})
+    if EXTERNAL["broker"] not in os.environ and "kafka" in running:
+        servers = {"bootstrap_servers": running["kafka"]}
+        changed["kafka"] = settings.kafka.model_copy(update=servers)
+    if _LAKE not in os.environ:
+        changed["lake"] = settings.lake.model_copy(update={"uri": str(data_dir / "lake")})
+    return settings.model_copy(update=changed)
 
 
 @contextmanager

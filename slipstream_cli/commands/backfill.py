@@ -1,18 +1,11 @@
 """`slipstream backfill`: rebuild the online store from the lake, and write training rows."""
 
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from slipstream_cli.local.plan import EXTERNAL
 from slipstream_cli.options import AgeOrTime, data_dir_option, json_out, write_json
-
-if TYPE_CHECKING:
-    from services.features.settings import FeaturesSettings
-
-_LAKE = "SLIPSTREAM_LAKE__URI"
+from slipstream_cli.peers import features_settings
 
 
 @click.command(short_help="Rebuild the online store, and write training rows.")
@@ -114,7 +107,7 @@ def backfill(
     )
     try:
         report = run(
-            _settings(data_dir),
+            features_settings(data_dir),
             request,
             lambda step: terminal.progress(f"{step.stage} ({step.share:.0%})"),
         )
@@ -142,27 +135,3 @@ def backfill(
             " and were not replaced. Check that the features service writes the lake"
             " (its /health/ready), then run this again."
         )
-
-
-def _settings(data_dir: Path) -> "FeaturesSettings":
-    """Read the settings of the features service from the environment.
-
-    Servers that it does not name are those of the stack on the data folder.
-    """
-    from pydantic import SecretStr, ValidationError
-
-    from services.features.settings import FeaturesSettings
-    from slipstream.chassis.settings import wrong_settings
-    from slipstream_cli.local.data_folder import running_stack
-
-    try:
-        settings = FeaturesSettings()
-    except ValidationError as error:
-        raise click.ClickException(wrong_settings(error)) from error
-    changed: dict[str, object] = {}
-    running = running_stack(data_dir)
-    if EXTERNAL["valkey"] not in os.environ and "redis" in running:
-        changed["redis"] = settings.redis.model_copy(update={"url": SecretStr(running["redis"])})
-    if _LAKE not in os.environ:
-        changed["lake"] = settings.lake.model_copy(update={"uri": str(data_dir / "lake")})
-    return settings.model_copy(update=changed)

@@ -1,5 +1,6 @@
 """`slipstream import`: send a shop's export files through ingestion."""
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,11 +9,20 @@ import click
 
 from slipstream_cli.imports.choices import choices_of, file_options
 from slipstream_cli.options import data_dir, json_out, write_json
-from slipstream_cli.peers import target_options, target_url
+from slipstream_cli.peers import (
+    STORE_VARIABLES,
+    features_settings,
+    target_options,
+    target_url,
+)
 
 if TYPE_CHECKING:
+    from slipstream.datasets.imports.corrections import Correction
     from slipstream.datasets.imports.sources import ExportFile
+    from slipstream.datasets.imports.surveys import Export, Survey
     from slipstream.datasets.imports.understanding import Kind
+    from slipstream_cli.imports.replacement import Replacement
+    from slipstream_cli.local.terminal import Terminal
 
 
 @click.command("import", short_help="Send a shop's export files through ingestion.")
@@ -22,6 +32,13 @@ if TYPE_CHECKING:
     multiple=True,
     metavar="FILE",
     help="File of items, whatever its columns look like; repeatable. Default: by the columns.",
+)
+@click.option(
+    "--replaces",
+    multiple=True,
+    metavar="FILE",
+    help="File that was imported before and that the FILEs correct: what they leave out or say"
+    " otherwise is withdrawn; repeatable. Needs the stack's lake, Redis and broker. Default: none.",
 )
 @file_options
 @click.option("--dry-run", is_flag=True, help="Show what would be sent, and send nothing.")
@@ -39,6 +56,7 @@ if TYPE_CHECKING:
 def import_files(
     files: tuple[str, ...],
     items: tuple[str, ...],
+    replaces: tuple[str, ...],
     dry_run: bool,
     yes: bool,
     rejected_path: Path | None,
@@ -59,6 +77,7 @@ def import_files(
     \b
     Example:  slipstream import orders.csv items.csv --dry-run
               slipstream import orders.csv --map customer_no=user_id --event-type purchase
+              slipstream import corrected.csv --replaces orders.csv
     """
     from slipstream.datasets.imports.rejected_rows import RejectedRows
     from slipstream.datasets.imports.sending import Target, send
@@ -80,15 +99,25 @@ def import_files(
             dialogue.preview(file, chosen, kind, terminal, rejected.add if dry_run else None)
             for file, kind in found
         ]
-        dialogue.refuse_unmatched(exports, chosen)
+        earlier = [
+            dialogue.preview(file, chosen, None, terminal) for file, _ in _found(replaces, ())
+        ]
+        dialogue.refuse_unmatched([*exports, *earlier], chosen)
+        correction = _correction(earlier, exports) if earlier else None
         if not dry_run:
             if dialogue.is_asked() and not yes:
                 dialogue.confirm(exports, address)
+            replacement = _replacement(correction, running, data_dir, terminal)
             target = Target(address, write_key or running.get("write_key", "dev"))
+            if replacement:
+                click.echo(f"withdrawn   {replacement.withdraw():,}")
             try:
                 report = send(exports, target, terminal.bar(), rejected.add)
             except (ImportFileError, ReplayError) as error:
                 raise click.ClickException(str(error)) from error
+            if replacement:
+                replacement.rebuild()
+                terminal.transient("")
     if dry_run:
         click.echo("Nothing was sent.")
         if rejected.count:
@@ -99,6 +128,46 @@ def import_files(
     write_json(json_path, {**asdict(report), "events_per_s": report.events_per_s})
     if not report.complete:
         raise SystemExit(1)
+
+
+def _correction(
+    earlier: "list[tuple[Export, Survey]]", exports: "list[tuple[Export, Survey]]"
+) -> "Correction":
+    """Compare the earlier files with the corrected ones, and say how many events are withdrawn."""
+    from slipstream.datasets.imports.corrections import correction
+    from slipstream.datasets.imports.sources import ImportFileError
+    from slipstream.datasets.imports.surveys import counted
+
+    try:
+        found = correction([it for it, _ in earlier], [it for it, _ in exports])
+    except ImportFileError as error:
+        raise click.ClickException(str(error)) from error
+    gone = counted(len(found.withdrawn), "event")
+    click.echo(f"replaces    {gone}, {len(found.kept):,} stay as they are")
+    return found
+
+
+def _replacement(
+    correction: "Correction | None",
+    running: dict[str, str],
+    data_dir: Path,
+    terminal: "Terminal",
+) -> "Replacement | None":
+    """The replacement on the stack that is sent to; None where nothing is to be withdrawn.
+
+    Raises:
+        click.ClickException: Nothing says where the stores of that stack are.
+    """
+    if correction is None or not correction.withdrawn:
+        return None
+    if not running and (unsaid := [name for name in STORE_VARIABLES if name not in os.environ]):
+        raise click.ClickException(
+            f"the files are not sent to the stack on {data_dir}, so say where the stores of theirs"
+            f" are: {', '.join(unsaid)}"
+        )
+    from slipstream_cli.imports.replacement import Replacement
+
+    return Replacement(features_settings(data_dir), correction, terminal.transient)
 
 
 def _found(

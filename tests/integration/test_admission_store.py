@@ -20,7 +20,7 @@ from slipstream.stores.admission_protocol import (
     Rate,
     Rates,
 )
-from slipstream.stores.admission_store import AdmissionStore
+from slipstream.stores.admission_store import AdmissionStore, forget_interactions
 from slipstream_cli.local.processes import Child
 from tests.conftest import OwnRedis
 
@@ -69,6 +69,20 @@ async def test_what_was_taken_into_a_log_that_is_gone_may_be_sent_again(
     assert await code(store, query) == PENDING
     store.acknowledged([key for key in query.ids if key])
     assert await code(store, query) == DONE
+    await store.aclose()
+
+
+async def test_withdrawn_messages_are_the_first_of_their_ids_again(
+    redis_settings: RedisSettings, namespace: str
+) -> None:
+    store = AdmissionStore(redis_settings, namespace, window_ms=HOUR_MS)
+    names = ("withdrawn", "kept")
+    queries = [AdmissionQuery("shop", [store.message_key("shop", "", n)], [None]) for n in names]
+    store.acknowledged([key for query in queries for key in query.ids if key])
+    assert [await code(store, query) for query in queries] == [DONE, DONE]
+    messages = {"shop": ["withdrawn"], "another-key": ["kept"], "nobody": []}
+    await asyncio.to_thread(forget_interactions, redis_settings, namespace, messages)
+    assert [await code(store, query) for query in queries] == [FIRST, DONE]
     await store.aclose()
 
 

@@ -103,7 +103,7 @@ def test_queued_run_says_behind_what_it_is_and_commands_name_the_folder(
 def test_start_sends_what_it_was_told_and_says_how_to_follow(answers: Answers) -> None:
     queued = RUN | {"state": "queued"}
     running = RUN | {"run_id": "r0", "state": "running", "progress": 0.4, "created_at": 1}
-    later = queued | {"run_id": "r2", "created_at": queued["created_at"] + 1}
+    later = queued | {"run_id": "r2", "created_at": 1_700_000_000_001}
     answers.by_request["POST /v1/runs"] = (202, queued)
     answers.by_request["GET /v1/runs"] = {"items": [later, queued, running], "next_cursor": None}
     shown = invoke("start", "--profile", "best", "--reason", "why").output
